@@ -1,0 +1,62 @@
+# The targets a person needs. All run from any folder (make -C), without a terminal and without stdin.
+#
+#   make run          the quickstart: gateway, echo backends and five curl lines to try
+#   make test         everything that continuous integration checks
+#   make lint         formatting, clippy, documentation, house rules, licences
+#   make bench        gatehouse beside nginx, HAProxy and Envoy -> loadtest/results/
+#   make bench-scale  10 000 Ingress hosts: start, change, memory -> loadtest/results/scale.md
+#
+# BENCH_ARGS is passed on: make bench BENCH_ARGS='--quick --only plain,tls'
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+CARGO_TARGET_DIR ?= target
+TARGET := $(abspath $(CARGO_TARGET_DIR))
+TOOLS := $(TARGET)/tools
+BENCH_ARGS ?=
+SCALE_ARGS ?=
+export CARGO_TARGET_DIR := $(TARGET)
+export CARGO_TERM_PROGRESS_WHEN ?= never
+
+.PHONY: help run test lint lint-code licences bench bench-scale
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+run:
+	$(CARGO) build --profile quick -p gatehouse -p gatehouse-loadtest
+	exec $(TARGET)/quick/gatehouse-loadtest quickstart --gatehouse $(TARGET)/quick/gatehouse --manifests examples/quickstart
+
+# The tests of the gateway start the echo backend from the same target folder, so it is built first.
+test:
+	.ci/setup test
+	$(MAKE) --no-print-directory lint-code
+	$(CARGO) build -p gatehouse-loadtest
+	$(CARGO) test --workspace
+
+lint: lint-code licences
+
+lint-code:
+	.ci/checks
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
+
+licences:
+	PATH="$(TOOLS)/bin:$$PATH"; \
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked --root $(TOOLS) cargo-deny; \
+	$(CARGO) deny check licenses bans
+
+bench:
+	TOOLS=$(TOOLS) .ci/setup bench
+	$(CARGO) build --release -p gatehouse -p gatehouse-loadtest
+	$(TARGET)/release/gatehouse-loadtest bench --gatehouse $(TARGET)/release/gatehouse --tools $(TOOLS) --results loadtest/results $(BENCH_ARGS)
+
+bench-scale:
+	.ci/setup test
+	$(CARGO) build --release -p gatehouse -p gatehouse-loadtest
+	$(TARGET)/release/gatehouse-loadtest scale --gatehouse $(TARGET)/release/gatehouse --results loadtest/results $(SCALE_ARGS)

@@ -1,0 +1,276 @@
+//! The interfaces of this node and their addresses, as seen at one moment.
+//!
+//! `io::netlink` fills it, `holdings` asks it where an address belongs. It decides by connected
+//! subnets only: an address is announced where its neighbours are, or nowhere.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::plan::Interfaces;
+use crate::refusal::Refusal;
+
+/// An Ethernet address.
+pub(crate) type Mac = [u8; 6];
+
+/// How many subnets a refusal lists; a node may have hundreds.
+const LISTED: usize = 8;
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    /// `None` on links that do not speak ARP and NDP, such as tunnels.
+    pub(crate) mac: Option<Mac>,
+    /// Administratively up.
+    pub(crate) up: bool,
+    /// There is something at the other end of the cable.
+    pub(crate) carrier: bool,
+    pub(crate) loopback: bool,
+}
+
+/// An address on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OnLink {
+    pub(crate) index: u32,
+    pub(crate) ip: IpAddr,
+    pub(crate) prefix: u8,
+}
+
+impl OnLink {
+    /// An address by itself, without a subnet: `/32` or `/128`, as VIPs are added.
+    pub(crate) fn host(index: u32, ip: IpAddr) -> Self {
+        Self { index, ip, prefix: host_prefix(ip) }
+    }
+
+    /// The connected subnet; `None` for an address by itself.
+    fn subnet(&self) -> Option<IpNet> {
+        let subnet = IpNet::new(self.ip, self.prefix).ok()?;
+        (self.prefix < host_prefix(self.ip)).then(|| subnet.trunc())
+    }
+}
+
+/// Who put an address on an interface, if the kernel tells (`IFA_PROTO`, since Linux 5.18).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Somebody who left no mark, or a kernel without marks.
+    Unknown,
+    /// This program, or its predecessor that was killed.
+    Ours,
+    /// Another program.
+    Foreign,
+}
+
+/// All interfaces and addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Links {
+    links: BTreeMap<u32, Link>,
+    addresses: BTreeMap<OnLink, Origin>,
+    /// Connected subnets by interface, not those of loopback: asked once for every address held, so
+    /// kept apart from the addresses, which may be thousands.
+    subnets: Vec<(u32, IpNet)>,
+}
+
+impl Links {
+    pub(crate) fn new(
+        links: impl IntoIterator<Item = Link>,
+        addresses: impl IntoIterator<Item = (OnLink, Origin)>,
+    ) -> Self {
+        let links: BTreeMap<_, _> = links.into_iter().map(|link| (link.index, link)).collect();
+        let addresses: BTreeMap<_, _> = addresses.into_iter().collect();
+        let outside = |index| links.get(index).is_some_and(|link: &Link| !link.loopback);
+        let subnets = addresses
+            .keys()
+            .filter(|address| outside(&address.index))
+            .filter_map(|address| Some((address.index, address.subnet()?)))
+            .collect();
+        Self { links, addresses, subnets }
+    }
+
+    /// An interface by its index.
+    pub(crate) fn link(&self, index: u32) -> Option<&Link> {
+        self.links.get(&index)
+    }
+
+    /// Notes a host address that has been added.
+    pub(crate) fn added(&mut self, index: u32, ip: IpAddr) {
+        self.addresses.insert(OnLink::host(index, ip), Origin::Ours);
+    }
+
+    /// Notes a host address that has been deleted.
+    pub(crate) fn deleted(&mut self, index: u32, ip: IpAddr) {
+        self.addresses.remove(&OnLink::host(index, ip));
+    }
+
+    /// The interface where an address belongs: up, allowed, with the most specific subnet that
+    /// holds the address, lowest index first.
+    pub(crate) fn home(&self, vip: IpAddr, allowed: &Interfaces) -> Result<&Link, Refusal> {
+        let candidates = self.usable_subnets(allowed).filter(|(_, net)| net.contains(&vip));
+        let best = candidates.min_by_key(|(link, net)| (u8::MAX - net.prefix_len(), link.index));
+        match best {
+            None => Err(self.no_interface(vip, allowed)),
+            Some((link, net)) if is_broadcast(net, vip) => Err(Refusal::error(
+                "BroadcastAddress",
+                "",
+                format!("{vip} is the broadcast address of {net} on {}", link.name),
+                "leave it out of the pool, by a range or by avoidBuggyIPs",
+            )),
+            Some((link, _)) => Ok(link),
+        }
+    }
+
+    /// Whether an interface still is a place for an address, be it the best one or not.
+    pub(crate) fn fits(&self, index: u32, vip: IpAddr, allowed: &Interfaces) -> bool {
+        self.usable_subnets(allowed).any(|(link, net)| link.index == index && net.contains(&vip))
+    }
+
+    /// Whether an interface has an address, under whichever prefix.
+    pub(crate) fn has(&self, index: u32, ip: IpAddr) -> bool {
+        self.on(index, ip).next().is_some()
+    }
+
+    /// The entries of an address on an interface.
+    pub(crate) fn on(&self, index: u32, ip: IpAddr) -> impl Iterator<Item = (OnLink, Origin)> {
+        let entries = OnLink { index, ip, prefix: 0 }..=OnLink { index, ip, prefix: u8::MAX };
+        self.addresses.range(entries).map(|(entry, origin)| (*entry, *origin))
+    }
+
+    fn usable_subnets(&self, allowed: &Interfaces) -> impl Iterator<Item = (&Link, IpNet)> {
+        self.subnets().filter(|(link, _)| link.up && allowed.allow(&link.name))
+    }
+
+    fn subnets(&self) -> impl Iterator<Item = (&Link, IpNet)> {
+        self.subnets.iter().filter_map(|(index, net)| Some((self.link(*index)?, *net)))
+    }
+
+    fn no_interface(&self, vip: IpAddr, allowed: &Interfaces) -> Refusal {
+        let among = match allowed {
+            Interfaces::Any => "no interface".to_owned(),
+            Interfaces::Named(names) => {
+                let names: Vec<_> = names.iter().map(String::as_str).collect();
+                format!("none of the advertised interfaces ({})", names.join(", "))
+            }
+        };
+        let seen: Vec<_> = self
+            .subnets()
+            .filter(|(_, net)| net.addr().is_ipv4() == vip.is_ipv4())
+            .map(|(link, net)| {
+                format!("{} {net}{}", link.name, if link.up { "" } else { " (down)" })
+            })
+            .collect();
+        let more = seen.len().saturating_sub(LISTED);
+        let mut text = seen[..seen.len() - more].join(", ");
+        if seen.is_empty() {
+            text.push_str("none");
+        }
+        if more > 0 {
+            text += &format!(" and {more} more");
+        }
+        Refusal::error(
+            "NoInterface",
+            "",
+            format!("{among} has a subnet that holds {vip}; subnets: {text}"),
+            "use a pool within one of these subnets, or give an interface an address of the pool's",
+        )
+    }
+}
+
+fn host_prefix(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+/// In subnets of two addresses there is no broadcast (RFC 3021), nor is there in IPv6.
+fn is_broadcast(net: IpNet, ip: IpAddr) -> bool {
+    ip.is_ipv4() && net.prefix_len() < 31 && net.broadcast() == ip
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Links named eth1, eth2, …; addresses as (index, "ip/prefix").
+    pub(crate) fn links(up: &[(u32, bool)], addresses: &[(u32, &str)]) -> Links {
+        let link = |index, up| Link {
+            index,
+            name: format!("eth{index}"),
+            mac: Some([2, 0, 0, 0, 0, index as u8]),
+            up,
+            carrier: up,
+            loopback: false,
+        };
+        let entry = |(index, text): &(u32, &str)| {
+            let net: IpNet = text.parse().unwrap();
+            let on = OnLink { index: *index, ip: net.addr(), prefix: net.prefix_len() };
+            (on, Origin::Unknown)
+        };
+        Links::new(up.iter().map(|&(index, up)| link(index, up)), addresses.iter().map(entry))
+    }
+
+    fn home(links: &Links, vip: &str, allowed: &Interfaces) -> Result<String, String> {
+        let home = links.home(vip.parse().unwrap(), allowed);
+        home.map(|link| link.name.clone()).map_err(|refusal| refusal.message)
+    }
+
+    #[test]
+    fn an_address_belongs_where_its_most_specific_subnet_is() {
+        let links = links(
+            &[(2, true), (3, true), (4, true), (5, false)],
+            &[
+                (2, "10.0.0.1/8"),
+                (3, "10.1.0.1/16"),
+                (4, "10.1.0.2/16"),
+                (5, "10.1.1.1/24"),
+                (4, "10.1.1.9/32"),
+                (2, "2001:db8::1/64"),
+            ],
+        );
+        let any = Interfaces::Any;
+        let only = |name: &str| Interfaces::Named([name.to_owned()].into());
+        let cases = [
+            ("10.9.9.9", &any, Ok("eth2")),
+            ("10.1.1.9", &any, Ok("eth3")),
+            ("10.1.1.9", &only("eth2"), Ok("eth2")),
+            ("2001:db8::200", &any, Ok("eth2")),
+            (
+                "192.168.1.1",
+                &any,
+                Err("no interface has a subnet that holds 192.168.1.1; subnets: \
+                     eth2 10.0.0.0/8, eth3 10.1.0.0/16, eth4 10.1.0.0/16, eth5 10.1.1.0/24 (down)"),
+            ),
+            (
+                "2001:db8::200",
+                &only("eth3"),
+                Err("none of the advertised interfaces (eth3) has a subnet that holds \
+                     2001:db8::200; subnets: eth2 2001:db8::/64"),
+            ),
+            (
+                "10.255.255.255",
+                &any,
+                Err("10.255.255.255 is the broadcast address of 10.0.0.0/8 on eth2"),
+            ),
+        ];
+        for (vip, allowed, expected) in cases {
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(home(&links, vip, allowed), expected);
+        }
+    }
+
+    #[test]
+    fn the_loopback_interface_is_no_place_for_a_vip() {
+        let seen = links(&[(1, true)], &[(1, "10.0.0.1/8")]);
+        let lo = Link { loopback: true, ..seen.link(1).unwrap().clone() };
+        let links = Links::new([lo], seen.addresses);
+        let message = home(&links, "10.0.0.9", &Interfaces::Any).unwrap_err();
+        assert_eq!(message, "no interface has a subnet that holds 10.0.0.9; subnets: none");
+    }
+
+    #[test]
+    fn a_refusal_lists_some_subnets_and_counts_the_others() {
+        let texts: Vec<_> = (0..11).map(|net| format!("10.0.{net}.1/24")).collect();
+        let addresses: Vec<_> = texts.iter().map(|text| (2, text.as_str())).collect();
+        let message = home(&links(&[(2, true)], &addresses), "192.0.2.1", &Interfaces::Any);
+        assert!(message.unwrap_err().ends_with("eth2 10.0.7.0/24 and 3 more"));
+    }
+}

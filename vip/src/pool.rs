@@ -1,0 +1,291 @@
+//! Address pools: which addresses may be given away, and to whom without asking.
+//!
+//! The compile step of the gateway parses every `IPAddressPool` with [`Pool::parse`], leaves out the
+//! ones that [`overlaps`] names, and hands the rest to [`allocate`](crate::allocate). A pool knows
+//! nothing of who holds its addresses.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::api::{IpAddressPoolSpec, ServiceAllocation};
+use crate::ranges::{AddressSet, Family, Ranges, number};
+use crate::refusal::Refusal;
+
+/// Ranges that no host may be reached by, or that name a host by another family's address.
+const NOT_UNICAST: [&str; 7] =
+    ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/128", "::1/128", "::ffff:0:0/96", "ff00::/8"];
+
+/// An `IPAddressPool`, understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    name: String,
+    labels: BTreeMap<String, String>,
+    addresses: AddressSet,
+    auto_assign: bool,
+    avoid_buggy: bool,
+    rank: (bool, i64),
+    restricted: bool,
+    refusals: Vec<Refusal>,
+}
+
+impl Pool {
+    /// Reads a spec. `Err` holds at least one severe refusal: no address in it can be used.
+    ///
+    /// `Ok` may have [`refusals`](Self::refusals) as well: one bad entry does not take the addresses
+    /// of the good ones from the services that have them.
+    pub fn parse(
+        name: &str,
+        labels: &BTreeMap<String, String>,
+        spec: &IpAddressPoolSpec,
+    ) -> Result<Self, Vec<Refusal>> {
+        let mut refusals = Vec::new();
+        let addresses = parse_addresses(&spec.addresses, &mut refusals);
+        if addresses.of(Family::V4).is_empty() && addresses.of(Family::V6).is_empty() {
+            if refusals.is_empty() {
+                refusals.push(Refusal::error(
+                    "NoAddresses",
+                    "spec.addresses",
+                    "the pool has no addresses",
+                    "list CIDR blocks or ranges, such as 192.168.1.200-192.168.1.250",
+                ));
+            }
+            return Err(refusals);
+        }
+        let restricted = spec.service_allocation.as_ref().and_then(restriction);
+        if let Some(field) = restricted {
+            refusals.push(Refusal::warning(
+                "RestrictedPool",
+                format!("spec.serviceAllocation.{field}"),
+                format!("{field} is not supported yet, so the pool gives no address to anybody"),
+                "remove it to open the pool to all services",
+            ));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            labels: labels.clone(),
+            addresses,
+            auto_assign: spec.auto_assign.unwrap_or(true),
+            avoid_buggy: spec.avoid_buggy_ips,
+            rank: rank(spec.service_allocation.as_ref()),
+            restricted: restricted.is_some(),
+            refusals,
+        })
+    }
+
+    /// `metadata.name`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `metadata.labels`, for the selectors of advertisements.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
+
+    /// `spec.autoAssign`, default true: whether a claim that names no pool gets addresses from here.
+    pub fn auto_assign(&self) -> bool {
+        self.auto_assign
+    }
+
+    /// Sorts pools by who is tried first: those with a `serviceAllocation` by its priority (0 last),
+    /// then the others; equal ranks keep the order of age.
+    pub fn rank(&self) -> (bool, i64) {
+        self.rank
+    }
+
+    /// What of the spec is not done as asked, though the pool as such is usable.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
+    }
+
+    /// Whether the pool is limited to some services. That is not supported yet, and must not become
+    /// "open to all": such a pool gives nothing away, but still occupies its addresses.
+    pub fn restricted(&self) -> bool {
+        self.restricted
+    }
+
+    /// Whether an address belongs to the pool and may be used.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        self.addresses.contains(ip) && !(self.avoid_buggy && is_buggy(ip))
+    }
+
+    /// The lowest address of a family that is not in `used`; `None` from a restricted pool.
+    pub fn lowest_free(&self, used: &AddressSet, family: Family) -> Option<IpAddr> {
+        if self.restricted {
+            return None;
+        }
+        let used = used.of(family);
+        self.addresses.of(family).iter().find_map(|(first, last)| {
+            let mut candidate = first;
+            // Each turn leaves a whole used range, or one buggy address, behind.
+            while candidate <= last {
+                if let Some((_, end)) = used.holding(candidate) {
+                    candidate = end.checked_add(1)?;
+                } else if self.avoid_buggy && is_buggy(family.address(candidate)) {
+                    candidate += 1;
+                } else {
+                    return Some(family.address(candidate));
+                }
+            }
+            None
+        })
+    }
+
+    /// How many addresses of a family the pool has; exact, also for IPv6.
+    pub fn size(&self, family: Family) -> u128 {
+        let buggy = self.avoid_buggy && family == Family::V4;
+        let count = |(first, last): (u128, u128)| {
+            // Every IPv4 number up to `last` that ends in .0 or .255, less those before `first`.
+            let buggy_below = |end: u128| end.div_ceil(256) + end / 256;
+            let excluded = if buggy { buggy_below(last + 1) - buggy_below(first) } else { 0 };
+            (last - first).saturating_add(1) - excluded
+        };
+        self.addresses.of(family).iter().map(count).fold(0, u128::saturating_add)
+    }
+}
+
+/// Which pools share addresses with an older one: (newer, older, the shared range), from pools in
+/// order of age. The newer pool is unusable, and only it: what it holds besides does not count
+/// against pools that are newer still.
+pub fn overlaps(pools: &[Pool]) -> Vec<(String, String, String)> {
+    let mut found = Vec::new();
+    let mut usable: Vec<&Pool> = Vec::new();
+    for pool in pools {
+        let clash = usable.iter().find_map(|older| Some((older, first_shared(pool, older)?)));
+        match clash {
+            Some((older, what)) => {
+                found.push((pool.name.clone(), older.name.clone(), what));
+            }
+            None => usable.push(pool),
+        }
+    }
+    found
+}
+
+fn first_shared(newer: &Pool, older: &Pool) -> Option<String> {
+    [Family::V4, Family::V6].into_iter().find_map(|family| {
+        let older = older.addresses.of(family);
+        let (first, last) = newer
+            .addresses
+            .of(family)
+            .iter()
+            .find_map(|(first, last)| older.shared(first, last))?;
+        Some(range_text(family, first, last))
+    })
+}
+
+fn range_text(family: Family, first: u128, last: u128) -> String {
+    let start = family.address(first);
+    if first == last { start.to_string() } else { format!("{start}-{}", family.address(last)) }
+}
+
+fn parse_addresses(entries: &[String], refusals: &mut Vec<Refusal>) -> AddressSet {
+    let mut addresses = AddressSet::default();
+    for (index, entry) in entries.iter().enumerate() {
+        let field = || format!("spec.addresses[{index}]");
+        match parse_entry(entry) {
+            Err((message, hint)) => {
+                refusals.push(Refusal::error("InvalidAddresses", field(), message, hint));
+            }
+            Ok((family, first, last)) => {
+                let known = addresses.of_mut(family);
+                if let Some((from, to)) = known.shared(first, last) {
+                    let shared = range_text(family, from, to);
+                    refusals.push(Refusal::warning(
+                        "DuplicateAddresses",
+                        field(),
+                        format!("\"{entry}\" repeats {shared} of an earlier entry"),
+                        "list every address once",
+                    ));
+                }
+                known.insert(first, last);
+            }
+        }
+    }
+    addresses
+}
+
+/// One entry of `spec.addresses` as an inclusive range, or message and hint.
+fn parse_entry(entry: &str) -> Result<(Family, u128, u128), (String, String)> {
+    let text = entry.trim();
+    let (first, last) = match text.split_once('-') {
+        Some((first, last)) => parse_range(entry, first.trim(), last.trim())?,
+        None => parse_cidr(entry, text)?,
+    };
+    let (family, low, high) = (Family::of(first), number(first), number(last));
+    for forbidden in NOT_UNICAST.iter().filter_map(|net| net.parse::<IpNet>().ok()) {
+        let mut range = Ranges::default();
+        if Family::of(forbidden.network()) == family {
+            range.insert(number(forbidden.network()), number(forbidden.broadcast()));
+        }
+        if let Some((bad, _)) = range.shared(low, high) {
+            let bad = family.address(bad);
+            return Err((
+                format!("\"{entry}\" holds {bad}, of {forbidden}, which is not for hosts"),
+                "list unicast addresses only".to_owned(),
+            ));
+        }
+    }
+    Ok((family, low, high))
+}
+
+fn parse_range(entry: &str, first: &str, last: &str) -> Result<(IpAddr, IpAddr), (String, String)> {
+    let end = |which: &str, text: &str| {
+        text.parse::<IpAddr>().map_err(|_| {
+            let message = format!("the {which} of \"{entry}\", \"{text}\", is not an IP address");
+            let hint = "write both ends in full, such as 192.168.1.200-192.168.1.250";
+            (message, hint.to_owned())
+        })
+    };
+    let (start, stop) = (end("start", first)?, end("end", last)?);
+    if start.is_ipv4() != stop.is_ipv4() {
+        let message = format!("\"{entry}\" starts in one address family and ends in the other");
+        return Err((message, "write one entry for each family".to_owned()));
+    }
+    if start > stop {
+        let message = format!("\"{entry}\" ends before it starts");
+        return Err((message, format!("write {last}-{first}")));
+    }
+    Ok((start, stop))
+}
+
+fn parse_cidr(entry: &str, text: &str) -> Result<(IpAddr, IpAddr), (String, String)> {
+    let block: IpNet = text.parse().map_err(|_| {
+        let hint = match text.parse::<IpAddr>() {
+            Ok(ip) => format!("write {}", IpNet::from(ip)),
+            Err(_) => "write 192.168.1.0/24, or 192.168.1.200-192.168.1.250".to_owned(),
+        };
+        (format!("\"{entry}\" is neither a CIDR block nor a range"), hint)
+    })?;
+    Ok((block.network(), block.broadcast()))
+}
+
+/// The first field that limits the pool to some services.
+fn restriction(allocation: &ServiceAllocation) -> Option<&'static str> {
+    [
+        ("namespaces", allocation.namespaces.is_empty()),
+        ("namespaceSelectors", allocation.namespace_selectors.is_empty()),
+        ("serviceSelectors", allocation.service_selectors.is_empty()),
+    ]
+    .into_iter()
+    .find_map(|(field, empty)| (!empty).then_some(field))
+}
+
+fn rank(allocation: Option<&ServiceAllocation>) -> (bool, i64) {
+    match allocation {
+        Some(allocation) if allocation.priority != 0 => (false, allocation.priority),
+        Some(_) => (false, i64::MAX),
+        None => (true, 0),
+    }
+}
+
+/// Old stacks take x.x.x.0 and x.x.x.255 for network and broadcast addresses of a /24.
+fn is_buggy(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(ip) if matches!(ip.octets()[3], 0 | 255))
+}
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

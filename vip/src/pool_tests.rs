@@ -1,0 +1,231 @@
+//! What pools hold, what they refuse and in which words.
+
+use super::*;
+use crate::api::LabelSelector;
+
+fn spec(addresses: &[&str]) -> IpAddressPoolSpec {
+    IpAddressPoolSpec {
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        ..IpAddressPoolSpec::default()
+    }
+}
+
+fn parse(spec: &IpAddressPoolSpec) -> Result<Pool, Vec<Refusal>> {
+    Pool::parse("default", &BTreeMap::new(), spec)
+}
+
+fn named(name: &str, addresses: &[&str]) -> Pool {
+    Pool::parse(name, &BTreeMap::new(), &spec(addresses)).unwrap()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn blocks_and_ranges_hold_exactly_their_addresses() {
+    let cases: &[(&str, &[&str], &[&str], u128)] = &[
+        ("10.1.2.0/30", &["10.1.2.0", "10.1.2.3"], &["10.1.1.255", "10.1.2.4"], 4),
+        ("10.1.2.3/24", &["10.1.2.0", "10.1.2.255"], &["10.1.3.0"], 256),
+        ("10.1.2.3/32", &["10.1.2.3"], &["10.1.2.2", "10.1.2.4"], 1),
+        (
+            "192.168.1.200-192.168.1.250",
+            &["192.168.1.200", "192.168.1.250"],
+            &["192.168.1.199", "192.168.1.251"],
+            51,
+        ),
+        (" 10.0.0.9 - 10.0.0.9 ", &["10.0.0.9"], &["10.0.0.10"], 1),
+        ("2001:db8::/126", &["2001:db8::", "2001:db8::3"], &["2001:db8::4"], 4),
+        ("2001:db8::a-2001:db8::1:9", &["2001:db8::ffff"], &["2001:db8::9"], 0x1_0000),
+    ];
+    for (entry, inside, outside, size) in cases {
+        let pool = parse(&spec(&[entry])).unwrap();
+        assert_eq!(pool.refusals(), &[], "{entry}");
+        assert!(inside.iter().all(|text| pool.contains(ip(text))), "{entry}");
+        assert!(!outside.iter().any(|text| pool.contains(ip(text))), "{entry}");
+        assert_eq!(pool.size(Family::V4) + pool.size(Family::V6), *size, "{entry}");
+    }
+}
+
+#[test]
+fn a_bad_entry_is_named_with_its_value_and_what_to_write_instead() {
+    let cases = [
+        (
+            "192.168.1.5",
+            "\"192.168.1.5\" is neither a CIDR block nor a range",
+            "write 192.168.1.5/32",
+        ),
+        (
+            "2001:db8::5",
+            "\"2001:db8::5\" is neither a CIDR block nor a range",
+            "write 2001:db8::5/128",
+        ),
+        (
+            "10.0.0.0/33",
+            "\"10.0.0.0/33\" is neither a CIDR block nor a range",
+            "write 192.168.1.0/24, or 192.168.1.200-192.168.1.250",
+        ),
+        (
+            "10.0.0.0/255.255.255.0",
+            "\"10.0.0.0/255.255.255.0\" is neither a CIDR block nor a range",
+            "write 192.168.1.0/24, or 192.168.1.200-192.168.1.250",
+        ),
+        (
+            "192.168.1.10-20",
+            "the end of \"192.168.1.10-20\", \"20\", is not an IP address",
+            "write both ends in full, such as 192.168.1.200-192.168.1.250",
+        ),
+        (
+            "-10.0.0.1",
+            "the start of \"-10.0.0.1\", \"\", is not an IP address",
+            "write both ends in full, such as 192.168.1.200-192.168.1.250",
+        ),
+        (
+            "10.0.0.9-10.0.0.1",
+            "\"10.0.0.9-10.0.0.1\" ends before it starts",
+            "write 10.0.0.1-10.0.0.9",
+        ),
+        (
+            "10.0.0.1-2001:db8::1",
+            "\"10.0.0.1-2001:db8::1\" starts in one address family and ends in the other",
+            "write one entry for each family",
+        ),
+        (
+            "0.0.0.0/0",
+            "\"0.0.0.0/0\" holds 0.0.0.0, of 0.0.0.0/8, which is not for hosts",
+            "list unicast addresses only",
+        ),
+        (
+            "126.255.255.255-127.0.0.9",
+            "\"126.255.255.255-127.0.0.9\" holds 127.0.0.0, of 127.0.0.0/8, which is not for hosts",
+            "list unicast addresses only",
+        ),
+        (
+            "ff02::/120",
+            "\"ff02::/120\" holds ff02::, of ff00::/8, which is not for hosts",
+            "list unicast addresses only",
+        ),
+    ];
+    for (entry, message, hint) in cases {
+        let refusals = parse(&spec(&[entry])).unwrap_err();
+        let expected = Refusal::error("InvalidAddresses", "spec.addresses[0]", message, hint);
+        assert_eq!(refusals, vec![expected], "{entry}");
+    }
+}
+
+#[test]
+fn a_pool_without_addresses_is_refused() {
+    let refusals = parse(&spec(&[])).unwrap_err();
+    assert_eq!(refusals[0].reason, "NoAddresses");
+    assert!(refusals[0].severe);
+}
+
+#[test]
+fn a_bad_entry_does_not_take_the_good_ones_along() {
+    let pool = parse(&spec(&["10.0.0.0/30", "nonsense", "2001:db8::/126"])).unwrap();
+    assert!(pool.contains(ip("10.0.0.1")) && pool.contains(ip("2001:db8::1")));
+    assert_eq!(pool.refusals().len(), 1);
+    assert_eq!(pool.refusals()[0].field, "spec.addresses[1]");
+    assert!(pool.refusals()[0].severe);
+}
+
+#[test]
+fn an_address_listed_twice_counts_once_and_is_said() {
+    let pool = parse(&spec(&["10.0.0.0/30", "10.0.0.2-10.0.0.5"])).unwrap();
+    assert_eq!(pool.size(Family::V4), 6);
+    assert_eq!(
+        pool.refusals()[0].message,
+        "\"10.0.0.2-10.0.0.5\" repeats 10.0.0.2-10.0.0.3 of an earlier entry"
+    );
+    assert!(!pool.refusals()[0].severe);
+}
+
+#[test]
+fn an_ipv6_block_is_counted_exactly_and_searched_at_once() {
+    let pool = named("six", &["2001:db8:0:1::/64"]);
+    assert_eq!(pool.size(Family::V6), 1 << 64);
+    let mut used = AddressSet::default();
+    used.of_mut(Family::V6)
+        .insert(number(ip("2001:db8:0:1::")), number(ip("2001:db8:0:1:ffff:ffff:ffff:fffe")));
+    assert_eq!(pool.lowest_free(&used, Family::V6), Some(ip("2001:db8:0:1:ffff:ffff:ffff:ffff")));
+    used.insert(ip("2001:db8:0:1:ffff:ffff:ffff:ffff"));
+    assert_eq!(pool.lowest_free(&used, Family::V6), None);
+    assert_eq!(named("huge", &["2001:db8::/32"]).size(Family::V6), 1 << 96);
+}
+
+#[test]
+fn lowest_free_skips_used_addresses_and_empty_ranges() {
+    let pool = named("p", &["10.0.0.8/31", "10.0.0.2-10.0.0.4"]);
+    let mut used = AddressSet::default();
+    let mut given = Vec::new();
+    while let Some(ip) = pool.lowest_free(&used, Family::V4) {
+        used.insert(ip);
+        given.push(ip.to_string());
+    }
+    assert_eq!(given, ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.8", "10.0.0.9"]);
+    used.remove(ip("10.0.0.3"));
+    assert_eq!(pool.lowest_free(&used, Family::V4), Some(ip("10.0.0.3")));
+    assert_eq!(pool.lowest_free(&used, Family::V6), None);
+}
+
+#[test]
+fn buggy_addresses_are_left_out_of_everything() {
+    let spec = IpAddressPoolSpec { avoid_buggy_ips: true, ..spec(&["10.0.0.254-10.0.2.1"]) };
+    let pool = parse(&spec).unwrap();
+    let mut used = AddressSet::default();
+    let mut count = 0;
+    while let Some(ip) = pool.lowest_free(&used, Family::V4) {
+        assert!(pool.contains(ip) && !is_buggy(ip));
+        used.insert(ip);
+        count += 1;
+    }
+    assert_eq!(count, pool.size(Family::V4));
+    assert_eq!(count, 1 + 254 + 1);
+    assert!(!pool.contains(ip("10.0.1.0")) && !pool.contains(ip("10.0.0.255")));
+}
+
+#[test]
+fn a_restricted_pool_gives_nothing_away_and_says_so() {
+    let restrictions = [
+        ServiceAllocation { namespaces: vec!["prod".into()], ..ServiceAllocation::default() },
+        ServiceAllocation {
+            namespace_selectors: vec![LabelSelector::default()],
+            ..ServiceAllocation::default()
+        },
+        ServiceAllocation {
+            service_selectors: vec![LabelSelector::default()],
+            ..ServiceAllocation::default()
+        },
+    ];
+    for allocation in restrictions {
+        let spec =
+            IpAddressPoolSpec { service_allocation: Some(allocation), ..spec(&["10.0.0.0/24"]) };
+        let pool = parse(&spec).unwrap();
+        assert!(pool.restricted());
+        assert_eq!(pool.lowest_free(&AddressSet::default(), Family::V4), None);
+        assert_eq!(pool.refusals()[0].reason, "RestrictedPool");
+        assert!(!pool.refusals()[0].severe);
+    }
+    let open = IpAddressPoolSpec {
+        service_allocation: Some(ServiceAllocation { priority: 5, ..ServiceAllocation::default() }),
+        ..spec(&["10.0.0.0/24"])
+    };
+    assert!(!parse(&open).unwrap().restricted(), "a priority alone restricts nobody");
+}
+
+#[test]
+fn only_the_newer_of_two_overlapping_pools_is_unusable() {
+    let pools = [
+        named("a", &["10.0.0.0/28", "2001:db8::/126"]),
+        named("b", &["10.0.0.15-10.0.0.40"]),
+        named("c", &["10.0.0.30-10.0.0.50"]),
+        named("d", &["2001:db8::3/128", "10.9.0.0/24"]),
+        named("e", &["10.9.0.0/24"]),
+    ];
+    let text = |text: &str| text.to_owned();
+    assert_eq!(
+        overlaps(&pools),
+        [(text("b"), text("a"), text("10.0.0.15")), (text("d"), text("a"), text("2001:db8::3")),]
+    );
+    assert_eq!(overlaps(&pools[1..3])[0].2, "10.0.0.30-10.0.0.40");
+}

@@ -1,0 +1,226 @@
+//! A switch with hosts on it, made of network namespaces, and the programs that run on them.
+//!
+//! Everything is named `gh-<pid>-…` and removed when the lab goes out of scope, also by a panic.
+//! What is missing (privileges, tools) fails the test that needs it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// For anything that should happen at once; generous, as the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+static LABS: AtomicUsize = AtomicUsize::new(0);
+
+/// Two hosts, `client` (.2) and `gateway` (.1), each with an `eth0` on one switch, in 10.77.0.0/24
+/// and 2001:db8:77::/64.
+pub(crate) struct Lab {
+    prefix: String,
+}
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        let count = LABS.fetch_add(1, Ordering::Relaxed);
+        let lab = Self { prefix: format!("gh-{}-{count}", std::process::id()) };
+        let switch = lab.name("switch");
+        run(&["ip", "netns", "add", &switch]);
+        run(&["ip", "-n", &switch, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0"]);
+        run(&["ip", "-n", &switch, "link", "set", "br0", "up"]);
+        lab.host("gateway", 1);
+        lab.host("client", 2);
+        lab
+    }
+
+    fn host(&self, host: &str, number: u8) {
+        let (switch, name) = (self.name("switch"), self.name(host));
+        run(&["ip", "netns", "add", &name]);
+        // No duplicate address detection: link-local addresses work at once.
+        let no_dad = "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad";
+        run(&["ip", "netns", "exec", &name, "sh", "-c", no_dad]);
+        let mut link = vec!["ip", "-n", &switch, "link", "add", host, "type", "veth"];
+        link.extend(["peer", "name", "eth0", "netns", &name]);
+        run(&link);
+        run(&["ip", "-n", &switch, "link", "set", host, "master", "br0", "up"]);
+        self.ip(host, "link set lo up");
+        self.ip(host, "link set eth0 up");
+        self.ip(host, &format!("addr add 10.77.0.{number}/24 dev eth0"));
+        self.ip(host, &format!("addr add 2001:db8:77::{number}/64 dev eth0 nodad"));
+    }
+
+    fn name(&self, host: &str) -> String {
+        format!("{}-{host}", self.prefix)
+    }
+
+    /// `ip -n <host> <arguments>`; its output.
+    pub(crate) fn ip(&self, host: &str, arguments: &str) -> String {
+        let name = self.name(host);
+        let mut command = vec!["ip", "-n", &name];
+        command.extend(arguments.split(' '));
+        run(&command)
+    }
+
+    /// Runs a program on a host; whether it succeeded, and what it said.
+    pub(crate) fn try_run(&self, host: &str, command: &str) -> (bool, String) {
+        let output = Command::new("ip")
+            .args(["netns", "exec", &self.name(host)])
+            .args(command.split(' '))
+            .output()
+            .unwrap_or_else(|error| panic!("{command}: {error}; is iproute2 installed?"));
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(!text.contains("exec of"), "{command}: {text}");
+        (output.status.success(), text)
+    }
+
+    /// Runs a program on a host that has to succeed.
+    pub(crate) fn run(&self, host: &str, command: &str) -> String {
+        let (success, text) = self.try_run(host, command);
+        assert!(success, "{command} on {host}: {text}");
+        text
+    }
+
+    /// The Ethernet address of a host's `eth0`.
+    pub(crate) fn mac(&self, host: &str) -> String {
+        let text = self.ip(host, "-o link show eth0");
+        let mac = text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
+        mac.unwrap_or_else(|| panic!("no link/ether in {text}")).to_owned()
+    }
+
+    /// Whether the gateway has an address, as `ip address` writes it (`10.77.0.200/32`).
+    pub(crate) fn gateway_has(&self, address: &str) -> bool {
+        self.ip("gateway", "-o addr show").split_whitespace().any(|word| word == address)
+    }
+
+    /// Talks TCP from the client to a port of an address where nobody listens: that the connection
+    /// is refused, and not timed out, says that the gateway's kernel takes the address for its own.
+    pub(crate) fn assert_client_reaches(&self, ip: &str) {
+        let connect = format!("exec 3<>/dev/tcp/{ip}/9");
+        let name = self.name("client");
+        let output = Command::new("ip")
+            .args(["netns", "exec", &name, "timeout", "5", "bash", "-c", &connect])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("Connection refused"), "{ip}: {:?} {text}", output.status);
+    }
+
+    /// Starts tcpdump on the client's `eth0` and waits until it listens.
+    pub(crate) fn capture(&self, filter: &str) -> Program {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name("client")]);
+        command.args(["tcpdump", "-l", "-n", "-e", "-v", "--immediate-mode", "-i", "eth0", filter]);
+        let capture = Program::start(command);
+        capture.expect(|line| line.contains("listening on"));
+        capture
+    }
+
+    /// Starts a speaker on the gateway, behind the words of `wrapper`.
+    pub(crate) fn speaker(&self, wrapper: &str) -> Program {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name("gateway")]);
+        command.args(wrapper.split_whitespace());
+        command.arg(std::env::current_exe().unwrap());
+        command.args(["--exact", "speaker_process", "--ignored", "--nocapture"]);
+        let speaker = Program::start(command);
+        speaker.expect(|line| line.contains("speaker ready"));
+        speaker
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for host in ["client", "gateway", "switch"] {
+            // May not exist if the lab could not be made; then there is nothing to remove.
+            let _ = Command::new("ip").args(["netns", "del", &self.name(host)]).output();
+        }
+    }
+}
+
+/// A running program whose lines (output and errors) can be waited for; killed at the end.
+pub(crate) struct Program {
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: Receiver<String>,
+}
+
+impl Program {
+    fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let (sender, lines) = channel();
+        let outputs: [Box<dyn Read + Send>; 2] =
+            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+        for output in outputs {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                let lines = BufReader::new(output).lines().map_while(Result::ok);
+                lines.for_each(|line| drop(sender.send(line)));
+            });
+        }
+        let input = child.stdin.take();
+        Self { child, input, lines }
+    }
+
+    /// Writes a line to its input.
+    pub(crate) fn say(&mut self, line: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Waits for a line; panics with everything that came instead.
+    pub(crate) fn expect(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) if wanted(&line) => return line,
+                Ok(line) => seen.push(line),
+                Err(RecvTimeoutError::Timeout) => panic!("it did not come; seen: {seen:#?}"),
+                Err(RecvTimeoutError::Disconnected) => panic!("it ended; seen: {seen:#?}"),
+            }
+        }
+    }
+
+    /// All lines until nothing has come for a while.
+    pub(crate) fn rest(&self, quiet: Duration) -> Vec<String> {
+        std::iter::from_fn(|| self.lines.recv_timeout(quiet).ok()).collect()
+    }
+
+    /// `kill -9`, and waits for its end.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Closes its input and waits for it to end by itself.
+    pub(crate) fn finish(&mut self) {
+        drop(self.input.take());
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "{status}: {:#?}", self.rest(Duration::ZERO));
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it did not end");
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(command: &[&str]) -> String {
+    let output = Command::new(command[0])
+        .args(&command[1..])
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {error} (needs root, or CAP_SYS_ADMIN)");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
