@@ -1,0 +1,176 @@
+//! The command line: subcommands and their arguments.
+//!
+//! `main` calls [`parse`] and dispatches; `run` belongs to the process, everything else to
+//! [`plan`](crate::plan). The flags of `run` are [`Settings`] themselves.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use gatehouse_routes::objects::ObjectKey;
+
+use crate::config::{Settings, object_key};
+
+/// Exit code of a command line that makes no sense (`EX_USAGE` of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;
+
+/// One process per node that owns the front door: virtual IPs, TLS, and HTTP routing from Ingress and
+/// Route objects.
+#[derive(Debug, Parser)]
+#[command(name = "gatehouse", version, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve: claim addresses, terminate TLS, route requests.
+    Run(Box<Settings>),
+    /// Dry run: addresses, routes, statuses and problems that the manifests give.
+    Plan(PlanArgs),
+    /// Problems only; exit code 1 if one of them is an error.
+    Check(CheckArgs),
+    /// Which rule answers a request, and why the others do not.
+    Explain(ExplainArgs),
+    /// The custom resource definitions as YAML.
+    Crds,
+    /// The version of this program.
+    Version,
+    /// Reference pages in Markdown, made from the tables that the program itself uses.
+    #[command(hide = true)]
+    Docs(DocsArgs),
+}
+
+/// What all commands that read manifests without serving them share.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ManifestArgs {
+    /// Name of an IngressClass that is served whatever its controller. May repeat.
+    #[arg(long = "claim-class", value_name = "NAME")]
+    pub claim_classes: Vec<String>,
+    /// The Service whose addresses serve every IngressClass without parameters.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key)]
+    pub gateway_service: Option<ObjectKey>,
+    /// Address and port for clear-text HTTP, as for `run`. May repeat.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub http: Vec<SocketAddr>,
+    /// Address and port for HTTPS, as for `run`. May repeat.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub https: Vec<SocketAddr>,
+    /// Name of the node to plan for. Default: the host name.
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Folder whose recorded addresses the Services keep. Default: none.
+    #[arg(long, value_name = "FOLDER")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Arguments of `plan`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PlanArgs {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Shared by the commands that read manifests.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    /// Files and folders of manifests.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Shared by the commands that read manifests.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    /// Files and folders of manifests.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+}
+
+/// Arguments of `explain`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// A header of the request, such as `Host: example.com`; only Host decides anything today. May
+    /// repeat.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// Shared by the commands that read manifests.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    /// Files and folders of manifests, then the URL of the request.
+    #[arg(required = true, num_args = 2.., value_names = ["PATH", "URL"])]
+    pub paths_and_url: Vec<String>,
+}
+
+/// Arguments of `docs`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DocsArgs {
+    /// Which page.
+    #[arg(value_enum)]
+    pub page: Page,
+}
+
+/// A reference page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Page {
+    /// Command line flags (`docs/flags.md`).
+    Flags,
+    /// Annotations (`docs/annotations.md`).
+    Annotations,
+    /// Metrics (`docs/metrics.md`).
+    Metrics,
+}
+
+/// Reads the command line of this process. Does not return if it makes no sense (exit code 64) or asks
+/// for help.
+pub fn parse() -> Command {
+    match try_parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(error) => {
+            let code = match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+                _ => EXIT_USAGE,
+            };
+            // A closed pipe is the only way this can fail, and then there is nobody to tell.
+            let _ = error.print();
+            std::process::exit(code.into());
+        }
+    }
+}
+
+/// Reads a command line, the program's name first.
+pub fn try_parse<I>(arguments: I) -> Result<Command, clap::Error>
+where
+    I: IntoIterator,
+    I::Item: Into<std::ffi::OsString> + Clone,
+{
+    let command = Cli::try_parse_from(arguments)?.command;
+    match &command {
+        Command::Run(settings) if settings.manifests.is_empty() => Err(Cli::command().error(
+            ErrorKind::MissingRequiredArgument,
+            "talking to an API server is not built yet; name manifests with --manifests PATH",
+        )),
+        _ => Ok(command),
+    }
+}
+
+/// The definition of all subcommands and flags, for the reference page.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}

@@ -1,0 +1,179 @@
+//! Objects in, one consistent world out: routes, certificates, addresses, listeners, statuses, problems.
+//!
+//! [`compile`] is pure: the same objects and the same node give the same result, on every node and after
+//! every restart. It cannot fail as a whole; an object that makes no sense yields a [`Problem`] on that
+//! object and changes nothing else. The previous result only saves work: what did not change keeps its
+//! `Arc`.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use gatehouse_routes::{
+    compile::Options,
+    model::Scope,
+    objects::{ObjectKey, ObjectRef},
+    problem::Problem,
+};
+use gatehouse_vip::VipPlan;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    certs::{self, CertCache, CertTable},
+    state::ClusterState,
+};
+
+mod addresses;
+mod gateways;
+mod status;
+
+/// What the result depends on besides the objects.
+#[derive(Clone, Debug, Default)]
+pub struct NodeContext {
+    /// Name of this node.
+    pub node: String,
+    /// Its labels, where no Node object of that name says otherwise.
+    pub labels: BTreeMap<String, String>,
+    /// Settings that routing depends on.
+    pub options: Options,
+    /// Plain clear-text addresses (`--http`).
+    pub http: Vec<SocketAddr>,
+    /// Plain TLS addresses (`--https`).
+    pub https: Vec<SocketAddr>,
+    /// Addresses that Services held before (the state file; in a cluster their status).
+    pub recorded: BTreeMap<ObjectKey, Vec<IpAddr>>,
+    /// No cluster: nobody else forwards what this process does not.
+    pub standalone: bool,
+}
+
+/// The protocol that a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Clear-text HTTP/1.1.
+    Http,
+    /// TLS with HTTP/2 or HTTP/1.1.
+    Https,
+}
+
+/// A socket to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerPlan {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Whose rules and certificates it serves.
+    pub scope: Scope,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The address is a virtual one: it may not be on any interface yet.
+    pub vip: bool,
+}
+
+/// What a Service got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Assigned {
+    /// The pool that the addresses are from.
+    pub pool: String,
+    /// At most one of each family.
+    pub ips: Vec<IpAddr>,
+}
+
+/// The status that belongs on an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectStatus {
+    /// Which object.
+    pub object: ObjectRef,
+    /// Its `apiVersion`.
+    pub api_version: &'static str,
+    /// The value of its `status`, without times.
+    pub status: Value,
+}
+
+/// All that a set of objects means for this node.
+#[derive(Debug)]
+pub struct Compiled {
+    /// Route tables and backends.
+    pub routes: Arc<gatehouse_routes::compile::Compiled>,
+    /// Certificates by scope, in the order of `routes.tables`.
+    pub certs: Vec<(Scope, Arc<CertTable>)>,
+    /// Addresses that this node announces.
+    pub vips: Arc<VipPlan>,
+    /// Sockets, plain ones first; the same `Arc` as before if nothing changed.
+    pub listeners: Arc<[ListenerPlan]>,
+    /// Addresses by Service.
+    pub addresses: BTreeMap<ObjectKey, Assigned>,
+    /// Statuses by object.
+    pub statuses: Vec<ObjectStatus>,
+    /// Everything that is wrong, sorted by object.
+    pub problems: Vec<Problem>,
+    cert_cache: CertCache,
+}
+
+impl Compiled {
+    /// The addresses to remember over a restart.
+    pub fn recorded(&self) -> BTreeMap<ObjectKey, Vec<IpAddr>> {
+        self.addresses.iter().map(|(key, assigned)| (key.clone(), assigned.ips.clone())).collect()
+    }
+}
+
+/// Compiles the state. `previous` is the result that is being served, if there is one.
+pub fn compile(
+    state: &ClusterState,
+    node: &NodeContext,
+    previous: Option<&Compiled>,
+) -> Compiled {
+    let routes = gatehouse_routes::compile::compile(
+        &state.objects,
+        &node.options,
+        previous.map(|previous| &*previous.routes),
+    );
+    let mut problems = routes.problems.clone();
+    problems.extend(state.source_problems.values().flatten().cloned());
+
+    let mut builder =
+        certs::Builder::new(&state.objects.secrets, previous.map(|previous| &previous.cert_cache));
+    let mut certs = Vec::with_capacity(routes.tables.len());
+    for table in &routes.tables {
+        let known = previous.and_then(|previous| {
+            previous.certs.iter().find(|(scope, _)| *scope == table.scope).map(|(_, known)| known)
+        });
+        certs.push((table.scope.clone(), builder.table(&table.scope, &table.certs, known)));
+    }
+    let (cert_cache, cert_problems) = builder.finish();
+    problems.extend(cert_problems);
+
+    let gateways = gateways::gateways(state, &node.options, &routes, &mut problems);
+    let addresses = addresses::allocate(state, node, previous, &gateways, &mut problems);
+    let listeners = gateways::listeners(node, &gateways, &addresses.assigned, &mut problems);
+    let statuses = status::statuses(state, node, &gateways, &routes, &addresses.assigned);
+    problems.sort_by(|a, b| {
+        (&a.object, &a.field, a.reason, &a.message)
+            .cmp(&(&b.object, &b.field, b.reason, &b.message))
+    });
+    problems.dedup();
+
+    Compiled {
+        certs,
+        vips: shared(addresses.vips, previous.map(|previous| &previous.vips)),
+        listeners: match previous {
+            Some(previous) if *previous.listeners == *listeners => Arc::clone(&previous.listeners),
+            _ => listeners.into(),
+        },
+        addresses: addresses.assigned,
+        statuses,
+        problems,
+        routes: Arc::new(routes),
+        cert_cache,
+    }
+}
+
+/// The previous `Arc` if it holds the same value.
+fn shared<T: PartialEq>(value: T, previous: Option<&Arc<T>>) -> Arc<T> {
+    match previous {
+        Some(previous) if **previous == value => Arc::clone(previous),
+        _ => Arc::new(value),
+    }
+}

@@ -1,0 +1,183 @@
+//! Gateway Services: which Services this process itself stands behind, and the sockets that follow.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use gatehouse_routes::{
+    compile::Options,
+    model::Scope,
+    objects::{ObjectKey, ObjectRef},
+    problem::Problem,
+};
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+
+use super::{Assigned, ListenerPlan, NodeContext, Protocol};
+use crate::state::ClusterState;
+
+/// `spec.loadBalancerClass` that asks for an address of ours by name; so does no class at all.
+pub(super) const LOAD_BALANCER_CLASS: &str = "gatehouse.io/vip";
+
+/// The gateway Services that can be served, by key. The route tables say which Services are named as
+/// gateways; what keeps one of them from being served becomes a problem of the object that names it.
+pub(super) fn gateways<'s>(
+    state: &'s ClusterState,
+    options: &Options,
+    routes: &gatehouse_routes::compile::Compiled,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<ObjectKey, &'s Service> {
+    let mut usable = BTreeMap::new();
+    for table in &routes.tables {
+        let Scope::Gateway(key) = &table.scope else { continue };
+        match servable(state, key) {
+            Ok(service) => {
+                usable.insert(key.clone(), service);
+            }
+            Err((reason, message, hint)) => {
+                for (object, field) in named_by(state, options, key) {
+                    problems.push(Problem::error(&object, reason, field, &*message, hint));
+                }
+            }
+        }
+    }
+    usable
+}
+
+/// True if the Service asks for an address from this process.
+pub(super) fn claims_address(service: &Service) -> bool {
+    let Some(spec) = &service.spec else { return false };
+    spec.type_.as_deref() == Some("LoadBalancer")
+        && spec.load_balancer_class.as_deref().is_none_or(|class| class == LOAD_BALANCER_CLASS)
+}
+
+/// Sockets in a stable order: plain ones as given, then those of the gateway Services.
+pub(super) fn listeners(
+    node: &NodeContext,
+    gateways: &BTreeMap<ObjectKey, &Service>,
+    addresses: &BTreeMap<ObjectKey, Assigned>,
+    problems: &mut Vec<Problem>,
+) -> Vec<ListenerPlan> {
+    let mut listeners: Vec<ListenerPlan> = Vec::new();
+    for (protocol, plain) in [(Protocol::Http, &node.http), (Protocol::Https, &node.https)] {
+        for &address in plain {
+            if !listeners.iter().any(|known| known.address == address) {
+                let scope = Scope::Plain;
+                listeners.push(ListenerPlan { address, scope, protocol, vip: false });
+            }
+        }
+    }
+    for (key, service) in gateways {
+        let ports = served_ports(key, service, problems);
+        let ips: &[IpAddr] = addresses.get(key).map_or(&[], |assigned| &assigned.ips);
+        for &ip in ips {
+            listeners.extend(ports.iter().map(|&(port, protocol)| ListenerPlan {
+                address: SocketAddr::new(ip, port),
+                scope: Scope::Gateway(key.clone()),
+                protocol,
+                vip: true,
+            }));
+        }
+    }
+    listeners
+}
+
+/// Why a Service cannot be a gateway: reason, message, hint.
+type Unusable = (&'static str, String, &'static str);
+
+fn servable<'s>(state: &'s ClusterState, key: &ObjectKey) -> Result<&'s Service, Unusable> {
+    let Some(stored) = state.objects.services.get(key) else {
+        let message = format!("the gateway Service {key} does not exist");
+        return Err(("GatewayNotFound", message, "create it with type LoadBalancer"));
+    };
+    let service = &*stored.object;
+    if claims_address(service) {
+        return Ok(service);
+    }
+    let spec = service.spec.as_ref();
+    let kind = spec.and_then(|spec| spec.type_.as_deref()).unwrap_or("ClusterIP");
+    if kind != "LoadBalancer" {
+        let message = format!("the gateway Service {key} is of type {kind}, not LoadBalancer");
+        return Err(("GatewayNotLoadBalancer", message, "set spec.type: LoadBalancer"));
+    }
+    let class = spec.and_then(|spec| spec.load_balancer_class.as_deref()).unwrap_or_default();
+    let message = format!("the gateway Service {key} is of load balancer class \"{class}\"");
+    let hint = "remove spec.loadBalancerClass, or set it to gatehouse.io/vip";
+    Err(("GatewayOfOtherClass", message, hint))
+}
+
+/// The objects that name a Service as their gateway, and the field in which they do; the Service itself
+/// where only the command line names it.
+fn named_by(
+    state: &ClusterState,
+    options: &Options,
+    service: &ObjectKey,
+) -> Vec<(ObjectRef, &'static str)> {
+    let classes = state.objects.ingress_classes.iter().filter(|(_, stored)| {
+        let spec = stored.object.spec.as_ref();
+        spec.filter(|spec| spec.controller.as_ref() == Some(&options.controller))
+            .and_then(|spec| spec.parameters.as_ref())
+            .is_some_and(|parameters| {
+                parameters.name == *service.name
+                    && parameters.namespace.as_deref() == Some(&service.namespace)
+            })
+    });
+    let mut objects: Vec<_> = classes
+        .map(|(key, _)| (ObjectRef::new("IngressClass", key.clone()), "spec.parameters"))
+        .collect();
+    if objects.is_empty() {
+        objects.push((ObjectRef::new("Service", service.clone()), ""));
+    }
+    objects
+}
+
+fn served_ports(
+    key: &ObjectKey,
+    service: &Service,
+    problems: &mut Vec<Problem>,
+) -> Vec<(u16, Protocol)> {
+    let object = ObjectRef::new("Service", key.clone());
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    let mut served = Vec::with_capacity(ports.len());
+    for (index, port) in ports.iter().enumerate() {
+        match (protocol(port), u16::try_from(port.port)) {
+            (Some(protocol), Ok(number)) if number != 0 => served.push((number, protocol)),
+            _ => problems.push(Problem::warning(
+                &object,
+                "PortNotServed",
+                format!("spec.ports[{index}]"),
+                format!("port {} is neither HTTP nor HTTPS, so the gateway does not serve it", port.port),
+                "name it http or https, or set its appProtocol to one of these",
+            )),
+        }
+    }
+    if ports.is_empty() {
+        problems.push(Problem::error(
+            &object,
+            "NoPorts",
+            "spec.ports",
+            "the gateway Service has no ports, so nothing is served on its addresses",
+            "add the ports http 80 and https 443",
+        ));
+    }
+    served
+}
+
+/// What a gateway speaks on a port: `appProtocol` decides, else the name, else the well-known number.
+fn protocol(port: &ServicePort) -> Option<Protocol> {
+    if port.protocol.as_deref().is_some_and(|transport| transport != "TCP") {
+        return None;
+    }
+    let by_name = |name: &str| match name {
+        "http" => Some(Protocol::Http),
+        "https" => Some(Protocol::Https),
+        _ => None,
+    };
+    match (port.app_protocol.as_deref(), port.name.as_deref().and_then(by_name), port.port) {
+        (Some(name), _, _) => by_name(name),
+        (None, Some(protocol), _) => Some(protocol),
+        (None, None, 80) => Some(Protocol::Http),
+        (None, None, 443) => Some(Protocol::Https),
+        _ => None,
+    }
+}

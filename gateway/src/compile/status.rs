@@ -1,0 +1,105 @@
+//! The statuses that belong on the objects, as they would be written in a cluster; without any time, so
+//! that they stay a pure function of the objects.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use gatehouse_routes::{
+    compile::{IngressOutcome, RouteOutcome},
+    model::Scope,
+    objects::{ObjectKey, ObjectRef},
+};
+use k8s_openapi::api::core::v1::Service;
+use serde_json::{Value, json};
+
+use super::{Assigned, NodeContext, ObjectStatus, gateways::claims_address};
+use crate::{source::api_version, state::ClusterState};
+
+/// Statuses of Services, Ingresses and Routes, each in the order of its keys.
+pub(super) fn statuses(
+    state: &ClusterState,
+    node: &NodeContext,
+    gateways: &BTreeMap<ObjectKey, &Service>,
+    routes: &gatehouse_routes::compile::Compiled,
+    addresses: &BTreeMap<ObjectKey, Assigned>,
+) -> Vec<ObjectStatus> {
+    let services = state.objects.services.iter().filter(|(_, stored)| claims_address(&stored.object));
+    let services = services.map(|(key, _)| {
+        // Traffic to a gateway ends in this process, one hop before the pod; kube-proxy must not
+        // short-cut it (`ipMode` of `core/v1` LoadBalancerIngress).
+        let mode = if gateways.contains_key(key) { "Proxy" } else { "VIP" };
+        let ips: &[IpAddr] = addresses.get(key).map_or(&[], |assigned| &assigned.ips);
+        status("Service", key, load_balancer(ips, Some(mode)))
+    });
+    let plain: Vec<IpAddr> = plain_addresses(node);
+    let ingresses = routes
+        .ingresses
+        .iter()
+        .map(|outcome| status("Ingress", &outcome.object, ingress(outcome, addresses, &plain)));
+    let router = &node.options.router_name;
+    let routes =
+        routes.routes.iter().map(|outcome| status("Route", &outcome.object, route(outcome, router)));
+    services.chain(ingresses).chain(routes).collect()
+}
+
+fn status(kind: &'static str, key: &ObjectKey, status: Value) -> ObjectStatus {
+    let object = ObjectRef::new(kind, key.clone());
+    ObjectStatus { object, api_version: api_version(kind), status }
+}
+
+fn ingress(
+    outcome: &IngressOutcome,
+    addresses: &BTreeMap<ObjectKey, Assigned>,
+    plain: &[IpAddr],
+) -> Value {
+    let mut ips: Vec<IpAddr> = Vec::new();
+    for scope in &outcome.scopes {
+        let Scope::Gateway(service) = scope else { continue };
+        let assigned: &[IpAddr] = addresses.get(service).map_or(&[], |assigned| &assigned.ips);
+        ips.extend(assigned.iter().filter(|ip| !ips.contains(ip)).collect::<Vec<_>>());
+    }
+    // A plain address is only worth telling where there is no virtual one.
+    load_balancer(if ips.is_empty() { plain } else { &ips }, None)
+}
+
+fn route(outcome: &RouteOutcome, router: &str) -> Value {
+    let mut condition = json!({
+        "type": "Admitted",
+        "status": if outcome.admitted { "True" } else { "False" },
+    });
+    if !outcome.reason.is_empty() {
+        condition["reason"] = outcome.reason.into();
+    }
+    if !outcome.message.is_empty() {
+        condition["message"] = outcome.message.as_str().into();
+    }
+    json!({ "ingress": [{
+        "host": outcome.host,
+        "routerName": router,
+        "conditions": [condition],
+        "wildcardPolicy": "None",
+    }] })
+}
+
+fn load_balancer(ips: &[IpAddr], mode: Option<&str>) -> Value {
+    if ips.is_empty() {
+        return json!({ "loadBalancer": {} });
+    }
+    let entries: Vec<Value> = ips
+        .iter()
+        .map(|ip| match mode {
+            Some(mode) => json!({ "ip": ip, "ipMode": mode }),
+            None => json!({ "ip": ip }),
+        })
+        .collect();
+    json!({ "loadBalancer": { "ingress": entries } })
+}
+
+fn plain_addresses(node: &NodeContext) -> Vec<IpAddr> {
+    let mut ips: Vec<IpAddr> = Vec::new();
+    for ip in node.http.iter().chain(&node.https).map(std::net::SocketAddr::ip) {
+        if !ip.is_unspecified() && !ip.is_loopback() && !ips.contains(&ip) {
+            ips.push(ip);
+        }
+    }
+    ips
+}

@@ -1,0 +1,194 @@
+//! The settings of `gatehouse run`: one struct, filled from the command line, read by everybody.
+//!
+//! Every field's doc is the flag's help text and its row in `docs/flags.md`; units and defaults belong
+//! there. Nothing here touches the world but [`Settings::node_name`] and [`Settings::worker_threads`].
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
+
+use gatehouse_routes::objects::ObjectKey;
+use ipnet::IpNet;
+
+/// Clear-text address used when the command line names no address and no gateway Service.
+pub const DEFAULT_HTTP: SocketAddr = loopback(8080);
+/// TLS address used when the command line names no address and no gateway Service.
+pub const DEFAULT_HTTPS: SocketAddr = loopback(8443);
+
+/// Settings of one node process. They do not change while it runs.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    /// Files and folders of manifests (`.yaml`, `.yml`, `.json`; folders recursively), watched and
+    /// reloaded as one when any of them changes.
+    #[arg(long, value_name = "PATH", num_args = 1.., help_heading = "Sources")]
+    pub manifests: Vec<PathBuf>,
+
+    /// Name of an IngressClass that is served whatever its controller, and even if no such class
+    /// exists; `nginx` takes over what ingress-nginx served. May repeat. Default: none.
+    #[arg(long = "claim-class", value_name = "NAME", num_args = 1.., help_heading = "Sources")]
+    pub claim_classes: Vec<String>,
+
+    /// The Service whose addresses serve every IngressClass without parameters. Default: none.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, help_heading = "Addresses")]
+    pub gateway_service: Option<ObjectKey>,
+
+    /// Address and port for clear-text HTTP, besides the virtual addresses. May repeat. IPv6 sockets are
+    /// v6-only. Default: 127.0.0.1:8080 if neither --http, --https nor --gateway-service is given.
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 1.., help_heading = "Addresses")]
+    pub http: Vec<SocketAddr>,
+
+    /// Address and port for HTTPS (HTTP/1.1 and HTTP/2). May repeat. Default: 127.0.0.1:8443 if neither
+    /// --http, --https nor --gateway-service is given.
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 1.., help_heading = "Addresses")]
+    pub https: Vec<SocketAddr>,
+
+    /// Address and port for health, metrics and what is live. Everybody who reaches it may read it.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9901", help_heading = "Addresses")]
+    pub admin: SocketAddr,
+
+    /// Name of this node, as node selectors know it. Default: the host name.
+    #[arg(long, value_name = "NAME", help_heading = "Process")]
+    pub node: Option<String>,
+
+    /// Folder for what has to survive a restart (which Service holds which address). Default: none, so
+    /// that a restart may deal addresses out anew.
+    #[arg(long, value_name = "FOLDER", help_heading = "Process")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Data threads; 0 means one per CPU that this process may use (affinity and cgroup quota counted).
+    #[arg(long, value_name = "COUNT", default_value_t = 0, help_heading = "Process")]
+    pub threads: usize,
+
+    /// Do not write one JSON line per request to standard output.
+    #[arg(long, help_heading = "Process")]
+    pub no_access_log: bool,
+
+    /// Peers whose X-Forwarded-* headers are believed; everybody else's are overwritten. May repeat.
+    /// Default: nobody.
+    #[arg(long = "trusted-proxy", value_name = "CIDR", num_args = 1.., value_parser = network, help_heading = "Traffic")]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Seconds that requests under way have to finish after a stop signal.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Traffic")]
+    pub drain_timeout: Duration,
+
+    /// Seconds that a backend may take from the end of the request to the head of its answer.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Traffic")]
+    pub upstream_timeout: Duration,
+
+    /// Seconds without any progress after which a stalled exchange is ended.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, hide = true)]
+    pub stall_timeout: Duration,
+
+    /// Factor on every protective timeout, so that tests need not wait for minutes.
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor, hide = true)]
+    pub time_scale: f64,
+}
+
+impl Settings {
+    /// Plain clear-text addresses, defaults filled in.
+    pub fn http_addresses(&self) -> Vec<SocketAddr> {
+        self.plain_addresses().http()
+    }
+
+    /// Plain TLS addresses, defaults filled in.
+    pub fn https_addresses(&self) -> Vec<SocketAddr> {
+        self.plain_addresses().https()
+    }
+
+    /// `--node`, or the host name, or `localhost` if the kernel has none.
+    pub fn node_name(&self) -> String {
+        self.node.clone().unwrap_or_else(host_name)
+    }
+
+    /// Number of data threads, never 0.
+    pub fn worker_threads(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.threads)
+            .or_else(|| std::thread::available_parallelism().ok())
+            .unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// A protective timeout under `--time-scale`.
+    pub fn scaled(&self, timeout: Duration) -> Duration {
+        timeout.mul_f64(self.time_scale)
+    }
+
+    fn plain_addresses(&self) -> PlainAddresses<'_> {
+        let Self { http, https, gateway_service, .. } = self;
+        PlainAddresses { http, https, gateway_service: gateway_service.as_ref() }
+    }
+}
+
+/// What the command line says about plain addresses, and the defaults that follow from it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainAddresses<'a> {
+    pub(crate) http: &'a [SocketAddr],
+    pub(crate) https: &'a [SocketAddr],
+    pub(crate) gateway_service: Option<&'a ObjectKey>,
+}
+
+impl PlainAddresses<'_> {
+    pub(crate) fn http(self) -> Vec<SocketAddr> {
+        if self.unsaid() { vec![DEFAULT_HTTP] } else { self.http.to_vec() }
+    }
+
+    pub(crate) fn https(self) -> Vec<SocketAddr> {
+        if self.unsaid() { vec![DEFAULT_HTTPS] } else { self.https.to_vec() }
+    }
+
+    fn unsaid(self) -> bool {
+        self.http.is_empty() && self.https.is_empty() && self.gateway_service.is_none()
+    }
+}
+
+/// Name of this host as the kernel has it.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" | "(none)" => "localhost".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}
+
+/// Reads `namespace/name`.
+pub(crate) fn object_key(text: &str) -> Result<ObjectKey, String> {
+    match text.split_once('/') {
+        Some((namespace, name))
+            if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+        {
+            Ok(ObjectKey::new(namespace, name))
+        }
+        _ => Err(format!("\"{text}\" is not NAMESPACE/NAME, such as default/gateway")),
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(|_| format!("\"{text}\" is neither a network, such as 10.0.0.0/8, nor an address"))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| format!("\"{text}\" is not a number of seconds"))?;
+    match Duration::try_from_secs_f64(number) {
+        Ok(duration) if duration <= MAX_TIMEOUT => Ok(duration),
+        _ => Err(format!("\"{text}\" is not between 0 and {} seconds", MAX_TIMEOUT.as_secs())),
+    }
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if (0.001..=1000.0).contains(&factor) => Ok(factor),
+        _ => Err(format!("\"{text}\" is not a factor between 0.001 and 1000")),
+    }
+}
+
+/// A day: longer is a typing mistake.
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,0 +1,286 @@
+//! The compiler thread: the one owner of the cluster state and the one publisher of configuration.
+//!
+//! Waits for events, lets a burst settle, compiles, publishes, then makes the outside follow in the order
+//! that keeps promises: bind, then announce; withdraw, then unbind. Nothing else writes configuration.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
+    },
+    time::{Duration, Instant},
+};
+
+use gatehouse_routes::problem::{Problem, Severity};
+use gatehouse_vip::SpeakerEvent;
+use serde::Serialize;
+
+use crate::{
+    compile::{Compiled, NodeContext, compile},
+    listeners::Listeners,
+    recorded,
+    runtime::{Command, CoreHandle},
+    snapshot::{Live, Snapshot},
+    source::Event,
+    state::ClusterState,
+    vips::Vips,
+};
+
+/// Quiet that ends a burst of events.
+const QUIET: Duration = Duration::from_millis(10);
+/// Longest that a burst is waited out.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Period of what is tried again: listeners that could not be opened, retired snapshots in use.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// Longest that withdrawing the addresses may take before connections are drained all the same.
+const WITHDRAW: Duration = Duration::from_secs(5);
+
+/// What the controller waits for.
+pub(crate) enum Signal {
+    /// From a source of objects.
+    Source(Event),
+    /// From the speaker.
+    Speaker(SpeakerEvent),
+    /// Withdraw, drain and end; the answer tells that it is done.
+    Stop(SyncSender<()>),
+}
+
+/// What the admin server and the main thread may know of the controller.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    facts: Mutex<Facts>,
+}
+
+/// A consistent view of where the controller stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    /// The first snapshot is live.
+    pub(crate) published: bool,
+    /// Drain has begun.
+    pub(crate) stopping: bool,
+    /// Generations that some request still uses, the live one included.
+    pub(crate) snapshots_alive: u64,
+    /// Duration of the last compile.
+    pub(crate) compile: Duration,
+    /// Everything that is wrong now.
+    pub(crate) problems: Vec<Problem>,
+    /// Planned listeners and whether they are open.
+    pub(crate) listeners: Vec<ListenerFact>,
+    /// Announced addresses.
+    pub(crate) announced: Vec<Announced>,
+}
+
+/// One planned listener.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ListenerFact {
+    pub(crate) address: SocketAddr,
+    pub(crate) protocol: crate::compile::Protocol,
+    pub(crate) open: bool,
+    pub(crate) error: Option<String>,
+}
+
+/// One announced address.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Announced {
+    pub(crate) vip: std::net::IpAddr,
+    pub(crate) interface: String,
+}
+
+impl Progress {
+    /// Where the controller stands.
+    pub(crate) fn facts(&self) -> Facts {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The compiler thread's world.
+pub(crate) struct Controller {
+    pub(crate) state: ClusterState,
+    pub(crate) node: NodeContext,
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) live: Arc<Live>,
+    pub(crate) cores: Vec<CoreHandle>,
+    pub(crate) listeners: Listeners,
+    pub(crate) vips: Vips,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) compiled: Option<Arc<Compiled>>,
+    pub(crate) retired: Vec<Arc<Snapshot>>,
+    pub(crate) generation: u64,
+}
+
+impl Controller {
+    /// Runs until told to stop.
+    pub(crate) fn run(mut self, signals: &Receiver<Signal>) {
+        let stopped = loop {
+            match self.turn(signals) {
+                Some(Turn::Stop(done)) => break Some(done),
+                Some(Turn::Gone) => break None,
+                None => (),
+            }
+        };
+        self.stop();
+        if let Some(done) = stopped {
+            // The main thread may have given up waiting.
+            let _ = done.send(());
+        }
+    }
+
+    /// One burst of signals, or one round of housekeeping.
+    fn turn(&mut self, signals: &Receiver<Signal>) -> Option<Turn> {
+        let mut burst = Burst::default();
+        let mut wait = HOUSEKEEPING;
+        loop {
+            match signals.recv_timeout(wait) {
+                Ok(Signal::Stop(done)) => return Some(Turn::Stop(done)),
+                Ok(Signal::Speaker(event)) => {
+                    self.vips.heard(event);
+                    burst.addresses = true;
+                }
+                Ok(Signal::Source(event)) => {
+                    burst.objects |= self.state.apply(event);
+                    burst.since.get_or_insert_with(Instant::now);
+                }
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return Some(Turn::Gone),
+            }
+            wait = match burst.since {
+                None => Duration::ZERO,
+                Some(since) => QUIET.min(SETTLE.saturating_sub(since.elapsed())),
+            };
+        }
+        if burst.objects && self.state.synced() {
+            self.publish();
+        }
+        if self.compiled.is_some() {
+            self.follow();
+        }
+        self.free_retired();
+        None
+    }
+
+    /// Compiles the state and makes the result the live configuration.
+    fn publish(&mut self) {
+        let begun = Instant::now();
+        let previous = self.compiled.take();
+        let compiled = Arc::new(compile(&self.state, &self.node, previous.as_deref()));
+        let took = begun.elapsed();
+        self.record(&compiled);
+        let known = previous.as_ref().map(|previous| &*previous.problems);
+        report(known.unwrap_or_default(), &compiled.problems);
+        self.generation += 1;
+        let snapshot = Arc::new(Snapshot::new(self.generation, Arc::clone(&compiled)));
+        self.retired.push(self.live.publish(snapshot));
+        self.compiled = Some(compiled);
+        tracing::info!(generation = self.generation, ?took, "published");
+        self.progress.update(|facts| facts.compile = took);
+    }
+
+    /// Remembers which Service holds which address, in memory and over a restart.
+    fn record(&mut self, compiled: &Compiled) {
+        let recorded = compiled.recorded();
+        if recorded == self.node.recorded {
+            return;
+        }
+        if let Some(state_dir) = &self.state_dir
+            && let Err(error) = recorded::store(state_dir, &recorded)
+        {
+            tracing::error!(%error, folder = %state_dir.display(), "addresses are not remembered");
+        }
+        self.node.recorded = recorded;
+    }
+
+    /// Makes sockets and addresses follow the live configuration.
+    fn follow(&mut self) {
+        let Some(compiled) = &self.compiled else { return };
+        self.listeners.open(&compiled.listeners, &self.cores);
+        self.vips.apply(&compiled.vips, &compiled.listeners, &self.listeners);
+        let vips = &self.vips;
+        self.listeners.close(&compiled.listeners, &self.cores, |address| vips.holds(&address.ip()));
+        let mut problems = compiled.problems.clone();
+        problems.extend(self.vips.problems());
+        let listeners = compiled.listeners.iter().map(|plan| ListenerFact {
+            address: plan.address,
+            protocol: plan.protocol,
+            open: self.listeners.is_open(plan),
+            error: self.listeners.failed().get(&plan.address).cloned(),
+        });
+        let listeners = listeners.collect();
+        let held = self.vips.held().iter();
+        let announced = held
+            .map(|(vip, interface)| Announced { vip: *vip, interface: interface.clone() })
+            .collect();
+        self.progress.update(|facts| {
+            facts.published = true;
+            facts.problems = problems;
+            facts.listeners = listeners;
+            facts.announced = announced;
+        });
+    }
+
+    /// Drops retired snapshots that no data thread uses any more, here and nowhere else.
+    fn free_retired(&mut self) {
+        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        let alive = self.retired.len() as u64 + 1;
+        self.progress.update(|facts| facts.snapshots_alive = alive);
+    }
+
+    /// Withdraws the addresses, then lets the requests under way finish.
+    fn stop(self) {
+        self.progress.update(|facts| facts.stopping = true);
+        if !self.vips.withdraw(WITHDRAW) {
+            tracing::warn!("addresses are still on an interface after {WITHDRAW:?}");
+        }
+        for core in &self.cores {
+            core.send(Command::Drain);
+        }
+        let deadline = Instant::now() + self.drain_timeout;
+        // The cores report once per clock tick; give them two before believing a zero.
+        std::thread::sleep(Duration::from_millis(120));
+        let open = || self.cores.iter().map(CoreHandle::connections).sum::<usize>();
+        while open() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let left = open();
+        if left > 0 {
+            tracing::warn!(connections = left, "cut after {:?}", self.drain_timeout);
+        }
+        for core in self.cores {
+            core.stop();
+        }
+        self.vips.stop();
+    }
+}
+
+enum Turn {
+    Stop(SyncSender<()>),
+    /// Everybody who could signal is gone.
+    Gone,
+}
+
+#[derive(Default)]
+struct Burst {
+    objects: bool,
+    addresses: bool,
+    since: Option<Instant>,
+}
+
+/// Logs problems that are new.
+fn report(before: &[Problem], now: &[Problem]) {
+    let known: std::collections::HashSet<_> =
+        before.iter().map(|problem| (&problem.object, problem.reason, &problem.message)).collect();
+    for problem in now {
+        if !known.contains(&(&problem.object, problem.reason, &problem.message)) {
+            match problem.severity {
+                Severity::Error => tracing::error!("{problem}"),
+                Severity::Warning => tracing::warn!("{problem}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Bodies on their way through, one wrapper each way: counted, timed, never collected.
+
+use std::{
+    error::Error as StdError,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::{
+    http::{
+        record::Record,
+        watch::{Exchange, Expiry},
+    },
+    runtime::Core,
+    upstream::pool::Upstream,
+};
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// Somebody's patience ended.
+    #[error("body ended by timeout ({0:?})")]
+    Expired(Expiry),
+    /// The other side broke it off.
+    #[error("body broke off")]
+    Broken(#[from] hyper::Error),
+    /// The backend's connection ended before the body did.
+    #[error("the backend closed the connection within the body")]
+    Cut,
+}
+
+/// The body of a request, on its way to the backend. Trailers are dropped (P3).
+pub(crate) struct RequestBody {
+    /// `None` once it was taken, and for a request that is sent again without one.
+    incoming: Option<Incoming>,
+    exchange: Rc<Exchange>,
+    core: Rc<Core>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming, exchange: Rc<Exchange>, core: Rc<Core>) -> Self {
+        Self { incoming: Some(incoming), exchange, core }
+    }
+
+    /// No body: for a request that is sent again.
+    pub(crate) fn none(exchange: &Rc<Exchange>, core: &Rc<Core>) -> Self {
+        Self { incoming: None, exchange: Rc::clone(exchange), core: Rc::clone(core) }
+    }
+
+    /// The body itself, which leaves nothing here.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            incoming: self.incoming.take(),
+            exchange: Rc::clone(&self.exchange),
+            core: Rc::clone(&self.core),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Box<dyn StdError + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(expiry) = self.exchange.expired() {
+            return Poll::Ready(Some(Err(BodyError::Expired(expiry).into())));
+        }
+        let Self { incoming: Some(incoming), .. } = &mut *self else { return Poll::Ready(None) };
+        loop {
+            match Pin::new(&mut *incoming).poll_frame(cx) {
+                Poll::Pending => {
+                    self.exchange.body_awaited(self.core.now());
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Some(data) = frame.data_ref() {
+                        self.exchange.body_received(data.len(), self.core.now());
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.exchange.break_off();
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                Poll::Ready(None) => {
+                    self.exchange.body_over();
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if self.incoming.is_some() {
+            self.exchange.body_over();
+        }
+    }
+}
+
+/// The body of an answer, on its way to the client. Trailers are dropped.
+///
+/// Whatever becomes of it, dropping it ends the request: counts and the log line are written.
+pub struct ResponseBody {
+    source: Source,
+    record: Option<Box<Record>>,
+}
+
+enum Source {
+    Empty,
+    Full(Bytes),
+    Upstream { incoming: Incoming, upstream: Option<Box<Upstream>> },
+}
+
+impl ResponseBody {
+    /// No body at all.
+    pub(crate) fn empty() -> Self {
+        Self { source: Source::Empty, record: None }
+    }
+
+    /// A short text of our own.
+    pub(crate) fn full(text: Bytes) -> Self {
+        Self { source: Source::Full(text), record: None }
+    }
+
+    /// The body of a backend's answer and the connection that it comes over.
+    pub(crate) fn upstream(incoming: Incoming, upstream: Box<Upstream>, record: &Record) -> Self {
+        let mut body = Self {
+            source: Source::Upstream { incoming, upstream: Some(upstream) },
+            record: None,
+        };
+        if body.is_end_stream() {
+            body.give_back(&record.conn.wire.core);
+            body.source = Source::Empty;
+        }
+        body
+    }
+
+    /// Ties the end of the request to the end of this body.
+    pub(crate) fn finishes(&mut self, record: Box<Record>) {
+        self.record = Some(record);
+    }
+
+    /// The answer is complete: its connection may serve the next request.
+    fn give_back(&mut self, core: &Core) {
+        if let Source::Upstream { upstream, .. } = &mut self.source
+            && let Some(upstream) = upstream.take()
+        {
+            core.pool.checkin(upstream, core.now());
+        }
+    }
+
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let (Source::Upstream { incoming, upstream }, Some(record)) =
+            (&mut self.source, &self.record)
+        else {
+            return Poll::Ready(None);
+        };
+        if let Some(expiry) = record.exchange.expired() {
+            return Poll::Ready(Some(Err(BodyError::Expired(expiry))));
+        }
+        loop {
+            match Pin::new(&mut *incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(BodyError::Broken(error))));
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
+                // Nothing there yet: let the connection read, then look once more.
+                Poll::Pending => {
+                    let Some(upstream) = upstream else {
+                        return Poll::Ready(Some(Err(BodyError::Cut)));
+                    };
+                    let alive = upstream.drive(cx);
+                    match Pin::new(&mut *incoming).poll_frame(cx) {
+                        Poll::Ready(Some(Ok(frame))) => {
+                            if let Ok(data) = frame.into_data() {
+                                return Poll::Ready(Some(Ok(data)));
+                            }
+                        }
+                        Poll::Ready(Some(Err(error))) => {
+                            return Poll::Ready(Some(Err(BodyError::Broken(error))));
+                        }
+                        Poll::Ready(None) => return Poll::Ready(None),
+                        Poll::Pending if alive => return Poll::Pending,
+                        Poll::Pending => return Poll::Ready(Some(Err(BodyError::Cut))),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Box<dyn StdError + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        match &mut this.source {
+            Source::Empty => return Poll::Ready(None),
+            Source::Full(text) => {
+                let text = std::mem::take(text);
+                this.source = Source::Empty;
+                if let Some(record) = &mut this.record {
+                    record.sent(text.len());
+                }
+                return Poll::Ready(Some(Ok(Frame::data(text))));
+            }
+            Source::Upstream { .. } => (),
+        }
+        let polled = this.poll_upstream(cx);
+        let ended = this.is_end_stream();
+        let Some(record) = &mut this.record else { return Poll::Ready(None) };
+        let core = Rc::clone(&record.conn.wire.core);
+        match polled {
+            Poll::Pending => {
+                record.exchange.answer_taken();
+                record.exchange.upstream_awaited(core.now(), Expiry::Upstream);
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(data))) => {
+                record.exchange.upstream_delivered();
+                record.exchange.answer_taken();
+                record.exchange.answer_offered(core.now());
+                record.sent(data.len());
+                if ended {
+                    record.complete();
+                    this.give_back(&core);
+                }
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                record.cut(&error);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                record.complete();
+                this.give_back(&core);
+                this.source = Source::Empty;
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Full(text) => text.is_empty(),
+            Source::Upstream { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Full(text) => SizeHint::with_exact(text.len() as u64),
+            Source::Upstream { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! One client connection, from the accepted socket to its end.
+
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use gatehouse_routes::{host, model::Scheme};
+use http::HeaderValue;
+use hyper::{
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    http::{
+        guard::{FrameGuard, HeadScanner},
+        head::{MAX_FIELD_BYTES, MAX_TARGET, is_trusted},
+        headers::Forwarding,
+        io::{ClientIo, Guard, Wire},
+        proxy,
+        upgrade::Tunnel,
+        watch::{ConnWatch, Exchange, Expiry, Phase},
+    },
+    listeners::ListenerFacts,
+    metrics::Counter,
+    runtime::Core,
+};
+
+/// Room that hyper gives a whole head: ours is refused first, with the right status.
+const MAX_HEAD: usize = MAX_TARGET + MAX_FIELD_BYTES + 1024;
+/// Streams that a client may have open at once (RFC 9113 §5.1.2).
+const MAX_STREAMS: u32 = 100;
+/// What a client may send on one stream, and on all of them, before we took it.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// What of an answer may wait for the client's window, per stream.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Resets that a client may provoke or send before the connection ends (P20).
+const MAX_RESETS: usize = 100;
+/// How long and how much a refused client may go on sending, so that it gets to read why.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 * 1024;
+
+/// What does not change while a client connection lives, and what its requests share.
+pub(crate) struct ClientConn {
+    pub(crate) wire: Rc<Wire>,
+    pub(crate) listener: Arc<ListenerFacts>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) scheme: Scheme,
+    pub(crate) tls: bool,
+    /// The TLS server name in canonical form.
+    pub(crate) server_name: Option<Box<str>>,
+    pub(crate) forwarding: Forwarding,
+    /// Set by a request that the backend agreed to upgrade.
+    pub(crate) tunnel: RefCell<Option<Tunnel>>,
+    /// An answer was given before its request was read to the end.
+    pub(crate) unread: Cell<bool>,
+    http2: bool,
+}
+
+impl ClientConn {
+    pub(crate) fn is_http2(&self) -> bool {
+        self.http2
+    }
+
+    pub(crate) fn scheme_name(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+
+    /// The exchange that a new request belongs to: of the HTTP/2 stream, or the connection's own.
+    pub(crate) fn begin_exchange(&self) -> Rc<Exchange> {
+        if self.is_http2()
+            && let Some(exchange) = STREAM.take()
+        {
+            return exchange;
+        }
+        self.wire.exchange.reset();
+        Rc::clone(&self.wire.exchange)
+    }
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(
+    core: Rc<Core>,
+    listener: Arc<ListenerFacts>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    core.connection_opened();
+    let phase = if listener.tls.is_some() { Phase::Handshake } else { Phase::FirstByte };
+    let watch = Rc::new(ConnWatch::new(phase, core.now()));
+    core.watch(&watch);
+    match listener.tls.clone() {
+        None => serve_stream(&core, listener, watch, stream, peer, None).await,
+        Some(config) => {
+            let mut handshake = pin!(TlsAcceptor::from(config).accept(stream));
+            let stream = poll_fn(|cx| {
+                watch.register(cx);
+                if watch.expired().is_some() || core.draining() {
+                    return Poll::Ready(None);
+                }
+                handshake.as_mut().poll(cx).map(Result::ok)
+            })
+            .await;
+            match stream {
+                None => core.metrics().add(Counter::TlsHandshakeFailed),
+                Some(stream) => {
+                    core.metrics().add(Counter::TlsHandshake);
+                    watch.enter(Phase::FirstByte, core.now());
+                    let session = stream.get_ref().1;
+                    let tls = Tls {
+                        http2: session.alpn_protocol() == Some(b"h2"),
+                        server_name: session
+                            .server_name()
+                            .and_then(host::canonical)
+                            .map(|name| name.into_owned().into_boxed_str()),
+                    };
+                    serve_stream(&core, listener, watch, stream, peer, Some(tls)).await;
+                }
+            }
+        }
+    }
+    core.connection_closed();
+}
+
+struct Tls {
+    http2: bool,
+    server_name: Option<Box<str>>,
+}
+
+async fn serve_stream<S>(
+    core: &Rc<Core>,
+    listener: Arc<ListenerFacts>,
+    watch: Rc<ConnWatch>,
+    stream: S,
+    peer: SocketAddr,
+    tls: Option<Tls>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let http2 = tls.as_ref().is_some_and(|tls| tls.http2);
+    let guard = if http2 {
+        Guard::Frames(FrameGuard::new(core.now()))
+    } else {
+        Guard::Head(HeadScanner::default())
+    };
+    let exchange = Rc::new(Exchange::default());
+    core.watch_exchange(&exchange);
+    let wire = Rc::new(Wire { core: Rc::clone(core), watch, guard: RefCell::new(guard), exchange });
+    let io = ClientIo::new(stream, Rc::clone(&wire));
+    let conn = Rc::new(ClientConn {
+        forwarding: Forwarding {
+            client: text(&peer.ip().to_canonical().to_string()),
+            proto: HeaderValue::from_static(if tls.is_some() { "https" } else { "http" }),
+            port: text(&listener.port.to_string()),
+            trusted: is_trusted(peer.ip().to_canonical(), &core.options.trusted),
+        },
+        wire,
+        listener,
+        peer,
+        scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
+        tls: tls.is_some(),
+        server_name: tls.and_then(|tls| tls.server_name),
+        tunnel: RefCell::default(),
+        unread: Cell::new(false),
+        http2,
+    });
+    if http2 {
+        serve_http2(conn, io).await;
+    } else {
+        serve_http1(conn, io).await;
+    }
+}
+
+fn text(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("digits, dots and colons are a valid header value")
+}
+
+async fn serve_http1<S>(conn: Rc<ClientConn>, io: ClientIo<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let wire = Rc::clone(&conn.wire);
+    let requests = Rc::clone(&conn);
+    let service = service_fn(move |request| {
+        let conn = Rc::clone(&requests);
+        async move { Ok::<_, Infallible>(proxy::handle(conn, request).await) }
+    });
+    let mut connection = http1::Builder::new()
+        .half_close(false)
+        .header_read_timeout(None)
+        .max_header_size(MAX_HEAD)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(io), service);
+    let mut leaving = false;
+    let outcome = poll_fn(|cx| {
+        wire.watch.register(cx);
+        wire.exchange.register(cx);
+        if wire.watch.expired().is_some() || wire.exchange.expired() == Some(Expiry::Stalled) {
+            return Poll::Ready(Outcome::Cut);
+        }
+        if wire.core.draining() && !leaving {
+            leaving = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        Pin::new(&mut connection).poll(cx).map(|result| match result {
+            Ok(()) => Outcome::Done,
+            Err(error) if error.is_parse() => Outcome::Refused,
+            Err(_) => Outcome::Cut,
+        })
+    })
+    .await;
+    if matches!(outcome, Outcome::Cut) {
+        return;
+    }
+    let parts = connection.into_parts();
+    let mut io = TokioIo::into_inner(parts.io);
+    if let Some(tunnel) = conn.tunnel.take() {
+        if let Err(error) = tunnel.run(&conn, io, parts.read_buf).await {
+            tracing::debug!(%error, "tunnel ended");
+        }
+        return;
+    }
+    if matches!(outcome, Outcome::Done) && !conn.unread.get() {
+        return;
+    }
+    let limit = wire.core.scaled(LINGER);
+    let _ = tokio::time::timeout(limit, linger(&mut io)).await;
+}
+
+enum Outcome {
+    /// The last answer was written.
+    Done,
+    /// hyper refused a request and said so.
+    Refused,
+    /// Nothing more to say.
+    Cut,
+}
+
+/// Ends our half, then reads on for a moment: closing a socket with unread bytes would reset it, and the
+/// client might never read the answer.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(io: &mut ClientIo<S>) {
+    if io.shutdown().await.is_err() {
+        return;
+    }
+    let mut left = LINGER_BYTES;
+    let mut buffer = [0; 4096];
+    while let Ok(read) = io.read(&mut buffer).await {
+        left = left.saturating_sub(read);
+        if read == 0 || left == 0 {
+            return;
+        }
+    }
+}
+
+async fn serve_http2<S>(conn: Rc<ClientConn>, io: ClientIo<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let wire = Rc::clone(&conn.wire);
+    let service = service_fn(move |request| {
+        let conn = Rc::clone(&conn);
+        async move { Ok::<_, Infallible>(proxy::handle(conn, request).await) }
+    });
+    let mut connection = http2::Builder::new(StreamExecutor { core: Rc::clone(&wire.core) })
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(u32::try_from(MAX_FIELD_BYTES).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_RESETS)
+        .serve_connection(TokioIo::new(io), service);
+    let mut leaving = None;
+    poll_fn(|cx| {
+        wire.watch.register(cx);
+        wire.exchange.register(cx);
+        if wire.exchange.expired().is_some() {
+            return Poll::Ready(());
+        }
+        let expired = wire.watch.expired().is_some();
+        if (expired || wire.core.draining()) && leaving.is_none() {
+            // GOAWAY, then a moment to take it.
+            Pin::new(&mut connection).graceful_shutdown();
+            leaving = Some(Box::pin(tokio::time::sleep(wire.core.scaled(LINGER))));
+        }
+        if let Some(deadline) = &mut leaving
+            && expired
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(());
+        }
+        Pin::new(&mut connection).poll(cx).map(drop)
+    })
+    .await;
+}
+
+thread_local! {
+    /// The exchange of the HTTP/2 stream whose task is being polled.
+    static STREAM: Cell<Option<Rc<Exchange>>> = const { Cell::new(None) };
+}
+
+/// Runs every HTTP/2 stream as a task with an [`Exchange`] of its own, so that the sweeper can end one
+/// stream without touching its connection.
+#[derive(Clone)]
+struct StreamExecutor {
+    core: Rc<Core>,
+}
+
+impl<F> Executor<F> for StreamExecutor
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, stream: F) {
+        let exchange = Rc::new(Exchange::default());
+        self.core.watch_exchange(&exchange);
+        tokio::task::spawn_local(async move {
+            let mut stream = pin!(stream);
+            poll_fn(|cx: &mut Context<'_>| {
+                exchange.register(cx);
+                if exchange.expired() == Some(Expiry::Stalled) {
+                    // Dropping the stream resets it (P23).
+                    return Poll::Ready(());
+                }
+                STREAM.set(Some(Rc::clone(&exchange)));
+                let polled = stream.as_mut().poll(cx);
+                STREAM.take();
+                polled
+            })
+            .await;
+        });
+    }
+}

@@ -1,0 +1,323 @@
+//! What is taken off a message and what is put on it on the way through.
+//!
+//! Order matters (P17): first everything that the `Connection` field names goes, then our own fields are
+//! set, so that nobody can name ours away.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, HOST},
+};
+
+use crate::http::head::{Seen, is_forwarded};
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY: HeaderName = HeaderName::from_static("proxy");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// What does not change from one request of a connection to the next.
+pub(crate) struct Forwarding {
+    /// Address of the client, as text.
+    pub(crate) client: HeaderValue,
+    /// `http` or `https`.
+    pub(crate) proto: HeaderValue,
+    /// Port that the client connected to.
+    pub(crate) port: HeaderValue,
+    /// The peer's own forwarding fields are believed.
+    pub(crate) trusted: bool,
+}
+
+/// Makes a request's fields fit for the backend.
+pub(crate) fn prepare_request(
+    headers: &mut HeaderMap,
+    seen: Seen,
+    websocket: bool,
+    authority: Option<HeaderValue>,
+    forwarding: &Forwarding,
+) {
+    if let Some(authority) = authority {
+        headers.insert(HOST, authority);
+    }
+    if seen.hop_by_hop {
+        remove_hop_by_hop(headers);
+        headers.remove(&PROXY);
+        headers.remove(&HTTP2_SETTINGS);
+    }
+    if websocket {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    if seen.cookies {
+        join_cookies(headers);
+    }
+    if seen.expect {
+        // The body is asked for here, when the backend is ready to take it.
+        headers.remove(header::EXPECT);
+    }
+    set_forwarded(headers, seen, forwarding);
+}
+
+/// Makes an answer's fields fit for the client.
+pub(crate) fn prepare_response(headers: &mut HeaderMap, upgraded: bool) {
+    let upgrade = if upgraded { headers.remove(header::UPGRADE) } else { None };
+    let hop_by_hop = headers.contains_key(header::CONNECTION)
+        || headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.contains_key(&KEEP_ALIVE)
+        || headers.contains_key(header::UPGRADE)
+        || headers.contains_key(header::TRAILER)
+        || headers.contains_key(header::TE)
+        || headers.contains_key(&PROXY_CONNECTION);
+    if hop_by_hop {
+        remove_hop_by_hop(headers);
+    }
+    if let Some(upgrade) = upgrade {
+        headers.insert(header::UPGRADE, upgrade);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
+/// RFC 9110 §7.6.1: the fields of this hop, and those that `Connection` names. Framing, `Host` and
+/// cookies cannot be named away: taking them off would change what the message means.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    while let Some(value) = headers.remove(header::CONNECTION) {
+        for token in value.as_bytes().split(|byte| *byte == b',') {
+            let named = HeaderName::from_bytes(token.trim_ascii());
+            match named {
+                Ok(name)
+                    if name != HOST
+                        && name != header::CONTENT_LENGTH
+                        && name != header::COOKIE
+                        && name != header::AUTHORIZATION =>
+                {
+                    headers.remove(name);
+                }
+                _ => (),
+            }
+        }
+    }
+    for name in [
+        &KEEP_ALIVE,
+        &PROXY_CONNECTION,
+        &header::TE,
+        &header::TRAILER,
+        &header::TRANSFER_ENCODING,
+        &header::UPGRADE,
+        &header::PROXY_AUTHORIZATION,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// RFC 9113 §8.2.3: HTTP/1 wants the crumbs in one field.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut joined = Vec::new();
+    for crumb in headers.get_all(header::COOKIE) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+        headers.insert(header::COOKIE, value);
+    }
+}
+
+fn set_forwarded(headers: &mut HeaderMap, seen: Seen, forwarding: &Forwarding) {
+    let host = headers.get(HOST).cloned();
+    if seen.forwarded && !forwarding.trusted {
+        let request_id = headers.remove(&X_REQUEST_ID).filter(is_request_id);
+        remove_forwarded(headers);
+        if let Some(request_id) = request_id {
+            headers.insert(X_REQUEST_ID.clone(), request_id);
+        }
+    }
+    if seen.forwarded && forwarding.trusted {
+        let chain = appended(headers, &forwarding.client);
+        headers.insert(&X_FORWARDED_FOR, chain);
+        headers.entry(&X_REAL_IP).or_insert_with(|| forwarding.client.clone());
+        headers.entry(&X_FORWARDED_PROTO).or_insert_with(|| forwarding.proto.clone());
+        headers.entry(&X_FORWARDED_PORT).or_insert_with(|| forwarding.port.clone());
+        if let Some(host) = host {
+            headers.entry(&X_FORWARDED_HOST).or_insert(host);
+        }
+    } else {
+        headers.insert(&X_FORWARDED_FOR, forwarding.client.clone());
+        headers.insert(&X_REAL_IP, forwarding.client.clone());
+        headers.insert(&X_FORWARDED_PROTO, forwarding.proto.clone());
+        headers.insert(&X_FORWARDED_PORT, forwarding.port.clone());
+        if let Some(host) = host {
+            headers.insert(&X_FORWARDED_HOST, host);
+        }
+    }
+    headers.entry(&X_REQUEST_ID).or_insert_with(request_id);
+}
+
+fn remove_forwarded(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> =
+        headers.keys().filter(|name| is_forwarded(name.as_str())).cloned().collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// The whole chain that a trusted proxy sent, in however many fields, and the proxy itself.
+fn appended(headers: &HeaderMap, client: &HeaderValue) -> HeaderValue {
+    let mut joined = Vec::new();
+    for part in headers.get_all(&X_FORWARDED_FOR) {
+        joined.extend_from_slice(part.as_bytes());
+        joined.extend_from_slice(b", ");
+    }
+    joined.extend_from_slice(client.as_bytes());
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).unwrap_or_else(|_| client.clone())
+}
+
+/// What we keep of a client's own request id: something that fits a log line.
+fn is_request_id(value: &HeaderValue) -> bool {
+    (1..=128).contains(&value.len())
+        && value.as_bytes().iter().all(|byte| byte.is_ascii_graphic() && *byte != b'"')
+}
+
+/// 128 random bits as 32 hexadecimal digits.
+fn request_id() -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut random = fastrand::u128(..);
+    let mut text = [0; 32];
+    for digit in &mut text {
+        *digit = DIGITS[(random & 15) as usize];
+        random >>= 4;
+    }
+    HeaderValue::from_bytes(&text).expect("hexadecimal digits are a valid header value")
+}
+
+/// The request id that [`prepare_request`] kept or made.
+pub(crate) fn request_id_of(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(&X_REQUEST_ID)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forwarding(trusted: bool) -> Forwarding {
+        Forwarding {
+            client: HeaderValue::from_static("192.0.2.7"),
+            proto: HeaderValue::from_static("https"),
+            port: HeaderValue::from_static("443"),
+            trusted,
+        }
+    }
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    const ALL: Seen = Seen { hop_by_hop: true, forwarded: true, cookies: true, expect: true };
+
+    #[test]
+    fn what_connection_names_goes_but_framing_host_and_our_own_fields_stay() {
+        let mut fields = headers(&[
+            ("host", "a.test"),
+            ("connection", "close, x-secret, host, content-length, x-forwarded-for, x-real-ip"),
+            ("x-secret", "1"),
+            ("content-length", "5"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("proxy", "evil"),
+            ("proxy-connection", "keep-alive"),
+            ("upgrade", "h2c"),
+        ]);
+        prepare_request(&mut fields, ALL, false, None, &forwarding(false));
+        for gone in ["connection", "x-secret", "keep-alive", "te", "proxy", "proxy-connection", "upgrade"] {
+            assert!(!fields.contains_key(gone), "{gone}");
+        }
+        assert_eq!(fields["host"], "a.test");
+        assert_eq!(fields["content-length"], "5");
+        assert_eq!(fields["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(fields["x-real-ip"], "192.0.2.7");
+    }
+
+    #[test]
+    fn a_strangers_forwarding_fields_are_overwritten_in_every_spelling() {
+        let mut fields = headers(&[
+            ("host", "a.test"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x_forwarded_for", "1.1.1.1"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "evil"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-forwarded-prefix", "/evil"),
+            ("x-request-id", "kept-1"),
+        ]);
+        prepare_request(&mut fields, ALL, false, None, &forwarding(false));
+        assert_eq!(fields["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(fields["x-forwarded-proto"], "https");
+        assert_eq!(fields["x-forwarded-host"], "a.test");
+        assert_eq!(fields["x-forwarded-port"], "443");
+        assert_eq!(fields["x-request-id"], "kept-1");
+        for gone in ["x_forwarded_for", "forwarded", "x-forwarded-prefix"] {
+            assert!(!fields.contains_key(gone), "{gone}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_appended_to() {
+        let mut fields = headers(&[
+            ("host", "a.test"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-proto", "http"),
+        ]);
+        prepare_request(&mut fields, ALL, false, None, &forwarding(true));
+        assert_eq!(fields["x-forwarded-for"], "1.1.1.1, 192.0.2.7");
+        assert_eq!(fields["x-forwarded-proto"], "http");
+    }
+
+    #[test]
+    fn a_request_without_an_id_gets_one_of_32_digits() {
+        let mut fields = headers(&[("host", "a.test")]);
+        prepare_request(&mut fields, Seen::default(), false, None, &forwarding(false));
+        assert_eq!(fields["x-request-id"].len(), 32);
+    }
+
+    #[test]
+    fn cookie_crumbs_are_joined() {
+        let mut fields = headers(&[("host", "a"), ("cookie", "a=1"), ("cookie", "b=2")]);
+        prepare_request(&mut fields, ALL, false, None, &forwarding(false));
+        assert_eq!(fields.get_all("cookie").iter().count(), 1);
+        assert_eq!(fields["cookie"], "a=1; b=2");
+    }
+
+    #[test]
+    fn an_answer_loses_the_fields_of_its_hop() {
+        let mut fields = headers(&[
+            ("connection", "x-internal"),
+            ("x-internal", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("server", "app"),
+        ]);
+        prepare_response(&mut fields, false);
+        assert_eq!(fields.len(), 1);
+        assert_eq!(fields["server"], "app");
+    }
+
+    #[test]
+    fn a_websocket_keeps_its_upgrade_both_ways() {
+        let asked = [("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
+        let mut fields = headers(&asked);
+        prepare_request(&mut fields, ALL, true, None, &forwarding(false));
+        assert_eq!((&fields["connection"], &fields["upgrade"]), (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap()));
+        let mut answer = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+        prepare_response(&mut answer, true);
+        assert_eq!(answer["upgrade"], "websocket");
+    }
+}

@@ -1,0 +1,186 @@
+//! A client connection's byte stream: passes bytes through, lets the guards look, notes progress.
+//!
+//! Sits between hyper and the socket (or TLS stream) of every client connection.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{
+    http::{
+        guard::{FrameGuard, GOAWAY_CALM, HeadFlags, HeadScanner},
+        watch::{ConnWatch, Exchange, Phase},
+    },
+    runtime::Core,
+};
+
+/// What the guards know about a connection; shared between its stream and its requests.
+pub(crate) enum Guard {
+    /// HTTP/1.
+    Head(HeadScanner),
+    /// HTTP/2.
+    Frames(FrameGuard),
+}
+
+/// The shared part of a client connection that its byte stream writes and its requests read.
+pub(crate) struct Wire {
+    pub(crate) core: Rc<Core>,
+    pub(crate) watch: Rc<ConnWatch>,
+    pub(crate) guard: RefCell<Guard>,
+    /// The exchange of an HTTP/1 connection: one at a time, so it lives as long as the connection.
+    pub(crate) exchange: Rc<Exchange>,
+}
+
+impl Wire {
+    /// What the scanner saw of the request that is being handled; it starts afresh for the next one.
+    pub(crate) fn take_head_flags(&self) -> HeadFlags {
+        match &mut *self.guard.borrow_mut() {
+            Guard::Head(scanner) => {
+                let flags = scanner.flags();
+                scanner.reset();
+                flags
+            }
+            Guard::Frames(_) => HeadFlags::default(),
+        }
+    }
+
+    fn received(&self, bytes: &[u8]) -> bool {
+        let now = self.core.now();
+        match &mut *self.guard.borrow_mut() {
+            Guard::Head(scanner) => {
+                match self.watch.phase() {
+                    Phase::FirstByte | Phase::Idle => self.watch.enter(Phase::Head, now),
+                    Phase::Tunnel => self.watch.enter(Phase::Tunnel, now),
+                    _ => (),
+                }
+                if self.watch.phase() == Phase::Head {
+                    scanner.feed(bytes);
+                }
+                true
+            }
+            Guard::Frames(guard) => {
+                let within = guard.received(bytes, now);
+                if !self.watch.busy() {
+                    match (guard.header_block_open(), self.watch.phase()) {
+                        (true, Phase::FirstByte | Phase::Idle) => {
+                            self.watch.enter(Phase::Head, now);
+                        }
+                        (false, Phase::Head) => self.watch.enter(Phase::Idle, now),
+                        _ => (),
+                    }
+                }
+                within
+            }
+        }
+    }
+
+    /// The socket takes no more: from now on the client is the one who is waited for.
+    fn blocked(&self) {
+        self.exchange.answer_offered(self.core.now());
+    }
+
+    fn sent(&self, bytes: &[u8]) {
+        self.exchange.answer_taken();
+        match &mut *self.guard.borrow_mut() {
+            Guard::Head(_) if self.watch.phase() == Phase::Tunnel => {
+                self.watch.enter(Phase::Tunnel, self.core.now());
+            }
+            Guard::Head(_) => (),
+            Guard::Frames(guard) => guard.sent(bytes),
+        }
+    }
+}
+
+/// The byte stream.
+pub(crate) struct ClientIo<S> {
+    stream: S,
+    wire: Rc<Wire>,
+}
+
+impl<S> ClientIo<S> {
+    pub(crate) fn new(stream: S, wire: Rc<Wire>) -> Self {
+        Self { stream, wire }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientIo<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Poll::Ready(Ok(())) = polled {
+            let bytes = &buf.filled()[before..];
+            if !bytes.is_empty() && !self.wire.received(bytes) {
+                let may_interject = match &*self.wire.guard.borrow() {
+                    Guard::Frames(guard) => guard.may_interject(),
+                    Guard::Head(_) => false,
+                };
+                if may_interject {
+                    // Best effort: the connection ends whether or not the client learns why.
+                    let _ = Pin::new(&mut self.stream).poll_write(cx, &GOAWAY_CALM);
+                    let _ = Pin::new(&mut self.stream).poll_flush(cx);
+                }
+                return Poll::Ready(Err(io::Error::other("too many control frames")));
+            }
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        match polled {
+            Poll::Ready(Ok(written)) => self.wire.sent(&bytes[..written]),
+            Poll::Ready(Err(_)) => (),
+            Poll::Pending => self.wire.blocked(),
+        }
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        if polled.is_pending() {
+            self.wire.blocked();
+        } else if let Poll::Ready(Ok(mut written)) = polled {
+            for slice in slices {
+                let part = written.min(slice.len());
+                self.wire.sent(&slice[..part]);
+                written -= part;
+                if written == 0 {
+                    break;
+                }
+            }
+        }
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,446 @@
+//! One request: validate, match, pick, forward, answer. Reads from top to bottom.
+
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+    time::Duration,
+};
+
+use gatehouse_routes::{
+    balance,
+    model::{Action, Backend, Forward, Rewrite},
+    stats::EndpointStats,
+};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    request::Parts,
+    uri::PathAndQuery,
+};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use crate::{
+    http::{
+        body::{RequestBody, ResponseBody},
+        conn::ClientConn,
+        error::{self, ProxyErrorKind},
+        head::{Local, RequestHead},
+        headers,
+        record::Record,
+        upgrade::Tunnel,
+        watch::{Exchange, Expiry},
+    },
+    metrics::Counter,
+    snapshot::{GatewaySnapshot, Snapshot},
+    upstream::{connect::connect, pool::Upstream, resolve::resolve},
+};
+
+/// Most bytes of an unwanted body that are read so that the answer arrives (P6).
+const DRAIN_BYTES: usize = 64 * 1024;
+/// Longest that an unwanted body is read.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// Answers one request. Never fails: what goes wrong becomes an answer.
+pub(crate) async fn handle(
+    conn: Rc<ClientConn>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let exchange = conn.begin_exchange();
+    let (parts, body) = request.into_parts();
+    let mut record = Record::begin(&conn, &exchange, &parts);
+    // A client that waits for 100 Continue has sent no body: there is nothing to drain.
+    let awaits = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
+    let mut body = RequestBody::new(body, Rc::clone(&exchange), Rc::clone(&conn.wire.core));
+    let mut response = match answer(&conn, &mut record, parts, &mut body).await {
+        Ok(Answer::Upstream(response)) => {
+            record.answered(response.status().as_u16(), None);
+            response
+        }
+        Ok(Answer::Local(mut response)) => {
+            drain(&conn, awaits, &mut body, &mut response).await;
+            record.answered(response.status().as_u16(), None);
+            response
+        }
+        Err(kind) => {
+            let mut response = kind.response();
+            drain(&conn, awaits, &mut body, &mut response).await;
+            record.answered(kind.status(), Some(kind));
+            response
+        }
+    };
+    if conn.is_http2() {
+        response.headers_mut().remove(header::CONNECTION);
+    }
+    if !response.body().is_end_stream() {
+        exchange.answer_offered(conn.wire.core.now());
+    }
+    response.body_mut().finishes(record);
+    response
+}
+
+enum Answer {
+    /// A backend's answer.
+    Upstream(Response<ResponseBody>),
+    /// Our own; the request's body was not asked for.
+    Local(Response<ResponseBody>),
+}
+
+/// The request's way, in order.
+async fn answer(
+    conn: &Rc<ClientConn>,
+    record: &mut Box<Record>,
+    parts: Parts,
+    body: &mut RequestBody,
+) -> Result<Answer, ProxyErrorKind> {
+    let head = RequestHead::validate(&parts, conn.wire.take_head_flags())?;
+    if head.local == Some(Local::Options) {
+        return Ok(Answer::Local(options()));
+    }
+    let snapshot = conn.wire.core.pin();
+    let gateway = snapshot.gateway(&conn.listener.scope).ok_or(ProxyErrorKind::NoRoute)?;
+    check_owner(conn, gateway, &head)?;
+
+    let Some(matched) = gateway.routes.lookup(conn.scheme, &head.host, &head.path) else {
+        if let Some(host) = gateway.routes.host_for(&head.host) {
+            record.unrouted(&host.stats);
+        }
+        return Err(ProxyErrorKind::NoRoute);
+    };
+    record.routed(matched.rule, &matched.host.stats);
+
+    let forward = match matched.action {
+        Action::RedirectHttps { status, trim_slash } => {
+            let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+            return Ok(Answer::Local(redirect(&head.host, target, *status, *trim_slash)));
+        }
+        Action::Deny { reason, .. } => {
+            tracing::debug!(rule = %matched.rule.object, reason, "denied");
+            return Err(ProxyErrorKind::Denied);
+        }
+        Action::Forward(forward) => Arc::clone(forward),
+    };
+    let target = upstream_target(&head, &parts.uri, forward.rewrite.as_ref())?;
+    let (websocket, seen) = (head.websocket, head.seen);
+    let request = upstream_parts(parts, target, |headers, authority| {
+        headers::prepare_request(headers, seen, websocket, authority, &conn.forwarding);
+    });
+
+    let exchanged = exchange(conn, record, &snapshot, &forward, request, body).await?;
+    drop(snapshot);
+    finish_answer(conn, record, websocket, exchanged).map(Answer::Upstream)
+}
+
+/// P14: a connection that was opened for one owner's name carries no request for another owner's host.
+fn check_owner(
+    conn: &ClientConn,
+    gateway: &GatewaySnapshot,
+    head: &RequestHead<'_>,
+) -> Result<(), ProxyErrorKind> {
+    let Some(name) = conn.server_name.as_deref() else { return Ok(()) };
+    if name == head.host {
+        return Ok(());
+    }
+    match (gateway.owner(name), gateway.owner(&head.host)) {
+        (Some(named), Some(asked)) if named != asked => Err(ProxyErrorKind::Misdirected),
+        _ => Ok(()),
+    }
+}
+
+fn options() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::OK;
+    let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    response.headers_mut().insert(header::ALLOW, allow);
+    response
+}
+
+fn redirect(host: &str, target: &str, status: u16, trim_slash: bool) -> Response<ResponseBody> {
+    let target = if trim_slash { target.strip_suffix('/').unwrap_or(target) } else { target };
+    let mut response = error::text(status, "");
+    if let Ok(location) = HeaderValue::try_from(format!("https://{host}{target}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// The request target that the backend gets: the client's own unless a rule or a dot segment changes it.
+fn upstream_target(
+    head: &RequestHead<'_>,
+    uri: &Uri,
+    rewrite: Option<&Rewrite>,
+) -> Result<Option<PathAndQuery>, ProxyErrorKind> {
+    let path = match rewrite {
+        Some(Rewrite::Replace(target)) => std::borrow::Cow::Borrowed(&**target),
+        Some(Rewrite::Captures { regex, target }) => {
+            let mut path = String::with_capacity(head.path.len());
+            if let Some(captures) = regex.captures(&head.path) {
+                captures.expand(target, &mut path);
+            }
+            if !path.starts_with('/') {
+                path.insert(0, '/');
+            }
+            path.into()
+        }
+        None if head.path_rewritten => (*head.path).into(),
+        None => return Ok(None),
+    };
+    let target = match uri.query() {
+        Some(query) => format!("{path}{}{query}", if path.contains('?') { '&' } else { '?' }),
+        None => path.into_owned(),
+    };
+    PathAndQuery::try_from(target).map(Some).map_err(|_| ProxyErrorKind::BadPath)
+}
+
+/// The request as the backend gets it: origin form, HTTP/1.1, our fields.
+fn upstream_parts(
+    mut parts: Parts,
+    target: Option<PathAndQuery>,
+    prepare: impl FnOnce(&mut http::HeaderMap, Option<HeaderValue>),
+) -> Parts {
+    let authority = parts
+        .uri
+        .authority()
+        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if target.is_some() || authority.is_some() {
+        let path = target.or_else(|| parts.uri.path_and_query().cloned());
+        parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    }
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    prepare(&mut parts.headers, authority);
+    parts
+}
+
+/// A backend's answer and the connection it comes over.
+type Exchanged = (Response<Incoming>, Box<Upstream>);
+
+/// Picks an endpoint and exchanges the request for an answer; a second try where the first provably
+/// changed nothing, or may be repeated by its method.
+async fn exchange(
+    conn: &Rc<ClientConn>,
+    record: &mut Record,
+    snapshot: &Snapshot,
+    forward: &Forward,
+    parts: Parts,
+    body: &mut RequestBody,
+) -> Result<Exchanged, ProxyErrorKind> {
+    let core = &conn.wire.core;
+    let (backend, _) = balance::pick_service(forward, &snapshot.backends)
+        .ok_or(ProxyErrorKind::NoEndpoints)?;
+    record.forwarded(&backend.key, &parts.headers);
+    let (mut address, mut stats) = pick(conn, backend, None).await?;
+    let bodyless = body.is_end_stream();
+    let repeatable = bodyless && is_idempotent(&parts.method);
+    let mut request = Request::from_parts(parts, body.take());
+
+    loop {
+        record.endpoint = Some(address);
+        let first = record.retries == 0;
+        let pooled = if first { core.pool.checkout(address) } else { None };
+        let reused = pooled.is_some();
+        let upstream = match pooled {
+            Some(upstream) => upstream,
+            None => match connect(core, &record.exchange, address).await {
+                Ok(upstream) => upstream,
+                Err(kind) => {
+                    if let Some(stats) = &stats {
+                        stats.failures.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if !first {
+                        return Err(kind);
+                    }
+                    // Nothing was sent: another endpoint may have it.
+                    record.retries += 1;
+                    core.metrics().add(Counter::Retry);
+                    (address, stats) = pick(conn, backend, Some(address)).await?;
+                    continue;
+                }
+            },
+        };
+        if reused {
+            core.metrics().add(Counter::UpstreamReused);
+        }
+        let spare = (reused && repeatable).then(|| copy_of(&request));
+        match send(upstream, request, &record.exchange, conn).await {
+            Ok(exchanged) => {
+                if let Some(stats) = &stats {
+                    stats.requests.fetch_add(1, Ordering::Relaxed);
+                }
+                return Ok(exchanged);
+            }
+            Err(failure) => {
+                if let Some(stats) = &stats {
+                    stats.failures.fetch_add(1, Ordering::Relaxed);
+                }
+                let stale = failure.kind == ProxyErrorKind::UpstreamClosed && reused && first;
+                let unsent = failure.unsent.or_else(|| {
+                    spare.map(|spare| spare.map(|()| RequestBody::none(&record.exchange, core)))
+                });
+                match unsent {
+                    Some(again) if stale => request = again,
+                    _ => return Err(failure.kind),
+                }
+                record.retries += 1;
+                core.metrics().add(Counter::Retry);
+            }
+        }
+    }
+}
+
+/// The endpoint for this request, another one than `failed` if there is one.
+async fn pick(
+    conn: &ClientConn,
+    backend: &Backend,
+    failed: Option<SocketAddr>,
+) -> Result<(SocketAddr, Option<Arc<EndpointStats>>), ProxyErrorKind> {
+    if let Some(external) = &backend.endpoints.external {
+        return Ok((resolve(&conn.wire.core, external, failed).await?, None));
+    }
+    let endpoint = match failed {
+        None => balance::pick_endpoint(&backend.endpoints),
+        Some(failed) => balance::pick_endpoint_excluding(&backend.endpoints, failed),
+    };
+    let endpoint = endpoint.ok_or(ProxyErrorKind::NoEndpoints)?;
+    Ok((endpoint.address, Some(Arc::clone(&endpoint.stats))))
+}
+
+/// RFC 9110 §9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+    )
+}
+
+fn copy_of(request: &Request<RequestBody>) -> Request<()> {
+    let mut copy = Request::new(());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+struct Failure {
+    kind: ProxyErrorKind,
+    /// The request, if not a byte of it was written.
+    unsent: Option<Request<RequestBody>>,
+}
+
+/// Sends a request over a connection and waits for the head of the answer. The connection is driven from
+/// here: no other task is involved.
+async fn send(
+    mut upstream: Box<Upstream>,
+    request: Request<RequestBody>,
+    exchange: &Rc<Exchange>,
+    conn: &ClientConn,
+) -> Result<Exchanged, Failure> {
+    exchange.upstream_awaited(conn.wire.core.now(), Expiry::Upstream);
+    let mut answer = pin!(upstream.sender.try_send_request(request));
+    let outcome = poll_fn(|cx| {
+        exchange.register(cx);
+        let unsent = None;
+        match exchange.expired() {
+            Some(Expiry::SlowBody) => {
+                return Poll::Ready(Err(Failure { kind: ProxyErrorKind::SlowRequest, unsent }));
+            }
+            Some(_) => {
+                return Poll::Ready(Err(Failure { kind: ProxyErrorKind::UpstreamTimeout, unsent }));
+            }
+            None => (),
+        }
+        if !upstream.over {
+            upstream.over = std::pin::Pin::new(&mut upstream.connection).poll(cx).is_ready();
+        }
+        match answer.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+            Poll::Ready(Err(mut failed)) => {
+                let unsent = failed.take_message();
+                Poll::Ready(Err(Failure { kind: kind_of(failed.error(), exchange), unsent }))
+            }
+            Poll::Pending if upstream.over => {
+                Poll::Ready(Err(Failure { kind: ProxyErrorKind::UpstreamClosed, unsent }))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    match outcome {
+        Ok(response) => Ok((response, upstream)),
+        Err(failure) => {
+            tracing::debug!(address = %upstream.address, kind = failure.kind.label(), "exchange failed");
+            Err(failure)
+        }
+    }
+}
+
+fn kind_of(error: &hyper::Error, exchange: &Exchange) -> ProxyErrorKind {
+    if exchange.broken_off() {
+        ProxyErrorKind::ClientGone
+    } else if error.is_parse() {
+        ProxyErrorKind::UpstreamInvalid
+    } else {
+        ProxyErrorKind::UpstreamClosed
+    }
+}
+
+/// Checks a backend's answer (P8, P9) and makes it fit for the client.
+fn finish_answer(
+    conn: &Rc<ClientConn>,
+    record: &Record,
+    websocket: bool,
+    (response, upstream): Exchanged,
+) -> Result<Response<ResponseBody>, ProxyErrorKind> {
+    let (mut parts, incoming) = response.into_parts();
+    let upgraded = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+    if upgraded {
+        let named = parts.headers.get(header::UPGRADE);
+        if !websocket || !named.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        {
+            return Err(ProxyErrorKind::UpstreamInvalid);
+        }
+    }
+    headers::prepare_response(&mut parts.headers, upgraded);
+    let body = if upgraded {
+        conn.tunnel.replace(Some(Tunnel::new(upstream)));
+        ResponseBody::empty()
+    } else {
+        ResponseBody::upstream(incoming, upstream, record)
+    };
+    Ok(Response::from_parts(parts, body))
+}
+
+/// P6: reads what is left of a request that was answered without its body, within bounds, so that the
+/// client gets to see the answer; beyond them the connection ends with it.
+async fn drain(
+    conn: &ClientConn,
+    awaits: bool,
+    body: &mut RequestBody,
+    response: &mut Response<ResponseBody>,
+) {
+    if conn.is_http2() || awaits || body.is_end_stream() {
+        return;
+    }
+    let mut left = DRAIN_BYTES;
+    let emptied = tokio::time::timeout(conn.wire.core.scaled(DRAIN_TIME), async {
+        loop {
+            match poll_fn(|cx| std::pin::Pin::new(&mut *body).poll_frame(cx)).await {
+                None => return true,
+                Some(Err(_)) => return false,
+                Some(Ok(frame)) => {
+                    let bytes = frame.data_ref().map_or(0, bytes::Bytes::len);
+                    let Some(rest) = left.checked_sub(bytes) else { return false };
+                    left = rest;
+                }
+            }
+        }
+    })
+    .await;
+    if emptied != Ok(true) {
+        conn.unread.set(true);
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}

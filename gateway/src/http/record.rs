@@ -1,0 +1,197 @@
+//! What is remembered of one request until its answer has left: for the log line and the counters.
+//!
+//! Lives in the answer's body; its drop is the one end of every request, however it comes about.
+
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use gatehouse_routes::{
+    model::{BackendKey, RouteRule},
+    stats::HostStats,
+};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, header::HOST};
+
+use crate::{
+    access_log::Entry,
+    http::{
+        body::BodyError,
+        conn::ClientConn,
+        error::ProxyErrorKind,
+        headers::request_id_of,
+        watch::{Exchange, Expiry},
+    },
+};
+
+/// One request, from its head to the end of its answer.
+pub(crate) struct Record {
+    pub(crate) conn: Rc<ClientConn>,
+    pub(crate) exchange: Rc<Exchange>,
+    started: Instant,
+    status: u16,
+    bytes_out: u64,
+    complete: bool,
+    error: Option<ProxyErrorKind>,
+    host_stats: Option<Arc<HostStats>>,
+    pub(crate) retries: u32,
+    pub(crate) endpoint: Option<SocketAddr>,
+    log: Option<Box<LogFields>>,
+}
+
+/// What only the access log needs.
+struct LogFields {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
+    rule: Option<Arc<RouteRule>>,
+    backend: Option<BackendKey>,
+    upstream: Option<Duration>,
+}
+
+impl Record {
+    pub(crate) fn begin(
+        conn: &Rc<ClientConn>,
+        exchange: &Rc<Exchange>,
+        parts: &http::request::Parts,
+    ) -> Box<Self> {
+        let core = &conn.wire.core;
+        conn.wire.watch.request_begins(core.now());
+        let log = core.logs_access().then(|| {
+            Box::new(LogFields {
+                method: parts.method.clone(),
+                uri: parts.uri.clone(),
+                version: parts.version,
+                host: parts.headers.get(HOST).cloned(),
+                request_id: None,
+                rule: None,
+                backend: None,
+                upstream: None,
+            })
+        });
+        Box::new(Self {
+            conn: Rc::clone(conn),
+            exchange: Rc::clone(exchange),
+            started: Instant::now(),
+            status: 0,
+            bytes_out: 0,
+            complete: false,
+            error: None,
+            host_stats: None,
+            retries: 0,
+            endpoint: None,
+            log,
+        })
+    }
+
+    /// The rule that answers.
+    pub(crate) fn routed(&mut self, rule: &Arc<RouteRule>, stats: &Arc<HostStats>) {
+        self.host_stats = Some(Arc::clone(stats));
+        if let Some(log) = &mut self.log {
+            log.rule = Some(Arc::clone(rule));
+        }
+    }
+
+    /// The host whose rules did not match.
+    pub(crate) fn unrouted(&mut self, stats: &Arc<HostStats>) {
+        self.host_stats = Some(Arc::clone(stats));
+    }
+
+    /// The backend that was chosen.
+    pub(crate) fn forwarded(&mut self, backend: &BackendKey, headers: &HeaderMap) {
+        if let Some(log) = &mut self.log {
+            log.backend = Some(backend.clone());
+            log.request_id = request_id_of(headers).cloned();
+        }
+    }
+
+    /// The head of the answer is there.
+    pub(crate) fn answered(&mut self, status: u16, error: Option<ProxyErrorKind>) {
+        self.status = status;
+        self.error = error;
+        self.exchange.upstream_delivered();
+        if let Some(log) = &mut self.log
+            && log.backend.is_some()
+        {
+            log.upstream = Some(self.started.elapsed());
+        }
+    }
+
+    /// A part of the answer's body leaves.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+    }
+
+    /// The whole answer was handed over.
+    pub(crate) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// The answer broke off.
+    pub(crate) fn cut(&mut self, error: &BodyError) {
+        self.error = Some(match error {
+            BodyError::Expired(Expiry::Upstream | Expiry::Connect) => {
+                ProxyErrorKind::UpstreamTimeout
+            }
+            BodyError::Expired(Expiry::SlowBody) => ProxyErrorKind::SlowRequest,
+            BodyError::Expired(Expiry::Stalled | Expiry::Silent) => ProxyErrorKind::ClientStalled,
+            BodyError::Broken(_) | BodyError::Cut => ProxyErrorKind::UpstreamCut,
+        });
+    }
+
+    /// What ended the exchange from outside, or that the client left before its answer.
+    fn fate(&self) -> Option<ProxyErrorKind> {
+        match self.exchange.expired() {
+            Some(Expiry::Stalled) => Some(ProxyErrorKind::ClientStalled),
+            _ if self.status == 0 => Some(ProxyErrorKind::ClientGone),
+            _ => self.error,
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let core = &self.conn.wire.core;
+        let error = self.fate();
+        let elapsed = self.started.elapsed();
+        let metrics = core.metrics();
+        metrics.observe(elapsed);
+        if let Some(error) = error {
+            metrics.error(error as usize);
+        }
+        if let Some(stats) = &self.host_stats
+            && let Some(class) = (usize::from(self.status) / 100).checked_sub(1)
+            && let Some(count) = stats.responses.get(class)
+        {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(log) = &self.log {
+            core.log_access(&Entry {
+                time: SystemTime::now(),
+                client: self.conn.peer.ip(),
+                method: log.method.as_str(),
+                scheme: self.conn.scheme_name(),
+                host: log.host.as_ref().map_or(b"".as_slice(), HeaderValue::as_bytes),
+                path: log.uri.path_and_query().map_or("", |path| path.as_str()).as_bytes(),
+                version: log.version,
+                tls: self.conn.tls,
+                status: self.status,
+                bytes_in: self.exchange.received(),
+                bytes_out: self.bytes_out,
+                duration: elapsed,
+                route: log.rule.as_ref().map(|rule| &rule.object),
+                backend: log.backend.as_ref().map(|backend| &backend.service),
+                endpoint: self.endpoint,
+                upstream: log.upstream,
+                retries: self.retries,
+                error: error.map_or("", ProxyErrorKind::label),
+                request_id: log.request_id.as_ref().map_or(b"".as_slice(), HeaderValue::as_bytes),
+            });
+        }
+        self.conn.wire.watch.request_ends(core.now());
+    }
+}

@@ -1,0 +1,424 @@
+//! Who is waiting for whom, on every connection and in every exchange, and when patience ends.
+//!
+//! One timer per request would cost more than routing it. Instead everybody notes in a `Cell` since when
+//! he has been waiting (ticks of the core's coarse clock), and the core's sweeper asks each of them a few
+//! times a second for its [`ConnWatch::verdict`] or [`Exchange::verdict`]: pure functions of the notes, the
+//! time and the limits. A verdict is written back and the task woken; the task ends itself.
+
+use std::{
+    cell::{Cell, RefCell},
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use crate::config::Settings;
+
+/// Milliseconds on the coarse clock of one core.
+pub(crate) type Tick = u64;
+
+/// Protective timeouts, in milliseconds, `--time-scale` applied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// TLS handshake, from accept.
+    pub(crate) handshake: Tick,
+    /// First byte of the first request, from accept (or end of the handshake).
+    pub(crate) first_byte: Tick,
+    /// Whole head of a request, from its first byte.
+    pub(crate) head: Tick,
+    /// Between two requests of a connection.
+    pub(crate) idle: Tick,
+    /// Time that a client may spend sending a body before its rate is looked at.
+    pub(crate) body_grace: Tick,
+    /// Bytes per second below which a body is too slow, once the grace is over.
+    pub(crate) body_rate: u64,
+    /// A client that takes nothing of an answer that waits for it.
+    pub(crate) stall: Tick,
+    /// TCP connect to an endpoint.
+    pub(crate) connect: Tick,
+    /// Head of the backend's answer, and any pause within its body.
+    pub(crate) upstream: Tick,
+    /// An upgraded connection on which nothing moves.
+    pub(crate) tunnel: Tick,
+    /// An idle upstream connection.
+    pub(crate) upstream_idle: Tick,
+}
+
+impl Limits {
+    /// The limits under these settings.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let ticks =
+            |seconds: u64| settings.scaled(Duration::from_secs(seconds)).as_millis() as Tick;
+        Self {
+            handshake: ticks(10),
+            first_byte: ticks(10),
+            head: ticks(10),
+            idle: ticks(75),
+            body_grace: ticks(10),
+            body_rate: (240.0 / settings.time_scale) as u64,
+            stall: settings.scaled(settings.stall_timeout).as_millis() as Tick,
+            connect: ticks(5),
+            upstream: settings.upstream_timeout.as_millis() as Tick,
+            tunnel: ticks(3600),
+            upstream_idle: ticks(60),
+        }
+    }
+}
+
+/// What a client connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// TLS handshake under way.
+    Handshake,
+    /// Nothing received yet.
+    FirstByte,
+    /// Part of a head received (h2: a header block is open).
+    Head,
+    /// At least one request under way.
+    Active,
+    /// Between two requests.
+    Idle,
+    /// Upgraded: bytes pass both ways.
+    Tunnel,
+}
+
+/// Why a connection or an exchange is ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// The client was silent, or too slow with a handshake or a head.
+    Silent,
+    /// The client sends its body too slowly.
+    SlowBody,
+    /// The client does not take the answer.
+    Stalled,
+    /// The endpoint does not accept the connection.
+    Connect,
+    /// The backend does not answer.
+    Upstream,
+}
+
+/// One client connection, as the sweeper sees it.
+#[derive(Debug)]
+pub(crate) struct ConnWatch {
+    phase: Cell<Phase>,
+    since: Cell<Tick>,
+    streams: Cell<u32>,
+    expired: Cell<Option<Expiry>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl ConnWatch {
+    pub(crate) fn new(phase: Phase, now: Tick) -> Self {
+        Self {
+            phase: Cell::new(phase),
+            since: Cell::new(now),
+            streams: Cell::new(0),
+            expired: Cell::new(None),
+            waker: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    pub(crate) fn enter(&self, phase: Phase, now: Tick) {
+        self.phase.set(phase);
+        self.since.set(now);
+    }
+
+    /// A request begins; the connection is active until as many ended.
+    pub(crate) fn request_begins(&self, now: Tick) {
+        self.streams.set(self.streams.get() + 1);
+        self.enter(Phase::Active, now);
+    }
+
+    /// A request and its answer are over.
+    pub(crate) fn request_ends(&self, now: Tick) {
+        let left = self.streams.get().saturating_sub(1);
+        self.streams.set(left);
+        if left == 0 && self.phase.get() != Phase::Tunnel {
+            self.enter(Phase::Idle, now);
+        }
+    }
+
+    /// True while a request is under way.
+    pub(crate) fn busy(&self) -> bool {
+        self.streams.get() > 0
+    }
+
+    /// Whether patience has ended by `now`.
+    pub(crate) fn verdict(&self, now: Tick, limits: &Limits) -> Option<Expiry> {
+        let limit = match self.phase.get() {
+            Phase::Handshake => limits.handshake,
+            Phase::FirstByte => limits.first_byte,
+            Phase::Head => limits.head,
+            Phase::Idle => limits.idle,
+            Phase::Tunnel => limits.tunnel,
+            Phase::Active => return None,
+        };
+        (now.saturating_sub(self.since.get()) >= limit).then_some(Expiry::Silent)
+    }
+
+    /// Writes a verdict back and wakes the connection's task.
+    pub(crate) fn sweep(&self, now: Tick, limits: &Limits) {
+        if self.expired.get().is_none()
+            && let Some(expiry) = self.verdict(now, limits)
+        {
+            self.expired.set(Some(expiry));
+            self.wake();
+        }
+    }
+
+    pub(crate) fn expired(&self) -> Option<Expiry> {
+        self.expired.get()
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Notes which task to wake.
+    pub(crate) fn register(&self, cx: &Context<'_>) {
+        register(&self.waker, cx);
+    }
+}
+
+/// One request and its answer, as the sweeper sees them.
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    receiving_since: Cell<Option<Tick>>,
+    receiving_total: Cell<Tick>,
+    received: Cell<u64>,
+    offering_since: Cell<Option<Tick>>,
+    upstream_since: Cell<Option<(Tick, Expiry)>>,
+    broken_off: Cell<bool>,
+    expired: Cell<Option<Expiry>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Exchange {
+    /// Forgets the previous exchange of the connection.
+    pub(crate) fn reset(&self) {
+        self.receiving_since.set(None);
+        self.receiving_total.set(0);
+        self.received.set(0);
+        self.offering_since.set(None);
+        self.upstream_since.set(None);
+        self.broken_off.set(false);
+        self.expired.set(None);
+    }
+
+    /// We wait for more of the request's body.
+    pub(crate) fn body_awaited(&self, now: Tick) {
+        if self.receiving_since.get().is_none() {
+            self.receiving_since.set(Some(now));
+        }
+    }
+
+    /// A part of the request's body came.
+    pub(crate) fn body_received(&self, bytes: usize, now: Tick) {
+        self.received.set(self.received.get() + bytes as u64);
+        if let Some(since) = self.receiving_since.take() {
+            self.receiving_total.set(self.receiving_total.get() + now.saturating_sub(since));
+        }
+    }
+
+    /// The request's body is complete, or nobody wants it any more.
+    pub(crate) fn body_over(&self) {
+        self.receiving_since.set(None);
+    }
+
+    /// The client broke its body off.
+    pub(crate) fn break_off(&self) {
+        self.broken_off.set(true);
+    }
+
+    /// Whether the client broke its body off.
+    pub(crate) fn broken_off(&self) -> bool {
+        self.broken_off.get()
+    }
+
+    /// Body bytes received so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// A part of the answer is ready; from now on the client is the one who is waited for.
+    pub(crate) fn answer_offered(&self, now: Tick) {
+        if self.offering_since.get().is_none() {
+            self.offering_since.set(Some(now));
+        }
+    }
+
+    /// The client took what was offered.
+    pub(crate) fn answer_taken(&self) {
+        self.offering_since.set(None);
+    }
+
+    /// We wait for the backend; `expiry` says for what.
+    pub(crate) fn upstream_awaited(&self, now: Tick, expiry: Expiry) {
+        match self.upstream_since.get() {
+            Some((_, old)) if old == expiry => (),
+            _ => self.upstream_since.set(Some((now, expiry))),
+        }
+    }
+
+    /// The backend delivered.
+    pub(crate) fn upstream_delivered(&self) {
+        self.upstream_since.set(None);
+    }
+
+    /// Whether somebody's patience has ended by `now`.
+    ///
+    /// While a client still owes parts of its body, a silent backend is not to blame: it may be waiting
+    /// for the same bytes.
+    pub(crate) fn verdict(&self, now: Tick, limits: &Limits) -> Option<Expiry> {
+        if let Some(since) = self.receiving_since.get() {
+            let spent = self.receiving_total.get() + now.saturating_sub(since);
+            if spent >= limits.body_grace && self.received.get() * 1000 < limits.body_rate * spent {
+                return Some(Expiry::SlowBody);
+            }
+        } else if let Some((since, expiry)) = self.upstream_since.get() {
+            let limit = if expiry == Expiry::Connect { limits.connect } else { limits.upstream };
+            if now.saturating_sub(since) >= limit {
+                return Some(expiry);
+            }
+        }
+        let since = self.offering_since.get()?;
+        (now.saturating_sub(since) >= limits.stall).then_some(Expiry::Stalled)
+    }
+
+    /// Writes a verdict back and wakes the task.
+    pub(crate) fn sweep(&self, now: Tick, limits: &Limits) {
+        if self.expired.get().is_none()
+            && let Some(expiry) = self.verdict(now, limits)
+        {
+            self.expired.set(Some(expiry));
+            if let Some(waker) = &*self.waker.borrow() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    pub(crate) fn expired(&self) -> Option<Expiry> {
+        self.expired.get()
+    }
+
+    /// Takes note that the expiry was acted upon and the exchange goes on (a retry).
+    pub(crate) fn pardon(&self) {
+        self.expired.set(None);
+        self.upstream_since.set(None);
+    }
+
+    /// Notes which task to wake.
+    pub(crate) fn register(&self, cx: &Context<'_>) {
+        register(&self.waker, cx);
+    }
+}
+
+fn register(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
+    let mut slot = slot.borrow_mut();
+    match &*slot {
+        Some(waker) if waker.will_wake(cx.waker()) => (),
+        _ => *slot = Some(cx.waker().clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            handshake: 10_000,
+            first_byte: 10_000,
+            head: 10_000,
+            idle: 75_000,
+            body_grace: 10_000,
+            body_rate: 240,
+            stall: 30_000,
+            connect: 5_000,
+            upstream: 60_000,
+            tunnel: 3_600_000,
+            upstream_idle: 60_000,
+        }
+    }
+
+    #[test]
+    fn each_phase_of_a_connection_has_its_own_patience() {
+        for (phase, limit) in [
+            (Phase::Handshake, 10_000),
+            (Phase::FirstByte, 10_000),
+            (Phase::Head, 10_000),
+            (Phase::Idle, 75_000),
+            (Phase::Tunnel, 3_600_000),
+        ] {
+            let watch = ConnWatch::new(phase, 500);
+            assert_eq!(watch.verdict(499 + limit, &limits()), None, "{phase:?}");
+            assert_eq!(watch.verdict(500 + limit, &limits()), Some(Expiry::Silent), "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_with_a_request_under_way_is_left_to_the_exchange() {
+        let watch = ConnWatch::new(Phase::FirstByte, 0);
+        watch.request_begins(0);
+        watch.request_begins(0);
+        watch.request_ends(5);
+        assert_eq!(watch.verdict(Tick::MAX, &limits()), None);
+        watch.request_ends(1_000);
+        assert_eq!(watch.verdict(76_000, &limits()), Some(Expiry::Silent));
+    }
+
+    #[test]
+    fn a_body_that_keeps_the_minimum_rate_may_take_for_ever() {
+        let exchange = Exchange::default();
+        for second in 0..1_000 {
+            exchange.body_awaited(second * 1_000);
+            assert_eq!(exchange.verdict(second * 1_000 + 999, &limits()), None, "second {second}");
+            exchange.body_received(240, second * 1_000 + 1_000);
+        }
+    }
+
+    #[test]
+    fn a_dripping_body_ends_after_the_grace() {
+        let exchange = Exchange::default();
+        let mut now = 0;
+        while exchange.verdict(now, &limits()).is_none() {
+            exchange.body_awaited(now);
+            now += 500;
+            if exchange.verdict(now, &limits()).is_none() {
+                exchange.body_received(1, now);
+            }
+        }
+        assert_eq!(now, 10_000);
+        assert_eq!(exchange.verdict(now, &limits()), Some(Expiry::SlowBody));
+    }
+
+    #[test]
+    fn time_that_the_backend_takes_does_not_count_against_the_client() {
+        let exchange = Exchange::default();
+        exchange.body_awaited(0);
+        exchange.body_received(10, 100);
+        assert_eq!(exchange.verdict(50_000, &limits()), None);
+        exchange.body_awaited(50_000);
+        assert_eq!(exchange.verdict(59_000, &limits()), None);
+        assert_eq!(exchange.verdict(60_000, &limits()), Some(Expiry::SlowBody));
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_stalled_and_a_silent_backend_is_upstream() {
+        let exchange = Exchange::default();
+        exchange.answer_offered(0);
+        assert_eq!(exchange.verdict(29_999, &limits()), None);
+        assert_eq!(exchange.verdict(30_000, &limits()), Some(Expiry::Stalled));
+        exchange.answer_taken();
+        exchange.upstream_awaited(30_000, Expiry::Connect);
+        assert_eq!(exchange.verdict(35_000, &limits()), Some(Expiry::Connect));
+        exchange.upstream_awaited(36_000, Expiry::Upstream);
+        assert_eq!(exchange.verdict(95_999, &limits()), None);
+        assert_eq!(exchange.verdict(96_000, &limits()), Some(Expiry::Upstream));
+    }
+}

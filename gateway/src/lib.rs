@@ -1,0 +1,29 @@
+//! Gatehouse: claims virtual addresses and routes HTTP on them, from one hot-swapped configuration.
+//!
+//! ```text
+//!  source ──> state ──> compile (pure) ──> snapshot ──> listeners, tls, http, upstream   (data threads)
+//!                             controller drives it ─└──> vips (speaker thread), admin
+//! ```
+//!
+//! Imports flow one way along that line. `docs/ARCHITECTURE.md` is the map.
+
+pub mod access_log;
+pub mod admin;
+pub mod app;
+pub mod certs;
+pub mod cli;
+pub mod compile;
+pub mod config;
+pub(crate) mod controller;
+pub mod http;
+pub(crate) mod listeners;
+pub mod metrics;
+pub mod plan;
+pub mod recorded;
+pub(crate) mod runtime;
+pub mod snapshot;
+pub mod source;
+pub mod state;
+pub(crate) mod tls;
+pub(crate) mod upstream;
+pub(crate) mod vips;

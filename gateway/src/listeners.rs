@@ -1,0 +1,221 @@
+//! The sockets that clients connect to: opened and closed by the controller, accepted from by every core.
+//!
+//! Each listener is one `SO_REUSEPORT` socket per core, so that the kernel spreads connections and no
+//! core waits for another. Sockets are keyed by what they serve and outlive snapshots.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use gatehouse_routes::model::Scope;
+use rustls::ServerConfig;
+use socket2::{Domain, Protocol as Transport, Socket, Type};
+use tokio::{net::TcpListener, sync::oneshot};
+
+use crate::{
+    compile::{ListenerPlan, Protocol},
+    http::conn,
+    metrics::Counter,
+    runtime::{Command, Core, CoreHandle},
+    tls::TlsConfigs,
+};
+
+/// Connections that the kernel keeps for a core that is busy.
+const BACKLOG: i32 = 4096;
+/// Pauses of an accept loop that runs out of descriptors or memory: doubling from the first to the last.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+
+/// Names one listener for as long as the process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerId(u64);
+
+/// What a connection has to know about the listener it came through.
+pub(crate) struct ListenerFacts {
+    pub(crate) scope: Scope,
+    pub(crate) port: u16,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+}
+
+/// One core's socket of a listener.
+pub(crate) struct Opened {
+    pub(crate) id: ListenerId,
+    pub(crate) facts: Arc<ListenerFacts>,
+    pub(crate) socket: std::net::TcpListener,
+}
+
+/// The open listeners; belongs to the controller.
+pub(crate) struct Listeners {
+    tls: TlsConfigs,
+    open: BTreeMap<SocketAddr, (ListenerPlan, ListenerId)>,
+    /// Why planned listeners are not open.
+    failed: BTreeMap<SocketAddr, String>,
+    next_id: u64,
+}
+
+impl Listeners {
+    pub(crate) fn new(tls: TlsConfigs) -> Self {
+        Self { tls, open: BTreeMap::new(), failed: BTreeMap::new(), next_id: 1 }
+    }
+
+    /// Opens what is planned and not open yet. What cannot be opened is noted in [`Self::failed`] and
+    /// tried again by the next call.
+    pub(crate) fn open(&mut self, plans: &[ListenerPlan], cores: &[CoreHandle]) {
+        self.failed.clear();
+        for plan in plans {
+            let known = self.open.get(&plan.address);
+            if known.is_some_and(|(open, _)| open == plan) {
+                continue;
+            }
+            match self.open_one(plan, cores) {
+                Ok(id) => {
+                    tracing::info!(address = %plan.address, protocol = ?plan.protocol, "listening");
+                    // Same address, other service: the new socket is there before the old one goes.
+                    if let Some((_, old)) = self.open.insert(plan.address, (plan.clone(), id)) {
+                        unlisten(old, cores);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(address = %plan.address, error = format!("{error:#}"), "cannot listen");
+                    self.failed.insert(plan.address, format!("{error:#}"));
+                }
+            }
+        }
+    }
+
+    /// Closes what is no longer planned, except addresses that `keep` still announces.
+    pub(crate) fn close(
+        &mut self,
+        plans: &[ListenerPlan],
+        cores: &[CoreHandle],
+        keep: impl Fn(&SocketAddr) -> bool,
+    ) {
+        self.open.retain(|address, (_, id)| {
+            let stays = plans.iter().any(|plan| plan.address == *address) || keep(address);
+            if !stays {
+                tracing::info!(%address, "no longer listening");
+                unlisten(*id, cores);
+            }
+            stays
+        });
+    }
+
+    /// Whether this listener is open just as planned.
+    pub(crate) fn is_open(&self, plan: &ListenerPlan) -> bool {
+        self.open.get(&plan.address).is_some_and(|(open, _)| open == plan)
+    }
+
+    /// Planned listeners that could not be opened, and why.
+    pub(crate) fn failed(&self) -> &BTreeMap<SocketAddr, String> {
+        &self.failed
+    }
+
+    fn open_one(&mut self, plan: &ListenerPlan, cores: &[CoreHandle]) -> anyhow::Result<ListenerId> {
+        let tls = match plan.protocol {
+            Protocol::Http => None,
+            Protocol::Https => Some(self.tls.config(&plan.scope)?),
+        };
+        let sockets = cores
+            .iter()
+            .map(|_| bind(plan.address, plan.vip))
+            .collect::<io::Result<Vec<_>>>()?;
+        let id = ListenerId(self.next_id);
+        self.next_id += 1;
+        let facts = Arc::new(ListenerFacts {
+            scope: plan.scope.clone(),
+            port: plan.address.port(),
+            tls,
+        });
+        for (core, socket) in cores.iter().zip(sockets) {
+            let facts = Arc::clone(&facts);
+            core.send(Command::Listen(Box::new(Opened { id, facts, socket })));
+        }
+        Ok(id)
+    }
+}
+
+fn unlisten(id: ListenerId, cores: &[CoreHandle]) {
+    for core in cores {
+        core.send(Command::Unlisten(id));
+    }
+}
+
+/// Opens a listening socket. A virtual address is bound before it is on any interface, so that nothing is
+/// announced that does not answer.
+fn bind(address: SocketAddr, virtual_address: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Transport::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if virtual_address {
+        if address.is_ipv6() {
+            socket.set_freebind_v6(true)?;
+        } else {
+            socket.set_freebind_v4(true)?;
+        }
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts on a core until the returned sender is dropped.
+pub(crate) fn accept(core: &Rc<Core>, opened: Opened) -> io::Result<oneshot::Sender<()>> {
+    let listener = TcpListener::from_std(opened.socket)?;
+    let (closing, mut closed) = oneshot::channel::<()>();
+    let core = Rc::clone(core);
+    let facts = opened.facts;
+    tokio::task::spawn_local(async move {
+        let mut pause = BACKOFF.0;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = &mut closed => break,
+                accepted = listener.accept(), if core.has_room() => accepted,
+                () = tokio::time::sleep(BACKOFF.0), if !core.has_room() => continue,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    pause = BACKOFF.0;
+                    begin(&core, &facts, stream, peer);
+                }
+                Err(error) if is_exhaustion(&error) => {
+                    tracing::warn!(%error, "out of resources, not accepting for {pause:?}");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(BACKOFF.1);
+                }
+                // The client left between its SYN and our accept.
+                Err(error) => tracing::debug!(%error, "accept failed"),
+            }
+        }
+        // Closing a SO_REUSEPORT socket resets what is queued on it: take that in first.
+        while let Poll::Ready(Ok((stream, peer))) =
+            listener.poll_accept(&mut Context::from_waker(Waker::noop()))
+        {
+            begin(&core, &facts, stream, peer);
+        }
+    });
+    Ok(closing)
+}
+
+fn begin(core: &Rc<Core>, facts: &Arc<ListenerFacts>, stream: tokio::net::TcpStream, peer: SocketAddr) {
+    core.metrics().add(Counter::ConnectionAccepted);
+    // Heads and last frames are written whole; waiting for more would only add latency.
+    let _ = stream.set_nodelay(true);
+    tokio::task::spawn_local(conn::serve(Rc::clone(core), Arc::clone(facts), stream, peer));
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}

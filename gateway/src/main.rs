@@ -1,0 +1,28 @@
+//! The `gatehouse` command.
+
+use std::process::ExitCode;
+
+use gatehouse::{
+    app,
+    cli::{self, Command},
+    plan,
+};
+use tracing_subscriber::EnvFilter;
+
+/// Small allocations of many cores at once are what a proxy does all day.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let command = cli::parse();
+    let filter = EnvFilter::try_from_env("GATEHOUSE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let ended = match command {
+        Command::Run(settings) => app::run(&settings),
+        command => plan::run(command),
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("gatehouse: {error:#}");
+        ExitCode::FAILURE
+    })
+}

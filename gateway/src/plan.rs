@@ -1,0 +1,243 @@
+//! Everything the command line does without serving: `plan`, `check`, `explain`, and printing of
+//! reference material.
+//!
+//! These commands take the very path of the running process (files, state, compile) and print what comes
+//! out; nothing is decided here. The admin server uses [`snapshot_json`].
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use gatehouse_routes::{
+    compile::Options,
+    explain::Explanation,
+    host,
+    model::Scheme,
+    path,
+    problem::Severity,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{CheckArgs, Command, ExplainArgs, ManifestArgs, Output, Page, PlanArgs},
+    compile::{Compiled, NodeContext, compile},
+    config, metrics, recorded,
+    source::files::{self, LoadError},
+    state::ClusterState,
+};
+
+pub mod docs;
+mod json;
+mod table;
+
+pub use json::{plan_json, snapshot_json};
+
+/// Runs any command but `run` (which belongs to the process) and prints to standard output.
+///
+/// # Errors
+/// Manifests that cannot be read, a URL that is none, or standard output that cannot be written.
+pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let mut text = String::new();
+    let code = match command {
+        Command::Plan(arguments) => plan(&arguments, &mut text)?,
+        Command::Check(arguments) => check(&arguments, &mut text),
+        Command::Explain(arguments) => explain(&arguments, &mut text)?,
+        Command::Crds => {
+            text = gatehouse_vip::api::crds();
+            ExitCode::SUCCESS
+        }
+        Command::Version => {
+            text = format!("gatehouse {}\n", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Command::Docs(arguments) => {
+            text = match arguments.page {
+                Page::Flags => docs::flags(),
+                Page::Annotations => docs::annotations(),
+                Page::Metrics => metrics::markdown(),
+            };
+            ExitCode::SUCCESS
+        }
+        Command::Run(_) => anyhow::bail!("run does not print, it serves"),
+    };
+    print(&text)?;
+    Ok(code)
+}
+
+/// What manifests mean: the state they give, and what it compiles to.
+#[derive(Debug)]
+pub struct Planned {
+    /// The objects.
+    pub state: ClusterState,
+    /// What they mean.
+    pub compiled: Compiled,
+    /// The node that they were compiled for.
+    pub node: NodeContext,
+}
+
+/// Loads and compiles manifests for a node.
+pub fn planned(paths: &[PathBuf], node: NodeContext) -> Result<Planned, LoadError> {
+    let mut loaded = files::load(paths)?;
+    let mut state = ClusterState::default();
+    for event in loaded.events() {
+        state.apply(event);
+    }
+    let compiled = compile(&state, &node, None);
+    Ok(Planned { state, compiled, node })
+}
+
+/// The node that the arguments describe.
+pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
+    let recorded = match &arguments.state_dir {
+        Some(folder) => recorded::load(folder),
+        None => Default::default(),
+    };
+    if let Some(complaint) = recorded.1 {
+        tracing::warn!("{complaint}");
+    }
+    let plain = config::PlainAddresses {
+        http: &arguments.http,
+        https: &arguments.https,
+        gateway_service: arguments.gateway_service.as_ref(),
+    };
+    NodeContext {
+        node: arguments.node.clone().unwrap_or_else(config::host_name),
+        options: Options {
+            claim_classes: arguments.claim_classes.clone(),
+            default_gateway: arguments.gateway_service.clone(),
+            allow_loopback_endpoints: true,
+            ..Options::default()
+        },
+        http: plain.http(),
+        https: plain.https(),
+        recorded: recorded.0,
+        standalone: true,
+        ..NodeContext::default()
+    }
+}
+
+fn plan(arguments: &PlanArgs, out: &mut String) -> anyhow::Result<ExitCode> {
+    let planned = planned(&arguments.paths, node_context(&arguments.manifests))?;
+    match arguments.output {
+        Output::Json => json_text(&plan_json(&planned), out),
+        Output::Table => table::plan(&planned, out),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(arguments: &CheckArgs, out: &mut String) -> ExitCode {
+    let (lines, errors) = match planned(&arguments.paths, node_context(&arguments.manifests)) {
+        Ok(planned) => {
+            let problems = &planned.compiled.problems;
+            let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+            (problems.iter().map(ToString::to_string).collect(), errors.count())
+        }
+        Err(LoadError { errors }) => {
+            let lines: Vec<_> = errors.iter().map(|error| format!("error: {error}")).collect();
+            (lines, errors.len())
+        }
+    };
+    for line in &lines {
+        out.push_str(line);
+        out.push('\n');
+    }
+    let warnings = lines.len() - errors;
+    let count = |number: usize, what: &str| match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    };
+    out.push_str(&format!("{}, {}\n", count(errors, "error"), count(warnings, "warning")));
+    if errors > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn explain(arguments: &ExplainArgs, out: &mut String) -> anyhow::Result<ExitCode> {
+    // clap asks for two values at least.
+    let (url, paths) = arguments.paths_and_url.split_last().context("a URL is missing")?;
+    let request = Request::parse(url, &arguments.headers)?;
+    let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+    let planned = planned(&paths, node_context(&arguments.manifests))?;
+    let routes = &planned.compiled.routes;
+    let explanation =
+        gatehouse_routes::explain::explain(routes, request.scheme, &request.host, &request.path);
+    match arguments.output {
+        Output::Json => json_text(&explain_json(&request, &explanation), out),
+        Output::Table => table::explain(&request, &explanation, out),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain_json(request: &Request, explanation: &Explanation) -> Value {
+    json!({
+        "request": {
+            "scheme": request.scheme,
+            "host": request.host,
+            "path": request.path,
+        },
+        "winner": explanation.winner,
+        "losers": explanation.losers,
+    })
+}
+
+/// A request as the router would see it.
+struct Request {
+    scheme: Scheme,
+    /// Canonical.
+    host: String,
+    /// Canonical.
+    path: String,
+}
+
+impl Request {
+    fn parse(url: &str, headers: &[String]) -> anyhow::Result<Self> {
+        let shape = "write it as http://host/path or https://host/path";
+        let (scheme, rest) = match url.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+            _ if Path::new(url).exists() => anyhow::bail!("{url} is a file, the URL comes last"),
+            _ => anyhow::bail!("\"{url}\" is not a URL: {shape}"),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        let mut name = authority;
+        for line in headers {
+            let (header, value) = line
+                .split_once(':')
+                .with_context(|| format!("header \"{line}\" is not NAME: VALUE"))?;
+            if header.trim().eq_ignore_ascii_case("host") {
+                name = value.trim();
+            }
+        }
+        let host = host::canonical(without_port(name))
+            .with_context(|| format!("\"{name}\" is not a host name: {shape}"))?;
+        let raw = target.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
+        let path = path::canonical(raw).with_context(|| format!("\"{raw}\" would be refused"))?;
+        Ok(Self { scheme, host: host.into_owned(), path: path.matched.into_owned() })
+    }
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+fn json_text(value: &Value, out: &mut String) {
+    out.push_str(&format!("{value:#}\n"));
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads our output may stop when it has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

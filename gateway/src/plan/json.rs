@@ -1,0 +1,229 @@
+//! What a compile gave, as JSON: for `plan -o json` and for `/snapshot`. The field names are an interface.
+
+use std::{collections::BTreeMap, sync::atomic::Ordering};
+
+use gatehouse_routes::{
+    model::{Action, Backend, BackendTable, Forward, Rewrite, RouteRule, Scope},
+    objects::{ObjectKey, ObjectRef},
+    problem::Problem,
+};
+use serde_json::{Value, json};
+
+use super::Planned;
+use crate::{
+    compile::{Compiled, ListenerPlan},
+    source::api_version,
+};
+
+/// The answer of `plan -o json`.
+pub fn plan_json(planned: &Planned) -> Value {
+    let compiled = &planned.compiled;
+    json!({
+        "objects": objects(planned),
+        "addresses": addresses(compiled),
+        "listeners": listeners(compiled),
+        "routes": routes(compiled),
+    })
+}
+
+/// What is live, for the admin server.
+pub fn snapshot_json(compiled: &Compiled, generation: u64) -> Value {
+    json!({
+        "generation": generation,
+        "listeners": listeners(compiled),
+        "addresses": addresses(compiled),
+        "vips": compiled.vips.vips,
+        "routes": routes(compiled),
+        "backends": backends(&compiled.routes.backends),
+        "problems": compiled.problems,
+    })
+}
+
+/// One route of `plan`, in either form.
+pub(super) struct RouteRow<'c> {
+    pub(super) rule: &'c RouteRule,
+    /// What happens in clear text and over TLS; `None`: no such rule.
+    pub(super) http: Option<String>,
+    pub(super) https: Option<String>,
+    /// Where its requests go, if it forwards any.
+    pub(super) forward: Option<&'c Forward>,
+}
+
+/// The rules of all gateways: by host, then in the order in which they are tried.
+pub(super) fn route_rows(compiled: &Compiled) -> Vec<RouteRow<'_>> {
+    let Some(table) = compiled.routes.tables.first() else { return Vec::new() };
+    let mut hosts: Vec<_> = table.routes.hosts().collect();
+    hosts.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let rules = hosts.into_iter().flat_map(|(_, host)| host.rules());
+    rules
+        .map(|rule| RouteRow {
+            rule,
+            http: rule.http.as_ref().map(action),
+            https: rule.https.as_ref().map(action),
+            forward: [&rule.https, &rule.http].into_iter().flatten().find_map(|action| match action {
+                Action::Forward(forward) => Some(&**forward),
+                _ => None,
+            }),
+        })
+        .collect()
+}
+
+/// Endpoints of a backend as text: addresses, or the name that is resolved at run time.
+pub(super) fn endpoints(backend: Option<&Backend>) -> Vec<String> {
+    let Some(backend) = backend else { return Vec::new() };
+    match &backend.endpoints.external {
+        Some(name) => vec![format!("{}:{}", name.host, name.port)],
+        None => backend.endpoints.endpoints.iter().map(|one| one.address.to_string()).collect(),
+    }
+}
+
+/// Objects of which `plan` has something to say, by kind and name, and their problems.
+pub(super) fn judged(planned: &Planned) -> BTreeMap<ObjectRef, (Option<&Value>, Vec<&Problem>)> {
+    let (state, compiled) = (&planned.state, &planned.compiled);
+    let mut objects: BTreeMap<ObjectRef, (Option<&Value>, Vec<&Problem>)> = BTreeMap::new();
+    let mut add = |kind, key: &ObjectKey| {
+        objects.entry(ObjectRef::new(kind, key.clone())).or_default();
+    };
+    let classes = state.objects.ingress_classes.iter().filter(|(key, stored)| {
+        let controller = stored.object.spec.as_ref().and_then(|spec| spec.controller.as_ref());
+        controller == Some(&planned.node.options.controller)
+            || planned.node.options.claim_classes.iter().any(|name| **name == *key.name)
+    });
+    classes.for_each(|(key, _)| add("IngressClass", key));
+    state.pools.keys().for_each(|key| add("IPAddressPool", key));
+    state.l2_advertisements.keys().for_each(|key| add("L2Advertisement", key));
+    for status in &compiled.statuses {
+        objects.entry(status.object.clone()).or_default().0 = Some(&status.status);
+    }
+    for problem in &compiled.problems {
+        objects.entry(problem.object.clone()).or_default().1.push(problem);
+    }
+    objects
+}
+
+/// A scope as text.
+pub(super) fn scope(scope: &Scope) -> String {
+    match scope {
+        Scope::Plain => "plain".to_owned(),
+        Scope::Gateway(service) => service.to_string(),
+    }
+}
+
+fn objects(planned: &Planned) -> Vec<Value> {
+    let objects = judged(planned).into_iter();
+    objects
+        .map(|(ObjectRef { kind, key }, (status, problems))| {
+            let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            let problems: Vec<Value> = problems
+                .into_iter()
+                .map(|problem| {
+                    json!({
+                        "severity": problem.severity,
+                        "reason": problem.reason,
+                        "field": problem.field,
+                        "message": problem.message,
+                        "hint": problem.hint,
+                    })
+                })
+                .collect();
+            json!({
+                "apiVersion": text(api_version(kind)),
+                "kind": kind,
+                "namespace": text(&key.namespace),
+                "name": key.name,
+                "status": status,
+                "problems": problems,
+            })
+        })
+        .collect()
+}
+
+fn addresses(compiled: &Compiled) -> Vec<Value> {
+    let addresses = compiled.addresses.iter();
+    addresses
+        .map(|(service, assigned)| {
+            json!({ "service": service, "pool": assigned.pool, "ips": assigned.ips })
+        })
+        .collect()
+}
+
+fn listeners(compiled: &Compiled) -> Vec<Value> {
+    let listener = |plan: &ListenerPlan| {
+        json!({
+            "address": plan.address,
+            "protocol": plan.protocol,
+            "scope": scope(&plan.scope),
+            "vip": plan.vip,
+        })
+    };
+    compiled.listeners.iter().map(listener).collect()
+}
+
+fn routes(compiled: &Compiled) -> Vec<Value> {
+    let rows = route_rows(compiled).into_iter();
+    rows.map(|row| {
+        let table = &compiled.routes.backends;
+        let backends = row.forward.map_or(&[][..], |forward| &forward.backends);
+        let backends: Vec<Value> = backends
+            .iter()
+            .map(|backend| {
+                json!({
+                    "service": backend.key.service,
+                    "port": backend.key.port.to_string(),
+                    "weight": backend.weight,
+                    "endpoints": endpoints(table.get(backend.slot).map(|backend| &**backend)),
+                })
+            })
+            .collect();
+        json!({
+            "host": row.rule.host,
+            "path": row.rule.path.text(),
+            "match": row.rule.path.kind(),
+            "object": row.rule.object,
+            "http": row.http,
+            "https": row.https,
+            "backends": backends,
+        })
+    })
+    .collect()
+}
+
+fn backends(table: &BackendTable) -> Vec<Value> {
+    let backends = table.slots.iter().flatten();
+    backends
+        .map(|backend| {
+            let set = &backend.endpoints;
+            let external = set.external.as_ref().map(|name| format!("{}:{}", name.host, name.port));
+            let endpoints: Vec<Value> = set
+                .endpoints
+                .iter()
+                .map(|endpoint| {
+                    json!({
+                        "address": endpoint.address,
+                        "inFlight": endpoint.stats.in_flight.load(Ordering::Relaxed),
+                        "requests": endpoint.stats.requests.load(Ordering::Relaxed),
+                        "failures": endpoint.stats.failures.load(Ordering::Relaxed),
+                    })
+                })
+                .collect();
+            json!({
+                "service": backend.key.service,
+                "port": backend.key.port.to_string(),
+                "external": external,
+                "endpoints": endpoints,
+            })
+        })
+        .collect()
+}
+
+fn action(action: &Action) -> String {
+    match action {
+        Action::Forward(forward) => match &forward.rewrite {
+            None => "forward".to_owned(),
+            Some(Rewrite::Replace(path)) => format!("forward as {path}"),
+            Some(Rewrite::Captures { target, .. }) => format!("forward as {target}"),
+        },
+        Action::RedirectHttps { status, .. } => format!("redirect {status} to https"),
+        Action::Deny { status, reason } => format!("deny {status} ({reason})"),
+    }
+}

@@ -1,0 +1,134 @@
+//! The same for people: aligned columns, problems below the objects that they are about.
+
+use std::fmt::Write as _;
+
+use gatehouse_routes::{
+    explain::{ExplainedRule, Explanation},
+    model::Scheme,
+};
+
+use super::{Planned, Request, json};
+
+/// `plan` for people.
+pub(super) fn plan(planned: &Planned, out: &mut String) {
+    let compiled = &planned.compiled;
+    let addresses = compiled.addresses.iter().map(|(service, assigned)| {
+        [service.to_string(), assigned.pool.clone(), joined(&assigned.ips)]
+    });
+    section(out, "ADDRESSES", ["SERVICE", "POOL", "IPS"], addresses.collect());
+    let listeners = compiled.listeners.iter().map(|plan| {
+        let protocol = format!("{:?}", plan.protocol).to_lowercase();
+        [plan.address.to_string(), protocol, json::scope(&plan.scope)]
+    });
+    section(out, "LISTENERS", ["ADDRESS", "PROTOCOL", "GATEWAY"], listeners.collect());
+    section(
+        out,
+        "ROUTES",
+        ["HOST", "PATH", "MATCH", "HTTP", "HTTPS", "BACKENDS", "OBJECT"],
+        routes(planned),
+    );
+    let objects = json::judged(planned);
+    let problems: Vec<_> = objects.values().flat_map(|(_, problems)| problems).collect();
+    let _ = writeln!(out, "PROBLEMS");
+    for problem in &problems {
+        let _ = writeln!(out, "  {problem}");
+    }
+    if problems.is_empty() {
+        let _ = writeln!(out, "  none");
+    }
+}
+
+/// `explain` for people.
+pub(super) fn explain(request: &Request, explanation: &Explanation, out: &mut String) {
+    let scheme = match request.scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
+    let _ = writeln!(out, "{scheme}://{}{}", request.host, request.path);
+    match &explanation.winner {
+        Some(winner) => {
+            let _ = writeln!(out, "  is answered by {}: {}", rule(winner), winner.action);
+            let _ = writeln!(out, "  because {}", winner.reason);
+        }
+        None => {
+            let _ = writeln!(out, "  is answered by no rule: 404");
+        }
+    }
+    if !explanation.losers.is_empty() {
+        let _ = writeln!(out, "\nnot answered by");
+        let rows = explanation.losers.iter().map(|loser| [rule(loser), loser.reason.clone()]);
+        columns(out, &rows.collect::<Vec<_>>());
+    }
+}
+
+fn rule(rule: &ExplainedRule) -> String {
+    let ExplainedRule { object, host, path, match_kind, .. } = rule;
+    format!("{object} ({host} {match_kind} {path})").replace(" )", ")")
+}
+
+fn routes(planned: &Planned) -> Vec<[String; 7]> {
+    let table = &planned.compiled.routes.backends;
+    let rows = json::route_rows(&planned.compiled).into_iter();
+    rows.map(|row| {
+        let backends = row.forward.map_or(&[][..], |forward| &forward.backends);
+        let alone = backends.len() == 1;
+        let backends = backends.iter().map(|backend| {
+            let endpoints = json::endpoints(table.get(backend.slot).map(|backend| &**backend));
+            let weight = if alone { String::new() } else { format!(" x{}", backend.weight) };
+            match endpoints.as_slice() {
+                [] => format!("{}{weight} (no endpoints)", backend.key),
+                [one] => format!("{}{weight} ({one})", backend.key),
+                many => format!("{}{weight} ({} endpoints)", backend.key, many.len()),
+            }
+        });
+        let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        [
+            row.rule.host.to_string(),
+            row.rule.path.text().to_owned(),
+            row.rule.path.kind().to_owned(),
+            dash(row.http),
+            dash(row.https),
+            backends.collect::<Vec<_>>().join(", "),
+            row.rule.object.to_string(),
+        ]
+    })
+    .collect()
+}
+
+fn joined<T: ToString>(values: &[T]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn section<const N: usize>(
+    out: &mut String,
+    title: &str,
+    head: [&str; N],
+    rows: Vec<[String; N]>,
+) {
+    let _ = writeln!(out, "{title}");
+    if rows.is_empty() {
+        let _ = writeln!(out, "  none\n");
+        return;
+    }
+    let mut all = vec![head.map(str::to_owned)];
+    all.extend(rows);
+    columns(out, &all);
+    out.push('\n');
+}
+
+/// Rows with two spaces between columns and none at the end of a line.
+fn columns<const N: usize>(out: &mut String, rows: &[[String; N]]) {
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    for row in rows {
+        let mut line = String::from(" ");
+        for (text, width) in row.iter().zip(widths) {
+            // Writing to a String cannot fail, here and above.
+            let _ = write!(line, " {text:width$} ");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+}

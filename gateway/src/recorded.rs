@@ -1,0 +1,115 @@
+//! The addresses that Services held, remembered over a restart in one small file.
+//!
+//! `<state-dir>/addresses.json`: `{"version":1,"addresses":{"default/gateway":["192.168.1.200"]}}`. The
+//! process reads it once at start and stores it after a compile changed it. It is a memory, not a
+//! configuration: a damaged file costs stickiness, never the start.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use gatehouse_routes::objects::ObjectKey;
+use serde::{Deserialize, Serialize};
+
+/// Addresses by Service.
+pub type Addresses = BTreeMap<ObjectKey, Vec<IpAddr>>;
+
+/// Name of the file in the state folder.
+const FILE: &str = "addresses.json";
+/// The only form of the file so far.
+const VERSION: u32 = 1;
+
+#[derive(Deserialize, Serialize)]
+struct Content {
+    version: u32,
+    addresses: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// Reads the addresses of a state folder. A missing file holds none; a damaged one holds none either,
+/// and the second value says what is wrong with it.
+pub fn load(state_dir: &Path) -> (Addresses, Option<String>) {
+    let path = state_dir.join(FILE);
+    match fs::read(&path) {
+        Ok(bytes) => match parse(&bytes) {
+            Ok(addresses) => (addresses, None),
+            Err(why) => (Addresses::new(), Some(ignored(&path, &why))),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (Addresses::new(), None),
+        Err(error) => (Addresses::new(), Some(ignored(&path, &error.to_string()))),
+    }
+}
+
+/// Writes the addresses of a state folder, creating it if need be. Whoever reads the file meanwhile, or
+/// after a power cut, finds the old content or the new one, never a part.
+pub fn store(state_dir: &Path, addresses: &Addresses) -> io::Result<()> {
+    fs::create_dir_all(state_dir)?;
+    let addresses = addresses.iter().map(|(key, ips)| (key.to_string(), ips.clone())).collect();
+    let mut text = serde_json::to_vec_pretty(&Content { version: VERSION, addresses })?;
+    text.push(b'\n');
+    let new: PathBuf = state_dir.join(format!(".{FILE}.new"));
+    let mut file = File::create(&new)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    fs::rename(&new, state_dir.join(FILE))?;
+    File::open(state_dir)?.sync_all()
+}
+
+fn parse(bytes: &[u8]) -> Result<Addresses, String> {
+    let content: Content = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if content.version != VERSION {
+        return Err(format!("version {} is not {VERSION}", content.version));
+    }
+    let entry = |(name, ips): (String, Vec<IpAddr>)| match name.split_once('/') {
+        Some((namespace, name)) => Ok((ObjectKey::new(namespace, name), ips)),
+        None => Err(format!("\"{name}\" is not a namespace and a name")),
+    };
+    content.addresses.into_iter().map(entry).collect()
+}
+
+fn ignored(path: &Path, why: &str) -> String {
+    format!("{}: {why}; recorded addresses are ignored", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Addresses {
+        let ips = vec!["192.168.1.200".parse().unwrap(), "fd00::1".parse().unwrap()];
+        [(ObjectKey::new("default", "gateway"), ips)].into()
+    }
+
+    #[test]
+    fn what_is_stored_is_loaded_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("made/on/demand");
+        assert_eq!(load(&state), (Addresses::new(), None));
+        store(&state, &sample()).unwrap();
+        assert_eq!(load(&state), (sample(), None));
+        store(&state, &Addresses::new()).unwrap();
+        assert_eq!(load(&state), (Addresses::new(), None));
+        let names: Vec<_> = fs::read_dir(&state).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, [FILE], "no temporary file stays behind");
+    }
+
+    #[test]
+    fn a_damaged_file_costs_the_memory_but_not_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        for (content, why) in [
+            ("", "EOF"),
+            ("{\"version\":1,\"addresses\":{\"a/b\":[\"10.0.0.300\"]}}", "invalid IP address"),
+            ("{\"version\":2,\"addresses\":{}}", "version 2 is not 1"),
+            ("{\"version\":1,\"addresses\":{\"b\":[]}}", "\"b\" is not a namespace and a name"),
+        ] {
+            fs::write(folder.path().join(FILE), content).unwrap();
+            let (addresses, warning) = load(folder.path());
+            assert!(addresses.is_empty());
+            let warning = warning.unwrap();
+            assert!(warning.contains(why) && warning.contains(FILE), "{warning}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Manifests in files and folders: [`load`] reads them once, [`FileSource`] follows them.
+//!
+//! The rules: folders are read recursively (`.yaml`, `.yml`, `.json`; names that begin with a dot are
+//! skipped, so that ConfigMap volumes work), in the order of their paths. A file that no longer parses
+//! keeps its last good objects; so does a path of the command line that is gone, until it is back. Of
+//! several objects with one name the last one wins. Nothing here knows what an object means.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc::Sender},
+    thread::{self, JoinHandle},
+    time::SystemTime,
+};
+
+use gatehouse_routes::{
+    objects::{ObjectKey, ObjectRef},
+    problem::Problem,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    Change, Event, Object,
+    manifest::{Manifest, ManifestError, in_parallel},
+    watch,
+};
+
+mod differences;
+mod walk;
+
+/// Name of this source in [`Event::Problems`].
+pub const SOURCE: &str = "files";
+
+/// Reads files and folders. Anything that cannot be read is an error, and all errors are returned.
+pub fn load(paths: &[PathBuf]) -> Result<Loaded, LoadError> {
+    let mut tree = Tree::new(paths);
+    tree.rescan(&mut |_| {}, &|_, _| true);
+    let missing = tree.missing.iter().map(|(path, why)| format!("{}: {why}", path.display()));
+    let broken = tree.files.iter().flat_map(|(place, file)| {
+        file.errors.iter().map(|error| located(&place.path, error)).collect::<Vec<_>>()
+    });
+    let errors: Vec<String> = missing.chain(broken).collect();
+    if errors.is_empty() { Ok(Loaded { tree }) } else { Err(LoadError { errors }) }
+}
+
+/// Manifests as they were when they were read.
+#[derive(Debug)]
+pub struct Loaded {
+    tree: Tree,
+}
+
+impl Loaded {
+    /// Everything as events, [`Event::Synced`] last.
+    pub fn events(&mut self) -> Vec<Event> {
+        let mut events = self.tree.events();
+        events.push(Event::Synced);
+        events
+    }
+}
+
+/// Why manifests could not be loaded.
+#[derive(Debug)]
+pub struct LoadError {
+    /// One line each: `file:line: Kind namespace/name: field: what`.
+    pub errors: Vec<String>,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.errors.join("\n"))
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Follows files and folders on a thread of its own until it is dropped.
+#[derive(Debug)]
+pub struct FileSource {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FileSource {
+    /// Sends what has been loaded, then every change. Fails if the kernel gives no inotify instance.
+    pub fn start(mut loaded: Loaded, events: Sender<Event>) -> io::Result<Self> {
+        let watch = watch::Watch::new()?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new().name("files".to_owned()).spawn(move || {
+            for event in loaded.events() {
+                if events.send(event).is_err() {
+                    return;
+                }
+            }
+            watch.run(loaded.tree, &events, stopped);
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for FileSource {
+    fn drop(&mut self) {
+        // Dropping the sender is the signal.
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed already, and there is nothing left to tear down.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// All files of the paths on the command line, as last read.
+#[derive(Debug)]
+pub(super) struct Tree {
+    roots: Vec<PathBuf>,
+    files: BTreeMap<Place, File>,
+    /// Paths of the command line that are not there, and why.
+    missing: BTreeMap<PathBuf, String>,
+    /// What the receiver of the events knows.
+    published: HashMap<ObjectRef, (Object, u64)>,
+    problems: Vec<Problem>,
+    /// Kinds that have been mentioned in the log.
+    mentioned: HashSet<String>,
+}
+
+/// Position of a file: number of the path on the command line, then path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    root: usize,
+    path: PathBuf,
+}
+
+#[derive(Debug, Default)]
+struct File {
+    stamp: Option<Stamp>,
+    /// As last understood.
+    manifest: Manifest,
+    /// What is wrong with the present content.
+    errors: Vec<ManifestError>,
+}
+
+/// Tells whether a file has been written or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: SystemTime,
+}
+
+impl Tree {
+    fn new(paths: &[PathBuf]) -> Self {
+        Self {
+            roots: paths.to_vec(),
+            files: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            published: HashMap::new(),
+            problems: Vec::new(),
+            mentioned: HashSet::new(),
+        }
+    }
+
+    /// Paths of the command line.
+    pub(super) fn roots(&self) -> &[PathBuf] {
+        &self.roots
+    }
+
+    /// True if some path of the command line is not there.
+    pub(super) fn is_incomplete(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
+    /// True if a file of this path would be read.
+    pub(super) fn is_file_of_ours(&self, path: &Path) -> bool {
+        self.place(path).is_some()
+    }
+
+    /// True if some file is known below this path.
+    pub(super) fn has_below(&self, path: &Path) -> bool {
+        self.files.keys().any(|place| place.path.starts_with(path))
+    }
+
+    /// Walks all paths and reads every file that is new or changed, if `may_read` says that nobody is
+    /// writing it. `on_folder` is called for each folder before it is listed.
+    pub(super) fn rescan(
+        &mut self,
+        on_folder: &mut dyn FnMut(&Path),
+        may_read: &dyn Fn(&Path, SystemTime) -> bool,
+    ) {
+        let found = walk::walk(&self.roots, on_folder);
+        let missing: HashMap<usize, ()> =
+            found.missing.iter().map(|(root, _)| (*root, ())).collect();
+        self.files.retain(|place, _| {
+            missing.contains_key(&place.root) || found.files.contains_key(place)
+        });
+        self.missing = found
+            .missing
+            .into_iter()
+            .map(|(root, error)| (self.roots[root].clone(), error.to_string()))
+            .collect();
+        let changed: Vec<(Place, Stamp)> = found
+            .files
+            .into_iter()
+            .filter(|(place, stamp)| {
+                let known = self.files.get(place).and_then(|file| file.stamp);
+                known != Some(*stamp) && may_read(&place.path, stamp.modified)
+            })
+            .collect();
+        self.read(&changed);
+    }
+
+    /// Reads one file again, or forgets it if it is gone. False if the path is none of ours.
+    pub(super) fn reread(&mut self, path: &Path) -> bool {
+        let Some(place) = self.place(path) else { return false };
+        match walk::stamp(path) {
+            Ok(stamp) => self.read(&[(place, stamp)]),
+            // A path of the command line is missed, any other file is simply gone.
+            Err(error) if self.roots.iter().any(|root| root == path) => {
+                self.missing.insert(path.to_owned(), error.to_string());
+            }
+            Err(_) => {
+                self.files.remove(&place);
+            }
+        }
+        true
+    }
+
+    /// The differences since the last call, and the problems if they are others than before.
+    pub(super) fn events(&mut self) -> Vec<Event> {
+        let differences::Differences { changes, problems } = differences::differences(self);
+        let mut events = Vec::with_capacity(2);
+        if problems != self.problems {
+            self.problems.clone_from(&problems);
+            events.push(Event::Problems { source: SOURCE, problems });
+        }
+        if !changes.is_empty() {
+            events.push(Event::Batch(changes));
+        }
+        events
+    }
+
+    fn read(&mut self, changed: &[(Place, Stamp)]) {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        // Either there are many files, or a few with many documents.
+        let inner = if changed.len() < 64 { threads } else { 1 };
+        let files = &self.files;
+        let read = in_parallel(changed.len(), threads, |index| {
+            let place = &changed[index].0;
+            read_file(&place.path, files.get(place).map(|file| &file.manifest), inner)
+        });
+        for ((place, stamp), result) in changed.iter().zip(read) {
+            self.missing.remove(&place.path);
+            let file = self.files.entry(place.clone()).or_default();
+            file.stamp = Some(*stamp);
+            match result {
+                Ok(manifest) => {
+                    for kind in manifest.ignored() {
+                        if self.mentioned.insert(kind.to_owned()) {
+                            tracing::debug!(kind, "objects of this kind are ignored");
+                        }
+                    }
+                    (file.manifest, file.errors) = (manifest, Vec::new());
+                }
+                Err(errors) => file.errors = errors,
+            }
+        }
+    }
+
+    fn place(&self, path: &Path) -> Option<Place> {
+        let mut roots = self.roots.iter().enumerate();
+        let (root, _) = roots.find(|(_, root)| walk::belongs_to(path, root))?;
+        Some(Place { root, path: path.to_owned() })
+    }
+}
+
+fn read_file(
+    path: &Path,
+    previous: Option<&Manifest>,
+    threads: usize,
+) -> Result<Manifest, Vec<ManifestError>> {
+    let whole = |line, message: String| {
+        vec![ManifestError { line, object: String::new(), field: String::new(), message }]
+    };
+    let bytes = fs::read(path).map_err(|error| whole(0, format!("cannot be read: {error}")))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let before = memchr::memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count();
+        whole(u32::try_from(before).unwrap_or(u32::MAX - 1) + 1, "not valid UTF-8".to_owned())
+    })?;
+    let json = path.extension().is_some_and(|extension| extension == "json");
+    Manifest::parse(text, json, previous, threads)
+}
+
+/// `file:line: …`; without line where the file as a whole is meant.
+fn located(path: &Path, error: &ManifestError) -> String {
+    match error.line {
+        0 => format!("{}: {error}", path.display()),
+        line => format!("{}:{line}: {error}", path.display()),
+    }
+}
+
+/// The object of a problem with a file as such.
+fn file_ref(path: &Path) -> ObjectRef {
+    let name: Arc<str> = path.display().to_string().into();
+    ObjectRef::new("File", ObjectKey::new("", name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,368 @@
+use std::{
+    fs::File as DiskFile,
+    io::Write as _,
+    os::unix::fs::symlink,
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::state::ClusterState;
+
+/// Long enough for the slowest machine; nothing waits for it when all is well.
+const LONG: Duration = Duration::from_secs(20);
+/// Long enough for a wrong event to show up.
+const A_WHILE: Duration = Duration::from_millis(300);
+
+fn service(name: &str, address: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\nspec:\n  clusterIP: {address}\n"
+    )
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// A source that is followed, and the state that its events give.
+struct Followed {
+    _source: FileSource,
+    events: Receiver<Event>,
+    state: ClusterState,
+}
+
+impl Followed {
+    fn start(paths: &[PathBuf]) -> Self {
+        let (sender, events) = mpsc::channel();
+        let source = FileSource::start(load(paths).unwrap(), sender).unwrap();
+        let mut followed = Self { _source: source, events, state: ClusterState::default() };
+        while !followed.state.synced() {
+            followed.next(LONG).expect("the initial objects");
+        }
+        // The watches are set by the time that an answer to a change can come.
+        followed
+    }
+
+    /// Applies the next event, and tells what it was.
+    fn next(&mut self, wait: Duration) -> Option<usize> {
+        match self.events.recv_timeout(wait) {
+            Ok(event) => {
+                let size = if let Event::Batch(changes) = &event { changes.len() } else { 0 };
+                self.state.apply(event);
+                Some(size)
+            }
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => panic!("the source ended"),
+        }
+    }
+
+    fn until(&mut self, what: &str, reached: impl Fn(&ClusterState) -> bool) {
+        let deadline = Instant::now() + LONG;
+        while !reached(&self.state) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(self.next(left).is_some(), "never reached: {what}\n{:?}", self.summary());
+        }
+    }
+
+    /// Nothing may happen for a while.
+    fn quiet(&mut self) {
+        let event = self.events.recv_timeout(A_WHILE);
+        assert!(event.is_err(), "{event:?}");
+    }
+
+    fn summary(&self) -> (Vec<String>, Vec<String>) {
+        let services = self.state.objects.services.iter();
+        (
+            services.map(|(key, stored)| format!("{}={}", key.name, ip(&stored.object))).collect(),
+            problems(&self.state).iter().map(ToString::to_string).collect(),
+        )
+    }
+}
+
+fn ip(service: &k8s_openapi::api::core::v1::Service) -> &str {
+    service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()).unwrap_or_default()
+}
+
+fn address<'s>(state: &'s ClusterState, name: &str) -> Option<&'s str> {
+    let stored = state.objects.services.get(&ObjectKey::new("default", name))?;
+    Some(ip(&stored.object))
+}
+
+fn problems(state: &ClusterState) -> Vec<&Problem> {
+    state.source_problems.values().flatten().collect()
+}
+
+fn reasons(state: &ClusterState) -> Vec<&'static str> {
+    problems(state).iter().map(|problem| problem.reason).collect()
+}
+
+fn loaded(paths: &[PathBuf]) -> ClusterState {
+    let mut state = ClusterState::default();
+    for event in load(paths).unwrap().events() {
+        state.apply(event);
+    }
+    state
+}
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    (folder, path)
+}
+
+#[test]
+fn folders_are_read_recursively_and_only_manifests_in_them() {
+    let (_guard, path) = folder();
+    write(&path, "a.yaml", &service("a", "10.0.0.1"));
+    write(&path, "deep/er/b.yml", &service("b", "10.0.0.2"));
+    write(&path, "c.json", "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"c\"}}");
+    write(&path, "notes.txt", "not: [a manifest");
+    write(&path, ".hidden.yaml", "not: [a manifest");
+    write(&path, ".git/x.yaml", "not: [a manifest");
+    let state = loaded(std::slice::from_ref(&path));
+    let names: Vec<_> = state.objects.services.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["default/a", "default/b", "default/c"]);
+    assert!(state.synced() && problems(&state).is_empty());
+    let (_guard, empty) = folder();
+    assert!(loaded(&[empty]).synced(), "an empty folder is fine");
+}
+
+#[test]
+fn at_start_every_error_of_every_file_is_told() {
+    let (_guard, path) = folder();
+    write(&path, "a.yaml", "a: [\n");
+    write(&path, "b.yaml", &format!("{}---\nkind: Service\n", service("b", "10.0.0.1")));
+    fs::write(path.join("c.yaml"), b"ok: yes\nbad: \xff\n").unwrap();
+    let missing = path.join("missing");
+    let error = load(&[path.clone(), missing.clone()]).unwrap_err().to_string();
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines.len(), 4, "{error}");
+    assert!(lines[0].starts_with(&format!("{}: ", missing.display())), "{error}");
+    assert!(lines[1].starts_with(&format!("{}:", path.join("a.yaml").display())), "{error}");
+    assert!(lines[2].starts_with(&format!("{}:7: ", path.join("b.yaml").display())), "{error}");
+    assert!(lines[3].ends_with("c.yaml:2: not valid UTF-8"), "{error}");
+}
+
+#[test]
+fn of_several_objects_with_one_name_the_last_in_order_wins_and_both_places_are_named() {
+    let (_guard, path) = folder();
+    write(&path, "a.yaml", &service("web", "10.0.0.1"));
+    write(&path, "b.yaml", &format!("---\n---\n{}", service("web", "10.0.0.2")));
+    let state = loaded(std::slice::from_ref(&path));
+    assert_eq!(address(&state, "web"), Some("10.0.0.2"));
+    let found = problems(&state);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].reason, "DuplicateObject");
+    let places = format!("{0}/a.yaml:1 is overridden by {0}/b.yaml:2", path.display());
+    assert_eq!(found[0].message, places);
+    // The order of the command line comes before the order of the names.
+    let state = loaded(&[path.join("b.yaml"), path.join("a.yaml")]);
+    assert_eq!(address(&state, "web"), Some("10.0.0.1"));
+    // One file that is named twice is no duplicate.
+    assert!(problems(&loaded(&[path.join("a.yaml"), path.join("a.yaml")])).is_empty());
+}
+
+#[test]
+fn objects_are_numbered_in_the_order_of_files_and_documents() {
+    let (_guard, path) = folder();
+    write(&path, "b.yaml", &format!("{}---\n{}", service("z", ""), service("y", "")));
+    write(&path, "a.yaml", &service("x", ""));
+    let state = loaded(&[path]);
+    let order = |name| state.objects.services[&ObjectKey::new("default", name)].order;
+    assert_eq!((order("x"), order("z"), order("y")), (0, 1 << 32, 1 << 32 | 1));
+}
+
+#[test]
+fn a_save_is_followed_and_unchanged_objects_keep_their_pointer() {
+    let (_guard, path) = folder();
+    write(&path, "a.yaml", &service("a", "10.0.0.1"));
+    write(&path, "b.yaml", &service("b", "10.0.0.2"));
+    let mut followed = Followed::start(std::slice::from_ref(&path));
+    let b = || ObjectKey::new("default", "b");
+    let before = Arc::clone(&followed.state.objects.services[&b()].object);
+    write(&path, "a.yaml", &service("a", "10.0.0.9"));
+    followed.until("the new address", |state| address(state, "a") == Some("10.0.0.9"));
+    // A new file in front moves the order, a comment changes the text; the value stays.
+    write(&path, "0.yaml", &service("new", ""));
+    followed.until("the new object", |state| address(state, "new").is_some());
+    write(&path, "b.yaml", &format!("# same\n{}", service("b", "10.0.0.2")));
+    write(&path, "a.yaml", &service("a", "10.0.0.3"));
+    followed.until("the last save", |state| address(state, "a") == Some("10.0.0.3"));
+    let after = &followed.state.objects.services[&b()];
+    assert!(Arc::ptr_eq(&before, &after.object));
+    assert_eq!(after.order, 2 << 32);
+    fs::remove_file(path.join("a.yaml")).unwrap();
+    followed.until("the removal", |state| address(state, "a").is_none());
+}
+
+#[test]
+fn saves_that_belong_together_become_one_batch() {
+    let (_guard, path) = folder();
+    for name in ["a", "b", "c"] {
+        write(&path, &format!("{name}.yaml"), &service(name, "10.0.0.1"));
+    }
+    let mut followed = Followed::start(std::slice::from_ref(&path));
+    followed.quiet();
+    for name in ["a", "b", "c"] {
+        write(&path, &format!("{name}.yaml"), &service(name, "10.0.0.2"));
+    }
+    assert_eq!(followed.next(LONG), Some(3));
+    assert_eq!(followed.summary().0, ["a=10.0.0.2", "b=10.0.0.2", "c=10.0.0.2"]);
+}
+
+#[test]
+fn a_file_is_not_read_before_its_writer_has_closed_it() {
+    let (_guard, path) = folder();
+    write(&path, "a.yaml", &service("a", "10.0.0.1"));
+    write(&path, "b.yaml", &service("b", "10.0.0.1"));
+    let mut followed = Followed::start(std::slice::from_ref(&path));
+    followed.quiet();
+    // Both are cut to nothing first, as most programs write; one is new.
+    let mut old = DiskFile::create(path.join("a.yaml")).unwrap();
+    let mut new = DiskFile::create(path.join("new.yaml")).unwrap();
+    old.write_all(b"apiVersion: v1\nkind: Service\n").unwrap();
+    new.write_all(b"apiVersion: v1\nkind: Service\n").unwrap();
+    followed.quiet();
+    // Not even if something else makes the source look at everything.
+    fs::create_dir(path.join("folder")).unwrap();
+    write(&path, "b.yaml", &service("b", "10.0.0.2"));
+    followed.until("the other file", |state| address(state, "b") == Some("10.0.0.2"));
+    followed.quiet();
+    old.write_all(b"metadata: {name: a}\n").unwrap();
+    new.write_all(b"metadata: {name: new}\n").unwrap();
+    drop((old, new));
+    followed.until("both files", |state| {
+        address(state, "new").is_some() && address(state, "a") == Some("")
+    });
+    assert!(problems(&followed.state).is_empty());
+}
+
+#[test]
+fn a_file_that_no_longer_parses_keeps_its_last_good_objects() {
+    let (_guard, path) = folder();
+    write(&path, "a.yaml", &service("a", "10.0.0.1"));
+    write(&path, "b.yaml", &service("b", "10.0.0.1"));
+    let mut followed = Followed::start(std::slice::from_ref(&path));
+    write(&path, "a.yaml", &format!("{}  ports: 3\n", service("a", "10.0.0.2")));
+    write(&path, "b.yaml", &service("b", "10.0.0.2"));
+    followed.until("the problem", |state| reasons(state) == ["ManifestUnreadable"]);
+    followed.until("the good file", |state| address(state, "b") == Some("10.0.0.2"));
+    assert_eq!(address(&followed.state, "a"), Some("10.0.0.1"));
+    let problem = problems(&followed.state)[0];
+    let file = path.join("a.yaml").display().to_string();
+    assert_eq!(problem.object.to_string(), format!("File {file}"));
+    assert!(
+        problem.message.starts_with(&format!("{file}:7: Service a: spec.ports: ")),
+        "{problem}"
+    );
+    write(&path, "a.yaml", &service("a", "10.0.0.3"));
+    followed.until("the repair", |state| address(state, "a") == Some("10.0.0.3"));
+    followed.until("no problem", |state| problems(state).is_empty());
+}
+
+#[test]
+fn an_editor_may_rename_over_the_file_and_leave_its_own_files_about() {
+    let (_guard, path) = folder();
+    write(&path, "a.yaml", &service("a", "10.0.0.1"));
+    // The file itself is watched, not its folder.
+    let mut followed = Followed::start(&[path.join("a.yaml")]);
+    write(&path, ".a.yaml.swp", "garbage: [");
+    write(&path, "other.yaml", "garbage: [");
+    write(&path, "a.yaml.new", &service("a", "10.0.0.2"));
+    fs::rename(path.join("a.yaml.new"), path.join("a.yaml")).unwrap();
+    followed.until("the new content", |state| address(state, "a") == Some("10.0.0.2"));
+    fs::rename(path.join("a.yaml"), path.join("a.yaml~")).unwrap();
+    write(&path, "a.yaml", &service("a", "10.0.0.3"));
+    followed.until("the newer content", |state| address(state, "a") == Some("10.0.0.3"));
+    followed.until("no problem", |state| problems(state).is_empty());
+}
+
+#[test]
+fn new_and_moved_folders_are_followed() {
+    let (_guard, path) = folder();
+    let mut followed = Followed::start(std::slice::from_ref(&path));
+    write(&path, "one/two/a.yaml", &service("a", "10.0.0.1"));
+    followed.until("a file in new folders", |state| address(state, "a") == Some("10.0.0.1"));
+    write(&path, "one/two/a.yaml", &service("a", "10.0.0.2"));
+    followed.until("a save in it", |state| address(state, "a") == Some("10.0.0.2"));
+    fs::rename(path.join("one"), path.join("three")).unwrap();
+    write(&path, "three/two/a.yaml", &service("a", "10.0.0.3"));
+    followed.until("a save after the move", |state| address(state, "a") == Some("10.0.0.3"));
+    fs::remove_dir_all(path.join("three")).unwrap();
+    followed.until("the removal", |state| address(state, "a").is_none());
+}
+
+#[test]
+fn a_path_that_is_gone_keeps_its_objects_until_it_is_back() {
+    let (_guard, path) = folder();
+    let root = path.join("manifests");
+    write(&root, "a.yaml", &service("a", "10.0.0.1"));
+    let mut followed = Followed::start(std::slice::from_ref(&root));
+    fs::remove_dir_all(&root).unwrap();
+    followed.until("the problem", |state| reasons(state) == ["ManifestMissing"]);
+    assert_eq!(address(&followed.state, "a"), Some("10.0.0.1"));
+    write(&root, "b.yaml", &service("b", "10.0.0.2"));
+    followed.until("the new folder", |state| address(state, "b") == Some("10.0.0.2"));
+    followed.until("the old object's end", |state| address(state, "a").is_none());
+    write(&root, "b.yaml", &service("b", "10.0.0.3"));
+    followed.until("a save in it", |state| address(state, "b") == Some("10.0.0.3"));
+    assert!(problems(&followed.state).is_empty());
+}
+
+#[test]
+fn a_config_map_volume_is_swapped_in_one_step() {
+    let (_guard, path) = folder();
+    let publish = |version: &str, addresses: [&str; 2]| {
+        let [a, b] = addresses;
+        write(&path, &format!("..{version}/a.yaml"), &service("a", a));
+        write(&path, &format!("..{version}/b.yaml"), &service("b", b));
+        symlink(format!("..{version}"), path.join("..data_tmp")).unwrap();
+        fs::rename(path.join("..data_tmp"), path.join("..data")).unwrap();
+    };
+    publish("v1", ["10.0.0.1", "10.0.0.1"]);
+    symlink("..data/a.yaml", path.join("a.yaml")).unwrap();
+    symlink("..data/b.yaml", path.join("b.yaml")).unwrap();
+    let mut followed = Followed::start(std::slice::from_ref(&path));
+    assert_eq!(followed.summary().0, ["a=10.0.0.1", "b=10.0.0.1"]);
+    followed.quiet();
+    publish("v2", ["10.0.0.2", "10.0.0.2"]);
+    assert_eq!(followed.next(LONG), Some(2), "both files in one batch");
+    assert_eq!(followed.summary().0, ["a=10.0.0.2", "b=10.0.0.2"]);
+    fs::remove_dir_all(path.join("..v1")).unwrap();
+    followed.quiet();
+}
+
+#[test]
+fn a_link_back_to_a_folder_above_is_no_endless_loop() {
+    let (_guard, path) = folder();
+    write(&path, "sub/a.yaml", &service("a", "10.0.0.1"));
+    symlink(&path, path.join("sub/loop")).unwrap();
+    let state = loaded(&[path]);
+    assert_eq!(state.objects.services.len(), 1);
+    assert!(problems(&state).is_empty());
+}
+
+#[test]
+fn changes_between_load_and_watch_are_not_missed() {
+    let (_guard, path) = folder();
+    write(&path, "a.yaml", &service("a", "10.0.0.1"));
+    let loaded = load(std::slice::from_ref(&path)).unwrap();
+    write(&path, "a.yaml", &service("a", "10.0.0.22"));
+    let (sender, events) = mpsc::channel();
+    let source = FileSource::start(loaded, sender).unwrap();
+    let mut followed = Followed { _source: source, events, state: ClusterState::default() };
+    followed.until("the change", |state| address(state, "a") == Some("10.0.0.22"));
+}
+
+#[test]
+fn dropping_the_source_ends_it() {
+    let (_guard, path) = folder();
+    let (sender, events) = mpsc::channel();
+    drop(FileSource::start(load(&[path]).unwrap(), sender).unwrap());
+    while events.recv_timeout(LONG).is_ok() {}
+    assert_eq!(events.recv_timeout(LONG).err(), Some(RecvTimeoutError::Disconnected));
+}

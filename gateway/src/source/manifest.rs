@@ -1,0 +1,293 @@
+//! The text of one manifest file into objects: documents, kinds, lists, defaults, and errors with a line.
+//!
+//! Pure. [`files`](super::files) calls it with the text and the previous result, so that documents whose
+//! text did not change are not parsed again.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use gatehouse_routes::objects::ObjectRef;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use serde_saphyr::Spanned;
+
+use super::{Custom, Object};
+
+mod document;
+mod kinds;
+
+use document::Format;
+
+/// The objects of one file.
+#[derive(Debug, Default)]
+pub(crate) struct Manifest {
+    documents: Vec<(u32, Arc<Document>)>,
+}
+
+/// An object and the line of the file on which its document begins.
+#[derive(Debug)]
+pub(crate) struct Placed<'m> {
+    pub(crate) object: &'m Object,
+    pub(crate) name: &'m ObjectRef,
+    pub(crate) line: u32,
+}
+
+/// What is wrong with a file, and where. Lines count from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestError {
+    /// Line in the file.
+    pub line: u32,
+    /// `Kind namespace/name`, as far as it could be read.
+    pub object: String,
+    /// Path of the field, empty if the document as a whole is meant.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in [&self.object, &self.field].into_iter().filter(|part| !part.is_empty()) {
+            write!(f, "{part}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// A document that is left out on purpose, although somebody may expect it to matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unsupported {
+    pub(crate) api_version: String,
+    pub(crate) kind: String,
+    pub(crate) line: u32,
+}
+
+/// One parsed document; lines count from its own first line, as 0.
+#[derive(Debug)]
+struct Document {
+    fingerprint: u64,
+    objects: Vec<(u32, Object, ObjectRef)>,
+    unsupported: Vec<Unsupported>,
+    /// Kinds that mean nothing to us.
+    ignored: Vec<String>,
+}
+
+impl Manifest {
+    /// Parses a file. Documents that `previous` holds too are taken from there; more than one thread is
+    /// worth it for thousands of documents only. All errors of the file are found.
+    pub(crate) fn parse(
+        text: &str,
+        json: bool,
+        previous: Option<&Self>,
+        threads: usize,
+    ) -> Result<Self, Vec<ManifestError>> {
+        let texts = if json { document::split_json(text)? } else { document::split_yaml(text) };
+        let known: HashMap<u64, &Arc<Document>> = previous
+            .into_iter()
+            .flat_map(|previous| &previous.documents)
+            .map(|(_, document)| (document.fingerprint, document))
+            .collect();
+        let parsed = in_parallel(texts.len(), threads, |index| {
+            let text = &texts[index];
+            let fingerprint = fingerprint(text.text);
+            match known.get(&fingerprint) {
+                Some(document) => Ok(Arc::clone(document)),
+                None => Document::parse(text, fingerprint).map(Arc::new),
+            }
+        });
+        let mut manifest = Self::default();
+        let mut errors = Vec::new();
+        for (result, text) in parsed.into_iter().zip(&texts) {
+            match result {
+                Ok(document) => manifest.documents.push((text.line, document)),
+                Err(found) => errors.extend(found),
+            }
+        }
+        if errors.is_empty() { Ok(manifest) } else { Err(errors) }
+    }
+
+    /// The objects in the order of the file.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = Placed<'_>> {
+        self.documents.iter().flat_map(|(start, document)| {
+            let objects = document.objects.iter();
+            objects.map(move |(line, object, name)| Placed { object, name, line: start + line })
+        })
+    }
+
+    /// Documents of API groups that we speak, but of a kind or version that we do not.
+    pub(crate) fn unsupported(&self) -> impl Iterator<Item = Unsupported> {
+        self.documents.iter().flat_map(|(start, document)| {
+            let found = document.unsupported.iter();
+            found.map(move |one| Unsupported { line: start + one.line, ..one.clone() })
+        })
+    }
+
+    /// Kinds that mean nothing to us, with repetitions.
+    pub(crate) fn ignored(&self) -> impl Iterator<Item = &str> {
+        self.documents.iter().flat_map(|(_, document)| &document.ignored).map(String::as_str)
+    }
+}
+
+/// The results of `work` for 0 to `count`, in order.
+pub(crate) fn in_parallel<T: Send>(
+    count: usize,
+    threads: usize,
+    work: impl Fn(usize) -> T + Sync,
+) -> Vec<T> {
+    // Below this, starting threads costs more than it saves.
+    const WORTH_A_THREAD: usize = 64;
+    let threads = threads.min(count / WORTH_A_THREAD);
+    if threads < 2 {
+        return (0..count).map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut done = Vec::with_capacity(count / threads + 1);
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return done;
+            }
+            done.push((index, work(index)));
+        }
+    };
+    let mut results: Vec<(usize, T)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        let joined = workers.into_iter().map(|worker| match worker.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        joined.flatten().collect()
+    });
+    results.sort_unstable_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+impl Document {
+    fn parse(text: &document::Text<'_>, fingerprint: u64) -> Result<Self, Vec<ManifestError>> {
+        let mut document =
+            Self { fingerprint, objects: Vec::new(), unsupported: Vec::new(), ignored: Vec::new() };
+        let error = |error: ManifestError| ManifestError { line: error.line + text.line, ..error };
+        let head = document::head(text).map_err(|found| vec![error(found)])?;
+        if kinds::is_list(&head.kind) {
+            let items = document.list(text, &head);
+            let mut errors = items.map_err(|found| vec![error(found)])?;
+            if !errors.is_empty() {
+                errors.iter_mut().for_each(|error| error.line += text.line);
+                return Err(errors);
+            }
+        } else {
+            document.object(&head, 0, &Body::Text(text)).map_err(|found| vec![error(found)])?;
+        }
+        Ok(document)
+    }
+
+    /// Adds the items of a list; what is wrong with single ones is returned.
+    fn list(
+        &mut self,
+        text: &document::Text<'_>,
+        head: &document::Head,
+    ) -> Result<Vec<ManifestError>, ManifestError> {
+        #[derive(Deserialize)]
+        struct Items<T> {
+            #[serde(default = "Vec::new")]
+            items: Vec<T>,
+        }
+        let items: Vec<(u32, Value)> = match text.format {
+            Format::Yaml => {
+                let list: Items<Spanned<Value>> = document::typed(text, "List")?;
+                let line = |location: serde_saphyr::Location| {
+                    u32::try_from(location.line()).unwrap_or(u32::MAX).saturating_sub(1)
+                };
+                list.items.into_iter().map(|item| (line(item.defined), item.value)).collect()
+            }
+            Format::Json => {
+                let list: Items<Value> = document::typed(text, "List")?;
+                list.items.into_iter().map(|item| (0, item)).collect()
+            }
+        };
+        let mut errors = Vec::new();
+        for (index, (line, item)) in items.into_iter().enumerate() {
+            let of_item = |field: &str| {
+                let field = item.get(field).and_then(Value::as_str);
+                field.map(str::to_owned)
+            };
+            // The items of an `IngressList` need not say what they are.
+            let head = document::Head {
+                api_version: of_item("apiVersion").unwrap_or_else(|| head.api_version.clone()),
+                kind: of_item("kind")
+                    .unwrap_or_else(|| head.kind.trim_end_matches("List").to_owned()),
+            };
+            if let Err(mut error) = self.object(&head, line, &Body::Value(&item)) {
+                error.line = line;
+                error.field = match error.field.as_str() {
+                    "" => format!("items[{index}]"),
+                    field => format!("items[{index}].{field}"),
+                };
+                errors.push(error);
+            }
+        }
+        Ok(errors)
+    }
+
+    fn object(
+        &mut self,
+        head: &document::Head,
+        line: u32,
+        body: &Body<'_>,
+    ) -> Result<(), ManifestError> {
+        let object = match kinds::understand(head) {
+            kinds::Understood::Kind(kind) => kind.read(body)?,
+            kinds::Understood::NotYet => {
+                let document::Head { api_version, kind } = head.clone();
+                self.unsupported.push(Unsupported { api_version, kind, line });
+                return Ok(());
+            }
+            kinds::Understood::Foreign => {
+                self.ignored.push(format!("{} {}", head.api_version, head.kind));
+                return Ok(());
+            }
+        };
+        let name = object.object_ref();
+        self.objects.push((line, object, name));
+        Ok(())
+    }
+}
+
+/// Where an object is read from.
+enum Body<'b> {
+    Text(&'b document::Text<'b>),
+    Value(&'b Value),
+}
+
+impl Body<'_> {
+    fn typed<T: DeserializeOwned>(&self, kind: &str) -> Result<T, ManifestError> {
+        match self {
+            Self::Text(text) => document::typed(text, kind),
+            Self::Value(value) => serde_path_to_error::deserialize(*value).map_err(|error| {
+                let field = document::field(error.path());
+                let message = error.inner().to_string();
+                let named = || Some(*value).and_then(|value| value.get("metadata")).cloned();
+                let object = document::name(kind, named());
+                ManifestError { line: 0, object, field, message }
+            }),
+        }
+    }
+}
+
+fn fingerprint(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Manifest, Vec<ManifestError>> {
+    Manifest::parse(text, false, None, 1)
+}
+
+fn names(manifest: &Manifest) -> Vec<String> {
+    manifest.objects().map(|placed| format!("{}:{}", placed.line, placed.name)).collect()
+}
+
+fn errors(text: &str) -> Vec<String> {
+    let errors = parse(text).unwrap_err();
+    errors.into_iter().map(|error| format!("{}: {error}", error.line)).collect()
+}
+
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n";
+
+#[test]
+fn documents_are_found_with_their_lines() {
+    let text = format!(
+        "# a comment\n%YAML 1.2\n---\n# only a comment\n---\n{SERVICE}---\n{SERVICE}  namespace: shop\n\
+         ...\n---   # the last one\n{SERVICE}  namespace: \"\"\n"
+    );
+    let manifest = parse(&text).unwrap();
+    assert_eq!(
+        names(&manifest),
+        ["5:Service default/web", "10:Service shop/web", "17:Service default/web"]
+    );
+    assert_eq!(names(&parse("").unwrap()), [""; 0]);
+    assert_eq!(names(&parse("---\n# nothing\n---\n").unwrap()), [""; 0]);
+}
+
+#[test]
+fn a_marker_inside_a_block_scalar_is_text_if_it_is_indented() {
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  x: |\n    ---\n    b\n";
+    let manifest = parse(text).unwrap();
+    let Object::ConfigMap(map) = manifest.objects().next().unwrap().object else { panic!() };
+    assert_eq!(map.data.as_ref().unwrap()["x"], "---\nb\n");
+}
+
+#[test]
+fn head_fields_are_understood_however_they_are_written() {
+    for text in [
+        "{apiVersion: v1, kind: Service, metadata: {name: web}}",
+        "kind: \"Service\"\napiVersion: 'v1'\nmetadata: {name: web}",
+        "  apiVersion: v1\n  kind: Service # the kind\n  metadata:\n    name: web",
+        "apiVersion: v1 # x\r\nkind: Service\r\nmetadata:\r\n  name: web\r\n",
+        "\u{feff}apiVersion: v1\nkind: Service\nmetadata: {name: web}",
+    ] {
+        assert_eq!(names(&parse(text).unwrap()), ["1:Service default/web"], "{text}");
+    }
+}
+
+#[test]
+fn lists_are_taken_apart_and_their_items_keep_their_lines() {
+    let text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata:\n    \
+                name: a\n- apiVersion: v1\n  kind: Namespace\n  metadata: {name: b, namespace: x}\n";
+    assert_eq!(names(&parse(text).unwrap()), ["4:Service default/a", "8:Namespace b"]);
+    let text = "apiVersion: networking.k8s.io/v1\nkind: IngressList\nitems:\n- metadata: {name: a}\n";
+    assert_eq!(names(&parse(text).unwrap()), ["4:Ingress default/a"]);
+    assert_eq!(names(&parse("apiVersion: v1\nkind: List\nitems: []").unwrap()), [""; 0]);
+}
+
+#[test]
+fn json_is_read_value_by_value() {
+    let text = "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\n\"metadata\":{\"name\":\"a\"}}\n\n\
+                {\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{\"apiVersion\":\"v1\",\
+                \"kind\":\"Secret\",\"metadata\":{\"name\":\"b\"}}]}";
+    let manifest = Manifest::parse(text, true, None, 1).unwrap();
+    assert_eq!(names(&manifest), ["1:Service default/a", "4:Secret default/b"]);
+
+    let broken = "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\n\"metadata\":{\"name\":\"a\",\n\
+                  \"labels\":3}}";
+    let error = &Manifest::parse(broken, true, None, 1).unwrap_err()[0];
+    assert_eq!((error.line, &*error.object, &*error.field), (3, "Service a", "metadata.labels"));
+    let error = &Manifest::parse("{\n\"a\": tru", true, None, 1).unwrap_err()[0];
+    assert_eq!(error.line, 2);
+    assert!(!error.message.contains("line"), "{error}");
+}
+
+#[test]
+fn an_error_names_line_object_field_and_reason() {
+    let port = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: web\n  namespace: \
+                shop\nspec:\n  rules:\n  - http:\n      paths:\n      - path: /\n        pathType: \
+                Prefix\n        backend:\n          service:\n            name: a\n            port:\n              \
+                number: eighty\n";
+    let text = format!("{SERVICE}---\n{port}");
+    assert_eq!(
+        errors(&text),
+        [
+            "21: Ingress shop/web: spec.rules[0].http.paths[0].backend.service.port.number: \
+          invalid i32"
+        ]
+    );
+    let missing = "apiVersion: v1\nkind: Service\nmetadata:\n  namespace: shop\n";
+    assert_eq!(errors(missing), ["1: Service: metadata.name: is missing"]);
+    let name = "apiVersion: v1\nkind: Service\nmetadata:\n  name: \"a\\\"b\"\n";
+    let found = errors(name);
+    assert!(found[0].starts_with("1: Service default/a\"b: metadata.name: \"a\\\"b\" is not"), "{found:?}");
+    let item = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata:\n    \
+                name: a\n  spec:\n    ports: x\n";
+    assert!(errors(item)[0].starts_with("4: Service a: items[0].spec.ports: "), "{:?}", errors(item));
+}
+
+#[test]
+fn all_errors_of_a_file_are_found() {
+    let text = "kind: Service\n---\napiVersion: v1\nkind: Service\nmetadata: {}\n---\na: [\n";
+    let found = errors(text);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].starts_with("1: ") && found[0].contains("not a Kubernetes object"), "{found:?}");
+    assert!(found[1].starts_with("2: Service: metadata.name"), "{found:?}");
+}
+
+#[test]
+fn text_that_looks_like_a_number_or_a_boolean_needs_quotes_as_in_a_cluster() {
+    let annotation = |value: &str| {
+        let annotations = format!("  annotations:\n    x: {value}\n");
+        parse(&format!("{SERVICE}{annotations}")).map(|_| ())
+    };
+    assert_eq!(annotation("\"true\""), Ok(()));
+    assert_eq!(annotation("text"), Ok(()));
+    assert_eq!(annotation("192.168.1.1"), Ok(()));
+    for value in ["true", "80", "null"] {
+        let error = annotation(value).err();
+        assert_eq!(error.is_some(), value != "null", "{value}: {error:?}");
+    }
+}
+
+#[test]
+fn twice_the_same_key_is_an_error() {
+    let found = errors(&format!("{SERVICE}spec: {{}}\nspec: {{}}\n"));
+    assert!(found[0].starts_with("6: Service web: duplicate"), "{found:?}");
+}
+
+#[test]
+fn kinds_of_others_are_left_alone_and_kinds_that_may_be_expected_of_us_are_named() {
+    let document = |api_version: &str, kind: &str| {
+        parse(&format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}\n")).unwrap()
+    };
+    for (api_version, kind) in
+        [("apps/v1", "Deployment"), ("networking.k8s.io/v1", "NetworkPolicy"), ("a.b/v1", "Route")]
+    {
+        let manifest = document(api_version, kind);
+        assert_eq!(manifest.ignored().collect::<Vec<_>>(), [format!("{api_version} {kind}")]);
+        assert_eq!(manifest.unsupported().count(), 0);
+    }
+    for (api_version, kind) in [
+        ("metallb.io/v1beta2", "BGPPeer"),
+        ("metallb.io/v1alpha1", "IPAddressPool"),
+        ("networking.k8s.io/v1beta1", "Ingress"),
+        ("extensions/v1beta1", "Ingress"),
+        ("gatehouse.io/v1", "Anything"),
+    ] {
+        let manifest = document(api_version, kind);
+        assert_eq!(manifest.objects().count() + manifest.ignored().count(), 0, "{kind}");
+        assert_eq!(manifest.unsupported().next().unwrap().kind, kind);
+    }
+}
+
+#[test]
+fn a_document_whose_text_did_not_change_keeps_its_object() {
+    let first = parse(&format!("{SERVICE}---\n{SERVICE}  namespace: b\n")).unwrap();
+    let text = format!("# moved\n---\n{SERVICE}  namespace: c\n---\n{SERVICE}  namespace: b\n");
+    let second = Manifest::parse(&text, false, Some(&first), 1).unwrap();
+    let pointer = |manifest: &Manifest, name: &str| {
+        let placed = manifest.objects().find(|placed| &*placed.name.key.namespace == name).unwrap();
+        let Object::Service(service) = placed.object else { panic!() };
+        (Arc::as_ptr(service), placed.line)
+    };
+    assert_eq!(pointer(&first, "b").0, pointer(&second, "b").0);
+    assert_eq!((pointer(&first, "b").1, pointer(&second, "b").1), (5, 8));
+}
+
+#[test]
+fn many_threads_give_what_one_gives() {
+    let text: String =
+        (0..1000).map(|index| format!("{SERVICE}  namespace: n{index}\n---\n")).collect();
+    let one = Manifest::parse(&text, false, None, 1).unwrap();
+    let many = Manifest::parse(&text, false, None, 4).unwrap();
+    assert_eq!(names(&one), names(&many));
+    assert_eq!(one.objects().count(), 1000);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "[-.a-z:{}\\[\\]\"'&*#|>%\n \t]{0,80}", json in proptest::bool::ANY) {
+        let _ = Manifest::parse(&text, json, None, 1);
+        let document = format!("apiVersion: v1\nkind: Service\nmetadata:\n  name: {text}");
+        let _ = Manifest::parse(&document, json, None, 1);
+    }
+}

@@ -1,0 +1,322 @@
+//! Follows the files of a [`Tree`] with inotify and tells the differences.
+//!
+//! Runs on the thread of the [`FileSource`](super::files::FileSource). A file is read when its writer has
+//! closed it, never before: until then it stands in [`Pending::writing`]. Events are collected until
+//! nothing has happened for 10 ms, but for no more than 100 ms, so that a save of many files becomes one
+//! batch.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    ffi::OsStr,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::mpsc::Sender,
+    time::{Duration, SystemTime},
+};
+
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use tokio::{
+    io::unix::AsyncFd,
+    runtime::Runtime,
+    sync::oneshot,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::{Event, files::Tree};
+
+/// So much quiet ends a batch.
+const QUIET: Duration = Duration::from_millis(10);
+/// A batch is sent after this time even if there is no quiet.
+const AT_MOST: Duration = Duration::from_millis(100);
+/// How often a path of the command line that is not there is looked for.
+const MISSING: Duration = Duration::from_millis(100);
+/// A file that was found by listing a folder and is younger than this may still be written by somebody
+/// whose first write came before the watch.
+const FRESH: Duration = Duration::from_millis(20);
+
+/// Sockets and runtime of the watching thread.
+pub(super) struct Watch {
+    inotify: Inotify,
+    runtime: Runtime,
+}
+
+impl Watch {
+    pub(super) fn new() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { inotify: Inotify::init()?, runtime })
+    }
+
+    /// Follows the tree until `stop` is closed or nobody receives any more.
+    pub(super) fn run(self, tree: Tree, events: &Sender<Event>, stop: oneshot::Receiver<()>) {
+        let follow = async {
+            let folders = Folders::default();
+            // The descriptor must be registered from within the runtime.
+            #[expect(deprecated, reason = "the replacement is unsafe; Inotify owns its descriptor")]
+            let inotify = AsyncFd::new(self.inotify)?;
+            Follower { inotify, folders, tree }.follow(events).await
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                _ = stop => {}
+                result = follow => if let Err(error) = result {
+                    tracing::error!(%error, "manifests are no longer watched");
+                }
+            }
+        });
+    }
+}
+
+struct Follower {
+    inotify: AsyncFd<Inotify>,
+    folders: Folders,
+    tree: Tree,
+}
+
+/// Which watch belongs to which folder. One folder can be reached by several paths.
+#[derive(Default)]
+struct Folders {
+    by_path: HashMap<PathBuf, WatchDescriptor>,
+    by_watch: HashMap<WatchDescriptor, BTreeSet<PathBuf>>,
+}
+
+/// What has to be looked at.
+#[derive(Default)]
+struct Pending {
+    rescan: bool,
+    files: BTreeSet<PathBuf>,
+    /// Files that somebody has open for writing. Outlives a batch.
+    writing: HashSet<PathBuf>,
+    /// Look again at this time, for files that may be incomplete or paths that are missing.
+    again: Option<Instant>,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        !self.rescan && self.files.is_empty()
+    }
+}
+
+impl Follower {
+    async fn follow(mut self, events: &Sender<Event>) -> io::Result<()> {
+        // Whatever changed since the files were loaded is found by the first look.
+        let mut pending = Pending { rescan: true, ..Pending::default() };
+        loop {
+            self.look(&mut pending);
+            for event in self.tree.events() {
+                if events.send(event).is_err() {
+                    return Ok(());
+                }
+            }
+            self.collect(&mut pending).await?;
+        }
+    }
+
+    /// Waits for something to happen, and then for quiet.
+    async fn collect(&mut self, pending: &mut Pending) -> io::Result<()> {
+        while pending.is_empty() {
+            let again = pending.again;
+            let wait = async {
+                match again {
+                    Some(time) => sleep_until(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ready = self.inotify.readable_mut() => {
+                    ready?.clear_ready();
+                    self.drain(pending)?;
+                }
+                () = wait => pending.rescan = true,
+            }
+        }
+        let limit = Instant::now() + AT_MOST;
+        loop {
+            let quiet = (Instant::now() + QUIET).min(limit);
+            match timeout_at(quiet, self.inotify.readable_mut()).await {
+                Ok(ready) => {
+                    ready?.clear_ready();
+                    self.drain(pending)?;
+                }
+                Err(_) => return Ok(()),
+            }
+            if Instant::now() >= limit {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes all events that the kernel has.
+    fn drain(&mut self, pending: &mut Pending) -> io::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            let events = match self.inotify.get_mut().read_events(&mut buffer) {
+                Ok(events) => events,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            for event in events {
+                self.folders.note(&self.tree, &event, pending);
+            }
+        }
+    }
+
+    fn look(&mut self, pending: &mut Pending) {
+        pending.again = None;
+        let files = std::mem::take(&mut pending.files);
+        for path in files.iter().filter(|path| !pending.writing.contains(*path)) {
+            self.tree.reread(path);
+        }
+        if std::mem::take(&mut pending.rescan) {
+            let mut seen = HashSet::new();
+            let mut watches = self.inotify.get_ref().watches();
+            for root in self.tree.roots() {
+                // The folder above tells when the path itself is replaced.
+                if let Some(parent) = root.parent() {
+                    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                    self.folders.watch(&mut watches, parent, &mut seen);
+                }
+            }
+            let folders = &mut self.folders;
+            let now = SystemTime::now();
+            let incomplete = std::cell::Cell::new(false);
+            self.tree.rescan(
+                &mut |folder| folders.watch(&mut watches, folder, &mut seen),
+                &|path, modified| {
+                    let fresh = now.duration_since(modified).unwrap_or_default() < FRESH;
+                    // What has been closed since the last look was closed by its writer.
+                    let unsure = fresh && !files.contains(path);
+                    incomplete.set(incomplete.get() || unsure);
+                    !unsure && !pending.writing.contains(path)
+                },
+            );
+            folders.forget_others(&mut watches, &seen);
+            if incomplete.get() {
+                pending.again = Some(Instant::now() + FRESH);
+            }
+        }
+        if self.tree.is_incomplete() {
+            pending.again.get_or_insert_with(|| Instant::now() + MISSING);
+        }
+    }
+}
+
+impl Folders {
+    fn watch(
+        &mut self,
+        watches: &mut inotify::Watches,
+        folder: &Path,
+        seen: &mut HashSet<PathBuf>,
+    ) {
+        if !seen.insert(folder.to_owned()) {
+            return;
+        }
+        let mask = WatchMask::CLOSE_WRITE
+            | WatchMask::MODIFY
+            | WatchMask::CREATE
+            | WatchMask::DELETE
+            | WatchMask::MOVE
+            | WatchMask::ATTRIB
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF;
+        match watches.add(folder, mask) {
+            Ok(watch) => {
+                // The same path may be another folder by now.
+                self.forget(watches, folder, Some(&watch));
+                self.by_watch.entry(watch.clone()).or_default().insert(folder.to_owned());
+                self.by_path.insert(folder.to_owned(), watch);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "changes here will not be noticed");
+            }
+        }
+    }
+
+    fn forget_others(&mut self, watches: &mut inotify::Watches, seen: &HashSet<PathBuf>) {
+        let gone: Vec<PathBuf> =
+            self.by_path.keys().filter(|path| !seen.contains(*path)).cloned().collect();
+        for path in gone {
+            self.forget(watches, &path, None);
+        }
+    }
+
+    /// Ends the watch of a path, unless it is `keep` or another path needs it.
+    fn forget(
+        &mut self,
+        watches: &mut inotify::Watches,
+        path: &Path,
+        keep: Option<&WatchDescriptor>,
+    ) {
+        let Some(watch) = self.by_path.get(path).filter(|watch| keep != Some(watch)).cloned() else {
+            return;
+        };
+        self.by_path.remove(path);
+        let Some(paths) = self.by_watch.get_mut(&watch) else { return };
+        paths.remove(path);
+        if paths.is_empty() {
+            self.by_watch.remove(&watch);
+            // The kernel has dropped it already if the folder is gone.
+            let _ = watches.remove(watch);
+        }
+    }
+
+    fn note(&self, tree: &Tree, event: &inotify::Event<&OsStr>, pending: &mut Pending) {
+        let mask = event.mask;
+        if mask.contains(EventMask::Q_OVERFLOW) {
+            // Events were lost, among them perhaps the end of a write.
+            pending.writing.clear();
+            pending.rescan = true;
+            return;
+        }
+        let Some(folders) = self.by_watch.get(&event.wd) else { return };
+        let Some(name) = event.name else {
+            let moved = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::UNMOUNT;
+            pending.rescan |= mask.intersects(moved);
+            return;
+        };
+        for folder in folders {
+            let folder = if folder == Path::new(".") { Path::new("") } else { folder };
+            note_entry(tree, &folder.join(name), mask, pending);
+        }
+    }
+}
+
+/// What an event means for the path that it is about.
+fn note_entry(tree: &Tree, path: &Path, mask: EventMask, pending: &mut Pending) {
+    let below_root = tree.roots().iter().any(|root| path.starts_with(root));
+    if !below_root {
+        return;
+    }
+    // `..data` of a ConfigMap volume, which all of its files lead through.
+    let machinery = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".."));
+    if machinery || mask.contains(EventMask::ISDIR) {
+        let quiet = EventMask::MODIFY | EventMask::CLOSE_WRITE | EventMask::ATTRIB;
+        pending.rescan |= !mask.intersects(quiet);
+        return;
+    }
+    if !tree.is_file_of_ours(path) {
+        // A new link may lead to a folder.
+        let link = || fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+        let came = mask.intersects(EventMask::CREATE | EventMask::MOVED_TO) && link();
+        let gone = mask.intersects(EventMask::DELETE | EventMask::MOVED_FROM) && tree.has_below(path);
+        pending.rescan |= came || gone;
+        return;
+    }
+    if mask.contains(EventMask::MODIFY)
+        || mask.contains(EventMask::CREATE) && is_being_written(path)
+    {
+        pending.writing.insert(path.to_owned());
+        return;
+    }
+    if !mask.contains(EventMask::ATTRIB) {
+        pending.writing.remove(path);
+    }
+    pending.files.insert(path.to_owned());
+}
+
+/// A new regular file has a writer that will close it; a new link, hard or symbolic, has none.
+fn is_being_written(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.nlink() == 1)
+}

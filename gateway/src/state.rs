@@ -1,0 +1,110 @@
+//! The objects as the sources have told them so far.
+//!
+//! One owner, a plain thread: it applies events and hands `&ClusterState` to
+//! [`compile`](crate::compile::compile). No locks, no clock, and no opinion about what an object means.
+
+use std::collections::BTreeMap;
+
+use gatehouse_routes::{
+    objects::{ObjectKey, ObjectRef, Objects, Store, Stored},
+    problem::Problem,
+};
+use gatehouse_vip::api::{IpAddressPoolSpec, L2AdvertisementSpec};
+
+use crate::source::{Change, Custom, Event, Object};
+
+/// Everything that is known about the cluster.
+#[derive(Debug, Default, Clone)]
+pub struct ClusterState {
+    /// What routing depends on, and Services for addresses.
+    pub objects: Objects,
+    /// `metallb.io` IPAddressPool.
+    pub pools: Store<Custom<IpAddressPoolSpec>>,
+    /// `metallb.io` L2Advertisement.
+    pub l2_advertisements: Store<Custom<L2AdvertisementSpec>>,
+    /// What the sources themselves found wrong, by source.
+    pub source_problems: BTreeMap<&'static str, Vec<Problem>>,
+    synced: bool,
+}
+
+impl ClusterState {
+    /// Takes over an event; true if what [`compile`](crate::compile::compile) sees has changed.
+    pub fn apply(&mut self, event: Event) -> bool {
+        match event {
+            Event::Batch(changes) => {
+                let mut changed = false;
+                for change in changes {
+                    changed |= self.change(change);
+                }
+                changed
+            }
+            Event::Problems { source, problems } => {
+                let previous = self.source_problems.insert(source, problems);
+                previous.as_ref() != self.source_problems.get(source)
+            }
+            Event::Synced => !std::mem::replace(&mut self.synced, true),
+        }
+    }
+
+    /// True once a source has sent everything that existed at its start; before that nothing may be
+    /// published.
+    pub fn synced(&self) -> bool {
+        self.synced
+    }
+
+    fn change(&mut self, change: Change) -> bool {
+        match change {
+            Change::Apply(object, order) => {
+                let key = object.key();
+                match object {
+                    Object::ConfigMap(new) => put(&mut self.objects.config_maps, key, new, order),
+                    Object::EndpointSlice(new) => {
+                        put(&mut self.objects.endpoint_slices, key, new, order)
+                    }
+                    Object::Ingress(new) => put(&mut self.objects.ingresses, key, new, order),
+                    Object::IngressClass(new) => {
+                        put(&mut self.objects.ingress_classes, key, new, order)
+                    }
+                    Object::IpAddressPool(new) => put(&mut self.pools, key, new, order),
+                    Object::L2Advertisement(new) => {
+                        put(&mut self.l2_advertisements, key, new, order)
+                    }
+                    Object::Namespace(new) => put(&mut self.objects.namespaces, key, new, order),
+                    Object::Node(new) => put(&mut self.objects.nodes, key, new, order),
+                    Object::Route(new) => put(&mut self.objects.routes, key, new, order),
+                    Object::Secret(new) => put(&mut self.objects.secrets, key, new, order),
+                    Object::Service(new) => put(&mut self.objects.services, key, new, order),
+                }
+            }
+            Change::Delete(object) => self.delete(&object),
+        }
+    }
+
+    fn delete(&mut self, object: &ObjectRef) -> bool {
+        let key = &object.key;
+        match object.kind {
+            "ConfigMap" => self.objects.config_maps.remove(key).is_some(),
+            "EndpointSlice" => self.objects.endpoint_slices.remove(key).is_some(),
+            "Ingress" => self.objects.ingresses.remove(key).is_some(),
+            "IngressClass" => self.objects.ingress_classes.remove(key).is_some(),
+            "IPAddressPool" => self.pools.remove(key).is_some(),
+            "L2Advertisement" => self.l2_advertisements.remove(key).is_some(),
+            "Namespace" => self.objects.namespaces.remove(key).is_some(),
+            "Node" => self.objects.nodes.remove(key).is_some(),
+            "Route" => self.objects.routes.remove(key).is_some(),
+            "Secret" => self.objects.secrets.remove(key).is_some(),
+            "Service" => self.objects.services.remove(key).is_some(),
+            _ => false,
+        }
+    }
+}
+
+fn put<T>(store: &mut Store<T>, key: ObjectKey, object: std::sync::Arc<T>, order: u64) -> bool {
+    if let Some(known) = store.get_mut(&key) {
+        let same = std::sync::Arc::ptr_eq(&known.object, &object) && known.order == order;
+        *known = Stored { object, order };
+        return !same;
+    }
+    store.insert(key, Stored { object, order });
+    true
+}

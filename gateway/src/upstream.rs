@@ -1,0 +1,5 @@
+//! Connections to endpoints: opened, kept and reused by one core alone.
+
+pub(crate) mod connect;
+pub(crate) mod pool;
+pub(crate) mod resolve;

@@ -1,0 +1,61 @@
+//! Opening a connection to an endpoint.
+
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    task::Poll,
+};
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::{
+    http::{
+        error::ProxyErrorKind,
+        watch::{Exchange, Expiry},
+    },
+    metrics::Counter,
+    runtime::Core,
+    upstream::pool::Upstream,
+};
+
+/// Most bytes of an answer's header block (P5).
+const MAX_ANSWER_HEAD: usize = 256 * 1024;
+
+/// Connects to an endpoint and speaks HTTP/1.1 to it.
+///
+/// # Errors
+/// `ConnectFailed` or `ConnectTimeout`; nothing of the request was sent, another endpoint may get it.
+pub(crate) async fn connect(
+    core: &Core,
+    exchange: &Exchange,
+    address: SocketAddr,
+) -> Result<Box<Upstream>, ProxyErrorKind> {
+    exchange.upstream_awaited(core.now(), Expiry::Connect);
+    let mut connecting = pin!(TcpStream::connect(address));
+    let stream = poll_fn(|cx| {
+        exchange.register(cx);
+        if exchange.expired() == Some(Expiry::Connect) {
+            return Poll::Ready(Err(ProxyErrorKind::ConnectTimeout));
+        }
+        connecting.as_mut().poll(cx).map_err(|error: io::Error| {
+            tracing::debug!(%address, %error, "connect failed");
+            ProxyErrorKind::ConnectFailed
+        })
+    })
+    .await;
+    exchange.pardon();
+    let stream = stream.inspect_err(|_| core.metrics().add(Counter::UpstreamConnectFailed))?;
+    // An answer's head and body leave in one write; waiting for more would only add latency.
+    let _ = stream.set_nodelay(true);
+    let (sender, connection) = http1::Builder::new()
+        .max_header_size(MAX_ANSWER_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| ProxyErrorKind::ConnectFailed)?;
+    core.metrics().add(Counter::UpstreamNew);
+    Ok(Box::new(Upstream::new(address, sender, connection)))
+}

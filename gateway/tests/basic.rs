@@ -1,0 +1,406 @@
+//! What a user relies on from the first day: weights, rewrites, redirects, certificates, forwarded
+//! fields, upgrades, error answers, IPv6, exit codes and a clean stop.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use support::backend::{Act, Backend, echo_answer};
+use support::bed::Bed;
+use support::client::{
+    KeepAlive, PATIENCE, Step, Want, dial, exchange, get, listen, read_some, send,
+};
+use support::eventually;
+use support::gateway::{Plan, free_address};
+use support::h2raw::{self, H2};
+use support::manifests::{Rule, ingress, prefix, route, secret, service};
+use support::tls::{Tls, certificate};
+
+#[test]
+fn weights_are_exact_over_a_hundred_requests() {
+    let (alpha, beta) = (Backend::echo("alpha"), Backend::echo("beta"));
+    let text = service("alpha", &[alpha.addr])
+        + &service("beta", &[beta.addr])
+        + &route("split", "split.test", &[("alpha", 80), ("beta", 20)]);
+    let gateway = Plan::default().manifest("a.yaml", text).start();
+    let mut client = KeepAlive::to(gateway.http);
+    for _ in 0..3 {
+        let hits = (0..100)
+            .filter(|_| client.get("split.test", "/").unwrap().text().starts_with("alpha"))
+            .count();
+        assert_eq!(hits, 80, "of 100 requests at alpha");
+    }
+}
+
+#[test]
+fn endpoints_of_a_service_take_turns() {
+    let backends: Vec<Backend> = ["a", "b", "c"].map(Backend::echo).into();
+    let addrs: Vec<SocketAddr> = backends.iter().map(|b| b.addr).collect();
+    let text = service("app", &addrs) + &ingress("i", "", "", &[prefix("x.test", "/", "app")]);
+    let gateway = Plan::default().manifest("a.yaml", text).start();
+    let mut client = KeepAlive::to(gateway.http);
+    for _ in 0..30 {
+        assert_eq!(client.get("x.test", "/").unwrap().status, 200);
+    }
+    for backend in &backends {
+        assert_eq!(backend.requests().len(), 10, "requests at {}", backend.name);
+    }
+}
+
+#[test]
+fn paths_hosts_and_rewrites_route_as_the_manifests_say() {
+    let [nginx, other, any] = ["nginx", "other", "any"].map(Backend::echo);
+    let text = [
+        service("nginx", &[nginx.addr]),
+        service("other", &[other.addr]),
+        service("any", &[any.addr]),
+        ingress(
+            "multi",
+            "nginx.ingress.kubernetes.io/rewrite-target: /",
+            "",
+            &[prefix("example.test", "/nginx", "nginx"), prefix("example.test", "/other", "other")],
+        ),
+        ingress(
+            "capture",
+            "nginx.ingress.kubernetes.io/rewrite-target: /$2, nginx.ingress.kubernetes.io/use-regex: \"true\"",
+            "",
+            &[Rule { host: Some("re.test"), path: "/api(/|$)(.*)", kind: "ImplementationSpecific", service: "other" }],
+        ),
+        ingress(
+            "sub",
+            "",
+            "",
+            &[
+                prefix("nginx.example.test", "/", "nginx"),
+                prefix("*.wild.test", "/", "other"),
+                Rule { host: Some("exact.test"), path: "/one", kind: "Exact", service: "nginx" },
+                Rule { host: None, path: "/any", kind: "Prefix", service: "any" },
+            ],
+        ),
+    ]
+    .concat();
+    let gateway = Plan::default().manifest("a.yaml", text).start();
+    for (host, path, answer) in [
+        ("example.test", "/nginx", Some("nginx GET /\n")),
+        ("example.test", "/nginx/deep", Some("nginx GET /\n")),
+        ("example.test", "/nginx?q=1", Some("nginx GET /?q=1\n")),
+        ("example.test", "/other", Some("other GET /\n")),
+        ("example.test", "/nginxed", None),
+        ("example.test", "/", None),
+        ("re.test", "/api/v1/x?q", Some("other GET /v1/x?q\n")),
+        ("re.test", "/api", Some("other GET /\n")),
+        ("nginx.example.test", "/deep/path", Some("nginx GET /deep/path\n")),
+        ("a.wild.test", "/", Some("other GET /\n")),
+        ("a.b.wild.test", "/", None),
+        ("wild.test", "/", None),
+        ("exact.test", "/one", Some("nginx GET /one\n")),
+        ("exact.test", "/one/", None),
+        ("exact.test", "/one/two", None),
+        ("nobody.test", "/any/thing", Some("any GET /any/thing\n")),
+        ("nobody.test", "/", None),
+    ] {
+        let seen = get(gateway.http, host, path);
+        match answer {
+            Some(text) => assert_eq!(seen.responses[0].text(), text, "{host}{path}"),
+            None => assert_eq!(seen.status(), 404, "{host}{path}"),
+        }
+    }
+}
+
+#[test]
+fn http_is_redirected_where_the_host_has_tls() {
+    let bed = Bed::gateway(&[]);
+    let seen = get(bed.http, "redirect.test", "/a?b=c");
+    assert_eq!(seen.status(), 308);
+    let location = seen.responses[0].one("location").unwrap();
+    assert!(location.starts_with("https://redirect.test"), "{location}");
+    assert!(location.ends_with("/a?b=c"), "{location}");
+    let mut tls = Tls::connect(bed.https, "redirect.test", &["http/1.1"]).unwrap();
+    tls.write_all(b"GET /a HTTP/1.1\r\nHost: redirect.test\r\n\r\n").unwrap();
+    assert_eq!(listen(&mut tls, Want::responses(1), false).status(), 200, "over TLS it is served");
+}
+
+#[test]
+fn each_name_is_shown_its_own_certificate_and_strangers_the_default() {
+    let app = Backend::echo("app");
+    let (one, wild) = (certificate(&["one.test"]), certificate(&["*.wild.test"]));
+    let text = [
+        service("app", &[app.addr]),
+        secret("one", &one),
+        secret("wild", &wild),
+        ingress("a", "", "{hosts: [one.test], secretName: one}", &[prefix("one.test", "/", "app")]),
+        ingress(
+            "b",
+            "",
+            "{hosts: [\"*.wild.test\"], secretName: wild}",
+            &[prefix("*.wild.test", "/", "app")],
+        ),
+    ]
+    .concat();
+    let gateway = Plan::default().manifest("a.yaml", text).start();
+    let shown = |sni: &str| Tls::connect(gateway.https, sni, &["http/1.1"]).unwrap().peer();
+    assert!(shown("one.test") == one.der, "one.test");
+    assert!(shown("ONE.test") == one.der, "ONE.test");
+    assert!(shown("a.wild.test") == wild.der, "a.wild.test");
+    for stranger in ["a.b.wild.test", "wild.test", "nobody.test"] {
+        let der = shown(stranger);
+        assert!(!der.is_empty() && der != one.der && der != wild.der, "{stranger}");
+    }
+}
+
+#[test]
+fn a_websocket_passes_through_and_stays_open() {
+    let app = Backend::scripted("app", |request| {
+        if request.one("upgrade").as_deref() != Some("websocket") {
+            return vec![Act::Send(echo_answer("app", request))];
+        }
+        let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        vec![Act::Send(head.into()), Act::Echo]
+    });
+    let bed =
+        Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &["--time-scale=0.05"]);
+    let hello =
+        b"GET /chat HTTP/1.1\r\nHost: good.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut plain = dial(bed.http);
+    plain.write_all(hello).unwrap();
+    let mut tls = Tls::connect(bed.https, "good.test", &["http/1.1"]).unwrap();
+    tls.write_all(hello).unwrap();
+    let seen = listen(&mut plain, Want::responses(1), false);
+    assert_eq!(seen.status(), 101, "{seen:?}");
+    assert_eq!(listen(&mut tls, Want::responses(1), false).status(), 101);
+    // Longer than every scaled timeout of a request would allow.
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_millis(250));
+        for wire in [&mut plain as &mut dyn Both, &mut tls] {
+            wire.write_all(b"\x81\x05hello").unwrap();
+            let mut echo = [0; 7];
+            wire.read_exact(&mut echo).unwrap();
+            assert_eq!(&echo, b"\x81\x05hello");
+        }
+    }
+    let request = bed.app.requests().remove(0);
+    assert_eq!(request.one("sec-websocket-key").as_deref(), Some("dGhlIHNhbXBsZSBub25jZQ=="));
+    drop((plain, tls));
+    assert!(
+        eventually(Duration::from_secs(3), || bed.app.open() == 0),
+        "the tunnel ends with its client"
+    );
+}
+
+trait Both: Read + Write {}
+impl<T: Read + Write> Both for T {}
+
+#[test]
+fn head_is_answered_without_a_body() {
+    let bed = Bed::gateway(&[]);
+    for host in ["good.test", "unknown.test", "empty.test", "redirect.test"] {
+        let request = format!(
+            "HEAD / HTTP/1.1\r\nHost: {host}\r\n\r\nGET /next HTTP/1.1\r\nHost: good.test\r\n\r\n"
+        );
+        let mut stream = dial(bed.http);
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut bytes = Vec::new();
+        while let Ok(1..) = read_some(&mut stream, Duration::from_millis(300), &mut bytes) {}
+        let text = String::from_utf8_lossy(&bytes);
+        let (_, rest) = text.split_once("\r\n\r\n").unwrap();
+        assert!(rest.starts_with("HTTP/1.1 200 OK"), "{host}: body after HEAD? {text}");
+    }
+}
+
+#[test]
+fn answers_of_the_gateway_itself_say_what_is_wrong() {
+    let app = Backend::scripted("app", |_| vec![Act::Close]);
+    let bed = Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &[]);
+    for (host, status) in [("unknown.test", 404), ("empty.test", 503), ("good.test", 502)] {
+        let seen = get(bed.http, host, "/");
+        assert_eq!(seen.status(), status, "{host}");
+        let response = &seen.responses[0];
+        assert!(!response.text().trim().is_empty(), "{host}: no text");
+        assert!(response.body.len() < 400, "{host}: {} bytes", response.body.len());
+        assert!(
+            response.one("content-type").is_some_and(|t| t.starts_with("text/plain")),
+            "{host}"
+        );
+        let mut client = H2::connect(bed.https, host);
+        let answer = client.request(1, &h2raw::get(host, "/"), None);
+        assert_eq!(answer.status, status, "{host} over h2");
+        assert_eq!(answer.body, response.body, "{host} over h2");
+    }
+}
+
+#[test]
+fn a_backend_learns_who_asked_and_how() {
+    let bed = Bed::gateway(&[]);
+    assert_eq!(get(bed.http, "good.test", "/plain").status(), 200);
+    let mut tls = Tls::connect(bed.https, "good.test", &["http/1.1"]).unwrap();
+    tls.write_all(b"GET /tls HTTP/1.1\r\nHost: good.test\r\n\r\n").unwrap();
+    assert_eq!(listen(&mut tls, Want::responses(1), false).status(), 200);
+    let requests = bed.app.requests();
+    for (request, scheme, port) in
+        [(&requests[0], "http", bed.http.port()), (&requests[1], "https", bed.https.port())]
+    {
+        let field = |name| request.one(name).unwrap_or_else(|| panic!("no single {name}"));
+        assert_eq!(field("x-forwarded-for"), "127.0.0.1");
+        assert_eq!(field("x-real-ip"), "127.0.0.1");
+        assert_eq!(field("x-forwarded-proto"), scheme);
+        assert_eq!(field("x-forwarded-host"), "good.test");
+        assert_eq!(field("x-forwarded-port"), port.to_string());
+        assert_eq!(field("host"), "good.test");
+        assert!(field("x-request-id").len() >= 16);
+    }
+    assert_ne!(requests[0].one("x-request-id"), requests[1].one("x-request-id"));
+}
+
+#[test]
+fn a_trusted_proxy_is_believed() {
+    let bed = Bed::gateway(&["--trusted-proxy=127.0.0.0/8"]);
+    let seen = send(
+        bed.http,
+        b"GET / HTTP/1.1\r\nHost: good.test\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n\
+          X-Forwarded-Host: shop.test\r\nX-Forwarded-Port: 443\r\n\r\n",
+    );
+    assert_eq!(seen.status(), 200);
+    let request = bed.app.requests().remove(0);
+    assert_eq!(request.all("x-forwarded-for").join(", "), "192.0.2.7, 127.0.0.1");
+    assert_eq!(request.one("x-real-ip").as_deref(), Some("192.0.2.7"));
+    assert_eq!(request.one("x-forwarded-proto").as_deref(), Some("https"));
+    assert_eq!(request.one("x-forwarded-host").as_deref(), Some("shop.test"));
+    assert_eq!(request.one("x-forwarded-port").as_deref(), Some("443"));
+}
+
+#[test]
+fn ipv6_serves_on_both_sides() {
+    let app = Backend::on("app", TcpListener::bind("[::1]:0").unwrap(), |request| {
+        vec![Act::Send(echo_answer("app", request))]
+    });
+    let text = service("app", &[app.addr]) + &ingress("i", "", "", &[prefix("x.test", "/", "app")]);
+    let six: SocketAddr = format!("[::1]:{}", free_address().port()).parse().unwrap();
+    let gateway =
+        Plan::default().manifest("a.yaml", text).args(&["--http", &six.to_string()]).start();
+    for addr in [six, gateway.http] {
+        assert_eq!(get(addr, "x.test", "/").status(), 200, "{addr}");
+    }
+    assert_eq!(app.requests()[0].one("x-forwarded-for").as_deref(), Some("::1"));
+}
+
+#[test]
+fn a_stop_finishes_what_is_in_flight_and_refuses_the_rest() {
+    let app = Backend::scripted("app", |request| {
+        if request.target == "/slow" {
+            return vec![
+                Act::Wait(Duration::from_millis(700)),
+                Act::Send(echo_answer("app", request)),
+            ];
+        }
+        vec![Act::Send(echo_answer("app", request))]
+    });
+    let mut bed =
+        Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &["--drain-timeout=5"]);
+    let http = bed.http;
+    let mut h2 = H2::connect(bed.https, "good.test");
+    h2.write(&h2raw::frame(1, 5, 1, &h2raw::block(&h2raw::get("good.test", "/slow"))));
+    let slow = std::thread::spawn(move || get(http, "good.test", "/slow"));
+    // An idle connection must not hold up the stop.
+    let mut idle = KeepAlive::to(http);
+    idle.get("good.test", "/idle").unwrap();
+    assert!(eventually(Duration::from_secs(2), || bed.app.open() >= 2));
+    std::thread::sleep(Duration::from_millis(100));
+    let gateway = bed.gateway.as_mut().unwrap();
+    let start = Instant::now();
+    gateway.terminate();
+    assert_eq!(slow.join().unwrap().responses[0].text(), "app GET /slow\n");
+    let answer = h2.answer(1);
+    assert!(answer.status == 200 && answer.ended, "over h2: {answer:?}");
+    let status =
+        gateway.wait(Duration::from_secs(5)).expect("the gateway ends after the last request");
+    assert_eq!(status.code(), Some(0), "{}", gateway.output());
+    assert!(start.elapsed() < Duration::from_secs(4), "it took {:?}", start.elapsed());
+    assert!(std::net::TcpStream::connect(http).is_err(), "the port is free");
+}
+
+#[test]
+fn a_stop_does_not_wait_longer_than_it_was_told() {
+    let app = Backend::scripted("app", |_| vec![Act::Hang]);
+    let mut bed =
+        Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &["--drain-timeout=1"]);
+    let http = bed.http;
+    let stuck = std::thread::spawn(move || get(http, "good.test", "/"));
+    assert!(eventually(Duration::from_secs(2), || bed.app.open() == 1));
+    let gateway = bed.gateway.as_mut().unwrap();
+    gateway.terminate();
+    let status = gateway.wait(Duration::from_secs(4)).expect("the hard deadline holds");
+    assert_eq!(status.code(), Some(0));
+    stuck.join().unwrap();
+}
+
+#[test]
+fn a_start_that_cannot_work_says_why_and_exits_with_a_code() {
+    let run = |plan: Plan| {
+        let mut gateway = plan.spawn();
+        let status = gateway.wait(Duration::from_secs(10));
+        let status = status.unwrap_or_else(|| panic!("still running: {}", gateway.output()));
+        (status.code(), gateway.output())
+    };
+    let (code, text) = run(Plan::default().args(&["--no-such-flag"]));
+    assert_eq!(code, Some(64), "{text}");
+    let (code, text) = run(Plan::default().args(&["--drain-timeout=soon"]));
+    assert_eq!(code, Some(64), "{text}");
+    let (code, text) =
+        run(Plan::default().manifest("bad.yaml", "kind: Service\nmetadata:\n  name: [a\n"));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("bad.yaml:"), "{text}");
+    let (code, text) = run(Plan::default().args(&["--manifests", "/nowhere/at/all"]));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("/nowhere/at/all"), "{text}");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let (code, text) = run(Plan::default().args(&["--http", &addr]));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(&addr), "{text}");
+}
+
+#[test]
+fn an_answer_is_passed_on_as_it_comes() {
+    let app = Backend::scripted("app", |_| {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        vec![
+            Act::Send([&head[..], b"6\r\nfirst\n\r\n"].concat()),
+            Act::Wait(Duration::from_secs(2)),
+            Act::Send(b"5\r\nlast\n\r\n0\r\n\r\n".to_vec()),
+        ]
+    });
+    let bed = Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &[]);
+    let mut stream = dial(bed.http);
+    stream.write_all(b"GET /events HTTP/1.1\r\nHost: good.test\r\n\r\n").unwrap();
+    let start = Instant::now();
+    let mut bytes = Vec::new();
+    while !bytes.windows(5).any(|w| w == b"first") {
+        assert!(read_some(&mut stream, PATIENCE, &mut bytes).unwrap() > 0);
+    }
+    assert!(start.elapsed() < Duration::from_millis(1500), "after {:?}", start.elapsed());
+}
+
+#[test]
+fn a_request_over_a_hundred_connections_at_once_is_answered_on_each() {
+    let bed = Bed::gateway(&[]);
+    let http = bed.http;
+    let clients: Vec<_> = (0..100)
+        .map(|n| {
+            std::thread::spawn(move || {
+                let steps =
+                    [Step::Send(format!("GET /{n} HTTP/1.1\r\nHost: good.test\r\n\r\n").into())];
+                let seen = exchange(http, &steps, Want::responses(1));
+                assert_eq!(seen.responses[0].text(), format!("app GET /{n}\n"));
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().unwrap();
+    }
+}

@@ -1,0 +1,53 @@
+//! An adversarial corpus over HTTP/1.1: raw bytes in, judged by what a recording backend may see
+//! and by whether the gateway still answers honest requests right (promises P1 to P18).
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod corpus;
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use support::bed::Bed;
+
+/// Enough for an answer from the gateway under test, whose protective timeouts are scaled to match.
+const PATIENCE: Duration = Duration::from_secs(5);
+const SCALE: &str = "--time-scale=0.2";
+
+#[test]
+fn no_request_is_read_differently_by_gateway_and_backend() {
+    let beds: Vec<Bed> = (0..4).map(|_| Bed::gateway(&[SCALE])).collect();
+    let cases = corpus::all();
+    let only = std::env::var("CORPUS_ONLY").unwrap_or_default();
+    let cases: Vec<_> = cases.into_iter().filter(|c| c.name.contains(&only)).collect();
+    let failures = corpus::run(&beds, &cases, PATIENCE);
+    let text: String = failures.iter().map(|(name, why)| format!("\n{name}: {why}")).collect();
+    assert!(failures.is_empty(), "{} of {} cases failed:\n{text}", failures.len(), cases.len());
+}
+
+#[test]
+fn the_corpus_sees_the_danger_of_a_byte_tunnel_in_every_class() {
+    let beds: Vec<Bed> = (0..8).map(|_| Bed::tunnel()).collect();
+    let cases = corpus::all();
+    assert!(cases.len() >= 150, "{} cases", cases.len());
+    let failures = corpus::run(&beds, &cases, Duration::from_millis(300));
+    let class = |name: &str| name.split('/').next().unwrap_or_default().to_owned();
+    let mut seen: BTreeMap<String, usize> =
+        cases.iter().map(|case| (class(&case.name), 0)).collect();
+    for (name, _) in &failures {
+        *seen.entry(class(name)).or_default() += 1;
+    }
+    let blind: Vec<_> = seen.iter().filter(|(_, n)| **n == 0).map(|(class, _)| class).collect();
+    assert!(blind.is_empty(), "no case fails for a byte tunnel in {blind:?}");
+    let (failed, total) = (failures.len(), cases.len());
+    assert!(failed * 2 > total, "only {failed} of {total} cases fail for a byte tunnel");
+}
+
+#[test]
+fn every_case_has_a_name_of_its_own() {
+    let mut names: Vec<String> = corpus::all().into_iter().map(|case| case.name).collect();
+    names.sort();
+    let twice: Vec<_> = names.windows(2).filter(|w| w[0] == w[1]).map(|w| &w[0]).collect();
+    assert!(twice.is_empty(), "used twice: {twice:?}");
+}

@@ -1,0 +1,198 @@
+//! Saves while requests flow: one save is one generation, no request fails, and what cannot be read
+//! changes nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use support::backend::Backend;
+use support::client::{KeepAlive, Step, Want, exchange, get};
+use support::eventually;
+use support::gateway::Plan;
+use support::manifests::{ingress, prefix, route, service};
+
+/// How long a save may take to be seen on a busy machine; the promise is 100 ms.
+const SEEN: Duration = Duration::from_secs(3);
+
+#[test]
+fn two_hundred_saves_under_load_fail_no_request() {
+    let [a, b] = ["a", "b"].map(Backend::echo);
+    // Each version moves endpoints, weights and paths; `/` of both hosts is always there.
+    let version = |n: usize| {
+        let (first, second) = if n.is_multiple_of(2) { (a.addr, b.addr) } else { (b.addr, a.addr) };
+        let spare = format!("/v{n}");
+        [
+            service("one", &[first]),
+            service("two", &[first, second]),
+            ingress("i", "", "", &[prefix("x.test", "/", "one"), prefix("x.test", &spare, "two")]),
+            route("r", "y.test", &[("one", 1 + n as u32 % 50), ("two", 20)]),
+        ]
+        .concat()
+    };
+    let gateway = Plan::default().manifest("all.yaml", version(0)).args(&["--threads=2"]).start();
+    let done = AtomicBool::new(false);
+    let served = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|n| {
+                let host = if n % 2 == 0 { "x.test" } else { "y.test" };
+                let (done, served, http) = (&done, &served, gateway.http);
+                scope.spawn(move || load(http, host, done, served))
+            })
+            .collect();
+        for n in 1..=200 {
+            gateway.save("all.yaml", &version(n));
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        let live = eventually(SEEN, || {
+            get(gateway.http, "x.test", "/v200").status() == 200
+                && gateway.page("/snapshot").contains("/v200")
+        });
+        done.store(true, Ordering::Relaxed);
+        let failures: Vec<String> =
+            clients.into_iter().filter_map(|c| c.join().unwrap().err()).collect();
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+        assert!(live, "the last save is not live: {}", gateway.output());
+    });
+    let served = served.load(Ordering::Relaxed);
+    assert!(served > 1_000, "only {served} requests were made");
+    let seen = a.requests().len() + b.requests().len();
+    assert!(seen as u64 >= served, "{served} answers from {seen} requests at the backends");
+}
+
+fn load(
+    http: std::net::SocketAddr,
+    host: &str,
+    done: &AtomicBool,
+    served: &AtomicU64,
+) -> Result<(), String> {
+    let mut client = KeepAlive::to(http);
+    while !done.load(Ordering::Relaxed) {
+        let count = served.load(Ordering::Relaxed);
+        let response = client.get(host, "/").map_err(|e| format!("{host} after {count}: {e}"))?;
+        let text = response.text();
+        if response.status != 200 || !text.ends_with(" GET /\n") {
+            return Err(format!("{host} after {count}: {} {text}", response.status));
+        }
+        served.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Pools, Services and routes of generation `n`, none of whose names the next one has.
+fn generation(n: usize, backend: &Backend) -> String {
+    let pool = format!(
+        "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\n\
+         metadata: {{name: pool, namespace: metallb-system}}\n\
+         spec: {{addresses: [\"192.0.2.{n}/32\"]}}\n---\n\
+         apiVersion: metallb.io/v1beta1\nkind: L2Advertisement\n\
+         metadata: {{name: l2, namespace: metallb-system}}\n---\n\
+         apiVersion: v1\nkind: Service\nmetadata: {{name: balanced-{n}, namespace: default}}\n\
+         spec: {{type: LoadBalancer, ports: [{{name: http, port: 80}}]}}\n---\n"
+    );
+    let rules = [prefix(&format!("gen-{n}.test"), "/", &format!("app-{n}"))]
+        .map(|r| ingress("i", "", "", &[r]))
+        .concat();
+    pool + &service(&format!("app-{n}"), &[backend.addr]) + &rules
+}
+
+#[test]
+fn one_save_of_pools_services_and_routes_is_one_generation() {
+    let app = Backend::echo("app");
+    let gateway = Plan::default().manifest("all.yaml", generation(1, &app)).start();
+    let seen = gateway.page("/snapshot");
+    assert!(seen.contains("192.0.2.1") && seen.contains("gen-1.test"), "{seen}");
+    for n in 1..20usize {
+        gateway.save("all.yaml", &generation(n + 1, &app));
+        let deadline = Instant::now() + SEEN;
+        loop {
+            let page = gateway.page("/snapshot");
+            let has = |n: usize| {
+                let quoted = |text: String| page.contains(&text);
+                [
+                    quoted(format!("192.0.2.{n}\"")) || quoted(format!("192.0.2.{n}/")),
+                    quoted(format!("gen-{n}.test\"")),
+                    quoted(format!("app-{n}\"")),
+                ]
+            };
+            let (old, new) = (has(n), has(n + 1));
+            assert!(
+                (old == [true; 3] && new == [false; 3]) || (old == [false; 3] && new == [true; 3]),
+                "generations {n} and {} are mixed (address, route, backend): {old:?} {new:?}\n{page}",
+                n + 1
+            );
+            ask_both(gateway.http, n);
+            if new == [true; 3] {
+                break;
+            }
+            assert!(Instant::now() < deadline, "the save is not live: {}", gateway.output());
+        }
+    }
+}
+
+/// On one connection, old host then new and new then old: there is never neither, never both.
+fn ask_both(http: std::net::SocketAddr, n: usize) {
+    let request = |n: usize| format!("GET / HTTP/1.1\r\nHost: gen-{n}.test\r\n\r\n");
+    for (first, second, impossible) in [(n, n + 1, [404, 404]), (n + 1, n, [200, 200])] {
+        let steps = [Step::Send((request(first) + &request(second)).into_bytes())];
+        let seen = exchange(http, &steps, Want::responses(2));
+        let statuses = [seen.responses[0].status, seen.responses[1].status];
+        assert!(statuses.iter().all(|s| [200, 404].contains(s)), "{statuses:?}");
+        assert_ne!(statuses, impossible, "gen-{first}.test then gen-{second}.test");
+    }
+}
+
+#[test]
+fn a_file_that_breaks_keeps_its_last_good_objects_and_says_where() {
+    let app = Backend::echo("app");
+    let good = service("app", &[app.addr]) + &ingress("i", "", "", &[prefix("x.test", "/", "app")]);
+    let gateway = Plan::default()
+        .manifest("good.yaml", good)
+        .manifest("other.yaml", ingress("o", "", "", &[prefix("o.test", "/", "app")]))
+        .start();
+    assert_eq!(get(gateway.http, "o.test", "/").status(), 200);
+    gateway.save(
+        "other.yaml",
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: [o\n",
+    );
+    let says = || {
+        let page = gateway.page("/snapshot");
+        page.contains("other.yaml:") && page.contains("ManifestUnreadable")
+    };
+    assert!(eventually(SEEN, says), "{}\n{}", gateway.page("/snapshot"), gateway.output());
+    for host in ["x.test", "o.test"] {
+        assert_eq!(get(gateway.http, host, "/").status(), 200, "{host}");
+    }
+    // The rest of the world moves on, and a repaired file is taken.
+    gateway.save("new.yaml", &ingress("n", "", "", &[prefix("n.test", "/", "app")]));
+    assert!(eventually(SEEN, || get(gateway.http, "n.test", "/").status() == 200), "another file");
+    gateway.save("other.yaml", &ingress("o", "", "", &[prefix("fixed.test", "/", "app")]));
+    assert!(eventually(SEEN, || get(gateway.http, "fixed.test", "/").status() == 200), "repaired");
+    assert_eq!(get(gateway.http, "o.test", "/").status(), 404, "the old object is gone");
+    assert!(!gateway.page("/snapshot").contains("ManifestUnreadable"), "and so is the problem");
+}
+
+#[test]
+fn files_come_and_go() {
+    let app = Backend::echo("app");
+    let gateway = Plan::default().manifest("app.yaml", service("app", &[app.addr])).start();
+    let status = |host: &str| get(gateway.http, host, "/").status();
+    assert_eq!(status("x.test"), 404);
+    gateway.save("x.yaml", &ingress("x", "", "", &[prefix("x.test", "/", "app")]));
+    assert!(eventually(SEEN, || status("x.test") == 200), "a new file");
+    let folder = gateway.manifests().join("deep");
+    std::fs::create_dir(&folder).unwrap();
+    support::gateway::replace(
+        &folder,
+        "y.yml",
+        &ingress("y", "", "", &[prefix("y.test", "/", "app")]),
+    );
+    assert!(eventually(SEEN, || status("y.test") == 200), "a new folder");
+    std::fs::remove_file(gateway.manifests().join("x.yaml")).unwrap();
+    assert!(eventually(SEEN, || status("x.test") == 404), "a removed file");
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(eventually(SEEN, || status("y.test") == 404), "a removed folder");
+}

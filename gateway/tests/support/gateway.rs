@@ -1,0 +1,242 @@
+//! The gateway under test as a process: started on free ports with manifests in a temporary folder,
+//! killed when dropped.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{client, eventually};
+
+/// The binary that cargo built for these tests.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_gatehouse");
+/// How long a start may take on a busy machine.
+const START: Duration = Duration::from_secs(20);
+
+/// How to start a gateway.
+pub struct Plan {
+    /// Words before the command, such as `ip netns exec NAME`.
+    via: Vec<String>,
+    args: Vec<String>,
+    files: Vec<(String, String)>,
+    http: SocketAddr,
+    https: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            via: Vec::new(),
+            args: vec!["--no-access-log".into(), "--threads=1".into()],
+            files: Vec::new(),
+            http: free_address(),
+            https: free_address(),
+            admin: free_address(),
+        }
+    }
+}
+
+impl Plan {
+    /// Adds a file to the folder of manifests.
+    pub fn manifest(mut self, name: &str, text: impl Into<String>) -> Self {
+        self.files.push((name.into(), text.into()));
+        self
+    }
+
+    /// Adds flags.
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|a| (*a).to_owned()));
+        self
+    }
+
+    /// Runs the gateway by another command that ends in executing it.
+    pub fn via(mut self, words: &[&str]) -> Self {
+        self.via = words.iter().map(|w| (*w).to_owned()).collect();
+        self
+    }
+
+    /// The command that [`Plan::start`] runs, and the folder of its manifests.
+    pub fn command(&self) -> (Command, TempDir) {
+        let dir = TempDir::new().expect("a temporary folder");
+        std::fs::create_dir(dir.path().join("manifests")).expect("a folder for manifests");
+        for (name, text) in &self.files {
+            std::fs::write(dir.path().join("manifests").join(name), text).expect("a manifest");
+        }
+        let mut words = self.via.iter().map(String::as_str).chain([BINARY]);
+        let mut command = Command::new(words.next().unwrap_or(BINARY));
+        command
+            .args(words)
+            .arg("run")
+            .arg("--manifests")
+            .arg(dir.path().join("manifests"))
+            .args(["--http", &self.http.to_string(), "--https", &self.https.to_string()])
+            .args(["--admin", &self.admin.to_string(), "--node", "test-node"])
+            .arg("--state-dir")
+            .arg(dir.path().join("state"))
+            .args(&self.args);
+        (command, dir)
+    }
+
+    /// Starts the gateway and waits until it is ready.
+    pub fn start(self) -> Gateway {
+        let mut gateway = self.spawn();
+        gateway.wait_ready();
+        gateway
+    }
+
+    /// Starts the gateway and does not wait.
+    pub fn spawn(self) -> Gateway {
+        let (mut command, dir) = self.command();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("start {BINARY}: {e}"));
+        let output = Arc::new(Mutex::new(Vec::new()));
+        capture(child.stdout.take().expect("stdout is piped"), &output);
+        capture(child.stderr.take().expect("stderr is piped"), &output);
+        let (http, https, admin) = (self.http, self.https, self.admin);
+        Gateway { child, http, https, admin, dir, output }
+    }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    child: Child,
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+    pub admin: SocketAddr,
+    dir: TempDir,
+    output: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Gateway {
+    /// The folder of manifests that it watches.
+    pub fn manifests(&self) -> PathBuf {
+        self.dir.path().join("manifests")
+    }
+
+    /// Replaces a manifest in one step, as an editor or a symlink swap does.
+    pub fn save(&self, name: &str, text: &str) {
+        replace(&self.manifests(), name, text);
+    }
+
+    /// All that it wrote to stdout and stderr.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory in KiB.
+    pub fn rss(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("the kernel says RSS");
+        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number of KiB")
+    }
+
+    /// The body of an admin page.
+    pub fn page(&self, path: &str) -> String {
+        let answer = client::get(self.admin, "localhost", path);
+        answer.responses.first().map(client::Response::text).unwrap_or_default()
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        signal(self.pid(), "TERM");
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let mut status = None;
+        eventually(limit, || {
+            status = self.child.try_wait().expect("our own child");
+            status.is_some()
+        });
+        // Its last words may still be on their way through the pipe.
+        std::thread::sleep(Duration::from_millis(50));
+        status
+    }
+
+    fn wait_ready(&mut self) {
+        let deadline = Instant::now() + START;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our own child") {
+                std::thread::sleep(Duration::from_millis(50));
+                panic!("the gateway ended at start: {status}\n{}", self.output());
+            }
+            if std::net::TcpStream::connect(self.admin).is_ok()
+                && client::get(self.admin, "localhost", "/readyz").status() == 200
+            {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the gateway is not ready after {START:?}: {}\n{}",
+                self.page("/readyz"),
+                self.output()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            let output = self.output();
+            let from = output.len().saturating_sub(4000);
+            let from = (from..).find(|n| output.is_char_boundary(*n)).unwrap_or(0);
+            eprintln!("--- gateway output ---\n{}", &output[from..]);
+        }
+    }
+}
+
+/// Replaces a file by rename.
+pub fn replace(folder: &Path, name: &str, text: &str) {
+    let draft = folder.join(format!(".{name}.draft"));
+    std::fs::write(&draft, text).expect("a draft");
+    std::fs::rename(&draft, folder.join(name)).expect("a rename");
+}
+
+/// Sends a signal by name to one process.
+pub fn signal(pid: u32, name: &str) {
+    let done = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+    assert!(done.is_ok_and(|s| s.success()), "kill -{name} {pid}");
+}
+
+/// A loopback address outside of the range of ephemeral ports, so that no client takes it first.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let start = (std::process::id() % 200) as u16 * 100;
+        let port = 10_000 + (start + n) % 22_000;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(addr).is_ok() {
+            return addr;
+        }
+    }
+}
+
+fn capture(mut from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<u8>>>) {
+    let into = Arc::clone(into);
+    std::thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        while let Ok(n @ 1..) = from.read(&mut chunk) {
+            into.lock().unwrap().extend_from_slice(&chunk[..n]);
+        }
+    });
+}

@@ -1,0 +1,47 @@
+//! What the end-to-end tests share: the gateway process, a recording backend, a strict HTTP/1.1
+//! judge, raw clients (plain, TLS, HTTP/2 frames) and manifests as text.
+//!
+//! Used by every file in `gateway/tests/`. Nothing here links against the gateway's own code: a
+//! test sees only what a stranger on the network sees.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the kit")]
+
+pub mod backend;
+pub mod bed;
+pub mod client;
+pub mod gateway;
+pub mod h2raw;
+pub mod manifests;
+pub mod strict;
+pub mod tls;
+pub mod tunnel;
+
+use std::time::{Duration, Instant};
+
+/// Polls `ready` every 5 ms until it holds or `limit` has passed; says whether it held.
+pub fn eventually(limit: Duration, mut ready: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if ready() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Bytes as a person can read them in a failure: escaped, and cut in the middle when long.
+pub fn show(bytes: &[u8]) -> String {
+    const EDGE: usize = 600;
+    if bytes.len() <= 2 * EDGE {
+        return bytes.escape_ascii().to_string();
+    }
+    format!(
+        "{} …[{} bytes]… {}",
+        bytes[..EDGE].escape_ascii(),
+        bytes.len() - 2 * EDGE,
+        bytes[bytes.len() - EDGE..].escape_ascii()
+    )
+}

@@ -1,0 +1,135 @@
+//! TLS for the tests: throw-away certificates and a client that takes any certificate and says
+//! which one it was shown.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+
+use super::client::{Wire, dial};
+
+/// A self-signed certificate and its key, as a Secret holds them.
+pub struct Pair {
+    pub certificate: String,
+    pub key: String,
+    pub der: Vec<u8>,
+}
+
+/// A new certificate for these names.
+pub fn certificate(names: &[&str]) -> Pair {
+    let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).expect("names are valid");
+    Pair {
+        certificate: made.cert.pem(),
+        key: made.signing_key.serialize_pem(),
+        der: made.cert.der().to_vec(),
+    }
+}
+
+/// A TLS connection over one TCP connection.
+pub struct Tls(pub StreamOwned<ClientConnection, TcpStream>);
+
+impl Tls {
+    /// Connects and completes the handshake; an error says how far it came.
+    pub fn connect(addr: SocketAddr, sni: &str, alpn: &[&str]) -> std::io::Result<Self> {
+        let mut config =
+            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .expect("the provider supports TLS 1.2 and 1.3")
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AnyCertificate(
+                    aws_lc_rs::default_provider(),
+                )))
+                .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+        let name = ServerName::try_from(sni.to_owned()).expect("a valid server name");
+        let connection =
+            ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
+        let mut stream = StreamOwned::new(connection, dial(addr));
+        stream.sock.set_read_timeout(Some(super::client::PATIENCE))?;
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Self(stream))
+    }
+
+    /// The leaf certificate that the server showed.
+    pub fn peer(&self) -> Vec<u8> {
+        self.0.conn.peer_certificates().and_then(|c| c.first()).map_or(vec![], |c| c.to_vec())
+    }
+
+    /// The protocol agreed by ALPN.
+    pub fn alpn(&self) -> Option<String> {
+        self.0.conn.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned())
+    }
+}
+
+impl Read for Tls {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        match self.0.read(buf) {
+            // A close without close_notify: to these tests an end like any other.
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(0),
+            other => other,
+        }
+    }
+}
+
+impl Write for Tls {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.0.write(buf)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Wire for Tls {
+    fn socket(&self) -> &TcpStream {
+        &self.0.sock
+    }
+}
+
+#[derive(Debug)]
+struct AnyCertificate(CryptoProvider);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,175 @@
+//! The echo backend: `gatehouse-loadtest echo`.
+//!
+//! Owns the listening sockets and the accept loops; what a request gets is decided in [`answer`].
+//! It is the backend behind `make run`, the tests and the benchmark, so the plain path (no query,
+//! no body) stays cheap: one runtime per thread, sockets shared by `SO_REUSEPORT`, no locks. It
+//! must never be reachable from outside: it sleeps and sends bytes for whoever asks.
+
+mod answer;
+mod body;
+mod websocket;
+
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    net::{SocketAddr, TcpListener as StdListener},
+    rc::Rc,
+    str::FromStr,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{net::TcpListener, runtime, task::LocalSet};
+
+use answer::Identity;
+
+/// Pending connections per socket: as many as a connection-per-request run opens in one burst.
+const BACKLOG: i32 = 4096;
+
+/// How long an accept loop rests after an error such as `EMFILE`.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
+
+/// Flags of `gatehouse-loadtest echo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Address to listen on.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+    /// Service name that answers carry.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: String,
+    /// Endpoint name that answers carry; the listening address by default.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) endpoint: Option<String>,
+    /// A further address and the service it stands for; may repeat.
+    #[arg(long, value_name = "ADDR=SERVICE")]
+    pub(crate) also: Vec<Door>,
+    /// Threads; one per core by default.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+/// One address of the echo backend and who answers there.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// The service it says it is.
+    pub(crate) service: String,
+    /// The endpoint it says it is.
+    pub(crate) endpoint: String,
+}
+
+impl FromStr for Door {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let Some((address, service)) = text.split_once('=') else {
+            bail!("`{text}` is not ADDR=SERVICE, for example 127.0.0.1:9002=beta");
+        };
+        let address: SocketAddr =
+            address.parse().with_context(|| format!("`{address}` is not an IP:PORT address"))?;
+        Ok(Self { address, service: service.to_owned(), endpoint: address.to_string() })
+    }
+}
+
+/// Serves all addresses until the process ends.
+pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+    let endpoint = options.endpoint.unwrap_or_else(|| options.listen.to_string());
+    let mut doors = vec![Door { address: options.listen, service: options.service, endpoint }];
+    doors.extend(options.also);
+    let threads = options.threads.unwrap_or_else(cores).max(1);
+    let workers = spawn(&doors, threads)?;
+    for worker in workers {
+        // A worker only returns when its runtime could not be built.
+        if worker.join().is_err() {
+            bail!("an echo thread ended unexpectedly");
+        }
+    }
+    Ok(())
+}
+
+/// Starts the threads; every address accepts connections when this returns.
+pub(crate) fn spawn(doors: &[Door], threads: usize) -> anyhow::Result<Vec<thread::JoinHandle<()>>> {
+    let mut workers = Vec::with_capacity(threads);
+    for core in 0..threads {
+        let mut sockets = Vec::with_capacity(doors.len());
+        for door in doors {
+            sockets.push((listen(door.address)?, door.clone()));
+        }
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let worker = thread::Builder::new().name(format!("echo-{core}")).spawn(move || {
+            LocalSet::new().block_on(&runtime, accept_all(sockets));
+        })?;
+        workers.push(worker);
+    }
+    Ok(workers)
+}
+
+/// One core's share: an accept loop per address, all on this thread.
+async fn accept_all(sockets: Vec<(StdListener, Door)>) {
+    let mut loops = Vec::with_capacity(sockets.len());
+    for (socket, door) in sockets {
+        loops.push(tokio::task::spawn_local(accept(socket, door)));
+    }
+    for accepting in loops {
+        if let Ok(Err(error)) = accepting.await {
+            eprintln!("echo: {error:#}");
+        }
+    }
+}
+
+async fn accept(socket: StdListener, door: Door) -> anyhow::Result<()> {
+    let address = door.address;
+    let listener =
+        TcpListener::from_std(socket).with_context(|| format!("cannot serve {address}"))?;
+    let identity = Rc::new(Identity::new(door.service, door.endpoint));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_BACKOFF).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let identity = Rc::clone(&identity);
+        // The line buffer is shared by all requests of a connection, one at a time.
+        let line = Rc::new(RefCell::new(String::with_capacity(256)));
+        tokio::task::spawn_local(async move {
+            let service = service_fn(|request| {
+                let (identity, line) = (Rc::clone(&identity), Rc::clone(&line));
+                async move { Ok::<_, Infallible>(answer::answer(&identity, &line, request).await) }
+            });
+            // A client that goes away is the normal end of a connection.
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
+                .await;
+        });
+    }
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<StdListener> {
+    let open = || -> std::io::Result<StdListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    open().with_context(|| format!("cannot listen on {address}"))
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! Free ports on loopback, and waiting until one answers.
+//!
+//! Used wherever a run starts servers. All addresses that this crate gives out are 127.0.0.1.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    client::{self, Target},
+    process::{self, Process},
+};
+
+/// Longest time for one answer while waiting: another program on that port may accept and stay silent.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// `N` addresses on 127.0.0.1 with ports that nobody listens on. All are held until all are known, so
+/// they differ.
+pub(crate) fn free<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
+    let mut held = Vec::with_capacity(N);
+    let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
+    for address in &mut addresses {
+        let listener = TcpListener::bind(*address).context("no free port on 127.0.0.1")?;
+        *address = listener.local_addr()?;
+        held.push(listener);
+    }
+    Ok(addresses)
+}
+
+/// Asks `target` until it answers 200, at most for `patience`; an error when the server ends before.
+/// Returns how long it took.
+pub(crate) fn wait_for(
+    target: &Target,
+    server: &mut Process,
+    patience: Duration,
+) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    loop {
+        process::check_stopping()?;
+        server.check()?;
+        let last = match client::get(target, ANSWER_PATIENCE) {
+            Ok(answer) if answer.status == 200 => return Ok(started.elapsed()),
+            Ok(answer) => {
+                format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body).trim())
+            }
+            Err(error) => format!("{error:#}"),
+        };
+        if started.elapsed() > patience {
+            let tail = server.log_tail();
+            bail!("{}{} does not answer 200 ({last}){tail}", target.address, target.path);
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,56 @@
+use super::*;
+use crate::model::{Action, HostPattern};
+
+fn rule(object: &str, path: PathMatch) -> Arc<RouteRule> {
+    let kind = if matches!(path, PathMatch::RoutePrefix(_)) { "Route" } else { "Ingress" };
+    let action = Some(Action::Deny { status: 503, reason: "Test" });
+    Arc::new(RouteRule {
+        object: ObjectRef::new(kind, ObjectKey::new("d", object)),
+        host: HostPattern::Any,
+        path,
+        http: action.clone(),
+        https: action,
+    })
+}
+
+#[test]
+fn who_asks_first_keeps_the_path_and_the_others_know_who_has_it() {
+    let prefix = |text: &str| PathMatch::Prefix(text.into());
+    let route = |text: &str| PathMatch::RoutePrefix(text.into());
+    for (first, second, collides) in [
+        (prefix("/a"), prefix("/a"), true),
+        (prefix("/a"), prefix("/a/"), false),
+        (prefix("/a"), PathMatch::Exact("/a".into()), false),
+        (prefix("/a"), PathMatch::Regex("/a".into()), false),
+        (prefix("/a"), route("/a"), true),
+        (prefix("/"), route(""), true),
+        (route(""), prefix("/"), true),
+        (route(""), route("/"), false),
+        (route("/"), route("/"), true),
+        (PathMatch::Default, PathMatch::Default, true),
+        (PathMatch::Default, prefix("/"), false),
+    ] {
+        let rules = [rule("one", first.clone()), rule("two", second.clone())];
+        let (winners, lost) = owners(&rules);
+        assert_eq!(
+            (winners.len(), lost.len()),
+            if collides { (1, 1) } else { (2, 0) },
+            "{first:?} {second:?}"
+        );
+        assert!(Arc::ptr_eq(&winners[0], &rules[0]));
+        if let Some(lost) = lost.first() {
+            let problem = conflict(lost);
+            assert_eq!(problem.object, rules[1].object);
+            assert!(problem.message.contains(&rules[0].object.to_string()), "{}", problem.message);
+        }
+    }
+}
+
+#[test]
+fn an_ingress_root_collides_with_both_spellings_of_a_route_root() {
+    let route = |name, text: &str| rule(name, PathMatch::RoutePrefix(text.into()));
+    let rules = [route("a", ""), route("b", "/"), rule("c", PathMatch::Prefix("/".into()))];
+    let (winners, lost) = owners(&rules);
+    assert_eq!((winners.len(), lost.len()), (2, 1));
+    assert!(Arc::ptr_eq(&lost[0].rule, &rules[2]));
+}

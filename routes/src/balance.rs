@@ -1,0 +1,103 @@
+//! Which backend and which endpoint gets the next request: pure arithmetic over shared counters.
+//!
+//! The data path calls this once per request, on every core. Weights are honoured in two steps, first
+//! the Service, then one of its endpoints, so that they are exact however many endpoints each has.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
+
+use crate::model::{Backend, BackendTable, Endpoint, EndpointSet, Forward};
+
+/// Index of the entry that the request at position `tick` belongs to; `None` if all weights are 0.
+///
+/// Over any `W` consecutive ticks (`W`: sum of the weights), aligned or not, each entry is chosen exactly
+/// as often as its weight says; only the one window in 2³² ticks in which the counter wraps is off.
+/// The choices are interleaved: tick × k mod W walks through all positions once if k and W have
+/// no common divisor, and with k near W/φ it jumps far each time.
+pub fn pick_weighted(tick: u32, weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
+    let sum: u64 = weights.clone().map(u64::from).sum();
+    if sum == 0 {
+        return None;
+    }
+    // Both factors are below W: their product fits if W does not exceed 32 bits, else u128 keeps it exact.
+    let position = u128::from(u64::from(tick) % sum) * u128::from(stride(sum)) % u128::from(sum);
+    let mut position = position as u64;
+    for (index, weight) in weights.enumerate() {
+        match position.checked_sub(u64::from(weight)) {
+            Some(rest) => position = rest,
+            None => return Some(index),
+        }
+    }
+    None
+}
+
+/// The backend for the next request and its index in `forward.backends`.
+///
+/// Backends of weight 0 and backends without endpoints drop out of the sum. `None`: nobody is left to
+/// answer (503). The shared counter moves only if there is a choice to make.
+pub fn pick_service<'t>(
+    forward: &Forward,
+    backends: &'t BackendTable,
+) -> Option<(&'t Arc<Backend>, usize)> {
+    let live = |index: usize| {
+        let entry = forward.backends.get(index).filter(|entry| entry.weight > 0)?;
+        backends.get(entry.slot).filter(|backend| !backend.endpoints.is_empty())
+    };
+    let mut candidates = (0..forward.backends.len()).filter(|&index| live(index).is_some());
+    let first = candidates.next()?;
+    let index = if candidates.next().is_none() {
+        first
+    } else {
+        let weight = |(index, entry): (usize, &crate::model::WeightedBackend)| {
+            if live(index).is_some() { u32::from(entry.weight) } else { 0 }
+        };
+        pick_weighted(forward.next_tick(), forward.backends.iter().enumerate().map(weight))?
+    };
+    Some((live(index)?, index))
+}
+
+/// The next endpoint in turn; a single one touches no counter. `None` if there is none, also for an
+/// `ExternalName`, which is resolved elsewhere.
+pub fn pick_endpoint(set: &EndpointSet) -> Option<&Endpoint> {
+    match &*set.endpoints {
+        [] => None,
+        [only] => Some(only),
+        endpoints => endpoints.get(next_index(set)),
+    }
+}
+
+/// As [`pick_endpoint`], but not `exclude` if there is any other: for a retry after that one failed.
+pub fn pick_endpoint_excluding(set: &EndpointSet, exclude: SocketAddr) -> Option<&Endpoint> {
+    match &*set.endpoints {
+        [] => None,
+        [only] => Some(only),
+        endpoints => {
+            let index = next_index(set);
+            let turn = endpoints[index..].iter().chain(&endpoints[..index]);
+            turn.clone().find(|endpoint| endpoint.address != exclude).or_else(|| endpoints.first())
+        }
+    }
+}
+
+fn next_index(set: &EndpointSet) -> usize {
+    set.tick.fetch_add(1, Ordering::Relaxed) as usize % set.endpoints.len()
+}
+
+/// A number near `sum`/φ that has no divisor in common with `sum`.
+fn stride(sum: u64) -> u64 {
+    let golden = (u128::from(sum) * 618 / 1000) as u64;
+    // Ends at the latest at sum - 1 or, for sums 1 and 2, at 1: neighbours have no common divisor.
+    (golden.max(1)..sum).find(|&k| gcd(k, sum) == 1).unwrap_or(1)
+}
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Which Ingresses are ours, and on which gateway they are served.
+//!
+//! Ownership goes by the controller of the `IngressClass`, not by the name of the class; names listed by
+//! the operator (`--claim-class`) are ours in any case, so that manifests written for another controller
+//! work unchanged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, IngressClassParametersReference};
+
+use crate::{
+    compile::Options,
+    objects::{ObjectKey, ObjectRef, Objects},
+    problem::Problem,
+};
+
+/// The class annotation of before `spec.ingressClassName`.
+const LEGACY: &str = "kubernetes.io/ingress.class";
+/// Marks the class of Ingresses that name none.
+const DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
+
+/// All classes, judged.
+pub(crate) struct Classes<'o> {
+    named: BTreeMap<&'o str, Class>,
+    claimed: &'o [String],
+    default_gateway: Option<&'o ObjectKey>,
+    /// Class of the Ingresses that name none.
+    unnamed: Option<Class>,
+}
+
+#[derive(Clone)]
+enum Class {
+    Ours { gateway: Option<ObjectKey> },
+    Foreign,
+}
+
+/// Whose Ingress it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Claim<'c> {
+    /// Ours, served on plain addresses and on those of this gateway Service.
+    Ours { class: Option<&'c str>, gateway: Option<&'c ObjectKey> },
+    /// Somebody else's: not a word about it.
+    Foreign,
+    /// It names a class that nobody has made.
+    Unknown { class: &'c str, field: &'static str },
+}
+
+impl<'o> Classes<'o> {
+    /// Judges all `IngressClass` objects.
+    pub(crate) fn new(objects: &'o Objects, options: &'o Options) -> (Self, Vec<Problem>) {
+        let mut problems = Vec::new();
+        let mut classes = Self {
+            named: BTreeMap::new(),
+            claimed: &options.claim_classes,
+            default_gateway: options.default_gateway.as_ref(),
+            // Without any class in sight there is nobody else whose Ingress it could be.
+            unnamed: objects
+                .ingress_classes
+                .is_empty()
+                .then(|| Class::Ours { gateway: options.default_gateway.clone() }),
+        };
+        for (key, stored) in &objects.ingress_classes {
+            let class = judge(key, &stored.object, options, &mut problems);
+            let annotations = stored.object.metadata.annotations.as_ref();
+            let default = annotations.and_then(|a| a.get(DEFAULT)).is_some_and(|v| v == "true");
+            if default && classes.unnamed.is_none() && matches!(class, Class::Ours { .. }) {
+                classes.unnamed = Some(class.clone());
+            }
+            classes.named.insert(&key.name, class);
+        }
+        (classes, problems)
+    }
+
+    /// Whose Ingress it is. The field beats the annotation.
+    pub(crate) fn claim<'c>(&'c self, ingress: &'c Ingress) -> Claim<'c> {
+        let annotations = ingress.metadata.annotations.as_ref();
+        let legacy = annotations
+            .and_then(|a| a.get(LEGACY))
+            .map(|name| (&**name, "metadata.annotations[kubernetes.io/ingress.class]"));
+        let field = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
+        let named = field.map(|name| (name, "spec.ingressClassName")).or(legacy);
+        let Some((name, field)) = named.filter(|(name, _)| !name.is_empty()) else {
+            return match &self.unnamed {
+                Some(Class::Ours { gateway }) => {
+                    Claim::Ours { class: None, gateway: gateway.as_ref() }
+                }
+                _ => Claim::Foreign,
+            };
+        };
+        match self.named.get(name) {
+            Some(Class::Ours { gateway }) => {
+                Claim::Ours { class: Some(name), gateway: gateway.as_ref() }
+            }
+            Some(Class::Foreign) => Claim::Foreign,
+            None if self.claimed.iter().any(|claimed| claimed == name) => {
+                Claim::Ours { class: Some(name), gateway: self.default_gateway }
+            }
+            None => Claim::Unknown { class: name, field },
+        }
+    }
+
+    /// The gateway Services of all classes of ours and the default one, by key.
+    pub(crate) fn gateways(&self) -> BTreeSet<ObjectKey> {
+        let of_classes = self.named.values().filter_map(|class| match class {
+            Class::Ours { gateway } => gateway.as_ref(),
+            Class::Foreign => None,
+        });
+        of_classes.chain(self.default_gateway).cloned().collect()
+    }
+}
+
+/// The problem of an Ingress whose class does not exist.
+pub(crate) fn unknown(object: &ObjectRef, class: &str, field: &str, options: &Options) -> Problem {
+    Problem::warning(
+        object,
+        "UnknownClass",
+        field,
+        format!("IngressClass {class} does not exist, so the Ingress is not served"),
+        format!(
+            "create the IngressClass with controller {}, or claim its name with --claim-class {class}",
+            options.controller
+        ),
+    )
+}
+
+fn judge(
+    key: &ObjectKey,
+    class: &IngressClass,
+    options: &Options,
+    problems: &mut Vec<Problem>,
+) -> Class {
+    let spec = class.spec.as_ref();
+    let controller = spec.and_then(|spec| spec.controller.as_deref());
+    if controller != Some(&*options.controller) {
+        // A foreign class claimed by name: its parameters are meant for its own controller.
+        let claimed = options.claim_classes.iter().any(|name| **name == *key.name);
+        let gateway = options.default_gateway.clone();
+        return if claimed { Class::Ours { gateway } } else { Class::Foreign };
+    }
+    let gateway = match spec.and_then(|spec| spec.parameters.as_ref()) {
+        None => options.default_gateway.clone(),
+        Some(parameters) => match gateway_service(parameters) {
+            Ok(service) => Some(service),
+            Err((field, message)) => {
+                problems.push(Problem::error(
+                    &ObjectRef::new("IngressClass", key.clone()),
+                    "InvalidParameters",
+                    format!("spec.parameters.{field}"),
+                    format!("{message}; its Ingresses are served on plain addresses only"),
+                    "name a gateway Service: kind Service, scope Namespace, namespace and name",
+                ));
+                None
+            }
+        },
+    };
+    Class::Ours { gateway }
+}
+
+fn gateway_service(
+    parameters: &IngressClassParametersReference,
+) -> Result<ObjectKey, (&'static str, String)> {
+    let group = parameters.api_group.as_deref().unwrap_or_default();
+    if !group.is_empty() {
+        return Err(("apiGroup", format!("API group {group:?} is not the core group")));
+    }
+    if parameters.kind != "Service" {
+        return Err(("kind", format!("kind {:?} is not Service", parameters.kind)));
+    }
+    if parameters.scope.as_deref() != Some("Namespace") {
+        let scope = parameters.scope.as_deref().unwrap_or("Cluster");
+        return Err(("scope", format!("scope {scope:?} is not Namespace")));
+    }
+    let namespace = parameters.namespace.as_deref().unwrap_or_default();
+    if namespace.is_empty() || parameters.name.is_empty() {
+        return Err(("namespace", "namespace or name is empty".into()));
+    }
+    Ok(ObjectKey::new(namespace, &*parameters.name))
+}
+
+#[cfg(test)]
+mod tests;

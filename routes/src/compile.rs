@@ -1,0 +1,130 @@
+//! Objects in, tables out: the one entry point of this crate.
+//!
+//! [`gather`] translates what changed, [`assemble`] puts the tables together; this file holds the public
+//! types and the order of the steps.
+
+use std::sync::Arc;
+
+use crate::{
+    class::Classes,
+    model::{BackendTable, CertBinding, Scope},
+    objects::{ObjectKey, Objects},
+    problem::Problem,
+    slots::Slots,
+    table::RouteTable,
+};
+
+mod assemble;
+mod gather;
+
+use gather::{Cache, Run};
+
+/// Settings of the process that routing depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// An `IngressClass` with this `spec.controller` is ours; default `gatehouse.io/ingress`.
+    pub controller: String,
+    /// Class names that are ours whatever their controller, whether or not the class exists.
+    pub claim_classes: Vec<String>,
+    /// The gateway Service of classes without parameters (`--gateway-service`); default none.
+    pub default_gateway: Option<ObjectKey>,
+    /// Domain under which Routes without host get one; default none: such Routes are refused.
+    pub route_domain: Option<String>,
+    /// Name of this router in a Route's status; default `gatehouse`.
+    pub router_name: String,
+    /// Accept endpoints on loopback addresses: only where who writes manifests owns the host anyway.
+    /// Default false.
+    pub allow_loopback_endpoints: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            controller: "gatehouse.io/ingress".into(),
+            claim_classes: Vec::new(),
+            default_gateway: None,
+            route_domain: None,
+            router_name: "gatehouse".into(),
+            allow_loopback_endpoints: false,
+        }
+    }
+}
+
+/// The rules and certificates of the listeners of one scope.
+#[derive(Clone, Debug)]
+pub struct GatewayTable {
+    /// Which listeners.
+    pub scope: Scope,
+    /// Their rules.
+    pub routes: Arc<RouteTable>,
+    /// Their certificates, each host at most once.
+    pub certs: Arc<[CertBinding]>,
+}
+
+/// What becomes of an Ingress of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngressOutcome {
+    /// Which Ingress.
+    pub object: ObjectKey,
+    /// Name of its class, if it names one.
+    pub class: Option<String>,
+    /// The scopes that serve it; the addresses of the gateway Services among them become its status.
+    pub scopes: Vec<Scope>,
+}
+
+/// What becomes of a Route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteOutcome {
+    /// Which Route.
+    pub object: ObjectKey,
+    /// Its host, also if it is not in `spec.host`; empty if it has none.
+    pub host: String,
+    /// Whether it is served.
+    pub admitted: bool,
+    /// Reason of the `Admitted` condition; empty if admitted.
+    pub reason: &'static str,
+    /// Message of the `Admitted` condition; empty if admitted.
+    pub message: String,
+}
+
+/// All that a set of objects means for routing.
+#[derive(Debug)]
+pub struct Compiled {
+    /// `[0]` is [`Scope::Plain`] with the rules of every gateway, then one per gateway Service by key.
+    pub tables: Vec<GatewayTable>,
+    /// Backends of all rules.
+    pub backends: Arc<BackendTable>,
+    /// Ingresses of ours, by key.
+    pub ingresses: Vec<IngressOutcome>,
+    /// Routes, by key.
+    pub routes: Vec<RouteOutcome>,
+    /// Everything that is wrong, in a stable order.
+    pub problems: Vec<Problem>,
+    cache: Cache,
+}
+
+/// Compiles the objects. Pure: the same objects and options give the same result; `previous` only saves
+/// work and lends its counters.
+///
+/// Work is proportional to what changed: an object behind the same `Arc` as before keeps its rules, a host
+/// with the same rules its [`HostRoutes`](crate::table::HostRoutes), a Service with the same
+/// EndpointSlices its [`Backend`](crate::model::Backend).
+pub fn compile(objects: &Objects, options: &Options, previous: Option<&Compiled>) -> Compiled {
+    let (classes, problems) = Classes::new(objects, options);
+    let mut run = Run {
+        objects,
+        options,
+        classes: &classes,
+        previous,
+        // Translations depend on the options; counters and slots do not.
+        kept: previous.map(|previous| &previous.cache).filter(|kept| kept.options == *options),
+        slots: Slots::new(previous.map(|previous| (&previous.cache.slots, &*previous.backends))),
+        problems,
+    };
+    let ingresses = run.ingresses();
+    let routes = run.routes();
+    run.finish(ingresses, routes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! The second half of a compile: backends resolved, tables built, everything that did not change shared
+//! with the previous compile.
+
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+
+use super::{
+    Compiled, GatewayTable, IngressOutcome,
+    gather::{Cache, JudgedRoute, Run, ServedIngress},
+};
+use crate::{
+    admit::{self, Seniority},
+    endpoints::{Resolved, Resolver},
+    model::{Backend, BackendTable, CertBinding, CertSource, HostPattern, RouteRule, Scope},
+    objects::{ObjectKey, ObjectRef, Objects},
+    problem::Problem,
+    table::{HostRoutes, Lost, RouteTable},
+    translation::Translation,
+};
+
+/// An object with rules in the tables.
+#[derive(Clone, Copy)]
+struct Claimant<'c> {
+    seniority: Seniority<'c>,
+    translation: &'c Translation,
+    gateway: Option<&'c ObjectKey>,
+}
+
+impl Run<'_, '_> {
+    /// Puts the result together.
+    pub(super) fn finish(
+        mut self,
+        ingresses: Vec<ServedIngress<'_>>,
+        mut routes: Vec<JudgedRoute<'_>>,
+    ) -> Compiled {
+        let claimants = claimants(&ingresses, &routes, self.options.default_gateway.as_ref());
+        let translations = ingresses.iter().map(|ingress| &ingress.kept.result.1);
+        let all = translations.chain(routes.iter().map(|route| &route.kept.result.translation));
+        let resolved = self.resolve(all);
+        for claimant in &claimants {
+            self.report(claimant.translation, &resolved);
+        }
+        let (tables, lost) = self.tables(&claimants);
+        drop(claimants);
+        for lost in lost {
+            self.problems.push(admit::conflict(&lost));
+            refuse_route(&mut routes, &lost);
+        }
+        self.problems.extend(resolved.iter().flatten().flat_map(|r| r.problems.iter().cloned()));
+        self.problems.sort_by(order);
+        self.problems.dedup();
+
+        let slots = resolved.iter().map(|r| r.as_ref().map(|r| Arc::clone(&r.backend)));
+        let backends = self.backend_table(slots.collect());
+        let outcome = |ingress: &ServedIngress<'_>| IngressOutcome {
+            object: ingress.kept.key.clone(),
+            class: ingress.class.map(str::to_owned),
+            scopes: scopes(ingress.gateway),
+        };
+        Compiled {
+            tables,
+            ingresses: ingresses.iter().map(outcome).collect(),
+            problems: self.problems,
+            cache: Cache {
+                options: self.options.clone(),
+                ingresses: ingresses.into_iter().map(|ingress| ingress.kept).collect(),
+                routes: routes.iter().map(|route| Arc::clone(&route.kept)).collect(),
+                slots: self.slots.finish(&backends),
+                resolved,
+            },
+            routes: routes.into_iter().map(|route| route.outcome).collect(),
+            backends,
+        }
+    }
+
+    /// Every backend that a translation refers to, by slot.
+    fn resolve<'t>(
+        &self,
+        translations: impl Iterator<Item = &'t Translation>,
+    ) -> Vec<Option<Arc<Resolved>>> {
+        let resolver = Resolver::new(self.objects, self.options.allow_loopback_endpoints);
+        let mut resolved = vec![None; self.slots.len()];
+        let known = self.kept.map_or(&[][..], |kept| &kept.resolved);
+        for usage in translations.flat_map(|translation| &translation.backends) {
+            let at = usage.slot.0 as usize;
+            if let Some(entry @ None) = resolved.get_mut(at) {
+                *entry = Some(resolver.resolve(&usage.key, known.get(at).and_then(Option::as_ref)));
+            }
+        }
+        resolved
+    }
+
+    /// The problems of a served object, those of its references included.
+    fn report(&mut self, translation: &Translation, resolved: &[Option<Arc<Resolved>>]) {
+        self.problems.extend(translation.problems.iter().cloned());
+        for usage in &translation.backends {
+            let resolved = resolved.get(usage.slot.0 as usize).and_then(Option::as_ref);
+            if let Some(gap) = resolved.and_then(|resolved| resolved.gap) {
+                self.problems.push(gap.problem(&translation.object, &usage.key, &usage.field));
+            }
+        }
+    }
+
+    /// The tables of all scopes, and the rules that lost in any of them.
+    fn tables(&mut self, claimants: &[Claimant<'_>]) -> (Vec<GatewayTable>, Vec<Lost>) {
+        let objects = self.objects;
+        let old = |scope: &Scope| {
+            let tables = self.previous.map_or(&[][..], |previous| &previous.tables);
+            tables.iter().find(|table| table.scope == *scope)
+        };
+        let (routes, mut lost) = routes(claimants, old(&Scope::Plain), None);
+        let certs = certs(objects, claimants, old(&Scope::Plain), &mut self.problems);
+        if !lost.is_empty() {
+            let gateways: HashMap<_, _> =
+                claimants.iter().map(|c| (&c.translation.object, c.gateway)).collect();
+            lost.retain(|lost| meet(&gateways, lost));
+        }
+        let mut tables = vec![GatewayTable { scope: Scope::Plain, routes, certs }];
+        for gateway in self.classes.gateways() {
+            let of_gateway = |c: &&Claimant<'_>| c.gateway == Some(&gateway);
+            let scoped: Vec<_> = claimants.iter().filter(of_gateway).copied().collect();
+            let scope = Scope::Gateway(gateway.clone());
+            if scoped.len() == claimants.len() {
+                tables.push(GatewayTable { scope, ..tables[0].clone() });
+                continue;
+            }
+            let (routes, here) = self::routes(&scoped, old(&scope), Some(&tables[0].routes));
+            lost.extend(here);
+            let certs = self::certs(objects, &scoped, old(&scope), &mut self.problems);
+            tables.push(GatewayTable { scope, routes, certs });
+        }
+        (tables, lost)
+    }
+
+    fn backend_table(&self, slots: Vec<Option<Arc<Backend>>>) -> Arc<BackendTable> {
+        if let Some(previous) = self.previous {
+            let same = |a: &Option<Arc<_>>, b: &Option<Arc<_>>| match (a, b) {
+                (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+                (None, None) => true,
+                _ => false,
+            };
+            let old = &previous.backends;
+            if old.slots.len() == slots.len()
+                && old.slots.iter().zip(&slots).all(|(a, b)| same(a, b))
+            {
+                return Arc::clone(old);
+            }
+        }
+        Arc::new(BackendTable { slots: slots.into() })
+    }
+}
+
+/// Everything that is served, the oldest first.
+fn claimants<'c>(
+    ingresses: &'c [ServedIngress<'_>],
+    routes: &'c [JudgedRoute<'_>],
+    default_gateway: Option<&'c ObjectKey>,
+) -> Vec<Claimant<'c>> {
+    let ingresses = ingresses.iter().map(|ingress| Claimant {
+        seniority: ingress.seniority,
+        translation: &ingress.kept.result.1,
+        gateway: ingress.gateway,
+    });
+    let admitted = routes.iter().filter(|route| route.outcome.admitted);
+    let routes = admitted.map(|route| Claimant {
+        seniority: route.seniority,
+        translation: &route.kept.result.translation,
+        gateway: default_gateway,
+    });
+    let mut all: Vec<_> = ingresses.chain(routes).collect();
+    all.sort_by(|a, b| a.seniority.cmp(&b.seniority));
+    all
+}
+
+/// All that is asked for under one host.
+struct Group<'c> {
+    host: &'c HostPattern,
+    /// By age.
+    rules: Vec<&'c Arc<RouteRule>>,
+    sealed: bool,
+}
+
+/// The table of these claimants, oldest first, and the rules that lost. `plain` is the table of all
+/// gateways, with which most hosts can be shared.
+fn routes(
+    claimants: &[Claimant<'_>],
+    previous: Option<&GatewayTable>,
+    plain: Option<&Arc<RouteTable>>,
+) -> (Arc<RouteTable>, Vec<Lost>) {
+    let previous = previous.map(|table| &table.routes);
+    let mut lost = Vec::new();
+    let mut unchanged = true;
+    let mut hosts = Vec::new();
+    for group in groups(claimants) {
+        let old = previous.and_then(|table| table.host(group.host));
+        let in_plain = || plain.and_then(|table| table.host(group.host));
+        let kept = old.filter(|host| group.is(host));
+        unchanged &= kept.is_some();
+        let host = match kept.or_else(|| in_plain().filter(|host| group.is(host))) {
+            Some(host) => Arc::clone(host),
+            None => Arc::new(group.build(old)),
+        };
+        lost.extend_from_slice(host.lost());
+        hosts.push(host);
+    }
+    match previous.filter(|table| unchanged && table.len() == hosts.len()) {
+        Some(table) => (Arc::clone(table), lost),
+        None => (Arc::new(RouteTable::new(hosts)), lost),
+    }
+}
+
+fn groups<'c>(claimants: &[Claimant<'c>]) -> Vec<Group<'c>> {
+    let mut groups: Vec<Group<'c>> = Vec::with_capacity(claimants.len());
+    let mut by_host = HashMap::with_capacity(claimants.len());
+    for entry in claimants.iter().flat_map(|claimant| &claimant.translation.entries) {
+        let at = *by_host.entry(&entry.host).or_insert_with(|| {
+            let rules = Vec::with_capacity(entry.rules.len());
+            groups.push(Group { host: &entry.host, rules, sealed: false });
+            groups.len() - 1
+        });
+        groups[at].rules.extend(&entry.rules);
+        groups[at].sealed |= entry.seals;
+    }
+    groups
+}
+
+impl Group<'_> {
+    fn is(&self, host: &HostRoutes) -> bool {
+        let candidates = host.candidates();
+        self.sealed == host.sealed()
+            && self.rules.len() == candidates.len()
+            && self.rules.iter().zip(candidates).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
+    fn build(self, old: Option<&Arc<HostRoutes>>) -> HostRoutes {
+        let stats = old.map(|old| Arc::clone(&old.stats)).unwrap_or_default();
+        let candidates = self.rules.into_iter().cloned().collect();
+        HostRoutes::build(self.host.clone(), candidates, self.sealed, stats)
+    }
+}
+
+/// The certificates of these claimants, oldest first: the oldest binding of a host counts, even if its
+/// Secret is missing. Then the host gets the default certificate, not that of somebody younger.
+fn certs(
+    objects: &Objects,
+    claimants: &[Claimant<'_>],
+    previous: Option<&GatewayTable>,
+    problems: &mut Vec<Problem>,
+) -> Arc<[CertBinding]> {
+    let mut taken = HashSet::new();
+    let mut certs = Vec::new();
+    for cert in claimants.iter().flat_map(|claimant| &claimant.translation.certs) {
+        let missing = missing_secret(objects, cert);
+        let usable = missing.is_none();
+        problems.extend(missing);
+        if taken.insert(&cert.host) && usable {
+            certs.push(cert);
+        }
+    }
+    match previous.filter(|table| table.certs.iter().eq(certs.iter().copied())) {
+        Some(table) => Arc::clone(&table.certs),
+        None => certs.into_iter().cloned().collect(),
+    }
+}
+
+fn missing_secret(objects: &Objects, cert: &CertBinding) -> Option<Problem> {
+    let CertSource::Secret(key) = &cert.source else { return None };
+    if objects.secrets.contains_key(key) {
+        return None;
+    }
+    Some(Problem::warning(
+        &cert.object,
+        "SecretNotFound",
+        cert.field.clone(),
+        format!("Secret {key} does not exist; the default certificate is used"),
+        "create a Secret of type kubernetes.io/tls in the same namespace",
+    ))
+}
+
+/// Whether the two objects of a conflict are served side by side anywhere but on plain addresses, where
+/// the rules of all gateways come together: split horizons are not a mistake.
+fn meet(gateways: &HashMap<&ObjectRef, Option<&ObjectKey>>, lost: &Lost) -> bool {
+    let gateway = |rule: &RouteRule| gateways.get(&rule.object).copied().flatten();
+    match (gateway(&lost.rule), gateway(&lost.owner)) {
+        (Some(a), Some(b)) => a == b,
+        _ => true,
+    }
+}
+
+/// A Route has one rule: if an Ingress holds its place, nothing of it is served.
+fn refuse_route(routes: &mut [JudgedRoute<'_>], lost: &Lost) {
+    if lost.rule.object.kind != "Route" {
+        return;
+    }
+    let key = &lost.rule.object.key;
+    if let Ok(at) = routes.binary_search_by(|route| route.kept.key.cmp(key)) {
+        let (owner, host) = (&lost.owner.object, &lost.rule.host);
+        let message = format!("{owner} already exposes {host} with this path and is older");
+        routes[at].outcome.refuse("HostAlreadyClaimed", message);
+    }
+}
+
+fn scopes(gateway: Option<&ObjectKey>) -> Vec<Scope> {
+    std::iter::once(Scope::Plain).chain(gateway.cloned().map(Scope::Gateway)).collect()
+}
+
+fn order(a: &Problem, b: &Problem) -> std::cmp::Ordering {
+    let key = |problem: &Problem| (problem.severity, problem.reason);
+    a.object
+        .cmp(&b.object)
+        .then_with(|| a.field.cmp(&b.field))
+        .then_with(|| key(a).cmp(&key(b)))
+        .then_with(|| a.message.cmp(&b.message))
+}

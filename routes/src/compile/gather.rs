@@ -1,0 +1,260 @@
+//! The first half of a compile: every object translated, by the previous compile if it did not change.
+
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashSet};
+use k8s_openapi::api::networking::v1::Ingress;
+
+use super::{Compiled, Options, RouteOutcome};
+use crate::{
+    admit::{self, RouteClaim, Seniority},
+    class::{self, Claim, Classes},
+    endpoints::Resolved,
+    ingress::{self, Tls},
+    model::HostPattern,
+    objects::{ObjectKey, Objects, Store, Stored},
+    openshift::{
+        Route,
+        translate::{self, Refusal, RouteTranslation, Verdict},
+    },
+    problem::Problem,
+    slots::{SlotMap, Slots},
+    translation::Translation,
+};
+
+/// What one compile leaves for the next.
+#[derive(Debug)]
+pub(super) struct Cache {
+    pub(super) options: Options,
+    /// In the order of their keys, as are the routes.
+    pub(super) ingresses: Vec<Arc<KeptIngress>>,
+    pub(super) routes: Vec<Arc<KeptRoute>>,
+    pub(super) slots: Arc<SlotMap>,
+    /// By slot.
+    pub(super) resolved: Vec<Option<Arc<Resolved>>>,
+}
+
+/// An Ingress of ours and its translation.
+pub(super) type KeptIngress = Kept<Ingress, (Arc<Tls>, Translation)>;
+/// A Route and its translation.
+pub(super) type KeptRoute = Kept<Route, RouteTranslation>;
+
+/// What an object became. Holding the object keeps its address from being used again.
+#[derive(Debug)]
+pub(super) struct Kept<T, D> {
+    pub(super) key: ObjectKey,
+    source: Arc<T>,
+    pub(super) result: D,
+}
+
+/// A compile under way.
+pub(super) struct Run<'o, 'p> {
+    pub(super) objects: &'o Objects,
+    pub(super) options: &'o Options,
+    pub(super) classes: &'o Classes<'o>,
+    pub(super) previous: Option<&'p Compiled>,
+    /// The previous compile's cache, if its translations hold for these options.
+    pub(super) kept: Option<&'p Cache>,
+    pub(super) slots: Slots<'p>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// An Ingress of ours, ready to be put into the tables.
+pub(super) struct ServedIngress<'o> {
+    pub(super) kept: Arc<KeptIngress>,
+    pub(super) seniority: Seniority<'o>,
+    pub(super) class: Option<&'o str>,
+    pub(super) gateway: Option<&'o ObjectKey>,
+}
+
+/// A Route with its outcome so far.
+pub(super) struct JudgedRoute<'o> {
+    pub(super) kept: Arc<KeptRoute>,
+    pub(super) seniority: Seniority<'o>,
+    pub(super) outcome: RouteOutcome,
+}
+
+/// An Ingress of ours before it is translated.
+struct Pending<'o, 'p> {
+    key: &'o ObjectKey,
+    stored: &'o Stored<Ingress>,
+    class: Option<&'o str>,
+    gateway: Option<&'o ObjectKey>,
+    tls: Arc<Tls>,
+    old: Option<(&'p Arc<KeptIngress>, bool)>,
+}
+
+impl<'o, 'p> Run<'o, 'p> {
+    /// All Ingresses of ours, by key.
+    pub(super) fn ingresses(&mut self) -> Vec<ServedIngress<'o>> {
+        let pending = self.ours();
+        // Redirects depend on the tls entries of all Ingresses, so these are collected first.
+        let with_tls: HashSet<&HostPattern> =
+            pending.iter().flat_map(|pending| &pending.tls.hosts).collect();
+        let has_tls = |host: &HostPattern| has_tls(&with_tls, host);
+        let mut served = Vec::with_capacity(pending.len());
+        for Pending { key, stored, class, gateway, tls, old } in &pending {
+            let kept = match old {
+                Some((old, true)) if is_current(old, &has_tls) => Arc::clone(old),
+                _ => {
+                    let slots = &mut self.slots;
+                    let mut new = ingress::translate(key, &stored.object, tls, &has_tls, slots);
+                    if let Some((old, _)) = old {
+                        new.carry_over(&old.result.1);
+                    }
+                    let result = (Arc::clone(tls), new);
+                    Arc::new(Kept {
+                        key: (*key).clone(),
+                        source: Arc::clone(&stored.object),
+                        result,
+                    })
+                }
+            };
+            let age = stored.age(&stored.object.metadata);
+            let seniority = Seniority { age, kind: "Ingress", uid: "", key };
+            served.push(ServedIngress { kept, seniority, class: *class, gateway: *gateway });
+        }
+        served
+    }
+
+    fn ours(&mut self) -> Vec<Pending<'o, 'p>> {
+        let objects = self.objects;
+        let mut old = Walk { rest: self.kept.map_or(&[][..], |kept| &kept.ingresses) };
+        let mut pending = Vec::with_capacity(objects.ingresses.len());
+        for (key, stored) in &objects.ingresses {
+            let (class, gateway) = match self.classes.claim(&stored.object) {
+                Claim::Ours { class, gateway } => (class, gateway),
+                Claim::Foreign => continue,
+                Claim::Unknown { class, field } => {
+                    let object = ingress::reference(key);
+                    self.problems.push(class::unknown(&object, class, field, self.options));
+                    continue;
+                }
+            };
+            let old = old.find(key, &stored.object);
+            let tls = match old {
+                Some((old, true)) => Arc::clone(&old.result.0),
+                _ => Arc::new(ingress::tls(key, &stored.object)),
+            };
+            pending.push(Pending { key, stored, class, gateway, tls, old });
+        }
+        pending
+    }
+
+    /// All Routes, by key, with those refused that may not have their host.
+    pub(super) fn routes(&mut self) -> Vec<JudgedRoute<'o>> {
+        let translated = self.translate_routes(&self.objects.routes);
+        let mut judged: Vec<JudgedRoute<'o>> = Vec::with_capacity(translated.len());
+        for (kept, (key, stored)) in translated.into_iter().zip(&self.objects.routes) {
+            let metadata = &stored.object.metadata;
+            let uid = metadata.uid.as_deref().unwrap_or_default();
+            let seniority = Seniority { age: stored.age(metadata), kind: "Route", uid, key };
+            let outcome = RouteOutcome {
+                object: key.clone(),
+                host: kept.result.host.to_string(),
+                admitted: true,
+                reason: "",
+                message: String::new(),
+            };
+            judged.push(JudgedRoute { kept, seniority, outcome });
+        }
+        let failed = failed_claims(&judged);
+        for (at, route) in judged.iter_mut().enumerate() {
+            let object = &route.kept.result.translation.object;
+            match (&route.kept.result.verdict, failed.get(&at)) {
+                (Verdict::Void(refusal), _) | (Verdict::Refused(refusal), None) => {
+                    self.problems.push(refusal.problem(object));
+                    let Refusal { reason, message, .. } = refusal.clone();
+                    route.outcome.refuse(reason, message);
+                }
+                (_, Some(message)) => {
+                    self.problems.push(admit::claimed(object, message));
+                    route.outcome.refuse("HostAlreadyClaimed", message.clone());
+                }
+                (Verdict::Usable, None) => {}
+            }
+        }
+        judged
+    }
+
+    fn translate_routes(&mut self, routes: &Store<Route>) -> Vec<Arc<KeptRoute>> {
+        let mut old = Walk { rest: self.kept.map_or(&[][..], |kept| &kept.routes) };
+        let mut all = Vec::with_capacity(routes.len());
+        for (key, stored) in routes {
+            let old = old.find(key, &stored.object);
+            if let Some((old, true)) = old {
+                all.push(Arc::clone(old));
+                continue;
+            }
+            let slots = &mut self.slots;
+            let mut result = translate::translate(key, &stored.object, self.options, slots);
+            if let Some((old, _)) = old {
+                result.translation.carry_over(&old.result.translation);
+            }
+            let source = Arc::clone(&stored.object);
+            all.push(Arc::new(Kept { key: key.clone(), source, result }));
+        }
+        all
+    }
+}
+
+impl RouteOutcome {
+    /// Marks the Route as not admitted.
+    pub(super) fn refuse(&mut self, reason: &'static str, message: String) {
+        self.admitted = false;
+        self.reason = reason;
+        self.message = message;
+    }
+}
+
+/// Positions of the Routes that do not get their host, with the reason.
+fn failed_claims(routes: &[JudgedRoute<'_>]) -> HashMap<usize, String> {
+    let claims = routes.iter().enumerate().filter_map(|(at, route)| {
+        let RouteTranslation { host, path, verdict, .. } = &route.kept.result;
+        let claims = !matches!(verdict, Verdict::Void(_));
+        claims.then_some(RouteClaim { seniority: route.seniority, host, path, at })
+    });
+    admit::route_claims(claims.collect()).into_iter().collect()
+}
+
+/// Whether the rules were made with what is known now about the TLS of their hosts.
+fn is_current(kept: &KeptIngress, has_tls: &dyn Fn(&HostPattern) -> bool) -> bool {
+    let made = kept.result.1.entries.iter();
+    made.filter_map(|entry| Some((entry, entry.made_with_tls?)))
+        .all(|(entry, made)| made == has_tls(&entry.host))
+}
+
+/// A wildcard entry covers the hosts that its certificate covers.
+fn has_tls(hosts: &HashSet<&HostPattern>, host: &HostPattern) -> bool {
+    if hosts.is_empty() {
+        return false;
+    }
+    hosts.contains(host)
+        || match host {
+            HostPattern::Exact(name) => name
+                .split_once('.')
+                .is_some_and(|(_, rest)| hosts.contains(&HostPattern::Wildcard(rest.into()))),
+            HostPattern::Wildcard(_) | HostPattern::Any => false,
+        }
+}
+
+/// Walks along the previous compile's values while the caller walks along the objects, both by key.
+struct Walk<'p, T, D> {
+    rest: &'p [Arc<Kept<T, D>>],
+}
+
+impl<'p, T, D> Walk<'p, T, D> {
+    /// The value of the object's previous version and whether the object is the same. Keys must ascend.
+    fn find(&mut self, key: &ObjectKey, source: &Arc<T>) -> Option<(&'p Arc<Kept<T, D>>, bool)> {
+        while let [first, rest @ ..] = self.rest {
+            if first.key > *key {
+                return None;
+            }
+            self.rest = rest;
+            if first.key == *key {
+                return Some((first, Arc::ptr_eq(&first.source, source)));
+            }
+        }
+        None
+    }
+}

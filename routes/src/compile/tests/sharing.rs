@@ -1,0 +1,168 @@
+//! What stays the same `Arc` from compile to compile, and which counters go on.
+
+use super::*;
+use crate::{
+    model::{Backend, RouteRule, Scheme},
+    objects::Objects,
+    table::HostRoutes,
+};
+
+/// Ten hosts, each with an Ingress, a Service and an EndpointSlice of its own.
+fn ten() -> Objects {
+    let mut state = objects("");
+    for n in 0..10 {
+        add(&mut state, n, ingress(n, "/", json!({})));
+        add(
+            &mut state,
+            n,
+            json!({"kind": "Service", "metadata": {"name": format!("s{n}"), "namespace": "d"},
+            "spec": {"ports": [{"port": 80}]}}),
+        );
+        add(&mut state, n, slice(n, &["10.0.0.1", "10.0.0.2"]));
+    }
+    state
+}
+
+fn ingress(n: u64, path: &str, labels: serde_json::Value) -> serde_json::Value {
+    json!({"kind": "Ingress", "metadata": {"name": format!("i{n}"), "namespace": "d", "labels": labels},
+        "spec": {"rules": [{"host": format!("h{n}.com"), "http": {"paths": [{"pathType": "Prefix", "path": path,
+        "backend": {"service": {"name": format!("s{n}"), "port": {"number": 80}}}}]}}]}})
+}
+
+fn slice(n: u64, addresses: &[&str]) -> serde_json::Value {
+    let endpoints: Vec<_> = addresses.iter().map(|a| json!({"addresses": [a]})).collect();
+    json!({"kind": "EndpointSlice", "metadata": {"name": format!("s{n}"), "namespace": "d",
+        "labels": {"kubernetes.io/service-name": format!("s{n}")}},
+        "addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": endpoints})
+}
+
+fn host(compiled: &Compiled, n: u64) -> &Arc<HostRoutes> {
+    let pattern = HostPattern::Exact(format!("h{n}.com").into());
+    compiled.tables[0].routes.host(&pattern).unwrap()
+}
+
+fn rule(compiled: &Compiled, n: u64) -> &Arc<RouteRule> {
+    let name = format!("h{n}.com");
+    compiled.tables[0].routes.lookup(Scheme::Http, &name, "/").unwrap().rule
+}
+
+fn backend(compiled: &Compiled, n: u64) -> &Arc<Backend> {
+    let mut all = compiled.backends.slots.iter().flatten();
+    all.find(|backend| *backend.key.service.name == *format!("s{n}")).unwrap()
+}
+
+fn recompile(state: &Objects, previous: &Compiled) -> Compiled {
+    compile(state, &Options::default(), Some(previous))
+}
+
+#[test]
+fn without_a_change_everything_is_shared() {
+    let state = ten();
+    let before = compile(&state, &Options::default(), None);
+    let after = recompile(&state, &before);
+    assert!(Arc::ptr_eq(&before.tables[0].routes, &after.tables[0].routes));
+    assert!(Arc::ptr_eq(&before.tables[0].certs, &after.tables[0].certs));
+    assert!(Arc::ptr_eq(&before.backends, &after.backends));
+}
+
+#[test]
+fn a_changed_ingress_rebuilds_its_own_host_and_keeps_its_counters() {
+    let mut state = ten();
+    let before = compile(&state, &Options::default(), None);
+    host(&before, 3).stats.responses[1].fetch_add(7, Ordering::Relaxed);
+    add(&mut state, 3, ingress(3, "/changed", json!({})));
+    let after = recompile(&state, &before);
+    for n in (0..10).filter(|n| *n != 3) {
+        assert!(Arc::ptr_eq(host(&before, n), host(&after, n)));
+    }
+    assert!(!Arc::ptr_eq(host(&before, 3), host(&after, 3)));
+    assert!(Arc::ptr_eq(&host(&before, 3).stats, &host(&after, 3).stats));
+    assert!(Arc::ptr_eq(&before.backends, &after.backends));
+    assert_eq!(answer(&after, "http://h3.com/"), "404");
+}
+
+#[test]
+fn a_change_that_says_the_same_keeps_the_rules() {
+    let mut state = ten();
+    let before = compile(&state, &Options::default(), None);
+    add(&mut state, 3, ingress(3, "/", json!({"touched": "yes"})));
+    let after = recompile(&state, &before);
+    assert!(Arc::ptr_eq(rule(&before, 3), rule(&after, 3)));
+    assert!(Arc::ptr_eq(&before.tables[0].routes, &after.tables[0].routes));
+}
+
+#[test]
+fn a_moved_pod_rebuilds_its_own_backend_and_keeps_what_is_known_of_the_others() {
+    let mut state = ten();
+    let before = compile(&state, &Options::default(), None);
+    let old = &backend(&before, 3).endpoints;
+    old.endpoints[1].stats.in_flight.store(5, Ordering::Relaxed);
+    old.tick.store(9, Ordering::Relaxed);
+    add(&mut state, 3, slice(3, &["10.0.0.2", "10.0.0.3"]));
+    let after = recompile(&state, &before);
+    assert!(Arc::ptr_eq(&before.tables[0].routes, &after.tables[0].routes));
+    for n in (0..10).filter(|n| *n != 3) {
+        assert!(Arc::ptr_eq(backend(&before, n), backend(&after, n)));
+    }
+    let new = &backend(&after, 3).endpoints;
+    assert!(Arc::ptr_eq(&old.endpoints[1].stats, &new.endpoints[0].stats));
+    assert_eq!(new.endpoints[1].stats.in_flight.load(Ordering::Relaxed), 0);
+    assert_eq!(new.tick.load(Ordering::Relaxed), 9);
+}
+
+#[test]
+fn an_endpoint_slice_that_says_the_same_keeps_the_backend() {
+    let mut state = ten();
+    let before = compile(&state, &Options::default(), None);
+    add(&mut state, 3, slice(3, &["10.0.0.2", "10.0.0.1"]));
+    let after = recompile(&state, &before);
+    assert!(Arc::ptr_eq(&before.backends, &after.backends));
+}
+
+#[test]
+fn a_tls_entry_elsewhere_changes_the_redirects_of_its_host_only() {
+    let mut state = ten();
+    let before = compile(&state, &Options::default(), None);
+    add(
+        &mut state,
+        99,
+        json!({"kind": "Ingress", "metadata": {"name": "t", "namespace": "d"},
+        "spec": {"tls": [{"hosts": ["h3.com"]}], "rules": [{"host": "t.com"}]}}),
+    );
+    let after = recompile(&state, &before);
+    assert_eq!(answer(&after, "http://h3.com/"), "redirect 308");
+    assert!(Arc::ptr_eq(host(&before, 4), host(&after, 4)));
+    let back = recompile(&ten(), &after);
+    assert_eq!(answer(&back, "http://h3.com/"), "s3:80");
+}
+
+#[test]
+fn new_weights_go_on_where_the_old_ones_were_in_the_sequence() {
+    let route = |weight: u32| {
+        json!({"kind": "Route", "metadata": {"name": "r", "namespace": "d"}, "spec": {"host": "r.com",
+            "to": {"name": "a", "weight": weight}, "alternateBackends": [{"name": "b", "weight": 20}]}})
+    };
+    let forward = |compiled: &Compiled| {
+        let matched = compiled.tables[0].routes.lookup(Scheme::Http, "r.com", "/").unwrap();
+        let Action::Forward(forward) = matched.action else { panic!() };
+        Arc::clone(forward)
+    };
+    let mut state = ten();
+    add(&mut state, 50, route(80));
+    let before = compile(&state, &Options::default(), None);
+    forward(&before).tick.store(41, Ordering::Relaxed);
+    add(&mut state, 50, route(30));
+    let after = recompile(&state, &before);
+    assert_eq!(forward(&after).tick.load(Ordering::Relaxed), 41);
+    assert_eq!(forward(&after).backends[0].slot, forward(&before).backends[0].slot);
+}
+
+#[test]
+fn other_options_translate_everything_anew() {
+    let state = objects("kind: Route\nmetadata: {name: r, namespace: d}\nspec: {to: {name: s}}");
+    let domain = |name: &str| Options { route_domain: Some(name.into()), ..Options::default() };
+    let before = compile(&state, &domain("one"), None);
+    let after = compile(&state, &domain("two"), Some(&before));
+    assert_eq!(answer(&after, "http://r-d.two/"), "s:*");
+    assert_eq!(answer(&after, "http://r-d.one/"), "404");
+}

@@ -1,0 +1,378 @@
+//! From a Service and its EndpointSlices to the addresses that answer.
+//!
+//! The one input that needs distrust: whoever may write an EndpointSlice could point the gateway at the
+//! node itself or at a cloud's metadata service. [`refusal`] is the list of addresses that are never
+//! dialled.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use foldhash::{HashMap, HashMapExt};
+use k8s_openapi::{
+    api::{
+        core::v1::{Service, ServicePort},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+use crate::{
+    host,
+    model::{Backend, BackendKey, BackendPort, Endpoint, EndpointSet, ExternalName},
+    objects::{ObjectKey, ObjectRef, Objects},
+    problem::Problem,
+};
+
+/// The label that ties an EndpointSlice to its Service (same namespace).
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Looks up what backends consist of.
+pub(crate) struct Resolver<'o> {
+    objects: &'o Objects,
+    slices: HashMap<(&'o str, &'o str), Vec<Slice<'o>>>,
+    allow_loopback: bool,
+}
+
+type Slice<'o> = (&'o ObjectKey, &'o Arc<EndpointSlice>);
+
+/// A backend and what it was made from.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) backend: Arc<Backend>,
+    pub(crate) gap: Option<Gap>,
+    /// About Service and EndpointSlices; about the rules' objects see [`Gap`].
+    pub(crate) problems: Vec<Problem>,
+    service: Option<Arc<Service>>,
+    slices: Vec<Arc<EndpointSlice>>,
+}
+
+/// What a reference to a backend misses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gap {
+    /// There is no such Service.
+    Service,
+    /// The Service has no such port.
+    Port,
+}
+
+impl Gap {
+    /// The problem of an object that refers to a backend with this gap.
+    pub(crate) fn problem(self, object: &ObjectRef, key: &BackendKey, field: &str) -> Problem {
+        match self {
+            Self::Service => Problem::warning(
+                object,
+                "BackendNotFound",
+                field,
+                format!("Service {} does not exist; requests get 503", key.service),
+                "create the Service in the same namespace, or correct its name",
+            ),
+            Self::Port => Problem::warning(
+                object,
+                "PortNotFound",
+                field,
+                format!("Service {} has no TCP port {}; requests get 503", key.service, key.port),
+                match key.port {
+                    BackendPort::Target(_) => "name a port of the pods, not of the Service",
+                    _ => "name a port that the Service lists in spec.ports",
+                },
+            ),
+        }
+    }
+}
+
+impl<'o> Resolver<'o> {
+    /// Sorts the EndpointSlices by Service.
+    pub(crate) fn new(objects: &'o Objects, allow_loopback: bool) -> Self {
+        let mut slices: HashMap<_, Vec<Slice<'o>>> = HashMap::with_capacity(objects.services.len());
+        for (key, stored) in &objects.endpoint_slices {
+            let labels = stored.object.metadata.labels.as_ref();
+            if let Some(service) = labels.and_then(|labels| labels.get(SERVICE_NAME)) {
+                slices
+                    .entry((&*key.namespace, &**service))
+                    .or_default()
+                    .push((key, &stored.object));
+            }
+        }
+        Self { objects, slices, allow_loopback }
+    }
+
+    /// Resolves a backend; the previous value is returned if what it was made from is unchanged.
+    pub(crate) fn resolve(
+        &self,
+        key: &BackendKey,
+        previous: Option<&Arc<Resolved>>,
+    ) -> Arc<Resolved> {
+        let service = self.objects.services.get(&key.service).map(|stored| &stored.object);
+        let owner = (&*key.service.namespace, &*key.service.name);
+        let slices = self.slices.get(&owner).map_or(&[][..], Vec::as_slice);
+        let previous = previous.filter(|old| old.backend.key == *key);
+        if let Some(old) = previous
+            && old.made_from(service, slices)
+        {
+            return Arc::clone(old);
+        }
+        let mut draft = Draft::default();
+        match service {
+            None => draft.gap = Some(Gap::Service),
+            Some(service) => draft.fill(key, service, slices, self.allow_loopback),
+        }
+        Arc::new(Resolved {
+            gap: draft.gap,
+            backend: draft.backend(key, previous.map(|old| &old.backend)),
+            problems: draft.problems,
+            service: service.cloned(),
+            slices: slices.iter().map(|(_, slice)| Arc::clone(slice)).collect(),
+        })
+    }
+}
+
+impl Resolved {
+    fn made_from(&self, service: Option<&Arc<Service>>, slices: &[Slice<'_>]) -> bool {
+        let same_service = match (&self.service, service) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        same_service
+            && self.slices.len() == slices.len()
+            && self.slices.iter().zip(slices).all(|(a, (_, b))| Arc::ptr_eq(a, b))
+    }
+}
+
+/// A backend under construction.
+#[derive(Default)]
+struct Draft {
+    addresses: Vec<SocketAddr>,
+    external: Option<ExternalName>,
+    gap: Option<Gap>,
+    problems: Vec<Problem>,
+}
+
+/// Which ports of an EndpointSlice are meant.
+enum Wanted<'a> {
+    Name(&'a str),
+    Target(&'a str),
+    All,
+}
+
+impl Wanted<'_> {
+    fn takes(&self, name: &str, number: u16) -> bool {
+        match self {
+            Self::Name(wanted) => *wanted == name,
+            // Compared as text (route/v1 RoutePort.targetPort).
+            Self::Target(wanted) => *wanted == name || **wanted == *number.to_string(),
+            Self::All => true,
+        }
+    }
+}
+
+impl Draft {
+    fn fill(&mut self, key: &BackendKey, service: &Service, slices: &[Slice<'_>], loopback: bool) {
+        let spec = service.spec.as_ref();
+        let ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+        if spec.is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName")) {
+            let name = spec.and_then(|spec| spec.external_name.as_deref()).unwrap_or_default();
+            return self.external(key, name, ports, loopback);
+        }
+        let wanted = match &key.port {
+            BackendPort::Number(_) | BackendPort::Name(_) => match service_port(&key.port, ports) {
+                Some(port) => Wanted::Name(port.name.as_deref().unwrap_or_default()),
+                None => {
+                    self.gap = Some(Gap::Port);
+                    return;
+                }
+            },
+            BackendPort::Target(text) => Wanted::Target(text),
+            BackendPort::All => Wanted::All,
+        };
+        let mut listed = false;
+        for (slice_key, slice) in slices {
+            listed |= slice.ports.as_ref().is_some_and(|ports| !ports.is_empty());
+            self.take(slice_key, slice, &wanted, loopback);
+        }
+        if listed && matches!(wanted, Wanted::Target(_)) && !has_port(slices, &wanted) {
+            self.gap = Some(Gap::Port);
+        }
+    }
+
+    fn take(
+        &mut self,
+        key: &ObjectKey,
+        slice: &EndpointSlice,
+        wanted: &Wanted<'_>,
+        loopback: bool,
+    ) {
+        let object = || ObjectRef::new("EndpointSlice", key.clone());
+        if !matches!(&*slice.address_type, "IPv4" | "IPv6") {
+            let message = format!("address type {:?} is not IPv4 or IPv6", slice.address_type);
+            let hint = "use a Service of type ExternalName for names";
+            let problem =
+                Problem::warning(&object(), "AddressRefused", "addressType", message, hint);
+            self.problems.push(problem);
+            return;
+        }
+        let ports: Vec<u16> = tcp_ports(slice)
+            .filter(|(name, number)| wanted.takes(name, *number))
+            .map(|(_, number)| number)
+            .collect();
+        for (at, endpoint) in slice.endpoints.iter().enumerate() {
+            let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready);
+            if ready == Some(false) {
+                continue;
+            }
+            // Further addresses of an endpoint are the same pod again (discovery/v1 Endpoint.addresses).
+            let Some(text) = endpoint.addresses.first() else { continue };
+            match address(text, loopback) {
+                Ok(ip) => {
+                    self.addresses.extend(ports.iter().map(|&port| SocketAddr::new(ip, port)))
+                }
+                Err(why) => self.problems.push(Problem::warning(
+                    &object(),
+                    "AddressRefused",
+                    format!("endpoints[{at}].addresses[0]"),
+                    format!("address {text:?} is {why}, so the endpoint gets no traffic"),
+                    "list the addresses of the pods",
+                )),
+            }
+        }
+    }
+
+    fn external(&mut self, key: &BackendKey, name: &str, ports: &[ServicePort], loopback: bool) {
+        let target = |port: &ServicePort| match port.target_port {
+            Some(IntOrString::Int(target)) if target > 0 => target,
+            _ => port.port,
+        };
+        let port = match (&key.port, service_port(&key.port, ports)) {
+            (_, Some(port)) => Some(target(port)),
+            // Ports are optional here: without any, the number is what the other side listens on.
+            (BackendPort::Number(number), None) if ports.is_empty() => Some(i32::from(*number)),
+            (BackendPort::Target(text), None) => text.parse().ok(),
+            (BackendPort::All, None) => Some(ports.first().map_or(80, target)),
+            _ => None,
+        };
+        let Some(port) = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
+        else {
+            self.gap = Some(Gap::Port);
+            return;
+        };
+        match external_host(name, loopback) {
+            Ok(host) => self.external = Some(ExternalName { host, port }),
+            Err(why) => self.problems.push(Problem::error(
+                &ObjectRef::new("Service", key.service.clone()),
+                "InvalidExternalName",
+                "spec.externalName",
+                format!("name {name:?} is {why}; requests get 503"),
+                "name a host by DNS, or list addresses in an EndpointSlice",
+            )),
+        }
+    }
+
+    /// The backend, with the counters of the previous one; the previous one itself if nothing differs.
+    fn backend(&mut self, key: &BackendKey, previous: Option<&Arc<Backend>>) -> Arc<Backend> {
+        self.addresses.sort_unstable();
+        self.addresses.dedup();
+        let old = previous.map(|backend| &*backend.endpoints);
+        if let (Some(backend), Some(old)) = (previous, old)
+            && old.external == self.external
+            && old.endpoints.iter().map(|endpoint| &endpoint.address).eq(&self.addresses)
+        {
+            return Arc::clone(backend);
+        }
+        let known = old.map_or(&[][..], |old| &old.endpoints);
+        let endpoints = self.addresses.iter().map(|&address| {
+            let old = known.binary_search_by_key(&address, |endpoint| endpoint.address);
+            let stats = old.map(|at| Arc::clone(&known[at].stats)).unwrap_or_default();
+            Endpoint { address, stats }
+        });
+        let set = EndpointSet {
+            endpoints: endpoints.collect(),
+            external: self.external.take(),
+            tick: AtomicU32::new(old.map_or(0, |old| old.tick.load(Ordering::Relaxed))),
+        };
+        Arc::new(Backend { key: key.clone(), endpoints: Arc::new(set) })
+    }
+}
+
+/// The port of a Service that an Ingress names.
+fn service_port<'s>(port: &BackendPort, ports: &'s [ServicePort]) -> Option<&'s ServicePort> {
+    let mut tcp = ports.iter().filter(|port| is_tcp(port.protocol.as_deref()));
+    match port {
+        BackendPort::Number(number) => tcp.find(|port| port.port == i32::from(*number)),
+        BackendPort::Name(name) => tcp.find(|port| port.name.as_deref() == Some(&**name)),
+        BackendPort::Target(text) => tcp.find(|port| port.name.as_deref() == Some(&**text)),
+        BackendPort::All => None,
+    }
+}
+
+fn tcp_ports(slice: &EndpointSlice) -> impl Iterator<Item = (&str, u16)> {
+    slice.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref())).filter_map(
+        |port| {
+            let number = u16::try_from(port.port?).ok().filter(|number| *number > 0)?;
+            Some((port.name.as_deref().unwrap_or_default(), number))
+        },
+    )
+}
+
+fn has_port(slices: &[Slice<'_>], wanted: &Wanted<'_>) -> bool {
+    slices
+        .iter()
+        .flat_map(|(_, slice)| tcp_ports(slice))
+        .any(|(name, port)| wanted.takes(name, port))
+}
+
+fn is_tcp(protocol: Option<&str>) -> bool {
+    protocol.is_none_or(|protocol| protocol == "TCP")
+}
+
+fn external_host(name: &str, loopback: bool) -> Result<Arc<str>, &'static str> {
+    let host = host::canonical(name).ok_or("not a DNS name")?;
+    if host.starts_with('[') || host.parse::<IpAddr>().is_ok() {
+        return Err("an IP address");
+    }
+    if !loopback && (host == "localhost" || host.ends_with(".localhost")) {
+        return Err("this host itself");
+    }
+    Ok(host.into())
+}
+
+fn address(text: &str, loopback: bool) -> Result<IpAddr, &'static str> {
+    let ip: IpAddr = text.parse().map_err(|_| "not an IP address")?;
+    let ip = ip.to_canonical();
+    match refusal(ip) {
+        Some(why) if !(loopback && ip.is_loopback()) => Err(why),
+        _ => Ok(ip),
+    }
+}
+
+/// Why an address is never dialled, if so. IPv4 inside IPv6 (mapped or compatible) counts as IPv4.
+pub fn refusal(ip: IpAddr) -> Option<&'static str> {
+    const AZURE_WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
+    const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    match ip.to_canonical() {
+        IpAddr::V4(ip) if ip.is_loopback() => Some("a loopback address"),
+        IpAddr::V4(ip) if ip.is_link_local() => Some("a link-local address"),
+        IpAddr::V4(ip) if ip.is_multicast() => Some("a multicast address"),
+        IpAddr::V4(ip) if ip.is_broadcast() || ip.octets()[0] == 0 => {
+            Some("not an address of a host")
+        }
+        IpAddr::V4(AZURE_WIRE_SERVER) => Some("the address of a cloud's metadata service"),
+        IpAddr::V4(_) => None,
+        IpAddr::V6(ip) if ip.is_loopback() => Some("a loopback address"),
+        IpAddr::V6(ip) if ip.is_unspecified() => Some("not an address of a host"),
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some("a link-local address"),
+        IpAddr::V6(ip) if ip.is_multicast() => Some("a multicast address"),
+        IpAddr::V6(AWS_METADATA) => Some("the address of a cloud's metadata service"),
+        IpAddr::V6(ip) => match ip.to_ipv4() {
+            Some(inner) => refusal(IpAddr::V4(inner)),
+            None => None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+use super::*;
+use crate::testing::objects;
+
+const SERVICE: &str = "
+kind: Service
+metadata: {name: web, namespace: d}
+spec:
+  ports:
+  - {name: http, port: 80, targetPort: 8080}
+  - {name: admin, port: 81, targetPort: adm}
+  - {name: dns, port: 53, protocol: UDP}
+";
+const SLICES: &str = "
+kind: EndpointSlice
+metadata: {name: web-1, namespace: d, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080}, {name: admin, port: 9000}, {name: dns, port: 53, protocol: UDP}]
+endpoints:
+- {addresses: [10.0.0.2], conditions: {ready: true}}
+- {addresses: [10.0.0.1]}
+- {addresses: [10.0.0.3], conditions: {ready: false}}
+---
+kind: EndpointSlice
+metadata: {name: web-2, namespace: d, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+ports: [{name: http, port: 8081}]
+endpoints:
+- {addresses: ['fd00::1']}
+- {addresses: ['fd00::1']}
+---
+kind: EndpointSlice
+metadata: {name: web-3, namespace: other, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.9.9.9]}]
+";
+
+fn key(port: BackendPort) -> BackendKey {
+    BackendKey { service: ObjectKey::new("d", "web"), port }
+}
+
+fn resolve(yaml: &str, port: BackendPort, loopback: bool) -> Arc<Resolved> {
+    Resolver::new(&objects(yaml), loopback).resolve(&key(port), None)
+}
+
+fn addresses(resolved: &Resolved) -> Vec<String> {
+    resolved.backend.endpoints.endpoints.iter().map(|e| e.address.to_string()).collect()
+}
+
+#[test]
+fn ports_are_found_as_each_object_names_them() {
+    let yaml = format!("{SERVICE}---{SLICES}");
+    let http = ["10.0.0.1:8080", "10.0.0.2:8080", "[fd00::1]:8081"].as_slice();
+    let admin = ["10.0.0.1:9000", "10.0.0.2:9000"].as_slice();
+    let all =
+        ["10.0.0.1:8080", "10.0.0.1:9000", "10.0.0.2:8080", "10.0.0.2:9000", "[fd00::1]:8081"];
+    for (port, expected, gap) in [
+        (BackendPort::Number(80), http, None),
+        (BackendPort::Name("http".into()), http, None),
+        (BackendPort::Name("admin".into()), admin, None),
+        (BackendPort::Number(8080), &[], Some(Gap::Port)),
+        (BackendPort::Number(53), &[], Some(Gap::Port)),
+        (BackendPort::Name("none".into()), &[], Some(Gap::Port)),
+        (BackendPort::Target("9000".into()), admin, None),
+        (BackendPort::Target("admin".into()), admin, None),
+        (BackendPort::Target("80".into()), &[], Some(Gap::Port)),
+        (BackendPort::Target("09000".into()), &[], Some(Gap::Port)),
+        (BackendPort::All, &all, None),
+    ] {
+        let resolved = resolve(&yaml, port.clone(), false);
+        assert_eq!(addresses(&resolved), expected, "{port:?}");
+        assert_eq!(resolved.gap, gap, "{port:?}");
+        assert!(resolved.problems.is_empty());
+    }
+}
+
+#[test]
+fn a_single_port_needs_no_name() {
+    let yaml = "
+kind: Service
+metadata: {name: web, namespace: d}
+spec: {clusterIP: None, ports: [{port: 80}]}
+---
+kind: EndpointSlice
+metadata: {name: w, namespace: d, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: '', port: 8080}]
+endpoints: [{addresses: [10.0.0.1]}]
+";
+    assert_eq!(addresses(&resolve(yaml, BackendPort::Number(80), false)), ["10.0.0.1:8080"]);
+}
+
+#[test]
+fn a_service_that_is_missing_is_a_gap_and_one_without_endpoints_is_none() {
+    assert_eq!(resolve(SLICES, BackendPort::All, false).gap, Some(Gap::Service));
+    let empty = resolve(SERVICE, BackendPort::Number(80), false);
+    assert_eq!(empty.gap, None);
+    assert!(empty.backend.endpoints.is_empty());
+    assert_eq!(resolve(SERVICE, BackendPort::Target("9".into()), false).gap, None);
+}
+
+#[test]
+fn external_names_are_resolved_at_run_time() {
+    let service = |spec: &str| {
+        format!(
+            "kind: Service\nmetadata: {{name: web, namespace: d}}\nspec: {{type: ExternalName, {spec}}}"
+        )
+    };
+    for (spec, port, expected) in [
+        ("externalName: Example.com.", BackendPort::Number(8080), Some("example.com:8080")),
+        (
+            "externalName: a.com, ports: [{port: 80, targetPort: 81}]",
+            BackendPort::Number(80),
+            Some("a.com:81"),
+        ),
+        (
+            "externalName: a.com, ports: [{name: x, port: 80}]",
+            BackendPort::Name("x".into()),
+            Some("a.com:80"),
+        ),
+        ("externalName: a.com, ports: [{port: 80}]", BackendPort::Number(90), None),
+        ("externalName: a.com", BackendPort::Name("x".into()), None),
+        ("externalName: a.com", BackendPort::All, Some("a.com:80")),
+        ("externalName: 127.0.0.1", BackendPort::Number(80), None),
+        ("externalName: localhost", BackendPort::Number(80), None),
+        ("externalName: 'a b'", BackendPort::Number(80), None),
+    ] {
+        let resolved = resolve(&service(spec), port, false);
+        let external = resolved.backend.endpoints.external.as_ref();
+        let given = external.map(|name| format!("{}:{}", name.host, name.port));
+        assert_eq!(given.as_deref(), expected, "{spec}");
+        assert_eq!(expected.is_none(), resolved.gap.is_some() || !resolved.problems.is_empty());
+    }
+}
+
+#[test]
+fn addresses_of_the_node_and_of_metadata_services_are_never_dialled() {
+    for refused in [
+        "127.0.0.1",
+        "127.9.9.9",
+        "::1",
+        "169.254.169.254",
+        "fe80::1",
+        "224.0.0.1",
+        "ff02::1",
+        "0.0.0.0",
+        "0.1.2.3",
+        "::",
+        "255.255.255.255",
+        "168.63.129.16",
+        "fd00:ec2::254",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "::169.254.169.254",
+        "::127.0.0.1",
+    ] {
+        assert!(refusal(refused.parse().unwrap()).is_some(), "{refused}");
+    }
+    for taken in ["10.0.0.1", "192.168.1.1", "8.8.8.8", "fd00::1", "2001:db8::1", "::ffff:10.0.0.1"]
+    {
+        assert_eq!(refusal(taken.parse().unwrap()), None, "{taken}");
+    }
+}
+
+#[test]
+fn refused_addresses_are_named_and_the_others_still_serve() {
+    let slice = |kind: &str, address: &str| {
+        format!(
+            "{SERVICE}---\nkind: EndpointSlice\nmetadata: {{name: s, namespace: d, labels: {{kubernetes.io/service-name: web}}}}\n\
+             addressType: {kind}\nports: [{{name: http, port: 8080}}]\nendpoints: [{{addresses: ['{address}']}}, {{addresses: [10.0.0.1]}}]"
+        )
+    };
+    let number = BackendPort::Number(80);
+    let refused = resolve(&slice("IPv4", "169.254.169.254"), number.clone(), false);
+    assert_eq!(addresses(&refused), ["10.0.0.1:8080"]);
+    assert_eq!(refused.problems[0].reason, "AddressRefused");
+    assert_eq!(refused.problems[0].field, "endpoints[0].addresses[0]");
+    let names = resolve(&slice("FQDN", "a.com"), number.clone(), false);
+    assert_eq!((addresses(&names).len(), names.problems.len()), (0, 1));
+    assert_eq!(resolve(&slice("IPv4", "127.0.0.1"), number.clone(), false).problems.len(), 1);
+    let allowed = resolve(&slice("IPv4", "127.0.0.1"), number, true);
+    assert_eq!(addresses(&allowed), ["10.0.0.1:8080", "127.0.0.1:8080"]);
+    assert!(allowed.problems.is_empty());
+}

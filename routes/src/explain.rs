@@ -1,0 +1,207 @@
+//! Which rule answers a request, and why the others do not.
+//!
+//! Behind `gatehouse explain`. The winner comes from the very lookup that the data path does; the rest of
+//! this file only finds words for the losers. Rules that an older object keeps out are among them.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::{
+    compile::Compiled,
+    host,
+    model::{Action, HostPattern, PathMatch, Rewrite, RouteRule, Scheme},
+    objects::ObjectRef,
+    table::{HostRoutes, Matched, RouteTable},
+};
+
+/// The rules that a request may meet.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// The rule that answers; none: 404.
+    pub winner: Option<ExplainedRule>,
+    /// All other rules of the table, the nearest first.
+    pub losers: Vec<ExplainedRule>,
+}
+
+/// One rule and its part in the answer.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainedRule {
+    /// The object it comes from.
+    pub object: ObjectRef,
+    /// Its host.
+    pub host: HostPattern,
+    /// Its path as the object spells it.
+    pub path: String,
+    /// How the path is compared.
+    pub match_kind: &'static str,
+    /// What it does, in a few words.
+    pub action: String,
+    /// Why it answers or does not.
+    pub reason: String,
+}
+
+/// Explains the answer of table `[0]` to a request; `host` and `path` must be canonical.
+pub fn explain(compiled: &Compiled, scheme: Scheme, host: &str, path: &str) -> Explanation {
+    let Some(table) = compiled.tables.first().map(|table| &*table.routes) else {
+        return Explanation { winner: None, losers: Vec::new() };
+    };
+    let request = Request { scheme, host, path, table, winner: table.lookup(scheme, host, path) };
+    let mut hosts: Vec<&Arc<HostRoutes>> = table.hosts().map(|(_, host)| host).collect();
+    hosts.sort_by_key(|entry| request.distance(entry.pattern()));
+    let losers = hosts.into_iter().flat_map(|entry| request.losers(entry)).collect();
+    let winner = request
+        .winner
+        .map(|winner| explained(winner.rule, scheme, request.why_it_answers(&winner)));
+    Explanation { winner, losers }
+}
+
+struct Request<'t> {
+    scheme: Scheme,
+    host: &'t str,
+    path: &'t str,
+    table: &'t RouteTable,
+    winner: Option<Matched<'t>>,
+}
+
+impl<'t> Request<'t> {
+    /// 0 for the host's own entry, more the farther away.
+    fn distance(&self, pattern: &HostPattern) -> u8 {
+        match pattern {
+            HostPattern::Exact(name) if **name == *self.host => 0,
+            HostPattern::Wildcard(_) if host::matches(pattern, self.host) => 1,
+            HostPattern::Any => 2,
+            _ => 3,
+        }
+    }
+
+    fn losers(&self, entry: &'t HostRoutes) -> Vec<ExplainedRule> {
+        let answers =
+            |rule: &Arc<RouteRule>| self.winner.is_some_and(|w| Arc::ptr_eq(w.rule, rule));
+        let served = entry
+            .rules()
+            .filter(|rule| !answers(rule))
+            .map(|rule| explained(rule, self.scheme, self.why_not(entry, rule)));
+        let lost = entry.lost().iter().map(|lost| {
+            let reason = match lost.owner.object == lost.rule.object {
+                true => "the same object has this host and path already".to_owned(),
+                false => format!("{} has this host and path and is older", lost.owner.object),
+            };
+            explained(&lost.rule, self.scheme, reason)
+        });
+        served.chain(lost).collect()
+    }
+
+    fn why_it_answers(&self, winner: &Matched<'_>) -> String {
+        let host = match &winner.rule.host {
+            HostPattern::Exact(_) => "the host is named",
+            HostPattern::Wildcard(_) => "the wildcard covers the host, which has no nearer rule",
+            HostPattern::Any => "the host has no rule of its own",
+        };
+        let path = match &winner.rule.path {
+            PathMatch::Exact(_) => "the path is exactly this",
+            PathMatch::Prefix(_) | PathMatch::RoutePrefix(_) => {
+                "it is the longest prefix of the path"
+            }
+            PathMatch::Regex(_) => "it is the longest expression that matches the path",
+            PathMatch::Default => "no path of the host matches",
+        };
+        format!("{host}, and {path}")
+    }
+
+    fn why_not(&self, entry: &HostRoutes, rule: &RouteRule) -> String {
+        if let Some(reason) = self.why_not_the_host(entry) {
+            return reason;
+        }
+        if rule.action(self.scheme).is_none() {
+            return match self.scheme {
+                Scheme::Http => "not served in clear text".into(),
+                Scheme::Https => "not served over TLS".into(),
+            };
+        }
+        // Whether the path matches is asked of a table that holds nothing else.
+        if !entry.alone_matches(rule, self.path) {
+            return match &rule.path {
+                PathMatch::Exact(_) => "the path is not exactly this".into(),
+                PathMatch::Prefix(_) => "not a prefix of the path, element by element".into(),
+                PathMatch::RoutePrefix(_) => "not a prefix of the path".into(),
+                PathMatch::Regex(_) => "the expression does not match the path".into(),
+                PathMatch::Default => "only for paths that no rule matches".into(),
+            };
+        }
+        match &self.winner {
+            Some(winner) => format!(
+                "matches, but {} {} of {} is more specific",
+                winner.rule.path.kind(),
+                winner.rule.path.text(),
+                winner.rule.object
+            ),
+            None => "matches, but a nearer host keeps the request".into(),
+        }
+    }
+
+    /// Why no rule of this entry answers, if so.
+    fn why_not_the_host(&self, entry: &HostRoutes) -> Option<String> {
+        let pattern = entry.pattern();
+        if !host::matches(pattern, self.host) {
+            return Some(match pattern {
+                HostPattern::Wildcard(rest) if self.host.ends_with(&format!(".{rest}")) => {
+                    format!("host does not match: {pattern} covers exactly one label")
+                }
+                _ => "host does not match".into(),
+            });
+        }
+        let levels = [
+            HostPattern::Exact(self.host.into()),
+            HostPattern::Wildcard(self.host.split_once('.').map_or("", |(_, rest)| rest).into()),
+        ];
+        let nearer = levels.iter().take_while(|level| *level != pattern);
+        for nearer in nearer.filter_map(|level| self.table.host(level)) {
+            let name = &nearer.name;
+            if self.winner.is_some_and(|winner| Arc::ptr_eq(winner.host, nearer)) {
+                return Some(format!("host {name} is more specific and answers"));
+            }
+            if nearer.sealed() {
+                return Some(format!("host {name} has an Ingress, which keeps its requests"));
+            }
+        }
+        None
+    }
+}
+
+fn explained(rule: &RouteRule, scheme: Scheme, reason: String) -> ExplainedRule {
+    ExplainedRule {
+        object: rule.object.clone(),
+        host: rule.host.clone(),
+        path: rule.path.text().to_owned(),
+        match_kind: rule.path.kind(),
+        action: rule.action(scheme).map_or_else(|| "not served".to_owned(), describe),
+        reason,
+    }
+}
+
+/// An action in a few words.
+fn describe(action: &Action) -> String {
+    match action {
+        Action::RedirectHttps { status, .. } => format!("redirect to https ({status})"),
+        Action::Deny { status, reason } => format!("deny with {status} ({reason})"),
+        Action::Forward(forward) => {
+            let alone = forward.backends.len() == 1;
+            let backends = forward.backends.iter().map(|backend| match alone {
+                true => backend.key.to_string(),
+                false => format!("{} (weight {})", backend.key, backend.weight),
+            });
+            let to = backends.collect::<Vec<_>>().join(", ");
+            match &forward.rewrite {
+                None => format!("forward to {to}"),
+                Some(Rewrite::Replace(path) | Rewrite::Captures { target: path, .. }) => {
+                    format!("forward to {to} as {path}")
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,426 @@
+//! `networking.k8s.io/v1` Ingress into rules.
+//!
+//! [`crate::compile`] calls [`tls`] on every Ingress of ours first, because an Ingress' redirects depend on
+//! the `tls` entries of all of them, and then [`translate`] on those that changed. What the API server
+//! would refuse is refused here too, rule by rule, so that manifests mean the same without a cluster.
+
+use std::sync::{Arc, atomic::AtomicU32};
+
+use k8s_openapi::api::networking::v1::{
+    HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec, ServiceBackendPort,
+};
+
+use crate::{
+    annotations::{self, Settings},
+    host,
+    model::{
+        Action, BackendKey, BackendPort, CertBinding, CertSource, Forward, HostPattern, PathMatch,
+        Rewrite, RouteRule, WeightedBackend,
+    },
+    objects::{ObjectKey, ObjectRef},
+    path,
+    problem::Problem,
+    slots::Slots,
+    table,
+    translation::Translation,
+};
+
+/// Requests of ACME's HTTP-01 challenge must be answered in clear text (RFC 8555 §8.3).
+const ACME: &str = "/.well-known/acme-challenge";
+
+/// The reference to an Ingress.
+pub(crate) fn reference(key: &ObjectKey) -> ObjectRef {
+    ObjectRef::new("Ingress", key.clone())
+}
+
+/// What the `tls` entries of an Ingress say.
+#[derive(Debug, Default)]
+pub(crate) struct Tls {
+    /// Hosts that count as served over TLS.
+    pub(crate) hosts: Vec<HostPattern>,
+    certs: Vec<CertBinding>,
+    problems: Vec<Problem>,
+}
+
+/// Reads `spec.tls`.
+pub(crate) fn tls(key: &ObjectKey, ingress: &Ingress) -> Tls {
+    let object = reference(key);
+    let mut found = Tls::default();
+    let Some(spec) = &ingress.spec else { return found };
+    for (at, entry) in spec.tls.iter().flatten().enumerate() {
+        let mut hosts = Vec::new();
+        for (index, text) in entry.hosts.iter().flatten().enumerate() {
+            match host::pattern(text) {
+                Ok(host) => hosts.push(host),
+                Err(error) => {
+                    let field = format!("spec.tls[{at}].hosts[{index}]");
+                    found.problems.push(invalid_host(&object, field, text, error));
+                }
+            }
+        }
+        if entry.hosts.as_ref().is_none_or(Vec::is_empty) {
+            // The certificate is for whatever it names; the hosts it is meant for are this object's own.
+            let own = spec.rules.iter().flatten().filter_map(|rule| rule.host.as_deref());
+            found.hosts.extend(own.filter_map(|host| host::pattern(host).ok()));
+            hosts.push(HostPattern::Any);
+        }
+        if let Some(name) = entry.secret_name.as_deref().filter(|name| !name.is_empty()) {
+            let secret = ObjectKey::new(Arc::clone(&key.namespace), name);
+            found.certs.extend(hosts.iter().map(|host| CertBinding {
+                host: host.clone(),
+                source: CertSource::Secret(secret.clone()),
+                object: object.clone(),
+                field: format!("spec.tls[{at}].secretName"),
+            }));
+        }
+        found.hosts.extend(hosts);
+    }
+    found
+}
+
+/// Translates an Ingress. `has_tls` says of a host whether any Ingress of ours has a `tls` entry for it.
+pub(crate) fn translate(
+    key: &ObjectKey,
+    ingress: &Ingress,
+    tls: &Tls,
+    has_tls: &dyn Fn(&HostPattern) -> bool,
+    slots: &mut Slots<'_>,
+) -> Translation {
+    let object = reference(key);
+    let (settings, problems) = annotations::parse(&object, &ingress.metadata);
+    let mut out = Translation::new(object, problems);
+    if settings.excluded {
+        return out;
+    }
+    out.problems.extend(tls.problems.iter().cloned());
+    out.certs.clone_from(&tls.certs);
+    let Some(spec) = &ingress.spec else {
+        return out;
+    };
+    Translator { key, settings, has_tls, slots, out }.run(spec)
+}
+
+/// Whether a host has TLS matters to the rules only as far as they redirect because of it.
+struct Translator<'a, 'p> {
+    key: &'a ObjectKey,
+    settings: Settings,
+    has_tls: &'a dyn Fn(&HostPattern) -> bool,
+    slots: &'a mut Slots<'p>,
+    out: Translation,
+}
+
+/// A path of a rule, judged.
+struct Judged {
+    matcher: PathMatch,
+    rewrite: Option<Rewrite>,
+    deny: Option<&'static str>,
+}
+
+impl Translator<'_, '_> {
+    fn run(mut self, spec: &IngressSpec) -> Translation {
+        let rules = spec.rules.as_deref().unwrap_or_default();
+        for (at, rule) in rules.iter().enumerate() {
+            self.rule(at, rule);
+        }
+        if rules.is_empty() {
+            if spec.default_backend.is_none() {
+                self.out.problems.push(Problem::warning(
+                    &self.out.object,
+                    "NoRules",
+                    "spec",
+                    "neither rules nor a defaultBackend are given, so nothing is served",
+                    "add spec.rules or spec.defaultBackend",
+                ));
+                return self.out;
+            }
+            self.entry(&HostPattern::Any);
+        }
+        if let Some(backend) = &spec.default_backend {
+            self.default_backend(backend);
+        }
+        self.out
+    }
+
+    fn rule(&mut self, at: usize, rule: &IngressRule) {
+        let text = rule.host.as_deref().unwrap_or_default();
+        let host = match host::pattern(text) {
+            Ok(host) => host,
+            Err(error) => {
+                let field = format!("spec.rules[{at}].host");
+                self.out.problems.push(invalid_host(&self.out.object, field, text, error));
+                return;
+            }
+        };
+        self.entry(&host);
+        for (index, path) in rule.http.iter().flat_map(|http| &http.paths).enumerate() {
+            self.path(&host, path, &format!("spec.rules[{at}].http.paths[{index}]"));
+        }
+    }
+
+    fn path(&mut self, host: &HostPattern, path: &HTTPIngressPath, field: &str) {
+        let Some(judged) = self.judge(path, field) else { return };
+        let field = format!("{field}.backend");
+        let Some(action) = self.forward(&path.backend, &field, judged.deny, judged.rewrite) else {
+            return;
+        };
+        self.push(host, judged.matcher, action);
+    }
+
+    fn default_backend(&mut self, backend: &IngressBackend) {
+        let hosts: Vec<_> = self.out.entries.iter().map(|entry| entry.host.clone()).collect();
+        for host in hosts {
+            // Each host gets a forwarding of its own: its place in the sequence is its own, too.
+            let Some(action) = self.forward(backend, "spec.defaultBackend", None, None) else {
+                return;
+            };
+            self.push(&host, PathMatch::Default, action);
+        }
+    }
+
+    fn entry(&mut self, host: &HostPattern) {
+        self.out.entry(host, true);
+    }
+
+    fn push(&mut self, host: &HostPattern, path: PathMatch, action: Action) {
+        let settings = &self.settings;
+        let exempt = path
+            .text()
+            .strip_prefix(ACME)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let denied = matches!(action, Action::Deny { .. });
+        let has_tls = settings.ssl_redirect.then(|| (self.has_tls)(host));
+        let redirect = settings.force_ssl_redirect || has_tls == Some(true);
+        let http = if redirect && !exempt && !denied {
+            Action::RedirectHttps { status: 308, trim_slash: true }
+        } else {
+            action.clone()
+        };
+        let rule = RouteRule {
+            object: self.out.object.clone(),
+            host: host.clone(),
+            path,
+            http: Some(http),
+            https: Some(action),
+        };
+        let entry = self.out.entry(host, true);
+        entry.made_with_tls = has_tls;
+        entry.rules.push(Arc::new(rule));
+    }
+
+    /// The action of a path; `None` if the path is not to be there at all.
+    fn forward(
+        &mut self,
+        backend: &IngressBackend,
+        field: &str,
+        deny: Option<&'static str>,
+        rewrite: Option<Rewrite>,
+    ) -> Option<Action> {
+        if backend.resource.is_some() {
+            self.out.problems.push(Problem::warning(
+                &self.out.object,
+                "ResourceBackendNotSupported",
+                format!("{field}.resource"),
+                "backends that are not a Service are not supported, so this one is left out",
+                "name a Service",
+            ));
+            return None;
+        }
+        if let Some(reason) = deny.or(self.settings.deny) {
+            return Some(Action::Deny { status: 503, reason });
+        }
+        match self.backend(backend, field) {
+            Ok(backend) => {
+                let tick = AtomicU32::new(0);
+                let backends = Box::new([backend]);
+                Some(Action::Forward(Arc::new(Forward { backends, rewrite, tick })))
+            }
+            Err((message, hint)) => {
+                self.out.problems.push(Problem::error(
+                    &self.out.object,
+                    "InvalidBackend",
+                    field,
+                    format!("{message}; requests get 503"),
+                    hint,
+                ));
+                Some(Action::Deny { status: 503, reason: "InvalidBackend" })
+            }
+        }
+    }
+
+    fn backend(
+        &mut self,
+        backend: &IngressBackend,
+        field: &str,
+    ) -> Result<WeightedBackend, (String, &'static str)> {
+        const HINT: &str = "give service.name and one of service.port.number and service.port.name";
+        let Some(service) = backend.service.as_ref().filter(|service| !service.name.is_empty())
+        else {
+            return Err(("the backend names no Service".into(), HINT));
+        };
+        let Some(port) = &service.port else {
+            return Err((format!("the backend names no port of Service {}", service.name), HINT));
+        };
+        let key = BackendKey {
+            service: ObjectKey::new(Arc::clone(&self.key.namespace), &*service.name),
+            port: backend_port(port).map_err(|message| (message, HINT))?,
+        };
+        Ok(self.out.backend(key, 1, format!("{field}.service"), self.slots))
+    }
+
+    fn judge(&mut self, path: &HTTPIngressPath, field: &str) -> Option<Judged> {
+        let text = path.path.as_deref().unwrap_or_default();
+        let problem = match &*path.path_type {
+            "Exact" | "Prefix" => match literal_fault(text) {
+                None => return self.literal(path.path_type == "Exact", text, field),
+                Some(fault) => (format!("{field}.path"), format!("path {text:?} {fault}")),
+            },
+            "ImplementationSpecific" if !text.is_empty() && !text.starts_with('/') => {
+                (format!("{field}.path"), format!("path {text:?} does not begin with '/'"))
+            }
+            "ImplementationSpecific" if self.is_regex(text) => return self.regex(text, field),
+            "ImplementationSpecific" => {
+                return self.literal(false, if text.is_empty() { "/" } else { text }, field);
+            }
+            other => (
+                format!("{field}.pathType"),
+                format!("path type {other:?} is not Exact, Prefix or ImplementationSpecific"),
+            ),
+        };
+        self.invalid_path(problem.0, format!("{}, so it is not served", problem.1));
+        None
+    }
+
+    fn invalid_path(&mut self, field: String, message: String) {
+        let hint = "write a path as the Ingress API allows it";
+        let problem = Problem::error(&self.out.object, "InvalidPath", field, message, hint);
+        self.out.problems.push(problem);
+    }
+
+    fn is_regex(&self, text: &str) -> bool {
+        self.settings.use_regex
+            || self.settings.rewrite.as_ref().is_some_and(|target| {
+                target.captures
+                    || text.contains([
+                        '(', ')', '[', ']', '{', '}', '*', '+', '?', '|', '^', '$', '\\',
+                    ])
+            })
+    }
+
+    fn literal(&mut self, exact: bool, text: &str, field: &str) -> Option<Judged> {
+        if let Err(error) = path::pattern(text) {
+            let message = format!("path {text:?} can match no request: {error}");
+            self.invalid_path(format!("{field}.path"), message);
+            return None;
+        }
+        let matcher =
+            if exact { PathMatch::Exact(text.into()) } else { PathMatch::Prefix(text.into()) };
+        let rewrite = self.settings.rewrite.clone().and_then(|target| {
+            // A literal path captures nothing: every reference is filled in with nothing.
+            let text_to =
+                if target.captures { without_references(&target.text) } else { target.text };
+            (*text_to != *text).then_some(Rewrite::Replace(text_to))
+        });
+        Some(Judged { matcher, rewrite, deny: None })
+    }
+
+    fn regex(&mut self, text: &str, field: &str) -> Option<Judged> {
+        // An empty path means every path.
+        let text = if text.is_empty() { "/" } else { text };
+        match table::regex(text) {
+            Ok(regex) => {
+                let rewrite = self.settings.rewrite.clone().map(|target| match target.captures {
+                    true => Rewrite::Captures { regex, target: target.text },
+                    false => Rewrite::Replace(target.text),
+                });
+                Some(Judged { matcher: PathMatch::Regex(text.into()), rewrite, deny: None })
+            }
+            Err(error) => {
+                let head = literal_head(text);
+                let outcome = match head {
+                    Some(head) => format!("everything under {head} is closed (503)"),
+                    None => "the path is not served".into(),
+                };
+                self.out.problems.push(Problem::error(
+                    &self.out.object,
+                    "InvalidRegex",
+                    format!("{field}.path"),
+                    format!("expression {text:?} is not supported: {}; {outcome}", brief(&error)),
+                    "look-around and back-references are not supported; use groups and classes",
+                ));
+                let matcher = PathMatch::Prefix(head?.into());
+                Some(Judged { matcher, rewrite: None, deny: Some("InvalidRegex") })
+            }
+        }
+    }
+}
+
+fn invalid_host(object: &ObjectRef, field: String, text: &str, error: host::HostError) -> Problem {
+    let message = format!("host {text:?} {error}");
+    Problem::error(
+        object,
+        "InvalidHost",
+        field,
+        message,
+        "write a DNS name such as www.example.com",
+    )
+}
+
+fn backend_port(port: &ServiceBackendPort) -> Result<BackendPort, String> {
+    match (port.name.as_deref().filter(|name| !name.is_empty()), port.number.filter(|n| *n != 0)) {
+        (Some(name), None) => Ok(BackendPort::Name(name.into())),
+        (None, Some(number)) => match u16::try_from(number) {
+            Ok(number) => Ok(BackendPort::Number(number)),
+            Err(_) => Err(format!("port {number} is not between 1 and 65535")),
+        },
+        (Some(name), Some(number)) => {
+            Err(format!("the backend names port {name:?} and port {number}"))
+        }
+        (None, None) => Err("the backend names no port".into()),
+    }
+}
+
+/// What the API server refuses in paths of type Exact and Prefix (`networking/v1` validation).
+fn literal_fault(text: &str) -> Option<&'static str> {
+    if !text.starts_with('/') {
+        return Some("does not begin with '/'");
+    }
+    let held = ["//", "/./", "/../", "%2f", "%2F"].iter().any(|part| text.contains(part));
+    let ended = ["/..", "/."].iter().any(|end| text.ends_with(end));
+    (held || ended).then_some("holds '//', '/./', '/../' or '%2F'")
+}
+
+/// The directory that every match of an expression begins with; `None` if there is none but the root.
+fn literal_head(text: &str) -> Option<&str> {
+    let end = text.find(['(', ')', '[', ']', '{', '}', '*', '+', '?', '|', '^', '$', '\\', '.']);
+    let mut head = &text[..end.unwrap_or(text.len())];
+    if text.contains('|') {
+        return None;
+    }
+    if end.is_some_and(|end| matches!(text.as_bytes()[end], b'*' | b'?' | b'{')) {
+        // The character before it need not be there.
+        head = &head[..head.char_indices().next_back().map_or(0, |(at, _)| at)];
+    }
+    let head = &head[..=head.rfind('/')?];
+    (head.len() > 1 && literal_fault(head).is_none() && path::pattern(head).is_ok()).then_some(head)
+}
+
+fn without_references(target: &str) -> Arc<str> {
+    let mut out = String::with_capacity(target.len());
+    let mut rest = target;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    if out.starts_with('/') { out.into() } else { format!("/{out}").into() }
+}
+
+/// The last line of an expression error: the ones before it draw a picture.
+fn brief(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().last().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,33 @@
+//! Kubernetes objects in, route table out.
+//!
+//! ```text
+//!  Objects ──> ingress.rs ──┐                     ┌─> GatewayTable (one per scope): RouteTable + CertBindings
+//!  (objects.rs) openshift.rs┴─> RouteRule ─> admit ┤
+//!            └─> endpoints.rs ─> Backend ─────────┴─> BackendTable          + statuses + problems
+//! ```
+//!
+//! Everything here is pure: no clock, no socket, no random number, no log line. The one mutable thing
+//! is [`stats`]: counters that outlive a table and are carried from one compile to the next.
+
+#![forbid(unsafe_code)]
+
+pub mod admit;
+pub mod annotations;
+pub mod balance;
+mod class;
+pub mod compile;
+pub mod endpoints;
+pub mod explain;
+pub mod host;
+pub mod ingress;
+pub mod model;
+pub mod objects;
+pub mod openshift;
+pub mod path;
+pub mod problem;
+mod slots;
+pub mod stats;
+pub mod table;
+#[cfg(test)]
+mod testing;
+mod translation;

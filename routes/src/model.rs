@@ -1,0 +1,320 @@
+//! The vocabulary that `Ingress` and `Route` both compile into: hosts, paths, rules, backends.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use serde::Serialize;
+
+use crate::{
+    objects::{ObjectKey, ObjectRef},
+    stats::EndpointStats,
+};
+
+/// Which requests a rule or a certificate is for, by host name. Always lower case, without trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostPattern {
+    /// One DNS name.
+    Exact(Arc<str>),
+    /// `*.rest`: exactly one label in front of `rest` (the field holds `rest`).
+    Wildcard(Arc<str>),
+    /// Every host that has no entry of its own.
+    Any,
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => f.write_str(host),
+            Self::Wildcard(rest) => write!(f, "*.{rest}"),
+            Self::Any => f.write_str("*"),
+        }
+    }
+}
+
+impl Serialize for HostPattern {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// How a rule looks at the canonical path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PathMatch {
+    /// Byte for byte (`pathType: Exact`).
+    Exact(Arc<str>),
+    /// Element by element, a trailing slash ignored on both sides (`pathType: Prefix`).
+    Prefix(Arc<str>),
+    /// OpenShift's prefix: `/sub/` matches `/sub/x` but not `/sub`; empty and `/` match everything.
+    RoutePrefix(Arc<str>),
+    /// A regular expression, anchored at the start, ignoring case (`use-regex`, captures of `rewrite-target`).
+    Regex(Arc<str>),
+    /// What remains of a host when no path matches (`spec.defaultBackend`).
+    Default,
+}
+
+impl PathMatch {
+    /// The path as the object spells it.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Exact(path)
+            | Self::Prefix(path)
+            | Self::RoutePrefix(path)
+            | Self::Regex(path) => path,
+            Self::Default => "",
+        }
+    }
+
+    /// The kind of match as `plan` prints it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Exact(_) => "Exact",
+            Self::Prefix(_) => "Prefix",
+            Self::RoutePrefix(_) => "RoutePrefix",
+            Self::Regex(_) => "Regex",
+            Self::Default => "Default",
+        }
+    }
+}
+
+/// Which table of a listener a request is looked up in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// Clear text.
+    Http,
+    /// TLS, terminated here.
+    Https,
+}
+
+/// One host and path of one object, and what to do with its requests in one scheme.
+#[derive(Debug)]
+pub struct RouteRule {
+    /// The object that asks for it.
+    pub object: ObjectRef,
+    /// Host it stands under.
+    pub host: HostPattern,
+    /// Path it matches.
+    pub path: PathMatch,
+    /// What happens to a request in clear text; `None`: the rule is not there for it.
+    pub http: Option<Action>,
+    /// What happens to a request over TLS.
+    pub https: Option<Action>,
+}
+
+impl RouteRule {
+    /// The action in the given scheme.
+    pub fn action(&self, scheme: Scheme) -> Option<&Action> {
+        match scheme {
+            Scheme::Http => self.http.as_ref(),
+            Scheme::Https => self.https.as_ref(),
+        }
+    }
+}
+
+/// What to do with a request that matched.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Send it to one of the backends.
+    Forward(Arc<Forward>),
+    /// Answer with a redirect to the same place over `https`.
+    RedirectHttps {
+        /// 301, 302, 307 or 308.
+        status: u16,
+        /// Cut one trailing slash off the request target (what ingress-nginx does on its 308).
+        trim_slash: bool,
+    },
+    /// Answer with this status: a setting that protects the path is broken, so the path stays closed.
+    Deny {
+        /// Status of the answer, normally 503.
+        status: u16,
+        /// CamelCase reason, for the access log.
+        reason: &'static str,
+    },
+}
+
+/// Weighted backends and what to change on the way there.
+#[derive(Debug)]
+pub struct Forward {
+    /// In the order of the object; weights as given, 0 means no traffic.
+    pub backends: Box<[WeightedBackend]>,
+    /// Path to send instead of the one received.
+    pub rewrite: Option<Rewrite>,
+    /// Requests so far; position in the weighted sequence, shared by all cores.
+    pub tick: AtomicU32,
+}
+
+impl Forward {
+    /// Position of the next request in the weighted sequence.
+    pub fn next_tick(&self) -> u32 {
+        self.tick.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// One backend of a rule.
+#[derive(Clone, Debug)]
+pub struct WeightedBackend {
+    /// Where it stands in the [`BackendTable`] of every snapshot that holds this rule.
+    pub slot: BackendSlot,
+    /// What it is.
+    pub key: BackendKey,
+    /// Share of the traffic, relative to the sum over the rule's backends that have endpoints.
+    pub weight: u16,
+}
+
+/// How the path is rewritten before it is sent on.
+#[derive(Debug)]
+pub enum Rewrite {
+    /// The whole path becomes this text (`rewrite-target` without captures).
+    Replace(Arc<str>),
+    /// The regular expression of the rule is matched again and `$1`…`$9` are filled in.
+    Captures {
+        /// The rule's own expression.
+        regex: regex::Regex,
+        /// Template with `$n` references.
+        target: Arc<str>,
+    },
+}
+
+/// Index into the [`BackendTable`]; stays the same for a key as long as some rule refers to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendSlot(pub u32);
+
+/// A Service and the port of it that a rule refers to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendKey {
+    /// The Service.
+    pub service: ObjectKey,
+    /// Which of its ports.
+    pub port: BackendPort,
+}
+
+impl fmt::Display for BackendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.service, self.port)
+    }
+}
+
+/// How an object names a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BackendPort {
+    /// `service.port.number` of an Ingress: the Service's port.
+    Number(u16),
+    /// `service.port.name` of an Ingress: the Service's port name.
+    Name(Arc<str>),
+    /// `port.targetPort` of a Route: the endpoint's port, by number or by name.
+    Target(Arc<str>),
+    /// A Route without `port`: every TCP port of the endpoints.
+    All,
+}
+
+impl fmt::Display for BackendPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Name(name) | Self::Target(name) => f.write_str(name),
+            Self::All => f.write_str("*"),
+        }
+    }
+}
+
+/// Where the requests for one [`BackendKey`] go.
+#[derive(Debug)]
+pub struct Backend {
+    /// What it is.
+    pub key: BackendKey,
+    /// Its ready endpoints; shared with the previous snapshot if nothing about them changed.
+    pub endpoints: Arc<EndpointSet>,
+}
+
+/// The ready endpoints of a backend.
+#[derive(Debug, Default)]
+pub struct EndpointSet {
+    /// In a stable order (address, then port).
+    pub endpoints: Box<[Endpoint]>,
+    /// An `ExternalName` Service: resolve this name at run time instead, `endpoints` is empty.
+    pub external: Option<ExternalName>,
+    /// Round-robin position, carried over when the set changes.
+    pub tick: AtomicU32,
+}
+
+impl EndpointSet {
+    /// True if no request can be sent anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty() && self.external.is_none()
+    }
+}
+
+/// Target of an `ExternalName` Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalName {
+    /// DNS name.
+    pub host: Arc<str>,
+    /// Port of the Service.
+    pub port: u16,
+}
+
+/// One address that answers.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Address and port to connect to.
+    pub address: SocketAddr,
+    /// Counters, carried over by address as long as the backend has it.
+    pub stats: Arc<EndpointStats>,
+}
+
+/// All backends by [`BackendSlot`]; a free slot is `None`.
+#[derive(Debug, Default)]
+pub struct BackendTable {
+    /// Indexed by `BackendSlot.0`.
+    pub slots: Box<[Option<Arc<Backend>>]>,
+}
+
+impl BackendTable {
+    /// The backend in a slot that a rule of the same snapshot refers to.
+    pub fn get(&self, slot: BackendSlot) -> Option<&Arc<Backend>> {
+        self.slots.get(slot.0 as usize).and_then(Option::as_ref)
+    }
+}
+
+/// Which listeners a table is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Plain bind addresses (`--http`, `--https`): the rules of every gateway.
+    Plain,
+    /// The addresses of one gateway Service: the rules of the classes that name it.
+    Gateway(ObjectKey),
+}
+
+/// A certificate that a host asks for. The pair is parsed where TLS lives, not here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertBinding {
+    /// For which server names.
+    pub host: HostPattern,
+    /// Where the pair is.
+    pub source: CertSource,
+    /// The object that asks for it.
+    pub object: ObjectRef,
+    /// Field of that object that names the pair.
+    pub field: String,
+}
+
+/// Where a certificate and its key come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertSource {
+    /// A Secret of type `kubernetes.io/tls`.
+    Secret(ObjectKey),
+    /// PEM text in the object itself (`spec.tls.certificate` of a Route).
+    Inline {
+        /// Certificate chain, leaf first.
+        certificate: Arc<str>,
+        /// Private key.
+        key: Arc<str>,
+    },
+}

@@ -1,0 +1,156 @@
+//! The objects that routes are made from, as the cluster or a folder of manifests holds them.
+//!
+//! [`Objects`] is what the owner of the cluster state fills and what [`crate::compile`] reads. Objects are
+//! behind `Arc`: an unchanged pointer is how the compiler knows that nothing about an object changed.
+
+use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{ConfigMap, Namespace, Node, Secret, Service},
+        discovery::v1::EndpointSlice,
+        networking::v1::{Ingress, IngressClass},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use serde::{Serialize, Serializer};
+
+use crate::openshift::Route;
+
+/// Namespace and name; the namespace is empty for cluster-scoped objects.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// `metadata.namespace`, empty for cluster-scoped kinds.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+impl ObjectKey {
+    /// The key of `namespace/name`.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+impl Serialize for ObjectKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Names one object of any kind, for diagnostics, `plan` and status.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    /// Kind as in the manifest (`Ingress`); `File` for a manifest that could not be read at all.
+    pub kind: &'static str,
+    /// Which one.
+    pub key: ObjectKey,
+}
+
+impl ObjectRef {
+    /// The reference `kind namespace/name`.
+    pub fn new(kind: &'static str, key: ObjectKey) -> Self {
+        Self { kind, key }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.key)
+    }
+}
+
+impl Serialize for ObjectRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Age of an object, which decides who keeps a contested host and path: the smaller one.
+///
+/// `metadata.creationTimestamp` where it is given; objects without one are younger than all that have
+/// one, and among themselves keep the order in which the source lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age {
+    /// `metadata.creationTimestamp` in nanoseconds since the epoch.
+    pub created: Option<i128>,
+    /// Position in the source; meaningful only where `created` is missing or equal.
+    pub order: u64,
+}
+
+impl Ord for Age {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self.created, other.created) {
+            (Some(a), Some(b)) => a.cmp(&b).then(self.order.cmp(&other.order)),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => self.order.cmp(&other.order),
+        }
+    }
+}
+
+impl PartialOrd for Age {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// An object and where it stood in its source.
+#[derive(Debug)]
+pub struct Stored<T> {
+    /// The object itself; a new `Arc` if and only if the object changed.
+    pub object: Arc<T>,
+    /// Position in the source (file order; 0 for objects from an API server).
+    pub order: u64,
+}
+
+impl<T> Clone for Stored<T> {
+    fn clone(&self) -> Self {
+        Self { object: Arc::clone(&self.object), order: self.order }
+    }
+}
+
+impl<T> Stored<T> {
+    /// Age of the object, given its metadata.
+    pub fn age(&self, metadata: &ObjectMeta) -> Age {
+        let created = metadata.creation_timestamp.as_ref().map(|time| time.0.as_nanosecond());
+        Age { created, order: self.order }
+    }
+}
+
+/// All objects of one kind, in the order of their keys.
+pub type Store<T> = BTreeMap<ObjectKey, Stored<T>>;
+
+/// Every object that routing depends on.
+#[derive(Debug, Default, Clone)]
+pub struct Objects {
+    /// `networking.k8s.io/v1` Ingress.
+    pub ingresses: Store<Ingress>,
+    /// `networking.k8s.io/v1` IngressClass (cluster-scoped).
+    pub ingress_classes: Store<IngressClass>,
+    /// `route.openshift.io/v1` Route.
+    pub routes: Store<Route>,
+    /// `v1` Service.
+    pub services: Store<Service>,
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    pub endpoint_slices: Store<EndpointSlice>,
+    /// `v1` Secret.
+    pub secrets: Store<Secret>,
+    /// `v1` ConfigMap.
+    pub config_maps: Store<ConfigMap>,
+    /// `v1` Namespace (cluster-scoped).
+    pub namespaces: Store<Namespace>,
+    /// `v1` Node (cluster-scoped).
+    pub nodes: Store<Node>,
+}

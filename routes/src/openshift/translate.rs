@@ -1,0 +1,385 @@
+//! A Route into rules, in the order of checks that OpenShift's router has: host and wildcard policy first
+//! (who fails there claims nothing), then everything else (who fails there still holds the host).
+
+use std::sync::{Arc, atomic::AtomicU32};
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{Route, RouteTargetReference, TlsConfig};
+use crate::{
+    compile::Options,
+    host,
+    model::{
+        Action, BackendKey, BackendPort, CertBinding, CertSource, Forward, HostPattern, PathMatch,
+        RouteRule, WeightedBackend,
+    },
+    objects::{ObjectKey, ObjectRef},
+    path,
+    problem::Problem,
+    slots::Slots,
+    translation::Translation,
+};
+
+/// Prefixes of the annotations that OpenShift's router reads.
+const PREFIXES: [&str; 2] = ["haproxy.router.openshift.io/", "router.openshift.io/"];
+/// Annotations that protect: a Route with one of them is refused until they are supported.
+const PROTECTING: [&str; 2] = ["ip_allowlist", "ip_whitelist"];
+/// `spec.alternateBackends` at most (`route/v1` RouteSpec).
+const MAX_ALTERNATES: usize = 3;
+
+/// A translated Route and what admission needs to know of it.
+#[derive(Debug)]
+pub(crate) struct RouteTranslation {
+    pub(crate) translation: Translation,
+    /// Effective host; empty if there is none.
+    pub(crate) host: Arc<str>,
+    /// `spec.path` as it stands: `""` and `/` are two claims.
+    pub(crate) path: String,
+    pub(crate) verdict: Verdict,
+}
+
+/// What a Route comes to, looked at alone.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// Served if it gets its host.
+    Usable,
+    /// Not served, but it holds its host against younger Routes.
+    Refused(Refusal),
+    /// Not served, and it claims nothing.
+    Void(Refusal),
+}
+
+/// Why a Route is not admitted.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) reason: &'static str,
+    pub(crate) field: String,
+    pub(crate) message: String,
+    pub(crate) hint: &'static str,
+}
+
+impl Refusal {
+    fn new(
+        reason: &'static str,
+        field: &str,
+        message: impl Into<String>,
+        hint: &'static str,
+    ) -> Self {
+        Self { reason, field: field.into(), message: message.into(), hint }
+    }
+
+    fn invalid(field: &str, message: impl Into<String>, hint: &'static str) -> Self {
+        Self::new("ExtendedValidationFailed", field, message, hint)
+    }
+
+    /// The same as a diagnostic of the Route.
+    pub(crate) fn problem(&self, object: &ObjectRef) -> Problem {
+        Problem::error(object, self.reason, self.field.clone(), self.message.clone(), self.hint)
+    }
+}
+
+/// Translates a Route; whether it gets its host is decided in [`crate::admit`].
+pub(crate) fn translate(
+    key: &ObjectKey,
+    route: &Route,
+    options: &Options,
+    slots: &mut Slots<'_>,
+) -> RouteTranslation {
+    let object = ObjectRef::new("Route", key.clone());
+    let mut out = RouteTranslation {
+        translation: Translation::new(object.clone(), Vec::new()),
+        host: "".into(),
+        path: route.spec.path.clone().unwrap_or_default(),
+        verdict: Verdict::Usable,
+    };
+    match claimable_host(key, route, options) {
+        Ok(host) => out.host = host,
+        Err(refusal) => {
+            out.verdict = Verdict::Void(refusal);
+            return out;
+        }
+    }
+    let host = HostPattern::Exact(Arc::clone(&out.host));
+    match served(key, route, &object, &host, &mut out.translation, slots) {
+        Ok(rule) => {
+            out.translation.entry(&host, false).rules.push(Arc::new(rule));
+            out.translation.problems.extend(ignored_annotations(&object, route));
+        }
+        Err(refusal) => {
+            out.translation = Translation::new(object, Vec::new());
+            out.verdict = Verdict::Refused(refusal);
+        }
+    }
+    out
+}
+
+/// The effective host, if the Route may claim one.
+fn claimable_host(key: &ObjectKey, route: &Route, options: &Options) -> Result<Arc<str>, Refusal> {
+    let spec = &route.spec;
+    let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+    let (field, text) = match (given(&spec.host), given(&spec.subdomain), &options.route_domain) {
+        (Some(host), _, _) => ("spec.host", host),
+        (None, Some(subdomain), Some(domain)) => {
+            ("spec.subdomain", format!("{subdomain}.{domain}"))
+        }
+        (None, None, Some(domain)) => {
+            let name = key.name.replace('.', "-");
+            ("spec.host", format!("{name}-{}.{domain}", key.namespace))
+        }
+        (None, _, None) => {
+            return Err(Refusal::new(
+                "NoHostValue",
+                "spec.host",
+                "no host value was defined for the route",
+                "set spec.host, or start with --route-domain",
+            ));
+        }
+    };
+    match host::pattern(&text) {
+        Ok(HostPattern::Exact(host)) => wildcard_policy(route).map(|()| host),
+        Ok(_) => Err(Refusal::new(
+            "InvalidHost",
+            field,
+            format!("host {text:?} is a wildcard"),
+            "name one host",
+        )),
+        Err(error) => Err(Refusal::new(
+            "InvalidHost",
+            field,
+            format!("host {text:?} {error}"),
+            "write a DNS name such as www.example.com",
+        )),
+    }
+}
+
+fn wildcard_policy(route: &Route) -> Result<(), Refusal> {
+    let message = match route.spec.wildcard_policy.as_deref().unwrap_or_default() {
+        "" | "None" => return Ok(()),
+        "Subdomain" => "wildcard routes are not allowed".to_owned(),
+        other => format!("wildcard policy {other:?} is not None or Subdomain"),
+    };
+    let hint = "use one Route per host, or an Ingress with a wildcard host";
+    Err(Refusal::new("RouteNotAdmitted", "spec.wildcardPolicy", message, hint))
+}
+
+/// The rule of a Route that asks only for what can be done.
+fn served(
+    key: &ObjectKey,
+    route: &Route,
+    object: &ObjectRef,
+    host: &HostPattern,
+    translation: &mut Translation,
+    slots: &mut Slots<'_>,
+) -> Result<RouteRule, Refusal> {
+    let spec = &route.spec;
+    unsupported(route)?;
+    let path = route_path(spec.path.as_deref().unwrap_or_default())?;
+    let (clear, secure) = schemes(spec.tls.as_ref())?;
+    if let Some(tls) = &spec.tls {
+        translation.certs.extend(certificate(tls, object, host)?);
+    }
+    let backends = backends(key, route, translation, slots)?;
+    let forward = Arc::new(Forward { backends, rewrite: None, tick: AtomicU32::new(0) });
+    let http = match clear {
+        Clear::Closed => None,
+        Clear::Served => Some(Action::Forward(Arc::clone(&forward))),
+        Clear::Redirected => Some(Action::RedirectHttps { status: 302, trim_slash: false }),
+    };
+    let https = secure.then_some(Action::Forward(forward));
+    Ok(RouteRule { object: object.clone(), host: host.clone(), path, http, https })
+}
+
+/// Refuses what would otherwise be served in another way than asked for.
+fn unsupported(route: &Route) -> Result<(), Refusal> {
+    for (name, value) in route.metadata.annotations.iter().flatten() {
+        let known = name.strip_prefix(PREFIXES[0]).filter(|name| PROTECTING.contains(name));
+        if known.is_some() && !value.trim().is_empty() {
+            return Err(Refusal::new(
+                "ExtendedValidationFailed",
+                &format!("metadata.annotations[{name}]"),
+                format!("annotation {name} protects the route but is not supported yet"),
+                "remove it if every client may pass",
+            ));
+        }
+    }
+    if let Some(headers) = &route.spec.http_headers
+        && !(headers.actions.request.is_empty() && headers.actions.response.is_empty())
+    {
+        let message = "changes to headers are not supported yet";
+        return Err(Refusal::invalid("spec.httpHeaders.actions", message, "remove them"));
+    }
+    Ok(())
+}
+
+fn route_path(text: &str) -> Result<PathMatch, Refusal> {
+    let fault = if text.is_empty() {
+        None
+    } else if !text.starts_with('/') {
+        Some("does not begin with '/'".to_owned())
+    } else if text.contains(['#', ' ']) {
+        Some("holds '#' or a space".to_owned())
+    } else {
+        path::pattern(text).err().map(|error| format!("can match no request: {error}"))
+    };
+    match fault {
+        None => Ok(PathMatch::RoutePrefix(text.into())),
+        Some(fault) => Err(Refusal::invalid(
+            "spec.path",
+            format!("path {text:?} {fault}"),
+            "write a path that a client could send",
+        )),
+    }
+}
+
+/// What becomes of requests in clear text.
+enum Clear {
+    Closed,
+    Served,
+    Redirected,
+}
+
+/// Termination and insecure policy; the second value says whether requests over TLS are served.
+fn schemes(tls: Option<&TlsConfig>) -> Result<(Clear, bool), Refusal> {
+    let Some(tls) = tls else { return Ok((Clear::Served, false)) };
+    let termination = tls.termination.as_deref().unwrap_or_default();
+    // `oc` and older clients write the words in capitals; OpenShift's defaulting folds them.
+    match termination.to_ascii_lowercase().as_str() {
+        "" | "edge" => {}
+        "reencrypt" | "passthrough" => {
+            let message = format!("termination {termination} is not supported yet");
+            return Err(Refusal::invalid("spec.tls.termination", message, "use edge"));
+        }
+        _ => {
+            let message =
+                format!("termination {termination:?} is not edge, reencrypt or passthrough");
+            return Err(Refusal::invalid("spec.tls.termination", message, "use edge"));
+        }
+    }
+    match tls.insecure_edge_termination_policy.as_deref().unwrap_or_default() {
+        "" | "None" => Ok((Clear::Closed, true)),
+        "Allow" => Ok((Clear::Served, true)),
+        "Redirect" => Ok((Clear::Redirected, true)),
+        other => Err(Refusal::invalid(
+            "spec.tls.insecureEdgeTerminationPolicy",
+            format!("policy {other:?} is not None, Allow or Redirect"),
+            "use one of the three",
+        )),
+    }
+}
+
+/// The certificate that an edge Route brings along; none: the default certificate.
+fn certificate(
+    tls: &TlsConfig,
+    object: &ObjectRef,
+    host: &HostPattern,
+) -> Result<Option<CertBinding>, Refusal> {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    if tls.external_certificate.is_some() {
+        let message = "a certificate from a Secret is not supported yet";
+        return Err(Refusal::invalid(
+            "spec.tls.externalCertificate",
+            message,
+            "use certificate and key",
+        ));
+    }
+    if given(&tls.destination_ca_certificate).is_some() {
+        let message = "a destination CA certificate needs termination reencrypt";
+        return Err(Refusal::invalid("spec.tls.destinationCACertificate", message, "remove it"));
+    }
+    let Some(mut certificate) = given(&tls.certificate) else { return Ok(None) };
+    let key = match given(&tls.key) {
+        Some(key) => key,
+        // The key may come in the same text.
+        None if certificate.contains("PRIVATE KEY-----") => certificate.clone(),
+        None => {
+            let message = "a certificate is given without its key";
+            return Err(Refusal::invalid("spec.tls.key", message, "add the private key in PEM"));
+        }
+    };
+    if let Some(chain) = given(&tls.ca_certificate) {
+        certificate = format!("{}\n{chain}", certificate.trim_end());
+    }
+    Ok(Some(CertBinding {
+        host: host.clone(),
+        source: CertSource::Inline { certificate: certificate.into(), key: key.into() },
+        object: object.clone(),
+        field: "spec.tls.certificate".into(),
+    }))
+}
+
+fn backends(
+    key: &ObjectKey,
+    route: &Route,
+    translation: &mut Translation,
+    slots: &mut Slots<'_>,
+) -> Result<Box<[WeightedBackend]>, Refusal> {
+    let spec = &route.spec;
+    if spec.alternate_backends.len() > MAX_ALTERNATES {
+        let count = spec.alternate_backends.len();
+        let message = format!("{count} alternate backends are more than {MAX_ALTERNATES}");
+        return Err(Refusal::invalid("spec.alternateBackends", message, "remove some"));
+    }
+    let port = target_port(route)?;
+    let mut backends: Vec<WeightedBackend> = Vec::new();
+    for (at, target) in std::iter::once(&spec.to).chain(&spec.alternate_backends).enumerate() {
+        let field = match at {
+            0 => "spec.to".to_owned(),
+            _ => format!("spec.alternateBackends[{}]", at - 1),
+        };
+        let weight = weight(target, &field)?;
+        let service = ObjectKey::new(Arc::clone(&key.namespace), &*target.name);
+        // The same Service twice: the last weight holds, as in OpenShift's router.
+        backends.retain(|backend| backend.key.service != service);
+        let backend = BackendKey { service, port: port.clone() };
+        backends.push(translation.backend(backend, weight, field, slots));
+    }
+    Ok(backends.into())
+}
+
+fn weight(target: &RouteTargetReference, field: &str) -> Result<u16, Refusal> {
+    if !matches!(&*target.kind, "" | "Service") {
+        let message = format!("kind {:?} is not Service", target.kind);
+        return Err(Refusal::invalid(&format!("{field}.kind"), message, "name a Service"));
+    }
+    if target.name.is_empty() {
+        let message = "the backend has no name";
+        return Err(Refusal::invalid(&format!("{field}.name"), message, "name a Service"));
+    }
+    let weight = target.weight.unwrap_or(100);
+    u16::try_from(weight).ok().filter(|weight| *weight <= 256).ok_or_else(|| {
+        let message = format!("weight {weight} is not between 0 and 256");
+        Refusal::invalid(&format!("{field}.weight"), message, "scale the weights")
+    })
+}
+
+fn target_port(route: &Route) -> Result<BackendPort, Refusal> {
+    let text: Arc<str> = match route.spec.port.as_ref().map(|port| &port.target_port) {
+        None => return Ok(BackendPort::All),
+        Some(IntOrString::Int(number)) => number.to_string().into(),
+        Some(IntOrString::String(text)) => text.as_str().into(),
+    };
+    if matches!(&*text, "" | "0") {
+        let message = format!("target port {text:?} is not a port");
+        let hint = "give the number or the name of a port of the pods";
+        return Err(Refusal::invalid("spec.port.targetPort", message, hint));
+    }
+    Ok(BackendPort::Target(text))
+}
+
+fn ignored_annotations(object: &ObjectRef, route: &Route) -> Vec<Problem> {
+    let names = route.metadata.annotations.iter().flatten().map(|(name, _)| name);
+    let ours = names.filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
+    ours.map(|name| {
+        Problem::warning(
+            object,
+            "AnnotationIgnored",
+            format!("metadata.annotations[{name}]"),
+            format!("annotation {name} is not supported and has no effect"),
+            "remove it once the Route works without it",
+        )
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests;

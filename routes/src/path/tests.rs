@@ -1,0 +1,136 @@
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn each_path_has_one_canonical_form() {
+    for (raw, matched, rewritten) in [
+        ("/", "/", false),
+        ("/a/b", "/a/b", false),
+        ("/a/b/", "/a/b/", false),
+        ("/.well-known/x", "/.well-known/x", false),
+        ("/a/...", "/a/...", false),
+        ("/a/..b/.c", "/a/..b/.c", false),
+        ("/a;v=1/b@c:d!$&'()*+,=", "/a;v=1/b@c:d!$&'()*+,=", false),
+        ("/\"<>^`{|}[]", "/\"<>^`{|}[]", false),
+        // unreserved characters are decoded once, other escapes are kept in capitals
+        ("/%61%7E%2d%5f", "/a~-_", false),
+        ("/%e2%82%ac", "/%E2%82%AC", false),
+        ("/a%20b", "/a%20b", false),
+        ("/a%3fb%23c", "/a%3Fb%23c", false),
+        ("/%2561", "/%2561", false),
+        ("/%252e%252e/a", "/%252e%252e/a", false),
+        ("/%252f", "/%252f", false),
+        // slashes
+        ("//", "/", false),
+        ("//a///b//", "/a/b/", false),
+        // dot segments, RFC 3986 §5.2.4
+        ("/a/b/c/./../../g", "/a/g", true),
+        ("/.", "/", true),
+        ("/./", "/", true),
+        ("/a/.", "/a/", true),
+        ("/a/./", "/a/", true),
+        ("/a/..", "/", true),
+        ("/a/b/..", "/a/", true),
+        ("/a/b/../", "/a/", true),
+        ("/a/b/../c", "/a/c", true),
+        ("/a//../b", "/b", true),
+        ("/a/%2e%2E/b", "/b", true),
+        ("/a/.%2e/b", "/b", true),
+        ("/a/%2e/b", "/a/b", true),
+        ("/%2e", "/", true),
+    ] {
+        let path = canonical(raw).unwrap_or_else(|e| panic!("{raw:?}: {e}"));
+        assert_eq!((&*path.matched, path.rewritten), (matched, rewritten), "{raw:?}");
+    }
+}
+
+#[test]
+fn what_servers_read_differently_is_refused() {
+    use PathError::*;
+    for (raw, error) in [
+        ("", NoLeadingSlash),
+        ("a", NoLeadingSlash),
+        ("*", NoLeadingSlash),
+        ("http://a/", NoLeadingSlash),
+        ("/a b", ForbiddenByte { byte: b' ', at: 2 }),
+        ("/a#b", ForbiddenByte { byte: b'#', at: 2 }),
+        ("/a?b", ForbiddenByte { byte: b'?', at: 2 }),
+        ("/a\\b", ForbiddenByte { byte: b'\\', at: 2 }),
+        ("/a\0", ForbiddenByte { byte: 0, at: 2 }),
+        ("/a\r\n", ForbiddenByte { byte: b'\r', at: 2 }),
+        ("/\x7f", ForbiddenByte { byte: 0x7f, at: 1 }),
+        ("/é", ForbiddenByte { byte: 0xc3, at: 1 }),
+        ("/%", BadEscape { at: 1 }),
+        ("/%4", BadEscape { at: 1 }),
+        ("/%4g", BadEscape { at: 1 }),
+        ("/%%34", BadEscape { at: 1 }),
+        ("/a%2Fb", ForbiddenEscape { byte: b'/', at: 2 }),
+        ("/a%2fb", ForbiddenEscape { byte: b'/', at: 2 }),
+        ("/a%5cb", ForbiddenEscape { byte: b'\\', at: 2 }),
+        ("/%00", ForbiddenEscape { byte: 0, at: 1 }),
+        ("/%0d%0a", ForbiddenEscape { byte: b'\r', at: 1 }),
+        ("/%7F", ForbiddenEscape { byte: 0x7f, at: 1 }),
+        ("/..", AboveRoot),
+        ("/../a", AboveRoot),
+        ("/a/../..", AboveRoot),
+        ("/a/../../b", AboveRoot),
+        ("/%2e%2e/a", AboveRoot),
+        ("//..", AboveRoot),
+        ("/./..", AboveRoot),
+    ] {
+        assert_eq!(canonical(raw), Err(error), "{raw:?}");
+    }
+}
+
+#[test]
+fn a_canonical_path_is_borrowed() {
+    for raw in ["/", "/api/v1/items", "/.well-known/acme-challenge/x", "/a.b/..c"] {
+        assert!(matches!(canonical(raw).unwrap().matched, Cow::Borrowed(_)), "{raw}");
+    }
+}
+
+#[test]
+fn rule_paths_are_spelled_as_requests_spell_them() {
+    for (text, expected) in [
+        ("/foo", Ok("/foo")),
+        ("/café au lait", Ok("/caf%C3%A9%20au%20lait")),
+        ("/%7euser", Ok("/~user")),
+        ("/a%2fb", Err(PathError::ForbiddenEscape { byte: b'/', at: 2 })),
+        ("/a\nb", Err(PathError::ForbiddenEscape { byte: b'\n', at: 2 })),
+        ("/..", Err(PathError::AboveRoot)),
+    ] {
+        assert_eq!(pattern(text).as_deref(), expected.as_ref().map(|s| *s), "{text:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_canonical_form_is_stable_and_clean(
+        raw in "/([a-c.%/;]|%2[eE]|%2F|%61|%e2|\\./|\\.\\./){0,24}|/\\PC{0,24}"
+    ) {
+        if let Ok(once) = canonical(&raw) {
+            let twice = canonical(&once.matched).expect("a canonical path is a path");
+            prop_assert_eq!(&twice.matched, &once.matched);
+            prop_assert!(!twice.rewritten);
+            prop_assert!(once.matched.starts_with('/') && !once.matched.contains("//"));
+            prop_assert!(once.matched.split('/').all(|s| s != "." && s != ".."));
+        }
+    }
+
+    #[test]
+    fn paths_without_dot_segments_or_double_slashes_go_on_as_they_came(
+        raw in "(/[a-z][a-z0-9.~_-]{0,8}){1,6}/?"
+    ) {
+        let path = canonical(&raw).unwrap();
+        prop_assert_eq!(path, CanonicalPath { matched: Cow::Borrowed(&raw), rewritten: false });
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(raw in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let raw = String::from_utf8_lossy(&raw);
+        let _ = canonical(&raw);
+        let _ = canonical(&format!("/{raw}"));
+        let _ = pattern(&raw);
+    }
+}

@@ -1,0 +1,24 @@
+//! Runtime facts that must survive a swap of the table: atomics only, shared by every core.
+//!
+//! A compile carries these handles over by key (host name, endpoint address), so that a reload forgets
+//! neither load nor counts. Nothing here is read by the compiler.
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// What is counted per host of the route table.
+#[derive(Debug, Default)]
+pub struct HostStats {
+    /// Answers by status class: `[0]` is 1xx … `[4]` is 5xx.
+    pub responses: [AtomicU64; 5],
+}
+
+/// What is known about one endpoint at run time.
+#[derive(Debug, Default)]
+pub struct EndpointStats {
+    /// Requests under way, over all cores.
+    pub in_flight: AtomicU32,
+    /// Requests sent so far.
+    pub requests: AtomicU64,
+    /// Connects or exchanges that failed so far.
+    pub failures: AtomicU64,
+}

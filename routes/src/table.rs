@@ -1,0 +1,368 @@
+//! The route table: from scheme, host and path to the one rule that answers. Lookup allocates nothing.
+//!
+//! [`crate::compile`] builds it out of admitted rules; the data path looks requests up in it, `plan` and
+//! `explain` list it. Host first, then path: exact host, one-label wildcard, every host; within a host
+//! exact paths, then the longest prefix or regular expression, then the default.
+//!
+//! Prefixes stand in a hash map that is asked from the longest element-wise prefix of the request's path
+//! downwards, never deeper than the longest rule: that keeps rules apart that share a prefix (`/foo` and
+//! `/foo/`, or two schemes), and a rule that does not serve the scheme gives way to its parent.
+
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt};
+
+use crate::{
+    model::{Action, HostPattern, PathMatch, Rewrite, RouteRule, Scheme},
+    path,
+    stats::HostStats,
+};
+
+/// All rules of one host pattern.
+#[derive(Debug)]
+pub struct HostRoutes {
+    /// Counters, carried over from compile to compile.
+    pub stats: Arc<HostStats>,
+    /// `foo.com`, `*.foo.com` or `*`: the metrics label.
+    pub name: Arc<str>,
+    pattern: HostPattern,
+    sealed: bool,
+    /// In precedence order; the maps below hold indices into it.
+    rules: Box<[Entry]>,
+    exact: HashMap<Box<str>, u32>,
+    /// Path without trailing slash → rules in precedence order.
+    prefixes: HashMap<Box<str>, Box<[u32]>>,
+    /// Length in bytes of the longest key of `prefixes`.
+    longest_prefix: usize,
+    regexes: Box<[(regex::Regex, u32)]>,
+    default: Option<u32>,
+    /// Every rule that asked for this host, by age: what this value was built from.
+    candidates: Box<[Arc<RouteRule>]>,
+    lost: Box<[Lost]>,
+}
+
+/// A rule and the text that canonical paths are compared with.
+#[derive(Debug)]
+struct Entry {
+    rule: Arc<RouteRule>,
+    /// Canonical spelling of the rule's path, with its trailing slash if it has one.
+    path: Box<str>,
+}
+
+/// A rule that an older object keeps out of the table.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    /// The rule that is not served.
+    pub rule: Arc<RouteRule>,
+    /// The rule that has its host and path.
+    pub owner: Arc<RouteRule>,
+}
+
+/// The answer to a lookup.
+#[derive(Clone, Copy, Debug)]
+pub struct Matched<'t> {
+    /// The rule that answers.
+    pub rule: &'t Arc<RouteRule>,
+    /// What it does in the scheme asked for.
+    pub action: &'t Action,
+    /// The host entry the rule stands in.
+    pub host: &'t Arc<HostRoutes>,
+}
+
+/// All rules of the listeners of one scope.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    exact: HashMap<Arc<str>, Arc<HostRoutes>>,
+    /// By what follows `*.`.
+    wildcard: HashMap<Arc<str>, Arc<HostRoutes>>,
+    any: Option<Arc<HostRoutes>>,
+}
+
+impl RouteTable {
+    /// The table of these hosts, each pattern at most once.
+    pub(crate) fn new(hosts: Vec<Arc<HostRoutes>>) -> Self {
+        let mut table = Self { exact: HashMap::with_capacity(hosts.len()), ..Self::default() };
+        for host in hosts {
+            match host.pattern.clone() {
+                HostPattern::Exact(name) => drop(table.exact.insert(name, host)),
+                HostPattern::Wildcard(rest) => drop(table.wildcard.insert(rest, host)),
+                HostPattern::Any => table.any = Some(host),
+            }
+        }
+        table
+    }
+
+    /// The rule for a request. `host` and `path` must be canonical ([`crate::host::canonical`],
+    /// [`crate::path::canonical`]); `None` is a 404.
+    ///
+    /// A host that an `Ingress` names keeps its requests; one that only `Route`s name falls through to
+    /// the wildcard and then to the rules without a host.
+    pub fn lookup(&self, scheme: Scheme, host: &str, path: &str) -> Option<Matched<'_>> {
+        for entry in self.entries_for(host) {
+            if let Some((rule, action)) = entry.find(scheme, path) {
+                return Some(Matched { rule, action, host: entry });
+            }
+            if entry.sealed {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The entry of exactly this pattern.
+    pub fn host(&self, pattern: &HostPattern) -> Option<&Arc<HostRoutes>> {
+        match pattern {
+            HostPattern::Exact(name) => self.exact.get(name),
+            HostPattern::Wildcard(rest) => self.wildcard.get(rest),
+            HostPattern::Any => self.any.as_ref(),
+        }
+    }
+
+    /// All entries: exact hosts by name, then wildcards by name, then the rules without a host.
+    pub fn hosts(&self) -> impl Iterator<Item = (HostPattern, &Arc<HostRoutes>)> {
+        let all = self.exact.values().chain(self.wildcard.values()).chain(&self.any);
+        let mut hosts: Vec<_> = all.map(|host| (host.pattern.clone(), host)).collect();
+        hosts.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        hosts.into_iter()
+    }
+
+    /// The most specific entry that a canonical host belongs to, whether or not a path of it matches.
+    pub fn host_for(&self, host: &str) -> Option<&Arc<HostRoutes>> {
+        self.entries_for(host).next()
+    }
+
+    /// Number of entries.
+    pub(crate) fn len(&self) -> usize {
+        self.exact.len() + self.wildcard.len() + usize::from(self.any.is_some())
+    }
+
+    fn entries_for(&self, host: &str) -> impl Iterator<Item = &Arc<HostRoutes>> {
+        let wildcard = || {
+            let rest = if self.wildcard.is_empty() { None } else { host.split_once('.') };
+            rest.and_then(|(_, rest)| self.wildcard.get(rest))
+        };
+        let levels = [self.exact.get(host), wildcard(), self.any.as_ref()];
+        levels.into_iter().flatten()
+    }
+}
+
+impl HostRoutes {
+    /// Rules that are served, in precedence order: exact paths, then by length downwards, default last.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<RouteRule>> {
+        self.rules.iter().map(|entry| &entry.rule)
+    }
+
+    /// The hosts this is for.
+    pub fn pattern(&self) -> &HostPattern {
+        &self.pattern
+    }
+
+    /// True if requests whose path no rule matches end here with 404 instead of falling through to the
+    /// wildcard and the rules without a host.
+    pub fn sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// Rules that asked for a path that an older object has.
+    pub fn lost(&self) -> &[Lost] {
+        &self.lost
+    }
+
+    /// Every rule that asked for this host, the oldest first.
+    pub(crate) fn candidates(&self) -> &[Arc<RouteRule>] {
+        &self.candidates
+    }
+
+    /// Builds the entry of a host. `candidates` are in order of age; rules that collide with an older one
+    /// are left out and kept in [`Self::lost`].
+    pub(crate) fn build(
+        pattern: HostPattern,
+        candidates: Vec<Arc<RouteRule>>,
+        sealed: bool,
+        stats: Arc<HostStats>,
+    ) -> Self {
+        let (winners, lost) = crate::admit::owners(&candidates);
+        let mut rules: Vec<Entry> = winners.into_iter().filter_map(Entry::new).collect();
+        rules.sort_by(Entry::precedence);
+        let mut host = Self {
+            stats,
+            name: pattern.to_string().into(),
+            pattern,
+            sealed,
+            rules: rules.into(),
+            exact: HashMap::new(),
+            prefixes: HashMap::new(),
+            longest_prefix: 0,
+            regexes: Box::default(),
+            default: None,
+            candidates: candidates.into(),
+            lost: lost.into(),
+        };
+        host.index();
+        host
+    }
+
+    fn index(&mut self) {
+        let mut prefixes: HashMap<&str, Vec<u32>> = HashMap::new();
+        let mut regexes = Vec::new();
+        for (index, entry) in (0u32..).zip(&self.rules) {
+            match &entry.rule.path {
+                PathMatch::Exact(_) => drop(self.exact.insert(entry.path.clone(), index)),
+                PathMatch::Prefix(_) | PathMatch::RoutePrefix(_) => {
+                    prefixes.entry(entry.key()).or_default().push(index);
+                }
+                PathMatch::Regex(text) => {
+                    // Only expressions that compile become rules; see `ingress`.
+                    regexes.extend(regex_of(&entry.rule, text).map(|regex| (regex, index)));
+                }
+                PathMatch::Default => self.default = Some(index),
+            }
+        }
+        self.longest_prefix = prefixes.keys().map(|key| key.len()).max().unwrap_or_default();
+        self.prefixes =
+            prefixes.into_iter().map(|(key, rules)| (key.into(), rules.into())).collect();
+        self.regexes = regexes.into();
+    }
+
+    fn find(&self, scheme: Scheme, path: &str) -> Option<(&Arc<RouteRule>, &Action)> {
+        let served = |index: u32| {
+            let entry = self.rules.get(index as usize)?;
+            Some((&entry.rule, entry.rule.action(scheme)?))
+        };
+        if !self.exact.is_empty()
+            && let Some(found) = self.exact.get(path).and_then(|&index| served(index))
+        {
+            return Some(found);
+        }
+        let prefix = self.find_prefix(scheme, path);
+        let length = prefix.map_or(0, |(entry, _)| entry.rule.path.text().len());
+        for (regex, index) in &self.regexes {
+            let Some(found) = served(*index) else { continue };
+            if prefix.is_some() && found.0.path.text().len() <= length {
+                break;
+            }
+            if regex.is_match(path) {
+                return Some(found);
+            }
+        }
+        match prefix {
+            Some((entry, action)) => Some((&entry.rule, action)),
+            None => served(self.default?),
+        }
+    }
+
+    /// Whether a served rule, looked at alone, matches a canonical path.
+    pub(crate) fn alone_matches(&self, rule: &RouteRule, path: &str) -> bool {
+        let of_rule = |entry: &&Entry| std::ptr::eq(&*entry.rule, rule);
+        let Some(entry) = self.rules.iter().find(of_rule) else { return false };
+        match &rule.path {
+            PathMatch::Exact(_) => *entry.path == *path,
+            PathMatch::Prefix(_) | PathMatch::RoutePrefix(_) => {
+                let rest = path.strip_prefix(entry.key());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                    && entry.holds(path)
+            }
+            PathMatch::Regex(text) => {
+                regex_of(rule, text).is_some_and(|regex| regex.is_match(path))
+            }
+            PathMatch::Default => false,
+        }
+    }
+
+    fn find_prefix(&self, scheme: Scheme, path: &str) -> Option<(&Entry, &Action)> {
+        if self.prefixes.is_empty() {
+            return None;
+        }
+        let mut end = element_end(path, self.longest_prefix);
+        loop {
+            let key = path.get(..end)?;
+            for &index in self.prefixes.get(key).into_iter().flatten() {
+                let entry = self.rules.get(index as usize)?;
+                if entry.holds(path)
+                    && let Some(action) = entry.rule.action(scheme)
+                {
+                    return Some((entry, action));
+                }
+            }
+            end = key.rfind('/')?;
+        }
+    }
+}
+
+/// End of the longest element-wise prefix of a canonical path that is at most `longest` bytes long.
+fn element_end(path: &str, longest: usize) -> usize {
+    let bytes = path.as_bytes();
+    let whole = bytes.len() - usize::from(bytes.last() == Some(&b'/'));
+    if whole <= longest {
+        return whole;
+    }
+    // The element that ends at or before `longest`: the last slash at an offset up to it.
+    bytes[..=longest].iter().rposition(|&b| b == b'/').unwrap_or_default()
+}
+
+impl Entry {
+    /// `None` if no canonical path can match; the translators have reported it then.
+    fn new(rule: Arc<RouteRule>) -> Option<Self> {
+        let path = match &rule.path {
+            PathMatch::Exact(text) | PathMatch::Prefix(text) => path::pattern(text).ok()?.into(),
+            PathMatch::RoutePrefix(text) if text.is_empty() => "/".into(),
+            PathMatch::RoutePrefix(text) => path::pattern(text).ok()?.into(),
+            PathMatch::Regex(text) => text.as_ref().into(),
+            PathMatch::Default => "".into(),
+        };
+        Some(Self { rule, path })
+    }
+
+    /// Path without trailing slash: what prefixes are found by.
+    fn key(&self) -> &str {
+        self.path.strip_suffix('/').unwrap_or(&self.path)
+    }
+
+    /// Given that the key is an element-wise prefix of `path`, whether the rule matches it. Only a Route
+    /// insists on the slash that it ends with.
+    fn holds(&self, path: &str) -> bool {
+        !matches!(self.rule.path, PathMatch::RoutePrefix(_)) || path.starts_with(&*self.path)
+    }
+
+    fn precedence(&self, other: &Self) -> std::cmp::Ordering {
+        let rank = |entry: &Self| match entry.rule.path {
+            PathMatch::Exact(_) => 0,
+            PathMatch::Default => 2,
+            _ => 1,
+        };
+        let length = |entry: &Self| entry.rule.path.text().len();
+        rank(self)
+            .cmp(&rank(other))
+            .then(length(other).cmp(&length(self)))
+            .then_with(|| self.rule.path.cmp(&other.rule.path))
+    }
+}
+
+/// Largest compiled program of one expression, in bytes: a tenant's expression must not eat the node.
+const REGEX_SIZE: usize = 1 << 20;
+
+/// The expression of a rule: anchored at the start, ignoring case, as ingress-nginx does (`~* ^path`).
+pub(crate) fn regex(text: &str) -> Result<regex::Regex, regex::Error> {
+    let build = |text: &str| {
+        let mut builder = regex::RegexBuilder::new(text);
+        builder.case_insensitive(true).size_limit(REGEX_SIZE).build()
+    };
+    // Alone first: `a)(b` would make sense within the group.
+    build(text)?;
+    build(&format!("^(?:{text})"))
+}
+
+/// The expression of a rule of kind Regex, taken from its rewrite where that has it already.
+fn regex_of(rule: &RouteRule, text: &str) -> Option<regex::Regex> {
+    for action in [&rule.https, &rule.http].into_iter().flatten() {
+        if let Action::Forward(forward) = action
+            && let Some(Rewrite::Captures { regex, .. }) = &forward.rewrite
+        {
+            return Some(regex.clone());
+        }
+    }
+    regex(text).ok()
+}
+
+#[cfg(test)]
+mod tests;
