@@ -192,7 +192,8 @@ impl AccessLogger {
         if *second != since.as_secs() {
             *second = since.as_secs();
             text.clear();
-            let stamp = i64::try_from(*second).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+            let stamp =
+                i64::try_from(*second).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
             if let Some(stamp) = stamp {
                 text.push_str(stamp.to_string().trim_end_matches('Z'));
             }

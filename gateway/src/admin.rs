@@ -99,7 +99,8 @@ fn respond(admin: &Admin, method: &Method, path: &str) -> Response<Full<Bytes>> 
             if waiting.is_empty() {
                 return answer(StatusCode::OK, TEXT, "ready\n");
             }
-            let lines: String = waiting.iter().map(|what| format!("waiting for {what}\n")).collect();
+            let lines: String =
+                waiting.iter().map(|what| format!("waiting for {what}\n")).collect();
             answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines)
         }
         "/metrics" => {
@@ -187,10 +188,7 @@ struct TokioSleep(Pin<Box<tokio::time::Sleep>>);
 impl Future for TokioSleep {
     type Output = ();
 
-    fn poll(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<()> {
         self.0.as_mut().poll(context)
     }
 }

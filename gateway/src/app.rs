@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::Context as _;
 use gatehouse_routes::{compile::Options, problem::Severity};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 
 use crate::{
     access_log::AccessLog,
@@ -68,6 +71,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     .context("cannot start the speaker")?;
 
     let progress = Arc::new(Progress::default());
+    let (started, could_start) = oneshot::channel();
     let controller = Controller {
         state: ClusterState::default(),
         node,
@@ -81,6 +85,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         compiled: None,
         retired: Vec::new(),
         generation: 0,
+        started: Some(started),
     };
     let admin_listener = std::net::TcpListener::bind(settings.admin)
         .with_context(|| format!("cannot listen on --admin {}", settings.admin))?;
@@ -92,7 +97,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     let source = start_source(loaded, &signals)?;
 
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = control.block_on(until_stopped(admin_listener, admin));
+    let ended = control.block_on(until_stopped(admin_listener, admin, could_start));
     drop(source);
     let (done, finished) = mpsc::sync_channel(1);
     if signals.send(Signal::Stop(done)).is_ok() {
@@ -106,17 +111,27 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         });
     }
     control.shutdown_background();
-    if controller.is_finished() || ended.is_ok() {
-        if let Some(log) = log {
-            log.finish(LOG_FLUSH);
-        }
+    drop(controller);
+    if let Some(log) = log {
+        log.finish(LOG_FLUSH);
     }
     ended.map(|()| ExitCode::SUCCESS)
 }
 
 /// Serves the admin address until a stop signal, or until it can no longer be served.
-async fn until_stopped(listener: std::net::TcpListener, admin: Admin) -> anyhow::Result<()> {
+async fn until_stopped(
+    listener: std::net::TcpListener,
+    admin: Admin,
+    could_start: oneshot::Receiver<Result<(), String>>,
+) -> anyhow::Result<()> {
+    let failed_start = async {
+        match could_start.await {
+            Ok(Err(why)) => anyhow::anyhow!(why),
+            _ => std::future::pending().await,
+        }
+    };
     tokio::select! {
+        why = failed_start => Err(why),
         served = admin::serve(listener, admin) => served.context("the admin server ended"),
         () = stop_signal() => {
             tracing::info!("stopping");

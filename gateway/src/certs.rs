@@ -300,3 +300,6 @@ fn parse_secret(secret: &Secret) -> Result<Arc<CertifiedKey>, PairError> {
     };
     parse_pair(("tls.crt", field("tls.crt")?), ("tls.key", field("tls.key")?)).map(Arc::new)
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,3 +174,37 @@ where
 pub fn definition() -> clap::Command {
     Cli::command()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn run_without_manifests_is_refused_for_now() {
+        let error = try_parse(["gatehouse", "run"]).unwrap_err();
+        assert!(error.to_string().contains("--manifests"), "{error}");
+    }
+
+    #[test]
+    fn explain_takes_paths_first_and_the_url_last() {
+        let words = ["gatehouse", "explain", "a", "b", "http://c/", "-H", "Host: d", "-o", "json"];
+        let Command::Explain(arguments) = try_parse(words).unwrap() else { panic!() };
+        assert_eq!(arguments.paths_and_url, ["a", "b", "http://c/"]);
+        assert_eq!(arguments.headers, ["Host: d"]);
+        assert_eq!(arguments.output, Output::Json);
+        assert!(try_parse(["gatehouse", "explain", "a"]).is_err());
+    }
+
+    #[test]
+    fn commands_that_read_manifests_need_a_path() {
+        for command in ["plan", "check"] {
+            assert!(try_parse(["gatehouse", command]).is_err());
+            assert!(try_parse(["gatehouse", command, "a", "b"]).is_ok());
+        }
+    }
+}

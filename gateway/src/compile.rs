@@ -120,11 +120,7 @@ impl Compiled {
 }
 
 /// Compiles the state. `previous` is the result that is being served, if there is one.
-pub fn compile(
-    state: &ClusterState,
-    node: &NodeContext,
-    previous: Option<&Compiled>,
-) -> Compiled {
+pub fn compile(state: &ClusterState, node: &NodeContext, previous: Option<&Compiled>) -> Compiled {
     let routes = gatehouse_routes::compile::compile(
         &state.objects,
         &node.options,
@@ -177,3 +173,6 @@ fn shared<T: PartialEq>(value: T, previous: Option<&Arc<T>>) -> Arc<T> {
         _ => Arc::new(value),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,12 @@ pub struct Settings {
     pub https: Vec<SocketAddr>,
 
     /// Address and port for health, metrics and what is live. Everybody who reaches it may read it.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9901", help_heading = "Addresses")]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:9901",
+        help_heading = "Addresses"
+    )]
     pub admin: SocketAddr,
 
     /// Name of this node, as node selectors know it. Default: the host name.
@@ -192,3 +197,83 @@ fn factor(text: &str) -> Result<f64, String> {
 
 /// A day: longer is a typing mistake.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Command, try_parse};
+
+    fn settings(arguments: &str) -> Settings {
+        let words = "gatehouse run --manifests x".split(' ').chain(arguments.split_whitespace());
+        match try_parse(words).unwrap() {
+            Command::Run(settings) => *settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refusal(arguments: &str) -> String {
+        let words = "gatehouse run --manifests x".split(' ').chain(arguments.split_whitespace());
+        try_parse(words).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn plain_addresses_default_to_loopback_only_if_nothing_else_is_asked_for() {
+        let addresses = |arguments: &str| {
+            let settings = settings(arguments);
+            let all = settings.http_addresses().into_iter().chain(settings.https_addresses());
+            all.map(|address| address.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(addresses(""), "127.0.0.1:8080 127.0.0.1:8443");
+        assert_eq!(addresses("--http 0.0.0.0:80 --http [::]:80"), "0.0.0.0:80 [::]:80");
+        assert_eq!(addresses("--https 10.0.0.1:443"), "10.0.0.1:443");
+        assert_eq!(addresses("--gateway-service default/gateway"), "");
+    }
+
+    #[test]
+    fn every_setting_has_the_documented_default() {
+        let settings = settings("");
+        assert_eq!(settings.admin, "127.0.0.1:9901".parse().unwrap());
+        assert_eq!(settings.drain_timeout, Duration::from_secs(30));
+        assert_eq!(settings.upstream_timeout, Duration::from_secs(60));
+        assert_eq!(settings.stall_timeout, Duration::from_secs(30));
+        assert_eq!(settings.scaled(Duration::from_secs(3)), Duration::from_secs(3));
+        assert!(settings.trusted_proxies.is_empty() && settings.claim_classes.is_empty());
+        assert!(!settings.no_access_log && settings.state_dir.is_none());
+        assert_eq!(settings.node_name(), host_name());
+        assert!(settings.worker_threads().get() >= 1);
+    }
+
+    #[test]
+    fn values_are_read_as_documented() {
+        let settings = settings(
+            "more --trusted-proxy 10.0.0.0/8 192.0.2.1 --trusted-proxy fd00::/8 --threads 3 --node n \
+             --gateway-service a/b --claim-class nginx --time-scale 0.1 --drain-timeout 1.5",
+        );
+        assert_eq!(settings.manifests, [PathBuf::from("x"), PathBuf::from("more")]);
+        let trusted: Vec<_> = settings.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(trusted, ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8"]);
+        assert_eq!(settings.gateway_service, Some(ObjectKey::new("a", "b")));
+        assert_eq!(settings.worker_threads().get(), 3);
+        assert_eq!(settings.node_name(), "n");
+        assert_eq!(settings.drain_timeout, Duration::from_millis(1500));
+        assert_eq!(settings.scaled(Duration::from_secs(10)), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_value_that_makes_no_sense_is_refused_with_the_value_and_what_would_do() {
+        for (arguments, message) in [
+            ("--gateway-service gateway", "\"gateway\" is not NAMESPACE/NAME"),
+            ("--gateway-service a/b/c", "\"a/b/c\" is not NAMESPACE/NAME"),
+            ("--trusted-proxy 10.0.0.0/33", "\"10.0.0.0/33\" is neither a network"),
+            ("--drain-timeout -1", "-1"),
+            ("--drain-timeout=-1", "\"-1\" is not between 0 and 86400 seconds"),
+            ("--drain-timeout inf", "\"inf\" is not between 0 and 86400 seconds"),
+            ("--drain-timeout 1m", "\"1m\" is not a number of seconds"),
+            ("--time-scale 0", "\"0\" is not a factor between 0.001 and 1000"),
+            ("--http 80", "invalid socket address"),
+        ] {
+            let refusal = refusal(arguments);
+            assert!(refusal.contains(message), "{arguments}: {refusal}");
+        }
+    }
+}

@@ -34,7 +34,7 @@ const QUIET: Duration = Duration::from_millis(10);
 const SETTLE: Duration = Duration::from_millis(100);
 /// Period of what is tried again: listeners that could not be opened, retired snapshots in use.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
-/// Longest that withdrawing the addresses may take before connections are drained all the same.
+/// Longest that taking the addresses off may take before the process ends all the same.
 const WITHDRAW: Duration = Duration::from_secs(5);
 
 /// What the controller waits for.
@@ -113,6 +113,8 @@ pub(crate) struct Controller {
     pub(crate) compiled: Option<Arc<Compiled>>,
     pub(crate) retired: Vec<Arc<Snapshot>>,
     pub(crate) generation: u64,
+    /// Hears at the first publication whether the plain addresses could be opened.
+    pub(crate) started: Option<tokio::sync::oneshot::Sender<Result<(), String>>>,
 }
 
 impl Controller {
@@ -200,6 +202,16 @@ impl Controller {
     fn follow(&mut self) {
         let Some(compiled) = &self.compiled else { return };
         self.listeners.open(&compiled.listeners, &self.cores);
+        if let Some(started) = self.started.take() {
+            let plain = compiled.listeners.iter().filter(|plan| !plan.vip);
+            let failed = plain.filter_map(|plan| {
+                let why = self.listeners.failed().get(&plan.address)?;
+                Some(format!("cannot listen on {}: {why}", plan.address))
+            });
+            let failed = failed.collect::<Vec<_>>();
+            // Nobody waits any more if a stop signal was faster.
+            let _ = started.send(if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) });
+        }
         self.vips.apply(&compiled.vips, &compiled.listeners, &self.listeners);
         let vips = &self.vips;
         self.listeners.close(&compiled.listeners, &self.cores, |address| vips.holds(&address.ip()));
@@ -231,12 +243,9 @@ impl Controller {
         self.progress.update(|facts| facts.snapshots_alive = alive);
     }
 
-    /// Withdraws the addresses, then lets the requests under way finish.
+    /// Lets the requests under way finish, then takes the addresses off: until then they carry answers.
     fn stop(self) {
         self.progress.update(|facts| facts.stopping = true);
-        if !self.vips.withdraw(WITHDRAW) {
-            tracing::warn!("addresses are still on an interface after {WITHDRAW:?}");
-        }
         for core in &self.cores {
             core.send(Command::Drain);
         }
@@ -250,6 +259,9 @@ impl Controller {
         let left = open();
         if left > 0 {
             tracing::warn!(connections = left, "cut after {:?}", self.drain_timeout);
+        }
+        if !self.vips.withdraw(WITHDRAW) {
+            tracing::warn!("addresses are still on an interface after {WITHDRAW:?}");
         }
         for core in self.cores {
             core.stop();

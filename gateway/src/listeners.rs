@@ -161,6 +161,9 @@ fn bind(address: SocketAddr, virtual_address: bool) -> io::Result<std::net::TcpL
             socket.set_freebind_v4(true)?;
         }
     }
+    // Accepted sockets inherit it. Heads and last frames are written whole; waiting for more would only
+    // add latency.
+    socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -208,8 +211,6 @@ pub(crate) fn accept(core: &Rc<Core>, opened: Opened) -> io::Result<oneshot::Sen
 
 fn begin(core: &Rc<Core>, facts: &Arc<ListenerFacts>, stream: tokio::net::TcpStream, peer: SocketAddr) {
     core.metrics().add(Counter::ConnectionAccepted);
-    // Heads and last frames are written whole; waiting for more would only add latency.
-    let _ = stream.set_nodelay(true);
     tokio::task::spawn_local(conn::serve(Rc::clone(core), Arc::clone(facts), stream, peer));
 }
 

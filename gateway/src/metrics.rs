@@ -248,7 +248,9 @@ impl Metrics {
         match metric.name {
             "gatehouse_requests_total" => {
                 for (host, classes) in requests {
-                    for (class, count) in classes.iter().enumerate().filter(|(_, count)| **count > 0) {
+                    for (class, count) in
+                        classes.iter().enumerate().filter(|(_, count)| **count > 0)
+                    {
                         let code = ["1xx", "2xx", "3xx", "4xx", "5xx"][class];
                         out.value(metric, &[host, code], *count);
                     }
@@ -332,7 +334,9 @@ fn by_host<'h>(
 ) -> BTreeMap<&'h str, [u64; 5]> {
     let mut seen = HashSet::new();
     let mut sums: BTreeMap<&str, [u64; 5]> = BTreeMap::new();
-    for (host, stats) in hosts.into_iter().filter(|(_, stats)| seen.insert(std::ptr::from_ref(*stats))) {
+    for (host, stats) in
+        hosts.into_iter().filter(|(_, stats)| seen.insert(std::ptr::from_ref(*stats)))
+    {
         let sum = sums.entry(host).or_default();
         for (sum, count) in sum.iter_mut().zip(&stats.responses) {
             *sum += count.load(Relaxed);

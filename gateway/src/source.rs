@@ -58,6 +58,7 @@ pub struct Custom<S> {
     #[serde(default)]
     pub metadata: ObjectMeta,
     /// What the object asks for.
+    #[serde(default)]
     pub spec: S,
 }
 

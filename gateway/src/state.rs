@@ -108,3 +108,84 @@ fn put<T>(store: &mut Store<T>, key: ObjectKey, object: std::sync::Arc<T>, order
     store.insert(key, Stored { object, order });
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str) -> Object {
+        let mut service = k8s_openapi::api::core::v1::Service::default();
+        service.metadata.namespace = Some("default".to_owned());
+        service.metadata.name = Some(name.to_owned());
+        Object::Service(service.into())
+    }
+
+    #[test]
+    fn a_batch_is_a_change_only_if_an_object_or_its_order_is_another() {
+        let mut state = ClusterState::default();
+        let web = service("web");
+        let apply = |order| Event::Batch(vec![Change::Apply(web.clone(), order)]);
+        assert!(state.apply(apply(0)), "a new object");
+        assert!(!state.apply(apply(0)), "the same object");
+        assert!(state.apply(apply(1)), "another order");
+        let equal = Event::Batch(vec![Change::Apply(service("web"), 1)]);
+        assert!(state.apply(equal), "another pointer, as sources promise to keep them");
+        assert!(state.apply(Event::Batch(vec![Change::Delete(web.object_ref())])));
+        assert!(!state.apply(Event::Batch(vec![Change::Delete(web.object_ref())])));
+        assert!(state.objects.services.is_empty());
+        assert!(!state.apply(Event::Batch(Vec::new())));
+    }
+
+    #[test]
+    fn the_problems_of_a_source_replace_its_former_ones() {
+        let mut state = ClusterState::default();
+        let object = service("web").object_ref();
+        let problem = |reason| Problem::error(&object, reason, "", "", "");
+        let told = |source, reason| Event::Problems { source, problems: vec![problem(reason)] };
+        assert!(state.apply(told("files", "A")));
+        assert!(!state.apply(told("files", "A")));
+        assert!(state.apply(told("other", "B")));
+        assert!(state.apply(told("files", "C")));
+        let reasons = |state: &ClusterState| {
+            let problems = state.source_problems.values().flatten();
+            problems.map(|problem| problem.reason).collect::<Vec<_>>()
+        };
+        assert_eq!(reasons(&state), ["C", "B"]);
+        assert!(state.apply(Event::Problems { source: "other", problems: Vec::new() }));
+        assert_eq!(reasons(&state), ["C"]);
+    }
+
+    #[test]
+    fn nothing_is_synced_before_the_source_says_so() {
+        let mut state = ClusterState::default();
+        state.apply(Event::Batch(vec![Change::Apply(service("web"), 0)]));
+        assert!(!state.synced());
+        assert!(state.apply(Event::Synced) && state.synced());
+        assert!(!state.apply(Event::Synced));
+    }
+
+    #[test]
+    fn every_kind_can_be_applied_and_deleted() {
+        use crate::source::Object as O;
+        let mut state = ClusterState::default();
+        let all = [
+            O::ConfigMap(Default::default()),
+            O::EndpointSlice(Default::default()),
+            O::Ingress(Default::default()),
+            O::IngressClass(Default::default()),
+            O::IpAddressPool(Default::default()),
+            O::L2Advertisement(Default::default()),
+            O::Namespace(Default::default()),
+            O::Node(Default::default()),
+            O::Route(Default::default()),
+            O::Secret(Default::default()),
+            O::Service(Default::default()),
+        ];
+        for object in all {
+            let name = object.object_ref();
+            assert_ne!(crate::source::api_version(name.kind), "", "{name}");
+            assert!(state.apply(Event::Batch(vec![Change::Apply(object, 0)])), "{name}");
+            assert!(state.apply(Event::Batch(vec![Change::Delete(name.clone())])), "{name}");
+        }
+    }
+}

@@ -1,11 +1,11 @@
 //! What a user relies on from the first day: weights, rewrites, redirects, certificates, forwarded
-//! fields, upgrades, error answers, IPv6, exit codes and a clean stop.
+//! fields, error answers, IPv6, exit codes and a clean stop.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
@@ -151,50 +151,6 @@ fn each_name_is_shown_its_own_certificate_and_strangers_the_default() {
         assert!(!der.is_empty() && der != one.der && der != wild.der, "{stranger}");
     }
 }
-
-#[test]
-fn a_websocket_passes_through_and_stays_open() {
-    let app = Backend::scripted("app", |request| {
-        if request.one("upgrade").as_deref() != Some("websocket") {
-            return vec![Act::Send(echo_answer("app", request))];
-        }
-        let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-        vec![Act::Send(head.into()), Act::Echo]
-    });
-    let bed =
-        Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &["--time-scale=0.05"]);
-    let hello =
-        b"GET /chat HTTP/1.1\r\nHost: good.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let mut plain = dial(bed.http);
-    plain.write_all(hello).unwrap();
-    let mut tls = Tls::connect(bed.https, "good.test", &["http/1.1"]).unwrap();
-    tls.write_all(hello).unwrap();
-    let seen = listen(&mut plain, Want::responses(1), false);
-    assert_eq!(seen.status(), 101, "{seen:?}");
-    assert_eq!(listen(&mut tls, Want::responses(1), false).status(), 101);
-    // Longer than every scaled timeout of a request would allow.
-    for _ in 0..6 {
-        std::thread::sleep(Duration::from_millis(250));
-        for wire in [&mut plain as &mut dyn Both, &mut tls] {
-            wire.write_all(b"\x81\x05hello").unwrap();
-            let mut echo = [0; 7];
-            wire.read_exact(&mut echo).unwrap();
-            assert_eq!(&echo, b"\x81\x05hello");
-        }
-    }
-    let request = bed.app.requests().remove(0);
-    assert_eq!(request.one("sec-websocket-key").as_deref(), Some("dGhlIHNhbXBsZSBub25jZQ=="));
-    drop((plain, tls));
-    assert!(
-        eventually(Duration::from_secs(3), || bed.app.open() == 0),
-        "the tunnel ends with its client"
-    );
-}
-
-trait Both: Read + Write {}
-impl<T: Read + Write> Both for T {}
 
 #[test]
 fn head_is_answered_without_a_body() {
@@ -402,5 +358,32 @@ fn a_request_over_a_hundred_connections_at_once_is_answered_on_each() {
         .collect();
     for client in clients {
         client.join().unwrap();
+    }
+}
+
+#[test]
+fn a_hundred_streams_of_one_h2_connection_get_each_its_own_answer() {
+    let bed = Bed::gateway(&[]);
+    let mut client = H2::connect(bed.https, "good.test");
+    let paths: Vec<String> = (0..100).map(|n| format!("/stream-{n}")).collect();
+    for (n, path) in (0u32..).zip(&paths) {
+        let block = h2raw::block(&h2raw::get("good.test", path));
+        assert!(client.write(&h2raw::frame(1, 5, 2 * n + 1, &block)));
+    }
+    let mut bodies = vec![Vec::new(); paths.len()];
+    let mut ended = 0;
+    while ended < paths.len() {
+        let frame = client.read(PATIENCE).expect("every stream ends");
+        assert!(!frame.is_reset() && !frame.is_goaway_for_cause(), "{frame:?}");
+        if frame.stream == 0 || frame.kind > 1 {
+            continue;
+        }
+        if frame.kind == 0 {
+            bodies[frame.stream as usize / 2].extend_from_slice(&frame.payload);
+        }
+        ended += usize::from(frame.flags & h2raw::END_STREAM != 0);
+    }
+    for (path, body) in paths.iter().zip(bodies) {
+        assert_eq!(String::from_utf8_lossy(&body), format!("app GET {path}\n"));
     }
 }

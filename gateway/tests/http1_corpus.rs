@@ -17,10 +17,24 @@ const SCALE: &str = "--time-scale=0.2";
 
 #[test]
 fn no_request_is_read_differently_by_gateway_and_backend() {
-    let beds: Vec<Bed> = (0..4).map(|_| Bed::gateway(&[SCALE])).collect();
-    let cases = corpus::all();
+    judge(corpus::all());
+}
+
+#[test]
+fn nor_is_one_that_comes_in_pieces() {
+    judge(corpus::all_in_pieces());
+}
+
+#[test]
+fn nor_is_one_behind_an_honest_request() {
+    judge(corpus::all_after_an_honest_one());
+}
+
+/// Runs the cases; `CORPUS_ONLY=te/` in the environment leaves those whose name holds it.
+fn judge(mut cases: Vec<corpus::Case>) {
     let only = std::env::var("CORPUS_ONLY").unwrap_or_default();
-    let cases: Vec<_> = cases.into_iter().filter(|c| c.name.contains(&only)).collect();
+    cases.retain(|case| case.name.contains(&only));
+    let beds: Vec<Bed> = (0..4).map(|_| Bed::gateway(&[SCALE])).collect();
     let failures = corpus::run(&beds, &cases, PATIENCE);
     let text: String = failures.iter().map(|(name, why)| format!("\n{name}: {why}")).collect();
     assert!(failures.is_empty(), "{} of {} cases failed:\n{text}", failures.len(), cases.len());

@@ -25,12 +25,14 @@ type Check = fn(&Request) -> bool;
 enum Expect {
     /// 4xx, 501, RST_STREAM or GOAWAY, and no whole request at a backend.
     Refused,
+    /// As above, but a request without a body was whole before it was known to be wrong.
+    RefusedWithoutBody,
     /// A status that a rule gives; no request at a backend.
     Status(u16),
     /// 200, and exactly one request at this backend that passes.
-    Served(&'static str, fn(&Request) -> bool),
+    Served(&'static str, Check),
     /// Either refused or served cleanly.
-    Either(fn(&Request) -> bool),
+    Either(Check),
 }
 
 fn with(more: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
@@ -148,6 +150,10 @@ fn cases() -> Vec<Case> {
             vec![(":method", "GET"), (":authority", "good.test"), (":path", "/a")],
             is_host,
         ),
+        // The h2 library cuts a fragment off and adds the missing slash before anyone can look; what is
+        // left has one meaning.
+        either("fragment", path("/a#b"), |r| r.target == "/a"),
+        either("query only", path("?a"), |r| r.target == "/?a"),
         // Requests whose meaning nobody can agree upon.
         refused("authority and host differ", with(&[("host", "other.test")])),
         refused("two host fields", with(&[("host", "good.test"), ("host", "good.test")])),
@@ -259,7 +265,6 @@ fn cases() -> Vec<Case> {
         ("absolute path", "http://good.test/a"),
         ("path of another host", "http://other.test/a"),
         ("star path", "*"),
-        ("fragment", "/a#b"),
         ("space in path", "/a b"),
         ("request line in path", "/a HTTP/1.1\r\nX: y"),
         ("LF in path", "/a\nb"),
@@ -273,7 +278,6 @@ fn cases() -> Vec<Case> {
         ("bad escape", "/a%zz"),
         ("above root", "/../a"),
         ("backslash", "/a\\b"),
-        ("query only", "?a"),
     ] {
         cases.push(refused(name, path(target)));
     }
@@ -318,11 +322,14 @@ fn cases() -> Vec<Case> {
             post(&[("content-length", "5"), ("transfer-encoding", "chunked")]),
             b"hello",
         ),
-        body(
-            "length zero with body",
-            post(&[("content-length", "0")]),
-            b"GET /private HTTP/1.1\r\n\r\n",
-        ),
+        Case {
+            expect: Expect::RefusedWithoutBody,
+            ..body(
+                "length zero with body",
+                post(&[("content-length", "0")]),
+                b"GET /private HTTP/1.1\r\n\r\n",
+            )
+        },
     ]);
     cases
 }
@@ -362,8 +369,7 @@ fn sni(case: &Case) -> &'static str {
 
 fn judge(case: &Case, answer: &Answer, seen: &support::bed::Seen) -> Result<(), String> {
     let (by, check): (&str, Option<Check>) = match case.expect {
-        Expect::Refused => ("app", None),
-        Expect::Status(_) => ("app", None),
+        Expect::Refused | Expect::RefusedWithoutBody | Expect::Status(_) => ("app", None),
         Expect::Served(by, check) => (by, Some(check)),
         Expect::Either(check) => ("app", (answer.status == 200).then_some(check)),
     };
@@ -383,10 +389,15 @@ fn judge(case: &Case, answer: &Answer, seen: &support::bed::Seen) -> Result<(), 
         (Expect::Status(status), _) if answer.status != *status => {
             return Err(format!("status {}, not {status}", answer.status));
         }
-        (Expect::Refused | Expect::Either(_), None) if !answer.refused() => {
+        (Expect::Refused | Expect::RefusedWithoutBody | Expect::Either(_), None)
+            if !answer.refused() =>
+        {
             return Err("was not refused".into());
         }
         _ => {}
+    }
+    if matches!(case.expect, Expect::RefusedWithoutBody) {
+        requests.retain(|r| !r.body.is_empty());
     }
     let Some(check) = check else {
         return if requests.is_empty() { Ok(()) } else { Err("reached the backend".into()) };
@@ -404,17 +415,21 @@ fn judge(case: &Case, answer: &Answer, seen: &support::bed::Seen) -> Result<(), 
 }
 
 #[test]
-fn trailers_with_pseudo_fields_are_refused_and_good_ones_do_no_harm() {
+fn trailers_reach_no_backend_as_anything_but_trailers() {
     let bed = Bed::gateway(&["--time-scale=0.2"]);
-    for (trailers, good) in [
+    let mut fields = GOOD;
+    fields[0].1 = "POST";
+    for (trailers, legal) in [
         (vec![("x-sum", "1")], true),
-        (vec![(":path", "/private")], false),
-        (vec![(":status", "200")], false),
+        // Pseudo-fields are forbidden here (RFC 9113 section 8.1); the h2 library drops them.
+        (vec![(":path", "/private")], true),
+        (vec![(":status", "200")], true),
+        (vec![("content-length", "99"), ("host", "other.test")], true),
         (vec![("x-a", "b\r\nX: y")], false),
+        (vec![("X-Upper", "1")], false),
     ] {
         drop(bed.take());
         let mut client = H2::connect(bed.https, "good.test");
-        let fields = post(&[]);
         let bytes = [
             frame(kind::HEADERS, END_HEADERS, 1, &block(&fields)),
             frame(kind::DATA, 0, 1, b"hello"),
@@ -424,20 +439,18 @@ fn trailers_with_pseudo_fields_are_refused_and_good_ones_do_no_harm() {
         client.write(&bytes);
         let answer = client.answer(1);
         let seen = bed.take();
-        let whole = seen.app.iter().filter(|r| matches!(r, Record::Request(_))).count();
-        if good {
-            assert!(
-                answer.status == 200 && whole == 1,
-                "{trailers:?}: {answer:?}\n{}",
-                seen.describe()
-            );
-        } else {
-            assert!(
-                answer.refused() && whole == 0,
-                "{trailers:?}: {answer:?}\n{}",
-                seen.describe()
-            );
+        let about = || format!("{trailers:?}: {answer:?}\n{}", seen.describe());
+        match &seen.app[..] {
+            [Record::Request(r)] if legal => {
+                assert!(answer.status == 200, "{}", about());
+                assert!(r.body == b"hello" && r.target == "/a" && is_host(r), "{}", about());
+                let known = r.trailers.iter().all(|t| t.name.eq_ignore_ascii_case("x-sum"));
+                assert!(known, "{}", about());
+            }
+            [] | [Record::Incomplete { .. }] => assert!(answer.refused(), "{}", about()),
+            _ => panic!("{}", about()),
         }
+        assert!(trailers[0].0 != "x-sum" || answer.status == 200, "{}", about());
         bed.probe().unwrap();
     }
 }

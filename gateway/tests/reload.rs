@@ -5,14 +5,16 @@
 
 mod support;
 
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use support::backend::Backend;
-use support::client::{KeepAlive, Step, Want, exchange, get};
+use support::client::{KeepAlive, Step, Want, exchange, get, listen};
 use support::eventually;
 use support::gateway::Plan;
-use support::manifests::{ingress, prefix, route, service};
+use support::manifests::{ingress, prefix, route, secret, service};
+use support::tls::{Pair, Tls, certificate};
 
 /// How long a save may take to be seen on a busy machine; the promise is 100 ms.
 const SEEN: Duration = Duration::from_secs(3);
@@ -32,7 +34,7 @@ fn two_hundred_saves_under_load_fail_no_request() {
         ]
         .concat()
     };
-    let gateway = Plan::default().manifest("all.yaml", version(0)).args(&["--threads=2"]).start();
+    let gateway = Plan::default().manifest("all.yaml", version(0)).threads(2).start();
     let done = AtomicBool::new(false);
     let served = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -167,7 +169,7 @@ fn a_file_that_breaks_keeps_its_last_good_objects_and_says_where() {
         assert_eq!(get(gateway.http, host, "/").status(), 200, "{host}");
     }
     // The rest of the world moves on, and a repaired file is taken.
-    gateway.save("new.yaml", &ingress("n", "", "", &[prefix("n.test", "/", "app")]));
+    gateway.save("new.yaml", &ingress("new", "", "", &[prefix("n.test", "/", "app")]));
     assert!(eventually(SEEN, || get(gateway.http, "n.test", "/").status() == 200), "another file");
     gateway.save("other.yaml", &ingress("o", "", "", &[prefix("fixed.test", "/", "app")]));
     assert!(eventually(SEEN, || get(gateway.http, "fixed.test", "/").status() == 200), "repaired");
@@ -181,18 +183,46 @@ fn files_come_and_go() {
     let gateway = Plan::default().manifest("app.yaml", service("app", &[app.addr])).start();
     let status = |host: &str| get(gateway.http, host, "/").status();
     assert_eq!(status("x.test"), 404);
-    gateway.save("x.yaml", &ingress("x", "", "", &[prefix("x.test", "/", "app")]));
+    gateway.save("x.yaml", &ingress("ex", "", "", &[prefix("x.test", "/", "app")]));
     assert!(eventually(SEEN, || status("x.test") == 200), "a new file");
     let folder = gateway.manifests().join("deep");
     std::fs::create_dir(&folder).unwrap();
     support::gateway::replace(
         &folder,
         "y.yml",
-        &ingress("y", "", "", &[prefix("y.test", "/", "app")]),
+        &ingress("why", "", "", &[prefix("y.test", "/", "app")]),
     );
     assert!(eventually(SEEN, || status("y.test") == 200), "a new folder");
     std::fs::remove_file(gateway.manifests().join("x.yaml")).unwrap();
     assert!(eventually(SEEN, || status("x.test") == 404), "a removed file");
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(eventually(SEEN, || status("y.test") == 404), "a removed folder");
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_to_the_next_and_disturbs_nobody() {
+    let app = Backend::echo("app");
+    let routes = service("app", &[app.addr])
+        + &ingress("i", "", "{hosts: [x.test], secretName: pair}", &[prefix("x.test", "/", "app")]);
+    let (old, new) = (certificate(&["x.test"]), certificate(&["x.test"]));
+    let gateway = Plan::default()
+        .manifest("routes.yaml", routes)
+        .manifest("secret.yaml", secret("pair", &old))
+        .start();
+    let connect = || Tls::connect(gateway.https, "x.test", &["http/1.1"]).unwrap();
+    let ask = |tls: &mut Tls| {
+        tls.write_all(b"GET / HTTP/1.1\r\nHost: x.test\r\n\r\n").unwrap();
+        listen(tls, Want::responses(1), false).status()
+    };
+    let mut early = connect();
+    assert!(early.peer() == old.der && ask(&mut early) == 200);
+    gateway.save("secret.yaml", &secret("pair", &new));
+    assert!(eventually(SEEN, || connect().peer() == new.der), "the new certificate");
+    assert_eq!(ask(&mut early), 200, "a connection from before");
+    // A pair that does not fit together keeps the good one and says so.
+    let broken = Pair { key: old.key.clone(), ..certificate(&["x.test"]) };
+    gateway.save("secret.yaml", &secret("pair", &broken));
+    let says = || gateway.page("/snapshot").contains("CertificateInvalid");
+    assert!(eventually(SEEN, says), "{}", gateway.page("/snapshot"));
+    assert!(connect().peer() == new.der, "the last good certificate");
 }

@@ -74,7 +74,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "drips a body that nobody reads",
-        limit: 20.0,
+        limit: 1.0,
         play: |bed, until| {
             let head = b"POST / HTTP/1.1\r\nHost: unknown.test\r\nContent-Length: 60000\r\n\r\n";
             drip(bed.http, head, b"y", until)
@@ -131,7 +131,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "opens h2 and no stream",
-        limit: 75.0,
+        limit: 10.0,
         play: |bed, until| ends(&mut H2::connect(bed.https, "good.test").wire, until),
     },
     Row {

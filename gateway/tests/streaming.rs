@@ -15,7 +15,7 @@ use std::time::Duration;
 use support::client::{KeepAlive, dial};
 use support::eventually;
 use support::gateway::{Gateway, Plan};
-use support::h2raw::{END_HEADERS, H2, block, frame, kind};
+use support::h2raw::{ACK, END_HEADERS, H2, block, frame, kind};
 use support::manifests::{ingress, prefix, secret, service};
 use support::tls::certificate;
 
@@ -27,6 +27,8 @@ const GROWTH: u64 = 8 * 1024;
 /// [`SIZE`] bytes; anything else with a few.
 fn backend() -> (std::net::SocketAddr, Sender<()>, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Inherited by every connection: what the kernel holds must stay small beside the body.
+    socket2::SockRef::from(&listener).set_recv_buffer_size(64 * 1024).unwrap();
     let addr = listener.local_addr().unwrap();
     let (go, wait) = channel();
     let moved = Arc::new(AtomicU64::new(0));
@@ -146,6 +148,7 @@ fn a_download_to_a_slow_client_waits_outside_of_the_gateway() {
     let gateway = start(addr);
     let before = gateway.rss();
     let mut stream = dial(gateway.http);
+    socket2::SockRef::from(&stream).set_recv_buffer_size(64 * 1024).unwrap();
     stream.write_all(b"GET /big HTTP/1.1\r\nHost: x.test\r\n\r\n").unwrap();
     let stalled = growth(&gateway, before, Duration::from_millis(1500), || false);
     let waiting = moved.load(Ordering::Relaxed);
@@ -194,7 +197,12 @@ fn an_upload_over_h2_waits_for_the_window() {
             continue;
         }
         match client.read(Duration::from_millis(if told { 5_000 } else { 700 })) {
-            Ok(frame) => credit.note(&frame),
+            Ok(frame) => {
+                credit.note(&frame);
+                if frame.kind == kind::SETTINGS && frame.flags & ACK == 0 {
+                    client.write(&self::frame(kind::SETTINGS, ACK, 0, &[]));
+                }
+            }
             Err(false) if !told => {
                 assert!(sent < SIZE / 2, "{sent} bytes were taken with nobody to read them");
                 go.send(()).unwrap();

@@ -1,8 +1,8 @@
 //! Who keeps a contested host and path: a pure function of the set of objects and their ages.
 //!
-//! Two rules. Among all objects the oldest one that asks for a host and path keeps it ([`owners`]). Among
+//! Two rules. Among all objects the oldest one that asks for a host and path keeps it (`owners`). Among
 //! Routes, before that, the oldest of a host fixes the namespace that may use the host at all
-//! ([`route_claims`]; OpenShift calls it `Strict`).
+//! (`route_claims`; OpenShift calls it `Strict`).
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use crate::{
 pub(crate) struct Seniority<'o> {
     pub(crate) age: Age,
     pub(crate) kind: &'static str,
-    /// `metadata.uid` of a Route, empty for other kinds.
-    pub(crate) uid: &'o str,
+    /// `metadata.uid` of a Route, none for other kinds.
+    pub(crate) uid: Option<&'o str>,
     pub(crate) key: &'o ObjectKey,
 }
 

@@ -1,6 +1,6 @@
 //! Objects in, tables out: the one entry point of this crate.
 //!
-//! [`gather`] translates what changed, [`assemble`] puts the tables together; this file holds the public
+//! `gather` translates what changed, `assemble` puts the tables together; this file holds the public
 //! types and the order of the steps.
 
 use std::sync::Arc;
@@ -118,6 +118,8 @@ pub fn compile(objects: &Objects, options: &Options, previous: Option<&Compiled>
         previous,
         // Translations depend on the options; counters and slots do not.
         kept: previous.map(|previous| &previous.cache).filter(|kept| kept.options == *options),
+        same_secrets: previous
+            .is_some_and(|previous| objects.secrets.keys().eq(&previous.cache.secrets)),
         slots: Slots::new(previous.map(|previous| (&previous.cache.slots, &*previous.backends))),
         problems,
     };

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use foldhash::{HashMap, HashMapExt};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use k8s_openapi::{
     api::{
         core::v1::{Service, ServicePort},
@@ -24,7 +24,7 @@ use k8s_openapi::{
 use crate::{
     host,
     model::{Backend, BackendKey, BackendPort, Endpoint, EndpointSet, ExternalName},
-    objects::{ObjectKey, ObjectRef, Objects},
+    objects::{ObjectKey, ObjectRef, Objects, Store},
     problem::Problem,
 };
 
@@ -34,11 +34,80 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Looks up what backends consist of.
 pub(crate) struct Resolver<'o> {
     objects: &'o Objects,
-    slices: HashMap<(&'o str, &'o str), Vec<Slice<'o>>>,
+    slices: HashMap<ServiceName<'o>, Vec<Slice<'o>>>,
     allow_loopback: bool,
 }
 
 type Slice<'o> = (&'o ObjectKey, &'o Arc<EndpointSlice>);
+
+/// Namespace and name of a Service.
+pub(crate) type ServiceName<'o> = (&'o str, &'o str);
+
+fn service_of<'o>(key: &'o ObjectKey, slice: &'o EndpointSlice) -> Option<ServiceName<'o>> {
+    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+    Some((&key.namespace, name))
+}
+
+/// All Services and EndpointSlices of one compile: what the next one finds the changed ones with.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs {
+    services: Vec<(ObjectKey, Arc<Service>)>,
+    slices: Vec<(ObjectKey, Arc<EndpointSlice>)>,
+}
+
+impl Inputs {
+    /// Remembers the objects, or keeps `previous` if nothing has changed since.
+    pub(crate) fn of(objects: &Objects, previous: Option<(&Arc<Self>, &Changed<'_>)>) -> Arc<Self> {
+        if let Some((previous, changed)) = previous
+            && changed.is_empty()
+        {
+            return Arc::clone(previous);
+        }
+        Arc::new(Self { services: list(&objects.services), slices: list(&objects.endpoint_slices) })
+    }
+
+    /// The Services that are not what they were, or whose EndpointSlices are not.
+    pub(crate) fn changed<'o>(&'o self, objects: &'o Objects) -> Changed<'o> {
+        let mut changed = Changed::new();
+        differences(&self.services, &objects.services, |key, _| {
+            changed.insert((&*key.namespace, &*key.name));
+        });
+        differences(&self.slices, &objects.endpoint_slices, |key, slice| {
+            // A slice without a Service is nobody's; the empty name keeps the change known.
+            changed.insert(service_of(key, slice).unwrap_or((&key.namespace, "")));
+        });
+        changed
+    }
+}
+
+/// Services whose backends have to be looked at.
+pub(crate) type Changed<'o> = HashSet<ServiceName<'o>>;
+
+fn list<T>(store: &Store<T>) -> Vec<(ObjectKey, Arc<T>)> {
+    store.iter().map(|(key, stored)| (key.clone(), Arc::clone(&stored.object))).collect()
+}
+
+/// Calls `found` with every version of an object that is in one of the two only. Both are in key order.
+fn differences<'o, T>(
+    old: &'o [(ObjectKey, Arc<T>)],
+    new: &'o Store<T>,
+    mut found: impl FnMut(&'o ObjectKey, &'o T),
+) {
+    let mut old = old.iter().peekable();
+    for (key, stored) in new {
+        // Equality first: keys mostly share their memory, which makes it a pointer comparison.
+        while let Some((gone, object)) = old.next_if(|(old, _)| old != key && old < key) {
+            found(gone, object);
+        }
+        match old.next_if(|(old, _)| old == key) {
+            Some((_, before)) if Arc::ptr_eq(before, &stored.object) => continue,
+            Some((key, before)) => found(key, before),
+            None => {}
+        }
+        found(key, &stored.object);
+    }
+    old.for_each(|(gone, object)| found(gone, object));
+}
 
 /// A backend and what it was made from.
 #[derive(Debug)]
@@ -47,8 +116,6 @@ pub(crate) struct Resolved {
     pub(crate) gap: Option<Gap>,
     /// About Service and EndpointSlices; about the rules' objects see [`Gap`].
     pub(crate) problems: Vec<Problem>,
-    service: Option<Arc<Service>>,
-    slices: Vec<Arc<EndpointSlice>>,
 }
 
 /// What a reference to a backend misses.
@@ -86,61 +153,39 @@ impl Gap {
 }
 
 impl<'o> Resolver<'o> {
-    /// Sorts the EndpointSlices by Service.
-    pub(crate) fn new(objects: &'o Objects, allow_loopback: bool) -> Self {
-        let mut slices: HashMap<_, Vec<Slice<'o>>> = HashMap::with_capacity(objects.services.len());
-        for (key, stored) in &objects.endpoint_slices {
-            let labels = stored.object.metadata.labels.as_ref();
-            if let Some(service) = labels.and_then(|labels| labels.get(SERVICE_NAME)) {
-                slices
-                    .entry((&*key.namespace, &**service))
-                    .or_default()
-                    .push((key, &stored.object));
+    /// Sorts the EndpointSlices of these Services, the only ones that may be asked for.
+    pub(crate) fn new(
+        objects: &'o Objects,
+        services: &HashSet<ServiceName<'_>>,
+        allow_loopback: bool,
+    ) -> Self {
+        let mut slices: HashMap<_, Vec<Slice<'o>>> = HashMap::with_capacity(services.len());
+        // Mostly nobody asks.
+        let all = (!services.is_empty()).then_some(&objects.endpoint_slices);
+        for (key, stored) in all.into_iter().flatten() {
+            if let Some(service) = service_of(key, &stored.object)
+                && services.contains(&service)
+            {
+                slices.entry(service).or_default().push((key, &stored.object));
             }
         }
         Self { objects, slices, allow_loopback }
     }
 
-    /// Resolves a backend; the previous value is returned if what it was made from is unchanged.
-    pub(crate) fn resolve(
-        &self,
-        key: &BackendKey,
-        previous: Option<&Arc<Resolved>>,
-    ) -> Arc<Resolved> {
-        let service = self.objects.services.get(&key.service).map(|stored| &stored.object);
+    /// Resolves a backend. The counters of the previous value go on, and all of it if nothing differs.
+    pub(crate) fn resolve(&self, key: &BackendKey, previous: Option<&Resolved>) -> Resolved {
         let owner = (&*key.service.namespace, &*key.service.name);
         let slices = self.slices.get(&owner).map_or(&[][..], Vec::as_slice);
-        let previous = previous.filter(|old| old.backend.key == *key);
-        if let Some(old) = previous
-            && old.made_from(service, slices)
-        {
-            return Arc::clone(old);
-        }
         let mut draft = Draft::default();
-        match service {
+        match self.objects.services.get(&key.service) {
             None => draft.gap = Some(Gap::Service),
-            Some(service) => draft.fill(key, service, slices, self.allow_loopback),
+            Some(service) => draft.fill(key, &service.object, slices, self.allow_loopback),
         }
-        Arc::new(Resolved {
+        Resolved {
             gap: draft.gap,
             backend: draft.backend(key, previous.map(|old| &old.backend)),
             problems: draft.problems,
-            service: service.cloned(),
-            slices: slices.iter().map(|(_, slice)| Arc::clone(slice)).collect(),
-        })
-    }
-}
-
-impl Resolved {
-    fn made_from(&self, service: Option<&Arc<Service>>, slices: &[Slice<'_>]) -> bool {
-        let same_service = match (&self.service, service) {
-            (None, None) => true,
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            _ => false,
-        };
-        same_service
-            && self.slices.len() == slices.len()
-            && self.slices.iter().zip(slices).all(|(a, (_, b))| Arc::ptr_eq(a, b))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `networking.k8s.io/v1` Ingress into rules.
 //!
-//! [`crate::compile`] calls [`tls`] on every Ingress of ours first, because an Ingress' redirects depend on
-//! the `tls` entries of all of them, and then [`translate`] on those that changed. What the API server
+//! [`crate::compile`] calls `tls` on every Ingress of ours first, because an Ingress' redirects depend on
+//! the `tls` entries of all of them, and then `translate` on those that changed. What the API server
 //! would refuse is refused here too, rule by rule, so that manifests mean the same without a cluster.
 
 use std::sync::{Arc, atomic::AtomicU32};
@@ -38,7 +38,7 @@ pub(crate) fn reference(key: &ObjectKey) -> ObjectRef {
 pub(crate) struct Tls {
     /// Hosts that count as served over TLS.
     pub(crate) hosts: Vec<HostPattern>,
-    certs: Vec<CertBinding>,
+    certs: Arc<[CertBinding]>,
     problems: Vec<Problem>,
 }
 
@@ -47,6 +47,7 @@ pub(crate) fn tls(key: &ObjectKey, ingress: &Ingress) -> Tls {
     let object = reference(key);
     let mut found = Tls::default();
     let Some(spec) = &ingress.spec else { return found };
+    let mut certs = Vec::new();
     for (at, entry) in spec.tls.iter().flatten().enumerate() {
         let mut hosts = Vec::new();
         for (index, text) in entry.hosts.iter().flatten().enumerate() {
@@ -66,7 +67,7 @@ pub(crate) fn tls(key: &ObjectKey, ingress: &Ingress) -> Tls {
         }
         if let Some(name) = entry.secret_name.as_deref().filter(|name| !name.is_empty()) {
             let secret = ObjectKey::new(Arc::clone(&key.namespace), name);
-            found.certs.extend(hosts.iter().map(|host| CertBinding {
+            certs.extend(hosts.iter().map(|host| CertBinding {
                 host: host.clone(),
                 source: CertSource::Secret(secret.clone()),
                 object: object.clone(),
@@ -75,6 +76,7 @@ pub(crate) fn tls(key: &ObjectKey, ingress: &Ingress) -> Tls {
         }
         found.hosts.extend(hosts);
     }
+    found.certs = certs.into();
     found
 }
 
@@ -93,7 +95,7 @@ pub(crate) fn translate(
         return out;
     }
     out.problems.extend(tls.problems.iter().cloned());
-    out.certs.clone_from(&tls.certs);
+    out.certs = Arc::clone(&tls.certs);
     let Some(spec) = &ingress.spec else {
         return out;
     };

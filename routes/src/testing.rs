@@ -146,8 +146,8 @@ fn expand(mut object: Value) -> Value {
         object.as_object_mut().unwrap().remove(field).unwrap_or_default()
     };
     let name = take(&mut object, "name");
-    let (namespace, name) =
-        name.as_str().unwrap().split_once('/').unwrap_or(("default", name.as_str().unwrap()));
+    let name = name.as_str().unwrap();
+    let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
     let mut metadata = serde_json::json!({ "name": name, "namespace": namespace });
     if let Some(age) = take(&mut object, "age").as_u64() {
         metadata["creationTimestamp"] = format!("{:04}-01-01T00:00:00Z", 2000 + age).into();

@@ -21,7 +21,7 @@ pub(crate) struct Translation {
     pub(crate) object: ObjectRef,
     pub(crate) entries: Vec<HostEntry>,
     /// In the order of the object; whether a Secret exists is not looked at here.
-    pub(crate) certs: Vec<CertBinding>,
+    pub(crate) certs: Arc<[CertBinding]>,
     pub(crate) backends: Vec<BackendUse>,
     pub(crate) problems: Vec<Problem>,
 }
@@ -48,7 +48,7 @@ pub(crate) struct BackendUse {
 impl Translation {
     /// An empty translation of an object.
     pub(crate) fn new(object: ObjectRef, problems: Vec<Problem>) -> Self {
-        Self { object, entries: Vec::new(), certs: Vec::new(), backends: Vec::new(), problems }
+        Self { object, entries: Vec::new(), certs: Arc::default(), backends: Vec::new(), problems }
     }
 
     /// The entry of a host, made on first use.
@@ -74,9 +74,12 @@ impl Translation {
         WeightedBackend { slot, key, weight }
     }
 
-    /// Takes over from the translation of the object's previous version: rules that say the same stay
-    /// the same `Arc`, the others keep their position in the weighted sequence.
+    /// Takes over from the translation of the object's previous version: what says the same stays the
+    /// same `Arc`, the other rules keep their position in the weighted sequence.
     pub(crate) fn carry_over(&mut self, previous: &Self) {
+        if self.certs == previous.certs {
+            self.certs = Arc::clone(&previous.certs);
+        }
         for entry in &mut self.entries {
             let Some(old) = previous.entries.iter().find(|old| old.host == entry.host) else {
                 continue;

@@ -76,7 +76,8 @@ pub(super) fn allocate(
         gatehouse_vip::plan(&allocation, &pools, &advertisements, &wanted, &facts(state, node));
 
     let refused = allocation.refused.into_iter();
-    let refusals = refused.flat_map(|(id, list)| list.into_iter().map(move |one| (id.clone(), one)));
+    let refusals =
+        refused.flat_map(|(id, list)| list.into_iter().map(move |one| (id.clone(), one)));
     for (id, refusal) in refusals.chain(unannounced) {
         if let Some((key, request)) = requests.get(&id) {
             problems.push(request.problem(key, refusal));
@@ -122,7 +123,8 @@ impl Request {
             .map(|text| ("spec.loadBalancerIP".to_owned(), text));
         let mut problems = Vec::new();
         let mut broken = |field: &str, message: String, hint: &str| {
-            let mut problem = Problem::error(&object, "InvalidAddressRequest", field, message, hint);
+            let mut problem =
+                Problem::error(&object, "InvalidAddressRequest", field, message, hint);
             if holding {
                 problem.severity = Severity::Warning;
                 problem.message += "; the Service keeps the address it has";
@@ -130,7 +132,8 @@ impl Request {
             problems.push(problem);
         };
         if let (Some((field, _)), Some(_)) = (&annotated, &in_spec) {
-            let message = "spec.loadBalancerIP and the annotation both ask for addresses".to_owned();
+            let message =
+                "spec.loadBalancerIP and the annotation both ask for addresses".to_owned();
             broken(field, message, "keep the annotation, spec.loadBalancerIP is deprecated");
         }
         let mut addresses = Vec::new();
@@ -274,8 +277,8 @@ fn annotation<'s>(service: &'s Service, names: &[&str]) -> Option<(String, &'s s
 
 fn default_family(pools: &[Pool], named: Option<&str>) -> Family {
     let mut candidates = pools.iter().filter(|pool| named.is_none_or(|name| name == pool.name()));
-    let only_v6 = candidates.clone().next().is_some()
-        && candidates.all(|pool| pool.size(Family::V4) == 0);
+    let only_v6 =
+        candidates.clone().next().is_some() && candidates.all(|pool| pool.size(Family::V4) == 0);
     if only_v6 { Family::V6 } else { Family::V4 }
 }
 

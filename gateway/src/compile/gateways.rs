@@ -146,7 +146,10 @@ fn served_ports(
                 &object,
                 "PortNotServed",
                 format!("spec.ports[{index}]"),
-                format!("port {} is neither HTTP nor HTTPS, so the gateway does not serve it", port.port),
+                format!(
+                    "port {} is neither HTTP nor HTTPS, so the gateway does not serve it",
+                    port.port
+                ),
                 "name it http or https, or set its appProtocol to one of these",
             )),
         }

@@ -22,7 +22,8 @@ pub(super) fn statuses(
     routes: &gatehouse_routes::compile::Compiled,
     addresses: &BTreeMap<ObjectKey, Assigned>,
 ) -> Vec<ObjectStatus> {
-    let services = state.objects.services.iter().filter(|(_, stored)| claims_address(&stored.object));
+    let services =
+        state.objects.services.iter().filter(|(_, stored)| claims_address(&stored.object));
     let services = services.map(|(key, _)| {
         // Traffic to a gateway ends in this process, one hop before the pod; kube-proxy must not
         // short-cut it (`ipMode` of `core/v1` LoadBalancerIngress).
@@ -36,8 +37,10 @@ pub(super) fn statuses(
         .iter()
         .map(|outcome| status("Ingress", &outcome.object, ingress(outcome, addresses, &plain)));
     let router = &node.options.router_name;
-    let routes =
-        routes.routes.iter().map(|outcome| status("Route", &outcome.object, route(outcome, router)));
+    let routes = routes
+        .routes
+        .iter()
+        .map(|outcome| status("Route", &outcome.object, route(outcome, router)));
     services.chain(ingresses).chain(routes).collect()
 }
 

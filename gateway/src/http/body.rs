@@ -20,6 +20,9 @@ use crate::{
     upstream::pool::Upstream,
 };
 
+/// Most bytes of trailers that are read before they are dropped.
+const MAX_TRAILERS: usize = 8 * 1024;
+
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
@@ -29,6 +32,9 @@ pub(crate) enum BodyError {
     /// The other side broke it off.
     #[error("body broke off")]
     Broken(#[from] hyper::Error),
+    /// More trailers than anybody needs (P3).
+    #[error("{0} bytes of trailers, the limit is {MAX_TRAILERS}")]
+    Trailers(usize),
     /// The backend's connection ended before the body did.
     #[error("the backend closed the connection within the body")]
     Cut,
@@ -81,6 +87,13 @@ impl Body for RequestBody {
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(frame))) => {
+                    let trailers = frame.trailers_ref().map_or(0, |trailers| {
+                        trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+                    });
+                    if trailers > MAX_TRAILERS {
+                        self.exchange.break_off();
+                        return Poll::Ready(Some(Err(BodyError::Trailers(trailers).into())));
+                    }
                     if let Some(data) = frame.data_ref() {
                         self.exchange.body_received(data.len(), self.core.now());
                         return Poll::Ready(Some(Ok(frame)));

@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -20,6 +20,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -68,8 +69,6 @@ pub(crate) struct ClientConn {
     pub(crate) forwarding: Forwarding,
     /// Set by a request that the backend agreed to upgrade.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
-    /// An answer was given before its request was read to the end.
-    pub(crate) unread: Cell<bool>,
     http2: bool,
 }
 
@@ -102,40 +101,50 @@ pub(crate) async fn serve(
     peer: SocketAddr,
 ) {
     core.connection_opened();
-    let phase = if listener.tls.is_some() { Phase::Handshake } else { Phase::FirstByte };
-    let watch = Rc::new(ConnWatch::new(phase, core.now()));
-    core.watch(&watch);
+    // Boxed apart: a task is as large as its largest branch, and is moved when it is spawned.
     match listener.tls.clone() {
-        None => serve_stream(&core, listener, watch, stream, peer, None).await,
-        Some(config) => {
-            let mut handshake = pin!(TlsAcceptor::from(config).accept(stream));
-            let stream = poll_fn(|cx| {
-                watch.register(cx);
-                if watch.expired().is_some() || core.draining() {
-                    return Poll::Ready(None);
-                }
-                handshake.as_mut().poll(cx).map(Result::ok)
-            })
-            .await;
-            match stream {
-                None => core.metrics().add(Counter::TlsHandshakeFailed),
-                Some(stream) => {
-                    core.metrics().add(Counter::TlsHandshake);
-                    watch.enter(Phase::FirstByte, core.now());
-                    let session = stream.get_ref().1;
-                    let tls = Tls {
-                        http2: session.alpn_protocol() == Some(b"h2"),
-                        server_name: session
-                            .server_name()
-                            .and_then(host::canonical)
-                            .map(|name| name.into_owned().into_boxed_str()),
-                    };
-                    serve_stream(&core, listener, watch, stream, peer, Some(tls)).await;
-                }
-            }
+        None => {
+            let watch = Rc::new(ConnWatch::new(Phase::FirstByte, core.now()));
+            core.watch(&watch);
+            Box::pin(serve_stream(&core, listener, watch, stream, peer, None)).await;
         }
+        Some(config) => Box::pin(serve_tls(&core, listener, config, stream, peer)).await,
     }
     core.connection_closed();
+}
+
+async fn serve_tls(
+    core: &Rc<Core>,
+    listener: Arc<ListenerFacts>,
+    config: Arc<ServerConfig>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    let watch = Rc::new(ConnWatch::new(Phase::Handshake, core.now()));
+    core.watch(&watch);
+    let mut handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
+    let stream = poll_fn(|cx| {
+        watch.register(cx);
+        if watch.expired().is_some() || core.draining() {
+            return Poll::Ready(None);
+        }
+        handshake.as_mut().poll(cx).map(Result::ok)
+    })
+    .await;
+    drop(handshake);
+    let Some(stream) = stream.map(Box::new) else {
+        core.metrics().add(Counter::TlsHandshakeFailed);
+        return;
+    };
+    core.metrics().add(Counter::TlsHandshake);
+    watch.enter(Phase::FirstByte, core.now());
+    let session = stream.get_ref().1;
+    let server_name = session.server_name().and_then(host::canonical);
+    let tls = Tls {
+        http2: session.alpn_protocol() == Some(b"h2"),
+        server_name: server_name.map(|name| name.into_owned().into_boxed_str()),
+    };
+    serve_stream(core, listener, watch, stream, peer, Some(tls)).await;
 }
 
 struct Tls {
@@ -161,14 +170,21 @@ async fn serve_stream<S>(
     };
     let exchange = Rc::new(Exchange::default());
     core.watch_exchange(&exchange);
-    let wire = Rc::new(Wire { core: Rc::clone(core), watch, guard: RefCell::new(guard), exchange });
-    let io = ClientIo::new(stream, Rc::clone(&wire));
+    let wire = Rc::new(Wire {
+        core: Rc::clone(core),
+        watch,
+        guard: RefCell::new(guard),
+        exchange,
+        half_closes: Cell::new(false),
+    });
+    let io = ClientIo::new(stream, tls.is_some(), Rc::clone(&wire));
     let conn = Rc::new(ClientConn {
         forwarding: Forwarding {
             client: text(&peer.ip().to_canonical().to_string()),
             proto: HeaderValue::from_static(if tls.is_some() { "https" } else { "http" }),
             port: text(&listener.port.to_string()),
-            trusted: is_trusted(peer.ip().to_canonical(), &core.options.trusted),
+            believed: is_trusted(peer.ip().to_canonical(), &core.options.trusted),
+            trusted: Arc::clone(&core.options.trusted),
         },
         wire,
         listener,
@@ -177,11 +193,10 @@ async fn serve_stream<S>(
         tls: tls.is_some(),
         server_name: tls.and_then(|tls| tls.server_name),
         tunnel: RefCell::default(),
-        unread: Cell::new(false),
         http2,
     });
     if http2 {
-        serve_http2(conn, io).await;
+        Box::pin(serve_http2(conn, io)).await;
     } else {
         serve_http1(conn, io).await;
     }
@@ -205,7 +220,6 @@ where
         .half_close(false)
         .header_read_timeout(None)
         .max_header_size(MAX_HEAD)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(io), service);
     let mut leaving = false;
     let outcome = poll_fn(|cx| {
@@ -231,14 +245,16 @@ where
     let parts = connection.into_parts();
     let mut io = TokioIo::into_inner(parts.io);
     if let Some(tunnel) = conn.tunnel.take() {
+        wire.half_closes.set(true);
         if let Err(error) = tunnel.run(&conn, io, parts.read_buf).await {
             tracing::debug!(%error, "tunnel ended");
         }
         return;
     }
-    if matches!(outcome, Outcome::Done) && !conn.unread.get() {
+    if matches!(outcome, Outcome::Done) && !wire.half_closes.get() {
         return;
     }
+    wire.half_closes.set(true);
     let limit = wire.core.scaled(LINGER);
     let _ = tokio::time::timeout(limit, linger(&mut io)).await;
 }
@@ -329,8 +345,8 @@ where
     fn execute(&self, stream: F) {
         let exchange = Rc::new(Exchange::default());
         self.core.watch_exchange(&exchange);
+        let mut stream = Box::pin(stream);
         tokio::task::spawn_local(async move {
-            let mut stream = pin!(stream);
             poll_fn(|cx: &mut Context<'_>| {
                 exchange.register(cx);
                 if exchange.expired() == Some(Expiry::Stalled) {

@@ -5,6 +5,8 @@
 //! a byte and never decide alone: the head scanner leaves [`HeadFlags`] for `RequestHead`, the frame guard
 //! says when a connection has used up its allowance.
 
+use std::collections::VecDeque;
+
 /// What the raw head of an HTTP/1 request holds that its parsed form no longer shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeadFlags {
@@ -12,73 +14,218 @@ pub(crate) struct HeadFlags {
     pub(crate) content_length: bool,
     /// A `Transfer-Encoding` line.
     pub(crate) transfer_encoding: bool,
+    /// A length that cannot be read, or a stream whose framing was lost.
+    pub(crate) unreadable: bool,
     /// A `#` in the request line (the URI parser cuts a fragment off).
     pub(crate) fragment: bool,
 }
 
-/// Scans the head of one HTTP/1 request, in however many pieces it comes.
-#[derive(Debug, Default)]
-pub(crate) struct HeadScanner {
-    flags: HeadFlags,
-    /// Start of the current line, as far as it is needed to know the field's name.
-    line: [u8; 18],
-    /// Bytes of the current line so far (saturating); `line` holds the first of them.
-    length: usize,
-    past_request_line: bool,
-    done: bool,
+impl HeadFlags {
+    const AMBIGUOUS: Self = Self {
+        content_length: false,
+        transfer_encoding: false,
+        unreadable: true,
+        fragment: false,
+    };
+
+    /// Whether the head does not give one length.
+    pub(crate) fn is_ambiguous(self) -> bool {
+        self.unreadable || (self.content_length && self.transfer_encoding)
+    }
 }
 
-impl HeadScanner {
-    /// Forgets the previous request.
-    pub(crate) fn reset(&mut self) {
-        *self = Self::default();
-    }
+/// Follows an HTTP/1 request stream, in however many pieces it comes, and keeps the flags of every head
+/// until its request is handled: a client may send the next request along with this one.
+///
+/// It has to find the end of every body to know where the next head begins. Where it cannot follow, it
+/// calls every further head ambiguous: better to refuse what hyper accepts than the other way round.
+#[derive(Debug, Default)]
+pub(crate) struct HeadScanner {
+    /// Flags of heads that are complete, oldest first.
+    complete: VecDeque<HeadFlags>,
+    /// Flags of the head that is being read.
+    flags: HeadFlags,
+    place: Place,
+    length: u64,
+    line: Line,
+}
 
-    /// What was found in the head so far.
-    pub(crate) fn flags(&self) -> HeadFlags {
-        self.flags
-    }
+/// Where in the stream the scanner stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Before or in the method.
+    #[default]
+    Method,
+    /// Behind the method.
+    Target,
+    Fields,
+    /// So many bytes of a body, or of a chunk and its line end, are left.
+    Body(u64),
+    Chunk(u64),
+    ChunkSize,
+    Trailers,
+    /// Framing that hyper will refuse, too.
+    Lost,
+}
 
-    /// Looks at more bytes; what comes after the blank line is ignored.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
-        while !self.done && !bytes.is_empty() {
-            let (piece, ended) = match memchr::memchr(b'\n', bytes) {
-                Some(end) => (&bytes[..end], true),
-                None => (bytes, false),
-            };
-            self.piece(piece);
-            if ended {
-                self.line_ended();
-            }
-            bytes = &bytes[(piece.len() + usize::from(ended)).min(bytes.len())..];
-        }
-    }
+/// The beginning of the current line, as far as it matters, and the length of all of it.
+#[derive(Debug)]
+struct Line {
+    start: [u8; 64],
+    length: usize,
+}
 
-    fn piece(&mut self, piece: &[u8]) {
-        if !self.past_request_line && memchr::memchr(b'#', piece).is_some() {
-            self.flags.fragment = true;
-        }
-        if self.length < self.line.len() {
-            let room = &mut self.line[self.length..];
+impl Default for Line {
+    fn default() -> Self {
+        Self { start: [0; 64], length: 0 }
+    }
+}
+
+impl Line {
+    fn push(&mut self, piece: &[u8]) {
+        if self.length < self.start.len() {
+            let room = &mut self.start[self.length..];
             let taken = piece.len().min(room.len());
             room[..taken].copy_from_slice(&piece[..taken]);
         }
         self.length = self.length.saturating_add(piece.len());
     }
 
-    fn line_ended(&mut self) {
-        let line = &self.line[..self.length.min(self.line.len())];
-        if self.length == 0 || line == b"\r" {
+    fn text(&self) -> &[u8] {
+        &self.start[..self.length.min(self.start.len())]
+    }
+
+    fn is_blank(&self) -> bool {
+        matches!(self.text(), b"" | b"\r")
+    }
+
+    fn is_whole(&self) -> bool {
+        self.length <= self.start.len()
+    }
+}
+
+impl HeadScanner {
+    /// The flags of the oldest request that was not taken yet.
+    pub(crate) fn take(&mut self) -> HeadFlags {
+        match self.complete.pop_front() {
+            Some(flags) => flags,
+            None if self.place == Place::Lost => HeadFlags::AMBIGUOUS,
+            None => HeadFlags::default(),
+        }
+    }
+
+    /// True while a head has begun and not ended.
+    pub(crate) fn in_head(&self) -> bool {
+        match self.place {
+            Place::Method => self.line.length > 0,
+            place => matches!(place, Place::Target | Place::Fields),
+        }
+    }
+
+    /// Looks at more bytes.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if let Place::Body(left) | Place::Chunk(left) = self.place {
+                let skipped = left.min(bytes.len() as u64);
+                bytes = &bytes[usize::try_from(skipped).unwrap_or(bytes.len())..];
+                self.place = match (self.place, left - skipped) {
+                    (Place::Body(_), 0) => Place::Method,
+                    (Place::Body(_), left) => Place::Body(left),
+                    (_, 0) => Place::ChunkSize,
+                    (_, left) => Place::Chunk(left),
+                };
+                continue;
+            }
+            if self.place == Place::Lost {
+                return;
+            }
+            let (piece, ended) = match memchr::memchr(b'\n', bytes) {
+                Some(end) => (&bytes[..end], true),
+                None => (bytes, false),
+            };
+            self.request_line(piece);
+            self.line.push(piece);
+            bytes = &bytes[piece.len() + usize::from(ended)..];
+            if ended {
+                self.place = self.line_ended();
+                self.line.length = 0;
+            }
+        }
+    }
+
+    /// A `#` counts behind the method only, which may hold one.
+    fn request_line(&mut self, piece: &[u8]) {
+        let target = match self.place {
+            Place::Target => piece,
+            Place::Method => {
+                let Some(space) = memchr::memchr(b' ', piece) else { return };
+                self.place = Place::Target;
+                &piece[space..]
+            }
+            _ => return,
+        };
+        self.flags.fragment |= memchr::memchr(b'#', target).is_some();
+    }
+
+    fn line_ended(&mut self) -> Place {
+        match self.place {
             // Blank lines before a request line are skipped by the parser, too.
-            self.done = self.past_request_line;
-        } else if !self.past_request_line {
-            self.past_request_line = true;
-        } else if starts_with(line, b"content-length:") {
+            Place::Method if self.line.is_blank() => Place::Method,
+            Place::Method | Place::Target => Place::Fields,
+            Place::Fields if self.line.is_blank() => self.head_ended(),
+            Place::Fields => {
+                self.field();
+                Place::Fields
+            }
+            Place::ChunkSize => self.chunk_size(),
+            Place::Trailers if self.line.is_blank() => Place::Method,
+            place => place,
+        }
+    }
+
+    fn field(&mut self) {
+        const LENGTH: &[u8] = b"content-length:";
+        const CODING: &[u8] = b"transfer-encoding:";
+        let line = self.line.text();
+        if starts_with(line, LENGTH) {
             self.flags.content_length = true;
-        } else if starts_with(line, b"transfer-encoding:") {
+            let digits = std::str::from_utf8(line[LENGTH.len()..].trim_ascii()).ok();
+            match digits.and_then(|digits| digits.parse().ok()).filter(|_| self.line.is_whole()) {
+                Some(length) => self.length = length,
+                None => self.flags.unreadable = true,
+            }
+        } else if starts_with(line, CODING) {
             self.flags.transfer_encoding = true;
         }
-        self.length = 0;
+    }
+
+    fn head_ended(&mut self) -> Place {
+        let flags = std::mem::take(&mut self.flags);
+        let length = std::mem::take(&mut self.length);
+        self.complete.push_back(flags);
+        if flags.is_ambiguous() {
+            Place::Lost
+        } else if flags.transfer_encoding {
+            Place::ChunkSize
+        } else if length > 0 {
+            Place::Body(length)
+        } else {
+            Place::Method
+        }
+    }
+
+    fn chunk_size(&self) -> Place {
+        let line = self.line.text();
+        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let size = std::str::from_utf8(&line[..digits])
+            .ok()
+            .and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        match size {
+            Some(0) => Place::Trailers,
+            // The chunk and its CRLF.
+            Some(size) => size.checked_add(2).map_or(Place::Lost, Place::Chunk),
+            None => Place::Lost,
+        }
     }
 }
 
@@ -92,12 +239,15 @@ const BURST: u64 = 1_000;
 const PER_SECOND: u64 = 100;
 /// Control frames that a request earns: priorities, window updates and a reset may come with it.
 const PER_REQUEST: u64 = 4;
+/// Streams that a client may reset at once; each answer that it takes to the end earns it one more.
+const RESET_BURST: u64 = 100;
 /// Bytes of body, in either direction, that earn one control frame: a client that takes a large answer
 /// opens its window again every few KiB, one that sends pings along with its data.
 const BYTES_PER_FRAME: u64 = 1024;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -145,10 +295,10 @@ pub(crate) struct FrameGuard {
     inbound: Frames,
     outbound: Frames,
     tokens: u64,
+    resets: u64,
     refilled_at: u64,
     bytes: u64,
     header_block_open: bool,
-    requests: u64,
 }
 
 impl FrameGuard {
@@ -157,10 +307,10 @@ impl FrameGuard {
             inbound: Frames { skip: PREFACE, header: [0; 9], have: 0 },
             outbound: Frames { skip: 0, header: [0; 9], have: 0 },
             tokens: BURST,
+            resets: RESET_BURST,
             refilled_at: now_ms,
             bytes: 0,
             header_block_open: false,
-            requests: 0,
         }
     }
 
@@ -169,36 +319,38 @@ impl FrameGuard {
         let earned = now_ms.saturating_sub(self.refilled_at) * PER_SECOND / 1000;
         if earned > 0 {
             self.tokens = (self.tokens + earned).min(BURST);
+            self.resets = (self.resets + earned / 10).min(RESET_BURST);
             self.refilled_at = now_ms;
         }
-        let mut spent = 0;
-        let Self { inbound, tokens, bytes: moved, header_block_open, requests, .. } = self;
+        let mut within = true;
+        let Self { inbound, tokens, resets, bytes: moved, header_block_open, .. } = self;
         inbound.feed(bytes, |kind, flags, length| match kind {
             DATA if length > 0 => earn_bytes(tokens, moved, length),
             DATA if flags & END_STREAM != 0 => (),
             HEADERS => {
-                *requests += 1;
                 *header_block_open = flags & END_HEADERS == 0;
                 *tokens = (*tokens + PER_REQUEST).min(BURST);
             }
+            RST_STREAM => within &= spend(resets),
             kind => {
                 if kind == CONTINUATION {
                     *header_block_open = flags & END_HEADERS == 0;
                 }
-                spent += 1;
+                within &= spend(tokens);
             }
         });
-        let within = spent <= self.tokens;
-        self.tokens = self.tokens.saturating_sub(spent);
         within
     }
 
     /// Looks at bytes to the client.
     pub(crate) fn sent(&mut self, bytes: &[u8]) {
-        let Self { outbound, tokens, bytes: moved, .. } = self;
-        outbound.feed(bytes, |kind, _, length| {
+        let Self { outbound, tokens, resets, bytes: moved, .. } = self;
+        outbound.feed(bytes, |kind, flags, length| {
             if kind == DATA {
                 earn_bytes(tokens, moved, length);
+            }
+            if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
+                *resets = (*resets + 1).min(RESET_BURST);
             }
         });
     }
@@ -208,15 +360,16 @@ impl FrameGuard {
         self.header_block_open
     }
 
-    /// Requests begun so far.
-    pub(crate) fn requests(&self) -> u64 {
-        self.requests
-    }
-
     /// True if a frame of our own may be put on the wire now.
     pub(crate) fn may_interject(&self) -> bool {
         self.outbound.at_boundary()
     }
+}
+
+fn spend(budget: &mut u64) -> bool {
+    let left = budget.checked_sub(1);
+    *budget = left.unwrap_or(0);
+    left.is_some()
 }
 
 fn earn_bytes(tokens: &mut u64, moved: &mut u64, length: usize) {
@@ -237,7 +390,43 @@ mod tests {
         for part in head.as_bytes().chunks(piece) {
             scanner.feed(part);
         }
-        scanner.flags()
+        scanner.take()
+    }
+
+    #[test]
+    fn the_next_request_in_the_same_segment_is_seen_behind_any_body() {
+        let twins = "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for first in [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n\n\n\n\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\n\r\n\r\n\n\r\n0\r\nT: 1\r\n\r\n",
+        ] {
+            let both = format!("{first}{twins}");
+            for piece in 1..both.len() {
+                let mut scanner = HeadScanner::default();
+                for part in both.as_bytes().chunks(piece) {
+                    scanner.feed(part);
+                }
+                assert!(!scanner.take().is_ambiguous(), "{first:?} by {piece}");
+                assert!(scanner.take().is_ambiguous(), "{first:?} by {piece}");
+                assert!(scanner.take().is_ambiguous(), "lost behind twins");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unfinished_head_behind_a_request_is_known_as_such() {
+        let mut scanner = HeadScanner::default();
+        scanner.feed(b"GET / HTTP/1.1\r\n\r\n");
+        assert!(!scanner.in_head());
+        scanner.feed(b"GET / HTTP/1.1\r\nA:");
+        assert!(scanner.in_head());
+    }
+
+    #[test]
+    fn a_length_too_long_to_be_read_is_refused_rather_than_followed() {
+        let head = format!("POST / HTTP/1.1\r\nContent-Length:{}5\r\n\r\n", " ".repeat(80));
+        assert!(flags_of(&head, 9).is_ambiguous());
     }
 
     #[test]
@@ -265,7 +454,10 @@ mod tests {
 
     #[test]
     fn a_fragment_in_the_request_line_is_seen() {
-        assert!(flags_of("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 4).fragment);
+        for piece in 1..20 {
+            assert!(flags_of("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", piece).fragment);
+            assert!(!flags_of("G#T /ab HTTP/1.1\r\nHost: a\r\n\r\n", piece).fragment);
+        }
     }
 
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
@@ -291,6 +483,18 @@ mod tests {
     }
 
     #[test]
+    fn rapid_reset_ends_the_connection_and_a_client_that_takes_answers_may_cancel_some() {
+        let request = [frame(HEADERS, END_HEADERS | END_STREAM, 20), frame(RST_STREAM, 0, 4)].concat();
+        let mut rapid = guard();
+        assert_eq!((0..5_000).take_while(|_| rapid.received(&request, 0)).count(), 100);
+        let mut polite = guard();
+        for _ in 0..5_000 {
+            polite.sent(&frame(DATA, END_STREAM, 10));
+            assert!(polite.received(&request, 0));
+        }
+    }
+
+    #[test]
     fn a_download_earns_its_window_updates() {
         let mut guard = guard();
         for _ in 0..50_000 {
@@ -304,15 +508,17 @@ mod tests {
     fn frames_are_found_whatever_the_segmentation() {
         let mut stream = Vec::new();
         for _ in 0..100 {
-            stream.extend(frame(HEADERS, END_HEADERS, 33));
-            stream.extend(frame(DATA, END_STREAM, 700));
+            stream.extend(frame(6, 0, 8));
+            stream.extend(frame(DATA, 0, 100));
+            stream.extend(frame(4, 0, 33));
         }
-        for piece in [1, 2, 9, 10, 743, 5_000] {
+        for piece in [1, 2, 9, 10, 743, 5_000, stream.len()] {
             let mut guard = guard();
             for part in stream.chunks(piece) {
                 assert!(guard.received(part, 0));
             }
-            assert_eq!(guard.requests(), 100, "by {piece}");
+            let earned = (100 * 100) as u64 / BYTES_PER_FRAME;
+            assert_eq!(guard.tokens, BURST - 200 + earned, "by {piece}");
         }
     }
 

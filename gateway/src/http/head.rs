@@ -25,12 +25,14 @@ const MAX_METHOD: usize = 32;
 pub(crate) struct Seen {
     /// Any hop-by-hop field (RFC 9110 §7.6.1), or `Connection` itself.
     pub(crate) hop_by_hop: bool,
-    /// Any `X-Forwarded-*`, `Forwarded`, `X-Real-IP` or alias of them.
+    /// Any `X-Forwarded-*`, `Forwarded`, `X-Real-IP` or alias of them, or an alias of a framing field.
     pub(crate) forwarded: bool,
     /// More than one `Cookie` field.
     pub(crate) cookies: bool,
     /// `Expect`.
     pub(crate) expect: bool,
+    /// `Max-Forwards`.
+    pub(crate) max_forwards: bool,
 }
 
 /// What an answer without any backend is due to.
@@ -67,7 +69,7 @@ impl<'r> RequestHead<'r> {
         if target > MAX_TARGET {
             return Err(ProxyErrorKind::UriTooLong);
         }
-        if flags.content_length && flags.transfer_encoding {
+        if flags.is_ambiguous() {
             return Err(ProxyErrorKind::BadFraming);
         }
         check_method(&parts.method)?;
@@ -131,6 +133,7 @@ fn check_fields(parts: &Parts) -> Result<Seen, ProxyErrorKind> {
         match name.as_bytes()[0] | 0x20 {
             b'c' if name == "cookie" => cookies += 1,
             b'c' if name == "connection" => seen.hop_by_hop = true,
+            b'c' if name == "content_length" => seen.forwarded = true,
             b'e' if name == "expect" => {
                 if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
                     return Err(ProxyErrorKind::BadHeader);
@@ -143,12 +146,14 @@ fn check_fields(parts: &Parts) -> Result<Seen, ProxyErrorKind> {
                 }
                 seen.hop_by_hop = true;
             }
+            b't' if name == "transfer_encoding" => seen.forwarded = true,
             b't' if name == "te" || name == "trailer" => seen.hop_by_hop = true,
             b'u' if name == "upgrade" => seen.hop_by_hop = true,
+            b'm' if name == "max-forwards" => seen.max_forwards = true,
             b'k' if name == "keep-alive" => seen.hop_by_hop = true,
             b'h' if name == "http2-settings" => seen.hop_by_hop = true,
             b'p' if name.starts_with("proxy") => seen.hop_by_hop = true,
-            b'f' | b'x' | b'h' if is_forwarded(name) => seen.forwarded = true,
+            b'f' | b'x' if is_forwarded(name) => seen.forwarded = true,
             _ => (),
         }
     }
@@ -164,7 +169,7 @@ fn check_fields(parts: &Parts) -> Result<Seen, ProxyErrorKind> {
 }
 
 /// True for the fields that say where a request came from, in any spelling that an application server
-/// may fold into the same variable (`_` for `-`).
+/// may fold into the same variable (`_` for `-`), and for such spellings of the framing fields.
 pub(crate) fn is_forwarded(name: &str) -> bool {
     const OURS: [&str; 9] = [
         "forwarded",
@@ -177,11 +182,9 @@ pub(crate) fn is_forwarded(name: &str) -> bool {
         "x-real-ip",
         "x-request-id",
     ];
-    OURS.iter().any(|ours| is_alias(name, ours)) || is_alias_only(name, "host")
-}
-
-fn is_alias_only(name: &str, ours: &str) -> bool {
-    name != ours && is_alias(name, ours)
+    const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
+    OURS.iter().any(|ours| is_alias(name, ours))
+        || FRAMING.iter().any(|framing| name != *framing && is_alias(name, framing))
 }
 
 fn is_alias(name: &str, ours: &str) -> bool {
@@ -336,7 +339,11 @@ mod tests {
     #[test]
     fn a_request_of_two_lengths_is_refused() {
         let request = get("/", "a.test");
-        let twins = HeadFlags { content_length: true, transfer_encoding: true, fragment: false };
+        let twins = HeadFlags {
+            content_length: true,
+            transfer_encoding: true,
+            ..HeadFlags::default()
+        };
         assert_eq!(
             RequestHead::validate(&request, twins).map(|_| ()),
             Err(ProxyErrorKind::BadFraming)
@@ -408,10 +415,10 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_forwarding_field_is_recognised() {
-        for name in ["x-forwarded-for", "x_forwarded_for", "x-forwarded_proto", "x_real_ip", "forwarded"] {
+        for name in ["x-forwarded-for", "x_forwarded_for", "x-forwarded_proto", "x_real_ip", "forwarded", "content_length", "transfer_encoding"] {
             assert!(is_forwarded(name), "{name}");
         }
-        for name in ["x-forwarded", "host", "x-forwarded-forx", "forward"] {
+        for name in ["x-forwarded", "host", "content-length", "transfer-encoding", "x-forwarded-forx", "forward"] {
             assert!(!is_forwarded(name), "{name}");
         }
     }

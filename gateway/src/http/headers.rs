@@ -3,12 +3,16 @@
 //! Order matters (P17): first everything that the `Connection` field names goes, then our own fields are
 //! set, so that nobody can name ours away.
 
+use std::{net::IpAddr, sync::Arc};
+
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{self, HOST},
 };
 
-use crate::http::head::{Seen, is_forwarded};
+use ipnet::IpNet;
+
+use crate::http::head::{Seen, is_forwarded, is_trusted};
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -29,8 +33,10 @@ pub(crate) struct Forwarding {
     pub(crate) proto: HeaderValue,
     /// Port that the client connected to.
     pub(crate) port: HeaderValue,
-    /// The peer's own forwarding fields are believed.
-    pub(crate) trusted: bool,
+    /// Networks whose forwarding fields are believed.
+    pub(crate) trusted: Arc<[IpNet]>,
+    /// The peer is in one of them.
+    pub(crate) believed: bool,
 }
 
 /// Makes a request's fields fit for the backend.
@@ -60,6 +66,9 @@ pub(crate) fn prepare_request(
         // The body is asked for here, when the backend is ready to take it.
         headers.remove(header::EXPECT);
     }
+    if seen.max_forwards {
+        count_forward(headers);
+    }
     set_forwarded(headers, seen, forwarding);
 }
 
@@ -85,7 +94,10 @@ pub(crate) fn prepare_response(headers: &mut HeaderMap, upgraded: bool) {
 /// RFC 9110 §7.6.1: the fields of this hop, and those that `Connection` names. Framing, `Host` and
 /// cookies cannot be named away: taking them off would change what the message means.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    while let Some(value) = headers.remove(header::CONNECTION) {
+    let connection: Vec<HeaderValue> =
+        headers.get_all(header::CONNECTION).iter().cloned().collect();
+    headers.remove(header::CONNECTION);
+    for value in &connection {
         for token in value.as_bytes().split(|byte| *byte == b',') {
             let named = HeaderName::from_bytes(token.trim_ascii());
             match named {
@@ -114,6 +126,14 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// RFC 9110 §7.6.2: one forward less. Zero never comes here, it is answered.
+fn count_forward(headers: &mut HeaderMap) {
+    let left = headers.get(header::MAX_FORWARDS).and_then(|value| value.to_str().ok());
+    if let Some(left) = left.and_then(|left| left.parse::<u32>().ok()) {
+        headers.insert(header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
+    }
+}
+
 /// RFC 9113 §8.2.3: HTTP/1 wants the crumbs in one field.
 fn join_cookies(headers: &mut HeaderMap) {
     let mut joined = Vec::new();
@@ -130,17 +150,17 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 fn set_forwarded(headers: &mut HeaderMap, seen: Seen, forwarding: &Forwarding) {
     let host = headers.get(HOST).cloned();
-    if seen.forwarded && !forwarding.trusted {
+    if seen.forwarded && !forwarding.believed {
         let request_id = headers.remove(&X_REQUEST_ID).filter(is_request_id);
         remove_forwarded(headers);
         if let Some(request_id) = request_id {
             headers.insert(X_REQUEST_ID.clone(), request_id);
         }
     }
-    if seen.forwarded && forwarding.trusted {
+    if seen.forwarded && forwarding.believed {
         let chain = appended(headers, &forwarding.client);
+        headers.insert(&X_REAL_IP, real_client(&chain, forwarding));
         headers.insert(&X_FORWARDED_FOR, chain);
-        headers.entry(&X_REAL_IP).or_insert_with(|| forwarding.client.clone());
         headers.entry(&X_FORWARDED_PROTO).or_insert_with(|| forwarding.proto.clone());
         headers.entry(&X_FORWARDED_PORT).or_insert_with(|| forwarding.port.clone());
         if let Some(host) = host {
@@ -177,6 +197,17 @@ fn appended(headers: &HeaderMap, client: &HeaderValue) -> HeaderValue {
     HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).unwrap_or_else(|_| client.clone())
 }
 
+/// The last hop of a chain that is not a trusted proxy: who really asked.
+fn real_client(chain: &HeaderValue, forwarding: &Forwarding) -> HeaderValue {
+    let hops = chain.to_str().unwrap_or_default().rsplit(',').map(str::trim);
+    let stranger = hops
+        .map_while(|hop| hop.parse::<IpAddr>().ok())
+        .find(|hop| !is_trusted(*hop, &forwarding.trusted));
+    stranger
+        .and_then(|stranger| HeaderValue::try_from(stranger.to_string()).ok())
+        .unwrap_or_else(|| forwarding.client.clone())
+}
+
 /// What we keep of a client's own request id: something that fits a log line.
 fn is_request_id(value: &HeaderValue) -> bool {
     (1..=128).contains(&value.len())
@@ -204,12 +235,13 @@ pub(crate) fn request_id_of(headers: &HeaderMap) -> Option<&HeaderValue> {
 mod tests {
     use super::*;
 
-    fn forwarding(trusted: bool) -> Forwarding {
+    fn forwarding(believed: bool) -> Forwarding {
         Forwarding {
             client: HeaderValue::from_static("192.0.2.7"),
             proto: HeaderValue::from_static("https"),
             port: HeaderValue::from_static("443"),
-            trusted,
+            trusted: Arc::new(["192.0.2.0/24".parse().unwrap()]),
+            believed,
         }
     }
 
@@ -221,14 +253,17 @@ mod tests {
         headers
     }
 
-    const ALL: Seen = Seen { hop_by_hop: true, forwarded: true, cookies: true, expect: true };
+    const ALL: Seen =
+        Seen { hop_by_hop: true, forwarded: true, cookies: true, expect: true, max_forwards: true };
 
     #[test]
     fn what_connection_names_goes_but_framing_host_and_our_own_fields_stay() {
         let mut fields = headers(&[
             ("host", "a.test"),
             ("connection", "close, x-secret, host, content-length, x-forwarded-for, x-real-ip"),
+            ("connection", "x-other"),
             ("x-secret", "1"),
+            ("x-other", "1"),
             ("content-length", "5"),
             ("keep-alive", "timeout=5"),
             ("te", "trailers"),
@@ -237,7 +272,7 @@ mod tests {
             ("upgrade", "h2c"),
         ]);
         prepare_request(&mut fields, ALL, false, None, &forwarding(false));
-        for gone in ["connection", "x-secret", "keep-alive", "te", "proxy", "proxy-connection", "upgrade"] {
+        for gone in ["connection", "x-secret", "x-other", "keep-alive", "te", "proxy", "proxy-connection", "upgrade"] {
             assert!(!fields.contains_key(gone), "{gone}");
         }
         assert_eq!(fields["host"], "a.test");
@@ -273,11 +308,13 @@ mod tests {
     fn a_trusted_proxy_is_believed_and_appended_to() {
         let mut fields = headers(&[
             ("host", "a.test"),
-            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "9.9.9.9, 1.1.1.1"),
+            ("x-forwarded-for", "192.0.2.8"),
             ("x-forwarded-proto", "http"),
         ]);
         prepare_request(&mut fields, ALL, false, None, &forwarding(true));
-        assert_eq!(fields["x-forwarded-for"], "1.1.1.1, 192.0.2.7");
+        assert_eq!(fields["x-forwarded-for"], "9.9.9.9, 1.1.1.1, 192.0.2.8, 192.0.2.7");
+        assert_eq!(fields["x-real-ip"], "1.1.1.1");
         assert_eq!(fields["x-forwarded-proto"], "http");
     }
 

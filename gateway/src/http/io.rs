@@ -3,7 +3,7 @@
 //! Sits between hyper and the socket (or TLS stream) of every client connection.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io,
     pin::Pin,
     rc::Rc,
@@ -35,18 +35,28 @@ pub(crate) struct Wire {
     pub(crate) guard: RefCell<Guard>,
     /// The exchange of an HTTP/1 connection: one at a time, so it lives as long as the connection.
     pub(crate) exchange: Rc<Exchange>,
+    /// The client's half may go on when ours has ended.
+    pub(crate) half_closes: Cell<bool>,
 }
 
 impl Wire {
-    /// What the scanner saw of the request that is being handled; it starts afresh for the next one.
+    /// What the scanner saw of the request that is being handled.
     pub(crate) fn take_head_flags(&self) -> HeadFlags {
         match &mut *self.guard.borrow_mut() {
-            Guard::Head(scanner) => {
-                let flags = scanner.flags();
-                scanner.reset();
-                flags
-            }
+            Guard::Head(scanner) => scanner.take(),
             Guard::Frames(_) => HeadFlags::default(),
+        }
+    }
+
+    /// A request and its answer are over. A head that came along with it has its time from now on.
+    pub(crate) fn request_ends(&self) {
+        let now = self.core.now();
+        self.watch.request_ends(now);
+        if let Guard::Head(scanner) = &*self.guard.borrow()
+            && self.watch.phase() == Phase::Idle
+            && scanner.in_head()
+        {
+            self.watch.enter(Phase::Head, now);
         }
     }
 
@@ -59,7 +69,7 @@ impl Wire {
                     Phase::Tunnel => self.watch.enter(Phase::Tunnel, now),
                     _ => (),
                 }
-                if self.watch.phase() == Phase::Head {
+                if self.watch.phase() != Phase::Tunnel {
                     scanner.feed(bytes);
                 }
                 true
@@ -100,12 +110,15 @@ impl Wire {
 /// The byte stream.
 pub(crate) struct ClientIo<S> {
     stream: S,
+    /// The stream has something to say at its end (TLS: close_notify). Plain TCP has not: unless bytes
+    /// are still to be read, `close` does all that `shutdown` would, for one system call less.
+    says_goodbye: bool,
     wire: Rc<Wire>,
 }
 
 impl<S> ClientIo<S> {
-    pub(crate) fn new(stream: S, wire: Rc<Wire>) -> Self {
-        Self { stream, wire }
+    pub(crate) fn new(stream: S, says_goodbye: bool, wire: Rc<Wire>) -> Self {
+        Self { stream, says_goodbye, wire }
     }
 }
 
@@ -181,6 +194,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.says_goodbye && !self.wire.half_closes.get() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -21,7 +21,7 @@ use http::{
     uri::PathAndQuery,
 };
 use http_body::Body as _;
-use hyper::body::Incoming;
+use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::{
     http::{
@@ -50,12 +50,12 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let exchange = conn.begin_exchange();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let mut record = Record::begin(&conn, &exchange, &parts);
     // A client that waits for 100 Continue has sent no body: there is nothing to drain.
     let awaits = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
     let mut body = RequestBody::new(body, Rc::clone(&exchange), Rc::clone(&conn.wire.core));
-    let mut response = match answer(&conn, &mut record, parts, &mut body).await {
+    let mut response = match answer(&conn, &mut record, &mut parts, &mut body).await {
         Ok(Answer::Upstream(response)) => {
             record.answered(response.status().as_u16(), None);
             response
@@ -89,14 +89,15 @@ enum Answer {
     Local(Response<ResponseBody>),
 }
 
-/// The request's way, in order.
+/// The request's way, in order. Takes what is large by reference: an argument of an `async fn` is kept
+/// twice, and every byte of the future is moved for every request.
 async fn answer(
     conn: &Rc<ClientConn>,
-    record: &mut Box<Record>,
-    parts: Parts,
+    record: &mut Record,
+    parts: &mut Parts,
     body: &mut RequestBody,
 ) -> Result<Answer, ProxyErrorKind> {
-    let head = RequestHead::validate(&parts, conn.wire.take_head_flags())?;
+    let head = RequestHead::validate(parts, conn.wire.take_head_flags())?;
     if head.local == Some(Local::Options) {
         return Ok(Answer::Local(options()));
     }
@@ -125,11 +126,16 @@ async fn answer(
     };
     let target = upstream_target(&head, &parts.uri, forward.rewrite.as_ref())?;
     let (websocket, seen) = (head.websocket, head.seen);
-    let request = upstream_parts(parts, target, |headers, authority| {
+    drop(head);
+    to_upstream_form(parts, target, |headers, authority| {
         headers::prepare_request(headers, seen, websocket, authority, &conn.forwarding);
     });
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        // hyper would send a GET without a body rather than guess.
+        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 
-    let exchanged = exchange(conn, record, &snapshot, &forward, request, body).await?;
+    let exchanged = exchange(conn, record, &snapshot, &forward, parts, body).await?;
     drop(snapshot);
     finish_answer(conn, record, websocket, exchanged).map(Answer::Upstream)
 }
@@ -195,12 +201,12 @@ fn upstream_target(
     PathAndQuery::try_from(target).map(Some).map_err(|_| ProxyErrorKind::BadPath)
 }
 
-/// The request as the backend gets it: origin form, HTTP/1.1, our fields.
-fn upstream_parts(
-    mut parts: Parts,
+/// Makes of the request what the backend gets: origin form, HTTP/1.1, our fields.
+fn to_upstream_form(
+    parts: &mut Parts,
     target: Option<PathAndQuery>,
     prepare: impl FnOnce(&mut http::HeaderMap, Option<HeaderValue>),
-) -> Parts {
+) {
     let authority = parts
         .uri
         .authority()
@@ -212,7 +218,6 @@ fn upstream_parts(
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     prepare(&mut parts.headers, authority);
-    parts
 }
 
 /// A backend's answer and the connection it comes over.
@@ -225,7 +230,7 @@ async fn exchange(
     record: &mut Record,
     snapshot: &Snapshot,
     forward: &Forward,
-    parts: Parts,
+    parts: &mut Parts,
     body: &mut RequestBody,
 ) -> Result<Exchanged, ProxyErrorKind> {
     let core = &conn.wire.core;
@@ -235,16 +240,16 @@ async fn exchange(
     let (mut address, mut stats) = pick(conn, backend, None).await?;
     let bodyless = body.is_end_stream();
     let repeatable = bodyless && is_idempotent(&parts.method);
-    let mut request = Request::from_parts(parts, body.take());
+    let mut request = take_request(parts, body);
 
     loop {
         record.endpoint = Some(address);
         let first = record.retries == 0;
         let pooled = if first { core.pool.checkout(address) } else { None };
         let reused = pooled.is_some();
-        let upstream = match pooled {
+        let mut upstream = match pooled {
             Some(upstream) => upstream,
-            None => match connect(core, &record.exchange, address).await {
+            None => match Box::pin(connect(core, &record.exchange, address)).await {
                 Ok(upstream) => upstream,
                 Err(kind) => {
                     if let Some(stats) = &stats {
@@ -265,12 +270,14 @@ async fn exchange(
             core.metrics().add(Counter::UpstreamReused);
         }
         let spare = (reused && repeatable).then(|| copy_of(&request));
-        match send(upstream, request, &record.exchange, conn).await {
-            Ok(exchanged) => {
+        record.exchange.upstream_awaited(core.now(), Expiry::Upstream);
+        let sent = upstream.sender.try_send_request(request);
+        match answer_to(sent, &mut upstream, &record.exchange).await {
+            Ok(response) => {
                 if let Some(stats) = &stats {
                     stats.requests.fetch_add(1, Ordering::Relaxed);
                 }
-                return Ok(exchanged);
+                return Ok((response, upstream));
             }
             Err(failure) => {
                 if let Some(stats) = &stats {
@@ -298,7 +305,7 @@ async fn pick(
     failed: Option<SocketAddr>,
 ) -> Result<(SocketAddr, Option<Arc<EndpointStats>>), ProxyErrorKind> {
     if let Some(external) = &backend.endpoints.external {
-        return Ok((resolve(&conn.wire.core, external, failed).await?, None));
+        return Ok((Box::pin(resolve(&conn.wire.core, external, failed)).await?, None));
     }
     let endpoint = match failed {
         None => balance::pick_endpoint(&backend.endpoints),
@@ -306,6 +313,15 @@ async fn pick(
     };
     let endpoint = endpoint.ok_or(ProxyErrorKind::NoEndpoints)?;
     Ok((endpoint.address, Some(Arc::clone(&endpoint.stats))))
+}
+
+/// The request itself, which leaves nothing behind.
+fn take_request(parts: &mut Parts, body: &mut RequestBody) -> Request<RequestBody> {
+    let mut request = Request::new(body.take());
+    std::mem::swap(request.method_mut(), &mut parts.method);
+    std::mem::swap(request.uri_mut(), &mut parts.uri);
+    std::mem::swap(request.headers_mut(), &mut parts.headers);
+    request
 }
 
 /// RFC 9110 §9.2.2.
@@ -330,51 +346,38 @@ struct Failure {
     unsent: Option<Request<RequestBody>>,
 }
 
-/// Sends a request over a connection and waits for the head of the answer. The connection is driven from
-/// here: no other task is involved.
-async fn send(
-    mut upstream: Box<Upstream>,
-    request: Request<RequestBody>,
-    exchange: &Rc<Exchange>,
-    conn: &ClientConn,
-) -> Result<Exchanged, Failure> {
-    exchange.upstream_awaited(conn.wire.core.now(), Expiry::Upstream);
-    let mut answer = pin!(upstream.sender.try_send_request(request));
-    let outcome = poll_fn(|cx| {
+/// Waits for the head of the answer to a request that was handed to a connection. The connection is
+/// driven from here: no other task is involved.
+async fn answer_to(
+    sent: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+    upstream: &mut Upstream,
+    exchange: &Exchange,
+) -> Result<Response<Incoming>, Failure> {
+    let mut sent = pin!(sent);
+    poll_fn(|cx| {
         exchange.register(cx);
-        let unsent = None;
-        match exchange.expired() {
-            Some(Expiry::SlowBody) => {
-                return Poll::Ready(Err(Failure { kind: ProxyErrorKind::SlowRequest, unsent }));
-            }
-            Some(_) => {
-                return Poll::Ready(Err(Failure { kind: ProxyErrorKind::UpstreamTimeout, unsent }));
-            }
-            None => (),
+        let ended = match exchange.expired() {
+            Some(Expiry::SlowBody) => Some(ProxyErrorKind::SlowRequest),
+            Some(_) => Some(ProxyErrorKind::UpstreamTimeout),
+            None => None,
+        };
+        if let Some(kind) = ended {
+            return Poll::Ready(Err(Failure { kind, unsent: None }));
         }
-        if !upstream.over {
-            upstream.over = std::pin::Pin::new(&mut upstream.connection).poll(cx).is_ready();
-        }
-        match answer.as_mut().poll(cx) {
+        let alive = upstream.drive(cx);
+        match sent.as_mut().poll(cx) {
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
             Poll::Ready(Err(mut failed)) => {
                 let unsent = failed.take_message();
                 Poll::Ready(Err(Failure { kind: kind_of(failed.error(), exchange), unsent }))
             }
-            Poll::Pending if upstream.over => {
-                Poll::Ready(Err(Failure { kind: ProxyErrorKind::UpstreamClosed, unsent }))
+            Poll::Pending if alive => Poll::Pending,
+            Poll::Pending => {
+                Poll::Ready(Err(Failure { kind: ProxyErrorKind::UpstreamClosed, unsent: None }))
             }
-            Poll::Pending => Poll::Pending,
         }
     })
-    .await;
-    match outcome {
-        Ok(response) => Ok((response, upstream)),
-        Err(failure) => {
-            tracing::debug!(address = %upstream.address, kind = failure.kind.label(), "exchange failed");
-            Err(failure)
-        }
-    }
+    .await
 }
 
 fn kind_of(error: &hyper::Error, exchange: &Exchange) -> ProxyErrorKind {
@@ -395,6 +398,7 @@ fn finish_answer(
     (response, upstream): Exchanged,
 ) -> Result<Response<ResponseBody>, ProxyErrorKind> {
     let (mut parts, incoming) = response.into_parts();
+    check_framing(&parts.headers)?;
     let upgraded = parts.status == StatusCode::SWITCHING_PROTOCOLS;
     if upgraded {
         let named = parts.headers.get(header::UPGRADE);
@@ -411,6 +415,19 @@ fn finish_answer(
         ResponseBody::upstream(incoming, upstream, record)
     };
     Ok(Response::from_parts(parts, body))
+}
+
+/// P8: an answer has one length, too. hyper prefers the coding and would pass both on.
+fn check_framing(headers: &http::HeaderMap) -> Result<(), ProxyErrorKind> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    if codings.next().is_some()
+        || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        || headers.contains_key(header::CONTENT_LENGTH)
+    {
+        return Err(ProxyErrorKind::UpstreamInvalid);
+    }
+    Ok(())
 }
 
 /// P6: reads what is left of a request that was answered without its body, within bounds, so that the
@@ -440,7 +457,7 @@ async fn drain(
     })
     .await;
     if emptied != Ok(true) {
-        conn.unread.set(true);
+        conn.wire.half_closes.set(true);
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }

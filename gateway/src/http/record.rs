@@ -66,7 +66,9 @@ impl Record {
                 method: parts.method.clone(),
                 uri: parts.uri.clone(),
                 version: parts.version,
-                host: parts.headers.get(HOST).cloned(),
+                host: parts.headers.get(HOST).cloned().or_else(|| {
+                    HeaderValue::from_str(parts.uri.authority()?.as_str()).ok()
+                }),
                 request_id: None,
                 rule: None,
                 backend: None,
@@ -139,6 +141,7 @@ impl Record {
             }
             BodyError::Expired(Expiry::SlowBody) => ProxyErrorKind::SlowRequest,
             BodyError::Expired(Expiry::Stalled | Expiry::Silent) => ProxyErrorKind::ClientStalled,
+            BodyError::Trailers(_) => ProxyErrorKind::ClientGone,
             BodyError::Broken(_) | BodyError::Cut => ProxyErrorKind::UpstreamCut,
         });
     }
@@ -192,6 +195,6 @@ impl Drop for Record {
                 request_id: log.request_id.as_ref().map_or(b"".as_slice(), HeaderValue::as_bytes),
             });
         }
-        self.conn.wire.watch.request_ends(core.now());
+        self.conn.wire.request_ends();
     }
 }

@@ -38,7 +38,8 @@ impl Facts {
             "process_threads" => self.status("Threads:"),
             "process_open_fds" => self.open_fds.map(|count| count as f64),
             "process_max_fds" => {
-                let line = self.limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+                let line =
+                    self.limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
                 line.split_whitespace().next()?.parse().ok()
             }
             _ => None,

@@ -8,11 +8,27 @@ use crate::cli;
 
 /// Annotations of other kinds than Ingress: kind, name, meaning.
 const OTHER_ANNOTATIONS: [(&str, &str, &str); 6] = [
-    ("Ingress", "kubernetes.io/ingress.class", "Class of the Ingress, where `spec.ingressClassName` is not set."),
-    ("IngressClass", "ingressclass.kubernetes.io/is-default-class", "`true`: the class of Ingresses that name none."),
-    ("Service", "metallb.io/loadBalancerIPs", "Addresses to get, at most one of each family, separated by a comma."),
+    (
+        "Ingress",
+        "kubernetes.io/ingress.class",
+        "Class of the Ingress, where `spec.ingressClassName` is not set.",
+    ),
+    (
+        "IngressClass",
+        "ingressclass.kubernetes.io/is-default-class",
+        "`true`: the class of Ingresses that name none.",
+    ),
+    (
+        "Service",
+        "metallb.io/loadBalancerIPs",
+        "Addresses to get, at most one of each family, separated by a comma.",
+    ),
     ("Service", "metallb.io/address-pool", "The pool to get an address from."),
-    ("Service", "metallb.universe.tf/loadBalancerIPs", "Older name of `metallb.io/loadBalancerIPs`."),
+    (
+        "Service",
+        "metallb.universe.tf/loadBalancerIPs",
+        "Older name of `metallb.io/loadBalancerIPs`.",
+    ),
     ("Service", "metallb.universe.tf/address-pool", "Older name of `metallb.io/address-pool`."),
 ];
 
@@ -26,13 +42,13 @@ pub fn flags() -> String {
     for command in definition.get_subcommands().filter(|command| !command.is_hide_set()) {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         // Writing to a String cannot fail, here and below.
-        let _ = writeln!(out, "\n## gatehouse {}\n\n{about}\n", command.get_name());
+        let _ = writeln!(out, "\n## gatehouse {}\n\n{about}", command.get_name());
         let shown = |argument: &&clap::Arg| !argument.is_hide_set() && argument.get_id() != "help";
         let arguments: Vec<_> = command.get_arguments().filter(shown).collect();
         if arguments.is_empty() {
             continue;
         }
-        out.push_str("| argument | default | meaning |\n|---|---|---|\n");
+        out.push_str("\n| argument | default | meaning |\n|---|---|---|\n");
         for argument in arguments {
             let _ = writeln!(out, "| {} |", row(argument));
         }
@@ -65,7 +81,9 @@ pub fn annotations() -> String {
 
 fn row(argument: &clap::Arg) -> String {
     let values: Vec<String> = match argument.get_action().takes_values() {
-        true => argument.get_value_names().unwrap_or_default().iter().map(ToString::to_string).collect(),
+        true => {
+            argument.get_value_names().unwrap_or_default().iter().map(ToString::to_string).collect()
+        }
         false => Vec::new(),
     };
     let name = match (argument.get_short(), argument.get_long()) {

@@ -60,10 +60,12 @@ pub(super) fn route_rows(compiled: &Compiled) -> Vec<RouteRow<'_>> {
             rule,
             http: rule.http.as_ref().map(action),
             https: rule.https.as_ref().map(action),
-            forward: [&rule.https, &rule.http].into_iter().flatten().find_map(|action| match action {
-                Action::Forward(forward) => Some(&**forward),
-                _ => None,
-            }),
+            forward: [&rule.https, &rule.http].into_iter().flatten().find_map(
+                |action| match action {
+                    Action::Forward(forward) => Some(&**forward),
+                    _ => None,
+                },
+            ),
         })
         .collect()
 }

@@ -1,1 +1,164 @@
+use std::fs;
 
+use super::*;
+use crate::cli::try_parse;
+
+const MANIFESTS: &str = "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web}
+spec:
+  rules:
+  - host: example.com
+    http:
+      paths:
+      - {path: /a, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}
+      - {path: /, pathType: Prefix, backend: {service: {name: b, port: {number: 80}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: a}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: a-1, labels: {kubernetes.io/service-name: a}}
+addressType: IPv4
+endpoints: [{addresses: [127.0.0.1]}, {addresses: [127.0.0.2]}]
+ports: [{port: 8080}]
+";
+
+/// Runs a command on the manifests; `@` stands for their path.
+fn command(manifests: &str, words: &str) -> (anyhow::Result<ExitCode>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("in.yaml");
+    fs::write(&file, manifests).unwrap();
+    let file = file.to_str().unwrap();
+    let words = words.split(' ').map(|word| if word == "@" { file } else { word });
+    let mut out = String::new();
+    let result = match try_parse(["gatehouse"].into_iter().chain(words)).unwrap() {
+        Command::Plan(arguments) => plan(&arguments, &mut out),
+        Command::Check(arguments) => Ok(check(&arguments, &mut out)),
+        Command::Explain(arguments) => explain(&arguments, &mut out),
+        other => panic!("{other:?}"),
+    };
+    (result, out.replace(file, "@"))
+}
+
+fn succeeded(code: &ExitCode) -> bool {
+    format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS)
+}
+
+#[test]
+fn plan_for_people_is_a_page_of_aligned_columns() {
+    let (result, out) = command(MANIFESTS, "plan @");
+    assert!(succeeded(&result.unwrap()));
+    assert_eq!(
+        out,
+        "\
+ADDRESSES
+  none
+
+LISTENERS
+  ADDRESS         PROTOCOL  GATEWAY
+  127.0.0.1:8080  http      plain
+  127.0.0.1:8443  https     plain
+
+ROUTES
+  HOST         PATH  MATCH   HTTP     HTTPS    BACKENDS                     OBJECT
+  example.com  /a    Prefix  forward  forward  default/a:80 (2 endpoints)   Ingress default/web
+  example.com  /     Prefix  forward  forward  default/b:80 (no endpoints)  Ingress default/web
+
+PROBLEMS
+  none
+"
+    );
+}
+
+#[test]
+fn check_fails_only_on_errors_and_counts() {
+    let (result, out) = command(MANIFESTS, "check @");
+    assert!(succeeded(&result.unwrap()));
+    assert_eq!(out, "0 errors, 0 warnings\n");
+
+    let unknown = MANIFESTS.replace("spec:\n  rules", "spec:\n  ingressClassName: other\n  rules");
+    let (result, out) = command(&unknown, "check @");
+    assert!(succeeded(&result.unwrap()), "a warning is no failure");
+    assert!(out.starts_with("warning: Ingress default/web: spec.ingressClassName: "), "{out}");
+    assert!(out.ends_with("\n0 errors, 1 warning\n"), "{out}");
+    let (_, out) = command(&unknown, "check --claim-class other @");
+    assert_eq!(out, "0 errors, 0 warnings\n");
+
+    let (result, out) = command(&MANIFESTS.replace("number: 80", "number: x"), "check @");
+    assert!(!succeeded(&result.unwrap()));
+    assert!(out.starts_with("error: @:10: Ingress web: spec.rules[0].http"), "{out}");
+    assert!(out.ends_with("\n1 error, 0 warnings\n"), "{out}");
+}
+
+#[test]
+fn plan_of_broken_manifests_says_where() {
+    let (result, _) = command("a: [", "plan @");
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("in.yaml:1: "), "{error}");
+}
+
+#[test]
+fn explain_names_the_rule_that_answers_and_the_ones_that_do_not() {
+    let (_, out) = command(MANIFESTS, "explain @ http://Example.com:8080/a/x?y -o json");
+    let json: Value = serde_json::from_str(&out).unwrap();
+    let request = json!({"scheme": "http", "host": "example.com", "path": "/a/x"});
+    assert_eq!(json["request"], request);
+    assert_eq!(json["winner"]["object"], "Ingress default/web");
+    assert_eq!(json["winner"]["path"], "/a");
+    assert_eq!(json["losers"][0]["path"], "/");
+
+    let (_, out) = command(MANIFESTS, "explain @ http://127.0.0.1/a/../b -H Host:example.com");
+    assert!(
+        out.starts_with("http://example.com/b\n  is answered by Ingress default/web ("),
+        "{out}"
+    );
+    assert!(
+        out.contains("\nnot answered by\n  Ingress default/web (example.com Prefix /a)"),
+        "{out}"
+    );
+    let (_, out) = command(MANIFESTS, "explain @ https://other.com");
+    assert!(out.starts_with("https://other.com/\n  is answered by no rule: 404\n"), "{out}");
+}
+
+#[test]
+fn explain_refuses_what_is_no_request() {
+    for (words, why) in [
+        ("explain @ example.com/", "is not a URL"),
+        ("explain x @", "is a file, the URL comes last"),
+        ("explain @ http://a..b/", "\"a..b\" is not a host name"),
+        ("explain @ http://a/%2f", "\"/%2f\" would be refused"),
+        ("explain @ http://a/ -H nothing", "is not NAME: VALUE"),
+    ] {
+        let (result, _) = command(MANIFESTS, words);
+        let error = format!("{:#}", result.unwrap_err());
+        assert!(error.contains(why), "{words}: {error}");
+    }
+}
+
+#[test]
+fn the_snapshot_shows_backends_and_what_they_did() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("in.yaml"), MANIFESTS).unwrap();
+    let node = NodeContext {
+        options: Options { allow_loopback_endpoints: true, ..Options::default() },
+        ..NodeContext::default()
+    };
+    let planned = planned(&[folder.path().to_owned()], node).unwrap();
+    let shown = snapshot_json(&planned.compiled, 3);
+    assert_eq!(shown["generation"], 3);
+    let backends = shown["backends"].as_array().unwrap();
+    let backend = backends.iter().find(|backend| backend["service"] == "default/a").unwrap();
+    assert_eq!(backend["endpoints"][1]["address"], "127.0.0.2:8080");
+    assert_eq!(backend["endpoints"][1]["requests"], 0);
+    assert_eq!(shown["problems"], json!([]));
+}

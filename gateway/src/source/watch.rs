@@ -174,7 +174,8 @@ impl Follower {
             for root in self.tree.roots() {
                 // The folder above tells when the path itself is replaced.
                 if let Some(parent) = root.parent() {
-                    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                    let parent =
+                        if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
                     self.folders.watch(&mut watches, parent, &mut seen);
                 }
             }
@@ -249,7 +250,8 @@ impl Folders {
         path: &Path,
         keep: Option<&WatchDescriptor>,
     ) {
-        let Some(watch) = self.by_path.get(path).filter(|watch| keep != Some(watch)).cloned() else {
+        let Some(watch) = self.by_path.get(path).filter(|watch| keep != Some(watch)).cloned()
+        else {
             return;
         };
         self.by_path.remove(path);
@@ -300,7 +302,8 @@ fn note_entry(tree: &Tree, path: &Path, mask: EventMask, pending: &mut Pending) 
         // A new link may lead to a folder.
         let link = || fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
         let came = mask.intersects(EventMask::CREATE | EventMask::MOVED_TO) && link();
-        let gone = mask.intersects(EventMask::DELETE | EventMask::MOVED_FROM) && tree.has_below(path);
+        let gone =
+            mask.intersects(EventMask::DELETE | EventMask::MOVED_FROM) && tree.has_below(path);
         pending.rescan |= came || gone;
         return;
     }

@@ -184,6 +184,44 @@ pub fn all() -> Vec<Case> {
     classes.into_iter().flatten().collect()
 }
 
+/// Every case again, behind an honest request in the same segment: what looks at raw bytes must also
+/// look at the second request of a connection.
+pub fn all_after_an_honest_one() -> Vec<Case> {
+    let honest = get("/probe-first", "");
+    let to_head = |case: &Case| matches!(&case.steps[0], Step::Send(b) if b.starts_with(b"HEAD "));
+    let mut cases = all();
+    cases.retain(|case| !to_head(case));
+    for case in &mut cases {
+        case.name.push_str(" after an honest one");
+        case.statuses.insert(0, vec![200]);
+        if let Step::Send(bytes) = &mut case.steps[0] {
+            bytes.splice(0..0, honest.iter().copied());
+        }
+    }
+    cases
+}
+
+/// Every case again, in pieces of a few bytes: where segments end must not matter.
+pub fn all_in_pieces() -> Vec<Case> {
+    let mut cases = all();
+    for case in &mut cases {
+        case.name.push_str(" in pieces");
+        let steps = std::mem::take(&mut case.steps);
+        for step in steps {
+            let Step::Send(bytes) = step else {
+                case.steps.push(step);
+                continue;
+            };
+            let size = if bytes.len() < 1_000 { 1 + case.name.len() % 3 } else { 997 };
+            for piece in bytes.chunks(size) {
+                case.steps.push(Step::Send(piece.to_vec()));
+                case.steps.push(Step::Pause(Duration::from_micros(50)));
+            }
+        }
+    }
+    cases
+}
+
 /// Runs every case on one of `beds` (in parallel, each bed one case at a time) and returns what
 /// went wrong, by case name.
 pub fn run(beds: &[Bed], cases: &[Case], patience: Duration) -> Vec<(String, String)> {
@@ -218,7 +256,8 @@ fn run_one(bed: &Bed, case: &Case, patience: Duration) -> Result<(), String> {
         let sent: Vec<u8> = case
             .steps
             .iter()
-            .flat_map(|s| if let Step::Send(b) = s { b.clone() } else { vec![] })
+            .flat_map(|s| if let Step::Send(b) = s { &b[..] } else { &[] })
+            .copied()
             .collect();
         format!(
             "{why}\n  sent: {}\n  got{}: {}\n{}",

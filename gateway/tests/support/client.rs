@@ -131,7 +131,8 @@ pub fn exchange(addr: SocketAddr, steps: &[Step], want: Want) -> Exchange {
                 }
             }
         });
-        let to_head = matches!(&steps.first(), Some(Step::Send(b)) if b.starts_with(b"HEAD "));
+        let sent = steps.iter().filter_map(|s| if let Step::Send(b) = s { Some(b) } else { None });
+        let to_head = sent.flatten().take(5).eq(b"HEAD ");
         let seen = listen(&mut stream, want, to_head);
         // Also unblocks a writer that the gateway no longer reads from.
         drop(stream.shutdown(Shutdown::Both));

@@ -23,6 +23,8 @@ pub struct Plan {
     /// Words before the command, such as `ip netns exec NAME`.
     via: Vec<String>,
     args: Vec<String>,
+    access_log: bool,
+    threads: usize,
     files: Vec<(String, String)>,
     http: SocketAddr,
     https: SocketAddr,
@@ -33,7 +35,9 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             via: Vec::new(),
-            args: vec!["--no-access-log".into(), "--threads=1".into()],
+            args: Vec::new(),
+            access_log: false,
+            threads: 1,
             files: Vec::new(),
             http: free_address(),
             https: free_address(),
@@ -52,6 +56,18 @@ impl Plan {
     /// Adds flags.
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|a| (*a).to_owned()));
+        self
+    }
+
+    /// Writes the access log, which ends up in [`Gateway::output`].
+    pub const fn access_log(mut self) -> Self {
+        self.access_log = true;
+        self
+    }
+
+    /// Uses so many data threads instead of one.
+    pub const fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
         self
     }
 
@@ -77,9 +93,13 @@ impl Plan {
             .arg(dir.path().join("manifests"))
             .args(["--http", &self.http.to_string(), "--https", &self.https.to_string()])
             .args(["--admin", &self.admin.to_string(), "--node", "test-node"])
+            .args(["--threads", &self.threads.to_string()])
             .arg("--state-dir")
             .arg(dir.path().join("state"))
             .args(&self.args);
+        if !self.access_log {
+            command.arg("--no-access-log");
+        }
         (command, dir)
     }
 
@@ -138,10 +158,10 @@ impl Gateway {
         self.child.id()
     }
 
-    /// Resident memory in KiB.
+    /// Resident memory of its own in KiB: without pages of the binary, which come in as they are used.
     pub fn rss(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("the kernel says RSS");
+        let line = status.lines().find(|l| l.starts_with("RssAnon:")).expect("the kernel says RSS");
         line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number of KiB")
     }
 

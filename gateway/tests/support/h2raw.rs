@@ -38,6 +38,18 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
+impl Frame {
+    /// One stream was ended.
+    pub fn is_reset(&self) -> bool {
+        self.kind == kind::RST_STREAM
+    }
+
+    /// The connection was ended for an error; without one, its streams live on.
+    pub fn is_goaway_for_cause(&self) -> bool {
+        self.kind == kind::GOAWAY && number(&self.payload, 4) != 0
+    }
+}
+
 /// What became of one stream.
 #[derive(Clone, Default)]
 pub struct Answer {

@@ -64,7 +64,7 @@ pub(super) fn svg(sections: &[Section]) -> String {
 
 fn legend(svg: &mut String, sections: &[Section], width: f64) {
     let Some(first) = sections.first() else { return };
-    let mut x = width - MARGIN - 85.0 * first.figures.len() as f64;
+    let mut x = width - MARGIN - 96.0 * first.figures.len() as f64;
     for figures in &first.figures {
         let _ = writeln!(
             svg,
@@ -73,7 +73,7 @@ fn legend(svg: &mut String, sections: &[Section], width: f64) {
             x + 16.0,
             figures.peer
         );
-        x += 85.0;
+        x += 96.0;
     }
 }
 

@@ -7,13 +7,13 @@ use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 use super::{
     Compiled, GatewayTable, IngressOutcome,
-    gather::{Cache, JudgedRoute, Run, ServedIngress},
+    gather::{Cache, JudgedRoute, KeptCerts, Run, ServedIngress},
 };
 use crate::{
     admit::{self, Seniority},
-    endpoints::{Resolved, Resolver},
+    endpoints::{Changed, Inputs, Resolved, Resolver},
     model::{Backend, BackendTable, CertBinding, CertSource, HostPattern, RouteRule, Scope},
-    objects::{ObjectKey, ObjectRef, Objects},
+    objects::{ObjectKey, ObjectRef},
     problem::Problem,
     table::{HostRoutes, Lost, RouteTable},
     translation::Translation,
@@ -37,11 +37,13 @@ impl Run<'_, '_> {
         let claimants = claimants(&ingresses, &routes, self.options.default_gateway.as_ref());
         let translations = ingresses.iter().map(|ingress| &ingress.kept.result.1);
         let all = translations.chain(routes.iter().map(|route| &route.kept.result.translation));
-        let resolved = self.resolve(all);
+        let inputs = self.kept.map(|kept| &kept.inputs);
+        let changed = inputs.map(|inputs| inputs.changed(self.objects)).unwrap_or_default();
+        let resolved = self.resolve(all, &changed);
         for claimant in &claimants {
             self.report(claimant.translation, &resolved);
         }
-        let (tables, lost) = self.tables(&claimants);
+        let (tables, certs, lost) = self.tables(&claimants);
         drop(claimants);
         for lost in lost {
             self.problems.push(admit::conflict(&lost));
@@ -67,6 +69,9 @@ impl Run<'_, '_> {
                 ingresses: ingresses.into_iter().map(|ingress| ingress.kept).collect(),
                 routes: routes.iter().map(|route| Arc::clone(&route.kept)).collect(),
                 slots: self.slots.finish(&backends),
+                secrets: self.objects.secrets.keys().cloned().collect(),
+                certs,
+                inputs: Inputs::of(self.objects, inputs.map(|inputs| (inputs, &changed))),
                 resolved,
             },
             routes: routes.into_iter().map(|route| route.outcome).collect(),
@@ -74,18 +79,38 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Every backend that a translation refers to, by slot.
+    /// Every backend that a translation refers to, by slot. Only those are looked at whose Service or
+    /// EndpointSlices have changed, and those that are new.
     fn resolve<'t>(
         &self,
         translations: impl Iterator<Item = &'t Translation>,
+        changed: &Changed<'_>,
     ) -> Vec<Option<Arc<Resolved>>> {
-        let resolver = Resolver::new(self.objects, self.options.allow_loopback_endpoints);
         let mut resolved = vec![None; self.slots.len()];
+        let mut pending = Vec::new();
         let known = self.kept.map_or(&[][..], |kept| &kept.resolved);
         for usage in translations.flat_map(|translation| &translation.backends) {
             let at = usage.slot.0 as usize;
-            if let Some(entry @ None) = resolved.get_mut(at) {
-                *entry = Some(resolver.resolve(&usage.key, known.get(at).and_then(Option::as_ref)));
+            let Some(entry @ None) = resolved.get_mut(at) else { continue };
+            let old = known.get(at).and_then(Option::as_ref);
+            let service = &usage.key.service;
+            match old.filter(|old| old.backend.key == usage.key) {
+                Some(old) if !changed.contains(&(&*service.namespace, &*service.name)) => {
+                    *entry = Some(Arc::clone(old));
+                }
+                old => pending.push((at, &usage.key, old.map(|old| &**old))),
+            }
+        }
+        let services =
+            pending.iter().map(|(_, key, _)| (&*key.service.namespace, &*key.service.name));
+        let services = services.collect();
+        let resolver =
+            Resolver::new(self.objects, &services, self.options.allow_loopback_endpoints);
+        for (at, key, old) in pending {
+            // A backend that two rules refer to is pending twice.
+            let entry = &mut resolved[at];
+            if entry.is_none() {
+                *entry = Some(Arc::new(resolver.resolve(key, old)));
             }
         }
         resolved
@@ -102,35 +127,88 @@ impl Run<'_, '_> {
         }
     }
 
-    /// The tables of all scopes, and the rules that lost in any of them.
-    fn tables(&mut self, claimants: &[Claimant<'_>]) -> (Vec<GatewayTable>, Vec<Lost>) {
-        let objects = self.objects;
-        let old = |scope: &Scope| {
-            let tables = self.previous.map_or(&[][..], |previous| &previous.tables);
-            tables.iter().find(|table| table.scope == *scope)
-        };
-        let (routes, mut lost) = routes(claimants, old(&Scope::Plain), None);
-        let certs = certs(objects, claimants, old(&Scope::Plain), &mut self.problems);
+    /// The tables of all scopes, what their certificates were made from, and the rules that lost.
+    fn tables(
+        &mut self,
+        claimants: &[Claimant<'_>],
+    ) -> (Vec<GatewayTable>, Vec<Arc<KeptCerts>>, Vec<Lost>) {
+        let (plain, kept, mut lost) = self.table(Scope::Plain, claimants, None);
         if !lost.is_empty() {
             let gateways: HashMap<_, _> =
                 claimants.iter().map(|c| (&c.translation.object, c.gateway)).collect();
             lost.retain(|lost| meet(&gateways, lost));
         }
-        let mut tables = vec![GatewayTable { scope: Scope::Plain, routes, certs }];
+        let mut certs = vec![kept];
+        let mut tables = Vec::new();
         for gateway in self.classes.gateways() {
             let of_gateway = |c: &&Claimant<'_>| c.gateway == Some(&gateway);
             let scoped: Vec<_> = claimants.iter().filter(of_gateway).copied().collect();
             let scope = Scope::Gateway(gateway.clone());
             if scoped.len() == claimants.len() {
-                tables.push(GatewayTable { scope, ..tables[0].clone() });
+                tables.push(GatewayTable { scope, ..plain.clone() });
+                certs.push(Arc::clone(&certs[0]));
                 continue;
             }
-            let (routes, here) = self::routes(&scoped, old(&scope), Some(&tables[0].routes));
+            let (table, kept, here) = self.table(scope, &scoped, Some(&plain.routes));
+            tables.push(table);
+            certs.push(kept);
             lost.extend(here);
-            let certs = self::certs(objects, &scoped, old(&scope), &mut self.problems);
-            tables.push(GatewayTable { scope, routes, certs });
         }
-        (tables, lost)
+        tables.insert(0, plain);
+        for kept in &certs {
+            self.problems.extend(kept.problems.iter().cloned());
+        }
+        (tables, certs, lost)
+    }
+
+    /// One table, sharing with its predecessor and with the table of all gateways what is the same.
+    fn table(
+        &self,
+        scope: Scope,
+        claimants: &[Claimant<'_>],
+        plain: Option<&Arc<RouteTable>>,
+    ) -> (GatewayTable, Arc<KeptCerts>, Vec<Lost>) {
+        let tables = self.previous.map_or(&[][..], |previous| &previous.tables);
+        let at = tables.iter().position(|table| table.scope == scope);
+        let previous = at.map(|at| &tables[at]);
+        let (routes, lost) = routes(claimants, previous, plain);
+        let kept = at.and_then(|at| self.previous?.cache.certs.get(at));
+        let (certs, kept) = self.certs(claimants, previous.zip(kept));
+        (GatewayTable { scope, routes, certs }, kept, lost)
+    }
+
+    /// The certificates of these claimants, oldest first: the oldest binding of a host counts, even if
+    /// its Secret is missing. Then the host gets the default certificate, not that of somebody younger.
+    fn certs(
+        &self,
+        claimants: &[Claimant<'_>],
+        previous: Option<(&GatewayTable, &Arc<KeptCerts>)>,
+    ) -> (Arc<[CertBinding]>, Arc<KeptCerts>) {
+        let given = claimants.iter().map(|claimant| &claimant.translation.certs);
+        let bindings: Vec<_> = given.filter(|certs| !certs.is_empty()).cloned().collect();
+        if let Some((table, kept)) = previous.filter(|_| self.same_secrets)
+            && kept.bindings.len() == bindings.len()
+            && kept.bindings.iter().zip(&bindings).all(|(a, b)| Arc::ptr_eq(a, b))
+        {
+            return (Arc::clone(&table.certs), Arc::clone(kept));
+        }
+        let secrets: HashSet<&ObjectKey> = self.objects.secrets.keys().collect();
+        let mut taken = HashSet::new();
+        let mut problems = Vec::new();
+        let mut certs = Vec::new();
+        for cert in bindings.iter().flat_map(|certs| &**certs) {
+            let missing = missing_secret(&secrets, cert);
+            if taken.insert(&cert.host) && missing.is_none() {
+                certs.push(cert);
+            }
+            problems.extend(missing);
+        }
+        let same = previous.filter(|(table, _)| table.certs.iter().eq(certs.iter().copied()));
+        let certs = match same {
+            Some((table, _)) => Arc::clone(&table.certs),
+            None => certs.into_iter().cloned().collect(),
+        };
+        (certs, Arc::new(KeptCerts { bindings, problems }))
     }
 
     fn backend_table(&self, slots: Vec<Option<Arc<Backend>>>) -> Arc<BackendTable> {
@@ -240,33 +318,9 @@ impl Group<'_> {
     }
 }
 
-/// The certificates of these claimants, oldest first: the oldest binding of a host counts, even if its
-/// Secret is missing. Then the host gets the default certificate, not that of somebody younger.
-fn certs(
-    objects: &Objects,
-    claimants: &[Claimant<'_>],
-    previous: Option<&GatewayTable>,
-    problems: &mut Vec<Problem>,
-) -> Arc<[CertBinding]> {
-    let mut taken = HashSet::new();
-    let mut certs = Vec::new();
-    for cert in claimants.iter().flat_map(|claimant| &claimant.translation.certs) {
-        let missing = missing_secret(objects, cert);
-        let usable = missing.is_none();
-        problems.extend(missing);
-        if taken.insert(&cert.host) && usable {
-            certs.push(cert);
-        }
-    }
-    match previous.filter(|table| table.certs.iter().eq(certs.iter().copied())) {
-        Some(table) => Arc::clone(&table.certs),
-        None => certs.into_iter().cloned().collect(),
-    }
-}
-
-fn missing_secret(objects: &Objects, cert: &CertBinding) -> Option<Problem> {
+fn missing_secret(secrets: &HashSet<&ObjectKey>, cert: &CertBinding) -> Option<Problem> {
     let CertSource::Secret(key) = &cert.source else { return None };
-    if objects.secrets.contains_key(key) {
+    if secrets.contains(key) {
         return None;
     }
     Some(Problem::warning(

@@ -9,9 +9,9 @@ use super::{Compiled, Options, RouteOutcome};
 use crate::{
     admit::{self, RouteClaim, Seniority},
     class::{self, Claim, Classes},
-    endpoints::Resolved,
+    endpoints::{Inputs, Resolved},
     ingress::{self, Tls},
-    model::HostPattern,
+    model::{CertBinding, HostPattern},
     objects::{ObjectKey, Objects, Store, Stored},
     openshift::{
         Route,
@@ -30,8 +30,20 @@ pub(super) struct Cache {
     pub(super) ingresses: Vec<Arc<KeptIngress>>,
     pub(super) routes: Vec<Arc<KeptRoute>>,
     pub(super) slots: Arc<SlotMap>,
+    /// Keys of all Secrets, and what each table's certificates were made from.
+    pub(super) secrets: Vec<ObjectKey>,
+    pub(super) certs: Vec<Arc<KeptCerts>>,
+    /// What `resolved` was made from.
+    pub(super) inputs: Arc<Inputs>,
     /// By slot.
     pub(super) resolved: Vec<Option<Arc<Resolved>>>,
+}
+
+/// What the certificates of a table were made from, and what was wrong with them.
+#[derive(Debug)]
+pub(super) struct KeptCerts {
+    pub(super) bindings: Vec<Arc<[CertBinding]>>,
+    pub(super) problems: Vec<Problem>,
 }
 
 /// An Ingress of ours and its translation.
@@ -55,6 +67,8 @@ pub(super) struct Run<'o, 'p> {
     pub(super) previous: Option<&'p Compiled>,
     /// The previous compile's cache, if its translations hold for these options.
     pub(super) kept: Option<&'p Cache>,
+    /// There are the same Secrets as at the previous compile; what is in them does not matter here.
+    pub(super) same_secrets: bool,
     pub(super) slots: Slots<'p>,
     pub(super) problems: Vec<Problem>,
 }
@@ -89,9 +103,8 @@ impl<'o, 'p> Run<'o, 'p> {
     pub(super) fn ingresses(&mut self) -> Vec<ServedIngress<'o>> {
         let pending = self.ours();
         // Redirects depend on the tls entries of all Ingresses, so these are collected first.
-        let with_tls: HashSet<&HostPattern> =
-            pending.iter().flat_map(|pending| &pending.tls.hosts).collect();
-        let has_tls = |host: &HostPattern| has_tls(&with_tls, host);
+        let with_tls = TlsHosts::new(pending.iter().flat_map(|pending| &pending.tls.hosts));
+        let has_tls = |host: &HostPattern| with_tls.cover(host);
         let mut served = Vec::with_capacity(pending.len());
         for Pending { key, stored, class, gateway, tls, old } in &pending {
             let kept = match old {
@@ -111,7 +124,7 @@ impl<'o, 'p> Run<'o, 'p> {
                 }
             };
             let age = stored.age(&stored.object.metadata);
-            let seniority = Seniority { age, kind: "Ingress", uid: "", key };
+            let seniority = Seniority { age, kind: "Ingress", uid: None, key };
             served.push(ServedIngress { kept, seniority, class: *class, gateway: *gateway });
         }
         served
@@ -147,7 +160,7 @@ impl<'o, 'p> Run<'o, 'p> {
         let mut judged: Vec<JudgedRoute<'o>> = Vec::with_capacity(translated.len());
         for (kept, (key, stored)) in translated.into_iter().zip(&self.objects.routes) {
             let metadata = &stored.object.metadata;
-            let uid = metadata.uid.as_deref().unwrap_or_default();
+            let uid = metadata.uid.as_deref();
             let seniority = Seniority { age: stored.age(metadata), kind: "Route", uid, key };
             let outcome = RouteOutcome {
                 object: key.clone(),
@@ -224,18 +237,34 @@ fn is_current(kept: &KeptIngress, has_tls: &dyn Fn(&HostPattern) -> bool) -> boo
         .all(|(entry, made)| made == has_tls(&entry.host))
 }
 
-/// A wildcard entry covers the hosts that its certificate covers.
-fn has_tls(hosts: &HashSet<&HostPattern>, host: &HostPattern) -> bool {
-    if hosts.is_empty() {
-        return false;
-    }
-    hosts.contains(host)
-        || match host {
-            HostPattern::Exact(name) => name
-                .split_once('.')
-                .is_some_and(|(_, rest)| hosts.contains(&HostPattern::Wildcard(rest.into()))),
-            HostPattern::Wildcard(_) | HostPattern::Any => false,
+/// The hosts that the `tls` entries of all Ingresses of ours name.
+#[derive(Default)]
+struct TlsHosts<'t> {
+    named: HashSet<&'t HostPattern>,
+    /// What follows the `*.`.
+    wildcards: HashSet<&'t str>,
+}
+
+impl<'t> TlsHosts<'t> {
+    fn new(hosts: impl Iterator<Item = &'t HostPattern>) -> Self {
+        let mut all = Self::default();
+        for host in hosts {
+            all.named.insert(host);
+            if let HostPattern::Wildcard(rest) = host {
+                all.wildcards.insert(rest);
+            }
         }
+        all
+    }
+
+    /// A wildcard entry covers the hosts that its certificate covers.
+    fn cover(&self, host: &HostPattern) -> bool {
+        let parent = match host {
+            HostPattern::Exact(name) => name.split_once('.').map(|(_, rest)| rest),
+            HostPattern::Wildcard(_) | HostPattern::Any => None,
+        };
+        self.named.contains(host) || parent.is_some_and(|rest| self.wildcards.contains(rest))
+    }
 }
 
 /// Walks along the previous compile's values while the caller walks along the objects, both by key.
@@ -247,13 +276,15 @@ impl<'p, T, D> Walk<'p, T, D> {
     /// The value of the object's previous version and whether the object is the same. Keys must ascend.
     fn find(&mut self, key: &ObjectKey, source: &Arc<T>) -> Option<(&'p Arc<Kept<T, D>>, bool)> {
         while let [first, rest @ ..] = self.rest {
+            // Equality first: keys mostly share their memory, which makes it a pointer comparison.
+            if first.key == *key {
+                self.rest = rest;
+                return Some((first, Arc::ptr_eq(&first.source, source)));
+            }
             if first.key > *key {
                 return None;
             }
             self.rest = rest;
-            if first.key == *key {
-                return Some((first, Arc::ptr_eq(&first.source, source)));
-            }
         }
         None
     }

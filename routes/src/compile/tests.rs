@@ -347,6 +347,25 @@ fn every_slot_of_a_served_rule_holds_the_backend_it_names() {
 }
 
 #[test]
+fn a_backend_that_comes_back_does_not_take_the_slot_that_another_got_meanwhile() {
+    let mut last: Option<Compiled> = None;
+    for services in [&["a", "b"][..], &["b"], &["a", "b", "c"], &["c"], &["a", "c"]] {
+        let mut state = objects("");
+        for name in services {
+            let route = json!({"kind": "Route", "metadata": {"name": name, "namespace": "d"},
+                "spec": {"host": format!("{name}.com"), "to": {"name": name}}});
+            add(&mut state, 0, route);
+        }
+        let compiled = compile(&state, &Options::default(), last.as_ref());
+        let held = compiled.backends.slots.iter().flatten();
+        let mut held: Vec<_> = held.map(|backend| &*backend.key.service.name).collect();
+        held.sort_unstable();
+        assert_eq!(held, services);
+        last = Some(compiled);
+    }
+}
+
+#[test]
 fn a_host_pattern_finds_its_entry() {
     let compiled = testing::compiled(&of_class("a", "\"\"", "s"));
     let pattern = HostPattern::Exact("foo.com".into());

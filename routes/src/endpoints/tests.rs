@@ -39,8 +39,9 @@ fn key(port: BackendPort) -> BackendKey {
     BackendKey { service: ObjectKey::new("d", "web"), port }
 }
 
-fn resolve(yaml: &str, port: BackendPort, loopback: bool) -> Arc<Resolved> {
-    Resolver::new(&objects(yaml), loopback).resolve(&key(port), None)
+fn resolve(yaml: &str, port: BackendPort, loopback: bool) -> Resolved {
+    let services = [("d", "web")].into_iter().collect();
+    Resolver::new(&objects(yaml), &services, loopback).resolve(&key(port), None)
 }
 
 fn addresses(resolved: &Resolved) -> Vec<String> {
@@ -181,4 +182,30 @@ fn refused_addresses_are_named_and_the_others_still_serve() {
     let allowed = resolve(&slice("IPv4", "127.0.0.1"), number, true);
     assert_eq!(addresses(&allowed), ["10.0.0.1:8080", "127.0.0.1:8080"]);
     assert!(allowed.problems.is_empty());
+}
+
+#[test]
+fn what_changed_is_found_by_the_service_it_belongs_to() {
+    let before = objects(&format!("{SERVICE}---{SLICES}"));
+    let inputs = Inputs::of(&before, None);
+    let changed = |after: &Objects| -> Vec<String> {
+        let changed = inputs.changed(after);
+        let mut names: Vec<_> = changed.iter().map(|(ns, name)| format!("{ns}/{name}")).collect();
+        names.sort();
+        names
+    };
+    assert!(changed(&before).is_empty());
+    let mut after = before.clone();
+    after.endpoint_slices.remove(&ObjectKey::new("other", "web-3"));
+    assert_eq!(changed(&after), ["other/web"]);
+    let mut after = before.clone();
+    after.services.remove(&ObjectKey::new("d", "web"));
+    assert_eq!(changed(&after), ["d/web"]);
+    let mut after = before.clone();
+    let moved = SLICES.replace("service-name: web}", "service-name: blog}");
+    after.endpoint_slices = objects(&moved).endpoint_slices;
+    assert_eq!(changed(&after), ["d/blog", "d/web", "other/blog", "other/web"]);
+    let mut after = before;
+    after.services.extend(objects(&SERVICE.replace("name: web", "name: a")).services);
+    assert_eq!(changed(&after), ["d/a"]);
 }

@@ -176,7 +176,7 @@ fn served(
     let path = route_path(spec.path.as_deref().unwrap_or_default())?;
     let (clear, secure) = schemes(spec.tls.as_ref())?;
     if let Some(tls) = &spec.tls {
-        translation.certs.extend(certificate(tls, object, host)?);
+        translation.certs = certificate(tls, object, host)?.into_iter().collect();
     }
     let backends = backends(key, route, translation, slots)?;
     let forward = Arc::new(Forward { backends, rewrite: None, tick: AtomicU32::new(0) });

@@ -119,7 +119,11 @@ fn folders_are_read_recursively_and_only_manifests_in_them() {
     let (_guard, path) = folder();
     write(&path, "a.yaml", &service("a", "10.0.0.1"));
     write(&path, "deep/er/b.yml", &service("b", "10.0.0.2"));
-    write(&path, "c.json", "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"c\"}}");
+    write(
+        &path,
+        "c.json",
+        "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"c\"}}",
+    );
     write(&path, "notes.txt", "not: [a manifest");
     write(&path, ".hidden.yaml", "not: [a manifest");
     write(&path, ".git/x.yaml", "not: [a manifest");
@@ -169,11 +173,11 @@ fn of_several_objects_with_one_name_the_last_in_order_wins_and_both_places_are_n
 #[test]
 fn objects_are_numbered_in_the_order_of_files_and_documents() {
     let (_guard, path) = folder();
-    write(&path, "b.yaml", &format!("{}---\n{}", service("z", ""), service("y", "")));
+    write(&path, "b.yaml", &format!("{}---\n{}", service("z", ""), service("w", "")));
     write(&path, "a.yaml", &service("x", ""));
     let state = loaded(&[path]);
     let order = |name| state.objects.services[&ObjectKey::new("default", name)].order;
-    assert_eq!((order("x"), order("z"), order("y")), (0, 1 << 32, 1 << 32 | 1));
+    assert_eq!((order("x"), order("z"), order("w")), (0, 1 << 32, 1 << 32 | 1));
 }
 
 #[test]

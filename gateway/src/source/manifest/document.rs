@@ -116,7 +116,7 @@ pub(super) fn typed<T: DeserializeOwned>(text: &Text<'_>, kind: &str) -> Result<
                 Err(error) => error,
             };
             let line = error.location().map_or(1, |location| location.line().max(1));
-            (line, path, without_place(&error.without_snippet().to_string()))
+            (line, path, in_our_words(&without_place(&error.without_snippet().to_string())))
         }
         Format::Json => {
             let deserializer = &mut serde_json::Deserializer::from_str(text.text);
@@ -187,7 +187,12 @@ fn metadata(text: &Text<'_>) -> Option<Value> {
         metadata: Value,
     }
     let named: Named = match text.format {
-        Format::Yaml => serde_saphyr::from_str_with_options(text.text, options()).ok()?,
+        Format::Yaml => {
+            let mut options = options();
+            // Good enough for a name; the error that is being reported may be this very one.
+            options.duplicate_keys = serde_saphyr::options::DuplicateKeyPolicy::LastWins;
+            serde_saphyr::from_str_with_options(text.text, options).ok()?
+        }
         Format::Json => serde_json::from_str(text.text).ok()?,
     };
     Some(named.metadata)
@@ -230,6 +235,18 @@ fn has_content(text: &str) -> bool {
 
 fn newlines(text: &str) -> u32 {
     u32::try_from(text.matches('\n').count()).unwrap_or(u32::MAX)
+}
+
+/// Without what the parser says to programmers.
+fn in_our_words(message: &str) -> String {
+    if let Some(value) = message
+        .strip_prefix("The string value [")
+        .and_then(|rest| rest.strip_suffix("] must be quoted"))
+    {
+        return format!("{value} reads as a boolean or a number, so as a text it must be quoted");
+    }
+    let advice = [", set DuplicateKeyPolicy in Options if acceptable", "; use Option<String>"];
+    advice.iter().fold(message.to_owned(), |message, advice| message.replace(advice, ""))
 }
 
 /// Both parsers end their messages with the place, which is told in another way here.

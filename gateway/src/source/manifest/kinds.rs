@@ -61,7 +61,9 @@ pub(super) fn understand(head: &Head) -> Understood {
 /// True for the list form that `kubectl get -o yaml` prints, of any kind.
 pub(super) fn is_list(kind: &str) -> bool {
     kind == "List"
-        || kind.strip_suffix("List").is_some_and(|item| KINDS.iter().any(|(name, ..)| *name == item))
+        || kind
+            .strip_suffix("List")
+            .is_some_and(|item| KINDS.iter().any(|(name, ..)| *name == item))
 }
 
 impl Kind {
@@ -74,7 +76,9 @@ impl Kind {
                 Object::$variant(object.into())
             }};
         }
-        use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery, networking::v1 as net};
+        use k8s_openapi::api::{
+            core::v1 as core, discovery::v1 as discovery, networking::v1 as net,
+        };
         Ok(match self.name {
             "ConfigMap" => read!(ConfigMap: core::ConfigMap),
             "EndpointSlice" => read!(EndpointSlice: discovery::EndpointSlice),

@@ -166,3 +166,28 @@ fn other_options_translate_everything_anew() {
     assert_eq!(answer(&after, "http://r-d.two/"), "s:*");
     assert_eq!(answer(&after, "http://r-d.one/"), "404");
 }
+
+#[test]
+fn a_secret_that_comes_or_goes_changes_the_certificates_and_nothing_else() {
+    let mut state = ten();
+    let secret = json!({"kind": "Secret", "metadata": {"name": "s", "namespace": "d"}});
+    add(
+        &mut state,
+        99,
+        json!({"kind": "Ingress", "metadata": {"name": "t", "namespace": "d"},
+        "spec": {"tls": [{"hosts": ["t.com"], "secretName": "s"}], "rules": [{"host": "t.com"}]}}),
+    );
+    let without = compile(&state, &Options::default(), None);
+    assert_eq!((without.tables[0].certs.len(), without.problems.len()), (0, 1));
+    // Said again as long as it is so.
+    assert_eq!(recompile(&state, &without).problems, without.problems);
+    add(&mut state, 0, secret.clone());
+    let with = recompile(&state, &without);
+    assert_eq!((with.tables[0].certs.len(), with.problems.len()), (1, 0));
+    assert!(Arc::ptr_eq(&without.tables[0].routes, &with.tables[0].routes));
+    // Its content is no business of this crate.
+    add(&mut state, 0, secret);
+    assert!(Arc::ptr_eq(&with.tables[0].certs, &recompile(&state, &with).tables[0].certs));
+    state.secrets.clear();
+    assert_eq!(recompile(&state, &with).problems, without.problems);
+}

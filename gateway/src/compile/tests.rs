@@ -1,0 +1,369 @@
+use super::*;
+use crate::source::{Change, Event, manifest::Manifest};
+
+fn state(yaml: &str) -> ClusterState {
+    let mut state = ClusterState::default();
+    let manifest = Manifest::parse(yaml, false, None, 1).unwrap();
+    let changes = manifest.objects().zip(0u64..);
+    let changes = changes.map(|(placed, order)| Change::Apply(placed.object.clone(), order));
+    state.apply(Event::Batch(changes.collect()));
+    state.apply(Event::Synced);
+    state
+}
+
+fn node() -> NodeContext {
+    NodeContext {
+        node: "node-1".to_owned(),
+        http: vec!["127.0.0.1:8080".parse().unwrap()],
+        options: Options { allow_loopback_endpoints: true, ..Options::default() },
+        standalone: true,
+        ..NodeContext::default()
+    }
+}
+
+fn compiled(yaml: &str) -> Compiled {
+    compile(&state(yaml), &node(), None)
+}
+
+/// `reason Kind namespace/name field` of each problem.
+fn reasons(compiled: &Compiled) -> Vec<String> {
+    let problems = compiled.problems.iter();
+    problems.map(|one| format!("{} {} {}", one.reason, one.object, one.field)).collect()
+}
+
+fn ips(compiled: &Compiled, service: &str) -> Vec<String> {
+    let (namespace, name) = service.split_once('/').unwrap();
+    let assigned = compiled.addresses.get(&ObjectKey::new(namespace, name));
+    assigned.map_or_else(Vec::new, |one| one.ips.iter().map(ToString::to_string).collect())
+}
+
+fn status<'c>(compiled: &'c Compiled, object: &str) -> &'c Value {
+    let found = compiled.statuses.iter().find(|status| status.object.to_string() == object);
+    &found.unwrap_or_else(|| panic!("no status of {object}")).status
+}
+
+const POOL: &str = "
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool, namespace: metallb-system}
+spec: {addresses: [192.168.1.200-192.168.1.210, 'fd00:1::10-fd00:1::20']}
+---
+apiVersion: metallb.io/v1beta1
+kind: L2Advertisement
+metadata: {name: all, namespace: metallb-system}
+";
+
+const GATEWAY: &str = "
+---
+apiVersion: v1
+kind: Service
+metadata: {name: gateway, namespace: gatehouse}
+spec:
+  type: LoadBalancer
+  ports: [{name: http, port: 80}, {name: https, port: 443}, {name: x, port: 22}]
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: gatehouse}
+spec:
+  controller: gatehouse.io/ingress
+  parameters: {kind: Service, scope: Namespace, namespace: gatehouse, name: gateway}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web}
+spec:
+  ingressClassName: gatehouse
+  rules:
+  - host: example.com
+    http:
+      paths:
+      - {path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {ports: [{port: 80}]}
+";
+
+/// A Service of type LoadBalancer with more metadata and spec.
+fn load_balancer(name: &str, annotations: &str, spec: &str) -> String {
+    format!(
+        "\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, annotations: \
+         {{{annotations}}}}}\nspec: {{type: LoadBalancer, ports: [{{port: 25}}]{spec}}}\n"
+    )
+}
+
+#[test]
+fn a_gateway_service_gets_an_address_listeners_a_vip_and_a_status() {
+    let compiled = compiled(&format!("{POOL}{GATEWAY}"));
+    assert_eq!(ips(&compiled, "gatehouse/gateway"), ["192.168.1.200"]);
+    let listeners: Vec<_> = compiled
+        .listeners
+        .iter()
+        .map(|one| format!("{} {:?} {} {:?}", one.address, one.protocol, one.vip, one.scope))
+        .collect();
+    assert_eq!(listeners[0], "127.0.0.1:8080 Http false Plain");
+    assert!(listeners[1].starts_with("192.168.1.200:80 Http true Gateway"), "{listeners:?}");
+    assert!(listeners[2].starts_with("192.168.1.200:443 Https true Gateway"), "{listeners:?}");
+    assert_eq!(listeners.len(), 3);
+    assert!(compiled.vips.vips.contains_key(&"192.168.1.200".parse::<IpAddr>().unwrap()));
+    assert_eq!(
+        *status(&compiled, "Service gatehouse/gateway"),
+        serde_json::json!({"loadBalancer": {"ingress": [{"ip": "192.168.1.200", "ipMode": "Proxy"}]}})
+    );
+    assert_eq!(
+        *status(&compiled, "Ingress default/web"),
+        serde_json::json!({"loadBalancer": {"ingress": [{"ip": "192.168.1.200"}]}})
+    );
+    assert_eq!(reasons(&compiled), ["PortNotServed Service gatehouse/gateway spec.ports[2]"]);
+}
+
+#[test]
+fn what_a_gateway_speaks_on_a_port_is_told_by_app_protocol_name_or_number() {
+    let served = |port: &str| {
+        let service = GATEWAY.replace(
+            "[{name: http, port: 80}, {name: https, port: 443}, {name: x, port: 22}]",
+            port,
+        );
+        let compiled = compiled(&format!("{POOL}{service}"));
+        let vips = compiled.listeners.iter().filter(|one| one.vip);
+        vips.map(|one| format!("{} {:?}", one.address.port(), one.protocol)).collect::<Vec<_>>()
+    };
+    assert_eq!(served("[{port: 80}]"), ["80 Http"]);
+    assert_eq!(served("[{port: 443, name: web}]"), ["443 Https"]);
+    assert_eq!(served("[{port: 8080, name: http}]"), ["8080 Http"]);
+    assert_eq!(served("[{port: 80, name: http, appProtocol: https}]"), ["80 Https"]);
+    assert_eq!(served("[{port: 80, appProtocol: kubernetes.io/h2c}]"), [""; 0]);
+    assert_eq!(served("[{port: 443, protocol: UDP}]"), [""; 0]);
+    assert_eq!(served("[]"), [""; 0]);
+}
+
+#[test]
+fn a_gateway_that_cannot_be_served_is_a_problem_of_the_class_that_names_it() {
+    for (service, reason) in [
+        ("", "GatewayNotFound"),
+        (
+            "kind: Service\nmetadata: {name: gateway, namespace: gatehouse}\n",
+            "GatewayNotLoadBalancer",
+        ),
+        (
+            "kind: Service\nmetadata: {name: gateway, namespace: gatehouse}\nspec: {type: LoadBalancer, loadBalancerClass: other}\n",
+            "GatewayOfOtherClass",
+        ),
+    ] {
+        let class = &GATEWAY[GATEWAY.find("---\napiVersion: networking").unwrap()..];
+        let version = if service.is_empty() { "" } else { "\n---\napiVersion: v1\n" };
+        let compiled = compiled(&format!("{POOL}{version}{service}\n{class}"));
+        assert_eq!(
+            reasons(&compiled),
+            [format!("{reason} IngressClass gatehouse spec.parameters")]
+        );
+        assert_eq!(compiled.listeners.len(), 1, "plain addresses keep working");
+        assert_eq!(compiled.routes.tables[0].routes.hosts().count(), 1);
+    }
+    let node = NodeContext {
+        options: Options { default_gateway: Some(ObjectKey::new("a", "b")), ..Options::default() },
+        ..node()
+    };
+    let compiled = compile(&ClusterState::default(), &node, None);
+    assert_eq!(reasons(&compiled), ["GatewayNotFound Service a/b "]);
+}
+
+#[test]
+fn other_load_balancer_services_get_an_address_and_are_told_that_nobody_forwards() {
+    let compiled = compiled(&format!("{POOL}{}", load_balancer("mail", "", "")));
+    assert_eq!(ips(&compiled, "default/mail"), ["192.168.1.200"]);
+    assert_eq!(reasons(&compiled), ["NotForwarded Service default/mail spec.type"]);
+    assert_eq!(
+        *status(&compiled, "Service default/mail"),
+        serde_json::json!({"loadBalancer": {"ingress": [{"ip": "192.168.1.200", "ipMode": "VIP"}]}})
+    );
+    assert!(compiled.vips.vips.is_empty(), "what is not served is not announced");
+}
+
+#[test]
+fn services_ask_for_addresses_in_every_known_spelling() {
+    for (annotations, spec, expected) in [
+        ("", ", loadBalancerIP: 192.168.1.205", vec!["192.168.1.205"]),
+        ("metallb.io/loadBalancerIPs: 192.168.1.206", "", vec!["192.168.1.206"]),
+        ("metallb.universe.tf/loadBalancerIPs: 192.168.1.207", "", vec!["192.168.1.207"]),
+        (
+            "metallb.io/loadBalancerIPs: 'fd00:1::11, 192.168.1.208'",
+            "",
+            vec!["fd00:1::11", "192.168.1.208"],
+        ),
+        ("metallb.io/address-pool: pool", "", vec!["192.168.1.200"]),
+        ("metallb.universe.tf/address-pool: pool", "", vec!["192.168.1.200"]),
+        ("", ", ipFamilies: [IPv6]", vec!["fd00:1::10"]),
+        ("", ", ipFamilyPolicy: PreferDualStack", vec!["192.168.1.200", "fd00:1::10"]),
+        (
+            "",
+            ", ipFamilies: [IPv6, IPv4], ipFamilyPolicy: RequireDualStack",
+            vec!["fd00:1::10", "192.168.1.200"],
+        ),
+        ("", ", ipFamilies: [IPv6, IPv4], ipFamilyPolicy: SingleStack", vec!["fd00:1::10"]),
+        ("", ", loadBalancerClass: gatehouse.io/vip", vec!["192.168.1.200"]),
+        ("", ", loadBalancerClass: other", vec![]),
+    ] {
+        let compiled = compiled(&format!("{POOL}{}", load_balancer("a", annotations, spec)));
+        assert_eq!(ips(&compiled, "default/a"), expected, "{annotations} {spec}");
+    }
+}
+
+#[test]
+fn a_request_that_makes_no_sense_is_refused_in_the_field_that_holds_it() {
+    for (annotations, spec, field) in [
+        ("", ", loadBalancerIP: 192.168.1", "spec.loadBalancerIP"),
+        ("metallb.io/loadBalancerIPs: 'x'", "", "metadata.annotations[metallb.io/loadBalancerIPs]"),
+        (
+            "metallb.io/loadBalancerIPs: 192.168.1.201",
+            ", loadBalancerIP: 192.168.1.202",
+            "metadata.annotations[metallb.io/loadBalancerIPs]",
+        ),
+    ] {
+        let compiled = compiled(&format!("{POOL}{}", load_balancer("a", annotations, spec)));
+        let expected = format!("InvalidAddressRequest Service default/a {field}");
+        assert_eq!(reasons(&compiled), [expected]);
+        assert_eq!(ips(&compiled, "default/a"), [""; 0]);
+        assert_eq!(compiled.problems[0].severity, gatehouse_routes::problem::Severity::Error);
+    }
+    for (annotations, spec, expected) in [
+        (
+            "",
+            ", loadBalancerIP: 10.0.0.1",
+            "AddressNotInPool Service default/a spec.loadBalancerIP",
+        ),
+        (
+            "metallb.io/address-pool: none",
+            "",
+            "PoolNotFound Service default/a metadata.annotations[metallb.io/address-pool]",
+        ),
+    ] {
+        let compiled = compiled(&format!("{POOL}{}", load_balancer("a", annotations, spec)));
+        assert_eq!(reasons(&compiled), [expected]);
+    }
+}
+
+#[test]
+fn a_typo_in_a_request_keeps_the_address_that_works() {
+    let node = NodeContext {
+        recorded: [(ObjectKey::new("default", "a"), vec!["192.168.1.209".parse().unwrap()])].into(),
+        ..node()
+    };
+    for spec in [", loadBalancerIP: 192.168.1", ", loadBalancerIP: 10.0.0.1"] {
+        let state = state(&format!("{POOL}{}", load_balancer("a", "", spec)));
+        let compiled = compile(&state, &node, None);
+        assert_eq!(ips(&compiled, "default/a"), ["192.168.1.209"], "{spec}");
+        let warnings = compiled.problems.iter().filter(|one| one.field == "spec.loadBalancerIP");
+        let severities: Vec<_> = warnings.map(|one| one.severity).collect();
+        assert_eq!(severities, [gatehouse_routes::problem::Severity::Warning], "{spec}");
+    }
+}
+
+#[test]
+fn addresses_stay_with_who_has_them() {
+    let two = format!("{POOL}{}{}", load_balancer("b", "", ""), load_balancer("c", "", ""));
+    let before = compiled(&two);
+    assert_eq!(ips(&before, "default/c"), ["192.168.1.201"]);
+    // A new service in front, and the first one gone: nobody moves.
+    let state =
+        state(&format!("{POOL}{}{}", load_balancer("a", "", ""), load_balancer("c", "", "")));
+    let after = compile(&state, &node(), Some(&before));
+    assert_eq!(ips(&after, "default/c"), ["192.168.1.201"]);
+    assert_eq!(ips(&after, "default/a"), ["192.168.1.200"]);
+    // The same over a restart, by the state file.
+    let restarted = compile(&state, &NodeContext { recorded: after.recorded(), ..node() }, None);
+    assert_eq!(restarted.addresses, after.addresses);
+}
+
+#[test]
+fn without_an_ipv4_pool_a_service_gets_an_ipv6_address() {
+    let pool = POOL.replace("192.168.1.200-192.168.1.210, ", "");
+    let compiled = compiled(&format!("{pool}{}", load_balancer("a", "", "")));
+    assert_eq!(ips(&compiled, "default/a"), ["fd00:1::10"]);
+}
+
+#[test]
+fn a_broken_pool_is_a_problem_of_that_pool_alone() {
+    let pool = |name: &str, namespace: &str, addresses: &str| {
+        format!(
+            "\n---\napiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {{name: {name}, \
+             namespace: {namespace}}}\nspec: {{addresses: [{addresses}]}}\n"
+        )
+    };
+    let compiled = compiled(&format!(
+        "{POOL}{}{}{}{}",
+        pool("typo", "m", "10.0.0.0/40"),
+        pool("overlap", "m", "192.168.1.205/32"),
+        pool("pool", "z", "10.1.0.0/24"),
+        load_balancer("a", "", ""),
+    ));
+    let found = reasons(&compiled);
+    assert!(
+        found.contains(&"PoolOverlap IPAddressPool m/overlap spec.addresses".to_owned()),
+        "{found:?}"
+    );
+    assert!(
+        found.contains(&"DuplicatePool IPAddressPool z/pool metadata.name".to_owned()),
+        "{found:?}"
+    );
+    assert!(
+        found.contains(&"InvalidAddresses IPAddressPool m/typo spec.addresses[0]".to_owned()),
+        "{found:?}"
+    );
+    assert_eq!(ips(&compiled, "default/a"), ["192.168.1.200"]);
+}
+
+#[test]
+fn plain_addresses_are_told_where_somebody_else_can_reach_them() {
+    let yaml = GATEWAY.replace("gatehouse.io/ingress", "gatehouse.io/ingress\n  x: y");
+    let yaml = yaml.replace("  x: y\n  parameters: {kind: Service, scope: Namespace, namespace: gatehouse, name: gateway}\n", "");
+    let told = |http: &str| {
+        let node = NodeContext { http: vec![http.parse().unwrap()], ..node() };
+        let compiled = compile(&state(&yaml), &node, None);
+        status(&compiled, "Ingress default/web")["loadBalancer"]["ingress"][0]["ip"].clone()
+    };
+    assert_eq!(told("10.1.1.1:80"), "10.1.1.1");
+    assert_eq!(told("0.0.0.0:80"), Value::Null);
+    assert_eq!(told("127.0.0.1:80"), Value::Null);
+}
+
+#[test]
+fn the_status_of_a_route_says_whether_it_is_admitted() {
+    let route = "apiVersion: route.openshift.io/v1\nkind: Route\nmetadata: {name: r}\nspec: {host: \
+                 r.example.com, to: {kind: Service, name: web}}\n";
+    let compiled = compiled(route);
+    assert_eq!(
+        *status(&compiled, "Route default/r"),
+        serde_json::json!({"ingress": [{
+            "host": "r.example.com", "routerName": "gatehouse", "wildcardPolicy": "None",
+            "conditions": [{"type": "Admitted", "status": "True"}],
+        }]})
+    );
+    let refused = self::compiled(&route.replace("host: r.example.com, ", ""));
+    let condition = &status(&refused, "Route default/r")["ingress"][0]["conditions"][0];
+    assert_eq!(condition["status"], "False");
+    assert!(condition["reason"].is_string() && condition["message"].is_string(), "{condition}");
+}
+
+#[test]
+fn what_did_not_change_keeps_its_pointer() {
+    let state = state(&format!("{POOL}{GATEWAY}"));
+    let before = compile(&state, &node(), None);
+    let after = compile(&state, &node(), Some(&before));
+    assert!(Arc::ptr_eq(&before.listeners, &after.listeners));
+    assert!(Arc::ptr_eq(&before.vips, &after.vips));
+    assert!(Arc::ptr_eq(&before.certs[0].1, &after.certs[0].1));
+    assert_eq!(before.problems, after.problems);
+    assert_eq!(before.statuses, after.statuses);
+}
+
+#[test]
+fn problems_of_the_sources_are_problems_of_the_result() {
+    let mut state = ClusterState::default();
+    let file = ObjectRef::new("File", ObjectKey::new("", "/a.yaml"));
+    let problem = Problem::error(&file, "ManifestUnreadable", "", "x", "");
+    state.apply(Event::Problems { source: "files", problems: vec![problem.clone()] });
+    assert_eq!(compile(&state, &node(), None).problems, [problem]);
+}

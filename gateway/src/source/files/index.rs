@@ -1,0 +1,154 @@
+//! From files to changes: which object wins under a name, and what the receiver does not know yet.
+//!
+//! Work is proportional to the files that changed: the claims of all other files stay as they are.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+};
+
+use gatehouse_routes::{objects::ObjectRef, problem::Problem};
+
+use super::{Change, Object};
+use crate::source::manifest::Manifest;
+
+/// All objects of all files by name.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    entries: HashMap<ObjectRef, Entry>,
+    /// Names whose claims changed since the last [`Index::take_changes`].
+    touched: BTreeSet<ObjectRef>,
+    /// Names that more than one document claims.
+    contested: BTreeSet<ObjectRef>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    claims: Vec<Claim>,
+    /// What the receiver knows.
+    published: Option<(Object, u64)>,
+}
+
+#[derive(Debug)]
+struct Claim {
+    order: u64,
+    line: u32,
+    object: Object,
+}
+
+impl Index {
+    /// Replaces what a file claims: `old` names what it claimed so far, the result what it claims now.
+    pub(super) fn replace(
+        &mut self,
+        file: u32,
+        old: &[ObjectRef],
+        manifest: Option<&Manifest>,
+    ) -> Vec<ObjectRef> {
+        for name in old {
+            if let Some(entry) = self.entries.get_mut(name) {
+                entry.claims.retain(|claim| file_of(claim.order) != file);
+                self.touched.insert(name.clone());
+            }
+        }
+        let mut names = Vec::new();
+        for (placed, position) in manifest.into_iter().flat_map(Manifest::objects).zip(0u64..) {
+            let claim = Claim {
+                order: u64::from(file) << 32 | position,
+                line: placed.line,
+                object: placed.object.clone(),
+            };
+            match self.entries.get_mut(placed.name) {
+                Some(entry) => entry.claims.push(claim),
+                None => {
+                    let entry = Entry { claims: vec![claim], published: None };
+                    self.entries.insert(placed.name.clone(), entry);
+                }
+            }
+            self.touched.insert(placed.name.clone());
+            names.push(placed.name.clone());
+        }
+        names
+    }
+
+    /// The differences since the last call: what is gone first, then what is new or another, by order.
+    pub(super) fn take_changes(&mut self) -> Vec<Change> {
+        let mut gone = Vec::new();
+        let mut applied: Vec<(u64, Object)> = Vec::new();
+        for name in std::mem::take(&mut self.touched) {
+            let Some(entry) = self.entries.get_mut(&name) else { continue };
+            if entry.claims.len() > 1 {
+                entry.claims.sort_unstable_by_key(|claim| claim.order);
+                self.contested.insert(name.clone());
+            } else {
+                self.contested.remove(&name);
+            }
+            // Of several objects with one name the last one wins.
+            let Some(winner) = entry.claims.last() else {
+                let known = self.entries.remove(&name).and_then(|entry| entry.published);
+                gone.extend(known.map(|_| Change::Delete(name)));
+                continue;
+            };
+            let (object, changed) = match &entry.published {
+                // An equal object keeps the pointer that everybody downstream knows.
+                Some((known, order)) if same(known, &winner.object) => {
+                    (known.clone(), *order != winner.order)
+                }
+                _ => (winner.object.clone(), true),
+            };
+            if changed {
+                applied.push((winner.order, object.clone()));
+                entry.published = Some((object, winner.order));
+            }
+        }
+        applied.sort_unstable_by_key(|(order, _)| *order);
+        let applied = applied.into_iter().map(|(order, object)| Change::Apply(object, order));
+        gone.into_iter().chain(applied).collect()
+    }
+
+    /// A problem for every claim that another one overrides.
+    pub(super) fn duplicates<'p>(&self, path: impl Fn(u32) -> Option<&'p Path>) -> Vec<Problem> {
+        let place = |claim: &Claim| {
+            let path = path(file_of(claim.order)).unwrap_or(Path::new("?"));
+            format!("{}:{}", path.display(), claim.line)
+        };
+        let contested = self.contested.iter().filter_map(|name| Some((name, self.entries.get(name)?)));
+        let overridden = contested.flat_map(|(name, entry)| {
+            entry.claims.windows(2).map(move |pair| (name, &pair[0], &pair[1]))
+        });
+        overridden
+            .map(|(name, loser, winner)| {
+                Problem::warning(
+                    name,
+                    "DuplicateObject",
+                    "",
+                    format!("{} is overridden by {}", place(loser), place(winner)),
+                    "remove one of them",
+                )
+            })
+            .collect()
+    }
+}
+
+fn file_of(order: u64) -> u32 {
+    // The upper half always fits.
+    (order >> 32) as u32
+}
+
+fn same(a: &Object, b: &Object) -> bool {
+    use std::sync::Arc;
+    let same_pointer = match (a, b) {
+        (Object::ConfigMap(a), Object::ConfigMap(b)) => Arc::ptr_eq(a, b),
+        (Object::EndpointSlice(a), Object::EndpointSlice(b)) => Arc::ptr_eq(a, b),
+        (Object::Ingress(a), Object::Ingress(b)) => Arc::ptr_eq(a, b),
+        (Object::IngressClass(a), Object::IngressClass(b)) => Arc::ptr_eq(a, b),
+        (Object::IpAddressPool(a), Object::IpAddressPool(b)) => Arc::ptr_eq(a, b),
+        (Object::L2Advertisement(a), Object::L2Advertisement(b)) => Arc::ptr_eq(a, b),
+        (Object::Namespace(a), Object::Namespace(b)) => Arc::ptr_eq(a, b),
+        (Object::Node(a), Object::Node(b)) => Arc::ptr_eq(a, b),
+        (Object::Route(a), Object::Route(b)) => Arc::ptr_eq(a, b),
+        (Object::Secret(a), Object::Secret(b)) => Arc::ptr_eq(a, b),
+        (Object::Service(a), Object::Service(b)) => Arc::ptr_eq(a, b),
+        _ => false,
+    };
+    same_pointer || a == b
+}
