@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use gatehouse_routes::{compile::Options, problem::Severity};
+use gatehouse_routes::{compile::Options, problem::Severity, stats::HostStats};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -23,8 +23,7 @@ use crate::{
     http::error::ProxyErrorKind,
     listeners::Listeners,
     metrics::{ControlFacts, Metrics},
-    plan,
-    recorded,
+    plan, recorded,
     runtime::{CoreHandle, CoreOptions},
     snapshot::Live,
     source::{Event, files},
@@ -54,6 +53,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         false => Some(AccessLog::start(std::io::stdout()).context("cannot start the access log")?),
     };
     let options = CoreOptions::new(settings, Arc::clone(&live), cores);
+    let unrouted = Arc::clone(&options.unrouted);
     let cores = (0..cores)
         .map(|index| {
             let logger = log.as_ref().map(AccessLog::logger);
@@ -89,7 +89,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     };
     let admin_listener = std::net::TcpListener::bind(settings.admin)
         .with_context(|| format!("cannot listen on --admin {}", settings.admin))?;
-    let admin = admin_of(&live, &progress, &metrics, log.as_ref());
+    let admin = admin_of(&live, &progress, &metrics, unrouted, log.as_ref());
     let controller = thread::Builder::new()
         .name("compiler".to_owned())
         .spawn(move || controller.run(&received))
@@ -168,12 +168,13 @@ fn start_source(
             }
         })
         .context("cannot start the source thread")?;
-    files::FileSource::start(loaded, events)
-        .context("cannot watch the manifests")
+    files::FileSource::start(loaded, events).context("cannot watch the manifests")
 }
 
 fn recorded_addresses(settings: &Settings) -> (Option<std::path::PathBuf>, recorded::Addresses) {
-    let Some(state_dir) = settings.state_dir.clone() else { return (None, recorded::Addresses::new()) };
+    let Some(state_dir) = settings.state_dir.clone() else {
+        return (None, recorded::Addresses::new());
+    };
     let (recorded, complaint) = recorded::load(&state_dir);
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}");
@@ -203,6 +204,7 @@ fn admin_of(
     live: &Arc<Live>,
     progress: &Arc<Progress>,
     metrics: &Arc<Metrics>,
+    unrouted: Arc<HostStats>,
     log: Option<&AccessLog>,
 ) -> Admin {
     let dropped = log.map(AccessLog::dropped_counter);
@@ -220,6 +222,7 @@ fn admin_of(
             let hosts = snapshot.gateways.iter().flat_map(|gateway| {
                 gateway.routes.hosts().map(|(_, host)| (&*host.name, &*host.stats))
             });
+            let hosts = hosts.chain([("", &*unrouted)]);
             metrics.render(
                 hosts,
                 &ControlFacts {

@@ -1,4 +1,4 @@
-//! Objects in, one consistent world out: routes, certificates, addresses, listeners, statuses, problems.
+//! Objects in, one consistent world out: routes, certificates, addresses, listeners, problems.
 //!
 //! [`compile`] is pure: the same objects and the same node give the same result, on every node and after
 //! every restart. It cannot fail as a whole; an object that makes no sense yields a [`Problem`] on that
@@ -29,6 +29,8 @@ use crate::{
 mod addresses;
 mod gateways;
 mod status;
+
+pub use status::statuses;
 
 /// What the result depends on besides the objects.
 #[derive(Clone, Debug, Default)]
@@ -105,8 +107,6 @@ pub struct Compiled {
     pub listeners: Arc<[ListenerPlan]>,
     /// Addresses by Service.
     pub addresses: BTreeMap<ObjectKey, Assigned>,
-    /// Statuses by object.
-    pub statuses: Vec<ObjectStatus>,
     /// Everything that is wrong, sorted by object.
     pub problems: Vec<Problem>,
     cert_cache: CertCache,
@@ -144,7 +144,6 @@ pub fn compile(state: &ClusterState, node: &NodeContext, previous: Option<&Compi
     let gateways = gateways::gateways(state, &node.options, &routes, &mut problems);
     let addresses = addresses::allocate(state, node, previous, &gateways, &mut problems);
     let listeners = gateways::listeners(node, &gateways, &addresses.assigned, &mut problems);
-    let statuses = status::statuses(state, node, &gateways, &routes, &addresses.assigned);
     problems.sort_by(|a, b| {
         (&a.object, &a.field, a.reason, &a.message)
             .cmp(&(&b.object, &b.field, b.reason, &b.message))
@@ -159,7 +158,6 @@ pub fn compile(state: &ClusterState, node: &NodeContext, previous: Option<&Compi
             _ => listeners.into(),
         },
         addresses: addresses.assigned,
-        statuses,
         problems,
         routes: Arc::new(routes),
         cert_cache,

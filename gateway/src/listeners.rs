@@ -115,22 +115,21 @@ impl Listeners {
         &self.failed
     }
 
-    fn open_one(&mut self, plan: &ListenerPlan, cores: &[CoreHandle]) -> anyhow::Result<ListenerId> {
+    fn open_one(
+        &mut self,
+        plan: &ListenerPlan,
+        cores: &[CoreHandle],
+    ) -> anyhow::Result<ListenerId> {
         let tls = match plan.protocol {
             Protocol::Http => None,
             Protocol::Https => Some(self.tls.config(&plan.scope)?),
         };
-        let sockets = cores
-            .iter()
-            .map(|_| bind(plan.address, plan.vip))
-            .collect::<io::Result<Vec<_>>>()?;
+        let sockets =
+            cores.iter().map(|_| bind(plan.address, plan.vip)).collect::<io::Result<Vec<_>>>()?;
         let id = ListenerId(self.next_id);
         self.next_id += 1;
-        let facts = Arc::new(ListenerFacts {
-            scope: plan.scope.clone(),
-            port: plan.address.port(),
-            tls,
-        });
+        let facts =
+            Arc::new(ListenerFacts { scope: plan.scope.clone(), port: plan.address.port(), tls });
         for (core, socket) in cores.iter().zip(sockets) {
             let facts = Arc::clone(&facts);
             core.send(Command::Listen(Box::new(Opened { id, facts, socket })));
@@ -209,14 +208,16 @@ pub(crate) fn accept(core: &Rc<Core>, opened: Opened) -> io::Result<oneshot::Sen
     Ok(closing)
 }
 
-fn begin(core: &Rc<Core>, facts: &Arc<ListenerFacts>, stream: tokio::net::TcpStream, peer: SocketAddr) {
+fn begin(
+    core: &Rc<Core>,
+    facts: &Arc<ListenerFacts>,
+    stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+) {
     core.metrics().add(Counter::ConnectionAccepted);
     tokio::task::spawn_local(conn::serve(Rc::clone(core), Arc::clone(facts), stream, peer));
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

@@ -56,7 +56,7 @@ use Kind::{Counter as C, Gauge as G, Histogram as H};
 /// Every metric, in the order of the exposition.
 #[rustfmt::skip]
 pub const METRICS: &[Metric] = &[
-    metric("gatehouse_requests_total", C, &["host", "code"], "Answers by host of the route table (`*` for hosts without rules) and status class."),
+    metric("gatehouse_requests_total", C, &["host", "code"], "Answers by host of the route table (empty for hosts that are in no table) and status class."),
     metric("gatehouse_request_duration_seconds", H, &[], "From the head of a request to the end of its answer."),
     metric("gatehouse_errors_total", C, &["reason"], "Answers that the gateway made itself, by the label of the access log."),
     metric("gatehouse_connections_accepted_total", C, &[], "Client connections accepted."),

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gatehouse_routes::stats::HostStats;
 use ipnet::IpNet;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -57,6 +58,8 @@ pub(crate) struct CoreOptions {
     pub(crate) trusted: Arc<[IpNet]>,
     pub(crate) allow_loopback: bool,
     pub(crate) max_connections: usize,
+    /// Counts answers to requests whose host is in no table.
+    pub(crate) unrouted: Arc<HostStats>,
     pub(crate) live: Arc<Live>,
 }
 
@@ -68,6 +71,7 @@ impl CoreOptions {
             trusted: settings.trusted_proxies.clone().into(),
             allow_loopback: !settings.manifests.is_empty(),
             max_connections: max_connections(cores),
+            unrouted: Arc::default(),
             live,
         }
     }

@@ -83,9 +83,7 @@ impl ResolvesServerCert for Resolver {
 fn self_signed() -> anyhow::Result<Arc<CertifiedKey>> {
     let key = KeyPair::generate().context("no key for the default certificate")?;
     let mut params = CertificateParams::new(vec!["gatehouse.invalid".to_owned()])?;
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, "Gatehouse default certificate");
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Gatehouse default certificate");
     let certificate = params.self_signed(&key).context("no default certificate")?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let key = aws_lc_rs::sign::any_supported_type(&key).context("unusable default key")?;

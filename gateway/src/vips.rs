@@ -30,9 +30,7 @@ pub(crate) struct Vips {
 
 impl Vips {
     /// Starts the speaker's thread.
-    pub(crate) fn start(
-        events: impl Fn(SpeakerEvent) + Send + 'static,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn start(events: impl Fn(SpeakerEvent) + Send + 'static) -> std::io::Result<Self> {
         let speaker = Speaker::start(SpeakerOptions { name: "speaker".to_owned() }, events)?;
         Ok(Self {
             speaker,
@@ -115,10 +113,15 @@ impl Vips {
 }
 
 /// The part of a plan whose every listener serves; an address without any listener is not announced.
-fn served(plan: &VipPlan, plans: &[ListenerPlan], is_open: impl Fn(&ListenerPlan) -> bool) -> VipPlan {
+fn served(
+    plan: &VipPlan,
+    plans: &[ListenerPlan],
+    is_open: impl Fn(&ListenerPlan) -> bool,
+) -> VipPlan {
     let mut allowed = plan.clone();
     allowed.vips.retain(|vip, _| {
-        let mut on_vip = plans.iter().filter(|plan| plan.vip && plan.address.ip() == *vip).peekable();
+        let mut on_vip =
+            plans.iter().filter(|plan| plan.vip && plan.address.ip() == *vip).peekable();
         on_vip.peek().is_some() && on_vip.all(&is_open)
     });
     allowed

@@ -30,14 +30,15 @@ fn each_request_is_one_line_of_json_whatever_it_holds() {
     let gateway = start(&app);
     assert_eq!(get(gateway.http, "x.test", "/a?b=%22c%22").status(), 200);
     assert_eq!(get(gateway.http, "unknown.test", "/").status(), 404);
-    let evil = b"GET /evil\"}{ HTTP/1.1\r\nHost: x.test\r\nX-Request-ID: a\"b\\\xff\r\nUser-Agent: \"\\\x01\r\n\r\n";
-    let evil = send(gateway.http, evil).status();
+    // A quote in the path, and bytes that are no UTF-8 in a field that is logged.
+    let odd = b"GET /odd\"}{ HTTP/1.1\r\nHost: x.test\r\nX-Request-ID: a\"b\\\xff\r\n\r\n";
+    let odd = send(gateway.http, odd).status();
     let tidy = b"GET /tidy HTTP/1.1\r\nHost: x.test\r\nX-Request-ID: id-42\r\n\r\n";
     assert_eq!(send(gateway.http, tidy).status(), 200);
     let logged = |status: u16| lines(&gateway).iter().any(|l| l["status"] == status);
     let all = || lines(&gateway).iter().any(|l| l["path"] == "/tidy");
     assert!(eventually(Duration::from_secs(3), all), "{}", gateway.output());
-    assert!(logged(200) && logged(404) && (evil == 0 || logged(evil)), "{}", gateway.output());
+    assert!(logged(200) && logged(404) && logged(odd), "{}", gateway.output());
     let lines = lines(&gateway);
     let first = lines.iter().find(|l| l["host"] == "x.test").unwrap();
     assert_eq!(first["method"], "GET", "{first}");

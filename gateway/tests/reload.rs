@@ -220,7 +220,7 @@ fn a_renewed_certificate_is_shown_to_the_next_and_disturbs_nobody() {
     assert!(eventually(SEEN, || connect().peer() == new.der), "the new certificate");
     assert_eq!(ask(&mut early), 200, "a connection from before");
     // A pair that does not fit together keeps the good one and says so.
-    let broken = Pair { key: old.key.clone(), ..certificate(&["x.test"]) };
+    let broken = Pair { key: old.key, ..certificate(&["x.test"]) };
     gateway.save("secret.yaml", &secret("pair", &broken));
     let says = || gateway.page("/snapshot").contains("CertificateInvalid");
     assert!(eventually(SEEN, says), "{}", gateway.page("/snapshot"));

@@ -184,7 +184,7 @@ fn a_pair_inside_the_object_is_parsed_once() {
 #[test]
 fn debug_output_holds_names_but_no_key() {
     let Pem { chain, key } = pem("a");
-    let source = CertSource::Inline { certificate: chain.into(), key: key.clone().into() };
+    let source = CertSource::Inline { certificate: chain.into(), key: key.into() };
     let (built, _) = build(&Store::new(), &[CertBinding { source, ..binding("a.b", "") }], None);
     let text = format!("{built:?}");
     assert!(text.contains("a.b") && !text.contains("PRIVATE"), "{text}");

@@ -15,7 +15,7 @@ use gatehouse_routes::{
 use gatehouse_vip::{
     Claim, ClaimId, Families, Family, NodeFacts, Pool, Refusal, VipPlan, api::IpAddressPoolSpec,
 };
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::{Assigned, Compiled, NodeContext, gateways::claims_address};
 use crate::{source::Custom, state::ClusterState};
@@ -41,10 +41,11 @@ pub(super) fn allocate(
     problems: &mut Vec<Problem>,
 ) -> Addresses {
     let pools = usable_pools(&state.pools, problems);
-    let services = by_age(&state.objects.services, |service| &service.metadata);
+    let services =
+        state.objects.services.iter().filter(|(_, stored)| claims_address(&stored.object));
     let mut claims = Vec::new();
     let mut requests = BTreeMap::new();
-    for (key, stored) in services.into_iter().filter(|(_, stored)| claims_address(&stored.object)) {
+    for (key, stored) in by_age(services, |service| &service.metadata) {
         let recorded = previous
             .and_then(|previous| previous.addresses.get(key))
             .map(|assigned| &assigned.ips)
@@ -208,7 +209,7 @@ fn usable_pools(
 ) -> Vec<Pool> {
     let mut pools: Vec<Pool> = Vec::new();
     let mut objects: BTreeMap<&str, ObjectRef> = BTreeMap::new();
-    for (key, stored) in by_age(store, |pool| &pool.metadata) {
+    for (key, stored) in by_age(store.iter(), |pool| &pool.metadata) {
         let object = ObjectRef::new("IPAddressPool", key.clone());
         if objects.contains_key(&*key.name) {
             problems.push(Problem::error(
@@ -255,13 +256,13 @@ fn facts(state: &ClusterState, node: &NodeContext) -> NodeFacts {
     NodeFacts { name: node.node.clone(), labels: labels.unwrap_or_else(|| node.labels.clone()) }
 }
 
-fn by_age<T>(
-    store: &Store<T>,
-    metadata: impl Fn(&T) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-) -> Vec<(&ObjectKey, &Stored<T>)> {
-    let mut aged: Vec<(Age, _)> =
-        store.iter().map(|entry| (entry.1.age(metadata(&entry.1.object)), entry)).collect();
-    // The store is in key order and the sort is stable, so equal ages fall back to the key.
+fn by_age<'s, T: 's>(
+    stored: impl Iterator<Item = (&'s ObjectKey, &'s Stored<T>)>,
+    metadata: impl Fn(&T) -> &ObjectMeta,
+) -> Vec<(&'s ObjectKey, &'s Stored<T>)> {
+    let aged = stored.map(|entry| (entry.1.age(metadata(&entry.1.object)), entry));
+    let mut aged: Vec<(Age, _)> = aged.collect();
+    // They come in key order and the sort is stable, so equal ages fall back to the key.
     aged.sort_by_key(|(age, _)| *age);
     aged.into_iter().map(|(_, entry)| entry).collect()
 }

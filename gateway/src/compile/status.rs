@@ -1,33 +1,38 @@
-//! The statuses that belong on the objects, as they would be written in a cluster; without any time, so
-//! that they stay a pure function of the objects.
+//! The statuses that belong on the objects, as they are to be written in a cluster; without any time, so
+//! that they stay a pure function of the objects. Made for whoever shows or writes them, not with every
+//! compile: with thousands of objects that would cost as much as compiling the one that changed.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use gatehouse_routes::{
     compile::{IngressOutcome, RouteOutcome},
     model::Scope,
     objects::{ObjectKey, ObjectRef},
 };
-use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
-use super::{Assigned, NodeContext, ObjectStatus, gateways::claims_address};
+use super::{Assigned, Compiled, NodeContext, ObjectStatus, gateways::claims_address};
 use crate::{source::api_version, state::ClusterState};
 
-/// Statuses of Services, Ingresses and Routes, each in the order of its keys.
-pub(super) fn statuses(
+/// Statuses of Services, Ingresses and Routes, each in the order of its keys. `compiled` must be what the
+/// other two compile to.
+pub fn statuses(
     state: &ClusterState,
     node: &NodeContext,
-    gateways: &BTreeMap<ObjectKey, &Service>,
-    routes: &gatehouse_routes::compile::Compiled,
-    addresses: &BTreeMap<ObjectKey, Assigned>,
+    compiled: &Compiled,
 ) -> Vec<ObjectStatus> {
+    let Compiled { routes, addresses, .. } = compiled;
+    let scopes: BTreeSet<&Scope> = routes.tables.iter().map(|table| &table.scope).collect();
     let services =
         state.objects.services.iter().filter(|(_, stored)| claims_address(&stored.object));
     let services = services.map(|(key, _)| {
         // Traffic to a gateway ends in this process, one hop before the pod; kube-proxy must not
         // short-cut it (`ipMode` of `core/v1` LoadBalancerIngress).
-        let mode = if gateways.contains_key(key) { "Proxy" } else { "VIP" };
+        let gateway = scopes.contains(&Scope::Gateway(key.clone()));
+        let mode = if gateway { "Proxy" } else { "VIP" };
         let ips: &[IpAddr] = addresses.get(key).map_or(&[], |assigned| &assigned.ips);
         status("Service", key, load_balancer(ips, Some(mode)))
     });

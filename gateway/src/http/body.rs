@@ -155,10 +155,8 @@ impl ResponseBody {
 
     /// The body of a backend's answer and the connection that it comes over.
     pub(crate) fn upstream(incoming: Incoming, upstream: Box<Upstream>, record: &Record) -> Self {
-        let mut body = Self {
-            source: Source::Upstream { incoming, upstream: Some(upstream) },
-            record: None,
-        };
+        let mut body =
+            Self { source: Source::Upstream { incoming, upstream: Some(upstream) }, record: None };
         if body.is_end_stream() {
             body.give_back(&record.conn.wire.core);
             body.source = Source::Empty;

@@ -29,6 +29,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     http::{
+        error::ProxyErrorKind,
         guard::{FrameGuard, HeadScanner},
         head::{MAX_FIELD_BYTES, MAX_TARGET, is_trusted},
         headers::Forwarding,
@@ -239,8 +240,10 @@ where
         })
     })
     .await;
-    if matches!(outcome, Outcome::Cut) {
-        return;
+    match outcome {
+        Outcome::Cut => return,
+        Outcome::Refused => wire.core.metrics().error(ProxyErrorKind::Malformed as usize),
+        Outcome::Done => (),
     }
     let parts = connection.into_parts();
     let mut io = TokioIo::into_inner(parts.io);

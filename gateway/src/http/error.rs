@@ -59,6 +59,8 @@ kinds! {
     BadFraming: 400 Client "bad_framing" "bad request: the length of the body is ambiguous";
     /// A header that must not be there, or not in this form.
     BadHeader: 400 Client "bad_header" "bad request: a header is malformed";
+    /// Not HTTP by its parser's rules; hyper has answered.
+    Malformed: 400 Client "malformed" "bad request";
     /// Nothing routes this host and path.
     NoRoute: 404 Client "no_route" "not found: no rule for this host and path";
     /// TRACE.

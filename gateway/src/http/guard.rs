@@ -21,12 +21,8 @@ pub(crate) struct HeadFlags {
 }
 
 impl HeadFlags {
-    const AMBIGUOUS: Self = Self {
-        content_length: false,
-        transfer_encoding: false,
-        unreadable: true,
-        fragment: false,
-    };
+    const AMBIGUOUS: Self =
+        Self { content_length: false, transfer_encoding: false, unreadable: true, fragment: false };
 
     /// Whether the head does not give one length.
     pub(crate) fn is_ambiguous(self) -> bool {
@@ -477,14 +473,16 @@ mod tests {
     fn every_kind_of_idle_frame_ends_the_connection_within_the_burst() {
         for (kind, payload) in [(6, 8), (4, 0), (2, 5), (8, 4), (99, 1), (0, 0)] {
             let mut guard = guard();
-            let sent = (0..5_000).take_while(|_| guard.received(&frame(kind, 0, payload), 0)).count();
+            let sent =
+                (0..5_000).take_while(|_| guard.received(&frame(kind, 0, payload), 0)).count();
             assert_eq!(sent, BURST as usize, "frame type {kind}");
         }
     }
 
     #[test]
     fn rapid_reset_ends_the_connection_and_a_client_that_takes_answers_may_cancel_some() {
-        let request = [frame(HEADERS, END_HEADERS | END_STREAM, 20), frame(RST_STREAM, 0, 4)].concat();
+        let request =
+            [frame(HEADERS, END_HEADERS | END_STREAM, 20), frame(RST_STREAM, 0, 4)].concat();
         let mut rapid = guard();
         assert_eq!((0..5_000).take_while(|_| rapid.received(&request, 0)).count(), 100);
         let mut polite = guard();

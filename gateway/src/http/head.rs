@@ -95,8 +95,7 @@ impl<'r> RequestHead<'r> {
         if flags.fragment || !query_is_clean(parts.uri.query()) {
             return Err(ProxyErrorKind::BadPath);
         }
-        let canonical =
-            path::canonical(parts.uri.path()).map_err(|_| ProxyErrorKind::BadPath)?;
+        let canonical = path::canonical(parts.uri.path()).map_err(|_| ProxyErrorKind::BadPath)?;
         head.path = canonical.matched;
         head.path_rewritten = canonical.rewritten;
         Ok(head)
@@ -224,7 +223,10 @@ fn authority(parts: &Parts) -> Result<Cow<'_, str>, ProxyErrorKind> {
     }
 }
 
-fn same_authority(target: &(Cow<'_, str>, Option<u16>), field: &(Cow<'_, str>, Option<u16>)) -> bool {
+fn same_authority(
+    target: &(Cow<'_, str>, Option<u16>),
+    field: &(Cow<'_, str>, Option<u16>),
+) -> bool {
     let port = |port: Option<u16>| port.filter(|port| !matches!(port, 80 | 443));
     target.0 == field.0 && port(target.1) == port(field.1)
 }
@@ -339,11 +341,8 @@ mod tests {
     #[test]
     fn a_request_of_two_lengths_is_refused() {
         let request = get("/", "a.test");
-        let twins = HeadFlags {
-            content_length: true,
-            transfer_encoding: true,
-            ..HeadFlags::default()
-        };
+        let twins =
+            HeadFlags { content_length: true, transfer_encoding: true, ..HeadFlags::default() };
         assert_eq!(
             RequestHead::validate(&request, twins).map(|_| ()),
             Err(ProxyErrorKind::BadFraming)
@@ -388,11 +387,13 @@ mod tests {
 
     #[test]
     fn methods_that_reach_past_the_gateway_are_refused() {
-        let request = |method: &str| parts(Request::builder().method(method).uri("/").header("host", "a"));
+        let request =
+            |method: &str| parts(Request::builder().method(method).uri("/").header("host", "a"));
         assert_eq!(judge(&request("TRACE")), Err(ProxyErrorKind::MethodRefused));
         assert_eq!(judge(&request(&"M".repeat(33))), Err(ProxyErrorKind::NotImplemented));
         assert!(judge(&request("PROPFIND")).is_ok());
-        let connect = parts(Request::builder().method("CONNECT").uri("a:443").header("host", "a:443"));
+        let connect =
+            parts(Request::builder().method("CONNECT").uri("a:443").header("host", "a:443"));
         assert_eq!(judge(&connect), Err(ProxyErrorKind::NotImplemented));
     }
 
@@ -415,10 +416,25 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_forwarding_field_is_recognised() {
-        for name in ["x-forwarded-for", "x_forwarded_for", "x-forwarded_proto", "x_real_ip", "forwarded", "content_length", "transfer_encoding"] {
+        for name in [
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x-forwarded_proto",
+            "x_real_ip",
+            "forwarded",
+            "content_length",
+            "transfer_encoding",
+        ] {
             assert!(is_forwarded(name), "{name}");
         }
-        for name in ["x-forwarded", "host", "content-length", "transfer-encoding", "x-forwarded-forx", "forward"] {
+        for name in [
+            "x-forwarded",
+            "host",
+            "content-length",
+            "transfer-encoding",
+            "x-forwarded-forx",
+            "forward",
+        ] {
             assert!(!is_forwarded(name), "{name}");
         }
     }

@@ -272,7 +272,16 @@ mod tests {
             ("upgrade", "h2c"),
         ]);
         prepare_request(&mut fields, ALL, false, None, &forwarding(false));
-        for gone in ["connection", "x-secret", "x-other", "keep-alive", "te", "proxy", "proxy-connection", "upgrade"] {
+        for gone in [
+            "connection",
+            "x-secret",
+            "x-other",
+            "keep-alive",
+            "te",
+            "proxy",
+            "proxy-connection",
+            "upgrade",
+        ] {
             assert!(!fields.contains_key(gone), "{gone}");
         }
         assert_eq!(fields["host"], "a.test");
@@ -349,10 +358,14 @@ mod tests {
 
     #[test]
     fn a_websocket_keeps_its_upgrade_both_ways() {
-        let asked = [("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
+        let asked =
+            [("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
         let mut fields = headers(&asked);
         prepare_request(&mut fields, ALL, true, None, &forwarding(false));
-        assert_eq!((&fields["connection"], &fields["upgrade"]), (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap()));
+        assert_eq!(
+            (&fields["connection"], &fields["upgrade"]),
+            (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap())
+        );
         let mut answer = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
         prepare_response(&mut answer, true);
         assert_eq!(answer["upgrade"], "websocket");

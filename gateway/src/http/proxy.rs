@@ -16,8 +16,7 @@ use gatehouse_routes::{
     stats::EndpointStats,
 };
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
-    request::Parts,
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request::Parts,
     uri::PathAndQuery,
 };
 use http_body::Body as _;
@@ -207,10 +206,8 @@ fn to_upstream_form(
     target: Option<PathAndQuery>,
     prepare: impl FnOnce(&mut http::HeaderMap, Option<HeaderValue>),
 ) {
-    let authority = parts
-        .uri
-        .authority()
-        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    let authority =
+        parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     if target.is_some() || authority.is_some() {
         let path = target.or_else(|| parts.uri.path_and_query().cloned());
         parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
@@ -234,8 +231,8 @@ async fn exchange(
     body: &mut RequestBody,
 ) -> Result<Exchanged, ProxyErrorKind> {
     let core = &conn.wire.core;
-    let (backend, _) = balance::pick_service(forward, &snapshot.backends)
-        .ok_or(ProxyErrorKind::NoEndpoints)?;
+    let (backend, _) =
+        balance::pick_service(forward, &snapshot.backends).ok_or(ProxyErrorKind::NoEndpoints)?;
     record.forwarded(&backend.key, &parts.headers);
     let (mut address, mut stats) = pick(conn, backend, None).await?;
     let bodyless = body.is_end_stream();
@@ -326,10 +323,7 @@ fn take_request(parts: &mut Parts, body: &mut RequestBody) -> Request<RequestBod
 
 /// RFC 9110 §9.2.2.
 fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
-    )
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
 fn copy_of(request: &Request<RequestBody>) -> Request<()> {
@@ -402,7 +396,8 @@ fn finish_answer(
     let upgraded = parts.status == StatusCode::SWITCHING_PROTOCOLS;
     if upgraded {
         let named = parts.headers.get(header::UPGRADE);
-        if !websocket || !named.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        if !websocket
+            || !named.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"))
         {
             return Err(ProxyErrorKind::UpstreamInvalid);
         }

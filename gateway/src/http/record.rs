@@ -66,9 +66,11 @@ impl Record {
                 method: parts.method.clone(),
                 uri: parts.uri.clone(),
                 version: parts.version,
-                host: parts.headers.get(HOST).cloned().or_else(|| {
-                    HeaderValue::from_str(parts.uri.authority()?.as_str()).ok()
-                }),
+                host: parts
+                    .headers
+                    .get(HOST)
+                    .cloned()
+                    .or_else(|| HeaderValue::from_str(parts.uri.authority()?.as_str()).ok()),
                 request_id: None,
                 rule: None,
                 backend: None,
@@ -166,8 +168,8 @@ impl Drop for Record {
         if let Some(error) = error {
             metrics.error(error as usize);
         }
-        if let Some(stats) = &self.host_stats
-            && let Some(class) = (usize::from(self.status) / 100).checked_sub(1)
+        let stats = self.host_stats.as_ref().unwrap_or(&core.options.unrouted);
+        if let Some(class) = (usize::from(self.status) / 100).checked_sub(1)
             && let Some(count) = stats.responses.get(class)
         {
             count.fetch_add(1, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Planned;
 use crate::{
-    compile::{Compiled, ListenerPlan},
+    compile::{Compiled, ListenerPlan, statuses},
     source::api_version,
 };
 
@@ -80,22 +80,22 @@ pub(super) fn endpoints(backend: Option<&Backend>) -> Vec<String> {
 }
 
 /// Objects of which `plan` has something to say, by kind and name, and their problems.
-pub(super) fn judged(planned: &Planned) -> BTreeMap<ObjectRef, (Option<&Value>, Vec<&Problem>)> {
-    let (state, compiled) = (&planned.state, &planned.compiled);
-    let mut objects: BTreeMap<ObjectRef, (Option<&Value>, Vec<&Problem>)> = BTreeMap::new();
+pub(super) fn judged(planned: &Planned) -> BTreeMap<ObjectRef, (Option<Value>, Vec<&Problem>)> {
+    let Planned { state, compiled, node } = planned;
+    let mut objects: BTreeMap<ObjectRef, (Option<Value>, Vec<&Problem>)> = BTreeMap::new();
     let mut add = |kind, key: &ObjectKey| {
         objects.entry(ObjectRef::new(kind, key.clone())).or_default();
     };
     let classes = state.objects.ingress_classes.iter().filter(|(key, stored)| {
         let controller = stored.object.spec.as_ref().and_then(|spec| spec.controller.as_ref());
-        controller == Some(&planned.node.options.controller)
-            || planned.node.options.claim_classes.iter().any(|name| **name == *key.name)
+        controller == Some(&node.options.controller)
+            || node.options.claim_classes.iter().any(|name| **name == *key.name)
     });
     classes.for_each(|(key, _)| add("IngressClass", key));
     state.pools.keys().for_each(|key| add("IPAddressPool", key));
     state.l2_advertisements.keys().for_each(|key| add("L2Advertisement", key));
-    for status in &compiled.statuses {
-        objects.entry(status.object.clone()).or_default().0 = Some(&status.status);
+    for status in statuses(state, node, compiled) {
+        objects.entry(status.object).or_default().0 = Some(status.status);
     }
     for problem in &compiled.problems {
         objects.entry(problem.object.clone()).or_default().1.push(problem);

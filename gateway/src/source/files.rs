@@ -6,7 +6,7 @@
 //! several objects with one name the last one wins. Nothing here knows what an object means.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::{Arc, mpsc::Sender},
@@ -26,8 +26,10 @@ use super::{
     watch,
 };
 
-mod differences;
+mod index;
 mod walk;
+
+use index::Index;
 
 /// Name of this source in [`Event::Problems`].
 pub const SOURCE: &str = "files";
@@ -116,8 +118,12 @@ pub(super) struct Tree {
     files: BTreeMap<Place, File>,
     /// Paths of the command line that are not there, and why.
     missing: BTreeMap<PathBuf, String>,
-    /// What the receiver of the events knows.
-    published: HashMap<ObjectRef, (Object, u64)>,
+    /// Files whose objects are to be compared with what has been told.
+    dirty: BTreeSet<Place>,
+    /// Files that are gone: their number and what they claimed.
+    gone: Vec<(u32, Vec<ObjectRef>)>,
+    index: Index,
+    /// What has been told.
     problems: Vec<Problem>,
     /// Kinds that have been mentioned in the log.
     mentioned: HashSet<String>,
@@ -137,6 +143,13 @@ struct File {
     manifest: Manifest,
     /// What is wrong with the present content.
     errors: Vec<ManifestError>,
+    /// The same, and what is left out on purpose, for the receiver.
+    problems: Vec<Problem>,
+    /// Rises with the place; the upper half of the order of its objects. There are gaps, so that a new
+    /// file leaves the order of all others alone. `None`: new.
+    number: Option<u32>,
+    /// What it claims in the index.
+    claimed: Vec<ObjectRef>,
 }
 
 /// Tells whether a file has been written or replaced.
@@ -154,7 +167,9 @@ impl Tree {
             roots: paths.to_vec(),
             files: BTreeMap::new(),
             missing: BTreeMap::new(),
-            published: HashMap::new(),
+            dirty: BTreeSet::new(),
+            gone: Vec::new(),
+            index: Index::default(),
             problems: Vec::new(),
             mentioned: HashSet::new(),
         }
@@ -188,11 +203,11 @@ impl Tree {
         may_read: &dyn Fn(&Path, SystemTime) -> bool,
     ) {
         let found = walk::walk(&self.roots, on_folder);
-        let missing: HashMap<usize, ()> =
-            found.missing.iter().map(|(root, _)| (*root, ())).collect();
-        self.files.retain(|place, _| {
-            missing.contains_key(&place.root) || found.files.contains_key(place)
-        });
+        let missing: HashSet<usize> = found.missing.iter().map(|(root, _)| *root).collect();
+        let left =
+            |place: &Place| !missing.contains(&place.root) && !found.files.contains_key(place);
+        let left: Vec<Place> = self.files.keys().filter(|place| left(place)).cloned().collect();
+        left.iter().for_each(|place| self.remove(place));
         self.missing = found
             .missing
             .into_iter()
@@ -209,26 +224,39 @@ impl Tree {
         self.read(&changed);
     }
 
-    /// Reads one file again, or forgets it if it is gone. False if the path is none of ours.
+    /// Reads a known file again, or forgets it if it is gone. False if it is not known: then only a
+    /// [`Tree::rescan`] can tell whether it is new or another name of a known one.
     pub(super) fn reread(&mut self, path: &Path) -> bool {
-        let Some(place) = self.place(path) else { return false };
+        let Some(place) = self.place(path).filter(|place| self.files.contains_key(place)) else {
+            return false;
+        };
         match walk::stamp(path) {
             Ok(stamp) => self.read(&[(place, stamp)]),
             // A path of the command line is missed, any other file is simply gone.
             Err(error) if self.roots.iter().any(|root| root == path) => {
                 self.missing.insert(path.to_owned(), error.to_string());
             }
-            Err(_) => {
-                self.files.remove(&place);
-            }
+            Err(_) => self.remove(&place),
         }
         true
     }
 
     /// The differences since the last call, and the problems if they are others than before.
     pub(super) fn events(&mut self) -> Vec<Event> {
-        let differences::Differences { changes, problems } = differences::differences(self);
+        self.number_new_files();
+        for (number, claimed) in std::mem::take(&mut self.gone) {
+            self.index.replace(number, &claimed, None);
+        }
+        for place in std::mem::take(&mut self.dirty) {
+            if let Some(file) = self.files.get_mut(&place)
+                && let Some(number) = file.number
+            {
+                file.claimed = self.index.replace(number, &file.claimed, Some(&file.manifest));
+            }
+        }
+        let changes = self.index.take_changes();
         let mut events = Vec::with_capacity(2);
+        let problems = self.all_problems();
         if problems != self.problems {
             self.problems.clone_from(&problems);
             events.push(Event::Problems { source: SOURCE, problems });
@@ -237,6 +265,58 @@ impl Tree {
             events.push(Event::Batch(changes));
         }
         events
+    }
+
+    fn all_problems(&self) -> Vec<Problem> {
+        let missing = self.missing.iter().map(|(path, why)| {
+            Problem::error(
+                &file_ref(path),
+                "ManifestMissing",
+                "",
+                format!("{}: {why}; its last objects stay in use", path.display()),
+                "put it back, or restart without it",
+            )
+        });
+        let of_files = self.files.values().flat_map(|file| &file.problems).cloned();
+        let mut problems: Vec<Problem> = missing.chain(of_files).collect();
+        problems.extend(self.index.duplicates(|number| {
+            let mut files = self.files.iter();
+            let (place, _) = files.find(|(_, file)| file.number == Some(number))?;
+            Some(&*place.path)
+        }));
+        problems
+    }
+
+    /// Gives every new file a number between those of its neighbours.
+    fn number_new_files(&mut self) {
+        let mut new: Vec<&mut File> = Vec::new();
+        let mut below = 0;
+        let mut full = false;
+        for file in self.files.values_mut() {
+            match file.number {
+                None => new.push(file),
+                Some(above) => {
+                    full |= !spread(&mut new, below, above);
+                    below = above;
+                }
+            }
+        }
+        full |= !spread(&mut new, below, u32::MAX);
+        if full {
+            let known = self.files.iter_mut().filter_map(|(place, file)| {
+                let claimed = std::mem::take(&mut file.claimed);
+                self.dirty.insert(place.clone());
+                Some((file.number.take()?, claimed))
+            });
+            self.gone.extend(known);
+            spread(&mut self.files.values_mut().collect(), 0, u32::MAX);
+        }
+    }
+
+    fn remove(&mut self, place: &Place) {
+        if let Some(File { number: Some(number), claimed, .. }) = self.files.remove(place) {
+            self.gone.push((number, claimed));
+        }
     }
 
     fn read(&mut self, changed: &[(Place, Stamp)]) {
@@ -260,9 +340,11 @@ impl Tree {
                         }
                     }
                     (file.manifest, file.errors) = (manifest, Vec::new());
+                    self.dirty.insert(place.clone());
                 }
                 Err(errors) => file.errors = errors,
             }
+            file.problems = about(&place.path, file);
         }
     }
 
@@ -288,6 +370,41 @@ fn read_file(
     })?;
     let json = path.extension().is_some_and(|extension| extension == "json");
     Manifest::parse(text, json, previous, threads)
+}
+
+/// Numbers files evenly between two bounds, excluded, and empties the list; false if there is no room.
+fn spread(files: &mut Vec<&mut File>, below: u32, above: u32) -> bool {
+    let count = u32::try_from(files.len()).unwrap_or(u32::MAX);
+    let gap = (above - below) / count.saturating_add(1);
+    for (file, position) in files.drain(..).zip(1..) {
+        file.number = (gap > 0).then(|| below + gap * position);
+    }
+    gap > 0 || count == 0
+}
+
+fn about(path: &Path, file: &File) -> Vec<Problem> {
+    let object = file_ref(path);
+    let unreadable = file.errors.iter().map(|error| {
+        let message = located(path, error);
+        Problem::error(
+            &object,
+            "ManifestUnreadable",
+            error.field.clone(),
+            format!("{message}; the last good objects of the file stay in use"),
+            "",
+        )
+    });
+    let unsupported = file.manifest.unsupported().map(|one| {
+        let (path, line) = (path.display(), one.line);
+        Problem::warning(
+            &object,
+            "KindNotSupported",
+            "",
+            format!("{path}:{line}: {} {} is not supported", one.api_version, one.kind),
+            "",
+        )
+    });
+    unreadable.chain(unsupported).collect()
 }
 
 /// `file:line: …`; without line where the file as a whole is meant.

@@ -166,7 +166,7 @@ impl Follower {
         pending.again = None;
         let files = std::mem::take(&mut pending.files);
         for path in files.iter().filter(|path| !pending.writing.contains(*path)) {
-            self.tree.reread(path);
+            pending.rescan |= !self.tree.reread(path);
         }
         if std::mem::take(&mut pending.rescan) {
             let mut seen = HashSet::new();

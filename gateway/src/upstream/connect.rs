@@ -1,12 +1,6 @@
 //! Opening a connection to an endpoint.
 
-use std::{
-    future::poll_fn,
-    io,
-    net::SocketAddr,
-    pin::pin,
-    task::Poll,
-};
+use std::{future::poll_fn, io, net::SocketAddr, pin::pin, task::Poll};
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;

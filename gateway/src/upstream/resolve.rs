@@ -48,9 +48,8 @@ pub(crate) async fn resolve(
             let found = tokio::net::lookup_host((&*name.host, name.port))
                 .await
                 .map_err(|_| ProxyErrorKind::NoEndpoints)?;
-            let addresses: Arc<[SocketAddr]> = found
-                .filter(|address| is_allowed(address.ip(), core.allows_loopback()))
-                .collect();
+            let addresses: Arc<[SocketAddr]> =
+                found.filter(|address| is_allowed(address.ip(), core.allows_loopback())).collect();
             let mut names = core.resolved.names.borrow_mut();
             if names.len() >= MAX_NAMES {
                 names.clear();

@@ -1,10 +1,10 @@
 //! The HTTP/1.1 corpus as a table: raw bytes in, statuses out, and what a backend may see.
 //!
-//! Read by `http1_corpus.rs`. A case states its expectation; [`run`] plays it, probes the gateway
+//! Read by `http1_corpus.rs` and, as a source of trouble, by `storm.rs`. A case states its expectation; [`run`] plays it, probes the gateway
 //! three times and judges. A case that nobody could fail does not belong here: the byte tunnel of
 //! the self-test shows which ones see danger.
 
-#![allow(unreachable_pub, reason = "the corpus is a kit for one test binary")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the kit")]
 
 pub mod body;
 pub mod fields;

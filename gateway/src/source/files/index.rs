@@ -111,7 +111,8 @@ impl Index {
             let path = path(file_of(claim.order)).unwrap_or(Path::new("?"));
             format!("{}:{}", path.display(), claim.line)
         };
-        let contested = self.contested.iter().filter_map(|name| Some((name, self.entries.get(name)?)));
+        let contested =
+            self.contested.iter().filter_map(|name| Some((name, self.entries.get(name)?)));
         let overridden = contested.flat_map(|(name, entry)| {
             entry.claims.windows(2).map(move |pair| (name, &pair[0], &pair[1]))
         });

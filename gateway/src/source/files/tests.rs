@@ -177,7 +177,8 @@ fn objects_are_numbered_in_the_order_of_files_and_documents() {
     write(&path, "a.yaml", &service("x", ""));
     let state = loaded(&[path]);
     let order = |name| state.objects.services[&ObjectKey::new("default", name)].order;
-    assert_eq!((order("x"), order("z"), order("w")), (0, 1 << 32, 1 << 32 | 1));
+    assert!(order("x") < order("z"));
+    assert_eq!(order("w"), order("z") + 1);
 }
 
 #[test]
@@ -187,18 +188,20 @@ fn a_save_is_followed_and_unchanged_objects_keep_their_pointer() {
     write(&path, "b.yaml", &service("b", "10.0.0.2"));
     let mut followed = Followed::start(std::slice::from_ref(&path));
     let b = || ObjectKey::new("default", "b");
-    let before = Arc::clone(&followed.state.objects.services[&b()].object);
+    let before = followed.state.objects.services[&b()].clone();
     write(&path, "a.yaml", &service("a", "10.0.0.9"));
     followed.until("the new address", |state| address(state, "a") == Some("10.0.0.9"));
-    // A new file in front moves the order, a comment changes the text; the value stays.
+    // A comment changes the text but not the value.
     write(&path, "0.yaml", &service("new", ""));
     followed.until("the new object", |state| address(state, "new").is_some());
     write(&path, "b.yaml", &format!("# same\n{}", service("b", "10.0.0.2")));
     write(&path, "a.yaml", &service("a", "10.0.0.3"));
     followed.until("the last save", |state| address(state, "a") == Some("10.0.0.3"));
     let after = &followed.state.objects.services[&b()];
-    assert!(Arc::ptr_eq(&before, &after.object));
-    assert_eq!(after.order, 2 << 32);
+    assert!(Arc::ptr_eq(&before.object, &after.object));
+    assert_eq!(before.order, after.order, "a new file in front leaves the others alone");
+    let order = |name| followed.state.objects.services[&ObjectKey::new("default", name)].order;
+    assert!(order("new") < order("a") && order("a") < order("b"));
     fs::remove_file(path.join("a.yaml")).unwrap();
     followed.until("the removal", |state| address(state, "a").is_none());
 }
@@ -369,4 +372,64 @@ fn dropping_the_source_ends_it() {
     drop(FileSource::start(load(&[path]).unwrap(), sender).unwrap());
     while events.recv_timeout(LONG).is_ok() {}
     assert_eq!(events.recv_timeout(LONG).err(), Some(RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn any_number_of_new_files_find_a_place_between_the_others() {
+    let (_guard, path) = folder();
+    write(&path, "a.yaml", &service("first", ""));
+    write(&path, "z.yaml", &service("last", ""));
+    let mut tree = Tree::new(std::slice::from_ref(&path));
+    let mut state = ClusterState::default();
+    // Each halves the gap before `z`, so that after 31 of them everything is numbered anew.
+    for index in 0..40 {
+        let name = format!("n{index:02}");
+        write(&path, &format!("m{index:02}.yaml"), &service(&name, ""));
+        tree.rescan(&mut |_| {}, &|_, _| true);
+        for event in tree.events() {
+            state.apply(event);
+        }
+        let services = &state.objects.services;
+        let mut ordered: Vec<_> =
+            services.iter().map(|(key, one)| (one.order, &*key.name)).collect();
+        ordered.sort_unstable();
+        let names: Vec<&str> = ordered.into_iter().map(|(_, name)| name).collect();
+        let expected = (0..=index).map(|index| format!("n{index:02}"));
+        let expected: Vec<String> =
+            ["first".to_owned()].into_iter().chain(expected).chain(["last".to_owned()]).collect();
+        assert_eq!(names, expected);
+    }
+}
+
+#[test]
+fn when_the_winner_of_a_name_goes_the_next_one_takes_over() {
+    let (_guard, path) = folder();
+    for (name, address) in [("a", "10.0.0.1"), ("b", "10.0.0.2"), ("c", "10.0.0.3")] {
+        write(&path, &format!("{name}.yaml"), &service("web", address));
+    }
+    let mut followed = Followed::start(std::slice::from_ref(&path));
+    assert_eq!(address(&followed.state, "web"), Some("10.0.0.3"));
+    assert_eq!(reasons(&followed.state), ["DuplicateObject"; 2]);
+    fs::remove_file(path.join("c.yaml")).unwrap();
+    followed.until("the next one", |state| address(state, "web") == Some("10.0.0.2"));
+    fs::remove_file(path.join("a.yaml")).unwrap();
+    followed.until("no duplicate", |state| problems(state).is_empty());
+    assert_eq!(address(&followed.state, "web"), Some("10.0.0.2"));
+}
+
+#[test]
+fn a_file_with_two_names_is_followed_under_both() {
+    let (_guard, path) = folder();
+    write(&path, "real.yaml", &service("a", "10.0.0.1"));
+    symlink("real.yaml", path.join("link.yaml")).unwrap();
+    let mut followed = Followed::start(std::slice::from_ref(&path));
+    assert!(problems(&followed.state).is_empty(), "it is one file");
+    write(&path, "real.yaml", &service("a", "10.0.0.2"));
+    followed.until("a save of the target", |state| address(state, "a") == Some("10.0.0.2"));
+    fs::write(path.join("link.yaml"), service("a", "10.0.0.3")).unwrap();
+    followed.until("a save through the link", |state| address(state, "a") == Some("10.0.0.3"));
+    write(&path, "new", &service("a", "10.0.0.4"));
+    fs::rename(path.join("new"), path.join("real.yaml")).unwrap();
+    followed.until("a new target", |state| address(state, "a") == Some("10.0.0.4"));
+    assert!(problems(&followed.state).is_empty());
 }

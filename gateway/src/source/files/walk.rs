@@ -85,12 +85,14 @@ impl Walk<'_> {
             return Ok(());
         }
         (self.on_folder)(path);
+        // In order, so that of several names of one file always the same one counts.
+        let mut names = Vec::new();
         for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            if is_hidden(&entry.file_name()) {
-                continue;
-            }
-            let path = entry.path();
+            names.push(entry?.file_name());
+        }
+        names.sort_unstable();
+        for name in names.into_iter().filter(|name| !is_hidden(name)) {
+            let path = path.join(name);
             // What went away since it was listed is not there; a dangling link is nothing either.
             let Ok(metadata) = fs::metadata(&path) else { continue };
             if metadata.is_dir() {
