@@ -2,6 +2,8 @@
 //!
 //! A changed plan is a changed promise: read the difference, then run with `GOLDEN_UPDATE=1` to accept it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

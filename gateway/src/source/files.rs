@@ -244,14 +244,14 @@ impl Tree {
     /// The differences since the last call, and the problems if they are others than before.
     pub(super) fn events(&mut self) -> Vec<Event> {
         self.number_new_files();
-        for (number, claimed) in std::mem::take(&mut self.gone) {
-            self.index.replace(number, &claimed, None);
+        for (number, mut claimed) in std::mem::take(&mut self.gone) {
+            self.index.replace(number, &mut claimed, None);
         }
         for place in std::mem::take(&mut self.dirty) {
             if let Some(file) = self.files.get_mut(&place)
                 && let Some(number) = file.number
             {
-                file.claimed = self.index.replace(number, &file.claimed, Some(&file.manifest));
+                self.index.replace(number, &mut file.claimed, Some(&file.manifest));
             }
         }
         let changes = self.index.take_changes();

@@ -122,6 +122,11 @@ impl Manifest {
         })
     }
 
+    /// Number of objects.
+    pub(crate) fn len(&self) -> usize {
+        self.documents.iter().map(|(_, document)| document.objects.len()).sum()
+    }
+
     /// Documents of API groups that we speak, but of a kind or version that we do not.
     pub(crate) fn unsupported(&self) -> impl Iterator<Item = Unsupported> {
         self.documents.iter().flat_map(|(start, document)| {

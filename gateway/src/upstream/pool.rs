@@ -58,6 +58,7 @@ impl Upstream {
 
 /// The idle connections of one core.
 #[derive(Default)]
+#[expect(clippy::vec_box, reason = "700 bytes that move between pool, request and body")]
 pub(crate) struct Pool {
     idle: RefCell<HashMap<SocketAddr, Vec<Box<Upstream>>, foldhash::fast::RandomState>>,
 }

@@ -22,8 +22,11 @@ const MAX_NAMES: usize = 4_096;
 /// What one core has resolved.
 #[derive(Default)]
 pub(crate) struct Resolved {
-    names: RefCell<HashMap<(Arc<str>, u16), (Tick, usize, Arc<[SocketAddr]>)>>,
+    names: RefCell<HashMap<(Arc<str>, u16), Known>>,
 }
+
+/// When a name was resolved, whose turn it is, and the addresses.
+type Known = (Tick, usize, Arc<[SocketAddr]>);
 
 /// An address of the name, in turns; another one than `failed` if there is one.
 ///

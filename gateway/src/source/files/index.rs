@@ -37,37 +37,45 @@ struct Claim {
 }
 
 impl Index {
-    /// Replaces what a file claims: `old` names what it claimed so far, the result what it claims now.
+    /// Replaces what a file claims; `names` holds what it claimed so far, and then what it claims now.
     pub(super) fn replace(
         &mut self,
         file: u32,
-        old: &[ObjectRef],
+        names: &mut Vec<ObjectRef>,
         manifest: Option<&Manifest>,
-    ) -> Vec<ObjectRef> {
-        for name in old {
-            if let Some(entry) = self.entries.get_mut(name) {
-                entry.claims.retain(|claim| file_of(claim.order) != file);
-                self.touched.insert(name.clone());
-            }
-        }
-        let mut names = Vec::new();
-        for (placed, position) in manifest.into_iter().flat_map(Manifest::objects).zip(0u64..) {
-            let claim = Claim {
-                order: u64::from(file) << 32 | position,
-                line: placed.line,
-                object: placed.object.clone(),
-            };
-            match self.entries.get_mut(placed.name) {
-                Some(entry) => entry.claims.push(claim),
-                None => {
-                    let entry = Entry { claims: vec![claim], published: None };
-                    self.entries.insert(placed.name.clone(), entry);
+    ) {
+        let order = |position: usize| u64::from(file) << 32 | position as u64;
+        let mut placed = manifest.into_iter().flat_map(Manifest::objects).enumerate().peekable();
+        // Mostly the same names stand at the same positions.
+        while let Some((position, one)) =
+            placed.next_if(|(position, one)| names.get(*position) == Some(one.name))
+        {
+            let entry = self.entries.get_mut(one.name);
+            let claims = entry.map_or(&mut [][..], |entry| &mut entry.claims);
+            for claim in claims.iter_mut().filter(|claim| claim.order == order(position)) {
+                claim.line = one.line;
+                if !same_pointer(&claim.object, one.object) {
+                    claim.object = one.object.clone();
+                    self.touched.insert(one.name.clone());
                 }
             }
-            self.touched.insert(placed.name.clone());
-            names.push(placed.name.clone());
         }
-        names
+        let kept = placed.peek().map_or_else(|| manifest.map_or(0, Manifest::len), |(at, _)| *at);
+        for name in names.drain(kept.min(names.len())..) {
+            if let Some(entry) = self.entries.get_mut(&name) {
+                let removed =
+                    |claim: &Claim| file_of(claim.order) == file && claim.order >= order(kept);
+                entry.claims.retain(|claim| !removed(claim));
+            }
+            self.touched.insert(name);
+        }
+        for (position, one) in placed {
+            let claim =
+                Claim { order: order(position), line: one.line, object: one.object.clone() };
+            self.entries.entry(one.name.clone()).or_default().claims.push(claim);
+            self.touched.insert(one.name.clone());
+            names.push(one.name.clone());
+        }
     }
 
     /// The differences since the last call: what is gone first, then what is new or another, by order.
@@ -108,7 +116,7 @@ impl Index {
     /// A problem for every claim that another one overrides.
     pub(super) fn duplicates<'p>(&self, path: impl Fn(u32) -> Option<&'p Path>) -> Vec<Problem> {
         let place = |claim: &Claim| {
-            let path = path(file_of(claim.order)).unwrap_or(Path::new("?"));
+            let path = path(file_of(claim.order)).unwrap_or_else(|| Path::new("?"));
             format!("{}:{}", path.display(), claim.line)
         };
         let contested =
@@ -136,8 +144,12 @@ fn file_of(order: u64) -> u32 {
 }
 
 fn same(a: &Object, b: &Object) -> bool {
+    same_pointer(a, b) || a == b
+}
+
+fn same_pointer(a: &Object, b: &Object) -> bool {
     use std::sync::Arc;
-    let same_pointer = match (a, b) {
+    match (a, b) {
         (Object::ConfigMap(a), Object::ConfigMap(b)) => Arc::ptr_eq(a, b),
         (Object::EndpointSlice(a), Object::EndpointSlice(b)) => Arc::ptr_eq(a, b),
         (Object::Ingress(a), Object::Ingress(b)) => Arc::ptr_eq(a, b),
@@ -150,6 +162,5 @@ fn same(a: &Object, b: &Object) -> bool {
         (Object::Secret(a), Object::Secret(b)) => Arc::ptr_eq(a, b),
         (Object::Service(a), Object::Service(b)) => Arc::ptr_eq(a, b),
         _ => false,
-    };
-    same_pointer || a == b
+    }
 }

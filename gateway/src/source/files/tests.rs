@@ -433,3 +433,39 @@ fn a_file_with_two_names_is_followed_under_both() {
     followed.until("a new target", |state| address(state, "a") == Some("10.0.0.4"));
     assert!(problems(&followed.state).is_empty());
 }
+
+#[test]
+fn objects_may_move_within_a_file_and_come_and_go_in_the_middle() {
+    let (_guard, path) = folder();
+    let file = |names: &[&str]| {
+        let documents = names.iter().map(|name| service(name, "") + "---\n");
+        write(&path, "a.yaml", &documents.collect::<String>());
+    };
+    let mut tree = Tree::new(std::slice::from_ref(&path));
+    let mut state = ClusterState::default();
+    for (names, contested) in [
+        (&["a", "b", "c"][..], 0),
+        (&["a", "c"], 0),
+        (&["c", "a"], 0),
+        (&["x", "c", "b", "a"], 0),
+        (&["a", "b", "a"], 1),
+        (&["a", "a", "a"], 2),
+        (&["b", "a", "a", "c"], 1),
+        (&[], 0),
+        (&["b"], 0),
+    ] {
+        file(names);
+        tree.rescan(&mut |_| {}, &|_, _| true);
+        for event in tree.events() {
+            state.apply(event);
+        }
+        let services = &state.objects.services;
+        let ordered: BTreeMap<u64, &str> =
+            services.iter().map(|(key, one)| (one.order & 0xffff_ffff, &*key.name)).collect();
+        let mut last: Vec<(u64, &str)> =
+            names.iter().copied().zip(0..).map(|(n, i)| (i, n)).collect();
+        last.retain(|(at, name)| !names[*at as usize + 1..].contains(name));
+        assert_eq!(ordered, last.into_iter().collect(), "{names:?}");
+        assert_eq!(problems(&state).len(), contested, "{names:?}");
+    }
+}
