@@ -30,6 +30,9 @@ impl HeadFlags {
     }
 }
 
+/// Longest size line of a chunk, extension and all.
+const MAX_CHUNK_LINE: usize = 1024 + 32;
+
 /// Follows an HTTP/1 request stream, in however many pieces it comes, and keeps the flags of every head
 /// until its request is handled: a client may send the next request along with this one.
 ///
@@ -118,8 +121,9 @@ impl HeadScanner {
         }
     }
 
-    /// Looks at more bytes.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+    /// Looks at more bytes. A chunk's size line that is not fit to be read (P3: hyper skips an extension
+    /// without looking) makes its request ambiguous; false if that one is being handled already.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             if let Place::Body(left) | Place::Chunk(left) = self.place {
                 let skipped = left.min(bytes.len() as u64);
@@ -133,7 +137,7 @@ impl HeadScanner {
                 continue;
             }
             if self.place == Place::Lost {
-                return;
+                return true;
             }
             let (piece, ended) = match memchr::memchr(b'\n', bytes) {
                 Some(end) => (&bytes[..end], true),
@@ -141,12 +145,24 @@ impl HeadScanner {
             };
             self.request_line(piece);
             self.line.push(piece);
+            if self.place == Place::ChunkSize && !self.is_fit(piece) {
+                self.place = Place::Lost;
+                let waiting = self.complete.back_mut();
+                return waiting.map(|flags| flags.unreadable = true).is_some();
+            }
             bytes = &bytes[piece.len() + usize::from(ended)..];
             if ended {
                 self.place = self.line_ended();
                 self.line.length = 0;
             }
         }
+        true
+    }
+
+    /// No control characters, and not more than anybody needs.
+    fn is_fit(&self, piece: &[u8]) -> bool {
+        self.line.length <= MAX_CHUNK_LINE
+            && !piece.iter().any(|byte| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r'))
     }
 
     /// A `#` counts behind the method only, which may hold one.
@@ -215,6 +231,7 @@ impl HeadScanner {
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let size = std::str::from_utf8(&line[..digits])
             .ok()
+            .filter(|_| digits < line.len() || self.line.is_whole())
             .and_then(|digits| u64::from_str_radix(digits, 16).ok());
         match size {
             Some(0) => Place::Trailers,
@@ -408,6 +425,40 @@ mod tests {
                 assert!(scanner.take().is_ambiguous(), "lost behind twins");
             }
         }
+    }
+
+    #[test]
+    fn a_chunk_extension_is_short_and_clean() {
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let long = format!("5;{}\r\n", "x".repeat(2_000));
+        for (line, fit) in [("5;a=b\r\n", true), ("5;\0\r\n", false), (&*long, false)] {
+            let mut scanner = HeadScanner::default();
+            assert!(scanner.feed(head.as_bytes()));
+            scanner.take();
+            assert_eq!(line.as_bytes().chunks(7).all(|part| scanner.feed(part)), fit, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_waits_is_refused_for_its_chunks_and_leaves_the_one_before_alone() {
+        let mut scanner = HeadScanner::default();
+        let stream =
+            "GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;\0\r\n";
+        assert!(scanner.feed(stream.as_bytes()));
+        assert!(!scanner.take().is_ambiguous());
+        assert!(scanner.take().is_ambiguous());
+    }
+
+    #[test]
+    fn a_size_with_more_zeros_than_are_kept_is_not_taken_for_the_last_chunk() {
+        let mut scanner = HeadScanner::default();
+        let zeros = "0".repeat(70);
+        let stream = format!(
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{zeros}5\r\n\r\nA B\r\n\r\n"
+        );
+        assert!(scanner.feed(stream.as_bytes()));
+        assert!(!scanner.take().is_ambiguous());
+        assert!(scanner.take().is_ambiguous(), "lost, so refused");
     }
 
     #[test]

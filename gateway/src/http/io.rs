@@ -69,10 +69,7 @@ impl Wire {
                     Phase::Tunnel => self.watch.enter(Phase::Tunnel, now),
                     _ => (),
                 }
-                if self.watch.phase() != Phase::Tunnel {
-                    scanner.feed(bytes);
-                }
-                true
+                self.watch.phase() == Phase::Tunnel || scanner.feed(bytes)
             }
             Guard::Frames(guard) => {
                 let within = guard.received(bytes, now);
@@ -142,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientIo<S> {
                     let _ = Pin::new(&mut self.stream).poll_write(cx, &GOAWAY_CALM);
                     let _ = Pin::new(&mut self.stream).poll_flush(cx);
                 }
-                return Poll::Ready(Err(io::Error::other("too many control frames")));
+                return Poll::Ready(Err(io::Error::other("beyond what a client may send")));
             }
         }
         polled

@@ -87,7 +87,8 @@ struct Pending {
     files: BTreeSet<PathBuf>,
     /// Files that somebody has open for writing. Outlives a batch.
     writing: HashSet<PathBuf>,
-    /// Look again at this time, for files that may be incomplete or paths that are missing.
+    /// Look at everything again at this time, for files that may be incomplete or paths that are missing.
+    /// Stays until that is done, whatever else happens.
     again: Option<Instant>,
 }
 
@@ -101,19 +102,26 @@ impl Follower {
     async fn follow(mut self, events: &Sender<Event>) -> io::Result<()> {
         // Whatever changed since the files were loaded is found by the first look.
         let mut pending = Pending { rescan: true, ..Pending::default() };
+        let mut limit = Instant::now() + AT_MOST;
         loop {
             self.look(&mut pending);
-            for event in self.tree.events() {
-                if events.send(event).is_err() {
-                    return Ok(());
+            // What happened meanwhile may have been seen in part: it belongs to the same batch.
+            self.drain(&mut pending)?;
+            if pending.is_empty() || Instant::now() >= limit {
+                for event in self.tree.events() {
+                    if events.send(event).is_err() {
+                        return Ok(());
+                    }
                 }
+                self.wait(&mut pending).await?;
+                limit = Instant::now() + AT_MOST;
             }
-            self.collect(&mut pending).await?;
+            self.settle(&mut pending, limit).await?;
         }
     }
 
-    /// Waits for something to happen, and then for quiet.
-    async fn collect(&mut self, pending: &mut Pending) -> io::Result<()> {
+    /// Waits for something to happen.
+    async fn wait(&mut self, pending: &mut Pending) -> io::Result<()> {
         while pending.is_empty() {
             let again = pending.again;
             let wait = async {
@@ -130,7 +138,11 @@ impl Follower {
                 () = wait => pending.rescan = true,
             }
         }
-        let limit = Instant::now() + AT_MOST;
+        Ok(())
+    }
+
+    /// Waits for quiet, until `limit` at most.
+    async fn settle(&mut self, pending: &mut Pending, limit: Instant) -> io::Result<()> {
         loop {
             let quiet = (Instant::now() + QUIET).min(limit);
             match timeout_at(quiet, self.inotify.readable_mut()).await {
@@ -163,12 +175,12 @@ impl Follower {
     }
 
     fn look(&mut self, pending: &mut Pending) {
-        pending.again = None;
         let files = std::mem::take(&mut pending.files);
         for path in files.iter().filter(|path| !pending.writing.contains(*path)) {
             pending.rescan |= !self.tree.reread(path);
         }
         if std::mem::take(&mut pending.rescan) {
+            pending.again = None;
             let mut seen = HashSet::new();
             let mut watches = self.inotify.get_ref().watches();
             for root in self.tree.roots() {
@@ -185,7 +197,12 @@ impl Follower {
             self.tree.rescan(
                 &mut |folder| folders.watch(&mut watches, folder, &mut seen),
                 &|path, modified| {
-                    let fresh = now.duration_since(modified).unwrap_or_default() < FRESH;
+                    let fresh = match now.duration_since(modified) {
+                        Ok(age) => age < FRESH,
+                        // The clock that stamps files lags a little, the one that set a later time is
+                        // somebody else's.
+                        Err(ahead) => ahead.duration() < FRESH,
+                    };
                     // What has been closed since the last look was closed by its writer.
                     let unsure = fresh && !files.contains(path);
                     incomplete.set(incomplete.get() || unsure);

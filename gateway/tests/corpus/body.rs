@@ -93,6 +93,24 @@ fn chunks() -> Vec<Case> {
         cases.push(refuse(&format!("chunk/{name}"), chunked(body), BROKEN).may_begin().closes());
     }
     cases.push(
+        either(
+            "chunk/seventy-zeros",
+            chunked(format!("{}3\r\nabc\r\n0\r\n\r\n", "0".repeat(70))),
+            BROKEN,
+        )
+        .body(b"abc"),
+    );
+    // A body made to look like heads, for whoever loses count, and then a real ambiguity.
+    let data = "\r\nGET /x HTTP/1.1\r\n\r\n";
+    let mut bytes = chunked(format!("{}{:x}\r\n{data}\r\n0\r\n\r\n", "0".repeat(70), data.len()));
+    bytes.extend(post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"));
+    cases.push(
+        either("chunk/lost-count-then-tecl", bytes, BROKEN)
+            .and(&[400, 501, CLOSED])
+            .body(data.as_bytes())
+            .closes(),
+    );
+    cases.push(
         either("chunk/space-after-size", chunked("3 \r\nabc\r\n0\r\n\r\n"), BROKEN).body(b"abc"),
     );
     cases.push(
