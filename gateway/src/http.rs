@@ -1,13 +1,14 @@
 //! From a client's connection to a backend's answer.
 //!
 //! `conn` drives a connection, `proxy` a request (read it from top to bottom), `head` decides what is a
-//! request at all. `watch`, `guard` and `io` protect us from clients, `error` words our refusals.
+//! request at all. `watch`, `head_scanner`, `frame_guard` and `io` protect us from clients, `error` words our refusals.
 
 pub(crate) mod body;
 pub(crate) mod conn;
 pub mod error;
-pub(crate) mod guard;
+pub(crate) mod frame_guard;
 pub(crate) mod head;
+pub(crate) mod head_scanner;
 pub(crate) mod headers;
 pub(crate) mod io;
 pub(crate) mod proxy;

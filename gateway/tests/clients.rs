@@ -114,6 +114,33 @@ fn an_upload_that_is_answered_early_gets_its_answer() {
     }
 }
 
+/// A socket that is closed with unread bytes in it is reset, and a reset takes the answer away from
+/// a client that has not read it yet.
+#[test]
+fn a_refusal_can_be_read_by_a_client_that_was_still_sending() {
+    let bed = Bed::gateway(&[]);
+    for (fields, status) in [
+        ("Host: good.test\r\nContent-Length: many\r\n", 400),
+        ("Host: good.test\r\nContent-Length: 40000\r\nTransfer-Encoding: chunked\r\n", 400),
+        ("Host: good.test, other.test\r\nContent-Length: 40000\r\n", 400),
+        ("Host: unknown.test\r\nContent-Length: 40000\r\n", 404),
+        ("Host: unknown.test\r\nContent-Length: 60000\r\n", 404),
+        ("Host: unknown.test\r\nContent-Length: 40000\r\nConnection: close\r\n", 404),
+    ] {
+        let mut client = dial(bed.http);
+        client.write_all(format!("POST / HTTP/1.1\r\n{fields}\r\n").as_bytes()).unwrap();
+        for _ in 0..4 {
+            let written = client.write_all(&[b'x'; 10_000]);
+            assert!(written.is_ok(), "{fields:?}: reset before 64 KiB were sent");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let seen = listen(&mut client, Want::responses(1), false);
+        assert_eq!(seen.status(), status, "{fields:?}: {seen:?}");
+        assert!(!seen.reset, "{fields:?}: reset behind the answer");
+    }
+    bed.probe().unwrap();
+}
+
 #[test]
 fn a_client_that_ends_its_half_after_the_request_still_gets_the_answer_or_a_clean_end() {
     let bed = Bed::gateway(&[]);

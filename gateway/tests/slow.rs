@@ -10,8 +10,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use support::backend::{Act, Backend, echo_answer};
 use support::bed::Bed;
 use support::client::{dial, get, read_some};
+use support::eventually;
 use support::h2raw::{self, END_HEADERS, END_STREAM, H2, PREFACE, block, frame, kind};
 use support::tls::Tls;
 
@@ -194,6 +196,28 @@ fn every_slow_client_is_sent_away_and_fast_ones_are_served_meanwhile() {
         failures
     });
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+    bed.probe().unwrap();
+}
+
+#[test]
+fn a_client_that_takes_no_answer_is_given_up() {
+    let big = vec![b'x'; 64 << 20];
+    let app = Backend::scripted("app", move |request| {
+        if request.target != "/big" {
+            return vec![Act::Send(echo_answer("app", request))];
+        }
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", big.len());
+        vec![Act::Send(head.into()), Act::Send(big.clone())]
+    });
+    let bed =
+        Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &["--stall-timeout=1"]);
+    let mut client = dial(bed.http);
+    socket2::SockRef::from(&client).set_recv_buffer_size(64 * 1024).unwrap();
+    client.write_all(b"GET /big HTTP/1.1\r\nHost: good.test\r\n\r\n").unwrap();
+    assert!(eventually(Duration::from_secs(2), || bed.app.open() == 1), "the request arrives");
+    let over = eventually(Duration::from_secs(6), || bed.app.open() == 0);
+    assert!(over, "the answer still waits in the gateway");
+    drop(client);
     bed.probe().unwrap();
 }
 

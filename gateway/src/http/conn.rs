@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -30,8 +30,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     http::{
         error::ProxyErrorKind,
-        guard::{FrameGuard, HeadScanner},
+        frame_guard::FrameGuard,
         head::{MAX_FIELD_BYTES, MAX_TARGET, is_trusted},
+        head_scanner::HeadScanner,
         headers::Forwarding,
         io::{ClientIo, Guard, Wire},
         proxy,
@@ -294,7 +295,8 @@ where
     let wire = Rc::clone(&conn.wire);
     let service = service_fn(move |request| {
         let conn = Rc::clone(&conn);
-        async move { Ok::<_, Infallible>(proxy::handle(conn, request).await) }
+        // Boxed where it begins: hyper hands it from hand to hand before it is spawned.
+        Box::pin(async move { Ok::<_, Infallible>(proxy::handle(conn, request).await) })
     });
     let mut connection = http2::Builder::new(StreamExecutor { core: Rc::clone(&wire.core) })
         .max_concurrent_streams(MAX_STREAMS)
@@ -348,8 +350,8 @@ where
     fn execute(&self, stream: F) {
         let exchange = Rc::new(Exchange::default());
         self.core.watch_exchange(&exchange);
-        let mut stream = Box::pin(stream);
         tokio::task::spawn_local(async move {
+            let mut stream = pin!(stream);
             poll_fn(|cx: &mut Context<'_>| {
                 exchange.register(cx);
                 if exchange.expired() == Some(Expiry::Stalled) {

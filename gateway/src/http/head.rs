@@ -9,7 +9,7 @@ use std::{borrow::Cow, net::IpAddr};
 use gatehouse_routes::{host, path};
 use http::{HeaderMap, Method, Version, header, request::Parts, uri::Uri};
 
-use crate::http::{error::ProxyErrorKind, guard::HeadFlags};
+use crate::http::{error::ProxyErrorKind, head_scanner::HeadFlags};
 
 /// Longest request target, in bytes (P5).
 pub(crate) const MAX_TARGET: usize = 8 * 1024;

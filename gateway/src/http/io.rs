@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     http::{
-        guard::{FrameGuard, GOAWAY_CALM, HeadFlags, HeadScanner},
+        frame_guard::{FrameGuard, GOAWAY_CALM},
+        head_scanner::{HeadFlags, HeadScanner},
         watch::{ConnWatch, Exchange, Phase},
     },
     runtime::Core,

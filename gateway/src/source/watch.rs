@@ -85,6 +85,8 @@ struct Folders {
 struct Pending {
     rescan: bool,
     files: BTreeSet<PathBuf>,
+    /// The last look at everything found files that may be incomplete.
+    incomplete: bool,
     /// Files that somebody has open for writing. Outlives a batch.
     writing: HashSet<PathBuf>,
     /// Look at everything again at this time, for files that may be incomplete or paths that are missing.
@@ -105,9 +107,13 @@ impl Follower {
         let mut limit = Instant::now() + AT_MOST;
         loop {
             self.look(&mut pending);
-            // What happened meanwhile may have been seen in part: it belongs to the same batch.
+            // What happened meanwhile may have been seen in part: it belongs to the same batch. So do files
+            // that cannot be read yet.
             self.drain(&mut pending)?;
+            pending.rescan |= pending.incomplete;
             if pending.is_empty() || Instant::now() >= limit {
+                // Incomplete even so: looked at again in a while.
+                pending.rescan &= !pending.incomplete;
                 for event in self.tree.events() {
                     if events.send(event).is_err() {
                         return Ok(());
@@ -210,7 +216,8 @@ impl Follower {
                 },
             );
             folders.forget_others(&mut watches, &seen);
-            if incomplete.get() {
+            pending.incomplete = incomplete.get();
+            if pending.incomplete {
                 pending.again = Some(Instant::now() + FRESH);
             }
         }

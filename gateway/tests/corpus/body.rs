@@ -205,6 +205,14 @@ fn drained() -> Vec<Case> {
         let bytes = to(host, "POST", 50_000_000) + inner;
         cases.push(refuse(&format!("drain/{name}-endless"), bytes, &[status]).closes());
 
+        // Within 64 KiB it is read away, and the connection goes on.
+        let mut bytes = to(host, "POST", 60_000).into_bytes();
+        bytes.resize(bytes.len() + 60_000, b'x');
+        bytes.extend_from_slice(&get("/after", ""));
+        let mut whole = serve(&format!("drain/{name}-60k-then-next"), bytes).target("/after");
+        whole.statuses.insert(0, vec![status]);
+        cases.push(whole);
+
         let mut bytes = to(host, "POST", 300_000).into_bytes();
         bytes.resize(bytes.len() + 300_000, b'x');
         cases.push(refuse(&format!("drain/{name}-long"), bytes, &[status, CLOSED]));

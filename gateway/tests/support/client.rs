@@ -63,6 +63,8 @@ pub struct Exchange {
     pub interim: Vec<u16>,
     /// The gateway ended the connection.
     pub closed: bool,
+    /// It ended it with a TCP reset, which on other systems takes away answers not read yet.
+    pub reset: bool,
     /// The gateway sent what a strict client refuses.
     pub violation: Option<String>,
 }
@@ -217,8 +219,9 @@ pub fn listen(stream: &mut impl Wire, want: Want, to_head: bool) -> Exchange {
                     break;
                 }
             }
-            Err(_) => {
+            Err(e) => {
                 seen.closed = true;
+                seen.reset = e.kind() == ErrorKind::ConnectionReset;
                 break;
             }
         }

@@ -1,9 +1,8 @@
-//! What only the raw bytes tell: framing twins that the HTTP/1 parser resolves silently, and HTTP/2
-//! frames that cost us without asking for anything.
+//! What only the raw bytes of an HTTP/1 request tell: framing twins that the parser resolves silently, and
+//! fragments that it cuts off.
 //!
-//! Both are streaming scanners over what a client sends, fed by [`super::io::ClientIo`]. They never change
-//! a byte and never decide alone: the head scanner leaves [`HeadFlags`] for `RequestHead`, the frame guard
-//! says when a connection has used up its allowance.
+//! A streaming scanner over what a client sends, fed by [`super::io::ClientIo`]. It never changes a byte and
+//! decides nothing alone: it leaves [`HeadFlags`] for `RequestHead`.
 
 use std::collections::VecDeque;
 
@@ -202,6 +201,7 @@ impl HeadScanner {
         if starts_with(line, LENGTH) {
             self.flags.content_length = true;
             let digits = std::str::from_utf8(line[LENGTH.len()..].trim_ascii()).ok();
+            let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             match digits.and_then(|digits| digits.parse().ok()).filter(|_| self.line.is_whole()) {
                 Some(length) => self.length = length,
                 None => self.flags.unreadable = true,
@@ -245,154 +245,6 @@ impl HeadScanner {
 fn starts_with(line: &[u8], name: &[u8]) -> bool {
     line.len() >= name.len() && line[..name.len()].eq_ignore_ascii_case(name)
 }
-
-/// Control frames that a connection may send at once.
-const BURST: u64 = 1_000;
-/// Control frames per second that it earns by being there (`BURST` in ten seconds).
-const PER_SECOND: u64 = 100;
-/// Control frames that a request earns: priorities, window updates and a reset may come with it.
-const PER_REQUEST: u64 = 4;
-/// Streams that a client may reset at once; each answer that it takes to the end earns it one more.
-const RESET_BURST: u64 = 100;
-/// Bytes of body, in either direction, that earn one control frame: a client that takes a large answer
-/// opens its window again every few KiB, one that sends pings along with its data.
-const BYTES_PER_FRAME: u64 = 1024;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PREFACE: usize = 24;
-
-/// Cuts a byte stream into HTTP/2 frames (RFC 9113 §4.1) without keeping their payload.
-#[derive(Debug)]
-struct Frames {
-    /// Bytes of preface or payload still to skip.
-    skip: usize,
-    header: [u8; 9],
-    have: usize,
-}
-
-impl Frames {
-    fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(u8, u8, usize)) {
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let skipped = self.skip.min(bytes.len());
-                self.skip -= skipped;
-                bytes = &bytes[skipped..];
-                continue;
-            }
-            let taken = (9 - self.have).min(bytes.len());
-            self.header[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
-            self.have += taken;
-            bytes = &bytes[taken..];
-            if self.have == 9 {
-                let [a, b, c, kind, flags, ..] = self.header;
-                self.have = 0;
-                self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                each(kind, flags, self.skip);
-            }
-        }
-    }
-
-    fn at_boundary(&self) -> bool {
-        self.skip == 0 && self.have == 0
-    }
-}
-
-/// Token bucket over the frames of a client that carry no request (P21).
-#[derive(Debug)]
-pub(crate) struct FrameGuard {
-    inbound: Frames,
-    outbound: Frames,
-    tokens: u64,
-    resets: u64,
-    refilled_at: u64,
-    bytes: u64,
-    header_block_open: bool,
-}
-
-impl FrameGuard {
-    pub(crate) fn new(now_ms: u64) -> Self {
-        Self {
-            inbound: Frames { skip: PREFACE, header: [0; 9], have: 0 },
-            outbound: Frames { skip: 0, header: [0; 9], have: 0 },
-            tokens: BURST,
-            resets: RESET_BURST,
-            refilled_at: now_ms,
-            bytes: 0,
-            header_block_open: false,
-        }
-    }
-
-    /// Looks at bytes from the client; false once the allowance is used up.
-    pub(crate) fn received(&mut self, bytes: &[u8], now_ms: u64) -> bool {
-        let earned = now_ms.saturating_sub(self.refilled_at) * PER_SECOND / 1000;
-        if earned > 0 {
-            self.tokens = (self.tokens + earned).min(BURST);
-            self.resets = (self.resets + earned / 10).min(RESET_BURST);
-            self.refilled_at = now_ms;
-        }
-        let mut within = true;
-        let Self { inbound, tokens, resets, bytes: moved, header_block_open, .. } = self;
-        inbound.feed(bytes, |kind, flags, length| match kind {
-            DATA if length > 0 => earn_bytes(tokens, moved, length),
-            DATA if flags & END_STREAM != 0 => (),
-            HEADERS => {
-                *header_block_open = flags & END_HEADERS == 0;
-                *tokens = (*tokens + PER_REQUEST).min(BURST);
-            }
-            RST_STREAM => within &= spend(resets),
-            kind => {
-                if kind == CONTINUATION {
-                    *header_block_open = flags & END_HEADERS == 0;
-                }
-                within &= spend(tokens);
-            }
-        });
-        within
-    }
-
-    /// Looks at bytes to the client.
-    pub(crate) fn sent(&mut self, bytes: &[u8]) {
-        let Self { outbound, tokens, resets, bytes: moved, .. } = self;
-        outbound.feed(bytes, |kind, flags, length| {
-            if kind == DATA {
-                earn_bytes(tokens, moved, length);
-            }
-            if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
-                *resets = (*resets + 1).min(RESET_BURST);
-            }
-        });
-    }
-
-    /// True while a header block waits for its CONTINUATION.
-    pub(crate) fn header_block_open(&self) -> bool {
-        self.header_block_open
-    }
-
-    /// True if a frame of our own may be put on the wire now.
-    pub(crate) fn may_interject(&self) -> bool {
-        self.outbound.at_boundary()
-    }
-}
-
-fn spend(budget: &mut u64) -> bool {
-    let left = budget.checked_sub(1);
-    *budget = left.unwrap_or(0);
-    left.is_some()
-}
-
-fn earn_bytes(tokens: &mut u64, moved: &mut u64, length: usize) {
-    *moved += length as u64;
-    *tokens = (*tokens + *moved / BYTES_PER_FRAME).min(BURST);
-    *moved %= BYTES_PER_FRAME;
-}
-
-/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 §6.8, §7), last stream 0.
-pub(crate) const GOAWAY_CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
 
 #[cfg(test)]
 mod tests {
@@ -505,78 +357,5 @@ mod tests {
             assert!(flags_of("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", piece).fragment);
             assert!(!flags_of("G#T /ab HTTP/1.1\r\nHost: a\r\n\r\n", piece).fragment);
         }
-    }
-
-    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
-        let length = (payload as u32).to_be_bytes();
-        let mut bytes = vec![length[1], length[2], length[3], kind, flags, 0, 0, 0, 1];
-        bytes.resize(9 + payload, 0);
-        bytes
-    }
-
-    fn guard() -> FrameGuard {
-        let mut guard = FrameGuard::new(0);
-        assert!(guard.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0));
-        guard
-    }
-
-    #[test]
-    fn every_kind_of_idle_frame_ends_the_connection_within_the_burst() {
-        for (kind, payload) in [(6, 8), (4, 0), (2, 5), (8, 4), (99, 1), (0, 0)] {
-            let mut guard = guard();
-            let sent =
-                (0..5_000).take_while(|_| guard.received(&frame(kind, 0, payload), 0)).count();
-            assert_eq!(sent, BURST as usize, "frame type {kind}");
-        }
-    }
-
-    #[test]
-    fn rapid_reset_ends_the_connection_and_a_client_that_takes_answers_may_cancel_some() {
-        let request =
-            [frame(HEADERS, END_HEADERS | END_STREAM, 20), frame(RST_STREAM, 0, 4)].concat();
-        let mut rapid = guard();
-        assert_eq!((0..5_000).take_while(|_| rapid.received(&request, 0)).count(), 100);
-        let mut polite = guard();
-        for _ in 0..5_000 {
-            polite.sent(&frame(DATA, END_STREAM, 10));
-            assert!(polite.received(&request, 0));
-        }
-    }
-
-    #[test]
-    fn a_download_earns_its_window_updates() {
-        let mut guard = guard();
-        for _ in 0..50_000 {
-            guard.sent(&frame(DATA, 0, 4096));
-            assert!(guard.received(&frame(8, 0, 4), 0));
-            assert!(guard.received(&frame(8, 0, 4), 0));
-        }
-    }
-
-    #[test]
-    fn frames_are_found_whatever_the_segmentation() {
-        let mut stream = Vec::new();
-        for _ in 0..100 {
-            stream.extend(frame(6, 0, 8));
-            stream.extend(frame(DATA, 0, 100));
-            stream.extend(frame(4, 0, 33));
-        }
-        for piece in [1, 2, 9, 10, 743, 5_000, stream.len()] {
-            let mut guard = guard();
-            for part in stream.chunks(piece) {
-                assert!(guard.received(part, 0));
-            }
-            let earned = (100 * 100) as u64 / BYTES_PER_FRAME;
-            assert_eq!(guard.tokens, BURST - 200 + earned, "by {piece}");
-        }
-    }
-
-    #[test]
-    fn an_open_header_block_is_known_as_such() {
-        let mut guard = guard();
-        guard.received(&frame(HEADERS, 0, 3), 0);
-        assert!(guard.header_block_open());
-        guard.received(&frame(CONTINUATION, END_HEADERS, 3), 0);
-        assert!(!guard.header_block_open());
     }
 }
