@@ -189,6 +189,7 @@ pub(crate) fn node_context(settings: &Settings, recorded: recorded::Addresses) -
         options: Options {
             claim_classes: settings.claim_classes.clone(),
             default_gateway: settings.gateway_service.clone(),
+            route_domain: settings.route_domain.clone(),
             allow_loopback_endpoints: true,
             ..Options::default()
         },

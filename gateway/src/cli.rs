@@ -48,6 +48,9 @@ pub struct ManifestArgs {
     /// Name of an IngressClass that is served whatever its controller. May repeat.
     #[arg(long = "claim-class", value_name = "NAME")]
     pub claim_classes: Vec<String>,
+    /// Domain of the hosts that are made for Routes without one.
+    #[arg(long, value_name = "DOMAIN")]
+    pub route_domain: Option<String>,
     /// The Service whose addresses serve every IngressClass without parameters.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key)]
     pub gateway_service: Option<ObjectKey>,

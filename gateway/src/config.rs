@@ -31,6 +31,11 @@ pub struct Settings {
     #[arg(long = "claim-class", value_name = "NAME", num_args = 1.., help_heading = "Sources")]
     pub claim_classes: Vec<String>,
 
+    /// Domain of the hosts that are made for Routes without one: NAME-NAMESPACE.DOMAIN, or the Route's
+    /// own subdomain in front of it. Default: none, such a Route is refused.
+    #[arg(long, value_name = "DOMAIN", help_heading = "Sources")]
+    pub route_domain: Option<String>,
+
     /// The Service whose addresses serve every IngressClass without parameters. Default: none.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, help_heading = "Addresses")]
     pub gateway_service: Option<ObjectKey>,

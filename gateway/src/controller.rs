@@ -28,8 +28,9 @@ use crate::{
     vips::Vips,
 };
 
-/// Quiet that ends a burst of events.
-const QUIET: Duration = Duration::from_millis(10);
+/// Quiet that ends a burst of events. The file source lets saves settle (10 ms) before it sends; what is
+/// waited for here is that events which are sent together arrive together.
+const QUIET: Duration = Duration::from_millis(2);
 /// Longest that a burst is waited out.
 const SETTLE: Duration = Duration::from_millis(100);
 /// Period of what is tried again: listeners that could not be opened, retired snapshots in use.

@@ -103,6 +103,7 @@ pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
         options: Options {
             claim_classes: arguments.claim_classes.clone(),
             default_gateway: arguments.gateway_service.clone(),
+            route_domain: arguments.route_domain.clone(),
             allow_loopback_endpoints: true,
             ..Options::default()
         },
