@@ -26,7 +26,7 @@ use tokio::{
 use crate::{
     access_log::{AccessLogger, Entry},
     config::Settings,
-    http::watch::{ConnWatch, Exchange, Limits, Tick},
+    http::watch::{ConnWatch, Exchange, Limits, Phase, Registered, Registry, Tick},
     listeners::{ListenerId, Opened, accept},
     metrics::CoreMetrics,
     snapshot::{Live, LocalLive, Pinned},
@@ -99,8 +99,8 @@ pub(crate) struct Core {
     now: Cell<Tick>,
     connections: Cell<usize>,
     draining: Cell<bool>,
-    watched: RefCell<Vec<Rc<ConnWatch>>>,
-    exchanges: RefCell<Vec<Rc<Exchange>>>,
+    connection_watches: Rc<RefCell<Registry<ConnWatch>>>,
+    exchanges: Rc<RefCell<Registry<Exchange>>>,
 }
 
 impl Core {
@@ -156,26 +156,22 @@ impl Core {
         self.metrics.connection_closed();
     }
 
-    /// Puts a connection under the sweeper's eyes, until it is dropped elsewhere.
-    pub(crate) fn watch(&self, watch: &Rc<ConnWatch>) {
-        self.watched.borrow_mut().push(Rc::clone(watch));
+    /// A connection under the sweeper's eyes.
+    pub(crate) fn watched_connection(&self, phase: Phase) -> Registered<ConnWatch> {
+        let watch = Registered::new(&self.connection_watches);
+        watch.enter(phase, self.now());
+        watch
     }
 
-    /// Puts an exchange under the sweeper's eyes, until it is dropped elsewhere.
-    pub(crate) fn watch_exchange(&self, exchange: &Rc<Exchange>) {
-        self.exchanges.borrow_mut().push(Rc::clone(exchange));
+    /// An exchange under the sweeper's eyes.
+    pub(crate) fn watched_exchange(&self) -> Registered<Exchange> {
+        Registered::new(&self.exchanges)
     }
 
     fn sweep(&self) {
         let (now, limits) = (self.now(), &self.options.limits);
-        self.watched.borrow_mut().retain(|watch| {
-            watch.sweep(now, limits);
-            Rc::strong_count(watch) > 1
-        });
-        self.exchanges.borrow_mut().retain(|exchange| {
-            exchange.sweep(now, limits);
-            Rc::strong_count(exchange) > 1
-        });
+        self.connection_watches.borrow().sweep(now, limits);
+        self.exchanges.borrow().sweep(now, limits);
         if let Some(log) = &self.log {
             log.borrow_mut().tick();
         }
@@ -188,7 +184,7 @@ impl Core {
 
     fn drain(&self) {
         self.draining.set(true);
-        for watch in &*self.watched.borrow() {
+        for watch in self.connection_watches.borrow().iter() {
             watch.wake();
         }
     }
@@ -225,8 +221,8 @@ impl CoreHandle {
                 now: Cell::new(0),
                 connections: Cell::new(0),
                 draining: Cell::new(false),
-                watched: RefCell::default(),
-                exchanges: RefCell::default(),
+                connection_watches: Registry::new(),
+                exchanges: Registry::new(),
             });
             LocalSet::new().block_on(&runtime, run(core, receiver, &open));
         })?;

@@ -37,7 +37,7 @@ use crate::{
         io::{ClientIo, Guard, Wire},
         proxy,
         upgrade::Tunnel,
-        watch::{ConnWatch, Exchange, Expiry, Phase},
+        watch::{ConnWatch, Exchange, Expiry, Phase, Registered},
     },
     listeners::ListenerFacts,
     metrics::Counter,
@@ -90,8 +90,8 @@ impl ClientConn {
         {
             return exchange;
         }
-        self.wire.exchange.reset();
-        Rc::clone(&self.wire.exchange)
+        self.wire.exchange.begin();
+        self.wire.exchange.share()
     }
 }
 
@@ -106,8 +106,7 @@ pub(crate) async fn serve(
     // Boxed apart: a task is as large as its largest branch, and is moved when it is spawned.
     match listener.tls.clone() {
         None => {
-            let watch = Rc::new(ConnWatch::new(Phase::FirstByte, core.now()));
-            core.watch(&watch);
+            let watch = core.watched_connection(Phase::FirstByte);
             Box::pin(serve_stream(&core, listener, watch, stream, peer, None)).await;
         }
         Some(config) => Box::pin(serve_tls(&core, listener, config, stream, peer)).await,
@@ -122,8 +121,7 @@ async fn serve_tls(
     stream: TcpStream,
     peer: SocketAddr,
 ) {
-    let watch = Rc::new(ConnWatch::new(Phase::Handshake, core.now()));
-    core.watch(&watch);
+    let watch = core.watched_connection(Phase::Handshake);
     let mut handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
     let stream = poll_fn(|cx| {
         watch.register(cx);
@@ -157,7 +155,7 @@ struct Tls {
 async fn serve_stream<S>(
     core: &Rc<Core>,
     listener: Arc<ListenerFacts>,
-    watch: Rc<ConnWatch>,
+    watch: Registered<ConnWatch>,
     stream: S,
     peer: SocketAddr,
     tls: Option<Tls>,
@@ -170,8 +168,7 @@ async fn serve_stream<S>(
     } else {
         Guard::Head(HeadScanner::default())
     };
-    let exchange = Rc::new(Exchange::default());
-    core.watch_exchange(&exchange);
+    let exchange = core.watched_exchange();
     let wire = Rc::new(Wire {
         core: Rc::clone(core),
         watch,
@@ -348,8 +345,7 @@ where
     F: Future<Output = ()> + 'static,
 {
     fn execute(&self, stream: F) {
-        let exchange = Rc::new(Exchange::default());
-        self.core.watch_exchange(&exchange);
+        let exchange = self.core.watched_exchange();
         tokio::task::spawn_local(async move {
             let mut stream = pin!(stream);
             poll_fn(|cx: &mut Context<'_>| {
@@ -358,7 +354,7 @@ where
                     // Dropping the stream resets it (P23).
                     return Poll::Ready(());
                 }
-                STREAM.set(Some(Rc::clone(&exchange)));
+                STREAM.set(Some(exchange.share()));
                 let polled = stream.as_mut().poll(cx);
                 STREAM.take();
                 polled

@@ -16,7 +16,7 @@ use crate::{
     http::{
         frame_guard::{FrameGuard, GOAWAY_CALM},
         head_scanner::{HeadFlags, HeadScanner},
-        watch::{ConnWatch, Exchange, Phase},
+        watch::{ConnWatch, Exchange, Phase, Registered},
     },
     runtime::Core,
 };
@@ -32,10 +32,10 @@ pub(crate) enum Guard {
 /// The shared part of a client connection that its byte stream writes and its requests read.
 pub(crate) struct Wire {
     pub(crate) core: Rc<Core>,
-    pub(crate) watch: Rc<ConnWatch>,
+    pub(crate) watch: Registered<ConnWatch>,
     pub(crate) guard: RefCell<Guard>,
     /// The exchange of an HTTP/1 connection: one at a time, so it lives as long as the connection.
-    pub(crate) exchange: Rc<Exchange>,
+    pub(crate) exchange: Registered<Exchange>,
     /// The client's half may go on when ours has ended.
     pub(crate) half_closes: Cell<bool>,
 }

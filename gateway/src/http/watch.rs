@@ -7,6 +7,8 @@
 
 use std::{
     cell::{Cell, RefCell},
+    ops::Deref,
+    rc::Rc,
     task::{Context, Waker},
     time::Duration,
 };
@@ -65,8 +67,11 @@ impl Limits {
 }
 
 /// What a client connection is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// No connection.
+    #[default]
+    Unused,
     /// TLS handshake under way.
     Handshake,
     /// Nothing received yet.
@@ -97,7 +102,7 @@ pub(crate) enum Expiry {
 }
 
 /// One client connection, as the sweeper sees it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct ConnWatch {
     phase: Cell<Phase>,
     since: Cell<Tick>,
@@ -107,16 +112,6 @@ pub(crate) struct ConnWatch {
 }
 
 impl ConnWatch {
-    pub(crate) fn new(phase: Phase, now: Tick) -> Self {
-        Self {
-            phase: Cell::new(phase),
-            since: Cell::new(now),
-            streams: Cell::new(0),
-            expired: Cell::new(None),
-            waker: RefCell::default(),
-        }
-    }
-
     pub(crate) fn phase(&self) -> Phase {
         self.phase.get()
     }
@@ -147,26 +142,16 @@ impl ConnWatch {
     }
 
     /// Whether patience has ended by `now`.
-    pub(crate) fn verdict(&self, now: Tick, limits: &Limits) -> Option<Expiry> {
+    fn verdict(&self, now: Tick, limits: &Limits) -> Option<Expiry> {
         let limit = match self.phase.get() {
             Phase::Handshake => limits.handshake,
             Phase::FirstByte => limits.first_byte,
             Phase::Head => limits.head,
             Phase::Idle => limits.idle,
             Phase::Tunnel => limits.tunnel,
-            Phase::Active => return None,
+            Phase::Unused | Phase::Active => return None,
         };
         (now.saturating_sub(self.since.get()) >= limit).then_some(Expiry::Silent)
-    }
-
-    /// Writes a verdict back and wakes the connection's task.
-    pub(crate) fn sweep(&self, now: Tick, limits: &Limits) {
-        if self.expired.get().is_none()
-            && let Some(expiry) = self.verdict(now, limits)
-        {
-            self.expired.set(Some(expiry));
-            self.wake();
-        }
     }
 
     pub(crate) fn expired(&self) -> Option<Expiry> {
@@ -198,9 +183,45 @@ pub(crate) struct Exchange {
     waker: RefCell<Option<Waker>>,
 }
 
+impl Watched for ConnWatch {
+    fn sweep(&self, now: Tick, limits: &Limits) {
+        if self.expired.get().is_none()
+            && let Some(expiry) = self.verdict(now, limits)
+        {
+            self.expired.set(Some(expiry));
+            self.wake();
+        }
+    }
+
+    fn reset(&self) {
+        self.phase.set(Phase::Unused);
+        self.streams.set(0);
+        self.expired.set(None);
+        self.waker.take();
+    }
+}
+
+impl Watched for Exchange {
+    fn sweep(&self, now: Tick, limits: &Limits) {
+        if self.expired.get().is_none()
+            && let Some(expiry) = self.verdict(now, limits)
+        {
+            self.expired.set(Some(expiry));
+            if let Some(waker) = &*self.waker.borrow() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    fn reset(&self) {
+        self.begin();
+        self.waker.take();
+    }
+}
+
 impl Exchange {
     /// Forgets the previous exchange of the connection.
-    pub(crate) fn reset(&self) {
+    pub(crate) fn begin(&self) {
         self.receiving_since.set(None);
         self.receiving_total.set(0);
         self.received.set(0);
@@ -274,7 +295,7 @@ impl Exchange {
     ///
     /// While a client still owes parts of its body, a silent backend is not to blame: it may be waiting
     /// for the same bytes.
-    pub(crate) fn verdict(&self, now: Tick, limits: &Limits) -> Option<Expiry> {
+    fn verdict(&self, now: Tick, limits: &Limits) -> Option<Expiry> {
         if let Some(since) = self.receiving_since.get() {
             let spent = self.receiving_total.get() + now.saturating_sub(since);
             if spent >= limits.body_grace && self.received.get() * 1000 < limits.body_rate * spent {
@@ -290,18 +311,6 @@ impl Exchange {
         (now.saturating_sub(since) >= limits.stall).then_some(Expiry::Stalled)
     }
 
-    /// Writes a verdict back and wakes the task.
-    pub(crate) fn sweep(&self, now: Tick, limits: &Limits) {
-        if self.expired.get().is_none()
-            && let Some(expiry) = self.verdict(now, limits)
-        {
-            self.expired.set(Some(expiry));
-            if let Some(waker) = &*self.waker.borrow() {
-                waker.wake_by_ref();
-            }
-        }
-    }
-
     pub(crate) fn expired(&self) -> Option<Expiry> {
         self.expired.get()
     }
@@ -315,6 +324,84 @@ impl Exchange {
     /// Notes which task to wake.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         register(&self.waker, cx);
+    }
+}
+
+/// What the sweeper of a core looks after.
+pub(crate) trait Watched: Default {
+    /// Writes a verdict back and wakes the task, if patience has ended.
+    fn sweep(&self, now: Tick, limits: &Limits);
+    /// Forgets everything: the next one begins.
+    fn reset(&self);
+}
+
+/// All watched things of one kind on one core. Places are used again at once, so that a busy core works
+/// on the same few cache lines.
+pub(crate) struct Registry<T> {
+    all: Vec<Rc<T>>,
+    free: Vec<usize>,
+}
+
+impl<T: Watched> Registry<T> {
+    pub(crate) fn new() -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self { all: Vec::new(), free: Vec::new() }))
+    }
+
+    /// Looks at all of them.
+    pub(crate) fn sweep(&self, now: Tick, limits: &Limits) {
+        for watched in &self.all {
+            watched.sweep(now, limits);
+        }
+    }
+
+    /// All of them, places that are free included.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.all.iter().map(|watched| &**watched)
+    }
+}
+
+/// A watched thing, for as long as this lives.
+pub(crate) struct Registered<T: Watched> {
+    watched: Rc<T>,
+    place: usize,
+    registry: Rc<RefCell<Registry<T>>>,
+}
+
+impl<T: Watched> Registered<T> {
+    pub(crate) fn new(registry: &Rc<RefCell<Registry<T>>>) -> Self {
+        let mut all = registry.borrow_mut();
+        let place = all.free.pop().unwrap_or(all.all.len());
+        if place == all.all.len() {
+            all.all.push(Rc::default());
+        }
+        let watched = Rc::clone(&all.all[place]);
+        Self { watched, place, registry: Rc::clone(registry) }
+    }
+
+    /// The thing itself, to be shared by those who leave notes.
+    pub(crate) fn share(&self) -> Rc<T> {
+        Rc::clone(&self.watched)
+    }
+}
+
+impl<T: Watched> Deref for Registered<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.watched
+    }
+}
+
+impl<T: Watched> Drop for Registered<T> {
+    fn drop(&mut self) {
+        let mut registry = self.registry.borrow_mut();
+        // Whoever still holds on to it (a body that the backend has not let go of) keeps the old one.
+        if Rc::strong_count(&self.watched) > 2 {
+            registry.all[self.place] = Rc::default();
+        } else {
+            self.watched.reset();
+        }
+        registry.free.push(self.place);
     }
 }
 
@@ -355,7 +442,8 @@ mod tests {
             (Phase::Idle, 75_000),
             (Phase::Tunnel, 3_600_000),
         ] {
-            let watch = ConnWatch::new(phase, 500);
+            let watch = ConnWatch::default();
+            watch.enter(phase, 500);
             assert_eq!(watch.verdict(499 + limit, &limits()), None, "{phase:?}");
             assert_eq!(watch.verdict(500 + limit, &limits()), Some(Expiry::Silent), "{phase:?}");
         }
@@ -363,13 +451,31 @@ mod tests {
 
     #[test]
     fn a_connection_with_a_request_under_way_is_left_to_the_exchange() {
-        let watch = ConnWatch::new(Phase::FirstByte, 0);
+        let watch = ConnWatch::default();
+        watch.enter(Phase::FirstByte, 0);
         watch.request_begins(0);
         watch.request_begins(0);
         watch.request_ends(5);
         assert_eq!(watch.verdict(Tick::MAX, &limits()), None);
         watch.request_ends(1_000);
         assert_eq!(watch.verdict(76_000, &limits()), Some(Expiry::Silent));
+    }
+
+    #[test]
+    fn a_place_is_used_again_unless_somebody_still_holds_on_to_it() {
+        let registry = Registry::<Exchange>::new();
+        let first = Registered::new(&registry);
+        first.answer_offered(1);
+        let address = Rc::as_ptr(&first.share());
+        drop(first);
+        let second = Registered::new(&registry);
+        assert_eq!(Rc::as_ptr(&second.share()), address);
+        assert_eq!(second.verdict(Tick::MAX, &limits()), None, "notes are forgotten");
+        let body = second.share();
+        drop(second);
+        let third = Registered::new(&registry);
+        body.answer_offered(1);
+        assert_eq!(third.verdict(Tick::MAX, &limits()), None, "notes of the old one");
     }
 
     #[test]
