@@ -46,6 +46,8 @@ use crate::{
 
 /// Room that hyper gives a whole head: ours is refused first, with the right status.
 const MAX_HEAD: usize = MAX_TARGET + MAX_FIELD_BYTES + 1024;
+/// What is read ahead of an HTTP/1 client, and what of an answer waits for it (P24).
+const MAX_BUFFER: usize = 128 * 1024;
 /// Streams that a client may have open at once (RFC 9113 §5.1.2).
 const MAX_STREAMS: u32 = 100;
 /// What a client may send on one stream, and on all of them, before we took it.
@@ -219,6 +221,7 @@ where
         .half_close(false)
         .header_read_timeout(None)
         .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(io), service);
     let mut leaving = false;
     let outcome = poll_fn(|cx| {

@@ -19,6 +19,9 @@ use crate::{
 /// Most bytes of an answer's header block (P5).
 const MAX_ANSWER_HEAD: usize = 256 * 1024;
 
+/// What is read ahead of a backend: a whole head must fit.
+const MAX_BUFFER: usize = MAX_ANSWER_HEAD + 16 * 1024;
+
 /// Connects to an endpoint and speaks HTTP/1.1 to it.
 ///
 /// # Errors
@@ -47,6 +50,7 @@ pub(crate) async fn connect(
     let _ = stream.set_nodelay(true);
     let (sender, connection) = http1::Builder::new()
         .max_header_size(MAX_ANSWER_HEAD)
+        .max_buf_size(MAX_BUFFER)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|_| ProxyErrorKind::ConnectFailed)?;
