@@ -49,13 +49,8 @@ pub(crate) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, exchange: Rc<Exchange>, core: Rc<Core>) -> Self {
-        Self { incoming: Some(incoming), exchange, core }
-    }
-
-    /// No body: for a request that is sent again.
-    pub(crate) fn none(exchange: &Rc<Exchange>, core: &Rc<Core>) -> Self {
-        Self { incoming: None, exchange: Rc::clone(exchange), core: Rc::clone(core) }
+    pub(crate) fn new(incoming: Option<Incoming>, exchange: Rc<Exchange>, core: Rc<Core>) -> Self {
+        Self { incoming, exchange, core }
     }
 
     /// The body itself, which leaves nothing here.

@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    convert::Infallible,
     future::poll_fn,
     net::SocketAddr,
     pin::{Pin, pin},
@@ -213,10 +212,7 @@ where
 {
     let wire = Rc::clone(&conn.wire);
     let requests = Rc::clone(&conn);
-    let service = service_fn(move |request| {
-        let conn = Rc::clone(&requests);
-        async move { Ok::<_, Infallible>(proxy::handle(conn, request).await) }
-    });
+    let service = service_fn(move |request| proxy::handle(Rc::clone(&requests), request));
     let mut connection = http1::Builder::new()
         .half_close(false)
         .header_read_timeout(None)
@@ -293,11 +289,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let wire = Rc::clone(&conn.wire);
-    let service = service_fn(move |request| {
-        let conn = Rc::clone(&conn);
-        // Boxed where it begins: hyper hands it from hand to hand before it is spawned.
-        Box::pin(async move { Ok::<_, Infallible>(proxy::handle(conn, request).await) })
-    });
+    // Boxed where it begins: hyper hands it from hand to hand before it is spawned.
+    let service = service_fn(move |request| Box::pin(proxy::handle(Rc::clone(&conn), request)));
     let mut connection = http2::Builder::new(StreamExecutor { core: Rc::clone(&wire.core) })
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)

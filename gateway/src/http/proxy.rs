@@ -1,9 +1,10 @@
 //! One request: validate, match, pick, forward, answer. Reads from top to bottom.
 
 use std::{
+    convert::Infallible,
     future::poll_fn,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     task::Poll,
@@ -44,29 +45,42 @@ const DRAIN_BYTES: usize = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// Answers one request. Never fails: what goes wrong becomes an answer.
-pub(crate) async fn handle(
+///
+/// Every byte of the future is moved for every request, and an argument of an `async fn` is kept twice in
+/// it; hence a function that returns a block, and references from here on.
+pub(crate) fn handle(
     conn: Rc<ClientConn>,
     request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    let (mut parts, incoming) = request.into_parts();
+    let mut incoming = Some(incoming);
+    async move { Ok(respond(&conn, &mut parts, &mut incoming).await) }
+}
+
+async fn respond(
+    conn: &Rc<ClientConn>,
+    parts: &mut Parts,
+    incoming: &mut Option<Incoming>,
 ) -> Response<ResponseBody> {
     let exchange = conn.begin_exchange();
-    let (mut parts, body) = request.into_parts();
-    let mut record = Record::begin(&conn, &exchange, &parts);
+    let mut record = Record::begin(conn, &exchange, parts);
     // A client that waits for 100 Continue has sent no body: there is nothing to drain.
+    let mut body =
+        RequestBody::new(incoming.take(), Rc::clone(&exchange), Rc::clone(&conn.wire.core));
     let awaits = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
-    let mut body = RequestBody::new(body, Rc::clone(&exchange), Rc::clone(&conn.wire.core));
-    let mut response = match answer(&conn, &mut record, &mut parts, &mut body).await {
+    let mut response = match answer(conn, &mut record, parts, &mut body).await {
         Ok(Answer::Upstream(response)) => {
             record.answered(response.status().as_u16(), None);
             response
         }
         Ok(Answer::Local(mut response)) => {
-            drain(&conn, awaits, &mut body, &mut response).await;
+            drain(conn, awaits, &mut body, &mut response).await;
             record.answered(response.status().as_u16(), None);
             response
         }
         Err(kind) => {
             let mut response = kind.response();
-            drain(&conn, awaits, &mut body, &mut response).await;
+            drain(conn, awaits, &mut body, &mut response).await;
             record.answered(kind.status(), Some(kind));
             response
         }
@@ -88,8 +102,7 @@ enum Answer {
     Local(Response<ResponseBody>),
 }
 
-/// The request's way, in order. Takes what is large by reference: an argument of an `async fn` is kept
-/// twice, and every byte of the future is moved for every request.
+/// The request's way, in order.
 async fn answer(
     conn: &Rc<ClientConn>,
     record: &mut Record,
@@ -113,6 +126,10 @@ async fn answer(
     record.routed(matched.rule, &matched.host.stats);
 
     let forward = match matched.action {
+        // There is no place to send a client that named none.
+        Action::RedirectHttps { .. } if head.host.is_empty() => {
+            return Err(ProxyErrorKind::BadHost);
+        }
         Action::RedirectHttps { status, trim_slash } => {
             let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
             return Ok(Answer::Local(redirect(&head.host, target, *status, *trim_slash)));
@@ -268,7 +285,7 @@ async fn exchange(
         }
         let spare = (reused && repeatable).then(|| copy_of(&request));
         record.exchange.upstream_awaited(core.now(), Expiry::Upstream);
-        let sent = upstream.sender.try_send_request(request);
+        let sent = pin!(upstream.sender.try_send_request(request));
         match answer_to(sent, &mut upstream, &record.exchange).await {
             Ok(response) => {
                 if let Some(stats) = &stats {
@@ -282,7 +299,9 @@ async fn exchange(
                 }
                 let stale = failure.kind == ProxyErrorKind::UpstreamClosed && reused && first;
                 let unsent = failure.unsent.or_else(|| {
-                    spare.map(|spare| spare.map(|()| RequestBody::none(&record.exchange, core)))
+                    let empty =
+                        || RequestBody::new(None, Rc::clone(&record.exchange), Rc::clone(core));
+                    spare.map(|spare| spare.map(|()| empty()))
                 });
                 match unsent {
                     Some(again) if stale => request = again,
@@ -340,14 +359,16 @@ struct Failure {
     unsent: Option<Request<RequestBody>>,
 }
 
+/// What hyper makes of a request: an answer, or an error and the request if it was not sent.
+type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
 /// Waits for the head of the answer to a request that was handed to a connection. The connection is
 /// driven from here: no other task is involved.
 async fn answer_to(
-    sent: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+    mut sent: Pin<&mut impl Future<Output = Sent>>,
     upstream: &mut Upstream,
     exchange: &Exchange,
 ) -> Result<Response<Incoming>, Failure> {
-    let mut sent = pin!(sent);
     poll_fn(|cx| {
         exchange.register(cx);
         let ended = match exchange.expired() {
@@ -439,7 +460,7 @@ async fn drain(
     let mut left = DRAIN_BYTES;
     let emptied = tokio::time::timeout(conn.wire.core.scaled(DRAIN_TIME), async {
         loop {
-            match poll_fn(|cx| std::pin::Pin::new(&mut *body).poll_frame(cx)).await {
+            match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
                 None => return true,
                 Some(Err(_)) => return false,
                 Some(Ok(frame)) => {
