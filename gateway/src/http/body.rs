@@ -182,6 +182,7 @@ impl ResponseBody {
         if let Some(expiry) = record.exchange.expired() {
             return Poll::Ready(Some(Err(BodyError::Expired(expiry))));
         }
+        let mut alive = None;
         loop {
             match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -193,26 +194,12 @@ impl ResponseBody {
                     return Poll::Ready(Some(Err(BodyError::Broken(error))));
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
-                // Nothing there yet: let the connection read, then look once more.
-                Poll::Pending => {
-                    let Some(upstream) = upstream else {
-                        return Poll::Ready(Some(Err(BodyError::Cut)));
-                    };
-                    let alive = upstream.drive(cx);
-                    match Pin::new(&mut *incoming).poll_frame(cx) {
-                        Poll::Ready(Some(Ok(frame))) => {
-                            if let Ok(data) = frame.into_data() {
-                                return Poll::Ready(Some(Ok(data)));
-                            }
-                        }
-                        Poll::Ready(Some(Err(error))) => {
-                            return Poll::Ready(Some(Err(BodyError::Broken(error))));
-                        }
-                        Poll::Ready(None) => return Poll::Ready(None),
-                        Poll::Pending if alive => return Poll::Pending,
-                        Poll::Pending => return Poll::Ready(Some(Err(BodyError::Cut))),
-                    }
-                }
+                Poll::Pending => match alive {
+                    // Nothing there yet: let the connection read, then look once more.
+                    None => alive = Some(upstream.as_mut().is_some_and(|on| on.drive(cx))),
+                    Some(true) => return Poll::Pending,
+                    Some(false) => return Poll::Ready(Some(Err(BodyError::Cut))),
+                },
             }
         }
     }
