@@ -3,7 +3,7 @@
 //! A compile carries these handles over by key (host name, endpoint address), so that a reload forgets
 //! neither load nor counts. Nothing here is read by the compiler.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 /// What is counted per host of the route table.
 #[derive(Debug, Default)]
@@ -15,8 +15,6 @@ pub struct HostStats {
 /// What is known about one endpoint at run time.
 #[derive(Debug, Default)]
 pub struct EndpointStats {
-    /// Requests under way, over all cores.
-    pub in_flight: AtomicU32,
     /// Requests sent so far.
     pub requests: AtomicU64,
     /// Connects or exchanges that failed so far.

@@ -202,7 +202,6 @@ fn backends(table: &BackendTable) -> Vec<Value> {
                 .map(|endpoint| {
                     json!({
                         "address": endpoint.address,
-                        "inFlight": endpoint.stats.in_flight.load(Ordering::Relaxed),
                         "requests": endpoint.stats.requests.load(Ordering::Relaxed),
                         "failures": endpoint.stats.failures.load(Ordering::Relaxed),
                     })

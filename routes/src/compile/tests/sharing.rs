@@ -96,7 +96,7 @@ fn a_moved_pod_rebuilds_its_own_backend_and_keeps_what_is_known_of_the_others() 
     let mut state = ten();
     let before = compile(&state, &Options::default(), None);
     let old = &backend(&before, 3).endpoints;
-    old.endpoints[1].stats.in_flight.store(5, Ordering::Relaxed);
+    old.endpoints[1].stats.requests.store(5, Ordering::Relaxed);
     old.tick.store(9, Ordering::Relaxed);
     add(&mut state, 3, slice(3, &["10.0.0.2", "10.0.0.3"]));
     let after = recompile(&state, &before);
@@ -106,7 +106,7 @@ fn a_moved_pod_rebuilds_its_own_backend_and_keeps_what_is_known_of_the_others() 
     }
     let new = &backend(&after, 3).endpoints;
     assert!(Arc::ptr_eq(&old.endpoints[1].stats, &new.endpoints[0].stats));
-    assert_eq!(new.endpoints[1].stats.in_flight.load(Ordering::Relaxed), 0);
+    assert_eq!(new.endpoints[1].stats.requests.load(Ordering::Relaxed), 0);
     assert_eq!(new.tick.load(Ordering::Relaxed), 9);
 }
 
