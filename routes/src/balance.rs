@@ -12,20 +12,23 @@ use crate::model::{Backend, BackendTable, Endpoint, EndpointSet, Forward};
 
 /// Index of the entry that the request at position `tick` belongs to; `None` if all weights are 0.
 ///
-/// Over any `W` consecutive ticks (`W`: sum of the weights), aligned or not, each entry is chosen exactly
-/// as often as its weight says; only the one window in 2³² ticks in which the counter wraps is off.
+/// Over any `W` consecutive ticks (`W`: sum of the weights after dividing out what they have in common, 5
+/// for 80 and 20), aligned or not, each entry is chosen exactly as often as its weight says; only the one window in 2³² ticks in which the counter wraps is off.
 /// The choices are interleaved: tick × k mod W walks through all positions once if k and W have
 /// no common divisor, and with k near W/φ it jumps far each time.
 pub fn pick_weighted(tick: u32, weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
-    let sum: u64 = weights.clone().map(u64::from).sum();
-    if sum == 0 {
+    let weights = weights.map(u64::from);
+    let common = weights.clone().fold(0, gcd);
+    if common == 0 {
         return None;
     }
+    let weights = weights.map(|weight| weight / common);
+    let sum: u64 = weights.clone().sum();
     // Both factors are below W: their product fits if W does not exceed 32 bits, else u128 keeps it exact.
     let position = u128::from(u64::from(tick) % sum) * u128::from(stride(sum)) % u128::from(sum);
     let mut position = position as u64;
     for (index, weight) in weights.enumerate() {
-        match position.checked_sub(u64::from(weight)) {
+        match position.checked_sub(weight) {
             Some(rest) => position = rest,
             None => return Some(index),
         }

@@ -138,3 +138,16 @@ proptest! {
         prop_assert!(picked.is_none_or(|index| weights[index] > 0));
     }
 }
+
+#[test]
+fn a_split_that_can_be_said_in_smaller_numbers_is_exact_over_those() {
+    for (weights, window) in [([80, 20], 5), ([50, 50], 2), ([256, 128], 3)] {
+        let sum: u32 = weights.iter().sum();
+        for start in 0..20 {
+            let first = (start..start + window)
+                .filter(|&tick| pick_weighted(tick, weights.iter().copied()) == Some(0))
+                .count();
+            assert_eq!(first as u32 * sum, window * weights[0], "{weights:?} from {start}");
+        }
+    }
+}
