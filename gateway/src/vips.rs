@@ -31,7 +31,7 @@ pub(crate) struct Vips {
 impl Vips {
     /// Starts the speaker's thread.
     pub(crate) fn start(events: impl Fn(SpeakerEvent) + Send + 'static) -> std::io::Result<Self> {
-        let speaker = Speaker::start(SpeakerOptions { name: "speaker".to_owned() }, events)?;
+        let speaker = Speaker::start(SpeakerOptions::default(), events)?;
         Ok(Self {
             speaker,
             applied: VipPlan::default(),
@@ -57,6 +57,9 @@ impl Vips {
                 tracing::info!(%vip, interface, "announced");
                 self.refused.remove(&vip);
                 self.held.insert(vip, interface);
+            }
+            SpeakerEvent::Lingering { vip, to } => {
+                tracing::info!(%vip, to, "taken over, open connections go on");
             }
             SpeakerEvent::Withdrawn { vip } => {
                 tracing::info!(%vip, "withdrawn");

@@ -82,6 +82,7 @@ impl Node {
                 SpeakerEvent::Announced { vip, interface } => {
                     format!("announced {vip} {interface}")
                 }
+                SpeakerEvent::Lingering { vip, to } => format!("lingering {vip} to {to}"),
                 SpeakerEvent::Withdrawn { vip } => format!("withdrawn {vip}"),
                 SpeakerEvent::Refused { vip, refusal } => {
                     format!("refused {vip} {}", refusal.reason)

@@ -14,6 +14,7 @@ mod alloc;
 pub mod api;
 mod arp;
 mod burst;
+mod group;
 mod holdings;
 mod io;
 mod links;
@@ -25,8 +26,12 @@ mod refusal;
 mod speaker;
 
 pub use alloc::{Allocation, Assignment, Claim, ClaimId, Families, allocate};
+pub use group::GroupKey;
 pub use plan::{Interfaces, NodeFacts, Step, Vip, VipPlan, advertisement_refusals, diff, plan};
 pub use pool::{Pool, overlaps};
 pub use ranges::{AddressSet, Family};
 pub use refusal::Refusal;
-pub use speaker::{Speaker, SpeakerEvent, SpeakerOptions};
+pub use speaker::{
+    DEFAULT_GROUP_PORT, GroupOptions, Health, MemberStatus, Speaker, SpeakerCounters, SpeakerEvent,
+    SpeakerOptions, SpeakerStatus, VipStatus,
+};

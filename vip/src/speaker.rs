@@ -26,6 +26,12 @@ use crate::plan::VipPlan;
 use crate::refusal::Refusal;
 use crate::{arp, ndp};
 
+mod options;
+mod status;
+
+pub use options::{DEFAULT_GROUP_PORT, GroupOptions, Health, SpeakerOptions};
+pub use status::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
+
 /// Between two looks at the interfaces while they keep changing.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Between two looks while nothing seems to change: the kernel drops notices under pressure.
@@ -34,13 +40,6 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// For withdrawing everything when the speaker stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Settings of the [`Speaker`].
-#[derive(Clone, Debug)]
-pub struct SpeakerOptions {
-    /// Name of its thread, in `top -H` and in logs; the kernel keeps the first 15 bytes.
-    pub name: String,
-}
 
 /// What the speaker has done or could not do. Sent from its own thread: do not block, do not panic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +56,15 @@ pub enum SpeakerEvent {
     Withdrawn {
         /// The address.
         vip: IpAddr,
+    },
+    /// Another node has taken the address over. It is not announced here any more, but connections
+    /// that are open on it go on: end them gracefully, then say so by [`Speaker::let_go`].
+    /// [`Withdrawn`](Self::Withdrawn) follows, or `Announced` if the address comes back before.
+    Lingering {
+        /// The address.
+        vip: IpAddr,
+        /// The node that has it now.
+        to: String,
     },
     /// The address is not announced (`severe`), or not wholly as it should be. Sent once for each
     /// reason until something changes, though it is tried again.
@@ -136,6 +144,22 @@ impl Speaker {
         let settled = |&mut (done, held): &mut (u64, usize)| done < serial || held > 0;
         let waited = self.progress.moved.wait_timeout_while(self.progress.lock(), timeout, settled);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// Ends the lingering of an address: no connection is left on it. Nothing happens to an address
+    /// that does not linger.
+    pub fn let_go(&self, _vip: IpAddr) {}
+
+    /// Hands everything that is held to other nodes, and keeps on trying until it is stopped. True
+    /// when each address has been taken over, or could be by nobody, which stays held and announced;
+    /// alone, at once.
+    pub fn hand_over_and_wait(&self, _timeout: Duration) -> bool {
+        true
+    }
+
+    /// What is known now, at most a second old; cheap.
+    pub fn status(&self) -> Arc<SpeakerStatus> {
+        Arc::default()
     }
 
     /// Withdraws everything (at most 5 s are spent on that) and ends the thread.

@@ -29,9 +29,10 @@ const VIP6: &str = "2001:db8:77::200";
 #[test]
 #[ignore = "the speaker's process of the other tests"]
 fn speaker_process() {
-    let options = SpeakerOptions { name: "gh-speaker".into() };
+    let options = SpeakerOptions { name: "gh-speaker".into(), ..SpeakerOptions::default() };
     let speaker = Speaker::start(options, |event| match event {
         SpeakerEvent::Announced { vip, interface } => println!("\nannounced {vip} {interface}"),
+        SpeakerEvent::Lingering { vip, to } => println!("\nlingering {vip} {to}"),
         SpeakerEvent::Withdrawn { vip } => println!("\nwithdrawn {vip}"),
         SpeakerEvent::Refused { vip, refusal } => {
             println!("\nrefused {vip} severe={} {refusal}", refusal.severe);

@@ -1,0 +1,73 @@
+//! What the speaker knows of its group and of every address, for people and for metrics.
+//!
+//! The driver fills a [`SpeakerStatus`] and publishes it; nobody decides by it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+
+/// One moment of a [`Speaker`](crate::Speaker), at most a second old.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SpeakerStatus {
+    /// This node.
+    pub node: String,
+    /// Whether this node is handing its addresses over.
+    pub draining: bool,
+    /// The other nodes of the group, once for each link they are heard on. Those that died are shown
+    /// for a while.
+    pub members: Vec<MemberStatus>,
+    /// Every planned or lingering address.
+    pub vips: BTreeMap<IpAddr, VipStatus>,
+    /// Since the start.
+    pub counters: SpeakerCounters,
+}
+
+/// Another node, as heard on one link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemberStatus {
+    /// Its name.
+    pub node: String,
+    /// Where its heartbeats come from.
+    pub address: SocketAddr,
+    /// The interface of this node that they come in by.
+    pub interface: String,
+    /// Whether it is handing its addresses over.
+    pub draining: bool,
+    /// Whether its data path works.
+    pub serving: bool,
+    /// How many addresses it says it holds.
+    pub holds: usize,
+    /// `alive`, `dead` (not heard of for a while), or `unproven`: heard, but it has not shown that it
+    /// hears this node.
+    pub state: &'static str,
+}
+
+/// One address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VipStatus {
+    /// The node that holds it, as far as this one knows.
+    pub owner: Option<String>,
+    /// What this node does with it: `holding`, `lingering` (open connections only), `probing` (asking
+    /// whether a stranger uses it), `standby`, or `blocked` (it could not hold it).
+    pub here: &'static str,
+    /// Where it is, or would be, on this node.
+    pub interface: Option<String>,
+    /// The nodes that could hold it now, the rightful owner first.
+    pub eligible: Vec<String>,
+}
+
+/// Numbers that only grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SpeakerCounters {
+    /// Heartbeats sent.
+    pub sent: u64,
+    /// Heartbeats taken for true.
+    pub received: u64,
+    /// Datagrams that were dropped, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Gratuitous ARP and unsolicited neighbour advertisements, a pair of ARP frames counted once.
+    pub announcements: u64,
+    /// Times that this node took an address over or let one go.
+    pub transitions: u64,
+}
