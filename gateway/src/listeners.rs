@@ -4,7 +4,7 @@
 //! core waits for another. Sockets are keyed by what they serve and outlive snapshots.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     rc::Rc,
@@ -20,6 +20,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
     compile::{ListenerPlan, Protocol},
+    drain::LocalAddress,
     http::conn,
     metrics::Counter,
     runtime::{Command, Core, CoreHandle},
@@ -37,8 +38,8 @@ pub(crate) struct ListenerId(u64);
 
 /// What a connection has to know about the listener it came through.
 pub(crate) struct ListenerFacts {
+    pub(crate) address: SocketAddr,
     pub(crate) scope: Scope,
-    pub(crate) port: u16,
     pub(crate) tls: Option<Arc<ServerConfig>>,
 }
 
@@ -95,8 +96,9 @@ impl Listeners {
         cores: &[CoreHandle],
         keep: impl Fn(&SocketAddr) -> bool,
     ) {
+        let planned: BTreeSet<_> = plans.iter().map(|plan| plan.address).collect();
         self.open.retain(|address, (_, id)| {
-            let stays = plans.iter().any(|plan| plan.address == *address) || keep(address);
+            let stays = planned.contains(address) || keep(address);
             if !stays {
                 tracing::info!(%address, "no longer listening");
                 unlisten(*id, cores);
@@ -129,7 +131,7 @@ impl Listeners {
         let id = ListenerId(self.next_id);
         self.next_id += 1;
         let facts =
-            Arc::new(ListenerFacts { scope: plan.scope.clone(), port: plan.address.port(), tls });
+            Arc::new(ListenerFacts { address: plan.address, scope: plan.scope.clone(), tls });
         for (core, socket) in cores.iter().zip(sockets) {
             let facts = Arc::clone(&facts);
             core.send(Command::Listen(Box::new(Opened { id, facts, socket })));
@@ -175,6 +177,7 @@ pub(crate) fn accept(core: &Rc<Core>, opened: Opened) -> io::Result<oneshot::Sen
     let (closing, mut closed) = oneshot::channel::<()>();
     let core = Rc::clone(core);
     let facts = opened.facts;
+    let address = core.address(facts.address.ip());
     tokio::task::spawn_local(async move {
         let mut pause = BACKOFF.0;
         loop {
@@ -187,7 +190,7 @@ pub(crate) fn accept(core: &Rc<Core>, opened: Opened) -> io::Result<oneshot::Sen
             match accepted {
                 Ok((stream, peer)) => {
                     pause = BACKOFF.0;
-                    begin(&core, &facts, stream, peer);
+                    begin(&core, &facts, &address, stream, peer);
                 }
                 Err(error) if is_exhaustion(&error) => {
                     tracing::warn!(%error, "out of resources, not accepting for {pause:?}");
@@ -202,7 +205,7 @@ pub(crate) fn accept(core: &Rc<Core>, opened: Opened) -> io::Result<oneshot::Sen
         while let Poll::Ready(Ok((stream, peer))) =
             listener.poll_accept(&mut Context::from_waker(Waker::noop()))
         {
-            begin(&core, &facts, stream, peer);
+            begin(&core, &facts, &address, stream, peer);
         }
     });
     Ok(closing)
@@ -211,11 +214,13 @@ pub(crate) fn accept(core: &Rc<Core>, opened: Opened) -> io::Result<oneshot::Sen
 fn begin(
     core: &Rc<Core>,
     facts: &Arc<ListenerFacts>,
+    address: &Rc<LocalAddress>,
     stream: tokio::net::TcpStream,
     peer: SocketAddr,
 ) {
     core.metrics().add(Counter::ConnectionAccepted);
-    tokio::task::spawn_local(conn::serve(Rc::clone(core), Arc::clone(facts), stream, peer));
+    let (facts, address) = (Arc::clone(facts), Rc::clone(address));
+    tokio::task::spawn_local(conn::serve(Rc::clone(core), facts, address, stream, peer));
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {

@@ -5,12 +5,14 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     future::poll_fn,
     io,
+    net::IpAddr,
     rc::Rc,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -26,6 +28,7 @@ use tokio::{
 use crate::{
     access_log::{AccessLogger, Entry},
     config::Settings,
+    drain::{LocalAddress, LocalAddresses},
     http::watch::{ConnWatch, Exchange, Limits, Phase, Registered, Registry, Tick},
     listeners::{ListenerId, Opened, accept},
     metrics::CoreMetrics,
@@ -46,8 +49,14 @@ pub(crate) enum Command {
     Listen(Box<Opened>),
     /// Accept what is queued, then close the socket.
     Unlisten(ListenerId),
-    /// No new connections; the open ones end with the request under way.
-    Drain,
+    /// Connections that came in on these addresses end with the request under way; their listeners stay.
+    Leave(Arc<[IpAddr]>),
+    /// New connections on these addresses may stay again.
+    Stay(Arc<[IpAddr]>),
+    /// Connections that came in on these addresses end now: the addresses are gone.
+    Cut(Arc<[IpAddr]>),
+    /// All connections end with the request under way; only listeners on these addresses go on.
+    Drain(Arc<[IpAddr]>),
 }
 
 /// What every core is built from.
@@ -77,6 +86,13 @@ impl CoreOptions {
     }
 }
 
+impl CoreOptions {
+    /// Period of the coarse clock under `--time-scale`.
+    pub(crate) fn clock(&self) -> Duration {
+        CLOCK.mul_f64(self.time_scale).max(Duration::from_millis(5))
+    }
+}
+
 /// A client connection and the upstream one it needs are two descriptors; some are left for the rest.
 fn max_connections(cores: usize) -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -98,7 +114,7 @@ pub(crate) struct Core {
     started: Instant,
     now: Cell<Tick>,
     connections: Cell<usize>,
-    draining: Cell<bool>,
+    addresses: LocalAddresses,
     connection_watches: Rc<RefCell<Registry<ConnWatch>>>,
     exchanges: Rc<RefCell<Registry<Exchange>>>,
 }
@@ -137,28 +153,36 @@ impl Core {
         timeout.mul_f64(self.options.time_scale)
     }
 
-    pub(crate) fn draining(&self) -> bool {
-        self.draining.get()
-    }
-
     /// True if one more client connection may be served.
     pub(crate) fn has_room(&self) -> bool {
         self.connections.get() < self.options.max_connections
     }
 
-    pub(crate) fn connection_opened(&self) {
+    /// The address that a listener accepts on.
+    pub(crate) fn address(&self, ip: IpAddr) -> Rc<LocalAddress> {
+        self.addresses.get(ip)
+    }
+
+    pub(crate) fn connection_opened(&self, address: &LocalAddress) {
+        address.opened();
         self.connections.set(self.connections.get() + 1);
         self.metrics.connection_opened();
     }
 
-    pub(crate) fn connection_closed(&self) {
+    pub(crate) fn connection_closed(&self, address: &LocalAddress) {
+        address.closed();
         self.connections.set(self.connections.get().saturating_sub(1));
         self.metrics.connection_closed();
     }
 
     /// A connection under the sweeper's eyes.
-    pub(crate) fn watched_connection(&self, phase: Phase) -> Registered<ConnWatch> {
+    pub(crate) fn watched_connection(
+        &self,
+        phase: Phase,
+        address: &Rc<LocalAddress>,
+    ) -> Registered<ConnWatch> {
         let watch = Registered::new(&self.connection_watches);
+        watch.came_in_on(address);
         watch.enter(phase, self.now());
         watch
     }
@@ -172,6 +196,9 @@ impl Core {
         let (now, limits) = (self.now(), &self.options.limits);
         self.connection_watches.borrow().sweep(now, limits);
         self.exchanges.borrow().sweep(now, limits);
+        if !self.addresses.left().is_empty() {
+            self.wake_leaving();
+        }
         if let Some(log) = &self.log {
             log.borrow_mut().tick();
         }
@@ -182,18 +209,58 @@ impl Core {
         drop(self.pin());
     }
 
-    fn drain(&self) {
-        self.draining.set(true);
-        for watch in self.connection_watches.borrow().iter() {
+    /// Wakes the connections that are to leave: when they hear of it, and again while they stay idle.
+    fn wake_leaving(&self) {
+        for watch in
+            self.connection_watches.borrow().iter().filter(|watch| watch.leaving().is_some())
+        {
             watch.wake();
         }
+    }
+
+    fn cut(&self, ips: &[IpAddr]) {
+        self.addresses.leave(ips, self.now());
+        let gone: Vec<_> = ips.iter().map(|ip| self.addresses.get(*ip)).collect();
+        for watch in self.connection_watches.borrow().iter() {
+            if gone.iter().any(|address| watch.is_on(address)) {
+                watch.expire();
+            }
+        }
+    }
+
+    /// Tells the controller where this core stands.
+    fn report(&self, report: &Report) {
+        report.connections.store(self.connections.get(), Ordering::Relaxed);
+        report.beats.fetch_add(1, Ordering::Relaxed);
+        let left = self.addresses.left();
+        let mut told = report.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != left {
+            *told = left;
+        }
+    }
+}
+
+/// Where a core stands, as of its last clock tick.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    connections: AtomicUsize,
+    /// Clock ticks so far.
+    beats: AtomicU64,
+    /// Addresses that connections are to leave, and how many have not left.
+    left: Mutex<BTreeMap<IpAddr, usize>>,
+}
+
+impl Report {
+    /// Clock ticks so far: a number that stands still is a core that hangs.
+    pub(crate) fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
     }
 }
 
 /// The controller's end of a core.
 pub(crate) struct CoreHandle {
     commands: UnboundedSender<Command>,
-    connections: Arc<AtomicUsize>,
+    report: Arc<Report>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -206,9 +273,9 @@ impl CoreHandle {
         log: Option<AccessLogger>,
     ) -> io::Result<Self> {
         let (commands, receiver) = unbounded_channel();
-        let connections = Arc::new(AtomicUsize::new(0));
+        let report = Arc::new(Report::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let open = Arc::clone(&connections);
+        let shared = Arc::clone(&report);
         let thread = thread::Builder::new().name(format!("data-{index}")).spawn(move || {
             let core = Rc::new(Core {
                 live: LocalLive::new(Arc::clone(&options.live)),
@@ -220,13 +287,13 @@ impl CoreHandle {
                 started: Instant::now(),
                 now: Cell::new(0),
                 connections: Cell::new(0),
-                draining: Cell::new(false),
+                addresses: LocalAddresses::default(),
                 connection_watches: Registry::new(),
                 exchanges: Registry::new(),
             });
-            LocalSet::new().block_on(&runtime, run(core, receiver, &open));
+            LocalSet::new().block_on(&runtime, run(core, receiver, &shared));
         })?;
-        Ok(Self { commands, connections, thread: Some(thread) })
+        Ok(Self { commands, report, thread: Some(thread) })
     }
 
     /// Tells the core; a core that is gone hears nothing.
@@ -236,7 +303,17 @@ impl CoreHandle {
 
     /// Client connections that are open, as of the last clock tick.
     pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.report.connections.load(Ordering::Relaxed)
+    }
+
+    /// Client connections that have yet to leave an address; `None` until the core has been told.
+    pub(crate) fn left(&self, ip: IpAddr) -> Option<usize> {
+        self.report.left.lock().unwrap_or_else(PoisonError::into_inner).get(&ip).copied()
+    }
+
+    /// For those who watch over the core.
+    pub(crate) fn report(&self) -> Arc<Report> {
+        Arc::clone(&self.report)
     }
 
     /// Ends the thread; connections that are still open are cut.
@@ -249,26 +326,33 @@ impl CoreHandle {
 }
 
 /// The main task of a core: its clock, and the controller's commands.
-async fn run(core: Rc<Core>, mut commands: UnboundedReceiver<Command>, open: &AtomicUsize) {
+async fn run(core: Rc<Core>, mut commands: UnboundedReceiver<Command>, report: &Report) {
     let mut listeners = Vec::new();
-    let mut clock = tokio::time::interval(core.scaled(CLOCK).max(Duration::from_millis(5)));
+    let mut clock = tokio::time::interval(core.options.clock());
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut ticks: u64 = 0;
     loop {
         tokio::select! {
             command = commands.recv() => match command {
                 Some(Command::Listen(opened)) => {
-                    let id = opened.id;
+                    let (id, ip) = (opened.id, opened.facts.address.ip());
                     match accept(&core, *opened) {
-                        Ok(closing) => listeners.push((id, closing)),
+                        Ok(closing) => listeners.push((id, ip, closing)),
                         Err(error) => tracing::error!(%error, "listener lost"),
                     }
                 }
                 // Dropping the sender is what ends the accept loop.
-                Some(Command::Unlisten(id)) => listeners.retain(|(other, _)| *other != id),
-                Some(Command::Drain) => {
-                    listeners.clear();
-                    core.drain();
+                Some(Command::Unlisten(id)) => listeners.retain(|(other, ..)| *other != id),
+                Some(Command::Leave(ips)) => {
+                    core.addresses.leave(&ips, core.now());
+                    core.wake_leaving();
+                }
+                Some(Command::Stay(ips)) => core.addresses.stay(&ips),
+                Some(Command::Cut(ips)) => core.cut(&ips),
+                Some(Command::Drain(kept)) => {
+                    listeners.retain(|(_, ip, _)| kept.contains(ip));
+                    core.addresses.leave_all(core.now());
+                    core.wake_leaving();
                 }
                 None => break,
             },
@@ -282,7 +366,7 @@ async fn run(core: Rc<Core>, mut commands: UnboundedReceiver<Command>, open: &At
                 if ticks.is_multiple_of(TIDY_EVERY) {
                     core.tidy();
                 }
-                open.store(core.connections.get(), Ordering::Relaxed);
+                core.report(report);
             }
         }
     }

@@ -27,6 +27,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    drain::LocalAddress,
     http::{
         error::ProxyErrorKind,
         frame_guard::FrameGuard,
@@ -56,6 +57,9 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 /// Resets that a client may provoke or send before the connection ends (P20).
 const MAX_RESETS: usize = 100;
+/// How long an idle HTTP/1 client that is to leave may stay: one that is about to ask again hears it with
+/// its answer and loses no request; one that does not ask is cut off.
+const LEAVE: Duration = Duration::from_secs(1);
 /// How long and how much a refused client may go on sending, so that it gets to read why.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 * 1024;
@@ -100,33 +104,37 @@ impl ClientConn {
 pub(crate) async fn serve(
     core: Rc<Core>,
     listener: Arc<ListenerFacts>,
+    address: Rc<LocalAddress>,
     stream: TcpStream,
     peer: SocketAddr,
 ) {
-    core.connection_opened();
+    core.connection_opened(&address);
     // Boxed apart: a task is as large as its largest branch, and is moved when it is spawned.
     match listener.tls.clone() {
         None => {
-            let watch = core.watched_connection(Phase::FirstByte);
+            let watch = core.watched_connection(Phase::FirstByte, &address);
             Box::pin(serve_stream(&core, listener, watch, stream, peer, None)).await;
         }
-        Some(config) => Box::pin(serve_tls(&core, listener, config, stream, peer)).await,
+        Some(config) => {
+            let watch = core.watched_connection(Phase::Handshake, &address);
+            Box::pin(serve_tls(&core, listener, config, watch, stream, peer)).await;
+        }
     }
-    core.connection_closed();
+    core.connection_closed(&address);
 }
 
 async fn serve_tls(
     core: &Rc<Core>,
     listener: Arc<ListenerFacts>,
     config: Arc<ServerConfig>,
+    watch: Registered<ConnWatch>,
     stream: TcpStream,
     peer: SocketAddr,
 ) {
-    let watch = core.watched_connection(Phase::Handshake);
     let mut handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
     let stream = poll_fn(|cx| {
         watch.register(cx);
-        if watch.expired().is_some() || core.draining() {
+        if watch.expired().is_some() {
             return Poll::Ready(None);
         }
         handshake.as_mut().poll(cx).map(Result::ok)
@@ -182,7 +190,7 @@ async fn serve_stream<S>(
         forwarding: Forwarding {
             client: text(&peer.ip().to_canonical().to_string()),
             proto: HeaderValue::from_static(if tls.is_some() { "https" } else { "http" }),
-            port: text(&listener.port.to_string()),
+            port: text(&listener.address.port().to_string()),
             believed: is_trusted(peer.ip().to_canonical(), &core.options.trusted),
             trusted: Arc::clone(&core.options.trusted),
         },
@@ -226,7 +234,7 @@ where
         if wire.watch.expired().is_some() || wire.exchange.expired() == Some(Expiry::Stalled) {
             return Poll::Ready(Outcome::Cut);
         }
-        if wire.core.draining() && !leaving {
+        if !leaving && wire.leaving_for(LEAVE) {
             leaving = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
@@ -308,7 +316,7 @@ where
             return Poll::Ready(());
         }
         let expired = wire.watch.expired().is_some();
-        if (expired || wire.core.draining()) && leaving.is_none() {
+        if (expired || wire.watch.leaving().is_some()) && leaving.is_none() {
             // GOAWAY, then a moment to take it.
             Pin::new(&mut connection).graceful_shutdown();
             leaving = Some(Box::pin(tokio::time::sleep(wire.core.scaled(LINGER))));

@@ -8,6 +8,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -47,6 +48,15 @@ impl Wire {
             Guard::Head(scanner) => scanner.take(),
             Guard::Frames(_) => HeadFlags::default(),
         }
+    }
+
+    /// Whether the connection has been told to leave at least so long ago (under `--time-scale`).
+    pub(crate) fn leaving_for(&self, time: Duration) -> bool {
+        let since = self.watch.leaving();
+        since.is_some_and(|since| {
+            let waited = Duration::from_millis(self.core.now().saturating_sub(since));
+            waited >= self.core.scaled(time)
+        })
     }
 
     /// A request and its answer are over. A head that came along with it has its time from now on.

@@ -87,6 +87,10 @@ async fn respond(
     };
     if conn.is_http2() {
         response.headers_mut().remove(header::CONNECTION);
+    } else if conn.wire.watch.leaving().is_some()
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if !response.body().is_end_stream() {
         exchange.answer_offered(conn.wire.core.now());

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::config::Settings;
+use crate::{config::Settings, drain::LocalAddress};
 
 /// Milliseconds on the coarse clock of one core.
 pub(crate) type Tick = u64;
@@ -107,11 +107,32 @@ pub(crate) struct ConnWatch {
     phase: Cell<Phase>,
     since: Cell<Tick>,
     streams: Cell<u32>,
+    address: RefCell<Option<Rc<LocalAddress>>>,
     expired: Cell<Option<Expiry>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl ConnWatch {
+    /// Notes the local address of the connection.
+    pub(crate) fn came_in_on(&self, address: &Rc<LocalAddress>) {
+        self.address.replace(Some(Rc::clone(address)));
+    }
+
+    pub(crate) fn is_on(&self, address: &Rc<LocalAddress>) -> bool {
+        self.address.borrow().as_ref().is_some_and(|own| Rc::ptr_eq(own, address))
+    }
+
+    /// Since when the connection is to end with what is under way.
+    pub(crate) fn leaving(&self) -> Option<Tick> {
+        self.address.borrow().as_ref().and_then(|address| address.leaving())
+    }
+
+    /// Ends the connection, whatever is under way.
+    pub(crate) fn expire(&self) {
+        self.expired.set(Some(Expiry::Silent));
+        self.wake();
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         self.phase.get()
     }
@@ -185,17 +206,15 @@ pub(crate) struct Exchange {
 
 impl Watched for ConnWatch {
     fn sweep(&self, now: Tick, limits: &Limits) {
-        if self.expired.get().is_none()
-            && let Some(expiry) = self.verdict(now, limits)
-        {
-            self.expired.set(Some(expiry));
-            self.wake();
+        if self.expired.get().is_none() && self.verdict(now, limits).is_some() {
+            self.expire();
         }
     }
 
     fn reset(&self) {
         self.phase.set(Phase::Unused);
         self.streams.set(0);
+        self.address.take();
         self.expired.set(None);
         self.waker.take();
     }
