@@ -1,6 +1,6 @@
 //! The admin server: health, readiness, metrics, and what is live.
 //!
-//! Runs on the control runtime, away from traffic. It knows nothing of the rest of the process but three
+//! Runs on the control runtime, away from traffic. It knows nothing of the rest of the process but four
 //! functions ([`Admin`]). Everybody who reaches the address may read everything, so by default it is on
 //! loopback; nothing can be changed here, and no key or Secret is shown.
 
@@ -41,6 +41,8 @@ pub struct Admin {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// What is live.
     pub snapshot: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// What this node does, as JSON.
+    pub status: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 impl fmt::Debug for Admin {
@@ -110,7 +112,8 @@ fn respond(admin: &Admin, method: &Method, path: &str) -> Response<Full<Bytes>> 
             let text = format!("{:#}\n", (admin.snapshot)());
             answer(StatusCode::OK, "application/json", text)
         }
-        _ => answer(StatusCode::NOT_FOUND, TEXT, "/healthz /readyz /metrics /snapshot\n"),
+        "/status" => answer(StatusCode::OK, "application/json", (admin.status)()),
+        _ => answer(StatusCode::NOT_FOUND, TEXT, "/healthz /readyz /metrics /snapshot /status\n"),
     }
 }
 
@@ -223,6 +226,7 @@ mod tests {
             }),
             metrics: Arc::new(|| "up 1\n".to_owned()),
             snapshot: Arc::new(|| serde_json::json!({ "generation": 7 })),
+            status: Arc::new(|| "{}\n".to_owned()),
         };
         tokio::spawn(serve(listener, admin));
         Server { address, ready }
@@ -262,6 +266,7 @@ mod tests {
         assert_eq!(status, 200);
         let shown: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(shown["generation"], 7);
+        assert_eq!(get(server.address, "/status").await, (200, "{}\n".to_owned()));
         assert_eq!(get(server.address, "/other").await.0, 404);
         let post = "POST /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
         assert!(exchange(server.address, post).await.starts_with("HTTP/1.1 405"));

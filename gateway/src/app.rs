@@ -4,26 +4,34 @@ use std::{
     process::ExitCode,
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use gatehouse_routes::{compile::Options, problem::Severity, stats::HostStats};
+use gatehouse_routes::{
+    compile::Options,
+    objects::{ObjectKey, ObjectRef},
+    problem::Problem,
+};
+use gatehouse_vip::{Health, SpeakerOptions};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
+    task::JoinHandle,
 };
 
 use crate::{
     access_log::AccessLog,
-    admin::{self, Admin},
+    admin,
     compile::NodeContext,
     config::Settings,
     controller::{Controller, Progress, Signal},
+    group, health,
     http::error::ProxyErrorKind,
     listeners::Listeners,
-    metrics::{ControlFacts, Metrics},
-    plan, recorded,
+    metrics::Metrics,
+    pages::Shown,
+    recorded,
     runtime::{CoreHandle, CoreOptions},
     snapshot::Live,
     source::{Event, files},
@@ -41,6 +49,7 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 /// What keeps it from starting: manifests that do not parse, an admin address that is taken, no threads.
 pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     raise_descriptor_limit();
+    let (speaker, node_problems) = speaker_options(settings)?;
     let loaded = files::load(&settings.manifests)?;
     let (state_dir, recorded) = recorded_addresses(settings);
     let node = node_context(settings, recorded);
@@ -53,7 +62,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         false => Some(AccessLog::start(std::io::stdout()).context("cannot start the access log")?),
     };
     let options = CoreOptions::new(settings, Arc::clone(&live), cores);
-    let unrouted = Arc::clone(&options.unrouted);
+    let (unrouted, tick) = (Arc::clone(&options.unrouted), options.clock());
     let cores = (0..cores)
         .map(|index| {
             let logger = log.as_ref().map(AccessLog::logger);
@@ -64,13 +73,23 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
 
     let (signals, received) = mpsc::channel();
     let speaker_signals = signals.clone();
-    let vips = Vips::start(move |event| {
+    let speaker = SpeakerOptions { health: Some(health_of(&cores, tick)), ..speaker };
+    let vips = Vips::start(speaker, move |event| {
         // The controller outlives the speaker; at the very end nobody needs to know.
         let _ = speaker_signals.send(Signal::Speaker(event));
     })
     .context("cannot start the speaker")?;
 
     let progress = Arc::new(Progress::default());
+    let admin = Shown {
+        node: settings.node_name(),
+        live: Arc::clone(&live),
+        progress: Arc::clone(&progress),
+        metrics,
+        unrouted,
+        log_dropped: log.as_ref().map(AccessLog::dropped_counter),
+        speaker: vips.speaker(),
+    };
     let (started, could_start) = oneshot::channel();
     let controller = Controller {
         state: ClusterState::default(),
@@ -81,15 +100,16 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         cores,
         listeners: Listeners::new(TlsConfigs::new(Arc::clone(&live))?),
         vips,
-        progress: Arc::clone(&progress),
+        progress,
         compiled: None,
         retired: Vec::new(),
         generation: 0,
+        node_problems,
+        tidied: Instant::now(),
         started: Some(started),
     };
     let admin_listener = std::net::TcpListener::bind(settings.admin)
         .with_context(|| format!("cannot listen on --admin {}", settings.admin))?;
-    let admin = admin_of(&live, &progress, &metrics, unrouted, log.as_ref());
     let controller = thread::Builder::new()
         .name("compiler".to_owned())
         .spawn(move || controller.run(&received))
@@ -97,19 +117,14 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     let source = start_source(loaded, &signals)?;
 
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = control.block_on(until_stopped(admin_listener, admin, could_start));
-    drop(source);
-    let (done, finished) = mpsc::sync_channel(1);
-    if signals.send(Signal::Stop(done)).is_ok() {
-        // A second stop signal ends the wait at once.
-        control.block_on(async {
-            let waited = tokio::task::spawn_blocking(move || finished.recv());
-            tokio::select! {
-                _ = waited => (),
-                () = stop_signal() => tracing::warn!("stopped without waiting"),
-            }
-        });
-    }
+    let ended = control.block_on(async {
+        // Served to the very end: a node that drains has to say so.
+        let mut served = tokio::spawn(admin::serve(admin_listener, admin.pages()));
+        let ended = until_stopped(&mut served, could_start).await;
+        drop(source);
+        until_drained(&signals).await;
+        ended
+    });
     control.shutdown_background();
     drop(controller);
     if let Some(log) = log {
@@ -118,10 +133,9 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     ended.map(|()| ExitCode::SUCCESS)
 }
 
-/// Serves the admin address until a stop signal, or until it can no longer be served.
+/// Waits for a stop signal, or until the admin address can no longer be served.
 async fn until_stopped(
-    listener: std::net::TcpListener,
-    admin: Admin,
+    served: &mut JoinHandle<std::io::Result<()>>,
     could_start: oneshot::Receiver<Result<(), String>>,
 ) -> anyhow::Result<()> {
     let failed_start = async {
@@ -132,11 +146,27 @@ async fn until_stopped(
     };
     tokio::select! {
         why = failed_start => Err(why),
-        served = admin::serve(listener, admin) => served.context("the admin server ended"),
+        served = served => served
+            .map_err(anyhow::Error::from)
+            .and_then(|served| served.map_err(anyhow::Error::from))
+            .context("the admin server ended"),
         () = stop_signal() => {
             tracing::info!("stopping");
             Ok(())
         }
+    }
+}
+
+/// Tells the controller to stop and waits for it; a second stop signal ends the wait at once.
+async fn until_drained(signals: &mpsc::Sender<Signal>) {
+    let (done, finished) = mpsc::sync_channel(1);
+    if signals.send(Signal::Stop(done)).is_err() {
+        return;
+    }
+    let waited = tokio::task::spawn_blocking(move || finished.recv());
+    tokio::select! {
+        _ = waited => (),
+        () = stop_signal() => tracing::warn!("stopped without waiting"),
     }
 }
 
@@ -182,6 +212,27 @@ fn recorded_addresses(settings: &Settings) -> (Option<std::path::PathBuf>, recor
     (Some(state_dir), recorded)
 }
 
+/// How the speaker is to work, and what is not quite right about that.
+fn speaker_options(settings: &Settings) -> anyhow::Result<(SpeakerOptions, Vec<Problem>)> {
+    let name = settings.node_name();
+    let node = ObjectRef::new("Node", ObjectKey::new("", &*name));
+    let (group, problems) = group::options(settings, &node)?;
+    for problem in &problems {
+        tracing::warn!("{problem}");
+    }
+    if let Some(group) = &group {
+        let peers = group.peers.len();
+        tracing::info!(node = name, port = group.port, peers, "shares addresses with its group");
+    }
+    let linger = settings.linger();
+    Ok((SpeakerOptions { node: name, group, linger, ..SpeakerOptions::default() }, problems))
+}
+
+/// A node whose data path hangs holds no address.
+fn health_of(cores: &[CoreHandle], tick: Duration) -> Health {
+    Arc::new(health::watch(cores.iter().map(CoreHandle::report).collect(), tick))
+}
+
 /// What the compiler has to know about this node.
 pub(crate) fn node_context(settings: &Settings, recorded: recorded::Addresses) -> NodeContext {
     NodeContext {
@@ -199,76 +250,6 @@ pub(crate) fn node_context(settings: &Settings, recorded: recorded::Addresses) -
         standalone: true,
         ..NodeContext::default()
     }
-}
-
-fn admin_of(
-    live: &Arc<Live>,
-    progress: &Arc<Progress>,
-    metrics: &Arc<Metrics>,
-    unrouted: Arc<HostStats>,
-    log: Option<&AccessLog>,
-) -> Admin {
-    let dropped = log.map(AccessLog::dropped_counter);
-    let (for_waiting, for_metrics, for_snapshot) =
-        (Arc::clone(progress), Arc::clone(progress), Arc::clone(progress));
-    let (live, metrics, shown) = (Arc::clone(live), Arc::clone(metrics), Arc::clone(live));
-    Admin {
-        waiting: Arc::new(move || waiting(&for_waiting)),
-        metrics: Arc::new(move || {
-            let facts = for_metrics.facts();
-            let count = |severity| {
-                facts.problems.iter().filter(|problem| problem.severity == severity).count() as u64
-            };
-            let snapshot = live.current();
-            let hosts = snapshot.gateways.iter().flat_map(|gateway| {
-                gateway.routes.hosts().map(|(_, host)| (&*host.name, &*host.stats))
-            });
-            let hosts = hosts.chain([("", &*unrouted)]);
-            metrics.render(
-                hosts,
-                &ControlFacts {
-                    generation: snapshot.generation,
-                    snapshots_alive: facts.snapshots_alive,
-                    compile: facts.compile,
-                    errors: count(Severity::Error),
-                    warnings: count(Severity::Warning),
-                    access_log_dropped: dropped
-                        .as_ref()
-                        .map_or(0, |dropped| dropped.load(std::sync::atomic::Ordering::Relaxed)),
-                },
-            )
-        }),
-        snapshot: Arc::new(move || {
-            let snapshot = shown.current();
-            let facts = for_snapshot.facts();
-            let mut json = match &snapshot.compiled {
-                Some(compiled) => plan::snapshot_json(compiled, snapshot.generation),
-                None => serde_json::json!({ "generation": 0 }),
-            };
-            json["listeners"] = serde_json::json!(facts.listeners);
-            json["announced"] = serde_json::json!(facts.announced);
-            json["problems"] = serde_json::json!(facts.problems);
-            json
-        }),
-    }
-}
-
-/// What a node that is not ready waits for.
-fn waiting(progress: &Progress) -> Vec<String> {
-    let facts = progress.facts();
-    if facts.stopping {
-        return vec!["stopping".to_owned()];
-    }
-    if !facts.published {
-        return vec!["first snapshot".to_owned()];
-    }
-    let closed = facts.listeners.iter().filter(|listener| !listener.open);
-    closed
-        .map(|listener| {
-            let error = listener.error.as_deref().unwrap_or("not open yet");
-            format!("listener {}: {error}", listener.address)
-        })
-        .collect()
 }
 
 /// As many descriptors as the hard limit allows: every proxied connection takes two.

@@ -1,6 +1,6 @@
 //! The command line: subcommands and their arguments.
 //!
-//! `main` calls [`parse`] and dispatches; `run` belongs to the process, everything else to
+//! `main` calls [`parse`] and dispatches; `run` and `status` belong to the process, everything else to
 //! [`plan`](crate::plan). The flags of `run` are [`Settings`] themselves.
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -33,6 +33,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Which rule answers a request, and why the others do not.
     Explain(ExplainArgs),
+    /// What a running node does: addresses and their owners, group, listeners, pools, problems.
+    Status(StatusArgs),
     /// The custom resource definitions as YAML.
     Crds,
     /// The version of this program.
@@ -119,6 +121,17 @@ pub struct ExplainArgs {
     /// Files and folders of manifests, then the URL of the request.
     #[arg(required = true, num_args = 2.., value_names = ["PATH", "URL"])]
     pub paths_and_url: Vec<String>,
+}
+
+/// Arguments of `status`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Admin address of the node to ask.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9901")]
+    pub admin: SocketAddr,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 /// Arguments of `docs`.

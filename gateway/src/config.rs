@@ -11,7 +11,10 @@ use std::{
 };
 
 use gatehouse_routes::objects::ObjectKey;
+use gatehouse_vip::DEFAULT_GROUP_PORT;
 use ipnet::IpNet;
+
+use crate::group::Peer;
 
 /// Clear-text address used when the command line names no address and no gateway Service.
 pub const DEFAULT_HTTP: SocketAddr = loopback(8080);
@@ -59,7 +62,27 @@ pub struct Settings {
     )]
     pub admin: SocketAddr,
 
-    /// Name of this node, as node selectors know it. Default: the host name.
+    /// File with the secret that the nodes of a group share (at least 16 bytes, white space at its end
+    /// not counted). Nodes with the same secret share the virtual addresses: each is held by one of them,
+    /// and by another when that one fails. Default: none, this node holds every address alone.
+    #[arg(long, value_name = "FILE", help_heading = "Group")]
+    pub group_key: Option<PathBuf>,
+
+    /// Address of another node of the group that multicast does not reach. May repeat. Default: none,
+    /// nodes on the same link find each other.
+    #[arg(long = "peer", value_name = "ADDRESS[:PORT]", num_args = 1.., requires = "group_key", help_heading = "Group")]
+    pub peers: Vec<Peer>,
+
+    /// UDP port of the group's heartbeats, the same on every node.
+    #[arg(long, value_name = "PORT", default_value_t = DEFAULT_GROUP_PORT, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Group")]
+    pub group_port: u16,
+
+    /// Seconds for which connections that are open on an address go on here after another node has
+    /// taken it over. Default: --drain-timeout.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Group")]
+    pub linger_timeout: Option<Duration>,
+
+    /// Name of this node, as node selectors know it, and unique in its group. Default: the host name.
     #[arg(long, value_name = "NAME", help_heading = "Process")]
     pub node: Option<String>,
 
@@ -119,6 +142,11 @@ impl Settings {
         NonZeroUsize::new(self.threads)
             .or_else(|| std::thread::available_parallelism().ok())
             .unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// `--linger-timeout`, or `--drain-timeout`.
+    pub fn linger(&self) -> Duration {
+        self.linger_timeout.unwrap_or(self.drain_timeout)
     }
 
     /// A protective timeout under `--time-scale`.
@@ -244,6 +272,9 @@ mod tests {
         assert_eq!(settings.scaled(Duration::from_secs(3)), Duration::from_secs(3));
         assert!(settings.trusted_proxies.is_empty() && settings.claim_classes.is_empty());
         assert!(!settings.no_access_log && settings.state_dir.is_none());
+        assert!(settings.group_key.is_none() && settings.peers.is_empty());
+        assert_eq!(settings.group_port, 7471);
+        assert_eq!(settings.linger(), settings.drain_timeout);
         assert_eq!(settings.node_name(), host_name());
         assert!(settings.worker_threads().get() >= 1);
     }
@@ -252,7 +283,8 @@ mod tests {
     fn values_are_read_as_documented() {
         let settings = settings(
             "more --trusted-proxy 10.0.0.0/8 192.0.2.1 --trusted-proxy fd00::/8 --threads 3 --node n \
-             --gateway-service a/b --claim-class nginx --time-scale 0.1 --drain-timeout 1.5",
+             --gateway-service a/b --claim-class nginx --time-scale 0.1 --drain-timeout 1.5 \
+             --linger-timeout 2.5",
         );
         assert_eq!(settings.manifests, [PathBuf::from("x"), PathBuf::from("more")]);
         let trusted: Vec<_> = settings.trusted_proxies.iter().map(ToString::to_string).collect();
@@ -261,6 +293,7 @@ mod tests {
         assert_eq!(settings.worker_threads().get(), 3);
         assert_eq!(settings.node_name(), "n");
         assert_eq!(settings.drain_timeout, Duration::from_millis(1500));
+        assert_eq!(settings.linger(), Duration::from_millis(2500));
         assert_eq!(settings.scaled(Duration::from_secs(10)), Duration::from_secs(1));
     }
 
@@ -276,6 +309,9 @@ mod tests {
             ("--drain-timeout 1m", "\"1m\" is not a number of seconds"),
             ("--time-scale 0", "\"0\" is not a factor between 0.001 and 1000"),
             ("--http 80", "invalid socket address"),
+            ("--group-key k --peer node-2", "\"node-2\" is not the address of a node"),
+            ("--peer 192.0.2.1", "--group-key <FILE>"),
+            ("--group-port 0", "0 is not in 1..=65535"),
         ] {
             let refusal = refusal(arguments);
             assert!(refusal.contains(message), "{arguments}: {refusal}");

@@ -4,7 +4,8 @@
 //! that keeps promises: bind, then announce; withdraw, then unbind. Nothing else writes configuration.
 
 use std::{
-    net::SocketAddr,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -25,7 +26,7 @@ use crate::{
     snapshot::{Live, Snapshot},
     source::Event,
     state::ClusterState,
-    vips::Vips,
+    vips::{Moved, Vips},
 };
 
 /// Quiet that ends a burst of events. The file source lets saves settle (10 ms) before it sends; what is
@@ -35,6 +36,10 @@ const QUIET: Duration = Duration::from_millis(2);
 const SETTLE: Duration = Duration::from_millis(100);
 /// Period of what is tried again: listeners that could not be opened, retired snapshots in use.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// Period while connections leave an address that has moved.
+const LEAVING: Duration = Duration::from_millis(50);
+/// Longest that a stop waits for other nodes to take the addresses over.
+const HAND_OVER: Duration = Duration::from_secs(3);
 /// Longest that taking the addresses off may take before the process ends all the same.
 const WITHDRAW: Duration = Duration::from_secs(5);
 
@@ -85,7 +90,7 @@ pub(crate) struct ListenerFact {
 /// One announced address.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Announced {
-    pub(crate) vip: std::net::IpAddr,
+    pub(crate) vip: IpAddr,
     pub(crate) interface: String,
 }
 
@@ -111,9 +116,13 @@ pub(crate) struct Controller {
     pub(crate) listeners: Listeners,
     pub(crate) vips: Vips,
     pub(crate) progress: Arc<Progress>,
+    /// What is wrong with this node itself, since its start.
+    pub(crate) node_problems: Vec<Problem>,
     pub(crate) compiled: Option<Arc<Compiled>>,
     pub(crate) retired: Vec<Arc<Snapshot>>,
     pub(crate) generation: u64,
+    /// When the outside last followed the configuration.
+    pub(crate) tidied: Instant,
     /// Hears at the first publication whether the plain addresses could be opened.
     pub(crate) started: Option<tokio::sync::oneshot::Sender<Result<(), String>>>,
 }
@@ -128,7 +137,7 @@ impl Controller {
                 None => (),
             }
         };
-        self.stop();
+        self.stop(signals);
         if let Some(done) = stopped {
             // The main thread may have given up waiting.
             let _ = done.send(());
@@ -138,12 +147,12 @@ impl Controller {
     /// One burst of signals, or one round of housekeeping.
     fn turn(&mut self, signals: &Receiver<Signal>) -> Option<Turn> {
         let mut burst = Burst::default();
-        let mut wait = HOUSEKEEPING;
+        let mut wait = if self.vips.lingers() { LEAVING } else { HOUSEKEEPING };
         loop {
             match signals.recv_timeout(wait) {
                 Ok(Signal::Stop(done)) => return Some(Turn::Stop(done)),
                 Ok(Signal::Speaker(event)) => {
-                    self.vips.heard(event);
+                    burst.moved.extend(self.vips.heard(event, Instant::now()));
                     burst.addresses = true;
                 }
                 Ok(Signal::Source(event)) => {
@@ -161,9 +170,14 @@ impl Controller {
         if burst.objects && self.state.synced() {
             self.publish();
         }
-        if self.compiled.is_some() {
+        self.tell_cores(&burst.moved);
+        if self.compiled.is_some()
+            && (burst.objects || burst.addresses || self.tidied.elapsed() >= HOUSEKEEPING)
+        {
             self.follow();
+            self.tidied = Instant::now();
         }
+        self.let_go();
         self.free_retired();
         None
     }
@@ -218,6 +232,7 @@ impl Controller {
         self.listeners.close(&compiled.listeners, &self.cores, |address| vips.holds(&address.ip()));
         let mut problems = compiled.problems.clone();
         problems.extend(self.vips.problems());
+        problems.extend(self.node_problems.iter().cloned());
         let listeners = compiled.listeners.iter().map(|plan| ListenerFact {
             address: plan.address,
             protocol: plan.protocol,
@@ -244,20 +259,53 @@ impl Controller {
         self.progress.update(|facts| facts.snapshots_alive = alive);
     }
 
-    /// Lets the requests under way finish, then takes the addresses off: until then they carry answers.
-    fn stop(self) {
+    /// Makes the connections on addresses that came or went stay, leave or end.
+    fn tell_cores(&self, moved: &BTreeMap<IpAddr, Moved>) {
+        self.tell_those(moved, Moved::Here, Command::Stay);
+        self.tell_those(moved, Moved::Away, Command::Leave);
+        self.tell_those(moved, Moved::Gone, Command::Cut);
+    }
+
+    fn tell_those(
+        &self,
+        moved: &BTreeMap<IpAddr, Moved>,
+        which: Moved,
+        command: fn(Arc<[IpAddr]>) -> Command,
+    ) {
+        let ips = moved.iter().filter(|(_, moved)| **moved == which).map(|(ip, _)| *ip);
+        let ips: Arc<[IpAddr]> = ips.collect();
+        if !ips.is_empty() {
+            self.cores.iter().for_each(|core| core.send(command(Arc::clone(&ips))));
+        }
+    }
+
+    /// Ends the lingering of addresses that every connection has left.
+    fn let_go(&mut self) {
+        let cores = &self.cores;
+        self.vips.let_go(|ip| cores.iter().map(|core| core.left(ip)).sum(), Instant::now());
+    }
+
+    /// Hands the addresses to other nodes while everything is still served, lets the requests under way
+    /// finish, then takes the addresses off: until then they carry answers.
+    fn stop(mut self, signals: &Receiver<Signal>) {
         self.progress.update(|facts| facts.stopping = true);
+        if !self.vips.hand_over(HAND_OVER) {
+            tracing::warn!("addresses have not been taken over after {HAND_OVER:?}");
+        }
+        self.hear_speaker(signals);
+        let lingering = self.vips.lingering();
         for core in &self.cores {
-            core.send(Command::Drain);
+            core.send(Command::Drain(Arc::clone(&lingering)));
         }
         let deadline = Instant::now() + self.drain_timeout;
         // The cores report once per clock tick; give them two before believing a zero.
         std::thread::sleep(Duration::from_millis(120));
-        let open = || self.cores.iter().map(CoreHandle::connections).sum::<usize>();
-        while open() > 0 && Instant::now() < deadline {
+        while (self.open() > 0 || self.vips.lingers()) && Instant::now() < deadline {
+            self.hear_speaker(signals);
+            self.let_go();
             std::thread::sleep(Duration::from_millis(20));
         }
-        let left = open();
+        let left = self.open();
         if left > 0 {
             tracing::warn!(connections = left, "cut after {:?}", self.drain_timeout);
         }
@@ -267,7 +315,25 @@ impl Controller {
         for core in self.cores {
             core.stop();
         }
-        self.vips.stop();
+        // Ends the speaker.
+        drop(self.vips);
+    }
+
+    /// Client connections that are open.
+    fn open(&self) -> usize {
+        self.cores.iter().map(CoreHandle::connections).sum()
+    }
+
+    /// Acts upon what the speaker has said, and on nothing else: the configuration does not change any
+    /// more.
+    fn hear_speaker(&mut self, signals: &Receiver<Signal>) {
+        let mut moved = BTreeMap::new();
+        while let Ok(signal) = signals.try_recv() {
+            if let Signal::Speaker(event) = signal {
+                moved.extend(self.vips.heard(event, Instant::now()));
+            }
+        }
+        self.tell_cores(&moved);
     }
 }
 
@@ -281,6 +347,8 @@ enum Turn {
 struct Burst {
     objects: bool,
     addresses: bool,
+    /// Addresses that came or went; the last word counts.
+    moved: BTreeMap<IpAddr, Moved>,
     since: Option<Instant>,
 }
 

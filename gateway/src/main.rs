@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use gatehouse::{
     app,
     cli::{self, Command},
-    plan,
+    node_status, plan,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         .init();
     let ended = match command {
         Command::Run(settings) => app::run(&settings),
+        Command::Status(arguments) => node_status::run(&arguments),
         command => plan::run(command),
     };
     ended.unwrap_or_else(|error| {

@@ -16,7 +16,10 @@ use std::{
 
 use gatehouse_routes::stats::HostStats;
 
+mod addresses;
 mod process;
+
+pub use addresses::AddressFacts;
 
 /// Kind of a metric, in Prometheus' words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,15 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_snapshots_alive", G, &[], "Generations that some request still uses."),
     metric("gatehouse_compile_seconds", G, &[], "Duration of the last compile."),
     metric("gatehouse_problems", G, &["severity"], "Problems of the configuration that is served: `error` or `warning`."),
+    metric("gatehouse_vip_owned", G, &["vip"], "1: this node holds and announces the address; 0: it could, or lets its last connections end."),
+    metric("gatehouse_vip_transitions_total", C, &[], "Times that this node took an address over or let one go."),
+    metric("gatehouse_vip_announcements_total", C, &[], "Gratuitous ARP and unsolicited neighbour advertisements sent."),
+    metric("gatehouse_group_members", G, &["state"], "Other nodes of the group: `alive`, `dead` (not heard of for a while) or `unproven` (heard, but does not hear this node)."),
+    metric("gatehouse_group_datagrams_total", C, &["direction", "reason"], "Heartbeats `sent`, `received`, and datagrams `refused` with the reason."),
+    metric("gatehouse_pool_addresses", G, &["pool", "family", "state"], "Addresses of a pool by family (`ipv4`, `ipv6`) and state: `assigned`, `available` or `resting` (let go, not given to others yet)."),
+    metric("metallb_allocator_addresses_total", G, &["pool"], "Addresses of a pool, both families, as MetalLB has it."),
+    metric("metallb_allocator_addresses_in_use_total", G, &["pool"], "Addresses of a pool that are assigned, as MetalLB has it."),
+    metric("metallb_speaker_announced", G, &["service", "protocol", "node", "ip"], "Always 1: this node announces the address for the Service, as MetalLB has it."),
     metric("gatehouse_build_info", G, &["version"], "Always 1."),
     metric("process_cpu_seconds_total", C, &[], "CPU time of this process."),
     metric("process_resident_memory_bytes", G, &[], "Resident memory."),
@@ -193,6 +205,8 @@ pub struct ControlFacts {
     pub warnings: u64,
     /// Access log lines dropped.
     pub access_log_dropped: u64,
+    /// Addresses, group and pools.
+    pub addresses: AddressFacts,
 }
 
 /// The counters of all cores.
@@ -289,6 +303,7 @@ impl Metrics {
                 out.value(metric, &["warning"], facts.warnings);
             }
             "gatehouse_build_info" => out.value(metric, &[env!("CARGO_PKG_VERSION")], 1),
+            _ if facts.addresses.values(metric, out) => (),
             name => {
                 if let Some(value) = process.get(name) {
                     out.value(metric, &[], value);

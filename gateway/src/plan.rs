@@ -26,11 +26,11 @@ use crate::{
 
 pub mod docs;
 mod json;
-mod table;
+pub(crate) mod table;
 
 pub use json::{plan_json, snapshot_json};
 
-/// Runs any command but `run` (which belongs to the process) and prints to standard output.
+/// Runs any command but `run` and `status` (which belong to the process) and prints to standard output.
 ///
 /// # Errors
 /// Manifests that cannot be read, a URL that is none, or standard output that cannot be written.
@@ -56,7 +56,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             };
             ExitCode::SUCCESS
         }
-        Command::Run(_) => anyhow::bail!("run does not print, it serves"),
+        Command::Run(_) | Command::Status(_) => anyhow::bail!("this command reads no manifests"),
     };
     print(&text)?;
     Ok(code)

@@ -1,43 +1,82 @@
 //! Between the snapshot and the speaker: what may be announced now, and what became of it.
 //!
-//! The plan says what should be announced; this file holds an address back until every listener on it is
-//! open (bind, then announce) and remembers which addresses the speaker still holds, so that listeners
-//! outlive them (withdraw, then unbind). Ownership among nodes will plug in here and in `vip::plan`.
+//! The plan says what may be announced; this file holds an address back until every listener on it is
+//! open (bind, then announce) and remembers which addresses the speaker still has, so that listeners
+//! outlive them (withdraw, then unbind). Which node of a group announces an address is the speaker's
+//! affair: here it is told what this node could do, and the listeners of all those addresses stay open,
+//! so that an address is served the moment it comes. An address that another node took over lingers
+//! until its last connection has ended; [`Vips::heard`] and [`Vips::let_go`] are the two ends of that.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
 };
 
 use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
 };
-use gatehouse_vip::{Speaker, SpeakerEvent, SpeakerOptions, VipPlan};
+use gatehouse_vip::{Speaker, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipPlan};
 
 use crate::{compile::ListenerPlan, listeners::Listeners};
 
+/// How long an address lingers at least: a neighbour that missed the first announcement of the new owner
+/// goes on sending here until the second, 1.1 s later.
+const LINGER_AT_LEAST: Duration = Duration::from_millis(1200);
+/// Between the first and the second look at an address without connections: one may have been queued.
+const SURE: Duration = Duration::from_millis(120);
+
 /// The addresses of this node.
 pub(crate) struct Vips {
-    speaker: Speaker,
+    speaker: Arc<Speaker>,
     applied: VipPlan,
-    /// Addresses on an interface by our doing.
+    /// Addresses on an interface by our doing, and announced.
     held: BTreeMap<IpAddr, String>,
+    lingering: BTreeMap<IpAddr, Lingering>,
     refused: BTreeMap<IpAddr, gatehouse_vip::Refusal>,
+}
+
+/// An address that another node has taken over.
+#[derive(Debug)]
+struct Lingering {
+    since: Instant,
+    /// Since when no connection is left on it.
+    empty: Option<Instant>,
+    /// The speaker knows that it may let go.
+    told: bool,
+}
+
+/// What an event of the speaker means for the connections on an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// It is served here: they may stay.
+    Here,
+    /// It is served elsewhere: they are to leave.
+    Away,
+    /// It is gone, and with it everything that was still open.
+    Gone,
 }
 
 impl Vips {
     /// Starts the speaker's thread.
-    pub(crate) fn start(events: impl Fn(SpeakerEvent) + Send + 'static) -> std::io::Result<Self> {
-        let speaker = Speaker::start(SpeakerOptions::default(), events)?;
+    pub(crate) fn start(
+        options: SpeakerOptions,
+        events: impl Fn(SpeakerEvent) + Send + 'static,
+    ) -> std::io::Result<Self> {
         Ok(Self {
-            speaker,
+            speaker: Arc::new(Speaker::start(options, events)?),
             applied: VipPlan::default(),
             held: BTreeMap::new(),
+            lingering: BTreeMap::new(),
             refused: BTreeMap::new(),
         })
+    }
+
+    /// For those who show what the speaker knows, as long as it runs.
+    pub(crate) fn speaker(&self) -> Weak<Speaker> {
+        Arc::downgrade(&self.speaker)
     }
 
     /// Hands the speaker what may be announced of the plan.
@@ -50,31 +89,60 @@ impl Vips {
         }
     }
 
-    /// Takes note of what the speaker did.
-    pub(crate) fn heard(&mut self, event: SpeakerEvent) {
+    /// Takes note of what the speaker did; says what it means for the connections on the address.
+    pub(crate) fn heard(&mut self, event: SpeakerEvent, now: Instant) -> Option<(IpAddr, Moved)> {
         match event {
             SpeakerEvent::Announced { vip, interface } => {
                 tracing::info!(%vip, interface, "announced");
                 self.refused.remove(&vip);
                 self.held.insert(vip, interface);
+                self.lingering.remove(&vip).map(|_| (vip, Moved::Here))
             }
             SpeakerEvent::Lingering { vip, to } => {
-                tracing::info!(%vip, to, "taken over, open connections go on");
+                tracing::info!(%vip, to, "taken over by another node, open connections go on");
+                self.held.remove(&vip);
+                self.lingering.insert(vip, Lingering { since: now, empty: None, told: false });
+                Some((vip, Moved::Away))
             }
             SpeakerEvent::Withdrawn { vip } => {
                 tracing::info!(%vip, "withdrawn");
                 self.held.remove(&vip);
+                self.lingering.remove(&vip).map(|_| (vip, Moved::Gone))
             }
             SpeakerEvent::Refused { vip, refusal } => {
                 tracing::warn!(%vip, reason = refusal.reason, "{}", refusal.message);
                 self.refused.insert(vip, refusal);
+                None
             }
         }
     }
 
+    /// Tells the speaker which lingering addresses have no connection left. `left` counts them; `None`
+    /// while that is not known.
+    pub(crate) fn let_go(&mut self, left: impl Fn(IpAddr) -> Option<usize>, now: Instant) {
+        for (vip, lingering) in &mut self.lingering {
+            if lingering.may_go(left(*vip), now) {
+                tracing::debug!(%vip, "no connection is left");
+                self.speaker.let_go(*vip);
+            }
+        }
+    }
+
+    /// Whether some address waits for its connections to end.
+    pub(crate) fn lingers(&self) -> bool {
+        self.lingering.values().any(|lingering| !lingering.told)
+    }
+
+    /// Addresses that another node has taken over and that are still usable here.
+    pub(crate) fn lingering(&self) -> Arc<[IpAddr]> {
+        self.lingering.keys().copied().collect()
+    }
+
     /// True while the address is wanted or still on an interface.
     pub(crate) fn holds(&self, vip: &IpAddr) -> bool {
-        self.applied.vips.contains_key(vip) || self.held.contains_key(vip)
+        self.applied.vips.contains_key(vip)
+            || self.held.contains_key(vip)
+            || self.lingering.contains_key(vip)
     }
 
     /// Announced addresses and their interfaces.
@@ -84,8 +152,13 @@ impl Vips {
 
     /// The speaker's refusals, as problems of the Services that hold the addresses.
     pub(crate) fn problems(&self) -> Vec<Problem> {
+        let status = self.speaker.status();
+        let refused = self
+            .refused
+            .iter()
+            .filter(|(vip, refusal)| !refusal.severe || !elsewhere(&status, vip));
         let mut problems = Vec::new();
-        for (vip, refusal) in &self.refused {
+        for (vip, refusal) in refused {
             let claims = self.applied.vips.get(vip).map(|vip| &*vip.claims).unwrap_or_default();
             let services: BTreeSet<Arc<str>> =
                 claims.iter().map(|claim| Arc::clone(&claim.0)).collect();
@@ -104,15 +177,35 @@ impl Vips {
         problems
     }
 
+    /// Hands every address to the nodes that can take it; false if some move had not ended in time.
+    pub(crate) fn hand_over(&self, timeout: Duration) -> bool {
+        self.speaker.hand_over_and_wait(timeout)
+    }
+
     /// Withdraws everything; true if the kernel and the neighbours know in time.
     pub(crate) fn withdraw(&self, timeout: Duration) -> bool {
         self.speaker.withdraw_all_and_wait(timeout)
     }
+}
 
-    /// Ends the speaker's thread.
-    pub(crate) fn stop(self) {
-        self.speaker.stop();
+impl Lingering {
+    /// Whether the speaker is to be told, now and not before, that the address may go.
+    fn may_go(&mut self, left: Option<usize>, now: Instant) -> bool {
+        if left != Some(0) {
+            self.empty = None;
+            return false;
+        }
+        let empty = *self.empty.get_or_insert(now);
+        let may = now.saturating_duration_since(self.since) >= LINGER_AT_LEAST
+            && now.saturating_duration_since(empty) >= SURE;
+        may && !std::mem::replace(&mut self.told, true)
     }
+}
+
+/// Another node serves the address, or could at any moment: what keeps this one from it hurts nobody.
+fn elsewhere(status: &SpeakerStatus, vip: &IpAddr) -> bool {
+    let Some(vip) = status.vips.get(vip) else { return false };
+    vip.here != "blocked" && vip.owner.as_ref().is_some_and(|owner| *owner != status.node)
 }
 
 /// The part of a plan whose every listener serves; an address without any listener is not announced.
@@ -121,12 +214,12 @@ fn served(
     plans: &[ListenerPlan],
     is_open: impl Fn(&ListenerPlan) -> bool,
 ) -> VipPlan {
+    let mut serves: BTreeMap<IpAddr, bool> = BTreeMap::new();
+    for plan in plans.iter().filter(|plan| plan.vip) {
+        *serves.entry(plan.address.ip()).or_insert(true) &= is_open(plan);
+    }
     let mut allowed = plan.clone();
-    allowed.vips.retain(|vip, _| {
-        let mut on_vip =
-            plans.iter().filter(|plan| plan.vip && plan.address.ip() == *vip).peekable();
-        on_vip.peek().is_some() && on_vip.all(&is_open)
-    });
+    allowed.vips.retain(|vip, _| serves.get(vip) == Some(&true));
     allowed
 }
 
@@ -157,5 +250,33 @@ mod tests {
         assert_eq!(served(&plan, &both, |_| true), plan);
         assert_eq!(served(&plan, &both, |plan| plan.address.port() == 80), VipPlan::default());
         assert_eq!(served(&plan, &[], |_| true), VipPlan::default());
+    }
+
+    fn lingering(since: Instant) -> Lingering {
+        Lingering { since, empty: None, told: false }
+    }
+
+    #[test]
+    fn an_address_is_let_go_once_when_its_last_connection_has_ended_for_sure() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut address = lingering(start);
+        assert!(!address.may_go(Some(1), at(2_000)), "a connection is open");
+        assert!(!address.may_go(Some(0), at(2_100)), "one may still be queued");
+        assert!(!address.may_go(Some(1), at(2_200)), "it was");
+        assert!(!address.may_go(Some(0), at(2_300)));
+        assert!(!address.may_go(None, at(2_400)), "not known is not none");
+        assert!(!address.may_go(Some(0), at(2_500)));
+        assert!(address.may_go(Some(0), at(2_620)));
+        assert!(!address.may_go(Some(0), at(2_700)), "told once is enough");
+    }
+
+    #[test]
+    fn a_neighbour_that_missed_the_first_announcement_is_served_until_the_second() {
+        let start = Instant::now();
+        let mut address = lingering(start);
+        let times = (0..30).map(|step| start + Duration::from_millis(50) * step);
+        let gone = times.into_iter().position(|now| address.may_go(Some(0), now));
+        assert_eq!(gone, Some(24), "1.2 s");
     }
 }

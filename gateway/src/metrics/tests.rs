@@ -1,7 +1,97 @@
+use gatehouse_vip::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
+
 use super::*;
+use crate::node_status::PoolRow;
 
 fn render(metrics: &Metrics, hosts: &[(&str, &HostStats)]) -> String {
-    metrics.render(hosts.iter().copied(), &ControlFacts::default())
+    metrics.render(
+        hosts.iter().copied(),
+        &ControlFacts { addresses: addresses(), ..ControlFacts::default() },
+    )
+}
+
+/// Two addresses, one of them held, and a group of three others.
+fn addresses() -> AddressFacts {
+    let vip = |here, owner: &str| VipStatus {
+        owner: Some(owner.to_owned()),
+        here,
+        interface: None,
+        eligible: Vec::new(),
+    };
+    let member = |node: &str, state, port| MemberStatus {
+        node: node.to_owned(),
+        address: ([192, 0, 2, 9], port).into(),
+        interface: "eth0".to_owned(),
+        draining: false,
+        serving: true,
+        holds: 0,
+        state,
+    };
+    let held = "192.0.2.1".parse().unwrap();
+    AddressFacts {
+        speaker: SpeakerStatus {
+            node: "a".to_owned(),
+            draining: false,
+            members: vec![
+                member("b", "dead", 1),
+                member("b", "alive", 2),
+                member("c", "unproven", 3),
+                member("d", "alive", 4),
+            ],
+            vips: [
+                (held, vip("holding", "a")),
+                ("2001:db8::2".parse().unwrap(), vip("standby", "b")),
+            ]
+            .into(),
+            counters: SpeakerCounters {
+                sent: 5,
+                received: 6,
+                refused: [("replay", 7)].into(),
+                announcements: 8,
+                transitions: 9,
+            },
+        },
+        services: [(held, vec!["x/one".to_owned(), "x/two".to_owned()])].into(),
+        pools: vec![PoolRow {
+            pool: "p".to_owned(),
+            assigned_v4: 2,
+            available_v4: 3,
+            resting_v4: 1,
+            available_v6: 1 << 64,
+            ..PoolRow::default()
+        }],
+    }
+}
+
+#[test]
+fn addresses_the_group_and_pools_are_counted() {
+    let text = render(&Metrics::new(1, &[]), &[]);
+    for (series, expected) in [
+        ("gatehouse_vip_owned{vip=\"192.0.2.1\"}", "1"),
+        ("gatehouse_vip_owned{vip=\"2001:db8::2\"}", "0"),
+        ("gatehouse_vip_transitions_total", "9"),
+        ("gatehouse_vip_announcements_total", "8"),
+        ("gatehouse_group_members{state=\"alive\"}", "2"),
+        ("gatehouse_group_members{state=\"unproven\"}", "1"),
+        ("gatehouse_group_members{state=\"dead\"}", "0"),
+        ("gatehouse_group_datagrams_total{direction=\"sent\",reason=\"\"}", "5"),
+        ("gatehouse_group_datagrams_total{direction=\"received\",reason=\"\"}", "6"),
+        ("gatehouse_group_datagrams_total{direction=\"refused\",reason=\"replay\"}", "7"),
+        ("gatehouse_pool_addresses{pool=\"p\",family=\"ipv4\",state=\"resting\"}", "1"),
+        (
+            "gatehouse_pool_addresses{pool=\"p\",family=\"ipv6\",state=\"available\"}",
+            "18446744073709551616",
+        ),
+        ("metallb_allocator_addresses_total{pool=\"p\"}", "18446744073709551622"),
+        ("metallb_allocator_addresses_in_use_total{pool=\"p\"}", "2"),
+        (
+            "metallb_speaker_announced{service=\"x/two\",protocol=\"layer2\",node=\"a\",ip=\"192.0.2.1\"}",
+            "1",
+        ),
+    ] {
+        assert_eq!(value(&text, series), expected, "{series}");
+    }
+    assert!(!text.contains(",ip=\"2001:db8::2\""), "only what this node announces");
 }
 
 fn value<'t>(text: &'t str, series: &str) -> &'t str {

@@ -99,7 +99,13 @@ fn joined<T: ToString>(values: &[T]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn section<const N: usize>(out: &mut String, title: &str, head: [&str; N], rows: Vec<[String; N]>) {
+/// A title and aligned columns below it, or that there are none.
+pub(crate) fn section<const N: usize>(
+    out: &mut String,
+    title: &str,
+    head: [&str; N],
+    rows: Vec<[String; N]>,
+) {
     let _ = writeln!(out, "{title}");
     if rows.is_empty() {
         let _ = writeln!(out, "  none\n");

@@ -1,0 +1,229 @@
+//! What one node does right now, for its operator: the admin page `/status` and `gatehouse status`.
+//!
+//! `app` fills a [`NodeStatus`] whenever somebody asks; the page is its JSON. The command reads that page
+//! of a running node ([`run`]) and prints it for people or passes it on. Nothing is decided here, and
+//! nothing in it is secret.
+
+use std::{collections::BTreeMap, net::IpAddr, process::ExitCode};
+
+use gatehouse_routes::problem::{Problem, Severity};
+use gatehouse_vip::{SpeakerCounters, SpeakerStatus, VipPlan};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{Output, StatusArgs};
+
+mod ask;
+mod table;
+
+/// What one node does right now. Fields are only ever added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    /// Its name.
+    pub node: String,
+    /// Version of the process.
+    pub version: String,
+    /// Generation of the configuration that is served; 0: none yet.
+    pub generation: u64,
+    /// What it waits for before it is ready; empty: ready.
+    pub waiting: Vec<String>,
+    /// Whether it is handing its addresses over.
+    pub draining: bool,
+    /// Every address that it may announce.
+    pub vips: Vec<VipRow>,
+    /// The other nodes of its group, once for each link they are heard on.
+    pub members: Vec<MemberRow>,
+    /// Heartbeats sent, heartbeats received, and datagrams refused by reason.
+    pub datagrams: BTreeMap<String, u64>,
+    /// Sockets for clients.
+    pub listeners: Vec<ListenerRow>,
+    /// How full the pools are.
+    pub pools: Vec<PoolRow>,
+    /// Everything that is wrong.
+    pub problems: Vec<ProblemRow>,
+}
+
+/// One virtual address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VipRow {
+    /// The address.
+    pub address: IpAddr,
+    /// The Services served on it, as namespace/name.
+    pub services: Vec<String>,
+    /// The node that holds it, as far as this one knows.
+    pub owner: Option<String>,
+    /// What this node does with it: `holding`, `lingering` (open connections only), `probing`, `standby`,
+    /// `blocked` (it could not hold it) or `held back` (not every listener on it is open).
+    pub here: String,
+    /// Where it is, or would be, on this node.
+    pub interface: Option<String>,
+    /// The nodes that could hold it, the rightful owner first.
+    pub eligible: Vec<String>,
+}
+
+/// Another node, as heard on one link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRow {
+    /// Its name.
+    pub node: String,
+    /// `alive`, `dead`, or `unproven`: heard, but it has not shown that it hears this node.
+    pub state: String,
+    /// Where its heartbeats come from.
+    pub address: String,
+    /// The interface of this node that they come in by.
+    pub interface: String,
+    /// Addresses that it says it holds.
+    pub holds: usize,
+    /// Whether its data path works.
+    pub serving: bool,
+    /// Whether it is handing its addresses over.
+    pub draining: bool,
+}
+
+/// One socket for clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerRow {
+    /// Address and port.
+    pub address: String,
+    /// `http` or `https`.
+    pub protocol: String,
+    /// Whether it is open.
+    pub open: bool,
+    /// Why it is not.
+    pub error: Option<String>,
+}
+
+/// How full one pool is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoolRow {
+    /// Its name.
+    pub pool: String,
+    /// IPv4 addresses that somebody holds.
+    pub assigned_v4: u128,
+    /// IPv6 addresses that somebody holds.
+    pub assigned_v6: u128,
+    /// IPv4 addresses that are free.
+    pub available_v4: u128,
+    /// IPv6 addresses that are free.
+    pub available_v6: u128,
+    /// IPv4 addresses that were let go and are not given to others yet.
+    pub resting_v4: u128,
+    /// IPv6 addresses that were let go and are not given to others yet.
+    pub resting_v6: u128,
+    /// It gives nothing new.
+    pub draining: bool,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemRow {
+    /// Kind, namespace and name.
+    pub object: String,
+    /// `error` or `warning`.
+    pub severity: String,
+    /// In CamelCase, for programs.
+    pub reason: String,
+    /// Path of the field within the object.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// The addresses of a plan and what the speaker knows of them, and lingering ones that have left the plan.
+pub(crate) fn vip_rows(plan: &VipPlan, speaker: &SpeakerStatus) -> Vec<VipRow> {
+    let mut rows: BTreeMap<IpAddr, VipRow> = BTreeMap::new();
+    for (address, vip) in &plan.vips {
+        let mut services: Vec<String> =
+            vip.claims.iter().map(|claim| claim.0.to_string()).collect();
+        services.dedup();
+        let row = VipRow {
+            address: *address,
+            services,
+            owner: None,
+            here: "held back".to_owned(),
+            interface: None,
+            eligible: Vec::new(),
+        };
+        rows.insert(*address, row);
+    }
+    for (address, vip) in &speaker.vips {
+        let services = rows.remove(address).map(|row| row.services).unwrap_or_default();
+        let row = VipRow {
+            address: *address,
+            services,
+            owner: vip.owner.clone(),
+            here: vip.here.to_owned(),
+            interface: vip.interface.clone(),
+            eligible: vip.eligible.clone(),
+        };
+        rows.insert(*address, row);
+    }
+    rows.into_values().collect()
+}
+
+/// The other nodes that the speaker knows.
+pub(crate) fn member_rows(speaker: &SpeakerStatus) -> Vec<MemberRow> {
+    let members = speaker.members.iter().map(|member| MemberRow {
+        node: member.node.clone(),
+        state: member.state.to_owned(),
+        address: member.address.to_string(),
+        interface: member.interface.clone(),
+        holds: member.holds,
+        serving: member.serving,
+        draining: member.draining,
+    });
+    members.collect()
+}
+
+/// Heartbeats and what else came in, by what became of it.
+pub(crate) fn datagrams(counters: &SpeakerCounters) -> BTreeMap<String, u64> {
+    let refused = counters.refused.iter();
+    let refused = refused.map(|(reason, count)| (format!("refused: {reason}"), *count));
+    let taken = [("sent".to_owned(), counters.sent), ("received".to_owned(), counters.received)];
+    taken.into_iter().chain(refused).collect()
+}
+
+impl From<&Problem> for ProblemRow {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            object: problem.object.to_string(),
+            severity: match problem.severity {
+                Severity::Error => "error".to_owned(),
+                Severity::Warning => "warning".to_owned(),
+            },
+            reason: problem.reason.to_owned(),
+            field: problem.field.clone(),
+            message: problem.message.clone(),
+            hint: problem.hint.clone(),
+        }
+    }
+}
+
+/// `gatehouse status`: asks a running node and prints to standard output.
+///
+/// # Errors
+/// Nobody listens on the admin address, or it is not the admin address of a gatehouse node.
+pub fn run(arguments: &StatusArgs) -> anyhow::Result<ExitCode> {
+    use std::io::Write as _;
+    let page = ask::page(arguments.admin, "/status")?;
+    let text = match arguments.output {
+        Output::Json => page,
+        Output::Table => {
+            let status = serde_json::from_str(&page).map_err(|error| {
+                anyhow::anyhow!("the answer of {} makes no sense: {error}", arguments.admin)
+            })?;
+            table::render(&status)
+        }
+    };
+    // A reader that has seen enough, such as `head`, is no error.
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+#[cfg(test)]
+mod tests;

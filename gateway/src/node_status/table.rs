@@ -1,0 +1,93 @@
+//! A node's status for people: aligned columns, what matters first.
+
+use std::fmt::Write as _;
+
+use super::{NodeStatus, PoolRow};
+use crate::plan::table::section;
+
+/// The whole status as text.
+pub(super) fn render(status: &NodeStatus) -> String {
+    let mut out = String::new();
+    let ready = match (status.draining, status.waiting.as_slice()) {
+        (true, _) => "handing its addresses over".to_owned(),
+        (false, []) => "ready".to_owned(),
+        (false, waiting) => format!("waiting for {}", waiting.join(", ")),
+    };
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(
+        out,
+        "NODE {} (gatehouse {}), generation {}: {ready}\n",
+        status.node, status.version, status.generation
+    );
+    let vips = status.vips.iter().map(|vip| {
+        [
+            vip.address.to_string(),
+            vip.here.clone(),
+            dash(vip.owner.as_deref()),
+            dash(vip.interface.as_deref()),
+            joined(&vip.eligible),
+            joined(&vip.services),
+        ]
+    });
+    let head = ["ADDRESS", "HERE", "OWNER", "INTERFACE", "ELIGIBLE", "SERVICES"];
+    section(&mut out, "ADDRESSES", head, vips.collect());
+    let members = status.members.iter().map(|member| {
+        let mut state = member.state.clone();
+        if !member.serving {
+            state.push_str(", not serving");
+        }
+        if member.draining {
+            state.push_str(", draining");
+        }
+        let holds = member.holds.to_string();
+        [member.node.clone(), state, holds, member.interface.clone(), member.address.clone()]
+    });
+    let head = ["NODE", "STATE", "HOLDS", "INTERFACE", "HEARD FROM"];
+    section(&mut out, "GROUP", head, members.collect());
+    let listeners = status.listeners.iter().map(|listener| {
+        let open = match (listener.open, &listener.error) {
+            (true, _) => "open".to_owned(),
+            (false, Some(error)) => error.clone(),
+            (false, None) => "not open yet".to_owned(),
+        };
+        [listener.address.clone(), listener.protocol.clone(), open]
+    });
+    section(&mut out, "LISTENERS", ["ADDRESS", "PROTOCOL", "STATE"], listeners.collect());
+    let head = ["POOL", "IPV4 USED", "FREE", "RESTING", "IPV6 USED", "FREE", "RESTING", ""];
+    section(&mut out, "POOLS", head, status.pools.iter().map(pool).collect());
+    let _ = writeln!(out, "PROBLEMS");
+    for problem in &status.problems {
+        let _ = write!(out, "  {}: {}: ", problem.severity, problem.object);
+        if !problem.field.is_empty() {
+            let _ = write!(out, "{}: ", problem.field);
+        }
+        let _ = write!(out, "{} [{}]", problem.message, problem.reason);
+        let hint = if problem.hint.is_empty() { "" } else { "; " };
+        let _ = writeln!(out, "{hint}{}", problem.hint);
+    }
+    if status.problems.is_empty() {
+        let _ = writeln!(out, "  none");
+    }
+    out
+}
+
+fn pool(row: &PoolRow) -> [String; 8] {
+    [
+        row.pool.clone(),
+        row.assigned_v4.to_string(),
+        row.available_v4.to_string(),
+        row.resting_v4.to_string(),
+        row.assigned_v6.to_string(),
+        row.available_v6.to_string(),
+        row.resting_v6.to_string(),
+        if row.draining { "draining".to_owned() } else { String::new() },
+    ]
+}
+
+fn dash(text: Option<&str>) -> String {
+    text.unwrap_or("-").to_owned()
+}
+
+fn joined(texts: &[String]) -> String {
+    if texts.is_empty() { dash(None) } else { texts.join(", ") }
+}

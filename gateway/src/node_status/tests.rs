@@ -1,0 +1,132 @@
+use gatehouse_vip::{ClaimId, Interfaces, MemberStatus, Vip, VipStatus};
+
+use super::*;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn vip(service: &str) -> Vip {
+    let mut vip = Vip { claims: Vec::new(), interfaces: Interfaces::Any };
+    vip.claims.push(ClaimId(service.into()));
+    vip
+}
+
+fn known(here: &'static str, owner: &str) -> VipStatus {
+    VipStatus {
+        owner: Some(owner.to_owned()),
+        here,
+        interface: Some("eth0".to_owned()),
+        eligible: vec!["b".to_owned(), "a".to_owned()],
+    }
+}
+
+/// Two planned addresses, of which the speaker knows one, and one that lingers after it left the plan.
+fn rows() -> Vec<VipRow> {
+    let plan = VipPlan {
+        vips: [(ip("192.0.2.1"), vip("x/gateway")), (ip("192.0.2.2"), vip("x/other"))].into(),
+    };
+    let speaker = SpeakerStatus {
+        vips: [
+            (ip("192.0.2.1"), known("standby", "b")),
+            (ip("192.0.2.3"), known("lingering", "b")),
+        ]
+        .into(),
+        ..SpeakerStatus::default()
+    };
+    vip_rows(&plan, &speaker)
+}
+
+#[test]
+fn planned_and_lingering_addresses_are_shown_with_their_services() {
+    let rows = rows();
+    let shown: Vec<_> = rows
+        .iter()
+        .map(|row| (row.address.to_string(), row.here.as_str(), row.services.join(" ")))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("192.0.2.1".to_owned(), "standby", "x/gateway".to_owned()),
+            ("192.0.2.2".to_owned(), "held back", "x/other".to_owned()),
+            ("192.0.2.3".to_owned(), "lingering", String::new()),
+        ]
+    );
+    assert_eq!((rows[0].owner.as_deref(), rows[1].owner.as_deref()), (Some("b"), None));
+}
+
+#[test]
+fn the_page_is_read_back_as_it_was_written_huge_pools_included() {
+    let status = NodeStatus {
+        node: "a".to_owned(),
+        generation: 7,
+        vips: rows(),
+        pools: vec![PoolRow {
+            pool: "p".to_owned(),
+            available_v6: u128::MAX,
+            ..PoolRow::default()
+        }],
+        ..NodeStatus::default()
+    };
+    let page = serde_json::to_string_pretty(&status).unwrap();
+    assert_eq!(serde_json::from_str::<NodeStatus>(&page).unwrap(), status);
+    let older = serde_json::from_str::<NodeStatus>("{\"node\": \"a\", \"unheard_of\": 1}").unwrap();
+    assert_eq!((older.node.as_str(), older.pools.len()), ("a", 0), "versions may differ");
+}
+
+#[test]
+fn people_see_columns_and_what_is_missing_as_none() {
+    let speaker = SpeakerStatus {
+        members: vec![MemberStatus {
+            node: "b".to_owned(),
+            address: "192.0.2.12:7471".parse().unwrap(),
+            interface: "eth0".to_owned(),
+            draining: true,
+            serving: false,
+            holds: 3,
+            state: "alive",
+        }],
+        ..SpeakerStatus::default()
+    };
+    let status = NodeStatus {
+        node: "a".to_owned(),
+        version: "1.2.3".to_owned(),
+        generation: 7,
+        vips: rows(),
+        members: member_rows(&speaker),
+        problems: vec![ProblemRow {
+            object: "Service x/other".to_owned(),
+            severity: "error".to_owned(),
+            reason: "AddressInUse".to_owned(),
+            field: String::new(),
+            message: "192.0.2.2 is in use by 02:00:00:00:00:01".to_owned(),
+            hint: "take it off that host".to_owned(),
+        }],
+        ..NodeStatus::default()
+    };
+    assert_eq!(
+        table::render(&status),
+        "\
+NODE a (gatehouse 1.2.3), generation 7: ready
+
+ADDRESSES
+  ADDRESS    HERE       OWNER  INTERFACE  ELIGIBLE  SERVICES
+  192.0.2.1  standby    b      eth0       b, a      x/gateway
+  192.0.2.2  held back  -      -          -         x/other
+  192.0.2.3  lingering  b      eth0       b, a      -
+
+GROUP
+  NODE  STATE                         HOLDS  INTERFACE  HEARD FROM
+  b     alive, not serving, draining  3      eth0       192.0.2.12:7471
+
+LISTENERS
+  none
+
+POOLS
+  none
+
+PROBLEMS
+  error: Service x/other: 192.0.2.2 is in use by 02:00:00:00:00:01 [AddressInUse]; take it off that host
+"
+    );
+}

@@ -1,0 +1,153 @@
+//! What the admin pages show: everything that is known of this node, put together when somebody asks.
+//!
+//! `app` makes one [`Shown`] of handles to the parts of the process; `admin` gets functions and knows
+//! nothing of the parts. Nothing here changes anything.
+
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicU64, Ordering},
+};
+
+use gatehouse_routes::{problem::Severity, stats::HostStats};
+use gatehouse_vip::{Speaker, SpeakerStatus, VipPlan};
+
+use crate::{
+    admin::Admin,
+    controller::{Facts, ListenerFact, Progress},
+    metrics::{AddressFacts, ControlFacts, Metrics},
+    node_status::{self, ListenerRow, NodeStatus, PoolRow, ProblemRow},
+    plan,
+    snapshot::{Live, Snapshot},
+};
+
+/// What the admin pages are made from.
+pub(crate) struct Shown {
+    pub(crate) node: String,
+    pub(crate) live: Arc<Live>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Answers to requests whose host is in no table.
+    pub(crate) unrouted: Arc<HostStats>,
+    pub(crate) log_dropped: Option<Arc<AtomicU64>>,
+    pub(crate) speaker: Weak<Speaker>,
+}
+
+impl Shown {
+    /// The pages, for the admin server.
+    pub(crate) fn pages(self) -> Admin {
+        let shown = Arc::new(self);
+        let [metrics, snapshot, status] = std::array::from_fn(|_| Arc::clone(&shown));
+        Admin {
+            waiting: Arc::new(move || waiting(&shown.progress.facts())),
+            metrics: Arc::new(move || metrics.metrics()),
+            snapshot: Arc::new(move || snapshot.snapshot()),
+            status: Arc::new(move || status.status()),
+        }
+    }
+
+    /// What the speaker knows; nothing once it has ended.
+    fn speaker(&self) -> Arc<SpeakerStatus> {
+        self.speaker.upgrade().map(|speaker| speaker.status()).unwrap_or_default()
+    }
+
+    fn metrics(&self) -> String {
+        let facts = self.progress.facts();
+        let count = |severity| {
+            facts.problems.iter().filter(|problem| problem.severity == severity).count() as u64
+        };
+        let snapshot = self.live.current();
+        let hosts = snapshot.gateways.iter().flat_map(|gateway| {
+            gateway.routes.hosts().map(|(_, host)| (&*host.name, &*host.stats))
+        });
+        let hosts = hosts.chain([("", &*self.unrouted)]);
+        let speaker = self.speaker();
+        let vips = node_status::vip_rows(&planned(&snapshot), &speaker).into_iter();
+        let facts = ControlFacts {
+            generation: snapshot.generation,
+            snapshots_alive: facts.snapshots_alive,
+            compile: facts.compile,
+            errors: count(Severity::Error),
+            warnings: count(Severity::Warning),
+            access_log_dropped: self
+                .log_dropped
+                .as_ref()
+                .map_or(0, |dropped| dropped.load(Ordering::Relaxed)),
+            addresses: AddressFacts {
+                services: vips.map(|vip| (vip.address, vip.services)).collect(),
+                speaker: (*speaker).clone(),
+                pools: pools(&snapshot),
+            },
+        };
+        self.metrics.render(hosts, &facts)
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        let snapshot = self.live.current();
+        let facts = self.progress.facts();
+        let mut json = match &snapshot.compiled {
+            Some(compiled) => plan::snapshot_json(compiled, snapshot.generation),
+            None => serde_json::json!({ "generation": 0 }),
+        };
+        json["listeners"] = serde_json::json!(facts.listeners);
+        json["announced"] = serde_json::json!(facts.announced);
+        json["problems"] = serde_json::json!(facts.problems);
+        json
+    }
+
+    fn status(&self) -> String {
+        let snapshot = self.live.current();
+        let facts = self.progress.facts();
+        let speaker = self.speaker();
+        let status = NodeStatus {
+            node: self.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            generation: snapshot.generation,
+            waiting: waiting(&facts),
+            draining: speaker.draining,
+            vips: node_status::vip_rows(&planned(&snapshot), &speaker),
+            members: node_status::member_rows(&speaker),
+            datagrams: node_status::datagrams(&speaker.counters),
+            listeners: facts.listeners.iter().map(listener_row).collect(),
+            pools: pools(&snapshot),
+            problems: facts.problems.iter().map(ProblemRow::from).collect(),
+        };
+        // Numbers, texts and maps with text keys: nothing that JSON could refuse.
+        let page = serde_json::to_string_pretty(&status).unwrap_or_else(|error| error.to_string());
+        page + "\n"
+    }
+}
+
+/// The addresses that the live configuration plans for this node.
+fn planned(snapshot: &Snapshot) -> Arc<VipPlan> {
+    snapshot.compiled.as_ref().map(|compiled| Arc::clone(&compiled.vips)).unwrap_or_default()
+}
+
+fn pools(_snapshot: &Snapshot) -> Vec<PoolRow> {
+    Vec::new()
+}
+
+fn listener_row(fact: &ListenerFact) -> ListenerRow {
+    ListenerRow {
+        address: fact.address.to_string(),
+        protocol: format!("{:?}", fact.protocol).to_lowercase(),
+        open: fact.open,
+        error: fact.error.clone(),
+    }
+}
+
+/// What a node that is not ready waits for.
+fn waiting(facts: &Facts) -> Vec<String> {
+    if facts.stopping {
+        return vec!["stopping".to_owned()];
+    }
+    if !facts.published {
+        return vec!["first snapshot".to_owned()];
+    }
+    let closed = facts.listeners.iter().filter(|listener| !listener.open);
+    closed
+        .map(|listener| {
+            let error = listener.error.as_deref().unwrap_or("not open yet");
+            format!("listener {}: {error}", listener.address)
+        })
+        .collect()
+}
