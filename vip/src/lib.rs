@@ -14,6 +14,8 @@ mod alloc;
 pub mod api;
 mod arp;
 mod burst;
+#[allow(dead_code, reason = "the speaker is the caller")]
+mod group;
 mod holdings;
 mod io;
 mod links;
@@ -25,6 +27,7 @@ mod refusal;
 mod speaker;
 
 pub use alloc::{Allocation, Assignment, Claim, ClaimId, Families, allocate};
+pub use group::GroupKey;
 pub use plan::{Interfaces, NodeFacts, Step, Vip, VipPlan, advertisement_refusals, diff, plan};
 pub use pool::{Pool, overlaps};
 pub use ranges::{AddressSet, Family};
