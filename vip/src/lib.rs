@@ -19,6 +19,7 @@ mod holdings;
 mod io;
 mod links;
 mod ndp;
+mod neighbour;
 mod plan;
 mod pool;
 mod ranges;
