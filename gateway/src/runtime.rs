@@ -384,3 +384,6 @@ async fn run(core: Rc<Core>, mut commands: UnboundedReceiver<Command>, report: &
         log.borrow_mut().flush();
     }
 }
+
+#[cfg(test)]
+mod tests;
