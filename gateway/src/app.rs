@@ -74,7 +74,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     let (signals, received) = mpsc::channel();
     let speaker_signals = signals.clone();
     let speaker = SpeakerOptions { health: Some(health_of(&cores, tick)), ..speaker };
-    let vips = Vips::start(speaker, move |event| {
+    let vips = Vips::start(speaker, node_problems, move |event| {
         // The controller outlives the speaker; at the very end nobody needs to know.
         let _ = speaker_signals.send(Signal::Speaker(event));
     })
@@ -104,7 +104,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         compiled: None,
         retired: Vec::new(),
         generation: 0,
-        node_problems,
+        address_problems: Vec::new(),
         tidied: Instant::now(),
         started: Some(started),
     };
@@ -217,9 +217,6 @@ fn speaker_options(settings: &Settings) -> anyhow::Result<(SpeakerOptions, Vec<P
     let name = settings.node_name();
     let node = ObjectRef::new("Node", ObjectKey::new("", &*name));
     let (group, problems) = group::options(settings, &node)?;
-    for problem in &problems {
-        tracing::warn!("{problem}");
-    }
     if let Some(group) = &group {
         let peers = group.peers.len();
         tracing::info!(node = name, port = group.port, peers, "shares addresses with its group");

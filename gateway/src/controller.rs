@@ -116,8 +116,8 @@ pub(crate) struct Controller {
     pub(crate) listeners: Listeners,
     pub(crate) vips: Vips,
     pub(crate) progress: Arc<Progress>,
-    /// What is wrong with this node itself, since its start.
-    pub(crate) node_problems: Vec<Problem>,
+    /// What is wrong with the addresses and this node.
+    pub(crate) address_problems: Vec<Problem>,
     pub(crate) compiled: Option<Arc<Compiled>>,
     pub(crate) retired: Vec<Arc<Snapshot>>,
     pub(crate) generation: u64,
@@ -230,9 +230,17 @@ impl Controller {
         self.vips.apply(&compiled.vips, &compiled.listeners, &self.listeners);
         let vips = &self.vips;
         self.listeners.close(&compiled.listeners, &self.cores, |address| vips.holds(&address.ip()));
+        self.show();
+    }
+
+    /// Lets the admin server see what became of it.
+    fn show(&mut self) {
+        let Some(compiled) = &self.compiled else { return };
         let mut problems = compiled.problems.clone();
-        problems.extend(self.vips.problems());
-        problems.extend(self.node_problems.iter().cloned());
+        let addresses = self.vips.problems(Instant::now());
+        report(&self.address_problems, &addresses);
+        problems.extend(addresses.iter().cloned());
+        self.address_problems = addresses;
         let listeners = compiled.listeners.iter().map(|plan| ListenerFact {
             address: plan.address,
             protocol: plan.protocol,

@@ -22,6 +22,10 @@ use gatehouse_vip::{Speaker, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipPla
 
 use crate::{compile::ListenerPlan, listeners::Listeners};
 
+mod heartbeats;
+
+use heartbeats::Heartbeats;
+
 /// How long an address lingers at least: a neighbour that missed the first announcement of the new owner
 /// goes on sending here until the second, 1.1 s later.
 const LINGER_AT_LEAST: Duration = Duration::from_millis(1200);
@@ -31,6 +35,10 @@ const SURE: Duration = Duration::from_millis(120);
 /// The addresses of this node.
 pub(crate) struct Vips {
     speaker: Arc<Speaker>,
+    node: ObjectRef,
+    /// What has been wrong with this node since its start.
+    node_problems: Vec<Problem>,
+    heartbeats: Heartbeats,
     applied: VipPlan,
     /// Addresses on an interface by our doing, and announced.
     held: BTreeMap<IpAddr, String>,
@@ -60,12 +68,16 @@ pub(crate) enum Moved {
 }
 
 impl Vips {
-    /// Starts the speaker's thread.
+    /// Starts the speaker's thread. `problems` are those of the node that are known already.
     pub(crate) fn start(
         options: SpeakerOptions,
+        problems: Vec<Problem>,
         events: impl Fn(SpeakerEvent) + Send + 'static,
     ) -> std::io::Result<Self> {
         Ok(Self {
+            node: ObjectRef::new("Node", ObjectKey::new("", &*options.node)),
+            node_problems: problems,
+            heartbeats: Heartbeats::default(),
             speaker: Arc::new(Speaker::start(options, events)?),
             applied: VipPlan::default(),
             held: BTreeMap::new(),
@@ -110,7 +122,7 @@ impl Vips {
                 self.lingering.remove(&vip).map(|_| (vip, Moved::Gone))
             }
             SpeakerEvent::Refused { vip, refusal } => {
-                tracing::warn!(%vip, reason = refusal.reason, "{}", refusal.message);
+                tracing::debug!(%vip, reason = refusal.reason, "{}", refusal.message);
                 self.refused.insert(vip, refusal);
                 None
             }
@@ -150,13 +162,20 @@ impl Vips {
         &self.held
     }
 
-    /// The speaker's refusals, as problems of the Services that hold the addresses.
-    pub(crate) fn problems(&self) -> Vec<Problem> {
+    /// The speaker's refusals, as problems of the Services that hold the addresses, and what concerns the
+    /// whole node.
+    pub(crate) fn problems(&mut self, now: Instant) -> Vec<Problem> {
         let status = self.speaker.status();
-        let refused = self
-            .refused
-            .iter()
-            .filter(|(vip, refusal)| !refusal.severe || !elsewhere(&status, vip));
+        let refused = &status.counters.refused;
+        let mut problems = self.heartbeats.problems(refused, &self.node, now);
+        problems.extend(self.node_problems.iter().cloned());
+        problems.extend(self.service_problems(&status));
+        problems
+    }
+
+    fn service_problems(&self, status: &SpeakerStatus) -> Vec<Problem> {
+        let refused =
+            self.refused.iter().filter(|(vip, refusal)| !refusal.severe || !elsewhere(status, vip));
         let mut problems = Vec::new();
         for (vip, refusal) in refused {
             let claims = self.applied.vips.get(vip).map(|vip| &*vip.claims).unwrap_or_default();
