@@ -18,7 +18,7 @@ use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
 };
-use gatehouse_vip::{Speaker, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipPlan};
+use gatehouse_vip::{Refusal, Speaker, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipPlan};
 
 use crate::{compile::ListenerPlan, listeners::Listeners};
 
@@ -32,6 +32,9 @@ const LINGER_AT_LEAST: Duration = Duration::from_millis(1200);
 /// Between the first and the second look at an address without connections: one may have been queued.
 const SURE: Duration = Duration::from_millis(120);
 
+/// Refusals that an address meets, but that say what this host cannot do for any address.
+const OF_NODE: [&str; 3] = ["ArpNotStrict", "ConnectionsCut", "RelayFailed"];
+
 /// The addresses of this node.
 pub(crate) struct Vips {
     speaker: Arc<Speaker>,
@@ -43,7 +46,7 @@ pub(crate) struct Vips {
     /// Addresses on an interface by our doing, and announced.
     held: BTreeMap<IpAddr, String>,
     lingering: BTreeMap<IpAddr, Lingering>,
-    refused: BTreeMap<IpAddr, gatehouse_vip::Refusal>,
+    refused: BTreeMap<IpAddr, Refusal>,
 }
 
 /// An address that another node has taken over.
@@ -121,6 +124,12 @@ impl Vips {
                 self.held.remove(&vip);
                 self.lingering.remove(&vip).map(|_| (vip, Moved::Gone))
             }
+            SpeakerEvent::Refused { refusal, .. } if OF_NODE.contains(&refusal.reason) => {
+                if self.node_problems.iter().all(|known| known.reason != refusal.reason) {
+                    self.node_problems.push(problem(&self.node, &refusal));
+                }
+                None
+            }
             SpeakerEvent::Refused { vip, refusal } => {
                 tracing::debug!(%vip, reason = refusal.reason, "{}", refusal.message);
                 self.refused.insert(vip, refusal);
@@ -174,8 +183,7 @@ impl Vips {
     }
 
     fn service_problems(&self, status: &SpeakerStatus) -> Vec<Problem> {
-        let refused =
-            self.refused.iter().filter(|(vip, refusal)| !refusal.severe || !elsewhere(status, vip));
+        let refused = self.refused.iter().filter(|(vip, _)| !elsewhere(status, vip));
         let mut problems = Vec::new();
         for (vip, refusal) in refused {
             let claims = self.applied.vips.get(vip).map(|vip| &*vip.claims).unwrap_or_default();
@@ -184,13 +192,7 @@ impl Vips {
             for service in services {
                 let (namespace, name) = service.split_once('/').unwrap_or(("", &service));
                 let object = ObjectRef::new("Service", ObjectKey::new(namespace, name));
-                let (message, hint) = (refusal.message.clone(), refusal.hint.clone());
-                let field = refusal.field.clone();
-                problems.push(if refusal.severe {
-                    Problem::error(&object, refusal.reason, field, message, hint)
-                } else {
-                    Problem::warning(&object, refusal.reason, field, message, hint)
-                });
+                problems.push(problem(&object, refusal));
             }
         }
         problems
@@ -219,6 +221,13 @@ impl Lingering {
             && now.saturating_duration_since(empty) >= SURE;
         may && !std::mem::replace(&mut self.told, true)
     }
+}
+
+/// A refusal as a problem of the object that it is about.
+fn problem(object: &ObjectRef, refusal: &Refusal) -> Problem {
+    let Refusal { reason, field, message, hint, severe } = refusal;
+    let made = if *severe { Problem::error } else { Problem::warning };
+    made(object, reason, field.clone(), message.clone(), hint.clone())
 }
 
 /// Another node serves the address, or could at any moment: what keeps this one from it hurts nobody.

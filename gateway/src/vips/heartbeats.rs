@@ -13,36 +13,26 @@ use gatehouse_routes::{objects::ObjectRef, problem::Problem};
 /// How long a count has to stand still before its problem is over. Heartbeats come ten times a second.
 const OVER: Duration = Duration::from_secs(10);
 
-/// Reason of the speaker, reason of the problem, whether addresses are at stake, message, hint.
-type Row = (&'static str, &'static str, bool, &'static str, &'static str);
+/// Reason of the speaker, reason of the problem, message, hint.
+type Row = (&'static str, &'static str, &'static str, &'static str);
 
 /// Refusals that somebody should do something about; others (replays, duplicates) are part of networks.
-const PROBLEMS: [Row; 4] = [
-    (
-        "DuplicateNode",
-        "DuplicateNode",
-        true,
-        "another process of the group has the name of this node",
-        "give each node a name of its own with --node; the names decide who owns which address",
-    ),
+const PROBLEMS: [Row; 3] = [
     (
         "NotAuthentic",
         "GroupKeyMismatch",
-        false,
         "heartbeats arrive that were not made with this node's group key",
         "give every node of the group the same --group-key, and other groups on the link another --group-port",
     ),
     (
         "UnknownVersion",
         "GroupVersionMismatch",
-        false,
         "heartbeats arrive from a version of gatehouse that this one does not understand",
         "run versions that are next to each other; nodes that do not understand each other do not share",
     ),
     (
         "TooManyMembers",
         "GroupTooLarge",
-        false,
         "more nodes send heartbeats on one link than a group may have",
         "divide the nodes into groups with keys and ports of their own",
     ),
@@ -63,15 +53,14 @@ impl Heartbeats {
         now: Instant,
     ) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for (counted, reason, severe, message, hint) in PROBLEMS {
+        for (counted, reason, message, hint) in PROBLEMS {
             let Some(&count) = refused.get(counted).filter(|count| **count > 0) else { continue };
             let (seen, grew) = self.seen.entry(counted).or_insert((0, now));
             if *seen != count {
                 (*seen, *grew) = (count, now);
             }
             if now.saturating_duration_since(*grew) < OVER {
-                let made = if severe { Problem::error } else { Problem::warning };
-                problems.push(made(node, reason, "", message, hint));
+                problems.push(Problem::warning(node, reason, "", message, hint));
             }
         }
         problems
@@ -101,6 +90,5 @@ mod tests {
         assert_eq!(reasons("NotAuthentic", 9, 18), []);
         assert_eq!(reasons("NotAuthentic", 10, 60), [("GroupKeyMismatch", true)]);
         assert_eq!(reasons("Replayed", 10, 60), [], "networks do that");
-        assert_eq!(reasons("DuplicateNode", 1, 60), [("DuplicateNode", true)]);
     }
 }
