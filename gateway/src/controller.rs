@@ -38,6 +38,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// Period while connections leave an address that has moved.
 const LEAVING: Duration = Duration::from_millis(50);
+/// Silence of the speaker after which a stop takes its events for complete.
+const LAST_WORD: Duration = Duration::from_millis(20);
 /// Longest that a stop waits for other nodes to take the addresses over.
 const HAND_OVER: Duration = Duration::from_secs(3);
 /// Longest that taking the addresses off may take before the process ends all the same.
@@ -171,11 +173,12 @@ impl Controller {
             self.publish();
         }
         self.tell_cores(&burst.moved);
-        if self.compiled.is_some()
-            && (burst.objects || burst.addresses || self.tidied.elapsed() >= HOUSEKEEPING)
-        {
-            self.follow();
+        if burst.objects || burst.addresses || self.tidied.elapsed() >= HOUSEKEEPING {
             self.tidied = Instant::now();
+            if burst.objects || burst.addresses || !self.listeners.failed().is_empty() {
+                self.follow();
+            }
+            self.show();
         }
         self.let_go();
         self.free_retired();
@@ -230,7 +233,6 @@ impl Controller {
         self.vips.apply(&compiled.vips, &compiled.listeners, &self.listeners);
         let vips = &self.vips;
         self.listeners.close(&compiled.listeners, &self.cores, |address| vips.holds(&address.ip()));
-        self.show();
     }
 
     /// Lets the admin server see what became of it.
@@ -311,7 +313,6 @@ impl Controller {
         while (self.open() > 0 || self.vips.lingers()) && Instant::now() < deadline {
             self.hear_speaker(signals);
             self.let_go();
-            std::thread::sleep(Duration::from_millis(20));
         }
         let left = self.open();
         if left > 0 {
@@ -332,11 +333,11 @@ impl Controller {
         self.cores.iter().map(CoreHandle::connections).sum()
     }
 
-    /// Acts upon what the speaker has said, and on nothing else: the configuration does not change any
-    /// more.
+    /// Acts upon what the speaker says until it is silent, and on nothing else: the configuration does not
+    /// change any more.
     fn hear_speaker(&mut self, signals: &Receiver<Signal>) {
         let mut moved = BTreeMap::new();
-        while let Ok(signal) = signals.try_recv() {
+        while let Ok(signal) = signals.recv_timeout(LAST_WORD) {
             if let Signal::Speaker(event) = signal {
                 moved.extend(self.vips.heard(event, Instant::now()));
             }
