@@ -219,13 +219,14 @@ impl Core {
     }
 
     fn cut(&self, ips: &[IpAddr]) {
-        self.addresses.leave(ips, self.now());
         let gone: Vec<_> = ips.iter().map(|ip| self.addresses.get(*ip)).collect();
         for watch in self.connection_watches.borrow().iter() {
             if gone.iter().any(|address| watch.is_on(address)) {
                 watch.expire();
             }
         }
+        // Should the address come back, its next clients are welcome.
+        self.addresses.stay(ips);
     }
 
     /// Tells the controller where this core stands.

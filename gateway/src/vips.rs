@@ -111,7 +111,8 @@ impl Vips {
                 tracing::info!(%vip, interface, "announced");
                 self.refused.remove(&vip);
                 self.held.insert(vip, interface);
-                self.lingering.remove(&vip).map(|_| (vip, Moved::Here))
+                self.lingering.remove(&vip);
+                Some((vip, Moved::Here))
             }
             SpeakerEvent::Lingering { vip, to } => {
                 tracing::info!(%vip, to, "taken over by another node, open connections go on");

@@ -234,7 +234,9 @@ where
         if wire.watch.expired().is_some() || wire.exchange.expired() == Some(Expiry::Stalled) {
             return Poll::Ready(Outcome::Cut);
         }
-        if !leaving && wire.leaving_for(LEAVE) {
+        // hyper takes a connection for idle until it has a whole head, and would close it.
+        let asks = matches!(wire.watch.phase(), Phase::FirstByte | Phase::Head);
+        if !leaving && !asks && wire.leaving_for(LEAVE) {
             leaving = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
@@ -316,7 +318,9 @@ where
             return Poll::Ready(());
         }
         let expired = wire.watch.expired().is_some();
-        if (expired || wire.watch.leaving().is_some()) && leaving.is_none() {
+        // A client that has not asked yet would take GOAWAY for a refusal, and meet the next one.
+        let leaves = wire.watch.leaving().is_some() && wire.watch.phase() != Phase::FirstByte;
+        if (expired || leaves) && leaving.is_none() {
             // GOAWAY, then a moment to take it.
             Pin::new(&mut connection).graceful_shutdown();
             leaving = Some(Box::pin(tokio::time::sleep(wire.core.scaled(LINGER))));

@@ -229,6 +229,9 @@ fn an_idle_client_leaves_and_one_with_an_answer_under_way_gets_all_of_it() {
     bed.begun.recv_timeout(DEADLINE).unwrap();
     bed.tell(Command::Leave, |left| left == Some(2));
     assert!(idle.ends(), "it did not ask again");
+    let mut late = Client::to(bed.moves[0]);
+    late.ask("/");
+    assert!(late.last_answer() && late.ends());
     bed.until(|left| left == Some(1));
     bed.finish.send(()).unwrap();
     // The head was sent before the address moved.
@@ -257,7 +260,8 @@ fn an_address_that_is_gone_takes_its_connections_along_and_no_others() {
         client.ask("/slow");
         bed.begun.recv_timeout(DEADLINE).unwrap();
     }
-    bed.tell(Command::Cut, |left| left == Some(0));
+    bed.tell(Command::Leave, |left| left == Some(1));
+    bed.tell(Command::Cut, |left| left.is_none());
     let mut rest = Vec::new();
     // Half an answer, then the end or a reset.
     let _ = cut.0.read_to_end(&mut rest);
@@ -265,6 +269,9 @@ fn an_address_that_is_gone_takes_its_connections_along_and_no_others() {
     bed.finish.send(()).unwrap();
     bed.finish.send(()).unwrap();
     assert!(!kept.last_answer());
+    let mut next = Client::to(bed.moves[0]);
+    next.ask("/");
+    assert!(!next.last_answer(), "should it come back, it is served as before");
 }
 
 /// Runs the tasks of an HTTP/2 connection beside the test.
@@ -310,11 +317,13 @@ fn over_http2_streams_under_way_end_and_the_connection_after_them() {
         let (mut moved, ended) = http2(bed.moves[1]).await;
         let (mut stayed, _) = http2(bed.stays[1]).await;
         assert_eq!(get(&mut stayed, "/").await, "halves");
+        let (mut late, _) = http2(bed.moves[1]).await;
         let slow = tokio::task::spawn_local(async move { get(&mut moved, "/slow").await });
         while bed.begun.try_recv().is_err() {
             tokio::task::yield_now().await;
         }
-        bed.tell(Command::Leave, |left| left == Some(1));
+        bed.tell(Command::Leave, |left| left == Some(2));
+        assert_eq!(get(&mut late, "/").await, "halves", "it had not asked yet");
         bed.finish.send(()).unwrap();
         assert_eq!(slow.await.unwrap(), "halves");
         tokio::time::timeout(DEADLINE, ended).await.unwrap().unwrap();
