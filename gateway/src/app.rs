@@ -83,6 +83,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         vips,
         progress: Arc::clone(&progress),
         compiled: None,
+        quarantine: Default::default(),
         retired: Vec::new(),
         generation: 0,
         started: Some(started),

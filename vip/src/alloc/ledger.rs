@@ -367,9 +367,14 @@ impl<'a> Ledger<'a> {
             };
             (pool, lacking.iter().map(denial).collect())
         };
-        let others = (0..self.pools.len())
-            .filter(|index| claim.pool.is_none() && !candidates.contains(index));
-        let tried: Vec<_> = candidates.iter().copied().chain(others).map(why).collect();
+        // In the order in which they are tried by somebody who has nothing yet.
+        let tried: Vec<usize> = if claim.pool.is_some() {
+            candidates.to_vec()
+        } else {
+            let manual = (0..self.pools.len()).filter(|index| !self.pools[*index].auto_assign());
+            self.automatic.iter().copied().chain(manual).collect()
+        };
+        let tried: Vec<_> = tried.into_iter().map(why).collect();
         denial::refusal(claim, lacking, &tried)
     }
 
