@@ -102,6 +102,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         vips,
         progress,
         compiled: None,
+        quarantine: Default::default(),
         retired: Vec::new(),
         generation: 0,
         address_problems: Vec::new(),

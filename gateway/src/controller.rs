@@ -15,7 +15,7 @@ use std::{
 };
 
 use gatehouse_routes::problem::{Problem, Severity};
-use gatehouse_vip::SpeakerEvent;
+use gatehouse_vip::{Quarantine, SpeakerEvent};
 use serde::Serialize;
 
 use crate::{
@@ -121,6 +121,8 @@ pub(crate) struct Controller {
     /// What is wrong with the addresses and this node.
     pub(crate) address_problems: Vec<Problem>,
     pub(crate) compiled: Option<Arc<Compiled>>,
+    /// Addresses that were let go a short while ago.
+    pub(crate) quarantine: Quarantine,
     pub(crate) retired: Vec<Arc<Snapshot>>,
     pub(crate) generation: u64,
     /// When the outside last followed the configuration.
@@ -169,6 +171,8 @@ impl Controller {
                 Some(since) => QUIET.min(SETTLE.saturating_sub(since.elapsed())),
             };
         }
+        // Whoever waits for an address is served when one has rested long enough.
+        burst.objects |= self.quarantine.expire(Instant::now());
         if burst.objects && self.state.synced() {
             self.publish();
         }
@@ -189,9 +193,15 @@ impl Controller {
     fn publish(&mut self) {
         let begun = Instant::now();
         let previous = self.compiled.take();
+        self.node.resting.clone_from(self.quarantine.resting());
         let compiled = Arc::new(compile(&self.state, &self.node, previous.as_deref()));
         let took = begun.elapsed();
+        self.quarantine.observe(&compiled.resting, Instant::now());
         self.record(&compiled);
+        let before = previous.as_ref().and_then(|previous| previous.excluded);
+        if let Some(why) = compiled.excluded.filter(|why| before != Some(*why)) {
+            tracing::warn!("this node announces no address: {why}");
+        }
         let known = previous.as_ref().map(|previous| &*previous.problems);
         report(known.unwrap_or_default(), &compiled.problems);
         self.generation += 1;

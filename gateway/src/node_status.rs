@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, net::IpAddr, process::ExitCode};
 
 use gatehouse_routes::problem::{Problem, Severity};
-use gatehouse_vip::{SpeakerCounters, SpeakerStatus, VipPlan};
+use gatehouse_vip::{PoolUsage, SpeakerCounters, SpeakerStatus, VipPlan};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{Output, StatusArgs};
@@ -184,6 +184,22 @@ pub(crate) fn datagrams(counters: &SpeakerCounters) -> BTreeMap<String, u64> {
     let refused = refused.map(|(reason, count)| (format!("refused: {reason}"), *count));
     let taken = [("sent".to_owned(), counters.sent), ("received".to_owned(), counters.received)];
     taken.into_iter().chain(refused).collect()
+}
+
+impl From<&PoolUsage> for PoolRow {
+    fn from(usage: &PoolUsage) -> Self {
+        let PoolUsage { pool, draining, .. } = usage;
+        Self {
+            pool: pool.clone(),
+            assigned_v4: usage.assigned_v4,
+            assigned_v6: usage.assigned_v6,
+            available_v4: usage.available_v4,
+            available_v6: usage.available_v6,
+            resting_v4: usage.resting_v4,
+            resting_v6: usage.resting_v6,
+            draining: *draining,
+        }
+    }
 }
 
 impl From<&Problem> for ProblemRow {

@@ -122,8 +122,9 @@ fn planned(snapshot: &Snapshot) -> Arc<VipPlan> {
     snapshot.compiled.as_ref().map(|compiled| Arc::clone(&compiled.vips)).unwrap_or_default()
 }
 
-fn pools(_snapshot: &Snapshot) -> Vec<PoolRow> {
-    Vec::new()
+fn pools(snapshot: &Snapshot) -> Vec<PoolRow> {
+    let pools = snapshot.compiled.iter().flat_map(|compiled| &compiled.pools);
+    pools.map(PoolRow::from).collect()
 }
 
 fn listener_row(fact: &ListenerFact) -> ListenerRow {

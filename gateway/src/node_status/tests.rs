@@ -7,7 +7,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn vip(service: &str) -> Vip {
-    let mut vip = Vip { claims: Vec::new(), interfaces: Interfaces::Any };
+    let mut vip = Vip { claims: Vec::new(), interfaces: Interfaces::Any, preference: 0 };
     vip.claims.push(ClaimId(service.into()));
     vip
 }
