@@ -65,6 +65,7 @@ impl Vips {
                 tracing::info!(%vip, "withdrawn");
                 self.held.remove(&vip);
             }
+            SpeakerEvent::Cleared { vip } => drop(self.refused.remove(&vip)),
             SpeakerEvent::Refused { vip, refusal } => {
                 tracing::warn!(%vip, reason = refusal.reason, "{}", refusal.message);
                 self.refused.insert(vip, refusal);
@@ -144,7 +145,11 @@ mod tests {
         let plan = VipPlan {
             vips: BTreeMap::from([(
                 vip,
-                Vip { claims: vec![ClaimId("a/b".into())], interfaces: Interfaces::Any },
+                Vip {
+                    claims: vec![ClaimId("a/b".into())],
+                    interfaces: Interfaces::Any,
+                    preference: 0,
+                },
             )]),
         };
         let listener = |port, protocol| ListenerPlan {

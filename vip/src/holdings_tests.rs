@@ -4,9 +4,12 @@
 
 use super::*;
 use crate::links::tests::links;
-use crate::plan::Vip;
+use crate::links::{Link, OnLink, Origin};
+use crate::neighbour::ClaimKind;
+use crate::plan::{Interfaces, Vip};
 
-/// A holding node, its interfaces and a kernel that does what it is told, except where it fails.
+/// A holding node, its interfaces, a kernel that does what it is told, except where it fails, and a
+/// group that claims all that is offered.
 struct Node {
     holdings: Holdings,
     links: Links,
@@ -14,14 +17,45 @@ struct Node {
     now: Instant,
     /// Actions on these addresses fail like this.
     failing: BTreeMap<IpAddr, FailureKind>,
+    /// The files of the kernel cannot be written.
+    read_only: bool,
+    /// What is decided of each offer; `None`: nothing.
+    claim: Option<Decision>,
+    claimed: BTreeMap<IpAddr, Offer>,
     log: Vec<String>,
 }
 
+const OPTIONS: HoldingsOptions = HoldingsOptions {
+    lifetime: Duration::from_secs(2),
+    renew_every: Duration::from_millis(500),
+    linger: Duration::from_secs(30),
+    adopt: true,
+};
+
 impl Node {
+    /// Alone. Renewals are not logged.
     fn new(links: Links) -> Self {
+        Self::with(links, OPTIONS, Some(claim(false)))
+    }
+
+    /// In a group, which decides what the test says.
+    fn in_group(links: Links) -> Self {
+        Self::with(links, HoldingsOptions { adopt: false, ..OPTIONS }, None)
+    }
+
+    fn with(links: Links, options: HoldingsOptions, claim: Option<Decision>) -> Self {
         let now = Instant::now();
-        let (holdings, failing, log) = (Holdings::default(), BTreeMap::new(), Vec::new());
-        let mut node = Self { holdings, links, start: now, now, failing, log };
+        let mut node = Self {
+            holdings: Holdings::new(options),
+            links,
+            start: now,
+            now,
+            failing: BTreeMap::new(),
+            read_only: false,
+            claim,
+            claimed: BTreeMap::new(),
+            log: Vec::new(),
+        };
         node.see();
         node
     }
@@ -33,6 +67,18 @@ impl Node {
 
     fn want(&mut self, plan: &VipPlan) {
         self.holdings.want(plan.clone());
+        self.settle();
+    }
+
+    fn decide(&mut self, ip: &str, decision: Decision) {
+        self.holdings.decide(ip.parse().unwrap(), decision, self.now);
+        self.settle();
+    }
+
+    /// A neighbour on interface 2 claims or probes for an address.
+    fn hear(&mut self, ip: &str, kind: ClaimKind, member: Option<&str>) {
+        let claim = NeighbourClaim { index: 2, ip: ip.parse().unwrap(), mac: STRANGER, kind };
+        self.holdings.heard(claim, member, self.now);
         self.settle();
     }
 
@@ -49,32 +95,20 @@ impl Node {
         self.now = end;
     }
 
+    /// Time passes, and the process does not run.
+    fn hang(&mut self, duration: Duration) {
+        self.now += duration;
+    }
+
     fn settle(&mut self) {
         loop {
+            self.elect();
             let actions = self.holdings.due(self.now);
-            if actions.is_empty() {
+            if actions.is_empty() && self.holdings.deadline() != Some(self.now) {
                 break;
             }
             for action in actions {
-                let at = (self.now - self.start).as_millis();
-                let (text, ip) = match &action {
-                    Action::Add { ip, index } => (format!("add {ip} {index}"), *ip),
-                    Action::Delete { ip, index } => (format!("del {ip} {index}"), *ip),
-                    Action::Announce { ip, index, .. } => (format!("announce {ip} {index}"), *ip),
-                };
-                let outcome = match self.failing.get(&ip) {
-                    Some(kind) => Err(Failure { kind: *kind, message: "no".into() }),
-                    None => Ok(()),
-                };
-                if outcome.is_ok() {
-                    match action {
-                        Action::Add { ip, index } => self.links.added(index, ip),
-                        Action::Delete { ip, index } => self.links.deleted(index, ip),
-                        Action::Announce { .. } => {}
-                    }
-                }
-                self.log.push(format!("{at}: {text}"));
-                self.holdings.done(&action, outcome, self.now);
+                self.perform(&action);
             }
         }
         for event in self.holdings.events() {
@@ -84,6 +118,7 @@ impl Node {
                 }
                 SpeakerEvent::Lingering { vip, to } => format!("lingering {vip} to {to}"),
                 SpeakerEvent::Withdrawn { vip } => format!("withdrawn {vip}"),
+                SpeakerEvent::Cleared { vip } => format!("cleared {vip}"),
                 SpeakerEvent::Refused { vip, refusal } => {
                     format!("refused {vip} {}", refusal.reason)
                 }
@@ -91,13 +126,84 @@ impl Node {
         }
     }
 
+    /// What a group of one decides.
+    fn elect(&mut self) {
+        let (Some(claim), Some(offers)) = (self.claim.clone(), self.holdings.offers()) else {
+            return;
+        };
+        let before = std::mem::replace(&mut self.claimed, offers);
+        for ip in self.claimed.keys().filter(|ip| !before.contains_key(ip)) {
+            self.holdings.decide(*ip, claim.clone(), self.now);
+        }
+        for ip in before.keys().filter(|ip| !self.claimed.contains_key(ip)) {
+            self.holdings.decide(*ip, release(None), self.now);
+        }
+    }
+
+    fn perform(&mut self, action: &Action) {
+        let at = (self.now - self.start).as_millis();
+        let (text, ip) = match action {
+            Action::Add { ip, index, .. } => (format!("add {ip} {index}"), Some(ip)),
+            Action::Delete { ip, index } => (format!("del {ip} {index}"), Some(ip)),
+            Action::Announce { ip, index, .. } => (format!("announce {ip} {index}"), Some(ip)),
+            Action::Probe { ip, index, .. } => (format!("probe {ip} {index}"), Some(ip)),
+            Action::Strict { index, .. } => (format!("strict {index}"), None),
+            Action::Renew { addresses, .. } => {
+                let addresses: Vec<_> =
+                    addresses.iter().map(|(index, ip)| format!("{ip} {index}")).collect();
+                (format!("renew {}", addresses.join(", ")), None)
+            }
+        };
+        let failing = match action {
+            Action::Strict { .. } if self.read_only => Some(&FailureKind::Other),
+            _ => ip.and_then(|ip| self.failing.get(ip)),
+        };
+        let outcome = match failing {
+            Some(kind) => Err(Failure { kind: *kind, message: "no".into() }),
+            None => Ok(()),
+        };
+        if outcome.is_ok() {
+            match action {
+                Action::Add { ip, index, .. } => self.links.added(*index, *ip),
+                Action::Delete { ip, index } => self.links.deleted(*index, *ip),
+                _ => {}
+            }
+        }
+        let quiet = matches!(action, Action::Renew { .. } | Action::Strict { .. });
+        if !(quiet && self.holdings.common.options.adopt) {
+            self.log.push(format!("{at}: {text}"));
+        }
+        self.holdings.done(action, outcome, self.now);
+    }
+
     fn log(&mut self) -> Vec<String> {
         std::mem::take(&mut self.log)
     }
+
+    /// The log without renewals, which in a group are twice a second.
+    fn deeds(&mut self) -> Vec<String> {
+        let mut log = self.log();
+        log.retain(|line| !line.contains(": renew"));
+        log
+    }
+}
+
+const STRANGER: Mac = [2, 0, 0, 0, 0, 0x99];
+
+fn claim(probe: bool) -> Decision {
+    Decision::Claim { probe, contested: false, from: None }
+}
+
+fn release(linger_to: Option<&str>) -> Decision {
+    Decision::Release { linger_to: linger_to.map(str::to_owned) }
 }
 
 fn plan(vips: &[(&str, Interfaces)]) -> VipPlan {
-    let vip = |interfaces: &Interfaces| Vip { claims: vec![], interfaces: interfaces.clone() };
+    let vip = |interfaces: &Interfaces| Vip {
+        claims: vec![],
+        interfaces: interfaces.clone(),
+        preference: 0,
+    };
     VipPlan { vips: vips.iter().map(|(ip, at)| (ip.parse().unwrap(), vip(at))).collect() }
 }
 
@@ -178,12 +284,17 @@ fn an_address_without_a_subnet_waits_for_it_and_holds_up_nobody() {
     node.see();
     assert_eq!(
         node.log(),
-        ["10000: add 192.168.7.9 3", "10000: announce 192.168.7.9 3", "announced 192.168.7.9 eth3"]
+        [
+            "10000: add 192.168.7.9 3",
+            "10000: announce 192.168.7.9 3",
+            "cleared 192.168.7.9",
+            "announced 192.168.7.9 eth3",
+        ]
     );
     node.links = before;
     node.see();
     node.pass(2 * SECOND);
-    assert_eq!(node.log(), ["refused 192.168.7.9 NoInterface"], "told again: it had been there");
+    assert_eq!(node.log(), ["refused 192.168.7.9 NoInterface", "withdrawn 192.168.7.9"]);
 }
 
 #[test]
@@ -213,12 +324,12 @@ fn missing_privileges_are_told_once_and_tried_again_after_30_seconds() {
 #[test]
 fn an_address_that_cannot_be_announced_stays_and_is_reported() {
     let mut node = Node::new(lan());
-    node.want(&anywhere(&["10.0.0.200"]));
-    node.want(&VipPlan::default());
-    node.log();
     node.holdings.want(anywhere(&["10.0.0.200"]));
+    node.elect();
     let add = node.holdings.due(node.now);
-    node.holdings.done(&add[0], Ok(()), node.now);
+    for action in &add {
+        node.holdings.done(action, Ok(()), node.now);
+    }
     let announce = node.holdings.due(node.now);
     let denied = Failure { kind: FailureKind::Denied, message: "not permitted".into() };
     node.holdings.done(&announce[0], Err(denied), node.now);
@@ -303,7 +414,10 @@ fn an_address_is_taken_off_an_interface_that_goes_down_and_put_back() {
     let with_vip = [(2, "10.0.0.1/24"), (2, "10.0.0.200/32")];
     node.links = links(&[(2, false)], &with_vip);
     node.see();
-    assert_eq!(node.log(), ["10000: del 10.0.0.200 2", "refused 10.0.0.200 NoInterface"]);
+    assert_eq!(
+        node.log(),
+        ["10000: del 10.0.0.200 2", "refused 10.0.0.200 NoInterface", "withdrawn 10.0.0.200"]
+    );
     node.links = links(&[(2, true)], &with_vip[..1]);
     node.see();
     assert_eq!(node.log()[..2], ["10000: add 10.0.0.200 2", "10000: announce 10.0.0.200 2"]);
@@ -323,10 +437,10 @@ fn a_plugged_in_cable_hears_the_announcements_again() {
     };
     node.links = carrier(&node.links, false);
     node.see();
-    assert_eq!(node.log(), [""; 0]);
+    assert_eq!(node.log(), ["refused 10.0.0.200 NoCarrier"], "alone, it waits where it is");
     node.links = carrier(&node.links, true);
     node.see();
-    assert_eq!(node.log(), ["10000: announce 10.0.0.200 2"]);
+    assert_eq!(node.log(), ["10000: announce 10.0.0.200 2", "announced 10.0.0.200 eth2"]);
 }
 
 #[test]
@@ -337,7 +451,8 @@ fn an_interface_without_arp_gets_the_address_and_no_frames() {
     let mut node = Node::new(Links::new([tunnel], [(own, Origin::Unknown)]));
     node.want(&anywhere(&["10.0.0.200"]));
     assert_eq!(node.log(), ["0: add 10.0.0.200 2", "announced 10.0.0.200 eth2"]);
-    assert_eq!(node.holdings.deadline(), None);
+    node.pass(60 * SECOND);
+    assert_eq!(node.log(), [""; 0]);
 }
 
 #[test]

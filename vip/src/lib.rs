@@ -24,6 +24,7 @@ mod plan;
 mod pool;
 mod ranges;
 mod refusal;
+mod relay;
 mod speaker;
 
 pub use alloc::{Allocation, Assignment, Claim, ClaimId, Families, allocate};

@@ -29,6 +29,9 @@ pub struct Vip {
     pub claims: Vec<ClaimId>,
     /// Where it may be announced.
     pub interfaces: Interfaces,
+    /// How much this node is preferred to hold it: the sum of the weights of the advertisements'
+    /// `preferredNodeSelectors` that match it.
+    pub preference: u32,
 }
 
 /// Interfaces that the advertisements allow, all of them together.
@@ -109,6 +112,7 @@ pub fn plan(
                         .or_insert_with(|| Vip {
                             claims: Vec::new(),
                             interfaces: interfaces.clone(),
+                            preference: 0,
                         })
                         .claims
                         .push(id.clone());

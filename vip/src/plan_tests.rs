@@ -170,7 +170,7 @@ fn claims_that_are_not_wanted_here_are_not_announced() {
 
 #[test]
 fn steps_are_minimal_and_withdraw_first() {
-    let vip = |claim: &str, interfaces| Vip { claims: vec![id(claim)], interfaces };
+    let vip = |claim: &str, interfaces| Vip { claims: vec![id(claim)], interfaces, preference: 0 };
     let plan = |of: &[(&str, Vip)]| VipPlan {
         vips: of.iter().map(|(address, vip)| (ip(address), vip.clone())).collect(),
     };
