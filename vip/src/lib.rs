@@ -18,13 +18,11 @@ mod holdings;
 mod io;
 mod links;
 mod ndp;
-#[cfg_attr(not(test), expect(dead_code, reason = "the speaker does not relay yet"))]
 mod nftables;
 mod plan;
 mod pool;
 mod ranges;
 mod refusal;
-#[cfg_attr(not(test), expect(dead_code, reason = "the speaker does not relay yet"))]
 mod relay;
 mod speaker;
 
