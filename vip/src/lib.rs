@@ -20,6 +20,7 @@ mod io;
 mod links;
 mod ndp;
 mod neighbour;
+mod nftables;
 mod plan;
 mod pool;
 mod ranges;
