@@ -137,7 +137,10 @@ impl Holdings {
                 Step::Change(ip, vip) | Step::Announce(ip, vip) => (ip, Some(vip)),
             };
             self.vips.entry(ip).or_insert_with(Holding::new).plan(vip);
-            self.refresh(ip);
+            // Before the first look at the interfaces, nothing can be said against any address.
+            if self.clock.is_some() {
+                self.refresh(ip);
+            }
             self.links_changed = true;
         }
         self.plan = plan;
@@ -427,6 +430,14 @@ fn refresh(
     changed
 }
 
+#[cfg(test)]
+mod group_tests;
+#[cfg(test)]
+mod node_tests;
+#[cfg(test)]
+mod random_tests;
+#[cfg(test)]
+mod rival_tests;
 #[cfg(test)]
 #[path = "holdings_tests.rs"]
 mod tests;

@@ -266,6 +266,25 @@ pub(crate) mod tests {
         Links::new(up.iter().map(|&(index, up)| link(index, up)), addresses.iter().map(entry))
     }
 
+    /// The same with `lo` up, as interface 1.
+    pub(crate) fn with_loopback(mut links: Links) -> Links {
+        let lo = Link {
+            index: 1,
+            name: "lo".into(),
+            mac: None,
+            up: true,
+            carrier: true,
+            loopback: true,
+        };
+        links.links.insert(1, lo);
+        links
+    }
+
+    /// Changes an interface.
+    pub(crate) fn change_link(links: &mut Links, index: u32, change: impl Fn(&mut Link)) {
+        change(links.links.get_mut(&index).unwrap());
+    }
+
     fn home(links: &Links, vip: &str, allowed: &Interfaces) -> Result<String, String> {
         let home = links.home(vip.parse().unwrap(), allowed);
         home.map(|link| link.name.clone()).map_err(|refusal| refusal.message)
