@@ -225,6 +225,7 @@ impl Holdings {
         }
         actions.extend(self.common.strict.due(&self.common.links));
         actions.sort_by_key(Action::rank);
+        spare_deleted(&mut actions);
         actions
     }
 
@@ -234,14 +235,10 @@ impl Holdings {
         match action {
             Action::Renew { addresses, .. } => self.renewed(addresses, outcome, now),
             Action::Strict { index, .. } => {
-                let first_failure = self.common.strict.done(*index, outcome.is_ok());
-                if let (true, Err(failure), Some(ip)) =
-                    (first_failure, outcome, self.common.strict.since)
-                    && let Some(refusal) = refusals::failed(action, &self.common.links, &failure)
-                    && let Some(holding) = self.vips.get_mut(&ip)
-                {
-                    holding.tell(ip, refusal, &mut self.common);
-                }
+                let failure = outcome.err();
+                let refusal =
+                    failure.and_then(|why| refusals::failed(action, &self.common.links, &why));
+                self.common.strict.done(*index, refusal);
             }
             Action::Delete { ip, index } if self.common.strays.contains_key(&(*index, *ip)) => {
                 self.purged(*index, *ip, outcome, now);
@@ -252,6 +249,11 @@ impl Holdings {
             | Action::Announce { ip, .. } => {
                 let Some(holding) = self.vips.get_mut(ip) else { return };
                 holding.done(action, *ip, &outcome, &mut self.common, now);
+                if let Action::Announce { ip: IpAddr::V4(_), .. } = action
+                    && let Some(refusal) = self.common.strict.refusal.take()
+                {
+                    holding.tell(*ip, refusal, &mut self.common);
+                }
                 self.links_changed |= matches!(action, Action::Add { .. } | Action::Delete { .. });
                 self.refresh(*ip);
             }
@@ -412,6 +414,24 @@ impl Action {
             Self::Probe { .. } => 5,
         }
     }
+}
+
+/// Takes what is deleted out of the renewal, which would put it on the interface again.
+fn spare_deleted(actions: &mut Vec<Action>) {
+    let deleted: BTreeSet<_> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Delete { ip, index } => Some((*index, *ip)),
+            _ => None,
+        })
+        .collect();
+    actions.retain_mut(|action| match action {
+        Action::Renew { addresses, .. } => {
+            addresses.retain(|entry| !deleted.contains(entry));
+            !addresses.is_empty()
+        }
+        _ => true,
+    });
 }
 
 /// Finds out what can be offered of an address; true if that has changed.

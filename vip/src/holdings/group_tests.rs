@@ -153,6 +153,8 @@ fn where_the_kernel_cannot_be_made_strict_ipv4_does_not_linger_and_that_is_said(
     node.decide(VIP, claim(false));
     node.decide(VIP6, claim(false));
     let log = node.deeds();
+    let said = |text: &str| log.iter().position(|line| line.contains(text));
+    assert!(said("announced 10.0.0.200") < said("ArpNotStrict"), "which ends refusals: {log:?}");
     assert_eq!(log.iter().filter(|line| line.contains("ArpNotStrict")).count(), 1, "{log:?}");
     node.decide(VIP, release(Some("b")));
     node.decide(VIP6, release(Some("b")));
@@ -165,6 +167,60 @@ fn where_the_kernel_cannot_be_made_strict_ipv4_does_not_linger_and_that_is_said(
             "0: add 2001:db8::200 1",
             "0: del 2001:db8::200 2",
             "lingering 2001:db8::200 to b",
+        ]
+    );
+    node.pass(29 * SECOND);
+    assert_eq!(node.deeds(), [""; 0]);
+    node.pass(60 * SECOND);
+    assert!(node.deeds().contains(&format!("cleared {VIP}")), "what is over is not told for ever");
+}
+
+#[test]
+fn what_is_deleted_is_not_renewed_in_the_same_breath() {
+    let mut node = member();
+    node.decide(VIP, claim(false));
+    node.decide(VIP6, claim(false));
+    node.pass(10 * SECOND - MS);
+    node.log();
+    node.now += MS;
+    node.decide(VIP, release(None));
+    assert_eq!(
+        node.log(),
+        ["10000: del 10.0.0.200 2", "10000: renew 2001:db8::200 2", "withdrawn 10.0.0.200"]
+    );
+}
+
+#[test]
+fn a_host_address_of_unknown_origin_is_taken_over_when_it_is_claimed() {
+    let addresses = [(2, "10.0.0.1/24"), (2, "10.0.0.200/32")];
+    let mut node = Node::in_group(with_loopback(links(&[(2, true)], &addresses)));
+    node.want(&anywhere(&[VIP]));
+    assert_eq!((node.log(), node.tenure(VIP)), (vec![], None), "a kernel without marks");
+    node.decide(VIP, claim(true));
+    node.pass(SECOND);
+    assert_eq!(
+        node.deeds(),
+        ["0: strict 2", "0: announce 10.0.0.200 2", "announced 10.0.0.200 eth2"]
+    );
+    node.decide(VIP, release(None));
+    assert_eq!(node.deeds(), ["1000: del 10.0.0.200 2", "withdrawn 10.0.0.200"]);
+}
+
+#[test]
+fn what_was_refused_of_an_address_on_an_interface_ends_with_it() {
+    let mut node = holder(VIP);
+    node.failing.insert(VIP.parse().unwrap(), FailureKind::Other);
+    node.decide(VIP, release(None));
+    node.failing.clear();
+    node.pass(6 * SECOND);
+    assert_eq!(
+        node.deeds(),
+        [
+            "10000: del 10.0.0.200 2",
+            "refused 10.0.0.200 WithdrawFailed",
+            "15000: del 10.0.0.200 2",
+            "withdrawn 10.0.0.200",
+            "cleared 10.0.0.200",
         ]
     );
 }

@@ -121,11 +121,7 @@ impl Holding {
     pub(super) fn refresh(&mut self, ip: IpAddr, common: &mut Common) -> bool {
         let offer = self.possible(ip, common);
         if offer.is_some() && self.offer.is_none() {
-            let before = self.told.len();
-            self.told.retain(|reason| !refusals::OF_INTERFACES.contains(reason));
-            if self.told.len() < before && self.place.is_none() {
-                common.events.push(SpeakerEvent::Cleared { vip: ip });
-            }
+            self.forget(&refusals::OF_INTERFACES, ip, common);
         }
         std::mem::replace(&mut self.offer, offer) != offer
     }
@@ -401,6 +397,7 @@ impl Holding {
                 Some((to, Err(why))) => {
                     let refusal = refusals::cut(ip, &place.name, to, why);
                     tell(&mut self.told, ip, refusal, &mut common.events);
+                    self.block.complain(now);
                     *linger_to = None;
                     Action::Delete { ip, index }
                 }
@@ -427,6 +424,7 @@ impl Holding {
         if std::mem::take(&mut self.shown) {
             common.events.push(SpeakerEvent::Withdrawn { vip: ip });
         }
+        self.forget(&refusals::OF_PLACES, ip, common);
         if self.block.forgive(now) && !self.told.is_empty() {
             self.told.clear();
             common.events.push(SpeakerEvent::Cleared { vip: ip });
@@ -501,6 +499,16 @@ impl Holding {
     /// Reports something about the address, once for each reason.
     pub(super) fn tell(&mut self, ip: IpAddr, refusal: Refusal, common: &mut Common) {
         tell(&mut self.told, ip, refusal, &mut common.events);
+    }
+
+    /// Reasons no longer hold. Where the address is on an interface, its announcement says so.
+    fn forget(&mut self, reasons: &[&str], ip: IpAddr, common: &mut Common) {
+        let before = self.told.len();
+        self.told.retain(|reason| !reasons.contains(reason));
+        let all = self.told.len() < before && self.told.is_empty();
+        if all && self.planned && self.place.is_none() {
+            common.events.push(SpeakerEvent::Cleared { vip: ip });
+        }
     }
 
     /// What is on the interfaces.

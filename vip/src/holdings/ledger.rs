@@ -29,9 +29,10 @@ impl Ledger {
         self.renewal.get_or_insert(now + self.renew_every);
     }
 
-    /// Notes an address that a predecessor has put there: it may not have long to live.
+    /// Notes an address that a predecessor has put there: it may not have long to live, so it is
+    /// renewed at once.
     pub(super) fn adopted(&mut self, index: u32, ip: IpAddr, now: Instant) {
-        self.entries.insert((index, ip), now);
+        self.entries.insert((index, ip), now + self.renew_every);
         self.renewal = Some(now);
     }
 

@@ -19,6 +19,8 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// The same, at most.
 const LAST_BACKOFF: Duration = Duration::from_secs(60);
+/// Until something that happened, and is over, is no longer complained of.
+const COMPLAINT: Duration = Duration::from_secs(60);
 /// Until an address that may be tried again, and is not, counts as one that nothing is known against.
 const FORGIVEN: Duration = Duration::from_secs(5);
 
@@ -80,6 +82,11 @@ impl Block {
     /// Keeps away because the address could not be added.
     pub(super) fn failed(&mut self, until: Instant) {
         (self.until, self.forgiven_at) = (Some(until), None);
+    }
+
+    /// Remembers for a while that something has gone wrong, without keeping away.
+    pub(super) fn complain(&mut self, now: Instant) {
+        self.forgiven_at = Some(now + COMPLAINT);
     }
 
     pub(super) fn is_active(&self) -> bool {

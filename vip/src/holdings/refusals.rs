@@ -12,6 +12,10 @@ use crate::refusal::Refusal;
 /// Reasons that the interfaces give; they end with their cause.
 pub(super) const OF_INTERFACES: [&str; 3] = ["NoInterface", "BroadcastAddress", "NoCarrier"];
 
+/// Reasons that end when the address is on no interface any more.
+pub(super) const OF_PLACES: [&str; 5] =
+    ["WithdrawFailed", "RenewFailed", "AnnouncementFailed", "AddressConflict", "ProbeFailed"];
+
 /// What a failed action means for whoever wants the address; `None`: nothing.
 pub(super) fn failed(action: &Action, links: &Links, failure: &Failure) -> Option<Refusal> {
     let name = |index: &u32| links.link(*index).map_or("?", |link| link.name.as_str());

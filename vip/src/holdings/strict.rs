@@ -11,13 +11,17 @@ use std::net::IpAddr;
 
 use super::Action;
 use crate::links::Links;
+use crate::refusal::Refusal;
 
 /// Which interfaces were asked to be strict, and what came of it.
 #[derive(Debug, Default)]
 pub(super) struct Strict {
-    /// The first IPv4 address that was claimed; it is the one that a failure is told for.
-    pub(super) since: Option<IpAddr>,
+    /// An IPv4 address has been claimed.
+    needed: bool,
     asked: BTreeMap<u32, bool>,
+    /// The first failure, to be told once an address is announced: what is announced has no refusals
+    /// from before.
+    pub(super) refusal: Option<Refusal>,
     failed: bool,
     look: bool,
 }
@@ -25,9 +29,8 @@ pub(super) struct Strict {
 impl Strict {
     /// An address is about to be claimed.
     pub(super) fn claimed(&mut self, ip: IpAddr) {
-        if ip.is_ipv4() && self.since.is_none() {
-            self.since = Some(ip);
-            self.look = true;
+        if ip.is_ipv4() && !self.needed {
+            (self.needed, self.look) = (true, true);
         }
     }
 
@@ -35,7 +38,7 @@ impl Strict {
     pub(super) fn see(&mut self, links: &Links) {
         // A new interface may get the index of one that is gone, but is not strict.
         self.asked.retain(|index, _| links.link(*index).is_some());
-        self.look = self.since.is_some();
+        self.look = self.needed;
     }
 
     /// What has to be done.
@@ -53,12 +56,14 @@ impl Strict {
         new
     }
 
-    /// Notes what came of it. True for the first failure.
-    pub(super) fn done(&mut self, index: u32, strict: bool) -> bool {
-        if let Some(entry) = self.asked.get_mut(&index) {
-            *entry = strict;
+    /// Notes what came of it; the first refusal of all is kept.
+    pub(super) fn done(&mut self, index: u32, refusal: Option<Refusal>) {
+        if let Some(strict) = self.asked.get_mut(&index) {
+            *strict = refusal.is_none();
         }
-        !strict && !std::mem::replace(&mut self.failed, true)
+        if refusal.is_some() && !std::mem::replace(&mut self.failed, true) {
+            self.refusal = refusal;
+        }
     }
 
     /// Whether an address that is on another interface is not answered for on this one.
