@@ -131,6 +131,7 @@ impl Vips {
                 }
                 None
             }
+            SpeakerEvent::Cleared { vip } => drop(self.refused.remove(&vip)),
             SpeakerEvent::Refused { vip, refusal } => {
                 tracing::debug!(%vip, reason = refusal.reason, "{}", refusal.message);
                 self.refused.insert(vip, refusal);

@@ -1,36 +1,67 @@
 //! Which VIPs this node holds on which interface, and what has to be done next.
 //!
 //! The speaker owns one [`Holdings`]: it tells it the plan ([`want`](Holdings::want)), what the
-//! kernel shows ([`see`](Holdings::see)), carries out the actions of [`due`](Holdings::due) and
-//! reports each by [`done`](Holdings::done). Pure: time is an argument, nothing is sent from here.
-//! Every address stands for itself: one that fails never holds up another.
+//! kernel shows ([`see`](Holdings::see)), what the group has decided ([`decide`](Holdings::decide)) and
+//! what neighbours say ([`heard`](Holdings::heard)), carries out the actions of
+//! [`due`](Holdings::due) and reports each by [`done`](Holdings::done); it tells the group what is
+//! [offered](Holdings::offers) and [held](Holdings::tenures). Pure: time is an argument, nothing is
+//! sent from here. Every address stands for itself: one that fails never holds up another.
 
-use std::collections::BTreeMap;
+mod agenda;
+mod holding;
+mod ledger;
+mod place;
+mod probe;
+mod refusals;
+mod strict;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::burst::Burst;
-use crate::links::{Link, Links, Mac, OnLink, Origin};
-use crate::plan::{Interfaces, Step, VipPlan, diff};
-use crate::refusal::Refusal;
-use crate::speaker::SpeakerEvent;
+use agenda::Agenda;
+use holding::{Common, Holding, Next};
+use ledger::Ledger;
+use strict::Strict;
 
-/// Until something that is not permitted is tried again: somebody has to change something first.
-const DENIED_RETRY: Duration = Duration::from_secs(30);
-/// Until anything else that failed is tried again.
-const FAILED_RETRY: Duration = Duration::from_secs(5);
-/// From adding an address to adding it again when another program keeps removing it.
-const RESTORE_INTERVAL: Duration = Duration::from_secs(1);
+use crate::burst::Pace;
+use crate::group::{Decision, LinkFacts, Offer, Tenure};
+use crate::links::{Links, Mac};
+use crate::neighbour::NeighbourClaim;
+use crate::plan::{Step, VipPlan, diff};
+use crate::relay::{Relay, Relays};
+use crate::speaker::SpeakerEvent;
 
 /// Something to do to an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Take the address off.
     Delete { ip: IpAddr, index: u32 },
-    /// Put the address on, as a host address.
-    Add { ip: IpAddr, index: u32 },
+    /// Put the address on, as a host address; the kernel removes it when it is not renewed.
+    Add { ip: IpAddr, index: u32, lifetime: Duration },
+    /// Begin the lifetimes of addresses that are on interfaces anew.
+    Renew { addresses: Vec<(u32, IpAddr)>, lifetime: Duration },
+    /// Ask the neighbours whether somebody has the address.
+    Probe { ip: IpAddr, index: u32, mac: Mac },
     /// Tell the neighbours.
     Announce { ip: IpAddr, index: u32, mac: Mac },
+    /// Let the kernel answer ARP on an interface for the addresses of that interface only
+    /// (`arp_ignore` 1, `arp_announce` 2).
+    Strict { index: u32, name: String },
+}
+
+/// How addresses are held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HoldingsOptions {
+    /// After which the kernel removes an address that is not renewed.
+    pub(crate) lifetime: Duration,
+    /// From renewal to renewal.
+    pub(crate) renew_every: Duration,
+    /// For how long connections that are open on an address that has moved are served.
+    pub(crate) linger: Duration,
+    /// What a killed predecessor left: taken over (true, alone), or deleted at once, because another
+    /// node of the group may hold it by now.
+    pub(crate) adopt: bool,
 }
 
 /// Why an action failed.
@@ -55,296 +86,378 @@ pub(crate) enum FailureKind {
 }
 
 /// All addresses that are planned or not yet withdrawn.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Holdings {
+    common: Common,
     plan: VipPlan,
-    links: Links,
     vips: BTreeMap<IpAddr, Holding>,
-    events: Vec<SpeakerEvent>,
-}
-
-#[derive(Debug)]
-struct Holding {
-    /// Where it may be; `None`: it has to go.
-    wanted: Option<Interfaces>,
-    place: Option<Place>,
-    /// Nothing is tried before.
-    not_before: Option<Instant>,
-    /// The reason that was reported last, so that it is not reported again.
-    told: Option<&'static str>,
-}
-
-/// An interface that has the address.
-#[derive(Debug)]
-struct Place {
-    index: u32,
-    name: String,
-    /// Whether it is ours to delete. Not so if it is the node's own address.
-    ours: bool,
-    since: Instant,
-    carrier: bool,
-    /// `None` on links without ARP and NDP.
-    burst: Option<Burst>,
-    announced: bool,
+    agenda: Agenda,
+    /// The last moment that was told; `None` before the first look at the interfaces.
+    clock: Option<Instant>,
+    offers: BTreeMap<IpAddr, Offer>,
+    /// What was returned last by [`offers`](Self::offers) and its like is out of date.
+    offers_changed: bool,
+    links_changed: bool,
+    tenures: BTreeMap<IpAddr, Tenure>,
+    tenures_changed: BTreeSet<IpAddr>,
+    /// Addresses that may have a relay.
+    relayed: BTreeSet<IpAddr>,
 }
 
 impl Holdings {
+    pub(crate) fn new(options: HoldingsOptions) -> Self {
+        Self {
+            common: Common {
+                links: Links::default(),
+                ledger: Ledger::new(options.lifetime, options.renew_every),
+                strays: BTreeMap::new(),
+                strict: Strict::default(),
+                pace: Pace::default(),
+                events: Vec::new(),
+                options,
+            },
+            plan: VipPlan::default(),
+            vips: BTreeMap::new(),
+            agenda: Agenda::default(),
+            clock: None,
+            offers: BTreeMap::new(),
+            offers_changed: false,
+            links_changed: false,
+            tenures: BTreeMap::new(),
+            tenures_changed: BTreeSet::new(),
+            relayed: BTreeSet::new(),
+        }
+    }
+
     /// Takes over a plan; an equal one changes nothing.
     pub(crate) fn want(&mut self, plan: VipPlan) {
         for step in diff(&self.plan, &plan) {
-            match step {
-                Step::Withdraw(ip) => {
-                    if let Some(holding) = self.vips.get_mut(&ip) {
-                        holding.rewish(None);
-                    }
-                }
-                Step::Change(ip, vip) | Step::Announce(ip, vip) => {
-                    self.vips.entry(ip).or_insert_with(Holding::new).rewish(Some(vip.interfaces));
-                }
+            let (ip, vip) = match step {
+                Step::Withdraw(ip) => (ip, None),
+                Step::Change(ip, vip) | Step::Announce(ip, vip) => (ip, Some(vip)),
+            };
+            self.vips.entry(ip).or_insert_with(Holding::new).plan(vip);
+            // Before the first look at the interfaces, nothing can be said against any address.
+            if self.clock.is_some() {
+                self.refresh(ip);
             }
+            self.links_changed = true;
         }
         self.plan = plan;
     }
 
     /// Takes over what the kernel shows, after everything that was done so far.
     pub(crate) fn see(&mut self, links: Links, now: Instant) {
-        self.links = links;
+        let first = self.clock.replace(now).is_none();
+        if !first && links == self.common.links {
+            return;
+        }
+        if first && !self.common.options.adopt {
+            self.common.strays = links.ours().map(|stray| (stray, None)).collect();
+        }
+        self.common.links = links;
+        self.common.strict.see(&self.common.links);
+        self.links_changed = true;
         for (ip, holding) in &mut self.vips {
-            let Some(place) = &mut holding.place else { continue };
-            if !self.links.has(place.index, *ip) {
-                // Somebody took it away, or the interface went. It comes back, but not in a race
-                // with a program that keeps removing it.
-                holding.not_before = Some(place.since + RESTORE_INTERVAL);
-                holding.place = None;
-                continue;
-            }
-            let Some(link) = self.links.link(place.index) else { continue };
-            if link.mac.is_none() {
-                place.burst = None;
-            } else if link.carrier && !place.carrier {
-                // Behind the cable may be another switch, which has not heard of the address.
-                place.burst = Some(Burst::start(now));
-            }
-            place.carrier = link.carrier;
+            holding.see(*ip, &mut self.common, now);
+            self.offers_changed |= refresh(&mut self.offers, *ip, holding, &mut self.common);
+            self.agenda.touch(*ip);
+            self.tenures_changed.insert(*ip);
         }
     }
 
-    /// What has to be done now: deletions first, then the rest by address.
+    /// Takes over a decision of the group about an address that was offered.
+    pub(crate) fn decide(&mut self, ip: IpAddr, decision: Decision, now: Instant) {
+        let Some(holding) = self.vips.get_mut(&ip) else { return };
+        match &decision {
+            Decision::Claim { from, .. } => {
+                self.common.strict.claimed(ip);
+                self.relayed.extend(from.as_ref().map(|_| ip));
+            }
+            Decision::Release { .. } => drop(self.relayed.remove(&ip)),
+        }
+        holding.decide(decision, &mut self.common, now);
+        self.agenda.touch(ip);
+    }
+
+    /// Takes note of what a neighbour says of an address. `member`: the node of the group that it is.
+    pub(crate) fn heard(&mut self, claim: NeighbourClaim, member: Option<&str>, now: Instant) {
+        // A second interface on the same link hears what the first one says.
+        if self.common.links.is_own(claim.mac) {
+            return;
+        }
+        let Some(holding) = self.vips.get_mut(&claim.ip) else { return };
+        holding.heard(claim, member, &mut self.common, now);
+        self.refresh(claim.ip);
+    }
+
+    /// No connection is left on an address that lingers.
+    pub(crate) fn let_go(&mut self, ip: IpAddr) {
+        if let Some(holding) = self.vips.get_mut(&ip) {
+            holding.let_go();
+            self.agenda.touch(ip);
+        }
+    }
+
+    /// What has to be done now, in this order. Each action has to be reported by
+    /// [`done`](Self::done), after which there may be more.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<Action> {
-        let mut actions = Vec::new();
-        let (links, events) = (&self.links, &mut self.events);
-        self.vips.retain(|ip, holding| {
-            if holding.not_before.is_some_and(|not_before| now < not_before) {
-                return true;
-            }
-            holding.not_before = None;
-            holding.leave_if_misplaced(*ip, links);
-            match (&holding.wanted, &holding.place) {
-                (None, None) => {
-                    events.push(SpeakerEvent::Withdrawn { vip: *ip });
-                    return false;
+        self.clock = Some(now);
+        let mut actions = self.purge(now);
+        actions.extend(self.renew(now));
+        for ip in self.agenda.take(now) {
+            let Some(holding) = self.vips.get_mut(&ip) else { continue };
+            holding.expire_block(now);
+            self.offers_changed |= refresh(&mut self.offers, ip, holding, &mut self.common);
+            match holding.next(ip, &mut self.common, now) {
+                Next::Do(action) => {
+                    self.agenda.set(ip, None);
+                    actions.push(action);
                 }
-                (Some(_), None) => actions.extend(holding.settle(*ip, links, events, now)),
-                _ => {}
+                Next::Wait(until) => self.agenda.set(ip, until),
             }
-            actions.extend(holding.next(*ip, links, now));
-            true
-        });
-        actions.sort_by_key(|action| !matches!(action, Action::Delete { .. }));
+            self.tenures_changed.insert(ip);
+            if holding.is_over() {
+                self.vips.remove(&ip);
+                self.relayed.remove(&ip);
+                self.agenda.set(ip, None);
+            }
+        }
+        actions.extend(self.common.strict.due(&self.common.links));
+        actions.sort_by_key(Action::rank);
+        spare_deleted(&mut actions);
         actions
     }
 
-    /// Takes note of what came of an action.
+    /// Takes note of what came of an action. Of a renewal, the part that succeeded and the part that
+    /// failed may be reported one after the other.
     pub(crate) fn done(&mut self, action: &Action, outcome: Result<(), Failure>, now: Instant) {
-        let (Action::Delete { ip, index }
-        | Action::Add { ip, index }
-        | Action::Announce { ip, index, .. }) = *action;
-        let Some(holding) = self.vips.get_mut(&ip) else { return };
-        let kind = outcome.as_ref().err().map(|failure| failure.kind);
-        match (action, kind) {
-            (Action::Add { .. }, None | Some(FailureKind::Exists)) => {
-                self.links.added(index, ip);
-                if let Some(link) = self.links.link(index) {
-                    holding.arrive(ip, link, true, &mut self.events, now);
+        match action {
+            Action::Renew { addresses, .. } => self.renewed(addresses, outcome, now),
+            Action::Strict { index, .. } => {
+                let failure = outcome.err();
+                let refusal =
+                    failure.and_then(|why| refusals::failed(action, &self.common.links, &why));
+                self.common.strict.done(*index, refusal);
+            }
+            Action::Delete { ip, index } if self.common.strays.contains_key(&(*index, *ip)) => {
+                self.purged(*index, *ip, outcome, now);
+            }
+            Action::Delete { ip, .. }
+            | Action::Add { ip, .. }
+            | Action::Probe { ip, .. }
+            | Action::Announce { ip, .. } => {
+                let Some(holding) = self.vips.get_mut(ip) else { return };
+                holding.done(action, *ip, &outcome, &mut self.common, now);
+                if let Action::Announce { ip: IpAddr::V4(_), .. } = action
+                    && let Some(refusal) = self.common.strict.refusal.take()
+                {
+                    holding.tell(*ip, refusal, &mut self.common);
                 }
+                self.links_changed |= matches!(action, Action::Add { .. } | Action::Delete { .. });
+                self.refresh(*ip);
             }
-            (Action::Delete { .. }, None | Some(FailureKind::Gone)) => {
-                self.links.deleted(index, ip);
-                holding.place = None;
-                holding.told = None;
-            }
-            (Action::Announce { .. }, _) => {
-                if let Some(place) = &mut holding.place {
-                    if let Some(burst) = &mut place.burst {
-                        burst.made(now);
-                    }
-                    if !std::mem::replace(&mut place.announced, true) {
-                        let interface = place.name.clone();
-                        self.events.push(SpeakerEvent::Announced { vip: ip, interface });
-                    }
-                }
-            }
-            (_, Some(FailureKind::Denied)) => holding.not_before = Some(now + DENIED_RETRY),
-            (_, Some(_)) => holding.not_before = Some(now + FAILED_RETRY),
-        }
-        if let Some(refusal) = outcome.err().and_then(|why| refusal(action, &self.links, &why)) {
-            holding.tell(ip, refusal, &mut self.events);
         }
     }
 
-    /// When [`due`](Self::due) has something to do if nothing happens before.
+    /// What this node could hold, if that has changed since the last call.
+    pub(crate) fn offers(&mut self) -> Option<BTreeMap<IpAddr, Offer>> {
+        std::mem::take(&mut self.offers_changed).then(|| self.offers.clone())
+    }
+
+    /// What is on the interfaces that was not at the last call, or is no longer.
+    pub(crate) fn tenures(&mut self) -> Vec<(IpAddr, Option<Tenure>)> {
+        let mut changes = Vec::new();
+        for ip in std::mem::take(&mut self.tenures_changed) {
+            let tenure = self.vips.get(&ip).and_then(Holding::tenure);
+            let before = match tenure {
+                Some(tenure) => self.tenures.insert(ip, tenure),
+                None => self.tenures.remove(&ip),
+            };
+            if tenure != before {
+                changes.push((ip, tenure));
+            }
+        }
+        changes
+    }
+
+    /// The interfaces with a carrier that have or could have addresses, and this node's own addresses
+    /// there, if any of it may have changed since the last call.
+    pub(crate) fn links_in_use(&mut self) -> Option<BTreeMap<u32, LinkFacts>> {
+        if !std::mem::take(&mut self.links_changed) {
+            return None;
+        }
+        let links = &self.common.links;
+        let indices: BTreeSet<_> = self.vips.values().flat_map(Holding::links).collect();
+        let usable = |index: &u32| links.link(*index).is_some_and(|link| link.up && link.carrier);
+        let facts = |index| Some((index, links.facts(index, |ip| self.vips.contains_key(&ip))?));
+        Some(indices.into_iter().filter(usable).filter_map(facts).collect())
+    }
+
+    /// Which relays there are to be; `still`: the old owner of an address still serves connections.
+    pub(crate) fn relays(&self, still: impl Fn(IpAddr) -> bool) -> Relays {
+        let mut relays = Relays::new();
+        for ip in &self.relayed {
+            let Some(from) = self.vips.get(ip).and_then(Holding::relay) else { continue };
+            let via = match ip {
+                IpAddr::V4(_) => from.v4.map(IpAddr::V4),
+                IpAddr::V6(_) => from.v6.map(IpAddr::V6),
+            };
+            let link = self.common.links.link(from.link);
+            if let (Some(via), Some(link), true) = (via, link, still(*ip)) {
+                let relay = Relay { device: (link.index, link.name.clone()), via };
+                relays.entry(relay).or_default().insert(*ip);
+            }
+        }
+        relays
+    }
+
+    /// When there is something to do if nothing happens before: for [`due`](Self::due), or because
+    /// [`offers`](Self::offers) or [`tenures`](Self::tenures) have something to tell.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let next = |holding: &Holding| {
-            let burst = holding.place.as_ref().and_then(|place| place.burst?.deadline());
-            // Nothing is done before `not_before`, not even an announcement.
-            holding.not_before.or(burst)
-        };
-        self.vips.values().filter_map(next).min()
+        let now = self.clock?;
+        let pending = self.agenda.pending() || self.offers_changed;
+        let strays = self.common.strays.values().map(|not_before| not_before.unwrap_or(now)).min();
+        let others = [self.agenda.deadline(), self.common.ledger.renewal(), strays];
+        others.into_iter().flatten().chain(pending.then_some(now)).min()
     }
 
-    /// How many addresses are on an interface by our doing.
+    /// How many addresses are on interfaces by our doing; one that is moving to `lo` counts twice.
     pub(crate) fn held(&self) -> usize {
-        self.vips
-            .values()
-            .filter(|holding| holding.place.as_ref().is_some_and(|place| place.ours))
-            .count()
+        self.common.ledger.len() + self.common.strays.len()
+    }
+
+    /// For people: each address, what this node does with it (`holding`, `lingering`, `probing`,
+    /// `standby` or `blocked`), and on which interface.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (IpAddr, &'static str, Option<&str>)> {
+        self.vips.iter().map(|(ip, holding)| {
+            let (state, index) = holding.state();
+            let link = index.and_then(|index| self.common.links.link(index));
+            (*ip, state, link.map(|link| link.name.as_str()))
+        })
     }
 
     /// What has happened since the last call.
     pub(crate) fn events(&mut self) -> Vec<SpeakerEvent> {
-        std::mem::take(&mut self.events)
-    }
-}
-
-impl Holding {
-    fn new() -> Self {
-        Self { wanted: None, place: None, not_before: None, told: None }
+        std::mem::take(&mut self.common.events)
     }
 
-    /// A new wish is tried at once, whatever failed before.
-    fn rewish(&mut self, wanted: Option<Interfaces>) {
-        self.wanted = wanted;
-        self.not_before = None;
-        self.told = None;
+    /// Something about an address has changed.
+    fn refresh(&mut self, ip: IpAddr) {
+        let Some(holding) = self.vips.get_mut(&ip) else { return };
+        self.offers_changed |= refresh(&mut self.offers, ip, holding, &mut self.common);
+        self.agenda.touch(ip);
+        self.tenures_changed.insert(ip);
     }
 
-    /// Lets go of an address that is not ours to delete where it is not wanted.
-    fn leave_if_misplaced(&mut self, ip: IpAddr, links: &Links) {
-        let stays = |place: &Place| place.ours || self.wanted_at(place, ip, links);
-        if !self.place.as_ref().is_some_and(stays) {
-            self.place = None;
-        }
+    /// Deletes what a predecessor left.
+    fn purge(&self, now: Instant) -> Vec<Action> {
+        let due = |at: &Option<Instant>| at.is_none_or(|not_before| not_before <= now);
+        let strays = self.common.strays.iter().filter(|(_, not_before)| due(not_before));
+        strays.map(|((index, ip), _)| Action::Delete { ip: *ip, index: *index }).collect()
     }
 
-    /// Notes that an interface has the address. Without ARP and NDP, that is all there is to do.
-    fn arrive(
-        &mut self,
-        ip: IpAddr,
-        link: &Link,
-        ours: bool,
-        events: &mut Vec<SpeakerEvent>,
-        now: Instant,
-    ) {
-        let burst = link.mac.map(|_| Burst::start(now));
-        if burst.is_none() {
-            events.push(SpeakerEvent::Announced { vip: ip, interface: link.name.clone() });
-        }
-        self.told = None;
-        self.place = Some(Place {
-            index: link.index,
-            name: link.name.clone(),
-            ours,
-            since: now,
-            carrier: link.carrier,
-            announced: burst.is_none(),
-            burst,
-        });
-    }
-
-    fn wanted_at(&self, place: &Place, ip: IpAddr, links: &Links) -> bool {
-        self.wanted.as_ref().is_some_and(|allowed| links.fits(place.index, ip, allowed))
-    }
-
-    /// Finds a place: adopts the address where it is already, else asks to add it.
-    fn settle(
-        &mut self,
-        ip: IpAddr,
-        links: &Links,
-        events: &mut Vec<SpeakerEvent>,
-        now: Instant,
-    ) -> Option<Action> {
-        let allowed = self.wanted.as_ref()?;
-        let link = match links.home(ip, allowed) {
-            Ok(link) => link,
-            Err(refusal) => {
-                self.tell(ip, refusal, events);
-                return None;
+    fn purged(&mut self, index: u32, ip: IpAddr, outcome: Result<(), Failure>, now: Instant) {
+        match outcome {
+            Err(Failure { kind, .. }) if kind != FailureKind::Gone => {
+                self.common.strays.insert((index, ip), Some(now + holding::retry(kind)));
             }
-        };
-        let index = link.index;
-        let host = OnLink::host(index, ip);
-        let mut entries = links.on(index, ip).peekable();
-        if entries.peek().is_none() {
-            return Some(Action::Add { ip, index });
+            _ => {
+                self.common.strays.remove(&(index, ip));
+                self.common.links.deleted(index, ip);
+                self.agenda.touch(ip);
+            }
         }
-        // A host address without a foreign mark is what a predecessor that was killed leaves.
-        let ours = entries.any(|(entry, origin)| entry == host && origin != Origin::Foreign);
-        self.arrive(ip, link, ours, events, now);
-        None
     }
 
-    /// The next thing to do to an address that is on an interface.
-    fn next(&self, ip: IpAddr, links: &Links, now: Instant) -> Option<Action> {
-        let place = self.place.as_ref()?;
-        let index = place.index;
-        if !self.wanted_at(place, ip, links) {
-            return Some(Action::Delete { ip, index });
+    /// Renews all addresses, if it is time to, but those whose time had run out: this process hung,
+    /// and another node of the group may have them.
+    fn renew(&mut self, now: Instant) -> Option<Action> {
+        let mut addresses = self.common.ledger.renew(now)?;
+        if !self.common.options.adopt {
+            let expired: BTreeSet<_> = self.common.ledger.expired(now).into_iter().collect();
+            addresses.retain(|entry| !expired.contains(entry));
+            for (_, ip) in expired {
+                if let Some(holding) = self.vips.get_mut(&ip) {
+                    holding.expire();
+                    self.agenda.touch(ip);
+                }
+            }
         }
-        let link = links.link(index)?;
-        let mac = link.mac.filter(|_| place.burst.is_some_and(|burst| burst.due(now)))?;
-        Some(Action::Announce { ip, index, mac })
+        let lifetime = self.common.options.lifetime;
+        (!addresses.is_empty()).then_some(Action::Renew { addresses, lifetime })
     }
 
-    /// Reports a refusal, once for each reason.
-    fn tell(&mut self, vip: IpAddr, refusal: Refusal, events: &mut Vec<SpeakerEvent>) {
-        if self.told.replace(refusal.reason) != Some(refusal.reason) {
-            events.push(SpeakerEvent::Refused { vip, refusal });
+    fn renewed(&mut self, addresses: &[(u32, IpAddr)], outcome: Result<(), Failure>, now: Instant) {
+        match (outcome, addresses.first()) {
+            (Ok(()), _) => self.common.ledger.renewed(addresses, now),
+            // The kernel shows soon what has gone.
+            (Err(Failure { kind: FailureKind::Gone, .. }), _) | (_, None) => {}
+            (Err(failure), Some((_, ip))) => {
+                if let Some(holding) = self.vips.get_mut(ip) {
+                    holding.tell(*ip, refusals::not_renewed(*ip, &failure), &mut self.common);
+                }
+            }
         }
     }
 }
 
-/// What a failure means for whoever wants the address; `None`: nothing.
-fn refusal(action: &Action, links: &Links, failure: &Failure) -> Option<Refusal> {
-    let name = |index: &u32| links.link(*index).map_or("?", |link| link.name.as_str());
-    let Failure { kind, message } = failure;
-    let (reason, what) = match (action, kind) {
-        (Action::Add { .. }, FailureKind::Exists) | (Action::Delete { .. }, FailureKind::Gone) => {
-            return None;
+impl Action {
+    /// First what must not be any more, last what can wait.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Delete { .. } => 0,
+            Self::Strict { .. } => 1,
+            Self::Renew { .. } => 2,
+            Self::Add { .. } => 3,
+            Self::Announce { .. } => 4,
+            Self::Probe { .. } => 5,
         }
-        (Action::Add { ip, index }, FailureKind::Denied) => {
-            ("NotPermitted", format!("{ip} cannot be added to {}: {message}", name(index)))
-        }
-        (Action::Add { ip, index }, _) => {
-            ("AddressFailed", format!("{ip} cannot be added to {}: {message}", name(index)))
-        }
-        (Action::Delete { ip, index }, _) => {
-            ("WithdrawFailed", format!("{ip} cannot be removed from {}: {message}", name(index)))
-        }
-        (Action::Announce { ip, index, .. }, _) => {
-            let what = format!("{ip} is on {} but cannot be announced: {message}", name(index));
-            ("AnnouncementFailed", what)
-        }
-    };
-    let hint = match kind {
-        FailureKind::Denied => "give the process CAP_NET_ADMIN and CAP_NET_RAW",
-        _ => "",
-    };
-    Some(match action {
-        Action::Announce { .. } => Refusal::warning(reason, "", what, hint),
-        _ => Refusal::error(reason, "", what, hint),
-    })
+    }
 }
 
+/// Takes what is deleted out of the renewal, which would put it on the interface again.
+fn spare_deleted(actions: &mut Vec<Action>) {
+    let deleted: BTreeSet<_> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Delete { ip, index } => Some((*index, *ip)),
+            _ => None,
+        })
+        .collect();
+    actions.retain_mut(|action| match action {
+        Action::Renew { addresses, .. } => {
+            addresses.retain(|entry| !deleted.contains(entry));
+            !addresses.is_empty()
+        }
+        _ => true,
+    });
+}
+
+/// Finds out what can be offered of an address; true if that has changed.
+fn refresh(
+    offers: &mut BTreeMap<IpAddr, Offer>,
+    ip: IpAddr,
+    holding: &mut Holding,
+    common: &mut Common,
+) -> bool {
+    let changed = holding.refresh(ip, common);
+    match holding.offer {
+        Some(offer) if changed => drop(offers.insert(ip, offer)),
+        None if changed => drop(offers.remove(&ip)),
+        _ => {}
+    }
+    changed
+}
+
+#[cfg(test)]
+mod group_tests;
+#[cfg(test)]
+mod node_tests;
+#[cfg(test)]
+mod random_tests;
+#[cfg(test)]
+mod rival_tests;
 #[cfg(test)]
 #[path = "holdings_tests.rs"]
 mod tests;

@@ -1,123 +1,10 @@
-//! A node in virtual time: plans, interfaces that come and go, a kernel that refuses.
+//! One node, alone, in virtual time: plans, interfaces that come and go, a kernel that refuses.
 
-#![allow(clippy::disallowed_methods, reason = "tests need some instant to begin with")]
-
+use super::node_tests::*;
 use super::*;
 use crate::links::tests::links;
-use crate::plan::Vip;
-
-/// A holding node, its interfaces and a kernel that does what it is told, except where it fails.
-struct Node {
-    holdings: Holdings,
-    links: Links,
-    start: Instant,
-    now: Instant,
-    /// Actions on these addresses fail like this.
-    failing: BTreeMap<IpAddr, FailureKind>,
-    log: Vec<String>,
-}
-
-impl Node {
-    fn new(links: Links) -> Self {
-        let now = Instant::now();
-        let (holdings, failing, log) = (Holdings::default(), BTreeMap::new(), Vec::new());
-        let mut node = Self { holdings, links, start: now, now, failing, log };
-        node.see();
-        node
-    }
-
-    fn see(&mut self) {
-        self.holdings.see(self.links.clone(), self.now);
-        self.settle();
-    }
-
-    fn want(&mut self, plan: &VipPlan) {
-        self.holdings.want(plan.clone());
-        self.settle();
-    }
-
-    /// Time passes, from deadline to deadline.
-    fn pass(&mut self, duration: Duration) {
-        let end = self.now + duration;
-        while let Some(deadline) = self.holdings.deadline().filter(|deadline| *deadline <= end) {
-            self.now = self.now.max(deadline);
-            self.settle();
-            assert!(
-                self.holdings.deadline() > Some(self.now) || self.holdings.deadline().is_none()
-            );
-        }
-        self.now = end;
-    }
-
-    fn settle(&mut self) {
-        loop {
-            let actions = self.holdings.due(self.now);
-            if actions.is_empty() {
-                break;
-            }
-            for action in actions {
-                let at = (self.now - self.start).as_millis();
-                let (text, ip) = match &action {
-                    Action::Add { ip, index } => (format!("add {ip} {index}"), *ip),
-                    Action::Delete { ip, index } => (format!("del {ip} {index}"), *ip),
-                    Action::Announce { ip, index, .. } => (format!("announce {ip} {index}"), *ip),
-                };
-                let outcome = match self.failing.get(&ip) {
-                    Some(kind) => Err(Failure { kind: *kind, message: "no".into() }),
-                    None => Ok(()),
-                };
-                if outcome.is_ok() {
-                    match action {
-                        Action::Add { ip, index } => self.links.added(index, ip),
-                        Action::Delete { ip, index } => self.links.deleted(index, ip),
-                        Action::Announce { .. } => {}
-                    }
-                }
-                self.log.push(format!("{at}: {text}"));
-                self.holdings.done(&action, outcome, self.now);
-            }
-        }
-        for event in self.holdings.events() {
-            self.log.push(match event {
-                SpeakerEvent::Announced { vip, interface } => {
-                    format!("announced {vip} {interface}")
-                }
-                SpeakerEvent::Lingering { vip, to } => format!("lingering {vip} to {to}"),
-                SpeakerEvent::Withdrawn { vip } => format!("withdrawn {vip}"),
-                SpeakerEvent::Refused { vip, refusal } => {
-                    format!("refused {vip} {}", refusal.reason)
-                }
-            });
-        }
-    }
-
-    fn log(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.log)
-    }
-}
-
-fn plan(vips: &[(&str, Interfaces)]) -> VipPlan {
-    let vip = |interfaces: &Interfaces| Vip {
-        claims: vec![],
-        interfaces: interfaces.clone(),
-        preference: 0,
-    };
-    VipPlan { vips: vips.iter().map(|(ip, at)| (ip.parse().unwrap(), vip(at))).collect() }
-}
-
-fn anywhere(vips: &[&str]) -> VipPlan {
-    plan(&vips.iter().map(|ip| (*ip, Interfaces::Any)).collect::<Vec<_>>())
-}
-
-fn on(name: &str) -> Interfaces {
-    Interfaces::Named([name.to_owned()].into())
-}
-
-fn lan() -> Links {
-    links(&[(2, true)], &[(2, "10.0.0.1/24"), (2, "2001:db8::1/64")])
-}
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::links::{Link, OnLink, Origin};
+use crate::plan::Interfaces;
 
 #[test]
 fn a_planned_address_is_added_and_announced_six_times() {
@@ -182,12 +69,17 @@ fn an_address_without_a_subnet_waits_for_it_and_holds_up_nobody() {
     node.see();
     assert_eq!(
         node.log(),
-        ["10000: add 192.168.7.9 3", "10000: announce 192.168.7.9 3", "announced 192.168.7.9 eth3"]
+        [
+            "10000: add 192.168.7.9 3",
+            "10000: announce 192.168.7.9 3",
+            "cleared 192.168.7.9",
+            "announced 192.168.7.9 eth3",
+        ]
     );
     node.links = before;
     node.see();
     node.pass(2 * SECOND);
-    assert_eq!(node.log(), ["refused 192.168.7.9 NoInterface"], "told again: it had been there");
+    assert_eq!(node.log(), ["refused 192.168.7.9 NoInterface", "withdrawn 192.168.7.9"]);
 }
 
 #[test]
@@ -217,12 +109,12 @@ fn missing_privileges_are_told_once_and_tried_again_after_30_seconds() {
 #[test]
 fn an_address_that_cannot_be_announced_stays_and_is_reported() {
     let mut node = Node::new(lan());
-    node.want(&anywhere(&["10.0.0.200"]));
-    node.want(&VipPlan::default());
-    node.log();
     node.holdings.want(anywhere(&["10.0.0.200"]));
+    node.elect();
     let add = node.holdings.due(node.now);
-    node.holdings.done(&add[0], Ok(()), node.now);
+    for action in &add {
+        node.holdings.done(action, Ok(()), node.now);
+    }
     let announce = node.holdings.due(node.now);
     let denied = Failure { kind: FailureKind::Denied, message: "not permitted".into() };
     node.holdings.done(&announce[0], Err(denied), node.now);
@@ -307,7 +199,10 @@ fn an_address_is_taken_off_an_interface_that_goes_down_and_put_back() {
     let with_vip = [(2, "10.0.0.1/24"), (2, "10.0.0.200/32")];
     node.links = links(&[(2, false)], &with_vip);
     node.see();
-    assert_eq!(node.log(), ["10000: del 10.0.0.200 2", "refused 10.0.0.200 NoInterface"]);
+    assert_eq!(
+        node.log(),
+        ["10000: del 10.0.0.200 2", "refused 10.0.0.200 NoInterface", "withdrawn 10.0.0.200"]
+    );
     node.links = links(&[(2, true)], &with_vip[..1]);
     node.see();
     assert_eq!(node.log()[..2], ["10000: add 10.0.0.200 2", "10000: announce 10.0.0.200 2"]);
@@ -327,10 +222,10 @@ fn a_plugged_in_cable_hears_the_announcements_again() {
     };
     node.links = carrier(&node.links, false);
     node.see();
-    assert_eq!(node.log(), [""; 0]);
+    assert_eq!(node.log(), ["refused 10.0.0.200 NoCarrier"], "alone, it waits where it is");
     node.links = carrier(&node.links, true);
     node.see();
-    assert_eq!(node.log(), ["10000: announce 10.0.0.200 2"]);
+    assert_eq!(node.log(), ["10000: announce 10.0.0.200 2", "announced 10.0.0.200 eth2"]);
 }
 
 #[test]
@@ -341,7 +236,8 @@ fn an_interface_without_arp_gets_the_address_and_no_frames() {
     let mut node = Node::new(Links::new([tunnel], [(own, Origin::Unknown)]));
     node.want(&anywhere(&["10.0.0.200"]));
     assert_eq!(node.log(), ["0: add 10.0.0.200 2", "announced 10.0.0.200 eth2"]);
-    assert_eq!(node.holdings.deadline(), None);
+    node.pass(60 * SECOND);
+    assert_eq!(node.log(), [""; 0]);
 }
 
 #[test]

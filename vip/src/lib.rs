@@ -20,10 +20,12 @@ mod io;
 mod links;
 mod ndp;
 mod neighbour;
+mod nftables;
 mod plan;
 mod pool;
 mod ranges;
 mod refusal;
+mod relay;
 mod speaker;
 
 pub use alloc::{

@@ -4,10 +4,11 @@
 //! subnets only: an address is announced where its neighbours are, or nowhere.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use crate::group::LinkFacts;
 use crate::plan::Interfaces;
 use crate::refusal::Refusal;
 
@@ -105,10 +106,11 @@ impl Links {
     }
 
     /// The interface where an address belongs: up, allowed, with the most specific subnet that
-    /// holds the address, lowest index first.
+    /// holds the address; of several, one with a carrier, lowest index first.
     pub(crate) fn home(&self, vip: IpAddr, allowed: &Interfaces) -> Result<&Link, Refusal> {
         let candidates = self.usable_subnets(allowed).filter(|(_, net)| net.contains(&vip));
-        let best = candidates.min_by_key(|(link, net)| (u8::MAX - net.prefix_len(), link.index));
+        let best = candidates
+            .min_by_key(|(link, net)| (u8::MAX - net.prefix_len(), !link.carrier, link.index));
         match best {
             None => Err(self.no_interface(vip, allowed)),
             Some((link, net)) if is_broadcast(net, vip) => Err(Refusal::error(
@@ -135,6 +137,62 @@ impl Links {
     pub(crate) fn on(&self, index: u32, ip: IpAddr) -> impl Iterator<Item = (OnLink, Origin)> {
         let entries = OnLink { index, ip, prefix: 0 }..=OnLink { index, ip, prefix: u8::MAX };
         self.addresses.range(entries).map(|(entry, origin)| (*entry, *origin))
+    }
+
+    /// The loopback interface, if it is up.
+    pub(crate) fn loopback(&self) -> Option<&Link> {
+        self.links.values().find(|link| link.loopback && link.up)
+    }
+
+    /// The interfaces that are up and speak ARP.
+    pub(crate) fn speaking_arp(&self) -> impl Iterator<Item = &Link> {
+        self.links.values().filter(|link| link.up && link.mac.is_some())
+    }
+
+    /// Whether a frame from this Ethernet address is one of this node's own.
+    pub(crate) fn is_own(&self, mac: Mac) -> bool {
+        self.links.values().any(|link| link.mac == Some(mac))
+    }
+
+    /// Host addresses that this program, or a predecessor, has put on interfaces.
+    pub(crate) fn ours(&self) -> impl Iterator<Item = (u32, IpAddr)> {
+        let ours = self.addresses.iter().filter(|(_, origin)| **origin == Origin::Ours);
+        ours.map(|(on, _)| *on)
+            .filter(|on| *on == OnLink::host(on.index, on.ip))
+            .map(|on| (on.index, on.ip))
+    }
+
+    /// By what the neighbours on a link know this node: its addresses there that are no VIPs, those
+    /// with a subnet before others, and global ones before link-local ones. `None` on a link without
+    /// ARP and NDP.
+    pub(crate) fn facts(&self, index: u32, is_vip: impl Fn(IpAddr) -> bool) -> Option<LinkFacts> {
+        let mac = self.link(index)?.mac?;
+        let all = OnLink { index, ip: IpAddr::V4(0.into()), prefix: 0 }..=OnLink {
+            index,
+            ip: Ipv6Addr::from([0xff; 16]).into(),
+            prefix: u8::MAX,
+        };
+        let own: Vec<_> = self
+            .addresses
+            .range(all)
+            .filter(|(on, origin)| **origin != Origin::Ours && !is_vip(on.ip))
+            .map(|(on, _)| *on)
+            .collect();
+        let best = |rank: fn(&OnLink) -> Option<u8>| {
+            let ranked =
+                own.iter().filter_map(|on| Some((rank(on)?, on.subnet().is_none(), on.ip)));
+            ranked.min().map(|(.., ip)| ip)
+        };
+        let v4 = best(|on| on.ip.is_ipv4().then_some(0));
+        let v6 = best(|on| match on.ip {
+            IpAddr::V6(ip) => Some(u8::from(ip.is_unicast_link_local())),
+            IpAddr::V4(_) => None,
+        });
+        Some(LinkFacts {
+            mac,
+            v4: v4.and_then(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None }),
+            v6: v6.and_then(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None }),
+        })
     }
 
     fn usable_subnets(&self, allowed: &Interfaces) -> impl Iterator<Item = (&Link, IpNet)> {
@@ -208,6 +266,25 @@ pub(crate) mod tests {
         Links::new(up.iter().map(|&(index, up)| link(index, up)), addresses.iter().map(entry))
     }
 
+    /// The same with `lo` up, as interface 1.
+    pub(crate) fn with_loopback(mut links: Links) -> Links {
+        let lo = Link {
+            index: 1,
+            name: "lo".into(),
+            mac: None,
+            up: true,
+            carrier: true,
+            loopback: true,
+        };
+        links.links.insert(1, lo);
+        links
+    }
+
+    /// Changes an interface.
+    pub(crate) fn change_link(links: &mut Links, index: u32, change: impl Fn(&mut Link)) {
+        change(links.links.get_mut(&index).unwrap());
+    }
+
     fn home(links: &Links, vip: &str, allowed: &Interfaces) -> Result<String, String> {
         let home = links.home(vip.parse().unwrap(), allowed);
         home.map(|link| link.name.clone()).map_err(|refusal| refusal.message)
@@ -255,6 +332,44 @@ pub(crate) mod tests {
             let expected = expected.map(str::to_owned).map_err(str::to_owned);
             assert_eq!(home(&links, vip, allowed), expected);
         }
+    }
+
+    #[test]
+    fn of_two_interfaces_on_a_subnet_the_one_with_a_carrier_is_home() {
+        let seen = links(&[(2, true), (3, true)], &[(2, "10.0.0.1/24"), (3, "10.0.0.2/24")]);
+        let unplugged = Link { carrier: false, ..seen.link(2).unwrap().clone() };
+        let plugged = seen.link(3).unwrap().clone();
+        let links = Links::new([unplugged, plugged], seen.addresses);
+        assert_eq!(home(&links, "10.0.0.9", &Interfaces::Any), Ok("eth3".into()));
+    }
+
+    #[test]
+    fn neighbours_know_a_node_by_its_own_addresses() {
+        let mut seen = links(
+            &[(2, true), (3, true)],
+            &[
+                (2, "10.0.0.2/32"),
+                (2, "10.0.0.9/24"),
+                (2, "10.0.0.1/24"),
+                (2, "fe80::1/64"),
+                (2, "2001:db8::200/128"),
+                (2, "2001:db8::201/64"),
+                (3, "fe80::2/64"),
+            ],
+        );
+        seen.added(3, "192.0.2.1".parse().unwrap());
+        let vips: Vec<IpAddr> = ["10.0.0.1", "2001:db8::200"].map(|ip| ip.parse().unwrap()).into();
+        let facts = |index| seen.facts(index, |ip| vips.contains(&ip));
+        let ip = |text: &str| Some(text.parse().unwrap());
+        let two = facts(2).unwrap();
+        assert_eq!((two.v4.map(IpAddr::V4), two.v6.map(IpAddr::V6)), {
+            (ip("10.0.0.9"), ip("2001:db8::201"))
+        });
+        let three = facts(3).unwrap();
+        assert_eq!((three.v4.map(IpAddr::V4), three.v6.map(IpAddr::V6)), (None, ip("fe80::2")));
+        assert_eq!(facts(4), None);
+        let ours: Vec<_> = seen.ours().collect();
+        assert_eq!(ours, [(3, "192.0.2.1".parse().unwrap())]);
     }
 
     #[test]

@@ -19,7 +19,8 @@ use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tracing::{debug, warn};
 
-use crate::holdings::{Action, Failure, FailureKind, Holdings};
+use crate::group::{Group, Timing};
+use crate::holdings::{Action, Failure, FailureKind, Holdings, HoldingsOptions};
 use crate::io::link::FrameSocket;
 use crate::io::netlink::Netlink;
 use crate::plan::VipPlan;
@@ -66,13 +67,22 @@ pub enum SpeakerEvent {
         /// The node that has it now.
         to: String,
     },
+    /// What was refused about the address no longer holds, though it is not announced here: it may be on
+    /// another node.
+    Cleared {
+        /// The address.
+        vip: IpAddr,
+    },
     /// The address is not announced (`severe`), or not wholly as it should be. Sent once for each
     /// reason until something changes, though it is tried again.
     Refused {
         /// The address.
         vip: IpAddr,
-        /// Why: `NoInterface`, `BroadcastAddress`, `NotPermitted`, `AddressFailed`,
-        /// `WithdrawFailed`, or, not severe, `AnnouncementFailed`.
+        /// Why: `NoInterface`, `NoCarrier`, `BroadcastAddress`, `AddressInUse` (a stranger has it),
+        /// `NotPermitted`, `AddressFailed`, `WithdrawFailed`, or, not severe, `AnnouncementFailed`,
+        /// `ProbeFailed`, `RenewFailed`, `AddressConflict` (a stranger uses it as well),
+        /// `ConnectionsCut` (they cannot go on while another node has it) and, once for the whole
+        /// node, `ArpNotStrict`.
         refusal: Refusal,
     },
 }
@@ -198,6 +208,7 @@ struct Driver<E> {
     netlink: Netlink,
     frames: FrameSocket,
     holdings: Holdings,
+    group: Group,
     wishes: watch::Receiver<Wish>,
     /// Of the wish that the holdings have.
     serial: u64,
@@ -212,8 +223,16 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         progress: Arc<Progress>,
         events: E,
     ) -> Self {
-        let (frames, holdings) = (FrameSocket::default(), Holdings::default());
-        Self { netlink, frames, holdings, wishes, serial: 0, progress, events }
+        let holdings = Holdings::new(HoldingsOptions {
+            lifetime: Duration::from_secs(10),
+            renew_every: Duration::from_millis(2500),
+            linger: Duration::from_secs(30),
+            adopt: true,
+        });
+        let frames = FrameSocket::default();
+        let group =
+            Group::new(String::new(), None, [0; 16], Vec::new(), Timing::default(), Instant::now());
+        Self { netlink, frames, holdings, group, wishes, serial: 0, progress, events }
     }
 
     async fn run(mut self) {
@@ -277,7 +296,14 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     /// Does everything that is due, and tells what came of it.
     async fn settle(&mut self) {
         loop {
-            let actions = self.holdings.due(Instant::now());
+            let now = Instant::now();
+            if let Some(offers) = self.holdings.offers() {
+                self.group.offers(offers, now);
+            }
+            for (ip, decision) in self.group.decisions(now) {
+                self.holdings.decide(ip, decision, now);
+            }
+            let actions = self.holdings.due(now);
             if actions.is_empty() {
                 break;
             }
@@ -295,21 +321,28 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     async fn perform(&mut self, action: &Action) -> Result<(), Failure> {
         match *action {
             Action::Delete { ip, index } => self.netlink.delete(index, ip).await,
-            Action::Add { ip, index } => self.netlink.add(index, ip).await,
-            Action::Announce { ip, index, mac } => {
-                let frames = match ip {
-                    IpAddr::V4(ip) => arp::gratuitous(mac, ip).to_vec(),
-                    IpAddr::V6(ip) => vec![ndp::unsolicited(mac, ip)],
-                };
-                let mut sent = frames.iter().map(|frame| self.frames.send(index, frame));
-                sent.try_for_each(|sent| sent).map_err(|error| Failure {
-                    kind: match error.kind() {
-                        io::ErrorKind::PermissionDenied => FailureKind::Denied,
-                        _ => FailureKind::Other,
-                    },
-                    message: error.to_string(),
-                })
-            }
+            Action::Add { ip, index, .. } => self.netlink.add(index, ip).await,
+            Action::Announce { ip, index, mac } => match ip {
+                IpAddr::V4(ip) => self.send(index, &arp::gratuitous(mac, ip)),
+                IpAddr::V6(ip) => self.send(index, &[ndp::unsolicited(mac, ip)]),
+            },
+            Action::Probe { ip, index, mac } => match ip {
+                IpAddr::V4(ip) => self.send(index, &[arp::probe(mac, ip)]),
+                IpAddr::V6(ip) => self.send(index, &[ndp::probe(mac, ip)]),
+            },
+            // Addresses have no lifetime yet, and stay on their link.
+            Action::Renew { .. } | Action::Strict { .. } => Ok(()),
         }
+    }
+
+    fn send(&mut self, index: u32, frames: &[Vec<u8>]) -> Result<(), Failure> {
+        let mut sent = frames.iter().map(|frame| self.frames.send(index, frame));
+        sent.try_for_each(|sent| sent).map_err(|error| Failure {
+            kind: match error.kind() {
+                io::ErrorKind::PermissionDenied => FailureKind::Denied,
+                _ => FailureKind::Other,
+            },
+            message: error.to_string(),
+        })
     }
 }

@@ -1,0 +1,79 @@
+//! What this program has put on interfaces, and until when the kernel keeps it at least.
+//!
+//! The kernel removes an address that is not renewed: that is the fence around a process that hangs
+//! or is killed. All addresses are renewed together, so that one clock serves a thousand. Pure;
+//! `Holdings` owns one.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Addresses on interfaces by our doing.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    lifetime: Duration,
+    renew_every: Duration,
+    /// By interface and address: until when the kernel keeps it.
+    entries: BTreeMap<(u32, IpAddr), Instant>,
+    renewal: Option<Instant>,
+}
+
+impl Ledger {
+    pub(super) fn new(lifetime: Duration, renew_every: Duration) -> Self {
+        Self { lifetime, renew_every, entries: BTreeMap::new(), renewal: None }
+    }
+
+    /// Notes an address that has been put on an interface with the lifetime.
+    pub(super) fn added(&mut self, index: u32, ip: IpAddr, now: Instant) {
+        self.entries.insert((index, ip), now + self.lifetime);
+        self.renewal.get_or_insert(now + self.renew_every);
+    }
+
+    /// Notes an address that a predecessor has put there: it may not have long to live, so it is
+    /// renewed at once.
+    pub(super) fn adopted(&mut self, index: u32, ip: IpAddr, now: Instant) {
+        self.entries.insert((index, ip), now + self.renew_every);
+        self.renewal = Some(now);
+    }
+
+    /// Notes that an address is gone; until when it should have been there.
+    pub(super) fn removed(&mut self, index: u32, ip: IpAddr) -> Option<Instant> {
+        let until = self.entries.remove(&(index, ip));
+        if self.entries.is_empty() {
+            self.renewal = None;
+        }
+        until
+    }
+
+    /// Notes that addresses have been renewed; those that are no longer here were removed since.
+    pub(super) fn renewed(&mut self, addresses: &[(u32, IpAddr)], now: Instant) {
+        for entry in addresses {
+            if let Some(until) = self.entries.get_mut(entry) {
+                *until = now + self.lifetime;
+            }
+        }
+    }
+
+    /// Addresses whose time has run out, because nobody renewed them.
+    pub(super) fn expired(&self, now: Instant) -> Vec<(u32, IpAddr)> {
+        let expired = self.entries.iter().filter(|(_, until)| **until <= now);
+        expired.map(|(entry, _)| *entry).collect()
+    }
+
+    /// All addresses, if they are to be renewed now.
+    pub(super) fn renew(&mut self, now: Instant) -> Option<Vec<(u32, IpAddr)>> {
+        self.renewal.filter(|renewal| *renewal <= now)?;
+        self.renewal = Some(now + self.renew_every);
+        Some(self.entries.keys().copied().collect())
+    }
+
+    /// When the next renewal is due.
+    pub(super) fn renewal(&self) -> Option<Instant> {
+        self.renewal
+    }
+
+    /// How many addresses there are; one on two interfaces counts twice.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}

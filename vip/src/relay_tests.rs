@@ -1,0 +1,173 @@
+use super::*;
+use proptest::prelude::*;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// Relays on eth0 (2) and eth1 (3): `device via vip…` in each line.
+fn relays(lines: &[&str]) -> Relays {
+    let mut relays = Relays::new();
+    for line in lines {
+        let mut words = line.split(' ');
+        let device = match words.next().unwrap() {
+            "eth0" => (2, "eth0".to_owned()),
+            "eth1" => (3, "eth1".to_owned()),
+            other => (2, other.to_owned()),
+        };
+        let via = ip(words.next().unwrap());
+        relays.entry(Relay { device, via }).or_default().extend(words.map(ip));
+    }
+    relays
+}
+
+/// What the batch for a new wish tries, and the rules after it.
+fn change(rules: &Ruleset, wanted: &[&str]) -> (Vec<String>, Ruleset) {
+    match rules.change("t", &relays(wanted)).unwrap() {
+        None => (Vec::new(), rules.clone()),
+        Some((batch, rules)) => {
+            let (_, attempts) = batch.finish();
+            (attempts.into_iter().skip(1).map(|attempt| attempt.what).collect(), rules)
+        }
+    }
+}
+
+#[test]
+fn nothing_wanted_is_nothing_done() {
+    assert_eq!(Ruleset::default().change("t", &Relays::new()), Ok(None));
+    assert_eq!(Ruleset::default().change("t", &relays(&["eth0 10.0.0.2"])), Ok(None));
+}
+
+#[test]
+fn the_first_relay_makes_the_table_and_the_chains_of_its_device() {
+    let (done, rules) = change(&Ruleset::default(), &["eth0 10.0.0.2 10.0.0.9"]);
+    let mut expected = vec!["create table netdev t".to_owned()];
+    expected.extend(["create set mine4-0", "create set mine6-0"].map(str::to_owned));
+    for version in [4, 6] {
+        expected.push(format!("create set moved{version}-2.0"));
+        expected.push(format!("create set via{version}-2.0"));
+        expected.push(format!("create chain relay{version}-2.0"));
+        expected.extend(vec![format!("append a rule to chain relay{version}-2.0"); 3]);
+    }
+    expected.push("create chain in-2.0-eth0".to_owned());
+    expected.extend(vec!["append a rule to chain in-2.0-eth0".to_owned(); 2]);
+    expected.push("add 1 elements of set moved4-2.0".to_owned());
+    expected.push("add 1 elements of set via4-2.0".to_owned());
+    assert_eq!(done, expected);
+    assert_eq!(change(&rules, &["eth0 10.0.0.2 10.0.0.9"]), (vec![], rules));
+}
+
+#[test]
+fn more_and_fewer_relays_are_a_matter_of_elements() {
+    let (_, rules) = change(&Ruleset::default(), &["eth0 10.0.0.2 10.0.0.9"]);
+    let (done, rules) =
+        change(&rules, &["eth0 10.0.0.2 10.0.0.9", "eth0 10.0.0.3 10.0.0.7 10.0.0.8"]);
+    assert_eq!(done, ["add 2 elements of set moved4-2.0", "add 2 elements of set via4-2.0"]);
+    let (done, rules) = change(&rules, &["eth0 10.0.0.2 10.0.0.9", "eth0 fe80::2 2001:db8::9"]);
+    let expected = [
+        "delete 2 elements of set moved4-2.0",
+        "delete 2 elements of set via4-2.0",
+        "add 1 elements of set moved6-2.0",
+        "add 1 elements of set via6-2.0",
+    ];
+    assert_eq!(done, expected);
+    assert_eq!(change(&rules, &[]), (vec!["delete table netdev t".to_owned()], Ruleset::default()));
+}
+
+#[test]
+fn another_way_replaces_the_neighbour_and_keeps_the_notes() {
+    let (_, rules) = change(&Ruleset::default(), &["eth0 10.0.0.2 10.0.0.9"]);
+    let (done, _) = change(&rules, &["eth0 10.0.0.3 10.0.0.9"]);
+    assert_eq!(done, ["delete 1 elements of set via4-2.0", "add 1 elements of set via4-2.0"]);
+}
+
+#[test]
+fn a_second_device_shares_the_notes() {
+    let (_, rules) = change(&Ruleset::default(), &["eth0 10.0.0.2 10.0.0.9"]);
+    let (done, _) = change(&rules, &["eth0 10.0.0.2 10.0.0.9", "eth1 10.1.0.2 10.0.0.9"]);
+    assert!(done.contains(&"create chain in-3.0-eth1".to_owned()), "{done:?}");
+    assert!(!done.iter().any(|what| what.contains("mine")), "{done:?}");
+}
+
+#[test]
+fn a_device_with_a_new_name_is_hooked_again_and_nothing_else() {
+    let (_, rules) = change(&Ruleset::default(), &["eth0 10.0.0.2 10.0.0.9"]);
+    let (done, rules) = change(&rules, &["lan0 10.0.0.2 10.0.0.9"]);
+    let rule = "append a rule to chain in-2.0-lan0";
+    assert_eq!(done, ["create chain in-2.0-lan0", rule, rule]);
+    assert_eq!(change(&rules, &["eth0 10.0.0.2 10.0.0.9"]).0, Vec::<String>::new());
+}
+
+#[test]
+fn a_relay_that_comes_again_has_notes_of_its_own() {
+    let other = "eth0 10.0.0.2 10.0.0.8";
+    let (_, rules) = change(&Ruleset::default(), &[other, "eth0 10.0.0.2 10.0.0.9"]);
+    let (_, rules) = change(&rules, &[other]);
+    let (done, rules) = change(&rules, &[other, "eth0 10.0.0.3 10.0.0.9"]);
+    for what in ["create set mine4-1", "add 1 elements of set moved4-2.1"] {
+        assert!(done.contains(&what.to_owned()), "{what}: {done:?}");
+    }
+    assert!(!done.iter().any(|what| what.contains("-2.0") || what.contains("-0")), "{done:?}");
+    // What was made for it stands for the next.
+    let (_, rules) = change(&rules, &["eth0 10.0.0.3 10.0.0.9"]);
+    let (done, _) = change(&rules, &[other, "eth0 10.0.0.3 10.0.0.9"]);
+    assert_eq!(done, ["add 1 elements of set moved4-2.1", "add 1 elements of set via4-2.1"]);
+}
+
+#[test]
+fn of_two_ways_for_an_address_the_first_counts() {
+    let (_, both) =
+        change(&Ruleset::default(), &["eth0 10.0.0.3 10.0.0.9", "eth0 10.0.0.2 10.0.0.9"]);
+    let (_, first) = change(&Ruleset::default(), &["eth0 10.0.0.2 10.0.0.9"]);
+    assert_eq!(both, first);
+}
+
+#[test]
+fn an_address_cannot_go_by_the_other_family() {
+    let error = Ruleset::default().change("t", &relays(&["eth0 fe80::2 10.0.0.9"])).unwrap_err();
+    let expected = "relay of 10.0.0.9 via fe80::2: the two need to be of one address family";
+    assert_eq!(error.to_string(), expected);
+}
+
+proptest! {
+    /// Wishes in any order: what stands is what was wanted last, and no address ever meets notes
+    /// from before its relay began.
+    #[test]
+    fn what_stands_is_what_is_wanted(
+        wishes in prop::collection::vec(prop::collection::btree_map((2..4_u32, 0..4_u8), 0..3_u8, 0..5), 1..20)
+    ) {
+        let vip = |number: u8| IpAddr::from([10, 0, 0, number]);
+        let via = |number: u8| IpAddr::from([10, 0, 1, number]);
+        let mut rules = Ruleset::default();
+        let mut used: BTreeMap<Target, Generation> = BTreeMap::new();
+        for wish in wishes {
+            let mut wanted = Relays::new();
+            for ((device, address), neighbour) in &wish {
+                let device = (*device, format!("eth{device}"));
+                let relay = Relay { device, via: via(*neighbour) };
+                wanted.entry(relay).or_default().insert(vip(*address));
+            }
+            let before = rules.clone();
+            match rules.change("t", &wanted).unwrap() {
+                Some((_, next)) => rules = next,
+                None => prop_assert_eq!(&rules, &before),
+            }
+            let stands: BTreeMap<_, _> =
+                rules.relayed.iter().map(|((device, vip), (via, _))| ((*device, *vip), *via)).collect();
+            let wish: BTreeMap<_, _> = wish.into_iter()
+                .map(|((device, address), neighbour)| ((device, vip(address)), via(neighbour)))
+                .collect();
+            prop_assert_eq!(stands, wish);
+            if rules.chains.is_empty() {
+                used.clear(); // the table is gone, with all notes
+            }
+            for (target, (_, generation)) in &rules.relayed {
+                if !before.relayed.contains_key(target) {
+                    prop_assert!(used.get(target).is_none_or(|last| last < generation));
+                }
+                used.insert(*target, *generation);
+            }
+            prop_assert_eq!(rules.change("t", &wanted), Ok(None));
+        }
+    }
+}
