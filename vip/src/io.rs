@@ -1,9 +1,10 @@
 //! The only places that touch the network: `netlink` for addresses, `link` for raw frames, `heartbeat`
-//! for the group's datagrams, `nft` for relays, `sysctl` for what interfaces answer; and `wait` and
-//! `thread` for the speaker's thread itself.
+//! for the group's datagrams, `nft` for relays and `diag` for connections that need them, `sysctl` for
+//! what interfaces answer; and `wait` and `thread` for the speaker's thread itself.
 //!
 //! Only the speaker calls them. They decide nothing.
 
+mod diag;
 pub(crate) mod heartbeat;
 pub(crate) mod link;
 pub(crate) mod netlink;
