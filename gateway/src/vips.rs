@@ -131,7 +131,10 @@ impl Vips {
                 }
                 None
             }
-            SpeakerEvent::Cleared { vip } => drop(self.refused.remove(&vip)),
+            SpeakerEvent::Cleared { vip } => {
+                self.refused.remove(&vip);
+                None
+            }
             SpeakerEvent::Refused { vip, refusal } => {
                 tracing::debug!(%vip, reason = refusal.reason, "{}", refusal.message);
                 self.refused.insert(vip, refusal);
@@ -180,6 +183,7 @@ impl Vips {
         let refused = &status.counters.refused;
         let mut problems = self.heartbeats.problems(refused, &self.node, now);
         problems.extend(self.node_problems.iter().cloned());
+        problems.extend(status.problems.iter().map(|refusal| problem(&self.node, refusal)));
         problems.extend(self.service_problems(&status));
         problems
     }

@@ -379,8 +379,8 @@ impl Holdings {
             addresses.retain(|entry| !expired.contains(entry));
             for (_, ip) in expired {
                 if let Some(holding) = self.vips.get_mut(&ip) {
-                    holding.expire();
-                    self.agenda.touch(ip);
+                    holding.expire(now);
+                    self.refresh(ip);
                 }
             }
         }

@@ -3,6 +3,8 @@
 //! `io::netlink` fills it, `holdings` asks it where an address belongs. It decides by connected
 //! subnets only: an address is announced where its neighbours are, or nowhere.
 
+pub(crate) mod notice;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 

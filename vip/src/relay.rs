@@ -5,7 +5,8 @@
 //! sees it (on `lo`) and answers the clients directly. While a [`Relay`] stands, the kernel of this
 //! node passes TCP segments to the relayed addresses on to the old owner, on the same link and below
 //! its own IP layer, which would reset them. Connections whose first segment came here meanwhile
-//! stay here: the kernel notes each SYN, and what has been noted is not passed on.
+//! stay here: the kernel notes each SYN, and what has been noted is not passed on. So do those that
+//! this node still has from an earlier time as the owner, if it notes them itself.
 //!
 //! What may come of it: a SYN for which there is no room goes to the old owner, who can serve it.
 //! Fragments (TCP does not send them), other protocols than TCP and IPv6 segments behind extension
@@ -17,7 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::nftables::{Batch, Dynamic, Element, Expression, IPV4, IPV6, PORT, Register, Set, Type};
 
@@ -45,6 +46,13 @@ pub(crate) struct Relay {
 /// The virtual addresses that each relay is for. On one device an address has one relay; of several,
 /// the first in order counts.
 pub(crate) type Relays = BTreeMap<Relay, BTreeSet<IpAddr>>;
+
+/// The ends of a TCP connection that this node has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Connection {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+}
 
 /// Addresses of two families in one relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +134,36 @@ impl Ruleset {
         }
         self.move_elements(&next, &mut batch);
         Ok(Some((batch, next)))
+    }
+
+    /// Notes connections to relayed addresses that began before the relay and are this node's own:
+    /// the address comes back to it while it still has some. Nothing if there are none.
+    pub(crate) fn keep(&self, table: &str, connections: &[Connection]) -> Option<Batch> {
+        let mut generations: BTreeMap<IpAddr, BTreeSet<Generation>> = BTreeMap::new();
+        for ((_, vip), (_, generation)) in &self.relayed {
+            generations.entry(*vip).or_default().insert(*generation);
+        }
+        let mut notes: BTreeMap<String, Vec<Element>> = BTreeMap::new();
+        for Connection { local, remote } in connections {
+            for generation in generations.get(&local.ip()).into_iter().flatten() {
+                let mut key = Vec::with_capacity(40);
+                for end in [remote, local] {
+                    key.extend(octets(end.ip()));
+                    key.extend(end.port().to_be_bytes());
+                    key.extend([0, 0]); // fields of a concatenation are padded to 4 bytes
+                }
+                let set = Layout::of(local.ip()).notes(*generation);
+                notes.entry(set).or_default().push((key, None));
+            }
+        }
+        let mut batch = Batch::new(table);
+        notes.iter().for_each(|(set, keys)| batch.add_elements(set, keys));
+        (!notes.is_empty()).then_some(batch)
+    }
+
+    /// Whether the address is relayed, on any device.
+    pub(crate) fn relays(&self, vip: IpAddr) -> bool {
+        self.relayed.keys().any(|(_, relayed)| *relayed == vip)
     }
 
     /// These rules with other relays.

@@ -115,6 +115,22 @@ fn a_relay_that_comes_again_has_notes_of_its_own() {
 }
 
 #[test]
+fn own_connections_are_noted_where_their_address_is_relayed() {
+    let (_, rules) = change(&Ruleset::default(), &["eth0 10.0.0.2 10.0.0.9"]);
+    let connection = |local: &str| Connection {
+        local: local.parse().unwrap(),
+        remote: "192.0.2.7:40000".parse().unwrap(),
+    };
+    assert_eq!(rules.keep("t", &[connection("10.0.0.8:443")]), None);
+    let kept = rules.keep("t", &[connection("10.0.0.8:443"), connection("10.0.0.9:443")]);
+    // Source, its port, destination, its port: as the rules load them.
+    let key = vec![192, 0, 2, 7, 0x9c, 0x40, 0, 0, 10, 0, 0, 9, 0x01, 0xbb, 0, 0];
+    let mut expected = Batch::new("t");
+    expected.add_elements("mine4-0", &[(key, None)]);
+    assert_eq!(kept, Some(expected));
+}
+
+#[test]
 fn of_two_ways_for_an_address_the_first_counts() {
     let (_, both) =
         change(&Ruleset::default(), &["eth0 10.0.0.3 10.0.0.9", "eth0 10.0.0.2 10.0.0.9"]);

@@ -1,46 +1,32 @@
 //! Keeps the planned addresses on the interfaces and announces them, on one thread of its own.
 //!
 //! The gateway starts one [`Speaker`], hands it every new plan and hears what became of it. This
-//! file only drives: it waits for plans, for the kernel and for deadlines, and carries out what
-//! [`Holdings`] asks for. Nothing of the data path runs here, so load cannot cost an address.
+//! file is what the gateway sees; the thread is `driver`'s. Nothing of the data path runs there, so
+//! load cannot cost an address.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the driver owns the thread, its clock and its sleeps"
-)]
+#![expect(clippy::disallowed_methods, reason = "the speaker owns its thread")]
+
+mod driver;
+mod options;
+mod perform;
+mod publish;
+mod status;
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::sleep_until;
-use tracing::{debug, warn};
+use tracing::warn;
 
-use crate::group::{Group, Timing};
-use crate::holdings::{Action, Failure, FailureKind, Holdings, HoldingsOptions};
-use crate::io::link::FrameSocket;
-use crate::io::netlink::Netlink;
+use crate::io::wait::Bell;
 use crate::plan::VipPlan;
 use crate::refusal::Refusal;
-use crate::{arp, ndp};
-
-mod options;
-mod status;
+use driver::Driver;
 
 pub use options::{DEFAULT_GROUP_PORT, GroupOptions, Health, SpeakerOptions};
 pub use status::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
-
-/// Between two looks at the interfaces while they keep changing.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// Between two looks while nothing seems to change: the kernel drops notices under pressure.
-const LOOK_ANYWAY: Duration = Duration::from_secs(30);
-/// After a look that failed.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// For withdrawing everything when the speaker stops.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the speaker has done or could not do. Sent from its own thread: do not block, do not panic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +53,8 @@ pub enum SpeakerEvent {
         /// The node that has it now.
         to: String,
     },
-    /// What was refused about the address no longer holds, though it is not announced here: it may be on
-    /// another node.
+    /// What was refused about the address no longer holds, though it is not announced here: it may be
+    /// on another node.
     Cleared {
         /// The address.
         vip: IpAddr,
@@ -81,8 +67,9 @@ pub enum SpeakerEvent {
         /// Why: `NoInterface`, `NoCarrier`, `BroadcastAddress`, `AddressInUse` (a stranger has it),
         /// `NotPermitted`, `AddressFailed`, `WithdrawFailed`, or, not severe, `AnnouncementFailed`,
         /// `ProbeFailed`, `RenewFailed`, `AddressConflict` (a stranger uses it as well),
-        /// `ConnectionsCut` (they cannot go on while another node has it) and, once for the whole
-        /// node, `ArpNotStrict`.
+        /// `ConnectionsCut` (they cannot go on while another node has it), `RelayFailed` (those that
+        /// began on another node are not passed on to it; once for the whole node) and, once for the
+        /// whole node, `ArpNotStrict`.
         refusal: Refusal,
     },
 }
@@ -92,84 +79,115 @@ pub enum SpeakerEvent {
 /// Works in the network namespace of the thread that starts it. Dropping it is [`stop`](Self::stop).
 #[derive(Debug)]
 pub struct Speaker {
-    wish: watch::Sender<Wish>,
-    progress: Arc<Progress>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// Between the owner and the thread.
+#[derive(Debug)]
+struct Shared {
+    wish: Mutex<Wish>,
+    /// Rung when the wish changes.
+    bell: Bell,
+    progress: Mutex<Progress>,
+    moved: Condvar,
+    status: Mutex<Arc<SpeakerStatus>>,
+}
+
 /// What the owner wants; only the latest counts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Wish {
     serial: u64,
-    plan: VipPlan,
+    plan: Arc<VipPlan>,
+    drain: bool,
+    /// Nothing lingers either.
+    withdraw: bool,
+    /// Lingering addresses without connections, since the thread last looked.
+    let_go: Vec<IpAddr>,
     stop: bool,
 }
 
-/// How far the thread is: the last wish carried out, and the addresses on interfaces after that.
-#[derive(Debug, Default)]
+impl Wish {
+    fn withdraw(&mut self) {
+        self.plan = Arc::default();
+        self.withdraw = true;
+    }
+}
+
+/// How far the thread is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Progress {
-    state: Mutex<(u64, usize)>,
-    moved: Condvar,
+    /// The last wish that was carried out.
+    serial: u64,
+    /// Addresses on interfaces after that.
+    held: usize,
+    /// Those of them that another node could take over.
+    to_hand_over: usize,
 }
 
 impl Speaker {
-    /// Starts the thread; it does nothing before the first [`apply`](Self::apply). Fails if there can
+    /// Starts the thread; it holds nothing before the first [`apply`](Self::apply). Fails if there can
     /// be no thread, or no netlink socket; missing privileges show later, as events.
     pub fn start(
         options: SpeakerOptions,
         events: impl Fn(SpeakerEvent) + Send + 'static,
     ) -> io::Result<Self> {
-        let (wish, wishes) = watch::channel(Wish::default());
-        let progress = Arc::new(Progress::default());
+        let shared = Arc::new(Shared {
+            wish: Mutex::default(),
+            bell: Bell::new()?,
+            progress: Mutex::default(),
+            moved: Condvar::new(),
+            status: Mutex::default(),
+        });
         let (started, outcome) = mpsc::channel();
-        let shared = progress.clone();
-        let thread = std::thread::Builder::new().name(options.name).spawn(move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(started.send(Err(error))),
-            };
-            runtime.block_on(async move {
-                match Netlink::open() {
-                    Err(error) => drop(started.send(Err(error))),
-                    Ok(netlink) => {
-                        drop(started.send(Ok(())));
-                        Driver::new(netlink, wishes, shared, events).run().await;
-                    }
+        let theirs = shared.clone();
+        let name = options.name.clone();
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            match Driver::new(options, theirs, events) {
+                Err(error) => drop(started.send(Err(error))),
+                Ok(driver) => {
+                    drop(started.send(Ok(())));
+                    driver.run();
                 }
-            });
+            }
         })?;
         outcome.recv().map_err(io::Error::other)??;
-        Ok(Self { wish, progress, thread: Some(thread) })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Hands over a plan and returns at once; only the latest counts, an equal one changes nothing.
     pub fn apply(&self, plan: VipPlan) {
-        self.replace(plan, false);
-    }
-
-    /// Withdraws everything; true when no address is left on an interface in time. False as well if
-    /// another plan is applied meanwhile.
-    pub fn withdraw_all_and_wait(&self, timeout: Duration) -> bool {
-        let serial = self.replace(VipPlan::default(), false);
-        let settled = |&mut (done, held): &mut (u64, usize)| done < serial || held > 0;
-        let waited = self.progress.moved.wait_timeout_while(self.progress.lock(), timeout, settled);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        self.ask(|wish| {
+            wish.plan = Arc::new(plan);
+            wish.withdraw = false;
+        });
     }
 
     /// Ends the lingering of an address: no connection is left on it. Nothing happens to an address
     /// that does not linger.
-    pub fn let_go(&self, _vip: IpAddr) {}
+    pub fn let_go(&self, vip: IpAddr) {
+        self.ask(|wish| wish.let_go.push(vip));
+    }
 
-    /// Hands everything that is held to other nodes, and keeps on trying until it is stopped. True
+    /// Hands everything that is held to other nodes, and goes on doing so until it is stopped. True
     /// when each address has been taken over, or could be by nobody, which stays held and announced;
     /// alone, at once.
-    pub fn hand_over_and_wait(&self, _timeout: Duration) -> bool {
-        true
+    pub fn hand_over_and_wait(&self, timeout: Duration) -> bool {
+        let serial = self.ask(|wish| wish.drain = true);
+        self.wait_for(timeout, |done| done.serial >= serial && done.to_hand_over == 0)
+    }
+
+    /// Withdraws everything, at once or, where another node takes over, when it has; nothing lingers.
+    /// True when no address is left on an interface in time. False as well if another plan is applied
+    /// meanwhile.
+    pub fn withdraw_all_and_wait(&self, timeout: Duration) -> bool {
+        let serial = self.ask(Wish::withdraw);
+        self.wait_for(timeout, |done| done.serial >= serial && done.held == 0)
     }
 
     /// What is known now, at most a second old; cheap.
     pub fn status(&self) -> Arc<SpeakerStatus> {
-        Arc::default()
+        lock(&self.shared.status).clone()
     }
 
     /// Withdraws everything (at most 5 s are spent on that) and ends the thread.
@@ -177,172 +195,37 @@ impl Speaker {
         drop(self);
     }
 
-    fn replace(&self, plan: VipPlan, stop: bool) -> u64 {
-        let mut serial = 0;
-        self.wish.send_modify(|wish| {
-            serial = wish.serial + 1;
-            *wish = Wish { serial, plan, stop };
-        });
+    fn ask(&self, change: impl FnOnce(&mut Wish)) -> u64 {
+        let serial = {
+            let mut wish = lock(&self.shared.wish);
+            change(&mut wish);
+            wish.serial += 1;
+            wish.serial
+        };
+        self.shared.bell.ring();
         serial
+    }
+
+    fn wait_for(&self, timeout: Duration, reached: impl Fn(&Progress) -> bool) -> bool {
+        let waiting = lock(&self.shared.progress);
+        let waited = self.shared.moved.wait_timeout_while(waiting, timeout, |done| !reached(done));
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 
 impl Drop for Speaker {
     fn drop(&mut self) {
-        self.replace(VipPlan::default(), true);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            warn!("the speaker's thread has panicked; addresses may be left on interfaces");
-        }
-    }
-}
-
-impl Progress {
-    fn lock(&self) -> MutexGuard<'_, (u64, usize)> {
-        // Two numbers are as good after a panic as before.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What lives on the speaker's thread.
-struct Driver<E> {
-    netlink: Netlink,
-    frames: FrameSocket,
-    holdings: Holdings,
-    group: Group,
-    wishes: watch::Receiver<Wish>,
-    /// Of the wish that the holdings have.
-    serial: u64,
-    progress: Arc<Progress>,
-    events: E,
-}
-
-impl<E: Fn(SpeakerEvent)> Driver<E> {
-    fn new(
-        netlink: Netlink,
-        wishes: watch::Receiver<Wish>,
-        progress: Arc<Progress>,
-        events: E,
-    ) -> Self {
-        let holdings = Holdings::new(HoldingsOptions {
-            lifetime: Duration::from_secs(10),
-            renew_every: Duration::from_millis(2500),
-            linger: Duration::from_secs(30),
-            adopt: true,
+        self.ask(|wish| {
+            wish.withdraw();
+            wish.stop = true;
         });
-        let frames = FrameSocket::default();
-        let group =
-            Group::new(String::new(), None, [0; 16], Vec::new(), Timing::default(), Instant::now());
-        Self { netlink, frames, holdings, group, wishes, serial: 0, progress, events }
-    }
-
-    async fn run(mut self) {
-        let mut look_at = Instant::now();
-        let mut give_up: Option<Instant> = None;
-        loop {
-            if Instant::now() >= look_at {
-                let seen = self.look().await;
-                look_at = Instant::now() + if seen { LOOK_ANYWAY } else { LOOK_AGAIN };
-            }
-            let stop = self.take_wish();
-            self.settle().await;
-            *self.progress.lock() = (self.serial, self.holdings.held());
-            self.progress.moved.notify_all();
-            if stop {
-                let limit = *give_up.get_or_insert_with(|| Instant::now() + STOP_TIMEOUT);
-                if self.holdings.held() == 0 || Instant::now() >= limit {
-                    return;
-                }
-            }
-            let deadlines = [Some(look_at), self.holdings.deadline(), give_up];
-            let wake = deadlines.into_iter().flatten().min().unwrap_or(look_at);
-            tokio::select! {
-                // Fails only if the owner is gone without a word, which its `drop` rules out.
-                _ = self.wishes.changed() => {}
-                () = self.netlink.changed() => {
-                    look_at = look_at.min(Instant::now() + LOOK_INTERVAL);
-                }
-                () = sleep_until(wake.into()) => {}
-            }
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            warn!("the speaker's thread has panicked; the kernel removes its addresses in time");
         }
     }
+}
 
-    /// Takes over the latest wish, if it is a new one; whether it is to stop.
-    fn take_wish(&mut self) -> bool {
-        let (plan, stop) = {
-            let wish = self.wishes.borrow_and_update();
-            let new = wish.serial != std::mem::replace(&mut self.serial, wish.serial);
-            // The owner waits as long as this is borrowed, so no more than a copy is made.
-            (new.then(|| wish.plan.clone()), wish.stop)
-        };
-        if let Some(plan) = plan {
-            self.holdings.want(plan);
-        }
-        stop
-    }
-
-    async fn look(&mut self) -> bool {
-        match self.netlink.links().await {
-            Ok(links) => {
-                self.holdings.see(links, Instant::now());
-                true
-            }
-            Err(error) => {
-                warn!(%error, "interfaces cannot be listed");
-                false
-            }
-        }
-    }
-
-    /// Does everything that is due, and tells what came of it.
-    async fn settle(&mut self) {
-        loop {
-            let now = Instant::now();
-            if let Some(offers) = self.holdings.offers() {
-                self.group.offers(offers, now);
-            }
-            for (ip, decision) in self.group.decisions(now) {
-                self.holdings.decide(ip, decision, now);
-            }
-            let actions = self.holdings.due(now);
-            if actions.is_empty() {
-                break;
-            }
-            for action in actions {
-                let outcome = self.perform(&action).await;
-                debug!(?action, ?outcome, "speaker action");
-                self.holdings.done(&action, outcome, Instant::now());
-            }
-        }
-        for event in self.holdings.events() {
-            (self.events)(event);
-        }
-    }
-
-    async fn perform(&mut self, action: &Action) -> Result<(), Failure> {
-        match *action {
-            Action::Delete { ip, index } => self.netlink.delete(index, ip).await,
-            Action::Add { ip, index, .. } => self.netlink.add(index, ip).await,
-            Action::Announce { ip, index, mac } => match ip {
-                IpAddr::V4(ip) => self.send(index, &arp::gratuitous(mac, ip)),
-                IpAddr::V6(ip) => self.send(index, &[ndp::unsolicited(mac, ip)]),
-            },
-            Action::Probe { ip, index, mac } => match ip {
-                IpAddr::V4(ip) => self.send(index, &[arp::probe(mac, ip)]),
-                IpAddr::V6(ip) => self.send(index, &[ndp::probe(mac, ip)]),
-            },
-            // Addresses have no lifetime yet, and stay on their link.
-            Action::Renew { .. } | Action::Strict { .. } => Ok(()),
-        }
-    }
-
-    fn send(&mut self, index: u32, frames: &[Vec<u8>]) -> Result<(), Failure> {
-        let mut sent = frames.iter().map(|frame| self.frames.send(index, frame));
-        sent.try_for_each(|sent| sent).map_err(|error| Failure {
-            kind: match error.kind() {
-                io::ErrorKind::PermissionDenied => FailureKind::Denied,
-                _ => FailureKind::Other,
-            },
-            message: error.to_string(),
-        })
-    }
+/// Nothing that is kept under these locks is ever half changed, so a panic spoils nothing.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,58 +10,23 @@
     reason = "tests on the real network have threads and clocks"
 )]
 
-use std::collections::BTreeSet;
-use std::io::BufRead;
 use std::time::Duration;
-
-use gatehouse_vip::{Interfaces, Speaker, SpeakerEvent, SpeakerOptions, Vip, VipPlan};
 
 #[path = "netns/lab.rs"]
 mod lab;
+#[path = "netns/process.rs"]
+mod process;
 
 use lab::Lab;
 
 const VIP: &str = "10.77.0.200";
 const VIP6: &str = "2001:db8:77::200";
 
-/// Not a test by itself: the process that the tests start in the gateway's namespace. Reads
-/// `apply [ADDRESS[@INTERFACE]]…` and `withdraw`, prints events, stops at the end of input.
+/// Not a test by itself: the process that the tests start in the gateway's namespace.
 #[test]
 #[ignore = "the speaker's process of the other tests"]
 fn speaker_process() {
-    let options = SpeakerOptions { name: "gh-speaker".into(), ..SpeakerOptions::default() };
-    let speaker = Speaker::start(options, |event| match event {
-        SpeakerEvent::Announced { vip, interface } => println!("\nannounced {vip} {interface}"),
-        SpeakerEvent::Lingering { vip, to } => println!("\nlingering {vip} {to}"),
-        SpeakerEvent::Withdrawn { vip } => println!("\nwithdrawn {vip}"),
-        SpeakerEvent::Refused { vip, refusal } => {
-            println!("\nrefused {vip} severe={} {refusal}", refusal.severe);
-        }
-    })
-    .unwrap();
-    println!("\nspeaker ready");
-    for line in std::io::stdin().lock().lines().map(Result::unwrap) {
-        let mut words = line.split(' ');
-        match words.next() {
-            Some("apply") => speaker.apply(plan(words)),
-            Some("withdraw") => {
-                println!("\nwithdrew {}", speaker.withdraw_all_and_wait(Duration::from_secs(10)));
-            }
-            other => panic!("unknown command {other:?}"),
-        }
-    }
-    speaker.stop();
-}
-
-fn plan<'a>(addresses: impl Iterator<Item = &'a str>) -> VipPlan {
-    let vip = |text: &str| {
-        let (ip, interfaces) = match text.split_once('@') {
-            Some((ip, name)) => (ip, Interfaces::Named(BTreeSet::from([name.to_owned()]))),
-            None => (text, Interfaces::Any),
-        };
-        (ip.parse().unwrap(), Vip { claims: vec![], interfaces, preference: 0 })
-    };
-    VipPlan { vips: addresses.map(vip).collect() }
+    process::run();
 }
 
 #[test]
@@ -77,6 +42,10 @@ fn neighbours_learn_an_ipv4_vip_and_are_answered_with_the_gateways_mac() {
     assert!(lab.gateway_has("10.77.0.200/32"));
 
     let from_gateway = |line: &str| line.starts_with(char::is_numeric) && line.contains(&mac);
+    for _ in 0..3 {
+        let probe = capture.expect(|line| from_gateway(line) && line.contains("Request who-has"));
+        assert!(probe.contains("tell 0.0.0.0"), "{probe}");
+    }
     for round in 0..2 {
         let request = capture.expect(|line| from_gateway(line) && line.contains("Request who-has"));
         assert!(request.contains("> ff:ff:ff:ff:ff:ff"), "round {round}: {request}");
@@ -213,6 +182,34 @@ fn an_equal_plan_touches_nothing() {
     assert!(!sent.iter().any(|line| line.contains(VIP)), "{sent:#?}");
     let events = speaker.rest(Duration::from_millis(100));
     assert!(!events.iter().any(|line| line.contains(VIP)), "{events:#?}");
+}
+
+#[test]
+fn without_a_successor_the_kernel_removes_what_a_killed_process_left() {
+    let lab = Lab::new();
+    let mut killed = lab.speaker("");
+    killed.say(&format!("apply {VIP} {VIP6}"));
+    killed.expect(|line| line == format!("announced {VIP6} eth0"));
+    killed.kill();
+    assert!(lab.gateway_has("10.77.0.200/32") && lab.gateway_has("2001:db8:77::200/128"));
+    lab.until("the addresses have run out", || {
+        !lab.gateway_has("10.77.0.200/32") && !lab.gateway_has("2001:db8:77::200/128")
+    });
+    assert!(lab.gateway_has("10.77.0.1/24"), "the node's own address stays");
+}
+
+#[test]
+fn an_address_lives_on_for_as_long_as_its_process() {
+    let lab = Lab::new();
+    let mut speaker = lab.speaker("");
+    speaker.say(&format!("apply {VIP} {VIP6}"));
+    speaker.expect(|line| line == format!("announced {VIP6} eth0"));
+    // Longer than the kernel's lifetime.
+    std::thread::sleep(Duration::from_secs(13));
+    assert!(lab.gateway_has("10.77.0.200/32") && lab.gateway_has("2001:db8:77::200/128"));
+    let events = speaker.rest(Duration::from_millis(100));
+    let moved = |line: &String| line.contains("withdrawn") || line.contains("refused");
+    assert!(!events.iter().any(moved), "{events:#?}");
 }
 
 #[test]

@@ -50,6 +50,7 @@ fn addresses() -> AddressFacts {
                 announcements: 8,
                 transitions: 9,
             },
+            problems: Vec::new(),
         },
         services: [(held, vec!["x/one".to_owned(), "x/two".to_owned()])].into(),
         pools: vec![PoolRow {

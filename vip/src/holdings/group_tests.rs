@@ -301,8 +301,9 @@ fn a_member_that_hung_lets_go_of_what_it_held_until_the_group_decides_again() {
         let expected = [deleted, format!("withdrawn {VIP}")];
         assert_eq!(node.log(), expected[usize::from(removed)..], "neither renewed nor restored");
         assert_eq!(node.tenure(VIP), None);
-        assert_eq!(node.offered(), [VIP, VIP6]);
+        assert_eq!(node.offered(), [VIP6], "the group has to notice");
         node.pass(10 * SECOND);
+        assert_eq!(node.offered(), [VIP, VIP6]);
         assert_eq!(node.log(), [""; 0]);
         node.decide(VIP, claim(false));
         assert_eq!(node.tenure(VIP), Some(Tenure::Holding));
@@ -419,22 +420,47 @@ fn a_claim_ends_with_its_interface_and_is_not_taken_up_again_unasked() {
 #[test]
 fn an_address_goes_to_another_interface_of_its_subnet_when_the_cable_is_pulled() {
     let addresses = [(2, "10.0.0.1/24"), (3, "10.0.0.2/24")];
-    let mut node = Node::in_group(with_loopback(links(&[(2, true), (3, true)], &addresses)));
+    let both = with_loopback(links(&[(2, true), (3, true)], &addresses));
+    let moved = [
+        "0: del 10.0.0.200 2",
+        "0: add 10.0.0.200 3",
+        "0: announce 10.0.0.200 3",
+        "announced 10.0.0.200 eth3",
+    ];
+    let mut alone = Node::new(both.clone());
+    alone.want(&anywhere(&[VIP]));
+    alone.log();
+    alone.link(2, |link| link.carrier = false);
+    assert_eq!(alone.deeds(), moved);
+    alone.link(2, |link| link.carrier = true);
+    assert_eq!(alone.deeds(), [""; 0], "and stays there");
+
+    let mut node = Node::in_group(both);
     node.want(&anywhere(&[VIP]));
     node.decide(VIP, claim(false));
     node.log();
     node.link(2, |link| link.carrier = false);
-    assert_eq!(
-        node.deeds(),
-        [
-            "0: del 10.0.0.200 2",
-            "0: add 10.0.0.200 3",
-            "0: announce 10.0.0.200 3",
-            "announced 10.0.0.200 eth3",
-        ]
-    );
-    node.link(2, |link| link.carrier = true);
-    assert_eq!(node.deeds(), [""; 0], "and stays there");
+    assert_eq!(node.deeds(), [""; 0], "other nodes are on the other link");
+    assert_eq!(node.offers[&VIP.parse().unwrap()].link, 3);
+    node.decide(VIP, release(None));
+    node.decide(VIP, claim(false));
+    let mut expected: Vec<String> = moved.map(str::to_owned).into();
+    expected.insert(1, format!("withdrawn {VIP}"));
+    assert_eq!(node.deeds(), expected);
+}
+
+#[test]
+fn an_address_whose_interface_loses_the_subnet_is_taken_off_and_decided_anew() {
+    let addresses = [(2, "10.0.0.1/24"), (3, "10.0.0.2/24")];
+    let mut node = Node::in_group(with_loopback(links(&[(2, true), (3, true)], &addresses)));
+    node.want(&anywhere(&[VIP]));
+    node.decide(VIP, claim(false));
+    node.log();
+    node.want(&plan(&[(VIP, on("eth3"))]));
+    assert_eq!(node.deeds(), ["0: del 10.0.0.200 2", "withdrawn 10.0.0.200"]);
+    assert_eq!((node.tenure(VIP), node.offers[&VIP.parse().unwrap()].link), (None, 3));
+    node.decide(VIP, claim(false));
+    assert_eq!(node.deeds()[0], "0: add 10.0.0.200 3");
 }
 
 #[test]

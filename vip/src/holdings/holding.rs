@@ -181,8 +181,7 @@ impl Holding {
         if !common.links.has(place.index, ip) {
             let until = common.ledger.removed(place.index, ip);
             if !common.options.adopt && until.is_some_and(|until| until <= now) {
-                // Its time had run out: this process hung, and another node may have the address.
-                self.mandate = Mandate::Release { linger_to: None };
+                self.expire(now);
             } else if matches!(self.mandate, Mandate::Claim { .. }) {
                 // Somebody took it away, or the interface went. It comes back, but not in a race with
                 // a program that keeps removing it.
@@ -221,9 +220,11 @@ impl Holding {
         self.not_before = None;
     }
 
-    /// The time of the address has run out: it has to go, wherever it is.
-    pub(super) fn expire(&mut self) {
+    /// The time of the address has run out: this process hung, or cannot renew it, and another node may
+    /// have the address. It has to go, wherever it is, and to come back takes a new offer.
+    pub(super) fn expire(&mut self, now: Instant) {
         self.release(None);
+        self.block.failed(now + RESTORE_INTERVAL);
     }
 
     /// No connection is left on a lingering address.
@@ -277,13 +278,21 @@ impl Holding {
     }
 
     fn claim(&mut self, ip: IpAddr, common: &mut Common, now: Instant) -> Next {
-        if let Some(place) = &self.place
-            && self.is_misplaced(place, ip, &common.links)
-        {
-            if place.ours {
-                return Next::Do(Action::Delete { ip, index: place.index });
+        if let Some(place) = &self.place {
+            let fits = common.links.fits(place.index, ip, &self.allowed);
+            let elsewhere = self.offer.is_some_and(|offer| offer.link != place.index);
+            match common.options.adopt {
+                // Who is to have it on another link is for the group to decide.
+                false if !fits => {
+                    self.release(None);
+                    return self.leave(ip, common, now);
+                }
+                true if (!fits || elsewhere) && place.ours => {
+                    return Next::Do(Action::Delete { ip, index: place.index });
+                }
+                true if !fits || elsewhere => self.place = None,
+                _ => {}
             }
-            self.place = None;
         }
         if self.place.is_none() {
             let Some(offer) = self.offer else {
@@ -310,11 +319,6 @@ impl Holding {
         }
         let burst = place.burst.and_then(|burst| burst.deadline());
         Next::Wait(burst.into_iter().chain(place.quiet_at).min())
-    }
-
-    fn is_misplaced(&self, place: &Place, ip: IpAddr, links: &Links) -> bool {
-        let elsewhere = self.offer.is_some_and(|offer| offer.link != place.index);
-        elsewhere || !links.fits(place.index, ip, &self.allowed)
     }
 
     /// Finds a place: adopts the address where it is already, else probes for it and adds it. `None`:

@@ -30,6 +30,8 @@ pub(super) struct Node {
     /// What the group was told to be on the interfaces.
     pub(super) tenures: BTreeMap<IpAddr, Tenure>,
     pub(super) log: Vec<String>,
+    /// Until when the kernel keeps what it has.
+    pub(super) lifetimes: BTreeMap<(u32, IpAddr), Instant>,
 }
 
 pub(super) const OPTIONS: HoldingsOptions = HoldingsOptions {
@@ -63,6 +65,7 @@ impl Node {
             offers: BTreeMap::new(),
             tenures: BTreeMap::new(),
             log: Vec::new(),
+            lifetimes: BTreeMap::new(),
         };
         node.see();
         node
@@ -103,9 +106,13 @@ impl Node {
         self.now = end;
     }
 
-    /// Time passes, and the process does not run.
+    /// Time passes, and the process does not run; it hears of what the kernel removes by
+    /// [`see`](Self::see).
     pub(super) fn hang(&mut self, duration: Duration) {
         self.now += duration;
+        for ((index, ip), _) in self.lifetimes.extract_if(.., |_, until| *until <= self.now) {
+            self.links.deleted(index, ip);
+        }
     }
 
     pub(super) fn settle(&mut self) {
@@ -178,8 +185,20 @@ impl Node {
         };
         if outcome.is_ok() {
             match action {
-                Action::Add { ip, index, .. } => self.links.added(*index, *ip),
-                Action::Delete { ip, index } => self.links.deleted(*index, *ip),
+                Action::Add { ip, index, lifetime } => {
+                    self.links.added(*index, *ip);
+                    self.lifetimes.insert((*index, *ip), self.now + *lifetime);
+                }
+                Action::Renew { addresses, lifetime } => {
+                    for entry in addresses {
+                        assert!(self.links.has(entry.0, entry.1), "{action:?} would put it back");
+                        self.lifetimes.insert(*entry, self.now + *lifetime);
+                    }
+                }
+                Action::Delete { ip, index } => {
+                    self.links.deleted(*index, *ip);
+                    self.lifetimes.remove(&(*index, *ip));
+                }
                 _ => {}
             }
         }

@@ -62,7 +62,7 @@ fn apply(node: &mut Node, event: &Event, ip: &str) {
         Event::Pass(ms) => node.pass(u32::from(ms) * MS),
         Event::Hang(ms) => {
             node.hang(u32::from(ms) * MS);
-            node.settle();
+            node.see();
         }
     }
 }
@@ -94,5 +94,22 @@ proptest! {
         prop_assert!(node.tenures.is_empty());
         prop_assert_eq!(node.holdings.deadline(), None);
         prop_assert_eq!(node.state(VIP), None);
+    }
+
+    #[test]
+    fn alone_it_holds_what_is_planned_whatever_has_happened(
+        events in prop::collection::vec((event(), any::<bool>()), 1..60),
+    ) {
+        let mut node = Node::with(host(), OPTIONS, Some(claim(true)));
+        for (event, second) in &events {
+            if !matches!(event, Event::Claim { .. } | Event::Release { .. }) {
+                apply(&mut node, event, if *second { VIP6 } else { VIP });
+            }
+        }
+        node.failing.clear();
+        node.link(2, |link| (link.up, link.carrier) = (true, true));
+        node.want(&anywhere(&[VIP, VIP6]));
+        node.pass(120 * SECOND);
+        prop_assert_eq!(node.tenures, [VIP, VIP6].map(|ip| (ip.parse().unwrap(), Tenure::Holding)).into());
     }
 }

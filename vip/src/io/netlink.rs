@@ -1,91 +1,363 @@
-//! Interfaces and addresses of this network namespace by rtnetlink(7): list, watch, add, delete.
+//! Interfaces and addresses of this network namespace by rtnetlink(7): list, watch, change.
 //!
 //! Only the speaker calls this. Listing and watching need no privilege, changing needs
-//! `CAP_NET_ADMIN`. The crate behind it changes its interface often; nothing of it leaves this file.
-
-#![expect(clippy::disallowed_methods, reason = "the connections are tasks of the speaker's thread")]
+//! `CAP_NET_ADMIN`. Nothing here waits: the kernel answers a request before `send` returns. Of the
+//! crates behind it only the message types are used, and none of them leaves this file.
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-use rtnetlink::packet_core::NetlinkMessage;
-use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::constants::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_DONE,
+    NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
-use rtnetlink::{Error, Handle, MulticastGroup, new_connection, new_multicast_connection};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use socket2::{SockFilter, SockRef};
 
 use crate::holdings::{Failure, FailureKind};
+use crate::links::notice::Notice;
 use crate::links::{Link, Links, OnLink, Origin};
 
 /// `IFA_PROTO` of our addresses: shown by `ip address` as `proto 71`, and how addresses left by a
 /// killed predecessor are told from those of other programs. Not in any registry; 0–3 are the kernel's.
 const PROTOCOL: u8 = 71;
+/// Changes sent at once. Their answers wait in the socket's buffer, where each takes about 1 KiB.
+const BATCH: usize = 100;
+/// Room for answers and notices, in bytes; the kernel doubles it for its own use.
+const BUFFER: usize = 1 << 20;
+/// The kernel fills at most 32 KiB at once, whatever it lists.
+const CHUNK: usize = 64 << 10;
+/// Lists that the kernel calls inconsistent because something changed meanwhile are asked for again.
+const LIST_TRIES: usize = 5;
+/// `NLM_F_DUMP_INTR` of linux/netlink.h.
+const INTERRUPTED: u16 = 0x10;
+/// Notices read in one turn.
+const NOTICES: usize = 256;
 
-type Messages =
-    stream::BoxStream<'static, (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr)>;
+/// A change to the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A host address on: no subnet of its own, no duplicate address detection. The kernel takes it
+    /// off after `lifetime` (whole seconds, rounded up). Fails if it is there already.
+    Add { index: u32, ip: IpAddr, lifetime: Duration },
+    /// The lifetime begins again. An address that is not there is added.
+    Renew { index: u32, ip: IpAddr, lifetime: Duration },
+    /// A host address off.
+    Delete { index: u32, ip: IpAddr },
+}
+
+/// What happened to interfaces and addresses by the doing of others.
+pub(crate) enum Notices {
+    /// In this order.
+    Changes(Vec<Notice>),
+    /// The kernel has dropped some: only a list tells.
+    Lost,
+}
 
 /// Two sockets: one to ask, one to hear of changes, so that a flood of changes loses no answer.
 pub(crate) struct Netlink {
-    handle: Handle,
-    changes: Messages,
+    requests: Socket,
+    watch: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
 }
 
 impl Netlink {
-    /// Opens the sockets in the network namespace of the calling thread, which must run a runtime.
+    /// Opens the sockets in the network namespace of the calling thread.
     pub(crate) fn open() -> io::Result<Self> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-        let (watch, _, changes) = new_multicast_connection(&groups)?;
-        let (requests, handle, _) = new_connection()?;
-        tokio::spawn(watch);
-        tokio::spawn(requests);
-        Ok(Self { handle, changes: changes.boxed() })
+        let mut requests = Socket::new(NETLINK_ROUTE)?;
+        let own = requests.bind_auto()?.port_number();
+        // An answer to a failed request would carry the request.
+        requests.set_cap_ack(true)?;
+        let mut watch = Socket::new(NETLINK_ROUTE)?;
+        // Before it listens: whatever is sent before the filter stands is not filtered.
+        SockRef::from(&watch).attach_filter(&not_ours(own))?;
+        watch.bind(&SocketAddr::new(0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))?;
+        for socket in [&requests, &watch] {
+            // Less than that works as well: a notice that is lost leads to a list.
+            let _ = SockRef::from(socket).set_recv_buffer_size(BUFFER);
+        }
+        Ok(Self { requests, watch, sequence: 0, buffer: Vec::with_capacity(CHUNK) })
     }
 
-    /// Waits until something has changed; never returns if the kernel no longer tells.
-    pub(crate) async fn changed(&mut self) {
-        if self.changes.next().await.is_none() {
-            self.changes = stream::pending().boxed();
+    /// What to wait on for [`notices`](Self::notices).
+    pub(crate) fn watch(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+
+    /// What others have changed since the last call; what this process did is not among it.
+    pub(crate) fn notices(&mut self) -> io::Result<Notices> {
+        let mut notices = Vec::new();
+        while notices.len() < NOTICES {
+            self.buffer.clear();
+            match self.watch.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    return Ok(Notices::Lost);
+                }
+                Err(error) => return Err(error),
+            }
+            for message in messages(&self.buffer) {
+                notices.extend(notice(message));
+            }
         }
-        // A change comes in several messages; the list that follows shows all of them.
-        while futures_util::FutureExt::now_or_never(self.changes.next()).flatten().is_some() {}
+        Ok(Notices::Changes(notices))
     }
 
     /// All interfaces and addresses.
-    pub(crate) async fn links(&self) -> io::Result<Links> {
-        let links: Vec<_> =
-            self.handle.link().get().execute().try_collect().await.map_err(to_io)?;
-        let addresses: Vec<_> =
-            self.handle.address().get().execute().try_collect().await.map_err(to_io)?;
-        Ok(Links::new(links.iter().map(link), addresses.iter().filter_map(address)))
-    }
-
-    /// Adds a host address: no subnet of its own, no waiting for duplicate address detection.
-    pub(crate) async fn add(&self, index: u32, ip: IpAddr) -> Result<(), Failure> {
-        let host = OnLink::host(index, ip);
-        let mut request = self.handle.address().add(index, ip, host.prefix);
-        let attributes = &mut request.message_mut().attributes;
-        attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
-        if ip.is_ipv6() {
-            attributes
-                .push(AddressAttribute::Flags(AddressFlags::Nodad | AddressFlags::Noprefixroute));
-            // Deprecated from the start (RFC 4862 §5.5.4): it answers, but the node never picks it
-            // as the source of connections of its own, which would break when the VIP moves.
-            let mut lifetime = CacheInfo::default();
-            lifetime.ifa_preferred = 0;
-            lifetime.ifa_valid = u32::MAX;
-            attributes.push(AddressAttribute::CacheInfo(lifetime));
+    pub(crate) fn links(&mut self) -> io::Result<Links> {
+        let mut links = Vec::new();
+        let mut addresses = Vec::new();
+        let requests = [
+            RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+        ];
+        for request in requests {
+            for notice in self.list(&request)? {
+                match notice {
+                    Notice::Link(link) => links.push(link),
+                    Notice::Address(address, origin) => addresses.push((address, origin)),
+                    Notice::LinkGone(_) | Notice::AddressGone(_) => {}
+                }
+            }
         }
-        request.execute().await.map_err(|error| failure(&error))
+        Ok(Links::new(links, addresses))
     }
 
-    /// Deletes a host address.
-    pub(crate) async fn delete(&self, index: u32, ip: IpAddr) -> Result<(), Failure> {
-        let mut message = self.handle.address().add(index, ip, OnLink::host(index, ip).prefix);
-        let message: AddressMessage = std::mem::take(message.message_mut());
-        self.handle.address().del(message).execute().await.map_err(|error| failure(&error))
+    /// Makes changes, in this order; what came of each.
+    pub(crate) fn change(&mut self, changes: &[Change]) -> Vec<Result<(), Failure>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for batch in changes.chunks(BATCH) {
+            match self.change_batch(batch) {
+                Ok(batch) => outcomes.extend(batch),
+                Err(error) => outcomes.extend(batch.iter().map(|_| Err(failure(&error)))),
+            }
+        }
+        outcomes
+    }
+
+    fn change_batch(&mut self, changes: &[Change]) -> io::Result<Vec<Result<(), Failure>>> {
+        let first = self.sequence.wrapping_add(1);
+        let mut request = Vec::with_capacity(changes.len() * 96);
+        for change in changes {
+            let (message, flags) = request_for(change);
+            self.append(&mut request, message, flags | NLM_F_ACK);
+        }
+        self.drop_old_answers();
+        self.requests.send(&request, 0)?;
+        let mut outcomes: Vec<Option<Result<(), Failure>>> = vec![None; changes.len()];
+        while outcomes.iter().any(Option::is_none) {
+            self.buffer.clear();
+            if let Err(error) = self.requests.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
+                // The kernel had answered when `send` returned; the rest was lost.
+                let lost = |outcome: Option<_>| outcome.unwrap_or_else(|| Err(failure(&error)));
+                return Ok(outcomes.into_iter().map(lost).collect());
+            }
+            for message in messages(&self.buffer) {
+                let place = message.sequence_number().wrapping_sub(first) as usize;
+                let answer = answer(&message).map_err(|error| failure(&error));
+                if let Some(outcome) = outcomes.get_mut(place) {
+                    *outcome = Some(answer);
+                }
+            }
+        }
+        Ok(outcomes.into_iter().flatten().collect())
+    }
+
+    fn list(&mut self, request: &RouteNetlinkMessage) -> io::Result<Vec<Notice>> {
+        for _ in 0..LIST_TRIES {
+            if let Some(listed) = self.list_once(request.clone())? {
+                return Ok(listed);
+            }
+        }
+        Err(io::Error::other("the interfaces change faster than they can be listed"))
+    }
+
+    /// `None` if something has changed meanwhile.
+    fn list_once(&mut self, request: RouteNetlinkMessage) -> io::Result<Option<Vec<Notice>>> {
+        let mut bytes = Vec::new();
+        self.append(&mut bytes, request, NLM_F_DUMP);
+        self.drop_old_answers();
+        self.requests.send(&bytes, 0)?;
+        let (mut listed, mut consistent) = (Vec::new(), true);
+        loop {
+            self.buffer.clear();
+            self.requests.recv(&mut self.buffer, libc::MSG_DONTWAIT)?;
+            for message in messages(&self.buffer) {
+                if message.sequence_number() != self.sequence {
+                    continue;
+                }
+                consistent &= message.flags() & INTERRUPTED == 0;
+                match message.message_type() {
+                    NLMSG_DONE => return Ok(consistent.then_some(listed)),
+                    NLMSG_ERROR => answer(&message)?,
+                    _ => listed.extend(notice(message)),
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16) {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        message.finalize();
+        let start = bytes.len();
+        // Messages begin at multiples of four (NLMSG_ALIGN).
+        bytes.resize(start + message.buffer_len().next_multiple_of(4), 0);
+        message.serialize(&mut bytes[start..]);
+    }
+
+    /// Of a list that was given up.
+    fn drop_old_answers(&mut self) {
+        loop {
+            self.buffer.clear();
+            match self.requests.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// A filter that drops what this process does itself: it renews each address twice a second.
+fn not_ours(port: u32) -> [SockFilter; 13] {
+    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
+    const LOAD_BYTE_AT_X: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_IND) as u16;
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_IMM) as u16;
+    const LOAD_X: u16 = (libc::BPF_LDX | libc::BPF_W | libc::BPF_IMM) as u16;
+    const TO_X: u16 = (libc::BPF_MISC | libc::BPF_TAX) as u16;
+    const EQUALS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    /// Finds the attribute of type X after offset A, or 0 (`SKF_AD_NLATTR` of linux/filter.h).
+    const FIND_ATTRIBUTE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_NLATTR) as u32;
+    /// `RTM_NEWADDR`, `IFA_PROTO`; a header of netlink and one of an address.
+    const NEW_ADDRESS: u16 = 20;
+    const ORIGIN: u32 = 11;
+    const HEADERS: u32 = 16 + 8;
+    // Headers are in this machine's order, loads are in the network's.
+    [
+        // `nlmsg_pid`: IPv4 says who asked for a change.
+        SockFilter::new(LOAD_WORD, 0, 0, 12),
+        SockFilter::new(EQUALS, 9, 0, port.to_be()),
+        // IPv6 does not, but both say whose an address is.
+        SockFilter::new(LOAD_HALF, 0, 0, 4),
+        SockFilter::new(EQUALS, 0, 8, u32::from(NEW_ADDRESS.to_be())),
+        SockFilter::new(LOAD, 0, 0, HEADERS),
+        SockFilter::new(LOAD_X, 0, 0, ORIGIN),
+        SockFilter::new(LOAD_WORD, 0, 0, FIND_ATTRIBUTE),
+        SockFilter::new(EQUALS, 4, 0, 0),
+        SockFilter::new(TO_X, 0, 0, 0),
+        SockFilter::new(LOAD_BYTE_AT_X, 0, 0, 4),
+        SockFilter::new(EQUALS, 0, 1, u32::from(PROTOCOL)),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
+}
+
+/// The messages in what was received; what is cut off is left out.
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
+    std::iter::from_fn(move || {
+        let message = NetlinkBuffer::new_checked(bytes).ok()?;
+        let length = message.length() as usize;
+        let message = NetlinkBuffer::new_checked(&bytes[..length]).ok()?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    })
+}
+
+/// What an answer says: `struct nlmsgerr` begins with a negative errno, or zero.
+fn answer(message: &NetlinkBuffer<&[u8]>) -> io::Result<()> {
+    let code = message.payload().first_chunk().map(|code| i32::from_ne_bytes(*code));
+    match code {
+        _ if message.message_type() != NLMSG_ERROR => {
+            Err(io::Error::other("the kernel answered something else"))
+        }
+        Some(0) => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+        None => Err(io::Error::other("the kernel's answer was cut off")),
+    }
+}
+
+fn request_for(change: &Change) -> (RouteNetlinkMessage, u16) {
+    match *change {
+        Change::Add { index, ip, lifetime } => (
+            RouteNetlinkMessage::NewAddress(living(index, ip, lifetime)),
+            NLM_F_CREATE | NLM_F_EXCL,
+        ),
+        Change::Renew { index, ip, lifetime } => (
+            RouteNetlinkMessage::NewAddress(living(index, ip, lifetime)),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        ),
+        Change::Delete { index, ip } => (RouteNetlinkMessage::DelAddress(host(index, ip)), 0),
+    }
+}
+
+fn host(index: u32, ip: IpAddr) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.prefix_len = OnLink::host(index, ip).prefix;
+    message.header.family = match ip {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    message.attributes.push(AddressAttribute::Address(ip));
+    if ip.is_ipv4() {
+        message.attributes.push(AddressAttribute::Local(ip));
+    }
+    message
+}
+
+fn living(index: u32, ip: IpAddr, lifetime: Duration) -> AddressMessage {
+    let mut message = host(index, ip);
+    // A renewal without the mark would take it off.
+    message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
+    if ip.is_ipv6() {
+        let flags = AddressFlags::Nodad | AddressFlags::Noprefixroute;
+        message.attributes.push(AddressAttribute::Flags(flags));
+    }
+    let seconds = lifetime.as_secs() + u64::from(lifetime.subsec_nanos() > 0);
+    let mut lifetime = CacheInfo::default();
+    // Deprecated from the start (RFC 4862 §5.5.4): it answers, but the node never picks it as the
+    // source of connections of its own, which would break when the VIP moves.
+    lifetime.ifa_preferred = 0;
+    lifetime.ifa_valid = u32::try_from(seconds).unwrap_or(u32::MAX).max(1);
+    message.attributes.push(AddressAttribute::CacheInfo(lifetime));
+    message
+}
+
+fn notice(message: NetlinkBuffer<&[u8]>) -> Option<Notice> {
+    let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message.into_inner()).ok()?;
+    let NetlinkPayload::InnerMessage(message) = message.payload else { return None };
+    match message {
+        // Bridges speak of their ports in the same group, in a family of their own.
+        RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message)
+            if message.header.interface_family == AddressFamily::Bridge =>
+        {
+            None
+        }
+        RouteNetlinkMessage::NewLink(message) => Some(Notice::Link(link(&message))),
+        RouteNetlinkMessage::DelLink(message) => Some(Notice::LinkGone(message.header.index)),
+        RouteNetlinkMessage::NewAddress(message) => {
+            address(&message).map(|(address, origin)| Notice::Address(address, origin))
+        }
+        RouteNetlinkMessage::DelAddress(message) => {
+            address(&message).map(|(address, _)| Notice::AddressGone(address))
+        }
+        _ => None,
     }
 }
 
@@ -128,11 +400,7 @@ fn address(message: &AddressMessage) -> Option<(OnLink, Origin)> {
     Some((OnLink { index, ip: local.or(address)?, prefix }, origin))
 }
 
-fn failure(error: &Error) -> Failure {
-    let Error::NetlinkError(kernel) = error else {
-        return Failure { kind: FailureKind::Other, message: error.to_string() };
-    };
-    let error = kernel.to_io();
+fn failure(error: &io::Error) -> Failure {
     let kind = match error.raw_os_error() {
         Some(libc::EPERM) => FailureKind::Denied,
         Some(libc::EEXIST) => FailureKind::Exists,
@@ -140,11 +408,4 @@ fn failure(error: &Error) -> Failure {
         _ => FailureKind::Other,
     };
     Failure { kind, message: error.to_string() }
-}
-
-fn to_io(error: Error) -> io::Error {
-    match error {
-        Error::NetlinkError(kernel) => kernel.to_io(),
-        other => io::Error::other(other),
-    }
 }

@@ -6,8 +6,10 @@
 
 #![expect(unsafe_code, reason = "SO_SNDBUFFORCE, which neither socket2 nor netlink-sys sets")]
 
+use std::collections::BTreeSet;
 use std::io;
 use std::mem::size_of_val;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -15,7 +17,8 @@ use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{Socket, SocketAddr};
 use socket2::SockRef;
 
-use crate::nftables::{Attempt, answers};
+use super::diag;
+use crate::nftables::{Attempt, Batch, answers};
 use crate::relay::{Relays, Ruleset};
 
 /// The kernel answers before the message counts as sent; so this is long.
@@ -36,20 +39,36 @@ impl Nft {
     /// Not quite without waiting: it waits for whoever is changing nf_tables at the moment. On an
     /// error the relays are those of before, or none if that is not certain. Kinds of errors:
     /// `PermissionDenied`; `Unsupported`, if this kernel cannot do it at all; `NotFound`, if a device
-    /// is not there (before Linux 6.16); `InvalidInput`, if an address and its way are of different families.
+    /// is not there (before Linux 6.16); `InvalidInput`, if an address and its way are of different
+    /// families.
     pub(crate) fn apply(&mut self, wanted: &Relays) -> io::Result<()> {
-        let mut table = match self.table.take() {
-            Some(table) => table,
-            None if wanted.values().all(|vips| vips.is_empty()) => return Ok(()),
-            None => Table::open()?,
-        };
-        let changed = table.change(wanted);
-        // Where it is unknown what stands, closing the socket leaves nothing.
-        if !matches!(changed, Err(Failure::Unknown(_))) {
-            self.table = Some(table);
+        match self.table {
+            None if wanted.values().all(BTreeSet::is_empty) => return Ok(()),
+            None => self.table = Some(Table::open()?),
+            Some(_) => {}
         }
-        changed.map_err(|failure| match failure {
-            Failure::Unknown(error) | Failure::Refused(error) => error,
+        self.with_table(|table| table.change(wanted))
+    }
+
+    /// Keeps the connections here that this node has on those of the addresses that are relayed: it
+    /// lingers on them and takes them back, which [`apply`](Self::apply) cannot know. To be called
+    /// after that and before the address is announced. Walks over all TCP sockets of the namespace.
+    pub(crate) fn keep(&mut self, vips: &BTreeSet<IpAddr>) -> io::Result<()> {
+        self.with_table(|table| table.keep(vips))
+    }
+
+    fn with_table(
+        &mut self,
+        action: impl FnOnce(&mut Table) -> Result<(), Failure>,
+    ) -> io::Result<()> {
+        let Some(table) = &mut self.table else { return Ok(()) };
+        action(table).map_err(|failure| match failure {
+            Failure::Refused(error) => error,
+            Failure::Unknown(error) => {
+                // Closing the socket leaves nothing, and that is certain.
+                self.table = None;
+                error
+            }
         })
     }
 }
@@ -89,11 +108,25 @@ impl Table {
             Failure::Refused(io::Error::new(io::ErrorKind::InvalidInput, mixed))
         })?;
         let Some((batch, rules)) = changed else { return Ok(()) };
-        let (bytes, attempts) = batch.finish();
-        self.send(&bytes).map_err(Failure::Refused)?;
-        self.receive(&attempts)?;
+        self.commit(batch)?;
         self.rules = rules;
         Ok(())
+    }
+
+    fn keep(&self, vips: &BTreeSet<IpAddr>) -> Result<(), Failure> {
+        let relayed = vips.iter().copied().filter(|vip| self.rules.relays(*vip)).collect();
+        if BTreeSet::is_empty(&relayed) {
+            return Ok(());
+        }
+        let connections = diag::connections(&relayed)
+            .map_err(|error| Failure::Refused(described("list TCP connections", error)))?;
+        self.rules.keep(&self.name, &connections).map_or(Ok(()), |batch| self.commit(batch))
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), Failure> {
+        let (bytes, attempts) = batch.finish();
+        self.send(&bytes).map_err(Failure::Refused)?;
+        self.receive(&attempts)
     }
 
     fn send(&self, batch: &[u8]) -> io::Result<()> {

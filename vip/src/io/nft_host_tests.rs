@@ -39,6 +39,10 @@ impl Host {
                     .unwrap();
                 format!("{id} reset")
             }
+            ["keep", vip] => match self.nft.keep(&[vip.parse().unwrap()].into()) {
+                Ok(()) => "kept".to_owned(),
+                Err(error) => format!("refused {:?}: {error}", error.kind()),
+            },
             ["relay", ref relays @ ..] => self.relay("eth0", index("eth0"), relays),
             ["relay-on", device, index, ref relays @ ..] => {
                 self.relay(device, index.parse().unwrap(), relays)

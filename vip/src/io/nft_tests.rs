@@ -18,6 +18,8 @@ const V6: &str = "2001:db8:77::200";
 const OTHER: &str = "10.77.0.210";
 const OLD_V4: &str = "10.77.0.2";
 const OLD_V6: &str = "2001:db8:77::2";
+const NEW_V4: &str = "10.77.0.3";
+const NEW_V6: &str = "2001:db8:77::3";
 const THIRD_V4: &str = "10.77.0.4";
 
 /// Runs on the hosts of the lab; see [`host`].
@@ -58,9 +60,8 @@ impl Scene {
         self.lab.ip(from, &format!("addr del {vip} dev eth0"));
         let mac = self.lab.run(to, "cat /sys/class/net/eth0/address");
         let process = if to == "new" { &mut self.new } else { &mut self.old };
-        // Repeated: Linux does not believe it within a second of the last change (`locktime`).
+        process.ask(&format!("announce {vip}"), "announced");
         wait_for("the client sends to the new owner", || {
-            process.ask(&format!("announce {vip}"), "announced");
             self.lab.ip("client", &format!("neigh show {vip}")).contains(mac.trim())
         });
     }
@@ -149,6 +150,29 @@ fn a_relay_that_ends_and_comes_again_has_forgotten_who_was_here() {
     scene.shift(V4, "old", "new");
     scene.client.ask("exchange a 1", "a exchanged");
     scene.client.ask(&format!("open b {V4}"), "b is with new");
+}
+
+#[test]
+fn an_address_that_comes_back_at_once_finds_its_connections() {
+    let mut scene = Scene::new();
+    for (vip, new, old) in [(V4, NEW_V4, OLD_V4), (V6, NEW_V6, OLD_V6)] {
+        // Each has a connection of its own on the address, one of them by way of the other.
+        scene.client.ask(&format!("open a {vip}"), "a is with old");
+        scene.new.ask(&format!("relay {old}={vip}"), "relays stand");
+        scene.shift(vip, "old", "new");
+        scene.client.ask(&format!("open b {vip}"), "b is with new");
+        scene.old.ask(&format!("relay {new}={vip}"), "relays stand");
+        scene.old.ask(&format!("keep {vip}"), "kept");
+        scene.shift(vip, "new", "old");
+        scene.linger_ends(vip, "old");
+        scene.new.ask("relay", "relays stand");
+        for id in ["a", "b"] {
+            scene.client.ask(&format!("exchange {id} 5"), &format!("{id} exchanged"));
+        }
+        scene.client.ask(&format!("open c {vip}"), "c is with old");
+    }
+    scene.old.ask("relay", "relays stand");
+    scene.old.ask(&format!("keep {V4}"), "kept"); // with no relay, everything stays anyway
 }
 
 #[test]

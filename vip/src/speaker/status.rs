@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
+use crate::refusal::Refusal;
+
 /// One moment of a [`Speaker`](crate::Speaker), at most a second old.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SpeakerStatus {
@@ -21,6 +23,9 @@ pub struct SpeakerStatus {
     pub vips: BTreeMap<IpAddr, VipStatus>,
     /// Since the start.
     pub counters: SpeakerCounters,
+    /// What is wrong with the node as a whole, for as long as it is: `DuplicateNode`,
+    /// `HeartbeatFailed`, `NeighboursUnheard`. What concerns one address comes as an event.
+    pub problems: Vec<Refusal>,
 }
 
 /// Another node, as heard on one link.

@@ -3,6 +3,8 @@
 //! Everything is named `gh-<pid>-…` and removed when the lab goes out of scope, also by a panic.
 //! What is missing (privileges, tools) fails the test that needs it.
 
+#![allow(dead_code, reason = "several test programs share it, and none needs all of it")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,16 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 static LABS: AtomicUsize = AtomicUsize::new(0);
 
-/// Two hosts, `client` (.2) and `gateway` (.1), each with an `eth0` on one switch, in 10.77.0.0/24
-/// and 2001:db8:77::/64.
+/// Hosts, each with an `eth0` on one switch, in 10.77.0.0/24 and 2001:db8:77::/64: `gateway` (.1),
+/// `client` (.2), and others if asked for.
 pub(crate) struct Lab {
     prefix: String,
+    hosts: Vec<String>,
 }
 
 impl Lab {
     pub(crate) fn new() -> Self {
         let count = LABS.fetch_add(1, Ordering::Relaxed);
-        let lab = Self { prefix: format!("gh-{}-{count}", std::process::id()) };
+        let mut lab = Self { prefix: format!("gh-{}-{count}", std::process::id()), hosts: vec![] };
         let switch = lab.name("switch");
         run(&["ip", "netns", "add", &switch]);
         run(&["ip", "-n", &switch, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0"]);
@@ -33,7 +36,9 @@ impl Lab {
         lab
     }
 
-    fn host(&self, host: &str, number: u8) {
+    /// Adds a host to the switch, with address `.number`.
+    pub(crate) fn host(&mut self, host: &str, number: u8) {
+        self.hosts.push(host.to_owned());
         let (switch, name) = (self.name("switch"), self.name(host));
         run(&["ip", "netns", "add", &name]);
         // No duplicate address detection: link-local addresses work at once.
@@ -90,7 +95,21 @@ impl Lab {
 
     /// Whether the gateway has an address, as `ip address` writes it (`10.77.0.200/32`).
     pub(crate) fn gateway_has(&self, address: &str) -> bool {
-        self.ip("gateway", "-o addr show").split_whitespace().any(|word| word == address)
+        self.has("gateway", address)
+    }
+
+    /// Whether a host has an address on any interface, as `ip address` writes it.
+    pub(crate) fn has(&self, host: &str, address: &str) -> bool {
+        self.ip(host, "-o addr show").split_whitespace().any(|word| word == address)
+    }
+
+    /// Waits until something has come true.
+    pub(crate) fn until(&self, what: &str, true_now: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !true_now() {
+            assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Talks TCP from the client to a port of an address where nobody listens: that the connection
@@ -118,9 +137,20 @@ impl Lab {
 
     /// Starts a speaker on the gateway, behind the words of `wrapper`.
     pub(crate) fn speaker(&self, wrapper: &str) -> Program {
+        self.speaker_on("gateway", wrapper, &[])
+    }
+
+    /// Starts a speaker on a host, as a member of a group.
+    pub(crate) fn member(&self, host: &str, key: &str, more: &[(&str, &str)]) -> Program {
+        let variables = [&[("GH_NODE", host), ("GH_KEY", key)], more].concat();
+        self.speaker_on(host, "", &variables)
+    }
+
+    fn speaker_on(&self, host: &str, wrapper: &str, variables: &[(&str, &str)]) -> Program {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name("gateway")]);
+        command.args(["netns", "exec", &self.name(host)]);
         command.args(wrapper.split_whitespace());
+        command.envs(variables.iter().copied());
         command.arg(std::env::current_exe().unwrap());
         command.args(["--exact", "speaker_process", "--ignored", "--nocapture"]);
         let speaker = Program::start(command);
@@ -131,7 +161,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for host in ["client", "gateway", "switch"] {
+        for host in self.hosts.iter().map(String::as_str).chain(["switch"]) {
             // May not exist if the lab could not be made; then there is nothing to remove.
             let _ = Command::new("ip").args(["netns", "del", &self.name(host)]).output();
         }
@@ -169,7 +199,7 @@ impl Program {
     }
 
     /// Waits for a line; panics with everything that came instead.
-    pub(crate) fn expect(&self, wanted: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn expect(&self, mut wanted: impl FnMut(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
         loop {
@@ -185,6 +215,18 @@ impl Program {
     /// All lines until nothing has come for a while.
     pub(crate) fn rest(&self, quiet: Duration) -> Vec<String> {
         std::iter::from_fn(|| self.lines.recv_timeout(quiet).ok()).collect()
+    }
+
+    /// `STOP` or `CONT`, which the process cannot help.
+    pub(crate) fn signal(&self, signal: &str) {
+        run(&["kill", &format!("-{signal}"), &self.child.id().to_string()]);
+    }
+
+    /// Processor time that it has used so far, all threads, in milliseconds: its own, the kernel's.
+    pub(crate) fn processor_time(&self) -> [u64; 2] {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let words: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        [words[11], words[12]].map(|ticks| ticks.parse::<u64>().unwrap() * 10)
     }
 
     /// `kill -9`, and waits for its end.

@@ -1,0 +1,50 @@
+//! Settings of interfaces under `/proc/sys/net`, put back when the speaker stops.
+//!
+//! The driver owns one [`Strictness`]. A process that is killed leaves its settings behind; they are
+//! found and kept as they are by the next one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+/// How strictly interfaces have to answer ARP, by the sysctls of ip-sysctl.rst, and how they did.
+#[derive(Debug, Default)]
+pub(crate) struct Strictness {
+    /// File → what it held before.
+    before: BTreeMap<PathBuf, String>,
+}
+
+/// Setting, the least value that will do, the value that is set otherwise.
+const SETTINGS: [(&str, u32, u32); 2] = [
+    // Answer only for addresses of the interface that was asked on; 2 and 3 are stricter still.
+    ("arp_ignore", 1, 1),
+    // Never ask in the name of an address of another interface.
+    ("arp_announce", 2, 2),
+];
+
+impl Strictness {
+    /// The kernel answers ARP on an interface for the addresses of this interface alone.
+    pub(crate) fn apply(&mut self, interface: &str) -> io::Result<()> {
+        for (setting, least, value) in SETTINGS {
+            let path = PathBuf::from("/proc/sys/net/ipv4/conf").join(interface).join(setting);
+            let explain = |error: io::Error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            };
+            let before = fs::read_to_string(&path).map_err(explain)?;
+            if before.trim().parse::<u32>().is_ok_and(|before| before >= least) {
+                continue;
+            }
+            fs::write(&path, value.to_string()).map_err(explain)?;
+            self.before.entry(path).or_insert(before);
+        }
+        Ok(())
+    }
+
+    /// Puts everything back. An interface that is gone needs nothing.
+    pub(crate) fn restore(&mut self) {
+        for (path, before) in std::mem::take(&mut self.before) {
+            let _ = fs::write(path, before.trim());
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Waiting for sockets, for a deadline, or for another thread.
+//!
+//! The driver waits with [`wait`]; its owner ends the waiting with a [`Bell`].
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+/// Rung by any thread, heard by the one that waits.
+#[derive(Debug)]
+pub(crate) struct Bell(OwnedFd);
+
+impl Bell {
+    /// A silent one.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    /// Ends the present wait, or the next one.
+    pub(crate) fn ring(&self) {
+        // Fails only when the counter is full, and then it is ringing.
+        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+    }
+
+    /// Silences it.
+    pub(crate) fn hush(&self) {
+        // Fails only when it is silent.
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Waits until one of these has something to read or to complain of, at most for `timeout`.
+pub(crate) fn wait(sources: Vec<BorrowedFd<'_>>, timeout: Duration) {
+    let mut sources: Vec<_> =
+        sources.into_iter().map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)).collect();
+    // `EINTR` ends a wait early, which harms nothing.
+    let _ = poll(&mut sources, Timespec::try_from(timeout).ok().as_ref());
+}

@@ -1,0 +1,423 @@
+//! The speaker's thread: what comes in, what follows from it, what goes out, and waiting.
+//!
+//! This file decides nothing about addresses: [`Group`] says who has to hold them, [`Holdings`] what
+//! that takes on the interfaces. It reads the clock, asks both in turn, and carries out what they
+//! say; the carrying out is in `perform`. One turn of [`Driver::run`] is the whole of it.
+
+#![expect(clippy::disallowed_methods, reason = "the driver owns the clock of the speaker")]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{debug, warn};
+
+use super::publish::Publisher;
+use super::{Progress, Shared, SpeakerEvent, SpeakerOptions, lock};
+use crate::group::{Group, LinkFacts, Tenure, Timing};
+use crate::holdings::{Holdings, HoldingsOptions};
+use crate::io::heartbeat::HeartbeatSockets;
+use crate::io::link::{FrameSocket, FrameWatch, Resolution};
+use crate::io::netlink::{Netlink, Notices};
+use crate::io::nft::Nft;
+use crate::io::sysctl::Strictness;
+use crate::io::{thread, wait};
+use crate::links::Links;
+use crate::neighbour;
+use crate::plan::VipPlan;
+use crate::refusal::Refusal;
+use crate::relay::Relays;
+
+/// Between two lists of the interfaces while they keep changing.
+const LIST_INTERVAL: Duration = Duration::from_millis(50);
+/// Between two lists while nothing seems to change: nothing that was missed stays missed for long.
+const LIST_ANYWAY: Duration = Duration::from_secs(30);
+/// After a list that failed.
+const LIST_AGAIN: Duration = Duration::from_secs(1);
+/// Between two questions whether the data path works.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+/// For withdrawing everything when the speaker stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The least wait after a turn in which nothing happened: a deadline that does not go away must not
+/// take a whole core, least of all on a thread that comes before all others.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
+/// Reads that are made after this thread stood still, to have all that came in meanwhile.
+const CATCH_UP: usize = 32;
+
+/// Fencing in a group: a node that hangs loses its addresses after this, whoever else has them.
+const GROUP_LIFETIME: Duration = Duration::from_secs(2);
+const GROUP_RENEWAL: Duration = Duration::from_millis(500);
+/// Alone nobody else can have them, but a killed process must not leave them for ever.
+const LONE_LIFETIME: Duration = Duration::from_secs(10);
+const LONE_RENEWAL: Duration = Duration::from_millis(2500);
+
+/// What lives on the speaker's thread.
+pub(super) struct Driver<E> {
+    pub(super) netlink: Netlink,
+    pub(super) frames: FrameSocket,
+    neighbours: FrameWatch,
+    /// `None`: alone.
+    heartbeats: Option<HeartbeatSockets>,
+    pub(super) strictness: Strictness,
+    nft: Nft,
+    /// Those that were last asked for.
+    relays: Relays,
+    /// That it does not work has been told.
+    relay_refused: bool,
+    pub(super) links: Links,
+    group: Group,
+    pub(super) holdings: Holdings,
+    pub(super) timing: Timing,
+    options: SpeakerOptions,
+    plan: Arc<VipPlan>,
+    links_in_use: BTreeMap<u32, LinkFacts>,
+    pub(super) publisher: Publisher,
+    /// The wish that the parts have.
+    serial: u64,
+    draining: bool,
+    withdrawing: bool,
+    stop_by: Option<Instant>,
+    list_at: Instant,
+    health_at: Instant,
+    /// When sockets that could not be opened are tried again.
+    retry_at: Option<Instant>,
+    /// When this thread is to run again, at the latest.
+    pub(super) back_at: Instant,
+    /// This turn has done something.
+    busy: bool,
+    shared: Arc<Shared>,
+    events: E,
+}
+
+impl<E: Fn(SpeakerEvent)> Driver<E> {
+    pub(super) fn new(options: SpeakerOptions, shared: Arc<Shared>, events: E) -> io::Result<Self> {
+        let now = Instant::now();
+        let timing = Timing::default();
+        let mut incarnation = [0; 16];
+        aws_lc_rs::rand::fill(&mut incarnation).map_err(io::Error::other)?;
+        let in_group = options.group.is_some();
+        let (key, peers) = options
+            .group
+            .as_ref()
+            .map_or_else(Default::default, |group| (Some(group.key.clone()), group.peers.clone()));
+        let (lifetime, renew_every) = match in_group {
+            true => (GROUP_LIFETIME, GROUP_RENEWAL),
+            false => (LONE_LIFETIME, LONE_RENEWAL),
+        };
+        let holdings =
+            HoldingsOptions { lifetime, renew_every, linger: options.linger, adopt: !in_group };
+        if let Err(error) = thread::before_others() {
+            debug!(%error, "the speaker's thread is scheduled like any other");
+        }
+        Ok(Self {
+            netlink: Netlink::open()?,
+            frames: FrameSocket::default(),
+            neighbours: FrameWatch::default(),
+            heartbeats: options
+                .group
+                .as_ref()
+                .map(|group| HeartbeatSockets::new(group.port, &group.peers)),
+            strictness: Strictness::default(),
+            nft: Nft::default(),
+            relays: Relays::new(),
+            relay_refused: false,
+            links: Links::default(),
+            group: Group::new(options.node.clone(), key, incarnation, peers, timing, now),
+            holdings: Holdings::new(holdings),
+            timing,
+            plan: Arc::default(),
+            links_in_use: BTreeMap::new(),
+            publisher: Publisher::new(options.node.clone(), in_group, now),
+            serial: 0,
+            draining: false,
+            withdrawing: false,
+            stop_by: None,
+            list_at: now,
+            health_at: now,
+            retry_at: None,
+            back_at: now,
+            busy: false,
+            options,
+            shared,
+            events,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            self.busy = false;
+            self.read(now);
+            if self.stood_still(now) {
+                (0..CATCH_UP).for_each(|_| self.read(now));
+                self.group.resumed(now);
+            }
+            self.take_wish(now);
+            self.ask_health(now);
+            self.look(now);
+            self.decide(now);
+            self.act(now);
+            self.speak();
+            self.report(now);
+            if self.finished(now) {
+                return self.strictness.restore();
+            }
+            self.wait();
+        }
+    }
+
+    /// Whether this thread was not run for so long that the others must take this node for dead.
+    fn stood_still(&mut self, now: Instant) -> bool {
+        let still = now > self.back_at + self.timing.dead && self.heartbeats.is_some();
+        if still {
+            let late = now - self.back_at;
+            warn!(?late, "the speaker stood still for longer than the group waits for a node");
+        }
+        self.back_at = now;
+        still
+    }
+
+    /// What the other nodes and the neighbours say.
+    pub(super) fn read(&mut self, now: Instant) {
+        let received = self.heartbeats.as_mut().map(HeartbeatSockets::receive);
+        for datagram in received.unwrap_or_default() {
+            self.group.receive(&datagram.bytes, datagram.from, datagram.link, now);
+            self.busy = true;
+        }
+        self.neighbours.receive(|index, frame| {
+            let Some(claim) = neighbour::heard(index, frame) else { return };
+            if self.plan.vips.contains_key(&claim.ip) {
+                let member = self.group.member_of(claim.index, claim.mac);
+                self.holdings.heard(claim, member, now);
+                self.busy = true;
+            }
+        });
+    }
+
+    /// What the owner wants.
+    fn take_wish(&mut self, now: Instant) {
+        self.shared.bell.hush();
+        let wish = {
+            let mut wish = lock(&self.shared.wish);
+            if wish.serial == self.serial {
+                return;
+            }
+            let let_go = std::mem::take(&mut wish.let_go);
+            super::Wish { let_go, ..wish.clone() }
+        };
+        self.serial = wish.serial;
+        if self.plan != wish.plan {
+            self.holdings.want(VipPlan::clone(&wish.plan));
+            self.plan = wish.plan;
+        }
+        self.draining = wish.drain;
+        self.group.drain(wish.drain, now);
+        self.withdrawing = wish.withdraw;
+        let over = if wish.withdraw { self.publisher.lingering() } else { wish.let_go };
+        for ip in over {
+            self.holdings.let_go(ip);
+        }
+        if wish.stop {
+            self.stop_by.get_or_insert(now + STOP_TIMEOUT);
+        }
+        self.busy = true;
+    }
+
+    fn ask_health(&mut self, now: Instant) {
+        let Some(health) = &self.options.health else { return };
+        if now >= self.health_at {
+            self.group.healthy(health(), now);
+            self.health_at = now + HEALTH_INTERVAL;
+        }
+    }
+
+    /// What has become of the interfaces.
+    fn look(&mut self, now: Instant) {
+        let mut changed = false;
+        match self.netlink.notices() {
+            Ok(Notices::Changes(notices)) => {
+                for notice in notices {
+                    // Not in order with what this thread did meanwhile, so only a list tells.
+                    if self.links.takes_ours(&notice) {
+                        self.list_at = self.list_at.min(now + LIST_INTERVAL);
+                    }
+                    changed |= self.links.apply(notice);
+                }
+            }
+            Ok(Notices::Lost) => self.list_at = self.list_at.min(now + LIST_INTERVAL),
+            Err(error) => {
+                debug!(%error, "notices of the interfaces cannot be read");
+                self.list_at = self.list_at.min(now + LIST_AGAIN);
+            }
+        }
+        if now >= self.list_at {
+            self.list_at = now + LIST_ANYWAY;
+            match self.netlink.links() {
+                Ok(links) => {
+                    changed |= links != self.links;
+                    self.links = links;
+                }
+                Err(error) => {
+                    warn!(%error, "interfaces cannot be listed");
+                    self.list_at = now + LIST_AGAIN;
+                }
+            }
+        }
+        if changed {
+            self.holdings.see(self.links.clone(), now);
+            self.busy = true;
+        }
+    }
+
+    /// Who has to hold what.
+    fn decide(&mut self, now: Instant) {
+        self.listen(now);
+        if let Some(offers) = self.holdings.offers() {
+            self.group.offers(offers, now);
+        }
+        for (ip, decision) in self.group.decisions(now) {
+            debug!(%ip, ?decision, "decided");
+            self.holdings.decide(ip, decision, now);
+            self.busy = true;
+        }
+        self.relay();
+    }
+
+    /// Does what is due; what follows from it is done in the next turn, at once.
+    fn act(&mut self, now: Instant) {
+        let actions = self.holdings.due(now);
+        self.perform(&actions);
+        let now = Instant::now();
+        for (ip, tenure) in self.holdings.tenures() {
+            self.publisher.holds(ip, tenure);
+            self.group.tenure(ip, tenure, now);
+            if self.withdrawing && tenure == Some(Tenure::Lingering) {
+                self.holdings.let_go(ip);
+            }
+            self.busy = true;
+        }
+        self.busy |= !actions.is_empty();
+        for event in self.holdings.events() {
+            self.publisher.happened();
+            (self.events)(event);
+        }
+    }
+
+    /// On which links this node is heard, and listens to others.
+    fn listen(&mut self, now: Instant) {
+        let again = self.retry_at.is_some_and(|at| at <= now);
+        match self.holdings.links_in_use() {
+            Some(links) => {
+                self.group.links(links.clone(), now);
+                self.links_in_use = links;
+            }
+            None if !again => return,
+            None => {}
+        }
+        let links = &self.links_in_use;
+        let mut deaf = false;
+        if let Some(heartbeats) = &mut self.heartbeats {
+            let named = links.iter().filter_map(|(index, facts)| {
+                Some((*index, (self.links.link(*index)?.name.clone(), *facts)))
+            });
+            deaf = self.publisher.deaf(heartbeats.follow(&named.collect()));
+        }
+        let families = [
+            (Resolution::Arp, self.plan.vips.keys().any(IpAddr::is_ipv4)),
+            (Resolution::Ndp, self.plan.vips.keys().any(IpAddr::is_ipv6)),
+        ];
+        let used = families.into_iter().filter_map(|(by, used)| used.then_some(by));
+        let places = used.flat_map(|by| links.keys().map(move |index| (*index, by)));
+        let blind = self.publisher.blind(self.neighbours.follow(&places.collect()));
+        self.retry_at = (deaf || blind).then_some(now + LIST_AGAIN);
+    }
+
+    /// Connections that began on another node go on to it: before the address comes here. Where that
+    /// fails, the address comes all the same, and those connections break.
+    fn relay(&mut self) {
+        let wanted = self.holdings.relays(|ip| self.group.relayed(ip));
+        if wanted == self.relays {
+            return;
+        }
+        let outcome = self.nft.apply(&wanted);
+        debug!(?wanted, ?outcome, "relays");
+        if let Err(error) = outcome
+            && !std::mem::replace(&mut self.relay_refused, true)
+            && let Some(&vip) = wanted.values().flatten().next()
+        {
+            (self.events)(SpeakerEvent::Refused { vip, refusal: relay_refusal(vip, &error) });
+        }
+        self.relays = wanted;
+    }
+
+    /// What the others have to hear.
+    pub(super) fn speak(&mut self) {
+        let Some(heartbeats) = &self.heartbeats else { return };
+        for datagram in self.group.transmit(Instant::now()) {
+            self.busy = true;
+            if let Err(error) = heartbeats.send(&datagram) {
+                debug!(%error, link = datagram.link, to = ?datagram.to, "heartbeat not sent");
+            }
+        }
+    }
+
+    /// Tells the owner how far this is.
+    fn report(&mut self, now: Instant) {
+        let handing = |ip: &&IpAddr| self.draining && self.group.can_hand_over(**ip);
+        let progress = Progress {
+            serial: self.serial,
+            held: self.holdings.held(),
+            to_hand_over: self.publisher.held().filter(handing).count(),
+        };
+        let before = std::mem::replace(&mut *lock(&self.shared.progress), progress);
+        if before != progress {
+            self.shared.moved.notify_all();
+        }
+        if self.publisher.due(now) {
+            let status = self.publisher.status(
+                self.group.status(now),
+                self.holdings.states(),
+                &self.links,
+                now,
+            );
+            *lock(&self.shared.status) = Arc::new(status);
+        }
+    }
+
+    fn finished(&self, now: Instant) -> bool {
+        self.stop_by.is_some_and(|limit| self.holdings.held() == 0 || now >= limit)
+    }
+
+    /// Waits for input or the next deadline.
+    fn wait(&mut self) {
+        let deadlines = [
+            Some(self.list_at),
+            self.options.health.as_ref().map(|_| self.health_at),
+            self.stop_by,
+            self.retry_at,
+            self.holdings.deadline(),
+            self.group.deadline(),
+            self.publisher.deadline(),
+        ];
+        let now = Instant::now();
+        let least = if self.busy { Duration::ZERO } else { LEAST_WAIT };
+        let deadline = deadlines.into_iter().flatten().min().unwrap_or(self.list_at);
+        self.back_at = deadline.max(now + least);
+        let mut sources = vec![self.shared.bell.as_fd(), self.netlink.watch()];
+        sources.extend(self.neighbours.sockets());
+        sources.extend(self.heartbeats.iter().flat_map(HeartbeatSockets::sockets));
+        wait::wait(sources, self.back_at - now);
+    }
+}
+
+fn relay_refusal(vip: IpAddr, error: &io::Error) -> Refusal {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => "give the process CAP_NET_ADMIN",
+        _ => "a kernel with nf_tables (netdev family, fwd) keeps them: nf_tables, nft_fwd_netdev",
+    };
+    let what = format!("connections that are open on {vip} break when it moves here: {error}");
+    Refusal::warning("RelayFailed", "", what, hint)
+}

@@ -1,0 +1,193 @@
+//! Puts together what `Speaker::status` shows: what the group knows, and what this node does.
+//!
+//! The driver tells a [`Publisher`] what happens and asks it now and then for a [`SpeakerStatus`].
+//! Nothing is decided by it. Pure, though it lives with the speaker.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
+use crate::group::{GroupStatus, MemberFacts, MemberState, Tenure, VipFacts};
+use crate::holdings::Action;
+use crate::links::Links;
+use crate::refusal::Refusal;
+
+/// Between two that show different addresses: a thousand may move at once.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Between two that show other numbers and members.
+const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What happened since the last status.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    node: String,
+    in_group: bool,
+    tenures: BTreeMap<IpAddr, Tenure>,
+    counters: SpeakerCounters,
+    /// Links without a socket for heartbeats.
+    deaf: Vec<Refusal>,
+    /// Neighbours that claim addresses are not heard.
+    blind: Option<Refusal>,
+    changed: bool,
+    published: Instant,
+}
+
+impl Publisher {
+    pub(super) fn new(node: String, in_group: bool, now: Instant) -> Self {
+        Self {
+            node,
+            in_group,
+            tenures: BTreeMap::new(),
+            counters: SpeakerCounters::default(),
+            deaf: Vec::new(),
+            blind: None,
+            changed: true,
+            published: now,
+        }
+    }
+
+    /// The addresses that this node has on a link.
+    pub(super) fn held(&self) -> impl Iterator<Item = &IpAddr> {
+        let held = |(ip, tenure)| (tenure == &Tenure::Holding).then_some(ip);
+        self.tenures.iter().filter_map(held)
+    }
+
+    /// The addresses that only serve open connections any more.
+    pub(super) fn lingering(&self) -> Vec<IpAddr> {
+        let lingering = |(ip, tenure): (&IpAddr, _)| (tenure == &Tenure::Lingering).then_some(*ip);
+        self.tenures.iter().filter_map(lingering).collect()
+    }
+
+    /// What is on the interfaces has changed.
+    pub(super) fn holds(&mut self, ip: IpAddr, tenure: Option<Tenure>) {
+        let before = match tenure {
+            Some(tenure) => self.tenures.insert(ip, tenure),
+            None => self.tenures.remove(&ip),
+        };
+        let holds = |tenure: Option<Tenure>| tenure == Some(Tenure::Holding);
+        self.counters.transitions += u64::from(holds(before) != holds(tenure));
+        self.changed = true;
+    }
+
+    /// An action has been carried out.
+    pub(super) fn acted(&mut self, action: &Action) {
+        self.counters.announcements += u64::from(matches!(action, Action::Announce { .. }));
+    }
+
+    /// The owner is told of something.
+    pub(super) fn happened(&mut self) {
+        self.changed = true;
+    }
+
+    /// These links have no socket for heartbeats; whether there are any.
+    pub(super) fn deaf(&mut self, failures: Vec<(String, io::Error)>) -> bool {
+        let refusals = failures.into_iter().map(|(interface, error)| {
+            Refusal::error(
+                "HeartbeatFailed",
+                "",
+                format!("no heartbeats on {interface}: {error}"),
+                "give the process CAP_NET_RAW, and leave the group's UDP port to it",
+            )
+        });
+        let deaf: Vec<_> = refusals.collect();
+        if deaf != self.deaf {
+            deaf.iter().for_each(|refusal| warn!("{refusal}"));
+            self.deaf = deaf;
+            self.changed = true;
+        }
+        !self.deaf.is_empty()
+    }
+
+    /// Whether neighbours that claim addresses can be heard; true if not.
+    pub(super) fn blind(&mut self, outcome: io::Result<()>) -> bool {
+        let blind = outcome.err().map(|error| {
+            Refusal::warning(
+                "NeighboursUnheard",
+                "",
+                format!("strangers that use addresses are not noticed: {error}"),
+                "give the process CAP_NET_RAW",
+            )
+        });
+        if blind != self.blind {
+            blind.iter().for_each(|refusal| warn!("{refusal}"));
+            self.blind = blind;
+            self.changed = true;
+        }
+        self.blind.is_some()
+    }
+
+    /// Whether it is time for a status.
+    pub(super) fn due(&self, now: Instant) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// When it is time for a status if nothing happens before.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.changed {
+            true => Some(self.published + INTERVAL),
+            false => self.in_group.then(|| self.published + COUNTERS_INTERVAL),
+        }
+    }
+
+    /// What is so now. `states`: of each address, what this node does with it, and on which interface.
+    pub(super) fn status<'a>(
+        &mut self,
+        group: GroupStatus,
+        states: impl Iterator<Item = (IpAddr, &'static str, Option<&'a str>)>,
+        links: &Links,
+        now: Instant,
+    ) -> SpeakerStatus {
+        (self.changed, self.published) = (false, now);
+        self.counters.sent = group.counters.sent;
+        self.counters.received = group.counters.received;
+        self.counters.refused = group.counters.refused;
+        let mut facts = group.vips;
+        let vip = |(ip, here, interface): (_, _, Option<&str>)| {
+            let VipFacts { mut owner, mut eligible } = facts.remove(&ip).unwrap_or_default();
+            if !self.in_group {
+                owner = (here == "holding").then(|| self.node.clone());
+                eligible = (here != "blocked").then(|| self.node.clone()).into_iter().collect();
+            }
+            (ip, VipStatus { owner, here, interface: interface.map(str::to_owned), eligible })
+        };
+        let vips = states.map(vip).collect();
+        let name = |index: u32| links.link(index).map(|link| link.name.clone());
+        let member = |facts: MemberFacts| MemberStatus {
+            interface: name(facts.link).unwrap_or_default(),
+            state: match facts.state {
+                MemberState::Alive => "alive",
+                MemberState::Dead => "dead",
+                MemberState::Unproven => "unproven",
+            },
+            node: facts.node,
+            address: facts.address,
+            draining: facts.draining,
+            serving: facts.serving,
+            holds: facts.holds,
+        };
+        SpeakerStatus {
+            node: self.node.clone(),
+            draining: group.draining,
+            members: group.members.into_iter().map(member).collect(),
+            vips,
+            counters: self.counters.clone(),
+            problems: self.problems(group.duplicate_nodes),
+        }
+    }
+
+    fn problems(&self, duplicates: Vec<String>) -> Vec<Refusal> {
+        let duplicates = duplicates.into_iter().map(|node| {
+            Refusal::error(
+                "DuplicateNode",
+                "",
+                format!("two live nodes of the group are called \"{node}\""),
+                "give each node a name of its own (--node)",
+            )
+        });
+        duplicates.chain(self.deaf.iter().cloned()).chain(self.blind.clone()).collect()
+    }
+}

@@ -1,0 +1,330 @@
+//! Several speakers that share addresses, on real interfaces: who has an address when, and who
+//! answers for it, as the neighbours see it.
+//!
+//! Hosts on one switch, all of network namespaces; on each a speaker's process. Needs root and the
+//! tools of `netns.rs` and `nft`: where one is missing, the tests fail.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests on the real network have threads and clocks"
+)]
+
+use std::time::{Duration, Instant};
+
+#[path = "netns/lab.rs"]
+mod lab;
+#[path = "netns/process.rs"]
+mod process;
+
+use lab::{Lab, Program};
+
+const KEY: &str = "a secret of these tests alone";
+/// By the order of SHA-256(node#address), `gateway` comes before `second` for these, and after it
+/// for the others.
+const OF_GATEWAY: [&str; 2] = ["10.77.0.210", "2001:db8:77::201"];
+const OF_SECOND: [&str; 2] = ["10.77.0.200", "2001:db8:77::200"];
+
+/// Not a test by itself: the process that the tests start on the hosts.
+#[test]
+#[ignore = "the speaker's process of the other tests"]
+fn speaker_process() {
+    process::run();
+}
+
+/// Two members, `gateway` (.1) and `second` (.3), that have heard of each other.
+fn pair(lab: &mut Lab, more: &[(&str, &str)]) -> [Program; 2] {
+    lab.host("second", 3);
+    ["gateway", "second"].map(|host| lab.member(host, KEY, more))
+}
+
+fn apply(members: &mut [Program], vips: &[&str]) {
+    for member in members {
+        member.say(&format!("apply {}", vips.join(" ")));
+    }
+}
+
+fn all() -> Vec<&'static str> {
+    [OF_GATEWAY, OF_SECOND].concat()
+}
+
+/// As `ip address` writes it.
+fn host_address(vip: &str) -> String {
+    format!("{vip}/{}", if vip.contains(':') { 128 } else { 32 })
+}
+
+/// Waits until a host, and no other of the two, has these addresses.
+fn expect_owner(lab: &Lab, owner: &str, vips: &[&str]) {
+    for vip in vips {
+        let address = host_address(vip);
+        lab.until(&format!("{owner} alone has {vip}"), || {
+            ["gateway", "second"].iter().all(|host| lab.has(host, &address) == (host == &owner))
+        });
+    }
+}
+
+/// Who answers the client's ARP or neighbour solicitation for an address; each answer counts.
+fn answers(lab: &Lab, vip: &str) -> Vec<String> {
+    let text = match vip.contains(':') {
+        true => lab.try_run("client", &format!("ndisc6 -q -m -r 1 -w 500 {vip} eth0")).1,
+        false => lab.try_run("client", &format!("arping -c 2 -w 2 -r -i eth0 {vip}")).1,
+    };
+    let mut macs: Vec<_> = text.lines().map(|line| line.trim().to_lowercase()).collect();
+    macs.retain(|line| line.matches(':').count() == 5 && !line.contains(' '));
+    macs.sort();
+    macs.dedup();
+    macs
+}
+
+#[test]
+fn each_address_has_one_owner_and_all_are_shared_out() {
+    let mut lab = Lab::new();
+    let mut members = pair(&mut lab, &[]);
+    apply(&mut members, &all());
+    expect_owner(&lab, "gateway", &OF_GATEWAY);
+    expect_owner(&lab, "second", &OF_SECOND);
+    for vip in all() {
+        lab.assert_client_reaches(vip);
+    }
+    for vip in OF_GATEWAY {
+        assert_eq!(answers(&lab, vip), [lab.mac("gateway")], "{vip}");
+    }
+    std::thread::sleep(Duration::from_millis(1500)); // the status is at most a second old
+    members[0].say("status");
+    members[0].expect(|line| line == "member second alive holds=2");
+    members[0].expect(|line| {
+        line == "vip 10.77.0.200 standby owner=second eligible=[\"second\", \"gateway\"]"
+    });
+    members[0].expect(|line| line.starts_with("vip 10.77.0.210 holding owner=gateway"));
+}
+
+#[test]
+fn when_a_node_is_killed_the_other_takes_over_and_the_kernel_removes_what_it_left() {
+    let mut lab = Lab::new();
+    let mut members = pair(&mut lab, &[]);
+    apply(&mut members, &all());
+    expect_owner(&lab, "gateway", &OF_GATEWAY);
+    expect_owner(&lab, "second", &OF_SECOND);
+    let capture = lab.capture("arp or (icmp6 and ip6[40] == 136)");
+    let since = Instant::now();
+    members[0].kill();
+    for vip in OF_GATEWAY {
+        members[1].expect(|line| line == format!("announced {vip} eth0"));
+    }
+    println!("announced {:?} after the kill", since.elapsed());
+    let mac = lab.mac("second");
+    capture.expect(|line| line.contains(&format!("Reply {} is-at {mac}", OF_GATEWAY[0])));
+    // The fence: for a while two kernels have it.
+    expect_owner(&lab, "second", &all());
+    for vip in all() {
+        assert_eq!(answers(&lab, vip), [lab.mac("second")], "{vip}");
+        lab.assert_client_reaches(vip);
+    }
+}
+
+#[test]
+fn a_node_that_hangs_loses_its_addresses_and_does_not_answer_for_them_when_it_goes_on() {
+    let mut lab = Lab::new();
+    let mut members = pair(&mut lab, &[]);
+    apply(&mut members, &OF_GATEWAY);
+    expect_owner(&lab, "gateway", &OF_GATEWAY);
+    members[0].signal("STOP");
+    for vip in OF_GATEWAY {
+        members[1].expect(|line| line == format!("announced {vip} eth0"));
+    }
+    expect_owner(&lab, "second", &OF_GATEWAY);
+    let mac = lab.mac("gateway");
+    let capture = lab.capture(&format!("ether src {mac} and (arp or (icmp6 and ip6[40] == 136))"));
+    members[0].signal("CONT");
+    // The hold-down is five seconds; what it would do wrong, it would do at once.
+    let frames = capture.rest(Duration::from_secs(2));
+    let for_vip = |line: &&String| OF_GATEWAY.iter().any(|vip| line.contains(vip));
+    assert!(!frames.iter().any(|line| for_vip(&line)), "{frames:#?}");
+    expect_owner(&lab, "second", &OF_GATEWAY);
+    // It comes back by a planned move.
+    expect_owner_on_link(&lab, "gateway", &OF_GATEWAY);
+}
+
+/// Waits until only one of the two has the addresses on the link; the other may linger on `lo`.
+fn expect_owner_on_link(lab: &Lab, owner: &str, vips: &[&str]) {
+    for vip in vips {
+        let address = host_address(vip);
+        let on_link = |host: &str| {
+            let shown = lab.ip(host, "-o addr show dev eth0");
+            shown.split_whitespace().any(|word| word == address)
+        };
+        lab.until(&format!("{owner} alone has {vip} on its eth0"), || {
+            ["gateway", "second"].iter().all(|host| on_link(host) == (host == &owner))
+        });
+    }
+}
+
+#[test]
+fn a_draining_node_lets_go_of_an_address_only_when_the_other_has_it() {
+    let mut lab = Lab::new();
+    let mut members = pair(&mut lab, &[]);
+    apply(&mut members, &OF_GATEWAY);
+    expect_owner(&lab, "gateway", &OF_GATEWAY);
+    let capture = lab.capture("arp");
+    members[0].say("hand-over");
+    for vip in OF_GATEWAY {
+        members[1].expect(|line| line == format!("announced {vip} eth0"));
+    }
+    let mut lingering = OF_GATEWAY.map(|vip| format!("lingering {vip} second")).to_vec();
+    members[0].expect(|line| {
+        lingering.retain(|expected| expected != line);
+        lingering.is_empty()
+    });
+    members[0].expect(|line| line == "handed over true");
+    let mac = lab.mac("second");
+    capture.expect(|line| line.contains(&format!("Reply {} is-at {mac}", OF_GATEWAY[0])));
+    expect_owner_on_link(&lab, "second", &OF_GATEWAY);
+    for vip in OF_GATEWAY {
+        assert!(lab.gateway_has(&host_address(vip)), "{vip} serves open connections on lo");
+        assert_eq!(answers(&lab, vip), [lab.mac("second")], "{vip}");
+        members[0].say(&format!("let-go {vip}"));
+        members[0].expect(|line| line == format!("withdrawn {vip}"));
+    }
+    expect_owner(&lab, "second", &OF_GATEWAY);
+}
+
+#[test]
+fn lingering_ends_by_itself() {
+    let mut lab = Lab::new();
+    let mut members = pair(&mut lab, &[("GH_LINGER", "3")]);
+    apply(&mut members, &OF_GATEWAY);
+    expect_owner(&lab, "gateway", &OF_GATEWAY);
+    members[0].say("hand-over");
+    members[0].expect(|line| line == "handed over true");
+    expect_owner_on_link(&lab, "second", &OF_GATEWAY);
+    // Longer than the kernel's lifetime: what lingers is renewed as well.
+    assert!(OF_GATEWAY.iter().all(|vip| lab.gateway_has(&host_address(vip))));
+    expect_owner(&lab, "second", &OF_GATEWAY);
+}
+
+#[test]
+fn a_node_that_stops_leaves_nothing_behind_and_its_addresses_are_taken_over() {
+    let mut lab = Lab::new();
+    let mut members = pair(&mut lab, &[]);
+    apply(&mut members, &all());
+    expect_owner(&lab, "gateway", &OF_GATEWAY);
+    expect_owner(&lab, "second", &OF_SECOND);
+    members[0].finish();
+    let left = lab.ip("gateway", "-o addr show");
+    let none = all().iter().all(|vip| !left.contains(&host_address(vip)));
+    assert!(none, "{left} {:#?}", members[0].rest(Duration::from_millis(100)));
+    expect_owner(&lab, "second", &all());
+    let strict = lab.run("gateway", "cat /proc/sys/net/ipv4/conf/eth0/arp_ignore");
+    assert_eq!(strict.trim(), "0", "the interface's settings are as they were");
+}
+
+#[test]
+fn an_address_that_a_stranger_uses_is_left_to_it_until_it_goes() {
+    let mut lab = Lab::new();
+    lab.host("stranger", 9);
+    for vip in OF_GATEWAY {
+        let nodad = if vip.contains(':') { " nodad" } else { "" };
+        lab.ip("stranger", &format!("addr add {} dev eth0{nodad}", host_address(vip)));
+    }
+    let mut members = pair(&mut lab, &[]);
+    let other = "10.77.0.220";
+    apply(&mut members, &[&OF_GATEWAY[..], &[other]].concat());
+    let mac = lab.mac("stranger");
+    let mut refused = OF_GATEWAY.to_vec();
+    members[0].expect(|line| {
+        let used = line.contains("AddressInUse") && line.to_lowercase().contains(&mac);
+        refused.retain(|vip| !(used && line.starts_with(&format!("refused {vip} severe=true"))));
+        refused.is_empty()
+    });
+    lab.until("another address is served", || {
+        ["gateway", "second"].iter().any(|host| lab.has(host, &host_address(other)))
+    });
+    for host in ["gateway", "second"] {
+        assert!(OF_GATEWAY.iter().all(|vip| !lab.has(host, &host_address(vip))));
+    }
+    for vip in OF_GATEWAY {
+        lab.ip("stranger", &format!("addr del {} dev eth0", host_address(vip)));
+    }
+    lab.until("the addresses are claimed", || {
+        OF_GATEWAY
+            .iter()
+            .all(|vip| ["gateway", "second"].iter().any(|host| lab.has(host, &host_address(vip))))
+    });
+}
+
+#[test]
+fn nodes_that_multicast_does_not_reach_find_each_other_by_their_addresses() {
+    let mut lab = Lab::new();
+    lab.host("second", 3);
+    for host in ["gateway", "second"] {
+        for rule in [
+            "add table inet quiet",
+            "add chain inet quiet in { type filter hook input priority 0 ; }",
+            "add rule inet quiet in ip daddr 239.0.0.0/8 drop",
+            "add rule inet quiet in ip6 daddr ff12::/16 drop",
+        ] {
+            lab.run(host, &format!("nft {rule}"));
+        }
+    }
+    let mut members = [("gateway", "10.77.0.3"), ("second", "10.77.0.1")]
+        .map(|(host, peer)| lab.member(host, KEY, &[("GH_PEERS", peer)]));
+    apply(&mut members, &all());
+    expect_owner(&lab, "gateway", &OF_GATEWAY);
+    expect_owner(&lab, "second", &OF_SECOND);
+}
+
+#[test]
+fn a_node_with_another_key_is_a_stranger() {
+    let mut lab = Lab::new();
+    lab.host("second", 3);
+    let mut first = lab.member("gateway", KEY, &[]);
+    first.say(&format!("apply {}", OF_SECOND[0]));
+    first.expect(|line| line == format!("announced {} eth0", OF_SECOND[0]));
+    let mut other = lab.member("second", "not the secret of the others", &[]);
+    other.say(&format!("apply {}", OF_SECOND[0]));
+    other.expect(|line| line.contains("AddressInUse"));
+    expect_owner(&lab, "gateway", &OF_SECOND[..1]);
+    std::thread::sleep(Duration::from_millis(1500)); // the status is at most a second old
+    other.say("status");
+    let counted = other.expect(|line| line.starts_with("refused datagrams"));
+    assert!(!counted.contains("{}"), "{counted}");
+}
+
+#[test]
+fn a_thousand_addresses_move_when_their_node_dies() {
+    let mut lab = Lab::new();
+    let mut members = pair(&mut lab, &[]);
+    // Each node has its share of them.
+    let vips: Vec<_> = (0..1000)
+        .map(|n| match n % 2 {
+            0 => format!("10.77.{}.{}", 1 + n / 250, 1 + n % 250),
+            _ => format!("2001:db8:77::1:{n:x}"),
+        })
+        .collect();
+    for (host, number) in [("gateway", 1), ("second", 3)] {
+        lab.ip(host, &format!("addr add 10.77.8.{number}/16 dev eth0"));
+    }
+    let texts: Vec<_> = vips.iter().map(String::as_str).collect();
+    apply(&mut members, &texts);
+    let held = |host: &str| {
+        let shown = lab.ip(host, "-o addr show dev eth0");
+        shown
+            .split_whitespace()
+            .filter(|word| word.ends_with("/32") || word.ends_with("/128"))
+            .count()
+    };
+    lab.until("all addresses are held", || held("gateway") + held("second") == vips.len());
+    assert!(held("gateway") > 300 && held("second") > 300);
+    std::thread::sleep(Duration::from_secs(8));
+    let [own, kernel] = members[1].processor_time();
+    std::thread::sleep(Duration::from_secs(5));
+    let [own, kernel] =
+        [members[1].processor_time()[0] - own, members[1].processor_time()[1] - kernel];
+    println!("idle for 5 s: {own} ms of processor time, and {kernel} ms of the kernel's");
+
+    let since = Instant::now();
+    members[0].kill();
+    lab.until("the other has all of them", || held("second") == vips.len());
+    println!("all moved {:?} after the kill", since.elapsed());
+    lab.until("the dead node has none of them", || held("gateway") == 0);
+}

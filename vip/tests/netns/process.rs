@@ -1,0 +1,95 @@
+//! The process that the tests start on a host: a speaker that obeys lines and prints what happens.
+//!
+//! Commands on its input: `apply [ADDRESS[@INTERFACE]]…`, `withdraw`, `hand-over`, `let-go ADDRESS`,
+//! `status`. It stops at the end of input. Events come as lines; see [`print`]. The group is told by
+//! environment variables, as the command line belongs to the test harness: `GH_NODE`, `GH_KEY`,
+//! `GH_PEERS`, `GH_LINGER` (seconds).
+
+use std::collections::BTreeSet;
+use std::env::var;
+use std::io::BufRead;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gatehouse_vip::{
+    DEFAULT_GROUP_PORT, GroupKey, GroupOptions, Interfaces, Speaker, SpeakerEvent, SpeakerOptions,
+    Vip, VipPlan,
+};
+
+/// For what the process waits for itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) fn run() {
+    let speaker = Speaker::start(options(), print).unwrap();
+    println!("\nspeaker ready");
+    for line in std::io::stdin().lock().lines().map(Result::unwrap) {
+        let mut words = line.split(' ');
+        match words.next() {
+            Some("apply") => speaker.apply(plan(words)),
+            Some("withdraw") => println!("\nwithdrew {}", speaker.withdraw_all_and_wait(PATIENCE)),
+            Some("hand-over") => {
+                println!("\nhanded over {}", speaker.hand_over_and_wait(PATIENCE));
+            }
+            Some("let-go") => speaker.let_go(words.next().unwrap().parse().unwrap()),
+            Some("status") => print_status(&speaker),
+            other => panic!("unknown command {other:?}"),
+        }
+    }
+    speaker.stop();
+}
+
+fn options() -> SpeakerOptions {
+    let group = var("GH_KEY").ok().map(|key| GroupOptions {
+        key: GroupKey::new(key.as_bytes()).unwrap(),
+        port: DEFAULT_GROUP_PORT,
+        peers: var("GH_PEERS")
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(|peer| SocketAddr::new(peer.parse().unwrap(), DEFAULT_GROUP_PORT))
+            .collect(),
+    });
+    let linger = var("GH_LINGER").map_or(30, |seconds| seconds.parse().unwrap());
+    SpeakerOptions {
+        name: "gh-speaker".into(),
+        node: var("GH_NODE").unwrap_or_else(|_| "gateway".into()),
+        group,
+        linger: Duration::from_secs(linger),
+        health: None,
+    }
+}
+
+fn print(event: SpeakerEvent) {
+    match event {
+        SpeakerEvent::Announced { vip, interface } => println!("\nannounced {vip} {interface}"),
+        SpeakerEvent::Lingering { vip, to } => println!("\nlingering {vip} {to}"),
+        SpeakerEvent::Cleared { vip } => println!("\ncleared {vip}"),
+        SpeakerEvent::Withdrawn { vip } => println!("\nwithdrawn {vip}"),
+        SpeakerEvent::Refused { vip, refusal } => {
+            println!("\nrefused {vip} severe={} {refusal}", refusal.severe);
+        }
+    }
+}
+
+fn print_status(speaker: &Speaker) {
+    let status = speaker.status();
+    for member in &status.members {
+        println!("\nmember {} {} holds={}", member.node, member.state, member.holds);
+    }
+    for (vip, status) in &status.vips {
+        let owner = status.owner.as_deref().unwrap_or("nobody");
+        println!("\nvip {vip} {} owner={owner} eligible={:?}", status.here, status.eligible);
+    }
+    println!("\nrefused datagrams {:?}", status.counters.refused);
+    println!("\nstatus ends");
+}
+
+fn plan<'a>(addresses: impl Iterator<Item = &'a str>) -> VipPlan {
+    let vip = |text: &str| {
+        let (ip, interfaces) = match text.split_once('@') {
+            Some((ip, name)) => (ip, Interfaces::Named(BTreeSet::from([name.to_owned()]))),
+            None => (text, Interfaces::Any),
+        };
+        (ip.parse().unwrap(), Vip { claims: vec![], interfaces, preference: 0 })
+    };
+    VipPlan { vips: addresses.map(vip).collect() }
+}
