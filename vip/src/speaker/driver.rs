@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use super::publish::Publisher;
 use super::{Progress, Shared, SpeakerEvent, SpeakerOptions, lock};
-use crate::group::{Group, LinkFacts, Tenure, Timing};
+use crate::group::{Destination, Group, LinkFacts, Tenure, Timing};
 use crate::holdings::{Holdings, HoldingsOptions};
 use crate::io::heartbeat::HeartbeatSockets;
 use crate::io::link::{FrameSocket, FrameWatch, Resolution};
@@ -358,6 +358,11 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let Some(heartbeats) = &self.heartbeats else { return };
         for datagram in self.group.transmit(Instant::now()) {
             self.busy = true;
+            if let Destination::Peer(to) = datagram.to
+                && !self.links.leads_to(datagram.link, to.ip())
+            {
+                continue;
+            }
             if let Err(error) = heartbeats.send(&datagram) {
                 debug!(%error, link = datagram.link, to = ?datagram.to, "heartbeat not sent");
             }
