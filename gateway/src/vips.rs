@@ -141,7 +141,11 @@ mod tests {
         let plan = VipPlan {
             vips: BTreeMap::from([(
                 vip,
-                Vip { claims: vec![ClaimId("a/b".into())], interfaces: Interfaces::Any },
+                Vip {
+                    claims: vec![ClaimId("a/b".into())],
+                    interfaces: Interfaces::Any,
+                    preference: 0,
+                },
             )]),
         };
         let listener = |port, protocol| ListenerPlan {

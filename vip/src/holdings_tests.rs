@@ -96,7 +96,11 @@ impl Node {
 }
 
 fn plan(vips: &[(&str, Interfaces)]) -> VipPlan {
-    let vip = |interfaces: &Interfaces| Vip { claims: vec![], interfaces: interfaces.clone() };
+    let vip = |interfaces: &Interfaces| Vip {
+        claims: vec![],
+        interfaces: interfaces.clone(),
+        preference: 0,
+    };
     VipPlan { vips: vips.iter().map(|(ip, at)| (ip.parse().unwrap(), vip(at))).collect() }
 }
 
