@@ -17,7 +17,7 @@ use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
 };
-use gatehouse_vip::VipPlan;
+use gatehouse_vip::{Exclusion, PoolUsage, Resting, VipPlan};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -47,6 +47,8 @@ pub struct NodeContext {
     pub https: Vec<SocketAddr>,
     /// Addresses that Services held before (the state file; in a cluster their status).
     pub recorded: BTreeMap<ObjectKey, Vec<IpAddr>>,
+    /// Addresses that were let go a short while ago, and who may have them again already.
+    pub resting: Resting,
     /// No cluster: nobody else forwards what this process does not.
     pub standalone: bool,
 }
@@ -77,10 +79,10 @@ pub struct ListenerPlan {
 /// What a Service got.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Assigned {
-    /// The pool that the addresses are from.
-    pub pool: String,
     /// At most one of each family.
     pub ips: Vec<IpAddr>,
+    /// The pool of each of them.
+    pub pools: Vec<String>,
 }
 
 /// The status that belongs on an object.
@@ -101,12 +103,18 @@ pub struct Compiled {
     pub routes: Arc<gatehouse_routes::compile::Compiled>,
     /// Certificates by scope, in the order of `routes.tables`.
     pub certs: Vec<(Scope, Arc<CertTable>)>,
-    /// Addresses that this node announces.
+    /// Addresses that this node may announce.
     pub vips: Arc<VipPlan>,
+    /// Why this node announces nothing at all.
+    pub excluded: Option<Exclusion>,
     /// Sockets, plain ones first; the same `Arc` as before if nothing changed.
     pub listeners: Arc<[ListenerPlan]>,
     /// Addresses by Service.
     pub addresses: BTreeMap<ObjectKey, Assigned>,
+    /// How full the usable pools are, oldest first.
+    pub pools: Vec<PoolUsage>,
+    /// Addresses that nobody holds, but only their former holders may have for now.
+    pub resting: Resting,
     /// Everything that is wrong, sorted by object.
     pub problems: Vec<Problem>,
     cert_cache: CertCache,
@@ -157,7 +165,10 @@ pub fn compile(state: &ClusterState, node: &NodeContext, previous: Option<&Compi
             Some(previous) if *previous.listeners == *listeners => Arc::clone(&previous.listeners),
             _ => listeners.into(),
         },
+        excluded: addresses.excluded,
         addresses: addresses.assigned,
+        pools: addresses.pools,
+        resting: addresses.resting,
         problems,
         routes: Arc::new(routes),
         cert_cache,

@@ -14,13 +14,13 @@ use std::{
 };
 
 use gatehouse_routes::problem::{Problem, Severity};
-use gatehouse_vip::SpeakerEvent;
+use gatehouse_vip::{Quarantine, SpeakerEvent};
 use serde::Serialize;
 
 use crate::{
     compile::{Compiled, NodeContext, compile},
     listeners::Listeners,
-    recorded,
+    recorded::{self, Recorded},
     runtime::{Command, CoreHandle},
     snapshot::{Live, Snapshot},
     source::Event,
@@ -112,6 +112,8 @@ pub(crate) struct Controller {
     pub(crate) vips: Vips,
     pub(crate) progress: Arc<Progress>,
     pub(crate) compiled: Option<Arc<Compiled>>,
+    /// Addresses that were let go a short while ago.
+    pub(crate) quarantine: Quarantine,
     pub(crate) retired: Vec<Arc<Snapshot>>,
     pub(crate) generation: u64,
     /// Hears at the first publication whether the plain addresses could be opened.
@@ -158,6 +160,8 @@ impl Controller {
                 Some(since) => QUIET.min(SETTLE.saturating_sub(since.elapsed())),
             };
         }
+        // Whoever waits for an address is served when one has rested long enough.
+        burst.objects |= self.quarantine.expire(Instant::now());
         if burst.objects && self.state.synced() {
             self.publish();
         }
@@ -172,9 +176,17 @@ impl Controller {
     fn publish(&mut self) {
         let begun = Instant::now();
         let previous = self.compiled.take();
+        if previous.is_some() {
+            self.node.resting.clone_from(self.quarantine.resting());
+        }
         let compiled = Arc::new(compile(&self.state, &self.node, previous.as_deref()));
         let took = begun.elapsed();
-        self.record(&compiled);
+        self.quarantine.observe(&compiled.resting, Instant::now());
+        self.record(&compiled, previous.as_deref());
+        let before = previous.as_ref().and_then(|previous| previous.excluded);
+        if let Some(why) = compiled.excluded.filter(|why| before != Some(*why)) {
+            tracing::warn!("this node announces no address: {why}");
+        }
         let known = previous.as_ref().map(|previous| &*previous.problems);
         report(known.unwrap_or_default(), &compiled.problems);
         self.generation += 1;
@@ -186,9 +198,11 @@ impl Controller {
     }
 
     /// Remembers which Service holds which address, in memory and over a restart.
-    fn record(&mut self, compiled: &Compiled) {
-        let recorded = compiled.recorded();
-        if recorded == self.node.recorded {
+    fn record(&mut self, compiled: &Compiled, previous: Option<&Compiled>) {
+        let before = previous.map_or(&self.node.resting, |previous| &previous.resting);
+        let recorded =
+            Recorded { addresses: compiled.recorded(), resting: compiled.resting.clone() };
+        if recorded.addresses == self.node.recorded && recorded.resting == *before {
             return;
         }
         if let Some(state_dir) = &self.state_dir
@@ -196,7 +210,7 @@ impl Controller {
         {
             tracing::error!(%error, folder = %state_dir.display(), "addresses are not remembered");
         }
-        self.node.recorded = recorded;
+        self.node.recorded = recorded.addresses;
     }
 
     /// Makes sockets and addresses follow the live configuration.

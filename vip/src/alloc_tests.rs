@@ -1,9 +1,18 @@
 //! Allocation rules, in the words of services and pools.
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::api::{IpAddressPoolSpec, ServiceAllocation};
+
+#[path = "alloc/admission_tests.rs"]
+mod admission;
+#[path = "alloc/properties_tests.rs"]
+mod properties;
+#[path = "alloc/resting_tests.rs"]
+mod resting;
+#[path = "alloc/scale_tests.rs"]
+mod scale;
+#[path = "alloc/sharing_tests.rs"]
+mod sharing;
 
 fn spec(addresses: &[&str]) -> IpAddressPoolSpec {
     IpAddressPoolSpec {
@@ -35,11 +44,27 @@ fn ips(texts: &[&str]) -> Vec<IpAddr> {
 }
 
 fn claim(name: &str, families: Families) -> Claim {
-    Claim { id: id(name), families, requested: vec![], pool: None, recorded: vec![] }
+    Claim {
+        id: id(name),
+        tenant: Tenant { namespace: "ns".into(), ..Tenant::default() },
+        families,
+        requested: vec![],
+        pool: None,
+        sharing: None,
+        recorded: vec![],
+    }
 }
 
 fn v4(name: &str) -> Claim {
     claim(name, Families::V4)
+}
+
+fn resting(of: &[(&str, &str)]) -> Resting {
+    let mut resting = Resting::new();
+    for (ip, former) in of {
+        resting.entry(ip.parse().unwrap()).or_default().insert(id(former));
+    }
+    resting
 }
 
 fn requesting(name: &str, requested: &[&str]) -> Claim {
@@ -53,15 +78,26 @@ fn recorded(name: &str, recorded: &[&str]) -> Claim {
 const PREFER: Families = Families::PreferDual { first: Family::V4 };
 const REQUIRE: Families = Families::RequireDual { first: Family::V4 };
 
-/// `pool:ip,ip` or `-`.
+/// Nothing rests.
+fn allocate(pools: &[Pool], claims: &[Claim]) -> Allocation {
+    super::allocate(pools, claims, &Resting::new())
+}
+
+/// `pool:ip,ip`, `pool:ip+other:ip` or `-`.
 fn got(allocation: &Allocation, name: &str) -> String {
-    allocation.assigned.get(&id(name)).map_or_else(
-        || "-".to_owned(),
-        |got| {
-            let ips: Vec<_> = got.ips.iter().map(ToString::to_string).collect();
-            format!("{}:{}", got.pool, ips.join(","))
-        },
-    )
+    let mut text = String::new();
+    let mut last: Option<&Assignment> = None;
+    for given in allocation.assigned.get(&id(name)).into_iter().flatten() {
+        text += match last {
+            Some(last) if last.pool == given.pool => ",".to_owned(),
+            Some(_) => format!("+{}:", given.pool),
+            None => format!("{}:", given.pool),
+        }
+        .as_str();
+        text += &given.ip.to_string();
+        last = Some(given);
+    }
+    if text.is_empty() { "-".to_owned() } else { text }
 }
 
 fn refusal<'a>(allocation: &'a Allocation, name: &str) -> &'a Refusal {
@@ -168,24 +204,18 @@ fn a_typo_in_the_request_keeps_the_working_address() {
 }
 
 #[test]
-fn a_good_request_moves_the_claim_and_frees_its_old_address() {
+fn a_good_request_moves_the_claim_and_its_old_address_rests() {
     let pools = [pool("default", &["10.0.0.1-10.0.0.2"])];
     let mover = Claim { requested: ips(&["10.0.0.2"]), ..recorded("mover", &["10.0.0.1"]) };
     let result = allocate(&pools, &[requesting("waiting", &["10.0.0.1"]), mover]);
     assert_eq!(got(&result, "mover"), "default:10.0.0.2");
-    assert_eq!(got(&result, "waiting"), "default:10.0.0.1");
-    assert!(result.refused.is_empty());
-}
-
-#[test]
-fn an_address_that_a_mover_frees_is_the_second_one_of_who_prefers_two() {
-    let pools = [pool("both", &["10.0.0.1/32", "2001:db8::/126"]), pool("away", &["10.9.0.1/32"])];
-    let dual = claim("dual", PREFER);
-    let mover = Claim { pool: Some("away".into()), ..recorded("mover", &["10.0.0.1"]) };
-    let six = Claim { requested: ips(&["2001:db8::2"]), ..dual };
-    let result = allocate(&pools, &[six, mover]);
-    assert_eq!(got(&result, "mover"), "away:10.9.0.1");
-    assert_eq!(got(&result, "dual"), "both:10.0.0.1,2001:db8::2");
+    assert_eq!(got(&result, "waiting"), "-");
+    let refusal = refusal(&result, "waiting");
+    assert_eq!((refusal.reason, refusal.severe), ("AddressResting", true));
+    assert_eq!(refusal.message, "10.0.0.1 rests, ns/mover had it until just now");
+    assert_eq!(result.resting, resting(&[("10.0.0.1", "mover")]));
+    let later = [requesting("waiting", &["10.0.0.1"]), recorded("mover", &["10.0.0.2"])];
+    assert_eq!(got(&allocate(&pools, &later), "waiting"), "default:10.0.0.1");
 }
 
 #[test]
@@ -198,7 +228,10 @@ fn a_named_pool_is_the_only_one_that_counts() {
     assert_eq!(got(&result, "second"), "-");
     let refusal = refusal(&result, "second");
     assert_eq!(refusal.reason, "PoolExhausted");
-    assert_eq!(refusal.message, "no free IPv4 address; looked in: vip");
+    assert_eq!(
+        refusal.message,
+        "no pool gives an IPv4 address: pool \"vip\": no free IPv4 address (1 used)"
+    );
 }
 
 #[test]
@@ -207,25 +240,6 @@ fn an_address_that_left_the_pools_is_replaced_and_that_is_said() {
     let result = allocate(&pools, &[recorded("web", &["10.5.0.1"])]);
     assert_eq!(got(&result, "web"), "default:10.0.0.0");
     assert_eq!(refusal(&result, "web").reason, "AddressReleased");
-}
-
-#[test]
-fn a_restricted_pool_gives_nothing_by_any_way() {
-    let limited =
-        ServiceAllocation { namespaces: vec!["prod".into()], ..ServiceAllocation::default() };
-    let pools = [allocated("prod", &["10.0.0.0/24"], limited)];
-    let claims = [
-        v4("any"),
-        requesting("request", &["10.0.0.1"]),
-        Claim { pool: Some("prod".into()), ..v4("pinned") },
-        recorded("record", &["10.0.0.2"]),
-    ];
-    let result = allocate(&pools, &claims);
-    assert_eq!(result.assigned, BTreeMap::new());
-    assert_eq!(refusal(&result, "any").reason, "NoPool");
-    assert_eq!(refusal(&result, "request").reason, "PoolRestricted");
-    assert_eq!(refusal(&result, "pinned").reason, "PoolRestricted");
-    assert_eq!(refusal(&result, "record").reason, "AddressReleased");
 }
 
 #[test]
@@ -243,7 +257,7 @@ fn pools_with_a_priority_are_tried_first() {
 }
 
 #[test]
-fn dual_stack_takes_both_addresses_of_one_pool() {
+fn dual_stack_takes_both_addresses_of_one_pool_or_else_of_two() {
     let four = || pool("four", &["10.0.0.0/24"]);
     let six = || pool("six", &["2001:db8::/64"]);
     let both = || pool("both", &["10.1.0.0/24", "2001:db8:1::/64"]);
@@ -251,31 +265,54 @@ fn dual_stack_takes_both_addresses_of_one_pool() {
     let cases = [
         (PREFER, vec![four(), six(), both()], "both:10.1.0.0,2001:db8:1::"),
         (six_first, vec![four(), six(), both()], "both:2001:db8:1::,10.1.0.0"),
-        (PREFER, vec![six(), four()], "four:10.0.0.0"),
-        (six_first, vec![four(), six()], "six:2001:db8::"),
+        (PREFER, vec![six(), four()], "four:10.0.0.0+six:2001:db8::"),
+        (six_first, vec![four(), six()], "six:2001:db8::+four:10.0.0.0"),
         (PREFER, vec![six()], "six:2001:db8::"),
+        (PREFER, vec![four()], "four:10.0.0.0"),
         (REQUIRE, vec![four(), both()], "both:10.1.0.0,2001:db8:1::"),
-        (REQUIRE, vec![four(), six()], "-"),
+        (REQUIRE, vec![four(), six()], "four:10.0.0.0+six:2001:db8::"),
+        (REQUIRE, vec![four()], "-"),
+        (REQUIRE, vec![six()], "-"),
     ];
     for (families, pools, expected) in cases {
         let result = allocate(&pools, &[claim("dual", families)]);
         assert_eq!(got(&result, "dual"), expected, "{families:?}");
+        assert_eq!(result.refused.is_empty(), expected != "-", "{families:?}");
     }
 }
 
 #[test]
-fn a_dual_stack_claim_keeps_its_address_and_gains_the_second_from_the_same_pool() {
-    let pools = [pool("four", &["10.0.0.0/24"]), pool("both", &["10.1.0.0/24", "2001:db8::/64"])];
+fn a_dual_stack_claim_keeps_its_address_and_gains_the_second_best_from_the_same_pool() {
+    let four = || pool("four", &["10.0.0.0/24"]);
+    let six = || pool("six", &["2001:db8:6::/64"]);
+    let both = || pool("both", &["10.1.0.0/24", "2001:db8::/64"]);
     for families in [PREFER, REQUIRE] {
         let grows = Claim { recorded: ips(&["10.1.0.9"]), ..claim("grows", families) };
-        let stays = Claim { recorded: ips(&["10.0.0.9"]), ..claim("stays", families) };
-        let result = allocate(&pools, &[grows, stays]);
+        let joins = Claim { recorded: ips(&["10.0.0.9"]), ..claim("joins", families) };
+        let result = allocate(&[six(), four(), both()], &[grows.clone(), joins.clone()]);
         assert_eq!(got(&result, "grows"), "both:10.1.0.9,2001:db8::");
-        assert_eq!(got(&result, "stays"), "four:10.0.0.9");
-        let refused = result.refused.get(&id("stays"));
+        assert_eq!(got(&result, "joins"), "four:10.0.0.9+six:2001:db8:6::");
+        // Without a second family anywhere, what there is stays; only who requires two hears of it.
+        let result = allocate(&[four()], &[joins]);
+        assert_eq!(got(&result, "joins"), "four:10.0.0.9");
+        let refused = result.refused.get(&id("joins"));
         assert_eq!(refused.is_some(), families == REQUIRE);
         assert!(refused.is_none_or(|refused| !refused[0].severe));
     }
+}
+
+#[test]
+fn who_prefers_two_families_hears_that_one_ran_out() {
+    let pools = [pool("four", &["10.0.0.1/32"]), pool("six", &["2001:db8::/64"])];
+    let result = allocate(&pools, &[v4("first"), claim("dual", PREFER)]);
+    assert_eq!(got(&result, "dual"), "six:2001:db8::");
+    let refusal = refusal(&result, "dual");
+    assert_eq!((refusal.reason, refusal.severe), ("PoolExhausted", false));
+    assert_eq!(
+        refusal.message,
+        "no pool gives an IPv4 address: pool \"four\": no free IPv4 address (1 used); \
+         pool \"six\": no IPv4 addresses; it has 2001:db8:: only"
+    );
 }
 
 #[test]
@@ -293,10 +330,15 @@ fn a_request_for_one_family_leaves_the_other_address_alone() {
 #[test]
 fn without_pools_every_claim_hears_why() {
     let result = allocate(&[], &[v4("a"), requesting("b", &["10.0.0.1"])]);
-    assert_eq!(refusal(&result, "a").message, "no pool assigns addresses by itself; pools: none");
+    assert_eq!(refusal(&result, "a").reason, "NoPool");
+    assert_eq!(refusal(&result, "a").message, "no pool gives an IPv4 address: there is none");
     assert_eq!(refusal(&result, "b").hint, "create an IPAddressPool");
     let six = allocate(&[pool("default", &["10.0.0.0/24"])], &[claim("six", Families::V6)]);
-    assert_eq!(refusal(&six, "six").message, "no pool with IPv6 addresses; looked in: default");
+    assert_eq!(
+        refusal(&six, "six").message,
+        "no pool gives an IPv6 address: pool \"default\": no IPv6 addresses"
+    );
+    assert_eq!(refusal(&six, "six").field, "families");
 }
 
 #[test]
@@ -305,96 +347,4 @@ fn the_second_claim_of_one_id_does_not_count() {
     let result = allocate(&pools, &[v4("a"), requesting("a", &["10.0.0.9"]), v4("b")]);
     assert_eq!(got(&result, "a"), "default:10.0.0.0");
     assert_eq!(got(&result, "b"), "default:10.0.0.1");
-}
-
-fn any_claim() -> impl Strategy<Value = Claim> {
-    let families = prop_oneof![
-        Just(Families::V4),
-        Just(Families::V6),
-        Just(PREFER),
-        Just(REQUIRE),
-        Just(Families::PreferDual { first: Family::V6 }),
-    ];
-    let address = prop_oneof![
-        (0u8..24).prop_map(|last| IpAddr::from([10, 0, 0, last])),
-        (0u16..24).prop_map(|last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last])),
-    ];
-    let some = proptest::collection::vec(address, 0..3);
-    let pool = proptest::option::weighted(0.3, prop_oneof!["one", "two", "three", "gone"]);
-    (0u8..30, families, proptest::option::weighted(0.3, some.clone()), pool, some).prop_map(
-        |(name, families, requested, pool, recorded)| Claim {
-            id: id(&format!("c{name}")),
-            families,
-            requested: requested.unwrap_or_default(),
-            pool,
-            recorded,
-        },
-    )
-}
-
-fn some_pools() -> [Pool; 3] {
-    [
-        pool("one", &["10.0.0.0/29", "2001:db8::/126"]),
-        pool("two", &["10.0.0.12-10.0.0.17"]),
-        manual("three", &["2001:db8::8/126", "10.0.0.20/31"]),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn no_address_is_given_twice_nor_outside_its_pool_nor_beyond_the_wish(
-        claims in proptest::collection::vec(any_claim(), 0..40)
-    ) {
-        let pools = some_pools();
-        let result = allocate(&pools, &claims);
-        let mut given = BTreeSet::new();
-        for (id, assignment) in &result.assigned {
-            let claim = claims.iter().find(|claim| claim.id == *id).unwrap();
-            let pool = pools.iter().find(|pool| pool.name() == assignment.pool).unwrap();
-            prop_assert!(!assignment.ips.is_empty());
-            let families: BTreeSet<_> = assignment.ips.iter().map(|ip| Family::of(*ip)).collect();
-            prop_assert_eq!(families.len(), assignment.ips.len());
-            prop_assert!(families.iter().all(|family| claim.families.wanted().contains(family)));
-            for ip in &assignment.ips {
-                prop_assert!(pool.contains(*ip));
-                prop_assert!(given.insert(*ip), "{} was given twice", ip);
-            }
-        }
-        for claim in &claims {
-            let severe = result.refused.get(&claim.id)
-                .is_some_and(|refused| refused.iter().any(|refusal| refusal.severe));
-            prop_assert_ne!(severe, result.assigned.contains_key(&claim.id));
-        }
-    }
-
-    #[test]
-    fn the_same_question_has_the_same_answer_and_what_was_given_stays(
-        claims in proptest::collection::vec(any_claim(), 0..40)
-    ) {
-        let pools = some_pools();
-        let first = allocate(&pools, &claims);
-        prop_assert_eq!(&first, &allocate(&pools, &claims));
-        let mut recorded = claims;
-        for claim in &mut recorded {
-            claim.recorded = first.assigned.get(&claim.id).map_or_else(Vec::new, |got| got.ips.clone());
-        }
-        prop_assert_eq!(&allocate(&pools, &recorded).assigned, &first.assigned);
-    }
-
-    #[test]
-    fn recorded_addresses_stay_in_any_order_of_claims(
-        order in Just((0u8..16).collect::<Vec<_>>()).prop_shuffle(),
-        asking in proptest::collection::vec(any_claim(), 0..10),
-    ) {
-        let holders = order.iter().map(|last| {
-            recorded(&format!("holder-{last:02}"), &[&format!("10.0.0.{last}")])
-        });
-        let pools = [pool("all", &["10.0.0.0/24", "2001:db8::/64"])];
-        let claims: Vec<_> = asking.into_iter().map(|claim| Claim { recorded: vec![], ..claim })
-            .chain(holders).collect();
-        let result = allocate(&pools, &claims);
-        for last in 0u8..16 {
-            prop_assert_eq!(got(&result, &format!("holder-{last:02}")), format!("all:10.0.0.{last}"));
-        }
-    }
 }

@@ -34,7 +34,7 @@ pub struct IpAddressPoolSpec {
     /// Leaves out IPv4 addresses that end in .0 or .255. Default false.
     #[serde(rename = "avoidBuggyIPs")]
     pub avoid_buggy_ips: bool,
-    /// Limits the pool to some services. Not honoured yet: such a pool gives nothing away.
+    /// Limits the pool to some services, and says when it is tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_allocation: Option<ServiceAllocation>,
 }
@@ -72,9 +72,22 @@ pub struct L2AdvertisementSpec {
     /// Interfaces to announce on, by exact name. Default: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<String>,
-    /// Services to announce, by label. Not honoured yet: such an advertisement announces nothing.
+    /// Services to announce, by label; any one has to match. Default: all services.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub service_selectors: Vec<LabelSelector>,
+    /// Nodes that rather should announce than others, as far as they may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub preferred_node_selectors: Vec<PreferredNodeSelector>,
+}
+
+/// One of `L2Advertisement.spec.preferredNodeSelectors`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PreferredNodeSelector {
+    /// 1 to 100; the weights of all selectors of all advertisements that match a node add up.
+    pub weight: i64,
+    /// Labels of the nodes that are preferred.
+    pub preference: LabelSelector,
 }
 
 /// `metav1.LabelSelector`: all labels and all expressions have to match; empty matches everything.
@@ -178,6 +191,7 @@ ipAddressPoolSelectors: [{matchLabels: {zone: a}}]
 nodeSelectors: [{matchLabels: {kubernetes.io/hostname: n1}}]
 interfaces: [eth3]
 serviceSelectors: [{}]
+preferredNodeSelectors: [{weight: 30, preference: {matchLabels: {rack: a}}}]
 ",
         )
         .unwrap();
@@ -186,6 +200,9 @@ serviceSelectors: [{}]
         assert_eq!(advertisement.node_selectors.len(), 1);
         assert_eq!(advertisement.interfaces, ["eth3"]);
         assert_eq!(advertisement.service_selectors, [LabelSelector::default()]);
+        let preferred = &advertisement.preferred_node_selectors[0];
+        assert_eq!(preferred.weight, 30);
+        assert_eq!(preferred.preference.match_labels, labels(&[("rack", "a")]));
     }
 
     #[test]
@@ -235,6 +252,11 @@ serviceSelectors: [{}]
             if let Some(nested) = schema.properties["spec"].properties.get("serviceAllocation") {
                 fields.extend(nested.properties.keys().cloned());
             }
+            if let Some(nested) = schema.properties["spec"].properties.get("preferredNodeSelectors")
+            {
+                let item = nested.items.as_ref().unwrap();
+                fields.extend(item.properties.keys().cloned());
+            }
             fields.sort();
             kinds.push((crd.spec.names.kind, fields));
         }
@@ -255,12 +277,14 @@ serviceSelectors: [{}]
             node_selectors: selector.clone(),
             interfaces: vec!["a".into()],
             service_selectors: selector,
+            preferred_node_selectors: vec![PreferredNodeSelector::default()],
         });
         for ((kind, fields), written) in kinds.iter().zip([pool.unwrap(), advertisement.unwrap()]) {
             let mut keys: Vec<_> = written
                 .lines()
                 .filter_map(|line| line.split_once(':').map(|(key, _)| key.trim().to_owned()))
-                .filter(|key| !key.starts_with('-'))
+                .map(|key| key.trim_start_matches("- ").to_owned())
+                .filter(|key| !key.is_empty())
                 .collect();
             keys.sort();
             assert_eq!(&keys, fields, "{kind}");
@@ -311,5 +335,6 @@ serviceSelectors: [{}]
     struct Properties {
         #[serde(default)]
         properties: BTreeMap<String, Self>,
+        items: Option<Box<Self>>,
     }
 }

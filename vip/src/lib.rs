@@ -28,10 +28,16 @@ mod refusal;
 mod relay;
 mod speaker;
 
-pub use alloc::{Allocation, Assignment, Claim, ClaimId, Families, allocate};
+pub use alloc::{
+    Allocation, Assignment, Claim, ClaimId, Families, PoolUsage, QUARANTINE, Quarantine, Resting,
+    Sharing, TrafficPolicy, allocate, usage,
+};
 pub use group::GroupKey;
-pub use plan::{Interfaces, NodeFacts, Step, Vip, VipPlan, advertisement_refusals, diff, plan};
-pub use pool::{Pool, overlaps};
+pub use plan::{
+    EXCLUDE_LABEL, Exclusion, Interfaces, NodeFacts, Planned, Step, Vip, VipPlan, Wanted,
+    advertisement_refusals, diff, plan,
+};
+pub use pool::{Pool, Tenant, overlaps};
 pub use ranges::{AddressSet, Family};
 pub use refusal::Refusal;
 pub use speaker::{

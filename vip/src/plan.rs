@@ -1,18 +1,18 @@
 //! What this node has to announce: the meeting point of allocation, advertisements and node.
 //!
 //! The compile step of the gateway calls [`plan`] and puts the [`VipPlan`] into its snapshot; the
-//! [`Speaker`](crate::Speaker) makes it true. With one node, the node announces everything that is
-//! advertised from it; election among nodes plugs in here, as one more condition. Nothing here looks
-//! at interfaces: that is known only when the plan is carried out.
+//! [`Speaker`](crate::Speaker) makes it true: which of the nodes that may announce an address does so is
+//! elected there. Nothing here looks at interfaces: that is known only when the plan is carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::alloc::{Allocation, ClaimId};
-use crate::api::L2AdvertisementSpec;
-use crate::pool::Pool;
+use crate::alloc::{Allocation, Assignment, ClaimId};
+use crate::api::{L2AdvertisementSpec, PreferredNodeSelector};
+use crate::pool::{Pool, any_matches, selector_faults};
 use crate::refusal::Refusal;
 
 /// What one node has to announce.
@@ -29,8 +29,8 @@ pub struct Vip {
     pub claims: Vec<ClaimId>,
     /// Where it may be announced.
     pub interfaces: Interfaces,
-    /// How much this node is preferred to hold it: the sum of the weights of the advertisements'
-    /// `preferredNodeSelectors` that match it.
+    /// How much this node is preferred as its owner: the sum of the weights of all
+    /// `preferredNodeSelectors` that match it, 0 if none does. The greatest of all nodes wins.
     pub preference: u32,
 }
 
@@ -64,6 +64,9 @@ impl Interfaces {
     }
 }
 
+/// The Node label that takes a node out, whatever its value (`core/v1`, `LabelNodeExcludeBalancers`).
+pub const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
 /// What the plan has to know of this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFacts {
@@ -71,6 +74,60 @@ pub struct NodeFacts {
     pub name: String,
     /// `metadata.labels` of the Node; empty without a cluster.
     pub labels: BTreeMap<String, String>,
+    /// `status.conditions` of the Node say `NetworkUnavailable: True`.
+    pub network_unavailable: bool,
+}
+
+impl NodeFacts {
+    /// Why the node announces nothing at all; `None` if it may.
+    pub fn exclusion(&self) -> Option<Exclusion> {
+        if self.labels.contains_key(EXCLUDE_LABEL) {
+            Some(Exclusion::Label)
+        } else {
+            self.network_unavailable.then_some(Exclusion::NetworkUnavailable)
+        }
+    }
+}
+
+/// Why a node announces nothing at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Exclusion {
+    /// It has the label [`EXCLUDE_LABEL`].
+    Label,
+    /// Its network is not set up (Node condition `NetworkUnavailable`).
+    NetworkUnavailable,
+}
+
+impl fmt::Display for Exclusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Label => write!(f, "the node has the label {EXCLUDE_LABEL}"),
+            Self::NetworkUnavailable => {
+                f.write_str("the node's condition NetworkUnavailable holds")
+            }
+        }
+    }
+}
+
+/// A claim whose traffic this node can take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Labels of the service, for `serviceSelectors`.
+    pub labels: BTreeMap<String, String>,
+    /// With `externalTrafficPolicy: Local`, whether the node has a ready endpoint of the service;
+    /// `None` if the policy is `Cluster`.
+    pub local: Option<bool>,
+}
+
+/// The result of [`plan()`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Planned {
+    /// What this node may announce.
+    pub plan: VipPlan,
+    /// Why something that was wanted is not announced from here. Not severe where other nodes may.
+    pub refusals: Vec<(ClaimId, Refusal)>,
+    /// Why the node announces nothing at all; then there are no refusals of single claims.
+    pub excluded: Option<Exclusion>,
 }
 
 /// One change from plan to plan.
@@ -84,56 +141,73 @@ pub enum Step {
     Announce(IpAddr, Vip),
 }
 
-/// What this node has to announce, and why something that was wanted is not.
+/// What this node may announce, and why something that was wanted is not.
 ///
-/// `wanted` are the claims that this process serves. `advertisements` are (name, spec); without one
-/// that selects the pool, nothing of it is announced, as with MetalLB.
+/// `wanted` are the claims whose traffic this node can take. `advertisements` are (name, spec). An
+/// address is announced if at least one advertisement selects its pool, the service and the node; if
+/// several do, their interfaces add up and so do the weights that prefer this node. The same holds for an
+/// address that claims share: what selects any of them counts, once. Without an advertisement nothing is
+/// announced, as with MetalLB.
 pub fn plan(
     allocation: &Allocation,
     pools: &[Pool],
     advertisements: &[(String, L2AdvertisementSpec)],
-    wanted: &BTreeSet<ClaimId>,
+    wanted: &BTreeMap<ClaimId, Wanted>,
     node: &NodeFacts,
-) -> (VipPlan, Vec<(ClaimId, Refusal)>) {
-    let mut plan = VipPlan::default();
-    let mut refusals = Vec::new();
-    let mut by_pool: BTreeMap<&str, Result<Interfaces, Refusal>> = BTreeMap::new();
-    for id in wanted {
-        let Some(assignment) = allocation.assigned.get(id) else { continue };
-        let allowed = by_pool
-            .entry(&assignment.pool)
-            .or_insert_with(|| interfaces_for(&assignment.pool, pools, advertisements, node));
-        match allowed {
-            Err(refusal) => refusals.push((id.clone(), refusal.clone())),
-            Ok(interfaces) => {
-                for &ip in &assignment.ips {
-                    plan.vips
-                        .entry(ip)
-                        .or_insert_with(|| Vip {
-                            claims: Vec::new(),
-                            interfaces: interfaces.clone(),
-                            preference: 0,
-                        })
-                        .claims
-                        .push(id.clone());
+) -> Planned {
+    let mut planned = Planned { excluded: node.exclusion(), ..Planned::default() };
+    if planned.excluded.is_some() {
+        return planned;
+    }
+    let by_name: BTreeMap<&str, &Pool> =
+        pools.iter().rev().map(|pool| (pool.name(), pool)).collect();
+    let mut by_pool: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut vips: BTreeMap<IpAddr, (Vec<ClaimId>, BTreeSet<usize>)> = BTreeMap::new();
+    for (id, claim) in wanted {
+        let Some(assigned) = allocation.assigned.get(id) else { continue };
+        if claim.local == Some(false) {
+            planned.refusals.push((id.clone(), no_local_endpoint(node)));
+            continue;
+        }
+        for Assignment { ip, pool } in assigned {
+            let selecting = by_pool.entry(pool).or_insert_with(|| {
+                let pool = by_name.get(&**pool);
+                let selects =
+                    |at: &usize| pool.is_some_and(|pool| selects(&advertisements[*at].1, pool));
+                (0..advertisements.len()).filter(selects).collect()
+            });
+            let specs = selecting.iter().map(|at| (*at, &advertisements[*at].1));
+            let for_claim: Vec<_> = specs.filter(|(_, spec)| serves(spec, claim)).collect();
+            let here = for_claim.iter().filter(|(_, spec)| allows_node(spec, node));
+            let here: BTreeSet<usize> = here.map(|(at, _)| *at).collect();
+            if here.is_empty() {
+                let names = selecting.iter().map(|at| advertisements[*at].0.as_str()).collect();
+                let refusal = not_advertised(pool, names, for_claim.is_empty(), node);
+                // Both families of a claim mostly have the same story.
+                let told = Some(&(id.clone(), refusal.clone()));
+                if planned.refusals.last() != told {
+                    planned.refusals.push((id.clone(), refusal));
                 }
+                continue;
             }
+            let (claims, by) = vips.entry(*ip).or_default();
+            claims.push(id.clone());
+            by.extend(here);
         }
     }
-    (plan, refusals)
+    let vip = |(claims, by): (Vec<ClaimId>, BTreeSet<usize>)| {
+        let specs = || by.iter().map(|at| &advertisements[*at].1);
+        let interfaces = specs().map(interfaces).reduce(Interfaces::join);
+        let preference = specs().map(|spec| preference(spec, node)).fold(0, u32::saturating_add);
+        Vip { claims, interfaces: interfaces.unwrap_or(Interfaces::Any), preference }
+    };
+    planned.plan.vips = vips.into_iter().map(|(ip, found)| (ip, vip(found))).collect();
+    planned
 }
 
 /// What of an advertisement cannot work with these pools; for the object that holds it.
 pub fn advertisement_refusals(spec: &L2AdvertisementSpec, pools: &[Pool]) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    if !spec.service_selectors.is_empty() {
-        refusals.push(Refusal::error(
-            "UnsupportedSelector",
-            "spec.serviceSelectors",
-            "serviceSelectors is not supported yet, so the advertisement announces nothing",
-            "remove it to announce all services of its pools",
-        ));
-    }
     for (index, name) in spec.ip_address_pools.iter().enumerate() {
         if !pools.iter().any(|pool| pool.name() == name) {
             let known: Vec<_> = pools.iter().map(Pool::name).collect();
@@ -148,20 +222,33 @@ pub fn advertisement_refusals(spec: &L2AdvertisementSpec, pools: &[Pool]) -> Vec
             ));
         }
     }
-    let selectors = [
-        ("ipAddressPoolSelectors", &spec.ip_address_pool_selectors),
-        ("nodeSelectors", &spec.node_selectors),
-    ];
-    for (field, selectors) in selectors {
-        for (index, selector) in selectors.iter().enumerate() {
-            if let Some(fault) = selector.fault() {
-                refusals.push(Refusal::error(
-                    "InvalidSelector",
-                    format!("spec.{field}[{index}]"),
-                    format!("{fault}, so the selector matches nothing"),
-                    "use In, NotIn (both with values), Exists or DoesNotExist (both without)",
-                ));
-            }
+    for (field, selectors) in [
+        ("spec.ipAddressPoolSelectors", &spec.ip_address_pool_selectors),
+        ("spec.nodeSelectors", &spec.node_selectors),
+        ("spec.serviceSelectors", &spec.service_selectors),
+    ] {
+        refusals.extend(selector_faults(field, selectors));
+    }
+    for (index, preferred) in spec.preferred_node_selectors.iter().enumerate() {
+        let field = format!("spec.preferredNodeSelectors[{index}]");
+        if weight(preferred).is_none() {
+            refusals.push(Refusal::error(
+                "InvalidWeight",
+                format!("{field}.weight"),
+                format!(
+                    "the weight {} is not from 1 to 100, so it counts nothing",
+                    preferred.weight
+                ),
+                "write a weight from 1 to 100",
+            ));
+        }
+        if let Some(fault) = preferred.preference.fault() {
+            refusals.push(Refusal::error(
+                "InvalidSelector",
+                format!("{field}.preference"),
+                format!("{fault}, so the selector matches nothing"),
+                "use In, NotIn (both with values), Exists or DoesNotExist (both without)",
+            ));
         }
     }
     refusals
@@ -181,67 +268,79 @@ pub fn diff(old: &VipPlan, new: &VipPlan) -> Vec<Step> {
         .collect()
 }
 
-/// Where addresses of a pool may be announced from this node: the union over all advertisements that
-/// select pool and node.
-fn interfaces_for(
-    pool: &str,
-    pools: &[Pool],
-    advertisements: &[(String, L2AdvertisementSpec)],
-    node: &NodeFacts,
-) -> Result<Interfaces, Refusal> {
-    let selecting = || {
-        let pool = pools.iter().find(|candidate| candidate.name() == pool);
-        advertisements.iter().filter(move |(_, spec)| pool.is_some_and(|pool| selects(spec, pool)))
-    };
-    let here = selecting().filter(|(_, spec)| {
-        // A limit to some services that is not understood must not become "all services".
-        let node_fits = spec.node_selectors.is_empty()
-            || spec.node_selectors.iter().any(|selector| selector.matches(&node.labels));
-        node_fits && spec.service_selectors.is_empty()
-    });
-    let allowed = here.map(|(_, spec)| {
-        if spec.interfaces.is_empty() {
-            Interfaces::Any
-        } else {
-            Interfaces::Named(spec.interfaces.iter().cloned().collect())
-        }
-    });
-    allowed.reduce(Interfaces::join).ok_or_else(|| not_advertised(pool, selecting(), node))
-}
-
 fn selects(spec: &L2AdvertisementSpec, pool: &Pool) -> bool {
     (spec.ip_address_pools.is_empty() && spec.ip_address_pool_selectors.is_empty())
         || spec.ip_address_pools.iter().any(|name| name == pool.name())
-        || spec.ip_address_pool_selectors.iter().any(|selector| selector.matches(pool.labels()))
+        || any_matches(&spec.ip_address_pool_selectors, pool.labels())
 }
 
-fn not_advertised<'a>(
-    pool: &str,
-    selecting: impl Iterator<Item = &'a (String, L2AdvertisementSpec)>,
-    node: &NodeFacts,
-) -> Refusal {
-    let selecting: Vec<_> = selecting.collect();
-    let names: Vec<_> = selecting.iter().map(|(name, _)| name.as_str()).collect();
-    let limited = selecting.iter().any(|(_, spec)| !spec.service_selectors.is_empty());
-    let (message, hint) = if selecting.is_empty() {
-        (
+fn serves(spec: &L2AdvertisementSpec, claim: &Wanted) -> bool {
+    spec.service_selectors.is_empty() || any_matches(&spec.service_selectors, &claim.labels)
+}
+
+fn allows_node(spec: &L2AdvertisementSpec, node: &NodeFacts) -> bool {
+    spec.node_selectors.is_empty() || any_matches(&spec.node_selectors, &node.labels)
+}
+
+fn interfaces(spec: &L2AdvertisementSpec) -> Interfaces {
+    if spec.interfaces.is_empty() {
+        Interfaces::Any
+    } else {
+        Interfaces::Named(spec.interfaces.iter().cloned().collect())
+    }
+}
+
+fn preference(spec: &L2AdvertisementSpec, node: &NodeFacts) -> u32 {
+    let preferring = spec.preferred_node_selectors.iter();
+    preferring
+        .filter(|preferred| preferred.preference.matches(&node.labels))
+        .filter_map(weight)
+        .fold(0, u32::saturating_add)
+}
+
+fn weight(preferred: &PreferredNodeSelector) -> Option<u32> {
+    u32::try_from(preferred.weight).ok().filter(|weight| (1..=100).contains(weight))
+}
+
+fn no_local_endpoint(node: &NodeFacts) -> Refusal {
+    Refusal::warning(
+        "NoLocalEndpoint",
+        "",
+        format!(
+            "externalTrafficPolicy is Local and node \"{}\" has no ready endpoint of the service",
+            node.name
+        ),
+        "",
+    )
+}
+
+fn not_advertised(pool: &str, names: Vec<&str>, not_for_it: bool, node: &NodeFacts) -> Refusal {
+    if names.is_empty() {
+        return Refusal::error(
+            "NotAdvertised",
+            "",
             format!(
                 "no L2Advertisement selects pool \"{pool}\", so its addresses are not announced"
             ),
             format!("create an L2Advertisement, with \"{pool}\" in ipAddressPools or without any"),
-        )
-    } else if limited {
-        (
-            format!("pool \"{pool}\" is advertised only to some services ({})", names.join(", ")),
-            "serviceSelectors is not supported yet; remove it".to_owned(),
-        )
-    } else {
-        (
-            format!("pool \"{pool}\" is advertised ({}), but not from this node", names.join(", ")),
-            format!("node \"{}\" matches none of their nodeSelectors", node.name),
-        )
-    };
-    Refusal::error("NotAdvertised", "", message, hint)
+        );
+    }
+    let names = names.join(", ");
+    if not_for_it {
+        return Refusal::error(
+            "NotAdvertised",
+            "",
+            format!("pool \"{pool}\" is advertised ({names}), but not for this service"),
+            "give the service labels that one of their serviceSelectors matches",
+        );
+    }
+    // Other nodes may announce it: no fault, as long as one does.
+    Refusal::warning(
+        "NotAdvertised",
+        "",
+        format!("pool \"{pool}\" is advertised ({names}), but not from this node"),
+        format!("node \"{}\" matches none of their nodeSelectors", node.name),
+    )
 }
 
 #[cfg(test)]

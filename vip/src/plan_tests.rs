@@ -1,7 +1,6 @@
 //! What is announced from where, and in which order plans change.
 
 use super::*;
-use crate::alloc::Assignment;
 use crate::api::{IpAddressPoolSpec, LabelExpression, LabelSelector};
 
 fn id(name: &str) -> ClaimId {
@@ -27,22 +26,39 @@ fn pool() -> Pool {
 }
 
 fn node() -> NodeFacts {
-    NodeFacts { name: "n1".into(), labels: labels(&[("rack", "7")]) }
+    NodeFacts {
+        name: "n1".into(),
+        labels: labels(&[("rack", "7"), ("zone", "a")]),
+        network_unavailable: false,
+    }
 }
 
 fn allocation() -> Allocation {
-    let web = Assignment { pool: "default".into(), ips: vec![ip("10.0.0.1")] };
-    Allocation { assigned: BTreeMap::from([(id("web"), web)]), ..Allocation::default() }
+    allocated(&[("web", "10.0.0.1")])
+}
+
+fn allocated(of: &[(&str, &str)]) -> Allocation {
+    let assigned = of.iter().map(|(name, address)| {
+        (id(name), vec![Assignment { ip: ip(address), pool: "default".into() }])
+    });
+    Allocation { assigned: assigned.collect(), ..Allocation::default() }
+}
+
+fn claim(app: &str) -> Wanted {
+    Wanted { labels: labels(&[("app", app)]), local: None }
+}
+
+fn numbered(specs: &[L2AdvertisementSpec]) -> Vec<(String, L2AdvertisementSpec)> {
+    let numbered = specs.iter().enumerate();
+    numbered.map(|(index, spec)| (format!("adv-{index}"), spec.clone())).collect()
 }
 
 fn planned(advertisements: &[L2AdvertisementSpec]) -> Result<Interfaces, Refusal> {
-    let advertisements: Vec<_> = advertisements
-        .iter()
-        .enumerate()
-        .map(|(index, spec)| (format!("adv-{index}"), spec.clone()))
-        .collect();
-    let wanted = BTreeSet::from([id("web"), id("pending")]);
-    let (plan, refusals) = plan(&allocation(), &[pool()], &advertisements, &wanted, &node());
+    let wanted = BTreeMap::from([(id("web"), claim("web")), (id("pending"), claim("web"))]);
+    let advertisements = numbered(advertisements);
+    let Planned { plan, refusals, excluded } =
+        plan(&allocation(), &[pool()], &advertisements, &wanted, &node());
+    assert_eq!(excluded, None);
     match refusals.as_slice() {
         [] => {
             assert_eq!(plan.vips.keys().collect::<Vec<_>>(), [&ip("10.0.0.1")]);
@@ -118,17 +134,116 @@ fn a_node_that_no_selector_matches_announces_nothing() {
     let refusal = planned(&[at("8")]).unwrap_err();
     assert_eq!(refusal.message, "pool \"default\" is advertised (adv-0), but not from this node");
     assert_eq!(refusal.hint, "node \"n1\" matches none of their nodeSelectors");
+    assert!(!refusal.severe, "another node may announce it");
+}
+
+fn for_services(apps: &[&str], interfaces: &[&str]) -> L2AdvertisementSpec {
+    L2AdvertisementSpec {
+        service_selectors: apps.iter().map(|app| selector(&[("app", app)])).collect(),
+        ..from(interfaces)
+    }
 }
 
 #[test]
-fn service_selectors_close_the_advertisement_instead_of_opening_it() {
-    let limited = L2AdvertisementSpec {
-        service_selectors: vec![selector(&[("app", "web")])],
+fn service_selectors_say_which_services_an_advertisement_is_for() {
+    assert_eq!(planned(&[for_services(&["mail", "web"], &[])]), Ok(Interfaces::Any));
+    let refusal = planned(&[for_services(&["mail"], &[])]).unwrap_err();
+    assert_eq!(refusal.reason, "NotAdvertised");
+    assert_eq!(refusal.message, "pool \"default\" is advertised (adv-0), but not for this service");
+    assert!(refusal.severe);
+    let both = [for_services(&["mail"], &["eth0"]), for_services(&["web"], &["eth1"])];
+    assert_eq!(planned(&both), Ok(named(&["eth1"])), "what is for another service does not count");
+}
+
+#[test]
+fn a_claim_of_two_families_hears_once_what_is_true_of_both() {
+    let mut allocation = allocation();
+    let second = Assignment { ip: ip("2001:db8::1"), pool: "default".into() };
+    allocation.assigned.get_mut(&id("web")).unwrap().push(second);
+    let wanted = BTreeMap::from([(id("web"), claim("web"))]);
+    let planned = plan(&allocation, &[pool()], &[], &wanted, &node());
+    assert_eq!(planned.refusals.len(), 1);
+}
+
+#[test]
+fn services_that_share_an_address_are_announced_where_advertisements_for_any_of_them_say() {
+    let allocation = allocated(&[("web", "10.0.0.1"), ("mail", "10.0.0.1"), ("ftp", "10.0.0.1")]);
+    let wanted = BTreeMap::from(["web", "mail", "ftp"].map(|name| (id(name), claim(name))));
+    let both = for_services(&["web", "mail"], &["eth0"]);
+    let both = L2AdvertisementSpec { preferred_node_selectors: vec![preferring("7", 10)], ..both };
+    let advertisements =
+        numbered(&[both, for_services(&["mail"], &["eth1"]), for_services(&["x"], &[])]);
+    let Planned { plan, refusals, .. } =
+        plan(&allocation, &[pool()], &advertisements, &wanted, &node());
+    let vip = &plan.vips[&ip("10.0.0.1")];
+    assert_eq!(vip.claims, [id("mail"), id("web")]);
+    assert_eq!(vip.interfaces, named(&["eth0", "eth1"]));
+    assert_eq!(vip.preference, 10, "an advertisement counts once, whomever it is for");
+    let told: Vec<_> = refusals.iter().map(|(id, one)| (id.clone(), one.reason)).collect();
+    assert_eq!(told, [(id("ftp"), "NotAdvertised")]);
+}
+
+fn preferring(rack: &str, weight: i64) -> PreferredNodeSelector {
+    PreferredNodeSelector { weight, preference: selector(&[("rack", rack)]) }
+}
+
+#[test]
+fn weights_of_all_selectors_of_all_advertisements_that_match_the_node_add_up() {
+    let with = |preferred: &[PreferredNodeSelector]| L2AdvertisementSpec {
+        preferred_node_selectors: preferred.to_vec(),
         ..L2AdvertisementSpec::default()
     };
-    assert_eq!(planned(std::slice::from_ref(&limited)).unwrap_err().reason, "NotAdvertised");
-    assert_eq!(planned(&[limited.clone(), from(&["eth0"])]), Ok(named(&["eth0"])));
-    assert_eq!(advertisement_refusals(&limited, &[])[0].field, "spec.serviceSelectors");
+    let elsewhere = L2AdvertisementSpec {
+        node_selectors: vec![selector(&[("rack", "8")])],
+        ..with(&[preferring("7", 50)])
+    };
+    let in_zone = PreferredNodeSelector { weight: 5, preference: selector(&[("zone", "a")]) };
+    let everywhere = PreferredNodeSelector { weight: 1, preference: LabelSelector::default() };
+    let cases = [
+        (vec![with(&[])], 0),
+        (vec![with(&[preferring("8", 100)])], 0),
+        (vec![with(&[preferring("7", 100)])], 100),
+        (vec![with(&[preferring("7", 40), preferring("8", 7), in_zone])], 45),
+        (vec![with(&[preferring("7", 40)]), with(&[everywhere])], 41),
+        (vec![with(&[preferring("7", 40)]), elsewhere], 40),
+        (vec![with(&[preferring("7", 0), preferring("7", 101), preferring("7", -1)])], 0),
+    ];
+    let wanted = BTreeMap::from([(id("web"), claim("web"))]);
+    for (specs, preference) in cases {
+        let planned = plan(&allocation(), &[pool()], &numbered(&specs), &wanted, &node());
+        assert_eq!(planned.plan.vips[&ip("10.0.0.1")].preference, preference, "{specs:?}");
+    }
+}
+
+#[test]
+fn a_service_of_local_policy_is_announced_only_where_it_has_an_endpoint() {
+    let all = numbered(&[L2AdvertisementSpec::default()]);
+    for (local, announced) in [(None, true), (Some(true), true), (Some(false), false)] {
+        let wanted = BTreeMap::from([(id("web"), Wanted { local, ..claim("web") })]);
+        let planned = plan(&allocation(), &[pool()], &all, &wanted, &node());
+        assert_eq!(planned.plan.vips.contains_key(&ip("10.0.0.1")), announced, "{local:?}");
+        let told: Vec<_> =
+            planned.refusals.iter().map(|(_, one)| (one.reason, one.severe)).collect();
+        let expected = [("NoLocalEndpoint", false)];
+        assert_eq!(told, if announced { &expected[..0] } else { &expected[..] });
+    }
+}
+
+#[test]
+fn a_node_that_is_excluded_announces_nothing() {
+    let all = numbered(&[L2AdvertisementSpec::default()]);
+    let wanted = BTreeMap::from([(id("web"), claim("web"))]);
+    let labelled = |value: &str| NodeFacts { labels: labels(&[(EXCLUDE_LABEL, value)]), ..node() };
+    let cut_off = NodeFacts { network_unavailable: true, ..node() };
+    for (node, expected) in [
+        (labelled(""), Exclusion::Label),
+        (labelled("false"), Exclusion::Label),
+        (cut_off, Exclusion::NetworkUnavailable),
+    ] {
+        let planned = plan(&allocation(), &[pool()], &all, &wanted, &node);
+        let excluded = Some(expected);
+        assert_eq!(planned, Planned { excluded, ..Planned::default() });
+    }
 }
 
 #[test]
@@ -143,7 +258,9 @@ fn faults_of_an_advertisement_are_named_by_field() {
     };
     let spec = L2AdvertisementSpec {
         ip_address_pools: vec!["default".into(), "defualt".into()],
-        node_selectors: vec![odd],
+        node_selectors: vec![odd.clone()],
+        service_selectors: vec![odd.clone()],
+        preferred_node_selectors: vec![PreferredNodeSelector { weight: 101, preference: odd }],
         ..L2AdvertisementSpec::default()
     };
     let refusals = advertisement_refusals(&spec, &[pool()]);
@@ -156,6 +273,14 @@ fn faults_of_an_advertisement_are_named_by_field() {
             "spec.nodeSelectors[0]: \"Equals\" of \"zone\" is not an operator, so the selector \
              matches nothing [InvalidSelector]; \
              use In, NotIn (both with values), Exists or DoesNotExist (both without)",
+            "spec.serviceSelectors[0]: \"Equals\" of \"zone\" is not an operator, so the selector \
+             matches nothing [InvalidSelector]; \
+             use In, NotIn (both with values), Exists or DoesNotExist (both without)",
+            "spec.preferredNodeSelectors[0].weight: the weight 101 is not from 1 to 100, so it counts \
+             nothing [InvalidWeight]; write a weight from 1 to 100",
+            "spec.preferredNodeSelectors[0].preference: \"Equals\" of \"zone\" is not an operator, so \
+             the selector matches nothing [InvalidSelector]; \
+             use In, NotIn (both with values), Exists or DoesNotExist (both without)",
         ]
     );
 }
@@ -163,9 +288,8 @@ fn faults_of_an_advertisement_are_named_by_field() {
 #[test]
 fn claims_that_are_not_wanted_here_are_not_announced() {
     let advertisement = ("all".to_owned(), L2AdvertisementSpec::default());
-    let (plan, refusals) =
-        plan(&allocation(), &[pool()], &[advertisement], &BTreeSet::new(), &node());
-    assert_eq!((plan, refusals), (VipPlan::default(), vec![]));
+    let planned = plan(&allocation(), &[pool()], &[advertisement], &BTreeMap::new(), &node());
+    assert_eq!(planned, Planned::default());
 }
 
 #[test]

@@ -6,12 +6,19 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::api::{IpAddressPoolSpec, ServiceAllocation};
 use crate::ranges::{AddressSet, Family, Ranges, number};
 use crate::refusal::Refusal;
+
+mod admission;
+
+use admission::Admission;
+pub use admission::Tenant;
+pub(crate) use admission::{any_matches, selector_faults};
 
 /// Ranges that no host may be reached by, or that name a host by another family's address.
 const NOT_UNICAST: [&str; 7] =
@@ -20,13 +27,14 @@ const NOT_UNICAST: [&str; 7] =
 /// An `IPAddressPool`, understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
-    name: String,
+    name: Arc<str>,
     labels: BTreeMap<String, String>,
     addresses: AddressSet,
     auto_assign: bool,
     avoid_buggy: bool,
     rank: (bool, i64),
-    restricted: bool,
+    admission: Admission,
+    draining: bool,
     refusals: Vec<Refusal>,
 }
 
@@ -53,30 +61,34 @@ impl Pool {
             }
             return Err(refusals);
         }
-        let restricted = spec.service_allocation.as_ref().and_then(restriction);
-        if let Some(field) = restricted {
-            refusals.push(Refusal::warning(
-                "RestrictedPool",
-                format!("spec.serviceAllocation.{field}"),
-                format!("{field} is not supported yet, so the pool gives no address to anybody"),
-                "remove it to open the pool to all services",
-            ));
-        }
+        let limits = spec.service_allocation.as_ref();
+        let admission = limits.map(|limits| Admission::parse(limits, &mut refusals));
         Ok(Self {
-            name: name.to_owned(),
+            name: name.into(),
             labels: labels.clone(),
             addresses,
             auto_assign: spec.auto_assign.unwrap_or(true),
             avoid_buggy: spec.avoid_buggy_ips,
-            rank: rank(spec.service_allocation.as_ref()),
-            restricted: restricted.is_some(),
+            rank: rank(limits),
+            admission: admission.unwrap_or_default(),
+            draining: false,
             refusals,
         })
+    }
+
+    /// The same pool, draining or not (`gatehouse.io/drain: "true"` on the object; default false): a
+    /// draining pool leaves what it gave where it is, and gives nothing new, asked for or not.
+    pub fn drained(self, draining: bool) -> Self {
+        Self { draining, ..self }
     }
 
     /// `metadata.name`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
     }
 
     /// `metadata.labels`, for the selectors of advertisements.
@@ -100,33 +112,52 @@ impl Pool {
         &self.refusals
     }
 
-    /// Whether the pool is limited to some services. That is not supported yet, and must not become
-    /// "open to all": such a pool gives nothing away, but still occupies its addresses.
-    pub fn restricted(&self) -> bool {
-        self.restricted
+    /// Whether the pool gives nothing new.
+    pub fn draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Whether `spec.serviceAllocation` lets a claim of this tenant have addresses of the pool, and if
+    /// not, why.
+    pub fn admits(&self, tenant: &Tenant) -> Result<(), String> {
+        self.admission.check(tenant)
     }
 
     /// Whether an address belongs to the pool and may be used.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        self.addresses.contains(ip) && !(self.avoid_buggy && is_buggy(ip))
+        self.addresses.contains(ip) && !self.leaves_out(ip)
     }
 
-    /// The lowest address of a family that is not in `used`; `None` from a restricted pool.
-    pub fn lowest_free(&self, used: &AddressSet, family: Family) -> Option<IpAddr> {
-        if self.restricted {
-            return None;
-        }
-        let used = used.of(family);
-        self.addresses.of(family).iter().find_map(|(first, last)| {
-            let mut candidate = first;
-            // Each turn leaves a whole used range, or one buggy address, behind.
+    /// Whether `spec.avoidBuggyIPs` takes this address out of the pool.
+    pub(crate) fn leaves_out(&self, ip: IpAddr) -> bool {
+        self.avoid_buggy && is_buggy(ip)
+    }
+
+    /// The ranges of a family, in order, with the addresses that `avoidBuggyIPs` leaves out.
+    pub(crate) fn ranges(&self, family: Family) -> impl Iterator<Item = (u128, u128)> {
+        self.addresses.of(family).iter()
+    }
+
+    /// The lowest number of a family, not below `from`, that is not in `blocked`.
+    ///
+    /// Costs one look-up for each whole blocked range, or buggy address, that it passes; a caller that
+    /// asks often passes its last answer as `from`.
+    pub(crate) fn lowest_free(
+        &self,
+        blocked: &AddressSet,
+        family: Family,
+        from: u128,
+    ) -> Option<u128> {
+        let blocked = blocked.of(family);
+        self.addresses.of(family).iter_from(from).find_map(|(first, last)| {
+            let mut candidate = first.max(from);
             while candidate <= last {
-                if let Some((_, end)) = used.holding(candidate) {
+                if let Some((_, end)) = blocked.holding(candidate) {
                     candidate = end.checked_add(1)?;
-                } else if self.avoid_buggy && is_buggy(family.address(candidate)) {
+                } else if self.leaves_out(family.address(candidate)) {
                     candidate += 1;
                 } else {
-                    return Some(family.address(candidate));
+                    return Some(candidate);
                 }
             }
             None
@@ -156,7 +187,7 @@ pub fn overlaps(pools: &[Pool]) -> Vec<(String, String, String)> {
         let clash = usable.iter().find_map(|older| Some((older, first_shared(pool, older)?)));
         match clash {
             Some((older, what)) => {
-                found.push((pool.name.clone(), older.name.clone(), what));
+                found.push((pool.name.to_string(), older.name.to_string(), what));
             }
             None => usable.push(pool),
         }
@@ -260,17 +291,6 @@ fn parse_cidr(entry: &str, text: &str) -> Result<(IpAddr, IpAddr), (String, Stri
         (format!("\"{entry}\" is neither a CIDR block nor a range"), hint)
     })?;
     Ok((block.network(), block.broadcast()))
-}
-
-/// The first field that limits the pool to some services.
-fn restriction(allocation: &ServiceAllocation) -> Option<&'static str> {
-    [
-        ("namespaces", allocation.namespaces.is_empty()),
-        ("namespaceSelectors", allocation.namespace_selectors.is_empty()),
-        ("serviceSelectors", allocation.service_selectors.is_empty()),
-    ]
-    .into_iter()
-    .find_map(|(field, empty)| (!empty).then_some(field))
 }
 
 fn rank(allocation: Option<&ServiceAllocation>) -> (bool, i64) {

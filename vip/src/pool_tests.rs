@@ -1,7 +1,7 @@
 //! What pools hold, what they refuse and in which words.
 
 use super::*;
-use crate::api::LabelSelector;
+use crate::api::{LabelExpression, LabelSelector};
 
 fn spec(addresses: &[&str]) -> IpAddressPoolSpec {
     IpAddressPoolSpec {
@@ -16,6 +16,11 @@ fn parse(spec: &IpAddressPoolSpec) -> Result<Pool, Vec<Refusal>> {
 
 fn named(name: &str, addresses: &[&str]) -> Pool {
     Pool::parse(name, &BTreeMap::new(), &spec(addresses)).unwrap()
+}
+
+/// The lowest free address, searched from the very beginning.
+fn lowest(pool: &Pool, used: &AddressSet, family: Family) -> Option<IpAddr> {
+    pool.lowest_free(used, family, 0).map(|number| family.address(number))
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -147,9 +152,9 @@ fn an_ipv6_block_is_counted_exactly_and_searched_at_once() {
     let mut used = AddressSet::default();
     used.of_mut(Family::V6)
         .insert(number(ip("2001:db8:0:1::")), number(ip("2001:db8:0:1:ffff:ffff:ffff:fffe")));
-    assert_eq!(pool.lowest_free(&used, Family::V6), Some(ip("2001:db8:0:1:ffff:ffff:ffff:ffff")));
+    assert_eq!(lowest(&pool, &used, Family::V6), Some(ip("2001:db8:0:1:ffff:ffff:ffff:ffff")));
     used.insert(ip("2001:db8:0:1:ffff:ffff:ffff:ffff"));
-    assert_eq!(pool.lowest_free(&used, Family::V6), None);
+    assert_eq!(lowest(&pool, &used, Family::V6), None);
     assert_eq!(named("huge", &["2001:db8::/32"]).size(Family::V6), 1 << 96);
 }
 
@@ -158,14 +163,12 @@ fn lowest_free_skips_used_addresses_and_empty_ranges() {
     let pool = named("p", &["10.0.0.8/31", "10.0.0.2-10.0.0.4"]);
     let mut used = AddressSet::default();
     let mut given = Vec::new();
-    while let Some(ip) = pool.lowest_free(&used, Family::V4) {
+    while let Some(ip) = lowest(&pool, &used, Family::V4) {
         used.insert(ip);
         given.push(ip.to_string());
     }
     assert_eq!(given, ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.8", "10.0.0.9"]);
-    used.remove(ip("10.0.0.3"));
-    assert_eq!(pool.lowest_free(&used, Family::V4), Some(ip("10.0.0.3")));
-    assert_eq!(pool.lowest_free(&used, Family::V6), None);
+    assert_eq!(lowest(&pool, &used, Family::V6), None);
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn buggy_addresses_are_left_out_of_everything() {
     let pool = parse(&spec).unwrap();
     let mut used = AddressSet::default();
     let mut count = 0;
-    while let Some(ip) = pool.lowest_free(&used, Family::V4) {
+    while let Some(ip) = lowest(&pool, &used, Family::V4) {
         assert!(pool.contains(ip) && !is_buggy(ip));
         used.insert(ip);
         count += 1;
@@ -185,32 +188,48 @@ fn buggy_addresses_are_left_out_of_everything() {
 }
 
 #[test]
-fn a_restricted_pool_gives_nothing_away_and_says_so() {
-    let restrictions = [
-        ServiceAllocation { namespaces: vec!["prod".into()], ..ServiceAllocation::default() },
-        ServiceAllocation {
-            namespace_selectors: vec![LabelSelector::default()],
-            ..ServiceAllocation::default()
-        },
-        ServiceAllocation {
-            service_selectors: vec![LabelSelector::default()],
-            ..ServiceAllocation::default()
-        },
-    ];
-    for allocation in restrictions {
-        let spec =
-            IpAddressPoolSpec { service_allocation: Some(allocation), ..spec(&["10.0.0.0/24"]) };
-        let pool = parse(&spec).unwrap();
-        assert!(pool.restricted());
-        assert_eq!(pool.lowest_free(&AddressSet::default(), Family::V4), None);
-        assert_eq!(pool.refusals()[0].reason, "RestrictedPool");
-        assert!(!pool.refusals()[0].severe);
+fn a_search_that_goes_on_where_the_last_one_ended_finds_the_same() {
+    let spec = IpAddressPoolSpec {
+        avoid_buggy_ips: true,
+        ..spec(&["10.0.0.250-10.0.1.3", "10.2.0.0/30"])
+    };
+    let pool = parse(&spec).unwrap();
+    let mut used = AddressSet::default();
+    let mut from = 0;
+    while let Some(next) = pool.lowest_free(&used, Family::V4, from) {
+        assert_eq!(Some(Family::V4.address(next)), lowest(&pool, &used, Family::V4));
+        used.insert(Family::V4.address(next));
+        from = next;
     }
+    assert_eq!(lowest(&pool, &used, Family::V4), None);
+}
+
+#[test]
+fn a_priority_alone_keeps_nobody_out() {
     let open = IpAddressPoolSpec {
         service_allocation: Some(ServiceAllocation { priority: 5, ..ServiceAllocation::default() }),
         ..spec(&["10.0.0.0/24"])
     };
-    assert!(!parse(&open).unwrap().restricted(), "a priority alone restricts nobody");
+    let pool = parse(&open).unwrap();
+    assert_eq!(pool.admits(&Tenant::default()), Ok(()));
+    assert_eq!(pool.refusals(), &[]);
+}
+
+#[test]
+fn a_broken_selector_is_told_on_the_pool() {
+    let broken = LabelSelector {
+        match_expressions: vec![LabelExpression {
+            operator: "Is".into(),
+            ..LabelExpression::default()
+        }],
+        ..LabelSelector::default()
+    };
+    let allocation =
+        ServiceAllocation { service_selectors: vec![broken], ..ServiceAllocation::default() };
+    let spec = IpAddressPoolSpec { service_allocation: Some(allocation), ..spec(&["10.0.0.0/24"]) };
+    let pool = parse(&spec).unwrap();
+    assert_eq!(pool.refusals()[0].field, "spec.serviceAllocation.serviceSelectors[0]");
+    assert!(pool.admits(&Tenant::default()).is_err());
 }
 
 #[test]

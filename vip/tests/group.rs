@@ -226,6 +226,43 @@ fn open_connections_survive_a_planned_move_and_new_ones_are_the_new_owners() {
 }
 
 #[test]
+fn an_address_that_comes_back_while_it_lingers_finds_its_connections() {
+    let mut lab = Lab::new();
+    let mut members = pair(&mut lab, &[]);
+    apply(&mut members, &OF_GATEWAY);
+    expect_owner(&lab, "gateway", &OF_GATEWAY);
+    for member in &mut members {
+        member.say("serve");
+        member.expect(|line| line == "serving");
+    }
+    let ask = |shell: &mut Program, descriptor: u8, expected: &str| {
+        shell.say(&format!("echo x >&{descriptor}; read -r -t 9 answer <&{descriptor}"));
+        shell.say("echo \"$answer\"");
+        shell.expect(|line| line == format!("{expected} x"));
+    };
+    let mut shells = OF_GATEWAY.map(|vip| {
+        let mut shell = lab.shell("client");
+        shell.say(&format!("exec 3<>/dev/tcp/{vip}/7000"));
+        ask(&mut shell, 3, "gateway");
+        shell
+    });
+    // The node is taken out of the plan, and put back.
+    members[0].say("apply 10.77.0.240");
+    expect_owner_on_link(&lab, "second", &OF_GATEWAY);
+    for (shell, vip) in shells.iter_mut().zip(OF_GATEWAY) {
+        shell.say(&format!("exec 4<>/dev/tcp/{vip}/7000"));
+        ask(shell, 4, "second");
+        ask(shell, 3, "gateway");
+    }
+    members[0].say(&format!("apply {}", OF_GATEWAY.join(" ")));
+    expect_owner_on_link(&lab, "gateway", &OF_GATEWAY);
+    for shell in &mut shells {
+        ask(shell, 3, "gateway");
+        ask(shell, 4, "second");
+    }
+}
+
+#[test]
 fn lingering_ends_by_itself() {
     let mut lab = Lab::new();
     let mut members = pair(&mut lab, &[("GH_LINGER", "3")]);

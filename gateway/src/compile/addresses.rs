@@ -1,35 +1,41 @@
 //! Virtual addresses: pools and `LoadBalancer` Services in, assignments and the announcement plan out.
 //!
-//! This file only translates: Kubernetes objects into claims and pools of the `vip` crate, and its
-//! refusals into problems. Who gets what is decided there.
+//! This file and those below it only translate: Kubernetes objects into claims and pools of the `vip`
+//! crate, and its refusals into problems. Who gets what is decided there.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
+    sync::Arc,
 };
 
 use gatehouse_routes::{
-    objects::{Age, ObjectKey, ObjectRef, Store, Stored},
+    objects::{Age, ObjectKey, ObjectRef, Stored},
     problem::{Problem, Severity},
 };
 use gatehouse_vip::{
-    Claim, ClaimId, Families, Family, NodeFacts, Pool, Refusal, VipPlan, api::IpAddressPoolSpec,
+    Allocation, Claim, ClaimId, Exclusion, Pool, PoolUsage, Refusal, Resting, VipPlan,
 };
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
+use self::request::Request;
 use super::{Assigned, Compiled, NodeContext, gateways::claims_address};
-use crate::{source::Custom, state::ClusterState};
+use crate::state::ClusterState;
 
-/// Annotations that ask for certain addresses, the current spelling first.
-const REQUEST_ANNOTATIONS: [&str; 2] =
-    ["metallb.io/loadBalancerIPs", "metallb.universe.tf/loadBalancerIPs"];
-/// Annotations that name a pool.
-const POOL_ANNOTATIONS: [&str; 2] = ["metallb.io/address-pool", "metallb.universe.tf/address-pool"];
+mod local;
+pub(super) mod pools;
+mod request;
+
+/// The label that every namespace has in a cluster, whatever its manifest says.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// Who got what, and what this node announces.
 pub(super) struct Addresses {
     pub(super) assigned: BTreeMap<ObjectKey, Assigned>,
     pub(super) vips: VipPlan,
+    pub(super) excluded: Option<Exclusion>,
+    pub(super) pools: Vec<PoolUsage>,
+    pub(super) resting: Resting,
 }
 
 /// Deals out addresses to every Service that asks for one.
@@ -40,29 +46,14 @@ pub(super) fn allocate(
     gateways: &BTreeMap<ObjectKey, &Service>,
     problems: &mut Vec<Problem>,
 ) -> Addresses {
-    let pools = usable_pools(&state.pools, problems);
-    let services =
-        state.objects.services.iter().filter(|(_, stored)| claims_address(&stored.object));
-    let mut claims = Vec::new();
-    let mut requests = BTreeMap::new();
-    for (key, stored) in by_age(services, |service| &service.metadata) {
-        let recorded = previous
-            .and_then(|previous| previous.addresses.get(key))
-            .map(|assigned| &assigned.ips)
-            .or_else(|| node.recorded.get(key))
-            .cloned()
-            .unwrap_or_default();
-        let (request, broken) = Request::read(key, &stored.object, !recorded.is_empty());
-        let refused = !broken.is_empty() && recorded.is_empty();
-        problems.extend(broken);
-        if !refused {
-            claims.push(request.claim(&stored.object, &pools, recorded));
-        }
-        requests.insert(claim_id(key), (key.clone(), request));
-    }
+    let pools = pools::usable(&state.pools, problems);
+    let recorded = Recorded { node, previous };
+    let (claims, requests) = claims(state, &pools, &recorded, problems);
+    let resting = recorded.resting(&requests);
+    let allocation = gatehouse_vip::allocate(&pools, &claims, &resting);
 
-    let allocation = gatehouse_vip::allocate(&pools, &claims);
-    let wanted: BTreeSet<ClaimId> = gateways.keys().map(claim_id).collect();
+    let assigned = assigned(&allocation, &requests);
+    let wanted = local::wanted(state, node, gateways, &assigned, problems);
     let advertisements: Vec<_> = state
         .l2_advertisements
         .iter()
@@ -73,187 +64,108 @@ pub(super) fn allocate(
         let refusals = gatehouse_vip::advertisement_refusals(&stored.object.spec, &pools);
         problems.extend(refusals.into_iter().map(|refusal| problem(&object, refusal)));
     }
-    let (vips, unannounced) =
-        gatehouse_vip::plan(&allocation, &pools, &advertisements, &wanted, &facts(state, node));
+    let facts = local::facts(state, node);
+    let planned = gatehouse_vip::plan(&allocation, &pools, &advertisements, &wanted, &facts);
 
+    let usage = gatehouse_vip::usage(&pools, &allocation);
     let refused = allocation.refused.into_iter();
     let refusals =
         refused.flat_map(|(id, list)| list.into_iter().map(move |one| (id.clone(), one)));
-    for (id, refusal) in refusals.chain(unannounced) {
+    for (id, refusal) in refusals.chain(planned.refusals) {
         if let Some((key, request)) = requests.get(&id) {
             problems.push(request.problem(key, refusal));
         }
     }
-    let assigned = allocation.assigned.into_iter().filter_map(|(id, assignment)| {
-        let (key, _) = requests.get(&id)?;
-        Some((key.clone(), Assigned { pool: assignment.pool, ips: assignment.ips }))
-    });
-    let assigned: BTreeMap<_, _> = assigned.collect();
-    for key in assigned.keys().filter(|key| !gateways.contains_key(*key)) {
-        problems.push(Problem::warning(
-            &ObjectRef::new("Service", key.clone()),
-            "NotForwarded",
-            "spec.type",
-            "the Service has an address, but forwarding to its endpoints is not built yet",
-            "serve it by an Ingress or a Route on a gateway Service",
-        ));
-    }
-    Addresses { assigned, vips }
-}
-
-/// What a Service asks for, and where it says so.
-struct Request {
-    addresses: Vec<IpAddr>,
-    /// Field that holds the addresses.
-    field: String,
-    pool: Option<String>,
-    pool_field: String,
-}
-
-impl Request {
-    /// Reads the request; one that makes no sense counts as none. `holding`: the Service has an address
-    /// that it keeps in that case.
-    fn read(key: &ObjectKey, service: &Service, holding: bool) -> (Self, Vec<Problem>) {
-        let object = ObjectRef::new("Service", key.clone());
-        let annotated = annotation(service, &REQUEST_ANNOTATIONS);
-        let in_spec = service
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.load_balancer_ip.as_deref())
-            .filter(|text| !text.is_empty())
-            .map(|text| ("spec.loadBalancerIP".to_owned(), text));
-        let mut problems = Vec::new();
-        let mut broken = |field: &str, message: String, hint: &str| {
-            let mut problem =
-                Problem::error(&object, "InvalidAddressRequest", field, message, hint);
-            if holding {
-                problem.severity = Severity::Warning;
-                problem.message += "; the Service keeps the address it has";
-            }
-            problems.push(problem);
-        };
-        if let (Some((field, _)), Some(_)) = (&annotated, &in_spec) {
-            let message =
-                "spec.loadBalancerIP and the annotation both ask for addresses".to_owned();
-            broken(field, message, "keep the annotation, spec.loadBalancerIP is deprecated");
-        }
-        let mut addresses = Vec::new();
-        let (field, text) = annotated.or(in_spec).unwrap_or_default();
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            match part.parse() {
-                Ok(ip) => addresses.push(ip),
-                Err(_) => broken(
-                    &field,
-                    format!("\"{part}\" is not an IP address"),
-                    "write one address of each family, separated by a comma",
-                ),
-            }
-        }
-        if !problems.is_empty() {
-            addresses.clear();
-        }
-        let (pool_field, pool) = annotation(service, &POOL_ANNOTATIONS)
-            .map_or_else(Default::default, |(field, name)| (field, Some(name.to_owned())));
-        (Self { addresses, field, pool, pool_field }, problems)
-    }
-
-    fn claim(&self, service: &Service, pools: &[Pool], recorded: Vec<IpAddr>) -> Claim {
-        Claim {
-            id: claim_id(&crate::source::key_of(&service.metadata)),
-            families: self.families(service, pools),
-            requested: self.addresses.clone(),
-            pool: self.pool.clone(),
-            recorded,
-        }
-    }
-
-    /// The families that the Service names; else those of the addresses it asks for; else IPv4, unless
-    /// there are only IPv6 pools. (In a cluster the API server fills the fields in.)
-    fn families(&self, service: &Service, pools: &[Pool]) -> Families {
-        let spec = service.spec.as_ref();
-        let named = spec.and_then(|spec| spec.ip_families.as_deref()).unwrap_or_default();
-        let policy = spec.and_then(|spec| spec.ip_family_policy.as_deref());
-        let first = match (named.first().map(String::as_str), self.addresses.first()) {
-            (Some("IPv6"), _) => Family::V6,
-            (Some(_), _) => Family::V4,
-            (None, Some(ip)) => Family::of(*ip),
-            (None, None) => default_family(pools, self.pool.as_deref()),
-        };
-        let both_requested = self.addresses.iter().any(|ip| Family::of(*ip) != first);
-        match policy {
-            Some("PreferDualStack") => Families::PreferDual { first },
-            Some("RequireDualStack") => Families::RequireDual { first },
-            Some(_) => single(first),
-            None if named.len() > 1 => Families::RequireDual { first },
-            None if named.is_empty() && both_requested => Families::RequireDual { first },
-            None => single(first),
-        }
-    }
-
-    /// A refusal in terms of the Service's fields.
-    fn problem(&self, key: &ObjectKey, mut refusal: Refusal) -> Problem {
-        match refusal.field.as_str() {
-            "requested" => refusal.field.clone_from(&self.field),
-            "pool" => refusal.field.clone_from(&self.pool_field),
-            "families" => refusal.field = "spec.ipFamilies".to_owned(),
-            _ => {}
-        }
-        problem(&ObjectRef::new("Service", key.clone()), refusal)
+    Addresses {
+        assigned,
+        vips: planned.plan,
+        excluded: planned.excluded,
+        pools: usage,
+        resting: allocation.resting,
     }
 }
 
-/// Pools that may be given from, oldest first; what is wrong with the others becomes problems.
-fn usable_pools(
-    store: &Store<Custom<IpAddressPoolSpec>>,
+type Requests<'s> = BTreeMap<ClaimId, (&'s ObjectKey, Request)>;
+
+/// The claims of all Services that want addresses, oldest first, and what they came from.
+fn claims<'s>(
+    state: &'s ClusterState,
+    pools: &[Pool],
+    recorded: &Recorded<'_>,
     problems: &mut Vec<Problem>,
-) -> Vec<Pool> {
-    let mut pools: Vec<Pool> = Vec::new();
-    let mut objects: BTreeMap<&str, ObjectRef> = BTreeMap::new();
-    for (key, stored) in by_age(store.iter(), |pool| &pool.metadata) {
-        let object = ObjectRef::new("IPAddressPool", key.clone());
-        if objects.contains_key(&*key.name) {
-            problems.push(Problem::error(
-                &object,
-                "DuplicatePool",
-                "metadata.name",
-                format!("an older pool in another namespace is also named \"{}\"", key.name),
-                "rename one of them",
-            ));
-            continue;
+) -> (Vec<Claim>, Requests<'s>) {
+    let services =
+        state.objects.services.iter().filter(|(_, stored)| claims_address(&stored.object));
+    let mut namespaces: HashMap<&str, Arc<BTreeMap<String, String>>> = HashMap::new();
+    let mut claims = Vec::new();
+    let mut requests = BTreeMap::new();
+    for (key, stored) in by_age(services, |service| &service.metadata) {
+        let held = recorded.of(key);
+        let (request, broken) = Request::read(key, &stored.object, !held.is_empty(), problems);
+        if !broken || !held.is_empty() {
+            let labels = namespaces
+                .entry(&key.namespace)
+                .or_insert_with(|| namespace_labels(state, &key.namespace).into());
+            let labels = Arc::clone(labels);
+            claims.push(request.claim(&stored.object, pools, labels, held.to_vec()));
         }
-        let labels = stored.object.metadata.labels.clone().unwrap_or_default();
-        match Pool::parse(&key.name, &labels, &stored.object.spec) {
-            Ok(pool) => {
-                let notes = pool.refusals().iter().cloned();
-                problems.extend(notes.map(|refusal| problem(&object, refusal)));
-                pools.push(pool);
-            }
-            Err(refusals) => {
-                problems.extend(refusals.into_iter().map(|refusal| problem(&object, refusal)));
-            }
-        }
-        objects.insert(&key.name, object);
+        requests.insert(claim_id(key), (key, request));
     }
-    for (newer, older, what) in gatehouse_vip::overlaps(&pools) {
-        pools.retain(|pool| pool.name() != newer);
-        if let Some(object) = objects.get(&*newer) {
-            problems.push(Problem::error(
-                object,
-                "PoolOverlap",
-                "spec.addresses",
-                format!("{what} belongs to the older pool \"{older}\", so this pool is not used"),
-                "give every address to one pool only",
-            ));
-        }
-    }
-    pools
+    (claims, requests)
 }
 
-/// Labels of the Node object if there is one, else those of the command line.
-fn facts(state: &ClusterState, node: &NodeContext) -> NodeFacts {
-    let known = state.objects.nodes.get(&ObjectKey::new("", node.node.as_str()));
+/// Labels of the Namespace object; without one, only the label that every namespace has.
+fn namespace_labels(state: &ClusterState, namespace: &str) -> BTreeMap<String, String> {
+    let known = state.objects.namespaces.get(&ObjectKey::new("", namespace));
     let labels = known.and_then(|stored| stored.object.metadata.labels.clone());
-    NodeFacts { name: node.node.clone(), labels: labels.unwrap_or_else(|| node.labels.clone()) }
+    let mut labels = labels.unwrap_or_default();
+    labels.insert(NAMESPACE_NAME.to_owned(), namespace.to_owned());
+    labels
+}
+
+/// The addresses that Services have held so far.
+struct Recorded<'c> {
+    node: &'c NodeContext,
+    previous: Option<&'c Compiled>,
+}
+
+impl Recorded<'_> {
+    fn of(&self, key: &ObjectKey) -> &[IpAddr] {
+        let before = self.previous.and_then(|previous| previous.addresses.get(key));
+        match before {
+            Some(assigned) => &assigned.ips,
+            None => self.node.recorded.get(key).map_or(&[], Vec::as_slice),
+        }
+    }
+
+    /// What rests: as the caller knows it, and what Services held that do not ask any more.
+    fn resting(&self, asking: &Requests<'_>) -> Resting {
+        let mut resting = self.node.resting.clone();
+        let before = self.previous.map(|previous| {
+            previous.addresses.iter().map(|(key, assigned)| (key, &assigned.ips)).collect()
+        });
+        let before: Vec<(&ObjectKey, &Vec<IpAddr>)> =
+            before.unwrap_or_else(|| self.node.recorded.iter().collect());
+        for (key, ips) in before {
+            let id = claim_id(key);
+            if !asking.contains_key(&id) {
+                for ip in ips {
+                    resting.entry(*ip).or_default().insert(id.clone());
+                }
+            }
+        }
+        resting
+    }
+}
+
+fn assigned(allocation: &Allocation, requests: &Requests<'_>) -> BTreeMap<ObjectKey, Assigned> {
+    let assigned = allocation.assigned.iter().filter_map(|(id, given)| {
+        let (key, _) = requests.get(id)?;
+        let ips = given.iter().map(|given| given.ip).collect();
+        let pools = given.iter().map(|given| given.pool.to_string()).collect();
+        Some(((*key).clone(), Assigned { ips, pools }))
+    });
+    assigned.collect()
 }
 
 fn by_age<'s, T: 's>(
@@ -265,29 +177,6 @@ fn by_age<'s, T: 's>(
     // They come in key order and the sort is stable, so equal ages fall back to the key.
     aged.sort_by_key(|(age, _)| *age);
     aged.into_iter().map(|(_, entry)| entry).collect()
-}
-
-/// The first of these annotations that is there and not empty: its field and its value.
-fn annotation<'s>(service: &'s Service, names: &[&str]) -> Option<(String, &'s str)> {
-    let annotations = service.metadata.annotations.as_ref()?;
-    names.iter().find_map(|name| {
-        let value = annotations.get(*name).filter(|value| !value.trim().is_empty())?;
-        Some((format!("metadata.annotations[{name}]"), value.as_str()))
-    })
-}
-
-fn default_family(pools: &[Pool], named: Option<&str>) -> Family {
-    let mut candidates = pools.iter().filter(|pool| named.is_none_or(|name| name == pool.name()));
-    let only_v6 =
-        candidates.clone().next().is_some() && candidates.all(|pool| pool.size(Family::V4) == 0);
-    if only_v6 { Family::V6 } else { Family::V4 }
-}
-
-fn single(family: Family) -> Families {
-    match family {
-        Family::V4 => Families::V4,
-        Family::V6 => Families::V6,
-    }
 }
 
 fn claim_id(key: &ObjectKey) -> ClaimId {

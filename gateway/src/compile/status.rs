@@ -12,12 +12,15 @@ use gatehouse_routes::{
     model::Scope,
     objects::{ObjectKey, ObjectRef},
 };
+use gatehouse_vip::PoolUsage;
 use serde_json::{Value, json};
 
-use super::{Assigned, Compiled, NodeContext, ObjectStatus, gateways::claims_address};
+use super::{
+    Assigned, Compiled, NodeContext, ObjectStatus, addresses::pools, gateways::claims_address,
+};
 use crate::{source::api_version, state::ClusterState};
 
-/// Statuses of Services, Ingresses and Routes, each in the order of its keys. `compiled` must be what the
+/// Statuses of Services, IPAddressPools, Ingresses and Routes, each in the order of its keys. `compiled` must be what the
 /// other two compile to.
 pub fn statuses(
     state: &ClusterState,
@@ -36,6 +39,11 @@ pub fn statuses(
         let ips: &[IpAddr] = addresses.get(key).map_or(&[], |assigned| &assigned.ips);
         status("Service", key, load_balancer(ips, Some(mode)))
     });
+    let names = pools::named(&state.pools);
+    let pools = compiled.pools.iter().filter_map(|usage| {
+        let key = names.get(usage.pool.as_str())?;
+        Some(status("IPAddressPool", key, pool(usage)))
+    });
     let plain: Vec<IpAddr> = plain_addresses(node);
     let ingresses = routes
         .ingresses
@@ -46,12 +54,23 @@ pub fn statuses(
         .routes
         .iter()
         .map(|outcome| status("Route", &outcome.object, route(outcome, router)));
-    services.chain(ingresses).chain(routes).collect()
+    services.chain(pools).chain(ingresses).chain(routes).collect()
 }
 
 fn status(kind: &'static str, key: &ObjectKey, status: Value) -> ObjectStatus {
     let object = ObjectRef::new(kind, key.clone());
     ObjectStatus { object, api_version: api_version(kind), status }
+}
+
+/// `IPAddressPool.status` as MetalLB writes it; counts that do not fit are the greatest that does.
+fn pool(usage: &PoolUsage) -> Value {
+    let count = |count: u128| i64::try_from(count).unwrap_or(i64::MAX);
+    json!({
+        "assignedIPv4": count(usage.assigned_v4),
+        "assignedIPv6": count(usage.assigned_v6),
+        "availableIPv4": count(usage.available_v4),
+        "availableIPv6": count(usage.available_v6),
+    })
 }
 
 fn ingress(

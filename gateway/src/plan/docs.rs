@@ -7,7 +7,7 @@ use gatehouse_routes::annotations::{Kind, PREFIX, TABLE};
 use crate::cli;
 
 /// Annotations of other kinds than Ingress: kind, name, meaning.
-const OTHER_ANNOTATIONS: [(&str, &str, &str); 6] = [
+const OTHER_ANNOTATIONS: [(&str, &str, &str); 7] = [
     (
         "Ingress",
         "kubernetes.io/ingress.class",
@@ -19,17 +19,22 @@ const OTHER_ANNOTATIONS: [(&str, &str, &str); 6] = [
         "`true`: the class of Ingresses that name none.",
     ),
     (
+        "IPAddressPool",
+        "gatehouse.io/drain",
+        "`true`: the pool keeps what it gave and gives nothing new.",
+    ),
+    (
         "Service",
         "metallb.io/loadBalancerIPs",
         "Addresses to get, at most one of each family, separated by a comma.",
     ),
-    ("Service", "metallb.io/address-pool", "The pool to get an address from."),
+    ("Service", "metallb.io/address-pool", "The pool to get addresses from."),
     (
         "Service",
-        "metallb.universe.tf/loadBalancerIPs",
-        "Older name of `metallb.io/loadBalancerIPs`.",
+        "metallb.io/allow-shared-ip",
+        "Services of the same value may share an address, see [Addresses](ADDRESSES.md).",
     ),
-    ("Service", "metallb.universe.tf/address-pool", "Older name of `metallb.io/address-pool`."),
+    ("Service", "metallb.universe.tf/…", "Older names of these three; a warning says so."),
 ];
 
 /// The page `docs/flags.md`.

@@ -7,6 +7,7 @@ use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
 };
+use gatehouse_vip::PoolUsage;
 use serde_json::{Value, json};
 
 use super::Planned;
@@ -21,6 +22,9 @@ pub fn plan_json(planned: &Planned) -> Value {
     json!({
         "objects": objects(planned),
         "addresses": addresses(compiled),
+        "pools": pools(compiled),
+        "excluded": compiled.excluded.map(|why| why.to_string()),
+        "vips": compiled.vips.vips,
         "listeners": listeners(compiled),
         "routes": routes(compiled),
     })
@@ -32,6 +36,8 @@ pub fn snapshot_json(compiled: &Compiled, generation: u64) -> Value {
         "generation": generation,
         "listeners": listeners(compiled),
         "addresses": addresses(compiled),
+        "pools": pools(compiled),
+        "excluded": compiled.excluded.map(|why| why.to_string()),
         "vips": compiled.vips.vips,
         "routes": routes(compiled),
         "backends": backends(&compiled.routes.backends),
@@ -144,9 +150,27 @@ fn addresses(compiled: &Compiled) -> Vec<Value> {
     let addresses = compiled.addresses.iter();
     addresses
         .map(|(service, assigned)| {
-            json!({ "service": service, "pool": assigned.pool, "ips": assigned.ips })
+            json!({ "service": service, "pools": assigned.pools, "ips": assigned.ips })
         })
         .collect()
+}
+
+/// Counts that no JSON reader could keep exact are the greatest 64-bit integer.
+fn pools(compiled: &Compiled) -> Vec<Value> {
+    let count = |count: u128| i64::try_from(count).unwrap_or(i64::MAX);
+    let pool = |usage: &PoolUsage| {
+        json!({
+            "pool": usage.pool,
+            "assignedIPv4": count(usage.assigned_v4),
+            "assignedIPv6": count(usage.assigned_v6),
+            "availableIPv4": count(usage.available_v4),
+            "availableIPv6": count(usage.available_v6),
+            "restingIPv4": count(usage.resting_v4),
+            "restingIPv6": count(usage.resting_v6),
+            "draining": usage.draining,
+        })
+    };
+    compiled.pools.iter().map(pool).collect()
 }
 
 fn listeners(compiled: &Compiled) -> Vec<Value> {

@@ -6,6 +6,7 @@ use gatehouse_routes::{
     explain::{ExplainedRule, Explanation},
     model::Scheme,
 };
+use gatehouse_vip::PoolUsage;
 
 use super::{Planned, Request, json};
 
@@ -13,9 +14,21 @@ use super::{Planned, Request, json};
 pub(super) fn plan(planned: &Planned, out: &mut String) {
     let compiled = &planned.compiled;
     let addresses = compiled.addresses.iter().map(|(service, assigned)| {
-        [service.to_string(), assigned.pool.clone(), joined(&assigned.ips)]
+        let mut pools = assigned.pools.clone();
+        pools.dedup();
+        [service.to_string(), joined(&pools), joined(&assigned.ips)]
     });
     section(out, "ADDRESSES", ["SERVICE", "POOL", "IPS"], addresses.collect());
+    let pools = compiled.pools.iter().map(|usage| {
+        let PoolUsage { assigned_v4, assigned_v6, available_v4, available_v6, .. } = usage;
+        let resting = usage.resting_v4 + usage.resting_v6;
+        let state = if usage.draining { "draining" } else { "open" };
+        let counts = [assigned_v4, available_v4, assigned_v6, available_v6, &resting];
+        let [a, b, c, d, e] = counts.map(ToString::to_string);
+        [usage.pool.clone(), a, b, c, d, e, state.to_owned()]
+    });
+    let head = ["POOL", "IPV4 USED", "FREE", "IPV6 USED", "FREE", "RESTING", "STATE"];
+    section(out, "POOLS", head, pools.collect());
     let listeners = compiled.listeners.iter().map(|plan| {
         let protocol = format!("{:?}", plan.protocol).to_lowercase();
         [plan.address.to_string(), protocol, json::scope(&plan.scope)]

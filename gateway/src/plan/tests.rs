@@ -64,6 +64,9 @@ fn plan_for_people_is_a_page_of_aligned_columns() {
 ADDRESSES
   none
 
+POOLS
+  none
+
 LISTENERS
   ADDRESS         PROTOCOL  GATEWAY
   127.0.0.1:8080  http      plain

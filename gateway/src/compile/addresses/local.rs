@@ -1,0 +1,116 @@
+//! What the announcement plan has to know of this node: its labels and condition, and which Services'
+//! traffic it can take.
+
+use std::collections::BTreeMap;
+
+use gatehouse_routes::{
+    objects::{ObjectKey, ObjectRef},
+    problem::Problem,
+};
+use gatehouse_vip::{ClaimId, NodeFacts, Wanted};
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+
+use super::{claim_id, request::is_local};
+use crate::{
+    compile::{Assigned, NodeContext},
+    state::ClusterState,
+};
+
+/// Label of an EndpointSlice: the Service that it belongs to.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Labels of the Node object if there is one, else those of the command line.
+pub(super) fn facts(state: &ClusterState, node: &NodeContext) -> NodeFacts {
+    let known = state.objects.nodes.get(&ObjectKey::new("", node.node.as_str()));
+    let labels = known.and_then(|stored| stored.object.metadata.labels.clone());
+    let status = known.and_then(|stored| stored.object.status.as_ref());
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    NodeFacts {
+        name: node.node.clone(),
+        labels: labels.unwrap_or_else(|| node.labels.clone()),
+        network_unavailable: conditions
+            .iter()
+            .any(|one| one.type_ == "NetworkUnavailable" && one.status == "True"),
+    }
+}
+
+/// The claims whose traffic this node can take.
+///
+/// A gateway's traffic ends in this process, so this node always has a local endpoint of it. Traffic of
+/// other Services is forwarded by kube-proxy where there is a cluster, and as MetalLB does, their
+/// addresses are announced only while some endpoint is usable; without a cluster nobody forwards it.
+pub(super) fn wanted(
+    state: &ClusterState,
+    node: &NodeContext,
+    gateways: &BTreeMap<ObjectKey, &Service>,
+    assigned: &BTreeMap<ObjectKey, Assigned>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<ClaimId, Wanted> {
+    let mut wanted = BTreeMap::new();
+    for (key, service) in gateways {
+        let local = is_local(service).then_some(true);
+        wanted.insert(claim_id(key), Wanted { labels: labels(service), local });
+    }
+    let others = assigned.keys().filter(|key| !gateways.contains_key(*key));
+    let mut slices: Option<Slices<'_>> = None;
+    for key in others {
+        let Some(stored) = state.objects.services.get(key) else { continue };
+        let object = ObjectRef::new("Service", key.clone());
+        if node.standalone {
+            problems.push(Problem::warning(
+                &object,
+                "NotForwarded",
+                "spec.type",
+                "the Service has an address, but forwarding to its endpoints is not built yet",
+                "serve it by an Ingress or a Route on a gateway Service",
+            ));
+            continue;
+        }
+        let slices = slices.get_or_insert_with(|| by_service(state));
+        let usable = usable_on(slices.get(key).map_or(&[], Vec::as_slice), &node.node);
+        let Some(here) = usable else {
+            problems.push(Problem::warning(
+                &object,
+                "NoEndpoints",
+                "",
+                "the Service has no usable endpoint, so its address is not announced",
+                "",
+            ));
+            continue;
+        };
+        let local = is_local(&stored.object).then_some(here);
+        wanted.insert(claim_id(key), Wanted { labels: labels(&stored.object), local });
+    }
+    wanted
+}
+
+type Slices<'s> = BTreeMap<ObjectKey, Vec<&'s EndpointSlice>>;
+
+fn by_service(state: &ClusterState) -> Slices<'_> {
+    let mut slices = Slices::new();
+    for (key, stored) in &state.objects.endpoint_slices {
+        let labels = stored.object.metadata.labels.as_ref();
+        if let Some(service) = labels.and_then(|labels| labels.get(SERVICE_NAME)) {
+            let service = ObjectKey::new(key.namespace.clone(), service.as_str());
+            slices.entry(service).or_default().push(&stored.object);
+        }
+    }
+    slices
+}
+
+/// Whether one of the usable endpoints is on this node; `None` if no endpoint is usable anywhere. As
+/// with MetalLB an endpoint is usable that is ready, or still serves while it terminates.
+fn usable_on(slices: &[&EndpointSlice], node: &str) -> Option<bool> {
+    let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
+    let usable = endpoints.filter(|endpoint| {
+        let conditions = endpoint.conditions.as_ref();
+        let ready = conditions.and_then(|conditions| conditions.ready) != Some(false);
+        ready || conditions.and_then(|conditions| conditions.serving) == Some(true)
+    });
+    let here = usable.map(|endpoint| endpoint.node_name.as_deref() == Some(node));
+    here.reduce(|any, one| any || one)
+}
+
+fn labels(service: &Service) -> BTreeMap<String, String> {
+    service.metadata.labels.clone().unwrap_or_default()
+}

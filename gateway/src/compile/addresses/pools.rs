@@ -1,0 +1,92 @@
+//! The pools that may be given from, read from the IPAddressPools.
+
+use std::collections::BTreeMap;
+
+use gatehouse_routes::{
+    objects::{ObjectKey, ObjectRef, Store},
+    problem::Problem,
+};
+use gatehouse_vip::{Pool, api::IpAddressPoolSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{by_age, problem};
+use crate::source::Custom;
+
+/// `"true"` on an IPAddressPool: it keeps what it gave and gives nothing new.
+const DRAIN: &str = "gatehouse.io/drain";
+
+/// Pools that may be given from, oldest first; what is wrong with the others becomes problems.
+pub(super) fn usable(
+    store: &Store<Custom<IpAddressPoolSpec>>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Pool> {
+    let mut pools: Vec<Pool> = Vec::new();
+    let mut objects: BTreeMap<&str, ObjectRef> = BTreeMap::new();
+    for (key, stored) in by_age(store.iter(), |pool| &pool.metadata) {
+        let object = ObjectRef::new("IPAddressPool", key.clone());
+        if objects.contains_key(&*key.name) {
+            problems.push(Problem::error(
+                &object,
+                "DuplicatePool",
+                "metadata.name",
+                format!("an older pool in another namespace is also named \"{}\"", key.name),
+                "rename one of them",
+            ));
+            continue;
+        }
+        let draining = draining(&object, &stored.object.metadata, problems);
+        let labels = stored.object.metadata.labels.clone().unwrap_or_default();
+        match Pool::parse(&key.name, &labels, &stored.object.spec) {
+            Ok(pool) => {
+                let notes = pool.refusals().iter().cloned();
+                problems.extend(notes.map(|refusal| problem(&object, refusal)));
+                pools.push(pool.drained(draining));
+            }
+            Err(refusals) => {
+                problems.extend(refusals.into_iter().map(|refusal| problem(&object, refusal)));
+            }
+        }
+        objects.insert(&key.name, object);
+    }
+    for (newer, older, what) in gatehouse_vip::overlaps(&pools) {
+        pools.retain(|pool| pool.name() != newer);
+        if let Some(object) = objects.get(&*newer) {
+            problems.push(Problem::error(
+                object,
+                "PoolOverlap",
+                "spec.addresses",
+                format!("{what} belongs to the older pool \"{older}\", so this pool is not used"),
+                "give every address to one pool only",
+            ));
+        }
+    }
+    pools
+}
+
+/// The object behind each name that [`usable`] looks at: of several of one name, the oldest.
+pub(in crate::compile) fn named(
+    store: &Store<Custom<IpAddressPoolSpec>>,
+) -> BTreeMap<&str, &ObjectKey> {
+    let by_age = by_age(store.iter(), |pool| &pool.metadata);
+    by_age.into_iter().rev().map(|(key, _)| (&*key.name, key)).collect()
+}
+
+fn draining(object: &ObjectRef, metadata: &ObjectMeta, problems: &mut Vec<Problem>) -> bool {
+    let annotations = metadata.annotations.as_ref();
+    match annotations.and_then(|annotations| annotations.get(DRAIN)).map(String::as_str) {
+        Some("true") => true,
+        Some("false") | None => false,
+        Some(value) => {
+            problems.push(Problem::warning(
+                object,
+                "InvalidAnnotation",
+                format!("metadata.annotations[{DRAIN}]"),
+                format!(
+                    "\"{value}\" is neither \"true\" nor \"false\", so the pool does not drain"
+                ),
+                "write \"true\" to stop the pool from giving addresses",
+            ));
+            false
+        }
+    }
+}

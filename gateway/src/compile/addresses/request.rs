@@ -1,0 +1,221 @@
+//! What a `LoadBalancer` Service asks for, read from its spec and MetalLB's annotations.
+//!
+//! [`addresses`](super) makes a claim of it, and turns refusals of that claim back into problems of the
+//! fields that hold the wish. A request that makes no sense counts as none.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use gatehouse_routes::{
+    objects::{ObjectKey, ObjectRef},
+    problem::{Problem, Severity},
+};
+use gatehouse_vip::{Claim, Families, Family, Pool, Refusal, Sharing, Tenant, TrafficPolicy};
+use k8s_openapi::api::core::v1::Service;
+
+use super::{claim_id, problem};
+
+/// Asks for certain addresses, one of each family, separated by a comma.
+const REQUEST: &str = "loadBalancerIPs";
+/// Names a pool.
+const POOL: &str = "address-pool";
+/// Services with the same value may share an address.
+const SHARE: &str = "allow-shared-ip";
+/// Prefix of these annotations.
+const PREFIX: &str = "metallb.io/";
+/// Their prefix before MetalLB had an API group of its own.
+const DEPRECATED_PREFIX: &str = "metallb.universe.tf/";
+
+/// What a Service asks for, and where it says so.
+pub(super) struct Request {
+    addresses: Vec<IpAddr>,
+    /// Field that holds the addresses.
+    field: String,
+    pool: Option<String>,
+    pool_field: String,
+    sharing_key: Option<String>,
+}
+
+impl Request {
+    /// Reads the request. The flag says whether a broken one has been read as none; `holding`: the
+    /// Service has an address that it keeps in that case.
+    pub(super) fn read(
+        key: &ObjectKey,
+        service: &Service,
+        holding: bool,
+        problems: &mut Vec<Problem>,
+    ) -> (Self, bool) {
+        let object = ObjectRef::new("Service", key.clone());
+        problems.extend(deprecated(&object, service));
+        let annotated = annotation(service, REQUEST);
+        let in_spec = service
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.load_balancer_ip.as_deref())
+            .filter(|text| !text.is_empty())
+            .map(|text| ("spec.loadBalancerIP".to_owned(), text));
+        let mut is_broken = false;
+        let mut broken = |field: &str, message: String, hint: &str| {
+            let mut problem =
+                Problem::error(&object, "InvalidAddressRequest", field, message, hint);
+            if holding {
+                problem.severity = Severity::Warning;
+                problem.message += "; the Service keeps the address it has";
+            }
+            problems.push(problem);
+            is_broken = true;
+        };
+        if let (Some((field, _)), Some(_)) = (&annotated, &in_spec) {
+            let message =
+                "spec.loadBalancerIP and the annotation both ask for addresses".to_owned();
+            broken(field, message, "keep the annotation, spec.loadBalancerIP is deprecated");
+        }
+        let mut addresses = Vec::new();
+        let (field, text) = annotated.or(in_spec).unwrap_or_default();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            match part.parse() {
+                Ok(ip) => addresses.push(ip),
+                Err(_) => broken(
+                    &field,
+                    format!("\"{part}\" is not an IP address"),
+                    "write one address of each family, separated by a comma",
+                ),
+            }
+        }
+        if is_broken {
+            addresses.clear();
+        }
+        let (pool_field, pool) = annotation(service, POOL)
+            .map_or_else(Default::default, |(field, name)| (field, Some(name.to_owned())));
+        let sharing_key = annotation(service, SHARE).map(|(_, key)| key.to_owned());
+        (Self { addresses, field, pool, pool_field, sharing_key }, is_broken)
+    }
+
+    /// The claim of the Service. `namespace_labels` are those of its namespace.
+    pub(super) fn claim(
+        &self,
+        service: &Service,
+        pools: &[Pool],
+        namespace_labels: Arc<BTreeMap<String, String>>,
+        recorded: Vec<IpAddr>,
+    ) -> Claim {
+        let key = crate::source::key_of(&service.metadata);
+        Claim {
+            id: claim_id(&key),
+            tenant: Tenant {
+                namespace: Arc::clone(&key.namespace),
+                namespace_labels,
+                labels: service.metadata.labels.clone().unwrap_or_default(),
+            },
+            families: self.families(service, pools),
+            requested: self.addresses.clone(),
+            pool: self.pool.clone(),
+            sharing: self.sharing_key.clone().map(|key| sharing(key, service)),
+            recorded,
+        }
+    }
+
+    /// The families that the Service names; else those of the addresses it asks for; else IPv4, unless
+    /// there are only IPv6 pools. (In a cluster the API server fills the fields in.)
+    fn families(&self, service: &Service, pools: &[Pool]) -> Families {
+        let spec = service.spec.as_ref();
+        let named = spec.and_then(|spec| spec.ip_families.as_deref()).unwrap_or_default();
+        let policy = spec.and_then(|spec| spec.ip_family_policy.as_deref());
+        let first = match (named.first().map(String::as_str), self.addresses.first()) {
+            (Some("IPv6"), _) => Family::V6,
+            (Some(_), _) => Family::V4,
+            (None, Some(ip)) => Family::of(*ip),
+            (None, None) => default_family(pools, self.pool.as_deref()),
+        };
+        let both_requested = self.addresses.iter().any(|ip| Family::of(*ip) != first);
+        match policy {
+            Some("PreferDualStack") => Families::PreferDual { first },
+            Some("RequireDualStack") => Families::RequireDual { first },
+            Some(_) => single(first),
+            None if named.len() > 1 => Families::RequireDual { first },
+            None if named.is_empty() && both_requested => Families::RequireDual { first },
+            None => single(first),
+        }
+    }
+
+    /// A refusal in terms of the Service's fields.
+    pub(super) fn problem(&self, key: &ObjectKey, mut refusal: Refusal) -> Problem {
+        match refusal.field.as_str() {
+            "requested" => refusal.field.clone_from(&self.field),
+            "pool" => refusal.field.clone_from(&self.pool_field),
+            "families" => refusal.field = "spec.ipFamilies".to_owned(),
+            _ => {}
+        }
+        problem(&ObjectRef::new("Service", key.clone()), refusal)
+    }
+}
+
+/// True with `spec.externalTrafficPolicy: Local`.
+pub(super) fn is_local(service: &Service) -> bool {
+    let spec = service.spec.as_ref();
+    spec.and_then(|spec| spec.external_traffic_policy.as_deref()) == Some("Local")
+}
+
+fn sharing(key: String, service: &Service) -> Sharing {
+    let spec = service.spec.as_ref();
+    let policy = if is_local(service) {
+        TrafficPolicy::Local(spec.and_then(|spec| spec.selector.clone()).unwrap_or_default())
+    } else {
+        TrafficPolicy::Cluster
+    };
+    let ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default().iter();
+    let ports: BTreeSet<(String, u16)> = ports
+        .filter_map(|port| {
+            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+            Some((protocol, u16::try_from(port.port).ok()?))
+        })
+        .collect();
+    Sharing { key, policy, ports }
+}
+
+/// An annotation that is there and not empty, in its current spelling or else in the old one: its field
+/// and its value.
+fn annotation<'s>(service: &'s Service, name: &str) -> Option<(String, &'s str)> {
+    let annotations = service.metadata.annotations.as_ref()?;
+    [PREFIX, DEPRECATED_PREFIX].iter().find_map(|prefix| {
+        let name = format!("{prefix}{name}");
+        let value = annotations.get(&name).filter(|value| !value.trim().is_empty())?;
+        Some((format!("metadata.annotations[{name}]"), value.as_str()))
+    })
+}
+
+/// A warning for each annotation in its old spelling.
+fn deprecated(object: &ObjectRef, service: &Service) -> Vec<Problem> {
+    let annotations = service.metadata.annotations.iter().flatten();
+    let old = annotations.filter_map(|(name, _)| {
+        let rest = name.strip_prefix(DEPRECATED_PREFIX)?;
+        let known = [REQUEST, POOL, SHARE].contains(&rest);
+        known.then(|| {
+            Problem::warning(
+                object,
+                "DeprecatedAnnotation",
+                format!("metadata.annotations[{name}]"),
+                format!("{name} is the old name of {PREFIX}{rest}"),
+                format!("rename it to {PREFIX}{rest}, which wins where both are there"),
+            )
+        })
+    });
+    old.collect()
+}
+
+fn default_family(pools: &[Pool], named: Option<&str>) -> Family {
+    let mut candidates = pools.iter().filter(|pool| named.is_none_or(|name| name == pool.name()));
+    let only_v6 =
+        candidates.clone().next().is_some() && candidates.all(|pool| pool.size(Family::V4) == 0);
+    if only_v6 { Family::V6 } else { Family::V4 }
+}
+
+fn single(family: Family) -> Families {
+    match family {
+        Family::V4 => Families::V4,
+        Family::V6 => Families::V6,
+    }
+}

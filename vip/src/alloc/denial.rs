@@ -1,0 +1,114 @@
+//! Why pools gave nothing: the words for it, and the one reason among them that helps most.
+//!
+//! The ledger collects a [`Denial`] per pool and family and turns them into one [`Refusal`] here.
+
+use super::Claim;
+use crate::pool::Pool;
+use crate::ranges::Family;
+use crate::refusal::Refusal;
+
+/// Pools that a message names one by one; there may be thousands.
+const NAMED: usize = 8;
+
+/// Why one pool gives no address of one family. The greatest is what could most likely be helped, and
+/// gives the refusal its reason.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Denial {
+    /// `autoAssign: false`, and the claim does not name the pool.
+    Manual,
+    /// It never had such an address.
+    NoFamily(Family),
+    /// `serviceAllocation` keeps the claim out; the value says how.
+    Restricted(String),
+    /// `gatehouse.io/drain`.
+    Draining,
+    /// All are used or rest.
+    Full { family: Family, used: u128, resting: u128 },
+}
+
+impl Denial {
+    fn text(&self) -> String {
+        match self {
+            Self::Manual => "gives addresses on request only".to_owned(),
+            Self::NoFamily(family) => format!("no {family} addresses"),
+            Self::Restricted(why) => why.clone(),
+            Self::Draining => "draining".to_owned(),
+            Self::Full { family, used, resting: 0 } => {
+                format!("no free {family} address ({used} used)")
+            }
+            Self::Full { family, used, resting } => {
+                format!("no free {family} address ({used} used, {resting} rest)")
+            }
+        }
+    }
+
+    /// Reason and hint.
+    fn remedy(&self, lacking: &str) -> (&'static str, String) {
+        match self {
+            Self::Manual => (
+                "NoPool",
+                "create an IPAddressPool with autoAssign, or name one of the pools".to_owned(),
+            ),
+            Self::NoFamily(_) => (
+                "NoPool",
+                format!("add {lacking} addresses to a pool, or change the families of the service"),
+            ),
+            Self::Restricted(_) => (
+                "PoolRestricted",
+                "use another pool, or let the service in by serviceAllocation".to_owned(),
+            ),
+            Self::Draining => (
+                "PoolDraining",
+                "use another pool, or remove gatehouse.io/drain from this one".to_owned(),
+            ),
+            Self::Full { .. } => (
+                "PoolExhausted",
+                "add addresses to a pool, or delete services that hold some".to_owned(),
+            ),
+        }
+    }
+}
+
+/// The refusal of a claim that got no address of the `lacking` families from the pools tried.
+pub(super) fn refusal(
+    claim: &Claim,
+    lacking: &[Family],
+    tried: &[(&Pool, Vec<Denial>)],
+) -> Refusal {
+    let families = family_names(lacking);
+    let told = tried.iter().take(NAMED).map(|(pool, denials)| {
+        let mut texts: Vec<String> = denials.iter().map(Denial::text).collect();
+        texts.dedup();
+        format!("pool \"{}\": {}", pool.name(), texts.join(", "))
+    });
+    let mut told: Vec<String> = told.collect();
+    match tried.len() {
+        0 => told.push("there is none".to_owned()),
+        count if count > NAMED => told.push(format!("and {} more", count - NAMED)),
+        _ => (),
+    }
+    let worst = tried.iter().flat_map(|(_, denials)| denials).max().unwrap_or(&Denial::Manual);
+    let (reason, hint) = worst.remedy(&families);
+    let field = match (&claim.pool, worst) {
+        (Some(_), _) => "pool",
+        (None, Denial::NoFamily(_)) => "families",
+        _ => "",
+    };
+    let message = format!("no pool gives an {families} address: {}", told.join("; "));
+    Refusal::error(reason, field, message, hint)
+}
+
+/// Names of pools for a message.
+pub(super) fn pool_names(pools: &[Pool]) -> String {
+    let mut names: Vec<_> = pools.iter().take(NAMED).map(|pool| pool.name().to_owned()).collect();
+    match pools.len() {
+        0 => names.push("none".to_owned()),
+        count if count > NAMED => names.push(format!("and {} more", count - NAMED)),
+        _ => (),
+    }
+    names.join(", ")
+}
+
+pub(super) fn family_names(families: &[Family]) -> String {
+    families.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}

@@ -1,0 +1,510 @@
+//! Who holds what while an allocation is made, and what can still be had.
+//!
+//! [`allocate`](super::allocate) drives it. Addresses only ever become blocked here, never free again
+//! (what is let go rests), so every search goes on where the last one ended: an allocation costs
+//! O(log n), whatever the number and size of the pools' ranges.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::denial::{self, Denial, family_names, pool_names};
+use super::sharing::Holders;
+use super::{Allocation, Assignment, Claim, ClaimId, Resting, Sharing, TrafficPolicy};
+use crate::pool::Pool;
+use crate::ranges::{AddressSet, Family, number};
+use crate::refusal::Refusal;
+
+/// The books of one allocation. Pools go by their index.
+pub(super) struct Ledger<'a> {
+    pools: &'a [Pool],
+    by_name: HashMap<&'a str, usize>,
+    /// Pools that assign by themselves, in the order in which they are tried.
+    automatic: Vec<usize>,
+    /// First number of each range of each pool → its last number, and the pool.
+    homes: BTreeMap<(Family, u128), (u128, usize)>,
+    /// Held or resting.
+    blocked: AddressSet,
+    books: Vec<[Book; 2]>,
+    holders: HashMap<IpAddr, Holders<'a>>,
+    held: BTreeMap<&'a ClaimId, Vec<Given>>,
+    resting: Resting,
+    /// What rests for a claim, as it came in.
+    returning: HashMap<&'a ClaimId, Vec<IpAddr>>,
+    /// Addresses whose holders share them.
+    shareable: HashMap<(&'a str, &'a TrafficPolicy, usize, Family), BTreeSet<IpAddr>>,
+    /// Up to here, no shareable address has these ports to spare.
+    scanned: HashMap<(&'a Sharing, usize, Family), IpAddr>,
+    refused: BTreeMap<ClaimId, Vec<Refusal>>,
+}
+
+/// The addresses of one family of one pool.
+#[derive(Clone, Copy)]
+struct Book {
+    /// None below this is free; `None`: none at all.
+    next: Option<u128>,
+    used: u128,
+    blocked: u128,
+}
+
+/// An address for a claim.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Given {
+    ip: IpAddr,
+    pool: usize,
+}
+
+impl Given {
+    fn family(self) -> Family {
+        Family::of(self.ip)
+    }
+}
+
+impl<'a> Ledger<'a> {
+    pub(super) fn new(pools: &'a [Pool], resting: &'a Resting) -> Self {
+        let mut automatic: Vec<usize> =
+            (0..pools.len()).filter(|index| pools[*index].auto_assign()).collect();
+        automatic.sort_by_key(|index| pools[*index].rank());
+        let mut homes = BTreeMap::new();
+        for (index, pool) in pools.iter().enumerate() {
+            for family in [Family::V4, Family::V6] {
+                let ranges = pool.ranges(family);
+                homes.extend(ranges.map(|(first, last)| ((family, first), (last, index))));
+            }
+        }
+        let mut ledger = Self {
+            pools,
+            by_name: pools.iter().enumerate().rev().map(|(at, pool)| (pool.name(), at)).collect(),
+            automatic,
+            homes,
+            blocked: AddressSet::default(),
+            books: vec![[Book { next: Some(0), used: 0, blocked: 0 }; 2]; pools.len()],
+            holders: HashMap::new(),
+            held: BTreeMap::new(),
+            resting: resting.clone(),
+            returning: HashMap::new(),
+            shareable: HashMap::new(),
+            scanned: HashMap::new(),
+            refused: BTreeMap::new(),
+        };
+        for (ip, former) in resting {
+            ledger.block(*ip);
+            for id in former {
+                ledger.returning.entry(id).or_default().push(*ip);
+            }
+        }
+        ledger
+    }
+
+    /// Lets a claim keep of its recorded addresses what is still allowed: at most one of each family
+    /// that it wants. The others rest.
+    pub(super) fn keep_recorded(&mut self, claim: &'a Claim) {
+        let mut kept: Vec<Given> = Vec::new();
+        let mut recorded = claim.recorded.clone();
+        // Of several of one family, rather one that the claim asks for.
+        recorded.sort_by_key(|ip| {
+            let asked = self.home(*ip).is_some_and(|pool| claim.allows(self.pools[pool].name()));
+            (!claim.requested.contains(ip), !asked)
+        });
+        for ip in recorded {
+            let family = Family::of(ip);
+            let surplus = kept.iter().any(|given| given.family() == family);
+            if surplus || !claim.families.wanted().contains(&family) {
+                self.rest(ip, &claim.id);
+                continue;
+            }
+            match self.allowed(claim, ip) {
+                Ok(pool) => kept.push(Given { ip, pool }),
+                Err(why) => {
+                    self.rest(ip, &claim.id);
+                    let message = format!("{ip} is given up: {}", why.message);
+                    let refusal = Refusal::warning("AddressReleased", "", message, "");
+                    self.refused.entry(claim.id.clone()).or_default().push(refusal);
+                }
+            }
+        }
+        if !kept.is_empty() {
+            self.hold(claim, kept);
+        }
+    }
+
+    /// Gives a claim back what it held before and what rests since, unless it wants something else.
+    pub(super) fn return_resting(&mut self, claim: &'a Claim) {
+        let Some(ips) = self.returning.get(&claim.id).cloned() else { return };
+        let mut given = self.held.get(&claim.id).cloned().unwrap_or_default();
+        let before = given.len();
+        for ip in ips {
+            let asked = claim.requested.is_empty() || claim.requested.contains(&ip);
+            let family = Family::of(ip);
+            let open = claim.families.wanted().contains(&family)
+                && given.iter().all(|given| given.family() != family);
+            if asked
+                && open
+                && let Ok(pool) = self.allowed(claim, ip)
+                && claim.allows(self.pools[pool].name())
+            {
+                given.push(Given { ip, pool });
+            }
+        }
+        if given.len() > before {
+            self.hold(claim, given);
+        }
+    }
+
+    /// Whether a claim holds anything.
+    pub(super) fn holds(&self, claim: &Claim) -> bool {
+        self.held.contains_key(&claim.id)
+    }
+
+    /// Whether what a claim holds is all that it asks for.
+    pub(super) fn satisfied(&self, claim: &Claim) -> bool {
+        let Some(held) = self.held.get(&claim.id) else { return false };
+        held.len() == claim.families.wanted().len()
+            && claim.requested.iter().all(|ip| held.iter().any(|given| given.ip == *ip))
+            && held.iter().all(|given| claim.allows(self.pools[given.pool].name()))
+    }
+
+    /// Gives a claim what it asks for in the place of what it holds, or notes why that cannot be.
+    pub(super) fn serve(&mut self, claim: &'a Claim) {
+        let refusal = match self.attempt(claim) {
+            Ok((given, note)) => {
+                self.hold(claim, given);
+                note
+            }
+            Err(mut refusal) => {
+                if let Some(held) = self.held.get(&claim.id) {
+                    refusal.severe = false;
+                    refusal.message += &format!("; {} stays in use", addresses(held));
+                }
+                Some(refusal)
+            }
+        };
+        if let Some(refusal) = refusal {
+            self.refused.entry(claim.id.clone()).or_default().push(refusal);
+        }
+    }
+
+    pub(super) fn finish(self) -> Allocation {
+        let Self { pools, held, resting, refused, .. } = self;
+        let names: Vec<Arc<str>> = pools.iter().map(Pool::shared_name).collect();
+        let assigned = held.into_iter().map(|(id, given)| {
+            let assignment =
+                |given: Given| Assignment { ip: given.ip, pool: Arc::clone(&names[given.pool]) };
+            (id.clone(), given.into_iter().map(assignment).collect())
+        });
+        Allocation { assigned: assigned.collect(), refused, resting }
+    }
+
+    /// What a claim could hold instead of what it holds, and what of its wishes stays open; or why it
+    /// gets nothing new.
+    fn attempt(&mut self, claim: &'a Claim) -> Result<(Vec<Given>, Option<Refusal>), Refusal> {
+        let mut given = self.requested(claim)?;
+        // What is not requested otherwise stays as it is, if it can.
+        for &held in self.held.get(&claim.id).into_iter().flatten() {
+            let replaced = given.iter().any(|given| given.family() == held.family());
+            if !replaced && claim.allows(self.pools[held.pool].name()) {
+                given.push(held);
+            }
+        }
+        let candidates = self.candidates(claim, &given)?;
+        let wanted = claim.families.wanted();
+        let missing = |given: &[Given]| -> Vec<Family> {
+            let has = |family: &Family| given.iter().any(|given| given.family() == *family);
+            wanted.iter().copied().filter(|family| !has(family)).collect()
+        };
+        if missing(&given).len() > 1 {
+            // Both from one pool, if there is one that has both.
+            let both = candidates.iter().find_map(|pool| {
+                wanted.iter().map(|family| self.pick(claim, *pool, *family)).collect()
+            });
+            given.extend(both.into_iter().flat_map(|both: Vec<Given>| both));
+        }
+        for family in missing(&given) {
+            given.extend(candidates.iter().find_map(|pool| self.pick(claim, *pool, family)));
+        }
+        let lacking = missing(&given);
+        if lacking.is_empty() {
+            return Ok((given, None));
+        }
+        let mut refusal = self.denied(claim, &candidates, &lacking);
+        if claim.families.strict() || given.is_empty() {
+            return Err(refusal);
+        }
+        // That a family is unknown here is what "prefer" is for; that it ran out is worth a word.
+        let noteworthy = matches!(refusal.reason, "PoolExhausted" | "PoolDraining");
+        refusal.severe = false;
+        refusal.message += &format!("; it has {} only", addresses(&given));
+        Ok((given, noteworthy.then_some(refusal)))
+    }
+
+    /// The requested addresses, if the claim may have all of them.
+    fn requested(&self, claim: &Claim) -> Result<Vec<Given>, Refusal> {
+        let wanted = claim.families.wanted();
+        for (index, &ip) in claim.requested.iter().enumerate() {
+            let family = Family::of(ip);
+            if !wanted.contains(&family) {
+                let families = family_names(wanted);
+                return Err(Refusal::error(
+                    "FamilyMismatch",
+                    "requested",
+                    format!("the requested address {ip} is not {families}"),
+                    format!("request {families}, or change the families of the service"),
+                ));
+            }
+            if claim.requested[..index].iter().any(|other| Family::of(*other) == family) {
+                return Err(Refusal::error(
+                    "TooManyAddresses",
+                    "requested",
+                    format!("{ip} is the second {family} address requested"),
+                    "request at most one address of each family",
+                ));
+            }
+        }
+        let mut given = Vec::with_capacity(claim.requested.len());
+        for &ip in &claim.requested {
+            let pool = self.obtainable(claim, ip)?;
+            let name = self.pools[pool].name();
+            if !claim.allows(name) {
+                return Err(Refusal::error(
+                    "PoolMismatch",
+                    "requested",
+                    format!("the requested address {ip} is of pool \"{name}\""),
+                    format!("name pool \"{name}\", or none"),
+                ));
+            }
+            given.push(Given { ip, pool });
+        }
+        Ok(given)
+    }
+
+    /// Pools to look in: the named one; else those that the claim is in already, then all that assign by
+    /// themselves.
+    fn candidates(&self, claim: &Claim, given: &[Given]) -> Result<Vec<usize>, Refusal> {
+        let Some(name) = &claim.pool else {
+            let mut candidates: Vec<usize> = given.iter().map(|given| given.pool).collect();
+            candidates.dedup();
+            let more = self.automatic.iter().filter(|pool| !candidates.contains(pool));
+            let more: Vec<usize> = more.copied().collect();
+            candidates.extend(more);
+            return Ok(candidates);
+        };
+        match self.by_name.get(name.as_str()) {
+            Some(pool) => Ok(vec![*pool]),
+            None => Err(Refusal::error(
+                "PoolNotFound",
+                "pool",
+                format!("there is no usable pool \"{name}\""),
+                format!("pools: {}", pool_names(self.pools)),
+            )),
+        }
+    }
+
+    /// The address of a pool that a claim may have: one that rests for it, else the lowest that is free
+    /// or can be shared.
+    fn pick(&mut self, claim: &'a Claim, pool: usize, family: Family) -> Option<Given> {
+        if self.pools[pool].draining() || self.pools[pool].admits(&claim.tenant).is_err() {
+            return None;
+        }
+        let former = self.returning.get(&claim.id).into_iter().flatten().copied().find(|ip| {
+            Family::of(*ip) == family && self.obtainable(claim, *ip).is_ok_and(|home| home == pool)
+        });
+        if let Some(ip) = former {
+            return Some(Given { ip, pool });
+        }
+        let Self { pools, books, blocked, .. } = self;
+        let book = &mut books[pool][family as usize];
+        book.next = book.next.and_then(|from| pools[pool].lowest_free(blocked, family, from));
+        let free = book.next.map(|number| family.address(number));
+        let ip = claim
+            .sharing
+            .as_ref()
+            .and_then(|sharing| self.joinable(claim, sharing, (pool, family), free));
+        Some(Given { ip: ip.or(free)?, pool })
+    }
+
+    /// The lowest address, below the free one, whose holders a claim may join.
+    fn joinable(
+        &mut self,
+        claim: &Claim,
+        sharing: &'a Sharing,
+        (pool, family): (usize, Family),
+        free: Option<IpAddr>,
+    ) -> Option<IpAddr> {
+        let ips = self.shareable.get(&(&*sharing.key, &sharing.policy, pool, family))?;
+        let from = self.scanned.get(&(sharing, pool, family));
+        let range = (from.map_or(Bound::Unbounded, |ip| Bound::Excluded(*ip)), Bound::Unbounded);
+        let mut taken = None;
+        let below = ips.range(range).take_while(|ip| free.is_none_or(|free| **ip < free));
+        let found = below.copied().find(|ip| {
+            let open = self.obtainable(claim, *ip).is_ok();
+            if !open {
+                taken = Some(*ip);
+            }
+            open
+        });
+        if let Some(taken) = taken {
+            self.scanned.insert((sharing, pool, family), taken);
+        }
+        found
+    }
+
+    /// Why none of the pools gives an address of the lacking families.
+    fn denied(&self, claim: &Claim, candidates: &[usize], lacking: &[Family]) -> Refusal {
+        let why = |index: usize| -> (&Pool, Vec<Denial>) {
+            let pool = &self.pools[index];
+            let restricted = pool.admits(&claim.tenant).err();
+            let denial = |family: &Family| match &restricted {
+                Some(why) => Denial::Restricted(why.clone()),
+                None if pool.size(*family) == 0 => Denial::NoFamily(*family),
+                None if pool.draining() => Denial::Draining,
+                None if !candidates.contains(&index) => Denial::Manual,
+                None => {
+                    let book = self.books[index][*family as usize];
+                    let resting = book.blocked - book.used;
+                    Denial::Full { family: *family, used: book.used, resting }
+                }
+            };
+            (pool, lacking.iter().map(denial).collect())
+        };
+        // In the order in which they are tried by somebody who has nothing yet.
+        let tried: Vec<usize> = if claim.pool.is_some() {
+            candidates.to_vec()
+        } else {
+            let manual = (0..self.pools.len()).filter(|index| !self.pools[*index].auto_assign());
+            self.automatic.iter().copied().chain(manual).collect()
+        };
+        let tried: Vec<_> = tried.into_iter().map(why).collect();
+        denial::refusal(claim, lacking, &tried)
+    }
+
+    /// The pool that an address is of, if this claim may have the address now.
+    fn obtainable(&self, claim: &Claim, ip: IpAddr) -> Result<usize, Refusal> {
+        let pool = self.allowed(claim, ip)?;
+        let held = self.held.get(&claim.id).into_iter().flatten().any(|given| given.ip == ip);
+        let former = self.resting.get(&ip).is_some_and(|former| former.contains(&claim.id));
+        if held || former {
+            return Ok(pool);
+        }
+        if self.pools[pool].draining() {
+            return Err(Refusal::error(
+                "PoolDraining",
+                "requested",
+                format!("{ip} is of pool \"{}\", which is draining", self.pools[pool].name()),
+                "use another pool, or remove gatehouse.io/drain from this one",
+            ));
+        }
+        let holders = self.holders.get(&ip);
+        if holders.is_none_or(Holders::is_empty) && self.blocked.contains(ip) {
+            let former = self.resting.get(&ip).into_iter().flatten().next();
+            return Err(Refusal::error(
+                "AddressResting",
+                "requested",
+                match former {
+                    Some(former) => format!("{ip} rests, {former} had it until just now"),
+                    None => format!("{ip} rests"),
+                },
+                "request another address, or wait: it can be had half a minute after its release",
+            ));
+        }
+        Ok(pool)
+    }
+
+    /// The pool that an address is of, if this claim may keep the address.
+    fn allowed(&self, claim: &Claim, ip: IpAddr) -> Result<usize, Refusal> {
+        let Some(pool) = self.home(ip) else {
+            let hint = if self.pools.is_empty() { "create an IPAddressPool" } else { "" };
+            return Err(Refusal::error(
+                "AddressNotInPool",
+                "requested",
+                format!("{ip} is in no pool; looked in: {}", pool_names(self.pools)),
+                hint,
+            ));
+        };
+        let name = self.pools[pool].name();
+        if self.pools[pool].leaves_out(ip) {
+            return Err(Refusal::error(
+                "AddressNotInPool",
+                "requested",
+                format!("avoidBuggyIPs leaves {ip} out of pool \"{name}\""),
+                "request an address that does not end in .0 or .255",
+            ));
+        }
+        if let Err(why) = self.pools[pool].admits(&claim.tenant) {
+            return Err(Refusal::error(
+                "PoolRestricted",
+                "requested",
+                format!("{ip} is of pool \"{name}\": {why}"),
+                "use another pool, or let the service in by serviceAllocation",
+            ));
+        }
+        match self.holders.get(&ip).map(|holders| holders.admit(claim)) {
+            Some(Err(why)) => Err(Refusal::error(
+                "AddressInUse",
+                "requested",
+                format!("{ip} {why}"),
+                "request another address, or none",
+            )),
+            _ => Ok(pool),
+        }
+    }
+
+    /// The pool whose ranges hold an address.
+    fn home(&self, ip: IpAddr) -> Option<usize> {
+        let (family, number) = (Family::of(ip), number(ip));
+        let (&(of, _), &(last, pool)) = self.homes.range(..=(family, number)).next_back()?;
+        (of == family && number <= last).then_some(pool)
+    }
+
+    /// Books what a claim holds from now on; what it held besides is let go.
+    fn hold(&mut self, claim: &'a Claim, mut given: Vec<Given>) {
+        let wanted = claim.families.wanted();
+        given.sort_by_key(|given| wanted.iter().position(|family| *family == given.family()));
+        let former = self.held.insert(&claim.id, given.clone()).unwrap_or_default();
+        for gone in former.iter().filter(|former| !given.contains(former)) {
+            if let Some(holders) = self.holders.get_mut(&gone.ip) {
+                holders.remove(&claim.id);
+                if holders.is_empty() {
+                    self.books[gone.pool][gone.family() as usize].used -= 1;
+                }
+                self.rest(gone.ip, &claim.id);
+            }
+        }
+        for new in given.iter().filter(|given| !former.contains(given)) {
+            self.block(new.ip);
+            self.resting.remove(&new.ip);
+            let holders = self.holders.entry(new.ip).or_default();
+            if holders.is_empty() {
+                self.books[new.pool][new.family() as usize].used += 1;
+            }
+            holders.add(claim);
+            if let Some(sharing) = &claim.sharing {
+                let group = (&*sharing.key, &sharing.policy, new.pool, new.family());
+                self.shareable.entry(group).or_default().insert(new.ip);
+            }
+        }
+    }
+
+    /// Lets an address rest that a claim does not hold any more, unless somebody else holds it.
+    fn rest(&mut self, ip: IpAddr, former: &ClaimId) {
+        if self.holders.get(&ip).is_some_and(|holders| !holders.is_empty()) {
+            return;
+        }
+        self.resting.entry(ip).or_default().insert(former.clone());
+        self.block(ip);
+    }
+
+    fn block(&mut self, ip: IpAddr) {
+        if self.blocked.contains(ip) {
+            return;
+        }
+        self.blocked.insert(ip);
+        if let Some(pool) = self.home(ip).filter(|pool| !self.pools[*pool].leaves_out(ip)) {
+            self.books[pool][Family::of(ip) as usize].blocked += 1;
+        }
+    }
+}
+
+fn addresses(given: &[Given]) -> String {
+    given.iter().map(|given| given.ip.to_string()).collect::<Vec<_>>().join(" and ")
+}

@@ -1,0 +1,100 @@
+//! Addresses that were let go rest for a while before somebody else may have them.
+//!
+//! Caches out there, of DNS and of neighbours, still lead the former holder's clients to such an
+//! address. Its former holder may have it again at once: a Service that is deleted and applied again, or
+//! a pool that was missing for one save, changes nothing. The caller of [`allocate`](crate::allocate)
+//! keeps one [`Quarantine`] and feeds it every result; the time comes from outside.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::ClaimId;
+
+/// How long an address rests.
+pub const QUARANTINE: Duration = Duration::from_secs(30);
+
+/// Addresses that nobody holds, and who may have them: those who held them last.
+pub type Resting = BTreeMap<IpAddr, BTreeSet<ClaimId>>;
+
+/// Which addresses rest, and until when.
+#[derive(Clone, Debug, Default)]
+pub struct Quarantine {
+    until: BTreeMap<IpAddr, Instant>,
+    resting: Resting,
+}
+
+impl Quarantine {
+    /// What rests, for the next [`allocate`](crate::allocate).
+    pub fn resting(&self) -> &Resting {
+        &self.resting
+    }
+
+    /// Takes over what an allocation left resting: an address that is new here rests from now on, one
+    /// that is not there any more has a holder.
+    pub fn observe(&mut self, resting: &Resting, now: Instant) {
+        self.until.retain(|ip, _| resting.contains_key(ip));
+        for ip in resting.keys() {
+            self.until.entry(*ip).or_insert(now + QUARANTINE);
+        }
+        self.resting.clone_from(resting);
+    }
+
+    /// Lets go of what has rested long enough; true if there was something, so that whoever waits for
+    /// an address should be served again.
+    pub fn expire(&mut self, now: Instant) -> bool {
+        let before = self.until.len();
+        self.until.retain(|_, until| *until > now);
+        let Self { until, resting } = self;
+        resting.retain(|ip, _| until.contains_key(ip));
+        until.len() < before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an Instant to count from")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    fn resting(of: &[(&str, &str)]) -> Resting {
+        let mut resting = Resting::new();
+        for (ip, holder) in of {
+            resting.entry(ip.parse().unwrap()).or_default().insert(ClaimId((*holder).into()));
+        }
+        resting
+    }
+
+    #[test]
+    fn an_address_rests_half_a_minute_from_when_it_was_let_go() {
+        let start = start();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut quarantine = Quarantine::default();
+        quarantine.observe(&resting(&[("10.0.0.1", "a/b")]), at(0));
+        // Later results that repeat it do not prolong the rest.
+        quarantine.observe(&resting(&[("10.0.0.1", "a/b"), ("10.0.0.2", "a/c")]), at(20));
+        assert!(!quarantine.expire(at(29)));
+        assert!(quarantine.expire(at(30)));
+        assert_eq!(quarantine.resting(), &resting(&[("10.0.0.2", "a/c")]));
+        assert!(!quarantine.expire(at(49)));
+        assert!(quarantine.expire(at(50)));
+        assert_eq!(quarantine.resting(), &Resting::new());
+        assert!(!quarantine.expire(at(99)));
+    }
+
+    #[test]
+    fn an_address_that_its_holder_took_again_starts_a_new_rest_when_it_is_let_go_again() {
+        let start = start();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut quarantine = Quarantine::default();
+        let rest = resting(&[("10.0.0.1", "a/b")]);
+        quarantine.observe(&rest, at(0));
+        quarantine.observe(&Resting::new(), at(10));
+        quarantine.observe(&rest, at(20));
+        assert!(!quarantine.expire(at(49)));
+        assert!(quarantine.expire(at(50)));
+    }
+}
