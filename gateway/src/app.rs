@@ -202,9 +202,9 @@ fn start_source(
     files::FileSource::start(loaded, events).context("cannot watch the manifests")
 }
 
-fn recorded_addresses(settings: &Settings) -> (Option<std::path::PathBuf>, recorded::Addresses) {
+fn recorded_addresses(settings: &Settings) -> (Option<std::path::PathBuf>, recorded::Recorded) {
     let Some(state_dir) = settings.state_dir.clone() else {
-        return (None, recorded::Addresses::new());
+        return (None, recorded::Recorded::default());
     };
     let (recorded, complaint) = recorded::load(&state_dir);
     if let Some(complaint) = complaint {
@@ -232,7 +232,7 @@ fn health_of(cores: &[CoreHandle], tick: Duration) -> Health {
 }
 
 /// What the compiler has to know about this node.
-pub(crate) fn node_context(settings: &Settings, recorded: recorded::Addresses) -> NodeContext {
+pub(crate) fn node_context(settings: &Settings, recorded: recorded::Recorded) -> NodeContext {
     NodeContext {
         node: settings.node_name(),
         options: Options {
@@ -244,7 +244,8 @@ pub(crate) fn node_context(settings: &Settings, recorded: recorded::Addresses) -
         },
         http: settings.http_addresses(),
         https: settings.https_addresses(),
-        recorded,
+        recorded: recorded.addresses,
+        resting: recorded.resting,
         standalone: true,
         ..NodeContext::default()
     }

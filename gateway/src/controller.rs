@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::{
     compile::{Compiled, NodeContext, compile},
     listeners::Listeners,
-    recorded,
+    recorded::{self, Recorded},
     runtime::{Command, CoreHandle},
     snapshot::{Live, Snapshot},
     source::Event,
@@ -193,11 +193,13 @@ impl Controller {
     fn publish(&mut self) {
         let begun = Instant::now();
         let previous = self.compiled.take();
-        self.node.resting.clone_from(self.quarantine.resting());
+        if previous.is_some() {
+            self.node.resting.clone_from(self.quarantine.resting());
+        }
         let compiled = Arc::new(compile(&self.state, &self.node, previous.as_deref()));
         let took = begun.elapsed();
         self.quarantine.observe(&compiled.resting, Instant::now());
-        self.record(&compiled);
+        self.record(&compiled, previous.as_deref());
         let before = previous.as_ref().and_then(|previous| previous.excluded);
         if let Some(why) = compiled.excluded.filter(|why| before != Some(*why)) {
             tracing::warn!("this node announces no address: {why}");
@@ -213,9 +215,11 @@ impl Controller {
     }
 
     /// Remembers which Service holds which address, in memory and over a restart.
-    fn record(&mut self, compiled: &Compiled) {
-        let recorded = compiled.recorded();
-        if recorded == self.node.recorded {
+    fn record(&mut self, compiled: &Compiled, previous: Option<&Compiled>) {
+        let before = previous.map_or(&self.node.resting, |previous| &previous.resting);
+        let recorded =
+            Recorded { addresses: compiled.recorded(), resting: compiled.resting.clone() };
+        if recorded.addresses == self.node.recorded && recorded.resting == *before {
             return;
         }
         if let Some(state_dir) = &self.state_dir
@@ -223,7 +227,7 @@ impl Controller {
         {
             tracing::error!(%error, folder = %state_dir.display(), "addresses are not remembered");
         }
-        self.node.recorded = recorded;
+        self.node.recorded = recorded.addresses;
     }
 
     /// Makes sockets and addresses follow the live configuration.

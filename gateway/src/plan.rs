@@ -109,7 +109,8 @@ pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
         },
         http: plain.http(),
         https: plain.https(),
-        recorded: recorded.0,
+        recorded: recorded.0.addresses,
+        resting: recorded.0.resting,
         standalone: true,
         ..NodeContext::default()
     }

@@ -1,7 +1,8 @@
 //! The addresses that Services held, remembered over a restart in one small file.
 //!
-//! `<state-dir>/addresses.json`: `{"version":1,"addresses":{"default/gateway":["192.168.1.200"]}}`. The
-//! process reads it once at start and stores it after a compile changed it. It is a memory, not a
+//! `<state-dir>/addresses.json`: `{"version":1,"addresses":{"default/gateway":["192.168.1.200"]},
+//! "resting":{"192.168.1.201":["default/gone"]}}`; who is named with a resting address may have it again at
+//! once, others only after its rest, which begins anew with the process. The process reads it once at start and stores it after a compile changed it. It is a memory, not a
 //! configuration: a damaged file costs stickiness, never the start.
 
 use std::{
@@ -13,10 +14,20 @@ use std::{
 };
 
 use gatehouse_routes::objects::ObjectKey;
+use gatehouse_vip::{ClaimId, Resting};
 use serde::{Deserialize, Serialize};
 
 /// Addresses by Service.
 pub type Addresses = BTreeMap<ObjectKey, Vec<IpAddr>>;
+
+/// What is remembered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recorded {
+    /// Who holds what.
+    pub addresses: Addresses,
+    /// What was let go shortly before.
+    pub resting: Resting,
+}
 
 /// Name of the file in the state folder.
 const FILE: &str = "addresses.json";
@@ -27,28 +38,35 @@ const VERSION: u32 = 1;
 struct Content {
     version: u32,
     addresses: BTreeMap<String, Vec<IpAddr>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    resting: BTreeMap<IpAddr, Vec<String>>,
 }
 
 /// Reads the addresses of a state folder. A missing file holds none; a damaged one holds none either,
 /// and the second value says what is wrong with it.
-pub fn load(state_dir: &Path) -> (Addresses, Option<String>) {
+pub fn load(state_dir: &Path) -> (Recorded, Option<String>) {
     let path = state_dir.join(FILE);
     match fs::read(&path) {
         Ok(bytes) => match parse(&bytes) {
-            Ok(addresses) => (addresses, None),
-            Err(why) => (Addresses::new(), Some(ignored(&path, &why))),
+            Ok(recorded) => (recorded, None),
+            Err(why) => (Recorded::default(), Some(ignored(&path, &why))),
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (Addresses::new(), None),
-        Err(error) => (Addresses::new(), Some(ignored(&path, &error.to_string()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (Recorded::default(), None),
+        Err(error) => (Recorded::default(), Some(ignored(&path, &error.to_string()))),
     }
 }
 
 /// Writes the addresses of a state folder, creating it if need be. Whoever reads the file meanwhile, or
 /// after a power cut, finds the old content or the new one, never a part.
-pub fn store(state_dir: &Path, addresses: &Addresses) -> io::Result<()> {
+pub fn store(state_dir: &Path, recorded: &Recorded) -> io::Result<()> {
     fs::create_dir_all(state_dir)?;
-    let addresses = addresses.iter().map(|(key, ips)| (key.to_string(), ips.clone())).collect();
-    let mut text = serde_json::to_vec_pretty(&Content { version: VERSION, addresses })?;
+    let addresses = recorded.addresses.iter().map(|(key, ips)| (key.to_string(), ips.clone()));
+    let resting = recorded
+        .resting
+        .iter()
+        .map(|(ip, former)| (*ip, former.iter().map(ToString::to_string).collect::<Vec<String>>()));
+    let (addresses, resting) = (addresses.collect(), resting.collect());
+    let mut text = serde_json::to_vec_pretty(&Content { version: VERSION, addresses, resting })?;
     text.push(b'\n');
     let new: PathBuf = state_dir.join(format!(".{FILE}.new"));
     let mut file = File::create(&new)?;
@@ -58,7 +76,7 @@ pub fn store(state_dir: &Path, addresses: &Addresses) -> io::Result<()> {
     File::open(state_dir)?.sync_all()
 }
 
-fn parse(bytes: &[u8]) -> Result<Addresses, String> {
+fn parse(bytes: &[u8]) -> Result<Recorded, String> {
     let content: Content = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if content.version != VERSION {
         return Err(format!("version {} is not {VERSION}", content.version));
@@ -67,7 +85,12 @@ fn parse(bytes: &[u8]) -> Result<Addresses, String> {
         Some((namespace, name)) => Ok((ObjectKey::new(namespace, name), ips)),
         None => Err(format!("\"{name}\" is not a namespace and a name")),
     };
-    content.addresses.into_iter().map(entry).collect()
+    let addresses = content.addresses.into_iter().map(entry).collect::<Result<_, _>>()?;
+    let resting = content
+        .resting
+        .into_iter()
+        .map(|(ip, former)| (ip, former.into_iter().map(|name| ClaimId(name.into())).collect()));
+    Ok(Recorded { addresses, resting: resting.collect() })
 }
 
 fn ignored(path: &Path, why: &str) -> String {
@@ -78,20 +101,31 @@ fn ignored(path: &Path, why: &str) -> String {
 mod tests {
     use super::*;
 
-    fn sample() -> Addresses {
+    fn sample() -> Recorded {
         let ips = vec!["192.168.1.200".parse().unwrap(), "fd00::1".parse().unwrap()];
-        [(ObjectKey::new("default", "gateway"), ips)].into()
+        let former = [ClaimId("default/gone".into())].into();
+        Recorded {
+            addresses: [(ObjectKey::new("default", "gateway"), ips)].into(),
+            resting: [("192.168.1.201".parse().unwrap(), former)].into(),
+        }
+    }
+
+    #[test]
+    fn a_file_from_before_there_was_a_quarantine_is_read() {
+        let text = r#"{"version":1,"addresses":{"default/gateway":["192.168.1.200","fd00::1"]}}"#;
+        let expected = Recorded { resting: Resting::new(), ..sample() };
+        assert_eq!(parse(text.as_bytes()), Ok(expected));
     }
 
     #[test]
     fn what_is_stored_is_loaded_again() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("made/on/demand");
-        assert_eq!(load(&state), (Addresses::new(), None));
+        assert_eq!(load(&state), (Recorded::default(), None));
         store(&state, &sample()).unwrap();
         assert_eq!(load(&state), (sample(), None));
-        store(&state, &Addresses::new()).unwrap();
-        assert_eq!(load(&state), (Addresses::new(), None));
+        store(&state, &Recorded::default()).unwrap();
+        assert_eq!(load(&state), (Recorded::default(), None));
         let names: Vec<_> = fs::read_dir(&state).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, [FILE], "no temporary file stays behind");
     }
@@ -106,8 +140,8 @@ mod tests {
             ("{\"version\":1,\"addresses\":{\"b\":[]}}", "\"b\" is not a namespace and a name"),
         ] {
             fs::write(folder.path().join(FILE), content).unwrap();
-            let (addresses, warning) = load(folder.path());
-            assert!(addresses.is_empty());
+            let (recorded, warning) = load(folder.path());
+            assert_eq!(recorded, Recorded::default());
             let warning = warning.unwrap();
             assert!(warning.contains(why) && warning.contains(FILE), "{warning}");
         }

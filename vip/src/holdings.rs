@@ -461,3 +461,5 @@ mod rival_tests;
 #[cfg(test)]
 #[path = "holdings_tests.rs"]
 mod tests;
+#[cfg(test)]
+mod together_tests;

@@ -156,6 +156,16 @@ fn service_selectors_say_which_services_an_advertisement_is_for() {
 }
 
 #[test]
+fn a_claim_of_two_families_hears_once_what_is_true_of_both() {
+    let mut allocation = allocation();
+    let second = Assignment { ip: ip("2001:db8::1"), pool: "default".into() };
+    allocation.assigned.get_mut(&id("web")).unwrap().push(second);
+    let wanted = BTreeMap::from([(id("web"), claim("web"))]);
+    let planned = plan(&allocation, &[pool()], &[], &wanted, &node());
+    assert_eq!(planned.refusals.len(), 1);
+}
+
+#[test]
 fn services_that_share_an_address_are_announced_where_advertisements_for_any_of_them_say() {
     let allocation = allocated(&[("web", "10.0.0.1"), ("mail", "10.0.0.1"), ("ftp", "10.0.0.1")]);
     let wanted = BTreeMap::from(["web", "mail", "ftp"].map(|name| (id(name), claim(name))));

@@ -189,6 +189,80 @@ fn a_draining_node_lets_go_of_an_address_only_when_the_other_has_it() {
 }
 
 #[test]
+fn open_connections_survive_a_planned_move_and_new_ones_are_the_new_owners() {
+    let mut lab = Lab::new();
+    let mut members = pair(&mut lab, &[]);
+    apply(&mut members, &OF_GATEWAY);
+    expect_owner(&lab, "gateway", &OF_GATEWAY);
+    for member in &mut members {
+        member.say("serve");
+        member.expect(|line| line == "serving");
+    }
+    let shells = OF_GATEWAY.map(|vip| {
+        let mut shell = lab.shell("client");
+        shell.say(&format!("exec 3<>/dev/tcp/{vip}/7000"));
+        shell.say("echo before >&3; read -r -t 9 answer <&3; echo \"$answer\"");
+        shell.expect(|line| line == "gateway before");
+        shell
+    });
+    members[0].say("hand-over");
+    members[0].expect(|line| line == "handed over true");
+    expect_owner_on_link(&lab, "second", &OF_GATEWAY);
+    for (mut shell, vip) in shells.into_iter().zip(OF_GATEWAY) {
+        shell.say("echo after >&3; read -r -t 9 answer <&3; echo \"$answer\"");
+        shell.expect(|line| line == "gateway after");
+        shell.say(&format!("exec 4<>/dev/tcp/{vip}/7000"));
+        shell.say("echo new >&4; read -r -t 9 answer <&4; echo \"$answer\"");
+        shell.expect(|line| line == "second new");
+        shell.say("echo still >&3; read -r -t 9 answer <&3; echo \"$answer\"");
+        shell.expect(|line| line == "gateway still");
+    }
+    let rules = lab.run("second", "nft list tables");
+    assert!(rules.contains("netdev gatehouse"), "{rules}");
+    for vip in OF_GATEWAY {
+        members[0].say(&format!("let-go {vip}"));
+    }
+    lab.until("the relays are gone", || lab.run("second", "nft list tables").trim().is_empty());
+}
+
+#[test]
+fn an_address_that_comes_back_while_it_lingers_finds_its_connections() {
+    let mut lab = Lab::new();
+    let mut members = pair(&mut lab, &[]);
+    apply(&mut members, &OF_GATEWAY);
+    expect_owner(&lab, "gateway", &OF_GATEWAY);
+    for member in &mut members {
+        member.say("serve");
+        member.expect(|line| line == "serving");
+    }
+    let ask = |shell: &mut Program, descriptor: u8, expected: &str| {
+        shell.say(&format!("echo x >&{descriptor}; read -r -t 9 answer <&{descriptor}"));
+        shell.say("echo \"$answer\"");
+        shell.expect(|line| line == format!("{expected} x"));
+    };
+    let mut shells = OF_GATEWAY.map(|vip| {
+        let mut shell = lab.shell("client");
+        shell.say(&format!("exec 3<>/dev/tcp/{vip}/7000"));
+        ask(&mut shell, 3, "gateway");
+        shell
+    });
+    // The node is taken out of the plan, and put back.
+    members[0].say("apply 10.77.0.240");
+    expect_owner_on_link(&lab, "second", &OF_GATEWAY);
+    for (shell, vip) in shells.iter_mut().zip(OF_GATEWAY) {
+        shell.say(&format!("exec 4<>/dev/tcp/{vip}/7000"));
+        ask(shell, 4, "second");
+        ask(shell, 3, "gateway");
+    }
+    members[0].say(&format!("apply {}", OF_GATEWAY.join(" ")));
+    expect_owner_on_link(&lab, "gateway", &OF_GATEWAY);
+    for shell in &mut shells {
+        ask(shell, 3, "gateway");
+        ask(shell, 4, "second");
+    }
+}
+
+#[test]
 fn lingering_ends_by_itself() {
     let mut lab = Lab::new();
     let mut members = pair(&mut lab, &[("GH_LINGER", "3")]);
@@ -296,9 +370,9 @@ fn a_thousand_addresses_move_when_their_node_dies() {
     let mut members = pair(&mut lab, &[]);
     // Each node has its share of them.
     let vips: Vec<_> = (0..1000)
-        .map(|n| match n % 2 {
-            0 => format!("10.77.{}.{}", 1 + n / 250, 1 + n % 250),
-            _ => format!("2001:db8:77::1:{n:x}"),
+        .map(|n| match n % 10 {
+            9 => format!("2001:db8:77::1:{n:x}"),
+            _ => format!("10.77.{}.{}", 1 + n / 250, 1 + n % 250),
         })
         .collect();
     for (host, number) in [("gateway", 1), ("second", 3)] {

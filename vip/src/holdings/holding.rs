@@ -188,10 +188,10 @@ impl Holding {
                 self.not_before = Some(place.since + RESTORE_INTERVAL);
             }
             self.place = None;
-        } else if let Some(link) = common.links.link(place.index) {
-            if place.see(link, &mut common.pace, now) {
-                self.told.clear();
-            }
+        } else if let Some(link) = common.links.link(place.index)
+            && place.see(link, &mut common.pace, now)
+        {
+            self.told.clear();
         }
     }
 
@@ -203,7 +203,7 @@ impl Holding {
                     self.not_before = None;
                     self.probing = None;
                 }
-                self.relay = from.or(self.relay.take());
+                self.relay = from.or_else(|| self.relay.take());
                 let absent = self.place.is_none();
                 self.mandate =
                     Mandate::Claim { probe: probe && absent, contested: contested && absent };

@@ -3,6 +3,8 @@
 //! `io::netlink` reads them, the driver applies them, so that a change costs what it changes and not
 //! a list of everything: a node with many pods has many, and holds thousands of addresses.
 
+use std::net::IpAddr;
+
 use super::{Link, Links, OnLink, Origin};
 
 /// One change.
@@ -23,6 +25,12 @@ impl Links {
     pub(crate) fn takes_ours(&self, notice: &Notice) -> bool {
         matches!(notice, Notice::AddressGone(address)
             if self.addresses.get(address) == Some(&Origin::Ours))
+    }
+
+    /// Whether an address is to be sought on an interface: it has the subnet, or none has.
+    pub(crate) fn leads_to(&self, index: u32, ip: IpAddr) -> bool {
+        let mut around = self.subnets().filter(|(_, net)| net.contains(&ip)).peekable();
+        around.peek().is_none() || around.any(|(link, _)| link.index == index)
     }
 
     /// Takes a change over; whether it changes anything.
@@ -99,6 +107,14 @@ mod tests {
         assert_eq!(home(&seen).as_deref(), Some("eth3"));
         assert!(seen.apply(Notice::LinkGone(3)));
         assert_eq!((home(&seen), seen), (None, links(&[(2, true)], &[])));
+    }
+
+    #[test]
+    fn an_address_is_sought_where_its_subnet_is_or_everywhere() {
+        let seen = links(&[(2, true), (3, true)], &[(2, "10.0.0.1/24"), (3, "10.1.0.1/24")]);
+        let leads = |index, ip: &str| seen.leads_to(index, ip.parse().unwrap());
+        assert_eq!([leads(2, "10.0.0.9"), leads(3, "10.0.0.9")], [true, false]);
+        assert_eq!([leads(2, "10.9.0.9"), leads(3, "10.9.0.9")], [true, true]);
     }
 
     #[test]

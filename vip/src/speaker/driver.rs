@@ -6,7 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the driver owns the clock of the speaker")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use super::publish::Publisher;
 use super::{Progress, Shared, SpeakerEvent, SpeakerOptions, lock};
-use crate::group::{Group, LinkFacts, Tenure, Timing};
+use crate::group::{Destination, Group, LinkFacts, Tenure, Timing};
 use crate::holdings::{Holdings, HoldingsOptions};
 use crate::io::heartbeat::HeartbeatSockets;
 use crate::io::link::{FrameSocket, FrameWatch, Resolution};
@@ -342,7 +342,16 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         if wanted == self.relays {
             return;
         }
-        let outcome = self.nft.apply(&wanted);
+        // An address that comes back while it lingers here finds connections of this node's own.
+        let before: BTreeSet<_> = self.relays.values().flatten().collect();
+        let lingering = self.publisher.lingering().into_iter();
+        let back: BTreeSet<_> = lingering
+            .filter(|ip| !before.contains(ip) && wanted.values().any(|vips| vips.contains(ip)))
+            .collect();
+        let mut outcome = self.nft.apply(&wanted);
+        if outcome.is_ok() && !back.is_empty() {
+            outcome = self.nft.keep(&back);
+        }
         debug!(?wanted, ?outcome, "relays");
         if let Err(error) = outcome
             && !std::mem::replace(&mut self.relay_refused, true)
@@ -358,6 +367,11 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let Some(heartbeats) = &self.heartbeats else { return };
         for datagram in self.group.transmit(Instant::now()) {
             self.busy = true;
+            if let Destination::Peer(to) = datagram.to
+                && !self.links.leads_to(datagram.link, to.ip())
+            {
+                continue;
+            }
             if let Err(error) = heartbeats.send(&datagram) {
                 debug!(%error, link = datagram.link, to = ?datagram.to, "heartbeat not sent");
             }

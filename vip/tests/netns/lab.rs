@@ -135,6 +135,13 @@ impl Lab {
         capture
     }
 
+    /// Starts a shell on a host, which obeys the lines that it is told.
+    pub(crate) fn shell(&self, host: &str) -> Program {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name(host), "bash"]);
+        Program::start(command)
+    }
+
     /// Starts a speaker on the gateway, behind the words of `wrapper`.
     pub(crate) fn speaker(&self, wrapper: &str) -> Program {
         self.speaker_on("gateway", wrapper, &[])

@@ -1,14 +1,14 @@
 //! The process that the tests start on a host: a speaker that obeys lines and prints what happens.
 //!
 //! Commands on its input: `apply [ADDRESS[@INTERFACE]]…`, `withdraw`, `hand-over`, `let-go ADDRESS`,
-//! `status`. It stops at the end of input. Events come as lines; see [`print`]. The group is told by
+//! `status`, `serve` (TCP port 7000: each line comes back after the node's name). It stops at the end of input. Events come as lines; see [`print`]. The group is told by
 //! environment variables, as the command line belongs to the test harness: `GH_NODE`, `GH_KEY`,
 //! `GH_PEERS`, `GH_LINGER` (seconds).
 
 use std::collections::BTreeSet;
 use std::env::var;
-use std::io::BufRead;
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use gatehouse_vip::{
@@ -32,6 +32,7 @@ pub(crate) fn run() {
             }
             Some("let-go") => speaker.let_go(words.next().unwrap().parse().unwrap()),
             Some("status") => print_status(&speaker),
+            Some("serve") => serve(),
             other => panic!("unknown command {other:?}"),
         }
     }
@@ -56,6 +57,24 @@ fn options() -> SpeakerOptions {
         linger: Duration::from_secs(linger),
         health: None,
     }
+}
+
+fn serve() {
+    let listener = TcpListener::bind(("::", 7000)).unwrap();
+    println!("\nserving");
+    std::thread::spawn(move || {
+        for connection in listener.incoming().map(Result::unwrap) {
+            std::thread::spawn(move || {
+                let lines = BufReader::new(connection.try_clone().unwrap()).lines();
+                for line in lines.map_while(Result::ok) {
+                    let name = var("GH_NODE").unwrap();
+                    if writeln!(&connection, "{name} {line}").is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
 }
 
 fn print(event: SpeakerEvent) {
