@@ -212,7 +212,8 @@ impl Group {
                     segment.hurry(now);
                 }
                 None => {
-                    self.segments.insert(link, Segment::new(facts, &self.timing, now));
+                    self.segments
+                        .insert(link, Segment::new(facts, self.sequence, &self.timing, now));
                     self.reconsider(link);
                 }
             }
@@ -282,7 +283,7 @@ impl Group {
         self.pass(now);
         for (link, segment) in &mut self.segments {
             self.changed.extend(segment.expire(&self.timing, now));
-            if segment.heard_out(now) {
+            while segment.proceed(&self.timing, now) {
                 let here = self.addresses.iter().filter(|(_, address)| address.link() == *link);
                 self.changed.extend(here.map(|(ip, _)| *ip));
                 self.unpublished.insert(*link);
@@ -429,10 +430,11 @@ impl Group {
     fn publish(&mut self, now: Instant) {
         for link in std::mem::take(&mut self.unpublished) {
             let Some(segment) = self.segments.get_mut(&link) else { continue };
-            let listening = segment.listening();
+            let introduced = segment.introduced();
             let here = self.addresses.iter().filter(|(_, address)| address.link() == link);
-            let entry = |address: &Address| address.entry(listening, self.header.serving);
-            segment.publish(here.filter_map(|(ip, it)| Some((*ip, entry(it)?))).collect(), now);
+            let entry = |address: &Address| address.entry(introduced, self.header.serving);
+            let entries = here.filter_map(|(ip, it)| Some((*ip, entry(it)?))).collect();
+            segment.publish(entries, self.sequence, now);
         }
     }
 
@@ -466,6 +468,14 @@ impl Group {
 
 #[cfg(test)]
 mod simulation;
+
+#[cfg(test)]
+#[path = "group/lab_tests.rs"]
+mod lab;
+
+#[cfg(test)]
+#[path = "group/membership_tests.rs"]
+mod membership_tests;
 
 #[cfg(test)]
 #[path = "group/group_tests.rs"]

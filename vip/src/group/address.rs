@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::election::{Rank, Standing, rank};
 use super::member::Member;
-use super::segment::{Header, Rival, Segment, View};
+use super::segment::{Header, Report, Rival, Segment, View};
 use super::table::Entry;
 use super::wire::Incarnation;
 use super::{Decision, LinkFacts, Offer, Relayed, Tenure, Timing};
@@ -50,6 +50,8 @@ pub(super) struct Address {
     void: bool,
     /// Since when this node's claim stands.
     claimed: Option<Instant>,
+    /// It was claimed from a holder that was fit.
+    taken_back: bool,
     /// The next hold-down is this many times the ordinary one.
     doublings: u32,
     waiting_since: Option<Instant>,
@@ -58,15 +60,16 @@ pub(super) struct Address {
     held_at: Option<Instant>,
     /// When somebody who held it vanished.
     orphaned_at: Option<Instant>,
-    /// Others that held it at the last decision.
-    holders: Vec<Incarnation>,
+    /// What was said of others' tenures when it was last decided about.
+    reports: Vec<Report>,
+    terms: u8,
     /// Whom it was claimed from.
     predecessor: Option<Incarnation>,
     wake: Option<Instant>,
 }
 
 /// What has become of others that held the address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Departure {
     Nobody,
     LetGo,
@@ -84,12 +87,14 @@ impl Address {
             tenure: None,
             void: false,
             claimed: None,
+            taken_back: false,
             doublings: 0,
             waiting_since: None,
             leaving_since: None,
             held_at: None,
             orphaned_at: None,
-            holders: Vec::new(),
+            reports: Vec::new(),
+            terms: 0,
             predecessor: None,
             wake: None,
         }
@@ -142,6 +147,8 @@ impl Address {
         }
         if tenure != Some(Tenure::Holding) {
             self.void = false;
+        } else if self.tenure != tenure {
+            self.terms = self.terms.checked_add(1).unwrap_or(1);
         }
         std::mem::replace(&mut self.tenure, tenure) != tenure
     }
@@ -159,14 +166,16 @@ impl Address {
     }
 
     /// What this node tells of it.
-    pub(super) fn entry(&self, listening: bool, healthy: bool) -> Option<Entry> {
+    pub(super) fn entry(&self, introduced: bool, healthy: bool) -> Option<Entry> {
         let entry = Entry {
             preference: self.preference(),
-            eligible: self.offered() && !listening && healthy,
+            eligible: self.offered() && introduced && healthy,
             holding: self.holding(),
             lingering: self.tenure == Some(Tenure::Lingering),
+            terms: self.terms,
         };
-        (entry.eligible || entry.holding || entry.lingering).then_some(entry)
+        // A term that is over is told as well: whoever has not heard of it has to announce again.
+        (entry.eligible || entry.lingering || entry.terms > 0).then_some(entry)
     }
 
     /// Whether nothing about it is worth remembering.
@@ -205,8 +214,7 @@ impl Address {
     ) -> Option<Decision> {
         self.wake = None;
         let Some(segment) = segment else {
-            if !self.holders.is_empty() {
-                self.holders.clear();
+            if self.reports.drain(..).any(|report| report.alive && report.holding) {
                 (self.held_at, self.orphaned_at) = (Some(now), Some(now));
             }
             return self.lose(now);
@@ -284,10 +292,14 @@ impl Address {
         me: &Header,
         now: Instant,
     ) -> Option<Decision> {
+        let able = self.offered() && me.serving;
         if let Some(holder) = view.holder.filter(|holder| holder.standing < standing) {
+            if !able {
+                self.reckon_loss(now);
+            }
             return self.release(Some(holder.member.node.to_string()));
         }
-        if self.offered() && me.serving {
+        if able {
             self.leaving_since = None;
         } else {
             let until = *self.leaving_since.get_or_insert(now) + GRACE;
@@ -313,6 +325,7 @@ impl Address {
             self.wake = Some(ripe);
             return None;
         }
+        self.taken_back = holder.standing.fit();
         self.predecessor = Some(holder.incarnation);
         let from = Some(self.relay(holder.member));
         Some(self.claim(Decision::Claim { probe: false, contested: false, from }, now))
@@ -325,6 +338,7 @@ impl Address {
         self.void = false;
         if !matches!(claim, Decision::Claim { from: Some(_), .. }) {
             self.predecessor = None;
+            self.taken_back = false;
         }
         claim
     }
@@ -337,27 +351,53 @@ impl Address {
 
     /// Lets go because this node cannot hold it.
     fn lose(&mut self, now: Instant) -> Option<Decision> {
-        let claimed = self.claimed?;
-        let unstable = now < claimed + UNSTABLE;
-        self.doublings = if unstable { (self.doublings + 1).min(16) } else { 0 };
+        self.reckon_loss(now);
         self.release(None)
+    }
+
+    /// Who keeps taking an address back and losing it again has to wait longer every time.
+    fn reckon_loss(&mut self, now: Instant) {
+        match self.claimed {
+            Some(claimed) if now >= claimed + UNSTABLE => self.doublings = 0,
+            Some(_) if self.taken_back => self.doublings = (self.doublings + 1).min(16),
+            _ => {}
+        }
     }
 
     /// Takes note of who holds it, and what has become of those who did.
     fn follow(&mut self, view: &View<'_>, segment: &Segment, now: Instant) -> Departure {
-        let departure = |old: &Incarnation| match segment.member(old) {
-            _ if view.holders.contains(old) => Departure::Nobody,
-            Some(member) if member.alive => Departure::LetGo,
-            _ => Departure::Vanished,
+        let alive = |id: &Incarnation| segment.member(id).is_some_and(|member| member.alive);
+        let vanished = |old: &Report| old.alive && old.holding && !alive(&old.incarnation);
+        let let_go = |new: &Report| {
+            let mut old = self.reports.iter().filter(|old| old.incarnation == new.incarnation);
+            let same = old.any(|old| !old.holding && old.terms == new.terms);
+            !new.holding && !same
         };
-        let departure = self.holders.iter().map(departure).max().unwrap_or(Departure::Nobody);
-        if departure == Departure::Vanished {
+        // One that cannot hold it any more either may not mention it at all.
+        let silent = |old: &Report| {
+            let mut new = view.reports.iter().filter(|new| new.incarnation == old.incarnation);
+            old.holding && alive(&old.incarnation) && new.next().is_none()
+        };
+        let departure = if self.reports.iter().any(vanished) {
             self.orphaned_at = Some(now);
-        }
-        if !self.holders.is_empty() || !view.holders.is_empty() {
+            Departure::Vanished
+        } else if view.reports.iter().any(let_go) || self.reports.iter().any(silent) {
+            Departure::LetGo
+        } else {
+            Departure::Nobody
+        };
+        if self.reports.iter().chain(&view.reports).any(|it| it.alive && it.holding) {
             self.held_at = Some(now);
         }
-        self.holders.clone_from(&view.holders);
+        // Those who are not heard now are remembered as they were, but not as alive.
+        let reported = |id| view.reports.iter().any(|report| report.incarnation == id);
+        self.reports
+            .retain(|old| !reported(old.incarnation) && segment.member(&old.incarnation).is_some());
+        for old in &mut self.reports {
+            old.holding &= !alive(&old.incarnation);
+            old.alive = false;
+        }
+        self.reports.extend(&view.reports);
         departure
     }
 

@@ -129,6 +129,12 @@ impl Member {
         std::mem::replace(&mut self.alive, alive) != alive
     }
 
+    /// Another life of the same node has begun, so this one is over, unless it is heard again.
+    pub(super) fn end(&mut self) {
+        self.echoed = None;
+        self.alive = false;
+    }
+
     /// When it dies if nothing more is heard.
     pub(super) fn deadline(&self, timing: &Timing) -> Option<Instant> {
         let echoed = self.echoed.filter(|_| self.alive)?;

@@ -34,8 +34,8 @@ pub(super) struct Header {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) facts: LinkFacts,
-    listen_until: Instant,
-    listening: bool,
+    phase: Phase,
+    next_phase: Instant,
     table: OwnTable,
     members: BTreeMap<Incarnation, Member>,
     /// What was sent within [`Timing::proof`].
@@ -45,6 +45,17 @@ pub(super) struct Segment {
     due: Instant,
 }
 
+/// How far this node has come on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Says nothing of what it could hold.
+    Listening,
+    /// Says it, so that those who start together know each other before anybody claims.
+    Introduced,
+    /// Claims.
+    Ready,
+}
+
 /// What the members of a link say about one address.
 #[derive(Debug, Default)]
 pub(super) struct View<'a> {
@@ -52,9 +63,21 @@ pub(super) struct View<'a> {
     pub(super) candidate: Option<Rival<'a>>,
     /// The best of those who hold it.
     pub(super) holder: Option<Rival<'a>>,
-    pub(super) holders: Vec<Incarnation>,
+    /// What all say who are heard, alive or not: those who may not be there may still have been heard
+    /// by neighbours.
+    pub(super) reports: Vec<Report>,
     /// Somebody may hold it who has not been heard out yet.
     pub(super) doubt: bool,
+}
+
+/// What a member says about its own tenure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) incarnation: Incarnation,
+    pub(super) alive: bool,
+    pub(super) holding: bool,
+    /// See [`Entry::terms`].
+    pub(super) terms: u8,
 }
 
 /// A live member that an address is also about.
@@ -66,12 +89,12 @@ pub(super) struct Rival<'a> {
 }
 
 impl Segment {
-    pub(super) fn new(facts: LinkFacts, timing: &Timing, now: Instant) -> Self {
+    pub(super) fn new(facts: LinkFacts, sequence: u64, timing: &Timing, now: Instant) -> Self {
         Self {
             facts,
-            listen_until: now + timing.listen,
-            listening: true,
-            table: OwnTable::new(),
+            phase: Phase::Listening,
+            next_phase: introduction(timing, now),
+            table: OwnTable::new(sequence),
             members: BTreeMap::new(),
             sent: VecDeque::new(),
             last_sent: None,
@@ -81,13 +104,32 @@ impl Segment {
 
     /// Nothing is claimed yet.
     pub(super) fn listening(&self) -> bool {
-        self.listening
+        self.phase != Phase::Ready
+    }
+
+    /// The others are told what could be held here.
+    pub(super) fn introduced(&self) -> bool {
+        self.phase != Phase::Listening
     }
 
     /// Listens anew, as if just started.
     pub(super) fn listen(&mut self, timing: &Timing, now: Instant) {
-        self.listening = true;
-        self.listen_until = now + timing.listen;
+        self.phase = Phase::Listening;
+        self.next_phase = introduction(timing, now);
+    }
+
+    /// Comes from listening to claiming as time passes; true if it has come a step further.
+    pub(super) fn proceed(&mut self, timing: &Timing, now: Instant) -> bool {
+        if self.phase == Phase::Ready || now < self.next_phase {
+            return false;
+        }
+        if self.phase == Phase::Listening {
+            self.phase = Phase::Introduced;
+            self.next_phase += timing.heartbeat;
+        } else {
+            self.phase = Phase::Ready;
+        }
+        true
     }
 
     /// Sends the next heartbeat as soon as may be: there is news.
@@ -129,7 +171,7 @@ impl Segment {
             return Ok(changed);
         }
         let mut differs = member.hear(message, from, now);
-        let was_alive = member.alive;
+        let (was_alive, was_proven) = (member.alive, member.proven.is_some());
         if let Some(echoes) = &message.echoes {
             let echo = echoes.iter().find(|echo| echo.prefix == prefix(own));
             let sent = |(sequence, at): &(u64, Instant)| {
@@ -142,10 +184,14 @@ impl Segment {
         if differs {
             changed.extend(member.table.iter().map(|(ip, _)| ip));
         }
+        let begins = !was_proven && member.proven.is_some();
         if !(was_alive && member.alive) {
             // It lacks the proof that this node hears it, or this node lacks one: do not wait for
             // the next heartbeat.
             self.send_within(ANSWER_GAP, now);
+        }
+        if begins {
+            changed.extend(self.end_earlier_lives(&node, &message.incarnation));
         }
         Ok(changed)
     }
@@ -161,14 +207,14 @@ impl Segment {
         changed
     }
 
-    /// Whether listening has just ended.
-    pub(super) fn heard_out(&mut self, now: Instant) -> bool {
-        self.listening && now >= self.listen_until && std::mem::take(&mut self.listening)
-    }
-
     /// Replaces this node's table; a new one is sent at once.
-    pub(super) fn publish(&mut self, entries: BTreeMap<IpAddr, Entry>, now: Instant) {
-        if self.table.update(entries) {
+    pub(super) fn publish(
+        &mut self,
+        entries: BTreeMap<IpAddr, Entry>,
+        sequence: u64,
+        now: Instant,
+    ) {
+        if self.table.update(entries, sequence) {
             self.hurry(now);
         }
     }
@@ -178,11 +224,18 @@ impl Segment {
         let mut view = View::default();
         for (incarnation, member) in &self.members {
             let entry = member.table.get(ip);
+            let terms = entry.map_or(0, |(entry, _)| entry.terms);
             let holding = entry.is_some_and(|(entry, _)| entry.holding);
+            if !member.alive && !member.heard(now, timing) {
+                continue;
+            }
+            if holding || terms > 0 {
+                let (incarnation, alive) = (*incarnation, member.alive);
+                view.reports.push(Report { incarnation, alive, holding, terms });
+            }
             if !member.alive {
-                view.doubt |= member.proven.is_none()
-                    && member.heard(now, timing)
-                    && (holding || member.table.version() == 0);
+                let unknown = holding || member.table.version() == 0;
+                view.doubt |= unknown && member.proven.is_none();
                 continue;
             }
             let silent = member.table.version() == 0;
@@ -196,7 +249,6 @@ impl Segment {
             }
             if holding {
                 first(&mut view.holder, rival);
-                view.holders.push(*incarnation);
             }
         }
         view
@@ -262,16 +314,29 @@ impl Segment {
     }
 
     /// When [`compose`](Self::compose), [`expire`](Self::expire) or
-    /// [`heard_out`](Self::heard_out) has something to do.
+    /// [`proceed`](Self::proceed) has something to do.
     pub(super) fn deadline(&self, timing: &Timing) -> Instant {
         let deaths = self.members.values().filter_map(|member| member.deadline(timing));
-        let listen = self.listening.then_some(self.listen_until);
-        deaths.chain(listen).fold(self.due, Instant::min)
+        let phase = self.listening().then_some(self.next_phase);
+        deaths.chain(phase).fold(self.due, Instant::min)
     }
 
     fn send_within(&mut self, gap: Duration, now: Instant) {
         let soonest = self.last_sent.map_or(now, |last| now.max(last + gap));
         self.due = self.due.min(soonest);
+    }
+
+    /// A process that has just started is the end of its predecessor, without waiting until that is
+    /// missed. Should two nodes have one name, the other one is back with its next heartbeat.
+    fn end_earlier_lives(&mut self, node: &str, now_alive: &Incarnation) -> Vec<IpAddr> {
+        let mut changed = Vec::new();
+        for (incarnation, member) in &mut self.members {
+            if *member.node == *node && incarnation != now_alive && member.alive {
+                member.end();
+                changed.extend(member.table.iter().map(|(ip, _)| ip));
+            }
+        }
+        changed
     }
 
     /// Forgets whoever has been silent longest if there are too many. One that is alive never has to
@@ -284,6 +349,11 @@ impl Segment {
         let oldest = idle.min_by_key(|(_, member)| member.heard_at()).map(|(id, _)| *id);
         oldest.map(|id| drop(self.members.remove(&id))).ok_or("TooManyMembers")
     }
+}
+
+/// The last heartbeat before the end of listening says what could be held.
+fn introduction(timing: &Timing, now: Instant) -> Instant {
+    now + timing.listen.saturating_sub(timing.heartbeat)
 }
 
 fn first<'a>(best: &mut Option<Rival<'a>>, rival: Rival<'a>) {

@@ -25,6 +25,9 @@ pub(super) struct Entry {
     pub(super) eligible: bool,
     pub(super) holding: bool,
     pub(super) lingering: bool,
+    /// How often the member has begun to hold it in this life; after 255 comes 1. So a term that was
+    /// over before anybody heard of it is noticed all the same.
+    pub(super) terms: u8,
 }
 
 /// The entries of a chunk.
@@ -55,16 +58,17 @@ struct Assembly {
 }
 
 impl OwnTable {
-    pub(super) fn new() -> Self {
-        Self { version: 1, entries: BTreeMap::new(), chunks: Vec::new() }
+    /// An empty table. `sequence` is that of the last datagram sent, on whatever link.
+    pub(super) fn new(sequence: u64) -> Self {
+        Self { version: version_after(sequence), entries: BTreeMap::new(), chunks: Vec::new() }
     }
 
     /// Replaces the content; an equal one is no new version.
-    pub(super) fn update(&mut self, entries: BTreeMap<IpAddr, Entry>) -> bool {
+    pub(super) fn update(&mut self, entries: BTreeMap<IpAddr, Entry>, sequence: u64) -> bool {
         if self.entries == entries {
             return false;
         }
-        self.version = self.version.wrapping_add(1).max(1);
+        self.version = version_after(sequence);
         self.chunks = cut(&entries);
         self.entries = entries;
         true
@@ -149,6 +153,12 @@ impl PeerTable {
     }
 }
 
+/// The next datagram's sequence is a version that nobody has seen yet, and later ones are higher, also
+/// when a link comes back and has a new table.
+fn version_after(sequence: u64) -> u32 {
+    (sequence.wrapping_add(1) as u32).max(1)
+}
+
 fn cut(entries: &BTreeMap<IpAddr, Entry>) -> Vec<Part> {
     let mut chunks = Vec::new();
     let mut chunk = Vec::new();
@@ -174,7 +184,7 @@ mod tests {
     use super::*;
 
     const ELIGIBLE: Entry =
-        Entry { preference: 0, eligible: true, holding: false, lingering: false };
+        Entry { preference: 0, eligible: true, holding: false, lingering: false, terms: 0 };
     const HELD: Entry = Entry { holding: true, ..ELIGIBLE };
 
     fn ip(host: u32) -> IpAddr {
@@ -192,8 +202,8 @@ mod tests {
 
     #[test]
     fn a_table_comes_into_force_when_its_last_chunk_is_there_in_whatever_order() {
-        let mut own = OwnTable::new();
-        assert!(own.update(table(300, ELIGIBLE)));
+        let mut own = OwnTable::new(0);
+        assert!(own.update(table(300, ELIGIBLE), 5));
         assert_eq!(own.len(), 3);
         let mut peer = PeerTable::default();
         for (chunk, changed) in
@@ -207,14 +217,14 @@ mod tests {
 
     #[test]
     fn the_old_table_stays_in_force_until_the_new_one_is_complete() {
-        let mut own = OwnTable::new();
-        own.update(table(200, HELD));
+        let mut own = OwnTable::new(0);
+        own.update(table(200, HELD), 5);
         let mut peer = PeerTable::default();
         learn(&mut peer, &own, Some(0));
         learn(&mut peer, &own, Some(1));
         let mut entries = table(200, HELD);
         entries.insert(ip(7), ELIGIBLE);
-        own.update(entries);
+        own.update(entries, 9);
         assert_eq!(learn(&mut peer, &own, Some(1)), 0);
         assert_eq!(peer.get(ip(7)).unwrap().0, HELD);
         assert_eq!(learn(&mut peer, &own, Some(0)), 1);
@@ -223,10 +233,10 @@ mod tests {
 
     #[test]
     fn a_chunk_that_was_delayed_does_not_bring_an_older_version_back() {
-        let mut own = OwnTable::new();
-        own.update(table(1, HELD));
+        let mut own = OwnTable::new(0);
+        own.update(table(1, HELD), 5);
         let old = (own.version(), own.chunks().next());
-        own.update(table(1, ELIGIBLE));
+        own.update(table(1, ELIGIBLE), 9);
         let mut peer = PeerTable::default();
         learn(&mut peer, &own, Some(0));
         assert!(peer.learn("node-2", old.0, 1, old.1.as_ref()).is_empty());
@@ -235,22 +245,22 @@ mod tests {
 
     #[test]
     fn an_empty_table_needs_no_chunk_and_an_equal_one_no_version() {
-        let mut own = OwnTable::new();
+        let mut own = OwnTable::new(0);
         let mut peer = PeerTable::default();
         learn(&mut peer, &own, None);
         assert_eq!(peer.version(), 1);
-        own.update(table(2, HELD));
-        assert!(!own.update(table(2, HELD)));
+        own.update(table(2, HELD), 5);
+        assert!(!own.update(table(2, HELD), 5));
         learn(&mut peer, &own, Some(0));
-        own.update(BTreeMap::new());
+        own.update(BTreeMap::new(), 9);
         assert_eq!(learn(&mut peer, &own, None), 2);
         assert_eq!(peer.iter().count(), 0);
     }
 
     #[test]
     fn a_thousand_addresses_take_ten_datagrams() {
-        let mut own = OwnTable::new();
-        own.update(table(1000, ELIGIBLE));
+        let mut own = OwnTable::new(0);
+        own.update(table(1000, ELIGIBLE), 5);
         assert_eq!(own.len(), 10);
     }
 }

@@ -19,7 +19,8 @@
 //! | 3 + n | if flagged: number of the chunk (2), of its entries (1), then the entries |
 //! | 32 | HMAC-SHA-256 of everything before |
 //!
-//! An entry: flags (1: 1 eligible, 2 holding, 4 lingering, 8 IPv6), preference (4), address (4 or 16).
+//! An entry: flags (1: 1 eligible, 2 holding, 4 lingering, 8 IPv6), preference (4), terms (1: how
+//! often it was held), address (4 or 16).
 //!
 //! An echo is cut short because it only has to be recognised by the member that it names, among the
 //! datagrams of its last second.
@@ -102,7 +103,7 @@ pub(super) fn prefix(incarnation: &Incarnation) -> [u8; 8] {
 
 /// Bytes that an entry takes.
 pub(super) fn entry_length(ip: IpAddr) -> usize {
-    5 + if ip.is_ipv4() { 4 } else { 16 }
+    6 + if ip.is_ipv4() { 4 } else { 16 }
 }
 
 impl Message {
@@ -213,6 +214,7 @@ impl Chunk {
                 (ip.is_ipv6(), IS_V6),
             ]));
             bytes.extend(entry.preference.to_be_bytes());
+            bytes.push(entry.terms);
             match ip {
                 IpAddr::V4(ip) => bytes.extend(ip.octets()),
                 IpAddr::V6(ip) => bytes.extend(ip.octets()),
@@ -273,6 +275,7 @@ impl Reader<'_> {
     fn entry(&mut self) -> Option<(IpAddr, Entry)> {
         let flags = self.flags(ELIGIBLE | HOLDING | LINGERING | IS_V6)?;
         let preference = u32::from_be_bytes(self.take()?);
+        let [terms] = self.take()?;
         let ip =
             if flags & IS_V6 == 0 { self.take::<4>()?.into() } else { self.take::<16>()?.into() };
         let entry = Entry {
@@ -280,6 +283,7 @@ impl Reader<'_> {
             eligible: flags & ELIGIBLE != 0,
             holding: flags & HOLDING != 0,
             lingering: flags & LINGERING != 0,
+            terms,
         };
         Some((ip, entry))
     }

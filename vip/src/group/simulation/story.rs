@@ -11,11 +11,11 @@ use super::super::election::{Standing, rank};
 use super::world::{MS, Weather, World};
 
 /// How long two may hold an address though nothing has been lost between them.
-const OVERLAP: u64 = 400 * MS;
+const OVERLAP: u64 = 200 * MS;
 /// The same where only planned moves go on: from one host's claim to the other's hearing of it.
-const PLANNED_OVERLAP: u64 = 15 * MS;
+const PLANNED_OVERLAP: u64 = 10 * MS;
 /// Until every address has an owner again: listening, doubt, probing, and the fence of a hung process.
-const SETTLING: u64 = 4000 * MS;
+const SETTLING: u64 = 2500 * MS;
 /// How long a host runs before it is counted on.
 const WARM: u64 = 2000 * MS;
 
@@ -48,12 +48,16 @@ impl Story {
         self.disorder(&mut world);
         self.make_peace(&mut world);
         self.pass(&mut world, SETTLING, false);
-        self.assert_owned(&world, "after the chaos");
+        if self.talk {
+            world.dump();
+        }
+        self.assert_owned(&mut world, "after the chaos");
         for _ in 0..self.moves {
             self.move_something(&mut world);
         }
         self.pass(&mut world, 1000 * MS, true);
-        self.assert_owned(&world, "after planned moves");
+        self.assert_owned(&mut world, "after planned moves");
+        self.assert_announced(&world);
         if self.long {
             self.rest(&mut world);
         }
@@ -105,9 +109,9 @@ impl Story {
         let (runs, frozen) = (world.hosts[host].runs(), world.hosts[host].frozen);
         match world.rng.range(0, 16) {
             0 | 1 if runs => world.stop(host),
-            0 | 1 | 2 if !runs && !frozen => world.start(host),
+            0..=2 if !runs && !frozen => world.start(host),
             3 | 4 if runs => world.freeze(host),
-            3 | 4 | 5 if frozen => world.thaw(host),
+            3..=5 if frozen => world.thaw(host),
             6 => {
                 let plugged = world.hosts[host].plugged;
                 world.plug(host, !plugged);
@@ -272,7 +276,11 @@ impl Story {
     }
 
     /// Every address that somebody can hold has one owner, and no address has two.
-    fn assert_owned(&self, world: &World, when: &str) {
+    fn assert_owned(&self, world: &mut World, when: &str) {
+        if world.addresses.iter().any(|ip| answering(world, *ip).len() > 1) {
+            // A planned move may be going on.
+            self.pass(world, PLANNED_OVERLAP, false);
+        }
         for &ip in &world.addresses {
             let holders = answering(world, ip);
             let warm = |host: &usize| {
@@ -284,6 +292,23 @@ impl Story {
                 "{self:?}: {when}, at {} ms, {ip} is held by {holders:?}; fit are {fit:?}",
                 world.now / MS
             );
+        }
+    }
+
+    /// Neighbours have heard where an address is since another host that announced it let go.
+    fn assert_announced(&self, world: &World) {
+        for &ip in &world.addresses {
+            for owner in answering(world, ip) {
+                let others = (0..self.hosts).filter(|host| *host != owner);
+                let let_go = others.filter_map(|host| world.hosts[host].let_go.get(&ip)).max();
+                let announced = world.hosts[owner].announced.get(&ip);
+                // What is still under way counts in the next story.
+                let settled = let_go.is_none_or(|at| world.now - at > PLANNED_OVERLAP);
+                assert!(
+                    !settled || let_go < announced,
+                    "{self:?}: {owner} has not announced {ip} since others let go of it"
+                );
+            }
         }
     }
 

@@ -71,6 +71,11 @@ pub(super) struct Host {
     /// On the link, since when.
     pub(super) held: BTreeMap<IpAddr, u64>,
     lingering: BTreeSet<IpAddr>,
+    /// What it was decided to hold, and when that was announced last.
+    wanted: BTreeSet<IpAddr>,
+    pub(super) announced: BTreeMap<IpAddr, u64>,
+    /// When it let go, with its cable in.
+    pub(super) let_go: BTreeMap<IpAddr, u64>,
     /// Claims on their way; the number tells a claim from an earlier one.
     claims: BTreeMap<IpAddr, u64>,
     last_turn: u64,
@@ -170,6 +175,9 @@ impl World {
             frozen: false,
             held: BTreeMap::new(),
             lingering: BTreeSet::new(),
+            wanted: BTreeSet::new(),
+            announced: BTreeMap::new(),
+            let_go: BTreeMap::new(),
             claims: BTreeMap::new(),
             last_turn: 0,
             wake: u64::MAX,
@@ -201,6 +209,15 @@ impl World {
     pub(super) fn note(&mut self, text: impl FnOnce() -> String) {
         if self.log.is_some() {
             println!("{:>12.3} ms  {}", self.now as f64 / MS as f64, text());
+        }
+    }
+
+    /// What every process knows.
+    pub(super) fn dump(&mut self) {
+        let now = self.instant();
+        for number in 0..self.hosts.len() {
+            let status = self.hosts[number].group.as_ref().map(|group| group.status(now));
+            self.note(|| format!("{number}: {status:#?}"));
         }
     }
 
@@ -256,6 +273,8 @@ impl World {
         let host = &mut self.hosts[number];
         host.group = None;
         host.claims.clear();
+        host.wanted.clear();
+        host.let_go.clear(); // nobody is left who could tell
         host.lingering.clear();
         host.inbox.clear();
         self.disturb(number);
@@ -293,6 +312,12 @@ impl World {
         }
         self.disturb(number);
         self.adjust(number);
+        // What it still has to hold, but the kernel has taken away, is put back.
+        let host = &self.hosts[number];
+        let missing = host.wanted.iter().filter(|ip| !host.held.contains_key(ip));
+        for ip in missing.copied().collect::<Vec<_>>() {
+            self.put(number, ip, 0);
+        }
         for (from, message) in inbox {
             self.deliver(number, from, &message);
         }
@@ -412,17 +437,19 @@ impl World {
         self.note(|| format!("{number} {ip}: {decision:?}"));
         match decision {
             Decision::Claim { probe, .. } => {
+                self.hosts[number].wanted.insert(ip);
+                self.hosts[number].announced.insert(ip, self.now);
                 if !self.hosts[number].held.contains_key(&ip) {
-                    self.serial += 1;
-                    let claim = self.serial;
-                    self.hosts[number].claims.insert(ip, claim);
-                    let takes = self.rng.range(MS, 5 * MS) + if probe { PROBE } else { 0 };
-                    self.schedule(self.now + takes, Event::Claimed { host: number, ip, claim });
+                    self.put(number, ip, if probe { PROBE } else { 0 });
                 }
             }
             Decision::Release { linger_to } => {
+                self.hosts[number].wanted.remove(&ip);
                 self.hosts[number].claims.remove(&ip);
                 let held = self.hosts[number].held.contains_key(&ip);
+                if self.hosts[number].answers(ip) {
+                    self.hosts[number].let_go.insert(ip, self.now);
+                }
                 if held {
                     self.drop_address(number, ip);
                 }
@@ -438,6 +465,14 @@ impl World {
         }
     }
 
+    fn put(&mut self, number: usize, ip: IpAddr, after: u64) {
+        self.serial += 1;
+        let claim = self.serial;
+        self.hosts[number].claims.insert(ip, claim);
+        let at = self.now + after + self.rng.range(MS, 5 * MS);
+        self.schedule(at, Event::Claimed { host: number, ip, claim });
+    }
+
     fn claimed(&mut self, number: usize, ip: IpAddr, claim: u64) {
         if self.hosts[number].claims.get(&ip) != Some(&claim) {
             return;
@@ -450,6 +485,7 @@ impl World {
         host.claims.remove(&ip);
         host.lingering.remove(&ip);
         host.held.insert(ip, at);
+        host.announced.insert(ip, at);
         let holds = host.plugged;
         self.changes.push(Change { at, ip, host: number, holds });
         self.note(|| format!("{number} {ip}: on the link"));
