@@ -1,6 +1,6 @@
 //! The echo backend: `gatehouse-loadtest echo`.
 //!
-//! Owns the listening sockets and the accept loops; what a request gets is decided in [`answer`].
+//! Owns the listening sockets and the accept loops; what a request gets is decided in `answer`.
 //! It is the backend behind `make run`, the tests and the benchmark, so the plain path (no query,
 //! no body) stays cheap: one runtime per thread, sockets shared by `SO_REUSEPORT`, no locks. It
 //! must never be reachable from outside: it sleeps and sends bytes for whoever asks.
