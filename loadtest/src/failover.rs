@@ -15,6 +15,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -115,7 +116,7 @@ fn all_of(
         for (vip, trials) in VIPS.into_iter().zip([trials.div_ceil(2), trials / 2]) {
             let mut outages = Vec::new();
             for number in 0..trials {
-                let outage = trial(cluster, *strike, vip).with_context(|| {
+                let outage = trial(cluster, *strike, vip, phase(number)).with_context(|| {
                     format!("{} {strike:?} {vip} trial {number}", cluster.name())
                 })?;
                 outages.push(outage);
@@ -128,13 +129,25 @@ fn all_of(
     Ok(())
 }
 
+/// A pause before the strike of a trial. Without it strikes would be in step with the heartbeats that began
+/// with the last repair; steps of the golden ratio spread any number of trials evenly over a second.
+fn phase(trial: u32) -> Duration {
+    Duration::from_secs_f64((f64::from(trial) * 0.618_034).fract())
+}
+
 /// Strikes the owner of `vip` once. The group is whole before and after.
-fn trial(cluster: &mut impl Cluster, strike: Strike, vip: IpAddr) -> anyhow::Result<Outage> {
+fn trial(
+    cluster: &mut impl Cluster,
+    strike: Strike,
+    vip: IpAddr,
+    pause: Duration,
+) -> anyhow::Result<Outage> {
     let owner = cluster.whole(vip)?;
     let prober = Prober::start(cluster.client(), SocketAddr::new(vip, 80), NAME)?;
     if !prober.wait_quiet(Instant::now(), QUIET, SERVED_WITHIN) {
         bail!("{vip} is not served before the strike:\n{}", cluster.describe());
     }
+    thread::sleep(pause);
     let event = Instant::now();
     cluster.strike(owner, strike)?;
     if !prober.wait_quiet(event, QUIET, SERVED_WITHIN) {
