@@ -35,6 +35,8 @@ static OPEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 /// A site, and its turn: with too many at a time the machine would look like a dead node.
 struct Bed {
     site: Site,
+    /// Who owned the addresses first: those that the order of the nodes prefers.
+    homes: [usize; VIPS.len()],
     _turn: Turn,
 }
 
@@ -67,7 +69,7 @@ impl Bed {
     /// A site without any gateway running yet.
     fn empty(options: &Options) -> Self {
         let turn = Turn::take();
-        Self { site: Site::new(options).unwrap(), _turn: turn }
+        Self { site: Site::new(options).unwrap(), homes: Default::default(), _turn: turn }
     }
 
     /// A site whose addresses are owned and served.
@@ -76,8 +78,19 @@ impl Bed {
         for node in &mut bed.site.nodes {
             node.start().unwrap();
         }
-        bed.settle();
+        bed.homes = bed.settle();
         bed
+    }
+
+    /// Waits until all nodes run and every address is back where it was first.
+    fn whole(&mut self) {
+        for node in self.site.nodes.iter_mut().filter(|node| !node.runs()) {
+            node.start().unwrap();
+        }
+        let deadline = Instant::now() + 3 * PATIENCE;
+        while self.settle() != self.homes {
+            assert!(Instant::now() < deadline, "all is as before:\n{}", self.site.describe());
+        }
     }
 
     /// The owners of the two addresses, when they do not change any more.

@@ -1,9 +1,9 @@
 //! The nodes do not hear each other, or may not.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gatehouse_loadtest::capture::Capture;
-use gatehouse_loadtest::group::{GROUP_PORT, PATIENCE, VIPS};
+use gatehouse_loadtest::group::{GROUP_PORT, Options, PATIENCE, VIPS};
 
 use super::{Bed, assert_short, options};
 
@@ -26,7 +26,7 @@ fn a_healed_partition_leaves_exactly_one_owner() {
         let capture = Capture::start(&bed.site.client).unwrap();
         bed.site.lan.heal().unwrap();
         let healed = Instant::now();
-        let owner = bed.owner(vip);
+        bed.whole();
         bed.assert_sole_owner(vip, owner);
         // The owner has told everybody, so that no neighbour keeps the other one's MAC address.
         let mac = bed.site.nodes[owner].host.mac();
@@ -46,11 +46,11 @@ fn owners_that_clients_of_both_sides_see_become_one_when_they_hear_each_other() 
     bed.site.lan.partition(&[&hosts[owner]], &others).unwrap();
     let deadline = Instant::now() + PATIENCE;
     while bed.site.holders(VIPS[0]).unwrap().len() < 2 && Instant::now() < deadline {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     bed.site.lan.heal().unwrap();
-    for vip in VIPS {
-        let owner = bed.owner(vip);
+    bed.whole();
+    for (vip, owner) in VIPS.into_iter().zip(bed.homes) {
         bed.assert_sole_owner(vip, owner);
         bed.client(vip);
     }
@@ -65,10 +65,10 @@ fn a_way_that_is_cut_in_one_direction_ends_with_one_owner_when_it_is_whole() {
         bed.site.lan.cut_one_way(&hosts[owner], &hosts[other]).unwrap();
     }
     // Long enough for everybody to have drawn conclusions.
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(3));
     bed.site.lan.heal().unwrap();
-    for vip in VIPS {
-        let owner = bed.owner(vip);
+    bed.whole();
+    for (vip, owner) in VIPS.into_iter().zip(bed.homes) {
         bed.assert_sole_owner(vip, owner);
         bed.client(vip);
     }
@@ -76,14 +76,13 @@ fn a_way_that_is_cut_in_one_direction_ends_with_one_owner_when_it_is_whole() {
 
 #[test]
 fn nodes_on_a_link_without_multicast_find_each_other_by_unicast() {
-    let bed = Bed::empty(&gatehouse_loadtest::group::Options { peers: true, ..options() });
-    let mut bed = bed;
+    let mut bed = Bed::empty(&Options { peers: true, ..options() });
     bed.site.lan.drop_multicast(GROUP_PORT).unwrap();
     for node in &mut bed.site.nodes {
         node.start().unwrap();
     }
-    for vip in VIPS {
-        let owner = bed.owner(vip);
+    bed.homes = bed.settle();
+    for (vip, owner) in VIPS.into_iter().zip(bed.homes) {
         bed.assert_sole_owner(vip, owner);
         let client = bed.client(vip);
         let event = Instant::now();
@@ -92,7 +91,7 @@ fn nodes_on_a_link_without_multicast_find_each_other_by_unicast() {
         let next = bed.owner(vip);
         assert_ne!(next, owner);
         bed.assert_sole_owner(vip, next);
-        bed.site.nodes[owner].start().unwrap();
+        bed.whole();
     }
 }
 
@@ -100,7 +99,7 @@ fn nodes_on_a_link_without_multicast_find_each_other_by_unicast() {
 fn a_node_with_another_key_is_never_heard() {
     let keys =
         ["a shared key of some length", "a shared key of some length", "not the shared key at all"];
-    let mut bed = Bed::empty(&gatehouse_loadtest::group::Options { keys, ..options() });
+    let mut bed = Bed::empty(&Options { keys, ..options() });
     for node in &mut bed.site.nodes[..2] {
         node.start().unwrap();
     }
@@ -114,7 +113,7 @@ fn a_node_with_another_key_is_never_heard() {
     let says = |bed: &Bed| bed.site.nodes[2].page("/snapshot").unwrap_or_default();
     while !says(&bed).contains("AddressInUse") {
         assert!(Instant::now() < deadline, "AddressInUse: {}", says(&bed));
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(bed.settle(), owners, "nothing has moved");
     let outsider = bed.site.nodes[2].host.mac();

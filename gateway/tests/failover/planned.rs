@@ -62,8 +62,7 @@ fn an_owner_that_is_asked_to_end_hands_over_without_one_failed_request() {
         let event = Instant::now();
         bed.site.nodes[owner].start().unwrap();
         bed.site.nodes[owner].wait_ready(PATIENCE).unwrap();
-        bed.site.wait_holders(vip, &[owner], 2 * PATIENCE).unwrap();
-        bed.settle();
+        bed.whole();
         client.settle(Instant::now());
         let seen = outage(&client.attempts(), event);
         assert_eq!(seen.failed, 0, "{vip}, moved back: {seen:?}");
