@@ -166,6 +166,24 @@ pub fn outage(attempts: &[Attempt], event: Instant) -> Outage {
     Outage { lasted, failed: failed.len() }
 }
 
+/// The attempts that failed from `event` on, as a person can read them: when each began, how long it took
+/// and what became of it.
+pub fn failures(attempts: &[Attempt], event: Instant) -> String {
+    let mut failed: Vec<&Attempt> = attempts
+        .iter()
+        .filter(|attempt| attempt.started + attempt.took >= event && !attempt.good())
+        .collect();
+    failed.sort_by_key(|attempt| attempt.started);
+    let line = |attempt: &&Attempt| {
+        let (sign, offset) = match attempt.started.checked_duration_since(event) {
+            Some(after) => ('+', after),
+            None => ('-', event.saturating_duration_since(attempt.started)),
+        };
+        format!("  {sign}{offset:?} {:?} after {:?}\n", attempt.outcome, attempt.took)
+    };
+    failed.iter().map(line).collect()
+}
+
 /// True when attempts over at least the last `quiet` before now were all answered. One that fails silently
 /// is only known after its patience, so such a span begins earlier than one might think.
 fn quiet_from(attempts: &[Attempt], since: Instant, quiet: Duration, now: Instant) -> bool {

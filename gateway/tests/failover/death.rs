@@ -58,9 +58,7 @@ fn a_hung_owner_is_replaced_and_does_not_disturb_when_it_wakes_up() {
         let claimants = capture.claimants(vip, woken);
         let mac = bed.site.nodes[owner].host.mac();
         assert!(!claimants.contains(&mac), "{vip} is claimed by the one that hung: {claimants:?}");
-        client.settle(Instant::now());
-        let seen = gatehouse_loadtest::prober::outage(&client.attempts(), woken);
-        assert_eq!(seen.failed, 0, "{vip}, after it woke up");
+        bed.assert_unnoticed(&client, woken, &format!("{vip}, after it woke up"));
         drop(client);
         bed.whole();
         bed.assert_sole_owner(vip, owner);
@@ -83,9 +81,7 @@ fn an_owner_without_a_link_is_replaced_and_comes_back_in_peace() {
         let back = Instant::now();
         bed.site.lan.plug(&bed.site.nodes[owner].host.clone()).unwrap();
         bed.whole();
-        client.settle(Instant::now());
-        let seen = gatehouse_loadtest::prober::outage(&client.attempts(), back);
-        assert_eq!(seen.failed, 0, "{vip}, when the cable came back");
+        bed.assert_unnoticed(&client, back, &format!("{vip}, when the cable came back"));
         bed.assert_sole_owner(vip, owner);
     }
 }

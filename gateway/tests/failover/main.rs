@@ -18,7 +18,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gatehouse_loadtest::group::{NAME, Options, PATIENCE, Site, VIPS};
-use gatehouse_loadtest::prober::{Outage, Prober, outage};
+use gatehouse_loadtest::prober::{Outage, Prober, failures, outage};
 
 /// The binary that cargo built for these tests.
 const GATEHOUSE: &str = env!("CARGO_BIN_EXE_gatehouse");
@@ -117,6 +117,13 @@ impl Bed {
         assert!(served, "served again:\n{}", self.site.describe());
         client.settle(Instant::now());
         outage(&client.attempts(), event)
+    }
+
+    /// Nothing that happened since `event` has cost this client a request.
+    fn assert_unnoticed(&self, client: &Prober, event: Instant, what: &str) {
+        client.settle(Instant::now());
+        let failures = failures(&client.attempts(), event);
+        assert!(failures.is_empty(), "{what}:\n{failures}{}", self.site.describe());
     }
 
     /// The MAC addresses that answer the client host's question for this address.

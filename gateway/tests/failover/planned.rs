@@ -5,7 +5,6 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use gatehouse_loadtest::group::{NAME, PATIENCE, VIPS};
-use gatehouse_loadtest::prober::outage;
 use gatehouse_loadtest::process::Signal;
 
 use super::{Bed, options};
@@ -55,7 +54,7 @@ fn an_owner_that_is_asked_to_end_hands_over_without_one_failed_request() {
         assert!(ended.is_some_and(|status| status.success()), "{vip}: {ended:?}\n{log}");
         let next = bed.owner(vip);
         assert_ne!(next, owner, "{vip} has moved");
-        assert_eq!(bed.outage(&client, event).failed, 0, "{vip}, moved away");
+        bed.assert_unnoticed(&client, event, &format!("{vip}, moved away"));
         bed.assert_sole_owner(vip, next);
 
         // And back, when it has been there for a while.
@@ -63,9 +62,7 @@ fn an_owner_that_is_asked_to_end_hands_over_without_one_failed_request() {
         bed.site.nodes[owner].start().unwrap();
         bed.site.nodes[owner].wait_ready(PATIENCE).unwrap();
         bed.whole();
-        client.settle(Instant::now());
-        let seen = outage(&client.attempts(), event);
-        assert_eq!(seen.failed, 0, "{vip}, moved back: {seen:?}");
+        bed.assert_unnoticed(&client, event, &format!("{vip}, moved back"));
         bed.assert_sole_owner(vip, owner);
     }
 }
@@ -82,8 +79,6 @@ fn nodes_are_replaced_one_after_the_other_without_one_failed_request() {
         bed.settle();
     }
     for (client, vip) in clients.iter().zip(VIPS) {
-        client.settle(Instant::now());
-        let seen = outage(&client.attempts(), event);
-        assert_eq!(seen.failed, 0, "{vip}: {seen:?}");
+        bed.assert_unnoticed(client, event, &vip.to_string());
     }
 }

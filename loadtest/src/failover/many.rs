@@ -25,6 +25,9 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Longest time until all addresses have moved.
 const MOVED_WITHIN: Duration = Duration::from_secs(30);
 
+/// Longest time until all addresses are back: a node that was dead is watched for a while first.
+const HOME_WITHIN: Duration = Duration::from_secs(180);
+
 /// What one death gave.
 struct Death {
     /// Of each address, from the death to its first announcement by a survivor; sorted.
@@ -37,12 +40,19 @@ pub(super) fn run(options: &Options, vips: u32) -> anyhow::Result<String> {
     let mut site =
         Site::start(&group::Options { manifests, ..group::Options::new(&options.gatehouse) })?;
     let vips: BTreeSet<IpAddr> = vips.into_iter().collect();
-    whole(&mut site, &vips)?;
+    let homes = whole(&mut site, &vips)?;
     let idle = idle(&site)?;
     let capture = Capture::start(&site.client)?;
     let mut deaths = Vec::new();
     for number in 0..DEATHS {
-        let death = death(&mut site, &vips, &capture, number % NODES)?;
+        // As it is on an ordinary day: a third of the addresses on each node.
+        let deadline = Instant::now() + HOME_WITHIN;
+        while whole(&mut site, &vips)? != homes {
+            if Instant::now() > deadline {
+                bail!("not every address is back on its first owner");
+            }
+        }
+        let death = death(&mut site, &homes[number % NODES], &capture, number % NODES)?;
         let (count, last) = (death.moved.len(), death.moved.last().copied().unwrap_or_default());
         eprintln!("death {number}: {count} addresses moved, the last after {last:.0} ms");
         deaths.push(death);
@@ -97,11 +107,10 @@ fn idle(site: &Site) -> anyhow::Result<[f64; NODES]> {
 /// Kills a node, waits until a survivor has announced each of its addresses, and starts it again.
 fn death(
     site: &mut Site,
-    vips: &BTreeSet<IpAddr>,
+    lost: &BTreeSet<IpAddr>,
     capture: &Capture,
     victim: usize,
 ) -> anyhow::Result<Death> {
-    let lost = whole(site, vips)?[victim].clone();
     let mac = site.nodes[victim].host.mac();
     capture.clear();
     let event = Instant::now();
