@@ -5,8 +5,10 @@
 #   make lint         formatting, clippy, documentation, house rules, licences
 #   make bench        gatehouse beside nginx, HAProxy and Envoy -> loadtest/results/
 #   make bench-scale  10 000 Ingress hosts: start, change, memory -> loadtest/results/scale.md
+#   make bench-failover  gatehouse beside keepalived, the owner of an address struck -> loadtest/results/failover.md
 #
-# BENCH_ARGS is passed on: make bench BENCH_ARGS='--quick --only plain,tls'
+# BENCH_ARGS is passed on: make bench BENCH_ARGS='--quick --only plain,tls'; likewise FAILOVER_ARGS:
+# '--trials 10 --only kill,term', or '--vips 1000' for a thousand addresses at once.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,10 +21,11 @@ TARGET := $(abspath $(CARGO_TARGET_DIR))
 TOOLS := $(TARGET)/tools
 BENCH_ARGS ?=
 SCALE_ARGS ?=
+FAILOVER_ARGS ?=
 export CARGO_TARGET_DIR := $(TARGET)
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help run test lint lint-code licences bench bench-scale
+.PHONY: help run test lint lint-code licences bench bench-scale bench-failover
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -60,3 +63,8 @@ bench-scale:
 	.ci/setup test
 	$(CARGO) build --release -p gatehouse -p gatehouse-loadtest
 	$(TARGET)/release/gatehouse-loadtest scale --gatehouse $(TARGET)/release/gatehouse --results loadtest/results $(SCALE_ARGS)
+
+bench-failover:
+	.ci/setup failover
+	$(CARGO) build --release -p gatehouse -p gatehouse-loadtest
+	$(TARGET)/release/gatehouse-loadtest failover --gatehouse $(TARGET)/release/gatehouse --results loadtest/results $(FAILOVER_ARGS)

@@ -1,6 +1,6 @@
 //! The echo backend: `gatehouse-loadtest echo`.
 //!
-//! Owns the listening sockets and the accept loops; what a request gets is decided in [`answer`].
+//! Owns the listening sockets and the accept loops; what a request gets is decided in `answer`.
 //! It is the backend behind `make run`, the tests and the benchmark, so the plain path (no query,
 //! no body) stays cheap: one runtime per thread, sockets shared by `SO_REUSEPORT`, no locks. It
 //! must never be reachable from outside: it sleeps and sends bytes for whoever asks.
@@ -55,13 +55,13 @@ pub(crate) struct Options {
 
 /// One address of the echo backend and who answers there.
 #[derive(Debug, Clone)]
-pub(crate) struct Door {
+pub struct Door {
     /// Where it listens.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     /// The service it says it is.
-    pub(crate) service: String,
+    pub service: String,
     /// The endpoint it says it is.
-    pub(crate) endpoint: String,
+    pub endpoint: String,
 }
 
 impl FromStr for Door {
@@ -93,8 +93,9 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the threads; every address accepts connections when this returns.
-pub(crate) fn spawn(doors: &[Door], threads: usize) -> anyhow::Result<Vec<thread::JoinHandle<()>>> {
+/// Starts the threads; every address accepts connections when this returns, in the network namespace of
+/// the calling thread. An error when an address cannot be listened on.
+pub fn spawn(doors: &[Door], threads: usize) -> anyhow::Result<Vec<thread::JoinHandle<()>>> {
     let mut workers = Vec::with_capacity(threads);
     for core in 0..threads {
         let mut sockets = Vec::with_capacity(doors.len());

@@ -1,21 +1,23 @@
 //! Child processes of a run: started here, measured here, ended here.
 //!
-//! Used by the quickstart, the benchmark and the scale test. Owns nothing else. A [`Process`] ends its
+//! Used by the quickstart, the benchmark, the scale test and the test bed. Owns nothing else. A [`Process`] ends its
 //! child when dropped; should this process be killed, the kernel ends the child (`setpriv --pdeathsig`).
 //! Start processes from the main thread: that signal is tied to the thread that forked.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a child may take to end after SIGTERM before it is killed.
@@ -29,7 +31,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 /// A running child.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     name: String,
     child: Child,
     log: Option<PathBuf>,
@@ -37,7 +39,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `program`, its output in the file `log`, or in ours when there is none.
-    pub(crate) fn start<A: AsRef<OsStr>>(
+    pub fn start<A: AsRef<OsStr>>(
         name: &str,
         program: &Path,
         arguments: impl IntoIterator<Item = A>,
@@ -45,20 +47,69 @@ impl Process {
     ) -> anyhow::Result<Self> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM", "--"]).arg(program).args(arguments);
+        Self::spawn(name, command, log)
+    }
+
+    /// Starts a command that is put together already; should this process be killed, so is the child,
+    /// even when it is stopped at that time, if the command says so (`setpriv --pdeathsig KILL`).
+    pub fn spawn(name: &str, mut command: Command, log: Option<&Path>) -> anyhow::Result<Self> {
         command.stdin(Stdio::null());
         if let Some(log) = log {
             let file = File::create(log)
                 .with_context(|| format!("cannot create the log {}", log.display()))?;
             command.stdout(file.try_clone()?).stderr(file);
         }
-        let child = command
-            .spawn()
-            .with_context(|| format!("cannot start {name} (setpriv -- {})", program.display()))?;
+        let child =
+            command.spawn().with_context(|| format!("cannot start {name} ({command:?})"))?;
         Ok(Self { name: name.to_owned(), child, log: log.map(Path::to_owned) })
     }
 
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal to the child, if it is still there.
+    pub fn signal(&self, signal: Signal) {
+        send(self.child.id(), signal);
+    }
+
+    /// Kills the child and waits until it is gone.
+    pub fn kill(&mut self) {
+        // It fails for a child that has ended already, and that is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Kills the child's own children, then the child: none is left to clean up or to start another.
+    pub fn kill_tree(&mut self) {
+        for pid in self.tree().into_iter().rev() {
+            send(pid, Signal::KILL);
+        }
+        self.kill();
+    }
+
+    /// Sends a signal to the child and its own children.
+    pub fn signal_tree(&self, signal: Signal) {
+        for pid in self.tree() {
+            send(pid, signal);
+        }
+    }
+
+    /// Waits at most `limit` for the end of the child.
+    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let started = Instant::now();
+        loop {
+            match self.child.try_wait() {
+                Ok(None) if started.elapsed() < limit => thread::sleep(Duration::from_millis(5)),
+                Ok(status) => return status,
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// An error with the end of the log when the child is no longer there.
-    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+    pub fn check(&mut self) -> anyhow::Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} ended ({status}){}", self.name, self.log_tail());
         }
@@ -66,7 +117,7 @@ impl Process {
     }
 
     /// The last lines of the log, for an error message.
-    pub(crate) fn log_tail(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let text = self.log.as_ref().and_then(|log| fs::read_to_string(log).ok());
         let Some(text) = text else { return String::new() };
         let lines: Vec<&str> = text.lines().collect();
@@ -75,24 +126,22 @@ impl Process {
     }
 
     /// CPU time, user and system, of the child, its threads and its own children.
-    pub(crate) fn cpu(&self) -> Duration {
+    pub fn cpu(&self) -> Duration {
         let ticks: u64 = self.tree().iter().filter_map(|pid| cpu_ticks(*pid)).sum();
         Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
     }
 
     /// Memory of the child and its own children in KiB, pages that they share counted once.
-    pub(crate) fn memory_kib(&self) -> u64 {
+    pub fn memory_kib(&self) -> u64 {
         self.tree().iter().filter_map(|pid| memory_kib(*pid)).sum()
     }
 
     /// Asks the child to end, waits, and kills it when it does not.
-    pub(crate) fn end(&mut self) {
+    pub fn end(&mut self) {
         if self.child.try_wait().ok().flatten().is_some() {
             return;
         }
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        self.signal(Signal::TERM);
         let asked = Instant::now();
         while asked.elapsed() < END_PATIENCE {
             if self.child.try_wait().ok().flatten().is_some() {
@@ -100,8 +149,7 @@ impl Process {
             }
             thread::sleep(Duration::from_millis(20));
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 
     /// The child and its own children (the workers of nginx).
@@ -127,8 +175,15 @@ impl Drop for Process {
     }
 }
 
+/// Sends a signal; a process that has gone does not mind.
+fn send(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
 /// Turns SIGINT and SIGTERM into a wish to stop, so that children and temporary folders are cleaned up.
-pub(crate) fn catch_signals() -> anyhow::Result<()> {
+pub fn catch_signals() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate) = {
         let _inside = runtime.enter();
@@ -147,12 +202,12 @@ pub(crate) fn catch_signals() -> anyhow::Result<()> {
 }
 
 /// Whether SIGINT or SIGTERM came.
-pub(crate) fn stopping() -> bool {
+pub fn stopping() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
 /// An error when SIGINT or SIGTERM came.
-pub(crate) fn check_stopping() -> anyhow::Result<()> {
+pub fn check_stopping() -> anyhow::Result<()> {
     if stopping() {
         bail!("interrupted");
     }
@@ -160,12 +215,27 @@ pub(crate) fn check_stopping() -> anyhow::Result<()> {
 }
 
 /// A program by name: in `PATH`, or in the folders where Debian keeps daemons.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
         .map(|folder| folder.join(name))
         .find(|program| program.is_file())
+}
+
+/// CPU time, user and system, of each thread of a process, by the thread's name; threads of one name
+/// together.
+pub fn thread_cpu(pid: u32) -> BTreeMap<String, Duration> {
+    let mut threads = BTreeMap::new();
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return threads };
+    for entry in entries.flatten() {
+        // schedstat(5): nanoseconds on a CPU come first; finer than the ticks of stat.
+        let read = |file| fs::read_to_string(entry.path().join(file)).ok();
+        let (Some(name), Some(spent)) = (read("comm"), read("schedstat")) else { continue };
+        let nanos = spent.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0);
+        *threads.entry(name.trim().to_owned()).or_default() += Duration::from_nanos(nanos);
+    }
+    threads
 }
 
 /// Fields of `/proc/PID/stat` after the command name, from `state` (field 3 of proc(5)) on.

@@ -1,0 +1,144 @@
+//! The owner dies, hangs or loses its link.
+
+use std::time::{Duration, Instant};
+
+use gatehouse_loadtest::capture::Capture;
+use gatehouse_loadtest::group::{PATIENCE, VIPS};
+use gatehouse_loadtest::process::Signal;
+
+use super::{Bed, assert_short, options};
+
+#[test]
+fn a_killed_owner_is_replaced_and_its_kernel_stops_answering() {
+    let mut bed = Bed::start(&options());
+    for vip in VIPS {
+        let owner = bed.owner(vip);
+        let (client, capture) = (bed.client(vip), Capture::start(&bed.site.client).unwrap());
+        let event = Instant::now();
+        bed.site.nodes[owner].kill();
+        assert_short(bed.outage(&client, event), &format!("{vip}, killed"));
+        drop(client);
+
+        let next = bed.owner(vip);
+        assert_ne!(next, owner, "{vip} has moved");
+        let mac = bed.site.nodes[next].host.mac();
+        assert!(capture.claimants(vip, event).contains(&mac), "{vip} is announced by {mac}");
+        // The kernel has taken the address off the dead node: nobody is left to do so.
+        bed.assert_sole_owner(vip, next);
+        bed.whole();
+    }
+}
+
+#[test]
+fn a_hung_owner_is_replaced_and_does_not_disturb_when_it_wakes_up() {
+    let mut bed = Bed::start(&options());
+    for vip in VIPS {
+        let owner = bed.owner(vip);
+        let (client, capture) = (bed.client(vip), Capture::start(&bed.site.client).unwrap());
+        let event = Instant::now();
+        bed.site.nodes[owner].signal(Signal::STOP);
+        assert_short(bed.outage(&client, event), &format!("{vip}, stopped"));
+        let others: Vec<usize> = (0..3).filter(|node| *node != owner).collect();
+        let mut next = None;
+        for _ in 0..200 {
+            next = bed.site.holders(vip).unwrap().into_iter().find(|node| others.contains(node));
+            if next.is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let next = next.unwrap_or_else(|| panic!("{vip} has moved:\n{}", bed.site.describe()));
+        bed.site.wait_holders(vip, &[next], PATIENCE).unwrap();
+
+        let woken = Instant::now();
+        bed.site.nodes[owner].signal(Signal::CONT);
+        // Shorter than the hold-down after which it may have the address back, by a planned move.
+        let watched = Duration::from_secs(3);
+        std::thread::sleep(watched);
+        let claimants = capture.claimants(vip, woken);
+        let mac = bed.site.nodes[owner].host.mac();
+        assert!(!claimants.contains(&mac), "{vip} is claimed by the one that hung: {claimants:?}");
+        bed.assert_unnoticed(&client, woken, &format!("{vip}, after it woke up"));
+        drop(client);
+        bed.whole();
+        bed.assert_sole_owner(vip, owner);
+    }
+}
+
+#[test]
+fn an_owner_without_a_link_is_replaced_and_comes_back_in_peace() {
+    let mut bed = Bed::start(&options());
+    for vip in VIPS {
+        let owner = bed.owner(vip);
+        let client = bed.client(vip);
+        let event = Instant::now();
+        bed.site.lan.unplug(&bed.site.nodes[owner].host.clone()).unwrap();
+        assert_short(bed.outage(&client, event), &format!("{vip}, unplugged"));
+        let others: Vec<usize> = (0..3).filter(|node| *node != owner).collect();
+        let holders = bed.site.holders(vip).unwrap();
+        assert!(holders.iter().any(|node| others.contains(node)), "{vip} is on {holders:?}");
+
+        let back = Instant::now();
+        bed.site.lan.plug(&bed.site.nodes[owner].host.clone()).unwrap();
+        bed.whole();
+        bed.assert_unnoticed(&client, back, &format!("{vip}, when the cable came back"));
+        bed.assert_sole_owner(vip, owner);
+    }
+}
+
+#[test]
+fn an_owner_that_is_restarted_at_once_leaves_one_owner() {
+    let mut bed = Bed::start(&options());
+    let vip = VIPS[0];
+    let owner = bed.owner(vip);
+    let client = bed.client(vip);
+    let event = Instant::now();
+    bed.site.nodes[owner].kill();
+    bed.site.nodes[owner].start().unwrap();
+    assert_short(bed.outage(&client, event), "restarted");
+    bed.whole();
+    for (vip, owner) in VIPS.into_iter().zip(bed.homes) {
+        bed.assert_sole_owner(vip, owner);
+    }
+}
+
+#[test]
+fn a_flapping_link_ends_with_one_owner_that_serves() {
+    let mut bed = Bed::start(&options());
+    let vip = VIPS[0];
+    let owner = bed.owner(vip);
+    let client = bed.client(vip);
+    let event = Instant::now();
+    let host = bed.site.nodes[owner].host.clone();
+    for _ in 0..4 {
+        bed.site.lan.unplug(&host).unwrap();
+        std::thread::sleep(Duration::from_millis(150));
+        bed.site.lan.plug(&host).unwrap();
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    bed.outage(&client, event);
+    bed.whole();
+    for (vip, owner) in VIPS.into_iter().zip(bed.homes) {
+        bed.assert_sole_owner(vip, owner);
+    }
+}
+
+#[test]
+fn an_interface_that_was_down_and_up_serves_again() {
+    let mut bed = Bed::start(&options());
+    for vip in VIPS {
+        let owner = bed.owner(vip);
+        let client = bed.client(vip);
+        let event = Instant::now();
+        let host = bed.site.nodes[owner].host.clone();
+        host.run(&["ip", "link", "set", "eth0", "down"]).unwrap();
+        assert_short(bed.outage(&client, event), &format!("{vip}, interface down"));
+        host.run(&["ip", "link", "set", "eth0", "up"]).unwrap();
+        // The kernel takes IPv6 addresses off an interface that goes down; a host's network setup puts
+        // them back.
+        let own = format!("{}/64", host.v6());
+        host.run(&["ip", "address", "replace", &own, "dev", "eth0"]).unwrap();
+        bed.whole();
+        bed.assert_sole_owner(vip, owner);
+    }
+}

@@ -1,0 +1,67 @@
+//! `gatehouse-loadtest`: the echo backend, the quickstart, the side-by-side benchmark, the scale test and
+//! the fail-over test.
+//!
+//! This file owns the command line only. Nothing here is part of the product: the gateway never
+//! depends on this crate, but its tests use the test bed ([`lan`], [`prober`], [`capture`], [`group`]).
+//! All traffic stays on loopback or within network namespaces that a run has made.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+pub mod capture;
+mod certificate;
+mod client;
+pub mod echo;
+mod failover;
+pub mod group;
+pub mod lan;
+mod manifests;
+mod ports;
+pub mod prober;
+pub mod process;
+mod quickstart;
+mod scale;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Load and peers for gatehouse.
+#[derive(Debug, Parser)]
+#[command(name = "gatehouse-loadtest", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// An HTTP/1.1 backend that says which service and endpoint answered.
+    Echo(echo::Options),
+    /// Echo backends and a gateway on the quickstart's manifests, until Ctrl-C.
+    Quickstart(quickstart::Options),
+    /// The same job for gatehouse, nginx, HAProxy and Envoy, side by side.
+    Bench(bench::Options),
+    /// Many hosts in one gateway: start, change, memory.
+    Scale(scale::Options),
+    /// How long an address is away when its owner dies: gatehouse beside keepalived.
+    Failover(failover::Options),
+}
+
+/// What the program does: one of its subcommands.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Echo(options) => echo::run(options),
+        Command::Quickstart(options) => quickstart::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Scale(options) => scale::run(&options),
+        Command::Failover(options) => failover::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gatehouse-loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
