@@ -7,16 +7,33 @@
 //! [`Decision`]s to `holdings`, and sends the [`Datagram`]s. Pure: no clock, no socket.
 //!
 //! Without a key the node is alone: what it offers it claims at once, and nothing is sent.
+//!
+//! Inside: [`wire`] has the datagrams, [`auth`] their seal, [`member`] says who is alive, [`segment`]
+//! keeps one link, [`table`] what members say of addresses, [`election`] orders them, [`address`]
+//! decides.
 
+mod address;
 mod auth;
+mod election;
+mod member;
+mod segment;
+mod status;
+mod table;
+mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::links::Mac;
 
+use address::Address;
+use segment::{Header, Segment};
+use wire::Message;
+
 pub use auth::GroupKey;
+#[allow(unused_imports, reason = "the speaker shows them")]
+pub(crate) use status::{Counters, GroupStatus, MemberFacts, MemberState, VipFacts};
 
 /// The clockwork of a group; all members should have the same.
 #[derive(Clone, Copy, Debug)]
@@ -121,77 +138,35 @@ pub(crate) enum Decision {
     },
 }
 
-/// What a [`Group`] shows of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct GroupStatus {
-    pub(crate) draining: bool,
-    /// Nothing is claimed yet, because members may not have been heard yet.
-    pub(crate) listening: bool,
-    /// The others, by link and node.
-    pub(crate) members: Vec<MemberFacts>,
-    pub(crate) vips: BTreeMap<IpAddr, VipFacts>,
-    /// Names that two live nodes have, this one included.
-    pub(crate) duplicate_nodes: Vec<String>,
-    pub(crate) counters: Counters,
-}
-
-/// One of the others, on one link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MemberFacts {
-    pub(crate) node: String,
-    /// Where its last datagram came from.
-    pub(crate) address: SocketAddr,
-    pub(crate) link: u32,
-    pub(crate) draining: bool,
-    pub(crate) serving: bool,
-    /// How many addresses it holds.
-    pub(crate) holds: usize,
-    pub(crate) state: MemberState,
-}
-
-/// Whether a member counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MemberState {
-    /// Heard, and it hears this node.
-    Alive,
-    /// Not heard any more.
-    Dead,
-    /// Heard, but it has not proved that it hears this node.
-    Unproven,
-}
-
-/// One address, as this node sees the group.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct VipFacts {
-    /// The node that holds it.
-    pub(crate) owner: Option<String>,
-    /// The nodes that could hold it, best first.
-    pub(crate) eligible: Vec<String>,
-}
-
-/// Datagrams since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counters {
-    pub(crate) sent: u64,
-    /// Accepted ones.
-    pub(crate) received: u64,
-    /// By reason, CamelCase.
-    pub(crate) refused: BTreeMap<&'static str, u64>,
-}
-
 /// Membership and ownership as this node sees them.
 #[derive(Debug)]
 pub(crate) struct Group {
+    header: Header,
     key: Option<GroupKey>,
-    offers: BTreeMap<IpAddr, Offer>,
-    decided: BTreeMap<IpAddr, Decision>,
-    draining: bool,
-    healthy: bool,
+    peers: Vec<SocketAddr>,
+    timing: Timing,
+    segments: BTreeMap<u32, Segment>,
+    addresses: BTreeMap<IpAddr, Address>,
+    /// Addresses to decide about anew.
+    changed: BTreeSet<IpAddr>,
+    /// Links whose table may be out of date.
+    unpublished: BTreeSet<u32>,
+    /// Decisions that were made outside of [`Group::decisions`].
+    decided: Vec<(IpAddr, Decision)>,
+    /// When some address is to be decided about though nothing changes; not later than that.
+    wake: Option<Instant>,
+    sequence: u64,
+    /// Whether any other member has ever been alive.
+    accompanied: bool,
+    counters: Counters,
+    /// The latest instant seen.
+    now: Instant,
 }
 
 impl Group {
     /// A group of one until others are heard. `incarnation` is random and tells this process from
-    /// its predecessor; `peers` get by unicast what goes out by multicast.
+    /// its predecessor; `peers` get by unicast what goes out by multicast. A node name of more than
+    /// 253 bytes is cut.
     pub(crate) fn new(
         node: String,
         key: Option<GroupKey>,
@@ -200,111 +175,309 @@ impl Group {
         timing: Timing,
         now: Instant,
     ) -> Self {
-        let _ = (node, incarnation, peers, timing, now);
+        let node = node[..node.floor_char_boundary(wire::LONGEST_NAME)].into();
         Self {
+            header: Header { incarnation, node, draining: false, serving: true },
             key,
-            offers: BTreeMap::new(),
-            decided: BTreeMap::new(),
-            draining: false,
-            healthy: true,
+            peers,
+            timing,
+            segments: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            unpublished: BTreeSet::new(),
+            decided: Vec::new(),
+            wake: None,
+            sequence: 0,
+            accompanied: false,
+            counters: Counters::default(),
+            now,
         }
     }
 
     /// The links that heartbeats go out on: up, with carrier, carrying VIPs or able to. What was held
-    /// on a link that is missing here is lost.
+    /// on a link that is missing here is lost. A new link is listened to before anything is claimed
+    /// there.
     pub(crate) fn links(&mut self, links: BTreeMap<u32, LinkFacts>, now: Instant) {
-        let _ = (links, now);
+        self.pass(now);
+        if self.key.is_none() {
+            return;
+        }
+        let lost: Vec<_> =
+            self.segments.keys().filter(|link| !links.contains_key(link)).copied().collect();
+        for link in lost {
+            self.segments.remove(&link);
+            self.reconsider(link);
+        }
+        for (link, facts) in links {
+            match self.segments.get_mut(&link) {
+                Some(segment) if segment.facts == facts => {}
+                Some(segment) => {
+                    segment.facts = facts;
+                    segment.hurry(now);
+                }
+                None => {
+                    self.segments
+                        .insert(link, Segment::new(facts, self.sequence, &self.timing, now));
+                    self.reconsider(link);
+                }
+            }
+        }
     }
 
     /// What this node could hold; replaces what was offered before.
     pub(crate) fn offers(&mut self, offers: BTreeMap<IpAddr, Offer>, now: Instant) {
-        let _ = now;
-        self.offers = offers;
+        self.pass(now);
+        for (ip, address) in &mut self.addresses {
+            if !offers.contains_key(ip) && address.offer(None, now) {
+                self.changed.insert(*ip);
+                self.unpublished.insert(address.link());
+            }
+        }
+        for (ip, offer) in offers {
+            let address = self.addresses.entry(ip).or_insert_with(|| {
+                self.changed.insert(ip);
+                self.unpublished.insert(offer.link);
+                Address::new(&self.header.node, ip, offer, now)
+            });
+            if address.offer(Some(offer), now) {
+                self.changed.insert(ip);
+                self.unpublished.insert(address.link());
+            }
+        }
+        self.addresses.retain(|_, address| !address.forgettable(now));
     }
 
     /// What is on the interfaces now. A change is sent at once.
     pub(crate) fn tenure(&mut self, ip: IpAddr, tenure: Option<Tenure>, now: Instant) {
-        let _ = (ip, tenure, now);
+        self.pass(now);
+        let Some(address) = self.addresses.get_mut(&ip) else { return };
+        if address.tenure(tenure, now) {
+            self.changed.insert(ip);
+            self.unpublished.insert(address.link());
+        }
     }
 
     /// Whether this node is to hand everything over.
     pub(crate) fn drain(&mut self, draining: bool, now: Instant) {
-        let _ = now;
-        self.draining = draining;
+        self.pass(now);
+        if std::mem::replace(&mut self.header.draining, draining) != draining {
+            self.renew(now);
+        }
     }
 
-    /// Whether the data path works; if not, nothing is held.
+    /// Whether the data path works; if not, offers count as withdrawn.
     pub(crate) fn healthy(&mut self, healthy: bool, now: Instant) {
-        let _ = now;
-        self.healthy = healthy;
+        self.pass(now);
+        if std::mem::replace(&mut self.header.serving, healthy) != healthy {
+            self.renew(now);
+        }
     }
 
     /// Takes in a datagram that arrived on a link; drops what is not authentic, and counts why.
     pub(crate) fn receive(&mut self, datagram: &[u8], from: SocketAddr, link: u32, now: Instant) {
-        let _ = (datagram, from, link, now);
+        let Some(key) = &self.key else { return };
+        match Message::open(datagram, key) {
+            Ok(message) => self.accept(&message, from, link, now),
+            Err(reason) => self.refuse(reason),
+        }
     }
 
     /// What has to change, since the last call. Notices who has died meanwhile.
     pub(crate) fn decisions(&mut self, now: Instant) -> Vec<(IpAddr, Decision)> {
-        let _ = now;
-        let claim = Decision::Claim { probe: true, contested: false, from: None };
-        let mut changes = Vec::new();
-        let offers =
-            if self.key.is_none() && self.healthy { self.offers.clone() } else { BTreeMap::new() };
-        for ip in offers.keys() {
-            if self.decided.insert(*ip, claim.clone()) != Some(claim.clone()) {
-                changes.push((*ip, claim.clone()));
+        self.pass(now);
+        for (link, segment) in &mut self.segments {
+            self.changed.extend(segment.expire(&self.timing, now));
+            while segment.proceed(&self.timing, now) {
+                let here = self.addresses.iter().filter(|(_, address)| address.link() == *link);
+                self.changed.extend(here.map(|(ip, _)| *ip));
+                self.unpublished.insert(*link);
             }
         }
-        self.decided.retain(|ip, _| {
-            let stays = offers.contains_key(ip);
-            if !stays {
-                changes.push((*ip, Decision::Release { linger_to: None }));
-            }
-            stays
-        });
-        changes
+        if self.wake.is_some_and(|wake| wake <= now) {
+            let due = |address: &Address| address.wake().is_some_and(|wake| wake <= now);
+            let due = self.addresses.iter().filter(|(_, address)| due(address));
+            self.changed.extend(due.map(|(ip, _)| *ip));
+            let later = self.addresses.values().filter_map(Address::wake);
+            self.wake = later.filter(|wake| *wake > now).min();
+        }
+        for ip in std::mem::take(&mut self.changed) {
+            self.decide(ip, now);
+        }
+        self.publish(now);
+        std::mem::take(&mut self.decided)
     }
 
-    /// The heartbeats that are due.
+    /// The heartbeats that are due. To be called after [`decisions`](Self::decisions).
     pub(crate) fn transmit(&mut self, now: Instant) -> Vec<Datagram> {
-        let _ = now;
-        Vec::new()
+        let messages = self.compose(now);
+        let Some(key) = &self.key else { return Vec::new() };
+        let mut datagrams = Vec::new();
+        for (link, message) in messages {
+            let bytes = message.seal(key);
+            let reachable = |peer: &&SocketAddr| match peer {
+                SocketAddr::V4(_) => message.facts.v4.is_some(),
+                SocketAddr::V6(peer) => {
+                    message.facts.v6.is_some() && [0, link].contains(&peer.scope_id())
+                }
+            };
+            let peers = self.peers.iter().filter(reachable).map(|peer| Destination::Peer(*peer));
+            datagrams.extend(
+                std::iter::once(Destination::Multicast).chain(peers).map(|to| Datagram {
+                    link,
+                    to,
+                    bytes: bytes.clone(),
+                }),
+            );
+        }
+        self.counters.sent += datagrams.len() as u64;
+        datagrams
     }
 
     /// When [`decisions`](Self::decisions) or [`transmit`](Self::transmit) have something to do if
     /// nothing happens before. In the past: now.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        None
+        let pending =
+            !self.changed.is_empty() || !self.unpublished.is_empty() || !self.decided.is_empty();
+        let segments = self.segments.values().map(|segment| segment.deadline(&self.timing));
+        segments.chain(self.wake).chain(pending.then_some(self.now)).min()
     }
 
     /// Whether the member that an address was claimed from still serves connections on it.
     pub(crate) fn relayed(&self, ip: IpAddr) -> bool {
-        let _ = ip;
-        false
+        let address = self.addresses.get(&ip);
+        address.is_some_and(|address| {
+            let segment = self.segments.get(&address.link());
+            segment.is_some_and(|segment| address.relayed(segment))
+        })
     }
 
     /// The node that has an Ethernet address, alive or dead: not a stranger.
     pub(crate) fn member_of(&self, link: u32, mac: Mac) -> Option<&str> {
-        let _ = (link, mac);
-        None
+        let mut members = self.segments.get(&link)?.members().map(|(_, member)| member);
+        let member = members.find(|member| member.proven.is_some() && member.facts.mac == mac)?;
+        Some(&member.node)
     }
 
     /// Whether another member could take an address now.
     pub(crate) fn can_hand_over(&self, ip: IpAddr) -> bool {
-        let _ = ip;
-        false
-    }
-
-    /// What `gatehouse status` shows.
-    pub(crate) fn status(&self, now: Instant) -> GroupStatus {
-        let _ = now;
-        GroupStatus { draining: self.draining, ..GroupStatus::default() }
+        let link = self.addresses.get(&ip).map(Address::link);
+        let segment = link.and_then(|link| self.segments.get(&link));
+        segment.is_some_and(|segment| segment.members().any(|(_, member)| member.fit(ip)))
     }
 
     /// The caller has noticed that this process stood still for longer than [`Timing::dead`]: others
-    /// have taken what it held, so it lets go of everything and listens again.
+    /// have taken what it held, so it lets go of everything and listens again. One that never had
+    /// company goes on.
     pub(crate) fn resumed(&mut self, now: Instant) {
-        let _ = now;
+        self.pass(now);
+        if !self.accompanied {
+            return;
+        }
+        for segment in self.segments.values_mut() {
+            segment.listen(&self.timing, now);
+        }
+        for (ip, address) in &mut self.addresses {
+            let release = address.void(now);
+            self.decided.extend(release.map(|release| (*ip, release)));
+        }
+        self.renew(now);
+    }
+
+    /// Takes in a message whose seal has been found good.
+    fn accept(&mut self, message: &Message, from: SocketAddr, link: u32, now: Instant) {
+        self.pass(now);
+        let own = self.header.incarnation;
+        if message.incarnation == own {
+            return; // multicast comes back
+        }
+        let Some(segment) = self.segments.get_mut(&link) else { return self.refuse("UnknownLink") };
+        match segment.accept(message, from, &own, &self.timing, now) {
+            Ok(changed) => {
+                self.counters.received += 1;
+                self.changed.extend(changed);
+                let alive = segment.member(&message.incarnation).is_some_and(|it| it.alive);
+                self.accompanied |= alive;
+            }
+            Err(reason) => self.refuse(reason),
+        }
+    }
+
+    /// The messages that are due, by link.
+    fn compose(&mut self, now: Instant) -> Vec<(u32, Message)> {
+        self.pass(now);
+        self.publish(now);
+        let mut messages = Vec::new();
+        for (link, segment) in &mut self.segments {
+            let due = segment.compose(&self.header, &mut self.sequence, &self.timing, now);
+            messages.extend(due.into_iter().map(|message| (*link, message)));
+        }
+        messages
+    }
+
+    fn decide(&mut self, ip: IpAddr, now: Instant) {
+        let Some(address) = self.addresses.get_mut(&ip) else { return };
+        let decision = if self.key.is_none() {
+            address.decide_alone(self.header.serving, now)
+        } else {
+            let before = address.link();
+            if address.relocate() {
+                self.unpublished.extend([before, address.link()]);
+            }
+            let segment = self.segments.get(&address.link());
+            address.decide(segment, &self.header, &self.timing, now)
+        };
+        self.wake = [self.wake, address.wake()].into_iter().flatten().min();
+        self.decided.extend(decision.map(|decision| (ip, decision)));
+    }
+
+    /// Brings the tables up to date.
+    fn publish(&mut self, now: Instant) {
+        for link in std::mem::take(&mut self.unpublished) {
+            let Some(segment) = self.segments.get_mut(&link) else { continue };
+            let introduced = segment.introduced();
+            let here = self.addresses.iter().filter(|(_, address)| address.link() == link);
+            let entry = |address: &Address| address.entry(introduced, self.header.serving);
+            let entries = here.filter_map(|(ip, it)| Some((*ip, entry(it)?))).collect();
+            segment.publish(entries, self.sequence, now);
+        }
+    }
+
+    /// This node is another one now: everything is decided anew, and everybody is told.
+    fn renew(&mut self, now: Instant) {
+        for address in self.addresses.values_mut() {
+            address.unripe(now);
+        }
+        self.changed.extend(self.addresses.keys());
+        self.unpublished.extend(self.segments.keys());
+        for segment in self.segments.values_mut() {
+            segment.hurry(now);
+        }
+    }
+
+    /// Something about a link has changed that concerns all addresses there.
+    fn reconsider(&mut self, link: u32) {
+        let here = self.addresses.iter().filter(|(_, address)| address.link() == link);
+        self.changed.extend(here.map(|(ip, _)| *ip));
+        self.unpublished.insert(link);
+    }
+
+    fn refuse(&mut self, reason: &'static str) {
+        *self.counters.refused.entry(reason).or_default() += 1;
+    }
+
+    fn pass(&mut self, now: Instant) {
+        self.now = self.now.max(now);
     }
 }
+
+#[cfg(test)]
+#[path = "group/lab_tests.rs"]
+mod lab;
+
+#[cfg(test)]
+#[path = "group/membership_tests.rs"]
+mod membership_tests;
+
+#[cfg(test)]
+#[path = "group/group_tests.rs"]
+mod tests;
