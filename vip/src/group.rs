@@ -471,6 +471,9 @@ impl Group {
 }
 
 #[cfg(test)]
+mod simulation;
+
+#[cfg(test)]
 #[path = "group/lab_tests.rs"]
 mod lab;
 
