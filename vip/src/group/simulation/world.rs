@@ -131,6 +131,7 @@ impl Ord for Scheduled {
 /// One change of who answers for an address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change {
+    #[allow(dead_code, reason = "printed with the story that failed")]
     pub(super) at: u64,
     pub(super) ip: IpAddr,
     pub(super) host: usize,
