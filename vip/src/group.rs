@@ -7,6 +7,10 @@
 //! [`Decision`]s to `holdings`, and sends the [`Datagram`]s. Pure: no clock, no socket.
 //!
 //! Without a key the node is alone: what it offers it claims at once, and nothing is sent.
+//!
+//! Inside: [`wire`] has the datagrams, [`auth`] their seal, [`member`] says who is alive, [`segment`]
+//! keeps one link, [`table`] what members say of addresses, [`election`] orders them, [`address`]
+//! decides.
 
 mod address;
 mod auth;

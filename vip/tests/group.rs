@@ -63,6 +63,15 @@ fn expect_owner(lab: &Lab, owner: &str, vips: &[&str]) {
     }
 }
 
+/// Waits for all of these lines, in whichever order they come.
+fn expect_each(program: &Program, lines: [String; 2]) {
+    let mut missing = lines.to_vec();
+    program.expect(|line| {
+        missing.retain(|expected| expected != line);
+        missing.is_empty()
+    });
+}
+
 /// Who answers the client's ARP or neighbour solicitation for an address; each answer counts.
 fn answers(lab: &Lab, vip: &str) -> Vec<String> {
     let text = match vip.contains(':') {
@@ -108,9 +117,7 @@ fn when_a_node_is_killed_the_other_takes_over_and_the_kernel_removes_what_it_lef
     let capture = lab.capture("arp or (icmp6 and ip6[40] == 136)");
     let since = Instant::now();
     members[0].kill();
-    for vip in OF_GATEWAY {
-        members[1].expect(|line| line == format!("announced {vip} eth0"));
-    }
+    expect_each(&members[1], OF_GATEWAY.map(|vip| format!("announced {vip} eth0")));
     println!("announced {:?} after the kill", since.elapsed());
     let mac = lab.mac("second");
     capture.expect(|line| line.contains(&format!("Reply {} is-at {mac}", OF_GATEWAY[0])));
@@ -129,9 +136,7 @@ fn a_node_that_hangs_loses_its_addresses_and_does_not_answer_for_them_when_it_go
     apply(&mut members, &OF_GATEWAY);
     expect_owner(&lab, "gateway", &OF_GATEWAY);
     members[0].signal("STOP");
-    for vip in OF_GATEWAY {
-        members[1].expect(|line| line == format!("announced {vip} eth0"));
-    }
+    expect_each(&members[1], OF_GATEWAY.map(|vip| format!("announced {vip} eth0")));
     expect_owner(&lab, "second", &OF_GATEWAY);
     let mac = lab.mac("gateway");
     let capture = lab.capture(&format!("ether src {mac} and (arp or (icmp6 and ip6[40] == 136))"));
@@ -167,14 +172,8 @@ fn a_draining_node_lets_go_of_an_address_only_when_the_other_has_it() {
     expect_owner(&lab, "gateway", &OF_GATEWAY);
     let capture = lab.capture("arp");
     members[0].say("hand-over");
-    for vip in OF_GATEWAY {
-        members[1].expect(|line| line == format!("announced {vip} eth0"));
-    }
-    let mut lingering = OF_GATEWAY.map(|vip| format!("lingering {vip} second")).to_vec();
-    members[0].expect(|line| {
-        lingering.retain(|expected| expected != line);
-        lingering.is_empty()
-    });
+    expect_each(&members[1], OF_GATEWAY.map(|vip| format!("announced {vip} eth0")));
+    expect_each(&members[0], OF_GATEWAY.map(|vip| format!("lingering {vip} second")));
     members[0].expect(|line| line == "handed over true");
     let mac = lab.mac("second");
     capture.expect(|line| line.contains(&format!("Reply {} is-at {mac}", OF_GATEWAY[0])));

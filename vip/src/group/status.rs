@@ -1,6 +1,6 @@
 //! What a group shows of itself: `gatehouse status`, metrics, the admin page.
 //!
-//! Reckoned from the state of [`Group`](super::Group) when it is asked for; changes nothing.
+//! Reckoned from the state of [`Group`] when it is asked for; changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

@@ -10,8 +10,9 @@ use std::time::Instant;
 use super::super::election::{Standing, rank};
 use super::world::{MS, Weather, World};
 
-/// How long two may hold an address though nothing has been lost between them.
-const OVERLAP: u64 = 200 * MS;
+/// How long two may hold an address though nothing has been lost between them: a heartbeat, its
+/// delay, the gap before the answer, the answer's delay.
+const OVERLAP: u64 = (100 + 60 + 20 + 60 + 20) * MS;
 /// The same where only planned moves go on: from one host's claim to the other's hearing of it.
 const PLANNED_OVERLAP: u64 = 10 * MS;
 /// Until every address has an owner again: listening, doubt, probing, and the fence of a hung process.

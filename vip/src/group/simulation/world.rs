@@ -131,6 +131,7 @@ impl Ord for Scheduled {
 /// One change of who answers for an address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change {
+    #[allow(dead_code, reason = "printed with the story that failed")]
     pub(super) at: u64,
     pub(super) ip: IpAddr,
     pub(super) host: usize,
@@ -274,7 +275,7 @@ impl World {
         host.group = None;
         host.claims.clear();
         host.wanted.clear();
-        host.let_go.clear(); // nobody is left who could tell
+        host.let_go.clear(); // which nobody is left to tell
         host.lingering.clear();
         host.inbox.clear();
         self.disturb(number);
@@ -327,6 +328,9 @@ impl World {
     pub(super) fn plug(&mut self, number: usize, plugged: bool) {
         self.note(|| format!("plug {number}: {plugged}"));
         self.hosts[number].plugged = plugged;
+        if !plugged {
+            self.hosts[number].let_go.clear(); // which nobody may ever be told
+        }
         let held: Vec<_> = self.hosts[number].held.keys().copied().collect();
         let at = self.now;
         self.changes.extend(held.into_iter().map(|ip| Change {
