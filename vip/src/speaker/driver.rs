@@ -86,6 +86,8 @@ pub(super) struct Driver<E> {
     retry_at: Option<Instant>,
     /// When this thread is to run again, at the latest.
     pub(super) back_at: Instant,
+    /// Nothing more is due now.
+    settled: bool,
     /// This turn has done something.
     busy: bool,
     shared: Arc<Shared>,
@@ -139,6 +141,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             health_at: now,
             retry_at: None,
             back_at: now,
+            settled: true,
             busy: false,
             options,
             shared,
@@ -299,7 +302,8 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             }
             self.busy = true;
         }
-        self.busy |= !actions.is_empty();
+        self.settled = actions.is_empty();
+        self.busy |= !self.settled;
         for event in self.holdings.events() {
             self.publisher.happened();
             (self.events)(event);
@@ -380,6 +384,10 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
 
     /// Tells the owner how far this is.
     fn report(&mut self, now: Instant) {
+        if !self.settled {
+            // More may follow at once, also events, which come before the end of a wait.
+            return;
+        }
         let handing = |ip: &&IpAddr| self.draining && self.group.can_hand_over(**ip);
         let progress = Progress {
             serial: self.serial,
