@@ -96,6 +96,21 @@ fn the_hold_down_doubles_when_an_address_is_soon_lost_again_up_to_a_minute() {
 }
 
 #[test]
+fn a_claim_that_is_still_probing_is_given_up_for_a_better_member() {
+    let mut lab = Lab::with(&["node-1"]);
+    lab.node("node-1").obeys = false; // the probe takes its time
+    lab.pass(ms(410));
+    lab.start("node-2", 1);
+    lab.pass(ms(2000));
+    let expected = all(vec![
+        ("node-1", claim(true, false)),
+        ("node-1", release(None)),
+        ("node-2", claim(true, false)),
+    ]);
+    assert_eq!(lab.decided(), expected);
+}
+
+#[test]
 fn a_draining_holder_hands_over_at_once_and_keeps_what_nobody_can_take() {
     let mut lab = Lab::with(&["node-1", "node-2"]);
     lab.pass(ms(1000));
