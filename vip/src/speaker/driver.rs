@@ -49,7 +49,7 @@ const CATCH_UP: usize = 32;
 
 /// Fencing in a group: a node that hangs loses its addresses after this, whoever else has them.
 const GROUP_LIFETIME: Duration = Duration::from_secs(2);
-const GROUP_RENEWAL: Duration = Duration::from_millis(500);
+const GROUP_RENEWAL: Duration = Duration::from_millis(1000);
 /// Alone nobody else can have them, but a killed process must not leave them for ever.
 const LONE_LIFETIME: Duration = Duration::from_secs(10);
 const LONE_RENEWAL: Duration = Duration::from_millis(2500);
