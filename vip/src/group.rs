@@ -70,6 +70,8 @@ pub(crate) struct Offer {
     pub(crate) link: u32,
     /// Sum of the preferred-node weights; the highest owns.
     pub(crate) preference: u32,
+    /// Digest of who is served on it ([`Vip::tenants`](crate::Vip::tenants)): all nodes should agree.
+    pub(crate) tenants: u32,
 }
 
 /// What is really on this node's interfaces.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
 
 use crate::alloc::{Allocation, Assignment, ClaimId};
@@ -32,6 +33,17 @@ pub struct Vip {
     /// How much this node is preferred as its owner: the sum of the weights of all
     /// `preferredNodeSelectors` that match it, 0 if none does. The greatest of all nodes wins.
     pub preference: u32,
+}
+
+impl Vip {
+    /// A digest of who is served on it, whatever their order: nodes that disagree would serve different
+    /// Services on one address.
+    pub(crate) fn tenants(&self) -> u32 {
+        let mut names: Vec<&str> = self.claims.iter().map(|claim| &*claim.0).collect();
+        names.sort_unstable();
+        let digest = digest(&SHA256, names.join(" ").as_bytes());
+        digest.as_ref().first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
+    }
 }
 
 /// Interfaces that the advertisements allow, all of them together.

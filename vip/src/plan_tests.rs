@@ -319,3 +319,16 @@ fn steps_are_minimal_and_withdraw_first() {
     assert_eq!(diff(&new, &new), []);
     assert_eq!(diff(&new, &VipPlan::default()).len(), 3);
 }
+
+#[test]
+fn nodes_recognise_that_they_serve_the_same_services_whatever_the_order() {
+    let vip = |names: &[&str]| Vip {
+        claims: names.iter().map(|name| ClaimId((*name).into())).collect(),
+        interfaces: Interfaces::Any,
+        preference: 0,
+    };
+    let tenants = vip(&["a/b", "c/d"]).tenants();
+    assert_eq!(vip(&["c/d", "a/b"]).tenants(), tenants);
+    assert_ne!(vip(&["a/b"]).tenants(), tenants);
+    assert_ne!(vip(&["a/b", "c/e"]).tenants(), tenants);
+}

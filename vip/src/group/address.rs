@@ -169,6 +169,7 @@ impl Address {
     pub(super) fn entry(&self, introduced: bool, healthy: bool) -> Option<Entry> {
         let entry = Entry {
             preference: self.preference(),
+            tenants: self.tenants().unwrap_or_default(),
             eligible: self.offered() && introduced && healthy,
             holding: self.holding(),
             lingering: self.tenure == Some(Tenure::Lingering),
@@ -414,6 +415,11 @@ impl Address {
     /// Offered on the link where it is looked at.
     fn offered(&self) -> bool {
         self.offer.is_some_and(|offer| offer.link == self.link)
+    }
+
+    /// Digest of whom this node would serve on it; `None` while it could not hold it.
+    pub(super) fn tenants(&self) -> Option<u32> {
+        self.offer.map(|offer| offer.tenants)
     }
 
     fn preference(&self) -> u32 {

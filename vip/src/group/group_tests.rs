@@ -291,7 +291,10 @@ fn a_thousand_addresses_move_from_a_dead_node_in_one_turn() {
     let mut lab = Lab::with(&["node-1", "node-2"]);
     let many: BTreeMap<IpAddr, Offer> = (0..1000)
         .map(|host| {
-            (Ipv4Addr::from_bits(0xc000_0300 + host).into(), Offer { link: LINK, preference: 0 })
+            (
+                Ipv4Addr::from_bits(0xc000_0300 + host).into(),
+                Offer { link: LINK, preference: 0, tenants: 0 },
+            )
         })
         .collect();
     let now = lab.now;

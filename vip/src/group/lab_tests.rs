@@ -168,7 +168,7 @@ pub(super) fn facts(octet: u8) -> LinkFacts {
 }
 
 pub(super) fn offers(preference: u32) -> BTreeMap<IpAddr, Offer> {
-    [(vip(), Offer { link: LINK, preference })].into()
+    [(vip(), Offer { link: LINK, preference, tenants: 0 })].into()
 }
 
 pub(super) fn claim(probe: bool, contested: bool) -> Decision {

@@ -168,3 +168,25 @@ fn the_sixty_fifth_member_is_refused_and_a_dead_one_makes_room() {
     // All are dead, and still no strangers.
     assert_eq!(lab.group("node-1").member_of(LINK, facts(63).mac), Some("many-63"));
 }
+
+#[test]
+fn nodes_that_would_serve_different_services_on_an_address_see_that_of_each_other() {
+    let mut lab = Lab::with(&["node-1", "node-2", "node-3"]);
+    lab.pass(ms(1000));
+    let at_odds = |lab: &mut Lab, node: &str| {
+        let now = lab.now;
+        lab.group(node).status(now).vips[&vip()].at_odds.iter().cloned().collect::<Vec<_>>()
+    };
+    assert!(at_odds(&mut lab, "node-1").is_empty());
+    let now = lab.now;
+    let offer = Offer { link: LINK, preference: 0, tenants: 7 };
+    lab.group("node-2").offers([(vip(), offer)].into(), now);
+    lab.pass(ms(100));
+    assert_eq!(at_odds(&mut lab, "node-1"), ["node-2"]);
+    assert_eq!(at_odds(&mut lab, "node-2"), ["node-1", "node-3"]);
+    // It is said, not acted upon: whoever held the address does so still.
+    assert_eq!(lab.owner("node-1").as_deref(), Some("node-2"));
+    lab.nodes.remove("node-2");
+    lab.pass(ms(1000));
+    assert!(at_odds(&mut lab, "node-1").is_empty());
+}

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::Group;
+use super::address::Address;
 use super::election::Standing;
 use super::member::Member;
 use super::segment::Segment;
@@ -57,6 +58,8 @@ pub(crate) struct VipFacts {
     pub(crate) owner: Option<String>,
     /// The nodes that could hold it, best first.
     pub(crate) eligible: Vec<String>,
+    /// Nodes that would serve others on it than this one.
+    pub(crate) at_odds: BTreeSet<String>,
 }
 
 /// Datagrams since the start.
@@ -100,9 +103,14 @@ impl Group {
             eligible.extend(own.filter(|(standing, _)| standing.fit()));
             holders.extend(own.filter(|_| address.holding()));
         }
+        let mut at_odds = BTreeSet::new();
+        let tenants = self.addresses.get(&ip).and_then(Address::tenants);
         let members = self.segments.values().flat_map(Segment::members);
         for (incarnation, member) in members.filter(|(_, member)| member.alive) {
             let Some((entry, rank)) = member.table.get(ip) else { continue };
+            if entry.eligible && tenants.is_some_and(|tenants| tenants != entry.tenants) {
+                at_odds.insert(member.node.to_string());
+            }
             let standing = Standing::new(member.fit(ip), entry.preference, *rank, *incarnation);
             let other = (standing, &*member.node);
             eligible.extend(standing.fit().then_some(other));
@@ -113,6 +121,7 @@ impl Group {
         VipFacts {
             owner,
             eligible: eligible.into_iter().map(|(_, node)| node.to_owned()).collect(),
+            at_odds,
         }
     }
 

@@ -21,6 +21,8 @@ const CHUNK: usize = 1000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) preference: u32,
+    /// Digest of who is served on it.
+    pub(super) tenants: u32,
     /// Could hold it.
     pub(super) eligible: bool,
     pub(super) holding: bool,
@@ -183,8 +185,14 @@ fn cut(entries: &BTreeMap<IpAddr, Entry>) -> Vec<Part> {
 mod tests {
     use super::*;
 
-    const ELIGIBLE: Entry =
-        Entry { preference: 0, eligible: true, holding: false, lingering: false, terms: 0 };
+    const ELIGIBLE: Entry = Entry {
+        preference: 0,
+        tenants: 0,
+        eligible: true,
+        holding: false,
+        lingering: false,
+        terms: 0,
+    };
     const HELD: Entry = Entry { holding: true, ..ELIGIBLE };
 
     fn ip(host: u32) -> IpAddr {

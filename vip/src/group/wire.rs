@@ -19,8 +19,8 @@
 //! | 3 + n | if flagged: number of the chunk (2), of its entries (1), then the entries |
 //! | 32 | HMAC-SHA-256 of everything before |
 //!
-//! An entry: flags (1: 1 eligible, 2 holding, 4 lingering, 8 IPv6), preference (4), terms (1: how
-//! often it was held), address (4 or 16).
+//! An entry: flags (1: 1 eligible, 2 holding, 4 lingering, 8 IPv6), preference (4), tenants (4: a
+//! digest of who is served on it), terms (1: how often it was held), address (4 or 16).
 //!
 //! An echo is cut short because it only has to be recognised by the member that it names, among the
 //! datagrams of its last second.
@@ -103,7 +103,7 @@ pub(super) fn prefix(incarnation: &Incarnation) -> [u8; 8] {
 
 /// Bytes that an entry takes.
 pub(super) fn entry_length(ip: IpAddr) -> usize {
-    6 + if ip.is_ipv4() { 4 } else { 16 }
+    10 + if ip.is_ipv4() { 4 } else { 16 }
 }
 
 impl Message {
@@ -214,6 +214,7 @@ impl Chunk {
                 (ip.is_ipv6(), IS_V6),
             ]));
             bytes.extend(entry.preference.to_be_bytes());
+            bytes.extend(entry.tenants.to_be_bytes());
             bytes.push(entry.terms);
             match ip {
                 IpAddr::V4(ip) => bytes.extend(ip.octets()),
@@ -275,11 +276,13 @@ impl Reader<'_> {
     fn entry(&mut self) -> Option<(IpAddr, Entry)> {
         let flags = self.flags(ELIGIBLE | HOLDING | LINGERING | IS_V6)?;
         let preference = u32::from_be_bytes(self.take()?);
+        let tenants = u32::from_be_bytes(self.take()?);
         let [terms] = self.take()?;
         let ip =
             if flags & IS_V6 == 0 { self.take::<4>()?.into() } else { self.take::<16>()?.into() };
         let entry = Entry {
             preference,
+            tenants,
             eligible: flags & ELIGIBLE != 0,
             holding: flags & HOLDING != 0,
             lingering: flags & LINGERING != 0,

@@ -10,10 +10,10 @@ fn key() -> GroupKey {
 
 fn entry() -> impl Strategy<Value = (IpAddr, Entry)> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
-    (any::<IpAddr>(), any::<u32>(), any::<u8>(), flags).prop_map(
-        |(ip, preference, terms, flags)| {
+    (any::<IpAddr>(), any::<[u32; 2]>(), any::<u8>(), flags).prop_map(
+        |(ip, [preference, tenants], terms, flags)| {
             let (eligible, holding, lingering) = flags;
-            (ip, Entry { preference, eligible, holding, lingering, terms })
+            (ip, Entry { preference, tenants, eligible, holding, lingering, terms })
         },
     )
 }
@@ -85,7 +85,14 @@ fn example() -> Message {
             index: 1,
             entries: [(
                 IpAddr::from([192, 0, 2, 200]),
-                Entry { preference: 50, eligible: true, holding: false, lingering: true, terms: 3 },
+                Entry {
+                    preference: 50,
+                    tenants: 0x0102_0304,
+                    eligible: true,
+                    holding: false,
+                    lingering: true,
+                    terms: 3,
+                },
             )]
             .into(),
         }),
@@ -107,7 +114,7 @@ fn a_datagram_has_the_bytes_that_the_table_says() {
     expected.extend([2, 0, 0, 0, 0, 7, 192, 0, 2, 7]);
     expected.extend(b"\x06node-7");
     expected.extend(b"\x01ABCDEFGH\0\0\0\x09\0\0\0\x04");
-    expected.extend([0, 1, 1, 1 | 4, 0, 0, 0, 50, 3, 192, 0, 2, 200]);
+    expected.extend([0, 1, 1, 1 | 4, 0, 0, 0, 50, 1, 2, 3, 4, 3, 192, 0, 2, 200]);
     assert_eq!(unsealed(&example()), expected);
 }
 
@@ -144,7 +151,7 @@ fn what_is_cut_short_too_long_or_out_of_bounds_is_refused_though_the_seal_is_goo
         ("a name with a control character", name, b"\x06node\n7"),
         ("a name that is not UTF-8", name, b"\x06node-\xff"),
         ("more echoes than members", name + 7, &[65]),
-        ("unknown flag of an entry", good.len() - 10, &[0x10 | 5]),
+        ("unknown flag of an entry", good.len() - 14, &[0x10 | 5]),
     ];
     for (what, at, bytes) in cases {
         let mut bad = good.clone();

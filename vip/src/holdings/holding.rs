@@ -51,6 +51,7 @@ pub(super) struct Holding {
     planned: bool,
     allowed: Interfaces,
     preference: u32,
+    tenants: u32,
     /// What could be done, as of the last [`refresh`](Self::refresh).
     pub(super) offer: Option<Offer>,
     /// Where it belongs, if that has a carrier, be it blocked or not.
@@ -89,6 +90,7 @@ impl Holding {
             planned: false,
             allowed: Interfaces::Any,
             preference: 0,
+            tenants: 0,
             offer: None,
             home: None,
             mandate: Mandate::Release { linger_to: None },
@@ -110,6 +112,7 @@ impl Holding {
     pub(super) fn plan(&mut self, vip: Option<Vip>) {
         self.planned = vip.is_some();
         if let Some(vip) = vip {
+            self.tenants = vip.tenants();
             (self.allowed, self.preference) = (vip.interfaces, vip.preference);
         }
         self.not_before = None;
@@ -148,7 +151,7 @@ impl Holding {
                 return None;
             }
         }
-        let offer = Offer { link: link.index, preference: self.preference };
+        let offer = Offer { link: link.index, preference: self.preference, tenants: self.tenants };
         (!self.block.is_active()).then_some(offer)
     }
 

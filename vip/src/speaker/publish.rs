@@ -3,7 +3,7 @@
 //! The driver tells a [`Publisher`] what happens and asks it now and then for a [`SpeakerStatus`].
 //! Nothing is decided by it. Pure, though it lives with the speaker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -20,6 +20,10 @@ use crate::refusal::Refusal;
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Between two that show other numbers and members.
 const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long nodes may serve different Services on an address: a change takes a moment to reach all.
+const ODDS_GRACE: Duration = Duration::from_secs(5);
+/// How many addresses and nodes a refusal lists.
+const LISTED: usize = 4;
 
 /// What happened since the last status.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub(super) struct Publisher {
     deaf: Vec<Refusal>,
     /// Neighbours that claim addresses are not heard.
     blind: Option<Refusal>,
+    /// Addresses on which other nodes serve others than this one, and since when.
+    at_odds: BTreeMap<IpAddr, (Instant, BTreeSet<String>)>,
     changed: bool,
     published: Instant,
 }
@@ -45,6 +51,7 @@ impl Publisher {
             counters: SpeakerCounters::default(),
             deaf: Vec::new(),
             blind: None,
+            at_odds: BTreeMap::new(),
             changed: true,
             published: now,
         }
@@ -146,8 +153,9 @@ impl Publisher {
         self.counters.received = group.counters.received;
         self.counters.refused = group.counters.refused;
         let mut facts = group.vips;
+        self.note_odds(&facts, now);
         let vip = |(ip, here, interface): (_, _, Option<&str>)| {
-            let VipFacts { mut owner, mut eligible } = facts.remove(&ip).unwrap_or_default();
+            let VipFacts { mut owner, mut eligible, .. } = facts.remove(&ip).unwrap_or_default();
             if !self.in_group {
                 owner = (here == "holding").then(|| self.node.clone());
                 eligible = (here != "blocked").then(|| self.node.clone()).into_iter().collect();
@@ -175,11 +183,39 @@ impl Publisher {
             members: group.members.into_iter().map(member).collect(),
             vips,
             counters: self.counters.clone(),
-            problems: self.problems(group.duplicate_nodes),
+            problems: self.problems(group.duplicate_nodes, now),
         }
     }
 
-    fn problems(&self, duplicates: Vec<String>) -> Vec<Refusal> {
+    fn note_odds(&mut self, facts: &BTreeMap<IpAddr, VipFacts>, now: Instant) {
+        let at_odds = facts.iter().filter(|(_, facts)| !facts.at_odds.is_empty());
+        let noted = at_odds.map(|(ip, facts)| {
+            let since = self.at_odds.get(ip).map_or(now, |(since, _)| *since);
+            (*ip, (since, facts.at_odds.clone()))
+        });
+        self.at_odds = noted.collect();
+    }
+
+    /// Nodes that dealt out addresses differently.
+    fn odds(&self, now: Instant) -> Option<Refusal> {
+        let lasting = self.at_odds.iter().filter(|(_, (since, _))| now >= *since + ODDS_GRACE);
+        let (mut ips, mut nodes) = (BTreeSet::new(), BTreeSet::new());
+        for (ip, (_, others)) in lasting {
+            ips.insert(ip.to_string());
+            nodes.extend(others.iter().cloned());
+        }
+        (!ips.is_empty()).then(|| {
+            Refusal::error(
+                "AllocationDiffers",
+                "",
+                format!("{} would serve other Services on {}", list(&nodes), list(&ips)),
+                "give all nodes the same manifests, and Services that live long addresses of their \
+                 own choice (metallb.io/loadBalancerIPs)",
+            )
+        })
+    }
+
+    fn problems(&self, duplicates: Vec<String>, now: Instant) -> Vec<Refusal> {
         let duplicates = duplicates.into_iter().map(|node| {
             Refusal::error(
                 "DuplicateNode",
@@ -188,6 +224,48 @@ impl Publisher {
                 "give each node a name of its own (--node)",
             )
         });
-        duplicates.chain(self.deaf.iter().cloned()).chain(self.blind.clone()).collect()
+        let others = self.deaf.iter().cloned().chain(self.blind.clone()).chain(self.odds(now));
+        duplicates.chain(others).collect()
+    }
+}
+
+fn list(names: &BTreeSet<String>) -> String {
+    let some: Vec<_> = names.iter().take(LISTED).map(String::as_str).collect();
+    let more = names.len() - some.len();
+    let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{others}", some.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_allocations_are_a_problem_only_when_they_last() {
+        let start = Instant::now();
+        let mut publisher = Publisher::new("a".to_owned(), true, start);
+        let mut problems = |odds: &[(&str, &[&str])], after: u64| {
+            let vip = |(ip, nodes): &(&str, &[&str])| {
+                let at_odds = nodes.iter().map(|node| (*node).to_owned()).collect();
+                (ip.parse().unwrap(), VipFacts { at_odds, ..VipFacts::default() })
+            };
+            let vips = odds.iter().map(vip).collect();
+            let group = GroupStatus { vips, ..GroupStatus::default() };
+            let now = start + Duration::from_secs(after);
+            let status = publisher.status(group, std::iter::empty(), &Links::default(), now);
+            status.problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>()
+        };
+        let odds: &[(&str, &[&str])] = &[("192.0.2.1", &["b"])];
+        assert!(problems(odds, 0).is_empty());
+        assert!(problems(odds, 4).is_empty());
+        assert_eq!(problems(odds, 5), ["b would serve other Services on 192.0.2.1"]);
+        // Over, and again: the time counts anew.
+        assert!(problems(&[], 6).is_empty());
+        assert!(problems(odds, 7).is_empty());
+        let ips: Vec<_> = (1..=6).map(|host| format!("192.0.2.{host}")).collect();
+        let many: Vec<_> = ips.iter().map(|ip| (ip.as_str(), &["b", "c"][..])).collect();
+        problems(&many, 8);
+        let list = "192.0.2.1, 192.0.2.2, 192.0.2.3, 192.0.2.4 and 2 more";
+        assert_eq!(problems(&many, 20), [format!("b, c would serve other Services on {list}")]);
     }
 }

@@ -358,7 +358,7 @@ impl World {
             v6: None,
         };
         let offer = |(ip, preference): (&IpAddr, &u32)| {
-            (*ip, Offer { link: LINK, preference: *preference })
+            (*ip, Offer { link: LINK, preference: *preference, tenants: 0 })
         };
         let (links, offers) = if host.plugged {
             (BTreeMap::from([(LINK, facts)]), host.plan.iter().map(offer).collect())
