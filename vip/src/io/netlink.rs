@@ -1,11 +1,12 @@
 //! Interfaces and addresses of this network namespace by rtnetlink(7): list, watch, change.
 //!
 //! Only the speaker calls this. Listing and watching need no privilege, changing needs
-//! `CAP_NET_ADMIN`. Nothing here waits: the kernel answers a request before `send` returns. Of the
-//! crates behind it only the message types are used, and none of them leaves this file.
+//! `CAP_NET_ADMIN`. The kernel answers a request before `send` returns; only an IPv6 address that was
+//! added is waited for until packets to it are taken. Of the crates behind it only the message types
+//! are used, and none of them leaves this file.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -18,11 +19,15 @@ use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType,
+};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use socket2::{SockFilter, SockRef};
 
 use crate::holdings::{Failure, FailureKind};
+use crate::io::wait::wait;
 use crate::links::notice::Notice;
 use crate::links::{Link, Links, OnLink, Origin};
 
@@ -39,6 +44,11 @@ const CHUNK: usize = 64 << 10;
 const LIST_TRIES: usize = 5;
 /// `NLM_F_DUMP_INTR` of linux/netlink.h.
 const INTERRUPTED: u16 = 0x10;
+/// An IPv6 address that was added takes packets a moment after the kernel has said that it is there. It
+/// is asked for this often, so many times at most: together far less than a member may be silent for.
+const ROUTED_EVERY: Duration = Duration::from_millis(1);
+/// See [`ROUTED_EVERY`].
+const ROUTED_TRIES: usize = 100;
 /// Notices read in one turn.
 const NOTICES: usize = 256;
 
@@ -52,6 +62,12 @@ pub(crate) enum Change {
     Renew { index: u32, ip: IpAddr, lifetime: Duration },
     /// A host address off.
     Delete { index: u32, ip: IpAddr },
+}
+
+impl Change {
+    const fn adds(&self) -> bool {
+        matches!(self, Self::Add { .. })
+    }
 }
 
 /// What happened to interfaces and addresses by the doing of others.
@@ -133,16 +149,72 @@ impl Netlink {
         Ok(Links::new(links, addresses))
     }
 
-    /// Makes changes, in this order; what came of each.
+    /// Makes changes, in this order; what came of each. An address that was added takes packets when
+    /// this returns, and before anything but further additions is done: an address that moves to the
+    /// loopback interface is on one of both at any time.
     pub(crate) fn change(&mut self, changes: &[Change]) -> Vec<Result<(), Failure>> {
         let mut outcomes = Vec::with_capacity(changes.len());
-        for batch in changes.chunks(BATCH) {
+        let alike = changes.chunk_by(|one, next| one.adds() == next.adds());
+        for batch in alike.flat_map(|alike| alike.chunks(BATCH)) {
             match self.change_batch(batch) {
                 Ok(batch) => outcomes.extend(batch),
                 Err(error) => outcomes.extend(batch.iter().map(|_| Err(failure(&error)))),
             }
+            let from = outcomes.len() - batch.len();
+            self.await_routes(
+                batch
+                    .iter()
+                    .zip(&outcomes[from..])
+                    .filter_map(|(change, outcome)| match (change, outcome) {
+                        (Change::Add { index, ip: IpAddr::V6(ip), .. }, Ok(())) => {
+                            Some((*index, *ip))
+                        }
+                        _ => None,
+                    })
+                    .collect(),
+            );
         }
         outcomes
+    }
+
+    /// Waits until packets to these addresses are taken. The kernel puts an IPv6 address on at once, but
+    /// its local route by a work queue (`addrconf_dad_work`), and until then drops what arrives for it. If
+    /// that takes too long, or cannot be asked, there is nothing better to do than to go on.
+    fn await_routes(&mut self, mut missing: Vec<(u32, Ipv6Addr)>) {
+        for _ in 0..ROUTED_TRIES {
+            match self.unrouted(&missing) {
+                Ok(still) if !still.is_empty() => missing = still,
+                _ => return,
+            }
+            wait(Vec::new(), ROUTED_EVERY);
+        }
+    }
+
+    /// Those without a local route of their own on that interface.
+    fn unrouted(&mut self, addresses: &[(u32, Ipv6Addr)]) -> io::Result<Vec<(u32, Ipv6Addr)>> {
+        if addresses.is_empty() {
+            return Ok(Vec::new());
+        }
+        let first = self.sequence.wrapping_add(1);
+        let mut request = Vec::with_capacity(addresses.len() * 96);
+        for (index, ip) in addresses {
+            self.append(&mut request, RouteNetlinkMessage::GetRoute(local_route(*index, *ip)), 0);
+        }
+        self.drop_old_answers();
+        self.requests.send(&request, 0)?;
+        let mut routed: Vec<Option<bool>> = vec![None; addresses.len()];
+        while routed.iter().any(Option::is_none) {
+            self.buffer.clear();
+            self.requests.recv(&mut self.buffer, libc::MSG_DONTWAIT)?;
+            for message in messages(&self.buffer) {
+                let place = message.sequence_number().wrapping_sub(first) as usize;
+                if let Some(routed) = routed.get_mut(place) {
+                    *routed = Some(is_local_route(message));
+                }
+            }
+        }
+        let asked = addresses.iter().zip(routed);
+        Ok(asked.filter(|(_, routed)| *routed == Some(false)).map(|(asked, _)| *asked).collect())
     }
 
     fn change_batch(&mut self, changes: &[Change]) -> io::Result<Vec<Result<(), Failure>>> {
@@ -304,6 +376,27 @@ fn request_for(change: &Change) -> (RouteNetlinkMessage, u16) {
         ),
         Change::Delete { index, ip } => (RouteNetlinkMessage::DelAddress(host(index, ip)), 0),
     }
+}
+
+/// Asks for the route that packets to `ip` take, if it is one of this interface: the very entry of the
+/// table (`RTM_F_FIB_MATCH`), as the result of a lookup does not tell interfaces apart for local routes.
+fn local_route(index: u32, ip: Ipv6Addr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet6;
+    message.header.destination_prefix_length = 128;
+    message.header.flags = RouteFlags::FibMatch;
+    message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet6(ip)));
+    message.attributes.push(RouteAttribute::Oif(index));
+    message
+}
+
+/// Whether that was the answer; without any such route it is an error, or the subnet's.
+fn is_local_route(message: NetlinkBuffer<&[u8]>) -> bool {
+    let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message.into_inner());
+    let Ok(NetlinkPayload::InnerMessage(message)) = message.map(|message| message.payload) else {
+        return false;
+    };
+    matches!(message, RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Local)
 }
 
 fn host(index: u32, ip: IpAddr) -> AddressMessage {

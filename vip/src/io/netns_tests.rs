@@ -245,3 +245,30 @@ fn a_bell_ends_the_present_wait_or_the_next_until_it_is_hushed() {
     bell.hush();
     assert!(!rings());
 }
+
+#[test]
+fn an_address_takes_packets_when_it_was_added_and_while_it_moves_to_loopback() {
+    alone(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let (link, lo) = (index("eth0"), index("lo"));
+        // Only an address with a local route is reached from itself.
+        let taken = |ip: IpAddr| {
+            let socket = std::net::UdpSocket::bind("[::]:0").unwrap();
+            socket.connect((ip, 9)).is_ok() && socket.local_addr().unwrap().ip() == ip
+        };
+        let vips: Vec<IpAddr> = vips(600).into_iter().filter(IpAddr::is_ipv6).collect();
+        for ip in &vips {
+            let add = Change::Add { index: link, ip: *ip, lifetime: LIFETIME };
+            assert!(netlink.change(&[add])[0].is_ok());
+            assert!(taken(*ip), "{ip} was added");
+        }
+        for ip in vips {
+            let moves = [
+                Change::Add { index: lo, ip, lifetime: LIFETIME },
+                Change::Delete { index: link, ip },
+            ];
+            assert!(netlink.change(&moves).iter().all(Result::is_ok));
+            assert!(taken(ip), "{ip} moved to the loopback interface");
+        }
+    });
+}
