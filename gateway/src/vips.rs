@@ -189,16 +189,16 @@ impl Vips {
     }
 
     fn service_problems(&self, status: &SpeakerStatus) -> Vec<Problem> {
-        let refused = self.refused.iter().filter(|(vip, _)| !elsewhere(status, vip));
         let mut problems = Vec::new();
-        for (vip, refusal) in refused {
+        for (vip, refusal) in &self.refused {
+            let Some(refusal) = in_the_group(status, vip, refusal) else { continue };
             let claims = self.applied.vips.get(vip).map(|vip| &*vip.claims).unwrap_or_default();
             let services: BTreeSet<Arc<str>> =
                 claims.iter().map(|claim| Arc::clone(&claim.0)).collect();
             for service in services {
                 let (namespace, name) = service.split_once('/').unwrap_or(("", &service));
                 let object = ObjectRef::new("Service", ObjectKey::new(namespace, name));
-                problems.push(problem(&object, refusal));
+                problems.push(problem(&object, &refusal));
             }
         }
         problems
@@ -236,10 +236,17 @@ fn problem(object: &ObjectRef, refusal: &Refusal) -> Problem {
     made(object, reason, field.clone(), message.clone(), hint.clone())
 }
 
-/// Another node serves the address, or could at any moment: what keeps this one from it hurts nobody.
-fn elsewhere(status: &SpeakerStatus, vip: &IpAddr) -> bool {
-    let Some(vip) = status.vips.get(vip) else { return false };
-    vip.here != "blocked" && vip.owner.as_ref().is_some_and(|owner| *owner != status.node)
+/// What a refusal of this node means where another one serves the address: nothing if it passes, a
+/// warning if this node can never stand in.
+fn in_the_group(status: &SpeakerStatus, vip: &IpAddr, refusal: &Refusal) -> Option<Refusal> {
+    let known = status.vips.get(vip);
+    let elsewhere = known.and_then(|vip| vip.owner.as_ref()).is_some_and(|it| *it != status.node);
+    let blocked = known.is_some_and(|vip| vip.here == "blocked");
+    match (elsewhere, blocked) {
+        (false, _) => Some(refusal.clone()),
+        (true, true) => Some(Refusal { severe: false, ..refusal.clone() }),
+        (true, false) => None,
+    }
 }
 
 /// The part of a plan whose every listener serves; an address without any listener is not announced.
@@ -260,7 +267,7 @@ fn served(
 #[cfg(test)]
 mod tests {
     use gatehouse_routes::model::Scope;
-    use gatehouse_vip::{ClaimId, Interfaces, Vip};
+    use gatehouse_vip::{ClaimId, Interfaces, Vip, VipStatus};
 
     use super::*;
     use crate::compile::Protocol;
@@ -288,6 +295,27 @@ mod tests {
         assert_eq!(served(&plan, &both, |_| true), plan);
         assert_eq!(served(&plan, &both, |plan| plan.address.port() == 80), VipPlan::default());
         assert_eq!(served(&plan, &[], |_| true), VipPlan::default());
+    }
+
+    #[test]
+    fn what_keeps_this_node_from_an_address_is_no_error_while_another_one_serves_it() {
+        let vip: IpAddr = "192.0.2.1".parse().unwrap();
+        let refusal = Refusal::error("NoInterface", "", "no interface", "");
+        let severity = |owner: Option<&str>, here| {
+            let known = VipStatus {
+                owner: owner.map(str::to_owned),
+                here,
+                interface: None,
+                eligible: Vec::new(),
+            };
+            let vips = [(vip, known)].into();
+            let status = SpeakerStatus { node: "a".to_owned(), vips, ..SpeakerStatus::default() };
+            in_the_group(&status, &vip, &refusal).map(|refusal| refusal.severe)
+        };
+        assert_eq!(severity(None, "blocked"), Some(true));
+        assert_eq!(severity(Some("a"), "holding"), Some(true));
+        assert_eq!(severity(Some("b"), "blocked"), Some(false), "this node can never stand in");
+        assert_eq!(severity(Some("b"), "standby"), None);
     }
 
     fn lingering(since: Instant) -> Lingering {
