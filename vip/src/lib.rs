@@ -13,6 +13,8 @@
 mod alloc;
 pub mod api;
 mod arp;
+pub mod bfd;
+pub mod bgp;
 mod burst;
 mod holdings;
 mod io;
