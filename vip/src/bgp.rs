@@ -8,10 +8,28 @@
 //! and forgotten.
 
 mod advertisement;
+mod attribute;
+mod capability;
 mod community;
+mod connection;
+mod fsm;
+mod interface;
+mod message;
+mod notification;
+mod open;
 mod peer;
+mod report;
+mod session;
 pub mod spec;
+mod update;
 
 pub use advertisement::{Advertisement, PoolFacts};
 pub use community::{Aliases, Community};
+pub use connection::ConnectionId;
+pub use fsm::State;
+pub use interface::{Action, Event, Settings};
+pub use notification::{Cease, Notification};
+pub use open::Negotiated;
 pub use peer::{Families, Password, Peer, PeerAddress, RemoteAsn, peers_for};
+pub use report::{MessageCounts, Reason, Report};
+pub use session::Session;

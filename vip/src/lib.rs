@@ -18,6 +18,7 @@ pub mod bgp;
 mod burst;
 mod holdings;
 mod io;
+mod jitter;
 mod links;
 mod ndp;
 mod plan;
