@@ -1,7 +1,7 @@
 //! A `BGPAdvertisement`, understood: which addresses it turns into which routes, and for whom.
 //!
 //! The compile step of the gateway calls [`Advertisement::parse`] and [`Advertisement::mismatches`];
-//! the Adj-RIB-Out applies the result to the addresses of a node. A community that
+//! [`routes`](super::routes) applies the result to the addresses of a node. A community that
 //! cannot be resolved refuses the whole advertisement: a route without its `no-export` would go
 //! further than its owner allowed.
 

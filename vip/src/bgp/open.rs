@@ -194,3 +194,7 @@ fn read_parameters(bytes: &[u8]) -> Result<Capabilities, Notification> {
 fn exactly(bytes: &[u8], length: u16) -> Option<&[u8]> {
     (bytes.len() == usize::from(length)).then_some(bytes)
 }
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;
