@@ -364,6 +364,43 @@ fn the_pause_between_attempts_doubles_up_to_the_connect_time_and_no_further() {
 }
 
 #[test]
+fn a_session_that_has_lasted_is_forgiven_the_failures_before_it() {
+    for (lasted, longest) in [(SECOND * 59, SECOND * 5), (SECOND * 60, SECOND)] {
+        let mut script = Script::new(settings());
+        script.dialled();
+        for _ in 0..8 {
+            let id = script.id;
+            script.does(Event::Failed(id));
+            script.now = script.session.deadline().unwrap();
+            let actions = script.does(Event::Tick);
+            let [Action::Connect(id)] = actions[..] else { panic!("{actions:?}") };
+            script.id = id;
+        }
+        let id = script.id;
+        script.does(Event::Opened(id));
+        script.says(&open().encode());
+        script.says(&message::keepalive());
+        script.now += lasted;
+        script.does(Event::Failed(id));
+        let pause = script.session.deadline().unwrap() - script.now;
+        assert!((longest * 3 / 4..=longest).contains(&pause), "{lasted:?}: {pause:?}");
+    }
+}
+
+#[test]
+fn a_dial_that_is_not_needed_any_more_is_given_up() {
+    let mut script = Script::new(settings());
+    script.dialled();
+    let dialled = script.id;
+    let actions = script.does(Event::Incoming);
+    let [Action::Accept(id), _] = actions[..] else { panic!("{actions:?}") };
+    script.id = id;
+    script.says(&open().encode());
+    let actions = script.says(&message::keepalive());
+    assert!(matches!(actions[..], [Action::Close(old), Action::Up(..)] if old == dialled));
+}
+
+#[test]
 fn a_dial_that_is_not_answered_is_given_up_after_the_connect_time() {
     let mut script = Script::new(settings());
     script.dialled();
