@@ -2,10 +2,15 @@
 //!
 //! From objects to bytes: [`spec`] are the `metallb.io` specs as written, [`Peer::parse`] and
 //! [`Advertisement::parse`] understand them or refuse them object by object, [`peers_for`] picks
-//! the routers of one node. Everything is pure: `io` owns the sockets, the speaker the clock.
+//! the routers of one node. For each of them there is a [`Session`]; when it is up, [`routes`] says
+//! what the router is to hear of, [`delta`] what that changes, and [`Outbound`] how it is written.
 //!
-//! Nothing here may fail on what a router sends, or keep it: received routes are checked, counted
-//! and forgotten.
+//! To leave well, the speaker sends the delta to [`RibOut::shutting_down`] first (RFC 8326), then,
+//! once routers have had time to turn to others, the one to an empty RIB, and then
+//! [`Event::Stop`].
+//!
+//! Everything is pure: `io` owns the sockets, the speaker the clock. Nothing here may fail on what a
+//! router sends, or keep it: received routes are checked, counted and forgotten.
 
 mod advertisement;
 mod attribute;
@@ -19,6 +24,7 @@ mod notification;
 mod open;
 mod outbound;
 mod peer;
+mod refresh;
 mod report;
 mod rib_out;
 mod session;

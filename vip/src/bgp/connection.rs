@@ -4,10 +4,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::attribute::Terms;
 use super::fsm::State;
 use super::message::Framer;
+use super::notification::Notification;
 use super::open::Negotiated;
 use super::peer::Families;
+use super::update::{self, Verdict};
 use crate::jitter::Jitter;
 
 /// RFC 4271 §8.2.2 suggests 4 minutes, in which nobody would serve behind a router that hangs.
@@ -31,7 +34,7 @@ pub(super) struct Connection {
     /// From OpenConfirm on.
     pub(super) negotiated: Option<Negotiated>,
     /// Families of the router's that cannot be read any more.
-    pub(super) disabled: Families,
+    disabled: Families,
     /// When the router is taken for dead.
     hold: Option<Instant>,
     /// When to send the next KEEPALIVE.
@@ -61,6 +64,26 @@ impl Connection {
             self.framer.allow_extended();
         }
         self.negotiated = Some(negotiated);
+    }
+
+    /// Judges an UPDATE by what has been agreed on; `None` before that.
+    pub(super) fn judge(&mut self, body: &[u8]) -> Option<Result<Verdict, Notification>> {
+        let agreed = self.negotiated.as_ref()?;
+        let terms = Terms {
+            internal: agreed.internal,
+            four_octet_asn: agreed.four_octet_asn,
+            extended_next_hop: agreed.extended_next_hop,
+            families: Families {
+                v4: agreed.families.v4 && !self.disabled.v4,
+                v6: agreed.families.v6 && !self.disabled.v6,
+            },
+        };
+        let verdict = update::judge(body, &terms);
+        if let Ok(verdict) = &verdict {
+            self.disabled.v4 |= verdict.disabled.v4;
+            self.disabled.v6 |= verdict.disabled.v6;
+        }
+        Some(verdict)
     }
 
     /// The router has shown that it is there.

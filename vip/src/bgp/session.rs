@@ -10,7 +10,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::attribute::Terms;
 use super::capability::UNICAST;
 use super::connection::{Connection, ConnectionId};
 use super::fsm::{self, Ending, Outcome, State};
@@ -18,17 +17,14 @@ use super::interface::{Action, Event, Settings};
 use super::message::{self, Kind, Message};
 use super::notification::{Cease, Notification};
 use super::open::{Negotiated, Open};
-use super::peer::Families;
+use super::refresh::Refreshes;
 use super::report::{Reason, Report};
-use super::update;
 use crate::jitter::Jitter;
 
 /// The first pause after a failure; it doubles up to [`Settings::connect_time`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A session that has lasted so long was a good one: the pause begins anew.
 const LASTING: Duration = Duration::from_secs(60);
-/// A router that asks for all routes again is answered at most this often.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is being done to get a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +51,7 @@ pub struct Session {
     next_id: u32,
     /// Failures in a row.
     failures: u32,
-    wanted: Families,
-    refreshed: Option<Instant>,
+    refreshes: Refreshes,
     report: Report,
 }
 
@@ -73,8 +68,7 @@ impl Session {
             connections: Vec::new(),
             next_id: 0,
             failures: 0,
-            wanted: Families::default(),
-            refreshed: None,
+            refreshes: Refreshes::default(),
             report: Report::default(),
         }
     }
@@ -141,12 +135,8 @@ impl Session {
             Dial::Trying(_, until) => Some(until),
             Dial::Waiting(until) => until,
         };
-        let refresh = self
-            .refreshed
-            .filter(|_| !self.wanted.is_empty())
-            .map(|refreshed| refreshed + REFRESH_INTERVAL);
         let connections = self.connections.iter().filter_map(Connection::deadline);
-        connections.chain(dial).chain(refresh).chain(self.idle_until).min()
+        connections.chain(dial).chain(self.refreshes.deadline()).chain(self.idle_until).min()
     }
 
     /// State of the session: that of its foremost connection.
@@ -303,24 +293,10 @@ impl Session {
     }
 
     fn judge_update(&mut self, id: ConnectionId, body: &[u8]) -> Result<(), Notification> {
-        let Some(connection) = self.connections.iter_mut().find(|one| one.id == id) else {
-            return Ok(());
-        };
-        let Some(agreed) = &connection.negotiated else { return Ok(()) };
-        let disabled = connection.disabled;
-        let terms = Terms {
-            internal: agreed.internal,
-            four_octet_asn: agreed.four_octet_asn,
-            extended_next_hop: agreed.extended_next_hop,
-            families: Families {
-                v4: agreed.families.v4 && !disabled.v4,
-                v6: agreed.families.v6 && !disabled.v6,
-            },
-        };
-        let verdict = update::judge(body, &terms)?;
-        connection.disabled.v4 |= verdict.disabled.v4;
-        connection.disabled.v6 |= verdict.disabled.v6;
-        self.report.judged(&verdict);
+        let connection = self.connections.iter_mut().find(|one| one.id == id);
+        if let Some(verdict) = connection.and_then(|one| one.judge(body)) {
+            self.report.judged(&verdict?);
+        }
         Ok(())
     }
 
@@ -356,20 +332,9 @@ impl Session {
     }
 
     fn refresh(&mut self, afi: u16, now: Instant, out: &mut Vec<Action>) {
-        let Some(agreed) = self.negotiated() else { return };
-        let mut asked = Families::default();
-        asked.add(afi);
-        asked = asked.and(agreed.families);
-        self.wanted.v4 |= asked.v4;
-        self.wanted.v6 |= asked.v6;
-        self.refresh_due(now, out);
-    }
-
-    fn refresh_due(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let rested = self.refreshed.is_none_or(|last| last + REFRESH_INTERVAL <= now);
-        if rested && !self.wanted.is_empty() {
-            out.push(Action::Refresh(std::mem::take(&mut self.wanted)));
-            self.refreshed = Some(now);
+        if let Some(families) = self.negotiated().map(|agreed| agreed.families) {
+            self.refreshes.ask(afi, families);
+            out.extend(self.refreshes.due(now).map(Action::Refresh));
         }
     }
 
@@ -397,7 +362,7 @@ impl Session {
                 }
             }
         }
-        self.refresh_due(now, out);
+        out.extend(self.refreshes.due(now).map(Action::Refresh));
     }
 
     /// Does what the state machine says of an event that belongs to no connection.
@@ -471,8 +436,7 @@ impl Session {
             self.step(other, fsm::Event::OpenCollisionDump, Some(cease.clone()), now, out);
         }
         self.restarting = false;
-        self.refreshed = None;
-        self.wanted = Families::default();
+        self.refreshes = Refreshes::default();
         self.report.up(now);
         if let Some(negotiated) = self.negotiated().cloned() {
             out.push(Action::Up(id, negotiated));
