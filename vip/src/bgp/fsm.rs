@@ -13,7 +13,7 @@ use serde::Serialize;
 /// State of a session, or of one of its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum State {
-    /// Connections are refused: the session has not been started, or failed a moment ago.
+    /// Connections are refused: the session has not been started, or the router broke a rule.
     Idle,
     /// Dialling; a router that dials is welcome as well.
     Connect,

@@ -44,7 +44,7 @@ pub struct Session {
     jitter: Jitter,
     started: bool,
     restarting: bool,
-    /// Connections are refused until then: something went wrong a moment ago.
+    /// Connections are refused until then: the router broke a rule a moment ago.
     idle_until: Option<Instant>,
     dial: Dial,
     connections: Vec<Connection>,
@@ -421,9 +421,10 @@ impl Session {
                     Ending::SendHoldTimer => Some(Notification::send_hold_timer_expired()),
                     Ending::Unexpected(subcode) => Some(Notification::new(5, subcode)),
                 };
-                self.end(id, event, notification, false, now, out);
+                let broken = matches!(ending, Ending::Error | Ending::Unexpected(_));
+                self.end(id, event, notification, broken, now, out);
             }
-            Outcome::Listen => self.end(id, event, None, true, now, out),
+            Outcome::Listen => self.end(id, event, None, false, now, out),
             Outcome::Stay | Outcome::Dial | Outcome::Open => {}
         }
     }
@@ -443,13 +444,14 @@ impl Session {
         }
     }
 
-    /// Ends a connection, and decides how the session goes on without it.
+    /// Ends a connection, and decides how the session goes on without it. `broken`: the router has
+    /// broken a rule.
     fn end(
         &mut self,
         id: ConnectionId,
         event: fsm::Event,
         notification: Option<Notification>,
-        listen: bool,
+        broken: bool,
         now: Instant,
         out: &mut Vec<Action>,
     ) {
@@ -480,13 +482,13 @@ impl Session {
         if !self.started || !self.connections.is_empty() {
             return;
         }
-        if listen {
-            if self.dial == Dial::Off {
-                self.listen(now);
-            }
-        } else {
+        if broken {
             self.hang_up(out);
             self.idle_until = Some(now + self.pause());
+        } else if self.dial == Dial::Off {
+            // DampPeerOscillations is for routers that break rules. The others are let in again at
+            // once (event 5, AutomaticStart_with_PassiveTcpEstablishment): most have restarted.
+            self.listen(now);
         }
     }
 

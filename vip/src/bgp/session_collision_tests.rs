@@ -49,6 +49,32 @@ fn a_router_that_dials_in_again_before_it_has_spoken_means_its_latest_attempt() 
     assert!(matches!(actions[2..], [Action::Accept(new), Action::Send(..)] if new != old));
 }
 
+/// It has restarted, and dials: nobody should have to wait for a pause to end.
+#[test]
+fn a_router_that_ended_the_session_without_breaking_a_rule_is_let_in_again_at_once() {
+    type End = fn(&mut Script) -> Vec<Action>;
+    let ends: [(&str, End); 4] = [
+        ("connection lost", |script| {
+            let id = script.id;
+            script.does(Event::Failed(id))
+        }),
+        ("Cease", |script| script.says(&Notification::cease(Cease::Reset, "").encode())),
+        ("BFD", |script| script.does(Event::BfdDown)),
+        ("silence", |script| {
+            script.now += SECOND * 90;
+            script.does(Event::Tick)
+        }),
+    ];
+    for (name, end) in ends {
+        let mut script = Script::new(settings());
+        let actions = end(script.established());
+        assert!(matches!(actions.last(), Some(Action::Down(_))), "{name}: {actions:?}");
+        assert_eq!(script.session.state(), State::Active, "{name}");
+        let actions = script.does(Event::Incoming);
+        assert!(matches!(actions[..], [Action::Accept(_), Action::Send(..)]), "{name}");
+    }
+}
+
 /// RFC 4271 §6.8: the connection that the speaker with the higher Identifier dialled stays.
 #[test]
 fn of_two_connections_the_one_of_the_higher_identifier_stays() {
