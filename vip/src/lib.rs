@@ -13,10 +13,13 @@
 mod alloc;
 pub mod api;
 mod arp;
+pub mod bfd;
+pub mod bgp;
 mod burst;
 mod group;
 mod holdings;
 mod io;
+mod jitter;
 mod links;
 mod ndp;
 mod neighbour;

@@ -1,0 +1,45 @@
+//! BGP: which addresses each router hears of, and the sessions that tell it.
+//!
+//! From objects to bytes: [`spec`] are the `metallb.io` specs as written, [`Peer::parse`] and
+//! [`Advertisement::parse`] understand them or refuse them object by object, [`peers_for`] picks
+//! the routers of one node. For each of them there is a [`Session`]; when it is up, [`routes`] says
+//! what the router is to hear of, [`delta`] what that changes, and [`Outbound`] how it is written.
+//!
+//! To leave well, the speaker sends the delta to [`RibOut::shutting_down`] first (RFC 8326), then,
+//! once routers have had time to turn to others, the one to an empty RIB, and then
+//! [`Event::Stop`].
+//!
+//! Everything is pure: `io` owns the sockets, the speaker the clock. Nothing here may fail on what a
+//! router sends, or keep it: received routes are checked, counted and forgotten.
+
+mod advertisement;
+mod attribute;
+mod capability;
+mod community;
+mod connection;
+mod fsm;
+mod interface;
+mod message;
+mod notification;
+mod open;
+mod outbound;
+mod peer;
+mod refresh;
+mod report;
+mod rib_out;
+mod session;
+pub mod spec;
+mod update;
+
+pub use advertisement::{Advertisement, PoolFacts};
+pub use community::{Aliases, Community};
+pub use connection::ConnectionId;
+pub use fsm::State;
+pub use interface::{Action, Event, Settings};
+pub use notification::{Cease, Notification};
+pub use open::Negotiated;
+pub use outbound::{Encoded, NextHops, Outbound};
+pub use peer::{Families, Password, Peer, PeerAddress, RemoteAsn, peers_for};
+pub use report::{MessageCounts, Reason, Report};
+pub use rib_out::{Attributes, Delta, Reachable, RibOut, delta, routes};
+pub use session::Session;
