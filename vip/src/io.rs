@@ -1,17 +1,24 @@
 //! The only places that touch the network: `netlink` for addresses, `link` for raw frames, `heartbeat`
 //! for the group's datagrams, `nft` for relays and `diag` for connections that need them, `sysctl` for
-//! what interfaces answer; and `wait` and `thread` for the speaker's thread itself.
+//! what interfaces answer; `bgp` and `bfd` for routers; and `wait` and `thread` for threads themselves.
 //!
 //! Only the speaker calls them. They decide nothing.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "the speaker does not speak BFD yet"))]
+pub(crate) mod bfd;
+#[cfg_attr(not(test), expect(dead_code, reason = "the speaker does not speak BGP yet"))]
+pub(crate) mod bgp;
 mod diag;
 pub(crate) mod heartbeat;
 pub(crate) mod link;
 pub(crate) mod netlink;
 pub(crate) mod nft;
+mod sockopt;
 pub(crate) mod sysctl;
 pub(crate) mod thread;
 pub(crate) mod wait;
 
 #[cfg(test)]
 mod netns_tests;
+#[cfg(test)]
+mod wire_tests;

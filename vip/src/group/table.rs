@@ -118,7 +118,8 @@ impl PeerTable {
         if version == self.version || older {
             return Vec::new();
         }
-        let fits = |next: &Assembly| next.version == version && next.chunks.len() == chunks.into();
+        let fits =
+            |next: &Assembly| next.version == version && next.chunks.len() == usize::from(chunks);
         let mut next = self
             .next
             .take()

@@ -39,8 +39,21 @@ impl AsFd for Bell {
 
 /// Waits until one of these has something to read or to complain of, at most for `timeout`.
 pub(crate) fn wait(sources: Vec<BorrowedFd<'_>>, timeout: Duration) {
-    let mut sources: Vec<_> =
-        sources.into_iter().map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)).collect();
+    let polled = |source| PollFd::from_borrowed_fd(source, PollFlags::IN);
+    poll_all(sources.into_iter().map(polled).collect(), timeout);
+}
+
+/// As [`wait`], but those that are marked can be waited for to take what is written to them too.
+#[cfg_attr(not(test), expect(dead_code, reason = "the speaker does not speak BGP yet"))]
+pub(crate) fn wait_to_write(sources: Vec<(BorrowedFd<'_>, bool)>, timeout: Duration) {
+    let polled = |(source, writes)| {
+        let flags = if writes { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        PollFd::from_borrowed_fd(source, flags)
+    };
+    poll_all(sources.into_iter().map(polled).collect(), timeout);
+}
+
+fn poll_all(mut sources: Vec<PollFd<'_>>, timeout: Duration) {
     // `EINTR` ends a wait early, which harms nothing.
     let _ = poll(&mut sources, Timespec::try_from(timeout).ok().as_ref());
 }

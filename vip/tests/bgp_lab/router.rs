@@ -1,0 +1,346 @@
+//! A real BGP router on a host of the lab: FRR, BIRD, GoBGP or ExaBGP, by one configuration.
+//!
+//! Each kind has a file that writes its configuration and reads its answers; here is what they have
+//! in common: processes that are started, held, stopped and always ended.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::lab::{Lab, PATIENCE, eventually, run};
+use crate::{bird, exabgp, frr, gobgp};
+
+/// Which implementation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Frr,
+    Bird,
+    GoBgp,
+    ExaBgp,
+}
+
+/// What a router does, in words that all kinds understand.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) asn: u32,
+    /// BGP Identifier.
+    pub(crate) id: Ipv4Addr,
+    /// Prefixes of its own that it announces to all peers.
+    pub(crate) announce: Vec<String>,
+    /// What it announces them with, in ExaBGP's own words; the others announce them plain.
+    pub(crate) attributes: String,
+    pub(crate) peers: Vec<Peer>,
+    /// Whether routes of several peers are used at once, and given to the kernel (FRR, BIRD).
+    pub(crate) multipath: bool,
+}
+
+/// A neighbour of a router.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// Its address, or (FRR) the interface on which it is the one neighbour.
+    pub(crate) at: String,
+    pub(crate) asn: u32,
+    /// The router's own address; ExaBGP needs it.
+    pub(crate) local: Option<IpAddr>,
+    /// TCP MD5.
+    pub(crate) password: Option<String>,
+    /// Seconds.
+    pub(crate) hold: u16,
+    /// Hops that it may be away; `None` for on the link.
+    pub(crate) multi_hop: Option<u8>,
+    /// Whether its packets have to have TTL 255 (RFC 5082).
+    pub(crate) gtsm: bool,
+    /// Interval in ms and multiplier (FRR, BIRD).
+    pub(crate) bfd: Option<(u16, u8)>,
+    /// Whether it has to dial.
+    pub(crate) passive: bool,
+    pub(crate) graceful_restart: bool,
+    /// Families of the session.
+    pub(crate) v4: bool,
+    pub(crate) v6: bool,
+}
+
+/// What a router knows of a prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// Of all paths; for IPv6 the link-local ones too.
+    pub(crate) next_hops: BTreeSet<IpAddr>,
+    /// These and the following: of the best path.
+    pub(crate) local_pref: Option<u32>,
+    pub(crate) med: Option<u32>,
+    pub(crate) as_path: Vec<u32>,
+    /// `64500:1`.
+    pub(crate) communities: BTreeSet<String>,
+    /// `64500:1:2`.
+    pub(crate) large: BTreeSet<String>,
+}
+
+/// A router that runs. Ended by `kill -9` when it goes out of scope.
+pub(crate) struct Router<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) lab: &'a Lab,
+    pub(crate) host: String,
+    pub(crate) config: Config,
+    /// Configuration, sockets and logs.
+    pub(crate) folder: PathBuf,
+    processes: Vec<Child>,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [Self::Frr, Self::Bird, Self::GoBgp, Self::ExaBgp];
+
+    /// Whether it can run BFD.
+    pub(crate) fn has_bfd(self) -> bool {
+        matches!(self, Self::Frr | Self::Bird)
+    }
+}
+
+impl Config {
+    pub(crate) fn new(asn: u32, id: [u8; 4], peers: Vec<Peer>) -> Self {
+        Self {
+            asn,
+            id: id.into(),
+            announce: Vec::new(),
+            attributes: String::new(),
+            peers,
+            multipath: false,
+        }
+    }
+
+    pub(crate) fn announcing(mut self, prefixes: &[&str]) -> Self {
+        self.announce = prefixes.iter().map(|&prefix| prefix.to_owned()).collect();
+        self
+    }
+
+    /// The prefixes of one family.
+    pub(crate) fn announced(&self, v6: bool) -> impl Iterator<Item = &str> {
+        self.announce.iter().map(String::as_str).filter(move |prefix| prefix.contains(':') == v6)
+    }
+}
+
+impl Peer {
+    /// A peer on the link, with a hold time of 9 s, for the family of its address; for both if it
+    /// is named by an interface.
+    pub(crate) fn new(at: &str, asn: u32) -> Self {
+        let ip = at.parse::<IpAddr>().ok();
+        Self {
+            at: at.to_owned(),
+            asn,
+            local: None,
+            password: None,
+            hold: 9,
+            multi_hop: None,
+            gtsm: false,
+            bfd: None,
+            passive: false,
+            graceful_restart: false,
+            v4: ip.is_none_or(|ip| ip.is_ipv4()),
+            v6: ip.is_none_or(|ip| ip.is_ipv6()),
+        }
+    }
+
+    /// The router's own address on the session.
+    pub(crate) fn from(mut self, local: &str) -> Self {
+        self.local = Some(local.parse().unwrap());
+        self
+    }
+
+    /// Whether it is named by an interface.
+    pub(crate) fn unnumbered(&self) -> bool {
+        self.at.parse::<IpAddr>().is_err()
+    }
+}
+
+impl Lab {
+    /// Starts a router on a host and waits until it can be asked.
+    pub(crate) fn router(&self, kind: Kind, host: &str, config: Config) -> Router<'_> {
+        let (folder, host) = (self.folder(host), host.to_owned());
+        let mut router = Router { kind, lab: self, host, config, folder, processes: Vec::new() };
+        router.start();
+        router
+    }
+}
+
+impl Router<'_> {
+    /// Starts it (again) with its configuration.
+    pub(crate) fn start(&mut self) {
+        match self.kind {
+            Kind::Frr => frr::start(self),
+            Kind::Bird => bird::start(self),
+            Kind::GoBgp => gobgp::start(self),
+            Kind::ExaBgp => exabgp::start(self),
+        }
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub(crate) fn stop(&mut self) {
+        self.signal("TERM");
+        let deadline = Instant::now() + PATIENCE;
+        for process in &mut self.processes {
+            while process.try_wait().unwrap().is_none() {
+                assert!(Instant::now() < deadline, "{:?} does not end", self.kind);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        self.processes.clear();
+    }
+
+    /// `kill -9`: no goodbye, but the kernel closes its connections.
+    pub(crate) fn kill(&mut self) {
+        for process in &mut self.processes {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+        self.processes.clear();
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.start();
+    }
+
+    /// Makes it fall silent with its connections open, as if the machine hung.
+    pub(crate) fn hold(&self) {
+        self.signal("STOP");
+    }
+
+    /// Ends [`hold`](Self::hold).
+    pub(crate) fn release(&self) {
+        self.signal("CONT");
+    }
+
+    /// Whether the session with a peer (as named in the configuration) is Established.
+    pub(crate) fn established(&self, peer: &str) -> bool {
+        match self.kind {
+            Kind::Frr => frr::established(self, peer),
+            Kind::Bird => bird::established(self, peer),
+            Kind::GoBgp => gobgp::established(self, peer),
+            Kind::ExaBgp => exabgp::established(self, peer),
+        }
+    }
+
+    /// Whether the BFD session with a peer is up.
+    pub(crate) fn bfd_up(&self, peer: &str) -> bool {
+        match self.kind {
+            Kind::Frr => frr::bfd_up(self, peer),
+            Kind::Bird => bird::bfd_up(self, peer),
+            Kind::GoBgp | Kind::ExaBgp => panic!("{:?} has no BFD", self.kind),
+        }
+    }
+
+    /// What it knows of a prefix.
+    pub(crate) fn route(&self, prefix: &str) -> Option<Route> {
+        match self.kind {
+            Kind::Frr => frr::route(self, prefix),
+            Kind::Bird => bird::route(self, prefix),
+            Kind::GoBgp => gobgp::route(self, prefix),
+            Kind::ExaBgp => exabgp::route(self, prefix),
+        }
+    }
+
+    /// Makes it ask a peer for all routes again (RFC 2918; FRR, BIRD).
+    pub(crate) fn refresh(&self, peer: &str) {
+        match self.kind {
+            Kind::Frr => frr::refresh(self, peer),
+            Kind::Bird => bird::refresh(self, peer),
+            Kind::GoBgp | Kind::ExaBgp => panic!("{:?} keeps what it has heard", self.kind),
+        }
+    }
+
+    /// Waits until the session with a peer is Established, or no longer is.
+    pub(crate) fn wait_established(&self, peer: &str, wanted: bool) {
+        let what = format!("{:?} on {}: established {wanted} with {peer}", self.kind, self.host);
+        eventually(&what, || match self.established(peer) == wanted {
+            true => Ok(()),
+            false => Err(self.log()),
+        });
+    }
+
+    /// Waits until the BFD session with a peer is up, or no longer is.
+    pub(crate) fn wait_bfd(&self, peer: &str, wanted: bool) {
+        let what = format!("{:?} on {}: BFD up {wanted} with {peer}", self.kind, self.host);
+        eventually(&what, || match self.bfd_up(peer) == wanted {
+            true => Ok(()),
+            false => Err(self.log()),
+        });
+    }
+
+    /// Waits until what it knows of a prefix is as wanted.
+    pub(crate) fn wait_route(&self, prefix: &str, wanted: impl Fn(Option<&Route>) -> bool) {
+        eventually(&format!("{prefix} by {:?} on {}", self.kind, self.host), || {
+            let route = self.route(prefix);
+            if wanted(route.as_ref()) { Ok(()) } else { Err(format!("{route:?}\n{}", self.log())) }
+        });
+    }
+
+    /// The end of what it has written to its logs, and (FRR) what it thinks of routes.
+    pub(crate) fn log(&self) -> String {
+        let logs = fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path());
+        let logs = logs.filter(|path| path.extension().is_some_and(|ending| ending == "log"));
+        let end = |path: PathBuf| {
+            let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+            let lines: Vec<_> = text.lines().collect();
+            format!("{}:\n{}\n", path.display(), lines[lines.len().saturating_sub(30)..].join("\n"))
+        };
+        let logs: String = logs.map(end).collect();
+        match self.kind {
+            Kind::Frr => logs + &frr::state(self),
+            _ => logs,
+        }
+    }
+
+    /// Starts one of its processes; what it writes goes to `<name>.out.log`.
+    pub(crate) fn spawn(&mut self, name: &str, command: &mut Command) {
+        let output = File::create(self.folder.join(format!("{name}.out.log"))).unwrap();
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        let process = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        self.processes.push(process);
+    }
+
+    /// Waits until it can be asked; panics if one of its processes has ended.
+    pub(crate) fn wait_ready(&mut self, is: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is(self) {
+            for process in &mut self.processes {
+                if let Some(status) = process.try_wait().unwrap() {
+                    panic!("{:?} has ended, {status}; is it installed? {}", self.kind, self.log());
+                }
+            }
+            assert!(Instant::now() < deadline, "{:?} does not answer: {}", self.kind, self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Writes a file into its folder.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn signal(&self, signal: &str) {
+        let processes = self.processes.iter().map(|process| process.id().to_string());
+        run(Command::new("kill").arg(format!("-{signal}")).args(processes));
+    }
+}
+
+impl Drop for Router<'_> {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            // Ended already if it had failed, which the test has told.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// A community that some routers show by its name (RFC 8326).
+pub(crate) fn community(text: &str) -> String {
+    match text {
+        "graceful-shutdown" | "gracefulShutdown" => "65535:0".to_owned(),
+        _ => text.to_owned(),
+    }
+}
