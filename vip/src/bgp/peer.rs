@@ -203,6 +203,11 @@ impl Peer {
         &self.refusals
     }
 
+    /// The same peer, without what no session depends on: a change of that is no change of it.
+    pub fn for_session(&self) -> Self {
+        Self { node_selectors: Vec::new(), refusals: Vec::new(), ..self.clone() }
+    }
+
     /// Whether a node with these labels peers with the router.
     pub fn on_node(&self, labels: &BTreeMap<String, String>) -> bool {
         self.node_selectors.is_empty()

@@ -50,6 +50,16 @@ pub struct Delta {
 }
 
 impl RibOut {
+    /// Whether who hears of these routes knows the way to an address.
+    pub fn leads_to(&self, ip: IpAddr) -> bool {
+        let full = if ip.is_ipv4() { 32 } else { 128 };
+        // Mostly it is announced by itself.
+        (0..=full)
+            .rev()
+            .filter_map(|length| IpNet::new(ip, length).ok())
+            .any(|net| self.routes.contains_key(&net.trunc()))
+    }
+
     /// The same routes, about to go away (RFC 8326): routers are to prefer any other one to them.
     pub fn shutting_down(&self) -> Self {
         let mut known: HashMap<&Arc<Attributes>, Arc<Attributes>> = HashMap::new();
