@@ -2,11 +2,9 @@
 //! for the group's datagrams, `nft` for relays and `diag` for connections that need them, `sysctl` for
 //! what interfaces answer; `bgp` and `bfd` for routers; and `wait` and `thread` for threads themselves.
 //!
-//! Only the speaker calls them. They decide nothing.
+//! Only the speakers call them. They decide nothing.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the speaker does not speak BFD yet"))]
 pub(crate) mod bfd;
-#[cfg_attr(not(test), expect(dead_code, reason = "the speaker does not speak BGP yet"))]
 pub(crate) mod bgp;
 mod diag;
 pub(crate) mod heartbeat;

@@ -30,6 +30,7 @@ mod ranges;
 mod refusal;
 mod relay;
 mod speaker;
+mod speaker_bgp;
 
 pub use alloc::{
     Allocation, Assignment, Claim, ClaimId, Families, PoolUsage, QUARANTINE, Quarantine, Resting,
@@ -46,4 +47,8 @@ pub use refusal::Refusal;
 pub use speaker::{
     DEFAULT_GROUP_PORT, GroupOptions, Health, MemberStatus, Speaker, SpeakerCounters, SpeakerEvent,
     SpeakerOptions, SpeakerStatus, VipStatus,
+};
+pub use speaker_bgp::{
+    BGP_PORT, BfdPackets, BfdStatus, BgpEvent, BgpSpeaker, BgpSpeakerOptions, BgpStatus, Messages,
+    PeerStatus, Prefixes,
 };

@@ -97,6 +97,24 @@ impl Links {
         self.links.get(&index)
     }
 
+    /// An interface by its name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Link> {
+        self.links.values().find(|link| link.name == name)
+    }
+
+    /// The interface that has an address.
+    pub(crate) fn with(&self, ip: IpAddr) -> Option<&Link> {
+        self.links.values().find(|link| self.has(link.index, ip))
+    }
+
+    /// Addresses of this node's own, with a subnet, by interface; not those of loopback.
+    pub(crate) fn own(&self) -> impl Iterator<Item = (&Link, IpAddr)> {
+        self.addresses.iter().filter_map(|(on, origin)| {
+            let link = self.link(on.index).filter(|link| !link.loopback)?;
+            (*origin != Origin::Ours && on.subnet().is_some()).then_some((link, on.ip))
+        })
+    }
+
     /// Notes a host address that has been added.
     pub(crate) fn added(&mut self, index: u32, ip: IpAddr) {
         self.addresses.insert(OnLink::host(index, ip), Origin::Ours);

@@ -199,6 +199,7 @@ impl Listener {
     }
 
     /// The address and port that are listened on.
+    #[cfg(test)]
     pub(crate) fn local(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }

@@ -44,7 +44,6 @@ pub(crate) fn wait(sources: Vec<BorrowedFd<'_>>, timeout: Duration) {
 }
 
 /// As [`wait`], but those that are marked can be waited for to take what is written to them too.
-#[cfg_attr(not(test), expect(dead_code, reason = "the speaker does not speak BGP yet"))]
 pub(crate) fn wait_to_write(sources: Vec<(BorrowedFd<'_>, bool)>, timeout: Duration) {
     let polled = |(source, writes)| {
         let flags = if writes { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };

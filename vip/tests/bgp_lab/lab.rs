@@ -155,7 +155,8 @@ impl Lab {
         format!("{}-{host}", self.prefix)
     }
 
-    fn netns(&self, host: &str) -> PathBuf {
+    /// The network namespace of a host, for [`enter`].
+    pub(crate) fn netns(&self, host: &str) -> PathBuf {
         Path::new("/run/netns").join(self.name(host))
     }
 }
@@ -196,7 +197,8 @@ pub(crate) fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn enter(netns: &Path) {
+/// Moves the calling thread to a host.
+pub(crate) fn enter(netns: &Path) {
     let file = File::open(netns).unwrap();
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
 }

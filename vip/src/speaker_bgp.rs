@@ -1,0 +1,244 @@
+//! Tells routers by BGP which addresses this node serves, on one thread of its own.
+//!
+//! The gateway starts one [`BgpSpeaker`], hands it every new plan and hears what became of it. This
+//! file is what the gateway sees; the thread is `driver`'s. It has the sockets and the clock; the
+//! sessions themselves are [`bgp::Session`](crate::bgp::Session)s. An address is announced when it is
+//! on the loopback interface, and leaves that only after it was withdrawn.
+
+#![expect(clippy::disallowed_methods, reason = "the speaker owns its thread")]
+
+mod doors;
+mod driver;
+mod loopback;
+mod next_hop;
+mod peering;
+mod status;
+mod waiting;
+mod watch;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::bgp::BgpPlan;
+use crate::io::wait::Bell;
+use crate::refusal::Refusal;
+use crate::speaker::Health;
+use driver::Driver;
+
+pub use status::{BfdPackets, BfdStatus, BgpStatus, Messages, PeerStatus, Prefixes};
+
+/// The port of BGP (RFC 4271 §2).
+pub const BGP_PORT: u16 = 179;
+
+/// How long routers have to prefer other ways before the announcements are withdrawn, if nothing else
+/// is said.
+const DEFAULT_GRACE: Duration = Duration::from_secs(1);
+
+/// Settings of the [`BgpSpeaker`].
+#[derive(Clone)]
+pub struct BgpSpeakerOptions {
+    /// Name of its thread, in `top -H` and in logs; the kernel keeps the first 15 bytes.
+    pub name: String,
+    /// Name of this node; a node without an IPv4 address gets its BGP Identifier from it.
+    pub node: String,
+    /// BGP Identifier where a peer names no other one; `None` for the node's first IPv4 address.
+    pub router_id: Option<Ipv4Addr>,
+    /// TCP port that routers may dial. Default 179.
+    pub port: u16,
+    /// How long announcements are marked as GRACEFUL_SHUTDOWN (RFC 8326) before they are withdrawn
+    /// when the node stops. Default 1 s.
+    pub grace: Duration,
+    /// Whether the data path works; while it does not, nothing is announced. `None`: always.
+    pub health: Option<Health>,
+}
+
+/// What the speaker has done or could not do. Sent from its own thread: do not block, do not panic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BgpEvent {
+    /// The session with the router is up, and it has been told everything.
+    Up {
+        /// Name of the `BGPPeer`.
+        peer: String,
+    },
+    /// The session with the router is no more.
+    Down {
+        /// Name of the `BGPPeer`.
+        peer: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The address is on the loopback interface, and routers hear of it.
+    Added {
+        /// The address.
+        vip: IpAddr,
+    },
+    /// The address is withdrawn and has left the loopback interface.
+    Removed {
+        /// The address.
+        vip: IpAddr,
+    },
+    /// The address cannot be on the loopback interface, so that no router hears of it. Sent once until
+    /// something changes, though it is tried again.
+    Refused {
+        /// The address.
+        vip: IpAddr,
+        /// Why: `NotPermitted`, `NoLoopback`, `AddressFailed`.
+        refusal: Refusal,
+    },
+}
+
+/// Tells routers by BGP which addresses this node serves.
+///
+/// Works in the network namespace of the thread that starts it. Dropping it is [`stop`](Self::stop).
+#[derive(Debug)]
+pub struct BgpSpeaker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Between the owner and the thread.
+#[derive(Debug)]
+struct Shared {
+    wish: Mutex<Wish>,
+    /// Rung when the wish changes.
+    bell: Bell,
+    progress: Mutex<Progress>,
+    moved: Condvar,
+    status: Mutex<Arc<BgpStatus>>,
+}
+
+/// What the owner wants; only the latest counts.
+#[derive(Clone, Debug, Default)]
+struct Wish {
+    serial: u64,
+    plan: Arc<BgpPlan>,
+    drain: bool,
+    stop: bool,
+}
+
+/// How far the thread is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Progress {
+    /// The last wish that the thread knows.
+    serial: u64,
+    /// Nothing is announced any more, and all routers know.
+    drained: bool,
+}
+
+impl Default for BgpSpeakerOptions {
+    fn default() -> Self {
+        Self {
+            name: "bgp".to_owned(),
+            node: String::new(),
+            router_id: None,
+            port: BGP_PORT,
+            grace: DEFAULT_GRACE,
+            health: None,
+        }
+    }
+}
+
+impl fmt::Debug for BgpSpeakerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BgpSpeakerOptions")
+            .field("name", &self.name)
+            .field("node", &self.node)
+            .field("router_id", &self.router_id)
+            .field("port", &self.port)
+            .field("grace", &self.grace)
+            .field("health", &self.health.is_some())
+            .finish()
+    }
+}
+
+impl BgpSpeaker {
+    /// Starts the thread; it neither dials nor listens before the first [`apply`](Self::apply) of a plan
+    /// with peers. Fails if there can be no thread, or no netlink socket; missing privileges show later,
+    /// as events and in the status.
+    pub fn start(
+        options: BgpSpeakerOptions,
+        events: impl Fn(BgpEvent) + Send + 'static,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            wish: Mutex::default(),
+            bell: Bell::new()?,
+            progress: Mutex::default(),
+            moved: Condvar::new(),
+            status: Mutex::default(),
+        });
+        let (started, outcome) = mpsc::channel();
+        let theirs = Arc::clone(&shared);
+        let name = options.name.clone();
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            match Driver::new(options, theirs, events) {
+                Err(error) => drop(started.send(Err(error))),
+                Ok(driver) => {
+                    drop(started.send(Ok(())));
+                    driver.run();
+                }
+            }
+        })?;
+        outcome.recv().map_err(io::Error::other)??;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Hands over a plan and returns at once; only the latest counts. Sessions and routes that are the
+    /// same as before are not touched.
+    pub fn apply(&self, plan: BgpPlan) {
+        self.ask(|wish| wish.plan = Arc::new(plan));
+    }
+
+    /// Leaves well: marks every announcement as GRACEFUL_SHUTDOWN, withdraws it after the grace period,
+    /// then ends all sessions with a Cease. The addresses stay on the loopback interface for the
+    /// connections that are open on them, until [`stop`](Self::stop). True if all is done in time;
+    /// nothing is announced any more after that, whatever is applied.
+    pub fn drain_and_wait(&self, timeout: Duration) -> bool {
+        let serial = self.ask(|wish| wish.drain = true);
+        let waiting = lock(&self.shared.progress);
+        let pending = |done: &mut Progress| done.serial < serial || !done.drained;
+        let waited = self.shared.moved.wait_timeout_while(waiting, timeout, pending);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// What is known now, at most a second old; cheap.
+    pub fn status(&self) -> Arc<BgpStatus> {
+        lock(&self.shared.status).clone()
+    }
+
+    /// Ends the sessions with a Cease, takes the addresses off (at most 3 s are spent on that) and ends
+    /// the thread.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    fn ask(&self, change: impl FnOnce(&mut Wish)) -> u64 {
+        let serial = {
+            let mut wish = lock(&self.shared.wish);
+            change(&mut wish);
+            wish.serial += 1;
+            wish.serial
+        };
+        self.shared.bell.ring();
+        serial
+    }
+}
+
+impl Drop for BgpSpeaker {
+    fn drop(&mut self) {
+        self.ask(|wish| wish.stop = true);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            warn!("the BGP thread has panicked; routers forget this node in time");
+        }
+    }
+}
+
+/// Nothing that is kept under these locks is ever half changed, so a panic spoils nothing.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,155 @@
+//! Addresses on the loopback interface, with the kernel played by the test.
+
+use super::*;
+use crate::links::tests::{links, with_loopback};
+
+const LO: u32 = 1;
+
+/// A kernel that does as it is told, and the time.
+struct Host {
+    loopback: Loopback,
+    links: Links,
+    start: Instant,
+    now: Duration,
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+impl Host {
+    fn new(addresses: &[(u32, &str)]) -> Self {
+        Self {
+            loopback: Loopback::default(),
+            links: with_loopback(links(&[(2, true)], addresses)),
+            start: Instant::now(),
+            now: Duration::ZERO,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.start + self.now
+    }
+
+    fn want(&mut self, ips: &[&str]) {
+        self.loopback.want(ips.iter().map(|text| ip(text)).collect(), self.now());
+    }
+
+    /// One turn after so many milliseconds; what was done and what came of it.
+    fn turn(&mut self, after: u64, result: &Result<(), Failure>) -> (Vec<Change>, Vec<Outcome>) {
+        self.now += Duration::from_millis(after);
+        let (changes, mut outcomes) = self.loopback.due(&self.links, self.now());
+        for change in &changes {
+            if result.is_ok() {
+                match *change {
+                    Change::Delete { index, ip } => self.links.deleted(index, ip),
+                    Change::Add { index, ip, .. } | Change::Renew { index, ip, .. } => {
+                        self.links.added(index, ip);
+                    }
+                }
+            }
+            outcomes.extend(self.loopback.done(change, result, self.now()));
+        }
+        (changes, outcomes)
+    }
+}
+
+fn add(text: &str) -> Change {
+    Change::Add { index: LO, ip: ip(text), lifetime: LIFETIME }
+}
+
+fn renew(text: &str) -> Change {
+    Change::Renew { index: LO, ip: ip(text), lifetime: LIFETIME }
+}
+
+fn delete(text: &str) -> Change {
+    Change::Delete { index: LO, ip: ip(text) }
+}
+
+#[test]
+fn an_address_is_added_renewed_and_taken_off_a_while_after_its_withdrawal() {
+    let mut host = Host::new(&[]);
+    host.want(&["192.0.2.1"]);
+    let added = (vec![add("192.0.2.1")], vec![Outcome::Added(ip("192.0.2.1"))]);
+    assert_eq!(host.turn(0, &Ok(())), added);
+    assert!(host.loopback.has_within(&"192.0.2.0/24".parse().unwrap()));
+    assert_eq!(host.turn(2499, &Ok(())), (vec![], vec![]));
+    assert_eq!(host.turn(1, &Ok(())), (vec![renew("192.0.2.1")], vec![]));
+    host.want(&[]);
+    assert!(!host.loopback.has_within(&"192.0.2.1/32".parse().unwrap()), "not to be announced");
+    assert_eq!(host.turn(999, &Ok(())), (vec![], vec![]), "routers may not know yet");
+    let gone = (vec![delete("192.0.2.1")], vec![Outcome::Removed(ip("192.0.2.1"))]);
+    assert_eq!(host.turn(1, &Ok(())), gone);
+    assert_eq!(host.loopback.deadline(), Some(host.now()), "looked at once more");
+    assert_eq!(host.turn(0, &Ok(())), (vec![], vec![]));
+    assert_eq!(host.loopback.deadline(), None);
+}
+
+#[test]
+fn an_address_that_is_wanted_again_while_it_parts_stays() {
+    let mut host = Host::new(&[]);
+    host.want(&["192.0.2.1"]);
+    host.turn(0, &Ok(()));
+    host.want(&[]);
+    host.turn(500, &Ok(()));
+    host.want(&["192.0.2.1"]);
+    assert_eq!(host.turn(0, &Ok(())), (vec![renew("192.0.2.1")], vec![]));
+    assert_eq!(host.turn(1000, &Ok(())), (vec![], vec![]));
+}
+
+#[test]
+fn what_a_killed_predecessor_left_is_taken_over_and_what_others_put_there_is_left_alone() {
+    let mut host = Host::new(&[(LO, "192.0.2.1/32")]);
+    host.links.added(LO, ip("192.0.2.2"));
+    host.want(&["192.0.2.1", "192.0.2.2"]);
+    let (changes, mut outcomes) = host.turn(0, &Ok(()));
+    assert_eq!(changes, [renew("192.0.2.2")]);
+    outcomes.sort_by_key(|outcome| format!("{outcome:?}"));
+    assert_eq!(outcomes, [Outcome::Added(ip("192.0.2.1")), Outcome::Added(ip("192.0.2.2"))]);
+    assert_eq!(host.loopback.ours(), 1);
+    host.loopback.give_back(host.now());
+    let (changes, _) = host.turn(0, &Ok(()));
+    assert_eq!(changes, [delete("192.0.2.2")]);
+    assert_eq!(host.loopback.steady().count(), 0);
+}
+
+#[test]
+fn an_address_that_somebody_takes_off_is_back_at_once() {
+    let mut host = Host::new(&[]);
+    host.want(&["2001:db8::1"]);
+    host.turn(0, &Ok(()));
+    host.turn(0, &Ok(()));
+    host.links.deleted(LO, ip("2001:db8::1"));
+    host.loopback.look(&host.links, host.now());
+    assert!(!host.loopback.has_within(&"2001:db8::1/128".parse().unwrap()));
+    assert_eq!(host.turn(10, &Ok(())).0, [add("2001:db8::1")]);
+}
+
+#[test]
+fn a_refusal_is_told_once_and_tried_again_every_second() {
+    let denied =
+        Err(Failure { kind: FailureKind::Denied, message: "operation not permitted".into() });
+    let mut host = Host::new(&[]);
+    host.want(&["192.0.2.1"]);
+    let (_, outcomes) = host.turn(0, &denied);
+    let [Outcome::Refused(_, refusal)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+    assert_eq!(
+        (refusal.reason, &*refusal.hint),
+        ("NotPermitted", "give the process CAP_NET_ADMIN")
+    );
+    assert_eq!(host.turn(999, &denied), (vec![], vec![]));
+    assert_eq!(host.turn(1, &denied), (vec![add("192.0.2.1")], vec![]));
+    assert_eq!(host.turn(1000, &Ok(())).1, [Outcome::Added(ip("192.0.2.1"))]);
+}
+
+#[test]
+fn thousands_of_addresses_are_changed_some_at_a_time() {
+    let mut host = Host::new(&[]);
+    let many: Vec<String> = (0..1000_u32)
+        .map(|n| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + n)).to_string())
+        .collect();
+    host.want(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    let counts: Vec<_> = (0..5).map(|_| host.turn(0, &Ok(())).0.len()).collect();
+    assert_eq!(counts, [256, 256, 256, 232, 0]);
+    assert_eq!(host.loopback.steady().count(), 1000);
+}

@@ -1,0 +1,300 @@
+//! What the BGP speaker knows of its routers and addresses, for people and for metrics.
+//!
+//! The driver fills a [`BgpStatus`] and publishes it; nobody decides by it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::bgp::{
+    MessageCounts, Negotiated, PeerAddress, PeerConfig, Reason, RemoteAsn, Report, Session, State,
+};
+use crate::refusal::Refusal;
+
+/// Prefixes that a refusal lists.
+const LISTED: usize = 4;
+
+/// One moment of a [`BgpSpeaker`](crate::BgpSpeaker), at most a second old.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BgpStatus {
+    /// BGP Identifier of this node, where a peer names no other one; empty before there is one.
+    pub router_id: String,
+    /// Whether the announcements are being withdrawn, or have been, because the node stops.
+    pub draining: bool,
+    /// By the name of the `BGPPeer`.
+    pub peers: BTreeMap<String, PeerStatus>,
+    /// Addresses on the loopback interface, ready to be announced.
+    pub addresses: Vec<IpAddr>,
+    /// BFD packets of all routers together, since BFD is in use.
+    pub bfd_packets: BfdPackets,
+    /// What is wrong with the node as a whole: `BgpPort`.
+    pub problems: Vec<Refusal>,
+}
+
+/// One router.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PeerStatus {
+    /// Address, or interface, of the router, as configured.
+    pub router: String,
+    /// TCP port of the router.
+    pub port: u16,
+    /// Its ASN; 0 if any is allowed and none is known.
+    pub asn: u32,
+    /// `idle`, `connect`, `active`, `opensent`, `openconfirm` or `established`.
+    pub state: &'static str,
+    /// Seconds since the session came up; `None` while it is not up.
+    pub up_seconds: Option<u64>,
+    /// This end's address, while the session is up.
+    pub local: Option<IpAddr>,
+    /// The router's end, while the session is up.
+    pub remote: Option<SocketAddr>,
+    /// The router's BGP Identifier, while the session is up.
+    pub remote_id: Option<String>,
+    /// Seconds of the agreed hold time, while the session is up.
+    pub hold_seconds: Option<u64>,
+    /// What both ends can do, while the session is up.
+    pub capabilities: Vec<&'static str>,
+    /// Routes that the router has been told and not been taken back.
+    pub announced: Prefixes,
+    /// Routes that it is to hear of, whether the session is up or not.
+    pub wanted: Prefixes,
+    /// Routes that the router has announced, repetitions counted; none of them is used.
+    pub received: u64,
+    /// Messages sent, by type.
+    pub sent_messages: Messages,
+    /// Messages received, by type.
+    pub received_messages: Messages,
+    /// How often the session came up.
+    pub established: u64,
+    /// What ended the session, or an attempt at it, last.
+    pub last_error: Option<String>,
+    /// What was wrong last with an UPDATE of the router's that did not end the session.
+    pub last_fault: Option<String>,
+    /// BFD; `None` if the peer has no profile, or the session has not been up yet.
+    pub bfd: Option<BfdStatus>,
+    /// What is wrong with it now: `SessionDown`, `NoNextHop`, `BfdDown`.
+    pub problems: Vec<Refusal>,
+}
+
+/// Routes by family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Prefixes {
+    /// IPv4.
+    pub v4: u64,
+    /// IPv6.
+    pub v6: u64,
+}
+
+/// Messages by type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Messages {
+    /// OPEN.
+    pub open: u64,
+    /// UPDATE.
+    pub update: u64,
+    /// NOTIFICATION.
+    pub notification: u64,
+    /// KEEPALIVE.
+    pub keepalive: u64,
+    /// ROUTE-REFRESH.
+    pub route_refresh: u64,
+}
+
+/// BFD with one router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BfdStatus {
+    /// `up` or `down`.
+    pub state: &'static str,
+    /// Why it is down, or cannot speak.
+    pub error: Option<String>,
+    /// How often it came up.
+    pub ups: u64,
+}
+
+/// BFD packets, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BfdPackets {
+    /// Sent.
+    pub sent: u64,
+    /// Received, from routers that are watched.
+    pub received: u64,
+    /// Not sent: the kernel refused.
+    pub unsent: u64,
+    /// Dropped: of nobody who is watched, or too short.
+    pub strange: u64,
+    /// Dropped: from too far away, or without sense.
+    pub discarded: u64,
+}
+
+/// What there is to tell of a router beside its session.
+pub(super) struct Told<'p> {
+    pub(super) announced: Prefixes,
+    pub(super) wanted: Prefixes,
+    /// Routes that cannot be said on the session.
+    pub(super) unsent: &'p [IpNet],
+    /// Why the last attempt to dial failed.
+    pub(super) dial_error: Option<&'p str>,
+    /// Both ends of the connection.
+    pub(super) ends: Option<(IpAddr, SocketAddr)>,
+}
+
+impl Prefixes {
+    /// Both families.
+    pub fn total(self) -> u64 {
+        self.v4 + self.v6
+    }
+
+    pub(super) fn of<'n>(prefixes: impl Iterator<Item = &'n IpNet>) -> Self {
+        let mut counted = Self::default();
+        for prefix in prefixes {
+            *match prefix {
+                IpNet::V4(_) => &mut counted.v4,
+                IpNet::V6(_) => &mut counted.v6,
+            } += 1;
+        }
+        counted
+    }
+}
+
+impl Messages {
+    /// Counts by the name of the type.
+    pub fn by_type(self) -> [(&'static str, u64); 5] {
+        [
+            ("open", self.open),
+            ("update", self.update),
+            ("notification", self.notification),
+            ("keepalive", self.keepalive),
+            ("route-refresh", self.route_refresh),
+        ]
+    }
+}
+
+impl From<MessageCounts> for Messages {
+    fn from(counts: MessageCounts) -> Self {
+        let MessageCounts { open, update, notification, keepalive, route_refresh } = counts;
+        Self { open, update, notification, keepalive, route_refresh }
+    }
+}
+
+impl PeerStatus {
+    pub(super) fn new(
+        config: &PeerConfig,
+        session: &Session,
+        told: &Told<'_>,
+        bfd: Option<BfdStatus>,
+        now: Instant,
+    ) -> Self {
+        let peer = &config.peer;
+        let report = session.report();
+        let agreed = session.negotiated();
+        let last_error = last_error(report, told.dial_error);
+        let mut status = Self {
+            router: match &peer.address {
+                PeerAddress::Ip(ip) => ip.to_string(),
+                PeerAddress::Interface(name) => name.clone(),
+            },
+            port: peer.port,
+            asn: match (agreed, peer.remote_asn) {
+                (Some(agreed), _) => agreed.remote_asn,
+                (None, RemoteAsn::Exactly(asn)) => asn,
+                (None, RemoteAsn::Internal) => peer.local_asn,
+                (None, RemoteAsn::External) => 0,
+            },
+            state: state(session.state()),
+            up_seconds: report.since.map(|since| now.saturating_duration_since(since).as_secs()),
+            local: told.ends.map(|(local, _)| local),
+            remote: told.ends.map(|(_, remote)| remote),
+            remote_id: agreed.map(|agreed| agreed.remote_id.to_string()),
+            hold_seconds: agreed.map(|agreed| agreed.hold_time.as_secs()),
+            capabilities: agreed.map(capabilities).unwrap_or_default(),
+            announced: told.announced,
+            wanted: told.wanted,
+            received: report.prefixes_announced,
+            sent_messages: report.sent.into(),
+            received_messages: report.received.into(),
+            established: report.established,
+            last_error,
+            last_fault: report.fault.clone(),
+            bfd,
+            problems: Vec::new(),
+        };
+        status.problems = problems(&status, told.unsent);
+        status
+    }
+}
+
+fn last_error(report: &Report, dial_error: Option<&str>) -> Option<String> {
+    match (&report.error, dial_error) {
+        (Some(Reason::NotConnected), Some(why)) => Some(why.to_owned()),
+        (Some(reason), _) => Some(reason.to_string()),
+        (None, _) => None,
+    }
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Idle => "idle",
+        State::Connect => "connect",
+        State::Active => "active",
+        State::OpenSent => "opensent",
+        State::OpenConfirm => "openconfirm",
+        State::Established => "established",
+    }
+}
+
+fn capabilities(agreed: &Negotiated) -> Vec<&'static str> {
+    let all = [
+        (agreed.families.v4, "ipv4"),
+        (agreed.families.v6, "ipv6"),
+        (agreed.four_octet_asn, "4-octet-asn"),
+        (agreed.extended_next_hop, "extended-next-hop"),
+        (agreed.extended_message, "extended-message"),
+        (agreed.route_refresh, "route-refresh"),
+        (agreed.graceful_restart, "graceful-restart"),
+    ];
+    all.into_iter().filter_map(|(can, name)| can.then_some(name)).collect()
+}
+
+fn problems(status: &PeerStatus, unsent: &[IpNet]) -> Vec<Refusal> {
+    let mut problems = Vec::new();
+    if let (None, Some(error)) = (status.up_seconds, &status.last_error) {
+        problems.push(Refusal::warning(
+            "SessionDown",
+            "",
+            format!("no session with {}: {error}", status.router),
+            "",
+        ));
+    }
+    if let Some(first) = unsent.first() {
+        let listed: Vec<_> = unsent.iter().take(LISTED).map(ToString::to_string).collect();
+        let more = unsent.len().saturating_sub(LISTED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let family = if first.addr().is_ipv4() { "IPv4" } else { "IPv6" };
+        problems.push(Refusal::error(
+            "NoNextHop",
+            "",
+            format!(
+                "{} does not hear of {}{more}: the session does not carry the family, or there is \
+                 no next hop for it",
+                status.router,
+                listed.join(", ")
+            ),
+            format!(
+                "set dualStackAddressFamily, have the router agree to {family}, and give the interface \
+                 an address of it; or remove some communities"
+            ),
+        ));
+    }
+    if let Some(BfdStatus { state: "down", error: Some(error), .. }) = &status.bfd {
+        problems.push(Refusal::warning(
+            "BfdDown",
+            "spec.bfdProfile",
+            format!("BFD with {}: {error}", status.router),
+            "",
+        ));
+    }
+    problems
+}
