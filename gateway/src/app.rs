@@ -13,7 +13,7 @@ use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
 };
-use gatehouse_vip::{Health, SpeakerOptions};
+use gatehouse_vip::{BgpSpeakerOptions, Health, SpeakerOptions};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     access_log::AccessLog,
     admin,
+    bgp::Routers,
     compile::NodeContext,
     config::Settings,
     controller::{Controller, Progress, Signal},
@@ -73,7 +74,20 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
 
     let (signals, received) = mpsc::channel();
     let speaker_signals = signals.clone();
-    let speaker = SpeakerOptions { health: Some(health_of(&cores, tick)), ..speaker };
+    let bgp_signals = signals.clone();
+    let health = health_of(&cores, tick);
+    let bgp = BgpSpeakerOptions {
+        node: settings.node_name(),
+        grace: settings.bgp_grace,
+        health: Some(Arc::clone(&health)),
+        ..BgpSpeakerOptions::default()
+    };
+    let routers = Routers::start(bgp, move |event| {
+        // As below.
+        let _ = bgp_signals.send(Signal::Bgp(event));
+    })
+    .context("cannot start the BGP speaker")?;
+    let speaker = SpeakerOptions { health: Some(health), ..speaker };
     let vips = Vips::start(speaker, node_problems, move |event| {
         // The controller outlives the speaker; at the very end nobody needs to know.
         let _ = speaker_signals.send(Signal::Speaker(event));
@@ -89,6 +103,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         unrouted,
         log_dropped: log.as_ref().map(AccessLog::dropped_counter),
         speaker: vips.speaker(),
+        bgp: routers.speaker(),
     };
     let (started, could_start) = oneshot::channel();
     let controller = Controller {
@@ -100,6 +115,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         cores,
         listeners: Listeners::new(TlsConfigs::new(Arc::clone(&live))?),
         vips,
+        routers,
+        bgp_grace: settings.bgp_grace,
         progress,
         compiled: None,
         quarantine: Default::default(),

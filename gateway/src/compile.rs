@@ -17,7 +17,7 @@ use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
 };
-use gatehouse_vip::{Exclusion, PoolUsage, Resting, VipPlan};
+use gatehouse_vip::{Exclusion, PoolUsage, Resting, VipPlan, bgp::BgpPlan};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -105,6 +105,8 @@ pub struct Compiled {
     pub certs: Vec<(Scope, Arc<CertTable>)>,
     /// Addresses that this node may announce.
     pub vips: Arc<VipPlan>,
+    /// What this node tells its routers.
+    pub bgp: Arc<BgpPlan>,
     /// Why this node announces nothing at all.
     pub excluded: Option<Exclusion>,
     /// Sockets, plain ones first; the same `Arc` as before if nothing changed.
@@ -161,6 +163,7 @@ pub fn compile(state: &ClusterState, node: &NodeContext, previous: Option<&Compi
     Compiled {
         certs,
         vips: shared(addresses.vips, previous.map(|previous| &previous.vips)),
+        bgp: shared(addresses.bgp, previous.map(|previous| &previous.bgp)),
         listeners: match previous {
             Some(previous) if *previous.listeners == *listeners => Arc::clone(&previous.listeners),
             _ => listeners.into(),

@@ -82,6 +82,11 @@ pub struct Settings {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Group")]
     pub linger_timeout: Option<Duration>,
 
+    /// Seconds for which routers are asked to prefer other ways (GRACEFUL_SHUTDOWN, RFC 8326) before what
+    /// they were told by BGP is withdrawn when this node stops.
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, help_heading = "Addresses")]
+    pub bgp_grace: Duration,
+
     /// Name of this node, as node selectors know it, and unique in its group. Default: the host name.
     #[arg(long, value_name = "NAME", help_heading = "Process")]
     pub node: Option<String>,

@@ -15,10 +15,11 @@ use std::{
 };
 
 use gatehouse_routes::problem::{Problem, Severity};
-use gatehouse_vip::{Quarantine, SpeakerEvent};
+use gatehouse_vip::{BgpEvent, Quarantine, SpeakerEvent};
 use serde::Serialize;
 
 use crate::{
+    bgp::Routers,
     compile::{Compiled, NodeContext, compile},
     listeners::Listeners,
     recorded::{self, Recorded},
@@ -42,6 +43,8 @@ const LEAVING: Duration = Duration::from_millis(50);
 const LAST_WORD: Duration = Duration::from_millis(20);
 /// Longest that a stop waits for other nodes to take the addresses over.
 const HAND_OVER: Duration = Duration::from_secs(3);
+/// Longest that routers are waited for when announcements are withdrawn, beside the grace period.
+const DRAIN: Duration = Duration::from_secs(3);
 /// Longest that taking the addresses off may take before the process ends all the same.
 const WITHDRAW: Duration = Duration::from_secs(5);
 
@@ -51,6 +54,8 @@ pub(crate) enum Signal {
     Source(Event),
     /// From the speaker.
     Speaker(SpeakerEvent),
+    /// From the BGP speaker.
+    Bgp(BgpEvent),
     /// Withdraw, drain and end; the answer tells that it is done.
     Stop(SyncSender<()>),
 }
@@ -117,6 +122,9 @@ pub(crate) struct Controller {
     pub(crate) cores: Vec<CoreHandle>,
     pub(crate) listeners: Listeners,
     pub(crate) vips: Vips,
+    pub(crate) routers: Routers,
+    /// How long routers have to prefer other ways before a stop.
+    pub(crate) bgp_grace: Duration,
     pub(crate) progress: Arc<Progress>,
     /// What is wrong with the addresses and this node.
     pub(crate) address_problems: Vec<Problem>,
@@ -157,6 +165,10 @@ impl Controller {
                 Ok(Signal::Stop(done)) => return Some(Turn::Stop(done)),
                 Ok(Signal::Speaker(event)) => {
                     burst.moved.extend(self.vips.heard(event, Instant::now()));
+                    burst.addresses = true;
+                }
+                Ok(Signal::Bgp(event)) => {
+                    burst.moved.extend(self.routed(event));
                     burst.addresses = true;
                 }
                 Ok(Signal::Source(event)) => {
@@ -245,15 +257,24 @@ impl Controller {
             let _ = started.send(if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) });
         }
         self.vips.apply(&compiled.vips, &compiled.listeners, &self.listeners);
-        let vips = &self.vips;
-        self.listeners.close(&compiled.listeners, &self.cores, |address| vips.holds(&address.ip()));
+        let mut moved = self.routers.apply(&compiled.bgp, &compiled.listeners, &self.listeners);
+        let (vips, routers) = (&self.vips, &self.routers);
+        moved.retain(|ip, moved| *moved == Moved::Here || !vips.holds(ip));
+        self.listeners.close(&compiled.listeners, &self.cores, |address| {
+            vips.holds(&address.ip()) || routers.holds(&address.ip())
+        });
+        self.tell_cores(&moved);
     }
 
     /// Lets the admin server see what became of it.
     fn show(&mut self) {
         let Some(compiled) = &self.compiled else { return };
         let mut problems = compiled.problems.clone();
-        let addresses = self.vips.problems(Instant::now());
+        let mut addresses = self.vips.problems(Instant::now());
+        let peers = &self.state.bgp_peers;
+        addresses.extend(
+            self.routers.problems(|name| peers.keys().find(|key| *key.name == *name).cloned()),
+        );
         report(&self.address_problems, &addresses);
         problems.extend(addresses.iter().cloned());
         self.address_problems = addresses;
@@ -265,9 +286,11 @@ impl Controller {
         });
         let listeners = listeners.collect();
         let held = self.vips.held().iter();
-        let announced = held
-            .map(|(vip, interface)| Announced { vip: *vip, interface: interface.clone() })
-            .collect();
+        let announced =
+            held.map(|(vip, interface)| Announced { vip: *vip, interface: interface.clone() });
+        let routed = self.routers.held().iter();
+        let routed = routed.map(|vip| Announced { vip: *vip, interface: "lo".to_owned() });
+        let announced = announced.chain(routed).collect();
         self.progress.update(|facts| {
             facts.published = true;
             facts.problems = problems;
@@ -303,18 +326,33 @@ impl Controller {
         }
     }
 
+    /// What the BGP speaker did, for the connections on the address. One that a link has as well stays.
+    fn routed(&mut self, event: BgpEvent) -> Option<(IpAddr, Moved)> {
+        self.routers.heard(event).filter(|(ip, _)| !self.vips.holds(ip))
+    }
+
     /// Ends the lingering of addresses that every connection has left.
     fn let_go(&mut self) {
         let cores = &self.cores;
         self.vips.let_go(|ip| cores.iter().map(|core| core.left(ip)).sum(), Instant::now());
     }
 
-    /// Hands the addresses to other nodes while everything is still served, lets the requests under way
-    /// finish, then takes the addresses off: until then they carry answers.
+    /// Hands the addresses to other nodes and has routers prefer other ways while everything is still
+    /// served, lets the requests under way finish, then takes the addresses off: until then they carry
+    /// answers.
     fn stop(mut self, signals: &Receiver<Signal>) {
         self.progress.update(|facts| facts.stopping = true);
+        // Connections that come by routers begin to leave while routers still lead here: when they lead
+        // elsewhere, what is open breaks.
+        let routed = self.routers.held().iter().filter(|ip| !self.vips.holds(ip));
+        let routed = routed.map(|ip| (*ip, Moved::Away)).collect();
+        self.tell_cores(&routed);
+        self.routers.drain(Duration::ZERO);
         if !self.vips.hand_over(HAND_OVER) {
             tracing::warn!("addresses have not been taken over after {HAND_OVER:?}");
+        }
+        if !self.routers.drain(self.bgp_grace + DRAIN) {
+            tracing::warn!("not every router has been told after {DRAIN:?} that this node stops");
         }
         self.hear_speaker(signals);
         let lingering = self.vips.lingering();
@@ -338,7 +376,8 @@ impl Controller {
         for core in self.cores {
             core.stop();
         }
-        // Ends the speaker.
+        // Ends the speakers.
+        drop(self.routers);
         drop(self.vips);
     }
 
@@ -352,8 +391,10 @@ impl Controller {
     fn hear_speaker(&mut self, signals: &Receiver<Signal>) {
         let mut moved = BTreeMap::new();
         while let Ok(signal) = signals.recv_timeout(LAST_WORD) {
-            if let Signal::Speaker(event) = signal {
-                moved.extend(self.vips.heard(event, Instant::now()));
+            match signal {
+                Signal::Speaker(event) => moved.extend(self.vips.heard(event, Instant::now())),
+                Signal::Bgp(event) => moved.extend(self.routed(event)),
+                _ => {}
             }
         }
         self.tell_cores(&moved);

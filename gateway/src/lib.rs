@@ -10,6 +10,7 @@
 pub mod access_log;
 pub mod admin;
 pub mod app;
+pub(crate) mod bgp;
 pub mod certs;
 pub mod cli;
 pub mod compile;

@@ -18,6 +18,7 @@ use gatehouse_routes::stats::HostStats;
 
 mod addresses;
 mod process;
+mod routers;
 
 pub use addresses::AddressFacts;
 
@@ -78,10 +79,23 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_vip_announcements_total", C, &[], "Gratuitous ARP and unsolicited neighbour advertisements sent."),
     metric("gatehouse_group_members", G, &["state"], "Other nodes of the group: `alive`, `dead` (not heard of for a while) or `unproven` (heard, but does not hear this node)."),
     metric("gatehouse_group_datagrams_total", C, &["direction", "reason"], "Heartbeats `sent`, `received`, and datagrams `refused` with the reason."),
+    metric("gatehouse_bgp_session_up", G, &["peer"], "1: the session with the router of the BGPPeer is up."),
+    metric("gatehouse_bgp_session_uptime_seconds", G, &["peer"], "For how long it has been up."),
+    metric("gatehouse_bgp_sessions_established_total", C, &["peer"], "Times that it came up."),
+    metric("gatehouse_bgp_prefixes", G, &["peer", "family", "state"], "Prefixes that the router has been told (`announced`), or is to be told (`pending`), by family (`ipv4`, `ipv6`)."),
+    metric("gatehouse_bgp_prefixes_received_total", C, &["peer"], "Prefixes that the router has told, repetitions counted; none is used."),
+    metric("gatehouse_bgp_messages_total", C, &["peer", "direction", "type"], "BGP messages `sent` and `received`, by type."),
+    metric("gatehouse_bfd_session_up", G, &["peer"], "1: the BFD session with the router is up."),
+    metric("gatehouse_bfd_packets_total", C, &["result"], "BFD packets: `sent`, `received`, `unsent` (the kernel refused), and dropped ones, `strange` (not of a router that is watched) and `discarded` (from too far away, or without sense)."),
     metric("gatehouse_pool_addresses", G, &["pool", "family", "state"], "Addresses of a pool by family (`ipv4`, `ipv6`) and state: `assigned`, `available` or `resting` (let go, not given to others yet)."),
     metric("metallb_allocator_addresses_total", G, &["pool"], "Addresses of a pool, both families, as MetalLB has it."),
     metric("metallb_allocator_addresses_in_use_total", G, &["pool"], "Addresses of a pool that are assigned, as MetalLB has it."),
     metric("metallb_speaker_announced", G, &["service", "protocol", "node", "ip"], "Always 1: this node announces the address for the Service, as MetalLB has it."),
+    metric("metallb_bgp_session_up", G, &["peer"], "As `gatehouse_bgp_session_up`, by address and port of the router, as MetalLB has it."),
+    metric("metallb_bgp_updates_total", C, &["peer"], "UPDATE messages sent, as MetalLB has it."),
+    metric("metallb_bgp_announced_prefixes_total", G, &["peer"], "Prefixes that the router has been told, as MetalLB has it."),
+    metric("metallb_bgp_pending_prefixes_total", G, &["peer"], "Prefixes that the router is to be told, as MetalLB has it."),
+    metric("metallb_bfd_session_up", G, &["peer"], "As `gatehouse_bfd_session_up`, by address and port of the router, as MetalLB has it."),
     metric("gatehouse_build_info", G, &["version"], "Always 1."),
     metric("process_cpu_seconds_total", C, &[], "CPU time of this process."),
     metric("process_resident_memory_bytes", G, &[], "Resident memory."),

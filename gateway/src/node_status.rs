@@ -13,7 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::cli::{Output, StatusArgs};
 
 mod ask;
+mod routers;
 mod table;
+
+pub use routers::{RoutedRow, RouterRow};
+pub(crate) use routers::{routed_rows, router_rows};
 
 /// What one node does right now. Fields are only ever added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +39,12 @@ pub struct NodeStatus {
     pub members: Vec<MemberRow>,
     /// Heartbeats sent, heartbeats received, and datagrams refused by reason.
     pub datagrams: BTreeMap<String, u64>,
+    /// BGP Identifier of the node, where a BGPPeer names no other one.
+    pub router_id: String,
+    /// The routers that are told of addresses by BGP.
+    pub routers: Vec<RouterRow>,
+    /// Every address that they are to hear of.
+    pub routed: Vec<RoutedRow>,
     /// Sockets for clients.
     pub listeners: Vec<ListenerRow>,
     /// How full the pools are.

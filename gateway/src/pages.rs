@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 use gatehouse_routes::{problem::Severity, stats::HostStats};
-use gatehouse_vip::{Speaker, SpeakerStatus, VipPlan};
+use gatehouse_vip::{BgpSpeaker, BgpStatus, Speaker, SpeakerStatus, VipPlan, bgp::BgpPlan};
 
 use crate::{
     admin::Admin,
@@ -30,6 +30,7 @@ pub(crate) struct Shown {
     pub(crate) unrouted: Arc<HostStats>,
     pub(crate) log_dropped: Option<Arc<AtomicU64>>,
     pub(crate) speaker: Weak<Speaker>,
+    pub(crate) bgp: Weak<BgpSpeaker>,
 }
 
 impl Shown {
@@ -50,6 +51,11 @@ impl Shown {
         self.speaker.upgrade().map(|speaker| speaker.status()).unwrap_or_default()
     }
 
+    /// The same of the BGP speaker.
+    fn bgp(&self) -> Arc<BgpStatus> {
+        self.bgp.upgrade().map(|speaker| speaker.status()).unwrap_or_default()
+    }
+
     fn metrics(&self) -> String {
         let facts = self.progress.facts();
         let count = |severity| {
@@ -60,7 +66,9 @@ impl Shown {
             gateway.routes.hosts().map(|(_, host)| (&*host.name, &*host.stats))
         });
         let hosts = hosts.chain([("", &*self.unrouted)]);
-        let speaker = self.speaker();
+        let (speaker, bgp) = (self.speaker(), self.bgp());
+        let routed = node_status::routed_rows(&routed(&snapshot), &bgp).into_iter();
+        let routed = routed.filter(|row| row.here == "announced");
         let vips = node_status::vip_rows(&planned(&snapshot), &speaker).into_iter();
         let facts = ControlFacts {
             generation: snapshot.generation,
@@ -75,6 +83,8 @@ impl Shown {
             addresses: AddressFacts {
                 services: vips.map(|vip| (vip.address, vip.services)).collect(),
                 speaker: (*speaker).clone(),
+                routed: routed.map(|row| (row.address, row.services)).collect(),
+                bgp: (*bgp).clone(),
                 pools: pools(&snapshot),
             },
         };
@@ -97,16 +107,19 @@ impl Shown {
     fn status(&self) -> String {
         let snapshot = self.live.current();
         let facts = self.progress.facts();
-        let speaker = self.speaker();
+        let (speaker, bgp) = (self.speaker(), self.bgp());
         let status = NodeStatus {
             node: self.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: snapshot.generation,
             waiting: waiting(&facts),
-            draining: speaker.draining,
+            draining: speaker.draining || bgp.draining,
             vips: node_status::vip_rows(&planned(&snapshot), &speaker),
             members: node_status::member_rows(&speaker),
             datagrams: node_status::datagrams(&speaker.counters),
+            router_id: bgp.router_id.clone(),
+            routers: node_status::router_rows(&bgp),
+            routed: node_status::routed_rows(&routed(&snapshot), &bgp),
             listeners: facts.listeners.iter().map(listener_row).collect(),
             pools: pools(&snapshot),
             problems: facts.problems.iter().map(ProblemRow::from).collect(),
@@ -120,6 +133,11 @@ impl Shown {
 /// The addresses that the live configuration plans for this node.
 fn planned(snapshot: &Snapshot) -> Arc<VipPlan> {
     snapshot.compiled.as_ref().map(|compiled| Arc::clone(&compiled.vips)).unwrap_or_default()
+}
+
+/// What the live configuration plans for the routers of this node.
+fn routed(snapshot: &Snapshot) -> Arc<BgpPlan> {
+    snapshot.compiled.as_ref().map(|compiled| Arc::clone(&compiled.bgp)).unwrap_or_default()
 }
 
 fn pools(snapshot: &Snapshot) -> Vec<PoolRow> {

@@ -41,7 +41,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(arguments) => check(&arguments, &mut text),
         Command::Explain(arguments) => explain(&arguments, &mut text)?,
         Command::Crds => {
-            text = gatehouse_vip::api::crds();
+            text = gatehouse_vip::api::crds() + &gatehouse_vip::bgp::spec::crds();
             ExitCode::SUCCESS
         }
         Command::Version => {

@@ -11,7 +11,10 @@ use gatehouse_routes::{
     openshift::Route,
     problem::Problem,
 };
-use gatehouse_vip::api::{IpAddressPoolSpec, L2AdvertisementSpec};
+use gatehouse_vip::{
+    api::{IpAddressPoolSpec, L2AdvertisementSpec},
+    bgp::spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec},
+};
 use k8s_openapi::{
     api::{
         core::v1::{ConfigMap, Namespace, Node, Secret, Service},
@@ -66,6 +69,10 @@ pub struct Custom<S> {
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "every variant is the kind of its name, see `Object::api_version`")]
 pub enum Object {
+    BfdProfile(Arc<Custom<BfdProfileSpec>>),
+    BgpAdvertisement(Arc<Custom<BgpAdvertisementSpec>>),
+    BgpPeer(Arc<Custom<BgpPeerSpec>>),
+    Community(Arc<Custom<CommunitySpec>>),
     ConfigMap(Arc<ConfigMap>),
     EndpointSlice(Arc<EndpointSlice>),
     Ingress(Arc<Ingress>),
@@ -83,6 +90,10 @@ impl Object {
     /// `kind` as in the manifest.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::BfdProfile(_) => "BFDProfile",
+            Self::BgpAdvertisement(_) => "BGPAdvertisement",
+            Self::BgpPeer(_) => "BGPPeer",
+            Self::Community(_) => "Community",
             Self::ConfigMap(_) => "ConfigMap",
             Self::EndpointSlice(_) => "EndpointSlice",
             Self::Ingress(_) => "Ingress",
@@ -100,6 +111,10 @@ impl Object {
     /// `metadata` of the object.
     pub fn metadata(&self) -> &ObjectMeta {
         match self {
+            Self::BfdProfile(object) => &object.metadata,
+            Self::BgpAdvertisement(object) => &object.metadata,
+            Self::BgpPeer(object) => &object.metadata,
+            Self::Community(object) => &object.metadata,
             Self::ConfigMap(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
             Self::Ingress(object) => &object.metadata,
@@ -131,7 +146,10 @@ pub fn api_version(kind: &str) -> &'static str {
         "ConfigMap" | "Namespace" | "Node" | "Secret" | "Service" => "v1",
         "EndpointSlice" => "discovery.k8s.io/v1",
         "Ingress" | "IngressClass" => "networking.k8s.io/v1",
-        "IPAddressPool" | "L2Advertisement" => "metallb.io/v1beta1",
+        "BGPPeer" => "metallb.io/v1beta2",
+        "BFDProfile" | "BGPAdvertisement" | "Community" | "IPAddressPool" | "L2Advertisement" => {
+            "metallb.io/v1beta1"
+        }
         "Route" => "route.openshift.io/v1",
         _ => "",
     }

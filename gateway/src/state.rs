@@ -9,7 +9,10 @@ use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef, Objects, Store, Stored},
     problem::Problem,
 };
-use gatehouse_vip::api::{IpAddressPoolSpec, L2AdvertisementSpec};
+use gatehouse_vip::{
+    api::{IpAddressPoolSpec, L2AdvertisementSpec},
+    bgp::spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec},
+};
 
 use crate::source::{Change, Custom, Event, Object};
 
@@ -22,6 +25,14 @@ pub struct ClusterState {
     pub pools: Store<Custom<IpAddressPoolSpec>>,
     /// `metallb.io` L2Advertisement.
     pub l2_advertisements: Store<Custom<L2AdvertisementSpec>>,
+    /// `metallb.io` BGPPeer.
+    pub bgp_peers: Store<Custom<BgpPeerSpec>>,
+    /// `metallb.io` BGPAdvertisement.
+    pub bgp_advertisements: Store<Custom<BgpAdvertisementSpec>>,
+    /// `metallb.io` BFDProfile.
+    pub bfd_profiles: Store<Custom<BfdProfileSpec>>,
+    /// `metallb.io` Community.
+    pub communities: Store<Custom<CommunitySpec>>,
     /// What the sources themselves found wrong, by source.
     pub source_problems: BTreeMap<&'static str, Vec<Problem>>,
     synced: bool,
@@ -57,6 +68,12 @@ impl ClusterState {
             Change::Apply(object, order) => {
                 let key = object.key();
                 match object {
+                    Object::BfdProfile(new) => put(&mut self.bfd_profiles, key, new, order),
+                    Object::BgpAdvertisement(new) => {
+                        put(&mut self.bgp_advertisements, key, new, order)
+                    }
+                    Object::BgpPeer(new) => put(&mut self.bgp_peers, key, new, order),
+                    Object::Community(new) => put(&mut self.communities, key, new, order),
                     Object::ConfigMap(new) => put(&mut self.objects.config_maps, key, new, order),
                     Object::EndpointSlice(new) => {
                         put(&mut self.objects.endpoint_slices, key, new, order)
@@ -83,6 +100,10 @@ impl ClusterState {
     fn delete(&mut self, object: &ObjectRef) -> bool {
         let key = &object.key;
         match object.kind {
+            "BFDProfile" => self.bfd_profiles.remove(key).is_some(),
+            "BGPAdvertisement" => self.bgp_advertisements.remove(key).is_some(),
+            "BGPPeer" => self.bgp_peers.remove(key).is_some(),
+            "Community" => self.communities.remove(key).is_some(),
             "ConfigMap" => self.objects.config_maps.remove(key).is_some(),
             "EndpointSlice" => self.objects.endpoint_slices.remove(key).is_some(),
             "Ingress" => self.objects.ingresses.remove(key).is_some(),
@@ -169,6 +190,10 @@ mod tests {
         use crate::source::Object as O;
         let mut state = ClusterState::default();
         let all = [
+            O::BfdProfile(Default::default()),
+            O::BgpAdvertisement(Default::default()),
+            O::BgpPeer(Default::default()),
+            O::Community(Default::default()),
             O::ConfigMap(Default::default()),
             O::EndpointSlice(Default::default()),
             O::Ingress(Default::default()),

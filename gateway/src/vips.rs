@@ -230,7 +230,7 @@ impl Lingering {
 }
 
 /// A refusal as a problem of the object that it is about.
-fn problem(object: &ObjectRef, refusal: &Refusal) -> Problem {
+pub(crate) fn problem(object: &ObjectRef, refusal: &Refusal) -> Problem {
     let Refusal { reason, field, message, hint, severe } = refusal;
     let made = if *severe { Problem::error } else { Problem::warning };
     made(object, reason, field.clone(), message.clone(), hint.clone())
@@ -249,18 +249,27 @@ fn in_the_group(status: &SpeakerStatus, vip: &IpAddr, refusal: &Refusal) -> Opti
     }
 }
 
+/// The virtual addresses on which there are listeners, all of them open.
+pub(crate) fn open_addresses(
+    plans: &[ListenerPlan],
+    is_open: impl Fn(&ListenerPlan) -> bool,
+) -> BTreeSet<IpAddr> {
+    let mut serves: BTreeMap<IpAddr, bool> = BTreeMap::new();
+    for plan in plans.iter().filter(|plan| plan.vip) {
+        *serves.entry(plan.address.ip()).or_insert(true) &= is_open(plan);
+    }
+    serves.into_iter().filter_map(|(ip, serves)| serves.then_some(ip)).collect()
+}
+
 /// The part of a plan whose every listener serves; an address without any listener is not announced.
 fn served(
     plan: &VipPlan,
     plans: &[ListenerPlan],
     is_open: impl Fn(&ListenerPlan) -> bool,
 ) -> VipPlan {
-    let mut serves: BTreeMap<IpAddr, bool> = BTreeMap::new();
-    for plan in plans.iter().filter(|plan| plan.vip) {
-        *serves.entry(plan.address.ip()).or_insert(true) &= is_open(plan);
-    }
+    let open = open_addresses(plans, is_open);
     let mut allowed = plan.clone();
-    allowed.vips.retain(|vip, _| serves.get(vip) == Some(&true));
+    allowed.vips.retain(|vip, _| open.contains(vip));
     allowed
 }
 

@@ -4,7 +4,7 @@
 //! crate, and its refusals into problems. Who gets what is decided there.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -14,7 +14,7 @@ use gatehouse_routes::{
     problem::{Problem, Severity},
 };
 use gatehouse_vip::{
-    Allocation, Claim, ClaimId, Exclusion, Pool, PoolUsage, Refusal, Resting, VipPlan,
+    Allocation, Claim, ClaimId, Exclusion, Pool, PoolUsage, Refusal, Resting, VipPlan, bgp::BgpPlan,
 };
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
@@ -22,6 +22,7 @@ use self::request::Request;
 use super::{Assigned, Compiled, NodeContext, gateways::claims_address};
 use crate::state::ClusterState;
 
+mod bgp;
 mod local;
 pub(super) mod pools;
 mod request;
@@ -29,10 +30,14 @@ mod request;
 /// The label that every namespace has in a cluster, whatever its manifest says.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
+/// Reason of the refusal of a claim that no L2Advertisement is for.
+const NOT_ADVERTISED: &str = "NotAdvertised";
+
 /// Who got what, and what this node announces.
 pub(super) struct Addresses {
     pub(super) assigned: BTreeMap<ObjectKey, Assigned>,
     pub(super) vips: VipPlan,
+    pub(super) bgp: BgpPlan,
     pub(super) excluded: Option<Exclusion>,
     pub(super) pools: Vec<PoolUsage>,
     pub(super) resting: Resting,
@@ -67,11 +72,17 @@ pub(super) fn allocate(
     let facts = local::facts(state, node);
     let planned = gatehouse_vip::plan(&allocation, &pools, &advertisements, &wanted, &facts);
 
+    let bgp = bgp::plan(state, &pools, &allocation, &wanted, &facts, problems);
+    // Routers tell the network the way to it, so that no link has to.
+    let routed: BTreeSet<_> = bgp.addresses.values().flatten().collect();
+    let mut unannounced = planned.refusals;
+    unannounced.retain(|(id, refusal)| refusal.reason != NOT_ADVERTISED || !routed.contains(id));
+
     let usage = gatehouse_vip::usage(&pools, &allocation);
     let refused = allocation.refused.into_iter();
     let refusals =
         refused.flat_map(|(id, list)| list.into_iter().map(move |one| (id.clone(), one)));
-    for (id, refusal) in refusals.chain(planned.refusals) {
+    for (id, refusal) in refusals.chain(unannounced.iter().cloned()) {
         if let Some((key, request)) = requests.get(&id) {
             problems.push(request.problem(key, refusal));
         }
@@ -79,6 +90,7 @@ pub(super) fn allocate(
     Addresses {
         assigned,
         vips: planned.plan,
+        bgp,
         excluded: planned.excluded,
         pools: usage,
         resting: allocation.resting,

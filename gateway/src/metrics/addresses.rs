@@ -5,9 +5,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use gatehouse_vip::SpeakerStatus;
+use gatehouse_vip::{BgpStatus, SpeakerStatus};
 
-use super::{Exposition, Metric};
+use super::{Exposition, Metric, routers};
 use crate::node_status::PoolRow;
 
 /// What the speaker and the allocator know.
@@ -15,6 +15,10 @@ use crate::node_status::PoolRow;
 pub struct AddressFacts {
     /// The speaker's view.
     pub speaker: SpeakerStatus,
+    /// The BGP speaker's view.
+    pub bgp: BgpStatus,
+    /// The addresses that some router hears of, and the Services on them.
+    pub routed: BTreeMap<IpAddr, Vec<String>>,
     /// The Services (namespace/name) on each planned address.
     pub services: BTreeMap<IpAddr, Vec<String>>,
     /// How full the pools are.
@@ -46,7 +50,7 @@ impl AddressFacts {
                 }
             }
             "metallb_speaker_announced" => self.announced(metric, out),
-            _ => return self.pools(metric, out),
+            _ => return routers::values(&self.bgp, metric, out) || self.pools(metric, out),
         }
         true
     }
@@ -71,6 +75,11 @@ impl AddressFacts {
             let ip = vip.to_string();
             for service in self.services.get(vip).into_iter().flatten() {
                 out.value(metric, &[service, "layer2", &self.speaker.node, &ip], 1);
+            }
+        }
+        for (vip, services) in &self.routed {
+            for service in services {
+                out.value(metric, &[service, "bgp", &self.speaker.node, &vip.to_string()], 1);
             }
         }
     }

@@ -1,3 +1,4 @@
+use gatehouse_vip::{BfdPackets, BfdStatus, BgpStatus, Messages, PeerStatus, Prefixes};
 use gatehouse_vip::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
 
 use super::*;
@@ -8,6 +9,22 @@ fn render(metrics: &Metrics, hosts: &[(&str, &HostStats)]) -> String {
         hosts.iter().copied(),
         &ControlFacts { addresses: addresses(), ..ControlFacts::default() },
     )
+}
+
+/// A router that is up and has heard of one of two prefixes.
+fn router(address: &str) -> PeerStatus {
+    PeerStatus {
+        router: address.to_owned(),
+        port: 179,
+        up_seconds: Some(60),
+        established: 2,
+        announced: Prefixes { v4: 1, v6: 0 },
+        wanted: Prefixes { v4: 1, v6: 1 },
+        received: 4,
+        sent_messages: Messages { update: 5, ..Messages::default() },
+        bfd: Some(BfdStatus { state: "up", error: None, ups: 1 }),
+        ..PeerStatus::default()
+    }
 }
 
 /// Two addresses, one of them held, and a group of three others.
@@ -52,6 +69,12 @@ fn addresses() -> AddressFacts {
             },
             problems: Vec::new(),
         },
+        bgp: BgpStatus {
+            peers: [("tor".to_owned(), router("2001:db8::9"))].into(),
+            bfd_packets: BfdPackets { strange: 3, ..BfdPackets::default() },
+            ..BgpStatus::default()
+        },
+        routed: [("192.0.2.7".parse().unwrap(), vec!["x/one".to_owned()])].into(),
         services: [(held, vec!["x/one".to_owned(), "x/two".to_owned()])].into(),
         pools: vec![PoolRow {
             pool: "p".to_owned(),
@@ -93,6 +116,32 @@ fn addresses_the_group_and_pools_are_counted() {
         assert_eq!(value(&text, series), expected, "{series}");
     }
     assert!(!text.contains(",ip=\"2001:db8::2\""), "only what this node announces");
+}
+
+#[test]
+fn routers_are_counted_by_the_name_of_the_peer_and_as_metallb_does_by_address() {
+    let text = render(&Metrics::new(1, &[]), &[]);
+    for (series, expected) in [
+        ("gatehouse_bgp_session_up{peer=\"tor\"}", "1"),
+        ("gatehouse_bgp_session_uptime_seconds{peer=\"tor\"}", "60"),
+        ("gatehouse_bgp_sessions_established_total{peer=\"tor\"}", "2"),
+        ("gatehouse_bgp_prefixes{peer=\"tor\",family=\"ipv4\",state=\"announced\"}", "1"),
+        ("gatehouse_bgp_prefixes{peer=\"tor\",family=\"ipv6\",state=\"pending\"}", "1"),
+        ("gatehouse_bgp_prefixes_received_total{peer=\"tor\"}", "4"),
+        ("gatehouse_bgp_messages_total{peer=\"tor\",direction=\"sent\",type=\"update\"}", "5"),
+        ("gatehouse_bfd_session_up{peer=\"tor\"}", "1"),
+        ("gatehouse_bfd_packets_total{result=\"strange\"}", "3"),
+        ("metallb_bgp_session_up{peer=\"[2001:db8::9]:179\"}", "1"),
+        ("metallb_bgp_updates_total{peer=\"[2001:db8::9]:179\"}", "5"),
+        ("metallb_bgp_announced_prefixes_total{peer=\"[2001:db8::9]:179\"}", "1"),
+        ("metallb_bgp_pending_prefixes_total{peer=\"[2001:db8::9]:179\"}", "1"),
+        (
+            "metallb_speaker_announced{service=\"x/one\",protocol=\"bgp\",node=\"a\",ip=\"192.0.2.7\"}",
+            "1",
+        ),
+    ] {
+        assert_eq!(value(&text, series), expected, "{series}");
+    }
 }
 
 fn value<'t>(text: &'t str, series: &str) -> &'t str {

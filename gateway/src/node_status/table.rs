@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{NodeStatus, PoolRow};
+use super::{NodeStatus, PoolRow, RouterRow};
 use crate::plan::table::section;
 
 /// The whole status as text.
@@ -44,6 +44,9 @@ pub(super) fn render(status: &NodeStatus) -> String {
     });
     let head = ["NODE", "STATE", "HOLDS", "INTERFACE", "HEARD FROM"];
     section(&mut out, "GROUP", head, members.collect());
+    if !status.routers.is_empty() {
+        routers(&mut out, status);
+    }
     let listeners = status.listeners.iter().map(|listener| {
         let open = match (listener.open, &listener.error) {
             (true, _) => "open".to_owned(),
@@ -69,6 +72,29 @@ pub(super) fn render(status: &NodeStatus) -> String {
         let _ = writeln!(out, "  none");
     }
     out
+}
+
+/// Routers, and the addresses that they hear of.
+fn routers(out: &mut String, status: &NodeStatus) {
+    let head = ["PEER", "ROUTER", "ASN", "STATE", "UP FOR", "TOLD", "BFD", "LAST ERROR"];
+    section(out, "ROUTERS", head, status.routers.iter().map(router).collect());
+    let routed = status.routed.iter().map(|row| {
+        [row.address.to_string(), row.here.clone(), joined(&row.peers), joined(&row.services)]
+    });
+    section(out, "ROUTED", ["ADDRESS", "HERE", "PEERS", "SERVICES"], routed.collect());
+}
+
+fn router(row: &RouterRow) -> [String; 8] {
+    [
+        row.peer.clone(),
+        row.router.clone(),
+        row.asn.to_string(),
+        row.state.clone(),
+        row.up_seconds.map_or_else(|| dash(None), |seconds| format!("{seconds}s")),
+        format!("{} of {}", row.announced, row.wanted),
+        dash(row.bfd.as_deref()),
+        dash(row.last_error.as_deref()),
+    ]
 }
 
 fn pool(row: &PoolRow) -> [String; 8] {

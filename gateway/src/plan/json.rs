@@ -25,6 +25,7 @@ pub fn plan_json(planned: &Planned) -> Value {
         "pools": pools(compiled),
         "excluded": compiled.excluded.map(|why| why.to_string()),
         "vips": compiled.vips.vips,
+        "bgp": bgp(compiled),
         "listeners": listeners(compiled),
         "routes": routes(compiled),
     })
@@ -39,6 +40,7 @@ pub fn snapshot_json(compiled: &Compiled, generation: u64) -> Value {
         "pools": pools(compiled),
         "excluded": compiled.excluded.map(|why| why.to_string()),
         "vips": compiled.vips.vips,
+        "bgp": bgp(compiled),
         "routes": routes(compiled),
         "backends": backends(&compiled.routes.backends),
         "problems": compiled.problems,
@@ -100,6 +102,10 @@ pub(super) fn judged(planned: &Planned) -> BTreeMap<ObjectRef, (Option<Value>, V
     classes.for_each(|(key, _)| add("IngressClass", key));
     state.pools.keys().for_each(|key| add("IPAddressPool", key));
     state.l2_advertisements.keys().for_each(|key| add("L2Advertisement", key));
+    state.bgp_peers.keys().for_each(|key| add("BGPPeer", key));
+    state.bgp_advertisements.keys().for_each(|key| add("BGPAdvertisement", key));
+    state.bfd_profiles.keys().for_each(|key| add("BFDProfile", key));
+    state.communities.keys().for_each(|key| add("Community", key));
     for status in statuses(state, node, compiled) {
         objects.entry(status.object).or_default().0 = Some(status.status);
     }
@@ -153,6 +159,21 @@ fn addresses(compiled: &Compiled) -> Vec<Value> {
             json!({ "service": service, "pools": assigned.pools, "ips": assigned.ips })
         })
         .collect()
+}
+
+/// What routers are told, by BGPPeer: prefix, and what is said of it.
+fn bgp(compiled: &Compiled) -> Value {
+    let told = compiled.bgp.routes.iter().map(|(peer, rib)| {
+        let routes = rib.routes.iter().map(|(prefix, attributes)| {
+            json!({
+                "prefix": prefix,
+                "localPref": attributes.local_pref,
+                "communities": attributes.communities,
+            })
+        });
+        (peer.clone(), routes.collect::<Value>())
+    });
+    Value::Object(told.collect())
 }
 
 /// Counts that no JSON reader could keep exact are the greatest 64-bit integer.

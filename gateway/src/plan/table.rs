@@ -29,6 +29,18 @@ pub(super) fn plan(planned: &Planned, out: &mut String) {
     });
     let head = ["POOL", "IPV4 USED", "FREE", "IPV6 USED", "FREE", "RESTING", "STATE"];
     section(out, "POOLS", head, pools.collect());
+    let told = compiled.bgp.routes.iter().flat_map(|(peer, rib)| {
+        rib.routes.iter().map(move |(prefix, attributes)| {
+            let communities: Vec<_> = attributes.communities.iter().collect();
+            let preference = attributes.local_pref.map(|preference| preference.to_string());
+            let preference = preference.unwrap_or_else(|| "-".to_owned());
+            [peer.clone(), prefix.to_string(), preference, joined(&communities)]
+        })
+    });
+    let told: Vec<_> = told.collect();
+    if !told.is_empty() {
+        section(out, "BGP", ["PEER", "PREFIX", "LOCAL PREF", "COMMUNITIES"], told);
+    }
     let listeners = compiled.listeners.iter().map(|plan| {
         let protocol = format!("{:?}", plan.protocol).to_lowercase();
         [plan.address.to_string(), protocol, json::scope(&plan.scope)]

@@ -1,11 +1,15 @@
 //! The kinds that this process understands, and what it says about the others.
 
+use gatehouse_vip::bgp::spec::BgpPeerSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Body, Custom, ManifestError, Object, document::Head};
 
 /// API groups whose objects somebody may expect us to honour.
 const OUR_GROUPS: [&str; 3] = ["gatehouse.io", "metallb.io", "route.openshift.io"];
+
+/// An older version of BGPPeer, in which times of zero are times that were not given.
+const BGP_PEER_OLD: &str = "metallb.io/v1beta1";
 
 /// What to do with a document.
 pub(super) enum Understood {
@@ -21,11 +25,17 @@ pub(super) enum Understood {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kind {
     name: &'static str,
+    api_version: &'static str,
     namespaced: bool,
 }
 
 /// Kind, API version, whether it is namespaced.
-const KINDS: [(&str, &str, bool); 11] = [
+const KINDS: [(&str, &str, bool); 16] = [
+    ("BFDProfile", "metallb.io/v1beta1", true),
+    ("BGPAdvertisement", "metallb.io/v1beta1", true),
+    ("BGPPeer", "metallb.io/v1beta2", true),
+    ("BGPPeer", BGP_PEER_OLD, true),
+    ("Community", "metallb.io/v1beta1", true),
     ("ConfigMap", "v1", true),
     ("EndpointSlice", "discovery.k8s.io/v1", true),
     ("IPAddressPool", "metallb.io/v1beta1", true),
@@ -42,13 +52,13 @@ const KINDS: [(&str, &str, bool); 11] = [
 /// What a document is to us.
 pub(super) fn understand(head: &Head) -> Understood {
     let (group, _) = head.api_version.split_once('/').unwrap_or_default();
-    for (name, api_version, namespaced) in KINDS {
-        if head.kind != name {
-            continue;
-        }
+    let of_kind = || KINDS.into_iter().filter(|(name, ..)| head.kind == *name);
+    for (name, api_version, namespaced) in of_kind() {
         if head.api_version == api_version {
-            return Understood::Kind(Kind { name, namespaced });
+            return Understood::Kind(Kind { name, api_version, namespaced });
         }
+    }
+    for (name, api_version, _) in of_kind() {
         let (known_group, _) = api_version.split_once('/').unwrap_or_default();
         // An old version of a kind of ours; `extensions` is where Ingress came from.
         if group == known_group || (name == "Ingress" && group == "extensions") {
@@ -80,6 +90,17 @@ impl Kind {
             core::v1 as core, discovery::v1 as discovery, networking::v1 as net,
         };
         Ok(match self.name {
+            "BFDProfile" => read!(BfdProfile: Custom<_>),
+            "BGPAdvertisement" => read!(BgpAdvertisement: Custom<_>),
+            "BGPPeer" => {
+                let mut peer: Custom<BgpPeerSpec> = body.typed(self.name)?;
+                self.complete(&mut peer.metadata)?;
+                if self.api_version == BGP_PEER_OLD {
+                    peer.spec = peer.spec.from_v1beta1();
+                }
+                Object::BgpPeer(peer.into())
+            }
+            "Community" => read!(Community: Custom<_>),
             "ConfigMap" => read!(ConfigMap: core::ConfigMap),
             "EndpointSlice" => read!(EndpointSlice: discovery::EndpointSlice),
             "IPAddressPool" => read!(IpAddressPool: Custom<_>),

@@ -159,7 +159,7 @@ fn kinds_of_others_are_left_alone_and_kinds_that_may_be_expected_of_us_are_named
         assert_eq!(manifest.unsupported().count(), 0);
     }
     for (api_version, kind) in [
-        ("metallb.io/v1beta2", "BGPPeer"),
+        ("metallb.io/v1beta1", "ServiceL2Status"),
         ("metallb.io/v1alpha1", "IPAddressPool"),
         ("networking.k8s.io/v1beta1", "Ingress"),
         ("extensions/v1beta1", "Ingress"),
@@ -202,4 +202,19 @@ proptest::proptest! {
         let document = format!("apiVersion: v1\nkind: Service\nmetadata:\n  name: {text}");
         let _ = Manifest::parse(&document, json, None, 1);
     }
+}
+
+#[test]
+fn a_time_of_zero_is_one_that_was_not_given_in_the_older_version_of_a_bgp_peer() {
+    for (version, expected) in [("v1beta1", None), ("v1beta2", Some("0s"))] {
+        let text = format!(
+            "{{apiVersion: metallb.io/{version}, kind: BGPPeer, metadata: {{name: tor}}, \
+             spec: {{myASN: 1, peerASN: 2, holdTime: 0s}}}}"
+        );
+        let manifest = parse(&text).unwrap();
+        let Object::BgpPeer(peer) = manifest.objects().next().unwrap().object else { panic!() };
+        assert_eq!(peer.spec.hold_time.as_deref(), expected, "{version}");
+    }
+    let newer = "{apiVersion: metallb.io/v1, kind: BGPPeer, metadata: {name: tor}}";
+    assert_eq!(parse(newer).unwrap().unsupported().count(), 1);
 }

@@ -1,0 +1,149 @@
+//! What routers are told: the BGP objects of `metallb.io` in, the plan of the sessions out.
+//!
+//! Only translates, as the file above: objects into the specs of the `vip` crate with the Secrets that
+//! they name, its refusals into problems. What is told to whom is decided there.
+
+use std::collections::BTreeMap;
+
+use gatehouse_routes::{
+    objects::{ObjectKey, ObjectRef, Objects, Store},
+    problem::Problem,
+};
+use gatehouse_vip::{
+    Allocation, ClaimId, NodeFacts, Pool, Refusal, Wanted,
+    bgp::{BgpObject, BgpObjects, BgpPlan, PoolFacts, Secret, spec::BgpPeerSpec},
+};
+
+use super::{by_age, problem};
+use crate::{source::Custom, state::ClusterState};
+
+/// The type of a Secret that may hold a password, as MetalLB asks for.
+const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
+/// The key of the password in it.
+const PASSWORD: &str = "password";
+/// `TCP_MD5SIG_MAXKEYLEN` of Linux, in bytes.
+const LONGEST_PASSWORD: usize = 80;
+
+/// What this node tells its routers.
+pub(super) fn plan(
+    state: &ClusterState,
+    pools: &[Pool],
+    allocation: &Allocation,
+    wanted: &BTreeMap<ClaimId, Wanted>,
+    node: &NodeFacts,
+    problems: &mut Vec<Problem>,
+) -> BgpPlan {
+    let mut names = Names { objects: BTreeMap::new(), problems };
+    let peers = names.unique(BgpObject::Peer, &state.bgp_peers);
+    let mut secrets = BTreeMap::new();
+    for (name, spec) in &peers {
+        if let Some(key) = names.key(BgpObject::Peer, name)
+            && !spec.password_secret.is_unset()
+        {
+            secrets.insert(name.clone(), password(&state.objects, key, spec));
+        }
+    }
+    let objects = BgpObjects {
+        peers,
+        advertisements: names.unique(BgpObject::Advertisement, &state.bgp_advertisements),
+        profiles: names.unique(BgpObject::Profile, &state.bfd_profiles),
+        communities: names.unique(BgpObject::Community, &state.communities),
+        pools: facts(state, pools),
+        secrets,
+    };
+    let planned = gatehouse_vip::bgp::plan(&objects, allocation, wanted, node);
+    for (kind, name, refusal) in planned.refusals {
+        if let Some(key) = names.key(kind, &name) {
+            let object = ObjectRef::new(kind.kind(), key.clone());
+            names.problems.push(problem(&object, refusal));
+        }
+    }
+    planned.plan
+}
+
+/// Objects refer to one another by name alone, so a name is one object's: the oldest one's.
+struct Names<'p, 's> {
+    objects: BTreeMap<(BgpObject, String), &'s ObjectKey>,
+    problems: &'p mut Vec<Problem>,
+}
+
+impl<'s> Names<'_, 's> {
+    /// Specs by name, oldest first.
+    fn unique<S: Clone>(
+        &mut self,
+        kind: BgpObject,
+        store: &'s Store<Custom<S>>,
+    ) -> Vec<(String, S)> {
+        let mut unique = Vec::with_capacity(store.len());
+        for (key, stored) in by_age(store.iter(), |object| &object.metadata) {
+            let name = key.name.to_string();
+            if let Some(older) = self.objects.get(&(kind, name.clone())) {
+                self.problems.push(Problem::error(
+                    &ObjectRef::new(kind.kind(), key.clone()),
+                    "DuplicateName",
+                    "metadata.name",
+                    format!("the older {} {older} has the same name", kind.kind()),
+                    "rename one of them",
+                ));
+                continue;
+            }
+            self.objects.insert((kind, name.clone()), key);
+            unique.push((name, stored.object.spec.clone()));
+        }
+        unique
+    }
+
+    fn key(&self, kind: BgpObject, name: &str) -> Option<&'s ObjectKey> {
+        self.objects.get(&(kind, name.to_owned())).copied()
+    }
+}
+
+fn facts(state: &ClusterState, pools: &[Pool]) -> Vec<PoolFacts> {
+    let named = super::pools::named(&state.pools);
+    let facts = pools.iter().filter_map(|pool| {
+        let stored = state.pools.get(*named.get(pool.name())?)?;
+        Some(PoolFacts::new(pool.name(), pool.labels(), &stored.object.spec))
+    });
+    facts.collect()
+}
+
+/// The password that a peer's Secret holds.
+fn password(objects: &Objects, peer: &ObjectKey, spec: &BgpPeerSpec) -> Result<Secret, Refusal> {
+    let named = &spec.password_secret;
+    let namespace = match named.namespace.as_str() {
+        "" => &*peer.namespace,
+        namespace => namespace,
+    };
+    let key = ObjectKey::new(namespace, named.name.as_str());
+    let refused = |reason, message: String, hint: &str| {
+        let message = format!("{message}, so there is no session");
+        Err(Refusal::error(reason, "spec.passwordSecret", message, hint))
+    };
+    let hint = "create it, of type kubernetes.io/basic-auth with the key password";
+    let Some(secret) = objects.secrets.get(&key).map(|stored| &*stored.object) else {
+        return refused("PasswordNotFound", format!("there is no Secret {key}"), hint);
+    };
+    let kind = secret.type_.as_deref().unwrap_or("Opaque");
+    if kind != BASIC_AUTH {
+        let message = format!("the Secret {key} is of type {kind}");
+        return refused("PasswordInvalid", message, "use one of type kubernetes.io/basic-auth");
+    }
+    let text = secret.string_data.as_ref().and_then(|data| data.get(PASSWORD));
+    let data = secret.data.as_ref().and_then(|data| data.get(PASSWORD));
+    let bytes = match (text, data) {
+        (Some(text), _) => text.as_bytes(),
+        (None, Some(data)) => &data.0,
+        (None, None) => {
+            let message = format!("the Secret {key} has no key password");
+            return refused("PasswordInvalid", message, "add it");
+        }
+    };
+    match bytes.len() {
+        1..=LONGEST_PASSWORD => Ok(Secret(bytes.to_vec())),
+        length => refused(
+            "PasswordInvalid",
+            format!("the password in Secret {key} has {length} bytes"),
+            "use 1 to 80 bytes, which is what TCP MD5 allows",
+        ),
+    }
+}
