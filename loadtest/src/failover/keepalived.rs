@@ -100,6 +100,10 @@ impl Node {
             self.host.output(&["ip", "address", "del", &vip.to_string(), "dev", "eth0"])?;
         }
         let file = |name| self.files.with_extension(name);
+        // Another process may have the number by now; keepalived would take it for itself and end.
+        for left in ["pid", "vrrp-pid"] {
+            drop(fs::remove_file(file(left)));
+        }
         let mut command = self.host.command(&self.program.to_string_lossy());
         command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file"]);
         command.arg(file("conf")).arg("--pid").arg(file("pid"));
