@@ -81,15 +81,25 @@ pub struct Prober {
 impl Prober {
     /// Begins to ask `server` for `/` of `name`, from `host`.
     pub fn start(host: &Host, server: SocketAddr, name: &str) -> anyhow::Result<Self> {
+        let host = host.clone();
+        Self::start_in(move || host.move_in(), server, name)
+    }
+
+    /// As [`Self::start`], on the host that `move_in` moves the calling thread to.
+    pub fn start_in(
+        move_in: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+        server: SocketAddr,
+        name: &str,
+    ) -> anyhow::Result<Self> {
         let attempts = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let (host, record, ended) = (host.clone(), Arc::clone(&attempts), Arc::clone(&stop));
+        let (record, ended) = (Arc::clone(&attempts), Arc::clone(&stop));
         let thread = thread::Builder::new()
             .name("prober".to_owned())
             .spawn(move || {
-                if let Err(error) = host.move_in() {
+                if let Err(error) = move_in() {
                     // Nothing is recorded, so whoever waits for an answer will fail.
                     eprintln!("prober: {error:#}");
                     return;

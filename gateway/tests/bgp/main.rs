@@ -27,12 +27,14 @@ mod lab;
 #[path = "../../../vip/tests/bgp_lab/router.rs"]
 mod router;
 
+mod ecmp;
+
 use std::net::TcpListener;
 use std::time::Duration;
 
 use lab::{Lab, enter, eventually};
 use router::{Config, Kind, Peer, Route, Router};
-use support::backend::Backend;
+use support::backend::{Act, Backend, echo_answer};
 use support::gateway::{Gateway, Plan};
 use support::manifests::service;
 
@@ -61,14 +63,7 @@ impl Scene {
         lab.ip("client", "-6 route add default via 2001:db8:80::1");
         lab.ip("node", "route add 10.80.0.0/24 via 10.79.0.1");
         lab.ip("node", "-6 route add 2001:db8:80::/64 via 2001:db8:79::1");
-        let node = lab.netns("node");
-        let listener = std::thread::spawn(move || {
-            enter(&node);
-            TcpListener::bind("127.0.0.1:8000").unwrap()
-        });
-        let backend = Backend::on("app", listener.join().unwrap(), |request| {
-            vec![support::backend::Act::Send(support::backend::echo_answer("app", request))]
-        });
+        let backend = backend(&lab, "node", "app");
         Self { lab, backend }
     }
 
@@ -79,14 +74,7 @@ impl Scene {
     }
 
     fn gateway(&self) -> Gateway {
-        let netns = self.lab.netns("node");
-        let name = netns.file_name().unwrap().to_str().unwrap();
-        let plan = Plan::default().manifest("bgp.yaml", MANIFEST);
-        let backend = "127.0.0.1:8000".parse().unwrap();
-        plan.manifest("app.yaml", service("app", &[backend]))
-            .args(&["--bgp-grace", "3"])
-            .via(&["ip", "netns", "exec", name])
-            .spawn()
+        gateway(&self.lab, "node", MANIFEST)
     }
 
     /// What curl says on a host.
@@ -107,6 +95,33 @@ impl Scene {
     fn loopback(&self) -> String {
         self.lab.ip("node", "-br address show dev lo")
     }
+}
+
+/// The backend of a host, which takes its time for `/slow`.
+fn backend(lab: &Lab, host: &str, name: &str) -> Backend {
+    let netns = lab.netns(host);
+    let listener = std::thread::spawn(move || {
+        enter(&netns);
+        TcpListener::bind("127.0.0.1:8000").unwrap()
+    });
+    let own = name.to_owned();
+    Backend::on(name, listener.join().unwrap(), move |request| {
+        let slow = request.target == "/slow";
+        let pause = slow.then_some(Act::Wait(Duration::from_millis(2500)));
+        pause.into_iter().chain([Act::Send(echo_answer(&own, request))]).collect()
+    })
+}
+
+/// A gateway on a host.
+fn gateway(lab: &Lab, host: &str, manifest: &str) -> Gateway {
+    let netns = lab.netns(host);
+    let name = netns.file_name().unwrap().to_str().unwrap();
+    let plan = Plan::default().manifest("bgp.yaml", manifest);
+    let backend = "127.0.0.1:8000".parse().unwrap();
+    plan.manifest("app.yaml", service("app", &[backend]))
+        .args(&["--bgp-grace", "3"])
+        .via(&["ip", "netns", "exec", name])
+        .spawn()
 }
 
 const MANIFEST: &str = r#"
