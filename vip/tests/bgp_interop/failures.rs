@@ -1,0 +1,219 @@
+//! What becomes of sessions and routes when one end dies, hangs or restarts.
+
+use std::time::{Duration, Instant};
+
+use crate::lab::PATIENCE;
+use crate::node::Node;
+use crate::process::Wish;
+use crate::router::{Kind, Router};
+use crate::scene::{Asn, NODE, ROUTE, ROUTE6, assert_route, assert_up, hosts, name, routers};
+
+const OTHER: &str = "203.0.113.11/32";
+
+/// Routers that keep the routes of a neighbour which restarts; ExaBGP keeps none at all.
+const KEEPERS: [Kind; 3] = [Kind::Frr, Kind::Bird, Kind::GoBgp];
+
+/// Asserts that all routers have these routes until the sessions are up again.
+fn assert_kept_until_up(node: &mut Node, routers: &[Router<'_>], prefixes: &[&str]) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // In this order, so that the last look is at a session that is up.
+        let up = routers.iter().all(|router| {
+            router.established(NODE) && node.peer(name(router.kind))["state"] == "established"
+        });
+        for router in routers {
+            for prefix in prefixes {
+                let log = || format!("{prefix} is gone from {:?}: {}", router.kind, router.log());
+                assert!(router.route(prefix).is_some(), "{}", log());
+            }
+        }
+        if up {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no session: {}", node.status());
+    }
+}
+
+#[test]
+fn routes_outlive_a_killed_process_by_graceful_restart_and_go_if_they_are_not_said_again() {
+    let lab = hosts(&KEEPERS);
+    let routers = routers(&lab, &KEEPERS, Asn::External, |peer| peer.graceful_restart = true);
+    let mut node = Node::start(&lab, "node");
+    // GoBGP waits for the End-of-RIB of every family that it has, agreed on or not.
+    let mut wish = Wish::new(&KEEPERS, Asn::External).with(|peer| {
+        peer.enable_graceful_restart = true;
+        peer.dual_stack_address_family = true;
+    });
+    wish.addresses.push("203.0.113.11".parse().unwrap());
+    node.plan(&wish);
+    assert_up(&mut node, &routers);
+    assert_route(&routers, ROUTE, true);
+    assert_route(&routers, OTHER, true);
+    assert_route(&routers, ROUTE6, true);
+
+    node.kill();
+    routers.iter().for_each(|router| router.wait_established(NODE, false));
+    for router in &routers {
+        for prefix in [ROUTE, ROUTE6, OTHER] {
+            assert!(router.route(prefix).is_some(), "{:?}: {}", router.kind, router.log());
+        }
+    }
+    let mut next = Node::start(&lab, "node");
+    wish.addresses.pop();
+    next.plan(&wish);
+    assert_kept_until_up(&mut next, &routers, &[ROUTE, ROUTE6]);
+    assert_route(&routers, OTHER, false);
+    assert_route(&routers, ROUTE, true);
+    assert_route(&routers, ROUTE6, true);
+}
+
+#[test]
+fn without_graceful_restart_the_routes_of_a_killed_process_go_at_once() {
+    let lab = hosts(&Kind::ALL);
+    let routers = routers(&lab, &Kind::ALL, Asn::External, |_| {});
+    let mut node = Node::start(&lab, "node");
+    let wish = Wish::new(&Kind::ALL, Asn::External);
+    node.plan(&wish);
+    assert_up(&mut node, &routers);
+    assert_route(&routers, ROUTE, true);
+    node.kill();
+    assert_route(&routers, ROUTE, false);
+    let mut next = Node::start(&lab, "node");
+    next.plan(&wish);
+    assert_up(&mut next, &routers);
+    assert_route(&routers, ROUTE, true);
+}
+
+#[test]
+fn frr_and_bird_notice_a_hung_or_killed_node_by_bfd_and_the_node_notices_them() {
+    let kinds = [Kind::Frr, Kind::Bird];
+    let lab = hosts(&kinds);
+    // The hold time is longer than anybody waits here.
+    let routers = routers(&lab, &kinds, Asn::External, |peer| {
+        (peer.hold, peer.bfd) = (180, Some((50, 3)));
+    });
+    let wish = Wish::new(&kinds, Asn::External)
+        .with_bfd(50, 3)
+        .with(|peer| peer.hold_time = Some("180s".into()));
+    let mut node = Node::start(&lab, "node");
+    node.plan(&wish);
+    let watched = |node: &mut Node| {
+        for router in &routers {
+            router.wait_bfd(NODE, true);
+            node.wait_peer(name(router.kind), "BFD is up", |peer| peer["bfd"]["state"] == "up");
+        }
+        assert_up(node, &routers);
+        assert_route(&routers, ROUTE, true);
+    };
+    watched(&mut node);
+
+    node.hold();
+    let struck = Instant::now();
+    for router in &routers {
+        router.wait_route(ROUTE, |route| route.is_none());
+        println!("a hung node is gone from {:?} after {:?}", router.kind, struck.elapsed());
+        router.wait_bfd(NODE, false);
+    }
+    node.release();
+    watched(&mut node);
+
+    for router in &routers {
+        router.hold();
+        let struck = Instant::now();
+        node.wait_up(name(router.kind), false);
+        println!("{:?} is known to be dead after {:?}", router.kind, struck.elapsed());
+        let status = node.peer(name(router.kind));
+        assert!(status["last_error"].as_str().unwrap().contains("BFD"), "{status}");
+        assert_eq!(status["bfd"]["state"], "down", "{status}");
+        router.release();
+        watched(&mut node);
+    }
+
+    let struck = Instant::now();
+    node.kill();
+    for router in &routers {
+        router.wait_route(ROUTE, |route| route.is_none());
+        println!("a killed node is gone from {:?} after {:?}", router.kind, struck.elapsed());
+    }
+}
+
+#[test]
+fn bfd_watches_over_several_hops_and_its_profile_changes_without_a_new_session() {
+    let kinds = [Kind::Frr, Kind::Bird];
+    let lab = hosts(&kinds);
+    let routers = routers(&lab, &kinds, Asn::External, |peer| {
+        (peer.hold, peer.bfd, peer.multi_hop) = (180, Some((100, 3)), Some(255));
+    });
+    let mut node = Node::start(&lab, "node");
+    let mut wish = Wish::new(&kinds, Asn::External).with_bfd(100, 3).with(|peer| {
+        peer.hold_time = Some("180s".into());
+        peer.ebgp_multi_hop = true;
+    });
+    // BIRD sends with TTL 64 over several hops.
+    wish.profiles.get_mut("fast").unwrap().minimum_ttl = Some(1);
+    node.plan(&wish);
+    assert_up(&mut node, &routers);
+    for router in &routers {
+        router.wait_bfd(NODE, true);
+        node.wait_peer(name(router.kind), "BFD is up", |peer| peer["bfd"]["state"] == "up");
+    }
+    wish.profiles.get_mut("fast").unwrap().transmit_interval = Some(200);
+    node.plan(&wish);
+    // Longer than the detection time of either setting.
+    std::thread::sleep(Duration::from_secs(1));
+    for router in &routers {
+        assert!(router.bfd_up(NODE), "{}", router.log());
+    }
+    routers[1].hold();
+    node.wait_up(name(Kind::Bird), false);
+    node.wait_up(name(Kind::Frr), true);
+    routers[1].release();
+    node.wait_up(name(Kind::Bird), true);
+}
+
+#[test]
+fn routers_that_fall_silent_are_given_up_after_the_hold_time_and_so_is_the_node() {
+    let lab = hosts(&Kind::ALL);
+    let routers = routers(&lab, &Kind::ALL, Asn::External, |peer| peer.hold = 3);
+    let mut node = Node::start(&lab, "node");
+    node.plan(&Wish::new(&Kind::ALL, Asn::External).with(|peer| {
+        (peer.hold_time, peer.keepalive_time) = (Some("3s".into()), Some("1s".into()));
+    }));
+    assert_up(&mut node, &routers);
+    routers.iter().for_each(Router::hold);
+    for router in &routers {
+        node.wait_up(name(router.kind), false);
+        let status = node.peer(name(router.kind));
+        assert!(status["last_error"].as_str().unwrap().contains("hold timer"), "{status}");
+    }
+    routers.iter().for_each(Router::release);
+    assert_up(&mut node, &routers);
+    assert_route(&routers, ROUTE, true);
+
+    node.hold();
+    for router in &routers {
+        router.wait_established(NODE, false);
+        router.wait_route(ROUTE, |route| route.is_none());
+    }
+    node.release();
+    assert_up(&mut node, &routers);
+    assert_route(&routers, ROUTE, true);
+}
+
+#[test]
+fn a_router_that_restarts_hears_everything_again_and_the_others_notice_nothing() {
+    let lab = hosts(&Kind::ALL);
+    let mut routers = routers(&lab, &Kind::ALL, Asn::External, |_| {});
+    let mut node = Node::start(&lab, "node");
+    node.plan(&Wish::new(&Kind::ALL, Asn::External));
+    assert_up(&mut node, &routers);
+    for router in &mut routers {
+        router.stop();
+        node.wait_up(name(router.kind), false);
+        router.start();
+        node.wait_up(name(router.kind), true);
+        router.wait_established(NODE, true);
+        router.wait_route(ROUTE, |route| route.is_some());
+        assert_eq!(node.downs(), [name(router.kind)]);
+    }
+}

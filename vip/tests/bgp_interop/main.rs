@@ -1,0 +1,44 @@
+//! The BGP speaker beside real routers: FRR, BIRD, GoBGP and ExaBGP on one switch with it, all of
+//! network namespaces.
+//!
+//! The speaker is a process of its own, so that it can be killed and held. The routers are those of
+//! `bgp_lab`. Needs root, iproute2 and the Debian packages frr, bird2, gobgpd and exabgp: where one is
+//! missing, the tests fail.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests on the real network have threads and clocks"
+)]
+
+#[allow(dead_code, reason = "other tests use more of it")]
+#[path = "../bgp_lab/lab.rs"]
+mod lab;
+#[allow(dead_code, reason = "other tests use more of it")]
+#[path = "../bgp_lab/router.rs"]
+mod router;
+
+#[path = "../bgp_lab/bird.rs"]
+mod bird;
+#[path = "../bgp_lab/exabgp.rs"]
+mod exabgp;
+#[allow(dead_code, reason = "other tests use more of it")]
+#[path = "../bgp_lab/frr.rs"]
+mod frr;
+#[path = "../bgp_lab/gobgp.rs"]
+mod gobgp;
+
+mod failures;
+mod leaving;
+mod node;
+mod process;
+mod routes;
+mod scene;
+mod sessions;
+
+/// Not a test by itself: the process that the tests start on the node.
+#[test]
+#[ignore = "the speaker's process of the other tests"]
+fn node_process() {
+    process::run();
+}

@@ -1,0 +1,93 @@
+//! The process that the tests start on a host: a BGP speaker that obeys lines and prints what happens.
+//!
+//! Commands on its input: `plan WISH` (a [`Wish`] in JSON, which becomes a plan as the gateway makes it),
+//! `drain`, `status`. It stops at the end of input. `GH_GRACE` says how long routes are marked before they
+//! are withdrawn, in milliseconds.
+
+use std::collections::BTreeMap;
+use std::env::var;
+use std::io::BufRead;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use gatehouse_vip::api::IpAddressPoolSpec;
+use gatehouse_vip::bgp::spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec};
+use gatehouse_vip::bgp::{BgpObjects, BgpPlan, PoolFacts, plan};
+use gatehouse_vip::{
+    Allocation, Assignment, BgpEvent, BgpSpeaker, BgpSpeakerOptions, ClaimId, NodeFacts, Resting,
+    Wanted,
+};
+use serde::{Deserialize, Serialize};
+
+/// For what the process waits for itself.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The only pool; every address is of it.
+const POOL: [&str; 3] = ["203.0.113.0/24", "10.200.0.0/16", "2001:db8:80::/48"];
+
+/// Objects, by name, and the addresses of the one service that there is.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Wish {
+    pub(crate) peers: BTreeMap<String, BgpPeerSpec>,
+    pub(crate) advertisements: BTreeMap<String, BgpAdvertisementSpec>,
+    pub(crate) profiles: BTreeMap<String, BfdProfileSpec>,
+    pub(crate) communities: BTreeMap<String, CommunitySpec>,
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+pub(crate) fn run() {
+    let grace = var("GH_GRACE").map_or(1000, |text| text.parse().unwrap());
+    let grace = Duration::from_millis(grace);
+    let options = BgpSpeakerOptions { node: "node".into(), grace, ..BgpSpeakerOptions::default() };
+    let speaker = BgpSpeaker::start(options, print).unwrap();
+    println!("\nnode ready");
+    for line in std::io::stdin().lock().lines().map(Result::unwrap) {
+        match line.split_once(' ').unwrap_or((&line, "")) {
+            ("plan", wish) => speaker.apply(planned(&serde_json::from_str(wish).unwrap())),
+            ("drain", _) => println!("\ndrained {}", speaker.drain_and_wait(PATIENCE)),
+            ("status", _) => {
+                println!("\nstatus {}", serde_json::to_string(&*speaker.status()).unwrap());
+            }
+            other => panic!("unknown command {other:?}"),
+        }
+    }
+    speaker.stop();
+}
+
+fn planned(wish: &Wish) -> BgpPlan {
+    let pool = IpAddressPoolSpec {
+        addresses: POOL.map(str::to_owned).into(),
+        ..IpAddressPoolSpec::default()
+    };
+    let objects = BgpObjects {
+        peers: wish.peers.clone().into_iter().collect(),
+        advertisements: wish.advertisements.clone().into_iter().collect(),
+        profiles: wish.profiles.clone().into_iter().collect(),
+        communities: wish.communities.clone().into_iter().collect(),
+        pools: vec![PoolFacts::new("pool", &BTreeMap::new(), &pool)],
+        secrets: BTreeMap::new(),
+    };
+    let web = ClaimId("test/web".into());
+    let assigned = |ip: &IpAddr| Assignment { ip: *ip, pool: "pool".into() };
+    let allocation = Allocation {
+        assigned: [(web.clone(), wish.addresses.iter().map(assigned).collect())].into(),
+        refused: BTreeMap::new(),
+        resting: Resting::default(),
+    };
+    let node = NodeFacts { name: "node".into(), ..NodeFacts::default() };
+    let planned = plan(&objects, &allocation, &[(web, Wanted::default())].into(), &node);
+    for (object, name, refusal) in planned.refusals {
+        println!("\nobject {} {name} {refusal}", object.kind());
+    }
+    planned.plan
+}
+
+fn print(event: BgpEvent) {
+    match event {
+        BgpEvent::Up { peer } => println!("\nup {peer}"),
+        BgpEvent::Down { peer, reason } => println!("\ndown {peer} {reason}"),
+        BgpEvent::Added { vip } => println!("\nadded {vip}"),
+        BgpEvent::Removed { vip } => println!("\nremoved {vip}"),
+        BgpEvent::Refused { vip, refusal } => println!("\nrefused {vip} {refusal}"),
+    }
+}
