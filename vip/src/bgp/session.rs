@@ -186,8 +186,8 @@ impl Session {
             _ => !self.connections.is_empty(),
         };
         // The router's latest attempt is the one it means, until one of them has been answered.
-        let older = self.connections.iter().find(|connection| !connection.dialled);
-        let older = older.map(|older| (older.id, older.state));
+        let attempt = |one: &&Connection| !one.dialled && one.state != State::Established;
+        let older = self.connections.iter().find(attempt).map(|older| (older.id, older.state));
         match older {
             Some((id, State::OpenSent)) if welcome => {
                 let cease = Notification::cease(Cease::Collision, "");
@@ -195,7 +195,7 @@ impl Session {
                 self.send(id, cease.encode(), now, out);
                 out.push(Action::Close(id));
             }
-            Some((_, State::Established)) | None if welcome => {}
+            None if welcome => {}
             _ => {
                 out.push(Action::Reject);
                 return;

@@ -116,6 +116,28 @@ fn a_session_that_is_up_is_not_disturbed_by_another_connection() {
     assert_eq!(script.session.state(), State::Established);
 }
 
+/// Or it could fill the memory of this end with connections.
+#[test]
+fn a_router_whose_session_is_up_has_one_more_connection_however_often_it_dials() {
+    let mut script = Script::new(settings());
+    script.dialled();
+    let actions = script.does(Event::Incoming);
+    let [Action::Accept(first), ..] = actions[..] else { panic!("{actions:?}") };
+    script.does(Event::Bytes(first, &open().encode()));
+    script.does(Event::Bytes(first, &message::keepalive()));
+    assert_eq!(script.session.state(), State::Established);
+    let actions = script.does(Event::Incoming);
+    let [Action::Accept(mut attempt), _] = actions[..] else { panic!("{actions:?}") };
+    for _ in 0..3 {
+        let actions = script.does(Event::Incoming);
+        assert_ended(&actions, attempt, &Notification::cease(Cease::Collision, ""));
+        let [_, _, Action::Accept(next), _] = actions[..] else { panic!("{actions:?}") };
+        attempt = next;
+    }
+    assert_eq!(script.session.connections.len(), 2);
+    assert_eq!(script.session.state(), State::Established);
+}
+
 /// RFC 4724 §5: a router that has crashed and come back does not know of the old connection.
 #[test]
 fn a_router_that_says_it_has_restarted_gets_a_new_session_at_once() {
