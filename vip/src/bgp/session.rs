@@ -437,7 +437,6 @@ impl Session {
             self.step(other, fsm::Event::OpenCollisionDump, Some(cease.clone()), now, out);
         }
         self.restarting = false;
-        self.refreshes = Refreshes::default();
         self.report.up(now);
         if let Some(negotiated) = self.negotiated().cloned() {
             out.push(Action::Up(id, negotiated));
@@ -494,6 +493,8 @@ impl Session {
 
     fn down(&mut self, reason: Reason, out: &mut Vec<Action>) {
         self.report.down();
+        // What was asked for has nobody to go to, and the next session begins with all routes anyway.
+        self.refreshes = Refreshes::default();
         out.push(Action::Down(reason));
     }
 

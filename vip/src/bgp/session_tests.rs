@@ -454,6 +454,20 @@ fn a_router_that_asks_for_all_routes_again_and_again_is_answered_once_a_second()
 }
 
 #[test]
+fn a_request_for_all_routes_is_forgotten_with_the_session_that_it_came_on() {
+    let mut script = Script::new(settings());
+    script.established();
+    let refresh = message::frame(Kind::RouteRefresh, &[0, 1, 0, 1]);
+    assert!(matches!(script.says(&refresh)[..], [Action::Refresh(_)]));
+    assert_eq!(script.says(&refresh), [], "too soon");
+    let id = script.id;
+    script.does(Event::Failed(id));
+    script.does(Event::Stop(Cease::Shutdown, ""));
+    assert_eq!(script.session.deadline(), None);
+    assert_eq!(script.waits(SECOND * 5), []);
+}
+
+#[test]
 fn updates_go_out_while_the_session_is_up_and_count_as_keepalives() {
     let mut script = Script::new(settings());
     let update = message::frame(Kind::Update, &[0; 4]);
