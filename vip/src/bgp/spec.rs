@@ -210,6 +210,9 @@ pub(super) fn go_duration_nanos(text: &str) -> Option<u64> {
     if rest == "0" {
         return Some(0);
     }
+    if rest.is_empty() {
+        return None;
+    }
     let mut total = 0_u64;
     while !rest.is_empty() {
         let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
@@ -246,7 +249,7 @@ pub(super) fn go_duration_nanos(text: &str) -> Option<u64> {
         total = total.checked_add(value)?;
         rest = &after[unit.len()..];
     }
-    (!text.is_empty()).then_some(total)
+    Some(total)
 }
 
 // `skip_serializing_if` asks for functions of a reference.

@@ -81,6 +81,7 @@ fn durations_are_read_as_go_reads_them() {
         ("0", Some(0)),
         ("0s", Some(0)),
         ("", None),
+        ("+", None),
         ("90", None),
         ("s", None),
         (".s", None),
