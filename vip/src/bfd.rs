@@ -4,6 +4,8 @@
 //! `io` owns the sockets, the speaker the clock. When a session goes down, the speaker tells the BGP
 //! session with the same router by [`bgp::Event::BfdDown`](crate::bgp::Event::BfdDown).
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod packet;
 mod session;
 mod settings;

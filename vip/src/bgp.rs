@@ -18,6 +18,8 @@ mod capability;
 mod community;
 mod connection;
 mod fsm;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod interface;
 mod message;
 mod notification;
@@ -29,6 +31,8 @@ mod refresh;
 mod report;
 mod rib_out;
 mod session;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod session_fuzzing;
 pub mod spec;
 mod update;
 

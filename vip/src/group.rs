@@ -15,6 +15,8 @@
 mod address;
 mod auth;
 mod election;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod member;
 mod segment;
 mod status;

@@ -16,6 +16,8 @@ mod arp;
 pub mod bfd;
 pub mod bgp;
 mod burst;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod group;
 mod holdings;
 mod io;

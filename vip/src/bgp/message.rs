@@ -125,7 +125,7 @@ impl Framer {
     }
 
     /// Octets that are kept.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn held(&self) -> usize {
         self.partial.len()
     }

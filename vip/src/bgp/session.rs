@@ -156,6 +156,12 @@ impl Session {
         &self.report
     }
 
+    /// Octets of messages that are not complete yet.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn held(&self) -> usize {
+        self.connections.iter().map(|connection| connection.framer.held()).sum()
+    }
+
     fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.started {
             return;
