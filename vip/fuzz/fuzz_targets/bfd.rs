@@ -1,0 +1,11 @@
+//! BFD packets and times, fed to a session.
+//!
+//! What has to hold is said in the crate's module `fuzzing`.
+
+#![no_main]
+
+use std::time::Instant;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| gatehouse_vip::fuzzing::bfd(data, Instant::now()));

@@ -1,0 +1,11 @@
+//! The stream of a BGP connection: framing, and every message in it.
+//!
+//! What has to hold is said in the crate's module `fuzzing`.
+
+#![no_main]
+
+use std::time::Instant;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| gatehouse_vip::fuzzing::bgp_message(data, Instant::now()));

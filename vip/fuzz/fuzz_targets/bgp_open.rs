@@ -1,0 +1,11 @@
+//! The body of a BGP OPEN message, and what is agreed on.
+//!
+//! What has to hold is said in the crate's module `fuzzing`.
+
+#![no_main]
+
+use std::time::Instant;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| gatehouse_vip::fuzzing::bgp_open(data, Instant::now()));

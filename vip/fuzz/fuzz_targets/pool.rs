@@ -1,0 +1,11 @@
+//! Addresses of a pool as users write them.
+//!
+//! What has to hold is said in the crate's module `fuzzing`.
+
+#![no_main]
+
+use std::time::Instant;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| gatehouse_vip::fuzzing::pool(data, Instant::now()));
