@@ -2,13 +2,15 @@
 #
 #   make run          the quickstart: gateway, echo backends and five curl lines to try
 #   make test         everything that continuous integration checks
+#   make fuzz         what reads octets from outside, fed with whatever a fuzzer thinks of
 #   make lint         formatting, clippy, documentation, house rules, licences
 #   make bench        gatehouse beside nginx, HAProxy and Envoy -> loadtest/results/
 #   make bench-scale  10 000 Ingress hosts: start, change, memory -> loadtest/results/scale.md
 #   make bench-failover  gatehouse beside keepalived, the owner of an address struck -> loadtest/results/failover.md
 #
 # BENCH_ARGS is passed on: make bench BENCH_ARGS='--quick --only plain,tls'; likewise FAILOVER_ARGS:
-# '--trials 10 --only kill,term', or '--vips 1000' for a thousand addresses at once.
+# '--trials 10 --only kill,term', or '--vips 1000' for a thousand addresses at once. FUZZ_SECONDS is how
+# long make fuzz runs each target (10), FUZZ_TARGETS which of them (all in vip/fuzz/fuzz_targets).
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -22,10 +24,12 @@ TOOLS := $(TARGET)/tools
 BENCH_ARGS ?=
 SCALE_ARGS ?=
 FAILOVER_ARGS ?=
+FUZZ_SECONDS ?= 10
+FUZZ_TARGETS ?=
 export CARGO_TARGET_DIR := $(TARGET)
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help run test lint lint-code licences bench bench-scale bench-failover
+.PHONY: help run test fuzz lint lint-code licences bench bench-scale bench-failover
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -40,12 +44,17 @@ test:
 	$(MAKE) --no-print-directory lint-code
 	$(CARGO) build -p gatehouse-loadtest
 	$(CARGO) test --workspace
+	CARGO=$(CARGO) vip/fuzz/run 2
+
+fuzz:
+	CARGO=$(CARGO) vip/fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 lint: lint-code licences
 
 lint-code:
 	.ci/checks
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path vip/fuzz/Cargo.toml -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 
