@@ -107,6 +107,11 @@ pub struct Families {
 }
 
 impl RemoteAsn {
+    /// Whether the router is of the same ASN, if this end presents `local`.
+    pub fn is_internal(self, local: u32) -> bool {
+        self == Self::Internal || self == Self::Exactly(local)
+    }
+
     /// Whether a router may have this ASN, if this end presents `local`.
     pub fn allows(self, asn: u32, local: u32) -> bool {
         match self {
@@ -163,8 +168,8 @@ impl Peer {
                 DEFAULT_PORT
             }
         };
-        let internal = remote_asn == RemoteAsn::Internal
-            || remote_asn == RemoteAsn::Exactly(local_asn) && local_asn != 0;
+        let internal = local_asn != 0 && remote_asn.is_internal(local_asn)
+            || remote_asn == RemoteAsn::Internal;
         if spec.ebgp_multi_hop && internal {
             faults.push(invalid(
                 "ebgpMultiHop",

@@ -155,6 +155,9 @@ pub fn plan(
             IpNet::V4(_) => families.v4,
             IpNet::V6(_) => families.v6,
         });
+        if !config.peer.remote_asn.is_internal(config.peer.local_asn) {
+            rib = rib.for_external();
+        }
         told.insert(name.clone(), Arc::new(rib));
     }
     claims.retain(|ip, _| told.values().any(|rib| rib.leads_to(*ip)));

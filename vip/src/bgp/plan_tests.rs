@@ -98,15 +98,23 @@ fn every_router_hears_of_what_is_advertised_to_it_and_the_addresses_are_those_th
             ("all", "{communities: ['65000:1']}"),
             (
                 "db",
-                "{peers: [other], serviceSelectors: [{matchLabels: {app: db}}], localPref: 200}",
+                "{peers: [other], serviceSelectors: [{matchLabels: {app: db}}], communities: ['65000:2']}",
             ),
         ],
     );
     let all = ["10.1.0.1/32 65000:1", "10.1.0.2/32 65000:1", "2001:db8::1/128 65000:1"];
     assert_eq!(scene.told("tor"), (all.map(str::to_owned).into(), vec![]));
-    assert_eq!(scene.told("other").0[1], "10.1.0.2/32 200 65000:1");
+    assert_eq!(scene.told("other").0[1], "10.1.0.2/32 65000:1 65000:2");
     assert_eq!(scene.told("other").0.len(), 2, "a session carries its own family alone");
     assert_eq!(addresses(&scene.plan()), ["10.1.0.1", "10.1.0.2", "2001:db8::1"]);
+}
+
+#[test]
+fn local_pref_is_for_routers_of_the_same_asn_alone() {
+    let scene = scene(&[("tor", TOR), ("other", OTHER)], &[("all", "{localPref: 200}")]);
+    assert_eq!(scene.told("tor").0[0], "10.1.0.1/32 200");
+    // A change of it is no news for the others.
+    assert_eq!(scene.told("other").0[0], "10.1.0.1/32");
 }
 
 #[test]

@@ -62,17 +62,30 @@ impl RibOut {
 
     /// The same routes, about to go away (RFC 8326): routers are to prefer any other one to them.
     pub fn shutting_down(&self) -> Self {
+        self.changed(|attributes| {
+            attributes.communities.insert(Community::GRACEFUL_SHUTDOWN);
+            // Within the ASN nobody else would lower it.
+            attributes.local_pref = Some(0);
+        })
+    }
+
+    /// The same routes for a router of another ASN, which is told no LOCAL_PREF (RFC 4271 §5.1.5), and so
+    /// nothing when only that changes.
+    pub fn for_external(&self) -> Self {
+        self.changed(|attributes| attributes.local_pref = None)
+    }
+
+    /// Routes with equal attributes go on sharing them.
+    fn changed(&self, change: impl Fn(&mut Attributes)) -> Self {
         let mut known: HashMap<&Arc<Attributes>, Arc<Attributes>> = HashMap::new();
         let mut routes = BTreeMap::new();
         for (prefix, attributes) in &self.routes {
-            let marked = known.entry(attributes).or_insert_with(|| {
-                let mut marked = Attributes::clone(attributes);
-                marked.communities.insert(Community::GRACEFUL_SHUTDOWN);
-                // Within the ASN nobody else would lower it.
-                marked.local_pref = Some(0);
-                Arc::new(marked)
+            let changed = known.entry(attributes).or_insert_with(|| {
+                let mut changed = Attributes::clone(attributes);
+                change(&mut changed);
+                Arc::new(changed)
             });
-            routes.insert(*prefix, Arc::clone(marked));
+            routes.insert(*prefix, Arc::clone(changed));
         }
         Self { routes }
     }

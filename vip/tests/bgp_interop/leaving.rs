@@ -67,7 +67,7 @@ fn a_peer_that_is_added_changed_or_removed_touches_no_other() {
     }
     assert_route(&routers, ROUTE, true);
     let updates = |node: &mut Node| {
-        let status = node.status();
+        let status = node.settled();
         Kind::ALL.map(|kind| status["peers"][name(kind)]["sent_messages"]["update"].clone())
     };
     let before = updates(&mut node);
@@ -92,7 +92,7 @@ fn a_peer_that_is_added_changed_or_removed_touches_no_other() {
     assert_told(&routers[0], "6/3 (Cease/Peer De-configured)");
     routers[0].wait_route(ROUTE, |route| route.is_none());
 
-    let status = node.status();
+    let status = node.settled();
     assert_eq!(status["peers"].as_object().unwrap().len(), 2, "{status}");
     assert_eq!(node.downs(), [name(Kind::ExaBgp), name(Kind::Frr)]);
     let gobgp = &status["peers"][name(Kind::GoBgp)];

@@ -93,6 +93,12 @@ impl Node {
         serde_json::from_str(&line["status ".len()..]).unwrap()
     }
 
+    /// The same, once what has happened is in it: it is published a moment after a change.
+    pub(crate) fn settled(&mut self) -> Value {
+        std::thread::sleep(Duration::from_millis(500));
+        self.status()
+    }
+
     /// What it says of one router.
     pub(crate) fn peer(&mut self, peer: &str) -> Value {
         self.status()["peers"][peer].clone()

@@ -42,7 +42,7 @@ fn assert_said(
 }
 
 fn sent_updates(node: &mut Node, peer: &str) -> u64 {
-    node.peer(peer)["sent_messages"]["update"].as_u64().unwrap()
+    node.settled()["peers"][peer]["sent_messages"]["update"].as_u64().unwrap()
 }
 
 #[test]
