@@ -7,6 +7,7 @@
 pub(crate) mod bfd;
 pub(crate) mod bgp;
 mod diag;
+pub(crate) mod errand;
 pub(crate) mod heartbeat;
 pub(crate) mod link;
 pub(crate) mod netlink;

@@ -4,8 +4,6 @@
 //! file is what the gateway sees; the thread is `driver`'s. Nothing of the data path runs there, so
 //! load cannot cost an address.
 
-#![expect(clippy::disallowed_methods, reason = "the speaker owns its thread")]
-
 mod driver;
 mod options;
 mod perform;
@@ -14,13 +12,12 @@ mod status;
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::warn;
 
-use crate::io::wait::Bell;
+use crate::io::errand;
 use crate::plan::VipPlan;
 use crate::refusal::Refusal;
 use driver::Driver;
@@ -78,26 +75,13 @@ pub enum SpeakerEvent {
 ///
 /// Works in the network namespace of the thread that starts it. Dropping it is [`stop`](Self::stop).
 #[derive(Debug)]
-pub struct Speaker {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
+pub struct Speaker(errand::Errand<Wish, Progress, SpeakerStatus>);
 
-/// Between the owner and the thread.
-#[derive(Debug)]
-struct Shared {
-    wish: Mutex<Wish>,
-    /// Rung when the wish changes.
-    bell: Bell,
-    progress: Mutex<Progress>,
-    moved: Condvar,
-    status: Mutex<Arc<SpeakerStatus>>,
-}
+type Desk = errand::Desk<Wish, Progress, SpeakerStatus>;
 
 /// What the owner wants; only the latest counts.
 #[derive(Clone, Debug, Default)]
 struct Wish {
-    serial: u64,
     plan: Arc<VipPlan>,
     drain: bool,
     /// Nothing lingers either.
@@ -117,9 +101,7 @@ impl Wish {
 /// How far the thread is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Progress {
-    /// The last wish that was carried out.
-    serial: u64,
-    /// Addresses on interfaces after that.
+    /// Addresses on interfaces.
     held: usize,
     /// Those of them that another node could take over.
     to_hand_over: usize,
@@ -132,32 +114,14 @@ impl Speaker {
         options: SpeakerOptions,
         events: impl Fn(SpeakerEvent) + Send + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            wish: Mutex::default(),
-            bell: Bell::new()?,
-            progress: Mutex::default(),
-            moved: Condvar::new(),
-            status: Mutex::default(),
-        });
-        let (started, outcome) = mpsc::channel();
-        let theirs = shared.clone();
         let name = options.name.clone();
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            match Driver::new(options, theirs, events) {
-                Err(error) => drop(started.send(Err(error))),
-                Ok(driver) => {
-                    drop(started.send(Ok(())));
-                    driver.run();
-                }
-            }
-        })?;
-        outcome.recv().map_err(io::Error::other)??;
-        Ok(Self { shared, thread: Some(thread) })
+        let make = move |desk| Driver::new(options, desk, events);
+        errand::Errand::start(name, make, Driver::run).map(Self)
     }
 
     /// Hands over a plan and returns at once; only the latest counts, an equal one changes nothing.
     pub fn apply(&self, plan: VipPlan) {
-        self.ask(|wish| {
+        self.0.ask(|wish| {
             wish.plan = Arc::new(plan);
             wish.withdraw = false;
         });
@@ -166,66 +130,44 @@ impl Speaker {
     /// Ends the lingering of an address: no connection is left on it. Nothing happens to an address
     /// that does not linger.
     pub fn let_go(&self, vip: IpAddr) {
-        self.ask(|wish| wish.let_go.push(vip));
+        self.0.ask(|wish| wish.let_go.push(vip));
     }
 
     /// Hands everything that is held to other nodes, and goes on doing so until it is stopped. True
     /// when each address has been taken over, or could be by nobody, which stays held and announced;
     /// alone, at once.
     pub fn hand_over_and_wait(&self, timeout: Duration) -> bool {
-        let serial = self.ask(|wish| wish.drain = true);
-        self.wait_for(timeout, |done| done.serial >= serial && done.to_hand_over == 0)
+        let serial = self.0.ask(|wish| wish.drain = true);
+        self.0.wait_for(serial, timeout, |done| done.to_hand_over == 0)
     }
 
     /// Withdraws everything, at once or, where another node takes over, when it has; nothing lingers.
     /// True when no address is left on an interface in time. False as well if another plan is applied
     /// meanwhile.
     pub fn withdraw_all_and_wait(&self, timeout: Duration) -> bool {
-        let serial = self.ask(Wish::withdraw);
-        self.wait_for(timeout, |done| done.serial >= serial && done.held == 0)
+        let serial = self.0.ask(Wish::withdraw);
+        self.0.wait_for(serial, timeout, |done| done.held == 0)
     }
 
     /// What is known now, at most a second old; cheap.
     pub fn status(&self) -> Arc<SpeakerStatus> {
-        lock(&self.shared.status).clone()
+        self.0.status()
     }
 
     /// Withdraws everything (at most 5 s are spent on that) and ends the thread.
     pub fn stop(self) {
         drop(self);
     }
-
-    fn ask(&self, change: impl FnOnce(&mut Wish)) -> u64 {
-        let serial = {
-            let mut wish = lock(&self.shared.wish);
-            change(&mut wish);
-            wish.serial += 1;
-            wish.serial
-        };
-        self.shared.bell.ring();
-        serial
-    }
-
-    fn wait_for(&self, timeout: Duration, reached: impl Fn(&Progress) -> bool) -> bool {
-        let waiting = lock(&self.shared.progress);
-        let waited = self.shared.moved.wait_timeout_while(waiting, timeout, |done| !reached(done));
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
-    }
 }
 
 impl Drop for Speaker {
     fn drop(&mut self) {
-        self.ask(|wish| {
+        self.0.ask(|wish| {
             wish.withdraw();
             wish.stop = true;
         });
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        if !self.0.join() {
             warn!("the speaker's thread has panicked; the kernel removes its addresses in time");
         }
     }
-}
-
-/// Nothing that is kept under these locks is ever half changed, so a panic spoils nothing.
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,8 +5,6 @@
 //! sessions themselves are [`bgp::Session`](crate::bgp::Session)s. An address is announced when it is
 //! on the loopback interface, and leaves that only after it was withdrawn.
 
-#![expect(clippy::disallowed_methods, reason = "the speaker owns its thread")]
-
 mod doors;
 mod driver;
 mod loopback;
@@ -19,14 +17,13 @@ mod watch;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::warn;
 
 use crate::bgp::BgpPlan;
-use crate::io::wait::Bell;
+use crate::io::errand;
 use crate::refusal::Refusal;
 use crate::speaker::Health;
 use driver::Driver;
@@ -97,26 +94,13 @@ pub enum BgpEvent {
 ///
 /// Works in the network namespace of the thread that starts it. Dropping it is [`stop`](Self::stop).
 #[derive(Debug)]
-pub struct BgpSpeaker {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
+pub struct BgpSpeaker(errand::Errand<Wish, Progress, BgpStatus>);
 
-/// Between the owner and the thread.
-#[derive(Debug)]
-struct Shared {
-    wish: Mutex<Wish>,
-    /// Rung when the wish changes.
-    bell: Bell,
-    progress: Mutex<Progress>,
-    moved: Condvar,
-    status: Mutex<Arc<BgpStatus>>,
-}
+type Desk = errand::Desk<Wish, Progress, BgpStatus>;
 
 /// What the owner wants; only the latest counts.
 #[derive(Clone, Debug, Default)]
 struct Wish {
-    serial: u64,
     plan: Arc<BgpPlan>,
     drain: bool,
     stop: bool,
@@ -125,8 +109,6 @@ struct Wish {
 /// How far the thread is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Progress {
-    /// The last wish that the thread knows.
-    serial: u64,
     /// Nothing is announced any more, and all routers know.
     drained: bool,
 }
@@ -165,33 +147,15 @@ impl BgpSpeaker {
         options: BgpSpeakerOptions,
         events: impl Fn(BgpEvent) + Send + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            wish: Mutex::default(),
-            bell: Bell::new()?,
-            progress: Mutex::default(),
-            moved: Condvar::new(),
-            status: Mutex::default(),
-        });
-        let (started, outcome) = mpsc::channel();
-        let theirs = Arc::clone(&shared);
         let name = options.name.clone();
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            match Driver::new(options, theirs, events) {
-                Err(error) => drop(started.send(Err(error))),
-                Ok(driver) => {
-                    drop(started.send(Ok(())));
-                    driver.run();
-                }
-            }
-        })?;
-        outcome.recv().map_err(io::Error::other)??;
-        Ok(Self { shared, thread: Some(thread) })
+        let make = move |desk| Driver::new(options, desk, events);
+        errand::Errand::start(name, make, Driver::run).map(Self)
     }
 
     /// Hands over a plan and returns at once; only the latest counts. Sessions and routes that are the
     /// same as before are not touched.
     pub fn apply(&self, plan: BgpPlan) {
-        self.ask(|wish| wish.plan = Arc::new(plan));
+        self.0.ask(|wish| wish.plan = Arc::new(plan));
     }
 
     /// Leaves well: marks every announcement as GRACEFUL_SHUTDOWN, withdraws it after the grace period,
@@ -199,16 +163,13 @@ impl BgpSpeaker {
     /// connections that are open on them, until [`stop`](Self::stop). True if all is done in time;
     /// nothing is announced any more after that, whatever is applied.
     pub fn drain_and_wait(&self, timeout: Duration) -> bool {
-        let serial = self.ask(|wish| wish.drain = true);
-        let waiting = lock(&self.shared.progress);
-        let pending = |done: &mut Progress| done.serial < serial || !done.drained;
-        let waited = self.shared.moved.wait_timeout_while(waiting, timeout, pending);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        let serial = self.0.ask(|wish| wish.drain = true);
+        self.0.wait_for(serial, timeout, |done| done.drained)
     }
 
     /// What is known now, at most a second old; cheap.
     pub fn status(&self) -> Arc<BgpStatus> {
-        lock(&self.shared.status).clone()
+        self.0.status()
     }
 
     /// Ends the sessions with a Cease, takes the addresses off (at most 3 s are spent on that) and ends
@@ -216,29 +177,13 @@ impl BgpSpeaker {
     pub fn stop(self) {
         drop(self);
     }
-
-    fn ask(&self, change: impl FnOnce(&mut Wish)) -> u64 {
-        let serial = {
-            let mut wish = lock(&self.shared.wish);
-            change(&mut wish);
-            wish.serial += 1;
-            wish.serial
-        };
-        self.shared.bell.ring();
-        serial
-    }
 }
 
 impl Drop for BgpSpeaker {
     fn drop(&mut self) {
-        self.ask(|wish| wish.stop = true);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        self.0.ask(|wish| wish.stop = true);
+        if !self.0.join() {
             warn!("the BGP thread has panicked; routers forget this node in time");
         }
     }
-}
-
-/// Nothing that is kept under these locks is ever half changed, so a panic spoils nothing.
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

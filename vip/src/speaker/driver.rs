@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use super::publish::Publisher;
-use super::{Progress, Shared, SpeakerEvent, SpeakerOptions, lock};
+use super::{Desk, Progress, SpeakerEvent, SpeakerOptions};
 use crate::group::{Destination, Group, LinkFacts, Tenure, Timing};
 use crate::holdings::{Holdings, HoldingsOptions};
 use crate::io::heartbeat::HeartbeatSockets;
@@ -90,12 +90,12 @@ pub(super) struct Driver<E> {
     settled: bool,
     /// This turn has done something.
     busy: bool,
-    shared: Arc<Shared>,
+    desk: Arc<Desk>,
     events: E,
 }
 
 impl<E: Fn(SpeakerEvent)> Driver<E> {
-    pub(super) fn new(options: SpeakerOptions, shared: Arc<Shared>, events: E) -> io::Result<Self> {
+    pub(super) fn new(options: SpeakerOptions, desk: Arc<Desk>, events: E) -> io::Result<Self> {
         let now = Instant::now();
         let timing = Timing::default();
         let mut incarnation = [0; 16];
@@ -144,7 +144,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             settled: true,
             busy: false,
             options,
-            shared,
+            desk,
             events,
         })
     }
@@ -202,16 +202,13 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
 
     /// What the owner wants.
     fn take_wish(&mut self, now: Instant) {
-        self.shared.bell.hush();
-        let wish = {
-            let mut wish = lock(&self.shared.wish);
-            if wish.serial == self.serial {
-                return;
-            }
+        self.desk.bell.hush();
+        let taken = self.desk.take(self.serial, |wish| {
             let let_go = std::mem::take(&mut wish.let_go);
             super::Wish { let_go, ..wish.clone() }
-        };
-        self.serial = wish.serial;
+        });
+        let Some((serial, wish)) = taken else { return };
+        self.serial = serial;
         if self.plan != wish.plan {
             self.holdings.want(VipPlan::clone(&wish.plan));
             self.plan = wish.plan;
@@ -390,14 +387,10 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         }
         let handing = |ip: &&IpAddr| self.draining && self.group.can_hand_over(**ip);
         let progress = Progress {
-            serial: self.serial,
             held: self.holdings.held(),
             to_hand_over: self.publisher.held().filter(handing).count(),
         };
-        let before = std::mem::replace(&mut *lock(&self.shared.progress), progress);
-        if before != progress {
-            self.shared.moved.notify_all();
-        }
+        self.desk.report(self.serial, progress);
         if self.publisher.due(now) {
             let status = self.publisher.status(
                 self.group.status(now),
@@ -405,7 +398,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
                 &self.links,
                 now,
             );
-            *lock(&self.shared.status) = Arc::new(status);
+            self.desk.publish(status);
         }
     }
 
@@ -428,7 +421,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let least = if self.busy { Duration::ZERO } else { LEAST_WAIT };
         let deadline = deadlines.into_iter().flatten().min().unwrap_or(self.list_at);
         self.back_at = deadline.max(now + least);
-        let mut sources = vec![self.shared.bell.as_fd(), self.netlink.watch()];
+        let mut sources = vec![self.desk.bell.as_fd(), self.netlink.watch()];
         sources.extend(self.neighbours.sockets());
         sources.extend(self.heartbeats.iter().flat_map(HeartbeatSockets::sockets));
         wait::wait(sources, self.back_at - now);

@@ -237,6 +237,7 @@ fn list(names: &BTreeSet<String>) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests need some instant to begin with")]
 mod tests {
     use super::*;
 

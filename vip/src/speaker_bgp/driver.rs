@@ -19,7 +19,7 @@ use super::loopback::{Loopback, Outcome};
 use super::peering::{Peering, Surroundings};
 use super::status::BgpStatus;
 use super::watch::{Verdict, Watch};
-use super::{BgpEvent, BgpSpeakerOptions, Progress, Shared, lock, next_hop};
+use super::{BgpEvent, BgpSpeakerOptions, Desk, Progress, next_hop};
 use crate::bgp::{BgpPlan, Cease, PeerAddress, PeerConfig, RibOut, Settings};
 use crate::io::bfd::News;
 use crate::io::bgp::connection::Closing;
@@ -63,7 +63,7 @@ pub(super) enum Phase {
 /// What lives on the thread.
 pub(super) struct Driver<E> {
     pub(super) options: BgpSpeakerOptions,
-    pub(super) shared: Arc<Shared>,
+    pub(super) desk: Arc<Desk>,
     pub(super) events: E,
     pub(super) netlink: Netlink,
     pub(super) links: Links,
@@ -96,11 +96,7 @@ pub(super) struct Driver<E> {
 }
 
 impl<E: Fn(BgpEvent)> Driver<E> {
-    pub(super) fn new(
-        options: BgpSpeakerOptions,
-        shared: Arc<Shared>,
-        events: E,
-    ) -> io::Result<Self> {
+    pub(super) fn new(options: BgpSpeakerOptions, desk: Arc<Desk>, events: E) -> io::Result<Self> {
         let now = Instant::now();
         let mut netlink = Netlink::open()?;
         let links = netlink.links()?;
@@ -110,7 +106,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         aws_lc_rs::rand::fill(&mut chance).map_err(io::Error::other)?;
         let chance = u32::from_ne_bytes(chance);
         let (bfd, bfd_news) = mpsc::channel();
-        let watch = Watch::new(bfd, Arc::clone(&shared), chance);
+        let watch = Watch::new(bfd, Arc::clone(&desk), chance);
         Ok(Self {
             router_id: options
                 .router_id
@@ -118,7 +114,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             restarted,
             doors: Doors::new(options.port),
             options,
-            shared,
+            desk,
             events,
             netlink,
             links,
@@ -164,11 +160,8 @@ impl<E: Fn(BgpEvent)> Driver<E> {
 
     /// What the owner wants.
     fn take_wish(&mut self, now: Instant) {
-        let wish = lock(&self.shared.wish).clone();
-        if wish.serial == self.serial {
-            return;
-        }
-        self.serial = wish.serial;
+        let Some((serial, wish)) = self.desk.take(self.serial, |wish| wish.clone()) else { return };
+        self.serial = serial;
         if self.plan != wish.plan {
             self.plan = wish.plan;
             if self.phase == Phase::Serving {
@@ -437,11 +430,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
 
     /// Tells the owner how far this is.
     fn report(&mut self, now: Instant) {
-        let progress = Progress { serial: self.serial, drained: self.phase == Phase::Closed };
-        let before = std::mem::replace(&mut *lock(&self.shared.progress), progress);
-        if before != progress {
-            self.shared.moved.notify_all();
-        }
+        self.desk.report(self.serial, Progress { drained: self.phase == Phase::Closed });
         if self.status_at() > now {
             return;
         }
@@ -457,7 +446,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             bfd_packets: self.watch.packets(),
             problems: self.doors.problems(),
         };
-        *lock(&self.shared.status) = Arc::new(status);
+        self.desk.publish(status);
         (self.changed, self.published) = (false, now);
     }
 

@@ -1,5 +1,7 @@
 //! Addresses on the loopback interface, with the kernel played by the test.
 
+#![allow(clippy::disallowed_methods, reason = "tests need some instant to begin with")]
+
 use super::*;
 use crate::links::tests::{links, with_loopback};
 

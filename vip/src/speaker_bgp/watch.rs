@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::Shared;
+use super::Desk;
 use super::status::{BfdPackets, BfdStatus};
 use crate::bfd::{Action, Packet, Session, Settings, State};
 use crate::io::bfd::{self, Bfd, Hops, News, Output, Outputs, Path};
@@ -50,7 +50,7 @@ struct Router {
 /// All of them, by the name of the peer.
 pub(super) struct Watch {
     news: mpsc::Sender<(u32, News<Verdict>)>,
-    shared: Arc<Shared>,
+    desk: Arc<Desk>,
     thread: Option<Bfd<Watched>>,
     routers: BTreeMap<String, Router>,
     /// Sessions that say goodbye, and until when.
@@ -99,11 +99,11 @@ impl Watch {
     /// Watches nobody yet. `first` should differ from start to start: routers know sessions by it.
     pub(super) fn new(
         news: mpsc::Sender<(u32, News<Verdict>)>,
-        shared: Arc<Shared>,
+        desk: Arc<Desk>,
         first: u32,
     ) -> Self {
         let (routers, leaving) = (BTreeMap::new(), Vec::new());
-        Self { news, shared, thread: None, routers, leaving, next: first }
+        Self { news, desk, thread: None, routers, leaving, next: first }
     }
 
     /// Watches a router whose BGP session runs between these addresses.
@@ -254,11 +254,11 @@ impl Watch {
         let thread = match self.thread.take() {
             Some(thread) => thread,
             None => {
-                let (told, shared) = (self.news.clone(), Arc::clone(&self.shared));
+                let (told, desk) = (self.news.clone(), Arc::clone(&self.desk));
                 Bfd::start("bfd", move |discriminator, news| {
                     // Nobody listens only at the very end.
                     let _ = told.send((discriminator, news));
-                    shared.bell.ring();
+                    desk.bell.ring();
                 })?
             }
         };
