@@ -34,6 +34,8 @@ const LIST_ANYWAY: Duration = Duration::from_secs(30);
 const LIST_AGAIN: Duration = Duration::from_secs(1);
 /// Between two questions whether the data path works.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+/// From telling routers of addresses to telling them of more, while these arrive turn by turn.
+const TELL_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two that show a change, and between any two.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 const STATUS_ANYWAY: Duration = Duration::from_secs(1);
@@ -91,6 +93,10 @@ pub(super) struct Driver<E> {
     pub(super) health_at: Instant,
     /// Which routes count may have changed.
     pub(super) stale: bool,
+    /// There are addresses that routers have not been told of.
+    pub(super) arrived: bool,
+    /// When they were told last.
+    pub(super) told: Instant,
     pub(super) changed: bool,
     pub(super) published: Instant,
 }
@@ -134,6 +140,8 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             healthy: true,
             health_at: now,
             stale: false,
+            arrived: false,
+            told: now,
             changed: true,
             published: now,
         })
@@ -165,7 +173,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         if self.plan != wish.plan {
             self.plan = wish.plan;
             if self.phase == Phase::Serving {
-                self.loopback.want(self.plan.addresses.keys().copied().collect(), now);
+                self.loopback.want(&self.plan.addresses.keys().copied().collect(), now);
                 self.follow_peers(now);
             }
             self.stale = true;
@@ -278,8 +286,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             }
         }
         if changed {
-            self.loopback.look(&self.links, now);
-            self.stale = true;
+            self.stale |= self.loopback.look(&self.links, now);
         }
     }
 
@@ -332,15 +339,19 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             outcomes.extend(self.loopback.done(change, &result, now));
         }
         for outcome in outcomes {
-            self.stale = true;
             self.changed = true;
             let event = match outcome {
                 Outcome::Added(vip) => {
+                    self.arrived = true;
                     self.answer_for_own_addresses_only(vip);
                     BgpEvent::Added { vip }
                 }
+                // Its route went before.
                 Outcome::Removed(vip) => BgpEvent::Removed { vip },
-                Outcome::Refused(vip, refusal) => BgpEvent::Refused { vip, refusal },
+                Outcome::Refused(vip, refusal) => {
+                    self.stale = true;
+                    BgpEvent::Refused { vip, refusal }
+                }
             };
             (self.events)(event);
         }
@@ -369,14 +380,18 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     /// Tells routers what counts now.
     fn tell_routes(&mut self, now: Instant) {
         self.tell_events();
-        if !std::mem::take(&mut self.stale) || self.phase >= Phase::Closing(now) {
+        if self.phase >= Phase::Closing(now) {
             return;
         }
-        for name in self.peerings.keys().cloned().collect::<Vec<_>>() {
-            let routes = self.routes(&name);
-            self.with(&name, now, |peering, around| peering.tell(routes, around));
+        let settled = self.loopback.settled();
+        self.stale |= self.arrived && (settled || now >= self.told + TELL_INTERVAL);
+        if std::mem::take(&mut self.stale) {
+            for name in self.peerings.keys().cloned().collect::<Vec<_>>() {
+                let routes = self.routes(&name);
+                self.with(&name, now, |peering, around| peering.tell(routes, around));
+            }
+            (self.arrived, self.told, self.changed) = (false, now, true);
         }
-        self.changed = true;
     }
 
     /// What a router is to hear of: routes that lead to an address which is there.

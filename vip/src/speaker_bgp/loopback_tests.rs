@@ -34,7 +34,7 @@ impl Host {
     }
 
     fn want(&mut self, ips: &[&str]) {
-        self.loopback.want(ips.iter().map(|text| ip(text)).collect(), self.now());
+        self.loopback.want(&ips.iter().map(|text| ip(text)).collect(), self.now());
     }
 
     /// One turn after so many milliseconds; what was done and what came of it.
@@ -75,16 +75,19 @@ fn an_address_is_added_renewed_and_taken_off_a_while_after_its_withdrawal() {
     let added = (vec![add("192.0.2.1")], vec![Outcome::Added(ip("192.0.2.1"))]);
     assert_eq!(host.turn(0, &Ok(())), added);
     assert!(host.loopback.has_within(&"192.0.2.0/24".parse().unwrap()));
-    assert_eq!(host.turn(2499, &Ok(())), (vec![], vec![]));
-    assert_eq!(host.turn(1, &Ok(())), (vec![renew("192.0.2.1")], vec![]));
+    let first = first_renewal(ip("192.0.2.1")).as_micros().div_ceil(1000);
+    let first = u64::try_from(first).unwrap();
+    assert_eq!(host.turn(first - 1, &Ok(())), (vec![], vec![]));
+    for after in [20_000, 20_000, 20_000] {
+        assert_eq!(host.turn(1, &Ok(())), (vec![renew("192.0.2.1")], vec![]));
+        assert_eq!(host.turn(after - 1, &Ok(())), (vec![], vec![]));
+    }
     host.want(&[]);
     assert!(!host.loopback.has_within(&"192.0.2.1/32".parse().unwrap()), "not to be announced");
     assert_eq!(host.turn(999, &Ok(())), (vec![], vec![]), "routers may not know yet");
     let gone = (vec![delete("192.0.2.1")], vec![Outcome::Removed(ip("192.0.2.1"))]);
     assert_eq!(host.turn(1, &Ok(())), gone);
-    assert_eq!(host.loopback.deadline(), Some(host.now()), "looked at once more");
-    assert_eq!(host.turn(0, &Ok(())), (vec![], vec![]));
-    assert_eq!(host.loopback.deadline(), None);
+    assert_eq!((host.loopback.deadline(), host.loopback.ours()), (None, 0));
 }
 
 #[test]
@@ -122,7 +125,8 @@ fn an_address_that_somebody_takes_off_is_back_at_once() {
     host.turn(0, &Ok(()));
     host.turn(0, &Ok(()));
     host.links.deleted(LO, ip("2001:db8::1"));
-    host.loopback.look(&host.links, host.now());
+    assert!(host.loopback.look(&host.links, host.now()), "its route has to go");
+    assert!(!host.loopback.settled());
     assert!(!host.loopback.has_within(&"2001:db8::1/128".parse().unwrap()));
     assert_eq!(host.turn(10, &Ok(())).0, [add("2001:db8::1")]);
 }
@@ -154,4 +158,73 @@ fn thousands_of_addresses_are_changed_some_at_a_time() {
     let counts: Vec<_> = (0..5).map(|_| host.turn(0, &Ok(())).0.len()).collect();
     assert_eq!(counts, [256, 256, 256, 232, 0]);
     assert_eq!(host.loopback.steady().count(), 1000);
+}
+
+#[test]
+fn addresses_that_came_together_are_renewed_some_at_a_time_and_all_within_their_lifetime() {
+    let mut host = Host::new(&[]);
+    let many: Vec<String> = (0..1000_u32)
+        .map(|n| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + n)).to_string())
+        .collect();
+    host.want(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    (0..4).for_each(|_| drop(host.turn(0, &Ok(()))));
+    let mut renewed: BTreeMap<IpAddr, Duration> =
+        many.iter().map(|text| (ip(text), host.now)).collect();
+    let mut turns = 0;
+    while host.now < Duration::from_secs(120) {
+        let next = host.loopback.deadline().unwrap() - host.now();
+        let after = u64::try_from(next.as_micros().div_ceil(1000)).unwrap();
+        let (changes, outcomes) = host.turn(after, &Ok(()));
+        assert_eq!(outcomes, []);
+        assert!((1..=100).contains(&changes.len()), "{} at once", changes.len());
+        for change in &changes {
+            let before = renewed.insert(change.ip(), host.now).unwrap();
+            assert!(host.now - before <= RENEWAL, "{change:?}");
+        }
+        turns += 1;
+    }
+    assert!(turns < 120 * 5, "{turns} turns are more than four a second");
+}
+
+#[test]
+fn it_is_settled_when_each_address_is_there_or_refused() {
+    let denied =
+        Err(Failure { kind: FailureKind::Denied, message: "operation not permitted".into() });
+    let mut host = Host::new(&[(LO, "192.0.2.3/32")]);
+    assert!(host.loopback.settled(), "there is nothing to wait for");
+    host.want(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    assert!(!host.loopback.settled());
+    host.turn(0, &denied);
+    assert!(host.loopback.settled(), "two were refused, and one was there");
+    host.want(&["192.0.2.1", "192.0.2.4"]);
+    assert!(!host.loopback.settled());
+    host.turn(1000, &Ok(()));
+    assert!(host.loopback.settled());
+    host.want(&["192.0.2.5"]);
+    host.want(&[]);
+    assert!(host.loopback.settled(), "nobody waits for what is not wanted any more");
+}
+
+#[test]
+fn an_address_that_was_there_without_being_seen_is_looked_at_again_and_not_refused() {
+    let exists = Err(Failure { kind: FailureKind::Exists, message: "file exists".into() });
+    let mut host = Host::new(&[]);
+    host.want(&["192.0.2.1"]);
+    assert_eq!(host.turn(0, &exists), (vec![add("192.0.2.1")], vec![]));
+    assert!(!host.loopback.settled());
+    host.links.added(LO, ip("192.0.2.1"));
+    let added = (vec![renew("192.0.2.1")], vec![Outcome::Added(ip("192.0.2.1"))]);
+    assert_eq!(host.turn(50, &Ok(())), added);
+}
+
+#[test]
+fn an_address_that_vanishes_while_it_parts_is_gone_for_the_owner_too() {
+    let mut host = Host::new(&[]);
+    host.want(&["192.0.2.1"]);
+    host.turn(0, &Ok(()));
+    host.want(&[]);
+    host.links.deleted(LO, ip("192.0.2.1"));
+    host.loopback.look(&host.links, host.now());
+    assert_eq!(host.turn(0, &Ok(())), (vec![], vec![Outcome::Removed(ip("192.0.2.1"))]));
+    assert_eq!(host.loopback.ours(), 0);
 }
