@@ -17,6 +17,7 @@ mod attribute;
 mod capability;
 mod community;
 mod connection;
+mod end_of_rib;
 mod fsm;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -39,6 +40,7 @@ mod update;
 pub use advertisement::{Advertisement, PoolFacts};
 pub use community::{Aliases, Community};
 pub use connection::ConnectionId;
+pub(crate) use end_of_rib::EndOfRib;
 pub use fsm::State;
 pub use interface::{Action, Event, Settings};
 pub use notification::{Cease, Notification};

@@ -19,7 +19,7 @@ const VERSION: u8 = 4;
 /// Optional parameter that holds capabilities (RFC 5492).
 const CAPABILITIES: u8 = 2;
 /// How long routers are asked to keep routes while this process restarts, in seconds. MetalLB's.
-const RESTART_SECONDS: u16 = 120;
+pub(super) const RESTART_SECONDS: u16 = 120;
 
 /// An OPEN message.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -392,6 +392,9 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             }
             (self.arrived, self.told, self.changed) = (false, now, true);
         }
+        let complete = settled && self.healthy;
+        let around = Surroundings { links: &self.links, now };
+        self.peerings.values_mut().for_each(|peering| peering.end_rib(complete, &around));
     }
 
     /// What a router is to hear of: routes that lead to an address which is there.

@@ -17,8 +17,8 @@ use super::BgpEvent;
 use super::next_hop;
 use super::status::{BfdStatus, PeerStatus, Prefixes, Told};
 use crate::bgp::{
-    Action, Cease, ConnectionId, Event, Families, Outbound, PeerAddress, PeerConfig, RibOut,
-    Session, Settings, delta,
+    Action, Cease, ConnectionId, EndOfRib, Event, Families, Outbound, PeerAddress, PeerConfig,
+    RibOut, Session, Settings, delta,
 };
 use crate::io::bgp::connection::{Closing, Connection, Received};
 use crate::io::bgp::{Dial, Dialling, Hops, Incoming, Key, dial};
@@ -59,6 +59,7 @@ struct Up {
     said: Arc<RibOut>,
     /// Routes that cannot be said on this session.
     unsent: Vec<ipnet::IpNet>,
+    end_of_rib: EndOfRib,
     local: IpAddr,
     remote: SocketAddr,
 }
@@ -100,7 +101,8 @@ impl Peering {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.session.deadline()
+        let end_of_rib = self.up.as_ref().and_then(|up| up.end_of_rib.deadline());
+        [self.session.deadline(), end_of_rib].into_iter().flatten().min()
     }
 
     pub(super) fn tick(&mut self, around: &Surroundings<'_>) {
@@ -213,6 +215,17 @@ impl Peering {
         self.say_difference(around);
     }
 
+    /// Says, once, that the router has heard all routes, when it has. `complete`: those that it is to hear
+    /// of are all that it will hear of for the time being.
+    pub(super) fn end_rib(&mut self, complete: bool, around: &Surroundings<'_>) {
+        let Some(up) = &mut self.up else { return };
+        if up.end_of_rib.due(complete, around.now) {
+            let said = up.outbound.end_of_rib();
+            let actions = self.session.send_updates(said, around.now);
+            self.perform(actions, None, around);
+        }
+    }
+
     /// Whether the session is up.
     pub(super) fn is_up(&self) -> bool {
         self.up.is_some()
@@ -311,14 +324,11 @@ impl Peering {
                         outbound: Outbound::new(&negotiated, asn, next_hops),
                         said: Arc::default(),
                         unsent: Vec::new(),
+                        end_of_rib: EndOfRib::new(negotiated.graceful_restart, around.now),
                         local: wire.local.ip(),
                         remote: wire.remote,
                     });
                     self.say_difference(around);
-                    if let Some(up) = self.up.as_ref().filter(|_| negotiated.graceful_restart) {
-                        let done = up.outbound.end_of_rib();
-                        actions.extend(self.session.send_updates(done, around.now));
-                    }
                 }
                 Action::Down(reason) => {
                     let reason = reason.to_string();
