@@ -80,6 +80,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         node: settings.node_name(),
         grace: settings.bgp_grace,
         health: Some(Arc::clone(&health)),
+        loopback: speaker.loopback.clone(),
         ..BgpSpeakerOptions::default()
     };
     let routers = Routers::start(bgp, move |event| {

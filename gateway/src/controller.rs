@@ -164,7 +164,7 @@ impl Controller {
             match signals.recv_timeout(wait) {
                 Ok(Signal::Stop(done)) => return Some(Turn::Stop(done)),
                 Ok(Signal::Speaker(event)) => {
-                    burst.moved.extend(self.vips.heard(event, Instant::now()));
+                    burst.moved.extend(self.spoken(event));
                     burst.addresses = true;
                 }
                 Ok(Signal::Bgp(event)) => {
@@ -326,6 +326,14 @@ impl Controller {
         }
     }
 
+    /// What the speaker did, for the connections on the address. Those on one that has ceased to linger go on
+    /// if routers lead here as well.
+    fn spoken(&mut self, event: SpeakerEvent) -> Option<(IpAddr, Moved)> {
+        let (ip, moved) = self.vips.heard(event, Instant::now())?;
+        let stays = moved == Moved::Gone && self.routers.holds(&ip);
+        Some((ip, if stays { Moved::Here } else { moved }))
+    }
+
     /// What the BGP speaker did, for the connections on the address. One that a link has as well stays.
     fn routed(&mut self, event: BgpEvent) -> Option<(IpAddr, Moved)> {
         self.routers.heard(event).filter(|(ip, _)| !self.vips.holds(ip))
@@ -392,7 +400,10 @@ impl Controller {
         let mut moved = BTreeMap::new();
         while let Ok(signal) = signals.recv_timeout(LAST_WORD) {
             match signal {
-                Signal::Speaker(event) => moved.extend(self.vips.heard(event, Instant::now())),
+                // Whatever may stay elsewhere, here everything is to end.
+                Signal::Speaker(event) => {
+                    moved.extend(self.spoken(event).filter(|(_, moved)| *moved != Moved::Here));
+                }
                 Signal::Bgp(event) => moved.extend(self.routed(event)),
                 _ => {}
             }

@@ -153,7 +153,10 @@ impl Holdings {
             return;
         }
         if first && !self.common.options.adopt {
-            self.common.strays = links.ours().map(|stray| (stray, None)).collect();
+            // On lo nobody answers for an address, and it may be the BGP speaker's, which takes it over.
+            let on_links = |index| links.link(index).is_some_and(|link| !link.loopback);
+            let strays = links.ours().filter(|(index, _)| on_links(*index));
+            self.common.strays = strays.map(|stray| (stray, None)).collect();
         }
         self.common.links = links;
         self.common.strict.see(&self.common.links);

@@ -1,6 +1,6 @@
 //! The only places that touch the network: `netlink` for addresses, `link` for raw frames, `heartbeat`
 //! for the group's datagrams, `nft` for relays and `diag` for connections that need them, `sysctl` for
-//! what interfaces answer; `bgp` and `bfd` for routers; and `wait` and `thread` for threads themselves.
+//! what interfaces answer; `loopback` for the interface that both speakers use; `bgp` and `bfd` for routers; and `wait` and `thread` for threads themselves.
 //!
 //! Only the speakers call them. They decide nothing.
 
@@ -10,6 +10,7 @@ mod diag;
 pub(crate) mod errand;
 pub(crate) mod heartbeat;
 pub(crate) mod link;
+pub(crate) mod loopback;
 pub(crate) mod netlink;
 pub(crate) mod nft;
 mod sockopt;

@@ -39,6 +39,7 @@ pub use alloc::{
     Sharing, TrafficPolicy, allocate, usage,
 };
 pub use group::GroupKey;
+pub use io::loopback::SharedLoopback;
 pub use plan::{
     EXCLUDE_LABEL, Exclusion, Interfaces, NodeFacts, Planned, Step, Vip, VipPlan, Wanted,
     advertisement_refusals, diff, plan,

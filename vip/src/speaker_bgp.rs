@@ -24,6 +24,7 @@ use tracing::warn;
 
 use crate::bgp::BgpPlan;
 use crate::io::errand;
+use crate::io::loopback::SharedLoopback;
 use crate::refusal::Refusal;
 use crate::speaker::Health;
 use driver::Driver;
@@ -53,6 +54,8 @@ pub struct BgpSpeakerOptions {
     pub grace: Duration,
     /// Whether the data path works; while it does not, nothing is announced. `None`: always.
     pub health: Option<Health>,
+    /// The same as that of the [`Speaker`](crate::Speaker), if there is one. Default one of its own.
+    pub loopback: SharedLoopback,
 }
 
 /// What the speaker has done or could not do. Sent from its own thread: do not block, do not panic.
@@ -122,6 +125,7 @@ impl Default for BgpSpeakerOptions {
             port: BGP_PORT,
             grace: DEFAULT_GRACE,
             health: None,
+            loopback: SharedLoopback::default(),
         }
     }
 }

@@ -362,13 +362,13 @@ fn a_renewal_that_fails_in_part_holds_up_nobody_else() {
 }
 
 #[test]
-fn what_a_killed_predecessor_left_is_deleted_at_once_and_not_adopted() {
+fn what_a_killed_predecessor_left_on_a_link_is_deleted_at_once_and_what_is_on_lo_is_not() {
     let mut left = host();
     left.added(2, VIP.parse().unwrap());
     left.added(1, VIP6.parse().unwrap());
     let mut node =
         Node::with(left, HoldingsOptions { adopt: false, ..OPTIONS }, Some(claim(false)));
-    assert_eq!(node.log(), ["0: del 2001:db8::200 1", "0: del 10.0.0.200 2"]);
+    assert_eq!(node.log(), ["0: del 10.0.0.200 2"]);
     assert_eq!(node.holdings.held(), 0);
     let mut left = host();
     left.added(2, VIP.parse().unwrap());

@@ -65,6 +65,22 @@ pub(crate) enum Change {
 }
 
 impl Change {
+    /// The interface.
+    pub(crate) const fn index(&self) -> u32 {
+        match self {
+            Self::Add { index, .. } | Self::Renew { index, .. } | Self::Delete { index, .. } => {
+                *index
+            }
+        }
+    }
+
+    /// The address.
+    pub(crate) const fn ip(&self) -> IpAddr {
+        match self {
+            Self::Add { ip, .. } | Self::Renew { ip, .. } | Self::Delete { ip, .. } => *ip,
+        }
+    }
+
     const fn adds(&self) -> bool {
         matches!(self, Self::Add { .. })
     }

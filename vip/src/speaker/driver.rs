@@ -21,6 +21,7 @@ use crate::group::{Destination, Group, LinkFacts, Tenure, Timing};
 use crate::holdings::{Holdings, HoldingsOptions};
 use crate::io::heartbeat::HeartbeatSockets;
 use crate::io::link::{FrameSocket, FrameWatch, Resolution};
+use crate::io::loopback::Side;
 use crate::io::netlink::{Netlink, Notices};
 use crate::io::nft::Nft;
 use crate::io::sysctl::Strictness;
@@ -71,7 +72,7 @@ pub(super) struct Driver<E> {
     group: Group,
     pub(super) holdings: Holdings,
     pub(super) timing: Timing,
-    options: SpeakerOptions,
+    pub(super) options: SpeakerOptions,
     plan: Arc<VipPlan>,
     links_in_use: BTreeMap<u32, LinkFacts>,
     pub(super) publisher: Publisher,
@@ -294,6 +295,9 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         for (ip, tenure) in self.holdings.tenures() {
             self.publisher.holds(ip, tenure);
             self.group.tenure(ip, tenure, now);
+            if tenure.is_none() {
+                self.options.loopback.release(Side::Lingering, ip);
+            }
             if self.withdrawing && tenure == Some(Tenure::Lingering) {
                 self.holdings.let_go(ip);
             }

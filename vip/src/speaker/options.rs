@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::GroupKey;
+use crate::io::loopback::SharedLoopback;
 
 /// The UDP port of heartbeats if nothing else is said. Registered to nobody (IANA, 2026).
 pub const DEFAULT_GROUP_PORT: u16 = 7471;
@@ -33,6 +34,8 @@ pub struct SpeakerOptions {
     pub linger: Duration,
     /// Whether the data path works; `None`: always.
     pub health: Option<Health>,
+    /// The same as the BGP speaker's, if there is one. Default one of its own.
+    pub loopback: SharedLoopback,
 }
 
 /// How this node finds and trusts the others.
@@ -54,6 +57,7 @@ impl Default for SpeakerOptions {
             group: None,
             linger: DEFAULT_LINGER,
             health: None,
+            loopback: SharedLoopback::default(),
         }
     }
 }

@@ -16,6 +16,7 @@ use tracing::debug;
 use super::SpeakerEvent;
 use super::driver::Driver;
 use crate::holdings::{Action, Failure, FailureKind};
+use crate::io::loopback::Side;
 use crate::io::netlink::Change;
 use crate::{arp, ndp};
 
@@ -43,7 +44,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
 
     /// Makes the changes that belong to these actions, one each.
     fn change(&mut self, actions: &[Action], changes: &[Change]) {
-        let outcomes = self.netlink.change(changes);
+        let outcomes = self.change_shared(changes);
         for ((action, change), outcome) in actions.iter().zip(changes).zip(outcomes) {
             match *change {
                 Change::Add { index, ip, .. } if outcome.is_ok() => self.links.added(index, ip),
@@ -61,7 +62,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             let renewal = |&(index, ip)| Change::Renew { index, ip, lifetime };
             let changes: Vec<_> = some.iter().map(renewal).collect();
             let mut renewed = Vec::with_capacity(some.len());
-            for (address, outcome) in some.iter().zip(self.netlink.change(&changes)) {
+            for (address, outcome) in some.iter().zip(self.change_shared(&changes)) {
                 match outcome {
                     Ok(()) => renewed.push(*address),
                     failed => {
@@ -72,6 +73,12 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.done(&Action::Renew { addresses: renewed, lifetime }, Ok(()));
             self.keep_in_touch();
         }
+    }
+
+    /// On the loopback interface the BGP speaker may need the same addresses.
+    fn change_shared(&mut self, changes: &[Change]) -> Vec<Result<(), Failure>> {
+        let lo = self.links.loopback().map(|lo| lo.index);
+        self.options.loopback.change(Side::Lingering, &mut self.netlink, lo, changes)
     }
 
     fn perform_one(&mut self, action: &Action) -> Result<(), Failure> {

@@ -23,6 +23,7 @@ use super::{BgpEvent, BgpSpeakerOptions, Desk, Progress, next_hop};
 use crate::bgp::{BgpPlan, Cease, PeerAddress, PeerConfig, RibOut, Settings};
 use crate::io::bfd::News;
 use crate::io::bgp::connection::Closing;
+use crate::io::loopback::Side;
 use crate::io::netlink::{Change, Netlink, Notices};
 use crate::io::sysctl::Strictness;
 use crate::links::Links;
@@ -174,6 +175,8 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             self.plan = wish.plan;
             if self.phase == Phase::Serving {
                 self.loopback.want(&self.plan.addresses.keys().copied().collect(), now);
+                let loopback = &self.loopback;
+                self.options.loopback.retain(Side::Routed, |ip| loopback.knows(*ip));
                 self.follow_peers(now);
             }
             self.stale = true;
@@ -325,7 +328,9 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     /// Makes the addresses on the loopback interface those that are wanted.
     fn keep_addresses(&mut self, now: Instant) {
         let (changes, mut outcomes) = self.loopback.due(&self.links, now);
-        for (change, result) in changes.iter().zip(self.netlink.change(&changes)) {
+        let (shared, lo) = (&self.options.loopback, self.links.loopback().map(|lo| lo.index));
+        let results = shared.change(Side::Routed, &mut self.netlink, lo, &changes);
+        for (change, result) in changes.iter().zip(results) {
             match *change {
                 Change::Add { index, ip, .. } | Change::Renew { index, ip, .. }
                     if result.is_ok() =>
@@ -347,7 +352,10 @@ impl<E: Fn(BgpEvent)> Driver<E> {
                     BgpEvent::Added { vip }
                 }
                 // Its route went before.
-                Outcome::Removed(vip) => BgpEvent::Removed { vip },
+                Outcome::Removed(vip) => {
+                    self.options.loopback.release(Side::Routed, vip);
+                    BgpEvent::Removed { vip }
+                }
                 Outcome::Refused(vip, refusal) => {
                     self.stale = true;
                     BgpEvent::Refused { vip, refusal }

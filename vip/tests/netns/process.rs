@@ -55,7 +55,7 @@ fn options() -> SpeakerOptions {
         node: var("GH_NODE").unwrap_or_else(|_| "gateway".into()),
         group,
         linger: Duration::from_secs(linger),
-        health: None,
+        ..SpeakerOptions::default()
     }
 }
 
