@@ -32,6 +32,7 @@ mod failures;
 mod leaving;
 mod node;
 mod process;
+mod restart;
 mod routes;
 mod scene;
 mod sessions;
