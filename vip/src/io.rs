@@ -21,4 +21,4 @@ pub(crate) mod wait;
 #[cfg(test)]
 mod netns_tests;
 #[cfg(test)]
-mod wire_tests;
+pub(crate) mod wire_tests;

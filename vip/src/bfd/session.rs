@@ -103,6 +103,13 @@ impl Session {
         }
     }
 
+    /// The same, but taken down on purpose, which is the first thing that the router hears.
+    pub fn held_down(mut self) -> Self {
+        self.session_state = State::AdminDown;
+        self.local_diag = Diagnostic::ADMINISTRATIVELY_DOWN;
+        self
+    }
+
     /// Takes a packet of the router's that came with this TTL or hop limit.
     pub fn receive(
         &mut self,

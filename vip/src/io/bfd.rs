@@ -3,7 +3,8 @@
 //! The speaker starts one [`Bfd`] and adds a sans-IO [`Session`] for each router. The thread owns the
 //! sockets (UDP 3784 of RFC 5881, 4784 of RFC 5883) and the clock: it finds the session that a packet
 //! is for, tells it with what TTL the packet came, and wakes sessions at their deadlines, to well under
-//! a millisecond also when all cores are busy. What a packet means is the session's business.
+//! a millisecond also when all cores are busy. What a packet means is the session's business; one that
+//! panics is ended, and the others do not notice.
 
 #![expect(
     clippy::disallowed_methods,
@@ -15,6 +16,7 @@ use std::collections::btree_map::Entry;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::panic::{UnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, TryRecvError};
@@ -41,7 +43,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 const OPEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// One BFD session, sans-IO (RFC 5880 §6.8).
-pub(crate) trait Session: Send + 'static {
+pub(crate) trait Session: Send + UnwindSafe + 'static {
     /// What the owner is told.
     type Event;
 
@@ -101,6 +103,8 @@ pub(crate) enum News<E> {
     Session(E),
     /// The session cannot hear or speak, and why; said once, though tried again.
     Fault(String),
+    /// The session has panicked, with these words, and is no more. It has said no goodbye.
+    Broken(String),
 }
 
 /// Packets since the start.
@@ -127,7 +131,7 @@ pub(crate) struct Bfd<S: Session> {
     thread: Option<JoinHandle<()>>,
 }
 
-type Change<S> = Box<dyn FnOnce(&mut S, Instant) -> Outputs<S> + Send>;
+type Change<S> = Box<dyn FnOnce(&mut S, Instant) -> Outputs<S> + Send + UnwindSafe>;
 
 enum Command<S: Session> {
     Add(Path, S),
@@ -172,7 +176,7 @@ impl<S: Session> Bfd<S> {
     pub(crate) fn change(
         &self,
         discriminator: u32,
-        change: impl FnOnce(&mut S, Instant) -> Outputs<S> + Send + 'static,
+        change: impl FnOnce(&mut S, Instant) -> Outputs<S> + Send + UnwindSafe + 'static,
     ) {
         self.command(Command::Change(discriminator, Box::new(change)));
     }
@@ -219,6 +223,8 @@ struct Driver<S: Session, N> {
 struct Running<S> {
     path: Path,
     session: S,
+    /// When it is to be called, as it said last.
+    deadline: Option<Instant>,
     sender: Option<Sender>,
     /// When to open it (again).
     open_at: Option<Instant>,
@@ -260,16 +266,15 @@ impl<S: Session, N: Fn(u32, News<S::Event>)> Driver<S, N> {
             let Some(arrival) = self.receivers.get(&port).and_then(Receiver::receive) else {
                 return;
             };
-            let counters = self.counters.clone();
-            let Some(running) = self.session_of(port, &arrival) else {
-                counters.strange.fetch_add(1, Relaxed);
+            let Some(discriminator) = self.session_of(port, &arrival) else {
+                self.counters.strange.fetch_add(1, Relaxed);
                 continue;
             };
-            match running.session.receive(arrival.packet(), arrival.ttl, Instant::now()) {
-                None => drop(counters.discarded.fetch_add(1, Relaxed)),
+            let (payload, ttl, now) = (arrival.packet(), arrival.ttl, Instant::now());
+            match self.act(discriminator, |session| session.receive(payload, ttl, now)).flatten() {
+                None => drop(self.counters.discarded.fetch_add(1, Relaxed)),
                 Some(outputs) => {
-                    counters.received.fetch_add(1, Relaxed);
-                    let discriminator = running.session.discriminator();
+                    self.counters.received.fetch_add(1, Relaxed);
                     self.perform(discriminator, outputs);
                 }
             }
@@ -279,9 +284,9 @@ impl<S: Session, N: Fn(u32, News<S::Event>)> Driver<S, N> {
     /// The session that a packet is for (RFC 5880 §6.8.6): the one that it names, or, as long as the
     /// router knows no discriminator of ours, the one with that router. In both cases it has to come
     /// from there.
-    fn session_of(&mut self, port: Port, arrival: &Arrival) -> Option<&mut Running<S>> {
+    fn session_of(&self, port: Port, arrival: &Arrival) -> Option<u32> {
         let named = arrival.packet().get(8..12)?.try_into().map(u32::from_be_bytes).ok()?;
-        let fits = |running: &&mut Running<S>| {
+        let fits = |running: &Running<S>| {
             let path = &running.path;
             Port::of(path) == port
                 && path.remote == arrival.from
@@ -289,21 +294,51 @@ impl<S: Session, N: Fn(u32, News<S::Event>)> Driver<S, N> {
         };
         match named {
             _ if arrival.packet().len() < PACKET_LEN => None,
-            0 => self.sessions.values_mut().find(fits),
-            _ => self.sessions.get_mut(&named).filter(fits),
+            0 => self.sessions.iter().find(|(_, running)| fits(running)).map(|(named, _)| *named),
+            _ => self.sessions.get(&named).filter(|running| fits(running)).map(|_| named),
+        }
+    }
+
+    /// Lets a session act; `None` if there is none, or no more. It goes in and comes back by value: what a
+    /// panic has left half changed is dropped, and nobody sees it again.
+    fn act<R>(
+        &mut self,
+        discriminator: u32,
+        act: impl FnOnce(&mut S) -> R + UnwindSafe,
+    ) -> Option<R> {
+        let running = self.sessions.remove(&discriminator)?;
+        let mut session = running.session;
+        let acted = catch_unwind(move || {
+            let result = act(&mut session);
+            (session.deadline(), session, result)
+        });
+        match acted {
+            Ok((deadline, session, result)) => {
+                self.sessions.insert(discriminator, Running { session, deadline, ..running });
+                Some(result)
+            }
+            Err(panic) => {
+                let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+                let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+                (self.news)(discriminator, News::Broken(text.unwrap_or_default()));
+                None
+            }
         }
     }
 
     fn obey(&mut self, command: Command<S>) {
         match command {
             Command::Add(path, session) => {
-                let open_at = Some(Instant::now());
-                let running = Running { path, session, sender: None, open_at, fault: None };
-                self.sessions.insert(running.session.discriminator(), running);
+                let (discriminator, now) = (session.discriminator(), Instant::now());
+                let (open_at, deadline) = (Some(now), Some(now));
+                let running =
+                    Running { path, session, deadline, sender: None, open_at, fault: None };
+                self.sessions.insert(discriminator, running);
             }
             Command::Change(discriminator, change) => {
-                if let Some(running) = self.sessions.get_mut(&discriminator) {
-                    let outputs = change(&mut running.session, Instant::now());
+                let now = Instant::now();
+                if let Some(outputs) = self.act(discriminator, move |session| change(session, now))
+                {
                     self.perform(discriminator, outputs);
                 }
             }
@@ -320,16 +355,22 @@ impl<S: Session, N: Fn(u32, News<S::Event>)> Driver<S, N> {
         let now = Instant::now();
         let sessions = self.sessions.iter().filter(|(_, running)| due(running, now));
         for discriminator in sessions.map(|(&discriminator, _)| discriminator).collect::<Vec<_>>() {
-            let Some(running) = self.sessions.get_mut(&discriminator) else { continue };
-            if running.open_at.take_if(|at| *at <= now).is_some() {
-                let opened = running.open(&mut self.receivers);
-                running.open_at = opened.is_err().then(|| now + OPEN_AGAIN);
-                if let Some(fault) = running.judge(opened) {
-                    (self.news)(discriminator, News::Fault(fault));
-                }
+            self.open(discriminator, now);
+            if let Some(outputs) = self.act(discriminator, move |session| session.tick(now)) {
+                self.perform(discriminator, outputs);
             }
-            let outputs = running.session.tick(now);
-            self.perform(discriminator, outputs);
+        }
+    }
+
+    /// Opens the sockets of a session, if it is time to.
+    fn open(&mut self, discriminator: u32, now: Instant) {
+        let Some(running) = self.sessions.get_mut(&discriminator) else { return };
+        if running.open_at.take_if(|at| *at <= now).is_some() {
+            let opened = running.open(discriminator, &mut self.receivers);
+            running.open_at = opened.is_err().then(|| now + OPEN_AGAIN);
+            if let Some(fault) = running.judge(opened) {
+                (self.news)(discriminator, News::Fault(fault));
+            }
         }
     }
 
@@ -357,7 +398,7 @@ impl<S: Session, N: Fn(u32, News<S::Event>)> Driver<S, N> {
 
 impl<S: Session> Running<S> {
     fn deadline(&self) -> Option<Instant> {
-        [self.open_at, self.session.deadline()].into_iter().flatten().min()
+        [self.open_at, self.deadline].into_iter().flatten().min()
     }
 
     /// What the owner has to be told: a fault that it does not know of.
@@ -368,12 +409,16 @@ impl<S: Session> Running<S> {
         new
     }
 
-    fn open(&mut self, receivers: &mut BTreeMap<Port, Receiver>) -> io::Result<()> {
+    fn open(
+        &mut self,
+        discriminator: u32,
+        receivers: &mut BTreeMap<Port, Receiver>,
+    ) -> io::Result<()> {
         let port = Port::of(&self.path);
         if let Entry::Vacant(vacant) = receivers.entry(port) {
             vacant.insert(Receiver::open(port)?);
         }
-        self.sender = Some(Sender::open(port, &self.path, self.session.discriminator())?);
+        self.sender = Some(Sender::open(port, &self.path, discriminator)?);
         Ok(())
     }
 }

@@ -21,6 +21,8 @@ struct Beat {
     /// Taken for dead if nothing is heard for so many periods; 0 for never.
     multiplier: u32,
     heard: Option<Instant>,
+    /// The method that panics.
+    broken: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +35,16 @@ enum Beaten {
 impl Beat {
     fn new(number: u32, other: u32) -> Self {
         let (next, period) = (Instant::now(), PERIOD);
-        Self { number, other, next, period, minimum_ttl: 255, multiplier: 0, heard: None }
+        Self {
+            number,
+            other,
+            next,
+            period,
+            minimum_ttl: 255,
+            multiplier: 0,
+            heard: None,
+            broken: "",
+        }
     }
 
     fn dead_at(&self) -> Option<Instant> {
@@ -49,6 +60,7 @@ impl Session for Beat {
     }
 
     fn receive(&mut self, payload: &[u8], ttl: u8, now: Instant) -> Option<Outputs<Self>> {
+        assert_ne!(self.broken, "receive");
         if ttl < self.minimum_ttl {
             return None;
         }
@@ -59,6 +71,7 @@ impl Session for Beat {
 
     fn tick(&mut self, now: Instant) -> Outputs<Self> {
         let mut out = Vec::new();
+        assert_ne!(self.broken, "tick");
         if self.dead_at().is_some_and(|at| at <= now) {
             self.heard = None;
             out.push(Output::Tell(Beaten::Dead));
@@ -71,6 +84,7 @@ impl Session for Beat {
     }
 
     fn deadline(&self) -> Option<Instant> {
+        assert_ne!(self.broken, "deadline");
         self.dead_at().into_iter().chain([self.next]).min()
     }
 }
@@ -153,6 +167,39 @@ fn sessions_hear_each_other_on_every_kind_of_address_and_number_of_hops() {
         assert_eq!(a.counters().discarded.load(Relaxed), 0);
         assert_eq!(a.counters().unsent.load(Relaxed), 0);
         assert!(a.counters().sent.load(Relaxed) >= 6);
+    });
+}
+
+#[test]
+fn a_session_that_panics_ends_alone_and_can_be_started_again() {
+    on_a_wire(|wire| {
+        let (a, at_a) = start(&wire, "a");
+        let (b, at_b) = start(&wire, "b");
+        let (one, other) = ("2001:db8:78::1", "2001:db8:78::2");
+        a.add(path(one, other), Beat::new(10, 0));
+        b.add(path(other, one), Beat::new(11, 10));
+        b.add(path("10.78.0.2", "10.78.0.1"), Beat::new(2, 1));
+        for broken in ["tick", "receive", "deadline", "change"] {
+            a.add(path("10.78.0.1", "10.78.0.2"), Beat::new(1, 2));
+            expect(&at_a, heard(1, 2));
+            a.change(1, move |beat, _| {
+                assert_ne!(broken, "change");
+                beat.broken = broken;
+                vec![]
+            });
+            wait_until("the end of the session", || {
+                at_a.try_iter().any(|(number, news)| {
+                    let News::Broken(words) = news else { return false };
+                    assert!(number == 1 && words.contains(broken), "{number}: {words}");
+                    true
+                })
+            });
+            // The others go on.
+            expect(&at_a, heard(10, 11));
+            expect(&at_b, heard(11, 10));
+            a.change(1, |_, _| panic!("a session that is no more is not changed"));
+            expect(&at_a, heard(10, 11));
+        }
     });
 }
 

@@ -55,7 +55,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         let now = Instant::now();
         while let Ok((discriminator, news)) = self.bfd_news.try_recv() {
             self.changed = true;
-            if let Some(peer) = self.watch.heard(discriminator, news) {
+            if let Some(peer) = self.watch.heard(discriminator, news, now) {
                 self.with(&peer, now, |peering, around| peering.bfd_down(around));
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! The driver owns one [`Watch`]; its thread is `io::bfd`'s and starts with the first router that is
 //! watched. A router is watched from the first time that its BGP session is up, and on when that goes
-//! down. One that is not watched any more is told so, lest it take this node for dead.
+//! down. One that is not watched any more is told so, lest it take this node for dead; so is one whose
+//! session has panicked, until it is watched again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Desk;
 use super::status::{BfdPackets, BfdStatus};
@@ -22,6 +23,11 @@ use crate::io::bfd::{self, Bfd, Hops, News, Output, Outputs, Path};
 
 /// For how long a router is told that it is not watched any more; it may have missed the first word.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Until a session that has panicked begins anew: the first time, and at the most.
+const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A session that has lasted so long was a good one: the wait begins with the first again.
+const LASTING: Duration = Duration::from_secs(600);
 
 /// What BFD finds out about a router.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +51,17 @@ struct Router {
     path: Path,
     settings: Settings,
     status: BfdStatus,
+    panics: Panics,
+}
+
+/// How often the session with a router has panicked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Panics {
+    /// One soon after the other.
+    count: u32,
+    last: Option<Instant>,
+    /// It is held down until then.
+    until: Option<Instant>,
 }
 
 /// All of them, by the name of the peer.
@@ -58,7 +75,26 @@ pub(super) struct Watch {
     next: u32,
 }
 
+impl Panics {
+    /// Counts one; for how long the session is to be held down.
+    fn another(&mut self, now: Instant) -> Duration {
+        if self.last.is_none_or(|last| last + LASTING <= now) {
+            self.count = 0;
+        }
+        let (first, most) = RESTART;
+        let wait = first.saturating_mul(1 << self.count.min(16)).min(most);
+        self.count = self.count.saturating_add(1);
+        (self.last, self.until) = (Some(now), Some(now + wait));
+        wait
+    }
+}
+
 impl Watched {
+    fn new(discriminator: NonZeroU32, path: &Path, settings: Settings, now: Instant) -> Self {
+        let seed = u64::from(discriminator.get());
+        Self(Session::new(settings, path.hops == Hops::Multi, discriminator, seed, now))
+    }
+
     fn outputs(&self, actions: Vec<Action>) -> Outputs<Self> {
         let paused = self.0.remote_state() == State::AdminDown;
         let output = |action| match action {
@@ -140,7 +176,7 @@ impl Watch {
             Some(_) => self.forget(peer, now),
             None => {}
         }
-        self.add(peer, settings, path, multi_hop, now);
+        self.add(peer, settings, path, now);
     }
 
     /// Watches a router no longer, and tells it so.
@@ -169,7 +205,12 @@ impl Watch {
     }
 
     /// Takes note of what the thread says; the peer whose router is gone, if that is what it says.
-    pub(super) fn heard(&mut self, discriminator: u32, news: News<Verdict>) -> Option<String> {
+    pub(super) fn heard(
+        &mut self,
+        discriminator: u32,
+        news: News<Verdict>,
+        now: Instant,
+    ) -> Option<String> {
         let found =
             self.routers.iter_mut().find(|(_, router)| router.discriminator == discriminator);
         let (peer, router) = found?;
@@ -192,13 +233,37 @@ impl Watch {
                 warn!(peer, why, "BFD cannot speak or hear");
                 router.status.error = Some(why);
             }
+            News::Broken(why) => {
+                let wait = router.panics.another(now);
+                error!(peer, why, ?wait, "the BFD session has panicked and is started again");
+                router.status.state = "down";
+                router.status.error = Some(format!(
+                    "its session ended by an error of this program ({why}) and starts again after \
+                     {wait:?}"
+                ));
+                let same = NonZeroU32::new(discriminator);
+                if let (Some(thread), Some(same)) = (&self.thread, same) {
+                    let session = Watched::new(same, &router.path, router.settings, now);
+                    // That says nothing about the router, nor should it think so of this node.
+                    thread.add(router.path.clone(), Watched(session.0.held_down()));
+                }
+            }
         }
         None
     }
 
-    /// Ends the goodbyes that have lasted long enough.
+    /// Ends the goodbyes that have lasted long enough, and watches again who has been held down for long
+    /// enough.
     pub(super) fn expire(&mut self, now: Instant) {
         let Some(thread) = &self.thread else { return };
+        for router in self.routers.values_mut() {
+            if router.panics.until.take_if(|until| *until <= now).is_some() {
+                thread.change(router.discriminator, |watched, now| {
+                    let actions = watched.0.set_admin_down(false, now);
+                    watched.outputs(actions)
+                });
+            }
+        }
         self.leaving.retain(|(until, discriminator)| {
             let over = *until <= now;
             if over {
@@ -209,7 +274,8 @@ impl Watch {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.leaving.iter().map(|(until, _)| *until).min()
+        let held_down = self.routers.values().filter_map(|router| router.panics.until);
+        self.leaving.iter().map(|(until, _)| *until).chain(held_down).min()
     }
 
     /// What there is to tell of a peer; `None` if its router is not watched (yet).
@@ -230,7 +296,7 @@ impl Watch {
         }
     }
 
-    fn add(&mut self, peer: &str, settings: Settings, path: Path, multi_hop: bool, now: Instant) {
+    fn add(&mut self, peer: &str, settings: Settings, path: Path, now: Instant) {
         let discriminator = loop {
             self.next = self.next.wrapping_add(1);
             if let Some(discriminator) = NonZeroU32::new(self.next) {
@@ -240,14 +306,15 @@ impl Watch {
         let mut status = BfdStatus { state: "down", error: None, ups: 0 };
         match self.thread() {
             Ok(thread) => {
-                let seed = u64::from(discriminator.get());
-                let session = Session::new(settings, multi_hop, discriminator, seed, now);
-                thread.add(path.clone(), Watched(session));
+                let session = Watched::new(discriminator, &path, settings, now);
+                thread.add(path.clone(), session);
             }
             Err(error) => status.error = Some(format!("there is no thread for BFD: {error}")),
         }
         let discriminator = discriminator.get();
-        self.routers.insert(peer.to_owned(), Router { discriminator, path, settings, status });
+        let panics = Panics::default();
+        let router = Router { discriminator, path, settings, status, panics };
+        self.routers.insert(peer.to_owned(), router);
     }
 
     fn thread(&mut self) -> io::Result<&Bfd<Watched>> {
@@ -265,3 +332,7 @@ impl Watch {
         Ok(self.thread.insert(thread))
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
