@@ -238,7 +238,7 @@ fn a_router_that_can_receive_nothing_or_wants_nothing_is_sent_nothing() {
 
 #[test]
 fn a_session_that_is_held_down_from_the_start_says_so_first_and_comes_up_when_it_is_let() {
-    let now = Instant::now();
+    let now = now();
     let discriminator = NonZeroU32::new(7).unwrap();
     let mut session = Session::new(Settings::default(), false, discriminator, 1, now).held_down();
     let [Action::Send(packet)] = session.tick(now)[..] else { panic!("nothing is said") };

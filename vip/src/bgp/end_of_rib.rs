@@ -37,6 +37,7 @@ impl EndOfRib {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests need some instant to begin with")]
 mod tests {
     use super::*;
     use crate::bgp::open::RESTART_SECONDS;

@@ -47,13 +47,7 @@ where
         make: impl FnOnce(Arc<Desk<W, P, S>>) -> io::Result<D> + Send + 'static,
         run: impl FnOnce(D) + Send + 'static,
     ) -> io::Result<Self> {
-        let desk = Arc::new(Desk {
-            wish: Mutex::default(),
-            bell: Bell::new()?,
-            progress: Mutex::default(),
-            moved: Condvar::new(),
-            status: Mutex::default(),
-        });
+        let desk = Arc::new(Desk::new()?);
         let (made, outcome) = mpsc::channel();
         let theirs = Arc::clone(&desk);
         let thread = std::thread::Builder::new().name(name).spawn(move || match make(theirs) {
@@ -103,6 +97,19 @@ impl<W, P, S> Errand<W, P, S> {
     /// Waits for the end of the thread, which has been asked for. False if it has panicked.
     pub(crate) fn join(&mut self) -> bool {
         self.thread.take().is_none_or(|thread| thread.join().is_ok())
+    }
+}
+
+impl<W: Default, P: Default, S: Default> Desk<W, P, S> {
+    /// Before the first wish.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            wish: Mutex::default(),
+            bell: Bell::new()?,
+            progress: Mutex::default(),
+            moved: Condvar::new(),
+            status: Mutex::default(),
+        })
     }
 }
 

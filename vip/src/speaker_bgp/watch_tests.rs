@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::*;
 use crate::bfd::Settings;
-use crate::io::wait::Bell;
 use crate::io::wire_tests::{Wire, on_a_wire};
 
 /// For anything that should happen soon; generous, as the machine may be busy.
@@ -24,14 +23,8 @@ impl End {
     fn start(wire: &Wire, host: &str, first: u32, [here, there]: [u8; 2]) -> Self {
         wire.enter(host);
         let (sender, news) = mpsc::channel();
-        let shared = Shared {
-            wish: Default::default(),
-            bell: Bell::new().unwrap(),
-            progress: Default::default(),
-            moved: Default::default(),
-            status: Default::default(),
-        };
-        let mut watch = Watch::new(sender, Arc::new(shared), first);
+        let desk = Desk::new().unwrap();
+        let mut watch = Watch::new(sender, Arc::new(desk), first);
         let settings = Settings {
             transmit_interval: Duration::from_millis(200),
             receive_interval: Duration::from_millis(200),
