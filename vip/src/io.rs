@@ -1,6 +1,7 @@
 //! The only places that touch the network: `netlink` for addresses, `link` for raw frames, `heartbeat`
 //! for the group's datagrams, `nft` for relays and `diag` for connections that need them, `sysctl` for
-//! what interfaces answer; `loopback` for the interface that both speakers use; `bgp` and `bfd` for routers; and `wait` and `thread` for threads themselves.
+//! what interfaces answer; `loopback` for the interface that both speakers use; `bgp`, `bfd` and
+//! `router_discovery` for routers; and `wait`, `thread` and `errand` for threads themselves.
 //!
 //! Only the speakers call them. They decide nothing.
 
@@ -13,6 +14,7 @@ pub(crate) mod link;
 pub(crate) mod loopback;
 pub(crate) mod netlink;
 pub(crate) mod nft;
+pub(crate) mod router_discovery;
 mod sockopt;
 pub(crate) mod sysctl;
 pub(crate) mod thread;

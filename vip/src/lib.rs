@@ -31,6 +31,7 @@ mod pool;
 mod ranges;
 mod refusal;
 mod relay;
+mod router_discovery;
 mod speaker;
 mod speaker_bgp;
 
