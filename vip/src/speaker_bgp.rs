@@ -11,6 +11,7 @@ mod loopback;
 mod next_hop;
 mod peering;
 mod status;
+mod unnumbered;
 mod waiting;
 mod watch;
 

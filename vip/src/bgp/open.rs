@@ -47,6 +47,8 @@ pub struct Negotiated {
     pub keepalive_time: Duration,
     /// Families that both speak.
     pub families: Families,
+    /// Families that the router speaks.
+    pub remote_families: Families,
     /// Whether the router knows ASNs of four octets (RFC 6793).
     pub four_octet_asn: bool,
     /// Whether IPv4 routes may have an IPv6 next hop (RFC 8950).
@@ -154,6 +156,7 @@ impl Open {
             hold_time,
             keepalive_time: settings.keepalive_time.min(hold_time / 3),
             families,
+            remote_families: theirs,
             four_octet_asn: capabilities.asn.is_some(),
             extended_next_hop: capabilities.extended_next_hop && families.v4 && settings.over_v6,
             extended_message: capabilities.extended_message,

@@ -26,6 +26,7 @@ fn negotiated() -> Negotiated {
         hold_time: Duration::from_secs(90),
         keepalive_time: Duration::from_secs(30),
         families: Families::BOTH,
+        remote_families: Families::BOTH,
         four_octet_asn: true,
         extended_next_hop: false,
         extended_message: false,

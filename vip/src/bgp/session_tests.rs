@@ -139,6 +139,7 @@ fn a_session_comes_up_and_says_what_has_been_agreed_on() {
         hold_time: SECOND * 90,
         keepalive_time: SECOND * 30,
         families: Families::BOTH,
+        remote_families: Families::BOTH,
         four_octet_asn: true,
         extended_next_hop: false,
         extended_message: true,

@@ -81,6 +81,8 @@ pub(crate) struct Listener {
     socket: TcpListener,
     family: Family,
     keys: BTreeMap<IpAddr, Key>,
+    /// The one key of all link-local peers; then the listener is of one interface.
+    link_key: Option<Key>,
 }
 
 /// A connection that somebody has opened. Reset if it is dropped instead of admitted.
@@ -88,6 +90,8 @@ pub(crate) struct Incoming {
     stream: Option<TcpStream>,
     /// Who: address, port, and for a link-local address the scope.
     pub(crate) from: SocketAddr,
+    /// Whether the kernel has checked that it is signed with the key of who it is from.
+    pub(crate) signed: bool,
     /// TTL or hop limit of its first packet, if the kernel has kept it.
     ttl: Option<u8>,
 }
@@ -102,6 +106,16 @@ impl Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key(…)")
+    }
+}
+
+impl ListenFailure {
+    fn of(port: u16, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::Taken(port),
+            io::ErrorKind::PermissionDenied => Self::Denied(port),
+            _ => Self::Other(port, error),
+        }
     }
 }
 
@@ -175,14 +189,41 @@ impl Listener {
     /// Listens on a port on all addresses of one family. Nobody who has a key
     /// gets in before [`keys`](Self::keys) was called.
     pub(crate) fn open(family: Family, port: u16) -> Result<Self, ListenFailure> {
-        Self::try_open(family, port).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => ListenFailure::Taken(port),
-            io::ErrorKind::PermissionDenied => ListenFailure::Denied(port),
-            _ => ListenFailure::Other(port, error),
-        })
+        Self::try_open(family, port, false, None).map_err(|error| ListenFailure::of(port, error))
     }
 
-    fn try_open(family: Family, port: u16) -> io::Result<Self> {
+    /// The same, beside listeners of this process for single interfaces, which have to be
+    /// [shared](Self::share) meanwhile.
+    pub(crate) fn open_beside(family: Family, port: u16) -> Result<Self, ListenFailure> {
+        Self::try_open(family, port, true, None).map_err(|error| ListenFailure::of(port, error))
+    }
+
+    /// Listens on a port on one interface, for peers on link-local addresses there that all have this
+    /// key. On this interface it stands before listeners of all interfaces, so that it needs the
+    /// [`keys`](Self::keys) of other IPv6 peers as well. Those listeners have to be
+    /// [shared](Self::share) meanwhile.
+    pub(crate) fn open_on(index: u32, port: u16, key: Key) -> Result<Self, ListenFailure> {
+        Self::try_open(Family::V6, port, true, Some((index, key)))
+            .map_err(|error| ListenFailure::of(port, error))
+    }
+
+    /// Whether further listeners of this process may have the port too. Only for the moment in which
+    /// they are opened: otherwise it shows when another program has it.
+    pub(crate) fn share(&self, with_others: bool) -> io::Result<()> {
+        SockRef::from(&self.socket).set_reuse_port(with_others)
+    }
+
+    /// The key of link-local peers, if it listens on one interface.
+    pub(crate) fn link_key(&self) -> Option<&Key> {
+        self.link_key.as_ref()
+    }
+
+    fn try_open(
+        family: Family,
+        port: u16,
+        shared: bool,
+        link: Option<(u32, Key)>,
+    ) -> io::Result<Self> {
         let socket = open(family)?;
         // A port in TIME-WAIT after a restart is free; one that another program listens on is not.
         socket.set_reuse_address(true)?;
@@ -193,9 +234,19 @@ impl Listener {
         // The answers to SYNs are the listener's, also to routers that check their TTL.
         Hops::Link.apply(&socket, family == Family::V6)?;
         sockopt::set_number(&socket, libc::IPPROTO_TCP, libc::TCP_SAVE_SYN, 1)?;
+        if let Some((index, Key(key))) = &link {
+            let device = index.cast_signed();
+            sockopt::set_number(&socket, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, device)?;
+            sockopt::set_link_md5_key(&socket, key)
+                .map_err(|error| context(&error, format_args!("no TCP MD5 key for fe80::/10")))?;
+        }
+        socket.set_reuse_port(shared)?;
         socket.bind(&SocketAddr::new(any, port).into())?;
         socket.listen(BACKLOG)?;
-        Ok(Self { socket: socket.into(), family, keys: BTreeMap::new() })
+        let (keys, link_key) = (BTreeMap::new(), link.map(|(_, key)| key));
+        let listener = Self { socket: socket.into(), family, keys, link_key };
+        listener.share(false)?;
+        Ok(listener)
     }
 
     /// The address and port that are listened on.
@@ -207,21 +258,25 @@ impl Listener {
     /// The keys of all peers that have one; those of the other family are not for this listener.
     /// Peers without a key are not affected; connections that are open keep the key that they have.
     ///
-    /// The kernel knows a peer by its address alone: two peers with the same link-local address on
-    /// different interfaces can have but one key. Returns the peers whose key was not taken, which
-    /// can then not get in.
+    /// Returns the peers whose key was not taken: what comes from them is not [signed](Incoming::signed).
     pub(crate) fn keys(&mut self, wanted: &BTreeMap<IpAddr, Key>) -> Vec<(IpAddr, io::Error)> {
         let mut refused = Vec::new();
+        let mut taken = false;
         self.keys
             .retain(|&peer, _| wanted.contains_key(&peer) || forget(&self.socket, peer).is_err());
         for (&peer, key) in wanted {
             if Family::of(peer) == self.family && self.keys.get(&peer) != Some(key) {
                 match sockopt::set_md5_key(&self.socket, peer, &key.0) {
-                    Ok(()) => drop(self.keys.insert(peer, key.clone())),
+                    Ok(()) => {
+                        self.keys.insert(peer, key.clone());
+                        taken = true;
+                    }
                     Err(error) => refused.push((peer, error)),
                 }
             }
         }
+        // Whoever waits to be accepted may have come before the key: they may dial again.
+        while taken && matches!(self.accept(), Ok(Some(_))) {}
         refused
     }
 
@@ -238,8 +293,14 @@ impl Listener {
             };
             stream.set_nonblocking(true)?;
             let ttl = syn_ttl(&stream, self.family);
-            return Ok(Some(Incoming { stream: Some(stream), from, ttl }));
+            let signed = self.has_key_of(from.ip());
+            return Ok(Some(Incoming { stream: Some(stream), from, signed, ttl }));
         }
+    }
+
+    fn has_key_of(&self, peer: IpAddr) -> bool {
+        let link_local = matches!(peer, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        self.keys.contains_key(&peer) || link_local && self.link_key.is_some()
     }
 }
 

@@ -346,6 +346,71 @@ fn the_last_word_is_heard_by_a_peer_whose_own_words_were_not_read() {
 }
 
 #[test]
+fn each_interface_has_a_key_of_its_own_for_one_link_local_address_on_all_of_them() {
+    on_a_wire(|wire| {
+        // A second wire, with the same addresses at its ends.
+        wire.second();
+        wire.enter("a");
+        let mut any = listen(&wire, address("[2001:db8:78::1]:179"), &[]);
+        let on = |interface: &str, secret: &str| {
+            any.share(true).unwrap();
+            let opened =
+                Listener::open_on(wire.scope_of("a", interface), PORT, key(secret).unwrap());
+            any.share(false).unwrap();
+            opened.unwrap()
+        };
+        let doors = [on("eth0", "zero"), on("eth1", "one")];
+        let way = |interface: &str, secret: Option<&str>| {
+            let to = address(&format!("[fe80::1%{}]:179", wire.scope_of("b", interface)));
+            let (from, key) = ("fe80::2".parse().ok(), secret.and_then(key));
+            Dial { to, from, key, ..to_a("10.78.0.1:179") }
+        };
+        for (door, interface, right, wrong) in
+            [(&doors[0], "eth0", "zero", "one"), (&doors[1], "eth1", "one", "zero")]
+        {
+            let how = way(interface, Some(wrong));
+            assert_refused(&wire, door, &how, "a", "TCPMD5Failure");
+            assert_refused(&wire, door, &way(interface, None), "a", "TCPMD5NotFound");
+            let _ours = dialled(&wire, &way(interface, Some(right))).unwrap();
+            let incoming = soon("a connection", || door.accept().unwrap());
+            assert!(incoming.signed, "on {interface}");
+        }
+        // A router with a global address on the same interface meets the same listener.
+        let [mut first, second] = doors;
+        let global = Dial { from: "2001:db8:78::2".parse().ok(), ..to_a("[2001:db8:78::1]:179") };
+        let _ours = dialled(&wire, &global).unwrap();
+        assert!(!soon("a connection", || first.accept().unwrap()).signed);
+        assert_eq!(first.keys(&keys_of(&[("2001:db8:78::2", "six")])).len(), 0);
+        assert_refused(&wire, &first, &global, "a", "TCPMD5NotFound");
+        let _ours = dialled(&wire, &Dial { key: key("six"), ..global }).unwrap();
+        assert!(soon("a connection", || first.accept().unwrap()).signed);
+        // Without the listener of the interface nothing is signed, which shows.
+        drop(second);
+        assert_eq!(any.keys(&BTreeMap::new()).len(), 0);
+        let _ours = dialled(&wire, &way("eth1", None)).unwrap();
+        assert!(!soon("a connection", || any.accept().unwrap()).signed);
+        wire.enter("a");
+        let taken = Listener::open(Family::V6, PORT).err().unwrap();
+        assert!(matches!(taken, ListenFailure::Taken(PORT)), "the port is not shared any more");
+        let taken = Listener::open_on(wire.scope("a"), PORT, key("x").unwrap()).err().unwrap();
+        assert!(matches!(taken, ListenFailure::Taken(PORT)), "{taken:?}");
+    });
+}
+
+#[test]
+fn who_dialled_before_the_key_was_known_has_to_dial_again() {
+    on_a_wire(|wire| {
+        let mut listener = listen(&wire, address("10.78.0.1:179"), &[]);
+        let mut early = dialled(&wire, &to_a("10.78.0.1:179")).unwrap();
+        wait_to_write(vec![(listener.as_fd(), false)], PATIENCE);
+        assert_eq!(listener.keys(&keys_of(&[("10.78.0.2", "two")])).len(), 0);
+        assert!(listener.accept().unwrap().is_none());
+        let ended = soon("the end", || early.receive(&mut [0; 16]).err());
+        assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
 fn a_key_is_from_1_to_80_bytes_and_never_shown() {
     assert!(Key::new(b"").is_none());
     assert!(Key::new(&[b'x'; 81]).is_none());

@@ -6,17 +6,28 @@
 #![expect(unsafe_code, reason = "getsockopt and setsockopt of options that socket2 lacks")]
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 
 use libc::c_int;
+
+/// `TCP_MD5SIG` with flags (Linux 4.13), and the flag for a prefix instead of an address; libc lacks
+/// them.
+const TCP_MD5SIG_EXT: c_int = 32;
+const TCP_MD5SIG_FLAG_PREFIX: u8 = 1;
 
 /// DSCP CS6, network control (RFC 4594 §3.1), as TOS or traffic class.
 pub(super) const NETWORK_CONTROL: u32 = 0xc0;
 /// `struct tcp_md5sig`: `sockaddr_storage`, flags, prefix length, key length, interface, key.
 const MD5SIG_LEN: usize = 216;
+const MD5SIG_FLAGS: usize = 128;
+const MD5SIG_PREFIXLEN: usize = 129;
 const MD5SIG_KEYLEN: usize = 130;
 const MD5SIG_KEY: usize = 136;
+
+/// `fe80::/10` (RFC 4291 §2.5.6).
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+const LINK_LOCAL_LEN: u8 = 10;
 
 /// Sets an option to the bytes of its value.
 pub(super) fn set(
@@ -76,6 +87,15 @@ pub(super) fn set_minimum_ttl(socket: &impl AsRawFd, v6: bool, ttl: u8) -> io::R
 pub(super) fn set_md5_key(socket: &impl AsRawFd, peer: IpAddr, key: &[u8]) -> io::Result<()> {
     let value = md5sig(peer, key).ok_or(io::ErrorKind::InvalidInput)?;
     set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &value)
+}
+
+/// As [`set_md5_key`], for all link-local IPv6 addresses. The kernel does not tell interfaces apart here
+/// (`TCP_MD5SIG_FLAG_IFINDEX` is for VRFs), so the socket has to be bound to one.
+pub(super) fn set_link_md5_key(socket: &impl AsRawFd, key: &[u8]) -> io::Result<()> {
+    let mut value = md5sig(LINK_LOCAL.into(), key).ok_or(io::ErrorKind::InvalidInput)?;
+    value[MD5SIG_FLAGS] = TCP_MD5SIG_FLAG_PREFIX;
+    value[MD5SIG_PREFIXLEN] = LINK_LOCAL_LEN;
+    set(socket, libc::IPPROTO_TCP, TCP_MD5SIG_EXT, &value)
 }
 
 fn md5sig(peer: IpAddr, key: &[u8]) -> Option<[u8; MD5SIG_LEN]> {

@@ -87,10 +87,26 @@ impl Wire {
         run(&command);
     }
 
+    /// A second wire, `eth1`, with the same link-local addresses (.1, .2) at its ends and no others.
+    pub(crate) fn second(&self) {
+        let b = self.name("b");
+        self.ip("a", &format!("link add eth1 type veth peer name eth1 netns {b}"));
+        for (host, number) in [("a", 1), ("b", 2)] {
+            self.ip(host, "link set eth1 up");
+            self.ip(host, &format!("addr add fe80::{number}/64 dev eth1 nodad"));
+        }
+    }
+
     /// Index of `eth0`, as in the scope of a link-local address.
     pub(crate) fn scope(&self, host: &str) -> u32 {
+        self.scope_of(host, "eth0")
+    }
+
+    /// Index of an interface.
+    pub(crate) fn scope_of(&self, host: &str, interface: &str) -> u32 {
         let text = self.read(host, "dev_mcast");
-        let line = text.lines().find(|line| line.contains(" eth0 ")).unwrap_or_default();
+        let interface = format!(" {interface} ");
+        let line = text.lines().find(|line| line.contains(&interface)).unwrap_or_default();
         line.split_whitespace().next().and_then(|index| index.parse().ok()).unwrap()
     }
 

@@ -18,6 +18,7 @@ use super::doors::Doors;
 use super::loopback::{Loopback, Outcome};
 use super::peering::{Peering, Surroundings};
 use super::status::BgpStatus;
+use super::unnumbered::Unnumbered;
 use super::watch::{Verdict, Watch};
 use super::{BgpEvent, BgpSpeakerOptions, Desk, Progress, next_hop};
 use crate::bgp::{BgpPlan, Cease, PeerAddress, PeerConfig, RibOut, Settings};
@@ -78,6 +79,7 @@ pub(super) struct Driver<E> {
     /// Scratch space for what is read.
     pub(super) buffer: Vec<u8>,
     pub(super) doors: Doors,
+    pub(super) unnumbered: Unnumbered,
     pub(super) peerings: BTreeMap<String, Peering>,
     /// Different for every session.
     pub(super) seed: u64,
@@ -132,6 +134,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             buffer: vec![0; BUFFER],
             peerings: BTreeMap::new(),
             seed: u64::from(chance) << 32,
+            unnumbered: Unnumbered::new(u64::from(chance)),
             watch,
             bfd_news,
             plan: Arc::default(),
@@ -156,6 +159,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             self.look(now);
             self.leave(now);
             self.keep_addresses(now);
+            self.find_routers(now);
             self.tick(now);
             self.tell_routes(now);
             self.report(now);
@@ -220,7 +224,8 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         }
         let watched = |name: &str| plan.peers.get(name).is_some_and(|peer| peer.bfd.is_some());
         self.watch.retain(watched, now);
-        self.doors.follow(self.peerings.values(), now);
+        self.doors.follow(self.peerings.values(), &self.unnumbered, now);
+        self.unnumbered.look();
     }
 
     fn begin(&mut self, name: &str, config: &Arc<PeerConfig>, now: Instant) {
@@ -230,7 +235,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         };
         let settings = Settings::new(&config.peer, self.router_id, over_v6, self.restarted);
         self.seed += 1;
-        let around = Surroundings { links: &self.links, now };
+        let around = Surroundings { links: &self.links, unnumbered: &self.unnumbered, now };
         let config = Arc::clone(config);
         let peering = Peering::start(self.seed, name, config, settings, &around);
         self.peerings.insert(name.to_owned(), peering);
@@ -290,6 +295,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         }
         if changed {
             self.stale |= self.loopback.look(&self.links, now);
+            self.unnumbered.look();
         }
     }
 
@@ -382,7 +388,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             self.with(&name, now, |peering, around| peering.tick(around));
         }
         self.watch.expire(now);
-        self.doors.retry(self.peerings.values(), now);
+        self.doors.retry(self.peerings.values(), &self.unnumbered, now);
     }
 
     /// Tells routers what counts now.
@@ -448,7 +454,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         now: Instant,
         act: impl FnOnce(&mut Peering, &Surroundings<'_>),
     ) {
-        let around = Surroundings { links: &self.links, now };
+        let around = Surroundings { links: &self.links, unnumbered: &self.unnumbered, now };
         if let Some(peering) = self.peerings.get_mut(name) {
             act(peering, &around);
         }
@@ -460,10 +466,12 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         if self.status_at() > now {
             return;
         }
-        let peers = self
-            .peerings
-            .iter()
-            .map(|(name, peering)| (name.clone(), peering.status(self.watch.status(name), now)));
+        let around = Surroundings { links: &self.links, unnumbered: &self.unnumbered, now };
+        let peers = self.peerings.iter().map(|(name, peering)| {
+            let ambiguous = peering.interface().and_then(|on| self.unnumbered.problem(on));
+            let problems = self.doors.problem(name).into_iter().chain(ambiguous).collect();
+            (name.clone(), peering.status(self.watch.status(name), problems, &around))
+        });
         let status = BgpStatus {
             router_id: self.router_id.to_string(),
             draining: self.phase != Phase::Serving,

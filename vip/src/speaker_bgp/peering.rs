@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use tracing::{debug, info};
 use super::BgpEvent;
 use super::next_hop;
 use super::status::{BfdStatus, PeerStatus, Prefixes, Told};
+use super::unnumbered::Unnumbered;
 use crate::bgp::{
     Action, Cease, ConnectionId, EndOfRib, Event, Families, Outbound, PeerAddress, PeerConfig,
     RibOut, Session, Settings, delta,
@@ -23,6 +24,7 @@ use crate::bgp::{
 use crate::io::bgp::connection::{Closing, Connection, Received};
 use crate::io::bgp::{Dial, Dialling, Hops, Incoming, Key, dial};
 use crate::links::Links;
+use crate::refusal::Refusal;
 
 /// For the last word to a router, and its goodbye.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -32,6 +34,7 @@ const READS: usize = 8;
 /// What all peerings of a node share.
 pub(super) struct Surroundings<'d> {
     pub(super) links: &'d Links,
+    pub(super) unnumbered: &'d Unnumbered,
     pub(super) now: Instant,
 }
 
@@ -42,6 +45,8 @@ pub(super) struct Peering {
     session: Session,
     connections: BTreeMap<ConnectionId, Connection>,
     dials: BTreeMap<ConnectionId, Dialling>,
+    /// To be dialled as soon as it is known where the router is.
+    pending: Option<ConnectionId>,
     /// Connections on which the last word is being said, and until when they may take for it.
     closing: Vec<(Instant, Closing)>,
     /// While the session is up.
@@ -78,6 +83,7 @@ impl Peering {
             session: Session::new(settings, seed),
             connections: BTreeMap::new(),
             dials: BTreeMap::new(),
+            pending: None,
             closing: Vec::new(),
             up: None,
             wanted: Arc::default(),
@@ -88,15 +94,59 @@ impl Peering {
         peering
     }
 
-    /// Whether a connection from there can only be this router's.
-    pub(super) fn expects(&self, from: SocketAddr, links: &Links) -> bool {
-        match (&self.config.peer.address, from) {
-            (PeerAddress::Ip(ip), _) => *ip == from.ip(),
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The interface of an unnumbered peer.
+    pub(super) fn interface(&self) -> Option<&str> {
+        match &self.config.peer.address {
+            PeerAddress::Ip(_) => None,
+            PeerAddress::Interface(name) => Some(name),
+        }
+    }
+
+    /// Whether a connection can only be this router's. One without the password that it should have, or
+    /// of another neighbour than the session on an unnumbered link is with, is nobody's.
+    pub(super) fn expects(&self, incoming: &Incoming, links: &Links) -> bool {
+        let there = match (&self.config.peer.address, incoming.from) {
+            (PeerAddress::Ip(ip), from) => *ip == from.ip(),
             (PeerAddress::Interface(name), SocketAddr::V6(from)) => {
                 let index = links.named(name).map(|link| link.index);
-                from.ip().is_unicast_link_local() && index == Some(from.scope_id())
+                from.ip().is_unicast_link_local()
+                    && index == Some(from.scope_id())
+                    && self.link_local().is_none_or(|router| router == *from.ip())
             }
             _ => false,
+        };
+        there && (incoming.signed || self.key().is_none())
+    }
+
+    /// Whom the session of an unnumbered peer is with, while it is up.
+    pub(super) fn link_local(&self) -> Option<Ipv6Addr> {
+        match (self.interface(), self.up.as_ref()?.remote) {
+            (Some(_), SocketAddr::V6(router)) => Some(*router.ip()),
+            _ => None,
+        }
+    }
+
+    /// The interface of an unnumbered peer, or the router on it, is another one than before.
+    pub(super) fn look(&mut self, around: &Surroundings<'_>) {
+        let Some(interface) = self.interface() else { return };
+        let index = around.unnumbered.index(interface);
+        let elsewhere = |connection: &Connection| match connection.remote {
+            SocketAddr::V6(remote) => Some(remote.scope_id()) != index,
+            SocketAddr::V4(_) => true,
+        };
+        let lost = self.connections.iter().filter(|(_, connection)| elsewhere(connection));
+        for id in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
+            debug!(peer = self.name, "connection lost with its interface");
+            self.connections.remove(&id);
+            self.handle(Event::Failed(id), around);
+        }
+        if let Some(id) = self.pending.take() {
+            let actions = self.connect(id, around);
+            self.perform(actions, None, around);
         }
     }
 
@@ -241,7 +291,19 @@ impl Peering {
     }
 
     /// What there is to tell.
-    pub(super) fn status(&self, bfd: Option<BfdStatus>, now: Instant) -> PeerStatus {
+    pub(super) fn status(
+        &self,
+        bfd: Option<BfdStatus>,
+        problems: Vec<Refusal>,
+        around: &Surroundings<'_>,
+    ) -> PeerStatus {
+        let router = self.interface().map(|name| (name, around.unnumbered.router(name)));
+        let (neighbour, waits) = match (router, self.link_local()) {
+            (Some((name, _)), Some(router)) => (Some(format!("{router}%{name}")), None),
+            (Some((name, Ok(found))), None) => (Some(format!("{}%{name}", found.router)), None),
+            (Some((_, Err(why))), None) => (None, Some(why)),
+            (None, _) => (None, None),
+        };
         let up = self.up.as_ref();
         let unsent = up.map_or(&[][..], |up| &up.unsent);
         let said = up.into_iter().flat_map(|up| up.said.routes.keys());
@@ -251,8 +313,11 @@ impl Peering {
             unsent,
             dial_error: self.dial_error.as_deref(),
             ends: self.ends(),
+            neighbour,
+            waits,
+            problems,
         };
-        PeerStatus::new(&self.config, &self.session, &told, bfd, now)
+        PeerStatus::new(&self.config, &self.session, told, bfd, around.now)
     }
 
     fn handle(&mut self, event: Event<'_>, around: &Surroundings<'_>) {
@@ -269,13 +334,7 @@ impl Peering {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             match action {
-                Action::Connect(id) => match self.way().and_then(|way| dial(&way)) {
-                    Ok(dialling) => drop(self.dials.insert(id, dialling)),
-                    Err(error) => {
-                        self.dial_error = Some(error.to_string());
-                        actions.extend(self.session.handle(Event::Failed(id), around.now));
-                    }
-                },
+                Action::Connect(id) => actions.extend(self.connect(id, around)),
                 Action::Accept(id) => {
                     match incoming.take().map(|incoming| incoming.admit(self.hops())) {
                         Some(Ok(connection)) => drop(self.connections.insert(id, connection)),
@@ -301,6 +360,7 @@ impl Peering {
                 }
                 Action::Close(id) => {
                     self.dials.remove(&id);
+                    self.pending.take_if(|pending| *pending == id);
                     if let Some(connection) = self.connections.remove(&id) {
                         self.closing.push((around.now + LAST_WORD, connection.close()));
                     }
@@ -372,19 +432,39 @@ impl Peering {
         if self.config.peer.multi_hop { Hops::Within(u8::MAX) } else { Hops::Link }
     }
 
-    /// How to dial the router.
-    fn way(&self) -> io::Result<Dial> {
+    /// Dials, or waits until it is known whom to dial; what the session says to a failure.
+    fn connect(&mut self, id: ConnectionId, around: &Surroundings<'_>) -> Vec<Action> {
+        let Some(way) = self.way(around.unnumbered) else {
+            self.pending = Some(id);
+            return Vec::new();
+        };
+        match dial(&way) {
+            Ok(dialling) => {
+                self.dials.insert(id, dialling);
+                Vec::new()
+            }
+            Err(error) => {
+                self.dial_error = Some(error.to_string());
+                self.session.handle(Event::Failed(id), around.now)
+            }
+        }
+    }
+
+    /// How to dial the router; `None` while it has not been found.
+    fn way(&self, unnumbered: &Unnumbered) -> Option<Dial> {
         let peer = &self.config.peer;
-        let to = match &peer.address {
-            PeerAddress::Ip(ip) => SocketAddr::new(*ip, peer.port),
+        let (to, from) = match &peer.address {
+            PeerAddress::Ip(ip) => (SocketAddr::new(*ip, peer.port), peer.source),
             PeerAddress::Interface(name) => {
-                let message = format!("the router on interface {name} has not dialled yet");
-                return Err(io::Error::other(message));
+                let found = unnumbered.router(name).ok()?;
+                let to = SocketAddrV6::new(found.router, peer.port, 0, found.index);
+                // The router takes no connection but from the address that it has heard.
+                (to.into(), Some(found.own.into()))
             }
         };
         let device = peer.vrf.clone();
         let key = self.key();
-        Ok(Dial { to, from: peer.source, device, hops: self.hops(), key })
+        Some(Dial { to, from, device, hops: self.hops(), key })
     }
 
     /// What segments to and from the router are signed with.

@@ -39,6 +39,9 @@ pub struct BgpStatus {
 pub struct PeerStatus {
     /// Address, or interface, of the router, as configured.
     pub router: String,
+    /// The router on an unnumbered link, `fe80::1%eth0`; `None` while it has not been found, and for
+    /// other peers.
+    pub neighbour: Option<String>,
     /// TCP port of the router.
     pub port: u16,
     /// Its ASN; 0 if any is allowed and none is known.
@@ -55,8 +58,12 @@ pub struct PeerStatus {
     pub remote_id: Option<String>,
     /// Seconds of the agreed hold time, while the session is up.
     pub hold_seconds: Option<u64>,
-    /// What both ends can do, while the session is up.
+    /// What both ends have agreed on, while the session is up.
     pub capabilities: Vec<&'static str>,
+    /// What this end has offered and the router has not, while the session is up.
+    pub capabilities_here: Vec<&'static str>,
+    /// What the router has offered and this end has not, while the session is up.
+    pub capabilities_there: Vec<&'static str>,
     /// Routes that the router has been told and not been taken back.
     pub announced: Prefixes,
     /// Routes that it is to hear of, whether the session is up or not.
@@ -69,13 +76,14 @@ pub struct PeerStatus {
     pub received_messages: Messages,
     /// How often the session came up.
     pub established: u64,
-    /// What ended the session, or an attempt at it, last.
+    /// What ended the session, or an attempt at it, last; or what the session waits for.
     pub last_error: Option<String>,
     /// What was wrong last with an UPDATE of the router's that did not end the session.
     pub last_fault: Option<String>,
     /// BFD; `None` if the peer has no profile, or the session has not been up yet.
     pub bfd: Option<BfdStatus>,
-    /// What is wrong with it now: `SessionDown`, `NoNextHop`, `BfdDown`.
+    /// What is wrong with it now: `SessionDown`, `NoNextHop`, `BfdDown`, `AmbiguousNeighbor`,
+    /// `PasswordUnchecked`.
     pub problems: Vec<Refusal>,
 }
 
@@ -139,6 +147,12 @@ pub(super) struct Told<'p> {
     pub(super) dial_error: Option<&'p str>,
     /// Both ends of the connection.
     pub(super) ends: Option<(IpAddr, SocketAddr)>,
+    /// The router on an unnumbered link.
+    pub(super) neighbour: Option<String>,
+    /// What has to happen before the router can be dialled.
+    pub(super) waits: Option<String>,
+    /// What is wrong beside the session.
+    pub(super) problems: Vec<Refusal>,
 }
 
 impl Prefixes {
@@ -183,19 +197,22 @@ impl PeerStatus {
     pub(super) fn new(
         config: &PeerConfig,
         session: &Session,
-        told: &Told<'_>,
+        told: Told<'_>,
         bfd: Option<BfdStatus>,
         now: Instant,
     ) -> Self {
         let peer = &config.peer;
         let report = session.report();
         let agreed = session.negotiated();
-        let last_error = last_error(report, told.dial_error);
+        let last_error = told.waits.or_else(|| last_error(report, told.dial_error));
+        let [both, here, there] =
+            agreed.map(|agreed| capabilities(agreed, config)).unwrap_or_default();
         let mut status = Self {
             router: match &peer.address {
                 PeerAddress::Ip(ip) => ip.to_string(),
                 PeerAddress::Interface(name) => name.clone(),
             },
+            neighbour: told.neighbour,
             port: peer.port,
             asn: match (agreed, peer.remote_asn) {
                 (Some(agreed), _) => agreed.remote_asn,
@@ -209,7 +226,9 @@ impl PeerStatus {
             remote: told.ends.map(|(_, remote)| remote),
             remote_id: agreed.map(|agreed| agreed.remote_id.to_string()),
             hold_seconds: agreed.map(|agreed| agreed.hold_time.as_secs()),
-            capabilities: agreed.map(capabilities).unwrap_or_default(),
+            capabilities: both,
+            capabilities_here: here,
+            capabilities_there: there,
             announced: told.announced,
             wanted: told.wanted,
             received: report.prefixes_announced,
@@ -219,9 +238,10 @@ impl PeerStatus {
             last_error,
             last_fault: report.fault.clone(),
             bfd,
-            problems: Vec::new(),
+            problems: told.problems,
         };
-        status.problems = problems(&status, told.unsent);
+        let others = problems(&status, told.unsent);
+        status.problems.splice(..0, others);
         status
     }
 }
@@ -245,17 +265,27 @@ fn state(state: State) -> &'static str {
     }
 }
 
-fn capabilities(agreed: &Negotiated) -> Vec<&'static str> {
+/// What both ends have offered, what this end alone has, and what the router alone has.
+fn capabilities(agreed: &Negotiated, config: &PeerConfig) -> [Vec<&'static str>; 3] {
+    let (ours, theirs) = (config.peer.families, agreed.remote_families);
+    let over_v6 = match config.peer.address {
+        PeerAddress::Ip(ip) => ip.is_ipv6(),
+        PeerAddress::Interface(_) => true,
+    };
+    // This end offers the others always.
     let all = [
-        (agreed.families.v4, "ipv4"),
-        (agreed.families.v6, "ipv6"),
-        (agreed.four_octet_asn, "4-octet-asn"),
-        (agreed.extended_next_hop, "extended-next-hop"),
-        (agreed.extended_message, "extended-message"),
-        (agreed.route_refresh, "route-refresh"),
-        (agreed.graceful_restart, "graceful-restart"),
+        ("ipv4", ours.v4, theirs.v4),
+        ("ipv6", ours.v6, theirs.v6),
+        ("4-octet-asn", true, agreed.four_octet_asn),
+        ("extended-next-hop", ours.v4 && over_v6, agreed.extended_next_hop),
+        ("extended-message", true, agreed.extended_message),
+        ("route-refresh", true, agreed.route_refresh),
+        ("graceful-restart", config.peer.graceful_restart, agreed.graceful_restart),
     ];
-    all.into_iter().filter_map(|(can, name)| can.then_some(name)).collect()
+    [(true, true), (true, false), (false, true)].map(|wanted| {
+        let so = all.into_iter().filter(|(_, here, there)| (*here, *there) == wanted);
+        so.map(|(name, _, _)| name).collect()
+    })
 }
 
 fn problems(status: &PeerStatus, unsent: &[IpNet]) -> Vec<Refusal> {

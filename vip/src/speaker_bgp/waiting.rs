@@ -33,6 +33,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             self.loopback.deadline(),
             self.watch.deadline(),
             self.doors.deadline(),
+            self.unnumbered.deadline(),
             self.peerings.values().filter_map(Peering::deadline).min(),
         ];
         others.into_iter().flatten().fold(self.list_at.min(self.status_at()), Instant::min)
@@ -43,6 +44,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         let now = Instant::now();
         let mut sources = vec![(self.desk.bell.as_fd(), false), (self.netlink.watch(), false)];
         sources.extend(self.doors.sources().map(|door| (door, false)));
+        sources.extend(self.unnumbered.sources().map(|link| (link, false)));
         sources.extend(self.peerings.values().flat_map(Peering::sources));
         sources.extend(self.closing.iter().map(|(_, closing)| (closing.as_fd(), closing.writes())));
         let wait = self.deadline().saturating_duration_since(now);
@@ -76,7 +78,8 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     /// A router has dialled in, or somebody who is none.
     fn welcome(&mut self, incoming: Incoming, now: Instant) {
         let from = incoming.from;
-        let found = self.peerings.iter().find(|(_, peering)| peering.expects(from, &self.links));
+        let found =
+            self.peerings.iter().find(|(_, peering)| peering.expects(&incoming, &self.links));
         match found.map(|(name, _)| name.clone()) {
             Some(name) if self.phase < Phase::Closing(now) => {
                 self.with(&name, now, |peering, around| peering.incoming(incoming, around));
