@@ -36,6 +36,7 @@ mod restart;
 mod routes;
 mod scene;
 mod sessions;
+mod unnumbered;
 
 /// Not a test by itself: the process that the tests start on the node.
 #[test]

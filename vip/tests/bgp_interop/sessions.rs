@@ -1,7 +1,6 @@
 //! That sessions come up as their objects say, and only then.
 
 use std::net::IpAddr;
-use std::process::Child;
 
 use crate::lab::{Lab, eventually};
 use crate::node::Node;
@@ -197,53 +196,4 @@ fn whichever_end_dials_there_is_one_session() {
     assert_route(&routers, ROUTE, true);
     assert_eq!(node.status()["peers"]["frr"]["asn"], Asn::External.of(Kind::Frr));
     assert_ne!(Asn::External.of(Kind::Frr), NODE_ASN);
-}
-
-#[test]
-fn an_unnumbered_frr_that_hears_router_advertisements_dials_and_hears_both_families() {
-    let lab = hosts(&[Kind::Frr]);
-    let frr = router(&lab, Kind::Frr, Asn::External, vec![Peer::new("eth0", NODE_ASN)]);
-    let mut node = Node::start(&lab, "node");
-    let mut unnumbered = peer("", Asn::External.of(Kind::Frr));
-    unnumbered.interface = "eth0".into();
-    let mut wish = Wish::new(&[], Asn::External);
-    wish.peers.insert("frr".into(), unnumbered);
-    node.plan(&wish);
-    // FRR finds its neighbour by them; the speaker leaves them to others, and the dialling to FRR.
-    let _advertiser = Advertiser::start(&lab, "node");
-    frr.wait_established("eth0", true);
-    node.wait_up("frr", true);
-    let link_local: IpAddr = "fe80::10".parse().unwrap();
-    for prefix in [ROUTE, ROUTE6] {
-        frr.wait_route(prefix, |route| {
-            route.is_some_and(|route| route.next_hops.contains(&link_local))
-        });
-    }
-    let status = node.peer("frr");
-    assert_eq!(status["router"], "eth0", "{status}");
-    assert_eq!(status["announced"], serde_json::json!({"v4": 1, "v6": 1}), "{status}");
-}
-
-/// Sends router advertisements from the `eth0` of a host.
-struct Advertiser(Child);
-
-impl Advertiser {
-    fn start(lab: &Lab, host: &str) -> Self {
-        let folder = lab.folder(host);
-        let file = folder.join("radv.conf");
-        let config = "router id 10.79.0.10;\nprotocol device { }\nprotocol radv { interface \"eth0\" \
-            { min ra interval 3; max ra interval 4; default lifetime 0; }; }\n";
-        std::fs::write(&file, config).unwrap();
-        let mut command = lab.command(host, "bird");
-        command.args(["-f", "-c"]).arg(file).arg("-s").arg(folder.join("radv.ctl"));
-        Self(command.spawn().unwrap())
-    }
-}
-
-impl Drop for Advertiser {
-    fn drop(&mut self) {
-        // Ended already if it had failed, which the test has found out.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

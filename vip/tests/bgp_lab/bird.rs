@@ -35,15 +35,21 @@ fn config(config: &Config, log: &str) -> String {
         writeln!(text, "protocol bfd {{ interface \"*\" {timers}; multihop {timers}; }}").unwrap();
     }
     for (index, peer) in config.peers.iter().enumerate() {
-        assert!(!peer.unnumbered(), "BIRD 2.0 finds no unnumbered neighbour {}", peer.at);
+        // It advertises itself, and waits for whoever dials.
+        let neighbour = match peer.unnumbered() {
+            true => format!("range fe80::/10 as {}; interface \"{}\"", peer.asn, peer.at),
+            false => format!("{} as {}", peer.at, peer.asn),
+        };
+        if peer.unnumbered() {
+            let times = "min ra interval 3; max ra interval 4; default lifetime 0;";
+            writeln!(text, "protocol radv {{ interface \"{}\" {{ {times} }}; }}", peer.at).unwrap();
+        }
         let local = peer.local.map(|local| local.to_string()).unwrap_or_default();
         write!(
             text,
-            "protocol bgp p{index} {{ local {local} as {}; neighbor {} as {}; hold time {}; \
+            "protocol bgp p{index} {{ local {local} as {}; neighbor {neighbour}; hold time {}; \
              keepalive time {}; connect retry time 1; connect delay time 1; error wait time 1, 2;",
             config.asn,
-            peer.at,
-            peer.asn,
             peer.hold,
             peer.hold / 3
         )
@@ -89,7 +95,8 @@ pub(crate) fn route(router: &Router<'_>, prefix: &str) -> Option<Route> {
     let (mut route, mut paths) = (Route::default(), 0);
     for line in answer.lines() {
         // A path of a prefix begins in the first column, or with its protocol in brackets.
-        paths += usize::from(line.contains(" [p") && line.contains("] "));
+        let begins = line.contains(" [p") || line.contains(" [dynbgp");
+        paths += usize::from(begins && line.contains("] "));
         let Some((name, value)) = line.trim().split_once(": ") else { continue };
         match name {
             "BGP.next_hop" => {
@@ -123,6 +130,10 @@ pub(crate) fn refresh(router: &Router<'_>, peer: &str) {
 }
 
 fn protocol(router: &Router<'_>, peer: &str) -> String {
+    if router.config.peers.iter().any(|known| known.at == peer && known.unnumbered()) {
+        // One for everybody who has dialled; here that is one.
+        return "\"dynbgp*\"".to_owned();
+    }
     let index = router.config.peers.iter().position(|known| known.at == peer);
     format!("p{}", index.unwrap_or_else(|| panic!("{} has no peer {peer}", router.host)))
 }

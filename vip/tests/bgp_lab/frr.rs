@@ -61,7 +61,11 @@ fn config(config: &Config) -> (String, String) {
     let mut profiles = String::new();
     for (index, peer) in config.peers.iter().enumerate() {
         let interface = if peer.unnumbered() { "interface " } else { "" };
-        writeln!(bgp, " neighbor {} {interface}remote-as {}", peer.at, peer.asn).unwrap();
+        let asn = match peer.asn {
+            0 => "external".to_owned(),
+            asn => asn.to_string(),
+        };
+        writeln!(bgp, " neighbor {} {interface}remote-as {asn}", peer.at).unwrap();
         let mut lines = vec![
             format!("timers {} {}", peer.hold / 3, peer.hold),
             "timers connect 1".to_owned(),

@@ -32,12 +32,14 @@ fn config(config: &Config) -> String {
         config.asn, config.id, config.multipath
     );
     for peer in &config.peers {
-        assert!(!peer.unnumbered() && peer.bfd.is_none(), "not with GoBGP: {peer:?}");
+        assert!(peer.bfd.is_none(), "not with GoBGP: {peer:?}");
+        // It takes whom the kernel knows on the interface when it starts, and sends no advertisements.
+        let named = if peer.unnumbered() { "interface" } else { "address" };
         let password = peer.password.as_deref().unwrap_or_default();
         let local = peer.local.map(|local| format!("local-address = \"{local}\"\n"));
         write!(
             text,
-            "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"{}\"\npeer-as = {}\n\
+            "[[neighbors]]\n[neighbors.config]\nneighbor-{named} = \"{}\"\npeer-as = {}\n\
              auth-password = \"{password}\"\n[neighbors.timers.config]\nconnect-retry = 1\n\
              hold-time = {}\nkeepalive-interval = {}\nidle-hold-time-after-reset = 1\n\
              [neighbors.transport.config]\npassive-mode = {}\n{}\
@@ -78,7 +80,12 @@ fn config(config: &Config) -> String {
 
 pub(crate) fn established(router: &Router<'_>, peer: &str) -> bool {
     // SessionState of its API: ESTABLISHED is 6.
-    json(router, &format!("neighbor {peer}"))["state"]["session_state"] == 6
+    let up = |neighbour: &Value| neighbour["state"]["session_state"] == 6;
+    let all = || json(router, "neighbor").as_array().is_some_and(|all| all.iter().all(up));
+    match router.config.peers.iter().find(|one| one.at == peer) {
+        Some(one) if one.unnumbered() => all(),
+        _ => up(&json(router, &format!("neighbor {peer}"))),
+    }
 }
 
 pub(crate) fn route(router: &Router<'_>, prefix: &str) -> Option<Route> {

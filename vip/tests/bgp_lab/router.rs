@@ -42,6 +42,7 @@ pub(crate) struct Config {
 pub(crate) struct Peer {
     /// Its address, or (FRR) the interface on which it is the one neighbour.
     pub(crate) at: String,
+    /// 0 for any but the router's own (FRR).
     pub(crate) asn: u32,
     /// The router's own address; ExaBGP needs it.
     pub(crate) local: Option<IpAddr>,
