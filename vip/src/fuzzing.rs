@@ -12,7 +12,7 @@ use crate::api::IpAddressPoolSpec;
 use crate::neighbour::{self, ClaimKind};
 use crate::pool::Pool;
 use crate::ranges::{AddressSet, Family, number};
-use crate::{arp, bfd, bgp, group, ndp};
+use crate::{arp, bfd, bgp, group, ndp, router_discovery};
 
 /// Framing, and every message of a BGP connection: an octet of flags, the size of the pieces that it
 /// comes in, and the stream.
@@ -53,6 +53,11 @@ pub fn heartbeat(data: &[u8], _: Instant) {
 /// A group: a script of heartbeats, changes on the node and times.
 pub fn group(data: &[u8], now: Instant) {
     group::fuzzing::group(data, now);
+}
+
+/// A link with an unnumbered router: a script of router advertisements, solicitations and times.
+pub fn router(data: &[u8], now: Instant) {
+    router_discovery::fuzzing::link(data, now);
 }
 
 /// The fuzzer's octets, read from the front. What is missing reads as zero.
@@ -165,7 +170,7 @@ mod tests {
     type Target = fn(&[u8], Instant);
 
     /// Every target by its name.
-    const TARGETS: [(&str, Target); 10] = [
+    const TARGETS: [(&str, Target); 11] = [
         ("bgp_message", bgp_message),
         ("bgp_open", bgp_open),
         ("bgp_update", bgp_update),
@@ -176,6 +181,7 @@ mod tests {
         ("group", group),
         ("neighbour", neighbour),
         ("pool", pool),
+        ("router", router),
     ];
 
     #[test]

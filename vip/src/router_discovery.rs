@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::jitter::Jitter;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod message;
 
 use message::Kind;

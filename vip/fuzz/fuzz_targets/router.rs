@@ -1,0 +1,11 @@
+//! Router advertisements and solicitations, and times, on a link with an unnumbered router.
+//!
+//! What has to hold is said in the crate's module `fuzzing`.
+
+#![no_main]
+
+use std::time::Instant;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| gatehouse_vip::fuzzing::router(data, Instant::now()));
