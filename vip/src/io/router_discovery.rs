@@ -122,7 +122,7 @@ mod tests {
         loop {
             let mut heard = None;
             let first = |from: Ipv6Addr, message: &[u8]| {
-                heard.get_or_insert((from, message.to_vec()));
+                heard.get_or_insert_with(|| (from, message.to_vec()));
             };
             socket.receive(first).unwrap();
             if let Some(heard) = heard {

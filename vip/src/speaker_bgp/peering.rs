@@ -472,3 +472,7 @@ impl Peering {
         self.config.password.as_ref().and_then(|secret| Key::new(&secret.0))
     }
 }
+
+#[cfg(test)]
+#[path = "peering_tests.rs"]
+mod tests;

@@ -328,3 +328,55 @@ fn problems(status: &PeerStatus, unsent: &[IpNet]) -> Vec<Refusal> {
     }
     problems
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::bgp::spec::BgpPeerSpec;
+    use crate::bgp::{Families, Peer};
+
+    fn agreed() -> Negotiated {
+        Negotiated {
+            remote_asn: 64501,
+            remote_id: Ipv4Addr::new(10, 0, 0, 1),
+            internal: false,
+            hold_time: Duration::from_secs(90),
+            keepalive_time: Duration::from_secs(30),
+            families: Families { v4: true, v6: false },
+            remote_families: Families::BOTH,
+            four_octet_asn: true,
+            extended_next_hop: false,
+            extended_message: false,
+            route_refresh: true,
+            graceful_restart: true,
+        }
+    }
+
+    #[test]
+    fn what_one_end_alone_can_do_is_not_agreed_on() {
+        let spec = BgpPeerSpec {
+            my_asn: 64512,
+            peer_asn: 64501,
+            peer_address: "192.0.2.1".into(),
+            ..BgpPeerSpec::default()
+        };
+        let config = |graceful: bool| {
+            let spec = BgpPeerSpec { enable_graceful_restart: graceful, ..spec.clone() };
+            let peer = Peer::parse("r", &spec).unwrap();
+            PeerConfig { peer, password: None, bfd: None }
+        };
+        let [both, here, there] = capabilities(&agreed(), &config(false));
+        assert_eq!(both, ["ipv4", "4-octet-asn", "route-refresh"]);
+        assert_eq!(here, ["extended-message"]);
+        assert_eq!(there, ["ipv6", "graceful-restart"]);
+        let [both, here, there] = capabilities(&agreed(), &config(true));
+        assert_eq!(both, ["ipv4", "4-octet-asn", "route-refresh", "graceful-restart"]);
+        assert_eq!((here, there), (vec!["extended-message"], vec!["ipv6"]));
+        let without = Negotiated { graceful_restart: false, ..agreed() };
+        let [_, here, there] = capabilities(&without, &config(true));
+        assert_eq!((here, there), (vec!["extended-message", "graceful-restart"], vec!["ipv6"]));
+    }
+}

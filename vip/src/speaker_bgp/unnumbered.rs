@@ -4,8 +4,6 @@
 //! peerings ask it whom to dial. What is heard and said on a link is `router_discovery`'s; this file has
 //! the sockets, and starts anew where an interface has gone, come back or changed.
 
-#![expect(clippy::disallowed_methods, reason = "part of the driver, which owns the clock")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::io;
