@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct RouterRow {
     /// Name of the BGPPeer.
     pub peer: String,
-    /// Address or interface of the router.
+    /// Address of the router; for an unnumbered one the interface, until it has been found there.
     pub router: String,
     /// Its ASN; 0 if any is allowed and none is known.
     pub asn: u32,
@@ -23,8 +23,12 @@ pub struct RouterRow {
     pub up_seconds: Option<u64>,
     /// How often the session came up.
     pub established: u64,
-    /// What both ends can do.
+    /// What both ends have agreed on.
     pub capabilities: Vec<String>,
+    /// What this end has offered and the router has not.
+    pub capabilities_here: Vec<String>,
+    /// What the router has offered and this end has not.
+    pub capabilities_there: Vec<String>,
     /// Seconds of the agreed hold time.
     pub hold_seconds: Option<u64>,
     /// Prefixes that the router has been told.
@@ -91,12 +95,14 @@ pub(crate) fn routed_rows(plan: &BgpPlan, status: &BgpStatus) -> Vec<RoutedRow> 
 fn router_row(name: &str, peer: &PeerStatus) -> RouterRow {
     RouterRow {
         peer: name.to_owned(),
-        router: peer.router.clone(),
+        router: peer.neighbour.as_ref().unwrap_or(&peer.router).clone(),
         asn: peer.asn,
         state: peer.state.to_owned(),
         up_seconds: peer.up_seconds,
         established: peer.established,
-        capabilities: peer.capabilities.iter().map(ToString::to_string).collect(),
+        capabilities: texts(&peer.capabilities),
+        capabilities_here: texts(&peer.capabilities_here),
+        capabilities_there: texts(&peer.capabilities_there),
         hold_seconds: peer.hold_seconds,
         announced: peer.announced.total(),
         wanted: peer.wanted.total(),
@@ -107,6 +113,10 @@ fn router_row(name: &str, peer: &PeerStatus) -> RouterRow {
         last_error: peer.last_error.clone(),
         last_fault: peer.last_fault.clone(),
     }
+}
+
+fn texts(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
 }
 
 fn by_type(messages: Messages) -> BTreeMap<String, u64> {
@@ -121,6 +131,14 @@ mod tests {
     use gatehouse_vip::{ClaimId, bgp::RibOut};
 
     use super::*;
+
+    #[test]
+    fn an_unnumbered_router_is_shown_by_its_interface_until_it_is_found() {
+        let mut peer = PeerStatus { router: "eth0".into(), ..PeerStatus::default() };
+        assert_eq!(router_row("leaf", &peer).router, "eth0");
+        peer.neighbour = Some("fe80::1%eth0".into());
+        assert_eq!(router_row("leaf", &peer).router, "fe80::1%eth0");
+    }
 
     #[test]
     fn an_address_is_announced_once_it_is_on_loopback_and_some_router_hears_of_it() {
