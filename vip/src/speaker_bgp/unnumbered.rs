@@ -252,8 +252,8 @@ fn place(name: &str, links: &Links) -> Result<Place, String> {
         IpAddr::V6(ip) if ip.is_unicast_link_local() => Some(ip),
         _ => None,
     });
-    // FRR takes the link-layer address of the next hop of IPv4 routes from the link-local address,
-    // where it can stand in it, so that one which holds it is the best to be known by.
+    // FRR makes a neighbour entry of the link-local address, by which routers with older kernels (before
+    // Linux 5.2) reach IPv4 next hops: one that holds the link-layer address is the best to be known by.
     let own = own.min_by_key(|ip| (mac.map(eui64) != Some(ip.to_bits() as u64), *ip));
     match own {
         Some(own) => Ok(Place { index, mac, own }),
