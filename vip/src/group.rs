@@ -10,7 +10,7 @@
 //!
 //! Inside: [`wire`] has the datagrams, [`auth`] their seal, [`member`] says who is alive, [`segment`]
 //! keeps one link, [`table`] what members say of addresses, [`election`] orders them, [`address`]
-//! decides.
+//! decides; [`routed`] is about addresses that several members have at once.
 
 mod address;
 mod auth;
@@ -18,6 +18,7 @@ mod election;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod member;
+mod routed;
 mod segment;
 mod status;
 mod table;
@@ -30,10 +31,13 @@ use std::time::{Duration, Instant};
 use crate::links::Mac;
 
 use address::Address;
+use routed::Routes;
 use segment::{Header, Segment};
 use wire::Message;
 
 pub use auth::GroupKey;
+pub use routed::Routed;
+pub(crate) use routed::{Detour, Hop};
 #[allow(unused_imports, reason = "the speaker shows them")]
 pub(crate) use status::{Counters, GroupStatus, MemberFacts, MemberState, VipFacts};
 
@@ -151,6 +155,7 @@ pub(crate) struct Group {
     timing: Timing,
     segments: BTreeMap<u32, Segment>,
     addresses: BTreeMap<IpAddr, Address>,
+    routes: Routes,
     /// Addresses to decide about anew.
     changed: BTreeSet<IpAddr>,
     /// Links whose table may be out of date.
@@ -187,6 +192,7 @@ impl Group {
             timing,
             segments: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            routes: Routes::default(),
             changed: BTreeSet::new(),
             unpublished: BTreeSet::new(),
             decided: Vec::new(),
@@ -206,6 +212,7 @@ impl Group {
         if self.key.is_none() {
             return;
         }
+        self.routes.touch();
         let lost: Vec<_> =
             self.segments.keys().filter(|link| !links.contains_key(link)).copied().collect();
         for link in lost {
@@ -290,7 +297,10 @@ impl Group {
     pub(crate) fn decisions(&mut self, now: Instant) -> Vec<(IpAddr, Decision)> {
         self.pass(now);
         for (link, segment) in &mut self.segments {
-            self.changed.extend(segment.expire(&self.timing, now));
+            for ip in segment.expire(&self.timing, now) {
+                self.changed.insert(ip);
+                self.routes.touch();
+            }
             while segment.proceed(&self.timing, now) {
                 let here = self.addresses.iter().filter(|(_, address)| address.link() == *link);
                 self.changed.extend(here.map(|(ip, _)| *ip));
@@ -343,7 +353,8 @@ impl Group {
         let pending =
             !self.changed.is_empty() || !self.unpublished.is_empty() || !self.decided.is_empty();
         let segments = self.segments.values().map(|segment| segment.deadline(&self.timing));
-        segments.chain(self.wake).chain(pending.then_some(self.now)).min()
+        let others = [self.wake, self.routes.deadline(), pending.then_some(self.now)];
+        segments.chain(others.into_iter().flatten()).min()
     }
 
     /// Whether the member that an address was claimed from still serves connections on it.
@@ -398,6 +409,9 @@ impl Group {
         match segment.accept(message, from, &own, &self.timing, now) {
             Ok(changed) => {
                 self.counters.received += 1;
+                if !changed.is_empty() {
+                    self.routes.touch();
+                }
                 self.changed.extend(changed);
                 let alive = segment.member(&message.incarnation).is_some_and(|it| it.alive);
                 self.accompanied |= alive;
@@ -441,7 +455,8 @@ impl Group {
             let introduced = segment.introduced();
             let here = self.addresses.iter().filter(|(_, address)| address.link() == link);
             let entry = |address: &Address| address.entry(introduced, self.header.serving);
-            let entries = here.filter_map(|(ip, it)| Some((*ip, entry(it)?))).collect();
+            let mut entries = here.filter_map(|(ip, it)| Some((*ip, entry(it)?))).collect();
+            self.routes.enter(&mut entries);
             segment.publish(entries, self.sequence, now);
         }
     }

@@ -174,6 +174,7 @@ impl Address {
             holding: self.holding(),
             lingering: self.tenure == Some(Tenure::Lingering),
             terms: self.terms,
+            ..Entry::default()
         };
         // A term that is over is told as well: whoever has not heard of it has to announce again.
         (entry.eligible || entry.lingering || entry.terms > 0).then_some(entry)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::table::Entry;
 use super::wire::{Chunk, Echo, LONGEST, MOST_MEMBERS, Message};
-use super::{Decision, Group, GroupKey, LinkFacts, Offer, Tenure, Timing};
+use super::{Decision, Group, GroupKey, LinkFacts, Offer, Routed, Tenure, Timing};
 use crate::fuzzing::Input;
 
 const MS: Duration = Duration::from_millis(1);
@@ -52,6 +52,7 @@ struct Ledger {
     sequence: u64,
     /// Addresses that have ever been offered.
     offered: [bool; ADDRESSES as usize],
+    routed: BTreeMap<IpAddr, Routed>,
 }
 
 /// A script of datagrams, times and changes on this node.
@@ -60,7 +61,8 @@ pub(crate) fn group(data: &[u8], now: Instant) {
     let peers = vec![SocketAddr::from(([192, 0, 2, 9], 7471))];
     let group =
         Group::new("node-1".to_owned(), Some(key.clone()), OWN, peers, Timing::default(), now);
-    let mut ledger = Ledger { group, key, now, sequence: 0, offered: [false; 4] };
+    let mut ledger =
+        Ledger { group, key, now, sequence: 0, offered: [false; 4], routed: BTreeMap::new() };
     ledger.links(1);
     let mut input = Input::new(data);
     while !input.is_empty() {
@@ -79,7 +81,7 @@ fn address(index: u8) -> IpAddr {
 
 impl Ledger {
     fn step(&mut self, input: &mut Input<'_>) {
-        match input.octet() % 12 {
+        match input.octet() % 13 {
             0 | 1 => self.passes(MS * input.octet().into()),
             2 => {
                 // The owner may be late.
@@ -113,7 +115,16 @@ impl Ledger {
                 self.group.healthy(flags & 2 == 0, self.now);
             }
             10 => self.links(input.octet()),
-            _ => self.group.resumed(self.now),
+            11 => self.group.resumed(self.now),
+            _ => {
+                let [which, leaving] = input.octets();
+                let routed = (0..ADDRESSES).filter(|index| which >> index & 1 != 0).map(|index| {
+                    let leaves = leaving >> index & 1 != 0;
+                    (address(index), if leaves { Routed::Leaving } else { Routed::Serving })
+                });
+                self.routed = routed.collect();
+                self.group.routed(&self.routed, self.now);
+            }
         }
         self.turns();
         self.check();
@@ -125,9 +136,10 @@ impl Ledger {
         let mut incarnation = [life; 16];
         incarnation[15] = 1;
         let echo = Echo {
-            prefix: [0; 8],
+            prefix: [0; 7],
             sequence: self.sequence.wrapping_sub(behind.into()) as u32,
             known: version.into(),
+            follows: flags & 4 != 0,
         };
         let entries = (0..entries % 8).map(|_| self.entry(input)).collect();
         Message {
@@ -151,11 +163,13 @@ impl Ledger {
     fn entry(&self, input: &mut Input<'_>) -> (IpAddr, Entry) {
         let [which, flags, terms] = input.octets();
         let entry = Entry {
-            preference: (flags / 8).into(),
+            preference: (flags / 32).into(),
             tenants: 0,
             eligible: flags & 1 != 0,
             holding: flags & 2 != 0,
             lingering: flags & 4 != 0,
+            routed: flags & 8 != 0,
+            leaving: flags & 16 != 0,
             terms,
         };
         (address(which), entry)
@@ -211,6 +225,19 @@ impl Ledger {
                 assert!((1..=LINKS).contains(&relayed.link));
             }
         }
+        if let Some(detours) = self.group.detours() {
+            for detour in &detours.all {
+                assert!(self.routed.contains_key(&detour.vip), "{detour:?}, which is not here");
+                assert!((1..=LINKS).contains(&detour.to.link));
+                let leaves = self.routed.get(&detour.vip) == Some(&Routed::Leaving);
+                assert!(leaves || detour.from_members.is_empty(), "{detour:?} while serving");
+            }
+            self.group.detours_stand(&detours, self.now);
+            assert_eq!(self.group.detours(), None, "twice the same");
+        }
+        for (ip, _) in self.group.departures(self.now) {
+            assert_eq!(self.routed.get(&ip), Some(&Routed::Leaving), "{ip} need not go");
+        }
         for datagram in self.group.transmit(self.now) {
             assert!(datagram.bytes.len() <= LONGEST, "{} octets", datagram.bytes.len());
             let message = Message::open(&datagram.bytes, &self.key);
@@ -228,5 +255,6 @@ impl Ledger {
         }
         let status = self.group.status(self.now);
         assert!(status.vips.len() <= self.offered.len());
+        assert!(self.group.departing() <= self.routed.len());
     }
 }

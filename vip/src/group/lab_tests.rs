@@ -34,6 +34,8 @@ pub(super) struct Lab {
     pub(super) recorded: Vec<(String, Vec<u8>)>,
     /// When, who, what.
     pub(super) decided: Vec<(u64, String, Decision)>,
+    /// When, who, and whether another one serves the address: routers may be told.
+    pub(super) departed: Vec<(u64, String, bool)>,
     start: Instant,
 }
 
@@ -42,6 +44,8 @@ pub(super) struct Node {
     address: SocketAddr,
     pub(super) runs: bool,
     pub(super) obeys: bool,
+    /// What it passes on, if it obeys.
+    pub(super) detours: Vec<Detour>,
 }
 
 impl Lab {
@@ -54,6 +58,7 @@ impl Lab {
             cut: BTreeSet::new(),
             recorded: Vec::new(),
             decided: Vec::new(),
+            departed: Vec::new(),
         }
     }
 
@@ -78,7 +83,7 @@ impl Lab {
         group.links(BTreeMap::from([(LINK, facts(octet))]), self.now);
         group.offers(offers(0), self.now);
         let address = SocketAddr::from(([192, 0, 2, octet], 7471));
-        let node = Node { group, address, runs: true, obeys: true };
+        let node = Node { group, address, runs: true, obeys: true, detours: Vec::new() };
         self.nodes.insert(host.to_owned(), node);
     }
 
@@ -117,6 +122,13 @@ impl Lab {
                     node.group.tenure(ip, tenure, now);
                 }
                 self.decided.push((at, name.clone(), decision));
+            }
+            if let Some(detours) = node.group.detours().filter(|_| node.obeys) {
+                node.group.detours_stand(&detours, now);
+                node.detours = detours.all;
+            }
+            for (_, elsewhere) in node.group.departures(now) {
+                self.departed.push((at, name.clone(), elsewhere));
             }
             let sent = node.group.transmit(now);
             datagrams.extend(sent.into_iter().map(|it| (name.clone(), node.address, it.bytes)));

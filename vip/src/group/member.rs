@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::table::PeerTable;
-use super::wire::Message;
+use super::wire::{Echo, Message};
 use super::{LinkFacts, Timing};
 
 /// How many sequences before the highest one can still be told apart.
@@ -28,6 +28,10 @@ pub(super) struct Member {
     pub(super) table: PeerTable,
     /// Version of this node's table that it has; 0: none.
     pub(super) known: u32,
+    /// Version of its table that this node's detours follow from; 0: none.
+    pub(super) followed: u32,
+    /// Latest version of this node's table that its detours follow from; 0: none.
+    follows: u32,
     /// As of the last look; see [`Member::look`].
     pub(super) alive: bool,
     /// When it was alive for the first time.
@@ -70,6 +74,8 @@ impl Member {
             serving: message.serving,
             table: PeerTable::default(),
             known: 0,
+            followed: 0,
+            follows: 0,
             alive: false,
             proven: None,
             heard: now,
@@ -88,16 +94,29 @@ impl Member {
     pub(super) fn hear(&mut self, message: &Message, from: SocketAddr, now: Instant) -> bool {
         self.heard = now;
         self.address = from;
+        let before = (self.draining, self.serving, self.facts);
         self.facts = message.facts;
-        let before = (self.draining, self.serving);
         (self.draining, self.serving) = (message.draining, message.serving);
-        before != (self.draining, self.serving)
+        before != (self.draining, self.serving, self.facts)
     }
 
     /// Takes note of whether it hears this node: when that of this node's datagrams was sent which
     /// it heard last.
     pub(super) fn echo(&mut self, sent: Option<Instant>) {
         self.echoed = sent;
+    }
+
+    /// Takes note of what it has of this node's table, and whether it acts on it.
+    pub(super) fn acknowledge(&mut self, echo: Option<&Echo>) {
+        self.known = echo.map_or(0, |echo| echo.known);
+        if let Some(echo) = echo.filter(|echo| echo.follows) {
+            self.follows = echo.known;
+        }
+    }
+
+    /// Whether its detours are those that a version of this node's table, or a later one, asks for.
+    pub(super) fn passes_on(&self, version: u32) -> bool {
+        self.follows != 0 && (self.follows.wrapping_sub(version) as i32) >= 0
     }
 
     /// Whether it hears this node, as far as this node can know.

@@ -143,6 +143,7 @@ fn the_sixty_fifth_member_is_refused_and_a_dead_one_makes_room() {
             prefix: wire::prefix(&lab.nodes["node-1"].group.header.incarnation),
             sequence: sent as u32,
             known: 0,
+            follows: false,
         };
         let message = Message {
             incarnation,

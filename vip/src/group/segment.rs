@@ -178,7 +178,7 @@ impl Segment {
                 echo.is_some_and(|echo| echo.sequence == *sequence as u32).then_some(*at)
             };
             member.echo(self.sent.iter().rev().find_map(sent));
-            member.known = echo.map_or(0, |echo| echo.known);
+            member.acknowledge(echo);
         }
         differs |= member.look(now, timing);
         if differs {
@@ -215,6 +215,22 @@ impl Segment {
         now: Instant,
     ) {
         if self.table.update(entries, sequence) {
+            self.hurry(now);
+        }
+    }
+
+    /// Version of this node's table.
+    pub(super) fn version(&self) -> u32 {
+        self.table.version()
+    }
+
+    /// This node's detours follow from a version of a member's table; a member that leaves something
+    /// waits to hear that.
+    pub(super) fn follow(&mut self, member: &Incarnation, version: u32, now: Instant) {
+        let Some(member) = self.members.get_mut(member) else { return };
+        if std::mem::replace(&mut member.followed, version) != version
+            && member.table.iter().any(|(_, entry)| entry.leaving)
+        {
             self.hurry(now);
         }
     }
@@ -292,6 +308,7 @@ impl Segment {
             prefix: prefix(incarnation),
             sequence: member.last_sequence() as u32,
             known: member.table.version(),
+            follows: member.followed == member.table.version(),
         });
         let mut last = message(Some(echoes.collect()), None);
         // The last chunk travels along where it fits. A table of one chunk does so every time.

@@ -27,6 +27,10 @@ pub(super) struct Entry {
     pub(super) eligible: bool,
     pub(super) holding: bool,
     pub(super) lingering: bool,
+    /// Routers lead to it ([`Routed`](super::Routed)).
+    pub(super) routed: bool,
+    /// It is leaving it, though: what others do not know of is to be passed on to it.
+    pub(super) leaving: bool,
     /// How often the member has begun to hold it in this life; after 255 comes 1. So a term that was
     /// over before anybody heard of it is noticed all the same.
     pub(super) terms: u8,
@@ -192,6 +196,8 @@ mod tests {
         eligible: true,
         holding: false,
         lingering: false,
+        routed: false,
+        leaving: false,
         terms: 0,
     };
     const HELD: Entry = Entry { holding: true, ..ELIGIBLE };

@@ -5,7 +5,7 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 4 | `GHG` and the version, 1 |
+//! | 4 | `GHG` and the version, 2 |
 //! | 16 | incarnation of the sender: random, new with every start |
 //! | 8 | sequence: above that of any datagram that this incarnation has sent before |
 //! | 1 | flags: 1 draining, 2 serving, 4 IPv4 follows, 8 IPv6 follows, 16 echoes follow, 32 a chunk follows |
@@ -15,12 +15,13 @@
 //! | 4 | its IPv4 address there, if flagged |
 //! | 16 | its IPv6 address there, if flagged |
 //! | 1 + n | length of the node name (1–253) and the name |
-//! | 1 + 16 each | if flagged: number of echoes (at most 64), then for each member that the sender hears: first 8 bytes of its incarnation, low 4 bytes of the last sequence heard, version of its table that is known (0: none) |
+//! | 1 + 16 each | if flagged: number of echoes (at most 64), then for each member that the sender hears: first 7 bytes of its incarnation, flags (1: 1 the sender passes on what this version asks for), low 4 bytes of the last sequence heard, version of its table that is known (0: none) |
 //! | 3 + n | if flagged: number of the chunk (2), of its entries (1), then the entries |
 //! | 32 | HMAC-SHA-256 of everything before |
 //!
-//! An entry: flags (1: 1 eligible, 2 holding, 4 lingering, 8 IPv6), preference (4), tenants (4: a
-//! digest of who is served on it), terms (1: how often it was held), address (4 or 16).
+//! An entry: flags (1: 1 eligible, 2 holding, 4 lingering, 8 IPv6, 16 routed, 32 leaving), preference
+//! (4), tenants (4: a digest of who is served on it), terms (1: how often it was held), address (4 or
+//! 16).
 //!
 //! An echo is cut short because it only has to be recognised by the member that it names, among the
 //! datagrams of its last second.
@@ -40,7 +41,7 @@ pub(super) const LONGEST_NAME: usize = 253;
 pub(super) const MOST_MEMBERS: usize = 64;
 
 const MAGIC: [u8; 3] = *b"GHG";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const ECHO: usize = 16;
 
 const DRAINING: u8 = 1;
@@ -54,6 +55,10 @@ const ELIGIBLE: u8 = 1;
 const HOLDING: u8 = 2;
 const LINGERING: u8 = 4;
 const IS_V6: u8 = 8;
+const ROUTED: u8 = 16;
+const LEAVING: u8 = 32;
+
+const FOLLOWS: u8 = 1;
 
 /// Tells one life of a process from the next.
 pub(super) type Incarnation = [u8; 16];
@@ -79,11 +84,13 @@ pub(super) struct Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Echo {
     /// Of its incarnation.
-    pub(super) prefix: [u8; 8],
+    pub(super) prefix: [u8; 7],
     /// Low bits of the last sequence heard.
     pub(super) sequence: u32,
     /// Version of its table that is known; 0: none.
     pub(super) known: u32,
+    /// The sender passes on what that version asks for.
+    pub(super) follows: bool,
 }
 
 /// A part of the sender's table.
@@ -95,9 +102,9 @@ pub(super) struct Chunk {
 }
 
 /// The beginning of an incarnation, as echoes have it.
-pub(super) fn prefix(incarnation: &Incarnation) -> [u8; 8] {
-    let mut prefix = [0; 8];
-    prefix.copy_from_slice(&incarnation[..8]);
+pub(super) fn prefix(incarnation: &Incarnation) -> [u8; 7] {
+    let mut prefix = [0; 7];
+    prefix.copy_from_slice(&incarnation[..7]);
     prefix
 }
 
@@ -159,6 +166,7 @@ impl Message {
             bytes.push(echoes.len() as u8);
             for echo in echoes {
                 bytes.extend(echo.prefix);
+                bytes.push(pack(&[(echo.follows, FOLLOWS)]));
                 bytes.extend(echo.sequence.to_be_bytes());
                 bytes.extend(echo.known.to_be_bytes());
             }
@@ -212,6 +220,8 @@ impl Chunk {
                 (entry.holding, HOLDING),
                 (entry.lingering, LINGERING),
                 (ip.is_ipv6(), IS_V6),
+                (entry.routed, ROUTED),
+                (entry.leaving, LEAVING),
             ]));
             bytes.extend(entry.preference.to_be_bytes());
             bytes.extend(entry.tenants.to_be_bytes());
@@ -265,16 +275,17 @@ impl Reader<'_> {
         let [count] = self.take()?;
         let mut echo = || {
             let prefix = self.take()?;
+            let follows = self.flags(FOLLOWS)? == FOLLOWS;
             let sequence = u32::from_be_bytes(self.take()?);
             let known = u32::from_be_bytes(self.take()?);
-            Some(Echo { prefix, sequence, known })
+            Some(Echo { prefix, sequence, known, follows })
         };
         let fits = usize::from(count) <= MOST_MEMBERS;
         if fits { (0..count).map(|_| echo()).collect() } else { None }
     }
 
     fn entry(&mut self) -> Option<(IpAddr, Entry)> {
-        let flags = self.flags(ELIGIBLE | HOLDING | LINGERING | IS_V6)?;
+        let flags = self.flags(ELIGIBLE | HOLDING | LINGERING | IS_V6 | ROUTED | LEAVING)?;
         let preference = u32::from_be_bytes(self.take()?);
         let tenants = u32::from_be_bytes(self.take()?);
         let [terms] = self.take()?;
@@ -286,6 +297,8 @@ impl Reader<'_> {
             eligible: flags & ELIGIBLE != 0,
             holding: flags & HOLDING != 0,
             lingering: flags & LINGERING != 0,
+            routed: flags & ROUTED != 0,
+            leaving: flags & LEAVING != 0,
             terms,
         };
         Some((ip, entry))

@@ -9,11 +9,14 @@ fn key() -> GroupKey {
 }
 
 fn entry() -> impl Strategy<Value = (IpAddr, Entry)> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = any::<[bool; 5]>();
     (any::<IpAddr>(), any::<[u32; 2]>(), any::<u8>(), flags).prop_map(
         |(ip, [preference, tenants], terms, flags)| {
-            let (eligible, holding, lingering) = flags;
-            (ip, Entry { preference, tenants, eligible, holding, lingering, terms })
+            let [eligible, holding, lingering, routed, leaving] = flags;
+            (
+                ip,
+                Entry { preference, tenants, eligible, holding, lingering, routed, leaving, terms },
+            )
         },
     )
 }
@@ -24,11 +27,8 @@ fn chunk() -> impl Strategy<Value = Chunk> {
 }
 
 fn echo() -> impl Strategy<Value = Echo> {
-    (any::<[u8; 8]>(), any::<u32>(), any::<u32>()).prop_map(|(prefix, sequence, known)| Echo {
-        prefix,
-        sequence,
-        known,
-    })
+    (any::<[u8; 7]>(), any::<u32>(), any::<u32>(), any::<bool>())
+        .prop_map(|(prefix, sequence, known, follows)| Echo { prefix, sequence, known, follows })
 }
 
 fn facts() -> impl Strategy<Value = LinkFacts> {
@@ -80,7 +80,7 @@ fn example() -> Message {
         node: "node-7".into(),
         version: 3,
         chunks: 2,
-        echoes: Some(vec![Echo { prefix: *b"ABCDEFGH", sequence: 9, known: 4 }]),
+        echoes: Some(vec![Echo { prefix: *b"ABCDEFG", sequence: 9, known: 4, follows: true }]),
         chunk: Some(Chunk {
             index: 1,
             entries: [(
@@ -91,6 +91,8 @@ fn example() -> Message {
                     eligible: true,
                     holding: false,
                     lingering: true,
+                    routed: true,
+                    leaving: false,
                     terms: 3,
                 },
             )]
@@ -107,14 +109,14 @@ fn unsealed(message: &Message) -> Vec<u8> {
 
 #[test]
 fn a_datagram_has_the_bytes_that_the_table_says() {
-    let mut expected = b"GHG\x010123456789abcdef".to_vec();
+    let mut expected = b"GHG\x020123456789abcdef".to_vec();
     expected.extend([0, 0, 0, 0, 0, 0, 1, 2]); // sequence
     expected.push(1 | 4 | 16 | 32); // draining, IPv4, echoes, chunk
     expected.extend([0, 0, 0, 3, 0, 2]); // version, chunks
     expected.extend([2, 0, 0, 0, 0, 7, 192, 0, 2, 7]);
     expected.extend(b"\x06node-7");
-    expected.extend(b"\x01ABCDEFGH\0\0\0\x09\0\0\0\x04");
-    expected.extend([0, 1, 1, 1 | 4, 0, 0, 0, 50, 1, 2, 3, 4, 3, 192, 0, 2, 200]);
+    expected.extend(b"\x01ABCDEFG\x01\0\0\0\x09\0\0\0\x04");
+    expected.extend([0, 1, 1, 1 | 4 | 16, 0, 0, 0, 50, 1, 2, 3, 4, 3, 192, 0, 2, 200]);
     assert_eq!(unsealed(&example()), expected);
 }
 
@@ -129,7 +131,7 @@ fn nothing_of_a_datagram_is_read_before_its_seal() {
 #[test]
 fn another_version_of_the_protocol_is_told_from_nonsense() {
     let mut bytes = unsealed(&example());
-    bytes[3] = 2;
+    bytes[3] = 1;
     assert_eq!(open(bytes), Err("UnknownVersion"));
     assert_eq!(open(b"HELO".to_vec()), Err("Malformed"));
 }
@@ -142,7 +144,7 @@ fn what_is_cut_short_too_long_or_out_of_bounds_is_refused_though_the_seal_is_goo
         assert_eq!(open(good[..length].to_vec()), Err("Malformed"), "{length} bytes");
     }
     let name = good.windows(7).position(|bytes| bytes == b"\x06node-7").unwrap();
-    let cases: [(&str, usize, &[u8]); 9] = [
+    let cases: [(&str, usize, &[u8]); 10] = [
         ("unknown flag", 28, &[0x80 | 1 | 4 | 16 | 32]),
         ("version 0 of a table", 29, &[0, 0, 0, 0]),
         ("more chunks than any table has", 33, &[4, 1]),
@@ -151,7 +153,8 @@ fn what_is_cut_short_too_long_or_out_of_bounds_is_refused_though_the_seal_is_goo
         ("a name with a control character", name, b"\x06node\n7"),
         ("a name that is not UTF-8", name, b"\x06node-\xff"),
         ("more echoes than members", name + 7, &[65]),
-        ("unknown flag of an entry", good.len() - 14, &[0x10 | 5]),
+        ("unknown flag of an echo", name + 15, &[2]),
+        ("unknown flag of an entry", good.len() - 14, &[0x40 | 5]),
     ];
     for (what, at, bytes) in cases {
         let mut bad = good.clone();
@@ -180,7 +183,7 @@ proptest! {
 
     #[test]
     fn whatever_a_member_seals_is_read_or_refused(bytes in vec(any::<u8>(), 0..400)) {
-        let mut whole = b"GHG\x01".to_vec();
+        let mut whole = b"GHG\x02".to_vec();
         whole.extend(bytes);
         if let Ok(message) = open(whole.clone()) {
             prop_assert_eq!(unsealed(&message), whole);
