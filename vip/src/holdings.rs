@@ -308,7 +308,7 @@ impl Holdings {
             };
             let link = self.common.links.link(from.link);
             if let (Some(via), Some(link), true) = (via, link, still(*ip)) {
-                let relay = Relay { device: (link.index, link.name.clone()), via };
+                let relay = Relay::on((link.index, link.name.clone()), via);
                 relays.entry(relay).or_default().insert(*ip);
             }
         }

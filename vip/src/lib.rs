@@ -39,7 +39,7 @@ pub use alloc::{
     Allocation, Assignment, Claim, ClaimId, Families, PoolUsage, QUARANTINE, Quarantine, Resting,
     Sharing, TrafficPolicy, allocate, usage,
 };
-pub use group::GroupKey;
+pub use group::{GroupKey, Routed};
 pub use io::loopback::SharedLoopback;
 pub use plan::{
     EXCLUDE_LABEL, Exclusion, Interfaces, NodeFacts, Planned, Step, Vip, VipPlan, Wanted,
@@ -49,8 +49,8 @@ pub use pool::{Pool, Tenant, overlaps};
 pub use ranges::{AddressSet, Family};
 pub use refusal::Refusal;
 pub use speaker::{
-    DEFAULT_GROUP_PORT, GroupOptions, Health, MemberStatus, Speaker, SpeakerCounters, SpeakerEvent,
-    SpeakerOptions, SpeakerStatus, VipStatus,
+    DEFAULT_GROUP_PORT, GroupOptions, Health, MemberStatus, RoutedAddresses, Speaker,
+    SpeakerCounters, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipStatus,
 };
 pub use speaker_bgp::{
     BGP_PORT, BfdPackets, BfdStatus, BgpEvent, BgpSpeaker, BgpSpeakerOptions, BgpStatus, Messages,

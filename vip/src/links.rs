@@ -5,7 +5,7 @@
 
 pub(crate) mod notice;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -113,6 +113,17 @@ impl Links {
             let link = self.link(on.index).filter(|link| !link.loopback)?;
             (*origin != Origin::Ours && on.subnet().is_some()).then_some((link, on.ip))
         })
+    }
+
+    /// The interfaces on which other nodes of a group, or routers, may be neighbours: with a carrier
+    /// and a subnet of this node's own, link-local ones aside.
+    pub(crate) fn meeting_places(&self) -> BTreeSet<u32> {
+        let lasting = |ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => !ip.is_link_local(),
+            IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+        };
+        let places = self.own().filter(|(link, ip)| link.up && link.carrier && lasting(ip));
+        places.filter(|(link, _)| link.mac.is_some()).map(|(link, _)| link.index).collect()
     }
 
     /// Notes a host address that has been added.
@@ -390,6 +401,23 @@ pub(crate) mod tests {
         assert_eq!(facts(4), None);
         let ours: Vec<_> = seen.ours().collect();
         assert_eq!(ours, [(3, "192.0.2.1".parse().unwrap())]);
+    }
+
+    #[test]
+    fn nodes_meet_where_they_have_a_subnet_and_a_carrier() {
+        let mut seen = links(
+            &[(2, true), (3, true), (4, true), (5, false), (6, true)],
+            &[
+                (2, "10.0.0.1/24"),
+                (3, "fe80::3/64"),
+                (4, "10.1.0.1/32"),
+                (5, "10.2.0.1/24"),
+                (6, "2001:db8::1/64"),
+            ],
+        );
+        assert_eq!(seen.meeting_places(), [2, 6].into());
+        change_link(&mut seen, 6, |link| link.carrier = false);
+        assert_eq!(seen.meeting_places(), [2].into());
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub(crate) struct Type {
 pub(crate) const IPV4: Type = Type { number: 7, len: 4 };
 /// `ipv6_addr`.
 pub(crate) const IPV6: Type = Type { number: 8, len: 16 };
+/// `ether_addr`.
+pub(crate) const ETHERNET: Type = Type { number: 9, len: 6 };
+/// `iface_index`, in host order.
+pub(crate) const DEVICE: Type = Type { number: 20, len: 4 };
 /// `inet_service`: a port.
 pub(crate) const PORT: Type = Type { number: 13, len: 2 };
 
@@ -72,8 +76,6 @@ pub(crate) enum Expression<'a> {
     /// Adds the key to a dynamic set, or starts its timeout anew; goes on if there was room.
     /// Milliseconds; the set's default if not given.
     Update { set: &'a str, key: Register, timeout: Option<u64> },
-    /// Loads bytes.
-    Immediate { value: &'a [u8], to: Register },
     /// Ends the evaluation of the base chain: the packet goes its way.
     Accept,
     /// Goes on in another chain and does not come back.
@@ -359,9 +361,7 @@ impl Attributes {
             Expression::Equal { .. } => "cmp",
             Expression::Lookup { .. } => "lookup",
             Expression::Update { .. } => "dynset",
-            Expression::Immediate { .. } | Expression::Accept | Expression::Goto { .. } => {
-                "immediate"
-            }
+            Expression::Accept | Expression::Goto { .. } => "immediate",
             Expression::Forward { .. } => "fwd",
         };
         self.text(NFTA_EXPR_NAME, name);
@@ -406,10 +406,6 @@ impl Attributes {
                 if let Some(timeout) = timeout {
                     self.bytes(NFTA_DYNSET_TIMEOUT, &timeout.to_be_bytes());
                 }
-            }
-            Expression::Immediate { value, to } => {
-                self.number(NFTA_IMMEDIATE_DREG, to);
-                self.value(NFTA_IMMEDIATE_DATA, value);
             }
             Expression::Accept => {
                 self.number(NFTA_IMMEDIATE_DREG, libc::NFT_REG_VERDICT as u32);

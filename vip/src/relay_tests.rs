@@ -16,7 +16,7 @@ fn relays(lines: &[&str]) -> Relays {
             other => (2, other.to_owned()),
         };
         let via = ip(words.next().unwrap());
-        relays.entry(Relay { device, via }).or_default().extend(words.map(ip));
+        relays.entry(Relay::on(device, via)).or_default().extend(words.map(ip));
     }
     relays
 }
@@ -44,15 +44,17 @@ fn the_first_relay_makes_the_table_and_the_chains_of_its_device() {
     let mut expected = vec!["create table netdev t".to_owned()];
     expected.extend(["create set mine4-0", "create set mine6-0"].map(str::to_owned));
     for version in [4, 6] {
-        expected.push(format!("create set moved{version}-2.0"));
-        expected.push(format!("create set via{version}-2.0"));
+        for set in ["moved", "out", "via", "nextout", "nextvia", "stay"] {
+            expected.push(format!("create set {set}{version}-2.0"));
+        }
         expected.push(format!("create chain relay{version}-2.0"));
-        expected.extend(vec![format!("append a rule to chain relay{version}-2.0"); 3]);
+        expected.extend(vec![format!("append a rule to chain relay{version}-2.0"); 5]);
     }
     expected.push("create chain in-2.0-eth0".to_owned());
     expected.extend(vec!["append a rule to chain in-2.0-eth0".to_owned(); 2]);
-    expected.push("add 1 elements of set moved4-2.0".to_owned());
-    expected.push("add 1 elements of set via4-2.0".to_owned());
+    for set in ["moved", "out", "via"] {
+        expected.push(format!("add 1 elements of set {set}4-2.0"));
+    }
     assert_eq!(done, expected);
     assert_eq!(change(&rules, &["eth0 10.0.0.2 10.0.0.9"]), (vec![], rules));
 }
@@ -62,12 +64,15 @@ fn more_and_fewer_relays_are_a_matter_of_elements() {
     let (_, rules) = change(&Ruleset::default(), &["eth0 10.0.0.2 10.0.0.9"]);
     let (done, rules) =
         change(&rules, &["eth0 10.0.0.2 10.0.0.9", "eth0 10.0.0.3 10.0.0.7 10.0.0.8"]);
-    assert_eq!(done, ["add 2 elements of set moved4-2.0", "add 2 elements of set via4-2.0"]);
+    let two = |set| format!("add 2 elements of set {set}4-2.0");
+    assert_eq!(done, ["moved", "out", "via"].map(two));
     let (done, rules) = change(&rules, &["eth0 10.0.0.2 10.0.0.9", "eth0 fe80::2 2001:db8::9"]);
     let expected = [
         "delete 2 elements of set moved4-2.0",
+        "delete 2 elements of set out4-2.0",
         "delete 2 elements of set via4-2.0",
         "add 1 elements of set moved6-2.0",
+        "add 1 elements of set out6-2.0",
         "add 1 elements of set via6-2.0",
     ];
     assert_eq!(done, expected);
@@ -111,7 +116,8 @@ fn a_relay_that_comes_again_has_notes_of_its_own() {
     // What was made for it stands for the next.
     let (_, rules) = change(&rules, &["eth0 10.0.0.3 10.0.0.9"]);
     let (done, _) = change(&rules, &[other, "eth0 10.0.0.3 10.0.0.9"]);
-    assert_eq!(done, ["add 1 elements of set moved4-2.1", "add 1 elements of set via4-2.1"]);
+    let one = |set| format!("add 1 elements of set {set}4-2.1");
+    assert_eq!(done, ["moved", "out", "via"].map(one));
 }
 
 #[test]
@@ -128,6 +134,59 @@ fn own_connections_are_noted_where_their_address_is_relayed() {
     let mut expected = Batch::new("t");
     expected.add_elements("mine4-0", &[(key, None)]);
     assert_eq!(kept, Some(expected));
+}
+
+/// A relay of 10.0.0.9 that comes by eth0.
+fn relay(from: Option<Mac>, way: Option<(u32, &str)>) -> (Relay, BTreeSet<IpAddr>) {
+    let way = way.map(|(out, via)| Way { out, via: ip(via) });
+    (Relay { device: (2, "eth0".to_owned()), from, way }, [ip("10.0.0.9")].into())
+}
+
+fn after(rules: &Ruleset, wanted: Vec<(Relay, BTreeSet<IpAddr>)>) -> (Vec<String>, Ruleset) {
+    let (batch, rules) = rules.change("t", &wanted.into_iter().collect()).unwrap().unwrap();
+    (batch.finish().1.into_iter().skip(1).map(|attempt| attempt.what).collect(), rules)
+}
+
+#[test]
+fn noting_goes_before_passing_on_and_the_notes_stay() {
+    let (done, noting) = after(&Ruleset::default(), vec![relay(None, None)]);
+    let elements = |done: &[String]| -> Vec<String> {
+        done.iter().filter(|what| what.contains("elements")).cloned().collect()
+    };
+    assert_eq!(elements(&done), ["add 1 elements of set moved4-2.0"]);
+    let own = Connection {
+        local: "10.0.0.9:443".parse().unwrap(),
+        remote: "192.0.2.7:40000".parse().unwrap(),
+    };
+    assert!(noting.keep("t", &[own]).is_some());
+    let (done, _) = after(&noting, vec![relay(None, Some((2, "10.0.0.2")))]);
+    assert_eq!(done, ["add 1 elements of set out4-2.0", "add 1 elements of set via4-2.0"]);
+}
+
+#[test]
+fn a_relay_may_go_by_another_link() {
+    let (_, rules) = after(&Ruleset::default(), vec![relay(None, Some((2, "10.0.0.2")))]);
+    let (done, _) = after(&rules, vec![relay(None, Some((3, "10.0.0.2")))]);
+    assert_eq!(done, ["delete 1 elements of set out4-2.0", "add 1 elements of set out4-2.0"]);
+}
+
+#[test]
+fn what_a_neighbour_hands_in_may_go_another_way_or_stay() {
+    let all = relay(None, Some((2, "10.0.0.2")));
+    let (mac, other) = ([2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 8]);
+    let (_, rules) = after(&Ruleset::default(), vec![all.clone()]);
+    let further = relay(Some(mac), Some((2, "10.0.0.3")));
+    let last = relay(Some(other), None);
+    let (done, rules) = after(&rules, vec![all.clone(), further, last.clone()]);
+    let added = |set| format!("add 1 elements of set {set}4-2.0");
+    assert_eq!(done, ["nextout", "nextvia", "stay"].map(added));
+    let (done, rules) = after(&rules, vec![all, relay(Some(mac), None), last.clone()]);
+    let mut expected =
+        ["nextout", "nextvia"].map(|it| format!("delete 1 elements of set {it}4-2.0")).to_vec();
+    expected.push(added("stay"));
+    assert_eq!(done, expected);
+    // Alone it means nothing.
+    assert_eq!(after(&rules, vec![last]).1, Ruleset::default());
 }
 
 #[test]
@@ -160,7 +219,7 @@ proptest! {
             let mut wanted = Relays::new();
             for ((device, address), neighbour) in &wish {
                 let device = (*device, format!("eth{device}"));
-                let relay = Relay { device, via: via(*neighbour) };
+                let relay = Relay::on(device, via(*neighbour));
                 wanted.entry(relay).or_default().insert(vip(*address));
             }
             let before = rules.clone();
@@ -169,9 +228,12 @@ proptest! {
                 None => prop_assert_eq!(&rules, &before),
             }
             let stands: BTreeMap<_, _> =
-                rules.relayed.iter().map(|((device, vip), (via, _))| ((*device, *vip), *via)).collect();
+                rules.relayed.iter().map(|((device, vip), (way, _))| ((*device, *vip), *way)).collect();
             let wish: BTreeMap<_, _> = wish.into_iter()
-                .map(|((device, address), neighbour)| ((device, vip(address)), via(neighbour)))
+                .map(|((device, address), neighbour)| {
+                    let way = Way { out: device, via: via(neighbour) };
+                    ((device, vip(address)), Some(way))
+                })
                 .collect();
             prop_assert_eq!(stands, wish);
             if rules.chains.is_empty() {

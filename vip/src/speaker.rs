@@ -8,8 +8,10 @@ mod driver;
 mod options;
 mod perform;
 mod publish;
+mod relays;
 mod status;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use crate::group::Routed;
 use crate::io::errand;
 use crate::plan::VipPlan;
 use crate::refusal::Refusal;
@@ -49,6 +52,15 @@ pub enum SpeakerEvent {
         vip: IpAddr,
         /// The node that has it now.
         to: String,
+    },
+    /// Routers may be told to lead the address, which is [`Routed::Leaving`], elsewhere: the other
+    /// nodes pass on to this one what is open here, or took too long. Once for each time it leaves;
+    /// alone, at once.
+    Relayed {
+        /// The address.
+        vip: IpAddr,
+        /// Another node serves it.
+        elsewhere: bool,
     },
     /// What was refused about the address no longer holds, though it is not announced here: it may be
     /// on another node.
@@ -83,6 +95,7 @@ type Desk = errand::Desk<Wish, Progress, SpeakerStatus>;
 #[derive(Clone, Debug, Default)]
 struct Wish {
     plan: Arc<VipPlan>,
+    routed: Arc<RoutedAddresses>,
     drain: bool,
     /// Nothing lingers either.
     withdraw: bool,
@@ -98,6 +111,15 @@ impl Wish {
     }
 }
 
+/// What routers lead to this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoutedAddresses {
+    /// The addresses, which are on the loopback interface.
+    pub addresses: BTreeMap<IpAddr, Routed>,
+    /// Interfaces with routers where this node has no subnet (RFC 5549).
+    pub interfaces: BTreeSet<String>,
+}
+
 /// How far the thread is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Progress {
@@ -105,6 +127,8 @@ struct Progress {
     held: usize,
     /// Those of them that another node could take over.
     to_hand_over: usize,
+    /// Addresses that are leaving, and not all other nodes pass on yet.
+    to_relay: usize,
 }
 
 impl Speaker {
@@ -125,6 +149,19 @@ impl Speaker {
             wish.plan = Arc::new(plan);
             wish.withdraw = false;
         });
+    }
+
+    /// Which addresses routers lead to this node; replaces what was said before. In a group the nodes
+    /// tell each other, so that connections survive when one [leaves](Routed::Leaving).
+    pub fn routed(&self, routed: RoutedAddresses) {
+        self.ask(|wish| wish.routed = Arc::new(routed));
+    }
+
+    /// As [`routed`](Self::routed); true when routers may be told of every address that is leaving. In
+    /// a group without a mute node, within milliseconds; never longer than half a second.
+    pub fn routed_and_wait(&self, routed: RoutedAddresses, timeout: Duration) -> bool {
+        let serial = self.ask(|wish| wish.routed = Arc::new(routed));
+        self.wait_for(timeout, |done| done.serial >= serial && done.to_relay == 0)
     }
 
     /// Ends the lingering of an address: no connection is left on it. Nothing happens to an address

@@ -59,7 +59,7 @@ fn a_relay_is_wanted_before_the_address_comes_and_while_the_old_owner_serves() {
         let claim = Decision::Claim { probe: false, contested: false, from: Some(from) };
         node.holdings.decide(ip.parse().unwrap(), claim, node.now);
     }
-    let relay = Relay { device: (2, "eth2".into()), via: "10.0.0.2".parse().unwrap() };
+    let relay = Relay::on((2, "eth2".into()), "10.0.0.2".parse().unwrap());
     let expected = Relays::from([(relay, BTreeSet::from([VIP.parse().unwrap()]))]);
     assert_eq!(node.holdings.relays(|_| true), expected, "not by an address of the other family");
     node.settle();

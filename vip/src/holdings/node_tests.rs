@@ -139,6 +139,7 @@ impl Node {
                     format!("announced {vip} {interface}")
                 }
                 SpeakerEvent::Lingering { vip, to } => format!("lingering {vip} to {to}"),
+                SpeakerEvent::Relayed { vip, .. } => format!("relayed {vip}"),
                 SpeakerEvent::Withdrawn { vip } => format!("withdrawn {vip}"),
                 SpeakerEvent::Cleared { vip } => format!("cleared {vip}"),
                 SpeakerEvent::Refused { vip, refusal } => {

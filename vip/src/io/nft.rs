@@ -19,7 +19,7 @@ use socket2::SockRef;
 
 use super::diag;
 use crate::nftables::{Attempt, Batch, answers};
-use crate::relay::{Relays, Ruleset};
+use crate::relay::{Connection, Relays, Ruleset};
 
 /// The kernel answers before the message counts as sent; so this is long.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
@@ -50,11 +50,21 @@ impl Nft {
         self.with_table(|table| table.change(wanted))
     }
 
-    /// Keeps the connections here that this node has on those of the addresses that are relayed: it
-    /// lingers on them and takes them back, which [`apply`](Self::apply) cannot know. To be called
-    /// after that and before the address is announced. Walks over all TCP sockets of the namespace.
-    pub(crate) fn keep(&mut self, vips: &BTreeSet<IpAddr>) -> io::Result<()> {
-        self.with_table(|table| table.keep(vips))
+    /// The open connections of this node on those of the addresses that are relayed, which
+    /// [`apply`](Self::apply) cannot know. Walks over all TCP sockets of the namespace.
+    pub(crate) fn connections(&self, vips: &BTreeSet<IpAddr>) -> io::Result<Vec<Connection>> {
+        let Some(table) = &self.table else { return Ok(Vec::new()) };
+        let relayed = |vip: &IpAddr| table.rules.relays(*vip);
+        let relayed: BTreeSet<_> = vips.iter().copied().filter(relayed).collect();
+        if relayed.is_empty() {
+            return Ok(Vec::new());
+        }
+        diag::connections(&relayed).map_err(|error| described("list TCP connections", error))
+    }
+
+    /// Keeps these connections here, though they began before their address was relayed.
+    pub(crate) fn keep(&mut self, connections: &[Connection]) -> io::Result<()> {
+        self.with_table(|table| table.keep(connections))
     }
 
     fn with_table(
@@ -113,14 +123,8 @@ impl Table {
         Ok(())
     }
 
-    fn keep(&self, vips: &BTreeSet<IpAddr>) -> Result<(), Failure> {
-        let relayed = vips.iter().copied().filter(|vip| self.rules.relays(*vip)).collect();
-        if BTreeSet::is_empty(&relayed) {
-            return Ok(());
-        }
-        let connections = diag::connections(&relayed)
-            .map_err(|error| Failure::Refused(described("list TCP connections", error)))?;
-        self.rules.keep(&self.name, &connections).map_or(Ok(()), |batch| self.commit(batch))
+    fn keep(&self, connections: &[Connection]) -> Result<(), Failure> {
+        self.rules.keep(&self.name, connections).map_or(Ok(()), |batch| self.commit(batch))
     }
 
     fn commit(&self, batch: Batch) -> Result<(), Failure> {

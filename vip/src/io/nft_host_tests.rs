@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::super::Nft;
 use crate::io::link::FrameSocket;
-use crate::relay::{Relay, Relays};
+use crate::relay::{Relay, Relays, Way};
 use crate::{arp, ndp};
 
 const PORT: u16 = 7000;
@@ -39,10 +39,7 @@ impl Host {
                     .unwrap();
                 format!("{id} reset")
             }
-            ["keep", vip] => match self.nft.keep(&[vip.parse().unwrap()].into()) {
-                Ok(()) => "kept".to_owned(),
-                Err(error) => format!("refused {:?}: {error}", error.kind()),
-            },
+            ["keep", vip] => self.keep(vip.parse().unwrap()),
             ["relay", ref relays @ ..] => self.relay("eth0", index("eth0"), relays),
             ["relay-on", device, index, ref relays @ ..] => {
                 self.relay(device, index.parse().unwrap(), relays)
@@ -104,15 +101,31 @@ impl Host {
         }
     }
 
-    /// Relays given as `<via>=<vip>,<vip>`.
+    fn keep(&mut self, vip: IpAddr) -> String {
+        let connections = self.nft.connections(&[vip].into());
+        match connections.and_then(|connections| self.nft.keep(&connections)) {
+            Ok(()) => "kept".to_owned(),
+            Err(error) => format!("refused {:?}: {error}", error.kind()),
+        }
+    }
+
+    /// Relays given as `<via>=<vip>,<vip>`, those from a neighbour as `<mac>><via>=<vip>`; `here` is
+    /// no way.
     fn relay(&mut self, device: &str, index: u32, relays: &[&str]) -> String {
         let mut wanted = Relays::new();
         for relay in relays {
             let (via, vips) = relay.split_once('=').unwrap();
-            wanted
-                .entry(Relay { device: (index, device.to_owned()), via: via.parse().unwrap() })
-                .or_default()
-                .extend(vips.split(',').map(|vip| vip.parse::<IpAddr>().unwrap()));
+            let (from, via) =
+                via.split_once('>').map_or((None, via), |(mac, via)| (Some(mac), via));
+            let from = from.map(|mac| {
+                let octets: Vec<_> =
+                    mac.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
+                octets.try_into().unwrap()
+            });
+            let way = (via != "here").then(|| Way { out: index, via: via.parse().unwrap() });
+            let vips = vips.split(',').map(|vip| vip.parse::<IpAddr>().unwrap());
+            let device = (index, device.to_owned());
+            wanted.entry(Relay { device, from, way }).or_default().extend(vips);
         }
         match self.nft.apply(&wanted) {
             Ok(()) => "relays stand".to_owned(),

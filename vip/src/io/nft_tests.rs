@@ -176,6 +176,56 @@ fn an_address_that_comes_back_at_once_finds_its_connections() {
 }
 
 #[test]
+fn connections_of_a_node_that_notes_first_survive_the_beginning_of_its_relay() {
+    let mut scene = Scene::new();
+    for (vip, new) in [(V4, NEW_V4), (V6, NEW_V6)] {
+        // Both nodes have the address all the time; the client's packets go to the old one.
+        scene.lab.ip("new", &format!("addr add {vip} dev lo {}", nodad(vip)));
+        scene.client.ask(&format!("open a {vip}"), "a is with old");
+        scene.client.say("exchange a 30");
+        scene.old.ask(&format!("relay here={vip}"), "relays stand");
+        scene.client.expect("a exchanged 30 MB");
+        scene.client.ask(&format!("open b {vip}"), "b is with old");
+        scene.client.say("exchange a 30");
+        scene.old.ask(&format!("keep {vip}"), "kept");
+        scene.old.ask(&format!("relay {new}={vip}"), "relays stand");
+        scene.client.expect("a exchanged 30 MB");
+        scene.client.ask("exchange b 1", "b exchanged");
+        scene.client.ask(&format!("open c {vip}"), "c is with old");
+        scene.old.ask("relay", "relays stand");
+    }
+}
+
+#[test]
+fn what_a_neighbour_hands_in_can_stay_where_the_rest_is_passed_on() {
+    let mut scene = Scene::new();
+    let mac = scene.lab.run("client", "cat /sys/class/net/eth0/address");
+    let from = mac.trim();
+    for (vip, old) in [(V4, OLD_V4), (V6, OLD_V6)] {
+        scene.client.ask(&format!("open a {vip}"), "a is with old");
+        let third = format!("{old}={vip} 02:00:00:00:00:99>{old}={vip}");
+        scene.new.ask(&format!("relay {third} {from}>here={vip}"), "relays stand");
+        scene.shift(vip, "old", "new");
+        scene.client.ask("exchange a 1", "a failed: ConnectionReset");
+        scene.client.ask(&format!("open a {vip}"), "a is with new");
+        scene.client.ask("exchange a 1", "a exchanged");
+    }
+}
+
+#[test]
+fn what_a_neighbour_hands_in_can_go_another_way_than_the_rest() {
+    let mut scene = Scene::new();
+    let mac = scene.lab.run("client", "cat /sys/class/net/eth0/address");
+    for (vip, old, third) in [(V4, OLD_V4, THIRD_V4), (V6, OLD_V6, "2001:db8:77::4")] {
+        scene.client.ask(&format!("open a {vip}"), "a is with old");
+        let relay = format!("relay {third}={vip} {}>{old}={vip}", mac.trim());
+        scene.new.ask(&relay, "relays stand");
+        scene.shift(vip, "old", "new");
+        scene.client.ask("exchange a 3", "a exchanged");
+    }
+}
+
+#[test]
 fn a_relay_can_go_another_way() {
     let mut scene = Scene::new();
     scene.client.ask(&format!("open a {V4}"), "a is with old");
@@ -227,7 +277,7 @@ fn nft_lists_the_rules_as_they_are_meant() {
                 "tcp flags syn / syn,ack update @mine{version}-0 {{ {key} timeout 1m }} accept"
             ),
             format!("{key} @mine{version}-0 update @mine{version}-0 {{ {key} }} accept"),
-            format!("fwd {ip} to {ip} daddr map @via{at} device \"eth0\""),
+            format!("fwd {ip} to {ip} daddr map @via{at} device {ip} daddr map @out{at}"),
         ] {
             assert!(ruleset.lines().any(|listed| listed.trim() == line), "{line}\n{ruleset}");
         }

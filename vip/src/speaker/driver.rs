@@ -6,7 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the driver owns the clock of the speaker")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use super::publish::Publisher;
-use super::{Desk, Progress, SpeakerEvent, SpeakerOptions};
-use crate::group::{Destination, Group, LinkFacts, Tenure, Timing};
+use super::{Desk, Progress, RoutedAddresses, SpeakerEvent, SpeakerOptions};
+use crate::group::{Destination, Detour, Group, LinkFacts, Tenure, Timing};
 use crate::holdings::{Holdings, HoldingsOptions};
 use crate::io::heartbeat::HeartbeatSockets;
 use crate::io::link::{FrameSocket, FrameWatch, Resolution};
@@ -29,7 +29,6 @@ use crate::io::{thread, wait};
 use crate::links::Links;
 use crate::neighbour;
 use crate::plan::VipPlan;
-use crate::refusal::Refusal;
 use crate::relay::Relays;
 
 /// Between two lists of the interfaces while they keep changing.
@@ -63,18 +62,27 @@ pub(super) struct Driver<E> {
     /// `None`: alone.
     heartbeats: Option<HeartbeatSockets>,
     pub(super) strictness: Strictness,
-    nft: Nft,
+    pub(super) nft: Nft,
     /// Those that were last asked for.
-    relays: Relays,
+    pub(super) relays: Relays,
+    /// Those of them that are for routed addresses.
+    pub(super) routed_relays: Relays,
     /// That it does not work has been told.
-    relay_refused: bool,
+    pub(super) relay_refused: bool,
     pub(super) links: Links,
-    group: Group,
+    pub(super) group: Group,
     pub(super) holdings: Holdings,
     pub(super) timing: Timing,
     pub(super) options: SpeakerOptions,
-    plan: Arc<VipPlan>,
-    links_in_use: BTreeMap<u32, LinkFacts>,
+    pub(super) plan: Arc<VipPlan>,
+    pub(super) links_in_use: BTreeMap<u32, LinkFacts>,
+    pub(super) routed: Arc<RoutedAddresses>,
+    /// What is passed on of routed addresses.
+    pub(super) detours: Vec<Detour>,
+    /// The interfaces, or what is passed on, have changed.
+    pub(super) detoured: bool,
+    /// The links to listen on may be others.
+    listen_anew: bool,
     pub(super) publisher: Publisher,
     /// The wish that the parts have.
     serial: u64,
@@ -92,7 +100,7 @@ pub(super) struct Driver<E> {
     /// This turn has done something.
     busy: bool,
     desk: Arc<Desk>,
-    events: E,
+    pub(super) events: E,
 }
 
 impl<E: Fn(SpeakerEvent)> Driver<E> {
@@ -126,6 +134,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             strictness: Strictness::default(),
             nft: Nft::default(),
             relays: Relays::new(),
+            routed_relays: Relays::new(),
             relay_refused: false,
             links: Links::default(),
             group: Group::new(options.node.clone(), key, incarnation, peers, timing, now),
@@ -133,6 +142,10 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             timing,
             plan: Arc::default(),
             links_in_use: BTreeMap::new(),
+            routed: Arc::default(),
+            detours: Vec::new(),
+            detoured: false,
+            listen_anew: false,
             publisher: Publisher::new(options.node.clone(), in_group, now),
             serial: 0,
             draining: false,
@@ -214,6 +227,11 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.holdings.want(VipPlan::clone(&wish.plan));
             self.plan = wish.plan;
         }
+        if self.routed != wish.routed {
+            self.group.routed(&wish.routed.addresses, now);
+            self.routed = wish.routed;
+            (self.listen_anew, self.detoured) = (true, true);
+        }
         self.draining = wish.drain;
         self.group.drain(wish.drain, now);
         self.withdrawing = wish.withdraw;
@@ -269,6 +287,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         }
         if changed {
             self.holdings.see(self.links.clone(), now);
+            (self.listen_anew, self.detoured) = (true, true);
             self.busy = true;
         }
     }
@@ -284,7 +303,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.holdings.decide(ip, decision, now);
             self.busy = true;
         }
-        self.relay();
+        self.relay(now);
     }
 
     /// Does what is due; what follows from it is done in the next turn, at once.
@@ -315,17 +334,17 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     fn listen(&mut self, now: Instant) {
         let again = self.retry_at.is_some_and(|at| at <= now);
         match self.holdings.links_in_use() {
-            Some(links) => {
-                self.group.links(links.clone(), now);
-                self.links_in_use = links;
-            }
-            None if !again => return,
+            Some(links) => self.links_in_use = links,
+            None if !again && !self.listen_anew => return,
             None => {}
         }
+        self.listen_anew = false;
+        let met = self.meeting_links();
+        self.group.links(met.clone(), now);
         let links = &self.links_in_use;
         let mut deaf = false;
         if let Some(heartbeats) = &mut self.heartbeats {
-            let named = links.iter().filter_map(|(index, facts)| {
+            let named = met.iter().filter_map(|(index, facts)| {
                 Some((*index, (self.links.link(*index)?.name.clone(), *facts)))
             });
             deaf = self.publisher.deaf(heartbeats.follow(&named.collect()));
@@ -338,33 +357,6 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let places = used.flat_map(|by| links.keys().map(move |index| (*index, by)));
         let blind = self.publisher.blind(self.neighbours.follow(&places.collect()));
         self.retry_at = (deaf || blind).then_some(now + LIST_AGAIN);
-    }
-
-    /// Connections that began on another node go on to it: before the address comes here. Where that
-    /// fails, the address comes all the same, and those connections break.
-    fn relay(&mut self) {
-        let wanted = self.holdings.relays(|ip| self.group.relayed(ip));
-        if wanted == self.relays {
-            return;
-        }
-        // An address that comes back while it lingers here finds connections of this node's own.
-        let before: BTreeSet<_> = self.relays.values().flatten().collect();
-        let lingering = self.publisher.lingering().into_iter();
-        let back: BTreeSet<_> = lingering
-            .filter(|ip| !before.contains(ip) && wanted.values().any(|vips| vips.contains(ip)))
-            .collect();
-        let mut outcome = self.nft.apply(&wanted);
-        if outcome.is_ok() && !back.is_empty() {
-            outcome = self.nft.keep(&back);
-        }
-        debug!(?wanted, ?outcome, "relays");
-        if let Err(error) = outcome
-            && !std::mem::replace(&mut self.relay_refused, true)
-            && let Some(&vip) = wanted.values().flatten().next()
-        {
-            (self.events)(SpeakerEvent::Refused { vip, refusal: relay_refusal(vip, &error) });
-        }
-        self.relays = wanted;
     }
 
     /// What the others have to hear.
@@ -393,6 +385,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let progress = Progress {
             held: self.holdings.held(),
             to_hand_over: self.publisher.held().filter(handing).count(),
+            to_relay: self.group.departing(),
         };
         self.desk.report(self.serial, progress);
         if self.publisher.due(now) {
@@ -430,13 +423,4 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         sources.extend(self.heartbeats.iter().flat_map(HeartbeatSockets::sockets));
         wait::wait(sources, self.back_at - now);
     }
-}
-
-fn relay_refusal(vip: IpAddr, error: &io::Error) -> Refusal {
-    let hint = match error.kind() {
-        io::ErrorKind::PermissionDenied => "give the process CAP_NET_ADMIN",
-        _ => "a kernel with nf_tables (netdev family, fwd) keeps them: nf_tables, nft_fwd_netdev",
-    };
-    let what = format!("connections that are open on {vip} break when it moves here: {error}");
-    Refusal::warning("RelayFailed", "", what, hint)
 }

@@ -114,7 +114,8 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         self.holdings.done(action, outcome, Instant::now());
     }
 
-    fn keep_in_touch(&mut self) {
+    /// In the midst of something longer: hears the other nodes, and has them hear this one.
+    pub(super) fn keep_in_touch(&mut self) {
         let now = Instant::now();
         self.read(now);
         self.speak();

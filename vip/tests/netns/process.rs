@@ -82,6 +82,7 @@ fn print(event: SpeakerEvent) {
         SpeakerEvent::Announced { vip, interface } => println!("\nannounced {vip} {interface}"),
         SpeakerEvent::Lingering { vip, to } => println!("\nlingering {vip} {to}"),
         SpeakerEvent::Cleared { vip } => println!("\ncleared {vip}"),
+        SpeakerEvent::Relayed { vip, elsewhere } => println!("\nrelayed {vip} {elsewhere}"),
         SpeakerEvent::Withdrawn { vip } => println!("\nwithdrawn {vip}"),
         SpeakerEvent::Refused { vip, refusal } => {
             println!("\nrefused {vip} severe={} {refusal}", refusal.severe);
