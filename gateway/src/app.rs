@@ -83,7 +83,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         loopback: speaker.loopback.clone(),
         ..BgpSpeakerOptions::default()
     };
-    let routers = Routers::start(bgp, move |event| {
+    let linger = speaker.group.as_ref().map(|_| speaker.linger);
+    let routers = Routers::start(bgp, linger, move |event| {
         // As below.
         let _ = bgp_signals.send(Signal::Bgp(event));
     })

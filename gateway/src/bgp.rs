@@ -2,26 +2,34 @@
 //!
 //! As in `vips`, an address is held back until every listener on it is open (bind, then announce), and
 //! listeners outlive it (withdraw, then unbind). Connections on an address that is not announced any
-//! more are asked to leave while routers forget the way to it, and are cut when it is gone.
+//! more are asked to leave while routers forget the way to it, and are cut when it is gone. In a group
+//! that takes longer, and breaks nothing: `leaving` says how.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
 };
-use gatehouse_vip::{BgpEvent, BgpSpeaker, BgpSpeakerOptions, ClaimId, Refusal, bgp::BgpPlan};
+use gatehouse_vip::{
+    BgpEvent, BgpSpeaker, BgpSpeakerOptions, ClaimId, Refusal, Routed, RoutedAddresses,
+    bgp::{BgpPlan, PeerAddress},
+};
 
 use crate::{
     compile::ListenerPlan,
     listeners::Listeners,
     vips::{Moved, open_addresses, problem},
 };
+
+mod leaving;
+
+use leaving::Departures;
 
 /// The routers of this node, and the addresses that they hear of.
 pub(crate) struct Routers {
@@ -31,15 +39,19 @@ pub(crate) struct Routers {
     /// What `applied` was made from.
     planned: Arc<BgpPlan>,
     open: BTreeSet<IpAddr>,
+    /// `None`: there is no group whose nodes could pass connections on.
+    departures: Option<Departures>,
     /// Addresses on the loopback interface by our doing.
     held: BTreeSet<IpAddr>,
     refused: BTreeMap<IpAddr, Refusal>,
 }
 
 impl Routers {
-    /// Starts the speaker's thread.
+    /// Starts the speaker's thread. `linger`: for how long connections on an address that other nodes of
+    /// the group go on announcing are served; `None`: there is no group.
     pub(crate) fn start(
         options: BgpSpeakerOptions,
+        linger: Option<Duration>,
         events: impl Fn(BgpEvent) + Send + 'static,
     ) -> std::io::Result<Self> {
         Ok(Self {
@@ -48,6 +60,7 @@ impl Routers {
             applied: Arc::default(),
             planned: Arc::default(),
             open: BTreeSet::new(),
+            departures: linger.map(Departures::new),
             held: BTreeSet::new(),
             refused: BTreeMap::new(),
         })
@@ -67,21 +80,74 @@ impl Routers {
         listeners: &Listeners,
     ) -> BTreeMap<IpAddr, Moved> {
         let open = open_addresses(plans, |plan| listeners.is_open(plan));
-        if Arc::ptr_eq(plan, &self.planned) && open == self.open {
+        let turned = self.departures.as_ref().is_some_and(Departures::changed);
+        if Arc::ptr_eq(plan, &self.planned) && open == self.open && !turned {
             return BTreeMap::new();
         }
-        let allowed = plan.only(|ip| open.contains(ip));
+        let mut allowed = plan.only(|ip| open.contains(ip));
+        let before = self.announced();
+        if let Some(departures) = &mut self.departures {
+            let now = Instant::now();
+            allowed = departures.follow(allowed, &self.applied, &self.held, now);
+        }
         (self.planned, self.open) = (Arc::clone(plan), open);
         self.refused.retain(|vip, _| allowed.addresses.contains_key(vip));
-        let before = std::mem::replace(&mut self.applied, Arc::new(allowed));
-        if before == self.applied {
-            return BTreeMap::new();
+        if allowed != *self.applied {
+            self.applied = Arc::new(allowed);
+            self.speaker.apply(BgpPlan::clone(&self.applied));
         }
-        self.speaker.apply(BgpPlan::clone(&self.applied));
-        let (before, now) = (&before.addresses, &self.applied.addresses);
-        let gone = before.keys().filter(|ip| !now.contains_key(ip)).map(|ip| (*ip, Moved::Away));
-        let come = now.keys().filter(|ip| !before.contains_key(ip)).map(|ip| (*ip, Moved::Here));
+        let now = self.announced();
+        let gone = before.difference(&now).map(|ip| (*ip, Moved::Away));
+        let come = now.difference(&before).map(|ip| (*ip, Moved::Here));
         gone.chain(come).collect()
+    }
+
+    /// Addresses that routers hear of as soon as they are on the loopback interface.
+    fn announced(&self) -> BTreeSet<IpAddr> {
+        let stays = |ip: &&IpAddr| self.departures.as_ref().is_none_or(|it| it.announced(ip));
+        self.applied.addresses.keys().filter(stays).copied().collect()
+    }
+
+    /// What the nodes of the group are to know; `None` if there is no group.
+    pub(crate) fn routed(&self) -> Option<RoutedAddresses> {
+        let departures = self.departures.as_ref()?;
+        let interface = |address: &PeerAddress| match address {
+            PeerAddress::Interface(name) => Some(name.clone()),
+            PeerAddress::Ip(_) => None,
+        };
+        let peers = self.applied.peers.values();
+        let interfaces = peers.filter_map(|config| interface(&config.peer.address)).collect();
+        Some(RoutedAddresses { addresses: departures.routed(&self.applied), interfaces })
+    }
+
+    /// As [`Self::routed`], when the node leaves every address.
+    pub(crate) fn routed_no_more(&self) -> Option<RoutedAddresses> {
+        let mut routed = self.routed()?;
+        routed.addresses.values_mut().for_each(|state| *state = Routed::Leaving);
+        Some(routed)
+    }
+
+    /// The nodes of the group pass on what is open on the address, if one of them serves it. True if
+    /// [`apply`](Self::apply) has something to do.
+    pub(crate) fn relayed(&mut self, vip: IpAddr, elsewhere: bool, now: Instant) -> bool {
+        let departures = self.departures.as_mut();
+        let goes = departures.is_some_and(|departures| departures.relayed(vip, elsewhere, now));
+        if goes && elsewhere {
+            tracing::info!(%vip, "left to other nodes, open connections go on");
+        }
+        goes
+    }
+
+    /// Lets addresses go that every connection has left; as [`relayed`](Self::relayed).
+    pub(crate) fn let_go(&mut self, left: impl Fn(IpAddr) -> Option<usize>, now: Instant) -> bool {
+        let Some(departures) = &mut self.departures else { return false };
+        departures.let_go(left, now);
+        departures.changed()
+    }
+
+    /// Whether some address waits for its connections to end.
+    pub(crate) fn lingers(&self) -> bool {
+        self.departures.as_ref().is_some_and(Departures::lingers)
     }
 
     /// Takes note of what the speaker did; says what it means for the connections on the address.
@@ -96,6 +162,7 @@ impl Routers {
             BgpEvent::Removed { vip } => {
                 tracing::info!(%vip, "withdrawn from routers");
                 self.held.remove(&vip);
+                self.departures.iter_mut().for_each(|departures| departures.removed(vip));
                 Some((vip, Moved::Gone))
             }
             BgpEvent::Refused { vip, refusal } => {
@@ -115,6 +182,11 @@ impl Routers {
     /// Addresses that are on the loopback interface.
     pub(crate) fn held(&self) -> &BTreeSet<IpAddr> {
         &self.held
+    }
+
+    /// Those of them that routers hear of.
+    pub(crate) fn told(&self) -> BTreeSet<IpAddr> {
+        self.announced().intersection(&self.held).copied().collect()
     }
 
     /// What is wrong now, as problems of the Services, the peers and the node. `peer` finds the object

@@ -15,7 +15,7 @@ use std::{
 };
 
 use gatehouse_routes::problem::{Problem, Severity};
-use gatehouse_vip::{BgpEvent, Quarantine, SpeakerEvent};
+use gatehouse_vip::{BgpEvent, Quarantine, RoutedAddresses, SpeakerEvent};
 use serde::Serialize;
 
 use crate::{
@@ -43,6 +43,8 @@ const LEAVING: Duration = Duration::from_millis(50);
 const LAST_WORD: Duration = Duration::from_millis(20);
 /// Longest that a stop waits for other nodes to take the addresses over.
 const HAND_OVER: Duration = Duration::from_secs(3);
+/// Longest that a stop waits until other nodes pass on what is open here.
+const RELAYED: Duration = Duration::from_secs(2);
 /// Longest that routers are waited for when announcements are withdrawn, beside the grace period.
 const DRAIN: Duration = Duration::from_secs(3);
 /// Longest that taking the addresses off may take before the process ends all the same.
@@ -159,11 +161,15 @@ impl Controller {
     /// One burst of signals, or one round of housekeeping.
     fn turn(&mut self, signals: &Receiver<Signal>) -> Option<Turn> {
         let mut burst = Burst::default();
-        let mut wait = if self.vips.lingers() { LEAVING } else { HOUSEKEEPING };
+        let lingers = self.vips.lingers() || self.routers.lingers();
+        let mut wait = if lingers { LEAVING } else { HOUSEKEEPING };
         loop {
             match signals.recv_timeout(wait) {
                 Ok(Signal::Stop(done)) => return Some(Turn::Stop(done)),
                 Ok(Signal::Speaker(event)) => {
+                    if let SpeakerEvent::Relayed { vip, elsewhere } = event {
+                        self.routers.relayed(vip, elsewhere, Instant::now());
+                    }
                     burst.moved.extend(self.spoken(event));
                     burst.addresses = true;
                 }
@@ -258,6 +264,9 @@ impl Controller {
         }
         self.vips.apply(&compiled.vips, &compiled.listeners, &self.listeners);
         let mut moved = self.routers.apply(&compiled.bgp, &compiled.listeners, &self.listeners);
+        if let Some(routed) = self.routers.routed() {
+            self.vips.routed(routed);
+        }
         let (vips, routers) = (&self.vips, &self.routers);
         moved.retain(|ip, moved| *moved == Moved::Here || !vips.holds(ip));
         self.listeners.close(&compiled.listeners, &self.cores, |address| {
@@ -288,8 +297,8 @@ impl Controller {
         let held = self.vips.held().iter();
         let announced =
             held.map(|(vip, interface)| Announced { vip: *vip, interface: interface.clone() });
-        let routed = self.routers.held().iter();
-        let routed = routed.map(|vip| Announced { vip: *vip, interface: "lo".to_owned() });
+        let routed = self.routers.told().into_iter();
+        let routed = routed.map(|vip| Announced { vip, interface: "lo".to_owned() });
         let announced = announced.chain(routed).collect();
         self.progress.update(|facts| {
             facts.published = true;
@@ -342,7 +351,11 @@ impl Controller {
     /// Ends the lingering of addresses that every connection has left.
     fn let_go(&mut self) {
         let cores = &self.cores;
-        self.vips.let_go(|ip| cores.iter().map(|core| core.left(ip)).sum(), Instant::now());
+        let left = |ip| cores.iter().map(|core| core.left(ip)).sum();
+        self.vips.let_go(left, Instant::now());
+        if self.routers.let_go(left, Instant::now()) {
+            self.follow();
+        }
     }
 
     /// Hands the addresses to other nodes and has routers prefer other ways while everything is still
@@ -350,8 +363,13 @@ impl Controller {
     /// answers.
     fn stop(mut self, signals: &Receiver<Signal>) {
         self.progress.update(|facts| facts.stopping = true);
+        if let Some(routed) = self.routers.routed_no_more()
+            && !self.vips.relayed(routed, RELAYED)
+        {
+            tracing::warn!("other nodes may not pass on what is open here");
+        }
         // Connections that come by routers begin to leave while routers still lead here: when they lead
-        // elsewhere, what is open breaks.
+        // elsewhere, what is open breaks unless the nodes of a group pass it on.
         let routed = self.routers.held().iter().filter(|ip| !self.vips.holds(ip));
         let routed = routed.map(|ip| (*ip, Moved::Away)).collect();
         self.tell_cores(&routed);
@@ -378,6 +396,8 @@ impl Controller {
         if left > 0 {
             tracing::warn!(connections = left, "cut after {:?}", self.drain_timeout);
         }
+        // What is left is cut, so nobody needs to pass it on.
+        self.vips.routed(RoutedAddresses::default());
         if !self.vips.withdraw(WITHDRAW) {
             tracing::warn!("addresses are still on an interface after {WITHDRAW:?}");
         }

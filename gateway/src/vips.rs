@@ -18,7 +18,9 @@ use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
 };
-use gatehouse_vip::{Refusal, Speaker, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipPlan};
+use gatehouse_vip::{
+    Refusal, RoutedAddresses, Speaker, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipPlan,
+};
 
 use crate::{compile::ListenerPlan, listeners::Listeners};
 
@@ -27,7 +29,7 @@ mod heartbeats;
 use heartbeats::Heartbeats;
 
 /// How long an address lingers at least: a neighbour that missed the first announcement of the new owner
-/// goes on sending here until the second, 1.1 s later.
+/// goes on sending here until the second, 1.1 s later. Routers need less for a withdrawal.
 const LINGER_AT_LEAST: Duration = Duration::from_millis(1200);
 /// Between the first and the second look at an address without connections: one may have been queued.
 const SURE: Duration = Duration::from_millis(120);
@@ -43,15 +45,17 @@ pub(crate) struct Vips {
     node_problems: Vec<Problem>,
     heartbeats: Heartbeats,
     applied: VipPlan,
+    /// What the nodes of the group know of addresses that routers lead here.
+    routed: RoutedAddresses,
     /// Addresses on an interface by our doing, and announced.
     held: BTreeMap<IpAddr, String>,
     lingering: BTreeMap<IpAddr, Lingering>,
     refused: BTreeMap<IpAddr, Refusal>,
 }
 
-/// An address that another node has taken over.
+/// An address that other nodes have taken over.
 #[derive(Debug)]
-struct Lingering {
+pub(crate) struct Lingering {
     since: Instant,
     /// Since when no connection is left on it.
     empty: Option<Instant>,
@@ -83,6 +87,7 @@ impl Vips {
             heartbeats: Heartbeats::default(),
             speaker: Arc::new(Speaker::start(options, events)?),
             applied: VipPlan::default(),
+            routed: RoutedAddresses::default(),
             held: BTreeMap::new(),
             lingering: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -117,9 +122,11 @@ impl Vips {
             SpeakerEvent::Lingering { vip, to } => {
                 tracing::info!(%vip, to, "taken over by another node, open connections go on");
                 self.held.remove(&vip);
-                self.lingering.insert(vip, Lingering { since: now, empty: None, told: false });
+                self.lingering.insert(vip, Lingering::since(now));
                 Some((vip, Moved::Away))
             }
+            // About addresses that routers lead here.
+            SpeakerEvent::Relayed { .. } => None,
             SpeakerEvent::Withdrawn { vip } => {
                 tracing::info!(%vip, "withdrawn");
                 self.held.remove(&vip);
@@ -204,6 +211,19 @@ impl Vips {
         problems
     }
 
+    /// Tells the nodes of the group which addresses routers lead here.
+    pub(crate) fn routed(&mut self, routed: RoutedAddresses) {
+        if routed != self.routed {
+            self.routed = routed.clone();
+            self.speaker.routed(routed);
+        }
+    }
+
+    /// As [`Self::routed`]; waits until they pass on what is open on those that are leaving.
+    pub(crate) fn relayed(&self, routed: RoutedAddresses, timeout: Duration) -> bool {
+        self.speaker.routed_and_wait(routed, timeout)
+    }
+
     /// Hands every address to the nodes that can take it; false if some move had not ended in time.
     pub(crate) fn hand_over(&self, timeout: Duration) -> bool {
         self.speaker.hand_over_and_wait(timeout)
@@ -216,15 +236,24 @@ impl Vips {
 }
 
 impl Lingering {
+    pub(crate) fn since(since: Instant) -> Self {
+        Self { since, empty: None, told: false }
+    }
+
+    /// For how long it has lingered.
+    pub(crate) fn lasted(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
     /// Whether the speaker is to be told, now and not before, that the address may go.
-    fn may_go(&mut self, left: Option<usize>, now: Instant) -> bool {
+    pub(crate) fn may_go(&mut self, left: Option<usize>, now: Instant) -> bool {
         if left != Some(0) {
             self.empty = None;
             return false;
         }
         let empty = *self.empty.get_or_insert(now);
-        let may = now.saturating_duration_since(self.since) >= LINGER_AT_LEAST
-            && now.saturating_duration_since(empty) >= SURE;
+        let may =
+            self.lasted(now) >= LINGER_AT_LEAST && now.saturating_duration_since(empty) >= SURE;
         may && !std::mem::replace(&mut self.told, true)
     }
 }
@@ -327,15 +356,11 @@ mod tests {
         assert_eq!(severity(Some("b"), "standby"), None);
     }
 
-    fn lingering(since: Instant) -> Lingering {
-        Lingering { since, empty: None, told: false }
-    }
-
     #[test]
     fn an_address_is_let_go_once_when_its_last_connection_has_ended_for_sure() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let mut address = lingering(start);
+        let mut address = Lingering::since(start);
         assert!(!address.may_go(Some(1), at(2_000)), "a connection is open");
         assert!(!address.may_go(Some(0), at(2_100)), "one may still be queued");
         assert!(!address.may_go(Some(1), at(2_200)), "it was");
@@ -349,7 +374,7 @@ mod tests {
     #[test]
     fn a_neighbour_that_missed_the_first_announcement_is_served_until_the_second() {
         let start = Instant::now();
-        let mut address = lingering(start);
+        let mut address = Lingering::since(start);
         let times = (0..30).map(|step| start + Duration::from_millis(50) * step);
         let gone = times.into_iter().position(|now| address.may_go(Some(0), now));
         assert_eq!(gone, Some(24), "1.2 s");

@@ -154,14 +154,14 @@ impl Speaker {
     /// Which addresses routers lead to this node; replaces what was said before. In a group the nodes
     /// tell each other, so that connections survive when one [leaves](Routed::Leaving).
     pub fn routed(&self, routed: RoutedAddresses) {
-        self.ask(|wish| wish.routed = Arc::new(routed));
+        self.0.ask(|wish| wish.routed = Arc::new(routed));
     }
 
     /// As [`routed`](Self::routed); true when routers may be told of every address that is leaving. In
     /// a group without a mute node, within milliseconds; never longer than half a second.
     pub fn routed_and_wait(&self, routed: RoutedAddresses, timeout: Duration) -> bool {
-        let serial = self.ask(|wish| wish.routed = Arc::new(routed));
-        self.wait_for(timeout, |done| done.serial >= serial && done.to_relay == 0)
+        let serial = self.0.ask(|wish| wish.routed = Arc::new(routed));
+        self.0.wait_for(serial, timeout, |done| done.to_relay == 0)
     }
 
     /// Ends the lingering of an address: no connection is left on it. Nothing happens to an address

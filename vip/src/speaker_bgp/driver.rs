@@ -407,7 +407,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             (self.arrived, self.told, self.changed) = (false, now, true);
         }
         let complete = settled && self.healthy;
-        let around = Surroundings { links: &self.links, now };
+        let around = Surroundings { links: &self.links, unnumbered: &self.unnumbered, now };
         self.peerings.values_mut().for_each(|peering| peering.end_rib(complete, &around));
     }
 
