@@ -1,4 +1,5 @@
-//! A router spreads clients over two gateways, of which one dies, is unplugged, or leaves.
+//! A router spreads clients over two gateways, of which one dies, is unplugged, or leaves. In a group
+//! the one that leaves breaks nothing.
 //!
 //! Linux forwards by what FRR has heard: equal routes, connections spread by their addresses and
 //! ports. How long an outage lasts is printed; its end is only bounded, generously, because a test
@@ -10,14 +11,17 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use gatehouse_loadtest::prober::{Outage, Prober, failures, outage};
+use tempfile::TempDir;
 
-use super::lab::{Lab, enter, eventually};
+use super::lab::{Lab, enter, eventually, run};
 use super::router::{Config, Kind, Peer, Router};
 use super::support::backend::Backend;
 use super::support::gateway::{Gateway, signal};
-use super::{MANIFEST, ROUTES, VIP, backend, gateway};
+use super::{BIG, MANIFEST, ROUTES, VIP, backend, gateway};
 
 const NODES: [(&str, u8); 2] = [("left", 11), ("right", 12)];
+/// Bytes that are uploaded.
+const UPLOAD: usize = 6 << 20;
 /// Clients are served when all attempts of this span were answered.
 const QUIET: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,11 +32,14 @@ const BOUND: Duration = Duration::from_secs(5);
 struct Site {
     backends: [Backend; 2],
     lab: Lab,
+    /// With the key of the group, and what is uploaded.
+    files: TempDir,
+    grouped: bool,
 }
 
 impl Site {
-    /// With a gateway on each node.
-    fn new() -> (Self, [Gateway; 2]) {
+    /// With a gateway on each node, which share a key or do not know each other.
+    fn new(grouped: bool) -> (Self, [Gateway; 2]) {
         let hosts: Vec<_> = [("router", 1)].into_iter().chain(NODES).collect();
         let lab = Lab::new(&hosts);
         lab.host("client");
@@ -44,8 +51,20 @@ impl Site {
             lab.ip(host, "route add 10.80.0.0/24 via 10.79.0.1");
         }
         let backends = NODES.map(|(host, _)| backend(&lab, host, host));
-        let gateways = NODES.map(|(host, _)| start(&lab, host));
-        (Self { backends, lab }, gateways)
+        let files = TempDir::new().unwrap();
+        std::fs::write(files.path().join("key"), "a shared key of some length").unwrap();
+        std::fs::write(files.path().join("upload"), vec![b'x'; UPLOAD]).unwrap();
+        let site = Self { backends, lab, files, grouped };
+        let gateways = NODES.map(|(host, _)| site.start(host));
+        (site, gateways)
+    }
+
+    fn start(&self, host: &str) -> Gateway {
+        let fast = "transmitInterval: 50, receiveInterval: 50";
+        let manifest = MANIFEST.replace("transmitInterval: 100, receiveInterval: 100", fast);
+        let key = self.files.path().join("key");
+        let key = ["--group-key", key.to_str().unwrap()];
+        gateway(&self.lab, host, &manifest, if self.grouped { &key } else { &[] })
     }
 
     /// FRR, whose routes are those of the kernel.
@@ -102,9 +121,40 @@ impl Site {
 
     /// A client whose answer takes the backend two and a half seconds.
     fn slow(&self) -> Child {
+        self.curl(&["-m", "20"], "slow")
+    }
+
+    /// A client that takes its time to read an answer.
+    fn download(&self) -> Child {
+        let said = "%{http_code} %{size_download}";
+        self.curl(&["-m", "90", "--limit-rate", "1500k", "-o", "/dev/null", "-w", said], "big")
+    }
+
+    /// A client that takes its time to send.
+    fn upload(&self) -> Child {
+        let file = self.files.path().join("upload");
+        let file = file.to_str().unwrap();
+        self.curl(&["-m", "90", "--limit-rate", "500k", "-H", "Expect:", "-T", file], "upload")
+    }
+
+    fn curl(&self, arguments: &[&str], path: &str) -> Child {
         let mut curl = self.lab.command("client", "curl");
-        curl.args(["-sS", "-m", "20", "-H", "Host: app.test", &format!("http://{VIP}/slow")]);
+        curl.args(["-sS", "-H", "Host: app.test"]).args(arguments);
+        curl.arg(format!("http://{VIP}/{path}"));
         curl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Waits until so many requests for a path have arrived, and both nodes have some.
+    fn wait_asked(&self, path: &str, count: usize) {
+        let mut asked = [0, 0];
+        eventually(&format!("requests for {path} under way on both nodes"), || {
+            for (asked, backend) in asked.iter_mut().zip(&self.backends) {
+                let requests = backend.requests().into_iter();
+                *asked += requests.filter(|request| request.target == path).count();
+            }
+            let all = asked.iter().sum::<usize>() == count && !asked.contains(&0);
+            if all { Ok(()) } else { Err(format!("{asked:?}")) }
+        });
     }
 
     fn describe(&self, client: &Prober) -> String {
@@ -119,11 +169,6 @@ fn address(number: u8) -> String {
     format!("10.79.0.{number}")
 }
 
-fn start(lab: &Lab, host: &str) -> Gateway {
-    let fast = "transmitInterval: 50, receiveInterval: 50";
-    gateway(lab, host, &MANIFEST.replace("transmitInterval: 100, receiveInterval: 100", fast))
-}
-
 /// What a client got in the end, and what was wrong.
 fn said(mut child: Child) -> String {
     let mut text = String::new();
@@ -135,7 +180,7 @@ fn said(mut child: Child) -> String {
 
 #[test]
 fn clients_are_spread_over_two_nodes_and_one_that_dies_is_soon_forgotten() {
-    let (site, mut gateways) = Site::new();
+    let (site, mut gateways) = Site::new(false);
     let router = site.router();
     site.whole(&router);
     let client = site.client();
@@ -157,7 +202,7 @@ fn clients_are_spread_over_two_nodes_and_one_that_dies_is_soon_forgotten() {
     site.wait_ways(&router, 1);
     assert!(killed.lasted.is_some_and(|lasted| lasted < BOUND), "{killed:?}");
 
-    gateways[0] = start(&site.lab, "left");
+    gateways[0] = site.start("left");
     site.whole(&router);
 
     // The whole node: what is sent there is lost.
@@ -173,22 +218,15 @@ fn clients_are_spread_over_two_nodes_and_one_that_dies_is_soon_forgotten() {
 }
 
 #[test]
-fn a_node_that_is_asked_to_end_answers_what_is_under_way_while_clients_go_to_the_other_one() {
-    let (site, mut gateways) = Site::new();
+fn without_a_group_a_node_that_is_asked_to_end_answers_what_is_under_way_while_clients_go_to_the_other_one()
+ {
+    let (site, mut gateways) = Site::new(false);
     let router = site.router();
     site.whole(&router);
     let client = site.client();
     site.backends.iter().for_each(|backend| drop(backend.take()));
     let slow: Vec<_> = (0..12).map(|_| site.slow()).collect();
-    let mut asked = [0, 0];
-    eventually("slow requests under way on both nodes", || {
-        for (asked, backend) in asked.iter_mut().zip(&site.backends) {
-            let requests = backend.requests().into_iter();
-            *asked += requests.filter(|request| request.target == "/slow").count();
-        }
-        let all = asked.iter().sum::<usize>() == slow.len() && !asked.contains(&0);
-        if all { Ok(()) } else { Err(format!("{asked:?}")) }
-    });
+    site.wait_asked("/slow", slow.len());
 
     let event = Instant::now();
     gateways[0].terminate();
@@ -206,4 +244,78 @@ fn a_node_that_is_asked_to_end_answers_what_is_under_way_while_clients_go_to_the
     let lines = || failed.lines();
     assert!(lines().count() <= 2 && lines().all(|line| line.contains("Broken")), "{failed}");
     site.wait_ways(&router, 1);
+}
+
+/// Short requests all the time, and others that last longer than routers take to lead elsewhere: none
+/// of them fails when `leave` makes the first node leave, on both of which some were open.
+fn nothing_breaks(site: &Site, router: &Router<'_>, leave: impl FnOnce()) {
+    site.whole(router);
+    let client = site.client();
+    site.backends.iter().for_each(|backend| drop(backend.take()));
+    let downloads: Vec<_> = (0..12).map(|_| site.download()).collect();
+    site.wait_asked("/big", downloads.len());
+    let uploads: Vec<_> = (0..8).map(|_| site.upload()).collect();
+    eventually("uploads on both nodes", || match site.backends.each_ref().map(Backend::arriving) {
+        some if some.contains(&0) => Err(format!("{some:?} bytes")),
+        _ => Ok(()),
+    });
+    let slow: Vec<_> = (0..12).map(|_| site.slow()).collect();
+    site.wait_asked("/slow", slow.len());
+
+    let event = Instant::now();
+    leave();
+    let slow: Vec<_> = slow.into_iter().map(said).collect();
+    site.wait_ways(router, 1);
+    let routed = event.elapsed();
+    let downloads: Vec<_> = downloads.into_iter().map(said).collect();
+    let uploads: Vec<_> = uploads.into_iter().map(said).collect();
+    println!("the router knew after {routed:?}, the last was done after {:?}", event.elapsed());
+    assert!(client.wait_quiet(event, QUIET, PATIENCE), "{}", site.describe(&client));
+    client.settle(Instant::now());
+    let failed = failures(&client.attempts(), event);
+    assert!(failed.is_empty(), "short requests that failed:\n{failed}");
+    let whole = format!("200 {BIG}");
+    for (what, answers, end) in [
+        ("slow answers", slow, " GET /slow\n"),
+        ("downloads", downloads, &*whole),
+        ("uploads", uploads, " PUT /upload\n"),
+    ] {
+        let broken: Vec<_> = answers.iter().filter(|answer| !answer.ends_with(end)).collect();
+        assert!(broken.is_empty(), "{what} that broke: {broken:#?}");
+    }
+    assert!(event.elapsed() > routed + Duration::from_secs(1), "nothing lasted long enough");
+}
+
+#[test]
+fn in_a_group_a_node_that_is_asked_to_end_breaks_no_connection() {
+    let (site, mut gateways) = Site::new(true);
+    let router = site.router();
+    let pid = gateways[0].pid();
+    nothing_breaks(&site, &router, || signal(pid, "TERM"));
+    let ended = gateways[0].wait(PATIENCE);
+    assert!(ended.is_some_and(|status| status.success()), "{}", gateways[0].output());
+    eventually("the relay is gone", || {
+        let mut nft = site.lab.command("right", "nft");
+        match run(nft.args(["list", "ruleset"])) {
+            rules if rules.is_empty() => Ok(()),
+            rules => Err(rules),
+        }
+    });
+}
+
+#[test]
+fn in_a_group_a_node_that_is_excluded_breaks_no_connection_and_may_come_back() {
+    let (site, gateways) = Site::new(true);
+    let router = site.router();
+    let node = "{apiVersion: v1, kind: Node, metadata: {name: left, labels: {\
+        node.kubernetes.io/exclude-from-external-load-balancers: \"\"}}}";
+    nothing_breaks(&site, &router, || gateways[0].save("node.yaml", node));
+    eventually("the address leaves the node", || {
+        match site.lab.ip("left", "-br address show dev lo") {
+            text if text.contains(VIP) => Err(text),
+            _ => Ok(()),
+        }
+    });
+    gateways[0].save("node.yaml", "{apiVersion: v1, kind: Node, metadata: {name: left}}");
+    site.whole(&router);
 }

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use lab::{Lab, enter, eventually};
 use router::{Config, Kind, Peer, Route, Router};
-use support::backend::{Act, Backend, echo_answer};
+use support::backend::{Act, Backend, echo_answer, ok};
 use support::gateway::{Gateway, Plan};
 use support::manifests::service;
 
@@ -74,7 +74,7 @@ impl Scene {
     }
 
     fn gateway(&self) -> Gateway {
-        gateway(&self.lab, "node", MANIFEST)
+        gateway(&self.lab, "node", MANIFEST, &[])
     }
 
     /// What curl says on a host.
@@ -97,7 +97,10 @@ impl Scene {
     }
 }
 
-/// The backend of a host, which takes its time for `/slow`.
+/// Bytes of `/big`.
+const BIG: usize = 16 << 20;
+
+/// The backend of a host, which takes its time for `/slow`, and has much to say about `/big`.
 fn backend(lab: &Lab, host: &str, name: &str) -> Backend {
     let netns = lab.netns(host);
     let listener = std::thread::spawn(move || {
@@ -108,18 +111,24 @@ fn backend(lab: &Lab, host: &str, name: &str) -> Backend {
     Backend::on(name, listener.join().unwrap(), move |request| {
         let slow = request.target == "/slow";
         let pause = slow.then_some(Act::Wait(Duration::from_millis(2500)));
-        pause.into_iter().chain([Act::Send(echo_answer(&own, request))]).collect()
+        let answer = match &*request.target {
+            "/big" => ok(&"x".repeat(BIG), false),
+            _ => echo_answer(&own, request),
+        };
+        pause.into_iter().chain([Act::Send(answer)]).collect()
     })
 }
 
 /// A gateway on a host.
-fn gateway(lab: &Lab, host: &str, manifest: &str) -> Gateway {
+fn gateway(lab: &Lab, host: &str, manifest: &str, more: &[&str]) -> Gateway {
     let netns = lab.netns(host);
     let name = netns.file_name().unwrap().to_str().unwrap();
     let plan = Plan::default().manifest("bgp.yaml", manifest);
     let backend = "127.0.0.1:8000".parse().unwrap();
     plan.manifest("app.yaml", service("app", &[backend]))
+        .node(host)
         .args(&["--bgp-grace", "3"])
+        .args(more)
         .via(&["ip", "netns", "exec", name])
         .spawn()
 }

@@ -22,6 +22,7 @@ const START: Duration = Duration::from_secs(20);
 pub struct Plan {
     /// Words before the command, such as `ip netns exec NAME`.
     via: Vec<String>,
+    node: String,
     args: Vec<String>,
     access_log: bool,
     threads: usize,
@@ -35,6 +36,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             via: Vec::new(),
+            node: "test-node".to_owned(),
             args: Vec::new(),
             access_log: false,
             threads: 1,
@@ -50,6 +52,12 @@ impl Plan {
     /// Adds a file to the folder of manifests.
     pub fn manifest(mut self, name: &str, text: impl Into<String>) -> Self {
         self.files.push((name.into(), text.into()));
+        self
+    }
+
+    /// Calls the node so.
+    pub fn node(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.node);
         self
     }
 
@@ -92,7 +100,7 @@ impl Plan {
             .arg("--manifests")
             .arg(dir.path().join("manifests"))
             .args(["--http", &self.http.to_string(), "--https", &self.https.to_string()])
-            .args(["--admin", &self.admin.to_string(), "--node", "test-node"])
+            .args(["--admin", &self.admin.to_string(), "--node", &self.node])
             .args(["--threads", &self.threads.to_string()])
             .arg("--state-dir")
             .arg(dir.path().join("state"))
