@@ -158,6 +158,9 @@ fn sessions_hear_each_other_on_every_kind_of_address_and_number_of_hops() {
                 };
                 // One knows the other's number; the other has to be found by its address.
                 a.add(path_of(one, other, "a"), Beat::new(number, number + 1));
+                // What comes before the thread knows of it would be a stranger's.
+                a.change(number, |_, _| vec![Output::Tell(Beaten::Dead)]);
+                expect(&at_a, (number, News::Session(Beaten::Dead)));
                 b.add(path_of(other, one, "b"), Beat::new(number + 1, 0));
                 expect(&at_a, heard(number, number + 1));
                 expect(&at_b, heard(number + 1, number));
