@@ -330,6 +330,25 @@ impl Holdings {
         self.common.ledger.len() + self.common.strays.len()
     }
 
+    /// Addresses are put on interfaces for so long from now on, and renewed so often.
+    pub(crate) fn pace(&mut self, lifetime: Duration, renew_every: Duration, now: Instant) {
+        let options = &mut self.common.options;
+        (options.lifetime, options.renew_every) = (lifetime, renew_every);
+        self.common.ledger.pace(lifetime, renew_every, now);
+    }
+
+    /// Another number when [`on_interfaces`](Self::on_interfaces) has changed; `None` while there may
+    /// still be what a predecessor left.
+    pub(crate) fn version(&self) -> Option<u64> {
+        let clean = self.clock.is_some() && self.common.strays.is_empty();
+        clean.then(|| self.common.ledger.version())
+    }
+
+    /// The addresses that are on interfaces by our doing, with the interface.
+    pub(crate) fn on_interfaces(&self) -> impl Iterator<Item = (u32, IpAddr)> {
+        self.common.ledger.entries()
+    }
+
     /// For people: each address, what this node does with it (`holding`, `lingering`, `probing`,
     /// `standby` or `blocked`), and on which interface.
     pub(crate) fn states(&self) -> impl Iterator<Item = (IpAddr, &'static str, Option<&str>)> {

@@ -16,6 +16,7 @@ mod arp;
 pub mod bfd;
 pub mod bgp;
 mod burst;
+mod fence;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod group;

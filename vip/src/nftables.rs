@@ -1,8 +1,8 @@
-//! Messages of nf_tables (`linux/netfilter/nf_tables.h`), as many as the relays need.
+//! Messages of nf_tables (`linux/netfilter/nf_tables.h`), as many as relays and fence need.
 //!
 //! [`Batch`] collects changes to one table of the family `netdev` and ends as the bytes of one
-//! transaction; [`answers`] reads what the kernel says to it. [`crate::relay`] decides what goes
-//! into a batch, `io::nft` sends it. Nothing here knows what the rules are for.
+//! transaction; [`answers`] reads what the kernel says to it. [`crate::relay`] and [`crate::fence`]
+//! decide what goes into a batch, `io` sends it. Nothing here knows what the rules are for.
 
 use std::os::raw::c_int;
 
@@ -30,6 +30,8 @@ pub(crate) const IPV6: Type = Type { number: 8, len: 16 };
 pub(crate) const ETHERNET: Type = Type { number: 9, len: 6 };
 /// `iface_index`, in host order.
 pub(crate) const DEVICE: Type = Type { number: 20, len: 4 };
+/// `ether_type`.
+pub(crate) const ETHERTYPE: Type = Type { number: 10, len: 2 };
 /// `inet_service`: a port.
 pub(crate) const PORT: Type = Type { number: 13, len: 2 };
 
@@ -67,6 +69,8 @@ pub(crate) enum Expression<'a> {
     Meta { key: c_int, to: Register },
     /// Loads bytes of the packet, counted from `NFT_PAYLOAD_*_HEADER`.
     Payload { base: c_int, offset: u32, len: u32, to: Register },
+    /// Writes bytes of a register into the packet; no checksum is mended.
+    Store { base: c_int, offset: u32, len: u32, from: Register },
     /// Keeps only the bits of a mask.
     Mask { mask: &'a [u8], register: Register },
     /// Goes on if a register is equal to these bytes.
@@ -76,8 +80,12 @@ pub(crate) enum Expression<'a> {
     /// Adds the key to a dynamic set, or starts its timeout anew; goes on if there was room.
     /// Milliseconds; the set's default if not given.
     Update { set: &'a str, key: Register, timeout: Option<u64> },
+    /// Loads bytes.
+    Immediate { value: &'a [u8], to: Register },
     /// Ends the evaluation of the base chain: the packet goes its way.
     Accept,
+    /// Ends the evaluation altogether: the packet is gone.
+    Drop,
     /// Goes on in another chain and does not come back.
     Goto { chain: &'a str },
     /// Sends the packet out of the device (4 bytes, host order) to the neighbour of that address.
@@ -123,6 +131,16 @@ impl Batch {
         self.message(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE | libc::NLM_F_EXCL, what, |out| {
             out.number(NFTA_TABLE_FLAGS, OWNER);
         });
+    }
+
+    /// Creates the table empty, in place of whatever has its name. It stays until it is deleted, by
+    /// whomever, also when this process is killed.
+    pub(crate) fn replace_table(&mut self) {
+        let what = format!("create table netdev {}", self.table);
+        self.message(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE, what.clone(), |_| {});
+        self.delete_table();
+        let alone = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        self.message(libc::NFT_MSG_NEWTABLE, alone, what, |_| {});
     }
 
     /// Deletes the table and everything in it.
@@ -356,12 +374,15 @@ impl Attributes {
     fn expression(&mut self, expression: &Expression<'_>) {
         let name = match expression {
             Expression::Meta { .. } => "meta",
-            Expression::Payload { .. } => "payload",
+            Expression::Payload { .. } | Expression::Store { .. } => "payload",
             Expression::Mask { .. } => "bitwise",
             Expression::Equal { .. } => "cmp",
             Expression::Lookup { .. } => "lookup",
             Expression::Update { .. } => "dynset",
-            Expression::Accept | Expression::Goto { .. } => "immediate",
+            Expression::Immediate { .. }
+            | Expression::Accept
+            | Expression::Drop
+            | Expression::Goto { .. } => "immediate",
             Expression::Forward { .. } => "fwd",
         };
         self.text(NFTA_EXPR_NAME, name);
@@ -376,6 +397,12 @@ impl Attributes {
             }
             Expression::Payload { base, offset, len, to } => {
                 self.number(NFTA_PAYLOAD_DREG, to);
+                self.number(NFTA_PAYLOAD_BASE, base as u32);
+                self.number(NFTA_PAYLOAD_OFFSET, offset);
+                self.number(NFTA_PAYLOAD_LEN, len);
+            }
+            Expression::Store { base, offset, len, from } => {
+                self.number(NFTA_PAYLOAD_SREG, from);
                 self.number(NFTA_PAYLOAD_BASE, base as u32);
                 self.number(NFTA_PAYLOAD_OFFSET, offset);
                 self.number(NFTA_PAYLOAD_LEN, len);
@@ -407,9 +434,17 @@ impl Attributes {
                     self.bytes(NFTA_DYNSET_TIMEOUT, &timeout.to_be_bytes());
                 }
             }
+            Expression::Immediate { value, to } => {
+                self.number(NFTA_IMMEDIATE_DREG, to);
+                self.value(NFTA_IMMEDIATE_DATA, value);
+            }
             Expression::Accept => {
                 self.number(NFTA_IMMEDIATE_DREG, libc::NFT_REG_VERDICT as u32);
                 self.verdict(NFTA_IMMEDIATE_DATA, libc::NF_ACCEPT, None);
+            }
+            Expression::Drop => {
+                self.number(NFTA_IMMEDIATE_DREG, libc::NFT_REG_VERDICT as u32);
+                self.verdict(NFTA_IMMEDIATE_DATA, libc::NF_DROP, None);
             }
             Expression::Goto { chain } => {
                 self.number(NFTA_IMMEDIATE_DREG, libc::NFT_REG_VERDICT as u32);
@@ -465,6 +500,7 @@ const NFTA_PAYLOAD_DREG: u16 = 1;
 const NFTA_PAYLOAD_BASE: u16 = 2;
 const NFTA_PAYLOAD_OFFSET: u16 = 3;
 const NFTA_PAYLOAD_LEN: u16 = 4;
+const NFTA_PAYLOAD_SREG: u16 = 5;
 const NFTA_BITWISE_SREG: u16 = 1;
 const NFTA_BITWISE_DREG: u16 = 2;
 const NFTA_BITWISE_LEN: u16 = 3;

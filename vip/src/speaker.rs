@@ -5,6 +5,7 @@
 //! load cannot cost an address.
 
 mod driver;
+mod fence;
 mod options;
 mod perform;
 mod publish;

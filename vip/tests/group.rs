@@ -23,6 +23,7 @@ const KEY: &str = "a secret of these tests alone";
 /// By the order of SHA-256(node#address), `gateway` comes before `second` for these, and after it
 /// for the others.
 const OF_GATEWAY: [&str; 2] = ["10.77.0.210", "2001:db8:77::201"];
+const FENCE: &str = "gatehouse-fence-7471";
 const OF_SECOND: [&str; 2] = ["10.77.0.200", "2001:db8:77::200"];
 
 /// Not a test by itself: the process that the tests start on the hosts.
@@ -121,7 +122,7 @@ fn when_a_node_is_killed_the_other_takes_over_and_the_kernel_removes_what_it_lef
     println!("announced {:?} after the kill", since.elapsed());
     let mac = lab.mac("second");
     capture.expect(|line| line.contains(&format!("Reply {} is-at {mac}", OF_GATEWAY[0])));
-    // The fence: for a while two kernels have it.
+    // The lifetime: for a while two kernels have it, one of them behind its fence.
     expect_owner(&lab, "second", &all());
     for vip in all() {
         assert_eq!(answers(&lab, vip), [lab.mac("second")], "{vip}");
@@ -216,12 +217,15 @@ fn open_connections_survive_a_planned_move_and_new_ones_are_the_new_owners() {
         shell.say("echo still >&3; read -r -t 9 answer <&3; echo \"$answer\"");
         shell.expect(|line| line == "gateway still");
     }
-    let rules = lab.run("second", "nft list tables");
-    assert!(rules.contains("netdev gatehouse"), "{rules}");
+    let relays = || {
+        let tables = lab.run("second", "nft list tables");
+        tables.lines().filter(|table| !table.contains(FENCE)).count()
+    };
+    assert_eq!(relays(), 1);
     for vip in OF_GATEWAY {
         members[0].say(&format!("let-go {vip}"));
     }
-    lab.until("the relays are gone", || lab.run("second", "nft list tables").trim().is_empty());
+    lab.until("the relays are gone", || relays() == 0);
 }
 
 #[test]
@@ -270,7 +274,6 @@ fn lingering_ends_by_itself() {
     members[0].say("hand-over");
     members[0].expect(|line| line == "handed over true");
     expect_owner_on_link(&lab, "second", &OF_GATEWAY);
-    // Longer than the kernel's lifetime: what lingers is renewed as well.
     assert!(OF_GATEWAY.iter().all(|vip| lab.gateway_has(&host_address(vip))));
     expect_owner(&lab, "second", &OF_GATEWAY);
 }
@@ -289,6 +292,7 @@ fn a_node_that_stops_leaves_nothing_behind_and_its_addresses_are_taken_over() {
     expect_owner(&lab, "second", &all());
     let strict = lab.run("gateway", "cat /proc/sys/net/ipv4/conf/eth0/arp_ignore");
     assert_eq!(strict.trim(), "0", "the interface's settings are as they were");
+    assert_eq!(lab.run("gateway", "nft list ruleset"), "");
 }
 
 #[test]
@@ -400,4 +404,167 @@ fn a_thousand_addresses_move_when_their_node_dies() {
     lab.until("the other has all of them", || held("second") == vips.len());
     println!("all moved {:?} after the kill", since.elapsed());
     lab.until("the dead node has none of them", || held("gateway") == 0);
+}
+
+/// Waits until the gateway's fence is around these addresses and its key turns.
+fn expect_fence(lab: &Lab, vips: &[&str]) {
+    lab.until("the gateway has its fence", || {
+        let (stands, table) = lab.try_run("gateway", &format!("nft list table netdev {FENCE}"));
+        stands && table.contains("expires") && vips.iter().all(|vip| table.contains(vip))
+    });
+}
+
+/// How long the gateway's kernel keeps an address if it is not renewed, in seconds.
+fn lifetime(lab: &Lab, vip: &str) -> u64 {
+    let shown = lab.ip("gateway", "-o addr show dev eth0");
+    let line = shown.lines().find(|line| line.contains(&host_address(vip))).unwrap();
+    let left = line.split("valid_lft ").nth(1).unwrap().split("sec").next().unwrap();
+    left.parse().unwrap_or_else(|_| panic!("{line}"))
+}
+
+#[test]
+fn the_kernel_of_a_hung_node_is_silent_though_it_has_the_addresses() {
+    let mut lab = Lab::new();
+    let mut members = pair(&mut lab, &[]);
+    apply(&mut members, &OF_GATEWAY);
+    expect_owner(&lab, "gateway", &OF_GATEWAY);
+    expect_fence(&lab, &OF_GATEWAY);
+    members[0].signal("STOP");
+    expect_each(&members[1], OF_GATEWAY.map(|vip| format!("announced {vip} eth0")));
+    let mac = lab.mac("gateway");
+    let capture = lab.capture(&format!("ether src {mac} and (arp or (icmp6 and ip6[40] == 136))"));
+    for vip in OF_GATEWAY {
+        assert_eq!(answers(&lab, vip), [lab.mac("second")], "{vip}");
+        assert!(lab.gateway_has(&host_address(vip)), "{vip} has not been taken off yet");
+    }
+    // For its own address it answers as ever.
+    assert_eq!(answers(&lab, "10.77.0.1"), std::slice::from_ref(&mac));
+    members[0].signal("CONT");
+    for vip in OF_GATEWAY {
+        assert_eq!(answers(&lab, vip), [lab.mac("second")], "{vip} after it has come to itself");
+    }
+    let frames = capture.rest(Duration::from_millis(500));
+    let for_vip = |line: &&String| OF_GATEWAY.iter().any(|vip| line.contains(vip));
+    assert!(!frames.iter().any(|line| for_vip(&line)), "{frames:#?}");
+    expect_owner(&lab, "second", &OF_GATEWAY);
+    expect_owner_on_link(&lab, "gateway", &OF_GATEWAY);
+    for vip in OF_GATEWAY {
+        assert_eq!(answers(&lab, vip), [mac.as_str()], "{vip} is its own again");
+    }
+}
+
+#[test]
+fn a_node_that_hung_without_a_rival_answers_again_when_it_goes_on() {
+    let lab = Lab::new();
+    let mut member = lab.member("gateway", KEY, &[]);
+    member.say(&format!("apply {}", OF_GATEWAY.join(" ")));
+    expect_each(&member, OF_GATEWAY.map(|vip| format!("announced {vip} eth0")));
+    expect_fence(&lab, &OF_GATEWAY);
+    member.signal("STOP");
+    std::thread::sleep(Duration::from_millis(500));
+    for vip in OF_GATEWAY {
+        assert!(answers(&lab, vip).is_empty(), "{vip}");
+        assert!(lab.gateway_has(&host_address(vip)), "{vip}");
+    }
+    member.signal("CONT");
+    for vip in OF_GATEWAY {
+        lab.until("it is answered for", || answers(&lab, vip) == [lab.mac("gateway")]);
+        assert!(lab.gateway_has(&host_address(vip)), "{vip}");
+    }
+}
+
+#[test]
+fn a_fence_that_somebody_removed_stands_again() {
+    let lab = Lab::new();
+    let mut member = lab.member("gateway", KEY, &[]);
+    member.say(&format!("apply {}", OF_GATEWAY.join(" ")));
+    expect_each(&member, OF_GATEWAY.map(|vip| format!("announced {vip} eth0")));
+    expect_fence(&lab, &OF_GATEWAY);
+    for _ in 0..3 {
+        lab.run("gateway", "nft flush ruleset");
+        expect_fence(&lab, &OF_GATEWAY);
+    }
+    assert_eq!(answers(&lab, OF_GATEWAY[0]), [lab.mac("gateway")]);
+    member.signal("STOP");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(answers(&lab, OF_GATEWAY[0]).is_empty());
+}
+
+#[test]
+fn what_a_killed_process_leaves_is_replaced_by_its_successor() {
+    let lab = Lab::new();
+    let mut member = lab.member("gateway", KEY, &[]);
+    let vip = OF_GATEWAY[0];
+    member.say(&format!("apply {vip}"));
+    member.expect(|line| line == format!("announced {vip} eth0"));
+    expect_fence(&lab, &[vip]);
+    member.kill();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(answers(&lab, vip).is_empty());
+    assert!(lab.gateway_has(&host_address(vip)));
+    let mut member = lab.member("gateway", KEY, &[]);
+    lab.until("what was left is gone", || !lab.gateway_has(&host_address(vip)));
+    member.say(&format!("apply {vip}"));
+    member.expect(|line| line == format!("announced {vip} eth0"));
+    assert_eq!(answers(&lab, vip), [lab.mac("gateway")]);
+    assert_eq!(lab.run("gateway", "nft list tables").lines().count(), 1);
+}
+
+#[test]
+fn where_no_fence_can_be_built_lifetimes_are_short_and_the_node_says_so() {
+    let lab = Lab::new();
+    // Another process owns a table of that name, so that nobody else can build one.
+    let mut other = lab.shell("gateway");
+    other.say("nft -i");
+    other.say(&format!("add table netdev {FENCE} {{ flags owner; }}"));
+    lab.until("the name is taken", || lab.run("gateway", "nft list tables").contains(FENCE));
+    let mut member = lab.member("gateway", KEY, &[]);
+    let vip = OF_GATEWAY[0];
+    member.say(&format!("apply {vip}"));
+    member.expect(|line| line == format!("announced {vip} eth0"));
+    let problem = |member: &mut Program| {
+        member.say("status");
+        let mut problem = String::new();
+        member.expect(|line| {
+            if line.contains("FenceFailed") {
+                problem = line.to_owned();
+            }
+            line == "status ends"
+        });
+        problem
+    };
+    std::thread::sleep(Duration::from_millis(1500)); // the status is at most a second old
+    let told = problem(&mut member);
+    assert!(told.contains("cannot create table") && told.contains("CAP_NET_ADMIN"), "{told}");
+    assert!(lifetime(&lab, vip) <= 2);
+    other.say("quit");
+    expect_fence(&lab, &[vip]);
+    lab.until("it is renewed for longer", || lifetime(&lab, vip) > 2);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(problem(&mut member), "");
+}
+
+#[test]
+fn a_key_that_does_not_turn_closes_no_fence() {
+    let lab = Lab::new();
+    let mut member = lab.member("gateway", KEY, &[]);
+    let vip = OF_GATEWAY[0];
+    member.say(&format!("apply {vip}"));
+    member.expect(|line| line == format!("announced {vip} eth0"));
+    expect_fence(&lab, &[vip]);
+    for rule in [
+        "add table netdev other",
+        "add chain netdev other in { type filter hook ingress device lo priority -300 ; }",
+        "add rule netdev other in meta protocol != ip drop",
+    ] {
+        lab.run("gateway", &format!("nft {rule}"));
+    }
+    lab.until("the fence is given up", || {
+        !lab.run("gateway", "nft list tables").contains(FENCE) && lifetime(&lab, vip) <= 2
+    });
+    for _ in 0..5 {
+        assert_eq!(answers(&lab, vip), [lab.mac("gateway")]);
+    }
+    lab.run("gateway", "nft delete table netdev other");
+    expect_fence(&lab, &[vip]);
 }

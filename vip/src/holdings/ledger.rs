@@ -1,7 +1,7 @@
 //! What this program has put on interfaces, and until when the kernel keeps it at least.
 //!
-//! The kernel removes an address that is not renewed: that is the fence around a process that hangs
-//! or is killed. All addresses are renewed together, so that one clock serves a thousand. Pure;
+//! The kernel removes an address that is not renewed: nothing stays behind a process that hangs or is
+//! killed. All addresses are renewed together, so that one clock serves a thousand. Pure;
 //! `Holdings` owns one.
 
 use std::collections::BTreeMap;
@@ -16,16 +16,27 @@ pub(super) struct Ledger {
     /// By interface and address: until when the kernel keeps it.
     entries: BTreeMap<(u32, IpAddr), Instant>,
     renewal: Option<Instant>,
+    version: u64,
 }
 
 impl Ledger {
     pub(super) fn new(lifetime: Duration, renew_every: Duration) -> Self {
-        Self { lifetime, renew_every, entries: BTreeMap::new(), renewal: None }
+        Self { lifetime, renew_every, entries: BTreeMap::new(), renewal: None, version: 0 }
+    }
+
+    /// From now on addresses are put on for so long, and renewed so often; those that were put on for
+    /// longer are renewed at once.
+    pub(super) fn pace(&mut self, lifetime: Duration, renew_every: Duration, now: Instant) {
+        if lifetime < self.lifetime && self.renewal.is_some() {
+            self.renewal = Some(now);
+        }
+        (self.lifetime, self.renew_every) = (lifetime, renew_every);
     }
 
     /// Notes an address that has been put on an interface with the lifetime.
     pub(super) fn added(&mut self, index: u32, ip: IpAddr, now: Instant) {
         self.entries.insert((index, ip), now + self.lifetime);
+        self.version += 1;
         self.renewal.get_or_insert(now + self.renew_every);
     }
 
@@ -33,12 +44,14 @@ impl Ledger {
     /// renewed at once.
     pub(super) fn adopted(&mut self, index: u32, ip: IpAddr, now: Instant) {
         self.entries.insert((index, ip), now + self.renew_every);
+        self.version += 1;
         self.renewal = Some(now);
     }
 
     /// Notes that an address is gone; until when it should have been there.
     pub(super) fn removed(&mut self, index: u32, ip: IpAddr) -> Option<Instant> {
         let until = self.entries.remove(&(index, ip));
+        self.version += u64::from(until.is_some());
         if self.entries.is_empty() {
             self.renewal = None;
         }
@@ -70,6 +83,16 @@ impl Ledger {
     /// When the next renewal is due.
     pub(super) fn renewal(&self) -> Option<Instant> {
         self.renewal
+    }
+
+    /// The addresses, by interface.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u32, IpAddr)> {
+        self.entries.keys().copied()
+    }
+
+    /// Another one when an address has come or gone.
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     /// How many addresses there are; one on two interfaces counts twice.

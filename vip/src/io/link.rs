@@ -53,6 +53,14 @@ impl FrameSocket {
     }
 }
 
+/// A socket for frames of one ethertype that come in by an interface and are not dropped on the way: the
+/// hooks of nf_tables come first. What it sends goes out there.
+pub(super) fn frames_of(ethertype: u16, index: u32) -> io::Result<Socket> {
+    let socket = open()?;
+    socket.bind(&address(index, ethertype.to_be(), [0; 6])?)?;
+    Ok(socket)
+}
+
 /// Receives the frames by which others claim addresses or ask whether they are in use.
 #[derive(Debug, Default)]
 pub(crate) struct FrameWatch {

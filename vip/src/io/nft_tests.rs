@@ -330,24 +330,6 @@ fn without_the_capability_relays_are_not_permitted() {
 }
 
 #[test]
-fn a_kernel_that_cannot_relay_is_told_from_one_that_refuses() {
-    use io::ErrorKind;
-    for (message, errno, kind) in [
-        (-1, libc::EPERM, ErrorKind::PermissionDenied),
-        (-1, libc::EOPNOTSUPP, ErrorKind::Unsupported), // no nf_tables
-        (libc::NFT_MSG_NEWTABLE, libc::EOPNOTSUPP, ErrorKind::Unsupported), // no netdev, no owner
-        (libc::NFT_MSG_NEWTABLE, libc::EINVAL, ErrorKind::Unsupported), // no owner, before 5.12
-        (libc::NFT_MSG_NEWRULE, libc::ENOENT, ErrorKind::Unsupported), // no fwd
-        (libc::NFT_MSG_NEWCHAIN, libc::ENOENT, ErrorKind::NotFound), // no such device
-        (libc::NFT_MSG_NEWSETELEM, libc::EEXIST, ErrorKind::AlreadyExists),
-    ] {
-        let refused = refusal(&Attempt { what: "try".to_owned(), message }, errno);
-        assert_eq!(refused.kind(), kind, "{message} {errno}");
-        assert!(refused.to_string().contains("cannot try: "), "{refused}");
-    }
-}
-
-#[test]
 fn a_relay_stays_when_its_device_is_renamed() {
     let mut scene = Scene::new();
     let index = scene.lab.run("new", "cat /sys/class/net/eth0/ifindex");

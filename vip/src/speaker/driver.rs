@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
+use super::fence::Fence;
 use super::publish::Publisher;
 use super::{Desk, Progress, RoutedAddresses, SpeakerEvent, SpeakerOptions};
 use crate::group::{Destination, Detour, Group, LinkFacts, Tenure, Timing};
@@ -47,9 +48,6 @@ const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// Reads that are made after this thread stood still, to have all that came in meanwhile.
 const CATCH_UP: usize = 32;
 
-/// Fencing in a group: a node that hangs loses its addresses after this, whoever else has them.
-const GROUP_LIFETIME: Duration = Duration::from_secs(2);
-const GROUP_RENEWAL: Duration = Duration::from_millis(1000);
 /// Alone nobody else can have them, but a killed process must not leave them for ever.
 const LONE_LIFETIME: Duration = Duration::from_secs(10);
 const LONE_RENEWAL: Duration = Duration::from_millis(2500);
@@ -63,6 +61,8 @@ pub(super) struct Driver<E> {
     heartbeats: Option<HeartbeatSockets>,
     pub(super) strictness: Strictness,
     pub(super) nft: Nft,
+    /// `None`: alone.
+    pub(super) fence: Option<Fence>,
     /// Those that were last asked for.
     pub(super) relays: Relays,
     /// Those of them that are for routed addresses.
@@ -96,7 +96,7 @@ pub(super) struct Driver<E> {
     /// When this thread is to run again, at the latest.
     pub(super) back_at: Instant,
     /// Nothing more is due now.
-    settled: bool,
+    pub(super) settled: bool,
     /// This turn has done something.
     busy: bool,
     desk: Arc<Desk>,
@@ -114,10 +114,9 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             .group
             .as_ref()
             .map_or_else(Default::default, |group| (Some(group.key.clone()), group.peers.clone()));
-        let (lifetime, renew_every) = match in_group {
-            true => (GROUP_LIFETIME, GROUP_RENEWAL),
-            false => (LONE_LIFETIME, LONE_RENEWAL),
-        };
+        let fence = options.group.as_ref().map(|group| Fence::new(group.port, incarnation));
+        let (lifetime, renew_every) =
+            if in_group { super::fence::UNFENCED } else { (LONE_LIFETIME, LONE_RENEWAL) };
         let holdings =
             HoldingsOptions { lifetime, renew_every, linger: options.linger, adopt: !in_group };
         if let Err(error) = thread::before_others() {
@@ -133,6 +132,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
                 .map(|group| HeartbeatSockets::new(group.port, &group.peers)),
             strictness: Strictness::default(),
             nft: Nft::default(),
+            fence,
             relays: Relays::new(),
             routed_relays: Relays::new(),
             relay_refused: false,
@@ -180,6 +180,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.speak();
             self.report(now);
             if self.finished(now) {
+                self.raze();
                 return self.strictness.restore();
             }
             self.wait();
@@ -308,8 +309,12 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
 
     /// Does what is due; what follows from it is done in the next turn, at once.
     fn act(&mut self, now: Instant) {
+        self.settled = false;
         let actions = self.holdings.due(now);
+        // An address has its fence before it is on an interface, and until it is off.
+        self.enclose(&actions, now);
         self.perform(&actions);
+        self.enclose(&[], now);
         let now = Instant::now();
         for (ip, tenure) in self.holdings.tenures() {
             self.publisher.holds(ip, tenure);
@@ -334,7 +339,10 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     fn listen(&mut self, now: Instant) {
         let again = self.retry_at.is_some_and(|at| at <= now);
         match self.holdings.links_in_use() {
-            Some(links) => self.links_in_use = links,
+            Some(links) => {
+                self.links_in_use = links;
+                self.fence.iter_mut().for_each(Fence::look);
+            }
             None if !again && !self.listen_anew => return,
             None => {}
         }
@@ -361,8 +369,12 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
 
     /// What the others have to hear.
     pub(super) fn speak(&mut self) {
+        let now = Instant::now();
+        let datagrams = self.group.transmit(now);
+        // Before the heartbeat, from which the others count.
+        self.turn_key(!datagrams.is_empty(), now);
         let Some(heartbeats) = &self.heartbeats else { return };
-        for datagram in self.group.transmit(Instant::now()) {
+        for datagram in datagrams {
             self.busy = true;
             if let Destination::Peer(to) = datagram.to
                 && !self.links.leads_to(datagram.link, to.ip())
@@ -405,6 +417,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
 
     /// Waits for input or the next deadline.
     fn wait(&mut self) {
+        let now = Instant::now();
         let deadlines = [
             Some(self.list_at),
             self.options.health.as_ref().map(|_| self.health_at),
@@ -413,8 +426,8 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.holdings.deadline(),
             self.group.deadline(),
             self.publisher.deadline(),
+            self.fence_deadline(now),
         ];
-        let now = Instant::now();
         let least = if self.busy { Duration::ZERO } else { LEAST_WAIT };
         let deadline = deadlines.into_iter().flatten().min().unwrap_or(self.list_at);
         self.back_at = deadline.max(now + least);

@@ -36,6 +36,8 @@ pub(super) struct Publisher {
     deaf: Vec<Refusal>,
     /// Neighbours that claim addresses are not heard.
     blind: Option<Refusal>,
+    /// There is no fence around addresses.
+    unfenced: Option<Refusal>,
     /// Addresses on which other nodes serve others than this one, and since when.
     at_odds: BTreeMap<IpAddr, (Instant, BTreeSet<String>)>,
     changed: bool,
@@ -51,6 +53,7 @@ impl Publisher {
             counters: SpeakerCounters::default(),
             deaf: Vec::new(),
             blind: None,
+            unfenced: None,
             at_odds: BTreeMap::new(),
             changed: true,
             published: now,
@@ -125,6 +128,15 @@ impl Publisher {
             self.changed = true;
         }
         self.blind.is_some()
+    }
+
+    /// Whether there is a fence around addresses.
+    pub(super) fn unfenced(&mut self, refusal: Option<Refusal>) {
+        if refusal != self.unfenced {
+            refusal.iter().for_each(|refusal| warn!("{refusal}"));
+            self.unfenced = refusal;
+            self.changed = true;
+        }
     }
 
     /// Whether it is time for a status.
@@ -224,8 +236,8 @@ impl Publisher {
                 "give each node a name of its own (--node)",
             )
         });
-        let others = self.deaf.iter().cloned().chain(self.blind.clone()).chain(self.odds(now));
-        duplicates.chain(others).collect()
+        let others = [&self.blind, &self.unfenced].into_iter().flatten().chain(&self.deaf);
+        duplicates.chain(others.cloned()).chain(self.odds(now)).collect()
     }
 }
 

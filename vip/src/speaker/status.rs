@@ -24,7 +24,8 @@ pub struct SpeakerStatus {
     /// Since the start.
     pub counters: SpeakerCounters,
     /// What is wrong with the node as a whole, for as long as it is: `DuplicateNode`,
-    /// `AllocationDiffers`, `HeartbeatFailed`, `NeighboursUnheard`. What concerns one address comes as an event.
+    /// `AllocationDiffers`, `HeartbeatFailed`, `NeighboursUnheard`, `FenceFailed`. What concerns one
+    /// address comes as an event.
     pub problems: Vec<Refusal>,
 }
 

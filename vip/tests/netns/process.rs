@@ -100,6 +100,7 @@ fn print_status(speaker: &Speaker) {
         println!("\nvip {vip} {} owner={owner} eligible={:?}", status.here, status.eligible);
     }
     println!("\nrefused datagrams {:?}", status.counters.refused);
+    status.problems.iter().for_each(|problem| println!("\nproblem {problem}"));
     println!("\nstatus ends");
 }
 
