@@ -159,7 +159,7 @@ pub(crate) fn vip_rows(plan: &VipPlan, speaker: &SpeakerStatus) -> Vec<VipRow> {
         };
         rows.insert(*address, row);
     }
-    for (address, vip) in &speaker.vips {
+    for (address, vip) in speaker.vips.iter() {
         let services = rows.remove(address).map(|row| row.services).unwrap_or_default();
         let row = VipRow {
             address: *address,

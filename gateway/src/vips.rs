@@ -346,7 +346,7 @@ mod tests {
                 interface: None,
                 eligible: Vec::new(),
             };
-            let vips = [(vip, known)].into();
+            let vips = BTreeMap::from([(vip, known)]).into();
             let status = SpeakerStatus { node: "a".to_owned(), vips, ..SpeakerStatus::default() };
             in_the_group(&status, &vip, &refusal).map(|refusal| refusal.severe)
         };

@@ -35,7 +35,7 @@ use crate::nftables::{Batch, Dynamic, ETHERTYPE, Element, Expression, IPV4, IPV6
 pub(crate) const KEY_LIFE: Duration = Duration::from_millis(300);
 /// From turning the key until the fence has no effect any more: longer than the kernel keeps an address
 /// that nobody renews.
-pub(crate) const ARMED: Duration = Duration::from_secs(15);
+pub(crate) const ARMED: Duration = Duration::from_secs(20);
 /// From turn to turn. One that can be made along with a heartbeat is made up to half of this before.
 const TURN_EVERY: Duration = Duration::from_millis(100);
 /// Turns of which nothing is heard until the fence is given up: it would be closed.

@@ -1,5 +1,7 @@
 //! What the fence is made of, when its key is turned, and what follows from what is heard of it.
 
+#![expect(clippy::disallowed_methods, reason = "tests start somewhere in time")]
+
 use super::*;
 use crate::group::Timing;
 

@@ -168,6 +168,8 @@ pub(crate) struct Group {
     /// Whether any other member has ever been alive.
     accompanied: bool,
     counters: Counters,
+    /// See [`revision`](Self::revision).
+    revision: u64,
     /// The latest instant seen.
     now: Instant,
 }
@@ -200,6 +202,7 @@ impl Group {
             sequence: 0,
             accompanied: false,
             counters: Counters::default(),
+            revision: 0,
             now,
         }
     }
@@ -256,6 +259,7 @@ impl Group {
             }
         }
         self.addresses.retain(|_, address| !address.forgettable(now));
+        self.revision += 1;
     }
 
     /// What is on the interfaces now. A change is sent at once.
@@ -314,6 +318,7 @@ impl Group {
             let later = self.addresses.values().filter_map(Address::wake);
             self.wake = later.filter(|wake| *wake > now).min();
         }
+        self.revision += u64::from(!self.changed.is_empty() || !self.decided.is_empty());
         for ip in std::mem::take(&mut self.changed) {
             self.decide(ip, now);
         }

@@ -416,6 +416,7 @@ impl Holdings {
             // The kernel shows soon what has gone.
             (Err(Failure { kind: FailureKind::Gone, .. }), _) | (_, None) => {}
             (Err(failure), Some((_, ip))) => {
+                self.common.ledger.hurry(now);
                 if let Some(holding) = self.vips.get_mut(ip) {
                     holding.tell(*ip, refusals::not_renewed(*ip, &failure), &mut self.common);
                 }

@@ -23,8 +23,9 @@ const KEY: &str = "a secret of these tests alone";
 /// By the order of SHA-256(node#address), `gateway` comes before `second` for these, and after it
 /// for the others.
 const OF_GATEWAY: [&str; 2] = ["10.77.0.210", "2001:db8:77::201"];
-const FENCE: &str = "gatehouse-fence-7471";
 const OF_SECOND: [&str; 2] = ["10.77.0.200", "2001:db8:77::200"];
+/// The table of a node's fence.
+const FENCE: &str = "gatehouse-fence-7471";
 
 /// Not a test by itself: the process that the tests start on the hosts.
 #[test]

@@ -31,7 +31,7 @@ impl AddressFacts {
         let counters = &self.speaker.counters;
         match metric.name {
             "gatehouse_vip_owned" => {
-                for (vip, status) in &self.speaker.vips {
+                for (vip, status) in self.speaker.vips.iter() {
                     out.value(metric, &[&vip.to_string()], u8::from(status.here == "holding"));
                 }
             }

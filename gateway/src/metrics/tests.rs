@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use gatehouse_vip::{BfdPackets, BfdStatus, BgpStatus, Messages, PeerStatus, Prefixes};
 use gatehouse_vip::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
 
@@ -55,10 +57,10 @@ fn addresses() -> AddressFacts {
                 member("c", "unproven", 3),
                 member("d", "alive", 4),
             ],
-            vips: [
+            vips: BTreeMap::from([
                 (held, vip("holding", "a")),
                 ("2001:db8::2".parse().unwrap(), vip("standby", "b")),
-            ]
+            ])
             .into(),
             counters: SpeakerCounters {
                 sent: 5,

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use gatehouse_vip::{ClaimId, Interfaces, MemberStatus, Vip, VipStatus};
 
 use super::*;
@@ -27,10 +29,10 @@ fn rows() -> Vec<VipRow> {
         vips: [(ip("192.0.2.1"), vip("x/gateway")), (ip("192.0.2.2"), vip("x/other"))].into(),
     };
     let speaker = SpeakerStatus {
-        vips: [
+        vips: BTreeMap::from([
             (ip("192.0.2.1"), known("standby", "b")),
             (ip("192.0.2.3"), known("lingering", "b")),
-        ]
+        ])
         .into(),
         ..SpeakerStatus::default()
     };

@@ -19,6 +19,14 @@ fn a_killed_owner_is_replaced_and_its_kernel_stops_answering() {
         assert_short(bed.outage(&client, event), &format!("{vip}, killed"));
         drop(client);
 
+        // The address stays on the dead node for seconds, behind its fence.
+        let dead = bed.site.nodes[owner].host.mac();
+        let answering = bed.site.client.who_has(vip).unwrap();
+        assert!(!answering.contains(&dead), "{vip} is answered for by {dead}");
+        assert!(
+            bed.site.holders(vip).unwrap().contains(&owner),
+            "{vip} has been taken off already"
+        );
         let next = bed.owner(vip);
         assert_ne!(next, owner, "{vip} has moved");
         let mac = bed.site.nodes[next].host.mac();

@@ -83,14 +83,25 @@ impl Group {
             .flat_map(|(_, member)| member.table.iter().map(|(ip, _)| ip))
             .chain(self.addresses.keys().copied())
             .collect();
+        let vips = ips.into_iter().map(|ip| (ip, self.vip_facts(ip))).collect();
+        GroupStatus { vips, ..self.overview(now) }
+    }
+
+    /// The same without the addresses, which may be thousands.
+    pub(crate) fn overview(&self, now: Instant) -> GroupStatus {
         GroupStatus {
             draining: self.header.draining,
             listening: self.segments.values().any(Segment::listening),
             members: self.member_facts(now),
-            vips: ips.into_iter().map(|ip| (ip, self.vip_facts(ip))).collect(),
+            vips: BTreeMap::new(),
             duplicate_nodes: self.duplicate_nodes(),
             counters: self.counters.clone(),
         }
+    }
+
+    /// Another number when what [`status`](Self::status) says of an address may be different.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     fn vip_facts(&self, ip: IpAddr) -> VipFacts {

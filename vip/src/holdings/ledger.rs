@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+/// From a renewal that failed to the next one.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Addresses on interfaces by our doing.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -80,6 +83,12 @@ impl Ledger {
         Some(self.entries.keys().copied().collect())
     }
 
+    /// A renewal has failed: all are renewed again before their time is over.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        let soon = now + RETRY.min(self.renew_every);
+        self.renewal = self.renewal.map(|renewal| renewal.min(soon));
+    }
+
     /// When the next renewal is due.
     pub(super) fn renewal(&self) -> Option<Instant> {
         self.renewal
@@ -98,5 +107,44 @@ impl Ledger {
     /// How many addresses there are; one on two interfaces counts twice.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "tests start somewhere in time")]
+
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn addresses_that_are_to_live_shorter_are_renewed_at_once() {
+        let (start, ip) = (Instant::now(), "192.0.2.1".parse().unwrap());
+        let mut ledger = Ledger::new(seconds(10), seconds(8));
+        ledger.pace(seconds(2), seconds(1), start);
+        assert_eq!(ledger.renewal(), None, "there is none");
+        ledger.pace(seconds(10), seconds(8), start);
+        ledger.added(2, ip, start);
+        assert_eq!(ledger.renewal(), Some(start + seconds(8)));
+        ledger.pace(seconds(2), seconds(1), start + seconds(3));
+        assert_eq!(ledger.renew(start + seconds(3)), Some(vec![(2, ip)]));
+        assert_eq!(ledger.renewal(), Some(start + seconds(4)));
+        // Longer lives begin with the renewal that is due anyway.
+        ledger.pace(seconds(10), seconds(8), start + seconds(3));
+        assert_eq!(ledger.renewal(), Some(start + seconds(4)));
+    }
+
+    #[test]
+    fn a_renewal_that_failed_is_made_again_in_time() {
+        let (start, ip) = (Instant::now(), "192.0.2.1".parse().unwrap());
+        let mut ledger = Ledger::new(seconds(10), seconds(8));
+        ledger.added(2, ip, start);
+        ledger.renew(start + seconds(8));
+        ledger.hurry(start + seconds(8));
+        assert_eq!(ledger.renewal(), Some(start + seconds(9)));
+        assert!(ledger.expired(start + seconds(9)).is_empty());
     }
 }

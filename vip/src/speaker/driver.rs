@@ -65,6 +65,8 @@ pub(super) struct Driver<E> {
     pub(super) fence: Option<Fence>,
     /// Those that were last asked for.
     pub(super) relays: Relays,
+    /// What the group knew then; `None`: the interfaces have changed since.
+    pub(super) relays_as_of: Option<u64>,
     /// Those of them that are for routed addresses.
     pub(super) routed_relays: Relays,
     /// That it does not work has been told.
@@ -135,6 +137,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             fence,
             relays: Relays::new(),
             routed_relays: Relays::new(),
+            relays_as_of: None,
             relay_refused: false,
             links: Links::default(),
             group: Group::new(options.node.clone(), key, incarnation, peers, timing, now),
@@ -289,6 +292,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         if changed {
             self.holdings.see(self.links.clone(), now);
             (self.listen_anew, self.detoured) = (true, true);
+            self.relays_as_of = None;
             self.busy = true;
         }
     }
@@ -393,21 +397,22 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             // More may follow at once, also events, which come before the end of a wait.
             return;
         }
-        let handing = |ip: &&IpAddr| self.draining && self.group.can_hand_over(**ip);
+        let handing = |ip: &&IpAddr| self.group.can_hand_over(**ip);
         let progress = Progress {
             held: self.holdings.held(),
-            to_hand_over: self.publisher.held().filter(handing).count(),
+            to_hand_over: if self.draining {
+                self.publisher.held().filter(handing).count()
+            } else {
+                0
+            },
             to_relay: self.group.departing(),
         };
         self.desk.report(self.serial, progress);
         if self.publisher.due(now) {
-            let status = self.publisher.status(
-                self.group.status(now),
-                self.holdings.states(),
-                &self.links,
-                now,
-            );
-            self.desk.publish(status);
+            let anew = self.publisher.vips_changed(self.group.revision());
+            let group = if anew { self.group.status(now) } else { self.group.overview(now) };
+            let states = anew.then(|| self.holdings.states());
+            self.desk.publish(self.publisher.status(group, states, &self.links, now));
         }
     }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::warn;
@@ -42,6 +43,9 @@ pub(super) struct Publisher {
     at_odds: BTreeMap<IpAddr, (Instant, BTreeSet<String>)>,
     changed: bool,
     published: Instant,
+    /// The addresses as shown last, and what they were reckoned from; `None`: that has changed.
+    vips: Arc<BTreeMap<IpAddr, VipStatus>>,
+    revision: Option<u64>,
 }
 
 impl Publisher {
@@ -57,6 +61,8 @@ impl Publisher {
             at_odds: BTreeMap::new(),
             changed: true,
             published: now,
+            vips: Arc::default(),
+            revision: None,
         }
     }
 
@@ -80,17 +86,21 @@ impl Publisher {
         };
         let holds = |tenure: Option<Tenure>| tenure == Some(Tenure::Holding);
         self.counters.transitions += u64::from(holds(before) != holds(tenure));
-        self.changed = true;
+        (self.changed, self.revision) = (true, None);
     }
 
     /// An action has been carried out.
     pub(super) fn acted(&mut self, action: &Action) {
-        self.counters.announcements += u64::from(matches!(action, Action::Announce { .. }));
+        let announced = matches!(action, Action::Announce { .. });
+        self.counters.announcements += u64::from(announced);
+        if !announced && !matches!(action, Action::Renew { .. }) {
+            self.revision = None;
+        }
     }
 
     /// The owner is told of something.
     pub(super) fn happened(&mut self) {
-        self.changed = true;
+        (self.changed, self.revision) = (true, None);
     }
 
     /// These links have no socket for heartbeats; whether there are any.
@@ -152,11 +162,18 @@ impl Publisher {
         }
     }
 
-    /// What is so now. `states`: of each address, what this node does with it, and on which interface.
+    /// Whether what is shown of addresses may have changed since the last status; `revision`: of what the
+    /// group says of them.
+    pub(super) fn vips_changed(&mut self, revision: u64) -> bool {
+        self.revision.replace(revision) != Some(revision)
+    }
+
+    /// What is so now. `states`: of each address, what this node does with it, and on which interface;
+    /// `None`: all as in the last status, and nothing of addresses is in `group`.
     pub(super) fn status<'a>(
         &mut self,
         group: GroupStatus,
-        states: impl Iterator<Item = (IpAddr, &'static str, Option<&'a str>)>,
+        states: Option<impl Iterator<Item = (IpAddr, &'static str, Option<&'a str>)>>,
         links: &Links,
         now: Instant,
     ) -> SpeakerStatus {
@@ -164,17 +181,10 @@ impl Publisher {
         self.counters.sent = group.counters.sent;
         self.counters.received = group.counters.received;
         self.counters.refused = group.counters.refused;
-        let mut facts = group.vips;
-        self.note_odds(&facts, now);
-        let vip = |(ip, here, interface): (_, _, Option<&str>)| {
-            let VipFacts { mut owner, mut eligible, .. } = facts.remove(&ip).unwrap_or_default();
-            if !self.in_group {
-                owner = (here == "holding").then(|| self.node.clone());
-                eligible = (here != "blocked").then(|| self.node.clone()).into_iter().collect();
-            }
-            (ip, VipStatus { owner, here, interface: interface.map(str::to_owned), eligible })
-        };
-        let vips = states.map(vip).collect();
+        if let Some(states) = states {
+            self.note_odds(&group.vips, now);
+            self.vips = Arc::new(self.vips(group.vips, states));
+        }
         let name = |index: u32| links.link(index).map(|link| link.name.clone());
         let member = |facts: MemberFacts| MemberStatus {
             interface: name(facts.link).unwrap_or_default(),
@@ -193,10 +203,26 @@ impl Publisher {
             node: self.node.clone(),
             draining: group.draining,
             members: group.members.into_iter().map(member).collect(),
-            vips,
+            vips: self.vips.clone(),
             counters: self.counters.clone(),
             problems: self.problems(group.duplicate_nodes, now),
         }
+    }
+
+    fn vips<'a>(
+        &self,
+        mut facts: BTreeMap<IpAddr, VipFacts>,
+        states: impl Iterator<Item = (IpAddr, &'static str, Option<&'a str>)>,
+    ) -> BTreeMap<IpAddr, VipStatus> {
+        let vip = |(ip, here, interface): (_, _, Option<&str>)| {
+            let VipFacts { mut owner, mut eligible, .. } = facts.remove(&ip).unwrap_or_default();
+            if !self.in_group {
+                owner = (here == "holding").then(|| self.node.clone());
+                eligible = (here != "blocked").then(|| self.node.clone()).into_iter().collect();
+            }
+            (ip, VipStatus { owner, here, interface: interface.map(str::to_owned), eligible })
+        };
+        states.map(vip).collect()
     }
 
     fn note_odds(&mut self, facts: &BTreeMap<IpAddr, VipFacts>, now: Instant) {
@@ -265,7 +291,7 @@ mod tests {
             let vips = odds.iter().map(vip).collect();
             let group = GroupStatus { vips, ..GroupStatus::default() };
             let now = start + Duration::from_secs(after);
-            let status = publisher.status(group, std::iter::empty(), &Links::default(), now);
+            let status = publisher.status(group, Some(std::iter::empty()), &Links::default(), now);
             status.problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>()
         };
         let odds: &[(&str, &[&str])] = &[("192.0.2.1", &["b"])];

@@ -31,21 +31,14 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.detoured |= self.detours != detours.all;
             self.detours.clone_from(&detours.all);
         }
-        if std::mem::take(&mut self.detoured) {
+        let detoured = std::mem::take(&mut self.detoured);
+        if detoured {
             self.routed_relays = self.routed_relays();
         }
-        let mut wanted = self.holdings.relays(|ip| self.group.relayed(ip));
-        add(&mut wanted, &self.routed_relays);
-        if wanted != self.relays {
-            let outcome = self.change_relays(&wanted);
-            debug!(?wanted, ?outcome, "relays");
-            if let Err(error) = outcome
-                && !std::mem::replace(&mut self.relay_refused, true)
-                && let Some(&vip) = wanted.values().flatten().next()
-            {
-                (self.events)(SpeakerEvent::Refused { vip, refusal: relay_refusal(vip, &error) });
-            }
-            self.relays = wanted;
+        // Who serves what is known by the group, and who is to be relayed by the decisions on it.
+        let revision = self.group.revision();
+        if self.relays_as_of.replace(revision) != Some(revision) || detoured {
+            self.follow_relays();
         }
         if let Some(detours) = news {
             self.group.detours_stand(&detours, now);
@@ -54,6 +47,24 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             debug!(%vip, elsewhere, "routers may be told");
             (self.events)(SpeakerEvent::Relayed { vip, elsewhere });
         }
+    }
+
+    /// Makes the relays those that are wanted now.
+    fn follow_relays(&mut self) {
+        let mut wanted = self.holdings.relays(|ip| self.group.relayed(ip));
+        add(&mut wanted, &self.routed_relays);
+        if wanted == self.relays {
+            return;
+        }
+        let outcome = self.change_relays(&wanted);
+        debug!(?wanted, ?outcome, "relays");
+        if let Err(error) = outcome
+            && !std::mem::replace(&mut self.relay_refused, true)
+            && let Some(&vip) = wanted.values().flatten().next()
+        {
+            (self.events)(SpeakerEvent::Refused { vip, refusal: relay_refusal(vip, &error) });
+        }
+        self.relays = wanted;
     }
 
     /// Where heartbeats go out: on the links of the addresses, and wherever the other nodes may be

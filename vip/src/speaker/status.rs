@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::refusal::Refusal;
 
@@ -20,7 +21,8 @@ pub struct SpeakerStatus {
     /// for a while.
     pub members: Vec<MemberStatus>,
     /// Every planned or lingering address.
-    pub vips: BTreeMap<IpAddr, VipStatus>,
+    #[serde(serialize_with = "shared")]
+    pub vips: Arc<BTreeMap<IpAddr, VipStatus>>,
     /// Since the start.
     pub counters: SpeakerCounters,
     /// What is wrong with the node as a whole, for as long as it is: `DuplicateNode`,
@@ -76,4 +78,8 @@ pub struct SpeakerCounters {
     pub announcements: u64,
     /// Times that this node took an address over or let one go.
     pub transitions: u64,
+}
+
+fn shared<T: Serialize, S: Serializer>(of: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    of.serialize(serializer)
 }

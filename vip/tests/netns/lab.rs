@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// For anything that should happen at once; generous, as the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// For anything that should happen at once, or when a lifetime in the kernel ends; generous, as the machine
+/// may be busy.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 static LABS: AtomicUsize = AtomicUsize::new(0);
 

@@ -95,7 +95,7 @@ fn print_status(speaker: &Speaker) {
     for member in &status.members {
         println!("\nmember {} {} holds={}", member.node, member.state, member.holds);
     }
-    for (vip, status) in &status.vips {
+    for (vip, status) in status.vips.iter() {
         let owner = status.owner.as_deref().unwrap_or("nobody");
         println!("\nvip {vip} {} owner={owner} eligible={:?}", status.here, status.eligible);
     }
