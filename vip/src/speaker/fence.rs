@@ -1,7 +1,7 @@
 //! The speaker's part in the fence: what it is to be around, and what to do when it does not stand.
 //!
 //! Part of the driver, which calls this in every turn. When what is due is decided by
-//! [`Keeper`](crate::fence::Keeper), what the kernel has to do by `fence::FenceRules`; here the two meet
+//! [`Keeper`], what the kernel has to do by `fence::FenceRules`; here the two meet
 //! the holdings.
 
 use std::collections::BTreeSet;
