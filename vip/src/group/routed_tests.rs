@@ -75,6 +75,20 @@ fn a_member_leaves_as_soon_as_all_others_pass_on_to_it() {
 }
 
 #[test]
+fn an_address_that_only_routers_lead_here_is_none_of_the_link() {
+    let mut lab = Lab::with(&["node-1", "node-2"]);
+    let routed = BTreeMap::from([("192.0.2.7".parse().unwrap(), Routed::Serving)]);
+    for node in ["node-1", "node-2"] {
+        let now = lab.now;
+        lab.group(node).routed(&routed, now);
+    }
+    lab.pass(ms(1000));
+    let now = lab.now;
+    let shown = lab.group("node-2").status(now).vips;
+    assert!(!shown.contains_key(&"192.0.2.7".parse().unwrap()), "{shown:?}");
+}
+
+#[test]
 fn an_answer_takes_no_longer_than_its_way() {
     let mut lab = routed(&["node-1", "node-2"]);
     lab.pass(ms(40));

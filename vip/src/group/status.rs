@@ -80,7 +80,8 @@ impl Group {
             .values()
             .flat_map(Segment::members)
             .filter(|(_, member)| member.alive)
-            .flat_map(|(_, member)| member.table.iter().map(|(ip, _)| ip))
+            .flat_map(|(_, member)| member.table.iter())
+            .filter_map(|(ip, entry)| entry.on_link().then_some(ip))
             .chain(self.addresses.keys().copied())
             .collect();
         let vips = ips.into_iter().map(|ip| (ip, self.vip_facts(ip))).collect();

@@ -36,6 +36,13 @@ pub(super) struct Entry {
     pub(super) terms: u8,
 }
 
+impl Entry {
+    /// Whether it is about the link, and not only about routers that lead to the member.
+    pub(super) fn on_link(&self) -> bool {
+        !self.routed || self.eligible || self.holding || self.lingering
+    }
+}
+
 /// The entries of a chunk.
 type Part = Arc<[(IpAddr, Entry)]>;
 
