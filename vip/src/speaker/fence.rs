@@ -58,10 +58,13 @@ impl Fence {
 impl<E: Fn(SpeakerEvent)> Driver<E> {
     /// Has the fence stand around what is held and what is about to be, if anything of it is new.
     pub(super) fn enclose(&mut self, actions: &[Action], now: Instant) {
+        let adds = |action: &Action| matches!(action, Action::Add { .. });
+        if self.needs_no_fence() && !actions.iter().any(adds) {
+            return;
+        }
         let Some(fence) = &mut self.fence else { return };
         // What a predecessor left goes first, and its fence until then stays.
         let Some(version) = self.holdings.version() else { return };
-        let adds = |action: &Action| matches!(action, Action::Add { .. });
         let news = fence.look || fence.version != Some(version) || actions.iter().any(adds);
         let due = if fence.keeper.stands() { news } else { fence.keeper.build_due(now) };
         if !due {
@@ -101,6 +104,9 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
 
     /// Turns the key, if it is time to. `along`: a heartbeat is about to be sent.
     pub(super) fn turn_key(&mut self, along: bool, now: Instant) {
+        if self.needs_no_fence() {
+            return;
+        }
         let Some(fence) = &mut self.fence else { return };
         if !fence.keeper.turn_due(along, self.settled, now) {
             return;
@@ -137,7 +143,14 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     /// When there is something to do about it.
     pub(super) fn fence_deadline(&self, now: Instant) -> Option<Instant> {
         self.holdings.version()?;
-        Some(self.fence.as_ref()?.keeper.deadline(now))
+        let keeper = &self.fence.as_ref()?.keeper;
+        (!self.needs_no_fence()).then(|| keeper.deadline(now))
+    }
+
+    /// Whether this node has no address on a link and none in sight: perhaps it only tells routers.
+    fn needs_no_fence(&self) -> bool {
+        let stands = self.fence.as_ref().is_some_and(|fence| fence.keeper.stands());
+        !stands && self.links_in_use.is_empty() && self.holdings.held() == 0
     }
 
     /// There is no fence: addresses are kept by short lifetimes.
