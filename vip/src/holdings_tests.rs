@@ -144,10 +144,13 @@ fn what_a_killed_predecessor_left_is_adopted_announced_and_later_deleted() {
 }
 
 #[test]
-fn the_nodes_own_address_is_announced_but_never_deleted() {
+fn the_nodes_own_address_is_announced_with_a_warning_but_never_deleted() {
     let mut node = Node::new(lan());
     node.want(&anywhere(&["10.0.0.1"]));
-    assert_eq!(node.log(), ["0: announce 10.0.0.1 2", "announced 10.0.0.1 eth2"]);
+    assert_eq!(
+        node.log(),
+        ["0: announce 10.0.0.1 2", "announced 10.0.0.1 eth2", "refused 10.0.0.1 NodeAddress"]
+    );
     assert_eq!(node.holdings.held(), 0);
     node.want(&VipPlan::default());
     assert_eq!(node.log(), ["withdrawn 10.0.0.1"]);

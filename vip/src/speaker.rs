@@ -77,9 +77,10 @@ pub enum SpeakerEvent {
         /// Why: `NoInterface`, `NoCarrier`, `BroadcastAddress`, `AddressInUse` (a stranger has it),
         /// `NotPermitted`, `AddressFailed`, `WithdrawFailed`, or, not severe, `AnnouncementFailed`,
         /// `ProbeFailed`, `RenewFailed`, `AddressConflict` (a stranger uses it as well),
-        /// `ConnectionsCut` (they cannot go on while another node has it), `RelayFailed` (those that
-        /// began on another node are not passed on to it; once for the whole node) and, once for the
-        /// whole node, `ArpNotStrict`.
+        /// `NodeAddress` (the node has it by itself, so that it stays when it moves), `ConnectionsCut`
+        /// (they cannot go on while another node has it), `RelayFailed` (those that began on another
+        /// node are not passed on to it; once for the whole node) and, once for the whole node,
+        /// `ArpNotStrict`.
         refusal: Refusal,
     },
 }

@@ -207,6 +207,17 @@ fn a_host_address_of_unknown_origin_is_taken_over_when_it_is_claimed() {
 }
 
 #[test]
+fn what_is_said_of_the_nodes_own_address_ends_when_another_node_has_it() {
+    let addresses = [(2, "10.0.0.1/24"), (2, "10.0.0.200/24")];
+    let mut node = Node::in_group(with_loopback(links(&[(2, true)], &addresses)));
+    node.want(&anywhere(&[VIP]));
+    node.decide(VIP, claim(true));
+    assert!(node.log().contains(&"refused 10.0.0.200 NodeAddress".to_owned()));
+    node.decide(VIP, release(None));
+    assert_eq!(node.deeds(), ["withdrawn 10.0.0.200", "cleared 10.0.0.200"]);
+}
+
+#[test]
 fn what_was_refused_of_an_address_on_an_interface_ends_with_it() {
     let mut node = holder(VIP);
     node.failing.insert(VIP.parse().unwrap(), FailureKind::Other);

@@ -317,8 +317,7 @@ impl Holding {
         if place.quiet_at.is_some_and(|quiet_at| quiet_at <= now) {
             place.quiet_at = None;
             self.told.clear();
-            let interface = place.name.clone();
-            common.events.push(SpeakerEvent::Announced { vip: ip, interface });
+            tell_announced(&mut self.told, ip, place, &mut common.events);
         }
         let burst = place.burst.and_then(|burst| burst.deadline());
         Next::Wait(burst.into_iter().chain(place.quiet_at).min())
@@ -371,9 +370,9 @@ impl Holding {
         let Some(link) = common.links.link(index) else { return };
         let contested = matches!(self.mandate, Mandate::Claim { contested: true, .. });
         let place = Place::new(link, ours, contested, &mut common.pace, now);
+        self.told.clear();
         if place.announced {
-            let interface = link.name.clone();
-            common.events.push(SpeakerEvent::Announced { vip: ip, interface });
+            tell_announced(&mut self.told, ip, &place, &mut common.events);
         }
         self.place = Some(place);
         if let Mandate::Claim { probe, contested } = &mut self.mandate {
@@ -384,7 +383,6 @@ impl Holding {
         self.block = Block::default();
         (self.lingers_until, self.left) = (None, None);
         self.shown = true;
-        self.told.clear();
     }
 
     /// What to do about an address that is to leave the link, to linger or to go.
@@ -498,8 +496,7 @@ impl Holding {
             burst.made(now, &mut common.pace);
         }
         if !std::mem::replace(&mut place.announced, true) {
-            let interface = place.name.clone();
-            common.events.push(SpeakerEvent::Announced { vip: ip, interface });
+            tell_announced(&mut self.told, ip, place, &mut common.events);
         }
     }
 
@@ -568,6 +565,19 @@ pub(super) fn retry(kind: FailureKind) -> Duration {
 }
 
 /// Reports a refusal, once for each reason.
+/// Reports that the address is announced, and what is odd about that.
+fn tell_announced(
+    told: &mut Vec<&'static str>,
+    vip: IpAddr,
+    place: &Place,
+    events: &mut Vec<SpeakerEvent>,
+) {
+    events.push(SpeakerEvent::Announced { vip, interface: place.name.clone() });
+    if !place.ours {
+        tell(told, vip, refusals::node_address(vip, &place.name), events);
+    }
+}
+
 fn tell(
     told: &mut Vec<&'static str>,
     vip: IpAddr,

@@ -13,8 +13,14 @@ use crate::refusal::Refusal;
 pub(super) const OF_INTERFACES: [&str; 3] = ["NoInterface", "BroadcastAddress", "NoCarrier"];
 
 /// Reasons that end when the address is on no interface any more.
-pub(super) const OF_PLACES: [&str; 5] =
-    ["WithdrawFailed", "RenewFailed", "AnnouncementFailed", "AddressConflict", "ProbeFailed"];
+pub(super) const OF_PLACES: [&str; 6] = [
+    "WithdrawFailed",
+    "RenewFailed",
+    "AnnouncementFailed",
+    "AddressConflict",
+    "ProbeFailed",
+    "NodeAddress",
+];
 
 /// What a failed action means for whoever wants the address; `None`: nothing.
 pub(super) fn failed(action: &Action, links: &Links, failure: &Failure) -> Option<Refusal> {
@@ -98,6 +104,17 @@ pub(super) fn conflict(ip: IpAddr, link: &str, mac: Mac) -> Refusal {
     );
     let hint = "take the address off that host, or leave it out of the pool";
     Refusal::warning("AddressConflict", "", what, hint)
+}
+
+/// The address was on the interface before, and not by our doing.
+pub(super) fn node_address(ip: IpAddr, link: &str) -> Refusal {
+    let what = format!(
+        "{ip} is an address of this node itself, on {link}: it is announced there, but stays when another \
+         node takes it over"
+    );
+    let hint =
+        "leave it out of the pool, or take it off the interface: it is put there when needed";
+    Refusal::warning("NodeAddress", "", what, hint)
 }
 
 /// Open connections on an address cannot go on here while another node has it.
