@@ -35,7 +35,7 @@ fn speaker_process() {
 }
 
 /// Two members, `gateway` (.1) and `second` (.3), that have heard of each other.
-fn pair(lab: &mut Lab, more: &[(&str, &str)]) -> [Program; 2] {
+fn pair(lab: &Lab, more: &[(&str, &str)]) -> [Program; 2] {
     lab.host("second", 3);
     ["gateway", "second"].map(|host| lab.member(host, KEY, more))
 }
@@ -89,8 +89,8 @@ fn answers(lab: &Lab, vip: &str) -> Vec<String> {
 
 #[test]
 fn each_address_has_one_owner_and_all_are_shared_out() {
-    let mut lab = Lab::new();
-    let mut members = pair(&mut lab, &[]);
+    let lab = Lab::new();
+    let mut members = pair(&lab, &[]);
     apply(&mut members, &all());
     expect_owner(&lab, "gateway", &OF_GATEWAY);
     expect_owner(&lab, "second", &OF_SECOND);
@@ -111,8 +111,8 @@ fn each_address_has_one_owner_and_all_are_shared_out() {
 
 #[test]
 fn when_a_node_is_killed_the_other_takes_over_and_the_kernel_removes_what_it_left() {
-    let mut lab = Lab::new();
-    let mut members = pair(&mut lab, &[]);
+    let lab = Lab::new();
+    let mut members = pair(&lab, &[]);
     apply(&mut members, &all());
     expect_owner(&lab, "gateway", &OF_GATEWAY);
     expect_owner(&lab, "second", &OF_SECOND);
@@ -133,8 +133,8 @@ fn when_a_node_is_killed_the_other_takes_over_and_the_kernel_removes_what_it_lef
 
 #[test]
 fn a_node_that_hangs_loses_its_addresses_and_does_not_answer_for_them_when_it_goes_on() {
-    let mut lab = Lab::new();
-    let mut members = pair(&mut lab, &[]);
+    let lab = Lab::new();
+    let mut members = pair(&lab, &[]);
     apply(&mut members, &OF_GATEWAY);
     expect_owner(&lab, "gateway", &OF_GATEWAY);
     members[0].signal("STOP");
@@ -168,8 +168,8 @@ fn expect_owner_on_link(lab: &Lab, owner: &str, vips: &[&str]) {
 
 #[test]
 fn a_draining_node_lets_go_of_an_address_only_when_the_other_has_it() {
-    let mut lab = Lab::new();
-    let mut members = pair(&mut lab, &[]);
+    let lab = Lab::new();
+    let mut members = pair(&lab, &[]);
     apply(&mut members, &OF_GATEWAY);
     expect_owner(&lab, "gateway", &OF_GATEWAY);
     let capture = lab.capture("arp");
@@ -191,8 +191,8 @@ fn a_draining_node_lets_go_of_an_address_only_when_the_other_has_it() {
 
 #[test]
 fn open_connections_survive_a_planned_move_and_new_ones_are_the_new_owners() {
-    let mut lab = Lab::new();
-    let mut members = pair(&mut lab, &[]);
+    let lab = Lab::new();
+    let mut members = pair(&lab, &[]);
     apply(&mut members, &OF_GATEWAY);
     expect_owner(&lab, "gateway", &OF_GATEWAY);
     for member in &mut members {
@@ -231,8 +231,8 @@ fn open_connections_survive_a_planned_move_and_new_ones_are_the_new_owners() {
 
 #[test]
 fn an_address_that_comes_back_while_it_lingers_finds_its_connections() {
-    let mut lab = Lab::new();
-    let mut members = pair(&mut lab, &[]);
+    let lab = Lab::new();
+    let mut members = pair(&lab, &[]);
     apply(&mut members, &OF_GATEWAY);
     expect_owner(&lab, "gateway", &OF_GATEWAY);
     for member in &mut members {
@@ -268,8 +268,8 @@ fn an_address_that_comes_back_while_it_lingers_finds_its_connections() {
 
 #[test]
 fn lingering_ends_by_itself() {
-    let mut lab = Lab::new();
-    let mut members = pair(&mut lab, &[("GH_LINGER", "3")]);
+    let lab = Lab::new();
+    let mut members = pair(&lab, &[("GH_LINGER", "3")]);
     apply(&mut members, &OF_GATEWAY);
     expect_owner(&lab, "gateway", &OF_GATEWAY);
     members[0].say("hand-over");
@@ -281,8 +281,8 @@ fn lingering_ends_by_itself() {
 
 #[test]
 fn a_node_that_stops_leaves_nothing_behind_and_its_addresses_are_taken_over() {
-    let mut lab = Lab::new();
-    let mut members = pair(&mut lab, &[]);
+    let lab = Lab::new();
+    let mut members = pair(&lab, &[]);
     apply(&mut members, &all());
     expect_owner(&lab, "gateway", &OF_GATEWAY);
     expect_owner(&lab, "second", &OF_SECOND);
@@ -298,13 +298,13 @@ fn a_node_that_stops_leaves_nothing_behind_and_its_addresses_are_taken_over() {
 
 #[test]
 fn an_address_that_a_stranger_uses_is_left_to_it_until_it_goes() {
-    let mut lab = Lab::new();
+    let lab = Lab::new();
     lab.host("stranger", 9);
     for vip in OF_GATEWAY {
         let nodad = if vip.contains(':') { " nodad" } else { "" };
         lab.ip("stranger", &format!("addr add {} dev eth0{nodad}", host_address(vip)));
     }
-    let mut members = pair(&mut lab, &[]);
+    let mut members = pair(&lab, &[]);
     let other = "10.77.0.220";
     apply(&mut members, &[&OF_GATEWAY[..], &[other]].concat());
     let mac = lab.mac("stranger");
@@ -332,7 +332,7 @@ fn an_address_that_a_stranger_uses_is_left_to_it_until_it_goes() {
 
 #[test]
 fn nodes_that_multicast_does_not_reach_find_each_other_by_their_addresses() {
-    let mut lab = Lab::new();
+    let lab = Lab::new();
     lab.host("second", 3);
     for host in ["gateway", "second"] {
         for rule in [
@@ -353,7 +353,7 @@ fn nodes_that_multicast_does_not_reach_find_each_other_by_their_addresses() {
 
 #[test]
 fn a_node_with_another_key_is_a_stranger() {
-    let mut lab = Lab::new();
+    let lab = Lab::new();
     lab.host("second", 3);
     let mut first = lab.member("gateway", KEY, &[]);
     first.say(&format!("apply {}", OF_SECOND[0]));
@@ -370,8 +370,8 @@ fn a_node_with_another_key_is_a_stranger() {
 
 #[test]
 fn a_thousand_addresses_move_when_their_node_dies() {
-    let mut lab = Lab::new();
-    let mut members = pair(&mut lab, &[]);
+    let lab = Lab::new();
+    let mut members = pair(&lab, &[]);
     // Each node has its share of them.
     let vips: Vec<_> = (0..1000)
         .map(|n| match n % 10 {
@@ -425,8 +425,8 @@ fn lifetime(lab: &Lab, vip: &str) -> u64 {
 
 #[test]
 fn the_kernel_of_a_hung_node_is_silent_though_it_has_the_addresses() {
-    let mut lab = Lab::new();
-    let mut members = pair(&mut lab, &[]);
+    let lab = Lab::new();
+    let mut members = pair(&lab, &[]);
     apply(&mut members, &OF_GATEWAY);
     expect_owner(&lab, "gateway", &OF_GATEWAY);
     expect_fence(&lab, &OF_GATEWAY);

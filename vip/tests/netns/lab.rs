@@ -1,77 +1,48 @@
-//! A switch with hosts on it, made of network namespaces, and the programs that run on them.
-//!
-//! Everything is named `gh-<pid>-…` and removed when the lab goes out of scope, also by a panic.
-//! What is missing (privileges, tools) fails the test that needs it.
+//! A switch with hosts on it, and the programs that run on them.
 
 #![allow(dead_code, reason = "several test programs share it, and none needs all of it")]
 
+#[path = "../hosts/mod.rs"]
+mod hosts;
+
 use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::Deref;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+
+use hosts::{Hosts, run};
 
 /// For anything that should happen at once, or when a lifetime in the kernel ends; generous, as the machine
 /// may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-static LABS: AtomicUsize = AtomicUsize::new(0);
-
 /// Hosts, each with an `eth0` on one switch, in 10.77.0.0/24 and 2001:db8:77::/64: `gateway` (.1),
 /// `client` (.2), and others if asked for.
-pub(crate) struct Lab {
-    prefix: String,
-    hosts: Vec<String>,
-}
+pub(crate) struct Lab(Hosts);
 
 impl Lab {
     pub(crate) fn new() -> Self {
-        let count = LABS.fetch_add(1, Ordering::Relaxed);
-        let mut lab = Self { prefix: format!("gh-{}-{count}", std::process::id()), hosts: vec![] };
-        let switch = lab.name("switch");
-        run(&["ip", "netns", "add", &switch]);
-        run(&["ip", "-n", &switch, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0"]);
-        run(&["ip", "-n", &switch, "link", "set", "br0", "up"]);
+        let lab = Self(Hosts::new("gh"));
         lab.host("gateway", 1);
         lab.host("client", 2);
         lab
     }
 
     /// Adds a host to the switch, with address `.number`.
-    pub(crate) fn host(&mut self, host: &str, number: u8) {
-        self.hosts.push(host.to_owned());
-        let (switch, name) = (self.name("switch"), self.name(host));
-        run(&["ip", "netns", "add", &name]);
-        // No duplicate address detection: link-local addresses work at once.
-        let no_dad = "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad";
-        run(&["ip", "netns", "exec", &name, "sh", "-c", no_dad]);
-        let mut link = vec!["ip", "-n", &switch, "link", "add", host, "type", "veth"];
-        link.extend(["peer", "name", "eth0", "netns", &name]);
-        run(&link);
-        run(&["ip", "-n", &switch, "link", "set", host, "master", "br0", "up"]);
-        self.ip(host, "link set lo up");
-        self.ip(host, "link set eth0 up");
-        self.ip(host, &format!("addr add 10.77.0.{number}/24 dev eth0"));
-        self.ip(host, &format!("addr add 2001:db8:77::{number}/64 dev eth0 nodad"));
-    }
-
-    fn name(&self, host: &str) -> String {
-        format!("{}-{host}", self.prefix)
-    }
-
-    /// `ip -n <host> <arguments>`; its output.
-    pub(crate) fn ip(&self, host: &str, arguments: &str) -> String {
-        let name = self.name(host);
-        let mut command = vec!["ip", "-n", &name];
-        command.extend(arguments.split(' '));
-        run(&command)
+    pub(crate) fn host(&self, host: &str, number: u8) {
+        self.add(host, "");
+        self.plug_in(host);
+        self.address(host, "eth0", &format!("10.77.0.{number}/24"));
+        self.address(host, "eth0", &format!("2001:db8:77::{number}/64"));
     }
 
     /// Runs a program on a host; whether it succeeded, and what it said.
     pub(crate) fn try_run(&self, host: &str, command: &str) -> (bool, String) {
-        let output = Command::new("ip")
-            .args(["netns", "exec", &self.name(host)])
-            .args(command.split(' '))
+        let (program, arguments) = command.split_once(' ').unwrap_or((command, ""));
+        let output = self
+            .command(host, program)
+            .args(arguments.split_whitespace())
             .output()
             .unwrap_or_else(|error| panic!("{command}: {error}; is iproute2 installed?"));
         let text = [output.stdout, output.stderr].concat();
@@ -117,20 +88,16 @@ impl Lab {
     /// is refused, and not timed out, says that the gateway's kernel takes the address for its own.
     pub(crate) fn assert_client_reaches(&self, ip: &str) {
         let connect = format!("exec 3<>/dev/tcp/{ip}/9");
-        let name = self.name("client");
-        let output = Command::new("ip")
-            .args(["netns", "exec", &name, "timeout", "5", "bash", "-c", &connect])
-            .output()
-            .unwrap();
+        let mut client = self.command("client", "timeout");
+        let output = client.args(["5", "bash", "-c", &connect]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(text.contains("Connection refused"), "{ip}: {:?} {text}", output.status);
     }
 
     /// Starts tcpdump on the client's `eth0` and waits until it listens.
     pub(crate) fn capture(&self, filter: &str) -> Program {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name("client")]);
-        command.args(["tcpdump", "-l", "-n", "-e", "-v", "--immediate-mode", "-i", "eth0", filter]);
+        let mut command = self.command("client", "tcpdump");
+        command.args(["-l", "-n", "-e", "-v", "--immediate-mode", "-i", "eth0", filter]);
         let capture = Program::start(command);
         capture.expect(|line| line.contains("listening on"));
         capture
@@ -138,9 +105,7 @@ impl Lab {
 
     /// Starts a shell on a host, which obeys the lines that it is told.
     pub(crate) fn shell(&self, host: &str) -> Program {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name(host), "bash"]);
-        Program::start(command)
+        Program::start(self.command(host, "bash"))
     }
 
     /// Starts a speaker on the gateway, behind the words of `wrapper`.
@@ -155,8 +120,7 @@ impl Lab {
     }
 
     fn speaker_on(&self, host: &str, wrapper: &str, variables: &[(&str, &str)]) -> Program {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name(host)]);
+        let mut command = self.command(host, "env");
         command.args(wrapper.split_whitespace());
         command.envs(variables.iter().copied());
         command.arg(std::env::current_exe().unwrap());
@@ -167,12 +131,12 @@ impl Lab {
     }
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for host in self.hosts.iter().map(String::as_str).chain(["switch"]) {
-            // May not exist if the lab could not be made; then there is nothing to remove.
-            let _ = Command::new("ip").args(["netns", "del", &self.name(host)]).output();
-        }
+/// A lab is its hosts, and more.
+impl Deref for Lab {
+    type Target = Hosts;
+
+    fn deref(&self) -> &Hosts {
+        &self.0
     }
 }
 
@@ -227,7 +191,7 @@ impl Program {
 
     /// `STOP` or `CONT`, which the process cannot help.
     pub(crate) fn signal(&self, signal: &str) {
-        run(&["kill", &format!("-{signal}"), &self.child.id().to_string()]);
+        run(Command::new("kill").args([format!("-{signal}"), self.child.id().to_string()]));
     }
 
     /// Processor time that it has used so far, all threads, in milliseconds: its own, the kernel's.
@@ -263,14 +227,4 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn run(command: &[&str]) -> String {
-    let output = Command::new(command[0])
-        .args(&command[1..])
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {error} (needs root, or CAP_SYS_ADMIN)");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -31,7 +31,7 @@ fn speaker_process() {
 }
 
 /// Two members, `gateway` and `second`, of which the first has the addresses on its link.
-fn pair(lab: &mut Lab) -> [Program; 2] {
+fn pair(lab: &Lab) -> [Program; 2] {
     lab.host("second", 3);
     let mut members = ["gateway", "second"].map(|host| lab.member(host, KEY, &[]));
     for member in &mut members {
@@ -91,8 +91,8 @@ fn assert_stayed(watch: &Program) {
 
 #[test]
 fn an_address_that_routers_hear_of_stays_on_lo_when_its_lingering_ends() {
-    let mut lab = Lab::new();
-    let mut members = pair(&mut lab);
+    let lab = Lab::new();
+    let mut members = pair(&lab);
     members[0].say(&format!("routers {}", VIPS.join(" ")));
     each(&members[0], |vip| format!("added {vip}"));
     until_on(&lab, &["eth0", "lo"]);
@@ -114,8 +114,8 @@ fn an_address_that_routers_hear_of_stays_on_lo_when_its_lingering_ends() {
 
 #[test]
 fn an_address_that_lingers_stays_on_lo_when_routers_begin_and_cease_to_hear_of_it() {
-    let mut lab = Lab::new();
-    let mut members = pair(&mut lab);
+    let lab = Lab::new();
+    let mut members = pair(&lab);
     members[0].say("hand-over");
     each(&members[0], |vip| format!("lingering {vip} second"));
     until_on(&lab, &["lo"]);
@@ -137,8 +137,8 @@ fn an_address_that_lingers_stays_on_lo_when_routers_begin_and_cease_to_hear_of_i
 
 #[test]
 fn what_a_killed_member_of_a_group_told_routers_is_still_on_lo_when_it_starts_again() {
-    let mut lab = Lab::new();
-    let mut members = pair(&mut lab);
+    let lab = Lab::new();
+    let mut members = pair(&lab);
     members[0].say(&format!("routers {}", VIPS.join(" ")));
     each(&members[0], |vip| format!("added {vip}"));
     let watch = watch(&lab);
