@@ -22,23 +22,21 @@ use tokio::{
 
 use crate::{
     access_log::AccessLog,
-    admin,
-    bgp::Routers,
+    addresses::{bgp::Routers, group, l2::Vips},
+    admin::metrics::Metrics,
+    admin::{pages::AdminPages, server},
     compile::NodeContext,
     config::Settings,
     controller::{Controller, Progress, Signal},
-    group, health,
+    health,
     http::error::ProxyErrorKind,
     listeners::Listeners,
-    metrics::Metrics,
-    pages::Shown,
-    recorded,
     runtime::{CoreHandle, CoreOptions},
     snapshot::Live,
     source::{Event, files},
     state::ClusterState,
+    state_file,
     tls::TlsConfigs,
-    vips::Vips,
 };
 
 /// How long the access log may take to write what it has when everything else has ended.
@@ -97,7 +95,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     .context("cannot start the speaker")?;
 
     let progress = Arc::new(Progress::default());
-    let admin = Shown {
+    let admin = AdminPages {
         node: settings.node_name(),
         live: Arc::clone(&live),
         progress: Arc::clone(&progress),
@@ -139,7 +137,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = control.block_on(async {
         // Served to the very end: a node that drains has to say so.
-        let mut served = tokio::spawn(admin::serve(admin_listener, admin.pages()));
+        let mut served = tokio::spawn(server::serve(admin_listener, admin.pages()));
         let ended = until_stopped(&mut served, could_start).await;
         drop(source);
         until_drained(&signals).await;
@@ -221,11 +219,11 @@ fn start_source(
     files::FileSource::start(loaded, events).context("cannot watch the manifests")
 }
 
-fn recorded_addresses(settings: &Settings) -> (Option<std::path::PathBuf>, recorded::Recorded) {
+fn recorded_addresses(settings: &Settings) -> (Option<std::path::PathBuf>, state_file::Recorded) {
     let Some(state_dir) = settings.state_dir.clone() else {
-        return (None, recorded::Recorded::default());
+        return (None, state_file::Recorded::default());
     };
-    let (recorded, complaint) = recorded::load(&state_dir);
+    let (recorded, complaint) = state_file::load(&state_dir);
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}");
     }
@@ -251,7 +249,7 @@ fn health_of(cores: &[CoreHandle], tick: Duration) -> Health {
 }
 
 /// What the compiler has to know about this node.
-pub(crate) fn node_context(settings: &Settings, recorded: recorded::Recorded) -> NodeContext {
+pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) -> NodeContext {
     NodeContext {
         node: settings.node_name(),
         options: Options {

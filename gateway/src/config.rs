@@ -14,7 +14,7 @@ use gatehouse_routes::objects::ObjectKey;
 use gatehouse_vip::DEFAULT_GROUP_PORT;
 use ipnet::IpNet;
 
-use crate::group::Peer;
+use crate::addresses::group::Peer;
 
 /// Clear-text address used when the command line names no address and no gateway Service.
 pub const DEFAULT_HTTP: SocketAddr = loopback(8080);

@@ -19,15 +19,17 @@ use gatehouse_vip::{BgpEvent, Quarantine, RoutedAddresses, SpeakerEvent};
 use serde::Serialize;
 
 use crate::{
-    bgp::Routers,
+    addresses::{
+        bgp::Routers,
+        l2::{Moved, Vips},
+    },
     compile::{Compiled, NodeContext, compile},
     listeners::Listeners,
-    recorded::{self, Recorded},
     runtime::{Command, CoreHandle},
     snapshot::{Live, Snapshot},
     source::Event,
     state::ClusterState,
-    vips::{Moved, Vips},
+    state_file::{self, Recorded},
 };
 
 /// Quiet that ends a burst of events. The file source lets saves settle (10 ms) before it sends; what is
@@ -241,7 +243,7 @@ impl Controller {
             return;
         }
         if let Some(state_dir) = &self.state_dir
-            && let Err(error) = recorded::store(state_dir, &recorded)
+            && let Err(error) = state_file::store(state_dir, &recorded)
         {
             tracing::error!(%error, folder = %state_dir.display(), "addresses are not remembered");
         }

@@ -8,28 +8,23 @@
 //! Imports flow one way along that line. `docs/ARCHITECTURE.md` is the map.
 
 pub mod access_log;
+pub mod addresses;
 pub mod admin;
 pub mod app;
-pub(crate) mod bgp;
 pub mod certs;
 pub mod cli;
 pub mod compile;
 pub mod config;
 pub(crate) mod controller;
 pub(crate) mod drain;
-pub mod group;
 pub(crate) mod health;
 pub mod http;
 pub(crate) mod listeners;
-pub mod metrics;
-pub mod node_status;
-pub(crate) mod pages;
 pub mod plan;
-pub mod recorded;
 pub(crate) mod runtime;
 pub mod snapshot;
 pub mod source;
 pub mod state;
+pub mod state_file;
 pub(crate) mod tls;
 pub(crate) mod upstream;
-pub(crate) mod vips;

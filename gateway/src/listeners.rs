@@ -19,10 +19,10 @@ use socket2::{Domain, Protocol as Transport, Socket, Type};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
+    admin::metrics::Counter,
     compile::{ListenerPlan, Protocol},
     drain::LocalAddress,
     http::conn,
-    metrics::Counter,
     runtime::{Command, Core, CoreHandle},
     tls::TlsConfigs,
 };

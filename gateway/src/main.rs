@@ -3,9 +3,10 @@
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use gatehouse::{
+    admin::status,
     app,
     cli::{self, Command},
-    node_status, plan,
+    plan,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         .init();
     let ended = match command {
         Command::Run(settings) => app::run(&settings),
-        Command::Status(arguments) => node_status::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         command => plan::run(command),
     };
     ended.unwrap_or_else(|error| {

@@ -17,11 +17,13 @@ use gatehouse_routes::{
 use serde_json::{Value, json};
 
 use crate::{
+    admin::metrics,
     cli::{CheckArgs, Command, ExplainArgs, ManifestArgs, Output, Page, PlanArgs},
     compile::{Compiled, NodeContext, compile},
-    config, metrics, recorded,
+    config,
     source::files::{self, LoadError},
     state::ClusterState,
+    state_file,
 };
 
 pub mod docs;
@@ -87,7 +89,7 @@ pub fn planned(paths: &[PathBuf], node: NodeContext) -> Result<Planned, LoadErro
 /// The node that the arguments describe.
 pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
     let recorded = match &arguments.state_dir {
-        Some(folder) => recorded::load(folder),
+        Some(folder) => state_file::load(folder),
         None => Default::default(),
     };
     if let Some(complaint) = recorded.1 {

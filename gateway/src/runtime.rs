@@ -27,11 +27,11 @@ use tokio::{
 
 use crate::{
     access_log::{AccessLogger, Entry},
+    admin::metrics::CoreMetrics,
     config::Settings,
     drain::{LocalAddress, LocalAddresses},
     http::watch::{ConnWatch, Exchange, Limits, Phase, Registered, Registry, Tick},
     listeners::{ListenerId, Opened, accept},
-    metrics::CoreMetrics,
     snapshot::{Live, LocalLive, Pinned},
     upstream::{pool::Pool, resolve::Resolved},
 };

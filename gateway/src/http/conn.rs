@@ -27,6 +27,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    admin::metrics::Counter,
     drain::LocalAddress,
     http::{
         error::ProxyErrorKind,
@@ -40,7 +41,6 @@ use crate::{
         watch::{ConnWatch, Exchange, Expiry, Phase, Registered},
     },
     listeners::ListenerFacts,
-    metrics::Counter,
     runtime::Core,
 };
 

@@ -24,6 +24,7 @@ use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::{
+    admin::metrics::Counter,
     http::{
         body::{RequestBody, ResponseBody},
         conn::ClientConn,
@@ -34,7 +35,6 @@ use crate::{
         upgrade::Tunnel,
         watch::{Exchange, Expiry},
     },
-    metrics::Counter,
     snapshot::{GatewaySnapshot, Snapshot},
     upstream::{connect::connect, pool::Upstream, resolve::resolve},
 };

@@ -128,6 +128,6 @@ mod tests {
     fn the_pages_in_docs_are_what_the_program_prints() {
         compare("flags.md", &super::flags());
         compare("annotations.md", &super::annotations());
-        compare("metrics.md", &crate::metrics::markdown());
+        compare("metrics.md", &crate::admin::metrics::markdown());
     }
 }

@@ -16,12 +16,12 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::{
+    admin::metrics::Metrics,
     app,
     certs::provider,
     compile::{ListenerPlan, Protocol},
     http::error::ProxyErrorKind,
     listeners::Listeners,
-    metrics::Metrics,
     plan,
     snapshot::Snapshot,
     tls::TlsConfigs,

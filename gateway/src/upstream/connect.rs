@@ -7,11 +7,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::{
+    admin::metrics::Counter,
     http::{
         error::ProxyErrorKind,
         watch::{Exchange, Expiry},
     },
-    metrics::Counter,
     runtime::Core,
     upstream::pool::Upstream,
 };

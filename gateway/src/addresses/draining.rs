@@ -14,7 +14,7 @@ use std::{
 
 use gatehouse_vip::{Routed, bgp::BgpPlan};
 
-use crate::vips::Lingering;
+use super::l2::Lingering;
 
 /// An address that returns is passed on by other nodes for so long: until routers lead here again what
 /// has stayed open.

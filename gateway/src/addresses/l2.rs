@@ -22,11 +22,8 @@ use gatehouse_vip::{
     Refusal, RoutedAddresses, Speaker, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipPlan,
 };
 
+use super::heartbeats::Heartbeats;
 use crate::{compile::ListenerPlan, listeners::Listeners};
-
-mod heartbeats;
-
-use heartbeats::Heartbeats;
 
 /// How long an address lingers at least: a neighbour that missed the first announcement of the new owner
 /// goes on sending here until the second, 1.1 s later. Routers need less for a withdrawal.

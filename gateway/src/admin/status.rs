@@ -1,6 +1,6 @@
 //! What one node does right now, for its operator: the admin page `/status` and `gatehouse status`.
 //!
-//! `app` fills a [`NodeStatus`] whenever somebody asks; the page is its JSON. The command reads that page
+//! `pages` fills a [`NodeStatus`] whenever somebody asks; the page is its JSON. The command reads that page
 //! of a running node ([`run`]) and prints it for people or passes it on. Nothing is decided here, and
 //! nothing in it is secret.
 

@@ -4,7 +4,7 @@ use gatehouse_vip::{BfdPackets, BfdStatus, BgpStatus, Messages, PeerStatus, Pref
 use gatehouse_vip::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
 
 use super::*;
-use crate::node_status::PoolRow;
+use crate::admin::status::PoolRow;
 
 fn render(metrics: &Metrics, hosts: &[(&str, &HostStats)]) -> String {
     metrics.render(

@@ -21,15 +21,11 @@ use gatehouse_vip::{
     bgp::{BgpPlan, PeerAddress},
 };
 
-use crate::{
-    compile::ListenerPlan,
-    listeners::Listeners,
-    vips::{Moved, open_addresses, problem},
+use super::{
+    draining::Departures,
+    l2::{Moved, open_addresses, problem},
 };
-
-mod leaving;
-
-use leaving::Departures;
+use crate::{compile::ListenerPlan, listeners::Listeners};
 
 /// The routers of this node, and the addresses that they hear of.
 pub(crate) struct Routers {

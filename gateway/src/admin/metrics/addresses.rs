@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use gatehouse_vip::{BgpStatus, SpeakerStatus};
 
 use super::{Exposition, Metric, routers};
-use crate::node_status::PoolRow;
+use crate::admin::status::PoolRow;
 
 /// What the speaker and the allocator know.
 #[derive(Clone, Debug, Default, PartialEq)]

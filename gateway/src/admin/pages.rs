@@ -1,6 +1,6 @@
 //! What the admin pages show: everything that is known of this node, put together when somebody asks.
 //!
-//! `app` makes one [`Shown`] of handles to the parts of the process; `admin` gets functions and knows
+//! `app` makes one [`AdminPages`] of handles to the parts of the process; `admin` gets functions and knows
 //! nothing of the parts. Nothing here changes anything.
 
 use std::sync::{
@@ -12,16 +12,18 @@ use gatehouse_routes::{problem::Severity, stats::HostStats};
 use gatehouse_vip::{BgpSpeaker, BgpStatus, Speaker, SpeakerStatus, VipPlan, bgp::BgpPlan};
 
 use crate::{
-    admin::Admin,
+    admin::{
+        metrics::{AddressFacts, ControlFacts, Metrics},
+        server::Admin,
+        status::{self, ListenerRow, NodeStatus, PoolRow, ProblemRow},
+    },
     controller::{Facts, ListenerFact, Progress},
-    metrics::{AddressFacts, ControlFacts, Metrics},
-    node_status::{self, ListenerRow, NodeStatus, PoolRow, ProblemRow},
     plan,
     snapshot::{Live, Snapshot},
 };
 
 /// What the admin pages are made from.
-pub(crate) struct Shown {
+pub(crate) struct AdminPages {
     pub(crate) node: String,
     pub(crate) live: Arc<Live>,
     pub(crate) progress: Arc<Progress>,
@@ -33,7 +35,7 @@ pub(crate) struct Shown {
     pub(crate) bgp: Weak<BgpSpeaker>,
 }
 
-impl Shown {
+impl AdminPages {
     /// The pages, for the admin server.
     pub(crate) fn pages(self) -> Admin {
         let shown = Arc::new(self);
@@ -67,9 +69,9 @@ impl Shown {
         });
         let hosts = hosts.chain([("", &*self.unrouted)]);
         let (speaker, bgp) = (self.speaker(), self.bgp());
-        let routed = node_status::routed_rows(&routed(&snapshot), &bgp).into_iter();
+        let routed = status::routed_rows(&routed(&snapshot), &bgp).into_iter();
         let routed = routed.filter(|row| row.here == "announced");
-        let vips = node_status::vip_rows(&planned(&snapshot), &speaker).into_iter();
+        let vips = status::vip_rows(&planned(&snapshot), &speaker).into_iter();
         let facts = ControlFacts {
             generation: snapshot.generation,
             snapshots_alive: facts.snapshots_alive,
@@ -114,12 +116,12 @@ impl Shown {
             generation: snapshot.generation,
             waiting: waiting(&facts),
             draining: speaker.draining || bgp.draining,
-            vips: node_status::vip_rows(&planned(&snapshot), &speaker),
-            members: node_status::member_rows(&speaker),
-            datagrams: node_status::datagrams(&speaker.counters),
+            vips: status::vip_rows(&planned(&snapshot), &speaker),
+            members: status::member_rows(&speaker),
+            datagrams: status::datagrams(&speaker.counters),
             router_id: bgp.router_id.clone(),
-            routers: node_status::router_rows(&bgp),
-            routed: node_status::routed_rows(&routed(&snapshot), &bgp),
+            routers: status::router_rows(&bgp),
+            routed: status::routed_rows(&routed(&snapshot), &bgp),
             listeners: facts.listeners.iter().map(listener_row).collect(),
             pools: pools(&snapshot),
             problems: facts.problems.iter().map(ProblemRow::from).collect(),
