@@ -4,6 +4,6 @@
 
 pub(crate) mod bgp;
 pub(crate) mod draining;
-pub mod group;
+pub(crate) mod group;
 pub(crate) mod heartbeats;
 pub(crate) mod l2;

@@ -14,7 +14,9 @@ use gatehouse_routes::objects::ObjectKey;
 use gatehouse_vip::DEFAULT_GROUP_PORT;
 use ipnet::IpNet;
 
-use crate::addresses::group::Peer;
+mod peer;
+
+pub use peer::Peer;
 
 /// Clear-text address used when the command line names no address and no gateway Service.
 pub const DEFAULT_HTTP: SocketAddr = loopback(8080);

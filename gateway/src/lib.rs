@@ -8,7 +8,7 @@
 //! Imports flow one way along that line. `docs/ARCHITECTURE.md` is the map.
 
 pub mod access_log;
-pub mod addresses;
+pub(crate) mod addresses;
 pub mod admin;
 pub mod app;
 pub mod certs;
@@ -16,6 +16,7 @@ pub mod cli;
 pub mod compile;
 pub mod config;
 pub(crate) mod controller;
+pub mod docs;
 pub(crate) mod drain;
 pub(crate) mod health;
 pub mod http;
@@ -26,5 +27,6 @@ pub mod snapshot;
 pub mod source;
 pub mod state;
 pub mod state_file;
+pub(crate) mod text_table;
 pub(crate) mod tls;
 pub(crate) mod upstream;

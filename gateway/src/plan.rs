@@ -17,18 +17,16 @@ use gatehouse_routes::{
 use serde_json::{Value, json};
 
 use crate::{
-    admin::metrics,
     cli::{CheckArgs, Command, ExplainArgs, ManifestArgs, Output, Page, PlanArgs},
     compile::{Compiled, NodeContext, compile},
-    config,
+    config, docs,
     source::files::{self, LoadError},
     state::ClusterState,
     state_file,
 };
 
-pub mod docs;
 mod json;
-pub(crate) mod table;
+mod table;
 
 pub use json::{plan_json, snapshot_json};
 
@@ -54,7 +52,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             text = match arguments.page {
                 Page::Flags => docs::flags(),
                 Page::Annotations => docs::annotations(),
-                Page::Metrics => metrics::markdown(),
+                Page::Metrics => docs::metrics(),
             };
             ExitCode::SUCCESS
         }

@@ -33,6 +33,17 @@ pub enum Kind {
     Histogram,
 }
 
+impl Kind {
+    /// Prometheus' name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
 /// One row of [`METRICS`].
 #[derive(Debug)]
 pub struct Metric {
@@ -343,21 +354,6 @@ impl Metrics {
     }
 }
 
-/// The reference page `docs/metrics.md`.
-pub fn markdown() -> String {
-    let mut out = String::from(
-        "# Metrics\n\nServed at `/metrics` of the admin address. Made by `gatehouse docs metrics`.\n\n\
-         | name | kind | labels | meaning |\n|---|---|---|---|\n",
-    );
-    for Metric { name, kind, labels, help } in METRICS {
-        let kind = kind_name(*kind);
-        let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "| `{name}` | {kind} | {labels} | {help} |");
-    }
-    out
-}
-
 fn by_host<'h>(
     hosts: impl IntoIterator<Item = (&'h str, &'h HostStats)>,
 ) -> BTreeMap<&'h str, [u64; 5]> {
@@ -374,14 +370,6 @@ fn by_host<'h>(
     sums
 }
 
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Histogram => "histogram",
-    }
-}
-
 /// Text under construction.
 #[derive(Default)]
 struct Exposition {
@@ -392,7 +380,7 @@ impl Exposition {
     fn head(&mut self, metric: &Metric) {
         let Metric { name, kind, help, .. } = metric;
         self.line(format_args!("# HELP {name} {help}"));
-        self.line(format_args!("# TYPE {name} {}", kind_name(*kind)));
+        self.line(format_args!("# TYPE {name} {}", kind.name()));
     }
 
     fn value(&mut self, metric: &Metric, labels: &[&str], value: impl std::fmt::Display) {

@@ -9,7 +9,9 @@ use std::sync::{
 };
 
 use gatehouse_routes::{problem::Severity, stats::HostStats};
-use gatehouse_vip::{BgpSpeaker, BgpStatus, Speaker, SpeakerStatus, VipPlan, bgp::BgpPlan};
+use gatehouse_vip::{
+    BgpSpeaker, BgpStatus, PoolUsage, Speaker, SpeakerStatus, VipPlan, bgp::BgpPlan,
+};
 
 use crate::{
     admin::{
@@ -87,7 +89,7 @@ impl AdminPages {
                 speaker: (*speaker).clone(),
                 routed: routed.map(|row| (row.address, row.services)).collect(),
                 bgp: (*bgp).clone(),
-                pools: pools(&snapshot),
+                pools: pools(&snapshot).to_vec(),
             },
         };
         self.metrics.render(hosts, &facts)
@@ -123,7 +125,7 @@ impl AdminPages {
             routers: status::router_rows(&bgp),
             routed: status::routed_rows(&routed(&snapshot), &bgp),
             listeners: facts.listeners.iter().map(listener_row).collect(),
-            pools: pools(&snapshot),
+            pools: pools(&snapshot).iter().map(PoolRow::from).collect(),
             problems: facts.problems.iter().map(ProblemRow::from).collect(),
         };
         // Numbers, texts and maps with text keys: nothing that JSON could refuse.
@@ -142,9 +144,8 @@ fn routed(snapshot: &Snapshot) -> Arc<BgpPlan> {
     snapshot.compiled.as_ref().map(|compiled| Arc::clone(&compiled.bgp)).unwrap_or_default()
 }
 
-fn pools(snapshot: &Snapshot) -> Vec<PoolRow> {
-    let pools = snapshot.compiled.iter().flat_map(|compiled| &compiled.pools);
-    pools.map(PoolRow::from).collect()
+fn pools(snapshot: &Snapshot) -> &[PoolUsage] {
+    snapshot.compiled.as_ref().map(|compiled| &*compiled.pools).unwrap_or_default()
 }
 
 fn listener_row(fact: &ListenerFact) -> ListenerRow {

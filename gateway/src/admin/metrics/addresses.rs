@@ -5,10 +5,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use gatehouse_vip::{BgpStatus, SpeakerStatus};
+use gatehouse_vip::{BgpStatus, PoolUsage, SpeakerStatus};
 
 use super::{Exposition, Metric, routers};
-use crate::admin::status::PoolRow;
 
 /// What the speaker and the allocator know.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,7 +21,7 @@ pub struct AddressFacts {
     /// The Services (namespace/name) on each planned address.
     pub services: BTreeMap<IpAddr, Vec<String>>,
     /// How full the pools are.
-    pub pools: Vec<PoolRow>,
+    pub pools: Vec<PoolUsage>,
 }
 
 impl AddressFacts {

@@ -1,10 +1,9 @@
 use std::collections::BTreeMap;
 
-use gatehouse_vip::{BfdPackets, BfdStatus, BgpStatus, Messages, PeerStatus, Prefixes};
+use gatehouse_vip::{BfdPackets, BfdStatus, BgpStatus, Messages, PeerStatus, PoolUsage, Prefixes};
 use gatehouse_vip::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
 
 use super::*;
-use crate::admin::status::PoolRow;
 
 fn render(metrics: &Metrics, hosts: &[(&str, &HostStats)]) -> String {
     metrics.render(
@@ -78,13 +77,15 @@ fn addresses() -> AddressFacts {
         },
         routed: [("192.0.2.7".parse().unwrap(), vec!["x/one".to_owned()])].into(),
         services: [(held, vec!["x/one".to_owned(), "x/two".to_owned()])].into(),
-        pools: vec![PoolRow {
+        pools: vec![PoolUsage {
             pool: "p".to_owned(),
             assigned_v4: 2,
             available_v4: 3,
             resting_v4: 1,
             available_v6: 1 << 64,
-            ..PoolRow::default()
+            assigned_v6: 0,
+            resting_v6: 0,
+            draining: false,
         }],
     }
 }
@@ -158,7 +159,7 @@ fn every_metric_of_the_table_is_exposed_with_its_head() {
     stats.responses[1].store(1, Relaxed);
     let text = render(&metrics, &[("a", &stats)]);
     for metric in METRICS {
-        let head = format!("# TYPE {} {}\n", metric.name, kind_name(metric.kind));
+        let head = format!("# TYPE {} {}\n", metric.name, metric.kind.name());
         assert_eq!(text.matches(&head).count(), 1, "{}", metric.name);
         let series = text.lines().filter(|line| line.starts_with(metric.name)).count();
         assert!(series > 0, "{} has no value", metric.name);

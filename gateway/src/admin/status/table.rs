@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{NodeStatus, PoolRow, RouterRow};
-use crate::plan::table::section;
+use crate::text_table::section;
 
 /// The whole status as text.
 pub(super) fn render(status: &NodeStatus) -> String {
