@@ -29,7 +29,7 @@ FUZZ_TARGETS ?=
 export CARGO_TARGET_DIR := $(TARGET)
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help run test fuzz lint lint-code licences bench bench-scale bench-failover
+.PHONY: help run test fuzz lint bench bench-scale bench-failover
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,9 +39,7 @@ run:
 	exec $(TARGET)/quick/gatehouse-loadtest quickstart --gatehouse $(TARGET)/quick/gatehouse --manifests examples/quickstart
 
 # The tests of the gateway start the echo backend from the same target folder, so it is built first.
-test:
-	.ci/setup test
-	$(MAKE) --no-print-directory lint-code
+test: lint
 	$(CARGO) build -p gatehouse-loadtest
 	$(CARGO) test --workspace
 	CARGO=$(CARGO) vip/fuzz/run 2
@@ -49,19 +47,14 @@ test:
 fuzz:
 	CARGO=$(CARGO) vip/fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
-lint: lint-code licences
-
-lint-code:
+lint:
+	TOOLS=$(TOOLS) .ci/setup test
 	.ci/checks
+	PATH="$(TOOLS)/cargo-deny/bin:$$PATH" $(CARGO) deny --log-level error check licenses bans
 	$(CARGO) fmt --all -- --check
 	$(CARGO) fmt --manifest-path vip/fuzz/Cargo.toml -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
-
-licences:
-	PATH="$(TOOLS)/bin:$$PATH"; \
-	command -v cargo-deny >/dev/null || $(CARGO) install --locked --root $(TOOLS) cargo-deny; \
-	$(CARGO) deny check licenses bans
 
 bench:
 	TOOLS=$(TOOLS) .ci/setup bench
@@ -69,7 +62,7 @@ bench:
 	$(TARGET)/release/gatehouse-loadtest bench --gatehouse $(TARGET)/release/gatehouse --tools $(TOOLS) --results loadtest/results $(BENCH_ARGS)
 
 bench-scale:
-	.ci/setup test
+	TOOLS=$(TOOLS) .ci/setup test
 	$(CARGO) build --release -p gatehouse -p gatehouse-loadtest
 	$(TARGET)/release/gatehouse-loadtest scale --gatehouse $(TARGET)/release/gatehouse --results loadtest/results $(SCALE_ARGS)
 

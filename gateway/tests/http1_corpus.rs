@@ -1,5 +1,5 @@
 //! An adversarial corpus over HTTP/1.1: raw bytes in, judged by what a recording backend may see
-//! and by whether the gateway still answers honest requests right (promises P1 to P18).
+//! and by whether the gateway still answers honest requests right (promises P1 to P17).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -14,7 +14,7 @@ use support::client::{KeepAlive, Step, Want, exchange, get, listen};
 use support::eventually;
 use support::gateway::Plan;
 use support::manifests::{ingress, prefix, route, secret, service};
-use support::tls::{Pair, Tls, certificate};
+use support::tls::{Pair, Tls, certificate, client_config};
 
 /// How long a save may take to be seen on a busy machine; the promise is 100 ms.
 const SEEN: Duration = Duration::from_secs(3);
@@ -225,4 +225,35 @@ fn a_renewed_certificate_is_shown_to_the_next_and_disturbs_nobody() {
     let says = || gateway.page("/snapshot").contains("CertificateInvalid");
     assert!(eventually(SEEN, says), "{}", gateway.page("/snapshot"));
     assert!(connect().peer() == new.der, "the last good certificate");
+}
+
+/// P27: one ticket key for as long as the process runs, for all data threads.
+#[test]
+fn a_tls_session_is_resumed_on_every_thread_and_after_a_reload() {
+    let app = Backend::echo("app");
+    let routes = |paths: &[&str]| {
+        let paths: Vec<_> = paths.iter().map(|path| prefix("x.test", path, "app")).collect();
+        service("app", &[app.addr])
+            + &ingress("i", "", "{hosts: [x.test], secretName: pair}", &paths)
+    };
+    let gateway = Plan::default()
+        .manifest("routes.yaml", routes(&["/"]))
+        .manifest("secret.yaml", secret("pair", &certificate(&["x.test"])))
+        .threads(2)
+        .start();
+    let config = client_config(&["http/1.1"]);
+    let ask = |path: &str| {
+        let mut tls =
+            Tls::connect_with(std::sync::Arc::clone(&config), gateway.https, "x.test").unwrap();
+        tls.write_all(format!("GET {path} HTTP/1.1\r\nHost: x.test\r\n\r\n").as_bytes()).unwrap();
+        // The answer is read to its end: tickets come before it.
+        let status = listen(&mut tls, Want::responses(1), false).status();
+        (status, tls.resumed())
+    };
+    assert_eq!(ask("/"), (200, false), "a first visit");
+    // The kernel spreads these over both data threads.
+    (0..16).for_each(|n| assert_eq!(ask("/"), (200, true), "visit {n}"));
+    gateway.save("routes.yaml", &routes(&["/", "/new"]));
+    assert!(eventually(SEEN, || gateway.page("/snapshot").contains("/new")), "the reload");
+    assert_eq!(ask("/new"), (200, true), "after the reload");
 }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, SignatureScheme,
+    StreamOwned,
+};
 
 use super::client::{Wire, dial};
 
@@ -30,31 +33,46 @@ pub fn certificate(names: &[&str]) -> Pair {
     }
 }
 
+/// What a client offers that takes any certificate.
+pub fn client_config(alpn: &[&str]) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports TLS 1.2 and 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(aws_lc_rs::default_provider())))
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
 /// A TLS connection over one TCP connection.
 pub struct Tls(pub StreamOwned<ClientConnection, TcpStream>);
 
 impl Tls {
     /// Connects and completes the handshake; an error says how far it came.
     pub fn connect(addr: SocketAddr, sni: &str, alpn: &[&str]) -> std::io::Result<Self> {
-        let mut config =
-            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .expect("the provider supports TLS 1.2 and 1.3")
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyCertificate(
-                    aws_lc_rs::default_provider(),
-                )))
-                .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+        Self::connect_with(client_config(alpn), addr, sni)
+    }
+
+    /// Connects with a configuration of its own, which remembers session tickets.
+    pub fn connect_with(
+        config: Arc<ClientConfig>,
+        addr: SocketAddr,
+        sni: &str,
+    ) -> std::io::Result<Self> {
         let name = ServerName::try_from(sni.to_owned()).expect("a valid server name");
-        let connection =
-            ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
+        let connection = ClientConnection::new(config, name).map_err(std::io::Error::other)?;
         let mut stream = StreamOwned::new(connection, dial(addr));
         stream.sock.set_read_timeout(Some(super::client::PATIENCE))?;
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
         Ok(Self(stream))
+    }
+
+    /// Whether the handshake took up an earlier session by its ticket.
+    pub fn resumed(&self) -> bool {
+        self.0.conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// The leaf certificate that the server showed.
