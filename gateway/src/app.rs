@@ -28,15 +28,14 @@ use crate::{
     compile::NodeContext,
     config::Settings,
     controller::{Controller, Progress, Signal},
-    health,
     http::error::ProxyErrorKind,
     listeners::Listeners,
-    runtime::{CoreHandle, CoreOptions},
     snapshot::Live,
     source::{Event, files},
     state::ClusterState,
     state_file,
     tls::TlsConfigs,
+    worker::{context::CoreOptions, thread::CoreHandle, watchdog},
 };
 
 /// How long the access log may take to write what it has when everything else has ended.
@@ -245,7 +244,7 @@ fn speaker_options(settings: &Settings) -> anyhow::Result<(SpeakerOptions, Vec<P
 
 /// A node whose data path hangs holds no address.
 fn health_of(cores: &[CoreHandle], tick: Duration) -> Health {
-    Arc::new(health::watch(cores.iter().map(CoreHandle::report).collect(), tick))
+    Arc::new(watchdog::watch(cores.iter().map(CoreHandle::report).collect(), tick))
 }
 
 /// What the compiler has to know about this node.

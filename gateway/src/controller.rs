@@ -25,11 +25,11 @@ use crate::{
     },
     compile::{Compiled, NodeContext, compile},
     listeners::Listeners,
-    runtime::{Command, CoreHandle},
     snapshot::{Live, Snapshot},
     source::Event,
     state::ClusterState,
     state_file::{self, Recorded},
+    worker::thread::{Command, CoreHandle},
 };
 
 /// Quiet that ends a burst of events. The file source lets saves settle (10 ms) before it sends; what is

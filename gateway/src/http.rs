@@ -1,7 +1,7 @@
 //! From a client's connection to a backend's answer.
 //!
 //! `conn` drives a connection, `proxy` a request (read it from top to bottom), `head` decides what is a
-//! request at all. `watch`, `head_scanner`, `frame_guard` and `io` protect us from clients, `error` words our refusals.
+//! request at all. `head_scanner`, `frame_guard` and `io` protect us from clients, `error` words our refusals.
 
 pub(crate) mod body;
 pub(crate) mod conn;
@@ -14,4 +14,3 @@ pub(crate) mod io;
 pub(crate) mod proxy;
 pub(crate) mod record;
 pub(crate) mod upgrade;
-pub(crate) mod watch;

@@ -1,7 +1,7 @@
 //! Gatehouse: claims virtual addresses and routes HTTP on them, from one hot-swapped configuration.
 //!
 //! ```text
-//!  source ──> state ──> compile (pure) ──> snapshot ──> listeners, tls, http, upstream   (data threads)
+//!  source ──> state ──> compile (pure) ──> snapshot ──> worker, listeners, tls, http, upstream  (data threads)
 //!                             controller drives it ─└──> vips (speaker thread), admin
 //! ```
 //!
@@ -17,12 +17,9 @@ pub mod compile;
 pub mod config;
 pub(crate) mod controller;
 pub mod docs;
-pub(crate) mod drain;
-pub(crate) mod health;
 pub mod http;
 pub(crate) mod listeners;
 pub mod plan;
-pub(crate) mod runtime;
 pub mod snapshot;
 pub mod source;
 pub mod state;
@@ -30,3 +27,4 @@ pub mod state_file;
 pub(crate) mod text_table;
 pub(crate) mod tls;
 pub(crate) mod upstream;
+pub(crate) mod worker;

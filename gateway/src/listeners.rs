@@ -7,48 +7,22 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
-    rc::Rc,
     sync::Arc,
-    task::{Context, Poll, Waker},
-    time::Duration,
 };
 
-use gatehouse_routes::model::Scope;
-use rustls::ServerConfig;
 use socket2::{Domain, Protocol as Transport, Socket, Type};
-use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
-    admin::metrics::Counter,
     compile::{ListenerPlan, Protocol},
-    drain::LocalAddress,
-    http::conn,
-    runtime::{Command, Core, CoreHandle},
     tls::TlsConfigs,
+    worker::{
+        listener::{ListenerFacts, ListenerId, Opened},
+        thread::{Command, CoreHandle},
+    },
 };
 
 /// Connections that the kernel keeps for a core that is busy.
 const BACKLOG: i32 = 4096;
-/// Pauses of an accept loop that runs out of descriptors or memory: doubling from the first to the last.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
-
-/// Names one listener for as long as the process runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ListenerId(u64);
-
-/// What a connection has to know about the listener it came through.
-pub(crate) struct ListenerFacts {
-    pub(crate) address: SocketAddr,
-    pub(crate) scope: Scope,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
-}
-
-/// One core's socket of a listener.
-pub(crate) struct Opened {
-    pub(crate) id: ListenerId,
-    pub(crate) facts: Arc<ListenerFacts>,
-    pub(crate) socket: std::net::TcpListener,
-}
 
 /// The open listeners; belongs to the controller.
 pub(crate) struct Listeners {
@@ -169,60 +143,4 @@ fn bind(address: SocketAddr, virtual_address: bool) -> io::Result<std::net::TcpL
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-/// Accepts on a core until the returned sender is dropped.
-pub(crate) fn accept(core: &Rc<Core>, opened: Opened) -> io::Result<oneshot::Sender<()>> {
-    let listener = TcpListener::from_std(opened.socket)?;
-    let (closing, mut closed) = oneshot::channel::<()>();
-    let core = Rc::clone(core);
-    let facts = opened.facts;
-    let address = core.address(facts.address.ip());
-    tokio::task::spawn_local(async move {
-        let mut pause = BACKOFF.0;
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                _ = &mut closed => break,
-                accepted = listener.accept(), if core.has_room() => accepted,
-                () = tokio::time::sleep(BACKOFF.0), if !core.has_room() => continue,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    pause = BACKOFF.0;
-                    begin(&core, &facts, &address, stream, peer);
-                }
-                Err(error) if is_exhaustion(&error) => {
-                    tracing::warn!(%error, "out of resources, not accepting for {pause:?}");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(BACKOFF.1);
-                }
-                // The client left between its SYN and our accept.
-                Err(error) => tracing::debug!(%error, "accept failed"),
-            }
-        }
-        // Closing a SO_REUSEPORT socket resets what is queued on it: take that in first.
-        while let Poll::Ready(Ok((stream, peer))) =
-            listener.poll_accept(&mut Context::from_waker(Waker::noop()))
-        {
-            begin(&core, &facts, &address, stream, peer);
-        }
-    });
-    Ok(closing)
-}
-
-fn begin(
-    core: &Rc<Core>,
-    facts: &Arc<ListenerFacts>,
-    address: &Rc<LocalAddress>,
-    stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-) {
-    core.metrics().add(Counter::ConnectionAccepted);
-    let (facts, address) = (Arc::clone(facts), Rc::clone(address));
-    tokio::task::spawn_local(conn::serve(Rc::clone(core), facts, address, stream, peer));
-}
-
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

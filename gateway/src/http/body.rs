@@ -12,12 +12,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
-    http::{
-        record::Record,
-        watch::{Exchange, Expiry},
-    },
-    runtime::Core,
+    http::record::Record,
     upstream::pool::Upstream,
+    worker::{
+        context::Core,
+        timeouts::{Exchange, Expiry},
+    },
 };
 
 /// Most bytes of trailers that are read before they are dropped.

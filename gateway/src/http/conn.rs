@@ -28,7 +28,6 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     admin::metrics::Counter,
-    drain::LocalAddress,
     http::{
         error::ProxyErrorKind,
         frame_guard::FrameGuard,
@@ -38,10 +37,13 @@ use crate::{
         io::{ClientIo, Guard, Wire},
         proxy,
         upgrade::Tunnel,
-        watch::{ConnWatch, Exchange, Expiry, Phase, Registered},
     },
-    listeners::ListenerFacts,
-    runtime::Core,
+    worker::{
+        context::Core,
+        listener::ListenerFacts,
+        local_address::LocalAddress,
+        timeouts::{ConnWatch, Exchange, Expiry, Phase, Registered},
+    },
 };
 
 /// Room that hyper gives a whole head: ours is refused first, with the right status.

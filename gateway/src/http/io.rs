@@ -17,9 +17,11 @@ use crate::{
     http::{
         frame_guard::{FrameGuard, GOAWAY_CALM},
         head_scanner::{HeadFlags, HeadScanner},
-        watch::{ConnWatch, Exchange, Phase, Registered},
     },
-    runtime::Core,
+    worker::{
+        context::Core,
+        timeouts::{ConnWatch, Exchange, Phase, Registered},
+    },
 };
 
 /// What the guards know about a connection; shared between its stream and its requests.

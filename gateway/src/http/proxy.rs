@@ -33,10 +33,10 @@ use crate::{
         headers,
         record::Record,
         upgrade::Tunnel,
-        watch::{Exchange, Expiry},
     },
     snapshot::{GatewaySnapshot, Snapshot},
     upstream::{connect::connect, pool::Upstream, resolve::resolve},
+    worker::timeouts::{Exchange, Expiry},
 };
 
 /// Most bytes of an unwanted body that are read so that the answer arrives (P6).

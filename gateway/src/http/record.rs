@@ -17,13 +17,8 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, header::HOST};
 
 use crate::{
     access_log::Entry,
-    http::{
-        body::BodyError,
-        conn::ClientConn,
-        error::ProxyErrorKind,
-        headers::request_id_of,
-        watch::{Exchange, Expiry},
-    },
+    http::{body::BodyError, conn::ClientConn, error::ProxyErrorKind, headers::request_id_of},
+    worker::timeouts::{Exchange, Expiry},
 };
 
 /// One request, from its head to the end of its answer.

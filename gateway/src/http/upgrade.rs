@@ -7,8 +7,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
-    http::{conn::ClientConn, io::ClientIo, watch::Phase},
+    http::{conn::ClientConn, io::ClientIo},
     upstream::pool::Upstream,
+    worker::timeouts::Phase,
 };
 
 /// Bytes held per direction.

@@ -8,12 +8,12 @@ use tokio::net::TcpStream;
 
 use crate::{
     admin::metrics::Counter,
-    http::{
-        error::ProxyErrorKind,
-        watch::{Exchange, Expiry},
-    },
-    runtime::Core,
+    http::error::ProxyErrorKind,
     upstream::pool::Upstream,
+    worker::{
+        context::Core,
+        timeouts::{Exchange, Expiry},
+    },
 };
 
 /// Most bytes of an answer's header block (P5).

@@ -16,7 +16,7 @@ use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::http::{body::RequestBody, watch::Tick};
+use crate::{http::body::RequestBody, worker::clock::Tick};
 
 /// Most idle connections kept per endpoint and core.
 const MAX_IDLE: usize = 256;

@@ -10,8 +10,8 @@ use std::{
 use gatehouse_routes::{endpoints, model::ExternalName};
 
 use crate::{
-    http::{error::ProxyErrorKind, watch::Tick},
-    runtime::Core,
+    http::error::ProxyErrorKind,
+    worker::{clock::Tick, context::Core},
 };
 
 /// How long an answer is used, in milliseconds: the resolver does not tell us its time to live.

@@ -13,10 +13,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{config::Settings, drain::LocalAddress};
-
-/// Milliseconds on the coarse clock of one core.
-pub(crate) type Tick = u64;
+use crate::{
+    config::Settings,
+    worker::{clock::Tick, local_address::LocalAddress},
+};
 
 /// Protective timeouts, in milliseconds, `--time-scale` applied.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 //! An address that moves to another node stays usable here until its open connections have ended: they
 //! finish what is under way and are told to come again, and then they find the new owner. Every core has
 //! its own [`LocalAddresses`]; a connection holds the [`LocalAddress`] of its listener, so that asking
-//! costs it no system call. Nothing here ends a connection: `http::conn` does, and `runtime` wakes it.
+//! costs it no system call. Nothing here ends a connection: `http::conn` does, and the worker wakes it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,7 +12,7 @@ use std::{
     rc::Rc,
 };
 
-use crate::http::watch::Tick;
+use crate::worker::clock::Tick;
 
 /// One address that a core accepts connections on (the unspecified address counts as one).
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::mpsc,
+    time::{Duration, Instant},
 };
 
 use gatehouse_routes::model::Scope;
@@ -23,7 +24,7 @@ use crate::{
     http::error::ProxyErrorKind,
     listeners::Listeners,
     plan,
-    snapshot::Snapshot,
+    snapshot::{Live, Snapshot},
     tls::TlsConfigs,
 };
 

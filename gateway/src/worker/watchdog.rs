@@ -1,6 +1,6 @@
 //! Whether the data threads turn over: a node whose data path hangs must not hold addresses.
 //!
-//! Every core counts the ticks of its clock ([`Report::beats`](crate::runtime::Report::beats)). The speaker
+//! Every core counts the ticks of its clock ([`Report::beats`](crate::worker::thread::Report::beats)). The speaker
 //! asks several times a second, on its own thread; a core whose count has stood still for [`PATIENCE`]
 //! makes the node ineligible until it moves again.
 
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::runtime::Report;
+use crate::worker::thread::Report;
 
 /// How long a core may stand still. A tick comes every 50 ms; a burst of work delays it by less than this.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,0 +1,4 @@
+//! The coarse clock of a worker.
+
+/// Milliseconds on the coarse clock of one core.
+pub(crate) type Tick = u64;

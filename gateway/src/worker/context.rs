@@ -1,0 +1,245 @@
+//! What every file of the data path may ask of the worker that it runs on.
+//!
+//! Belongs to one thread: nothing here is shared but the live snapshot and the metrics.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::IpAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use gatehouse_routes::stats::HostStats;
+use ipnet::IpNet;
+
+use crate::{
+    access_log::{AccessLogger, Entry},
+    admin::metrics::CoreMetrics,
+    config::Settings,
+    snapshot::{Live, LocalLive, Pinned},
+    upstream::{pool::Pool, resolve::Resolved},
+    worker::{
+        clock::Tick,
+        local_address::{LocalAddress, LocalAddresses},
+        timeouts::{ConnWatch, Exchange, Limits, Phase, Registered, Registry},
+    },
+};
+
+/// Period of the coarse clock.
+const CLOCK: Duration = Duration::from_millis(50);
+
+/// What every core is built from.
+#[derive(Clone)]
+pub(crate) struct CoreOptions {
+    pub(crate) limits: Limits,
+    pub(crate) time_scale: f64,
+    pub(crate) trusted: Arc<[IpNet]>,
+    pub(crate) allow_loopback: bool,
+    pub(crate) max_connections: usize,
+    /// Counts answers to requests whose host is in no table.
+    pub(crate) unrouted: Arc<HostStats>,
+    pub(crate) live: Arc<Live>,
+}
+
+impl CoreOptions {
+    pub(crate) fn new(settings: &Settings, live: Arc<Live>, cores: usize) -> Self {
+        Self {
+            limits: Limits::new(settings),
+            time_scale: settings.time_scale,
+            trusted: settings.trusted_proxies.clone().into(),
+            allow_loopback: !settings.manifests.is_empty(),
+            max_connections: max_connections(cores),
+            unrouted: Arc::default(),
+            live,
+        }
+    }
+}
+
+impl CoreOptions {
+    /// Period of the coarse clock under `--time-scale`.
+    pub(crate) fn clock(&self) -> Duration {
+        CLOCK.mul_f64(self.time_scale).max(Duration::from_millis(5))
+    }
+}
+
+/// A client connection and the upstream one it needs are two descriptors; some are left for the rest.
+fn max_connections(cores: usize) -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    #[expect(unsafe_code, reason = "getrlimit writes the struct it is given")]
+    // SAFETY: `limit` is a valid, exclusive `rlimit`.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
+    let descriptors = if known { usize::try_from(limit.rlim_cur).unwrap_or(1024) } else { 1024 };
+    (descriptors.saturating_sub(64) / 2 / cores.max(1)).clamp(16, 1 << 20)
+}
+
+/// One data thread's world.
+pub(crate) struct Core {
+    pub(crate) options: CoreOptions,
+    pub(crate) pool: Pool,
+    pub(crate) resolved: Resolved,
+    live: LocalLive,
+    metrics: Arc<CoreMetrics>,
+    log: Option<RefCell<AccessLogger>>,
+    started: Instant,
+    now: Cell<Tick>,
+    connections: Cell<usize>,
+    addresses: LocalAddresses,
+    connection_watches: Rc<RefCell<Registry<ConnWatch>>>,
+    exchanges: Rc<RefCell<Registry<Exchange>>>,
+}
+
+impl Core {
+    pub(super) fn new(
+        options: CoreOptions,
+        metrics: Arc<CoreMetrics>,
+        log: Option<AccessLogger>,
+    ) -> Self {
+        Self {
+            live: LocalLive::new(Arc::clone(&options.live)),
+            options,
+            pool: Pool::default(),
+            resolved: Resolved::default(),
+            metrics,
+            log: log.map(RefCell::new),
+            started: Instant::now(),
+            now: Cell::new(0),
+            connections: Cell::new(0),
+            addresses: LocalAddresses::default(),
+            connection_watches: Registry::new(),
+            exchanges: Registry::new(),
+        }
+    }
+
+    /// Moves the coarse clock on.
+    pub(super) fn tick(&self) {
+        let elapsed = self.started.elapsed().as_millis();
+        self.now.set(Tick::try_from(elapsed).unwrap_or(Tick::MAX));
+    }
+
+    /// Client connections that are open.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.get()
+    }
+
+    /// The addresses that listeners of this core accept on.
+    pub(super) fn addresses(&self) -> &LocalAddresses {
+        &self.addresses
+    }
+
+    /// Hands what the access log has collected to its writer.
+    pub(super) fn flush_log(&self) {
+        if let Some(log) = &self.log {
+            log.borrow_mut().flush();
+        }
+    }
+
+    /// The coarse clock: milliseconds since the thread started, up to 50 ms late.
+    pub(crate) fn now(&self) -> Tick {
+        self.now.get()
+    }
+
+    /// The live snapshot.
+    pub(crate) fn pin(&self) -> Pinned {
+        self.live.pin()
+    }
+
+    pub(crate) fn metrics(&self) -> &CoreMetrics {
+        &self.metrics
+    }
+
+    pub(crate) fn logs_access(&self) -> bool {
+        self.log.is_some()
+    }
+
+    pub(crate) fn log_access(&self, entry: &Entry<'_>) {
+        if let Some(log) = &self.log {
+            log.borrow_mut().write(entry);
+        }
+    }
+
+    pub(crate) fn allows_loopback(&self) -> bool {
+        self.options.allow_loopback
+    }
+
+    /// A protective timeout under `--time-scale`.
+    pub(crate) fn scaled(&self, timeout: Duration) -> Duration {
+        timeout.mul_f64(self.options.time_scale)
+    }
+
+    /// True if one more client connection may be served.
+    pub(crate) fn has_room(&self) -> bool {
+        self.connections.get() < self.options.max_connections
+    }
+
+    /// The address that a listener accepts on.
+    pub(crate) fn address(&self, ip: IpAddr) -> Rc<LocalAddress> {
+        self.addresses.get(ip)
+    }
+
+    pub(crate) fn connection_opened(&self, address: &LocalAddress) {
+        address.opened();
+        self.connections.set(self.connections.get() + 1);
+        self.metrics.connection_opened();
+    }
+
+    pub(crate) fn connection_closed(&self, address: &LocalAddress) {
+        address.closed();
+        self.connections.set(self.connections.get().saturating_sub(1));
+        self.metrics.connection_closed();
+    }
+
+    /// A connection under the sweeper's eyes.
+    pub(crate) fn watched_connection(
+        &self,
+        phase: Phase,
+        address: &Rc<LocalAddress>,
+    ) -> Registered<ConnWatch> {
+        let watch = Registered::new(&self.connection_watches);
+        watch.came_in_on(address);
+        watch.enter(phase, self.now());
+        watch
+    }
+
+    /// An exchange under the sweeper's eyes.
+    pub(crate) fn watched_exchange(&self) -> Registered<Exchange> {
+        Registered::new(&self.exchanges)
+    }
+
+    pub(super) fn sweep(&self) {
+        let (now, limits) = (self.now(), &self.options.limits);
+        self.connection_watches.borrow().sweep(now, limits);
+        self.exchanges.borrow().sweep(now, limits);
+        if !self.addresses.left().is_empty() {
+            self.wake_leaving();
+        }
+        if let Some(log) = &self.log {
+            log.borrow_mut().tick();
+        }
+    }
+
+    pub(super) fn tidy(&self) {
+        self.pool.sweep(self.now(), self.options.limits.upstream_idle);
+        drop(self.pin());
+    }
+
+    /// Wakes the connections that are to leave: when they hear of it, and again while they stay idle.
+    pub(super) fn wake_leaving(&self) {
+        for watch in
+            self.connection_watches.borrow().iter().filter(|watch| watch.leaving().is_some())
+        {
+            watch.wake();
+        }
+    }
+
+    pub(super) fn cut(&self, ips: &[IpAddr]) {
+        let gone: Vec<_> = ips.iter().map(|ip| self.addresses.get(*ip)).collect();
+        for watch in self.connection_watches.borrow().iter() {
+            if gone.iter().any(|address| watch.is_on(address)) {
+                watch.expire();
+            }
+        }
+        // Should the address come back, its next clients are welcome.
+        self.addresses.stay(ips);
+    }
+}

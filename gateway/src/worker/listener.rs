@@ -1,0 +1,24 @@
+//! What a worker gets of a listener: its socket and what its connections have to know of it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use gatehouse_routes::model::Scope;
+use rustls::ServerConfig;
+
+/// Names one listener for as long as the process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerId(pub(crate) u64);
+
+/// What a connection has to know about the listener it came through.
+pub(crate) struct ListenerFacts {
+    pub(crate) address: SocketAddr,
+    pub(crate) scope: Scope,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+}
+
+/// One core's socket of a listener.
+pub(crate) struct Opened {
+    pub(crate) id: ListenerId,
+    pub(crate) facts: Arc<ListenerFacts>,
+    pub(crate) socket: std::net::TcpListener,
+}

@@ -1,0 +1,195 @@
+//! One data thread: its commands, its clock, and what it reports.
+//!
+//! The controller holds a [`CoreHandle`] per thread; this is the one file that knows how threads are laid out.
+
+use std::{
+    collections::BTreeMap,
+    future::poll_fn,
+    io,
+    net::IpAddr,
+    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::LocalSet,
+};
+
+use crate::{
+    access_log::AccessLogger,
+    admin::metrics::CoreMetrics,
+    worker::{
+        accept::accept,
+        context::{Core, CoreOptions},
+        listener::{ListenerId, Opened},
+    },
+};
+
+/// Every how many clock ticks timeouts are looked for.
+const SWEEP_EVERY: u64 = 5;
+/// Every how many clock ticks idle upstream connections and the snapshot are looked at.
+const TIDY_EVERY: u64 = 20;
+
+/// What the controller tells a core.
+pub(crate) enum Command {
+    /// Accept on this socket.
+    Listen(Box<Opened>),
+    /// Accept what is queued, then close the socket.
+    Unlisten(ListenerId),
+    /// Connections that came in on these addresses end with the request under way; their listeners stay.
+    Leave(Arc<[IpAddr]>),
+    /// New connections on these addresses may stay again.
+    Stay(Arc<[IpAddr]>),
+    /// Connections that came in on these addresses end now: the addresses are gone.
+    Cut(Arc<[IpAddr]>),
+    /// All connections end with the request under way; only listeners on these addresses go on.
+    Drain(Arc<[IpAddr]>),
+}
+
+/// Where a core stands, as of its last clock tick.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    connections: AtomicUsize,
+    /// Clock ticks so far.
+    beats: AtomicU64,
+    /// Addresses that connections are to leave, and how many have not left.
+    left: Mutex<BTreeMap<IpAddr, usize>>,
+}
+
+impl Report {
+    /// Tells the controller where this core stands.
+    fn update(&self, core: &Core) {
+        self.connections.store(core.connections(), Ordering::Relaxed);
+        self.beats.fetch_add(1, Ordering::Relaxed);
+        let left = core.addresses().left();
+        let mut told = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != left {
+            *told = left;
+        }
+    }
+
+    /// Clock ticks so far: a number that stands still is a core that hangs.
+    pub(crate) fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
+    }
+}
+
+/// The controller's end of a core.
+pub(crate) struct CoreHandle {
+    commands: UnboundedSender<Command>,
+    report: Arc<Report>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl CoreHandle {
+    /// Starts a data thread.
+    pub(crate) fn start(
+        index: usize,
+        options: CoreOptions,
+        metrics: Arc<CoreMetrics>,
+        log: Option<AccessLogger>,
+    ) -> io::Result<Self> {
+        let (commands, receiver) = unbounded_channel();
+        let report = Arc::new(Report::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let shared = Arc::clone(&report);
+        let thread = thread::Builder::new().name(format!("data-{index}")).spawn(move || {
+            let core = Rc::new(Core::new(options, metrics, log));
+            LocalSet::new().block_on(&runtime, run(core, receiver, &shared));
+        })?;
+        Ok(Self { commands, report, thread: Some(thread) })
+    }
+
+    /// Tells the core; a core that is gone hears nothing.
+    pub(crate) fn send(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+
+    /// Client connections that are open, as of the last clock tick.
+    pub(crate) fn connections(&self) -> usize {
+        self.report.connections.load(Ordering::Relaxed)
+    }
+
+    /// Client connections that have yet to leave an address; `None` until the core has been told.
+    pub(crate) fn left(&self, ip: IpAddr) -> Option<usize> {
+        self.report.left.lock().unwrap_or_else(PoisonError::into_inner).get(&ip).copied()
+    }
+
+    /// For those who watch over the core.
+    pub(crate) fn report(&self) -> Arc<Report> {
+        Arc::clone(&self.report)
+    }
+
+    /// Ends the thread; connections that are still open are cut.
+    pub(crate) fn stop(mut self) {
+        drop(self.commands);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The main task of a core: its clock, and the controller's commands.
+async fn run(core: Rc<Core>, mut commands: UnboundedReceiver<Command>, report: &Report) {
+    let mut listeners = Vec::new();
+    let mut clock = tokio::time::interval(core.options.clock());
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut ticks: u64 = 0;
+    loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(Command::Listen(opened)) => {
+                    let (id, ip) = (opened.id, opened.facts.address.ip());
+                    match accept(&core, *opened) {
+                        Ok(closing) => listeners.push((id, ip, closing)),
+                        Err(error) => tracing::error!(%error, "listener lost"),
+                    }
+                }
+                // Dropping the sender is what ends the accept loop.
+                Some(Command::Unlisten(id)) => listeners.retain(|(other, ..)| *other != id),
+                Some(Command::Leave(ips)) => {
+                    core.addresses().leave(&ips, core.now());
+                    core.wake_leaving();
+                }
+                Some(Command::Stay(ips)) => core.addresses().stay(&ips),
+                Some(Command::Cut(ips)) => core.cut(&ips),
+                Some(Command::Drain(kept)) => {
+                    listeners.retain(|(_, ip, _)| kept.contains(ip));
+                    core.addresses().leave_all(core.now());
+                    core.wake_leaving();
+                }
+                None => break,
+            },
+            _ = clock.tick() => {
+                core.tick();
+                ticks += 1;
+                if ticks.is_multiple_of(SWEEP_EVERY) || core.options.time_scale < 1.0 {
+                    core.sweep();
+                }
+                if ticks.is_multiple_of(TIDY_EVERY) {
+                    core.tidy();
+                }
+                report.update(&core);
+            }
+        }
+    }
+    // Let tasks that were just woken see that the core is going.
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return std::task::Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+    core.flush_log();
+}
+
+#[cfg(test)]
+mod tests;
