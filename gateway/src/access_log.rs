@@ -1,6 +1,6 @@
 //! The access log: one JSON line per request on standard output.
 //!
-//! Every core has an [`AccessLogger`] that builds lines in its own buffer and hands them over in chunks;
+//! Every worker has an [`AccessLogger`] that builds lines in its own buffer and hands them over in chunks;
 //! one thread writes. Data threads never wait for it: when the reader of the log is too slow, whole
 //! chunks are dropped and counted ([`AccessLog::dropped`]).
 
@@ -20,7 +20,7 @@ use gatehouse_routes::objects::{ObjectKey, ObjectRef};
 
 /// A chunk is handed over when it holds this many bytes, or at the next [`AccessLogger::tick`].
 const CHUNK: usize = 8 * 1024;
-/// Chunks that may wait for the writer, over all cores: at most about 2 MiB.
+/// Chunks that may wait for the writer, over all workers: at most about 2 MiB.
 const QUEUE: usize = 256;
 
 /// The writer thread and the way to it.
@@ -46,7 +46,7 @@ impl AccessLog {
         Ok(Self { chunks, dropped, done })
     }
 
-    /// A logger for one core.
+    /// A logger for one worker.
     pub fn logger(&self) -> AccessLogger {
         AccessLogger {
             buffer: Vec::with_capacity(2 * CHUNK),
@@ -118,7 +118,7 @@ pub struct Entry<'a> {
     pub request_id: &'a [u8],
 }
 
-/// Builds lines for one core.
+/// Builds lines for one worker.
 #[derive(Debug)]
 pub struct AccessLogger {
     buffer: Vec<u8>,

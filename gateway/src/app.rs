@@ -35,7 +35,7 @@ use crate::{
     state::ClusterState,
     state_file,
     tls::TlsConfigs,
-    worker::{context::CoreOptions, thread::CoreHandle, watchdog},
+    worker::{context::WorkerOptions, thread::WorkerHandle, watchdog},
 };
 
 /// How long the access log may take to write what it has when everything else has ended.
@@ -53,18 +53,18 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     let node = node_context(settings, recorded);
 
     let live = Arc::new(Live::default());
-    let cores = settings.worker_threads().get();
-    let metrics = Arc::new(Metrics::new(cores, ProxyErrorKind::LABELS));
+    let workers = settings.worker_threads().get();
+    let metrics = Arc::new(Metrics::new(workers, ProxyErrorKind::LABELS));
     let log = match settings.no_access_log {
         true => None,
         false => Some(AccessLog::start(std::io::stdout()).context("cannot start the access log")?),
     };
-    let options = CoreOptions::new(settings, Arc::clone(&live), cores);
+    let options = WorkerOptions::new(settings, Arc::clone(&live), workers);
     let (unrouted, tick) = (Arc::clone(&options.unrouted), options.clock());
-    let cores = (0..cores)
+    let workers = (0..workers)
         .map(|index| {
             let logger = log.as_ref().map(AccessLog::logger);
-            CoreHandle::start(index, options.clone(), metrics.core(index), logger)
+            WorkerHandle::start(index, options.clone(), metrics.worker(index), logger)
         })
         .collect::<std::io::Result<Vec<_>>>()
         .context("cannot start the data threads")?;
@@ -72,7 +72,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     let (signals, received) = mpsc::channel();
     let speaker_signals = signals.clone();
     let bgp_signals = signals.clone();
-    let health = health_of(&cores, tick);
+    let health = health_of(&workers, tick);
     let bgp = BgpSpeakerOptions {
         node: settings.node_name(),
         grace: settings.bgp_grace,
@@ -111,7 +111,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         state_dir,
         drain_timeout: settings.drain_timeout,
         live: Arc::clone(&live),
-        cores,
+        workers,
         listeners: Listeners::new(TlsConfigs::new(Arc::clone(&live))?),
         vips,
         routers,
@@ -243,8 +243,8 @@ fn speaker_options(settings: &Settings) -> anyhow::Result<(SpeakerOptions, Vec<P
 }
 
 /// A node whose data path hangs holds no address.
-fn health_of(cores: &[CoreHandle], tick: Duration) -> Health {
-    Arc::new(watchdog::watch(cores.iter().map(CoreHandle::report).collect(), tick))
+fn health_of(workers: &[WorkerHandle], tick: Duration) -> Health {
+    Arc::new(watchdog::watch(workers.iter().map(WorkerHandle::report).collect(), tick))
 }
 
 /// What the compiler has to know about this node.

@@ -29,7 +29,7 @@ use crate::{
     source::Event,
     state::ClusterState,
     state_file::{self, Recorded},
-    worker::thread::{Command, CoreHandle},
+    worker::thread::{Command, WorkerHandle},
 };
 
 /// Quiet that ends a burst of events. The file source lets saves settle (10 ms) before it sends; what is
@@ -123,7 +123,7 @@ pub(crate) struct Controller {
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) drain_timeout: Duration,
     pub(crate) live: Arc<Live>,
-    pub(crate) cores: Vec<CoreHandle>,
+    pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) listeners: Listeners,
     pub(crate) vips: Vips,
     pub(crate) routers: Routers,
@@ -253,7 +253,7 @@ impl Controller {
     /// Makes sockets and addresses follow the live configuration.
     fn follow(&mut self) {
         let Some(compiled) = &self.compiled else { return };
-        self.listeners.open(&compiled.listeners, &self.cores);
+        self.listeners.open(&compiled.listeners, &self.workers);
         if let Some(started) = self.started.take() {
             let plain = compiled.listeners.iter().filter(|plan| !plan.vip);
             let failed = plain.filter_map(|plan| {
@@ -271,7 +271,7 @@ impl Controller {
         }
         let (vips, routers) = (&self.vips, &self.routers);
         moved.retain(|ip, moved| *moved == Moved::Here || !vips.holds(ip));
-        self.listeners.close(&compiled.listeners, &self.cores, |address| {
+        self.listeners.close(&compiled.listeners, &self.workers, |address| {
             vips.holds(&address.ip()) || routers.holds(&address.ip())
         });
         self.tell_cores(&moved);
@@ -333,7 +333,7 @@ impl Controller {
         let ips = moved.iter().filter(|(_, moved)| **moved == which).map(|(ip, _)| *ip);
         let ips: Arc<[IpAddr]> = ips.collect();
         if !ips.is_empty() {
-            self.cores.iter().for_each(|core| core.send(command(Arc::clone(&ips))));
+            self.workers.iter().for_each(|worker| worker.send(command(Arc::clone(&ips))));
         }
     }
 
@@ -352,8 +352,8 @@ impl Controller {
 
     /// Ends the lingering of addresses that every connection has left.
     fn let_go(&mut self) {
-        let cores = &self.cores;
-        let left = |ip| cores.iter().map(|core| core.left(ip)).sum();
+        let workers = &self.workers;
+        let left = |ip| workers.iter().map(|worker| worker.left(ip)).sum();
         self.vips.let_go(left, Instant::now());
         if self.routers.let_go(left, Instant::now()) {
             self.follow();
@@ -384,11 +384,11 @@ impl Controller {
         }
         self.hear_speaker(signals);
         let lingering = self.vips.lingering();
-        for core in &self.cores {
-            core.send(Command::Drain(Arc::clone(&lingering)));
+        for worker in &self.workers {
+            worker.send(Command::Drain(Arc::clone(&lingering)));
         }
         let deadline = Instant::now() + self.drain_timeout;
-        // The cores report once per clock tick; give them two before believing a zero.
+        // The workers report once per clock tick; give them two before believing a zero.
         std::thread::sleep(Duration::from_millis(120));
         while (self.open() > 0 || self.vips.lingers()) && Instant::now() < deadline {
             self.hear_speaker(signals);
@@ -403,8 +403,8 @@ impl Controller {
         if !self.vips.withdraw(WITHDRAW) {
             tracing::warn!("addresses are still on an interface after {WITHDRAW:?}");
         }
-        for core in self.cores {
-            core.stop();
+        for worker in self.workers {
+            worker.stop();
         }
         // Ends the speakers.
         drop(self.routers);
@@ -413,7 +413,7 @@ impl Controller {
 
     /// Client connections that are open.
     fn open(&self) -> usize {
-        self.cores.iter().map(CoreHandle::connections).sum()
+        self.workers.iter().map(WorkerHandle::connections).sum()
     }
 
     /// Acts upon what the speaker says until it is silent, and on nothing else: the configuration does not

@@ -1,7 +1,7 @@
-//! The sockets that clients connect to: opened and closed by the controller, accepted from by every core.
+//! The sockets that clients connect to: opened and closed by the controller, accepted from by every worker.
 //!
-//! Each listener is one `SO_REUSEPORT` socket per core, so that the kernel spreads connections and no
-//! core waits for another. Sockets are keyed by what they serve and outlive snapshots.
+//! Each listener is one `SO_REUSEPORT` socket per worker, so that the kernel spreads connections and no
+//! worker waits for another. Sockets are keyed by what they serve and outlive snapshots.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,11 +17,11 @@ use crate::{
     tls::TlsConfigs,
     worker::{
         listener::{ListenerFacts, ListenerId, Opened},
-        thread::{Command, CoreHandle},
+        thread::{Command, WorkerHandle},
     },
 };
 
-/// Connections that the kernel keeps for a core that is busy.
+/// Connections that the kernel keeps for a worker that is busy.
 const BACKLOG: i32 = 4096;
 
 /// The open listeners; belongs to the controller.
@@ -40,19 +40,19 @@ impl Listeners {
 
     /// Opens what is planned and not open yet. What cannot be opened is noted in [`Self::failed`] and
     /// tried again by the next call.
-    pub(crate) fn open(&mut self, plans: &[ListenerPlan], cores: &[CoreHandle]) {
+    pub(crate) fn open(&mut self, plans: &[ListenerPlan], workers: &[WorkerHandle]) {
         self.failed.clear();
         for plan in plans {
             let known = self.open.get(&plan.address);
             if known.is_some_and(|(open, _)| open == plan) {
                 continue;
             }
-            match self.open_one(plan, cores) {
+            match self.open_one(plan, workers) {
                 Ok(id) => {
                     tracing::info!(address = %plan.address, protocol = ?plan.protocol, "listening");
                     // Same address, other service: the new socket is there before the old one goes.
                     if let Some((_, old)) = self.open.insert(plan.address, (plan.clone(), id)) {
-                        unlisten(old, cores);
+                        unlisten(old, workers);
                     }
                 }
                 Err(error) => {
@@ -67,7 +67,7 @@ impl Listeners {
     pub(crate) fn close(
         &mut self,
         plans: &[ListenerPlan],
-        cores: &[CoreHandle],
+        workers: &[WorkerHandle],
         keep: impl Fn(&SocketAddr) -> bool,
     ) {
         let planned: BTreeSet<_> = plans.iter().map(|plan| plan.address).collect();
@@ -75,7 +75,7 @@ impl Listeners {
             let stays = planned.contains(address) || keep(address);
             if !stays {
                 tracing::info!(%address, "no longer listening");
-                unlisten(*id, cores);
+                unlisten(*id, workers);
             }
             stays
         });
@@ -94,29 +94,29 @@ impl Listeners {
     fn open_one(
         &mut self,
         plan: &ListenerPlan,
-        cores: &[CoreHandle],
+        workers: &[WorkerHandle],
     ) -> anyhow::Result<ListenerId> {
         let tls = match plan.protocol {
             Protocol::Http => None,
             Protocol::Https => Some(self.tls.config(&plan.scope)?),
         };
         let sockets =
-            cores.iter().map(|_| bind(plan.address, plan.vip)).collect::<io::Result<Vec<_>>>()?;
+            workers.iter().map(|_| bind(plan.address, plan.vip)).collect::<io::Result<Vec<_>>>()?;
         let id = ListenerId(self.next_id);
         self.next_id += 1;
         let facts =
             Arc::new(ListenerFacts { address: plan.address, scope: plan.scope.clone(), tls });
-        for (core, socket) in cores.iter().zip(sockets) {
+        for (worker, socket) in workers.iter().zip(sockets) {
             let facts = Arc::clone(&facts);
-            core.send(Command::Listen(Box::new(Opened { id, facts, socket })));
+            worker.send(Command::Listen(Box::new(Opened { id, facts, socket })));
         }
         Ok(id)
     }
 }
 
-fn unlisten(id: ListenerId, cores: &[CoreHandle]) {
-    for core in cores {
-        core.send(Command::Unlisten(id));
+fn unlisten(id: ListenerId, workers: &[WorkerHandle]) {
+    for worker in workers {
+        worker.send(Command::Unlisten(id));
     }
 }
 

@@ -123,7 +123,7 @@ impl Live {
 
 /// One data thread's cheap way to the live snapshot.
 ///
-/// An `Arc` that all cores clone for every request would be one contended cache line; this clones an `Rc`
+/// An `Arc` that all workers clone for every request would be one contended cache line; this clones an `Rc`
 /// of the thread's own and looks at the shared one only when the generation moved.
 pub struct LocalLive {
     live: Arc<Live>,
@@ -134,7 +134,7 @@ pub struct LocalLive {
 #[derive(Clone)]
 #[expect(
     clippy::redundant_allocation,
-    reason = "the Rc is this thread's own count, so that cores do not share one"
+    reason = "the Rc is this thread's own count, so that workers do not share one"
 )]
 pub struct Pinned(Rc<Arc<Snapshot>>);
 

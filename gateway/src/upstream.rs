@@ -1,4 +1,4 @@
-//! Connections to endpoints: opened, kept and reused by one core alone.
+//! Connections to endpoints: opened, kept and reused by one worker alone.
 
 pub(crate) mod connect;
 pub(crate) mod pool;

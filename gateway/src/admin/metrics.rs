@@ -1,6 +1,6 @@
 //! What is counted, and how it is shown to Prometheus.
 //!
-//! Every data thread writes its own [`CoreMetrics`] (plain loads and stores, no shared cache line); the
+//! Every data thread writes its own [`WorkerMetrics`] (plain loads and stores, no shared cache line); the
 //! admin server sums them up when somebody asks. [`METRICS`] is the one table of names: the exposition
 //! and `docs/metrics.md` are made from it.
 
@@ -134,7 +134,7 @@ const BUCKETS: [(u64, &str); 14] = [
     (10_000_000_000, "10"),
 ];
 
-/// A plain counter of a core.
+/// A plain counter of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Counter {
@@ -159,7 +159,7 @@ const COUNTERS: usize = Counter::Retry as usize + 1;
 /// What one data thread counts. Only that thread writes; everybody may read. On cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct CoreMetrics {
+pub struct WorkerMetrics {
     counters: [AtomicU64; COUNTERS],
     connections: AtomicU64,
     buckets: [AtomicU64; BUCKETS.len() + 1],
@@ -167,7 +167,7 @@ pub struct CoreMetrics {
     errors: Box<[AtomicU64]>,
 }
 
-impl CoreMetrics {
+impl WorkerMetrics {
     fn new(error_labels: usize) -> Self {
         Self {
             counters: Default::default(),
@@ -234,28 +234,28 @@ pub struct ControlFacts {
     pub addresses: AddressFacts,
 }
 
-/// The counters of all cores.
+/// The counters of all workers.
 #[derive(Debug)]
 pub struct Metrics {
-    cores: Box<[Arc<CoreMetrics>]>,
+    workers: Box<[Arc<WorkerMetrics>]>,
     error_labels: &'static [&'static str],
 }
 
 impl Metrics {
-    /// Counters for so many cores and these labels of [`CoreMetrics::error`].
-    pub fn new(cores: usize, error_labels: &'static [&'static str]) -> Self {
-        let core = |_| Arc::new(CoreMetrics::new(error_labels.len()));
-        Self { cores: (0..cores).map(core).collect(), error_labels }
+    /// Counters for so many workers and these labels of [`WorkerMetrics::error`].
+    pub fn new(workers: usize, error_labels: &'static [&'static str]) -> Self {
+        let worker = |_| Arc::new(WorkerMetrics::new(error_labels.len()));
+        Self { workers: (0..workers).map(worker).collect(), error_labels }
     }
 
-    /// The counters of one core; panics if there are not so many.
-    pub fn core(&self, index: usize) -> Arc<CoreMetrics> {
-        Arc::clone(&self.cores[index])
+    /// The counters of one worker; panics if there are not so many.
+    pub fn worker(&self, index: usize) -> Arc<WorkerMetrics> {
+        Arc::clone(&self.workers[index])
     }
 
     /// Client connections that are open.
     pub fn connections(&self) -> u64 {
-        self.sum(|core| &core.connections)
+        self.sum(|worker| &worker.connections)
     }
 
     /// Everything in Prometheus' text format (0.0.4). `hosts` names the hosts of the live tables; a host
@@ -283,7 +283,7 @@ impl Metrics {
         process: &process::Facts,
         out: &mut Exposition,
     ) {
-        let counter = |counter: Counter| self.sum(|core| &core.counters[counter as usize]);
+        let counter = |counter: Counter| self.sum(|worker| &worker.counters[counter as usize]);
         match metric.name {
             "gatehouse_requests_total" => {
                 for (host, classes) in requests {
@@ -298,7 +298,7 @@ impl Metrics {
             "gatehouse_request_duration_seconds" => self.histogram(metric.name, out),
             "gatehouse_errors_total" => {
                 for (index, label) in self.error_labels.iter().enumerate() {
-                    out.value(metric, &[label], self.sum(|core| &core.errors[index]));
+                    out.value(metric, &[label], self.sum(|worker| &worker.errors[index]));
                 }
             }
             "gatehouse_connections_accepted_total" => {
@@ -341,16 +341,16 @@ impl Metrics {
         let mut total = 0;
         let bounds = BUCKETS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
         for (index, bound) in bounds.enumerate() {
-            total += self.sum(|core| &core.buckets[index]);
+            total += self.sum(|worker| &worker.buckets[index]);
             out.line(format_args!("{name}_bucket{{le=\"{bound}\"}} {total}"));
         }
-        let seconds = self.sum(|core| &core.nanoseconds) as f64 / 1e9;
+        let seconds = self.sum(|worker| &worker.nanoseconds) as f64 / 1e9;
         out.line(format_args!("{name}_sum {seconds}"));
         out.line(format_args!("{name}_count {total}"));
     }
 
-    fn sum(&self, field: impl Fn(&CoreMetrics) -> &AtomicU64) -> u64 {
-        self.cores.iter().map(|core| field(core).load(Relaxed)).fold(0, u64::wrapping_add)
+    fn sum(&self, field: impl Fn(&WorkerMetrics) -> &AtomicU64) -> u64 {
+        self.workers.iter().map(|worker| field(worker).load(Relaxed)).fold(0, u64::wrapping_add)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     http::record::Record,
     upstream::pool::Upstream,
     worker::{
-        context::Core,
+        context::Worker,
         timeouts::{Exchange, Expiry},
     },
 };
@@ -45,12 +45,16 @@ pub(crate) struct RequestBody {
     /// `None` once it was taken, and for a request that is sent again without one.
     incoming: Option<Incoming>,
     exchange: Rc<Exchange>,
-    core: Rc<Core>,
+    worker: Rc<Worker>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Option<Incoming>, exchange: Rc<Exchange>, core: Rc<Core>) -> Self {
-        Self { incoming, exchange, core }
+    pub(crate) fn new(
+        incoming: Option<Incoming>,
+        exchange: Rc<Exchange>,
+        worker: Rc<Worker>,
+    ) -> Self {
+        Self { incoming, exchange, worker }
     }
 
     /// The body itself, which leaves nothing here.
@@ -58,7 +62,7 @@ impl RequestBody {
         Self {
             incoming: self.incoming.take(),
             exchange: Rc::clone(&self.exchange),
-            core: Rc::clone(&self.core),
+            worker: Rc::clone(&self.worker),
         }
     }
 }
@@ -78,7 +82,7 @@ impl Body for RequestBody {
         loop {
             match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Pending => {
-                    self.exchange.body_awaited(self.core.now());
+                    self.exchange.body_awaited(self.worker.now());
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(frame))) => {
@@ -90,7 +94,7 @@ impl Body for RequestBody {
                         return Poll::Ready(Some(Err(BodyError::Trailers(trailers).into())));
                     }
                     if let Some(data) = frame.data_ref() {
-                        self.exchange.body_received(data.len(), self.core.now());
+                        self.exchange.body_received(data.len(), self.worker.now());
                         return Poll::Ready(Some(Ok(frame)));
                     }
                 }
@@ -153,7 +157,7 @@ impl ResponseBody {
         let mut body =
             Self { source: Source::Upstream { incoming, upstream: Some(upstream) }, record: None };
         if body.is_end_stream() {
-            body.give_back(&record.conn.wire.core);
+            body.give_back(&record.conn.wire.worker);
             body.source = Source::Empty;
         }
         body
@@ -165,11 +169,11 @@ impl ResponseBody {
     }
 
     /// The answer is complete: its connection may serve the next request.
-    fn give_back(&mut self, core: &Core) {
+    fn give_back(&mut self, worker: &Worker) {
         if let Source::Upstream { upstream, .. } = &mut self.source
             && let Some(upstream) = upstream.take()
         {
-            core.pool.checkin(upstream, core.now());
+            worker.pool.checkin(upstream, worker.now());
         }
     }
 
@@ -229,21 +233,21 @@ impl Body for ResponseBody {
         let polled = this.poll_upstream(cx);
         let ended = this.is_end_stream();
         let Some(record) = &mut this.record else { return Poll::Ready(None) };
-        let core = Rc::clone(&record.conn.wire.core);
+        let worker = Rc::clone(&record.conn.wire.worker);
         match polled {
             Poll::Pending => {
                 record.exchange.answer_taken();
-                record.exchange.upstream_awaited(core.now(), Expiry::Upstream);
+                record.exchange.upstream_awaited(worker.now(), Expiry::Upstream);
                 Poll::Pending
             }
             Poll::Ready(Some(Ok(data))) => {
                 record.exchange.upstream_delivered();
                 record.exchange.answer_taken();
-                record.exchange.answer_offered(core.now());
+                record.exchange.answer_offered(worker.now());
                 record.sent(data.len());
                 if ended {
                     record.complete();
-                    this.give_back(&core);
+                    this.give_back(&worker);
                 }
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
@@ -253,7 +257,7 @@ impl Body for ResponseBody {
             }
             Poll::Ready(None) => {
                 record.complete();
-                this.give_back(&core);
+                this.give_back(&worker);
                 this.source = Source::Empty;
                 Poll::Ready(None)
             }

@@ -39,7 +39,7 @@ use crate::{
         upgrade::Tunnel,
     },
     worker::{
-        context::Core,
+        context::Worker,
         listener::ListenerFacts,
         local_address::LocalAddress,
         timeouts::{ConnWatch, Exchange, Expiry, Phase, Registered},
@@ -104,29 +104,29 @@ impl ClientConn {
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(
-    core: Rc<Core>,
+    worker: Rc<Worker>,
     listener: Arc<ListenerFacts>,
     address: Rc<LocalAddress>,
     stream: TcpStream,
     peer: SocketAddr,
 ) {
-    core.connection_opened(&address);
+    worker.connection_opened(&address);
     // Boxed apart: a task is as large as its largest branch, and is moved when it is spawned.
     match listener.tls.clone() {
         None => {
-            let watch = core.watched_connection(Phase::FirstByte, &address);
-            Box::pin(serve_stream(&core, listener, watch, stream, peer, None)).await;
+            let watch = worker.watched_connection(Phase::FirstByte, &address);
+            Box::pin(serve_stream(&worker, listener, watch, stream, peer, None)).await;
         }
         Some(config) => {
-            let watch = core.watched_connection(Phase::Handshake, &address);
-            Box::pin(serve_tls(&core, listener, config, watch, stream, peer)).await;
+            let watch = worker.watched_connection(Phase::Handshake, &address);
+            Box::pin(serve_tls(&worker, listener, config, watch, stream, peer)).await;
         }
     }
-    core.connection_closed(&address);
+    worker.connection_closed(&address);
 }
 
 async fn serve_tls(
-    core: &Rc<Core>,
+    worker: &Rc<Worker>,
     listener: Arc<ListenerFacts>,
     config: Arc<ServerConfig>,
     watch: Registered<ConnWatch>,
@@ -144,18 +144,18 @@ async fn serve_tls(
     .await;
     drop(handshake);
     let Some(stream) = stream.map(Box::new) else {
-        core.metrics().add(Counter::TlsHandshakeFailed);
+        worker.metrics().add(Counter::TlsHandshakeFailed);
         return;
     };
-    core.metrics().add(Counter::TlsHandshake);
-    watch.enter(Phase::FirstByte, core.now());
+    worker.metrics().add(Counter::TlsHandshake);
+    watch.enter(Phase::FirstByte, worker.now());
     let session = stream.get_ref().1;
     let server_name = session.server_name().and_then(host::canonical);
     let tls = Tls {
         http2: session.alpn_protocol() == Some(b"h2"),
         server_name: server_name.map(|name| name.into_owned().into_boxed_str()),
     };
-    serve_stream(core, listener, watch, stream, peer, Some(tls)).await;
+    serve_stream(worker, listener, watch, stream, peer, Some(tls)).await;
 }
 
 struct Tls {
@@ -164,7 +164,7 @@ struct Tls {
 }
 
 async fn serve_stream<S>(
-    core: &Rc<Core>,
+    worker: &Rc<Worker>,
     listener: Arc<ListenerFacts>,
     watch: Registered<ConnWatch>,
     stream: S,
@@ -175,13 +175,13 @@ async fn serve_stream<S>(
 {
     let http2 = tls.as_ref().is_some_and(|tls| tls.http2);
     let guard = if http2 {
-        Guard::Frames(FrameGuard::new(core.now()))
+        Guard::Frames(FrameGuard::new(worker.now()))
     } else {
         Guard::Head(HeadScanner::default())
     };
-    let exchange = core.watched_exchange();
+    let exchange = worker.watched_exchange();
     let wire = Rc::new(Wire {
-        core: Rc::clone(core),
+        worker: Rc::clone(worker),
         watch,
         guard: RefCell::new(guard),
         exchange,
@@ -193,8 +193,8 @@ async fn serve_stream<S>(
             client: text(&peer.ip().to_canonical().to_string()),
             proto: HeaderValue::from_static(if tls.is_some() { "https" } else { "http" }),
             port: text(&listener.address.port().to_string()),
-            believed: is_trusted(peer.ip().to_canonical(), &core.options.trusted),
-            trusted: Arc::clone(&core.options.trusted),
+            believed: is_trusted(peer.ip().to_canonical(), &worker.options.trusted),
+            trusted: Arc::clone(&worker.options.trusted),
         },
         wire,
         listener,
@@ -251,7 +251,7 @@ where
     .await;
     match outcome {
         Outcome::Cut => return,
-        Outcome::Refused => wire.core.metrics().error(ProxyErrorKind::Malformed as usize),
+        Outcome::Refused => wire.worker.metrics().error(ProxyErrorKind::Malformed as usize),
         Outcome::Done => (),
     }
     let parts = connection.into_parts();
@@ -267,7 +267,7 @@ where
         return;
     }
     wire.half_closes.set(true);
-    let limit = wire.core.scaled(LINGER);
+    let limit = wire.worker.scaled(LINGER);
     let _ = tokio::time::timeout(limit, linger(&mut io)).await;
 }
 
@@ -303,7 +303,7 @@ where
     let wire = Rc::clone(&conn.wire);
     // Boxed where it begins: hyper hands it from hand to hand before it is spawned.
     let service = service_fn(move |request| Box::pin(proxy::handle(Rc::clone(&conn), request)));
-    let mut connection = http2::Builder::new(StreamExecutor { core: Rc::clone(&wire.core) })
+    let mut connection = http2::Builder::new(StreamExecutor { worker: Rc::clone(&wire.worker) })
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -325,7 +325,7 @@ where
         if (expired || leaves) && leaving.is_none() {
             // GOAWAY, then a moment to take it.
             Pin::new(&mut connection).graceful_shutdown();
-            leaving = Some(Box::pin(tokio::time::sleep(wire.core.scaled(LINGER))));
+            leaving = Some(Box::pin(tokio::time::sleep(wire.worker.scaled(LINGER))));
         }
         if let Some(deadline) = &mut leaving
             && expired
@@ -347,7 +347,7 @@ thread_local! {
 /// stream without touching its connection.
 #[derive(Clone)]
 struct StreamExecutor {
-    core: Rc<Core>,
+    worker: Rc<Worker>,
 }
 
 impl<F> Executor<F> for StreamExecutor
@@ -355,7 +355,7 @@ where
     F: Future<Output = ()> + 'static,
 {
     fn execute(&self, stream: F) {
-        let exchange = self.core.watched_exchange();
+        let exchange = self.worker.watched_exchange();
         tokio::task::spawn_local(async move {
             let mut stream = pin!(stream);
             poll_fn(|cx: &mut Context<'_>| {

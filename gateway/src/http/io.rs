@@ -19,7 +19,7 @@ use crate::{
         head_scanner::{HeadFlags, HeadScanner},
     },
     worker::{
-        context::Core,
+        context::Worker,
         timeouts::{ConnWatch, Exchange, Phase, Registered},
     },
 };
@@ -34,7 +34,7 @@ pub(crate) enum Guard {
 
 /// The shared part of a client connection that its byte stream writes and its requests read.
 pub(crate) struct Wire {
-    pub(crate) core: Rc<Core>,
+    pub(crate) worker: Rc<Worker>,
     pub(crate) watch: Registered<ConnWatch>,
     pub(crate) guard: RefCell<Guard>,
     /// The exchange of an HTTP/1 connection: one at a time, so it lives as long as the connection.
@@ -56,14 +56,14 @@ impl Wire {
     pub(crate) fn leaving_for(&self, time: Duration) -> bool {
         let since = self.watch.leaving();
         since.is_some_and(|since| {
-            let waited = Duration::from_millis(self.core.now().saturating_sub(since));
-            waited >= self.core.scaled(time)
+            let waited = Duration::from_millis(self.worker.now().saturating_sub(since));
+            waited >= self.worker.scaled(time)
         })
     }
 
     /// A request and its answer are over. A head that came along with it has its time from now on.
     pub(crate) fn request_ends(&self) {
-        let now = self.core.now();
+        let now = self.worker.now();
         self.watch.request_ends(now);
         if let Guard::Head(scanner) = &*self.guard.borrow()
             && self.watch.phase() == Phase::Idle
@@ -74,7 +74,7 @@ impl Wire {
     }
 
     fn received(&self, bytes: &[u8]) -> bool {
-        let now = self.core.now();
+        let now = self.worker.now();
         match &mut *self.guard.borrow_mut() {
             Guard::Head(scanner) => {
                 match self.watch.phase() {
@@ -102,14 +102,14 @@ impl Wire {
 
     /// The socket takes no more: from now on the client is the one who is waited for.
     fn blocked(&self) {
-        self.exchange.answer_offered(self.core.now());
+        self.exchange.answer_offered(self.worker.now());
     }
 
     fn sent(&self, bytes: &[u8]) {
         self.exchange.answer_taken();
         match &mut *self.guard.borrow_mut() {
             Guard::Head(_) if self.watch.phase() == Phase::Tunnel => {
-                self.watch.enter(Phase::Tunnel, self.core.now());
+                self.watch.enter(Phase::Tunnel, self.worker.now());
             }
             Guard::Head(_) => (),
             Guard::Frames(guard) => guard.sent(bytes),

@@ -66,7 +66,7 @@ async fn respond(
     let mut record = Record::begin(conn, &exchange, parts);
     // A client that waits for 100 Continue has sent no body: there is nothing to drain.
     let mut body =
-        RequestBody::new(incoming.take(), Rc::clone(&exchange), Rc::clone(&conn.wire.core));
+        RequestBody::new(incoming.take(), Rc::clone(&exchange), Rc::clone(&conn.wire.worker));
     let awaits = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
     let mut response = match answer(conn, &mut record, parts, &mut body).await {
         Ok(Answer::Upstream(response)) => {
@@ -93,7 +93,7 @@ async fn respond(
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if !response.body().is_end_stream() {
-        exchange.answer_offered(conn.wire.core.now());
+        exchange.answer_offered(conn.wire.worker.now());
     }
     response.body_mut().finishes(record);
     response
@@ -117,7 +117,7 @@ async fn answer(
     if head.local == Some(Local::Options) {
         return Ok(Answer::Local(options()));
     }
-    let snapshot = conn.wire.core.pin();
+    let snapshot = conn.wire.worker.pin();
     let gateway = snapshot.gateway(&conn.listener.scope).ok_or(ProxyErrorKind::NoRoute)?;
     check_owner(conn, gateway, &head)?;
 
@@ -251,7 +251,7 @@ async fn exchange(
     parts: &mut Parts,
     body: &mut RequestBody,
 ) -> Result<Exchanged, ProxyErrorKind> {
-    let core = &conn.wire.core;
+    let worker = &conn.wire.worker;
     let (backend, _) =
         balance::pick_service(forward, &snapshot.backends).ok_or(ProxyErrorKind::NoEndpoints)?;
     record.forwarded(&backend.key, &parts.headers);
@@ -263,11 +263,11 @@ async fn exchange(
     loop {
         record.endpoint = Some(address);
         let first = record.retries == 0;
-        let pooled = if first { core.pool.checkout(address) } else { None };
+        let pooled = if first { worker.pool.checkout(address) } else { None };
         let reused = pooled.is_some();
         let mut upstream = match pooled {
             Some(upstream) => upstream,
-            None => match Box::pin(connect(core, &record.exchange, address)).await {
+            None => match Box::pin(connect(worker, &record.exchange, address)).await {
                 Ok(upstream) => upstream,
                 Err(kind) => {
                     if let Some(stats) = &stats {
@@ -278,17 +278,17 @@ async fn exchange(
                     }
                     // Nothing was sent: another endpoint may have it.
                     record.retries += 1;
-                    core.metrics().add(Counter::Retry);
+                    worker.metrics().add(Counter::Retry);
                     (address, stats) = pick(conn, backend, Some(address)).await?;
                     continue;
                 }
             },
         };
         if reused {
-            core.metrics().add(Counter::UpstreamReused);
+            worker.metrics().add(Counter::UpstreamReused);
         }
         let spare = (reused && repeatable).then(|| copy_of(&request));
-        record.exchange.upstream_awaited(core.now(), Expiry::Upstream);
+        record.exchange.upstream_awaited(worker.now(), Expiry::Upstream);
         let sent = pin!(upstream.sender.try_send_request(request));
         match answer_to(sent, &mut upstream, &record.exchange).await {
             Ok(response) => {
@@ -304,7 +304,7 @@ async fn exchange(
                 let stale = failure.kind == ProxyErrorKind::UpstreamClosed && reused && first;
                 let unsent = failure.unsent.or_else(|| {
                     let empty =
-                        || RequestBody::new(None, Rc::clone(&record.exchange), Rc::clone(core));
+                        || RequestBody::new(None, Rc::clone(&record.exchange), Rc::clone(worker));
                     spare.map(|spare| spare.map(|()| empty()))
                 });
                 match unsent {
@@ -312,7 +312,7 @@ async fn exchange(
                     _ => return Err(failure.kind),
                 }
                 record.retries += 1;
-                core.metrics().add(Counter::Retry);
+                worker.metrics().add(Counter::Retry);
             }
         }
     }
@@ -325,7 +325,7 @@ async fn pick(
     failed: Option<SocketAddr>,
 ) -> Result<(SocketAddr, Option<Arc<EndpointStats>>), ProxyErrorKind> {
     if let Some(external) = &backend.endpoints.external {
-        return Ok((Box::pin(resolve(&conn.wire.core, external, failed)).await?, None));
+        return Ok((Box::pin(resolve(&conn.wire.worker, external, failed)).await?, None));
     }
     let endpoint = match failed {
         None => balance::pick_endpoint(&backend.endpoints),
@@ -462,7 +462,7 @@ async fn drain(
         return;
     }
     let mut left = DRAIN_BYTES;
-    let emptied = tokio::time::timeout(conn.wire.core.scaled(DRAIN_TIME), async {
+    let emptied = tokio::time::timeout(conn.wire.worker.scaled(DRAIN_TIME), async {
         loop {
             match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
                 None => return true,

@@ -54,9 +54,9 @@ impl Record {
         exchange: &Rc<Exchange>,
         parts: &http::request::Parts,
     ) -> Box<Self> {
-        let core = &conn.wire.core;
-        conn.wire.watch.request_begins(core.now());
-        let log = core.logs_access().then(|| {
+        let worker = &conn.wire.worker;
+        conn.wire.watch.request_begins(worker.now());
+        let log = worker.logs_access().then(|| {
             Box::new(LogFields {
                 method: parts.method.clone(),
                 uri: parts.uri.clone(),
@@ -155,22 +155,22 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let core = &self.conn.wire.core;
+        let worker = &self.conn.wire.worker;
         let error = self.fate();
         let elapsed = self.started.elapsed();
-        let metrics = core.metrics();
+        let metrics = worker.metrics();
         metrics.observe(elapsed);
         if let Some(error) = error {
             metrics.error(error as usize);
         }
-        let stats = self.host_stats.as_ref().unwrap_or(&core.options.unrouted);
+        let stats = self.host_stats.as_ref().unwrap_or(&worker.options.unrouted);
         if let Some(class) = (usize::from(self.status) / 100).checked_sub(1)
             && let Some(count) = stats.responses.get(class)
         {
             count.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(log) = &self.log {
-            core.log_access(&Entry {
+            worker.log_access(&Entry {
                 time: SystemTime::now(),
                 client: self.conn.peer.ip(),
                 method: log.method.as_str(),

@@ -36,7 +36,7 @@ impl Tunnel {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let wire = &conn.wire;
-        wire.watch.enter(Phase::Tunnel, wire.core.now());
+        wire.watch.enter(Phase::Tunnel, wire.worker.now());
         let parts = self.upstream.connection.into_parts();
         let mut backend = TokioIo::into_inner(parts.io);
         backend.write_all(&early).await?;

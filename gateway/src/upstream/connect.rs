@@ -11,7 +11,7 @@ use crate::{
     http::error::ProxyErrorKind,
     upstream::pool::Upstream,
     worker::{
-        context::Core,
+        context::Worker,
         timeouts::{Exchange, Expiry},
     },
 };
@@ -27,11 +27,11 @@ const MAX_BUFFER: usize = MAX_ANSWER_HEAD + 16 * 1024;
 /// # Errors
 /// `ConnectFailed` or `ConnectTimeout`; nothing of the request was sent, another endpoint may get it.
 pub(crate) async fn connect(
-    core: &Core,
+    worker: &Worker,
     exchange: &Exchange,
     address: SocketAddr,
 ) -> Result<Box<Upstream>, ProxyErrorKind> {
-    exchange.upstream_awaited(core.now(), Expiry::Connect);
+    exchange.upstream_awaited(worker.now(), Expiry::Connect);
     let mut connecting = pin!(TcpStream::connect(address));
     let stream = poll_fn(|cx| {
         exchange.register(cx);
@@ -45,7 +45,7 @@ pub(crate) async fn connect(
     })
     .await;
     exchange.pardon();
-    let stream = stream.inspect_err(|_| core.metrics().add(Counter::UpstreamConnectFailed))?;
+    let stream = stream.inspect_err(|_| worker.metrics().add(Counter::UpstreamConnectFailed))?;
     // An answer's head and body leave in one write; waiting for more would only add latency.
     let _ = stream.set_nodelay(true);
     let (sender, connection) = http1::Builder::new()
@@ -54,6 +54,6 @@ pub(crate) async fn connect(
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|_| ProxyErrorKind::ConnectFailed)?;
-    core.metrics().add(Counter::UpstreamNew);
+    worker.metrics().add(Counter::UpstreamNew);
     Ok(Box::new(Upstream::new(address, sender, connection)))
 }

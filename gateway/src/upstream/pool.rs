@@ -1,4 +1,4 @@
-//! Idle connections of one core, by endpoint address.
+//! Idle connections of one worker, by endpoint address.
 //!
 //! A connection's future is polled by whoever uses it (the request, then the body of its answer), not by
 //! a task of its own: that saves two task switches per request. While it idles here nobody polls it, so
@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 use crate::{http::body::RequestBody, worker::clock::Tick};
 
-/// Most idle connections kept per endpoint and core.
+/// Most idle connections kept per endpoint and worker.
 const MAX_IDLE: usize = 256;
 
 /// An HTTP/1.1 connection to an endpoint.
@@ -56,7 +56,7 @@ impl Upstream {
     }
 }
 
-/// The idle connections of one core.
+/// The idle connections of one worker.
 #[derive(Default)]
 #[expect(clippy::vec_box, reason = "700 bytes that move between pool, request and body")]
 pub(crate) struct Pool {

@@ -11,15 +11,15 @@ use gatehouse_routes::{endpoints, model::ExternalName};
 
 use crate::{
     http::error::ProxyErrorKind,
-    worker::{clock::Tick, context::Core},
+    worker::{clock::Tick, context::Worker},
 };
 
 /// How long an answer is used, in milliseconds: the resolver does not tell us its time to live.
 const KEEP: Tick = 5_000;
-/// Most names remembered per core.
+/// Most names remembered per worker.
 const MAX_NAMES: usize = 4_096;
 
-/// What one core has resolved.
+/// What one worker has resolved.
 #[derive(Default)]
 pub(crate) struct Resolved {
     names: RefCell<HashMap<(Arc<str>, u16), Known>>,
@@ -32,14 +32,14 @@ type Known = (Tick, usize, Arc<[SocketAddr]>);
 ///
 /// Addresses that an EndpointSlice may not name either (link-local, multicast …) are left out.
 pub(crate) async fn resolve(
-    core: &Core,
+    worker: &Worker,
     name: &ExternalName,
     failed: Option<SocketAddr>,
 ) -> Result<SocketAddr, ProxyErrorKind> {
     let key = (Arc::clone(&name.host), name.port);
-    let now = core.now();
+    let now = worker.now();
     let known = {
-        let mut names = core.resolved.names.borrow_mut();
+        let mut names = worker.resolved.names.borrow_mut();
         names.get_mut(&key).filter(|(at, ..)| now.saturating_sub(*at) < KEEP).map(|entry| {
             entry.1 = entry.1.wrapping_add(1);
             (entry.1, Arc::clone(&entry.2))
@@ -51,9 +51,10 @@ pub(crate) async fn resolve(
             let found = tokio::net::lookup_host((&*name.host, name.port))
                 .await
                 .map_err(|_| ProxyErrorKind::NoEndpoints)?;
-            let addresses: Arc<[SocketAddr]> =
-                found.filter(|address| is_allowed(address.ip(), core.allows_loopback())).collect();
-            let mut names = core.resolved.names.borrow_mut();
+            let addresses: Arc<[SocketAddr]> = found
+                .filter(|address| is_allowed(address.ip(), worker.allows_loopback()))
+                .collect();
+            let mut names = worker.resolved.names.borrow_mut();
             if names.len() >= MAX_NAMES {
                 names.clear();
             }

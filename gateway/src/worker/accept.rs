@@ -15,7 +15,7 @@ use crate::{
     admin::metrics::Counter,
     http::conn,
     worker::{
-        context::Core,
+        context::Worker,
         listener::{ListenerFacts, Opened},
         local_address::LocalAddress,
     },
@@ -24,26 +24,26 @@ use crate::{
 /// Pauses of an accept loop that runs out of descriptors or memory: doubling from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
-/// Accepts on a core until the returned sender is dropped.
-pub(crate) fn accept(core: &Rc<Core>, opened: Opened) -> io::Result<oneshot::Sender<()>> {
+/// Accepts on a worker until the returned sender is dropped.
+pub(crate) fn accept(worker: &Rc<Worker>, opened: Opened) -> io::Result<oneshot::Sender<()>> {
     let listener = TcpListener::from_std(opened.socket)?;
     let (closing, mut closed) = oneshot::channel::<()>();
-    let core = Rc::clone(core);
+    let worker = Rc::clone(worker);
     let facts = opened.facts;
-    let address = core.address(facts.address.ip());
+    let address = worker.address(facts.address.ip());
     tokio::task::spawn_local(async move {
         let mut pause = BACKOFF.0;
         loop {
             let accepted = tokio::select! {
                 biased;
                 _ = &mut closed => break,
-                accepted = listener.accept(), if core.has_room() => accepted,
-                () = tokio::time::sleep(BACKOFF.0), if !core.has_room() => continue,
+                accepted = listener.accept(), if worker.has_room() => accepted,
+                () = tokio::time::sleep(BACKOFF.0), if !worker.has_room() => continue,
             };
             match accepted {
                 Ok((stream, peer)) => {
                     pause = BACKOFF.0;
-                    begin(&core, &facts, &address, stream, peer);
+                    begin(&worker, &facts, &address, stream, peer);
                 }
                 Err(error) if is_exhaustion(&error) => {
                     tracing::warn!(%error, "out of resources, not accepting for {pause:?}");
@@ -58,22 +58,22 @@ pub(crate) fn accept(core: &Rc<Core>, opened: Opened) -> io::Result<oneshot::Sen
         while let Poll::Ready(Ok((stream, peer))) =
             listener.poll_accept(&mut Context::from_waker(Waker::noop()))
         {
-            begin(&core, &facts, &address, stream, peer);
+            begin(&worker, &facts, &address, stream, peer);
         }
     });
     Ok(closing)
 }
 
 fn begin(
-    core: &Rc<Core>,
+    worker: &Rc<Worker>,
     facts: &Arc<ListenerFacts>,
     address: &Rc<LocalAddress>,
     stream: tokio::net::TcpStream,
     peer: SocketAddr,
 ) {
-    core.metrics().add(Counter::ConnectionAccepted);
+    worker.metrics().add(Counter::ConnectionAccepted);
     let (facts, address) = (Arc::clone(facts), Rc::clone(address));
-    tokio::task::spawn_local(conn::serve(Rc::clone(core), facts, address, stream, peer));
+    tokio::task::spawn_local(conn::serve(Rc::clone(worker), facts, address, stream, peer));
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {

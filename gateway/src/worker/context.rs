@@ -15,7 +15,7 @@ use ipnet::IpNet;
 
 use crate::{
     access_log::{AccessLogger, Entry},
-    admin::metrics::CoreMetrics,
+    admin::metrics::WorkerMetrics,
     config::Settings,
     snapshot::{Live, LocalLive, Pinned},
     upstream::{pool::Pool, resolve::Resolved},
@@ -29,9 +29,9 @@ use crate::{
 /// Period of the coarse clock.
 const CLOCK: Duration = Duration::from_millis(50);
 
-/// What every core is built from.
+/// What every worker is built from.
 #[derive(Clone)]
-pub(crate) struct CoreOptions {
+pub(crate) struct WorkerOptions {
     pub(crate) limits: Limits,
     pub(crate) time_scale: f64,
     pub(crate) trusted: Arc<[IpNet]>,
@@ -42,21 +42,21 @@ pub(crate) struct CoreOptions {
     pub(crate) live: Arc<Live>,
 }
 
-impl CoreOptions {
-    pub(crate) fn new(settings: &Settings, live: Arc<Live>, cores: usize) -> Self {
+impl WorkerOptions {
+    pub(crate) fn new(settings: &Settings, live: Arc<Live>, workers: usize) -> Self {
         Self {
             limits: Limits::new(settings),
             time_scale: settings.time_scale,
             trusted: settings.trusted_proxies.clone().into(),
             allow_loopback: !settings.manifests.is_empty(),
-            max_connections: max_connections(cores),
+            max_connections: max_connections(workers),
             unrouted: Arc::default(),
             live,
         }
     }
 }
 
-impl CoreOptions {
+impl WorkerOptions {
     /// Period of the coarse clock under `--time-scale`.
     pub(crate) fn clock(&self) -> Duration {
         CLOCK.mul_f64(self.time_scale).max(Duration::from_millis(5))
@@ -64,22 +64,22 @@ impl CoreOptions {
 }
 
 /// A client connection and the upstream one it needs are two descriptors; some are left for the rest.
-fn max_connections(cores: usize) -> usize {
+fn max_connections(workers: usize) -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     #[expect(unsafe_code, reason = "getrlimit writes the struct it is given")]
     // SAFETY: `limit` is a valid, exclusive `rlimit`.
     let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
     let descriptors = if known { usize::try_from(limit.rlim_cur).unwrap_or(1024) } else { 1024 };
-    (descriptors.saturating_sub(64) / 2 / cores.max(1)).clamp(16, 1 << 20)
+    (descriptors.saturating_sub(64) / 2 / workers.max(1)).clamp(16, 1 << 20)
 }
 
 /// One data thread's world.
-pub(crate) struct Core {
-    pub(crate) options: CoreOptions,
+pub(crate) struct Worker {
+    pub(crate) options: WorkerOptions,
     pub(crate) pool: Pool,
     pub(crate) resolved: Resolved,
     live: LocalLive,
-    metrics: Arc<CoreMetrics>,
+    metrics: Arc<WorkerMetrics>,
     log: Option<RefCell<AccessLogger>>,
     started: Instant,
     now: Cell<Tick>,
@@ -89,10 +89,10 @@ pub(crate) struct Core {
     exchanges: Rc<RefCell<Registry<Exchange>>>,
 }
 
-impl Core {
+impl Worker {
     pub(super) fn new(
-        options: CoreOptions,
-        metrics: Arc<CoreMetrics>,
+        options: WorkerOptions,
+        metrics: Arc<WorkerMetrics>,
         log: Option<AccessLogger>,
     ) -> Self {
         Self {
@@ -122,7 +122,7 @@ impl Core {
         self.connections.get()
     }
 
-    /// The addresses that listeners of this core accept on.
+    /// The addresses that listeners of this worker accept on.
     pub(super) fn addresses(&self) -> &LocalAddresses {
         &self.addresses
     }
@@ -144,7 +144,7 @@ impl Core {
         self.live.pin()
     }
 
-    pub(crate) fn metrics(&self) -> &CoreMetrics {
+    pub(crate) fn metrics(&self) -> &WorkerMetrics {
         &self.metrics
     }
 

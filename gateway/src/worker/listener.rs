@@ -16,7 +16,7 @@ pub(crate) struct ListenerFacts {
     pub(crate) tls: Option<Arc<ServerConfig>>,
 }
 
-/// One core's socket of a listener.
+/// One worker's socket of a listener.
 pub(crate) struct Opened {
     pub(crate) id: ListenerId,
     pub(crate) facts: Arc<ListenerFacts>,

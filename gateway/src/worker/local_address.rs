@@ -1,7 +1,7 @@
 //! The local addresses that clients came in on, and which of them clients are asked to leave.
 //!
 //! An address that moves to another node stays usable here until its open connections have ended: they
-//! finish what is under way and are told to come again, and then they find the new owner. Every core has
+//! finish what is under way and are told to come again, and then they find the new owner. Every worker has
 //! its own [`LocalAddresses`]; a connection holds the [`LocalAddress`] of its listener, so that asking
 //! costs it no system call. Nothing here ends a connection: `http::conn` does, and the worker wakes it.
 
@@ -14,7 +14,7 @@ use std::{
 
 use crate::worker::clock::Tick;
 
-/// One address that a core accepts connections on (the unspecified address counts as one).
+/// One address that a worker accepts connections on (the unspecified address counts as one).
 #[derive(Debug, Default)]
 pub(crate) struct LocalAddress {
     connections: Cell<usize>,
@@ -38,7 +38,7 @@ impl LocalAddress {
     }
 }
 
-/// All addresses of one core.
+/// All addresses of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct LocalAddresses {
     all: RefCell<BTreeMap<IpAddr, Rc<LocalAddress>>>,

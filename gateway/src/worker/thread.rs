@@ -1,6 +1,6 @@
 //! One data thread: its commands, its clock, and what it reports.
 //!
-//! The controller holds a [`CoreHandle`] per thread; this is the one file that knows how threads are laid out.
+//! The controller holds a [`WorkerHandle`] per thread; this is the one file that knows how threads are laid out.
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +22,10 @@ use tokio::{
 
 use crate::{
     access_log::AccessLogger,
-    admin::metrics::CoreMetrics,
+    admin::metrics::WorkerMetrics,
     worker::{
         accept::accept,
-        context::{Core, CoreOptions},
+        context::{Worker, WorkerOptions},
         listener::{ListenerId, Opened},
     },
 };
@@ -35,7 +35,7 @@ const SWEEP_EVERY: u64 = 5;
 /// Every how many clock ticks idle upstream connections and the snapshot are looked at.
 const TIDY_EVERY: u64 = 20;
 
-/// What the controller tells a core.
+/// What the controller tells a worker.
 pub(crate) enum Command {
     /// Accept on this socket.
     Listen(Box<Opened>),
@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Drain(Arc<[IpAddr]>),
 }
 
-/// Where a core stands, as of its last clock tick.
+/// Where a worker stands, as of its last clock tick.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     connections: AtomicUsize,
@@ -62,36 +62,36 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Tells the controller where this core stands.
-    fn update(&self, core: &Core) {
-        self.connections.store(core.connections(), Ordering::Relaxed);
+    /// Tells the controller where this worker stands.
+    fn update(&self, worker: &Worker) {
+        self.connections.store(worker.connections(), Ordering::Relaxed);
         self.beats.fetch_add(1, Ordering::Relaxed);
-        let left = core.addresses().left();
+        let left = worker.addresses().left();
         let mut told = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         if *told != left {
             *told = left;
         }
     }
 
-    /// Clock ticks so far: a number that stands still is a core that hangs.
+    /// Clock ticks so far: a number that stands still is a worker that hangs.
     pub(crate) fn beats(&self) -> u64 {
         self.beats.load(Ordering::Relaxed)
     }
 }
 
-/// The controller's end of a core.
-pub(crate) struct CoreHandle {
+/// The controller's end of a worker.
+pub(crate) struct WorkerHandle {
     commands: UnboundedSender<Command>,
     report: Arc<Report>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-impl CoreHandle {
+impl WorkerHandle {
     /// Starts a data thread.
     pub(crate) fn start(
         index: usize,
-        options: CoreOptions,
-        metrics: Arc<CoreMetrics>,
+        options: WorkerOptions,
+        metrics: Arc<WorkerMetrics>,
         log: Option<AccessLogger>,
     ) -> io::Result<Self> {
         let (commands, receiver) = unbounded_channel();
@@ -99,13 +99,13 @@ impl CoreHandle {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shared = Arc::clone(&report);
         let thread = thread::Builder::new().name(format!("data-{index}")).spawn(move || {
-            let core = Rc::new(Core::new(options, metrics, log));
-            LocalSet::new().block_on(&runtime, run(core, receiver, &shared));
+            let worker = Rc::new(Worker::new(options, metrics, log));
+            LocalSet::new().block_on(&runtime, run(worker, receiver, &shared));
         })?;
         Ok(Self { commands, report, thread: Some(thread) })
     }
 
-    /// Tells the core; a core that is gone hears nothing.
+    /// Tells the worker; a worker that is gone hears nothing.
     pub(crate) fn send(&self, command: Command) {
         let _ = self.commands.send(command);
     }
@@ -115,12 +115,12 @@ impl CoreHandle {
         self.report.connections.load(Ordering::Relaxed)
     }
 
-    /// Client connections that have yet to leave an address; `None` until the core has been told.
+    /// Client connections that have yet to leave an address; `None` until the worker has been told.
     pub(crate) fn left(&self, ip: IpAddr) -> Option<usize> {
         self.report.left.lock().unwrap_or_else(PoisonError::into_inner).get(&ip).copied()
     }
 
-    /// For those who watch over the core.
+    /// For those who watch over the worker.
     pub(crate) fn report(&self) -> Arc<Report> {
         Arc::clone(&self.report)
     }
@@ -134,10 +134,10 @@ impl CoreHandle {
     }
 }
 
-/// The main task of a core: its clock, and the controller's commands.
-async fn run(core: Rc<Core>, mut commands: UnboundedReceiver<Command>, report: &Report) {
+/// The main task of a worker: its clock, and the controller's commands.
+async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Command>, report: &Report) {
     let mut listeners = Vec::new();
-    let mut clock = tokio::time::interval(core.options.clock());
+    let mut clock = tokio::time::interval(worker.options.clock());
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut ticks: u64 = 0;
     loop {
@@ -145,7 +145,7 @@ async fn run(core: Rc<Core>, mut commands: UnboundedReceiver<Command>, report: &
             command = commands.recv() => match command {
                 Some(Command::Listen(opened)) => {
                     let (id, ip) = (opened.id, opened.facts.address.ip());
-                    match accept(&core, *opened) {
+                    match accept(&worker, *opened) {
                         Ok(closing) => listeners.push((id, ip, closing)),
                         Err(error) => tracing::error!(%error, "listener lost"),
                     }
@@ -153,32 +153,32 @@ async fn run(core: Rc<Core>, mut commands: UnboundedReceiver<Command>, report: &
                 // Dropping the sender is what ends the accept loop.
                 Some(Command::Unlisten(id)) => listeners.retain(|(other, ..)| *other != id),
                 Some(Command::Leave(ips)) => {
-                    core.addresses().leave(&ips, core.now());
-                    core.wake_leaving();
+                    worker.addresses().leave(&ips, worker.now());
+                    worker.wake_leaving();
                 }
-                Some(Command::Stay(ips)) => core.addresses().stay(&ips),
-                Some(Command::Cut(ips)) => core.cut(&ips),
+                Some(Command::Stay(ips)) => worker.addresses().stay(&ips),
+                Some(Command::Cut(ips)) => worker.cut(&ips),
                 Some(Command::Drain(kept)) => {
                     listeners.retain(|(_, ip, _)| kept.contains(ip));
-                    core.addresses().leave_all(core.now());
-                    core.wake_leaving();
+                    worker.addresses().leave_all(worker.now());
+                    worker.wake_leaving();
                 }
                 None => break,
             },
             _ = clock.tick() => {
-                core.tick();
+                worker.tick();
                 ticks += 1;
-                if ticks.is_multiple_of(SWEEP_EVERY) || core.options.time_scale < 1.0 {
-                    core.sweep();
+                if ticks.is_multiple_of(SWEEP_EVERY) || worker.options.time_scale < 1.0 {
+                    worker.sweep();
                 }
                 if ticks.is_multiple_of(TIDY_EVERY) {
-                    core.tidy();
+                    worker.tidy();
                 }
-                report.update(&core);
+                report.update(&worker);
             }
         }
     }
-    // Let tasks that were just woken see that the core is going.
+    // Let tasks that were just woken see that the worker is going.
     let mut yielded = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut yielded, true) {
@@ -188,7 +188,7 @@ async fn run(core: Rc<Core>, mut commands: UnboundedReceiver<Command>, report: &
         std::task::Poll::Pending
     })
     .await;
-    core.flush_log();
+    worker.flush_log();
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Who is waiting for whom, on every connection and in every exchange, and when patience ends.
 //!
 //! One timer per request would cost more than routing it. Instead everybody notes in a `Cell` since when
-//! he has been waiting (ticks of the core's coarse clock), and the core's sweeper asks each of them a few
+//! he has been waiting (ticks of the worker's coarse clock), and the worker's sweeper asks each of them a few
 //! times a second for its [`ConnWatch::verdict`] or [`Exchange::verdict`]: pure functions of the notes, the
 //! time and the limits. A verdict is written back and the task woken; the task ends itself.
 
@@ -346,7 +346,7 @@ impl Exchange {
     }
 }
 
-/// What the sweeper of a core looks after.
+/// What the sweeper of a worker looks after.
 pub(crate) trait Watched: Default {
     /// Writes a verdict back and wakes the task, if patience has ended.
     fn sweep(&self, now: Tick, limits: &Limits);
@@ -354,7 +354,7 @@ pub(crate) trait Watched: Default {
     fn reset(&self);
 }
 
-/// All watched things of one kind on one core. Places are used again at once, so that a busy core works
+/// All watched things of one kind on one worker. Places are used again at once, so that a busy worker works
 /// on the same few cache lines.
 pub(crate) struct Registry<T> {
     all: Vec<Rc<T>>,

@@ -170,13 +170,13 @@ fn every_metric_of_the_table_is_exposed_with_its_head() {
 fn cores_are_summed_up() {
     let metrics = Metrics::new(2, &["no_route", "connect"]);
     for index in 0..2 {
-        let core = metrics.core(index);
-        core.add(Counter::UpstreamReused);
-        core.add(Counter::Retry);
-        core.connection_opened();
-        core.connection_opened();
-        core.connection_closed();
-        core.error(1);
+        let worker = metrics.worker(index);
+        worker.add(Counter::UpstreamReused);
+        worker.add(Counter::Retry);
+        worker.connection_opened();
+        worker.connection_opened();
+        worker.connection_closed();
+        worker.error(1);
     }
     let text = render(&metrics, &[]);
     assert_eq!(value(&text, "gatehouse_upstream_connections_total{state=\"reused\"}"), "2");
@@ -190,9 +190,9 @@ fn cores_are_summed_up() {
 #[test]
 fn latencies_fall_into_cumulative_buckets() {
     let metrics = Metrics::new(1, &[]);
-    let core = metrics.core(0);
+    let worker = metrics.worker(0);
     for millis in [0, 1, 3, 20_000] {
-        core.observe(Duration::from_millis(millis));
+        worker.observe(Duration::from_millis(millis));
     }
     let text = render(&metrics, &[]);
     let bucket = |bound: &str| {

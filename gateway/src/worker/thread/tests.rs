@@ -1,4 +1,4 @@
-//! A core told to leave one of its two addresses, with real sockets on both.
+//! A worker told to leave one of its two addresses, with real sockets on both.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -31,9 +31,9 @@ use crate::{
 /// A wait for what has to come; only a failing test waits so long.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// One core that serves `app.test` on two addresses, each with HTTP and HTTPS.
+/// One worker that serves `app.test` on two addresses, each with HTTP and HTTPS.
 struct Bed {
-    core: Option<CoreHandle>,
+    worker: Option<WorkerHandle>,
     moves: [SocketAddr; 2],
     stays: [SocketAddr; 2],
     /// Lets the backend finish one answer that it has begun.
@@ -56,9 +56,9 @@ impl Bed {
         let planned = plan::planned(&settings.manifests, node).unwrap();
         let live = Arc::new(Live::default());
         live.publish(Arc::new(Snapshot::new(1, Arc::new(planned.compiled))));
-        let options = CoreOptions::new(&settings, Arc::clone(&live), 1);
+        let options = WorkerOptions::new(&settings, Arc::clone(&live), 1);
         let metrics = Metrics::new(1, ProxyErrorKind::LABELS);
-        let cores = [CoreHandle::start(0, options, metrics.core(0), None).unwrap()];
+        let workers = [WorkerHandle::start(0, options, metrics.worker(0), None).unwrap()];
         let addresses = ["127.0.0.1", "127.0.0.2"].map(|ip| [free(ip), free(ip)]);
         let listeners: Vec<_> = addresses
             .iter()
@@ -71,27 +71,27 @@ impl Bed {
             })
             .collect();
         let mut open = Listeners::new(TlsConfigs::new(live).unwrap());
-        open.open(&listeners, &cores);
+        open.open(&listeners, &workers);
         assert!(open.failed().is_empty(), "{:?}", open.failed());
         let [moves, stays] = addresses;
-        Self { core: cores.into_iter().next(), moves, stays, finish, begun }
+        Self { worker: workers.into_iter().next(), moves, stays, finish, begun }
     }
 
-    fn core(&self) -> &CoreHandle {
-        self.core.as_ref().unwrap()
+    fn worker(&self) -> &WorkerHandle {
+        self.worker.as_ref().unwrap()
     }
 
-    /// Tells the core something of the address that moves, and waits until it has heard.
+    /// Tells the worker something of the address that moves, and waits until it has heard.
     fn tell(&self, command: fn(Arc<[IpAddr]>) -> Command, heard: impl Fn(Option<usize>) -> bool) {
-        self.core().send(command(Arc::new([self.moves[0].ip()])));
+        self.worker().send(command(Arc::new([self.moves[0].ip()])));
         self.until(heard);
     }
 
     /// Waits until so many connections are left on the address that moves.
     fn until(&self, wanted: impl Fn(Option<usize>) -> bool) {
         let deadline = Instant::now() + DEADLINE;
-        while !wanted(self.core().left(self.moves[0].ip())) {
-            assert!(Instant::now() < deadline, "{:?} left", self.core().left(self.moves[0].ip()));
+        while !wanted(self.worker().left(self.moves[0].ip())) {
+            assert!(Instant::now() < deadline, "{:?} left", self.worker().left(self.moves[0].ip()));
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -99,8 +99,8 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        if let Some(core) = self.core.take() {
-            core.stop();
+        if let Some(worker) = self.worker.take() {
+            worker.stop();
         }
     }
 }
