@@ -16,7 +16,7 @@ use crate::{
     upstream::pool::Upstream,
     worker::{
         context::Worker,
-        timeouts::{Exchange, Expiry},
+        timeouts::{Expiry, RequestTimers},
     },
 };
 
@@ -44,24 +44,24 @@ pub(crate) enum BodyError {
 pub(crate) struct RequestBody {
     /// `None` once it was taken, and for a request that is sent again without one.
     incoming: Option<Incoming>,
-    exchange: Rc<Exchange>,
+    timers: Rc<RequestTimers>,
     worker: Rc<Worker>,
 }
 
 impl RequestBody {
     pub(crate) fn new(
         incoming: Option<Incoming>,
-        exchange: Rc<Exchange>,
+        timers: Rc<RequestTimers>,
         worker: Rc<Worker>,
     ) -> Self {
-        Self { incoming, exchange, worker }
+        Self { incoming, timers, worker }
     }
 
     /// The body itself, which leaves nothing here.
     pub(crate) fn take(&mut self) -> Self {
         Self {
             incoming: self.incoming.take(),
-            exchange: Rc::clone(&self.exchange),
+            timers: Rc::clone(&self.timers),
             worker: Rc::clone(&self.worker),
         }
     }
@@ -75,14 +75,14 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Some(expiry) = self.exchange.expired() {
+        if let Some(expiry) = self.timers.expired() {
             return Poll::Ready(Some(Err(BodyError::Expired(expiry).into())));
         }
         let Self { incoming: Some(incoming), .. } = &mut *self else { return Poll::Ready(None) };
         loop {
             match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Pending => {
-                    self.exchange.body_awaited(self.worker.now());
+                    self.timers.body_awaited(self.worker.now());
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(frame))) => {
@@ -90,20 +90,20 @@ impl Body for RequestBody {
                         trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
                     });
                     if trailers > MAX_TRAILERS {
-                        self.exchange.break_off();
+                        self.timers.break_off();
                         return Poll::Ready(Some(Err(BodyError::Trailers(trailers).into())));
                     }
                     if let Some(data) = frame.data_ref() {
-                        self.exchange.body_received(data.len(), self.worker.now());
+                        self.timers.body_received(data.len(), self.worker.now());
                         return Poll::Ready(Some(Ok(frame)));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.exchange.break_off();
+                    self.timers.break_off();
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 Poll::Ready(None) => {
-                    self.exchange.body_over();
+                    self.timers.body_over();
                     return Poll::Ready(None);
                 }
             }
@@ -122,7 +122,7 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if self.incoming.is_some() {
-            self.exchange.body_over();
+            self.timers.body_over();
         }
     }
 }
@@ -183,7 +183,7 @@ impl ResponseBody {
         else {
             return Poll::Ready(None);
         };
-        if let Some(expiry) = record.exchange.expired() {
+        if let Some(expiry) = record.timers.expired() {
             return Poll::Ready(Some(Err(BodyError::Expired(expiry))));
         }
         let mut alive = None;
@@ -236,14 +236,14 @@ impl Body for ResponseBody {
         let worker = Rc::clone(&record.conn.wire.worker);
         match polled {
             Poll::Pending => {
-                record.exchange.answer_taken();
-                record.exchange.upstream_awaited(worker.now(), Expiry::Upstream);
+                record.timers.answer_taken();
+                record.timers.upstream_awaited(worker.now(), Expiry::Upstream);
                 Poll::Pending
             }
             Poll::Ready(Some(Ok(data))) => {
-                record.exchange.upstream_delivered();
-                record.exchange.answer_taken();
-                record.exchange.answer_offered(worker.now());
+                record.timers.upstream_delivered();
+                record.timers.answer_taken();
+                record.timers.answer_offered(worker.now());
                 record.sent(data.len());
                 if ended {
                     record.complete();

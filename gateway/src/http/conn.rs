@@ -42,7 +42,7 @@ use crate::{
         context::Worker,
         listener::ListenerFacts,
         local_address::LocalAddress,
-        timeouts::{ConnWatch, Exchange, Expiry, Phase, Registered},
+        timeouts::{ConnTimers, Expiry, Phase, Registered, RequestTimers},
     },
 };
 
@@ -90,15 +90,15 @@ impl ClientConn {
         if self.tls { "https" } else { "http" }
     }
 
-    /// The exchange that a new request belongs to: of the HTTP/2 stream, or the connection's own.
-    pub(crate) fn begin_exchange(&self) -> Rc<Exchange> {
+    /// The timers of a new request: those of its HTTP/2 stream, or the connection's own.
+    pub(crate) fn begin_request(&self) -> Rc<RequestTimers> {
         if self.is_http2()
-            && let Some(exchange) = STREAM.take()
+            && let Some(timers) = STREAM.take()
         {
-            return exchange;
+            return timers;
         }
-        self.wire.exchange.begin();
-        self.wire.exchange.share()
+        self.wire.request_timers.begin();
+        self.wire.request_timers.share()
     }
 }
 
@@ -114,12 +114,12 @@ pub(crate) async fn serve(
     // Boxed apart: a task is as large as its largest branch, and is moved when it is spawned.
     match listener.tls.clone() {
         None => {
-            let watch = worker.watched_connection(Phase::FirstByte, &address);
-            Box::pin(serve_stream(&worker, listener, watch, stream, peer, None)).await;
+            let timers = worker.conn_timers(Phase::FirstByte, &address);
+            Box::pin(serve_stream(&worker, listener, timers, stream, peer, None)).await;
         }
         Some(config) => {
-            let watch = worker.watched_connection(Phase::Handshake, &address);
-            Box::pin(serve_tls(&worker, listener, config, watch, stream, peer)).await;
+            let timers = worker.conn_timers(Phase::Handshake, &address);
+            Box::pin(serve_tls(&worker, listener, config, timers, stream, peer)).await;
         }
     }
     worker.connection_closed(&address);
@@ -129,14 +129,14 @@ async fn serve_tls(
     worker: &Rc<Worker>,
     listener: Arc<ListenerFacts>,
     config: Arc<ServerConfig>,
-    watch: Registered<ConnWatch>,
+    timers: Registered<ConnTimers>,
     stream: TcpStream,
     peer: SocketAddr,
 ) {
     let mut handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
     let stream = poll_fn(|cx| {
-        watch.register(cx);
-        if watch.expired().is_some() {
+        timers.register(cx);
+        if timers.expired().is_some() {
             return Poll::Ready(None);
         }
         handshake.as_mut().poll(cx).map(Result::ok)
@@ -148,14 +148,14 @@ async fn serve_tls(
         return;
     };
     worker.metrics().add(Counter::TlsHandshake);
-    watch.enter(Phase::FirstByte, worker.now());
+    timers.enter(Phase::FirstByte, worker.now());
     let session = stream.get_ref().1;
     let server_name = session.server_name().and_then(host::canonical);
     let tls = Tls {
         http2: session.alpn_protocol() == Some(b"h2"),
         server_name: server_name.map(|name| name.into_owned().into_boxed_str()),
     };
-    serve_stream(worker, listener, watch, stream, peer, Some(tls)).await;
+    serve_stream(worker, listener, timers, stream, peer, Some(tls)).await;
 }
 
 struct Tls {
@@ -166,7 +166,7 @@ struct Tls {
 async fn serve_stream<S>(
     worker: &Rc<Worker>,
     listener: Arc<ListenerFacts>,
-    watch: Registered<ConnWatch>,
+    timers: Registered<ConnTimers>,
     stream: S,
     peer: SocketAddr,
     tls: Option<Tls>,
@@ -179,12 +179,12 @@ async fn serve_stream<S>(
     } else {
         Guard::Head(HeadScanner::default())
     };
-    let exchange = worker.watched_exchange();
+    let request_timers = worker.request_timers();
     let wire = Rc::new(Wire {
         worker: Rc::clone(worker),
-        watch,
+        timers,
         guard: RefCell::new(guard),
-        exchange,
+        request_timers,
         half_closes: Cell::new(false),
     });
     let io = ClientIo::new(stream, tls.is_some(), Rc::clone(&wire));
@@ -231,13 +231,14 @@ where
         .serve_connection(TokioIo::new(io), service);
     let mut leaving = false;
     let outcome = poll_fn(|cx| {
-        wire.watch.register(cx);
-        wire.exchange.register(cx);
-        if wire.watch.expired().is_some() || wire.exchange.expired() == Some(Expiry::Stalled) {
+        wire.timers.register(cx);
+        wire.request_timers.register(cx);
+        if wire.timers.expired().is_some() || wire.request_timers.expired() == Some(Expiry::Stalled)
+        {
             return Poll::Ready(Outcome::Cut);
         }
         // hyper takes a connection for idle until it has a whole head, and would close it.
-        let asks = matches!(wire.watch.phase(), Phase::FirstByte | Phase::Head);
+        let asks = matches!(wire.timers.phase(), Phase::FirstByte | Phase::Head);
         if !leaving && !asks && wire.leaving_for(LEAVE) {
             leaving = true;
             Pin::new(&mut connection).graceful_shutdown();
@@ -314,14 +315,14 @@ where
         .serve_connection(TokioIo::new(io), service);
     let mut leaving = None;
     poll_fn(|cx| {
-        wire.watch.register(cx);
-        wire.exchange.register(cx);
-        if wire.exchange.expired().is_some() {
+        wire.timers.register(cx);
+        wire.request_timers.register(cx);
+        if wire.request_timers.expired().is_some() {
             return Poll::Ready(());
         }
-        let expired = wire.watch.expired().is_some();
+        let expired = wire.timers.expired().is_some();
         // A client that has not asked yet would take GOAWAY for a refusal, and meet the next one.
-        let leaves = wire.watch.leaving().is_some() && wire.watch.phase() != Phase::FirstByte;
+        let leaves = wire.timers.leaving().is_some() && wire.timers.phase() != Phase::FirstByte;
         if (expired || leaves) && leaving.is_none() {
             // GOAWAY, then a moment to take it.
             Pin::new(&mut connection).graceful_shutdown();
@@ -339,11 +340,11 @@ where
 }
 
 thread_local! {
-    /// The exchange of the HTTP/2 stream whose task is being polled.
-    static STREAM: Cell<Option<Rc<Exchange>>> = const { Cell::new(None) };
+    /// The timers of the HTTP/2 stream whose task is being polled.
+    static STREAM: Cell<Option<Rc<RequestTimers>>> = const { Cell::new(None) };
 }
 
-/// Runs every HTTP/2 stream as a task with an [`Exchange`] of its own, so that the sweeper can end one
+/// Runs every HTTP/2 stream as a task with [`RequestTimers`] of its own, so that the sweeper can end one
 /// stream without touching its connection.
 #[derive(Clone)]
 struct StreamExecutor {
@@ -355,16 +356,16 @@ where
     F: Future<Output = ()> + 'static,
 {
     fn execute(&self, stream: F) {
-        let exchange = self.worker.watched_exchange();
+        let timers = self.worker.request_timers();
         tokio::task::spawn_local(async move {
             let mut stream = pin!(stream);
             poll_fn(|cx: &mut Context<'_>| {
-                exchange.register(cx);
-                if exchange.expired() == Some(Expiry::Stalled) {
+                timers.register(cx);
+                if timers.expired() == Some(Expiry::Stalled) {
                     // Dropping the stream resets it (P23).
                     return Poll::Ready(());
                 }
-                STREAM.set(Some(exchange.share()));
+                STREAM.set(Some(timers.share()));
                 let polled = stream.as_mut().poll(cx);
                 STREAM.take();
                 polled

@@ -20,7 +20,7 @@ use crate::{
     },
     worker::{
         context::Worker,
-        timeouts::{ConnWatch, Exchange, Phase, Registered},
+        timeouts::{ConnTimers, Phase, Registered, RequestTimers},
     },
 };
 
@@ -35,10 +35,10 @@ pub(crate) enum Guard {
 /// The shared part of a client connection that its byte stream writes and its requests read.
 pub(crate) struct Wire {
     pub(crate) worker: Rc<Worker>,
-    pub(crate) watch: Registered<ConnWatch>,
+    pub(crate) timers: Registered<ConnTimers>,
     pub(crate) guard: RefCell<Guard>,
-    /// The exchange of an HTTP/1 connection: one at a time, so it lives as long as the connection.
-    pub(crate) exchange: Registered<Exchange>,
+    /// The timers of an HTTP/1 request: one at a time, so they live as long as the connection.
+    pub(crate) request_timers: Registered<RequestTimers>,
     /// The client's half may go on when ours has ended.
     pub(crate) half_closes: Cell<bool>,
 }
@@ -54,7 +54,7 @@ impl Wire {
 
     /// Whether the connection has been told to leave at least so long ago (under `--time-scale`).
     pub(crate) fn leaving_for(&self, time: Duration) -> bool {
-        let since = self.watch.leaving();
+        let since = self.timers.leaving();
         since.is_some_and(|since| {
             let waited = Duration::from_millis(self.worker.now().saturating_sub(since));
             waited >= self.worker.scaled(time)
@@ -64,12 +64,12 @@ impl Wire {
     /// A request and its answer are over. A head that came along with it has its time from now on.
     pub(crate) fn request_ends(&self) {
         let now = self.worker.now();
-        self.watch.request_ends(now);
+        self.timers.request_ends(now);
         if let Guard::Head(scanner) = &*self.guard.borrow()
-            && self.watch.phase() == Phase::Idle
+            && self.timers.phase() == Phase::Idle
             && scanner.in_head()
         {
-            self.watch.enter(Phase::Head, now);
+            self.timers.enter(Phase::Head, now);
         }
     }
 
@@ -77,21 +77,21 @@ impl Wire {
         let now = self.worker.now();
         match &mut *self.guard.borrow_mut() {
             Guard::Head(scanner) => {
-                match self.watch.phase() {
-                    Phase::FirstByte | Phase::Idle => self.watch.enter(Phase::Head, now),
-                    Phase::Tunnel => self.watch.enter(Phase::Tunnel, now),
+                match self.timers.phase() {
+                    Phase::FirstByte | Phase::Idle => self.timers.enter(Phase::Head, now),
+                    Phase::Tunnel => self.timers.enter(Phase::Tunnel, now),
                     _ => (),
                 }
-                self.watch.phase() == Phase::Tunnel || scanner.feed(bytes)
+                self.timers.phase() == Phase::Tunnel || scanner.feed(bytes)
             }
             Guard::Frames(guard) => {
                 let within = guard.received(bytes, now);
-                if !self.watch.busy() {
-                    match (guard.header_block_open(), self.watch.phase()) {
+                if !self.timers.busy() {
+                    match (guard.header_block_open(), self.timers.phase()) {
                         (true, Phase::FirstByte | Phase::Idle) => {
-                            self.watch.enter(Phase::Head, now);
+                            self.timers.enter(Phase::Head, now);
                         }
-                        (false, Phase::Head) => self.watch.enter(Phase::Idle, now),
+                        (false, Phase::Head) => self.timers.enter(Phase::Idle, now),
                         _ => (),
                     }
                 }
@@ -102,14 +102,14 @@ impl Wire {
 
     /// The socket takes no more: from now on the client is the one who is waited for.
     fn blocked(&self) {
-        self.exchange.answer_offered(self.worker.now());
+        self.request_timers.answer_offered(self.worker.now());
     }
 
     fn sent(&self, bytes: &[u8]) {
-        self.exchange.answer_taken();
+        self.request_timers.answer_taken();
         match &mut *self.guard.borrow_mut() {
-            Guard::Head(_) if self.watch.phase() == Phase::Tunnel => {
-                self.watch.enter(Phase::Tunnel, self.worker.now());
+            Guard::Head(_) if self.timers.phase() == Phase::Tunnel => {
+                self.timers.enter(Phase::Tunnel, self.worker.now());
             }
             Guard::Head(_) => (),
             Guard::Frames(guard) => guard.sent(bytes),

@@ -36,7 +36,7 @@ use crate::{
     },
     snapshot::{GatewaySnapshot, Snapshot},
     upstream::{connect::connect, pool::Upstream, resolve::resolve},
-    worker::timeouts::{Exchange, Expiry},
+    worker::timeouts::{Expiry, RequestTimers},
 };
 
 /// Most bytes of an unwanted body that are read so that the answer arrives (P6).
@@ -62,11 +62,11 @@ async fn respond(
     parts: &mut Parts,
     incoming: &mut Option<Incoming>,
 ) -> Response<ResponseBody> {
-    let exchange = conn.begin_exchange();
-    let mut record = Record::begin(conn, &exchange, parts);
+    let timers = conn.begin_request();
+    let mut record = Record::begin(conn, &timers, parts);
     // A client that waits for 100 Continue has sent no body: there is nothing to drain.
     let mut body =
-        RequestBody::new(incoming.take(), Rc::clone(&exchange), Rc::clone(&conn.wire.worker));
+        RequestBody::new(incoming.take(), Rc::clone(&timers), Rc::clone(&conn.wire.worker));
     let awaits = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
     let mut response = match answer(conn, &mut record, parts, &mut body).await {
         Ok(Answer::Upstream(response)) => {
@@ -87,13 +87,13 @@ async fn respond(
     };
     if conn.is_http2() {
         response.headers_mut().remove(header::CONNECTION);
-    } else if conn.wire.watch.leaving().is_some()
+    } else if conn.wire.timers.leaving().is_some()
         && response.status() != StatusCode::SWITCHING_PROTOCOLS
     {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if !response.body().is_end_stream() {
-        exchange.answer_offered(conn.wire.worker.now());
+        timers.answer_offered(conn.wire.worker.now());
     }
     response.body_mut().finishes(record);
     response
@@ -267,7 +267,7 @@ async fn exchange(
         let reused = pooled.is_some();
         let mut upstream = match pooled {
             Some(upstream) => upstream,
-            None => match Box::pin(connect(worker, &record.exchange, address)).await {
+            None => match Box::pin(connect(worker, &record.timers, address)).await {
                 Ok(upstream) => upstream,
                 Err(kind) => {
                     if let Some(stats) = &stats {
@@ -288,9 +288,9 @@ async fn exchange(
             worker.metrics().add(Counter::UpstreamReused);
         }
         let spare = (reused && repeatable).then(|| copy_of(&request));
-        record.exchange.upstream_awaited(worker.now(), Expiry::Upstream);
+        record.timers.upstream_awaited(worker.now(), Expiry::Upstream);
         let sent = pin!(upstream.sender.try_send_request(request));
-        match answer_to(sent, &mut upstream, &record.exchange).await {
+        match answer_to(sent, &mut upstream, &record.timers).await {
             Ok(response) => {
                 if let Some(stats) = &stats {
                     stats.requests.fetch_add(1, Ordering::Relaxed);
@@ -304,7 +304,7 @@ async fn exchange(
                 let stale = failure.kind == ProxyErrorKind::UpstreamClosed && reused && first;
                 let unsent = failure.unsent.or_else(|| {
                     let empty =
-                        || RequestBody::new(None, Rc::clone(&record.exchange), Rc::clone(worker));
+                        || RequestBody::new(None, Rc::clone(&record.timers), Rc::clone(worker));
                     spare.map(|spare| spare.map(|()| empty()))
                 });
                 match unsent {
@@ -371,11 +371,11 @@ type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 async fn answer_to(
     mut sent: Pin<&mut impl Future<Output = Sent>>,
     upstream: &mut Upstream,
-    exchange: &Exchange,
+    timers: &RequestTimers,
 ) -> Result<Response<Incoming>, Failure> {
     poll_fn(|cx| {
-        exchange.register(cx);
-        let ended = match exchange.expired() {
+        timers.register(cx);
+        let ended = match timers.expired() {
             Some(Expiry::SlowBody) => Some(ProxyErrorKind::SlowRequest),
             Some(_) => Some(ProxyErrorKind::UpstreamTimeout),
             None => None,
@@ -388,7 +388,7 @@ async fn answer_to(
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
             Poll::Ready(Err(mut failed)) => {
                 let unsent = failed.take_message();
-                Poll::Ready(Err(Failure { kind: kind_of(failed.error(), exchange), unsent }))
+                Poll::Ready(Err(Failure { kind: kind_of(failed.error(), timers), unsent }))
             }
             Poll::Pending if alive => Poll::Pending,
             Poll::Pending => {
@@ -399,8 +399,8 @@ async fn answer_to(
     .await
 }
 
-fn kind_of(error: &hyper::Error, exchange: &Exchange) -> ProxyErrorKind {
-    if exchange.broken_off() {
+fn kind_of(error: &hyper::Error, timers: &RequestTimers) -> ProxyErrorKind {
+    if timers.broken_off() {
         ProxyErrorKind::ClientGone
     } else if error.is_parse() {
         ProxyErrorKind::UpstreamInvalid

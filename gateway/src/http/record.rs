@@ -18,13 +18,13 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, header::HOST};
 use crate::{
     access_log::Entry,
     http::{body::BodyError, conn::ClientConn, error::ProxyErrorKind, headers::request_id_of},
-    worker::timeouts::{Exchange, Expiry},
+    worker::timeouts::{Expiry, RequestTimers},
 };
 
 /// One request, from its head to the end of its answer.
 pub(crate) struct Record {
     pub(crate) conn: Rc<ClientConn>,
-    pub(crate) exchange: Rc<Exchange>,
+    pub(crate) timers: Rc<RequestTimers>,
     started: Instant,
     status: u16,
     bytes_out: u64,
@@ -51,11 +51,11 @@ struct LogFields {
 impl Record {
     pub(crate) fn begin(
         conn: &Rc<ClientConn>,
-        exchange: &Rc<Exchange>,
+        timers: &Rc<RequestTimers>,
         parts: &http::request::Parts,
     ) -> Box<Self> {
         let worker = &conn.wire.worker;
-        conn.wire.watch.request_begins(worker.now());
+        conn.wire.timers.request_begins(worker.now());
         let log = worker.logs_access().then(|| {
             Box::new(LogFields {
                 method: parts.method.clone(),
@@ -74,7 +74,7 @@ impl Record {
         });
         Box::new(Self {
             conn: Rc::clone(conn),
-            exchange: Rc::clone(exchange),
+            timers: Rc::clone(timers),
             started: Instant::now(),
             status: 0,
             bytes_out: 0,
@@ -112,7 +112,7 @@ impl Record {
     pub(crate) fn answered(&mut self, status: u16, error: Option<ProxyErrorKind>) {
         self.status = status;
         self.error = error;
-        self.exchange.upstream_delivered();
+        self.timers.upstream_delivered();
         if let Some(log) = &mut self.log
             && log.backend.is_some()
         {
@@ -143,9 +143,9 @@ impl Record {
         });
     }
 
-    /// What ended the exchange from outside, or that the client left before its answer.
+    /// What ended the request from outside, or that the client left before its answer.
     fn fate(&self) -> Option<ProxyErrorKind> {
-        match self.exchange.expired() {
+        match self.timers.expired() {
             Some(Expiry::Stalled) => Some(ProxyErrorKind::ClientStalled),
             _ if self.status == 0 => Some(ProxyErrorKind::ClientGone),
             _ => self.error,
@@ -180,7 +180,7 @@ impl Drop for Record {
                 version: log.version,
                 tls: self.conn.tls,
                 status: self.status,
-                bytes_in: self.exchange.received(),
+                bytes_in: self.timers.received(),
                 bytes_out: self.bytes_out,
                 duration: elapsed,
                 route: log.rule.as_ref().map(|rule| &rule.object),

@@ -36,7 +36,7 @@ impl Tunnel {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let wire = &conn.wire;
-        wire.watch.enter(Phase::Tunnel, wire.worker.now());
+        wire.timers.enter(Phase::Tunnel, wire.worker.now());
         let parts = self.upstream.connection.into_parts();
         let mut backend = TokioIo::into_inner(parts.io);
         backend.write_all(&early).await?;
@@ -49,8 +49,8 @@ impl Tunnel {
             BUFFER
         ));
         poll_fn(|cx| {
-            wire.watch.register(cx);
-            if wire.watch.expired().is_some() {
+            wire.timers.register(cx);
+            if wire.timers.expired().is_some() {
                 return Poll::Ready(Ok(()));
             }
             copying.as_mut().poll(cx).map_ok(|_| ())

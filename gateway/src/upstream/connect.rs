@@ -12,7 +12,7 @@ use crate::{
     upstream::pool::Upstream,
     worker::{
         context::Worker,
-        timeouts::{Exchange, Expiry},
+        timeouts::{Expiry, RequestTimers},
     },
 };
 
@@ -28,14 +28,14 @@ const MAX_BUFFER: usize = MAX_ANSWER_HEAD + 16 * 1024;
 /// `ConnectFailed` or `ConnectTimeout`; nothing of the request was sent, another endpoint may get it.
 pub(crate) async fn connect(
     worker: &Worker,
-    exchange: &Exchange,
+    timers: &RequestTimers,
     address: SocketAddr,
 ) -> Result<Box<Upstream>, ProxyErrorKind> {
-    exchange.upstream_awaited(worker.now(), Expiry::Connect);
+    timers.upstream_awaited(worker.now(), Expiry::Connect);
     let mut connecting = pin!(TcpStream::connect(address));
     let stream = poll_fn(|cx| {
-        exchange.register(cx);
-        if exchange.expired() == Some(Expiry::Connect) {
+        timers.register(cx);
+        if timers.expired() == Some(Expiry::Connect) {
             return Poll::Ready(Err(ProxyErrorKind::ConnectTimeout));
         }
         connecting.as_mut().poll(cx).map_err(|error: io::Error| {
@@ -44,7 +44,7 @@ pub(crate) async fn connect(
         })
     })
     .await;
-    exchange.pardon();
+    timers.clear();
     let stream = stream.inspect_err(|_| worker.metrics().add(Counter::UpstreamConnectFailed))?;
     // An answer's head and body leave in one write; waiting for more would only add latency.
     let _ = stream.set_nodelay(true);

@@ -22,7 +22,7 @@ use crate::{
     worker::{
         clock::Tick,
         local_address::{LocalAddress, LocalAddresses},
-        timeouts::{ConnWatch, Exchange, Limits, Phase, Registered, Registry},
+        timeouts::{ConnTimers, Limits, Phase, Registered, Registry, RequestTimers},
     },
 };
 
@@ -85,8 +85,8 @@ pub(crate) struct Worker {
     now: Cell<Tick>,
     connections: Cell<usize>,
     addresses: LocalAddresses,
-    connection_watches: Rc<RefCell<Registry<ConnWatch>>>,
-    exchanges: Rc<RefCell<Registry<Exchange>>>,
+    conn_timers: Rc<RefCell<Registry<ConnTimers>>>,
+    request_timers: Rc<RefCell<Registry<RequestTimers>>>,
 }
 
 impl Worker {
@@ -106,8 +106,8 @@ impl Worker {
             now: Cell::new(0),
             connections: Cell::new(0),
             addresses: LocalAddresses::default(),
-            connection_watches: Registry::new(),
-            exchanges: Registry::new(),
+            conn_timers: Registry::new(),
+            request_timers: Registry::new(),
         }
     }
 
@@ -189,27 +189,27 @@ impl Worker {
         self.metrics.connection_closed();
     }
 
-    /// A connection under the sweeper's eyes.
-    pub(crate) fn watched_connection(
+    /// The timers of a new connection.
+    pub(crate) fn conn_timers(
         &self,
         phase: Phase,
         address: &Rc<LocalAddress>,
-    ) -> Registered<ConnWatch> {
-        let watch = Registered::new(&self.connection_watches);
-        watch.came_in_on(address);
-        watch.enter(phase, self.now());
-        watch
+    ) -> Registered<ConnTimers> {
+        let timers = Registered::new(&self.conn_timers);
+        timers.came_in_on(address);
+        timers.enter(phase, self.now());
+        timers
     }
 
-    /// An exchange under the sweeper's eyes.
-    pub(crate) fn watched_exchange(&self) -> Registered<Exchange> {
-        Registered::new(&self.exchanges)
+    /// The timers of a new request.
+    pub(crate) fn request_timers(&self) -> Registered<RequestTimers> {
+        Registered::new(&self.request_timers)
     }
 
     pub(super) fn sweep(&self) {
         let (now, limits) = (self.now(), &self.options.limits);
-        self.connection_watches.borrow().sweep(now, limits);
-        self.exchanges.borrow().sweep(now, limits);
+        self.conn_timers.borrow().sweep(now, limits);
+        self.request_timers.borrow().sweep(now, limits);
         if !self.addresses.left().is_empty() {
             self.wake_leaving();
         }
@@ -225,18 +225,16 @@ impl Worker {
 
     /// Wakes the connections that are to leave: when they hear of it, and again while they stay idle.
     pub(super) fn wake_leaving(&self) {
-        for watch in
-            self.connection_watches.borrow().iter().filter(|watch| watch.leaving().is_some())
-        {
-            watch.wake();
+        for timers in self.conn_timers.borrow().iter().filter(|timers| timers.leaving().is_some()) {
+            timers.wake();
         }
     }
 
     pub(super) fn cut(&self, ips: &[IpAddr]) {
         let gone: Vec<_> = ips.iter().map(|ip| self.addresses.get(*ip)).collect();
-        for watch in self.connection_watches.borrow().iter() {
-            if gone.iter().any(|address| watch.is_on(address)) {
-                watch.expire();
+        for timers in self.conn_timers.borrow().iter() {
+            if gone.iter().any(|address| timers.is_on(address)) {
+                timers.expire();
             }
         }
         // Should the address come back, its next clients are welcome.

@@ -1,9 +1,9 @@
-//! Who is waiting for whom, on every connection and in every exchange, and when patience ends.
+//! The timeout table: since when each connection and each request waits, for what, and for how long it may.
 //!
-//! One timer per request would cost more than routing it. Instead everybody notes in a `Cell` since when
-//! he has been waiting (ticks of the worker's coarse clock), and the worker's sweeper asks each of them a few
-//! times a second for its [`ConnWatch::verdict`] or [`Exchange::verdict`]: pure functions of the notes, the
-//! time and the limits. A verdict is written back and the task woken; the task ends itself.
+//! One timer per request would cost more than routing it. Instead each connection and each request notes in
+//! a `Cell` since when it has been waiting (ticks of the worker's coarse clock). The worker's sweeper calls
+//! [`ConnTimers::check`] and [`RequestTimers::check`] a few times a second: pure functions of the notes, the
+//! time and the limits. The sweeper writes an expiry back and wakes the task; the task ends itself.
 
 use std::{
     cell::{Cell, RefCell},
@@ -86,7 +86,7 @@ pub(crate) enum Phase {
     Tunnel,
 }
 
-/// Why a connection or an exchange is ended from outside.
+/// Why a connection or a request is ended from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expiry {
     /// The client was silent, or too slow with a handshake or a head.
@@ -101,9 +101,9 @@ pub(crate) enum Expiry {
     Upstream,
 }
 
-/// One client connection, as the sweeper sees it.
+/// The timers of one client connection.
 #[derive(Debug, Default)]
-pub(crate) struct ConnWatch {
+pub(crate) struct ConnTimers {
     phase: Cell<Phase>,
     since: Cell<Tick>,
     streams: Cell<u32>,
@@ -112,7 +112,7 @@ pub(crate) struct ConnWatch {
     waker: RefCell<Option<Waker>>,
 }
 
-impl ConnWatch {
+impl ConnTimers {
     /// Notes the local address of the connection.
     pub(crate) fn came_in_on(&self, address: &Rc<LocalAddress>) {
         self.address.replace(Some(Rc::clone(address)));
@@ -162,8 +162,8 @@ impl ConnWatch {
         self.streams.get() > 0
     }
 
-    /// Whether patience has ended by `now`.
-    fn verdict(&self, now: Tick, limits: &Limits) -> Option<Expiry> {
+    /// The deadline that has passed by `now`.
+    fn check(&self, now: Tick, limits: &Limits) -> Option<Expiry> {
         let limit = match self.phase.get() {
             Phase::Handshake => limits.handshake,
             Phase::FirstByte => limits.first_byte,
@@ -191,9 +191,9 @@ impl ConnWatch {
     }
 }
 
-/// One request and its answer, as the sweeper sees them.
+/// The timers of one request and its answer.
 #[derive(Debug, Default)]
-pub(crate) struct Exchange {
+pub(crate) struct RequestTimers {
     receiving_since: Cell<Option<Tick>>,
     receiving_total: Cell<Tick>,
     received: Cell<u64>,
@@ -204,9 +204,9 @@ pub(crate) struct Exchange {
     waker: RefCell<Option<Waker>>,
 }
 
-impl Watched for ConnWatch {
+impl Timers for ConnTimers {
     fn sweep(&self, now: Tick, limits: &Limits) {
-        if self.expired.get().is_none() && self.verdict(now, limits).is_some() {
+        if self.expired.get().is_none() && self.check(now, limits).is_some() {
             self.expire();
         }
     }
@@ -220,10 +220,10 @@ impl Watched for ConnWatch {
     }
 }
 
-impl Watched for Exchange {
+impl Timers for RequestTimers {
     fn sweep(&self, now: Tick, limits: &Limits) {
         if self.expired.get().is_none()
-            && let Some(expiry) = self.verdict(now, limits)
+            && let Some(expiry) = self.check(now, limits)
         {
             self.expired.set(Some(expiry));
             if let Some(waker) = &*self.waker.borrow() {
@@ -238,8 +238,8 @@ impl Watched for Exchange {
     }
 }
 
-impl Exchange {
-    /// Forgets the previous exchange of the connection.
+impl RequestTimers {
+    /// Forgets the previous request of the connection.
     pub(crate) fn begin(&self) {
         self.receiving_since.set(None);
         self.receiving_total.set(0);
@@ -310,11 +310,11 @@ impl Exchange {
         self.upstream_since.set(None);
     }
 
-    /// Whether somebody's patience has ended by `now`.
+    /// The deadline that has passed by `now`.
     ///
     /// While a client still owes parts of its body, a silent backend is not to blame: it may be waiting
     /// for the same bytes.
-    fn verdict(&self, now: Tick, limits: &Limits) -> Option<Expiry> {
+    fn check(&self, now: Tick, limits: &Limits) -> Option<Expiry> {
         if let Some(since) = self.receiving_since.get() {
             let spent = self.receiving_total.get() + now.saturating_sub(since);
             if spent >= limits.body_grace && self.received.get() * 1000 < limits.body_rate * spent {
@@ -334,8 +334,8 @@ impl Exchange {
         self.expired.get()
     }
 
-    /// Takes note that the expiry was acted upon and the exchange goes on (a retry).
-    pub(crate) fn pardon(&self) {
+    /// Forgets an expiry that was acted upon: the request goes on (a retry).
+    pub(crate) fn clear(&self) {
         self.expired.set(None);
         self.upstream_since.set(None);
     }
@@ -346,79 +346,79 @@ impl Exchange {
     }
 }
 
-/// What the sweeper of a worker looks after.
-pub(crate) trait Watched: Default {
-    /// Writes a verdict back and wakes the task, if patience has ended.
+/// What the sweeper of a worker looks at.
+pub(crate) trait Timers: Default {
+    /// Writes the expiry back and wakes the task, if a deadline has passed.
     fn sweep(&self, now: Tick, limits: &Limits);
     /// Forgets everything: the next one begins.
     fn reset(&self);
 }
 
-/// All watched things of one kind on one worker. Places are used again at once, so that a busy worker works
+/// All timers of one kind on one worker. Places are used again at once, so that a busy worker works
 /// on the same few cache lines.
 pub(crate) struct Registry<T> {
     all: Vec<Rc<T>>,
     free: Vec<usize>,
 }
 
-impl<T: Watched> Registry<T> {
+impl<T: Timers> Registry<T> {
     pub(crate) fn new() -> Rc<RefCell<Self>> {
         Rc::new(RefCell::new(Self { all: Vec::new(), free: Vec::new() }))
     }
 
     /// Looks at all of them.
     pub(crate) fn sweep(&self, now: Tick, limits: &Limits) {
-        for watched in &self.all {
-            watched.sweep(now, limits);
+        for timers in &self.all {
+            timers.sweep(now, limits);
         }
     }
 
     /// All of them, places that are free included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.all.iter().map(|watched| &**watched)
+        self.all.iter().map(|timers| &**timers)
     }
 }
 
-/// A watched thing, for as long as this lives.
-pub(crate) struct Registered<T: Watched> {
-    watched: Rc<T>,
+/// Timers that the sweeper looks at for as long as this lives.
+pub(crate) struct Registered<T: Timers> {
+    timers: Rc<T>,
     place: usize,
     registry: Rc<RefCell<Registry<T>>>,
 }
 
-impl<T: Watched> Registered<T> {
+impl<T: Timers> Registered<T> {
     pub(crate) fn new(registry: &Rc<RefCell<Registry<T>>>) -> Self {
         let mut all = registry.borrow_mut();
         let place = all.free.pop().unwrap_or(all.all.len());
         if place == all.all.len() {
             all.all.push(Rc::default());
         }
-        let watched = Rc::clone(&all.all[place]);
-        Self { watched, place, registry: Rc::clone(registry) }
+        let timers = Rc::clone(&all.all[place]);
+        Self { timers, place, registry: Rc::clone(registry) }
     }
 
-    /// The thing itself, to be shared by those who leave notes.
+    /// The timers themselves, for whatever notes its waiting in them.
     pub(crate) fn share(&self) -> Rc<T> {
-        Rc::clone(&self.watched)
+        Rc::clone(&self.timers)
     }
 }
 
-impl<T: Watched> Deref for Registered<T> {
+impl<T: Timers> Deref for Registered<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.watched
+        &self.timers
     }
 }
 
-impl<T: Watched> Drop for Registered<T> {
+impl<T: Timers> Drop for Registered<T> {
     fn drop(&mut self) {
         let mut registry = self.registry.borrow_mut();
-        // Whoever still holds on to it (a body that the backend has not let go of) keeps the old one.
-        if Rc::strong_count(&self.watched) > 2 {
+        // A body that the backend has not let go of still holds the timers: it keeps the old ones.
+        if Rc::strong_count(&self.timers) > 2 {
             registry.all[self.place] = Rc::default();
         } else {
-            self.watched.reset();
+            self.timers.reset();
         }
         registry.free.push(self.place);
     }
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn each_phase_of_a_connection_has_its_own_patience() {
+    fn each_phase_of_a_connection_has_its_own_deadline() {
         for (phase, limit) in [
             (Phase::Handshake, 10_000),
             (Phase::FirstByte, 10_000),
@@ -461,89 +461,89 @@ mod tests {
             (Phase::Idle, 75_000),
             (Phase::Tunnel, 3_600_000),
         ] {
-            let watch = ConnWatch::default();
-            watch.enter(phase, 500);
-            assert_eq!(watch.verdict(499 + limit, &limits()), None, "{phase:?}");
-            assert_eq!(watch.verdict(500 + limit, &limits()), Some(Expiry::Silent), "{phase:?}");
+            let timers = ConnTimers::default();
+            timers.enter(phase, 500);
+            assert_eq!(timers.check(499 + limit, &limits()), None, "{phase:?}");
+            assert_eq!(timers.check(500 + limit, &limits()), Some(Expiry::Silent), "{phase:?}");
         }
     }
 
     #[test]
-    fn a_connection_with_a_request_under_way_is_left_to_the_exchange() {
-        let watch = ConnWatch::default();
-        watch.enter(Phase::FirstByte, 0);
-        watch.request_begins(0);
-        watch.request_begins(0);
-        watch.request_ends(5);
-        assert_eq!(watch.verdict(Tick::MAX, &limits()), None);
-        watch.request_ends(1_000);
-        assert_eq!(watch.verdict(76_000, &limits()), Some(Expiry::Silent));
+    fn a_connection_with_a_request_under_way_is_left_to_the_timers_of_the_request() {
+        let timers = ConnTimers::default();
+        timers.enter(Phase::FirstByte, 0);
+        timers.request_begins(0);
+        timers.request_begins(0);
+        timers.request_ends(5);
+        assert_eq!(timers.check(Tick::MAX, &limits()), None);
+        timers.request_ends(1_000);
+        assert_eq!(timers.check(76_000, &limits()), Some(Expiry::Silent));
     }
 
     #[test]
-    fn a_place_is_used_again_unless_somebody_still_holds_on_to_it() {
-        let registry = Registry::<Exchange>::new();
+    fn a_place_is_used_again_unless_a_body_still_holds_it() {
+        let registry = Registry::<RequestTimers>::new();
         let first = Registered::new(&registry);
         first.answer_offered(1);
         let address = Rc::as_ptr(&first.share());
         drop(first);
         let second = Registered::new(&registry);
         assert_eq!(Rc::as_ptr(&second.share()), address);
-        assert_eq!(second.verdict(Tick::MAX, &limits()), None, "notes are forgotten");
+        assert_eq!(second.check(Tick::MAX, &limits()), None, "notes are forgotten");
         let body = second.share();
         drop(second);
         let third = Registered::new(&registry);
         body.answer_offered(1);
-        assert_eq!(third.verdict(Tick::MAX, &limits()), None, "notes of the old one");
+        assert_eq!(third.check(Tick::MAX, &limits()), None, "notes of the old one");
     }
 
     #[test]
     fn a_body_above_the_minimum_rate_may_take_for_ever() {
-        let exchange = Exchange::default();
+        let timers = RequestTimers::default();
         for second in 0..1_000 {
-            exchange.body_awaited(second * 1_000);
-            assert_eq!(exchange.verdict(second * 1_000 + 999, &limits()), None, "second {second}");
-            exchange.body_received(300, second * 1_000 + 1_000);
+            timers.body_awaited(second * 1_000);
+            assert_eq!(timers.check(second * 1_000 + 999, &limits()), None, "second {second}");
+            timers.body_received(300, second * 1_000 + 1_000);
         }
     }
 
     #[test]
     fn a_dripping_body_ends_after_the_grace() {
-        let exchange = Exchange::default();
+        let timers = RequestTimers::default();
         let mut now = 0;
-        while exchange.verdict(now, &limits()).is_none() {
-            exchange.body_awaited(now);
+        while timers.check(now, &limits()).is_none() {
+            timers.body_awaited(now);
             now += 500;
-            if exchange.verdict(now, &limits()).is_none() {
-                exchange.body_received(1, now);
+            if timers.check(now, &limits()).is_none() {
+                timers.body_received(1, now);
             }
         }
         assert_eq!(now, 10_000);
-        assert_eq!(exchange.verdict(now, &limits()), Some(Expiry::SlowBody));
+        assert_eq!(timers.check(now, &limits()), Some(Expiry::SlowBody));
     }
 
     #[test]
     fn time_that_the_backend_takes_does_not_count_against_the_client() {
-        let exchange = Exchange::default();
-        exchange.body_awaited(0);
-        exchange.body_received(10, 100);
-        assert_eq!(exchange.verdict(50_000, &limits()), None);
-        exchange.body_awaited(50_000);
-        assert_eq!(exchange.verdict(59_000, &limits()), None);
-        assert_eq!(exchange.verdict(60_000, &limits()), Some(Expiry::SlowBody));
+        let timers = RequestTimers::default();
+        timers.body_awaited(0);
+        timers.body_received(10, 100);
+        assert_eq!(timers.check(50_000, &limits()), None);
+        timers.body_awaited(50_000);
+        assert_eq!(timers.check(59_000, &limits()), None);
+        assert_eq!(timers.check(60_000, &limits()), Some(Expiry::SlowBody));
     }
 
     #[test]
     fn a_client_that_takes_nothing_is_stalled_and_a_silent_backend_is_upstream() {
-        let exchange = Exchange::default();
-        exchange.answer_offered(0);
-        assert_eq!(exchange.verdict(29_999, &limits()), None);
-        assert_eq!(exchange.verdict(30_000, &limits()), Some(Expiry::Stalled));
-        exchange.answer_taken();
-        exchange.upstream_awaited(30_000, Expiry::Connect);
-        assert_eq!(exchange.verdict(35_000, &limits()), Some(Expiry::Connect));
-        exchange.upstream_awaited(36_000, Expiry::Upstream);
-        assert_eq!(exchange.verdict(95_999, &limits()), None);
-        assert_eq!(exchange.verdict(96_000, &limits()), Some(Expiry::Upstream));
+        let timers = RequestTimers::default();
+        timers.answer_offered(0);
+        assert_eq!(timers.check(29_999, &limits()), None);
+        assert_eq!(timers.check(30_000, &limits()), Some(Expiry::Stalled));
+        timers.answer_taken();
+        timers.upstream_awaited(30_000, Expiry::Connect);
+        assert_eq!(timers.check(35_000, &limits()), Some(Expiry::Connect));
+        timers.upstream_awaited(36_000, Expiry::Upstream);
+        assert_eq!(timers.check(95_999, &limits()), None);
+        assert_eq!(timers.check(96_000, &limits()), Some(Expiry::Upstream));
     }
 }
