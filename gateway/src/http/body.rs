@@ -157,7 +157,7 @@ impl ResponseBody {
         let mut body =
             Self { source: Source::Upstream { incoming, upstream: Some(upstream) }, record: None };
         if body.is_end_stream() {
-            body.give_back(&record.conn.wire.worker);
+            body.give_back(&record.conn.shared.worker);
             body.source = Source::Empty;
         }
         body
@@ -233,7 +233,7 @@ impl Body for ResponseBody {
         let polled = this.poll_upstream(cx);
         let ended = this.is_end_stream();
         let Some(record) = &mut this.record else { return Poll::Ready(None) };
-        let worker = Rc::clone(&record.conn.wire.worker);
+        let worker = Rc::clone(&record.conn.shared.worker);
         match polled {
             Poll::Pending => {
                 record.timers.answer_taken();

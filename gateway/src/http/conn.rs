@@ -34,7 +34,7 @@ use crate::{
         head::{MAX_FIELD_BYTES, MAX_TARGET, is_trusted},
         head_scanner::HeadScanner,
         headers::Forwarding,
-        io::{ClientIo, Guard, Wire},
+        io::{ClientIo, ConnShared, Guard},
         proxy,
         upgrade::Tunnel,
     },
@@ -68,7 +68,7 @@ const LINGER_BYTES: usize = 64 * 1024;
 
 /// What does not change while a client connection lives, and what its requests share.
 pub(crate) struct ClientConn {
-    pub(crate) wire: Rc<Wire>,
+    pub(crate) shared: Rc<ConnShared>,
     pub(crate) listener: Arc<ListenerFacts>,
     pub(crate) peer: SocketAddr,
     pub(crate) scheme: Scheme,
@@ -97,8 +97,8 @@ impl ClientConn {
         {
             return timers;
         }
-        self.wire.request_timers.begin();
-        self.wire.request_timers.share()
+        self.shared.request_timers.begin();
+        self.shared.request_timers.share()
     }
 }
 
@@ -180,14 +180,14 @@ async fn serve_stream<S>(
         Guard::Head(HeadScanner::default())
     };
     let request_timers = worker.request_timers();
-    let wire = Rc::new(Wire {
+    let shared = Rc::new(ConnShared {
         worker: Rc::clone(worker),
         timers,
         guard: RefCell::new(guard),
         request_timers,
         half_closes: Cell::new(false),
     });
-    let io = ClientIo::new(stream, tls.is_some(), Rc::clone(&wire));
+    let io = ClientIo::new(stream, tls.is_some(), Rc::clone(&shared));
     let conn = Rc::new(ClientConn {
         forwarding: Forwarding {
             client: text(&peer.ip().to_canonical().to_string()),
@@ -196,7 +196,7 @@ async fn serve_stream<S>(
             believed: is_trusted(peer.ip().to_canonical(), &worker.options.trusted),
             trusted: Arc::clone(&worker.options.trusted),
         },
-        wire,
+        shared,
         listener,
         peer,
         scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
@@ -220,7 +220,7 @@ async fn serve_http1<S>(conn: Rc<ClientConn>, io: ClientIo<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let wire = Rc::clone(&conn.wire);
+    let shared = Rc::clone(&conn.shared);
     let requests = Rc::clone(&conn);
     let service = service_fn(move |request| proxy::handle(Rc::clone(&requests), request));
     let mut connection = http1::Builder::new()
@@ -231,15 +231,16 @@ where
         .serve_connection(TokioIo::new(io), service);
     let mut leaving = false;
     let outcome = poll_fn(|cx| {
-        wire.timers.register(cx);
-        wire.request_timers.register(cx);
-        if wire.timers.expired().is_some() || wire.request_timers.expired() == Some(Expiry::Stalled)
+        shared.timers.register(cx);
+        shared.request_timers.register(cx);
+        if shared.timers.expired().is_some()
+            || shared.request_timers.expired() == Some(Expiry::Stalled)
         {
             return Poll::Ready(Outcome::Cut);
         }
         // hyper takes a connection for idle until it has a whole head, and would close it.
-        let asks = matches!(wire.timers.phase(), Phase::FirstByte | Phase::Head);
-        if !leaving && !asks && wire.leaving_for(LEAVE) {
+        let asks = matches!(shared.timers.phase(), Phase::FirstByte | Phase::Head);
+        if !leaving && !asks && shared.leaving_for(LEAVE) {
             leaving = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
@@ -252,23 +253,23 @@ where
     .await;
     match outcome {
         Outcome::Cut => return,
-        Outcome::Refused => wire.worker.metrics().error(ProxyErrorKind::Malformed as usize),
+        Outcome::Refused => shared.worker.metrics().error(ProxyErrorKind::Malformed as usize),
         Outcome::Done => (),
     }
     let parts = connection.into_parts();
     let mut io = TokioIo::into_inner(parts.io);
     if let Some(tunnel) = conn.tunnel.take() {
-        wire.half_closes.set(true);
+        shared.half_closes.set(true);
         if let Err(error) = tunnel.run(&conn, io, parts.read_buf).await {
             tracing::debug!(%error, "tunnel ended");
         }
         return;
     }
-    if matches!(outcome, Outcome::Done) && !wire.half_closes.get() {
+    if matches!(outcome, Outcome::Done) && !shared.half_closes.get() {
         return;
     }
-    wire.half_closes.set(true);
-    let limit = wire.worker.scaled(LINGER);
+    shared.half_closes.set(true);
+    let limit = shared.worker.scaled(LINGER);
     let _ = tokio::time::timeout(limit, linger(&mut io)).await;
 }
 
@@ -301,10 +302,10 @@ async fn serve_http2<S>(conn: Rc<ClientConn>, io: ClientIo<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let wire = Rc::clone(&conn.wire);
+    let shared = Rc::clone(&conn.shared);
     // Boxed where it begins: hyper hands it from hand to hand before it is spawned.
     let service = service_fn(move |request| Box::pin(proxy::handle(Rc::clone(&conn), request)));
-    let mut connection = http2::Builder::new(StreamExecutor { worker: Rc::clone(&wire.worker) })
+    let mut connection = http2::Builder::new(StreamExecutor { worker: Rc::clone(&shared.worker) })
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -315,18 +316,18 @@ where
         .serve_connection(TokioIo::new(io), service);
     let mut leaving = None;
     poll_fn(|cx| {
-        wire.timers.register(cx);
-        wire.request_timers.register(cx);
-        if wire.request_timers.expired().is_some() {
+        shared.timers.register(cx);
+        shared.request_timers.register(cx);
+        if shared.request_timers.expired().is_some() {
             return Poll::Ready(());
         }
-        let expired = wire.timers.expired().is_some();
+        let expired = shared.timers.expired().is_some();
         // A client that has not asked yet would take GOAWAY for a refusal, and meet the next one.
-        let leaves = wire.timers.leaving().is_some() && wire.timers.phase() != Phase::FirstByte;
+        let leaves = shared.timers.leaving().is_some() && shared.timers.phase() != Phase::FirstByte;
         if (expired || leaves) && leaving.is_none() {
             // GOAWAY, then a moment to take it.
             Pin::new(&mut connection).graceful_shutdown();
-            leaving = Some(Box::pin(tokio::time::sleep(wire.worker.scaled(LINGER))));
+            leaving = Some(Box::pin(tokio::time::sleep(shared.worker.scaled(LINGER))));
         }
         if let Some(deadline) = &mut leaving
             && expired

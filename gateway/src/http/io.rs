@@ -33,7 +33,7 @@ pub(crate) enum Guard {
 }
 
 /// The shared part of a client connection that its byte stream writes and its requests read.
-pub(crate) struct Wire {
+pub(crate) struct ConnShared {
     pub(crate) worker: Rc<Worker>,
     pub(crate) timers: Registered<ConnTimers>,
     pub(crate) guard: RefCell<Guard>,
@@ -43,7 +43,7 @@ pub(crate) struct Wire {
     pub(crate) half_closes: Cell<bool>,
 }
 
-impl Wire {
+impl ConnShared {
     /// What the scanner saw of the request that is being handled.
     pub(crate) fn take_head_flags(&self) -> HeadFlags {
         match &mut *self.guard.borrow_mut() {
@@ -122,13 +122,13 @@ pub(crate) struct ClientIo<S> {
     stream: S,
     /// The stream has something to say at its end (TLS: close_notify). Plain TCP has not: unless bytes
     /// are still to be read, `close` does all that `shutdown` would, for one system call less.
-    says_goodbye: bool,
-    wire: Rc<Wire>,
+    close_notify: bool,
+    shared: Rc<ConnShared>,
 }
 
 impl<S> ClientIo<S> {
-    pub(crate) fn new(stream: S, says_goodbye: bool, wire: Rc<Wire>) -> Self {
-        Self { stream, says_goodbye, wire }
+    pub(crate) fn new(stream: S, close_notify: bool, shared: Rc<ConnShared>) -> Self {
+        Self { stream, close_notify, shared }
     }
 }
 
@@ -142,8 +142,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientIo<S> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Ok(())) = polled {
             let bytes = &buf.filled()[before..];
-            if !bytes.is_empty() && !self.wire.received(bytes) {
-                let may_interject = match &*self.wire.guard.borrow() {
+            if !bytes.is_empty() && !self.shared.received(bytes) {
+                let may_interject = match &*self.shared.guard.borrow() {
                     Guard::Frames(guard) => guard.may_interject(),
                     Guard::Head(_) => false,
                 };
@@ -167,9 +167,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         match polled {
-            Poll::Ready(Ok(written)) => self.wire.sent(&bytes[..written]),
+            Poll::Ready(Ok(written)) => self.shared.sent(&bytes[..written]),
             Poll::Ready(Err(_)) => (),
-            Poll::Pending => self.wire.blocked(),
+            Poll::Pending => self.shared.blocked(),
         }
         polled
     }
@@ -181,11 +181,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         if polled.is_pending() {
-            self.wire.blocked();
+            self.shared.blocked();
         } else if let Poll::Ready(Ok(mut written)) = polled {
             for slice in slices {
                 let part = written.min(slice.len());
-                self.wire.sent(&slice[..part]);
+                self.shared.sent(&slice[..part]);
                 written -= part;
                 if written == 0 {
                     break;
@@ -204,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.says_goodbye && !self.wire.half_closes.get() {
+        if !self.close_notify && !self.shared.half_closes.get() {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)

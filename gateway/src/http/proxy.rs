@@ -66,7 +66,7 @@ async fn respond(
     let mut record = Record::begin(conn, &timers, parts);
     // A client that waits for 100 Continue has sent no body: there is nothing to drain.
     let mut body =
-        RequestBody::new(incoming.take(), Rc::clone(&timers), Rc::clone(&conn.wire.worker));
+        RequestBody::new(incoming.take(), Rc::clone(&timers), Rc::clone(&conn.shared.worker));
     let awaits = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
     let mut response = match answer(conn, &mut record, parts, &mut body).await {
         Ok(Answer::Upstream(response)) => {
@@ -87,13 +87,13 @@ async fn respond(
     };
     if conn.is_http2() {
         response.headers_mut().remove(header::CONNECTION);
-    } else if conn.wire.timers.leaving().is_some()
+    } else if conn.shared.timers.leaving().is_some()
         && response.status() != StatusCode::SWITCHING_PROTOCOLS
     {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if !response.body().is_end_stream() {
-        timers.answer_offered(conn.wire.worker.now());
+        timers.answer_offered(conn.shared.worker.now());
     }
     response.body_mut().finishes(record);
     response
@@ -113,11 +113,11 @@ async fn answer(
     parts: &mut Parts,
     body: &mut RequestBody,
 ) -> Result<Answer, ProxyErrorKind> {
-    let head = RequestHead::validate(parts, conn.wire.take_head_flags())?;
+    let head = RequestHead::validate(parts, conn.shared.take_head_flags())?;
     if head.local == Some(Local::Options) {
         return Ok(Answer::Local(options()));
     }
-    let snapshot = conn.wire.worker.pin();
+    let snapshot = conn.shared.worker.pin();
     let gateway = snapshot.gateway(&conn.listener.scope).ok_or(ProxyErrorKind::NoRoute)?;
     check_owner(conn, gateway, &head)?;
 
@@ -251,7 +251,7 @@ async fn exchange(
     parts: &mut Parts,
     body: &mut RequestBody,
 ) -> Result<Exchanged, ProxyErrorKind> {
-    let worker = &conn.wire.worker;
+    let worker = &conn.shared.worker;
     let (backend, _) =
         balance::pick_service(forward, &snapshot.backends).ok_or(ProxyErrorKind::NoEndpoints)?;
     record.forwarded(&backend.key, &parts.headers);
@@ -325,7 +325,7 @@ async fn pick(
     failed: Option<SocketAddr>,
 ) -> Result<(SocketAddr, Option<Arc<EndpointStats>>), ProxyErrorKind> {
     if let Some(external) = &backend.endpoints.external {
-        return Ok((Box::pin(resolve(&conn.wire.worker, external, failed)).await?, None));
+        return Ok((Box::pin(resolve(&conn.shared.worker, external, failed)).await?, None));
     }
     let endpoint = match failed {
         None => balance::pick_endpoint(&backend.endpoints),
@@ -462,7 +462,7 @@ async fn drain(
         return;
     }
     let mut left = DRAIN_BYTES;
-    let emptied = tokio::time::timeout(conn.wire.worker.scaled(DRAIN_TIME), async {
+    let emptied = tokio::time::timeout(conn.shared.worker.scaled(DRAIN_TIME), async {
         loop {
             match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
                 None => return true,
@@ -477,7 +477,7 @@ async fn drain(
     })
     .await;
     if emptied != Ok(true) {
-        conn.wire.half_closes.set(true);
+        conn.shared.half_closes.set(true);
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }

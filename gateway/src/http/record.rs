@@ -54,8 +54,8 @@ impl Record {
         timers: &Rc<RequestTimers>,
         parts: &http::request::Parts,
     ) -> Box<Self> {
-        let worker = &conn.wire.worker;
-        conn.wire.timers.request_begins(worker.now());
+        let worker = &conn.shared.worker;
+        conn.shared.timers.request_begins(worker.now());
         let log = worker.logs_access().then(|| {
             Box::new(LogFields {
                 method: parts.method.clone(),
@@ -155,7 +155,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let worker = &self.conn.wire.worker;
+        let worker = &self.conn.shared.worker;
         let error = self.fate();
         let elapsed = self.started.elapsed();
         let metrics = worker.metrics();
@@ -192,6 +192,6 @@ impl Drop for Record {
                 request_id: log.request_id.as_ref().map_or(b"".as_slice(), HeaderValue::as_bytes),
             });
         }
-        self.conn.wire.request_ends();
+        self.conn.shared.request_ends();
     }
 }

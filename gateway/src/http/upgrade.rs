@@ -35,8 +35,8 @@ impl Tunnel {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let wire = &conn.wire;
-        wire.timers.enter(Phase::Tunnel, wire.worker.now());
+        let shared = &conn.shared;
+        shared.timers.enter(Phase::Tunnel, shared.worker.now());
         let parts = self.upstream.connection.into_parts();
         let mut backend = TokioIo::into_inner(parts.io);
         backend.write_all(&early).await?;
@@ -49,8 +49,8 @@ impl Tunnel {
             BUFFER
         ));
         poll_fn(|cx| {
-            wire.timers.register(cx);
-            if wire.timers.expired().is_some() {
+            shared.timers.register(cx);
+            if shared.timers.expired().is_some() {
                 return Poll::Ready(Ok(()));
             }
             copying.as_mut().poll(cx).map_ok(|_| ())
