@@ -35,7 +35,7 @@ use crate::{
     state::ClusterState,
     state_file,
     tls::TlsConfigs,
-    worker::{context::WorkerOptions, thread::WorkerHandle, watchdog},
+    worker::{clock, context::WorkerOptions, thread::WorkerHandle, watchdog},
 };
 
 /// How long the access log may take to write what it has when everything else has ended.
@@ -60,7 +60,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         false => Some(AccessLog::start(std::io::stdout()).context("cannot start the access log")?),
     };
     let options = WorkerOptions::new(settings, Arc::clone(&live), workers);
-    let (unrouted, tick) = (Arc::clone(&options.unrouted), options.clock());
+    let (unrouted, tick) = (Arc::clone(&options.unrouted), clock::period(options.time_scale));
     let workers = (0..workers)
         .map(|index| {
             let logger = log.as_ref().map(AccessLog::logger);

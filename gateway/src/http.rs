@@ -1,9 +1,10 @@
 //! From a client's connection to a backend's answer.
 //!
 //! `conn` drives a connection, `proxy` a request (read it from top to bottom), `head` decides what is a
-//! request at all. `head_scanner`, `frame_guard` and `io` protect us from clients, `error` words our refusals.
+//! request at all. `head_scanner`, `frame_guard` and `io` protect us from clients, `respond` words our refusals.
 
 pub(crate) mod body;
+pub(crate) mod client;
 pub(crate) mod conn;
 pub mod error;
 pub(crate) mod frame_guard;
@@ -13,4 +14,7 @@ pub(crate) mod headers;
 pub(crate) mod io;
 pub(crate) mod proxy;
 pub(crate) mod record;
+pub(crate) mod request_body;
+pub(crate) mod respond;
+pub(crate) mod streams;
 pub(crate) mod upgrade;

@@ -1,4 +1,4 @@
-//! Bodies on their way through, one wrapper each way: counted, timed, never collected.
+//! The body of an answer on its way to the client: counted, timed, never collected.
 
 use std::{
     error::Error as StdError,
@@ -12,125 +12,15 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
-    http::record::Record,
+    http::{client::ClientConn, record::Record, request_body::BodyError},
     upstream::pool::Upstream,
-    worker::{
-        context::Worker,
-        timeouts::{Expiry, RequestTimers},
-    },
+    worker::timeouts::Expiry,
 };
-
-/// Most bytes of trailers that are read before they are dropped.
-const MAX_TRAILERS: usize = 8 * 1024;
-
-/// Why a body broke off.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    /// Somebody's patience ended.
-    #[error("body ended by timeout ({0:?})")]
-    Expired(Expiry),
-    /// The other side broke it off.
-    #[error("body broke off")]
-    Broken(#[from] hyper::Error),
-    /// More trailers than anybody needs (P3).
-    #[error("{0} bytes of trailers, the limit is {MAX_TRAILERS}")]
-    Trailers(usize),
-    /// The backend's connection ended before the body did.
-    #[error("the backend closed the connection within the body")]
-    Cut,
-}
-
-/// The body of a request, on its way to the backend. Trailers are dropped (P3).
-pub(crate) struct RequestBody {
-    /// `None` once it was taken, and for a request that is sent again without one.
-    incoming: Option<Incoming>,
-    timers: Rc<RequestTimers>,
-    worker: Rc<Worker>,
-}
-
-impl RequestBody {
-    pub(crate) fn new(
-        incoming: Option<Incoming>,
-        timers: Rc<RequestTimers>,
-        worker: Rc<Worker>,
-    ) -> Self {
-        Self { incoming, timers, worker }
-    }
-
-    /// The body itself, which leaves nothing here.
-    pub(crate) fn take(&mut self) -> Self {
-        Self {
-            incoming: self.incoming.take(),
-            timers: Rc::clone(&self.timers),
-            worker: Rc::clone(&self.worker),
-        }
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = Box<dyn StdError + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Some(expiry) = self.timers.expired() {
-            return Poll::Ready(Some(Err(BodyError::Expired(expiry).into())));
-        }
-        let Self { incoming: Some(incoming), .. } = &mut *self else { return Poll::Ready(None) };
-        loop {
-            match Pin::new(&mut *incoming).poll_frame(cx) {
-                Poll::Pending => {
-                    self.timers.body_awaited(self.worker.now());
-                    return Poll::Pending;
-                }
-                Poll::Ready(Some(Ok(frame))) => {
-                    let trailers = frame.trailers_ref().map_or(0, |trailers| {
-                        trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
-                    });
-                    if trailers > MAX_TRAILERS {
-                        self.timers.break_off();
-                        return Poll::Ready(Some(Err(BodyError::Trailers(trailers).into())));
-                    }
-                    if let Some(data) = frame.data_ref() {
-                        self.timers.body_received(data.len(), self.worker.now());
-                        return Poll::Ready(Some(Ok(frame)));
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    self.timers.break_off();
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-                Poll::Ready(None) => {
-                    self.timers.body_over();
-                    return Poll::Ready(None);
-                }
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
-    }
-}
-
-impl Drop for RequestBody {
-    fn drop(&mut self) {
-        if self.incoming.is_some() {
-            self.timers.body_over();
-        }
-    }
-}
 
 /// The body of an answer, on its way to the client. Trailers are dropped.
 ///
 /// Whatever becomes of it, dropping it ends the request: counts and the log line are written.
-pub struct ResponseBody {
+pub(crate) struct ResponseBody {
     source: Source,
     record: Option<Box<Record>>,
 }
@@ -157,7 +47,7 @@ impl ResponseBody {
         let mut body =
             Self { source: Source::Upstream { incoming, upstream: Some(upstream) }, record: None };
         if body.is_end_stream() {
-            body.give_back(&record.conn.shared.worker);
+            body.give_back(&record.conn);
             body.source = Source::Empty;
         }
         body
@@ -169,11 +59,11 @@ impl ResponseBody {
     }
 
     /// The answer is complete: its connection may serve the next request.
-    fn give_back(&mut self, worker: &Worker) {
+    fn give_back(&mut self, conn: &ClientConn) {
         if let Source::Upstream { upstream, .. } = &mut self.source
             && let Some(upstream) = upstream.take()
         {
-            worker.pool.checkin(upstream, worker.now());
+            conn.upstreams.pool.checkin(upstream, conn.shared.worker.now());
         }
     }
 
@@ -233,21 +123,21 @@ impl Body for ResponseBody {
         let polled = this.poll_upstream(cx);
         let ended = this.is_end_stream();
         let Some(record) = &mut this.record else { return Poll::Ready(None) };
-        let worker = Rc::clone(&record.conn.shared.worker);
+        let conn = Rc::clone(&record.conn);
         match polled {
             Poll::Pending => {
                 record.timers.answer_taken();
-                record.timers.upstream_awaited(worker.now(), Expiry::Upstream);
+                record.timers.upstream_awaited(conn.shared.worker.now(), Expiry::Upstream);
                 Poll::Pending
             }
             Poll::Ready(Some(Ok(data))) => {
                 record.timers.upstream_delivered();
                 record.timers.answer_taken();
-                record.timers.answer_offered(worker.now());
+                record.timers.answer_offered(conn.shared.worker.now());
                 record.sent(data.len());
                 if ended {
                     record.complete();
-                    this.give_back(&worker);
+                    this.give_back(&conn);
                 }
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
@@ -257,7 +147,7 @@ impl Body for ResponseBody {
             }
             Poll::Ready(None) => {
                 record.complete();
-                this.give_back(&worker);
+                this.give_back(&conn);
                 this.source = Source::Empty;
                 Poll::Ready(None)
             }

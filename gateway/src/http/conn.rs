@@ -4,17 +4,16 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
 use gatehouse_routes::{host, model::Scheme};
 use http::HeaderValue;
 use hyper::{
-    rt::Executor,
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -29,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     admin::metrics::Counter,
     http::{
+        client::ClientConn,
         error::ProxyErrorKind,
         frame_guard::FrameGuard,
         head::{MAX_FIELD_BYTES, MAX_TARGET, is_trusted},
@@ -36,13 +36,14 @@ use crate::{
         headers::Forwarding,
         io::{ClientIo, ConnShared, Guard},
         proxy,
-        upgrade::Tunnel,
+        streams::StreamExecutor,
     },
+    upstream::Upstreams,
     worker::{
         context::Worker,
         listener::ListenerFacts,
         local_address::LocalAddress,
-        timeouts::{ConnTimers, Expiry, Phase, Registered, RequestTimers},
+        timeouts::{ConnTimers, Expiry, Phase, Registered},
     },
 };
 
@@ -66,45 +67,10 @@ const LEAVE: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 * 1024;
 
-/// What does not change while a client connection lives, and what its requests share.
-pub(crate) struct ClientConn {
-    pub(crate) shared: Rc<ConnShared>,
-    pub(crate) listener: Arc<ListenerFacts>,
-    pub(crate) peer: SocketAddr,
-    pub(crate) scheme: Scheme,
-    pub(crate) tls: bool,
-    /// The TLS server name in canonical form.
-    pub(crate) server_name: Option<Box<str>>,
-    pub(crate) forwarding: Forwarding,
-    /// Set by a request that the backend agreed to upgrade.
-    pub(crate) tunnel: RefCell<Option<Tunnel>>,
-    http2: bool,
-}
-
-impl ClientConn {
-    pub(crate) fn is_http2(&self) -> bool {
-        self.http2
-    }
-
-    pub(crate) fn scheme_name(&self) -> &'static str {
-        if self.tls { "https" } else { "http" }
-    }
-
-    /// The timers of a new request: those of its HTTP/2 stream, or the connection's own.
-    pub(crate) fn begin_request(&self) -> Rc<RequestTimers> {
-        if self.is_http2()
-            && let Some(timers) = STREAM.take()
-        {
-            return timers;
-        }
-        self.shared.request_timers.begin();
-        self.shared.request_timers.share()
-    }
-}
-
 /// Serves a connection until it ends.
 pub(crate) async fn serve(
     worker: Rc<Worker>,
+    upstreams: Rc<Upstreams>,
     listener: Arc<ListenerFacts>,
     address: Rc<LocalAddress>,
     stream: TcpStream,
@@ -115,11 +81,11 @@ pub(crate) async fn serve(
     match listener.tls.clone() {
         None => {
             let timers = worker.conn_timers(Phase::FirstByte, &address);
-            Box::pin(serve_stream(&worker, listener, timers, stream, peer, None)).await;
+            Box::pin(serve_stream(&worker, upstreams, listener, timers, stream, peer, None)).await;
         }
         Some(config) => {
             let timers = worker.conn_timers(Phase::Handshake, &address);
-            Box::pin(serve_tls(&worker, listener, config, timers, stream, peer)).await;
+            Box::pin(serve_tls(&worker, upstreams, listener, config, timers, stream, peer)).await;
         }
     }
     worker.connection_closed(&address);
@@ -127,6 +93,7 @@ pub(crate) async fn serve(
 
 async fn serve_tls(
     worker: &Rc<Worker>,
+    upstreams: Rc<Upstreams>,
     listener: Arc<ListenerFacts>,
     config: Arc<ServerConfig>,
     timers: Registered<ConnTimers>,
@@ -155,7 +122,7 @@ async fn serve_tls(
         http2: session.alpn_protocol() == Some(b"h2"),
         server_name: server_name.map(|name| name.into_owned().into_boxed_str()),
     };
-    serve_stream(worker, listener, timers, stream, peer, Some(tls)).await;
+    serve_stream(worker, upstreams, listener, timers, stream, peer, Some(tls)).await;
 }
 
 struct Tls {
@@ -165,6 +132,7 @@ struct Tls {
 
 async fn serve_stream<S>(
     worker: &Rc<Worker>,
+    upstreams: Rc<Upstreams>,
     listener: Arc<ListenerFacts>,
     timers: Registered<ConnTimers>,
     stream: S,
@@ -197,6 +165,7 @@ async fn serve_stream<S>(
             trusted: Arc::clone(&worker.options.trusted),
         },
         shared,
+        upstreams,
         listener,
         peer,
         scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
@@ -260,7 +229,7 @@ where
     let mut io = TokioIo::into_inner(parts.io);
     if let Some(tunnel) = conn.tunnel.take() {
         shared.half_closes.set(true);
-        if let Err(error) = tunnel.run(&conn, io, parts.read_buf).await {
+        if let Err(error) = tunnel.run(&shared, io, parts.read_buf).await {
             tracing::debug!(%error, "tunnel ended");
         }
         return;
@@ -338,40 +307,4 @@ where
         Pin::new(&mut connection).poll(cx).map(drop)
     })
     .await;
-}
-
-thread_local! {
-    /// The timers of the HTTP/2 stream whose task is being polled.
-    static STREAM: Cell<Option<Rc<RequestTimers>>> = const { Cell::new(None) };
-}
-
-/// Runs every HTTP/2 stream as a task with [`RequestTimers`] of its own, so that the sweeper can end one
-/// stream without touching its connection.
-#[derive(Clone)]
-struct StreamExecutor {
-    worker: Rc<Worker>,
-}
-
-impl<F> Executor<F> for StreamExecutor
-where
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, stream: F) {
-        let timers = self.worker.request_timers();
-        tokio::task::spawn_local(async move {
-            let mut stream = pin!(stream);
-            poll_fn(|cx: &mut Context<'_>| {
-                timers.register(cx);
-                if timers.expired() == Some(Expiry::Stalled) {
-                    // Dropping the stream resets it (P23).
-                    return Poll::Ready(());
-                }
-                STREAM.set(Some(timers.share()));
-                let polled = stream.as_mut().poll(cx);
-                STREAM.take();
-                polled
-            })
-            .await;
-        });
-    }
 }

@@ -1,23 +1,9 @@
-//! What can go wrong with a request, whose fault it is, and the one place that makes an answer of it.
-
-use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
-
-use crate::http::body::ResponseBody;
-
-/// Whose fault an error is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// What the client sent.
-    Client,
-    /// The backend, or the way to it.
-    Upstream,
-    /// Our configuration, or ourselves.
-    Gateway,
-}
+//! What can go wrong with a request: the one table of statuses, labels and texts.
+//!
+//! `respond` makes answers of it; the access log and the metrics take its labels.
 
 macro_rules! kinds {
-    ($( $(#[doc = $doc:literal])* $name:ident: $status:literal $side:ident $label:literal $text:literal; )*) => {
+    ($( $(#[doc = $doc:literal])* $name:ident: $status:literal $label:literal $text:literal; )*) => {
         /// Every way in which a request can fail.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum ProxyErrorKind { $( $(#[doc = $doc])* $name, )* }
@@ -38,12 +24,8 @@ macro_rules! kinds {
                 match self { $( Self::$name => $status, )* }
             }
 
-            /// Whose fault it is.
-            pub const fn side(self) -> Side {
-                match self { $( Self::$name => Side::$side, )* }
-            }
-
-            const fn text(self) -> &'static str {
+            /// Text of the answer.
+            pub(crate) const fn text(self) -> &'static str {
                 match self { $( Self::$name => concat!($status, " ", $text, "\n"), )* }
             }
         }
@@ -52,49 +34,49 @@ macro_rules! kinds {
 
 kinds! {
     /// Host missing, doubled, malformed or contradicting the request target.
-    BadHost: 400 Client "bad_host" "bad request: the host is missing, doubled or malformed";
+    BadHost: 400 "bad_host" "bad request: the host is missing, doubled or malformed";
     /// Request target that is not a clean path, or hides one.
-    BadPath: 400 Client "bad_path" "bad request: the path is malformed or encoded ambiguously";
+    BadPath: 400 "bad_path" "bad request: the path is malformed or encoded ambiguously";
     /// Content-Length and Transfer-Encoding that do not give one length.
-    BadFraming: 400 Client "bad_framing" "bad request: the length of the body is ambiguous";
+    BadFraming: 400 "bad_framing" "bad request: the length of the body is ambiguous";
     /// A header that must not be there, or not in this form.
-    BadHeader: 400 Client "bad_header" "bad request: a header is malformed";
+    BadHeader: 400 "bad_header" "bad request: a header is malformed";
     /// Not HTTP by its parser's rules; hyper has answered.
-    Malformed: 400 Client "malformed" "bad request";
+    Malformed: 400 "malformed" "bad request";
     /// Nothing routes this host and path.
-    NoRoute: 404 Client "no_route" "not found: no rule for this host and path";
+    NoRoute: 404 "no_route" "not found: no rule for this host and path";
     /// TRACE.
-    MethodRefused: 405 Client "method_refused" "method not allowed";
+    MethodRefused: 405 "method_refused" "method not allowed";
     /// The client was too slow with its body.
-    SlowRequest: 408 Client "slow_request" "request timeout";
+    SlowRequest: 408 "slow_request" "request timeout";
     /// Request line over 8 KiB.
-    UriTooLong: 414 Client "uri_too_long" "uri too long: the limit is 8 KiB";
+    UriTooLong: 414 "uri_too_long" "uri too long: the limit is 8 KiB";
     /// The TLS server name and the host belong to different owners.
-    Misdirected: 421 Client "misdirected" "misdirected request: the TLS server name is another owner's";
+    Misdirected: 421 "misdirected" "misdirected request: the TLS server name is another owner's";
     /// More than 100 fields or 64 KiB of them.
-    HeadersTooLarge: 431 Client "headers_too_large" "request header fields too large: the limit is 100 fields and 64 KiB";
+    HeadersTooLarge: 431 "headers_too_large" "request header fields too large: the limit is 100 fields and 64 KiB";
     /// CONNECT, or a method longer than 32 characters.
-    NotImplemented: 501 Client "not_implemented" "method not implemented";
+    NotImplemented: 501 "not_implemented" "method not implemented";
     /// The client went away, or broke off its body.
-    ClientGone: 400 Client "client_gone" "bad request: the body broke off";
+    ClientGone: 400 "client_gone" "bad request: the body broke off";
     /// A protecting setting of the rule is broken, so it stays closed.
-    Denied: 503 Gateway "denied" "service unavailable: a setting that protects this path cannot be honoured";
+    Denied: 503 "denied" "service unavailable: a setting that protects this path cannot be honoured";
     /// The rule has no backend with a ready endpoint.
-    NoEndpoints: 503 Gateway "no_endpoints" "service unavailable: no ready endpoint";
+    NoEndpoints: 503 "no_endpoints" "service unavailable: no ready endpoint";
     /// The endpoint refused the connection.
-    ConnectFailed: 502 Upstream "connect_failed" "bad gateway: the backend does not accept connections";
+    ConnectFailed: 502 "connect_failed" "bad gateway: the backend does not accept connections";
     /// The endpoint did not answer the connect in time.
-    ConnectTimeout: 504 Upstream "connect_timeout" "gateway timeout: the backend does not accept connections";
+    ConnectTimeout: 504 "connect_timeout" "gateway timeout: the backend does not accept connections";
     /// The endpoint ended the connection without an answer.
-    UpstreamClosed: 502 Upstream "upstream_closed" "bad gateway: the backend closed the connection";
+    UpstreamClosed: 502 "upstream_closed" "bad gateway: the backend closed the connection";
     /// The answer is not HTTP, or breaks its rules.
-    UpstreamInvalid: 502 Upstream "upstream_invalid" "bad gateway: the backend's answer is not valid HTTP";
+    UpstreamInvalid: 502 "upstream_invalid" "bad gateway: the backend's answer is not valid HTTP";
     /// No answer in time.
-    UpstreamTimeout: 504 Upstream "upstream_timeout" "gateway timeout: the backend did not answer";
+    UpstreamTimeout: 504 "upstream_timeout" "gateway timeout: the backend did not answer";
     /// The answer began and broke off.
-    UpstreamCut: 502 Upstream "upstream_cut" "bad gateway: the answer broke off";
+    UpstreamCut: 502 "upstream_cut" "bad gateway: the answer broke off";
     /// The client stopped taking the answer.
-    ClientStalled: 408 Client "client_stalled" "request timeout";
+    ClientStalled: 408 "client_stalled" "request timeout";
 }
 
 impl ProxyErrorKind {
@@ -112,25 +94,6 @@ impl ProxyErrorKind {
                 | Self::ClientGone
         )
     }
-
-    /// The answer to send.
-    pub fn response(self) -> Response<ResponseBody> {
-        let mut response = text(self.status(), self.text());
-        if self.closes() {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
-    }
-}
-
-/// A short plain-text answer of our own.
-pub(crate) fn text(status: u16, body: &'static str) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::full(Bytes::from_static(body.as_bytes())));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
 }
 
 #[cfg(test)]
@@ -144,11 +107,5 @@ mod tests {
             assert_eq!(ProxyErrorKind::LABELS[number], kind.label());
             assert!(kind.text().starts_with(&kind.status().to_string()), "{kind:?}");
         }
-    }
-
-    #[test]
-    fn an_ambiguous_request_ends_its_connection_and_a_missing_route_does_not() {
-        assert_eq!(ProxyErrorKind::BadFraming.response().headers()["connection"], "close");
-        assert!(!ProxyErrorKind::NoRoute.response().headers().contains_key("connection"));
     }
 }

@@ -26,16 +26,18 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 use crate::{
     admin::metrics::Counter,
     http::{
-        body::{RequestBody, ResponseBody},
-        conn::ClientConn,
-        error::{self, ProxyErrorKind},
+        body::ResponseBody,
+        client::ClientConn,
+        error::ProxyErrorKind,
         head::{Local, RequestHead},
         headers,
         record::Record,
+        request_body::RequestBody,
+        respond,
         upgrade::Tunnel,
     },
     snapshot::{GatewaySnapshot, Snapshot},
-    upstream::{connect::connect, pool::Upstream, resolve::resolve},
+    upstream::{connect::connect, pool::Upstream},
     worker::timeouts::{Expiry, RequestTimers},
 };
 
@@ -65,8 +67,11 @@ async fn respond(
     let timers = conn.begin_request();
     let mut record = Record::begin(conn, &timers, parts);
     // A client that waits for 100 Continue has sent no body: there is nothing to drain.
-    let mut body =
-        RequestBody::new(incoming.take(), Rc::clone(&timers), Rc::clone(&conn.shared.worker));
+    let mut body = RequestBody::new(
+        incoming.take(),
+        Rc::clone(&timers),
+        Rc::clone(conn.shared.worker.clock()),
+    );
     let awaits = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
     let mut response = match answer(conn, &mut record, parts, &mut body).await {
         Ok(Answer::Upstream(response)) => {
@@ -79,13 +84,13 @@ async fn respond(
             response
         }
         Err(kind) => {
-            let mut response = kind.response();
+            let mut response = respond::error(kind);
             drain(conn, awaits, &mut body, &mut response).await;
             record.answered(kind.status(), Some(kind));
             response
         }
     };
-    if conn.is_http2() {
+    if conn.http2 {
         response.headers_mut().remove(header::CONNECTION);
     } else if conn.shared.timers.leaving().is_some()
         && response.status() != StatusCode::SWITCHING_PROTOCOLS
@@ -115,7 +120,7 @@ async fn answer(
 ) -> Result<Answer, ProxyErrorKind> {
     let head = RequestHead::validate(parts, conn.shared.take_head_flags())?;
     if head.local == Some(Local::Options) {
-        return Ok(Answer::Local(options()));
+        return Ok(Answer::Local(respond::options()));
     }
     let snapshot = conn.shared.worker.pin();
     let gateway = snapshot.gateway(&conn.listener.scope).ok_or(ProxyErrorKind::NoRoute)?;
@@ -136,7 +141,7 @@ async fn answer(
         }
         Action::RedirectHttps { status, trim_slash } => {
             let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-            return Ok(Answer::Local(redirect(&head.host, target, *status, *trim_slash)));
+            return Ok(Answer::Local(respond::redirect(&head.host, target, *status, *trim_slash)));
         }
         Action::Deny { reason, .. } => {
             tracing::debug!(rule = %matched.rule.object, reason, "denied");
@@ -174,23 +179,6 @@ fn check_owner(
         (Some(named), Some(asked)) if named != asked => Err(ProxyErrorKind::Misdirected),
         _ => Ok(()),
     }
-}
-
-fn options() -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::empty());
-    *response.status_mut() = StatusCode::OK;
-    let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-    response.headers_mut().insert(header::ALLOW, allow);
-    response
-}
-
-fn redirect(host: &str, target: &str, status: u16, trim_slash: bool) -> Response<ResponseBody> {
-    let target = if trim_slash { target.strip_suffix('/').unwrap_or(target) } else { target };
-    let mut response = error::text(status, "");
-    if let Ok(location) = HeaderValue::try_from(format!("https://{host}{target}")) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
 }
 
 /// The request target that the backend gets: the client's own unless a rule or a dot segment changes it.
@@ -263,7 +251,7 @@ async fn exchange(
     loop {
         record.endpoint = Some(address);
         let first = record.retries == 0;
-        let pooled = if first { worker.pool.checkout(address) } else { None };
+        let pooled = if first { conn.upstreams.pool.checkout(address) } else { None };
         let reused = pooled.is_some();
         let mut upstream = match pooled {
             Some(upstream) => upstream,
@@ -303,8 +291,9 @@ async fn exchange(
                 }
                 let stale = failure.kind == ProxyErrorKind::UpstreamClosed && reused && first;
                 let unsent = failure.unsent.or_else(|| {
-                    let empty =
-                        || RequestBody::new(None, Rc::clone(&record.timers), Rc::clone(worker));
+                    let empty = || {
+                        RequestBody::new(None, Rc::clone(&record.timers), Rc::clone(worker.clock()))
+                    };
                     spare.map(|spare| spare.map(|()| empty()))
                 });
                 match unsent {
@@ -325,7 +314,10 @@ async fn pick(
     failed: Option<SocketAddr>,
 ) -> Result<(SocketAddr, Option<Arc<EndpointStats>>), ProxyErrorKind> {
     if let Some(external) = &backend.endpoints.external {
-        return Ok((Box::pin(resolve(&conn.shared.worker, external, failed)).await?, None));
+        return Ok((
+            Box::pin(conn.upstreams.resolved.pick(&conn.shared.worker, external, failed)).await?,
+            None,
+        ));
     }
     let endpoint = match failed {
         None => balance::pick_endpoint(&backend.endpoints),
@@ -458,7 +450,7 @@ async fn drain(
     body: &mut RequestBody,
     response: &mut Response<ResponseBody>,
 ) {
-    if conn.is_http2() || awaits || body.is_end_stream() {
+    if conn.http2 || awaits || body.is_end_stream() {
         return;
     }
     let mut left = DRAIN_BYTES;

@@ -17,7 +17,9 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, header::HOST};
 
 use crate::{
     access_log::Entry,
-    http::{body::BodyError, conn::ClientConn, error::ProxyErrorKind, headers::request_id_of},
+    http::{
+        client::ClientConn, error::ProxyErrorKind, headers::request_id_of, request_body::BodyError,
+    },
     worker::timeouts::{Expiry, RequestTimers},
 };
 

@@ -7,7 +7,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
-    http::{conn::ClientConn, io::ClientIo},
+    http::io::{ClientIo, ConnShared},
     upstream::pool::Upstream,
     worker::timeouts::Phase,
 };
@@ -28,14 +28,13 @@ impl Tunnel {
     /// Joins both ends. `early` is what the client sent behind its request.
     pub(crate) async fn run<S>(
         self,
-        conn: &ClientConn,
+        shared: &ConnShared,
         mut client: ClientIo<S>,
         early: Bytes,
     ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let shared = &conn.shared;
         shared.timers.enter(Phase::Tunnel, shared.worker.now());
         let parts = self.upstream.connection.into_parts();
         let mut backend = TokioIo::into_inner(parts.io);

@@ -16,7 +16,7 @@ use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::{http::body::RequestBody, worker::clock::Tick};
+use crate::{http::request_body::RequestBody, worker::clock::Tick};
 
 /// Most idle connections kept per endpoint and worker.
 const MAX_IDLE: usize = 256;

@@ -28,46 +28,49 @@ pub(crate) struct Resolved {
 /// When a name was resolved, whose turn it is, and the addresses.
 type Known = (Tick, usize, Arc<[SocketAddr]>);
 
-/// An address of the name, in turns; another one than `failed` if there is one.
-///
-/// Addresses that an EndpointSlice may not name either (link-local, multicast …) are left out.
-pub(crate) async fn resolve(
-    worker: &Worker,
-    name: &ExternalName,
-    failed: Option<SocketAddr>,
-) -> Result<SocketAddr, ProxyErrorKind> {
-    let key = (Arc::clone(&name.host), name.port);
-    let now = worker.now();
-    let known = {
-        let mut names = worker.resolved.names.borrow_mut();
-        names.get_mut(&key).filter(|(at, ..)| now.saturating_sub(*at) < KEEP).map(|entry| {
-            entry.1 = entry.1.wrapping_add(1);
-            (entry.1, Arc::clone(&entry.2))
-        })
-    };
-    let (turn, addresses) = match known {
-        Some(known) => known,
-        None => {
-            let found = tokio::net::lookup_host((&*name.host, name.port))
-                .await
-                .map_err(|_| ProxyErrorKind::NoEndpoints)?;
-            let addresses: Arc<[SocketAddr]> = found
-                .filter(|address| is_allowed(address.ip(), worker.allows_loopback()))
-                .collect();
-            let mut names = worker.resolved.names.borrow_mut();
-            if names.len() >= MAX_NAMES {
-                names.clear();
+impl Resolved {
+    /// An address of the name, in turns; another one than `failed` if there is one.
+    ///
+    /// Addresses that an EndpointSlice may not name either (link-local, multicast …) are left out.
+    pub(crate) async fn pick(
+        &self,
+        worker: &Worker,
+        name: &ExternalName,
+        failed: Option<SocketAddr>,
+    ) -> Result<SocketAddr, ProxyErrorKind> {
+        let key = (Arc::clone(&name.host), name.port);
+        let now = worker.now();
+        let known = {
+            let mut names = self.names.borrow_mut();
+            names.get_mut(&key).filter(|(at, ..)| now.saturating_sub(*at) < KEEP).map(|entry| {
+                entry.1 = entry.1.wrapping_add(1);
+                (entry.1, Arc::clone(&entry.2))
+            })
+        };
+        let (turn, addresses) = match known {
+            Some(known) => known,
+            None => {
+                let found = tokio::net::lookup_host((&*name.host, name.port))
+                    .await
+                    .map_err(|_| ProxyErrorKind::NoEndpoints)?;
+                let addresses: Arc<[SocketAddr]> = found
+                    .filter(|address| is_allowed(address.ip(), worker.allows_loopback()))
+                    .collect();
+                let mut names = self.names.borrow_mut();
+                if names.len() >= MAX_NAMES {
+                    names.clear();
+                }
+                names.insert(key, (now, 0, Arc::clone(&addresses)));
+                (0, addresses)
             }
-            names.insert(key, (now, 0, Arc::clone(&addresses)));
-            (0, addresses)
+        };
+        let usable = || addresses.iter().filter(|address| Some(**address) != failed);
+        let count = usable().count();
+        if count == 0 {
+            return addresses.first().copied().ok_or(ProxyErrorKind::NoEndpoints);
         }
-    };
-    let usable = || addresses.iter().filter(|address| Some(**address) != failed);
-    let count = usable().count();
-    if count == 0 {
-        return addresses.first().copied().ok_or(ProxyErrorKind::NoEndpoints);
+        usable().nth(turn % count).copied().ok_or(ProxyErrorKind::NoEndpoints)
     }
-    usable().nth(turn % count).copied().ok_or(ProxyErrorKind::NoEndpoints)
 }
 
 fn is_allowed(ip: IpAddr, loopback: bool) -> bool {

@@ -14,6 +14,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 use crate::{
     admin::metrics::Counter,
     http::conn,
+    upstream::Upstreams,
     worker::{
         context::Worker,
         listener::{ListenerFacts, Opened},
@@ -25,10 +26,14 @@ use crate::{
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
 /// Accepts on a worker until the returned sender is dropped.
-pub(crate) fn accept(worker: &Rc<Worker>, opened: Opened) -> io::Result<oneshot::Sender<()>> {
+pub(crate) fn accept(
+    worker: &Rc<Worker>,
+    upstreams: &Rc<Upstreams>,
+    opened: Opened,
+) -> io::Result<oneshot::Sender<()>> {
     let listener = TcpListener::from_std(opened.socket)?;
     let (closing, mut closed) = oneshot::channel::<()>();
-    let worker = Rc::clone(worker);
+    let (worker, upstreams) = (Rc::clone(worker), Rc::clone(upstreams));
     let facts = opened.facts;
     let address = worker.address(facts.address.ip());
     tokio::task::spawn_local(async move {
@@ -43,7 +48,7 @@ pub(crate) fn accept(worker: &Rc<Worker>, opened: Opened) -> io::Result<oneshot:
             match accepted {
                 Ok((stream, peer)) => {
                     pause = BACKOFF.0;
-                    begin(&worker, &facts, &address, stream, peer);
+                    begin(&worker, &upstreams, &facts, &address, stream, peer);
                 }
                 Err(error) if is_exhaustion(&error) => {
                     tracing::warn!(%error, "out of resources, not accepting for {pause:?}");
@@ -58,7 +63,7 @@ pub(crate) fn accept(worker: &Rc<Worker>, opened: Opened) -> io::Result<oneshot:
         while let Poll::Ready(Ok((stream, peer))) =
             listener.poll_accept(&mut Context::from_waker(Waker::noop()))
         {
-            begin(&worker, &facts, &address, stream, peer);
+            begin(&worker, &upstreams, &facts, &address, stream, peer);
         }
     });
     Ok(closing)
@@ -66,6 +71,7 @@ pub(crate) fn accept(worker: &Rc<Worker>, opened: Opened) -> io::Result<oneshot:
 
 fn begin(
     worker: &Rc<Worker>,
+    upstreams: &Rc<Upstreams>,
     facts: &Arc<ListenerFacts>,
     address: &Rc<LocalAddress>,
     stream: tokio::net::TcpStream,
@@ -73,7 +79,14 @@ fn begin(
 ) {
     worker.metrics().add(Counter::ConnectionAccepted);
     let (facts, address) = (Arc::clone(facts), Rc::clone(address));
-    tokio::task::spawn_local(conn::serve(Rc::clone(worker), facts, address, stream, peer));
+    tokio::task::spawn_local(conn::serve(
+        Rc::clone(worker),
+        Rc::clone(upstreams),
+        facts,
+        address,
+        stream,
+        peer,
+    ));
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {

@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use gatehouse_routes::stats::HostStats;
@@ -18,16 +18,12 @@ use crate::{
     admin::metrics::WorkerMetrics,
     config::Settings,
     snapshot::{Live, LocalLive, Pinned},
-    upstream::{pool::Pool, resolve::Resolved},
     worker::{
-        clock::Tick,
+        clock::{Clock, Tick},
         local_address::{LocalAddress, LocalAddresses},
         timeouts::{ConnTimers, Limits, Phase, Registered, Registry, RequestTimers},
     },
 };
-
-/// Period of the coarse clock.
-const CLOCK: Duration = Duration::from_millis(50);
 
 /// What every worker is built from.
 #[derive(Clone)]
@@ -56,13 +52,6 @@ impl WorkerOptions {
     }
 }
 
-impl WorkerOptions {
-    /// Period of the coarse clock under `--time-scale`.
-    pub(crate) fn clock(&self) -> Duration {
-        CLOCK.mul_f64(self.time_scale).max(Duration::from_millis(5))
-    }
-}
-
 /// A client connection and the upstream one it needs are two descriptors; some are left for the rest.
 fn max_connections(workers: usize) -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -76,13 +65,10 @@ fn max_connections(workers: usize) -> usize {
 /// One data thread's world.
 pub(crate) struct Worker {
     pub(crate) options: WorkerOptions,
-    pub(crate) pool: Pool,
-    pub(crate) resolved: Resolved,
     live: LocalLive,
     metrics: Arc<WorkerMetrics>,
     log: Option<RefCell<AccessLogger>>,
-    started: Instant,
-    now: Cell<Tick>,
+    clock: Rc<Clock>,
     connections: Cell<usize>,
     addresses: LocalAddresses,
     conn_timers: Rc<RefCell<Registry<ConnTimers>>>,
@@ -98,23 +84,14 @@ impl Worker {
         Self {
             live: LocalLive::new(Arc::clone(&options.live)),
             options,
-            pool: Pool::default(),
-            resolved: Resolved::default(),
             metrics,
             log: log.map(RefCell::new),
-            started: Instant::now(),
-            now: Cell::new(0),
+            clock: Rc::new(Clock::start()),
             connections: Cell::new(0),
             addresses: LocalAddresses::default(),
             conn_timers: Registry::new(),
             request_timers: Registry::new(),
         }
-    }
-
-    /// Moves the coarse clock on.
-    pub(super) fn tick(&self) {
-        let elapsed = self.started.elapsed().as_millis();
-        self.now.set(Tick::try_from(elapsed).unwrap_or(Tick::MAX));
     }
 
     /// Client connections that are open.
@@ -134,9 +111,14 @@ impl Worker {
         }
     }
 
-    /// The coarse clock: milliseconds since the thread started, up to 50 ms late.
+    /// The time on the coarse clock.
     pub(crate) fn now(&self) -> Tick {
-        self.now.get()
+        self.clock.now()
+    }
+
+    /// The coarse clock, for what outlives the borrow of its worker.
+    pub(crate) fn clock(&self) -> &Rc<Clock> {
+        &self.clock
     }
 
     /// The live snapshot.
@@ -216,11 +198,6 @@ impl Worker {
         if let Some(log) = &self.log {
             log.borrow_mut().tick();
         }
-    }
-
-    pub(super) fn tidy(&self) {
-        self.pool.sweep(self.now(), self.options.limits.upstream_idle);
-        drop(self.pin());
     }
 
     /// Wakes the connections that are to leave: when they hear of it, and again while they stay idle.

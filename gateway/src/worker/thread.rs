@@ -23,8 +23,10 @@ use tokio::{
 use crate::{
     access_log::AccessLogger,
     admin::metrics::WorkerMetrics,
+    upstream::Upstreams,
     worker::{
         accept::accept,
+        clock,
         context::{Worker, WorkerOptions},
         listener::{ListenerId, Opened},
     },
@@ -136,16 +138,17 @@ impl WorkerHandle {
 
 /// The main task of a worker: its clock, and the controller's commands.
 async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Command>, report: &Report) {
+    let upstreams = Rc::new(Upstreams::default());
     let mut listeners = Vec::new();
-    let mut clock = tokio::time::interval(worker.options.clock());
-    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut ticker = tokio::time::interval(clock::period(worker.options.time_scale));
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut ticks: u64 = 0;
     loop {
         tokio::select! {
             command = commands.recv() => match command {
                 Some(Command::Listen(opened)) => {
                     let (id, ip) = (opened.id, opened.facts.address.ip());
-                    match accept(&worker, *opened) {
+                    match accept(&worker, &upstreams, *opened) {
                         Ok(closing) => listeners.push((id, ip, closing)),
                         Err(error) => tracing::error!(%error, "listener lost"),
                     }
@@ -165,14 +168,15 @@ async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Command>, repor
                 }
                 None => break,
             },
-            _ = clock.tick() => {
-                worker.tick();
+            _ = ticker.tick() => {
+                worker.clock().tick();
                 ticks += 1;
                 if ticks.is_multiple_of(SWEEP_EVERY) || worker.options.time_scale < 1.0 {
                     worker.sweep();
                 }
                 if ticks.is_multiple_of(TIDY_EVERY) {
-                    worker.tidy();
+                    upstreams.sweep(worker.now(), worker.options.limits.upstream_idle);
+                    drop(worker.pin());
                 }
                 report.update(&worker);
             }

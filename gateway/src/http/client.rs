@@ -1,0 +1,44 @@
+//! A client connection as its requests see it.
+
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+
+use gatehouse_routes::model::Scheme;
+
+use crate::{
+    http::{headers::Forwarding, io::ConnShared, streams, upgrade::Tunnel},
+    upstream::Upstreams,
+    worker::{listener::ListenerFacts, timeouts::RequestTimers},
+};
+
+/// What does not change while a client connection lives, and what its requests share.
+pub(crate) struct ClientConn {
+    pub(crate) shared: Rc<ConnShared>,
+    pub(crate) upstreams: Rc<Upstreams>,
+    pub(crate) listener: Arc<ListenerFacts>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) scheme: Scheme,
+    pub(crate) tls: bool,
+    /// The TLS server name in canonical form.
+    pub(crate) server_name: Option<Box<str>>,
+    pub(crate) forwarding: Forwarding,
+    /// Set by a request that the backend agreed to upgrade.
+    pub(crate) tunnel: RefCell<Option<Tunnel>>,
+    pub(crate) http2: bool,
+}
+
+impl ClientConn {
+    pub(crate) fn scheme_name(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+
+    /// The timers of a new request: those of its HTTP/2 stream, or the connection's own.
+    pub(crate) fn begin_request(&self) -> Rc<RequestTimers> {
+        if self.http2
+            && let Some(timers) = streams::current()
+        {
+            return timers;
+        }
+        self.shared.request_timers.begin();
+        self.shared.request_timers.share()
+    }
+}

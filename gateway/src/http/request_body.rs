@@ -1,0 +1,124 @@
+//! The body of a request on its way to the backend: counted, timed, never collected.
+
+use std::{
+    error::Error as StdError,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::worker::{
+    clock::Clock,
+    timeouts::{Expiry, RequestTimers},
+};
+
+/// Most bytes of trailers that are read before they are dropped.
+const MAX_TRAILERS: usize = 8 * 1024;
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// A deadline passed.
+    #[error("body ended by timeout ({0:?})")]
+    Expired(Expiry),
+    /// The other side broke it off.
+    #[error("body broke off")]
+    Broken(#[from] hyper::Error),
+    /// More trailers than any client needs (P3).
+    #[error("{0} bytes of trailers, the limit is {MAX_TRAILERS}")]
+    Trailers(usize),
+    /// The backend's connection ended before the body did.
+    #[error("the backend closed the connection within the body")]
+    Cut,
+}
+
+/// The body of a request, on its way to the backend. Trailers are dropped (P3).
+pub(crate) struct RequestBody {
+    /// `None` once it was taken, and for a request that is sent again without one.
+    incoming: Option<Incoming>,
+    timers: Rc<RequestTimers>,
+    clock: Rc<Clock>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(
+        incoming: Option<Incoming>,
+        timers: Rc<RequestTimers>,
+        clock: Rc<Clock>,
+    ) -> Self {
+        Self { incoming, timers, clock }
+    }
+
+    /// The body itself, which leaves nothing here.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            incoming: self.incoming.take(),
+            timers: Rc::clone(&self.timers),
+            clock: Rc::clone(&self.clock),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Box<dyn StdError + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(expiry) = self.timers.expired() {
+            return Poll::Ready(Some(Err(BodyError::Expired(expiry).into())));
+        }
+        let Self { incoming: Some(incoming), .. } = &mut *self else { return Poll::Ready(None) };
+        loop {
+            match Pin::new(&mut *incoming).poll_frame(cx) {
+                Poll::Pending => {
+                    self.timers.body_awaited(self.clock.now());
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    let trailers = frame.trailers_ref().map_or(0, |trailers| {
+                        trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+                    });
+                    if trailers > MAX_TRAILERS {
+                        self.timers.break_off();
+                        return Poll::Ready(Some(Err(BodyError::Trailers(trailers).into())));
+                    }
+                    if let Some(data) = frame.data_ref() {
+                        self.timers.body_received(data.len(), self.clock.now());
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.timers.break_off();
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                Poll::Ready(None) => {
+                    self.timers.body_over();
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if self.incoming.is_some() {
+            self.timers.body_over();
+        }
+    }
+}
