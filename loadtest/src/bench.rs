@@ -10,6 +10,7 @@
 mod chart;
 mod config;
 mod drive;
+mod figures;
 mod peer;
 mod report;
 mod scenario;
@@ -30,8 +31,10 @@ use crate::{
     ports,
     process::{self, Process},
 };
-use peer::{Kind, Peer, Site};
-use report::{Report, Row, Run};
+use config::Site;
+use figures::{Row, Run};
+use peer::{Kind, Peer};
+use report::Report;
 use scenario::{SCENARIOS, Scenario, Tool};
 
 /// Host of all scenarios but the one with many hosts. It resolves to loopback, so that load tools can

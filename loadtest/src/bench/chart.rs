@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{peer::Kind, report::Section};
+use super::{figures::Section, peer::Kind};
 
 /// Measures in SVG units.
 const MARGIN: f64 = 16.0;
@@ -138,7 +138,7 @@ fn scale_end(sections: &[Section]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::Figures;
+    use crate::bench::figures::Figures;
 
     fn figures(peer: Kind, ratio: f64) -> Figures {
         Figures {

@@ -5,12 +5,14 @@
 //! access log. All else is the server's default, but for limits that would end a connection or a burst
 //! in the middle of a run.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 
-use super::peer::Site;
-use crate::manifests;
+use crate::{certificate::Certificate, manifests};
 
 /// Services that the hosts are spread over.
 const SERVICES: usize = 10;
@@ -20,6 +22,16 @@ const IDLE_UPSTREAM: usize = 256;
 
 /// Where Envoy's extension types live.
 const ENVOY: &str = "type.googleapis.com/envoy.extensions";
+
+/// What a peer is to serve.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) hosts: Vec<String>,
+    pub(super) backend: SocketAddr,
+    pub(super) certificate: Certificate,
+    /// The peer's own folder, for configuration and log.
+    pub(super) folder: PathBuf,
+}
 
 /// Manifests: one Ingress per host.
 pub(super) fn gatehouse(site: &Site) -> String {

@@ -11,9 +11,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 
-use super::config;
+use super::config::{self, Site};
 use crate::{
-    certificate::Certificate,
     ports,
     process::{Process, find_program},
 };
@@ -41,16 +40,6 @@ impl fmt::Display for Kind {
             Self::Envoy => "Envoy",
         })
     }
-}
-
-/// What a peer is to serve.
-#[derive(Debug)]
-pub(super) struct Site {
-    pub(super) hosts: Vec<String>,
-    pub(super) backend: SocketAddr,
-    pub(super) certificate: Certificate,
-    /// The peer's own folder, for configuration and log.
-    pub(super) folder: PathBuf,
 }
 
 /// A running peer.
