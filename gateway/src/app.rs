@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::Context as _;
 use gatehouse_routes::{
-    compile::Options,
     objects::{ObjectKey, ObjectRef},
+    options::Options,
     problem::Problem,
 };
 use gatehouse_vip::{BgpSpeakerOptions, Health, SpeakerOptions};

@@ -12,9 +12,9 @@ use std::{
 };
 
 use gatehouse_routes::{
-    compile::Options,
     model::Scope,
     objects::{ObjectKey, ObjectRef},
+    options::Options,
     problem::Problem,
 };
 use gatehouse_vip::{Exclusion, PoolUsage, Resting, VipPlan, bgp::BgpPlan};

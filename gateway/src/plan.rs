@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use gatehouse_routes::{
-    compile::Options, explain::Explanation, host, model::Scheme, path, problem::Severity,
+    explain::Explanation, host, model::Scheme, options::Options, path, problem::Severity,
 };
 use serde_json::{Value, json};
 

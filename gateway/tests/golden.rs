@@ -10,7 +10,7 @@ use std::{
 };
 
 use gatehouse::{compile::NodeContext, plan};
-use gatehouse_routes::compile::Options;
+use gatehouse_routes::options::Options;
 use serde_json::Value;
 
 /// The node of all cases; the class `nginx` is claimed, as a migrating user does.

@@ -12,7 +12,6 @@ use crate::{
     model::{PathMatch, RouteRule},
     objects::{Age, ObjectKey, ObjectRef},
     problem::Problem,
-    table::Lost,
 };
 
 /// What decides between two objects; the smaller one is the older.
@@ -25,6 +24,15 @@ pub(crate) struct Seniority<'o> {
     /// `metadata.uid` of a Route, none for other kinds.
     pub(crate) uid: Option<&'o str>,
     pub(crate) key: &'o ObjectKey,
+}
+
+/// A rule that an older object keeps out of the table.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    /// The rule that is not served.
+    pub rule: Arc<RouteRule>,
+    /// The rule that has its host and path.
+    pub owner: Arc<RouteRule>,
 }
 
 /// Splits the candidates of a host, oldest first, into those that are served and those that lost.

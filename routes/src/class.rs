@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, IngressClassParametersReference};
 
 use crate::{
-    compile::Options,
     objects::{ObjectKey, ObjectRef, Objects},
+    options::Options,
     problem::Problem,
 };
 

@@ -1,9 +1,9 @@
 //! Kubernetes objects in, route table out.
 //!
 //! ```text
-//!  Objects ──> ingress.rs ──┐                     ┌─> GatewayTable (one per scope): RouteTable + CertBindings
-//!  (objects.rs) openshift.rs┴─> RouteRule ─> admit ┤
-//!            └─> endpoints.rs ─> Backend ─────────┴─> BackendTable          + statuses + problems
+//!  Objects ──> translate/{ingress,openshift} ─> RouteRule ─> admit ┬─> GatewayTable (one per scope): RouteTable + CertBindings
+//!  (objects.rs)                                                    │
+//!       └────> endpoints.rs ─> Backend ────────────────────────────┴─> BackendTable          + statuses + problems
 //! ```
 //!
 //! Everything here is pure: no clock, no socket, no random number, no log line. The one mutable thing
@@ -19,10 +19,10 @@ pub mod compile;
 pub mod endpoints;
 pub mod explain;
 pub mod host;
-pub mod ingress;
 pub mod model;
 pub mod objects;
 pub mod openshift;
+pub mod options;
 pub mod path;
 pub mod problem;
 mod slots;
@@ -30,4 +30,4 @@ pub mod stats;
 pub mod table;
 #[cfg(test)]
 mod testing;
-mod translation;
+mod translate;

@@ -1,8 +1,7 @@
-//! `route.openshift.io/v1` Route: its type and its translation.
+//! The type of a `route.openshift.io/v1` Route.
 //!
-//! The type holds every field of the API, so that nothing is lost between reading and writing an object;
-//! what the translation does not support yet is refused with a [`Problem`](crate::problem::Problem),
-//! never served in another way than asked for.
+//! It holds every field of the API, so that nothing is lost between reading and writing an object; what
+//! the fields mean is said in `translate/openshift.rs`.
 
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString};
 use serde::{Deserialize, Serialize};
@@ -167,4 +166,5 @@ pub struct RouteSetHttpHeader {
     pub value: String,
 }
 
-pub(crate) mod translate;
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 
 use crate::{
+    admit::{self, Lost},
     model::{Action, HostPattern, PathMatch, Rewrite, RouteRule, Scheme},
     path,
     stats::HostStats,
@@ -50,15 +51,6 @@ struct Entry {
     rule: Arc<RouteRule>,
     /// Canonical spelling of the rule's path, with its trailing slash if it has one.
     path: Box<str>,
-}
-
-/// A rule that an older object keeps out of the table.
-#[derive(Clone, Debug)]
-pub struct Lost {
-    /// The rule that is not served.
-    pub rule: Arc<RouteRule>,
-    /// The rule that has its host and path.
-    pub owner: Arc<RouteRule>,
 }
 
 /// The answer to a lookup.
@@ -184,7 +176,7 @@ impl HostRoutes {
         sealed: bool,
         stats: Arc<HostStats>,
     ) -> Self {
-        let (winners, lost) = crate::admit::owners(&candidates);
+        let (winners, lost) = admit::owners(&candidates);
         let mut rules: Vec<Entry> = winners.into_iter().filter_map(Entry::new).collect();
         rules.sort_by(Entry::precedence);
         let mut host = Self {
@@ -217,7 +209,7 @@ impl HostRoutes {
                     key => prefixes.entry(key).or_default().push(index),
                 },
                 PathMatch::Regex(text) => {
-                    // Only expressions that compile become rules; see `ingress`.
+                    // Only expressions that compile become rules; see `translate::ingress`.
                     regexes.extend(regex_of(&entry.rule, text).map(|regex| (regex, index)));
                 }
                 PathMatch::Default => self.default = Some(index),

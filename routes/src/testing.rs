@@ -6,10 +6,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    compile::{Compiled, Options, compile},
+    compile::{Compiled, compile},
     host,
     model::{Action, Rewrite, Scheme},
     objects::{ObjectKey, Objects, Store, Stored},
+    options::Options,
     path,
     table::RouteTable,
 };

@@ -6,9 +6,9 @@ use std::{
 };
 
 use gatehouse_routes::{
-    compile::Options,
     model::Scope,
     objects::{ObjectKey, ObjectRef},
+    options::Options,
     problem::Problem,
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort};

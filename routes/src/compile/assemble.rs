@@ -10,13 +10,13 @@ use super::{
     gather::{Cache, JudgedRoute, KeptCerts, Run, ServedIngress},
 };
 use crate::{
-    admit::{self, Seniority},
+    admit::{self, Lost, Seniority},
     endpoints::{Changed, Inputs, Resolved, Resolver},
     model::{Backend, BackendTable, CertBinding, CertSource, HostPattern, RouteRule, Scope},
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
-    table::{HostRoutes, Lost, RouteTable},
-    translation::Translation,
+    table::{HostRoutes, RouteTable},
+    translate::Translation,
 };
 
 /// An object with rules in the tables.

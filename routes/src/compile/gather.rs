@@ -5,21 +5,22 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashSet};
 use k8s_openapi::api::networking::v1::Ingress;
 
-use super::{Compiled, Options, RouteOutcome};
+use super::{Compiled, RouteOutcome};
 use crate::{
     admit::{self, RouteClaim, Seniority},
     class::{self, Claim, Classes},
     endpoints::{Inputs, Resolved},
-    ingress::{self, Tls},
     model::{CertBinding, HostPattern},
     objects::{ObjectKey, Objects, Store, Stored},
-    openshift::{
-        Route,
-        translate::{self, Refusal, RouteTranslation, Verdict},
-    },
+    openshift::Route,
+    options::Options,
     problem::Problem,
     slots::{SlotMap, Slots},
-    translation::Translation,
+    translate::{
+        Translation,
+        ingress::{self, Tls},
+        openshift::{self, Refusal, RouteTranslation, Verdict},
+    },
 };
 
 /// What one compile leaves for the next.
@@ -200,7 +201,7 @@ impl<'o, 'p> Run<'o, 'p> {
                 continue;
             }
             let slots = &mut self.slots;
-            let mut result = translate::translate(key, &stored.object, self.options, slots);
+            let mut result = openshift::translate(key, &stored.object, self.options, slots);
             if let Some((old, _)) = old {
                 result.translation.carry_over(&old.result.translation);
             }

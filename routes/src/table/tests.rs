@@ -154,7 +154,7 @@ proptest! {
         let kinds = ["Exact", "Prefix", "RoutePrefix"];
         let paths: Vec<_> =
             paths.iter().map(|(text, kind)| path_match(kinds[usize::from(*kind)], text)).collect();
-        let (winners, _) = crate::admit::owners(&paths.iter().cloned().map(rule).collect::<Vec<_>>());
+        let (winners, _) = admit::owners(&paths.iter().cloned().map(rule).collect::<Vec<_>>());
         let winners: Vec<_> = winners.iter().map(|rule| rule.path.clone()).collect();
         // A Route's prefix and an Ingress' of the same length only meet as one path with and without
         // slash; they are different lengths then.

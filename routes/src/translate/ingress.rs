@@ -10,6 +10,7 @@ use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec, ServiceBackendPort,
 };
 
+use super::Translation;
 use crate::{
     annotations::{self, Settings},
     host,
@@ -22,7 +23,6 @@ use crate::{
     problem::Problem,
     slots::Slots,
     table,
-    translation::Translation,
 };
 
 /// Requests of ACME's HTTP-01 challenge must be answered in clear text (RFC 8555 §8.3).

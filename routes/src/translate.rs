@@ -1,7 +1,7 @@
 //! What one object asks for, in the vocabulary of [`crate::model`]: the value that is kept from compile to
 //! compile as long as its object does not change.
 //!
-//! [`crate::ingress`] and [`crate::openshift`] make it, [`crate::compile`] puts many together.
+//! [`ingress`] and [`openshift`] make it, [`crate::compile`] puts many together.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -14,6 +14,9 @@ use crate::{
     problem::Problem,
     slots::Slots,
 };
+
+pub(crate) mod ingress;
+pub(crate) mod openshift;
 
 /// One object's part of the tables.
 #[derive(Debug)]

@@ -1,23 +1,26 @@
-//! A Route into rules, in the order of checks that OpenShift's router has: host and wildcard policy first
-//! (who fails there claims nothing), then everything else (who fails there still holds the host).
+//! `route.openshift.io/v1` Route into rules.
+//!
+//! The order of checks is that of OpenShift's router: host and wildcard policy first (a Route that fails
+//! there claims nothing), then everything else (a Route that fails there still holds its host). What is
+//! not supported yet is refused with a [`Problem`], never served in another way than asked for.
 
 use std::sync::{Arc, atomic::AtomicU32};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Route, RouteTargetReference, TlsConfig};
+use super::Translation;
 use crate::{
-    compile::Options,
     host,
     model::{
         Action, BackendKey, BackendPort, CertBinding, CertSource, Forward, HostPattern, PathMatch,
         RouteRule, WeightedBackend,
     },
     objects::{ObjectKey, ObjectRef},
+    openshift::{Route, RouteTargetReference, TlsConfig},
+    options::Options,
     path,
     problem::Problem,
     slots::Slots,
-    translation::Translation,
 };
 
 /// Prefixes of the annotations that OpenShift's router reads.
