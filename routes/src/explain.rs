@@ -162,7 +162,7 @@ impl<'t> Request<'t> {
             if self.winner.is_some_and(|winner| Arc::ptr_eq(winner.host, nearer)) {
                 return Some(format!("host {name} is more specific and answers"));
             }
-            if nearer.sealed() {
+            if nearer.no_fallthrough() {
                 return Some(format!("host {name} has an Ingress, which keeps its requests"));
             }
         }

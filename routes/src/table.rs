@@ -27,7 +27,7 @@ pub struct HostRoutes {
     /// `foo.com`, `*.foo.com` or `*`: the metrics label.
     pub name: Arc<str>,
     pattern: HostPattern,
-    sealed: bool,
+    no_fallthrough: bool,
     /// In precedence order; the maps below hold indices into it.
     rules: Box<[Entry]>,
     exact: HashMap<Box<str>, u32>,
@@ -97,7 +97,7 @@ impl RouteTable {
             if let Some((rule, action)) = entry.find(scheme, path) {
                 return Some(Matched { rule, action, host: entry });
             }
-            if entry.sealed {
+            if entry.no_fallthrough {
                 return None;
             }
         }
@@ -154,8 +154,8 @@ impl HostRoutes {
 
     /// True if requests whose path no rule matches end here with 404 instead of falling through to the
     /// wildcard and the rules without a host.
-    pub fn sealed(&self) -> bool {
-        self.sealed
+    pub fn no_fallthrough(&self) -> bool {
+        self.no_fallthrough
     }
 
     /// Rules that asked for a path that an older object has.
@@ -173,7 +173,7 @@ impl HostRoutes {
     pub(crate) fn build(
         pattern: HostPattern,
         candidates: Vec<Arc<RouteRule>>,
-        sealed: bool,
+        no_fallthrough: bool,
         stats: Arc<HostStats>,
     ) -> Self {
         let (winners, lost) = admit::owners(&candidates);
@@ -183,7 +183,7 @@ impl HostRoutes {
             stats,
             name: pattern.to_string().into(),
             pattern,
-            sealed,
+            no_fallthrough,
             rules: rules.into(),
             exact: HashMap::new(),
             prefixes: HashMap::new(),

@@ -35,7 +35,7 @@ pub(crate) struct HostEntry {
     pub(crate) host: HostPattern,
     pub(crate) rules: Vec<Arc<RouteRule>>,
     /// Unmatched paths of this host do not fall through to less specific hosts.
-    pub(crate) seals: bool,
+    pub(crate) no_fallthrough: bool,
     /// What the rules were made with: `None` if it does not matter to them whether the host has TLS.
     pub(crate) made_with_tls: Option<bool>,
 }
@@ -55,10 +55,15 @@ impl Translation {
     }
 
     /// The entry of a host, made on first use.
-    pub(crate) fn entry(&mut self, host: &HostPattern, seals: bool) -> &mut HostEntry {
+    pub(crate) fn entry(&mut self, host: &HostPattern, no_fallthrough: bool) -> &mut HostEntry {
         let at = self.entries.iter().position(|entry| entry.host == *host).unwrap_or_else(|| {
             let host = host.clone();
-            self.entries.push(HostEntry { host, rules: Vec::new(), seals, made_with_tls: None });
+            self.entries.push(HostEntry {
+                host,
+                rules: Vec::new(),
+                no_fallthrough,
+                made_with_tls: None,
+            });
             self.entries.len() - 1
         });
         &mut self.entries[at]

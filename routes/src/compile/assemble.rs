@@ -256,7 +256,7 @@ struct Group<'c> {
     host: &'c HostPattern,
     /// By age.
     rules: Vec<&'c Arc<RouteRule>>,
-    sealed: bool,
+    no_fallthrough: bool,
 }
 
 /// The table of these claimants, oldest first, and the rules that lost. `plain` is the table of all
@@ -294,11 +294,11 @@ fn groups<'c>(claimants: &[Claimant<'c>]) -> Vec<Group<'c>> {
     for entry in claimants.iter().flat_map(|claimant| &claimant.translation.entries) {
         let at = *by_host.entry(&entry.host).or_insert_with(|| {
             let rules = Vec::with_capacity(entry.rules.len());
-            groups.push(Group { host: &entry.host, rules, sealed: false });
+            groups.push(Group { host: &entry.host, rules, no_fallthrough: false });
             groups.len() - 1
         });
         groups[at].rules.extend(&entry.rules);
-        groups[at].sealed |= entry.seals;
+        groups[at].no_fallthrough |= entry.no_fallthrough;
     }
     groups
 }
@@ -306,7 +306,7 @@ fn groups<'c>(claimants: &[Claimant<'c>]) -> Vec<Group<'c>> {
 impl Group<'_> {
     fn is(&self, host: &HostRoutes) -> bool {
         let candidates = host.candidates();
-        self.sealed == host.sealed()
+        self.no_fallthrough == host.no_fallthrough()
             && self.rules.len() == candidates.len()
             && self.rules.iter().zip(candidates).all(|(a, b)| Arc::ptr_eq(a, b))
     }
@@ -314,7 +314,7 @@ impl Group<'_> {
     fn build(self, old: Option<&Arc<HostRoutes>>) -> HostRoutes {
         let stats = old.map(|old| Arc::clone(&old.stats)).unwrap_or_default();
         let candidates = self.rules.into_iter().cloned().collect();
-        HostRoutes::build(self.host.clone(), candidates, self.sealed, stats)
+        HostRoutes::build(self.host.clone(), candidates, self.no_fallthrough, stats)
     }
 }
 
