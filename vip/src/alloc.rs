@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::pool::ranges::Family;
 use crate::pool::{Pool, Tenant};
-use crate::ranges::Family;
 use crate::refusal::Refusal;
 
 mod denial;
@@ -169,5 +169,4 @@ impl Families {
 }
 
 #[cfg(test)]
-#[path = "alloc_tests.rs"]
 mod tests;

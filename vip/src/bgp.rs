@@ -9,22 +9,22 @@
 //! once routers have had time to turn to others, the one to an empty RIB, and then
 //! [`Event::Stop`].
 //!
-//! Everything is pure: `io` owns the sockets, the speaker the clock. Nothing here may fail on what a
+//! Everything is pure: `kernel` owns the sockets, the speaker the clock. Nothing here may fail on what a
 //! router sends, or keep it: received routes are checked, counted and forgotten.
 
 mod advertisement;
-mod attribute;
-mod capability;
+pub(crate) mod attribute;
+pub mod bfd;
+pub(crate) mod capability;
 mod community;
 mod connection;
 mod end_of_rib;
 mod fsm;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzzing;
 mod interface;
-mod message;
+mod jitter;
+pub(crate) mod message;
 mod notification;
-mod open;
+pub(crate) mod open;
 mod outbound;
 mod peer;
 mod plan;
@@ -32,10 +32,10 @@ mod refresh;
 mod report;
 mod rib_out;
 mod session;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod session_fuzzing;
+pub(crate) mod speaker;
 pub mod spec;
-mod update;
+pub(crate) mod unnumbered;
+pub(crate) mod update;
 
 pub use advertisement::{Advertisement, PoolFacts};
 pub use community::{Aliases, Community};

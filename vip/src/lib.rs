@@ -2,8 +2,8 @@
 //!
 //! The way of an address: [`Pool::parse`] reads what may be given away, [`allocate`] gives it to
 //! claims, [`plan()`] decides what this node has to announce, and the [`Speaker`] makes it true on
-//! the interfaces. Everything but `speaker` and `io` is pure: no clock, no socket, no log; state
-//! machines take `now` and return actions.
+//! the interfaces. Everything but `kernel` and the two speakers (`l2::speaker`, `bgp::speaker`) is
+//! pure: no clock, no socket, no log; state machines take `now` and return actions.
 //!
 //! The gateway calls this crate; this crate knows nothing of it, nor of any Kubernetes object but
 //! the `metallb.io` specs in [`api`]. A claim is an opaque id with constraints.
@@ -12,48 +12,41 @@
 
 mod alloc;
 pub mod api;
-mod arp;
-pub mod bfd;
 pub mod bgp;
-mod burst;
-mod fence;
-#[cfg(any(test, fuzzing))]
-pub mod fuzzing;
-mod group;
-mod holdings;
-mod io;
-mod jitter;
+mod kernel;
+mod l2;
 mod links;
-mod ndp;
-mod neighbour;
-mod nftables;
 mod plan;
 mod pool;
-mod ranges;
 mod refusal;
-mod relay;
-mod router_discovery;
-mod speaker;
-mod speaker_bgp;
+#[cfg(any(test, fuzzing))]
+pub mod testing;
 
 pub use alloc::{
     Allocation, Assignment, Claim, ClaimId, Families, PoolUsage, QUARANTINE, Quarantine, Resting,
     Sharing, TrafficPolicy, allocate, usage,
 };
-pub use group::{GroupKey, Routed};
-pub use io::loopback::SharedLoopback;
+pub use bgp::{
+    bfd,
+    speaker::{
+        BGP_PORT, BfdPackets, BfdStatus, BgpEvent, BgpSpeaker, BgpSpeakerOptions, BgpStatus,
+        Messages, PeerStatus, Prefixes,
+    },
+};
+pub use kernel::loopback::SharedLoopback;
+pub use l2::{
+    group::{GroupKey, Routed},
+    speaker::{
+        DEFAULT_GROUP_PORT, GroupOptions, Health, MemberStatus, RoutedAddresses, Speaker,
+        SpeakerCounters, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipStatus,
+    },
+};
 pub use plan::{
     EXCLUDE_LABEL, Exclusion, Interfaces, NodeFacts, Planned, Step, Vip, VipPlan, Wanted,
     advertisement_refusals, diff, plan,
 };
-pub use pool::{Pool, Tenant, overlaps};
-pub use ranges::{AddressSet, Family};
+pub use pool::{
+    Pool, Tenant, overlaps,
+    ranges::{AddressSet, Family},
+};
 pub use refusal::Refusal;
-pub use speaker::{
-    DEFAULT_GROUP_PORT, GroupOptions, Health, MemberStatus, RoutedAddresses, Speaker,
-    SpeakerCounters, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipStatus,
-};
-pub use speaker_bgp::{
-    BGP_PORT, BfdPackets, BfdStatus, BgpEvent, BgpSpeaker, BgpSpeakerOptions, BgpStatus, Messages,
-    PeerStatus, Prefixes,
-};

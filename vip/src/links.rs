@@ -1,6 +1,6 @@
 //! The interfaces of this node and their addresses, as seen at one moment.
 //!
-//! `io::netlink` fills it, `holdings` asks it where an address belongs. It decides by connected
+//! `kernel::netlink` fills it, `vips` asks it where an address belongs. It decides by connected
 //! subnets only: an address is announced where its neighbours are, or nowhere.
 
 pub(crate) mod notice;
@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::group::LinkFacts;
+use crate::l2::group::LinkFacts;
 use crate::plan::Interfaces;
 use crate::refusal::Refusal;
 

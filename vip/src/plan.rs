@@ -356,5 +356,4 @@ fn not_advertised(pool: &str, names: Vec<&str>, not_for_it: bool, node: &NodeFac
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;

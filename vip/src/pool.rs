@@ -11,10 +11,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::api::{IpAddressPoolSpec, ServiceAllocation};
-use crate::ranges::{AddressSet, Family, Ranges, number};
+use crate::pool::ranges::{AddressSet, Family, Ranges, number};
 use crate::refusal::Refusal;
 
 mod admission;
+pub(crate) mod ranges;
 
 use admission::Admission;
 pub use admission::Tenant;
@@ -307,5 +308,4 @@ fn is_buggy(ip: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-#[path = "pool_tests.rs"]
 mod tests;

@@ -8,4 +8,4 @@ use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| gatehouse_vip::fuzzing::pool(data, Instant::now()));
+fuzz_target!(|data: &[u8]| gatehouse_vip::testing::fuzzing::pool(data, Instant::now()));

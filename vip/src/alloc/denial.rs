@@ -4,7 +4,7 @@
 
 use super::Claim;
 use crate::pool::Pool;
-use crate::ranges::Family;
+use crate::pool::ranges::Family;
 use crate::refusal::Refusal;
 
 /// Pools that a message names one by one; there may be thousands.

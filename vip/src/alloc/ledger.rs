@@ -13,7 +13,7 @@ use super::denial::{self, Denial, family_names, pool_names};
 use super::sharing::Holders;
 use super::{Allocation, Assignment, Claim, ClaimId, Resting, Sharing, TrafficPolicy};
 use crate::pool::Pool;
-use crate::ranges::{AddressSet, Family, number};
+use crate::pool::ranges::{AddressSet, Family, number};
 use crate::refusal::Refusal;
 
 /// The books of one allocation. Pools go by their index.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::Allocation;
 use crate::pool::Pool;
-use crate::ranges::Family;
+use crate::pool::ranges::Family;
 
 /// How full one pool is. Assigned, available and resting addresses are all that it has.
 #[derive(Clone, Debug, PartialEq, Eq)]

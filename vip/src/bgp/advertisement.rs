@@ -254,5 +254,4 @@ fn unknown(reason: &'static str, field: &str, what: &str, name: &str, known: &[&
 }
 
 #[cfg(test)]
-#[path = "advertisement_tests.rs"]
 mod tests;

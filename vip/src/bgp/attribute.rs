@@ -8,33 +8,33 @@ use std::net::Ipv4Addr;
 use super::notification::Notification;
 use super::peer::Families;
 
-pub(super) const ORIGIN: u8 = 1;
-pub(super) const AS_PATH: u8 = 2;
-pub(super) const NEXT_HOP: u8 = 3;
-pub(super) const MULTI_EXIT_DISC: u8 = 4;
-pub(super) const LOCAL_PREF: u8 = 5;
-pub(super) const ATOMIC_AGGREGATE: u8 = 6;
-pub(super) const AGGREGATOR: u8 = 7;
-pub(super) const COMMUNITIES: u8 = 8;
-pub(super) const ORIGINATOR_ID: u8 = 9;
-pub(super) const CLUSTER_LIST: u8 = 10;
-pub(super) const MP_REACH: u8 = 14;
-pub(super) const MP_UNREACH: u8 = 15;
-pub(super) const EXTENDED_COMMUNITIES: u8 = 16;
-pub(super) const AS4_PATH: u8 = 17;
-pub(super) const AS4_AGGREGATOR: u8 = 18;
-pub(super) const V6_EXTENDED_COMMUNITIES: u8 = 25;
-pub(super) const LARGE_COMMUNITIES: u8 = 32;
-pub(super) const ONLY_TO_CUSTOMER: u8 = 35;
+pub(crate) const ORIGIN: u8 = 1;
+pub(crate) const AS_PATH: u8 = 2;
+pub(crate) const NEXT_HOP: u8 = 3;
+pub(crate) const MULTI_EXIT_DISC: u8 = 4;
+pub(crate) const LOCAL_PREF: u8 = 5;
+pub(crate) const ATOMIC_AGGREGATE: u8 = 6;
+pub(crate) const AGGREGATOR: u8 = 7;
+pub(crate) const COMMUNITIES: u8 = 8;
+pub(crate) const ORIGINATOR_ID: u8 = 9;
+pub(crate) const CLUSTER_LIST: u8 = 10;
+pub(crate) const MP_REACH: u8 = 14;
+pub(crate) const MP_UNREACH: u8 = 15;
+pub(crate) const EXTENDED_COMMUNITIES: u8 = 16;
+pub(crate) const AS4_PATH: u8 = 17;
+pub(crate) const AS4_AGGREGATOR: u8 = 18;
+pub(crate) const V6_EXTENDED_COMMUNITIES: u8 = 25;
+pub(crate) const LARGE_COMMUNITIES: u8 = 32;
+pub(crate) const ONLY_TO_CUSTOMER: u8 = 35;
 
 /// Flags of an attribute (RFC 4271 §4.3).
-pub(super) const OPTIONAL: u8 = 0x80;
-pub(super) const TRANSITIVE: u8 = 0x40;
-pub(super) const EXTENDED_LENGTH: u8 = 0x10;
+pub(crate) const OPTIONAL: u8 = 0x80;
+pub(crate) const TRANSITIVE: u8 = 0x40;
+pub(crate) const EXTENDED_LENGTH: u8 = 0x10;
 
 /// How badly a message is broken that does not end the session (RFC 7606 §2), mildest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Class {
+pub(crate) enum Class {
     /// The attribute is ignored.
     Discard,
     /// The routes of the message count as withdrawn.
@@ -45,28 +45,28 @@ pub(super) enum Class {
 
 /// What a session has agreed on, as far as it says how to read an UPDATE.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
+pub(crate) struct Terms {
     /// Both are of one ASN.
-    pub(super) internal: bool,
+    pub(crate) internal: bool,
     /// ASNs in AS_PATH and AGGREGATOR have four octets.
-    pub(super) four_octet_asn: bool,
+    pub(crate) four_octet_asn: bool,
     /// IPv4 routes may have an IPv6 next hop.
-    pub(super) extended_next_hop: bool,
+    pub(crate) extended_next_hop: bool,
     /// Families that are spoken and have not been disabled.
-    pub(super) families: Families,
+    pub(crate) families: Families,
 }
 
 /// One attribute.
-pub(super) struct Attribute<'a> {
-    pub(super) flags: u8,
-    pub(super) kind: u8,
-    pub(super) value: &'a [u8],
+pub(crate) struct Attribute<'a> {
+    pub(crate) flags: u8,
+    pub(crate) kind: u8,
+    pub(crate) value: &'a [u8],
     /// With flags, type and length, as a NOTIFICATION quotes it.
-    pub(super) whole: &'a [u8],
+    pub(crate) whole: &'a [u8],
 }
 
 /// The next attribute and what follows it; `None` if it is not all there.
-pub(super) fn next(bytes: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
+pub(crate) fn next(bytes: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
     let (&[flags, kind], rest) = bytes.split_first_chunk::<2>()?;
     let (length, header) = if flags & EXTENDED_LENGTH == 0 {
         (usize::from(*rest.first()?), 3)
@@ -78,7 +78,7 @@ pub(super) fn next(bytes: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
 }
 
 /// What is wrong with an attribute; `Err` if it ends the session.
-pub(super) fn fault(
+pub(crate) fn fault(
     attribute: &Attribute,
     terms: &Terms,
 ) -> Result<Option<(Class, &'static str)>, Notification> {

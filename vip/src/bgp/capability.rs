@@ -8,10 +8,10 @@ use super::notification::Notification;
 use super::peer::Families;
 
 /// Address family identifiers.
-pub(super) const AFI_V4: u16 = 1;
-pub(super) const AFI_V6: u16 = 2;
+pub(crate) const AFI_V4: u16 = 1;
+pub(crate) const AFI_V6: u16 = 2;
 /// Subsequent address family identifier of unicast.
-pub(super) const UNICAST: u8 = 1;
+pub(crate) const UNICAST: u8 = 1;
 
 const MULTIPROTOCOL: u8 = 1;
 const ROUTE_REFRESH: u8 = 2;
@@ -27,33 +27,33 @@ const FORWARDING: u8 = 0x80;
 
 /// Capabilities of one speaker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Capabilities {
+pub(crate) struct Capabilities {
     /// `None`: the speaker does not know of families, so that it has IPv4 unicast.
-    pub(super) families: Option<Families>,
-    pub(super) route_refresh: bool,
+    pub(crate) families: Option<Families>,
+    pub(crate) route_refresh: bool,
     /// IPv4 unicast with an IPv6 next hop.
-    pub(super) extended_next_hop: bool,
-    pub(super) extended_message: bool,
-    pub(super) graceful_restart: Option<GracefulRestart>,
-    pub(super) asn: Option<u32>,
+    pub(crate) extended_next_hop: bool,
+    pub(crate) extended_message: bool,
+    pub(crate) graceful_restart: Option<GracefulRestart>,
+    pub(crate) asn: Option<u32>,
 }
 
 /// The graceful restart capability.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct GracefulRestart {
+pub(crate) struct GracefulRestart {
     /// The speaker has restarted just now.
-    pub(super) restarting: bool,
+    pub(crate) restarting: bool,
     /// How long it may take to come back, in seconds; 12 bits.
-    pub(super) seconds: u16,
+    pub(crate) seconds: u16,
     /// Families that can be preserved.
-    pub(super) families: Families,
+    pub(crate) families: Families,
     /// Families whose forwarding state has been preserved over the restart.
-    pub(super) preserved: Families,
+    pub(crate) preserved: Families,
 }
 
 impl Capabilities {
     /// Adds what the value of one optional parameter of type 2 says.
-    pub(super) fn read(&mut self, mut value: &[u8]) -> Result<(), Notification> {
+    pub(crate) fn read(&mut self, mut value: &[u8]) -> Result<(), Notification> {
         while let [code, length, rest @ ..] = value {
             let Some((capability, rest)) = rest.split_at_checked(usize::from(*length)) else {
                 return Err(malformed(value));
@@ -65,7 +65,7 @@ impl Capabilities {
     }
 
     /// One after the other, as they stand in an optional parameter.
-    pub(super) fn write(&self) -> Vec<u8> {
+    pub(crate) fn write(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let mut put = |code: u8, value: &[u8]| {
             out.extend_from_slice(&[code, u8::try_from(value.len()).unwrap_or(0)]);
@@ -152,12 +152,12 @@ impl GracefulRestart {
 
 impl Families {
     /// Address family identifiers, which all fit into an octet.
-    pub(super) fn afis(self) -> impl Iterator<Item = u8> {
+    pub(crate) fn afis(self) -> impl Iterator<Item = u8> {
         [(self.v4, 1), (self.v6, 2)].into_iter().filter_map(|(has, afi)| has.then_some(afi))
     }
 
     /// Adds a family, if it is one of the two.
-    pub(super) fn add(&mut self, afi: u16) {
+    pub(crate) fn add(&mut self, afi: u16) {
         self.v4 |= afi == AFI_V4;
         self.v6 |= afi == AFI_V6;
     }

@@ -11,7 +11,7 @@ use super::notification::Notification;
 use super::open::Negotiated;
 use super::peer::Families;
 use super::update::{self, Verdict};
-use crate::jitter::Jitter;
+use crate::bgp::jitter::Jitter;
 
 /// RFC 4271 §8.2.2 suggests 4 minutes, in which nobody would serve behind a router that hangs.
 const OPEN_HOLD: Duration = Duration::from_secs(60);

@@ -12,15 +12,15 @@
 use super::notification::Notification;
 
 /// Octets of a header.
-pub(super) const HEADER: usize = 19;
+pub(crate) const HEADER: usize = 19;
 /// Longest message in octets (RFC 4271 §4.1).
-pub(super) const LONGEST: usize = 4096;
+pub(crate) const LONGEST: usize = 4096;
 /// Longest message in octets once both sides allow extended messages (RFC 8654).
-pub(super) const LONGEST_EXTENDED: usize = 65535;
+pub(crate) const LONGEST_EXTENDED: usize = 65535;
 
 /// Type of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Open,
     Update,
     Notification,
@@ -31,21 +31,21 @@ pub(super) enum Kind {
 
 /// One message: its type and what follows the header.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Message<'a> {
-    pub(super) kind: Kind,
-    pub(super) body: &'a [u8],
+pub(crate) struct Message<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) body: &'a [u8],
 }
 
 /// Cuts the byte stream of one connection into messages.
 #[derive(Debug, Default)]
-pub(super) struct Framer {
+pub(crate) struct Framer {
     /// The beginning of a message, never more than one.
     partial: Vec<u8>,
     extended: bool,
 }
 
 impl Kind {
-    pub(super) fn from_octet(octet: u8) -> Option<Self> {
+    pub(crate) fn from_octet(octet: u8) -> Option<Self> {
         Some(match octet {
             1 => Self::Open,
             2 => Self::Update,
@@ -88,7 +88,7 @@ impl Kind {
 
 impl Framer {
     /// From now on both sides allow extended messages (RFC 8654).
-    pub(super) fn allow_extended(&mut self) {
+    pub(crate) fn allow_extended(&mut self) {
         self.extended = true;
     }
 
@@ -96,7 +96,7 @@ impl Framer {
     /// `bytes` is used up. After an error nothing more can be read from the connection.
     ///
     /// `scratch` lends the memory in which a message is put together that came in pieces.
-    pub(super) fn next<'a, 'b: 'a>(
+    pub(crate) fn next<'a, 'b: 'a>(
         &mut self,
         bytes: &mut &'b [u8],
         scratch: &'a mut Vec<u8>,
@@ -126,7 +126,7 @@ impl Framer {
 
     /// Octets that are kept.
     #[cfg(any(test, fuzzing))]
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.partial.len()
     }
 
@@ -161,7 +161,7 @@ fn header(bytes: &[u8], extended: bool) -> Result<Option<(Kind, usize)>, Notific
 }
 
 /// A message of this type with this body, which has to fit.
-pub(super) fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
     let length = HEADER + body.len();
     debug_assert!(length <= LONGEST_EXTENDED, "a message of {length} octets");
     let mut message = Vec::with_capacity(length);
@@ -173,7 +173,7 @@ pub(super) fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
 }
 
 /// RFC 4271 §4.4.
-pub(super) fn keepalive() -> Vec<u8> {
+pub(crate) fn keepalive() -> Vec<u8> {
     frame(Kind::Keepalive, &[])
 }
 

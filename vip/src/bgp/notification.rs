@@ -80,7 +80,7 @@ impl Notification {
     }
 
     /// Reads the body of a message that the header check has let through.
-    pub(super) fn decode(body: &[u8]) -> Self {
+    pub(crate) fn decode(body: &[u8]) -> Self {
         match body {
             [code, subcode, data @ ..] => Self::with(*code, *subcode, data),
             // The header check asks for both; an error in a NOTIFICATION is nothing to answer to.

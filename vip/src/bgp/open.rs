@@ -13,23 +13,23 @@ use super::notification::Notification;
 use super::peer::Families;
 
 /// RFC 6793: what an ASN of more than two octets is in the fields that have only two.
-pub(super) const AS_TRANS: u16 = 23456;
+pub(crate) const AS_TRANS: u16 = 23456;
 /// Version of the protocol.
 const VERSION: u8 = 4;
 /// Optional parameter that holds capabilities (RFC 5492).
 const CAPABILITIES: u8 = 2;
 /// How long routers are asked to keep routes while this process restarts, in seconds. MetalLB's.
-pub(super) const RESTART_SECONDS: u16 = 120;
+pub(crate) const RESTART_SECONDS: u16 = 120;
 
 /// An OPEN message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Open {
+pub(crate) struct Open {
     /// The ASN, from the capability if there is one.
-    pub(super) asn: u32,
+    pub(crate) asn: u32,
     /// Seconds.
-    pub(super) hold_time: u16,
-    pub(super) id: Ipv4Addr,
-    pub(super) capabilities: Capabilities,
+    pub(crate) hold_time: u16,
+    pub(crate) id: Ipv4Addr,
+    pub(crate) capabilities: Capabilities,
 }
 
 /// What both sides of a session have agreed on.
@@ -63,7 +63,7 @@ pub struct Negotiated {
 
 impl Open {
     /// What this end says.
-    pub(super) fn ours(settings: &Settings, restarting: bool) -> Self {
+    pub(crate) fn ours(settings: &Settings, restarting: bool) -> Self {
         let families = settings.families;
         let graceful_restart = settings.graceful_restart.then_some(GracefulRestart {
             restarting,
@@ -88,7 +88,7 @@ impl Open {
     }
 
     /// The message.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let capabilities = self.capabilities.write();
         let asn = u16::try_from(self.asn).unwrap_or(AS_TRANS);
         let mut body = vec![VERSION];
@@ -103,7 +103,7 @@ impl Open {
     }
 
     /// Reads the body of a message that the header check has let through.
-    pub(super) fn decode(body: &[u8]) -> Result<Self, Notification> {
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, Notification> {
         let Some((&fixed, parameters)) = body.split_first_chunk::<9>() else {
             return Err(Notification::new(2, 0));
         };
@@ -130,7 +130,7 @@ impl Open {
     }
 
     /// What this end and the router, which says this, agree on.
-    pub(super) fn negotiate(&self, settings: &Settings) -> Result<Negotiated, Notification> {
+    pub(crate) fn negotiate(&self, settings: &Settings) -> Result<Negotiated, Notification> {
         if !settings.remote_asn.allows(self.asn, settings.local_asn) {
             return Err(Notification::with(2, 2, &self.asn.to_be_bytes()));
         }
@@ -199,5 +199,4 @@ fn exactly(bytes: &[u8], length: u16) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
-#[path = "codec_tests.rs"]
 mod tests;

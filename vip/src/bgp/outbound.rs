@@ -280,5 +280,4 @@ fn update(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "outbound_tests.rs"]
 mod tests;

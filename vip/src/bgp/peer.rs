@@ -472,5 +472,4 @@ fn remarks(spec: &BgpPeerSpec) -> Vec<Refusal> {
 }
 
 #[cfg(test)]
-#[path = "peer_tests.rs"]
 mod tests;

@@ -16,7 +16,7 @@ use super::spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySp
 use super::{Advertisement, Aliases, Password, Peer, PoolFacts, Reachable, RibOut};
 use super::{peers_for, routes};
 use crate::alloc::{Allocation, Assignment, ClaimId};
-use crate::bfd;
+use crate::bgp::bfd;
 use crate::plan::{NodeFacts, Wanted};
 use crate::refusal::Refusal;
 
@@ -295,5 +295,4 @@ fn of(
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;

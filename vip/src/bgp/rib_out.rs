@@ -196,5 +196,4 @@ fn united(
 }
 
 #[cfg(test)]
-#[path = "rib_out_tests.rs"]
 pub(super) mod tests;

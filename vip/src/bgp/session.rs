@@ -19,7 +19,7 @@ use super::notification::{Cease, Notification};
 use super::open::{Negotiated, Open};
 use super::refresh::Refreshes;
 use super::report::{Reason, Report};
-use crate::jitter::Jitter;
+use crate::bgp::jitter::Jitter;
 
 /// The first pause after a failure; it doubles up to [`Settings::connect_time`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -158,7 +158,7 @@ impl Session {
 
     /// Octets of messages that are not complete yet.
     #[cfg(any(test, fuzzing))]
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.connections.iter().map(|connection| connection.framer.held()).sum()
     }
 
@@ -567,5 +567,4 @@ impl Session {
 }
 
 #[cfg(test)]
-#[path = "session_tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@
 //! `api/v1beta2` of metallb/metallb). As in Go, where these fields are not pointers, an empty text
 //! and a zero mean "not given". This file decides nothing: meaning lives in
 //! [`Peer::parse`](super::Peer::parse), [`Advertisement::parse`](super::Advertisement::parse),
-//! [`Aliases::new`](super::Aliases::new) and [`bfd::Settings::parse`](crate::bfd::Settings::parse).
+//! [`Aliases::new`](super::Aliases::new) and [`bfd::Settings::parse`](crate::bgp::bfd::Settings::parse).
 
 use serde::{Deserialize, Serialize};
 
@@ -205,7 +205,7 @@ impl SecretReference {
 }
 
 /// Nanoseconds of a Go duration (`1h30m`, `1.5s`, `300ms`); `None` if it is none, or negative.
-pub(super) fn go_duration_nanos(text: &str) -> Option<u64> {
+pub(crate) fn go_duration_nanos(text: &str) -> Option<u64> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Some(0);
@@ -264,5 +264,4 @@ fn is_false(flag: &bool) -> bool {
 }
 
 #[cfg(test)]
-#[path = "spec_tests.rs"]
 mod tests;

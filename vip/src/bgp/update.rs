@@ -12,17 +12,17 @@ use super::peer::Families;
 
 /// What an UPDATE says, once nothing of it ends the session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     /// Prefixes that the router announces.
-    pub(super) announced: u32,
+    pub(crate) announced: u32,
     /// Prefixes that it withdraws, or is taken to withdraw.
-    pub(super) withdrawn: u32,
+    pub(crate) withdrawn: u32,
     /// Families that cannot be read any more (RFC 7606 §2, "AFI/SAFI disable").
-    pub(super) disabled: Families,
+    pub(crate) disabled: Families,
     /// RFC 4724: the router has said everything it has to say of these.
-    pub(super) end_of_rib: Families,
+    pub(crate) end_of_rib: Families,
     /// What was wrong, most severe first: attribute type, class, and why in words.
-    pub(super) faults: Vec<(u8, Class, &'static str)>,
+    pub(crate) faults: Vec<(u8, Class, &'static str)>,
 }
 
 /// The lists of one UPDATE.
@@ -40,7 +40,7 @@ struct Multiprotocol {
 }
 
 /// Judges the body of an UPDATE message.
-pub(super) fn judge(body: &[u8], terms: &Terms) -> Result<Verdict, Notification> {
+pub(crate) fn judge(body: &[u8], terms: &Terms) -> Result<Verdict, Notification> {
     let lists = split(body).ok_or_else(|| Notification::new(3, 1))?;
     // RFC 7606 §5.3: without the prefixes there is nothing that could be taken as withdrawn.
     let unreadable = || Notification::new(3, 10);
@@ -186,5 +186,4 @@ fn after_next_hop<'a>(afi: u16, value: &'a [u8], terms: &Terms) -> Option<&'a [u
 }
 
 #[cfg(test)]
-#[path = "update_tests.rs"]
 mod tests;

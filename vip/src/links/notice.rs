@@ -1,6 +1,6 @@
 //! Single changes to the interfaces and addresses of this node, as the kernel tells them.
 //!
-//! `io::netlink` reads them, the driver applies them, so that a change costs what it changes and not
+//! `kernel::netlink` reads them, the driver applies them, so that a change costs what it changes and not
 //! a list of everything: a node with many pods has many, and holds thousands of addresses.
 
 use std::net::IpAddr;

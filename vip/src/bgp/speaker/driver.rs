@@ -1,0 +1,508 @@
+//! The BGP thread: what comes in, what follows from it, what goes out, and waiting.
+//!
+//! This file decides nothing about a session: its [`Peering`] does. It reads the clock, keeps the
+//! addresses on the loopback interface, and says which routes count now. One turn of [`Driver::run`] is
+//! the whole of it.
+
+#![expect(clippy::disallowed_methods, reason = "the driver owns the clock of the speaker")]
+
+mod waiting;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use tracing::{debug, warn};
+
+use super::acceptors::Doors;
+use super::bfd_client::{Verdict, Watch};
+use super::loopback::{Loopback, Outcome};
+use super::peer_driver::{Peering, Surroundings};
+use super::status::BgpStatus;
+use super::unnumbered::Unnumbered;
+use super::{BgpEvent, BgpSpeakerOptions, Desk, Progress, next_hop};
+use crate::bgp::{BgpPlan, Cease, PeerAddress, PeerConfig, RibOut, Settings};
+use crate::kernel::loopback::Side;
+use crate::kernel::netlink::{Change, Netlink, Notices};
+use crate::kernel::sockets::bfd::News;
+use crate::kernel::sockets::bgp::connection::Closing;
+use crate::kernel::sysctl::Strictness;
+use crate::links::Links;
+use crate::plan::Interfaces;
+
+/// Between two lists of the interfaces while nothing seems to change.
+const LIST_ANYWAY: Duration = Duration::from_secs(30);
+/// After a list that failed, or notices that were lost.
+const LIST_AGAIN: Duration = Duration::from_secs(1);
+/// Between two questions whether the data path works.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+/// From telling routers of addresses to telling them of more, while these arrive turn by turn.
+const TELL_INTERVAL: Duration = Duration::from_millis(200);
+/// Between two that show a change, and between any two.
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+const STATUS_ANYWAY: Duration = Duration::from_secs(1);
+/// Between the withdrawal and the end of the sessions.
+const WITHDRAWN: Duration = Duration::from_millis(100);
+/// For ending the sessions, and for stopping.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// What is read at once.
+const BUFFER: usize = 16 << 10;
+/// Told to the operators of routers (RFC 9003).
+const SHUTDOWN_TEXT: &str = "gatehouse is shutting down";
+
+/// How far the node is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Serving,
+    /// Everything is marked as going away, until then.
+    Marked(Instant),
+    /// Everything is withdrawn, until then.
+    Withdrawn(Instant),
+    /// The sessions end, at the latest then.
+    Closing(Instant),
+    Closed,
+}
+
+/// What lives on the thread.
+pub(super) struct Driver<E> {
+    pub(super) options: BgpSpeakerOptions,
+    pub(super) desk: Arc<Desk>,
+    pub(super) events: E,
+    pub(super) netlink: Netlink,
+    pub(super) links: Links,
+    pub(super) list_at: Instant,
+    pub(super) loopback: Loopback,
+    pub(super) strictness: Strictness,
+    /// Connections on which the last word is being said.
+    pub(super) closing: Vec<(Instant, Closing)>,
+    /// Scratch space for what is read.
+    pub(super) buffer: Vec<u8>,
+    pub(super) doors: Doors,
+    pub(super) unnumbered: Unnumbered,
+    pub(super) peerings: BTreeMap<String, Peering>,
+    /// Different for every session.
+    pub(super) seed: u64,
+    pub(super) watch: Watch,
+    pub(super) bfd_news: mpsc::Receiver<(u32, News<Verdict>)>,
+    pub(super) router_id: Ipv4Addr,
+    /// A predecessor that was killed has left its addresses.
+    pub(super) restarted: bool,
+    pub(super) plan: Arc<BgpPlan>,
+    pub(super) serial: u64,
+    pub(super) phase: Phase,
+    pub(super) stop_by: Option<Instant>,
+    pub(super) healthy: bool,
+    pub(super) health_at: Instant,
+    /// Which routes count may have changed.
+    pub(super) stale: bool,
+    /// There are addresses that routers have not been told of.
+    pub(super) arrived: bool,
+    /// When they were told last.
+    pub(super) told: Instant,
+    pub(super) changed: bool,
+    pub(super) published: Instant,
+}
+
+impl<E: Fn(BgpEvent)> Driver<E> {
+    pub(super) fn new(options: BgpSpeakerOptions, desk: Arc<Desk>, events: E) -> io::Result<Self> {
+        let now = Instant::now();
+        let mut netlink = Netlink::open()?;
+        let links = netlink.links()?;
+        let lo = links.loopback().map(|lo| lo.index);
+        let restarted = links.ours().any(|(index, _)| Some(index) == lo);
+        let mut chance = [0; 4];
+        aws_lc_rs::rand::fill(&mut chance).map_err(io::Error::other)?;
+        let chance = u32::from_ne_bytes(chance);
+        let (bfd, bfd_news) = mpsc::channel();
+        let watch = Watch::new(bfd, Arc::clone(&desk), chance);
+        Ok(Self {
+            router_id: options
+                .router_id
+                .unwrap_or_else(|| next_hop::router_id(&options.node, &links)),
+            restarted,
+            doors: Doors::new(options.port),
+            options,
+            desk,
+            events,
+            netlink,
+            links,
+            list_at: now + LIST_ANYWAY,
+            loopback: Loopback::default(),
+            strictness: Strictness::default(),
+            closing: Vec::new(),
+            buffer: vec![0; BUFFER],
+            peerings: BTreeMap::new(),
+            seed: u64::from(chance) << 32,
+            unnumbered: Unnumbered::new(u64::from(chance)),
+            watch,
+            bfd_news,
+            plan: Arc::default(),
+            serial: 0,
+            phase: Phase::Serving,
+            stop_by: None,
+            healthy: true,
+            health_at: now,
+            stale: false,
+            arrived: false,
+            told: now,
+            changed: true,
+            published: now,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            self.take_wish(now);
+            self.ask_health(now);
+            self.look(now);
+            self.leave(now);
+            self.keep_addresses(now);
+            self.find_routers(now);
+            self.tick(now);
+            self.tell_routes(now);
+            self.report(now);
+            if self.finished(now) {
+                return self.strictness.restore();
+            }
+            self.wait();
+            self.take_input();
+        }
+    }
+
+    /// What the owner wants.
+    fn take_wish(&mut self, now: Instant) {
+        let Some((serial, wish)) = self.desk.take(self.serial, |wish| wish.clone()) else { return };
+        self.serial = serial;
+        if self.plan != wish.plan {
+            self.plan = wish.plan;
+            if self.phase == Phase::Serving {
+                self.loopback.want(&self.plan.addresses.keys().copied().collect(), now);
+                let loopback = &self.loopback;
+                self.options.loopback.retain(Side::Routed, |ip| loopback.knows(*ip));
+                self.follow_peers(now);
+            }
+            self.stale = true;
+        }
+        if wish.drain && self.phase == Phase::Serving {
+            let somebody_hears = self.peerings.values().any(Peering::is_up);
+            let grace = if somebody_hears { self.options.grace } else { Duration::ZERO };
+            self.phase = Phase::Marked(now + grace);
+            self.stale = true;
+        }
+        if wish.stop && self.stop_by.is_none() {
+            self.stop_by = Some(now + STOP_TIMEOUT);
+            self.close(now);
+            self.loopback.give_back(now);
+        }
+        self.changed = true;
+    }
+
+    /// Starts, ends and changes sessions so that they are those of the plan.
+    fn follow_peers(&mut self, now: Instant) {
+        let plan = Arc::clone(&self.plan);
+        let gone: Vec<_> =
+            self.peerings.keys().filter(|name| !plan.peers.contains_key(*name)).cloned().collect();
+        for name in gone {
+            self.end(&name, Cease::Deconfigured, now);
+        }
+        for (name, config) in &plan.peers {
+            let Some(peering) = self.peerings.get_mut(name) else {
+                self.begin(name, config, now);
+                continue;
+            };
+            if peering.config == *config {
+                continue;
+            }
+            if same_session(&peering.config, config) {
+                peering.config = Arc::clone(config);
+            } else {
+                self.end(name, Cease::Changed, now);
+                self.begin(name, config, now);
+            }
+        }
+        let watched = |name: &str| plan.peers.get(name).is_some_and(|peer| peer.bfd.is_some());
+        self.watch.retain(watched, now);
+        self.doors.follow(self.peerings.values(), &self.unnumbered, now);
+        self.unnumbered.look();
+    }
+
+    fn begin(&mut self, name: &str, config: &Arc<PeerConfig>, now: Instant) {
+        let over_v6 = match &config.peer.address {
+            PeerAddress::Ip(ip) => ip.is_ipv6(),
+            PeerAddress::Interface(_) => true,
+        };
+        let settings = Settings::new(&config.peer, self.router_id, over_v6, self.restarted);
+        self.seed += 1;
+        let around = Surroundings { links: &self.links, unnumbered: &self.unnumbered, now };
+        let config = Arc::clone(config);
+        let peering = Peering::start(self.seed, name, config, settings, &around);
+        self.peerings.insert(name.to_owned(), peering);
+        self.stale = true;
+    }
+
+    fn end(&mut self, name: &str, cease: Cease, now: Instant) {
+        self.with(name, now, |peering, around| peering.stop(cease, "", around));
+        self.tell_events();
+        self.watch.forget(name, now);
+        if let Some(mut peering) = self.peerings.remove(name) {
+            self.closing.append(&mut peering.closing());
+        }
+    }
+
+    fn ask_health(&mut self, now: Instant) {
+        let Some(health) = &self.options.health else { return };
+        if now >= self.health_at {
+            self.health_at = now + HEALTH_INTERVAL;
+            let healthy = health();
+            self.stale |= healthy != self.healthy;
+            self.healthy = healthy;
+        }
+    }
+
+    /// What has become of the interfaces.
+    fn look(&mut self, now: Instant) {
+        let mut changed = false;
+        loop {
+            match self.netlink.notices() {
+                Ok(Notices::Changes(notices)) if notices.is_empty() => break,
+                Ok(Notices::Changes(notices)) => {
+                    for notice in notices {
+                        changed |= self.links.apply(notice);
+                    }
+                }
+                Ok(Notices::Lost) => self.list_at = now,
+                Err(error) => {
+                    debug!(%error, "notices of the interfaces cannot be read");
+                    self.list_at = self.list_at.min(now + LIST_AGAIN);
+                    break;
+                }
+            }
+        }
+        if now >= self.list_at {
+            self.list_at = now + LIST_ANYWAY;
+            match self.netlink.links() {
+                Ok(links) => {
+                    changed |= links != self.links;
+                    self.links = links;
+                }
+                Err(error) => {
+                    warn!(%error, "interfaces cannot be listed");
+                    self.list_at = now + LIST_AGAIN;
+                }
+            }
+        }
+        if changed {
+            self.stale |= self.loopback.look(&self.links, now);
+            self.unnumbered.look();
+        }
+    }
+
+    /// The way out, step by step.
+    fn leave(&mut self, now: Instant) {
+        let before = self.phase;
+        match self.phase {
+            Phase::Marked(until) if until <= now => {
+                self.phase = Phase::Withdrawn(now + WITHDRAWN);
+                self.stale = true;
+            }
+            Phase::Withdrawn(until) if until <= now => self.close(now),
+            Phase::Closing(until) if until <= now || self.closing.is_empty() => {
+                self.phase = Phase::Closed;
+            }
+            _ => {}
+        }
+        self.changed |= before != self.phase;
+    }
+
+    /// Ends all sessions.
+    fn close(&mut self, now: Instant) {
+        if self.phase >= Phase::Closing(now) {
+            return;
+        }
+        self.watch.forget_all(now);
+        for name in self.peerings.keys().cloned().collect::<Vec<_>>() {
+            self.with(&name, now, |peering, around| {
+                peering.stop(Cease::Shutdown, SHUTDOWN_TEXT, around);
+            });
+        }
+        self.doors.close();
+        self.phase = Phase::Closing(now + CLOSE_TIMEOUT);
+    }
+
+    /// Makes the addresses on the loopback interface those that are wanted.
+    fn keep_addresses(&mut self, now: Instant) {
+        let (changes, mut outcomes) = self.loopback.due(&self.links, now);
+        let (shared, lo) = (&self.options.loopback, self.links.loopback().map(|lo| lo.index));
+        let results = shared.change(Side::Routed, &mut self.netlink, lo, &changes);
+        for (change, result) in changes.iter().zip(results) {
+            match *change {
+                Change::Add { index, ip, .. } | Change::Renew { index, ip, .. }
+                    if result.is_ok() =>
+                {
+                    self.links.added(index, ip);
+                }
+                Change::Delete { index, ip } if result.is_ok() => self.links.deleted(index, ip),
+                Change::Add { .. } => self.list_at = now,
+                _ => {}
+            }
+            outcomes.extend(self.loopback.done(change, &result, now));
+        }
+        for outcome in outcomes {
+            self.changed = true;
+            let event = match outcome {
+                Outcome::Added(vip) => {
+                    self.arrived = true;
+                    self.answer_for_own_addresses_only(vip);
+                    BgpEvent::Added { vip }
+                }
+                // Its route went before.
+                Outcome::Removed(vip) => {
+                    self.options.loopback.release(Side::Routed, vip);
+                    BgpEvent::Removed { vip }
+                }
+                Outcome::Refused(vip, refusal) => {
+                    self.stale = true;
+                    BgpEvent::Refused { vip, refusal }
+                }
+            };
+            (self.events)(event);
+        }
+    }
+
+    /// On a link whose subnet holds the address, every node that announces it would answer ARP for it.
+    fn answer_for_own_addresses_only(&mut self, vip: IpAddr) {
+        if let (true, Ok(link)) = (vip.is_ipv4(), self.links.home(vip, &Interfaces::Any))
+            && let Err(error) = self.strictness.apply(&link.name)
+        {
+            warn!(%vip, interface = link.name, %error, "ARP is answered for an announced address");
+        }
+    }
+
+    /// Lets sessions do what is due.
+    fn tick(&mut self, now: Instant) {
+        let due = |peering: &Peering| peering.deadline().is_some_and(|deadline| deadline <= now);
+        let due = self.peerings.iter().filter(|(_, peering)| due(peering));
+        for name in due.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.with(&name, now, |peering, around| peering.tick(around));
+        }
+        self.watch.expire(now);
+        self.doors.retry(self.peerings.values(), &self.unnumbered, now);
+    }
+
+    /// Tells routers what counts now.
+    fn tell_routes(&mut self, now: Instant) {
+        self.tell_events();
+        if self.phase >= Phase::Closing(now) {
+            return;
+        }
+        let settled = self.loopback.settled();
+        self.stale |= self.arrived && (settled || now >= self.told + TELL_INTERVAL);
+        if std::mem::take(&mut self.stale) {
+            for name in self.peerings.keys().cloned().collect::<Vec<_>>() {
+                let routes = self.routes(&name);
+                self.with(&name, now, |peering, around| peering.tell(routes, around));
+            }
+            (self.arrived, self.told, self.changed) = (false, now, true);
+        }
+        let complete = settled && self.healthy;
+        let around = Surroundings { links: &self.links, unnumbered: &self.unnumbered, now };
+        self.peerings.values_mut().for_each(|peering| peering.end_rib(complete, &around));
+    }
+
+    /// What a router is to hear of: routes that lead to an address which is there.
+    fn routes(&self, peer: &str) -> Arc<RibOut> {
+        let Some(planned) = self.plan.routes.get(peer) else { return Arc::default() };
+        let leads = |prefix: &ipnet::IpNet| self.loopback.has_within(prefix);
+        match self.phase {
+            _ if !self.healthy => Arc::default(),
+            Phase::Serving if planned.routes.keys().all(leads) => Arc::clone(planned),
+            Phase::Serving | Phase::Marked(_) => {
+                let mut routes = RibOut::clone(planned);
+                routes.routes.retain(|prefix, _| leads(prefix));
+                match self.phase {
+                    Phase::Serving => Arc::new(routes),
+                    _ => Arc::new(routes.shutting_down()),
+                }
+            }
+            _ => Arc::default(),
+        }
+    }
+
+    /// Watches routers whose sessions are up, and tells the owner what has happened.
+    fn tell_events(&mut self) {
+        let now = Instant::now();
+        for (name, peering) in &mut self.peerings {
+            for event in peering.events() {
+                self.changed = true;
+                if let (BgpEvent::Up { .. }, Some(settings), Some(ends)) =
+                    (&event, peering.config.bfd, peering.ends())
+                    && self.phase < Phase::Closing(now)
+                {
+                    let multi_hop = peering.config.peer.multi_hop;
+                    self.watch.follow(name, settings, ends, multi_hop, now);
+                }
+                (self.events)(event);
+            }
+        }
+    }
+
+    pub(super) fn with(
+        &mut self,
+        name: &str,
+        now: Instant,
+        act: impl FnOnce(&mut Peering, &Surroundings<'_>),
+    ) {
+        let around = Surroundings { links: &self.links, unnumbered: &self.unnumbered, now };
+        if let Some(peering) = self.peerings.get_mut(name) {
+            act(peering, &around);
+        }
+    }
+
+    /// Tells the owner how far this is.
+    fn report(&mut self, now: Instant) {
+        self.desk.report(self.serial, Progress { drained: self.phase == Phase::Closed });
+        if self.status_at() > now {
+            return;
+        }
+        let around = Surroundings { links: &self.links, unnumbered: &self.unnumbered, now };
+        let peers = self.peerings.iter().map(|(name, peering)| {
+            let ambiguous = peering.interface().and_then(|on| self.unnumbered.problem(on));
+            let problems = self.doors.problem(name).into_iter().chain(ambiguous).collect();
+            (name.clone(), peering.status(self.watch.status(name), problems, &around))
+        });
+        let status = BgpStatus {
+            router_id: self.router_id.to_string(),
+            draining: self.phase != Phase::Serving,
+            peers: peers.collect(),
+            addresses: self.loopback.steady().collect(),
+            bfd_packets: self.watch.packets(),
+            problems: self.doors.problems(),
+        };
+        self.desk.publish(status);
+        (self.changed, self.published) = (false, now);
+    }
+
+    pub(super) fn status_at(&self) -> Instant {
+        self.published + if self.changed { STATUS_INTERVAL } else { STATUS_ANYWAY }
+    }
+
+    fn finished(&self, now: Instant) -> bool {
+        let done = self.closing.is_empty() && self.loopback.ours() == 0;
+        self.stop_by.is_some_and(|limit| done || now >= limit)
+    }
+}
+
+/// Whether a session can go on under the new settings.
+fn same_session(old: &PeerConfig, new: &PeerConfig) -> bool {
+    let unwatched = |config: &PeerConfig| {
+        let mut config = config.clone();
+        config.bfd = None;
+        config.peer.bfd_profile = None;
+        config
+    };
+    unwatched(old) == unwatched(new)
+}

@@ -1,0 +1,90 @@
+//! What the BGP thread waits for, and who is told what came: the second half of the driver.
+//!
+//! Nothing is decided here. After every wait the driver takes its next turn.
+
+#![expect(clippy::disallowed_methods, reason = "part of the driver, which owns the clock")]
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use super::{Driver, Phase};
+use crate::bgp::speaker::BgpEvent;
+use crate::bgp::speaker::peer_driver::Peering;
+use crate::kernel::sockets::bgp::Incoming;
+use crate::kernel::wait::wait_to_write;
+
+/// The least wait: a deadline that does not go away must not take a whole core.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
+
+impl<E: Fn(BgpEvent)> Driver<E> {
+    /// By when to take the next turn.
+    fn deadline(&self) -> Instant {
+        let phase = match self.phase {
+            Phase::Marked(at) | Phase::Withdrawn(at) | Phase::Closing(at) => Some(at),
+            Phase::Serving | Phase::Closed => None,
+        };
+        let others = [
+            phase,
+            self.stop_by,
+            self.closing.iter().map(|(until, _)| *until).min(),
+            self.options.health.as_ref().map(|_| self.health_at),
+            self.loopback.deadline(),
+            self.watch.deadline(),
+            self.doors.deadline(),
+            self.unnumbered.deadline(),
+            self.peerings.values().filter_map(Peering::deadline).min(),
+        ];
+        others.into_iter().flatten().fold(self.list_at.min(self.status_at()), Instant::min)
+    }
+
+    /// Waits for input or the next deadline.
+    pub(super) fn wait(&self) {
+        let now = Instant::now();
+        let mut sources = vec![(self.desk.bell.as_fd(), false), (self.netlink.watch(), false)];
+        sources.extend(self.doors.sources().map(|door| (door, false)));
+        sources.extend(self.unnumbered.sources().map(|link| (link, false)));
+        sources.extend(self.peerings.values().flat_map(Peering::sources));
+        sources.extend(self.closing.iter().map(|(_, closing)| (closing.as_fd(), closing.writes())));
+        let wait = self.deadline().saturating_duration_since(now);
+        wait_to_write(sources, wait.max(LEAST_WAIT));
+        self.desk.bell.hush();
+    }
+
+    /// Takes what has come.
+    pub(super) fn take_input(&mut self) {
+        let now = Instant::now();
+        while let Ok((discriminator, news)) = self.bfd_news.try_recv() {
+            self.changed = true;
+            if let Some(peer) = self.watch.heard(discriminator, news, now) {
+                self.with(&peer, now, |peering, around| peering.bfd_down(around));
+            }
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for name in self.peerings.keys().cloned().collect::<Vec<_>>() {
+            self.with(&name, now, |peering, around| peering.move_bytes(&mut buffer, around));
+        }
+        self.buffer = buffer;
+        for incoming in self.doors.accept(now) {
+            self.welcome(incoming, now);
+        }
+        for peering in self.peerings.values_mut() {
+            self.closing.append(&mut peering.closing());
+        }
+        self.closing.retain_mut(|(until, closing)| *until > now && !closing.done());
+    }
+
+    /// A router has dialled in, or somebody who is none.
+    fn welcome(&mut self, incoming: Incoming, now: Instant) {
+        let from = incoming.from;
+        let found =
+            self.peerings.iter().find(|(_, peering)| peering.expects(&incoming, &self.links));
+        match found.map(|(name, _)| name.clone()) {
+            Some(name) if self.phase < Phase::Closing(now) => {
+                self.with(&name, now, |peering, around| peering.incoming(incoming, around));
+            }
+            _ => debug!(%from, "nobody's router"),
+        }
+    }
+}

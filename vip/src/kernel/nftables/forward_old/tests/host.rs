@@ -1,0 +1,173 @@
+//! What the process on a host of the lab does: orders by lines, answers by lines that begin with `> `.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use super::super::Nft;
+use crate::kernel::sockets::frames::FrameSocket;
+use crate::l2::forward_old::{Relay, Relays, Way};
+use crate::l2::{arp, ndp};
+
+const PORT: u16 = 7000;
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+#[derive(Default)]
+pub(super) struct Host {
+    nft: Nft,
+    connections: BTreeMap<String, TcpStream>,
+}
+
+impl Host {
+    /// Carries out one order; the answer.
+    pub(super) fn obey(&mut self, order: &str) -> String {
+        let words: Vec<&str> = order.split(' ').collect();
+        match words[..] {
+            ["hello"] => "ready".to_owned(),
+            ["serve", word] => serve(word),
+            ["announce", vip] => announce(vip.parse().unwrap()),
+            ["open", id, vip] => self.open(id, vip, 0),
+            ["open", id, vip, "from", port] => self.open(id, vip, port.parse().unwrap()),
+            ["exchange", id, megabytes] => self.exchange(id, megabytes.parse().unwrap()),
+            ["reset", id] => {
+                // Leaves no TIME_WAIT, so that the port can be used again at once.
+                socket2::SockRef::from(&self.connections.remove(id).unwrap())
+                    .set_linger(Some(Duration::ZERO))
+                    .unwrap();
+                format!("{id} reset")
+            }
+            ["keep", vip] => self.keep(vip.parse().unwrap()),
+            ["relay", ref relays @ ..] => self.relay("eth0", index("eth0"), relays),
+            ["relay-on", device, index, ref relays @ ..] => {
+                self.relay(device, index.parse().unwrap(), relays)
+            }
+            _ => format!("unknown order {order}"),
+        }
+    }
+
+    /// Connects from a local port, or from any; the server says who it is.
+    fn open(&mut self, id: &str, vip: &str, port: u16) -> String {
+        let to = SocketAddr::new(vip.parse().unwrap(), PORT);
+        let from: IpAddr = match to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let opened = || -> std::io::Result<(TcpStream, String)> {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::new(from, port).into())?;
+            socket.connect_timeout(&to.into(), TIMEOUT)?;
+            socket.set_read_timeout(Some(TIMEOUT))?;
+            socket.set_write_timeout(Some(TIMEOUT))?;
+            let stream = TcpStream::from(socket);
+            let mut word = String::new();
+            BufReader::new(stream.try_clone()?).read_line(&mut word)?;
+            Ok((stream, word))
+        };
+        match opened() {
+            Ok((stream, word)) => {
+                self.connections.insert(id.to_owned(), stream);
+                format!("{id} is with {}", word.trim())
+            }
+            Err(error) => format!("{id} failed: {:?}", error.kind()),
+        }
+    }
+
+    /// Sends so much, and reads the same back at the same time.
+    fn exchange(&mut self, id: &str, megabytes: usize) -> String {
+        let pattern: Vec<u8> = (0..1 << 20).map(|at: usize| (at * 31 % 251) as u8).collect();
+        let mut reader = self.connections[id].try_clone().unwrap();
+        let mut writer = self.connections[id].try_clone().unwrap();
+        let sent = pattern.clone();
+        let sending =
+            std::thread::spawn(move || (0..megabytes).try_for_each(|_| writer.write_all(&sent)));
+        let mut buffer = vec![0; pattern.len()];
+        let failed = |error: std::io::Error| format!("{id} failed: {:?}", error.kind());
+        for _ in 0..megabytes {
+            if let Err(error) = reader.read_exact(&mut buffer) {
+                // The one that comes first takes the reset, the other sees a mere end.
+                let end = error.kind() == std::io::ErrorKind::UnexpectedEof;
+                let other = if end { sending.join().unwrap().err() } else { None };
+                return failed(other.unwrap_or(error));
+            }
+            assert!(buffer == pattern, "the data of {id} came back changed");
+        }
+        match sending.join().unwrap() {
+            Ok(()) => format!("{id} exchanged {megabytes} MB"),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn keep(&mut self, vip: IpAddr) -> String {
+        let connections = self.nft.connections(&[vip].into());
+        match connections.and_then(|connections| self.nft.keep(&connections)) {
+            Ok(()) => "kept".to_owned(),
+            Err(error) => format!("refused {:?}: {error}", error.kind()),
+        }
+    }
+
+    /// Relays given as `<via>=<vip>,<vip>`, those from a neighbour as `<mac>><via>=<vip>`; `here` is
+    /// no way.
+    fn relay(&mut self, device: &str, index: u32, relays: &[&str]) -> String {
+        let mut wanted = Relays::new();
+        for relay in relays {
+            let (via, vips) = relay.split_once('=').unwrap();
+            let (from, via) =
+                via.split_once('>').map_or((None, via), |(mac, via)| (Some(mac), via));
+            let from = from.map(|mac| {
+                let octets: Vec<_> =
+                    mac.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
+                octets.try_into().unwrap()
+            });
+            let way = (via != "here").then(|| Way { out: index, via: via.parse().unwrap() });
+            let vips = vips.split(',').map(|vip| vip.parse::<IpAddr>().unwrap());
+            let device = (index, device.to_owned());
+            wanted.entry(Relay { device, from, way }).or_default().extend(vips);
+        }
+        match self.nft.apply(&wanted) {
+            Ok(()) => "relays stand".to_owned(),
+            Err(error) => format!("refused {:?}: {error}", error.kind()),
+        }
+    }
+}
+
+/// Greets every connection with a word and then sends back what it hears.
+fn serve(word: &str) -> String {
+    let listener = TcpListener::bind(("::", PORT)).unwrap();
+    let greeting = format!("{word}\n");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, greeting) = (stream.unwrap(), greeting.clone());
+            std::thread::spawn(move || {
+                let mut heard = stream.try_clone().unwrap();
+                // The client may reset it; then there is nobody to tell.
+                let _ = stream.write_all(greeting.as_bytes());
+                let _ = std::io::copy(&mut heard, &mut stream);
+            });
+        }
+    });
+    "serving".to_owned()
+}
+
+/// Tells the neighbours that an address is here now.
+fn announce(vip: IpAddr) -> String {
+    let text = std::fs::read_to_string("/sys/class/net/eth0/address").unwrap();
+    let mac: Vec<u8> =
+        text.trim().split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    let mac = mac.try_into().unwrap();
+    let frames = match vip {
+        IpAddr::V4(vip) => arp::gratuitous(mac, vip).to_vec(),
+        IpAddr::V6(vip) => vec![ndp::unsolicited(mac, vip)],
+    };
+    let mut socket = FrameSocket::default();
+    frames.iter().for_each(|frame| socket.send(index("eth0"), frame).unwrap());
+    "announced".to_owned()
+}
+
+fn index(device: &str) -> u32 {
+    let text = std::fs::read_to_string(format!("/sys/class/net/{device}/ifindex")).unwrap();
+    text.trim().parse().unwrap()
+}

@@ -1,0 +1,503 @@
+//! Who is in the group, and which of its members owns each address.
+//!
+//! Nodes that share a [`GroupKey`] tell each other by heartbeats, on every link that carries VIPs,
+//! that they are alive, which addresses they could hold and which they do hold. From that each
+//! decides by the same rule what to claim and what to let go of. The speaker owns one [`Group`]:
+//! it passes in what is offered and held, what arrives and what time it is, carries the
+//! [`Decision`]s to `vips`, and sends the [`Datagram`]s. Pure: no clock, no socket.
+//!
+//! Without a key the node is alone: what it offers it claims at once, and nothing is sent.
+//!
+//! Inside: [`wire`] has the datagrams, [`auth`] their seal, [`member`] says who is alive, [`link`]
+//! keeps one link, [`table`] what members say of addresses, [`election`] orders them, [`address`]
+//! decides; [`routed`] is about addresses that several members have at once.
+
+mod address;
+mod auth;
+pub(crate) mod election;
+mod link;
+mod member;
+mod routed;
+mod status;
+pub(crate) mod table;
+pub(crate) mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::links::Mac;
+
+use address::Address;
+use link::{Header, Segment};
+use routed::Routes;
+use wire::Message;
+
+pub use auth::GroupKey;
+pub use routed::Routed;
+pub(crate) use routed::{Detour, Hop};
+#[allow(unused_imports, reason = "the speaker shows them")]
+pub(crate) use status::{Counters, GroupStatus, MemberFacts, MemberState, VipFacts};
+
+/// The clockwork of a group; all members should have the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// From heartbeat to heartbeat.
+    pub(crate) heartbeat: Duration,
+    /// A member that is not heard for this long is dead.
+    pub(crate) dead: Duration,
+    /// From the start until the first claim, so that those who hold something can be heard.
+    pub(crate) listen: Duration,
+    /// How long a better member must have been fit before it takes an address from a fit holder.
+    pub(crate) hold_down: Duration,
+    /// How old a datagram of ours may be whose echo proves that a member is there now.
+    pub(crate) proof: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        Self {
+            heartbeat: ms(100),
+            dead: ms(320),
+            listen: ms(400),
+            hold_down: ms(5000),
+            proof: ms(1000),
+        }
+    }
+}
+
+/// What this node could hold now, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// Index of the interface.
+    pub(crate) link: u32,
+    /// Sum of the preferred-node weights; the highest owns.
+    pub(crate) preference: u32,
+    /// Digest of who is served on it ([`Vip::tenants`](crate::Vip::tenants)): all nodes should agree.
+    pub(crate) tenants: u32,
+}
+
+/// What is really on this node's interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tenure {
+    /// On the link, announced.
+    Holding,
+    /// Not on the link any more, but open connections go on.
+    Lingering,
+}
+
+/// This node on one link: its own addresses there, no VIPs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinkFacts {
+    pub(crate) mac: Mac,
+    pub(crate) v4: Option<Ipv4Addr>,
+    /// A global one if there is one, else the link-local one.
+    pub(crate) v6: Option<Ipv6Addr>,
+}
+
+/// Where a datagram goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// All members on the link.
+    Multicast,
+    /// A member that multicast may not reach.
+    Peer(SocketAddr),
+}
+
+/// A UDP payload to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Datagram {
+    /// Index of the interface to send it from.
+    pub(crate) link: u32,
+    pub(crate) to: Destination,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The member that an address comes from in a planned move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Relayed {
+    pub(crate) node: String,
+    /// Index of the interface on which this node reaches it.
+    pub(crate) link: u32,
+    /// Its own addresses there.
+    pub(crate) v4: Option<Ipv4Addr>,
+    pub(crate) v6: Option<Ipv6Addr>,
+}
+
+/// What to do about an address. A later decision on the same address replaces the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Put it on the link and announce it. For an address that is there already: announce it anew.
+    Claim {
+        /// Nobody of the group has held it lately, so ask the link first (RFC 5227, RFC 4862).
+        probe: bool,
+        /// The kernel of a member that died may still answer for it: announce often.
+        contested: bool,
+        /// Pass packets of connections that this node has not seen begin on to this member.
+        from: Option<Relayed>,
+    },
+    /// Let go of it; also of a claim that has not come to anything yet.
+    Release {
+        /// The node that holds it already: go on serving what is open.
+        linger_to: Option<String>,
+    },
+}
+
+/// Membership and ownership as this node sees them.
+#[derive(Debug)]
+pub(crate) struct Group {
+    header: Header,
+    key: Option<GroupKey>,
+    peers: Vec<SocketAddr>,
+    timing: Timing,
+    segments: BTreeMap<u32, Segment>,
+    addresses: BTreeMap<IpAddr, Address>,
+    routes: Routes,
+    /// Addresses to decide about anew.
+    changed: BTreeSet<IpAddr>,
+    /// Links whose table may be out of date.
+    unpublished: BTreeSet<u32>,
+    /// Decisions that were made outside of [`Group::decisions`].
+    decided: Vec<(IpAddr, Decision)>,
+    /// When some address is to be decided about though nothing changes; not later than that.
+    wake: Option<Instant>,
+    sequence: u64,
+    /// Whether any other member has ever been alive.
+    accompanied: bool,
+    counters: Counters,
+    /// See [`revision`](Self::revision).
+    revision: u64,
+    /// The latest instant seen.
+    now: Instant,
+}
+
+impl Group {
+    /// A group of one until others are heard. `incarnation` is random and tells this process from
+    /// its predecessor; `peers` get by unicast what goes out by multicast. A node name of more than
+    /// 253 bytes is cut.
+    pub(crate) fn new(
+        node: String,
+        key: Option<GroupKey>,
+        incarnation: [u8; 16],
+        peers: Vec<SocketAddr>,
+        timing: Timing,
+        now: Instant,
+    ) -> Self {
+        let node = node[..node.floor_char_boundary(wire::LONGEST_NAME)].into();
+        Self {
+            header: Header { incarnation, node, draining: false, serving: true },
+            key,
+            peers,
+            timing,
+            segments: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            routes: Routes::default(),
+            changed: BTreeSet::new(),
+            unpublished: BTreeSet::new(),
+            decided: Vec::new(),
+            wake: None,
+            sequence: 0,
+            accompanied: false,
+            counters: Counters::default(),
+            revision: 0,
+            now,
+        }
+    }
+
+    /// The links that heartbeats go out on: up, with carrier, carrying VIPs or able to. What was held
+    /// on a link that is missing here is lost. A new link is listened to before anything is claimed
+    /// there.
+    pub(crate) fn links(&mut self, links: BTreeMap<u32, LinkFacts>, now: Instant) {
+        self.pass(now);
+        if self.key.is_none() {
+            return;
+        }
+        self.routes.touch();
+        let lost: Vec<_> =
+            self.segments.keys().filter(|link| !links.contains_key(link)).copied().collect();
+        for link in lost {
+            self.segments.remove(&link);
+            self.reconsider(link);
+        }
+        for (link, facts) in links {
+            match self.segments.get_mut(&link) {
+                Some(segment) if segment.facts == facts => {}
+                Some(segment) => {
+                    segment.facts = facts;
+                    segment.hurry(now);
+                }
+                None => {
+                    self.segments
+                        .insert(link, Segment::new(facts, self.sequence, &self.timing, now));
+                    self.reconsider(link);
+                }
+            }
+        }
+    }
+
+    /// What this node could hold; replaces what was offered before.
+    pub(crate) fn offers(&mut self, offers: BTreeMap<IpAddr, Offer>, now: Instant) {
+        self.pass(now);
+        for (ip, address) in &mut self.addresses {
+            if !offers.contains_key(ip) && address.offer(None, now) {
+                self.changed.insert(*ip);
+                self.unpublished.insert(address.link());
+            }
+        }
+        for (ip, offer) in offers {
+            let address = self.addresses.entry(ip).or_insert_with(|| {
+                self.changed.insert(ip);
+                self.unpublished.insert(offer.link);
+                Address::new(&self.header.node, ip, offer, now)
+            });
+            if address.offer(Some(offer), now) {
+                self.changed.insert(ip);
+                self.unpublished.insert(address.link());
+            }
+        }
+        self.addresses.retain(|_, address| !address.forgettable(now));
+        self.revision += 1;
+    }
+
+    /// What is on the interfaces now. A change is sent at once.
+    pub(crate) fn tenure(&mut self, ip: IpAddr, tenure: Option<Tenure>, now: Instant) {
+        self.pass(now);
+        let Some(address) = self.addresses.get_mut(&ip) else { return };
+        if address.tenure(tenure, now) {
+            self.changed.insert(ip);
+            self.unpublished.insert(address.link());
+        }
+    }
+
+    /// Whether this node is to hand everything over.
+    pub(crate) fn drain(&mut self, draining: bool, now: Instant) {
+        self.pass(now);
+        if std::mem::replace(&mut self.header.draining, draining) != draining {
+            self.renew(now);
+        }
+    }
+
+    /// Whether the data path works; if not, offers count as withdrawn.
+    pub(crate) fn healthy(&mut self, healthy: bool, now: Instant) {
+        self.pass(now);
+        if std::mem::replace(&mut self.header.serving, healthy) != healthy {
+            self.renew(now);
+        }
+    }
+
+    /// Takes in a datagram that arrived on a link; drops what is not authentic, and counts why.
+    pub(crate) fn receive(&mut self, datagram: &[u8], from: SocketAddr, link: u32, now: Instant) {
+        let Some(key) = &self.key else { return };
+        match Message::open(datagram, key) {
+            Ok(message) => self.accept(&message, from, link, now),
+            Err(reason) => self.refuse(reason),
+        }
+    }
+
+    /// What has to change, since the last call. Notices who has died meanwhile.
+    pub(crate) fn decisions(&mut self, now: Instant) -> Vec<(IpAddr, Decision)> {
+        self.pass(now);
+        for (link, segment) in &mut self.segments {
+            for ip in segment.expire(&self.timing, now) {
+                self.changed.insert(ip);
+                self.routes.touch();
+            }
+            while segment.proceed(&self.timing, now) {
+                let here = self.addresses.iter().filter(|(_, address)| address.link() == *link);
+                self.changed.extend(here.map(|(ip, _)| *ip));
+                self.unpublished.insert(*link);
+            }
+        }
+        if self.wake.is_some_and(|wake| wake <= now) {
+            let due = |address: &Address| address.wake().is_some_and(|wake| wake <= now);
+            let due = self.addresses.iter().filter(|(_, address)| due(address));
+            self.changed.extend(due.map(|(ip, _)| *ip));
+            let later = self.addresses.values().filter_map(Address::wake);
+            self.wake = later.filter(|wake| *wake > now).min();
+        }
+        self.revision += u64::from(!self.changed.is_empty() || !self.decided.is_empty());
+        for ip in std::mem::take(&mut self.changed) {
+            self.decide(ip, now);
+        }
+        self.publish(now);
+        std::mem::take(&mut self.decided)
+    }
+
+    /// The heartbeats that are due. To be called after [`decisions`](Self::decisions).
+    pub(crate) fn transmit(&mut self, now: Instant) -> Vec<Datagram> {
+        let messages = self.compose(now);
+        let Some(key) = &self.key else { return Vec::new() };
+        let mut datagrams = Vec::new();
+        for (link, message) in messages {
+            let bytes = message.seal(key);
+            let reachable = |peer: &&SocketAddr| match peer {
+                SocketAddr::V4(_) => message.facts.v4.is_some(),
+                SocketAddr::V6(peer) => {
+                    message.facts.v6.is_some() && [0, link].contains(&peer.scope_id())
+                }
+            };
+            let peers = self.peers.iter().filter(reachable).map(|peer| Destination::Peer(*peer));
+            datagrams.extend(
+                std::iter::once(Destination::Multicast).chain(peers).map(|to| Datagram {
+                    link,
+                    to,
+                    bytes: bytes.clone(),
+                }),
+            );
+        }
+        self.counters.sent += datagrams.len() as u64;
+        datagrams
+    }
+
+    /// When [`decisions`](Self::decisions) or [`transmit`](Self::transmit) have something to do if
+    /// nothing happens before. In the past: now.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let pending =
+            !self.changed.is_empty() || !self.unpublished.is_empty() || !self.decided.is_empty();
+        let segments = self.segments.values().map(|segment| segment.deadline(&self.timing));
+        let others = [self.wake, self.routes.deadline(), pending.then_some(self.now)];
+        segments.chain(others.into_iter().flatten()).min()
+    }
+
+    /// Whether the member that an address was claimed from still serves connections on it.
+    pub(crate) fn relayed(&self, ip: IpAddr) -> bool {
+        let address = self.addresses.get(&ip);
+        address.is_some_and(|address| {
+            let segment = self.segments.get(&address.link());
+            segment.is_some_and(|segment| address.relayed(segment))
+        })
+    }
+
+    /// The node that has an Ethernet address, alive or dead: not a stranger.
+    pub(crate) fn member_of(&self, link: u32, mac: Mac) -> Option<&str> {
+        let mut members = self.segments.get(&link)?.members().map(|(_, member)| member);
+        let member = members.find(|member| member.proven.is_some() && member.facts.mac == mac)?;
+        Some(&member.node)
+    }
+
+    /// Whether another member could take an address now.
+    pub(crate) fn can_hand_over(&self, ip: IpAddr) -> bool {
+        let link = self.addresses.get(&ip).map(Address::link);
+        let segment = link.and_then(|link| self.segments.get(&link));
+        segment.is_some_and(|segment| segment.members().any(|(_, member)| member.fit(ip)))
+    }
+
+    /// The caller has noticed that this process stood still for longer than [`Timing::dead`]: others
+    /// have taken what it held, so it lets go of everything and listens again. One that never had
+    /// company goes on.
+    pub(crate) fn resumed(&mut self, now: Instant) {
+        self.pass(now);
+        if !self.accompanied {
+            return;
+        }
+        for segment in self.segments.values_mut() {
+            segment.listen(&self.timing, now);
+        }
+        for (ip, address) in &mut self.addresses {
+            let release = address.void(now);
+            self.decided.extend(release.map(|release| (*ip, release)));
+        }
+        self.renew(now);
+    }
+
+    /// Takes in a message whose seal has been found good.
+    pub(crate) fn accept(&mut self, message: &Message, from: SocketAddr, link: u32, now: Instant) {
+        self.pass(now);
+        let own = self.header.incarnation;
+        if message.incarnation == own {
+            return; // multicast comes back
+        }
+        let Some(segment) = self.segments.get_mut(&link) else { return self.refuse("UnknownLink") };
+        match segment.accept(message, from, &own, &self.timing, now) {
+            Ok(changed) => {
+                self.counters.received += 1;
+                if !changed.is_empty() {
+                    self.routes.touch();
+                }
+                self.changed.extend(changed);
+                let alive = segment.member(&message.incarnation).is_some_and(|it| it.alive);
+                self.accompanied |= alive;
+            }
+            Err(reason) => self.refuse(reason),
+        }
+    }
+
+    /// For each link, whether each member that is known there is alive.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn alive(&self) -> Vec<Vec<bool>> {
+        let members = |link: &Segment| link.members().map(|(_, member)| member.alive).collect();
+        self.segments.values().map(members).collect()
+    }
+
+    /// The messages that are due, by link.
+    pub(crate) fn compose(&mut self, now: Instant) -> Vec<(u32, Message)> {
+        self.pass(now);
+        self.publish(now);
+        let mut messages = Vec::new();
+        for (link, segment) in &mut self.segments {
+            let due = segment.compose(&self.header, &mut self.sequence, &self.timing, now);
+            messages.extend(due.into_iter().map(|message| (*link, message)));
+        }
+        messages
+    }
+
+    fn decide(&mut self, ip: IpAddr, now: Instant) {
+        let Some(address) = self.addresses.get_mut(&ip) else { return };
+        let decision = if self.key.is_none() {
+            address.decide_alone(self.header.serving, now)
+        } else {
+            let before = address.link();
+            if address.relocate() {
+                self.unpublished.extend([before, address.link()]);
+            }
+            let segment = self.segments.get(&address.link());
+            address.decide(segment, &self.header, &self.timing, now)
+        };
+        self.wake = [self.wake, address.wake()].into_iter().flatten().min();
+        self.decided.extend(decision.map(|decision| (ip, decision)));
+    }
+
+    /// Brings the tables up to date.
+    fn publish(&mut self, now: Instant) {
+        for link in std::mem::take(&mut self.unpublished) {
+            let Some(segment) = self.segments.get_mut(&link) else { continue };
+            let introduced = segment.introduced();
+            let here = self.addresses.iter().filter(|(_, address)| address.link() == link);
+            let entry = |address: &Address| address.entry(introduced, self.header.serving);
+            let mut entries = here.filter_map(|(ip, it)| Some((*ip, entry(it)?))).collect();
+            self.routes.enter(&mut entries);
+            segment.publish(entries, self.sequence, now);
+        }
+    }
+
+    /// This node is another one now: everything is decided anew, and everybody is told.
+    fn renew(&mut self, now: Instant) {
+        for address in self.addresses.values_mut() {
+            address.unripe(now);
+        }
+        self.changed.extend(self.addresses.keys());
+        self.unpublished.extend(self.segments.keys());
+        for segment in self.segments.values_mut() {
+            segment.hurry(now);
+        }
+    }
+
+    /// Something about a link has changed that concerns all addresses there.
+    fn reconsider(&mut self, link: u32) {
+        let here = self.addresses.iter().filter(|(_, address)| address.link() == link);
+        self.changed.extend(here.map(|(ip, _)| *ip));
+        self.unpublished.insert(link);
+    }
+
+    fn refuse(&mut self, reason: &'static str) {
+        *self.counters.refused.entry(reason).or_default() += 1;
+    }
+
+    fn pass(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,429 @@
+//! One address: what this node does about it, given what the members say.
+//!
+//! `super` has an [`Address`] for everything that this node offers or has offered lately, and asks it
+//! to [`decide`](Address::decide) when something about it has changed. The rule, the same at every
+//! member:
+//!
+//! * The first of those who are fit ([`super::election`]) is to own it. If nobody holds it, it claims
+//!   it at once; from a holder that is still fit, only after it has been fit for the hold-down.
+//! * Whoever holds it keeps it, until a member that stands before it says that it holds it too. So
+//!   planned moves make before they break, and two holders that hear each other are soon one.
+//! * Whoever can hold it no longer gives a fit member a moment to take it.
+//!
+//! A member that is heard but does not hear this node is, after a moment, as good as absent: it takes
+//! this node for dead and acts on it, and yielding to it would leave an address with a node that may
+//! be deaf to everybody. As long as a link carries one way only there are two owners; as soon as it
+//! carries both ways again, one.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::election::{Rank, Standing, rank};
+use super::link::{Header, Report, Rival, Segment, View};
+use super::member::Member;
+use super::table::Entry;
+use super::wire::Incarnation;
+use super::{Decision, LinkFacts, Offer, Relayed, Tenure, Timing};
+
+/// For this long somebody who may hold the address, but has not been heard out, holds up a claim.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// For this long an address that cannot be held any more is kept for whoever can take it.
+const GRACE: Duration = Duration::from_secs(1);
+/// For this long it counts that an address was held, or that its holder vanished.
+const MEMORY: Duration = Duration::from_secs(10);
+/// An address that is lost within this time after it was claimed makes the next hold-down longer.
+const UNSTABLE: Duration = Duration::from_secs(60);
+/// Longest hold-down.
+const LONGEST_HOLD_DOWN: Duration = Duration::from_secs(60);
+
+/// An address.
+#[derive(Debug)]
+pub(super) struct Address {
+    ip: IpAddr,
+    rank: Rank,
+    link: u32,
+    offer: Option<Offer>,
+    /// Since when the offer stands without interruption.
+    offered_since: Instant,
+    tenure: Option<Tenure>,
+    /// What is on the interface does not count: it is about to go, or has gone already.
+    void: bool,
+    /// Since when this node's claim stands.
+    claimed: Option<Instant>,
+    /// It was claimed from a holder that was fit.
+    taken_back: bool,
+    /// The next hold-down is this many times the ordinary one.
+    doublings: u32,
+    waiting_since: Option<Instant>,
+    leaving_since: Option<Instant>,
+    /// When it was last known to be held by anybody.
+    held_at: Option<Instant>,
+    /// When somebody who held it vanished.
+    orphaned_at: Option<Instant>,
+    /// What was said of others' tenures when it was last decided about.
+    reports: Vec<Report>,
+    terms: u8,
+    /// Whom it was claimed from.
+    predecessor: Option<Incarnation>,
+    wake: Option<Instant>,
+}
+
+/// What has become of others that held the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Departure {
+    Nobody,
+    LetGo,
+    Vanished,
+}
+
+impl Address {
+    pub(super) fn new(node: &str, ip: IpAddr, offer: Offer, now: Instant) -> Self {
+        Self {
+            ip,
+            rank: rank(node, ip),
+            link: offer.link,
+            offer: Some(offer),
+            offered_since: now,
+            tenure: None,
+            void: false,
+            claimed: None,
+            taken_back: false,
+            doublings: 0,
+            waiting_since: None,
+            leaving_since: None,
+            held_at: None,
+            orphaned_at: None,
+            reports: Vec::new(),
+            terms: 0,
+            predecessor: None,
+            wake: None,
+        }
+    }
+
+    /// The link where it is, or was last.
+    pub(super) fn link(&self) -> u32 {
+        self.link
+    }
+
+    /// Goes to the link where it is offered, once nothing of it is left on another. True if it does.
+    pub(super) fn relocate(&mut self) -> bool {
+        let link = self.offer.map_or(self.link, |offer| offer.link);
+        let idle = self.claimed.is_none() && self.tenure.is_none();
+        idle && std::mem::replace(&mut self.link, link) != link
+    }
+
+    /// Where this node stands for it.
+    pub(super) fn standing(&self, segment: &Segment, me: &Header) -> Standing {
+        let fit = me.serving && !me.draining && self.offered() && !segment.listening();
+        Standing::new(fit, self.preference(), self.rank, me.incarnation)
+    }
+
+    /// When a decision is due though nothing changes.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    pub(super) fn holding(&self) -> bool {
+        self.tenure == Some(Tenure::Holding) && !self.void
+    }
+
+    /// Replaces the offer; true if it differs. To move between links it has to be let go of first,
+    /// so the new link counts only then.
+    pub(super) fn offer(&mut self, offer: Option<Offer>, now: Instant) -> bool {
+        if self.offer == offer {
+            return false;
+        }
+        if self.offer.map(|offer| offer.link) != offer.map(|offer| offer.link) {
+            self.offered_since = now;
+        }
+        self.offer = offer;
+        true
+    }
+
+    /// What is on the interface now; true if that is new.
+    pub(super) fn tenure(&mut self, tenure: Option<Tenure>, now: Instant) -> bool {
+        if self.tenure.is_some() {
+            self.held_at = Some(now);
+        }
+        if tenure != Some(Tenure::Holding) {
+            self.void = false;
+        } else if self.tenure != tenure {
+            self.terms = self.terms.checked_add(1).unwrap_or(1);
+        }
+        std::mem::replace(&mut self.tenure, tenure) != tenure
+    }
+
+    /// The hold-down begins anew.
+    pub(super) fn unripe(&mut self, now: Instant) {
+        self.offered_since = now;
+    }
+
+    /// This node was away: whatever it held others hold now.
+    pub(super) fn void(&mut self, now: Instant) -> Option<Decision> {
+        self.void = self.tenure == Some(Tenure::Holding);
+        self.unripe(now);
+        self.lose(now)
+    }
+
+    /// What this node tells of it.
+    pub(super) fn entry(&self, introduced: bool, healthy: bool) -> Option<Entry> {
+        let entry = Entry {
+            preference: self.preference(),
+            tenants: self.tenants().unwrap_or_default(),
+            eligible: self.offered() && introduced && healthy,
+            holding: self.holding(),
+            lingering: self.tenure == Some(Tenure::Lingering),
+            terms: self.terms,
+            ..Entry::default()
+        };
+        // A term that is over is told as well: whoever has not heard of it has to announce again.
+        (entry.eligible || entry.lingering || entry.terms > 0).then_some(entry)
+    }
+
+    /// Whether nothing about it is worth remembering.
+    pub(super) fn forgettable(&self, now: Instant) -> bool {
+        let idle = self.offer.is_none() && self.tenure.is_none() && self.claimed.is_none();
+        idle && now > self.offered_since + UNSTABLE
+    }
+
+    /// Whether the member that it was claimed from still serves connections on it.
+    pub(super) fn relayed(&self, segment: &Segment) -> bool {
+        self.predecessor.and_then(|id| segment.member(&id)).is_some_and(|member| {
+            let entry = member.table.get(self.ip);
+            member.alive && entry.is_some_and(|(entry, _)| entry.holding || entry.lingering)
+        })
+    }
+
+    /// Alone, whatever is offered is claimed.
+    pub(super) fn decide_alone(&mut self, healthy: bool, now: Instant) -> Option<Decision> {
+        match (healthy && self.offer.is_some(), self.claimed) {
+            (true, None) => {
+                self.claimed = Some(now);
+                Some(Decision::Claim { probe: true, contested: false, from: None })
+            }
+            (false, Some(_)) => self.lose(now),
+            _ => None,
+        }
+    }
+
+    /// What has to change; `segment` is `None` if the link is lost.
+    pub(super) fn decide(
+        &mut self,
+        segment: Option<&Segment>,
+        me: &Header,
+        timing: &Timing,
+        now: Instant,
+    ) -> Option<Decision> {
+        self.wake = None;
+        let Some(segment) = segment else {
+            if self.reports.drain(..).any(|report| report.alive && report.holding) {
+                (self.held_at, self.orphaned_at) = (Some(now), Some(now));
+            }
+            return self.lose(now);
+        };
+        let view = segment.view(self.ip, timing, now);
+        let departure = self.follow(&view, segment, now);
+        let standing = self.standing(segment, me);
+        if self.claimed.is_none() {
+            self.consider(&view, standing, timing, now)
+        } else if self.holding() {
+            self.hold(&view, standing, departure, segment, me, now)
+        } else {
+            self.pursue(&view, standing, departure, timing, now)
+        }
+    }
+
+    /// Not claimed: is it to be?
+    fn consider(
+        &mut self,
+        view: &View<'_>,
+        standing: Standing,
+        timing: &Timing,
+        now: Instant,
+    ) -> Option<Decision> {
+        let beaten = view.candidate.is_some_and(|rival| rival.standing < standing);
+        if !standing.fit() || beaten {
+            self.waiting_since = None;
+            return None;
+        }
+        if let Some(holder) = view.holder {
+            return self.take_over(holder, timing, now);
+        }
+        if view.doubt {
+            let patience = *self.waiting_since.get_or_insert(now) + PATIENCE;
+            if now < patience {
+                self.wake = Some(patience);
+                return None;
+            }
+        }
+        let lately = |at: Option<Instant>| at.is_some_and(|at| now <= at + MEMORY);
+        let (probe, contested) = (!lately(self.held_at), lately(self.orphaned_at));
+        Some(self.claim(Decision::Claim { probe, contested, from: None }, now))
+    }
+
+    /// Claimed, but not on the interface yet: is it still to be?
+    fn pursue(
+        &mut self,
+        view: &View<'_>,
+        standing: Standing,
+        departure: Departure,
+        timing: &Timing,
+        now: Instant,
+    ) -> Option<Decision> {
+        let before = |rival: Option<Rival<'_>>| rival.is_some_and(|it| it.standing < standing);
+        if !standing.fit() || before(view.candidate) || before(view.holder) {
+            return self.release(None);
+        }
+        if let Some(holder) = view.holder
+            && self.predecessor != Some(holder.incarnation)
+        {
+            let take = self.take_over(holder, timing, now);
+            return take.or_else(|| self.release(None));
+        }
+        let contested = departure == Departure::Vanished;
+        contested.then(|| self.claim(Decision::Claim { probe: false, contested, from: None }, now))
+    }
+
+    /// On the interface: is it to stay?
+    fn hold(
+        &mut self,
+        view: &View<'_>,
+        standing: Standing,
+        departure: Departure,
+        segment: &Segment,
+        me: &Header,
+        now: Instant,
+    ) -> Option<Decision> {
+        let able = self.offered() && me.serving;
+        if let Some(holder) = view.holder.filter(|holder| holder.standing < standing) {
+            if !able {
+                self.reckon_loss(now);
+            }
+            return self.release(Some(holder.member.node.to_string()));
+        }
+        if able {
+            self.leaving_since = None;
+        } else {
+            let until = *self.leaving_since.get_or_insert(now) + GRACE;
+            if view.candidate.is_none() || now >= until {
+                return self.lose(now);
+            }
+            self.wake = Some(until);
+        }
+        if departure == Departure::Nobody {
+            return None;
+        }
+        // Until just now two were announcing it: say again where it is.
+        let member = self.predecessor.and_then(|id| segment.member(&id));
+        let from = member.filter(|_| self.relayed(segment)).map(|member| self.relay(member));
+        Some(Decision::Claim { probe: false, contested: departure == Departure::Vanished, from })
+    }
+
+    /// Takes it from a holder that stands behind: at once if that one has to go, else when this node
+    /// has been fit for long enough.
+    fn take_over(&mut self, holder: Rival<'_>, timing: &Timing, now: Instant) -> Option<Decision> {
+        let ripe = self.offered_since + self.hold_down(timing);
+        if holder.standing.fit() && now < ripe {
+            self.wake = Some(ripe);
+            return None;
+        }
+        self.taken_back = holder.standing.fit();
+        self.predecessor = Some(holder.incarnation);
+        let from = Some(self.relay(holder.member));
+        Some(self.claim(Decision::Claim { probe: false, contested: false, from }, now))
+    }
+
+    fn claim(&mut self, claim: Decision, now: Instant) -> Decision {
+        self.claimed.get_or_insert(now);
+        self.waiting_since = None;
+        self.leaving_since = None;
+        self.void = false;
+        if !matches!(claim, Decision::Claim { from: Some(_), .. }) {
+            self.predecessor = None;
+            self.taken_back = false;
+        }
+        claim
+    }
+
+    /// Lets go because another member is the better one.
+    fn release(&mut self, linger_to: Option<String>) -> Option<Decision> {
+        self.leaving_since = None;
+        self.claimed.take().map(|_| Decision::Release { linger_to })
+    }
+
+    /// Lets go because this node cannot hold it.
+    fn lose(&mut self, now: Instant) -> Option<Decision> {
+        self.reckon_loss(now);
+        self.release(None)
+    }
+
+    /// Who keeps taking an address back and losing it again has to wait longer every time.
+    fn reckon_loss(&mut self, now: Instant) {
+        match self.claimed {
+            Some(claimed) if now >= claimed + UNSTABLE => self.doublings = 0,
+            Some(_) if self.taken_back => self.doublings = (self.doublings + 1).min(16),
+            _ => {}
+        }
+    }
+
+    /// Takes note of who holds it, and what has become of those who did.
+    fn follow(&mut self, view: &View<'_>, segment: &Segment, now: Instant) -> Departure {
+        let alive = |id: &Incarnation| segment.member(id).is_some_and(|member| member.alive);
+        let vanished = |old: &Report| old.alive && old.holding && !alive(&old.incarnation);
+        let let_go = |new: &Report| {
+            let mut old = self.reports.iter().filter(|old| old.incarnation == new.incarnation);
+            let same = old.any(|old| !old.holding && old.terms == new.terms);
+            !new.holding && !same
+        };
+        // One that cannot hold it any more either may not mention it at all.
+        let silent = |old: &Report| {
+            let mut new = view.reports.iter().filter(|new| new.incarnation == old.incarnation);
+            old.holding && alive(&old.incarnation) && new.next().is_none()
+        };
+        let departure = if self.reports.iter().any(vanished) {
+            self.orphaned_at = Some(now);
+            Departure::Vanished
+        } else if view.reports.iter().any(let_go) || self.reports.iter().any(silent) {
+            Departure::LetGo
+        } else {
+            Departure::Nobody
+        };
+        if self.reports.iter().chain(&view.reports).any(|it| it.alive && it.holding) {
+            self.held_at = Some(now);
+        }
+        // Those who are not heard now are remembered as they were, but not as alive.
+        let reported = |id| view.reports.iter().any(|report| report.incarnation == id);
+        self.reports
+            .retain(|old| !reported(old.incarnation) && segment.member(&old.incarnation).is_some());
+        for old in &mut self.reports {
+            old.holding &= !alive(&old.incarnation);
+            old.alive = false;
+        }
+        self.reports.extend(&view.reports);
+        departure
+    }
+
+    fn hold_down(&self, timing: &Timing) -> Duration {
+        let longest = LONGEST_HOLD_DOWN.max(timing.hold_down);
+        timing.hold_down.saturating_mul(1 << self.doublings).min(longest)
+    }
+
+    fn relay(&self, member: &Member) -> Relayed {
+        let LinkFacts { v4, v6, .. } = member.facts;
+        Relayed { node: member.node.to_string(), link: self.link, v4, v6 }
+    }
+
+    /// Offered on the link where it is looked at.
+    fn offered(&self) -> bool {
+        self.offer.is_some_and(|offer| offer.link == self.link)
+    }
+
+    /// Digest of whom this node would serve on it; `None` while it could not hold it.
+    pub(super) fn tenants(&self) -> Option<u32> {
+        self.offer.map(|offer| offer.tenants)
+    }
+
+    fn preference(&self) -> u32 {
+        self.offer.map_or(0, |offer| offer.preference)
+    }
+}

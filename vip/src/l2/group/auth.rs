@@ -1,0 +1,115 @@
+//! The key that makes nodes a group: it seals every datagram and opens those of the others.
+//!
+//! HMAC-SHA-256 (RFC 2104) over the whole datagram, its 32 bytes at the end. Whoever lacks the key
+//! can neither forge nor change a heartbeat; that old ones may be sent again is the business of
+//! [`super::member`]. Nothing is encrypted: addresses and node names are no secrets on their link.
+
+use std::fmt;
+
+use aws_lc_rs::{digest, hmac};
+
+/// Bytes that [`GroupKey::seal`] appends.
+pub(super) const SEAL: usize = 32;
+
+/// Shortest secret, bytes: 128 bits if they are random.
+const SHORTEST: usize = 16;
+/// Keeps a secret that is used elsewhere from being the same key here.
+const PURPOSE: &[u8] = b"gatehouse group key 1\0";
+
+/// What the members of a group share, and nobody else knows.
+#[derive(Clone)]
+pub struct GroupKey(hmac::Key);
+
+impl GroupKey {
+    /// Makes a key of a secret, such as the content of a key file. ASCII whitespace at its end does
+    /// not count, so that an editor's newline makes no second group. At least 16 bytes; all bytes
+    /// count, however many there are.
+    pub fn new(secret: &[u8]) -> Result<Self, String> {
+        let secret = secret.trim_ascii_end();
+        if secret.len() < SHORTEST {
+            return Err(format!(
+                "the group key has {} bytes, at least {SHORTEST} are needed; \
+                 make one with: head -c 32 /dev/urandom | base64",
+                secret.len()
+            ));
+        }
+        let mut hash = digest::Context::new(&digest::SHA256);
+        hash.update(PURPOSE);
+        hash.update(secret);
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, hash.finish().as_ref())))
+    }
+
+    /// Appends the proof that the sender has the key.
+    pub(crate) fn seal(&self, bytes: &mut Vec<u8>) {
+        let tag = hmac::sign(&self.0, bytes);
+        bytes.extend_from_slice(tag.as_ref());
+    }
+
+    /// What was sealed, if it was sealed with this key. Takes the same time wherever the seal is
+    /// wrong.
+    pub(super) fn open<'a>(&self, datagram: &'a [u8]) -> Option<&'a [u8]> {
+        let (bytes, tag) = datagram.split_at_checked(datagram.len().checked_sub(SEAL)?)?;
+        hmac::verify(&self.0, bytes, tag).ok().map(|()| bytes)
+    }
+}
+
+impl fmt::Debug for GroupKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GroupKey(hidden)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(secret: &str) -> GroupKey {
+        GroupKey::new(secret.as_bytes()).unwrap()
+    }
+
+    fn sealed(secret: &str, text: &[u8]) -> Vec<u8> {
+        let mut bytes = text.to_vec();
+        key(secret).seal(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn only_the_same_secret_opens_and_every_byte_of_it_counts() {
+        let long = "x".repeat(100);
+        let datagram = sealed(&long, b"hello");
+        assert_eq!(key(&long).open(&datagram), Some(&b"hello"[..]));
+        assert_eq!(key(&format!("{long}\r\n \t")).open(&datagram), Some(&b"hello"[..]));
+        assert_eq!(key(&format!("{long}y")).open(&datagram), None);
+        assert_eq!(key(&format!(" {long}")).open(&datagram), None);
+        assert_eq!(key(&"x".repeat(99)).open(&datagram), None);
+    }
+
+    #[test]
+    fn the_seal_is_hmac_sha_256_under_the_hash_of_purpose_and_secret() {
+        // python3: hmac.new(sha256(b"gatehouse group key 1\0" + b"0123456789abcdef").digest(),
+        // b"hello", "sha256").hexdigest()
+        let seal = sealed("0123456789abcdef", b"hello").split_off(5);
+        let hex: String = seal.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "4440503d23d736ec8eaea8012367f8d9b93a4a9ff7c87d81d6c045d7f3313da8");
+    }
+
+    #[test]
+    fn what_is_changed_anywhere_or_cut_does_not_open() {
+        let datagram = sealed("0123456789abcdef", b"hello");
+        for bit in 0..datagram.len() * 8 {
+            let mut changed = datagram.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(key("0123456789abcdef").open(&changed), None, "bit {bit}");
+        }
+        for length in 0..datagram.len() {
+            assert_eq!(key("0123456789abcdef").open(&datagram[..length]), None, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_short_secret_is_refused_and_no_key_is_shown() {
+        let error = GroupKey::new(b"0123456789abcde\n\n").unwrap_err();
+        assert!(error.starts_with("the group key has 15 bytes, at least 16 are needed"), "{error}");
+        assert_eq!(format!("{:?}", key("0123456789abcdef")), "GroupKey(hidden)");
+    }
+}

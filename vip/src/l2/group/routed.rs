@@ -1,0 +1,252 @@
+//! Addresses that several members have at once because routers lead to each of them: who leaves one,
+//! and who passes on what to whom.
+//!
+//! A router that spreads clients over several nodes (ECMP) leads connections that are open on one of
+//! them elsewhere as soon as it hears that this one leaves. So a member that is about to leave an
+//! address says so to the others first; they begin to pass on to it what they have not seen begin,
+//! and say that they do; only then its routers are told. It goes on serving what is open, until it no
+//! longer mentions the address.
+//!
+//! Several may be leaving at once, and a router may still lead to all of them. A segment that nobody
+//! knows has to come by each of them once and then to stay: whoever gets it from elsewhere passes it on
+//! to the first of those who leave, in the order of their incarnations; one of them that gets it from a
+//! member passes it on to the next one after itself, and the last one keeps it. So a hop between those
+//! who leave always goes up in one order, and nothing goes round in circles.
+//!
+//! Part of [`Group`], which is asked by the speaker's driver. Pure. Nothing here has to do with
+//! elections: an address may be announced by ARP and NDP as well.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::ops::Bound;
+use std::time::{Duration, Instant};
+
+use super::Group;
+use super::member::Member;
+use super::table::Entry;
+use super::wire::Incarnation;
+use crate::links::Mac;
+
+/// A member that leaves does not wait for longer until the others pass on: what is open with it may
+/// break then.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What this node does with an address that routers lead to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routed {
+    /// Takes whatever comes.
+    Serving,
+    /// Is about to have routers lead elsewhere, or has had them; serves what is open.
+    Leaving,
+}
+
+/// The addresses that routers lead to this node.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    own: BTreeMap<IpAddr, Own>,
+    /// Whom to pass on to may be different from what was last asked for.
+    stale: bool,
+}
+
+#[derive(Debug)]
+struct Own {
+    state: Routed,
+    /// While others are waited for.
+    asking: Option<Asking>,
+}
+
+#[derive(Debug)]
+struct Asking {
+    until: Instant,
+    /// By link, the version of this node's table that says it first.
+    versions: BTreeMap<u32, u32>,
+}
+
+/// The member that segments go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hop {
+    /// Index of the interface that leads to it.
+    pub(crate) link: u32,
+    /// Its own address there.
+    pub(crate) via: IpAddr,
+}
+
+/// What this node passes on of one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Detour {
+    pub(crate) vip: IpAddr,
+    pub(crate) to: Hop,
+    /// Where that goes instead which a member hands in; `None`: nowhere.
+    pub(crate) from_members: BTreeMap<Mac, Option<Hop>>,
+}
+
+/// All that this node passes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Detours {
+    pub(crate) all: Vec<Detour>,
+    /// Link, member and version of its table that this follows from.
+    follows: Vec<(u32, Incarnation, u32)>,
+}
+
+impl Routes {
+    /// Something about a member has changed.
+    pub(super) fn touch(&mut self) {
+        self.stale = true;
+    }
+
+    /// Adds what is told of these addresses to this node's table.
+    pub(super) fn enter(&self, entries: &mut BTreeMap<IpAddr, Entry>) {
+        for (ip, own) in &self.own {
+            let entry = entries.entry(*ip).or_default();
+            entry.routed = true;
+            entry.leaving = own.state == Routed::Leaving;
+        }
+    }
+
+    /// When a member that is waited for is given up.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.own.values().filter_map(|own| Some(own.asking.as_ref()?.until)).min()
+    }
+}
+
+impl Group {
+    /// The addresses that routers lead to this node; replaces what was said before.
+    pub(crate) fn routed(&mut self, addresses: &BTreeMap<IpAddr, Routed>, now: Instant) {
+        self.pass(now);
+        let own = addresses.iter().map(|(ip, state)| {
+            let before = self.routes.own.remove(ip).filter(|own| own.state == *state);
+            let new = || {
+                let asking = Asking { until: now + PATIENCE, versions: BTreeMap::new() };
+                Own { state: *state, asking: (*state == Routed::Leaving).then_some(asking) }
+            };
+            (*ip, before.unwrap_or_else(new))
+        });
+        self.routes.own = own.collect();
+        self.routes.touch();
+        self.unpublished.extend(self.segments.keys());
+    }
+
+    /// The addresses that routers lead to this node.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = IpAddr> {
+        self.routes.own.keys().copied()
+    }
+
+    /// What this node is to pass on, if that may have changed since it was last said to stand.
+    pub(crate) fn detours(&mut self) -> Option<Detours> {
+        let behind = |member: &Member| member.followed != member.table.version();
+        let mut members = self.segments.values().flat_map(|segment| segment.members());
+        let behind = members.any(|(_, member)| member.alive && behind(member));
+        if !std::mem::take(&mut self.routes.stale) && !behind {
+            return None;
+        }
+        let leavers = self.leavers();
+        let detours = leavers.iter().filter_map(|(vip, leavers)| self.detour(*vip, leavers));
+        let follows = self.segments.iter().flat_map(|(link, segment)| {
+            let alive = segment.members().filter(|(_, member)| member.alive);
+            alive.map(|(id, member)| (*link, *id, member.table.version()))
+        });
+        Some(Detours { all: detours.collect(), follows: follows.collect() })
+    }
+
+    /// What is to be passed on is passed on, as far as this node can; who leaves hears it at once.
+    pub(crate) fn detours_stand(&mut self, detours: &Detours, now: Instant) {
+        self.pass(now);
+        for (link, member, version) in &detours.follows {
+            if let Some(segment) = self.segments.get_mut(link) {
+                segment.follow(member, *version, now);
+            }
+        }
+    }
+
+    /// The addresses that routers may be told to lead elsewhere, each once, and whether they can:
+    /// another member serves it. All who have it pass on to this node what is open here, unless they
+    /// took too long. To be called after [`decisions`](Self::decisions).
+    pub(crate) fn departures(&mut self, now: Instant) -> Vec<(IpAddr, bool)> {
+        self.pass(now);
+        let mut routes = std::mem::take(&mut self.routes);
+        let mut departures = Vec::new();
+        for (ip, own) in &mut routes.own {
+            let Some(asking) = &mut own.asking else { continue };
+            for (link, segment) in &self.segments {
+                asking.versions.entry(*link).or_insert_with(|| segment.version());
+            }
+            let (others, ready) = self.ready_without(*ip, asking);
+            if ready || now >= asking.until {
+                own.asking = None;
+                departures.push((*ip, others));
+            }
+        }
+        self.routes = routes;
+        departures
+    }
+
+    /// How many addresses wait to be [departures](Self::departures).
+    pub(crate) fn departing(&self) -> usize {
+        self.routes.own.values().filter(|own| own.asking.is_some()).count()
+    }
+
+    /// Whether another member serves the address, and whether all who have it pass on.
+    fn ready_without(&self, ip: IpAddr, asking: &Asking) -> (bool, bool) {
+        let mut heirs: BTreeMap<&Incarnation, bool> = BTreeMap::new();
+        let mut others = false;
+        for (link, segment) in &self.segments {
+            let asked = asking.versions.get(link).copied();
+            for (incarnation, member) in segment.members().filter(|(_, member)| member.alive) {
+                let Some((entry, _)) = member.table.get(ip) else { continue };
+                if entry.routed {
+                    others |= !entry.leaving;
+                    let follows = asked.is_some_and(|version| member.passes_on(version));
+                    *heirs.entry(incarnation).or_default() |= follows;
+                }
+            }
+        }
+        let known = self.segments.values().all(|segment| !segment.listening());
+        (others, known && heirs.values().all(|follows| *follows))
+    }
+
+    /// The live members that leave an address of this node's, and how they are reached.
+    fn leavers(&self) -> BTreeMap<IpAddr, BTreeMap<Incarnation, Hop>> {
+        let mut leavers: BTreeMap<IpAddr, BTreeMap<_, _>> = BTreeMap::new();
+        for (link, segment) in &self.segments {
+            for (incarnation, member) in segment.members().filter(|(_, member)| member.alive) {
+                let leaves = |(ip, entry): &(IpAddr, &Entry)| {
+                    entry.leaving && self.routes.own.contains_key(ip)
+                };
+                for (ip, _) in member.table.iter().filter(leaves) {
+                    let via = match ip {
+                        IpAddr::V4(_) => member.facts.v4.map(IpAddr::V4),
+                        IpAddr::V6(_) => member.facts.v6.map(IpAddr::V6),
+                    };
+                    let Some(via) = via else { continue };
+                    let hop = Hop { link: *link, via };
+                    leavers.entry(ip).or_default().entry(*incarnation).or_insert(hop);
+                }
+            }
+        }
+        leavers
+    }
+
+    fn detour(&self, vip: IpAddr, leavers: &BTreeMap<Incarnation, Hop>) -> Option<Detour> {
+        let to = *leavers.values().next()?;
+        let mut from_members = BTreeMap::new();
+        if self.routes.own.get(&vip)?.state == Routed::Leaving {
+            let after = (Bound::Excluded(self.header.incarnation), Bound::Unbounded);
+            let next = leavers.range(after).next().map(|(_, hop)| *hop);
+            if next != Some(to) {
+                from_members = self.macs(vip).into_iter().map(|mac| (mac, next)).collect();
+            }
+        }
+        Some(Detour { vip, to, from_members })
+    }
+
+    /// By what the members that have an address hand segments in.
+    fn macs(&self, vip: IpAddr) -> BTreeSet<Mac> {
+        let members = self.segments.values().flat_map(|segment| segment.members());
+        let has = |member: &Member| member.table.get(vip).is_some_and(|(entry, _)| entry.routed);
+        let having = members.filter(|(_, member)| member.alive && has(member));
+        having.map(|(_, member)| member.facts.mac).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

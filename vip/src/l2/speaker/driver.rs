@@ -1,0 +1,449 @@
+//! The speaker's thread: what comes in, what follows from it, what goes out, and waiting.
+//!
+//! This file decides nothing about addresses: [`Group`] says who has to hold them, [`Holdings`] what
+//! that takes on the interfaces. It reads the clock, asks both in turn, and carries out what they
+//! say; the carrying out is in `perform`. One turn of [`Driver::run`] is the whole of it.
+
+#![expect(clippy::disallowed_methods, reason = "the driver owns the clock of the speaker")]
+
+mod fence;
+mod forward_old;
+mod perform;
+mod publish;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{debug, warn};
+
+use super::{Desk, Progress, RoutedAddresses, SpeakerEvent, SpeakerOptions};
+use crate::kernel::loopback::Side;
+use crate::kernel::netlink::{Netlink, Notices};
+use crate::kernel::nftables::forward_old::Nft;
+use crate::kernel::sockets::frames::{FrameSocket, FrameWatch, Resolution};
+use crate::kernel::sockets::heartbeat::HeartbeatSockets;
+use crate::kernel::sysctl::Strictness;
+use crate::kernel::{thread, wait};
+use crate::l2::forward_old::Relays;
+use crate::l2::group::{Destination, Detour, Group, LinkFacts, Tenure, Timing};
+use crate::l2::neighbour;
+use crate::l2::vips::{Holdings, HoldingsOptions};
+use crate::links::Links;
+use crate::plan::VipPlan;
+use fence::Fence;
+use publish::Publisher;
+
+/// Between two lists of the interfaces while they keep changing.
+const LIST_INTERVAL: Duration = Duration::from_millis(50);
+/// Between two lists while nothing seems to change: nothing that was missed stays missed for long.
+const LIST_ANYWAY: Duration = Duration::from_secs(30);
+/// After a list that failed.
+const LIST_AGAIN: Duration = Duration::from_secs(1);
+/// Between two questions whether the data path works.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+/// For withdrawing everything when the speaker stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The least wait after a turn in which nothing happened: a deadline that does not go away must not
+/// take a whole core, least of all on a thread that comes before all others.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
+/// Reads that are made after this thread stood still, to have all that came in meanwhile.
+const CATCH_UP: usize = 32;
+
+/// Alone nobody else can have them, but a killed process must not leave them for ever.
+const LONE_LIFETIME: Duration = Duration::from_secs(10);
+const LONE_RENEWAL: Duration = Duration::from_millis(2500);
+
+/// What lives on the speaker's thread.
+pub(super) struct Driver<E> {
+    netlink: Netlink,
+    frames: FrameSocket,
+    neighbours: FrameWatch,
+    /// `None`: alone.
+    heartbeats: Option<HeartbeatSockets>,
+    strictness: Strictness,
+    nft: Nft,
+    /// `None`: alone.
+    fence: Option<Fence>,
+    /// Those that were last asked for.
+    relays: Relays,
+    /// What the group knew then; `None`: the interfaces have changed since.
+    relays_as_of: Option<u64>,
+    /// Those of them that are for routed addresses.
+    routed_relays: Relays,
+    /// That it does not work has been told.
+    relay_refused: bool,
+    links: Links,
+    group: Group,
+    holdings: Holdings,
+    timing: Timing,
+    options: SpeakerOptions,
+    plan: Arc<VipPlan>,
+    links_in_use: BTreeMap<u32, LinkFacts>,
+    routed: Arc<RoutedAddresses>,
+    /// What is passed on of routed addresses.
+    detours: Vec<Detour>,
+    /// The interfaces, or what is passed on, have changed.
+    detoured: bool,
+    /// The links to listen on may be others.
+    listen_anew: bool,
+    publisher: Publisher,
+    /// The wish that the parts have.
+    serial: u64,
+    draining: bool,
+    withdrawing: bool,
+    stop_by: Option<Instant>,
+    list_at: Instant,
+    health_at: Instant,
+    /// When sockets that could not be opened are tried again.
+    retry_at: Option<Instant>,
+    /// When this thread is to run again, at the latest.
+    back_at: Instant,
+    /// Nothing more is due now.
+    settled: bool,
+    /// This turn has done something.
+    busy: bool,
+    desk: Arc<Desk>,
+    events: E,
+}
+
+impl<E: Fn(SpeakerEvent)> Driver<E> {
+    pub(super) fn new(options: SpeakerOptions, desk: Arc<Desk>, events: E) -> io::Result<Self> {
+        let now = Instant::now();
+        let timing = Timing::default();
+        let mut incarnation = [0; 16];
+        aws_lc_rs::rand::fill(&mut incarnation).map_err(io::Error::other)?;
+        let in_group = options.group.is_some();
+        let (key, peers) = options
+            .group
+            .as_ref()
+            .map_or_else(Default::default, |group| (Some(group.key.clone()), group.peers.clone()));
+        let fence = options.group.as_ref().map(|group| Fence::new(group.port, incarnation));
+        let (lifetime, renew_every) =
+            if in_group { fence::UNFENCED } else { (LONE_LIFETIME, LONE_RENEWAL) };
+        let holdings =
+            HoldingsOptions { lifetime, renew_every, linger: options.linger, adopt: !in_group };
+        if let Err(error) = thread::before_others() {
+            debug!(%error, "the speaker's thread is scheduled like any other");
+        }
+        Ok(Self {
+            netlink: Netlink::open()?,
+            frames: FrameSocket::default(),
+            neighbours: FrameWatch::default(),
+            heartbeats: options
+                .group
+                .as_ref()
+                .map(|group| HeartbeatSockets::new(group.port, &group.peers)),
+            strictness: Strictness::default(),
+            nft: Nft::default(),
+            fence,
+            relays: Relays::new(),
+            routed_relays: Relays::new(),
+            relays_as_of: None,
+            relay_refused: false,
+            links: Links::default(),
+            group: Group::new(options.node.clone(), key, incarnation, peers, timing, now),
+            holdings: Holdings::new(holdings),
+            timing,
+            plan: Arc::default(),
+            links_in_use: BTreeMap::new(),
+            routed: Arc::default(),
+            detours: Vec::new(),
+            detoured: false,
+            listen_anew: false,
+            publisher: Publisher::new(options.node.clone(), in_group, now),
+            serial: 0,
+            draining: false,
+            withdrawing: false,
+            stop_by: None,
+            list_at: now,
+            health_at: now,
+            retry_at: None,
+            back_at: now,
+            settled: true,
+            busy: false,
+            options,
+            desk,
+            events,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            self.busy = false;
+            self.read(now);
+            if self.stood_still(now) {
+                (0..CATCH_UP).for_each(|_| self.read(now));
+                self.group.resumed(now);
+            }
+            self.take_wish(now);
+            self.ask_health(now);
+            self.look(now);
+            self.decide(now);
+            self.act(now);
+            self.speak();
+            self.report(now);
+            if self.finished(now) {
+                self.raze();
+                return self.strictness.restore();
+            }
+            self.wait();
+        }
+    }
+
+    /// Whether this thread was not run for so long that the others must take this node for dead.
+    fn stood_still(&mut self, now: Instant) -> bool {
+        let still = now > self.back_at + self.timing.dead && self.heartbeats.is_some();
+        if still {
+            let late = now - self.back_at;
+            warn!(?late, "the speaker stood still for longer than the group waits for a node");
+        }
+        self.back_at = now;
+        still
+    }
+
+    /// What the other nodes and the neighbours say.
+    fn read(&mut self, now: Instant) {
+        let received = self.heartbeats.as_mut().map(HeartbeatSockets::receive);
+        for datagram in received.unwrap_or_default() {
+            self.group.receive(&datagram.bytes, datagram.from, datagram.link, now);
+            self.busy = true;
+        }
+        self.neighbours.receive(|index, frame| {
+            let Some(claim) = neighbour::heard(index, frame) else { return };
+            if self.plan.vips.contains_key(&claim.ip) {
+                let member = self.group.member_of(claim.index, claim.mac);
+                self.holdings.heard(claim, member, now);
+                self.busy = true;
+            }
+        });
+    }
+
+    /// What the owner wants.
+    fn take_wish(&mut self, now: Instant) {
+        self.desk.bell.hush();
+        let taken = self.desk.take(self.serial, |wish| {
+            let let_go = std::mem::take(&mut wish.let_go);
+            super::Wish { let_go, ..wish.clone() }
+        });
+        let Some((serial, wish)) = taken else { return };
+        self.serial = serial;
+        if self.plan != wish.plan {
+            self.holdings.want(VipPlan::clone(&wish.plan));
+            self.plan = wish.plan;
+        }
+        if self.routed != wish.routed {
+            self.group.routed(&wish.routed.addresses, now);
+            self.routed = wish.routed;
+            (self.listen_anew, self.detoured) = (true, true);
+        }
+        self.draining = wish.drain;
+        self.group.drain(wish.drain, now);
+        self.withdrawing = wish.withdraw;
+        let over = if wish.withdraw { self.publisher.lingering() } else { wish.let_go };
+        for ip in over {
+            self.holdings.let_go(ip);
+        }
+        if wish.stop {
+            self.stop_by.get_or_insert(now + STOP_TIMEOUT);
+        }
+        self.busy = true;
+    }
+
+    fn ask_health(&mut self, now: Instant) {
+        let Some(health) = &self.options.health else { return };
+        if now >= self.health_at {
+            self.group.healthy(health(), now);
+            self.health_at = now + HEALTH_INTERVAL;
+        }
+    }
+
+    /// What has become of the interfaces.
+    fn look(&mut self, now: Instant) {
+        let mut changed = false;
+        match self.netlink.notices() {
+            Ok(Notices::Changes(notices)) => {
+                for notice in notices {
+                    // Not in order with what this thread did meanwhile, so only a list tells.
+                    if self.links.takes_ours(&notice) {
+                        self.list_at = self.list_at.min(now + LIST_INTERVAL);
+                    }
+                    changed |= self.links.apply(notice);
+                }
+            }
+            Ok(Notices::Lost) => self.list_at = self.list_at.min(now + LIST_INTERVAL),
+            Err(error) => {
+                debug!(%error, "notices of the interfaces cannot be read");
+                self.list_at = self.list_at.min(now + LIST_AGAIN);
+            }
+        }
+        if now >= self.list_at {
+            self.list_at = now + LIST_ANYWAY;
+            match self.netlink.links() {
+                Ok(links) => {
+                    changed |= links != self.links;
+                    self.links = links;
+                }
+                Err(error) => {
+                    warn!(%error, "interfaces cannot be listed");
+                    self.list_at = now + LIST_AGAIN;
+                }
+            }
+        }
+        if changed {
+            self.holdings.see(self.links.clone(), now);
+            (self.listen_anew, self.detoured) = (true, true);
+            self.relays_as_of = None;
+            self.busy = true;
+        }
+    }
+
+    /// Who has to hold what.
+    fn decide(&mut self, now: Instant) {
+        self.listen(now);
+        if let Some(offers) = self.holdings.offers() {
+            self.group.offers(offers, now);
+        }
+        for (ip, decision) in self.group.decisions(now) {
+            debug!(%ip, ?decision, "decided");
+            self.holdings.decide(ip, decision, now);
+            self.busy = true;
+        }
+        self.relay(now);
+    }
+
+    /// Does what is due; what follows from it is done in the next turn, at once.
+    fn act(&mut self, now: Instant) {
+        self.settled = false;
+        let actions = self.holdings.due(now);
+        // An address has its fence before it is on an interface, and until it is off.
+        self.enclose(&actions, now);
+        self.perform(&actions);
+        self.enclose(&[], now);
+        let now = Instant::now();
+        for (ip, tenure) in self.holdings.tenures() {
+            self.publisher.holds(ip, tenure);
+            self.group.tenure(ip, tenure, now);
+            if tenure.is_none() {
+                self.options.loopback.release(Side::Lingering, ip);
+            }
+            if self.withdrawing && tenure == Some(Tenure::Lingering) {
+                self.holdings.let_go(ip);
+            }
+            self.busy = true;
+        }
+        self.settled = actions.is_empty();
+        self.busy |= !self.settled;
+        for event in self.holdings.events() {
+            self.publisher.happened();
+            (self.events)(event);
+        }
+    }
+
+    /// On which links this node is heard, and listens to others.
+    fn listen(&mut self, now: Instant) {
+        let again = self.retry_at.is_some_and(|at| at <= now);
+        match self.holdings.links_in_use() {
+            Some(links) => {
+                self.links_in_use = links;
+                self.fence.iter_mut().for_each(Fence::look);
+            }
+            None if !again && !self.listen_anew => return,
+            None => {}
+        }
+        self.listen_anew = false;
+        let met = self.meeting_links();
+        self.group.links(met.clone(), now);
+        let links = &self.links_in_use;
+        let mut deaf = false;
+        if let Some(heartbeats) = &mut self.heartbeats {
+            let named = met.iter().filter_map(|(index, facts)| {
+                Some((*index, (self.links.link(*index)?.name.clone(), *facts)))
+            });
+            deaf = self.publisher.deaf(heartbeats.follow(&named.collect()));
+        }
+        let families = [
+            (Resolution::Arp, self.plan.vips.keys().any(IpAddr::is_ipv4)),
+            (Resolution::Ndp, self.plan.vips.keys().any(IpAddr::is_ipv6)),
+        ];
+        let used = families.into_iter().filter_map(|(by, used)| used.then_some(by));
+        let places = used.flat_map(|by| links.keys().map(move |index| (*index, by)));
+        let blind = self.publisher.blind(self.neighbours.follow(&places.collect()));
+        self.retry_at = (deaf || blind).then_some(now + LIST_AGAIN);
+    }
+
+    /// What the others have to hear.
+    fn speak(&mut self) {
+        let now = Instant::now();
+        let datagrams = self.group.transmit(now);
+        // Before the heartbeat, from which the others count.
+        self.turn_key(!datagrams.is_empty(), now);
+        let Some(heartbeats) = &self.heartbeats else { return };
+        for datagram in datagrams {
+            self.busy = true;
+            if let Destination::Peer(to) = datagram.to
+                && !self.links.leads_to(datagram.link, to.ip())
+            {
+                continue;
+            }
+            if let Err(error) = heartbeats.send(&datagram) {
+                debug!(%error, link = datagram.link, to = ?datagram.to, "heartbeat not sent");
+            }
+        }
+    }
+
+    /// Tells the owner how far this is.
+    fn report(&mut self, now: Instant) {
+        if !self.settled {
+            // More may follow at once, also events, which come before the end of a wait.
+            return;
+        }
+        let handing = |ip: &&IpAddr| self.group.can_hand_over(**ip);
+        let progress = Progress {
+            held: self.holdings.held(),
+            to_hand_over: if self.draining {
+                self.publisher.held().filter(handing).count()
+            } else {
+                0
+            },
+            to_relay: self.group.departing(),
+        };
+        self.desk.report(self.serial, progress);
+        if self.publisher.due(now) {
+            let anew = self.publisher.vips_changed(self.group.revision());
+            let group = if anew { self.group.status(now) } else { self.group.overview(now) };
+            let states = anew.then(|| self.holdings.states());
+            self.desk.publish(self.publisher.status(group, states, &self.links, now));
+        }
+    }
+
+    fn finished(&self, now: Instant) -> bool {
+        self.stop_by.is_some_and(|limit| self.holdings.held() == 0 || now >= limit)
+    }
+
+    /// Waits for input or the next deadline.
+    fn wait(&mut self) {
+        let now = Instant::now();
+        let deadlines = [
+            Some(self.list_at),
+            self.options.health.as_ref().map(|_| self.health_at),
+            self.stop_by,
+            self.retry_at,
+            self.holdings.deadline(),
+            self.group.deadline(),
+            self.publisher.deadline(),
+            self.fence_deadline(now),
+        ];
+        let least = if self.busy { Duration::ZERO } else { LEAST_WAIT };
+        let deadline = deadlines.into_iter().flatten().min().unwrap_or(self.list_at);
+        self.back_at = deadline.max(now + least);
+        let mut sources = vec![self.desk.bell.as_fd(), self.netlink.watch()];
+        sources.extend(self.neighbours.sockets());
+        sources.extend(self.heartbeats.iter().flat_map(HeartbeatSockets::sockets));
+        wait::wait(sources, self.back_at - now);
+    }
+}

@@ -1,0 +1,224 @@
+//! Has the kernel pass connections on that began on another node, as the group decides.
+//!
+//! Part of the driver. What is passed on is decided by [`Group`](crate::l2::group::Group), for addresses
+//! that are here and nowhere else by way of `vips`; this file says by which interfaces that
+//! comes, and brings the kernel there without losing connections of this node's own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use super::Driver;
+use crate::l2::forward_old::{Relay, Relays, Way};
+use crate::l2::group::{Hop, LinkFacts};
+use crate::l2::speaker::SpeakerEvent;
+use crate::refusal::Refusal;
+
+/// Connections that are noted between two looks at the heartbeats.
+const AT_ONCE: usize = 2000;
+/// By then the kernel lists every connection whose first segment it took just before it noted any.
+const SETTLED: Duration = Duration::from_millis(2);
+
+impl<E: Fn(SpeakerEvent)> Driver<E> {
+    /// Connections that began on another node go on to it: before the address comes here, or before
+    /// routers lead it here. Where that fails, it comes all the same, and those connections break.
+    pub(super) fn relay(&mut self, now: Instant) {
+        let news = self.group.detours();
+        if let Some(detours) = &news {
+            self.detoured |= self.detours != detours.all;
+            self.detours.clone_from(&detours.all);
+        }
+        let detoured = std::mem::take(&mut self.detoured);
+        if detoured {
+            self.routed_relays = self.routed_relays();
+        }
+        // Who serves what is known by the group, and who is to be relayed by the decisions on it.
+        let revision = self.group.revision();
+        if self.relays_as_of.replace(revision) != Some(revision) || detoured {
+            self.follow_relays();
+        }
+        if let Some(detours) = news {
+            self.group.detours_stand(&detours, now);
+        }
+        for (vip, elsewhere) in self.group.departures(now) {
+            debug!(%vip, elsewhere, "routers may be told");
+            (self.events)(SpeakerEvent::Relayed { vip, elsewhere });
+        }
+    }
+
+    /// Makes the relays those that are wanted now.
+    fn follow_relays(&mut self) {
+        let mut wanted = self.holdings.relays(|ip| self.group.relayed(ip));
+        add(&mut wanted, &self.routed_relays);
+        if wanted == self.relays {
+            return;
+        }
+        let outcome = self.change_relays(&wanted);
+        debug!(?wanted, ?outcome, "relays");
+        if let Err(error) = outcome
+            && !std::mem::replace(&mut self.relay_refused, true)
+            && let Some(&vip) = wanted.values().flatten().next()
+        {
+            (self.events)(SpeakerEvent::Refused { vip, refusal: relay_refusal(vip, &error) });
+        }
+        self.relays = wanted;
+    }
+
+    /// Where heartbeats go out: on the links of the addresses, and wherever the other nodes may be
+    /// neighbours if routers lead here.
+    pub(super) fn meeting_links(&self) -> BTreeMap<u32, LinkFacts> {
+        let mut links = self.links_in_use.clone();
+        if !self.routed.addresses.is_empty() {
+            let is_vip = |ip: IpAddr| {
+                self.plan.vips.contains_key(&ip) || self.routed.addresses.contains_key(&ip)
+            };
+            let facts = |index| Some((index, self.links.facts(index, is_vip)?));
+            for (index, facts) in self.links.meeting_places().into_iter().filter_map(facts) {
+                links.entry(index).or_insert(facts);
+            }
+        }
+        links
+    }
+
+    /// Brings the kernel from the relays that stand to those wanted.
+    fn change_relays(&mut self, wanted: &Relays) -> io::Result<()> {
+        let own: BTreeSet<_> = self.group.routes().chain(self.publisher.lingering()).collect();
+        let mut begin = begun(&self.relays, wanted);
+        begin.retain(|(_, vip)| own.contains(vip));
+        if begin.is_empty() {
+            return self.nft.apply(wanted);
+        }
+        // This node has connections of its own on these: passed on is nothing until they are noted,
+        // and new ones are noted from the moment before they are listed.
+        self.nft.apply(&noting(wanted, &begin))?;
+        std::thread::sleep(SETTLED);
+        let connections = self.nft.connections(&begin.iter().map(|(_, vip)| *vip).collect())?;
+        for some in connections.chunks(AT_ONCE) {
+            self.nft.keep(some)?;
+            self.keep_in_touch();
+        }
+        self.nft.apply(wanted)
+    }
+
+    /// What is passed on of routed addresses, whichever way routers lead it here.
+    fn routed_relays(&self) -> Relays {
+        let mut relays = Relays::new();
+        let named = self.routed.interfaces.iter().filter_map(|name| self.links.named(name));
+        let named = named.filter(|link| link.up && link.mac.is_some()).map(|link| link.index);
+        let places: BTreeSet<_> = self.links.meeting_places().into_iter().chain(named).collect();
+        let way = |Hop { link, via }: Hop| Way { out: link, via };
+        for link in places.into_iter().filter_map(|index| self.links.link(index)) {
+            let device = (link.index, link.name.clone());
+            let relay = |from, way| Relay { device: device.clone(), from, way };
+            for detour in &self.detours {
+                let all = relay(None, Some(way(detour.to)));
+                relays.entry(all).or_default().insert(detour.vip);
+                for (mac, hop) in &detour.from_members {
+                    let relay = relay(Some(*mac), hop.map(way));
+                    relays.entry(relay).or_default().insert(detour.vip);
+                }
+            }
+        }
+        relays
+    }
+}
+
+/// Adds relays of addresses that have none yet on the same device.
+fn add(relays: &mut Relays, others: &Relays) {
+    let standing: BTreeSet<_> = places(relays).collect();
+    for (relay, vips) in others {
+        let free = vips.iter().filter(|vip| !standing.contains(&(relay.device.0, **vip)));
+        let free: BTreeSet<_> = free.copied().collect();
+        if !free.is_empty() {
+            relays.entry(relay.clone()).or_default().extend(free);
+        }
+    }
+}
+
+/// The devices and addresses for which a relay begins.
+fn begun(before: &Relays, after: &Relays) -> BTreeSet<(u32, IpAddr)> {
+    let standing: BTreeSet<_> = places(before).collect();
+    places(after).filter(|place| !standing.contains(place)).collect()
+}
+
+/// Devices and addresses.
+fn places(relays: &Relays) -> impl Iterator<Item = (u32, IpAddr)> {
+    relays.iter().flat_map(|(relay, vips)| vips.iter().map(|vip| (relay.device.0, *vip)))
+}
+
+/// These relays, but that connections are noted only where a relay begins.
+fn noting(relays: &Relays, beginning: &BTreeSet<(u32, IpAddr)>) -> Relays {
+    let mut staged = Relays::new();
+    for (relay, vips) in relays {
+        let (begin, go_on): (BTreeSet<_>, BTreeSet<_>) =
+            vips.iter().copied().partition(|vip| beginning.contains(&(relay.device.0, *vip)));
+        if !go_on.is_empty() {
+            staged.entry(relay.clone()).or_default().extend(go_on);
+        }
+        if !begin.is_empty() && relay.from.is_none() {
+            let noting = Relay { way: None, ..relay.clone() };
+            staged.entry(noting).or_default().extend(begin);
+        }
+    }
+    staged
+}
+
+fn relay_refusal(vip: IpAddr, error: &io::Error) -> Refusal {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => "give the process CAP_NET_ADMIN",
+        _ => "a kernel with nf_tables (netdev family, fwd) keeps them: nf_tables, nft_fwd_netdev",
+    };
+    let what = format!("connections that are open on {vip} break when it moves here: {error}");
+    Refusal::warning("RelayFailed", "", what, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn relay(device: u32, via: &str, vips: &[&str]) -> (Relay, BTreeSet<IpAddr>) {
+        let relay = Relay::on((device, format!("eth{device}")), ip(via));
+        (relay, vips.iter().map(|vip| ip(vip)).collect())
+    }
+
+    #[test]
+    fn an_address_with_connections_of_its_own_is_noted_before_it_is_passed_on() {
+        let before = Relays::from([relay(2, "10.0.0.2", &["10.0.0.8"])]);
+        let after = Relays::from([
+            relay(2, "10.0.0.2", &["10.0.0.8", "10.0.0.9"]),
+            relay(3, "10.1.0.2", &["10.0.0.8"]),
+        ]);
+        let mut begin = begun(&before, &after);
+        assert_eq!(begin, [(2, ip("10.0.0.9")), (3, ip("10.0.0.8"))].into());
+        begin.remove(&(3, ip("10.0.0.8")));
+        let staged = noting(&after, &begin);
+        let note = Relay { way: None, ..relay(2, "10.0.0.2", &[]).0 };
+        let expected = Relays::from([
+            relay(2, "10.0.0.2", &["10.0.0.8"]),
+            (note, [ip("10.0.0.9")].into()),
+            relay(3, "10.1.0.2", &["10.0.0.8"]),
+        ]);
+        assert_eq!(staged, expected);
+    }
+
+    #[test]
+    fn on_its_link_the_former_holder_of_an_address_comes_first() {
+        let mut relays = Relays::from([relay(2, "10.0.0.2", &["10.0.0.8"])]);
+        let routed =
+            [relay(2, "10.0.0.3", &["10.0.0.8", "10.0.0.9"]), relay(3, "10.0.0.3", &["10.0.0.8"])];
+        add(&mut relays, &Relays::from(routed));
+        let expected = Relays::from([
+            relay(2, "10.0.0.2", &["10.0.0.8"]),
+            relay(2, "10.0.0.3", &["10.0.0.9"]),
+            relay(3, "10.0.0.3", &["10.0.0.8"]),
+        ]);
+        assert_eq!(relays, expected);
+    }
+}

@@ -1,0 +1,75 @@
+//! What the owner of a [`Speaker`](crate::Speaker) says when it starts one.
+//!
+//! Plain values; the driver reads them once. The key of a group is `group::GroupKey`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::GroupKey;
+use crate::kernel::loopback::SharedLoopback;
+
+/// The UDP port of heartbeats if nothing else is said. Registered to nobody (IANA, 2026).
+pub const DEFAULT_GROUP_PORT: u16 = 7471;
+
+/// How long open connections on an address that has moved are served if nothing else is said.
+const DEFAULT_LINGER: Duration = Duration::from_secs(30);
+
+/// Whether the data path works; asked on the speaker's thread several times a second: do not block.
+/// False counts as not eligible: every address goes to another node, or nowhere.
+pub type Health = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Settings of the [`Speaker`](crate::Speaker).
+#[derive(Clone)]
+pub struct SpeakerOptions {
+    /// Name of its thread, in `top -H` and in logs; the kernel keeps the first 15 bytes.
+    pub name: String,
+    /// Name of this node, unique in its group: `metadata.name` of the Node, or `--node`.
+    pub node: String,
+    /// The nodes that share the addresses; `None`: this node holds everything that is planned.
+    pub group: Option<GroupOptions>,
+    /// For how long an address that another node has taken over goes on serving its open connections
+    /// here, unless [`let_go`](crate::Speaker::let_go) comes before. Default 30 s.
+    pub linger: Duration,
+    /// Whether the data path works; `None`: always.
+    pub health: Option<Health>,
+    /// The same as the BGP speaker's, if there is one. Default one of its own.
+    pub loopback: SharedLoopback,
+}
+
+/// How this node finds and trusts the others.
+#[derive(Clone, Debug)]
+pub struct GroupOptions {
+    /// The secret that all of them share.
+    pub key: GroupKey,
+    /// The UDP port of all of them, [`DEFAULT_GROUP_PORT`] by default.
+    pub port: u16,
+    /// Nodes that multicast does not reach, each by an address and its port.
+    pub peers: Vec<SocketAddr>,
+}
+
+impl Default for SpeakerOptions {
+    fn default() -> Self {
+        Self {
+            name: "speaker".to_owned(),
+            node: String::new(),
+            group: None,
+            linger: DEFAULT_LINGER,
+            health: None,
+            loopback: SharedLoopback::default(),
+        }
+    }
+}
+
+impl fmt::Debug for SpeakerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpeakerOptions")
+            .field("name", &self.name)
+            .field("node", &self.node)
+            .field("group", &self.group)
+            .field("linger", &self.linger)
+            .field("health", &self.health.is_some())
+            .finish()
+    }
+}

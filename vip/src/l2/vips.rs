@@ -1,0 +1,477 @@
+//! Which VIPs this node holds on which interface, and what has to be done next.
+//!
+//! The speaker owns one [`Holdings`]: it tells it the plan ([`want`](Holdings::want)), what the
+//! kernel shows ([`see`](Holdings::see)), what the group has decided ([`decide`](Holdings::decide)) and
+//! what neighbours say ([`heard`](Holdings::heard)), carries out the actions of
+//! [`due`](Holdings::due) and reports each by [`done`](Holdings::done); it tells the group what is
+//! [offered](Holdings::offers) and [held](Holdings::tenures). Pure: time is an argument, nothing is
+//! sent from here. Every address stands for itself: one that fails never holds up another.
+
+mod arp_ignore;
+mod ledger;
+mod placement;
+mod probe;
+mod refusals;
+mod state;
+mod timers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use arp_ignore::Strict;
+use ledger::Ledger;
+use state::{Common, Holding, Next};
+use timers::Agenda;
+
+use crate::l2::announce::Pace;
+use crate::l2::forward_old::{Relay, Relays};
+use crate::l2::group::{Decision, LinkFacts, Offer, Tenure};
+use crate::l2::neighbour::NeighbourClaim;
+use crate::l2::speaker::SpeakerEvent;
+use crate::links::{Links, Mac};
+use crate::plan::{Step, VipPlan, diff};
+
+/// Something to do to an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Take the address off.
+    Delete { ip: IpAddr, index: u32 },
+    /// Put the address on, as a host address; the kernel removes it when it is not renewed.
+    Add { ip: IpAddr, index: u32, lifetime: Duration },
+    /// Begin the lifetimes of addresses that are on interfaces anew.
+    Renew { addresses: Vec<(u32, IpAddr)>, lifetime: Duration },
+    /// Ask the neighbours whether somebody has the address.
+    Probe { ip: IpAddr, index: u32, mac: Mac },
+    /// Tell the neighbours.
+    Announce { ip: IpAddr, index: u32, mac: Mac },
+    /// Let the kernel answer ARP on an interface for the addresses of that interface only
+    /// (`arp_ignore` 1, `arp_announce` 2).
+    Strict { index: u32, name: String },
+}
+
+/// How addresses are held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HoldingsOptions {
+    /// After which the kernel removes an address that is not renewed.
+    pub(crate) lifetime: Duration,
+    /// From renewal to renewal.
+    pub(crate) renew_every: Duration,
+    /// For how long connections that are open on an address that has moved are served.
+    pub(crate) linger: Duration,
+    /// What a killed predecessor left: taken over (true, alone), or deleted at once, because another
+    /// node of the group may hold it by now.
+    pub(crate) adopt: bool,
+}
+
+/// Why an action failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    /// What the kernel says.
+    pub(crate) message: String,
+}
+
+/// What can be made of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// The process lacks a capability.
+    Denied,
+    /// The address is there already.
+    Exists,
+    /// The address or its interface is no longer there.
+    Gone,
+    /// Anything else.
+    Other,
+}
+
+/// All addresses that are planned or not yet withdrawn.
+#[derive(Debug)]
+pub(crate) struct Holdings {
+    common: Common,
+    plan: VipPlan,
+    vips: BTreeMap<IpAddr, Holding>,
+    agenda: Agenda,
+    /// The last moment that was told; `None` before the first look at the interfaces.
+    clock: Option<Instant>,
+    offers: BTreeMap<IpAddr, Offer>,
+    /// What was returned last by [`offers`](Self::offers) and its like is out of date.
+    offers_changed: bool,
+    links_changed: bool,
+    tenures: BTreeMap<IpAddr, Tenure>,
+    tenures_changed: BTreeSet<IpAddr>,
+    /// Addresses that may have a relay.
+    relayed: BTreeSet<IpAddr>,
+}
+
+impl Holdings {
+    pub(crate) fn new(options: HoldingsOptions) -> Self {
+        Self {
+            common: Common {
+                links: Links::default(),
+                ledger: Ledger::new(options.lifetime, options.renew_every),
+                strays: BTreeMap::new(),
+                strict: Strict::default(),
+                pace: Pace::default(),
+                events: Vec::new(),
+                options,
+            },
+            plan: VipPlan::default(),
+            vips: BTreeMap::new(),
+            agenda: Agenda::default(),
+            clock: None,
+            offers: BTreeMap::new(),
+            offers_changed: false,
+            links_changed: false,
+            tenures: BTreeMap::new(),
+            tenures_changed: BTreeSet::new(),
+            relayed: BTreeSet::new(),
+        }
+    }
+
+    /// Takes over a plan; an equal one changes nothing.
+    pub(crate) fn want(&mut self, plan: VipPlan) {
+        for step in diff(&self.plan, &plan) {
+            let (ip, vip) = match step {
+                Step::Withdraw(ip) => (ip, None),
+                Step::Change(ip, vip) | Step::Announce(ip, vip) => (ip, Some(vip)),
+            };
+            self.vips.entry(ip).or_insert_with(Holding::new).plan(vip);
+            // Before the first look at the interfaces, nothing can be said against any address.
+            if self.clock.is_some() {
+                self.refresh(ip);
+            }
+            self.links_changed = true;
+        }
+        self.plan = plan;
+    }
+
+    /// Takes over what the kernel shows, after everything that was done so far.
+    pub(crate) fn see(&mut self, links: Links, now: Instant) {
+        let first = self.clock.replace(now).is_none();
+        if !first && links == self.common.links {
+            return;
+        }
+        if first && !self.common.options.adopt {
+            // On lo nobody answers for an address, and it may be the BGP speaker's, which takes it over.
+            let on_links = |index| links.link(index).is_some_and(|link| !link.loopback);
+            let strays = links.ours().filter(|(index, _)| on_links(*index));
+            self.common.strays = strays.map(|stray| (stray, None)).collect();
+        }
+        self.common.links = links;
+        self.common.strict.see(&self.common.links);
+        self.links_changed = true;
+        for (ip, holding) in &mut self.vips {
+            holding.see(*ip, &mut self.common, now);
+            self.offers_changed |= refresh(&mut self.offers, *ip, holding, &mut self.common);
+            self.agenda.touch(*ip);
+            self.tenures_changed.insert(*ip);
+        }
+    }
+
+    /// Takes over a decision of the group about an address that was offered.
+    pub(crate) fn decide(&mut self, ip: IpAddr, decision: Decision, now: Instant) {
+        let Some(holding) = self.vips.get_mut(&ip) else { return };
+        match &decision {
+            Decision::Claim { from, .. } => {
+                self.common.strict.claimed(ip);
+                self.relayed.extend(from.as_ref().map(|_| ip));
+            }
+            Decision::Release { .. } => drop(self.relayed.remove(&ip)),
+        }
+        holding.decide(decision, &mut self.common, now);
+        self.agenda.touch(ip);
+    }
+
+    /// Takes note of what a neighbour says of an address. `member`: the node of the group that it is.
+    pub(crate) fn heard(&mut self, claim: NeighbourClaim, member: Option<&str>, now: Instant) {
+        // A second interface on the same link hears what the first one says.
+        if self.common.links.is_own(claim.mac) {
+            return;
+        }
+        let Some(holding) = self.vips.get_mut(&claim.ip) else { return };
+        holding.heard(claim, member, &mut self.common, now);
+        self.refresh(claim.ip);
+    }
+
+    /// No connection is left on an address that lingers.
+    pub(crate) fn let_go(&mut self, ip: IpAddr) {
+        if let Some(holding) = self.vips.get_mut(&ip) {
+            holding.let_go();
+            self.agenda.touch(ip);
+        }
+    }
+
+    /// What has to be done now, in this order. Each action has to be reported by
+    /// [`done`](Self::done), after which there may be more.
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<Action> {
+        self.clock = Some(now);
+        let mut actions = self.purge(now);
+        actions.extend(self.renew(now));
+        for ip in self.agenda.take(now) {
+            let Some(holding) = self.vips.get_mut(&ip) else { continue };
+            holding.expire_block(now);
+            self.offers_changed |= refresh(&mut self.offers, ip, holding, &mut self.common);
+            match holding.next(ip, &mut self.common, now) {
+                Next::Do(action) => {
+                    self.agenda.set(ip, None);
+                    actions.push(action);
+                }
+                Next::Wait(until) => self.agenda.set(ip, until),
+            }
+            self.tenures_changed.insert(ip);
+            if holding.is_over() {
+                self.vips.remove(&ip);
+                self.relayed.remove(&ip);
+                self.agenda.set(ip, None);
+            }
+        }
+        actions.extend(self.common.strict.due(&self.common.links));
+        actions.sort_by_key(Action::rank);
+        spare_deleted(&mut actions);
+        actions
+    }
+
+    /// Takes note of what came of an action. Of a renewal, the part that succeeded and the part that
+    /// failed may be reported one after the other.
+    pub(crate) fn done(&mut self, action: &Action, outcome: Result<(), Failure>, now: Instant) {
+        match action {
+            Action::Renew { addresses, .. } => self.renewed(addresses, outcome, now),
+            Action::Strict { index, .. } => {
+                let failure = outcome.err();
+                let refusal =
+                    failure.and_then(|why| refusals::failed(action, &self.common.links, &why));
+                self.common.strict.done(*index, refusal);
+            }
+            Action::Delete { ip, index } if self.common.strays.contains_key(&(*index, *ip)) => {
+                self.purged(*index, *ip, outcome, now);
+            }
+            Action::Delete { ip, .. }
+            | Action::Add { ip, .. }
+            | Action::Probe { ip, .. }
+            | Action::Announce { ip, .. } => {
+                let Some(holding) = self.vips.get_mut(ip) else { return };
+                holding.done(action, *ip, &outcome, &mut self.common, now);
+                if let Action::Announce { ip: IpAddr::V4(_), .. } = action
+                    && let Some(refusal) = self.common.strict.refusal.take()
+                {
+                    holding.tell(*ip, refusal, &mut self.common);
+                }
+                self.links_changed |= matches!(action, Action::Add { .. } | Action::Delete { .. });
+                self.refresh(*ip);
+            }
+        }
+    }
+
+    /// What this node could hold, if that has changed since the last call.
+    pub(crate) fn offers(&mut self) -> Option<BTreeMap<IpAddr, Offer>> {
+        std::mem::take(&mut self.offers_changed).then(|| self.offers.clone())
+    }
+
+    /// What is on the interfaces that was not at the last call, or is no longer.
+    pub(crate) fn tenures(&mut self) -> Vec<(IpAddr, Option<Tenure>)> {
+        let mut changes = Vec::new();
+        for ip in std::mem::take(&mut self.tenures_changed) {
+            let tenure = self.vips.get(&ip).and_then(Holding::tenure);
+            let before = match tenure {
+                Some(tenure) => self.tenures.insert(ip, tenure),
+                None => self.tenures.remove(&ip),
+            };
+            if tenure != before {
+                changes.push((ip, tenure));
+            }
+        }
+        changes
+    }
+
+    /// The interfaces with a carrier that have or could have addresses, and this node's own addresses
+    /// there, if any of it may have changed since the last call.
+    pub(crate) fn links_in_use(&mut self) -> Option<BTreeMap<u32, LinkFacts>> {
+        if !std::mem::take(&mut self.links_changed) {
+            return None;
+        }
+        let links = &self.common.links;
+        let indices: BTreeSet<_> = self.vips.values().flat_map(Holding::links).collect();
+        let usable = |index: &u32| links.link(*index).is_some_and(|link| link.up && link.carrier);
+        let facts = |index| Some((index, links.facts(index, |ip| self.vips.contains_key(&ip))?));
+        Some(indices.into_iter().filter(usable).filter_map(facts).collect())
+    }
+
+    /// Which relays there are to be; `still`: the old owner of an address still serves connections.
+    pub(crate) fn relays(&self, still: impl Fn(IpAddr) -> bool) -> Relays {
+        let mut relays = Relays::new();
+        for ip in &self.relayed {
+            let Some(from) = self.vips.get(ip).and_then(Holding::relay) else { continue };
+            let via = match ip {
+                IpAddr::V4(_) => from.v4.map(IpAddr::V4),
+                IpAddr::V6(_) => from.v6.map(IpAddr::V6),
+            };
+            let link = self.common.links.link(from.link);
+            if let (Some(via), Some(link), true) = (via, link, still(*ip)) {
+                let relay = Relay::on((link.index, link.name.clone()), via);
+                relays.entry(relay).or_default().insert(*ip);
+            }
+        }
+        relays
+    }
+
+    /// When there is something to do if nothing happens before: for [`due`](Self::due), or because
+    /// [`offers`](Self::offers) or [`tenures`](Self::tenures) have something to tell.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let now = self.clock?;
+        let pending = self.agenda.pending() || self.offers_changed;
+        let strays = self.common.strays.values().map(|not_before| not_before.unwrap_or(now)).min();
+        let others = [self.agenda.deadline(), self.common.ledger.renewal(), strays];
+        others.into_iter().flatten().chain(pending.then_some(now)).min()
+    }
+
+    /// How many addresses are on interfaces by our doing; one that is moving to `lo` counts twice.
+    pub(crate) fn held(&self) -> usize {
+        self.common.ledger.len() + self.common.strays.len()
+    }
+
+    /// Addresses are put on interfaces for so long from now on, and renewed so often.
+    pub(crate) fn pace(&mut self, lifetime: Duration, renew_every: Duration, now: Instant) {
+        let options = &mut self.common.options;
+        (options.lifetime, options.renew_every) = (lifetime, renew_every);
+        self.common.ledger.pace(lifetime, renew_every, now);
+    }
+
+    /// Another number when [`on_interfaces`](Self::on_interfaces) has changed; `None` while there may
+    /// still be what a predecessor left.
+    pub(crate) fn version(&self) -> Option<u64> {
+        let clean = self.clock.is_some() && self.common.strays.is_empty();
+        clean.then(|| self.common.ledger.version())
+    }
+
+    /// The addresses that are on interfaces by our doing, with the interface.
+    pub(crate) fn on_interfaces(&self) -> impl Iterator<Item = (u32, IpAddr)> {
+        self.common.ledger.entries()
+    }
+
+    /// For people: each address, what this node does with it (`holding`, `lingering`, `probing`,
+    /// `standby` or `blocked`), and on which interface.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (IpAddr, &'static str, Option<&str>)> {
+        self.vips.iter().map(|(ip, holding)| {
+            let (state, index) = holding.state();
+            let link = index.and_then(|index| self.common.links.link(index));
+            (*ip, state, link.map(|link| link.name.as_str()))
+        })
+    }
+
+    /// What has happened since the last call.
+    pub(crate) fn events(&mut self) -> Vec<SpeakerEvent> {
+        std::mem::take(&mut self.common.events)
+    }
+
+    /// Something about an address has changed.
+    fn refresh(&mut self, ip: IpAddr) {
+        let Some(holding) = self.vips.get_mut(&ip) else { return };
+        self.offers_changed |= refresh(&mut self.offers, ip, holding, &mut self.common);
+        self.agenda.touch(ip);
+        self.tenures_changed.insert(ip);
+    }
+
+    /// Deletes what a predecessor left.
+    fn purge(&self, now: Instant) -> Vec<Action> {
+        let due = |at: &Option<Instant>| at.is_none_or(|not_before| not_before <= now);
+        let strays = self.common.strays.iter().filter(|(_, not_before)| due(not_before));
+        strays.map(|((index, ip), _)| Action::Delete { ip: *ip, index: *index }).collect()
+    }
+
+    fn purged(&mut self, index: u32, ip: IpAddr, outcome: Result<(), Failure>, now: Instant) {
+        match outcome {
+            Err(Failure { kind, .. }) if kind != FailureKind::Gone => {
+                self.common.strays.insert((index, ip), Some(now + state::retry(kind)));
+            }
+            _ => {
+                self.common.strays.remove(&(index, ip));
+                self.common.links.deleted(index, ip);
+                self.agenda.touch(ip);
+            }
+        }
+    }
+
+    /// Renews all addresses, if it is time to, but those whose time had run out: this process hung,
+    /// and another node of the group may have them.
+    fn renew(&mut self, now: Instant) -> Option<Action> {
+        let mut addresses = self.common.ledger.renew(now)?;
+        if !self.common.options.adopt {
+            let expired: BTreeSet<_> = self.common.ledger.expired(now).into_iter().collect();
+            addresses.retain(|entry| !expired.contains(entry));
+            for (_, ip) in expired {
+                if let Some(holding) = self.vips.get_mut(&ip) {
+                    holding.expire(now);
+                    self.refresh(ip);
+                }
+            }
+        }
+        let lifetime = self.common.options.lifetime;
+        (!addresses.is_empty()).then_some(Action::Renew { addresses, lifetime })
+    }
+
+    fn renewed(&mut self, addresses: &[(u32, IpAddr)], outcome: Result<(), Failure>, now: Instant) {
+        match (outcome, addresses.first()) {
+            (Ok(()), _) => self.common.ledger.renewed(addresses, now),
+            // The kernel shows soon what has gone.
+            (Err(Failure { kind: FailureKind::Gone, .. }), _) | (_, None) => {}
+            (Err(failure), Some((_, ip))) => {
+                self.common.ledger.hurry(now);
+                if let Some(holding) = self.vips.get_mut(ip) {
+                    holding.tell(*ip, refusals::not_renewed(*ip, &failure), &mut self.common);
+                }
+            }
+        }
+    }
+}
+
+impl Action {
+    /// First what must not be any more, last what can wait.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Delete { .. } => 0,
+            Self::Strict { .. } => 1,
+            Self::Renew { .. } => 2,
+            Self::Add { .. } => 3,
+            Self::Announce { .. } => 4,
+            Self::Probe { .. } => 5,
+        }
+    }
+}
+
+/// Takes what is deleted out of the renewal, which would put it on the interface again.
+fn spare_deleted(actions: &mut Vec<Action>) {
+    let deleted: BTreeSet<_> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Delete { ip, index } => Some((*index, *ip)),
+            _ => None,
+        })
+        .collect();
+    actions.retain_mut(|action| match action {
+        Action::Renew { addresses, .. } => {
+            addresses.retain(|entry| !deleted.contains(entry));
+            !addresses.is_empty()
+        }
+        _ => true,
+    });
+}
+
+/// Finds out what can be offered of an address; true if that has changed.
+fn refresh(
+    offers: &mut BTreeMap<IpAddr, Offer>,
+    ip: IpAddr,
+    holding: &mut Holding,
+    common: &mut Common,
+) -> bool {
+    let changed = holding.refresh(ip, common);
+    match holding.offer {
+        Some(offer) if changed => drop(offers.insert(ip, offer)),
+        None if changed => drop(offers.remove(&ip)),
+        _ => {}
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,591 @@
+//! One address: where it is, what the group wants of it, and the next step from the one to the other.
+//!
+//! `Holdings` owns one [`Holding`] for each address and asks it for one action at a time; what came of
+//! it decides what is next. Addresses know nothing of each other; what they share is in [`Common`].
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::arp_ignore::Strict;
+use super::ledger::Ledger;
+use super::placement::Place;
+use super::probe::{Block, Probing, Step};
+use super::{Action, Failure, FailureKind, HoldingsOptions, refusals};
+use crate::l2::announce::Pace;
+use crate::l2::group::{Decision, Offer, Relayed, Tenure};
+use crate::l2::neighbour::{ClaimKind, NeighbourClaim};
+use crate::l2::speaker::SpeakerEvent;
+use crate::links::{Link, Links, OnLink, Origin};
+use crate::plan::{Interfaces, Vip};
+use crate::refusal::Refusal;
+
+/// Until something that is not permitted is tried again: somebody has to change something first.
+const DENIED_RETRY: Duration = Duration::from_secs(30);
+/// Until anything else that failed is tried again.
+const FAILED_RETRY: Duration = Duration::from_secs(5);
+/// From adding an address to adding it again when another program keeps removing it.
+const RESTORE_INTERVAL: Duration = Duration::from_secs(1);
+/// What all addresses of this node share.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) options: HoldingsOptions,
+    pub(super) links: Links,
+    pub(super) ledger: Ledger,
+    /// What a predecessor left and a group does not adopt; each is deleted, at the instant if given.
+    pub(super) strays: BTreeMap<(u32, IpAddr), Option<Instant>>,
+    pub(super) strict: Strict,
+    pub(super) pace: Pace,
+    pub(super) events: Vec<SpeakerEvent>,
+}
+
+/// What is next for an address.
+pub(super) enum Next {
+    Do(Action),
+    Wait(Option<Instant>),
+}
+
+/// An address that is planned, or not yet gone.
+#[derive(Debug)]
+pub(super) struct Holding {
+    planned: bool,
+    allowed: Interfaces,
+    preference: u32,
+    tenants: u32,
+    /// What could be done, as of the last [`refresh`](Self::refresh).
+    pub(super) offer: Option<Offer>,
+    /// Where it belongs, if that has a carrier, be it blocked or not.
+    home: Option<u32>,
+    mandate: Mandate,
+    place: Option<Place>,
+    /// The loopback interface, if it has the address.
+    loopback: Option<u32>,
+    /// Until when the open connections may go on, since the address left the link.
+    lingers_until: Option<Instant>,
+    /// The interface that it has left, or is leaving.
+    left: Option<u32>,
+    probing: Option<Probing>,
+    block: Block,
+    /// Nothing is tried before.
+    not_before: Option<Instant>,
+    relay: Option<Relayed>,
+    /// It was announced, and its withdrawal has not been told yet.
+    shown: bool,
+    /// The reasons that were reported, so that they are not reported again.
+    told: Vec<&'static str>,
+}
+
+/// The last decision.
+#[derive(Debug)]
+enum Mandate {
+    /// To be on the link. `probe` until nobody has answered, `contested` until it is there.
+    Claim { probe: bool, contested: bool },
+    /// Not to be on the link.
+    Release { linger_to: Option<String> },
+}
+
+impl Holding {
+    pub(super) fn new() -> Self {
+        Self {
+            planned: false,
+            allowed: Interfaces::Any,
+            preference: 0,
+            tenants: 0,
+            offer: None,
+            home: None,
+            mandate: Mandate::Release { linger_to: None },
+            place: None,
+            loopback: None,
+            lingers_until: None,
+            left: None,
+            probing: None,
+            block: Block::default(),
+            not_before: None,
+            relay: None,
+            shown: false,
+            told: Vec::new(),
+        }
+    }
+
+    /// New terms are tried at once, whatever failed before. `None`: no longer planned; the terms stay
+    /// in force until the group has decided what becomes of the address.
+    pub(super) fn plan(&mut self, vip: Option<Vip>) {
+        self.planned = vip.is_some();
+        if let Some(vip) = vip {
+            self.tenants = vip.tenants();
+            (self.allowed, self.preference) = (vip.interfaces, vip.preference);
+        }
+        self.not_before = None;
+        self.block = Block::default();
+        self.told.clear();
+    }
+
+    /// Finds out what can be offered; true if that has changed.
+    pub(super) fn refresh(&mut self, ip: IpAddr, common: &mut Common) -> bool {
+        let offer = self.possible(ip, common);
+        if offer.is_some() && self.offer.is_none() {
+            self.forget(&refusals::OF_INTERFACES, ip, common);
+        }
+        std::mem::replace(&mut self.offer, offer) != offer
+    }
+
+    fn possible(&mut self, ip: IpAddr, common: &mut Common) -> Option<Offer> {
+        self.home = None;
+        if !self.planned {
+            return None;
+        }
+        let link = match self.best_link(ip, &common.links) {
+            Ok(link) => link,
+            Err(refusal) => {
+                tell(&mut self.told, ip, refusal, &mut common.events);
+                return None;
+            }
+        };
+        if link.carrier {
+            self.home = Some(link.index);
+        } else {
+            let refusal = refusals::no_carrier(ip, link);
+            tell(&mut self.told, ip, refusal, &mut common.events);
+            // Alone, there is nobody who could take it: it waits where it is for the cable.
+            if !common.options.adopt || self.place.is_none() {
+                return None;
+            }
+        }
+        let offer = Offer { link: link.index, preference: self.preference, tenants: self.tenants };
+        (!self.block.is_active()).then_some(offer)
+    }
+
+    /// Where the address stays or goes. It does not leave an interface that it may be on, unless there
+    /// is another one that has a carrier.
+    fn best_link<'a>(&self, ip: IpAddr, links: &'a Links) -> Result<&'a Link, Refusal> {
+        let here = self
+            .place
+            .as_ref()
+            .filter(|place| links.fits(place.index, ip, &self.allowed))
+            .and_then(|place| links.link(place.index));
+        if let Some(here) = here.filter(|here| here.carrier) {
+            return Ok(here);
+        }
+        let home = links.home(ip, &self.allowed);
+        match (home, here) {
+            (Ok(home), _) if home.carrier => Ok(home),
+            (_, Some(here)) => Ok(here),
+            (home, None) => home,
+        }
+    }
+
+    /// Takes over what the kernel shows of the address.
+    pub(super) fn see(&mut self, ip: IpAddr, common: &mut Common, now: Instant) {
+        if let Some(index) = self.loopback.filter(|index| !common.links.has(*index, ip)) {
+            common.ledger.removed(index, ip);
+            self.loopback = None;
+        }
+        let Some(place) = &mut self.place else { return };
+        if !common.links.has(place.index, ip) {
+            let until = common.ledger.removed(place.index, ip);
+            if !common.options.adopt && until.is_some_and(|until| until <= now) {
+                self.expire(now);
+            } else if matches!(self.mandate, Mandate::Claim { .. }) {
+                // Somebody took it away, or the interface went. It comes back, but not in a race with
+                // a program that keeps removing it.
+                self.not_before = Some(place.since + RESTORE_INTERVAL);
+            }
+            self.place = None;
+        } else if let Some(link) = common.links.link(place.index)
+            && place.see(link, &mut common.pace, now)
+        {
+            self.told.clear();
+        }
+    }
+
+    /// Takes over a decision.
+    pub(super) fn decide(&mut self, decision: Decision, common: &mut Common, now: Instant) {
+        match decision {
+            Decision::Claim { probe, contested, from } => {
+                if let Mandate::Release { .. } = self.mandate {
+                    self.not_before = None;
+                    self.probing = None;
+                }
+                self.relay = from.or_else(|| self.relay.take());
+                let absent = self.place.is_none();
+                self.mandate =
+                    Mandate::Claim { probe: probe && absent, contested: contested && absent };
+                if let Some(place) = &mut self.place {
+                    place.announce(contested, &mut common.pace, now);
+                }
+            }
+            Decision::Release { linger_to } => self.release(linger_to),
+        }
+    }
+
+    fn release(&mut self, linger_to: Option<String>) {
+        self.mandate = Mandate::Release { linger_to };
+        self.not_before = None;
+    }
+
+    /// The time of the address has run out: this process hung, or cannot renew it, and another node may
+    /// have the address. It has to go, wherever it is, and to come back takes a new offer.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.release(None);
+        self.block.failed(now + RESTORE_INTERVAL);
+    }
+
+    /// No connection is left on a lingering address.
+    pub(super) fn let_go(&mut self) {
+        if matches!(self.mandate, Mandate::Release { .. }) && self.place.is_none() {
+            self.release(None);
+        }
+    }
+
+    /// Takes note of what a neighbour says of the address.
+    pub(super) fn heard(
+        &mut self,
+        claim: NeighbourClaim,
+        member: Option<&str>,
+        common: &mut Common,
+        now: Instant,
+    ) {
+        let NeighbourClaim { index, ip, mac, kind } = claim;
+        if let Some(place) = self.place.as_mut().filter(|place| place.index == index) {
+            // A probe is answered by the kernel; what is to be released is not defended.
+            if kind == ClaimKind::Claim && matches!(self.mandate, Mandate::Claim { .. }) {
+                if member.is_some() {
+                    place.answer(now);
+                } else {
+                    let refusal = refusals::conflict(ip, &place.name, mac);
+                    place.defend(now);
+                    tell(&mut self.told, ip, refusal, &mut common.events);
+                }
+            }
+        } else if self.probing.is_some_and(|probing| probing.index == index) && member.is_none() {
+            // Whoever probes at the same time loses as well, so both keep away (RFC 5227 §2.1.1).
+            let again = self.block.used(now);
+            if let Some(link) = common.links.link(index) {
+                let refusal = refusals::in_use(ip, link, mac, again);
+                tell(&mut self.told, ip, refusal, &mut common.events);
+            }
+            self.release(None);
+        }
+    }
+
+    /// The next thing to do. Each action has to be reported by [`done`](Self::done).
+    pub(super) fn next(&mut self, ip: IpAddr, common: &mut Common, now: Instant) -> Next {
+        if let Some(not_before) = self.not_before.filter(|not_before| now < *not_before) {
+            return Next::Wait(Some(not_before));
+        }
+        self.not_before = None;
+        match self.mandate {
+            Mandate::Claim { .. } => self.claim(ip, common, now),
+            Mandate::Release { .. } => self.leave(ip, common, now),
+        }
+    }
+
+    fn claim(&mut self, ip: IpAddr, common: &mut Common, now: Instant) -> Next {
+        if let Some(place) = &self.place {
+            let fits = common.links.fits(place.index, ip, &self.allowed);
+            let elsewhere = self.offer.is_some_and(|offer| offer.link != place.index);
+            match common.options.adopt {
+                // Who is to have it on another link is for the group to decide.
+                false if !fits => {
+                    self.release(None);
+                    return self.leave(ip, common, now);
+                }
+                true if (!fits || elsewhere) && place.ours => {
+                    return Next::Do(Action::Delete { ip, index: place.index });
+                }
+                true if !fits || elsewhere => self.place = None,
+                _ => {}
+            }
+        }
+        if self.place.is_none() {
+            let Some(offer) = self.offer else {
+                // The group is told that nothing is offered; what comes after needs its decision.
+                self.release(None);
+                return self.leave(ip, common, now);
+            };
+            if let Some(next) = self.settle(ip, offer.link, common, now) {
+                return next;
+            }
+        }
+        let Some(place) = &mut self.place else { return Next::Wait(None) };
+        if let Some(mac) = place.mac.filter(|_| place.burst.is_some_and(|burst| burst.due(now))) {
+            return Next::Do(Action::Announce { ip, index: place.index, mac });
+        }
+        if let Some(index) = self.loopback {
+            return Next::Do(Action::Delete { ip, index });
+        }
+        if place.quiet_at.is_some_and(|quiet_at| quiet_at <= now) {
+            place.quiet_at = None;
+            self.told.clear();
+            tell_announced(&mut self.told, ip, place, &mut common.events);
+        }
+        let burst = place.burst.and_then(|burst| burst.deadline());
+        Next::Wait(burst.into_iter().chain(place.quiet_at).min())
+    }
+
+    /// Finds a place: adopts the address where it is already, else probes for it and adds it. `None`:
+    /// it is there.
+    fn settle(
+        &mut self,
+        ip: IpAddr,
+        index: u32,
+        common: &mut Common,
+        now: Instant,
+    ) -> Option<Next> {
+        let Some(link) = common.links.link(index) else { return Some(Next::Wait(None)) };
+        if common.strays.contains_key(&(index, ip)) {
+            return Some(Next::Wait(None)); // until it is gone
+        }
+        let host = OnLink::host(index, ip);
+        let entries: Vec<_> = common.links.on(index, ip).collect();
+        if !entries.is_empty() {
+            // A host address without a foreign mark is what a predecessor that was killed leaves.
+            let ours = entries.iter().any(|(entry, by)| *entry == host && *by != Origin::Foreign);
+            if ours {
+                common.ledger.adopted(index, ip, now);
+            }
+            self.arrive(ip, index, ours, common, now);
+            return None;
+        }
+        let mac = link.mac;
+        // On lo it is ours still, or was until a moment ago.
+        let probe = matches!(self.mandate, Mandate::Claim { probe: true, .. });
+        if let Some(mac) = mac.filter(|_| probe && self.loopback.is_none()) {
+            let probing = self
+                .probing
+                .filter(|probing| probing.index == index)
+                .unwrap_or_else(|| Probing::start(index, now, &mut common.pace));
+            self.probing = Some(probing);
+            match probing.step(now) {
+                Step::Ask => return Some(Next::Do(Action::Probe { ip, index, mac })),
+                Step::Wait(until) => return Some(Next::Wait(Some(until))),
+                Step::Free => {}
+            }
+        }
+        Some(Next::Do(Action::Add { ip, index, lifetime: common.options.lifetime }))
+    }
+
+    /// Notes that an interface has the address. Without ARP and NDP, that is all there is to do.
+    fn arrive(&mut self, ip: IpAddr, index: u32, ours: bool, common: &mut Common, now: Instant) {
+        let Some(link) = common.links.link(index) else { return };
+        let contested = matches!(self.mandate, Mandate::Claim { contested: true, .. });
+        let place = Place::new(link, ours, contested, &mut common.pace, now);
+        self.told.clear();
+        if place.announced {
+            tell_announced(&mut self.told, ip, &place, &mut common.events);
+        }
+        self.place = Some(place);
+        if let Mandate::Claim { probe, contested } = &mut self.mandate {
+            // Added again, because somebody removed it, it is ours already.
+            (*probe, *contested) = (false, false);
+        }
+        self.probing = None;
+        self.block = Block::default();
+        (self.lingers_until, self.left) = (None, None);
+        self.shown = true;
+    }
+
+    /// What to do about an address that is to leave the link, to linger or to go.
+    fn leave(&mut self, ip: IpAddr, common: &mut Common, now: Instant) -> Next {
+        self.probing = None;
+        self.relay = None;
+        let Mandate::Release { linger_to } = &mut self.mandate else { return Next::Wait(None) };
+        // The node's own address neither moves nor goes.
+        if let Some(place) = self.place.take_if(|place| place.ours) {
+            let index = place.index;
+            self.left = Some(index);
+            let hidden = linger_to.as_ref().map(|to| (to, hideout(ip, &place, common)));
+            let action = match hidden {
+                Some((_, Ok(lo))) if self.loopback != Some(lo) => {
+                    Action::Add { ip, index: lo, lifetime: common.options.lifetime }
+                }
+                Some((to, Err(why))) => {
+                    let refusal = refusals::cut(ip, &place.name, to, why);
+                    tell(&mut self.told, ip, refusal, &mut common.events);
+                    self.block.complain(now);
+                    *linger_to = None;
+                    Action::Delete { ip, index }
+                }
+                _ => Action::Delete { ip, index },
+            };
+            self.place = Some(place);
+            return Next::Do(action);
+        }
+        self.place = None;
+        if let Some(index) = self.loopback {
+            if let Some(to) = linger_to {
+                let until = *self.lingers_until.get_or_insert_with(|| {
+                    common.events.push(SpeakerEvent::Lingering { vip: ip, to: to.clone() });
+                    now + common.options.linger
+                });
+                if now < until {
+                    return Next::Wait(Some(until));
+                }
+            }
+            return Next::Do(Action::Delete { ip, index });
+        }
+        *linger_to = None;
+        (self.lingers_until, self.left) = (None, None);
+        if std::mem::take(&mut self.shown) {
+            common.events.push(SpeakerEvent::Withdrawn { vip: ip });
+        }
+        self.forget(&refusals::OF_PLACES, ip, common);
+        if self.block.forgive(now) && !self.told.is_empty() {
+            self.told.clear();
+            common.events.push(SpeakerEvent::Cleared { vip: ip });
+        }
+        Next::Wait(self.block.deadline())
+    }
+
+    /// Ends the time of keeping away from the address, if it is over.
+    pub(super) fn expire_block(&mut self, now: Instant) {
+        self.block.expire(now);
+    }
+
+    /// Takes note of what came of an action on the address.
+    pub(super) fn done(
+        &mut self,
+        action: &Action,
+        ip: IpAddr,
+        outcome: &Result<(), Failure>,
+        common: &mut Common,
+        now: Instant,
+    ) {
+        let failure = outcome.as_ref().err().map(|failure| failure.kind);
+        match (action, failure) {
+            (Action::Add { index, .. }, None | Some(FailureKind::Exists)) => {
+                common.links.added(*index, ip);
+                common.ledger.added(*index, ip, now);
+                if common.links.link(*index).is_some_and(|link| link.loopback) {
+                    self.loopback = Some(*index);
+                } else {
+                    self.arrive(ip, *index, true, common, now);
+                }
+            }
+            (Action::Delete { index, .. }, None | Some(FailureKind::Gone)) => {
+                common.links.deleted(*index, ip);
+                common.ledger.removed(*index, ip);
+                self.place.take_if(|place| place.index == *index);
+                self.loopback.take_if(|loopback| *loopback == *index);
+            }
+            (Action::Announce { .. }, _) => self.announced(ip, common, now),
+            (Action::Probe { .. }, _) => {
+                if let Some(probing) = &mut self.probing {
+                    probing.sent(now);
+                }
+            }
+            (Action::Add { .. }, Some(_)) if matches!(self.mandate, Mandate::Release { .. }) => {
+                // It cannot linger, so it goes.
+                self.mandate = Mandate::Release { linger_to: None };
+            }
+            // Somebody else may be able to hold it.
+            (Action::Add { .. }, Some(kind)) => self.block.failed(now + retry(kind)),
+            (_, Some(kind)) => self.not_before = Some(now + retry(kind)),
+            _ => {}
+        }
+        if let Err(failure) = outcome
+            && let Some(refusal) = refusals::failed(action, &common.links, failure)
+        {
+            tell(&mut self.told, ip, refusal, &mut common.events);
+        }
+    }
+
+    fn announced(&mut self, ip: IpAddr, common: &mut Common, now: Instant) {
+        let Some(place) = &mut self.place else { return };
+        if let Some(burst) = &mut place.burst {
+            burst.made(now, &mut common.pace);
+        }
+        if !std::mem::replace(&mut place.announced, true) {
+            tell_announced(&mut self.told, ip, place, &mut common.events);
+        }
+    }
+
+    /// Reports something about the address, once for each reason.
+    pub(super) fn tell(&mut self, ip: IpAddr, refusal: Refusal, common: &mut Common) {
+        tell(&mut self.told, ip, refusal, &mut common.events);
+    }
+
+    /// Reasons no longer hold. Where the address is on an interface, its announcement says so.
+    fn forget(&mut self, reasons: &[&str], ip: IpAddr, common: &mut Common) {
+        let before = self.told.len();
+        self.told.retain(|reason| !reasons.contains(reason));
+        let all = self.told.len() < before && self.told.is_empty();
+        if all && self.planned && self.place.is_none() {
+            common.events.push(SpeakerEvent::Cleared { vip: ip });
+        }
+    }
+
+    /// What is on the interfaces.
+    pub(super) fn tenure(&self) -> Option<Tenure> {
+        match (&self.place, self.loopback) {
+            (Some(_), _) => Some(Tenure::Holding),
+            (None, Some(_)) => Some(Tenure::Lingering),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether nothing is left of it, nor wanted.
+    pub(super) fn is_over(&self) -> bool {
+        !self.planned && self.tenure().is_none() && matches!(self.mandate, Mandate::Release { .. })
+    }
+
+    /// Where its connections of the time before the move are.
+    pub(super) fn relay(&self) -> Option<&Relayed> {
+        self.relay.as_ref()
+    }
+
+    /// The interfaces that it is on, belongs to, or has left for `lo`.
+    pub(super) fn links(&self) -> impl Iterator<Item = u32> {
+        let place = self.place.as_ref().map(|place| place.index);
+        [place, self.home, self.left].into_iter().flatten()
+    }
+
+    /// For people: what this node does with the address, and on which interface.
+    pub(super) fn state(&self) -> (&'static str, Option<u32>) {
+        match (&self.place, self.loopback, self.probing, self.offer) {
+            (Some(place), ..) => ("holding", Some(place.index)),
+            (None, Some(index), ..) => ("lingering", Some(index)),
+            (None, None, Some(probing), _) => ("probing", Some(probing.index)),
+            (None, None, None, Some(offer)) => ("standby", Some(offer.link)),
+            (None, None, None, None) => ("blocked", None),
+        }
+    }
+}
+
+/// Where an address can be without being on its link; or why nowhere.
+fn hideout(ip: IpAddr, place: &Place, common: &Common) -> Result<u32, &'static str> {
+    if place.mac.is_some() && !common.strict.hides(place.index, ip) {
+        return Err("the kernel would go on answering ARP for it");
+    }
+    common.links.loopback().map(|lo| lo.index).ok_or("there is no loopback interface that is up")
+}
+
+pub(super) fn retry(kind: FailureKind) -> Duration {
+    if kind == FailureKind::Denied { DENIED_RETRY } else { FAILED_RETRY }
+}
+
+/// Reports a refusal, once for each reason.
+/// Reports that the address is announced, and what is odd about that.
+fn tell_announced(
+    told: &mut Vec<&'static str>,
+    vip: IpAddr,
+    place: &Place,
+    events: &mut Vec<SpeakerEvent>,
+) {
+    events.push(SpeakerEvent::Announced { vip, interface: place.name.clone() });
+    if !place.ours {
+        tell(told, vip, refusals::node_address(vip, &place.name), events);
+    }
+}
+
+fn tell(
+    told: &mut Vec<&'static str>,
+    vip: IpAddr,
+    refusal: Refusal,
+    events: &mut Vec<SpeakerEvent>,
+) {
+    if !told.contains(&refusal.reason) {
+        told.push(refusal.reason);
+        events.push(SpeakerEvent::Refused { vip, refusal });
+    }
+}
