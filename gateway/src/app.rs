@@ -35,6 +35,7 @@ use crate::{
     state::ClusterState,
     state_file,
     tls::TlsConfigs,
+    upstream::names::resolver::Resolver,
     worker::{clock, context::WorkerOptions, thread::WorkerHandle, watchdog},
 };
 
@@ -61,10 +62,12 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     };
     let options = WorkerOptions::new(settings, Arc::clone(&live), workers);
     let (unrouted, tick) = (Arc::clone(&options.unrouted), clock::period(options.time_scale));
+    let resolver = Resolver::start().context("cannot start the resolver of names")?;
     let workers = (0..workers)
         .map(|index| {
             let logger = log.as_ref().map(AccessLog::logger);
-            WorkerHandle::start(index, options.clone(), metrics.worker(index), logger)
+            let resolver = resolver.clone();
+            WorkerHandle::start(index, options.clone(), resolver, metrics.worker(index), logger)
         })
         .collect::<std::io::Result<Vec<_>>>()
         .context("cannot start the data threads")?;

@@ -1,22 +1,28 @@
 //! Connections to endpoints: opened, kept and reused by one worker alone.
 
 pub(crate) mod connect;
+pub(crate) mod names;
 pub(crate) mod pool;
-pub(crate) mod resolve;
 
 use crate::{
-    upstream::{pool::Pool, resolve::Resolved},
+    upstream::{
+        names::{Names, resolver::Resolver},
+        pool::Pool,
+    },
     worker::clock::Tick,
 };
 
 /// What one worker knows of the endpoints that it forwards to.
-#[derive(Default)]
 pub(crate) struct Upstreams {
     pub(crate) pool: Pool,
-    pub(crate) resolved: Resolved,
+    pub(crate) names: Names,
 }
 
 impl Upstreams {
+    pub(crate) fn new(resolver: Resolver) -> Self {
+        Self { pool: Pool::default(), names: Names::new(resolver) }
+    }
+
     /// Lets go of connections that the endpoint closed or no request used for `ttl`.
     pub(crate) fn sweep(&self, now: Tick, ttl: Tick) {
         self.pool.sweep(now, ttl);

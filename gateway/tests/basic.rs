@@ -387,3 +387,22 @@ fn a_hundred_streams_of_one_h2_connection_get_each_its_own_answer() {
         assert_eq!(String::from_utf8_lossy(&body), format!("app GET {path}\n"));
     }
 }
+
+#[test]
+fn an_external_name_leads_to_whatever_address_it_has_now() {
+    let app = Backend::echo("outside");
+    let port = app.addr.port();
+    let external = format!(
+        "---\n{{apiVersion: v1, kind: Service, metadata: {{name: outside, namespace: default}}, spec: {{\
+         type: ExternalName, externalName: localhost, ports: [{{port: {port}}}]}}}}\n"
+    );
+    let rule = format!(
+        "---\n{{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {{name: i, namespace: default}}, \
+         spec: {{rules: [{{host: x.test, http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: \
+         {{name: outside, port: {{number: {port}}}}}}}}}]}}}}]}}}}\n"
+    );
+    let gateway = Plan::default().manifest("all.yaml", external + &rule).start();
+    for n in 0..4 {
+        assert_eq!(get(gateway.http, "x.test", "/").status(), 200, "request {n}");
+    }
+}

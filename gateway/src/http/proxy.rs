@@ -314,10 +314,11 @@ async fn pick(
     failed: Option<SocketAddr>,
 ) -> Result<(SocketAddr, Option<Arc<EndpointStats>>), ProxyErrorKind> {
     if let Some(external) = &backend.endpoints.external {
-        return Ok((
-            Box::pin(conn.upstreams.resolved.pick(&conn.shared.worker, external, failed)).await?,
-            None,
-        ));
+        let picked = conn.upstreams.names.pick(&conn.shared.worker, external, failed);
+        return match Box::pin(picked).await {
+            Some(address) => Ok((address, None)),
+            None => Err(ProxyErrorKind::NoEndpoints),
+        };
     }
     let endpoint = match failed {
         None => balance::pick_endpoint(&backend.endpoints),

@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     access_log::AccessLogger,
     admin::metrics::WorkerMetrics,
-    upstream::Upstreams,
+    upstream::{Upstreams, names::resolver::Resolver},
     worker::{
         accept::accept,
         clock,
@@ -93,6 +93,7 @@ impl WorkerHandle {
     pub(crate) fn start(
         index: usize,
         options: WorkerOptions,
+        resolver: Resolver,
         metrics: Arc<WorkerMetrics>,
         log: Option<AccessLogger>,
     ) -> io::Result<Self> {
@@ -102,7 +103,8 @@ impl WorkerHandle {
         let shared = Arc::clone(&report);
         let thread = thread::Builder::new().name(format!("data-{index}")).spawn(move || {
             let worker = Rc::new(Worker::new(options, metrics, log));
-            LocalSet::new().block_on(&runtime, run(worker, receiver, &shared));
+            LocalSet::new()
+                .block_on(&runtime, run(worker, Upstreams::new(resolver), receiver, &shared));
         })?;
         Ok(Self { commands, report, thread: Some(thread) })
     }
@@ -137,8 +139,13 @@ impl WorkerHandle {
 }
 
 /// The main task of a worker: its clock, and the controller's commands.
-async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Command>, report: &Report) {
-    let upstreams = Rc::new(Upstreams::default());
+async fn run(
+    worker: Rc<Worker>,
+    upstreams: Upstreams,
+    mut commands: UnboundedReceiver<Command>,
+    report: &Report,
+) {
+    let upstreams = Rc::new(upstreams);
     let mut listeners = Vec::new();
     let mut ticker = tokio::time::interval(clock::period(worker.options.time_scale));
     ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);

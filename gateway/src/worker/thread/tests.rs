@@ -58,7 +58,9 @@ impl Bed {
         live.publish(Arc::new(Snapshot::new(1, Arc::new(planned.compiled))));
         let options = WorkerOptions::new(&settings, Arc::clone(&live), 1);
         let metrics = Metrics::new(1, ProxyErrorKind::LABELS);
-        let workers = [WorkerHandle::start(0, options, metrics.worker(0), None).unwrap()];
+        let workers =
+            [WorkerHandle::start(0, options, Resolver::start().unwrap(), metrics.worker(0), None)
+                .unwrap()];
         let addresses = ["127.0.0.1", "127.0.0.2"].map(|ip| [free(ip), free(ip)]);
         let listeners: Vec<_> = addresses
             .iter()

@@ -1,0 +1,96 @@
+//! Names of `ExternalName` Services, resolved when a request needs them.
+//!
+//! Each worker remembers the addresses that the one [`Resolver`] of the process told it; a request waits only
+//! for a name that this worker does not know, or no longer.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use gatehouse_routes::{endpoints, model::ExternalName};
+
+use crate::worker::{clock::Tick, context::Worker};
+
+pub(crate) mod resolver;
+mod table;
+
+use resolver::Resolver;
+
+/// Most names remembered per worker.
+const MAX_NAMES: usize = 4_096;
+
+/// What one worker knows of names.
+pub(crate) struct Names {
+    resolver: Resolver,
+    known: RefCell<HashMap<Arc<str>, Known>>,
+}
+
+struct Known {
+    until: Tick,
+    /// Which address is next.
+    turn: usize,
+    addresses: Arc<[IpAddr]>,
+}
+
+impl Names {
+    pub(crate) fn new(resolver: Resolver) -> Self {
+        Self { resolver, known: RefCell::default() }
+    }
+
+    /// An address of the name, in turns; another one than `failed` if there is one.
+    ///
+    /// Addresses that an EndpointSlice may not name either (link-local, multicast …) are left out.
+    ///
+    /// `None`: the name has no address, or no name server answered within the resolver's deadline.
+    pub(crate) async fn pick(
+        &self,
+        worker: &Worker,
+        name: &ExternalName,
+        failed: Option<SocketAddr>,
+    ) -> Option<SocketAddr> {
+        let (turn, addresses) = match self.known(&name.host, worker.now()) {
+            Some(known) => known,
+            None => (0, self.ask(worker, &name.host).await),
+        };
+        let loopback = worker.allows_loopback();
+        let allowed = || {
+            let allowed = addresses.iter().filter(|ip| is_allowed(**ip, loopback));
+            allowed.map(|ip| SocketAddr::new(*ip, name.port))
+        };
+        let others = || allowed().filter(|address| Some(*address) != failed);
+        match others().count() {
+            0 => allowed().next(),
+            count => others().nth(turn % count),
+        }
+    }
+
+    fn known(&self, host: &str, now: Tick) -> Option<(usize, Arc<[IpAddr]>)> {
+        let mut names = self.known.borrow_mut();
+        let known = names.get_mut(host).filter(|known| now < known.until)?;
+        known.turn = known.turn.wrapping_add(1);
+        Some((known.turn, Arc::clone(&known.addresses)))
+    }
+
+    async fn ask(&self, worker: &Worker, host: &Arc<str>) -> Arc<[IpAddr]> {
+        let answer = self.resolver.resolve(host).await;
+        let keep = Tick::try_from(answer.keep.as_millis()).unwrap_or(Tick::MAX);
+        let now = worker.now();
+        let addresses = Arc::clone(&answer.addresses);
+        let mut names = self.known.borrow_mut();
+        if names.len() >= MAX_NAMES {
+            names.retain(|_, known| now < known.until);
+        }
+        if names.len() < MAX_NAMES {
+            let until = now.saturating_add(keep);
+            names.insert(Arc::clone(host), Known { until, turn: 0, addresses: answer.addresses });
+        }
+        addresses
+    }
+}
+
+fn is_allowed(ip: IpAddr, loopback: bool) -> bool {
+    endpoints::refusal(ip).is_none() || (loopback && ip.is_loopback())
+}

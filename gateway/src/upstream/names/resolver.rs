@@ -1,0 +1,207 @@
+//! Asks the name servers of this host, on a thread of its own, so that a silent one costs neither a thread
+//! per question nor a data thread's time.
+//!
+//! `/etc/resolv.conf` and `/etc/hosts` count as they are when a name is asked for. Other sources of
+//! `nsswitch.conf` are not asked.
+
+use std::{
+    fs, io,
+    net::Ipv4Addr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use hickory_resolver::{
+    TokioResolver,
+    config::{LookupIpStrategy, NameServerConfig, ResolverConfig},
+    net::{NetError, runtime::TokioRuntimeProvider},
+};
+use tokio::{
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        oneshot,
+    },
+    task::JoinSet,
+};
+
+use super::table::{Answer, Asked, Limits, Table};
+
+/// Longest that a name is asked for, over all servers, families and tries.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Longest that one server is waited for.
+const TRY: Duration = Duration::from_secs(2);
+/// How long a failure is remembered.
+const KEEP_FAILURE: Duration = Duration::from_secs(5);
+/// Bounds of an answer's time to live.
+const KEEP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// Names remembered, and names asked for at the same time.
+const LIMITS: Limits = Limits { names: 4_096, flights: 256 };
+/// Files that say how names are resolved here.
+const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+
+/// The way to the resolver thread, which ends with the last of its handles.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolver {
+    questions: UnboundedSender<Question>,
+}
+
+#[derive(Debug)]
+struct Question {
+    name: Arc<str>,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Resolver {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread, or no runtime for it.
+    pub(crate) fn start() -> io::Result<Self> {
+        Self::start_with(System::default(), DEADLINE)
+    }
+
+    fn start_with(servers: impl Servers, deadline: Duration) -> io::Result<Self> {
+        let (questions, receiver) = unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new()
+            .name("names".to_owned())
+            .spawn(move || runtime.block_on(run(receiver, servers, deadline)))?;
+        Ok(Self { questions })
+    }
+
+    /// The addresses of a name; none if it has none or nobody could tell in time.
+    pub(crate) async fn resolve(&self, name: &Arc<str>) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        // A thread that is gone drops the question, and with it the sender.
+        let _ = self.questions.send(Question { name: Arc::clone(name), answer });
+        answered.await.unwrap_or_else(|_| nothing(Duration::ZERO))
+    }
+}
+
+fn nothing(keep: Duration) -> Answer {
+    Answer { addresses: Arc::default(), keep }
+}
+
+/// Where the resolver's name servers are named.
+trait Servers: Send + 'static {
+    /// A resolver of the servers that count now.
+    fn resolver(&mut self) -> Result<TokioResolver, NetError>;
+}
+
+/// The thread: answers what is known, asks once for what is not.
+async fn run(
+    mut questions: UnboundedReceiver<Question>,
+    mut servers: impl Servers,
+    deadline: Duration,
+) {
+    let mut table = Table::new(LIMITS);
+    let mut flights = JoinSet::new();
+    loop {
+        tokio::select! {
+            question = questions.recv() => {
+                let Some(Question { name, answer }) = question else { return };
+                match table.ask(&name, answer, Instant::now()) {
+                    Asked::Known(waiter, answer) => tell(waiter, answer),
+                    Asked::Refused(waiter) => {
+                        tracing::warn!(%name, "too many names are being resolved at once");
+                        tell(waiter, nothing(Duration::ZERO));
+                    }
+                    Asked::Start => {
+                        let resolver = servers.resolver();
+                        flights.spawn(async move {
+                            let answer = look_up(resolver, &name, deadline).await;
+                            (name, answer)
+                        });
+                    }
+                    Asked::Joined => {}
+                }
+            }
+            Some(landed) = flights.join_next() => match landed {
+                Ok((name, answer)) => {
+                    for waiter in table.answered(&name, &answer, Instant::now()) {
+                        tell(waiter, answer.clone());
+                    }
+                }
+                Err(error) => tracing::error!(%error, "a lookup ended without an answer"),
+            },
+        }
+    }
+}
+
+fn tell(waiter: oneshot::Sender<Answer>, answer: Answer) {
+    // The client may have gone.
+    let _ = waiter.send(answer);
+}
+
+async fn look_up(
+    resolver: Result<TokioResolver, NetError>,
+    name: &str,
+    deadline: Duration,
+) -> Answer {
+    let found = async { resolver?.lookup_ip(name).await };
+    match tokio::time::timeout(deadline, found).await {
+        Ok(Ok(found)) => Answer {
+            addresses: found.iter().collect(),
+            keep: found
+                .valid_until()
+                .saturating_duration_since(Instant::now())
+                .clamp(KEEP.0, KEEP.1),
+        },
+        Ok(Err(error)) => {
+            tracing::debug!(name, %error, "name not resolved");
+            nothing(KEEP_FAILURE)
+        }
+        Err(_) => {
+            tracing::debug!(name, ?deadline, "name not resolved in time");
+            nothing(KEEP_FAILURE)
+        }
+    }
+}
+
+/// The name servers that this host is configured with.
+#[derive(Default)]
+struct System {
+    made: Option<([Stamp; 2], TokioResolver)>,
+}
+
+/// What tells one version of a file from the next.
+type Stamp = Option<(u64, SystemTime)>;
+
+impl Servers for System {
+    fn resolver(&mut self) -> Result<TokioResolver, NetError> {
+        let stamps = FILES.map(|file| {
+            let metadata = fs::metadata(file).ok()?;
+            Some((metadata.len(), metadata.modified().ok()?))
+        });
+        if let Some((known, resolver)) = &self.made
+            && *known == stamps
+        {
+            return Ok(resolver.clone());
+        }
+        let resolver = built(TokioResolver::builder_tokio().unwrap_or_else(|error| {
+            // resolv.conf(5): without servers, the one on this host is asked.
+            tracing::debug!(%error, "no usable /etc/resolv.conf: asking 127.0.0.1");
+            let local = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
+            let config = ResolverConfig::from_name_servers(vec![local]);
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        }))?;
+        self.made = Some((stamps, resolver.clone()));
+        Ok(resolver)
+    }
+}
+
+fn built(
+    mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>,
+) -> Result<TokioResolver, NetError> {
+    let options = builder.options_mut();
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.timeout = options.timeout.min(TRY);
+    options.max_active_requests = 2 * LIMITS.flights;
+    // The table remembers, for a time that has bounds.
+    options.cache_size = 0;
+    builder.build()
+}
+
+#[cfg(test)]
+mod tests;
