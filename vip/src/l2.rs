@@ -8,6 +8,7 @@
 
 pub(crate) mod announce;
 pub(crate) mod arp;
+pub(crate) mod claim;
 pub(crate) mod fence;
 pub(crate) mod forward_old;
 pub(crate) mod group;

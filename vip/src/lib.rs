@@ -13,6 +13,7 @@
 mod alloc;
 pub mod api;
 pub mod bgp;
+mod event;
 mod kernel;
 mod l2;
 mod links;
@@ -29,16 +30,17 @@ pub use alloc::{
 pub use bgp::{
     bfd,
     speaker::{
-        BGP_PORT, BfdPackets, BfdStatus, BgpEvent, BgpSpeaker, BgpSpeakerOptions, BgpStatus,
-        Messages, PeerStatus, Prefixes,
+        BGP_PORT, BfdPackets, BfdStatus, BgpSpeaker, BgpSpeakerOptions, BgpStatus, Messages,
+        PeerStatus, Prefixes,
     },
 };
+pub use event::{BgpEvent, SpeakerEvent};
 pub use kernel::loopback::SharedLoopback;
 pub use l2::{
     group::{GroupKey, Routed},
     speaker::{
         DEFAULT_GROUP_PORT, GroupOptions, Health, MemberStatus, RoutedAddresses, Speaker,
-        SpeakerCounters, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipStatus,
+        SpeakerCounters, SpeakerOptions, SpeakerStatus, VipStatus,
     },
 };
 pub use plan::{

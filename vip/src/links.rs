@@ -3,14 +3,14 @@
 //! `kernel::netlink` fills it, `vips` asks it where an address belongs. It decides by connected
 //! subnets only: an address is announced where its neighbours are, or nowhere.
 
+pub(crate) mod change;
 pub(crate) mod notice;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::l2::group::LinkFacts;
 use crate::plan::Interfaces;
 use crate::refusal::Refusal;
 
@@ -64,6 +64,15 @@ pub(crate) enum Origin {
     Ours,
     /// Another program.
     Foreign,
+}
+
+/// This node on one link: its own addresses there, no VIPs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinkFacts {
+    pub(crate) mac: Mac,
+    pub(crate) v4: Option<Ipv4Addr>,
+    /// A global one if there is one, else the link-local one.
+    pub(crate) v6: Option<Ipv6Addr>,
 }
 
 /// All interfaces and addresses.

@@ -1,44 +1,13 @@
-//! What goes into a session and what comes out of it: [`Settings`], [`Event`], [`Action`].
+//! What goes into a session and what comes out of it: [`Event`], [`Action`].
 //!
 //! The contract between [`Session`](super::Session), which is pure, and the speaker, which has the
 //! clock and the sockets.
 
-use std::net::Ipv4Addr;
-use std::time::Duration;
-
 use super::connection::ConnectionId;
 use super::notification::Cease;
 use super::open::Negotiated;
-use super::peer::{Families, Peer, RemoteAsn};
+use super::peer::Families;
 use super::report::Reason;
-
-/// What one session needs to know of the peer and of this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// ASN of this end.
-    pub local_asn: u32,
-    /// ASN that the router may have.
-    pub remote_asn: RemoteAsn,
-    /// BGP Identifier of this end; not zero.
-    pub router_id: Ipv4Addr,
-    /// Hold time to ask for; zero for none.
-    pub hold_time: Duration,
-    /// Longest time between keepalives.
-    pub keepalive_time: Duration,
-    /// Longest time between attempts, and for one.
-    pub connect_time: Duration,
-    /// Families to agree on.
-    pub families: Families,
-    /// Whether to ask the router to keep routes while this process restarts.
-    pub graceful_restart: bool,
-    /// Whether this process has restarted within the time that routers keep routes, with its
-    /// addresses still on the node.
-    pub restarted: bool,
-    /// Whether the session runs over IPv6, so that IPv4 routes may need an IPv6 next hop.
-    pub over_v6: bool,
-    /// Whether to leave dialling to the router.
-    pub passive: bool,
-}
 
 /// What happens to a session.
 #[derive(Clone, Copy, Debug)]
@@ -82,24 +51,4 @@ pub enum Action {
     Down(Reason),
     /// The router wants all routes of these families again.
     Refresh(Families),
-}
-
-impl Settings {
-    /// What a session with a peer needs to know: `router_id` is the node's, for peers that have no
-    /// other one; `over_v6` and `restarted` as in the fields.
-    pub fn new(peer: &Peer, router_id: Ipv4Addr, over_v6: bool, restarted: bool) -> Self {
-        Self {
-            local_asn: peer.local_asn,
-            remote_asn: peer.remote_asn,
-            router_id: peer.router_id.unwrap_or(router_id),
-            hold_time: peer.hold_time,
-            keepalive_time: peer.keepalive_time,
-            connect_time: peer.connect_time,
-            families: peer.families,
-            graceful_restart: peer.graceful_restart,
-            restarted: restarted && peer.graceful_restart,
-            over_v6,
-            passive: false,
-        }
-    }
 }

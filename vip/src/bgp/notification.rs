@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::message::{self, Kind};
+use crate::bgp::header::{self, Kind};
 
 /// Why a session ends, as one side tells the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,12 +90,12 @@ impl Notification {
 
     /// The message.
     pub fn encode(&self) -> Vec<u8> {
-        let room = message::LONGEST - message::HEADER - 2;
+        let room = header::LONGEST - header::HEADER - 2;
         let data = &self.data[..self.data.len().min(room)];
         let mut body = Vec::with_capacity(2 + data.len());
         body.extend_from_slice(&[self.code, self.subcode]);
         body.extend_from_slice(data);
-        message::frame(Kind::Notification, &body)
+        header::frame(Kind::Notification, &body)
     }
 
     /// What the two numbers mean.
@@ -218,7 +218,7 @@ mod tests {
     fn the_message_reads_back_and_is_never_too_long_for_a_router_without_extended_messages() {
         let notification = Notification::with(2, 6, &[0, 1]);
         let bytes = notification.encode();
-        assert_eq!(Notification::decode(&bytes[message::HEADER..]), notification);
-        assert_eq!(Notification::with(3, 1, &[7; 70_000]).encode().len(), message::LONGEST);
+        assert_eq!(Notification::decode(&bytes[header::HEADER..]), notification);
+        assert_eq!(Notification::with(3, 1, &[7; 70_000]).encode().len(), header::LONGEST);
     }
 }

@@ -7,10 +7,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::capability::{Capabilities, GracefulRestart};
-use super::interface::Settings;
-use super::message::{self, Kind};
 use super::notification::Notification;
 use super::peer::Families;
+use crate::bgp::header::{self, Kind};
+use crate::bgp::settings::Settings;
 
 /// RFC 6793: what an ASN of more than two octets is in the fields that have only two.
 pub(crate) const AS_TRANS: u16 = 23456;
@@ -99,7 +99,7 @@ impl Open {
         let length = u8::try_from(capabilities.len()).unwrap_or(0);
         body.extend_from_slice(&[length + 2, CAPABILITIES, length]);
         body.extend_from_slice(&capabilities);
-        message::frame(Kind::Open, &body)
+        header::frame(Kind::Open, &body)
     }
 
     /// Reads the body of a message that the header check has let through.

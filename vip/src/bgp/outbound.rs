@@ -13,10 +13,10 @@ use super::attribute::{
 };
 use super::capability::{AFI_V4, AFI_V6, UNICAST};
 use super::community::Community;
-use super::message::{self, HEADER, Kind, LONGEST, LONGEST_EXTENDED};
 use super::open::{AS_TRANS, Negotiated};
 use super::peer::Families;
 use super::rib_out::{Attributes, Delta};
+use crate::bgp::header::{self, HEADER, Kind, LONGEST, LONGEST_EXTENDED};
 
 /// RFC 4271 §5.1.5 leaves it to the operator; everybody's is 100.
 const USUAL_LOCAL_PREF: u32 = 100;
@@ -276,7 +276,7 @@ fn written(mut attributes: Vec<(u8, u8, Vec<u8>)>) -> Vec<u8> {
 fn update(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
     let length = |list: &[u8]| u16::try_from(list.len()).unwrap_or(u16::MAX).to_be_bytes();
     let body = [&length(withdrawn)[..], withdrawn, &length(attributes), attributes, nlri].concat();
-    message::frame(Kind::Update, &body)
+    header::frame(Kind::Update, &body)
 }
 
 #[cfg(test)]

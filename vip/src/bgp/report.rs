@@ -6,9 +6,9 @@ use std::fmt;
 use std::time::Instant;
 
 use super::attribute::Class;
-use super::message::{HEADER, Kind};
 use super::notification::Notification;
 use super::update::Verdict;
+use crate::bgp::header::{HEADER, Kind};
 
 /// Why a session, or an attempt at one, ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

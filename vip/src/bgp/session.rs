@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 use super::capability::UNICAST;
 use super::connection::{Connection, ConnectionId};
 use super::fsm::{self, Ending, Outcome, State};
-use super::interface::{Action, Event, Settings};
-use super::message::{self, Kind, Message};
+use super::interface::{Action, Event};
+use super::message::Message;
 use super::notification::{Cease, Notification};
 use super::open::{Negotiated, Open};
 use super::refresh::Refreshes;
 use super::report::{Reason, Report};
+use crate::bgp::header::{self, Kind};
 use crate::bgp::jitter::Jitter;
+use crate::bgp::settings::Settings;
 
 /// The first pause after a failure; it doubles up to [`Settings::connect_time`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -412,7 +414,7 @@ impl Session {
                     connection.heard(now);
                 }
                 connection.spoke(&mut self.jitter, now);
-                self.send(id, message::keepalive(), now, out);
+                self.send(id, header::keepalive(), now, out);
             }
             Outcome::Heard => connection.heard(now),
             Outcome::Establish => {

@@ -16,17 +16,17 @@ mod unnumbered;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::warn;
 
 use crate::bgp::BgpPlan;
+use crate::event::BgpEvent;
 use crate::kernel::loopback::SharedLoopback;
 use crate::kernel::mailbox;
 use crate::l2::speaker::Health;
-use crate::refusal::Refusal;
 use driver::Driver;
 
 pub use status::{BfdPackets, BfdStatus, BgpStatus, Messages, PeerStatus, Prefixes};
@@ -56,41 +56,6 @@ pub struct BgpSpeakerOptions {
     pub health: Option<Health>,
     /// The same as that of the [`Speaker`](crate::Speaker), if there is one. Default one of its own.
     pub loopback: SharedLoopback,
-}
-
-/// What the speaker has done or could not do. Sent from its own thread: do not block, do not panic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BgpEvent {
-    /// The session with the router is up, and it has been told everything.
-    Up {
-        /// Name of the `BGPPeer`.
-        peer: String,
-    },
-    /// The session with the router is no more.
-    Down {
-        /// Name of the `BGPPeer`.
-        peer: String,
-        /// Why, in words.
-        reason: String,
-    },
-    /// The address is on the loopback interface, and routers hear of it.
-    Added {
-        /// The address.
-        vip: IpAddr,
-    },
-    /// The address is withdrawn and has left the loopback interface.
-    Removed {
-        /// The address.
-        vip: IpAddr,
-    },
-    /// The address cannot be on the loopback interface, so that no router hears of it. Sent once until
-    /// something changes, though it is tried again.
-    Refused {
-        /// The address.
-        vip: IpAddr,
-        /// Why: `NotPermitted`, `NoLoopback`, `AddressFailed`.
-        refusal: Refusal,
-    },
 }
 
 /// Tells routers by BGP which addresses this node serves.

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::kernel::netlink::{Change, Netlink};
-use crate::l2::vips::{Failure, FailureKind};
+use crate::kernel::netlink::Netlink;
+use crate::links::change::Change;
+use crate::links::change::{Failure, FailureKind};
 
 /// What the two speakers of a process know of each other's addresses on the loopback interface.
 ///

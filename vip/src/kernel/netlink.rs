@@ -27,7 +27,8 @@ use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use socket2::{SockFilter, SockRef};
 
 use crate::kernel::wait::wait;
-use crate::l2::vips::{Failure, FailureKind};
+use crate::links::change::Change;
+use crate::links::change::{Failure, FailureKind};
 use crate::links::notice::Notice;
 use crate::links::{Link, Links, OnLink, Origin};
 
@@ -51,40 +52,6 @@ const ROUTED_EVERY: Duration = Duration::from_millis(1);
 const ROUTED_TRIES: usize = 100;
 /// Notices read in one turn.
 const NOTICES: usize = 256;
-
-/// A change to the addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// A host address on: no subnet of its own, no duplicate address detection. The kernel takes it
-    /// off after `lifetime` (whole seconds, rounded up). Fails if it is there already.
-    Add { index: u32, ip: IpAddr, lifetime: Duration },
-    /// The lifetime begins again. An address that is not there is added.
-    Renew { index: u32, ip: IpAddr, lifetime: Duration },
-    /// A host address off.
-    Delete { index: u32, ip: IpAddr },
-}
-
-impl Change {
-    /// The interface.
-    pub(crate) const fn index(&self) -> u32 {
-        match self {
-            Self::Add { index, .. } | Self::Renew { index, .. } | Self::Delete { index, .. } => {
-                *index
-            }
-        }
-    }
-
-    /// The address.
-    pub(crate) const fn ip(&self) -> IpAddr {
-        match self {
-            Self::Add { ip, .. } | Self::Renew { ip, .. } | Self::Delete { ip, .. } => *ip,
-        }
-    }
-
-    const fn adds(&self) -> bool {
-        matches!(self, Self::Add { .. })
-    }
-}
 
 /// What happened to interfaces and addresses by the doing of others.
 pub(crate) enum Notices {

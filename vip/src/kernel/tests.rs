@@ -14,12 +14,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::kernel::netlink::{Change, Netlink, Notices};
+use crate::kernel::netlink::{Netlink, Notices};
 use crate::kernel::sockets::frames::{FrameSocket, FrameWatch, Resolution};
 use crate::kernel::sysctl::Strictness;
 use crate::kernel::wait::{Bell, wait};
-use crate::l2::vips::FailureKind;
 use crate::l2::{arp, ndp};
+use crate::links::change::Change;
+use crate::links::change::FailureKind;
 use crate::links::notice::Notice;
 use crate::links::{OnLink, Origin};
 

@@ -11,7 +11,7 @@ use smoltcp::wire::{
     EthernetRepr,
 };
 
-use crate::l2::neighbour::ClaimKind;
+use crate::l2::claim::ClaimKind;
 use crate::links::Mac;
 
 /// A gratuitous request and a gratuitous reply, both to everybody: some hosts update their cache on

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::links::Mac;
+use crate::links::{LinkFacts, Mac};
 
 use address::Address;
 use link::{Header, Segment};
@@ -85,15 +85,6 @@ pub(crate) enum Tenure {
     Holding,
     /// Not on the link any more, but open connections go on.
     Lingering,
-}
-
-/// This node on one link: its own addresses there, no VIPs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LinkFacts {
-    pub(crate) mac: Mac,
-    pub(crate) v4: Option<Ipv4Addr>,
-    /// A global one if there is one, else the link-local one.
-    pub(crate) v6: Option<Ipv6Addr>,
 }
 
 /// Where a datagram goes.

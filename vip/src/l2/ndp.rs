@@ -13,7 +13,7 @@ use smoltcp::wire::{
     RawHardwareAddress,
 };
 
-use crate::l2::neighbour::ClaimKind;
+use crate::l2::claim::ClaimKind;
 use crate::links::Mac;
 
 /// Of every message of Neighbour Discovery: 255 cannot have passed a router (RFC 4861 §7.1).

@@ -4,34 +4,10 @@
 //! whether the address is one of ours. Whatever comes in is from outside and unauthenticated: what
 //! is not exactly as the RFCs say is nothing, and nothing here panics. Pure: frames in, values out.
 
-use std::net::IpAddr;
-
 use smoltcp::wire::{EthernetFrame, EthernetProtocol};
 
+use crate::l2::claim::NeighbourClaim;
 use crate::l2::{arp, ndp};
-use crate::links::Mac;
-
-/// What a frame says of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NeighbourClaim {
-    /// The interface that the frame came in by.
-    pub(crate) index: u32,
-    /// The address that it speaks of.
-    pub(crate) ip: IpAddr,
-    /// Who has the address, or would like to.
-    pub(crate) mac: Mac,
-    /// Whether it has it.
-    pub(crate) kind: ClaimKind,
-}
-
-/// How far a neighbour is with an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ClaimKind {
-    /// It asks whether anybody has the address (RFC 5227 §2.1.1, RFC 4862 §5.4.2).
-    Probe,
-    /// It uses the address.
-    Claim,
-}
 
 /// Reads a frame that came in by interface `index`; `None` if it claims nothing.
 pub(crate) fn heard(index: u32, frame: &[u8]) -> Option<NeighbourClaim> {
@@ -54,11 +30,13 @@ pub(crate) fn heard(index: u32, frame: &[u8]) -> Option<NeighbourClaim> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::l2::claim::ClaimKind;
+    use crate::links::Mac;
 
     const MAC: Mac = [0x02, 0x42, 0xac, 0x11, 0x00, 0x02];
     const V4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 200);

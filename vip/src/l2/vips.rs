@@ -24,11 +24,13 @@ use ledger::Ledger;
 use state::{Common, Holding, Next};
 use timers::Agenda;
 
+use crate::event::SpeakerEvent;
 use crate::l2::announce::Pace;
+use crate::l2::claim::NeighbourClaim;
 use crate::l2::forward_old::{Relay, Relays};
-use crate::l2::group::{Decision, LinkFacts, Offer, Tenure};
-use crate::l2::neighbour::NeighbourClaim;
-use crate::l2::speaker::SpeakerEvent;
+use crate::l2::group::{Decision, Offer, Tenure};
+use crate::links::LinkFacts;
+use crate::links::change::{Failure, FailureKind};
 use crate::links::{Links, Mac};
 use crate::plan::{Step, VipPlan, diff};
 
@@ -62,27 +64,6 @@ pub(crate) struct HoldingsOptions {
     /// What a killed predecessor left: taken over (true, alone), or deleted at once, because another
     /// node of the group may hold it by now.
     pub(crate) adopt: bool,
-}
-
-/// Why an action failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) kind: FailureKind,
-    /// What the kernel says.
-    pub(crate) message: String,
-}
-
-/// What can be made of a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FailureKind {
-    /// The process lacks a capability.
-    Denied,
-    /// The address is there already.
-    Exists,
-    /// The address or its interface is no longer there.
-    Gone,
-    /// Anything else.
-    Other,
 }
 
 /// All addresses that are planned or not yet withdrawn.

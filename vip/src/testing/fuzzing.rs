@@ -15,7 +15,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::api::IpAddressPoolSpec;
-use crate::l2::neighbour::{self, ClaimKind};
+use crate::l2::claim::ClaimKind;
+use crate::l2::neighbour;
 use crate::l2::{arp, ndp};
 use crate::pool::Pool;
 use crate::pool::ranges::{AddressSet, Family, number};

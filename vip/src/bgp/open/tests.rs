@@ -11,8 +11,8 @@ use netgauze_parse_utils::traits::ParseFromWithOneInput;
 use proptest::prelude::*;
 
 use super::*;
+use crate::bgp::Cease;
 use crate::bgp::capability::{Capabilities, GracefulRestart};
-use crate::bgp::{Cease, message};
 
 fn parse(bytes: &[u8]) -> BgpMessage {
     let mut context = BgpParsingContext::asn2_default();
@@ -62,7 +62,7 @@ proptest! {
     #[test]
     fn an_open_of_ours_is_read_by_others_as_by_us(open in open()) {
         let bytes = open.encode();
-        prop_assert_eq!(&Open::decode(&bytes[message::HEADER..]).unwrap(), &open);
+        prop_assert_eq!(&Open::decode(&bytes[header::HEADER..]).unwrap(), &open);
         let BgpMessage::Open(theirs) = parse(&bytes) else { panic!("not an OPEN") };
         prop_assert_eq!((theirs.version(), theirs.my_asn4()), (4, open.asn));
         prop_assert_eq!((theirs.hold_time(), theirs.bgp_id()), (open.hold_time, open.id));
@@ -87,7 +87,7 @@ proptest! {
         // What another implementation makes of it again is the same to us.
         let mut written = Vec::new();
         BgpMessage::Open(theirs).write(&mut written).unwrap();
-        prop_assert_eq!(&Open::decode(&written[message::HEADER..]).unwrap(), &open);
+        prop_assert_eq!(&Open::decode(&written[header::HEADER..]).unwrap(), &open);
     }
 
     #[test]
@@ -95,7 +95,7 @@ proptest! {
         open in open(),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let mut body = open.encode()[message::HEADER..].to_vec();
+        let mut body = open.encode()[header::HEADER..].to_vec();
         for (index, octet) in changes {
             let index = index.index(body.len());
             body[index] = octet;
@@ -108,7 +108,7 @@ proptest! {
 
 #[test]
 fn notifications_and_keepalives_are_what_others_take_them_for() {
-    assert_eq!(parse(&message::keepalive()), BgpMessage::KeepAlive);
+    assert_eq!(parse(&header::keepalive()), BgpMessage::KeepAlive);
     let cases = [
         (Notification::cease(Cease::Shutdown, "bye"), "AdministrativeShutdown"),
         (Notification::cease(Cease::Collision, ""), "ConnectionCollisionResolution"),

@@ -104,13 +104,13 @@ impl Script {
     fn open_confirm(&mut self) -> &mut Self {
         self.open_sent();
         let actions = self.says(&open().encode());
-        assert_eq!(actions, [Action::Send(self.id, message::keepalive())]);
+        assert_eq!(actions, [Action::Send(self.id, header::keepalive())]);
         self
     }
 
     fn established(&mut self) -> &mut Self {
         self.open_confirm();
-        let actions = self.says(&message::keepalive());
+        let actions = self.says(&header::keepalive());
         assert!(matches!(actions[..], [Action::Up(id, _)] if id == self.id), "{actions:?}");
         self
     }
@@ -128,7 +128,7 @@ fn a_session_comes_up_and_says_what_has_been_agreed_on() {
     script.open_confirm();
     assert_eq!(script.session.state(), State::OpenConfirm);
     assert_eq!(script.session.negotiated(), None);
-    let actions = script.says(&message::keepalive());
+    let actions = script.says(&header::keepalive());
     let agreed = Negotiated {
         remote_asn: 64513,
         remote_id: Ipv4Addr::new(10, 0, 0, 2),
@@ -242,7 +242,7 @@ fn what_both_have_said_is_agreed_on_and_no_more() {
         let mut script = Script::new(settings);
         script.open_sent();
         script.says(&open.encode());
-        let actions = script.says(&message::keepalive());
+        let actions = script.says(&header::keepalive());
         let [Action::Up(_, negotiated)] = &actions[..] else { panic!("{name}: {actions:?}") };
         assert!(agreed(negotiated), "{name}: {negotiated:?}");
     }
@@ -255,10 +255,10 @@ fn keepalives_are_sent_in_time_and_a_router_that_says_nothing_is_dead_after_the_
     let mut sent = 0;
     for _ in 0..10 {
         for action in script.waits(SECOND * 60) {
-            assert_eq!(action, Action::Send(script.id, message::keepalive()));
+            assert_eq!(action, Action::Send(script.id, header::keepalive()));
             sent += 1;
         }
-        script.says(&message::keepalive());
+        script.says(&header::keepalive());
         let id = script.id;
         script.does(Event::Flushed(id));
     }
@@ -301,7 +301,7 @@ fn a_router_that_takes_nothing_any_more_is_dead_after_the_send_hold_time() {
     for _ in 0..10 {
         told.extend(script.waits(SECOND * 60));
         // It goes on talking, so that the hold timer never expires (RFC 9687 §1).
-        script.says(&message::keepalive());
+        script.says(&header::keepalive());
     }
     let expired = Notification::send_hold_timer_expired();
     assert!(told.contains(&Action::Down(Reason::Sent(expired))), "{told:?}");
@@ -379,7 +379,7 @@ fn a_session_that_has_lasted_is_forgiven_the_failures_before_it() {
         let id = script.id;
         script.does(Event::Opened(id));
         script.says(&open().encode());
-        script.says(&message::keepalive());
+        script.says(&header::keepalive());
         script.now += lasted;
         script.does(Event::Failed(id));
         let pause = script.session.deadline().unwrap() - script.now;
@@ -416,7 +416,7 @@ fn a_restarted_speaker_says_so_until_the_session_is_up_again() {
     let mut script = Script::new(settings);
     let said = |actions: &[Action]| {
         let Some(Action::Send(_, open)) = actions.last() else { panic!("{actions:?}") };
-        Open::decode(&open[message::HEADER..]).unwrap().capabilities.graceful_restart.unwrap()
+        Open::decode(&open[header::HEADER..]).unwrap().capabilities.graceful_restart.unwrap()
     };
     script.dialled();
     let id = script.id;
@@ -424,7 +424,7 @@ fn a_restarted_speaker_says_so_until_the_session_is_up_again() {
     assert!(restart.restarting && restart.preserved == Families::BOTH);
     assert_eq!((restart.seconds, restart.families), (120, Families::BOTH));
     script.says(&open().encode());
-    script.says(&message::keepalive());
+    script.says(&header::keepalive());
     script.does(Event::Failed(id));
     let actions = script.waits(SECOND * 5);
     let [Action::Connect(id), ..] = actions[..] else { panic!("{actions:?}") };
@@ -434,7 +434,7 @@ fn a_restarted_speaker_says_so_until_the_session_is_up_again() {
 
 #[test]
 fn a_router_that_asks_for_all_routes_again_and_again_is_answered_once_a_second() {
-    let refresh = |afi: u8| message::frame(Kind::RouteRefresh, &[0, afi, 0, 1]);
+    let refresh = |afi: u8| header::frame(Kind::RouteRefresh, &[0, afi, 0, 1]);
     let mut script = Script::new(settings());
     script.established();
     let v4 = Families { v4: true, v6: false };
@@ -446,7 +446,7 @@ fn a_router_that_asks_for_all_routes_again_and_again_is_answered_once_a_second()
     // RFC 2918 §4: a family that was not agreed on is ignored; so are subtypes of RFC 7313.
     let others = [[0, 3, 0, 1], [0, 1, 0, 2], [0, 1, 1, 1]];
     for body in others {
-        assert_eq!(script.says(&message::frame(Kind::RouteRefresh, &body)), []);
+        assert_eq!(script.says(&header::frame(Kind::RouteRefresh, &body)), []);
     }
     assert_eq!(script.session.state(), State::Established);
 }
@@ -455,7 +455,7 @@ fn a_router_that_asks_for_all_routes_again_and_again_is_answered_once_a_second()
 fn a_request_for_all_routes_is_forgotten_with_the_session_that_it_came_on() {
     let mut script = Script::new(settings());
     script.established();
-    let refresh = message::frame(Kind::RouteRefresh, &[0, 1, 0, 1]);
+    let refresh = header::frame(Kind::RouteRefresh, &[0, 1, 0, 1]);
     assert!(matches!(script.says(&refresh)[..], [Action::Refresh(_)]));
     assert_eq!(script.says(&refresh), [], "too soon");
     let id = script.id;
@@ -468,10 +468,10 @@ fn a_request_for_all_routes_is_forgotten_with_the_session_that_it_came_on() {
 #[test]
 fn updates_go_out_while_the_session_is_up_and_count_as_keepalives() {
     let mut script = Script::new(settings());
-    let update = message::frame(Kind::Update, &[0; 4]);
+    let update = header::frame(Kind::Update, &[0; 4]);
     script.open_confirm();
     assert_eq!(script.session.send_updates(vec![update.clone()], script.now), []);
-    script.says(&message::keepalive());
+    script.says(&header::keepalive());
     script.waits(SECOND * 20);
     let sent = script.session.send_updates(vec![update.clone(); 2], script.now);
     assert_eq!(sent, vec![Action::Send(script.id, update); 2]);
@@ -483,14 +483,14 @@ fn updates_go_out_while_the_session_is_up_and_count_as_keepalives() {
 fn a_long_message_is_taken_only_if_both_allow_it() {
     let mut long = vec![0, 0, 0, 0];
     long.extend((0..2000_u32).flat_map(|n| [24, 10, n.to_be_bytes()[2], n.to_be_bytes()[3]]));
-    let long = message::frame(Kind::Update, &long);
+    let long = header::frame(Kind::Update, &long);
     for (allowed, state) in [(true, State::Established), (false, State::Idle)] {
         let mut open = open();
         open.capabilities.extended_message = allowed;
         let mut script = Script::new(settings());
         script.open_sent();
         script.says(&open.encode());
-        script.says(&message::keepalive());
+        script.says(&header::keepalive());
         script.says(&long);
         assert_eq!(script.session.state(), state);
     }

@@ -6,6 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the driver owns the clock of the speaker")]
 
+mod routers;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -22,14 +23,16 @@ use super::loopback::{Loopback, Outcome};
 use super::peer_driver::{Peering, Surroundings};
 use super::status::BgpStatus;
 use super::unnumbered::Unnumbered;
-use super::{BgpEvent, BgpSpeakerOptions, Desk, Progress, next_hop};
+use super::{BgpSpeakerOptions, Desk, Progress, next_hop};
 use crate::bgp::{BgpPlan, Cease, PeerAddress, PeerConfig, RibOut, Settings};
+use crate::event::BgpEvent;
 use crate::kernel::loopback::Side;
-use crate::kernel::netlink::{Change, Netlink, Notices};
+use crate::kernel::netlink::{Netlink, Notices};
 use crate::kernel::sockets::bfd::News;
 use crate::kernel::sockets::bgp::connection::Closing;
 use crate::kernel::sysctl::Strictness;
 use crate::links::Links;
+use crate::links::change::Change;
 use crate::plan::Interfaces;
 
 /// Between two lists of the interfaces while nothing seems to change.
@@ -55,7 +58,7 @@ const SHUTDOWN_TEXT: &str = "gatehouse is shutting down";
 
 /// How far the node is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
+enum Phase {
     Serving,
     /// Everything is marked as going away, until then.
     Marked(Instant),
@@ -68,42 +71,42 @@ pub(super) enum Phase {
 
 /// What lives on the thread.
 pub(super) struct Driver<E> {
-    pub(super) options: BgpSpeakerOptions,
-    pub(super) desk: Arc<Desk>,
-    pub(super) events: E,
-    pub(super) netlink: Netlink,
-    pub(super) links: Links,
-    pub(super) list_at: Instant,
-    pub(super) loopback: Loopback,
-    pub(super) strictness: Strictness,
+    options: BgpSpeakerOptions,
+    desk: Arc<Desk>,
+    events: E,
+    netlink: Netlink,
+    links: Links,
+    list_at: Instant,
+    loopback: Loopback,
+    strictness: Strictness,
     /// Connections on which the last word is being said.
-    pub(super) closing: Vec<(Instant, Closing)>,
+    closing: Vec<(Instant, Closing)>,
     /// Scratch space for what is read.
-    pub(super) buffer: Vec<u8>,
-    pub(super) doors: Doors,
-    pub(super) unnumbered: Unnumbered,
-    pub(super) peerings: BTreeMap<String, Peering>,
+    buffer: Vec<u8>,
+    doors: Doors,
+    unnumbered: Unnumbered,
+    peerings: BTreeMap<String, Peering>,
     /// Different for every session.
-    pub(super) seed: u64,
-    pub(super) watch: Watch,
-    pub(super) bfd_news: mpsc::Receiver<(u32, News<Verdict>)>,
-    pub(super) router_id: Ipv4Addr,
+    seed: u64,
+    watch: Watch,
+    bfd_news: mpsc::Receiver<(u32, News<Verdict>)>,
+    router_id: Ipv4Addr,
     /// A predecessor that was killed has left its addresses.
-    pub(super) restarted: bool,
-    pub(super) plan: Arc<BgpPlan>,
-    pub(super) serial: u64,
-    pub(super) phase: Phase,
-    pub(super) stop_by: Option<Instant>,
-    pub(super) healthy: bool,
-    pub(super) health_at: Instant,
+    restarted: bool,
+    plan: Arc<BgpPlan>,
+    serial: u64,
+    phase: Phase,
+    stop_by: Option<Instant>,
+    healthy: bool,
+    health_at: Instant,
     /// Which routes count may have changed.
-    pub(super) stale: bool,
+    stale: bool,
     /// There are addresses that routers have not been told of.
-    pub(super) arrived: bool,
+    arrived: bool,
     /// When they were told last.
-    pub(super) told: Instant,
-    pub(super) changed: bool,
-    pub(super) published: Instant,
+    told: Instant,
+    changed: bool,
+    published: Instant,
 }
 
 impl<E: Fn(BgpEvent)> Driver<E> {
@@ -450,7 +453,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         }
     }
 
-    pub(super) fn with(
+    fn with(
         &mut self,
         name: &str,
         now: Instant,
@@ -486,7 +489,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         (self.changed, self.published) = (false, now);
     }
 
-    pub(super) fn status_at(&self) -> Instant {
+    fn status_at(&self) -> Instant {
         self.published + if self.changed { STATUS_INTERVAL } else { STATUS_ANYWAY }
     }
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use crate::kernel::netlink::Change;
-use crate::l2::vips::{Failure, FailureKind};
+use crate::links::change::Change;
+use crate::links::change::{Failure, FailureKind};
 use crate::links::{Links, Origin};
 use crate::refusal::Refusal;
 

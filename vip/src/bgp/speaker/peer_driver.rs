@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
 
-use super::BgpEvent;
 use super::next_hop;
 use super::status::{BfdStatus, PeerStatus, Prefixes, Told};
 use super::unnumbered::Unnumbered;
@@ -21,6 +20,7 @@ use crate::bgp::{
     Action, Cease, ConnectionId, EndOfRib, Event, Families, Outbound, PeerAddress, PeerConfig,
     RibOut, Session, Settings, delta,
 };
+use crate::event::BgpEvent;
 use crate::kernel::sockets::bgp::connection::{Closing, Connection, Received};
 use crate::kernel::sockets::bgp::{Dial, Dialling, Hops, Incoming, Key, dial};
 use crate::links::Links;

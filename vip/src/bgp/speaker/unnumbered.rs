@@ -13,9 +13,6 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::BgpEvent;
-use super::driver::{Driver, Phase};
-use super::peer_driver::Peering;
 use crate::bgp::unnumbered::{Discovery, message};
 use crate::kernel::sockets::router_discovery::DiscoverySocket;
 use crate::links::{Link, Links, Mac};
@@ -78,7 +75,7 @@ impl Unnumbered {
     }
 
     /// Speaks on these interfaces and no others; whether any of them has changed.
-    fn follow(&mut self, wanted: &BTreeSet<&str>, links: &Links, now: Instant) -> bool {
+    pub(super) fn follow(&mut self, wanted: &BTreeSet<&str>, links: &Links, now: Instant) -> bool {
         if !std::mem::take(&mut self.stale) {
             return false;
         }
@@ -99,7 +96,11 @@ impl Unnumbered {
 
     /// Takes what was heard and says what is due. `session` tells whom the session on an interface is
     /// with. Whether there is another router to be dialled than before.
-    fn turn(&mut self, session: impl Fn(&str) -> Option<Ipv6Addr>, now: Instant) -> bool {
+    pub(super) fn turn(
+        &mut self,
+        session: impl Fn(&str) -> Option<Ipv6Addr>,
+        now: Instant,
+    ) -> bool {
         let mut changed = false;
         for (name, watched) in &mut self.links {
             self.seed = self.seed.wrapping_add(1);
@@ -174,7 +175,7 @@ impl Unnumbered {
     }
 
     /// Speaks and hears no more.
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.links.clear();
     }
 
@@ -264,33 +265,6 @@ fn place(name: &str, links: &Links) -> Result<Place, String> {
 /// The interface identifier that is made from a link-layer address (RFC 4291, appendix A).
 fn eui64([a, b, c, d, e, f]: Mac) -> u64 {
     u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f])
-}
-
-impl<E: Fn(BgpEvent)> Driver<E> {
-    /// Finds the routers of unnumbered links, and dials those that were found.
-    pub(super) fn find_routers(&mut self, now: Instant) {
-        if self.phase >= Phase::Closing(now) {
-            self.unnumbered.close();
-            return;
-        }
-        let interfaces = self.peerings.values().filter_map(Peering::interface).collect();
-        let changed = self.unnumbered.follow(&interfaces, &self.links, now);
-        if changed {
-            self.doors.follow(self.peerings.values(), &self.unnumbered, now);
-        }
-        let session = |interface: &str| {
-            let on_it = |peering: &&Peering| peering.interface() == Some(interface);
-            self.peerings.values().filter(on_it).find_map(Peering::link_local)
-        };
-        let found = self.unnumbered.turn(session, now);
-        if !changed && !found {
-            return;
-        }
-        self.changed = true;
-        for name in self.peerings.keys().cloned().collect::<Vec<_>>() {
-            self.with(&name, now, |peering, around| peering.look(around));
-        }
-    }
 }
 
 #[cfg(test)]

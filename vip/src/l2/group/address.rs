@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 use super::election::{Rank, Standing, rank};
 use super::link::{Header, Report, Rival, Segment, View};
 use super::member::Member;
-use super::table::Entry;
 use super::wire::Incarnation;
-use super::{Decision, LinkFacts, Offer, Relayed, Tenure, Timing};
+use super::{Decision, Offer, Relayed, Tenure, Timing};
+use crate::l2::group::wire::Entry;
+use crate::links::LinkFacts;
 
 /// For this long somebody who may hold the address, but has not been heard out, holds up a claim.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -8,11 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Timing;
 use super::election::Standing;
 use super::member::{Freshness, Member};
-use super::table::{Entry, OwnTable};
+use super::table::OwnTable;
 use super::wire::{Chunk, Echo, Incarnation, LONGEST, MOST_MEMBERS, Message, prefix};
-use super::{LinkFacts, Timing};
+use crate::l2::group::wire::Entry;
+use crate::links::LinkFacts;
 
 /// Between two datagrams of which the second has news: what changes together goes together.
 const NEWS_GAP: Duration = Duration::from_millis(5);

@@ -9,9 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::Timing;
 use super::table::PeerTable;
 use super::wire::{Echo, Message};
-use super::{LinkFacts, Timing};
+use crate::links::LinkFacts;
 
 /// How many sequences before the highest one can still be told apart.
 const WINDOW: u64 = 64;

@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use super::Group;
 use super::member::Member;
-use super::table::Entry;
 use super::wire::Incarnation;
+use crate::l2::group::wire::Entry;
 use crate::links::Mac;
 
 /// A member that leaves does not wait for longer until the others pass on: what is open with it may

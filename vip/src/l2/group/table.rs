@@ -10,38 +10,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::election::{Rank, rank};
-use super::wire::{Chunk, entry_length};
+use super::wire::{Chunk, Entry, MOST_CHUNKS, entry_length};
 
-/// Most chunks of one table: over 70 000 IPv4 addresses.
-pub(crate) const MOST_CHUNKS: usize = 1024;
 /// Most bytes of entries in a chunk: a frame holds it beside the longest name.
 const CHUNK: usize = 1000;
-
-/// A member and an address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) preference: u32,
-    /// Digest of who is served on it.
-    pub(crate) tenants: u32,
-    /// Could hold it.
-    pub(crate) eligible: bool,
-    pub(crate) holding: bool,
-    pub(crate) lingering: bool,
-    /// Routers lead to it ([`Routed`](super::Routed)).
-    pub(crate) routed: bool,
-    /// It is leaving it, though: what others do not know of is to be passed on to it.
-    pub(crate) leaving: bool,
-    /// How often the member has begun to hold it in this life; after 255 comes 1. So a term that was
-    /// over before anybody heard of it is noticed all the same.
-    pub(crate) terms: u8,
-}
-
-impl Entry {
-    /// Whether it is about the link, and not only about routers that lead to the member.
-    pub(crate) fn on_link(&self) -> bool {
-        !self.routed || self.eligible || self.holding || self.lingering
-    }
-}
 
 /// The entries of a chunk.
 type Part = Arc<[(IpAddr, Entry)]>;

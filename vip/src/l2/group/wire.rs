@@ -29,9 +29,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::LinkFacts;
 use super::auth::{GroupKey, SEAL};
-use super::table::{Entry, MOST_CHUNKS};
+use crate::links::LinkFacts;
 
 /// Longest datagram, bytes: one frame of an ordinary Ethernet link, also through a tunnel.
 pub(crate) const LONGEST: usize = 1400;
@@ -60,6 +59,8 @@ const LEAVING: u8 = 32;
 
 const FOLLOWS: u8 = 1;
 
+/// Most chunks of one table: over 70 000 IPv4 addresses.
+pub(crate) const MOST_CHUNKS: usize = 1024;
 /// Tells one life of a process from the next.
 pub(crate) type Incarnation = [u8; 16];
 
@@ -111,6 +112,32 @@ pub(crate) fn prefix(incarnation: &Incarnation) -> [u8; 7] {
 /// Bytes that an entry takes.
 pub(crate) fn entry_length(ip: IpAddr) -> usize {
     10 + if ip.is_ipv4() { 4 } else { 16 }
+}
+
+/// A member and an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) preference: u32,
+    /// Digest of who is served on it.
+    pub(crate) tenants: u32,
+    /// Could hold it.
+    pub(crate) eligible: bool,
+    pub(crate) holding: bool,
+    pub(crate) lingering: bool,
+    /// Routers lead to it ([`Routed`](super::Routed)).
+    pub(crate) routed: bool,
+    /// It is leaving it, though: what others do not know of is to be passed on to it.
+    pub(crate) leaving: bool,
+    /// How often the member has begun to hold it in this life; after 255 comes 1. So a term that was
+    /// over before anybody heard of it is noticed all the same.
+    pub(crate) terms: u8,
+}
+
+impl Entry {
+    /// Whether it is about the link, and not only about routers that lead to the member.
+    pub(crate) fn on_link(&self) -> bool {
+        !self.routed || self.eligible || self.holding || self.lingering
+    }
 }
 
 impl Message {

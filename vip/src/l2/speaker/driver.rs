@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
-use super::{Desk, Progress, RoutedAddresses, SpeakerEvent, SpeakerOptions};
+use super::{Desk, Progress, RoutedAddresses, SpeakerOptions};
+use crate::event::SpeakerEvent;
 use crate::kernel::loopback::Side;
 use crate::kernel::netlink::{Netlink, Notices};
 use crate::kernel::nftables::forward_old::Nft;
@@ -29,9 +30,10 @@ use crate::kernel::sockets::heartbeat::HeartbeatSockets;
 use crate::kernel::sysctl::Strictness;
 use crate::kernel::{thread, wait};
 use crate::l2::forward_old::Relays;
-use crate::l2::group::{Destination, Detour, Group, LinkFacts, Tenure, Timing};
+use crate::l2::group::{Destination, Detour, Group, Tenure, Timing};
 use crate::l2::neighbour;
 use crate::l2::vips::{Holdings, HoldingsOptions};
+use crate::links::LinkFacts;
 use crate::links::Links;
 use crate::plan::VipPlan;
 use fence::Fence;

@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Action, Failure, FailureKind};
+use super::Action;
+use crate::links::change::{Failure, FailureKind};
 use crate::links::{Link, Links, Mac};
 use crate::refusal::Refusal;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::bgp::attribute::{Class, Terms};
 use crate::bgp::capability::Capabilities;
-use crate::bgp::message::{Framer, HEADER, Kind, LONGEST, LONGEST_EXTENDED};
+use crate::bgp::header::{HEADER, Kind, LONGEST, LONGEST_EXTENDED};
+use crate::bgp::message::Framer;
 use crate::bgp::open::Open;
 use crate::bgp::spec::go_duration_nanos;
 use crate::bgp::update;

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::bgp::{settings, told};
-use crate::bgp::message::{self, Framer, HEADER, Kind, LONGEST, LONGEST_EXTENDED};
+use crate::bgp::header::{self, HEADER, Kind, LONGEST, LONGEST_EXTENDED};
+use crate::bgp::message::Framer;
 use crate::bgp::{Action, Cease, ConnectionId, Event, Reason, Session, State};
 use crate::testing::fuzzing::Input;
 
@@ -107,7 +108,7 @@ impl Ledger {
                 ];
                 let kind = kinds[usize::from(input.octet() % 5)];
                 let body = input.piece();
-                let message = message::frame(kind, &body[..body.len().min(60_000)]);
+                let message = header::frame(kind, &body[..body.len().min(60_000)]);
                 self.hears(input, &message);
             }
             12 => {
@@ -129,7 +130,7 @@ impl Ledger {
     fn odd(&mut self, input: &mut Input<'_>) {
         let which = input.octet();
         if which.is_multiple_of(2) {
-            let message = message::frame(Kind::Update, &[0; 4]);
+            let message = header::frame(Kind::Update, &[0; 4]);
             let actions = self.session.send_updates(vec![message; 3], self.now);
             assert_eq!(actions.len(), if self.up.is_some() { 3 } else { 0 });
             assert!(actions.into_iter().all(|action| match action {
@@ -145,7 +146,7 @@ impl Ledger {
         if self.open.contains_key(&id) || self.dial == Some(id) {
             return;
         }
-        let keepalive = message::keepalive();
+        let keepalive = header::keepalive();
         let late = [Event::Failed(id), Event::Flushed(id), Event::Bytes(id, &keepalive)];
         for event in late {
             assert_eq!(self.session.handle(event, self.now), []);

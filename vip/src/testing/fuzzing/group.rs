@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::l2::group::table::Entry;
+use crate::l2::group::wire::Entry;
 use crate::l2::group::wire::{Chunk, Echo, LONGEST, MOST_MEMBERS, Message};
-use crate::l2::group::{Decision, Group, GroupKey, LinkFacts, Offer, Routed, Tenure, Timing};
+use crate::l2::group::{Decision, Group, GroupKey, Offer, Routed, Tenure, Timing};
+use crate::links::LinkFacts;
 use crate::testing::fuzzing::Input;
 
 const MS: Duration = Duration::from_millis(1);

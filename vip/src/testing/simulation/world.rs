@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::l2::group::wire::Message;
-use crate::l2::group::{Decision, Group, GroupKey, LinkFacts, Offer, Tenure, Timing};
+use crate::l2::group::{Decision, Group, GroupKey, Offer, Tenure, Timing};
+use crate::links::LinkFacts;
 
 /// Milliseconds and microseconds of virtual time.
 pub(super) const MS: u64 = 1000;

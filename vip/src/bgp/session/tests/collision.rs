@@ -12,7 +12,7 @@ fn a_dial_that_is_not_needed_any_more_is_given_up() {
     let [Action::Accept(id), _] = actions[..] else { panic!("{actions:?}") };
     script.id = id;
     script.says(&open().encode());
-    let actions = script.says(&message::keepalive());
+    let actions = script.says(&header::keepalive());
     assert!(matches!(actions[..], [Action::Close(old), Action::Up(..)] if old == dialled));
 }
 
@@ -96,9 +96,9 @@ fn of_two_connections_the_one_of_the_higher_identifier_stays() {
             let (stays, goes) = if ours_stays { (dialled, accepted) } else { (accepted, dialled) };
             assert_ended(&actions, goes, &collision);
             if stays == second {
-                assert_eq!(actions[2..], [Action::Send(stays, message::keepalive())]);
+                assert_eq!(actions[2..], [Action::Send(stays, header::keepalive())]);
             }
-            let actions = script.does(Event::Bytes(stays, &message::keepalive()));
+            let actions = script.does(Event::Bytes(stays, &header::keepalive()));
             assert!(matches!(actions[..], [Action::Up(id, _)] if id == stays), "{actions:?}");
             assert_eq!(script.session.report().error, None, "a collision is no error");
         }
@@ -124,7 +124,7 @@ fn a_router_whose_session_is_up_has_one_more_connection_however_often_it_dials()
     let actions = script.does(Event::Incoming);
     let [Action::Accept(first), ..] = actions[..] else { panic!("{actions:?}") };
     script.does(Event::Bytes(first, &open().encode()));
-    script.does(Event::Bytes(first, &message::keepalive()));
+    script.does(Event::Bytes(first, &header::keepalive()));
     assert_eq!(script.session.state(), State::Established);
     let actions = script.does(Event::Incoming);
     let [Action::Accept(mut attempt), _] = actions[..] else { panic!("{actions:?}") };
@@ -153,9 +153,9 @@ fn a_router_that_says_it_has_restarted_gets_a_new_session_at_once() {
     let expected = [
         Action::Close(old),
         Action::Down(Reason::RouterRestarted),
-        Action::Send(new, message::keepalive()),
+        Action::Send(new, header::keepalive()),
     ];
     assert_eq!(actions, expected);
-    let actions = script.does(Event::Bytes(new, &message::keepalive()));
+    let actions = script.does(Event::Bytes(new, &header::keepalive()));
     assert!(matches!(actions[..], [Action::Up(id, _)] if id == new));
 }

@@ -40,7 +40,7 @@ fn every_malformed_message_gets_the_answer_of_the_rfc_and_the_session_tries_agai
         assert_eq!(down, was_up, "{name}: {actions:?}");
         assert_eq!(script.session.report().error, Some(Reason::Sent(told)), "{name}");
         // What still comes on the connection is nobody's.
-        assert_eq!(script.says(&message::keepalive()), [], "{name}");
+        assert_eq!(script.says(&header::keepalive()), [], "{name}");
         let again = script.waits(SECOND * 5);
         assert!(matches!(again[..], [Action::Connect(_), ..]), "{name}: {again:?}");
     }
@@ -113,7 +113,7 @@ fn a_router_that_breaks_every_session_is_dialled_again_within_five_seconds_each_
         script.id = id;
         script.does(Event::Opened(id));
         script.says(&open().encode());
-        script.says(&message::keepalive());
+        script.says(&header::keepalive());
         assert_eq!(script.session.state(), State::Established);
     }
     assert_eq!(script.session.report().established, 51);
@@ -123,7 +123,7 @@ fn a_router_that_breaks_every_session_is_dialled_again_within_five_seconds_each_
 fn a_disabled_family_is_not_looked_at_again_and_the_other_one_goes_on() {
     let mut script = Script::new(settings());
     script.established();
-    let update = |body: &[u8]| message::frame(Kind::Update, body);
+    let update = |body: &[u8]| header::frame(Kind::Update, body);
     script.says(&update(&[0, 0, 0, 7, 0x80, 15, 4, 0, 2, 1, 200]));
     let report = script.session.report().clone();
     let words =
@@ -142,7 +142,7 @@ fn octets() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(kind, body)| raw(u16::try_from(19 + body.len()).unwrap(), kind, &body));
     prop_oneof![
         4 => message,
-        1 => Just(message::keepalive()),
+        1 => Just(header::keepalive()),
         1 => Just(open().encode()),
         1 => proptest::collection::vec(any::<u8>(), 0..60),
     ]

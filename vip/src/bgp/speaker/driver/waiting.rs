@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use super::{Driver, Phase};
-use crate::bgp::speaker::BgpEvent;
 use crate::bgp::speaker::peer_driver::Peering;
+use crate::event::BgpEvent;
 use crate::kernel::sockets::bgp::Incoming;
 use crate::kernel::wait::wait_to_write;
 

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use super::Driver;
+use crate::event::SpeakerEvent;
 use crate::kernel::nftables::fence::FenceTable;
 use crate::l2::fence::{Amiss, Fenced, Keeper};
-use crate::l2::speaker::SpeakerEvent;
 use crate::l2::vips::Action;
 use crate::refusal::Refusal;
 

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use super::Driver;
+use crate::event::SpeakerEvent;
 use crate::l2::forward_old::{Relay, Relays, Way};
-use crate::l2::group::{Hop, LinkFacts};
-use crate::l2::speaker::SpeakerEvent;
+use crate::l2::group::Hop;
+use crate::links::LinkFacts;
 use crate::refusal::Refusal;
 
 /// Connections that are noted between two looks at the heartbeats.

@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use super::Driver;
+use crate::event::SpeakerEvent;
 use crate::kernel::loopback::Side;
-use crate::kernel::netlink::Change;
-use crate::l2::speaker::SpeakerEvent;
-use crate::l2::vips::{Action, Failure, FailureKind};
+use crate::l2::vips::Action;
 use crate::l2::{arp, ndp};
+use crate::links::change::Change;
+use crate::links::change::{Failure, FailureKind};
 
 /// Changes of addresses between two looks at the heartbeats.
 const AT_ONCE: usize = 32;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::super::*;
-use crate::l2::neighbour::ClaimKind;
+use crate::l2::claim::ClaimKind;
 use crate::links::tests::{change_link, links, with_loopback};
 use crate::links::{Link, Mac};
 use crate::plan::{Interfaces, Vip};

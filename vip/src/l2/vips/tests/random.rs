@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::node::*;
-use crate::l2::neighbour::ClaimKind::{Claim, Probe};
+use crate::l2::claim::ClaimKind::{Claim, Probe};
 
 #[derive(Clone, Debug)]
 enum Event {

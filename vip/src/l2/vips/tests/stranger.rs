@@ -2,7 +2,7 @@
 
 use super::super::*;
 use super::node::*;
-use crate::l2::neighbour::ClaimKind::{Claim, Probe};
+use crate::l2::claim::ClaimKind::{Claim, Probe};
 
 #[test]
 fn an_address_is_asked_for_three_times_before_it_is_used() {

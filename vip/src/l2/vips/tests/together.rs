@@ -5,8 +5,8 @@
 
 use super::super::*;
 use super::node::*;
+use crate::l2::claim::ClaimKind;
 use crate::l2::group::{Group, GroupKey, Timing};
-use crate::l2::neighbour::ClaimKind;
 use crate::links::tests::{change_link, links, with_loopback};
 
 /// From sending to hearing.
