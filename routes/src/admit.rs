@@ -9,9 +9,10 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 
 use crate::{
-    model::{PathMatch, RouteRule},
+    matcher::PathMatch,
     objects::{Age, ObjectKey, ObjectRef},
     problem::Problem,
+    rule::RouteRule,
 };
 
 /// What decides between two objects; the smaller one is the older.
@@ -41,8 +42,8 @@ pub(crate) fn owners(candidates: &[Arc<RouteRule>]) -> (Vec<Arc<RouteRule>>, Vec
     let mut lost = Vec::new();
     let mut held: HashMap<(u8, &str), Vec<&Arc<RouteRule>>> = HashMap::new();
     for rule in candidates {
-        let holders = held.entry(claim(&rule.path)).or_default();
-        match holders.iter().find(|owner| collide(&owner.path, &rule.path)) {
+        let holders = held.entry(claim(&rule.matches.path)).or_default();
+        match holders.iter().find(|owner| collide(&owner.matches.path, &rule.matches.path)) {
             Some(owner) => lost.push(Lost { rule: Arc::clone(rule), owner: Arc::clone(owner) }),
             None => {
                 holders.push(rule);
@@ -56,12 +57,12 @@ pub(crate) fn owners(candidates: &[Arc<RouteRule>]) -> (Vec<Arc<RouteRule>>, Vec
 /// The problem of a rule that lost.
 pub(crate) fn conflict(lost: &Lost) -> Problem {
     let Lost { rule, owner } = lost;
-    let (host, path) = (&rule.host, rule.path.text());
-    let what = match rule.path {
+    let (host, path) = (&rule.host, &rule.matches.path);
+    let what = match path {
         PathMatch::Default => format!("the default backend of host {host}"),
-        _ => format!("path {path:?} ({}) of host {host}", rule.path.kind()),
+        _ => format!("path {:?} ({}) of host {host}", path.text(), path.kind()),
     };
-    let field = match rule.path {
+    let field = match path {
         PathMatch::RoutePrefix(_) => "spec.path",
         PathMatch::Default => "spec.defaultBackend",
         _ => "spec.rules",
@@ -124,7 +125,7 @@ fn claim(path: &PathMatch) -> (u8, &str) {
         // Both match everything.
         PathMatch::RoutePrefix(text) if text.is_empty() => (1, "/"),
         PathMatch::RoutePrefix(text) => (1, text),
-        PathMatch::Regex(text) => (2, text),
+        PathMatch::Regex(regex) => (2, regex.text()),
         PathMatch::Default => (3, ""),
     }
 }

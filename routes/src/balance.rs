@@ -8,7 +8,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use crate::model::{Backend, BackendTable, Endpoint, EndpointSet, Forward};
+use crate::{
+    action::{Forward, WeightedBackend},
+    model::{Backend, BackendTable, Endpoint, EndpointSet},
+};
 
 /// Index of the entry that the request at position `tick` belongs to; `None` if all weights are 0.
 ///
@@ -36,7 +39,7 @@ pub fn pick_weighted(tick: u32, weights: impl Iterator<Item = u32> + Clone) -> O
     None
 }
 
-/// The backend for the next request and its index in `forward.backends`.
+/// The backend for the next request and its index in `forward.spec.backends`.
 ///
 /// Backends of weight 0 and backends without endpoints drop out of the sum. `None`: nobody is left to
 /// answer (503). The shared counter moves only if there is a choice to make.
@@ -44,19 +47,20 @@ pub fn pick_service<'t>(
     forward: &Forward,
     backends: &'t BackendTable,
 ) -> Option<(&'t Arc<Backend>, usize)> {
+    let weighted = &forward.spec.backends;
     let live = |index: usize| {
-        let entry = forward.backends.get(index).filter(|entry| entry.weight > 0)?;
+        let entry = weighted.get(index).filter(|entry| entry.weight > 0)?;
         backends.get(entry.slot).filter(|backend| !backend.endpoints.is_empty())
     };
-    let mut candidates = (0..forward.backends.len()).filter(|&index| live(index).is_some());
+    let mut candidates = (0..weighted.len()).filter(|&index| live(index).is_some());
     let first = candidates.next()?;
     let index = if candidates.next().is_none() {
         first
     } else {
-        let weight = |(index, entry): (usize, &crate::model::WeightedBackend)| {
+        let weight = |(index, entry): (usize, &WeightedBackend)| {
             if live(index).is_some() { u32::from(entry.weight) } else { 0 }
         };
-        pick_weighted(forward.next_tick(), forward.backends.iter().enumerate().map(weight))?
+        pick_weighted(forward.next_tick(), weighted.iter().enumerate().map(weight))?
     };
     Some((live(index)?, index))
 }

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::{
+    action::{Action, DENY_STATUS},
     compile::Compiled,
     host,
-    model::{Action, HostPattern, PathMatch, Rewrite, RouteRule, Scheme},
+    matcher::PathMatch,
+    model::{HostPattern, Scheme},
     objects::ObjectRef,
+    rule::RouteRule,
     table::{HostRoutes, Matched, RouteTable},
 };
 
@@ -99,7 +102,7 @@ impl<'t> Request<'t> {
             HostPattern::Wildcard(_) => "the wildcard covers the host, which has no nearer rule",
             HostPattern::Any => "the host has no rule of its own",
         };
-        let path = match &winner.rule.path {
+        let path = match &winner.rule.matches.path {
             PathMatch::Exact(_) => "the path is exactly this",
             PathMatch::Prefix(_) | PathMatch::RoutePrefix(_) => {
                 "it is the longest prefix of the path"
@@ -114,7 +117,7 @@ impl<'t> Request<'t> {
         if let Some(reason) = self.why_not_the_host(entry) {
             return reason;
         }
-        if rule.action(self.scheme).is_none() {
+        if !rule.serves(self.scheme) {
             return match self.scheme {
                 Scheme::Http => "not served in clear text".into(),
                 Scheme::Https => "not served over TLS".into(),
@@ -122,7 +125,7 @@ impl<'t> Request<'t> {
         }
         // Whether the path matches is asked of a table that holds nothing else.
         if !entry.alone_matches(rule, self.path) {
-            return match &rule.path {
+            return match &rule.matches.path {
                 PathMatch::Exact(_) => "the path is not exactly this".into(),
                 PathMatch::Prefix(_) => "not a prefix of the path, element by element".into(),
                 PathMatch::RoutePrefix(_) => "not a prefix of the path".into(),
@@ -133,8 +136,8 @@ impl<'t> Request<'t> {
         match &self.winner {
             Some(winner) => format!(
                 "matches, but {} {} of {} is more specific",
-                winner.rule.path.kind(),
-                winner.rule.path.text(),
+                winner.rule.matches.path.kind(),
+                winner.rule.matches.path.text(),
                 winner.rule.object
             ),
             None => "matches, but a nearer host keeps the request".into(),
@@ -174,30 +177,34 @@ fn explained(rule: &RouteRule, scheme: Scheme, reason: String) -> ExplainedRule 
     ExplainedRule {
         object: rule.object.clone(),
         host: rule.host.clone(),
-        path: rule.path.text().to_owned(),
-        match_kind: rule.path.kind(),
-        action: rule.action(scheme).map_or_else(|| "not served".to_owned(), describe),
+        path: rule.matches.path.text().to_owned(),
+        match_kind: rule.matches.path.kind(),
+        action: describe(rule, scheme),
         reason,
     }
 }
 
-/// An action in a few words.
-fn describe(action: &Action) -> String {
-    match action {
-        Action::RedirectHttps { status, .. } => format!("redirect to https ({status})"),
-        Action::Deny { status, reason } => format!("deny with {status} ({reason})"),
+/// What becomes of requests of a scheme, in a few words.
+fn describe(rule: &RouteRule, scheme: Scheme) -> String {
+    if !rule.serves(scheme) {
+        return "not served".into();
+    }
+    if let Some(redirect) = rule.redirect(scheme) {
+        return format!("redirect to https ({})", redirect.status);
+    }
+    match &rule.action {
+        Action::Deny { reason } => format!("deny with {DENY_STATUS} ({reason})"),
         Action::Forward(forward) => {
-            let alone = forward.backends.len() == 1;
-            let backends = forward.backends.iter().map(|backend| match alone {
+            let backends = &forward.spec.backends;
+            let alone = backends.len() == 1;
+            let backends = backends.iter().map(|backend| match alone {
                 true => backend.key.to_string(),
                 false => format!("{} (weight {})", backend.key, backend.weight),
             });
             let to = backends.collect::<Vec<_>>().join(", ");
-            match &forward.rewrite {
+            match rule.rewrite() {
                 None => format!("forward to {to}"),
-                Some(Rewrite::Replace(path) | Rewrite::Captures { target: path, .. }) => {
-                    format!("forward to {to} as {path}")
-                }
+                Some(rewrite) => format!("forward to {to} as {}", rewrite.target()),
             }
         }
     }

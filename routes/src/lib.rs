@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod action;
 pub mod admit;
 pub mod annotations;
 pub mod balance;
@@ -18,13 +19,16 @@ mod class;
 pub mod compile;
 pub mod endpoints;
 pub mod explain;
+pub mod filter;
 pub mod host;
+pub mod matcher;
 pub mod model;
 pub mod objects;
 pub mod openshift;
 pub mod options;
 pub mod path;
 pub mod problem;
+pub mod rule;
 mod slots;
 pub mod stats;
 pub mod table;

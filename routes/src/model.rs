@@ -1,12 +1,9 @@
-//! The vocabulary that `Ingress` and `Route` both compile into: hosts, paths, rules, backends.
+//! The vocabulary that `Ingress` and `Route` both compile into: hosts, schemes, backends, certificates.
 
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU32},
 };
 
 use serde::Serialize;
@@ -43,46 +40,6 @@ impl Serialize for HostPattern {
     }
 }
 
-/// How a rule looks at the canonical path.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum PathMatch {
-    /// Byte for byte (`pathType: Exact`).
-    Exact(Arc<str>),
-    /// Element by element, a trailing slash ignored on both sides (`pathType: Prefix`).
-    Prefix(Arc<str>),
-    /// OpenShift's prefix: `/sub/` matches `/sub/x` but not `/sub`; empty and `/` match everything.
-    RoutePrefix(Arc<str>),
-    /// A regular expression, anchored at the start, ignoring case (`use-regex`, captures of `rewrite-target`).
-    Regex(Arc<str>),
-    /// What remains of a host when no path matches (`spec.defaultBackend`).
-    Default,
-}
-
-impl PathMatch {
-    /// The path as the object spells it.
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Exact(path)
-            | Self::Prefix(path)
-            | Self::RoutePrefix(path)
-            | Self::Regex(path) => path,
-            Self::Default => "",
-        }
-    }
-
-    /// The kind of match as `plan` prints it.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Exact(_) => "Exact",
-            Self::Prefix(_) => "Prefix",
-            Self::RoutePrefix(_) => "RoutePrefix",
-            Self::Regex(_) => "Regex",
-            Self::Default => "Default",
-        }
-    }
-}
-
 /// Which table of a listener a request is looked up in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -91,95 +48,6 @@ pub enum Scheme {
     Http,
     /// TLS, terminated here.
     Https,
-}
-
-/// One host and path of one object, and what to do with its requests in one scheme.
-#[derive(Debug)]
-pub struct RouteRule {
-    /// The object that asks for it.
-    pub object: ObjectRef,
-    /// Host it stands under.
-    pub host: HostPattern,
-    /// Path it matches.
-    pub path: PathMatch,
-    /// What happens to a request in clear text; `None`: the rule is not there for it.
-    pub http: Option<Action>,
-    /// What happens to a request over TLS.
-    pub https: Option<Action>,
-}
-
-impl RouteRule {
-    /// The action in the given scheme.
-    pub fn action(&self, scheme: Scheme) -> Option<&Action> {
-        match scheme {
-            Scheme::Http => self.http.as_ref(),
-            Scheme::Https => self.https.as_ref(),
-        }
-    }
-}
-
-/// What to do with a request that matched.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Send it to one of the backends.
-    Forward(Arc<Forward>),
-    /// Answer with a redirect to the same place over `https`.
-    RedirectHttps {
-        /// 301, 302, 307 or 308.
-        status: u16,
-        /// Cut one trailing slash off the request target (what ingress-nginx does on its 308).
-        trim_slash: bool,
-    },
-    /// Answer with this status: a setting that protects the path is broken, so the path stays closed.
-    Deny {
-        /// Status of the answer, normally 503.
-        status: u16,
-        /// CamelCase reason, for the access log.
-        reason: &'static str,
-    },
-}
-
-/// Weighted backends and what to change on the way there.
-#[derive(Debug)]
-pub struct Forward {
-    /// In the order of the object; weights as given, 0 means no traffic.
-    pub backends: Box<[WeightedBackend]>,
-    /// Path to send instead of the one received.
-    pub rewrite: Option<Rewrite>,
-    /// Requests so far; position in the weighted sequence, shared by all cores.
-    pub tick: AtomicU32,
-}
-
-impl Forward {
-    /// Position of the next request in the weighted sequence.
-    pub fn next_tick(&self) -> u32 {
-        self.tick.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-/// One backend of a rule.
-#[derive(Clone, Debug)]
-pub struct WeightedBackend {
-    /// Where it stands in the [`BackendTable`] of every snapshot that holds this rule.
-    pub slot: BackendSlot,
-    /// What it is.
-    pub key: BackendKey,
-    /// Share of the traffic, relative to the sum over the rule's backends that have endpoints.
-    pub weight: u16,
-}
-
-/// How the path is rewritten before it is sent on.
-#[derive(Debug)]
-pub enum Rewrite {
-    /// The whole path becomes this text (`rewrite-target` without captures).
-    Replace(Arc<str>),
-    /// The regular expression of the rule is matched again and `$1`…`$9` are filled in.
-    Captures {
-        /// The rule's own expression.
-        regex: regex::Regex,
-        /// Template with `$n` references.
-        target: Arc<str>,
-    },
 }
 
 /// Index into the [`BackendTable`]; stays the same for a key as long as some rule refers to it.

@@ -14,8 +14,10 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     admit::{self, Lost},
-    model::{Action, HostPattern, PathMatch, Rewrite, RouteRule, Scheme},
+    matcher::{PathMatch, PathRegex},
+    model::{HostPattern, Scheme},
     path,
+    rule::RouteRule,
     stats::HostStats,
 };
 
@@ -38,7 +40,7 @@ pub struct HostRoutes {
     roots: Box<[u32]>,
     /// Length in bytes of the longest key of `prefixes`.
     longest_prefix: usize,
-    regexes: Box<[(regex::Regex, u32)]>,
+    regexes: Box<[(PathRegex, u32)]>,
     default: Option<u32>,
     /// Every rule that asked for this host, by age: what this value was built from.
     candidates: Box<[Arc<RouteRule>]>,
@@ -58,8 +60,6 @@ struct Entry {
 pub struct Matched<'t> {
     /// The rule that answers.
     pub rule: &'t Arc<RouteRule>,
-    /// What it does in the scheme asked for.
-    pub action: &'t Action,
     /// The host entry the rule stands in.
     pub host: &'t Arc<HostRoutes>,
 }
@@ -94,8 +94,8 @@ impl RouteTable {
     /// the wildcard and then to the rules without a host.
     pub fn lookup(&self, scheme: Scheme, host: &str, path: &str) -> Option<Matched<'_>> {
         for entry in self.entries_for(host) {
-            if let Some((rule, action)) = entry.find(scheme, path) {
-                return Some(Matched { rule, action, host: entry });
+            if let Some(rule) = entry.find(scheme, path) {
+                return Some(Matched { rule, host: entry });
             }
             if entry.no_fallthrough {
                 return None;
@@ -202,16 +202,13 @@ impl HostRoutes {
         let mut prefixes: HashMap<&str, Vec<u32>> = HashMap::new();
         let (mut roots, mut regexes) = (Vec::new(), Vec::new());
         for (index, entry) in (0u32..).zip(&self.rules) {
-            match &entry.rule.path {
+            match &entry.rule.matches.path {
                 PathMatch::Exact(_) => drop(self.exact.insert(entry.path.clone(), index)),
                 PathMatch::Prefix(_) | PathMatch::RoutePrefix(_) => match entry.key() {
                     "" => roots.push(index),
                     key => prefixes.entry(key).or_default().push(index),
                 },
-                PathMatch::Regex(text) => {
-                    // Only expressions that compile become rules; see `translate::ingress`.
-                    regexes.extend(regex_of(&entry.rule, text).map(|regex| (regex, index)));
-                }
+                PathMatch::Regex(regex) => regexes.push((regex.clone(), index)),
                 PathMatch::Default => self.default = Some(index),
             }
         }
@@ -222,10 +219,10 @@ impl HostRoutes {
         self.regexes = regexes.into();
     }
 
-    fn find(&self, scheme: Scheme, path: &str) -> Option<(&Arc<RouteRule>, &Action)> {
+    fn find(&self, scheme: Scheme, path: &str) -> Option<&Arc<RouteRule>> {
         let served = |index: u32| {
             let entry = self.rules.get(index as usize)?;
-            Some((&entry.rule, entry.rule.action(scheme)?))
+            entry.rule.serves(scheme).then_some(&entry.rule)
         };
         if !self.exact.is_empty()
             && let Some(found) = self.exact.get(path).and_then(|&index| served(index))
@@ -233,10 +230,10 @@ impl HostRoutes {
             return Some(found);
         }
         let prefix = self.find_prefix(scheme, path);
-        let length = prefix.map_or(0, |(entry, _)| entry.rule.path.text().len());
+        let length = prefix.map_or(0, |entry| entry.rule.matches.path.text().len());
         for (regex, index) in &self.regexes {
             let Some(found) = served(*index) else { continue };
-            if prefix.is_some() && found.0.path.text().len() <= length {
+            if prefix.is_some() && found.matches.path.text().len() <= length {
                 break;
             }
             if regex.is_match(path) {
@@ -244,7 +241,7 @@ impl HostRoutes {
             }
         }
         match prefix {
-            Some((entry, action)) => Some((&entry.rule, action)),
+            Some(entry) => Some(&entry.rule),
             None => served(self.default?),
         }
     }
@@ -253,25 +250,23 @@ impl HostRoutes {
     pub(crate) fn alone_matches(&self, rule: &RouteRule, path: &str) -> bool {
         let of_rule = |entry: &&Entry| std::ptr::eq(&*entry.rule, rule);
         let Some(entry) = self.rules.iter().find(of_rule) else { return false };
-        match &rule.path {
+        match &rule.matches.path {
             PathMatch::Exact(_) => *entry.path == *path,
             PathMatch::Prefix(_) | PathMatch::RoutePrefix(_) => {
                 let rest = path.strip_prefix(entry.key());
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
                     && entry.holds(path)
             }
-            PathMatch::Regex(text) => {
-                regex_of(rule, text).is_some_and(|regex| regex.is_match(path))
-            }
+            PathMatch::Regex(regex) => regex.is_match(path),
             PathMatch::Default => false,
         }
     }
 
-    fn find_prefix(&self, scheme: Scheme, path: &str) -> Option<(&Entry, &Action)> {
+    fn find_prefix(&self, scheme: Scheme, path: &str) -> Option<&Entry> {
         let first = |rules: &[u32]| {
             rules.iter().find_map(|&index| {
-                let entry = self.rules.get(index as usize).filter(|entry| entry.holds(path))?;
-                Some((entry, entry.rule.action(scheme)?))
+                let entry = self.rules.get(index as usize)?;
+                (entry.holds(path) && entry.rule.serves(scheme)).then_some(entry)
             })
         };
         let mut end = element_end(path, self.longest_prefix);
@@ -300,11 +295,11 @@ fn element_end(path: &str, longest: usize) -> usize {
 impl Entry {
     /// `None` if no canonical path can match; the translators have reported it then.
     fn new(rule: Arc<RouteRule>) -> Option<Self> {
-        let path = match &rule.path {
+        let path = match &rule.matches.path {
             PathMatch::Exact(text) | PathMatch::Prefix(text) => path::pattern(text).ok()?.into(),
             PathMatch::RoutePrefix(text) if text.is_empty() => "/".into(),
             PathMatch::RoutePrefix(text) => path::pattern(text).ok()?.into(),
-            PathMatch::Regex(text) => text.as_ref().into(),
+            PathMatch::Regex(regex) => regex.text().into(),
             PathMatch::Default => "".into(),
         };
         Some(Self { rule, path })
@@ -318,47 +313,22 @@ impl Entry {
     /// Given that the key is an element-wise prefix of `path`, whether the rule matches it. Only a Route
     /// insists on the slash that it ends with.
     fn holds(&self, path: &str) -> bool {
-        !matches!(self.rule.path, PathMatch::RoutePrefix(_)) || path.starts_with(&*self.path)
+        !matches!(self.rule.matches.path, PathMatch::RoutePrefix(_))
+            || path.starts_with(&*self.path)
     }
 
     fn precedence(&self, other: &Self) -> std::cmp::Ordering {
-        let rank = |entry: &Self| match entry.rule.path {
+        let rank = |entry: &Self| match entry.rule.matches.path {
             PathMatch::Exact(_) => 0,
             PathMatch::Default => 2,
             _ => 1,
         };
-        let length = |entry: &Self| entry.rule.path.text().len();
+        let length = |entry: &Self| entry.rule.matches.path.text().len();
         rank(self)
             .cmp(&rank(other))
             .then(length(other).cmp(&length(self)))
-            .then_with(|| self.rule.path.cmp(&other.rule.path))
+            .then_with(|| self.rule.matches.path.cmp(&other.rule.matches.path))
     }
-}
-
-/// Largest compiled program of one expression, in bytes: a tenant's expression must not eat the node.
-const REGEX_SIZE: usize = 1 << 20;
-
-/// The expression of a rule: anchored at the start, ignoring case, as ingress-nginx does (`~* ^path`).
-pub(crate) fn regex(text: &str) -> Result<regex::Regex, regex::Error> {
-    let build = |text: &str| {
-        let mut builder = regex::RegexBuilder::new(text);
-        builder.case_insensitive(true).size_limit(REGEX_SIZE).build()
-    };
-    // Alone first: `a)(b` would make sense within the group.
-    build(text)?;
-    build(&format!("^(?:{text})"))
-}
-
-/// The expression of a rule of kind Regex, taken from its rewrite where that has it already.
-fn regex_of(rule: &RouteRule, text: &str) -> Option<regex::Regex> {
-    for action in [&rule.https, &rule.http].into_iter().flatten() {
-        if let Action::Forward(forward) = action
-            && let Some(Rewrite::Captures { regex, .. }) = &forward.rewrite
-        {
-            return Some(regex.clone());
-        }
-    }
-    regex(text).ok()
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
+    action::{Action, DENY_STATUS},
     compile::{Compiled, compile},
+    filter::Rewrite,
     host,
-    model::{Action, Rewrite, Scheme},
+    model::Scheme,
     objects::{ObjectKey, Objects, Store, Stored},
     options::Options,
     path,
@@ -74,16 +76,20 @@ pub(crate) fn answer_of(table: &RouteTable, url: &str) -> String {
     let Some(matched) = table.lookup(scheme, &host, &path.matched) else {
         return "404".into();
     };
-    match matched.action {
-        Action::RedirectHttps { status, .. } => format!("redirect {status}"),
-        Action::Deny { status, reason } => format!("{status} {reason}"),
+    let rule = matched.rule;
+    if let Some(redirect) = rule.redirect(scheme) {
+        return format!("redirect {}", redirect.status);
+    }
+    match &rule.action {
+        Action::Deny { reason } => format!("{DENY_STATUS} {reason}"),
         Action::Forward(forward) => {
-            let keys = forward.backends.iter().map(|backend| {
+            let backends = &forward.spec.backends;
+            let keys = backends.iter().map(|backend| {
                 let name = format!("{}:{}", backend.key.service.name, backend.key.port);
-                if forward.backends.len() > 1 { format!("{name}={}", backend.weight) } else { name }
+                if backends.len() > 1 { format!("{name}={}", backend.weight) } else { name }
             });
             let to = keys.collect::<Vec<_>>().join(" ");
-            match &forward.rewrite {
+            match rule.rewrite() {
                 None => to,
                 Some(Rewrite::Replace(text)) => format!("{to} as {text}"),
                 Some(Rewrite::Captures { target, .. }) => format!("{to} with {target}"),

@@ -3,15 +3,14 @@
 //!
 //! [`ingress`] and [`openshift`] make it, [`crate::compile`] puts many together.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use crate::{
-    model::{
-        Action, BackendKey, BackendSlot, CertBinding, Forward, HostPattern, Rewrite, RouteRule,
-        WeightedBackend,
-    },
+    action::WeightedBackend,
+    model::{BackendKey, BackendSlot, CertBinding, HostPattern},
     objects::ObjectRef,
     problem::Problem,
+    rule::RouteRule,
     slots::Slots,
 };
 
@@ -94,66 +93,18 @@ impl Translation {
             };
             for (at, rule) in entry.rules.iter_mut().enumerate() {
                 // Mostly nothing has moved: look at the same position first.
-                let same_place = old.rules.get(at).filter(|old| old.path == rule.path);
-                let found = || old.rules.iter().find(|old| old.path == rule.path);
-                let Some(old) = same_place.or_else(found) else { continue };
-                if same_rule(rule, old) {
+                let same = |old: &&Arc<RouteRule>| old.matches == rule.matches;
+                let same_path = |old: &&Arc<RouteRule>| old.matches.path == rule.matches.path;
+                let found = || old.rules.iter().find(same);
+                let near = || old.rules.iter().find(same_path);
+                let at = old.rules.get(at).filter(same);
+                let Some(old) = at.or_else(found).or_else(near) else { continue };
+                if *rule == *old {
                     *rule = Arc::clone(old);
-                } else if let (Some(new), Some(old)) = (forward(rule), forward(old)) {
-                    new.tick.store(old.tick.load(Ordering::Relaxed), Ordering::Relaxed);
+                } else if let (Some(new), Some(old)) = (rule.forward(), old.forward()) {
+                    new.resume(old);
                 }
             }
         }
-    }
-}
-
-/// The forwarding of a rule, whichever scheme it is in.
-fn forward(rule: &RouteRule) -> Option<&Arc<Forward>> {
-    [&rule.https, &rule.http].into_iter().find_map(|action| match action {
-        Some(Action::Forward(forward)) => Some(forward),
-        _ => None,
-    })
-}
-
-fn same_rule(a: &RouteRule, b: &RouteRule) -> bool {
-    a.object == b.object
-        && a.host == b.host
-        && a.path == b.path
-        && same_action(a.http.as_ref(), b.http.as_ref())
-        && same_action(a.https.as_ref(), b.https.as_ref())
-}
-
-fn same_action(a: Option<&Action>, b: Option<&Action>) -> bool {
-    match (a, b) {
-        (None, None) => true,
-        (Some(Action::Forward(a)), Some(Action::Forward(b))) => {
-            let same = |a: &WeightedBackend, b: &WeightedBackend| {
-                (a.slot, &a.key, a.weight) == (b.slot, &b.key, b.weight)
-            };
-            a.backends.len() == b.backends.len()
-                && a.backends.iter().zip(&b.backends).all(|(a, b)| same(a, b))
-                && same_rewrite(a.rewrite.as_ref(), b.rewrite.as_ref())
-        }
-        (
-            Some(Action::RedirectHttps { status: a, trim_slash: trim_a }),
-            Some(Action::RedirectHttps { status: b, trim_slash: trim_b }),
-        ) => (a, trim_a) == (b, trim_b),
-        (
-            Some(Action::Deny { status: a, reason: reason_a }),
-            Some(Action::Deny { status: b, reason: reason_b }),
-        ) => (a, reason_a) == (b, reason_b),
-        _ => false,
-    }
-}
-
-fn same_rewrite(a: Option<&Rewrite>, b: Option<&Rewrite>) -> bool {
-    match (a, b) {
-        (None, None) => true,
-        (Some(Rewrite::Replace(a)), Some(Rewrite::Replace(b))) => a == b,
-        (
-            Some(Rewrite::Captures { regex: a, target: target_a }),
-            Some(Rewrite::Captures { regex: b, target: target_b }),
-        ) => a.as_str() == b.as_str() && target_a == target_b,
-        _ => false,
     }
 }

@@ -108,4 +108,9 @@ mod tests {
             assert!(kind.text().starts_with(&kind.status().to_string()), "{kind:?}");
         }
     }
+
+    #[test]
+    fn a_closed_path_answers_with_the_status_that_plan_and_explain_show() {
+        assert_eq!(ProxyErrorKind::Denied.status(), gatehouse_routes::action::DENY_STATUS);
+    }
 }

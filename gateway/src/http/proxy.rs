@@ -12,8 +12,10 @@ use std::{
 };
 
 use gatehouse_routes::{
+    action::{Action, Forward},
     balance,
-    model::{Action, Backend, Forward, Rewrite},
+    filter::{HttpsRedirect, Rewrite},
+    model::Backend,
     stats::EndpointStats,
 };
 use http::{
@@ -134,22 +136,22 @@ async fn answer(
     };
     record.routed(matched.rule, &matched.host.stats);
 
-    let forward = match matched.action {
+    if let Some(HttpsRedirect { status, trim_slash }) = matched.rule.redirect(conn.scheme) {
         // There is no place to send a client that named none.
-        Action::RedirectHttps { .. } if head.host.is_empty() => {
+        if head.host.is_empty() {
             return Err(ProxyErrorKind::BadHost);
         }
-        Action::RedirectHttps { status, trim_slash } => {
-            let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-            return Ok(Answer::Local(respond::redirect(&head.host, target, *status, *trim_slash)));
-        }
-        Action::Deny { reason, .. } => {
+        let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        return Ok(Answer::Local(respond::redirect(&head.host, target, *status, *trim_slash)));
+    }
+    let forward = match &matched.rule.action {
+        Action::Deny { reason } => {
             tracing::debug!(rule = %matched.rule.object, reason, "denied");
             return Err(ProxyErrorKind::Denied);
         }
-        Action::Forward(forward) => Arc::clone(forward),
+        Action::Forward(forward) => forward,
     };
-    let target = upstream_target(&head, &parts.uri, forward.rewrite.as_ref())?;
+    let target = upstream_target(&head, &parts.uri, matched.rule.rewrite())?;
     let (websocket, seen) = (head.websocket, head.seen);
     drop(head);
     to_upstream_form(parts, target, |headers, authority| {
@@ -160,7 +162,7 @@ async fn answer(
         parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 
-    let exchanged = exchange(conn, record, &snapshot, &forward, parts, body).await?;
+    let exchanged = exchange(conn, record, &snapshot, forward, parts, body).await?;
     drop(snapshot);
     finish_answer(conn, record, websocket, exchanged).map(Answer::Upstream)
 }
@@ -191,9 +193,7 @@ fn upstream_target(
         Some(Rewrite::Replace(target)) => std::borrow::Cow::Borrowed(&**target),
         Some(Rewrite::Captures { regex, target }) => {
             let mut path = String::with_capacity(head.path.len());
-            if let Some(captures) = regex.captures(&head.path) {
-                captures.expand(target, &mut path);
-            }
+            regex.expand(&head.path, target, &mut path);
             if !path.starts_with('/') {
                 path.insert(0, '/');
             }

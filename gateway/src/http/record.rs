@@ -9,10 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use gatehouse_routes::{
-    model::{BackendKey, RouteRule},
-    stats::HostStats,
-};
+use gatehouse_routes::{model::BackendKey, rule::RouteRule, stats::HostStats};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header::HOST};
 
 use crate::{

@@ -3,9 +3,11 @@
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use gatehouse_routes::{
-    model::{Action, Backend, BackendTable, Forward, Rewrite, RouteRule, Scope},
+    action::{Action, DENY_STATUS, Forward},
+    model::{Backend, BackendTable, Scheme, Scope},
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
+    rule::RouteRule,
 };
 use gatehouse_vip::PoolUsage;
 use serde_json::{Value, json};
@@ -66,14 +68,9 @@ pub(super) fn route_rows(compiled: &Compiled) -> Vec<RouteRow<'_>> {
     rules
         .map(|rule| RouteRow {
             rule,
-            http: rule.http.as_ref().map(action),
-            https: rule.https.as_ref().map(action),
-            forward: [&rule.https, &rule.http].into_iter().flatten().find_map(
-                |action| match action {
-                    Action::Forward(forward) => Some(&**forward),
-                    _ => None,
-                },
-            ),
+            http: action(rule, Scheme::Http),
+            https: action(rule, Scheme::Https),
+            forward: rule.forward(),
         })
         .collect()
 }
@@ -210,7 +207,7 @@ fn routes(compiled: &Compiled) -> Vec<Value> {
     let rows = route_rows(compiled).into_iter();
     rows.map(|row| {
         let table = &compiled.routes.backends;
-        let backends = row.forward.map_or(&[][..], |forward| &forward.backends);
+        let backends = row.forward.map_or(&[][..], |forward| &forward.spec.backends);
         let backends: Vec<Value> = backends
             .iter()
             .map(|backend| {
@@ -224,8 +221,8 @@ fn routes(compiled: &Compiled) -> Vec<Value> {
             .collect();
         json!({
             "host": row.rule.host,
-            "path": row.rule.path.text(),
-            "match": row.rule.path.kind(),
+            "path": row.rule.matches.path.text(),
+            "match": row.rule.matches.path.kind(),
             "object": row.rule.object,
             "http": row.http,
             "https": row.https,
@@ -262,14 +259,17 @@ fn backends(table: &BackendTable) -> Vec<Value> {
         .collect()
 }
 
-fn action(action: &Action) -> String {
-    match action {
-        Action::Forward(forward) => match &forward.rewrite {
-            None => "forward".to_owned(),
-            Some(Rewrite::Replace(path)) => format!("forward as {path}"),
-            Some(Rewrite::Captures { target, .. }) => format!("forward as {target}"),
-        },
-        Action::RedirectHttps { status, .. } => format!("redirect {status} to https"),
-        Action::Deny { status, reason } => format!("deny {status} ({reason})"),
+/// What happens to requests of a scheme; `None`: the rule is not there for them.
+fn action(rule: &RouteRule, scheme: Scheme) -> Option<String> {
+    if !rule.serves(scheme) {
+        return None;
     }
+    if let Some(redirect) = rule.redirect(scheme) {
+        return Some(format!("redirect {} to https", redirect.status));
+    }
+    Some(match (&rule.action, rule.rewrite()) {
+        (Action::Deny { reason }, _) => format!("deny {DENY_STATUS} ({reason})"),
+        (Action::Forward(_), None) => "forward".to_owned(),
+        (Action::Forward(_), Some(rewrite)) => format!("forward as {}", rewrite.target()),
+    })
 }

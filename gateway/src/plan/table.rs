@@ -96,7 +96,7 @@ fn routes(planned: &Planned) -> Vec<[String; 7]> {
     let table = &planned.compiled.routes.backends;
     let rows = json::route_rows(&planned.compiled).into_iter();
     rows.map(|row| {
-        let backends = row.forward.map_or(&[][..], |forward| &forward.backends);
+        let backends = row.forward.map_or(&[][..], |forward| &forward.spec.backends);
         let alone = backends.len() == 1;
         let backends = backends.iter().map(|backend| {
             let endpoints = json::endpoints(table.get(backend.slot).map(|backend| &**backend));
@@ -110,8 +110,8 @@ fn routes(planned: &Planned) -> Vec<[String; 7]> {
         let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         [
             row.rule.host.to_string(),
-            row.rule.path.text().to_owned(),
-            row.rule.path.kind().to_owned(),
+            row.rule.matches.path.text().to_owned(),
+            row.rule.matches.path.kind().to_owned(),
             dash(row.http),
             dash(row.https),
             backends.collect::<Vec<_>>().join(", "),

@@ -1,15 +1,19 @@
 use super::*;
-use crate::model::{Action, HostPattern};
+use crate::{
+    action::Action,
+    filter::Filters,
+    matcher::{Matches, PathRegex, Schemes},
+    model::HostPattern,
+};
 
 fn rule(object: &str, path: PathMatch) -> Arc<RouteRule> {
     let kind = if matches!(path, PathMatch::RoutePrefix(_)) { "Route" } else { "Ingress" };
-    let action = Some(Action::Deny { status: 503, reason: "Test" });
     Arc::new(RouteRule {
         object: ObjectRef::new(kind, ObjectKey::new("d", object)),
         host: HostPattern::Any,
-        path,
-        http: action.clone(),
-        https: action,
+        matches: Matches { path, schemes: Schemes::BOTH },
+        filters: Filters::default(),
+        action: Action::Deny { reason: "Test" },
     })
 }
 
@@ -21,7 +25,7 @@ fn who_asks_first_keeps_the_path_and_the_others_know_who_has_it() {
         (prefix("/a"), prefix("/a"), true),
         (prefix("/a"), prefix("/a/"), false),
         (prefix("/a"), PathMatch::Exact("/a".into()), false),
-        (prefix("/a"), PathMatch::Regex("/a".into()), false),
+        (prefix("/a"), PathMatch::Regex(PathRegex::new("/a").unwrap()), false),
         (prefix("/a"), route("/a"), true),
         (prefix("/"), route(""), true),
         (route(""), prefix("/"), true),

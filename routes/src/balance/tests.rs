@@ -1,10 +1,9 @@
-use std::sync::atomic::AtomicU32;
-
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{BackendKey, BackendPort, BackendSlot, ExternalName, WeightedBackend},
+    action::ForwardSpec,
+    model::{BackendKey, BackendPort, BackendSlot, ExternalName},
     objects::ObjectKey,
 };
 
@@ -22,11 +21,8 @@ fn forward(weights: &[u16]) -> Forward {
         key: key(slot),
         weight: *weight,
     };
-    Forward {
-        backends: weights.iter().enumerate().map(backend).collect(),
-        rewrite: None,
-        tick: AtomicU32::new(0),
-    }
+    let backends = weights.iter().enumerate().map(backend).collect();
+    Forward::new(ForwardSpec { backends })
 }
 
 fn key(slot: usize) -> BackendKey {
@@ -41,10 +37,10 @@ fn backends(sets: Vec<EndpointSet>) -> BackendTable {
 }
 
 fn counts(forward: &Forward, backends: &BackendTable, requests: usize) -> Vec<usize> {
-    let mut counts = vec![0; forward.backends.len()];
+    let mut counts = vec![0; forward.spec.backends.len()];
     for _ in 0..requests {
         let (backend, index) = pick_service(forward, backends).unwrap();
-        assert_eq!(backend.key, forward.backends[index].key);
+        assert_eq!(backend.key, forward.spec.backends[index].key);
         counts[index] += 1;
     }
     counts

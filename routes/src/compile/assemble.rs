@@ -12,9 +12,10 @@ use super::{
 use crate::{
     admit::{self, Lost, Seniority},
     endpoints::{Changed, Inputs, Resolved, Resolver},
-    model::{Backend, BackendTable, CertBinding, CertSource, HostPattern, RouteRule, Scope},
+    model::{Backend, BackendTable, CertBinding, CertSource, HostPattern, Scope},
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
+    rule::RouteRule,
     table::{HostRoutes, RouteTable},
     translate::Translation,
 };

@@ -5,7 +5,9 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    model::{Action, CertSource, HostPattern},
+    action::Action,
+    filter::HttpsRedirect,
+    model::{CertSource, HostPattern, Scheme},
     testing::{self, add, answer, answer_of, objects, problems},
 };
 
@@ -27,18 +29,12 @@ fn every_action_carries_what_its_redirect_needs() {
         "kind: Ingress\nmetadata: {name: a, namespace: d}\nspec: {tls: [{hosts: [i.com]}], rules: [{host: i.com, http: {paths: [{pathType: Prefix, path: /, backend: {service: {name: s, port: {number: 80}}}}]}}]}\n\
          ---\nkind: Route\nmetadata: {name: r, namespace: d}\nspec: {host: r.com, to: {name: s}, tls: {termination: edge, insecureEdgeTerminationPolicy: Redirect}}",
     );
-    let action = |host: &str| {
-        let matched = compiled.tables[0].routes.lookup(crate::model::Scheme::Http, host, "/");
-        matched.map(|matched| matched.action.clone())
+    let redirect = |host: &str| {
+        let matched = compiled.tables[0].routes.lookup(Scheme::Http, host, "/").unwrap();
+        *matched.rule.redirect(Scheme::Http).unwrap()
     };
-    assert!(matches!(
-        action("i.com"),
-        Some(Action::RedirectHttps { status: 308, trim_slash: true })
-    ));
-    assert!(matches!(
-        action("r.com"),
-        Some(Action::RedirectHttps { status: 302, trim_slash: false })
-    ));
+    assert_eq!(redirect("i.com"), HttpsRedirect { status: 308, trim_slash: true });
+    assert_eq!(redirect("r.com"), HttpsRedirect { status: 302, trim_slash: false });
 }
 
 const GATEWAYS: &str = "
@@ -335,8 +331,8 @@ fn every_slot_of_a_served_rule_holds_the_backend_it_names() {
         let compiled = compile(&state, &options, last.as_ref());
         for (_, host) in compiled.tables[0].routes.hosts() {
             for rule in host.rules() {
-                let Some(Action::Forward(forward)) = &rule.http else { panic!("{rule:?}") };
-                for backend in &forward.backends {
+                let Action::Forward(forward) = &rule.action else { panic!("{rule:?}") };
+                for backend in &forward.spec.backends {
                     assert_eq!(compiled.backends.get(backend.slot).unwrap().key, backend.key);
                 }
             }

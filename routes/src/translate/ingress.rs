@@ -4,7 +4,7 @@
 //! the `tls` entries of all of them, and then `translate` on those that changed. What the API server
 //! would refuse is refused here too, rule by rule, so that manifests mean the same without a cluster.
 
-use std::sync::{Arc, atomic::AtomicU32};
+use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec, ServiceBackendPort,
@@ -12,17 +12,17 @@ use k8s_openapi::api::networking::v1::{
 
 use super::Translation;
 use crate::{
+    action::{Action, Forward, ForwardSpec, WeightedBackend},
     annotations::{self, Settings},
+    filter::{Filter, Filters, HttpsRedirect, Rewrite},
     host,
-    model::{
-        Action, BackendKey, BackendPort, CertBinding, CertSource, Forward, HostPattern, PathMatch,
-        Rewrite, RouteRule, WeightedBackend,
-    },
+    matcher::{Matches, PathMatch, PathRegex, Schemes},
+    model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef},
     path,
     problem::Problem,
+    rule::RouteRule,
     slots::Slots,
-    table,
 };
 
 /// Requests of ACME's HTTP-01 challenge must be answered in clear text (RFC 8555 §8.3).
@@ -162,20 +162,16 @@ impl Translator<'_, '_> {
     fn path(&mut self, host: &HostPattern, path: &HTTPIngressPath, field: &str) {
         let Some(judged) = self.judge(path, field) else { return };
         let field = format!("{field}.backend");
-        let Some(action) = self.forward(&path.backend, &field, judged.deny, judged.rewrite) else {
-            return;
-        };
-        self.push(host, judged.matcher, action);
+        let Some(action) = self.action(&path.backend, &field, judged.deny) else { return };
+        self.push(host, judged.matcher, judged.rewrite, action);
     }
 
     fn default_backend(&mut self, backend: &IngressBackend) {
         let hosts: Vec<_> = self.out.entries.iter().map(|entry| entry.host.clone()).collect();
         for host in hosts {
             // Each host gets a forwarding of its own: its place in the sequence is its own, too.
-            let Some(action) = self.forward(backend, "spec.defaultBackend", None, None) else {
-                return;
-            };
-            self.push(&host, PathMatch::Default, action);
+            let Some(action) = self.action(backend, "spec.defaultBackend", None) else { return };
+            self.push(&host, PathMatch::Default, None, action);
         }
     }
 
@@ -183,26 +179,36 @@ impl Translator<'_, '_> {
         self.out.entry(host, true);
     }
 
-    fn push(&mut self, host: &HostPattern, path: PathMatch, action: Action) {
+    fn push(
+        &mut self,
+        host: &HostPattern,
+        path: PathMatch,
+        rewrite: Option<Rewrite>,
+        action: Action,
+    ) {
         let settings = &self.settings;
         let exempt = path
             .text()
             .strip_prefix(ACME)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        let denied = matches!(action, Action::Deny { .. });
         let has_tls = settings.ssl_redirect.then(|| (self.has_tls)(host));
-        let redirect = settings.force_ssl_redirect || has_tls == Some(true);
-        let http = if redirect && !exempt && !denied {
-            Action::RedirectHttps { status: 308, trim_slash: true }
-        } else {
-            action.clone()
+        let redirect = (settings.force_ssl_redirect || has_tls == Some(true)) && !exempt;
+        let redirect = redirect.then_some(HttpsRedirect { status: 308, trim_slash: true });
+        let filters = match action {
+            // A closed path is closed in clear text, too.
+            Action::Deny { .. } => Filters::default(),
+            Action::Forward(_) => redirect
+                .map(Filter::HttpsRedirect)
+                .into_iter()
+                .chain(rewrite.map(Filter::Rewrite))
+                .collect(),
         };
         let rule = RouteRule {
             object: self.out.object.clone(),
             host: host.clone(),
-            path,
-            http: Some(http),
-            https: Some(action),
+            matches: Matches { path, schemes: Schemes::BOTH },
+            filters,
+            action,
         };
         let entry = self.out.entry(host, true);
         entry.made_with_tls = has_tls;
@@ -210,12 +216,11 @@ impl Translator<'_, '_> {
     }
 
     /// The action of a path; `None` if the path is not to be there at all.
-    fn forward(
+    fn action(
         &mut self,
         backend: &IngressBackend,
         field: &str,
         deny: Option<&'static str>,
-        rewrite: Option<Rewrite>,
     ) -> Option<Action> {
         if backend.resource.is_some() {
             self.out.problems.push(Problem::warning(
@@ -228,13 +233,12 @@ impl Translator<'_, '_> {
             return None;
         }
         if let Some(reason) = deny.or(self.settings.deny) {
-            return Some(Action::Deny { status: 503, reason });
+            return Some(Action::Deny { reason });
         }
         match self.backend(backend, field) {
             Ok(backend) => {
-                let tick = AtomicU32::new(0);
                 let backends = Box::new([backend]);
-                Some(Action::Forward(Arc::new(Forward { backends, rewrite, tick })))
+                Some(Action::Forward(Forward::new(ForwardSpec { backends })))
             }
             Err((message, hint)) => {
                 self.out.problems.push(Problem::error(
@@ -244,7 +248,7 @@ impl Translator<'_, '_> {
                     format!("{message}; requests get 503"),
                     hint,
                 ));
-                Some(Action::Deny { status: 503, reason: "InvalidBackend" })
+                Some(Action::Deny { reason: "InvalidBackend" })
             }
         }
     }
@@ -328,13 +332,13 @@ impl Translator<'_, '_> {
     fn regex(&mut self, text: &str, field: &str) -> Option<Judged> {
         // An empty path means every path.
         let text = if text.is_empty() { "/" } else { text };
-        match table::regex(text) {
+        match PathRegex::new(text) {
             Ok(regex) => {
                 let rewrite = self.settings.rewrite.clone().map(|target| match target.captures {
-                    true => Rewrite::Captures { regex, target: target.text },
+                    true => Rewrite::Captures { regex: regex.clone(), target: target.text },
                     false => Rewrite::Replace(target.text),
                 });
-                Some(Judged { matcher: PathMatch::Regex(text.into()), rewrite, deny: None })
+                Some(Judged { matcher: PathMatch::Regex(regex), rewrite, deny: None })
             }
             Err(error) => {
                 let head = literal_head(text);

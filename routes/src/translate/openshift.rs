@@ -4,22 +4,23 @@
 //! there claims nothing), then everything else (a Route that fails there still holds its host). What is
 //! not supported yet is refused with a [`Problem`], never served in another way than asked for.
 
-use std::sync::{Arc, atomic::AtomicU32};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Translation;
 use crate::{
+    action::{Action, Forward, ForwardSpec, WeightedBackend},
+    filter::{Filter, HttpsRedirect},
     host,
-    model::{
-        Action, BackendKey, BackendPort, CertBinding, CertSource, Forward, HostPattern, PathMatch,
-        RouteRule, WeightedBackend,
-    },
+    matcher::{Matches, PathMatch, Schemes},
+    model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef},
     openshift::{Route, RouteTargetReference, TlsConfig},
     options::Options,
     path,
     problem::Problem,
+    rule::RouteRule,
     slots::Slots,
 };
 
@@ -182,14 +183,16 @@ fn served(
         translation.certs = certificate(tls, object, host)?.into_iter().collect();
     }
     let backends = backends(key, route, translation, slots)?;
-    let forward = Arc::new(Forward { backends, rewrite: None, tick: AtomicU32::new(0) });
-    let http = match clear {
-        Clear::Closed => None,
-        Clear::Served => Some(Action::Forward(Arc::clone(&forward))),
-        Clear::Redirected => Some(Action::RedirectHttps { status: 302, trim_slash: false }),
-    };
-    let https = secure.then_some(Action::Forward(forward));
-    Ok(RouteRule { object: object.clone(), host: host.clone(), path, http, https })
+    let schemes = Schemes { http: !matches!(clear, Clear::Closed), https: secure };
+    let redirect = matches!(clear, Clear::Redirected)
+        .then_some(Filter::HttpsRedirect(HttpsRedirect { status: 302, trim_slash: false }));
+    Ok(RouteRule {
+        object: object.clone(),
+        host: host.clone(),
+        matches: Matches { path, schemes },
+        filters: redirect.into_iter().collect(),
+        action: Action::Forward(Forward::new(ForwardSpec { backends })),
+    })
 }
 
 /// Refuses what would otherwise be served in another way than asked for.

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::{
-    model::{Backend, RouteRule, Scheme},
+    action::Forward,
+    model::{Backend, Scheme},
     objects::Objects,
+    rule::RouteRule,
     table::HostRoutes,
 };
 
@@ -142,11 +144,10 @@ fn new_weights_go_on_where_the_old_ones_were_in_the_sequence() {
         json!({"kind": "Route", "metadata": {"name": "r", "namespace": "d"}, "spec": {"host": "r.com",
             "to": {"name": "a", "weight": weight}, "alternateBackends": [{"name": "b", "weight": 20}]}})
     };
-    let forward = |compiled: &Compiled| {
+    fn forward(compiled: &Compiled) -> &Forward {
         let matched = compiled.tables[0].routes.lookup(Scheme::Http, "r.com", "/").unwrap();
-        let Action::Forward(forward) = matched.action else { panic!() };
-        Arc::clone(forward)
-    };
+        matched.rule.forward().unwrap()
+    }
     let mut state = ten();
     add(&mut state, 50, route(80));
     let before = compile(&state, &Options::default(), None);
@@ -154,7 +155,7 @@ fn new_weights_go_on_where_the_old_ones_were_in_the_sequence() {
     add(&mut state, 50, route(30));
     let after = recompile(&state, &before);
     assert_eq!(forward(&after).tick.load(Ordering::Relaxed), 41);
-    assert_eq!(forward(&after).backends[0].slot, forward(&before).backends[0].slot);
+    assert_eq!(forward(&after).spec.backends[0].slot, forward(&before).spec.backends[0].slot);
 }
 
 #[test]

@@ -13,11 +13,9 @@ fn a_service_named_twice_keeps_its_last_weight() {
     let out = translated(
         "{host: a.com, to: {name: s, weight: 1}, alternateBackends: [{name: t, weight: 2}, {name: s, weight: 3}]}",
     );
-    let Some(Action::Forward(forward)) = &out.translation.entries[0].rules[0].http else {
-        panic!()
-    };
+    let Action::Forward(forward) = &out.translation.entries[0].rules[0].action else { panic!() };
     let weights: Vec<_> =
-        forward.backends.iter().map(|b| (&*b.key.service.name, b.weight)).collect();
+        forward.spec.backends.iter().map(|b| (&*b.key.service.name, b.weight)).collect();
     assert_eq!(weights, [("t", 2), ("s", 3)]);
 }
 

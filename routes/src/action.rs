@@ -1,0 +1,77 @@
+//! How a request ends that its rule's filters have let pass.
+//!
+//! A rule has one action, for all schemes; that a request in clear text is redirected first is the
+//! business of a [`filter`](crate::filter). What an action says is compared field by field
+//! (`PartialEq`, derived); what a running gateway counts on it stands apart.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::model::{BackendKey, BackendSlot};
+
+/// Status of the answer to what [`Action::Deny`] closes.
+pub const DENY_STATUS: u16 = 503;
+
+/// What to do with a request that matched.
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    /// Send it to one of the backends.
+    Forward(Forward),
+    /// Answer with [`DENY_STATUS`]: a setting that protects the path is broken or not supported, so the path
+    /// stays closed. No filter, because a closed rule has nowhere to send a request by mistake.
+    Deny {
+        /// CamelCase reason, for the log.
+        reason: &'static str,
+    },
+}
+
+/// A forwarding and its place in the weighted sequence.
+#[derive(Debug)]
+pub struct Forward {
+    /// What the object asks for.
+    pub spec: ForwardSpec,
+    /// Requests so far, shared by all cores and carried over from compile to compile.
+    pub tick: AtomicU32,
+}
+
+/// What an object asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardSpec {
+    /// In the order of the object; weights as given, 0 means no traffic.
+    pub backends: Box<[WeightedBackend]>,
+}
+
+/// One backend of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightedBackend {
+    /// Where it stands in the [`BackendTable`](crate::model::BackendTable) of every snapshot that holds this
+    /// rule.
+    pub slot: BackendSlot,
+    /// What it is.
+    pub key: BackendKey,
+    /// Share of the traffic, relative to the sum over the rule's backends that have endpoints.
+    pub weight: u16,
+}
+
+impl Forward {
+    /// A forwarding that no request has used yet.
+    pub fn new(spec: ForwardSpec) -> Self {
+        Self { spec, tick: AtomicU32::new(0) }
+    }
+
+    /// Position of the next request in the weighted sequence.
+    pub fn next_tick(&self) -> u32 {
+        self.tick.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Goes on in the sequence where the forwarding of a previous version was.
+    pub(crate) fn resume(&self, previous: &Self) {
+        self.tick.store(previous.tick.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// By what is asked for: the counter is a fact of the run.
+impl PartialEq for Forward {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+}

@@ -1,0 +1,116 @@
+//! What is done to a request before its rule's action, and to the answer after it.
+//!
+//! The translations compile settings into filters, the data path runs them (`http/filter/` of the
+//! gateway, one file per filter). Here is only what a filter is told; nothing of it counts or waits.
+//!
+//! A filter that holds more than a few words (a list of addresses, a set of keys) holds it in an `Arc`,
+//! which the rules of one object share.
+
+use std::{ops::Deref, sync::Arc};
+
+use crate::{matcher::PathRegex, model::Scheme};
+
+/// One step on a request's way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// Sends a client that asked in clear text to `https`.
+    HttpsRedirect(HttpsRedirect),
+    /// Changes the path that the backend gets.
+    Rewrite(Rewrite),
+}
+
+/// When a filter has its turn, whatever order an object's settings are written in. A filter that refuses
+/// stands before all that a refused request must not reach or learn:
+///
+/// redirect → access → limit by address → CORS preflight → authentication → limit by identity → body
+/// size → backend choice → rewrite, request headers → mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// To `https`, first of all: nobody is asked for a password in clear text.
+    Redirect,
+    /// What the backend gets is changed last, once nothing looks at what the client asked for any more.
+    Rewrite,
+}
+
+impl Filter {
+    /// When it has its turn.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::HttpsRedirect(_) => Phase::Redirect,
+            Self::Rewrite(_) => Phase::Rewrite,
+        }
+    }
+}
+
+/// The filters of a rule, in the order of their phases.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filters(Box<[Filter]>);
+
+impl FromIterator<Filter> for Filters {
+    fn from_iter<I: IntoIterator<Item = Filter>>(filters: I) -> Self {
+        let mut filters: Box<[Filter]> = filters.into_iter().collect();
+        filters.sort_by_key(Filter::phase);
+        Self(filters)
+    }
+}
+
+impl Deref for Filters {
+    type Target = [Filter];
+
+    fn deref(&self) -> &[Filter] {
+        &self.0
+    }
+}
+
+/// A redirect to the same place over `https`, for requests in clear text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpsRedirect {
+    /// 301, 302, 307 or 308.
+    pub status: u16,
+    /// Cut one trailing slash off the request target (what ingress-nginx does on its 308).
+    pub trim_slash: bool,
+}
+
+impl HttpsRedirect {
+    /// Whether requests of this scheme are redirected.
+    pub fn applies(&self, scheme: Scheme) -> bool {
+        scheme == Scheme::Http
+    }
+}
+
+/// How the path is rewritten before it is sent on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// The whole path becomes this text (`rewrite-target` without captures).
+    Replace(Arc<str>),
+    /// The regular expression of the rule is matched again and `$1`…`$9` are filled in.
+    Captures {
+        /// The rule's own expression.
+        regex: PathRegex,
+        /// Template with `$n` references.
+        target: Arc<str>,
+    },
+}
+
+impl Rewrite {
+    /// The new path as the object spells it.
+    pub fn target(&self) -> &str {
+        match self {
+            Self::Replace(target) | Self::Captures { target, .. } => target,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_stand_in_the_order_of_their_phases_however_they_are_given() {
+        let redirect = Filter::HttpsRedirect(HttpsRedirect { status: 308, trim_slash: true });
+        let rewrite = |to: &str| Filter::Rewrite(Rewrite::Replace(to.into()));
+        let filters: Filters =
+            [rewrite("/b"), redirect.clone(), rewrite("/a")].into_iter().collect();
+        assert_eq!(*filters, [redirect, rewrite("/b"), rewrite("/a")]);
+    }
+}

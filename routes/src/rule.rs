@@ -1,0 +1,55 @@
+//! One rule of the route table: the one form that every kind of object compiles into.
+
+use crate::{
+    action::{Action, Forward},
+    filter::{Filter, Filters, HttpsRedirect, Rewrite},
+    matcher::Matches,
+    model::{HostPattern, Scheme},
+    objects::ObjectRef,
+};
+
+/// Some requests to one host, and what becomes of them. Equal rules may stand in for each other.
+#[derive(Debug, PartialEq)]
+pub struct RouteRule {
+    /// The object that asks for it.
+    pub object: ObjectRef,
+    /// Host it stands under.
+    pub host: HostPattern,
+    /// Which requests to the host.
+    pub matches: Matches,
+    /// What is done to them first, in the order of phases.
+    pub filters: Filters,
+    /// How they end.
+    pub action: Action,
+}
+
+impl RouteRule {
+    /// Whether the rule is there for requests of this scheme.
+    pub fn serves(&self, scheme: Scheme) -> bool {
+        self.matches.schemes.contains(scheme)
+    }
+
+    /// The redirect that answers requests of this scheme.
+    pub fn redirect(&self, scheme: Scheme) -> Option<&HttpsRedirect> {
+        self.filters.iter().find_map(|filter| match filter {
+            Filter::HttpsRedirect(redirect) => Some(redirect).filter(|r| r.applies(scheme)),
+            Filter::Rewrite(_) => None,
+        })
+    }
+
+    /// What becomes of the path on the way to the backend.
+    pub fn rewrite(&self) -> Option<&Rewrite> {
+        self.filters.iter().find_map(|filter| match filter {
+            Filter::Rewrite(rewrite) => Some(rewrite),
+            Filter::HttpsRedirect(_) => None,
+        })
+    }
+
+    /// Where requests are sent, if they are.
+    pub fn forward(&self) -> Option<&Forward> {
+        match &self.action {
+            Action::Forward(forward) => Some(forward),
+            Action::Deny { .. } => None,
+        }
+    }
+}
