@@ -27,7 +27,6 @@ use serde::{Deserialize, Serialize};
 
 pub mod files;
 pub mod manifest;
-mod watch;
 
 /// What a source tells the owner of the cluster state.
 #[derive(Debug)]

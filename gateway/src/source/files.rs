@@ -23,11 +23,11 @@ use tokio::sync::oneshot;
 use super::{
     Change, Event, Object,
     manifest::{Manifest, ManifestError, in_parallel},
-    watch,
 };
 
 mod index;
 mod walk;
+mod watch;
 
 use index::Index;
 
@@ -113,7 +113,7 @@ impl Drop for FileSource {
 
 /// All files of the paths on the command line, as last read.
 #[derive(Debug)]
-pub(super) struct Tree {
+struct Tree {
     roots: Vec<PathBuf>,
     files: BTreeMap<Place, File>,
     /// Paths of the command line that are not there, and why.
@@ -131,7 +131,7 @@ pub(super) struct Tree {
 
 /// Position of a file: number of the path on the command line, then path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+struct Place {
     root: usize,
     path: PathBuf,
 }
@@ -176,28 +176,28 @@ impl Tree {
     }
 
     /// Paths of the command line.
-    pub(super) fn roots(&self) -> &[PathBuf] {
+    fn roots(&self) -> &[PathBuf] {
         &self.roots
     }
 
     /// True if some path of the command line is not there.
-    pub(super) fn is_incomplete(&self) -> bool {
+    fn is_incomplete(&self) -> bool {
         !self.missing.is_empty()
     }
 
     /// True if a file of this path would be read.
-    pub(super) fn is_file_of_ours(&self, path: &Path) -> bool {
+    fn is_file_of_ours(&self, path: &Path) -> bool {
         self.place(path).is_some()
     }
 
     /// True if some file is known below this path.
-    pub(super) fn has_below(&self, path: &Path) -> bool {
+    fn has_below(&self, path: &Path) -> bool {
         self.files.keys().any(|place| place.path.starts_with(path))
     }
 
     /// Walks all paths and reads every file that is new or changed, if `may_read` says that nobody is
     /// writing it. `on_folder` is called for each folder before it is listed.
-    pub(super) fn rescan(
+    fn rescan(
         &mut self,
         on_folder: &mut dyn FnMut(&Path),
         may_read: &dyn Fn(&Path, SystemTime) -> bool,
@@ -226,7 +226,7 @@ impl Tree {
 
     /// Reads a known file again, or forgets it if it is gone. False if it is not known: then only a
     /// [`Tree::rescan`] can tell whether it is new or another name of a known one.
-    pub(super) fn reread(&mut self, path: &Path) -> bool {
+    fn reread(&mut self, path: &Path) -> bool {
         let Some(place) = self.place(path).filter(|place| self.files.contains_key(place)) else {
             return false;
         };
@@ -242,7 +242,7 @@ impl Tree {
     }
 
     /// The differences since the last call, and the problems if they are others than before.
-    pub(super) fn events(&mut self) -> Vec<Event> {
+    fn events(&mut self) -> Vec<Event> {
         self.number_new_files();
         for (number, mut claimed) in std::mem::take(&mut self.gone) {
             self.index.replace(number, &mut claimed, None);

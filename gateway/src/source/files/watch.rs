@@ -1,6 +1,6 @@
 //! Follows the files of a [`Tree`] with inotify and tells the differences.
 //!
-//! Runs on the thread of the [`FileSource`](super::files::FileSource). A file is read when its writer has
+//! Runs on the thread of the [`FileSource`](super::FileSource). A file is read when its writer has
 //! closed it, never before: until then it stands in [`Pending::writing`]. Events are collected until
 //! nothing has happened for 10 ms, but for no more than 100 ms, so that a save of many files becomes one
 //! batch.
@@ -23,7 +23,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Event, files::Tree};
+use super::{Event, Tree};
 
 /// So much quiet ends a batch.
 const QUIET: Duration = Duration::from_millis(10);
