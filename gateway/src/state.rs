@@ -3,39 +3,28 @@
 //! One owner, a plain thread: it applies events and hands `&ClusterState` to
 //! [`compile`](crate::compile::compile). No locks, no clock, and no opinion about what an object means.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Deref};
 
-use gatehouse_routes::{
-    objects::{ObjectKey, ObjectRef, Objects, Store, Stored},
-    problem::Problem,
-};
-use gatehouse_vip::{
-    api::{IpAddressPoolSpec, L2AdvertisementSpec},
-    bgp::spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec},
-};
+use gatehouse_routes::problem::Problem;
 
-use crate::source::{Change, Custom, Event, Object};
+use crate::source::{Change, Event, Stores};
 
-/// Everything that is known about the cluster.
+/// Everything that is known about the cluster. The objects can be read from here and are changed by
+/// [`ClusterState::apply`] alone.
 #[derive(Debug, Default, Clone)]
 pub struct ClusterState {
-    /// What routing depends on, and Services for addresses.
-    pub objects: Objects,
-    /// `metallb.io` IPAddressPool.
-    pub pools: Store<Custom<IpAddressPoolSpec>>,
-    /// `metallb.io` L2Advertisement.
-    pub l2_advertisements: Store<Custom<L2AdvertisementSpec>>,
-    /// `metallb.io` BGPPeer.
-    pub bgp_peers: Store<Custom<BgpPeerSpec>>,
-    /// `metallb.io` BGPAdvertisement.
-    pub bgp_advertisements: Store<Custom<BgpAdvertisementSpec>>,
-    /// `metallb.io` BFDProfile.
-    pub bfd_profiles: Store<Custom<BfdProfileSpec>>,
-    /// `metallb.io` Community.
-    pub communities: Store<Custom<CommunitySpec>>,
+    stores: Stores,
     /// What the sources themselves found wrong, by source.
     pub source_problems: BTreeMap<&'static str, Vec<Problem>>,
     synced: bool,
+}
+
+impl Deref for ClusterState {
+    type Target = Stores;
+
+    fn deref(&self) -> &Stores {
+        &self.stores
+    }
 }
 
 impl ClusterState {
@@ -65,74 +54,18 @@ impl ClusterState {
 
     fn change(&mut self, change: Change) -> bool {
         match change {
-            Change::Apply(object, order) => {
-                let key = object.key();
-                match object {
-                    Object::BfdProfile(new) => put(&mut self.bfd_profiles, key, new, order),
-                    Object::BgpAdvertisement(new) => {
-                        put(&mut self.bgp_advertisements, key, new, order)
-                    }
-                    Object::BgpPeer(new) => put(&mut self.bgp_peers, key, new, order),
-                    Object::Community(new) => put(&mut self.communities, key, new, order),
-                    Object::ConfigMap(new) => put(&mut self.objects.config_maps, key, new, order),
-                    Object::EndpointSlice(new) => {
-                        put(&mut self.objects.endpoint_slices, key, new, order)
-                    }
-                    Object::Ingress(new) => put(&mut self.objects.ingresses, key, new, order),
-                    Object::IngressClass(new) => {
-                        put(&mut self.objects.ingress_classes, key, new, order)
-                    }
-                    Object::IpAddressPool(new) => put(&mut self.pools, key, new, order),
-                    Object::L2Advertisement(new) => {
-                        put(&mut self.l2_advertisements, key, new, order)
-                    }
-                    Object::Namespace(new) => put(&mut self.objects.namespaces, key, new, order),
-                    Object::Node(new) => put(&mut self.objects.nodes, key, new, order),
-                    Object::Route(new) => put(&mut self.objects.routes, key, new, order),
-                    Object::Secret(new) => put(&mut self.objects.secrets, key, new, order),
-                    Object::Service(new) => put(&mut self.objects.services, key, new, order),
-                }
-            }
-            Change::Delete(object) => self.delete(&object),
+            Change::Apply(object, order) => self.stores.put(object, order),
+            Change::Delete(kind, key) => self.stores.remove(kind, &key),
         }
     }
-
-    fn delete(&mut self, object: &ObjectRef) -> bool {
-        let key = &object.key;
-        match object.kind {
-            "BFDProfile" => self.bfd_profiles.remove(key).is_some(),
-            "BGPAdvertisement" => self.bgp_advertisements.remove(key).is_some(),
-            "BGPPeer" => self.bgp_peers.remove(key).is_some(),
-            "Community" => self.communities.remove(key).is_some(),
-            "ConfigMap" => self.objects.config_maps.remove(key).is_some(),
-            "EndpointSlice" => self.objects.endpoint_slices.remove(key).is_some(),
-            "Ingress" => self.objects.ingresses.remove(key).is_some(),
-            "IngressClass" => self.objects.ingress_classes.remove(key).is_some(),
-            "IPAddressPool" => self.pools.remove(key).is_some(),
-            "L2Advertisement" => self.l2_advertisements.remove(key).is_some(),
-            "Namespace" => self.objects.namespaces.remove(key).is_some(),
-            "Node" => self.objects.nodes.remove(key).is_some(),
-            "Route" => self.objects.routes.remove(key).is_some(),
-            "Secret" => self.objects.secrets.remove(key).is_some(),
-            "Service" => self.objects.services.remove(key).is_some(),
-            _ => false,
-        }
-    }
-}
-
-fn put<T>(store: &mut Store<T>, key: ObjectKey, object: std::sync::Arc<T>, order: u64) -> bool {
-    if let Some(known) = store.get_mut(&key) {
-        let same = std::sync::Arc::ptr_eq(&known.object, &object) && known.order == order;
-        *known = Stored { object, order };
-        return !same;
-    }
-    store.insert(key, Stored { object, order });
-    true
 }
 
 #[cfg(test)]
 mod tests {
+    use gatehouse_routes::objects::ObjectKey;
+
     use super::*;
+    use crate::source::{Kind, Object};
 
     fn service(name: &str) -> Object {
         let mut service = k8s_openapi::api::core::v1::Service::default();
@@ -151,8 +84,8 @@ mod tests {
         assert!(state.apply(apply(1)), "another order");
         let equal = Event::Batch(vec![Change::Apply(service("web"), 1)]);
         assert!(state.apply(equal), "another pointer, as sources promise to keep them");
-        assert!(state.apply(Event::Batch(vec![Change::Delete(web.object_ref())])));
-        assert!(!state.apply(Event::Batch(vec![Change::Delete(web.object_ref())])));
+        assert!(state.apply(Event::Batch(vec![Change::Delete(Kind::Service, web.key())])));
+        assert!(!state.apply(Event::Batch(vec![Change::Delete(Kind::Service, web.key())])));
         assert!(state.objects.services.is_empty());
         assert!(!state.apply(Event::Batch(Vec::new())));
     }
@@ -186,31 +119,30 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_can_be_applied_and_deleted() {
-        use crate::source::Object as O;
-        let mut state = ClusterState::default();
-        let all = [
-            O::BfdProfile(Default::default()),
-            O::BgpAdvertisement(Default::default()),
-            O::BgpPeer(Default::default()),
-            O::Community(Default::default()),
-            O::ConfigMap(Default::default()),
-            O::EndpointSlice(Default::default()),
-            O::Ingress(Default::default()),
-            O::IngressClass(Default::default()),
-            O::IpAddressPool(Default::default()),
-            O::L2Advertisement(Default::default()),
-            O::Namespace(Default::default()),
-            O::Node(Default::default()),
-            O::Route(Default::default()),
-            O::Secret(Default::default()),
-            O::Service(Default::default()),
-        ];
-        for object in all {
-            let name = object.object_ref();
-            assert_ne!(crate::source::api_version(name.kind), "", "{name}");
+    fn every_kind_can_be_read_applied_and_deleted() {
+        for &kind in Kind::ALL {
+            let name = kind.name();
+            let object = kind.read(kind.api_version(), &Empty).unwrap();
+            assert_eq!((object.kind(), Kind::named(name)), (kind, Some(kind)), "{name}");
+            let mut state = ClusterState::default();
             assert!(state.apply(Event::Batch(vec![Change::Apply(object, 0)])), "{name}");
-            assert!(state.apply(Event::Batch(vec![Change::Delete(name.clone())])), "{name}");
+            let delete = || Event::Batch(vec![Change::Delete(kind, ObjectKey::new("", ""))]);
+            assert!(state.apply(delete()) && !state.apply(delete()), "{name}");
+        }
+        assert_eq!(Kind::named("File"), None);
+    }
+
+    /// An object of which nothing is said but what every EndpointSlice and Route must say.
+    struct Empty;
+
+    impl crate::source::Read for Empty {
+        type Error = serde_json::Error;
+
+        fn read<T: serde::de::DeserializeOwned>(&self, _: Kind) -> Result<T, Self::Error> {
+            let object = serde_json::json!({
+                "metadata": {}, "spec": {}, "addressType": "IPv4", "endpoints": [],
+            });
+            serde_json::from_value(object)
         }
     }
 }

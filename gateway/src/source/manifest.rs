@@ -19,11 +19,12 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
-use super::{Custom, Object};
+use super::{Kind, Object, Read};
 
+mod admission;
 mod document;
-mod kinds;
 
+use admission::Understood;
 use document::Format;
 
 /// The objects of one file.
@@ -182,7 +183,7 @@ impl Document {
             Self { fingerprint, objects: Vec::new(), unsupported: Vec::new(), ignored: Vec::new() };
         let error = |error: ManifestError| ManifestError { line: error.line + text.line, ..error };
         let head = document::head(text).map_err(|found| vec![error(found)])?;
-        if kinds::is_list(&head.kind) {
+        if admission::is_list(&head.kind) {
             let items = document.list(text, &head);
             let mut errors = items.map_err(|found| vec![error(found)])?;
             if !errors.is_empty() {
@@ -249,18 +250,19 @@ impl Document {
         line: u32,
         body: &Body<'_>,
     ) -> Result<(), ManifestError> {
-        let object = match kinds::understand(head) {
-            kinds::Understood::Kind(kind) => kind.read(body)?,
-            kinds::Understood::NotYet => {
+        let mut object = match admission::understand(head) {
+            Understood::Kind(kind) => kind.read(&head.api_version, body)?,
+            Understood::NotYet => {
                 let document::Head { api_version, kind } = head.clone();
                 self.unsupported.push(Unsupported { api_version, kind, line });
                 return Ok(());
             }
-            kinds::Understood::Foreign => {
+            Understood::Foreign => {
                 self.ignored.push(format!("{} {}", head.api_version, head.kind));
                 return Ok(());
             }
         };
+        admission::complete(object.kind(), object.metadata_mut())?;
         let name = object.object_ref();
         self.objects.push((line, object, name));
         Ok(())
@@ -273,8 +275,11 @@ enum Body<'b> {
     Value(&'b Value),
 }
 
-impl Body<'_> {
-    fn typed<T: DeserializeOwned>(&self, kind: &str) -> Result<T, ManifestError> {
+impl Read for Body<'_> {
+    type Error = ManifestError;
+
+    fn read<T: DeserializeOwned>(&self, kind: Kind) -> Result<T, ManifestError> {
+        let kind = kind.name();
         match self {
             Self::Text(text) => document::typed(text, kind),
             Self::Value(value) => serde_path_to_error::deserialize(*value).map_err(|error| {

@@ -54,7 +54,7 @@ impl Index {
             let claims = entry.map_or(&mut [][..], |entry| &mut entry.claims);
             for claim in claims.iter_mut().filter(|claim| claim.order == order(position)) {
                 claim.line = one.line;
-                if !same_pointer(&claim.object, one.object) {
+                if !claim.object.is_same(one.object) {
                     claim.object = one.object.clone();
                     self.touched.insert(one.name.clone());
                 }
@@ -93,7 +93,7 @@ impl Index {
             // Of several objects with one name the last one wins.
             let Some(winner) = entry.claims.last() else {
                 let known = self.entries.remove(&name).and_then(|entry| entry.published);
-                gone.extend(known.map(|_| Change::Delete(name)));
+                gone.extend(known.map(|(object, _)| Change::Delete(object.kind(), name.key)));
                 continue;
             };
             let (object, changed) = match &entry.published {
@@ -144,23 +144,5 @@ fn file_of(order: u64) -> u32 {
 }
 
 fn same(a: &Object, b: &Object) -> bool {
-    same_pointer(a, b) || a == b
-}
-
-fn same_pointer(a: &Object, b: &Object) -> bool {
-    use std::sync::Arc;
-    match (a, b) {
-        (Object::ConfigMap(a), Object::ConfigMap(b)) => Arc::ptr_eq(a, b),
-        (Object::EndpointSlice(a), Object::EndpointSlice(b)) => Arc::ptr_eq(a, b),
-        (Object::Ingress(a), Object::Ingress(b)) => Arc::ptr_eq(a, b),
-        (Object::IngressClass(a), Object::IngressClass(b)) => Arc::ptr_eq(a, b),
-        (Object::IpAddressPool(a), Object::IpAddressPool(b)) => Arc::ptr_eq(a, b),
-        (Object::L2Advertisement(a), Object::L2Advertisement(b)) => Arc::ptr_eq(a, b),
-        (Object::Namespace(a), Object::Namespace(b)) => Arc::ptr_eq(a, b),
-        (Object::Node(a), Object::Node(b)) => Arc::ptr_eq(a, b),
-        (Object::Route(a), Object::Route(b)) => Arc::ptr_eq(a, b),
-        (Object::Secret(a), Object::Secret(b)) => Arc::ptr_eq(a, b),
-        (Object::Service(a), Object::Service(b)) => Arc::ptr_eq(a, b),
-        _ => false,
-    }
+    a.is_same(b) || a == b
 }

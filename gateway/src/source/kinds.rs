@@ -1,0 +1,265 @@
+//! The kinds that this process understands: one table. All that differs from kind to kind follows from it:
+//! [`Kind`], [`Object`], reading, and one store for each kind ([`Stores`]).
+//!
+//! A new kind is one line here; one that routing depends on is also a field of
+//! [`Objects`](gatehouse_routes::objects::Objects), which the compiler asks for.
+
+use std::sync::Arc;
+
+use gatehouse_routes::{
+    objects::{ObjectKey, ObjectRef, Objects, Store, Stored},
+    openshift::Route,
+};
+use gatehouse_vip::{
+    api::{IpAddressPoolSpec, L2AdvertisementSpec},
+    bgp::spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec},
+};
+use k8s_openapi::{
+    api::{
+        core::v1::{ConfigMap, Namespace, Node, Secret, Service},
+        discovery::v1::EndpointSlice,
+        networking::v1::{Ingress, IngressClass},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// A custom resource of which only metadata and spec matter here.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct Custom<S> {
+    /// Standard object metadata.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// What the object asks for.
+    #[serde(default)]
+    pub spec: S,
+}
+
+/// Reads the one object that it stands for, as whatever type is asked for.
+pub(crate) trait Read {
+    /// Why it cannot be read as that.
+    type Error;
+
+    /// The object; `kind` is for the error.
+    fn read<T: DeserializeOwned>(&self, kind: Kind) -> Result<T, Self::Error>;
+}
+
+/// Takes the table apart: the fields of [`Stores`] are made of the second part of it only.
+macro_rules! kinds {
+    (
+        routing {
+            $($variant:ident $kind:literal $version:literal $scope:ident $type:ty => $store:ident;)*
+        }
+        addresses {
+            $($own:ident $own_kind:literal $own_version:literal $own_scope:ident $own_type:ty
+                => $own_store:ident $(, or $old:literal by $convert:path)*;)*
+        }
+    ) => {
+        /// Every object that matters, one store for each kind.
+        #[derive(Clone, Debug, Default)]
+        pub struct Stores {
+            /// What routing depends on, and Services for addresses.
+            pub objects: Objects,
+            $(
+                #[doc = concat!("`", $own_version, "` ", $own_kind, ".")]
+                pub $own_store: Store<$own_type>,
+            )*
+        }
+
+        rows! {
+            $($variant $kind $version $scope $type => [objects.$store] [];)*
+            $($own $own_kind $own_version $own_scope $own_type
+                => [$own_store] [$(($old, $convert))*];)*
+        }
+    };
+}
+
+/// Everything that follows from a row in the same way for all of them.
+macro_rules! rows {
+    ($(
+        $variant:ident $kind:literal $version:literal $scope:ident $type:ty
+            => [$($store:ident).+] [$(($old:literal, $convert:path))*];
+    )*) => {
+        /// A kind that this process understands.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $(
+                #[doc = concat!("`", $version, "` ", $kind, ".")]
+                $variant,
+            )*
+        }
+
+        /// An object of a kind that this process understands.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Object {
+            $(
+                #[doc = concat!("`", $version, "` ", $kind, ".")]
+                $variant(Arc<$type>),
+            )*
+        }
+
+        impl Kind {
+            /// All of them, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// `kind` as in the manifest.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $kind,)*
+                }
+            }
+
+            /// `apiVersion` of the objects, the current one first, then older ones that are read too.
+            pub fn api_versions(self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$variant => &[$version $(, $old)*],)*
+                }
+            }
+
+            /// Whether objects of this kind live in a namespace.
+            pub fn is_namespaced(self) -> bool {
+                match self {
+                    $(Self::$variant => Scope::$scope == Scope::Namespaced,)*
+                }
+            }
+
+            /// Reads an object of this kind, written in one of [`Kind::api_versions`].
+            pub(crate) fn read<R: Read>(self, api_version: &str, from: &R) -> Result<Object, R::Error> {
+                Ok(match self {
+                    $(Self::$variant => {
+                        let object: $type = from.read(self)?;
+                        $(let object = if api_version == $old { $convert(object) } else { object };)*
+                        Object::$variant(Arc::new(object))
+                    })*
+                })
+            }
+        }
+
+        impl Object {
+            /// Its kind.
+            pub fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$variant(_) => Kind::$variant,)*
+                }
+            }
+
+            /// `metadata` of the object.
+            pub fn metadata(&self) -> &ObjectMeta {
+                match self {
+                    $(Self::$variant(object) => &object.metadata,)*
+                }
+            }
+
+            /// The same, to be completed before anybody else knows the object.
+            pub(crate) fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                match self {
+                    $(Self::$variant(object) => &mut Arc::make_mut(object).metadata,)*
+                }
+            }
+
+            /// Whether both are one and the same object in memory.
+            pub(crate) fn is_same(&self, other: &Self) -> bool {
+                match (self, other) {
+                    $((Self::$variant(a), Self::$variant(b)) => Arc::ptr_eq(a, b),)*
+                    _ => false,
+                }
+            }
+        }
+
+        impl Stores {
+            /// Puts an object in its place; true if it is another than the one there, or of another order.
+            pub(crate) fn put(&mut self, object: Object, order: u64) -> bool {
+                let key = object.key();
+                match object {
+                    $(Object::$variant(object) => put(&mut self.$($store).+, key, object, order),)*
+                }
+            }
+
+            /// Takes an object out; true if it was there.
+            pub(crate) fn remove(&mut self, kind: Kind, key: &ObjectKey) -> bool {
+                match kind {
+                    $(Kind::$variant => self.$($store).+.remove(key).is_some(),)*
+                }
+            }
+        }
+    };
+}
+
+// Columns: name in the program, `kind`, `apiVersion`, scope, type of the objects, where they are stored;
+// then older versions, and what makes an object of the current one of them.
+kinds! {
+    routing {
+        ConfigMap       "ConfigMap"         "v1"                    Namespaced  ConfigMap => config_maps;
+        EndpointSlice   "EndpointSlice"     "discovery.k8s.io/v1"   Namespaced  EndpointSlice => endpoint_slices;
+        Ingress         "Ingress"           "networking.k8s.io/v1"  Namespaced  Ingress => ingresses;
+        IngressClass    "IngressClass"      "networking.k8s.io/v1"  Cluster     IngressClass => ingress_classes;
+        Namespace       "Namespace"         "v1"                    Cluster     Namespace => namespaces;
+        Node            "Node"              "v1"                    Cluster     Node => nodes;
+        Route           "Route"             "route.openshift.io/v1" Namespaced  Route => routes;
+        Secret          "Secret"            "v1"                    Namespaced  Secret => secrets;
+        Service         "Service"           "v1"                    Namespaced  Service => services;
+    }
+    addresses {
+        BfdProfile      "BFDProfile"        "metallb.io/v1beta1"    Namespaced  Custom<BfdProfileSpec> => bfd_profiles;
+        BgpAdvertisement "BGPAdvertisement" "metallb.io/v1beta1"    Namespaced  Custom<BgpAdvertisementSpec> => bgp_advertisements;
+        BgpPeer         "BGPPeer"           "metallb.io/v1beta2"    Namespaced  Custom<BgpPeerSpec> => bgp_peers,
+            or "metallb.io/v1beta1" by peer_of_v1beta1;
+        Community       "Community"         "metallb.io/v1beta1"    Namespaced  Custom<CommunitySpec> => communities;
+        IpAddressPool   "IPAddressPool"     "metallb.io/v1beta1"    Namespaced  Custom<IpAddressPoolSpec> => pools;
+        L2Advertisement "L2Advertisement"   "metallb.io/v1beta1"    Namespaced  Custom<L2AdvertisementSpec> => l2_advertisements;
+    }
+}
+
+impl Kind {
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// The `apiVersion` in which objects of this kind are written.
+    pub fn api_version(self) -> &'static str {
+        self.api_versions()[0]
+    }
+}
+
+impl Object {
+    /// Namespace and name; sources make sure that namespaced objects have a namespace.
+    pub fn key(&self) -> ObjectKey {
+        key_of(self.metadata())
+    }
+
+    /// Kind and key.
+    pub fn object_ref(&self) -> ObjectRef {
+        ObjectRef::new(self.kind().name(), self.key())
+    }
+}
+
+/// `apiVersion` of a kind that this process understands; empty for other kinds (`File`).
+pub fn api_version(kind: &str) -> &'static str {
+    Kind::named(kind).map_or("", Kind::api_version)
+}
+
+/// Key of an object by its metadata.
+pub fn key_of(metadata: &ObjectMeta) -> ObjectKey {
+    ObjectKey::new(
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+/// Where the objects of a kind live.
+#[derive(PartialEq)]
+enum Scope {
+    Cluster,
+    Namespaced,
+}
+
+/// In the older version, times of zero are times that were not given.
+fn peer_of_v1beta1(peer: Custom<BgpPeerSpec>) -> Custom<BgpPeerSpec> {
+    Custom { spec: peer.spec.from_v1beta1(), ..peer }
+}
+
+fn put<T>(store: &mut Store<T>, key: ObjectKey, object: Arc<T>, order: u64) -> bool {
+    let known = store.insert(key, Stored { object: Arc::clone(&object), order });
+    known.is_none_or(|known| known.order != order || !Arc::ptr_eq(&known.object, &object))
+}

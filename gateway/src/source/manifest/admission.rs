@@ -1,0 +1,83 @@
+//! Which documents are read, and what their metadata must say.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{ManifestError, document::Head};
+use crate::source::Kind;
+
+/// API groups whose objects somebody may expect us to honour.
+const OUR_GROUPS: [&str; 3] = ["gatehouse.io", "metallb.io", "route.openshift.io"];
+
+/// What to do with a document.
+pub(super) enum Understood {
+    /// Read it.
+    Kind(Kind),
+    /// One of ours by its group or kind, but not in this version of the program.
+    NotYet,
+    /// Somebody else's.
+    Foreign,
+}
+
+/// What a document is to us.
+pub(super) fn understand(head: &Head) -> Understood {
+    let (group, _) = head.api_version.split_once('/').unwrap_or_default();
+    if let Some(kind) = Kind::named(&head.kind) {
+        if kind.api_versions().contains(&&*head.api_version) {
+            return Understood::Kind(kind);
+        }
+        let mut groups = kind.api_versions().iter().map(|version| {
+            let (group, _) = version.split_once('/').unwrap_or_default();
+            group
+        });
+        // An old version of a kind of ours; `extensions` is where Ingress came from.
+        if groups.any(|known| known == group) || (kind == Kind::Ingress && group == "extensions") {
+            return Understood::NotYet;
+        }
+    }
+    if OUR_GROUPS.contains(&group) { Understood::NotYet } else { Understood::Foreign }
+}
+
+/// True for the list form that `kubectl get -o yaml` prints, of any kind.
+pub(super) fn is_list(kind: &str) -> bool {
+    kind == "List" || kind.strip_suffix("List").is_some_and(|item| Kind::named(item).is_some())
+}
+
+/// Sets the namespace that the API server would set, and checks both names.
+pub(super) fn complete(kind: Kind, metadata: &mut ObjectMeta) -> Result<(), ManifestError> {
+    let namespace = metadata.namespace.take().filter(|namespace| !namespace.is_empty());
+    if kind.is_namespaced() {
+        metadata.namespace = Some(namespace.unwrap_or_else(|| "default".to_owned()));
+    }
+    for (field, value) in
+        [("metadata.namespace", &metadata.namespace), ("metadata.name", &metadata.name)]
+    {
+        let message = match value.as_deref() {
+            Some(value) if is_dns_name(value) => continue,
+            None if field == "metadata.namespace" => continue,
+            None | Some("") => "is missing".to_owned(),
+            Some(value) => {
+                format!("{value:?} is not a name of lower-case letters, digits, '-' and '.'")
+            }
+        };
+        let (kind, name) = (kind.name(), metadata.name.as_deref().unwrap_or_default());
+        let object = match (&metadata.namespace, name) {
+            (_, "") => kind.to_owned(),
+            (Some(namespace), name) => format!("{kind} {namespace}/{name}"),
+            (None, name) => format!("{kind} {name}"),
+        };
+        return Err(ManifestError { line: 0, object, field: field.to_owned(), message });
+    }
+    Ok(())
+}
+
+/// RFC 1123 subdomain, as the API server asks of the names of all these kinds.
+fn is_dns_name(name: &str) -> bool {
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+            let (first, last) = (label.bytes().next(), label.bytes().next_back());
+            first.is_some_and(inner)
+                && last.is_some_and(inner)
+                && label.bytes().all(|byte| inner(byte) || byte == b'-')
+        })
+}
