@@ -34,7 +34,7 @@ use crate::{
     source::{Event, files},
     state::ClusterState,
     state_file,
-    tls::TlsConfigs,
+    tls::config::TlsConfigs,
     upstream::names::resolver::Resolver,
     worker::{clock, context::WorkerOptions, thread::WorkerHandle, watchdog},
 };

@@ -22,8 +22,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    certs::{self, CertCache, CertTable},
     state::ClusterState,
+    tls::certs::{self, CertCache, CertTable},
 };
 
 mod addresses;

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol as Transport, Socket, Type};
 
 use crate::{
     compile::{ListenerPlan, Protocol},
-    tls::TlsConfigs,
+    tls::config::TlsConfigs,
     worker::{
         listener::{ListenerFacts, ListenerId, Opened},
         thread::{Command, WorkerHandle},

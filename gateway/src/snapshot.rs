@@ -21,7 +21,7 @@ use gatehouse_routes::{
     table::RouteTable,
 };
 
-use crate::{certs::CertTable, compile::Compiled};
+use crate::{compile::Compiled, tls::certs::CertTable};
 
 /// What the listeners of one scope serve.
 #[derive(Debug)]

@@ -19,13 +19,12 @@ use super::*;
 use crate::{
     admin::metrics::Metrics,
     app,
-    certs::provider,
     compile::{ListenerPlan, Protocol},
     http::error::ProxyErrorKind,
     listeners::Listeners,
     plan,
     snapshot::{Live, Snapshot},
-    tls::TlsConfigs,
+    tls::{certs::provider, config::TlsConfigs},
 };
 
 /// A wait for what has to come; only a failing test waits so long.

@@ -1,0 +1,91 @@
+//! TLS towards clients: one `ServerConfig` per scope, which outlives snapshots; only its certificate
+//! resolver looks at the live one.
+//!
+//! So a reload loses no session, and a new certificate serves the next handshake.
+
+use std::{fmt, sync::Arc};
+
+use anyhow::Context as _;
+use gatehouse_routes::model::Scope;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+use crate::{snapshot::Live, tls::certs};
+
+/// Makes the TLS configuration of listeners.
+pub(crate) struct TlsConfigs {
+    live: Arc<Live>,
+    default: Arc<CertifiedKey>,
+    configs: Vec<(Scope, Arc<ServerConfig>)>,
+}
+
+impl TlsConfigs {
+    /// Makes the default certificate: self-signed, so that a handshake without a fitting certificate
+    /// fails in the client, with a reason.
+    pub(crate) fn new(live: Arc<Live>) -> anyhow::Result<Self> {
+        Ok(Self { live, default: self_signed()?, configs: Vec::new() })
+    }
+
+    /// The configuration of a scope; the same one for as long as the process runs.
+    pub(crate) fn config(&mut self, scope: &Scope) -> anyhow::Result<Arc<ServerConfig>> {
+        if let Some((_, config)) = self.configs.iter().find(|(known, _)| known == scope) {
+            return Ok(Arc::clone(config));
+        }
+        let resolver = Resolver {
+            live: Arc::clone(&self.live),
+            scope: scope.clone(),
+            default: Arc::clone(&self.default),
+        };
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(certs::provider()))
+            .with_safe_default_protocol_versions()
+            .context("TLS provider without TLS 1.2 and 1.3")?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // Its keys live in memory, are used for six hours and understood for six more (P27).
+        config.ticketer = aws_lc_rs::Ticketer::new().context("no session ticket key")?;
+        let config = Arc::new(config);
+        self.configs.push((scope.clone(), Arc::clone(&config)));
+        Ok(config)
+    }
+}
+
+/// Finds the certificate for a server name in the live snapshot.
+struct Resolver {
+    live: Arc<Live>,
+    scope: Scope,
+    default: Arc<CertifiedKey>,
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let snapshot = self.live.current();
+        let found = snapshot
+            .gateway(&self.scope)
+            .and_then(|gateway| gateway.certs.resolve(hello.server_name()))
+            .unwrap_or(&self.default);
+        Some(Arc::clone(found))
+    }
+}
+
+fn self_signed() -> anyhow::Result<Arc<CertifiedKey>> {
+    let key = KeyPair::generate().context("no key for the default certificate")?;
+    let mut params = CertificateParams::new(vec!["gatehouse.invalid".to_owned()])?;
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Gatehouse default certificate");
+    let certificate = params.self_signed(&key).context("no default certificate")?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let key = aws_lc_rs::sign::any_supported_type(&key).context("unusable default key")?;
+    Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], key)))
+}
