@@ -98,7 +98,7 @@ impl Listeners {
     ) -> anyhow::Result<ListenerId> {
         let tls = match plan.protocol {
             Protocol::Http => None,
-            Protocol::Https => Some(self.tls.config(&plan.scope)?),
+            Protocol::Https => Some(self.tls.policies(&plan.scope)?),
         };
         let sockets =
             workers.iter().map(|_| bind(plan.address, plan.vip)).collect::<io::Result<Vec<_>>>()?;

@@ -1,4 +1,5 @@
-//! TLS towards clients: certificates by server name, and the configurations that handshakes use.
+//! TLS towards clients: what a ClientHello asks for, the configurations of handshakes, and certificates.
 
 pub mod certs;
+pub(crate) mod client_hello;
 pub(crate) mod config;

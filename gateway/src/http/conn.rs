@@ -1,4 +1,4 @@
-//! One client connection, from the accepted socket to its end.
+//! HTTP on one client connection, from the accepted stream to its end.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,22 +11,16 @@ use std::{
     time::Duration,
 };
 
-use gatehouse_routes::{host, model::Scheme};
+use gatehouse_routes::model::Scheme;
 use http::HeaderValue;
 use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use rustls::ServerConfig;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::TcpStream,
-};
-use tokio_rustls::TlsAcceptor;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
-    admin::metrics::Counter,
     http::{
         client::ClientConn,
         error::ProxyErrorKind,
@@ -42,7 +36,6 @@ use crate::{
     worker::{
         context::Worker,
         listener::ListenerFacts,
-        local_address::LocalAddress,
         timeouts::{ConnTimers, Expiry, Phase, Registered},
     },
 };
@@ -67,89 +60,40 @@ const LEAVE: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 * 1024;
 
-/// Serves a connection until it ends.
-pub(crate) async fn serve(
-    worker: Rc<Worker>,
-    upstreams: Rc<Upstreams>,
-    listener: Arc<ListenerFacts>,
-    address: Rc<LocalAddress>,
-    stream: TcpStream,
-    peer: SocketAddr,
-) {
-    worker.connection_opened(&address);
-    // Boxed apart: a task is as large as its largest branch, and is moved when it is spawned.
-    match listener.tls.clone() {
-        None => {
-            let timers = worker.conn_timers(Phase::FirstByte, &address);
-            Box::pin(serve_stream(&worker, upstreams, listener, timers, stream, peer, None)).await;
-        }
-        Some(config) => {
-            let timers = worker.conn_timers(Phase::Handshake, &address);
-            Box::pin(serve_tls(&worker, upstreams, listener, config, timers, stream, peer)).await;
-        }
-    }
-    worker.connection_closed(&address);
+/// An accepted connection: what is known of it before its first request.
+pub(crate) struct Accepted {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) upstreams: Rc<Upstreams>,
+    pub(crate) listener: Arc<ListenerFacts>,
+    pub(crate) timers: Registered<ConnTimers>,
+    pub(crate) peer: SocketAddr,
+    /// `None` on plain TCP.
+    pub(crate) tls: Option<TlsSession>,
 }
 
-async fn serve_tls(
-    worker: &Rc<Worker>,
-    upstreams: Rc<Upstreams>,
-    listener: Arc<ListenerFacts>,
-    config: Arc<ServerConfig>,
-    timers: Registered<ConnTimers>,
-    stream: TcpStream,
-    peer: SocketAddr,
-) {
-    let mut handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
-    let stream = poll_fn(|cx| {
-        timers.register(cx);
-        if timers.expired().is_some() {
-            return Poll::Ready(None);
-        }
-        handshake.as_mut().poll(cx).map(Result::ok)
-    })
-    .await;
-    drop(handshake);
-    let Some(stream) = stream.map(Box::new) else {
-        worker.metrics().add(Counter::TlsHandshakeFailed);
-        return;
-    };
-    worker.metrics().add(Counter::TlsHandshake);
-    timers.enter(Phase::FirstByte, worker.now());
-    let session = stream.get_ref().1;
-    let server_name = session.server_name().and_then(host::canonical);
-    let tls = Tls {
-        http2: session.alpn_protocol() == Some(b"h2"),
-        server_name: server_name.map(|name| name.into_owned().into_boxed_str()),
-    };
-    serve_stream(worker, upstreams, listener, timers, stream, peer, Some(tls)).await;
+/// What a TLS handshake agreed on.
+pub(crate) struct TlsSession {
+    pub(crate) http2: bool,
+    /// In canonical form.
+    pub(crate) server_name: Option<Box<str>>,
 }
 
-struct Tls {
-    http2: bool,
-    server_name: Option<Box<str>>,
-}
-
-async fn serve_stream<S>(
-    worker: &Rc<Worker>,
-    upstreams: Rc<Upstreams>,
-    listener: Arc<ListenerFacts>,
-    timers: Registered<ConnTimers>,
-    stream: S,
-    peer: SocketAddr,
-    tls: Option<Tls>,
-) where
+/// Serves HTTP on a connection until it ends.
+pub(crate) async fn serve<S>(accepted: Accepted, stream: S)
+where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let Accepted { worker, upstreams, listener, timers, peer, tls } = accepted;
     let http2 = tls.as_ref().is_some_and(|tls| tls.http2);
     let guard = if http2 {
         Guard::Frames(FrameGuard::new(worker.now()))
     } else {
         Guard::Head(HeadScanner::default())
     };
+    let trusted = Arc::clone(&worker.options.trusted);
     let request_timers = worker.request_timers();
     let shared = Rc::new(ConnShared {
-        worker: Rc::clone(worker),
+        worker,
         timers,
         guard: RefCell::new(guard),
         request_timers,
@@ -161,8 +105,8 @@ async fn serve_stream<S>(
             client: text(&peer.ip().to_canonical().to_string()),
             proto: HeaderValue::from_static(if tls.is_some() { "https" } else { "http" }),
             port: text(&listener.address.port().to_string()),
-            believed: is_trusted(peer.ip().to_canonical(), &worker.options.trusted),
-            trusted: Arc::clone(&worker.options.trusted),
+            believed: is_trusted(peer.ip().to_canonical(), &trusted),
+            trusted,
         },
         shared,
         upstreams,

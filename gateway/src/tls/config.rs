@@ -1,4 +1,4 @@
-//! TLS towards clients: one `ServerConfig` per scope, which outlives snapshots; only its certificate
+//! The configurations of TLS handshakes: one `ServerConfig` per scope, which outlives snapshots; only its certificate
 //! resolver looks at the live one.
 //!
 //! So a reload loses no session, and a new certificate serves the next handshake.
@@ -22,20 +22,27 @@ use crate::{snapshot::Live, tls::certs};
 pub(crate) struct TlsConfigs {
     live: Arc<Live>,
     default: Arc<CertifiedKey>,
-    configs: Vec<(Scope, Arc<ServerConfig>)>,
+    scopes: Vec<(Scope, TlsPolicies)>,
+}
+
+/// The TLS configurations of one scope, by what a ClientHello asks for.
+#[derive(Clone)]
+pub(crate) struct TlsPolicies {
+    /// One policy serves every name; its resolver finds the certificate.
+    pub(crate) every_name: Arc<ServerConfig>,
 }
 
 impl TlsConfigs {
     /// Makes the default certificate: self-signed, so that a handshake without a fitting certificate
     /// fails in the client, with a reason.
     pub(crate) fn new(live: Arc<Live>) -> anyhow::Result<Self> {
-        Ok(Self { live, default: self_signed()?, configs: Vec::new() })
+        Ok(Self { live, default: self_signed()?, scopes: Vec::new() })
     }
 
-    /// The configuration of a scope; the same one for as long as the process runs.
-    pub(crate) fn config(&mut self, scope: &Scope) -> anyhow::Result<Arc<ServerConfig>> {
-        if let Some((_, config)) = self.configs.iter().find(|(known, _)| known == scope) {
-            return Ok(Arc::clone(config));
+    /// The configurations of a scope; the same ones for as long as the process runs.
+    pub(crate) fn policies(&mut self, scope: &Scope) -> anyhow::Result<TlsPolicies> {
+        if let Some((_, policies)) = self.scopes.iter().find(|(known, _)| known == scope) {
+            return Ok(policies.clone());
         }
         let resolver = Resolver {
             live: Arc::clone(&self.live),
@@ -50,9 +57,9 @@ impl TlsConfigs {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Its keys live in memory, are used for six hours and understood for six more (P27).
         config.ticketer = aws_lc_rs::Ticketer::new().context("no session ticket key")?;
-        let config = Arc::new(config);
-        self.configs.push((scope.clone(), Arc::clone(&config)));
-        Ok(config)
+        let policies = TlsPolicies { every_name: Arc::new(config) };
+        self.scopes.push((scope.clone(), policies.clone()));
+        Ok(policies)
     }
 }
 

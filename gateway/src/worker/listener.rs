@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use gatehouse_routes::model::Scope;
-use rustls::ServerConfig;
+
+use crate::tls::config::TlsPolicies;
 
 /// Names one listener for as long as the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +14,8 @@ pub(crate) struct ListenerId(pub(crate) u64);
 pub(crate) struct ListenerFacts {
     pub(crate) address: SocketAddr,
     pub(crate) scope: Scope,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// `None`: plain TCP.
+    pub(crate) tls: Option<TlsPolicies>,
 }
 
 /// One worker's socket of a listener.
