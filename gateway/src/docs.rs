@@ -2,43 +2,33 @@
 
 use std::fmt::Write as _;
 
-use gatehouse_routes::annotations::{Kind, PREFIX, TABLE};
+use gatehouse_routes::annotations::{Annotation, FAMILIES, PROTECTING_WORDS, Status};
 
 use crate::{
     admin::metrics::{METRICS, Metric},
     cli,
 };
 
-/// Annotations of other kinds than Ingress: kind, name, meaning.
-const OTHER_ANNOTATIONS: [(&str, &str, &str); 7] = [
-    (
-        "Ingress",
-        "kubernetes.io/ingress.class",
-        "Class of the Ingress, where `spec.ingressClassName` is not set.",
-    ),
-    (
-        "IngressClass",
-        "ingressclass.kubernetes.io/is-default-class",
-        "`true`: the class of Ingresses that name none.",
-    ),
-    (
-        "IPAddressPool",
-        "gatehouse.io/drain",
-        "`true`: the pool keeps what it gave and gives nothing new.",
-    ),
-    (
-        "Service",
-        "metallb.io/loadBalancerIPs",
-        "Addresses to get, at most one of each family, separated by a comma.",
-    ),
-    ("Service", "metallb.io/address-pool", "The pool to get addresses from."),
-    (
-        "Service",
-        "metallb.io/allow-shared-ip",
-        "Services of the same value may share an address, see [Addresses](ADDRESSES.md).",
-    ),
-    ("Service", "metallb.universe.tf/…", "Older names of these three; a warning says so."),
-];
+const ANNOTATIONS_HEAD: &str = "\
+# Annotations
+
+Made by `gatehouse docs annotations`. `gatehouse check` says the same of the objects it is given.
+
+| verdict | what happens |
+|---|---|
+| honoured | it does what it says |
+| honoured or closes | it does what it says; a value that cannot be honoured closes |
+| harmless | it has no effect; the object is served, with a warning |
+| differs | it has no effect and the answers are not the same; the object is served, with a warning |
+| **closes** | it protects and is not built: every path of the object answers 503, with an error |
+| **not served** | it changes what the object is and is not built: the object is left out, with an error |
+
+A value that asks for nothing closes nothing: an empty one, and those in the table. An allow-list asks for
+nothing only if it holds every IPv4 and every IPv6 address, in any order: `0.0.0.0/0` alone keeps IPv6 clients
+out, so it closes. A name that belongs to a protection closes even where it would do nothing alone.
+
+A name that is not in the table has no effect, and a warning says so. On an Ingress or a Route it closes if it is
+nearly the name of a protection, or if a part of it says that it protects: ";
 
 /// The page `docs/flags.md`.
 pub fn flags() -> String {
@@ -66,25 +56,41 @@ pub fn flags() -> String {
 
 /// The page `docs/annotations.md`.
 pub fn annotations() -> String {
-    let mut out = format!(
-        "# Annotations\n\nMade by `gatehouse docs annotations`.\n\n## Ingress\n\nEach begins with \
-         `{PREFIX}`. Any other annotation with this prefix is ignored, and a problem of the Ingress says \
-         so.\n\n| annotation | default | meaning |\n|---|---|---|\n",
-    );
-    for annotation in TABLE {
-        let effect = match annotation.kind {
-            Kind::Bool | Kind::RewriteTarget => "",
-            Kind::Protects => " Not supported yet: every path of the Ingress is denied with 503.",
-            Kind::Excludes => " Not supported yet: the Ingress is not served.",
-        };
-        let default = code(annotation.default);
-        let _ = writeln!(out, "| `{}` | {default} | {}{effect} |", annotation.name, annotation.doc);
-    }
-    out.push_str("\n## Others\n\n| kind | annotation | meaning |\n|---|---|---|\n");
-    for (kind, name, meaning) in OTHER_ANNOTATIONS {
-        let _ = writeln!(out, "| {kind} | `{name}` | {meaning} |");
+    let words = PROTECTING_WORDS.iter().map(|word| code(word)).collect::<Vec<_>>().join(", ");
+    let mut out = format!("{ANNOTATIONS_HEAD}{words}.\n");
+    for family in FAMILIES {
+        let _ = writeln!(out, "\n## {}\n", code(family.prefix));
+        if let Some(older) = family.older_prefix {
+            let _ = writeln!(out, "`{older}` is the older spelling; a warning says so.\n");
+        }
+        if !family.exclusive {
+            out.push_str("Other names with this prefix are left alone.\n\n");
+        }
+        out.push_str(
+            "| annotation | on | verdict | default | asks for nothing | meaning |\n\
+             |---|---|---|---|---|---|\n",
+        );
+        for annotation in family.rows {
+            let _ = writeln!(out, "{}", annotation_row(annotation));
+        }
     }
     out
+}
+
+fn annotation_row(row: &Annotation) -> String {
+    let list = |texts: &mut dyn Iterator<Item = String>| texts.collect::<Vec<_>>().join(", ");
+    let objects = list(&mut row.objects.iter().map(|kind| kind.name().to_owned()));
+    let nothing = list(&mut row.nothing().iter().map(|value| code(value)));
+    let verdict = match row.status {
+        Status::Honoured if row.protects => "honoured or **closes**".to_owned(),
+        Status::Honoured => "honoured".to_owned(),
+        Status::Harmless => "harmless".to_owned(),
+        Status::Differs(instead) => format!("differs: {instead}"),
+        Status::Closes => "**closes**".to_owned(),
+        Status::Excludes => "**not served**".to_owned(),
+    };
+    let Annotation { name, default, doc, .. } = row;
+    format!("| `{name}` | {objects} | {verdict} | {} | {nothing} | {doc} |", code(default))
 }
 
 /// The page `docs/metrics.md`.

@@ -1,103 +1,50 @@
-//! The annotations that an Ingress is read for: one table, from which the parser and the docs are made.
+//! The annotations that objects are read for: one table, from which the parser and the docs are made.
 //!
-//! Every other `nginx.ingress.kubernetes.io/` annotation on an Ingress of ours is named in a
-//! [`Problem`]; one that would have protected the Ingress closes it instead, so that nothing is served
-//! with less protection than its author asked for.
+//! [`translate`](crate::ingress) reads Ingresses and Routes by it, the gateway Services and pools. A row
+//! says how its value is read, whether it protects and how far it is built. What protects and cannot be
+//! honoured closes every path of its object, so that nothing is served with less protection than its
+//! author asked for; what else has no effect is named in a [`Problem`].
 
-use std::sync::Arc;
+use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::{objects::ObjectRef, path, problem::Problem};
+use crate::{objects::ObjectRef, problem::Problem};
 
-/// What the annotations of ingress-nginx begin with.
-pub const PREFIX: &str = "nginx.ingress.kubernetes.io/";
+pub mod gatehouse;
+mod haproxy_route;
+pub(crate) mod kubernetes;
+pub mod metallb;
+mod nginx;
+mod openshift;
+mod table;
+mod unknown;
+mod value;
 
-/// One row of [`TABLE`].
-#[derive(Debug)]
-pub struct Annotation {
-    /// Name without [`PREFIX`].
-    pub name: &'static str,
-    /// How the value is read and what happens because of it.
-    pub kind: Kind,
-    /// Value that stands in where the annotation is missing or cannot be read.
-    pub default: &'static str,
-    /// One sentence for the docs.
-    pub doc: &'static str,
-}
+pub use table::{Annotation, Family, Found, ObjectKind, Status};
+pub use unknown::PROTECTING_WORDS;
+pub(crate) use value::Target;
+use value::{Fault, Setting};
 
-/// What an annotation holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `true` or `false`, as Go's `strconv.ParseBool` reads it.
-    Bool,
-    /// A path to send to the backend, possibly with `$1` to `$9`.
-    RewriteTarget,
-    /// A protection that is not supported yet: every path of the Ingress is denied with 503.
-    Protects,
-    /// `true` changes what the Ingress is, which is not supported yet: it is not served at all.
-    Excludes,
-}
-
-/// Every annotation that changes what happens, by name.
-pub static TABLE: &[Annotation] = &[
-    row("allowlist-source-range", Kind::Protects, "", "Client addresses that may pass."),
-    row("auth-secret", Kind::Protects, "", "Users and passwords of HTTP authentication."),
-    row("auth-tls-match-cn", Kind::Protects, "", "Name that a client certificate must have."),
-    row(
-        "auth-tls-secret",
-        Kind::Protects,
-        "",
-        "Authorities that client certificates must chain to.",
-    ),
-    row(
-        "auth-tls-verify-client",
-        Kind::Protects,
-        "off",
-        "Whether a client certificate is asked for.",
-    ),
-    row("auth-type", Kind::Protects, "", "Kind of HTTP authentication."),
-    row("auth-url", Kind::Protects, "", "Service that is asked whether a request may pass."),
-    row("canary", Kind::Excludes, "false", "Takes a share of another Ingress' traffic."),
-    row("denylist-source-range", Kind::Protects, "", "Client addresses that may not pass."),
-    row(
-        "force-ssl-redirect",
-        Kind::Bool,
-        "false",
-        "Redirect to https also if the host has no `tls` entry.",
-    ),
-    row(
-        "rewrite-target",
-        Kind::RewriteTarget,
-        "",
-        "Path to send to the backend instead of the one received.",
-    ),
-    row(
-        "ssl-redirect",
-        Kind::Bool,
-        "true",
-        "Redirect to https (308) if the host has a `tls` entry.",
-    ),
-    row(
-        "use-regex",
-        Kind::Bool,
-        "false",
-        "Read paths of type ImplementationSpecific as regular expressions.",
-    ),
-    row("whitelist-source-range", Kind::Protects, "", "Older name of allowlist-source-range."),
+/// Every annotation that means something here, by prefix.
+pub static FAMILIES: [&Family; 8] = [
+    &nginx::FAMILY,
+    &haproxy_route::HAPROXY,
+    &haproxy_route::ROUTER,
+    &openshift::FAMILY,
+    &metallb::FAMILY,
+    &gatehouse::FAMILY,
+    &kubernetes::INGRESS,
+    &kubernetes::INGRESS_CLASS,
 ];
 
-const fn row(
-    name: &'static str,
-    kind: Kind,
-    default: &'static str,
-    doc: &'static str,
-) -> Annotation {
-    Annotation { name, kind, default, doc }
-}
+/// Why the paths of an object are closed that asks for a protection which is not built.
+const NOT_SUPPORTED: &str = "ProtectionNotSupported";
+/// Longest value that a message repeats, in characters.
+const MAX_SHOWN: usize = 60;
 
-/// What the annotations of one Ingress ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the annotations of one object ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) rewrite: Option<Target>,
     pub(crate) use_regex: bool,
@@ -105,173 +52,201 @@ pub(crate) struct Settings {
     pub(crate) force_ssl_redirect: bool,
     /// Every path is to be denied, for this reason.
     pub(crate) deny: Option<&'static str>,
-    /// The Ingress is not to be served at all.
+    /// The object is not to be served at all.
     pub(crate) excluded: bool,
 }
 
-/// A usable `rewrite-target`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
-    /// As a request path spells it, references kept.
-    pub(crate) text: Arc<str>,
-    /// Whether it refers to `$1` … `$9`.
-    pub(crate) captures: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        let flag = |name| row_of(name).and_then(|row| parse_bool(row.default)).unwrap_or_default();
-        Self {
-            rewrite: None,
-            use_regex: flag("use-regex"),
-            ssl_redirect: flag("ssl-redirect"),
-            force_ssl_redirect: flag("force-ssl-redirect"),
-            deny: None,
-            excluded: false,
-        }
-    }
-}
-
-/// Reads the annotations of an Ingress of ours.
-pub(crate) fn parse(object: &ObjectRef, metadata: &ObjectMeta) -> (Settings, Vec<Problem>) {
+/// What every row says that is not there.
+static DEFAULTS: LazyLock<Settings> = LazyLock::new(|| {
     let mut settings = Settings::default();
-    let mut problems = Vec::new();
-    for (full, value) in metadata.annotations.iter().flatten() {
-        let Some(name) = full.strip_prefix(PREFIX) else { continue };
-        let field = format!("metadata.annotations[{full}]");
-        match row_of(name) {
-            Some(row) => problems.extend(settings.apply(object, row, value, field)),
-            None => problems.push(Problem::warning(
-                object,
-                "AnnotationIgnored",
-                field,
-                format!("annotation {full} is not supported and has no effect"),
-                "remove it once the Ingress works without it",
-            )),
+    for row in FAMILIES.into_iter().flat_map(|family| family.rows) {
+        if let Ok(setting) = (row.parser.read)(row.default) {
+            settings.set(setting);
         }
     }
-    (settings, problems)
+    settings
+});
+
+/// Reads the annotations of an object.
+pub(crate) fn parse(object: &ObjectRef, metadata: &ObjectMeta) -> (Settings, Vec<Problem>) {
+    let settings = DEFAULTS.clone();
+    let mut reader = Reader { object, settings, problems: Vec::new() };
+    if let Some(kind) = ObjectKind::named(object.kind) {
+        for (name, value) in metadata.annotations.iter().flatten() {
+            reader.annotation(kind, name, value);
+        }
+    }
+    (reader.settings, reader.problems)
 }
 
-fn row_of(name: &str) -> Option<&'static Annotation> {
-    TABLE.binary_search_by_key(&name, |row| row.name).ok().map(|at| &TABLE[at])
+/// What is wrong with the names of an object's annotations. Values that the owner of the object's kind
+/// reads are its own business.
+pub fn problems(object: &ObjectRef, metadata: &ObjectMeta) -> Vec<Problem> {
+    parse(object, metadata).1
+}
+
+/// An object under way.
+struct Reader<'o> {
+    object: &'o ObjectRef,
+    settings: Settings,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn annotation(&mut self, kind: ObjectKind, full: &str, value: &str) {
+        let Some((family, name)) = family_of(full) else { return };
+        if !family.objects.contains(&kind) {
+            return;
+        }
+        match family.row(name) {
+            Some(row) if row.objects.contains(&kind) => self.known(row, full, value),
+            Some(row) => self.misplaced(row, full),
+            None if family.exclusive => {
+                let unknown = unknown::judge(name, family, kind);
+                self.unknown(kind, &unknown, family, full, value);
+            }
+            None => {}
+        }
+        if !full.starts_with(family.prefix) && family.row(name).is_some() {
+            let current = format!("{}{name}", family.prefix);
+            self.warn(
+                "DeprecatedAnnotation",
+                full,
+                format!("{full} is the old name of {current}"),
+                format!("rename it to {current}, which wins where both are there"),
+            );
+        }
+    }
+
+    fn known(&mut self, row: &Annotation, full: &str, value: &str) {
+        match (row.parser.read)(value) {
+            Ok(Setting::Unbuilt) => self.unbuilt(row, full, value),
+            Ok(setting) => self.settings.set(setting),
+            Err(fault) => self.invalid(row, full, value, fault),
+        }
+    }
+
+    /// The value asks for something that is not built.
+    fn unbuilt(&mut self, row: &Annotation, full: &str, value: &str) {
+        match row.status {
+            Status::Excludes => {
+                self.settings.excluded = true;
+                self.error(
+                    "CanaryNotSupported",
+                    full,
+                    "canary is not supported yet, so this Ingress is not served".into(),
+                    "split the traffic with the weights of a Route".into(),
+                );
+            }
+            _ if row.protects => {
+                let what = format!("{} {} is not supported yet", row.name, shown(value));
+                self.close(full, &what, row.nothing());
+            }
+            Status::Differs(instead) => self.ignored(full, &format!(": {instead}")),
+            _ => self.ignored(full, " and has no effect"),
+        }
+    }
+
+    fn invalid(&mut self, row: &Annotation, full: &str, value: &str, fault: Fault) {
+        let Fault { reason, message, hint } = fault;
+        let message = format!("value {} {message}", shown(value));
+        if row.protects {
+            self.settings.deny.get_or_insert(reason);
+            self.error(reason, full, format!("{message}; every path is closed (503)"), hint.into());
+        } else {
+            self.warn(reason, full, message, format!("{hint}; {:?} is used", row.default));
+        }
+    }
+
+    /// The row is read on other kinds of objects.
+    fn misplaced(&mut self, row: &Annotation, full: &str) {
+        let kinds: Vec<_> = row.objects.iter().map(|kind| kind.name()).collect();
+        let message = format!("annotation {full} has no effect on a {}", self.object.kind);
+        self.warn(
+            "AnnotationIgnored",
+            full,
+            message,
+            format!("it belongs on {}", kinds.join(", ")),
+        );
+    }
+
+    fn unknown(
+        &mut self,
+        kind: ObjectKind,
+        unknown: &unknown::Unknown,
+        family: &Family,
+        full: &str,
+        value: &str,
+    ) {
+        let meant = unknown.meant.map(|row| format!(": {}{} was meant?", family.prefix, row.name));
+        let meant = meant.unwrap_or_default();
+        match unknown.protects {
+            Some(parser) if kind.has_paths() && asks(parser, value) => {
+                let what = format!("annotation {full} {} is not known{meant}", shown(value));
+                self.close(full, &what, parser.nothing);
+            }
+            _ if meant.is_empty() => self.ignored(full, " and has no effect"),
+            _ => self.ignored(full, &format!(" and has no effect{meant}")),
+        }
+    }
+
+    fn ignored(&mut self, full: &str, effect: &str) {
+        let message = format!("annotation {full} is not supported{effect}");
+        let hint = format!("remove it once the {} works without it", self.object.kind);
+        self.warn("AnnotationIgnored", full, message, hint);
+    }
+
+    /// Closes every path; `nothing` are values that would not.
+    fn close(&mut self, full: &str, what: &str, nothing: &[&str]) {
+        self.settings.deny.get_or_insert(NOT_SUPPORTED);
+        let hint = match nothing {
+            [] => "remove the annotation if the paths may be open".to_owned(),
+            [value, ..] => {
+                format!("remove the annotation, or write {value:?}, if the paths may be open")
+            }
+        };
+        let message = format!("{what}, so every path is closed (503)");
+        self.error(NOT_SUPPORTED, full, message, hint);
+    }
+
+    fn warn(&mut self, reason: &'static str, full: &str, message: String, hint: String) {
+        let field = Found { name: full, value: "" }.field();
+        self.problems.push(Problem::warning(self.object, reason, field, message, hint));
+    }
+
+    fn error(&mut self, reason: &'static str, full: &str, message: String, hint: String) {
+        let field = Found { name: full, value: "" }.field();
+        self.problems.push(Problem::error(self.object, reason, field, message, hint));
+    }
 }
 
 impl Settings {
-    fn apply(
-        &mut self,
-        object: &ObjectRef,
-        row: &Annotation,
-        value: &str,
-        field: String,
-    ) -> Option<Problem> {
-        match row.kind {
-            Kind::Bool => {
-                let Some(on) = parse_bool(value) else {
-                    let message = format!("value {value:?} is neither true nor false");
-                    let hint = format!("write \"true\" or \"false\"; {:?} is used", row.default);
-                    return Some(Problem::warning(
-                        object,
-                        "InvalidAnnotation",
-                        field,
-                        message,
-                        hint,
-                    ));
-                };
-                match row.name {
-                    "use-regex" => self.use_regex = on,
-                    "ssl-redirect" => self.ssl_redirect = on,
-                    _ => self.force_ssl_redirect = on,
-                }
-                None
-            }
-            Kind::RewriteTarget => self.apply_rewrite(object, value.trim(), field),
-            // What is switched off protects nothing.
-            Kind::Protects if matches!(value.trim(), "") || value.trim() == row.default => None,
-            Kind::Protects => {
-                self.deny = Some("ProtectionNotSupported");
-                Some(Problem::error(
-                    object,
-                    "ProtectionNotSupported",
-                    field,
-                    format!("{} is not supported yet, so every path is closed (503)", row.name),
-                    "remove the annotation if the paths may be open",
-                ))
-            }
-            Kind::Excludes if parse_bool(value) != Some(true) => None,
-            Kind::Excludes => {
-                self.excluded = true;
-                Some(Problem::error(
-                    object,
-                    "CanaryNotSupported",
-                    field,
-                    "canary is not supported yet, so this Ingress is not served",
-                    "split the traffic with the weights of a Route",
-                ))
-            }
-        }
-    }
-
-    fn apply_rewrite(&mut self, object: &ObjectRef, value: &str, field: String) -> Option<Problem> {
-        if value.is_empty() {
-            return None;
-        }
-        match target(value) {
-            Ok(target) => {
-                self.rewrite = Some(target);
-                None
-            }
-            Err((message, hint)) => {
-                // A request sent on unchanged could reach what the rewrite was to keep out of reach.
-                self.deny = Some("InvalidRewriteTarget");
-                let message = format!("value {value:?} {message}; every path is closed (503)");
-                Some(Problem::error(object, "InvalidRewriteTarget", field, message, hint))
-            }
+    fn set(&mut self, setting: Setting) {
+        match setting {
+            Setting::Nothing | Setting::Unbuilt | Setting::Text => {}
+            Setting::UseRegex(on) => self.use_regex = on,
+            Setting::SslRedirect(on) => self.ssl_redirect = on,
+            Setting::ForceSslRedirect(on) => self.force_ssl_redirect = on,
+            Setting::Rewrite(target) => self.rewrite = Some(target),
         }
     }
 }
 
-/// Checks a `rewrite-target`; `Err` holds what is wrong and what to do.
-fn target(value: &str) -> Result<Target, (String, &'static str)> {
-    if value.starts_with("http://") || value.starts_with("https://") {
-        return Err(("is a redirect, which is not supported yet".into(), "use a path"));
-    }
-    if value.contains('?') {
-        return Err(("holds a query".into(), "write the path only; the query is kept as received"));
-    }
-    if !value.starts_with(['/', '$']) {
-        return Err(("does not begin with '/'".into(), "begin the path with '/'"));
-    }
-    let bytes = value.as_bytes();
-    let mut captures = false;
-    for (at, _) in value.match_indices('$') {
-        if !bytes.get(at + 1).is_some_and(|next| (b'1'..=b'9').contains(next)) {
-            let message = "holds a '$' that is not followed by a digit from 1 to 9".into();
-            return Err((message, "only $1 to $9 can be filled in"));
-        }
-        captures = true;
-    }
-    if captures {
-        // The parts between the references are checked once they are put together.
-        if let Some(bad) = bytes.iter().find(|b| !(b'!'..=b'~').contains(b) || b"#\\".contains(b)) {
-            return Err((format!("holds the byte 0x{bad:02x}"), "percent-encode it"));
-        }
-        return Ok(Target { text: value.into(), captures });
-    }
-    match path::pattern(value) {
-        Ok(text) => Ok(Target { text: text.into(), captures }),
-        Err(error) => {
-            Err((format!("cannot be sent: {error}"), "write a path that a client could send"))
-        }
-    }
+/// The family of a whole name, and the name after the prefix.
+fn family_of(full: &str) -> Option<(&'static Family, &str)> {
+    FAMILIES.into_iter().find_map(|family| Some((family, family.strip(full)?)))
 }
 
-/// Go's `strconv.ParseBool`, which ingress-nginx uses.
-fn parse_bool(value: &str) -> Option<bool> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
+/// Whether a value asks for anything but what happens anyway.
+fn asks(parser: value::Parser, value: &str) -> bool {
+    (parser.read)(value) != Ok(Setting::Nothing)
+}
+
+/// A value as messages repeat it.
+fn shown(value: &str) -> String {
+    match value.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{:?}…", &value[..end]),
+        None => format!("{value:?}"),
     }
 }
 

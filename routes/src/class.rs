@@ -9,15 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, IngressClassParametersReference};
 
 use crate::{
+    annotations::kubernetes,
     objects::{ObjectKey, ObjectRef, Objects},
     options::Options,
     problem::Problem,
 };
-
-/// The class annotation of before `spec.ingressClassName`.
-const LEGACY: &str = "kubernetes.io/ingress.class";
-/// Marks the class of Ingresses that name none.
-const DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
 
 /// All classes, judged.
 pub(crate) struct Classes<'o> {
@@ -42,7 +38,7 @@ pub(crate) enum Claim<'c> {
     /// Somebody else's: not a word about it.
     Foreign,
     /// It names a class that nobody has made.
-    Unknown { class: &'c str, field: &'static str },
+    Unknown { class: &'c str, field: String },
 }
 
 impl<'o> Classes<'o> {
@@ -61,8 +57,9 @@ impl<'o> Classes<'o> {
         };
         for (key, stored) in &objects.ingress_classes {
             let class = judge(key, &stored.object, options, &mut problems);
-            let annotations = stored.object.metadata.annotations.as_ref();
-            let default = annotations.and_then(|a| a.get(DEFAULT)).is_some_and(|v| v == "true");
+            let default = kubernetes::INGRESS_CLASS
+                .find(&kubernetes::IS_DEFAULT_CLASS, &stored.object.metadata)
+                .is_some_and(|found| found.value == "true");
             if default && classes.unnamed.is_none() && matches!(class, Class::Ours { .. }) {
                 classes.unnamed = Some(class.clone());
             }
@@ -73,13 +70,10 @@ impl<'o> Classes<'o> {
 
     /// Whose Ingress it is. The field beats the annotation.
     pub(crate) fn claim<'c>(&'c self, ingress: &'c Ingress) -> Claim<'c> {
-        let annotations = ingress.metadata.annotations.as_ref();
-        let legacy = annotations
-            .and_then(|a| a.get(LEGACY))
-            .map(|name| (&**name, "metadata.annotations[kubernetes.io/ingress.class]"));
+        let legacy = kubernetes::INGRESS.find(&kubernetes::CLASS, &ingress.metadata);
         let field = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
-        let named = field.map(|name| (name, "spec.ingressClassName")).or(legacy);
-        let Some((name, field)) = named.filter(|(name, _)| !name.is_empty()) else {
+        let named = field.or_else(|| legacy.map(|found| found.value));
+        let Some(name) = named.filter(|name| !name.is_empty()) else {
             return match &self.unnamed {
                 Some(Class::Ours { gateway }) => {
                     Claim::Ours { class: None, gateway: gateway.as_ref() }
@@ -95,7 +89,11 @@ impl<'o> Classes<'o> {
             None if self.claimed.iter().any(|claimed| claimed == name) => {
                 Claim::Ours { class: Some(name), gateway: self.default_gateway }
             }
-            None => Claim::Unknown { class: name, field },
+            None => {
+                let annotation = legacy.filter(|_| field.is_none()).map(|found| found.field());
+                let field = annotation.unwrap_or_else(|| "spec.ingressClassName".to_owned());
+                Claim::Unknown { class: name, field }
+            }
         }
     }
 

@@ -3,95 +3,335 @@ use proptest::prelude::*;
 use super::*;
 use crate::objects::ObjectKey;
 
-fn parse_one(name: &str, value: &str) -> (Settings, Vec<String>) {
-    let object = ObjectRef::new("Ingress", ObjectKey::new("d", "a"));
+const NGINX: &str = "nginx.ingress.kubernetes.io/";
+const HAPROXY: &str = "haproxy.router.openshift.io/";
+
+/// What ingress-nginx publishes in `annotations-risk.md` of version 1.15.1, names only.
+const PUBLISHED: &str = "
+affinity affinity-canary-behavior affinity-mode allowlist-source-range app-root auth-always-set-cookie
+auth-cache-duration auth-cache-key auth-keepalive auth-keepalive-requests auth-keepalive-share-vars
+auth-keepalive-timeout auth-method auth-proxy-set-headers auth-realm auth-request-redirect
+auth-response-headers auth-secret auth-secret-type auth-signin auth-signin-redirect-param auth-snippet
+auth-tls-error-page auth-tls-match-cn auth-tls-pass-certificate-to-upstream auth-tls-secret
+auth-tls-verify-client auth-tls-verify-depth auth-type auth-url backend-protocol canary canary-by-cookie
+canary-by-header canary-by-header-pattern canary-by-header-value canary-weight canary-weight-total
+client-body-buffer-size configuration-snippet connection-proxy-header cors-allow-credentials
+cors-allow-headers cors-allow-methods cors-allow-origin cors-expose-headers cors-max-age custom-headers
+custom-http-errors default-backend denylist-source-range disable-proxy-intercept-errors enable-access-log
+enable-cors enable-global-auth enable-modsecurity enable-opentelemetry enable-owasp-core-rules
+enable-rewrite-log fastcgi-index fastcgi-params-configmap force-ssl-redirect from-to-www-redirect
+http2-push-preload limit-allowlist limit-burst-multiplier limit-connections limit-rate limit-rate-after
+limit-rpm limit-rps load-balance mirror-host mirror-request-body mirror-target modsecurity-snippet
+modsecurity-transaction-id opentelemetry-operation-name opentelemetry-trust-incoming-span
+permanent-redirect permanent-redirect-code preserve-trailing-slash proxy-body-size proxy-buffer-size
+proxy-buffering proxy-buffers-number proxy-busy-buffers-size proxy-connect-timeout proxy-cookie-domain
+proxy-cookie-path proxy-http-version proxy-max-temp-file-size proxy-next-upstream
+proxy-next-upstream-timeout proxy-next-upstream-tries proxy-read-timeout proxy-redirect-from
+proxy-redirect-to proxy-request-buffering proxy-send-timeout proxy-ssl-ciphers proxy-ssl-name
+proxy-ssl-protocols proxy-ssl-secret proxy-ssl-server-name proxy-ssl-verify proxy-ssl-verify-depth
+relative-redirects rewrite-target satisfy server-alias server-snippet service-upstream
+session-cookie-change-on-failure session-cookie-conditional-samesite-none session-cookie-domain
+session-cookie-expires session-cookie-max-age session-cookie-name session-cookie-partitioned
+session-cookie-path session-cookie-samesite session-cookie-secure ssl-ciphers ssl-passthrough
+ssl-prefer-server-ciphers ssl-redirect stream-snippet temporal-redirect temporal-redirect-code
+upstream-hash-by upstream-hash-by-subset upstream-hash-by-subset-size upstream-vhost
+use-port-in-redirects use-regex whitelist-source-range limit-whitelist x-forwarded-prefix
+";
+
+/// What OpenShift's router reads of a Route.
+const PUBLISHED_OF_ROUTES: &str = "
+haproxy.router.openshift.io/balance haproxy.router.openshift.io/disable_cookies
+haproxy.router.openshift.io/h1-adjust-case haproxy.router.openshift.io/hsts_header
+haproxy.router.openshift.io/ip_allowlist haproxy.router.openshift.io/ip_whitelist
+haproxy.router.openshift.io/pod-concurrent-connections haproxy.router.openshift.io/rate-limit-connections
+haproxy.router.openshift.io/rate-limit-connections.concurrent-tcp
+haproxy.router.openshift.io/rate-limit-connections.rate-http
+haproxy.router.openshift.io/rate-limit-connections.rate-tcp haproxy.router.openshift.io/rewrite-target
+haproxy.router.openshift.io/set-forwarded-headers haproxy.router.openshift.io/timeout
+haproxy.router.openshift.io/timeout-tunnel router.openshift.io/cookie-same-site
+router.openshift.io/cookie_name router.openshift.io/haproxy.health.check.interval
+";
+
+fn parse_on(kind: &'static str, name: &str, value: &str) -> (Settings, Vec<Problem>) {
+    let object = ObjectRef::new(kind, ObjectKey::new("d", "a"));
     let annotations = Some([(name.to_owned(), value.to_owned())].into());
-    let (settings, problems) = parse(&object, &ObjectMeta { annotations, ..ObjectMeta::default() });
-    (settings, problems.iter().map(|problem| problem.reason.to_owned()).collect())
+    parse(&object, &ObjectMeta { annotations, ..ObjectMeta::default() })
+}
+
+/// Of an Ingress with one annotation of ingress-nginx.
+fn parse_one(name: &str, value: &str) -> (Settings, Vec<&'static str>) {
+    let (settings, problems) = parse_on("Ingress", &format!("{NGINX}{name}"), value);
+    (settings, problems.iter().map(|problem| problem.reason).collect())
+}
+
+/// Every row, with its family and a kind that it is read on.
+fn rows() -> impl Iterator<Item = (&'static Family, &'static Annotation, &'static str)> {
+    let rows = |family: &'static Family| family.rows.iter().map(move |row| (family, row));
+    let kinds = |row: &'static Annotation| row.objects.iter().map(|kind| kind.name());
+    let all = FAMILIES.into_iter().flat_map(rows);
+    all.flat_map(move |(family, row)| kinds(row).map(move |kind| (family, row, kind)))
 }
 
 #[test]
-fn the_table_is_sorted_and_every_default_can_be_read() {
-    assert!(TABLE.is_sorted_by(|a, b| a.name < b.name));
-    for row in TABLE {
-        let (settings, problems) = parse_one(&format!("{PREFIX}{}", row.name), row.default);
-        assert_eq!((settings, problems), (Settings::default(), vec![]), "{}", row.name);
-        assert!(row.doc.ends_with('.'), "{}", row.name);
+fn the_table_is_in_order_and_every_default_can_be_read() {
+    for family in FAMILIES {
+        assert!(family.rows.is_sorted_by(|a, b| a.name < b.name), "{}", family.prefix);
+    }
+    for (family, row, kind) in rows() {
+        let full = format!("{}{}", family.prefix, row.name);
+        assert!(row.doc.ends_with('.'), "{full}");
+        let closes = matches!(row.status, Status::Closes);
+        assert!(row.protects || !closes, "{full} closes, so it protects");
+        assert!(!row.protects || closes || row.status == Status::Honoured, "{full}");
+        assert!(row.objects.iter().all(|kind| family.objects.contains(kind)), "{full}");
+        for value in row.nothing().iter().chain([&"", &row.default]) {
+            if value.is_empty() && row.status == Status::Honoured {
+                continue;
+            }
+            let (settings, problems) = parse_on(kind, &full, value);
+            assert_eq!((settings, problems), (DEFAULTS.clone(), vec![]), "{full}: {value:?}");
+        }
     }
 }
 
 #[test]
-fn each_protection_that_is_not_supported_closes_the_ingress() {
-    for row in TABLE.iter().filter(|row| row.kind == Kind::Protects) {
-        let (settings, problems) = parse_one(&format!("{PREFIX}{}", row.name), "on");
-        assert_eq!(settings.deny, Some("ProtectionNotSupported"), "{}", row.name);
-        assert_eq!(problems, ["ProtectionNotSupported"]);
+fn every_published_annotation_has_a_verdict() {
+    let nginx = PUBLISHED.split_whitespace().map(|name| (format!("{NGINX}{name}"), "Ingress"));
+    let routes = PUBLISHED_OF_ROUTES.split_whitespace().map(|name| (name.to_owned(), "Route"));
+    for (full, kind) in nginx.chain(routes) {
+        let (family, name) = family_of(&full).unwrap();
+        let row = family.row(name).unwrap_or_else(|| panic!("{full} has no row"));
+        assert!(row.objects.iter().any(|on| on.name() == kind), "{full} is not read on a {kind}");
+    }
+}
+
+/// The names that must never be served as if they were not there, whatever is built.
+#[test]
+fn a_published_name_that_protects_is_marked_so() {
+    let begins = ["limit-", "auth-", "proxy-ssl-", "modsecurity-", "enable-modsecurity"];
+    let others = [
+        "allowlist-source-range",
+        "backend-protocol",
+        "denylist-source-range",
+        "enable-global-auth",
+        "enable-owasp-core-rules",
+        "proxy-body-size",
+        "rewrite-target",
+        "satisfy",
+        "ssl-passthrough",
+        "whitelist-source-range",
+    ];
+    for name in PUBLISHED.split_whitespace() {
+        let protects = begins.iter().any(|begin| name.starts_with(begin))
+            || name.ends_with("-snippet")
+            || others.contains(&name);
+        let row = nginx::FAMILY.row(name).unwrap();
+        assert_eq!(row.protects, protects, "{name}");
     }
 }
 
 #[test]
-fn what_is_not_known_is_named_and_other_prefixes_are_left_alone() {
-    let unknown = parse_one("nginx.ingress.kubernetes.io/proxy-body-size", "1m");
-    assert_eq!(unknown, (Settings::default(), vec!["AnnotationIgnored".to_owned()]));
-    assert_eq!(parse_one("traefik.io/x", "y"), (Settings::default(), vec![]));
+fn each_protection_that_is_not_built_closes_and_says_how_to_open() {
+    for (family, row, kind) in rows().filter(|(_, row, _)| row.status == Status::Closes) {
+        let full = format!("{}{}", family.prefix, row.name);
+        let (settings, problems) = parse_on(kind, &full, "7");
+        assert_eq!(settings.deny, Some("ProtectionNotSupported"), "{full}");
+        let [problem] = &problems[..] else { panic!("{full}: {problems:?}") };
+        assert_eq!(problem.reason, "ProtectionNotSupported");
+        assert_eq!(problem.severity, crate::problem::Severity::Error);
+        assert_eq!(problem.field, format!("metadata.annotations[{full}]"));
+        assert!(problem.message.contains("\"7\""), "{}", problem.message);
+        assert!(problem.hint.starts_with("remove the annotation"), "{}", problem.hint);
+    }
+}
+
+#[test]
+fn what_does_not_protect_is_served_with_a_warning() {
+    for (family, row, kind) in rows() {
+        if let Status::Harmless | Status::Differs(_) = row.status {
+            let full = format!("{}{}", family.prefix, row.name);
+            let (settings, problems) = parse_on(kind, &full, "7");
+            assert_eq!(settings, *DEFAULTS, "{full}");
+            let reasons: Vec<_> = problems.iter().map(|problem| problem.reason).collect();
+            assert_eq!(reasons, ["AnnotationIgnored"], "{full}");
+        }
+    }
+}
+
+#[test]
+fn a_name_without_a_row_closes_if_it_protects_and_warns_if_not() {
+    const CLOSED: Option<&str> = Some("ProtectionNotSupported");
+    for (kind, name, value, deny, said) in [
+        // By its words.
+        ("Ingress", "nginx.ingress.kubernetes.io/jwt-verify", "on", CLOSED, "is not known"),
+        (
+            "Ingress",
+            "nginx.ingress.kubernetes.io/location-snippet",
+            "deny all;",
+            CLOSED,
+            "is not known",
+        ),
+        (
+            "Ingress",
+            "nginx.ingress.kubernetes.io/Lua-Resty-WAF-Mode",
+            "active",
+            CLOSED,
+            "is not known",
+        ),
+        ("Ingress", "gatehouse.io/rate-limit", "10", CLOSED, "is not known"),
+        ("Route", "gatehouse.io/basic-auth", "users", CLOSED, "is not known"),
+        ("Route", "haproxy.router.openshift.io/ip_denylist_x", "10.0.0.1", CLOSED, "is not known"),
+        ("Ingress", "haproxy.router.openshift.io/secure-backends", "1", CLOSED, "is not known"),
+        ("Ingress", "nginx.ingress.kubernetes.io/jwt-verify", "false", None, "no effect"),
+        // By the name that was meant.
+        (
+            "Ingress",
+            "nginx.ingress.kubernetes.io/proxy-body-sise",
+            "1m",
+            CLOSED,
+            "proxy-body-size was meant?",
+        ),
+        (
+            "Ingress",
+            "nginx.ingress.kubernetes.io/proxy_body_size",
+            "1m",
+            CLOSED,
+            "proxy-body-size was meant?",
+        ),
+        ("Ingress", "nginx.ingress.kubernetes.io/satisy", "any", CLOSED, "satisfy was meant?"),
+        (
+            "Ingress",
+            "nginx.ingress.kubernetes.io/backend-protocl",
+            "HTTPS",
+            CLOSED,
+            "backend-protocol was meant?",
+        ),
+        (
+            "Ingress",
+            "nginx.ingress.kubernetes.io/backend-protocl",
+            "HTTP",
+            None,
+            "backend-protocol was meant?",
+        ),
+        (
+            "Ingress",
+            "nginx.ingress.kubernetes.io/whitelist-source-ranges",
+            "0.0.0.0/0,::/0",
+            None,
+            "whitelist-source-range was meant?",
+        ),
+        (
+            "Route",
+            "haproxy.router.openshift.io/ip-whitelist",
+            "10.0.0.1",
+            CLOSED,
+            "ip_whitelist was meant?",
+        ),
+        (
+            "Ingress",
+            "nginx.ingress.kubernetes.io/rewrite-traget",
+            "/",
+            CLOSED,
+            "rewrite-target was meant?",
+        ),
+        (
+            "Ingress",
+            "nginx.ingress.kubernetes.io/ssl-redirct",
+            "false",
+            None,
+            "ssl-redirect was meant?",
+        ),
+        // Neither.
+        ("Ingress", "nginx.ingress.kubernetes.io/proxy-colour", "blue", None, "no effect"),
+        ("Route", "haproxy.router.openshift.io/colour", "blue", None, "no effect"),
+        ("Service", "metallb.io/loadbalancerips", "10.0.0.1", None, "loadBalancerIPs was meant?"),
+        ("Service", "metallb.io/deny-all", "true", None, "no effect"),
+        ("IPAddressPool", "gatehouse.io/drian", "true", None, "no effect"),
+    ] {
+        let (settings, problems) = parse_on(kind, name, value);
+        assert_eq!(settings.deny, deny, "{name}: {value}");
+        let [problem] = &problems[..] else { panic!("{name}: {problems:?}") };
+        assert!(problem.message.contains(said), "{name}: {}", problem.message);
+        assert_eq!(problem.field, format!("metadata.annotations[{name}]"));
+    }
+}
+
+#[test]
+fn other_prefixes_and_other_kinds_are_left_alone() {
+    for (kind, name) in [
+        ("Ingress", "traefik.io/whitelist"),
+        ("Ingress", "kubernetes.io/auth"),
+        ("Ingress", "metallb.io/address-pool"),
+        ("Route", "nginx.ingress.kubernetes.io/auth-url"),
+        ("Pod", "nginx.ingress.kubernetes.io/auth-url"),
+    ] {
+        assert_eq!(parse_on(kind, name, "x"), (DEFAULTS.clone(), vec![]), "{name} on {kind}");
+    }
+    let (_, problems) = parse_on("Ingress", "gatehouse.io/drain", "true");
+    assert!(problems[0].hint.contains("IPAddressPool"), "{problems:?}");
 }
 
 #[test]
 fn a_flag_that_cannot_be_read_keeps_its_default() {
-    let (settings, problems) = parse_one("nginx.ingress.kubernetes.io/ssl-redirect", "yes");
+    let (settings, problems) = parse_one("ssl-redirect", "yes");
     assert!(settings.ssl_redirect);
     assert_eq!(problems, ["InvalidAnnotation"]);
-    let (settings, problems) = parse_one("nginx.ingress.kubernetes.io/ssl-redirect", "F");
+    let (settings, problems) = parse_one("ssl-redirect", "F");
     assert!(!settings.ssl_redirect && problems.is_empty());
 }
 
 #[test]
-fn rewrite_targets_are_paths_with_numbered_references() {
-    for (value, expected) in [
-        ("/", Some(("/", false))),
-        ("/new path/é", Some(("/new%20path/%C3%A9", false))),
-        ("/$1/x$2", Some(("/$1/x$2", true))),
-        ("$1", Some(("$1", true))),
-        ("/$10", Some(("/$10", true))),
-    ] {
-        let (settings, problems) = parse_one("nginx.ingress.kubernetes.io/rewrite-target", value);
-        let target = settings.rewrite.as_ref().map(|target| (&*target.text, target.captures));
-        assert_eq!((target, problems), (expected, vec![]), "{value:?}");
-    }
-    for value in [
-        "new",
-        "https://a/",
-        "http://a/",
-        "/a?b=c",
-        "/$host",
-        "/$0",
-        "/$",
-        "/${1}",
-        "/%2f",
-        "/../x",
-        "/$1\n/",
-        "/$1 x",
-        "/$1#",
-    ] {
-        let (settings, problems) = parse_one("nginx.ingress.kubernetes.io/rewrite-target", value);
-        assert_eq!(settings.deny, Some("InvalidRewriteTarget"), "{value:?}");
-        assert_eq!(problems, ["InvalidRewriteTarget"]);
-    }
+fn each_honoured_flag_sets_its_own_field_and_no_other() {
+    let with = |change: fn(&mut Settings)| {
+        let mut settings = DEFAULTS.clone();
+        change(&mut settings);
+        (settings, vec![])
+    };
+    assert_eq!(parse_one("use-regex", "true"), with(|s| s.use_regex = true));
+    assert_eq!(parse_one("ssl-redirect", "false"), with(|s| s.ssl_redirect = false));
+    assert_eq!(parse_one("force-ssl-redirect", "true"), with(|s| s.force_ssl_redirect = true));
+    let termination = parse_on("Ingress", "route.openshift.io/termination", "edge");
+    assert_eq!(termination, (with(|s| s.force_ssl_redirect = true).0, vec![]));
+}
+
+#[test]
+fn a_rewrite_target_that_cannot_be_used_closes() {
+    let (settings, problems) = parse_one("rewrite-target", "new");
+    assert_eq!(settings.deny, Some("InvalidRewriteTarget"));
+    assert_eq!(problems, ["InvalidRewriteTarget"]);
+    assert_eq!(parse_one("rewrite-target", "").0, *DEFAULTS);
 }
 
 #[test]
 fn a_canary_is_not_served_as_if_it_were_the_main_ingress() {
-    let (settings, problems) = parse_one("nginx.ingress.kubernetes.io/canary", "true");
+    let (settings, problems) = parse_one("canary", "true");
     assert!(settings.excluded);
     assert_eq!(problems, ["CanaryNotSupported"]);
-    assert!(!parse_one("nginx.ingress.kubernetes.io/canary", "false").0.excluded);
+    assert!(!parse_one("canary", "false").0.excluded);
+}
+
+#[test]
+fn a_message_repeats_a_long_value_in_part() {
+    let (_, problems) = parse_on("Ingress", &format!("{HAPROXY}ip_whitelist"), &"é ".repeat(500));
+    assert!(problems[0].message.len() < 300, "{}", problems[0].message);
 }
 
 proptest! {
     #[test]
-    fn no_value_makes_it_panic(row in 0..TABLE.len(), value in "\\PC{0,40}|[\"';{}\\n\\x00$(]{0,20}") {
-        let (settings, problems) = parse_one(&format!("{PREFIX}{}", TABLE[row].name), &value);
+    fn no_value_makes_it_panic(at in 0..usize::MAX, value in "\\PC{0,40}|[\"';{}\\n\\x00$(]{0,20}") {
+        let all: Vec<_> = rows().collect();
+        let (family, row, kind) = all[at % all.len()];
+        let (settings, problems) = parse_on(kind, &format!("{}{}", family.prefix, row.name), &value);
         // Whatever is not understood is said.
-        prop_assert!(settings == Settings::default() || problems.len() <= 1);
+        prop_assert!(settings == *DEFAULTS || problems.len() <= 1);
+    }
+
+    #[test]
+    fn no_name_makes_it_panic(name in "\\PC{0,80}") {
+        for family in FAMILIES {
+            for kind in family.objects {
+                let _ = parse_on(kind.name(), &format!("{}{name}", family.prefix), "x");
+            }
+        }
     }
 }

@@ -25,7 +25,8 @@ spec: {controller: k8s.io/ingress-nginx}
 
 fn ingress(class: Option<&str>, legacy: Option<&str>) -> Ingress {
     let mut ingress = Ingress::default();
-    ingress.metadata.annotations = legacy.map(|name| [(LEGACY.to_owned(), name.to_owned())].into());
+    ingress.metadata.annotations =
+        legacy.map(|name| [("kubernetes.io/ingress.class".to_owned(), name.to_owned())].into());
     ingress.spec.get_or_insert_default().ingress_class_name = class.map(str::to_owned);
     ingress
 }

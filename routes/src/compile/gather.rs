@@ -141,7 +141,7 @@ impl<'o, 'p> Run<'o, 'p> {
                 Claim::Foreign => continue,
                 Claim::Unknown { class, field } => {
                     let object = ingress::reference(key);
-                    self.problems.push(class::unknown(&object, class, field, self.options));
+                    self.problems.push(class::unknown(&object, class, &field, self.options));
                     continue;
                 }
             };

@@ -222,6 +222,9 @@ impl Translator<'_, '_> {
         field: &str,
         deny: Option<&'static str>,
     ) -> Option<Action> {
+        if let Some(reason) = deny.or(self.settings.deny) {
+            return Some(Action::Deny { reason });
+        }
         if backend.resource.is_some() {
             self.out.problems.push(Problem::warning(
                 &self.out.object,
@@ -231,9 +234,6 @@ impl Translator<'_, '_> {
                 "name a Service",
             ));
             return None;
-        }
-        if let Some(reason) = deny.or(self.settings.deny) {
-            return Some(Action::Deny { reason });
         }
         match self.backend(backend, field) {
             Ok(backend) => {

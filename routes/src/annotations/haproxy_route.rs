@@ -1,0 +1,75 @@
+//! Rows of OpenShift's router: `haproxy.router.openshift.io/` and `router.openshift.io/`.
+//!
+//! They are read on Ingresses too: OpenShift copies the annotations of an Ingress to the Routes that it
+//! makes of it, so that they work there.
+
+use super::{
+    table::{Annotation, Family, ObjectKind},
+    value::{FLAG, FLAG_ON, FORWARDED_HEADERS, LIMIT, Parser, SPACED_NETWORKS, TEXT},
+};
+
+const ON: &[ObjectKind] = &[ObjectKind::Route, ObjectKind::Ingress];
+/// What happens to cookies of affinity.
+const NO_COOKIE: &str = "no cookie is set, clients are not kept on one endpoint";
+
+/// Annotations that choose how HAProxy treats a Route.
+pub(super) static HAPROXY: Family = Family::new(
+    "haproxy.router.openshift.io/",
+    ON,
+    &[
+        harmless("balance", TEXT, "Algorithm that chooses the endpoint."),
+        differs("disable_cookies", FLAG_ON, "No cookie for affinity.", NO_COOKIE),
+        harmless("h1-adjust-case", FLAG, "Spell header names as old backends expect them."),
+        differs("hsts_header", TEXT, "Strict-Transport-Security of answers.", "none is added"),
+        closes("ip_allowlist", SPACED_NETWORKS, "Networks that may pass, separated by spaces."),
+        closes("ip_whitelist", SPACED_NETWORKS, "Older name of ip_allowlist."),
+        closes("pod-concurrent-connections", LIMIT, "Connections to each endpoint at most."),
+        closes("rate-limit-connections", FLAG, "Limits for each client address."),
+        closes("rate-limit-connections.concurrent-tcp", LIMIT, "Connections at a time at most."),
+        closes("rate-limit-connections.rate-http", LIMIT, "Requests within 10 s at most."),
+        closes("rate-limit-connections.rate-tcp", LIMIT, "Connections within 3 s at most."),
+        differs(
+            "rewrite-target",
+            TEXT,
+            "What stands in for the path of the Route.",
+            "the path is sent as received",
+        ),
+        differs(
+            "set-forwarded-headers",
+            FORWARDED_HEADERS,
+            "What becomes of forwarding headers.",
+            "they are replaced, unless a trusted proxy sent them",
+        ),
+        harmless("timeout", TEXT, "How long the backend may be silent."),
+        harmless("timeout-tunnel", TEXT, "How long a tunnel may be silent."),
+    ],
+);
+
+/// Annotations that do not depend on the router's program.
+pub(super) static ROUTER: Family = Family::new(
+    "router.openshift.io/",
+    ON,
+    &[
+        harmless("cookie-same-site", TEXT, "SameSite of the cookie for affinity."),
+        differs("cookie_name", TEXT, "Name of the cookie for affinity.", NO_COOKIE),
+        harmless("haproxy.health.check.interval", TEXT, "Time between two health checks."),
+        harmless("pool-size", TEXT, "Routes that the router keeps in reserve."),
+    ],
+);
+
+const fn harmless(name: &'static str, parser: Parser, doc: &'static str) -> Annotation {
+    Annotation::harmless(name, ON, parser, doc)
+}
+
+const fn closes(name: &'static str, parser: Parser, doc: &'static str) -> Annotation {
+    Annotation::closes(name, ON, parser, doc)
+}
+
+const fn differs(
+    name: &'static str,
+    parser: Parser,
+    doc: &'static str,
+    instead: &'static str,
+) -> Annotation {
+    Annotation::differs(name, ON, parser, doc, instead)
+}

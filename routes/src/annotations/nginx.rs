@@ -1,0 +1,328 @@
+//! Rows of `nginx.ingress.kubernetes.io/`: every annotation that ingress-nginx publishes, and older ones that
+//! are still about.
+//!
+//! What is not built closes the Ingress if it belongs to a protection, even where it would do nothing
+//! alone: it shows that its author meant to be protected. Once a protection is built, its rows are
+//! honoured; nothing else changes here.
+
+use super::{
+    table::{Annotation, Family, ObjectKind},
+    value::{
+        FLAG, FLAG_ON, FORCE_SSL_REDIRECT, LIMIT, NETWORKS, PROTOCOL, Parser, REWRITE, SATISFY,
+        SSL_REDIRECT, SWITCH, TEXT, USE_REGEX,
+    },
+};
+
+const ON: &[ObjectKind] = &[ObjectKind::Ingress];
+/// What happens instead of affinity.
+const NO_COOKIE: &str = "no cookie is set, clients are not kept on one endpoint";
+/// What happens instead of CORS.
+const CORS: &str = "no CORS header is added, so browsers keep other origins out";
+
+/// Annotations of ingress-nginx.
+pub(super) static FAMILY: Family = Family::new("nginx.ingress.kubernetes.io/", ON, ROWS);
+
+const ROWS: &[Annotation] = &[
+    differs("affinity", TEXT, "Whether clients are kept on one endpoint.", NO_COOKIE),
+    harmless("affinity-canary-behavior", TEXT, "Whether clients are kept on a canary."),
+    harmless("affinity-mode", TEXT, "How firmly clients are kept."),
+    closes(
+        "allowlist-source-range",
+        NETWORKS,
+        "Client networks that may pass, separated by commas.",
+    ),
+    differs("app-root", TEXT, "Where requests of `/` are sent.", "the backend answers them"),
+    closes("auth-always-set-cookie", FLAG, "Whether cookies of auth-url are set on errors."),
+    closes("auth-cache-duration", TEXT, "How long answers of auth-url are kept."),
+    closes("auth-cache-key", TEXT, "What answers of auth-url are kept by."),
+    closes("auth-keepalive", LIMIT, "Connections to auth-url that are kept."),
+    closes("auth-keepalive-requests", LIMIT, "Requests over each of them."),
+    closes(
+        "auth-keepalive-share-vars",
+        FLAG,
+        "Whether auth-url sees the variables of the request.",
+    ),
+    closes("auth-keepalive-timeout", TEXT, "How long each of them is kept."),
+    closes("auth-method", TEXT, "Method of the request to auth-url."),
+    closes("auth-proxy-set-headers", TEXT, "Headers of the request to auth-url."),
+    closes("auth-realm", TEXT, "What HTTP authentication is for."),
+    closes("auth-request-redirect", TEXT, "Value of X-Auth-Request-Redirect."),
+    closes("auth-response-headers", TEXT, "Headers of the answer of auth-url for the backend."),
+    closes("auth-secret", TEXT, "Users and passwords of HTTP authentication."),
+    closes("auth-secret-type", TEXT, "How that Secret is laid out."),
+    closes("auth-signin", TEXT, "Where clients sign in that auth-url refuses."),
+    closes("auth-signin-redirect-param", TEXT, "Parameter that says where to go after signing in."),
+    closes("auth-snippet", TEXT, "Configuration of nginx about auth-url."),
+    closes("auth-tls-error-page", TEXT, "Where clients without certificate are sent."),
+    closes("auth-tls-match-cn", TEXT, "Name that a client certificate must have."),
+    closes(
+        "auth-tls-pass-certificate-to-upstream",
+        FLAG,
+        "Whether the backend sees the certificate.",
+    ),
+    closes("auth-tls-secret", TEXT, "Authorities that client certificates must chain to."),
+    closes("auth-tls-verify-client", SWITCH, "Whether a client certificate is asked for."),
+    closes("auth-tls-verify-depth", TEXT, "How long the chain of a client certificate may be."),
+    closes("auth-type", TEXT, "Kind of HTTP authentication."),
+    closes("auth-url", TEXT, "Service that is asked whether a request may pass."),
+    closes(
+        "backend-protocol",
+        PROTOCOL,
+        "What is spoken to the backend: TLS, gRPC and FastCGI are not built.",
+    ),
+    Annotation::excludes("canary", ON, FLAG, "Takes a share of another Ingress' traffic."),
+    harmless("canary-by-cookie", TEXT, "Cookie that chooses the canary."),
+    harmless("canary-by-header", TEXT, "Header that chooses the canary."),
+    harmless("canary-by-header-pattern", TEXT, "Expression for that value."),
+    harmless("canary-by-header-value", TEXT, "Value of that header."),
+    harmless("canary-weight", TEXT, "Share of the canary."),
+    harmless("canary-weight-total", TEXT, "What the share is of."),
+    harmless("client-body-buffer-size", TEXT, "Buffer for the body of a request."),
+    closes("configuration-snippet", TEXT, "Configuration of nginx, which may refuse requests."),
+    differs(
+        "connection-proxy-header",
+        TEXT,
+        "Connection header for the backend.",
+        "the proxy sets it by itself",
+    ),
+    harmless("cors-allow-credentials", TEXT, "Whether other origins may send cookies."),
+    harmless("cors-allow-headers", TEXT, "Headers that other origins may send."),
+    harmless("cors-allow-methods", TEXT, "Methods that other origins may use."),
+    harmless("cors-allow-origin", TEXT, "Origins whose pages may send requests."),
+    harmless("cors-expose-headers", TEXT, "Headers that other origins may see."),
+    harmless("cors-max-age", TEXT, "How long browsers remember what is allowed."),
+    differs("custom-headers", TEXT, "ConfigMap with headers of answers.", "none is added"),
+    differs(
+        "custom-http-errors",
+        TEXT,
+        "Errors that the default backend answers instead.",
+        "the backend's own answers are passed on",
+    ),
+    differs(
+        "default-backend",
+        TEXT,
+        "Service that answers requests whose backend has no endpoint.",
+        "they answer 503",
+    ),
+    closes("denylist-source-range", TEXT, "Client networks that may not pass."),
+    harmless(
+        "disable-proxy-intercept-errors",
+        FLAG,
+        "Whether errors of the backend are left as they are.",
+    ),
+    differs("enable-access-log", FLAG_ON, "Whether requests are logged.", "they are logged"),
+    differs("enable-cors", FLAG, "Whether CORS headers are added.", CORS),
+    closes("enable-global-auth", FLAG, "Whether the auth-url of the whole controller is asked."),
+    closes("enable-modsecurity", FLAG, "Whether ModSecurity looks at requests."),
+    harmless("enable-opentelemetry", FLAG, "Whether requests are traced."),
+    harmless("enable-opentracing", FLAG, "Whether requests are traced, in an older form."),
+    closes("enable-owasp-core-rules", FLAG, "Whether ModSecurity uses the OWASP rules."),
+    harmless("enable-rewrite-log", FLAG, "Whether nginx writes down its rewrites."),
+    harmless("fastcgi-index", TEXT, "With backend-protocol `FCGI` only."),
+    harmless("fastcgi-params-configmap", TEXT, "With backend-protocol `FCGI` only."),
+    honoured(
+        "force-ssl-redirect",
+        FORCE_SSL_REDIRECT,
+        "false",
+        "Redirect to https also if the host has no `tls` entry.",
+    ),
+    differs(
+        "from-to-www-redirect",
+        FLAG,
+        "Whether the host with or without `www.` is redirected here.",
+        "the other host is not served",
+    ),
+    closes("global-rate-limit", LIMIT, "Requests within a window at most, over all replicas."),
+    closes("global-rate-limit-ignored-cidrs", TEXT, "Client networks that are not counted."),
+    closes("global-rate-limit-key", TEXT, "What is counted by."),
+    closes("global-rate-limit-window", TEXT, "Length of that window."),
+    closes("grpc-backend", FLAG, "Older form of backend-protocol `GRPC`."),
+    harmless("http2-push-preload", FLAG, "Whether `Link` headers become HTTP/2 pushes."),
+    closes("limit-allowlist", TEXT, "Client networks that no limit is for."),
+    closes("limit-burst-multiplier", TEXT, "How far limits may be exceeded for a moment."),
+    closes("limit-connections", LIMIT, "Connections per client address at most."),
+    closes("limit-rate", LIMIT, "Bytes per second of an answer at most."),
+    closes("limit-rate-after", LIMIT, "Bytes of an answer before limit-rate counts."),
+    closes("limit-rpm", LIMIT, "Requests per minute and client address at most."),
+    closes("limit-rps", LIMIT, "Requests per second and client address at most."),
+    closes("limit-whitelist", TEXT, "Older name of limit-allowlist."),
+    harmless("load-balance", TEXT, "Algorithm that chooses the endpoint."),
+    closes("lua-resty-waf", TEXT, "Mode of an older firewall."),
+    harmless("mirror-host", TEXT, "Host of mirrored requests."),
+    harmless("mirror-request-body", TEXT, "Whether bodies are mirrored."),
+    differs("mirror-target", TEXT, "Where copies of requests are sent.", "no copy is sent"),
+    closes("modsecurity-snippet", TEXT, "Rules of ModSecurity."),
+    closes("modsecurity-transaction-id", TEXT, "Name of a request in the log of ModSecurity."),
+    harmless("opentelemetry-operation-name", TEXT, "What traces are called."),
+    harmless("opentelemetry-trust-incoming-span", TEXT, "Whether traces of clients go on."),
+    harmless(
+        "opentracing-trust-incoming-span",
+        TEXT,
+        "Whether traces of clients go on, in an older form.",
+    ),
+    differs(
+        "permanent-redirect",
+        TEXT,
+        "Where all requests are sent for good.",
+        "the backend answers them",
+    ),
+    harmless("permanent-redirect-code", TEXT, "Status of that redirect."),
+    differs(
+        "preserve-trailing-slash",
+        FLAG,
+        "Whether redirects to https keep a slash at the end.",
+        "it is taken off",
+    ),
+    closes("proxy-body-size", LIMIT, "Size of a request body at most."),
+    harmless("proxy-buffer-size", TEXT, "Buffer for the head of an answer."),
+    harmless("proxy-buffering", SWITCH, "Whether answers are read ahead."),
+    harmless("proxy-buffers-number", TEXT, "Buffers for an answer."),
+    harmless("proxy-busy-buffers-size", TEXT, "How much of them may be on its way."),
+    harmless("proxy-connect-timeout", TEXT, "How long a connection to the backend may take."),
+    differs(
+        "proxy-cookie-domain",
+        TEXT,
+        "How the domain of the backend's cookies is changed.",
+        "cookies are passed on as they are",
+    ),
+    differs(
+        "proxy-cookie-path",
+        TEXT,
+        "How the path of the backend's cookies is changed.",
+        "cookies are passed on as they are",
+    ),
+    harmless("proxy-http-version", TEXT, "Version of HTTP towards the backend."),
+    harmless("proxy-max-temp-file-size", TEXT, "How much of an answer may be in a file."),
+    harmless("proxy-next-upstream", TEXT, "When another endpoint is tried."),
+    harmless("proxy-next-upstream-timeout", TEXT, "How long other endpoints are tried."),
+    harmless("proxy-next-upstream-tries", TEXT, "How many endpoints are tried."),
+    harmless("proxy-read-timeout", TEXT, "How long the backend may be silent."),
+    differs(
+        "proxy-redirect-from",
+        TEXT,
+        "What is changed in the backend's redirects.",
+        "redirects are passed on as they are",
+    ),
+    differs(
+        "proxy-redirect-to",
+        TEXT,
+        "What that is changed to.",
+        "redirects are passed on as they are",
+    ),
+    harmless("proxy-request-buffering", SWITCH, "Whether requests are read ahead."),
+    harmless("proxy-send-timeout", TEXT, "How long the backend may take in nothing."),
+    closes("proxy-ssl-ciphers", TEXT, "Ciphers towards the backend."),
+    closes("proxy-ssl-name", TEXT, "Name that the backend's certificate must have."),
+    closes("proxy-ssl-protocols", TEXT, "Versions of TLS towards the backend."),
+    closes("proxy-ssl-secret", TEXT, "Certificate for the backend and authorities of its own."),
+    closes("proxy-ssl-server-name", SWITCH, "Whether that name is sent to the backend."),
+    closes("proxy-ssl-verify", SWITCH, "Whether the backend's certificate is verified."),
+    closes(
+        "proxy-ssl-verify-depth",
+        TEXT,
+        "How long the chain of the backend's certificate may be.",
+    ),
+    harmless("relative-redirects", FLAG, "Whether redirects leave out scheme and host."),
+    honoured(
+        "rewrite-target",
+        REWRITE,
+        "",
+        "Path to send to the backend instead of the one received.",
+    )
+    .protecting(),
+    closes("satisfy", SATISFY, "Whether one access rule is enough (`any`)."),
+    closes("secure-backends", FLAG, "Older form of backend-protocol `HTTPS`."),
+    closes("secure-verify-ca-secret", TEXT, "Older form of proxy-ssl-secret."),
+    differs("server-alias", TEXT, "More hosts of the same rules.", "they are not served"),
+    closes("server-snippet", TEXT, "Configuration of nginx for the host."),
+    harmless(
+        "service-upstream",
+        FLAG,
+        "Whether the address of the Service stands for its endpoints.",
+    ),
+    harmless("session-cookie-change-on-failure", FLAG, "Whether a failure moves the client."),
+    harmless(
+        "session-cookie-conditional-samesite-none",
+        FLAG,
+        "Leaves SameSite out for old browsers.",
+    ),
+    harmless("session-cookie-domain", TEXT, "Domain of the cookie."),
+    harmless("session-cookie-expires", TEXT, "The same for old browsers."),
+    harmless("session-cookie-max-age", TEXT, "How long it lasts, in seconds."),
+    harmless("session-cookie-name", TEXT, "Name of the cookie for affinity."),
+    harmless("session-cookie-partitioned", FLAG, "Whether it is for one site only."),
+    harmless("session-cookie-path", TEXT, "Path of the cookie."),
+    harmless("session-cookie-samesite", TEXT, "SameSite of the cookie."),
+    harmless("session-cookie-secure", FLAG, "Whether it is for https only."),
+    differs("ssl-ciphers", TEXT, "Ciphers of the host.", "the built-in ones are used"),
+    closes("ssl-passthrough", FLAG, "Whether the backend terminates TLS itself."),
+    differs(
+        "ssl-prefer-server-ciphers",
+        TEXT,
+        "Whether our order of ciphers counts.",
+        "the built-in order counts",
+    ),
+    honoured(
+        "ssl-redirect",
+        SSL_REDIRECT,
+        "true",
+        "Redirect to https (308) if the host has a `tls` entry.",
+    ),
+    closes("stream-snippet", TEXT, "Configuration of nginx for TCP and UDP."),
+    differs(
+        "temporal-redirect",
+        TEXT,
+        "Where all requests are sent for now.",
+        "the backend answers them",
+    ),
+    harmless("temporal-redirect-code", TEXT, "Status of that redirect."),
+    differs(
+        "upstream-hash-by",
+        TEXT,
+        "What chooses the endpoint, so that it stays the same.",
+        "endpoints are taken in turn",
+    ),
+    harmless("upstream-hash-by-subset", FLAG, "Whether a group of endpoints is chosen."),
+    harmless("upstream-hash-by-subset-size", TEXT, "Size of such a group."),
+    differs("upstream-vhost", TEXT, "Host header for the backend.", "the one received is sent"),
+    harmless("use-port-in-redirects", FLAG, "Whether redirects name the port."),
+    honoured(
+        "use-regex",
+        USE_REGEX,
+        "false",
+        "Read paths of type ImplementationSpecific as regular expressions.",
+    ),
+    closes("whitelist-source-range", NETWORKS, "Older name of allowlist-source-range."),
+    differs(
+        "x-forwarded-prefix",
+        TEXT,
+        "Header for the backend along with a rewrite.",
+        "none is sent",
+    ),
+];
+
+const fn honoured(
+    name: &'static str,
+    parser: Parser,
+    default: &'static str,
+    doc: &'static str,
+) -> Annotation {
+    Annotation::honoured(name, ON, parser, default, doc)
+}
+
+const fn harmless(name: &'static str, parser: Parser, doc: &'static str) -> Annotation {
+    Annotation::harmless(name, ON, parser, doc)
+}
+
+const fn closes(name: &'static str, parser: Parser, doc: &'static str) -> Annotation {
+    Annotation::closes(name, ON, parser, doc)
+}
+
+const fn differs(
+    name: &'static str,
+    parser: Parser,
+    doc: &'static str,
+    instead: &'static str,
+) -> Annotation {
+    Annotation::differs(name, ON, parser, doc, instead)
+}

@@ -1,0 +1,44 @@
+//! Rows of `route.openshift.io/`: what OpenShift's ingress-to-route controller reads on an Ingress.
+
+use super::{
+    table::{Annotation, Family, ObjectKind},
+    value::{FLAG, IGNORED, TERMINATION, TEXT},
+};
+
+const INGRESS: &[ObjectKind] = &[ObjectKind::Ingress];
+const ROUTE: &[ObjectKind] = &[ObjectKind::Route];
+
+/// Annotations of ingress-to-route and of the Route API.
+pub(super) static FAMILY: Family = Family::new(
+    "route.openshift.io/",
+    &[ObjectKind::Ingress, ObjectKind::Route],
+    &[
+        Annotation::harmless(
+            "allow-non-dns-compliant-host",
+            ROUTE,
+            FLAG,
+            "Labels of the host need not be DNS labels.",
+        ),
+        Annotation::closes(
+            "destination-ca-certificate-secret",
+            INGRESS,
+            TEXT,
+            "Authorities that the pods' certificates must chain to.",
+        ),
+        Annotation::honoured(
+            "reconcile-labels",
+            INGRESS,
+            IGNORED,
+            "",
+            "Keep the labels of a generated Route; none is generated here.",
+        ),
+        Annotation::honoured(
+            "termination",
+            INGRESS,
+            TERMINATION,
+            "",
+            "`edge`: redirect to https. `reencrypt` and `passthrough` are not built and close.",
+        )
+        .protecting(),
+    ],
+);

@@ -1,0 +1,206 @@
+//! What a row of the annotation table is.
+//!
+//! The rows stand in the files beside this one, one file for each vendor; the parent module holds them all,
+//! reads objects by them and lends them to `gatehouse docs annotations`. Nothing else may compare the name
+//! of an annotation: a reader outside takes the row and asks its [`Family`] for the value.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::value::Parser;
+
+/// Annotations with the same prefix.
+#[derive(Debug)]
+pub struct Family {
+    /// What their names begin with, `/` included.
+    pub prefix: &'static str,
+    /// An older spelling of the prefix, which is read where the new one is not there.
+    pub older_prefix: Option<&'static str>,
+    /// Kinds of objects on which a name without a row is judged.
+    pub objects: &'static [ObjectKind],
+    /// False: other programs use the prefix too, so a name without a row is none of our business.
+    pub exclusive: bool,
+    /// By name.
+    pub rows: &'static [Annotation],
+}
+
+/// One annotation.
+#[derive(Clone, Copy, Debug)]
+pub struct Annotation {
+    /// Name after the prefix.
+    pub name: &'static str,
+    /// Kinds of objects on which it is read.
+    pub objects: &'static [ObjectKind],
+    /// A value that cannot be honoured closes every path of the object.
+    pub protects: bool,
+    /// What is done about it.
+    pub status: Status,
+    /// Value that stands in where the annotation is missing or cannot be read.
+    pub default: &'static str,
+    /// One sentence for the docs.
+    pub doc: &'static str,
+    pub(super) parser: Parser,
+}
+
+/// How far an annotation is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It does what it says.
+    Honoured,
+    /// It has no effect, which changes no answer: tuning. The object is served, with a warning.
+    Harmless,
+    /// It has no effect, and this happens instead. The object is served, with a warning.
+    Differs(&'static str),
+    /// It protects and is not built: every path of the object answers 503.
+    Closes,
+    /// It changes what the object is and is not built: the object is not served at all.
+    Excludes,
+}
+
+/// A kind of object whose annotations are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// `networking.k8s.io` Ingress.
+    Ingress,
+    /// `networking.k8s.io` IngressClass.
+    IngressClass,
+    /// `metallb.io` IPAddressPool.
+    IpAddressPool,
+    /// `route.openshift.io` Route.
+    Route,
+    /// Service of type `LoadBalancer`.
+    Service,
+}
+
+/// An annotation that an object has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found<'m> {
+    /// Its whole name.
+    pub name: &'m str,
+    /// Its value, as written.
+    pub value: &'m str,
+}
+
+impl Family {
+    /// A family whose prefix belongs to this table alone.
+    pub(super) const fn new(
+        prefix: &'static str,
+        objects: &'static [ObjectKind],
+        rows: &'static [Annotation],
+    ) -> Self {
+        Self { prefix, older_prefix: None, objects, exclusive: true, rows }
+    }
+
+    /// An annotation of this family on an object, in the current spelling or else in the older one. An
+    /// empty value counts as none.
+    pub fn find<'m>(&self, row: &Annotation, metadata: &'m ObjectMeta) -> Option<Found<'m>> {
+        let annotations = metadata.annotations.as_ref()?;
+        [Some(self.prefix), self.older_prefix].into_iter().flatten().find_map(|prefix| {
+            let (name, value) = annotations.get_key_value(&format!("{prefix}{}", row.name))?;
+            (!value.trim().is_empty()).then_some(Found { name, value })
+        })
+    }
+
+    /// The rest of a whole name that begins with this prefix, in either spelling.
+    pub(super) fn strip<'n>(&self, full: &'n str) -> Option<&'n str> {
+        let older = || full.strip_prefix(self.older_prefix?);
+        full.strip_prefix(self.prefix).or_else(older)
+    }
+
+    pub(super) fn row(&self, name: &str) -> Option<&'static Annotation> {
+        self.rows.binary_search_by_key(&name, |row| row.name).ok().map(|at| &self.rows[at])
+    }
+}
+
+impl Annotation {
+    /// Values that ask for nothing, besides the empty one.
+    pub fn nothing(&self) -> &'static [&'static str] {
+        self.parser.nothing
+    }
+
+    pub(super) const fn honoured(
+        name: &'static str,
+        objects: &'static [ObjectKind],
+        parser: Parser,
+        default: &'static str,
+        doc: &'static str,
+    ) -> Self {
+        let status = Status::Honoured;
+        Self { name, objects, protects: false, status, default, doc, parser }
+    }
+
+    /// The same row, closing the object where its value cannot be honoured.
+    pub(super) const fn protecting(self) -> Self {
+        Self { protects: true, ..self }
+    }
+
+    pub(super) const fn harmless(
+        name: &'static str,
+        objects: &'static [ObjectKind],
+        parser: Parser,
+        doc: &'static str,
+    ) -> Self {
+        Self { status: Status::Harmless, ..Self::honoured(name, objects, parser, "", doc) }
+    }
+
+    pub(super) const fn differs(
+        name: &'static str,
+        objects: &'static [ObjectKind],
+        parser: Parser,
+        doc: &'static str,
+        instead: &'static str,
+    ) -> Self {
+        let status = Status::Differs(instead);
+        Self { status, ..Self::honoured(name, objects, parser, "", doc) }
+    }
+
+    pub(super) const fn closes(
+        name: &'static str,
+        objects: &'static [ObjectKind],
+        parser: Parser,
+        doc: &'static str,
+    ) -> Self {
+        Self { status: Status::Closes, ..Self::honoured(name, objects, parser, "", doc) }
+            .protecting()
+    }
+
+    pub(super) const fn excludes(
+        name: &'static str,
+        objects: &'static [ObjectKind],
+        parser: Parser,
+        doc: &'static str,
+    ) -> Self {
+        Self { status: Status::Excludes, ..Self::honoured(name, objects, parser, "", doc) }
+    }
+}
+
+impl ObjectKind {
+    const ALL: [Self; 5] =
+        [Self::Ingress, Self::IngressClass, Self::IpAddressPool, Self::Route, Self::Service];
+
+    /// The kind as manifests spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "Ingress",
+            Self::IngressClass => "IngressClass",
+            Self::IpAddressPool => "IPAddressPool",
+            Self::Route => "Route",
+            Self::Service => "Service",
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether objects of this kind have paths that can be closed.
+    pub(super) fn has_paths(self) -> bool {
+        matches!(self, Self::Ingress | Self::Route)
+    }
+}
+
+impl Found<'_> {
+    /// Path of the annotation within its object.
+    pub fn field(&self) -> String {
+        format!("metadata.annotations[{}]", self.name)
+    }
+}

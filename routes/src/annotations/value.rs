@@ -1,0 +1,228 @@
+//! How the values of annotations are read: one [`Parser`] for each form of value.
+//!
+//! A parser sees the value alone, never the name of the annotation. Which values ask for nothing is the
+//! parser's to say, so that a protection that is switched off closes no path.
+
+use std::{net::IpAddr, sync::Arc};
+
+use crate::path;
+
+/// A value, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Setting {
+    /// It asks for nothing, or for what happens anyway.
+    Nothing,
+    /// It asks for something that is not built.
+    Unbuilt,
+    /// The owner of the object's kind looks at the text itself.
+    Text,
+    /// Paths of type ImplementationSpecific are regular expressions.
+    UseRegex(bool),
+    /// Redirect to https where the host has a `tls` entry.
+    SslRedirect(bool),
+    /// Redirect to https in any case.
+    ForceSslRedirect(bool),
+    /// Send this path to the backend.
+    Rewrite(Target),
+}
+
+/// A usable rewrite target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// As a request path spells it, references kept.
+    pub(crate) text: Arc<str>,
+    /// Whether it refers to `$1` … `$9`.
+    pub(crate) captures: bool,
+}
+
+/// Why a value cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// Reason of the problem.
+    pub(super) reason: &'static str,
+    /// What is wrong, to stand after the value.
+    pub(super) message: String,
+    pub(super) hint: &'static str,
+}
+
+/// Reads values of one form.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parser {
+    pub(super) read: fn(&str) -> Result<Setting, Fault>,
+    /// Values that ask for nothing, for docs and hints; the empty one is not named.
+    pub(super) nothing: &'static [&'static str],
+}
+
+/// Texts that their reader looks into.
+pub(super) const READ_BY_OWNER: Parser = Parser { read: |_| Ok(Setting::Text), nothing: &[] };
+/// Texts of which nothing matters.
+pub(super) const IGNORED: Parser = Parser { read: |_| Ok(Setting::Nothing), nothing: &[] };
+
+pub(super) const USE_REGEX: Parser =
+    Parser { read: |value| flag(value).map(Setting::UseRegex), nothing: &[] };
+pub(super) const SSL_REDIRECT: Parser =
+    Parser { read: |value| flag(value).map(Setting::SslRedirect), nothing: &[] };
+pub(super) const FORCE_SSL_REDIRECT: Parser =
+    Parser { read: |value| flag(value).map(Setting::ForceSslRedirect), nothing: &[] };
+pub(super) const REWRITE: Parser = Parser { read: rewrite, nothing: &[] };
+/// How OpenShift terminates the TLS of an Ingress: clear text is redirected always.
+pub(super) const TERMINATION: Parser = Parser {
+    read: |value| {
+        Ok(match value.trim() {
+            "" => Setting::Nothing,
+            "edge" => Setting::ForceSslRedirect(true),
+            _ => Setting::Unbuilt,
+        })
+    },
+    nothing: &[],
+};
+
+// Parsers of what is not built tell only whether something is asked for.
+
+/// Any text.
+pub(super) const TEXT: Parser =
+    Parser { read: |value| unless(value.trim().is_empty()), nothing: &[] };
+/// A flag that is off by default.
+pub(super) const FLAG: Parser = Parser {
+    read: |value| unless(value.trim().is_empty() || go_bool(value.trim()) == Some(false)),
+    nothing: &["false"],
+};
+/// A flag whose `true` is what happens anyway.
+pub(super) const FLAG_ON: Parser = Parser {
+    read: |value| unless(value.trim().is_empty() || go_bool(value.trim()) == Some(true)),
+    nothing: &["true"],
+};
+/// `on` or `off`.
+pub(super) const SWITCH: Parser =
+    Parser { read: |value| unless(matches!(value.trim(), "" | "off")), nothing: &["off"] };
+/// A number or a size, of which zero stands for none.
+pub(super) const LIMIT: Parser =
+    Parser { read: |value| unless(is_zero(value.trim())), nothing: &["0"] };
+/// How several access rules go together.
+pub(super) const SATISFY: Parser = Parser {
+    read: |value| unless(value.trim().is_empty() || value.trim().eq_ignore_ascii_case("all")),
+    nothing: &["all"],
+};
+/// What is spoken to the backend.
+pub(super) const PROTOCOL: Parser = Parser {
+    read: |value| unless(value.trim().is_empty() || value.trim().eq_ignore_ascii_case("http")),
+    nothing: &["HTTP"],
+};
+/// Networks that may pass, separated by commas.
+pub(super) const NETWORKS: Parser = Parser {
+    read: |value| unless(value.trim().is_empty() || is_everybody(value.split(','))),
+    nothing: &["0.0.0.0/0,::/0"],
+};
+/// Networks that may pass, separated by spaces, as OpenShift's router reads them.
+pub(super) const SPACED_NETWORKS: Parser = Parser {
+    read: |value| unless(value.trim().is_empty() || is_everybody(value.split_whitespace())),
+    nothing: &["0.0.0.0/0 ::/0"],
+};
+/// What becomes of forwarding headers that a client sent.
+pub(super) const FORWARDED_HEADERS: Parser =
+    Parser { read: |value| unless(matches!(value.trim(), "" | "replace")), nothing: &["replace"] };
+/// The value of a protection that only its name is known of.
+pub(super) const UNKNOWN: Parser = Parser {
+    read: |value| {
+        let value = value.trim();
+        unless(matches!(value, "" | "off") || go_bool(value) == Some(false))
+    },
+    nothing: &["false"],
+};
+
+fn unless(nothing: bool) -> Result<Setting, Fault> {
+    Ok(if nothing { Setting::Nothing } else { Setting::Unbuilt })
+}
+
+fn flag(value: &str) -> Result<bool, Fault> {
+    go_bool(value).ok_or_else(|| Fault {
+        reason: "InvalidAnnotation",
+        message: "is neither true nor false".into(),
+        hint: "write \"true\" or \"false\"",
+    })
+}
+
+/// Go's `strconv.ParseBool`, which ingress-nginx uses.
+fn go_bool(value: &str) -> Option<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// Nothing, or zero with or without nginx's unit of size.
+fn is_zero(value: &str) -> bool {
+    let digits = value.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G']).unwrap_or(value);
+    value.is_empty() || (!digits.is_empty() && digits.bytes().all(|byte| byte == b'0'))
+}
+
+/// Whether a list lets every client of both families pass, and holds nothing that cannot be read.
+fn is_everybody<'v>(entries: impl Iterator<Item = &'v str>) -> bool {
+    let (mut v4, mut v6) = (false, false);
+    for entry in entries {
+        match network(entry.trim()) {
+            Some((IpAddr::V4(_), 0)) => v4 = true,
+            Some((IpAddr::V6(_), 0)) => v6 = true,
+            Some(_) => {}
+            None => return false,
+        }
+    }
+    v4 && v6
+}
+
+/// An address, or a network and the length of its prefix.
+fn network(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, length) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
+    let address: IpAddr = address.parse().ok()?;
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let length = length.map_or(Some(whole), |length| length.parse().ok())?;
+    (length <= whole).then_some((address, length))
+}
+
+fn rewrite(value: &str) -> Result<Setting, Fault> {
+    let value = value.trim();
+    if value.is_empty() {
+        return Ok(Setting::Nothing);
+    }
+    let fault = |(message, hint)| Fault { reason: "InvalidRewriteTarget", message, hint };
+    target(value).map(Setting::Rewrite).map_err(fault)
+}
+
+/// Checks a rewrite target; `Err` holds what is wrong and what to do.
+fn target(value: &str) -> Result<Target, (String, &'static str)> {
+    if value.starts_with("http://") || value.starts_with("https://") {
+        return Err(("is a redirect, which is not supported yet".into(), "use a path"));
+    }
+    if value.contains('?') {
+        return Err(("holds a query".into(), "write the path only; the query is kept as received"));
+    }
+    if !value.starts_with(['/', '$']) {
+        return Err(("does not begin with '/'".into(), "begin the path with '/'"));
+    }
+    let bytes = value.as_bytes();
+    let mut captures = false;
+    for (at, _) in value.match_indices('$') {
+        if !bytes.get(at + 1).is_some_and(|next| (b'1'..=b'9').contains(next)) {
+            let message = "holds a '$' that is not followed by a digit from 1 to 9".into();
+            return Err((message, "only $1 to $9 can be filled in"));
+        }
+        captures = true;
+    }
+    if captures {
+        // The parts between the references are checked once they are put together.
+        if let Some(bad) = bytes.iter().find(|b| !(b'!'..=b'~').contains(b) || b"#\\".contains(b)) {
+            return Err((format!("holds the byte 0x{bad:02x}"), "percent-encode it"));
+        }
+        return Ok(Target { text: value.into(), captures });
+    }
+    match path::pattern(value) {
+        Ok(text) => Ok(Target { text: text.into(), captures }),
+        Err(error) => {
+            Err((format!("cannot be sent: {error}"), "write a path that a client could send"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

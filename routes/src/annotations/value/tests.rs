@@ -1,0 +1,98 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn nothing(parser: Parser, value: &str) -> bool {
+    (parser.read)(value) == Ok(Setting::Nothing)
+}
+
+#[test]
+fn rewrite_targets_are_paths_with_numbered_references() {
+    for (value, expected) in [
+        ("/", ("/", false)),
+        ("/new path/é", ("/new%20path/%C3%A9", false)),
+        ("/$1/x$2", ("/$1/x$2", true)),
+        ("$1", ("$1", true)),
+        ("/$10", ("/$10", true)),
+    ] {
+        let (text, captures) = expected;
+        let expected = Target { text: text.into(), captures };
+        assert_eq!((REWRITE.read)(value), Ok(Setting::Rewrite(expected)), "{value:?}");
+    }
+    for value in [
+        "new",
+        "https://a/",
+        "http://a/",
+        "/a?b=c",
+        "/$host",
+        "/$0",
+        "/$",
+        "/${1}",
+        "/%2f",
+        "/../x",
+        "/$1\n/",
+        "/$1 x",
+        "/$1#",
+    ] {
+        let fault = (REWRITE.read)(value).unwrap_err();
+        assert_eq!(fault.reason, "InvalidRewriteTarget", "{value:?}");
+    }
+}
+
+#[test]
+fn an_allow_list_asks_for_nothing_only_if_it_holds_every_address_of_both_families() {
+    for value in ["", " ", "0.0.0.0/0,::/0", "::/0, 0.0.0.0/0", "10.0.0.0/8,0.0.0.0/0,::/0"] {
+        assert!(nothing(NETWORKS, value), "{value:?}");
+    }
+    for value in [
+        "0.0.0.0/0",
+        "::/0",
+        "10.0.0.0/8",
+        "0.0.0.0/0,::/0,x",
+        "0.0.0.0/0;::/0",
+        "0.0.0.0/0,::/0,",
+        "0.0.0.0,::",
+        "0.0.0.0/1,::/1",
+        "0.0.0.0/0,::/129",
+        "all",
+    ] {
+        assert!(!nothing(NETWORKS, value), "{value:?}");
+    }
+    assert!(nothing(SPACED_NETWORKS, " 0.0.0.0/0  ::/0"));
+    assert!(!nothing(SPACED_NETWORKS, "0.0.0.0/0,::/0"), "OpenShift's router cannot read commas");
+}
+
+#[test]
+fn what_is_switched_off_asks_for_nothing() {
+    for (parser, off, on) in [
+        (FLAG, &["", "false", "F", "0"][..], &["true", "no", "off", "x"][..]),
+        (FLAG_ON, &["", "true", "1"], &["false", "x"]),
+        (SWITCH, &["", " off "], &["on", "false", "OFF", "optional"]),
+        (LIMIT, &["", "0", "0k", "00M", " 0 "], &["1", "10m", "-1", "k", "0x", "0kk", "off"]),
+        (SATISFY, &["", "all", "All"], &["any", "x"]),
+        (
+            PROTOCOL,
+            &["", "HTTP", "http", " Http "],
+            &["HTTPS", "grpc", "GRPCS", "FCGI", "AUTO_HTTP"],
+        ),
+        (TEXT, &["", "\n"], &["0", "off", "false"]),
+        (UNKNOWN, &["", "off", "false", "0"], &["on", "true", "10"]),
+        (FORWARDED_HEADERS, &["", "replace"], &["append", "never"]),
+        (TERMINATION, &[""], &["reencrypt", "passthrough", "Edge"]),
+    ] {
+        for value in off {
+            assert!(nothing(parser, value), "{value:?}");
+        }
+        for value in on {
+            assert_eq!((parser.read)(value), Ok(Setting::Unbuilt), "{value:?}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_list_of_any_text_never_panics(value in "[0-9a-f:./, ]{0,40}") {
+        let _ = (NETWORKS.read)(&value);
+        let _ = (SPACED_NETWORKS.read)(&value);
+    }
+}
