@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gatehouse_routes::{
+    annotations::{self, gatehouse},
     objects::{ObjectKey, ObjectRef, Store},
     problem::Problem,
 };
@@ -11,9 +12,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{by_age, problem};
 use crate::source::Custom;
-
-/// `"true"` on an IPAddressPool: it keeps what it gave and gives nothing new.
-const DRAIN: &str = "gatehouse.io/drain";
 
 /// Pools that may be given from, oldest first; what is wrong with the others becomes problems.
 pub(super) fn usable(
@@ -72,15 +70,16 @@ pub(in crate::compile) fn named(
 }
 
 fn draining(object: &ObjectRef, metadata: &ObjectMeta, problems: &mut Vec<Problem>) -> bool {
-    let annotations = metadata.annotations.as_ref();
-    match annotations.and_then(|annotations| annotations.get(DRAIN)).map(String::as_str) {
-        Some("true") => true,
-        Some("false") | None => false,
-        Some(value) => {
+    problems.extend(annotations::problems(object, metadata));
+    let Some(found) = gatehouse::FAMILY.find(&gatehouse::DRAIN, metadata) else { return false };
+    match found.value {
+        "true" => true,
+        "false" => false,
+        value => {
             problems.push(Problem::warning(
                 object,
                 "InvalidAnnotation",
-                format!("metadata.annotations[{DRAIN}]"),
+                found.field(),
                 format!(
                     "\"{value}\" is neither \"true\" nor \"false\", so the pool does not drain"
                 ),

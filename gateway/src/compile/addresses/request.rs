@@ -10,6 +10,10 @@ use std::{
 };
 
 use gatehouse_routes::{
+    annotations::{
+        self, Annotation,
+        metallb::{self, ADDRESS_POOL, ALLOW_SHARED_IP, LOAD_BALANCER_IPS},
+    },
     objects::{ObjectKey, ObjectRef},
     problem::{Problem, Severity},
 };
@@ -17,17 +21,6 @@ use gatehouse_vip::{Claim, Families, Family, Pool, Refusal, Sharing, Tenant, Tra
 use k8s_openapi::api::core::v1::Service;
 
 use super::{claim_id, problem};
-
-/// Asks for certain addresses, one of each family, separated by a comma.
-const REQUEST: &str = "loadBalancerIPs";
-/// Names a pool.
-const POOL: &str = "address-pool";
-/// Services with the same value may share an address.
-const SHARE: &str = "allow-shared-ip";
-/// Prefix of these annotations.
-const PREFIX: &str = "metallb.io/";
-/// Their prefix before MetalLB had an API group of its own.
-const DEPRECATED_PREFIX: &str = "metallb.universe.tf/";
 
 /// What a Service asks for, and where it says so.
 pub(super) struct Request {
@@ -49,8 +42,8 @@ impl Request {
         problems: &mut Vec<Problem>,
     ) -> (Self, bool) {
         let object = ObjectRef::new("Service", key.clone());
-        problems.extend(deprecated(&object, service));
-        let annotated = annotation(service, REQUEST);
+        problems.extend(annotations::problems(&object, &service.metadata));
+        let annotated = annotation(service, &LOAD_BALANCER_IPS);
         let in_spec = service
             .spec
             .as_ref()
@@ -88,9 +81,9 @@ impl Request {
         if is_broken {
             addresses.clear();
         }
-        let (pool_field, pool) = annotation(service, POOL)
+        let (pool_field, pool) = annotation(service, &ADDRESS_POOL)
             .map_or_else(Default::default, |(field, name)| (field, Some(name.to_owned())));
-        let sharing_key = annotation(service, SHARE).map(|(_, key)| key.to_owned());
+        let sharing_key = annotation(service, &ALLOW_SHARED_IP).map(|(_, key)| key.to_owned());
         (Self { addresses, field, pool, pool_field, sharing_key }, is_broken)
     }
 
@@ -176,34 +169,10 @@ fn sharing(key: String, service: &Service) -> Sharing {
     Sharing { key, policy, ports }
 }
 
-/// An annotation that is there and not empty, in its current spelling or else in the old one: its field
-/// and its value.
-fn annotation<'s>(service: &'s Service, name: &str) -> Option<(String, &'s str)> {
-    let annotations = service.metadata.annotations.as_ref()?;
-    [PREFIX, DEPRECATED_PREFIX].iter().find_map(|prefix| {
-        let name = format!("{prefix}{name}");
-        let value = annotations.get(&name).filter(|value| !value.trim().is_empty())?;
-        Some((format!("metadata.annotations[{name}]"), value.as_str()))
-    })
-}
-
-/// A warning for each annotation in its old spelling.
-fn deprecated(object: &ObjectRef, service: &Service) -> Vec<Problem> {
-    let annotations = service.metadata.annotations.iter().flatten();
-    let old = annotations.filter_map(|(name, _)| {
-        let rest = name.strip_prefix(DEPRECATED_PREFIX)?;
-        let known = [REQUEST, POOL, SHARE].contains(&rest);
-        known.then(|| {
-            Problem::warning(
-                object,
-                "DeprecatedAnnotation",
-                format!("metadata.annotations[{name}]"),
-                format!("{name} is the old name of {PREFIX}{rest}"),
-                format!("rename it to {PREFIX}{rest}, which wins where both are there"),
-            )
-        })
-    });
-    old.collect()
+/// The field and the value of an annotation of MetalLB that is there and not empty.
+fn annotation<'s>(service: &'s Service, row: &Annotation) -> Option<(String, &'s str)> {
+    let found = metallb::FAMILY.find(row, &service.metadata)?;
+    Some((found.field(), found.value))
 }
 
 fn default_family(pools: &[Pool], named: Option<&str>) -> Family {
