@@ -1,3 +1,5 @@
+use std::{fmt::Write as _, fs, path::Path};
+
 use proptest::prelude::*;
 
 use super::*;
@@ -314,6 +316,47 @@ fn a_canary_is_not_served_as_if_it_were_the_main_ingress() {
 fn a_message_repeats_a_long_value_in_part() {
     let (_, problems) = parse_on("Ingress", &format!("{HAPROXY}ip_whitelist"), &"é ".repeat(500));
     assert!(problems[0].message.len() < 300, "{}", problems[0].message);
+}
+
+/// A name that some file matches by itself would be a row that the table does not know of.
+#[test]
+fn no_name_is_spelled_outside_the_table() {
+    let mut literals = String::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for source in ["routes/src", "vip/src", "gateway/src"] {
+        read_sources(&root.join(source), &mut literals);
+    }
+    let spelled = |text: &str| literals.contains(&format!("\"{text}\""));
+    for family in FAMILIES {
+        assert!(!spelled(family.prefix), "{}", family.prefix);
+        for row in family.rows {
+            let full = format!("{}{}", family.prefix, row.name);
+            assert!(!spelled(&full), "{full}");
+            // Some names are words that mean something else elsewhere, or headers.
+            let own = row.name.contains(['-', '_']) && !row.name.starts_with("x-");
+            assert!(!own || !spelled(row.name), "{}", row.name);
+        }
+    }
+}
+
+/// Appends all sources below a folder but the table's own and tests.
+#[expect(clippy::disallowed_methods, reason = "a test of the sources reads them")]
+fn read_sources(folder: &Path, out: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let skipped = ["annotations", "annotations.rs", "testing", "tests", "tests.rs"];
+        if skipped.contains(&name) || name.ends_with("_tests.rs") {
+            continue;
+        }
+        if path.is_dir() {
+            read_sources(&path, out);
+        } else if name.ends_with(".rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            let _ = writeln!(out, "{code}");
+        }
+    }
 }
 
 proptest! {

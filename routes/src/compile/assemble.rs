@@ -241,8 +241,8 @@ fn claimants<'c>(
         translation: &ingress.kept.result.1,
         gateway: ingress.gateway,
     });
-    let admitted = routes.iter().filter(|route| route.outcome.admitted);
-    let routes = admitted.map(|route| Claimant {
+    let present = routes.iter().filter(|route| route.in_table);
+    let routes = present.map(|route| Claimant {
         seniority: route.seniority,
         translation: &route.kept.result.translation,
         gateway: default_gateway,

@@ -87,6 +87,8 @@ pub(super) struct JudgedRoute<'o> {
     pub(super) kept: Arc<KeptRoute>,
     pub(super) seniority: Seniority<'o>,
     pub(super) outcome: RouteOutcome,
+    /// Its rules go into the tables, be it to close its path.
+    pub(super) in_table: bool,
 }
 
 /// An Ingress of ours before it is translated.
@@ -170,18 +172,21 @@ impl<'o, 'p> Run<'o, 'p> {
                 reason: "",
                 message: String::new(),
             };
-            judged.push(JudgedRoute { kept, seniority, outcome });
+            judged.push(JudgedRoute { kept, seniority, outcome, in_table: true });
         }
         let failed = failed_claims(&judged);
         for (at, route) in judged.iter_mut().enumerate() {
             let object = &route.kept.result.translation.object;
             match (&route.kept.result.verdict, failed.get(&at)) {
-                (Verdict::Void(refusal), _) | (Verdict::Refused(refusal), None) => {
+                (verdict @ Verdict::Void(refusal), _)
+                | (verdict @ (Verdict::Refused(refusal) | Verdict::Closed(refusal)), None) => {
+                    route.in_table = matches!(verdict, Verdict::Closed(_));
                     self.problems.push(refusal.problem(object));
                     let Refusal { reason, message, .. } = refusal.clone();
                     route.outcome.refuse(reason, message);
                 }
                 (_, Some(message)) => {
+                    route.in_table = false;
                     self.problems.push(admit::claimed(object, message));
                     route.outcome.refuse("HostAlreadyClaimed", message.clone());
                 }

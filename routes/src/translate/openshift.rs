@@ -11,7 +11,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::Translation;
 use crate::{
     action::{Action, Forward, ForwardSpec, WeightedBackend},
-    filter::{Filter, HttpsRedirect},
+    annotations,
+    filter::{Filter, Filters, HttpsRedirect},
     host,
     matcher::{Matches, PathMatch, Schemes},
     model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
@@ -19,15 +20,11 @@ use crate::{
     openshift::{Route, RouteTargetReference, TlsConfig},
     options::Options,
     path,
-    problem::Problem,
+    problem::{Problem, Severity},
     rule::RouteRule,
     slots::Slots,
 };
 
-/// Prefixes of the annotations that OpenShift's router reads.
-const PREFIXES: [&str; 2] = ["haproxy.router.openshift.io/", "router.openshift.io/"];
-/// Annotations that protect: a Route with one of them is refused until they are supported.
-const PROTECTING: [&str; 2] = ["ip_allowlist", "ip_whitelist"];
 /// `spec.alternateBackends` at most (`route/v1` RouteSpec).
 const MAX_ALTERNATES: usize = 3;
 
@@ -49,6 +46,9 @@ pub(crate) enum Verdict {
     Usable,
     /// Not served, but it holds its host against younger Routes.
     Refused(Refusal),
+    /// Refused as well, because of a protection that is not built. If it gets its host, its path answers
+    /// 503: no rule for a shorter path answers in its place with less protection.
+    Closed(Refusal),
     /// Not served, and it claims nothing.
     Void(Refusal),
 }
@@ -59,7 +59,7 @@ pub(crate) struct Refusal {
     pub(crate) reason: &'static str,
     pub(crate) field: String,
     pub(crate) message: String,
-    pub(crate) hint: &'static str,
+    pub(crate) hint: String,
 }
 
 impl Refusal {
@@ -69,7 +69,7 @@ impl Refusal {
         message: impl Into<String>,
         hint: &'static str,
     ) -> Self {
-        Self { reason, field: field.into(), message: message.into(), hint }
+        Self { reason, field: field.into(), message: message.into(), hint: hint.into() }
     }
 
     fn invalid(field: &str, message: impl Into<String>, hint: &'static str) -> Self {
@@ -78,7 +78,13 @@ impl Refusal {
 
     /// The same as a diagnostic of the Route.
     pub(crate) fn problem(&self, object: &ObjectRef) -> Problem {
-        Problem::error(object, self.reason, self.field.clone(), self.message.clone(), self.hint)
+        Problem::error(
+            object,
+            self.reason,
+            self.field.clone(),
+            self.message.clone(),
+            self.hint.clone(),
+        )
     }
 }
 
@@ -104,10 +110,16 @@ pub(crate) fn translate(
         }
     }
     let host = HostPattern::Exact(Arc::clone(&out.host));
+    let (settings, problems) = annotations::parse(&object, &route.metadata);
+    if let Some(reason) = settings.deny {
+        out.translation.problems = problems;
+        out.verdict = closed(route, reason, &host, &mut out.translation);
+        return out;
+    }
     match served(key, route, &object, &host, &mut out.translation, slots) {
         Ok(rule) => {
             out.translation.entry(&host, false).rules.push(Arc::new(rule));
-            out.translation.problems.extend(ignored_annotations(&object, route));
+            out.translation.problems.extend(problems);
         }
         Err(refusal) => {
             out.translation = Translation::new(object, Vec::new());
@@ -195,19 +207,43 @@ fn served(
     })
 }
 
+/// The verdict on a Route whose annotations ask for a protection that is not built, and the rule that
+/// closes its path.
+fn closed(
+    route: &Route,
+    reason: &'static str,
+    host: &HostPattern,
+    translation: &mut Translation,
+) -> Verdict {
+    let problems = &mut translation.problems;
+    let at = problems.iter().position(|problem| problem.severity == Severity::Error);
+    let refusal = match at.map(|at| problems.remove(at)) {
+        Some(Problem { field, message, hint, .. }) => {
+            Refusal { reason: "ExtendedValidationFailed", field, message, hint }
+        }
+        None => Refusal::invalid("metadata.annotations", reason, "remove the annotation"),
+    };
+    // A path that no request can have needs no closing.
+    let Ok(path) = route_path(route.spec.path.as_deref().unwrap_or_default()) else {
+        return Verdict::Refused(refusal);
+    };
+    let object = translation.object.clone();
+    let tls = route.spec.tls.as_ref();
+    let cert = tls.and_then(|tls| certificate(tls, &object, host).ok().flatten());
+    translation.certs = cert.into_iter().collect();
+    let rule = RouteRule {
+        object,
+        host: host.clone(),
+        matches: Matches { path, schemes: Schemes::BOTH },
+        filters: Filters::default(),
+        action: Action::Deny { reason },
+    };
+    translation.entry(host, false).rules.push(Arc::new(rule));
+    Verdict::Closed(refusal)
+}
+
 /// Refuses what would otherwise be served in another way than asked for.
 fn unsupported(route: &Route) -> Result<(), Refusal> {
-    for (name, value) in route.metadata.annotations.iter().flatten() {
-        let known = name.strip_prefix(PREFIXES[0]).filter(|name| PROTECTING.contains(name));
-        if known.is_some() && !value.trim().is_empty() {
-            return Err(Refusal::new(
-                "ExtendedValidationFailed",
-                &format!("metadata.annotations[{name}]"),
-                format!("annotation {name} protects the route but is not supported yet"),
-                "remove it if every client may pass",
-            ));
-        }
-    }
     if let Some(headers) = &route.spec.http_headers
         && !(headers.actions.request.is_empty() && headers.actions.response.is_empty())
     {
@@ -370,21 +406,6 @@ fn target_port(route: &Route) -> Result<BackendPort, Refusal> {
         return Err(Refusal::invalid("spec.port.targetPort", message, hint));
     }
     Ok(BackendPort::Target(text))
-}
-
-fn ignored_annotations(object: &ObjectRef, route: &Route) -> Vec<Problem> {
-    let names = route.metadata.annotations.iter().flatten().map(|(name, _)| name);
-    let ours = names.filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
-    ours.map(|name| {
-        Problem::warning(
-            object,
-            "AnnotationIgnored",
-            format!("metadata.annotations[{name}]"),
-            format!("annotation {name} is not supported and has no effect"),
-            "remove it once the Route works without it",
-        )
-    })
-    .collect()
 }
 
 #[cfg(test)]
