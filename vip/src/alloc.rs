@@ -2,7 +2,7 @@
 //!
 //! The compile step of the gateway calls [`allocate`] and records the result, which comes back as
 //! `recorded` the next time. Nothing else hands out addresses. An address in use is never taken away
-//! because of somebody else's wish, nor because of its own holder's mistake; an address that its
+//! because of the request of another claim, nor because of its own holder's mistake; an address that its
 //! holder let go rests before somebody else may have it ([`Resting`], [`Quarantine`]).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,7 +62,7 @@ pub enum Families {
     },
 }
 
-/// A wish for addresses.
+/// A request for addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// Who wants them.

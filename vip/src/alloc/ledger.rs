@@ -196,7 +196,7 @@ impl<'a> Ledger<'a> {
         Allocation { assigned: assigned.collect(), refused, resting }
     }
 
-    /// What a claim could hold instead of what it holds, and what of its wishes stays open; or why it
+    /// What a claim could hold instead of what it holds, and what of its request stays open; or why it
     /// gets nothing new.
     fn attempt(&mut self, claim: &'a Claim) -> Result<(Vec<Given>, Option<Refusal>), Refusal> {
         let mut given = self.requested(claim)?;

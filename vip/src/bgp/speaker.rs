@@ -62,13 +62,13 @@ pub struct BgpSpeakerOptions {
 ///
 /// Works in the network namespace of the thread that starts it. Dropping it is [`stop`](Self::stop).
 #[derive(Debug)]
-pub struct BgpSpeaker(mailbox::Errand<Wish, Progress, BgpStatus>);
+pub struct BgpSpeaker(mailbox::ThreadHandle<Desired, Progress, BgpStatus>);
 
-type Desk = mailbox::Desk<Wish, Progress, BgpStatus>;
+type Mailbox = mailbox::Mailbox<Desired, Progress, BgpStatus>;
 
 /// What the owner wants; only the latest counts.
 #[derive(Clone, Debug, Default)]
-struct Wish {
+struct Desired {
     plan: Arc<BgpPlan>,
     drain: bool,
     stop: bool,
@@ -117,14 +117,14 @@ impl BgpSpeaker {
         events: impl Fn(BgpEvent) + Send + 'static,
     ) -> io::Result<Self> {
         let name = options.name.clone();
-        let make = move |desk| Driver::new(options, desk, events);
-        mailbox::Errand::start(name, make, Driver::run).map(Self)
+        let make = move |mailbox| Driver::new(options, mailbox, events);
+        mailbox::ThreadHandle::start(name, make, Driver::run).map(Self)
     }
 
     /// Hands over a plan and returns at once; only the latest counts. Sessions and routes that are the
     /// same as before are not touched.
     pub fn apply(&self, plan: BgpPlan) {
-        self.0.ask(|wish| wish.plan = Arc::new(plan));
+        self.0.ask(|desired| desired.plan = Arc::new(plan));
     }
 
     /// Leaves well: marks every announcement as GRACEFUL_SHUTDOWN, withdraws it after the grace period,
@@ -132,7 +132,7 @@ impl BgpSpeaker {
     /// connections that are open on them, until [`stop`](Self::stop). True if all is done in time;
     /// nothing is announced any more after that, whatever is applied.
     pub fn drain_and_wait(&self, timeout: Duration) -> bool {
-        let serial = self.0.ask(|wish| wish.drain = true);
+        let serial = self.0.ask(|desired| desired.drain = true);
         self.0.wait_for(serial, timeout, |done| done.drained)
     }
 
@@ -150,7 +150,7 @@ impl BgpSpeaker {
 
 impl Drop for BgpSpeaker {
     fn drop(&mut self) {
-        self.0.ask(|wish| wish.stop = true);
+        self.0.ask(|desired| desired.stop = true);
         if !self.0.join() {
             warn!("the BGP thread has panicked; routers forget this node in time");
         }

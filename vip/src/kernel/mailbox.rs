@@ -1,8 +1,9 @@
-//! A thread that does what its owner wishes: how the two talk. Both speakers are made this way.
+//! How the owner of a thread and the thread talk: a mailbox with room for the latest value only.
 //!
-//! The owner has an [`Errand`], the thread a [`Desk`]. A wish is whole and only the latest counts, so
-//! nothing queues up; the thread says how far it is, and now and then what it knows. Neither waits for
-//! the other, but where the owner asks for it.
+//! The owner has a [`ThreadHandle`], the thread a [`Mailbox`]. The owner writes what it wants as one
+//! whole value; a newer value replaces the older one, so nothing queues up. The thread reports its
+//! progress and publishes its status. Neither waits for the other, except in
+//! [`ThreadHandle::wait_for`]. Both speakers are made this way.
 
 #![expect(clippy::disallowed_methods, reason = "the one place where speakers get their threads")]
 
@@ -11,45 +12,45 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::kernel::wait::Bell;
+use crate::kernel::wait::EventFd;
 
-/// Counts the wishes of an owner, from 1 on; 0 is before the first.
+/// Numbers the values that the owner has written, from 1 on; 0 is before the first.
 pub(crate) type Serial = u64;
 
 /// The owner's end.
 #[derive(Debug)]
-pub(crate) struct Errand<W, P, S> {
-    desk: Arc<Desk<W, P, S>>,
+pub(crate) struct ThreadHandle<W, P, S> {
+    mailbox: Arc<Mailbox<W, P, S>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The thread's end: what is wished (`W`), how far that is (`P`), what is known (`S`).
+/// The thread's end: the desired state (`W`), the progress towards it (`P`), the status (`S`).
 #[derive(Debug)]
-pub(crate) struct Desk<W, P, S> {
-    wish: Mutex<(Serial, W)>,
-    /// Rung when the wish changes.
-    pub(crate) bell: Bell,
+pub(crate) struct Mailbox<W, P, S> {
+    desired: Mutex<(Serial, W)>,
+    /// Notified when the desired state changes.
+    pub(crate) wake: EventFd,
     progress: Mutex<(Serial, P)>,
     moved: Condvar,
     status: Mutex<Arc<S>>,
 }
 
-impl<W, P, S> Errand<W, P, S>
+impl<W, P, S> ThreadHandle<W, P, S>
 where
     W: Default + Send + 'static,
     P: Default + Send + 'static,
     S: Default + Send + Sync + 'static,
 {
-    /// Starts the thread of this name, where `make` makes the worker and `run` runs it. Returns when it
-    /// is made; fails if it cannot be, or if there can be no thread.
+    /// Starts a thread of this name; there `make` makes the worker and `run` runs it. Returns when the
+    /// worker is made. Fails if `make` fails or no thread can be started.
     pub(crate) fn start<D>(
         name: String,
-        make: impl FnOnce(Arc<Desk<W, P, S>>) -> io::Result<D> + Send + 'static,
+        make: impl FnOnce(Arc<Mailbox<W, P, S>>) -> io::Result<D> + Send + 'static,
         run: impl FnOnce(D) + Send + 'static,
     ) -> io::Result<Self> {
-        let desk = Arc::new(Desk::new()?);
+        let mailbox = Arc::new(Mailbox::new()?);
         let (made, outcome) = mpsc::channel();
-        let theirs = Arc::clone(&desk);
+        let theirs = Arc::clone(&mailbox);
         let thread = std::thread::Builder::new().name(name).spawn(move || match make(theirs) {
             Err(error) => drop(made.send(Err(error))),
             Ok(worker) => {
@@ -58,25 +59,25 @@ where
             }
         })?;
         outcome.recv().map_err(io::Error::other)??;
-        Ok(Self { desk, thread: Some(thread) })
+        Ok(Self { mailbox, thread: Some(thread) })
     }
 }
 
-impl<W, P, S> Errand<W, P, S> {
-    /// Changes the wish.
+impl<W, P, S> ThreadHandle<W, P, S> {
+    /// Changes the desired state and wakes the thread.
     pub(crate) fn ask(&self, change: impl FnOnce(&mut W)) -> Serial {
         let serial = {
-            let mut wish = lock(&self.desk.wish);
-            change(&mut wish.1);
-            wish.0 += 1;
-            wish.0
+            let mut desired = lock(&self.mailbox.desired);
+            change(&mut desired.1);
+            desired.0 += 1;
+            desired.0
         };
-        self.desk.bell.ring();
+        self.mailbox.wake.notify();
         serial
     }
 
-    /// Waits until the thread knows this wish, or a later one, and is so far. False if it is not in
-    /// time.
+    /// Waits until the thread has taken this value, or a later one, and reports progress that satisfies
+    /// `reached`. False after `timeout`.
     pub(crate) fn wait_for(
         &self,
         serial: Serial,
@@ -84,28 +85,28 @@ impl<W, P, S> Errand<W, P, S> {
         reached: impl Fn(&P) -> bool,
     ) -> bool {
         let pending = |(known, so_far): &mut (Serial, P)| *known < serial || !reached(so_far);
-        let progress = lock(&self.desk.progress);
-        let waited = self.desk.moved.wait_timeout_while(progress, timeout, pending);
+        let progress = lock(&self.mailbox.progress);
+        let waited = self.mailbox.moved.wait_timeout_while(progress, timeout, pending);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// What was published last; cheap.
+    /// The status that was published last; cheap.
     pub(crate) fn status(&self) -> Arc<S> {
-        lock(&self.desk.status).clone()
+        lock(&self.mailbox.status).clone()
     }
 
-    /// Waits for the end of the thread, which has been asked for. False if it has panicked.
+    /// Waits until the thread, which has been told to stop, has ended. False if it has panicked.
     pub(crate) fn join(&mut self) -> bool {
         self.thread.take().is_none_or(|thread| thread.join().is_ok())
     }
 }
 
-impl<W: Default, P: Default, S: Default> Desk<W, P, S> {
-    /// Before the first wish.
+impl<W: Default, P: Default, S: Default> Mailbox<W, P, S> {
+    /// Empty.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
-            wish: Mutex::default(),
-            bell: Bell::new()?,
+            desired: Mutex::default(),
+            wake: EventFd::new()?,
             progress: Mutex::default(),
             moved: Condvar::new(),
             status: Mutex::default(),
@@ -113,18 +114,18 @@ impl<W: Default, P: Default, S: Default> Desk<W, P, S> {
     }
 }
 
-impl<W, P: PartialEq, S> Desk<W, P, S> {
-    /// Takes what is to be known of the wish, if it is another than the `known` one.
+impl<W, P: PartialEq, S> Mailbox<W, P, S> {
+    /// Takes the desired state by `take`, if it is not the one with the number `known`.
     pub(crate) fn take<T>(
         &self,
         known: Serial,
         take: impl FnOnce(&mut W) -> T,
     ) -> Option<(Serial, T)> {
-        let mut wish = lock(&self.wish);
-        (wish.0 != known).then(|| (wish.0, take(&mut wish.1)))
+        let mut desired = lock(&self.desired);
+        (desired.0 != known).then(|| (desired.0, take(&mut desired.1)))
     }
 
-    /// Says how far the thread is with the wish that it knows.
+    /// Reports the progress towards the value with the number `known`.
     pub(crate) fn report(&self, known: Serial, so_far: P) {
         let progress = (known, so_far);
         let mut before = lock(&self.progress);
@@ -134,7 +135,7 @@ impl<W, P: PartialEq, S> Desk<W, P, S> {
         }
     }
 
-    /// Says what is known.
+    /// Publishes the status.
     pub(crate) fn publish(&self, status: S) {
         *lock(&self.status) = Arc::new(status);
     }

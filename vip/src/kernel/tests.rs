@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::kernel::netlink::{Netlink, Notices};
 use crate::kernel::sockets::frames::{FrameSocket, FrameWatch, Resolution};
 use crate::kernel::sysctl::Strictness;
-use crate::kernel::wait::{Bell, wait};
+use crate::kernel::wait::{EventFd, wait};
 use crate::l2::{arp, ndp};
 use crate::links::change::Change;
 use crate::links::change::FailureKind;
@@ -235,17 +235,17 @@ fn an_interface_answers_strictly_until_it_is_put_back() {
 #[test]
 fn a_bell_ends_the_present_wait_or_the_next_until_it_is_hushed() {
     use std::os::fd::AsFd;
-    let bell = Bell::new().unwrap();
+    let wake = EventFd::new().unwrap();
     let rings = || {
         let since = Instant::now();
-        wait(vec![bell.as_fd()], Duration::from_millis(200));
+        wait(vec![wake.as_fd()], Duration::from_millis(200));
         since.elapsed() < Duration::from_millis(200)
     };
-    bell.ring();
-    bell.ring();
+    wake.notify();
+    wake.notify();
     assert!(rings() && rings());
-    bell.hush();
-    bell.hush();
+    wake.clear();
+    wake.clear();
     assert!(!rings());
 }
 

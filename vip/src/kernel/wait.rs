@@ -1,6 +1,6 @@
 //! Waiting for sockets, for a deadline, or for another thread.
 //!
-//! The driver waits with [`wait`]; its owner ends the waiting with a [`Bell`].
+//! A thread waits with [`wait`]; another thread ends the waiting with an [`EventFd`].
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,30 +8,30 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-/// Rung by any thread, heard by the one that waits.
+/// Wakes the thread that waits for it; any thread may notify it.
 #[derive(Debug)]
-pub(crate) struct Bell(OwnedFd);
+pub(crate) struct EventFd(OwnedFd);
 
-impl Bell {
-    /// A silent one.
+impl EventFd {
+    /// Not notified yet.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
     /// Ends the present wait, or the next one.
-    pub(crate) fn ring(&self) {
-        // Fails only when the counter is full, and then it is ringing.
+    pub(crate) fn notify(&self) {
+        // Fails only when the counter is full, and then the wait ends anyway.
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 
-    /// Silences it.
-    pub(crate) fn hush(&self) {
-        // Fails only when it is silent.
+    /// Takes the notification, so that the next wait waits.
+    pub(crate) fn clear(&self) {
+        // Fails only when it was not notified.
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -263,7 +263,7 @@ impl Ruleset {
     }
 }
 
-/// Takes a wish apart.
+/// Takes what is wanted apart.
 fn targets(wanted: &Relays) -> Result<Targets<'_>, MixedFamilies> {
     let mut targets = Targets::default();
     for (Relay { device: (index, name), from, way }, vips) in wanted {

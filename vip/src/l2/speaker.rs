@@ -29,13 +29,13 @@ pub use status::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
 ///
 /// Works in the network namespace of the thread that starts it. Dropping it is [`stop`](Self::stop).
 #[derive(Debug)]
-pub struct Speaker(mailbox::Errand<Wish, Progress, SpeakerStatus>);
+pub struct Speaker(mailbox::ThreadHandle<Desired, Progress, SpeakerStatus>);
 
-type Desk = mailbox::Desk<Wish, Progress, SpeakerStatus>;
+type Mailbox = mailbox::Mailbox<Desired, Progress, SpeakerStatus>;
 
 /// What the owner wants; only the latest counts.
 #[derive(Clone, Debug, Default)]
-struct Wish {
+struct Desired {
     plan: Arc<VipPlan>,
     routed: Arc<RoutedAddresses>,
     drain: bool,
@@ -46,7 +46,7 @@ struct Wish {
     stop: bool,
 }
 
-impl Wish {
+impl Desired {
     fn withdraw(&mut self) {
         self.plan = Arc::default();
         self.withdraw = true;
@@ -81,42 +81,42 @@ impl Speaker {
         events: impl Fn(SpeakerEvent) + Send + 'static,
     ) -> io::Result<Self> {
         let name = options.name.clone();
-        let make = move |desk| Driver::new(options, desk, events);
-        mailbox::Errand::start(name, make, Driver::run).map(Self)
+        let make = move |mailbox| Driver::new(options, mailbox, events);
+        mailbox::ThreadHandle::start(name, make, Driver::run).map(Self)
     }
 
     /// Hands over a plan and returns at once; only the latest counts, an equal one changes nothing.
     pub fn apply(&self, plan: VipPlan) {
-        self.0.ask(|wish| {
-            wish.plan = Arc::new(plan);
-            wish.withdraw = false;
+        self.0.ask(|desired| {
+            desired.plan = Arc::new(plan);
+            desired.withdraw = false;
         });
     }
 
     /// Which addresses routers lead to this node; replaces what was said before. In a group the nodes
     /// tell each other, so that connections survive when one [leaves](Routed::Leaving).
     pub fn routed(&self, routed: RoutedAddresses) {
-        self.0.ask(|wish| wish.routed = Arc::new(routed));
+        self.0.ask(|desired| desired.routed = Arc::new(routed));
     }
 
     /// As [`routed`](Self::routed); true when routers may be told of every address that is leaving. In
     /// a group without a mute node, within milliseconds; never longer than half a second.
     pub fn routed_and_wait(&self, routed: RoutedAddresses, timeout: Duration) -> bool {
-        let serial = self.0.ask(|wish| wish.routed = Arc::new(routed));
+        let serial = self.0.ask(|desired| desired.routed = Arc::new(routed));
         self.0.wait_for(serial, timeout, |done| done.to_relay == 0)
     }
 
     /// Ends the lingering of an address: no connection is left on it. Nothing happens to an address
     /// that does not linger.
     pub fn let_go(&self, vip: IpAddr) {
-        self.0.ask(|wish| wish.let_go.push(vip));
+        self.0.ask(|desired| desired.let_go.push(vip));
     }
 
     /// Hands everything that is held to other nodes, and goes on doing so until it is stopped. True
     /// when each address has been taken over, or could be by nobody, which stays held and announced;
     /// alone, at once.
     pub fn hand_over_and_wait(&self, timeout: Duration) -> bool {
-        let serial = self.0.ask(|wish| wish.drain = true);
+        let serial = self.0.ask(|desired| desired.drain = true);
         self.0.wait_for(serial, timeout, |done| done.to_hand_over == 0)
     }
 
@@ -124,7 +124,7 @@ impl Speaker {
     /// True when no address is left on an interface in time. False as well if another plan is applied
     /// meanwhile.
     pub fn withdraw_all_and_wait(&self, timeout: Duration) -> bool {
-        let serial = self.0.ask(Wish::withdraw);
+        let serial = self.0.ask(Desired::withdraw);
         self.0.wait_for(serial, timeout, |done| done.held == 0)
     }
 
@@ -141,9 +141,9 @@ impl Speaker {
 
 impl Drop for Speaker {
     fn drop(&mut self) {
-        self.0.ask(|wish| {
-            wish.withdraw();
-            wish.stop = true;
+        self.0.ask(|desired| {
+            desired.withdraw();
+            desired.stop = true;
         });
         if !self.0.join() {
             warn!("the speaker's thread has panicked; the kernel removes its addresses in time");

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::Desk;
+use super::Mailbox;
 use super::status::{BfdPackets, BfdStatus};
 use crate::bgp::bfd::{Action, Packet, Session, Settings, State};
 use crate::kernel::sockets::bfd::{self, Bfd, Hops, News, Output, Outputs, Path};
@@ -67,7 +67,7 @@ struct Panics {
 /// All of them, by the name of the peer.
 pub(super) struct Watch {
     news: mpsc::Sender<(u32, News<Verdict>)>,
-    desk: Arc<Desk>,
+    mailbox: Arc<Mailbox>,
     thread: Option<Bfd<Watched>>,
     routers: BTreeMap<String, Router>,
     /// Sessions that say goodbye, and until when.
@@ -135,11 +135,11 @@ impl Watch {
     /// Watches nobody yet. `first` should differ from start to start: routers know sessions by it.
     pub(super) fn new(
         news: mpsc::Sender<(u32, News<Verdict>)>,
-        desk: Arc<Desk>,
+        mailbox: Arc<Mailbox>,
         first: u32,
     ) -> Self {
         let (routers, leaving) = (BTreeMap::new(), Vec::new());
-        Self { news, desk, thread: None, routers, leaving, next: first }
+        Self { news, mailbox, thread: None, routers, leaving, next: first }
     }
 
     /// Watches a router whose BGP session runs between these addresses.
@@ -321,11 +321,11 @@ impl Watch {
         let thread = match self.thread.take() {
             Some(thread) => thread,
             None => {
-                let (told, desk) = (self.news.clone(), Arc::clone(&self.desk));
+                let (told, mailbox) = (self.news.clone(), Arc::clone(&self.mailbox));
                 Bfd::start("bfd", move |discriminator, news| {
                     // Nobody listens only at the very end.
                     let _ = told.send((discriminator, news));
-                    desk.bell.ring();
+                    mailbox.wake.notify();
                 })?
             }
         };

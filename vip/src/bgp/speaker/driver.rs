@@ -23,7 +23,7 @@ use super::loopback::{Loopback, Outcome};
 use super::peer_driver::{Peering, Surroundings};
 use super::status::BgpStatus;
 use super::unnumbered::Unnumbered;
-use super::{BgpSpeakerOptions, Desk, Progress, next_hop};
+use super::{BgpSpeakerOptions, Mailbox, Progress, next_hop};
 use crate::bgp::{BgpPlan, Cease, PeerAddress, PeerConfig, RibOut, Settings};
 use crate::event::BgpEvent;
 use crate::kernel::loopback::Side;
@@ -72,7 +72,7 @@ enum Phase {
 /// What lives on the thread.
 pub(super) struct Driver<E> {
     options: BgpSpeakerOptions,
-    desk: Arc<Desk>,
+    mailbox: Arc<Mailbox>,
     events: E,
     netlink: Netlink,
     links: Links,
@@ -110,7 +110,11 @@ pub(super) struct Driver<E> {
 }
 
 impl<E: Fn(BgpEvent)> Driver<E> {
-    pub(super) fn new(options: BgpSpeakerOptions, desk: Arc<Desk>, events: E) -> io::Result<Self> {
+    pub(super) fn new(
+        options: BgpSpeakerOptions,
+        mailbox: Arc<Mailbox>,
+        events: E,
+    ) -> io::Result<Self> {
         let now = Instant::now();
         let mut netlink = Netlink::open()?;
         let links = netlink.links()?;
@@ -120,7 +124,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         aws_lc_rs::rand::fill(&mut chance).map_err(io::Error::other)?;
         let chance = u32::from_ne_bytes(chance);
         let (bfd, bfd_news) = mpsc::channel();
-        let watch = Watch::new(bfd, Arc::clone(&desk), chance);
+        let watch = Watch::new(bfd, Arc::clone(&mailbox), chance);
         Ok(Self {
             router_id: options
                 .router_id
@@ -128,7 +132,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             restarted,
             doors: Doors::new(options.port),
             options,
-            desk,
+            mailbox,
             events,
             netlink,
             links,
@@ -159,7 +163,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     pub(super) fn run(mut self) {
         loop {
             let now = Instant::now();
-            self.take_wish(now);
+            self.take_desired(now);
             self.ask_health(now);
             self.look(now);
             self.leave(now);
@@ -177,11 +181,14 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     }
 
     /// What the owner wants.
-    fn take_wish(&mut self, now: Instant) {
-        let Some((serial, wish)) = self.desk.take(self.serial, |wish| wish.clone()) else { return };
+    fn take_desired(&mut self, now: Instant) {
+        let Some((serial, desired)) = self.mailbox.take(self.serial, |desired| desired.clone())
+        else {
+            return;
+        };
         self.serial = serial;
-        if self.plan != wish.plan {
-            self.plan = wish.plan;
+        if self.plan != desired.plan {
+            self.plan = desired.plan;
             if self.phase == Phase::Serving {
                 self.loopback.want(&self.plan.addresses.keys().copied().collect(), now);
                 let loopback = &self.loopback;
@@ -190,13 +197,13 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             }
             self.stale = true;
         }
-        if wish.drain && self.phase == Phase::Serving {
+        if desired.drain && self.phase == Phase::Serving {
             let somebody_hears = self.peerings.values().any(Peering::is_up);
             let grace = if somebody_hears { self.options.grace } else { Duration::ZERO };
             self.phase = Phase::Marked(now + grace);
             self.stale = true;
         }
-        if wish.stop && self.stop_by.is_none() {
+        if desired.stop && self.stop_by.is_none() {
             self.stop_by = Some(now + STOP_TIMEOUT);
             self.close(now);
             self.loopback.give_back(now);
@@ -467,7 +474,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
 
     /// Tells the owner how far this is.
     fn report(&mut self, now: Instant) {
-        self.desk.report(self.serial, Progress { drained: self.phase == Phase::Closed });
+        self.mailbox.report(self.serial, Progress { drained: self.phase == Phase::Closed });
         if self.status_at() > now {
             return;
         }
@@ -485,7 +492,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             bfd_packets: self.watch.packets(),
             problems: self.doors.problems(),
         };
-        self.desk.publish(status);
+        self.mailbox.publish(status);
         (self.changed, self.published) = (false, now);
     }
 

@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::kernel::thread;
-use crate::kernel::wait::{Bell, wait};
+use crate::kernel::wait::{EventFd, wait};
 
 mod socket;
 
@@ -126,7 +126,7 @@ pub(crate) struct Counters {
 pub(crate) struct Bfd<S: Session> {
     /// `None` once the thread is to end.
     commands: Option<mpsc::Sender<Command<S>>>,
-    bell: Arc<Bell>,
+    wake: Arc<EventFd>,
     counters: Arc<Counters>,
     thread: Option<JoinHandle<()>>,
 }
@@ -147,11 +147,11 @@ impl<S: Session> Bfd<S> {
         news: impl Fn(u32, News<S::Event>) + Send + 'static,
     ) -> io::Result<Self> {
         let (commands, orders) = mpsc::channel();
-        let bell = Arc::new(Bell::new()?);
+        let wake = Arc::new(EventFd::new()?);
         let counters = Arc::new(Counters::default());
         let driver = Driver {
             orders,
-            bell: bell.clone(),
+            wake: wake.clone(),
             news,
             receivers: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -164,7 +164,7 @@ impl<S: Session> Bfd<S> {
             driver.run();
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
-        Ok(Self { commands: Some(commands), bell, counters, thread: Some(thread) })
+        Ok(Self { commands: Some(commands), wake, counters, thread: Some(thread) })
     }
 
     /// Runs a session; one with the same discriminator is replaced.
@@ -194,7 +194,7 @@ impl<S: Session> Bfd<S> {
     fn command(&self, command: Command<S>) {
         // The thread ends before its owner only by a panic, which `drop` tells.
         if self.commands.as_ref().is_some_and(|commands| commands.send(command).is_ok()) {
-            self.bell.ring();
+            self.wake.notify();
         }
     }
 }
@@ -202,7 +202,7 @@ impl<S: Session> Bfd<S> {
 impl<S: Session> Drop for Bfd<S> {
     fn drop(&mut self) {
         self.commands = None;
-        self.bell.ring();
+        self.wake.notify();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::warn!("the BFD thread has panicked; routers take this node for down");
         }
@@ -212,7 +212,7 @@ impl<S: Session> Drop for Bfd<S> {
 /// What lives on the thread.
 struct Driver<S: Session, N> {
     orders: mpsc::Receiver<Command<S>>,
-    bell: Arc<Bell>,
+    wake: Arc<EventFd>,
     news: N,
     receivers: BTreeMap<Port, Receiver>,
     sessions: BTreeMap<u32, Running<S>>,
@@ -256,9 +256,9 @@ impl<S: Session, N: Fn(u32, News<S::Event>)> Driver<S, N> {
         let deadline = self.sessions.values().filter_map(Running::deadline).min();
         let sleep =
             deadline.map_or(LONGEST_SLEEP, |at| at.saturating_duration_since(Instant::now()));
-        let sources = self.receivers.values().map(AsFd::as_fd).chain([self.bell.as_fd()]);
+        let sources = self.receivers.values().map(AsFd::as_fd).chain([self.wake.as_fd()]);
         wait(sources.collect(), sleep.clamp(BREATH, LONGEST_SLEEP));
-        self.bell.hush();
+        self.wake.clear();
     }
 
     fn receive(&mut self, port: Port) {

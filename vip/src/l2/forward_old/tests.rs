@@ -21,7 +21,7 @@ fn relays(lines: &[&str]) -> Relays {
     relays
 }
 
-/// What the batch for a new wish tries, and the rules after it.
+/// What the batch for a new set of relays tries, and the rules after it.
 fn change(rules: &Ruleset, wanted: &[&str]) -> (Vec<String>, Ruleset) {
     match rules.change("t", &relays(wanted)).unwrap() {
         None => (Vec::new(), rules.clone()),
@@ -205,19 +205,19 @@ fn an_address_cannot_go_by_the_other_family() {
 }
 
 proptest! {
-    /// Wishes in any order: what stands is what was wanted last, and no address ever meets notes
+    /// Sets in any order: what stands is what was wanted last, and no address ever meets notes
     /// from before its relay began.
     #[test]
     fn what_stands_is_what_is_wanted(
-        wishes in prop::collection::vec(prop::collection::btree_map((2..4_u32, 0..4_u8), 0..3_u8, 0..5), 1..20)
+        sets in prop::collection::vec(prop::collection::btree_map((2..4_u32, 0..4_u8), 0..3_u8, 0..5), 1..20)
     ) {
         let vip = |number: u8| IpAddr::from([10, 0, 0, number]);
         let via = |number: u8| IpAddr::from([10, 0, 1, number]);
         let mut rules = Ruleset::default();
         let mut used: BTreeMap<Target, Generation> = BTreeMap::new();
-        for wish in wishes {
+        for set in sets {
             let mut wanted = Relays::new();
-            for ((device, address), neighbour) in &wish {
+            for ((device, address), neighbour) in &set {
                 let device = (*device, format!("eth{device}"));
                 let relay = Relay::on(device, via(*neighbour));
                 wanted.entry(relay).or_default().insert(vip(*address));
@@ -229,13 +229,13 @@ proptest! {
             }
             let stands: BTreeMap<_, _> =
                 rules.relayed.iter().map(|((device, vip), (way, _))| ((*device, *vip), *way)).collect();
-            let wish: BTreeMap<_, _> = wish.into_iter()
+            let set: BTreeMap<_, _> = set.into_iter()
                 .map(|((device, address), neighbour)| {
                     let way = Way { out: device, via: via(neighbour) };
                     ((device, vip(address)), Some(way))
                 })
                 .collect();
-            prop_assert_eq!(stands, wish);
+            prop_assert_eq!(stands, set);
             if rules.chains.is_empty() {
                 used.clear(); // the table is gone, with all notes
             }

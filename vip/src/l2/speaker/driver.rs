@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
-use super::{Desk, Progress, RoutedAddresses, SpeakerOptions};
+use super::{Mailbox, Progress, RoutedAddresses, SpeakerOptions};
 use crate::event::SpeakerEvent;
 use crate::kernel::loopback::Side;
 use crate::kernel::netlink::{Netlink, Notices};
@@ -93,7 +93,7 @@ pub(super) struct Driver<E> {
     /// The links to listen on may be others.
     listen_anew: bool,
     publisher: Publisher,
-    /// The wish that the parts have.
+    /// Number of the desired state that the parts have.
     serial: u64,
     draining: bool,
     withdrawing: bool,
@@ -108,12 +108,16 @@ pub(super) struct Driver<E> {
     settled: bool,
     /// This turn has done something.
     busy: bool,
-    desk: Arc<Desk>,
+    mailbox: Arc<Mailbox>,
     events: E,
 }
 
 impl<E: Fn(SpeakerEvent)> Driver<E> {
-    pub(super) fn new(options: SpeakerOptions, desk: Arc<Desk>, events: E) -> io::Result<Self> {
+    pub(super) fn new(
+        options: SpeakerOptions,
+        mailbox: Arc<Mailbox>,
+        events: E,
+    ) -> io::Result<Self> {
         let now = Instant::now();
         let timing = Timing::default();
         let mut incarnation = [0; 16];
@@ -168,7 +172,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             settled: true,
             busy: false,
             options,
-            desk,
+            mailbox,
             events,
         })
     }
@@ -182,7 +186,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
                 (0..CATCH_UP).for_each(|_| self.read(now));
                 self.group.resumed(now);
             }
-            self.take_wish(now);
+            self.take_desired(now);
             self.ask_health(now);
             self.look(now);
             self.decide(now);
@@ -226,31 +230,31 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     }
 
     /// What the owner wants.
-    fn take_wish(&mut self, now: Instant) {
-        self.desk.bell.hush();
-        let taken = self.desk.take(self.serial, |wish| {
-            let let_go = std::mem::take(&mut wish.let_go);
-            super::Wish { let_go, ..wish.clone() }
+    fn take_desired(&mut self, now: Instant) {
+        self.mailbox.wake.clear();
+        let taken = self.mailbox.take(self.serial, |desired| {
+            let let_go = std::mem::take(&mut desired.let_go);
+            super::Desired { let_go, ..desired.clone() }
         });
-        let Some((serial, wish)) = taken else { return };
+        let Some((serial, desired)) = taken else { return };
         self.serial = serial;
-        if self.plan != wish.plan {
-            self.holdings.want(VipPlan::clone(&wish.plan));
-            self.plan = wish.plan;
+        if self.plan != desired.plan {
+            self.holdings.want(VipPlan::clone(&desired.plan));
+            self.plan = desired.plan;
         }
-        if self.routed != wish.routed {
-            self.group.routed(&wish.routed.addresses, now);
-            self.routed = wish.routed;
+        if self.routed != desired.routed {
+            self.group.routed(&desired.routed.addresses, now);
+            self.routed = desired.routed;
             (self.listen_anew, self.detoured) = (true, true);
         }
-        self.draining = wish.drain;
-        self.group.drain(wish.drain, now);
-        self.withdrawing = wish.withdraw;
-        let over = if wish.withdraw { self.publisher.lingering() } else { wish.let_go };
+        self.draining = desired.drain;
+        self.group.drain(desired.drain, now);
+        self.withdrawing = desired.withdraw;
+        let over = if desired.withdraw { self.publisher.lingering() } else { desired.let_go };
         for ip in over {
             self.holdings.let_go(ip);
         }
-        if wish.stop {
+        if desired.stop {
             self.stop_by.get_or_insert(now + STOP_TIMEOUT);
         }
         self.busy = true;
@@ -414,12 +418,12 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             },
             to_relay: self.group.departing(),
         };
-        self.desk.report(self.serial, progress);
+        self.mailbox.report(self.serial, progress);
         if self.publisher.due(now) {
             let anew = self.publisher.vips_changed(self.group.revision());
             let group = if anew { self.group.status(now) } else { self.group.overview(now) };
             let states = anew.then(|| self.holdings.states());
-            self.desk.publish(self.publisher.status(group, states, &self.links, now));
+            self.mailbox.publish(self.publisher.status(group, states, &self.links, now));
         }
     }
 
@@ -443,7 +447,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let least = if self.busy { Duration::ZERO } else { LEAST_WAIT };
         let deadline = deadlines.into_iter().flatten().min().unwrap_or(self.list_at);
         self.back_at = deadline.max(now + least);
-        let mut sources = vec![self.desk.bell.as_fd(), self.netlink.watch()];
+        let mut sources = vec![self.mailbox.wake.as_fd(), self.netlink.watch()];
         sources.extend(self.neighbours.sockets());
         sources.extend(self.heartbeats.iter().flat_map(HeartbeatSockets::sockets));
         wait::wait(sources, self.back_at - now);

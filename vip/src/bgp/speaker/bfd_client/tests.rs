@@ -23,8 +23,8 @@ impl End {
     fn start(wire: &Wire, host: &str, first: u32, [here, there]: [u8; 2]) -> Self {
         wire.enter(host);
         let (sender, news) = mpsc::channel();
-        let desk = Desk::new().unwrap();
-        let mut watch = Watch::new(sender, Arc::new(desk), first);
+        let mailbox = Mailbox::new().unwrap();
+        let mut watch = Watch::new(sender, Arc::new(mailbox), first);
         let settings = Settings {
             transmit_interval: Duration::from_millis(200),
             receive_interval: Duration::from_millis(200),

@@ -42,14 +42,14 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     /// Waits for input or the next deadline.
     pub(super) fn wait(&self) {
         let now = Instant::now();
-        let mut sources = vec![(self.desk.bell.as_fd(), false), (self.netlink.watch(), false)];
+        let mut sources = vec![(self.mailbox.wake.as_fd(), false), (self.netlink.watch(), false)];
         sources.extend(self.doors.sources().map(|door| (door, false)));
         sources.extend(self.unnumbered.sources().map(|link| (link, false)));
         sources.extend(self.peerings.values().flat_map(Peering::sources));
         sources.extend(self.closing.iter().map(|(_, closing)| (closing.as_fd(), closing.writes())));
         let wait = self.deadline().saturating_duration_since(now);
         wait_to_write(sources, wait.max(LEAST_WAIT));
-        self.desk.bell.hush();
+        self.mailbox.wake.clear();
     }
 
     /// Takes what has come.
