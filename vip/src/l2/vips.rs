@@ -1,10 +1,10 @@
 //! Which VIPs this node holds on which interface, and what has to be done next.
 //!
-//! The speaker owns one [`Holdings`]: it tells it the plan ([`want`](Holdings::want)), what the
-//! kernel shows ([`see`](Holdings::see)), what the group has decided ([`decide`](Holdings::decide)) and
-//! what neighbours say ([`heard`](Holdings::heard)), carries out the actions of
-//! [`due`](Holdings::due) and reports each by [`done`](Holdings::done); it tells the group what is
-//! [offered](Holdings::offers) and [held](Holdings::tenures). Pure: time is an argument, nothing is
+//! The speaker owns one [`Vips`]: it tells it the plan ([`want`](Vips::want)), what the
+//! kernel shows ([`see`](Vips::see)), what the group has decided ([`decide`](Vips::decide)) and
+//! what neighbours say ([`heard`](Vips::heard)), carries out the actions of
+//! [`due`](Vips::due) and reports each by [`done`](Vips::done); it tells the group what is
+//! [offered](Vips::offers) and [held](Vips::tenures). Pure: time is an argument, nothing is
 //! sent from here. Every address stands for itself: one that fails never holds up another.
 
 mod arp_ignore;
@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use arp_ignore::Strict;
 use ledger::Ledger;
-use state::{Common, Holding, Next};
-use timers::Agenda;
+use state::{Common, Next, VipState};
+use timers::TimerQueue;
 
 use crate::event::SpeakerEvent;
 use crate::l2::announce::Pace;
@@ -54,7 +54,7 @@ pub(crate) enum Action {
 
 /// How addresses are held.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct HoldingsOptions {
+pub(crate) struct VipsOptions {
     /// After which the kernel removes an address that is not renewed.
     pub(crate) lifetime: Duration,
     /// From renewal to renewal.
@@ -68,11 +68,11 @@ pub(crate) struct HoldingsOptions {
 
 /// All addresses that are planned or not yet withdrawn.
 #[derive(Debug)]
-pub(crate) struct Holdings {
+pub(crate) struct Vips {
     common: Common,
     plan: VipPlan,
-    vips: BTreeMap<IpAddr, Holding>,
-    agenda: Agenda,
+    vips: BTreeMap<IpAddr, VipState>,
+    timers: TimerQueue,
     /// The last moment that was told; `None` before the first look at the interfaces.
     clock: Option<Instant>,
     offers: BTreeMap<IpAddr, Offer>,
@@ -85,8 +85,8 @@ pub(crate) struct Holdings {
     relayed: BTreeSet<IpAddr>,
 }
 
-impl Holdings {
-    pub(crate) fn new(options: HoldingsOptions) -> Self {
+impl Vips {
+    pub(crate) fn new(options: VipsOptions) -> Self {
         Self {
             common: Common {
                 links: Links::default(),
@@ -99,7 +99,7 @@ impl Holdings {
             },
             plan: VipPlan::default(),
             vips: BTreeMap::new(),
-            agenda: Agenda::default(),
+            timers: TimerQueue::default(),
             clock: None,
             offers: BTreeMap::new(),
             offers_changed: false,
@@ -117,7 +117,7 @@ impl Holdings {
                 Step::Withdraw(ip) => (ip, None),
                 Step::Change(ip, vip) | Step::Announce(ip, vip) => (ip, Some(vip)),
             };
-            self.vips.entry(ip).or_insert_with(Holding::new).plan(vip);
+            self.vips.entry(ip).or_insert_with(VipState::new).plan(vip);
             // Before the first look at the interfaces, nothing can be said against any address.
             if self.clock.is_some() {
                 self.refresh(ip);
@@ -142,17 +142,17 @@ impl Holdings {
         self.common.links = links;
         self.common.strict.see(&self.common.links);
         self.links_changed = true;
-        for (ip, holding) in &mut self.vips {
-            holding.see(*ip, &mut self.common, now);
-            self.offers_changed |= refresh(&mut self.offers, *ip, holding, &mut self.common);
-            self.agenda.touch(*ip);
+        for (ip, vip) in &mut self.vips {
+            vip.see(*ip, &mut self.common, now);
+            self.offers_changed |= refresh(&mut self.offers, *ip, vip, &mut self.common);
+            self.timers.touch(*ip);
             self.tenures_changed.insert(*ip);
         }
     }
 
     /// Takes over a decision of the group about an address that was offered.
     pub(crate) fn decide(&mut self, ip: IpAddr, decision: Decision, now: Instant) {
-        let Some(holding) = self.vips.get_mut(&ip) else { return };
+        let Some(vip) = self.vips.get_mut(&ip) else { return };
         match &decision {
             Decision::Claim { from, .. } => {
                 self.common.strict.claimed(ip);
@@ -160,8 +160,8 @@ impl Holdings {
             }
             Decision::Release { .. } => drop(self.relayed.remove(&ip)),
         }
-        holding.decide(decision, &mut self.common, now);
-        self.agenda.touch(ip);
+        vip.decide(decision, &mut self.common, now);
+        self.timers.touch(ip);
     }
 
     /// Takes note of what a neighbour says of an address. `member`: the node of the group that it is.
@@ -170,16 +170,16 @@ impl Holdings {
         if self.common.links.is_own(claim.mac) {
             return;
         }
-        let Some(holding) = self.vips.get_mut(&claim.ip) else { return };
-        holding.heard(claim, member, &mut self.common, now);
+        let Some(vip) = self.vips.get_mut(&claim.ip) else { return };
+        vip.heard(claim, member, &mut self.common, now);
         self.refresh(claim.ip);
     }
 
     /// No connection is left on an address that lingers.
     pub(crate) fn let_go(&mut self, ip: IpAddr) {
-        if let Some(holding) = self.vips.get_mut(&ip) {
-            holding.let_go();
-            self.agenda.touch(ip);
+        if let Some(vip) = self.vips.get_mut(&ip) {
+            vip.let_go();
+            self.timers.touch(ip);
         }
     }
 
@@ -189,22 +189,22 @@ impl Holdings {
         self.clock = Some(now);
         let mut actions = self.purge(now);
         actions.extend(self.renew(now));
-        for ip in self.agenda.take(now) {
-            let Some(holding) = self.vips.get_mut(&ip) else { continue };
-            holding.expire_block(now);
-            self.offers_changed |= refresh(&mut self.offers, ip, holding, &mut self.common);
-            match holding.next(ip, &mut self.common, now) {
+        for ip in self.timers.take(now) {
+            let Some(vip) = self.vips.get_mut(&ip) else { continue };
+            vip.expire_block(now);
+            self.offers_changed |= refresh(&mut self.offers, ip, vip, &mut self.common);
+            match vip.next(ip, &mut self.common, now) {
                 Next::Do(action) => {
-                    self.agenda.set(ip, None);
+                    self.timers.set(ip, None);
                     actions.push(action);
                 }
-                Next::Wait(until) => self.agenda.set(ip, until),
+                Next::Wait(until) => self.timers.set(ip, until),
             }
             self.tenures_changed.insert(ip);
-            if holding.is_over() {
+            if vip.is_over() {
                 self.vips.remove(&ip);
                 self.relayed.remove(&ip);
-                self.agenda.set(ip, None);
+                self.timers.set(ip, None);
             }
         }
         actions.extend(self.common.strict.due(&self.common.links));
@@ -231,12 +231,12 @@ impl Holdings {
             | Action::Add { ip, .. }
             | Action::Probe { ip, .. }
             | Action::Announce { ip, .. } => {
-                let Some(holding) = self.vips.get_mut(ip) else { return };
-                holding.done(action, *ip, &outcome, &mut self.common, now);
+                let Some(vip) = self.vips.get_mut(ip) else { return };
+                vip.done(action, *ip, &outcome, &mut self.common, now);
                 if let Action::Announce { ip: IpAddr::V4(_), .. } = action
                     && let Some(refusal) = self.common.strict.refusal.take()
                 {
-                    holding.tell(*ip, refusal, &mut self.common);
+                    vip.tell(*ip, refusal, &mut self.common);
                 }
                 self.links_changed |= matches!(action, Action::Add { .. } | Action::Delete { .. });
                 self.refresh(*ip);
@@ -253,7 +253,7 @@ impl Holdings {
     pub(crate) fn tenures(&mut self) -> Vec<(IpAddr, Option<Tenure>)> {
         let mut changes = Vec::new();
         for ip in std::mem::take(&mut self.tenures_changed) {
-            let tenure = self.vips.get(&ip).and_then(Holding::tenure);
+            let tenure = self.vips.get(&ip).and_then(VipState::tenure);
             let before = match tenure {
                 Some(tenure) => self.tenures.insert(ip, tenure),
                 None => self.tenures.remove(&ip),
@@ -272,7 +272,7 @@ impl Holdings {
             return None;
         }
         let links = &self.common.links;
-        let indices: BTreeSet<_> = self.vips.values().flat_map(Holding::links).collect();
+        let indices: BTreeSet<_> = self.vips.values().flat_map(VipState::links).collect();
         let usable = |index: &u32| links.link(*index).is_some_and(|link| link.up && link.carrier);
         let facts = |index| Some((index, links.facts(index, |ip| self.vips.contains_key(&ip))?));
         Some(indices.into_iter().filter(usable).filter_map(facts).collect())
@@ -282,7 +282,7 @@ impl Holdings {
     pub(crate) fn relays(&self, still: impl Fn(IpAddr) -> bool) -> Relays {
         let mut relays = Relays::new();
         for ip in &self.relayed {
-            let Some(from) = self.vips.get(ip).and_then(Holding::relay) else { continue };
+            let Some(from) = self.vips.get(ip).and_then(VipState::relay) else { continue };
             let via = match ip {
                 IpAddr::V4(_) => from.v4.map(IpAddr::V4),
                 IpAddr::V6(_) => from.v6.map(IpAddr::V6),
@@ -300,9 +300,9 @@ impl Holdings {
     /// [`offers`](Self::offers) or [`tenures`](Self::tenures) have something to tell.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let now = self.clock?;
-        let pending = self.agenda.pending() || self.offers_changed;
+        let pending = self.timers.pending() || self.offers_changed;
         let strays = self.common.strays.values().map(|not_before| not_before.unwrap_or(now)).min();
-        let others = [self.agenda.deadline(), self.common.ledger.renewal(), strays];
+        let others = [self.timers.deadline(), self.common.ledger.renewal(), strays];
         others.into_iter().flatten().chain(pending.then_some(now)).min()
     }
 
@@ -333,8 +333,8 @@ impl Holdings {
     /// For people: each address, what this node does with it (`holding`, `lingering`, `probing`,
     /// `standby` or `blocked`), and on which interface.
     pub(crate) fn states(&self) -> impl Iterator<Item = (IpAddr, &'static str, Option<&str>)> {
-        self.vips.iter().map(|(ip, holding)| {
-            let (state, index) = holding.state();
+        self.vips.iter().map(|(ip, vip)| {
+            let (state, index) = vip.state();
             let link = index.and_then(|index| self.common.links.link(index));
             (*ip, state, link.map(|link| link.name.as_str()))
         })
@@ -347,9 +347,9 @@ impl Holdings {
 
     /// Something about an address has changed.
     fn refresh(&mut self, ip: IpAddr) {
-        let Some(holding) = self.vips.get_mut(&ip) else { return };
-        self.offers_changed |= refresh(&mut self.offers, ip, holding, &mut self.common);
-        self.agenda.touch(ip);
+        let Some(vip) = self.vips.get_mut(&ip) else { return };
+        self.offers_changed |= refresh(&mut self.offers, ip, vip, &mut self.common);
+        self.timers.touch(ip);
         self.tenures_changed.insert(ip);
     }
 
@@ -368,7 +368,7 @@ impl Holdings {
             _ => {
                 self.common.strays.remove(&(index, ip));
                 self.common.links.deleted(index, ip);
-                self.agenda.touch(ip);
+                self.timers.touch(ip);
             }
         }
     }
@@ -381,8 +381,8 @@ impl Holdings {
             let expired: BTreeSet<_> = self.common.ledger.expired(now).into_iter().collect();
             addresses.retain(|entry| !expired.contains(entry));
             for (_, ip) in expired {
-                if let Some(holding) = self.vips.get_mut(&ip) {
-                    holding.expire(now);
+                if let Some(vip) = self.vips.get_mut(&ip) {
+                    vip.expire(now);
                     self.refresh(ip);
                 }
             }
@@ -398,8 +398,8 @@ impl Holdings {
             (Err(Failure { kind: FailureKind::Gone, .. }), _) | (_, None) => {}
             (Err(failure), Some((_, ip))) => {
                 self.common.ledger.hurry(now);
-                if let Some(holding) = self.vips.get_mut(ip) {
-                    holding.tell(*ip, refusals::not_renewed(*ip, &failure), &mut self.common);
+                if let Some(vip) = self.vips.get_mut(ip) {
+                    vip.tell(*ip, refusals::not_renewed(*ip, &failure), &mut self.common);
                 }
             }
         }
@@ -442,11 +442,11 @@ fn spare_deleted(actions: &mut Vec<Action>) {
 fn refresh(
     offers: &mut BTreeMap<IpAddr, Offer>,
     ip: IpAddr,
-    holding: &mut Holding,
+    vip: &mut VipState,
     common: &mut Common,
 ) -> bool {
-    let changed = holding.refresh(ip, common);
-    match holding.offer {
+    let changed = vip.refresh(ip, common);
+    match vip.offer {
         Some(offer) if changed => drop(offers.insert(ip, offer)),
         None if changed => drop(offers.remove(&ip)),
         _ => {}

@@ -1,6 +1,6 @@
 //! The speaker's thread: what comes in, what follows from it, what goes out, and waiting.
 //!
-//! This file decides nothing about addresses: [`Group`] says who has to hold them, [`Holdings`] what
+//! This file decides nothing about addresses: [`Group`] says who has to hold them, [`Vips`] what
 //! that takes on the interfaces. It reads the clock, asks both in turn, and carries out what they
 //! say; the carrying out is in `perform`. One turn of [`Driver::run`] is the whole of it.
 
@@ -32,7 +32,7 @@ use crate::kernel::{thread, wait};
 use crate::l2::forward_old::Relays;
 use crate::l2::group::{Destination, Detour, Group, Tenure, Timing};
 use crate::l2::neighbour;
-use crate::l2::vips::{Holdings, HoldingsOptions};
+use crate::l2::vips::{Vips, VipsOptions};
 use crate::links::LinkFacts;
 use crate::links::Links;
 use crate::plan::VipPlan;
@@ -80,7 +80,7 @@ pub(super) struct Driver<E> {
     relay_refused: bool,
     links: Links,
     group: Group,
-    holdings: Holdings,
+    vips: Vips,
     timing: Timing,
     options: SpeakerOptions,
     plan: Arc<VipPlan>,
@@ -130,8 +130,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let fence = options.group.as_ref().map(|group| Fence::new(group.port, incarnation));
         let (lifetime, renew_every) =
             if in_group { fence::UNFENCED } else { (LONE_LIFETIME, LONE_RENEWAL) };
-        let holdings =
-            HoldingsOptions { lifetime, renew_every, linger: options.linger, adopt: !in_group };
+        let vips = VipsOptions { lifetime, renew_every, linger: options.linger, adopt: !in_group };
         if let Err(error) = thread::before_others() {
             debug!(%error, "the speaker's thread is scheduled like any other");
         }
@@ -152,7 +151,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             relay_refused: false,
             links: Links::default(),
             group: Group::new(options.node.clone(), key, incarnation, peers, timing, now),
-            holdings: Holdings::new(holdings),
+            vips: Vips::new(vips),
             timing,
             plan: Arc::default(),
             links_in_use: BTreeMap::new(),
@@ -223,7 +222,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             let Some(claim) = neighbour::heard(index, frame) else { return };
             if self.plan.vips.contains_key(&claim.ip) {
                 let member = self.group.member_of(claim.index, claim.mac);
-                self.holdings.heard(claim, member, now);
+                self.vips.heard(claim, member, now);
                 self.busy = true;
             }
         });
@@ -239,7 +238,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let Some((serial, desired)) = taken else { return };
         self.serial = serial;
         if self.plan != desired.plan {
-            self.holdings.want(VipPlan::clone(&desired.plan));
+            self.vips.want(VipPlan::clone(&desired.plan));
             self.plan = desired.plan;
         }
         if self.routed != desired.routed {
@@ -252,7 +251,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         self.withdrawing = desired.withdraw;
         let over = if desired.withdraw { self.publisher.lingering() } else { desired.let_go };
         for ip in over {
-            self.holdings.let_go(ip);
+            self.vips.let_go(ip);
         }
         if desired.stop {
             self.stop_by.get_or_insert(now + STOP_TIMEOUT);
@@ -301,7 +300,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             }
         }
         if changed {
-            self.holdings.see(self.links.clone(), now);
+            self.vips.see(self.links.clone(), now);
             (self.listen_anew, self.detoured) = (true, true);
             self.relays_as_of = None;
             self.busy = true;
@@ -311,12 +310,12 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     /// Who has to hold what.
     fn decide(&mut self, now: Instant) {
         self.listen(now);
-        if let Some(offers) = self.holdings.offers() {
+        if let Some(offers) = self.vips.offers() {
             self.group.offers(offers, now);
         }
         for (ip, decision) in self.group.decisions(now) {
             debug!(%ip, ?decision, "decided");
-            self.holdings.decide(ip, decision, now);
+            self.vips.decide(ip, decision, now);
             self.busy = true;
         }
         self.relay(now);
@@ -325,26 +324,26 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     /// Does what is due; what follows from it is done in the next turn, at once.
     fn act(&mut self, now: Instant) {
         self.settled = false;
-        let actions = self.holdings.due(now);
+        let actions = self.vips.due(now);
         // An address has its fence before it is on an interface, and until it is off.
         self.enclose(&actions, now);
         self.perform(&actions);
         self.enclose(&[], now);
         let now = Instant::now();
-        for (ip, tenure) in self.holdings.tenures() {
+        for (ip, tenure) in self.vips.tenures() {
             self.publisher.holds(ip, tenure);
             self.group.tenure(ip, tenure, now);
             if tenure.is_none() {
                 self.options.loopback.release(Side::Lingering, ip);
             }
             if self.withdrawing && tenure == Some(Tenure::Lingering) {
-                self.holdings.let_go(ip);
+                self.vips.let_go(ip);
             }
             self.busy = true;
         }
         self.settled = actions.is_empty();
         self.busy |= !self.settled;
-        for event in self.holdings.events() {
+        for event in self.vips.events() {
             self.publisher.happened();
             (self.events)(event);
         }
@@ -353,7 +352,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     /// On which links this node is heard, and listens to others.
     fn listen(&mut self, now: Instant) {
         let again = self.retry_at.is_some_and(|at| at <= now);
-        match self.holdings.links_in_use() {
+        match self.vips.links_in_use() {
             Some(links) => {
                 self.links_in_use = links;
                 self.fence.iter_mut().for_each(Fence::look);
@@ -410,7 +409,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         }
         let handing = |ip: &&IpAddr| self.group.can_hand_over(**ip);
         let progress = Progress {
-            held: self.holdings.held(),
+            held: self.vips.held(),
             to_hand_over: if self.draining {
                 self.publisher.held().filter(handing).count()
             } else {
@@ -422,13 +421,13 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         if self.publisher.due(now) {
             let anew = self.publisher.vips_changed(self.group.revision());
             let group = if anew { self.group.status(now) } else { self.group.overview(now) };
-            let states = anew.then(|| self.holdings.states());
+            let states = anew.then(|| self.vips.states());
             self.mailbox.publish(self.publisher.status(group, states, &self.links, now));
         }
     }
 
     fn finished(&self, now: Instant) -> bool {
-        self.stop_by.is_some_and(|limit| self.holdings.held() == 0 || now >= limit)
+        self.stop_by.is_some_and(|limit| self.vips.held() == 0 || now >= limit)
     }
 
     /// Waits for input or the next deadline.
@@ -439,7 +438,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.options.health.as_ref().map(|_| self.health_at),
             self.stop_by,
             self.retry_at,
-            self.holdings.deadline(),
+            self.vips.deadline(),
             self.group.deadline(),
             self.publisher.deadline(),
             self.fence_deadline(now),

@@ -3,7 +3,7 @@
 //! By default Linux answers ARP for any address of the node on any interface. A VIP would then be
 //! answered for on interfaces that no advertisement allows, and one that has moved to `lo` would not
 //! have moved at all. So when the first IPv4 address is claimed, every interface that speaks ARP is
-//! made strict, once. IPv6 needs nothing: Neighbour Discovery is per interface. Pure; `Holdings` owns
+//! made strict, once. IPv6 needs nothing: Neighbour Discovery is per interface. Pure; `Vips` owns
 //! one.
 
 use std::collections::BTreeMap;

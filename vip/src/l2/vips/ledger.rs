@@ -2,7 +2,7 @@
 //!
 //! The kernel removes an address that is not renewed: nothing stays behind a process that hangs or is
 //! killed. All addresses are renewed together, so that one clock serves a thousand. Pure;
-//! `Holdings` owns one.
+//! `Vips` owns one.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,6 +1,6 @@
 //! The interface that has an address, and what its neighbours there are told.
 //!
-//! A `Holding` has one while its address is on a link. Pure.
+//! A `VipState` has one while its address is on a link. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// The interface that has the address.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Placement {
     pub(super) index: u32,
     pub(super) name: String,
     /// Whether it is ours to delete. Not so if it is the node's own address.
@@ -35,7 +35,7 @@ pub(super) struct Place {
     pub(super) quiet_at: Option<Instant>,
 }
 
-impl Place {
+impl Placement {
     /// An interface that has the address from now on.
     pub(super) fn new(
         link: &Link,
@@ -44,7 +44,7 @@ impl Place {
         pace: &mut Pace,
         now: Instant,
     ) -> Self {
-        let mut place = Self {
+        let mut placement = Self {
             index: link.index,
             name: link.name.clone(),
             ours,
@@ -57,8 +57,8 @@ impl Place {
             defended: None,
             quiet_at: None,
         };
-        place.announce(contested, pace, now);
-        place
+        placement.announce(contested, pace, now);
+        placement
     }
 
     /// Begins to announce the address, anew if need be. Without ARP and NDP, there is nobody to tell.

@@ -1,6 +1,6 @@
 //! What is said about an address that is not held as asked: why, and what to do about it.
 //!
-//! `Holdings` and its addresses call this; nothing is decided here.
+//! `Vips` and its addresses call this; nothing is decided here.
 
 use std::net::IpAddr;
 use std::time::Duration;

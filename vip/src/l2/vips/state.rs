@@ -1,6 +1,6 @@
 //! One address: where it is, what the group wants of it, and the next step from the one to the other.
 //!
-//! `Holdings` owns one [`Holding`] for each address and asks it for one action at a time; what came of
+//! `Vips` owns one [`VipState`] for each address and asks it for one action at a time; what came of
 //! it decides what is next. Addresses know nothing of each other; what they share is in [`Common`].
 
 use std::collections::BTreeMap;
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::arp_ignore::Strict;
 use super::ledger::Ledger;
-use super::placement::Place;
+use super::placement::Placement;
 use super::probe::{Block, Probing, Step};
-use super::{Action, HoldingsOptions, refusals};
+use super::{Action, VipsOptions, refusals};
 use crate::event::SpeakerEvent;
 use crate::l2::announce::Pace;
 use crate::l2::claim::{ClaimKind, NeighbourClaim};
@@ -30,7 +30,7 @@ const RESTORE_INTERVAL: Duration = Duration::from_secs(1);
 /// What all addresses of this node share.
 #[derive(Debug)]
 pub(super) struct Common {
-    pub(super) options: HoldingsOptions,
+    pub(super) options: VipsOptions,
     pub(super) links: Links,
     pub(super) ledger: Ledger,
     /// What a predecessor left and a group does not adopt; each is deleted, at the instant if given.
@@ -48,7 +48,7 @@ pub(super) enum Next {
 
 /// An address that is planned, or not yet gone.
 #[derive(Debug)]
-pub(super) struct Holding {
+pub(super) struct VipState {
     planned: bool,
     allowed: Interfaces,
     preference: u32,
@@ -57,8 +57,8 @@ pub(super) struct Holding {
     pub(super) offer: Option<Offer>,
     /// Where it belongs, if that has a carrier, be it blocked or not.
     home: Option<u32>,
-    mandate: Mandate,
-    place: Option<Place>,
+    desired: Desired,
+    placement: Option<Placement>,
     /// The loopback interface, if it has the address.
     loopback: Option<u32>,
     /// Until when the open connections may go on, since the address left the link.
@@ -78,14 +78,14 @@ pub(super) struct Holding {
 
 /// The last decision.
 #[derive(Debug)]
-enum Mandate {
+enum Desired {
     /// To be on the link. `probe` until nobody has answered, `contested` until it is there.
     Claim { probe: bool, contested: bool },
     /// Not to be on the link.
     Release { linger_to: Option<String> },
 }
 
-impl Holding {
+impl VipState {
     pub(super) fn new() -> Self {
         Self {
             planned: false,
@@ -94,8 +94,8 @@ impl Holding {
             tenants: 0,
             offer: None,
             home: None,
-            mandate: Mandate::Release { linger_to: None },
-            place: None,
+            desired: Desired::Release { linger_to: None },
+            placement: None,
             loopback: None,
             lingers_until: None,
             left: None,
@@ -148,7 +148,7 @@ impl Holding {
             let refusal = refusals::no_carrier(ip, link);
             tell(&mut self.told, ip, refusal, &mut common.events);
             // Alone, there is nobody who could take it: it waits where it is for the cable.
-            if !common.options.adopt || self.place.is_none() {
+            if !common.options.adopt || self.placement.is_none() {
                 return None;
             }
         }
@@ -160,10 +160,10 @@ impl Holding {
     /// is another one that has a carrier.
     fn best_link<'a>(&self, ip: IpAddr, links: &'a Links) -> Result<&'a Link, Refusal> {
         let here = self
-            .place
+            .placement
             .as_ref()
-            .filter(|place| links.fits(place.index, ip, &self.allowed))
-            .and_then(|place| links.link(place.index));
+            .filter(|placement| links.fits(placement.index, ip, &self.allowed))
+            .and_then(|placement| links.link(placement.index));
         if let Some(here) = here.filter(|here| here.carrier) {
             return Ok(here);
         }
@@ -181,19 +181,19 @@ impl Holding {
             common.ledger.removed(index, ip);
             self.loopback = None;
         }
-        let Some(place) = &mut self.place else { return };
-        if !common.links.has(place.index, ip) {
-            let until = common.ledger.removed(place.index, ip);
+        let Some(placement) = &mut self.placement else { return };
+        if !common.links.has(placement.index, ip) {
+            let until = common.ledger.removed(placement.index, ip);
             if !common.options.adopt && until.is_some_and(|until| until <= now) {
                 self.expire(now);
-            } else if matches!(self.mandate, Mandate::Claim { .. }) {
+            } else if matches!(self.desired, Desired::Claim { .. }) {
                 // Somebody took it away, or the interface went. It comes back, but not in a race with
                 // a program that keeps removing it.
-                self.not_before = Some(place.since + RESTORE_INTERVAL);
+                self.not_before = Some(placement.since + RESTORE_INTERVAL);
             }
-            self.place = None;
-        } else if let Some(link) = common.links.link(place.index)
-            && place.see(link, &mut common.pace, now)
+            self.placement = None;
+        } else if let Some(link) = common.links.link(placement.index)
+            && placement.see(link, &mut common.pace, now)
         {
             self.told.clear();
         }
@@ -203,16 +203,16 @@ impl Holding {
     pub(super) fn decide(&mut self, decision: Decision, common: &mut Common, now: Instant) {
         match decision {
             Decision::Claim { probe, contested, from } => {
-                if let Mandate::Release { .. } = self.mandate {
+                if let Desired::Release { .. } = self.desired {
                     self.not_before = None;
                     self.probing = None;
                 }
                 self.relay = from.or_else(|| self.relay.take());
-                let absent = self.place.is_none();
-                self.mandate =
-                    Mandate::Claim { probe: probe && absent, contested: contested && absent };
-                if let Some(place) = &mut self.place {
-                    place.announce(contested, &mut common.pace, now);
+                let absent = self.placement.is_none();
+                self.desired =
+                    Desired::Claim { probe: probe && absent, contested: contested && absent };
+                if let Some(placement) = &mut self.placement {
+                    placement.announce(contested, &mut common.pace, now);
                 }
             }
             Decision::Release { linger_to } => self.release(linger_to),
@@ -220,7 +220,7 @@ impl Holding {
     }
 
     fn release(&mut self, linger_to: Option<String>) {
-        self.mandate = Mandate::Release { linger_to };
+        self.desired = Desired::Release { linger_to };
         self.not_before = None;
     }
 
@@ -233,7 +233,7 @@ impl Holding {
 
     /// No connection is left on a lingering address.
     pub(super) fn let_go(&mut self) {
-        if matches!(self.mandate, Mandate::Release { .. }) && self.place.is_none() {
+        if matches!(self.desired, Desired::Release { .. }) && self.placement.is_none() {
             self.release(None);
         }
     }
@@ -247,14 +247,16 @@ impl Holding {
         now: Instant,
     ) {
         let NeighbourClaim { index, ip, mac, kind } = claim;
-        if let Some(place) = self.place.as_mut().filter(|place| place.index == index) {
+        if let Some(placement) =
+            self.placement.as_mut().filter(|placement| placement.index == index)
+        {
             // A probe is answered by the kernel; what is to be released is not defended.
-            if kind == ClaimKind::Claim && matches!(self.mandate, Mandate::Claim { .. }) {
+            if kind == ClaimKind::Claim && matches!(self.desired, Desired::Claim { .. }) {
                 if member.is_some() {
-                    place.answer(now);
+                    placement.answer(now);
                 } else {
-                    let refusal = refusals::conflict(ip, &place.name, mac);
-                    place.defend(now);
+                    let refusal = refusals::conflict(ip, &placement.name, mac);
+                    placement.defend(now);
                     tell(&mut self.told, ip, refusal, &mut common.events);
                 }
             }
@@ -275,30 +277,30 @@ impl Holding {
             return Next::Wait(Some(not_before));
         }
         self.not_before = None;
-        match self.mandate {
-            Mandate::Claim { .. } => self.claim(ip, common, now),
-            Mandate::Release { .. } => self.leave(ip, common, now),
+        match self.desired {
+            Desired::Claim { .. } => self.claim(ip, common, now),
+            Desired::Release { .. } => self.leave(ip, common, now),
         }
     }
 
     fn claim(&mut self, ip: IpAddr, common: &mut Common, now: Instant) -> Next {
-        if let Some(place) = &self.place {
-            let fits = common.links.fits(place.index, ip, &self.allowed);
-            let elsewhere = self.offer.is_some_and(|offer| offer.link != place.index);
+        if let Some(placement) = &self.placement {
+            let fits = common.links.fits(placement.index, ip, &self.allowed);
+            let elsewhere = self.offer.is_some_and(|offer| offer.link != placement.index);
             match common.options.adopt {
                 // Who is to have it on another link is for the group to decide.
                 false if !fits => {
                     self.release(None);
                     return self.leave(ip, common, now);
                 }
-                true if (!fits || elsewhere) && place.ours => {
-                    return Next::Do(Action::Delete { ip, index: place.index });
+                true if (!fits || elsewhere) && placement.ours => {
+                    return Next::Do(Action::Delete { ip, index: placement.index });
                 }
-                true if !fits || elsewhere => self.place = None,
+                true if !fits || elsewhere => self.placement = None,
                 _ => {}
             }
         }
-        if self.place.is_none() {
+        if self.placement.is_none() {
             let Some(offer) = self.offer else {
                 // The group is told that nothing is offered; what comes after needs its decision.
                 self.release(None);
@@ -308,23 +310,25 @@ impl Holding {
                 return next;
             }
         }
-        let Some(place) = &mut self.place else { return Next::Wait(None) };
-        if let Some(mac) = place.mac.filter(|_| place.burst.is_some_and(|burst| burst.due(now))) {
-            return Next::Do(Action::Announce { ip, index: place.index, mac });
+        let Some(placement) = &mut self.placement else { return Next::Wait(None) };
+        if let Some(mac) =
+            placement.mac.filter(|_| placement.burst.is_some_and(|burst| burst.due(now)))
+        {
+            return Next::Do(Action::Announce { ip, index: placement.index, mac });
         }
         if let Some(index) = self.loopback {
             return Next::Do(Action::Delete { ip, index });
         }
-        if place.quiet_at.is_some_and(|quiet_at| quiet_at <= now) {
-            place.quiet_at = None;
+        if placement.quiet_at.is_some_and(|quiet_at| quiet_at <= now) {
+            placement.quiet_at = None;
             self.told.clear();
-            tell_announced(&mut self.told, ip, place, &mut common.events);
+            tell_announced(&mut self.told, ip, placement, &mut common.events);
         }
-        let burst = place.burst.and_then(|burst| burst.deadline());
-        Next::Wait(burst.into_iter().chain(place.quiet_at).min())
+        let burst = placement.burst.and_then(|burst| burst.deadline());
+        Next::Wait(burst.into_iter().chain(placement.quiet_at).min())
     }
 
-    /// Finds a place: adopts the address where it is already, else probes for it and adds it. `None`:
+    /// Finds a place for the address: adopts the address where it is already, else probes for it and adds it. `None`:
     /// it is there.
     fn settle(
         &mut self,
@@ -350,7 +354,7 @@ impl Holding {
         }
         let mac = link.mac;
         // On lo it is ours still, or was until a moment ago.
-        let probe = matches!(self.mandate, Mandate::Claim { probe: true, .. });
+        let probe = matches!(self.desired, Desired::Claim { probe: true, .. });
         if let Some(mac) = mac.filter(|_| probe && self.loopback.is_none()) {
             let probing = self
                 .probing
@@ -369,14 +373,14 @@ impl Holding {
     /// Notes that an interface has the address. Without ARP and NDP, that is all there is to do.
     fn arrive(&mut self, ip: IpAddr, index: u32, ours: bool, common: &mut Common, now: Instant) {
         let Some(link) = common.links.link(index) else { return };
-        let contested = matches!(self.mandate, Mandate::Claim { contested: true, .. });
-        let place = Place::new(link, ours, contested, &mut common.pace, now);
+        let contested = matches!(self.desired, Desired::Claim { contested: true, .. });
+        let placement = Placement::new(link, ours, contested, &mut common.pace, now);
         self.told.clear();
-        if place.announced {
-            tell_announced(&mut self.told, ip, &place, &mut common.events);
+        if placement.announced {
+            tell_announced(&mut self.told, ip, &placement, &mut common.events);
         }
-        self.place = Some(place);
-        if let Mandate::Claim { probe, contested } = &mut self.mandate {
+        self.placement = Some(placement);
+        if let Desired::Claim { probe, contested } = &mut self.desired {
             // Added again, because somebody removed it, it is ours already.
             (*probe, *contested) = (false, false);
         }
@@ -390,18 +394,18 @@ impl Holding {
     fn leave(&mut self, ip: IpAddr, common: &mut Common, now: Instant) -> Next {
         self.probing = None;
         self.relay = None;
-        let Mandate::Release { linger_to } = &mut self.mandate else { return Next::Wait(None) };
+        let Desired::Release { linger_to } = &mut self.desired else { return Next::Wait(None) };
         // The node's own address neither moves nor goes.
-        if let Some(place) = self.place.take_if(|place| place.ours) {
-            let index = place.index;
+        if let Some(placement) = self.placement.take_if(|placement| placement.ours) {
+            let index = placement.index;
             self.left = Some(index);
-            let hidden = linger_to.as_ref().map(|to| (to, hideout(ip, &place, common)));
+            let hidden = linger_to.as_ref().map(|to| (to, hideout(ip, &placement, common)));
             let action = match hidden {
                 Some((_, Ok(lo))) if self.loopback != Some(lo) => {
                     Action::Add { ip, index: lo, lifetime: common.options.lifetime }
                 }
                 Some((to, Err(why))) => {
-                    let refusal = refusals::cut(ip, &place.name, to, why);
+                    let refusal = refusals::cut(ip, &placement.name, to, why);
                     tell(&mut self.told, ip, refusal, &mut common.events);
                     self.block.complain(now);
                     *linger_to = None;
@@ -409,10 +413,10 @@ impl Holding {
                 }
                 _ => Action::Delete { ip, index },
             };
-            self.place = Some(place);
+            self.placement = Some(placement);
             return Next::Do(action);
         }
-        self.place = None;
+        self.placement = None;
         if let Some(index) = self.loopback {
             if let Some(to) = linger_to {
                 let until = *self.lingers_until.get_or_insert_with(|| {
@@ -466,7 +470,7 @@ impl Holding {
             (Action::Delete { index, .. }, None | Some(FailureKind::Gone)) => {
                 common.links.deleted(*index, ip);
                 common.ledger.removed(*index, ip);
-                self.place.take_if(|place| place.index == *index);
+                self.placement.take_if(|placement| placement.index == *index);
                 self.loopback.take_if(|loopback| *loopback == *index);
             }
             (Action::Announce { .. }, _) => self.announced(ip, common, now),
@@ -475,9 +479,9 @@ impl Holding {
                     probing.sent(now);
                 }
             }
-            (Action::Add { .. }, Some(_)) if matches!(self.mandate, Mandate::Release { .. }) => {
+            (Action::Add { .. }, Some(_)) if matches!(self.desired, Desired::Release { .. }) => {
                 // It cannot linger, so it goes.
-                self.mandate = Mandate::Release { linger_to: None };
+                self.desired = Desired::Release { linger_to: None };
             }
             // Somebody else may be able to hold it.
             (Action::Add { .. }, Some(kind)) => self.block.failed(now + retry(kind)),
@@ -492,12 +496,12 @@ impl Holding {
     }
 
     fn announced(&mut self, ip: IpAddr, common: &mut Common, now: Instant) {
-        let Some(place) = &mut self.place else { return };
-        if let Some(burst) = &mut place.burst {
+        let Some(placement) = &mut self.placement else { return };
+        if let Some(burst) = &mut placement.burst {
             burst.made(now, &mut common.pace);
         }
-        if !std::mem::replace(&mut place.announced, true) {
-            tell_announced(&mut self.told, ip, place, &mut common.events);
+        if !std::mem::replace(&mut placement.announced, true) {
+            tell_announced(&mut self.told, ip, placement, &mut common.events);
         }
     }
 
@@ -511,14 +515,14 @@ impl Holding {
         let before = self.told.len();
         self.told.retain(|reason| !reasons.contains(reason));
         let all = self.told.len() < before && self.told.is_empty();
-        if all && self.planned && self.place.is_none() {
+        if all && self.planned && self.placement.is_none() {
             common.events.push(SpeakerEvent::Cleared { vip: ip });
         }
     }
 
     /// What is on the interfaces.
     pub(super) fn tenure(&self) -> Option<Tenure> {
-        match (&self.place, self.loopback) {
+        match (&self.placement, self.loopback) {
             (Some(_), _) => Some(Tenure::Holding),
             (None, Some(_)) => Some(Tenure::Lingering),
             (None, None) => None,
@@ -527,7 +531,7 @@ impl Holding {
 
     /// Whether nothing is left of it, nor wanted.
     pub(super) fn is_over(&self) -> bool {
-        !self.planned && self.tenure().is_none() && matches!(self.mandate, Mandate::Release { .. })
+        !self.planned && self.tenure().is_none() && matches!(self.desired, Desired::Release { .. })
     }
 
     /// Where its connections of the time before the move are.
@@ -537,14 +541,14 @@ impl Holding {
 
     /// The interfaces that it is on, belongs to, or has left for `lo`.
     pub(super) fn links(&self) -> impl Iterator<Item = u32> {
-        let place = self.place.as_ref().map(|place| place.index);
-        [place, self.home, self.left].into_iter().flatten()
+        let placement = self.placement.as_ref().map(|placement| placement.index);
+        [placement, self.home, self.left].into_iter().flatten()
     }
 
     /// For people: what this node does with the address, and on which interface.
     pub(super) fn state(&self) -> (&'static str, Option<u32>) {
-        match (&self.place, self.loopback, self.probing, self.offer) {
-            (Some(place), ..) => ("holding", Some(place.index)),
+        match (&self.placement, self.loopback, self.probing, self.offer) {
+            (Some(placement), ..) => ("holding", Some(placement.index)),
             (None, Some(index), ..) => ("lingering", Some(index)),
             (None, None, Some(probing), _) => ("probing", Some(probing.index)),
             (None, None, None, Some(offer)) => ("standby", Some(offer.link)),
@@ -554,8 +558,8 @@ impl Holding {
 }
 
 /// Where an address can be without being on its link; or why nowhere.
-fn hideout(ip: IpAddr, place: &Place, common: &Common) -> Result<u32, &'static str> {
-    if place.mac.is_some() && !common.strict.hides(place.index, ip) {
+fn hideout(ip: IpAddr, placement: &Placement, common: &Common) -> Result<u32, &'static str> {
+    if placement.mac.is_some() && !common.strict.hides(placement.index, ip) {
         return Err("the kernel would go on answering ARP for it");
     }
     common.links.loopback().map(|lo| lo.index).ok_or("there is no loopback interface that is up")
@@ -570,12 +574,12 @@ pub(super) fn retry(kind: FailureKind) -> Duration {
 fn tell_announced(
     told: &mut Vec<&'static str>,
     vip: IpAddr,
-    place: &Place,
+    placement: &Placement,
     events: &mut Vec<SpeakerEvent>,
 ) {
-    events.push(SpeakerEvent::Announced { vip, interface: place.name.clone() });
-    if !place.ours {
-        tell(told, vip, refusals::node_address(vip, &place.name), events);
+    events.push(SpeakerEvent::Announced { vip, interface: placement.name.clone() });
+    if !placement.ours {
+        tell(told, vip, refusals::node_address(vip, &placement.name), events);
     }
 }
 

@@ -47,10 +47,10 @@ fn a_change_of_plan_withdraws_before_it_adds_and_leaves_the_rest_alone() {
             "announced 10.0.0.100 eth2",
         ]
     );
-    assert_eq!(node.holdings.held(), 2);
+    assert_eq!(node.vips.held(), 2);
     node.want(&VipPlan::default());
-    assert_eq!(node.holdings.held(), 0);
-    assert_eq!(node.holdings.deadline(), None);
+    assert_eq!(node.vips.held(), 0);
+    assert_eq!(node.vips.deadline(), None);
 }
 
 #[test]
@@ -116,16 +116,16 @@ fn missing_privileges_are_told_once_and_tried_again_after_30_seconds() {
 #[test]
 fn an_address_that_cannot_be_announced_stays_and_is_reported() {
     let mut node = Node::new(lan());
-    node.holdings.want(anywhere(&["10.0.0.200"]));
+    node.vips.want(anywhere(&["10.0.0.200"]));
     node.elect();
-    let add = node.holdings.due(node.now);
+    let add = node.vips.due(node.now);
     for action in &add {
-        node.holdings.done(action, Ok(()), node.now);
+        node.vips.done(action, Ok(()), node.now);
     }
-    let announce = node.holdings.due(node.now);
+    let announce = node.vips.due(node.now);
     let denied = Failure { kind: FailureKind::Denied, message: "not permitted".into() };
-    node.holdings.done(&announce[0], Err(denied), node.now);
-    let events = node.holdings.events();
+    node.vips.done(&announce[0], Err(denied), node.now);
+    let events = node.vips.events();
     let [SpeakerEvent::Announced { .. }, SpeakerEvent::Refused { refusal, .. }] = events.as_slice()
     else {
         panic!("{events:?}");
@@ -136,7 +136,7 @@ fn an_address_that_cannot_be_announced_stays_and_is_reported() {
          give the process CAP_NET_ADMIN and CAP_NET_RAW"
     );
     assert!(!refusal.severe);
-    assert_eq!(node.holdings.held(), 1);
+    assert_eq!(node.vips.held(), 1);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn what_a_killed_predecessor_left_is_adopted_announced_and_later_deleted() {
     let mut node = Node::new(left);
     node.want(&anywhere(&["10.0.0.200"]));
     assert_eq!(node.log(), ["0: announce 10.0.0.200 2", "announced 10.0.0.200 eth2"]);
-    assert_eq!(node.holdings.held(), 1);
+    assert_eq!(node.vips.held(), 1);
     node.want(&VipPlan::default());
     assert_eq!(node.log(), ["0: del 10.0.0.200 2", "withdrawn 10.0.0.200"]);
 }
@@ -158,7 +158,7 @@ fn the_nodes_own_address_is_announced_with_a_warning_but_never_deleted() {
         node.log(),
         ["0: announce 10.0.0.1 2", "announced 10.0.0.1 eth2", "refused 10.0.0.1 NodeAddress"]
     );
-    assert_eq!(node.holdings.held(), 0);
+    assert_eq!(node.vips.held(), 0);
     node.want(&VipPlan::default());
     assert_eq!(node.log(), ["withdrawn 10.0.0.1"]);
 }
@@ -258,9 +258,9 @@ fn a_deletion_that_fails_is_tried_again_until_the_address_is_gone() {
     node.log();
     node.want(&VipPlan::default());
     assert_eq!(node.log(), ["0: del 10.0.0.200 2", "refused 10.0.0.200 WithdrawFailed"]);
-    assert_eq!(node.holdings.held(), 1);
+    assert_eq!(node.vips.held(), 1);
     node.failing.clear();
     node.pass(6 * SECOND);
     assert_eq!(node.log(), ["5000: del 10.0.0.200 2", "withdrawn 10.0.0.200"]);
-    assert_eq!(node.holdings.held(), 0);
+    assert_eq!(node.vips.held(), 0);
 }

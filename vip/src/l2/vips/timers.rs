@@ -1,7 +1,7 @@
 //! Which addresses have to be looked at, and when: so that a wake-up costs what is due, not what there
 //! is.
 //!
-//! `Holdings` notes a deadline for each address and whatever has been touched meanwhile. Pure.
+//! `Vips` notes a deadline for each address and whatever has been touched meanwhile. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,13 +9,13 @@ use std::time::Instant;
 
 /// Deadlines of addresses, in order.
 #[derive(Debug, Default)]
-pub(super) struct Agenda {
+pub(super) struct TimerQueue {
     touched: BTreeSet<IpAddr>,
     order: BTreeSet<(Instant, IpAddr)>,
     deadlines: BTreeMap<IpAddr, Instant>,
 }
 
-impl Agenda {
+impl TimerQueue {
     /// Has an address looked at as soon as possible.
     pub(super) fn touch(&mut self, ip: IpAddr) {
         self.touched.insert(ip);

@@ -2,7 +2,7 @@
 //!
 //! Part of the driver, which calls this in every turn. When what is due is decided by
 //! [`Keeper`], what the kernel has to do by `fence::FenceRules`; here the two meet
-//! the holdings.
+//! the vips.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -64,7 +64,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         }
         let Some(fence) = &mut self.fence else { return };
         // What a predecessor left goes first, and its fence until then stays.
-        let Some(version) = self.holdings.version() else { return };
+        let Some(version) = self.vips.version() else { return };
         let news = fence.look || fence.version != Some(version) || actions.iter().any(adds);
         let due = if fence.keeper.stands() { news } else { fence.keeper.build_due(now) };
         if !due {
@@ -77,7 +77,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             Action::Add { ip, index, .. } => Some((index, ip)),
             _ => None,
         });
-        let held = self.holdings.on_interfaces().chain(added);
+        let held = self.vips.on_interfaces().chain(added);
         let held: BTreeSet<(u32, IpAddr)> =
             held.filter(|(index, _)| *index != loopback.index).collect();
         let indices = self.links_in_use.keys().copied().chain(held.iter().map(|(index, _)| *index));
@@ -94,7 +94,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
                 (fence.look, fence.version) = (false, Some(version));
                 if !fence.keeper.stands() {
                     fence.keeper.built(now);
-                    self.holdings.pace(FENCED.0, FENCED.1, now);
+                    self.vips.pace(FENCED.0, FENCED.1, now);
                     self.publisher.unfenced(None);
                 }
             }
@@ -133,7 +133,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     /// Takes the fence away, unless there is something left that it has to be around.
     pub(super) fn raze(&mut self) {
         if let Some(fence) = &mut self.fence
-            && self.holdings.held() == 0
+            && self.vips.held() == 0
             && let Err(error) = fence.table.remove()
         {
             debug!(%error, "the fence is not removed; it opens by itself");
@@ -142,7 +142,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
 
     /// When there is something to do about it.
     pub(super) fn fence_deadline(&self, now: Instant) -> Option<Instant> {
-        self.holdings.version()?;
+        self.vips.version()?;
         let keeper = &self.fence.as_ref()?.keeper;
         (!self.needs_no_fence()).then(|| keeper.deadline(now))
     }
@@ -150,7 +150,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     /// Whether this node has no address on a link and none in sight: perhaps it only tells routers.
     fn needs_no_fence(&self) -> bool {
         let stands = self.fence.as_ref().is_some_and(|fence| fence.keeper.stands());
-        !stands && self.links_in_use.is_empty() && self.holdings.held() == 0
+        !stands && self.links_in_use.is_empty() && self.vips.held() == 0
     }
 
     /// There is no fence: addresses are kept by short lifetimes.
@@ -161,7 +161,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         if let Err(error) = fence.table.remove() {
             debug!(%error, "the fence is not removed");
         }
-        self.holdings.pace(UNFENCED.0, UNFENCED.1, now);
+        self.vips.pace(UNFENCED.0, UNFENCED.1, now);
         self.publisher.unfenced(Some(refusal.clone()));
     }
 }

@@ -52,7 +52,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
 
     /// Makes the relays those that are wanted now.
     fn follow_relays(&mut self) {
-        let mut wanted = self.holdings.relays(|ip| self.group.relayed(ip));
+        let mut wanted = self.vips.relays(|ip| self.group.relayed(ip));
         add(&mut wanted, &self.routed_relays);
         if wanted == self.relays {
             return;

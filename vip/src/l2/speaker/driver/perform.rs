@@ -1,4 +1,4 @@
-//! Carries out what [`Holdings`](crate::l2::vips::Holdings) asks for, and reports what came of it.
+//! Carries out what [`Vips`](crate::l2::vips::Vips) asks for, and reports what came of it.
 //!
 //! Part of the driver. Addresses are changed some at a time: one by one would take too long, and all
 //! at once as well, as the kernel may take half a millisecond for each (IPv6, when there are a
@@ -112,7 +112,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     fn done(&mut self, action: &Action, outcome: Result<(), Failure>) {
         debug!(?action, ?outcome, "done");
         self.publisher.acted(action);
-        self.holdings.done(action, outcome, Instant::now());
+        self.vips.done(action, outcome, Instant::now());
     }
 
     /// In the midst of something longer: hears the other nodes, and has them hear this one.

@@ -57,17 +57,17 @@ fn a_relay_is_wanted_before_the_address_comes_and_while_the_old_owner_serves() {
     let claims = [(VIP, from(Some("10.0.0.2"), None)), (VIP6, from(Some("10.0.0.2"), None))];
     for (ip, from) in claims {
         let claim = Decision::Claim { probe: false, contested: false, from: Some(from) };
-        node.holdings.decide(ip.parse().unwrap(), claim, node.now);
+        node.vips.decide(ip.parse().unwrap(), claim, node.now);
     }
     let relay = Relay::on((2, "eth2".into()), "10.0.0.2".parse().unwrap());
     let expected = Relays::from([(relay, BTreeSet::from([VIP.parse().unwrap()]))]);
-    assert_eq!(node.holdings.relays(|_| true), expected, "not by an address of the other family");
+    assert_eq!(node.vips.relays(|_| true), expected, "not by an address of the other family");
     node.settle();
     node.decide(VIP, claim(false));
-    assert_eq!(node.holdings.relays(|_| true), expected, "announced anew, it goes on");
-    assert_eq!(node.holdings.relays(|_| false), Relays::new());
+    assert_eq!(node.vips.relays(|_| true), expected, "announced anew, it goes on");
+    assert_eq!(node.vips.relays(|_| false), Relays::new());
     node.decide(VIP, release(None));
-    assert_eq!(node.holdings.relays(|_| true), Relays::new());
+    assert_eq!(node.vips.relays(|_| true), Relays::new());
 }
 
 #[test]
@@ -87,19 +87,19 @@ fn an_address_that_moved_lingers_on_lo_until_its_connections_have_ended() {
             node.pass(9 * SECOND);
             let renewed = node.log().pop().unwrap();
             assert_eq!(renewed, format!("19000: renew {ip} 1"));
-            let links = node.holdings.links_in_use().unwrap();
+            let links = node.vips.links_in_use().unwrap();
             let known = links[&2].v4.map(IpAddr::V4) == own.parse().ok()
                 || links[&2].v6.map(IpAddr::V6) == own.parse().ok();
             assert!(known, "the new owner has to hear that it lingers: {links:?}");
             if ended {
-                node.holdings.let_go(ip.parse().unwrap());
+                node.vips.let_go(ip.parse().unwrap());
                 node.settle();
             } else {
                 node.pass(21 * SECOND);
             }
             let at = if ended { 19000 } else { 40000 };
             assert_eq!(node.deeds(), [format!("{at}: del {ip} 1"), format!("withdrawn {ip}")]);
-            assert_eq!((node.tenure(ip), node.holdings.held()), (None, 0));
+            assert_eq!((node.tenure(ip), node.vips.held()), (None, 0));
         }
     }
 }
@@ -107,7 +107,7 @@ fn an_address_that_moved_lingers_on_lo_until_its_connections_have_ended() {
 #[test]
 fn letting_go_does_not_concern_an_address_that_is_held() {
     let mut node = holder(VIP);
-    node.holdings.let_go(VIP.parse().unwrap());
+    node.vips.let_go(VIP.parse().unwrap());
     node.pass(SECOND);
     assert_eq!(node.deeds(), [""; 0]);
 }
@@ -130,7 +130,7 @@ fn an_address_comes_back_from_lo_without_a_gap_and_without_a_probe() {
     );
     node.pass(60 * SECOND);
     assert_eq!(node.tenure(VIP), Some(Tenure::Holding));
-    assert_eq!(node.holdings.held(), 1);
+    assert_eq!(node.vips.held(), 1);
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn all_addresses_are_renewed_together_twice_a_second() {
     assert_eq!(renewals[1], "1000: renew 10.0.0.200 2, 2001:db8::200 2");
     node.decide(VIP, release(None));
     node.decide(VIP6, release(None));
-    assert_eq!(node.holdings.deadline(), None, "nothing to renew");
+    assert_eq!(node.vips.deadline(), None, "nothing to renew");
 }
 
 #[test]
@@ -354,15 +354,15 @@ fn a_renewal_that_fails_in_part_holds_up_nobody_else() {
     for _ in 0..5 {
         node.now += 500 * MS;
         let now = node.now;
-        for action in node.holdings.due(now) {
+        for action in node.vips.due(now) {
             let Action::Renew { lifetime, .. } = action else {
                 node.perform(&action);
                 continue;
             };
             let part = |ip| Action::Renew { addresses: entry(ip), lifetime };
             let why = Failure { kind: FailureKind::Denied, message: "no".into() };
-            node.holdings.done(&part(VIP), Err(why), now);
-            node.holdings.done(&part(VIP6), Ok(()), now);
+            node.vips.done(&part(VIP), Err(why), now);
+            node.vips.done(&part(VIP6), Ok(()), now);
         }
         node.settle();
     }
@@ -377,17 +377,15 @@ fn what_a_killed_predecessor_left_on_a_link_is_deleted_at_once_and_what_is_on_lo
     let mut left = host();
     left.added(2, VIP.parse().unwrap());
     left.added(1, VIP6.parse().unwrap());
-    let mut node =
-        Node::with(left, HoldingsOptions { adopt: false, ..OPTIONS }, Some(claim(false)));
+    let mut node = Node::with(left, VipsOptions { adopt: false, ..OPTIONS }, Some(claim(false)));
     assert_eq!(node.log(), ["0: del 10.0.0.200 2"]);
-    assert_eq!(node.holdings.held(), 0);
+    assert_eq!(node.vips.held(), 0);
     let mut left = host();
     left.added(2, VIP.parse().unwrap());
     let mut node = Node::in_group(host());
-    (node.holdings, node.links) =
-        (Holdings::new(HoldingsOptions { adopt: false, ..OPTIONS }), left);
+    (node.vips, node.links) = (Vips::new(VipsOptions { adopt: false, ..OPTIONS }), left);
     node.failing.insert(VIP.parse().unwrap(), FailureKind::Other);
-    node.holdings.want(anywhere(&[VIP]));
+    node.vips.want(anywhere(&[VIP]));
     node.see();
     node.decide(VIP, claim(false));
     assert_eq!(node.tenure(VIP), None);
@@ -406,13 +404,13 @@ fn an_interface_without_carrier_offers_nothing_and_the_group_decides_what_become
     node.link(2, |link| link.carrier = false);
     assert_eq!(node.offered(), [""; 0]);
     assert_eq!(node.log(), [VIP, VIP6].map(|ip| format!("refused {ip} NoCarrier")));
-    assert_eq!(node.holdings.links_in_use(), Some(BTreeMap::new()));
+    assert_eq!(node.vips.links_in_use(), Some(BTreeMap::new()));
     node.decide(VIP, release(None));
     assert_eq!(node.log(), ["10000: del 10.0.0.200 2", "withdrawn 10.0.0.200"]);
     node.link(2, |link| link.carrier = true);
     assert_eq!(node.offered(), [VIP, VIP6]);
     assert_eq!(node.log(), [VIP, VIP6].map(|ip| format!("cleared {ip}")));
-    assert!(node.holdings.links_in_use().unwrap().contains_key(&2));
+    assert!(node.vips.links_in_use().unwrap().contains_key(&2));
 }
 
 #[test]
@@ -500,7 +498,7 @@ fn what_is_no_longer_planned_stays_until_the_group_has_decided() {
     node.decide(VIP, release(Some("b")));
     node.pass(40 * SECOND);
     assert_eq!(node.deeds().last(), Some(&format!("withdrawn {VIP}")));
-    assert_eq!((node.state(VIP), node.holdings.deadline()), (None, None));
+    assert_eq!((node.state(VIP), node.vips.deadline()), (None, None));
 }
 
 #[test]
@@ -509,7 +507,7 @@ fn a_thousand_addresses_that_are_held_need_nothing_but_a_renewal_twice_a_second(
     let vips: Vec<_> = (0..1000).map(|n| format!("10.0.{}.{}", 1 + n / 250, 1 + n % 250)).collect();
     node.want(&anywhere(&vips.iter().map(String::as_str).collect::<Vec<_>>()));
     for ip in &vips {
-        node.holdings.decide(ip.parse().unwrap(), claim(false), node.now);
+        node.vips.decide(ip.parse().unwrap(), claim(false), node.now);
     }
     node.settle();
     assert_eq!(node.tenures.len(), 1000);

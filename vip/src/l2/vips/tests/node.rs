@@ -16,7 +16,7 @@ use crate::plan::{Interfaces, Vip};
 /// A holding node, its interfaces, a kernel that does what it is told, except where it fails, and a
 /// group that claims all that is offered.
 pub(super) struct Node {
-    pub(super) holdings: Holdings,
+    pub(super) vips: Vips,
     pub(super) links: Links,
     pub(super) start: Instant,
     pub(super) now: Instant,
@@ -34,7 +34,7 @@ pub(super) struct Node {
     pub(super) lifetimes: BTreeMap<(u32, IpAddr), Instant>,
 }
 
-pub(super) const OPTIONS: HoldingsOptions = HoldingsOptions {
+pub(super) const OPTIONS: VipsOptions = VipsOptions {
     lifetime: Duration::from_secs(2),
     renew_every: Duration::from_millis(500),
     linger: Duration::from_secs(30),
@@ -49,13 +49,13 @@ impl Node {
 
     /// In a group, which decides what the test says.
     pub(super) fn in_group(links: Links) -> Self {
-        Self::with(links, HoldingsOptions { adopt: false, ..OPTIONS }, None)
+        Self::with(links, VipsOptions { adopt: false, ..OPTIONS }, None)
     }
 
-    pub(super) fn with(links: Links, options: HoldingsOptions, claim: Option<Decision>) -> Self {
+    pub(super) fn with(links: Links, options: VipsOptions, claim: Option<Decision>) -> Self {
         let now = Instant::now();
         let mut node = Self {
-            holdings: Holdings::new(options),
+            vips: Vips::new(options),
             links,
             start: now,
             now,
@@ -72,36 +72,34 @@ impl Node {
     }
 
     pub(super) fn see(&mut self) {
-        self.holdings.see(self.links.clone(), self.now);
+        self.vips.see(self.links.clone(), self.now);
         self.settle();
     }
 
     pub(super) fn want(&mut self, plan: &VipPlan) {
-        self.holdings.want(plan.clone());
+        self.vips.want(plan.clone());
         self.settle();
     }
 
     pub(super) fn decide(&mut self, ip: &str, decision: Decision) {
-        self.holdings.decide(ip.parse().unwrap(), decision, self.now);
+        self.vips.decide(ip.parse().unwrap(), decision, self.now);
         self.settle();
     }
 
     /// A neighbour on interface 2 claims or probes for an address.
     pub(super) fn hear(&mut self, ip: &str, kind: ClaimKind, member: Option<&str>) {
         let claim = NeighbourClaim { index: 2, ip: ip.parse().unwrap(), mac: STRANGER, kind };
-        self.holdings.heard(claim, member, self.now);
+        self.vips.heard(claim, member, self.now);
         self.settle();
     }
 
     /// Time passes, from deadline to deadline.
     pub(super) fn pass(&mut self, duration: Duration) {
         let end = self.now + duration;
-        while let Some(deadline) = self.holdings.deadline().filter(|deadline| *deadline <= end) {
+        while let Some(deadline) = self.vips.deadline().filter(|deadline| *deadline <= end) {
             self.now = self.now.max(deadline);
             self.settle();
-            assert!(
-                self.holdings.deadline() > Some(self.now) || self.holdings.deadline().is_none()
-            );
+            assert!(self.vips.deadline() > Some(self.now) || self.vips.deadline().is_none());
         }
         self.now = end;
     }
@@ -118,22 +116,22 @@ impl Node {
     pub(super) fn settle(&mut self) {
         loop {
             self.elect();
-            let actions = self.holdings.due(self.now);
+            let actions = self.vips.due(self.now);
             let idle = actions.is_empty();
             for action in actions {
                 self.perform(&action);
             }
-            for (ip, tenure) in self.holdings.tenures() {
+            for (ip, tenure) in self.vips.tenures() {
                 match tenure {
                     Some(tenure) => drop(self.tenures.insert(ip, tenure)),
                     None => drop(self.tenures.remove(&ip)),
                 }
             }
-            if idle && self.holdings.deadline() != Some(self.now) {
+            if idle && self.vips.deadline() != Some(self.now) {
                 break;
             }
         }
-        for event in self.holdings.events() {
+        for event in self.vips.events() {
             self.log.push(match event {
                 SpeakerEvent::Announced { vip, interface } => {
                     format!("announced {vip} {interface}")
@@ -151,14 +149,14 @@ impl Node {
 
     /// What a group of one decides.
     pub(super) fn elect(&mut self) {
-        let Some(offers) = self.holdings.offers() else { return };
+        let Some(offers) = self.vips.offers() else { return };
         let before = std::mem::replace(&mut self.offers, offers);
         let Some(claim) = &self.claim else { return };
         for ip in self.offers.keys().filter(|ip| !before.contains_key(ip)) {
-            self.holdings.decide(*ip, claim.clone(), self.now);
+            self.vips.decide(*ip, claim.clone(), self.now);
         }
         for ip in before.keys().filter(|ip| !self.offers.contains_key(ip)) {
-            self.holdings.decide(*ip, release(None), self.now);
+            self.vips.decide(*ip, release(None), self.now);
         }
     }
 
@@ -204,10 +202,10 @@ impl Node {
             }
         }
         let quiet = matches!(action, Action::Renew { .. } | Action::Strict { .. });
-        if !(quiet && self.holdings.common.options.adopt) {
+        if !(quiet && self.vips.common.options.adopt) {
             self.log.push(format!("{at}: {text}"));
         }
-        self.holdings.done(action, outcome, self.now);
+        self.vips.done(action, outcome, self.now);
     }
 
     /// Changes an interface.
@@ -225,7 +223,7 @@ impl Node {
     /// For people: what becomes of an address here.
     pub(super) fn state(&self, ip: &str) -> Option<&'static str> {
         let ip: IpAddr = ip.parse().unwrap();
-        self.holdings.states().find(|(of, ..)| *of == ip).map(|(_, state, _)| state)
+        self.vips.states().find(|(of, ..)| *of == ip).map(|(_, state, _)| state)
     }
 
     pub(super) fn tenure(&self, ip: &str) -> Option<Tenure> {

@@ -55,7 +55,7 @@ fn apply(node: &mut Node, event: &Event, ip: &str) {
         Event::Fail(true) => drop(node.failing.insert(ip.parse().unwrap(), FailureKind::Other)),
         Event::Fail(false) => node.failing.clear(),
         Event::LetGo => {
-            node.holdings.let_go(ip.parse().unwrap());
+            node.vips.let_go(ip.parse().unwrap());
             node.settle();
         }
         Event::Remove => node.lose(2, ip),
@@ -90,9 +90,9 @@ proptest! {
         node.decide(VIP, release(None));
         node.decide(VIP6, release(None));
         node.pass(120 * SECOND);
-        prop_assert_eq!(node.holdings.held(), 0);
+        prop_assert_eq!(node.vips.held(), 0);
         prop_assert!(node.tenures.is_empty());
-        prop_assert_eq!(node.holdings.deadline(), None);
+        prop_assert_eq!(node.vips.deadline(), None);
         prop_assert_eq!(node.state(VIP), None);
     }
 

@@ -47,13 +47,13 @@ fn a_stranger_is_named_and_asked_for_less_and_less_often() {
     for _ in 0..8 {
         assert_eq!(node.state(VIP), Some("probing"));
         let now = node.now;
-        node.holdings.heard(
+        node.vips.heard(
             NeighbourClaim { index: 2, ip: VIP.parse().unwrap(), mac: STRANGER, kind: Claim },
             None,
             now,
         );
         if waits.is_empty() {
-            let events = node.holdings.events();
+            let events = node.vips.events();
             let [SpeakerEvent::Refused { refusal, .. }] = events.as_slice() else {
                 panic!("{events:?}");
             };
@@ -90,7 +90,7 @@ fn an_address_that_another_member_took_while_a_stranger_left_is_no_longer_compla
     node.deeds();
     node.pass(7 * SECOND);
     assert_eq!(node.deeds(), [format!("cleared {VIP}")]);
-    assert_eq!(node.holdings.deadline(), None);
+    assert_eq!(node.vips.deadline(), None);
 }
 
 #[test]
@@ -145,8 +145,8 @@ fn what_comes_from_this_node_or_by_another_interface_is_no_rival() {
     let mut node = holder(VIP);
     let ip = VIP.parse().unwrap();
     let own = NeighbourClaim { index: 2, ip, mac: [2, 0, 0, 0, 0, 3], kind: Claim };
-    node.holdings.heard(own, None, node.now);
-    node.holdings.heard(NeighbourClaim { index: 3, mac: STRANGER, ..own }, None, node.now);
+    node.vips.heard(own, None, node.now);
+    node.vips.heard(NeighbourClaim { index: 3, mac: STRANGER, ..own }, None, node.now);
     node.settle();
     assert_eq!(node.log(), [""; 0]);
 }

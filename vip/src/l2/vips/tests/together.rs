@@ -1,4 +1,4 @@
-//! Several nodes on one virtual link, each with `Group` and `Holdings` together, as the speaker drives
+//! Several nodes on one virtual link, each with `Group` and `Vips` together, as the speaker drives
 //! them: whether what the one decides and what the other does fit, down to who answers on the link.
 
 #![allow(clippy::disallowed_methods, reason = "tests need some instant to begin with")]
@@ -19,7 +19,7 @@ struct Host {
     mac: Mac,
     links: Links,
     lifetimes: BTreeMap<(u32, IpAddr), Instant>,
-    speaker: Option<(Group, Holdings)>,
+    speaker: Option<(Group, Vips)>,
     plugged: bool,
     frozen: bool,
     /// The turn before.
@@ -58,8 +58,8 @@ impl Host {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let (group, holdings) = self.speaker.as_ref().filter(|_| !self.frozen)?;
-        [group.deadline(), holdings.deadline()].into_iter().flatten().min()
+        let (group, vips) = self.speaker.as_ref().filter(|_| !self.frozen)?;
+        [group.deadline(), vips.deadline()].into_iter().flatten().min()
     }
 }
 
@@ -110,11 +110,11 @@ impl Lan {
         incarnation[8..].copy_from_slice(&micros.to_be_bytes());
         let (name, timing) = (host.name.clone(), Timing::default());
         let group = Group::new(name, Some(key), incarnation, vec![], timing, self.now);
-        let mut holdings = Holdings::new(HoldingsOptions { adopt: false, ..OPTIONS });
+        let mut vips = Vips::new(VipsOptions { adopt: false, ..OPTIONS });
         let texts: Vec<_> = self.vips.iter().map(ToString::to_string).collect();
-        holdings.want(anywhere(&texts.iter().map(String::as_str).collect::<Vec<_>>()));
-        holdings.see(host.links.clone(), self.now);
-        (host.speaker, host.frozen, host.ran) = (Some((group, holdings)), false, self.now);
+        vips.want(anywhere(&texts.iter().map(String::as_str).collect::<Vec<_>>()));
+        vips.see(host.links.clone(), self.now);
+        (host.speaker, host.frozen, host.ran) = (Some((group, vips)), false, self.now);
         host.inbox.clear();
         self.turn(at);
     }
@@ -181,14 +181,14 @@ impl Lan {
     /// One turn of the speaker's loop.
     fn turn(&mut self, at: usize) {
         let (now, mut host) = (self.now, self.hosts.swap_remove(at));
-        if let Some((mut group, mut holdings)) = host.speaker.take() {
+        if let Some((mut group, mut vips)) = host.speaker.take() {
             if !host.frozen {
                 for arrival in std::mem::take(&mut host.inbox) {
                     match arrival {
                         Arrival::Datagram(bytes, from) => group.receive(&bytes, from, LINK, now),
                         Arrival::Frame(claim) => {
                             let member = group.member_of(claim.index, claim.mac).map(str::to_owned);
-                            holdings.heard(claim, member.as_deref(), now);
+                            vips.heard(claim, member.as_deref(), now);
                         }
                     }
                 }
@@ -196,44 +196,44 @@ impl Lan {
                     group.resumed(now);
                 }
                 host.ran = now;
-                holdings.see(host.links.clone(), now);
-                self.settle(&mut host, &mut group, &mut holdings);
+                vips.see(host.links.clone(), now);
+                self.settle(&mut host, &mut group, &mut vips);
                 for datagram in group.transmit(now) {
                     let from = "10.0.0.1:7471".parse().unwrap();
                     self.send(&host, &Arrival::Datagram(datagram.bytes, from));
                 }
-                host.log.extend(holdings.events().into_iter().filter_map(|event| match event {
+                host.log.extend(vips.events().into_iter().filter_map(|event| match event {
                     SpeakerEvent::Refused { refusal, .. } => Some(refusal.reason.to_owned()),
                     SpeakerEvent::Lingering { vip, to } => Some(format!("{vip} to {to}")),
                     _ => None,
                 }));
             }
-            host.speaker = Some((group, holdings));
+            host.speaker = Some((group, vips));
         }
         self.hosts.push(host);
         let last = self.hosts.len() - 1;
         self.hosts.swap(at, last);
     }
 
-    fn settle(&mut self, host: &mut Host, group: &mut Group, holdings: &mut Holdings) {
+    fn settle(&mut self, host: &mut Host, group: &mut Group, vips: &mut Vips) {
         let now = self.now;
         loop {
-            if let Some(links) = holdings.links_in_use() {
+            if let Some(links) = vips.links_in_use() {
                 group.links(links, now);
             }
-            if let Some(offers) = holdings.offers() {
+            if let Some(offers) = vips.offers() {
                 group.offers(offers, now);
             }
             for (ip, decision) in group.decisions(now) {
-                holdings.decide(ip, decision, now);
+                vips.decide(ip, decision, now);
             }
-            host.relays = holdings.relays(|ip| group.relayed(ip));
-            let actions = holdings.due(now);
+            host.relays = vips.relays(|ip| group.relayed(ip));
+            let actions = vips.due(now);
             for action in &actions {
                 self.perform(host, action);
-                holdings.done(action, Ok(()), now);
+                vips.done(action, Ok(()), now);
             }
-            for (ip, tenure) in holdings.tenures() {
+            for (ip, tenure) in vips.tenures() {
                 group.tenure(ip, tenure, now);
             }
             if actions.is_empty() {
