@@ -26,7 +26,7 @@ pub enum SpeakerEvent {
     /// Another node has taken the address over. It is not announced here any more, but connections
     /// that are open on it go on: end them gracefully, then say so by [`Speaker::let_go`](crate::Speaker::let_go).
     /// [`Withdrawn`](Self::Withdrawn) follows, or `Announced` if the address comes back before.
-    Lingering {
+    Draining {
         /// The address.
         vip: IpAddr,
         /// The node that has it now.

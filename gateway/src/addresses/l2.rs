@@ -116,7 +116,7 @@ impl Vips {
                 self.lingering.remove(&vip);
                 Some((vip, Moved::Here))
             }
-            SpeakerEvent::Lingering { vip, to } => {
+            SpeakerEvent::Draining { vip, to } => {
                 tracing::info!(%vip, to, "taken over by another node, open connections go on");
                 self.held.remove(&vip);
                 self.lingering.insert(vip, Lingering::since(now));

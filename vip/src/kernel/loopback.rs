@@ -1,6 +1,6 @@
 //! The loopback interface, which both speakers put addresses on: who needs which, and who takes it off.
 //!
-//! An address that lingers because another node has taken it over, and one that routers hear of, are one
+//! An address that drains because another node has taken it over, and one that routers hear of, are one
 //! address on one interface. Both speakers make their changes by the [`SharedLoopback`] that their owner
 //! gives to both: whoever needs an address last takes it off, and as long as routers hear of it, it has
 //! the lifetime that the BGP speaker gives it. Nothing is decided here but that.
@@ -23,7 +23,7 @@ pub struct SharedLoopback(Arc<Mutex<Needs>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// Its open connections, after it has moved: [`Speaker`](crate::Speaker).
-    Lingering,
+    Draining,
     /// Routers that hear of it: [`BgpSpeaker`](crate::BgpSpeaker).
     Routed,
 }
@@ -34,7 +34,7 @@ struct Needs(BTreeMap<IpAddr, Sides>);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sides {
-    lingering: bool,
+    draining: bool,
     routed: bool,
 }
 
@@ -104,9 +104,9 @@ impl Needs {
         *sides.of(side) = true;
         match (side, change) {
             // It is there, and lives longer than its connections may.
-            (Side::Lingering, Change::Renew { .. }) if sides.routed => None,
+            (Side::Draining, Change::Renew { .. }) if sides.routed => None,
             // It is there, with a lifetime that nobody will renew when its connections have ended.
-            (Side::Routed, Change::Add { index, ip, lifetime }) if sides.lingering => {
+            (Side::Routed, Change::Add { index, ip, lifetime }) if sides.draining => {
                 Some(Change::Renew { index, ip, lifetime })
             }
             _ => Some(change),
@@ -126,7 +126,7 @@ impl Needs {
 impl Sides {
     fn of(&mut self, side: Side) -> &mut bool {
         match side {
-            Side::Lingering => &mut self.lingering,
+            Side::Draining => &mut self.draining,
             Side::Routed => &mut self.routed,
         }
     }
@@ -137,7 +137,7 @@ impl Sides {
 fn there(side: Side, outcome: &Result<(), Failure>) -> bool {
     match outcome {
         Ok(()) => true,
-        Err(failure) => failure.kind == FailureKind::Exists && side == Side::Lingering,
+        Err(failure) => failure.kind == FailureKind::Exists && side == Side::Draining,
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn whoever_needs_an_address_last_takes_it_off() {
-        for (first, last) in [(Side::Lingering, Side::Routed), (Side::Routed, Side::Lingering)] {
+        for (first, last) in [(Side::Draining, Side::Routed), (Side::Routed, Side::Draining)] {
             let mut needs = Needs::default();
             assert_eq!(needs.admit(first, add(LONG)), Some(add(LONG)));
             assert!(needs.admit(last, add(LONG)).is_some());
@@ -182,25 +182,25 @@ mod tests {
     #[test]
     fn while_routers_hear_of_an_address_it_has_their_lifetime() {
         let mut needs = Needs::default();
-        assert_eq!(needs.admit(Side::Lingering, add(SHORT)), Some(add(SHORT)));
-        assert_eq!(needs.admit(Side::Lingering, renew(SHORT)), Some(renew(SHORT)));
+        assert_eq!(needs.admit(Side::Draining, add(SHORT)), Some(add(SHORT)));
+        assert_eq!(needs.admit(Side::Draining, renew(SHORT)), Some(renew(SHORT)));
         assert_eq!(needs.admit(Side::Routed, add(LONG)), Some(renew(LONG)), "it is there");
-        assert_eq!(needs.admit(Side::Lingering, renew(SHORT)), None, "it would die too soon");
+        assert_eq!(needs.admit(Side::Draining, renew(SHORT)), None, "it would die too soon");
         assert_eq!(needs.admit(Side::Routed, delete()), None);
-        assert_eq!(needs.admit(Side::Lingering, renew(SHORT)), Some(renew(SHORT)));
+        assert_eq!(needs.admit(Side::Draining, renew(SHORT)), Some(renew(SHORT)));
     }
 
     #[test]
     fn an_address_that_a_side_never_had_or_has_lost_keeps_nobody_from_taking_it_off() {
         let denied = Err(Failure { kind: FailureKind::Denied, message: String::new() });
         let exists = Err(Failure { kind: FailureKind::Exists, message: String::new() });
-        assert!(!there(Side::Routed, &denied) && !there(Side::Lingering, &denied));
-        assert!(!there(Side::Routed, &exists) && there(Side::Lingering, &exists));
+        assert!(!there(Side::Routed, &denied) && !there(Side::Draining, &denied));
+        assert!(!there(Side::Routed, &exists) && there(Side::Draining, &exists));
         let shared = SharedLoopback::default();
         shared.lock().admit(Side::Routed, add(LONG));
-        shared.lock().admit(Side::Lingering, add(SHORT));
-        shared.release(Side::Lingering, ip());
-        assert_eq!(shared.lock().0[&ip()], Sides { lingering: false, routed: true });
+        shared.lock().admit(Side::Draining, add(SHORT));
+        shared.release(Side::Draining, ip());
+        assert_eq!(shared.lock().0[&ip()], Sides { draining: false, routed: true });
         shared.retain(Side::Routed, |_| false);
         assert!(shared.lock().0.is_empty());
     }

@@ -80,11 +80,11 @@ pub(crate) struct Offer {
 
 /// What is really on this node's interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tenure {
+pub(crate) enum Role {
     /// On the link, announced.
-    Holding,
+    Active,
     /// Not on the link any more, but open connections go on.
-    Lingering,
+    Draining,
 }
 
 /// Where a datagram goes.
@@ -131,7 +131,7 @@ pub(crate) enum Decision {
     /// Let go of it; also of a claim that has not come to anything yet.
     Release {
         /// The node that holds it already: go on serving what is open.
-        linger_to: Option<String>,
+        drain_to: Option<String>,
     },
 }
 
@@ -252,10 +252,10 @@ impl Group {
     }
 
     /// What is on the interfaces now. A change is sent at once.
-    pub(crate) fn tenure(&mut self, ip: IpAddr, tenure: Option<Tenure>, now: Instant) {
+    pub(crate) fn role(&mut self, ip: IpAddr, role: Option<Role>, now: Instant) {
         self.pass(now);
         let Some(address) = self.addresses.get_mut(&ip) else { return };
-        if address.tenure(tenure, now) {
+        if address.role(role, now) {
             self.changed.insert(ip);
             self.unpublished.insert(address.link());
         }

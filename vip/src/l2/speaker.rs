@@ -39,9 +39,9 @@ struct Desired {
     plan: Arc<VipPlan>,
     routed: Arc<RoutedAddresses>,
     drain: bool,
-    /// Nothing lingers either.
+    /// Draining addresses are withdrawn as well.
     withdraw: bool,
-    /// Lingering addresses without connections, since the thread last looked.
+    /// Draining addresses without connections, since the thread last looked.
     let_go: Vec<IpAddr>,
     stop: bool,
 }
@@ -106,8 +106,8 @@ impl Speaker {
         self.0.wait_for(serial, timeout, |done| done.to_relay == 0)
     }
 
-    /// Ends the lingering of an address: no connection is left on it. Nothing happens to an address
-    /// that does not linger.
+    /// Ends the draining of an address: no connection is left on it. Nothing happens to an address
+    /// that is not draining.
     pub fn let_go(&self, vip: IpAddr) {
         self.0.ask(|desired| desired.let_go.push(vip));
     }
@@ -120,7 +120,7 @@ impl Speaker {
         self.0.wait_for(serial, timeout, |done| done.to_hand_over == 0)
     }
 
-    /// Withdraws everything, at once or, where another node takes over, when it has; nothing lingers.
+    /// Withdraws everything, at once or, where another node takes over, when it has; nothing drains.
     /// True when no address is left on an interface in time. False as well if another plan is applied
     /// meanwhile.
     pub fn withdraw_all_and_wait(&self, timeout: Duration) -> bool {

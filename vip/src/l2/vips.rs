@@ -4,7 +4,7 @@
 //! kernel shows ([`see`](Vips::see)), what the group has decided ([`decide`](Vips::decide)) and
 //! what neighbours say ([`heard`](Vips::heard)), carries out the actions of
 //! [`due`](Vips::due) and reports each by [`done`](Vips::done); it tells the group what is
-//! [offered](Vips::offers) and [held](Vips::tenures). Pure: time is an argument, nothing is
+//! [offered](Vips::offers) and [held](Vips::roles). Pure: time is an argument, nothing is
 //! sent from here. Every address stands for itself: one that fails never holds up another.
 
 mod arp_ignore;
@@ -28,7 +28,7 @@ use crate::event::SpeakerEvent;
 use crate::l2::announce::Pace;
 use crate::l2::claim::NeighbourClaim;
 use crate::l2::forward_old::{Relay, Relays};
-use crate::l2::group::{Decision, Offer, Tenure};
+use crate::l2::group::{Decision, Offer, Role};
 use crate::links::LinkFacts;
 use crate::links::change::{Failure, FailureKind};
 use crate::links::{Links, Mac};
@@ -79,8 +79,8 @@ pub(crate) struct Vips {
     /// What was returned last by [`offers`](Self::offers) and its like is out of date.
     offers_changed: bool,
     links_changed: bool,
-    tenures: BTreeMap<IpAddr, Tenure>,
-    tenures_changed: BTreeSet<IpAddr>,
+    roles: BTreeMap<IpAddr, Role>,
+    roles_changed: BTreeSet<IpAddr>,
     /// Addresses that may have a relay.
     relayed: BTreeSet<IpAddr>,
 }
@@ -104,8 +104,8 @@ impl Vips {
             offers: BTreeMap::new(),
             offers_changed: false,
             links_changed: false,
-            tenures: BTreeMap::new(),
-            tenures_changed: BTreeSet::new(),
+            roles: BTreeMap::new(),
+            roles_changed: BTreeSet::new(),
             relayed: BTreeSet::new(),
         }
     }
@@ -146,7 +146,7 @@ impl Vips {
             vip.see(*ip, &mut self.common, now);
             self.offers_changed |= refresh(&mut self.offers, *ip, vip, &mut self.common);
             self.timers.touch(*ip);
-            self.tenures_changed.insert(*ip);
+            self.roles_changed.insert(*ip);
         }
     }
 
@@ -175,7 +175,7 @@ impl Vips {
         self.refresh(claim.ip);
     }
 
-    /// No connection is left on an address that lingers.
+    /// No connection is left on an address that drains.
     pub(crate) fn let_go(&mut self, ip: IpAddr) {
         if let Some(vip) = self.vips.get_mut(&ip) {
             vip.let_go();
@@ -200,7 +200,7 @@ impl Vips {
                 }
                 Next::Wait(until) => self.timers.set(ip, until),
             }
-            self.tenures_changed.insert(ip);
+            self.roles_changed.insert(ip);
             if vip.is_over() {
                 self.vips.remove(&ip);
                 self.relayed.remove(&ip);
@@ -250,16 +250,16 @@ impl Vips {
     }
 
     /// What is on the interfaces that was not at the last call, or is no longer.
-    pub(crate) fn tenures(&mut self) -> Vec<(IpAddr, Option<Tenure>)> {
+    pub(crate) fn roles(&mut self) -> Vec<(IpAddr, Option<Role>)> {
         let mut changes = Vec::new();
-        for ip in std::mem::take(&mut self.tenures_changed) {
-            let tenure = self.vips.get(&ip).and_then(VipState::tenure);
-            let before = match tenure {
-                Some(tenure) => self.tenures.insert(ip, tenure),
-                None => self.tenures.remove(&ip),
+        for ip in std::mem::take(&mut self.roles_changed) {
+            let role = self.vips.get(&ip).and_then(VipState::role);
+            let before = match role {
+                Some(role) => self.roles.insert(ip, role),
+                None => self.roles.remove(&ip),
             };
-            if tenure != before {
-                changes.push((ip, tenure));
+            if role != before {
+                changes.push((ip, role));
             }
         }
         changes
@@ -297,7 +297,7 @@ impl Vips {
     }
 
     /// When there is something to do if nothing happens before: for [`due`](Self::due), or because
-    /// [`offers`](Self::offers) or [`tenures`](Self::tenures) have something to tell.
+    /// [`offers`](Self::offers) or [`roles`](Self::roles) have something to tell.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let now = self.clock?;
         let pending = self.timers.pending() || self.offers_changed;
@@ -350,7 +350,7 @@ impl Vips {
         let Some(vip) = self.vips.get_mut(&ip) else { return };
         self.offers_changed |= refresh(&mut self.offers, ip, vip, &mut self.common);
         self.timers.touch(ip);
-        self.tenures_changed.insert(ip);
+        self.roles_changed.insert(ip);
     }
 
     /// Deletes what a predecessor left.

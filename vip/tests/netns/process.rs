@@ -80,7 +80,7 @@ fn serve() {
 fn print(event: SpeakerEvent) {
     match event {
         SpeakerEvent::Announced { vip, interface } => println!("\nannounced {vip} {interface}"),
-        SpeakerEvent::Lingering { vip, to } => println!("\nlingering {vip} {to}"),
+        SpeakerEvent::Draining { vip, to } => println!("\nlingering {vip} {to}"),
         SpeakerEvent::Cleared { vip } => println!("\ncleared {vip}"),
         SpeakerEvent::Relayed { vip, elsewhere } => println!("\nrelayed {vip} {elsewhere}"),
         SpeakerEvent::Withdrawn { vip } => println!("\nwithdrawn {vip}"),

@@ -22,7 +22,7 @@ use super::election::{Rank, Standing, rank};
 use super::link::{Header, Report, Rival, Segment, View};
 use super::member::Member;
 use super::wire::Incarnation;
-use super::{Decision, Offer, Relayed, Tenure, Timing};
+use super::{Decision, Offer, Relayed, Role, Timing};
 use crate::l2::group::wire::Entry;
 use crate::links::LinkFacts;
 
@@ -46,7 +46,7 @@ pub(super) struct Address {
     offer: Option<Offer>,
     /// Since when the offer stands without interruption.
     offered_since: Instant,
-    tenure: Option<Tenure>,
+    role: Option<Role>,
     /// What is on the interface does not count: it is about to go, or has gone already.
     void: bool,
     /// Since when this node's claim stands.
@@ -61,7 +61,7 @@ pub(super) struct Address {
     held_at: Option<Instant>,
     /// When somebody who held it vanished.
     orphaned_at: Option<Instant>,
-    /// What was said of others' tenures when it was last decided about.
+    /// What was said of others' roles when it was last decided about.
     reports: Vec<Report>,
     terms: u8,
     /// Whom it was claimed from.
@@ -85,7 +85,7 @@ impl Address {
             link: offer.link,
             offer: Some(offer),
             offered_since: now,
-            tenure: None,
+            role: None,
             void: false,
             claimed: None,
             taken_back: false,
@@ -109,7 +109,7 @@ impl Address {
     /// Goes to the link where it is offered, once nothing of it is left on another. True if it does.
     pub(super) fn relocate(&mut self) -> bool {
         let link = self.offer.map_or(self.link, |offer| offer.link);
-        let idle = self.claimed.is_none() && self.tenure.is_none();
+        let idle = self.claimed.is_none() && self.role.is_none();
         idle && std::mem::replace(&mut self.link, link) != link
     }
 
@@ -124,8 +124,8 @@ impl Address {
         self.wake
     }
 
-    pub(super) fn holding(&self) -> bool {
-        self.tenure == Some(Tenure::Holding) && !self.void
+    pub(super) fn active(&self) -> bool {
+        self.role == Some(Role::Active) && !self.void
     }
 
     /// Replaces the offer; true if it differs. To move between links it has to be let go of first,
@@ -142,16 +142,16 @@ impl Address {
     }
 
     /// What is on the interface now; true if that is new.
-    pub(super) fn tenure(&mut self, tenure: Option<Tenure>, now: Instant) -> bool {
-        if self.tenure.is_some() {
+    pub(super) fn role(&mut self, role: Option<Role>, now: Instant) -> bool {
+        if self.role.is_some() {
             self.held_at = Some(now);
         }
-        if tenure != Some(Tenure::Holding) {
+        if role != Some(Role::Active) {
             self.void = false;
-        } else if self.tenure != tenure {
+        } else if self.role != role {
             self.terms = self.terms.checked_add(1).unwrap_or(1);
         }
-        std::mem::replace(&mut self.tenure, tenure) != tenure
+        std::mem::replace(&mut self.role, role) != role
     }
 
     /// The hold-down begins anew.
@@ -161,7 +161,7 @@ impl Address {
 
     /// This node was away: whatever it held others hold now.
     pub(super) fn void(&mut self, now: Instant) -> Option<Decision> {
-        self.void = self.tenure == Some(Tenure::Holding);
+        self.void = self.role == Some(Role::Active);
         self.unripe(now);
         self.lose(now)
     }
@@ -172,18 +172,18 @@ impl Address {
             preference: self.preference(),
             tenants: self.tenants().unwrap_or_default(),
             eligible: self.offered() && introduced && healthy,
-            holding: self.holding(),
-            lingering: self.tenure == Some(Tenure::Lingering),
+            active: self.active(),
+            draining: self.role == Some(Role::Draining),
             terms: self.terms,
             ..Entry::default()
         };
         // A term that is over is told as well: whoever has not heard of it has to announce again.
-        (entry.eligible || entry.lingering || entry.terms > 0).then_some(entry)
+        (entry.eligible || entry.draining || entry.terms > 0).then_some(entry)
     }
 
     /// Whether nothing about it is worth remembering.
     pub(super) fn forgettable(&self, now: Instant) -> bool {
-        let idle = self.offer.is_none() && self.tenure.is_none() && self.claimed.is_none();
+        let idle = self.offer.is_none() && self.role.is_none() && self.claimed.is_none();
         idle && now > self.offered_since + UNSTABLE
     }
 
@@ -191,7 +191,7 @@ impl Address {
     pub(super) fn relayed(&self, segment: &Segment) -> bool {
         self.predecessor.and_then(|id| segment.member(&id)).is_some_and(|member| {
             let entry = member.table.get(self.ip);
-            member.alive && entry.is_some_and(|(entry, _)| entry.holding || entry.lingering)
+            member.alive && entry.is_some_and(|(entry, _)| entry.active || entry.draining)
         })
     }
 
@@ -217,7 +217,7 @@ impl Address {
     ) -> Option<Decision> {
         self.wake = None;
         let Some(segment) = segment else {
-            if self.reports.drain(..).any(|report| report.alive && report.holding) {
+            if self.reports.drain(..).any(|report| report.alive && report.active) {
                 (self.held_at, self.orphaned_at) = (Some(now), Some(now));
             }
             return self.lose(now);
@@ -227,7 +227,7 @@ impl Address {
         let standing = self.standing(segment, me);
         if self.claimed.is_none() {
             self.consider(&view, standing, timing, now)
-        } else if self.holding() {
+        } else if self.active() {
             self.hold(&view, standing, departure, segment, me, now)
         } else {
             self.pursue(&view, standing, departure, timing, now)
@@ -347,9 +347,9 @@ impl Address {
     }
 
     /// Lets go because another member is the better one.
-    fn release(&mut self, linger_to: Option<String>) -> Option<Decision> {
+    fn release(&mut self, drain_to: Option<String>) -> Option<Decision> {
         self.leaving_since = None;
-        self.claimed.take().map(|_| Decision::Release { linger_to })
+        self.claimed.take().map(|_| Decision::Release { drain_to })
     }
 
     /// Lets go because this node cannot hold it.
@@ -370,16 +370,16 @@ impl Address {
     /// Takes note of who holds it, and what has become of those who did.
     fn follow(&mut self, view: &View<'_>, segment: &Segment, now: Instant) -> Departure {
         let alive = |id: &Incarnation| segment.member(id).is_some_and(|member| member.alive);
-        let vanished = |old: &Report| old.alive && old.holding && !alive(&old.incarnation);
+        let vanished = |old: &Report| old.alive && old.active && !alive(&old.incarnation);
         let let_go = |new: &Report| {
             let mut old = self.reports.iter().filter(|old| old.incarnation == new.incarnation);
-            let same = old.any(|old| !old.holding && old.terms == new.terms);
-            !new.holding && !same
+            let same = old.any(|old| !old.active && old.terms == new.terms);
+            !new.active && !same
         };
         // One that cannot hold it any more either may not mention it at all.
         let silent = |old: &Report| {
             let mut new = view.reports.iter().filter(|new| new.incarnation == old.incarnation);
-            old.holding && alive(&old.incarnation) && new.next().is_none()
+            old.active && alive(&old.incarnation) && new.next().is_none()
         };
         let departure = if self.reports.iter().any(vanished) {
             self.orphaned_at = Some(now);
@@ -389,7 +389,7 @@ impl Address {
         } else {
             Departure::Nobody
         };
-        if self.reports.iter().chain(&view.reports).any(|it| it.alive && it.holding) {
+        if self.reports.iter().chain(&view.reports).any(|it| it.alive && it.active) {
             self.held_at = Some(now);
         }
         // Those who are not heard now are remembered as they were, but not as alive.
@@ -397,7 +397,7 @@ impl Address {
         self.reports
             .retain(|old| !reported(old.incarnation) && segment.member(&old.incarnation).is_some());
         for old in &mut self.reports {
-            old.holding &= !alive(&old.incarnation);
+            old.active &= !alive(&old.incarnation);
             old.alive = false;
         }
         self.reports.extend(&view.reports);

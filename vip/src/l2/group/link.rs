@@ -72,12 +72,12 @@ pub(super) struct View<'a> {
     pub(super) doubt: bool,
 }
 
-/// What a member says about its own tenure.
+/// What a member says about its own role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) incarnation: Incarnation,
     pub(super) alive: bool,
-    pub(super) holding: bool,
+    pub(super) active: bool,
     /// See [`Entry::terms`].
     pub(super) terms: u8,
 }
@@ -243,16 +243,16 @@ impl Segment {
         for (incarnation, member) in &self.members {
             let entry = member.table.get(ip);
             let terms = entry.map_or(0, |(entry, _)| entry.terms);
-            let holding = entry.is_some_and(|(entry, _)| entry.holding);
+            let active = entry.is_some_and(|(entry, _)| entry.active);
             if !member.alive && !member.heard(now, timing) {
                 continue;
             }
-            if holding || terms > 0 {
+            if active || terms > 0 {
                 let (incarnation, alive) = (*incarnation, member.alive);
-                view.reports.push(Report { incarnation, alive, holding, terms });
+                view.reports.push(Report { incarnation, alive, active, terms });
             }
             if !member.alive {
-                let unknown = holding || member.table.version() == 0;
+                let unknown = active || member.table.version() == 0;
                 view.doubt |= unknown && member.proven.is_none();
                 continue;
             }
@@ -265,7 +265,7 @@ impl Segment {
             if fit {
                 first(&mut view.candidate, rival);
             }
-            if holding {
+            if active {
                 first(&mut view.holder, rival);
             }
         }

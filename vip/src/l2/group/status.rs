@@ -113,7 +113,7 @@ impl Group {
             let standing = segment.map(|segment| address.standing(segment, &self.header));
             let own = standing.map(|standing| (standing, &*self.header.node));
             eligible.extend(own.filter(|(standing, _)| standing.fit()));
-            holders.extend(own.filter(|_| address.holding()));
+            holders.extend(own.filter(|_| address.active()));
         }
         let mut at_odds = BTreeSet::new();
         let tenants = self.addresses.get(&ip).and_then(Address::tenants);
@@ -126,7 +126,7 @@ impl Group {
             let standing = Standing::new(member.fit(ip), entry.preference, *rank, *incarnation);
             let other = (standing, &*member.node);
             eligible.extend(standing.fit().then_some(other));
-            holders.extend(entry.holding.then_some(other));
+            holders.extend(entry.active.then_some(other));
         }
         eligible.sort_unstable();
         let owner = holders.into_iter().min().map(|(_, node)| node.to_owned());
@@ -164,7 +164,7 @@ impl Group {
             (false, true) => MemberState::Unproven,
             (false, false) => MemberState::Dead,
         };
-        let holds = member.table.iter().filter(|(_, entry)| entry.holding).count();
+        let holds = member.table.iter().filter(|(_, entry)| entry.active).count();
         MemberFacts {
             node: member.node.to_string(),
             address: member.address,

@@ -173,13 +173,13 @@ mod tests {
         preference: 0,
         tenants: 0,
         eligible: true,
-        holding: false,
-        lingering: false,
+        active: false,
+        draining: false,
         routed: false,
         leaving: false,
         terms: 0,
     };
-    const HELD: Entry = Entry { holding: true, ..ELIGIBLE };
+    const HELD: Entry = Entry { active: true, ..ELIGIBLE };
 
     fn ip(host: u32) -> IpAddr {
         std::net::Ipv4Addr::from_bits(0x0a00_0000 + host).into()

@@ -14,7 +14,7 @@ fn alone_whatever_is_offered_is_claimed_at_once_and_nothing_is_sent() {
     group.links(BTreeMap::from([(LINK, facts(1))]), now);
     group.offers(offers(0), now);
     assert_eq!(group.decisions(now), [(vip(), claim(true, false))]);
-    group.tenure(vip(), Some(Tenure::Holding), now);
+    group.role(vip(), Some(Role::Active), now);
     group.drain(true, now);
     group.resumed(now);
     assert_eq!(group.decisions(now), []);
@@ -138,7 +138,7 @@ fn a_draining_holder_hands_over_at_once_and_keeps_what_nobody_can_take() {
 }
 
 #[test]
-fn a_relay_stands_as_long_as_the_old_owner_lives_and_lingers() {
+fn a_relay_stands_as_long_as_the_old_owner_lives_and_drains() {
     let mut lab = Lab::with(&["node-1", "node-2"]);
     lab.pass(ms(1000));
     let now = lab.now;
@@ -150,7 +150,7 @@ fn a_relay_stands_as_long_as_the_old_owner_lives_and_lingers() {
     lab.tell("node-2", None);
     lab.pass(ms(20));
     assert!(!lab.group("node-1").relayed(vip()));
-    lab.tell("node-2", Some(Tenure::Lingering));
+    lab.tell("node-2", Some(Role::Draining));
     lab.pass(ms(20));
     lab.node("node-2").runs = false;
     lab.pass(ms(400));
@@ -307,7 +307,7 @@ fn a_thousand_addresses_move_from_a_dead_node_in_one_turn() {
     }
     lab.pass(ms(3000));
     let held = |lab: &Lab, node: &str| {
-        lab.nodes[node].group.addresses.values().filter(|address| address.holding()).count()
+        lab.nodes[node].group.addresses.values().filter(|address| address.active()).count()
     };
     assert_eq!(held(&lab, "node-1") + held(&lab, "node-2"), 1000);
     assert!(held(&lab, "node-1") > 400 && held(&lab, "node-2") > 400);

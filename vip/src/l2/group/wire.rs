@@ -19,7 +19,7 @@
 //! | 3 + n | if flagged: number of the chunk (2), of its entries (1), then the entries |
 //! | 32 | HMAC-SHA-256 of everything before |
 //!
-//! An entry: flags (1: 1 eligible, 2 holding, 4 lingering, 8 IPv6, 16 routed, 32 leaving), preference
+//! An entry: flags (1: 1 eligible, 2 active, 4 draining, 8 IPv6, 16 routed, 32 leaving), preference
 //! (4), tenants (4: a digest of who is served on it), terms (1: how often it was held), address (4 or
 //! 16).
 //!
@@ -51,8 +51,8 @@ const HAS_ECHOES: u8 = 16;
 const HAS_CHUNK: u8 = 32;
 
 const ELIGIBLE: u8 = 1;
-const HOLDING: u8 = 2;
-const LINGERING: u8 = 4;
+const ACTIVE: u8 = 2;
+const DRAINING_ADDRESS: u8 = 4;
 const IS_V6: u8 = 8;
 const ROUTED: u8 = 16;
 const LEAVING: u8 = 32;
@@ -122,8 +122,8 @@ pub(crate) struct Entry {
     pub(crate) tenants: u32,
     /// Could hold it.
     pub(crate) eligible: bool,
-    pub(crate) holding: bool,
-    pub(crate) lingering: bool,
+    pub(crate) active: bool,
+    pub(crate) draining: bool,
     /// Routers lead to it ([`Routed`](super::Routed)).
     pub(crate) routed: bool,
     /// It is leaving it, though: what others do not know of is to be passed on to it.
@@ -136,7 +136,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// Whether it is about the link, and not only about routers that lead to the member.
     pub(crate) fn on_link(&self) -> bool {
-        !self.routed || self.eligible || self.holding || self.lingering
+        !self.routed || self.eligible || self.active || self.draining
     }
 }
 
@@ -244,8 +244,8 @@ impl Chunk {
         for (ip, entry) in self.entries.iter() {
             bytes.push(pack(&[
                 (entry.eligible, ELIGIBLE),
-                (entry.holding, HOLDING),
-                (entry.lingering, LINGERING),
+                (entry.active, ACTIVE),
+                (entry.draining, DRAINING_ADDRESS),
                 (ip.is_ipv6(), IS_V6),
                 (entry.routed, ROUTED),
                 (entry.leaving, LEAVING),
@@ -312,7 +312,7 @@ impl Reader<'_> {
     }
 
     fn entry(&mut self) -> Option<(IpAddr, Entry)> {
-        let flags = self.flags(ELIGIBLE | HOLDING | LINGERING | IS_V6 | ROUTED | LEAVING)?;
+        let flags = self.flags(ELIGIBLE | ACTIVE | DRAINING_ADDRESS | IS_V6 | ROUTED | LEAVING)?;
         let preference = u32::from_be_bytes(self.take()?);
         let tenants = u32::from_be_bytes(self.take()?);
         let [terms] = self.take()?;
@@ -322,8 +322,8 @@ impl Reader<'_> {
             preference,
             tenants,
             eligible: flags & ELIGIBLE != 0,
-            holding: flags & HOLDING != 0,
-            lingering: flags & LINGERING != 0,
+            active: flags & ACTIVE != 0,
+            draining: flags & DRAINING_ADDRESS != 0,
             routed: flags & ROUTED != 0,
             leaving: flags & LEAVING != 0,
             terms,

@@ -30,7 +30,7 @@ use crate::kernel::sockets::heartbeat::HeartbeatSockets;
 use crate::kernel::sysctl::Strictness;
 use crate::kernel::{thread, wait};
 use crate::l2::forward_old::Relays;
-use crate::l2::group::{Destination, Detour, Group, Tenure, Timing};
+use crate::l2::group::{Destination, Detour, Group, Role, Timing};
 use crate::l2::neighbour;
 use crate::l2::vips::{Vips, VipsOptions};
 use crate::links::LinkFacts;
@@ -249,7 +249,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         self.draining = desired.drain;
         self.group.drain(desired.drain, now);
         self.withdrawing = desired.withdraw;
-        let over = if desired.withdraw { self.publisher.lingering() } else { desired.let_go };
+        let over = if desired.withdraw { self.publisher.draining() } else { desired.let_go };
         for ip in over {
             self.vips.let_go(ip);
         }
@@ -330,13 +330,13 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         self.perform(&actions);
         self.enclose(&[], now);
         let now = Instant::now();
-        for (ip, tenure) in self.vips.tenures() {
-            self.publisher.holds(ip, tenure);
-            self.group.tenure(ip, tenure, now);
-            if tenure.is_none() {
-                self.options.loopback.release(Side::Lingering, ip);
+        for (ip, role) in self.vips.roles() {
+            self.publisher.holds(ip, role);
+            self.group.role(ip, role, now);
+            if role.is_none() {
+                self.options.loopback.release(Side::Draining, ip);
             }
-            if self.withdrawing && tenure == Some(Tenure::Lingering) {
+            if self.withdrawing && role == Some(Role::Draining) {
                 self.vips.let_go(ip);
             }
             self.busy = true;

@@ -20,7 +20,7 @@ pub struct SpeakerStatus {
     /// The other nodes of the group, once for each link they are heard on. Those that died are shown
     /// for a while.
     pub members: Vec<MemberStatus>,
-    /// Every planned or lingering address.
+    /// Every planned or draining address.
     #[serde(serialize_with = "shared")]
     pub vips: Arc<BTreeMap<IpAddr, VipStatus>>,
     /// Since the start.

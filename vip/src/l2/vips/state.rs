@@ -15,7 +15,7 @@ use super::{Action, VipsOptions, refusals};
 use crate::event::SpeakerEvent;
 use crate::l2::announce::Pace;
 use crate::l2::claim::{ClaimKind, NeighbourClaim};
-use crate::l2::group::{Decision, Offer, Relayed, Tenure};
+use crate::l2::group::{Decision, Offer, Relayed, Role};
 use crate::links::change::{Failure, FailureKind};
 use crate::links::{Link, Links, OnLink, Origin};
 use crate::plan::{Interfaces, Vip};
@@ -62,7 +62,7 @@ pub(super) struct VipState {
     /// The loopback interface, if it has the address.
     loopback: Option<u32>,
     /// Until when the open connections may go on, since the address left the link.
-    lingers_until: Option<Instant>,
+    drains_until: Option<Instant>,
     /// The interface that it has left, or is leaving.
     left: Option<u32>,
     probing: Option<Probing>,
@@ -82,7 +82,7 @@ enum Desired {
     /// To be on the link. `probe` until nobody has answered, `contested` until it is there.
     Claim { probe: bool, contested: bool },
     /// Not to be on the link.
-    Release { linger_to: Option<String> },
+    Release { drain_to: Option<String> },
 }
 
 impl VipState {
@@ -94,10 +94,10 @@ impl VipState {
             tenants: 0,
             offer: None,
             home: None,
-            desired: Desired::Release { linger_to: None },
+            desired: Desired::Release { drain_to: None },
             placement: None,
             loopback: None,
-            lingers_until: None,
+            drains_until: None,
             left: None,
             probing: None,
             block: Block::default(),
@@ -215,12 +215,12 @@ impl VipState {
                     placement.announce(contested, &mut common.pace, now);
                 }
             }
-            Decision::Release { linger_to } => self.release(linger_to),
+            Decision::Release { drain_to } => self.release(drain_to),
         }
     }
 
-    fn release(&mut self, linger_to: Option<String>) {
-        self.desired = Desired::Release { linger_to };
+    fn release(&mut self, drain_to: Option<String>) {
+        self.desired = Desired::Release { drain_to };
         self.not_before = None;
     }
 
@@ -231,7 +231,7 @@ impl VipState {
         self.block.failed(now + RESTORE_INTERVAL);
     }
 
-    /// No connection is left on a lingering address.
+    /// No connection is left on a draining address.
     pub(super) fn let_go(&mut self) {
         if matches!(self.desired, Desired::Release { .. }) && self.placement.is_none() {
             self.release(None);
@@ -386,20 +386,20 @@ impl VipState {
         }
         self.probing = None;
         self.block = Block::default();
-        (self.lingers_until, self.left) = (None, None);
+        (self.drains_until, self.left) = (None, None);
         self.shown = true;
     }
 
-    /// What to do about an address that is to leave the link, to linger or to go.
+    /// What to do about an address that is to leave the link: to drain, or to go at once.
     fn leave(&mut self, ip: IpAddr, common: &mut Common, now: Instant) -> Next {
         self.probing = None;
         self.relay = None;
-        let Desired::Release { linger_to } = &mut self.desired else { return Next::Wait(None) };
+        let Desired::Release { drain_to } = &mut self.desired else { return Next::Wait(None) };
         // The node's own address neither moves nor goes.
         if let Some(placement) = self.placement.take_if(|placement| placement.ours) {
             let index = placement.index;
             self.left = Some(index);
-            let hidden = linger_to.as_ref().map(|to| (to, hideout(ip, &placement, common)));
+            let hidden = drain_to.as_ref().map(|to| (to, hideout(ip, &placement, common)));
             let action = match hidden {
                 Some((_, Ok(lo))) if self.loopback != Some(lo) => {
                     Action::Add { ip, index: lo, lifetime: common.options.lifetime }
@@ -408,7 +408,7 @@ impl VipState {
                     let refusal = refusals::cut(ip, &placement.name, to, why);
                     tell(&mut self.told, ip, refusal, &mut common.events);
                     self.block.complain(now);
-                    *linger_to = None;
+                    *drain_to = None;
                     Action::Delete { ip, index }
                 }
                 _ => Action::Delete { ip, index },
@@ -418,9 +418,9 @@ impl VipState {
         }
         self.placement = None;
         if let Some(index) = self.loopback {
-            if let Some(to) = linger_to {
-                let until = *self.lingers_until.get_or_insert_with(|| {
-                    common.events.push(SpeakerEvent::Lingering { vip: ip, to: to.clone() });
+            if let Some(to) = drain_to {
+                let until = *self.drains_until.get_or_insert_with(|| {
+                    common.events.push(SpeakerEvent::Draining { vip: ip, to: to.clone() });
                     now + common.options.linger
                 });
                 if now < until {
@@ -429,8 +429,8 @@ impl VipState {
             }
             return Next::Do(Action::Delete { ip, index });
         }
-        *linger_to = None;
-        (self.lingers_until, self.left) = (None, None);
+        *drain_to = None;
+        (self.drains_until, self.left) = (None, None);
         if std::mem::take(&mut self.shown) {
             common.events.push(SpeakerEvent::Withdrawn { vip: ip });
         }
@@ -480,8 +480,8 @@ impl VipState {
                 }
             }
             (Action::Add { .. }, Some(_)) if matches!(self.desired, Desired::Release { .. }) => {
-                // It cannot linger, so it goes.
-                self.desired = Desired::Release { linger_to: None };
+                // It cannot drain, so it goes.
+                self.desired = Desired::Release { drain_to: None };
             }
             // Somebody else may be able to hold it.
             (Action::Add { .. }, Some(kind)) => self.block.failed(now + retry(kind)),
@@ -521,17 +521,17 @@ impl VipState {
     }
 
     /// What is on the interfaces.
-    pub(super) fn tenure(&self) -> Option<Tenure> {
+    pub(super) fn role(&self) -> Option<Role> {
         match (&self.placement, self.loopback) {
-            (Some(_), _) => Some(Tenure::Holding),
-            (None, Some(_)) => Some(Tenure::Lingering),
+            (Some(_), _) => Some(Role::Active),
+            (None, Some(_)) => Some(Role::Draining),
             (None, None) => None,
         }
     }
 
     /// Whether nothing is left of it, nor wanted.
     pub(super) fn is_over(&self) -> bool {
-        !self.planned && self.tenure().is_none() && matches!(self.desired, Desired::Release { .. })
+        !self.planned && self.role().is_none() && matches!(self.desired, Desired::Release { .. })
     }
 
     /// Where its connections of the time before the move are.

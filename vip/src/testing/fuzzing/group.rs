@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::l2::group::wire::Entry;
 use crate::l2::group::wire::{Chunk, Echo, LONGEST, MOST_MEMBERS, Message};
-use crate::l2::group::{Decision, Group, GroupKey, Offer, Routed, Tenure, Timing};
+use crate::l2::group::{Decision, Group, GroupKey, Offer, Role, Routed, Timing};
 use crate::links::LinkFacts;
 use crate::testing::fuzzing::Input;
 
@@ -100,13 +100,13 @@ impl Ledger {
             }
             7 => self.offers(input),
             8 => {
-                let [which, tenure] = input.octets();
-                let tenure = match tenure % 3 {
+                let [which, role] = input.octets();
+                let role = match role % 3 {
                     0 => None,
-                    1 => Some(Tenure::Holding),
-                    _ => Some(Tenure::Lingering),
+                    1 => Some(Role::Active),
+                    _ => Some(Role::Draining),
                 };
-                self.group.tenure(address(which), tenure, self.now);
+                self.group.role(address(which), role, self.now);
             }
             9 => {
                 let flags = input.octet();
@@ -165,8 +165,8 @@ impl Ledger {
             preference: (flags / 32).into(),
             tenants: 0,
             eligible: flags & 1 != 0,
-            holding: flags & 2 != 0,
-            lingering: flags & 4 != 0,
+            active: flags & 2 != 0,
+            draining: flags & 4 != 0,
             routed: flags & 8 != 0,
             leaving: flags & 16 != 0,
             terms,

@@ -1,7 +1,7 @@
 //! Hosts and the network between them, in virtual time.
 //!
 //! [`super::story`] drives a [`World`]. `vips` and `speaker` are here in miniature: a claim takes
-//! some milliseconds, with a probe 600; what is let go of is gone at once, or lingers; addresses of a
+//! some milliseconds, with a probe 600; what is let go of is gone at once, or drains; addresses of a
 //! process that stands still or is dead stay on the link until their kernel lifetime ends.
 
 use std::cmp::Reverse;
@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::l2::group::wire::Message;
-use crate::l2::group::{Decision, Group, GroupKey, Offer, Tenure, Timing};
+use crate::l2::group::{Decision, Group, GroupKey, Offer, Role, Timing};
 use crate::links::LinkFacts;
 
 /// Milliseconds and microseconds of virtual time.
@@ -71,7 +71,7 @@ pub(super) struct Host {
     pub(super) frozen: bool,
     /// On the link, since when.
     pub(super) held: BTreeMap<IpAddr, u64>,
-    lingering: BTreeSet<IpAddr>,
+    draining_vips: BTreeSet<IpAddr>,
     /// What it was decided to hold, and when that was announced last.
     wanted: BTreeSet<IpAddr>,
     pub(super) announced: BTreeMap<IpAddr, u64>,
@@ -176,7 +176,7 @@ impl World {
             draining: false,
             frozen: false,
             held: BTreeMap::new(),
-            lingering: BTreeSet::new(),
+            draining_vips: BTreeSet::new(),
             wanted: BTreeSet::new(),
             announced: BTreeMap::new(),
             let_go: BTreeMap::new(),
@@ -277,7 +277,7 @@ impl World {
         host.claims.clear();
         host.wanted.clear();
         host.let_go.clear(); // which nobody is left to tell
-        host.lingering.clear();
+        host.draining_vips.clear();
         host.inbox.clear();
         self.disturb(number);
         self.let_expire(number);
@@ -304,8 +304,8 @@ impl World {
             }
             for ip in &self.addresses {
                 // What expired meanwhile.
-                if !host.held.contains_key(ip) && !host.lingering.contains(ip) {
-                    group.tenure(*ip, None, now);
+                if !host.held.contains_key(ip) && !host.draining_vips.contains(ip) {
+                    group.role(*ip, None, now);
                 }
             }
         }
@@ -400,7 +400,7 @@ impl World {
             }
             Event::Claimed { host, ip, claim } => self.claimed(host, ip, claim),
             Event::LingerEnd { host, ip } => {
-                if self.hosts[host].lingering.remove(&ip) {
+                if self.hosts[host].draining_vips.remove(&ip) {
                     self.tell(host, ip, None);
                 }
             }
@@ -448,7 +448,7 @@ impl World {
                     self.put(number, ip, if probe { PROBE } else { 0 });
                 }
             }
-            Decision::Release { linger_to } => {
+            Decision::Release { drain_to } => {
                 self.hosts[number].wanted.remove(&ip);
                 self.hosts[number].claims.remove(&ip);
                 let held = self.hosts[number].held.contains_key(&ip);
@@ -458,11 +458,11 @@ impl World {
                 if held {
                     self.drop_address(number, ip);
                 }
-                if held && linger_to.is_some() {
-                    self.hosts[number].lingering.insert(ip);
+                if held && drain_to.is_some() {
+                    self.hosts[number].draining_vips.insert(ip);
                     let until = self.now + self.rng.range(MS, 3000 * MS);
                     self.schedule(until, Event::LingerEnd { host: number, ip });
-                    self.tell(number, ip, Some(Tenure::Lingering));
+                    self.tell(number, ip, Some(Role::Draining));
                 } else if held {
                     self.tell(number, ip, None);
                 }
@@ -488,13 +488,13 @@ impl World {
         let at = self.now;
         let host = &mut self.hosts[number];
         host.claims.remove(&ip);
-        host.lingering.remove(&ip);
+        host.draining_vips.remove(&ip);
         host.held.insert(ip, at);
         host.announced.insert(ip, at);
         let holds = host.plugged;
         self.changes.push(Change { at, ip, host: number, holds });
         self.note(|| format!("{number} {ip}: on the link"));
-        self.tell(number, ip, Some(Tenure::Holding));
+        self.tell(number, ip, Some(Role::Active));
     }
 
     fn drop_address(&mut self, number: usize, ip: IpAddr) {
@@ -505,13 +505,13 @@ impl World {
     }
 
     /// Tells the process what is on its interface; it takes its turn.
-    fn tell(&mut self, number: usize, ip: IpAddr, tenure: Option<Tenure>) {
+    fn tell(&mut self, number: usize, ip: IpAddr, role: Option<Role>) {
         let now = self.instant();
         if self.hosts[number].frozen {
             return;
         }
         if let Some(group) = &mut self.hosts[number].group {
-            group.tenure(ip, tenure, now);
+            group.role(ip, role, now);
             let at = self.now;
             self.hosts[number].wake = at + 1;
             self.schedule(at + 1, Event::Wake { host: number });

@@ -101,9 +101,9 @@ impl Lab {
         self.nodes.get_mut(node).unwrap()
     }
 
-    pub(in crate::l2::group) fn tell(&mut self, node: &str, tenure: Option<Tenure>) {
+    pub(in crate::l2::group) fn tell(&mut self, node: &str, role: Option<Role>) {
         let now = self.now;
-        self.group(node).tenure(vip(), tenure, now);
+        self.group(node).role(vip(), role, now);
     }
 
     pub(in crate::l2::group) fn pass(&mut self, duration: Duration) {
@@ -120,12 +120,12 @@ impl Lab {
         for (name, node) in self.nodes.iter_mut().filter(|(_, node)| node.runs) {
             for (ip, decision) in node.group.decisions(now) {
                 if node.obeys {
-                    let tenure = match &decision {
-                        Decision::Claim { .. } => Some(Tenure::Holding),
-                        Decision::Release { linger_to: Some(_) } => Some(Tenure::Lingering),
-                        Decision::Release { linger_to: None } => None,
+                    let role = match &decision {
+                        Decision::Claim { .. } => Some(Role::Active),
+                        Decision::Release { drain_to: Some(_) } => Some(Role::Draining),
+                        Decision::Release { drain_to: None } => None,
                     };
-                    node.group.tenure(ip, tenure, now);
+                    node.group.role(ip, role, now);
                 }
                 self.decided.push((at, name.clone(), decision));
             }
@@ -199,8 +199,8 @@ pub(in crate::l2::group) fn take_from(node: &str) -> Decision {
     Decision::Claim { probe: false, contested: false, from }
 }
 
-pub(in crate::l2::group) fn release(linger_to: Option<&str>) -> Decision {
-    Decision::Release { linger_to: linger_to.map(str::to_owned) }
+pub(in crate::l2::group) fn release(drain_to: Option<&str>) -> Decision {
+    Decision::Release { drain_to: drain_to.map(str::to_owned) }
 }
 
 pub(in crate::l2::group) fn all(decisions: Vec<(&str, Decision)>) -> Vec<(String, Decision)> {

@@ -112,8 +112,8 @@ fn two_nodes_of_one_name_are_told_of_and_still_only_one_owns() {
         let status = lab.group(host).status(now);
         assert_eq!(status.duplicate_nodes, ["node-2"], "{host}");
     }
-    let holding = |(_, node): &(&String, &Node)| node.group.addresses[&vip()].holding();
-    assert_eq!(lab.nodes.iter().filter(holding).count(), 1);
+    let active = |(_, node): &(&String, &Node)| node.group.addresses[&vip()].active();
+    assert_eq!(lab.nodes.iter().filter(active).count(), 1);
 }
 
 #[test]

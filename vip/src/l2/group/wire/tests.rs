@@ -12,11 +12,8 @@ fn entry() -> impl Strategy<Value = (IpAddr, Entry)> {
     let flags = any::<[bool; 5]>();
     (any::<IpAddr>(), any::<[u32; 2]>(), any::<u8>(), flags).prop_map(
         |(ip, [preference, tenants], terms, flags)| {
-            let [eligible, holding, lingering, routed, leaving] = flags;
-            (
-                ip,
-                Entry { preference, tenants, eligible, holding, lingering, routed, leaving, terms },
-            )
+            let [eligible, active, draining, routed, leaving] = flags;
+            (ip, Entry { preference, tenants, eligible, active, draining, routed, leaving, terms })
         },
     )
 }
@@ -89,8 +86,8 @@ fn example() -> Message {
                     preference: 50,
                     tenants: 0x0102_0304,
                     eligible: true,
-                    holding: false,
-                    lingering: true,
+                    active: false,
+                    draining: true,
                     routed: true,
                     leaving: false,
                     terms: 3,

@@ -86,7 +86,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
 
     /// Brings the kernel from the relays that stand to those wanted.
     fn change_relays(&mut self, wanted: &Relays) -> io::Result<()> {
-        let own: BTreeSet<_> = self.group.routes().chain(self.publisher.lingering()).collect();
+        let own: BTreeSet<_> = self.group.routes().chain(self.publisher.draining()).collect();
         let mut begin = begun(&self.relays, wanted);
         begin.retain(|(_, vip)| own.contains(vip));
         if begin.is_empty() {

@@ -79,7 +79,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     /// On the loopback interface the BGP speaker may need the same addresses.
     fn change_shared(&mut self, changes: &[Change]) -> Vec<Result<(), Failure>> {
         let lo = self.links.loopback().map(|lo| lo.index);
-        self.options.loopback.change(Side::Lingering, &mut self.netlink, lo, changes)
+        self.options.loopback.change(Side::Draining, &mut self.netlink, lo, changes)
     }
 
     fn perform_one(&mut self, action: &Action) -> Result<(), Failure> {

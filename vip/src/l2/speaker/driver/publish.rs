@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use crate::l2::group::{GroupStatus, MemberFacts, MemberState, Tenure, VipFacts};
+use crate::l2::group::{GroupStatus, MemberFacts, MemberState, Role, VipFacts};
 use crate::l2::speaker::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
 use crate::l2::vips::Action;
 use crate::links::Links;
@@ -31,7 +31,7 @@ const LISTED: usize = 4;
 pub(super) struct Publisher {
     node: String,
     in_group: bool,
-    tenures: BTreeMap<IpAddr, Tenure>,
+    roles: BTreeMap<IpAddr, Role>,
     counters: SpeakerCounters,
     /// Links without a socket for heartbeats.
     deaf: Vec<Refusal>,
@@ -53,7 +53,7 @@ impl Publisher {
         Self {
             node,
             in_group,
-            tenures: BTreeMap::new(),
+            roles: BTreeMap::new(),
             counters: SpeakerCounters::default(),
             deaf: Vec::new(),
             blind: None,
@@ -68,24 +68,24 @@ impl Publisher {
 
     /// The addresses that this node has on a link.
     pub(super) fn held(&self) -> impl Iterator<Item = &IpAddr> {
-        let held = |(ip, tenure)| (tenure == &Tenure::Holding).then_some(ip);
-        self.tenures.iter().filter_map(held)
+        let held = |(ip, role)| (role == &Role::Active).then_some(ip);
+        self.roles.iter().filter_map(held)
     }
 
     /// The addresses that only serve open connections any more.
-    pub(super) fn lingering(&self) -> Vec<IpAddr> {
-        let lingering = |(ip, tenure): (&IpAddr, _)| (tenure == &Tenure::Lingering).then_some(*ip);
-        self.tenures.iter().filter_map(lingering).collect()
+    pub(super) fn draining(&self) -> Vec<IpAddr> {
+        let draining = |(ip, role): (&IpAddr, _)| (role == &Role::Draining).then_some(*ip);
+        self.roles.iter().filter_map(draining).collect()
     }
 
     /// What is on the interfaces has changed.
-    pub(super) fn holds(&mut self, ip: IpAddr, tenure: Option<Tenure>) {
-        let before = match tenure {
-            Some(tenure) => self.tenures.insert(ip, tenure),
-            None => self.tenures.remove(&ip),
+    pub(super) fn holds(&mut self, ip: IpAddr, role: Option<Role>) {
+        let before = match role {
+            Some(role) => self.roles.insert(ip, role),
+            None => self.roles.remove(&ip),
         };
-        let holds = |tenure: Option<Tenure>| tenure == Some(Tenure::Holding);
-        self.counters.transitions += u64::from(holds(before) != holds(tenure));
+        let holds = |role: Option<Role>| role == Some(Role::Active);
+        self.counters.transitions += u64::from(holds(before) != holds(role));
         (self.changed, self.revision) = (true, None);
     }
 

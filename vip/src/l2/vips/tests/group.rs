@@ -71,7 +71,7 @@ fn a_relay_is_wanted_before_the_address_comes_and_while_the_old_owner_serves() {
 }
 
 #[test]
-fn an_address_that_moved_lingers_on_lo_until_its_connections_have_ended() {
+fn an_address_that_moved_drains_on_lo_until_its_connections_have_ended() {
     for (ip, own) in [(VIP, "10.0.0.1"), (VIP6, "2001:db8::1")] {
         for ended in [false, true] {
             let mut node = holder(ip);
@@ -82,7 +82,7 @@ fn an_address_that_moved_lingers_on_lo_until_its_connections_have_ended() {
                 format!("lingering {ip} to b"),
             ];
             assert_eq!(node.deeds(), moved);
-            assert_eq!(node.tenure(ip), Some(Tenure::Lingering));
+            assert_eq!(node.role(ip), Some(Role::Draining));
             assert_eq!(node.state(ip), Some("lingering"));
             node.pass(9 * SECOND);
             let renewed = node.log().pop().unwrap();
@@ -90,7 +90,7 @@ fn an_address_that_moved_lingers_on_lo_until_its_connections_have_ended() {
             let links = node.vips.links_in_use().unwrap();
             let known = links[&2].v4.map(IpAddr::V4) == own.parse().ok()
                 || links[&2].v6.map(IpAddr::V6) == own.parse().ok();
-            assert!(known, "the new owner has to hear that it lingers: {links:?}");
+            assert!(known, "the new owner has to hear that it drains: {links:?}");
             if ended {
                 node.vips.let_go(ip.parse().unwrap());
                 node.settle();
@@ -99,7 +99,7 @@ fn an_address_that_moved_lingers_on_lo_until_its_connections_have_ended() {
             }
             let at = if ended { 19000 } else { 40000 };
             assert_eq!(node.deeds(), [format!("{at}: del {ip} 1"), format!("withdrawn {ip}")]);
-            assert_eq!((node.tenure(ip), node.vips.held()), (None, 0));
+            assert_eq!((node.role(ip), node.vips.held()), (None, 0));
         }
     }
 }
@@ -129,7 +129,7 @@ fn an_address_comes_back_from_lo_without_a_gap_and_without_a_probe() {
         ]
     );
     node.pass(60 * SECOND);
-    assert_eq!(node.tenure(VIP), Some(Tenure::Holding));
+    assert_eq!(node.role(VIP), Some(Role::Active));
     assert_eq!(node.vips.held(), 1);
 }
 
@@ -143,11 +143,11 @@ fn an_address_is_released_at_once_when_nobody_has_it() {
     node.deeds();
     node.decide(VIP, release(None));
     assert_eq!(node.deeds(), ["10000: del 10.0.0.200 1", "withdrawn 10.0.0.200"]);
-    assert_eq!(node.tenure(VIP), None);
+    assert_eq!(node.role(VIP), None);
 }
 
 #[test]
-fn where_the_kernel_cannot_be_made_strict_ipv4_does_not_linger_and_that_is_said() {
+fn where_the_kernel_cannot_be_made_strict_ipv4_does_not_drain_and_that_is_said() {
     let mut node = member();
     node.read_only = true;
     node.decide(VIP, claim(false));
@@ -195,7 +195,7 @@ fn a_host_address_of_unknown_origin_is_taken_over_when_it_is_claimed() {
     let addresses = [(2, "10.0.0.1/24"), (2, "10.0.0.200/32")];
     let mut node = Node::in_group(with_loopback(links(&[(2, true)], &addresses)));
     node.want(&anywhere(&[VIP]));
-    assert_eq!((node.log(), node.tenure(VIP)), (vec![], None), "a kernel without marks");
+    assert_eq!((node.log(), node.role(VIP)), (vec![], None), "a kernel without marks");
     node.decide(VIP, claim(true));
     node.pass(SECOND);
     assert_eq!(
@@ -311,13 +311,13 @@ fn a_member_that_hung_lets_go_of_what_it_held_until_the_group_decides_again() {
         let deleted = format!("13000: del {VIP} 2");
         let expected = [deleted, format!("withdrawn {VIP}")];
         assert_eq!(node.log(), expected[usize::from(removed)..], "neither renewed nor restored");
-        assert_eq!(node.tenure(VIP), None);
+        assert_eq!(node.role(VIP), None);
         assert_eq!(node.offered(), [VIP6], "the group has to notice");
         node.pass(10 * SECOND);
         assert_eq!(node.offered(), [VIP, VIP6]);
         assert_eq!(node.log(), [""; 0]);
         node.decide(VIP, claim(false));
-        assert_eq!(node.tenure(VIP), Some(Tenure::Holding));
+        assert_eq!(node.role(VIP), Some(Role::Active));
     }
 }
 
@@ -341,7 +341,7 @@ fn an_address_that_somebody_removes_within_its_lifetime_is_restored_at_once() {
         ["10000: add 10.0.0.200 2", "10000: announce 10.0.0.200 2"],
         "without a probe"
     );
-    assert_eq!(node.tenure(VIP), Some(Tenure::Holding));
+    assert_eq!(node.role(VIP), Some(Role::Active));
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn a_renewal_that_fails_in_part_holds_up_nobody_else() {
     let deeds = node.deeds();
     assert!(deeds.contains(&format!("refused {VIP} RenewFailed")), "{deeds:?}");
     assert!(deeds.contains(&format!("2000: del {VIP} 2")), "{deeds:?}");
-    assert_eq!((node.tenure(VIP), node.tenure(VIP6)), (None, Some(Tenure::Holding)));
+    assert_eq!((node.role(VIP), node.role(VIP6)), (None, Some(Role::Active)));
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn what_a_killed_predecessor_left_on_a_link_is_deleted_at_once_and_what_is_on_lo
     node.vips.want(anywhere(&[VIP]));
     node.see();
     node.decide(VIP, claim(false));
-    assert_eq!(node.tenure(VIP), None);
+    assert_eq!(node.role(VIP), None);
     assert_eq!(node.log(), ["0: del 10.0.0.200 2", "0: strict 2"]);
     node.failing.clear();
     node.pass(6 * SECOND);
@@ -417,7 +417,7 @@ fn an_interface_without_carrier_offers_nothing_and_the_group_decides_what_become
 fn a_claim_ends_with_its_interface_and_is_not_taken_up_again_unasked() {
     let mut node = holder(VIP);
     node.link(2, |link| link.up = false);
-    assert_eq!(node.tenure(VIP), None);
+    assert_eq!(node.role(VIP), None);
     assert_eq!(node.offered(), [""; 0]);
     node.link(2, |link| link.up = true);
     node.log();
@@ -467,7 +467,7 @@ fn an_address_whose_interface_loses_the_subnet_is_taken_off_and_decided_anew() {
     node.log();
     node.want(&plan(&[(VIP, on("eth3"))]));
     assert_eq!(node.deeds(), ["0: del 10.0.0.200 2", "withdrawn 10.0.0.200"]);
-    assert_eq!((node.tenure(VIP), node.offers[&VIP.parse().unwrap()].link), (None, 3));
+    assert_eq!((node.role(VIP), node.offers[&VIP.parse().unwrap()].link), (None, 3));
     node.decide(VIP, claim(false));
     assert_eq!(node.deeds()[0], "0: add 10.0.0.200 3");
 }
@@ -494,7 +494,7 @@ fn what_is_no_longer_planned_stays_until_the_group_has_decided() {
     node.want(&VipPlan::default());
     assert_eq!(node.offered(), [""; 0]);
     node.pass(SECOND);
-    assert_eq!((node.deeds(), node.tenure(VIP)), (vec![], Some(Tenure::Holding)));
+    assert_eq!((node.deeds(), node.role(VIP)), (vec![], Some(Role::Active)));
     node.decide(VIP, release(Some("b")));
     node.pass(40 * SECOND);
     assert_eq!(node.deeds().last(), Some(&format!("withdrawn {VIP}")));
@@ -510,7 +510,7 @@ fn a_thousand_addresses_that_are_held_need_nothing_but_a_renewal_twice_a_second(
         node.vips.decide(ip.parse().unwrap(), claim(false), node.now);
     }
     node.settle();
-    assert_eq!(node.tenures.len(), 1000);
+    assert_eq!(node.roles.len(), 1000);
     node.pass(100 * MS);
     let announced = node.log().iter().filter(|line| line.contains("announce ")).count();
     assert_eq!(announced, 1000, "each within the first 100 ms");

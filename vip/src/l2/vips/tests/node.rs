@@ -28,7 +28,7 @@ pub(super) struct Node {
     pub(super) claim: Option<Decision>,
     pub(super) offers: BTreeMap<IpAddr, Offer>,
     /// What the group was told to be on the interfaces.
-    pub(super) tenures: BTreeMap<IpAddr, Tenure>,
+    pub(super) roles: BTreeMap<IpAddr, Role>,
     pub(super) log: Vec<String>,
     /// Until when the kernel keeps what it has.
     pub(super) lifetimes: BTreeMap<(u32, IpAddr), Instant>,
@@ -63,7 +63,7 @@ impl Node {
             read_only: false,
             claim,
             offers: BTreeMap::new(),
-            tenures: BTreeMap::new(),
+            roles: BTreeMap::new(),
             log: Vec::new(),
             lifetimes: BTreeMap::new(),
         };
@@ -121,10 +121,10 @@ impl Node {
             for action in actions {
                 self.perform(&action);
             }
-            for (ip, tenure) in self.vips.tenures() {
-                match tenure {
-                    Some(tenure) => drop(self.tenures.insert(ip, tenure)),
-                    None => drop(self.tenures.remove(&ip)),
+            for (ip, role) in self.vips.roles() {
+                match role {
+                    Some(role) => drop(self.roles.insert(ip, role)),
+                    None => drop(self.roles.remove(&ip)),
                 }
             }
             if idle && self.vips.deadline() != Some(self.now) {
@@ -136,7 +136,7 @@ impl Node {
                 SpeakerEvent::Announced { vip, interface } => {
                     format!("announced {vip} {interface}")
                 }
-                SpeakerEvent::Lingering { vip, to } => format!("lingering {vip} to {to}"),
+                SpeakerEvent::Draining { vip, to } => format!("lingering {vip} to {to}"),
                 SpeakerEvent::Relayed { vip, .. } => format!("relayed {vip}"),
                 SpeakerEvent::Withdrawn { vip } => format!("withdrawn {vip}"),
                 SpeakerEvent::Cleared { vip } => format!("cleared {vip}"),
@@ -226,8 +226,8 @@ impl Node {
         self.vips.states().find(|(of, ..)| *of == ip).map(|(_, state, _)| state)
     }
 
-    pub(super) fn tenure(&self, ip: &str) -> Option<Tenure> {
-        self.tenures.get(&ip.parse::<IpAddr>().unwrap()).copied()
+    pub(super) fn role(&self, ip: &str) -> Option<Role> {
+        self.roles.get(&ip.parse::<IpAddr>().unwrap()).copied()
     }
 
     pub(super) fn offered(&self) -> Vec<String> {
@@ -252,8 +252,8 @@ pub(super) fn claim(probe: bool) -> Decision {
     Decision::Claim { probe, contested: false, from: None }
 }
 
-pub(super) fn release(linger_to: Option<&str>) -> Decision {
-    Decision::Release { linger_to: linger_to.map(str::to_owned) }
+pub(super) fn release(drain_to: Option<&str>) -> Decision {
+    Decision::Release { drain_to: drain_to.map(str::to_owned) }
 }
 
 pub(super) fn plan(vips: &[(&str, Interfaces)]) -> VipPlan {
@@ -304,6 +304,6 @@ pub(super) fn holder(ip: &str) -> Node {
     node.decide(ip, claim(false));
     node.pass(10 * SECOND);
     node.log();
-    assert_eq!(node.tenure(ip), Some(Tenure::Holding));
+    assert_eq!(node.role(ip), Some(Role::Active));
     node
 }

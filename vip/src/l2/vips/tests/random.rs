@@ -78,11 +78,11 @@ proptest! {
             for text in [VIP, VIP6] {
                 let ip = text.parse().unwrap();
                 let there = match (node.links.has(2, ip), node.links.has(1, ip)) {
-                    (true, _) => Some(Tenure::Holding),
-                    (false, true) => Some(Tenure::Lingering),
+                    (true, _) => Some(Role::Active),
+                    (false, true) => Some(Role::Draining),
                     (false, false) => None,
                 };
-                prop_assert_eq!(node.tenure(text), there, "{} after {:?}", text, event);
+                prop_assert_eq!(node.role(text), there, "{} after {:?}", text, event);
             }
         }
         node.failing.clear();
@@ -91,7 +91,7 @@ proptest! {
         node.decide(VIP6, release(None));
         node.pass(120 * SECOND);
         prop_assert_eq!(node.vips.held(), 0);
-        prop_assert!(node.tenures.is_empty());
+        prop_assert!(node.roles.is_empty());
         prop_assert_eq!(node.vips.deadline(), None);
         prop_assert_eq!(node.state(VIP), None);
     }
@@ -110,6 +110,6 @@ proptest! {
         node.link(2, |link| (link.up, link.carrier) = (true, true));
         node.want(&anywhere(&[VIP, VIP6]));
         node.pass(120 * SECOND);
-        prop_assert_eq!(node.tenures, [VIP, VIP6].map(|ip| (ip.parse().unwrap(), Tenure::Holding)).into());
+        prop_assert_eq!(node.roles, [VIP, VIP6].map(|ip| (ip.parse().unwrap(), Role::Active)).into());
     }
 }

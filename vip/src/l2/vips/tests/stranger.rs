@@ -9,14 +9,14 @@ fn an_address_is_asked_for_three_times_before_it_is_used() {
     for (ip, first) in [(VIP, Some("0: strict 2")), (VIP6, None)] {
         let mut node = member();
         node.decide(ip, claim(true));
-        assert_eq!((node.state(ip), node.tenure(ip)), (Some("probing"), None));
+        assert_eq!((node.state(ip), node.role(ip)), (Some("probing"), None));
         node.pass(SECOND);
         let mut expected: Vec<String> = first.into_iter().map(str::to_owned).collect();
         expected.extend([0, 200, 400].map(|at| format!("{at}: probe {ip} 2")));
         expected.extend([format!("600: add {ip} 2"), format!("600: announce {ip} 2")]);
         expected.push(format!("announced {ip} eth2"));
         assert_eq!(node.deeds(), expected);
-        assert_eq!((node.state(ip), node.tenure(ip)), (Some("holding"), Some(Tenure::Holding)));
+        assert_eq!((node.state(ip), node.role(ip)), (Some("holding"), Some(Role::Active)));
     }
 }
 
@@ -33,9 +33,9 @@ fn an_address_that_a_stranger_has_or_wants_is_left_to_it_and_the_others_go_on() 
         assert_eq!((node.offered(), node.state(VIP)), (vec![VIP6.into()], Some("blocked")));
         node.pass(SECOND - MS);
         assert_eq!(node.offered(), [VIP6]);
-        assert_eq!(node.tenure(VIP6), Some(Tenure::Holding));
+        assert_eq!(node.role(VIP6), Some(Role::Active));
         node.pass(MS);
-        assert_eq!((node.offered(), node.tenure(VIP)), (vec![VIP.into(), VIP6.into()], None));
+        assert_eq!((node.offered(), node.role(VIP)), (vec![VIP.into(), VIP6.into()], None));
     }
 }
 
@@ -74,7 +74,7 @@ fn a_stranger_is_named_and_asked_for_less_and_less_often() {
     assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
     assert!(!node.log().iter().any(|line| line.starts_with("refused")), "told once");
     node.pass(SECOND);
-    assert_eq!(node.tenure(VIP), Some(Tenure::Holding), "the stranger has gone");
+    assert_eq!(node.role(VIP), Some(Role::Active), "the stranger has gone");
     node.decide(VIP, release(None));
     node.decide(VIP, claim(true));
     node.hear(VIP, Claim, None);

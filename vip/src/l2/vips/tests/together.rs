@@ -49,10 +49,10 @@ impl Host {
         self.plugged && self.links.has(LINK, ip)
     }
 
-    fn tenure(&self, ip: IpAddr) -> Option<Tenure> {
+    fn role(&self, ip: IpAddr) -> Option<Role> {
         match (self.links.has(LINK, ip), self.links.has(1, ip)) {
-            (true, _) => Some(Tenure::Holding),
-            (false, true) => Some(Tenure::Lingering),
+            (true, _) => Some(Role::Active),
+            (false, true) => Some(Role::Draining),
             (false, false) => None,
         }
     }
@@ -204,7 +204,7 @@ impl Lan {
                 }
                 host.log.extend(vips.events().into_iter().filter_map(|event| match event {
                     SpeakerEvent::Refused { refusal, .. } => Some(refusal.reason.to_owned()),
-                    SpeakerEvent::Lingering { vip, to } => Some(format!("{vip} to {to}")),
+                    SpeakerEvent::Draining { vip, to } => Some(format!("{vip} to {to}")),
                     _ => None,
                 }));
             }
@@ -233,8 +233,8 @@ impl Lan {
                 self.perform(host, action);
                 vips.done(action, Ok(()), now);
             }
-            for (ip, tenure) in vips.tenures() {
-                group.tenure(ip, tenure, now);
+            for (ip, role) in vips.roles() {
+                group.role(ip, role, now);
             }
             if actions.is_empty() {
                 break;
@@ -336,7 +336,7 @@ fn what_a_killed_node_held_is_on_others_within_half_a_second_and_its_kernel_give
 }
 
 #[test]
-fn a_drained_node_hands_over_without_a_gap_and_lingers_behind_relays() {
+fn a_drained_node_hands_over_without_a_gap_and_drains_behind_relays() {
     let mut lan = Lan::settled(3, 12);
     let handed = lan.held_by(0);
     lan.drain(0);
@@ -351,7 +351,7 @@ fn a_drained_node_hands_over_without_a_gap_and_lingers_behind_relays() {
         lan.hosts.iter().flat_map(|host| host.relays.values().flatten().copied()).collect()
     };
     assert_eq!(relayed(&lan), handed.iter().copied().collect());
-    assert!(handed.iter().all(|ip| lan.hosts[0].tenure(*ip) == Some(Tenure::Lingering)));
+    assert!(handed.iter().all(|ip| lan.hosts[0].role(*ip) == Some(Role::Draining)));
     assert_eq!(lan.hosts[0].log.len(), handed.len());
     for ip in &handed {
         lan.hosts[0].speaker.as_mut().unwrap().1.let_go(*ip);
@@ -359,7 +359,7 @@ fn a_drained_node_hands_over_without_a_gap_and_lingers_behind_relays() {
     lan.turn(0);
     lan.pass(SECOND);
     assert_eq!(relayed(&lan), BTreeSet::new());
-    assert!(handed.iter().all(|ip| lan.hosts[0].tenure(*ip).is_none()));
+    assert!(handed.iter().all(|ip| lan.hosts[0].role(*ip).is_none()));
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn a_node_that_is_unplugged_and_plugged_in_again_disturbs_nobody() {
     let mut lan = Lan::settled(3, 12);
     let lost = lan.held_by(0);
     lan.plug(0, false);
-    assert!(lost.iter().all(|ip| lan.hosts[0].tenure(*ip).is_none()), "nobody takes it there");
+    assert!(lost.iter().all(|ip| lan.hosts[0].role(*ip).is_none()), "nobody takes it there");
     lan.pass(500 * MS);
     lan.assert_one_owner_each();
     lan.pass(10 * SECOND);
