@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use crate::links::{LinkFacts, Mac};
 
 use address::Address;
-use link::{Header, Segment};
+use link::{Header, Link};
 use routed::Routes;
 use wire::Message;
 
@@ -142,7 +142,7 @@ pub(crate) struct Group {
     key: Option<GroupKey>,
     peers: Vec<SocketAddr>,
     timing: Timing,
-    segments: BTreeMap<u32, Segment>,
+    links: BTreeMap<u32, Link>,
     addresses: BTreeMap<IpAddr, Address>,
     routes: Routes,
     /// Addresses to decide about anew.
@@ -181,7 +181,7 @@ impl Group {
             key,
             peers,
             timing,
-            segments: BTreeMap::new(),
+            links: BTreeMap::new(),
             addresses: BTreeMap::new(),
             routes: Routes::default(),
             changed: BTreeSet::new(),
@@ -206,22 +206,21 @@ impl Group {
         }
         self.routes.touch();
         let lost: Vec<_> =
-            self.segments.keys().filter(|link| !links.contains_key(link)).copied().collect();
-        for link in lost {
-            self.segments.remove(&link);
-            self.reconsider(link);
+            self.links.keys().filter(|index| !links.contains_key(index)).copied().collect();
+        for index in lost {
+            self.links.remove(&index);
+            self.reconsider(index);
         }
-        for (link, facts) in links {
-            match self.segments.get_mut(&link) {
-                Some(segment) if segment.facts == facts => {}
-                Some(segment) => {
-                    segment.facts = facts;
-                    segment.hurry(now);
+        for (index, facts) in links {
+            match self.links.get_mut(&index) {
+                Some(link) if link.facts == facts => {}
+                Some(link) => {
+                    link.facts = facts;
+                    link.hurry(now);
                 }
                 None => {
-                    self.segments
-                        .insert(link, Segment::new(facts, self.sequence, &self.timing, now));
-                    self.reconsider(link);
+                    self.links.insert(index, Link::new(facts, self.sequence, &self.timing, now));
+                    self.reconsider(index);
                 }
             }
         }
@@ -289,15 +288,15 @@ impl Group {
     /// What has to change, since the last call. Notices who has died meanwhile.
     pub(crate) fn decisions(&mut self, now: Instant) -> Vec<(IpAddr, Decision)> {
         self.pass(now);
-        for (link, segment) in &mut self.segments {
-            for ip in segment.expire(&self.timing, now) {
+        for (index, link) in &mut self.links {
+            for ip in link.expire(&self.timing, now) {
                 self.changed.insert(ip);
                 self.routes.touch();
             }
-            while segment.proceed(&self.timing, now) {
-                let here = self.addresses.iter().filter(|(_, address)| address.link() == *link);
+            while link.proceed(&self.timing, now) {
+                let here = self.addresses.iter().filter(|(_, address)| address.link() == *index);
                 self.changed.extend(here.map(|(ip, _)| *ip));
-                self.unpublished.insert(*link);
+                self.unpublished.insert(*index);
             }
         }
         if self.wake.is_some_and(|wake| wake <= now) {
@@ -346,23 +345,23 @@ impl Group {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let pending =
             !self.changed.is_empty() || !self.unpublished.is_empty() || !self.decided.is_empty();
-        let segments = self.segments.values().map(|segment| segment.deadline(&self.timing));
+        let links = self.links.values().map(|link| link.deadline(&self.timing));
         let others = [self.wake, self.routes.deadline(), pending.then_some(self.now)];
-        segments.chain(others.into_iter().flatten()).min()
+        links.chain(others.into_iter().flatten()).min()
     }
 
     /// Whether the member that an address was claimed from still serves connections on it.
     pub(crate) fn relayed(&self, ip: IpAddr) -> bool {
         let address = self.addresses.get(&ip);
         address.is_some_and(|address| {
-            let segment = self.segments.get(&address.link());
-            segment.is_some_and(|segment| address.relayed(segment))
+            let link = self.links.get(&address.link());
+            link.is_some_and(|link| address.relayed(link))
         })
     }
 
     /// The node that has an Ethernet address, alive or dead: not a stranger.
     pub(crate) fn member_of(&self, link: u32, mac: Mac) -> Option<&str> {
-        let mut members = self.segments.get(&link)?.members().map(|(_, member)| member);
+        let mut members = self.links.get(&link)?.members().map(|(_, member)| member);
         let member = members.find(|member| member.proven.is_some() && member.facts.mac == mac)?;
         Some(&member.node)
     }
@@ -370,8 +369,8 @@ impl Group {
     /// Whether another member could take an address now.
     pub(crate) fn can_hand_over(&self, ip: IpAddr) -> bool {
         let link = self.addresses.get(&ip).map(Address::link);
-        let segment = link.and_then(|link| self.segments.get(&link));
-        segment.is_some_and(|segment| segment.members().any(|(_, member)| member.fit(ip)))
+        let link = link.and_then(|index| self.links.get(&index));
+        link.is_some_and(|link| link.members().any(|(_, member)| member.fit(ip)))
     }
 
     /// The caller has noticed that this process stood still for longer than [`Timing::dead`]: others
@@ -382,8 +381,8 @@ impl Group {
         if !self.accompanied {
             return;
         }
-        for segment in self.segments.values_mut() {
-            segment.listen(&self.timing, now);
+        for link in self.links.values_mut() {
+            link.listen(&self.timing, now);
         }
         for (ip, address) in &mut self.addresses {
             let release = address.void(now);
@@ -393,21 +392,21 @@ impl Group {
     }
 
     /// Takes in a message whose seal has been found good.
-    pub(crate) fn accept(&mut self, message: &Message, from: SocketAddr, link: u32, now: Instant) {
+    pub(crate) fn accept(&mut self, message: &Message, from: SocketAddr, index: u32, now: Instant) {
         self.pass(now);
         let own = self.header.incarnation;
         if message.incarnation == own {
             return; // multicast comes back
         }
-        let Some(segment) = self.segments.get_mut(&link) else { return self.refuse("UnknownLink") };
-        match segment.accept(message, from, &own, &self.timing, now) {
+        let Some(link) = self.links.get_mut(&index) else { return self.refuse("UnknownLink") };
+        match link.accept(message, from, &own, &self.timing, now) {
             Ok(changed) => {
                 self.counters.received += 1;
                 if !changed.is_empty() {
                     self.routes.touch();
                 }
                 self.changed.extend(changed);
-                let alive = segment.member(&message.incarnation).is_some_and(|it| it.alive);
+                let alive = link.member(&message.incarnation).is_some_and(|it| it.alive);
                 self.accompanied |= alive;
             }
             Err(reason) => self.refuse(reason),
@@ -417,8 +416,8 @@ impl Group {
     /// For each link, whether each member that is known there is alive.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn alive(&self) -> Vec<Vec<bool>> {
-        let members = |link: &Segment| link.members().map(|(_, member)| member.alive).collect();
-        self.segments.values().map(members).collect()
+        let members = |link: &Link| link.members().map(|(_, member)| member.alive).collect();
+        self.links.values().map(members).collect()
     }
 
     /// The messages that are due, by link.
@@ -426,9 +425,9 @@ impl Group {
         self.pass(now);
         self.publish(now);
         let mut messages = Vec::new();
-        for (link, segment) in &mut self.segments {
-            let due = segment.compose(&self.header, &mut self.sequence, &self.timing, now);
-            messages.extend(due.into_iter().map(|message| (*link, message)));
+        for (index, link) in &mut self.links {
+            let due = link.compose(&self.header, &mut self.sequence, &self.timing, now);
+            messages.extend(due.into_iter().map(|message| (*index, message)));
         }
         messages
     }
@@ -442,8 +441,8 @@ impl Group {
             if address.relocate() {
                 self.unpublished.extend([before, address.link()]);
             }
-            let segment = self.segments.get(&address.link());
-            address.decide(segment, &self.header, &self.timing, now)
+            let link = self.links.get(&address.link());
+            address.decide(link, &self.header, &self.timing, now)
         };
         self.wake = [self.wake, address.wake()].into_iter().flatten().min();
         self.decided.extend(decision.map(|decision| (ip, decision)));
@@ -451,14 +450,14 @@ impl Group {
 
     /// Brings the tables up to date.
     fn publish(&mut self, now: Instant) {
-        for link in std::mem::take(&mut self.unpublished) {
-            let Some(segment) = self.segments.get_mut(&link) else { continue };
-            let introduced = segment.introduced();
-            let here = self.addresses.iter().filter(|(_, address)| address.link() == link);
+        for index in std::mem::take(&mut self.unpublished) {
+            let Some(link) = self.links.get_mut(&index) else { continue };
+            let introduced = link.introduced();
+            let here = self.addresses.iter().filter(|(_, address)| address.link() == index);
             let entry = |address: &Address| address.entry(introduced, self.header.serving);
             let mut entries = here.filter_map(|(ip, it)| Some((*ip, entry(it)?))).collect();
             self.routes.enter(&mut entries);
-            segment.publish(entries, self.sequence, now);
+            link.publish(entries, self.sequence, now);
         }
     }
 
@@ -468,9 +467,9 @@ impl Group {
             address.unripe(now);
         }
         self.changed.extend(self.addresses.keys());
-        self.unpublished.extend(self.segments.keys());
-        for segment in self.segments.values_mut() {
-            segment.hurry(now);
+        self.unpublished.extend(self.links.keys());
+        for link in self.links.values_mut() {
+            link.hurry(now);
         }
     }
 

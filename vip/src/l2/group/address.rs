@@ -4,22 +4,23 @@
 //! to [`decide`](Address::decide) when something about it has changed. The rule, the same at every
 //! member:
 //!
-//! * The first of those who are fit ([`super::election`]) is to own it. If nobody holds it, it claims
-//!   it at once; from a holder that is still fit, only after it has been fit for the hold-down.
-//! * Whoever holds it keeps it, until a member that stands before it says that it holds it too. So
-//!   planned moves make before they break, and two holders that hear each other are soon one.
-//! * Whoever can hold it no longer gives a fit member a moment to take it.
+//! * The fit member with the best priority ([`super::election`]) is to hold the address. If no member
+//!   holds it, that member claims it at once; from a holder that is still fit, it claims it only after
+//!   it has been fit for the hold-down.
+//! * The holder keeps the address until a member of better priority says that it holds it too. So a
+//!   planned move makes before it breaks, and of two holders that hear each other one soon stops.
+//! * A holder that can no longer hold the address first gives a fit member a moment to take it.
 //!
-//! A member that is heard but does not hear this node is, after a moment, as good as absent: it takes
-//! this node for dead and acts on it, and yielding to it would leave an address with a node that may
-//! be deaf to everybody. As long as a link carries one way only there are two owners; as soon as it
-//! carries both ways again, one.
+//! A member that this node hears, but that does not hear this node, counts as absent after a moment. It
+//! takes this node for dead and claims the address; yielding to it could leave the address with a node
+//! that hears no one. While a link carries one way only there are two holders; as soon as it carries
+//! both ways again, one.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::election::{Rank, Standing, rank};
-use super::link::{Header, Report, Rival, Segment, View};
+use super::election::{Priority, Rank, rank};
+use super::link::{Candidate, Header, Link, Report, View};
 use super::member::Member;
 use super::wire::Incarnation;
 use super::{Decision, Offer, Relayed, Role, Timing};
@@ -44,12 +45,12 @@ pub(super) struct Address {
     rank: Rank,
     link: u32,
     offer: Option<Offer>,
-    /// Since when the offer stands without interruption.
+    /// Since when the offer has lasted without interruption.
     offered_since: Instant,
     role: Option<Role>,
     /// What is on the interface does not count: it is about to go, or has gone already.
     void: bool,
-    /// Since when this node's claim stands.
+    /// Since when this node has claimed it.
     claimed: Option<Instant>,
     /// It was claimed from a holder that was fit.
     taken_back: bool,
@@ -113,10 +114,10 @@ impl Address {
         idle && std::mem::replace(&mut self.link, link) != link
     }
 
-    /// Where this node stands for it.
-    pub(super) fn standing(&self, segment: &Segment, me: &Header) -> Standing {
-        let fit = me.serving && !me.draining && self.offered() && !segment.listening();
-        Standing::new(fit, self.preference(), self.rank, me.incarnation)
+    /// The priority of this node for the address.
+    pub(super) fn priority(&self, link: &Link, me: &Header) -> Priority {
+        let fit = me.serving && !me.draining && self.offered() && !link.listening();
+        Priority::new(fit, self.preference(), self.rank, me.incarnation)
     }
 
     /// When a decision is due though nothing changes.
@@ -188,8 +189,8 @@ impl Address {
     }
 
     /// Whether the member that it was claimed from still serves connections on it.
-    pub(super) fn relayed(&self, segment: &Segment) -> bool {
-        self.predecessor.and_then(|id| segment.member(&id)).is_some_and(|member| {
+    pub(super) fn relayed(&self, link: &Link) -> bool {
+        self.predecessor.and_then(|id| link.member(&id)).is_some_and(|member| {
             let entry = member.table.get(self.ip);
             member.alive && entry.is_some_and(|(entry, _)| entry.active || entry.draining)
         })
@@ -207,30 +208,30 @@ impl Address {
         }
     }
 
-    /// What has to change; `segment` is `None` if the link is lost.
+    /// What has to change; `link` is `None` if the link is lost.
     pub(super) fn decide(
         &mut self,
-        segment: Option<&Segment>,
+        link: Option<&Link>,
         me: &Header,
         timing: &Timing,
         now: Instant,
     ) -> Option<Decision> {
         self.wake = None;
-        let Some(segment) = segment else {
+        let Some(link) = link else {
             if self.reports.drain(..).any(|report| report.alive && report.active) {
                 (self.held_at, self.orphaned_at) = (Some(now), Some(now));
             }
             return self.lose(now);
         };
-        let view = segment.view(self.ip, timing, now);
-        let departure = self.follow(&view, segment, now);
-        let standing = self.standing(segment, me);
+        let view = link.view(self.ip, timing, now);
+        let departure = self.follow(&view, link, now);
+        let priority = self.priority(link, me);
         if self.claimed.is_none() {
-            self.consider(&view, standing, timing, now)
+            self.consider(&view, priority, timing, now)
         } else if self.active() {
-            self.hold(&view, standing, departure, segment, me, now)
+            self.hold(&view, priority, departure, link, me, now)
         } else {
-            self.pursue(&view, standing, departure, timing, now)
+            self.pursue(&view, priority, departure, timing, now)
         }
     }
 
@@ -238,12 +239,12 @@ impl Address {
     fn consider(
         &mut self,
         view: &View<'_>,
-        standing: Standing,
+        priority: Priority,
         timing: &Timing,
         now: Instant,
     ) -> Option<Decision> {
-        let beaten = view.candidate.is_some_and(|rival| rival.standing < standing);
-        if !standing.fit() || beaten {
+        let beaten = view.candidate.is_some_and(|candidate| candidate.priority < priority);
+        if !priority.fit() || beaten {
             self.waiting_since = None;
             return None;
         }
@@ -266,13 +267,14 @@ impl Address {
     fn pursue(
         &mut self,
         view: &View<'_>,
-        standing: Standing,
+        priority: Priority,
         departure: Departure,
         timing: &Timing,
         now: Instant,
     ) -> Option<Decision> {
-        let before = |rival: Option<Rival<'_>>| rival.is_some_and(|it| it.standing < standing);
-        if !standing.fit() || before(view.candidate) || before(view.holder) {
+        let before =
+            |candidate: Option<Candidate<'_>>| candidate.is_some_and(|it| it.priority < priority);
+        if !priority.fit() || before(view.candidate) || before(view.holder) {
             return self.release(None);
         }
         if let Some(holder) = view.holder
@@ -289,14 +291,14 @@ impl Address {
     fn hold(
         &mut self,
         view: &View<'_>,
-        standing: Standing,
+        priority: Priority,
         departure: Departure,
-        segment: &Segment,
+        link: &Link,
         me: &Header,
         now: Instant,
     ) -> Option<Decision> {
         let able = self.offered() && me.serving;
-        if let Some(holder) = view.holder.filter(|holder| holder.standing < standing) {
+        if let Some(holder) = view.holder.filter(|holder| holder.priority < priority) {
             if !able {
                 self.reckon_loss(now);
             }
@@ -315,20 +317,25 @@ impl Address {
             return None;
         }
         // Until just now two were announcing it: say again where it is.
-        let member = self.predecessor.and_then(|id| segment.member(&id));
-        let from = member.filter(|_| self.relayed(segment)).map(|member| self.relay(member));
+        let member = self.predecessor.and_then(|id| link.member(&id));
+        let from = member.filter(|_| self.relayed(link)).map(|member| self.relay(member));
         Some(Decision::Claim { probe: false, contested: departure == Departure::Vanished, from })
     }
 
-    /// Takes it from a holder that stands behind: at once if that one has to go, else when this node
+    /// Takes it from a holder of lower priority: at once if that one has to go, else when this node
     /// has been fit for long enough.
-    fn take_over(&mut self, holder: Rival<'_>, timing: &Timing, now: Instant) -> Option<Decision> {
+    fn take_over(
+        &mut self,
+        holder: Candidate<'_>,
+        timing: &Timing,
+        now: Instant,
+    ) -> Option<Decision> {
         let ripe = self.offered_since + self.hold_down(timing);
-        if holder.standing.fit() && now < ripe {
+        if holder.priority.fit() && now < ripe {
             self.wake = Some(ripe);
             return None;
         }
-        self.taken_back = holder.standing.fit();
+        self.taken_back = holder.priority.fit();
         self.predecessor = Some(holder.incarnation);
         let from = Some(self.relay(holder.member));
         Some(self.claim(Decision::Claim { probe: false, contested: false, from }, now))
@@ -368,8 +375,8 @@ impl Address {
     }
 
     /// Takes note of who holds it, and what has become of those who did.
-    fn follow(&mut self, view: &View<'_>, segment: &Segment, now: Instant) -> Departure {
-        let alive = |id: &Incarnation| segment.member(id).is_some_and(|member| member.alive);
+    fn follow(&mut self, view: &View<'_>, link: &Link, now: Instant) -> Departure {
+        let alive = |id: &Incarnation| link.member(id).is_some_and(|member| member.alive);
         let vanished = |old: &Report| old.alive && old.active && !alive(&old.incarnation);
         let let_go = |new: &Report| {
             let mut old = self.reports.iter().filter(|old| old.incarnation == new.incarnation);
@@ -395,7 +402,7 @@ impl Address {
         // Those who are not heard now are remembered as they were, but not as alive.
         let reported = |id| view.reports.iter().any(|report| report.incarnation == id);
         self.reports
-            .retain(|old| !reported(old.incarnation) && segment.member(&old.incarnation).is_some());
+            .retain(|old| !reported(old.incarnation) && link.member(&old.incarnation).is_some());
         for old in &mut self.reports {
             old.active &= !alive(&old.incarnation);
             old.alive = false;

@@ -1,4 +1,4 @@
-//! Who comes first: the order of a group's members for one address.
+//! The priorities of a group's members for one address.
 //!
 //! A fit member comes before one that is not; among those, the higher preference; among equals, the
 //! lower SHA-256 of `node#address`. The latter two are what MetalLB sorts by (`speaker/
@@ -14,21 +14,21 @@ use super::wire::Incarnation;
 /// Place of a node for an address among nodes of the same preference: the lowest is first.
 pub(crate) type Rank = [u8; 32];
 
-/// Where a member stands for one address; the least is first.
+/// The priority of a member for one address; the least comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Standing {
+pub(crate) struct Priority {
     unfit: bool,
-    /// Preference, upside down.
-    aversion: u32,
+    /// `u32::MAX` less the preference, so that the highest preference comes first.
+    reversed_preference: u32,
     rank: Rank,
     /// Two nodes that were given the same name by mistake must not both win.
     incarnation: Incarnation,
 }
 
-impl Standing {
+impl Priority {
     /// `fit`: could hold the address, serves and does not drain.
     pub(crate) fn new(fit: bool, preference: u32, rank: Rank, incarnation: Incarnation) -> Self {
-        Self { unfit: !fit, aversion: u32::MAX - preference, rank, incarnation }
+        Self { unfit: !fit, reversed_preference: u32::MAX - preference, rank, incarnation }
     }
 
     pub(crate) fn fit(&self) -> bool {
@@ -48,11 +48,11 @@ mod tests {
     use super::*;
 
     fn order(ip: &str, nodes: &[(&str, u32, bool)]) -> Vec<String> {
-        let standing = |(node, preference, fit): (&str, u32, bool)| {
-            Standing::new(fit, preference, rank(node, ip.parse().unwrap()), [0; 16])
+        let priority = |(node, preference, fit): (&str, u32, bool)| {
+            Priority::new(fit, preference, rank(node, ip.parse().unwrap()), [0; 16])
         };
         let mut nodes = nodes.to_vec();
-        nodes.sort_by_key(|node| standing(*node));
+        nodes.sort_by_key(|node| priority(*node));
         nodes.into_iter().map(|(node, ..)| node.to_owned()).collect()
     }
 
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn two_nodes_of_one_name_still_have_an_order() {
         let rank = rank("node-1", "192.0.2.1".parse().unwrap());
-        let [first, second] = [[1; 16], [2; 16]].map(|id| Standing::new(true, 0, rank, id));
+        let [first, second] = [[1; 16], [2; 16]].map(|id| Priority::new(true, 0, rank, id));
         assert!(first < second);
     }
 }

@@ -1,6 +1,6 @@
 //! One link: its members, and the heartbeats that go out there.
 //!
-//! `super` has a [`Segment`] for every link that carries VIPs; tables, members and proofs of one
+//! `super` has a [`Link`] for every link that carries VIPs; tables, members and proofs of one
 //! link say nothing about another, because what cuts one may leave the other whole.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Timing;
-use super::election::Standing;
+use super::election::Priority;
 use super::member::{Freshness, Member};
 use super::table::OwnTable;
 use super::wire::{Chunk, Echo, Incarnation, LONGEST, MOST_MEMBERS, Message, prefix};
@@ -34,7 +34,7 @@ pub(super) struct Header {
 
 /// A link.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub(super) struct Link {
     pub(super) facts: LinkFacts,
     phase: Phase,
     next_phase: Instant,
@@ -61,10 +61,10 @@ enum Phase {
 /// What the members of a link say about one address.
 #[derive(Debug, Default)]
 pub(super) struct View<'a> {
-    /// The best of those who could hold it.
-    pub(super) candidate: Option<Rival<'a>>,
-    /// The best of those who hold it.
-    pub(super) holder: Option<Rival<'a>>,
+    /// The best of the members that could hold it.
+    pub(super) candidate: Option<Candidate<'a>>,
+    /// The best of the members that hold it.
+    pub(super) holder: Option<Candidate<'a>>,
     /// What all say who are heard, alive or not: those who may not be there may still have been heard
     /// by neighbours.
     pub(super) reports: Vec<Report>,
@@ -82,15 +82,15 @@ pub(super) struct Report {
     pub(super) terms: u8,
 }
 
-/// A live member that an address is also about.
+/// A live member that holds an address or could hold it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rival<'a> {
-    pub(super) standing: Standing,
+pub(super) struct Candidate<'a> {
+    pub(super) priority: Priority,
     pub(super) incarnation: Incarnation,
     pub(super) member: &'a Member,
 }
 
-impl Segment {
+impl Link {
     pub(super) fn new(facts: LinkFacts, sequence: u64, timing: &Timing, now: Instant) -> Self {
         Self {
             facts,
@@ -260,13 +260,13 @@ impl Segment {
             view.doubt |= silent && member.proven.is_some_and(|since| now < since + DOUBT);
             let Some((entry, rank)) = entry else { continue };
             let fit = member.fit(ip);
-            let standing = Standing::new(fit, entry.preference, *rank, *incarnation);
-            let rival = Rival { standing, incarnation: *incarnation, member };
+            let priority = Priority::new(fit, entry.preference, *rank, *incarnation);
+            let candidate = Candidate { priority, incarnation: *incarnation, member };
             if fit {
-                first(&mut view.candidate, rival);
+                first(&mut view.candidate, candidate);
             }
             if active {
-                first(&mut view.holder, rival);
+                first(&mut view.holder, candidate);
             }
         }
         view
@@ -375,8 +375,8 @@ fn introduction(timing: &Timing, now: Instant) -> Instant {
     now + timing.listen.saturating_sub(timing.heartbeat)
 }
 
-fn first<'a>(best: &mut Option<Rival<'a>>, rival: Rival<'a>) {
-    if best.is_none_or(|best| rival.standing < best.standing) {
-        *best = Some(rival);
+fn first<'a>(best: &mut Option<Candidate<'a>>, candidate: Candidate<'a>) {
+    if best.is_none_or(|best| candidate.priority < best.priority) {
+        *best = Some(candidate);
     }
 }

@@ -123,7 +123,7 @@ impl Group {
         });
         self.routes.own = own.collect();
         self.routes.touch();
-        self.unpublished.extend(self.segments.keys());
+        self.unpublished.extend(self.links.keys());
     }
 
     /// The addresses that routers lead to this node.
@@ -134,16 +134,16 @@ impl Group {
     /// What this node is to pass on, if that may have changed since it was last said to stand.
     pub(crate) fn detours(&mut self) -> Option<Detours> {
         let behind = |member: &Member| member.followed != member.table.version();
-        let mut members = self.segments.values().flat_map(|segment| segment.members());
+        let mut members = self.links.values().flat_map(|link| link.members());
         let behind = members.any(|(_, member)| member.alive && behind(member));
         if !std::mem::take(&mut self.routes.stale) && !behind {
             return None;
         }
         let leavers = self.leavers();
         let detours = leavers.iter().filter_map(|(vip, leavers)| self.detour(*vip, leavers));
-        let follows = self.segments.iter().flat_map(|(link, segment)| {
-            let alive = segment.members().filter(|(_, member)| member.alive);
-            alive.map(|(id, member)| (*link, *id, member.table.version()))
+        let follows = self.links.iter().flat_map(|(index, link)| {
+            let alive = link.members().filter(|(_, member)| member.alive);
+            alive.map(|(id, member)| (*index, *id, member.table.version()))
         });
         Some(Detours { all: detours.collect(), follows: follows.collect() })
     }
@@ -152,8 +152,8 @@ impl Group {
     pub(crate) fn detours_stand(&mut self, detours: &Detours, now: Instant) {
         self.pass(now);
         for (link, member, version) in &detours.follows {
-            if let Some(segment) = self.segments.get_mut(link) {
-                segment.follow(member, *version, now);
+            if let Some(link) = self.links.get_mut(link) {
+                link.follow(member, *version, now);
             }
         }
     }
@@ -167,8 +167,8 @@ impl Group {
         let mut departures = Vec::new();
         for (ip, own) in &mut routes.own {
             let Some(asking) = &mut own.asking else { continue };
-            for (link, segment) in &self.segments {
-                asking.versions.entry(*link).or_insert_with(|| segment.version());
+            for (index, link) in &self.links {
+                asking.versions.entry(*index).or_insert_with(|| link.version());
             }
             let (others, ready) = self.ready_without(*ip, asking);
             if ready || now >= asking.until {
@@ -189,9 +189,9 @@ impl Group {
     fn ready_without(&self, ip: IpAddr, asking: &Asking) -> (bool, bool) {
         let mut heirs: BTreeMap<&Incarnation, bool> = BTreeMap::new();
         let mut others = false;
-        for (link, segment) in &self.segments {
-            let asked = asking.versions.get(link).copied();
-            for (incarnation, member) in segment.members().filter(|(_, member)| member.alive) {
+        for (index, link) in &self.links {
+            let asked = asking.versions.get(index).copied();
+            for (incarnation, member) in link.members().filter(|(_, member)| member.alive) {
                 let Some((entry, _)) = member.table.get(ip) else { continue };
                 if entry.routed {
                     others |= !entry.leaving;
@@ -200,15 +200,15 @@ impl Group {
                 }
             }
         }
-        let known = self.segments.values().all(|segment| !segment.listening());
+        let known = self.links.values().all(|link| !link.listening());
         (others, known && heirs.values().all(|follows| *follows))
     }
 
     /// The live members that leave an address of this node's, and how they are reached.
     fn leavers(&self) -> BTreeMap<IpAddr, BTreeMap<Incarnation, Hop>> {
         let mut leavers: BTreeMap<IpAddr, BTreeMap<_, _>> = BTreeMap::new();
-        for (link, segment) in &self.segments {
-            for (incarnation, member) in segment.members().filter(|(_, member)| member.alive) {
+        for (index, link) in &self.links {
+            for (incarnation, member) in link.members().filter(|(_, member)| member.alive) {
                 let leaves = |(ip, entry): &(IpAddr, &Entry)| {
                     entry.leaving && self.routes.own.contains_key(ip)
                 };
@@ -218,7 +218,7 @@ impl Group {
                         IpAddr::V6(_) => member.facts.v6.map(IpAddr::V6),
                     };
                     let Some(via) = via else { continue };
-                    let hop = Hop { link: *link, via };
+                    let hop = Hop { link: *index, via };
                     leavers.entry(ip).or_default().entry(*incarnation).or_insert(hop);
                 }
             }
@@ -241,7 +241,7 @@ impl Group {
 
     /// By what the members that have an address hand segments in.
     fn macs(&self, vip: IpAddr) -> BTreeSet<Mac> {
-        let members = self.segments.values().flat_map(|segment| segment.members());
+        let members = self.links.values().flat_map(|link| link.members());
         let has = |member: &Member| member.table.get(vip).is_some_and(|(entry, _)| entry.routed);
         let having = members.filter(|(_, member)| member.alive && has(member));
         having.map(|(_, member)| member.facts.mac).collect()

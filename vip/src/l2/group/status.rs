@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use super::Group;
 use super::address::Address;
-use super::election::Standing;
-use super::link::Segment;
+use super::election::Priority;
+use super::link::Link;
 use super::member::Member;
 
 /// What a [`Group`] shows of itself.
@@ -76,9 +76,9 @@ impl Group {
     /// What `gatehouse status` shows.
     pub(crate) fn status(&self, now: Instant) -> GroupStatus {
         let ips: BTreeSet<IpAddr> = self
-            .segments
+            .links
             .values()
-            .flat_map(Segment::members)
+            .flat_map(Link::members)
             .filter(|(_, member)| member.alive)
             .flat_map(|(_, member)| member.table.iter())
             .filter_map(|(ip, entry)| entry.on_link().then_some(ip))
@@ -92,7 +92,7 @@ impl Group {
     pub(crate) fn overview(&self, now: Instant) -> GroupStatus {
         GroupStatus {
             draining: self.header.draining,
-            listening: self.segments.values().any(Segment::listening),
+            listening: self.links.values().any(Link::listening),
             members: self.member_facts(now),
             vips: BTreeMap::new(),
             duplicate_nodes: self.duplicate_nodes(),
@@ -106,26 +106,26 @@ impl Group {
     }
 
     fn vip_facts(&self, ip: IpAddr) -> VipFacts {
-        let mut eligible: Vec<(Standing, &str)> = Vec::new();
-        let mut holders: Vec<(Standing, &str)> = Vec::new();
+        let mut eligible: Vec<(Priority, &str)> = Vec::new();
+        let mut holders: Vec<(Priority, &str)> = Vec::new();
         if let Some(address) = self.addresses.get(&ip) {
-            let segment = self.segments.get(&address.link());
-            let standing = segment.map(|segment| address.standing(segment, &self.header));
-            let own = standing.map(|standing| (standing, &*self.header.node));
-            eligible.extend(own.filter(|(standing, _)| standing.fit()));
+            let link = self.links.get(&address.link());
+            let priority = link.map(|link| address.priority(link, &self.header));
+            let own = priority.map(|priority| (priority, &*self.header.node));
+            eligible.extend(own.filter(|(priority, _)| priority.fit()));
             holders.extend(own.filter(|_| address.active()));
         }
         let mut at_odds = BTreeSet::new();
         let tenants = self.addresses.get(&ip).and_then(Address::tenants);
-        let members = self.segments.values().flat_map(Segment::members);
+        let members = self.links.values().flat_map(Link::members);
         for (incarnation, member) in members.filter(|(_, member)| member.alive) {
             let Some((entry, rank)) = member.table.get(ip) else { continue };
             if entry.eligible && tenants.is_some_and(|tenants| tenants != entry.tenants) {
                 at_odds.insert(member.node.to_string());
             }
-            let standing = Standing::new(member.fit(ip), entry.preference, *rank, *incarnation);
-            let other = (standing, &*member.node);
-            eligible.extend(standing.fit().then_some(other));
+            let priority = Priority::new(member.fit(ip), entry.preference, *rank, *incarnation);
+            let other = (priority, &*member.node);
+            eligible.extend(priority.fit().then_some(other));
             holders.extend(entry.active.then_some(other));
         }
         eligible.sort_unstable();
@@ -140,9 +140,9 @@ impl Group {
     fn member_facts(&self, now: Instant) -> Vec<MemberFacts> {
         // Of the lives of one node only the last counts, unless two are alive.
         let mut members: BTreeMap<(&str, u32, bool), Vec<&Member>> = BTreeMap::new();
-        for (link, segment) in &self.segments {
-            for (_, member) in segment.members() {
-                let key = (&*member.node, *link, member.alive);
+        for (index, link) in &self.links {
+            for (_, member) in link.members() {
+                let key = (&*member.node, *index, member.alive);
                 members.entry(key).or_default().push(member);
             }
         }
@@ -180,9 +180,9 @@ impl Group {
     /// longer.
     fn duplicate_nodes(&self) -> Vec<String> {
         let mut duplicates = BTreeSet::new();
-        for segment in self.segments.values() {
+        for link in self.links.values() {
             let mut lives: BTreeMap<&str, Vec<&Member>> = BTreeMap::new();
-            for (_, member) in segment.members().filter(|(_, member)| member.alive) {
+            for (_, member) in link.members().filter(|(_, member)| member.alive) {
                 lives.entry(&member.node).or_default().push(member);
             }
             for (node, mut lives) in lives {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::world::{MS, Weather, World};
-use crate::l2::group::election::{Standing, rank};
+use crate::l2::group::election::{Priority, rank};
 
 /// How long two may hold an address though nothing has been lost between them: a heartbeat, its
 /// delay, the gap before the answer, the answer's delay.
@@ -208,12 +208,12 @@ impl Story {
         self.pass(world, 60_000 * MS, true);
         assert_eq!(world.changes.len(), before, "{self:?}: something moved though all was quiet");
         for &ip in &world.addresses {
-            let standing = |host: usize| {
+            let priority = |host: usize| {
                 let preference = world.hosts[host].plan.get(&ip).copied().unwrap_or(0);
-                Standing::new(true, preference, rank(&format!("node-{host}"), ip), [0; 16])
+                Priority::new(true, preference, rank(&format!("node-{host}"), ip), [0; 16])
             };
             let fit = (0..self.hosts).filter(|host| world.hosts[*host].fit(ip));
-            if let Some(best) = fit.min_by_key(|host| standing(*host)) {
+            if let Some(best) = fit.min_by_key(|host| priority(*host)) {
                 assert_eq!(answering(world, ip), [best], "{self:?}: {ip} is not where it belongs");
             }
         }
