@@ -17,7 +17,7 @@ use gatehouse_routes::{
     options::Options,
     problem::Problem,
 };
-use gatehouse_vip::{Exclusion, PoolUsage, Resting, VipPlan, bgp::BgpPlan};
+use gatehouse_vip::{Exclusion, PoolUsage, Quarantined, VipPlan, bgp::BgpPlan};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -48,7 +48,7 @@ pub struct NodeContext {
     /// Addresses that Services held before (the state file; in a cluster their status).
     pub recorded: BTreeMap<ObjectKey, Vec<IpAddr>>,
     /// Addresses that were let go a short while ago, and who may have them again already.
-    pub resting: Resting,
+    pub resting: Quarantined,
     /// No cluster: nobody else forwards what this process does not.
     pub standalone: bool,
 }
@@ -116,7 +116,7 @@ pub struct Compiled {
     /// How full the usable pools are, oldest first.
     pub pools: Vec<PoolUsage>,
     /// Addresses that nobody holds, but only their former holders may have for now.
-    pub resting: Resting,
+    pub resting: Quarantined,
     /// Everything that is wrong, sorted by object.
     pub problems: Vec<Problem>,
     cert_cache: CertCache,

@@ -214,7 +214,7 @@ impl Controller {
         let begun = Instant::now();
         let previous = self.compiled.take();
         if previous.is_some() {
-            self.node.resting.clone_from(self.quarantine.resting());
+            self.node.resting.clone_from(self.quarantine.quarantined());
         }
         let compiled = Arc::new(compile(&self.state, &self.node, previous.as_deref()));
         let took = begun.elapsed();

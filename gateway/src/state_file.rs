@@ -14,7 +14,7 @@ use std::{
 };
 
 use gatehouse_routes::objects::ObjectKey;
-use gatehouse_vip::{ClaimId, Resting};
+use gatehouse_vip::{ClaimId, Quarantined};
 use serde::{Deserialize, Serialize};
 
 /// Addresses by Service.
@@ -26,7 +26,7 @@ pub struct Recorded {
     /// Who holds what.
     pub addresses: Addresses,
     /// What was let go shortly before.
-    pub resting: Resting,
+    pub resting: Quarantined,
 }
 
 /// Name of the file in the state folder.
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_file_from_before_there_was_a_quarantine_is_read() {
         let text = r#"{"version":1,"addresses":{"default/gateway":["192.168.1.200","fd00::1"]}}"#;
-        let expected = Recorded { resting: Resting::new(), ..sample() };
+        let expected = Recorded { resting: Quarantined::new(), ..sample() };
         assert_eq!(parse(text.as_bytes()), Ok(expected));
     }
 

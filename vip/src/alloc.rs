@@ -3,7 +3,7 @@
 //! The compile step of the gateway calls [`allocate`] and records the result, which comes back as
 //! `recorded` the next time. Nothing else hands out addresses. An address in use is never taken away
 //! because of the request of another claim, nor because of its own holder's mistake; an address that its
-//! holder let go rests before somebody else may have it ([`Resting`], [`Quarantine`]).
+//! holder let go is quarantined before another claim may have it ([`Quarantined`], [`Quarantine`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,7 +23,7 @@ mod sharing;
 mod usage;
 
 use ledger::Ledger;
-pub use quarantine::{QUARANTINE, Quarantine, Resting};
+pub use quarantine::{QUARANTINE, Quarantine, Quarantined};
 pub use sharing::{Sharing, TrafficPolicy};
 pub use usage::{PoolUsage, usage};
 
@@ -97,30 +97,30 @@ pub struct Allocation {
     pub assigned: BTreeMap<ClaimId, Vec<Assignment>>,
     /// Who did not get what was asked for. A claim may be in both maps: not severe then.
     pub refused: BTreeMap<ClaimId, Vec<Refusal>>,
-    /// What nobody holds, but only its former holders could have had: what came in as resting, and what
-    /// was let go now.
-    pub resting: Resting,
+    /// Addresses that no claim holds and only their former holders could have had: those that came in as
+    /// quarantined, and those that were let go now.
+    pub quarantined: Quarantined,
 }
 
 /// Gives addresses of `pools` (oldest first, without the ones that [`overlaps`](crate::overlaps)
 /// calls unusable) to `claims` (in the order in which new ones are to be served).
 ///
 /// Recorded addresses that a pool still allows stay, whatever the order of the claims; then former
-/// holders get back what rests. Then come requested addresses, then claims that name a pool, then the
-/// lowest address that is free, or that the claim may share, of the pools that assign by themselves. A
-/// claim that cannot have what it newly asks for keeps what it has and gets a refusal that is not
-/// severe. What a claim lets go rests. Of several claims with one id only the first counts.
-pub fn allocate(pools: &[Pool], claims: &[Claim], resting: &Resting) -> Allocation {
+/// holders get back what is quarantined. Then come requested addresses, then claims that name a pool,
+/// then the lowest address that is free, or that the claim may share, of the pools that assign by
+/// themselves. A claim that cannot have what it newly asks for keeps what it has and gets a refusal that is not
+/// severe. What a claim lets go is quarantined. Of several claims with one id only the first counts.
+pub fn allocate(pools: &[Pool], claims: &[Claim], quarantined: &Quarantined) -> Allocation {
     let mut seen = BTreeSet::new();
     let claims: Vec<&Claim> = claims.iter().filter(|claim| seen.insert(&claim.id)).collect();
-    let mut ledger = Ledger::new(pools, resting);
+    let mut ledger = Ledger::new(pools, quarantined);
     let mut by_id = claims.clone();
     by_id.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     for claim in &by_id {
         ledger.keep_recorded(claim);
     }
     for claim in &by_id {
-        ledger.return_resting(claim);
+        ledger.return_quarantined(claim);
     }
     let mut open: Vec<&Claim> = claims;
     open.retain(|claim| !ledger.satisfied(claim));

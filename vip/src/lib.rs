@@ -24,8 +24,8 @@ mod refusal;
 pub mod testing;
 
 pub use alloc::{
-    Allocation, Assignment, Claim, ClaimId, Families, PoolUsage, QUARANTINE, Quarantine, Resting,
-    Sharing, TrafficPolicy, allocate, usage,
+    Allocation, Assignment, Claim, ClaimId, Families, PoolUsage, QUARANTINE, Quarantine,
+    Quarantined, Sharing, TrafficPolicy, allocate, usage,
 };
 pub use bgp::{
     bfd,

@@ -14,7 +14,8 @@ use gatehouse_routes::{
     problem::{Problem, Severity},
 };
 use gatehouse_vip::{
-    Allocation, Claim, ClaimId, Exclusion, Pool, PoolUsage, Refusal, Resting, VipPlan, bgp::BgpPlan,
+    Allocation, Claim, ClaimId, Exclusion, Pool, PoolUsage, Quarantined, Refusal, VipPlan,
+    bgp::BgpPlan,
 };
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
@@ -40,7 +41,7 @@ pub(super) struct Addresses {
     pub(super) bgp: BgpPlan,
     pub(super) excluded: Option<Exclusion>,
     pub(super) pools: Vec<PoolUsage>,
-    pub(super) resting: Resting,
+    pub(super) resting: Quarantined,
 }
 
 /// Deals out addresses to every Service that asks for one.
@@ -93,7 +94,7 @@ pub(super) fn allocate(
         bgp,
         excluded: planned.excluded,
         pools: usage,
-        resting: allocation.resting,
+        resting: allocation.quarantined,
     }
 }
 
@@ -151,7 +152,7 @@ impl Recorded<'_> {
     }
 
     /// What rests: as the caller knows it, and what Services held that do not ask any more.
-    fn resting(&self, asking: &Requests<'_>) -> Resting {
+    fn resting(&self, asking: &Requests<'_>) -> Quarantined {
         let mut resting = self.node.resting.clone();
         let before = self.previous.map(|previous| {
             previous.addresses.iter().map(|(key, assigned)| (key, &assigned.ips)).collect()

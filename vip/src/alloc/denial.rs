@@ -22,8 +22,8 @@ pub(super) enum Denial {
     Restricted(String),
     /// `gatehouse.io/drain`.
     Draining,
-    /// All are used or rest.
-    Full { family: Family, used: u128, resting: u128 },
+    /// All are used or quarantined.
+    Full { family: Family, used: u128, quarantined: u128 },
 }
 
 impl Denial {
@@ -33,11 +33,11 @@ impl Denial {
             Self::NoFamily(family) => format!("no {family} addresses"),
             Self::Restricted(why) => why.clone(),
             Self::Draining => "draining".to_owned(),
-            Self::Full { family, used, resting: 0 } => {
+            Self::Full { family, used, quarantined: 0 } => {
                 format!("no free {family} address ({used} used)")
             }
-            Self::Full { family, used, resting } => {
-                format!("no free {family} address ({used} used, {resting} rest)")
+            Self::Full { family, used, quarantined } => {
+                format!("no free {family} address ({used} used, {quarantined} rest)")
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Who holds what while an allocation is made, and what can still be had.
 //!
 //! [`allocate`](super::allocate) drives it. Addresses only ever become blocked here, never free again
-//! (what is let go rests), so every search goes on where the last one ended: an allocation costs
+//! (what is let go is quarantined), so every search goes on where the last one ended: an allocation costs
 //! O(log n), whatever the number and size of the pools' ranges.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::denial::{self, Denial, family_names, pool_names};
 use super::sharing::Holders;
-use super::{Allocation, Assignment, Claim, ClaimId, Resting, Sharing, TrafficPolicy};
+use super::{Allocation, Assignment, Claim, ClaimId, Quarantined, Sharing, TrafficPolicy};
 use crate::pool::Pool;
 use crate::pool::ranges::{AddressSet, Family, number};
 use crate::refusal::Refusal;
@@ -24,13 +24,13 @@ pub(super) struct Ledger<'a> {
     automatic: Vec<usize>,
     /// First number of each range of each pool → its last number, and the pool.
     homes: BTreeMap<(Family, u128), (u128, usize)>,
-    /// Held or resting.
+    /// Held or quarantined.
     blocked: AddressSet,
     books: Vec<[Book; 2]>,
     holders: HashMap<IpAddr, Holders<'a>>,
     held: BTreeMap<&'a ClaimId, Vec<Given>>,
-    resting: Resting,
-    /// What rests for a claim, as it came in.
+    quarantined: Quarantined,
+    /// What is quarantined for a claim, as it came in.
     returning: HashMap<&'a ClaimId, Vec<IpAddr>>,
     /// Addresses whose holders share them.
     shareable: HashMap<(&'a str, &'a TrafficPolicy, usize, Family), BTreeSet<IpAddr>>,
@@ -62,7 +62,7 @@ impl Given {
 }
 
 impl<'a> Ledger<'a> {
-    pub(super) fn new(pools: &'a [Pool], resting: &'a Resting) -> Self {
+    pub(super) fn new(pools: &'a [Pool], quarantined: &'a Quarantined) -> Self {
         let mut automatic: Vec<usize> =
             (0..pools.len()).filter(|index| pools[*index].auto_assign()).collect();
         automatic.sort_by_key(|index| pools[*index].rank());
@@ -82,13 +82,13 @@ impl<'a> Ledger<'a> {
             books: vec![[Book { next: Some(0), used: 0, blocked: 0 }; 2]; pools.len()],
             holders: HashMap::new(),
             held: BTreeMap::new(),
-            resting: resting.clone(),
+            quarantined: quarantined.clone(),
             returning: HashMap::new(),
             shareable: HashMap::new(),
             scanned: HashMap::new(),
             refused: BTreeMap::new(),
         };
-        for (ip, former) in resting {
+        for (ip, former) in quarantined {
             ledger.block(*ip);
             for id in former {
                 ledger.returning.entry(id).or_default().push(*ip);
@@ -98,7 +98,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// Lets a claim keep of its recorded addresses what is still allowed: at most one of each family
-    /// that it wants. The others rest.
+    /// that it wants. The others are quarantined.
     pub(super) fn keep_recorded(&mut self, claim: &'a Claim) {
         let mut kept: Vec<Given> = Vec::new();
         let mut recorded = claim.recorded.clone();
@@ -111,13 +111,13 @@ impl<'a> Ledger<'a> {
             let family = Family::of(ip);
             let surplus = kept.iter().any(|given| given.family() == family);
             if surplus || !claim.families.wanted().contains(&family) {
-                self.rest(ip, &claim.id);
+                self.quarantine(ip, &claim.id);
                 continue;
             }
             match self.allowed(claim, ip) {
                 Ok(pool) => kept.push(Given { ip, pool }),
                 Err(why) => {
-                    self.rest(ip, &claim.id);
+                    self.quarantine(ip, &claim.id);
                     let message = format!("{ip} is given up: {}", why.message);
                     let refusal = Refusal::warning("AddressReleased", "", message, "");
                     self.refused.entry(claim.id.clone()).or_default().push(refusal);
@@ -129,8 +129,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Gives a claim back what it held before and what rests since, unless it wants something else.
-    pub(super) fn return_resting(&mut self, claim: &'a Claim) {
+    /// Gives a claim back what it held before and what is quarantined since, unless it wants something else.
+    pub(super) fn return_quarantined(&mut self, claim: &'a Claim) {
         let Some(ips) = self.returning.get(&claim.id).cloned() else { return };
         let mut given = self.held.get(&claim.id).cloned().unwrap_or_default();
         let before = given.len();
@@ -186,14 +186,14 @@ impl<'a> Ledger<'a> {
     }
 
     pub(super) fn finish(self) -> Allocation {
-        let Self { pools, held, resting, refused, .. } = self;
+        let Self { pools, held, quarantined, refused, .. } = self;
         let names: Vec<Arc<str>> = pools.iter().map(Pool::shared_name).collect();
         let assigned = held.into_iter().map(|(id, given)| {
             let assignment =
                 |given: Given| Assignment { ip: given.ip, pool: Arc::clone(&names[given.pool]) };
             (id.clone(), given.into_iter().map(assignment).collect())
         });
-        Allocation { assigned: assigned.collect(), refused, resting }
+        Allocation { assigned: assigned.collect(), refused, quarantined }
     }
 
     /// What a claim could hold instead of what it holds, and what of its request stays open; or why it
@@ -300,7 +300,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// The address of a pool that a claim may have: one that rests for it, else the lowest that is free
+    /// The address of a pool that a claim may have: one that is quarantined for it, else the lowest that is free
     /// or can be shared.
     fn pick(&mut self, claim: &'a Claim, pool: usize, family: Family) -> Option<Given> {
         if self.pools[pool].draining() || self.pools[pool].admits(&claim.tenant).is_err() {
@@ -361,8 +361,8 @@ impl<'a> Ledger<'a> {
                 None if !candidates.contains(&index) => Denial::Manual,
                 None => {
                     let book = self.books[index][*family as usize];
-                    let resting = book.blocked - book.used;
-                    Denial::Full { family: *family, used: book.used, resting }
+                    let quarantined = book.blocked - book.used;
+                    Denial::Full { family: *family, used: book.used, quarantined }
                 }
             };
             (pool, lacking.iter().map(denial).collect())
@@ -382,7 +382,7 @@ impl<'a> Ledger<'a> {
     fn obtainable(&self, claim: &Claim, ip: IpAddr) -> Result<usize, Refusal> {
         let pool = self.allowed(claim, ip)?;
         let held = self.held.get(&claim.id).into_iter().flatten().any(|given| given.ip == ip);
-        let former = self.resting.get(&ip).is_some_and(|former| former.contains(&claim.id));
+        let former = self.quarantined.get(&ip).is_some_and(|former| former.contains(&claim.id));
         if held || former {
             return Ok(pool);
         }
@@ -396,7 +396,7 @@ impl<'a> Ledger<'a> {
         }
         let holders = self.holders.get(&ip);
         if holders.is_none_or(Holders::is_empty) && self.blocked.contains(ip) {
-            let former = self.resting.get(&ip).into_iter().flatten().next();
+            let former = self.quarantined.get(&ip).into_iter().flatten().next();
             return Err(Refusal::error(
                 "AddressResting",
                 "requested",
@@ -467,12 +467,12 @@ impl<'a> Ledger<'a> {
                 if holders.is_empty() {
                     self.books[gone.pool][gone.family() as usize].used -= 1;
                 }
-                self.rest(gone.ip, &claim.id);
+                self.quarantine(gone.ip, &claim.id);
             }
         }
         for new in given.iter().filter(|given| !former.contains(given)) {
             self.block(new.ip);
-            self.resting.remove(&new.ip);
+            self.quarantined.remove(&new.ip);
             let holders = self.holders.entry(new.ip).or_default();
             if holders.is_empty() {
                 self.books[new.pool][new.family() as usize].used += 1;
@@ -485,12 +485,12 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Lets an address rest that a claim does not hold any more, unless somebody else holds it.
-    fn rest(&mut self, ip: IpAddr, former: &ClaimId) {
+    /// Quarantines an address that a claim no longer holds, unless another claim holds it.
+    fn quarantine(&mut self, ip: IpAddr, former: &ClaimId) {
         if self.holders.get(&ip).is_some_and(|holders| !holders.is_empty()) {
             return;
         }
-        self.resting.entry(ip).or_default().insert(former.clone());
+        self.quarantined.entry(ip).or_default().insert(former.clone());
         self.block(ip);
     }
 

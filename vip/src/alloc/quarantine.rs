@@ -1,4 +1,4 @@
-//! Addresses that were let go rest for a while before somebody else may have them.
+//! Addresses that were let go are quarantined for a while before another claim may have them.
 //!
 //! Caches out there, of DNS and of neighbours, still lead the former holder's clients to such an
 //! address. Its former holder may have it again at once: a Service that is deleted and applied again, or
@@ -11,33 +11,33 @@ use std::time::{Duration, Instant};
 
 use super::ClaimId;
 
-/// How long an address rests.
+/// How long an address is quarantined.
 pub const QUARANTINE: Duration = Duration::from_secs(30);
 
 /// Addresses that nobody holds, and who may have them: those who held them last.
-pub type Resting = BTreeMap<IpAddr, BTreeSet<ClaimId>>;
+pub type Quarantined = BTreeMap<IpAddr, BTreeSet<ClaimId>>;
 
-/// Which addresses rest, and until when.
+/// Which addresses are quarantined, and until when.
 #[derive(Clone, Debug, Default)]
 pub struct Quarantine {
     until: BTreeMap<IpAddr, Instant>,
-    resting: Resting,
+    quarantined: Quarantined,
 }
 
 impl Quarantine {
-    /// What rests, for the next [`allocate`](crate::allocate).
-    pub fn resting(&self) -> &Resting {
-        &self.resting
+    /// What is quarantined, for the next [`allocate`](crate::allocate).
+    pub fn quarantined(&self) -> &Quarantined {
+        &self.quarantined
     }
 
-    /// Takes over what an allocation left resting: an address that is new here rests from now on, one
+    /// Takes over what an allocation left quarantined: an address that is new here is quarantined from now on, one
     /// that is not there any more has a holder.
-    pub fn observe(&mut self, resting: &Resting, now: Instant) {
-        self.until.retain(|ip, _| resting.contains_key(ip));
-        for ip in resting.keys() {
+    pub fn observe(&mut self, quarantined: &Quarantined, now: Instant) {
+        self.until.retain(|ip, _| quarantined.contains_key(ip));
+        for ip in quarantined.keys() {
             self.until.entry(*ip).or_insert(now + QUARANTINE);
         }
-        self.resting.clone_from(resting);
+        self.quarantined.clone_from(quarantined);
     }
 
     /// Lets go of what has rested long enough; true if there was something, so that whoever waits for
@@ -45,8 +45,8 @@ impl Quarantine {
     pub fn expire(&mut self, now: Instant) -> bool {
         let before = self.until.len();
         self.until.retain(|_, until| *until > now);
-        let Self { until, resting } = self;
-        resting.retain(|ip, _| until.contains_key(ip));
+        let Self { until, quarantined } = self;
+        quarantined.retain(|ip, _| until.contains_key(ip));
         until.len() < before
     }
 }
@@ -60,12 +60,12 @@ mod tests {
         Instant::now()
     }
 
-    fn resting(of: &[(&str, &str)]) -> Resting {
-        let mut resting = Resting::new();
+    fn quarantined(of: &[(&str, &str)]) -> Quarantined {
+        let mut quarantined = Quarantined::new();
         for (ip, holder) in of {
-            resting.entry(ip.parse().unwrap()).or_default().insert(ClaimId((*holder).into()));
+            quarantined.entry(ip.parse().unwrap()).or_default().insert(ClaimId((*holder).into()));
         }
-        resting
+        quarantined
     }
 
     #[test]
@@ -73,15 +73,15 @@ mod tests {
         let start = start();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut quarantine = Quarantine::default();
-        quarantine.observe(&resting(&[("10.0.0.1", "a/b")]), at(0));
-        // Later results that repeat it do not prolong the rest.
-        quarantine.observe(&resting(&[("10.0.0.1", "a/b"), ("10.0.0.2", "a/c")]), at(20));
+        quarantine.observe(&quarantined(&[("10.0.0.1", "a/b")]), at(0));
+        // Later results that repeat it do not prolong the quarantine.
+        quarantine.observe(&quarantined(&[("10.0.0.1", "a/b"), ("10.0.0.2", "a/c")]), at(20));
         assert!(!quarantine.expire(at(29)));
         assert!(quarantine.expire(at(30)));
-        assert_eq!(quarantine.resting(), &resting(&[("10.0.0.2", "a/c")]));
+        assert_eq!(quarantine.quarantined(), &quarantined(&[("10.0.0.2", "a/c")]));
         assert!(!quarantine.expire(at(49)));
         assert!(quarantine.expire(at(50)));
-        assert_eq!(quarantine.resting(), &Resting::new());
+        assert_eq!(quarantine.quarantined(), &Quarantined::new());
         assert!(!quarantine.expire(at(99)));
     }
 
@@ -90,10 +90,10 @@ mod tests {
         let start = start();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut quarantine = Quarantine::default();
-        let rest = resting(&[("10.0.0.1", "a/b")]);
-        quarantine.observe(&rest, at(0));
-        quarantine.observe(&Resting::new(), at(10));
-        quarantine.observe(&rest, at(20));
+        let again = quarantined(&[("10.0.0.1", "a/b")]);
+        quarantine.observe(&again, at(0));
+        quarantine.observe(&Quarantined::new(), at(10));
+        quarantine.observe(&again, at(20));
         assert!(!quarantine.expire(at(49)));
         assert!(quarantine.expire(at(50)));
     }

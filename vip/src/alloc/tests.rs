@@ -5,7 +5,7 @@ use crate::api::{IpAddressPoolSpec, ServiceAllocation};
 
 mod admission;
 mod properties;
-mod resting;
+mod quarantine;
 mod scale;
 mod sharing;
 
@@ -54,12 +54,12 @@ fn v4(name: &str) -> Claim {
     claim(name, Families::V4)
 }
 
-fn resting(of: &[(&str, &str)]) -> Resting {
-    let mut resting = Resting::new();
+fn quarantined(of: &[(&str, &str)]) -> Quarantined {
+    let mut quarantined = Quarantined::new();
     for (ip, former) in of {
-        resting.entry(ip.parse().unwrap()).or_default().insert(id(former));
+        quarantined.entry(ip.parse().unwrap()).or_default().insert(id(former));
     }
-    resting
+    quarantined
 }
 
 fn requesting(name: &str, requested: &[&str]) -> Claim {
@@ -73,9 +73,9 @@ fn recorded(name: &str, recorded: &[&str]) -> Claim {
 const PREFER: Families = Families::PreferDual { first: Family::V4 };
 const REQUIRE: Families = Families::RequireDual { first: Family::V4 };
 
-/// Nothing rests.
+/// Nothing is quarantined.
 fn allocate(pools: &[Pool], claims: &[Claim]) -> Allocation {
-    super::allocate(pools, claims, &Resting::new())
+    super::allocate(pools, claims, &Quarantined::new())
 }
 
 /// `pool:ip,ip`, `pool:ip+other:ip` or `-`.
@@ -208,7 +208,7 @@ fn a_good_request_moves_the_claim_and_its_old_address_rests() {
     let refusal = refusal(&result, "waiting");
     assert_eq!((refusal.reason, refusal.severe), ("AddressResting", true));
     assert_eq!(refusal.message, "10.0.0.1 rests, ns/mover had it until just now");
-    assert_eq!(result.resting, resting(&[("10.0.0.1", "mover")]));
+    assert_eq!(result.quarantined, quarantined(&[("10.0.0.1", "mover")]));
     let later = [requesting("waiting", &["10.0.0.1"]), recorded("mover", &["10.0.0.2"])];
     assert_eq!(got(&allocate(&pools, &later), "waiting"), "default:10.0.0.1");
 }

@@ -7,7 +7,7 @@ use super::Allocation;
 use crate::pool::Pool;
 use crate::pool::ranges::Family;
 
-/// How full one pool is. Assigned, available and resting addresses are all that it has.
+/// How full one pool is. Assigned, available and quarantined addresses are all that it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolUsage {
     /// `metadata.name` of the pool.
@@ -42,13 +42,13 @@ pub fn usage(pools: &[Pool], allocation: &Allocation) -> Vec<PoolUsage> {
                 let ips = held.into_iter().flatten();
                 ips.filter(|ip| Family::of(**ip) == family).count() as u128
             };
-            let resting = |family| {
-                let ips = allocation.resting.keys();
+            let quarantined = |family| {
+                let ips = allocation.quarantined.keys();
                 ips.filter(|ip| Family::of(**ip) == family && pool.contains(**ip)).count() as u128
             };
             let [v4, v6] = [Family::V4, Family::V6].map(|family| {
-                let (assigned, resting) = (assigned(family), resting(family));
-                (assigned, pool.size(family).saturating_sub(assigned + resting), resting)
+                let (assigned, quarantined) = (assigned(family), quarantined(family));
+                (assigned, pool.size(family).saturating_sub(assigned + quarantined), quarantined)
             });
             PoolUsage {
                 pool: pool.name().to_owned(),

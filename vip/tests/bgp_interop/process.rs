@@ -14,8 +14,8 @@ use gatehouse_vip::api::IpAddressPoolSpec;
 use gatehouse_vip::bgp::spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec};
 use gatehouse_vip::bgp::{BgpObjects, BgpPlan, PoolFacts, plan};
 use gatehouse_vip::{
-    Allocation, Assignment, BgpEvent, BgpSpeaker, BgpSpeakerOptions, ClaimId, NodeFacts, Resting,
-    Wanted,
+    Allocation, Assignment, BgpEvent, BgpSpeaker, BgpSpeakerOptions, ClaimId, NodeFacts,
+    Quarantined, Wanted,
 };
 use serde::{Deserialize, Serialize};
 
@@ -72,7 +72,7 @@ fn planned(wish: &Wish) -> BgpPlan {
     let allocation = Allocation {
         assigned: [(web.clone(), wish.addresses.iter().map(assigned).collect())].into(),
         refused: BTreeMap::new(),
-        resting: Resting::default(),
+        quarantined: Quarantined::default(),
     };
     let node = NodeFacts { name: "node".into(), ..NodeFacts::default() };
     let planned = plan(&objects, &allocation, &[(web, Wanted::default())].into(), &node);

@@ -15,8 +15,8 @@ use gatehouse_vip::bgp::spec::{BgpAdvertisementSpec, BgpPeerSpec};
 use gatehouse_vip::bgp::{self, BgpObjects, BgpPlan, PoolFacts};
 use gatehouse_vip::{
     Allocation, Assignment, BgpEvent, BgpSpeaker, BgpSpeakerOptions, ClaimId, DEFAULT_GROUP_PORT,
-    GroupKey, GroupOptions, Interfaces, NodeFacts, Resting, SharedLoopback, Speaker, SpeakerEvent,
-    SpeakerOptions, Vip, VipPlan, Wanted,
+    GroupKey, GroupOptions, Interfaces, NodeFacts, Quarantined, SharedLoopback, Speaker,
+    SpeakerEvent, SpeakerOptions, Vip, VipPlan, Wanted,
 };
 
 /// For what the process waits for itself.
@@ -78,7 +78,7 @@ fn routed(addresses: Vec<IpAddr>) -> BgpPlan {
     let allocation = Allocation {
         assigned: [(web.clone(), assigned.collect())].into(),
         refused: BTreeMap::new(),
-        resting: Resting::default(),
+        quarantined: Quarantined::default(),
     };
     let node = NodeFacts { name: "node".into(), ..NodeFacts::default() };
     bgp::plan(&objects, &allocation, &[(web, Wanted::default())].into(), &node).plan

@@ -49,7 +49,7 @@ fn a_limited_pool_serves_those_it_is_for_and_nobody_else_by_any_way() {
             assert!(refusal.message.contains("not for namespace test"), "{}", refusal.message);
         }
         assert_eq!(refusal(&result, "record").reason, "AddressReleased");
-        assert_eq!(result.resting, resting(&[("10.0.0.2", "record")]));
+        assert_eq!(result.quarantined, quarantined(&[("10.0.0.2", "record")]));
     }
 }
 
@@ -92,7 +92,7 @@ fn a_draining_pool_keeps_what_it_gave_and_gives_nothing_new() {
     let result = super::super::allocate(
         std::slice::from_ref(&draining),
         &[&claims[..], &[v4("back")]].concat(),
-        &resting(&[("10.0.0.3", "back")]),
+        &quarantined(&[("10.0.0.3", "back")]),
     );
     assert_eq!(got(&result, "holder"), "old:10.0.0.9");
     assert_eq!(got(&result, "mover"), "old:10.0.0.8");

@@ -43,12 +43,12 @@ fn any_claim() -> impl Strategy<Value = Claim> {
     )
 }
 
-fn any_resting() -> impl Strategy<Value = Resting> {
-    proptest::collection::btree_map(0u8..24, 0u8..40, 0..6).prop_map(|resting| {
+fn any_quarantined() -> impl Strategy<Value = Quarantined> {
+    proptest::collection::btree_map(0u8..24, 0u8..40, 0..6).prop_map(|quarantined| {
         let entry = |(last, name): (u8, u8)| {
             (IpAddr::from([10, 0, 0, last]), BTreeSet::from([id(&format!("c{name}"))]))
         };
-        resting.into_iter().map(entry).collect()
+        quarantined.into_iter().map(entry).collect()
     })
 }
 
@@ -87,10 +87,10 @@ fn recorded_as(result: &Allocation, claims: &[Claim]) -> Vec<Claim> {
 proptest! {
     #[test]
     fn no_address_is_given_outside_its_pool_nor_beyond_the_wish_nor_twice_unless_shared(
-        claims in proptest::collection::vec(any_claim(), 0..40), resting in any_resting(),
+        claims in proptest::collection::vec(any_claim(), 0..40), quarantined in any_quarantined(),
     ) {
         let pools = some_pools();
-        let result = super::super::allocate(&pools, &claims, &resting);
+        let result = super::super::allocate(&pools, &claims, &quarantined);
         let mut holders: BTreeMap<IpAddr, Vec<&Claim>> = BTreeMap::new();
         for (id, assigned) in &result.assigned {
             let claim = claims.iter().find(|claim| claim.id == *id).unwrap();
@@ -102,11 +102,11 @@ proptest! {
                 let pool = pools.iter().find(|candidate| candidate.name() == &**pool).unwrap();
                 prop_assert!(pool.contains(*ip));
                 prop_assert_eq!(pool.admits(&claim.tenant), Ok(()));
-                prop_assert!(!result.resting.contains_key(ip));
+                prop_assert!(!result.quarantined.contains_key(ip));
                 holders.entry(*ip).or_default().push(claim);
             }
         }
-        for (ip, former) in &resting {
+        for (ip, former) in &quarantined {
             let kept = claims.iter().any(|claim| claim.recorded.contains(ip));
             let taken = holders.get(ip).is_some_and(|holders| {
                 !holders.iter().any(|claim| former.contains(&claim.id))
@@ -133,15 +133,15 @@ proptest! {
 
     #[test]
     fn the_same_question_has_the_same_answer_and_what_was_given_stays(
-        claims in proptest::collection::vec(any_claim(), 0..40), resting in any_resting(),
+        claims in proptest::collection::vec(any_claim(), 0..40), quarantined in any_quarantined(),
     ) {
         let pools = some_pools();
-        let first = super::super::allocate(&pools, &claims, &resting);
-        prop_assert_eq!(&first, &super::super::allocate(&pools, &claims, &resting));
+        let first = super::super::allocate(&pools, &claims, &quarantined);
+        prop_assert_eq!(&first, &super::super::allocate(&pools, &claims, &quarantined));
         let recorded = recorded_as(&first, &claims);
-        let second = super::super::allocate(&pools, &recorded, &first.resting);
+        let second = super::super::allocate(&pools, &recorded, &first.quarantined);
         prop_assert_eq!(&second.assigned, &first.assigned);
-        prop_assert_eq!(&second.resting, &first.resting);
+        prop_assert_eq!(&second.quarantined, &first.quarantined);
     }
 
     #[test]
@@ -159,7 +159,7 @@ proptest! {
         after.retain(|claim| claims.iter().all(|known| known.id != claim.id));
         after.iter_mut().for_each(|claim| claim.recorded.clear());
         after.extend(recorded_as(&first, &claims).into_iter().skip(gone));
-        let second = super::super::allocate(&pools, &after, &first.resting);
+        let second = super::super::allocate(&pools, &after, &first.quarantined);
         for (id, held) in &first.assigned {
             let claim = claims.iter().find(|claim| claim.id == *id).unwrap();
             let stays = after.iter().any(|after| after.id == *id);

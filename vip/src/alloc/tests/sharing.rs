@@ -116,9 +116,9 @@ fn an_address_rests_only_when_its_last_holder_leaves() {
         (got(&result, "a"), got(&result, "b")),
         ("default:10.0.0.6".into(), "default:10.0.0.5".into())
     );
-    assert_eq!(result.resting, Resting::new());
+    assert_eq!(result.quarantined, Quarantined::new());
     let both = [at("a", "TCP/1", &["10.0.0.6"]), at("b", "TCP/2", &["10.0.0.6"])];
     let result = allocate(&pools(), &both);
     assert_eq!(got(&result, "b"), "default:10.0.0.6");
-    assert_eq!(result.resting, resting(&[("10.0.0.5", "b")]));
+    assert_eq!(result.quarantined, quarantined(&[("10.0.0.5", "b")]));
 }

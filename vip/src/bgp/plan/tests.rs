@@ -1,7 +1,7 @@
 //! What a node tells its routers, from objects as they are written.
 
 use super::*;
-use crate::alloc::Resting;
+use crate::alloc::Quarantined;
 use crate::api::IpAddressPoolSpec;
 use crate::plan::EXCLUDE_LABEL;
 
@@ -62,7 +62,7 @@ impl Scene {
             ]
             .into(),
             refused: BTreeMap::new(),
-            resting: Resting::default(),
+            quarantined: Quarantined::default(),
         };
         plan(&self.objects, &allocation, &self.wanted, &self.node)
     }

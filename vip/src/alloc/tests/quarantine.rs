@@ -5,43 +5,43 @@ use super::*;
 #[test]
 fn an_address_that_was_let_go_is_not_given_to_others_but_to_its_former_holder() {
     let pools = [pool("default", &["10.0.0.1-10.0.0.3"])];
-    let rest = resting(&[("10.0.0.1", "gone")]);
-    let result = super::super::allocate(&pools, &[v4("new")], &rest);
+    let quarantined = quarantined(&[("10.0.0.1", "gone")]);
+    let result = super::super::allocate(&pools, &[v4("new")], &quarantined);
     assert_eq!(got(&result, "new"), "default:10.0.0.2");
-    assert_eq!(result.resting, rest, "it rests on");
+    assert_eq!(result.quarantined, quarantined, "it stays quarantined");
 
     // The one that held it is back, behind the new one in the order of age.
-    let result = super::super::allocate(&pools, &[v4("new"), v4("gone")], &rest);
+    let result = super::super::allocate(&pools, &[v4("new"), v4("gone")], &quarantined);
     assert_eq!(got(&result, "new"), "default:10.0.0.2");
     assert_eq!(got(&result, "gone"), "default:10.0.0.1");
-    assert_eq!(result.resting, Resting::new());
+    assert_eq!(result.quarantined, Quarantined::new());
 }
 
 #[test]
 fn a_former_holder_that_wants_another_address_now_gets_that() {
     let pools = [pool("default", &["10.0.0.1-10.0.0.9"]), pool("other", &["10.9.0.0/24"])];
-    let rest = resting(&[("10.0.0.1", "back")]);
+    let quarantined = quarantined(&[("10.0.0.1", "back")]);
     let there = Claim { pool: Some("other".into()), ..v4("back") };
     for (claim, expected) in [
         (requesting("back", &["10.0.0.7"]), "default:10.0.0.7"),
         (there, "other:10.9.0.0"),
         (requesting("back", &["10.0.0.1"]), "default:10.0.0.1"),
     ] {
-        let result = super::super::allocate(&pools, &[claim], &rest);
+        let result = super::super::allocate(&pools, &[claim], &quarantined);
         assert_eq!(got(&result, "back"), expected);
         assert!(result.refused.is_empty());
     }
     // What it wants cannot be had: that is no reason to give it what it did not ask for.
-    let result = super::super::allocate(&pools, &[requesting("back", &["10.5.0.1"])], &rest);
+    let result = super::super::allocate(&pools, &[requesting("back", &["10.5.0.1"])], &quarantined);
     assert_eq!(got(&result, "back"), "-");
 }
 
 #[test]
-fn a_full_pool_says_how_many_of_its_addresses_rest() {
+fn a_full_pool_says_how_many_of_its_addresses_are_quarantined() {
     let pools = [pool("default", &["10.0.0.1-10.0.0.3"])];
-    let rest = resting(&[("10.0.0.1", "gone"), ("10.0.0.2", "gone")]);
+    let quarantined = quarantined(&[("10.0.0.1", "gone"), ("10.0.0.2", "gone")]);
     let claims = [recorded("web", &["10.0.0.3"]), v4("new")];
-    let result = super::super::allocate(&pools, &claims, &rest);
+    let result = super::super::allocate(&pools, &claims, &quarantined);
     assert_eq!(
         refusal(&result, "new").message,
         "no pool gives an IPv4 address: \
@@ -70,18 +70,18 @@ fn a_pool_that_is_missing_for_one_save_costs_nobody_the_address() {
     let without = allocate(&[], &claims);
     assert_eq!(without.assigned, BTreeMap::new());
     let expected = [("10.0.0.7", "a"), ("10.0.0.8", "b"), ("10.0.0.8", "c")];
-    assert_eq!(without.resting, resting(&expected));
+    assert_eq!(without.quarantined, quarantined(&expected));
 
     let nothing = [v4("new"), v4("a"), sharing("b", 25, &[]), sharing("c", 80, &[])];
-    let back = super::super::allocate(&good, &nothing, &without.resting);
+    let back = super::super::allocate(&good, &nothing, &without.quarantined);
     assert_eq!(got(&back, "a"), "default:10.0.0.7");
     assert_eq!(got(&back, "b"), "default:10.0.0.8");
     assert_eq!(got(&back, "c"), "default:10.0.0.8", "both former holders of a shared address");
 
     // Meanwhile they may have got others; those stay.
-    let elsewhere = super::super::allocate(&bad, &nothing, &without.resting);
+    let elsewhere = super::super::allocate(&bad, &nothing, &without.quarantined);
     assert_eq!(got(&elsewhere, "a"), "default:10.9.0.2");
-    assert_eq!(elsewhere.resting, without.resting);
+    assert_eq!(elsewhere.quarantined, without.quarantined);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn addresses_of_a_family_that_is_not_wanted_any_more_rest() {
     let single = recorded("web", &["10.1.0.9", "2001:db8::77"]);
     let result = allocate(&pools, &[single]);
     assert_eq!(got(&result, "web"), "both:10.1.0.9");
-    assert_eq!(result.resting, resting(&[("2001:db8::77", "web")]));
+    assert_eq!(result.quarantined, quarantined(&[("2001:db8::77", "web")]));
     assert!(result.refused.is_empty());
 }
 
@@ -108,8 +108,11 @@ fn usage_counts_shared_addresses_once_and_ipv6_exactly() {
         Claim { sharing: sharing(2), ..v4("two") },
     ];
     let pools = [full, empty];
-    let result =
-        super::super::allocate(&pools, &claims, &resting(&[("10.1.0.3", "x"), ("10.7.0.1", "x")]));
+    let result = super::super::allocate(
+        &pools,
+        &claims,
+        &quarantined(&[("10.1.0.3", "x"), ("10.7.0.1", "x")]),
+    );
     let usage = usage(&pools, &result);
     assert_eq!(
         usage[0],
