@@ -1,16 +1,16 @@
 //! Settings of interfaces under `/proc/sys/net`, put back when the speaker stops.
 //!
-//! The driver owns one [`Strictness`]. A process that is killed leaves its settings behind; they are
-//! found and kept as they are by the next one.
+//! The driver owns one [`ArpSysctls`]. A process that is killed leaves its settings behind; the next one
+//! finds them and keeps them as they are.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-/// How strictly interfaces have to answer ARP, by the sysctls of ip-sysctl.rst, and how they did.
+/// The ARP sysctls of interfaces (ip-sysctl.rst) that this process has changed, with the values before.
 #[derive(Debug, Default)]
-pub(crate) struct Strictness {
+pub(crate) struct ArpSysctls {
     /// File → what it held before.
     before: BTreeMap<PathBuf, String>,
 }
@@ -23,7 +23,7 @@ const SETTINGS: [(&str, u32, u32); 2] = [
     ("arp_announce", 2, 2),
 ];
 
-impl Strictness {
+impl ArpSysctls {
     /// The kernel answers ARP on an interface for the addresses of this interface alone.
     pub(crate) fn apply(&mut self, interface: &str) -> io::Result<()> {
         for (setting, least, value) in SETTINGS {

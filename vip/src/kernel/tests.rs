@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::kernel::netlink::{Netlink, Notices};
 use crate::kernel::sockets::frames::{FrameSocket, FrameWatch, Resolution};
-use crate::kernel::sysctl::Strictness;
+use crate::kernel::sysctl::ArpSysctls;
 use crate::kernel::wait::{EventFd, wait};
 use crate::l2::{arp, ndp};
 use crate::links::change::Change;
@@ -221,13 +221,13 @@ fn an_interface_answers_strictly_until_it_is_put_back() {
         let path = |setting| format!("/proc/sys/net/ipv4/conf/eth0/{setting}");
         let read = |setting| std::fs::read_to_string(path(setting)).unwrap().trim().to_owned();
         std::fs::write(path("arp_ignore"), "2").unwrap();
-        let mut strictness = Strictness::default();
-        strictness.apply("eth0").unwrap();
-        strictness.apply("eth0").unwrap();
+        let mut arp_sysctls = ArpSysctls::default();
+        arp_sysctls.apply("eth0").unwrap();
+        arp_sysctls.apply("eth0").unwrap();
         assert_eq!([read("arp_ignore"), read("arp_announce")], ["2", "2"], "stricter stays");
-        strictness.restore();
+        arp_sysctls.restore();
         assert_eq!([read("arp_ignore"), read("arp_announce")], ["2", "0"]);
-        let error = strictness.apply("eth9").unwrap_err();
+        let error = arp_sysctls.apply("eth9").unwrap_err();
         assert!(error.to_string().contains("/eth9/arp_ignore: No such file"), "{error}");
     });
 }

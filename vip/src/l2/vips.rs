@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use arp_ignore::Strict;
+use arp_ignore::ArpIgnore;
 use ledger::Ledger;
 use state::{Common, Next, VipState};
 use timers::TimerQueue;
@@ -49,7 +49,7 @@ pub(crate) enum Action {
     Announce { ip: IpAddr, index: u32, mac: Mac },
     /// Let the kernel answer ARP on an interface for the addresses of that interface only
     /// (`arp_ignore` 1, `arp_announce` 2).
-    Strict { index: u32, name: String },
+    ArpIgnore { index: u32, name: String },
 }
 
 /// How addresses are held.
@@ -92,7 +92,7 @@ impl Vips {
                 links: Links::default(),
                 ledger: Ledger::new(options.lifetime, options.renew_every),
                 strays: BTreeMap::new(),
-                strict: Strict::default(),
+                arp_ignore: ArpIgnore::default(),
                 pace: Pace::default(),
                 events: Vec::new(),
                 options,
@@ -140,7 +140,7 @@ impl Vips {
             self.common.strays = strays.map(|stray| (stray, None)).collect();
         }
         self.common.links = links;
-        self.common.strict.see(&self.common.links);
+        self.common.arp_ignore.see(&self.common.links);
         self.links_changed = true;
         for (ip, vip) in &mut self.vips {
             vip.see(*ip, &mut self.common, now);
@@ -155,7 +155,7 @@ impl Vips {
         let Some(vip) = self.vips.get_mut(&ip) else { return };
         match &decision {
             Decision::Claim { from, .. } => {
-                self.common.strict.claimed(ip);
+                self.common.arp_ignore.claimed(ip);
                 self.relayed.extend(from.as_ref().map(|_| ip));
             }
             Decision::Release { .. } => drop(self.relayed.remove(&ip)),
@@ -207,7 +207,7 @@ impl Vips {
                 self.timers.set(ip, None);
             }
         }
-        actions.extend(self.common.strict.due(&self.common.links));
+        actions.extend(self.common.arp_ignore.due(&self.common.links));
         actions.sort_by_key(Action::rank);
         spare_deleted(&mut actions);
         actions
@@ -218,11 +218,11 @@ impl Vips {
     pub(crate) fn done(&mut self, action: &Action, outcome: Result<(), Failure>, now: Instant) {
         match action {
             Action::Renew { addresses, .. } => self.renewed(addresses, outcome, now),
-            Action::Strict { index, .. } => {
+            Action::ArpIgnore { index, .. } => {
                 let failure = outcome.err();
                 let refusal =
                     failure.and_then(|why| refusals::failed(action, &self.common.links, &why));
-                self.common.strict.done(*index, refusal);
+                self.common.arp_ignore.done(*index, refusal);
             }
             Action::Delete { ip, index } if self.common.strays.contains_key(&(*index, *ip)) => {
                 self.purged(*index, *ip, outcome, now);
@@ -234,7 +234,7 @@ impl Vips {
                 let Some(vip) = self.vips.get_mut(ip) else { return };
                 vip.done(action, *ip, &outcome, &mut self.common, now);
                 if let Action::Announce { ip: IpAddr::V4(_), .. } = action
-                    && let Some(refusal) = self.common.strict.refusal.take()
+                    && let Some(refusal) = self.common.arp_ignore.refusal.take()
                 {
                     vip.tell(*ip, refusal, &mut self.common);
                 }
@@ -411,7 +411,7 @@ impl Action {
     fn rank(&self) -> u8 {
         match self {
             Self::Delete { .. } => 0,
-            Self::Strict { .. } => 1,
+            Self::ArpIgnore { .. } => 1,
             Self::Renew { .. } => 2,
             Self::Add { .. } => 3,
             Self::Announce { .. } => 4,

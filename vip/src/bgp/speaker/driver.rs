@@ -30,7 +30,7 @@ use crate::kernel::loopback::Side;
 use crate::kernel::netlink::{Netlink, Notices};
 use crate::kernel::sockets::bfd::News;
 use crate::kernel::sockets::bgp::connection::Closing;
-use crate::kernel::sysctl::Strictness;
+use crate::kernel::sysctl::ArpSysctls;
 use crate::links::Links;
 use crate::links::change::Change;
 use crate::plan::Interfaces;
@@ -78,7 +78,7 @@ pub(super) struct Driver<E> {
     links: Links,
     list_at: Instant,
     loopback: Loopback,
-    strictness: Strictness,
+    arp_sysctls: ArpSysctls,
     /// Connections on which the last word is being said.
     closing: Vec<(Instant, Closing)>,
     /// Scratch space for what is read.
@@ -138,7 +138,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             links,
             list_at: now + LIST_ANYWAY,
             loopback: Loopback::default(),
-            strictness: Strictness::default(),
+            arp_sysctls: ArpSysctls::default(),
             closing: Vec::new(),
             buffer: vec![0; BUFFER],
             peerings: BTreeMap::new(),
@@ -173,7 +173,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             self.tell_routes(now);
             self.report(now);
             if self.finished(now) {
-                return self.strictness.restore();
+                return self.arp_sysctls.restore();
             }
             self.wait();
             self.take_input();
@@ -386,7 +386,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     /// On a link whose subnet holds the address, every node that announces it would answer ARP for it.
     fn answer_for_own_addresses_only(&mut self, vip: IpAddr) {
         if let (true, Ok(link)) = (vip.is_ipv4(), self.links.home(vip, &Interfaces::Any))
-            && let Err(error) = self.strictness.apply(&link.name)
+            && let Err(error) = self.arp_sysctls.apply(&link.name)
         {
             warn!(%vip, interface = link.name, %error, "ARP is answered for an announced address");
         }

@@ -27,7 +27,7 @@ use crate::kernel::netlink::{Netlink, Notices};
 use crate::kernel::nftables::forward_old::Nft;
 use crate::kernel::sockets::frames::{FrameSocket, FrameWatch, Resolution};
 use crate::kernel::sockets::heartbeat::HeartbeatSockets;
-use crate::kernel::sysctl::Strictness;
+use crate::kernel::sysctl::ArpSysctls;
 use crate::kernel::{thread, wait};
 use crate::l2::forward_old::Relays;
 use crate::l2::group::{Destination, Detour, Group, Role, Timing};
@@ -66,7 +66,7 @@ pub(super) struct Driver<E> {
     neighbours: FrameWatch,
     /// `None`: alone.
     heartbeats: Option<HeartbeatSockets>,
-    strictness: Strictness,
+    arp_sysctls: ArpSysctls,
     nft: Nft,
     /// `None`: alone.
     fence: Option<Fence>,
@@ -142,7 +142,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
                 .group
                 .as_ref()
                 .map(|group| HeartbeatSockets::new(group.port, &group.peers)),
-            strictness: Strictness::default(),
+            arp_sysctls: ArpSysctls::default(),
             nft: Nft::default(),
             fence,
             relays: Relays::new(),
@@ -194,7 +194,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.report(now);
             if self.finished(now) {
                 self.raze();
-                return self.strictness.restore();
+                return self.arp_sysctls.restore();
             }
             self.wait();
         }

@@ -3,7 +3,7 @@
 //! By default Linux answers ARP for any address of the node on any interface. A VIP would then be
 //! answered for on interfaces that no advertisement allows, and one that has moved to `lo` would not
 //! have moved at all. So when the first IPv4 address is claimed, every interface that speaks ARP is
-//! made strict, once. IPv6 needs nothing: Neighbour Discovery is per interface. Pure; `Vips` owns
+//! given `arp_ignore=1`, once. IPv6 needs nothing: Neighbour Discovery is per interface. Pure; `Vips` owns
 //! one.
 
 use std::collections::BTreeMap;
@@ -13,9 +13,9 @@ use super::Action;
 use crate::links::Links;
 use crate::refusal::Refusal;
 
-/// Which interfaces were asked to be strict, and what came of it.
+/// The interfaces for which `arp_ignore` was asked for, and whether it was set.
 #[derive(Debug, Default)]
-pub(super) struct Strict {
+pub(super) struct ArpIgnore {
     /// An IPv4 address has been claimed.
     needed: bool,
     asked: BTreeMap<u32, bool>,
@@ -26,7 +26,7 @@ pub(super) struct Strict {
     look: bool,
 }
 
-impl Strict {
+impl ArpIgnore {
     /// An address is about to be claimed.
     pub(super) fn claimed(&mut self, ip: IpAddr) {
         if ip.is_ipv4() && !self.needed {
@@ -36,7 +36,7 @@ impl Strict {
 
     /// The interfaces have changed.
     pub(super) fn see(&mut self, links: &Links) {
-        // A new interface may get the index of one that is gone, but is not strict.
+        // A new interface may get the index of one that is gone, but not its setting.
         self.asked.retain(|index, _| links.link(*index).is_some());
         self.look = self.needed;
     }
@@ -47,10 +47,11 @@ impl Strict {
             return Vec::new();
         }
         let new = links.speaking_arp().filter(|link| !self.asked.contains_key(&link.index));
-        let new: Vec<_> =
-            new.map(|link| Action::Strict { index: link.index, name: link.name.clone() }).collect();
+        let new: Vec<_> = new
+            .map(|link| Action::ArpIgnore { index: link.index, name: link.name.clone() })
+            .collect();
         self.asked.extend(new.iter().filter_map(|action| match action {
-            Action::Strict { index, .. } => Some((*index, false)),
+            Action::ArpIgnore { index, .. } => Some((*index, false)),
             _ => None,
         }));
         new
@@ -58,8 +59,8 @@ impl Strict {
 
     /// Notes what came of it; the first refusal of all is kept.
     pub(super) fn done(&mut self, index: u32, refusal: Option<Refusal>) {
-        if let Some(strict) = self.asked.get_mut(&index) {
-            *strict = refusal.is_none();
+        if let Some(set) = self.asked.get_mut(&index) {
+            *set = refusal.is_none();
         }
         if refusal.is_some() && !std::mem::replace(&mut self.failed, true) {
             self.refusal = refusal;

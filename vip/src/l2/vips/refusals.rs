@@ -51,7 +51,7 @@ pub(super) fn failed(action: &Action, links: &Links, failure: &Failure) -> Optio
                 name(index)
             ),
         ),
-        (Action::Strict { name, .. }, _) => {
+        (Action::ArpIgnore { name, .. }, _) => {
             let what = format!(
                 "the kernel may answer ARP for VIPs on {name} that are on other interfaces: {message}"
             );

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::arp_ignore::Strict;
+use super::arp_ignore::ArpIgnore;
 use super::ledger::Ledger;
 use super::placement::Placement;
 use super::probe::{Block, Probing, Step};
@@ -35,7 +35,7 @@ pub(super) struct Common {
     pub(super) ledger: Ledger,
     /// What a predecessor left and a group does not adopt; each is deleted, at the instant if given.
     pub(super) strays: BTreeMap<(u32, IpAddr), Option<Instant>>,
-    pub(super) strict: Strict,
+    pub(super) arp_ignore: ArpIgnore,
     pub(super) pace: Pace,
     pub(super) events: Vec<SpeakerEvent>,
 }
@@ -559,7 +559,7 @@ impl VipState {
 
 /// Where an address can be without being on its link; or why nowhere.
 fn hideout(ip: IpAddr, placement: &Placement, common: &Common) -> Result<u32, &'static str> {
-    if placement.mac.is_some() && !common.strict.hides(placement.index, ip) {
+    if placement.mac.is_some() && !common.arp_ignore.hides(placement.index, ip) {
         return Err("the kernel would go on answering ARP for it");
     }
     common.links.loopback().map(|lo| lo.index).ok_or("there is no loopback interface that is up")

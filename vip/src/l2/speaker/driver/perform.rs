@@ -92,7 +92,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
                 IpAddr::V4(ip) => self.send(*index, &[arp::probe(*mac, *ip)]),
                 IpAddr::V6(ip) => self.send(*index, &[ndp::probe(*mac, *ip)]),
             },
-            Action::Strict { name, .. } => self.strictness.apply(name),
+            Action::ArpIgnore { name, .. } => self.arp_sysctls.apply(name),
             // These are changes.
             Action::Delete { .. } | Action::Add { .. } | Action::Renew { .. } => Ok(()),
         };

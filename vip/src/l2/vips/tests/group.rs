@@ -246,7 +246,7 @@ fn what_breaks_connections_is_told_with_the_settings_that_would_help() {
             "the kernel would go on answering ARP for it",
         ),
         refusals::failed(
-            &Action::Strict { index: 2, name: "eth2".into() },
+            &Action::ArpIgnore { index: 2, name: "eth2".into() },
             &host(),
             &Failure { kind: FailureKind::Other, message: "read-only file system".into() },
         )

@@ -167,7 +167,7 @@ impl Node {
             Action::Delete { ip, index } => (format!("del {ip} {index}"), Some(ip)),
             Action::Announce { ip, index, .. } => (format!("announce {ip} {index}"), Some(ip)),
             Action::Probe { ip, index, .. } => (format!("probe {ip} {index}"), Some(ip)),
-            Action::Strict { index, .. } => (format!("strict {index}"), None),
+            Action::ArpIgnore { index, .. } => (format!("strict {index}"), None),
             Action::Renew { addresses, .. } => {
                 let addresses: Vec<_> =
                     addresses.iter().map(|(index, ip)| format!("{ip} {index}")).collect();
@@ -175,7 +175,7 @@ impl Node {
             }
         };
         let failing = match action {
-            Action::Strict { .. } if self.read_only => Some(&FailureKind::Other),
+            Action::ArpIgnore { .. } if self.read_only => Some(&FailureKind::Other),
             _ => ip.and_then(|ip| self.failing.get(ip)),
         };
         let outcome = match failing {
@@ -201,7 +201,7 @@ impl Node {
                 _ => {}
             }
         }
-        let quiet = matches!(action, Action::Renew { .. } | Action::Strict { .. });
+        let quiet = matches!(action, Action::Renew { .. } | Action::ArpIgnore { .. });
         if !(quiet && self.vips.common.options.adopt) {
             self.log.push(format!("{at}: {text}"));
         }

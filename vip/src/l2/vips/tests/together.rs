@@ -261,7 +261,7 @@ impl Lan {
                 self.tell(host, *ip, *mac, ClaimKind::Probe);
                 self.answer(host, *ip);
             }
-            Action::Strict { .. } => {}
+            Action::ArpIgnore { .. } => {}
         }
     }
 
