@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use crate::{
     http::{client::ClientConn, record::Record, request_body::BodyError},
     upstream::pool::Upstream,
-    worker::timeouts::Expiry,
+    worker::timeouts::{Expiry, RequestTimers},
 };
 
 /// The body of an answer, on its way to the client. Trailers are dropped.
@@ -28,7 +28,28 @@ pub(crate) struct ResponseBody {
 enum Source {
     Empty,
     Full(Bytes),
-    Upstream { incoming: Incoming, upstream: Option<Box<Upstream>> },
+    Upstream {
+        incoming: Incoming,
+        upstream: Option<Box<Upstream>>,
+    },
+    /// Boxed, so that bodies that pass through unchanged pay nothing for it.
+    Transformed(Box<Transformed>),
+}
+
+/// Changes a body on its way: what a filter puts on an answer. The filter also takes off the fields of the
+/// answer's head that are no longer true, such as its length.
+pub(crate) trait BodyTransform {
+    /// What becomes of the next part; empty: nothing is to be sent yet.
+    fn part(&mut self, part: Bytes) -> Bytes;
+
+    /// What is left to send once the last part has come; empty: nothing.
+    fn end(&mut self) -> Bytes;
+}
+
+struct Transformed {
+    source: Source,
+    /// `None` once the end has been asked for.
+    transform: Option<Box<dyn BodyTransform>>,
 }
 
 impl ResponseBody {
@@ -53,6 +74,17 @@ impl ResponseBody {
         body
     }
 
+    /// Changes what is to come; a later transform works on what an earlier one gave. An answer without a
+    /// body (to HEAD, 304) stays without one.
+    pub(crate) fn transform(&mut self, transform: Box<dyn BodyTransform>) {
+        if self.source.is_end() {
+            return;
+        }
+        let source = std::mem::replace(&mut self.source, Source::Empty);
+        self.source =
+            Source::Transformed(Box::new(Transformed { source, transform: Some(transform) }));
+    }
+
     /// Ties the end of the request to the end of this body.
     pub(crate) fn finishes(&mut self, record: Box<Record>) {
         self.record = Some(record);
@@ -60,41 +92,95 @@ impl ResponseBody {
 
     /// The answer is complete: its connection may serve the next request.
     fn give_back(&mut self, conn: &ClientConn) {
-        if let Source::Upstream { upstream, .. } = &mut self.source
-            && let Some(upstream) = upstream.take()
-        {
+        if let Some(upstream) = self.source.take_upstream() {
             conn.upstreams.pool.checkin(upstream, conn.shared.worker.now());
         }
     }
+}
 
-    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        let (Source::Upstream { incoming, upstream }, Some(record)) =
-            (&mut self.source, &self.record)
-        else {
-            return Poll::Ready(None);
-        };
-        if let Some(expiry) = record.timers.expired() {
-            return Poll::Ready(Some(Err(BodyError::Expired(expiry))));
-        }
-        let mut alive = None;
-        loop {
-            match Pin::new(&mut *incoming).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Poll::Ready(Some(Ok(data)));
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Some(Err(BodyError::Broken(error))));
-                }
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => match alive {
-                    // Nothing there yet: let the connection read, then look once more.
-                    None => alive = Some(upstream.as_mut().is_some_and(|on| on.drive(cx))),
-                    Some(true) => return Poll::Pending,
-                    Some(false) => return Poll::Ready(Some(Err(BodyError::Cut))),
-                },
+/// The next part of a body, its end, or why there is none.
+type Polled = Poll<Option<Result<Bytes, BodyError>>>;
+
+impl Source {
+    fn poll(&mut self, cx: &mut Context<'_>, timers: &RequestTimers) -> Polled {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(_) => match std::mem::replace(self, Self::Empty) {
+                Self::Full(text) => Poll::Ready(Some(Ok(text))),
+                _ => Poll::Ready(None),
+            },
+            Self::Upstream { incoming, upstream } => {
+                poll_upstream(incoming, upstream.as_deref_mut(), cx, timers)
             }
+            Self::Transformed(transformed) => transformed.poll(cx, timers),
+        }
+    }
+
+    fn take_upstream(&mut self) -> Option<Box<Upstream>> {
+        match self {
+            Self::Empty | Self::Full(_) => None,
+            Self::Upstream { upstream, .. } => upstream.take(),
+            Self::Transformed(transformed) => transformed.source.take_upstream(),
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(text) => text.is_empty(),
+            Self::Upstream { incoming, .. } => incoming.is_end_stream(),
+            Self::Transformed(transformed) => transformed.transform.is_none(),
+        }
+    }
+}
+
+impl Transformed {
+    fn poll(&mut self, cx: &mut Context<'_>, timers: &RequestTimers) -> Polled {
+        while let Some(transform) = &mut self.transform {
+            let part = match std::task::ready!(self.source.poll(cx, timers)) {
+                Some(Ok(part)) => transform.part(part),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    let rest = transform.end();
+                    self.transform = None;
+                    rest
+                }
+            };
+            if !part.is_empty() {
+                return Poll::Ready(Some(Ok(part)));
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+fn poll_upstream(
+    incoming: &mut Incoming,
+    mut upstream: Option<&mut Upstream>,
+    cx: &mut Context<'_>,
+    timers: &RequestTimers,
+) -> Polled {
+    if let Some(expiry) = timers.expired() {
+        return Poll::Ready(Some(Err(BodyError::Expired(expiry))));
+    }
+    let mut alive = None;
+    loop {
+        match Pin::new(&mut *incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Poll::Ready(Some(Ok(data)));
+                }
+            }
+            Poll::Ready(Some(Err(error))) => {
+                return Poll::Ready(Some(Err(BodyError::Broken(error))));
+            }
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => match alive {
+                // Nothing there yet: let the connection read, then look once more.
+                None => alive = Some(upstream.as_mut().is_some_and(|on| on.drive(cx))),
+                Some(true) => return Poll::Pending,
+                Some(false) => return Poll::Ready(Some(Err(BodyError::Cut))),
+            },
         }
     }
 }
@@ -118,11 +204,11 @@ impl Body for ResponseBody {
                 }
                 return Poll::Ready(Some(Ok(Frame::data(text))));
             }
-            Source::Upstream { .. } => (),
+            Source::Upstream { .. } | Source::Transformed(_) => (),
         }
-        let polled = this.poll_upstream(cx);
-        let ended = this.is_end_stream();
         let Some(record) = &mut this.record else { return Poll::Ready(None) };
+        let polled = this.source.poll(cx, &record.timers);
+        let ended = this.source.is_end();
         let conn = Rc::clone(&record.conn);
         match polled {
             Poll::Pending => {
@@ -155,11 +241,7 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Empty => true,
-            Source::Full(text) => text.is_empty(),
-            Source::Upstream { incoming, .. } => incoming.is_end_stream(),
-        }
+        self.source.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -167,6 +249,86 @@ impl Body for ResponseBody {
             Source::Empty => SizeHint::with_exact(0),
             Source::Full(text) => SizeHint::with_exact(text.len() as u64),
             Source::Upstream { incoming, .. } => incoming.size_hint(),
+            Source::Transformed(_) => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Holds a body back and gives it in brackets.
+    struct Bracket(Vec<u8>);
+
+    impl Bracket {
+        fn boxed() -> Box<dyn BodyTransform> {
+            Box::new(Self(b"[".to_vec()))
+        }
+    }
+
+    impl BodyTransform for Bracket {
+        fn part(&mut self, part: Bytes) -> Bytes {
+            self.0.extend_from_slice(&part);
+            Bytes::new()
+        }
+
+        fn end(&mut self) -> Bytes {
+            self.0.push(b']');
+            std::mem::take(&mut self.0).into()
+        }
+    }
+
+    /// Lets everything pass in capitals.
+    struct Capitals;
+
+    impl BodyTransform for Capitals {
+        fn part(&mut self, part: Bytes) -> Bytes {
+            part.to_ascii_uppercase().into()
+        }
+
+        fn end(&mut self) -> Bytes {
+            Bytes::new()
+        }
+    }
+
+    fn parts(body: &mut ResponseBody) -> Vec<Bytes> {
+        let timers = RequestTimers::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut parts = Vec::new();
+        while let Poll::Ready(Some(part)) = body.source.poll(&mut cx, &timers) {
+            parts.push(part.unwrap());
+        }
+        parts
+    }
+
+    #[test]
+    fn transforms_work_one_after_the_other_and_may_hold_back_what_they_get() {
+        let mut body = ResponseBody::full(Bytes::from_static(b"text"));
+        body.transform(Bracket::boxed());
+        body.transform(Box::new(Capitals));
+        body.transform(Bracket::boxed());
+        assert!(!body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), None);
+        assert_eq!(parts(&mut body), ["[[TEXT]]"]);
+        assert!(body.is_end_stream());
+    }
+
+    #[test]
+    fn what_passes_at_once_ends_with_the_body() {
+        let mut body = ResponseBody::full(Bytes::from_static(b"text"));
+        body.transform(Box::new(Capitals));
+        assert_eq!(parts(&mut body), ["TEXT"]);
+        assert!(body.is_end_stream());
+    }
+
+    #[test]
+    fn an_answer_without_a_body_gets_none() {
+        let mut body = ResponseBody::empty();
+        body.transform(Bracket::boxed());
+        assert!(body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(0));
     }
 }

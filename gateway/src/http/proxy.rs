@@ -1,9 +1,11 @@
-//! One request: validate, match, pick, forward, answer. Reads from top to bottom.
+//! One request: validate, match, filter, pick, forward, answer. Reads from top to bottom.
 
 use std::{
+    borrow::Cow,
     convert::Infallible,
     future::poll_fn,
     net::SocketAddr,
+    ops::ControlFlow,
     pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -14,8 +16,8 @@ use std::{
 use gatehouse_routes::{
     action::{Action, Forward},
     balance,
-    filter::{HttpsRedirect, Rewrite},
     model::Backend,
+    rule::RouteRule,
     stats::EndpointStats,
 };
 use http::{
@@ -31,6 +33,7 @@ use crate::{
         body::ResponseBody,
         client::ClientConn,
         error::ProxyErrorKind,
+        filter::{self, FilterRequest},
         head::{Local, RequestHead},
         headers,
         record::Record,
@@ -75,23 +78,16 @@ async fn respond(
         Rc::clone(conn.shared.worker.clock()),
     );
     let awaits = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
-    let mut response = match answer(conn, &mut record, parts, &mut body).await {
-        Ok(Answer::Upstream(response)) => {
-            record.answered(response.status().as_u16(), None);
-            response
-        }
-        Ok(Answer::Local(mut response)) => {
+    let answered = answer(conn, &mut record, parts, &mut body).await;
+    let Answer { mut response, origin } = answered.unwrap_or_else(Answer::error);
+    let error = match origin {
+        Origin::Backend => None,
+        Origin::Gateway(error) => {
             drain(conn, awaits, &mut body, &mut response).await;
-            record.answered(response.status().as_u16(), None);
-            response
-        }
-        Err(kind) => {
-            let mut response = respond::error(kind);
-            drain(conn, awaits, &mut body, &mut response).await;
-            record.answered(kind.status(), Some(kind));
-            response
+            error
         }
     };
+    record.answered(response.status().as_u16(), error);
     if conn.http2 {
         response.headers_mut().remove(header::CONNECTION);
     } else if conn.shared.timers.leaving().is_some()
@@ -106,11 +102,26 @@ async fn respond(
     response
 }
 
-enum Answer {
-    /// A backend's answer.
-    Upstream(Response<ResponseBody>),
-    /// Our own; the request's body was not asked for.
-    Local(Response<ResponseBody>),
+struct Answer {
+    response: Response<ResponseBody>,
+    origin: Origin,
+}
+
+/// Who gives an answer.
+enum Origin {
+    Backend,
+    /// Ourselves, and why if it is a failure; the request's body was not asked for.
+    Gateway(Option<ProxyErrorKind>),
+}
+
+impl Answer {
+    fn own(response: Response<ResponseBody>) -> Self {
+        Self { response, origin: Origin::Gateway(None) }
+    }
+
+    fn error(kind: ProxyErrorKind) -> Self {
+        Self { response: respond::error(kind), origin: Origin::Gateway(Some(kind)) }
+    }
 }
 
 /// The request's way, in order.
@@ -122,7 +133,7 @@ async fn answer(
 ) -> Result<Answer, ProxyErrorKind> {
     let head = RequestHead::validate(parts, conn.shared.take_head_flags())?;
     if head.local == Some(Local::Options) {
-        return Ok(Answer::Local(respond::options()));
+        return Ok(Answer::own(respond::options()));
     }
     let snapshot = conn.shared.worker.pin();
     let gateway = snapshot.gateway(&conn.listener.scope).ok_or(ProxyErrorKind::NoRoute)?;
@@ -136,35 +147,52 @@ async fn answer(
     };
     record.routed(matched.rule, &matched.host.stats);
 
-    if let Some(HttpsRedirect { status, trim_slash }) = matched.rule.redirect(conn.scheme) {
-        // There is no place to send a client that named none.
-        if head.host.is_empty() {
-            return Err(ProxyErrorKind::BadHost);
+    let rule = &**matched.rule;
+    let mut answer = match before_backend(conn, rule, &head, &parts.uri) {
+        Ok(ControlFlow::Break(response)) => Answer::own(response),
+        Ok(ControlFlow::Continue((forward, target))) => {
+            let (websocket, seen) = (head.websocket, head.seen);
+            drop(head);
+            to_upstream_form(parts, body, target, |headers, authority| {
+                headers::prepare_request(headers, seen, websocket, authority, &conn.forwarding);
+            });
+            let exchanged = exchange(conn, record, &snapshot, forward, parts, body).await;
+            match exchanged.and_then(|exchanged| finish_answer(conn, record, websocket, exchanged))
+            {
+                Ok(response) => Answer { response, origin: Origin::Backend },
+                Err(kind) => Answer::error(kind),
+            }
         }
-        let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        return Ok(Answer::Local(respond::redirect(&head.host, target, *status, *trim_slash)));
-    }
-    let forward = match &matched.rule.action {
-        Action::Deny { reason } => {
-            tracing::debug!(rule = %matched.rule.object, reason, "denied");
-            return Err(ProxyErrorKind::Denied);
-        }
-        Action::Forward(forward) => forward,
+        Err(kind) => Answer::error(kind),
     };
-    let target = upstream_target(&head, &parts.uri, matched.rule.rewrite())?;
-    let (websocket, seen) = (head.websocket, head.seen);
-    drop(head);
-    to_upstream_form(parts, target, |headers, authority| {
-        headers::prepare_request(headers, seen, websocket, authority, &conn.forwarding);
-    });
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
-        // hyper would send a GET without a body rather than guess.
-        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
+    filter::run_response(&rule.filters, &mut answer.response);
+    Ok(answer)
+}
 
-    let exchanged = exchange(conn, record, &snapshot, forward, parts, body).await?;
-    drop(snapshot);
-    finish_answer(conn, record, websocket, exchanged).map(Answer::Upstream)
+/// Where a request goes and the target that it has there, if not its own.
+type Onward<'s> = (&'s Forward, Option<PathAndQuery>);
+
+/// What a rule says to a request before a backend sees it; `Break`: an answer of our own.
+fn before_backend<'s>(
+    conn: &ClientConn,
+    rule: &'s RouteRule,
+    head: &RequestHead<'_>,
+    uri: &Uri,
+) -> Result<ControlFlow<Response<ResponseBody>, Onward<'s>>, ProxyErrorKind> {
+    let mut request = FilterRequest::new(conn.scheme, head, uri);
+    if let ControlFlow::Break(response) = filter::run_request(&rule.filters, &mut request)? {
+        return Ok(ControlFlow::Break(response));
+    }
+    match &rule.action {
+        Action::Deny { reason } => {
+            tracing::debug!(rule = %rule.object, reason, "denied");
+            Err(ProxyErrorKind::Denied)
+        }
+        Action::Forward(forward) => {
+            let target = upstream_target(head, uri, request.path)?;
+            Ok(ControlFlow::Continue((forward, target)))
+        }
+    }
 }
 
 /// P14: a connection that was opened for one owner's name carries no request for another owner's host.
@@ -183,23 +211,16 @@ fn check_owner(
     }
 }
 
-/// The request target that the backend gets: the client's own unless a rule or a dot segment changes it.
+/// The request target that the backend gets: the client's own unless a filter or a dot segment changes
+/// it.
 fn upstream_target(
     head: &RequestHead<'_>,
     uri: &Uri,
-    rewrite: Option<&Rewrite>,
+    path: Option<Cow<'_, str>>,
 ) -> Result<Option<PathAndQuery>, ProxyErrorKind> {
-    let path = match rewrite {
-        Some(Rewrite::Replace(target)) => std::borrow::Cow::Borrowed(&**target),
-        Some(Rewrite::Captures { regex, target }) => {
-            let mut path = String::with_capacity(head.path.len());
-            regex.expand(&head.path, target, &mut path);
-            if !path.starts_with('/') {
-                path.insert(0, '/');
-            }
-            path.into()
-        }
-        None if head.path_rewritten => (*head.path).into(),
+    let path = match path {
+        Some(path) => path,
+        None if head.path_rewritten => Cow::Borrowed(&*head.path),
         None => return Ok(None),
     };
     let target = match uri.query() {
@@ -212,6 +233,7 @@ fn upstream_target(
 /// Makes of the request what the backend gets: origin form, HTTP/1.1, our fields.
 fn to_upstream_form(
     parts: &mut Parts,
+    body: &RequestBody,
     target: Option<PathAndQuery>,
     prepare: impl FnOnce(&mut http::HeaderMap, Option<HeaderValue>),
 ) {
@@ -224,6 +246,10 @@ fn to_upstream_form(
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     prepare(&mut parts.headers, authority);
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        // hyper would send a GET without a body rather than guess.
+        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }
 
 /// A backend's answer and the connection it comes over.

@@ -1,4 +1,4 @@
-//! Answers of our own: what an error says to the client, redirects, and short texts.
+//! Answers of our own: what an error says to the client, and short texts.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -30,21 +30,6 @@ pub(crate) fn options() -> Response<ResponseBody> {
     *response.status_mut() = StatusCode::OK;
     let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
     response.headers_mut().insert(header::ALLOW, allow);
-    response
-}
-
-/// Sends the client to https: same host and target, without a slash at the end if `trim_slash`.
-pub(crate) fn redirect(
-    host: &str,
-    target: &str,
-    status: u16,
-    trim_slash: bool,
-) -> Response<ResponseBody> {
-    let target = if trim_slash { target.strip_suffix('/').unwrap_or(target) } else { target };
-    let mut response = text(status, "");
-    if let Ok(location) = HeaderValue::try_from(format!("https://{host}{target}")) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
     response
 }
 
