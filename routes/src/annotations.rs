@@ -1,9 +1,9 @@
 //! The annotations that objects are read for: one table, from which the parser and the docs are made.
 //!
-//! [`translate`](crate::ingress) reads Ingresses and Routes by it, the gateway Services and pools. A row
-//! says how its value is read, whether it protects and how far it is built. What protects and cannot be
-//! honoured closes every path of its object, so that nothing is served with less protection than its
-//! author asked for; what else has no effect is named in a [`Problem`].
+//! `translate` reads Ingresses and Routes by it, the gateway Services and pools. A row says how its value is
+//! read, whether it protects and how far it is built. What protects and cannot be honoured closes every
+//! path of its object, so that nothing is served with less protection than its author asked for; what else
+//! has no effect is named in a [`Problem`].
 
 use std::sync::LazyLock;
 
