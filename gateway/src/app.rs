@@ -109,7 +109,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     };
     let (started, could_start) = oneshot::channel();
     let controller = Controller {
-        state: ClusterState::default(),
+        state: ClusterState::new([files::SOURCE]),
         node,
         state_dir,
         drain_timeout: settings.drain_timeout,
@@ -258,14 +258,12 @@ pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) 
             claim_classes: settings.claim_classes.clone(),
             default_gateway: settings.gateway_service.clone(),
             route_domain: settings.route_domain.clone(),
-            allow_loopback_endpoints: true,
             ..Options::default()
         },
         http: settings.http_addresses(),
         https: settings.https_addresses(),
         recorded: recorded.addresses,
         resting: recorded.resting,
-        standalone: true,
         ..NodeContext::default()
     }
 }

@@ -49,8 +49,6 @@ pub struct NodeContext {
     pub recorded: BTreeMap<ObjectKey, Vec<IpAddr>>,
     /// Addresses that were let go a short while ago, and who may have them again already.
     pub resting: Quarantined,
-    /// No cluster: nobody else forwards what this process does not.
-    pub standalone: bool,
 }
 
 /// The protocol that a listener speaks.
@@ -137,7 +135,7 @@ pub fn compile(state: &ClusterState, node: &NodeContext, previous: Option<&Compi
         previous.map(|previous| &*previous.routes),
     );
     let mut problems = routes.problems.clone();
-    problems.extend(state.source_problems.values().flatten().cloned());
+    problems.extend(state.problems());
 
     let mut builder =
         certs::Builder::new(&state.objects.secrets, previous.map(|previous| &previous.cert_cache));

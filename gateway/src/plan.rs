@@ -76,7 +76,7 @@ pub struct Planned {
 /// Loads and compiles manifests for a node.
 pub fn planned(paths: &[PathBuf], node: NodeContext) -> Result<Planned, LoadError> {
     let mut loaded = files::load(paths)?;
-    let mut state = ClusterState::default();
+    let mut state = ClusterState::new([files::SOURCE]);
     for event in loaded.events() {
         state.apply(event);
     }
@@ -104,14 +104,12 @@ pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
             claim_classes: arguments.claim_classes.clone(),
             default_gateway: arguments.gateway_service.clone(),
             route_domain: arguments.route_domain.clone(),
-            allow_loopback_endpoints: true,
             ..Options::default()
         },
         http: plain.http(),
         https: plain.https(),
         recorded: recorded.0.addresses,
         resting: recorded.0.resting,
-        standalone: true,
         ..NodeContext::default()
     }
 }

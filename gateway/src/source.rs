@@ -4,7 +4,12 @@
 //! [`ClusterState`](crate::state::ClusterState); it never touches that state, and it decides nothing
 //! about what an object means. Today there is one source: [`files`].
 
-use gatehouse_routes::{objects::ObjectKey, problem::Problem};
+use std::fmt;
+
+use gatehouse_routes::{
+    objects::{ObjectKey, SourceTrust},
+    problem::Problem,
+};
 
 pub mod files;
 mod kinds;
@@ -13,20 +18,43 @@ pub mod manifest;
 pub(crate) use kinds::Read;
 pub use kinds::{Custom, Kind, Object, Stores, api_version, key_of};
 
+/// Name of a source, unique among those of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub &'static str);
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// What the owner of the cluster state knows of a source before it says anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// Its name.
+    pub id: SourceId,
+    /// What it may ask for.
+    pub trust: SourceTrust,
+    /// The kinds of which it tells; all of them are waited for.
+    pub kinds: &'static [Kind],
+}
+
 /// What a source tells the owner of the cluster state.
+///
+/// Every kind begins with a list: its objects in batches, then [`Event::Synced`]. Differences follow. A
+/// source that has lost track (a watch that broke) begins the list anew with [`Event::Reset`].
 #[derive(Debug)]
 pub enum Event {
     /// Differences that belong together: they become visible as one generation.
-    Batch(Vec<Change>),
-    /// All problems that this source has now; they replace the ones it reported before.
-    Problems {
-        /// Name of the source (`files`).
-        source: &'static str,
-        /// What is wrong with the source or with single objects in it.
-        problems: Vec<Problem>,
-    },
-    /// Everything that existed when the source started has been sent.
-    Synced,
+    Batch(SourceId, Vec<Change>),
+    /// All problems that the source has now, with itself or with single objects; they replace the ones it
+    /// reported before.
+    Problems(SourceId, Vec<Problem>),
+    /// All objects of the kind follow anew. Those told before stay in use until [`Event::Synced`].
+    Reset(SourceId, Kind),
+    /// Every object of the kind has been told, since the start or since [`Event::Reset`]: what has not
+    /// been told since is gone.
+    Synced(SourceId, Kind),
 }
 
 /// One object that appeared, changed or went.

@@ -2,22 +2,55 @@
 //!
 //! One owner, a plain thread: it applies events and hands `&ClusterState` to
 //! [`compile`](crate::compile::compile). No locks, no clock, and no opinion about what an object means.
+//!
+//! What each source has told is kept apart, so that no source can take away what another one told. Where
+//! two of them have the same object, that of the source named first counts, whenever it comes; the other
+//! one waits behind it, and a problem says so.
 
-use std::{collections::BTreeMap, ops::Deref};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    ops::Deref,
+};
 
-use gatehouse_routes::problem::Problem;
+use gatehouse_routes::{
+    objects::{ObjectKey, ObjectRef},
+    problem::Problem,
+};
 
-use crate::source::{Change, Event, Stores};
+use crate::source::{Change, Event, Kind, Object, Source, SourceId, Stores};
 
 /// Everything that is known about the cluster. The objects can be read from here and are changed by
 /// [`ClusterState::apply`] alone.
-#[derive(Debug, Default, Clone)]
+#[derive(Clone, Debug, Default)]
 pub struct ClusterState {
+    /// What counts, of all sources.
     stores: Stores,
-    /// What the sources themselves found wrong, by source.
-    pub source_problems: BTreeMap<&'static str, Vec<Problem>>,
-    synced: bool,
+    sources: Vec<Told>,
+    /// Objects that more than one source has.
+    contested: BTreeSet<(Kind, ObjectKey)>,
 }
+
+/// What one source has told.
+#[derive(Clone, Debug)]
+struct Told {
+    source: Source,
+    kinds: BTreeMap<Kind, Listed>,
+    problems: Vec<Problem>,
+}
+
+/// The objects of one kind of one source.
+#[derive(Clone, Debug, Default)]
+struct Listed {
+    /// All that existed has been told once.
+    synced: bool,
+    objects: Known,
+    /// The list that is being told anew; it takes the place of `objects` when it is complete.
+    relist: Option<Known>,
+}
+
+/// Objects and their positions in the source.
+type Known = BTreeMap<ObjectKey, (Object, u64)>;
 
 impl Deref for ClusterState {
     type Target = Stores;
@@ -28,121 +61,142 @@ impl Deref for ClusterState {
 }
 
 impl ClusterState {
-    /// Takes over an event; true if what [`compile`](crate::compile::compile) sees has changed.
+    /// The state before any of these sources has said anything. Of an object that several of them have,
+    /// that of the first one counts.
+    pub fn new(sources: impl IntoIterator<Item = Source>) -> Self {
+        let told = |source: Source| Told {
+            source,
+            kinds: source.kinds.iter().map(|kind| (*kind, Listed::default())).collect(),
+            problems: Vec::new(),
+        };
+        Self { sources: sources.into_iter().map(told).collect(), ..Self::default() }
+    }
+
+    /// Takes over an event; true if what [`compile`](crate::compile::compile) sees has changed, or if
+    /// there is less to wait for. What comes from a source, or is of a kind, that was not announced to
+    /// [`ClusterState::new`] changes nothing.
     pub fn apply(&mut self, event: Event) -> bool {
         match event {
-            Event::Batch(changes) => {
-                let mut changed = false;
-                for change in changes {
-                    changed |= self.change(change);
+            Event::Batch(source, changes) => {
+                let Some(at) = self.rank(source) else { return false };
+                changes.into_iter().fold(false, |changed, change| self.change(at, change) | changed)
+            }
+            Event::Problems(source, problems) => {
+                let Some(at) = self.rank(source) else { return false };
+                let before = mem::replace(&mut self.sources[at].problems, problems);
+                before != self.sources[at].problems
+            }
+            Event::Reset(source, kind) => {
+                if let Some(listed) = self.rank(source).and_then(|at| self.listed(at, kind)) {
+                    listed.relist = Some(Known::new());
                 }
-                changed
+                false
             }
-            Event::Problems { source, problems } => {
-                let previous = self.source_problems.insert(source, problems);
-                previous.as_ref() != self.source_problems.get(source)
+            Event::Synced(source, kind) => {
+                self.rank(source).is_some_and(|at| self.kind_synced(at, kind))
             }
-            Event::Synced => !std::mem::replace(&mut self.synced, true),
         }
     }
 
-    /// True once a source has sent everything that existed at its start; before that nothing may be
-    /// published.
+    /// True once every source has told everything of every kind that existed at its start; before that
+    /// nothing may be published.
     pub fn synced(&self) -> bool {
-        self.synced
+        let mut kinds = self.sources.iter().flat_map(|told| told.kinds.values());
+        !self.sources.is_empty() && kinds.all(|listed| listed.synced)
     }
 
-    fn change(&mut self, change: Change) -> bool {
-        match change {
-            Change::Apply(object, order) => self.stores.put(object, order),
-            Change::Delete(kind, key) => self.stores.remove(kind, &key),
-        }
+    /// What is wrong with the sources, as they told it, and the objects that more than one of them has.
+    pub fn problems(&self) -> Vec<Problem> {
+        let told = self.sources.iter().flat_map(|told| told.problems.iter().cloned());
+        let contested = self.contested.iter().flat_map(|(kind, key)| {
+            let mut holders = self.holders(*kind, key).map(|(told, _)| told.source.id);
+            let first = holders.next();
+            let object = ObjectRef::new(kind.name(), key.clone());
+            holders.filter_map(move |other| Some(overridden(&object, other, first?)))
+        });
+        told.chain(contested).collect()
     }
+
+    fn rank(&self, source: SourceId) -> Option<usize> {
+        self.sources.iter().position(|told| told.source.id == source)
+    }
+
+    fn listed(&mut self, at: usize, kind: Kind) -> Option<&mut Listed> {
+        self.sources[at].kinds.get_mut(&kind)
+    }
+
+    /// What the sources have under a name, the one that counts first.
+    fn holders(
+        &self,
+        kind: Kind,
+        key: &ObjectKey,
+    ) -> impl Iterator<Item = (&Told, &(Object, u64))> {
+        self.sources.iter().filter_map(move |told| {
+            let known = told.kinds.get(&kind)?.objects.get(key)?;
+            Some((told, known))
+        })
+    }
+
+    fn change(&mut self, at: usize, change: Change) -> bool {
+        let (kind, key, known) = match change {
+            Change::Apply(object, order) => (object.kind(), object.key(), Some((object, order))),
+            Change::Delete(kind, key) => (kind, key, None),
+        };
+        let Some(listed) = self.listed(at, kind) else { return false };
+        let relisting = listed.relist.is_some();
+        let list = listed.relist.as_mut().unwrap_or(&mut listed.objects);
+        match known {
+            Some(known) => list.insert(key.clone(), known),
+            None => list.remove(&key),
+        };
+        !relisting && self.settle(kind, &key)
+    }
+
+    fn kind_synced(&mut self, at: usize, kind: Kind) -> bool {
+        let Some(listed) = self.listed(at, kind) else { return false };
+        let first = !mem::replace(&mut listed.synced, true);
+        let Some(mut new) = listed.relist.take() else { return first };
+        for (key, (object, _)) in &mut new {
+            // An equal object keeps the pointer that everybody downstream knows.
+            match listed.objects.get(key) {
+                Some((known, _)) if known == object => object.clone_from(known),
+                _ => {}
+            }
+        }
+        let old = mem::replace(&mut listed.objects, new);
+        let mut names: BTreeSet<ObjectKey> = old.into_keys().collect();
+        names.extend(listed.objects.keys().cloned());
+        names.iter().fold(first, |changed, key| self.settle(kind, key) | changed)
+    }
+
+    /// Makes the object of the first source that has one the one that counts; true if that is a change.
+    fn settle(&mut self, kind: Kind, key: &ObjectKey) -> bool {
+        let mut holders = self.holders(kind, key);
+        let winner = holders.next().map(|(told, known)| (told.source.trust, known.clone()));
+        let contested = holders.next().is_some();
+        drop(holders);
+        let changed = match winner {
+            Some((trust, (object, order))) => self.stores.put(object, order, trust),
+            None => self.stores.remove(kind, key),
+        };
+        let told = if contested {
+            self.contested.insert((kind, key.clone()))
+        } else {
+            !self.contested.is_empty() && self.contested.remove(&(kind, key.clone()))
+        };
+        changed || told
+    }
+}
+
+fn overridden(object: &ObjectRef, other: SourceId, first: SourceId) -> Problem {
+    Problem::warning(
+        object,
+        "DuplicateObject",
+        "",
+        format!("the object of source {other} is overridden by that of source {first}"),
+        "remove one of them",
+    )
 }
 
 #[cfg(test)]
-mod tests {
-    use gatehouse_routes::objects::ObjectKey;
-
-    use super::*;
-    use crate::source::{Kind, Object};
-
-    fn service(name: &str) -> Object {
-        let mut service = k8s_openapi::api::core::v1::Service::default();
-        service.metadata.namespace = Some("default".to_owned());
-        service.metadata.name = Some(name.to_owned());
-        Object::Service(service.into())
-    }
-
-    #[test]
-    fn a_batch_is_a_change_only_if_an_object_or_its_order_is_another() {
-        let mut state = ClusterState::default();
-        let web = service("web");
-        let apply = |order| Event::Batch(vec![Change::Apply(web.clone(), order)]);
-        assert!(state.apply(apply(0)), "a new object");
-        assert!(!state.apply(apply(0)), "the same object");
-        assert!(state.apply(apply(1)), "another order");
-        let equal = Event::Batch(vec![Change::Apply(service("web"), 1)]);
-        assert!(state.apply(equal), "another pointer, as sources promise to keep them");
-        assert!(state.apply(Event::Batch(vec![Change::Delete(Kind::Service, web.key())])));
-        assert!(!state.apply(Event::Batch(vec![Change::Delete(Kind::Service, web.key())])));
-        assert!(state.objects.services.is_empty());
-        assert!(!state.apply(Event::Batch(Vec::new())));
-    }
-
-    #[test]
-    fn the_problems_of_a_source_replace_its_former_ones() {
-        let mut state = ClusterState::default();
-        let object = service("web").object_ref();
-        let problem = |reason| Problem::error(&object, reason, "", "", "");
-        let told = |source, reason| Event::Problems { source, problems: vec![problem(reason)] };
-        assert!(state.apply(told("files", "A")));
-        assert!(!state.apply(told("files", "A")));
-        assert!(state.apply(told("other", "B")));
-        assert!(state.apply(told("files", "C")));
-        let reasons = |state: &ClusterState| {
-            let problems = state.source_problems.values().flatten();
-            problems.map(|problem| problem.reason).collect::<Vec<_>>()
-        };
-        assert_eq!(reasons(&state), ["C", "B"]);
-        assert!(state.apply(Event::Problems { source: "other", problems: Vec::new() }));
-        assert_eq!(reasons(&state), ["C"]);
-    }
-
-    #[test]
-    fn nothing_is_synced_before_the_source_says_so() {
-        let mut state = ClusterState::default();
-        state.apply(Event::Batch(vec![Change::Apply(service("web"), 0)]));
-        assert!(!state.synced());
-        assert!(state.apply(Event::Synced) && state.synced());
-        assert!(!state.apply(Event::Synced));
-    }
-
-    #[test]
-    fn every_kind_can_be_read_applied_and_deleted() {
-        for &kind in Kind::ALL {
-            let name = kind.name();
-            let object = kind.read(kind.api_version(), &Empty).unwrap();
-            assert_eq!((object.kind(), Kind::named(name)), (kind, Some(kind)), "{name}");
-            let mut state = ClusterState::default();
-            assert!(state.apply(Event::Batch(vec![Change::Apply(object, 0)])), "{name}");
-            let delete = || Event::Batch(vec![Change::Delete(kind, ObjectKey::new("", ""))]);
-            assert!(state.apply(delete()) && !state.apply(delete()), "{name}");
-        }
-        assert_eq!(Kind::named("File"), None);
-    }
-
-    /// An object of which nothing is said but what every EndpointSlice and Route must say.
-    struct Empty;
-
-    impl crate::source::Read for Empty {
-        type Error = serde_json::Error;
-
-        fn read<T: serde::de::DeserializeOwned>(&self, _: Kind) -> Result<T, Self::Error> {
-            let object = serde_json::json!({
-                "metadata": {}, "spec": {}, "addressType": "IPv4", "endpoints": [],
-            });
-            serde_json::from_value(object)
-        }
-    }
-}
+mod tests;

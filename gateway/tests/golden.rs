@@ -20,7 +20,6 @@ fn node() -> NodeContext {
         options: Options { claim_classes: vec!["nginx".to_owned()], ..Options::default() },
         http: vec!["0.0.0.0:80".parse().unwrap(), "[::]:80".parse().unwrap()],
         https: vec!["0.0.0.0:443".parse().unwrap()],
-        standalone: true,
         ..NodeContext::default()
     }
 }

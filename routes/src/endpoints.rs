@@ -24,7 +24,7 @@ use k8s_openapi::{
 use crate::{
     host,
     model::{Backend, BackendKey, BackendPort, Endpoint, EndpointSet, ExternalName},
-    objects::{ObjectKey, ObjectRef, Objects, Store},
+    objects::{ObjectKey, ObjectRef, Objects, Store, Stored},
     problem::Problem,
 };
 
@@ -35,10 +35,9 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(crate) struct Resolver<'o> {
     objects: &'o Objects,
     slices: HashMap<ServiceName<'o>, Vec<Slice<'o>>>,
-    allow_loopback: bool,
 }
 
-type Slice<'o> = (&'o ObjectKey, &'o Arc<EndpointSlice>);
+type Slice<'o> = (&'o ObjectKey, &'o Stored<EndpointSlice>);
 
 /// Namespace and name of a Service.
 pub(crate) type ServiceName<'o> = (&'o str, &'o str);
@@ -154,11 +153,7 @@ impl Gap {
 
 impl<'o> Resolver<'o> {
     /// Sorts the EndpointSlices of these Services, the only ones that may be asked for.
-    pub(crate) fn new(
-        objects: &'o Objects,
-        services: &HashSet<ServiceName<'_>>,
-        allow_loopback: bool,
-    ) -> Self {
+    pub(crate) fn new(objects: &'o Objects, services: &HashSet<ServiceName<'_>>) -> Self {
         let mut slices: HashMap<_, Vec<Slice<'o>>> = HashMap::with_capacity(services.len());
         // Mostly nobody asks.
         let all = (!services.is_empty()).then_some(&objects.endpoint_slices);
@@ -166,10 +161,10 @@ impl<'o> Resolver<'o> {
             if let Some(service) = service_of(key, &stored.object)
                 && services.contains(&service)
             {
-                slices.entry(service).or_default().push((key, &stored.object));
+                slices.entry(service).or_default().push((key, stored));
             }
         }
-        Self { objects, slices, allow_loopback }
+        Self { objects, slices }
     }
 
     /// Resolves a backend. The counters of the previous value go on, and all of it if nothing differs.
@@ -179,7 +174,7 @@ impl<'o> Resolver<'o> {
         let mut draft = Draft::default();
         match self.objects.services.get(&key.service) {
             None => draft.gap = Some(Gap::Service),
-            Some(service) => draft.fill(key, &service.object, slices, self.allow_loopback),
+            Some(service) => draft.fill(key, service, slices),
         }
         Resolved {
             gap: draft.gap,
@@ -217,12 +212,12 @@ impl Wanted<'_> {
 }
 
 impl Draft {
-    fn fill(&mut self, key: &BackendKey, service: &Service, slices: &[Slice<'_>], loopback: bool) {
-        let spec = service.spec.as_ref();
+    fn fill(&mut self, key: &BackendKey, service: &Stored<Service>, slices: &[Slice<'_>]) {
+        let spec = service.object.spec.as_ref();
         let ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
         if spec.is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName")) {
             let name = spec.and_then(|spec| spec.external_name.as_deref()).unwrap_or_default();
-            return self.external(key, name, ports, loopback);
+            return self.external(key, name, ports, service.trust.loopback_endpoints);
         }
         let wanted = match &key.port {
             BackendPort::Number(_) | BackendPort::Name(_) => match service_port(&key.port, ports) {
@@ -237,8 +232,8 @@ impl Draft {
         };
         let mut listed = false;
         for (slice_key, slice) in slices {
-            listed |= slice.ports.as_ref().is_some_and(|ports| !ports.is_empty());
-            self.take(slice_key, slice, &wanted, loopback);
+            listed |= slice.object.ports.as_ref().is_some_and(|ports| !ports.is_empty());
+            self.take(slice_key, &slice.object, &wanted, slice.trust.loopback_endpoints);
         }
         if listed && matches!(wanted, Wanted::Target(_)) && !has_port(slices, &wanted) {
             self.gap = Some(Gap::Port);
@@ -306,7 +301,7 @@ impl Draft {
             return;
         };
         match external_host(name, loopback) {
-            Ok(host) => self.external = Some(ExternalName { host, port }),
+            Ok(host) => self.external = Some(ExternalName { host, port, loopback }),
             Err(why) => self.problems.push(Problem::error(
                 &ObjectRef::new("Service", key.service.clone()),
                 "InvalidExternalName",
@@ -366,7 +361,7 @@ fn tcp_ports(slice: &EndpointSlice) -> impl Iterator<Item = (&str, u16)> {
 fn has_port(slices: &[Slice<'_>], wanted: &Wanted<'_>) -> bool {
     slices
         .iter()
-        .flat_map(|(_, slice)| tcp_ports(slice))
+        .flat_map(|(_, slice)| tcp_ports(&slice.object))
         .any(|(name, port)| wanted.takes(name, port))
 }
 

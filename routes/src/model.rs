@@ -126,6 +126,8 @@ pub struct ExternalName {
     pub host: Arc<str>,
     /// Port of the Service.
     pub port: u16,
+    /// Whether it may lead to this host itself: the trust of the Service's source.
+    pub loopback: bool,
 }
 
 /// One address that answers.

@@ -106,18 +106,30 @@ impl PartialOrd for Age {
     }
 }
 
-/// An object and where it stood in its source.
+/// What a source may ask for with its objects, and what is true of the world that they describe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceTrust {
+    /// Endpoints may be on loopback addresses: only where whoever writes the objects owns the host anyway.
+    pub loopback_endpoints: bool,
+    /// There is no cluster behind the objects: nobody else forwards what this process does not, and
+    /// nobody's allocation is recorded in their status.
+    pub standalone: bool,
+}
+
+/// An object, where it stood in its source, and what that source may ask for.
 #[derive(Debug)]
 pub struct Stored<T> {
     /// The object itself; a new `Arc` if and only if the object changed.
     pub object: Arc<T>,
     /// Position in the source (file order; 0 for objects from an API server).
     pub order: u64,
+    /// That of the source.
+    pub trust: SourceTrust,
 }
 
 impl<T> Clone for Stored<T> {
     fn clone(&self) -> Self {
-        Self { object: Arc::clone(&self.object), order: self.order }
+        Self { object: Arc::clone(&self.object), ..*self }
     }
 }
 

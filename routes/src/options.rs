@@ -15,9 +15,6 @@ pub struct Options {
     pub route_domain: Option<String>,
     /// Name of this router in a Route's status; default `gatehouse`.
     pub router_name: String,
-    /// Accept endpoints on loopback addresses: only where who writes manifests owns the host anyway.
-    /// Default false.
-    pub allow_loopback_endpoints: bool,
 }
 
 impl Default for Options {
@@ -28,7 +25,6 @@ impl Default for Options {
             default_gateway: None,
             route_domain: None,
             router_name: "gatehouse".into(),
-            allow_loopback_endpoints: false,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     filter::Rewrite,
     host,
     model::Scheme,
-    objects::{ObjectKey, Objects, Store, Stored},
+    objects::{ObjectKey, Objects, SourceTrust, Store, Stored},
     options::Options,
     path,
     table::RouteTable,
@@ -53,7 +53,8 @@ fn put<T: DeserializeOwned>(store: &mut Store<T>, order: u64, document: Value) {
     let text = |field: &str| document["metadata"][field].as_str().unwrap_or_default().to_owned();
     let key = ObjectKey::new(text("namespace"), text("name"));
     let object = serde_json::from_value(document).unwrap_or_else(|error| panic!("{key}: {error}"));
-    store.insert(key, Stored { object: Arc::new(object), order });
+    let trust = SourceTrust::default();
+    store.insert(key, Stored { object: Arc::new(object), order, trust });
 }
 
 /// Compiles with default options.

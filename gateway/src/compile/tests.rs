@@ -1,24 +1,43 @@
+use gatehouse_routes::objects::SourceTrust;
+
 use super::*;
-use crate::source::{Change, Event, manifest::Manifest};
+use crate::source::{Change, Event, Kind, Source, SourceId, manifest::Manifest};
 
 mod addresses;
+mod trust;
+
+/// A source that may do everything.
+const SOURCE: Source = Source {
+    id: SourceId("test"),
+    trust: SourceTrust { loopback_endpoints: true, standalone: true },
+    kinds: Kind::ALL,
+};
 
 fn state(yaml: &str) -> ClusterState {
-    let mut state = ClusterState::default();
+    state_of(yaml, SOURCE)
+}
+
+fn state_of(yaml: &str, source: Source) -> ClusterState {
+    let mut state = ClusterState::new([source]);
+    tell(&mut state, yaml, source);
+    state
+}
+
+/// Has a source tell everything of a manifest.
+fn tell(state: &mut ClusterState, yaml: &str, source: Source) {
     let manifest = Manifest::parse(yaml, false, None, 1).unwrap();
     let changes = manifest.objects().zip(0u64..);
     let changes = changes.map(|(placed, order)| Change::Apply(placed.object.clone(), order));
-    state.apply(Event::Batch(changes.collect()));
-    state.apply(Event::Synced);
-    state
+    state.apply(Event::Batch(source.id, changes.collect()));
+    for &kind in source.kinds {
+        state.apply(Event::Synced(source.id, kind));
+    }
 }
 
 fn node() -> NodeContext {
     NodeContext {
         node: "node-1".to_owned(),
         http: vec!["127.0.0.1:8080".parse().unwrap()],
-        options: Options { allow_loopback_endpoints: true, ..Options::default() },
-        standalone: true,
         ..NodeContext::default()
     }
 }
@@ -365,9 +384,9 @@ fn what_did_not_change_keeps_its_pointer() {
 
 #[test]
 fn problems_of_the_sources_are_problems_of_the_result() {
-    let mut state = ClusterState::default();
+    let mut state = ClusterState::new([SOURCE]);
     let file = ObjectRef::new("File", ObjectKey::new("", "/a.yaml"));
     let problem = Problem::error(&file, "ManifestUnreadable", "", "x", "");
-    state.apply(Event::Problems { source: "files", problems: vec![problem.clone()] });
+    state.apply(Event::Problems(SOURCE.id, vec![problem.clone()]));
     assert_eq!(compile(&state, &node(), None).problems, [problem]);
 }

@@ -152,11 +152,7 @@ fn explain_refuses_what_is_no_request() {
 fn the_snapshot_shows_backends_and_what_they_did() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("in.yaml"), MANIFESTS).unwrap();
-    let node = NodeContext {
-        options: Options { allow_loopback_endpoints: true, ..Options::default() },
-        ..NodeContext::default()
-    };
-    let planned = planned(&[folder.path().to_owned()], node).unwrap();
+    let planned = planned(&[folder.path().to_owned()], NodeContext::default()).unwrap();
     let shown = snapshot_json(&planned.compiled, 3);
     assert_eq!(shown["generation"], 3);
     let backends = shown["backends"].as_array().unwrap();

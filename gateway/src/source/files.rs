@@ -15,13 +15,13 @@ use std::{
 };
 
 use gatehouse_routes::{
-    objects::{ObjectKey, ObjectRef},
+    objects::{ObjectKey, ObjectRef, SourceTrust},
     problem::Problem,
 };
 use tokio::sync::oneshot;
 
 use super::{
-    Change, Event, Object,
+    Change, Event, Kind, Object, Source, SourceId,
     manifest::{Manifest, ManifestError, in_parallel},
 };
 
@@ -31,8 +31,16 @@ mod watch;
 
 use index::Index;
 
-/// Name of this source in [`Event::Problems`].
-pub const SOURCE: &str = "files";
+/// Name of this source.
+const ID: SourceId = SourceId("files");
+
+/// This source, to be told to the owner of the cluster state. Whoever may write the manifests owns the
+/// host, and no cluster is behind them.
+pub const SOURCE: Source = Source {
+    id: ID,
+    trust: SourceTrust { loopback_endpoints: true, standalone: true },
+    kinds: Kind::ALL,
+};
 
 /// Reads files and folders. Anything that cannot be read is an error, and all errors are returned.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, LoadError> {
@@ -53,10 +61,10 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Everything as events, [`Event::Synced`] last.
+    /// Everything as events, [`Event::Synced`] for each kind last.
     pub fn events(&mut self) -> Vec<Event> {
         let mut events = self.tree.events();
-        events.push(Event::Synced);
+        events.extend(Kind::ALL.iter().map(|kind| Event::Synced(ID, *kind)));
         events
     }
 }
@@ -259,10 +267,10 @@ impl Tree {
         let problems = self.all_problems();
         if problems != self.problems {
             self.problems.clone_from(&problems);
-            events.push(Event::Problems { source: SOURCE, problems });
+            events.push(Event::Problems(ID, problems));
         }
         if !changes.is_empty() {
-            events.push(Event::Batch(changes));
+            events.push(Event::Batch(ID, changes));
         }
         events
     }

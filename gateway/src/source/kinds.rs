@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use gatehouse_routes::{
-    objects::{ObjectKey, ObjectRef, Objects, Store, Stored},
+    objects::{ObjectKey, ObjectRef, Objects, SourceTrust, Store, Stored},
     openshift::Route,
 };
 use gatehouse_vip::{
@@ -167,11 +167,14 @@ macro_rules! rows {
         }
 
         impl Stores {
-            /// Puts an object in its place; true if it is another than the one there, or of another order.
-            pub(crate) fn put(&mut self, object: Object, order: u64) -> bool {
+            /// Puts an object in its place; true if it is another than the one there, or of another order
+            /// or trust.
+            pub(crate) fn put(&mut self, object: Object, order: u64, trust: SourceTrust) -> bool {
                 let key = object.key();
                 match object {
-                    $(Object::$variant(object) => put(&mut self.$($store).+, key, object, order),)*
+                    $(Object::$variant(object) => {
+                        put(&mut self.$($store).+, key, Stored { object, order, trust })
+                    })*
                 }
             }
 
@@ -259,7 +262,11 @@ fn peer_of_v1beta1(peer: Custom<BgpPeerSpec>) -> Custom<BgpPeerSpec> {
     Custom { spec: peer.spec.from_v1beta1(), ..peer }
 }
 
-fn put<T>(store: &mut Store<T>, key: ObjectKey, object: Arc<T>, order: u64) -> bool {
-    let known = store.insert(key, Stored { object: Arc::clone(&object), order });
-    known.is_none_or(|known| known.order != order || !Arc::ptr_eq(&known.object, &object))
+fn put<T>(store: &mut Store<T>, key: ObjectKey, new: Stored<T>) -> bool {
+    let old = store.insert(key, new.clone());
+    let same = |old: Stored<T>| {
+        let placed = (old.order, old.trust) == (new.order, new.trust);
+        placed && Arc::ptr_eq(&old.object, &new.object)
+    };
+    !old.is_some_and(same)
 }

@@ -55,9 +55,8 @@ impl Names {
             Some(known) => known,
             None => (0, self.ask(worker, &name.host).await),
         };
-        let loopback = worker.allows_loopback();
         let allowed = || {
-            let allowed = addresses.iter().filter(|ip| is_allowed(**ip, loopback));
+            let allowed = addresses.iter().filter(|ip| is_allowed(**ip, name.loopback));
             allowed.map(|ip| SocketAddr::new(*ip, name.port))
         };
         let others = || allowed().filter(|address| Some(*address) != failed);

@@ -31,7 +31,6 @@ pub(crate) struct WorkerOptions {
     pub(crate) limits: Limits,
     pub(crate) time_scale: f64,
     pub(crate) trusted: Arc<[IpNet]>,
-    pub(crate) allow_loopback: bool,
     pub(crate) max_connections: usize,
     /// Counts answers to requests whose host is in no table.
     pub(crate) unrouted: Arc<HostStats>,
@@ -44,7 +43,6 @@ impl WorkerOptions {
             limits: Limits::new(settings),
             time_scale: settings.time_scale,
             trusted: settings.trusted_proxies.clone().into(),
-            allow_loopback: !settings.manifests.is_empty(),
             max_connections: max_connections(workers),
             unrouted: Arc::default(),
             live,
@@ -138,10 +136,6 @@ impl Worker {
         if let Some(log) = &self.log {
             log.borrow_mut().write(entry);
         }
-    }
-
-    pub(crate) fn allows_loopback(&self) -> bool {
-        self.options.allow_loopback
     }
 
     /// A protective timeout under `--time-scale`.

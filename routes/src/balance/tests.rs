@@ -63,7 +63,7 @@ fn services_without_endpoints_or_weight_drop_out_of_the_sum() {
 
 #[test]
 fn an_external_name_counts_as_an_endpoint() {
-    let external = Some(ExternalName { host: "example.com".into(), port: 80 });
+    let external = Some(ExternalName { host: "example.com".into(), port: 80, loopback: false });
     let table = backends(vec![EndpointSet { external, ..set(&[]) }]);
     let forward = forward(&[1]);
     let (backend, index) = pick_service(&forward, &table).unwrap();

@@ -105,8 +105,7 @@ impl Run<'_, '_> {
         let services =
             pending.iter().map(|(_, key, _)| (&*key.service.namespace, &*key.service.name));
         let services = services.collect();
-        let resolver =
-            Resolver::new(self.objects, &services, self.options.allow_loopback_endpoints);
+        let resolver = Resolver::new(self.objects, &services);
         for (at, key, old) in pending {
             // A backend that two rules refer to is pending twice.
             let entry = &mut resolved[at];

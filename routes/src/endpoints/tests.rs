@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::objects;
+use crate::{objects::SourceTrust, testing::objects};
 
 const SERVICE: &str = "
 kind: Service
@@ -41,7 +41,11 @@ fn key(port: BackendPort) -> BackendKey {
 
 fn resolve(yaml: &str, port: BackendPort, loopback: bool) -> Resolved {
     let services = [("d", "web")].into_iter().collect();
-    Resolver::new(&objects(yaml), &services, loopback).resolve(&key(port), None)
+    let mut objects = objects(yaml);
+    let trust = SourceTrust { loopback_endpoints: loopback, ..SourceTrust::default() };
+    objects.services.values_mut().for_each(|stored| stored.trust = trust);
+    objects.endpoint_slices.values_mut().for_each(|stored| stored.trust = trust);
+    Resolver::new(&objects, &services).resolve(&key(port), None)
 }
 
 fn addresses(resolved: &Resolved) -> Vec<String> {

@@ -56,7 +56,7 @@ pub(super) fn wanted(
     for key in others {
         let Some(stored) = state.objects.services.get(key) else { continue };
         let object = ObjectRef::new("Service", key.clone());
-        if node.standalone {
+        if stored.trust.standalone {
             problems.push(Problem::warning(
                 &object,
                 "NotForwarded",

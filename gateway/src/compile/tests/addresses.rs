@@ -233,7 +233,7 @@ fn in_a_cluster_other_services_are_announced_where_their_endpoints_allow_it() {
              [{{port: 25}}]\n"
         )
     };
-    let cluster = NodeContext { standalone: false, ..node() };
+    let cluster = Source { trust: SourceTrust::default(), ..SOURCE };
     let (here, there) = (slice("node-1", ""), slice("node-2", ""));
     let (ending, gone) =
         (slice("node-1", "ready: false, serving: true"), slice("node-1", "ready: false"));
@@ -250,7 +250,8 @@ fn in_a_cluster_other_services_are_announced_where_their_endpoints_allow_it() {
         ("Local", &*format!("{there}{gone}"), false, Some("NoLocalEndpoint")),
     ] {
         let service = load_balancer("a", "", &format!(", externalTrafficPolicy: {policy}"));
-        let compiled = compile(&state(&format!("{POOL}{service}{slices}")), &cluster, None);
+        let compiled =
+            compile(&state_of(&format!("{POOL}{service}{slices}"), cluster), &node(), None);
         assert_eq!(!compiled.vips.vips.is_empty(), expected, "{policy} {slices}");
         let found: Vec<_> = compiled.problems.iter().map(|one| one.reason).collect();
         assert_eq!(found, told.into_iter().collect::<Vec<_>>(), "{policy} {slices}");

@@ -39,7 +39,7 @@ impl Followed {
     fn start(paths: &[PathBuf]) -> Self {
         let (sender, events) = mpsc::channel();
         let source = FileSource::start(load(paths).unwrap(), sender).unwrap();
-        let mut followed = Self { _source: source, events, state: ClusterState::default() };
+        let mut followed = Self { _source: source, events, state: ClusterState::new([SOURCE]) };
         while !followed.state.synced() {
             followed.next(LONG).expect("the initial objects");
         }
@@ -51,7 +51,7 @@ impl Followed {
     fn next(&mut self, wait: Duration) -> Option<usize> {
         match self.events.recv_timeout(wait) {
             Ok(event) => {
-                let size = if let Event::Batch(changes) = &event { changes.len() } else { 0 };
+                let size = if let Event::Batch(_, changes) = &event { changes.len() } else { 0 };
                 self.state.apply(event);
                 Some(size)
             }
@@ -92,8 +92,8 @@ fn address<'s>(state: &'s ClusterState, name: &str) -> Option<&'s str> {
     Some(ip(&stored.object))
 }
 
-fn problems(state: &ClusterState) -> Vec<&Problem> {
-    state.source_problems.values().flatten().collect()
+fn problems(state: &ClusterState) -> Vec<Problem> {
+    state.problems()
 }
 
 fn reasons(state: &ClusterState) -> Vec<&'static str> {
@@ -101,7 +101,7 @@ fn reasons(state: &ClusterState) -> Vec<&'static str> {
 }
 
 fn loaded(paths: &[PathBuf]) -> ClusterState {
-    let mut state = ClusterState::default();
+    let mut state = ClusterState::new([SOURCE]);
     for event in load(paths).unwrap().events() {
         state.apply(event);
     }
@@ -271,7 +271,7 @@ fn a_file_that_no_longer_parses_keeps_its_last_good_objects() {
     followed.until("the problem", |state| reasons(state) == ["ManifestUnreadable"]);
     followed.until("the good file", |state| address(state, "b") == Some("10.0.0.2"));
     assert_eq!(address(&followed.state, "a"), Some("10.0.0.1"));
-    let problem = problems(&followed.state)[0];
+    let problem = &problems(&followed.state)[0];
     let file = path.join("a.yaml").display().to_string();
     assert_eq!(problem.object.to_string(), format!("File {file}"));
     assert!(
@@ -373,7 +373,7 @@ fn changes_between_load_and_watch_are_not_missed() {
     write(&path, "a.yaml", &service("a", "10.0.0.22"));
     let (sender, events) = mpsc::channel();
     let source = FileSource::start(loaded, sender).unwrap();
-    let mut followed = Followed { _source: source, events, state: ClusterState::default() };
+    let mut followed = Followed { _source: source, events, state: ClusterState::new([SOURCE]) };
     followed.until("the change", |state| address(state, "a") == Some("10.0.0.22"));
 }
 
@@ -392,7 +392,7 @@ fn any_number_of_new_files_find_a_place_between_the_others() {
     write(&path, "a.yaml", &service("first", ""));
     write(&path, "z.yaml", &service("last", ""));
     let mut tree = Tree::new(std::slice::from_ref(&path));
-    let mut state = ClusterState::default();
+    let mut state = ClusterState::new([SOURCE]);
     // Each halves the gap before `z`, so that after 31 of them everything is numbered anew.
     for index in 0..40 {
         let name = format!("n{index:02}");
@@ -454,7 +454,7 @@ fn objects_may_move_within_a_file_and_come_and_go_in_the_middle() {
         write(&path, "a.yaml", &documents.collect::<String>());
     };
     let mut tree = Tree::new(std::slice::from_ref(&path));
-    let mut state = ClusterState::default();
+    let mut state = ClusterState::new([SOURCE]);
     for (names, contested) in [
         (&["a", "b", "c"][..], 0),
         (&["a", "c"], 0),

@@ -25,7 +25,10 @@ fn secret(fields: &[(&str, &str)]) -> Arc<Secret> {
 
 fn store(secrets: &[(&str, &Arc<Secret>)]) -> Store<Secret> {
     let entry = |(name, secret): &(&str, &Arc<Secret>)| {
-        (ObjectKey::new("default", *name), Stored { object: Arc::clone(secret), order: 0 })
+        (
+            ObjectKey::new("default", *name),
+            Stored { object: Arc::clone(secret), order: 0, trust: Default::default() },
+        )
     };
     secrets.iter().map(entry).collect()
 }
