@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use gatehouse_loadtest::lan::{Host, Lan};
+use gatehouse_testbed::lan::{Host, Lan};
 use support::backend::{Act, Backend, echo_answer};
 use support::eventually;
 use support::gateway::{Gateway, Plan, signal};

@@ -24,13 +24,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum as _;
-
-use crate::{
+use gatehouse_testbed::{
     certificate::Certificate,
     client::{self, Load, Target},
     ports,
     process::{self, Process},
 };
+
 use config::Site;
 use figures::{Row, Run};
 use peer::{Kind, Peer};

@@ -1,6 +1,6 @@
 //! How long an address is away when its owner dies: `gatehouse-loadtest failover`.
 //!
-//! Three nodes, a client and a backend are network namespaces on a bridge ([`lan`](crate::lan)); the client opens
+//! Three nodes, a client and a backend are network namespaces on a bridge ([`lan`](gatehouse_testbed::lan)); the client opens
 //! a new connection every 5 ms. A trial strikes the owner of an address, waits until clients are served
 //! again and makes the group whole. Gatehouse and keepalived take the same strikes on the same bed in one
 //! run. Everything started here ends with the run, also with one that fails or is interrupted.
@@ -21,12 +21,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-
-use crate::{
+use gatehouse_testbed::{
     group::{NAME, VIPS},
     prober::{self, Outage, Prober},
     process,
 };
+
 use cluster::Cluster;
 use report::Report;
 

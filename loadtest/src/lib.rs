@@ -1,30 +1,21 @@
 //! `gatehouse-loadtest`: the echo backend, the quickstart, the side-by-side benchmark, the scale test and
 //! the fail-over test.
 //!
-//! This file owns the command line only. Nothing here is part of the product: the gateway never
-//! depends on this crate, but its tests use the test bed ([`lan`], [`prober`], [`capture`], [`group`]).
+//! This file owns the command line only. Nothing here is part of the product. What runs are made
+//! of is the test bed's ([`gatehouse_testbed`]).
 //! All traffic stays on loopback or within network namespaces that a run has made.
 
 #![forbid(unsafe_code)]
 
 mod bench;
-pub mod capture;
-mod certificate;
-mod client;
-pub mod echo;
 mod failover;
-pub mod group;
-pub mod lan;
-mod manifests;
-mod ports;
-pub mod prober;
-pub mod process;
 mod quickstart;
 mod scale;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use gatehouse_testbed::echo;
 
 /// Load and peers for gatehouse.
 #[derive(Debug, Parser)]

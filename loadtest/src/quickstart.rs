@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, thread, time::Duration};
 
-use crate::{
+use gatehouse_testbed::{
     client::Target,
     echo::{self, Door},
     ports,

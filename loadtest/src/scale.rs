@@ -13,8 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-
-use crate::{
+use gatehouse_testbed::{
     client::{self, Answer, Target},
     echo::{self, Door},
     manifests, ports,

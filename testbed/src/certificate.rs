@@ -17,24 +17,24 @@ use rustls::pki_types::CertificateDer;
 
 /// A server certificate and the authority that signed it.
 #[derive(Debug, Clone)]
-pub(crate) struct Certificate {
+pub struct Certificate {
     /// The authority, for a client's trust store.
-    pub(crate) authority: CertificateDer<'static>,
+    pub authority: CertificateDer<'static>,
     /// Server certificate, PEM.
-    pub(crate) certificate_pem: String,
+    pub certificate_pem: String,
     /// Its key, PKCS #8 PEM.
-    pub(crate) key_pem: String,
+    pub key_pem: String,
     /// File with the certificate.
-    pub(crate) certificate_file: PathBuf,
+    pub certificate_file: PathBuf,
     /// File with the key.
-    pub(crate) key_file: PathBuf,
+    pub key_file: PathBuf,
     /// File with both, as HAProxy wants it.
-    pub(crate) bundle_file: PathBuf,
+    pub bundle_file: PathBuf,
 }
 
 impl Certificate {
     /// Makes a certificate for `names` and writes it into `folder`.
-    pub(crate) fn make(folder: &Path, names: &[&str]) -> anyhow::Result<Self> {
+    pub fn make(folder: &Path, names: &[&str]) -> anyhow::Result<Self> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];

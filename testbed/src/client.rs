@@ -26,47 +26,47 @@ use tokio_rustls::TlsConnector;
 use crate::certificate::Certificate;
 
 /// Longest time for one request, connection set-up included.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to ask for, and where.
 #[derive(Debug, Clone)]
-pub(crate) struct Target {
+pub struct Target {
     /// Where to connect to.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     /// Host header, and server name over TLS.
-    pub(crate) host: String,
+    pub host: String,
     /// Path and query.
-    pub(crate) path: String,
+    pub path: String,
     /// The certificate to trust; none for plain HTTP.
-    pub(crate) tls: Option<Certificate>,
+    pub tls: Option<Certificate>,
 }
 
 /// An answer, whole.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// Status code.
-    pub(crate) status: u16,
+    pub status: u16,
     /// Body, without the head.
-    pub(crate) body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 /// What a load run did.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Load {
+pub struct Load {
     /// Requests that were answered with a 2xx status.
-    pub(crate) good: u64,
+    pub good: u64,
     /// Requests that were not: another status, a broken connection, a time-out.
-    pub(crate) bad: u64,
+    pub bad: u64,
     /// Length of the run.
-    pub(crate) elapsed: Duration,
+    pub elapsed: Duration,
     /// Median latency.
-    pub(crate) p50: Duration,
+    pub p50: Duration,
     /// 99th percentile of the latency.
-    pub(crate) p99: Duration,
+    pub p99: Duration,
 }
 
 /// Asks once; an error when the answer is not there within `patience`.
-pub(crate) fn get(target: &Target, patience: Duration) -> anyhow::Result<Answer> {
+pub fn get(target: &Target, patience: Duration) -> anyhow::Result<Answer> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let client = Client::new(target)?;
     let mut buffer = Vec::new();
@@ -76,7 +76,7 @@ pub(crate) fn get(target: &Target, patience: Duration) -> anyhow::Result<Answer>
 
 /// Opens a connection for every request, `concurrency` at a time, for `duration`. TLS handshakes are
 /// full ones (no resumption, X25519); latency counts from before the connection until the answer's end.
-pub(crate) fn connect_storm(
+pub fn connect_storm(
     target: &Target,
     concurrency: usize,
     duration: Duration,
@@ -125,7 +125,7 @@ pub(crate) fn connect_storm(
 }
 
 /// The given percentile of latencies in microseconds; zero when there are none.
-pub(crate) fn percentile(latencies: &mut [u32], percent: usize) -> Duration {
+pub fn percentile(latencies: &mut [u32], percent: usize) -> Duration {
     if latencies.is_empty() {
         return Duration::ZERO;
     }

@@ -35,22 +35,22 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
 
 /// Flags of `gatehouse-loadtest echo`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// Address to listen on.
     #[arg(long, value_name = "ADDR")]
-    pub(crate) listen: SocketAddr,
+    pub listen: SocketAddr,
     /// Service name that answers carry.
     #[arg(long, value_name = "NAME")]
-    pub(crate) service: String,
+    pub service: String,
     /// Endpoint name that answers carry; the listening address by default.
     #[arg(long, value_name = "NAME")]
-    pub(crate) endpoint: Option<String>,
+    pub endpoint: Option<String>,
     /// A further address and the service it stands for; may repeat.
     #[arg(long, value_name = "ADDR=SERVICE")]
-    pub(crate) also: Vec<Door>,
+    pub also: Vec<Door>,
     /// Threads; one per core by default.
     #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<usize>,
+    pub threads: Option<usize>,
 }
 
 /// One address of the echo backend and who answers there.
@@ -78,7 +78,7 @@ impl FromStr for Door {
 }
 
 /// Serves all addresses until the process ends.
-pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+pub fn run(options: Options) -> anyhow::Result<()> {
     let endpoint = options.endpoint.unwrap_or_else(|| options.listen.to_string());
     let mut doors = vec![Door { address: options.listen, service: options.service, endpoint }];
     doors.extend(options.also);

@@ -3,7 +3,7 @@
 //! Everything is named `<kind>-<pid>-<count>-…` and removed when it goes out of scope, also by a panic.
 //! What is missing (privileges, tools) fails the test that needs it.
 
-#![allow(dead_code, reason = "several labs are made of it, and none needs all of it")]
+#![allow(clippy::unwrap_used, reason = "a bed that cannot be made fails its test")]
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// A host that is a bridge, and others.
-pub(crate) struct Hosts {
+pub struct Hosts {
     prefix: String,
     names: RefCell<Vec<String>>,
 }
 
 impl Hosts {
     /// The switch alone. `kind`: of the lab, a few letters.
-    pub(crate) fn new(kind: &str) -> Self {
+    pub fn new(kind: &str) -> Self {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("{kind}-{}-{count}", std::process::id());
         let hosts = Self { prefix, names: RefCell::default() };
@@ -31,7 +31,7 @@ impl Hosts {
     }
 
     /// Adds a host that is connected to nothing; `settings` is shell, run in `/proc/sys/net`.
-    pub(crate) fn add(&self, host: &str, settings: &str) {
+    pub fn add(&self, host: &str, settings: &str) {
         self.names.borrow_mut().push(host.to_owned());
         run(Command::new("ip").args(["netns", "add", &self.name(host)]));
         // No duplicate address detection: addresses work at once.
@@ -42,13 +42,13 @@ impl Hosts {
     }
 
     /// Connects a host to the switch, by an `eth0` that has a link-local address alone.
-    pub(crate) fn plug_in(&self, host: &str) {
+    pub fn plug_in(&self, host: &str) {
         self.veth(("switch", host), (host, "eth0"));
         self.ip("switch", &format!("link set {host} master br0"));
     }
 
     /// A wire between two hosts; the interfaces have a link-local address alone.
-    pub(crate) fn veth(&self, one: (&str, &str), other: (&str, &str)) {
+    pub fn veth(&self, one: (&str, &str), other: (&str, &str)) {
         let peer = self.name(other.0);
         self.ip(one.0, &format!("link add {} type veth peer name {} netns {peer}", one.1, other.1));
         self.ip(one.0, &format!("link set {} up", one.1));
@@ -56,31 +56,31 @@ impl Hosts {
     }
 
     /// Gives a host an address, with the length of its prefix.
-    pub(crate) fn address(&self, host: &str, interface: &str, address: &str) {
+    pub fn address(&self, host: &str, interface: &str, address: &str) {
         let nodad = if address.contains(':') { " nodad" } else { "" };
         self.ip(host, &format!("addr add {address} dev {interface}{nodad}"));
     }
 
     /// `ip -n <host> <arguments>`; its output.
-    pub(crate) fn ip(&self, host: &str, arguments: &str) -> String {
+    pub fn ip(&self, host: &str, arguments: &str) -> String {
         let name = self.name(host);
         run(Command::new("ip").args(["-n", &name]).args(arguments.split_whitespace()))
     }
 
     /// A program to be run on a host.
-    pub(crate) fn command(&self, host: &str, program: &str) -> Command {
+    pub fn command(&self, host: &str, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name(host), program]);
         command
     }
 
     /// The network namespace of a host.
-    pub(crate) fn netns(&self, host: &str) -> PathBuf {
+    pub fn netns(&self, host: &str) -> PathBuf {
         Path::new("/run/netns").join(self.name(host))
     }
 
     /// What the names of these hosts begin with.
-    pub(crate) fn prefix(&self) -> &str {
+    pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
@@ -99,7 +99,7 @@ impl Drop for Hosts {
 }
 
 /// Runs a program that has to succeed; its output.
-pub(crate) fn run(command: &mut Command) -> String {
+pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {error} (needs root, or CAP_SYS_ADMIN)");

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 /// An `IngressClass` named `gatehouse`.
-pub(crate) const CLASS: &str = "apiVersion: networking.k8s.io/v1
+pub const CLASS: &str = "apiVersion: networking.k8s.io/v1
 kind: IngressClass
 metadata:
   name: gatehouse
@@ -17,7 +17,7 @@ spec:
 ";
 
 /// A `Service` with port 80 and its `EndpointSlice` with one endpoint.
-pub(crate) fn service(name: &str, endpoint: SocketAddr) -> String {
+pub fn service(name: &str, endpoint: SocketAddr) -> String {
     format!(
         "---
 apiVersion: v1
@@ -55,13 +55,7 @@ endpoints:
 
 /// An `Ingress` that sends `path` of `host` to port 80 of `service`; over TLS too when a `secret` is
 /// named, without redirecting plain HTTP.
-pub(crate) fn ingress(
-    name: &str,
-    host: &str,
-    path: &str,
-    service: &str,
-    secret: Option<&str>,
-) -> String {
+pub fn ingress(name: &str, host: &str, path: &str, service: &str, secret: Option<&str>) -> String {
     let tls = secret.map_or_else(String::new, |secret| {
         format!("  tls:\n    - hosts: [\"{host}\"]\n      secretName: {secret}\n")
     });
@@ -92,7 +86,7 @@ spec:
 }
 
 /// A `Secret` of type `kubernetes.io/tls`.
-pub(crate) fn tls_secret(name: &str, certificate_pem: &str, key_pem: &str) -> String {
+pub fn tls_secret(name: &str, certificate_pem: &str, key_pem: &str) -> String {
     format!(
         "---
 apiVersion: v1

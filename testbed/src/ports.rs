@@ -20,7 +20,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// `N` addresses on 127.0.0.1 with ports that nobody listens on. All are held until all are known, so
 /// they differ.
-pub(crate) fn free<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
+pub fn free<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
     let mut held = Vec::with_capacity(N);
     let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
     for address in &mut addresses {
@@ -33,7 +33,7 @@ pub(crate) fn free<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
 
 /// Asks `target` until it answers 200, at most for `patience`; an error when the server ends before.
 /// Returns how long it took.
-pub(crate) fn wait_for(
+pub fn wait_for(
     target: &Target,
     server: &mut Process,
     patience: Duration,

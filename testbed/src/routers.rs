@@ -3,6 +3,14 @@
 //! Each kind has a file that writes its configuration and reads its answers; here is what they have
 //! in common: processes that are started, held, stopped and always ended.
 
+#![allow(clippy::unwrap_used, reason = "a router that does not start fails its test")]
+
+mod bird;
+mod exabgp;
+mod frr;
+mod gobgp;
+pub mod lab;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,97 +18,112 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, PATIENCE, eventually, run};
-use crate::{bird, exabgp, frr, gobgp};
+use lab::{Lab, PATIENCE, eventually, run};
 
 /// Which implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// FRR 8.
     Frr,
+    /// BIRD 2.
     Bird,
+    /// GoBGP 3.
     GoBgp,
+    /// ExaBGP 4.
     ExaBgp,
 }
 
 /// What a router does, in words that all kinds understand.
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) asn: u32,
+pub struct Config {
+    /// Its own AS number.
+    pub asn: u32,
     /// BGP Identifier.
-    pub(crate) id: Ipv4Addr,
+    pub id: Ipv4Addr,
     /// Prefixes of its own that it announces to all peers.
-    pub(crate) announce: Vec<String>,
+    pub announce: Vec<String>,
     /// What it announces them with, in ExaBGP's own words; the others announce them plain.
-    pub(crate) attributes: String,
-    pub(crate) peers: Vec<Peer>,
+    pub attributes: String,
+    /// Its neighbours.
+    pub peers: Vec<Peer>,
     /// Whether routes of several peers are used at once, and given to the kernel (FRR, BIRD).
-    pub(crate) multipath: bool,
+    pub multipath: bool,
 }
 
 /// A neighbour of a router.
 #[derive(Clone, Debug)]
-pub(crate) struct Peer {
+pub struct Peer {
     /// Its address, or (FRR) the interface on which it is the one neighbour.
-    pub(crate) at: String,
+    pub at: String,
     /// 0 for any but the router's own (FRR).
-    pub(crate) asn: u32,
+    pub asn: u32,
     /// The router's own address; ExaBGP needs it.
-    pub(crate) local: Option<IpAddr>,
+    pub local: Option<IpAddr>,
     /// TCP MD5.
-    pub(crate) password: Option<String>,
+    pub password: Option<String>,
     /// Seconds.
-    pub(crate) hold: u16,
+    pub hold: u16,
     /// Hops that it may be away; `None` for on the link.
-    pub(crate) multi_hop: Option<u8>,
+    pub multi_hop: Option<u8>,
     /// Whether its packets have to have TTL 255 (RFC 5082).
-    pub(crate) gtsm: bool,
+    pub gtsm: bool,
     /// Interval in ms and multiplier (FRR, BIRD).
-    pub(crate) bfd: Option<(u16, u8)>,
+    pub bfd: Option<(u16, u8)>,
     /// Whether it has to dial.
-    pub(crate) passive: bool,
-    pub(crate) graceful_restart: bool,
-    /// Families of the session.
-    pub(crate) v4: bool,
-    pub(crate) v6: bool,
+    pub passive: bool,
+    /// Whether routes are to outlive a restart (RFC 4724).
+    pub graceful_restart: bool,
+    /// Whether IPv4 is a family of the session.
+    pub v4: bool,
+    /// Whether IPv6 is a family of the session.
+    pub v6: bool,
 }
 
 /// What a router knows of a prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Route {
+pub struct Route {
     /// Of all paths; for IPv6 the link-local ones too.
-    pub(crate) next_hops: BTreeSet<IpAddr>,
-    /// These and the following: of the best path.
-    pub(crate) local_pref: Option<u32>,
-    pub(crate) med: Option<u32>,
-    pub(crate) as_path: Vec<u32>,
+    pub next_hops: BTreeSet<IpAddr>,
+    /// LOCAL_PREF; this and the following: of the best path.
+    pub local_pref: Option<u32>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// AS_PATH.
+    pub as_path: Vec<u32>,
     /// `64500:1`.
-    pub(crate) communities: BTreeSet<String>,
+    pub communities: BTreeSet<String>,
     /// `64500:1:2`.
-    pub(crate) large: BTreeSet<String>,
+    pub large: BTreeSet<String>,
 }
 
 /// A router that runs. Ended by `kill -9` when it goes out of scope.
-pub(crate) struct Router<'a> {
-    pub(crate) kind: Kind,
-    pub(crate) lab: &'a Lab,
-    pub(crate) host: String,
-    pub(crate) config: Config,
+pub struct Router<'a> {
+    /// Which implementation.
+    pub kind: Kind,
+    /// Where its host is.
+    pub lab: &'a Lab,
+    /// Its host.
+    pub host: String,
+    /// What it was started with last.
+    pub config: Config,
     /// Configuration, sockets and logs.
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
     processes: Vec<Child>,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Frr, Self::Bird, Self::GoBgp, Self::ExaBgp];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Frr, Self::Bird, Self::GoBgp, Self::ExaBgp];
 
     /// Whether it can run BFD.
-    pub(crate) fn has_bfd(self) -> bool {
+    pub fn has_bfd(self) -> bool {
         matches!(self, Self::Frr | Self::Bird)
     }
 }
 
 impl Config {
-    pub(crate) fn new(asn: u32, id: [u8; 4], peers: Vec<Peer>) -> Self {
+    /// A router that announces nothing.
+    pub fn new(asn: u32, id: [u8; 4], peers: Vec<Peer>) -> Self {
         Self {
             asn,
             id: id.into(),
@@ -111,13 +134,14 @@ impl Config {
         }
     }
 
-    pub(crate) fn announcing(mut self, prefixes: &[&str]) -> Self {
+    /// The same, with prefixes of its own.
+    pub fn announcing(mut self, prefixes: &[&str]) -> Self {
         self.announce = prefixes.iter().map(|&prefix| prefix.to_owned()).collect();
         self
     }
 
     /// The prefixes of one family.
-    pub(crate) fn announced(&self, v6: bool) -> impl Iterator<Item = &str> {
+    pub fn announced(&self, v6: bool) -> impl Iterator<Item = &str> {
         self.announce.iter().map(String::as_str).filter(move |prefix| prefix.contains(':') == v6)
     }
 }
@@ -125,7 +149,7 @@ impl Config {
 impl Peer {
     /// A peer on the link, with a hold time of 9 s, for the family of its address; for both if it
     /// is named by an interface.
-    pub(crate) fn new(at: &str, asn: u32) -> Self {
+    pub fn new(at: &str, asn: u32) -> Self {
         let ip = at.parse::<IpAddr>().ok();
         Self {
             at: at.to_owned(),
@@ -144,20 +168,20 @@ impl Peer {
     }
 
     /// The router's own address on the session.
-    pub(crate) fn from(mut self, local: &str) -> Self {
+    pub fn from(mut self, local: &str) -> Self {
         self.local = Some(local.parse().unwrap());
         self
     }
 
     /// Whether it is named by an interface.
-    pub(crate) fn unnumbered(&self) -> bool {
+    pub fn unnumbered(&self) -> bool {
         self.at.parse::<IpAddr>().is_err()
     }
 }
 
 impl Lab {
     /// Starts a router on a host and waits until it can be asked.
-    pub(crate) fn router(&self, kind: Kind, host: &str, config: Config) -> Router<'_> {
+    pub fn router(&self, kind: Kind, host: &str, config: Config) -> Router<'_> {
         let (folder, host) = (self.folder(host), host.to_owned());
         let mut router = Router { kind, lab: self, host, config, folder, processes: Vec::new() };
         router.start();
@@ -167,7 +191,7 @@ impl Lab {
 
 impl Router<'_> {
     /// Starts it (again) with its configuration.
-    pub(crate) fn start(&mut self) {
+    pub fn start(&mut self) {
         match self.kind {
             Kind::Frr => frr::start(self),
             Kind::Bird => bird::start(self),
@@ -177,7 +201,7 @@ impl Router<'_> {
     }
 
     /// Asks it to end (SIGTERM) and waits until it has.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.signal("TERM");
         let deadline = Instant::now() + PATIENCE;
         for process in &mut self.processes {
@@ -190,7 +214,7 @@ impl Router<'_> {
     }
 
     /// `kill -9`: no goodbye, but the kernel closes its connections.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         for process in &mut self.processes {
             process.kill().unwrap();
             process.wait().unwrap();
@@ -198,23 +222,24 @@ impl Router<'_> {
         self.processes.clear();
     }
 
-    pub(crate) fn restart(&mut self) {
+    /// Stops it and starts it again.
+    pub fn restart(&mut self) {
         self.stop();
         self.start();
     }
 
     /// Makes it fall silent with its connections open, as if the machine hung.
-    pub(crate) fn hold(&self) {
+    pub fn hold(&self) {
         self.signal("STOP");
     }
 
     /// Ends [`hold`](Self::hold).
-    pub(crate) fn release(&self) {
+    pub fn release(&self) {
         self.signal("CONT");
     }
 
     /// Whether the session with a peer (as named in the configuration) is Established.
-    pub(crate) fn established(&self, peer: &str) -> bool {
+    pub fn established(&self, peer: &str) -> bool {
         match self.kind {
             Kind::Frr => frr::established(self, peer),
             Kind::Bird => bird::established(self, peer),
@@ -224,7 +249,7 @@ impl Router<'_> {
     }
 
     /// Whether the BFD session with a peer is up.
-    pub(crate) fn bfd_up(&self, peer: &str) -> bool {
+    pub fn bfd_up(&self, peer: &str) -> bool {
         match self.kind {
             Kind::Frr => frr::bfd_up(self, peer),
             Kind::Bird => bird::bfd_up(self, peer),
@@ -233,7 +258,7 @@ impl Router<'_> {
     }
 
     /// What it knows of a prefix.
-    pub(crate) fn route(&self, prefix: &str) -> Option<Route> {
+    pub fn route(&self, prefix: &str) -> Option<Route> {
         match self.kind {
             Kind::Frr => frr::route(self, prefix),
             Kind::Bird => bird::route(self, prefix),
@@ -243,7 +268,7 @@ impl Router<'_> {
     }
 
     /// Makes it ask a peer for all routes again (RFC 2918; FRR, BIRD).
-    pub(crate) fn refresh(&self, peer: &str) {
+    pub fn refresh(&self, peer: &str) {
         match self.kind {
             Kind::Frr => frr::refresh(self, peer),
             Kind::Bird => bird::refresh(self, peer),
@@ -251,8 +276,16 @@ impl Router<'_> {
         }
     }
 
+    /// How often a peer has asked it for all routes again (FRR).
+    pub fn refreshes(&self, peer: &str) -> u64 {
+        match self.kind {
+            Kind::Frr => frr::refreshes(self, peer),
+            kind => panic!("{kind:?} does not count refreshes"),
+        }
+    }
+
     /// Waits until the session with a peer is Established, or no longer is.
-    pub(crate) fn wait_established(&self, peer: &str, wanted: bool) {
+    pub fn wait_established(&self, peer: &str, wanted: bool) {
         let what = format!("{:?} on {}: established {wanted} with {peer}", self.kind, self.host);
         eventually(&what, || match self.established(peer) == wanted {
             true => Ok(()),
@@ -261,7 +294,7 @@ impl Router<'_> {
     }
 
     /// Waits until the BFD session with a peer is up, or no longer is.
-    pub(crate) fn wait_bfd(&self, peer: &str, wanted: bool) {
+    pub fn wait_bfd(&self, peer: &str, wanted: bool) {
         let what = format!("{:?} on {}: BFD up {wanted} with {peer}", self.kind, self.host);
         eventually(&what, || match self.bfd_up(peer) == wanted {
             true => Ok(()),
@@ -270,7 +303,7 @@ impl Router<'_> {
     }
 
     /// Waits until what it knows of a prefix is as wanted.
-    pub(crate) fn wait_route(&self, prefix: &str, wanted: impl Fn(Option<&Route>) -> bool) {
+    pub fn wait_route(&self, prefix: &str, wanted: impl Fn(Option<&Route>) -> bool) {
         eventually(&format!("{prefix} by {:?} on {}", self.kind, self.host), || {
             let route = self.route(prefix);
             if wanted(route.as_ref()) { Ok(()) } else { Err(format!("{route:?}\n{}", self.log())) }
@@ -278,7 +311,7 @@ impl Router<'_> {
     }
 
     /// The end of what it has written to its logs, and (FRR) what it thinks of routes.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         let logs = fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path());
         let logs = logs.filter(|path| path.extension().is_some_and(|ending| ending == "log"));
         let end = |path: PathBuf| {
@@ -294,7 +327,7 @@ impl Router<'_> {
     }
 
     /// Starts one of its processes; what it writes goes to `<name>.out.log`.
-    pub(crate) fn spawn(&mut self, name: &str, command: &mut Command) {
+    pub fn spawn(&mut self, name: &str, command: &mut Command) {
         let output = File::create(self.folder.join(format!("{name}.out.log"))).unwrap();
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         let process = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -302,7 +335,7 @@ impl Router<'_> {
     }
 
     /// Waits until it can be asked; panics if one of its processes has ended.
-    pub(crate) fn wait_ready(&mut self, is: impl Fn(&Self) -> bool) {
+    pub fn wait_ready(&mut self, is: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !is(self) {
             for process in &mut self.processes {
@@ -316,7 +349,7 @@ impl Router<'_> {
     }
 
     /// Writes a file into its folder.
-    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.join(name);
         fs::write(&path, text).unwrap();
         path
@@ -339,7 +372,7 @@ impl Drop for Router<'_> {
 }
 
 /// A community that some routers show by its name (RFC 8326).
-pub(crate) fn community(text: &str) -> String {
+pub fn community(text: &str) -> String {
     match text {
         "graceful-shutdown" | "gracefulShutdown" => "65535:0".to_owned(),
         _ => text.to_owned(),

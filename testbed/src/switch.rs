@@ -1,9 +1,6 @@
 //! A switch with hosts on it, and the programs that run on them.
 
-#![allow(dead_code, reason = "several test programs share it, and none needs all of it")]
-
-#[path = "../hosts/mod.rs"]
-mod hosts;
+#![allow(clippy::unwrap_used, reason = "a bed that cannot be made fails its test")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::Deref;
@@ -11,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use hosts::{Hosts, run};
+use crate::hosts::{Hosts, run};
 
 /// For anything that should happen at once, or when a lifetime in the kernel ends; generous, as the machine
 /// may be busy.
@@ -19,10 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Hosts, each with an `eth0` on one switch, in 10.77.0.0/24 and 2001:db8:77::/64: `gateway` (.1),
 /// `client` (.2), and others if asked for.
-pub(crate) struct Lab(Hosts);
+pub struct Lab(Hosts);
 
 impl Lab {
-    pub(crate) fn new() -> Self {
+    /// The switch, the gateway and the client.
+    #[allow(clippy::new_without_default, reason = "hosts in the kernel are no default")]
+    pub fn new() -> Self {
         let lab = Self(Hosts::new("gh"));
         lab.host("gateway", 1);
         lab.host("client", 2);
@@ -30,7 +29,7 @@ impl Lab {
     }
 
     /// Adds a host to the switch, with address `.number`.
-    pub(crate) fn host(&self, host: &str, number: u8) {
+    pub fn host(&self, host: &str, number: u8) {
         self.add(host, "");
         self.plug_in(host);
         self.address(host, "eth0", &format!("10.77.0.{number}/24"));
@@ -38,7 +37,7 @@ impl Lab {
     }
 
     /// Runs a program on a host; whether it succeeded, and what it said.
-    pub(crate) fn try_run(&self, host: &str, command: &str) -> (bool, String) {
+    pub fn try_run(&self, host: &str, command: &str) -> (bool, String) {
         let (program, arguments) = command.split_once(' ').unwrap_or((command, ""));
         let output = self
             .command(host, program)
@@ -52,31 +51,31 @@ impl Lab {
     }
 
     /// Runs a program on a host that has to succeed.
-    pub(crate) fn run(&self, host: &str, command: &str) -> String {
+    pub fn run(&self, host: &str, command: &str) -> String {
         let (success, text) = self.try_run(host, command);
         assert!(success, "{command} on {host}: {text}");
         text
     }
 
     /// The Ethernet address of a host's `eth0`.
-    pub(crate) fn mac(&self, host: &str) -> String {
+    pub fn mac(&self, host: &str) -> String {
         let text = self.ip(host, "-o link show eth0");
         let mac = text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
         mac.unwrap_or_else(|| panic!("no link/ether in {text}")).to_owned()
     }
 
     /// Whether the gateway has an address, as `ip address` writes it (`10.77.0.200/32`).
-    pub(crate) fn gateway_has(&self, address: &str) -> bool {
+    pub fn gateway_has(&self, address: &str) -> bool {
         self.has("gateway", address)
     }
 
     /// Whether a host has an address on any interface, as `ip address` writes it.
-    pub(crate) fn has(&self, host: &str, address: &str) -> bool {
+    pub fn has(&self, host: &str, address: &str) -> bool {
         self.ip(host, "-o addr show").split_whitespace().any(|word| word == address)
     }
 
     /// Waits until something has come true.
-    pub(crate) fn until(&self, what: &str, true_now: impl Fn() -> bool) {
+    pub fn until(&self, what: &str, true_now: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !true_now() {
             assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
@@ -86,7 +85,7 @@ impl Lab {
 
     /// Talks TCP from the client to a port of an address where nobody listens: that the connection
     /// is refused, and not timed out, says that the gateway's kernel takes the address for its own.
-    pub(crate) fn assert_client_reaches(&self, ip: &str) {
+    pub fn assert_client_reaches(&self, ip: &str) {
         let connect = format!("exec 3<>/dev/tcp/{ip}/9");
         let mut client = self.command("client", "timeout");
         let output = client.args(["5", "bash", "-c", &connect]).output().unwrap();
@@ -95,7 +94,7 @@ impl Lab {
     }
 
     /// Starts tcpdump on the client's `eth0` and waits until it listens.
-    pub(crate) fn capture(&self, filter: &str) -> Program {
+    pub fn capture(&self, filter: &str) -> Program {
         let mut command = self.command("client", "tcpdump");
         command.args(["-l", "-n", "-e", "-v", "--immediate-mode", "-i", "eth0", filter]);
         let capture = Program::start(command);
@@ -104,17 +103,17 @@ impl Lab {
     }
 
     /// Starts a shell on a host, which obeys the lines that it is told.
-    pub(crate) fn shell(&self, host: &str) -> Program {
+    pub fn shell(&self, host: &str) -> Program {
         Program::start(self.command(host, "bash"))
     }
 
     /// Starts a speaker on the gateway, behind the words of `wrapper`.
-    pub(crate) fn speaker(&self, wrapper: &str) -> Program {
+    pub fn speaker(&self, wrapper: &str) -> Program {
         self.speaker_on("gateway", wrapper, &[])
     }
 
     /// Starts a speaker on a host, as a member of a group.
-    pub(crate) fn member(&self, host: &str, key: &str, more: &[(&str, &str)]) -> Program {
+    pub fn member(&self, host: &str, key: &str, more: &[(&str, &str)]) -> Program {
         let variables = [&[("GH_NODE", host), ("GH_KEY", key)], more].concat();
         self.speaker_on(host, "", &variables)
     }
@@ -141,7 +140,7 @@ impl Deref for Lab {
 }
 
 /// A running program whose lines (output and errors) can be waited for; killed at the end.
-pub(crate) struct Program {
+pub struct Program {
     child: Child,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
@@ -166,12 +165,12 @@ impl Program {
     }
 
     /// Writes a line to its input.
-    pub(crate) fn say(&mut self, line: &str) {
+    pub fn say(&mut self, line: &str) {
         writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
     }
 
     /// Waits for a line; panics with everything that came instead.
-    pub(crate) fn expect(&self, mut wanted: impl FnMut(&str) -> bool) -> String {
+    pub fn expect(&self, mut wanted: impl FnMut(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
         loop {
@@ -185,30 +184,30 @@ impl Program {
     }
 
     /// All lines until nothing has come for a while.
-    pub(crate) fn rest(&self, quiet: Duration) -> Vec<String> {
+    pub fn rest(&self, quiet: Duration) -> Vec<String> {
         std::iter::from_fn(|| self.lines.recv_timeout(quiet).ok()).collect()
     }
 
     /// `STOP` or `CONT`, which the process cannot help.
-    pub(crate) fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         run(Command::new("kill").args([format!("-{signal}"), self.child.id().to_string()]));
     }
 
     /// Processor time that it has used so far, all threads, in milliseconds: its own, the kernel's.
-    pub(crate) fn processor_time(&self) -> [u64; 2] {
+    pub fn processor_time(&self) -> [u64; 2] {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let words: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         [words[11], words[12]].map(|ticks| ticks.parse::<u64>().unwrap() * 10)
     }
 
     /// `kill -9`, and waits for its end.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Closes its input and waits for it to end by itself.
-    pub(crate) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         drop(self.input.take());
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {

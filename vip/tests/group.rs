@@ -10,14 +10,11 @@
     reason = "tests on the real network have threads and clocks"
 )]
 
+mod speaker_process;
+
 use std::time::{Duration, Instant};
 
-#[path = "netns/lab.rs"]
-mod lab;
-#[path = "netns/process.rs"]
-mod process;
-
-use lab::{Lab, Program};
+use gatehouse_testbed::switch::{Lab, Program};
 
 const KEY: &str = "a secret of these tests alone";
 /// By the order of SHA-256(node#address), `gateway` comes before `second` for these, and after it
@@ -31,7 +28,7 @@ const FENCE: &str = "gatehouse-fence-7471";
 #[test]
 #[ignore = "the speaker's process of the other tests"]
 fn speaker_process() {
-    process::run();
+    speaker_process::run();
 }
 
 /// Two members, `gateway` (.1) and `second` (.3), that have heard of each other.

@@ -10,14 +10,11 @@
     reason = "tests on the real network have threads and clocks"
 )]
 
+mod speaker_process;
+
 use std::time::Duration;
 
-#[path = "netns/lab.rs"]
-mod lab;
-#[path = "netns/process.rs"]
-mod process;
-
-use lab::Lab;
+use gatehouse_testbed::switch::Lab;
 
 const VIP: &str = "10.77.0.200";
 const VIP6: &str = "2001:db8:77::200";
@@ -26,7 +23,7 @@ const VIP6: &str = "2001:db8:77::200";
 #[test]
 #[ignore = "the speaker's process of the other tests"]
 fn speaker_process() {
-    process::run();
+    speaker_process::run();
 }
 
 #[test]

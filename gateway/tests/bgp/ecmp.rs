@@ -10,11 +10,15 @@ use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use gatehouse_loadtest::prober::{Outage, Prober, failures, outage};
+use gatehouse_testbed::{
+    prober::{Outage, Prober, failures, outage},
+    routers::{
+        Config, Kind, Peer, Router,
+        lab::{Lab, enter, eventually, run},
+    },
+};
 use tempfile::TempDir;
 
-use super::lab::{Lab, enter, eventually, run};
-use super::router::{Config, Kind, Peer, Router};
 use super::support::backend::Backend;
 use super::support::gateway::{Gateway, signal};
 use super::{BIG, MANIFEST, ROUTES, VIP, backend, gateway};

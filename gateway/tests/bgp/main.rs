@@ -8,32 +8,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-#[allow(dead_code, reason = "the lab serves other tests as well")]
-#[path = "../../../vip/tests/bgp_lab/bird.rs"]
-mod bird;
-#[allow(dead_code, reason = "the lab serves other tests as well")]
-#[path = "../../../vip/tests/bgp_lab/exabgp.rs"]
-mod exabgp;
-#[allow(dead_code, reason = "the lab serves other tests as well")]
-#[path = "../../../vip/tests/bgp_lab/frr.rs"]
-mod frr;
-#[allow(dead_code, reason = "the lab serves other tests as well")]
-#[path = "../../../vip/tests/bgp_lab/gobgp.rs"]
-mod gobgp;
-#[allow(dead_code, reason = "the lab serves other tests as well")]
-#[path = "../../../vip/tests/bgp_lab/lab.rs"]
-mod lab;
-#[allow(dead_code, reason = "the lab serves other tests as well")]
-#[path = "../../../vip/tests/bgp_lab/router.rs"]
-mod router;
-
 mod ecmp;
 
 use std::net::TcpListener;
 use std::time::Duration;
 
-use lab::{Lab, enter, eventually};
-use router::{Config, Kind, Peer, Route, Router};
+use gatehouse_testbed::routers::{
+    Config, Kind, Peer, Route, Router,
+    lab::{Lab, enter, eventually},
+};
 use support::backend::{Act, Backend, echo_answer, ok};
 use support::gateway::{Gateway, Plan};
 use support::manifests::service;

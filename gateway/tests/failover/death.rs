@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use gatehouse_loadtest::capture::Capture;
-use gatehouse_loadtest::group::{PATIENCE, VIPS};
-use gatehouse_loadtest::process::Signal;
+use gatehouse_testbed::capture::Capture;
+use gatehouse_testbed::group::{PATIENCE, VIPS};
+use gatehouse_testbed::process::Signal;
 
 use super::{Bed, assert_short, options};
 

@@ -1,7 +1,7 @@
 //! Three gateways on a link share two addresses; one of them is struck. What clients notice, who answers
 //! for the addresses afterwards, and what is left in the kernel.
 //!
-//! Real processes in network namespaces ([`gatehouse_loadtest::lan`]). Needs root, iproute2, nftables,
+//! Real processes in network namespaces ([`gatehouse_testbed::lan`]). Needs root, iproute2, nftables,
 //! tcpdump, arping, ndisc6, curl and util-linux; fails without them. How long an outage lasts is measured
 //! by `make bench-failover`; here its end is only bounded, generously, because a test machine is busy.
 
@@ -17,8 +17,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use gatehouse_loadtest::group::{NAME, Options, PATIENCE, Site, VIPS};
-use gatehouse_loadtest::prober::{Outage, Prober, failures, outage};
+use gatehouse_testbed::group::{NAME, Options, PATIENCE, Site, VIPS};
+use gatehouse_testbed::prober::{Outage, Prober, failures, outage};
 
 /// The binary that cargo built for these tests.
 const GATEHOUSE: &str = env!("CARGO_BIN_EXE_gatehouse");

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use gatehouse_loadtest::capture::Capture;
-use gatehouse_loadtest::group::{GROUP_PORT, Options, PATIENCE, VIPS};
+use gatehouse_testbed::capture::Capture;
+use gatehouse_testbed::group::{GROUP_PORT, Options, PATIENCE, VIPS};
 
 use super::{Bed, assert_short, options};
 

@@ -4,8 +4,8 @@ use std::io::Read as _;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use gatehouse_loadtest::group::{NAME, PATIENCE, VIPS};
-use gatehouse_loadtest::process::Signal;
+use gatehouse_testbed::group::{NAME, PATIENCE, VIPS};
+use gatehouse_testbed::process::Signal;
 
 use super::{Bed, options};
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gatehouse_loadtest::group::{PATIENCE, VIPS};
+use gatehouse_testbed::group::{PATIENCE, VIPS};
 
 use super::{Bed, options};
 

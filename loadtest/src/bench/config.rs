@@ -10,9 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gatehouse_testbed::{certificate::Certificate, manifests};
 use serde_json::{Value, json};
-
-use crate::{certificate::Certificate, manifests};
 
 /// Services that the hosts are spread over.
 const SERVICES: usize = 10;

@@ -13,17 +13,17 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use gatehouse_testbed::{
+    certificate::Certificate,
+    client::{self, Load, Target},
+    process,
+};
 use serde::Deserialize;
 
 use super::{
     MANY_HOSTS, host_name,
     peer::Peer,
     scenario::{Scenario, Tool},
-};
-use crate::{
-    certificate::Certificate,
-    client::{self, Load, Target},
-    process,
 };
 
 /// Streams at a time on one HTTP/2 connection.

@@ -4,10 +4,10 @@
 
 use std::{fmt, time::Duration};
 
+use gatehouse_testbed::client::Load;
 use serde::Serialize;
 
 use super::peer::Kind;
-use crate::client::Load;
 
 /// One measured turn.
 #[derive(Debug)]

@@ -9,13 +9,13 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use serde::Serialize;
-
-use super::config::{self, Site};
-use crate::{
+use gatehouse_testbed::{
     ports,
     process::{Process, find_program},
 };
+use serde::Serialize;
+
+use super::config::{self, Site};
 
 /// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum, Serialize)]

@@ -7,7 +7,7 @@ pub(super) enum Tool {
     Wrk,
     /// h2load: HTTP/2 over TLS, ten streams per connection.
     H2load,
-    /// [`crate::client::connect_storm`]: a connection for every request.
+    /// [`gatehouse_testbed::client::connect_storm`]: a connection for every request.
     ConnectStorm,
 }
 

@@ -4,8 +4,9 @@
 
 use std::net::IpAddr;
 
+use gatehouse_testbed::lan::Host;
+
 use super::Strike;
-use crate::lan::Host;
 
 /// Three nodes on a link.
 pub(super) trait Cluster {

@@ -3,13 +3,13 @@
 use std::{net::IpAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
-
-use super::{Strike, cluster::Cluster};
-use crate::{
+use gatehouse_testbed::{
     group::{Options, PATIENCE, Site, VIPS},
     lan::Host,
     process::Signal,
 };
+
+use super::{Strike, cluster::Cluster};
 
 /// Longest time until a gateway that was asked to end has ended: its drain timeout and some.
 const ENDS_WITHIN: Duration = Duration::from_secs(45);

@@ -13,14 +13,14 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use tempfile::TempDir;
-
-use super::{Strike, cluster::Cluster};
-use crate::{
+use gatehouse_testbed::{
     group::{NODES, PATIENCE, VIPS},
     lan::{Host, Lan},
     process::{self, Process, Signal},
 };
+use tempfile::TempDir;
+
+use super::{Strike, cluster::Cluster};
 
 /// The owner must not change for this long before the group counts as whole.
 const STILL: Duration = Duration::from_secs(1);

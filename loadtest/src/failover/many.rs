@@ -10,13 +10,13 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-
-use super::{Options, report};
-use crate::{
+use gatehouse_testbed::{
     capture::Capture,
     group::{self, NODES, PATIENCE, Site},
     process,
 };
+
+use super::{Options, report};
 
 /// Deaths that are measured; a node has many addresses, so few are enough.
 const DEATHS: usize = 5;

@@ -3,9 +3,9 @@
 use std::{fmt::Write as _, fs, path::Path, process::Command, time::Duration};
 
 use clap::ValueEnum as _;
+use gatehouse_testbed::prober::Outage;
 
 use super::Strike;
-use crate::prober::Outage;
 
 /// All outages of a run.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Report {
             let text = String::from_utf8_lossy(&text);
             Some(text.lines().next()?.split(" (").next()?.trim().to_owned())
         };
-        let keepalived = crate::process::find_program("keepalived");
+        let keepalived = gatehouse_testbed::process::find_program("keepalived");
         let programs = [Some(gatehouse.to_owned()), keepalived].into_iter().flatten();
         Self { versions: programs.filter_map(|path| version(&path)).collect(), rows: Vec::new() }
     }

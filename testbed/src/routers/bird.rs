@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::process::Command;
 
-use crate::router::{Config, Route, Router};
+use super::{Config, Route, Router};
 
-pub(crate) fn start(router: &mut Router<'_>) {
+pub(super) fn start(router: &mut Router<'_>) {
     let log = router.folder.join("bird.log").display().to_string();
     let file = router.write("bird.conf", &config(&router.config, &log));
     let mut command = router.lab.command(&router.host, "bird");
@@ -78,19 +78,19 @@ fn config(config: &Config, log: &str) -> String {
     text
 }
 
-pub(crate) fn established(router: &Router<'_>, peer: &str) -> bool {
+pub(super) fn established(router: &Router<'_>, peer: &str) -> bool {
     let answer = birdc(router, &format!("show protocols all {}", protocol(router, peer)));
     let mut states = answer.lines().filter_map(|line| line.trim().strip_prefix("BGP state:"));
     states.next().is_some_and(|state| state.trim() == "Established")
 }
 
-pub(crate) fn bfd_up(router: &Router<'_>, peer: &str) -> bool {
+pub(super) fn bfd_up(router: &Router<'_>, peer: &str) -> bool {
     let answer = birdc(router, "show bfd sessions");
     let mut lines = answer.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     lines.any(|words| words.first() == Some(&peer) && words.get(2) == Some(&"Up"))
 }
 
-pub(crate) fn route(router: &Router<'_>, prefix: &str) -> Option<Route> {
+pub(super) fn route(router: &Router<'_>, prefix: &str) -> Option<Route> {
     let answer = birdc(router, &format!("show route {prefix} all"));
     let (mut route, mut paths) = (Route::default(), 0);
     for line in answer.lines() {
@@ -125,7 +125,7 @@ fn tuples(text: &str) -> std::collections::BTreeSet<String> {
     tuples.map(|(_, tuple)| tuple.replace(", ", ":").replace(',', ":")).collect()
 }
 
-pub(crate) fn refresh(router: &Router<'_>, peer: &str) {
+pub(super) fn refresh(router: &Router<'_>, peer: &str) {
     birdc(router, &format!("reload in {}", protocol(router, peer)));
 }
 

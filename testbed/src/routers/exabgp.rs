@@ -8,9 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::router::{Config, Route, Router};
+use super::{Config, Route, Router};
 
-pub(crate) fn start(router: &mut Router<'_>) {
+pub(super) fn start(router: &mut Router<'_>) {
     let heard = router.folder.join("heard.json");
     File::create(&heard).unwrap();
     // ExaBGP takes a process whose output is closed for dead.
@@ -71,13 +71,13 @@ fn config(config: &Config, script: &str) -> String {
     text
 }
 
-pub(crate) fn established(router: &Router<'_>, peer: &str) -> bool {
+pub(super) fn established(router: &Router<'_>, peer: &str) -> bool {
     let mut states =
         heard(router).into_iter().rev().filter(|line| line["type"] == "state" && is_of(line, peer));
     states.next().is_some_and(|line| line["neighbor"]["state"] == "up")
 }
 
-pub(crate) fn route(router: &Router<'_>, prefix: &str) -> Option<Route> {
+pub(super) fn route(router: &Router<'_>, prefix: &str) -> Option<Route> {
     let family = if prefix.contains(':') { "ipv6 unicast" } else { "ipv4 unicast" };
     let has = |list: &Value| {
         list.as_array().is_some_and(|list| list.iter().any(|item| item["nlri"] == prefix))

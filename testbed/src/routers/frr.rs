@@ -5,9 +5,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::router::{Config, Route, Router, community};
+use super::{Config, Route, Router, community};
 
-pub(crate) fn start(router: &mut Router<'_>) {
+pub(super) fn start(router: &mut Router<'_>) {
     let log = format!("log file {}\n", router.folder.join("frr.log").display());
     let (bgp, bfd) = config(&router.config);
     // One file each: in a file for all, a daemon leaves the configuration at the first `exit` from a
@@ -99,12 +99,12 @@ fn config(config: &Config) -> (String, String) {
     (bgp, format!("bfd\n{profiles}"))
 }
 
-pub(crate) fn established(router: &Router<'_>, peer: &str) -> bool {
+pub(super) fn established(router: &Router<'_>, peer: &str) -> bool {
     let neighbours = vtysh(router, "show bgp neighbors json");
     neighbours[peer]["bgpState"] == "Established"
 }
 
-pub(crate) fn bfd_up(router: &Router<'_>, peer: &str) -> bool {
+pub(super) fn bfd_up(router: &Router<'_>, peer: &str) -> bool {
     let sessions = vtysh(router, "show bfd peers json");
     let of_peer = |session: &&Value| session["peer"] == peer || session["interface"] == peer;
     sessions.as_array().is_some_and(|sessions| {
@@ -112,7 +112,7 @@ pub(crate) fn bfd_up(router: &Router<'_>, peer: &str) -> bool {
     })
 }
 
-pub(crate) fn route(router: &Router<'_>, prefix: &str) -> Option<Route> {
+pub(super) fn route(router: &Router<'_>, prefix: &str) -> Option<Route> {
     let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
     let answer = vtysh(router, &format!("show bgp {family} unicast {prefix} json"));
     let paths = answer["paths"].as_array()?;
@@ -139,19 +139,19 @@ pub(crate) fn route(router: &Router<'_>, prefix: &str) -> Option<Route> {
     })
 }
 
-pub(crate) fn refresh(router: &Router<'_>, peer: &str) {
+pub(super) fn refresh(router: &Router<'_>, peer: &str) {
     assert!(try_vtysh(router, &format!("clear bgp {peer} soft in")).is_some());
 }
 
 /// What it thinks of all routes and next hops, for people.
-pub(crate) fn state(router: &Router<'_>) -> String {
+pub(super) fn state(router: &Router<'_>) -> String {
     let commands =
         ["show bgp ipv4 unicast", "show bgp ipv6 unicast", "show ip route", "show ip nht"];
     commands.iter().filter_map(|command| try_vtysh(router, command)).collect()
 }
 
 /// How often a peer has asked for all routes again.
-pub(crate) fn refreshes(router: &Router<'_>, peer: &str) -> u64 {
+pub(super) fn refreshes(router: &Router<'_>, peer: &str) -> u64 {
     let neighbours = vtysh(router, "show bgp neighbors json");
     neighbours[peer]["messageStats"]["routeRefreshRecv"].as_u64().unwrap_or_default()
 }

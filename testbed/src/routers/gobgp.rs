@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::router::{Config, Route, Router};
+use super::{Config, Route, Router};
 
 /// Of its API, on the host's loopback.
 const PORT: &str = "50051";
 
-pub(crate) fn start(router: &mut Router<'_>) {
+pub(super) fn start(router: &mut Router<'_>) {
     let file = router.write("gobgpd.toml", &config(&router.config));
     let mut command = router.lab.command(&router.host, "gobgpd");
     command.args(["--api-hosts", &format!("127.0.0.1:{PORT}"), "--pprof-disable", "-f"]).arg(file);
@@ -78,7 +78,7 @@ fn config(config: &Config) -> String {
     text
 }
 
-pub(crate) fn established(router: &Router<'_>, peer: &str) -> bool {
+pub(super) fn established(router: &Router<'_>, peer: &str) -> bool {
     // SessionState of its API: ESTABLISHED is 6.
     let up = |neighbour: &Value| neighbour["state"]["session_state"] == 6;
     let all = || json(router, "neighbor").as_array().is_some_and(|all| all.iter().all(up));
@@ -88,7 +88,7 @@ pub(crate) fn established(router: &Router<'_>, peer: &str) -> bool {
     }
 }
 
-pub(crate) fn route(router: &Router<'_>, prefix: &str) -> Option<Route> {
+pub(super) fn route(router: &Router<'_>, prefix: &str) -> Option<Route> {
     let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
     let answer = json(router, &format!("global rib -a {family}"));
     let paths = answer[prefix].as_array()?;

@@ -1,8 +1,5 @@
 //! A switch with hosts on it that forward, further links, and servers.
 
-#[path = "../hosts/mod.rs"]
-mod hosts;
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,30 +12,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hosts::Hosts;
-pub(crate) use hosts::run;
+use crate::hosts::Hosts;
+pub use crate::hosts::run;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// For anything that should happen soon; generous, as the machine may be busy and routers back off.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Hosts, each with an `eth0` on one switch, in 10.79.0.0/24, 2001:db8:79::/64 and fe80::/64.
-pub(crate) struct Lab {
+pub struct Lab {
     hosts: Hosts,
     folder: tempfile::TempDir,
 }
 
 /// Answers each TCP connection with the name of its host; ends with it.
-pub(crate) struct Server {
+pub struct Server {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Lab {
     /// A switch and these hosts, with the last number of their addresses.
-    pub(crate) fn new(hosts: &[(&str, u8)]) -> Self {
+    pub fn new(hosts: &[(&str, u8)]) -> Self {
         let all = Hosts::new("ghb");
         let folder = tempfile::Builder::new().prefix(all.prefix()).tempdir().unwrap();
         let lab = Self { hosts: all, folder };
@@ -53,7 +50,7 @@ impl Lab {
     }
 
     /// Adds a host that is connected to nothing, forwards, and spreads connections over equal routes.
-    pub(crate) fn host(&self, host: &str) {
+    pub fn host(&self, host: &str) {
         self.hosts.add(
             host,
             "echo 1 > ipv4/ip_forward; echo 1 > ipv6/conf/all/forwarding; \
@@ -62,14 +59,14 @@ impl Lab {
     }
 
     /// One of the kernel's counters on a host, such as `TcpExtTCPMD5Failure`.
-    pub(crate) fn counter(&self, host: &str, name: &str) -> u64 {
+    pub fn counter(&self, host: &str, name: &str) -> u64 {
         let text = run(self.command(host, "nstat").args(["-asz", name]));
         let number = text.split_whitespace().skip_while(|word| *word != name).nth(1);
         number.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
     }
 
     /// A folder of a host's own that any user may write to; removed with the lab.
-    pub(crate) fn folder(&self, host: &str) -> PathBuf {
+    pub fn folder(&self, host: &str) -> PathBuf {
         let folder = self.folder.path().join(host);
         std::fs::create_dir_all(&folder).unwrap();
         for path in [self.folder.path(), &folder] {
@@ -79,7 +76,7 @@ impl Lab {
     }
 
     /// Serves on a host, at an address that it has.
-    pub(crate) fn serve(&self, host: &str, at: &str) -> Server {
+    pub fn serve(&self, host: &str, at: &str) -> Server {
         let (answer, stop) = (host.to_owned(), Arc::new(AtomicBool::new(false)));
         let (at, netns, ended): (SocketAddr, _, _) =
             (at.parse().unwrap(), self.netns(host), stop.clone());
@@ -102,7 +99,7 @@ impl Lab {
     }
 
     /// What a server answers to a host; `None` if it does not within the limit.
-    pub(crate) fn ask(&self, host: &str, at: &str, limit: Duration) -> Option<String> {
+    pub fn ask(&self, host: &str, at: &str, limit: Duration) -> Option<String> {
         let (at, netns): (SocketAddr, _) = (at.parse().unwrap(), self.netns(host));
         let asked = std::thread::spawn(move || {
             enter(&netns);
@@ -136,7 +133,7 @@ impl Drop for Server {
 }
 
 /// Waits until something is so; panics with what it was instead.
-pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> Result<(), String>) {
+pub fn eventually(what: &str, mut is: impl FnMut() -> Result<(), String>) {
     let deadline = Instant::now() + PATIENCE;
     while let Err(instead) = is() {
         assert!(Instant::now() < deadline, "it did not come: {what}; instead: {instead}");
@@ -145,7 +142,7 @@ pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> Result<(), String>)
 }
 
 /// Moves the calling thread to a host.
-pub(crate) fn enter(netns: &Path) {
+pub fn enter(netns: &Path) {
     let file = File::open(netns).unwrap();
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
 }

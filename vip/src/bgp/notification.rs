@@ -196,7 +196,7 @@ mod tests {
         );
         let long = Notification::cease(Cease::Reset, &"ä".repeat(200));
         assert_eq!((long.data.len(), long.data[0]), (255, 254));
-        assert_eq!(Notification::cease(Cease::Collision, "no text here").data, []);
+        assert_eq!(Notification::cease(Cease::Collision, "no text here").data, b"");
     }
 
     #[test]

@@ -10,9 +10,6 @@
     reason = "tests on the real network have threads and clocks"
 )]
 
-#[allow(dead_code, reason = "the lab serves other tests as well")]
-#[path = "../bgp_lab/lab.rs"]
-mod lab;
 mod messages;
 mod process;
 mod router;
@@ -21,8 +18,8 @@ mod updates;
 
 use std::time::Duration;
 
+use gatehouse_testbed::routers::lab::eventually;
 use gatehouse_vip::bgp::Notification;
-use lab::eventually;
 use messages::{NOTIFICATION, ROUTE_REFRESH, Stage, UPDATE, frame, keepalive, open, raw};
 use process::VIP;
 use router::{Router, Scene, Wire};

@@ -8,12 +8,11 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::{Arc, Mutex};
 
+use gatehouse_testbed::routers::lab::Lab;
 use gatehouse_vip::bgp::spec::BgpPeerSpec;
 use gatehouse_vip::bgp::{Attributes, BgpPlan, Peer, PeerConfig, RibOut};
 use gatehouse_vip::{BgpSpeaker, BgpSpeakerOptions, ClaimId};
 use serde_json::Value;
-
-use crate::lab::Lab;
 
 /// What the routers hear of.
 pub(crate) const VIP: &str = "203.0.113.10";

@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, PATIENCE, enter};
+use gatehouse_testbed::routers::lab::{Lab, PATIENCE, enter};
+
 use crate::messages::{ROUTE_REFRESH, UPDATE, frame};
 use crate::process::{Speaker, VIP, address};
 

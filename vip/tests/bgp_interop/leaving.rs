@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::lab::eventually;
+use gatehouse_testbed::routers::{Kind, Router, lab::eventually};
+
 use crate::node::Node;
 use crate::process::Wish;
-use crate::router::{Kind, Router};
 use crate::scene::{Asn, NODE, ROUTE, VIP, assert_route, assert_up, hosts, name, routers};
 
 /// Waits until a router has logged something, however long ago.

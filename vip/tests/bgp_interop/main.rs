@@ -2,7 +2,7 @@
 //! network namespaces.
 //!
 //! The speaker is a process of its own, so that it can be killed and held. The routers are those of
-//! `bgp_lab`. Needs root, iproute2 and the Debian packages frr, bird2, gobgpd and exabgp: where one is
+//! the test bed. Needs root, iproute2 and the Debian packages frr, bird2, gobgpd and exabgp: where one is
 //! missing, the tests fail.
 
 #![allow(
@@ -10,23 +10,6 @@
     clippy::unwrap_used,
     reason = "tests on the real network have threads and clocks"
 )]
-
-#[allow(dead_code, reason = "other tests use more of it")]
-#[path = "../bgp_lab/lab.rs"]
-mod lab;
-#[allow(dead_code, reason = "other tests use more of it")]
-#[path = "../bgp_lab/router.rs"]
-mod router;
-
-#[path = "../bgp_lab/bird.rs"]
-mod bird;
-#[path = "../bgp_lab/exabgp.rs"]
-mod exabgp;
-#[allow(dead_code, reason = "other tests use more of it")]
-#[path = "../bgp_lab/frr.rs"]
-mod frr;
-#[path = "../bgp_lab/gobgp.rs"]
-mod gobgp;
 
 mod failures;
 mod leaving;

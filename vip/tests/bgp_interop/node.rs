@@ -6,9 +6,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use gatehouse_testbed::routers::lab::{Lab, PATIENCE, eventually, run};
 use serde_json::Value;
 
-use crate::lab::{Lab, PATIENCE, eventually, run};
 use crate::process::Wish;
 
 /// A speaker that runs. Ended by `kill -9` when it goes out of scope.

@@ -3,10 +3,13 @@
 use std::net::Ipv4Addr;
 use std::process::{Child, Stdio};
 
-use crate::lab::{Lab, eventually, run};
+use gatehouse_testbed::routers::{
+    Kind,
+    lab::{Lab, eventually, run},
+};
+
 use crate::node::Node;
 use crate::process::Wish;
-use crate::router::Kind;
 use crate::scene::{Asn, assert_up, hosts, routers};
 
 /// So many that a session is up before they are on the interface.

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
+use gatehouse_testbed::routers::{
+    Kind, Route, Router,
+    lab::{eventually, run},
+};
 use gatehouse_vip::bgp::spec::{BgpAdvertisementSpec, CommunityAlias, CommunitySpec};
 use serde_json::Value;
 
-use crate::lab::{eventually, run};
 use crate::node::Node;
 use crate::process::Wish;
-use crate::router::{Kind, Route, Router};
 use crate::scene::{
     Asn, NODE, ROUTE, ROUTE6, VIP, assert_route, assert_up, hosts, name, peer, routers,
 };

@@ -1,11 +1,10 @@
 //! What most tests begin with: a node and routers on one switch, and objects that make them peers.
 
+use gatehouse_testbed::routers::{Config, Kind, Peer, Router, lab::Lab};
 use gatehouse_vip::bgp::spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec};
 
-use crate::lab::Lab;
 use crate::node::Node;
 use crate::process::Wish;
-use crate::router::{Config, Kind, Peer, Router};
 
 /// ASN of the node.
 pub(crate) const NODE_ASN: u32 = 64512;

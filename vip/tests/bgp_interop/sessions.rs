@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
-use crate::lab::{Lab, eventually};
+use gatehouse_testbed::routers::{
+    Kind, Peer, Route, Router,
+    lab::{Lab, eventually},
+};
+
 use crate::node::Node;
 use crate::process::Wish;
-use crate::router::{Kind, Peer, Route, Router};
 use crate::scene::{
     Asn, NODE, NODE_ASN, NODE6, ROUTE, ROUTE6, assert_route, assert_up, at, at6, hosts, name,
     node_at, peer, router, routers,

@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use gatehouse_testbed::routers::{
+    Config, Kind, Peer, Router,
+    lab::{Lab, eventually},
+};
 use serde_json::Value;
 
-use crate::lab::{Lab, eventually};
 use crate::node::Node;
 use crate::process::Wish;
-use crate::router::{Config, Kind, Peer, Router};
 use crate::scene::{Asn, NODE_ASN, ROUTE, ROUTE6, VIP, VIP6, peer};
 
 /// FRR's ASN; the node takes whatever it is.

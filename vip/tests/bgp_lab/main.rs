@@ -10,18 +10,13 @@
     reason = "tests on the real network have threads and clocks"
 )]
 
-mod bird;
-mod exabgp;
-mod frr;
-mod gobgp;
-mod lab;
-mod router;
-
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lab::{Lab, eventually};
-use router::{Config, Kind, Peer, Route, Router};
+use gatehouse_testbed::routers::{
+    Config, Kind, Peer, Route, Router,
+    lab::{Lab, eventually},
+};
 
 /// Two routers, `one` (.1, AS 64501) and `other` (.2, AS 64502), each announcing a prefix.
 const PREFIXES: [&str; 2] = ["198.51.100.1/32", "198.51.100.2/32"];
@@ -246,9 +241,9 @@ fn routers_ask_for_all_routes_again() {
         let routers = pair(&lab, [Kind::Frr, kind], |_| {});
         assert_exchange(&routers);
         let [one, other] = routers;
-        assert_eq!(frr::refreshes(&one, "10.79.0.2"), 0);
+        assert_eq!(one.refreshes("10.79.0.2"), 0);
         other.refresh("10.79.0.1");
-        eventually("a route refresh", || match frr::refreshes(&one, "10.79.0.2") {
+        eventually("a route refresh", || match one.refreshes("10.79.0.2") {
             0 => Err(other.log()),
             _ => Ok(()),
         });

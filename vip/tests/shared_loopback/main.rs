@@ -9,13 +9,11 @@
     reason = "tests on the real network have threads and clocks"
 )]
 
-use std::time::Duration;
-
-#[path = "../netns/lab.rs"]
-mod lab;
 mod process;
 
-use lab::{Lab, Program};
+use std::time::Duration;
+
+use gatehouse_testbed::switch::{Lab, Program};
 
 const KEY: &str = "a secret of these tests alone";
 /// By the order of SHA-256(node#address), `gateway` comes before `second` for these.

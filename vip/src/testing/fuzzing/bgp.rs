@@ -32,7 +32,7 @@ pub(crate) fn stream(data: &[u8]) {
             Kind::Open => open(&body),
             Kind::Update => (0..32).for_each(|flags| judge(flags, &body)),
             Kind::Notification => told(&Notification::decode(&body)),
-            Kind::Keepalive => assert_eq!(body, []),
+            Kind::Keepalive => assert_eq!(body, b""),
             Kind::RouteRefresh => assert_eq!(body.len(), 4),
         }
     }

@@ -1,14 +1,11 @@
 //! A switch with four hosts, each with one process of this test's program that does what it is told.
 
-#[path = "../../../../../tests/hosts/mod.rs"]
-mod hosts;
-
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use hosts::{Hosts, run};
+use gatehouse_testbed::hosts::{Hosts, run};
 
 /// For anything that should happen at once; generous, as the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,22 @@
+//! What the tests of all crates and the load runs are made of: network namespaces on a bridge, processes,
+//! echo backends, clients, real routers.
+//!
+//! Used by the tests of `vip` and `gateway` and by `loadtest`; never by the product. It knows neither of the
+//! other crates: what starts a gateway or a speaker is given the path of a program. All traffic stays on
+//! loopback or in namespaces that a run has made, and what it starts ends with it, also by a panic.
+
+#![forbid(unsafe_code)]
+
+pub mod capture;
+pub mod certificate;
+pub mod client;
+pub mod echo;
+pub mod group;
+pub mod hosts;
+pub mod lan;
+pub mod manifests;
+pub mod ports;
+pub mod prober;
+pub mod process;
+pub mod routers;
+pub mod switch;
