@@ -16,7 +16,6 @@ pub(crate) mod headers;
 pub(crate) mod io;
 pub(crate) mod proxy;
 pub(crate) mod record;
-pub(crate) mod request_body;
 pub(crate) mod respond;
 pub(crate) mod streams;
 pub(crate) mod upgrade;

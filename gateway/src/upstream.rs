@@ -1,8 +1,11 @@
 //! Connections to endpoints: opened, kept and reused by one worker alone.
 
 pub(crate) mod connect;
+pub(crate) mod connection;
+pub(crate) mod key;
 pub(crate) mod names;
 pub(crate) mod pool;
+pub(crate) mod request_body;
 
 use crate::{
     upstream::{

@@ -1,4 +1,4 @@
-//! Runtime facts that must survive a swap of the table: atomics only, shared by every core.
+//! Runtime facts that must survive a swap of the table: atomics only, totals over every core.
 //!
 //! A compile carries these handles over by key (host name, endpoint address), so that a reload forgets
 //! neither load nor counts. Nothing here is read by the compiler.

@@ -12,8 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
-    http::{client::ClientConn, record::Record, request_body::BodyError},
-    upstream::pool::Upstream,
+    http::{client::ClientConn, record::Record},
+    upstream::{connection::Upstream, request_body::BodyError},
     worker::timeouts::{Expiry, RequestTimers},
 };
 
@@ -30,7 +30,7 @@ enum Source {
     Full(Bytes),
     Upstream {
         incoming: Incoming,
-        upstream: Option<Box<Upstream>>,
+        upstream: Option<Upstream>,
     },
     /// Boxed, so that bodies that pass through unchanged pay nothing for it.
     Transformed(Box<Transformed>),
@@ -64,7 +64,7 @@ impl ResponseBody {
     }
 
     /// The body of a backend's answer and the connection that it comes over.
-    pub(crate) fn upstream(incoming: Incoming, upstream: Box<Upstream>, record: &Record) -> Self {
+    pub(crate) fn upstream(incoming: Incoming, upstream: Upstream, record: &Record) -> Self {
         let mut body =
             Self { source: Source::Upstream { incoming, upstream: Some(upstream) }, record: None };
         if body.is_end_stream() {
@@ -110,13 +110,13 @@ impl Source {
                 _ => Poll::Ready(None),
             },
             Self::Upstream { incoming, upstream } => {
-                poll_upstream(incoming, upstream.as_deref_mut(), cx, timers)
+                poll_upstream(incoming, upstream.as_mut(), cx, timers)
             }
             Self::Transformed(transformed) => transformed.poll(cx, timers),
         }
     }
 
-    fn take_upstream(&mut self) -> Option<Box<Upstream>> {
+    fn take_upstream(&mut self) -> Option<Upstream> {
         match self {
             Self::Empty | Self::Full(_) => None,
             Self::Upstream { upstream, .. } => upstream.take(),

@@ -8,7 +8,7 @@ use std::{
     ops::ControlFlow,
     pin::{Pin, pin},
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -25,7 +25,7 @@ use http::{
     uri::PathAndQuery,
 };
 use http_body::Body as _;
-use hyper::{body::Incoming, client::conn::TrySendError};
+use hyper::body::Incoming;
 
 use crate::{
     admin::metrics::Counter,
@@ -37,13 +37,21 @@ use crate::{
         head::{Local, RequestHead},
         headers,
         record::Record,
-        request_body::RequestBody,
         respond,
         upgrade::Tunnel,
     },
     snapshot::{GatewaySnapshot, Snapshot},
-    upstream::{connect::connect, pool::Upstream},
-    worker::timeouts::{Expiry, RequestTimers},
+    upstream::{
+        connect::connect,
+        connection::{Sent, Upstream},
+        key::UpstreamKey,
+        request_body::RequestBody,
+    },
+    worker::{
+        context::Worker,
+        counters::{FAILURE, REQUEST},
+        timeouts::{Expiry, RequestTimers},
+    },
 };
 
 /// Most bytes of an unwanted body that are read so that the answer arrives (P6).
@@ -253,7 +261,7 @@ fn to_upstream_form(
 }
 
 /// A backend's answer and the connection it comes over.
-type Exchanged = (Response<Incoming>, Box<Upstream>);
+type Exchanged = (Response<Incoming>, Upstream);
 
 /// Picks an endpoint and exchanges the request for an answer; a second try where the first provably
 /// changed nothing, or may be repeated by its method.
@@ -277,16 +285,15 @@ async fn exchange(
     loop {
         record.endpoint = Some(address);
         let first = record.retries == 0;
-        let pooled = if first { conn.upstreams.pool.checkout(address) } else { None };
+        let key = UpstreamKey::clear(address);
+        let pooled = if first { conn.upstreams.pool.checkout(&key) } else { None };
         let reused = pooled.is_some();
         let mut upstream = match pooled {
             Some(upstream) => upstream,
-            None => match Box::pin(connect(worker, &record.timers, address)).await {
+            None => match Box::pin(connect(worker, &record.timers, key)).await {
                 Ok(upstream) => upstream,
                 Err(kind) => {
-                    if let Some(stats) = &stats {
-                        stats.failures.fetch_add(1, Ordering::Relaxed);
-                    }
+                    count(worker, stats, FAILURE);
                     if !first {
                         return Err(kind);
                     }
@@ -303,18 +310,14 @@ async fn exchange(
         }
         let spare = (reused && repeatable).then(|| copy_of(&request));
         record.timers.upstream_awaited(worker.now(), Expiry::Upstream);
-        let sent = pin!(upstream.sender.try_send_request(request));
+        let sent = pin!(upstream.send(request));
         match answer_to(sent, &mut upstream, &record.timers).await {
             Ok(response) => {
-                if let Some(stats) = &stats {
-                    stats.requests.fetch_add(1, Ordering::Relaxed);
-                }
+                count(worker, stats, REQUEST);
                 return Ok((response, upstream));
             }
             Err(failure) => {
-                if let Some(stats) = &stats {
-                    stats.failures.fetch_add(1, Ordering::Relaxed);
-                }
+                count(worker, stats, FAILURE);
                 let stale = failure.kind == ProxyErrorKind::UpstreamClosed && reused && first;
                 let unsent = failure.unsent.or_else(|| {
                     let empty = || {
@@ -334,11 +337,11 @@ async fn exchange(
 }
 
 /// The endpoint for this request, another one than `failed` if there is one.
-async fn pick(
+async fn pick<'b>(
     conn: &ClientConn,
-    backend: &Backend,
+    backend: &'b Backend,
     failed: Option<SocketAddr>,
-) -> Result<(SocketAddr, Option<Arc<EndpointStats>>), ProxyErrorKind> {
+) -> Result<(SocketAddr, Option<&'b Arc<EndpointStats>>), ProxyErrorKind> {
     if let Some(external) = &backend.endpoints.external {
         let picked = conn.upstreams.names.pick(&conn.shared.worker, external, failed);
         return match Box::pin(picked).await {
@@ -351,7 +354,15 @@ async fn pick(
         Some(failed) => balance::pick_endpoint_excluding(&backend.endpoints, failed),
     };
     let endpoint = endpoint.ok_or(ProxyErrorKind::NoEndpoints)?;
-    Ok((endpoint.address, Some(Arc::clone(&endpoint.stats))))
+    Ok((endpoint.address, Some(&endpoint.stats)))
+}
+
+/// Counts what became of a request at an endpoint; addresses of names have no counts.
+fn count(worker: &Worker, stats: Option<&Arc<EndpointStats>>, kind: usize) {
+    if let Some(stats) = stats {
+        let counters = worker.endpoint_counters();
+        counters.add(&counters.of(stats), kind);
+    }
 }
 
 /// The request itself, which leaves nothing behind.
@@ -381,9 +392,6 @@ struct Failure {
     /// The request, if not a byte of it was written.
     unsent: Option<Request<RequestBody>>,
 }
-
-/// What hyper makes of a request: an answer, or an error and the request if it was not sent.
-type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 /// Waits for the head of the answer to a request that was handed to a connection. The connection is
 /// driven from here: no other task is involved.

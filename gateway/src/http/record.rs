@@ -5,7 +5,7 @@
 use std::{
     net::SocketAddr,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -14,10 +14,12 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, header::HOST};
 
 use crate::{
     access_log::Entry,
-    http::{
-        client::ClientConn, error::ProxyErrorKind, headers::request_id_of, request_body::BodyError,
+    http::{client::ClientConn, error::ProxyErrorKind, headers::request_id_of},
+    upstream::request_body::BodyError,
+    worker::{
+        counters::Counts,
+        timeouts::{Expiry, RequestTimers},
     },
-    worker::timeouts::{Expiry, RequestTimers},
 };
 
 /// One request, from its head to the end of its answer.
@@ -29,7 +31,7 @@ pub(crate) struct Record {
     bytes_out: u64,
     complete: bool,
     error: Option<ProxyErrorKind>,
-    host_stats: Option<Arc<HostStats>>,
+    host_counts: Option<Rc<Counts<HostStats>>>,
     pub(crate) retries: u32,
     pub(crate) endpoint: Option<SocketAddr>,
     log: Option<Box<LogFields>>,
@@ -79,7 +81,7 @@ impl Record {
             bytes_out: 0,
             complete: false,
             error: None,
-            host_stats: None,
+            host_counts: None,
             retries: 0,
             endpoint: None,
             log,
@@ -88,7 +90,7 @@ impl Record {
 
     /// The rule that answers.
     pub(crate) fn routed(&mut self, rule: &Arc<RouteRule>, stats: &Arc<HostStats>) {
-        self.host_stats = Some(Arc::clone(stats));
+        self.unrouted(stats);
         if let Some(log) = &mut self.log {
             log.rule = Some(Arc::clone(rule));
         }
@@ -96,7 +98,7 @@ impl Record {
 
     /// The host whose rules did not match.
     pub(crate) fn unrouted(&mut self, stats: &Arc<HostStats>) {
-        self.host_stats = Some(Arc::clone(stats));
+        self.host_counts = Some(self.conn.shared.worker.host_counters().of(stats));
     }
 
     /// The backend that was chosen.
@@ -162,11 +164,12 @@ impl Drop for Record {
         if let Some(error) = error {
             metrics.error(error as usize);
         }
-        let stats = self.host_stats.as_ref().unwrap_or(&worker.options.unrouted);
-        if let Some(class) = (usize::from(self.status) / 100).checked_sub(1)
-            && let Some(count) = stats.responses.get(class)
-        {
-            count.fetch_add(1, Ordering::Relaxed);
+        if let Some(class) = (usize::from(self.status) / 100).checked_sub(1) {
+            let counters = worker.host_counters();
+            match &self.host_counts {
+                Some(counts) => counters.add(counts, class),
+                None => counters.add(&counters.of(&worker.options.unrouted), class),
+            }
         }
         if let Some(log) = &self.log {
             worker.log_access(&Entry {

@@ -3,12 +3,11 @@
 use std::{future::poll_fn, io, pin::pin, task::Poll};
 
 use bytes::Bytes;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
     http::io::{ClientIo, ConnShared},
-    upstream::pool::Upstream,
+    upstream::connection::Upstream,
     worker::timeouts::Phase,
 };
 
@@ -17,11 +16,11 @@ const BUFFER: usize = 16 * 1024;
 
 /// The backend's end of an upgraded connection, until the client's end has said 101.
 pub(crate) struct Tunnel {
-    upstream: Box<Upstream>,
+    upstream: Upstream,
 }
 
 impl Tunnel {
-    pub(crate) fn new(upstream: Box<Upstream>) -> Self {
+    pub(crate) fn new(upstream: Upstream) -> Self {
         Self { upstream }
     }
 
@@ -36,10 +35,9 @@ impl Tunnel {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         shared.timers.enter(Phase::Tunnel, shared.worker.now());
-        let parts = self.upstream.connection.into_parts();
-        let mut backend = TokioIo::into_inner(parts.io);
+        let (mut backend, read) = self.upstream.into_stream();
         backend.write_all(&early).await?;
-        client.write_all(&parts.read_buf).await?;
+        client.write_all(&read).await?;
         client.flush().await?;
         let mut copying = pin!(tokio::io::copy_bidirectional_with_sizes(
             &mut client,

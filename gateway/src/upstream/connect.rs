@@ -1,6 +1,6 @@
 //! Opening a connection to an endpoint.
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::pin, task::Poll};
+use std::{future::poll_fn, io, pin::pin, task::Poll};
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::{
     admin::metrics::Counter,
     http::error::ProxyErrorKind,
-    upstream::pool::Upstream,
+    upstream::{connection::Upstream, key::UpstreamKey},
     worker::{
         context::Worker,
         timeouts::{Expiry, RequestTimers},
@@ -22,15 +22,16 @@ const MAX_ANSWER_HEAD: usize = 256 * 1024;
 /// What is read ahead of a backend: a whole head must fit.
 const MAX_BUFFER: usize = MAX_ANSWER_HEAD + 16 * 1024;
 
-/// Connects to an endpoint and speaks HTTP/1.1 to it.
+/// Connects to an endpoint as the key says.
 ///
 /// # Errors
 /// `ConnectFailed` or `ConnectTimeout`; nothing of the request was sent, another endpoint may get it.
 pub(crate) async fn connect(
     worker: &Worker,
     timers: &RequestTimers,
-    address: SocketAddr,
-) -> Result<Box<Upstream>, ProxyErrorKind> {
+    key: UpstreamKey,
+) -> Result<Upstream, ProxyErrorKind> {
+    let address = key.address;
     timers.upstream_awaited(worker.now(), Expiry::Connect);
     let mut connecting = pin!(TcpStream::connect(address));
     let stream = poll_fn(|cx| {
@@ -55,5 +56,5 @@ pub(crate) async fn connect(
         .await
         .map_err(|_| ProxyErrorKind::ConnectFailed)?;
     worker.metrics().add(Counter::UpstreamNew);
-    Ok(Box::new(Upstream::new(address, sender, connection)))
+    Ok(Upstream::http1(key, sender, connection))
 }

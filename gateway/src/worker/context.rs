@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use gatehouse_routes::stats::HostStats;
+use gatehouse_routes::stats::{EndpointStats, HostStats};
 use ipnet::IpNet;
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     snapshot::{Live, LocalLive, Pinned},
     worker::{
         clock::{Clock, Tick},
+        counters::Counters,
         local_address::{LocalAddress, LocalAddresses},
         timeouts::{ConnTimers, Limits, Phase, Registered, Registry, RequestTimers},
     },
@@ -65,6 +66,8 @@ pub(crate) struct Worker {
     pub(crate) options: WorkerOptions,
     live: LocalLive,
     metrics: Arc<WorkerMetrics>,
+    host_counters: Counters<HostStats>,
+    endpoint_counters: Counters<EndpointStats>,
     log: Option<RefCell<AccessLogger>>,
     clock: Rc<Clock>,
     connections: Cell<usize>,
@@ -83,6 +86,8 @@ impl Worker {
             live: LocalLive::new(Arc::clone(&options.live)),
             options,
             metrics,
+            host_counters: Counters::default(),
+            endpoint_counters: Counters::default(),
             log: log.map(RefCell::new),
             clock: Rc::new(Clock::start()),
             connections: Cell::new(0),
@@ -126,6 +131,28 @@ impl Worker {
 
     pub(crate) fn metrics(&self) -> &WorkerMetrics {
         &self.metrics
+    }
+
+    /// Answers per host.
+    pub(crate) fn host_counters(&self) -> &Counters<HostStats> {
+        &self.host_counters
+    }
+
+    /// Requests and failures per endpoint.
+    pub(crate) fn endpoint_counters(&self) -> &Counters<EndpointStats> {
+        &self.endpoint_counters
+    }
+
+    /// Adds what was counted since the last clock tick to the totals of all workers.
+    pub(super) fn flush_counters(&self) {
+        self.host_counters.flush();
+        self.endpoint_counters.flush();
+    }
+
+    /// Forgets the counts of hosts and endpoints that no snapshot knows any more.
+    pub(super) fn tidy_counters(&self) {
+        self.host_counters.forget();
+        self.endpoint_counters.forget();
     }
 
     pub(crate) fn logs_access(&self) -> bool {

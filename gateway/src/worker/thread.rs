@@ -177,6 +177,7 @@ async fn run(
             },
             _ = ticker.tick() => {
                 worker.clock().tick();
+                worker.flush_counters();
                 ticks += 1;
                 if ticks.is_multiple_of(SWEEP_EVERY) || worker.options.time_scale < 1.0 {
                     worker.sweep();
@@ -184,6 +185,7 @@ async fn run(
                 if ticks.is_multiple_of(TIDY_EVERY) {
                     upstreams.sweep(worker.now(), worker.options.limits.upstream_idle);
                     drop(worker.pin());
+                    worker.tidy_counters();
                 }
                 report.update(&worker);
             }
@@ -199,6 +201,7 @@ async fn run(
         std::task::Poll::Pending
     })
     .await;
+    worker.flush_counters();
     worker.flush_log();
 }
 

@@ -1,0 +1,107 @@
+//! One connection to an endpoint, whatever is spoken on it.
+//!
+//! Its future is polled by the request that uses it, then by the body of the answer, not by a task of its own:
+//! that saves two task switches per request.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{
+        TrySendError,
+        http1::{Connection, SendRequest},
+    },
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::{
+    upstream::{key::UpstreamKey, request_body::RequestBody},
+    worker::clock::Tick,
+};
+
+/// What hyper makes of a request: an answer, or an error and the request if it was not sent.
+pub(crate) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+/// A connection to an endpoint.
+pub(crate) enum Upstream {
+    /// HTTP/1.1: one request at a time.
+    Http1(Box<Http1>),
+}
+
+/// An HTTP/1.1 connection; 700 bytes that move between pool, request and body.
+pub(crate) struct Http1 {
+    key: UpstreamKey,
+    sender: SendRequest<RequestBody>,
+    connection: Connection<TokioIo<TcpStream>, RequestBody>,
+    /// The connection's future is over; it must not be polled again.
+    over: bool,
+    idle_since: Tick,
+}
+
+impl Upstream {
+    pub(crate) fn http1(
+        key: UpstreamKey,
+        sender: SendRequest<RequestBody>,
+        connection: Connection<TokioIo<TcpStream>, RequestBody>,
+    ) -> Self {
+        Self::Http1(Box::new(Http1 { key, sender, connection, over: false, idle_since: 0 }))
+    }
+
+    /// Which requests it may serve.
+    pub(crate) fn key(&self) -> UpstreamKey {
+        let Self::Http1(http1) = self;
+        http1.key
+    }
+
+    /// Hands a request over. The caller drives the connection until the answer is there.
+    pub(crate) fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Sent> + use<> {
+        let Self::Http1(http1) = self;
+        http1.sender.try_send_request(request)
+    }
+
+    /// Moves bytes both ways; true while the connection lives.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        let Self::Http1(http1) = self;
+        if !http1.over {
+            http1.over = matches!(Pin::new(&mut http1.connection).poll(cx), Poll::Ready(_));
+        }
+        !http1.over
+    }
+
+    /// True if the last exchange is complete in both directions and not a byte came unasked (P11).
+    ///
+    /// Polling without a waker also lets go of the task that used the connection last.
+    pub(super) fn is_clean(&mut self) -> bool {
+        let alive = self.drive(&mut Context::from_waker(Waker::noop()));
+        let Self::Http1(http1) = self;
+        alive && http1.sender.is_ready()
+    }
+
+    /// Notes that it idles from now on.
+    pub(super) fn idles(&mut self, now: Tick) {
+        let Self::Http1(http1) = self;
+        http1.idle_since = now;
+    }
+
+    /// How long it has idled.
+    pub(super) fn idle_for(&self, now: Tick) -> Tick {
+        let Self::Http1(http1) = self;
+        now.saturating_sub(http1.idle_since)
+    }
+
+    /// The bare stream of an upgraded connection, and what was read of it already.
+    pub(crate) fn into_stream(self) -> (TcpStream, Bytes) {
+        let Self::Http1(http1) = self;
+        let parts = http1.connection.into_parts();
+        (parts.io.into_inner(), parts.read_buf)
+    }
+}
