@@ -35,12 +35,12 @@ pub use bgp::{
     },
 };
 pub use event::{BgpEvent, SpeakerEvent};
-pub use kernel::loopback::SharedLoopback;
+pub use kernel::{loopback::SharedLoopback, turn::Health};
 pub use l2::{
     group::{GroupKey, Routed},
     speaker::{
-        DEFAULT_GROUP_PORT, GroupOptions, Health, MemberStatus, RoutedAddresses, Speaker,
-        SpeakerCounters, SpeakerOptions, SpeakerStatus, VipStatus,
+        DEFAULT_GROUP_PORT, GroupOptions, MemberStatus, RoutedAddresses, Speaker, SpeakerCounters,
+        SpeakerOptions, SpeakerStatus, VipStatus,
     },
 };
 pub use plan::{

@@ -26,7 +26,7 @@ use crate::bgp::BgpPlan;
 use crate::event::BgpEvent;
 use crate::kernel::loopback::SharedLoopback;
 use crate::kernel::mailbox;
-use crate::l2::speaker::Health;
+use crate::kernel::turn::Health;
 use driver::Driver;
 
 pub use status::{BfdPackets, BfdStatus, BgpStatus, Messages, PeerStatus, Prefixes};

@@ -22,7 +22,7 @@ use crate::l2::group::Routed;
 use crate::plan::VipPlan;
 use driver::Driver;
 
-pub use options::{DEFAULT_GROUP_PORT, GroupOptions, Health, SpeakerOptions};
+pub use options::{DEFAULT_GROUP_PORT, GroupOptions, SpeakerOptions};
 pub use status::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
 
 /// Keeps planned addresses on the interfaces of this node and announces them by ARP and NDP.

@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::acceptors::Doors;
 use super::bfd_client::{Verdict, Watch};
@@ -26,21 +26,15 @@ use super::unnumbered::Unnumbered;
 use super::{BgpSpeakerOptions, Mailbox, Progress, next_hop};
 use crate::bgp::{BgpPlan, Cease, PeerAddress, PeerConfig, RibOut, Settings};
 use crate::event::BgpEvent;
+use crate::kernel::link_watch::LinkWatch;
 use crate::kernel::loopback::Side;
-use crate::kernel::netlink::{Netlink, Notices};
 use crate::kernel::sockets::bfd::News;
 use crate::kernel::sockets::bgp::connection::Closing;
 use crate::kernel::sysctl::ArpSysctls;
-use crate::links::Links;
+use crate::kernel::turn::{HealthPoll, StatusPace};
 use crate::links::change::Change;
 use crate::plan::Interfaces;
 
-/// Between two lists of the interfaces while nothing seems to change.
-const LIST_ANYWAY: Duration = Duration::from_secs(30);
-/// After a list that failed, or notices that were lost.
-const LIST_AGAIN: Duration = Duration::from_secs(1);
-/// Between two questions whether the data path works.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 /// From telling routers of addresses to telling them of more, while these arrive turn by turn.
 const TELL_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two that show a change, and between any two.
@@ -74,9 +68,7 @@ pub(super) struct Driver<E> {
     options: BgpSpeakerOptions,
     mailbox: Arc<Mailbox>,
     events: E,
-    netlink: Netlink,
-    links: Links,
-    list_at: Instant,
+    link_watch: LinkWatch,
     loopback: Loopback,
     arp_sysctls: ArpSysctls,
     /// Connections on which the last word is being said.
@@ -98,15 +90,14 @@ pub(super) struct Driver<E> {
     phase: Phase,
     stop_by: Option<Instant>,
     healthy: bool,
-    health_at: Instant,
+    health: HealthPoll,
     /// Which routes count may have changed.
     stale: bool,
     /// There are addresses that routers have not been told of.
     arrived: bool,
     /// When they were told last.
     told: Instant,
-    changed: bool,
-    published: Instant,
+    pace: StatusPace,
 }
 
 impl<E: Fn(BgpEvent)> Driver<E> {
@@ -116,8 +107,9 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         events: E,
     ) -> io::Result<Self> {
         let now = Instant::now();
-        let mut netlink = Netlink::open()?;
-        let links = netlink.links()?;
+        let mut link_watch = LinkWatch::open(now)?;
+        link_watch.list(now)?;
+        let links = &link_watch.links;
         let lo = links.loopback().map(|lo| lo.index);
         let restarted = links.ours().any(|(index, _)| Some(index) == lo);
         let mut chance = [0; 4];
@@ -128,15 +120,14 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         Ok(Self {
             router_id: options
                 .router_id
-                .unwrap_or_else(|| next_hop::router_id(&options.node, &links)),
+                .unwrap_or_else(|| next_hop::router_id(&options.node, links)),
             restarted,
             doors: Doors::new(options.port),
+            health: HealthPoll::new(options.health.clone(), now),
             options,
             mailbox,
             events,
-            netlink,
-            links,
-            list_at: now + LIST_ANYWAY,
+            link_watch,
             loopback: Loopback::default(),
             arp_sysctls: ArpSysctls::default(),
             closing: Vec::new(),
@@ -151,12 +142,10 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             phase: Phase::Serving,
             stop_by: None,
             healthy: true,
-            health_at: now,
             stale: false,
             arrived: false,
             told: now,
-            changed: true,
-            published: now,
+            pace: StatusPace::new(STATUS_INTERVAL, Some(STATUS_ANYWAY), now),
         })
     }
 
@@ -208,7 +197,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             self.close(now);
             self.loopback.give_back(now);
         }
-        self.changed = true;
+        self.pace.changed = true;
     }
 
     /// Starts, ends and changes sessions so that they are those of the plan.
@@ -247,7 +236,8 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         };
         let settings = Settings::new(&config.peer, self.router_id, over_v6, self.restarted);
         self.seed += 1;
-        let around = Surroundings { links: &self.links, unnumbered: &self.unnumbered, now };
+        let around =
+            Surroundings { links: &self.link_watch.links, unnumbered: &self.unnumbered, now };
         let config = Arc::clone(config);
         let peering = Peering::start(self.seed, name, config, settings, &around);
         self.peerings.insert(name.to_owned(), peering);
@@ -264,10 +254,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     }
 
     fn ask_health(&mut self, now: Instant) {
-        let Some(health) = &self.options.health else { return };
-        if now >= self.health_at {
-            self.health_at = now + HEALTH_INTERVAL;
-            let healthy = health();
+        if let Some(healthy) = self.health.ask(now) {
             self.stale |= healthy != self.healthy;
             self.healthy = healthy;
         }
@@ -275,38 +262,8 @@ impl<E: Fn(BgpEvent)> Driver<E> {
 
     /// What has become of the interfaces.
     fn look(&mut self, now: Instant) {
-        let mut changed = false;
-        loop {
-            match self.netlink.notices() {
-                Ok(Notices::Changes(notices)) if notices.is_empty() => break,
-                Ok(Notices::Changes(notices)) => {
-                    for notice in notices {
-                        changed |= self.links.apply(notice);
-                    }
-                }
-                Ok(Notices::Lost) => self.list_at = now,
-                Err(error) => {
-                    debug!(%error, "notices of the interfaces cannot be read");
-                    self.list_at = self.list_at.min(now + LIST_AGAIN);
-                    break;
-                }
-            }
-        }
-        if now >= self.list_at {
-            self.list_at = now + LIST_ANYWAY;
-            match self.netlink.links() {
-                Ok(links) => {
-                    changed |= links != self.links;
-                    self.links = links;
-                }
-                Err(error) => {
-                    warn!(%error, "interfaces cannot be listed");
-                    self.list_at = now + LIST_AGAIN;
-                }
-            }
-        }
-        if changed {
-            self.stale |= self.loopback.look(&self.links, now);
+        if self.link_watch.look(now) {
+            self.stale |= self.loopback.look(&self.link_watch.links, now);
             self.unnumbered.look();
         }
     }
@@ -325,7 +282,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             }
             _ => {}
         }
-        self.changed |= before != self.phase;
+        self.pace.changed |= before != self.phase;
     }
 
     /// Ends all sessions.
@@ -345,24 +302,25 @@ impl<E: Fn(BgpEvent)> Driver<E> {
 
     /// Makes the addresses on the loopback interface those that are wanted.
     fn keep_addresses(&mut self, now: Instant) {
-        let (changes, mut outcomes) = self.loopback.due(&self.links, now);
-        let (shared, lo) = (&self.options.loopback, self.links.loopback().map(|lo| lo.index));
-        let results = shared.change(Side::Routed, &mut self.netlink, lo, &changes);
+        let (changes, mut outcomes) = self.loopback.due(&self.link_watch.links, now);
+        let results = self.link_watch.change(&self.options.loopback, Side::Routed, &changes);
         for (change, result) in changes.iter().zip(results) {
             match *change {
                 Change::Add { index, ip, .. } | Change::Renew { index, ip, .. }
                     if result.is_ok() =>
                 {
-                    self.links.added(index, ip);
+                    self.link_watch.links.added(index, ip);
                 }
-                Change::Delete { index, ip } if result.is_ok() => self.links.deleted(index, ip),
-                Change::Add { .. } => self.list_at = now,
+                Change::Delete { index, ip } if result.is_ok() => {
+                    self.link_watch.links.deleted(index, ip)
+                }
+                Change::Add { .. } => self.link_watch.list_soon(now),
                 _ => {}
             }
             outcomes.extend(self.loopback.done(change, &result, now));
         }
         for outcome in outcomes {
-            self.changed = true;
+            self.pace.changed = true;
             let event = match outcome {
                 Outcome::Added(vip) => {
                     self.arrived = true;
@@ -385,7 +343,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
 
     /// On a link whose subnet holds the address, every node that announces it would answer ARP for it.
     fn answer_for_own_addresses_only(&mut self, vip: IpAddr) {
-        if let (true, Ok(link)) = (vip.is_ipv4(), self.links.home(vip, &Interfaces::Any))
+        if let (true, Ok(link)) = (vip.is_ipv4(), self.link_watch.links.home(vip, &Interfaces::Any))
             && let Err(error) = self.arp_sysctls.apply(&link.name)
         {
             warn!(%vip, interface = link.name, %error, "ARP is answered for an announced address");
@@ -416,10 +374,11 @@ impl<E: Fn(BgpEvent)> Driver<E> {
                 let routes = self.routes(&name);
                 self.with(&name, now, |peering, around| peering.tell(routes, around));
             }
-            (self.arrived, self.told, self.changed) = (false, now, true);
+            (self.arrived, self.told, self.pace.changed) = (false, now, true);
         }
         let complete = settled && self.healthy;
-        let around = Surroundings { links: &self.links, unnumbered: &self.unnumbered, now };
+        let around =
+            Surroundings { links: &self.link_watch.links, unnumbered: &self.unnumbered, now };
         self.peerings.values_mut().for_each(|peering| peering.end_rib(complete, &around));
     }
 
@@ -447,7 +406,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         let now = Instant::now();
         for (name, peering) in &mut self.peerings {
             for event in peering.events() {
-                self.changed = true;
+                self.pace.changed = true;
                 if let (BgpEvent::Up { .. }, Some(settings), Some(ends)) =
                     (&event, peering.config.bfd, peering.ends())
                     && self.phase < Phase::Closing(now)
@@ -466,7 +425,8 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         now: Instant,
         act: impl FnOnce(&mut Peering, &Surroundings<'_>),
     ) {
-        let around = Surroundings { links: &self.links, unnumbered: &self.unnumbered, now };
+        let around =
+            Surroundings { links: &self.link_watch.links, unnumbered: &self.unnumbered, now };
         if let Some(peering) = self.peerings.get_mut(name) {
             act(peering, &around);
         }
@@ -475,10 +435,11 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     /// Tells the owner how far this is.
     fn report(&mut self, now: Instant) {
         self.mailbox.report(self.serial, Progress { drained: self.phase == Phase::Closed });
-        if self.status_at() > now {
+        if !self.pace.due(now) {
             return;
         }
-        let around = Surroundings { links: &self.links, unnumbered: &self.unnumbered, now };
+        let around =
+            Surroundings { links: &self.link_watch.links, unnumbered: &self.unnumbered, now };
         let peers = self.peerings.iter().map(|(name, peering)| {
             let ambiguous = peering.interface().and_then(|on| self.unnumbered.problem(on));
             let problems = self.doors.problem(name).into_iter().chain(ambiguous).collect();
@@ -493,11 +454,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             problems: self.doors.problems(),
         };
         self.mailbox.publish(status);
-        (self.changed, self.published) = (false, now);
-    }
-
-    fn status_at(&self) -> Instant {
-        self.published + if self.changed { STATUS_INTERVAL } else { STATUS_ANYWAY }
+        self.pace.published(now);
     }
 
     fn finished(&self, now: Instant) -> bool {

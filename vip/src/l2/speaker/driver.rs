@@ -22,36 +22,27 @@ use tracing::{debug, warn};
 
 use super::{Mailbox, Progress, RoutedAddresses, SpeakerOptions};
 use crate::event::SpeakerEvent;
+use crate::kernel::link_watch::LinkWatch;
 use crate::kernel::loopback::Side;
-use crate::kernel::netlink::{Netlink, Notices};
 use crate::kernel::nftables::forward_old::Nft;
 use crate::kernel::sockets::frames::{FrameSocket, FrameWatch, Resolution};
 use crate::kernel::sockets::heartbeat::HeartbeatSockets;
 use crate::kernel::sysctl::ArpSysctls;
+use crate::kernel::turn::{HealthPoll, LEAST_WAIT};
 use crate::kernel::{thread, wait};
 use crate::l2::forward_old::Relays;
 use crate::l2::group::{Destination, Detour, Group, Role, Timing};
 use crate::l2::neighbour;
 use crate::l2::vips::{Vips, VipsOptions};
 use crate::links::LinkFacts;
-use crate::links::Links;
 use crate::plan::VipPlan;
 use fence::Fence;
 use publish::Publisher;
 
-/// Between two lists of the interfaces while they keep changing.
-const LIST_INTERVAL: Duration = Duration::from_millis(50);
-/// Between two lists while nothing seems to change: nothing that was missed stays missed for long.
-const LIST_ANYWAY: Duration = Duration::from_secs(30);
-/// After a list that failed.
-const LIST_AGAIN: Duration = Duration::from_secs(1);
-/// Between two questions whether the data path works.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+/// After sockets could not be opened.
+const OPEN_AGAIN: Duration = Duration::from_secs(1);
 /// For withdrawing everything when the speaker stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// The least wait after a turn in which nothing happened: a deadline that does not go away must not
-/// take a whole core, least of all on a thread that comes before all others.
-const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// Reads that are made after this thread stood still, to have all that came in meanwhile.
 const CATCH_UP: usize = 32;
 
@@ -61,7 +52,7 @@ const LONE_RENEWAL: Duration = Duration::from_millis(2500);
 
 /// What lives on the speaker's thread.
 pub(super) struct Driver<E> {
-    netlink: Netlink,
+    link_watch: LinkWatch,
     frames: FrameSocket,
     neighbours: FrameWatch,
     /// `None`: alone.
@@ -78,7 +69,6 @@ pub(super) struct Driver<E> {
     routed_relays: Relays,
     /// That it does not work has been told.
     relay_refused: bool,
-    links: Links,
     group: Group,
     vips: Vips,
     timing: Timing,
@@ -98,8 +88,7 @@ pub(super) struct Driver<E> {
     draining: bool,
     withdrawing: bool,
     stop_by: Option<Instant>,
-    list_at: Instant,
-    health_at: Instant,
+    health: HealthPoll,
     /// When sockets that could not be opened are tried again.
     retry_at: Option<Instant>,
     /// When this thread is to run again, at the latest.
@@ -135,7 +124,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             debug!(%error, "the speaker's thread is scheduled like any other");
         }
         Ok(Self {
-            netlink: Netlink::open()?,
+            link_watch: LinkWatch::open(now)?,
             frames: FrameSocket::default(),
             neighbours: FrameWatch::default(),
             heartbeats: options
@@ -149,7 +138,6 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             routed_relays: Relays::new(),
             relays_as_of: None,
             relay_refused: false,
-            links: Links::default(),
             group: Group::new(options.node.clone(), key, incarnation, peers, timing, now),
             vips: Vips::new(vips),
             timing,
@@ -164,8 +152,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             draining: false,
             withdrawing: false,
             stop_by: None,
-            list_at: now,
-            health_at: now,
+            health: HealthPoll::new(options.health.clone(), now),
             retry_at: None,
             back_at: now,
             settled: true,
@@ -260,47 +247,15 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     }
 
     fn ask_health(&mut self, now: Instant) {
-        let Some(health) = &self.options.health else { return };
-        if now >= self.health_at {
-            self.group.healthy(health(), now);
-            self.health_at = now + HEALTH_INTERVAL;
+        if let Some(healthy) = self.health.ask(now) {
+            self.group.healthy(healthy, now);
         }
     }
 
     /// What has become of the interfaces.
     fn look(&mut self, now: Instant) {
-        let mut changed = false;
-        match self.netlink.notices() {
-            Ok(Notices::Changes(notices)) => {
-                for notice in notices {
-                    // Not in order with what this thread did meanwhile, so only a list tells.
-                    if self.links.takes_ours(&notice) {
-                        self.list_at = self.list_at.min(now + LIST_INTERVAL);
-                    }
-                    changed |= self.links.apply(notice);
-                }
-            }
-            Ok(Notices::Lost) => self.list_at = self.list_at.min(now + LIST_INTERVAL),
-            Err(error) => {
-                debug!(%error, "notices of the interfaces cannot be read");
-                self.list_at = self.list_at.min(now + LIST_AGAIN);
-            }
-        }
-        if now >= self.list_at {
-            self.list_at = now + LIST_ANYWAY;
-            match self.netlink.links() {
-                Ok(links) => {
-                    changed |= links != self.links;
-                    self.links = links;
-                }
-                Err(error) => {
-                    warn!(%error, "interfaces cannot be listed");
-                    self.list_at = now + LIST_AGAIN;
-                }
-            }
-        }
-        if changed {
-            self.vips.see(self.links.clone(), now);
+        if self.link_watch.look(now) {
+            self.vips.see(self.link_watch.links.clone(), now);
             (self.listen_anew, self.detoured) = (true, true);
             self.relays_as_of = None;
             self.busy = true;
@@ -367,7 +322,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let mut deaf = false;
         if let Some(heartbeats) = &mut self.heartbeats {
             let named = met.iter().filter_map(|(index, facts)| {
-                Some((*index, (self.links.link(*index)?.name.clone(), *facts)))
+                Some((*index, (self.link_watch.links.link(*index)?.name.clone(), *facts)))
             });
             deaf = self.publisher.deaf(heartbeats.follow(&named.collect()));
         }
@@ -378,7 +333,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let used = families.into_iter().filter_map(|(by, used)| used.then_some(by));
         let places = used.flat_map(|by| links.keys().map(move |index| (*index, by)));
         let blind = self.publisher.blind(self.neighbours.follow(&places.collect()));
-        self.retry_at = (deaf || blind).then_some(now + LIST_AGAIN);
+        self.retry_at = (deaf || blind).then_some(now + OPEN_AGAIN);
     }
 
     /// What the others have to hear.
@@ -391,7 +346,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         for datagram in datagrams {
             self.busy = true;
             if let Destination::Peer(to) = datagram.to
-                && !self.links.leads_to(datagram.link, to.ip())
+                && !self.link_watch.links.leads_to(datagram.link, to.ip())
             {
                 continue;
             }
@@ -422,7 +377,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             let anew = self.publisher.vips_changed(self.group.revision());
             let group = if anew { self.group.status(now) } else { self.group.overview(now) };
             let states = anew.then(|| self.vips.states());
-            self.mailbox.publish(self.publisher.status(group, states, &self.links, now));
+            self.mailbox.publish(self.publisher.status(group, states, &self.link_watch.links, now));
         }
     }
 
@@ -434,8 +389,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     fn wait(&mut self) {
         let now = Instant::now();
         let deadlines = [
-            Some(self.list_at),
-            self.options.health.as_ref().map(|_| self.health_at),
+            self.health.deadline(),
             self.stop_by,
             self.retry_at,
             self.vips.deadline(),
@@ -444,9 +398,10 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.fence_deadline(now),
         ];
         let least = if self.busy { Duration::ZERO } else { LEAST_WAIT };
-        let deadline = deadlines.into_iter().flatten().min().unwrap_or(self.list_at);
+        let deadline =
+            deadlines.into_iter().flatten().fold(self.link_watch.deadline(), Instant::min);
         self.back_at = deadline.max(now + least);
-        let mut sources = vec![self.mailbox.wake.as_fd(), self.netlink.watch()];
+        let mut sources = vec![self.mailbox.wake.as_fd(), self.link_watch.source()];
         sources.extend(self.neighbours.sockets());
         sources.extend(self.heartbeats.iter().flat_map(HeartbeatSockets::sockets));
         wait::wait(sources, self.back_at - now);

@@ -4,21 +4,17 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::GroupKey;
 use crate::kernel::loopback::SharedLoopback;
+use crate::kernel::turn::Health;
 
 /// The UDP port of heartbeats if nothing else is said. Registered to nobody (IANA, 2026).
 pub const DEFAULT_GROUP_PORT: u16 = 7471;
 
 /// How long open connections on an address that has moved are served if nothing else is said.
 const DEFAULT_LINGER: Duration = Duration::from_secs(30);
-
-/// Whether the data path works; asked on the speaker's thread several times a second: do not block.
-/// False counts as not eligible: every address goes to another node, or nowhere.
-pub type Health = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Settings of the [`Speaker`](crate::Speaker).
 #[derive(Clone)]
@@ -32,7 +28,8 @@ pub struct SpeakerOptions {
     /// For how long an address that another node has taken over goes on serving its open connections
     /// here, unless [`let_go`](crate::Speaker::let_go) comes before. Default 30 s.
     pub linger: Duration,
-    /// Whether the data path works; `None`: always.
+    /// Whether the data path works; `None`: always. While it does not, every address goes to another
+    /// node, or nowhere.
     pub health: Option<Health>,
     /// The same as the BGP speaker's, if there is one. Default one of its own.
     pub loopback: SharedLoopback,

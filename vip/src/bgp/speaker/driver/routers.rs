@@ -17,7 +17,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             return;
         }
         let interfaces = self.peerings.values().filter_map(Peering::interface).collect();
-        let changed = self.unnumbered.follow(&interfaces, &self.links, now);
+        let changed = self.unnumbered.follow(&interfaces, &self.link_watch.links, now);
         if changed {
             self.doors.follow(self.peerings.values(), &self.unnumbered, now);
         }
@@ -29,7 +29,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         if !changed && !found {
             return;
         }
-        self.changed = true;
+        self.pace.changed = true;
         for name in self.peerings.keys().cloned().collect::<Vec<_>>() {
             self.with(&name, now, |peering, around| peering.look(around));
         }

@@ -5,7 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "part of the driver, which owns the clock")]
 
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::debug;
 
@@ -13,10 +13,8 @@ use super::{Driver, Phase};
 use crate::bgp::speaker::peer_driver::Peering;
 use crate::event::BgpEvent;
 use crate::kernel::sockets::bgp::Incoming;
+use crate::kernel::turn::LEAST_WAIT;
 use crate::kernel::wait::wait_to_write;
-
-/// The least wait: a deadline that does not go away must not take a whole core.
-const LEAST_WAIT: Duration = Duration::from_millis(1);
 
 impl<E: Fn(BgpEvent)> Driver<E> {
     /// By when to take the next turn.
@@ -29,20 +27,22 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             phase,
             self.stop_by,
             self.closing.iter().map(|(until, _)| *until).min(),
-            self.options.health.as_ref().map(|_| self.health_at),
+            self.health.deadline(),
+            self.pace.deadline(),
             self.loopback.deadline(),
             self.watch.deadline(),
             self.doors.deadline(),
             self.unnumbered.deadline(),
             self.peerings.values().filter_map(Peering::deadline).min(),
         ];
-        others.into_iter().flatten().fold(self.list_at.min(self.status_at()), Instant::min)
+        others.into_iter().flatten().fold(self.link_watch.deadline(), Instant::min)
     }
 
     /// Waits for input or the next deadline.
     pub(super) fn wait(&self) {
         let now = Instant::now();
-        let mut sources = vec![(self.mailbox.wake.as_fd(), false), (self.netlink.watch(), false)];
+        let mut sources =
+            vec![(self.mailbox.wake.as_fd(), false), (self.link_watch.source(), false)];
         sources.extend(self.doors.sources().map(|door| (door, false)));
         sources.extend(self.unnumbered.sources().map(|link| (link, false)));
         sources.extend(self.peerings.values().flat_map(Peering::sources));
@@ -56,7 +56,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     pub(super) fn take_input(&mut self) {
         let now = Instant::now();
         while let Ok((discriminator, news)) = self.bfd_news.try_recv() {
-            self.changed = true;
+            self.pace.changed = true;
             if let Some(peer) = self.watch.heard(discriminator, news, now) {
                 self.with(&peer, now, |peering, around| peering.bfd_down(around));
             }
@@ -78,8 +78,10 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     /// A router has dialled in, or somebody who is none.
     fn welcome(&mut self, incoming: Incoming, now: Instant) {
         let from = incoming.from;
-        let found =
-            self.peerings.iter().find(|(_, peering)| peering.expects(&incoming, &self.links));
+        let found = self
+            .peerings
+            .iter()
+            .find(|(_, peering)| peering.expects(&incoming, &self.link_watch.links));
         match found.map(|(name, _)| name.clone()) {
             Some(name) if self.phase < Phase::Closing(now) => {
                 self.with(&name, now, |peering, around| peering.incoming(incoming, around));

@@ -70,7 +70,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         if !due {
             return;
         }
-        let Some(loopback) = self.links.loopback() else {
+        let Some(loopback) = self.link_watch.links.loopback() else {
             return self.unfenced(&no_loopback(), now);
         };
         let added = actions.iter().filter_map(|action| match *action {
@@ -81,7 +81,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let held: BTreeSet<(u32, IpAddr)> =
             held.filter(|(index, _)| *index != loopback.index).collect();
         let indices = self.links_in_use.keys().copied().chain(held.iter().map(|(index, _)| *index));
-        let device = |index| Some((index, self.links.link(index)?.name.clone()));
+        let device = |index| Some((index, self.link_watch.links.link(index)?.name.clone()));
         let wanted = Fenced {
             loopback: loopback.name.clone(),
             devices: indices.filter_map(device).collect(),
@@ -119,7 +119,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             }
             Some(Amiss::Stuck) => self.unfenced(&stuck(), now),
         }
-        let loopback = self.links.loopback().map(|link| link.index);
+        let loopback = self.link_watch.links.loopback().map(|link| link.index);
         let Some(fence) = &mut self.fence else { return };
         fence.keeper.turned(now);
         let turned = loopback.map_or(Ok(()), |index| fence.table.turn(index));

@@ -76,8 +76,10 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             let is_vip = |ip: IpAddr| {
                 self.plan.vips.contains_key(&ip) || self.routed.addresses.contains_key(&ip)
             };
-            let facts = |index| Some((index, self.links.facts(index, is_vip)?));
-            for (index, facts) in self.links.meeting_places().into_iter().filter_map(facts) {
+            let facts = |index| Some((index, self.link_watch.links.facts(index, is_vip)?));
+            for (index, facts) in
+                self.link_watch.links.meeting_places().into_iter().filter_map(facts)
+            {
                 links.entry(index).or_insert(facts);
             }
         }
@@ -107,11 +109,13 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     /// What is passed on of routed addresses, whichever way routers lead it here.
     fn routed_relays(&self) -> Relays {
         let mut relays = Relays::new();
-        let named = self.routed.interfaces.iter().filter_map(|name| self.links.named(name));
+        let named =
+            self.routed.interfaces.iter().filter_map(|name| self.link_watch.links.named(name));
         let named = named.filter(|link| link.up && link.mac.is_some()).map(|link| link.index);
-        let places: BTreeSet<_> = self.links.meeting_places().into_iter().chain(named).collect();
+        let places: BTreeSet<_> =
+            self.link_watch.links.meeting_places().into_iter().chain(named).collect();
         let way = |Hop { link, via }: Hop| Way { out: link, via };
-        for link in places.into_iter().filter_map(|index| self.links.link(index)) {
+        for link in places.into_iter().filter_map(|index| self.link_watch.links.link(index)) {
             let device = (link.index, link.name.clone());
             let relay = |from, way| Relay { device: device.clone(), from, way };
             for detour in &self.detours {

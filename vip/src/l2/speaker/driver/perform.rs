@@ -48,8 +48,12 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let outcomes = self.change_shared(changes);
         for ((action, change), outcome) in actions.iter().zip(changes).zip(outcomes) {
             match *change {
-                Change::Add { index, ip, .. } if outcome.is_ok() => self.links.added(index, ip),
-                Change::Delete { index, ip } if outcome.is_ok() => self.links.deleted(index, ip),
+                Change::Add { index, ip, .. } if outcome.is_ok() => {
+                    self.link_watch.links.added(index, ip)
+                }
+                Change::Delete { index, ip } if outcome.is_ok() => {
+                    self.link_watch.links.deleted(index, ip)
+                }
                 _ => {}
             }
             self.done(action, outcome);
@@ -78,8 +82,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
 
     /// On the loopback interface the BGP speaker may need the same addresses.
     fn change_shared(&mut self, changes: &[Change]) -> Vec<Result<(), Failure>> {
-        let lo = self.links.loopback().map(|lo| lo.index);
-        self.options.loopback.change(Side::Draining, &mut self.netlink, lo, changes)
+        self.link_watch.change(&self.options.loopback, Side::Draining, changes)
     }
 
     fn perform_one(&mut self, action: &Action) -> Result<(), Failure> {

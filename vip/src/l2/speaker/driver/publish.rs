@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use crate::kernel::turn::StatusPace;
 use crate::l2::group::{GroupStatus, MemberFacts, MemberState, Role, VipFacts};
 use crate::l2::speaker::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
 use crate::l2::vips::Action;
@@ -41,8 +42,7 @@ pub(super) struct Publisher {
     unfenced: Option<Refusal>,
     /// Addresses on which other nodes serve others than this one, and since when.
     at_odds: BTreeMap<IpAddr, (Instant, BTreeSet<String>)>,
-    changed: bool,
-    published: Instant,
+    pace: StatusPace,
     /// The addresses as shown last, and what they were reckoned from; `None`: that has changed.
     vips: Arc<BTreeMap<IpAddr, VipStatus>>,
     revision: Option<u64>,
@@ -59,8 +59,7 @@ impl Publisher {
             blind: None,
             unfenced: None,
             at_odds: BTreeMap::new(),
-            changed: true,
-            published: now,
+            pace: StatusPace::new(INTERVAL, in_group.then_some(COUNTERS_INTERVAL), now),
             vips: Arc::default(),
             revision: None,
         }
@@ -86,7 +85,7 @@ impl Publisher {
         };
         let holds = |role: Option<Role>| role == Some(Role::Active);
         self.counters.transitions += u64::from(holds(before) != holds(role));
-        (self.changed, self.revision) = (true, None);
+        (self.pace.changed, self.revision) = (true, None);
     }
 
     /// An action has been carried out.
@@ -100,7 +99,7 @@ impl Publisher {
 
     /// The owner is told of something.
     pub(super) fn happened(&mut self) {
-        (self.changed, self.revision) = (true, None);
+        (self.pace.changed, self.revision) = (true, None);
     }
 
     /// These links have no socket for heartbeats; whether there are any.
@@ -117,7 +116,7 @@ impl Publisher {
         if deaf != self.deaf {
             deaf.iter().for_each(|refusal| warn!("{refusal}"));
             self.deaf = deaf;
-            self.changed = true;
+            self.pace.changed = true;
         }
         !self.deaf.is_empty()
     }
@@ -135,7 +134,7 @@ impl Publisher {
         if blind != self.blind {
             blind.iter().for_each(|refusal| warn!("{refusal}"));
             self.blind = blind;
-            self.changed = true;
+            self.pace.changed = true;
         }
         self.blind.is_some()
     }
@@ -145,21 +144,18 @@ impl Publisher {
         if refusal != self.unfenced {
             refusal.iter().for_each(|refusal| warn!("{refusal}"));
             self.unfenced = refusal;
-            self.changed = true;
+            self.pace.changed = true;
         }
     }
 
     /// Whether it is time for a status.
     pub(super) fn due(&self, now: Instant) -> bool {
-        self.deadline().is_some_and(|deadline| deadline <= now)
+        self.pace.due(now)
     }
 
     /// When it is time for a status if nothing happens before.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match self.changed {
-            true => Some(self.published + INTERVAL),
-            false => self.in_group.then(|| self.published + COUNTERS_INTERVAL),
-        }
+        self.pace.deadline()
     }
 
     /// Whether what is shown of addresses may have changed since the last status; `revision`: of what the
@@ -177,7 +173,7 @@ impl Publisher {
         links: &Links,
         now: Instant,
     ) -> SpeakerStatus {
-        (self.changed, self.published) = (false, now);
+        self.pace.published(now);
         self.counters.sent = group.counters.sent;
         self.counters.received = group.counters.received;
         self.counters.refused = group.counters.refused;
