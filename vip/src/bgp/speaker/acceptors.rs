@@ -1,9 +1,9 @@
 //! The ports that routers may dial: one for each family that some router is of, and one for each
 //! interface whose unnumbered router has a password.
 //!
-//! The driver owns one [`Doors`]. A port that cannot be listened on is a problem of the node, tried again
-//! now and then; sessions that this end dials do without. Link-local addresses are the same on every link,
-//! so that only a door of the interface's own can tell by which password to check them.
+//! The driver owns one [`Acceptors`]. A port that cannot be listened on is a problem of the node and is
+//! tried again every few seconds; sessions that this node dials do not need it. Link-local addresses are
+//! the same on every link, so only a listener bound to the interface can tell which password applies.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::peer_driver::Peering;
+use super::peer_driver::PeerDriver;
 use super::unnumbered::Unnumbered;
 use crate::bgp::PeerAddress;
 use crate::kernel::sockets::bgp::{Incoming, Key, ListenFailure, Listener};
@@ -22,13 +22,13 @@ use crate::refusal::Refusal;
 
 /// After a port could not be listened on.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
-/// After somebody could not be accepted: there may be no file descriptors left.
+/// After a connection could not be accepted: there may be no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Of those who wait to be accepted, before sessions have their turn.
+/// Connections accepted at once, before sessions have their turn.
 const AT_ONCE: usize = 16;
 
 /// The ports that routers may dial.
-pub(super) struct Doors {
+pub(super) struct Acceptors {
     port: u16,
     open: BTreeMap<Place, Listener>,
     failed: BTreeMap<Place, ListenFailure>,
@@ -38,7 +38,7 @@ pub(super) struct Doors {
     paused: Option<Instant>,
 }
 
-/// Where there is a door.
+/// What a listener is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     /// On all addresses of a family.
@@ -50,32 +50,34 @@ enum Place {
 /// What peers need.
 #[derive(Default)]
 struct Needed {
-    doors: BTreeMap<Place, Option<Key>>,
+    acceptors: BTreeMap<Place, Option<Key>>,
     keys: BTreeMap<IpAddr, Key>,
-    /// Who has the key of an address or a door.
+    /// The peer that an address or a listener with a key belongs to.
     names: BTreeMap<IpAddr, String>,
-    names_of_doors: BTreeMap<Place, String>,
+    names_of_interfaces: BTreeMap<Place, String>,
 }
 
 impl Needed {
-    fn of<'p>(peers: impl Iterator<Item = &'p Peering>, unnumbered: &Unnumbered) -> Self {
+    fn of<'p>(peers: impl Iterator<Item = &'p PeerDriver>, unnumbered: &Unnumbered) -> Self {
         let mut needed = Self::default();
         for peer in peers {
             match (&peer.config.peer.address, peer.key()) {
                 (PeerAddress::Ip(ip), key) => {
-                    needed.doors.insert(Place::Everywhere(Family::of(*ip)), None);
+                    needed.acceptors.insert(Place::Everywhere(Family::of(*ip)), None);
                     if let Some(key) = key {
                         needed.keys.insert(*ip, key);
                         needed.names.insert(*ip, peer.name().to_owned());
                     }
                 }
                 (PeerAddress::Interface(_), None) => {
-                    needed.doors.insert(Place::Everywhere(Family::V6), None);
+                    needed.acceptors.insert(Place::Everywhere(Family::V6), None);
                 }
                 (PeerAddress::Interface(interface), Some(key)) => {
                     let Some(index) = unnumbered.index(interface) else { continue };
-                    needed.doors.insert(Place::Interface(index), Some(key));
-                    needed.names_of_doors.insert(Place::Interface(index), peer.name().to_owned());
+                    needed.acceptors.insert(Place::Interface(index), Some(key));
+                    needed
+                        .names_of_interfaces
+                        .insert(Place::Interface(index), peer.name().to_owned());
                 }
             }
         }
@@ -83,8 +85,8 @@ impl Needed {
     }
 }
 
-impl Doors {
-    /// None is open yet.
+impl Acceptors {
+    /// No port is open yet.
     pub(super) fn new(port: u16) -> Self {
         Self {
             port,
@@ -99,34 +101,34 @@ impl Doors {
     /// Opens and closes ports as these peers need them, and knows their keys.
     pub(super) fn follow<'p>(
         &mut self,
-        peers: impl Iterator<Item = &'p Peering>,
+        peers: impl Iterator<Item = &'p PeerDriver>,
         unnumbered: &Unnumbered,
         now: Instant,
     ) {
         let needed = Needed::of(peers, unnumbered);
-        self.open.retain(|place, door| {
-            needed.doors.get(place).is_some_and(|key| door.link_key() == key.as_ref())
+        self.open.retain(|place, listener| {
+            needed.acceptors.get(place).is_some_and(|key| listener.link_key() == key.as_ref())
         });
         self.failed.clear();
         self.unchecked.clear();
         self.again = None;
-        for (place, key) in &needed.doors {
+        for (place, key) in &needed.acceptors {
             if self.open.contains_key(place) {
                 continue;
             }
             match self.open(*place, key.clone()) {
-                Ok(door) => drop(self.open.insert(*place, door)),
+                Ok(listener) => drop(self.open.insert(*place, listener)),
                 Err(failure) => {
                     self.again = Some(now + OPEN_AGAIN);
-                    if let Some(peer) = needed.names_of_doors.get(place) {
+                    if let Some(peer) = needed.names_of_interfaces.get(place) {
                         self.unchecked.insert(peer.clone(), failure.to_string());
                     }
                     self.failed.insert(*place, failure);
                 }
             }
         }
-        for door in self.open.values_mut() {
-            for (peer, error) in door.keys(&needed.keys) {
+        for listener in self.open.values_mut() {
+            for (peer, error) in listener.keys(&needed.keys) {
                 warn!(%peer, %error, "the kernel does not take the key, so the router cannot dial in");
                 if let Some(name) = needed.names.get(&peer) {
                     self.unchecked.insert(name.clone(), error.to_string());
@@ -139,7 +141,9 @@ impl Doors {
     fn open(&self, place: Place, key: Option<Key>) -> Result<Listener, ListenFailure> {
         let share = |with_others| {
             let others = self.open.iter().filter(|(of, _)| **of != Place::Everywhere(Family::V4));
-            others.map(|(_, door)| door).try_for_each(|door| door.share(with_others))
+            others
+                .map(|(_, listener)| listener)
+                .try_for_each(|listener| listener.share(with_others))
         };
         let interfaces = self.open.keys().any(|of| matches!(of, Place::Interface(_)));
         let failure = |error| ListenFailure::Other(self.port, error);
@@ -153,7 +157,7 @@ impl Doors {
                 Listener::open_beside(Family::V6, self.port)
             }
             (Place::Everywhere(family), _) => Listener::open(family, self.port),
-            // Without a key the door of all interfaces will do.
+            // Without a key the listener of all interfaces will do.
             (Place::Interface(_), None) => return Err(failure(io::ErrorKind::InvalidInput.into())),
         };
         share(false).map_err(failure)?;
@@ -163,7 +167,7 @@ impl Doors {
     /// As [`follow`](Self::follow), if it is time to try again what has failed.
     pub(super) fn retry<'p>(
         &mut self,
-        peers: impl Iterator<Item = &'p Peering>,
+        peers: impl Iterator<Item = &'p PeerDriver>,
         unnumbered: &Unnumbered,
         now: Instant,
     ) {
@@ -173,7 +177,7 @@ impl Doors {
         }
     }
 
-    /// Lets nobody in any more.
+    /// Closes all ports.
     pub(super) fn close(&mut self) {
         *self = Self::new(self.port);
     }
@@ -188,7 +192,7 @@ impl Doors {
         open.map(AsFd::as_fd)
     }
 
-    /// Who has dialled.
+    /// The connections that routers have opened.
     pub(super) fn accept(&mut self, now: Instant) -> Vec<Incoming> {
         let mut dialled = Vec::new();
         for listener in self.open.values().filter(|_| self.paused.is_none()) {

@@ -1,9 +1,10 @@
 //! BFD of the sessions: which routers are watched, between which addresses, and what came of it.
 //!
-//! The driver owns one [`Watch`]; its thread is `kernel::sockets::bfd`'s and starts with the first router that is
-//! watched. A router is watched from the first time that its BGP session is up, and on when that goes
-//! down. One that is not watched any more is told so, lest it take this node for dead; so is one whose
-//! session has panicked, until it is watched again.
+//! The driver owns one [`BfdClient`]. The thread of the sessions is that of `kernel::sockets::bfd`; it
+//! starts with the first router that is watched. A router is watched from the moment its BGP session is
+//! up for the first time, also while that session is down later. A router that is no longer watched is
+//! told so, or it would take this node for dead; the same goes for a router whose BFD session has
+//! panicked, until it is watched again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,7 +32,7 @@ const LASTING: Duration = Duration::from_secs(600);
 
 /// What BFD finds out about a router.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Liveness {
     /// It is there.
     Up,
     /// It was there, and is not any more, and why.
@@ -65,8 +66,8 @@ struct Panics {
 }
 
 /// All of them, by the name of the peer.
-pub(super) struct Watch {
-    news: mpsc::Sender<(u32, News<Verdict>)>,
+pub(super) struct BfdClient {
+    news: mpsc::Sender<(u32, News<Liveness>)>,
     mailbox: Arc<Mailbox>,
     thread: Option<Bfd<Watched>>,
     routers: BTreeMap<String, Router>,
@@ -99,16 +100,16 @@ impl Watched {
         let paused = self.0.remote_state() == State::AdminDown;
         let output = |action| match action {
             Action::Send(packet) => Output::Send(packet),
-            Action::Up => Output::Tell(Verdict::Up),
-            Action::Down(_) if paused => Output::Tell(Verdict::Paused),
-            Action::Down(why) => Output::Tell(Verdict::Down(why.to_string())),
+            Action::Up => Output::Tell(Liveness::Up),
+            Action::Down(_) if paused => Output::Tell(Liveness::Paused),
+            Action::Down(why) => Output::Tell(Liveness::Down(why.to_string())),
         };
         actions.into_iter().map(output).collect()
     }
 }
 
 impl bfd::Session for Watched {
-    type Event = Verdict;
+    type Event = Liveness;
 
     fn discriminator(&self) -> u32 {
         self.0.discriminator().get()
@@ -131,10 +132,10 @@ impl bfd::Session for Watched {
     }
 }
 
-impl Watch {
+impl BfdClient {
     /// Watches nobody yet. `first` should differ from start to start: routers know sessions by it.
     pub(super) fn new(
-        news: mpsc::Sender<(u32, News<Verdict>)>,
+        news: mpsc::Sender<(u32, News<Liveness>)>,
         mailbox: Arc<Mailbox>,
         first: u32,
     ) -> Self {
@@ -208,24 +209,24 @@ impl Watch {
     pub(super) fn heard(
         &mut self,
         discriminator: u32,
-        news: News<Verdict>,
+        news: News<Liveness>,
         now: Instant,
     ) -> Option<String> {
         let found =
             self.routers.iter_mut().find(|(_, router)| router.discriminator == discriminator);
         let (peer, router) = found?;
         match news {
-            News::Session(Verdict::Up) => {
+            News::Session(Liveness::Up) => {
                 info!(peer, "BFD session up");
                 router.status = BfdStatus { state: "up", error: None, ups: router.status.ups + 1 };
             }
-            News::Session(Verdict::Down(why)) => {
+            News::Session(Liveness::Down(why)) => {
                 warn!(peer, why, "BFD session down");
                 router.status.state = "down";
                 router.status.error = Some(why);
                 return Some(peer.clone());
             }
-            News::Session(Verdict::Paused) => {
+            News::Session(Liveness::Paused) => {
                 router.status.state = "down";
                 router.status.error = Some("taken down by the router's operator".to_owned());
             }

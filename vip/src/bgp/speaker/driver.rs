@@ -1,6 +1,6 @@
 //! The BGP thread: what comes in, what follows from it, what goes out, and waiting.
 //!
-//! This file decides nothing about a session: its [`Peering`] does. It reads the clock, keeps the
+//! This file decides nothing about a session: its [`PeerDriver`] does. It reads the clock, keeps the
 //! addresses on the loopback interface, and says which routes count now. One turn of [`Driver::run`] is
 //! the whole of it.
 
@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::acceptors::Doors;
-use super::bfd_client::{Verdict, Watch};
+use super::acceptors::Acceptors;
+use super::bfd_client::{BfdClient, Liveness};
 use super::loopback::{Loopback, Outcome};
-use super::peer_driver::{Peering, Surroundings};
+use super::peer_driver::{Context, PeerDriver};
 use super::status::BgpStatus;
 use super::unnumbered::Unnumbered;
 use super::{BgpSpeakerOptions, Mailbox, Progress, next_hop};
@@ -75,13 +75,13 @@ pub(super) struct Driver<E> {
     closing: Vec<(Instant, Closing)>,
     /// Scratch space for what is read.
     buffer: Vec<u8>,
-    doors: Doors,
+    acceptors: Acceptors,
     unnumbered: Unnumbered,
-    peerings: BTreeMap<String, Peering>,
+    peers: BTreeMap<String, PeerDriver>,
     /// Different for every session.
     seed: u64,
-    watch: Watch,
-    bfd_news: mpsc::Receiver<(u32, News<Verdict>)>,
+    bfd_client: BfdClient,
+    bfd_news: mpsc::Receiver<(u32, News<Liveness>)>,
     router_id: Ipv4Addr,
     /// A predecessor that was killed has left its addresses.
     restarted: bool,
@@ -116,13 +116,13 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         aws_lc_rs::rand::fill(&mut chance).map_err(io::Error::other)?;
         let chance = u32::from_ne_bytes(chance);
         let (bfd, bfd_news) = mpsc::channel();
-        let watch = Watch::new(bfd, Arc::clone(&mailbox), chance);
+        let bfd_client = BfdClient::new(bfd, Arc::clone(&mailbox), chance);
         Ok(Self {
             router_id: options
                 .router_id
                 .unwrap_or_else(|| next_hop::router_id(&options.node, links)),
             restarted,
-            doors: Doors::new(options.port),
+            acceptors: Acceptors::new(options.port),
             health: HealthPoll::new(options.health.clone(), now),
             options,
             mailbox,
@@ -132,10 +132,10 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             arp_sysctls: ArpSysctls::default(),
             closing: Vec::new(),
             buffer: vec![0; BUFFER],
-            peerings: BTreeMap::new(),
+            peers: BTreeMap::new(),
             seed: u64::from(chance) << 32,
             unnumbered: Unnumbered::new(u64::from(chance)),
-            watch,
+            bfd_client,
             bfd_news,
             plan: Arc::default(),
             serial: 0,
@@ -187,7 +187,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             self.stale = true;
         }
         if desired.drain && self.phase == Phase::Serving {
-            let somebody_hears = self.peerings.values().any(Peering::is_up);
+            let somebody_hears = self.peers.values().any(PeerDriver::is_up);
             let grace = if somebody_hears { self.options.grace } else { Duration::ZERO };
             self.phase = Phase::Marked(now + grace);
             self.stale = true;
@@ -204,28 +204,28 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     fn follow_peers(&mut self, now: Instant) {
         let plan = Arc::clone(&self.plan);
         let gone: Vec<_> =
-            self.peerings.keys().filter(|name| !plan.peers.contains_key(*name)).cloned().collect();
+            self.peers.keys().filter(|name| !plan.peers.contains_key(*name)).cloned().collect();
         for name in gone {
             self.end(&name, Cease::Deconfigured, now);
         }
         for (name, config) in &plan.peers {
-            let Some(peering) = self.peerings.get_mut(name) else {
+            let Some(peer) = self.peers.get_mut(name) else {
                 self.begin(name, config, now);
                 continue;
             };
-            if peering.config == *config {
+            if peer.config == *config {
                 continue;
             }
-            if same_session(&peering.config, config) {
-                peering.config = Arc::clone(config);
+            if same_session(&peer.config, config) {
+                peer.config = Arc::clone(config);
             } else {
                 self.end(name, Cease::Changed, now);
                 self.begin(name, config, now);
             }
         }
         let watched = |name: &str| plan.peers.get(name).is_some_and(|peer| peer.bfd.is_some());
-        self.watch.retain(watched, now);
-        self.doors.follow(self.peerings.values(), &self.unnumbered, now);
+        self.bfd_client.retain(watched, now);
+        self.acceptors.follow(self.peers.values(), &self.unnumbered, now);
         self.unnumbered.look();
     }
 
@@ -236,20 +236,19 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         };
         let settings = Settings::new(&config.peer, self.router_id, over_v6, self.restarted);
         self.seed += 1;
-        let around =
-            Surroundings { links: &self.link_watch.links, unnumbered: &self.unnumbered, now };
+        let context = Context { links: &self.link_watch.links, unnumbered: &self.unnumbered, now };
         let config = Arc::clone(config);
-        let peering = Peering::start(self.seed, name, config, settings, &around);
-        self.peerings.insert(name.to_owned(), peering);
+        let peer = PeerDriver::start(self.seed, name, config, settings, &context);
+        self.peers.insert(name.to_owned(), peer);
         self.stale = true;
     }
 
     fn end(&mut self, name: &str, cease: Cease, now: Instant) {
-        self.with(name, now, |peering, around| peering.stop(cease, "", around));
+        self.with(name, now, |peer, context| peer.stop(cease, "", context));
         self.tell_events();
-        self.watch.forget(name, now);
-        if let Some(mut peering) = self.peerings.remove(name) {
-            self.closing.append(&mut peering.closing());
+        self.bfd_client.forget(name, now);
+        if let Some(mut peer) = self.peers.remove(name) {
+            self.closing.append(&mut peer.closing());
         }
     }
 
@@ -290,13 +289,13 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         if self.phase >= Phase::Closing(now) {
             return;
         }
-        self.watch.forget_all(now);
-        for name in self.peerings.keys().cloned().collect::<Vec<_>>() {
-            self.with(&name, now, |peering, around| {
-                peering.stop(Cease::Shutdown, SHUTDOWN_TEXT, around);
+        self.bfd_client.forget_all(now);
+        for name in self.peers.keys().cloned().collect::<Vec<_>>() {
+            self.with(&name, now, |peer, context| {
+                peer.stop(Cease::Shutdown, SHUTDOWN_TEXT, context);
             });
         }
-        self.doors.close();
+        self.acceptors.close();
         self.phase = Phase::Closing(now + CLOSE_TIMEOUT);
     }
 
@@ -352,13 +351,13 @@ impl<E: Fn(BgpEvent)> Driver<E> {
 
     /// Lets sessions do what is due.
     fn tick(&mut self, now: Instant) {
-        let due = |peering: &Peering| peering.deadline().is_some_and(|deadline| deadline <= now);
-        let due = self.peerings.iter().filter(|(_, peering)| due(peering));
+        let due = |peer: &PeerDriver| peer.deadline().is_some_and(|deadline| deadline <= now);
+        let due = self.peers.iter().filter(|(_, peer)| due(peer));
         for name in due.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-            self.with(&name, now, |peering, around| peering.tick(around));
+            self.with(&name, now, |peer, context| peer.tick(context));
         }
-        self.watch.expire(now);
-        self.doors.retry(self.peerings.values(), &self.unnumbered, now);
+        self.bfd_client.expire(now);
+        self.acceptors.retry(self.peers.values(), &self.unnumbered, now);
     }
 
     /// Tells routers what counts now.
@@ -370,16 +369,15 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         let settled = self.loopback.settled();
         self.stale |= self.arrived && (settled || now >= self.told + TELL_INTERVAL);
         if std::mem::take(&mut self.stale) {
-            for name in self.peerings.keys().cloned().collect::<Vec<_>>() {
+            for name in self.peers.keys().cloned().collect::<Vec<_>>() {
                 let routes = self.routes(&name);
-                self.with(&name, now, |peering, around| peering.tell(routes, around));
+                self.with(&name, now, |peer, context| peer.tell(routes, context));
             }
             (self.arrived, self.told, self.pace.changed) = (false, now, true);
         }
         let complete = settled && self.healthy;
-        let around =
-            Surroundings { links: &self.link_watch.links, unnumbered: &self.unnumbered, now };
-        self.peerings.values_mut().for_each(|peering| peering.end_rib(complete, &around));
+        let context = Context { links: &self.link_watch.links, unnumbered: &self.unnumbered, now };
+        self.peers.values_mut().for_each(|peer| peer.end_rib(complete, &context));
     }
 
     /// What a router is to hear of: routes that lead to an address which is there.
@@ -404,31 +402,25 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     /// Watches routers whose sessions are up, and tells the owner what has happened.
     fn tell_events(&mut self) {
         let now = Instant::now();
-        for (name, peering) in &mut self.peerings {
-            for event in peering.events() {
+        for (name, peer) in &mut self.peers {
+            for event in peer.events() {
                 self.pace.changed = true;
                 if let (BgpEvent::Up { .. }, Some(settings), Some(ends)) =
-                    (&event, peering.config.bfd, peering.ends())
+                    (&event, peer.config.bfd, peer.ends())
                     && self.phase < Phase::Closing(now)
                 {
-                    let multi_hop = peering.config.peer.multi_hop;
-                    self.watch.follow(name, settings, ends, multi_hop, now);
+                    let multi_hop = peer.config.peer.multi_hop;
+                    self.bfd_client.follow(name, settings, ends, multi_hop, now);
                 }
                 (self.events)(event);
             }
         }
     }
 
-    fn with(
-        &mut self,
-        name: &str,
-        now: Instant,
-        act: impl FnOnce(&mut Peering, &Surroundings<'_>),
-    ) {
-        let around =
-            Surroundings { links: &self.link_watch.links, unnumbered: &self.unnumbered, now };
-        if let Some(peering) = self.peerings.get_mut(name) {
-            act(peering, &around);
+    fn with(&mut self, name: &str, now: Instant, act: impl FnOnce(&mut PeerDriver, &Context<'_>)) {
+        let context = Context { links: &self.link_watch.links, unnumbered: &self.unnumbered, now };
+        if let Some(peer) = self.peers.get_mut(name) {
+            act(peer, &context);
         }
     }
 
@@ -438,20 +430,19 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         if !self.pace.due(now) {
             return;
         }
-        let around =
-            Surroundings { links: &self.link_watch.links, unnumbered: &self.unnumbered, now };
-        let peers = self.peerings.iter().map(|(name, peering)| {
-            let ambiguous = peering.interface().and_then(|on| self.unnumbered.problem(on));
-            let problems = self.doors.problem(name).into_iter().chain(ambiguous).collect();
-            (name.clone(), peering.status(self.watch.status(name), problems, &around))
+        let context = Context { links: &self.link_watch.links, unnumbered: &self.unnumbered, now };
+        let peers = self.peers.iter().map(|(name, peer)| {
+            let ambiguous = peer.interface().and_then(|on| self.unnumbered.problem(on));
+            let problems = self.acceptors.problem(name).into_iter().chain(ambiguous).collect();
+            (name.clone(), peer.status(self.bfd_client.status(name), problems, &context))
         });
         let status = BgpStatus {
             router_id: self.router_id.to_string(),
             draining: self.phase != Phase::Serving,
             peers: peers.collect(),
             addresses: self.loopback.steady().collect(),
-            bfd_packets: self.watch.packets(),
-            problems: self.doors.problems(),
+            bfd_packets: self.bfd_client.packets(),
+            problems: self.acceptors.problems(),
         };
         self.mailbox.publish(status);
         self.pace.published(now);

@@ -1,6 +1,6 @@
 //! One router: the session with it, its connections, and what it has been told.
 //!
-//! The driver owns a [`Peering`] per peer of the plan, tells it what happens and what the router is to
+//! The driver owns a [`PeerDriver`] per peer of the plan, tells it what happens and what the router is to
 //! hear of. It carries out what the [`Session`] wants and keeps the Adj-RIB-Out: after a change only
 //! the difference is sent.
 
@@ -31,15 +31,15 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// Of one connection, before the others have their turn.
 const READS: usize = 8;
 
-/// What all peerings of a node share.
-pub(super) struct Surroundings<'d> {
+/// What all peers of a node share.
+pub(super) struct Context<'d> {
     pub(super) links: &'d Links,
     pub(super) unnumbered: &'d Unnumbered,
     pub(super) now: Instant,
 }
 
 /// One router.
-pub(super) struct Peering {
+pub(super) struct PeerDriver {
     name: String,
     pub(super) config: Arc<PeerConfig>,
     session: Session,
@@ -69,15 +69,15 @@ struct Up {
     remote: SocketAddr,
 }
 
-impl Peering {
+impl PeerDriver {
     pub(super) fn start(
         seed: u64,
         name: &str,
         config: Arc<PeerConfig>,
         settings: Settings,
-        around: &Surroundings<'_>,
+        context: &Context<'_>,
     ) -> Self {
-        let mut peering = Self {
+        let mut peer = Self {
             name: name.to_owned(),
             config,
             session: Session::new(settings, seed),
@@ -90,8 +90,8 @@ impl Peering {
             dial_error: None,
             events: Vec::new(),
         };
-        peering.handle(Event::Start, around);
-        peering
+        peer.handle(Event::Start, context);
+        peer
     }
 
     pub(super) fn name(&self) -> &str {
@@ -131,9 +131,9 @@ impl Peering {
     }
 
     /// The interface of an unnumbered peer, or the router on it, is another one than before.
-    pub(super) fn look(&mut self, around: &Surroundings<'_>) {
+    pub(super) fn look(&mut self, context: &Context<'_>) {
         let Some(interface) = self.interface() else { return };
-        let index = around.unnumbered.index(interface);
+        let index = context.unnumbered.index(interface);
         let elsewhere = |connection: &Connection| match connection.remote {
             SocketAddr::V6(remote) => Some(remote.scope_id()) != index,
             SocketAddr::V4(_) => true,
@@ -142,11 +142,11 @@ impl Peering {
         for id in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
             debug!(peer = self.name, "connection lost with its interface");
             self.connections.remove(&id);
-            self.handle(Event::Failed(id), around);
+            self.handle(Event::Failed(id), context);
         }
         if let Some(id) = self.pending.take() {
-            let actions = self.connect(id, around);
-            self.perform(actions, None, around);
+            let actions = self.connect(id, context);
+            self.perform(actions, None, context);
         }
     }
 
@@ -155,19 +155,19 @@ impl Peering {
         [self.session.deadline(), end_of_rib].into_iter().flatten().min()
     }
 
-    pub(super) fn tick(&mut self, around: &Surroundings<'_>) {
-        if self.deadline().is_some_and(|deadline| deadline <= around.now) {
-            self.handle(Event::Tick, around);
+    pub(super) fn tick(&mut self, context: &Context<'_>) {
+        if self.deadline().is_some_and(|deadline| deadline <= context.now) {
+            self.handle(Event::Tick, context);
         }
     }
 
-    pub(super) fn bfd_down(&mut self, around: &Surroundings<'_>) {
-        self.handle(Event::BfdDown, around);
+    pub(super) fn bfd_down(&mut self, context: &Context<'_>) {
+        self.handle(Event::BfdDown, context);
     }
 
     /// Ends the session; the text is for the router's operator.
-    pub(super) fn stop(&mut self, cease: Cease, text: &str, around: &Surroundings<'_>) {
-        self.handle(Event::Stop(cease, text), around);
+    pub(super) fn stop(&mut self, cease: Cease, text: &str, context: &Context<'_>) {
+        self.handle(Event::Stop(cease, text), context);
     }
 
     /// Files to wait for, and whether they can have something written to them as well.
@@ -178,17 +178,17 @@ impl Peering {
     }
 
     /// Takes what has come and sends what can be sent. `buffer` is scratch space.
-    pub(super) fn move_bytes(&mut self, buffer: &mut [u8], around: &Surroundings<'_>) {
+    pub(super) fn move_bytes(&mut self, buffer: &mut [u8], context: &Context<'_>) {
         for id in self.dials.keys().copied().collect::<Vec<_>>() {
             if let Some(outcome) = self.dials.get_mut(&id).and_then(Dialling::finish) {
                 self.dials.remove(&id);
-                self.dialled(id, outcome, around);
+                self.dialled(id, outcome, context);
             }
         }
         for id in self.connections.keys().copied().collect::<Vec<_>>() {
             // A router that talks without end keeps nobody else waiting.
             for _ in 0..READS {
-                if !self.move_some(id, buffer, around) {
+                if !self.move_some(id, buffer, context) {
                     break;
                 }
             }
@@ -196,30 +196,25 @@ impl Peering {
     }
 
     /// Whether there may be more to move on the connection.
-    fn move_some(
-        &mut self,
-        id: ConnectionId,
-        buffer: &mut [u8],
-        around: &Surroundings<'_>,
-    ) -> bool {
+    fn move_some(&mut self, id: ConnectionId, buffer: &mut [u8], context: &Context<'_>) -> bool {
         let Some(connection) = self.connections.get_mut(&id) else { return false };
         let moved = connection.flush().and_then(|sent| {
             let flushed = sent && connection.queued() == 0;
             connection.receive(buffer).map(|received| (flushed, received))
         });
         if let Ok((true, _)) = moved {
-            self.handle(Event::Flushed(id), around);
+            self.handle(Event::Flushed(id), context);
         }
         match moved {
             Ok((_, Received::Bytes(len))) => {
-                self.handle(Event::Bytes(id, &buffer[..len]), around);
+                self.handle(Event::Bytes(id, &buffer[..len]), context);
                 len == buffer.len()
             }
             Ok((_, Received::Nothing)) => false,
             outcome @ (Ok((_, Received::Closed)) | Err(_)) => {
                 debug!(peer = self.name, ?outcome, "connection lost");
                 self.connections.remove(&id);
-                self.handle(Event::Failed(id), around);
+                self.handle(Event::Failed(id), context);
                 false
             }
         }
@@ -229,18 +224,18 @@ impl Peering {
         &mut self,
         id: ConnectionId,
         outcome: io::Result<Connection>,
-        around: &Surroundings<'_>,
+        context: &Context<'_>,
     ) {
         match outcome {
             Ok(connection) => {
                 self.dial_error = None;
                 self.connections.insert(id, connection);
-                self.handle(Event::Opened(id), around);
+                self.handle(Event::Opened(id), context);
             }
             Err(error) => {
                 debug!(peer = self.name, %error, "no connection");
                 self.dial_error = Some(error.to_string());
-                self.handle(Event::Failed(id), around);
+                self.handle(Event::Failed(id), context);
             }
         }
     }
@@ -251,28 +246,28 @@ impl Peering {
     }
 
     /// The router has dialled in.
-    pub(super) fn incoming(&mut self, incoming: Incoming, around: &Surroundings<'_>) {
-        let actions = self.session.handle(Event::Incoming, around.now);
-        self.perform(actions, Some(incoming), around);
+    pub(super) fn incoming(&mut self, incoming: Incoming, context: &Context<'_>) {
+        let actions = self.session.handle(Event::Incoming, context.now);
+        self.perform(actions, Some(incoming), context);
     }
 
     /// The router is to hear of these routes and no others.
-    pub(super) fn tell(&mut self, routes: Arc<RibOut>, around: &Surroundings<'_>) {
+    pub(super) fn tell(&mut self, routes: Arc<RibOut>, context: &Context<'_>) {
         if Arc::ptr_eq(&self.wanted, &routes) || self.wanted == routes {
             return;
         }
         self.wanted = routes;
-        self.say_difference(around);
+        self.say_difference(context);
     }
 
     /// Says, once, that the router has heard all routes, when it has. `complete`: those that it is to hear
     /// of are all that it will hear of for the time being.
-    pub(super) fn end_rib(&mut self, complete: bool, around: &Surroundings<'_>) {
+    pub(super) fn end_rib(&mut self, complete: bool, context: &Context<'_>) {
         let Some(up) = &mut self.up else { return };
-        if up.end_of_rib.due(complete, around.now) {
+        if up.end_of_rib.due(complete, context.now) {
             let said = up.outbound.end_of_rib();
-            let actions = self.session.send_updates(said, around.now);
-            self.perform(actions, None, around);
+            let actions = self.session.send_updates(said, context.now);
+            self.perform(actions, None, context);
         }
     }
 
@@ -295,9 +290,9 @@ impl Peering {
         &self,
         bfd: Option<BfdStatus>,
         problems: Vec<Refusal>,
-        around: &Surroundings<'_>,
+        context: &Context<'_>,
     ) -> PeerStatus {
-        let router = self.interface().map(|name| (name, around.unnumbered.router(name)));
+        let router = self.interface().map(|name| (name, context.unnumbered.router(name)));
         let (neighbour, waits) = match (router, self.link_local()) {
             (Some((name, _)), Some(router)) => (Some(format!("{router}%{name}")), None),
             (Some((name, Ok(found))), None) => (Some(format!("{}%{name}", found.router)), None),
@@ -317,30 +312,30 @@ impl Peering {
             waits,
             problems,
         };
-        PeerStatus::new(&self.config, &self.session, told, bfd, around.now)
+        PeerStatus::new(&self.config, &self.session, told, bfd, context.now)
     }
 
-    fn handle(&mut self, event: Event<'_>, around: &Surroundings<'_>) {
-        let actions = self.session.handle(event, around.now);
-        self.perform(actions, None, around);
+    fn handle(&mut self, event: Event<'_>, context: &Context<'_>) {
+        let actions = self.session.handle(event, context.now);
+        self.perform(actions, None, context);
     }
 
     fn perform(
         &mut self,
         actions: Vec<Action>,
         mut incoming: Option<Incoming>,
-        around: &Surroundings<'_>,
+        context: &Context<'_>,
     ) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             match action {
-                Action::Connect(id) => actions.extend(self.connect(id, around)),
+                Action::Connect(id) => actions.extend(self.connect(id, context)),
                 Action::Accept(id) => {
                     match incoming.take().map(|incoming| incoming.admit(self.hops())) {
                         Some(Ok(connection)) => drop(self.connections.insert(id, connection)),
                         outcome => {
                             debug!(peer = self.name, ?outcome, "not admitted");
-                            actions.extend(self.session.handle(Event::Failed(id), around.now));
+                            actions.extend(self.session.handle(Event::Failed(id), context.now));
                         }
                     }
                 }
@@ -356,13 +351,13 @@ impl Peering {
                             Event::Failed(id)
                         }
                     };
-                    actions.extend(self.session.handle(event, around.now));
+                    actions.extend(self.session.handle(event, context.now));
                 }
                 Action::Close(id) => {
                     self.dials.remove(&id);
                     self.pending.take_if(|pending| *pending == id);
                     if let Some(connection) = self.connections.remove(&id) {
-                        self.closing.push((around.now + LAST_WORD, connection.close()));
+                        self.closing.push((context.now + LAST_WORD, connection.close()));
                     }
                 }
                 Action::Up(id, negotiated) => {
@@ -370,7 +365,7 @@ impl Peering {
                     // Only a shortcut: the hold timer finds out as well.
                     let _ = wire.set_patience(negotiated.hold_time);
                     let next_hops =
-                        next_hop::of(wire.local, around.links, negotiated.extended_next_hop);
+                        next_hop::of(wire.local, context.links, negotiated.extended_next_hop);
                     info!(
                         peer = self.name,
                         local = %wire.local,
@@ -384,11 +379,11 @@ impl Peering {
                         outbound: Outbound::new(&negotiated, asn, next_hops),
                         said: Arc::default(),
                         unsent: Vec::new(),
-                        end_of_rib: EndOfRib::new(negotiated.graceful_restart, around.now),
+                        end_of_rib: EndOfRib::new(negotiated.graceful_restart, context.now),
                         local: wire.local.ip(),
                         remote: wire.remote,
                     });
-                    self.say_difference(around);
+                    self.say_difference(context);
                 }
                 Action::Down(reason) => {
                     let reason = reason.to_string();
@@ -396,13 +391,13 @@ impl Peering {
                     self.events.push(BgpEvent::Down { peer: self.name.clone(), reason });
                     self.up = None;
                 }
-                Action::Refresh(families) => self.say_again(families, around),
+                Action::Refresh(families) => self.say_again(families, context),
             }
         }
     }
 
     /// Tells the router what has changed since it was last told.
-    fn say_difference(&mut self, around: &Surroundings<'_>) {
+    fn say_difference(&mut self, context: &Context<'_>) {
         let Some(up) = &mut self.up else { return };
         let encoded = up.outbound.encode(&delta(&up.said, &self.wanted));
         up.said = Arc::clone(&self.wanted);
@@ -410,12 +405,12 @@ impl Peering {
         up.unsent.extend(encoded.unsent);
         up.unsent.sort_unstable();
         up.unsent.dedup();
-        let actions = self.session.send_updates(encoded.messages, around.now);
-        self.perform(actions, None, around);
+        let actions = self.session.send_updates(encoded.messages, context.now);
+        self.perform(actions, None, context);
     }
 
     /// Tells the router all routes of some families again.
-    fn say_again(&mut self, families: Families, around: &Surroundings<'_>) {
+    fn say_again(&mut self, families: Families, context: &Context<'_>) {
         let Some(up) = &self.up else { return };
         let asked = |prefix: &ipnet::IpNet| match prefix {
             ipnet::IpNet::V4(_) => families.v4,
@@ -424,8 +419,8 @@ impl Peering {
         let mut routes = RibOut::clone(&up.said);
         routes.routes.retain(|prefix, _| asked(prefix));
         let encoded = up.outbound.encode(&delta(&RibOut::default(), &routes));
-        let actions = self.session.send_updates(encoded.messages, around.now);
-        self.perform(actions, None, around);
+        let actions = self.session.send_updates(encoded.messages, context.now);
+        self.perform(actions, None, context);
     }
 
     fn hops(&self) -> Hops {
@@ -433,8 +428,8 @@ impl Peering {
     }
 
     /// Dials, or waits until it is known whom to dial; what the session says to a failure.
-    fn connect(&mut self, id: ConnectionId, around: &Surroundings<'_>) -> Vec<Action> {
-        let Some(way) = self.way(around.unnumbered) else {
+    fn connect(&mut self, id: ConnectionId, context: &Context<'_>) -> Vec<Action> {
+        let Some(way) = self.way(context.unnumbered) else {
             self.pending = Some(id);
             return Vec::new();
         };
@@ -445,7 +440,7 @@ impl Peering {
             }
             Err(error) => {
                 self.dial_error = Some(error.to_string());
-                self.session.handle(Event::Failed(id), around.now)
+                self.session.handle(Event::Failed(id), context.now)
             }
         }
     }

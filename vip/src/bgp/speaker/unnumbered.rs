@@ -1,7 +1,7 @@
 //! The interfaces with unnumbered peers: which of them work, and which router is on them.
 //!
 //! The driver owns one [`Unnumbered`], tells it what becomes of interfaces and sessions, and lets
-//! peerings ask it whom to dial. What is heard and said on a link is `bgp::unnumbered`'s; this file has
+//! peers ask it whom to dial. What is heard and said on a link is `bgp::unnumbered`'s; this file has
 //! the sockets, and starts anew where an interface has gone, come back or changed.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -13,8 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One end, and what it would have ended of BGP.
 struct End {
-    watch: Watch,
-    news: mpsc::Receiver<(u32, News<Verdict>)>,
+    client: BfdClient,
+    news: mpsc::Receiver<(u32, News<Liveness>)>,
     lost: Vec<String>,
 }
 
@@ -24,7 +24,7 @@ impl End {
         wire.enter(host);
         let (sender, news) = mpsc::channel();
         let mailbox = Mailbox::new().unwrap();
-        let mut watch = Watch::new(sender, Arc::new(mailbox), first);
+        let mut client = BfdClient::new(sender, Arc::new(mailbox), first);
         let settings = Settings {
             transmit_interval: Duration::from_millis(200),
             receive_interval: Duration::from_millis(200),
@@ -35,20 +35,20 @@ impl End {
         for (peer, prefix) in [("v4", "10.78.0."), ("v6", "2001:db8:78::")] {
             let ip = |number| format!("{prefix}{number}").parse::<IpAddr>().unwrap();
             let ends = (ip(here), SocketAddr::new(ip(there), 179));
-            watch.follow(peer, settings, ends, false, Instant::now());
+            client.follow(peer, settings, ends, false, Instant::now());
         }
-        Self { watch, news, lost: Vec::new() }
+        Self { client, news, lost: Vec::new() }
     }
 
     fn turn(&mut self) {
         while let Ok((discriminator, news)) = self.news.try_recv() {
-            self.lost.extend(self.watch.heard(discriminator, news, Instant::now()));
+            self.lost.extend(self.client.heard(discriminator, news, Instant::now()));
         }
-        self.watch.expire(Instant::now());
+        self.client.expire(Instant::now());
     }
 
     fn status(&self, peer: &str) -> BfdStatus {
-        self.watch.status(peer).unwrap()
+        self.client.status(peer).unwrap()
     }
 }
 
@@ -77,8 +77,8 @@ fn a_session_that_panics_is_told_started_again_and_costs_neither_its_router_nor_
             ups(ends, "v4") == [("up", 1); 2] && ups(ends, "v6") == [("up", 1); 2]
         });
         for round in 1..3 {
-            let broken = ends[0].watch.routers["v4"].discriminator;
-            let thread = ends[0].watch.thread.as_ref().unwrap();
+            let broken = ends[0].client.routers["v4"].discriminator;
+            let thread = ends[0].client.thread.as_ref().unwrap();
             thread.change(broken, |_, _| panic!("injected"));
             until(&mut ends, "this end says what has happened", |[this, _]| {
                 let status = this.status("v4");

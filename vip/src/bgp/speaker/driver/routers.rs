@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use super::{Driver, Phase};
-use crate::bgp::speaker::peer_driver::Peering;
+use crate::bgp::speaker::peer_driver::PeerDriver;
 use crate::event::BgpEvent;
 
 impl<E: Fn(BgpEvent)> Driver<E> {
@@ -16,22 +16,22 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             self.unnumbered.close();
             return;
         }
-        let interfaces = self.peerings.values().filter_map(Peering::interface).collect();
+        let interfaces = self.peers.values().filter_map(PeerDriver::interface).collect();
         let changed = self.unnumbered.follow(&interfaces, &self.link_watch.links, now);
         if changed {
-            self.doors.follow(self.peerings.values(), &self.unnumbered, now);
+            self.acceptors.follow(self.peers.values(), &self.unnumbered, now);
         }
         let session = |interface: &str| {
-            let on_it = |peering: &&Peering| peering.interface() == Some(interface);
-            self.peerings.values().filter(on_it).find_map(Peering::link_local)
+            let on_it = |peer: &&PeerDriver| peer.interface() == Some(interface);
+            self.peers.values().filter(on_it).find_map(PeerDriver::link_local)
         };
         let found = self.unnumbered.turn(session, now);
         if !changed && !found {
             return;
         }
         self.pace.changed = true;
-        for name in self.peerings.keys().cloned().collect::<Vec<_>>() {
-            self.with(&name, now, |peering, around| peering.look(around));
+        for name in self.peers.keys().cloned().collect::<Vec<_>>() {
+            self.with(&name, now, |peer, context| peer.look(context));
         }
     }
 }

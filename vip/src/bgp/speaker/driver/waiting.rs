@@ -10,7 +10,7 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::{Driver, Phase};
-use crate::bgp::speaker::peer_driver::Peering;
+use crate::bgp::speaker::peer_driver::PeerDriver;
 use crate::event::BgpEvent;
 use crate::kernel::sockets::bgp::Incoming;
 use crate::kernel::turn::LEAST_WAIT;
@@ -30,10 +30,10 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             self.health.deadline(),
             self.pace.deadline(),
             self.loopback.deadline(),
-            self.watch.deadline(),
-            self.doors.deadline(),
+            self.bfd_client.deadline(),
+            self.acceptors.deadline(),
             self.unnumbered.deadline(),
-            self.peerings.values().filter_map(Peering::deadline).min(),
+            self.peers.values().filter_map(PeerDriver::deadline).min(),
         ];
         others.into_iter().flatten().fold(self.link_watch.deadline(), Instant::min)
     }
@@ -43,9 +43,9 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         let now = Instant::now();
         let mut sources =
             vec![(self.mailbox.wake.as_fd(), false), (self.link_watch.source(), false)];
-        sources.extend(self.doors.sources().map(|door| (door, false)));
+        sources.extend(self.acceptors.sources().map(|listener| (listener, false)));
         sources.extend(self.unnumbered.sources().map(|link| (link, false)));
-        sources.extend(self.peerings.values().flat_map(Peering::sources));
+        sources.extend(self.peers.values().flat_map(PeerDriver::sources));
         sources.extend(self.closing.iter().map(|(_, closing)| (closing.as_fd(), closing.writes())));
         let wait = self.deadline().saturating_duration_since(now);
         wait_to_write(sources, wait.max(LEAST_WAIT));
@@ -57,20 +57,20 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         let now = Instant::now();
         while let Ok((discriminator, news)) = self.bfd_news.try_recv() {
             self.pace.changed = true;
-            if let Some(peer) = self.watch.heard(discriminator, news, now) {
-                self.with(&peer, now, |peering, around| peering.bfd_down(around));
+            if let Some(peer) = self.bfd_client.heard(discriminator, news, now) {
+                self.with(&peer, now, |peer, context| peer.bfd_down(context));
             }
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        for name in self.peerings.keys().cloned().collect::<Vec<_>>() {
-            self.with(&name, now, |peering, around| peering.move_bytes(&mut buffer, around));
+        for name in self.peers.keys().cloned().collect::<Vec<_>>() {
+            self.with(&name, now, |peer, context| peer.move_bytes(&mut buffer, context));
         }
         self.buffer = buffer;
-        for incoming in self.doors.accept(now) {
+        for incoming in self.acceptors.accept(now) {
             self.welcome(incoming, now);
         }
-        for peering in self.peerings.values_mut() {
-            self.closing.append(&mut peering.closing());
+        for peer in self.peers.values_mut() {
+            self.closing.append(&mut peer.closing());
         }
         self.closing.retain_mut(|(until, closing)| *until > now && !closing.done());
     }
@@ -78,13 +78,11 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     /// A router has dialled in, or somebody who is none.
     fn welcome(&mut self, incoming: Incoming, now: Instant) {
         let from = incoming.from;
-        let found = self
-            .peerings
-            .iter()
-            .find(|(_, peering)| peering.expects(&incoming, &self.link_watch.links));
+        let found =
+            self.peers.iter().find(|(_, peer)| peer.expects(&incoming, &self.link_watch.links));
         match found.map(|(name, _)| name.clone()) {
             Some(name) if self.phase < Phase::Closing(now) => {
-                self.with(&name, now, |peering, around| peering.incoming(incoming, around));
+                self.with(&name, now, |peer, context| peer.incoming(incoming, context));
             }
             _ => debug!(%from, "nobody's router"),
         }

@@ -12,14 +12,14 @@ use crate::links::tests::links;
 use crate::pool::ranges::Family;
 
 /// A peer that is not dialled, on `eth<index>` or at an address.
-fn peering(spec: BgpPeerSpec, password: Option<&str>, around: &Surroundings<'_>) -> Peering {
+fn peer(spec: BgpPeerSpec, password: Option<&str>, context: &Context<'_>) -> PeerDriver {
     let spec = BgpPeerSpec { my_asn: 64512, peer_asn: 64501, ..spec };
     let peer = Peer::parse("router", &spec).unwrap();
     let settings =
         Settings { passive: true, ..Settings::new(&peer, Ipv4Addr::new(10, 0, 0, 2), true, false) };
     let password = password.map(|text| Secret(text.as_bytes().to_vec()));
     let config = Arc::new(PeerConfig { peer, password, bfd: None });
-    Peering::start(7, "router", config, settings, around)
+    PeerDriver::start(7, "router", config, settings, context)
 }
 
 /// A connection from `b` to `a` that nothing has signed.
@@ -44,7 +44,7 @@ fn who_has_a_password_is_not_expected_without_it_though_the_kernel_has_let_it_in
         let index = wire.scope("a");
         let links = links(&[(index, true), (index + 1, true)], &[]);
         let unnumbered = Unnumbered::new(0);
-        let around = Surroundings { links: &links, unnumbered: &unnumbered, now: Instant::now() };
+        let context = Context { links: &links, unnumbered: &unnumbered, now: Instant::now() };
         let on =
             |index: u32| BgpPeerSpec { interface: format!("eth{index}"), ..BgpPeerSpec::default() };
         let at = |ip: &str| BgpPeerSpec { peer_address: ip.into(), ..BgpPeerSpec::default() };
@@ -62,8 +62,8 @@ fn who_has_a_password_is_not_expected_without_it_though_the_kernel_has_let_it_in
         ];
         for (spec, password, incoming, expected) in cases {
             let router = format!("{}{} {password:?}", spec.interface, spec.peer_address);
-            let peering = peering(spec, password, &around);
-            assert_eq!(peering.expects(incoming, &links), expected, "{router}");
+            let peer = peer(spec, password, &context);
+            assert_eq!(peer.expects(incoming, &links), expected, "{router}");
         }
     });
 }
