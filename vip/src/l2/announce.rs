@@ -3,7 +3,7 @@
 //! The same for ARP and NDP, and the same as MetalLB does: five repetitions, 1.1 s apart (RFC 4861
 //! §7.2.6 asks that unsolicited advertisements be more than a second apart). More often only while
 //! the kernel of a dead node may still answer for the address. Pure; the owner of an address keeps
-//! one [`Burst`] per address and asks it for the next deadline; one [`Pace`] for all of them keeps
+//! one [`Announcements`] per address and asks it for the next deadline; one [`Pace`] for all of them keeps
 //! the announcements of a thousand addresses from leaving in one rush.
 
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ const REPEATS_PER_SLOT: u32 = 10;
 
 /// The announcements that are still to be made of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Burst {
+pub(crate) struct Announcements {
     contested_until: Option<Instant>,
     left: u8,
     next: Instant,
@@ -48,8 +48,8 @@ struct Lane {
     used: u32,
 }
 
-impl Burst {
-    /// A burst whose first announcement is due now, or as soon as those of others allow.
+impl Announcements {
+    /// The first one is due now, or as soon as those of other addresses allow.
     pub(crate) fn start(now: Instant, pace: &mut Pace) -> Self {
         Self { contested_until: None, left: 1 + REPEATS, next: pace.first(now) }
     }
@@ -123,17 +123,17 @@ mod tests {
 
     use super::*;
 
-    /// When the bursts announce, in milliseconds, each at its deadlines.
-    fn announcements(mut bursts: Vec<Burst>, start: Instant, pace: &mut Pace) -> Vec<u128> {
+    /// When all of them announce, in milliseconds, each at its deadlines.
+    fn times(mut all: Vec<Announcements>, start: Instant, pace: &mut Pace) -> Vec<u128> {
         let mut made = Vec::new();
-        while let Some((deadline, burst)) = bursts
+        while let Some((deadline, announcements)) = all
             .iter_mut()
-            .filter_map(|burst| Some((burst.deadline()?, burst)))
+            .filter_map(|announcements| Some((announcements.deadline()?, announcements)))
             .min_by_key(|(deadline, _)| *deadline)
         {
-            assert!(!burst.due(deadline - Duration::from_nanos(1)));
-            assert!(burst.due(deadline));
-            burst.made(deadline, pace);
+            assert!(!announcements.due(deadline - Duration::from_nanos(1)));
+            assert!(announcements.due(deadline));
+            announcements.made(deadline, pace);
             made.push((deadline - start).as_millis());
         }
         made
@@ -142,16 +142,16 @@ mod tests {
     #[test]
     fn an_address_is_announced_at_once_and_five_times_more_at_1100_ms() {
         let (start, mut pace) = (Instant::now(), Pace::default());
-        let burst = Burst::start(start, &mut pace);
-        let made = announcements(vec![burst], start, &mut pace);
+        let announcements = Announcements::start(start, &mut pace);
+        let made = times(vec![announcements], start, &mut pace);
         assert_eq!(made, [0, 1100, 2200, 3300, 4400, 5500]);
     }
 
     #[test]
     fn a_contested_address_is_announced_every_100_ms_for_3_s_and_then_as_usual() {
         let (start, mut pace) = (Instant::now(), Pace::default());
-        let burst = Burst::contested(start, &mut pace);
-        let made = announcements(vec![burst], start, &mut pace);
+        let announcements = Announcements::contested(start, &mut pace);
+        let made = times(vec![announcements], start, &mut pace);
         let often: Vec<_> = (0..=30).map(|tenth| tenth * 100).collect();
         assert_eq!(made[..31], often);
         assert_eq!(made[31..], [4100, 5200, 6300, 7400, 8500]);
@@ -160,31 +160,31 @@ mod tests {
     #[test]
     fn a_late_announcement_is_not_chased_by_the_next() {
         let (start, mut pace) = (Instant::now(), Pace::default());
-        let mut burst = Burst::start(start, &mut pace);
+        let mut announcements = Announcements::start(start, &mut pace);
         let late = start + Duration::from_secs(9);
-        burst.made(late, &mut pace);
-        assert_eq!(burst.deadline(), Some(late + INTERVAL));
+        announcements.made(late, &mut pace);
+        assert_eq!(announcements.deadline(), Some(late + INTERVAL));
     }
 
     #[test]
     fn one_more_announcement_can_be_asked_for_during_and_after_the_burst() {
         let (start, mut pace) = (Instant::now(), Pace::default());
-        let mut burst = Burst::start(start, &mut pace);
-        burst.made(start, &mut pace);
+        let mut announcements = Announcements::start(start, &mut pace);
+        announcements.made(start, &mut pace);
         let soon = start + Duration::from_millis(300);
-        burst.again(soon);
-        assert_eq!(burst.deadline(), Some(soon));
-        announcements(vec![burst], start, &mut pace);
-        burst.left = 0;
-        burst.again(soon);
-        assert_eq!(announcements(vec![burst], start, &mut pace), [300]);
+        announcements.again(soon);
+        assert_eq!(announcements.deadline(), Some(soon));
+        times(vec![announcements], start, &mut pace);
+        announcements.left = 0;
+        announcements.again(soon);
+        assert_eq!(times(vec![announcements], start, &mut pace), [300]);
     }
 
     #[test]
     fn a_thousand_addresses_are_announced_within_100_ms_and_then_a_thousand_in_a_second() {
         let (start, mut pace) = (Instant::now(), Pace::default());
-        let bursts = (0..1000).map(|_| Burst::contested(start, &mut pace)).collect();
-        let made = announcements(bursts, start, &mut pace);
+        let all = (0..1000).map(|_| Announcements::contested(start, &mut pace)).collect();
+        let made = times(all, start, &mut pace);
         assert_eq!(made[..1000].iter().max(), Some(&90));
         let mut by_second = BTreeMap::<_, usize>::new();
         for at in &made[1000..] {

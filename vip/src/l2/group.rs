@@ -35,7 +35,7 @@ use wire::Message;
 
 pub use auth::GroupKey;
 pub use routed::Routed;
-pub(crate) use routed::{Detour, Hop};
+pub(crate) use routed::{Forwarding, Hop};
 #[allow(unused_imports, reason = "the speaker shows them")]
 pub(crate) use status::{Counters, GroupStatus, MemberFacts, MemberState, VipFacts};
 

@@ -226,7 +226,7 @@ impl Link {
         self.table.version()
     }
 
-    /// This node's detours follow from a version of a member's table; a member that leaves something
+    /// This node's forwardings follow from a version of a member's table; a member that leaves something
     /// waits to hear that.
     pub(super) fn follow(&mut self, member: &Incarnation, version: u32, now: Instant) {
         let Some(member) = self.members.get_mut(member) else { return };

@@ -29,9 +29,9 @@ pub(super) struct Member {
     pub(super) table: PeerTable,
     /// Version of this node's table that it has; 0: none.
     pub(super) known: u32,
-    /// Version of its table that this node's detours follow from; 0: none.
+    /// Version of its table that this node's forwardings follow from; 0: none.
     pub(super) followed: u32,
-    /// Latest version of this node's table that its detours follow from; 0: none.
+    /// Latest version of this node's table that its forwardings follow from; 0: none.
     follows: u32,
     /// As of the last look; see [`Member::look`].
     pub(super) alive: bool,
@@ -115,7 +115,7 @@ impl Member {
         }
     }
 
-    /// Whether its detours are those that a version of this node's table, or a later one, asks for.
+    /// Whether its forwardings are those that a version of this node's table, or a later one, asks for.
     pub(super) fn passes_on(&self, version: u32) -> bool {
         self.follows != 0 && (self.follows.wrapping_sub(version) as i32) >= 0
     }

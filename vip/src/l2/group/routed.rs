@@ -73,7 +73,7 @@ pub(crate) struct Hop {
 
 /// What this node passes on of one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Detour {
+pub(crate) struct Forwarding {
     pub(crate) vip: IpAddr,
     pub(crate) to: Hop,
     /// Where that goes instead which a member hands in; `None`: nowhere.
@@ -82,8 +82,8 @@ pub(crate) struct Detour {
 
 /// All that this node passes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Detours {
-    pub(crate) all: Vec<Detour>,
+pub(crate) struct Forwardings {
+    pub(crate) all: Vec<Forwarding>,
     /// Link, member and version of its table that this follows from.
     follows: Vec<(u32, Incarnation, u32)>,
 }
@@ -132,7 +132,7 @@ impl Group {
     }
 
     /// What this node is to pass on, if that may have changed since it was last said to stand.
-    pub(crate) fn detours(&mut self) -> Option<Detours> {
+    pub(crate) fn forwardings(&mut self) -> Option<Forwardings> {
         let behind = |member: &Member| member.followed != member.table.version();
         let mut members = self.links.values().flat_map(|link| link.members());
         let behind = members.any(|(_, member)| member.alive && behind(member));
@@ -140,18 +140,19 @@ impl Group {
             return None;
         }
         let leavers = self.leavers();
-        let detours = leavers.iter().filter_map(|(vip, leavers)| self.detour(*vip, leavers));
+        let forwardings =
+            leavers.iter().filter_map(|(vip, leavers)| self.forwarding(*vip, leavers));
         let follows = self.links.iter().flat_map(|(index, link)| {
             let alive = link.members().filter(|(_, member)| member.alive);
             alive.map(|(id, member)| (*index, *id, member.table.version()))
         });
-        Some(Detours { all: detours.collect(), follows: follows.collect() })
+        Some(Forwardings { all: forwardings.collect(), follows: follows.collect() })
     }
 
     /// What is to be passed on is passed on, as far as this node can; who leaves hears it at once.
-    pub(crate) fn detours_stand(&mut self, detours: &Detours, now: Instant) {
+    pub(crate) fn detours_stand(&mut self, forwardings: &Forwardings, now: Instant) {
         self.pass(now);
-        for (link, member, version) in &detours.follows {
+        for (link, member, version) in &forwardings.follows {
             if let Some(link) = self.links.get_mut(link) {
                 link.follow(member, *version, now);
             }
@@ -226,7 +227,7 @@ impl Group {
         leavers
     }
 
-    fn detour(&self, vip: IpAddr, leavers: &BTreeMap<Incarnation, Hop>) -> Option<Detour> {
+    fn forwarding(&self, vip: IpAddr, leavers: &BTreeMap<Incarnation, Hop>) -> Option<Forwarding> {
         let to = *leavers.values().next()?;
         let mut from_members = BTreeMap::new();
         if self.routes.own.get(&vip)?.state == Routed::Leaving {
@@ -236,7 +237,7 @@ impl Group {
                 from_members = self.macs(vip).into_iter().map(|mac| (mac, next)).collect();
             }
         }
-        Some(Detour { vip, to, from_members })
+        Some(Forwarding { vip, to, from_members })
     }
 
     /// By what the members that have an address hand segments in.

@@ -31,7 +31,7 @@ use crate::kernel::sysctl::ArpSysctls;
 use crate::kernel::turn::{HealthPoll, LEAST_WAIT};
 use crate::kernel::{thread, wait};
 use crate::l2::forward_old::Relays;
-use crate::l2::group::{Destination, Detour, Group, Role, Timing};
+use crate::l2::group::{Destination, Forwarding, Group, Role, Timing};
 use crate::l2::neighbour;
 use crate::l2::vips::{Vips, VipsOptions};
 use crate::links::LinkFacts;
@@ -77,9 +77,9 @@ pub(super) struct Driver<E> {
     links_in_use: BTreeMap<u32, LinkFacts>,
     routed: Arc<RoutedAddresses>,
     /// What is passed on of routed addresses.
-    detours: Vec<Detour>,
+    forwardings: Vec<Forwarding>,
     /// The interfaces, or what is passed on, have changed.
-    detoured: bool,
+    forwardings_changed: bool,
     /// The links to listen on may be others.
     listen_anew: bool,
     publisher: Publisher,
@@ -144,8 +144,8 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             plan: Arc::default(),
             links_in_use: BTreeMap::new(),
             routed: Arc::default(),
-            detours: Vec::new(),
-            detoured: false,
+            forwardings: Vec::new(),
+            forwardings_changed: false,
             listen_anew: false,
             publisher: Publisher::new(options.node.clone(), in_group, now),
             serial: 0,
@@ -231,7 +231,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         if self.routed != desired.routed {
             self.group.routed(&desired.routed.addresses, now);
             self.routed = desired.routed;
-            (self.listen_anew, self.detoured) = (true, true);
+            (self.listen_anew, self.forwardings_changed) = (true, true);
         }
         self.draining = desired.drain;
         self.group.drain(desired.drain, now);
@@ -256,7 +256,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     fn look(&mut self, now: Instant) {
         if self.link_watch.look(now) {
             self.vips.see(self.link_watch.links.clone(), now);
-            (self.listen_anew, self.detoured) = (true, true);
+            (self.listen_anew, self.forwardings_changed) = (true, true);
             self.relays_as_of = None;
             self.busy = true;
         }

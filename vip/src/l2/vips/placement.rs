@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::l2::announce::{Burst, Pace};
+use crate::l2::announce::{Announcements, Pace};
 use crate::links::{Link, Mac};
 
 /// From one answer to a member that announces an address that is held here to the next.
@@ -25,7 +25,7 @@ pub(super) struct Placement {
     carrier: bool,
     pub(super) mac: Option<Mac>,
     /// `None` on links without ARP and NDP.
-    pub(super) burst: Option<Burst>,
+    pub(super) announcements: Option<Announcements>,
     pub(super) announced: bool,
     /// The last answer to a member, made or to be made.
     answered: Option<Instant>,
@@ -51,7 +51,7 @@ impl Placement {
             since: now,
             carrier: link.carrier,
             mac: link.mac,
-            burst: None,
+            announcements: None,
             announced: link.mac.is_none(),
             answered: None,
             defended: None,
@@ -63,8 +63,8 @@ impl Placement {
 
     /// Begins to announce the address, anew if need be. Without ARP and NDP, there is nobody to tell.
     pub(super) fn announce(&mut self, contested: bool, pace: &mut Pace, now: Instant) {
-        let start = if contested { Burst::contested } else { Burst::start };
-        self.burst = self.mac.map(|_| start(now, pace));
+        let start = if contested { Announcements::contested } else { Announcements::start };
+        self.announcements = self.mac.map(|_| start(now, pace));
     }
 
     /// Takes over what the interface is like now; true if the address is announced anew, as behind the
@@ -102,8 +102,8 @@ impl Placement {
     }
 
     fn again(&mut self, at: Instant) {
-        if let Some(burst) = &mut self.burst {
-            burst.again(at);
+        if let Some(announcements) = &mut self.announcements {
+            announcements.again(at);
         }
     }
 }

@@ -311,8 +311,9 @@ impl VipState {
             }
         }
         let Some(placement) = &mut self.placement else { return Next::Wait(None) };
-        if let Some(mac) =
-            placement.mac.filter(|_| placement.burst.is_some_and(|burst| burst.due(now)))
+        if let Some(mac) = placement
+            .mac
+            .filter(|_| placement.announcements.is_some_and(|announcements| announcements.due(now)))
         {
             return Next::Do(Action::Announce { ip, index: placement.index, mac });
         }
@@ -324,8 +325,9 @@ impl VipState {
             self.told.clear();
             tell_announced(&mut self.told, ip, placement, &mut common.events);
         }
-        let burst = placement.burst.and_then(|burst| burst.deadline());
-        Next::Wait(burst.into_iter().chain(placement.quiet_at).min())
+        let announcements =
+            placement.announcements.and_then(|announcements| announcements.deadline());
+        Next::Wait(announcements.into_iter().chain(placement.quiet_at).min())
     }
 
     /// Finds a place for the address: adopts the address where it is already, else probes for it and adds it. `None`:
@@ -497,8 +499,8 @@ impl VipState {
 
     fn announced(&mut self, ip: IpAddr, common: &mut Common, now: Instant) {
         let Some(placement) = &mut self.placement else { return };
-        if let Some(burst) = &mut placement.burst {
-            burst.made(now, &mut common.pace);
+        if let Some(announcements) = &mut placement.announcements {
+            announcements.made(now, &mut common.pace);
         }
         if !std::mem::replace(&mut placement.announced, true) {
             tell_announced(&mut self.told, ip, placement, &mut common.events);

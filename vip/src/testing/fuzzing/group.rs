@@ -224,15 +224,21 @@ impl Ledger {
                 assert!((1..=LINKS).contains(&relayed.link));
             }
         }
-        if let Some(detours) = self.group.detours() {
-            for detour in &detours.all {
-                assert!(self.routed.contains_key(&detour.vip), "{detour:?}, which is not here");
-                assert!((1..=LINKS).contains(&detour.to.link));
-                let leaves = self.routed.get(&detour.vip) == Some(&Routed::Leaving);
-                assert!(leaves || detour.from_members.is_empty(), "{detour:?} while serving");
+        if let Some(forwardings) = self.group.forwardings() {
+            for forwarding in &forwardings.all {
+                assert!(
+                    self.routed.contains_key(&forwarding.vip),
+                    "{forwarding:?}, which is not here"
+                );
+                assert!((1..=LINKS).contains(&forwarding.to.link));
+                let leaves = self.routed.get(&forwarding.vip) == Some(&Routed::Leaving);
+                assert!(
+                    leaves || forwarding.from_members.is_empty(),
+                    "{forwarding:?} while serving"
+                );
             }
-            self.group.detours_stand(&detours, self.now);
-            assert_eq!(self.group.detours(), None, "twice the same");
+            self.group.detours_stand(&forwardings, self.now);
+            assert_eq!(self.group.forwardings(), None, "twice the same");
         }
         for (ip, _) in self.group.departures(self.now) {
             assert_eq!(self.routed.get(&ip), Some(&Routed::Leaving), "{ip} need not go");

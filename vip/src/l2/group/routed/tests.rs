@@ -20,8 +20,9 @@ fn tell(lab: &mut Lab, node: &str, state: Option<Routed>) {
 
 /// To whom a node passes on what others than members hand in.
 fn passes_to(lab: &Lab, node: &str) -> Option<String> {
-    let detour = lab.nodes[node].detours.iter().find(|detour| detour.vip == vip())?;
-    Some(by_hop(lab, detour.to))
+    let forwarding =
+        lab.nodes[node].forwardings.iter().find(|forwarding| forwarding.vip == vip())?;
+    Some(by_hop(lab, forwarding.to))
 }
 
 fn by_hop(lab: &Lab, hop: Hop) -> String {
@@ -39,10 +40,11 @@ fn walk(lab: &Lab, first: &str, owner: Option<&str>) -> Vec<String> {
     let mut sender = None;
     while path.len() < 20 {
         let here = path[path.len() - 1].clone();
-        let detour = lab.nodes[&here].detours.iter().find(|detour| detour.vip == vip());
-        let (Some(detour), true) = (detour, owner != Some(&here)) else { break };
-        let exception = sender.and_then(|mac| detour.from_members.get(&mac));
-        let Some(hop) = exception.copied().unwrap_or(Some(detour.to)) else { break };
+        let forwarding =
+            lab.nodes[&here].forwardings.iter().find(|forwarding| forwarding.vip == vip());
+        let (Some(forwarding), true) = (forwarding, owner != Some(&here)) else { break };
+        let exception = sender.and_then(|mac| forwarding.from_members.get(&mac));
+        let Some(hop) = exception.copied().unwrap_or(Some(forwarding.to)) else { break };
         sender = Some(octet_facts(&here).mac);
         path.push(by_hop(lab, hop));
     }
@@ -214,8 +216,8 @@ fn segments_to_ipv6_addresses_go_by_ipv6() {
     }
     lab.pass(ms(100));
     let to = Hop { link: LINK, via: IpAddr::V6(facts(b'1').v6.unwrap()) };
-    let detour = Detour { vip: vip6, to, from_members: BTreeMap::new() };
-    assert_eq!(lab.nodes["node-2"].detours, [detour]);
+    let forwarding = Forwarding { vip: vip6, to, from_members: BTreeMap::new() };
+    assert_eq!(lab.nodes["node-2"].forwardings, [forwarding]);
 }
 
 proptest! {

@@ -45,7 +45,7 @@ pub(in crate::l2::group) struct Node {
     pub(in crate::l2::group) runs: bool,
     pub(in crate::l2::group) obeys: bool,
     /// What it passes on, if it obeys.
-    pub(in crate::l2::group) detours: Vec<Detour>,
+    pub(in crate::l2::group) forwardings: Vec<Forwarding>,
 }
 
 impl Lab {
@@ -89,7 +89,7 @@ impl Lab {
         group.links(BTreeMap::from([(LINK, facts(octet))]), self.now);
         group.offers(offers(0), self.now);
         let address = SocketAddr::from(([192, 0, 2, octet], 7471));
-        let node = Node { group, address, runs: true, obeys: true, detours: Vec::new() };
+        let node = Node { group, address, runs: true, obeys: true, forwardings: Vec::new() };
         self.nodes.insert(host.to_owned(), node);
     }
 
@@ -129,9 +129,9 @@ impl Lab {
                 }
                 self.decided.push((at, name.clone(), decision));
             }
-            if let Some(detours) = node.group.detours().filter(|_| node.obeys) {
-                node.group.detours_stand(&detours, now);
-                node.detours = detours.all;
+            if let Some(forwardings) = node.group.forwardings().filter(|_| node.obeys) {
+                node.group.detours_stand(&forwardings, now);
+                node.forwardings = forwardings.all;
             }
             for (_, elsewhere) in node.group.departures(now) {
                 self.departed.push((at, name.clone(), elsewhere));

@@ -27,22 +27,22 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     /// Connections that began on another node go on to it: before the address comes here, or before
     /// routers lead it here. Where that fails, it comes all the same, and those connections break.
     pub(super) fn relay(&mut self, now: Instant) {
-        let news = self.group.detours();
-        if let Some(detours) = &news {
-            self.detoured |= self.detours != detours.all;
-            self.detours.clone_from(&detours.all);
+        let news = self.group.forwardings();
+        if let Some(forwardings) = &news {
+            self.forwardings_changed |= self.forwardings != forwardings.all;
+            self.forwardings.clone_from(&forwardings.all);
         }
-        let detoured = std::mem::take(&mut self.detoured);
-        if detoured {
+        let forwardings_changed = std::mem::take(&mut self.forwardings_changed);
+        if forwardings_changed {
             self.routed_relays = self.routed_relays();
         }
         // Who serves what is known by the group, and who is to be relayed by the decisions on it.
         let revision = self.group.revision();
-        if self.relays_as_of.replace(revision) != Some(revision) || detoured {
+        if self.relays_as_of.replace(revision) != Some(revision) || forwardings_changed {
             self.follow_relays();
         }
-        if let Some(detours) = news {
-            self.group.detours_stand(&detours, now);
+        if let Some(forwardings) = news {
+            self.group.detours_stand(&forwardings, now);
         }
         for (vip, elsewhere) in self.group.departures(now) {
             debug!(%vip, elsewhere, "routers may be told");
@@ -118,12 +118,12 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         for link in places.into_iter().filter_map(|index| self.link_watch.links.link(index)) {
             let device = (link.index, link.name.clone());
             let relay = |from, way| Relay { device: device.clone(), from, way };
-            for detour in &self.detours {
-                let all = relay(None, Some(way(detour.to)));
-                relays.entry(all).or_default().insert(detour.vip);
-                for (mac, hop) in &detour.from_members {
+            for forwarding in &self.forwardings {
+                let all = relay(None, Some(way(forwarding.to)));
+                relays.entry(all).or_default().insert(forwarding.vip);
+                for (mac, hop) in &forwarding.from_members {
                     let relay = relay(Some(*mac), hop.map(way));
-                    relays.entry(relay).or_default().insert(detour.vip);
+                    relays.entry(relay).or_default().insert(forwarding.vip);
                 }
             }
         }
