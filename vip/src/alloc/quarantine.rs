@@ -14,7 +14,7 @@ use super::ClaimId;
 /// How long an address is quarantined.
 pub const QUARANTINE: Duration = Duration::from_secs(30);
 
-/// Addresses that nobody holds, and who may have them: those who held them last.
+/// Addresses that no claim holds, and the claims that may have them: the last holders.
 pub type Quarantined = BTreeMap<IpAddr, BTreeSet<ClaimId>>;
 
 /// Which addresses are quarantined, and until when.
@@ -40,7 +40,7 @@ impl Quarantine {
         self.quarantined.clone_from(quarantined);
     }
 
-    /// Lets go of what has rested long enough; true if there was something, so that whoever waits for
+    /// Frees the addresses whose quarantine is over; true if there were any, so that claims that wait for
     /// an address should be served again.
     pub fn expire(&mut self, now: Instant) -> bool {
         let before = self.until.len();

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_wait_until_the_router_loses_its_patience() {
+    fn it_does_not_wait_longer_than_routers_keep_stale_routes() {
         let start = Instant::now();
         let mut end = EndOfRib::new(true, start);
         let by = end.deadline().unwrap();

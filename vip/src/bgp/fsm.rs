@@ -3,10 +3,10 @@
 //! [`session`](super::session) finds out what has happened and does what comes out. Nothing here
 //! knows of messages, timers or connections.
 //!
-//! Two places depart from the letter of the RFC, for the same reason: a router that dials in must
-//! find somebody at home. A dial that fails goes on to listen (Active), as RFC 1771 had it, instead
-//! of to Idle, where connections are refused; and while listening, a connection that fails before
-//! it is open changes nothing. A NOTIFICATION is never answered by another one.
+//! Two transitions depart from the letter of the RFC, for the same reason: a router that dials in must
+//! not be refused. After a dial that failed the session goes to Active and listens, as in RFC 1771,
+//! instead of to Idle, where connections are refused; and in Active, a connection that fails before it
+//! is open changes nothing. A NOTIFICATION is never answered by another one.
 
 use serde::Serialize;
 

@@ -1,9 +1,10 @@
-//! The loopback interface, which both speakers put addresses on: who needs which, and who takes it off.
+//! The addresses that both speakers put on the loopback interface.
 //!
-//! An address that drains because another node has taken it over, and one that routers hear of, are one
-//! address on one interface. Both speakers make their changes by the [`SharedLoopback`] that their owner
-//! gives to both: whoever needs an address last takes it off, and as long as routers hear of it, it has
-//! the lifetime that the BGP speaker gives it. Nothing is decided here but that.
+//! The L2 speaker puts an address there while it drains, the BGP speaker while routers hear of it; the two
+//! may need the same address at the same time. So both speakers make their changes by one
+//! [`SharedLoopback`], which their owner gives to both. The speaker that is the last to need an address
+//! takes it off, and while routers hear of it, the address has the lifetime that the BGP speaker gives
+//! it. Nothing else is decided here.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,7 +29,7 @@ pub(crate) enum Side {
     Routed,
 }
 
-/// Addresses that somebody needs.
+/// The addresses that a speaker needs.
 #[derive(Debug, Default)]
 struct Needs(BTreeMap<IpAddr, Sides>);
 
@@ -58,7 +59,8 @@ impl SharedLoopback {
         };
         let admitted: Vec<_> = changes.iter().map(admit).collect();
         let made: Vec<_> = admitted.iter().flatten().copied().collect();
-        // What is taken off now is not asked for before it is off; for anything else nobody has to wait.
+        // The other speaker must not ask for an address while it is being taken off, so the lock is held for
+        // that; no other change has to wait.
         let takes_off = made.iter().any(|change| matches!(change, Change::Delete { .. }));
         let held = takes_off.then_some(needs);
         let mut made = netlink.change(&made).into_iter();

@@ -1,27 +1,29 @@
-//! The fence: a kernel falls silent for the addresses of a process that hangs or was killed.
+//! The fence: it stops the kernel from answering for the addresses of a process that hangs or was killed.
 //!
-//! An address stays on its interface when the process that put it there no longer looks after it, and
-//! the kernel goes on to answer ARP and neighbour solicitations for it, whoever else has it by then. The
-//! lifetimes of addresses end that only after whole seconds. So rules of nf_tables stand before the
-//! kernel: they drop the requests for held addresses unless a key has been turned lately. As soon as
-//! the other nodes may take this one for dead, nobody is answered any more, whether there is one address
-//! or thousands, and nothing has to run for that.
+//! When a process hangs, its addresses stay on the interface, and the kernel goes on answering ARP and
+//! neighbour solicitations for them, even if another node holds them by then. The lifetimes of the
+//! addresses end that only after whole seconds. So rules of nf_tables drop the requests for held
+//! addresses unless a timeout, the key, was renewed lately. The key runs out as soon as the other nodes
+//! may take this node for dead; then no request is answered any more, for one address or for thousands,
+//! and no code has to run for that.
 //!
-//! The key is turned by a frame that the process sends to itself on the loopback interface: a rule
-//! there knows it and starts the timeout of an element anew. A change of the rules would do as well, but
-//! ten a second, each a new generation of all rules of the host, would keep everybody from ever listing a
-//! large ruleset. The rule also marks the frame, and the process hears it: marked, the key has been
-//! turned; not marked, the fence is gone; not at all, something on the way drops it.
+//! The process turns the key by a frame that it sends to itself on the loopback interface: a rule
+//! recognises the frame and renews the timeout of an element. Changing a rule instead would work too, but
+//! ten changes a second, each a new generation of all rules of the host, would keep other programs from
+//! ever listing a large ruleset. The rule also marks the frame, and the process receives it. Marked: the
+//! key has been turned. Unmarked: the fence is gone. Not received: something on the way drops it.
 //!
-//! Only requests to be told the Ethernet address are dropped. Packets to the address are not: a client
-//! that has not heard of the new owner yet learns soonest from a reset that its connection is gone. What
-//! a rival announces passes too, so that it is in the sockets of a process that comes to itself.
+//! The fence drops only requests for the Ethernet address. It lets packets to the address pass: a client
+//! that does not know the new owner yet learns soonest from a reset that its connection is gone. It also
+//! lets the announcements of other nodes pass, so that a process that runs again finds them in its
+//! sockets.
 //!
-//! A fence that nobody looks after opens by itself after [`ARMED`], when the kernel has taken the
-//! addresses off: whoever has them on this host afterwards has nothing to do with it.
+//! A fence whose process is gone opens by itself after [`ARMED`], when the kernel has taken the addresses
+//! off; it does not concern another program on this host that has them afterwards.
 //!
-//! Pure: [`FenceRules`] says what has to change in the kernel, [`Keeper`] when. `kernel::nftables` does it for
-//! the speaker, if there is a group; alone nobody else can have the addresses, and there is no fence.
+//! Pure: [`FenceRules`] says what has to change in the kernel, [`Keeper`] when. `kernel::nftables` does it
+//! for the speaker of a group; a node without a group needs no fence, as no other node can have its
+//! addresses.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

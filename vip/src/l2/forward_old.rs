@@ -1,8 +1,8 @@
-//! Relays: after a planned move, connections that began on the old owner are passed on to it.
+//! Relays: after a planned move, this node forwards connections that began on the old owner to it.
 //!
-//! A virtual address has moved from another node to this one, so the neighbours send it here; but
-//! the connections that began there go on there: the old owner keeps the address where no neighbour
-//! sees it (on `lo`) and answers the clients directly. While a [`Relay`] stands, the kernel of this
+//! When an address has moved to this node, its neighbours send all packets here. The connections that
+//! began on the old owner go on there: the old owner keeps the address on `lo`, where no neighbour sees
+//! it, and answers the clients directly. While a [`Relay`] stands, the kernel of this
 //! node passes TCP segments to the relayed addresses on to the old owner, on the same link and below
 //! its own IP layer, which would reset them. Connections whose first segment came here meanwhile
 //! stay here: the kernel notes each SYN, and what has been noted is not passed on. So do those that
@@ -37,8 +37,8 @@ use rules::{LAYOUTS, Layout, Names, create_chains, create_hook};
 pub(crate) struct Relay {
     /// Index and name of the interface by which they come.
     pub(crate) device: (u32, String),
-    /// The neighbour that hands them in; `None`: whoever has no relay of its own here. Counts only
-    /// beside a relay of the same address for whoever.
+    /// The neighbour that hands them in; `None`: every neighbour that has no relay of its own here. A
+    /// relay of one neighbour counts only beside one of the same address for all.
     pub(crate) from: Option<Mac>,
     /// `None`: they stay here, and connections that begin are noted.
     pub(crate) way: Option<Way>,

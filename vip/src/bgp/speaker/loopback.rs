@@ -16,9 +16,9 @@ use crate::links::change::{Failure, FailureKind};
 use crate::links::{Links, Origin};
 use crate::refusal::Refusal;
 
-/// The kernel takes an address off if it is not renewed for so long. Nobody else answers for it by that,
-/// so this is no fence, only the broom after a process that was killed; and a restart within that time
-/// finds the addresses in place.
+/// The kernel takes an address off when it was not renewed for this long. No other node answers for the
+/// address, so the lifetime need not be short: it only cleans up after a process that was killed. A
+/// process that is restarted within this time finds the addresses still there.
 const LIFETIME: Duration = Duration::from_secs(60);
 /// Between two renewals.
 const RENEWAL: Duration = Duration::from_secs(20);

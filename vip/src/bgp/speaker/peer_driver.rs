@@ -363,7 +363,7 @@ impl PeerDriver {
                 Action::Up(id, negotiated) => {
                     let Some(wire) = self.connections.get(&id) else { continue };
                     // Only a shortcut: the hold timer finds out as well.
-                    let _ = wire.set_patience(negotiated.hold_time);
+                    let _ = wire.set_user_timeout(negotiated.hold_time);
                     let next_hops =
                         next_hop::of(wire.local, context.links, negotiated.extended_next_hop);
                     info!(

@@ -22,7 +22,7 @@ impl Nft {
     /// Makes the kernel's relays those of `wanted`, in one transaction, and notes of own connections
     /// survive it while any relay stands. Does nothing if they are.
     ///
-    /// Not quite without waiting: it waits for whoever is changing nf_tables at the moment. On an
+    /// It waits while another program is changing nf_tables. On an
     /// error the relays are those of before, or none if that is not certain. Kinds of errors:
     /// `PermissionDenied`; `Unsupported`, if this kernel cannot do it at all; `NotFound`, if a device
     /// is not there (before Linux 6.16); `InvalidInput`, if an address and its way are of different

@@ -109,7 +109,7 @@ mod tests {
     use crate::kernel::tests::wire::{Wire, on_a_wire};
 
     /// For anything that should happen at once; generous, as the machine may be busy.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
     fn socket(wire: &Wire, host: &str, own: &str) -> DiscoverySocket {
         wire.enter(host);
@@ -118,7 +118,7 @@ mod tests {
 
     /// Waits for a message.
     fn next(socket: &DiscoverySocket) -> (Ipv6Addr, Vec<u8>) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let mut heard = None;
             let first = |from: Ipv6Addr, message: &[u8]| {

@@ -27,9 +27,9 @@ use super::{Decision, Offer, Relayed, Role, Timing};
 use crate::l2::group::wire::Entry;
 use crate::links::LinkFacts;
 
-/// For this long somebody who may hold the address, but has not been heard out, holds up a claim.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// For this long an address that cannot be held any more is kept for whoever can take it.
+/// For this long a member that may hold the address, but has not sent its whole table, holds up a claim.
+const DOUBT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For this long an address that this node can no longer hold is kept until a member takes it.
 const GRACE: Duration = Duration::from_secs(1);
 /// For this long it counts that an address was held, or that its holder vanished.
 const MEMORY: Duration = Duration::from_secs(10);
@@ -58,9 +58,9 @@ pub(super) struct Address {
     doublings: u32,
     waiting_since: Option<Instant>,
     leaving_since: Option<Instant>,
-    /// When it was last known to be held by anybody.
+    /// When a node was last known to hold it.
     held_at: Option<Instant>,
-    /// When somebody who held it vanished.
+    /// When a member that held it vanished.
     orphaned_at: Option<Instant>,
     /// What was said of others' roles when it was last decided about.
     reports: Vec<Report>,
@@ -252,9 +252,9 @@ impl Address {
             return self.take_over(holder, timing, now);
         }
         if view.doubt {
-            let patience = *self.waiting_since.get_or_insert(now) + PATIENCE;
-            if now < patience {
-                self.wake = Some(patience);
+            let doubt_until = *self.waiting_since.get_or_insert(now) + DOUBT_TIMEOUT;
+            if now < doubt_until {
+                self.wake = Some(doubt_until);
                 return None;
             }
         }

@@ -358,8 +358,8 @@ impl Link {
         changed
     }
 
-    /// Forgets whoever has been silent longest if there are too many. One that is alive never has to
-    /// go for one that only may come to life.
+    /// Forgets the member that has been silent longest if there are too many. A live member is never
+    /// forgotten for one that has not proved anything yet.
     fn make_room(&mut self) -> Result<(), &'static str> {
         if self.members.len() < MOST_MEMBERS {
             return Ok(());

@@ -1,9 +1,9 @@
 //! One member on one link: when it was heard, and whether it hears this node.
 //!
 //! Kept by `link`. A member is alive if it was heard within [`Timing::dead`] *and* what it last
-//! said echoes a datagram that this node sent within [`Timing::proof`]. So neither recorded
-//! datagrams of an earlier life nor a link that carries one way only make a member, and nobody's
-//! clock matters but one's own.
+//! said echoes a datagram that this node sent within [`Timing::proof`]. So neither replayed
+//! datagrams of an earlier process nor a link that carries one way only make a member, and no clock
+//! matters but this node's own.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

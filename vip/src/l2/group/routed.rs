@@ -1,17 +1,17 @@
-//! Addresses that several members have at once because routers lead to each of them: who leaves one,
-//! and who passes on what to whom.
+//! Addresses that several members have at once because routers lead to each of them: which members
+//! leave an address, and which member forwards what to which.
 //!
-//! A router that spreads clients over several nodes (ECMP) leads connections that are open on one of
-//! them elsewhere as soon as it hears that this one leaves. So a member that is about to leave an
-//! address says so to the others first; they begin to pass on to it what they have not seen begin,
-//! and say that they do; only then its routers are told. It goes on serving what is open, until it no
-//! longer mentions the address.
+//! A router that spreads clients over several nodes (ECMP) sends the open connections of one node to
+//! another as soon as it hears that the node leaves. So a member that is about to leave an address tells
+//! the other members first. They begin to forward to it every connection that they have not seen begin,
+//! and confirm that. Only then the routers are told. The member goes on serving its open connections
+//! until it no longer mentions the address.
 //!
-//! Several may be leaving at once, and a router may still lead to all of them. A segment that nobody
-//! knows has to come by each of them once and then to stay: whoever gets it from elsewhere passes it on
-//! to the first of those who leave, in the order of their incarnations; one of them that gets it from a
-//! member passes it on to the next one after itself, and the last one keeps it. So a hop between those
-//! who leave always goes up in one order, and nothing goes round in circles.
+//! Several members may be leaving at once, and a router may still lead to all of them. A TCP segment of an
+//! unknown connection has to visit each leaving member once and then to stay. A member that gets it from
+//! a router forwards it to the first leaving member, in the order of their incarnations; a leaving member
+//! that gets it from another member forwards it to the next one in that order; the last one keeps it. So
+//! forwarding always goes up in one order and never in circles.
 //!
 //! Part of [`Group`], which is asked by the speaker's driver. Pure. Nothing here has to do with
 //! elections: an address may be announced by ARP and NDP as well.
@@ -27,9 +27,9 @@ use super::wire::Incarnation;
 use crate::l2::group::wire::Entry;
 use crate::links::Mac;
 
-/// A member that leaves does not wait for longer until the others pass on: what is open with it may
-/// break then.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a member that leaves waits until the others forward to it; after that its open connections
+/// may break.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What this node does with an address that routers lead to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(crate) struct Hop {
     pub(crate) via: IpAddr,
 }
 
-/// What this node passes on of one address.
+/// What this node forwards of one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Forwarding {
     pub(crate) vip: IpAddr,
@@ -80,7 +80,7 @@ pub(crate) struct Forwarding {
     pub(crate) from_members: BTreeMap<Mac, Option<Hop>>,
 }
 
-/// All that this node passes on.
+/// All that this node forwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Forwardings {
     pub(crate) all: Vec<Forwarding>,
@@ -116,7 +116,7 @@ impl Group {
         let own = addresses.iter().map(|(ip, state)| {
             let before = self.routes.own.remove(ip).filter(|own| own.state == *state);
             let new = || {
-                let asking = Asking { until: now + PATIENCE, versions: BTreeMap::new() };
+                let asking = Asking { until: now + LEAVE_TIMEOUT, versions: BTreeMap::new() };
                 Own { state: *state, asking: (*state == Routed::Leaving).then_some(asking) }
             };
             (*ip, before.unwrap_or_else(new))

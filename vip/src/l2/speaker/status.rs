@@ -1,6 +1,6 @@
 //! What the speaker knows of its group and of every address, for people and for metrics.
 //!
-//! The driver fills a [`SpeakerStatus`] and publishes it; nobody decides by it.
+//! The driver fills a [`SpeakerStatus`] and publishes it; nothing is decided by it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -9,7 +9,7 @@ use crate::bgp::bfd::Settings;
 use crate::kernel::tests::wire::{Wire, on_a_wire};
 
 /// For anything that should happen soon; generous, as the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One end, and what it would have ended of BGP.
 struct End {
@@ -53,7 +53,7 @@ impl End {
 }
 
 fn until(ends: &mut [End; 2], what: &str, is: impl Fn(&[End; 2]) -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         ends.iter_mut().for_each(End::turn);
         if is(ends) {

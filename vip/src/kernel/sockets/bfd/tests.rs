@@ -8,7 +8,7 @@ use super::*;
 use crate::kernel::tests::wire::{Wire, on_a_wire};
 
 /// For anything that should happen at once; generous, as the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const PERIOD: Duration = Duration::from_millis(20);
 
 /// A session without meaning: says its number and the other's each period, hears the same.
@@ -112,7 +112,7 @@ fn path(local: &str, remote: &str) -> Path {
 
 /// Waits for some news.
 fn expect(events: &Heard, wanted: (u32, News<Beaten>)) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(event) if event == wanted => return,
@@ -128,7 +128,7 @@ fn heard(number: u32, other: u32) -> (u32, News<Beaten>) {
 }
 
 fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !is() {
         assert!(Instant::now() < deadline, "it did not come: {what}");
         std::thread::sleep(Duration::from_millis(5));
@@ -317,7 +317,7 @@ fn a_port_that_another_program_has_is_told_once_and_taken_as_soon_as_it_is_free(
         let (b, _at_b) = start(&wire, "b");
         a.add(path("10.78.0.1", "10.78.0.2"), Beat::new(1, 0));
         b.add(path("10.78.0.2", "10.78.0.1"), Beat::new(2, 0));
-        let (number, News::Fault(fault)) = at_a.recv_timeout(PATIENCE).unwrap() else {
+        let (number, News::Fault(fault)) = at_a.recv_timeout(TIMEOUT).unwrap() else {
             panic!("no fault");
         };
         assert_eq!(number, 1);
@@ -325,7 +325,7 @@ fn a_port_that_another_program_has_is_told_once_and_taken_as_soon_as_it_is_free(
         wait_until("packets that cannot be sent", || a.counters().unsent.load(Relaxed) > 60);
         assert!(at_a.try_recv().is_err(), "told once");
         drop(other);
-        assert_eq!(at_a.recv_timeout(PATIENCE).unwrap(), heard(1, 2));
+        assert_eq!(at_a.recv_timeout(TIMEOUT).unwrap(), heard(1, 2));
 
         // Nobody needs it any more.
         a.remove(1);
@@ -341,7 +341,7 @@ fn an_interface_or_an_address_that_is_not_there_is_told() {
         let gone = Path { interface: Some(4711), ..path("10.78.0.1", "10.78.0.2") };
         a.add(gone, Beat::new(1, 0));
         a.add(path("10.78.0.77", "10.78.0.2"), Beat::new(2, 0));
-        let mut faults: Vec<_> = (0..2).map(|_| at_a.recv_timeout(PATIENCE).unwrap()).collect();
+        let mut faults: Vec<_> = (0..2).map(|_| at_a.recv_timeout(TIMEOUT).unwrap()).collect();
         faults.sort_by_key(|(number, _)| *number);
         let said = |index: usize, text: &str| matches!(&faults[index].1, News::Fault(fault) if fault.contains(text));
         assert!(
@@ -360,7 +360,7 @@ fn a_session_can_be_changed_replaced_and_removed_while_it_runs() {
         a.add(path("10.78.0.1", "10.78.0.2"), Beat::new(1, 0));
         expect(&at_b, heard(9, 1));
         a.change(1, |beat, now| {
-            beat.next = now + PATIENCE * 10;
+            beat.next = now + TIMEOUT * 10;
             vec![Output::Send(packet(2, 0))]
         });
         expect(&at_b, heard(9, 2));

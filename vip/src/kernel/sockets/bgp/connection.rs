@@ -58,9 +58,9 @@ impl Connection {
 
     /// How long sent bytes may stay unacknowledged before the kernel gives the connection up; zero
     /// for its default, about 15 min. The hold time is right: the peer has given up by then.
-    pub(crate) fn set_patience(&self, hold_time: Duration) -> io::Result<()> {
-        let patience = (!hold_time.is_zero()).then_some(hold_time);
-        SockRef::from(&self.stream).set_tcp_user_timeout(patience)
+    pub(crate) fn set_user_timeout(&self, hold_time: Duration) -> io::Result<()> {
+        let timeout = (!hold_time.is_zero()).then_some(hold_time);
+        SockRef::from(&self.stream).set_tcp_user_timeout(timeout)
     }
 
     /// Queues bytes and sends what the kernel takes. If the peer does not read and the queue is
@@ -117,9 +117,9 @@ impl Connection {
         Closing { connection: self, shut: false, read: 0 }
     }
 
-    /// What [`set_patience`](Self::set_patience) has set.
+    /// What [`set_user_timeout`](Self::set_user_timeout) has set.
     #[cfg(test)]
-    pub(super) fn patience(&self) -> Option<Duration> {
+    pub(super) fn user_timeout(&self) -> Option<Duration> {
         SockRef::from(&self.stream).tcp_user_timeout().unwrap()
     }
 

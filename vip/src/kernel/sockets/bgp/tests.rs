@@ -7,7 +7,7 @@ use crate::kernel::tests::wire::{Wire, on_a_wire};
 use crate::kernel::wait::wait_to_write;
 
 /// For anything that should happen at once; generous, as the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const PORT: u16 = 179;
 
 fn key(text: &str) -> Option<Key> {
@@ -35,7 +35,7 @@ fn ways(wire: &Wire) -> [(SocketAddr, IpAddr); 3] {
 
 fn listen(wire: &Wire, to: SocketAddr, keys: &[(&str, &str)]) -> Listener {
     wire.enter("a");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut listener = loop {
         match Listener::open(Family::of(to.ip()), PORT) {
             // A program that another test is just starting still has a listener that was closed here.
@@ -55,7 +55,7 @@ fn keys_of(keys: &[(&str, &str)]) -> BTreeMap<IpAddr, Key> {
 
 /// Asks again and again for something that should come soon.
 fn soon<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(answer) = ask() {
             return answer;
@@ -69,7 +69,7 @@ fn soon<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 fn dialled(wire: &Wire, how: &Dial) -> io::Result<Connection> {
     wire.enter("b");
     let mut dialling = dial(how)?;
-    wait_to_write(vec![(dialling.as_fd().unwrap(), true)], PATIENCE);
+    wait_to_write(vec![(dialling.as_fd().unwrap(), true)], TIMEOUT);
     dialling.finish().unwrap_or_else(|| panic!("no end of {how:?}"))
 }
 
@@ -135,9 +135,9 @@ fn peers_with_the_same_key_talk_on_every_kind_of_address() {
                     assert_eq!(remote.scope_id(), if on_link { wire.scope("a") } else { 0 });
                 }
                 assert_talk(&mut ours, &mut theirs);
-                for (hold, patience) in [(9, Some(Duration::from_secs(9))), (0, None)] {
-                    ours.set_patience(Duration::from_secs(hold)).unwrap();
-                    assert_eq!(ours.patience(), patience);
+                for (hold, timeout) in [(9, Some(Duration::from_secs(9))), (0, None)] {
+                    ours.set_user_timeout(Duration::from_secs(hold)).unwrap();
+                    assert_eq!(ours.user_timeout(), timeout);
                 }
             }
         }
@@ -400,7 +400,7 @@ fn who_dialled_before_the_key_was_known_has_to_dial_again() {
     on_a_wire(|wire| {
         let mut listener = listen(&wire, address("10.78.0.1:179"), &[]);
         let mut early = dialled(&wire, &to_a("10.78.0.1:179")).unwrap();
-        wait_to_write(vec![(listener.as_fd(), false)], PATIENCE);
+        wait_to_write(vec![(listener.as_fd(), false)], TIMEOUT);
         assert_eq!(listener.keys(&keys_of(&[("10.78.0.2", "two")])).len(), 0);
         assert!(listener.accept().unwrap().is_none());
         let ended = soon("the end", || early.receive(&mut [0; 16]).err());

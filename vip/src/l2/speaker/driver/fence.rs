@@ -1,8 +1,7 @@
-//! The speaker's part in the fence: what it is to be around, and what to do when it does not stand.
+//! The speaker's part in the fence: which addresses it covers, and what to do when it does not stand.
 //!
-//! Part of the driver, which calls this in every turn. When what is due is decided by
-//! [`Keeper`], what the kernel has to do by `fence::FenceRules`; here the two meet
-//! the vips.
+//! Part of the driver, which calls this in every turn. [`Keeper`] decides when something is due,
+//! `fence::FenceRules` what the kernel has to do; this file gives both the addresses that are held.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,10 +17,10 @@ use crate::l2::fence::{Amiss, Fenced, Keeper};
 use crate::l2::vips::Action;
 use crate::refusal::Refusal;
 
-/// Lifetime of addresses and time from renewal to renewal without a fence: a node that hangs loses them
-/// after this, whoever else has them.
+/// Lifetime of addresses, and time from renewal to renewal, without a fence: the kernel of a node that hangs
+/// answers for them this long, even if another node has them.
 pub(super) const UNFENCED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(1));
-/// The same within a fence, where the lifetime only has to sweep up what nobody is answered for. Seldom,
+/// The same within a fence, where the lifetime only cleans up addresses that the fence hides. Seldom,
 /// as for each IPv6 address that is renewed the kernel goes through all of its interface
 /// (`ipv6_mc_up`): a thousand on three nodes take half a percent of a core for that even so.
 const FENCED: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(12));

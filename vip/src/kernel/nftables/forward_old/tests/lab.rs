@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use gatehouse_testbed::hosts::{Hosts, run};
 
 /// For anything that should happen at once; generous, as the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The hosts `client` (.1), `old` (.2), `new` (.3) and `third` (.4), each with an `eth0` on one
 /// switch, in 10.77.0.0/24 and 2001:db8:77::/64.
@@ -91,10 +91,10 @@ impl Process {
     /// Waits for an answer. What the test harness itself prints is passed over.
     #[track_caller]
     pub(crate) fn expect(&self, answer: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            let patience = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(patience) {
+            let timeout = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(timeout) {
                 Ok(line) if line.contains(answer) => return line,
                 Ok(line) if line.starts_with("> ") => panic!("{line}; expected: {answer}"),
                 Ok(_) => {}
@@ -120,7 +120,7 @@ impl Drop for Process {
 /// Waits until something is so.
 #[track_caller]
 pub(crate) fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}: not so");
         std::thread::sleep(Duration::from_millis(10));
