@@ -139,6 +139,33 @@ fn a_tls_entry_elsewhere_changes_the_redirects_of_its_host_only() {
 }
 
 #[test]
+fn a_filter_that_changed_is_in_force_at_once_and_one_that_did_not_keeps_the_rule() {
+    let mut state = ten();
+    let asks = |rewrite: &str, force: &str, order: &str| {
+        let mut object = ingress(3, "/", json!({ "order": order }));
+        object["metadata"]["annotations"] = json!({
+            "nginx.ingress.kubernetes.io/rewrite-target": rewrite,
+            "nginx.ingress.kubernetes.io/force-ssl-redirect": force,
+        });
+        object
+    };
+    add(&mut state, 3, asks("/one", "false", ""));
+    let one = compile(&state, &Options::default(), None);
+    assert_eq!(answer(&one, "http://h3.com/"), "s3:80 as /one");
+    add(&mut state, 3, asks("/two", "false", ""));
+    let two = recompile(&state, &one);
+    assert_eq!(answer(&two, "http://h3.com/"), "s3:80 as /two");
+    add(&mut state, 3, asks("/two", "true", ""));
+    let forced = recompile(&state, &two);
+    assert_eq!(answer(&forced, "http://h3.com/"), "redirect 308");
+    assert_eq!(answer(&forced, "https://h3.com/"), "s3:80 as /two");
+    add(&mut state, 3, asks("/two", "true", "another label"));
+    let same = recompile(&state, &forced);
+    assert!(Arc::ptr_eq(rule(&forced, 3), rule(&same, 3)));
+    assert!(Arc::ptr_eq(&forced.tables[0].routes, &same.tables[0].routes));
+}
+
+#[test]
 fn new_weights_go_on_where_the_old_ones_were_in_the_sequence() {
     let route = |weight: u32| {
         json!({"kind": "Route", "metadata": {"name": "r", "namespace": "d"}, "spec": {"host": "r.com",
