@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::pool::ranges::Family;
 use crate::pool::{Pool, Tenant};
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 mod denial;
 mod ledger;
@@ -96,7 +96,7 @@ pub struct Allocation {
     /// Who got what: at most one address of each family, the claim's first family first.
     pub assigned: BTreeMap<ClaimId, Vec<Assignment>>,
     /// Who did not get what was asked for. A claim may be in both maps: not severe then.
-    pub refused: BTreeMap<ClaimId, Vec<Refusal>>,
+    pub refused: BTreeMap<ClaimId, Vec<Problem>>,
     /// Addresses that no claim holds and only their former holders could have had: those that came in as
     /// quarantined, and those that were let go now.
     pub quarantined: Quarantined,

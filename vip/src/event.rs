@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// What the speaker has done or could not do. Sent from its own thread: do not block, do not panic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub enum SpeakerEvent {
         /// (they cannot go on while another node has it), `RelayFailed` (those that began on another
         /// node are not passed on to it; once for the whole node) and, once for the whole node,
         /// `ArpNotStrict`.
-        refusal: Refusal,
+        refusal: Problem,
     },
 }
 
@@ -94,6 +94,6 @@ pub enum BgpEvent {
         /// The address.
         vip: IpAddr,
         /// Why: `NotPermitted`, `NoLoopback`, `AddressFailed`.
-        refusal: Refusal,
+        refusal: Problem,
     },
 }

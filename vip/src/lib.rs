@@ -19,7 +19,7 @@ mod l2;
 mod links;
 mod plan;
 mod pool;
-mod refusal;
+mod problem;
 #[cfg(any(test, fuzzing))]
 pub mod testing;
 
@@ -51,4 +51,4 @@ pub use pool::{
     Pool, Tenant, overlaps,
     ranges::{AddressSet, Family},
 };
-pub use refusal::Refusal;
+pub use problem::Problem;

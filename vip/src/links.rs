@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::plan::Interfaces;
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// An Ethernet address.
 pub(crate) type Mac = [u8; 6];
@@ -147,13 +147,13 @@ impl Links {
 
     /// The interface where an address belongs: up, allowed, with the most specific subnet that
     /// holds the address; of several, one with a carrier, lowest index first.
-    pub(crate) fn home(&self, vip: IpAddr, allowed: &Interfaces) -> Result<&Link, Refusal> {
+    pub(crate) fn home(&self, vip: IpAddr, allowed: &Interfaces) -> Result<&Link, Problem> {
         let candidates = self.usable_subnets(allowed).filter(|(_, net)| net.contains(&vip));
         let best = candidates
             .min_by_key(|(link, net)| (u8::MAX - net.prefix_len(), !link.carrier, link.index));
         match best {
             None => Err(self.no_interface(vip, allowed)),
-            Some((link, net)) if is_broadcast(net, vip) => Err(Refusal::error(
+            Some((link, net)) if is_broadcast(net, vip) => Err(Problem::refused(
                 "BroadcastAddress",
                 "",
                 format!("{vip} is the broadcast address of {net} on {}", link.name),
@@ -243,7 +243,7 @@ impl Links {
         self.subnets.iter().filter_map(|(index, net)| Some((self.link(*index)?, *net)))
     }
 
-    fn no_interface(&self, vip: IpAddr, allowed: &Interfaces) -> Refusal {
+    fn no_interface(&self, vip: IpAddr, allowed: &Interfaces) -> Problem {
         let among = match allowed {
             Interfaces::Any => "no interface".to_owned(),
             Interfaces::Named(names) => {
@@ -266,7 +266,7 @@ impl Links {
         if more > 0 {
             text += &format!(" and {more} more");
         }
-        Refusal::error(
+        Problem::refused(
             "NoInterface",
             "",
             format!("{among} has a subnet that holds {vip}; subnets: {text}"),

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::alloc::{Allocation, Assignment, ClaimId};
 use crate::api::{L2AdvertisementSpec, PreferredNodeSelector};
 use crate::pool::{Pool, any_matches, selector_faults};
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// What one node has to announce.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -137,7 +137,7 @@ pub struct Planned {
     /// What this node may announce.
     pub plan: VipPlan,
     /// Why something that was wanted is not announced from here. Not severe where other nodes may.
-    pub refusals: Vec<(ClaimId, Refusal)>,
+    pub refusals: Vec<(ClaimId, Problem)>,
     /// Why the node announces nothing at all; then there are no refusals of single claims.
     pub excluded: Option<Exclusion>,
 }
@@ -218,12 +218,12 @@ pub fn plan(
 }
 
 /// What of an advertisement cannot work with these pools; for the object that holds it.
-pub fn advertisement_refusals(spec: &L2AdvertisementSpec, pools: &[Pool]) -> Vec<Refusal> {
+pub fn advertisement_refusals(spec: &L2AdvertisementSpec, pools: &[Pool]) -> Vec<Problem> {
     let mut refusals = Vec::new();
     for (index, name) in spec.ip_address_pools.iter().enumerate() {
         if !pools.iter().any(|pool| pool.name() == name) {
             let known: Vec<_> = pools.iter().map(Pool::name).collect();
-            refusals.push(Refusal::warning(
+            refusals.push(Problem::noted(
                 "PoolNotFound",
                 format!("spec.ipAddressPools[{index}]"),
                 format!("there is no usable pool \"{name}\""),
@@ -244,7 +244,7 @@ pub fn advertisement_refusals(spec: &L2AdvertisementSpec, pools: &[Pool]) -> Vec
     for (index, preferred) in spec.preferred_node_selectors.iter().enumerate() {
         let field = format!("spec.preferredNodeSelectors[{index}]");
         if weight(preferred).is_none() {
-            refusals.push(Refusal::error(
+            refusals.push(Problem::refused(
                 "InvalidWeight",
                 format!("{field}.weight"),
                 format!(
@@ -255,7 +255,7 @@ pub fn advertisement_refusals(spec: &L2AdvertisementSpec, pools: &[Pool]) -> Vec
             ));
         }
         if let Some(fault) = preferred.preference.fault() {
-            refusals.push(Refusal::error(
+            refusals.push(Problem::refused(
                 "InvalidSelector",
                 format!("{field}.preference"),
                 format!("{fault}, so the selector matches nothing"),
@@ -314,8 +314,8 @@ fn weight(preferred: &PreferredNodeSelector) -> Option<u32> {
     u32::try_from(preferred.weight).ok().filter(|weight| (1..=100).contains(weight))
 }
 
-fn no_local_endpoint(node: &NodeFacts) -> Refusal {
-    Refusal::warning(
+fn no_local_endpoint(node: &NodeFacts) -> Problem {
+    Problem::noted(
         "NoLocalEndpoint",
         "",
         format!(
@@ -326,9 +326,9 @@ fn no_local_endpoint(node: &NodeFacts) -> Refusal {
     )
 }
 
-fn not_advertised(pool: &str, names: Vec<&str>, not_for_it: bool, node: &NodeFacts) -> Refusal {
+fn not_advertised(pool: &str, names: Vec<&str>, not_for_it: bool, node: &NodeFacts) -> Problem {
     if names.is_empty() {
-        return Refusal::error(
+        return Problem::refused(
             "NotAdvertised",
             "",
             format!(
@@ -339,7 +339,7 @@ fn not_advertised(pool: &str, names: Vec<&str>, not_for_it: bool, node: &NodeFac
     }
     let names = names.join(", ");
     if not_for_it {
-        return Refusal::error(
+        return Problem::refused(
             "NotAdvertised",
             "",
             format!("pool \"{pool}\" is advertised ({names}), but not for this service"),
@@ -347,7 +347,7 @@ fn not_advertised(pool: &str, names: Vec<&str>, not_for_it: bool, node: &NodeFac
         );
     }
     // Other nodes may announce it: no fault, as long as one does.
-    Refusal::warning(
+    Problem::noted(
         "NotAdvertised",
         "",
         format!("pool \"{pool}\" is advertised ({names}), but not from this node"),

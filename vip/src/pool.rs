@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::api::{IpAddressPoolSpec, ServiceAllocation};
 use crate::pool::ranges::{AddressSet, Family, Ranges, number};
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 mod admission;
 pub(crate) mod ranges;
@@ -36,7 +36,7 @@ pub struct Pool {
     rank: (bool, i64),
     admission: Admission,
     draining: bool,
-    refusals: Vec<Refusal>,
+    refusals: Vec<Problem>,
 }
 
 impl Pool {
@@ -48,12 +48,12 @@ impl Pool {
         name: &str,
         labels: &BTreeMap<String, String>,
         spec: &IpAddressPoolSpec,
-    ) -> Result<Self, Vec<Refusal>> {
+    ) -> Result<Self, Vec<Problem>> {
         let mut refusals = Vec::new();
         let addresses = parse_addresses(&spec.addresses, &mut refusals);
         if addresses.of(Family::V4).is_empty() && addresses.of(Family::V6).is_empty() {
             if refusals.is_empty() {
-                refusals.push(Refusal::error(
+                refusals.push(Problem::refused(
                     "NoAddresses",
                     "spec.addresses",
                     "the pool has no addresses",
@@ -109,7 +109,7 @@ impl Pool {
     }
 
     /// What of the spec is not done as asked, though the pool as such is usable.
-    pub fn refusals(&self) -> &[Refusal] {
+    pub fn refusals(&self) -> &[Problem] {
         &self.refusals
     }
 
@@ -213,19 +213,19 @@ fn range_text(family: Family, first: u128, last: u128) -> String {
     if first == last { start.to_string() } else { format!("{start}-{}", family.address(last)) }
 }
 
-fn parse_addresses(entries: &[String], refusals: &mut Vec<Refusal>) -> AddressSet {
+fn parse_addresses(entries: &[String], refusals: &mut Vec<Problem>) -> AddressSet {
     let mut addresses = AddressSet::default();
     for (index, entry) in entries.iter().enumerate() {
         let field = || format!("spec.addresses[{index}]");
         match parse_entry(entry) {
             Err((message, hint)) => {
-                refusals.push(Refusal::error("InvalidAddresses", field(), message, hint));
+                refusals.push(Problem::refused("InvalidAddresses", field(), message, hint));
             }
             Ok((family, first, last)) => {
                 let known = addresses.of_mut(family);
                 if let Some((from, to)) = known.shared(first, last) {
                     let shared = range_text(family, from, to);
-                    refusals.push(Refusal::warning(
+                    refusals.push(Problem::noted(
                         "DuplicateAddresses",
                         field(),
                         format!("\"{entry}\" repeats {shared} of an earlier entry"),

@@ -17,13 +17,14 @@ use gatehouse_routes::{
     problem::Problem,
 };
 use gatehouse_vip::{
-    BgpEvent, BgpSpeaker, BgpSpeakerOptions, ClaimId, Refusal, Routed, RoutedAddresses,
+    BgpEvent, BgpSpeaker, BgpSpeakerOptions, ClaimId, Problem as VipProblem, Routed,
+    RoutedAddresses,
     bgp::{BgpPlan, PeerAddress},
 };
 
 use super::{
     draining::Departures,
-    l2::{Moved, open_addresses, problem},
+    l2::{Moved, open_addresses},
 };
 use crate::{compile::ListenerPlan, listeners::Listeners};
 
@@ -39,7 +40,7 @@ pub(crate) struct Routers {
     departures: Option<Departures>,
     /// Addresses on the loopback interface by our doing.
     held: BTreeSet<IpAddr>,
-    refused: BTreeMap<IpAddr, Refusal>,
+    refused: BTreeMap<IpAddr, VipProblem>,
 }
 
 impl Routers {
@@ -190,11 +191,12 @@ impl Routers {
     pub(crate) fn problems(&self, peer: impl Fn(&str) -> Option<ObjectKey>) -> Vec<Problem> {
         let status = self.speaker.status();
         let mut problems: Vec<_> =
-            status.problems.iter().map(|refusal| problem(&self.node, refusal)).collect();
+            status.problems.iter().map(|open| open.clone().about(self.node.clone())).collect();
         for (name, status) in &status.peers {
             if let Some(key) = peer(name) {
                 let object = ObjectRef::new("BGPPeer", key);
-                problems.extend(status.problems.iter().map(|refusal| problem(&object, refusal)));
+                problems
+                    .extend(status.problems.iter().map(|open| open.clone().about(object.clone())));
             }
         }
         for (vip, refusal) in &self.refused {
@@ -204,7 +206,7 @@ impl Routers {
             for service in services {
                 let (namespace, name) = service.split_once('/').unwrap_or(("", service));
                 let object = ObjectRef::new("Service", ObjectKey::new(namespace, name));
-                problems.push(problem(&object, refusal));
+                problems.push(refusal.clone().about(object));
             }
         }
         problems

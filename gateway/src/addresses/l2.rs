@@ -16,10 +16,11 @@ use std::{
 
 use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
-    problem::Problem,
+    problem::{Problem, Severity},
 };
 use gatehouse_vip::{
-    Refusal, RoutedAddresses, Speaker, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipPlan,
+    Problem as VipProblem, RoutedAddresses, Speaker, SpeakerEvent, SpeakerOptions, SpeakerStatus,
+    VipPlan,
 };
 
 use super::heartbeats::Heartbeats;
@@ -47,7 +48,7 @@ pub(crate) struct Vips {
     /// Addresses on an interface by our doing, and announced.
     held: BTreeMap<IpAddr, String>,
     lingering: BTreeMap<IpAddr, Lingering>,
-    refused: BTreeMap<IpAddr, Refusal>,
+    refused: BTreeMap<IpAddr, VipProblem>,
 }
 
 /// An address that other nodes have taken over.
@@ -131,7 +132,7 @@ impl Vips {
             }
             SpeakerEvent::Refused { refusal, .. } if OF_NODE.contains(&refusal.reason) => {
                 if self.node_problems.iter().all(|known| known.reason != refusal.reason) {
-                    self.node_problems.push(problem(&self.node, &refusal));
+                    self.node_problems.push(refusal.about(self.node.clone()));
                 }
                 None
             }
@@ -187,7 +188,7 @@ impl Vips {
         let refused = &status.counters.refused;
         let mut problems = self.heartbeats.problems(refused, &self.node, now);
         problems.extend(self.node_problems.iter().cloned());
-        problems.extend(status.problems.iter().map(|refusal| problem(&self.node, refusal)));
+        problems.extend(status.problems.iter().map(|open| open.clone().about(self.node.clone())));
         problems.extend(self.service_problems(&status));
         problems
     }
@@ -202,7 +203,7 @@ impl Vips {
             for service in services {
                 let (namespace, name) = service.split_once('/').unwrap_or(("", &service));
                 let object = ObjectRef::new("Service", ObjectKey::new(namespace, name));
-                problems.push(problem(&object, &refusal));
+                problems.push(refusal.clone().about(object));
             }
         }
         problems
@@ -255,22 +256,15 @@ impl Lingering {
     }
 }
 
-/// A refusal as a problem of the object that it is about.
-pub(crate) fn problem(object: &ObjectRef, refusal: &Refusal) -> Problem {
-    let Refusal { reason, field, message, hint, severe } = refusal;
-    let made = if *severe { Problem::error } else { Problem::warning };
-    made(object, reason, field.clone(), message.clone(), hint.clone())
-}
-
 /// What a refusal of this node means where another one serves the address: nothing if it passes, a
 /// warning if this node can never stand in.
-fn in_the_group(status: &SpeakerStatus, vip: &IpAddr, refusal: &Refusal) -> Option<Refusal> {
+fn in_the_group(status: &SpeakerStatus, vip: &IpAddr, refusal: &VipProblem) -> Option<VipProblem> {
     let known = status.vips.get(vip);
     let elsewhere = known.and_then(|vip| vip.owner.as_ref()).is_some_and(|it| *it != status.node);
     let blocked = known.is_some_and(|vip| vip.here == "blocked");
     match (elsewhere, blocked) {
         (false, _) => Some(refusal.clone()),
-        (true, true) => Some(Refusal { severe: false, ..refusal.clone() }),
+        (true, true) => Some(VipProblem { severity: Severity::Warning, ..refusal.clone() }),
         (true, false) => None,
     }
 }
@@ -335,7 +329,7 @@ mod tests {
     #[test]
     fn what_keeps_this_node_from_an_address_is_no_error_while_another_one_serves_it() {
         let vip: IpAddr = "192.0.2.1".parse().unwrap();
-        let refusal = Refusal::error("NoInterface", "", "no interface", "");
+        let refusal = VipProblem::refused("NoInterface", "", "no interface", "");
         let severity = |owner: Option<&str>, here| {
             let known = VipStatus {
                 owner: owner.map(str::to_owned),
@@ -345,7 +339,7 @@ mod tests {
             };
             let vips = BTreeMap::from([(vip, known)]).into();
             let status = SpeakerStatus { node: "a".to_owned(), vips, ..SpeakerStatus::default() };
-            in_the_group(&status, &vip, &refusal).map(|refusal| refusal.severe)
+            in_the_group(&status, &vip, &refusal).map(|refusal| refusal.is_error())
         };
         assert_eq!(severity(None, "blocked"), Some(true));
         assert_eq!(severity(Some("a"), "holding"), Some(true));

@@ -11,11 +11,10 @@ use std::{
 
 use gatehouse_routes::{
     objects::{Age, ObjectKey, ObjectRef, Stored},
-    problem::{Problem, Severity},
+    problem::Problem,
 };
 use gatehouse_vip::{
-    Allocation, Claim, ClaimId, Exclusion, Pool, PoolUsage, Quarantined, Refusal, VipPlan,
-    bgp::BgpPlan,
+    Allocation, Claim, ClaimId, Exclusion, Pool, PoolUsage, Quarantined, VipPlan, bgp::BgpPlan,
 };
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
@@ -68,7 +67,7 @@ pub(super) fn allocate(
     for (key, stored) in &state.l2_advertisements {
         let object = ObjectRef::new("L2Advertisement", key.clone());
         let refusals = gatehouse_vip::advertisement_refusals(&stored.object.spec, &pools);
-        problems.extend(refusals.into_iter().map(|refusal| problem(&object, refusal)));
+        problems.extend(refusals.into_iter().map(|open| open.about(object.clone())));
     }
     let facts = local::facts(state, node);
     let planned = gatehouse_vip::plan(&allocation, &pools, &advertisements, &wanted, &facts);
@@ -194,10 +193,4 @@ fn by_age<'s, T: 's>(
 
 fn claim_id(key: &ObjectKey) -> ClaimId {
     ClaimId(key.to_string().into())
-}
-
-fn problem(object: &ObjectRef, refusal: Refusal) -> Problem {
-    let Refusal { reason, field, message, hint, severe } = refusal;
-    let severity = if severe { Severity::Error } else { Severity::Warning };
-    Problem { severity, ..Problem::error(object, reason, field, message, hint) }
 }

@@ -19,7 +19,7 @@ use crate::{
     translate::{
         Translation,
         ingress::{self, Tls},
-        openshift::{self, Refusal, RouteTranslation, Verdict},
+        openshift::{self, RouteTranslation, Verdict},
     },
 };
 
@@ -181,8 +181,8 @@ impl<'o, 'p> Run<'o, 'p> {
                 (verdict @ Verdict::Void(refusal), _)
                 | (verdict @ (Verdict::Refused(refusal) | Verdict::Closed(refusal)), None) => {
                     route.in_table = matches!(verdict, Verdict::Closed(_));
-                    self.problems.push(refusal.problem(object));
-                    let Refusal { reason, message, .. } = refusal.clone();
+                    self.problems.push(refusal.clone().about(object.clone()));
+                    let gatehouse_problem::Problem { reason, message, .. } = refusal.clone();
                     route.outcome.refuse(reason, message);
                 }
                 (_, Some(message)) => {

@@ -54,38 +54,14 @@ pub(crate) enum Verdict {
 }
 
 /// Why a Route is not admitted.
-#[derive(Clone, Debug)]
-pub(crate) struct Refusal {
-    pub(crate) reason: &'static str,
-    pub(crate) field: String,
-    pub(crate) message: String,
-    pub(crate) hint: String,
-}
+type Refusal = gatehouse_problem::Problem;
 
-impl Refusal {
-    fn new(
-        reason: &'static str,
-        field: &str,
-        message: impl Into<String>,
-        hint: &'static str,
-    ) -> Self {
-        Self { reason, field: field.into(), message: message.into(), hint: hint.into() }
-    }
-
-    fn invalid(field: &str, message: impl Into<String>, hint: &'static str) -> Self {
-        Self::new("ExtendedValidationFailed", field, message, hint)
-    }
-
-    /// The same as a diagnostic of the Route.
-    pub(crate) fn problem(&self, object: &ObjectRef) -> Problem {
-        Problem::error(
-            object,
-            self.reason,
-            self.field.clone(),
-            self.message.clone(),
-            self.hint.clone(),
-        )
-    }
+fn invalid(
+    field: impl Into<String>,
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> Refusal {
+    Refusal::refused("ExtendedValidationFailed", field, message, hint)
 }
 
 /// Translates a Route; whether it gets its host is decided in [`crate::admit`].
@@ -143,7 +119,7 @@ fn claimable_host(key: &ObjectKey, route: &Route, options: &Options) -> Result<A
             ("spec.host", format!("{name}-{}.{domain}", key.namespace))
         }
         (None, _, None) => {
-            return Err(Refusal::new(
+            return Err(Refusal::refused(
                 "NoHostValue",
                 "spec.host",
                 "no host value was defined for the route",
@@ -153,13 +129,13 @@ fn claimable_host(key: &ObjectKey, route: &Route, options: &Options) -> Result<A
     };
     match host::pattern(&text) {
         Ok(HostPattern::Exact(host)) => wildcard_policy(route).map(|()| host),
-        Ok(_) => Err(Refusal::new(
+        Ok(_) => Err(Refusal::refused(
             "InvalidHost",
             field,
             format!("host {text:?} is a wildcard"),
             "name one host",
         )),
-        Err(error) => Err(Refusal::new(
+        Err(error) => Err(Refusal::refused(
             "InvalidHost",
             field,
             format!("host {text:?} {error}"),
@@ -175,7 +151,7 @@ fn wildcard_policy(route: &Route) -> Result<(), Refusal> {
         other => format!("wildcard policy {other:?} is not None or Subdomain"),
     };
     let hint = "use one Route per host, or an Ingress with a wildcard host";
-    Err(Refusal::new("RouteNotAdmitted", "spec.wildcardPolicy", message, hint))
+    Err(Refusal::refused("RouteNotAdmitted", "spec.wildcardPolicy", message, hint))
 }
 
 /// The rule of a Route that asks only for what can be done.
@@ -218,10 +194,8 @@ fn closed(
     let problems = &mut translation.problems;
     let at = problems.iter().position(|problem| problem.severity == Severity::Error);
     let refusal = match at.map(|at| problems.remove(at)) {
-        Some(Problem { field, message, hint, .. }) => {
-            Refusal { reason: "ExtendedValidationFailed", field, message, hint }
-        }
-        None => Refusal::invalid("metadata.annotations", reason, "remove the annotation"),
+        Some(Problem { field, message, hint, .. }) => invalid(field, message, hint),
+        None => invalid("metadata.annotations", reason, "remove the annotation"),
     };
     // A path that no request can have needs no closing.
     let Ok(path) = route_path(route.spec.path.as_deref().unwrap_or_default()) else {
@@ -248,7 +222,7 @@ fn unsupported(route: &Route) -> Result<(), Refusal> {
         && !(headers.actions.request.is_empty() && headers.actions.response.is_empty())
     {
         let message = "changes to headers are not supported yet";
-        return Err(Refusal::invalid("spec.httpHeaders.actions", message, "remove them"));
+        return Err(invalid("spec.httpHeaders.actions", message, "remove them"));
     }
     Ok(())
 }
@@ -265,7 +239,7 @@ fn route_path(text: &str) -> Result<PathMatch, Refusal> {
     };
     match fault {
         None => Ok(PathMatch::RoutePrefix(text.into())),
-        Some(fault) => Err(Refusal::invalid(
+        Some(fault) => Err(invalid(
             "spec.path",
             format!("path {text:?} {fault}"),
             "write a path that a client could send",
@@ -289,19 +263,19 @@ fn schemes(tls: Option<&TlsConfig>) -> Result<(Clear, bool), Refusal> {
         "" | "edge" => {}
         "reencrypt" | "passthrough" => {
             let message = format!("termination {termination} is not supported yet");
-            return Err(Refusal::invalid("spec.tls.termination", message, "use edge"));
+            return Err(invalid("spec.tls.termination", message, "use edge"));
         }
         _ => {
             let message =
                 format!("termination {termination:?} is not edge, reencrypt or passthrough");
-            return Err(Refusal::invalid("spec.tls.termination", message, "use edge"));
+            return Err(invalid("spec.tls.termination", message, "use edge"));
         }
     }
     match tls.insecure_edge_termination_policy.as_deref().unwrap_or_default() {
         "" | "None" => Ok((Clear::Closed, true)),
         "Allow" => Ok((Clear::Served, true)),
         "Redirect" => Ok((Clear::Redirected, true)),
-        other => Err(Refusal::invalid(
+        other => Err(invalid(
             "spec.tls.insecureEdgeTerminationPolicy",
             format!("policy {other:?} is not None, Allow or Redirect"),
             "use one of the three",
@@ -318,15 +292,11 @@ fn certificate(
     let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
     if tls.external_certificate.is_some() {
         let message = "a certificate from a Secret is not supported yet";
-        return Err(Refusal::invalid(
-            "spec.tls.externalCertificate",
-            message,
-            "use certificate and key",
-        ));
+        return Err(invalid("spec.tls.externalCertificate", message, "use certificate and key"));
     }
     if given(&tls.destination_ca_certificate).is_some() {
         let message = "a destination CA certificate needs termination reencrypt";
-        return Err(Refusal::invalid("spec.tls.destinationCACertificate", message, "remove it"));
+        return Err(invalid("spec.tls.destinationCACertificate", message, "remove it"));
     }
     let Some(mut certificate) = given(&tls.certificate) else { return Ok(None) };
     let key = match given(&tls.key) {
@@ -335,7 +305,7 @@ fn certificate(
         None if certificate.contains("PRIVATE KEY-----") => certificate.clone(),
         None => {
             let message = "a certificate is given without its key";
-            return Err(Refusal::invalid("spec.tls.key", message, "add the private key in PEM"));
+            return Err(invalid("spec.tls.key", message, "add the private key in PEM"));
         }
     };
     if let Some(chain) = given(&tls.ca_certificate) {
@@ -359,7 +329,7 @@ fn backends(
     if spec.alternate_backends.len() > MAX_ALTERNATES {
         let count = spec.alternate_backends.len();
         let message = format!("{count} alternate backends are more than {MAX_ALTERNATES}");
-        return Err(Refusal::invalid("spec.alternateBackends", message, "remove some"));
+        return Err(invalid("spec.alternateBackends", message, "remove some"));
     }
     let port = target_port(route)?;
     let mut backends: Vec<WeightedBackend> = Vec::new();
@@ -381,16 +351,16 @@ fn backends(
 fn weight(target: &RouteTargetReference, field: &str) -> Result<u16, Refusal> {
     if !matches!(&*target.kind, "" | "Service") {
         let message = format!("kind {:?} is not Service", target.kind);
-        return Err(Refusal::invalid(&format!("{field}.kind"), message, "name a Service"));
+        return Err(invalid(format!("{field}.kind"), message, "name a Service"));
     }
     if target.name.is_empty() {
         let message = "the backend has no name";
-        return Err(Refusal::invalid(&format!("{field}.name"), message, "name a Service"));
+        return Err(invalid(format!("{field}.name"), message, "name a Service"));
     }
     let weight = target.weight.unwrap_or(100);
     u16::try_from(weight).ok().filter(|weight| *weight <= 256).ok_or_else(|| {
         let message = format!("weight {weight} is not between 0 and 256");
-        Refusal::invalid(&format!("{field}.weight"), message, "scale the weights")
+        invalid(format!("{field}.weight"), message, "scale the weights")
     })
 }
 
@@ -403,7 +373,7 @@ fn target_port(route: &Route) -> Result<BackendPort, Refusal> {
     if matches!(&*text, "" | "0") {
         let message = format!("target port {text:?} is not a port");
         let hint = "give the number or the name of a port of the pods";
-        return Err(Refusal::invalid("spec.port.targetPort", message, hint));
+        return Err(invalid("spec.port.targetPort", message, hint));
     }
     Ok(BackendPort::Target(text))
 }

@@ -1,11 +1,11 @@
 //! Why pools gave nothing: the words for it, and the one reason among them that helps most.
 //!
-//! The ledger collects a [`Denial`] per pool and family and turns them into one [`Refusal`] here.
+//! The ledger collects a [`Denial`] per pool and family and turns them into one [`Problem`] here.
 
 use super::Claim;
 use crate::pool::Pool;
 use crate::pool::ranges::Family;
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// Pools that a message names one by one; there may be thousands.
 const NAMED: usize = 8;
@@ -74,7 +74,7 @@ pub(super) fn refusal(
     claim: &Claim,
     lacking: &[Family],
     tried: &[(&Pool, Vec<Denial>)],
-) -> Refusal {
+) -> Problem {
     let families = family_names(lacking);
     let told = tried.iter().take(NAMED).map(|(pool, denials)| {
         let mut texts: Vec<String> = denials.iter().map(Denial::text).collect();
@@ -95,7 +95,7 @@ pub(super) fn refusal(
         _ => "",
     };
     let message = format!("no pool gives an {families} address: {}", told.join("; "));
-    Refusal::error(reason, field, message, hint)
+    Problem::refused(reason, field, message, hint)
 }
 
 /// Names of pools for a message.

@@ -14,7 +14,7 @@ use super::sharing::Holders;
 use super::{Allocation, Assignment, Claim, ClaimId, Quarantined, Sharing, TrafficPolicy};
 use crate::pool::Pool;
 use crate::pool::ranges::{AddressSet, Family, number};
-use crate::refusal::Refusal;
+use crate::problem::{Problem, Severity};
 
 /// The books of one allocation. Pools go by their index.
 pub(super) struct Ledger<'a> {
@@ -36,7 +36,7 @@ pub(super) struct Ledger<'a> {
     shareable: HashMap<(&'a str, &'a TrafficPolicy, usize, Family), BTreeSet<IpAddr>>,
     /// Up to here, no shareable address has these ports to spare.
     scanned: HashMap<(&'a Sharing, usize, Family), IpAddr>,
-    refused: BTreeMap<ClaimId, Vec<Refusal>>,
+    refused: BTreeMap<ClaimId, Vec<Problem>>,
 }
 
 /// The addresses of one family of one pool.
@@ -119,7 +119,7 @@ impl<'a> Ledger<'a> {
                 Err(why) => {
                     self.quarantine(ip, &claim.id);
                     let message = format!("{ip} is given up: {}", why.message);
-                    let refusal = Refusal::warning("AddressReleased", "", message, "");
+                    let refusal = Problem::noted("AddressReleased", "", message, "");
                     self.refused.entry(claim.id.clone()).or_default().push(refusal);
                 }
             }
@@ -174,7 +174,7 @@ impl<'a> Ledger<'a> {
             }
             Err(mut refusal) => {
                 if let Some(held) = self.held.get(&claim.id) {
-                    refusal.severe = false;
+                    refusal.severity = Severity::Warning;
                     refusal.message += &format!("; {} stays in use", addresses(held));
                 }
                 Some(refusal)
@@ -198,7 +198,7 @@ impl<'a> Ledger<'a> {
 
     /// What a claim could hold instead of what it holds, and what of its request stays open; or why it
     /// gets nothing new.
-    fn attempt(&mut self, claim: &'a Claim) -> Result<(Vec<Given>, Option<Refusal>), Refusal> {
+    fn attempt(&mut self, claim: &'a Claim) -> Result<(Vec<Given>, Option<Problem>), Problem> {
         let mut given = self.requested(claim)?;
         // What is not requested otherwise stays as it is, if it can.
         for &held in self.held.get(&claim.id).into_iter().flatten() {
@@ -233,19 +233,19 @@ impl<'a> Ledger<'a> {
         }
         // That a family is unknown here is what "prefer" is for; that it ran out is worth a word.
         let noteworthy = matches!(refusal.reason, "PoolExhausted" | "PoolDraining");
-        refusal.severe = false;
+        refusal.severity = Severity::Warning;
         refusal.message += &format!("; it has {} only", addresses(&given));
         Ok((given, noteworthy.then_some(refusal)))
     }
 
     /// The requested addresses, if the claim may have all of them.
-    fn requested(&self, claim: &Claim) -> Result<Vec<Given>, Refusal> {
+    fn requested(&self, claim: &Claim) -> Result<Vec<Given>, Problem> {
         let wanted = claim.families.wanted();
         for (index, &ip) in claim.requested.iter().enumerate() {
             let family = Family::of(ip);
             if !wanted.contains(&family) {
                 let families = family_names(wanted);
-                return Err(Refusal::error(
+                return Err(Problem::refused(
                     "FamilyMismatch",
                     "requested",
                     format!("the requested address {ip} is not {families}"),
@@ -253,7 +253,7 @@ impl<'a> Ledger<'a> {
                 ));
             }
             if claim.requested[..index].iter().any(|other| Family::of(*other) == family) {
-                return Err(Refusal::error(
+                return Err(Problem::refused(
                     "TooManyAddresses",
                     "requested",
                     format!("{ip} is the second {family} address requested"),
@@ -266,7 +266,7 @@ impl<'a> Ledger<'a> {
             let pool = self.obtainable(claim, ip)?;
             let name = self.pools[pool].name();
             if !claim.allows(name) {
-                return Err(Refusal::error(
+                return Err(Problem::refused(
                     "PoolMismatch",
                     "requested",
                     format!("the requested address {ip} is of pool \"{name}\""),
@@ -280,7 +280,7 @@ impl<'a> Ledger<'a> {
 
     /// Pools to look in: the named one; else those that the claim is in already, then all that assign by
     /// themselves.
-    fn candidates(&self, claim: &Claim, given: &[Given]) -> Result<Vec<usize>, Refusal> {
+    fn candidates(&self, claim: &Claim, given: &[Given]) -> Result<Vec<usize>, Problem> {
         let Some(name) = &claim.pool else {
             let mut candidates: Vec<usize> = given.iter().map(|given| given.pool).collect();
             candidates.dedup();
@@ -291,7 +291,7 @@ impl<'a> Ledger<'a> {
         };
         match self.by_name.get(name.as_str()) {
             Some(pool) => Ok(vec![*pool]),
-            None => Err(Refusal::error(
+            None => Err(Problem::refused(
                 "PoolNotFound",
                 "pool",
                 format!("there is no usable pool \"{name}\""),
@@ -350,7 +350,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// Why none of the pools gives an address of the lacking families.
-    fn denied(&self, claim: &Claim, candidates: &[usize], lacking: &[Family]) -> Refusal {
+    fn denied(&self, claim: &Claim, candidates: &[usize], lacking: &[Family]) -> Problem {
         let why = |index: usize| -> (&Pool, Vec<Denial>) {
             let pool = &self.pools[index];
             let restricted = pool.admits(&claim.tenant).err();
@@ -379,7 +379,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// The pool that an address is of, if this claim may have the address now.
-    fn obtainable(&self, claim: &Claim, ip: IpAddr) -> Result<usize, Refusal> {
+    fn obtainable(&self, claim: &Claim, ip: IpAddr) -> Result<usize, Problem> {
         let pool = self.allowed(claim, ip)?;
         let held = self.held.get(&claim.id).into_iter().flatten().any(|given| given.ip == ip);
         let former = self.quarantined.get(&ip).is_some_and(|former| former.contains(&claim.id));
@@ -387,7 +387,7 @@ impl<'a> Ledger<'a> {
             return Ok(pool);
         }
         if self.pools[pool].draining() {
-            return Err(Refusal::error(
+            return Err(Problem::refused(
                 "PoolDraining",
                 "requested",
                 format!("{ip} is of pool \"{}\", which is draining", self.pools[pool].name()),
@@ -397,7 +397,7 @@ impl<'a> Ledger<'a> {
         let holders = self.holders.get(&ip);
         if holders.is_none_or(Holders::is_empty) && self.blocked.contains(ip) {
             let former = self.quarantined.get(&ip).into_iter().flatten().next();
-            return Err(Refusal::error(
+            return Err(Problem::refused(
                 "AddressResting",
                 "requested",
                 match former {
@@ -411,10 +411,10 @@ impl<'a> Ledger<'a> {
     }
 
     /// The pool that an address is of, if this claim may keep the address.
-    fn allowed(&self, claim: &Claim, ip: IpAddr) -> Result<usize, Refusal> {
+    fn allowed(&self, claim: &Claim, ip: IpAddr) -> Result<usize, Problem> {
         let Some(pool) = self.home(ip) else {
             let hint = if self.pools.is_empty() { "create an IPAddressPool" } else { "" };
-            return Err(Refusal::error(
+            return Err(Problem::refused(
                 "AddressNotInPool",
                 "requested",
                 format!("{ip} is in no pool; looked in: {}", pool_names(self.pools)),
@@ -423,7 +423,7 @@ impl<'a> Ledger<'a> {
         };
         let name = self.pools[pool].name();
         if self.pools[pool].leaves_out(ip) {
-            return Err(Refusal::error(
+            return Err(Problem::refused(
                 "AddressNotInPool",
                 "requested",
                 format!("avoidBuggyIPs leaves {ip} out of pool \"{name}\""),
@@ -431,7 +431,7 @@ impl<'a> Ledger<'a> {
             ));
         }
         if let Err(why) = self.pools[pool].admits(&claim.tenant) {
-            return Err(Refusal::error(
+            return Err(Problem::refused(
                 "PoolRestricted",
                 "requested",
                 format!("{ip} is of pool \"{name}\": {why}"),
@@ -439,7 +439,7 @@ impl<'a> Ledger<'a> {
             ));
         }
         match self.holders.get(&ip).map(|holders| holders.admit(claim)) {
-            Some(Err(why)) => Err(Refusal::error(
+            Some(Err(why)) => Err(Problem::refused(
                 "AddressInUse",
                 "requested",
                 format!("{ip} {why}"),

@@ -95,7 +95,7 @@ fn got(allocation: &Allocation, name: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
 }
 
-fn refusal<'a>(allocation: &'a Allocation, name: &str) -> &'a Refusal {
+fn refusal<'a>(allocation: &'a Allocation, name: &str) -> &'a Problem {
     &allocation.refused[&id(name)][0]
 }
 
@@ -121,7 +121,7 @@ fn recorded_addresses_stay_whoever_comes_first() {
         let refusal = refusal(&result, "greedy");
         assert_eq!(refusal.reason, "AddressInUse");
         assert_eq!(refusal.message, "10.0.0.1 is in use by ns/old");
-        assert!(refusal.severe);
+        assert!(refusal.is_error());
     }
 }
 
@@ -136,7 +136,7 @@ fn of_two_claims_that_recorded_one_address_the_same_one_keeps_it_in_any_order() 
         let refusal = refusal(&result, "b");
         assert_eq!(refusal.reason, "AddressReleased");
         assert_eq!(refusal.message, "10.0.0.5 is given up: 10.0.0.5 is in use by ns/a");
-        assert!(!refusal.severe);
+        assert!(!refusal.is_error());
     }
 }
 
@@ -194,7 +194,7 @@ fn a_typo_in_the_request_keeps_the_working_address() {
         assert_eq!(got(&result, "web"), "default:10.0.0.7", "{reason}");
         let refusal = refusal(&result, "web");
         assert_eq!((refusal.reason, refusal.message.as_str()), (reason, message));
-        assert!(!refusal.severe, "{reason}");
+        assert!(!refusal.is_error(), "{reason}");
     }
 }
 
@@ -206,7 +206,7 @@ fn a_good_request_moves_the_claim_and_its_old_address_rests() {
     assert_eq!(got(&result, "mover"), "default:10.0.0.2");
     assert_eq!(got(&result, "waiting"), "-");
     let refusal = refusal(&result, "waiting");
-    assert_eq!((refusal.reason, refusal.severe), ("AddressResting", true));
+    assert_eq!((refusal.reason, refusal.is_error()), ("AddressResting", true));
     assert_eq!(refusal.message, "10.0.0.1 rests, ns/mover had it until just now");
     assert_eq!(result.quarantined, quarantined(&[("10.0.0.1", "mover")]));
     let later = [requesting("waiting", &["10.0.0.1"]), recorded("mover", &["10.0.0.2"])];
@@ -292,7 +292,7 @@ fn a_dual_stack_claim_keeps_its_address_and_gains_the_second_best_from_the_same_
         assert_eq!(got(&result, "joins"), "four:10.0.0.9");
         let refused = result.refused.get(&id("joins"));
         assert_eq!(refused.is_some(), families == REQUIRE);
-        assert!(refused.is_none_or(|refused| !refused[0].severe));
+        assert!(refused.is_none_or(|refused| !refused[0].is_error()));
     }
 }
 
@@ -302,7 +302,7 @@ fn who_prefers_two_families_hears_that_one_ran_out() {
     let result = allocate(&pools, &[v4("first"), claim("dual", PREFER)]);
     assert_eq!(got(&result, "dual"), "six:2001:db8::");
     let refusal = refusal(&result, "dual");
-    assert_eq!((refusal.reason, refusal.severe), ("PoolExhausted", false));
+    assert_eq!((refusal.reason, refusal.is_error()), ("PoolExhausted", false));
     assert_eq!(
         refusal.message,
         "no pool gives an IPv4 address: pool \"four\": no free IPv4 address (1 used); \

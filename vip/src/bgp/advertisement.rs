@@ -14,7 +14,7 @@ use super::community::{Aliases, Community};
 use super::peer::selector_faults;
 use super::spec::BgpAdvertisementSpec;
 use crate::api::{IpAddressPoolSpec, LabelSelector};
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// A `BGPAdvertisement`, understood.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +29,7 @@ pub struct Advertisement {
     node_selectors: Vec<LabelSelector>,
     peers: BTreeSet<String>,
     service_selectors: Vec<LabelSelector>,
-    refusals: Vec<Refusal>,
+    refusals: Vec<Problem>,
 }
 
 /// What advertisements look at in an `IPAddressPool`.
@@ -51,7 +51,7 @@ impl Advertisement {
         name: &str,
         spec: &BgpAdvertisementSpec,
         aliases: &Aliases,
-    ) -> Result<Self, Vec<Refusal>> {
+    ) -> Result<Self, Vec<Problem>> {
         let mut faults = Vec::new();
         let length_v4 = length("aggregationLength", spec.aggregation_length, 32, &mut faults);
         let length_v6 = length("aggregationLengthV6", spec.aggregation_length_v6, 128, &mut faults);
@@ -61,7 +61,7 @@ impl Advertisement {
                 Ok(community) => {
                     communities.insert(community);
                 }
-                Err(message) => faults.push(Refusal::error(
+                Err(message) => faults.push(Problem::refused(
                     "InvalidCommunity",
                     format!("spec.communities[{index}]"),
                     message,
@@ -74,7 +74,7 @@ impl Advertisement {
         {
             // The aggregate would attract traffic for services that were not selected.
             if !spec.service_selectors.is_empty() && length < full {
-                faults.push(Refusal::error(
+                faults.push(Problem::refused(
                     "InvalidAggregation",
                     format!("spec.{field}"),
                     format!("serviceSelectors does not go with {field} {length}"),
@@ -123,7 +123,7 @@ impl Advertisement {
     }
 
     /// What of the spec is not done as asked, though it announces something.
-    pub fn refusals(&self) -> &[Refusal] {
+    pub fn refusals(&self) -> &[Problem] {
         &self.refusals
     }
 
@@ -161,7 +161,7 @@ impl Advertisement {
 
     /// What of it cannot work with these pools and peers: names that are nobody's, and aggregates
     /// that reach beyond a pool, which is not announced then.
-    pub fn mismatches(&self, pools: &[PoolFacts], peers: &[&str]) -> Vec<Refusal> {
+    pub fn mismatches(&self, pools: &[PoolFacts], peers: &[&str]) -> Vec<Problem> {
         let mut refusals = Vec::new();
         let known: Vec<_> = pools.iter().map(|pool| pool.name.as_str()).collect();
         for name in self.pools.iter().filter(|name| !known.contains(&name.as_str())) {
@@ -176,7 +176,7 @@ impl Advertisement {
                 ("aggregationLengthV6", self.length_v6, pool.shortest_v6),
             ] {
                 if length < shortest {
-                    refusals.push(Refusal::error(
+                    refusals.push(Problem::refused(
                         "InvalidAggregation",
                         format!("spec.{field}"),
                         format!("/{length} is wider than an entry of pool \"{}\"", pool.name),
@@ -227,12 +227,12 @@ fn any_matches(selectors: &[LabelSelector], labels: &BTreeMap<String, String>) -
     selectors.is_empty() || selectors.iter().any(|selector| selector.matches(labels))
 }
 
-fn length(field: &str, given: Option<i32>, full: u8, faults: &mut Vec<Refusal>) -> u8 {
+fn length(field: &str, given: Option<i32>, full: u8, faults: &mut Vec<Problem>) -> u8 {
     let Some(given) = given else { return full };
     match u8::try_from(given) {
         Ok(length) if (1..=full).contains(&length) => length,
         _ => {
-            faults.push(Refusal::error(
+            faults.push(Problem::refused(
                 "InvalidAggregation",
                 format!("spec.{field}"),
                 format!("{given} is not the length of a prefix"),
@@ -243,9 +243,9 @@ fn length(field: &str, given: Option<i32>, full: u8, faults: &mut Vec<Refusal>) 
     }
 }
 
-fn unknown(reason: &'static str, field: &str, what: &str, name: &str, known: &[&str]) -> Refusal {
+fn unknown(reason: &'static str, field: &str, what: &str, name: &str, known: &[&str]) -> Problem {
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    Refusal::warning(
+    Problem::noted(
         reason,
         format!("spec.{field}"),
         format!("there is no {what} \"{name}\""),

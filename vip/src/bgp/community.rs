@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::spec::CommunitySpec;
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// A mark on a route; what it means is between the networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,7 +72,7 @@ impl Aliases {
     /// Reads objects given as (name of the object, spec), in order of age: of two that give the same
     /// name to different communities the older one has it. The refusals are (name of the object,
     /// refusal); what is refused is one alias each, never the object.
-    pub fn new(objects: &[(String, CommunitySpec)]) -> (Self, Vec<(String, Refusal)>) {
+    pub fn new(objects: &[(String, CommunitySpec)]) -> (Self, Vec<(String, Problem)>) {
         let mut aliases = Self::default();
         let mut refusals = Vec::new();
         for (object, spec) in objects {
@@ -90,9 +90,9 @@ impl Aliases {
         self.by_name.get(text).copied().map_or_else(|| Community::parse(text), Ok)
     }
 
-    fn add(&mut self, index: usize, name: &str, value: &str) -> Result<(), Refusal> {
+    fn add(&mut self, index: usize, name: &str, value: &str) -> Result<(), Problem> {
         if name.is_empty() {
-            return Err(Refusal::error(
+            return Err(Problem::refused(
                 "InvalidAlias",
                 format!("spec.communities[{index}].name"),
                 "the alias has no name",
@@ -100,7 +100,7 @@ impl Aliases {
             ));
         }
         let community = Community::parse(value).map_err(|message| {
-            Refusal::error(
+            Problem::refused(
                 "InvalidCommunity",
                 format!("spec.communities[{index}].value"),
                 message,
@@ -108,7 +108,7 @@ impl Aliases {
             )
         })?;
         match self.by_name.get(name) {
-            Some(other) if *other != community => Err(Refusal::error(
+            Some(other) if *other != community => Err(Problem::refused(
                 "DuplicateAlias",
                 format!("spec.communities[{index}].name"),
                 format!("\"{name}\" already means {other}"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::spec::{BgpPeerSpec, go_duration_nanos};
 use crate::api::LabelSelector;
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// The port of BGP (RFC 4271 §2).
 const DEFAULT_PORT: u16 = 179;
@@ -60,7 +60,7 @@ pub struct Peer {
     /// Families that are announced on the session.
     pub families: Families,
     node_selectors: Vec<LabelSelector>,
-    refusals: Vec<Refusal>,
+    refusals: Vec<Problem>,
 }
 
 /// Which ASN a router may have.
@@ -150,7 +150,7 @@ impl fmt::Debug for Password {
 
 impl Peer {
     /// Reads a spec. `Err` holds at least one severe refusal: there will be no session.
-    pub fn parse(name: &str, spec: &BgpPeerSpec) -> Result<Self, Vec<Refusal>> {
+    pub fn parse(name: &str, spec: &BgpPeerSpec) -> Result<Self, Vec<Problem>> {
         let mut faults = Vec::new();
         let local_asn = local_asn(spec, &mut faults);
         let remote_asn = remote_asn(spec, &mut faults);
@@ -204,7 +204,7 @@ impl Peer {
     }
 
     /// What of the spec is not done as asked, though there is a session.
-    pub fn refusals(&self) -> &[Refusal] {
+    pub fn refusals(&self) -> &[Problem] {
         &self.refusals
     }
 
@@ -225,7 +225,7 @@ impl Peer {
 pub fn peers_for<'a>(
     labels: &BTreeMap<String, String>,
     peers: &'a [Peer],
-) -> (Vec<&'a Peer>, Vec<(String, Refusal)>) {
+) -> (Vec<&'a Peer>, Vec<(String, Problem)>) {
     let mut refusals = Vec::new();
     let mut seen = BTreeMap::new();
     let mut chosen = Vec::new();
@@ -238,7 +238,7 @@ pub fn peers_for<'a>(
             }
             Some(older) => refusals.push((
                 peer.name.clone(),
-                Refusal::error(
+                Problem::refused(
                     "DuplicatePeer",
                     "spec.peerAddress",
                     format!("BGPPeer \"{older}\" already peers with this router from this node"),
@@ -254,9 +254,9 @@ pub fn peers_for<'a>(
 pub(super) fn selector_faults<'a>(
     field: &'a str,
     selectors: &'a [LabelSelector],
-) -> impl Iterator<Item = Refusal> + 'a {
+) -> impl Iterator<Item = Problem> + 'a {
     selectors.iter().enumerate().filter_map(move |(index, selector)| {
-        Some(Refusal::error(
+        Some(Problem::refused(
             "InvalidSelector",
             format!("spec.{field}[{index}]"),
             format!("{}, so the selector matches nothing", selector.fault()?),
@@ -265,15 +265,15 @@ pub(super) fn selector_faults<'a>(
     })
 }
 
-fn invalid(field: &str, message: String, hint: &str) -> Refusal {
-    Refusal::error("InvalidPeer", format!("spec.{field}"), message, hint)
+fn invalid(field: &str, message: String, hint: &str) -> Problem {
+    Problem::refused("InvalidPeer", format!("spec.{field}"), message, hint)
 }
 
 fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn local_asn(spec: &BgpPeerSpec, faults: &mut Vec<Refusal>) -> u32 {
+fn local_asn(spec: &BgpPeerSpec, faults: &mut Vec<Problem>) -> u32 {
     for (field, asn) in
         [("myASN", spec.my_asn), ("peerASN", spec.peer_asn), ("localASN", spec.local_asn)]
     {
@@ -288,7 +288,7 @@ fn local_asn(spec: &BgpPeerSpec, faults: &mut Vec<Refusal>) -> u32 {
     if spec.local_asn == 0 { spec.my_asn } else { spec.local_asn }
 }
 
-fn remote_asn(spec: &BgpPeerSpec, faults: &mut Vec<Refusal>) -> RemoteAsn {
+fn remote_asn(spec: &BgpPeerSpec, faults: &mut Vec<Problem>) -> RemoteAsn {
     match (spec.peer_asn, spec.dynamic_asn.as_str()) {
         (0, "internal") => RemoteAsn::Internal,
         (0, "external") => RemoteAsn::External,
@@ -311,7 +311,7 @@ fn remote_asn(spec: &BgpPeerSpec, faults: &mut Vec<Refusal>) -> RemoteAsn {
     }
 }
 
-fn address(spec: &BgpPeerSpec, faults: &mut Vec<Refusal>) -> Option<PeerAddress> {
+fn address(spec: &BgpPeerSpec, faults: &mut Vec<Problem>) -> Option<PeerAddress> {
     let text = spec.peer_address.as_str();
     match (text, spec.interface.as_str()) {
         ("", "") => {
@@ -350,7 +350,7 @@ fn host(text: &str) -> Result<IpAddr, String> {
 fn source(
     spec: &BgpPeerSpec,
     address: Option<&PeerAddress>,
-    faults: &mut Vec<Refusal>,
+    faults: &mut Vec<Problem>,
 ) -> Option<IpAddr> {
     let text = some(&spec.source_address)?;
     match (host(&text), address) {
@@ -372,7 +372,7 @@ fn source(
     }
 }
 
-fn duration(field: &str, text: Option<&str>, faults: &mut Vec<Refusal>) -> Option<Duration> {
+fn duration(field: &str, text: Option<&str>, faults: &mut Vec<Problem>) -> Option<Duration> {
     let text = text?;
     let nanos = go_duration_nanos(text);
     if nanos.is_none() {
@@ -383,7 +383,7 @@ fn duration(field: &str, text: Option<&str>, faults: &mut Vec<Refusal>) -> Optio
 }
 
 /// One of the two gives the other, 3:1, as with MetalLB.
-fn hold_and_keepalive(spec: &BgpPeerSpec, faults: &mut Vec<Refusal>) -> (Duration, Duration) {
+fn hold_and_keepalive(spec: &BgpPeerSpec, faults: &mut Vec<Problem>) -> (Duration, Duration) {
     let before = faults.len();
     let hold = duration("holdTime", spec.hold_time.as_deref(), faults);
     let keepalive = duration("keepaliveTime", spec.keepalive_time.as_deref(), faults);
@@ -408,7 +408,7 @@ fn hold_and_keepalive(spec: &BgpPeerSpec, faults: &mut Vec<Refusal>) -> (Duratio
     (hold, keepalive)
 }
 
-fn connect_time(spec: &BgpPeerSpec, faults: &mut Vec<Refusal>) -> Duration {
+fn connect_time(spec: &BgpPeerSpec, faults: &mut Vec<Problem>) -> Duration {
     let Some(time) = duration("connectTime", spec.connect_time.as_deref(), faults) else {
         return DEFAULT_CONNECT;
     };
@@ -419,7 +419,7 @@ fn connect_time(spec: &BgpPeerSpec, faults: &mut Vec<Refusal>) -> Duration {
     time
 }
 
-fn router_id(spec: &BgpPeerSpec, faults: &mut Vec<Refusal>) -> Option<Ipv4Addr> {
+fn router_id(spec: &BgpPeerSpec, faults: &mut Vec<Problem>) -> Option<Ipv4Addr> {
     let text = some(&spec.router_id)?;
     let id = text.parse().ok().filter(|id: &Ipv4Addr| !id.is_unspecified());
     if id.is_none() {
@@ -429,7 +429,7 @@ fn router_id(spec: &BgpPeerSpec, faults: &mut Vec<Refusal>) -> Option<Ipv4Addr> 
     id
 }
 
-fn password(spec: &BgpPeerSpec, faults: &mut Vec<Refusal>) -> Option<Password> {
+fn password(spec: &BgpPeerSpec, faults: &mut Vec<Problem>) -> Option<Password> {
     let text = spec.password.as_str();
     if !text.is_empty() && !spec.password_secret.is_unset() {
         let message = "the peer has both password and passwordSecret".to_owned();
@@ -457,10 +457,10 @@ fn families(address: &PeerAddress, dual_stack: bool) -> Families {
     }
 }
 
-fn remarks(spec: &BgpPeerSpec) -> Vec<Refusal> {
+fn remarks(spec: &BgpPeerSpec) -> Vec<Problem> {
     let mut remarks = Vec::new();
     if spec.disable_mp {
-        remarks.push(Refusal::warning(
+        remarks.push(Problem::noted(
             "WithoutEffect",
             "spec.disableMP",
             "disableMP is deprecated and has no effect",

@@ -18,7 +18,7 @@ use super::{peers_for, routes};
 use crate::alloc::{Allocation, Assignment, ClaimId};
 use crate::bgp::bfd;
 use crate::plan::{NodeFacts, Wanted};
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// What one node tells its routers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,7 +75,7 @@ pub struct BgpObjects {
     /// The usable `IPAddressPool`s.
     pub pools: Vec<PoolFacts>,
     /// By name of the peer, the key that its `passwordSecret` leads to, or why it leads to none.
-    pub secrets: BTreeMap<String, Result<Secret, Refusal>>,
+    pub secrets: BTreeMap<String, Result<Secret, Problem>>,
 }
 
 /// The result of [`plan`].
@@ -84,7 +84,7 @@ pub struct BgpPlanned {
     /// What this node tells its routers.
     pub plan: BgpPlan,
     /// What is not done as asked, by object.
-    pub refusals: Vec<(BgpObject, String, Refusal)>,
+    pub refusals: Vec<(BgpObject, String, Problem)>,
 }
 
 impl fmt::Debug for Secret {
@@ -167,7 +167,7 @@ pub fn plan(
 fn sessions(
     objects: &BgpObjects,
     node: &NodeFacts,
-    refusals: &mut Vec<(BgpObject, String, Refusal)>,
+    refusals: &mut Vec<(BgpObject, String, Problem)>,
 ) -> BTreeMap<String, Arc<PeerConfig>> {
     let mut parsed = Vec::new();
     for (name, spec) in &objects.peers {
@@ -207,15 +207,15 @@ fn sessions(
 fn session(
     peer: &Peer,
     profiles: &BTreeMap<&str, bfd::Settings>,
-    secrets: &BTreeMap<String, Result<Secret, Refusal>>,
-) -> Result<PeerConfig, Refusal> {
+    secrets: &BTreeMap<String, Result<Secret, Problem>>,
+) -> Result<PeerConfig, Problem> {
     let password = match &peer.password {
         None => None,
         Some(Password::Text(text)) => Some(Secret(text.clone().into_bytes())),
         Some(Password::Secret { name, .. }) => Some(match secrets.get(&peer.name) {
             Some(found) => found.clone()?,
             None => {
-                return Err(Refusal::error(
+                return Err(Problem::refused(
                     "PasswordNotFound",
                     "spec.passwordSecret",
                     format!("there is no Secret \"{name}\", so there is no session"),
@@ -230,7 +230,7 @@ fn session(
             Some(settings) => Some(*settings),
             None => {
                 let known: Vec<_> = profiles.keys().copied().collect();
-                return Err(Refusal::error(
+                return Err(Problem::refused(
                     "ProfileNotFound",
                     "spec.bfdProfile",
                     format!("there is no usable BFDProfile \"{profile}\", so there is no session"),
@@ -247,7 +247,7 @@ fn session(
 
 fn advertisements(
     objects: &BgpObjects,
-    refusals: &mut Vec<(BgpObject, String, Refusal)>,
+    refusals: &mut Vec<(BgpObject, String, Problem)>,
 ) -> Vec<Advertisement> {
     let (aliases, faults) = Aliases::new(&objects.communities);
     refusals.extend(faults.into_iter().map(|(name, why)| (BgpObject::Community, name, why)));
@@ -289,8 +289,8 @@ fn reachable(
 fn of(
     object: BgpObject,
     name: &str,
-    refusals: Vec<Refusal>,
-) -> impl Iterator<Item = (BgpObject, String, Refusal)> {
+    refusals: Vec<Problem>,
+) -> impl Iterator<Item = (BgpObject, String, Problem)> {
     refusals.into_iter().map(move |refusal| (object, name.to_owned(), refusal))
 }
 

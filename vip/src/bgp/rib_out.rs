@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::advertisement::{Advertisement, PoolFacts};
 use super::community::Community;
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// An address that this node serves, as far as advertisements look at it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub fn routes(
     advertisements: &[Advertisement],
     node: &BTreeMap<String, String>,
     peer: &str,
-) -> (RibOut, Vec<(String, Refusal)>) {
+) -> (RibOut, Vec<(String, Problem)>) {
     let here: Vec<&Advertisement> =
         advertisements.iter().filter(|one| one.from_node(node) && one.for_peer(peer)).collect();
     // Pool by name, with the advertisements that are about it.
@@ -162,7 +162,7 @@ fn united(
     here: &[&Advertisement],
     indices: &BTreeSet<usize>,
     prefix: IpNet,
-    conflicts: &mut BTreeMap<usize, (String, Refusal)>,
+    conflicts: &mut BTreeMap<usize, (String, Problem)>,
 ) -> Attributes {
     let mut attributes = Attributes::default();
     let mut preferred_by = "";
@@ -171,7 +171,7 @@ fn united(
         match (attributes.local_pref, advertisement.local_pref()) {
             (Some(older), Some(newer)) if older != newer => {
                 conflicts.entry(index).or_insert_with(|| {
-                    let refusal = Refusal::error(
+                    let refusal = Problem::refused(
                         "ConflictingAdvertisements",
                         "spec.localPref",
                         format!(

@@ -53,7 +53,7 @@ fn numbered(specs: &[L2AdvertisementSpec]) -> Vec<(String, L2AdvertisementSpec)>
     numbered.map(|(index, spec)| (format!("adv-{index}"), spec.clone())).collect()
 }
 
-fn planned(advertisements: &[L2AdvertisementSpec]) -> Result<Interfaces, Refusal> {
+fn planned(advertisements: &[L2AdvertisementSpec]) -> Result<Interfaces, Problem> {
     let wanted = BTreeMap::from([(id("web"), claim("web")), (id("pending"), claim("web"))]);
     let advertisements = numbered(advertisements);
     let Planned { plan, refusals, excluded } =
@@ -121,7 +121,7 @@ fn without_an_advertisement_the_claim_hears_what_to_create() {
         refusal.message,
         "no L2Advertisement selects pool \"default\", so its addresses are not announced"
     );
-    assert!(refusal.severe);
+    assert!(refusal.is_error());
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_node_that_no_selector_matches_announces_nothing() {
     let refusal = planned(&[at("8")]).unwrap_err();
     assert_eq!(refusal.message, "pool \"default\" is advertised (adv-0), but not from this node");
     assert_eq!(refusal.hint, "node \"n1\" matches none of their nodeSelectors");
-    assert!(!refusal.severe, "another node may announce it");
+    assert!(!refusal.is_error(), "another node may announce it");
 }
 
 fn for_services(apps: &[&str], interfaces: &[&str]) -> L2AdvertisementSpec {
@@ -150,7 +150,7 @@ fn service_selectors_say_which_services_an_advertisement_is_for() {
     let refusal = planned(&[for_services(&["mail"], &[])]).unwrap_err();
     assert_eq!(refusal.reason, "NotAdvertised");
     assert_eq!(refusal.message, "pool \"default\" is advertised (adv-0), but not for this service");
-    assert!(refusal.severe);
+    assert!(refusal.is_error());
     let both = [for_services(&["mail"], &["eth0"]), for_services(&["web"], &["eth1"])];
     assert_eq!(planned(&both), Ok(named(&["eth1"])), "what is for another service does not count");
 }
@@ -223,7 +223,7 @@ fn a_service_of_local_policy_is_announced_only_where_it_has_an_endpoint() {
         let planned = plan(&allocation(), &[pool()], &all, &wanted, &node());
         assert_eq!(planned.plan.vips.contains_key(&ip("10.0.0.1")), announced, "{local:?}");
         let told: Vec<_> =
-            planned.refusals.iter().map(|(_, one)| (one.reason, one.severe)).collect();
+            planned.refusals.iter().map(|(_, one)| (one.reason, one.is_error())).collect();
         let expected = [("NoLocalEndpoint", false)];
         assert_eq!(told, if announced { &expected[..0] } else { &expected[..] });
     }

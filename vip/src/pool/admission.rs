@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::api::{LabelSelector, ServiceAllocation};
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// What pools may ask about the service behind a claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Reads the limits, and names selectors that cannot match anything.
-    pub(super) fn parse(spec: &ServiceAllocation, refusals: &mut Vec<Refusal>) -> Self {
+    pub(super) fn parse(spec: &ServiceAllocation, refusals: &mut Vec<Problem>) -> Self {
         for (field, selectors) in [
             ("namespaceSelectors", &spec.namespace_selectors),
             ("serviceSelectors", &spec.service_selectors),
@@ -62,10 +62,10 @@ impl Admission {
 }
 
 /// A refusal for each selector that makes no sense, and so matches nothing.
-pub(crate) fn selector_faults(field: &str, selectors: &[LabelSelector]) -> Vec<Refusal> {
+pub(crate) fn selector_faults(field: &str, selectors: &[LabelSelector]) -> Vec<Problem> {
     let faults = selectors.iter().enumerate().filter_map(|(index, selector)| {
         let fault = selector.fault()?;
-        Some(Refusal::error(
+        Some(Problem::refused(
             "InvalidSelector",
             format!("{field}[{index}]"),
             format!("{fault}, so the selector matches nothing"),

@@ -10,7 +10,7 @@ fn spec(addresses: &[&str]) -> IpAddressPoolSpec {
     }
 }
 
-fn parse(spec: &IpAddressPoolSpec) -> Result<Pool, Vec<Refusal>> {
+fn parse(spec: &IpAddressPoolSpec) -> Result<Pool, Vec<Problem>> {
     Pool::parse("default", &BTreeMap::new(), spec)
 }
 
@@ -113,7 +113,7 @@ fn a_bad_entry_is_named_with_its_value_and_what_to_write_instead() {
     ];
     for (entry, message, hint) in cases {
         let refusals = parse(&spec(&[entry])).unwrap_err();
-        let expected = Refusal::error("InvalidAddresses", "spec.addresses[0]", message, hint);
+        let expected = Problem::refused("InvalidAddresses", "spec.addresses[0]", message, hint);
         assert_eq!(refusals, vec![expected], "{entry}");
     }
 }
@@ -122,7 +122,7 @@ fn a_bad_entry_is_named_with_its_value_and_what_to_write_instead() {
 fn a_pool_without_addresses_is_refused() {
     let refusals = parse(&spec(&[])).unwrap_err();
     assert_eq!(refusals[0].reason, "NoAddresses");
-    assert!(refusals[0].severe);
+    assert!(refusals[0].is_error());
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_bad_entry_does_not_take_the_good_ones_along() {
     assert!(pool.contains(ip("10.0.0.1")) && pool.contains(ip("2001:db8::1")));
     assert_eq!(pool.refusals().len(), 1);
     assert_eq!(pool.refusals()[0].field, "spec.addresses[1]");
-    assert!(pool.refusals()[0].severe);
+    assert!(pool.refusals()[0].is_error());
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn an_address_listed_twice_counts_once_and_is_said() {
         pool.refusals()[0].message,
         "\"10.0.0.2-10.0.0.5\" repeats 10.0.0.2-10.0.0.3 of an earlier entry"
     );
-    assert!(!pool.refusals()[0].severe);
+    assert!(!pool.refusals()[0].is_error());
 }
 
 #[test]

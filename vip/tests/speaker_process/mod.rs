@@ -85,7 +85,7 @@ fn print(event: SpeakerEvent) {
         SpeakerEvent::Relayed { vip, elsewhere } => println!("\nrelayed {vip} {elsewhere}"),
         SpeakerEvent::Withdrawn { vip } => println!("\nwithdrawn {vip}"),
         SpeakerEvent::Refused { vip, refusal } => {
-            println!("\nrefused {vip} severe={} {refusal}", refusal.severe);
+            println!("\nrefused {vip} severe={} {refusal}", refusal.is_error());
         }
     }
 }

@@ -10,11 +10,11 @@ use gatehouse_routes::{
     problem::Problem,
 };
 use gatehouse_vip::{
-    Allocation, ClaimId, NodeFacts, Pool, Refusal, Wanted,
+    Allocation, ClaimId, NodeFacts, Pool, Problem as VipProblem, Wanted,
     bgp::{BgpObject, BgpObjects, BgpPlan, PoolFacts, Secret, spec::BgpPeerSpec},
 };
 
-use super::{by_age, problem};
+use super::by_age;
 use crate::{source::Custom, state::ClusterState};
 
 /// The type of a Secret that may hold a password, as MetalLB asks for.
@@ -55,7 +55,7 @@ pub(super) fn plan(
     for (kind, name, refusal) in planned.refusals {
         if let Some(key) = names.key(kind, &name) {
             let object = ObjectRef::new(kind.kind(), key.clone());
-            names.problems.push(problem(&object, refusal));
+            names.problems.push(refusal.about(object));
         }
     }
     planned.plan
@@ -108,7 +108,7 @@ fn facts(state: &ClusterState, pools: &[Pool]) -> Vec<PoolFacts> {
 }
 
 /// The password that a peer's Secret holds.
-fn password(objects: &Objects, peer: &ObjectKey, spec: &BgpPeerSpec) -> Result<Secret, Refusal> {
+fn password(objects: &Objects, peer: &ObjectKey, spec: &BgpPeerSpec) -> Result<Secret, VipProblem> {
     let named = &spec.password_secret;
     let namespace = match named.namespace.as_str() {
         "" => &*peer.namespace,
@@ -117,7 +117,7 @@ fn password(objects: &Objects, peer: &ObjectKey, spec: &BgpPeerSpec) -> Result<S
     let key = ObjectKey::new(namespace, named.name.as_str());
     let refused = |reason, message: String, hint: &str| {
         let message = format!("{message}, so there is no session");
-        Err(Refusal::error(reason, "spec.passwordSecret", message, hint))
+        Err(VipProblem::refused(reason, "spec.passwordSecret", message, hint))
     };
     let hint = "create it, of type kubernetes.io/basic-auth with the key password";
     let Some(secret) = objects.secrets.get(&key).map(|stored| &*stored.object) else {

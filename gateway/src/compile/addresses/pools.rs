@@ -10,7 +10,7 @@ use gatehouse_routes::{
 use gatehouse_vip::{Pool, api::IpAddressPoolSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{by_age, problem};
+use super::by_age;
 use crate::source::Custom;
 
 /// Pools that may be given from, oldest first; what is wrong with the others becomes problems.
@@ -37,11 +37,11 @@ pub(super) fn usable(
         match Pool::parse(&key.name, &labels, &stored.object.spec) {
             Ok(pool) => {
                 let notes = pool.refusals().iter().cloned();
-                problems.extend(notes.map(|refusal| problem(&object, refusal)));
+                problems.extend(notes.map(|open| open.about(object.clone())));
                 pools.push(pool.drained(draining));
             }
             Err(refusals) => {
-                problems.extend(refusals.into_iter().map(|refusal| problem(&object, refusal)));
+                problems.extend(refusals.into_iter().map(|open| open.about(object.clone())));
             }
         }
         objects.insert(&key.name, object);

@@ -17,10 +17,12 @@ use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::{Problem, Severity},
 };
-use gatehouse_vip::{Claim, Families, Family, Pool, Refusal, Sharing, Tenant, TrafficPolicy};
+use gatehouse_vip::{
+    Claim, Families, Family, Pool, Problem as VipProblem, Sharing, Tenant, TrafficPolicy,
+};
 use k8s_openapi::api::core::v1::Service;
 
-use super::{claim_id, problem};
+use super::claim_id;
 
 /// What a Service asks for, and where it says so.
 pub(super) struct Request {
@@ -135,14 +137,14 @@ impl Request {
     }
 
     /// A refusal in terms of the Service's fields.
-    pub(super) fn problem(&self, key: &ObjectKey, mut refusal: Refusal) -> Problem {
+    pub(super) fn problem(&self, key: &ObjectKey, mut refusal: VipProblem) -> Problem {
         match refusal.field.as_str() {
             "requested" => refusal.field.clone_from(&self.field),
             "pool" => refusal.field.clone_from(&self.pool_field),
             "families" => refusal.field = "spec.ipFamilies".to_owned(),
             _ => {}
         }
-        problem(&ObjectRef::new("Service", key.clone()), refusal)
+        refusal.about(ObjectRef::new("Service", key.clone()))
     }
 }
 

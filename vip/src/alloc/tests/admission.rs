@@ -45,7 +45,7 @@ fn a_limited_pool_serves_those_it_is_for_and_nobody_else_by_any_way() {
         assert_eq!(result.assigned, BTreeMap::new());
         for name in ["any", "request", "pinned"] {
             let refusal = refusal(&result, name);
-            assert_eq!((refusal.reason, refusal.severe), ("PoolRestricted", true), "{name}");
+            assert_eq!((refusal.reason, refusal.is_error()), ("PoolRestricted", true), "{name}");
             assert!(refusal.message.contains("not for namespace test"), "{}", refusal.message);
         }
         assert_eq!(refusal(&result, "record").reason, "AddressReleased");
@@ -99,7 +99,7 @@ fn a_draining_pool_keeps_what_it_gave_and_gives_nothing_new() {
     assert_eq!(got(&result, "back"), "old:10.0.0.3", "it was given before the pool was to drain");
     for name in ["any", "request", "pinned", "mover"] {
         assert_eq!(refusal(&result, name).reason, "PoolDraining", "{name}");
-        assert_eq!(refusal(&result, name).severe, name != "mover");
+        assert_eq!(refusal(&result, name).is_error(), name != "mover");
         if name != "mover" {
             assert_eq!(got(&result, name), "-");
         }

@@ -120,7 +120,7 @@ proptest! {
         }
         for claim in &claims {
             let severe = result.refused.get(&claim.id)
-                .is_some_and(|refused| refused.iter().any(|refusal| refusal.severe));
+                .is_some_and(|refused| refused.iter().any(|refusal| refusal.is_error()));
             prop_assert_ne!(severe, result.assigned.contains_key(&claim.id));
         }
         for used in usage(&pools, &result) {

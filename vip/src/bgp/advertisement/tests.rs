@@ -3,7 +3,7 @@
 use super::*;
 use crate::bgp::spec::{CommunityAlias, CommunitySpec};
 
-fn parse(yaml: &str) -> Result<Advertisement, Vec<Refusal>> {
+fn parse(yaml: &str) -> Result<Advertisement, Vec<Problem>> {
     let alias = CommunityAlias { name: "blue".into(), value: "65000:1".into() };
     let (aliases, _) =
         Aliases::new(&[("aliases".into(), CommunitySpec { communities: vec![alias] })]);
@@ -62,7 +62,7 @@ fn an_aggregate_may_be_as_wide_as_every_entry_of_the_pool() {
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].message, "/16 is wider than an entry of pool \"slim\"");
     assert_eq!(
-        (told[0].hint.as_str(), told[0].severe),
+        (told[0].hint.as_str(), told[0].is_error()),
         ("use at least 24, or leave the pool out", true)
     );
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::bgp::spec::BfdProfileSpec;
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// How a BFD session runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +39,13 @@ impl Default for Settings {
 impl Settings {
     /// Reads a spec; returns as well what is not done as asked. `Err` holds at least one severe
     /// refusal: peers that name the profile have no BFD.
-    pub fn parse(spec: &BfdProfileSpec) -> Result<(Self, Vec<Refusal>), Vec<Refusal>> {
+    pub fn parse(spec: &BfdProfileSpec) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         let default = Self::default();
         let mut faults = Vec::new();
         let mut number = |field: &str, given: Option<u32>, default: u32, low: u32, high: u32| {
             let number = given.unwrap_or(default);
             if !(low..=high).contains(&number) {
-                faults.push(Refusal::error(
+                faults.push(Problem::refused(
                     "InvalidProfile",
                     format!("spec.{field}"),
                     format!("{number} is out of range"),
@@ -70,7 +70,7 @@ impl Settings {
             minimum_ttl: u8::try_from(ttl).unwrap_or(default.minimum_ttl),
         };
         let echo = (spec.echo_mode == Some(true)).then(|| {
-            Refusal::warning(
+            Problem::noted(
                 "EchoUnsupported",
                 "spec.echoMode",
                 "there is no echo function; the session runs in asynchronous mode alone",
@@ -113,7 +113,7 @@ mod tests {
         };
         assert_eq!(settings, expected);
         assert_eq!(refusals.len(), 1);
-        assert_eq!((refusals[0].reason, refusals[0].severe), ("EchoUnsupported", false));
+        assert_eq!((refusals[0].reason, refusals[0].is_error()), ("EchoUnsupported", false));
     }
 
     #[test]

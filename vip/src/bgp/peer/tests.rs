@@ -12,7 +12,7 @@ fn spec() -> BgpPeerSpec {
     }
 }
 
-fn with(change: impl FnOnce(&mut BgpPeerSpec)) -> Result<Peer, Vec<Refusal>> {
+fn with(change: impl FnOnce(&mut BgpPeerSpec)) -> Result<Peer, Vec<Problem>> {
     let mut spec = spec();
     change(&mut spec);
     Peer::parse("router", &spec)
@@ -161,7 +161,7 @@ fn what_makes_no_sense_is_refused_by_field_and_value() {
         assert_eq!(faults.len(), 1, "{field}: {faults:?}");
         assert_eq!(faults[0].field, format!("spec.{field}"));
         assert!(faults[0].message.contains(part), "{field}: {}", faults[0].message);
-        assert!(faults[0].severe);
+        assert!(faults[0].is_error());
     }
 }
 
@@ -186,8 +186,11 @@ fn a_setting_without_effect_and_a_selector_that_matches_nothing_are_told() {
         .unwrap();
     })
     .unwrap();
-    let told: Vec<_> =
-        peer.refusals().iter().map(|refusal| (refusal.field.as_str(), refusal.severe)).collect();
+    let told: Vec<_> = peer
+        .refusals()
+        .iter()
+        .map(|refusal| (refusal.field.as_str(), refusal.is_error()))
+        .collect();
     assert_eq!(told, [("spec.disableMP", false), ("spec.nodeSelectors[1]", true)]);
     assert!(peer.on_node(&BTreeMap::from([("rack".into(), "a".into())])));
     assert!(!peer.on_node(&BTreeMap::from([("rack".into(), "b".into())])));

@@ -149,7 +149,7 @@ fn a_session_is_never_run_without_the_password_or_the_profile_that_it_asks_for()
     assert_eq!(scene.told("signed").1, missing);
     assert!(scene.plan().plan.peers.is_empty());
 
-    let refusal = Refusal::error("PasswordInvalid", "spec.passwordSecret", "empty", "");
+    let refusal = Problem::refused("PasswordInvalid", "spec.passwordSecret", "empty", "");
     scene.objects.secrets.insert("signed".into(), Err(refusal));
     scene.objects.profiles = objects(&[("fast", "{transmitInterval: 5}")]);
     let broken = [

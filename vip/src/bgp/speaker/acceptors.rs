@@ -18,7 +18,7 @@ use super::unnumbered::Unnumbered;
 use crate::bgp::PeerAddress;
 use crate::kernel::sockets::bgp::{Incoming, Key, ListenFailure, Listener};
 use crate::pool::ranges::Family;
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// After a port could not be listened on.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
@@ -212,11 +212,11 @@ impl Acceptors {
     }
 
     /// What is wrong with the ports.
-    pub(super) fn problems(&self) -> Vec<Refusal> {
+    pub(super) fn problems(&self) -> Vec<Problem> {
         let everywhere =
             self.failed.iter().filter(|(place, _)| !matches!(place, Place::Interface(_)));
         let problem = |(_, failure): (_, &ListenFailure)| {
-            Refusal::warning("BgpPort", "", failure.to_string(), "")
+            Problem::noted("BgpPort", "", failure.to_string(), "")
         };
         let mut problems: Vec<_> = everywhere.map(problem).collect();
         problems.dedup();
@@ -224,9 +224,9 @@ impl Acceptors {
     }
 
     /// What is wrong with a peer's password.
-    pub(super) fn problem(&self, peer: &str) -> Option<Refusal> {
+    pub(super) fn problem(&self, peer: &str) -> Option<Problem> {
         let why = self.unchecked.get(peer)?;
-        Some(Refusal::warning(
+        Some(Problem::noted(
             "PasswordUnchecked",
             "spec.password",
             format!("the password cannot be checked, so that the router may not dial in: {why}"),

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use crate::links::change::Change;
 use crate::links::change::{Failure, FailureKind};
 use crate::links::{Links, Origin};
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// The kernel takes an address off when it was not renewed for this long. No other node answers for the
 /// address, so the lifetime need not be short: it only cleans up after a process that was killed. A
@@ -42,7 +42,7 @@ pub(super) enum Outcome {
     /// It is not there any more, by our doing.
     Removed(IpAddr),
     /// It cannot be there.
-    Refused(IpAddr, Refusal),
+    Refused(IpAddr, Problem),
 }
 
 /// How things are with an address, as far as is known.
@@ -280,7 +280,7 @@ impl Loopback {
             if state == (State::Missing { refused: false }) {
                 outcomes.push(Outcome::Refused(
                     ip,
-                    Refusal::error(
+                    Problem::refused(
                         "NoLoopback",
                         "",
                         format!("{ip} belongs on the loopback interface, which is not up"),
@@ -322,14 +322,14 @@ fn first_renewal(ip: IpAddr) -> Duration {
     RENEWAL / 2 + RENEWAL / 2 * u32::from(last) / 256
 }
 
-fn refusal(ip: IpAddr, failure: &Failure) -> Refusal {
+fn refusal(ip: IpAddr, failure: &Failure) -> Problem {
     let message =
         format!("{ip} cannot be put on lo, so no router hears of it: {}", failure.message);
     match failure.kind {
         FailureKind::Denied => {
-            Refusal::error("NotPermitted", "", message, "give the process CAP_NET_ADMIN")
+            Problem::refused("NotPermitted", "", message, "give the process CAP_NET_ADMIN")
         }
-        _ => Refusal::error("AddressFailed", "", message, ""),
+        _ => Problem::refused("AddressFailed", "", message, ""),
     }
 }
 

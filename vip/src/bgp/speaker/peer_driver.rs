@@ -24,7 +24,7 @@ use crate::event::BgpEvent;
 use crate::kernel::sockets::bgp::connection::{Closing, Connection, Received};
 use crate::kernel::sockets::bgp::{Dial, Dialling, Hops, Incoming, Key, dial};
 use crate::links::Links;
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// For the last word to a router, and its goodbye.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -289,7 +289,7 @@ impl PeerDriver {
     pub(super) fn status(
         &self,
         bfd: Option<BfdStatus>,
-        problems: Vec<Refusal>,
+        problems: Vec<Problem>,
         context: &Context<'_>,
     ) -> PeerStatus {
         let router = self.interface().map(|name| (name, context.unnumbered.router(name)));

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::bgp::{
     MessageCounts, Negotiated, PeerAddress, PeerConfig, Reason, RemoteAsn, Report, Session, State,
 };
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// Prefixes that a refusal lists.
 const LISTED: usize = 4;
@@ -31,7 +31,7 @@ pub struct BgpStatus {
     /// BFD packets of all routers together, since BFD is in use.
     pub bfd_packets: BfdPackets,
     /// What is wrong with the node as a whole: `BgpPort`.
-    pub problems: Vec<Refusal>,
+    pub problems: Vec<Problem>,
 }
 
 /// One router.
@@ -84,7 +84,7 @@ pub struct PeerStatus {
     pub bfd: Option<BfdStatus>,
     /// What is wrong with it now: `SessionDown`, `NoNextHop`, `BfdDown`, `AmbiguousNeighbor`,
     /// `PasswordUnchecked`.
-    pub problems: Vec<Refusal>,
+    pub problems: Vec<Problem>,
 }
 
 /// Routes by family.
@@ -152,7 +152,7 @@ pub(super) struct Told<'p> {
     /// What has to happen before the router can be dialled.
     pub(super) waits: Option<String>,
     /// What is wrong beside the session.
-    pub(super) problems: Vec<Refusal>,
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Prefixes {
@@ -288,10 +288,10 @@ fn capabilities(agreed: &Negotiated, config: &PeerConfig) -> [Vec<&'static str>;
     })
 }
 
-fn problems(status: &PeerStatus, unsent: &[IpNet]) -> Vec<Refusal> {
+fn problems(status: &PeerStatus, unsent: &[IpNet]) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let (None, Some(error)) = (status.up_seconds, &status.last_error) {
-        problems.push(Refusal::warning(
+        problems.push(Problem::noted(
             "SessionDown",
             "",
             format!("no session with {}: {error}", status.router),
@@ -303,7 +303,7 @@ fn problems(status: &PeerStatus, unsent: &[IpNet]) -> Vec<Refusal> {
         let more = unsent.len().saturating_sub(LISTED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let family = if first.addr().is_ipv4() { "IPv4" } else { "IPv6" };
-        problems.push(Refusal::error(
+        problems.push(Problem::refused(
             "NoNextHop",
             "",
             format!(
@@ -319,7 +319,7 @@ fn problems(status: &PeerStatus, unsent: &[IpNet]) -> Vec<Refusal> {
         ));
     }
     if let Some(BfdStatus { state: "down", error: Some(error), .. }) = &status.bfd {
-        problems.push(Refusal::warning(
+        problems.push(Problem::noted(
             "BfdDown",
             "spec.bfdProfile",
             format!("BFD with {}: {error}", status.router),

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use crate::bgp::unnumbered::{Discovery, message};
 use crate::kernel::sockets::router_discovery::DiscoverySocket;
 use crate::links::{Link, Links, Mac};
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// After a socket could not be opened: mostly, the kernel still asks whether the address is in use.
 const OPEN_AGAIN: Duration = Duration::from_millis(500);
@@ -144,7 +144,7 @@ impl Unnumbered {
     }
 
     /// What is wrong with who is on an interface.
-    pub(super) fn problem(&self, interface: &str) -> Option<Refusal> {
+    pub(super) fn problem(&self, interface: &str) -> Option<Problem> {
         let discovery = &self.links.get(interface)?.heard.as_ref()?.discovery;
         let routers: Vec<_> = discovery.routers().collect();
         let (Some(chosen), true) = (discovery.router(), routers.len() > 1) else { return None };
@@ -154,7 +154,7 @@ impl Unnumbered {
             // Cannot fail: it is a string.
             let _ = write!(listed, "{comma}{router}");
         }
-        Some(Refusal::warning(
+        Some(Problem::noted(
             "AmbiguousNeighbor",
             "spec.interface",
             format!(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// One moment of a [`Speaker`](crate::Speaker), at most a second old.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -28,7 +28,7 @@ pub struct SpeakerStatus {
     /// What is wrong with the node as a whole, for as long as it is: `DuplicateNode`,
     /// `AllocationDiffers`, `HeartbeatFailed`, `NeighboursUnheard`, `FenceFailed`. What concerns one
     /// address comes as an event.
-    pub problems: Vec<Refusal>,
+    pub problems: Vec<Problem>,
 }
 
 /// Another node, as heard on one link.

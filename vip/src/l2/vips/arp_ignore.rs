@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use super::Action;
 use crate::links::Links;
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// The interfaces for which `arp_ignore` was asked for, and whether it was set.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub(super) struct ArpIgnore {
     asked: BTreeMap<u32, bool>,
     /// The first failure, to be told once an address is announced: what is announced has no refusals
     /// from before.
-    pub(super) refusal: Option<Refusal>,
+    pub(super) refusal: Option<Problem>,
     failed: bool,
     look: bool,
 }
@@ -58,7 +58,7 @@ impl ArpIgnore {
     }
 
     /// Notes what came of it; the first refusal of all is kept.
-    pub(super) fn done(&mut self, index: u32, refusal: Option<Refusal>) {
+    pub(super) fn done(&mut self, index: u32, refusal: Option<Problem>) {
         if let Some(set) = self.asked.get_mut(&index) {
             *set = refusal.is_none();
         }

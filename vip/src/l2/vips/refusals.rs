@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Action;
 use crate::links::change::{Failure, FailureKind};
 use crate::links::{Link, Links, Mac};
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// Reasons that the interfaces give; they end with their cause.
 pub(super) const OF_INTERFACES: [&str; 3] = ["NoInterface", "BroadcastAddress", "NoCarrier"];
@@ -24,7 +24,7 @@ pub(super) const OF_PLACES: [&str; 6] = [
 ];
 
 /// What a failed action means for whoever wants the address; `None`: nothing.
-pub(super) fn failed(action: &Action, links: &Links, failure: &Failure) -> Option<Refusal> {
+pub(super) fn failed(action: &Action, links: &Links, failure: &Failure) -> Option<Problem> {
     let name = |index: &u32| links.link(*index).map_or("?", |link| link.name.as_str());
     let Failure { kind, message } = failure;
     let (reason, what) = match (action, kind) {
@@ -55,7 +55,7 @@ pub(super) fn failed(action: &Action, links: &Links, failure: &Failure) -> Optio
             let what = format!(
                 "the kernel may answer ARP for VIPs on {name} that are on other interfaces: {message}"
             );
-            return Some(Refusal::warning("ArpNotStrict", "", what, sysctls(name)));
+            return Some(Problem::noted("ArpNotStrict", "", what, sysctls(name)));
         }
         (Action::Renew { .. }, _) => return None,
     };
@@ -64,29 +64,29 @@ pub(super) fn failed(action: &Action, links: &Links, failure: &Failure) -> Optio
         _ => "",
     };
     Some(match action {
-        Action::Announce { .. } | Action::Probe { .. } => Refusal::warning(reason, "", what, hint),
-        _ => Refusal::error(reason, "", what, hint),
+        Action::Announce { .. } | Action::Probe { .. } => Problem::noted(reason, "", what, hint),
+        _ => Problem::refused(reason, "", what, hint),
     })
 }
 
 /// The time of an address is not renewed: it will go.
-pub(super) fn not_renewed(ip: IpAddr, failure: &Failure) -> Refusal {
+pub(super) fn not_renewed(ip: IpAddr, failure: &Failure) -> Problem {
     let what = format!("the lifetime of {ip} cannot be renewed: {}", failure.message);
     let hint = match failure.kind {
         FailureKind::Denied => "give the process CAP_NET_ADMIN",
         _ => "",
     };
-    Refusal::warning("RenewFailed", "", what, hint)
+    Problem::noted("RenewFailed", "", what, hint)
 }
 
 /// There is nobody to talk to.
-pub(super) fn no_carrier(ip: IpAddr, link: &Link) -> Refusal {
+pub(super) fn no_carrier(ip: IpAddr, link: &Link) -> Problem {
     let what = format!("{} is where {ip} belongs, but has no carrier", link.name);
-    Refusal::error("NoCarrier", "", what, "look after the cable, or the switch at its other end")
+    Problem::refused("NoCarrier", "", what, "look after the cable, or the switch at its other end")
 }
 
 /// A stranger has an address that is not on the link yet, or wants it at the same time.
-pub(super) fn in_use(ip: IpAddr, link: &Link, mac: Mac, again: Duration) -> Refusal {
+pub(super) fn in_use(ip: IpAddr, link: &Link, mac: Mac, again: Duration) -> Problem {
     let what = format!(
         "{ip} is used on {} by {}, which is not of this group; it is tried again in {} s",
         link.name,
@@ -94,34 +94,34 @@ pub(super) fn in_use(ip: IpAddr, link: &Link, mac: Mac, again: Duration) -> Refu
         again.as_secs()
     );
     let hint = "take the address off that host, or leave it out of the pool";
-    Refusal::error("AddressInUse", "", what, hint)
+    Problem::refused("AddressInUse", "", what, hint)
 }
 
 /// A stranger uses an address that is held.
-pub(super) fn conflict(ip: IpAddr, link: &str, mac: Mac) -> Refusal {
+pub(super) fn conflict(ip: IpAddr, link: &str, mac: Mac) -> Problem {
     let what = format!(
         "{ip} is on {link}, but {}, which is not of this group, uses it as well; it is defended",
         text(mac)
     );
     let hint = "take the address off that host, or leave it out of the pool";
-    Refusal::warning("AddressConflict", "", what, hint)
+    Problem::noted("AddressConflict", "", what, hint)
 }
 
 /// The address was on the interface before, and not by our doing.
-pub(super) fn node_address(ip: IpAddr, link: &str) -> Refusal {
+pub(super) fn node_address(ip: IpAddr, link: &str) -> Problem {
     let what = format!(
         "{ip} is an address of this node itself, on {link}: it is announced there, but stays when another \
          node takes it over"
     );
     let hint =
         "leave it out of the pool, or take it off the interface: it is put there when needed";
-    Refusal::warning("NodeAddress", "", what, hint)
+    Problem::noted("NodeAddress", "", what, hint)
 }
 
 /// Open connections on an address cannot go on here while another node has it.
-pub(super) fn cut(ip: IpAddr, link: &str, to: &str, why: &str) -> Refusal {
+pub(super) fn cut(ip: IpAddr, link: &str, to: &str, why: &str) -> Problem {
     let what = format!("connections that are open on {ip} break as it moves to {to}: {why}");
-    Refusal::warning("ConnectionsCut", "", what, sysctls(link))
+    Problem::noted("ConnectionsCut", "", what, sysctls(link))
 }
 
 fn sysctls(link: &str) -> String {

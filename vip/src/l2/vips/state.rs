@@ -19,7 +19,7 @@ use crate::l2::group::{Decision, Offer, Relayed, Role};
 use crate::links::change::{Failure, FailureKind};
 use crate::links::{Link, Links, OnLink, Origin};
 use crate::plan::{Interfaces, Vip};
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// Until something that is not permitted is tried again: somebody has to change something first.
 const DENIED_RETRY: Duration = Duration::from_secs(30);
@@ -158,7 +158,7 @@ impl VipState {
 
     /// Where the address stays or goes. It does not leave an interface that it may be on, unless there
     /// is another one that has a carrier.
-    fn best_link<'a>(&self, ip: IpAddr, links: &'a Links) -> Result<&'a Link, Refusal> {
+    fn best_link<'a>(&self, ip: IpAddr, links: &'a Links) -> Result<&'a Link, Problem> {
         let here = self
             .placement
             .as_ref()
@@ -508,7 +508,7 @@ impl VipState {
     }
 
     /// Reports something about the address, once for each reason.
-    pub(super) fn tell(&mut self, ip: IpAddr, refusal: Refusal, common: &mut Common) {
+    pub(super) fn tell(&mut self, ip: IpAddr, refusal: Problem, common: &mut Common) {
         tell(&mut self.told, ip, refusal, &mut common.events);
     }
 
@@ -588,7 +588,7 @@ fn tell_announced(
 fn tell(
     told: &mut Vec<&'static str>,
     vip: IpAddr,
-    refusal: Refusal,
+    refusal: Problem,
     events: &mut Vec<SpeakerEvent>,
 ) {
     if !told.contains(&refusal.reason) {

@@ -135,7 +135,7 @@ fn an_address_that_cannot_be_announced_stays_and_is_reported() {
         "10.0.0.200 is on eth2 but cannot be announced: not permitted [AnnouncementFailed]; \
          give the process CAP_NET_ADMIN and CAP_NET_RAW"
     );
-    assert!(!refusal.severe);
+    assert!(!refusal.is_error());
     assert_eq!(node.vips.held(), 1);
 }
 

@@ -15,7 +15,7 @@ use crate::event::SpeakerEvent;
 use crate::kernel::nftables::fence::FenceTable;
 use crate::l2::fence::{Amiss, Fenced, Keeper};
 use crate::l2::vips::Action;
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// Lifetime of addresses, and time from renewal to renewal, without a fence: the kernel of a node that hangs
 /// answers for them this long, even if another node has them.
@@ -153,7 +153,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     }
 
     /// There is no fence: addresses are kept by short lifetimes.
-    fn unfenced(&mut self, refusal: &Refusal, now: Instant) {
+    fn unfenced(&mut self, refusal: &Problem, now: Instant) {
         let Some(fence) = &mut self.fence else { return };
         fence.keeper.failed(now);
         // One that stands and whose key is not turned would close.
@@ -165,7 +165,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     }
 }
 
-fn refusal(error: &io::Error) -> Refusal {
+fn refusal(error: &io::Error) -> Problem {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => "give the process CAP_NET_ADMIN and CAP_NET_RAW",
         _ => "a kernel with nf_tables (netdev family) can do it: load nf_tables",
@@ -173,20 +173,20 @@ fn refusal(error: &io::Error) -> Refusal {
     failed(&error.to_string(), hint)
 }
 
-fn stuck() -> Refusal {
+fn stuck() -> Problem {
     let why = "fence: frames of type 0x88b5 on the loopback interface do not come through";
     failed(why, "look for rules on it that drop them (nft list ruleset, tc filter show)")
 }
 
-fn no_loopback() -> Refusal {
+fn no_loopback() -> Problem {
     failed("fence: there is no loopback interface that is up", "ip link set lo up")
 }
 
-fn failed(why: &str, hint: &str) -> Refusal {
+fn failed(why: &str, hint: &str) -> Problem {
     let what = format!(
         "if this process hangs or dies, its kernel answers for addresses for up to {} s after another \
          node has them: {why}",
         UNFENCED.0.as_secs()
     );
-    Refusal::warning("FenceFailed", "", what, hint)
+    Problem::noted("FenceFailed", "", what, hint)
 }

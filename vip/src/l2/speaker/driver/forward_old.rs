@@ -16,7 +16,7 @@ use crate::event::SpeakerEvent;
 use crate::l2::forward_old::{Relay, Relays, Way};
 use crate::l2::group::Hop;
 use crate::links::LinkFacts;
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// Connections that are noted between two looks at the heartbeats.
 const AT_ONCE: usize = 2000;
@@ -171,13 +171,13 @@ fn noting(relays: &Relays, beginning: &BTreeSet<(u32, IpAddr)>) -> Relays {
     staged
 }
 
-fn relay_refusal(vip: IpAddr, error: &io::Error) -> Refusal {
+fn relay_refusal(vip: IpAddr, error: &io::Error) -> Problem {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => "give the process CAP_NET_ADMIN",
         _ => "a kernel with nf_tables (netdev family, fwd) keeps them: nf_tables, nft_fwd_netdev",
     };
     let what = format!("connections that are open on {vip} break when it moves here: {error}");
-    Refusal::warning("RelayFailed", "", what, hint)
+    Problem::noted("RelayFailed", "", what, hint)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::l2::group::{GroupStatus, MemberFacts, MemberState, Role, VipFacts};
 use crate::l2::speaker::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
 use crate::l2::vips::Action;
 use crate::links::Links;
-use crate::refusal::Refusal;
+use crate::problem::Problem;
 
 /// Between two that show different addresses: a thousand may move at once.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -35,11 +35,11 @@ pub(super) struct Publisher {
     roles: BTreeMap<IpAddr, Role>,
     counters: SpeakerCounters,
     /// Links without a socket for heartbeats.
-    deaf: Vec<Refusal>,
+    deaf: Vec<Problem>,
     /// Neighbours that claim addresses are not heard.
-    blind: Option<Refusal>,
+    blind: Option<Problem>,
     /// There is no fence around addresses.
-    unfenced: Option<Refusal>,
+    unfenced: Option<Problem>,
     /// Addresses on which other nodes serve others than this one, and since when.
     at_odds: BTreeMap<IpAddr, (Instant, BTreeSet<String>)>,
     pace: StatusPace,
@@ -105,7 +105,7 @@ impl Publisher {
     /// These links have no socket for heartbeats; whether there are any.
     pub(super) fn deaf(&mut self, failures: Vec<(String, io::Error)>) -> bool {
         let refusals = failures.into_iter().map(|(interface, error)| {
-            Refusal::error(
+            Problem::refused(
                 "HeartbeatFailed",
                 "",
                 format!("no heartbeats on {interface}: {error}"),
@@ -124,7 +124,7 @@ impl Publisher {
     /// Whether neighbours that claim addresses can be heard; true if not.
     pub(super) fn blind(&mut self, outcome: io::Result<()>) -> bool {
         let blind = outcome.err().map(|error| {
-            Refusal::warning(
+            Problem::noted(
                 "NeighboursUnheard",
                 "",
                 format!("strangers that use addresses are not noticed: {error}"),
@@ -140,7 +140,7 @@ impl Publisher {
     }
 
     /// Whether there is a fence around addresses.
-    pub(super) fn unfenced(&mut self, refusal: Option<Refusal>) {
+    pub(super) fn unfenced(&mut self, refusal: Option<Problem>) {
         if refusal != self.unfenced {
             refusal.iter().for_each(|refusal| warn!("{refusal}"));
             self.unfenced = refusal;
@@ -231,7 +231,7 @@ impl Publisher {
     }
 
     /// Nodes that dealt out addresses differently.
-    fn odds(&self, now: Instant) -> Option<Refusal> {
+    fn odds(&self, now: Instant) -> Option<Problem> {
         let lasting = self.at_odds.iter().filter(|(_, (since, _))| now >= *since + ODDS_GRACE);
         let (mut ips, mut nodes) = (BTreeSet::new(), BTreeSet::new());
         for (ip, (_, others)) in lasting {
@@ -239,7 +239,7 @@ impl Publisher {
             nodes.extend(others.iter().cloned());
         }
         (!ips.is_empty()).then(|| {
-            Refusal::error(
+            Problem::refused(
                 "AllocationDiffers",
                 "",
                 format!("{} would serve other Services on {}", list(&nodes), list(&ips)),
@@ -249,9 +249,9 @@ impl Publisher {
         })
     }
 
-    fn problems(&self, duplicates: Vec<String>, now: Instant) -> Vec<Refusal> {
+    fn problems(&self, duplicates: Vec<String>, now: Instant) -> Vec<Problem> {
         let duplicates = duplicates.into_iter().map(|node| {
-            Refusal::error(
+            Problem::refused(
                 "DuplicateNode",
                 "",
                 format!("two live nodes of the group are called \"{node}\""),

@@ -262,7 +262,7 @@ fn what_breaks_connections_is_told_with_the_settings_that_would_help() {
     ];
     for (text, expected) in texts.iter().zip(expected) {
         assert_eq!(text.to_string(), format!("{expected}{hint}"));
-        assert!(!text.severe);
+        assert!(!text.is_error());
     }
 }
 

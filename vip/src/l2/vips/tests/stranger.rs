@@ -63,7 +63,7 @@ fn a_stranger_is_named_and_asked_for_less_and_less_often() {
                  tried again in 1 s [AddressInUse]; take the address off that host, or leave it out \
                  of the pool"
             );
-            assert!(refusal.severe);
+            assert!(refusal.is_error());
         }
         node.settle();
         while node.state(VIP) == Some("blocked") {
