@@ -5,8 +5,9 @@
 //! exact paths, then the longest prefix or regular expression, then the default.
 //!
 //! Prefixes stand in a hash map that is asked from the longest element-wise prefix of the request's path
-//! downwards, never deeper than the longest rule: that keeps rules apart that share a prefix (`/foo` and
-//! `/foo/`, or two schemes), and a rule that does not serve the scheme gives way to its parent.
+//! downwards, never deeper than the longest rule and only at lengths that some rule has: that keeps rules
+//! apart that share a prefix (`/foo` and `/foo/`, or two schemes), and a rule that does not serve the scheme
+//! gives way to its parent.
 
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct HostRoutes {
     roots: Box<[u32]>,
     /// Length in bytes of the longest key of `prefixes`.
     longest_prefix: usize,
+    /// Bit `n` is set if a key of `prefixes` has a length of `n` modulo 64: where none has, nothing is asked.
+    prefix_lengths: u64,
     regexes: Box<[(PathRegex, u32)]>,
     default: Option<u32>,
     /// Every rule that asked for this host, by age: what this value was built from.
@@ -189,6 +192,7 @@ impl HostRoutes {
             prefixes: HashMap::new(),
             roots: Box::default(),
             longest_prefix: 0,
+            prefix_lengths: 0,
             regexes: Box::default(),
             default: None,
             candidates: candidates.into(),
@@ -213,6 +217,7 @@ impl HostRoutes {
             }
         }
         self.longest_prefix = prefixes.keys().map(|key| key.len()).max().unwrap_or_default();
+        self.prefix_lengths = prefixes.keys().fold(0, |bits, key| bits | length_bit(key.len()));
         self.prefixes =
             prefixes.into_iter().map(|(key, rules)| (key.into(), rules.into())).collect();
         self.roots = roots.into();
@@ -272,13 +277,20 @@ impl HostRoutes {
         let mut end = element_end(path, self.longest_prefix);
         while end > 0 {
             let key = path.get(..end)?;
-            if let Some(found) = self.prefixes.get(key).and_then(|rules| first(rules)) {
+            if self.prefix_lengths & length_bit(end) != 0
+                && let Some(found) = self.prefixes.get(key).and_then(|rules| first(rules))
+            {
                 return Some(found);
             }
             end = key.rfind('/')?;
         }
         first(&self.roots)
     }
+}
+
+/// The bit of [`HostRoutes::prefix_lengths`] that a key of this length sets.
+fn length_bit(length: usize) -> u64 {
+    1 << (length % 64)
 }
 
 /// End of the longest element-wise prefix of a canonical path that is at most `longest` bytes long.
