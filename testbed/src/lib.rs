@@ -18,5 +18,6 @@ pub mod manifests;
 pub mod ports;
 pub mod prober;
 pub mod process;
+pub mod program;
 pub mod routers;
 pub mod switch;

@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a bed that cannot be made fails its test")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::ops::Deref;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::{
+    ops::Deref,
+    time::{Duration, Instant},
+};
 
-use crate::hosts::{Hosts, run};
+use crate::{
+    hosts::Hosts,
+    program::{Program, own_test},
+};
 
 /// For anything that should happen at once, or when a lifetime in the kernel ends; generous, as the machine
 /// may be busy.
@@ -122,8 +124,7 @@ impl Lab {
         let mut command = self.command(host, "env");
         command.args(wrapper.split_whitespace());
         command.envs(variables.iter().copied());
-        command.arg(std::env::current_exe().unwrap());
-        command.args(["--exact", "speaker_process", "--ignored", "--nocapture"]);
+        own_test(&mut command, "speaker_process");
         let speaker = Program::start(command);
         speaker.expect(|line| line.contains("speaker ready"));
         speaker
@@ -136,94 +137,5 @@ impl Deref for Lab {
 
     fn deref(&self) -> &Hosts {
         &self.0
-    }
-}
-
-/// A running program whose lines (output and errors) can be waited for; killed at the end.
-pub struct Program {
-    child: Child,
-    input: Option<ChildStdin>,
-    lines: Receiver<String>,
-}
-
-impl Program {
-    fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let (sender, lines) = channel();
-        let outputs: [Box<dyn Read + Send>; 2] =
-            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
-        for output in outputs {
-            let sender = sender.clone();
-            std::thread::spawn(move || {
-                let lines = BufReader::new(output).lines().map_while(Result::ok);
-                lines.for_each(|line| drop(sender.send(line)));
-            });
-        }
-        let input = child.stdin.take();
-        Self { child, input, lines }
-    }
-
-    /// Writes a line to its input.
-    pub fn say(&mut self, line: &str) {
-        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
-    }
-
-    /// Waits for a line; panics with everything that came instead.
-    pub fn expect(&self, mut wanted: impl FnMut(&str) -> bool) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        let mut seen = Vec::new();
-        loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) if wanted(&line) => return line,
-                Ok(line) => seen.push(line),
-                Err(RecvTimeoutError::Timeout) => panic!("it did not come; seen: {seen:#?}"),
-                Err(RecvTimeoutError::Disconnected) => panic!("it ended; seen: {seen:#?}"),
-            }
-        }
-    }
-
-    /// All lines until nothing has come for a while.
-    pub fn rest(&self, quiet: Duration) -> Vec<String> {
-        std::iter::from_fn(|| self.lines.recv_timeout(quiet).ok()).collect()
-    }
-
-    /// `STOP` or `CONT`, which the process cannot help.
-    pub fn signal(&self, signal: &str) {
-        run(Command::new("kill").args([format!("-{signal}"), self.child.id().to_string()]));
-    }
-
-    /// Processor time that it has used so far, all threads, in milliseconds: its own, the kernel's.
-    pub fn processor_time(&self) -> [u64; 2] {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let words: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        [words[11], words[12]].map(|ticks| ticks.parse::<u64>().unwrap() * 10)
-    }
-
-    /// `kill -9`, and waits for its end.
-    pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Closes its input and waits for it to end by itself.
-    pub fn finish(&mut self) {
-        drop(self.input.take());
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                assert!(status.success(), "{status}: {:#?}", self.rest(Duration::ZERO));
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("it did not end");
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -15,7 +15,7 @@ use std::{cell::RefCell, collections::BTreeMap, fmt::Write as _, time::Duration}
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{ACCEPT, CONTENT_TYPE, HOST, UPGRADE},
 };
 use http_body_util::BodyExt as _;
@@ -214,11 +214,6 @@ fn number(key: &str, value: &str, least: u64, most: u64) -> Result<u64, String> 
         Ok(number) if (least..=most).contains(&number) => Ok(number),
         _ => Err(format!("query `{key}={value}`: a number from {least} to {most} is needed\n")),
     }
-}
-
-/// Whether the method may carry an upgrade.
-pub(super) fn is_get(method: &Method) -> bool {
-    method == Method::GET
 }
 
 #[cfg(test)]

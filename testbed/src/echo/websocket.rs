@@ -7,7 +7,7 @@ use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
 };
 use hyper::body::Incoming;
@@ -42,7 +42,7 @@ pub(super) fn upgrade(request: &Request<Incoming>) -> Option<Response<Bytes>> {
             StatusCode::UPGRADE_REQUIRED
         }
         Some(accept)
-            if super::answer::is_get(request.method())
+            if request.method() == Method::GET
                 && lists(headers, CONNECTION.as_str(), "upgrade") =>
         {
             let headers = response.headers_mut();

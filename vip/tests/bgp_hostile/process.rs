@@ -4,10 +4,10 @@
 //! as JSON; each further line asks for the status, which is printed as one line of JSON.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Lines, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::io::BufRead;
 use std::sync::{Arc, Mutex};
 
+use gatehouse_testbed::program::{Program, own_test};
 use gatehouse_testbed::routers::lab::Lab;
 use gatehouse_vip::bgp::spec::BgpPeerSpec;
 use gatehouse_vip::bgp::{Attributes, BgpPlan, Peer, PeerConfig, RibOut};
@@ -29,36 +29,31 @@ pub(crate) fn address(index: usize) -> String {
 
 /// The process, seen from the tests.
 pub(crate) struct Speaker {
-    child: Child,
-    talk: Mutex<(ChildStdin, Lines<BufReader<ChildStdout>>)>,
+    pid: u32,
+    program: Mutex<Program>,
 }
 
 impl Speaker {
     /// Starts it on a host; `internal` says of each router whether it is of the speaker's own ASN.
     pub(crate) fn start(lab: &Lab, host: &str, internal: &[bool]) -> Self {
-        let mut command = lab.command(host, std::env::current_exe().unwrap().to_str().unwrap());
-        command.args(["--exact", "speaker_process", "--ignored", "--nocapture"]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut input = child.stdin.take().unwrap();
-        writeln!(input, "{}", serde_json::to_string(internal).unwrap()).unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, talk: Mutex::new((input, lines)) }
+        let mut command = lab.command(host, "env");
+        own_test(&mut command, "speaker_process");
+        let mut program = Program::start(command);
+        program.say(&serde_json::to_string(internal).unwrap());
+        Self { pid: program.pid(), program: Mutex::new(program) }
     }
 
     /// What it knows of its sessions; panics if it does not live any more.
     pub(crate) fn status(&self) -> Value {
-        let mut talk = self.talk.lock().unwrap();
-        writeln!(talk.0, "status").unwrap();
-        let found = talk.1.by_ref().find_map(|line| {
-            let line = line.unwrap();
-            line.strip_prefix("status ").map(|text| serde_json::from_str(text).unwrap())
-        });
-        found.expect("the speaker lives")
+        let mut program = self.program.lock().unwrap();
+        program.say("status");
+        let line = program.expect_that("its status", |line| line.starts_with("status "));
+        serde_json::from_str(&line["status ".len()..]).unwrap()
     }
 
     /// Resident memory in KiB, pages of the binary left out: they come in as they are used.
     pub(crate) fn memory(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
+        let path = format!("/proc/{}/status", self.pid);
         let status = std::fs::read_to_string(path).unwrap();
         let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
@@ -66,14 +61,7 @@ impl Speaker {
 
     /// Open files.
     pub(crate) fn files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
-    }
-}
-
-impl Drop for Speaker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap().count()
     }
 }
 

@@ -1,21 +1,17 @@
 //! The speaker's process, as the tests see it: started on a host, told lines, killed and held.
 
 use std::cell::RefCell;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use gatehouse_testbed::routers::lab::{Lab, PATIENCE, eventually, run};
+use gatehouse_testbed::program::{Program, own_test};
+use gatehouse_testbed::routers::lab::{Lab, eventually};
 use serde_json::Value;
 
 use crate::process::Wish;
 
 /// A speaker that runs. Ended by `kill -9` when it goes out of scope.
 pub(crate) struct Node {
-    child: Child,
-    input: Option<ChildStdin>,
-    lines: Receiver<String>,
+    program: Program,
     /// Peers whose session has ended, since it was last asked.
     downs: RefCell<Vec<String>>,
 }
@@ -28,24 +24,10 @@ impl Node {
 
     /// The same; marked routes are withdrawn after `grace`.
     pub(crate) fn start_with_grace(lab: &Lab, host: &str, grace: Duration) -> Self {
-        let program = std::env::current_exe().unwrap().display().to_string();
-        let mut command = lab.command(host, &program);
-        command.args(["--exact", "node_process", "--ignored", "--nocapture"]);
+        let mut command = lab.command(host, "env");
+        own_test(&mut command, "node_process");
         command.env("GH_GRACE", grace.as_millis().to_string());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let (sender, lines) = channel();
-        let outputs: [Box<dyn Read + Send>; 2] =
-            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
-        for output in outputs {
-            let sender = sender.clone();
-            std::thread::spawn(move || {
-                let lines = BufReader::new(output).lines().map_while(Result::ok);
-                lines.for_each(|line| drop(sender.send(line)));
-            });
-        }
-        let input = child.stdin.take();
-        let node = Self { child, input, lines, downs: RefCell::default() };
+        let node = Self { program: Program::start(command), downs: RefCell::default() };
         node.expect("it is ready", |line| line == "node ready");
         node
     }
@@ -57,26 +39,18 @@ impl Node {
 
     /// Writes a line to its input.
     pub(crate) fn say(&mut self, line: &str) {
-        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+        self.program.say(line);
     }
 
     /// Waits for a line; panics with everything that came instead.
     pub(crate) fn expect(&self, what: &str, mut wanted: impl FnMut(&str) -> bool) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        let mut seen = Vec::new();
-        loop {
-            let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-            if let Some(down) = line.as_ref().ok().and_then(|line| line.strip_prefix("down ")) {
+        self.program.expect_that(what, |line| {
+            if let Some(down) = line.strip_prefix("down ") {
                 let peer = down.split(' ').next().unwrap_or_default();
                 self.downs.borrow_mut().push(peer.to_owned());
             }
-            match line {
-                Ok(line) if wanted(&line) => return line,
-                Ok(line) => seen.push(line),
-                Err(RecvTimeoutError::Timeout) => panic!("not seen: {what}; but: {seen:#?}"),
-                Err(RecvTimeoutError::Disconnected) => panic!("ended before {what}: {seen:#?}"),
-            }
-        }
+            wanted(line)
+        })
     }
 
     /// Whose sessions have ended since it was last asked, in that order.
@@ -121,42 +95,21 @@ impl Node {
 
     /// Makes it fall silent with its connections open, as if it hung.
     pub(crate) fn hold(&self) {
-        self.signal("STOP");
+        self.program.signal("STOP");
     }
 
     /// Ends [`hold`](Self::hold).
     pub(crate) fn release(&self) {
-        self.signal("CONT");
+        self.program.signal("CONT");
     }
 
     /// `kill -9`: no goodbye, but the kernel closes its connections.
     pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.program.kill();
     }
 
     /// Closes its input and waits for it to end by itself.
     pub(crate) fn finish(mut self) {
-        drop(self.input.take());
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.child.try_wait().unwrap() {
-                Some(status) => return assert!(status.success(), "{status}"),
-                None => assert!(Instant::now() < deadline, "the speaker does not stop"),
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        run(Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()));
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // Ended already by most tests.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.program.finish();
     }
 }

@@ -1,11 +1,9 @@
 //! A switch with four hosts, each with one process of this test's program that does what it is told.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use gatehouse_testbed::hosts::{Hosts, run};
+use gatehouse_testbed::program::{Program, own_test};
 
 /// For anything that should happen at once; generous, as the machine may be busy.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,32 +46,15 @@ impl Lab {
     pub(crate) fn start(&self, host: &str, wrapper: &str) -> Process {
         let mut command = self.0.command(host, "env");
         command.args(wrapper.split_whitespace());
-        command.arg(std::env::current_exe().unwrap());
-        command.args([
-            "--exact",
-            "kernel::nftables::forward_old::tests::host_process",
-            "--ignored",
-            "--nocapture",
-        ]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let (sender, lines) = channel();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || {
-            output.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
-        });
-        let mut process = Process { input: child.stdin.take().unwrap(), child, lines };
+        own_test(&mut command, "kernel::nftables::forward_old::tests::host_process");
+        let mut process = Process(Program::start(command));
         process.ask("hello", "ready");
         process
     }
 }
 
 /// A running process on a host; killed at the end.
-pub(crate) struct Process {
-    child: Child,
-    input: ChildStdin,
-    lines: Receiver<String>,
-}
+pub(crate) struct Process(Program);
 
 impl Process {
     /// Gives an order and waits for an answer that begins so, and nothing else before it.
@@ -85,35 +66,22 @@ impl Process {
 
     /// Gives an order.
     pub(crate) fn say(&mut self, order: &str) {
-        writeln!(self.input, "{order}").unwrap();
+        self.0.say(order);
     }
 
     /// Waits for an answer. What the test harness itself prints is passed over.
     #[track_caller]
     pub(crate) fn expect(&self, answer: &str) -> String {
-        let deadline = Instant::now() + TIMEOUT;
-        loop {
-            let timeout = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(timeout) {
-                Ok(line) if line.contains(answer) => return line,
-                Ok(line) if line.starts_with("> ") => panic!("{line}; expected: {answer}"),
-                Ok(_) => {}
-                Err(error) => panic!("{error}; expected: {answer}"),
-            }
-        }
+        self.0.expect_that(answer, |line| {
+            let is = line.contains(answer);
+            assert!(is || !line.starts_with("> "), "{line}; expected: {answer}");
+            is
+        })
     }
 
     /// `kill -9`, and waits for its end.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.0.kill();
     }
 }
 
