@@ -50,6 +50,7 @@ fuzz:
 lint:
 	TOOLS=$(TOOLS) .ci/setup test
 	.ci/checks
+	.ci/imports
 	PATH="$(TOOLS)/cargo-deny/bin:$$PATH" $(CARGO) deny --log-level error check licenses bans
 	$(CARGO) fmt --all -- --check
 	$(CARGO) fmt --manifest-path vip/fuzz/Cargo.toml -- --check
