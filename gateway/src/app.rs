@@ -25,7 +25,7 @@ use crate::{
     addresses::{bgp::Routers, group, l2::Vips},
     admin::metrics::Metrics,
     admin::{pages::AdminPages, server},
-    compile::NodeContext,
+    compile::{NodeContext, Role},
     config::Settings,
     controller::{Controller, Progress, Signal},
     http::error::ProxyErrorKind,
@@ -111,6 +111,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     let controller = Controller {
         state: ClusterState::new([files::SOURCE]),
         node,
+        // Manifests are this node's own, so nobody else deals out what is in them.
+        role: Role::Allocate,
         state_dir,
         drain_timeout: settings.drain_timeout,
         live: Arc::clone(&live),

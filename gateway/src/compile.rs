@@ -6,7 +6,7 @@
 //! `Arc`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -45,10 +45,22 @@ pub struct NodeContext {
     pub http: Vec<SocketAddr>,
     /// Plain TLS addresses (`--https`).
     pub https: Vec<SocketAddr>,
-    /// Addresses that Services held before (the state file; in a cluster their status).
+    /// Addresses that Services without a cluster behind them held before (the state file). With one, the
+    /// record is the status of the Service.
     pub recorded: BTreeMap<ObjectKey, Vec<IpAddr>>,
     /// Addresses that were let go a short while ago, and who may have them again already.
     pub resting: Quarantined,
+}
+
+/// What this node may do about addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Deals addresses out: one node of a cluster, or every node that has only its own manifests.
+    /// What it dealt out before counts first, then what is recorded; whoever has neither gets a new one.
+    Allocate,
+    /// Takes recorded addresses, and those alone. A Service without one waits: that is no problem, it is
+    /// the other node's turn.
+    Follow,
 }
 
 /// The protocol that a listener speaks.
@@ -117,6 +129,12 @@ pub struct Compiled {
     pub resting: Quarantined,
     /// Everything that is wrong, sorted by object.
     pub problems: Vec<Problem>,
+    /// The Secrets that objects of ours refer to (certificates of Ingresses, passwords of BGPPeers),
+    /// whether or not they exist: what a source has to fetch that does not list all of them. The file
+    /// source has no use for it. The same `Arc` as before if nothing changed.
+    pub wanted_secrets: Arc<BTreeSet<ObjectKey>>,
+    /// Those among them that BGPPeers refer to.
+    passwords: BTreeSet<ObjectKey>,
     cert_cache: CertCache,
 }
 
@@ -128,7 +146,12 @@ impl Compiled {
 }
 
 /// Compiles the state. `previous` is the result that is being served, if there is one.
-pub fn compile(state: &ClusterState, node: &NodeContext, previous: Option<&Compiled>) -> Compiled {
+pub fn compile(
+    state: &ClusterState,
+    node: &NodeContext,
+    role: Role,
+    previous: Option<&Compiled>,
+) -> Compiled {
     let routes = gatehouse_routes::compile::compile(
         &state.objects,
         &node.options,
@@ -150,15 +173,18 @@ pub fn compile(state: &ClusterState, node: &NodeContext, previous: Option<&Compi
     problems.extend(cert_problems);
 
     let gateways = gateways::gateways(state, &node.options, &routes, &mut problems);
-    let addresses = addresses::allocate(state, node, previous, &gateways, &mut problems);
+    let addresses = addresses::allocate(state, node, role, previous, &gateways, &mut problems);
     let listeners = gateways::listeners(node, &gateways, &addresses.assigned, &mut problems);
     problems.sort_by(|a, b| {
         (&a.object, &a.field, a.reason, &a.message)
             .cmp(&(&b.object, &b.field, b.reason, &b.message))
     });
     problems.dedup();
+    let passwords = addresses::passwords(state);
 
     Compiled {
+        wanted_secrets: wanted_secrets(&routes, &passwords, previous),
+        passwords,
         certs,
         vips: shared(addresses.vips, previous.map(|previous| &previous.vips)),
         bgp: shared(addresses.bgp, previous.map(|previous| &previous.bgp)),
@@ -173,6 +199,25 @@ pub fn compile(state: &ClusterState, node: &NodeContext, previous: Option<&Compi
         problems,
         routes: Arc::new(routes),
         cert_cache,
+    }
+}
+
+/// The Secrets of routes and sessions together, the previous `Arc` if they are the same.
+fn wanted_secrets(
+    routes: &gatehouse_routes::compile::Compiled,
+    passwords: &BTreeSet<ObjectKey>,
+    previous: Option<&Compiled>,
+) -> Arc<BTreeSet<ObjectKey>> {
+    let certs = &routes.wanted_secrets;
+    match previous {
+        _ if passwords.is_empty() => Arc::clone(certs),
+        Some(previous)
+            if Arc::ptr_eq(&previous.routes.wanted_secrets, certs)
+                && previous.passwords == *passwords =>
+        {
+            Arc::clone(&previous.wanted_secrets)
+        }
+        _ => Arc::new(certs.union(passwords).cloned().collect()),
     }
 }
 

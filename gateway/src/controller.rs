@@ -23,7 +23,7 @@ use crate::{
         bgp::Routers,
         l2::{Moved, Vips},
     },
-    compile::{Compiled, NodeContext, compile},
+    compile::{Compiled, NodeContext, Role, compile},
     listeners::Listeners,
     snapshot::{Live, Snapshot},
     source::Event,
@@ -120,6 +120,8 @@ impl Progress {
 pub(crate) struct Controller {
     pub(crate) state: ClusterState,
     pub(crate) node: NodeContext,
+    /// What this node may do about addresses.
+    pub(crate) role: Role,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) drain_timeout: Duration,
     pub(crate) live: Arc<Live>,
@@ -216,7 +218,7 @@ impl Controller {
         if previous.is_some() {
             self.node.resting.clone_from(self.quarantine.quarantined());
         }
-        let compiled = Arc::new(compile(&self.state, &self.node, previous.as_deref()));
+        let compiled = Arc::new(compile(&self.state, &self.node, self.role, previous.as_deref()));
         let took = begun.elapsed();
         self.quarantine.observe(&compiled.resting, Instant::now());
         self.record(&compiled, previous.as_deref());

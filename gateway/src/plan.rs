@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{CheckArgs, Command, ExplainArgs, ManifestArgs, Output, Page, PlanArgs},
-    compile::{Compiled, NodeContext, compile},
+    compile::{Compiled, NodeContext, Role, compile},
     config, docs,
     source::files::{self, LoadError},
     state::ClusterState,
@@ -80,7 +80,7 @@ pub fn planned(paths: &[PathBuf], node: NodeContext) -> Result<Planned, LoadErro
     for event in loaded.events() {
         state.apply(event);
     }
-    let compiled = compile(&state, &node, None);
+    let compiled = compile(&state, &node, Role::Allocate, None);
     Ok(Planned { state, compiled, node })
 }
 

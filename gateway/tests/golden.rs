@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gatehouse::{compile::NodeContext, plan};
+use gatehouse::{
+    compile::{NodeContext, Role},
+    plan,
+};
 use gatehouse_routes::options::Options;
 use serde_json::Value;
 
@@ -61,7 +64,8 @@ fn a_second_compile_says_the_same() {
     for case in cases() {
         let node = node();
         let first = plan::planned(&[case.join("in.yaml")], node.clone()).unwrap();
-        let compiled = gatehouse::compile::compile(&first.state, &node, Some(&first.compiled));
+        let compiled =
+            gatehouse::compile::compile(&first.state, &node, Role::Allocate, Some(&first.compiled));
         let first_json = plan::plan_json(&first);
         let second = plan::Planned { compiled, ..first };
         assert_eq!(plan::plan_json(&second), first_json, "{}", case.display());

@@ -3,7 +3,7 @@
 //! `gather` translates what changed, `assemble` puts the tables together; this file holds the public
 //! types and the order of the steps.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     class::Classes,
@@ -70,6 +70,9 @@ pub struct Compiled {
     pub routes: Vec<RouteOutcome>,
     /// Everything that is wrong, in a stable order.
     pub problems: Vec<Problem>,
+    /// The Secrets that what is served refers to, whether or not they exist; the same `Arc` as before if
+    /// no reference changed.
+    pub wanted_secrets: Arc<BTreeSet<ObjectKey>>,
     cache: Cache,
 }
 

@@ -1,7 +1,8 @@
 //! Who gets which address: a pure function of pools and claims.
 //!
 //! The compile step of the gateway calls [`allocate`] and records the result, which comes back as
-//! `recorded` the next time. Nothing else hands out addresses. An address in use is never taken away
+//! `recorded` the next time. Nothing else hands out addresses; a node that may not
+//! takes with [`follow`] what is recorded. An address in use is never taken away
 //! because of the request of another claim, nor because of its own holder's mistake; an address that its
 //! holder let go is quarantined before another claim may have it ([`Quarantined`], [`Quarantine`]).
 
@@ -17,11 +18,13 @@ use crate::pool::{Pool, Tenant};
 use crate::problem::Problem;
 
 mod denial;
+mod follow;
 mod ledger;
 mod quarantine;
 mod sharing;
 mod usage;
 
+pub use follow::follow;
 use ledger::Ledger;
 pub use quarantine::{QUARANTINE, Quarantine, Quarantined};
 pub use sharing::{Sharing, TrafficPolicy};
@@ -90,7 +93,7 @@ pub struct Assignment {
     pub pool: Arc<str>,
 }
 
-/// The result of [`allocate`].
+/// The result of [`allocate`] or [`follow`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocation {
     /// Who got what: at most one address of each family, the claim's first family first.

@@ -19,13 +19,15 @@ use gatehouse_vip::{
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use self::request::Request;
-use super::{Assigned, Compiled, NodeContext, gateways::claims_address};
+use super::{Assigned, Compiled, NodeContext, Role, gateways::claims_address};
 use crate::state::ClusterState;
 
 mod bgp;
 mod local;
 pub(super) mod pools;
 mod request;
+
+pub(super) use bgp::passwords;
 
 /// The label that every namespace has in a cluster, whatever its manifest says.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -43,19 +45,23 @@ pub(super) struct Addresses {
     pub(super) resting: Quarantined,
 }
 
-/// Deals out addresses to every Service that asks for one.
+/// Deals out addresses to every Service that asks for one, or takes those that are recorded.
 pub(super) fn allocate(
     state: &ClusterState,
     node: &NodeContext,
+    role: Role,
     previous: Option<&Compiled>,
     gateways: &BTreeMap<ObjectKey, &Service>,
     problems: &mut Vec<Problem>,
 ) -> Addresses {
     let pools = pools::usable(&state.pools, problems);
-    let recorded = Recorded { node, previous };
+    let recorded = Recorded { node, role, previous };
     let (claims, requests) = claims(state, &pools, &recorded, problems);
     let resting = recorded.resting(&requests);
-    let allocation = gatehouse_vip::allocate(&pools, &claims, &resting);
+    let allocation = match role {
+        Role::Allocate => gatehouse_vip::allocate(&pools, &claims, &resting),
+        Role::Follow => gatehouse_vip::follow(&pools, &claims, &resting),
+    };
 
     let assigned = assigned(&allocation, &requests);
     let wanted = local::wanted(state, node, gateways, &assigned, problems);
@@ -112,14 +118,15 @@ fn claims<'s>(
     let mut claims = Vec::new();
     let mut requests = BTreeMap::new();
     for (key, stored) in by_age(services, |service| &service.metadata) {
-        let held = recorded.of(key);
-        let (request, broken) = Request::read(key, &stored.object, !held.is_empty(), problems);
-        if !broken || !held.is_empty() {
+        let held = recorded.of(key, stored);
+        let holding = !held.is_empty();
+        let (request, broken) = Request::read(key, &stored.object, holding, problems);
+        if !broken || holding {
             let labels = namespaces
                 .entry(&key.namespace)
                 .or_insert_with(|| namespace_labels(state, &key.namespace).into());
             let labels = Arc::clone(labels);
-            claims.push(request.claim(&stored.object, pools, labels, held.to_vec()));
+            claims.push(request.claim(&stored.object, pools, labels, held));
         }
         requests.insert(claim_id(key), (key, request));
     }
@@ -136,17 +143,28 @@ fn namespace_labels(state: &ClusterState, namespace: &str) -> BTreeMap<String, S
 }
 
 /// The addresses that Services have held so far.
+///
+/// A node that deals them out believes what it dealt out last; a record may be late. One that follows
+/// believes the record alone. The record of a Service in a cluster is its status, that of another one the
+/// state file.
 struct Recorded<'c> {
     node: &'c NodeContext,
+    role: Role,
     previous: Option<&'c Compiled>,
 }
 
 impl Recorded<'_> {
-    fn of(&self, key: &ObjectKey) -> &[IpAddr] {
-        let before = self.previous.and_then(|previous| previous.addresses.get(key));
+    fn of(&self, key: &ObjectKey, service: &Stored<Service>) -> Vec<IpAddr> {
+        let before = match self.role {
+            Role::Allocate => self.previous.and_then(|previous| previous.addresses.get(key)),
+            Role::Follow => None,
+        };
         match before {
-            Some(assigned) => &assigned.ips,
-            None => self.node.recorded.get(key).map_or(&[], Vec::as_slice),
+            Some(assigned) => assigned.ips.clone(),
+            None if service.trust.standalone => {
+                self.node.recorded.get(key).cloned().unwrap_or_default()
+            }
+            None => in_status(&service.object),
         }
     }
 
@@ -168,6 +186,13 @@ impl Recorded<'_> {
         }
         resting
     }
+}
+
+/// `status.loadBalancer.ingress`; entries that name no address are not ours.
+fn in_status(service: &Service) -> Vec<IpAddr> {
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let entries = status.and_then(|status| status.ingress.as_deref()).unwrap_or_default();
+    entries.iter().filter_map(|entry| entry.ip.as_ref()?.parse().ok()).collect()
 }
 
 fn assigned(allocation: &Allocation, requests: &Requests<'_>) -> BTreeMap<ObjectKey, Assigned> {

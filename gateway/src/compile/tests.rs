@@ -4,6 +4,7 @@ use super::*;
 use crate::source::{Change, Event, Kind, Source, SourceId, manifest::Manifest};
 
 mod addresses;
+mod role;
 mod trust;
 
 /// A source that may do everything.
@@ -40,6 +41,11 @@ fn node() -> NodeContext {
         http: vec!["127.0.0.1:8080".parse().unwrap()],
         ..NodeContext::default()
     }
+}
+
+/// Compiles in the role of a node that has its own manifests.
+fn compile(state: &ClusterState, node: &NodeContext, previous: Option<&Compiled>) -> Compiled {
+    super::compile(state, node, Role::Allocate, previous)
 }
 
 fn compiled(yaml: &str) -> Compiled {

@@ -65,6 +65,8 @@ impl Run<'_, '_> {
             tables,
             ingresses: ingresses.iter().map(outcome).collect(),
             problems: self.problems,
+            // The first table has the rules of all gateways.
+            wanted_secrets: certs.first().map(|kept| Arc::clone(&kept.secrets)).unwrap_or_default(),
             cache: Cache {
                 options: self.options.clone(),
                 ingresses: ingresses.into_iter().map(|ingress| ingress.kept).collect(),
@@ -208,7 +210,13 @@ impl Run<'_, '_> {
             Some((table, _)) => Arc::clone(&table.certs),
             None => certs.into_iter().cloned().collect(),
         };
-        (certs, Arc::new(KeptCerts { bindings, problems }))
+        let sources = bindings.iter().flat_map(|certs| &**certs).map(|cert| &cert.source);
+        let secrets = sources.filter_map(|source| match source {
+            CertSource::Secret(key) => Some(key.clone()),
+            CertSource::Inline { .. } => None,
+        });
+        let secrets = Arc::new(secrets.collect());
+        (certs, Arc::new(KeptCerts { bindings, secrets, problems }))
     }
 
     fn backend_table(&self, slots: Vec<Option<Arc<Backend>>>) -> Arc<BackendTable> {

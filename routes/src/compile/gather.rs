@@ -1,6 +1,6 @@
 //! The first half of a compile: every object translated, by the previous compile if it did not change.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use foldhash::{HashMap, HashSet};
 use k8s_openapi::api::networking::v1::Ingress;
@@ -44,6 +44,8 @@ pub(super) struct Cache {
 #[derive(Debug)]
 pub(super) struct KeptCerts {
     pub(super) bindings: Vec<Arc<[CertBinding]>>,
+    /// The Secrets that they name, whether or not they exist.
+    pub(super) secrets: Arc<BTreeSet<ObjectKey>>,
     pub(super) problems: Vec<Problem>,
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::api::{IpAddressPoolSpec, ServiceAllocation};
 
 mod admission;
+mod follow;
 mod properties;
 mod quarantine;
 mod scale;

@@ -3,7 +3,7 @@
 //! Only translates, as the file above: objects into the specs of the `vip` crate with the Secrets that
 //! they name, its refusals into problems. What is told to whom is decided there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef, Objects, Store},
@@ -61,6 +61,13 @@ pub(super) fn plan(
     planned.plan
 }
 
+/// The Secrets that hold passwords of sessions, whether or not they exist.
+pub(in crate::compile) fn passwords(state: &ClusterState) -> BTreeSet<ObjectKey> {
+    let peers = state.bgp_peers.iter().map(|(key, stored)| (key, &stored.object.spec));
+    let with_password = peers.filter(|(_, spec)| !spec.password_secret.is_unset());
+    with_password.map(|(key, spec)| password_key(key, spec)).collect()
+}
+
 /// Objects refer to one another by name alone, so a name is one object's: the oldest one's.
 struct Names<'p, 's> {
     objects: BTreeMap<(BgpObject, String), &'s ObjectKey>,
@@ -107,14 +114,19 @@ fn facts(state: &ClusterState, pools: &[Pool]) -> Vec<PoolFacts> {
     facts.collect()
 }
 
-/// The password that a peer's Secret holds.
-fn password(objects: &Objects, peer: &ObjectKey, spec: &BgpPeerSpec) -> Result<Secret, VipProblem> {
+/// The Secret that a peer names.
+fn password_key(peer: &ObjectKey, spec: &BgpPeerSpec) -> ObjectKey {
     let named = &spec.password_secret;
     let namespace = match named.namespace.as_str() {
         "" => &*peer.namespace,
         namespace => namespace,
     };
-    let key = ObjectKey::new(namespace, named.name.as_str());
+    ObjectKey::new(namespace, named.name.as_str())
+}
+
+/// The password that a peer's Secret holds.
+fn password(objects: &Objects, peer: &ObjectKey, spec: &BgpPeerSpec) -> Result<Secret, VipProblem> {
+    let key = password_key(peer, spec);
     let refused = |reason, message: String, hint: &str| {
         let message = format!("{message}, so there is no session");
         Err(VipProblem::refused(reason, "spec.passwordSecret", message, hint))

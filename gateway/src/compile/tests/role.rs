@@ -1,0 +1,141 @@
+//! Who deals addresses out, who follows, and which Secrets are wanted.
+
+use super::*;
+
+/// A source behind which there is a cluster.
+const CLUSTER: Source = Source {
+    id: SourceId("cluster"),
+    trust: SourceTrust { loopback_endpoints: false, standalone: false },
+    kinds: Kind::ALL,
+};
+
+/// A Service whose status says that it has these addresses.
+fn holder(name: &str, addresses: &[&str]) -> String {
+    let entries: Vec<_> = addresses.iter().map(|ip| format!("{{ip: '{ip}'}}")).collect();
+    let status = format!("status: {{loadBalancer: {{ingress: [{}]}}}}\n", entries.join(", "));
+    format!("{}{status}", load_balancer(name, "", ""))
+}
+
+fn follow(state: &ClusterState, node: &NodeContext, previous: Option<&Compiled>) -> Compiled {
+    super::super::compile(state, node, Role::Follow, previous)
+}
+
+/// The addresses of `a`, `b` and `c`.
+fn all(compiled: &Compiled) -> [Vec<String>; 3] {
+    ["default/a", "default/b", "default/c"].map(|service| ips(compiled, service))
+}
+
+fn recorded(service: &str, ip: &str) -> NodeContext {
+    let recorded = [(ObjectKey::new("default", service), vec![ip.parse().unwrap()])];
+    NodeContext { recorded: recorded.into(), ..node() }
+}
+
+#[test]
+fn who_follows_takes_what_the_status_says_and_lets_the_others_wait_in_silence() {
+    let services = |c: &str| {
+        let waiting = load_balancer("b", "", ", loadBalancerIP: 192.168.1.201");
+        format!("{POOL}{}{waiting}{c}", holder("a", &["192.168.1.205", "fd00:1::11"]))
+    };
+    // An entry that is no address, and one of no pool: nothing to announce.
+    let state = state_of(&services(&holder("c", &["", "10.9.9.9"])), CLUSTER);
+    let before = follow(&state, &node(), None);
+    let expected = ["192.168.1.205".to_owned(), "fd00:1::11".to_owned()];
+    assert_eq!(all(&before), [expected.to_vec(), vec![], vec![]]);
+    let told = ["NoEndpoints Service default/a "];
+    assert_eq!(reasons(&before), told, "waiting is no problem");
+    // The record moves: so does whoever follows it, whatever was before.
+    let moved =
+        services(&holder("c", &["192.168.1.202"])).replace("192.168.1.205", "192.168.1.206");
+    let after = follow(&state_of(&moved, CLUSTER), &node(), Some(&before));
+    assert_eq!(ips(&after, "default/a"), ["192.168.1.206", "fd00:1::11"]);
+    assert_eq!(ips(&after, "default/c"), ["192.168.1.202"]);
+    let gone = state_of(&format!("{POOL}{}", load_balancer("a", "", "")), CLUSTER);
+    assert_eq!(ips(&follow(&gone, &node(), Some(&after)), "default/a"), [""; 0]);
+}
+
+#[test]
+fn the_state_file_is_the_record_of_standalone_services_and_their_status_is_not() {
+    let yaml = format!("{POOL}{}{}", holder("a", &["192.168.1.205"]), load_balancer("b", "", ""));
+    let node = recorded("b", "192.168.1.207");
+    let alone = follow(&state(&yaml), &node, None);
+    assert_eq!(all(&alone), [vec![], vec!["192.168.1.207".to_owned()], vec![]]);
+    let in_cluster = follow(&state_of(&yaml, CLUSTER), &node, None);
+    assert_eq!(all(&in_cluster), [vec!["192.168.1.205".to_owned()], vec![], vec![]]);
+}
+
+#[test]
+fn who_deals_out_believes_what_it_dealt_out_then_the_record_and_gives_the_others_new_ones() {
+    let yaml = format!("{POOL}{}{}", holder("a", &["192.168.1.205"]), load_balancer("b", "", ""));
+    let cluster = state_of(&yaml, CLUSTER);
+    let first = compile(&cluster, &node(), None);
+    assert_eq!(
+        all(&first),
+        [vec!["192.168.1.205".to_owned()], vec!["192.168.1.200".to_owned()], vec![]]
+    );
+    // The status is written later than the address is given.
+    let late = state_of(&yaml.replace("192.168.1.205", "192.168.1.206"), CLUSTER);
+    let again = compile(&late, &node(), Some(&first));
+    assert_eq!(again.addresses, first.addresses);
+    // A manifest with the status of another cluster gets an address of its own.
+    assert_eq!(ips(&compiled(&yaml), "default/a"), ["192.168.1.200"]);
+    assert_eq!(
+        ips(&compile(&state(&yaml), &recorded("a", "192.168.1.209"), None), "default/a"),
+        ["192.168.1.209"]
+    );
+}
+
+#[test]
+fn who_takes_over_the_dealing_out_begins_with_what_it_followed() {
+    let before_yaml =
+        format!("{POOL}{}{}", holder("a", &["192.168.1.205"]), load_balancer("b", "", ""));
+    let state = state_of(&before_yaml, CLUSTER);
+    let followed = follow(&state, &node(), None);
+    let leader = compile(&state, &node(), Some(&followed));
+    assert_eq!(ips(&leader, "default/a"), ["192.168.1.205"]);
+    assert_eq!(ips(&leader, "default/b"), ["192.168.1.200"]);
+}
+
+/// An Ingress with a certificate, of this class.
+fn ingress(name: &str, class: &str, secret: &str) -> String {
+    format!(
+        "
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: {name}}}
+spec:
+  ingressClassName: {class}
+  tls: [{{hosts: [{name}.example.com], secretName: {secret}}}]
+  rules:
+  - host: {name}.example.com
+    http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}]}}
+"
+    )
+}
+
+const PEER: &str = "
+---
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {name: tor, namespace: metallb-system}
+spec: {myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, passwordSecret: {name: tor}}
+";
+
+#[test]
+fn the_secrets_that_objects_of_ours_refer_to_are_wanted_in_order_whether_or_not_they_exist() {
+    let wanted = |compiled: &Compiled| -> Vec<String> {
+        compiled.wanted_secrets.iter().map(ToString::to_string).collect()
+    };
+    let secret = "\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: nobodys}\n";
+    let two =
+        format!("{}{}", ingress("b", "gatehouse", "beta"), ingress("a", "gatehouse", "alpha"));
+    let yaml = format!("{GATEWAY}{two}{}{secret}", ingress("c", "other", "not-ours"));
+    let certs = compiled(&yaml);
+    assert_eq!(wanted(&certs), ["default/alpha", "default/beta"]);
+    let both = state(&format!("{yaml}{PEER}"));
+    let with_peer = compile(&both, &node(), Some(&certs));
+    assert_eq!(wanted(&with_peer), ["default/alpha", "default/beta", "metallb-system/tor"]);
+    let same = compile(&both, &node(), Some(&with_peer));
+    assert!(Arc::ptr_eq(&same.wanted_secrets, &with_peer.wanted_secrets));
+    assert_eq!(wanted(&compiled(GATEWAY)), [""; 0]);
+}
