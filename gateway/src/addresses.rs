@@ -1,9 +1,284 @@
-//! The virtual addresses of this node: held on a link (L2) or announced to routers (BGP).
+//! The virtual addresses of this node: the one owner of what a link has (L2) and routers hear of (BGP).
 //!
-//! `controller` hands over every new plan and hears what became of it; `app` starts the two speakers.
+//! The plan says what may be announced. [`Addresses`] holds an address back until every listener on it is
+//! open (bind, then announce) and knows which ones are still on an interface, so that listeners outlive
+//! them (withdraw, then unbind). Listeners of all addresses that this node could have stay open, so that an
+//! address is served the moment it comes. `app` starts it, `controller` hands over every new plan, passes
+//! on what the speakers say and makes connections follow the [`Changes`]. What is decided is decided in
+//! `state`; here are the threads that carry it out, and how long they may take.
 
-pub(crate) mod bgp;
-pub(crate) mod draining;
-pub(crate) mod group;
-pub(crate) mod heartbeats;
-pub(crate) mod l2;
+mod bgp;
+mod drain_timer;
+mod draining;
+mod group;
+mod heartbeats;
+mod l2;
+mod problems;
+mod state;
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use gatehouse_routes::{
+    objects::{ObjectKey, ObjectRef},
+    problem::Problem,
+};
+use gatehouse_vip::{
+    BgpEvent, BgpSpeaker, BgpSpeakerOptions, BgpStatus, GroupOptions, Health, RoutedAddresses,
+    Speaker, SpeakerEvent, SpeakerOptions, SpeakerStatus, bgp::BgpPlan,
+};
+use serde::Serialize;
+
+use self::state::{AddressState, Orders};
+use crate::{compile::Compiled, config::Settings, listeners::Listeners};
+
+/// Longest that a stop waits until other nodes forward what is open here.
+const FORWARDED: Duration = Duration::from_secs(2);
+/// Longest that a stop waits for other nodes to take the addresses over.
+const HAND_OVER: Duration = Duration::from_secs(3);
+/// Longest that routers are waited for when announcements are withdrawn, beside the grace period.
+const ROUTERS: Duration = Duration::from_secs(3);
+/// Longest that taking the addresses off may take before the process ends all the same.
+const WITHDRAW: Duration = Duration::from_secs(5);
+
+/// How this node is to have addresses.
+pub(crate) struct AddressOptions {
+    node: String,
+    /// `None`: this node is alone.
+    group: Option<GroupOptions>,
+    /// For how long connections on an address that another node has taken over are served.
+    drain: Duration,
+    /// How long routers have to prefer other ways before a stop.
+    bgp_grace: Duration,
+    /// What is not quite right about the settings.
+    problems: Vec<Problem>,
+}
+
+/// What a speaker has done or could not do.
+pub(crate) enum Event {
+    /// On a link.
+    L2(SpeakerEvent),
+    /// Towards routers.
+    Bgp(BgpEvent),
+}
+
+/// What became of an address, for the connections on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It is served here: they may stay.
+    Active,
+    /// It is served elsewhere: they are to leave.
+    Draining,
+    /// It is gone, and with it everything that was still open.
+    Gone,
+}
+
+/// Addresses that came or went; the last word counts.
+pub(crate) type Changes = BTreeMap<IpAddr, Change>;
+
+/// One announced address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Announced {
+    pub(crate) vip: IpAddr,
+    pub(crate) interface: String,
+}
+
+/// The addresses of this node. Dropping them ends the speakers.
+pub(crate) struct Addresses {
+    state: AddressState,
+    /// What the nodes of the group know of addresses that routers lead here.
+    routed: RoutedAddresses,
+    bgp_grace: Duration,
+    // In the order in which they end.
+    bgp: Arc<BgpSpeaker>,
+    l2: Arc<Speaker>,
+}
+
+/// What the speakers know, for the admin pages; nothing once they have ended.
+pub(crate) struct AddressStatus {
+    l2: Weak<Speaker>,
+    bgp: Weak<BgpSpeaker>,
+}
+
+impl AddressOptions {
+    /// # Errors
+    /// A group that was asked for and cannot be formed.
+    pub(crate) fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let node = settings.node_name();
+        let (group, problems) =
+            group::options(settings, &ObjectRef::new("Node", ObjectKey::new("", &*node)))?;
+        if let Some(group) = &group {
+            let peers = group.peers.len();
+            tracing::info!(node, port = group.port, peers, "shares addresses with its group");
+        }
+        let (drain, bgp_grace) = (settings.linger(), settings.bgp_grace);
+        Ok(Self { node, group, drain, bgp_grace, problems })
+    }
+}
+
+impl Addresses {
+    /// Starts the speakers' threads. A node whose `health` fails has no address. `events` is called on
+    /// these threads: it must not block.
+    ///
+    /// # Errors
+    /// No thread, no socket.
+    pub(crate) fn start(
+        options: AddressOptions,
+        health: Health,
+        events: impl Fn(Event) + Clone + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let AddressOptions { node, group, drain, bgp_grace, problems } = options;
+        // Only the nodes of a group can forward connections from a router.
+        let state = AddressState::new(&node, group.as_ref().map(|_| drain), problems);
+        let l2 = SpeakerOptions {
+            node: node.clone(),
+            group,
+            linger: drain,
+            health: Some(Arc::clone(&health)),
+            ..SpeakerOptions::default()
+        };
+        let bgp = BgpSpeakerOptions {
+            node,
+            grace: bgp_grace,
+            health: Some(health),
+            loopback: l2.loopback.clone(),
+            ..BgpSpeakerOptions::default()
+        };
+        let of_bgp = events.clone();
+        let bgp = BgpSpeaker::start(bgp, move |event| of_bgp(Event::Bgp(event)))
+            .context("cannot start the BGP speaker")?;
+        let l2 = Speaker::start(l2, move |event| events(Event::L2(event)))
+            .context("cannot start the speaker")?;
+        let (bgp, l2) = (Arc::new(bgp), Arc::new(l2));
+        Ok(Self { state, routed: RoutedAddresses::default(), bgp_grace, bgp, l2 })
+    }
+
+    /// What the speakers know, as long as they run.
+    pub(crate) fn status(&self) -> AddressStatus {
+        AddressStatus { l2: Arc::downgrade(&self.l2), bgp: Arc::downgrade(&self.bgp) }
+    }
+
+    /// Announces what the configuration allows and the listeners serve, and no more than that.
+    pub(crate) fn apply(&mut self, compiled: &Compiled, listeners: &Listeners) -> Changes {
+        let open = state::open_addresses(&compiled.listeners, |plan| listeners.is_open(plan));
+        let (orders, changes) =
+            self.state.apply(&compiled.vips, &compiled.bgp, open, Instant::now());
+        let Orders { vips, bgp, routed } = orders;
+        if let Some(plan) = vips {
+            self.l2.apply(plan);
+        }
+        if let Some(plan) = bgp {
+            self.bgp.apply(BgpPlan::clone(&plan));
+        }
+        if let Some(routed) = routed {
+            self.tell_group(routed);
+        }
+        changes
+    }
+
+    /// Takes note of what a speaker did; says what it means for connections.
+    pub(crate) fn heard(&mut self, event: Event, now: Instant) -> Option<(IpAddr, Change)> {
+        self.state.heard(event, now)
+    }
+
+    /// True while the address is wanted or still on an interface.
+    pub(crate) fn holds(&self, ip: IpAddr) -> bool {
+        self.state.holds(ip)
+    }
+
+    /// Whether some address waits for its connections to end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.state.is_draining()
+    }
+
+    /// Addresses of a link that another node has taken over and that are still usable here.
+    pub(crate) fn draining(&self) -> Arc<[IpAddr]> {
+        self.state.draining()
+    }
+
+    /// Ends the draining of addresses that every connection has left. `left` counts them; `None` while
+    /// that is not known. True if [`apply`](Self::apply) has something to do.
+    pub(crate) fn release_drained(
+        &mut self,
+        left: impl Fn(IpAddr) -> Option<usize>,
+        now: Instant,
+    ) -> bool {
+        let (gone, changed) = self.state.release_drained(left, now);
+        gone.into_iter().for_each(|ip| self.l2.let_go(ip));
+        changed
+    }
+
+    /// What is wrong now, as problems of the Services, the peers and the node. `peer` finds the object
+    /// behind the name of a BGPPeer.
+    pub(crate) fn problems(
+        &mut self,
+        peer: impl Fn(&str) -> Option<ObjectKey>,
+        now: Instant,
+    ) -> Vec<Problem> {
+        self.state.problems(&self.l2.status(), &self.bgp.status(), peer, now)
+    }
+
+    /// Announced addresses and their interfaces.
+    pub(crate) fn announced(&self) -> Vec<Announced> {
+        self.state.announced()
+    }
+
+    /// The first step of a stop: has other nodes forward what is open here. Says which connections are to
+    /// leave while routers still lead here.
+    pub(crate) fn begin_stop(&mut self) -> Changes {
+        let (leaving, changes) = self.state.begin_stop();
+        if let Some(leaving) = leaving
+            && !self.l2.routed_and_wait(leaving, FORWARDED)
+        {
+            tracing::warn!("other nodes may not pass on what is open here");
+        }
+        changes
+    }
+
+    /// The second step: other nodes take the addresses over and routers prefer other ways, then hear that
+    /// there is none here any more. Every address stays on its interface for open connections.
+    pub(crate) fn hand_over(&self) {
+        // Routers begin at once, and have as long as the other nodes take beside their own time.
+        self.bgp.drain_and_wait(Duration::ZERO);
+        if !self.l2.hand_over_and_wait(HAND_OVER) {
+            tracing::warn!("addresses have not been taken over after {HAND_OVER:?}");
+        }
+        if !self.bgp.drain_and_wait(self.bgp_grace + ROUTERS) {
+            tracing::warn!("not every router has been told after {ROUTERS:?} that this node stops");
+        }
+    }
+
+    /// The last step: takes every address of a link off. Those of routers go when this is dropped.
+    pub(crate) fn withdraw(&mut self) {
+        // What is left is cut, so no node needs to forward it.
+        self.tell_group(RoutedAddresses::default());
+        if !self.l2.withdraw_all_and_wait(WITHDRAW) {
+            tracing::warn!("addresses are still on an interface after {WITHDRAW:?}");
+        }
+    }
+
+    /// Tells the nodes of the group which addresses routers lead here.
+    fn tell_group(&mut self, routed: RoutedAddresses) {
+        if routed != self.routed {
+            self.routed = routed.clone();
+            self.l2.routed(routed);
+        }
+    }
+}
+
+impl AddressStatus {
+    /// What the L2 speaker knows.
+    pub(crate) fn l2(&self) -> Arc<SpeakerStatus> {
+        self.l2.upgrade().map(|speaker| speaker.status()).unwrap_or_default()
+    }
+
+    /// The same of the BGP speaker.
+    pub(crate) fn bgp(&self) -> Arc<BgpStatus> {
+        self.bgp.upgrade().map(|speaker| speaker.status()).unwrap_or_default()
+    }
+}

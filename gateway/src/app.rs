@@ -8,12 +8,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use gatehouse_routes::{
-    objects::{ObjectKey, ObjectRef},
-    options::Options,
-    problem::Problem,
-};
-use gatehouse_vip::{BgpSpeakerOptions, Health, SpeakerOptions};
+use gatehouse_routes::options::Options;
+use gatehouse_vip::Health;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -22,7 +18,7 @@ use tokio::{
 
 use crate::{
     access_log::AccessLog,
-    addresses::{bgp::Routers, group, l2::Vips},
+    addresses::{AddressOptions, Addresses},
     admin::metrics::Metrics,
     admin::{pages::AdminPages, server},
     compile::{NodeContext, Role},
@@ -48,7 +44,7 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 /// What keeps it from starting: manifests that do not parse, an admin address that is taken, no threads.
 pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     raise_descriptor_limit();
-    let (speaker, node_problems) = speaker_options(settings)?;
+    let address_options = AddressOptions::new(settings)?;
     let loaded = files::load(&settings.manifests)?;
     let (state_dir, recorded) = recorded_addresses(settings);
     let node = node_context(settings, recorded);
@@ -73,28 +69,11 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         .context("cannot start the data threads")?;
 
     let (signals, received) = mpsc::channel();
-    let speaker_signals = signals.clone();
-    let bgp_signals = signals.clone();
-    let health = health_of(&workers, tick);
-    let bgp = BgpSpeakerOptions {
-        node: settings.node_name(),
-        grace: settings.bgp_grace,
-        health: Some(Arc::clone(&health)),
-        loopback: speaker.loopback.clone(),
-        ..BgpSpeakerOptions::default()
-    };
-    let linger = speaker.group.as_ref().map(|_| speaker.linger);
-    let routers = Routers::start(bgp, linger, move |event| {
-        // As below.
-        let _ = bgp_signals.send(Signal::Bgp(event));
-    })
-    .context("cannot start the BGP speaker")?;
-    let speaker = SpeakerOptions { health: Some(health), ..speaker };
-    let vips = Vips::start(speaker, node_problems, move |event| {
-        // The controller outlives the speaker; at the very end nobody needs to know.
-        let _ = speaker_signals.send(Signal::Speaker(event));
-    })
-    .context("cannot start the speaker")?;
+    let address_signals = signals.clone();
+    let addresses = Addresses::start(address_options, health_of(&workers, tick), move |event| {
+        // The controller outlives the speakers; at the very end nobody needs to know.
+        let _ = address_signals.send(Signal::Addresses(event));
+    })?;
 
     let progress = Arc::new(Progress::default());
     let admin = AdminPages {
@@ -104,8 +83,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         metrics,
         unrouted,
         log_dropped: log.as_ref().map(AccessLog::dropped_counter),
-        speaker: vips.speaker(),
-        bgp: routers.speaker(),
+        addresses: addresses.status(),
     };
     let (started, could_start) = oneshot::channel();
     let controller = Controller {
@@ -118,9 +96,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         live: Arc::clone(&live),
         workers,
         listeners: Listeners::new(TlsConfigs::new(Arc::clone(&live))?),
-        vips,
-        routers,
-        bgp_grace: settings.bgp_grace,
+        addresses,
         progress,
         compiled: None,
         quarantine: Default::default(),
@@ -232,19 +208,6 @@ fn recorded_addresses(settings: &Settings) -> (Option<std::path::PathBuf>, state
         tracing::warn!("{complaint}");
     }
     (Some(state_dir), recorded)
-}
-
-/// How the speaker is to work, and what is not quite right about that.
-fn speaker_options(settings: &Settings) -> anyhow::Result<(SpeakerOptions, Vec<Problem>)> {
-    let name = settings.node_name();
-    let node = ObjectRef::new("Node", ObjectKey::new("", &*name));
-    let (group, problems) = group::options(settings, &node)?;
-    if let Some(group) = &group {
-        let peers = group.peers.len();
-        tracing::info!(node = name, port = group.port, peers, "shares addresses with its group");
-    }
-    let linger = settings.linger();
-    Ok((SpeakerOptions { node: name, group, linger, ..SpeakerOptions::default() }, problems))
 }
 
 /// A node whose data path hangs holds no address.

@@ -4,7 +4,6 @@
 //! that keeps promises: bind, then announce; withdraw, then unbind. Nothing else writes configuration.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{
@@ -15,14 +14,11 @@ use std::{
 };
 
 use gatehouse_routes::problem::{Problem, Severity};
-use gatehouse_vip::{BgpEvent, Quarantine, RoutedAddresses, SpeakerEvent};
+use gatehouse_vip::Quarantine;
 use serde::Serialize;
 
 use crate::{
-    addresses::{
-        bgp::Routers,
-        l2::{Moved, Vips},
-    },
+    addresses::{self, Addresses, Announced, Change, Changes},
     compile::{Compiled, NodeContext, Role, compile},
     listeners::Listeners,
     snapshot::{Live, Snapshot},
@@ -41,25 +37,15 @@ const SETTLE: Duration = Duration::from_millis(100);
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// Period while connections leave an address that has moved.
 const LEAVING: Duration = Duration::from_millis(50);
-/// Silence of the speaker after which a stop takes its events for complete.
+/// Silence of the speakers after which a stop takes their events for complete.
 const LAST_WORD: Duration = Duration::from_millis(20);
-/// Longest that a stop waits for other nodes to take the addresses over.
-const HAND_OVER: Duration = Duration::from_secs(3);
-/// Longest that a stop waits until other nodes pass on what is open here.
-const RELAYED: Duration = Duration::from_secs(2);
-/// Longest that routers are waited for when announcements are withdrawn, beside the grace period.
-const DRAIN: Duration = Duration::from_secs(3);
-/// Longest that taking the addresses off may take before the process ends all the same.
-const WITHDRAW: Duration = Duration::from_secs(5);
 
 /// What the controller waits for.
 pub(crate) enum Signal {
     /// From a source of objects.
     Source(Event),
-    /// From the speaker.
-    Speaker(SpeakerEvent),
-    /// From the BGP speaker.
-    Bgp(BgpEvent),
+    /// About the addresses of this node.
+    Addresses(addresses::Event),
     /// Withdraw, drain and end; the answer tells that it is done.
     Stop(SyncSender<()>),
 }
@@ -98,13 +84,6 @@ pub(crate) struct ListenerFact {
     pub(crate) error: Option<String>,
 }
 
-/// One announced address.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Announced {
-    pub(crate) vip: IpAddr,
-    pub(crate) interface: String,
-}
-
 impl Progress {
     /// Where the controller stands.
     pub(crate) fn facts(&self) -> Facts {
@@ -127,10 +106,7 @@ pub(crate) struct Controller {
     pub(crate) live: Arc<Live>,
     pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) listeners: Listeners,
-    pub(crate) vips: Vips,
-    pub(crate) routers: Routers,
-    /// How long routers have to prefer other ways before a stop.
-    pub(crate) bgp_grace: Duration,
+    pub(crate) addresses: Addresses,
     pub(crate) progress: Arc<Progress>,
     /// What is wrong with the addresses and this node.
     pub(crate) address_problems: Vec<Problem>,
@@ -165,20 +141,12 @@ impl Controller {
     /// One burst of signals, or one round of housekeeping.
     fn turn(&mut self, signals: &Receiver<Signal>) -> Option<Turn> {
         let mut burst = Burst::default();
-        let lingers = self.vips.lingers() || self.routers.lingers();
-        let mut wait = if lingers { LEAVING } else { HOUSEKEEPING };
+        let mut wait = if self.addresses.is_draining() { LEAVING } else { HOUSEKEEPING };
         loop {
             match signals.recv_timeout(wait) {
                 Ok(Signal::Stop(done)) => return Some(Turn::Stop(done)),
-                Ok(Signal::Speaker(event)) => {
-                    if let SpeakerEvent::Relayed { vip, elsewhere } = event {
-                        self.routers.relayed(vip, elsewhere, Instant::now());
-                    }
-                    burst.moved.extend(self.spoken(event));
-                    burst.addresses = true;
-                }
-                Ok(Signal::Bgp(event)) => {
-                    burst.moved.extend(self.routed(event));
+                Ok(Signal::Addresses(event)) => {
+                    burst.changes.extend(self.addresses.heard(event, Instant::now()));
                     burst.addresses = true;
                 }
                 Ok(Signal::Source(event)) => {
@@ -198,7 +166,7 @@ impl Controller {
         if burst.objects && self.state.synced() {
             self.publish();
         }
-        self.tell_cores(&burst.moved);
+        self.tell_workers(&burst.changes);
         if burst.objects || burst.addresses || self.tidied.elapsed() >= HOUSEKEEPING {
             self.tidied = Instant::now();
             if burst.objects || burst.addresses || !self.listeners.failed().is_empty() {
@@ -206,7 +174,7 @@ impl Controller {
             }
             self.show();
         }
-        self.let_go();
+        self.release_drained();
         self.free_retired();
         None
     }
@@ -266,28 +234,20 @@ impl Controller {
             // Nobody waits any more if a stop signal was faster.
             let _ = started.send(if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) });
         }
-        self.vips.apply(&compiled.vips, &compiled.listeners, &self.listeners);
-        let mut moved = self.routers.apply(&compiled.bgp, &compiled.listeners, &self.listeners);
-        if let Some(routed) = self.routers.routed() {
-            self.vips.routed(routed);
-        }
-        let (vips, routers) = (&self.vips, &self.routers);
-        moved.retain(|ip, moved| *moved == Moved::Here || !vips.holds(ip));
-        self.listeners.close(&compiled.listeners, &self.workers, |address| {
-            vips.holds(&address.ip()) || routers.holds(&address.ip())
-        });
-        self.tell_cores(&moved);
+        let changes = self.addresses.apply(compiled, &self.listeners);
+        let addresses = &self.addresses;
+        self.listeners
+            .close(&compiled.listeners, &self.workers, |address| addresses.holds(address.ip()));
+        self.tell_workers(&changes);
     }
 
     /// Lets the admin server see what became of it.
     fn show(&mut self) {
         let Some(compiled) = &self.compiled else { return };
         let mut problems = compiled.problems.clone();
-        let mut addresses = self.vips.problems(Instant::now());
         let peers = &self.state.bgp_peers;
-        addresses.extend(
-            self.routers.problems(|name| peers.keys().find(|key| *key.name == *name).cloned()),
-        );
+        let peer = |name: &str| peers.keys().find(|key| *key.name == *name).cloned();
+        let addresses = self.addresses.problems(peer, Instant::now());
         report(&self.address_problems, &addresses);
         problems.extend(addresses.iter().cloned());
         self.address_problems = addresses;
@@ -298,12 +258,7 @@ impl Controller {
             error: self.listeners.failed().get(&plan.address).cloned(),
         });
         let listeners = listeners.collect();
-        let held = self.vips.held().iter();
-        let announced =
-            held.map(|(vip, interface)| Announced { vip: *vip, interface: interface.clone() });
-        let routed = self.routers.told().into_iter();
-        let routed = routed.map(|vip| Announced { vip, interface: "lo".to_owned() });
-        let announced = announced.chain(routed).collect();
+        let announced = self.addresses.announced();
         self.progress.update(|facts| {
             facts.published = true;
             facts.problems = problems;
@@ -320,44 +275,25 @@ impl Controller {
     }
 
     /// Makes the connections on addresses that came or went stay, leave or end.
-    fn tell_cores(&self, moved: &BTreeMap<IpAddr, Moved>) {
-        self.tell_those(moved, Moved::Here, Command::Stay);
-        self.tell_those(moved, Moved::Away, Command::Leave);
-        self.tell_those(moved, Moved::Gone, Command::Cut);
+    fn tell_workers(&self, changes: &Changes) {
+        self.tell_those(changes, Change::Active, Command::Stay);
+        self.tell_those(changes, Change::Draining, Command::Leave);
+        self.tell_those(changes, Change::Gone, Command::Cut);
     }
 
-    fn tell_those(
-        &self,
-        moved: &BTreeMap<IpAddr, Moved>,
-        which: Moved,
-        command: fn(Arc<[IpAddr]>) -> Command,
-    ) {
-        let ips = moved.iter().filter(|(_, moved)| **moved == which).map(|(ip, _)| *ip);
+    fn tell_those(&self, changes: &Changes, which: Change, command: fn(Arc<[IpAddr]>) -> Command) {
+        let ips = changes.iter().filter(|(_, change)| **change == which).map(|(ip, _)| *ip);
         let ips: Arc<[IpAddr]> = ips.collect();
         if !ips.is_empty() {
             self.workers.iter().for_each(|worker| worker.send(command(Arc::clone(&ips))));
         }
     }
 
-    /// What the speaker did, for the connections on the address. Those on one that has ceased to linger go on
-    /// if routers lead here as well.
-    fn spoken(&mut self, event: SpeakerEvent) -> Option<(IpAddr, Moved)> {
-        let (ip, moved) = self.vips.heard(event, Instant::now())?;
-        let stays = moved == Moved::Gone && self.routers.holds(&ip);
-        Some((ip, if stays { Moved::Here } else { moved }))
-    }
-
-    /// What the BGP speaker did, for the connections on the address. One that a link has as well stays.
-    fn routed(&mut self, event: BgpEvent) -> Option<(IpAddr, Moved)> {
-        self.routers.heard(event).filter(|(ip, _)| !self.vips.holds(ip))
-    }
-
-    /// Ends the lingering of addresses that every connection has left.
-    fn let_go(&mut self) {
+    /// Ends the draining of addresses that every connection has left.
+    fn release_drained(&mut self) {
         let workers = &self.workers;
         let left = |ip| workers.iter().map(|worker| worker.left(ip)).sum();
-        self.vips.let_go(left, Instant::now());
-        if self.routers.let_go(left, Instant::now()) {
+        if self.addresses.release_drained(left, Instant::now()) {
             self.follow();
         }
     }
@@ -367,50 +303,36 @@ impl Controller {
     /// answers.
     fn stop(mut self, signals: &Receiver<Signal>) {
         self.progress.update(|facts| facts.stopping = true);
-        if let Some(routed) = self.routers.routed_no_more()
-            && !self.vips.relayed(routed, RELAYED)
-        {
-            tracing::warn!("other nodes may not pass on what is open here");
+        let leaving = self.addresses.begin_stop();
+        self.tell_workers(&leaving);
+        self.addresses.hand_over();
+        self.hear_addresses(signals);
+        self.drain_workers(signals);
+        self.addresses.withdraw();
+        for worker in self.workers {
+            worker.stop();
         }
-        // Connections that come by routers begin to leave while routers still lead here: when they lead
-        // elsewhere, what is open breaks unless the nodes of a group pass it on.
-        let routed = self.routers.held().iter().filter(|ip| !self.vips.holds(ip));
-        let routed = routed.map(|ip| (*ip, Moved::Away)).collect();
-        self.tell_cores(&routed);
-        self.routers.drain(Duration::ZERO);
-        if !self.vips.hand_over(HAND_OVER) {
-            tracing::warn!("addresses have not been taken over after {HAND_OVER:?}");
-        }
-        if !self.routers.drain(self.bgp_grace + DRAIN) {
-            tracing::warn!("not every router has been told after {DRAIN:?} that this node stops");
-        }
-        self.hear_speaker(signals);
-        let lingering = self.vips.lingering();
+        // Ends the speakers.
+        drop(self.addresses);
+    }
+
+    /// Lets open connections end, for as long as they may take.
+    fn drain_workers(&mut self, signals: &Receiver<Signal>) {
+        let draining = self.addresses.draining();
         for worker in &self.workers {
-            worker.send(Command::Drain(Arc::clone(&lingering)));
+            worker.send(Command::Drain(Arc::clone(&draining)));
         }
         let deadline = Instant::now() + self.drain_timeout;
         // The workers report once per clock tick; give them two before believing a zero.
         std::thread::sleep(Duration::from_millis(120));
-        while (self.open() > 0 || self.vips.lingers()) && Instant::now() < deadline {
-            self.hear_speaker(signals);
-            self.let_go();
+        while (self.open() > 0 || self.addresses.is_draining()) && Instant::now() < deadline {
+            self.hear_addresses(signals);
+            self.release_drained();
         }
         let left = self.open();
         if left > 0 {
             tracing::warn!(connections = left, "cut after {:?}", self.drain_timeout);
         }
-        // What is left is cut, so nobody needs to pass it on.
-        self.vips.routed(RoutedAddresses::default());
-        if !self.vips.withdraw(WITHDRAW) {
-            tracing::warn!("addresses are still on an interface after {WITHDRAW:?}");
-        }
-        for worker in self.workers {
-            worker.stop();
-        }
-        // Ends the speakers.
-        drop(self.routers);
-        drop(self.vips);
     }
 
     /// Client connections that are open.
@@ -418,21 +340,16 @@ impl Controller {
         self.workers.iter().map(WorkerHandle::connections).sum()
     }
 
-    /// Acts upon what the speaker says until it is silent, and on nothing else: the configuration does not
-    /// change any more.
-    fn hear_speaker(&mut self, signals: &Receiver<Signal>) {
-        let mut moved = BTreeMap::new();
+    /// Acts upon what the speakers say until they are silent, and on nothing else: the configuration does
+    /// not change any more.
+    fn hear_addresses(&mut self, signals: &Receiver<Signal>) {
+        let mut changes = Changes::new();
         while let Ok(signal) = signals.recv_timeout(LAST_WORD) {
-            match signal {
-                // Whatever may stay elsewhere, here everything is to end.
-                Signal::Speaker(event) => {
-                    moved.extend(self.spoken(event).filter(|(_, moved)| *moved != Moved::Here));
-                }
-                Signal::Bgp(event) => moved.extend(self.routed(event)),
-                _ => {}
+            if let Signal::Addresses(event) = signal {
+                changes.extend(self.addresses.heard(event, Instant::now()));
             }
         }
-        self.tell_cores(&moved);
+        self.tell_workers(&changes);
     }
 }
 
@@ -447,7 +364,7 @@ struct Burst {
     objects: bool,
     addresses: bool,
     /// Addresses that came or went; the last word counts.
-    moved: BTreeMap<IpAddr, Moved>,
+    changes: Changes,
     since: Option<Instant>,
 }
 

@@ -1,7 +1,7 @@
 //! Addresses that routers are to lead to other nodes while connections are open on them here.
 //!
-//! `super` has one [`Departures`] if the node is in a group, passes every new plan through
-//! [`Departures::follow`] and tells it what the group says. An address that is planned no more stays
+//! `bgp` has one [`Draining`] if the node is in a group, passes every new plan through
+//! [`Draining::follow`] and tells it what the group says. An address that is planned no more stays
 //! announced until the other nodes pass on to this one what is open here; then it is withdrawn, but
 //! stays on the loopback interface until its connections have ended. Pure: decides and remembers only.
 
@@ -14,7 +14,7 @@ use std::{
 
 use gatehouse_vip::{Routed, bgp::BgpPlan};
 
-use super::l2::Lingering;
+use super::drain_timer::DrainTimer;
 
 /// An address that returns is passed on by other nodes for so long: until routers lead here again what
 /// has stayed open.
@@ -22,8 +22,8 @@ const RETURN: Duration = Duration::from_secs(3);
 
 /// The addresses that are leaving.
 #[derive(Debug)]
-pub(super) struct Departures {
-    linger: Duration,
+pub(super) struct Draining {
+    limit: Duration,
     stages: BTreeMap<IpAddr, Stage>,
     /// Addresses that have returned, and until when that is recent.
     returned: BTreeMap<IpAddr, Instant>,
@@ -37,15 +37,15 @@ enum Stage {
     /// Announced until the other nodes pass on.
     Announced,
     /// Withdrawn, but usable here.
-    Lingering(Lingering),
+    Draining(DrainTimer),
     /// On its way off the loopback interface.
     Over,
 }
 
-impl Departures {
-    /// `linger`: for how long connections on an address that is withdrawn are served.
-    pub(super) fn new(linger: Duration) -> Self {
-        Self { linger, stages: BTreeMap::new(), returned: BTreeMap::new(), changed: false }
+impl Draining {
+    /// `limit`: for how long connections on an address that is withdrawn are served.
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, stages: BTreeMap::new(), returned: BTreeMap::new(), changed: false }
     }
 
     /// What the speaker is to have of a plan, of which it has `applied`. `held` are the addresses on the
@@ -59,7 +59,7 @@ impl Departures {
     ) -> BgpPlan {
         self.changed = false;
         for (ip, stage) in &self.stages {
-            if plan.addresses.contains_key(ip) && matches!(stage, Stage::Lingering(_)) {
+            if plan.addresses.contains_key(ip) && matches!(stage, Stage::Draining(_)) {
                 self.returned.insert(*ip, now + RETURN);
             }
         }
@@ -77,7 +77,7 @@ impl Departures {
             match stage {
                 Stage::Over => continue,
                 Stage::Announced => keep_routes(&mut kept, applied, *ip),
-                Stage::Lingering(_) => drop_routes(&mut kept, *ip, &wanted),
+                Stage::Draining(_) => drop_routes(&mut kept, *ip, &wanted),
             }
             kept.addresses.insert(*ip, claims);
         }
@@ -91,20 +91,20 @@ impl Departures {
 
     /// The other nodes pass on what is open on the address, if one of them serves it. True if its routes
     /// go now.
-    pub(super) fn relayed(&mut self, ip: IpAddr, elsewhere: bool, now: Instant) -> bool {
+    pub(super) fn forwarded(&mut self, ip: IpAddr, elsewhere: bool, now: Instant) -> bool {
         let Some(stage @ Stage::Announced) = self.stages.get_mut(&ip) else { return false };
         // With nobody to take clients over there is nothing to go on.
-        *stage = if elsewhere { Stage::Lingering(Lingering::since(now)) } else { Stage::Over };
+        *stage = if elsewhere { Stage::Draining(DrainTimer::since(now)) } else { Stage::Over };
         self.changed = true;
         true
     }
 
-    /// Ends what has had its time: the lingering of addresses, also when every connection has left.
+    /// Ends what has had its time: the draining of addresses, also when every connection has left.
     /// `left` counts connections; `None` while that is not known.
-    pub(super) fn let_go(&mut self, left: impl Fn(IpAddr) -> Option<usize>, now: Instant) {
+    pub(super) fn drained(&mut self, left: impl Fn(IpAddr) -> Option<usize>, now: Instant) {
         for (ip, stage) in &mut self.stages {
-            let Stage::Lingering(lingering) = stage else { continue };
-            if lingering.may_go(left(*ip), now) || lingering.lasted(now) >= self.linger {
+            let Stage::Draining(timer) = stage else { continue };
+            if timer.ends(left(*ip), now) || timer.lasted(now) >= self.limit {
                 *stage = Stage::Over;
                 self.changed = true;
             }
@@ -113,8 +113,8 @@ impl Departures {
     }
 
     /// Whether some address waits for its connections to end.
-    pub(super) fn lingers(&self) -> bool {
-        self.stages.values().any(|stage| matches!(stage, Stage::Lingering(_)))
+    pub(super) fn is_draining(&self) -> bool {
+        self.stages.values().any(|stage| matches!(stage, Stage::Draining(_)))
     }
 
     /// Whether routers hear of an address of the applied plan.
@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    const LINGER: Duration = Duration::from_secs(30);
+    const LIMIT: Duration = Duration::from_secs(30);
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -197,105 +197,102 @@ mod tests {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let (vip, held) = (ip("192.0.2.1"), [ip("192.0.2.1")].into());
-        let mut departures = Departures::new(LINGER);
+        let mut draining = Draining::new(LIMIT);
         let full = plan(&["192.0.2.1"], &["192.0.2.1/32"]);
-        assert_eq!(departures.follow(full.clone(), &full, &held, Instant::now()), full);
-        assert_eq!(departures.routed(&full), [(vip, Routed::Serving)].into());
+        assert_eq!(draining.follow(full.clone(), &full, &held, Instant::now()), full);
+        assert_eq!(draining.routed(&full), [(vip, Routed::Serving)].into());
 
         let empty = plan(&[], &[]);
-        let asking = departures.follow(empty.clone(), &full, &held, Instant::now());
+        let asking = draining.follow(empty.clone(), &full, &held, Instant::now());
         assert_eq!(asking, full, "announced as before");
-        assert_eq!(departures.routed(&asking), [(vip, Routed::Leaving)].into());
-        assert!(departures.announced(&vip) && !departures.lingers());
+        assert_eq!(draining.routed(&asking), [(vip, Routed::Leaving)].into());
+        assert!(draining.announced(&vip) && !draining.is_draining());
 
-        assert!(departures.relayed(vip, true, at(0)));
-        assert!(!departures.relayed(vip, true, at(1)), "said once");
-        let lingering = departures.follow(empty.clone(), &asking, &held, Instant::now());
-        assert_eq!(lingering, plan(&["192.0.2.1"], &[]));
-        assert!(departures.lingers() && !departures.announced(&vip));
+        assert!(draining.forwarded(vip, true, at(0)));
+        assert!(!draining.forwarded(vip, true, at(1)), "said once");
+        let drained = draining.follow(empty.clone(), &asking, &held, Instant::now());
+        assert_eq!(drained, plan(&["192.0.2.1"], &[]));
+        assert!(draining.is_draining() && !draining.announced(&vip));
 
-        departures.let_go(|_| Some(1), at(5000));
-        assert!(!departures.changed(), "a connection is open");
-        departures.let_go(|_| Some(0), at(5050));
-        departures.let_go(|_| Some(0), at(5250));
-        assert!(departures.changed());
-        let over = departures.follow(empty.clone(), &lingering, &held, Instant::now());
+        draining.drained(|_| Some(1), at(5000));
+        assert!(!draining.changed(), "a connection is open");
+        draining.drained(|_| Some(0), at(5050));
+        draining.drained(|_| Some(0), at(5250));
+        assert!(draining.changed());
+        let over = draining.follow(empty.clone(), &drained, &held, Instant::now());
         assert_eq!(over, empty);
-        assert_eq!(departures.routed(&over), [(vip, Routed::Leaving)].into(), "still on loopback");
-        departures.removed(vip);
-        assert_eq!(departures.routed(&over), BTreeMap::new());
+        assert_eq!(draining.routed(&over), [(vip, Routed::Leaving)].into(), "still on loopback");
+        draining.removed(vip);
+        assert_eq!(draining.routed(&over), BTreeMap::new());
     }
 
     #[test]
-    fn connections_that_do_not_end_keep_an_address_for_the_linger_time_only() {
+    fn connections_that_do_not_end_keep_an_address_for_the_drain_time_only() {
         let start = Instant::now();
         let (vip, held) = (ip("192.0.2.1"), [ip("192.0.2.1")].into());
-        let mut departures = Departures::new(LINGER);
+        let mut draining = Draining::new(LIMIT);
         let full = plan(&["192.0.2.1"], &["192.0.2.1/32"]);
-        departures.follow(plan(&[], &[]), &full, &held, Instant::now());
-        departures.relayed(vip, true, start);
-        departures.let_go(|_| Some(3), start + LINGER - Duration::from_millis(1));
-        assert!(departures.lingers());
-        departures.let_go(|_| Some(3), start + LINGER);
-        assert!(!departures.lingers());
+        draining.follow(plan(&[], &[]), &full, &held, Instant::now());
+        draining.forwarded(vip, true, start);
+        draining.drained(|_| Some(3), start + LIMIT - Duration::from_millis(1));
+        assert!(draining.is_draining());
+        draining.drained(|_| Some(3), start + LIMIT);
+        assert!(!draining.is_draining());
     }
 
     #[test]
     fn an_address_that_nobody_else_serves_goes_at_once() {
         let (vip, held) = (ip("192.0.2.1"), [ip("192.0.2.1")].into());
-        let mut departures = Departures::new(LINGER);
+        let mut draining = Draining::new(LIMIT);
         let (full, empty) = (plan(&["192.0.2.1"], &["192.0.2.1/32"]), plan(&[], &[]));
-        departures.follow(empty.clone(), &full, &held, Instant::now());
-        assert!(departures.relayed(vip, false, Instant::now()));
-        assert_eq!(departures.follow(empty.clone(), &full, &held, Instant::now()), empty);
+        draining.follow(empty.clone(), &full, &held, Instant::now());
+        assert!(draining.forwarded(vip, false, Instant::now()));
+        assert_eq!(draining.follow(empty.clone(), &full, &held, Instant::now()), empty);
         // It is not asked for anew while it is on its way off.
-        assert_eq!(departures.follow(empty.clone(), &full, &held, Instant::now()), empty);
+        assert_eq!(draining.follow(empty.clone(), &full, &held, Instant::now()), empty);
     }
 
     #[test]
     fn an_address_that_returns_is_announced_as_if_nothing_had_been() {
         let (vip, held) = (ip("192.0.2.1"), [ip("192.0.2.1")].into());
-        let mut departures = Departures::new(LINGER);
+        let mut draining = Draining::new(LIMIT);
         let (full, empty) = (plan(&["192.0.2.1"], &["192.0.2.1/32"]), plan(&[], &[]));
         let start = Instant::now();
-        departures.follow(empty.clone(), &full, &held, start);
-        departures.relayed(vip, true, start);
-        let lingering = departures.follow(empty, &full, &held, start);
-        assert_eq!(departures.follow(full.clone(), &lingering, &held, start), full);
+        draining.follow(empty.clone(), &full, &held, start);
+        draining.forwarded(vip, true, start);
+        let drained = draining.follow(empty, &full, &held, start);
+        assert_eq!(draining.follow(full.clone(), &drained, &held, start), full);
         // Routers need a moment to lead here again what has stayed open.
-        assert_eq!(departures.routed(&full), [(vip, Routed::Leaving)].into());
-        departures.let_go(|_| None, start + RETURN - Duration::from_millis(1));
-        assert!(!departures.changed());
-        departures.let_go(|_| None, start + RETURN);
-        assert!(departures.changed());
-        assert_eq!(departures.follow(full.clone(), &full, &held, start + RETURN), full);
-        assert_eq!(departures.routed(&full), [(vip, Routed::Serving)].into());
-        assert!(!departures.changed());
+        assert_eq!(draining.routed(&full), [(vip, Routed::Leaving)].into());
+        draining.drained(|_| None, start + RETURN - Duration::from_millis(1));
+        assert!(!draining.changed());
+        draining.drained(|_| None, start + RETURN);
+        assert!(draining.changed());
+        assert_eq!(draining.follow(full.clone(), &full, &held, start + RETURN), full);
+        assert_eq!(draining.routed(&full), [(vip, Routed::Serving)].into());
+        assert!(!draining.changed());
     }
 
     #[test]
     fn an_address_that_never_reached_loopback_just_goes() {
-        let mut departures = Departures::new(LINGER);
+        let mut draining = Draining::new(LIMIT);
         let (full, empty) = (plan(&["192.0.2.1"], &["192.0.2.1/32"]), plan(&[], &[]));
-        assert_eq!(
-            departures.follow(empty.clone(), &full, &BTreeSet::new(), Instant::now()),
-            empty
-        );
+        assert_eq!(draining.follow(empty.clone(), &full, &BTreeSet::new(), Instant::now()), empty);
     }
 
     #[test]
     fn a_prefix_stays_for_the_other_addresses_in_it_and_not_for_one_whose_listener_closed() {
         let held: BTreeSet<_> = ["192.0.2.1", "192.0.2.2", "192.0.2.9"].map(ip).into();
-        let mut departures = Departures::new(LINGER);
+        let mut draining = Draining::new(LIMIT);
         let routes = ["192.0.2.0/30", "192.0.2.9/32"];
         let full = plan(&["192.0.2.1", "192.0.2.2", "192.0.2.9"], &routes);
         // The routes are those of the whole plan, whatever is open.
         let open = plan(&["192.0.2.2"], &routes);
-        let asking = departures.follow(open.clone(), &full, &held, Instant::now());
-        departures.relayed(ip("192.0.2.1"), true, Instant::now());
-        departures.relayed(ip("192.0.2.9"), true, Instant::now());
-        let lingering = departures.follow(open, &asking, &held, Instant::now());
-        assert_eq!(prefixes(&lingering), ["192.0.2.0/30"]);
-        assert_eq!(lingering.addresses.len(), 3);
+        let asking = draining.follow(open.clone(), &full, &held, Instant::now());
+        draining.forwarded(ip("192.0.2.1"), true, Instant::now());
+        draining.forwarded(ip("192.0.2.9"), true, Instant::now());
+        let drained = draining.follow(open, &asking, &held, Instant::now());
+        assert_eq!(prefixes(&drained), ["192.0.2.0/30"]);
+        assert_eq!(drained.addresses.len(), 3);
     }
 }

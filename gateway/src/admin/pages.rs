@@ -4,16 +4,15 @@
 //! nothing of the parts. Nothing here changes anything.
 
 use std::sync::{
-    Arc, Weak,
+    Arc,
     atomic::{AtomicU64, Ordering},
 };
 
 use gatehouse_routes::{problem::Severity, stats::HostStats};
-use gatehouse_vip::{
-    BgpSpeaker, BgpStatus, PoolUsage, Speaker, SpeakerStatus, VipPlan, bgp::BgpPlan,
-};
+use gatehouse_vip::{PoolUsage, VipPlan, bgp::BgpPlan};
 
 use crate::{
+    addresses::AddressStatus,
     admin::{
         metrics::{AddressFacts, ControlFacts, Metrics},
         server::Admin,
@@ -33,8 +32,7 @@ pub(crate) struct AdminPages {
     /// Answers to requests whose host is in no table.
     pub(crate) unrouted: Arc<HostStats>,
     pub(crate) log_dropped: Option<Arc<AtomicU64>>,
-    pub(crate) speaker: Weak<Speaker>,
-    pub(crate) bgp: Weak<BgpSpeaker>,
+    pub(crate) addresses: AddressStatus,
 }
 
 impl AdminPages {
@@ -50,16 +48,6 @@ impl AdminPages {
         }
     }
 
-    /// What the speaker knows; nothing once it has ended.
-    fn speaker(&self) -> Arc<SpeakerStatus> {
-        self.speaker.upgrade().map(|speaker| speaker.status()).unwrap_or_default()
-    }
-
-    /// The same of the BGP speaker.
-    fn bgp(&self) -> Arc<BgpStatus> {
-        self.bgp.upgrade().map(|speaker| speaker.status()).unwrap_or_default()
-    }
-
     fn metrics(&self) -> String {
         let facts = self.progress.facts();
         let count = |severity| {
@@ -70,7 +58,7 @@ impl AdminPages {
             gateway.routes.hosts().map(|(_, host)| (&*host.name, &*host.stats))
         });
         let hosts = hosts.chain([("", &*self.unrouted)]);
-        let (speaker, bgp) = (self.speaker(), self.bgp());
+        let (speaker, bgp) = (self.addresses.l2(), self.addresses.bgp());
         let routed = status::routed_rows(&routed(&snapshot), &bgp).into_iter();
         let routed = routed.filter(|row| row.here == "announced");
         let vips = status::vip_rows(&planned(&snapshot), &speaker).into_iter();
@@ -111,7 +99,7 @@ impl AdminPages {
     fn status(&self) -> String {
         let snapshot = self.live.current();
         let facts = self.progress.facts();
-        let (speaker, bgp) = (self.speaker(), self.bgp());
+        let (speaker, bgp) = (self.addresses.l2(), self.addresses.bgp());
         let status = NodeStatus {
             node: self.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

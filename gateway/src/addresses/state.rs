@@ -1,0 +1,187 @@
+//! What this node does with every address, on links and towards routers together.
+//!
+//! The one place that decides about an address that a link and a router both have: it stays until the last
+//! of them lets go, and so do its connections ([`seen_on_link`], [`seen_by_routers`]). `super` carries out
+//! what is decided here. Pure: time is an argument, nothing is sent.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use gatehouse_routes::{objects::ObjectKey, problem::Problem};
+use gatehouse_vip::{
+    BgpStatus, Routed, RoutedAddresses, SpeakerEvent, SpeakerStatus, VipPlan, bgp::BgpPlan,
+};
+
+use super::{Announced, Change, Changes, Event, bgp::BgpAddresses, l2::L2Addresses};
+use crate::compile::ListenerPlan;
+
+/// The addresses of this node.
+#[derive(Debug)]
+pub(super) struct AddressState {
+    l2: L2Addresses,
+    bgp: BgpAddresses,
+    /// Whatever may stay elsewhere, here everything is to end.
+    stopping: bool,
+}
+
+/// What the speakers are to be told; a plan is `None` if it is what they have.
+#[derive(Debug)]
+pub(super) struct Orders {
+    pub(super) vips: Option<VipPlan>,
+    pub(super) bgp: Option<Arc<BgpPlan>>,
+    /// For the nodes of the group, again each time; `None`: there is no group.
+    pub(super) routed: Option<RoutedAddresses>,
+}
+
+impl AddressState {
+    /// `drain`: for how long connections on an address that routers lead elsewhere are served; `None`:
+    /// there is no group that could forward them. `problems` are those of the node that are known already.
+    pub(super) fn new(node: &str, drain: Option<Duration>, problems: Vec<Problem>) -> Self {
+        Self {
+            l2: L2Addresses::new(node, problems),
+            bgp: BgpAddresses::new(node, drain),
+            stopping: false,
+        }
+    }
+
+    /// What may be announced of the plans, on the addresses in `open`. Says what that means for the
+    /// connections on the addresses that come or go.
+    pub(super) fn apply(
+        &mut self,
+        vips: &VipPlan,
+        bgp: &Arc<BgpPlan>,
+        open: BTreeSet<IpAddr>,
+        now: Instant,
+    ) -> (Orders, Changes) {
+        let vips = self.l2.apply(vips, &open);
+        let (bgp, mut changes) = self.bgp.apply(bgp, open, now);
+        let l2 = &self.l2;
+        changes.retain(|ip, change| seen_by_routers(*change, l2.holds(ip)).is_some());
+        (Orders { vips, bgp, routed: self.bgp.routed() }, changes)
+    }
+
+    /// Takes note of what a speaker did; says what it means for the connections on the address.
+    pub(super) fn heard(&mut self, event: Event, now: Instant) -> Option<(IpAddr, Change)> {
+        let (ip, change) = match event {
+            Event::L2(SpeakerEvent::Relayed { vip, elsewhere }) => {
+                // A stop does not wait for it: every connection leaves anyway.
+                if !self.stopping {
+                    self.bgp.forwarded(vip, elsewhere, now);
+                }
+                return None;
+            }
+            Event::L2(event) => {
+                let (ip, change) = self.l2.heard(event, now)?;
+                (ip, seen_on_link(change, self.bgp.holds(&ip)))
+            }
+            Event::Bgp(event) => {
+                let (ip, change) = self.bgp.heard(event)?;
+                (ip, seen_by_routers(change, self.l2.holds(&ip))?)
+            }
+        };
+        (!self.stopping || change != Change::Active).then_some((ip, change))
+    }
+
+    /// True while the address is wanted or still on an interface.
+    pub(super) fn holds(&self, ip: IpAddr) -> bool {
+        self.l2.holds(&ip) || self.bgp.holds(&ip)
+    }
+
+    /// Whether some address waits for its connections to end.
+    pub(super) fn is_draining(&self) -> bool {
+        // A stop keeps the addresses of routers for open connections only: no neighbour that missed an
+        // announcement goes on sending to them.
+        self.l2.is_draining() || (!self.stopping && self.bgp.is_draining())
+    }
+
+    /// Addresses of a link that another node has taken over and that are still usable here.
+    pub(super) fn draining(&self) -> Arc<[IpAddr]> {
+        self.l2.draining()
+    }
+
+    /// Ends the draining of addresses that every connection has left. `left` counts them; `None` while
+    /// that is not known. Returns the addresses that leave their link now, and whether
+    /// [`apply`](Self::apply) has something to do.
+    pub(super) fn release_drained(
+        &mut self,
+        left: impl Fn(IpAddr) -> Option<usize>,
+        now: Instant,
+    ) -> (Vec<IpAddr>, bool) {
+        (self.l2.drained(&left, now), self.bgp.drained(&left, now))
+    }
+
+    /// What is wrong now, as problems of the Services, the peers and the node.
+    pub(super) fn problems(
+        &mut self,
+        l2: &SpeakerStatus,
+        bgp: &BgpStatus,
+        peer: impl Fn(&str) -> Option<ObjectKey>,
+        now: Instant,
+    ) -> Vec<Problem> {
+        let mut problems = self.l2.problems(l2, now);
+        problems.extend(self.bgp.problems(bgp, peer));
+        problems
+    }
+
+    /// Announced addresses and their interfaces.
+    pub(super) fn announced(&self) -> Vec<Announced> {
+        let on_links = self.l2.held().iter();
+        let on_links =
+            on_links.map(|(vip, interface)| Announced { vip: *vip, interface: interface.clone() });
+        let told = self.bgp.told().into_iter();
+        let told = told.map(|vip| Announced { vip, interface: "lo".to_owned() });
+        on_links.chain(told).collect()
+    }
+
+    /// The node leaves every address. Returns what the nodes of the group are to know, if there is a group,
+    /// and which connections are to leave at once.
+    pub(super) fn begin_stop(&mut self) -> (Option<RoutedAddresses>, Changes) {
+        self.stopping = true;
+        let routed = self.bgp.routed().map(|mut routed| {
+            routed.addresses.values_mut().for_each(|state| *state = Routed::Leaving);
+            routed
+        });
+        // Connections that come by routers begin to leave while routers still lead here: when they lead
+        // elsewhere, what is open breaks unless the nodes of a group forward it.
+        let held = self.bgp.held().iter();
+        let changes = held.filter_map(|ip| {
+            let change = seen_by_routers(Change::Draining, self.l2.holds(ip))?;
+            Some((*ip, change))
+        });
+        (routed, changes.collect())
+    }
+}
+
+/// The virtual addresses on which there are listeners, all of them open.
+pub(super) fn open_addresses(
+    plans: &[ListenerPlan],
+    is_open: impl Fn(&ListenerPlan) -> bool,
+) -> BTreeSet<IpAddr> {
+    let mut serves: BTreeMap<IpAddr, bool> = BTreeMap::new();
+    for plan in plans.iter().filter(|plan| plan.vip) {
+        *serves.entry(plan.address.ip()).or_insert(true) &= is_open(plan);
+    }
+    serves.into_iter().filter_map(|(ip, serves)| serves.then_some(ip)).collect()
+}
+
+/// What a change on a link means for the connections on the address: those on one that leaves the link go
+/// on if routers lead here as well.
+fn seen_on_link(change: Change, routers_have_it: bool) -> Change {
+    match change {
+        Change::Gone if routers_have_it => Change::Active,
+        change => change,
+    }
+}
+
+/// What a change of what routers hear means for the connections on the address: nothing if it goes, but a
+/// link has it as well.
+fn seen_by_routers(change: Change, link_has_it: bool) -> Option<Change> {
+    (change == Change::Active || !link_has_it).then_some(change)
+}
+
+#[cfg(test)]
+mod tests;

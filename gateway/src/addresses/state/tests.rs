@@ -1,0 +1,205 @@
+//! Addresses on a link, towards routers, and both.
+
+use gatehouse_routes::model::Scope;
+use gatehouse_vip::{BgpEvent, ClaimId, Interfaces, Vip};
+
+use super::*;
+use crate::compile::Protocol;
+
+const DRAIN: Duration = Duration::from_secs(30);
+
+fn vip() -> IpAddr {
+    "192.0.2.1".parse().unwrap()
+}
+
+fn on_link() -> VipPlan {
+    let claims = vec![ClaimId("a/b".into())];
+    VipPlan {
+        vips: BTreeMap::from([(vip(), Vip { claims, interfaces: Interfaces::Any, preference: 0 })]),
+    }
+}
+
+fn routed() -> Arc<BgpPlan> {
+    let addresses = [(vip(), vec![ClaimId("a/b".into())])].into();
+    Arc::new(BgpPlan { addresses, ..BgpPlan::default() })
+}
+
+/// A node that was given these plans, and whose speakers have done what they say.
+fn node(link: bool, routers: bool, drain: Option<Duration>, now: Instant) -> AddressState {
+    let mut state = AddressState::new("n", drain, Vec::new());
+    let vips = if link { on_link() } else { VipPlan::default() };
+    let bgp = if routers { routed() } else { Arc::default() };
+    state.apply(&vips, &bgp, [vip()].into(), now);
+    if link {
+        assert_eq!(state.heard(announced(), now), Some((vip(), Change::Active)));
+    }
+    if routers {
+        assert_eq!(state.heard(Event::Bgp(BgpEvent::Added { vip: vip() }), now), None);
+    }
+    state
+}
+
+fn announced() -> Event {
+    Event::L2(SpeakerEvent::Announced { vip: vip(), interface: "eth0".to_owned() })
+}
+
+fn taken_over() -> Event {
+    Event::L2(SpeakerEvent::Draining { vip: vip(), to: "m".to_owned() })
+}
+
+fn withdrawn() -> Event {
+    Event::L2(SpeakerEvent::Withdrawn { vip: vip() })
+}
+
+fn removed() -> Event {
+    Event::Bgp(BgpEvent::Removed { vip: vip() })
+}
+
+fn forwarded(elsewhere: bool) -> Event {
+    Event::L2(SpeakerEvent::Relayed { vip: vip(), elsewhere })
+}
+
+#[test]
+fn an_address_is_held_back_until_every_listener_on_it_is_open() {
+    let (vip, plan) = (vip(), on_link());
+    let listener = |port, protocol| ListenerPlan {
+        address: (vip, port).into(),
+        scope: Scope::Plain,
+        protocol,
+        vip: true,
+    };
+    let served = |plans: &[ListenerPlan], is_open: fn(&ListenerPlan) -> bool| {
+        let mut state = AddressState::new("n", None, Vec::new());
+        let open = open_addresses(plans, is_open);
+        let (orders, _) = state.apply(&plan, &Arc::default(), open, Instant::now());
+        orders.vips.unwrap_or_default()
+    };
+    let both = [listener(80, Protocol::Http), listener(443, Protocol::Https)];
+    assert_eq!(served(&both, |_| true), plan);
+    assert_eq!(served(&both, |plan| plan.address.port() == 80), VipPlan::default());
+    assert_eq!(served(&[], |_| true), VipPlan::default());
+}
+
+#[test]
+fn a_plan_is_handed_to_the_speakers_once() {
+    let now = Instant::now();
+    let mut state = AddressState::new("n", None, Vec::new());
+    let bgp = routed();
+    let (orders, changes) = state.apply(&on_link(), &bgp, [vip()].into(), now);
+    assert_eq!((orders.vips, orders.bgp), (Some(on_link()), Some(Arc::clone(&bgp))));
+    assert_eq!((orders.routed, changes), (None, [(vip(), Change::Active)].into()));
+    let (orders, changes) = state.apply(&on_link(), &bgp, [vip()].into(), now);
+    assert_eq!((orders.vips, orders.bgp, changes), (None, None, Changes::new()));
+}
+
+#[test]
+fn what_a_link_and_routers_have_stays_until_the_last_lets_go() {
+    for (change, routers, link) in [
+        (Change::Active, Change::Active, Some(Change::Active)),
+        (Change::Draining, Change::Draining, None),
+        (Change::Gone, Change::Active, None),
+    ] {
+        assert_eq!(seen_on_link(change, true), routers, "routers have it as well");
+        assert_eq!(seen_on_link(change, false), change);
+        assert_eq!(seen_by_routers(change, true), link, "a link has it as well");
+        assert_eq!(seen_by_routers(change, false), Some(change));
+    }
+}
+
+#[test]
+fn connections_go_on_when_routers_let_go_of_an_address_that_a_link_has() {
+    let now = Instant::now();
+    let mut state = node(true, true, None, now);
+    let (_, changes) = state.apply(&on_link(), &Arc::default(), [vip()].into(), now);
+    assert_eq!(changes, Changes::new(), "not asked to leave");
+    assert_eq!(state.heard(removed(), now), None, "not cut");
+    assert!(state.holds(vip()));
+    // The last lets go.
+    state.apply(&VipPlan::default(), &Arc::default(), BTreeSet::new(), now);
+    assert!(state.holds(vip()), "still on the interface");
+    state.heard(withdrawn(), now);
+    assert!(!state.holds(vip()));
+}
+
+#[test]
+fn connections_go_on_when_a_link_lets_go_of_an_address_that_routers_lead_here() {
+    let now = Instant::now();
+    let mut state = node(true, true, None, now);
+    assert_eq!(state.heard(taken_over(), now), Some((vip(), Change::Draining)));
+    assert_eq!(state.draining()[..], [vip()]);
+    state.apply(&VipPlan::default(), &routed(), [vip()].into(), now);
+    assert_eq!(state.heard(withdrawn(), now), Some((vip(), Change::Active)), "not cut");
+    assert!(state.holds(vip()));
+    // The last lets go.
+    let (_, changes) = state.apply(&VipPlan::default(), &Arc::default(), BTreeSet::new(), now);
+    assert_eq!(changes, [(vip(), Change::Draining)].into());
+    assert_eq!(state.heard(removed(), now), Some((vip(), Change::Gone)));
+    assert!(!state.holds(vip()));
+}
+
+#[test]
+fn an_address_of_one_speaker_is_gone_when_that_one_lets_go() {
+    let now = Instant::now();
+    let mut state = node(true, false, None, now);
+    state.heard(taken_over(), now);
+    state.apply(&VipPlan::default(), &Arc::default(), BTreeSet::new(), now);
+    assert_eq!(state.heard(withdrawn(), now), Some((vip(), Change::Gone)));
+    let mut state = node(false, true, None, now);
+    assert_eq!(state.heard(removed(), now), Some((vip(), Change::Gone)));
+}
+
+#[test]
+fn an_address_is_released_when_its_last_connection_has_ended() {
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let mut state = node(true, false, None, start);
+    assert!(!state.is_draining());
+    state.heard(taken_over(), start);
+    assert!(state.is_draining());
+    assert_eq!(state.release_drained(|_| Some(1), at(2_000)), (Vec::new(), false));
+    assert_eq!(state.release_drained(|_| Some(0), at(2_050)), (Vec::new(), false));
+    assert_eq!(state.release_drained(|_| Some(0), at(2_200)), (vec![vip()], false));
+    assert!(!state.is_draining(), "the speaker knows");
+}
+
+#[test]
+fn what_routers_lead_elsewhere_drains_when_the_group_forwards_it() {
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let mut state = node(false, true, Some(DRAIN), start);
+    let none = Arc::default();
+    let (orders, changes) = state.apply(&VipPlan::default(), &none, BTreeSet::new(), start);
+    assert_eq!(changes, Changes::new(), "announced until the group forwards");
+    assert_eq!(orders.routed.unwrap().addresses, [(vip(), Routed::Leaving)].into());
+    assert_eq!(state.heard(forwarded(true), start), None);
+    state.apply(&VipPlan::default(), &none, BTreeSet::new(), start);
+    assert!(state.is_draining() && state.holds(vip()) && state.announced().is_empty());
+    assert!(!state.release_drained(|_| Some(0), at(2_000)).1);
+    assert!(state.release_drained(|_| Some(0), at(2_200)).1, "the plan is to be applied again");
+    let (orders, _) = state.apply(&VipPlan::default(), &none, BTreeSet::new(), at(2_200));
+    assert_eq!(orders.bgp.unwrap().addresses.len(), 0);
+}
+
+#[test]
+fn a_stop_asks_what_came_by_routers_to_leave_at_once_and_lets_nothing_stay() {
+    let now = Instant::now();
+    let mut state = node(false, true, Some(DRAIN), now);
+    let (leaving, changes) = state.begin_stop();
+    assert_eq!(leaving.unwrap().addresses, [(vip(), Routed::Leaving)].into());
+    assert_eq!(changes, [(vip(), Change::Draining)].into());
+
+    let mut state = node(true, true, None, now);
+    assert_eq!(state.begin_stop(), (None, Changes::new()), "the link has it as well");
+    assert_eq!(state.heard(announced(), now), None, "nothing is to stay");
+    assert_eq!(state.heard(taken_over(), now), Some((vip(), Change::Draining)));
+    assert!(state.is_draining());
+    assert_eq!(state.heard(withdrawn(), now), None, "routers still have it");
+    assert!(!state.is_draining());
+}
+
+#[test]
+fn an_address_that_both_have_is_announced_twice() {
+    let state = node(true, true, None, Instant::now());
+    let of = |interface: &str| Announced { vip: vip(), interface: interface.to_owned() };
+    assert_eq!(state.announced(), [of("eth0"), of("lo")]);
+}
