@@ -1,11 +1,11 @@
 //! Gatehouse: claims virtual addresses and routes HTTP on them, from one hot-swapped configuration.
 //!
 //! ```text
-//!  source ──> state ──> compile (pure) ──> snapshot ──> worker, listeners, tls, http, upstream  (data threads)
-//!                             controller drives it ─└──> vips (speaker thread), admin
+//!  source ──> state ──> compile (pure) ──> snapshot ──> worker, tls, upstream, http, listeners  (data threads)
+//!                             controller drives it ─└──> addresses (speaker threads), admin
 //! ```
 //!
-//! Imports flow one way along that line. `docs/ARCHITECTURE.md` is the map.
+//! Imports flow one way along that line (`.ci/imports`). `docs/ARCHITECTURE.md` is the map.
 
 pub mod access_log;
 pub(crate) mod addresses;
