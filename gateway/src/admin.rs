@@ -1,6 +1,6 @@
 //! What an operator may ask of a running node: health, readiness, metrics, status, what is live.
 //!
-//! [`server`] answers requests by functions that it is given; [`pages`] puts the answers together from what
+//! [`server`] answers requests by functions that it is given; `pages` puts the answers together from what
 //! the parts of the process know; [`status`] and [`metrics`] are their forms. Nothing here changes anything.
 
 pub mod metrics;

@@ -2,7 +2,7 @@
 //!
 //! The compile step of the gateway calls [`allocate`] and records the result, which comes back as
 //! `recorded` the next time. Nothing else hands out addresses; a node that may not
-//! takes with [`follow`] what is recorded. An address in use is never taken away
+//! deal addresses out takes what is recorded ([`follow()`]). An address in use is never taken away
 //! because of the request of another claim, nor because of its own holder's mistake; an address that its
 //! holder let go is quarantined before another claim may have it ([`Quarantined`], [`Quarantine`]).
 
@@ -93,7 +93,7 @@ pub struct Assignment {
     pub pool: Arc<str>,
 }
 
-/// The result of [`allocate`] or [`follow`].
+/// The result of [`allocate`] or [`follow()`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocation {
     /// Who got what: at most one address of each family, the claim's first family first.

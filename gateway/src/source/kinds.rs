@@ -2,7 +2,7 @@
 //! [`Kind`], [`Object`], reading, and one store for each kind ([`Stores`]).
 //!
 //! A new kind is one line here; one that routing depends on is also a field of
-//! [`Objects`](gatehouse_routes::objects::Objects), which the compiler asks for.
+//! [`Objects`], which the compiler asks for.
 
 use std::sync::Arc;
 

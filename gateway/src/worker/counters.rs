@@ -21,7 +21,7 @@ const KINDS: usize = 5;
 
 /// Totals that counts are added to.
 pub(crate) trait Totals {
-    /// The total of each kind, in the order of the numbers that [`Counts::add`] takes.
+    /// The total of each kind, in the order of the numbers that [`Counters::add`] takes.
     fn totals(&self) -> impl Iterator<Item = &AtomicU64>;
 }
 
