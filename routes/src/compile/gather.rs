@@ -181,7 +181,7 @@ impl<'o, 'p> Run<'o, 'p> {
             let object = &route.kept.result.translation.object;
             match (&route.kept.result.verdict, failed.get(&at)) {
                 (verdict @ Verdict::Void(refusal), _)
-                | (verdict @ (Verdict::Refused(refusal) | Verdict::Closed(refusal)), None) => {
+                | (verdict @ Verdict::Closed(refusal), None) => {
                     route.in_table = matches!(verdict, Verdict::Closed(_));
                     self.problems.push(refusal.clone().about(object.clone()));
                     let gatehouse_problem::Problem { reason, message, .. } = refusal.clone();

@@ -2,7 +2,8 @@
 //!
 //! The order of checks is that of OpenShift's router: host and wildcard policy first (a Route that fails
 //! there claims nothing), then everything else (a Route that fails there still holds its host). What is
-//! not supported yet is refused with a [`Problem`], never served in another way than asked for.
+//! not supported yet is refused with a [`Problem`], never served in another way than asked for: the path of
+//! such a Route answers 503, so that no Route for a shorter path answers in its place with less protection.
 
 use std::sync::Arc;
 
@@ -44,10 +45,7 @@ pub(crate) struct RouteTranslation {
 pub(crate) enum Verdict {
     /// Served if it gets its host.
     Usable,
-    /// Not served, but it holds its host against younger Routes.
-    Refused(Refusal),
-    /// Refused as well, because of a protection that is not built. If it gets its host, its path answers
-    /// 503: no rule for a shorter path answers in its place with less protection.
+    /// Not served, but it holds its host against younger Routes. If it gets its host, its path answers 503.
     Closed(Refusal),
     /// Not served, and it claims nothing.
     Void(Refusal),
@@ -86,22 +84,24 @@ pub(crate) fn translate(
         }
     }
     let host = HostPattern::Exact(Arc::clone(&out.host));
-    let (settings, problems) = annotations::parse(&object, &route.metadata);
-    if let Some(reason) = settings.deny {
-        out.translation.problems = problems;
-        out.verdict = closed(route, reason, &host, &mut out.translation);
-        return out;
-    }
-    match served(key, route, &object, &host, &mut out.translation, slots) {
-        Ok(rule) => {
-            out.translation.entry(&host, false).rules.push(Arc::new(rule));
-            out.translation.problems.extend(problems);
+    let (settings, mut problems) = annotations::parse(&object, &route.metadata);
+    let rule = match settings.deny {
+        None => served(key, route, &object, &host, &mut out.translation, slots),
+        Some(reason) => Err(protection(reason, &mut problems)),
+    };
+    match rule {
+        Ok(rule) => out.translation.entry(&host, false).rules.push(Arc::new(rule)),
+        Err(mut refusal) => {
+            let reason = settings.deny.unwrap_or(refusal.reason);
+            out.translation = closed(route, reason, object, &host);
+            // The message of a protection says so already.
+            if settings.deny.is_none() && !out.translation.entries.is_empty() {
+                refusal.message.push_str(", so its path is closed (503)");
+            }
+            out.verdict = Verdict::Closed(refusal);
         }
-        Err(refusal) => {
-            out.translation = Translation::new(object, Vec::new());
-            out.verdict = Verdict::Refused(refusal);
-        }
     }
+    out.translation.problems.extend(problems);
     out
 }
 
@@ -183,27 +183,29 @@ fn served(
     })
 }
 
-/// The verdict on a Route whose annotations ask for a protection that is not built, and the rule that
-/// closes its path.
+/// Why a Route is refused whose annotations ask for a protection that is not built: the first of the
+/// problems that say so, which becomes the Route's own.
+fn protection(reason: &'static str, problems: &mut Vec<Problem>) -> Refusal {
+    let at = problems.iter().position(|problem| problem.severity == Severity::Error);
+    match at.map(|at| problems.remove(at)) {
+        Some(Problem { field, message, hint, .. }) => invalid(field, message, hint),
+        None => invalid("metadata.annotations", reason, "remove the annotation"),
+    }
+}
+
+/// What a refused Route puts into the table: a rule that closes its path, in clear text and over TLS.
 fn closed(
     route: &Route,
     reason: &'static str,
+    object: ObjectRef,
     host: &HostPattern,
-    translation: &mut Translation,
-) -> Verdict {
-    let problems = &mut translation.problems;
-    let at = problems.iter().position(|problem| problem.severity == Severity::Error);
-    let refusal = match at.map(|at| problems.remove(at)) {
-        Some(Problem { field, message, hint, .. }) => invalid(field, message, hint),
-        None => invalid("metadata.annotations", reason, "remove the annotation"),
-    };
+) -> Translation {
+    let mut translation = Translation::new(object.clone(), Vec::new());
     // A path that no request can have needs no closing.
     let Ok(path) = route_path(route.spec.path.as_deref().unwrap_or_default()) else {
-        return Verdict::Refused(refusal);
+        return translation;
     };
-    let object = translation.object.clone();
-    let tls = route.spec.tls.as_ref();
-    let cert = tls.and_then(|tls| certificate(tls, &object, host).ok().flatten());
+    let cert = route.spec.tls.as_ref().and_then(|tls| pair(tls, &object, host).ok().flatten());
     translation.certs = cert.into_iter().collect();
     let rule = RouteRule {
         object,
@@ -213,7 +215,7 @@ fn closed(
         action: Action::Deny { reason },
     };
     translation.entry(host, false).rules.push(Arc::new(rule));
-    Verdict::Closed(refusal)
+    translation
 }
 
 /// Refuses what would otherwise be served in another way than asked for.
@@ -289,7 +291,6 @@ fn certificate(
     object: &ObjectRef,
     host: &HostPattern,
 ) -> Result<Option<CertBinding>, Refusal> {
-    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
     if tls.external_certificate.is_some() {
         let message = "a certificate from a Secret is not supported yet";
         return Err(invalid("spec.tls.externalCertificate", message, "use certificate and key"));
@@ -298,6 +299,15 @@ fn certificate(
         let message = "a destination CA certificate needs termination reencrypt";
         return Err(invalid("spec.tls.destinationCACertificate", message, "remove it"));
     }
+    pair(tls, object, host)
+}
+
+/// The certificate and the key that stand in the Route itself.
+fn pair(
+    tls: &TlsConfig,
+    object: &ObjectRef,
+    host: &HostPattern,
+) -> Result<Option<CertBinding>, Refusal> {
     let Some(mut certificate) = given(&tls.certificate) else { return Ok(None) };
     let key = match given(&tls.key) {
         Some(key) => key,
@@ -317,6 +327,10 @@ fn certificate(
         object: object.clone(),
         field: "spec.tls.certificate".into(),
     }))
+}
+
+fn given(text: &Option<String>) -> Option<String> {
+    text.clone().filter(|text| !text.trim().is_empty())
 }
 
 fn backends(
