@@ -292,8 +292,12 @@ impl Translator<'_, '_> {
                 format!("path type {other:?} is not Exact, Prefix or ImplementationSpecific"),
             ),
         };
-        self.invalid_path(problem.0, format!("{}, so it is not served", problem.1));
-        None
+        // A protection of the object is one of the path, whatever was meant by it.
+        let closed = self.settings.deny.is_some() && path::pattern(text).is_ok();
+        let outcome = if closed { "closed (503)" } else { "not served" };
+        self.invalid_path(problem.0, format!("{}, so it is {outcome}", problem.1));
+        let matcher = PathMatch::Prefix(text.into());
+        closed.then_some(Judged { matcher, rewrite: None, deny: None })
     }
 
     fn invalid_path(&mut self, field: String, message: String) {
@@ -341,7 +345,8 @@ impl Translator<'_, '_> {
                 Some(Judged { matcher: PathMatch::Regex(regex), rewrite, deny: None })
             }
             Err(error) => {
-                let head = literal_head(text);
+                // Under a protection, what cannot be told from the rest of the host closes with it.
+                let head = literal_head(text).or_else(|| self.settings.deny.map(|_| "/"));
                 let outcome = match head {
                     Some(head) => format!("everything under {head} is closed (503)"),
                     None => "the path is not served".into(),
