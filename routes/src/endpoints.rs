@@ -2,7 +2,8 @@
 //!
 //! The one input that needs distrust: whoever may write an EndpointSlice could point the gateway at the
 //! node itself or at a cloud's metadata service. [`refusal`] is the list of addresses that are never
-//! dialled.
+//! dialled. A port on which the pods speak TLS gets nothing either, until TLS to backends is built: it is
+//! not spoken to in clear text.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -27,6 +28,10 @@ use crate::{
     objects::{ObjectKey, ObjectRef, Objects, Store, Stored},
     problem::Problem,
 };
+
+mod protocol;
+
+use protocol::{Spoken, spoken};
 
 /// The label that ties an EndpointSlice to its Service (same namespace).
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -124,9 +129,29 @@ pub(crate) enum Gap {
     Service,
     /// The Service has no such port.
     Port,
+    /// The pods speak TLS there, by this `appProtocol`: nothing is sent.
+    Tls(&'static str),
+    /// The pods speak HTTP/2 there, by this `appProtocol`: they get HTTP/1.1.
+    Http2(&'static str),
 }
 
 impl Gap {
+    /// What is missing where this is spoken.
+    fn of(spoken: Spoken) -> Option<Self> {
+        match spoken {
+            Spoken::Http => None,
+            Spoken::Http2(name) => Some(Self::Http2(name)),
+            Spoken::Tls(name) => Some(Self::Tls(name)),
+        }
+    }
+
+    /// What is missing where a rule means all these ports: those in clear text take the traffic.
+    fn of_ports(spoken: &[Spoken]) -> Option<Self> {
+        let clear = spoken.iter().any(|spoken| !matches!(spoken, Spoken::Tls(_)));
+        let mut gaps = spoken.iter().filter_map(|spoken| Self::of(*spoken));
+        gaps.find(|gap| !(clear && matches!(gap, Self::Tls(_))))
+    }
+
     /// The problem of an object that refers to a backend with this gap.
     pub(crate) fn problem(self, object: &ObjectRef, key: &BackendKey, field: &str) -> Problem {
         match self {
@@ -146,6 +171,28 @@ impl Gap {
                     BackendPort::Target(_) => "name a port of the pods, not of the Service",
                     _ => "name a port that the Service lists in spec.ports",
                 },
+            ),
+            Self::Tls(name) => Problem::error(
+                object,
+                "BackendProtocolNotSupported",
+                field,
+                format!(
+                    "appProtocol {name:?} of port {} of Service {} is not supported yet, and nothing is \
+                     sent there in clear text; requests get 503",
+                    key.port, key.service
+                ),
+                "set appProtocol to http if the pods speak clear text on this port",
+            ),
+            Self::Http2(name) => Problem::warning(
+                object,
+                "BackendProtocolNotSupported",
+                field,
+                format!(
+                    "appProtocol {name:?} of port {} of Service {} is not supported yet; requests are \
+                     sent by HTTP/1.1",
+                    key.port, key.service
+                ),
+                "set appProtocol to http if the pods speak HTTP/1.1, too; gRPC fails until HTTP/2 is built",
             ),
         }
     }
@@ -186,7 +233,9 @@ impl<'o> Resolver<'o> {
 
 /// A backend under construction.
 #[derive(Default)]
-struct Draft {
+struct Draft<'s> {
+    /// What the Service says of its ports.
+    ports: &'s [ServicePort],
     addresses: Vec<SocketAddr>,
     external: Option<ExternalName>,
     gap: Option<Gap>,
@@ -201,26 +250,33 @@ enum Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    fn takes(&self, name: &str, number: u16) -> bool {
+    fn takes(&self, port: &SlicePort<'_>) -> bool {
         match self {
-            Self::Name(wanted) => *wanted == name,
+            Self::Name(wanted) => *wanted == port.name,
             // Compared as text (route/v1 RoutePort.targetPort).
-            Self::Target(wanted) => *wanted == name || **wanted == *number.to_string(),
+            Self::Target(wanted) => *wanted == port.name || **wanted == *port.number.to_string(),
             Self::All => true,
         }
     }
 }
 
-impl Draft {
-    fn fill(&mut self, key: &BackendKey, service: &Stored<Service>, slices: &[Slice<'_>]) {
+impl<'s> Draft<'s> {
+    fn fill(&mut self, key: &BackendKey, service: &'s Stored<Service>, slices: &[Slice<'_>]) {
         let spec = service.object.spec.as_ref();
-        let ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+        self.ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+        let port = service_port(&key.port, self.ports);
+        // Said of the port itself, it holds whether or not there are endpoints.
+        let spoken = spoken(port.and_then(|port| port.app_protocol.as_deref()));
+        self.gap = Gap::of(spoken);
+        if matches!(spoken, Spoken::Tls(_)) {
+            return;
+        }
         if spec.is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName")) {
             let name = spec.and_then(|spec| spec.external_name.as_deref()).unwrap_or_default();
-            return self.external(key, name, ports, service.trust.loopback_endpoints);
+            return self.external(key, name, service.trust.loopback_endpoints);
         }
         let wanted = match &key.port {
-            BackendPort::Number(_) | BackendPort::Name(_) => match service_port(&key.port, ports) {
+            BackendPort::Number(_) | BackendPort::Name(_) => match port {
                 Some(port) => Wanted::Name(port.name.as_deref().unwrap_or_default()),
                 None => {
                     self.gap = Some(Gap::Port);
@@ -231,13 +287,24 @@ impl Draft {
             BackendPort::All => Wanted::All,
         };
         let mut listed = false;
+        let mut all: Vec<Spoken> = Vec::new();
         for (slice_key, slice) in slices {
             listed |= slice.object.ports.as_ref().is_some_and(|ports| !ports.is_empty());
+            let meant = tcp_ports(&slice.object).filter(|port| wanted.takes(port));
+            all.extend(meant.map(|port| self.spoken(&port)));
             self.take(slice_key, &slice.object, &wanted, slice.trust.loopback_endpoints);
         }
-        if listed && matches!(wanted, Wanted::Target(_)) && !has_port(slices, &wanted) {
+        if listed && matches!(wanted, Wanted::Target(_)) && all.is_empty() {
             self.gap = Some(Gap::Port);
         }
+        self.gap = Gap::of_ports(&all).or(self.gap);
+    }
+
+    /// What is spoken on a port of an EndpointSlice, which the Service's port of the same name may say.
+    fn spoken(&self, port: &SlicePort<'_>) -> Spoken {
+        let name = |of: &&ServicePort| of.name.as_deref().unwrap_or_default() == port.name;
+        let of_service = || self.ports.iter().find(name)?.app_protocol.as_deref();
+        spoken(port.app_protocol.or_else(of_service))
     }
 
     fn take(
@@ -257,8 +324,8 @@ impl Draft {
             return;
         }
         let ports: Vec<u16> = tcp_ports(slice)
-            .filter(|(name, number)| wanted.takes(name, *number))
-            .map(|(_, number)| number)
+            .filter(|port| wanted.takes(port) && !matches!(self.spoken(port), Spoken::Tls(_)))
+            .map(|port| port.number)
             .collect();
         for (at, endpoint) in slice.endpoints.iter().enumerate() {
             let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready);
@@ -282,7 +349,8 @@ impl Draft {
         }
     }
 
-    fn external(&mut self, key: &BackendKey, name: &str, ports: &[ServicePort], loopback: bool) {
+    fn external(&mut self, key: &BackendKey, name: &str, loopback: bool) {
+        let ports = self.ports;
         let target = |port: &ServicePort| match port.target_port {
             Some(IntOrString::Int(target)) if target > 0 => target,
             _ => port.port,
@@ -349,20 +417,21 @@ fn service_port<'s>(port: &BackendPort, ports: &'s [ServicePort]) -> Option<&'s 
     }
 }
 
-fn tcp_ports(slice: &EndpointSlice) -> impl Iterator<Item = (&str, u16)> {
-    slice.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref())).filter_map(
-        |port| {
-            let number = u16::try_from(port.port?).ok().filter(|number| *number > 0)?;
-            Some((port.name.as_deref().unwrap_or_default(), number))
-        },
-    )
+/// A TCP port of an EndpointSlice.
+struct SlicePort<'o> {
+    /// Empty if it has none.
+    name: &'o str,
+    number: u16,
+    app_protocol: Option<&'o str>,
 }
 
-fn has_port(slices: &[Slice<'_>], wanted: &Wanted<'_>) -> bool {
-    slices
-        .iter()
-        .flat_map(|(_, slice)| tcp_ports(&slice.object))
-        .any(|(name, port)| wanted.takes(name, port))
+fn tcp_ports(slice: &EndpointSlice) -> impl Iterator<Item = SlicePort<'_>> {
+    let tcp = slice.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref()));
+    tcp.filter_map(|port| {
+        let number = u16::try_from(port.port?).ok().filter(|number| *number > 0)?;
+        let name = port.name.as_deref().unwrap_or_default();
+        Some(SlicePort { name, number, app_protocol: port.app_protocol.as_deref() })
+    })
 }
 
 fn is_tcp(protocol: Option<&str>) -> bool {

@@ -95,6 +95,67 @@ endpoints: [{addresses: [10.0.0.1]}]
     assert_eq!(addresses(&resolve(yaml, BackendPort::Number(80), false)), ["10.0.0.1:8080"]);
 }
 
+/// The Service above with an `appProtocol` on its first port, or the same on the EndpointSlices.
+fn speaking(of_service: &str, of_slices: &str) -> String {
+    let service = SERVICE.replace("port: 80,", &format!("port: 80{of_service},"));
+    let slices =
+        SLICES.replace("{name: http, port: 808", &format!("{{name: http{of_slices}, port: 808"));
+    format!("{service}---{slices}")
+}
+
+#[test]
+fn a_port_on_which_the_pods_speak_tls_gets_nothing_in_clear_text() {
+    let admin = ["10.0.0.1:9000", "10.0.0.2:9000"].as_slice();
+    for name in ["https", "HTTPS", "kubernetes.io/wss", "grpcs", "tls"] {
+        let said = format!(", appProtocol: {name}");
+        for yaml in [speaking(&said, ""), speaking("", &said)] {
+            for (port, expected) in [
+                (BackendPort::Number(80), None),
+                (BackendPort::Name("http".into()), None),
+                (BackendPort::Target("http".into()), None),
+                (BackendPort::Name("admin".into()), Some(admin)),
+                // Every port that can be spoken to.
+                (BackendPort::All, Some(admin)),
+            ] {
+                let resolved = resolve(&yaml, port.clone(), false);
+                assert_eq!(addresses(&resolved), expected.unwrap_or_default(), "{yaml} {port:?}");
+                let closed = matches!(resolved.gap, Some(Gap::Tls(_)));
+                assert_eq!(closed, expected.is_none(), "{yaml} {port:?}");
+            }
+        }
+    }
+    let external = "kind: Service\nmetadata: {name: web, namespace: d}\nspec: {type: ExternalName, \
+                    externalName: a.com, ports: [{port: 443, appProtocol: https}]}";
+    let resolved = resolve(external, BackendPort::Number(443), false);
+    assert_eq!(resolved.gap, Some(Gap::Tls("https")));
+    assert!(resolved.backend.endpoints.is_empty());
+}
+
+#[test]
+fn a_service_says_what_its_port_speaks_before_it_has_endpoints() {
+    let yaml = SERVICE.replace("port: 80,", "port: 80, appProtocol: https,");
+    assert_eq!(resolve(&yaml, BackendPort::Number(80), false).gap, Some(Gap::Tls("https")));
+    assert_eq!(resolve(&yaml, BackendPort::Number(81), false).gap, None);
+}
+
+#[test]
+fn a_port_that_asks_for_http_2_is_told_that_it_gets_http_1() {
+    let http = ["10.0.0.1:8080", "10.0.0.2:8080", "[fd00::1]:8081"];
+    for name in ["h2c", "kubernetes.io/h2c", "grpc"] {
+        let said = format!(", appProtocol: {name}");
+        for yaml in [speaking(&said, ""), speaking("", &said)] {
+            let resolved = resolve(&yaml, BackendPort::Number(80), false);
+            assert_eq!(addresses(&resolved), http, "{yaml}");
+            assert_eq!(resolved.gap, Some(Gap::Http2(name)), "{yaml}");
+        }
+    }
+    for name in ["http", "kubernetes.io/ws", "mysql", "example.com/own"] {
+        let yaml = speaking(&format!(", appProtocol: {name}"), "");
+        let resolved = resolve(&yaml, BackendPort::Number(80), false);
+        assert_eq!((addresses(&resolved).len(), resolved.gap), (3, None), "{yaml}");
+    }
+}
+
 #[test]
 fn a_service_that_is_missing_is_a_gap_and_one_without_endpoints_is_none() {
     assert_eq!(resolve(SLICES, BackendPort::All, false).gap, Some(Gap::Service));
