@@ -12,7 +12,7 @@ use std::{
 };
 
 use gatehouse_routes::{
-    model::Scope,
+    model::{Scope, ScopeSlot},
     objects::{ObjectKey, ObjectRef},
     options::Options,
     problem::Problem,
@@ -80,6 +80,8 @@ pub struct ListenerPlan {
     pub address: SocketAddr,
     /// Whose rules and certificates it serves.
     pub scope: Scope,
+    /// Where a snapshot has them.
+    pub slot: ScopeSlot,
     /// What it speaks.
     pub protocol: Protocol,
     /// The address is a virtual one: it may not be on any interface yet.
@@ -174,7 +176,8 @@ pub fn compile(
 
     let gateways = gateways::gateways(state, &node.options, &routes, &mut problems);
     let addresses = addresses::allocate(state, node, role, previous, &gateways, &mut problems);
-    let listeners = gateways::listeners(node, &gateways, &addresses.assigned, &mut problems);
+    let listeners =
+        gateways::listeners(node, &gateways, &routes, &addresses.assigned, &mut problems);
     problems.sort_by(|a, b| {
         (&a.object, &a.field, a.reason, &a.message)
             .cmp(&(&b.object, &b.field, b.reason, &b.message))

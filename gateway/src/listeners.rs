@@ -98,14 +98,13 @@ impl Listeners {
     ) -> anyhow::Result<ListenerId> {
         let tls = match plan.protocol {
             Protocol::Http => None,
-            Protocol::Https => Some(self.tls.policies(&plan.scope)?),
+            Protocol::Https => Some(self.tls.policies(plan.slot)?),
         };
         let sockets =
             workers.iter().map(|_| bind(plan.address, plan.vip)).collect::<io::Result<Vec<_>>>()?;
         let id = ListenerId(self.next_id);
         self.next_id += 1;
-        let facts =
-            Arc::new(ListenerFacts { address: plan.address, scope: plan.scope.clone(), tls });
+        let facts = Arc::new(ListenerFacts { address: plan.address, slot: plan.slot, tls });
         for (worker, socket) in workers.iter().zip(sockets) {
             let facts = Arc::clone(&facts);
             worker.send(Command::Listen(Box::new(Opened { id, facts, socket })));

@@ -17,7 +17,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use gatehouse_routes::{
-    model::{BackendTable, Scope},
+    model::{BackendTable, ScopeSlot},
     table::RouteTable,
 };
 
@@ -26,8 +26,6 @@ use crate::{compile::Compiled, tls::certs::CertTable};
 /// What the listeners of one scope serve.
 #[derive(Debug)]
 pub struct GatewaySnapshot {
-    /// Which listeners.
-    pub scope: Scope,
     /// Their rules.
     pub routes: Arc<RouteTable>,
     /// Their certificates.
@@ -47,8 +45,8 @@ impl GatewaySnapshot {
 pub struct Snapshot {
     /// Counts publications, from 1; 0 is the empty world before the first one.
     pub generation: u64,
-    /// By scope; the first is `Scope::Plain`.
-    pub gateways: Box<[GatewaySnapshot]>,
+    /// By `ScopeSlot`; `None` where the scope is away.
+    pub gateways: Box<[Option<GatewaySnapshot>]>,
     /// Backends of all rules of all scopes.
     pub backends: Arc<BackendTable>,
     /// What this was made from; `None` before the first publication.
@@ -63,32 +61,27 @@ impl Snapshot {
 
     /// The snapshot of a compile.
     pub fn new(generation: u64, compiled: Arc<Compiled>) -> Self {
-        let gateways = compiled
-            .routes
-            .tables
-            .iter()
-            .map(|table| GatewaySnapshot {
-                scope: table.scope.clone(),
-                routes: Arc::clone(&table.routes),
-                certs: compiled
-                    .certs
-                    .iter()
-                    .find(|(scope, _)| *scope == table.scope)
-                    .map(|(_, certs)| Arc::clone(certs))
-                    .unwrap_or_default(),
-            })
-            .collect();
+        let mut gateways = Vec::new();
+        // In one order, as the compile says.
+        for (table, (_, certs)) in compiled.routes.tables.iter().zip(&compiled.certs) {
+            let at = table.slot.0 as usize;
+            if gateways.len() <= at {
+                gateways.resize_with(at + 1, || None);
+            }
+            let (routes, certs) = (Arc::clone(&table.routes), Arc::clone(certs));
+            gateways[at] = Some(GatewaySnapshot { routes, certs });
+        }
         Self {
             generation,
-            gateways,
+            gateways: gateways.into(),
             backends: Arc::clone(&compiled.routes.backends),
             compiled: Some(compiled),
         }
     }
 
-    /// What the listeners of a scope serve.
-    pub fn gateway(&self, scope: &Scope) -> Option<&GatewaySnapshot> {
-        self.gateways.iter().find(|gateway| gateway.scope == *scope)
+    /// What the listeners of a scope serve; `None` if the scope is away.
+    pub fn gateway(&self, slot: ScopeSlot) -> Option<&GatewaySnapshot> {
+        self.gateways.get(slot.0 as usize)?.as_ref()
     }
 }
 
@@ -163,34 +156,4 @@ impl LocalLive {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn generation(generation: u64) -> Arc<Snapshot> {
-        Arc::new(Snapshot { generation, ..Snapshot::empty() })
-    }
-
-    #[test]
-    fn a_pinned_request_keeps_its_generation_while_the_next_one_sees_the_new() {
-        let live = Arc::new(Live::default());
-        let local = LocalLive::new(Arc::clone(&live));
-        live.publish(generation(1));
-        let pinned = local.pin();
-        let retired = live.publish(generation(2));
-        assert_eq!(retired.generation, 1);
-        assert_eq!((pinned.generation, local.pin().generation), (1, 2));
-    }
-
-    #[test]
-    fn a_data_thread_never_drops_the_last_reference_of_a_retired_snapshot() {
-        let live = Arc::new(Live::default());
-        let local = LocalLive::new(Arc::clone(&live));
-        live.publish(generation(1));
-        let pinned = local.pin();
-        let retired = live.publish(generation(2));
-        assert!(Arc::strong_count(&retired) > 1, "the request still uses it");
-        drop(pinned);
-        local.pin();
-        assert_eq!(Arc::strong_count(&retired), 1, "only the publisher is left");
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     class::Classes,
-    model::{BackendTable, CertBinding, Scope},
+    model::{BackendTable, CertBinding, Scope, ScopeSlot},
     objects::{ObjectKey, Objects},
     options::Options,
     problem::Problem,
@@ -25,6 +25,8 @@ use gather::{Cache, Run};
 pub struct GatewayTable {
     /// Which listeners.
     pub scope: Scope,
+    /// How they find it.
+    pub slot: ScopeSlot,
     /// Their rules.
     pub routes: Arc<RouteTable>,
     /// Their certificates, each host at most once.
@@ -94,6 +96,7 @@ pub fn compile(objects: &Objects, options: &Options, previous: Option<&Compiled>
         same_secrets: previous
             .is_some_and(|previous| objects.secrets.keys().eq(&previous.cache.secrets)),
         slots: Slots::new(previous.map(|previous| (&previous.cache.slots, &*previous.backends))),
+        scopes: previous.map(|previous| previous.cache.scopes.clone()).unwrap_or_default(),
         problems,
     };
     let ingresses = run.ingresses();

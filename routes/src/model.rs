@@ -162,6 +162,17 @@ pub enum Scope {
     Gateway(ObjectKey),
 }
 
+/// Number of a [`Scope`], by which a listener finds its rules without a look at names. A scope keeps its
+/// number for as long as one compile follows the other, also while it is away, and no other ever gets it:
+/// a listener that outlives its scope finds nothing, never another one's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScopeSlot(pub u32);
+
+impl ScopeSlot {
+    /// That of [`Scope::Plain`].
+    pub const PLAIN: Self = Self(0);
+}
+
 /// A certificate that a host asks for. The pair is parsed where TLS lives, not here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertBinding {

@@ -1,14 +1,37 @@
-//! Numbers backends, so that a rule finds its backend by index and keeps its number from compile to
-//! compile.
+//! Numbers backends and scopes, so that a rule finds its backend and a listener its rules by index, the same
+//! from compile to compile. A backend's number is free again once no rule refers to it; a scope's never is,
+//! because a listener holds it from one compile to the next.
 
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
-use crate::model::{BackendKey, BackendSlot, BackendTable};
+use crate::model::{BackendKey, BackendSlot, BackendTable, Scope, ScopeSlot};
 
 /// Slot of every backend of one compile.
 pub(crate) type SlotMap = HashMap<BackendKey, BackendSlot>;
+
+/// Numbers of all scopes that there ever were.
+#[derive(Clone, Debug)]
+pub(crate) struct ScopeSlots(Arc<HashMap<Scope, ScopeSlot>>);
+
+impl Default for ScopeSlots {
+    fn default() -> Self {
+        Self(Arc::new([(Scope::Plain, ScopeSlot::PLAIN)].into_iter().collect()))
+    }
+}
+
+impl ScopeSlots {
+    /// The slot of a scope.
+    pub(crate) fn slot(&mut self, scope: &Scope) -> ScopeSlot {
+        if let Some(known) = self.0.get(scope) {
+            return *known;
+        }
+        let next = ScopeSlot(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
+        Arc::make_mut(&mut self.0).insert(scope.clone(), next);
+        next
+    }
+}
 
 /// Gives out slots: the one of the previous compile, else one that is free there, else a new one.
 pub(crate) struct Slots<'p> {

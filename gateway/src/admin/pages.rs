@@ -54,7 +54,7 @@ impl AdminPages {
             facts.problems.iter().filter(|problem| problem.severity == severity).count() as u64
         };
         let snapshot = self.live.current();
-        let hosts = snapshot.gateways.iter().flat_map(|gateway| {
+        let hosts = snapshot.gateways.iter().flatten().flat_map(|gateway| {
             gateway.routes.hosts().map(|(_, host)| (&*host.name, &*host.stats))
         });
         let hosts = hosts.chain([("", &*self.unrouted)]);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use gatehouse_routes::{
-    model::Scope,
+    model::{Scope, ScopeSlot},
     objects::{ObjectKey, ObjectRef},
     options::Options,
     problem::Problem,
@@ -55,6 +55,7 @@ pub(super) fn claims_address(service: &Service) -> bool {
 pub(super) fn listeners(
     node: &NodeContext,
     gateways: &BTreeMap<ObjectKey, &Service>,
+    routes: &gatehouse_routes::compile::Compiled,
     addresses: &BTreeMap<ObjectKey, Assigned>,
     problems: &mut Vec<Problem>,
 ) -> Vec<ListenerPlan> {
@@ -62,18 +63,21 @@ pub(super) fn listeners(
     for (protocol, plain) in [(Protocol::Http, &node.http), (Protocol::Https, &node.https)] {
         for &address in plain {
             if !listeners.iter().any(|known| known.address == address) {
-                let scope = Scope::Plain;
-                listeners.push(ListenerPlan { address, scope, protocol, vip: false });
+                let (scope, slot) = (Scope::Plain, ScopeSlot::PLAIN);
+                listeners.push(ListenerPlan { address, scope, slot, protocol, vip: false });
             }
         }
     }
-    for (key, service) in gateways {
+    for table in &routes.tables {
+        let Scope::Gateway(key) = &table.scope else { continue };
+        let Some(service) = gateways.get(key) else { continue };
         let ports = served_ports(key, service, problems);
         let ips: &[IpAddr] = addresses.get(key).map_or(&[], |assigned| &assigned.ips);
         for &ip in ips {
             listeners.extend(ports.iter().map(|&(port, protocol)| ListenerPlan {
                 address: SocketAddr::new(ip, port),
-                scope: Scope::Gateway(key.clone()),
+                scope: table.scope.clone(),
+                slot: table.slot,
                 protocol,
                 vip: true,
             }));

@@ -144,7 +144,7 @@ async fn answer(
         return Ok(Answer::own(respond::options()));
     }
     let snapshot = conn.shared.worker.pin();
-    let gateway = snapshot.gateway(&conn.listener.scope).ok_or(ProxyErrorKind::NoRoute)?;
+    let gateway = snapshot.gateway(conn.listener.slot).ok_or(ProxyErrorKind::NoRoute)?;
     check_owner(conn, gateway, &head)?;
 
     let Some(matched) = gateway.routes.lookup(conn.scheme, &head.host, &head.path) else {

@@ -3,10 +3,10 @@
 //!
 //! So a reload loses no session, and a new certificate serves the next handshake.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use anyhow::Context as _;
-use gatehouse_routes::model::Scope;
+use gatehouse_routes::model::ScopeSlot;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ServerConfig,
@@ -22,7 +22,7 @@ use crate::{snapshot::Live, tls::certs};
 pub(crate) struct TlsConfigs {
     live: Arc<Live>,
     default: Arc<CertifiedKey>,
-    scopes: Vec<(Scope, TlsPolicies)>,
+    scopes: BTreeMap<ScopeSlot, TlsPolicies>,
 }
 
 /// The TLS configurations of one scope, by what a ClientHello asks for.
@@ -36,19 +36,16 @@ impl TlsConfigs {
     /// Makes the default certificate: self-signed, so that a handshake without a fitting certificate
     /// fails in the client, with a reason.
     pub(crate) fn new(live: Arc<Live>) -> anyhow::Result<Self> {
-        Ok(Self { live, default: self_signed()?, scopes: Vec::new() })
+        Ok(Self { live, default: self_signed()?, scopes: BTreeMap::new() })
     }
 
     /// The configurations of a scope; the same ones for as long as the process runs.
-    pub(crate) fn policies(&mut self, scope: &Scope) -> anyhow::Result<TlsPolicies> {
-        if let Some((_, policies)) = self.scopes.iter().find(|(known, _)| known == scope) {
+    pub(crate) fn policies(&mut self, slot: ScopeSlot) -> anyhow::Result<TlsPolicies> {
+        if let Some(policies) = self.scopes.get(&slot) {
             return Ok(policies.clone());
         }
-        let resolver = Resolver {
-            live: Arc::clone(&self.live),
-            scope: scope.clone(),
-            default: Arc::clone(&self.default),
-        };
+        let (live, default) = (Arc::clone(&self.live), Arc::clone(&self.default));
+        let resolver = Resolver { live, slot, default };
         let mut config = ServerConfig::builder_with_provider(Arc::clone(certs::provider()))
             .with_safe_default_protocol_versions()
             .context("TLS provider without TLS 1.2 and 1.3")?
@@ -58,7 +55,7 @@ impl TlsConfigs {
         // Its keys live in memory, are used for six hours and understood for six more (P27).
         config.ticketer = aws_lc_rs::Ticketer::new().context("no session ticket key")?;
         let policies = TlsPolicies { every_name: Arc::new(config) };
-        self.scopes.push((scope.clone(), policies.clone()));
+        self.scopes.insert(slot, policies.clone());
         Ok(policies)
     }
 }
@@ -66,13 +63,13 @@ impl TlsConfigs {
 /// Finds the certificate for a server name in the live snapshot.
 struct Resolver {
     live: Arc<Live>,
-    scope: Scope,
+    slot: ScopeSlot,
     default: Arc<CertifiedKey>,
 }
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver").field("scope", &self.scope).finish_non_exhaustive()
+        f.debug_struct("Resolver").field("slot", &self.slot).finish_non_exhaustive()
     }
 }
 
@@ -80,7 +77,7 @@ impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let snapshot = self.live.current();
         let found = snapshot
-            .gateway(&self.scope)
+            .gateway(self.slot)
             .and_then(|gateway| gateway.certs.resolve(hello.server_name()))
             .unwrap_or(&self.default);
         Some(Arc::clone(found))

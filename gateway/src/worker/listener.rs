@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use gatehouse_routes::model::Scope;
+use gatehouse_routes::model::ScopeSlot;
 
 use crate::tls::config::TlsPolicies;
 
@@ -13,7 +13,8 @@ pub(crate) struct ListenerId(pub(crate) u64);
 /// What a connection has to know about the listener it came through.
 pub(crate) struct ListenerFacts {
     pub(crate) address: SocketAddr,
-    pub(crate) scope: Scope,
+    /// Whose rules it serves.
+    pub(crate) slot: ScopeSlot,
     /// `None`: plain TCP.
     pub(crate) tls: Option<TlsPolicies>,
 }

@@ -72,6 +72,7 @@ impl Run<'_, '_> {
                 ingresses: ingresses.into_iter().map(|ingress| ingress.kept).collect(),
                 routes: routes.iter().map(|route| Arc::clone(&route.kept)).collect(),
                 slots: self.slots.finish(&backends),
+                scopes: self.scopes,
                 secrets: self.objects.secrets.keys().cloned().collect(),
                 certs,
                 inputs: Inputs::of(self.objects, inputs.map(|inputs| (inputs, &changed))),
@@ -147,7 +148,8 @@ impl Run<'_, '_> {
             let scoped: Vec<_> = claimants.iter().filter(of_gateway).copied().collect();
             let scope = Scope::Gateway(gateway.clone());
             if scoped.len() == claimants.len() {
-                tables.push(GatewayTable { scope, ..plain.clone() });
+                let slot = self.scopes.slot(&scope);
+                tables.push(GatewayTable { scope, slot, ..plain.clone() });
                 certs.push(Arc::clone(&certs[0]));
                 continue;
             }
@@ -165,18 +167,19 @@ impl Run<'_, '_> {
 
     /// One table, sharing with its predecessor and with the table of all gateways what is the same.
     fn table(
-        &self,
+        &mut self,
         scope: Scope,
         claimants: &[Claimant<'_>],
         plain: Option<&Arc<RouteTable>>,
     ) -> (GatewayTable, Arc<KeptCerts>, Vec<Lost>) {
+        let slot = self.scopes.slot(&scope);
         let tables = self.previous.map_or(&[][..], |previous| &previous.tables);
         let at = tables.iter().position(|table| table.scope == scope);
         let previous = at.map(|at| &tables[at]);
         let (routes, lost) = routes(claimants, previous, plain);
         let kept = at.and_then(|at| self.previous?.cache.certs.get(at));
         let (certs, kept) = self.certs(claimants, previous.zip(kept));
-        (GatewayTable { scope, routes, certs }, kept, lost)
+        (GatewayTable { scope, slot, routes, certs }, kept, lost)
     }
 
     /// The certificates of these claimants, oldest first: the oldest binding of a host counts, even if

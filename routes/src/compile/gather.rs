@@ -15,7 +15,7 @@ use crate::{
     openshift::Route,
     options::Options,
     problem::Problem,
-    slots::{SlotMap, Slots},
+    slots::{ScopeSlots, SlotMap, Slots},
     translate::{
         Translation,
         ingress::{self, Tls},
@@ -31,6 +31,7 @@ pub(super) struct Cache {
     pub(super) ingresses: Vec<Arc<KeptIngress>>,
     pub(super) routes: Vec<Arc<KeptRoute>>,
     pub(super) slots: Arc<SlotMap>,
+    pub(super) scopes: ScopeSlots,
     /// Keys of all Secrets, and what each table's certificates were made from.
     pub(super) secrets: Vec<ObjectKey>,
     pub(super) certs: Vec<Arc<KeptCerts>>,
@@ -73,6 +74,7 @@ pub(super) struct Run<'o, 'p> {
     /// There are the same Secrets as at the previous compile; what is in them does not matter here.
     pub(super) same_secrets: bool,
     pub(super) slots: Slots<'p>,
+    pub(super) scopes: ScopeSlots,
     pub(super) problems: Vec<Problem>,
 }
 

@@ -105,6 +105,33 @@ fn each_gateway_serves_the_ingresses_of_its_classes_and_plain_addresses_serve_al
 }
 
 #[test]
+fn the_number_of_a_scope_is_never_another_ones_whoever_comes_and_goes() {
+    let class = |name: &str| {
+        format!(
+            "---\nkind: IngressClass\nmetadata: {{name: {name}}}\nspec: {{controller: gatehouse.io/ingress, \
+             parameters: {{kind: Service, scope: Namespace, namespace: gw, name: {name}}}}}\n"
+        )
+    };
+    let mut last: Option<Compiled> = None;
+    let mut known = std::collections::BTreeMap::new();
+    // Bit n: the gateway n is named.
+    for present in [0b0011, 0b0010, 0b0110, 0b0000, 0b1001, 0b0001, 0b1111] {
+        let named = (0..4).filter(|n| present >> n & 1 == 1);
+        let yaml: String = named.map(|n| class(&format!("g{n}"))).collect();
+        let compiled = compile(&objects(&yaml), &Options::default(), last.as_ref());
+        assert_eq!(compiled.tables.len(), 1 + (present as u32).count_ones() as usize);
+        assert_eq!(compiled.tables[0].slot, ScopeSlot::PLAIN);
+        for table in &compiled.tables {
+            let slot = known.entry(table.scope.clone()).or_insert(table.slot);
+            assert_eq!(*slot, table.slot, "{:?} {present:b}", table.scope);
+        }
+        last = Some(compiled);
+    }
+    let slots: BTreeSet<_> = known.values().collect();
+    assert_eq!(slots.len(), known.len());
+}
+
+#[test]
 fn on_one_gateway_the_younger_of_two_ingresses_has_the_conflict() {
     let yaml =
         format!("{GATEWAYS}{}{}", of_class("a", "inner", "one"), of_class("b", "inner", "two"));

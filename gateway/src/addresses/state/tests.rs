@@ -1,6 +1,6 @@
 //! Addresses on a link, towards routers, and both.
 
-use gatehouse_routes::model::Scope;
+use gatehouse_routes::model::{Scope, ScopeSlot};
 use gatehouse_vip::{BgpEvent, ClaimId, Interfaces, Vip};
 
 use super::*;
@@ -65,6 +65,7 @@ fn an_address_is_held_back_until_every_listener_on_it_is_open() {
     let listener = |port, protocol| ListenerPlan {
         address: (vip, port).into(),
         scope: Scope::Plain,
+        slot: ScopeSlot::PLAIN,
         protocol,
         vip: true,
     };

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use gatehouse_routes::model::Scope;
+use gatehouse_routes::model::ScopeSlot;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
@@ -56,7 +56,7 @@ async fn read_in_pieces(bytes: Vec<u8>, size: usize) -> io::Result<StartHandshak
 
 fn policies() -> TlsPolicies {
     let mut configs = TlsConfigs::new(Arc::new(Live::default())).unwrap();
-    configs.policies(&Scope::Plain).unwrap()
+    configs.policies(ScopeSlot::PLAIN).unwrap()
 }
 
 /// The name that a connection is terminated under.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gatehouse_routes::model::Scope;
+use gatehouse_routes::model::{Scope, ScopeSlot};
 use http::{Request, Version};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http2;
@@ -67,6 +67,7 @@ impl Bed {
             .map(|(address, protocol)| ListenerPlan {
                 address,
                 scope: Scope::Plain,
+                slot: ScopeSlot::PLAIN,
                 protocol,
                 vip: false,
             })
