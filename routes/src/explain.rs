@@ -70,13 +70,9 @@ struct Request<'t> {
 
 impl<'t> Request<'t> {
     /// 0 for the host's own entry, more the farther away.
-    fn distance(&self, pattern: &HostPattern) -> u8 {
-        match pattern {
-            HostPattern::Exact(name) if **name == *self.host => 0,
-            HostPattern::Wildcard(_) if host::matches(pattern, self.host) => 1,
-            HostPattern::Any => 2,
-            _ => 3,
-        }
+    fn distance(&self, pattern: &HostPattern) -> usize {
+        let mut nearest = self.table.entries_for(self.host);
+        nearest.position(|entry| entry.pattern() == pattern).unwrap_or(usize::MAX)
     }
 
     fn losers(&self, entry: &'t HostRoutes) -> Vec<ExplainedRule> {
@@ -99,7 +95,7 @@ impl<'t> Request<'t> {
     fn why_it_answers(&self, winner: &Matched<'_>) -> String {
         let host = match &winner.rule.host {
             HostPattern::Exact(_) => "the host is named",
-            HostPattern::Wildcard(_) => "the wildcard covers the host, which has no nearer rule",
+            HostPattern::OneLabel(_) => "the wildcard covers the host, which has no nearer rule",
             HostPattern::Any => "the host has no rule of its own",
         };
         let path = match &winner.rule.matches.path {
@@ -149,18 +145,14 @@ impl<'t> Request<'t> {
         let pattern = entry.pattern();
         if !host::matches(pattern, self.host) {
             return Some(match pattern {
-                HostPattern::Wildcard(rest) if self.host.ends_with(&format!(".{rest}")) => {
+                HostPattern::OneLabel(rest) if self.host.ends_with(&format!(".{rest}")) => {
                     format!("host does not match: {pattern} covers exactly one label")
                 }
                 _ => "host does not match".into(),
             });
         }
-        let levels = [
-            HostPattern::Exact(self.host.into()),
-            HostPattern::Wildcard(self.host.split_once('.').map_or("", |(_, rest)| rest).into()),
-        ];
-        let nearer = levels.iter().take_while(|level| *level != pattern);
-        for nearer in nearer.filter_map(|level| self.table.host(level)) {
+        let nearest = self.table.entries_for(self.host);
+        for nearer in nearest.take_while(|nearer| nearer.pattern() != pattern) {
             let name = &nearer.name;
             if self.winner.is_some_and(|winner| Arc::ptr_eq(winner.host, nearer)) {
                 return Some(format!("host {name} is more specific and answers"));

@@ -67,7 +67,7 @@ pub fn pattern(host: &str) -> Result<HostPattern, HostError> {
         return match rest {
             _ if rest.contains('*') => Err(HostError::Wildcard),
             _ if host.len() > MAX_NAME || !is_rule_name(rest) => Err(HostError::Name),
-            _ => Ok(HostPattern::Wildcard(rest.into())),
+            _ => Ok(HostPattern::OneLabel(rest.into())),
         };
     }
     if host.contains('*') {
@@ -80,7 +80,7 @@ pub fn pattern(host: &str) -> Result<HostPattern, HostError> {
 pub fn matches(pattern: &HostPattern, host: &str) -> bool {
     match pattern {
         HostPattern::Exact(name) => &**name == host,
-        HostPattern::Wildcard(rest) => {
+        HostPattern::OneLabel(rest) => {
             host.split_once('.').is_some_and(|(_, tail)| tail == &**rest)
         }
         HostPattern::Any => true,
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn rule_hosts_are_checked_as_the_api_server_does() {
-        let wildcard = |rest: &str| Ok(HostPattern::Wildcard(rest.into()));
+        let wildcard = |rest: &str| Ok(HostPattern::OneLabel(rest.into()));
         for (given, expected) in [
             ("", Ok(HostPattern::Any)),
             ("foo.com", Ok(HostPattern::Exact("foo.com".into()))),

@@ -19,7 +19,7 @@ pub enum HostPattern {
     /// One DNS name.
     Exact(Arc<str>),
     /// `*.rest`: exactly one label in front of `rest` (the field holds `rest`).
-    Wildcard(Arc<str>),
+    OneLabel(Arc<str>),
     /// Every host that has no entry of its own.
     Any,
 }
@@ -28,7 +28,7 @@ impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exact(host) => f.write_str(host),
-            Self::Wildcard(rest) => write!(f, "*.{rest}"),
+            Self::OneLabel(rest) => write!(f, "*.{rest}"),
             Self::Any => f.write_str("*"),
         }
     }

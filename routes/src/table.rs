@@ -83,7 +83,7 @@ impl RouteTable {
         for host in hosts {
             match host.pattern.clone() {
                 HostPattern::Exact(name) => drop(table.exact.insert(name, host)),
-                HostPattern::Wildcard(rest) => drop(table.wildcard.insert(rest, host)),
+                HostPattern::OneLabel(rest) => drop(table.wildcard.insert(rest, host)),
                 HostPattern::Any => table.any = Some(host),
             }
         }
@@ -111,7 +111,7 @@ impl RouteTable {
     pub fn host(&self, pattern: &HostPattern) -> Option<&Arc<HostRoutes>> {
         match pattern {
             HostPattern::Exact(name) => self.exact.get(name),
-            HostPattern::Wildcard(rest) => self.wildcard.get(rest),
+            HostPattern::OneLabel(rest) => self.wildcard.get(rest),
             HostPattern::Any => self.any.as_ref(),
         }
     }
@@ -134,7 +134,8 @@ impl RouteTable {
         self.exact.len() + self.wildcard.len() + usize::from(self.any.is_some())
     }
 
-    fn entries_for(&self, host: &str) -> impl Iterator<Item = &Arc<HostRoutes>> {
+    /// The entries that a canonical host belongs to, from the most specific to the least.
+    pub(crate) fn entries_for(&self, host: &str) -> impl Iterator<Item = &Arc<HostRoutes>> {
         let wildcard = || {
             let rest = if self.wildcard.is_empty() { None } else { host.split_once('.') };
             rest.and_then(|(_, rest)| self.wildcard.get(rest))

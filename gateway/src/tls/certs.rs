@@ -76,7 +76,7 @@ impl CertTable {
             HostPattern::Exact(name) => {
                 self.exact.insert(name.as_ref().into(), pair);
             }
-            HostPattern::Wildcard(rest) => {
+            HostPattern::OneLabel(rest) => {
                 self.wildcard.insert(rest.as_ref().into(), pair);
             }
             HostPattern::Any => self.any = Some(pair),

@@ -260,7 +260,7 @@ impl<'t> TlsHosts<'t> {
         let mut all = Self::default();
         for host in hosts {
             all.named.insert(host);
-            if let HostPattern::Wildcard(rest) = host {
+            if let HostPattern::OneLabel(rest) = host {
                 all.wildcards.insert(rest);
             }
         }
@@ -271,7 +271,7 @@ impl<'t> TlsHosts<'t> {
     fn cover(&self, host: &HostPattern) -> bool {
         let parent = match host {
             HostPattern::Exact(name) => name.split_once('.').map(|(_, rest)| rest),
-            HostPattern::Wildcard(_) | HostPattern::Any => None,
+            HostPattern::OneLabel(_) | HostPattern::Any => None,
         };
         self.named.contains(host) || parent.is_some_and(|rest| self.wildcards.contains(rest))
     }

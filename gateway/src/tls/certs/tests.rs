@@ -60,7 +60,7 @@ fn a_server_name_finds_the_exact_certificate_then_the_wildcard_then_the_one_for_
     let mut table = CertTable::default();
     assert!(table.is_empty() && table.resolve(Some("a.example.com")).is_none());
     table.insert(&HostPattern::Exact("a.example.com".into()), Arc::clone(&exact));
-    table.insert(&HostPattern::Wildcard("example.com".into()), Arc::clone(&wildcard));
+    table.insert(&HostPattern::OneLabel("example.com".into()), Arc::clone(&wildcard));
     assert!(table.resolve(None).is_none() && table.resolve(Some("b.c.example.com")).is_none());
     table.insert(&HostPattern::Any, Arc::clone(&any));
     assert_eq!(table.len(), 3);
