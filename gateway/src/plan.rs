@@ -12,8 +12,10 @@ use std::{
 
 use anyhow::Context as _;
 use gatehouse_routes::{
-    explain::Explanation, host, model::Scheme, options::Options, path, problem::Severity,
+    explain::Explanation, host, matcher::RequestView, model::Scheme, options::Options, path,
+    problem::Severity,
 };
+use http::{HeaderName, header, request::Parts};
 use serde_json::{Value, json};
 
 use crate::{
@@ -155,8 +157,7 @@ fn explain(arguments: &ExplainArgs, out: &mut String) -> anyhow::Result<ExitCode
     let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
     let planned = planned(&paths, node_context(&arguments.manifests))?;
     let routes = &planned.compiled.routes;
-    let explanation =
-        gatehouse_routes::explain::explain(routes, request.scheme, &request.host, &request.path);
+    let explanation = gatehouse_routes::explain::explain(routes, request.view());
     match arguments.output {
         Output::Json => json_text(&explain_json(&request, &explanation), out),
         Output::Table => table::explain(&request, &explanation, out),
@@ -183,6 +184,8 @@ struct Request {
     host: String,
     /// Canonical.
     path: String,
+    /// As it would come in.
+    parts: Parts,
 }
 
 impl Request {
@@ -196,20 +199,30 @@ impl Request {
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
+        let (mut parts, ()) = http::Request::new(()).into_parts();
         let mut name = authority;
         for line in headers {
-            let (header, value) = line
-                .split_once(':')
-                .with_context(|| format!("header \"{line}\" is not NAME: VALUE"))?;
-            if header.trim().eq_ignore_ascii_case("host") {
+            let refused = || format!("header \"{line}\" is not NAME: VALUE");
+            let (field, value) = line.split_once(':').with_context(refused)?;
+            let field: HeaderName = field.trim().parse().with_context(refused)?;
+            if field == header::HOST {
                 name = value.trim();
             }
+            parts.headers.append(field, value.trim().parse().with_context(refused)?);
         }
         let host = host::canonical(without_port(name))
             .with_context(|| format!("\"{name}\" is not a host name: {shape}"))?;
-        let raw = target.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
+        let target = target.split('#').next().unwrap_or_default();
+        let (raw, query) = target.split_once('?').map_or((target, None), |(a, b)| (a, Some(b)));
+        let raw = if raw.is_empty() { "/" } else { raw };
         let path = path::canonical(raw).with_context(|| format!("\"{raw}\" would be refused"))?;
-        Ok(Self { scheme, host: host.into_owned(), path: path.matched.into_owned() })
+        let target = query.map_or_else(|| raw.to_owned(), |query| format!("{raw}?{query}"));
+        parts.uri = target.parse().with_context(|| format!("\"{target}\" would be refused"))?;
+        Ok(Self { scheme, host: host.into_owned(), path: path.matched.into_owned(), parts })
+    }
+
+    fn view(&self) -> RequestView<'_> {
+        RequestView { scheme: self.scheme, host: &self.host, path: &self.path, parts: &self.parts }
     }
 }
 

@@ -16,11 +16,13 @@ use std::{collections::HashMap, env, hint::black_box, sync::Arc, time::Instant};
 use foldhash::fast::RandomState;
 use gatehouse_routes::{
     compile::compile,
+    matcher::RequestView,
     model::Scheme,
     objects::{ObjectKey, Objects, SourceTrust, Stored},
     options::Options,
     table::RouteTable,
 };
+use http::request::Parts;
 use serde_json::{Value, json};
 
 /// Rounds of each engine and case.
@@ -52,6 +54,7 @@ struct Case {
     table: Arc<RouteTable>,
     radix: Radix,
     requests: Vec<String>,
+    parts: Parts,
 }
 
 /// A tree per host; a value is the chain of rules from the most specific to the least.
@@ -61,16 +64,23 @@ struct Radix {
 
 impl Case {
     fn new(name: String, prefixes: &[String], requests: Vec<String>) -> Self {
-        let case = Self { name, table: table(prefixes), radix: Radix::new(prefixes), requests };
+        let (parts, ()) = http::Request::new(()).into_parts();
+        let (table, radix) = (table(prefixes), Radix::new(prefixes));
+        let case = Self { name, table, radix, requests, parts };
         for request in &case.requests {
             let length = |path: &str| path.strip_suffix('/').unwrap_or(path).len();
-            let table = case.table.lookup(Scheme::Http, HOST, request);
+            let table = case.table.lookup(&case.view(request));
             let table = table.map(|matched| length(matched.rule.matches.path.text()));
             let radix = case.radix.find(HOST, request);
             let radix = radix.map(|rule| length(&prefixes[rule as usize]));
             assert_eq!(table, radix, "{} {request}", case.name);
         }
         case
+    }
+
+    fn view<'r>(&'r self, path: &'r str) -> RequestView<'r> {
+        let (scheme, host) = (black_box(Scheme::Http), black_box(HOST));
+        RequestView { scheme, host, path, parts: &self.parts }
     }
 
     fn measure(&self) {
@@ -93,7 +103,7 @@ impl Case {
 
     fn table(&self, count: usize) {
         for request in self.requests.iter().cycle().take(count) {
-            black_box(self.table.lookup(black_box(Scheme::Http), black_box(HOST), request));
+            black_box(self.table.lookup(&self.view(request)));
         }
     }
 

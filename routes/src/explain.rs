@@ -11,7 +11,7 @@ use crate::{
     action::{Action, DENY_STATUS},
     compile::Compiled,
     host,
-    matcher::PathMatch,
+    matcher::{PathMatch, RequestView},
     model::{HostPattern, Scheme},
     objects::ObjectRef,
     rule::RouteRule,
@@ -45,25 +45,23 @@ pub struct ExplainedRule {
     pub reason: String,
 }
 
-/// Explains the answer of table `[0]` to a request; `host` and `path` must be canonical.
-pub fn explain(compiled: &Compiled, scheme: Scheme, host: &str, path: &str) -> Explanation {
+/// Explains the answer of table `[0]` to a request.
+pub fn explain(compiled: &Compiled, view: RequestView<'_>) -> Explanation {
     let Some(table) = compiled.tables.first().map(|table| &*table.routes) else {
         return Explanation { winner: None, losers: Vec::new() };
     };
-    let request = Request { scheme, host, path, table, winner: table.lookup(scheme, host, path) };
+    let request = Request { view, table, winner: table.lookup(&view) };
     let mut hosts: Vec<&Arc<HostRoutes>> = table.hosts().map(|(_, host)| host).collect();
     hosts.sort_by_key(|entry| request.distance(entry.pattern()));
     let losers = hosts.into_iter().flat_map(|entry| request.losers(entry)).collect();
     let winner = request
         .winner
-        .map(|winner| explained(winner.rule, scheme, request.why_it_answers(&winner)));
+        .map(|winner| explained(winner.rule, view.scheme, request.why_it_answers(&winner)));
     Explanation { winner, losers }
 }
 
 struct Request<'t> {
-    scheme: Scheme,
-    host: &'t str,
-    path: &'t str,
+    view: RequestView<'t>,
     table: &'t RouteTable,
     winner: Option<Matched<'t>>,
 }
@@ -71,7 +69,7 @@ struct Request<'t> {
 impl<'t> Request<'t> {
     /// 0 for the host's own entry, more the farther away.
     fn distance(&self, pattern: &HostPattern) -> usize {
-        let mut nearest = self.table.entries_for(self.host);
+        let mut nearest = self.table.entries_for(self.view.host);
         nearest.position(|entry| entry.pattern() == pattern).unwrap_or(usize::MAX)
     }
 
@@ -81,13 +79,13 @@ impl<'t> Request<'t> {
         let served = entry
             .rules()
             .filter(|rule| !answers(rule))
-            .map(|rule| explained(rule, self.scheme, self.why_not(entry, rule)));
+            .map(|rule| explained(rule, self.view.scheme, self.why_not(entry, rule)));
         let lost = entry.lost().iter().map(|lost| {
             let reason = match lost.owner.object == lost.rule.object {
                 true => "the same object has this host and path already".to_owned(),
                 false => format!("{} has this host and path and is older", lost.owner.object),
             };
-            explained(&lost.rule, self.scheme, reason)
+            explained(&lost.rule, self.view.scheme, reason)
         });
         served.chain(lost).collect()
     }
@@ -113,14 +111,14 @@ impl<'t> Request<'t> {
         if let Some(reason) = self.why_not_the_host(entry) {
             return reason;
         }
-        if !rule.serves(self.scheme) {
-            return match self.scheme {
+        if !rule.serves(self.view.scheme) {
+            return match self.view.scheme {
                 Scheme::Http => "not served in clear text".into(),
                 Scheme::Https => "not served over TLS".into(),
             };
         }
         // Whether the path matches is asked of a table that holds nothing else.
-        if !entry.alone_matches(rule, self.path) {
+        if !entry.alone_matches(rule, self.view.path) {
             return match &rule.matches.path {
                 PathMatch::Exact(_) => "the path is not exactly this".into(),
                 PathMatch::Prefix(_) => "not a prefix of the path, element by element".into(),
@@ -143,15 +141,15 @@ impl<'t> Request<'t> {
     /// Why no rule of this entry answers, if so.
     fn why_not_the_host(&self, entry: &HostRoutes) -> Option<String> {
         let pattern = entry.pattern();
-        if !host::matches(pattern, self.host) {
+        if !host::matches(pattern, self.view.host) {
             return Some(match pattern {
-                HostPattern::OneLabel(rest) if self.host.ends_with(&format!(".{rest}")) => {
+                HostPattern::OneLabel(rest) if self.view.host.ends_with(&format!(".{rest}")) => {
                     format!("host does not match: {pattern} covers exactly one label")
                 }
                 _ => "host does not match".into(),
             });
         }
-        let nearest = self.table.entries_for(self.host);
+        let nearest = self.table.entries_for(self.view.host);
         for nearer in nearest.take_while(|nearer| nearer.pattern() != pattern) {
             let name = &nearer.name;
             if self.winner.is_some_and(|winner| Arc::ptr_eq(winner.host, nearer)) {

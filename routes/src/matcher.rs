@@ -1,11 +1,27 @@
 //! Which requests a rule is for, within its host.
 //!
 //! The translations make it, [`crate::admit`] decides who keeps a contested one, [`crate::table`] finds the
-//! rule that a request belongs to. A condition that a request must meet besides is a field of [`Matches`].
+//! rule that a request belongs to. A condition that a request must meet besides is a field of [`Matches`] and
+//! a line of [`Matches::admits`].
 
 use std::{cmp::Ordering, sync::Arc};
 
+use http::request::Parts;
+
 use crate::model::Scheme;
+
+/// A request as rules see it. Host and path are read always, of the rest only what a rule asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestView<'r> {
+    /// Whether it comes over TLS.
+    pub scheme: Scheme,
+    /// Canonical ([`crate::host::canonical`]).
+    pub host: &'r str,
+    /// Canonical ([`crate::path::canonical`]).
+    pub path: &'r str,
+    /// Method, query and header fields, as received. Its path and its host are not the canonical ones.
+    pub parts: &'r Parts,
+}
 
 /// What a request must be like to be answered by a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +30,13 @@ pub struct Matches {
     pub path: PathMatch,
     /// Whether it comes over TLS.
     pub schemes: Schemes,
+}
+
+impl Matches {
+    /// Whether a request whose path matches meets all other conditions.
+    pub fn admits(&self, request: &RequestView<'_>) -> bool {
+        self.schemes.contains(request.scheme)
+    }
 }
 
 /// The schemes that a rule is there for.

@@ -1,4 +1,4 @@
-//! The route table: from scheme, host and path to the one rule that answers. Lookup allocates nothing.
+//! The route table: from a request to the one rule that answers. Lookup allocates nothing.
 //!
 //! [`crate::compile`] builds it out of admitted rules; the data path looks requests up in it, `plan` and
 //! `explain` list it. Host first, then path: exact host, one-label wildcard, every host; within a host
@@ -6,8 +6,8 @@
 //!
 //! Prefixes stand in a hash map that is asked from the longest element-wise prefix of the request's path
 //! downwards, never deeper than the longest rule and only at lengths that some rule has: that keeps rules
-//! apart that share a prefix (`/foo` and `/foo/`, or two schemes), and a rule that does not serve the scheme
-//! gives way to its parent.
+//! apart that share a prefix (`/foo` and `/foo/`). Rules of one path stand in a chain, the most specific
+//! first; a rule that does not admit the request gives way to the next one, the last one to its parent.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     admit::{self, Lost},
-    matcher::{PathMatch, PathRegex},
-    model::{HostPattern, Scheme},
+    matcher::{PathMatch, PathRegex, RequestView},
+    model::HostPattern,
     path,
     rule::RouteRule,
     stats::HostStats,
@@ -33,22 +33,25 @@ pub struct HostRoutes {
     no_fallthrough: bool,
     /// In precedence order; the maps below hold indices into it.
     rules: Box<[Entry]>,
-    exact: HashMap<Box<str>, u32>,
-    /// Path without trailing slash, never empty → rules in precedence order.
-    prefixes: HashMap<Box<str>, Box<[u32]>>,
+    exact: HashMap<Box<str>, Chain>,
+    /// By path without trailing slash, never empty.
+    prefixes: HashMap<Box<str>, Chain>,
     /// The prefixes that hold every path. Not in the map: glibc's `memcmp` was measured at 130 ns for
     /// the empty key, whose dangling pointer makes a masked AVX-512 load fault.
-    roots: Box<[u32]>,
+    roots: Chain,
     /// Length in bytes of the longest key of `prefixes`.
     longest_prefix: usize,
     /// Bit `n` is set if a key of `prefixes` has a length of `n` modulo 64: where none has, nothing is asked.
     prefix_lengths: u64,
     regexes: Box<[(PathRegex, u32)]>,
-    default: Option<u32>,
+    default: Chain,
     /// Every rule that asked for this host, by age: what this value was built from.
     candidates: Box<[Arc<RouteRule>]>,
     lost: Box<[Lost]>,
 }
+
+/// Rules of one path, in precedence order.
+type Chain = Box<[u32]>;
 
 /// A rule and the text that canonical paths are compared with.
 #[derive(Debug)]
@@ -90,14 +93,13 @@ impl RouteTable {
         table
     }
 
-    /// The rule for a request. `host` and `path` must be canonical ([`crate::host::canonical`],
-    /// [`crate::path::canonical`]); `None` is a 404.
+    /// The rule for a request; `None` is a 404.
     ///
     /// A host that an `Ingress` names keeps its requests; one that only `Route`s name falls through to
     /// the wildcard and then to the rules without a host.
-    pub fn lookup(&self, scheme: Scheme, host: &str, path: &str) -> Option<Matched<'_>> {
-        for entry in self.entries_for(host) {
-            if let Some(rule) = entry.find(scheme, path) {
+    pub fn lookup(&self, request: &RequestView<'_>) -> Option<Matched<'_>> {
+        for entry in self.entries_for(request.host) {
+            if let Some(rule) = entry.find(request) {
                 return Some(Matched { rule, host: entry });
             }
             if entry.no_fallthrough {
@@ -191,11 +193,11 @@ impl HostRoutes {
             rules: rules.into(),
             exact: HashMap::new(),
             prefixes: HashMap::new(),
-            roots: Box::default(),
+            roots: Chain::default(),
             longest_prefix: 0,
             prefix_lengths: 0,
             regexes: Box::default(),
-            default: None,
+            default: Chain::default(),
             candidates: candidates.into(),
             lost: lost.into(),
         };
@@ -204,51 +206,55 @@ impl HostRoutes {
     }
 
     fn index(&mut self) {
+        let mut exact: HashMap<&str, Vec<u32>> = HashMap::new();
         let mut prefixes: HashMap<&str, Vec<u32>> = HashMap::new();
-        let (mut roots, mut regexes) = (Vec::new(), Vec::new());
+        let (mut roots, mut regexes, mut default) = (Vec::new(), Vec::new(), Vec::new());
         for (index, entry) in (0u32..).zip(&self.rules) {
             match &entry.rule.matches.path {
-                PathMatch::Exact(_) => drop(self.exact.insert(entry.path.clone(), index)),
+                PathMatch::Exact(_) => exact.entry(&entry.path).or_default().push(index),
                 PathMatch::Prefix(_) | PathMatch::RoutePrefix(_) => match entry.key() {
                     "" => roots.push(index),
                     key => prefixes.entry(key).or_default().push(index),
                 },
                 PathMatch::Regex(regex) => regexes.push((regex.clone(), index)),
-                PathMatch::Default => self.default = Some(index),
+                PathMatch::Default => default.push(index),
             }
         }
         self.longest_prefix = prefixes.keys().map(|key| key.len()).max().unwrap_or_default();
         self.prefix_lengths = prefixes.keys().fold(0, |bits, key| bits | length_bit(key.len()));
-        self.prefixes =
-            prefixes.into_iter().map(|(key, rules)| (key.into(), rules.into())).collect();
-        self.roots = roots.into();
+        let chains = |map: HashMap<&str, Vec<u32>>| {
+            map.into_iter().map(|(key, rules)| (key.into(), rules.into())).collect()
+        };
+        (self.exact, self.prefixes) = (chains(exact), chains(prefixes));
+        (self.roots, self.default) = (roots.into(), default.into());
         self.regexes = regexes.into();
     }
 
-    fn find(&self, scheme: Scheme, path: &str) -> Option<&Arc<RouteRule>> {
-        let served = |index: u32| {
-            let entry = self.rules.get(index as usize)?;
-            entry.rule.serves(scheme).then_some(&entry.rule)
+    fn find(&self, request: &RequestView<'_>) -> Option<&Arc<RouteRule>> {
+        let admits = |index: u32| {
+            let rule = &self.rules.get(index as usize)?.rule;
+            rule.matches.admits(request).then_some(rule)
         };
+        let first = |chain: &Chain| chain.iter().find_map(|&index| admits(index));
         if !self.exact.is_empty()
-            && let Some(found) = self.exact.get(path).and_then(|&index| served(index))
+            && let Some(found) = self.exact.get(request.path).and_then(first)
         {
             return Some(found);
         }
-        let prefix = self.find_prefix(scheme, path);
+        let prefix = self.find_prefix(request);
         let length = prefix.map_or(0, |entry| entry.rule.matches.path.text().len());
         for (regex, index) in &self.regexes {
-            let Some(found) = served(*index) else { continue };
+            let Some(found) = admits(*index) else { continue };
             if prefix.is_some() && found.matches.path.text().len() <= length {
                 break;
             }
-            if regex.is_match(path) {
+            if regex.is_match(request.path) {
                 return Some(found);
             }
         }
         match prefix {
             Some(entry) => Some(&entry.rule),
-            None => served(self.default?),
+            None => first(&self.default),
         }
     }
 
@@ -268,18 +274,19 @@ impl HostRoutes {
         }
     }
 
-    fn find_prefix(&self, scheme: Scheme, path: &str) -> Option<&Entry> {
-        let first = |rules: &[u32]| {
-            rules.iter().find_map(|&index| {
+    fn find_prefix(&self, request: &RequestView<'_>) -> Option<&Entry> {
+        let path = request.path;
+        let first = |chain: &Chain| {
+            chain.iter().find_map(|&index| {
                 let entry = self.rules.get(index as usize)?;
-                (entry.holds(path) && entry.rule.serves(scheme)).then_some(entry)
+                (entry.holds(path) && entry.rule.matches.admits(request)).then_some(entry)
             })
         };
         let mut end = element_end(path, self.longest_prefix);
         while end > 0 {
             let key = path.get(..end)?;
             if self.prefix_lengths & length_bit(end) != 0
-                && let Some(found) = self.prefixes.get(key).and_then(|rules| first(rules))
+                && let Some(found) = self.prefixes.get(key).and_then(first)
             {
                 return Some(found);
             }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Request;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -10,11 +11,12 @@ use crate::{
     compile::{Compiled, compile},
     filter::Rewrite,
     host,
+    matcher::RequestView,
     model::Scheme,
     objects::{ObjectKey, Objects, SourceTrust, Store, Stored},
     options::Options,
     path,
-    table::RouteTable,
+    table::{Matched, RouteTable},
 };
 
 /// Objects from a multi-document YAML text; the position in the text is the order.
@@ -62,6 +64,17 @@ pub(crate) fn compiled(yaml: &str) -> Compiled {
     compile(&objects(yaml), &Options::default(), None)
 }
 
+/// What a table says to a `GET` of canonical host and path.
+pub(crate) fn lookup<'t>(
+    table: &'t RouteTable,
+    scheme: Scheme,
+    host: &str,
+    path: &str,
+) -> Option<Matched<'t>> {
+    let (parts, ()) = Request::new(()).into_parts();
+    table.lookup(&RequestView { scheme, host, path, parts: &parts })
+}
+
 /// What table `[0]` answers to `http://host/path` or `https://host/path`, in words.
 pub(crate) fn answer(compiled: &Compiled, url: &str) -> String {
     answer_of(&compiled.tables[0].routes, url)
@@ -74,7 +87,7 @@ pub(crate) fn answer_of(table: &RouteTable, url: &str) -> String {
     let slash = rest.find('/').unwrap();
     let host = host::canonical(&rest[..slash]).unwrap();
     let path = path::canonical(&rest[slash..]).unwrap();
-    let Some(matched) = table.lookup(scheme, &host, &path.matched) else {
+    let Some(matched) = lookup(table, scheme, &host, &path.matched) else {
         return "404".into();
     };
     let rule = matched.rule;

@@ -16,6 +16,7 @@ use std::{
 use gatehouse_routes::{
     action::{Action, Forward},
     balance,
+    matcher::RequestView,
     model::Backend,
     rule::RouteRule,
     stats::EndpointStats,
@@ -147,7 +148,8 @@ async fn answer(
     let gateway = snapshot.gateway(conn.listener.slot).ok_or(ProxyErrorKind::NoRoute)?;
     check_owner(conn, gateway, &head)?;
 
-    let Some(matched) = gateway.routes.lookup(conn.scheme, &head.host, &head.path) else {
+    let view = RequestView { scheme: conn.scheme, host: &head.host, path: &head.path, parts };
+    let Some(matched) = gateway.routes.lookup(&view) else {
         if let Some(host) = gateway.routes.host_for(&head.host) {
             record.unrouted(&host.stats);
         }

@@ -30,7 +30,7 @@ fn every_action_carries_what_its_redirect_needs() {
          ---\nkind: Route\nmetadata: {name: r, namespace: d}\nspec: {host: r.com, to: {name: s}, tls: {termination: edge, insecureEdgeTerminationPolicy: Redirect}}",
     );
     let redirect = |host: &str| {
-        let matched = compiled.tables[0].routes.lookup(Scheme::Http, host, "/").unwrap();
+        let matched = testing::lookup(&compiled.tables[0].routes, Scheme::Http, host, "/").unwrap();
         *matched.rule.redirect(Scheme::Http).unwrap()
     };
     assert_eq!(redirect("i.com"), HttpsRedirect { status: 308, trim_slash: true });

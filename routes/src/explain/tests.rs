@@ -28,9 +28,15 @@ metadata: {name: secure, namespace: d, creationTimestamp: '2003-01-01T00:00:00Z'
 spec: {host: b.bar.com, to: {name: secure}, tls: {termination: edge}}
 ";
 
+/// The explanation of a `GET`.
+fn explained_get(compiled: &Compiled, scheme: Scheme, host: &str, path: &str) -> Explanation {
+    let (parts, ()) = http::Request::new(()).into_parts();
+    explain(compiled, RequestView { scheme, host, path, parts: &parts })
+}
+
 /// Winner and losers as `path: reason`.
 fn lines(scheme: Scheme, host: &str, path: &str) -> (Option<String>, Vec<String>) {
-    let explanation = explain(&testing::compiled(OBJECTS), scheme, host, path);
+    let explanation = explained_get(&testing::compiled(OBJECTS), scheme, host, path);
     let line = |rule: &ExplainedRule| {
         format!("{}{} {}: {}", rule.host, rule.path, rule.object.key.name, rule.reason)
     };
@@ -87,9 +93,9 @@ fn a_rule_of_the_other_scheme_says_so() {
 fn every_rule_is_listed_once_and_the_winner_is_what_the_table_answers() {
     let compiled = testing::compiled(OBJECTS);
     for (host, path) in [("a.foo.com", "/"), ("z.foo.com", "/q"), ("q", "/"), ("b.bar.com", "/")] {
-        let explanation = explain(&compiled, Scheme::Http, host, path);
+        let explanation = explained_get(&compiled, Scheme::Http, host, path);
         let winner = explanation.winner.as_ref().map(|winner| winner.object.clone());
-        let found = compiled.tables[0].routes.lookup(Scheme::Http, host, path);
+        let found = testing::lookup(&compiled.tables[0].routes, Scheme::Http, host, path);
         assert_eq!(winner, found.map(|found| found.rule.object.clone()));
         assert_eq!(explanation.losers.len() + usize::from(explanation.winner.is_some()), 7);
     }
@@ -97,7 +103,7 @@ fn every_rule_is_listed_once_and_the_winner_is_what_the_table_answers() {
 
 #[test]
 fn it_prints_as_json() {
-    let explanation = explain(&testing::compiled(OBJECTS), Scheme::Http, "q", "/");
+    let explanation = explained_get(&testing::compiled(OBJECTS), Scheme::Http, "q", "/");
     let json = serde_json::to_value(&explanation).unwrap();
     assert_eq!(json["winner"]["matchKind"], "Prefix");
     assert_eq!(json["winner"]["object"], "Ingress d/young");

@@ -8,6 +8,7 @@ use crate::{
     action::Action,
     filter::Filters,
     matcher::{Matches, Schemes},
+    model::Scheme,
     objects::{ObjectKey, ObjectRef},
     testing,
 };
@@ -48,7 +49,7 @@ fn table(paths: Vec<PathMatch>) -> RouteTable {
 }
 
 fn answer(table: &RouteTable, path: &str) -> Option<PathMatch> {
-    Some(table.lookup(Scheme::Http, "foo.com", path)?.rule.matches.path.clone())
+    Some(testing::lookup(table, Scheme::Http, "foo.com", path)?.rule.matches.path.clone())
 }
 
 #[test]

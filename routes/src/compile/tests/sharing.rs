@@ -45,7 +45,7 @@ fn host(compiled: &Compiled, n: u64) -> &Arc<HostRoutes> {
 
 fn rule(compiled: &Compiled, n: u64) -> &Arc<RouteRule> {
     let name = format!("h{n}.com");
-    compiled.tables[0].routes.lookup(Scheme::Http, &name, "/").unwrap().rule
+    testing::lookup(&compiled.tables[0].routes, Scheme::Http, &name, "/").unwrap().rule
 }
 
 fn backend(compiled: &Compiled, n: u64) -> &Arc<Backend> {
@@ -172,7 +172,8 @@ fn new_weights_go_on_where_the_old_ones_were_in_the_sequence() {
             "to": {"name": "a", "weight": weight}, "alternateBackends": [{"name": "b", "weight": 20}]}})
     };
     fn forward(compiled: &Compiled) -> &Forward {
-        let matched = compiled.tables[0].routes.lookup(Scheme::Http, "r.com", "/").unwrap();
+        let table = &compiled.tables[0].routes;
+        let matched = testing::lookup(table, Scheme::Http, "r.com", "/").unwrap();
         matched.rule.forward().unwrap()
     }
     let mut state = ten();
