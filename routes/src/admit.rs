@@ -1,16 +1,19 @@
 //! Who keeps a contested host and path: a pure function of the set of objects and their ages.
 //!
-//! Two rules. Among all objects the oldest one that asks for a host and path keeps it (`owners`). Among
+//! Two rules. Among all objects the oldest one that asks for a host and path keeps it (`owners`): in clear
+//! text and over TLS, and however the path is spelled; rules that differ in any other condition stand side by
+//! side. Among
 //! Routes, before that, the oldest of a host fixes the namespace that may use the host at all
 //! (`route_claims`; OpenShift calls it `Strict`).
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use foldhash::{HashMap, HashMapExt};
 
 use crate::{
-    matcher::PathMatch,
+    matcher::{Matches, PathMatch, Schemes},
     objects::{Age, ObjectKey, ObjectRef},
+    path,
     problem::Problem,
     rule::RouteRule,
 };
@@ -37,12 +40,13 @@ pub struct Lost {
 }
 
 /// Splits the candidates of a host, oldest first, into those that are served and those that lost.
+#[expect(clippy::mutable_key_type, reason = "an expression is hashed and compared by its text")]
 pub(crate) fn owners(candidates: &[Arc<RouteRule>]) -> (Vec<Arc<RouteRule>>, Vec<Lost>) {
     let mut winners: Vec<Arc<RouteRule>> = Vec::with_capacity(candidates.len());
     let mut lost = Vec::new();
-    let mut held: HashMap<(u8, &str), Vec<&Arc<RouteRule>>> = HashMap::new();
+    let mut held: HashMap<Matches, Vec<&Arc<RouteRule>>> = HashMap::new();
     for rule in candidates {
-        let holders = held.entry(claim(&rule.matches.path)).or_default();
+        let holders = held.entry(claim(&rule.matches)).or_default();
         match holders.iter().find(|owner| collide(&owner.matches.path, &rule.matches.path)) {
             Some(owner) => lost.push(Lost { rule: Arc::clone(rule), owner: Arc::clone(owner) }),
             None => {
@@ -117,20 +121,33 @@ pub(crate) fn claimed(object: &ObjectRef, message: &str) -> Problem {
     Problem::error(object, "HostAlreadyClaimed", "spec.host", message, hint)
 }
 
-/// Rules with the same value may collide.
-fn claim(path: &PathMatch) -> (u8, &str) {
-    match path {
-        PathMatch::Exact(text) => (0, text),
-        PathMatch::Prefix(text) => (1, text),
-        // Both match everything.
-        PathMatch::RoutePrefix(text) if text.is_empty() => (1, "/"),
-        PathMatch::RoutePrefix(text) => (1, text),
-        PathMatch::Regex(regex) => (2, regex.text()),
-        PathMatch::Default => (3, ""),
+/// What a rule asks for; rules with the same value may collide.
+fn claim(matches: &Matches) -> Matches {
+    let mut claim = matches.clone();
+    claim.schemes = Schemes::BOTH;
+    claim.path = match claim.path {
+        PathMatch::Exact(text) => PathMatch::Exact(canonical(text)),
+        PathMatch::Prefix(text) | PathMatch::RoutePrefix(text) => {
+            PathMatch::Prefix(canonical(text))
+        }
+        path @ (PathMatch::Regex(_) | PathMatch::Default) => path,
+    };
+    claim
+}
+
+/// A path as requests spell it; the empty one of a Route matches everything, as `/` does.
+fn canonical(text: Arc<str>) -> Arc<str> {
+    if text.is_empty() {
+        return "/".into();
+    }
+    match path::pattern(&text) {
+        Ok(Cow::Owned(path)) => path.into(),
+        Ok(Cow::Borrowed(_)) | Err(_) => text,
     }
 }
 
-/// Two Routes may hold `""` and `/`; an Ingress with `/` collides with both.
+/// Whether rules with the same claim collide. Two Routes may hold `""` and `/`; an Ingress with `/` collides
+/// with both.
 fn collide(a: &PathMatch, b: &PathMatch) -> bool {
     match (a, b) {
         (PathMatch::RoutePrefix(a), PathMatch::RoutePrefix(b)) => a == b,

@@ -4,7 +4,11 @@
 //! rule that a request belongs to. A condition that a request must meet besides is a field of [`Matches`] and
 //! a line of [`Matches::admits`].
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{
+    cmp::Ordering,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use http::request::Parts;
 
@@ -24,7 +28,7 @@ pub struct RequestView<'r> {
 }
 
 /// What a request must be like to be answered by a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Matches {
     /// Its canonical path.
     pub path: PathMatch,
@@ -40,7 +44,7 @@ impl Matches {
 }
 
 /// The schemes that a rule is there for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Schemes {
     /// Clear text.
     pub http: bool,
@@ -62,7 +66,7 @@ impl Schemes {
 }
 
 /// How a rule looks at the canonical path.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PathMatch {
     /// Byte for byte (`pathType: Exact`).
     Exact(Arc<str>),
@@ -147,6 +151,12 @@ impl PartialEq for PathRegex {
 }
 
 impl Eq for PathRegex {}
+
+impl Hash for PathRegex {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
 
 impl PartialOrd for PathRegex {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {

@@ -7,11 +7,16 @@ use crate::{
 };
 
 fn rule(object: &str, path: PathMatch) -> Arc<RouteRule> {
+    rule_of(object, Matches { path, schemes: Schemes::BOTH })
+}
+
+fn rule_of(object: &str, matches: Matches) -> Arc<RouteRule> {
+    let path = &matches.path;
     let kind = if matches!(path, PathMatch::RoutePrefix(_)) { "Route" } else { "Ingress" };
     Arc::new(RouteRule {
         object: ObjectRef::new(kind, ObjectKey::new("d", object)),
         host: HostPattern::Any,
-        matches: Matches { path, schemes: Schemes::BOTH },
+        matches,
         filters: Filters::default(),
         action: Action::Deny { reason: "Test" },
     })
@@ -27,6 +32,9 @@ fn who_asks_first_keeps_the_path_and_the_others_know_who_has_it() {
         (prefix("/a"), PathMatch::Exact("/a".into()), false),
         (prefix("/a"), PathMatch::Regex(PathRegex::new("/a").unwrap()), false),
         (prefix("/a"), route("/a"), true),
+        (prefix("/~a"), prefix("/%7Ea"), true),
+        (prefix("/%7Ea"), route("/~a"), true),
+        (PathMatch::Exact("/é".into()), PathMatch::Exact("/%c3%a9".into()), true),
         (prefix("/"), route(""), true),
         (route(""), prefix("/"), true),
         (route(""), route("/"), false),
@@ -57,4 +65,15 @@ fn an_ingress_root_collides_with_both_spellings_of_a_route_root() {
     let (winners, lost) = owners(&rules);
     assert_eq!((winners.len(), lost.len()), (2, 1));
     assert!(Arc::ptr_eq(&lost[0].rule, &rules[2]));
+}
+
+#[test]
+fn a_path_belongs_to_one_object_in_clear_text_and_over_tls() {
+    let schemes = |http, https| Schemes { http, https };
+    let path = || PathMatch::RoutePrefix("/".into());
+    let clear = rule_of("clear", Matches { path: path(), schemes: schemes(true, false) });
+    let secure = rule_of("secure", Matches { path: path(), schemes: schemes(false, true) });
+    let (winners, lost) = owners(&[Arc::clone(&clear), secure]);
+    assert!(Arc::ptr_eq(&winners[0], &clear));
+    assert_eq!((winners.len(), lost.len()), (1, 1));
 }
