@@ -165,7 +165,9 @@ impl Addresses {
 
     /// Announces what the configuration allows and the listeners serve, and no more than that.
     pub(crate) fn apply(&mut self, compiled: &Compiled, listeners: &Listeners) -> Changes {
-        let open = state::open_addresses(&compiled.listeners, |plan| listeners.is_open(plan));
+        let open = state::open_addresses(&compiled.listeners, &compiled.forwarded, |plan| {
+            listeners.is_open(plan)
+        });
         let (orders, changes) =
             self.state.apply(&compiled.vips, &compiled.bgp, open, Instant::now());
         let Orders { vips, bgp, routed } = orders;

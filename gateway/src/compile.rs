@@ -30,7 +30,7 @@ mod addresses;
 mod gateways;
 mod status;
 
-pub use status::statuses;
+pub use status::{Statuses, statuses};
 
 /// What the result depends on besides the objects.
 #[derive(Clone, Debug, Default)]
@@ -50,13 +50,21 @@ pub struct NodeContext {
     pub recorded: BTreeMap<ObjectKey, Vec<IpAddr>>,
     /// Addresses that were let go a short while ago, and who may have them again already.
     pub resting: Quarantined,
+    /// The one `spec.loadBalancerClass` whose Services are served (`--load-balancer-class`). `None`: those
+    /// without a class and those of class `gatehouse.io/vip`.
+    pub load_balancer_class: Option<String>,
+    /// Announce from here even if the Node object says that load balancers are to leave it out.
+    pub ignore_exclude_label: bool,
+    /// The Service whose addresses go into the status of Ingresses and Routes (`--publish-service`).
+    pub publish_service: Option<ObjectKey>,
 }
 
 /// What this node may do about addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Deals addresses out: one node of a cluster, or every node that has only its own manifests.
-    /// What it dealt out before counts first, then what is recorded; whoever has neither gets a new one.
+    /// A Service keeps what is recorded, then what it was dealt before; one that has neither gets a new one.
+    /// In a cluster an address counts once it is recorded, here as everywhere.
     Allocate,
     /// Takes recorded addresses, and those alone. A Service without one waits: that is no problem, it is
     /// the other node's turn.
@@ -97,6 +105,15 @@ pub struct Assigned {
     pub pools: Vec<String>,
 }
 
+/// What the allocator means a Service to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dealt {
+    /// To be recorded, unless it is.
+    pub assigned: Assigned,
+    /// What was recorded when it was dealt.
+    recorded: Vec<IpAddr>,
+}
+
 /// The status that belongs on an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObjectStatus {
@@ -123,8 +140,12 @@ pub struct Compiled {
     pub excluded: Option<Exclusion>,
     /// Sockets, plain ones first; the same `Arc` as before if nothing changed.
     pub listeners: Arc<[ListenerPlan]>,
-    /// Addresses by Service.
+    /// Addresses by Service, those that count: of a cluster's Services the recorded ones.
     pub addresses: BTreeMap<ObjectKey, Assigned>,
+    /// The same, with those that wait to be recorded and without those that are to be given up.
+    pub dealt: BTreeMap<ObjectKey, Dealt>,
+    /// Addresses that the cluster forwards, not this process: no listener is waited for.
+    pub forwarded: BTreeSet<IpAddr>,
     /// How full the usable pools are, oldest first.
     pub pools: Vec<PoolUsage>,
     /// Addresses that nobody holds, but only their former holders may have for now.
@@ -173,8 +194,9 @@ pub fn compile(
     }
     let (cert_cache, cert_problems) = builder.finish();
     problems.extend(cert_problems);
+    problems.extend(status::problems(state, node));
 
-    let gateways = gateways::gateways(state, &node.options, &routes, &mut problems);
+    let gateways = gateways::gateways(state, node, &routes, &mut problems);
     let addresses = addresses::allocate(state, node, role, previous, &gateways, &mut problems);
     let listeners =
         gateways::listeners(node, &gateways, &routes, &addresses.assigned, &mut problems);
@@ -197,6 +219,8 @@ pub fn compile(
         },
         excluded: addresses.excluded,
         addresses: addresses.assigned,
+        dealt: addresses.dealt,
+        forwarded: addresses.forwarded,
         pools: addresses.pools,
         resting: addresses.resting,
         problems,

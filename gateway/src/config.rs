@@ -14,8 +14,10 @@ use gatehouse_routes::objects::ObjectKey;
 use gatehouse_vip::DEFAULT_GROUP_PORT;
 use ipnet::IpNet;
 
+mod cluster;
 mod peer;
 
+pub use cluster::ClusterSettings;
 pub use peer::Peer;
 
 /// Clear-text address used when the command line names no address and no gateway Service.
@@ -88,6 +90,10 @@ pub struct Settings {
     /// they were told by BGP is withdrawn when this node stops.
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, help_heading = "Addresses")]
     pub bgp_grace: Duration,
+
+    /// What is about addresses and statuses in a cluster.
+    #[command(flatten)]
+    pub cluster: ClusterSettings,
 
     /// Name of this node, as node selectors know it, and unique in its group. Default: the host name.
     #[arg(long, value_name = "NAME", help_heading = "Process")]

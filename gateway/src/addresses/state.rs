@@ -156,12 +156,14 @@ impl AddressState {
     }
 }
 
-/// The virtual addresses on which there are listeners, all of them open.
+/// The virtual addresses that are served: every listener on them is open, and without any the cluster
+/// forwards them.
 pub(super) fn open_addresses(
     plans: &[ListenerPlan],
+    forwarded: &BTreeSet<IpAddr>,
     is_open: impl Fn(&ListenerPlan) -> bool,
 ) -> BTreeSet<IpAddr> {
-    let mut serves: BTreeMap<IpAddr, bool> = BTreeMap::new();
+    let mut serves: BTreeMap<IpAddr, bool> = forwarded.iter().map(|ip| (*ip, true)).collect();
     for plan in plans.iter().filter(|plan| plan.vip) {
         *serves.entry(plan.address.ip()).or_insert(true) &= is_open(plan);
     }

@@ -19,7 +19,7 @@ use gatehouse_vip::{
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use self::request::Request;
-use super::{Assigned, Compiled, NodeContext, Role, gateways::claims_address};
+use super::{Assigned, Compiled, Dealt, NodeContext, Role, gateways::claims_address};
 use crate::state::ClusterState;
 
 mod bgp;
@@ -38,6 +38,8 @@ const NOT_ADVERTISED: &str = "NotAdvertised";
 /// Who got what, and what this node announces.
 pub(super) struct Addresses {
     pub(super) assigned: BTreeMap<ObjectKey, Assigned>,
+    pub(super) dealt: BTreeMap<ObjectKey, Dealt>,
+    pub(super) forwarded: BTreeSet<IpAddr>,
     pub(super) vips: VipPlan,
     pub(super) bgp: BgpPlan,
     pub(super) excluded: Option<Exclusion>,
@@ -45,7 +47,8 @@ pub(super) struct Addresses {
     pub(super) resting: Quarantined,
 }
 
-/// Deals out addresses to every Service that asks for one, or takes those that are recorded.
+/// Deals out addresses to every Service that asks for one, or takes those that are recorded. What is dealt
+/// in a cluster is announced when it is recorded, and not before.
 pub(super) fn allocate(
     state: &ClusterState,
     node: &NodeContext,
@@ -58,13 +61,18 @@ pub(super) fn allocate(
     let recorded = Recorded { node, role, previous };
     let (claims, requests) = claims(state, &pools, &recorded, problems);
     let resting = recorded.resting(&requests);
-    let allocation = match role {
+    let mut allocation = match role {
         Role::Allocate => gatehouse_vip::allocate(&pools, &claims, &resting),
         Role::Follow => gatehouse_vip::follow(&pools, &claims, &resting),
     };
 
+    let usage = gatehouse_vip::usage(&pools, &allocation);
+    let dealt = dealt(state, assigned(&allocation, &requests));
+    only_recorded(state, &mut allocation, &requests);
     let assigned = assigned(&allocation, &requests);
     let wanted = local::wanted(state, node, gateways, &assigned, problems);
+    let forwarded = assigned.iter().filter(|(key, _)| !gateways.contains_key(*key));
+    let forwarded = forwarded.flat_map(|(_, assigned)| assigned.ips.iter().copied()).collect();
     let advertisements: Vec<_> = state
         .l2_advertisements
         .iter()
@@ -84,7 +92,6 @@ pub(super) fn allocate(
     let mut unannounced = planned.refusals;
     unannounced.retain(|(id, refusal)| refusal.reason != NOT_ADVERTISED || !routed.contains(id));
 
-    let usage = gatehouse_vip::usage(&pools, &allocation);
     let refused = allocation.refused.into_iter();
     let refusals =
         refused.flat_map(|(id, list)| list.into_iter().map(move |one| (id.clone(), one)));
@@ -95,6 +102,8 @@ pub(super) fn allocate(
     }
     Addresses {
         assigned,
+        dealt,
+        forwarded,
         vips: planned.plan,
         bgp,
         excluded: planned.excluded,
@@ -112,8 +121,9 @@ fn claims<'s>(
     recorded: &Recorded<'_>,
     problems: &mut Vec<Problem>,
 ) -> (Vec<Claim>, Requests<'s>) {
-    let services =
-        state.objects.services.iter().filter(|(_, stored)| claims_address(&stored.object));
+    let node = recorded.node;
+    let services = state.objects.services.iter();
+    let services = services.filter(|(_, stored)| claims_address(state, node, stored));
     let mut namespaces: HashMap<&str, Arc<BTreeMap<String, String>>> = HashMap::new();
     let mut claims = Vec::new();
     let mut requests = BTreeMap::new();
@@ -144,9 +154,9 @@ fn namespace_labels(state: &ClusterState, namespace: &str) -> BTreeMap<String, S
 
 /// The addresses that Services have held so far.
 ///
-/// A node that deals them out believes what it dealt out last; a record may be late. One that follows
-/// believes the record alone. The record of a Service in a cluster is its status, that of another one the
-/// state file.
+/// A node that follows believes the record alone. One that deals addresses out also knows those that it has
+/// dealt and that are not recorded yet; a record that it did not expect is that of another hand, and counts.
+/// The record of a Service in a cluster is its status, that of another one the state file.
 struct Recorded<'c> {
     node: &'c NodeContext,
     role: Role,
@@ -156,15 +166,21 @@ struct Recorded<'c> {
 impl Recorded<'_> {
     fn of(&self, key: &ObjectKey, service: &Stored<Service>) -> Vec<IpAddr> {
         let before = match self.role {
-            Role::Allocate => self.previous.and_then(|previous| previous.addresses.get(key)),
+            Role::Allocate => self.previous.and_then(|previous| previous.dealt.get(key)),
             Role::Follow => None,
         };
+        if service.trust.standalone {
+            return match before {
+                Some(dealt) => dealt.assigned.ips.clone(),
+                None => self.node.recorded.get(key).cloned().unwrap_or_default(),
+            };
+        }
+        let recorded = in_status(&service.object);
         match before {
-            Some(assigned) => assigned.ips.clone(),
-            None if service.trust.standalone => {
-                self.node.recorded.get(key).cloned().unwrap_or_default()
+            Some(dealt) if recorded.is_empty() || recorded == dealt.recorded => {
+                dealt.assigned.ips.clone()
             }
-            None => in_status(&service.object),
+            _ => recorded,
         }
     }
 
@@ -172,7 +188,7 @@ impl Recorded<'_> {
     fn resting(&self, asking: &Requests<'_>) -> Quarantined {
         let mut resting = self.node.resting.clone();
         let before = self.previous.map(|previous| {
-            previous.addresses.iter().map(|(key, assigned)| (key, &assigned.ips)).collect()
+            previous.dealt.iter().map(|(key, dealt)| (key, &dealt.assigned.ips)).collect()
         });
         let before: Vec<(&ObjectKey, &Vec<IpAddr>)> =
             before.unwrap_or_else(|| self.node.recorded.iter().collect());
@@ -189,7 +205,7 @@ impl Recorded<'_> {
 }
 
 /// `status.loadBalancer.ingress`; entries that name no address are not ours.
-fn in_status(service: &Service) -> Vec<IpAddr> {
+pub(super) fn in_status(service: &Service) -> Vec<IpAddr> {
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let entries = status.and_then(|status| status.ingress.as_deref()).unwrap_or_default();
     entries.iter().filter_map(|entry| entry.ip.as_ref()?.parse().ok()).collect()
@@ -203,6 +219,33 @@ fn assigned(allocation: &Allocation, requests: &Requests<'_>) -> BTreeMap<Object
         Some(((*key).clone(), Assigned { ips, pools }))
     });
     assigned.collect()
+}
+
+fn dealt(
+    state: &ClusterState,
+    assigned: BTreeMap<ObjectKey, Assigned>,
+) -> BTreeMap<ObjectKey, Dealt> {
+    let dealt = assigned.into_iter().map(|(key, assigned)| {
+        let stored = state.objects.services.get(&key).filter(|stored| !stored.trust.standalone);
+        let recorded = stored.map(|stored| in_status(&stored.object)).unwrap_or_default();
+        (key, Dealt { assigned, recorded })
+    });
+    dealt.collect()
+}
+
+/// Takes the addresses out that count only when they are recorded.
+fn only_recorded(state: &ClusterState, allocation: &mut Allocation, requests: &Requests<'_>) {
+    allocation.assigned.retain(|id, given| {
+        let key = requests.get(id).map(|(key, _)| *key);
+        let Some(stored) = key.and_then(|key| state.objects.services.get(key)) else {
+            return false;
+        };
+        if !stored.trust.standalone {
+            let recorded = in_status(&stored.object);
+            given.retain(|given| recorded.contains(&given.ip));
+        }
+        !given.is_empty()
+    });
 }
 
 fn by_age<'s, T: 's>(

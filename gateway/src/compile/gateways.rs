@@ -7,11 +7,11 @@ use std::{
 
 use gatehouse_routes::{
     model::{Scope, ScopeSlot},
-    objects::{ObjectKey, ObjectRef},
+    objects::{ObjectKey, ObjectRef, Stored},
     options::Options,
     problem::Problem,
 };
-use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::core::v1::{PortStatus, Service, ServicePort};
 
 use super::{Assigned, ListenerPlan, NodeContext, Protocol};
 use crate::state::ClusterState;
@@ -23,19 +23,19 @@ pub(super) const LOAD_BALANCER_CLASS: &str = "gatehouse.io/vip";
 /// gateways; what keeps one of them from being served becomes a problem of the object that names it.
 pub(super) fn gateways<'s>(
     state: &'s ClusterState,
-    options: &Options,
+    node: &NodeContext,
     routes: &gatehouse_routes::compile::Compiled,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<ObjectKey, &'s Service> {
     let mut usable = BTreeMap::new();
     for table in &routes.tables {
         let Scope::Gateway(key) = &table.scope else { continue };
-        match servable(state, key) {
+        match servable(state, node, key) {
             Ok(service) => {
                 usable.insert(key.clone(), service);
             }
             Err((reason, message, hint)) => {
-                for (object, field) in named_by(state, options, key) {
+                for (object, field) in named_by(state, &node.options, key) {
                     problems.push(Problem::error(&object, reason, field, &*message, hint));
                 }
             }
@@ -44,11 +44,41 @@ pub(super) fn gateways<'s>(
     usable
 }
 
-/// True if the Service asks for an address from this process.
-pub(super) fn claims_address(service: &Service) -> bool {
+/// True if the Service asks for an address from this process. In a cluster without any pool, one that names
+/// no class asks whatever else gives addresses there.
+pub(super) fn claims_address(
+    state: &ClusterState,
+    node: &NodeContext,
+    stored: &Stored<Service>,
+) -> bool {
+    let ours = node.load_balancer_class.as_deref();
+    let spec = stored.object.spec.as_ref();
+    let class = spec.and_then(|spec| spec.load_balancer_class.as_ref());
+    let poolless = !stored.trust.standalone && state.pools.is_empty();
+    may_be_ours(ours, &stored.object) && !(poolless && ours.is_none() && class.is_none())
+}
+
+/// True if the type and the class of the Service ask for an address from this process.
+/// `load_balancer_class` is that of [`NodeContext`].
+fn may_be_ours(load_balancer_class: Option<&str>, service: &Service) -> bool {
     let Some(spec) = &service.spec else { return false };
-    spec.type_.as_deref() == Some("LoadBalancer")
-        && spec.load_balancer_class.as_deref().is_none_or(|class| class == LOAD_BALANCER_CLASS)
+    let class = spec.load_balancer_class.as_deref();
+    let ours = match load_balancer_class {
+        None => class.is_none_or(|class| class == LOAD_BALANCER_CLASS),
+        ours => class == ours,
+    };
+    ours && spec.type_.as_deref() == Some("LoadBalancer")
+}
+
+/// What the status of a gateway says of its ports: those that it does not serve have an error.
+pub(super) fn port_statuses(service: &Service) -> Vec<PortStatus> {
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    let status = |port: &ServicePort| PortStatus {
+        port: port.port,
+        protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+        error: protocol(port).is_none().then(|| "gatehouse.io/PortNotServed".to_owned()),
+    };
+    ports.iter().map(status).collect()
 }
 
 /// Sockets in a stable order: plain ones as given, then those of the gateway Services.
@@ -89,13 +119,17 @@ pub(super) fn listeners(
 /// Why a Service cannot be a gateway: reason, message, hint.
 type Unusable = (&'static str, String, &'static str);
 
-fn servable<'s>(state: &'s ClusterState, key: &ObjectKey) -> Result<&'s Service, Unusable> {
+fn servable<'s>(
+    state: &'s ClusterState,
+    node: &NodeContext,
+    key: &ObjectKey,
+) -> Result<&'s Service, Unusable> {
     let Some(stored) = state.objects.services.get(key) else {
         let message = format!("the gateway Service {key} does not exist");
         return Err(("GatewayNotFound", message, "create it with type LoadBalancer"));
     };
     let service = &*stored.object;
-    if claims_address(service) {
+    if claims_address(state, node, stored) {
         return Ok(service);
     }
     let spec = service.spec.as_ref();
@@ -104,10 +138,25 @@ fn servable<'s>(state: &'s ClusterState, key: &ObjectKey) -> Result<&'s Service,
         let message = format!("the gateway Service {key} is of type {kind}, not LoadBalancer");
         return Err(("GatewayNotLoadBalancer", message, "set spec.type: LoadBalancer"));
     }
-    let class = spec.and_then(|spec| spec.load_balancer_class.as_deref()).unwrap_or_default();
-    let message = format!("the gateway Service {key} is of load balancer class \"{class}\"");
-    let hint = "remove spec.loadBalancerClass, or set it to gatehouse.io/vip";
-    Err(("GatewayOfOtherClass", message, hint))
+    match spec.and_then(|spec| spec.load_balancer_class.as_deref()) {
+        None if node.load_balancer_class.is_none() => {
+            let message =
+                format!("there is no IPAddressPool, so the gateway Service {key} has no address");
+            Err((
+                "NoPool",
+                message,
+                "create an IPAddressPool, or serve plain addresses (--http, --https)",
+            ))
+        }
+        class => {
+            let class = class.unwrap_or_default();
+            let message =
+                format!("the gateway Service {key} is of load balancer class \"{class}\"");
+            let hint = "set spec.loadBalancerClass to that of --load-balancer-class, by default none or \
+                        gatehouse.io/vip";
+            Err(("GatewayOfOtherClass", message, hint))
+        }
+    }
 }
 
 /// The objects that name a Service as their gateway, and the field in which they do; the Service itself

@@ -64,6 +64,14 @@ fn ips(compiled: &Compiled, service: &str) -> Vec<String> {
     assigned.map_or_else(Vec::new, |one| one.ips.iter().map(ToString::to_string).collect())
 }
 
+/// What the Service is to have, recorded or not.
+fn dealt(compiled: &Compiled, service: &str) -> Vec<String> {
+    let (namespace, name) = service.split_once('/').unwrap();
+    let dealt = compiled.dealt.get(&ObjectKey::new(namespace, name));
+    let ips = dealt.map_or(&[][..], |dealt| &dealt.assigned.ips);
+    ips.iter().map(ToString::to_string).collect()
+}
+
 /// The status of an object among these manifests.
 fn status(yaml: &str, node: &NodeContext, object: &str) -> Value {
     let state = state(yaml);
@@ -139,9 +147,15 @@ fn a_gateway_service_gets_an_address_listeners_a_vip_and_a_status() {
     assert!(listeners[2].starts_with("192.168.1.200:443 Https true Gateway"), "{listeners:?}");
     assert_eq!(listeners.len(), 3);
     assert!(compiled.vips.vips.contains_key(&"192.168.1.200".parse::<IpAddr>().unwrap()));
+    let ports = serde_json::json!([
+        { "port": 80, "protocol": "TCP" },
+        { "port": 443, "protocol": "TCP" },
+        { "port": 22, "protocol": "TCP", "error": "gatehouse.io/PortNotServed" },
+    ]);
+    let entry = serde_json::json!({"ip": "192.168.1.200", "ipMode": "Proxy", "ports": ports});
     assert_eq!(
         status(&yaml, &node(), "Service gatehouse/gateway"),
-        serde_json::json!({"loadBalancer": {"ingress": [{"ip": "192.168.1.200", "ipMode": "Proxy"}]}})
+        serde_json::json!({"loadBalancer": {"ingress": [entry]}})
     );
     assert_eq!(
         status(&yaml, &node(), "Ingress default/web"),

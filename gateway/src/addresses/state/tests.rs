@@ -71,7 +71,7 @@ fn an_address_is_held_back_until_every_listener_on_it_is_open() {
     };
     let served = |plans: &[ListenerPlan], is_open: fn(&ListenerPlan) -> bool| {
         let mut state = AddressState::new("n", None, Vec::new());
-        let open = open_addresses(plans, is_open);
+        let open = open_addresses(plans, &BTreeSet::new(), is_open);
         let (orders, _) = state.apply(&plan, &Arc::default(), open, Instant::now());
         orders.vips.unwrap_or_default()
     };
@@ -79,6 +79,10 @@ fn an_address_is_held_back_until_every_listener_on_it_is_open() {
     assert_eq!(served(&both, |_| true), plan);
     assert_eq!(served(&both, |plan| plan.address.port() == 80), VipPlan::default());
     assert_eq!(served(&[], |_| true), VipPlan::default());
+    // What the cluster forwards needs no listener, but waits for those that there are.
+    let forwarded = BTreeSet::from([vip]);
+    assert_eq!(open_addresses(&[], &forwarded, |_| false), forwarded);
+    assert_eq!(open_addresses(&both, &forwarded, |_| false), BTreeSet::new());
 }
 
 #[test]

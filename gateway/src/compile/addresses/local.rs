@@ -7,7 +7,7 @@ use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
 };
-use gatehouse_vip::{ClaimId, NodeFacts, Wanted};
+use gatehouse_vip::{ClaimId, EXCLUDE_LABEL, NodeFacts, Wanted};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 
 use super::{claim_id, request::is_local};
@@ -23,11 +23,15 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(super) fn facts(state: &ClusterState, node: &NodeContext) -> NodeFacts {
     let known = state.objects.nodes.get(&ObjectKey::new("", node.node.as_str()));
     let labels = known.and_then(|stored| stored.object.metadata.labels.clone());
+    let mut labels = labels.unwrap_or_else(|| node.labels.clone());
+    if node.ignore_exclude_label {
+        labels.remove(EXCLUDE_LABEL);
+    }
     let status = known.and_then(|stored| stored.object.status.as_ref());
     let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     NodeFacts {
         name: node.node.clone(),
-        labels: labels.unwrap_or_else(|| node.labels.clone()),
+        labels,
         network_unavailable: conditions
             .iter()
             .any(|one| one.type_ == "NetworkUnavailable" && one.status == "True"),

@@ -250,6 +250,8 @@ fn in_a_cluster_other_services_are_announced_where_their_endpoints_allow_it() {
         ("Local", &*format!("{there}{gone}"), false, Some("NoLocalEndpoint")),
     ] {
         let service = load_balancer("a", "", &format!(", externalTrafficPolicy: {policy}"));
+        let service =
+            format!("{service}status: {{loadBalancer: {{ingress: [{{ip: 192.168.1.200}}]}}}}\n");
         let compiled =
             compile(&state_of(&format!("{POOL}{service}{slices}"), cluster), &node(), None);
         assert_eq!(!compiled.vips.vips.is_empty(), expected, "{policy} {slices}");

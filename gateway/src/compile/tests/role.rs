@@ -64,24 +64,46 @@ fn the_state_file_is_the_record_of_standalone_services_and_their_status_is_not()
 }
 
 #[test]
-fn who_deals_out_believes_what_it_dealt_out_then_the_record_and_gives_the_others_new_ones() {
+fn in_a_cluster_an_address_counts_when_it_is_recorded_even_for_who_deals_it_out() {
     let yaml = format!("{POOL}{}{}", holder("a", &["192.168.1.205"]), load_balancer("b", "", ""));
     let cluster = state_of(&yaml, CLUSTER);
     let first = compile(&cluster, &node(), None);
-    assert_eq!(
-        all(&first),
-        [vec!["192.168.1.205".to_owned()], vec!["192.168.1.200".to_owned()], vec![]]
-    );
-    // The status is written later than the address is given.
-    let late = state_of(&yaml.replace("192.168.1.205", "192.168.1.206"), CLUSTER);
-    let again = compile(&late, &node(), Some(&first));
-    assert_eq!(again.addresses, first.addresses);
-    // A manifest with the status of another cluster gets an address of its own.
+    assert_eq!(dealt(&first, "default/a"), ["192.168.1.205"]);
+    assert_eq!(dealt(&first, "default/b"), ["192.168.1.200"]);
+    assert_eq!(all(&first), [vec!["192.168.1.205".to_owned()], vec![], vec![]]);
+    // Nobody gets it while it waits, not even a Service that is served before.
+    let asking = load_balancer("c", "", ", loadBalancerIP: 192.168.1.200");
+    let more = state_of(&format!("{yaml}{asking}"), CLUSTER);
+    let again = compile(&more, &node(), Some(&first));
+    assert_eq!(dealt(&again, "default/b"), ["192.168.1.200"]);
+    assert_eq!(dealt(&again, "default/c"), [""; 0]);
+    let written = yaml.replace(&load_balancer("b", "", ""), &holder("b", &["192.168.1.200"]));
+    let written = compile(&state_of(&written, CLUSTER), &node(), Some(&again));
+    assert_eq!(ips(&written, "default/b"), ["192.168.1.200"]);
+    // A manifest with the status of another cluster gets an address of its own, which counts at once.
     assert_eq!(ips(&compiled(&yaml), "default/a"), ["192.168.1.200"]);
     assert_eq!(
         ips(&compile(&state(&yaml), &recorded("a", "192.168.1.209"), None), "default/a"),
         ["192.168.1.209"]
     );
+}
+
+#[test]
+fn a_record_of_another_hand_counts_more_than_what_was_dealt() {
+    let yaml = format!("{POOL}{}{}", holder("a", &["192.168.1.205"]), load_balancer("b", "", ""));
+    let first = compile(&state_of(&yaml, CLUSTER), &node(), None);
+    let other = yaml.replace("192.168.1.205", "192.168.1.206");
+    let again = compile(&state_of(&other, CLUSTER), &node(), Some(&first));
+    assert_eq!(ips(&again, "default/a"), ["192.168.1.206"]);
+    // The address that `b` waits for, on `a`: `b` gets another one.
+    let taken = yaml.replace("192.168.1.205", "192.168.1.200");
+    let again = compile(&state_of(&taken, CLUSTER), &node(), Some(&first));
+    assert_eq!(dealt(&again, "default/a"), ["192.168.1.200"]);
+    assert_ne!(dealt(&again, "default/b"), ["192.168.1.200"]);
+    // A record that is gone is written again.
+    let gone = format!("{POOL}{}", load_balancer("a", "", ""));
+    let again = compile(&state_of(&gone, CLUSTER), &node(), Some(&first));
+    assert_eq!(dealt(&again, "default/a"), ["192.168.1.205"]);
 }
 
 #[test]
@@ -91,8 +113,57 @@ fn who_takes_over_the_dealing_out_begins_with_what_it_followed() {
     let state = state_of(&before_yaml, CLUSTER);
     let followed = follow(&state, &node(), None);
     let leader = compile(&state, &node(), Some(&followed));
-    assert_eq!(ips(&leader, "default/a"), ["192.168.1.205"]);
-    assert_eq!(ips(&leader, "default/b"), ["192.168.1.200"]);
+    assert_eq!(dealt(&leader, "default/a"), ["192.168.1.205"]);
+    assert_eq!(dealt(&leader, "default/b"), ["192.168.1.200"]);
+}
+
+#[test]
+fn without_a_pool_services_without_a_class_are_somebody_elses() {
+    let classed = load_balancer("b", "", ", loadBalancerClass: gatehouse.io/vip");
+    let yaml = format!("{}{classed}", load_balancer("a", "", ""));
+    let compiled = compile(&state_of(&yaml, CLUSTER), &node(), None);
+    assert_eq!(reasons(&compiled), ["NoPool Service default/b "]);
+    // Manifests have nobody else.
+    assert_eq!(reasons(&compile(&state(&yaml), &node(), None)).len(), 2);
+    // With a class of our own, the others are somebody else's whatever pools there are.
+    let node = NodeContext { load_balancer_class: Some("example.com/x".to_owned()), ..node() };
+    let mine = load_balancer("c", "", ", loadBalancerClass: example.com/x");
+    let compiled = compile(&state_of(&format!("{POOL}{yaml}{mine}"), CLUSTER), &node, None);
+    assert_eq!(dealt(&compiled, "default/a"), [""; 0]);
+    assert_eq!(dealt(&compiled, "default/b"), [""; 0]);
+    assert_eq!(dealt(&compiled, "default/c"), ["192.168.1.200"]);
+}
+
+#[test]
+fn a_node_with_the_exclude_label_announces_if_it_is_told_to() {
+    let excluded = "
+---
+apiVersion: v1
+kind: Node
+metadata: {name: node-1, labels: {node.kubernetes.io/exclude-from-external-load-balancers: ''}}
+";
+    let state = state(&format!("{POOL}{GATEWAY}{excluded}"));
+    assert!(compile(&state, &node(), None).excluded.is_some());
+    let node = NodeContext { ignore_exclude_label: true, ..node() };
+    let compiled = compile(&state, &node, None);
+    assert_eq!((compiled.excluded, compiled.vips.vips.len()), (None, 1));
+}
+
+#[test]
+fn addresses_that_the_cluster_forwards_wait_for_no_listener() {
+    let slice = "
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: a-1, labels: {kubernetes.io/service-name: a}}
+addressType: IPv4
+endpoints: [{addresses: [10.1.1.1], nodeName: node-1}]
+";
+    let yaml = format!("{POOL}{GATEWAY}{}{slice}", holder("a", &["192.168.1.205"]));
+    let compiled = compile(&state_of(&yaml, CLUSTER), &node(), None);
+    let vip = "192.168.1.205".parse().unwrap();
+    assert_eq!(compiled.forwarded, [vip].into());
+    assert!(compiled.vips.vips.contains_key(&vip));
 }
 
 /// An Ingress with a certificate, of this class.
