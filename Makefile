@@ -2,6 +2,7 @@
 #
 #   make run          the quickstart: gateway, echo backends and five curl lines to try
 #   make test         everything that continuous integration checks
+#   make cluster      the programs of the Kubernetes cluster that tests start (once; 20 minutes of a processor)
 #   make fuzz         what reads octets from outside, fed with whatever a fuzzer thinks of
 #   make lint         formatting, clippy, documentation, house rules, licences
 #   make bench        gatehouse beside nginx, HAProxy and Envoy -> loadtest/results/
@@ -29,7 +30,8 @@ FUZZ_TARGETS ?=
 export CARGO_TARGET_DIR := $(TARGET)
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help run test fuzz lint bench bench-scale bench-failover
+.PHONY: help run test fuzz lint cluster bench bench-scale bench-failover
+.NOTPARALLEL:
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -38,11 +40,15 @@ run:
 	$(CARGO) build --profile quick -p gatehouse -p gatehouse-loadtest
 	exec $(TARGET)/quick/gatehouse-loadtest quickstart --gatehouse $(TARGET)/quick/gatehouse --manifests examples/quickstart
 
-# The tests of the gateway start the echo backend from the same target folder, so it is built first.
-test: lint
+# The tests of the gateway start the echo backend from the same target folder, so it is built first. Compilers of
+# Go and of Rust want all processors and up to 3 GB: one after the other.
+test: cluster lint
 	$(CARGO) build -p gatehouse-loadtest
 	$(CARGO) test --workspace
 	CARGO=$(CARGO) vip/fuzz/run 2
+
+cluster:
+	TOOLS=$(TOOLS) .ci/setup cluster
 
 fuzz:
 	CARGO=$(CARGO) vip/fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
