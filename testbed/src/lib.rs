@@ -1,5 +1,5 @@
 //! What the tests of all crates and the load runs are made of: network namespaces on a bridge, processes,
-//! echo backends, clients, real routers.
+//! echo backends, clients, real routers, a real Kubernetes API.
 //!
 //! Used by the tests of `vip` and `gateway` and by `loadtest`; never by the product. It knows neither of the
 //! other crates: what starts a gateway or a speaker is given the path of a program. All traffic stays on
@@ -10,6 +10,7 @@
 pub mod capture;
 pub mod certificate;
 pub mod client;
+pub mod cluster;
 pub mod echo;
 pub mod group;
 pub mod hosts;
