@@ -48,11 +48,11 @@ pub(crate) trait Read {
 macro_rules! kinds {
     (
         routing {
-            $($variant:ident $kind:literal $version:literal $scope:ident $type:ty => $store:ident;)*
+            $($variant:ident $kind:literal $plural:literal $version:literal $scope:ident $type:ty => $store:ident;)*
         }
         addresses {
-            $($own:ident $own_kind:literal $own_version:literal $own_scope:ident $own_type:ty
-                => $own_store:ident $(, or $old:literal by $convert:path)*;)*
+            $($own:ident $own_kind:literal $own_plural:literal $own_version:literal $own_scope:ident
+                $own_type:ty => $own_store:ident $(, or $old:literal by $convert:path)*;)*
         }
     ) => {
         /// Every object that matters, one store for each kind.
@@ -67,8 +67,8 @@ macro_rules! kinds {
         }
 
         rows! {
-            $($variant $kind $version $scope $type => [objects.$store] [];)*
-            $($own $own_kind $own_version $own_scope $own_type
+            $($variant $kind $plural $version $scope $type => [objects.$store] [];)*
+            $($own $own_kind $own_plural $own_version $own_scope $own_type
                 => [$own_store] [$(($old, $convert))*];)*
         }
     };
@@ -77,7 +77,7 @@ macro_rules! kinds {
 /// Everything that follows from a row in the same way for all of them.
 macro_rules! rows {
     ($(
-        $variant:ident $kind:literal $version:literal $scope:ident $type:ty
+        $variant:ident $kind:literal $plural:literal $version:literal $scope:ident $type:ty
             => [$($store:ident).+] [$(($old:literal, $convert:path))*];
     )*) => {
         /// A kind that this process understands.
@@ -106,6 +106,13 @@ macro_rules! rows {
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $kind,)*
+                }
+            }
+
+            /// The name in the addresses of the API server (`resource` in RBAC rules).
+            pub fn plural(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $plural,)*
                 }
             }
 
@@ -157,6 +164,13 @@ macro_rules! rows {
                 }
             }
 
+            /// The object as the API server has it.
+            pub(crate) fn to_json(&self) -> serde_json::Result<serde_json::Value> {
+                match self {
+                    $(Self::$variant(object) => serde_json::to_value(&**object),)*
+                }
+            }
+
             /// Whether both are one and the same object in memory.
             pub(crate) fn is_same(&self, other: &Self) -> bool {
                 match (self, other) {
@@ -188,28 +202,28 @@ macro_rules! rows {
     };
 }
 
-// Columns: name in the program, `kind`, `apiVersion`, scope, type of the objects, where they are stored;
+// Columns: name in the program, `kind`, plural, `apiVersion`, scope, type of the objects, where they are stored;
 // then older versions, and what makes an object of the current one of them.
 kinds! {
     routing {
-        ConfigMap       "ConfigMap"         "v1"                    Namespaced  ConfigMap => config_maps;
-        EndpointSlice   "EndpointSlice"     "discovery.k8s.io/v1"   Namespaced  EndpointSlice => endpoint_slices;
-        Ingress         "Ingress"           "networking.k8s.io/v1"  Namespaced  Ingress => ingresses;
-        IngressClass    "IngressClass"      "networking.k8s.io/v1"  Cluster     IngressClass => ingress_classes;
-        Namespace       "Namespace"         "v1"                    Cluster     Namespace => namespaces;
-        Node            "Node"              "v1"                    Cluster     Node => nodes;
-        Route           "Route"             "route.openshift.io/v1" Namespaced  Route => routes;
-        Secret          "Secret"            "v1"                    Namespaced  Secret => secrets;
-        Service         "Service"           "v1"                    Namespaced  Service => services;
+        ConfigMap       "ConfigMap"         "configmaps"         "v1"                    Namespaced  ConfigMap => config_maps;
+        EndpointSlice   "EndpointSlice"     "endpointslices"     "discovery.k8s.io/v1"   Namespaced  EndpointSlice => endpoint_slices;
+        Ingress         "Ingress"           "ingresses"          "networking.k8s.io/v1"  Namespaced  Ingress => ingresses;
+        IngressClass    "IngressClass"      "ingressclasses"     "networking.k8s.io/v1"  Cluster     IngressClass => ingress_classes;
+        Namespace       "Namespace"         "namespaces"         "v1"                    Cluster     Namespace => namespaces;
+        Node            "Node"              "nodes"              "v1"                    Cluster     Node => nodes;
+        Route           "Route"             "routes"             "route.openshift.io/v1" Namespaced  Route => routes;
+        Secret          "Secret"            "secrets"            "v1"                    Namespaced  Secret => secrets;
+        Service         "Service"           "services"           "v1"                    Namespaced  Service => services;
     }
     addresses {
-        BfdProfile      "BFDProfile"        "metallb.io/v1beta1"    Namespaced  Custom<BfdProfileSpec> => bfd_profiles;
-        BgpAdvertisement "BGPAdvertisement" "metallb.io/v1beta1"    Namespaced  Custom<BgpAdvertisementSpec> => bgp_advertisements;
-        BgpPeer         "BGPPeer"           "metallb.io/v1beta2"    Namespaced  Custom<BgpPeerSpec> => bgp_peers,
+        BfdProfile      "BFDProfile"        "bfdprofiles"        "metallb.io/v1beta1"    Namespaced  Custom<BfdProfileSpec> => bfd_profiles;
+        BgpAdvertisement "BGPAdvertisement" "bgpadvertisements"  "metallb.io/v1beta1"    Namespaced  Custom<BgpAdvertisementSpec> => bgp_advertisements;
+        BgpPeer         "BGPPeer"           "bgppeers"           "metallb.io/v1beta2"    Namespaced  Custom<BgpPeerSpec> => bgp_peers,
             or "metallb.io/v1beta1" by peer_of_v1beta1;
-        Community       "Community"         "metallb.io/v1beta1"    Namespaced  Custom<CommunitySpec> => communities;
-        IpAddressPool   "IPAddressPool"     "metallb.io/v1beta1"    Namespaced  Custom<IpAddressPoolSpec> => pools;
-        L2Advertisement "L2Advertisement"   "metallb.io/v1beta1"    Namespaced  Custom<L2AdvertisementSpec> => l2_advertisements;
+        Community       "Community"         "communities"        "metallb.io/v1beta1"    Namespaced  Custom<CommunitySpec> => communities;
+        IpAddressPool   "IPAddressPool"     "ipaddresspools"     "metallb.io/v1beta1"    Namespaced  Custom<IpAddressPoolSpec> => pools;
+        L2Advertisement "L2Advertisement"   "l2advertisements"   "metallb.io/v1beta1"    Namespaced  Custom<L2AdvertisementSpec> => l2_advertisements;
     }
 }
 

@@ -24,6 +24,8 @@ use super::{Kind, Object, Read};
 mod admission;
 mod document;
 
+pub(super) use document::field as field_path;
+
 use admission::Understood;
 use document::Format;
 

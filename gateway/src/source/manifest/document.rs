@@ -147,7 +147,7 @@ pub(super) fn name(kind: &str, metadata: Option<Value>) -> String {
 }
 
 /// A path as Kubernetes writes it: `spec.rules[0].host`; empty for the document itself.
-pub(super) fn field(path: &Path) -> String {
+pub(in crate::source) fn field(path: &Path) -> String {
     let mut text = String::new();
     for segment in path {
         match segment {
