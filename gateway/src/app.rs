@@ -23,11 +23,14 @@ use crate::{
     admin::{pages::AdminPages, server},
     compile::{NodeContext, Role},
     config::Settings,
-    controller::{Controller, Progress, Signal},
+    controller::{Asking, Controller, Progress, Signal},
     http::error::ProxyErrorKind,
     listeners::Listeners,
     snapshot::Live,
-    source::{Event, files},
+    source::{
+        Event, Source, files,
+        kube::{self, KubeSource, client::Access},
+    },
     state::ClusterState,
     state_file,
     tls::config::TlsConfigs,
@@ -41,11 +44,12 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 /// Runs the node process until a stop signal.
 ///
 /// # Errors
-/// What keeps it from starting: manifests that do not parse, an admin address that is taken, no threads.
+/// What keeps it from starting: manifests that do not parse, no known API server, an admin address that is
+/// taken, no threads.
 pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     raise_descriptor_limit();
     let address_options = AddressOptions::new(settings)?;
-    let loaded = files::load(&settings.manifests)?;
+    let origin = Origin::open(settings)?;
     let (state_dir, recorded) = recorded_addresses(settings);
     let node = node_context(settings, recorded);
 
@@ -69,6 +73,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         .context("cannot start the data threads")?;
 
     let (signals, received) = mpsc::channel();
+    let feed = origin.start(&signals)?;
     let address_signals = signals.clone();
     let addresses = Addresses::start(address_options, health_of(&workers, tick), move |event| {
         // The controller outlives the speakers; at the very end nobody needs to know.
@@ -84,13 +89,13 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         unrouted,
         log_dropped: log.as_ref().map(AccessLog::dropped_counter),
         addresses: addresses.status(),
+        source: feed.cluster.as_ref().map(KubeSource::health),
     };
     let (started, could_start) = oneshot::channel();
     let controller = Controller {
-        state: ClusterState::new([files::SOURCE]),
+        state: ClusterState::new([feed.source]),
         node,
-        // Manifests are this node's own, so nobody else deals out what is in them.
-        role: Role::Allocate,
+        role: feed.role,
         state_dir,
         drain_timeout: settings.drain_timeout,
         live: Arc::clone(&live),
@@ -102,6 +107,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         quarantine: Default::default(),
         retired: Vec::new(),
         generation: 0,
+        references: feed.cluster.as_ref().map(|cluster| Asking::new(cluster.wants())),
         address_problems: Vec::new(),
         tidied: Instant::now(),
         started: Some(started),
@@ -112,14 +118,13 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         .name("compiler".to_owned())
         .spawn(move || controller.run(&received))
         .context("cannot start the compiler thread")?;
-    let source = start_source(loaded, &signals)?;
 
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = control.block_on(async {
         // Served to the very end: a node that drains has to say so.
         let mut served = tokio::spawn(server::serve(admin_listener, admin.pages()));
         let ended = until_stopped(&mut served, could_start).await;
-        drop(source);
+        drop(feed);
         until_drained(&signals).await;
         ended
     });
@@ -180,10 +185,63 @@ async fn stop_signal() {
     }
 }
 
-fn start_source(
-    loaded: files::Loaded,
-    signals: &mpsc::Sender<Signal>,
-) -> anyhow::Result<files::FileSource> {
+/// Where objects come from, found to be usable.
+enum Origin {
+    Manifests(files::Loaded),
+    Cluster(kube::Options),
+}
+
+/// A source at work; it ends when this is dropped.
+struct Feed {
+    source: Source,
+    /// What this node may do about the addresses of what comes from there.
+    role: Role,
+    _manifests: Option<files::FileSource>,
+    cluster: Option<KubeSource>,
+}
+
+impl Origin {
+    fn open(settings: &Settings) -> anyhow::Result<Self> {
+        if !settings.manifests.is_empty() {
+            return Ok(Self::Manifests(files::load(&settings.manifests)?));
+        }
+        Ok(Self::Cluster(kube::Options {
+            access: Access {
+                kubeconfig: settings.kubeconfig.clone(),
+                context: settings.context.clone(),
+            },
+            namespaces: settings.watch_namespaces.clone(),
+            namespace_selector: settings.namespace_selector.clone(),
+            state_dir: settings.state_dir.clone(),
+            cache_secrets: !settings.no_cached_secrets,
+        }))
+    }
+
+    fn start(self, signals: &mpsc::Sender<Signal>) -> anyhow::Result<Feed> {
+        let events = relay(signals)?;
+        match self {
+            Self::Manifests(loaded) => {
+                let manifests = files::FileSource::start(loaded, events);
+                Ok(Feed {
+                    source: files::SOURCE,
+                    // Manifests are this node's own, so nobody else deals out what is in them.
+                    role: Role::Allocate,
+                    _manifests: Some(manifests.context("cannot watch the manifests")?),
+                    cluster: None,
+                })
+            }
+            Self::Cluster(options) => Ok(Feed {
+                source: kube::SOURCE,
+                role: Role::Follow,
+                _manifests: None,
+                cluster: Some(KubeSource::start(options, events)?),
+            }),
+        }
+    }
+}
+
+/// A channel whose events become signals of the controller.
+fn relay(signals: &mpsc::Sender<Signal>) -> anyhow::Result<mpsc::Sender<Event>> {
     let (events, relayed) = mpsc::channel::<Event>();
     let signals = signals.clone();
     thread::Builder::new()
@@ -196,7 +254,7 @@ fn start_source(
             }
         })
         .context("cannot start the source thread")?;
-    files::FileSource::start(loaded, events).context("cannot watch the manifests")
+    Ok(events)
 }
 
 fn recorded_addresses(settings: &Settings) -> (Option<std::path::PathBuf>, state_file::Recorded) {

@@ -176,14 +176,7 @@ where
     I: IntoIterator,
     I::Item: Into<std::ffi::OsString> + Clone,
 {
-    let command = Cli::try_parse_from(arguments)?.command;
-    match &command {
-        Command::Run(settings) if settings.manifests.is_empty() => Err(Cli::command().error(
-            ErrorKind::MissingRequiredArgument,
-            "talking to an API server is not built yet; name manifests with --manifests PATH",
-        )),
-        _ => Ok(command),
-    }
+    Ok(Cli::try_parse_from(arguments)?.command)
 }
 
 /// The definition of all subcommands and flags, for the reference page.
@@ -201,9 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn run_without_manifests_is_refused_for_now() {
-        let error = try_parse(["gatehouse", "run"]).unwrap_err();
-        assert!(error.to_string().contains("--manifests"), "{error}");
+    fn objects_come_from_manifests_or_from_the_api_server() {
+        let words = "gatehouse run --manifests a --kubeconfig b";
+        let error = try_parse(words.split(' ')).unwrap_err().to_string();
+        assert!(error.contains("--manifests") && error.contains("--kubeconfig"), "{error}");
+        assert!(try_parse(["gatehouse", "run"]).is_ok());
     }
 
     #[test]

@@ -29,9 +29,33 @@ pub const DEFAULT_HTTPS: SocketAddr = loopback(8443);
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
     /// Files and folders of manifests (`.yaml`, `.yml`, `.json`; folders recursively), watched and
-    /// reloaded as one when any of them changes.
+    /// reloaded as one when any of them changes. Default: none, the objects are those of the API server.
     #[arg(long, value_name = "PATH", num_args = 1.., help_heading = "Sources")]
     pub manifests: Vec<PathBuf>,
+
+    /// File that says how to reach the API server. Default: the service account where this is a Pod, else
+    /// $KUBECONFIG, else ~/.kube/config.
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests", help_heading = "Sources")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig to use. Default: its current context.
+    #[arg(long, value_name = "NAME", conflicts_with = "manifests", help_heading = "Sources")]
+    pub context: Option<String>,
+
+    /// Namespace whose objects are read; those of others do not exist for this gateway, nor do their
+    /// pools and gateway Services. May repeat. Default: all namespaces.
+    #[arg(long = "watch-namespace", value_name = "NAME", num_args = 1.., conflicts_with = "manifests", help_heading = "Sources")]
+    pub watch_namespaces: Vec<String>,
+
+    /// Labels of the namespaces in which Ingresses and Routes are served, such as `shard=a`. Default: all
+    /// namespaces.
+    #[arg(long, value_name = "SELECTOR", conflicts_with = "manifests", help_heading = "Sources")]
+    pub namespace_selector: Option<String>,
+
+    /// Do not keep private keys in --state-dir. Then a start while the API server is away serves the
+    /// default certificate until it is back.
+    #[arg(long, help_heading = "Process")]
+    pub no_cached_secrets: bool,
 
     /// Name of an IngressClass that is served whatever its controller, and even if no such class
     /// exists; `nginx` takes over what ingress-nginx served. May repeat. Default: none.
@@ -99,8 +123,10 @@ pub struct Settings {
     #[arg(long, value_name = "NAME", help_heading = "Process")]
     pub node: Option<String>,
 
-    /// Folder for what has to survive a restart (which Service holds which address). Default: none, so
-    /// that a restart may deal addresses out anew.
+    /// Folder for what has to survive a restart: which Service holds which address, and the last known
+    /// objects of the API server, which are served while it does not answer at the start. They hold
+    /// private keys; only the owner may read them. Default: none, so that a restart may deal addresses
+    /// out anew and waits for the API server.
     #[arg(long, value_name = "FOLDER", help_heading = "Process")]
     pub state_dir: Option<PathBuf>,
 

@@ -22,7 +22,7 @@ use crate::{
     compile::{Compiled, NodeContext, Role, compile},
     listeners::Listeners,
     snapshot::{Live, Snapshot},
-    source::Event,
+    source::{Event, Kind, References, kube::Wants},
     state::ClusterState,
     state_file::{self, Recorded},
     worker::thread::{Command, WorkerHandle},
@@ -37,6 +37,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// Period while connections leave an address that has moved.
 const LEAVING: Duration = Duration::from_millis(50);
+/// How long a configuration waits for the objects that it is the first to refer to: at the start, and
+/// later, when waiting for them is waiting with everything else.
+const REFERENCES: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(2));
 /// Silence of the speakers after which a stop takes their events for complete.
 const LAST_WORD: Duration = Duration::from_millis(20);
 
@@ -115,10 +118,54 @@ pub(crate) struct Controller {
     pub(crate) quarantine: Quarantine,
     pub(crate) retired: Vec<Arc<Snapshot>>,
     pub(crate) generation: u64,
+    /// Where to ask for objects by name, if the source has to be asked.
+    pub(crate) references: Option<Asking>,
     /// When the outside last followed the configuration.
     pub(crate) tidied: Instant,
     /// Hears at the first publication whether the plain addresses could be opened.
     pub(crate) started: Option<tokio::sync::oneshot::Sender<Result<(), String>>>,
+}
+
+/// Asks the source for the objects that others refer to.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    wants: Wants,
+    wanted: Arc<References>,
+    /// Since when a configuration waits for answers.
+    since: Option<Instant>,
+    /// The last that has been waited for in vain.
+    given_up: Option<Arc<References>>,
+}
+
+impl Asking {
+    /// Nothing has been asked for yet.
+    pub(crate) fn new(wants: Wants) -> Self {
+        Self { wants, wanted: Arc::default(), since: None, given_up: None }
+    }
+
+    /// Asks for what a configuration refers to; true if it should wait for the answers.
+    fn ask(&mut self, compiled: &Compiled, state: &ClusterState, first: bool) -> bool {
+        let secrets = compiled.wanted_secrets.iter().map(|key| (Kind::Secret, key.clone()));
+        if !self.wanted.iter().cloned().eq(secrets.clone()) {
+            self.wanted = Arc::new(secrets.collect());
+            self.since = None;
+        }
+        self.wants.set(&self.wanted);
+        let given_up = self.given_up.as_ref().is_some_and(|vain| Arc::ptr_eq(vain, &self.wanted));
+        if given_up || state.has_answers(&self.wanted) {
+            self.since = None;
+            return false;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let patience = if first { REFERENCES.0 } else { REFERENCES.1 };
+        if since.elapsed() < patience {
+            return true;
+        }
+        tracing::warn!("objects that others refer to have not come in time; going on without them");
+        self.given_up = Some(Arc::clone(&self.wanted));
+        self.since = None;
+        false
+    }
 }
 
 impl Controller {
@@ -163,6 +210,8 @@ impl Controller {
         }
         // Whoever waits for an address is served when one has rested long enough.
         burst.objects |= self.quarantine.expire(Instant::now());
+        // A configuration that waits for answers does not wait for ever.
+        burst.objects |= self.references.as_ref().is_some_and(|asking| asking.since.is_some());
         if burst.objects && self.state.synced() {
             self.publish();
         }
@@ -182,12 +231,19 @@ impl Controller {
     /// Compiles the state and makes the result the live configuration.
     fn publish(&mut self) {
         let begun = Instant::now();
-        let previous = self.compiled.take();
-        if previous.is_some() {
+        if self.compiled.is_some() {
             self.node.resting.clone_from(self.quarantine.quarantined());
         }
-        let compiled = Arc::new(compile(&self.state, &self.node, self.role, previous.as_deref()));
+        let before = self.compiled.as_deref();
+        let compiled = compile(&self.state, &self.node, self.role, before);
         let took = begun.elapsed();
+        if let Some(asking) = &mut self.references
+            && asking.ask(&compiled, &self.state, before.is_none())
+        {
+            return;
+        }
+        let compiled = Arc::new(compiled);
+        let previous = self.compiled.take();
         self.quarantine.observe(&compiled.resting, Instant::now());
         self.record(&compiled, previous.as_deref());
         let before = previous.as_ref().and_then(|previous| previous.excluded);

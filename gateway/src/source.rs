@@ -2,9 +2,13 @@
 //!
 //! A source runs on its own thread and sends [`Event`]s over a channel to the owner of the
 //! [`ClusterState`](crate::state::ClusterState); it never touches that state, and it decides nothing
-//! about what an object means. Today there is one source: [`files`].
+//! about what an object means. There are two: [`files`] and [`kube`].
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use gatehouse_routes::{
     objects::{ObjectKey, SourceTrust},
@@ -13,6 +17,7 @@ use gatehouse_routes::{
 
 pub mod files;
 mod kinds;
+pub mod kube;
 pub mod manifest;
 
 pub(crate) use kinds::Read;
@@ -37,7 +42,15 @@ pub struct Source {
     pub trust: SourceTrust,
     /// The kinds of which it tells; all of them are waited for.
     pub kinds: &'static [Kind],
+    /// The kinds of which it tells only what it is asked for by name.
+    pub by_name: &'static [Kind],
 }
+
+/// An object that others refer to by its name.
+pub type Reference = (Kind, ObjectKey);
+
+/// Objects that others refer to by their names.
+pub type References = BTreeSet<Reference>;
 
 /// What a source tells the owner of the cluster state.
 ///
@@ -50,6 +63,11 @@ pub enum Event {
     /// All problems that the source has now, with itself or with single objects; they replace the ones it
     /// reported before.
     Problems(SourceId, Vec<Problem>),
+    /// All objects that the source was asked for by name and may not read, and why; they replace the ones
+    /// it reported before.
+    Refused(SourceId, BTreeMap<Reference, String>),
+    /// What was asked for by name, if all of it has been told, or said not to exist, or refused.
+    Answered(SourceId, Arc<References>),
     /// All objects of the kind follow anew. Those told before stay in use until [`Event::Synced`].
     Reset(SourceId, Kind),
     /// Every object of the kind has been told, since the start or since [`Event::Reset`]: what has not

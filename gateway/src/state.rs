@@ -11,6 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     ops::Deref,
+    sync::Arc,
 };
 
 use gatehouse_routes::{
@@ -18,7 +19,7 @@ use gatehouse_routes::{
     problem::Problem,
 };
 
-use crate::source::{Change, Event, Kind, Object, Source, SourceId, Stores};
+use crate::source::{Change, Event, Kind, Object, Reference, References, Source, SourceId, Stores};
 
 /// Everything that is known about the cluster. The objects can be read from here and are changed by
 /// [`ClusterState::apply`] alone.
@@ -37,6 +38,8 @@ struct Told {
     source: Source,
     kinds: BTreeMap<Kind, Listed>,
     problems: Vec<Problem>,
+    refused: BTreeMap<Reference, String>,
+    answered: Arc<References>,
 }
 
 /// The objects of one kind of one source.
@@ -64,10 +67,17 @@ impl ClusterState {
     /// The state before any of these sources has said anything. Of an object that several of them have,
     /// that of the first one counts.
     pub fn new(sources: impl IntoIterator<Item = Source>) -> Self {
-        let told = |source: Source| Told {
-            source,
-            kinds: source.kinds.iter().map(|kind| (*kind, Listed::default())).collect(),
-            problems: Vec::new(),
+        let told = |source: Source| {
+            let listed = source.kinds.iter().map(|kind| (*kind, Listed::default()));
+            // Nothing more of these is to come than what will be asked for.
+            let by_name = |kind: &Kind| (*kind, Listed { synced: true, ..Listed::default() });
+            Told {
+                source,
+                kinds: listed.chain(source.by_name.iter().map(by_name)).collect(),
+                problems: Vec::new(),
+                refused: BTreeMap::new(),
+                answered: Arc::default(),
+            }
         };
         Self { sources: sources.into_iter().map(told).collect(), ..Self::default() }
     }
@@ -86,6 +96,16 @@ impl ClusterState {
                 let before = mem::replace(&mut self.sources[at].problems, problems);
                 before != self.sources[at].problems
             }
+            Event::Refused(source, refused) => {
+                let Some(at) = self.rank(source) else { return false };
+                self.sources[at].refused = refused;
+                self.settle_refused()
+            }
+            Event::Answered(source, answered) => {
+                let Some(at) = self.rank(source) else { return false };
+                self.sources[at].answered = answered;
+                true
+            }
             Event::Reset(source, kind) => {
                 if let Some(listed) = self.rank(source).and_then(|at| self.listed(at, kind)) {
                     listed.relist = Some(Known::new());
@@ -103,6 +123,12 @@ impl ClusterState {
     pub fn synced(&self) -> bool {
         let mut kinds = self.sources.iter().flat_map(|told| told.kinds.values());
         !self.sources.is_empty() && kinds.all(|listed| listed.synced)
+    }
+
+    /// True once every source that has to be asked for objects by name has told what it knows of these.
+    pub fn has_answers(&self, wanted: &References) -> bool {
+        let mut asked = self.sources.iter().filter(|told| !told.source.by_name.is_empty());
+        asked.all(|told| wanted.is_subset(&told.answered))
     }
 
     /// What is wrong with the sources, as they told it, and the objects that more than one of them has.
@@ -167,6 +193,16 @@ impl ClusterState {
         let mut names: BTreeSet<ObjectKey> = old.into_keys().collect();
         names.extend(listed.objects.keys().cloned());
         names.iter().fold(first, |changed, key| self.settle(kind, key) | changed)
+    }
+
+    /// Collects what the sources may not read; true if that is a change.
+    fn settle_refused(&mut self) -> bool {
+        let all = self.sources.iter().flat_map(|told| &told.refused);
+        let all = all.map(|((kind, key), why)| {
+            (ObjectRef::new(kind.name(), key.clone()), Arc::from(why.as_str()))
+        });
+        let before = mem::replace(&mut self.stores.objects.refused, all.collect());
+        before != self.stores.objects.refused
     }
 
     /// Makes the object of the first source that has one the one that counts; true if that is a change.

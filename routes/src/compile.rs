@@ -93,8 +93,10 @@ pub fn compile(objects: &Objects, options: &Options, previous: Option<&Compiled>
         previous,
         // Translations depend on the options; counters and slots do not.
         kept: previous.map(|previous| &previous.cache).filter(|kept| kept.options == *options),
-        same_secrets: previous
-            .is_some_and(|previous| objects.secrets.keys().eq(&previous.cache.secrets)),
+        same_secrets: previous.is_some_and(|previous| {
+            objects.secrets.keys().eq(&previous.cache.secrets)
+                && objects.refused == previous.cache.refused
+        }),
         slots: Slots::new(previous.map(|previous| (&previous.cache.slots, &*previous.backends))),
         scopes: previous.map(|previous| previous.cache.scopes.clone()).unwrap_or_default(),
         problems,

@@ -161,6 +161,8 @@ pub struct Objects {
     pub secrets: Store<Secret>,
     /// `v1` ConfigMap.
     pub config_maps: Store<ConfigMap>,
+    /// Objects that others refer to and that may not be read, and why.
+    pub refused: BTreeMap<ObjectRef, Arc<str>>,
     /// `v1` Namespace (cluster-scoped).
     pub namespaces: Store<Namespace>,
     /// `v1` Node (cluster-scoped).

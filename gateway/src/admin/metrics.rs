@@ -16,9 +16,12 @@ use std::{
 
 use gatehouse_routes::stats::HostStats;
 
+use crate::source::kube::health;
+
 mod addresses;
 mod process;
 mod routers;
+mod source;
 
 pub use addresses::AddressFacts;
 
@@ -85,6 +88,10 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_snapshots_alive", G, &[], "Generations that some request still uses."),
     metric("gatehouse_compile_seconds", G, &[], "Duration of the last compile."),
     metric("gatehouse_problems", G, &["severity"], "Problems of the configuration that is served: `error` or `warning`."),
+    metric("gatehouse_source_stale_seconds", G, &[], "For how long what the API server told may be out of date; 0: it is not."),
+    metric("gatehouse_source_objects", G, &["kind"], "Objects that the API server has told, by kind."),
+    metric("gatehouse_source_kind_missing", G, &["kind"], "Always 1: the API server does not know the kind."),
+    metric("gatehouse_api_requests_total", C, &["verb", "code"], "Requests to the API server by verb and status code; 0: no answer."),
     metric("gatehouse_vip_owned", G, &["vip"], "1: this node holds and announces the address; 0: it could, or lets its last connections end."),
     metric("gatehouse_vip_transitions_total", C, &[], "Times that this node took an address over or let one go."),
     metric("gatehouse_vip_announcements_total", C, &[], "Gratuitous ARP and unsolicited neighbour advertisements sent."),
@@ -232,6 +239,8 @@ pub struct ControlFacts {
     pub access_log_dropped: u64,
     /// Addresses, group and pools.
     pub addresses: AddressFacts,
+    /// The API server, if that is where the objects come from.
+    pub source: Option<health::Facts>,
 }
 
 /// The counters of all workers.
@@ -328,6 +337,7 @@ impl Metrics {
                 out.value(metric, &["warning"], facts.warnings);
             }
             "gatehouse_build_info" => out.value(metric, &[env!("CARGO_PKG_VERSION")], 1),
+            _ if source::values(facts.source.as_ref(), metric, out) => (),
             _ if facts.addresses.values(metric, out) => (),
             name => {
                 if let Some(value) = process.get(name) {

@@ -16,11 +16,12 @@ use crate::{
     admin::{
         metrics::{AddressFacts, ControlFacts, Metrics},
         server::Admin,
-        status::{self, ListenerRow, NodeStatus, PoolRow, ProblemRow},
+        status::{self, ListenerRow, NodeStatus, PoolRow, ProblemRow, SourceRow},
     },
     controller::{Facts, ListenerFact, Progress},
     plan,
     snapshot::{Live, Snapshot},
+    source::kube::health::{self, Health},
 };
 
 /// What the admin pages are made from.
@@ -33,19 +34,40 @@ pub(crate) struct AdminPages {
     pub(crate) unrouted: Arc<HostStats>,
     pub(crate) log_dropped: Option<Arc<AtomicU64>>,
     pub(crate) addresses: AddressStatus,
+    /// The API server, if that is where the objects come from.
+    pub(crate) source: Option<Arc<Health>>,
 }
 
 impl AdminPages {
     /// The pages, for the admin server.
     pub(crate) fn pages(self) -> Admin {
         let shown = Arc::new(self);
-        let [metrics, snapshot, status] = std::array::from_fn(|_| Arc::clone(&shown));
+        let [metrics, snapshot, status, noted] = std::array::from_fn(|_| Arc::clone(&shown));
         Admin {
-            waiting: Arc::new(move || waiting(&shown.progress.facts())),
+            waiting: Arc::new(move || shown.waiting()),
+            notes: Arc::new(move || noted.notes()),
             metrics: Arc::new(move || metrics.metrics()),
             snapshot: Arc::new(move || snapshot.snapshot()),
             status: Arc::new(move || status.status()),
         }
+    }
+
+    /// What a node that is not ready waits for.
+    fn waiting(&self) -> Vec<String> {
+        let facts = self.progress.facts();
+        let mut waiting = waiting(&facts);
+        if !facts.published && !facts.stopping {
+            waiting.extend(self.source().waiting);
+        }
+        waiting
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.source().stale.iter().map(ToString::to_string).collect()
+    }
+
+    fn source(&self) -> health::Facts {
+        self.source.as_ref().map(|source| source.facts()).unwrap_or_default()
     }
 
     fn metrics(&self) -> String {
@@ -79,6 +101,7 @@ impl AdminPages {
                 bgp: (*bgp).clone(),
                 pools: pools(&snapshot).to_vec(),
             },
+            source: self.source.as_ref().map(|source| source.facts()),
         };
         self.metrics.render(hosts, &facts)
     }
@@ -104,7 +127,8 @@ impl AdminPages {
             node: self.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: snapshot.generation,
-            waiting: waiting(&facts),
+            waiting: self.waiting(),
+            source: self.source.as_ref().map(|source| SourceRow::from(&source.facts())),
             draining: speaker.draining || bgp.draining,
             vips: status::vip_rows(&planned(&snapshot), &speaker),
             members: status::member_rows(&speaker),

@@ -37,6 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Admin {
     /// What the process waits for before it can serve; empty: ready.
     pub waiting: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// What a process that is ready has to say about itself.
+    pub notes: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Metrics in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// What is live.
@@ -99,7 +101,9 @@ fn respond(admin: &Admin, method: &Method, path: &str) -> Response<Full<Bytes>> 
         "/readyz" => {
             let waiting = (admin.waiting)();
             if waiting.is_empty() {
-                return answer(StatusCode::OK, TEXT, "ready\n");
+                let notes: String =
+                    (admin.notes)().iter().map(|note| format!("{note}\n")).collect();
+                return answer(StatusCode::OK, TEXT, format!("ready\n{notes}"));
             }
             let lines: String =
                 waiting.iter().map(|what| format!("waiting for {what}\n")).collect();
@@ -224,6 +228,7 @@ mod tests {
                 true => Vec::new(),
                 false => vec!["the first snapshot".to_owned(), "listener 127.0.0.1:80".to_owned()],
             }),
+            notes: Arc::new(|| vec!["stale".to_owned()]),
             metrics: Arc::new(|| "up 1\n".to_owned()),
             snapshot: Arc::new(|| serde_json::json!({ "generation": 7 })),
             status: Arc::new(|| "{}\n".to_owned()),
@@ -255,7 +260,7 @@ mod tests {
         assert_eq!(status, 503);
         assert_eq!(body, "waiting for the first snapshot\nwaiting for listener 127.0.0.1:80\n");
         server.ready.store(true, Ordering::Relaxed);
-        assert_eq!(get(server.address, "/readyz").await, (200, "ready\n".to_owned()));
+        assert_eq!(get(server.address, "/readyz").await, (200, "ready\nstale\n".to_owned()));
     }
 
     #[tokio::test]

@@ -10,7 +10,10 @@ use gatehouse_routes::problem::{Problem, Severity};
 use gatehouse_vip::{PoolUsage, SpeakerCounters, SpeakerStatus, VipPlan};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{Output, StatusArgs};
+use crate::{
+    cli::{Output, StatusArgs},
+    source::kube::health::Facts,
+};
 
 mod ask;
 mod routers;
@@ -31,6 +34,8 @@ pub struct NodeStatus {
     pub generation: u64,
     /// What it waits for before it is ready; empty: ready.
     pub waiting: Vec<String>,
+    /// The API server, if that is where its objects come from.
+    pub source: Option<SourceRow>,
     /// Whether it is handing its addresses over.
     pub draining: bool,
     /// Every address that it may announce.
@@ -51,6 +56,18 @@ pub struct NodeStatus {
     pub pools: Vec<PoolRow>,
     /// Everything that is wrong.
     pub problems: Vec<ProblemRow>,
+}
+
+/// How things stand with the API server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceRow {
+    /// Why what it told may be out of date; none: it is not.
+    pub stale: Option<String>,
+    /// Kinds that it does not know.
+    pub missing: Vec<String>,
+    /// Objects by kind.
+    pub objects: BTreeMap<String, usize>,
 }
 
 /// One virtual address.
@@ -194,6 +211,20 @@ pub(crate) fn datagrams(counters: &SpeakerCounters) -> BTreeMap<String, u64> {
     let refused = refused.map(|(reason, count)| (format!("refused: {reason}"), *count));
     let taken = [("sent".to_owned(), counters.sent), ("received".to_owned(), counters.received)];
     taken.into_iter().chain(refused).collect()
+}
+
+impl From<&Facts> for SourceRow {
+    fn from(facts: &Facts) -> Self {
+        Self {
+            stale: facts.stale.as_ref().map(ToString::to_string),
+            missing: facts.missing.iter().map(|kind| (*kind).to_owned()).collect(),
+            objects: facts
+                .objects
+                .iter()
+                .map(|(kind, count)| ((*kind).to_owned(), *count))
+                .collect(),
+        }
+    }
 }
 
 impl From<&PoolUsage> for PoolRow {

@@ -12,6 +12,7 @@ const SOURCE: Source = Source {
     id: SourceId("test"),
     trust: SourceTrust { loopback_endpoints: true, standalone: true },
     kinds: Kind::ALL,
+    by_name: &[],
 };
 
 fn state(yaml: &str) -> ClusterState {

@@ -19,7 +19,7 @@ fn compiled(gateways: &[&str], previous: Option<&Compiled>) -> Arc<Compiled> {
         )
     });
     let trust = SourceTrust { loopback_endpoints: true, standalone: true };
-    let source = Source { id: SourceId("test"), trust, kinds: Kind::ALL };
+    let source = Source { id: SourceId("test"), trust, kinds: Kind::ALL, by_name: &[] };
     let mut state = ClusterState::new([source]);
     let manifest = Manifest::parse(&yaml.collect::<String>(), false, None, 1).unwrap();
     let changes = manifest.objects().zip(0u64..);

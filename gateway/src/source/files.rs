@@ -40,6 +40,7 @@ pub const SOURCE: Source = Source {
     id: ID,
     trust: SourceTrust { loopback_endpoints: true, standalone: true },
     kinds: Kind::ALL,
+    by_name: &[],
 };
 
 /// Reads files and folders. Anything that cannot be read is an error, and all errors are returned.

@@ -8,7 +8,12 @@ const TWO: SourceId = SourceId("two");
 
 /// A source of Services and Secrets.
 fn source(id: SourceId) -> Source {
-    Source { id, trust: SourceTrust::default(), kinds: &[Kind::Service, Kind::Secret] }
+    Source {
+        id,
+        trust: SourceTrust::default(),
+        kinds: &[Kind::Service, Kind::Secret],
+        by_name: &[],
+    }
 }
 
 fn state(sources: &[SourceId]) -> ClusterState {
@@ -147,7 +152,7 @@ fn a_relist_of_equal_objects_is_no_change_and_keeps_their_pointers() {
     let mut state = synced(&[ONE]);
     let pointer = |state: &ClusterState| {
         let mut services = state.objects.services.values();
-        services.next().map(|stored| std::sync::Arc::as_ptr(&stored.object))
+        services.next().map(|stored| Arc::as_ptr(&stored.object))
     };
     let before = pointer(&state);
     let story = vec![

@@ -1,7 +1,7 @@
 //! The second half of a compile: backends resolved, tables built, everything that did not change shared
 //! with the previous compile.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
@@ -74,6 +74,7 @@ impl Run<'_, '_> {
                 slots: self.slots.finish(&backends),
                 scopes: self.scopes,
                 secrets: self.objects.secrets.keys().cloned().collect(),
+                refused: self.objects.refused.clone(),
                 certs,
                 inputs: Inputs::of(self.objects, inputs.map(|inputs| (inputs, &changed))),
                 resolved,
@@ -202,7 +203,7 @@ impl Run<'_, '_> {
         let mut problems = Vec::new();
         let mut certs = Vec::new();
         for cert in bindings.iter().flat_map(|certs| &**certs) {
-            let missing = missing_secret(&secrets, cert);
+            let missing = missing_secret(&secrets, &self.objects.refused, cert);
             if taken.insert(&cert.host) && missing.is_none() {
                 certs.push(cert);
             }
@@ -329,10 +330,23 @@ impl Group<'_> {
     }
 }
 
-fn missing_secret(secrets: &HashSet<&ObjectKey>, cert: &CertBinding) -> Option<Problem> {
+fn missing_secret(
+    secrets: &HashSet<&ObjectKey>,
+    refused: &BTreeMap<ObjectRef, Arc<str>>,
+    cert: &CertBinding,
+) -> Option<Problem> {
     let CertSource::Secret(key) = &cert.source else { return None };
     if secrets.contains(key) {
         return None;
+    }
+    if let Some(why) = refused.get(&ObjectRef::new("Secret", key.clone())) {
+        return Some(Problem::error(
+            &cert.object,
+            "SecretForbidden",
+            cert.field.clone(),
+            format!("Secret {key} may not be read: {why}; the default certificate is used"),
+            "allow the service account of the gateway to get and watch Secrets in that namespace",
+        ));
     }
     Some(Problem::warning(
         &cert.object,

@@ -1,6 +1,9 @@
 //! The first half of a compile: every object translated, by the previous compile if it did not change.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use foldhash::{HashMap, HashSet};
 use k8s_openapi::api::networking::v1::Ingress;
@@ -11,7 +14,7 @@ use crate::{
     class::{self, Claim, Classes},
     endpoints::{Inputs, Resolved},
     model::{CertBinding, HostPattern},
-    objects::{ObjectKey, Objects, Store, Stored},
+    objects::{ObjectKey, ObjectRef, Objects, Store, Stored},
     openshift::Route,
     options::Options,
     problem::Problem,
@@ -32,8 +35,9 @@ pub(super) struct Cache {
     pub(super) routes: Vec<Arc<KeptRoute>>,
     pub(super) slots: Arc<SlotMap>,
     pub(super) scopes: ScopeSlots,
-    /// Keys of all Secrets, and what each table's certificates were made from.
+    /// Keys of all Secrets, those that may not be read, and what each table's certificates were made from.
     pub(super) secrets: Vec<ObjectKey>,
+    pub(super) refused: BTreeMap<ObjectRef, Arc<str>>,
     pub(super) certs: Vec<Arc<KeptCerts>>,
     /// What `resolved` was made from.
     pub(super) inputs: Arc<Inputs>,

@@ -1,15 +1,42 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use gatehouse_vip::{BfdPackets, BfdStatus, BgpStatus, Messages, PeerStatus, PoolUsage, Prefixes};
 use gatehouse_vip::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
 
 use super::*;
+use crate::source::kube::health::{Facts, Stale};
 
 fn render(metrics: &Metrics, hosts: &[(&str, &HostStats)]) -> String {
     metrics.render(
         hosts.iter().copied(),
-        &ControlFacts { addresses: addresses(), ..ControlFacts::default() },
+        &ControlFacts { addresses: addresses(), source: Some(source()), ..ControlFacts::default() },
     )
+}
+
+/// An API server that cannot be watched at the moment and does not know Routes.
+fn source() -> Facts {
+    Facts {
+        missing: vec!["Route"],
+        objects: [("Service", 3)].into(),
+        stale: Some(Stale {
+            age: Duration::from_secs(5),
+            remembered: false,
+            kinds: vec!["services"],
+            why: "connection refused".to_owned(),
+        }),
+        requests: [(("watch", 200), 7), (("watch", 0), 1)].into(),
+        ..Facts::default()
+    }
+}
+
+#[test]
+fn it_is_shown_how_things_stand_with_the_api_server() {
+    let text = render(&Metrics::new(1, &[]), &[]);
+    assert_eq!(value(&text, "gatehouse_source_stale_seconds"), "5");
+    assert_eq!(value(&text, "gatehouse_source_objects{kind=\"Service\"}"), "3");
+    assert_eq!(value(&text, "gatehouse_source_kind_missing{kind=\"Route\"}"), "1");
+    assert_eq!(value(&text, "gatehouse_api_requests_total{verb=\"watch\",code=\"200\"}"), "7");
+    assert_eq!(value(&text, "gatehouse_api_requests_total{verb=\"watch\",code=\"0\"}"), "1");
 }
 
 /// A router that is up and has heard of one of two prefixes.

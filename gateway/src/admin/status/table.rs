@@ -2,8 +2,19 @@
 
 use std::fmt::Write as _;
 
-use super::{NodeStatus, PoolRow, RouterRow};
+use super::{NodeStatus, PoolRow, RouterRow, SourceRow};
 use crate::text_table::section;
+
+/// One line about the API server.
+fn api_server(source: &SourceRow) -> String {
+    let objects: usize = source.objects.values().sum();
+    let state = source.stale.as_deref().unwrap_or("watched");
+    let missing = match source.missing.as_slice() {
+        [] => String::new(),
+        kinds => format!("; it does not know {}", kinds.join(", ")),
+    };
+    format!("API SERVER {state}, {objects} objects{missing}")
+}
 
 /// The whole status as text.
 pub(super) fn render(status: &NodeStatus) -> String {
@@ -19,6 +30,9 @@ pub(super) fn render(status: &NodeStatus) -> String {
         "NODE {} (gatehouse {}), generation {}: {ready}\n",
         status.node, status.version, status.generation
     );
+    if let Some(source) = &status.source {
+        let _ = writeln!(out, "{}\n", api_server(source));
+    }
     let vips = status.vips.iter().map(|vip| {
         [
             vip.address.to_string(),

@@ -132,6 +132,10 @@ fn password(objects: &Objects, peer: &ObjectKey, spec: &BgpPeerSpec) -> Result<S
         Err(VipProblem::refused(reason, "spec.passwordSecret", message, hint))
     };
     let hint = "create it, of type kubernetes.io/basic-auth with the key password";
+    if let Some(why) = objects.refused.get(&ObjectRef::new("Secret", key.clone())) {
+        let message = format!("the Secret {key} may not be read ({why})");
+        return refused("PasswordForbidden", message, "allow the gateway to get and watch it");
+    }
     let Some(secret) = objects.secrets.get(&key).map(|stored| &*stored.object) else {
         return refused("PasswordNotFound", format!("there is no Secret {key}"), hint);
     };

@@ -7,6 +7,7 @@ const CLUSTER: Source = Source {
     id: SourceId("cluster"),
     trust: SourceTrust { loopback_endpoints: false, standalone: false },
     kinds: Kind::ALL,
+    by_name: &[],
 };
 
 /// A Service whose status says that it has these addresses.
