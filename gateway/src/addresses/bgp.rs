@@ -106,12 +106,20 @@ impl BgpAddresses {
     }
 
     /// The other nodes of the group forward what is open on the address, if one of them serves it
-    /// (`elsewhere`).
-    pub(super) fn forwarded(&mut self, vip: IpAddr, elsewhere: bool, now: Instant) {
-        let Some(draining) = &mut self.draining else { return };
-        if draining.forwarded(vip, elsewhere, now) && elsewhere {
+    /// (`elsewhere`). Says what it means for the connections on the address.
+    pub(super) fn forwarded(
+        &mut self,
+        vip: IpAddr,
+        elsewhere: bool,
+        now: Instant,
+    ) -> Option<(IpAddr, Change)> {
+        if !self.draining.as_mut()?.forwarded(vip, elsewhere, now) {
+            return None;
+        }
+        if elsewhere {
             tracing::info!(%vip, "left to other nodes, open connections go on");
         }
+        Some((vip, Change::Draining))
     }
 
     /// Ends the draining of addresses that every connection has left. True if [`apply`](Self::apply) has

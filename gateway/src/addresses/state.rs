@@ -59,9 +59,10 @@ impl AddressState {
     ) -> (Orders, Changes) {
         let vips = self.l2.apply(vips, &open);
         let (bgp, mut changes) = self.bgp.apply(bgp, open, now);
-        let l2 = &self.l2;
-        changes.retain(|ip, change| seen_by_routers(*change, l2.holds(ip)).is_some());
-        (Orders { vips, bgp, routed: self.bgp.routed() }, changes)
+        changes.retain(|ip, change| {
+            self.counts(*change) && seen_by_routers(*change, self.l2.holds(ip)).is_some()
+        });
+        (Orders { vips, bgp, routed: self.routed() }, changes)
     }
 
     /// Takes note of what a speaker did; says what it means for the connections on the address.
@@ -69,10 +70,11 @@ impl AddressState {
         let (ip, change) = match event {
             Event::L2(SpeakerEvent::Relayed { vip, elsewhere }) => {
                 // A stop does not wait for it: every connection leaves anyway.
-                if !self.stopping {
-                    self.bgp.forwarded(vip, elsewhere, now);
+                if self.stopping {
+                    return None;
                 }
-                return None;
+                let (ip, change) = self.bgp.forwarded(vip, elsewhere, now)?;
+                (ip, seen_by_routers(change, self.l2.holds(&ip))?)
             }
             Event::L2(event) => {
                 let (ip, change) = self.l2.heard(event, now)?;
@@ -83,7 +85,7 @@ impl AddressState {
                 (ip, seen_by_routers(change, self.l2.holds(&ip))?)
             }
         };
-        (!self.stopping || change != Change::Active).then_some((ip, change))
+        self.counts(change).then_some((ip, change))
     }
 
     /// True while the address is wanted or still on an interface.
@@ -141,10 +143,6 @@ impl AddressState {
     /// and which connections are to leave at once.
     pub(super) fn begin_stop(&mut self) -> (Option<RoutedAddresses>, Changes) {
         self.stopping = true;
-        let routed = self.bgp.routed().map(|mut routed| {
-            routed.addresses.values_mut().for_each(|state| *state = Routed::Leaving);
-            routed
-        });
         // Connections that come by routers begin to leave while routers still lead here: when they lead
         // elsewhere, what is open breaks unless the nodes of a group forward it.
         let held = self.bgp.held().iter();
@@ -152,7 +150,22 @@ impl AddressState {
             let change = seen_by_routers(Change::Draining, self.l2.holds(ip))?;
             Some((*ip, change))
         });
-        (routed, changes.collect())
+        (self.routed(), changes.collect())
+    }
+
+    /// Whether a change still counts: once the node stops, no connection is to stay.
+    fn counts(&self, change: Change) -> bool {
+        !self.stopping || change != Change::Active
+    }
+
+    /// What the nodes of the group are to know, if there is a group: once the node stops, that it leaves
+    /// every address, whatever is planned.
+    fn routed(&self) -> Option<RoutedAddresses> {
+        let mut routed = self.bgp.routed()?;
+        if self.stopping {
+            routed.addresses.values_mut().for_each(|state| *state = Routed::Leaving);
+        }
+        Some(routed)
     }
 }
 

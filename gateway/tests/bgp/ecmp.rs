@@ -5,8 +5,8 @@
 //! ports. How long an outage lasts is printed; its end is only bounded, generously, because a test
 //! machine is busy.
 
-use std::io::Read as _;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ use super::support::gateway::{Gateway, signal};
 use super::{BIG, MANIFEST, ROUTES, VIP, backend, gateway};
 
 const NODES: [(&str, u8); 2] = [("left", 11), ("right", 12)];
+/// Connections on which a client waits for nothing.
+const IDLE: usize = 16;
 /// Bytes that are uploaded.
 const UPLOAD: usize = 6 << 20;
 /// Clients are served when all attempts of this span were answered.
@@ -67,8 +69,9 @@ impl Site {
         let fast = "transmitInterval: 50, receiveInterval: 50";
         let manifest = MANIFEST.replace("transmitInterval: 100, receiveInterval: 100", fast);
         let key = self.files.path().join("key");
-        let key = ["--group-key", key.to_str().unwrap()];
-        gateway(&self.lab, host, &manifest, if self.grouped { &key } else { &[] })
+        // Nothing here is to end because its time is up.
+        let group = ["--group-key", key.to_str().unwrap(), "--linger-timeout", "600"];
+        gateway(&self.lab, host, &manifest, if self.grouped { &group } else { &[] })
     }
 
     /// FRR, whose routes are those of the kernel.
@@ -146,6 +149,29 @@ impl Site {
         curl.args(["-sS", "-H", "Host: app.test"]).args(arguments);
         curl.arg(format!("http://{VIP}/{path}"));
         curl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Connections that have had an answer and wait for nothing, and which node each leads to.
+    fn idle(&self) -> Vec<(String, TcpStream)> {
+        let netns = self.lab.netns("client");
+        let clients = std::thread::spawn(move || {
+            enter(&netns);
+            let open = |_| {
+                let mut client = TcpStream::connect((VIP, 80)).unwrap();
+                client.set_read_timeout(Some(PATIENCE)).unwrap();
+                client.write_all(b"GET /idle HTTP/1.1\r\nHost: app.test\r\n\r\n").unwrap();
+                let (mut answer, mut part) = (String::new(), [0; 1024]);
+                while !answer.ends_with(" GET /idle\n") {
+                    let read = client.read(&mut part).unwrap();
+                    assert!(read > 0, "{answer}");
+                    answer.push_str(std::str::from_utf8(&part[..read]).unwrap());
+                }
+                let node = answer.lines().last().and_then(|line| line.split(' ').next());
+                (node.unwrap().to_owned(), client)
+            };
+            (0..IDLE).map(open).collect()
+        });
+        clients.join().unwrap()
     }
 
     /// Waits until so many requests for a path have arrived, and both nodes have some.
@@ -313,7 +339,17 @@ fn in_a_group_a_node_that_is_excluded_breaks_no_connection_and_may_come_back() {
     let router = site.router();
     let node = "{apiVersion: v1, kind: Node, metadata: {name: left, labels: {\
         node.kubernetes.io/exclude-from-external-load-balancers: \"\"}}}";
-    nothing_breaks(&site, &router, || gateways[0].save("node.yaml", node));
+    let mut idle = Vec::new();
+    nothing_breaks(&site, &router, || {
+        idle = site.idle();
+        gateways[0].save("node.yaml", node);
+    });
+    // What waits for nothing does not keep the address there until its time is up.
+    idle.retain(|(node, _)| node == "left");
+    assert!(!idle.is_empty(), "none of {IDLE} connections led there");
+    for (_, mut client) in idle {
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "closed, not reset");
+    }
     eventually("the address leaves the node", || {
         match site.lab.ip("left", "-br address show dev lo") {
             text if text.contains(VIP) => Err(text),

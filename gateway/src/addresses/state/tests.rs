@@ -176,13 +176,56 @@ fn what_routers_lead_elsewhere_drains_when_the_group_forwards_it() {
     let (orders, changes) = state.apply(&VipPlan::default(), &none, BTreeSet::new(), start);
     assert_eq!(changes, Changes::new(), "announced until the group forwards");
     assert_eq!(orders.routed.unwrap().addresses, [(vip(), Routed::Leaving)].into());
-    assert_eq!(state.heard(forwarded(true), start), None);
-    state.apply(&VipPlan::default(), &none, BTreeSet::new(), start);
+    let leave = Some((vip(), Change::Draining));
+    assert_eq!(state.heard(forwarded(true), start), leave, "idle connections do not wait");
+    assert_eq!(state.heard(forwarded(true), start), None, "said once");
+    let (_, changes) = state.apply(&VipPlan::default(), &none, BTreeSet::new(), start);
+    assert_eq!(changes, Changes::new());
     assert!(state.is_draining() && state.holds(vip()) && state.announced().is_empty());
     assert!(!state.release_drained(|_| Some(0), at(2_000)).1);
     assert!(state.release_drained(|_| Some(0), at(2_200)).1, "the plan is to be applied again");
     let (orders, _) = state.apply(&VipPlan::default(), &none, BTreeSet::new(), at(2_200));
     assert_eq!(orders.bgp.unwrap().addresses.len(), 0);
+}
+
+#[test]
+fn what_the_group_forwards_stays_where_a_link_has_it_as_well() {
+    let now = Instant::now();
+    let mut state = node(true, true, Some(DRAIN), now);
+    state.apply(&on_link(), &Arc::default(), [vip()].into(), now);
+    assert_eq!(state.heard(forwarded(true), now), None);
+    assert!(state.is_draining(), "routers lead elsewhere all the same");
+}
+
+#[test]
+fn an_address_that_no_other_node_serves_has_its_connections_asked_to_leave() {
+    let now = Instant::now();
+    let mut state = node(false, true, Some(DRAIN), now);
+    state.apply(&VipPlan::default(), &Arc::default(), BTreeSet::new(), now);
+    assert_eq!(state.heard(forwarded(false), now), Some((vip(), Change::Draining)));
+    assert!(!state.is_draining(), "there is nobody to forward what is open");
+}
+
+#[test]
+fn nothing_that_is_applied_during_a_stop_says_that_the_node_serves_an_address() {
+    let start = Instant::now();
+    let (none, later) = (Arc::default(), start + Duration::from_millis(2_200));
+    let leaving = || Some([(vip(), Routed::Leaving)].into());
+    // An address of which the drain ends during the stop makes `super` apply the plan again.
+    let mut state = node(false, true, Some(DRAIN), start);
+    state.begin_stop();
+    let (orders, changes) = state.apply(&VipPlan::default(), &routed(), [vip()].into(), later);
+    assert_eq!(orders.routed.map(|routed| routed.addresses), leaving());
+    assert_eq!(changes, Changes::new());
+    // Neither does an address that comes back: its connections were told to leave.
+    let mut state = node(false, true, Some(DRAIN), start);
+    state.apply(&VipPlan::default(), &none, BTreeSet::new(), start);
+    state.heard(forwarded(true), start);
+    state.apply(&VipPlan::default(), &none, BTreeSet::new(), start);
+    state.begin_stop();
+    let (orders, changes) = state.apply(&VipPlan::default(), &routed(), [vip()].into(), later);
+    assert_eq!(orders.routed.map(|routed| routed.addresses), leaving());
+    assert_eq!(changes, Changes::new(), "no connection is told to stay");
 }
 
 #[test]
