@@ -4,13 +4,16 @@ pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod key;
 pub(crate) mod names;
+pub(crate) mod pick;
 pub(crate) mod pool;
 pub(crate) mod request_body;
+mod turns;
 
 use crate::{
     upstream::{
         names::{Names, resolver::Resolver},
         pool::Pool,
+        turns::Turns,
     },
     worker::clock::Tick,
 };
@@ -19,15 +22,20 @@ use crate::{
 pub(crate) struct Upstreams {
     pub(crate) pool: Pool,
     pub(crate) names: Names,
+    turns: Turns,
 }
 
 impl Upstreams {
-    pub(crate) fn new(resolver: Resolver) -> Self {
-        Self { pool: Pool::default(), names: Names::new(resolver) }
+    /// `worker` counts the data threads from zero.
+    pub(crate) fn new(worker: usize, resolver: Resolver) -> Self {
+        let (names, turns) = (Names::new(resolver), Turns::new(worker));
+        Self { pool: Pool::default(), names, turns }
     }
 
-    /// Lets go of connections that the endpoint closed or no request used for `ttl`.
+    /// Lets go of connections that the endpoint closed or no request used for `ttl`, and of what no rule has
+    /// any more.
     pub(crate) fn sweep(&self, now: Tick, ttl: Tick) {
         self.pool.sweep(now, ttl);
+        self.turns.forget();
     }
 }

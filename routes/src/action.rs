@@ -4,7 +4,7 @@
 //! business of a [`filter`](crate::filter). What an action says is compared field by field
 //! (`PartialEq`, derived); what a running gateway counts on it stands apart.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 
 use crate::model::{BackendKey, BackendSlot};
 
@@ -29,9 +29,14 @@ pub enum Action {
 pub struct Forward {
     /// What the object asks for.
     pub spec: ForwardSpec,
-    /// Requests so far, shared by all cores and carried over from compile to compile.
-    pub tick: AtomicU32,
+    /// Where requests are in the weighted sequence is known to those who count them by this handle, which is
+    /// carried over from compile to compile.
+    pub sequence: Arc<Sequence>,
 }
+
+/// Stands for the weighted sequence of one rule. Only its address says which.
+#[derive(Debug, Default)]
+pub struct Sequence(());
 
 /// What an object asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,21 +60,16 @@ pub struct WeightedBackend {
 impl Forward {
     /// A forwarding that no request has used yet.
     pub fn new(spec: ForwardSpec) -> Self {
-        Self { spec, tick: AtomicU32::new(0) }
-    }
-
-    /// Position of the next request in the weighted sequence.
-    pub fn next_tick(&self) -> u32 {
-        self.tick.fetch_add(1, Ordering::Relaxed)
+        Self { spec, sequence: Arc::default() }
     }
 
     /// Goes on in the sequence where the forwarding of a previous version was.
-    pub(crate) fn resume(&self, previous: &Self) {
-        self.tick.store(previous.tick.load(Ordering::Relaxed), Ordering::Relaxed);
+    pub(crate) fn resume(&mut self, previous: &Self) {
+        self.sequence = Arc::clone(&previous.sequence);
     }
 }
 
-/// By what is asked for: the counter is a fact of the run.
+/// By what is asked for: the sequence is a fact of the run.
 impl PartialEq for Forward {
     fn eq(&self, other: &Self) -> bool {
         self.spec == other.spec

@@ -1,12 +1,10 @@
-//! Which backend and which endpoint gets the next request: pure arithmetic over shared counters.
+//! Which backend and which endpoint gets the next request: pure arithmetic over the caller's counters.
 //!
-//! The data path calls this once per request, on every core. Weights are honoured in two steps, first
-//! the Service, then one of its endpoints, so that they are exact however many endpoints each has.
+//! The data path calls this once per request, on every core, each of which counts for itself. Weights are
+//! honoured in two steps, first the Service, then one of its endpoints, so that they are exact however many
+//! endpoints each has.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::Arc;
 
 use crate::{
     action::{Forward, WeightedBackend},
@@ -42,10 +40,11 @@ pub fn pick_weighted(tick: u32, weights: impl Iterator<Item = u32> + Clone) -> O
 /// The backend for the next request and its index in `forward.spec.backends`.
 ///
 /// Backends of weight 0 and backends without endpoints drop out of the sum. `None`: nobody is left to
-/// answer (503). The shared counter moves only if there is a choice to make.
+/// answer (503). The position of the request in the sequence is asked for only if there is a choice to make.
 pub fn pick_service<'t>(
     forward: &Forward,
     backends: &'t BackendTable,
+    tick: impl FnOnce() -> u32,
 ) -> Option<(&'t Arc<Backend>, usize)> {
     let weighted = &forward.spec.backends;
     let live = |index: usize| {
@@ -60,36 +59,28 @@ pub fn pick_service<'t>(
         let weight = |(index, entry): (usize, &WeightedBackend)| {
             if live(index).is_some() { u32::from(entry.weight) } else { 0 }
         };
-        pick_weighted(forward.next_tick(), weighted.iter().enumerate().map(weight))?
+        pick_weighted(tick(), weighted.iter().enumerate().map(weight))?
     };
     Some((live(index)?, index))
 }
 
-/// The next endpoint in turn; a single one touches no counter. `None` if there is none, also for an
-/// `ExternalName`, which is resolved elsewhere.
-pub fn pick_endpoint(set: &EndpointSet) -> Option<&Endpoint> {
-    match &*set.endpoints {
-        [] => None,
-        [only] => Some(only),
-        endpoints => endpoints.get(next_index(set)),
+/// The endpoint for the request at this position: the one whose turn it is, or else another one that `may`
+/// have it. `None` if no endpoint may; an `ExternalName`, which is resolved elsewhere, has none.
+///
+/// What those that may not leave over is shared evenly among the others, however many are left out.
+pub fn pick_endpoint(
+    set: &EndpointSet,
+    tick: u32,
+    may: impl Fn(&Endpoint) -> bool,
+) -> Option<&Endpoint> {
+    let (tick, count) = (tick as usize, set.endpoints.len());
+    let in_turn = set.endpoints.get(tick.checked_rem(count)?)?;
+    if may(in_turn) {
+        return Some(in_turn);
     }
-}
-
-/// As [`pick_endpoint`], but not `exclude` if there is any other: for a retry after that one failed.
-pub fn pick_endpoint_excluding(set: &EndpointSet, exclude: SocketAddr) -> Option<&Endpoint> {
-    match &*set.endpoints {
-        [] => None,
-        [only] => Some(only),
-        endpoints => {
-            let index = next_index(set);
-            let turn = endpoints[index..].iter().chain(&endpoints[..index]);
-            turn.clone().find(|endpoint| endpoint.address != exclude).or_else(|| endpoints.first())
-        }
-    }
-}
-
-fn next_index(set: &EndpointSet) -> usize {
-    set.tick.fetch_add(1, Ordering::Relaxed) as usize % set.endpoints.len()
+    let others = || set.endpoints.iter().filter(|endpoint| may(endpoint));
+    // By rounds: the turns of one endpoint alone may always hit the same remainder.
+    others().nth((tick / count).checked_rem(others().count())?)
 }
 
 /// A number near `sum`/φ that has no divisor in common with `sum`.

@@ -7,10 +7,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
 };
 
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
@@ -397,11 +394,7 @@ impl<'s> Draft<'s> {
             let stats = old.map(|at| Arc::clone(&known[at].stats)).unwrap_or_default();
             Endpoint { address, stats }
         });
-        let set = EndpointSet {
-            endpoints: endpoints.collect(),
-            external: self.external.take(),
-            tick: AtomicU32::new(old.map_or(0, |old| old.tick.load(Ordering::Relaxed))),
-        };
+        let set = EndpointSet { endpoints: endpoints.collect(), external: self.external.take() };
         Arc::new(Backend { key: key.clone(), endpoints: Arc::new(set) })
     }
 }

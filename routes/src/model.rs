@@ -1,10 +1,6 @@
 //! The vocabulary that `Ingress` and `Route` both compile into: hosts, schemes, backends, certificates.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    sync::{Arc, atomic::AtomicU32},
-};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use serde::Serialize;
 
@@ -108,8 +104,6 @@ pub struct EndpointSet {
     pub endpoints: Box<[Endpoint]>,
     /// An `ExternalName` Service: resolve this name at run time instead, `endpoints` is empty.
     pub external: Option<ExternalName>,
-    /// Round-robin position, carried over when the set changes.
-    pub tick: AtomicU32,
 }
 
 impl EndpointSet {

@@ -52,4 +52,12 @@ impl RouteRule {
             Action::Deny { .. } => None,
         }
     }
+
+    /// The same, to be changed.
+    pub(crate) fn forward_mut(&mut self) -> Option<&mut Forward> {
+        match &mut self.action {
+            Action::Forward(forward) => Some(forward),
+            Action::Deny { .. } => None,
+        }
+    }
 }

@@ -101,7 +101,9 @@ impl Translation {
                 let Some(old) = at.or_else(found).or_else(near) else { continue };
                 if *rule == *old {
                     *rule = Arc::clone(old);
-                } else if let (Some(new), Some(old)) = (rule.forward(), old.forward()) {
+                } else if let Some(old) = old.forward()
+                    && let Some(new) = Arc::get_mut(rule).and_then(RouteRule::forward_mut)
+                {
                     new.resume(old);
                 }
             }

@@ -4,7 +4,6 @@ use std::{
     borrow::Cow,
     convert::Infallible,
     future::poll_fn,
-    net::SocketAddr,
     ops::ControlFlow,
     pin::{Pin, pin},
     rc::Rc,
@@ -15,9 +14,7 @@ use std::{
 
 use gatehouse_routes::{
     action::{Action, Forward},
-    balance,
     matcher::RequestView,
-    model::Backend,
     rule::RouteRule,
     stats::EndpointStats,
 };
@@ -46,6 +43,7 @@ use crate::{
         connect::connect,
         connection::{Sent, Upstream},
         key::UpstreamKey,
+        pick::Picked,
         request_body::RequestBody,
     },
     worker::{
@@ -276,10 +274,12 @@ async fn exchange(
     body: &mut RequestBody,
 ) -> Result<Exchanged, ProxyErrorKind> {
     let worker = &conn.shared.worker;
-    let (backend, _) =
-        balance::pick_service(forward, &snapshot.backends).ok_or(ProxyErrorKind::NoEndpoints)?;
+    let picked = conn.upstreams.pick_backend(forward, &snapshot.backends);
+    let (backend, index) = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
     record.forwarded(&backend.key, &parts.headers);
-    let (mut address, mut stats) = pick(conn, backend, None).await?;
+    let to = (&**backend, forward.spec.backends[index].slot);
+    let picked = conn.upstreams.pick_endpoint(worker, to, None).await;
+    let Picked { mut address, mut stats } = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
     let bodyless = body.is_end_stream();
     let repeatable = bodyless && is_idempotent(&parts.method);
     let mut request = take_request(parts, body);
@@ -302,7 +302,8 @@ async fn exchange(
                     // Nothing was sent: another endpoint may have it.
                     record.retries += 1;
                     worker.metrics().add(Counter::Retry);
-                    (address, stats) = pick(conn, backend, Some(address)).await?;
+                    let picked = conn.upstreams.pick_endpoint(worker, to, Some(address)).await;
+                    Picked { address, stats } = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
                     continue;
                 }
             },
@@ -336,27 +337,6 @@ async fn exchange(
             }
         }
     }
-}
-
-/// The endpoint for this request, another one than `failed` if there is one.
-async fn pick<'b>(
-    conn: &ClientConn,
-    backend: &'b Backend,
-    failed: Option<SocketAddr>,
-) -> Result<(SocketAddr, Option<&'b Arc<EndpointStats>>), ProxyErrorKind> {
-    if let Some(external) = &backend.endpoints.external {
-        let picked = conn.upstreams.names.pick(&conn.shared.worker, external, failed);
-        return match Box::pin(picked).await {
-            Some(address) => Ok((address, None)),
-            None => Err(ProxyErrorKind::NoEndpoints),
-        };
-    }
-    let endpoint = match failed {
-        None => balance::pick_endpoint(&backend.endpoints),
-        Some(failed) => balance::pick_endpoint_excluding(&backend.endpoints, failed),
-    };
-    let endpoint = endpoint.ok_or(ProxyErrorKind::NoEndpoints)?;
-    Ok((endpoint.address, Some(&endpoint.stats)))
 }
 
 /// Counts what became of a request at an endpoint; addresses of names have no counts.

@@ -30,8 +30,6 @@ pub(crate) struct Names {
 
 struct Known {
     until: Tick,
-    /// Which address is next.
-    turn: usize,
     addresses: Arc<[IpAddr]>,
 }
 
@@ -40,7 +38,7 @@ impl Names {
         Self { resolver, known: RefCell::default() }
     }
 
-    /// An address of the name, in turns; another one than `failed` if there is one.
+    /// The address of the name whose `turn` it is; another one than `failed` if there is one.
     ///
     /// Addresses that an EndpointSlice may not name either (link-local, multicast …) are left out.
     ///
@@ -49,11 +47,12 @@ impl Names {
         &self,
         worker: &Worker,
         name: &ExternalName,
+        turn: u32,
         failed: Option<SocketAddr>,
     ) -> Option<SocketAddr> {
-        let (turn, addresses) = match self.known(&name.host, worker.now()) {
+        let addresses = match self.known(&name.host, worker.now()) {
             Some(known) => known,
-            None => (0, self.ask(worker, &name.host).await),
+            None => self.ask(worker, &name.host).await,
         };
         let allowed = || {
             let allowed = addresses.iter().filter(|ip| is_allowed(**ip, name.loopback));
@@ -62,15 +61,14 @@ impl Names {
         let others = || allowed().filter(|address| Some(*address) != failed);
         match others().count() {
             0 => allowed().next(),
-            count => others().nth(turn % count),
+            count => others().nth(turn as usize % count),
         }
     }
 
-    fn known(&self, host: &str, now: Tick) -> Option<(usize, Arc<[IpAddr]>)> {
-        let mut names = self.known.borrow_mut();
-        let known = names.get_mut(host).filter(|known| now < known.until)?;
-        known.turn = known.turn.wrapping_add(1);
-        Some((known.turn, Arc::clone(&known.addresses)))
+    fn known(&self, host: &str, now: Tick) -> Option<Arc<[IpAddr]>> {
+        let names = self.known.borrow();
+        let known = names.get(host).filter(|known| now < known.until)?;
+        Some(Arc::clone(&known.addresses))
     }
 
     async fn ask(&self, worker: &Worker, host: &Arc<str>) -> Arc<[IpAddr]> {
@@ -84,7 +82,7 @@ impl Names {
         }
         if names.len() < MAX_NAMES {
             let until = now.saturating_add(keep);
-            names.insert(Arc::clone(host), Known { until, turn: 0, addresses: answer.addresses });
+            names.insert(Arc::clone(host), Known { until, addresses: answer.addresses });
         }
         addresses
     }

@@ -103,8 +103,10 @@ impl WorkerHandle {
         let shared = Arc::clone(&report);
         let thread = thread::Builder::new().name(format!("data-{index}")).spawn(move || {
             let worker = Rc::new(Worker::new(options, metrics, log));
-            LocalSet::new()
-                .block_on(&runtime, run(worker, Upstreams::new(resolver), receiver, &shared));
+            LocalSet::new().block_on(
+                &runtime,
+                run(worker, Upstreams::new(index, resolver), receiver, &shared),
+            );
         })?;
         Ok(Self { commands, report, thread: Some(thread) })
     }

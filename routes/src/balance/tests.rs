@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -36,10 +38,10 @@ fn backends(sets: Vec<EndpointSet>) -> BackendTable {
     BackendTable { slots: sets.into_iter().enumerate().map(backend).collect() }
 }
 
-fn counts(forward: &Forward, backends: &BackendTable, requests: usize) -> Vec<usize> {
+fn counts(forward: &Forward, backends: &BackendTable, requests: u32) -> Vec<usize> {
     let mut counts = vec![0; forward.spec.backends.len()];
-    for _ in 0..requests {
-        let (backend, index) = pick_service(forward, backends).unwrap();
+    for tick in 0..requests {
+        let (backend, index) = pick_service(forward, backends, || tick).unwrap();
         assert_eq!(backend.key, forward.spec.backends[index].key);
         counts[index] += 1;
     }
@@ -58,7 +60,7 @@ fn weights_hold_exactly_however_many_endpoints_each_service_has() {
 fn services_without_endpoints_or_weight_drop_out_of_the_sum() {
     let table = backends(vec![set(&[1]), set(&[]), set(&[1]), set(&[1])]);
     assert_eq!(counts(&forward(&[30, 100, 10, 0]), &table, 400), [300, 0, 100, 0]);
-    assert!(pick_service(&forward(&[0, 100, 0, 0]), &table).is_none());
+    assert!(pick_service(&forward(&[0, 100, 0, 0]), &table, || 0).is_none());
 }
 
 #[test]
@@ -66,20 +68,16 @@ fn an_external_name_counts_as_an_endpoint() {
     let external = Some(ExternalName { host: "example.com".into(), port: 80, loopback: false });
     let table = backends(vec![EndpointSet { external, ..set(&[]) }]);
     let forward = forward(&[1]);
-    let (backend, index) = pick_service(&forward, &table).unwrap();
+    let (backend, index) = pick_service(&forward, &table, || 0).unwrap();
     assert_eq!(index, 0);
-    assert!(pick_endpoint(&backend.endpoints).is_none());
+    assert!(pick_endpoint(&backend.endpoints, 0, |_| true).is_none());
 }
 
 #[test]
-fn the_counter_moves_only_where_there_is_a_choice() {
+fn a_position_is_asked_for_only_where_there_is_a_choice() {
     let table = backends(vec![set(&[1]), set(&[])]);
-    let alone = forward(&[5, 5]);
-    counts(&alone, &table, 10);
-    assert_eq!(alone.tick.load(Ordering::Relaxed), 0);
-    let single = set(&[1]);
-    assert!(pick_endpoint(&single).is_some());
-    assert_eq!(single.tick.load(Ordering::Relaxed), 0);
+    let asked = || panic!("there is one backend with endpoints");
+    assert!(pick_service(&forward(&[5, 5]), &table, asked).is_some_and(|(_, index)| index == 0));
 }
 
 #[test]
@@ -93,26 +91,50 @@ fn choices_are_interleaved() {
     assert!(rare.windows(2).all(|w| w[1] - w[0] > 5), "{rare:?}");
 }
 
-#[test]
-fn endpoints_take_turns() {
-    let set = set(&[1, 2, 3]);
-    let ports: Vec<_> = (0..6).map(|_| pick_endpoint(&set).unwrap().address.port()).collect();
-    assert_eq!(ports, [1, 2, 3, 1, 2, 3]);
-    assert!(pick_endpoint(&EndpointSet::default()).is_none());
+/// The ports that requests at positions from 0 on come to.
+fn ports(set: &EndpointSet, requests: u32, may: impl Fn(u16) -> bool) -> Vec<u16> {
+    let pick = |tick| pick_endpoint(set, tick, |endpoint| may(endpoint.address.port()));
+    (0..requests).filter_map(|tick| Some(pick(tick)?.address.port())).collect()
 }
 
 #[test]
-fn a_retry_goes_elsewhere_if_there_is_an_elsewhere() {
-    let failed = SocketAddr::from(([10, 0, 0, 1], 2));
-    let several = set(&[1, 2, 3]);
-    for _ in 0..9 {
-        assert_ne!(pick_endpoint_excluding(&several, failed).unwrap().address, failed);
-    }
-    assert_eq!(pick_endpoint_excluding(&set(&[2]), failed).unwrap().address, failed);
-    assert!(pick_endpoint_excluding(&set(&[]), failed).is_none());
+fn endpoints_take_turns() {
+    assert_eq!(ports(&set(&[1, 2, 3]), 6, |_| true), [1, 2, 3, 1, 2, 3]);
+    assert_eq!(ports(&set(&[]), 3, |_| true), [0; 0]);
+}
+
+#[test]
+fn endpoints_that_may_not_are_passed_over_and_what_they_leave_is_shared_evenly() {
+    let set = set(&[1, 2, 3, 4]);
+    assert_eq!(ports(&set, 8, |port| port != 2), [1, 1, 3, 4, 1, 3, 3, 4]);
+    // Each second one: remainders of the position itself would always hit the same endpoint.
+    let left = ports(&set, 400, |port| port % 2 == 0);
+    assert_eq!([2, 4].map(|port| left.iter().filter(|other| **other == port).count()), [200; 2]);
+    assert_eq!(ports(&set, 4, |port| port == 3), [3; 4]);
+    assert_eq!(ports(&set, 4, |_| false), [0; 0], "the caller decides what then");
 }
 
 proptest! {
+    #[test]
+    fn whatever_endpoints_may_not_the_others_have_equal_shares(
+        may in proptest::collection::vec(any::<bool>(), 1..12),
+        start in 0..u32::MAX - 200_000,
+    ) {
+        let every: Vec<u16> = (0..may.len() as u16).collect();
+        let (set, left) = (set(&every), may.iter().filter(|may| **may).count());
+        let whole = may.len() * left;
+        let mut counts = vec![0; may.len()];
+        for tick in (start..).take(whole) {
+            let may = |endpoint: &Endpoint| may[usize::from(endpoint.address.port())];
+            if let Some(endpoint) = pick_endpoint(&set, tick, may) {
+                counts[usize::from(endpoint.address.port())] += 1;
+            }
+        }
+        for (may, count) in may.iter().zip(&counts) {
+            prop_assert_eq!(*count, if *may { whole / left } else { 0 });
+        }
+    }
+
     #[test]
     fn any_window_as_long_as_the_sum_is_exact(
         weights in proptest::collection::vec(0..=256u32, 1..5),

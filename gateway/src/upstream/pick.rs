@@ -1,0 +1,63 @@
+//! Which backend and which endpoint a request is sent to.
+//!
+//! The rules of choice are [`balance`]'s; here are this worker's positions, and names that are resolved first.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use gatehouse_routes::{
+    action::Forward,
+    balance,
+    model::{Backend, BackendSlot, BackendTable, Endpoint},
+    stats::EndpointStats,
+};
+
+use crate::{upstream::Upstreams, worker::context::Worker};
+
+/// An address that a request is sent to.
+#[derive(Clone, Copy)]
+pub(crate) struct Picked<'b> {
+    pub(crate) address: SocketAddr,
+    /// What is known of the endpoint; nothing of the addresses of names.
+    pub(crate) stats: Option<&'b Arc<EndpointStats>>,
+}
+
+impl<'b> From<&'b Endpoint> for Picked<'b> {
+    fn from(endpoint: &'b Endpoint) -> Self {
+        Self { address: endpoint.address, stats: Some(&endpoint.stats) }
+    }
+}
+
+impl Upstreams {
+    /// The backend for the next request, and its index in `forward.spec.backends`; `None` if none of them has
+    /// an endpoint.
+    pub(crate) fn pick_backend<'t>(
+        &self,
+        forward: &Forward,
+        table: &'t BackendTable,
+    ) -> Option<(&'t Arc<Backend>, usize)> {
+        balance::pick_service(forward, table, || self.turns.of_weights(&forward.sequence))
+    }
+
+    /// The endpoint for the next request to the backend in a slot, another one than `failed` if there is one.
+    pub(crate) async fn pick_endpoint<'b>(
+        &self,
+        worker: &Worker,
+        (backend, slot): (&'b Backend, BackendSlot),
+        failed: Option<SocketAddr>,
+    ) -> Option<Picked<'b>> {
+        if let Some(external) = &backend.endpoints.external {
+            let turn = self.turns.of_endpoints(slot);
+            let address = Box::pin(self.names.pick(worker, external, turn, failed)).await?;
+            return Some(Picked { address, stats: None });
+        }
+        let endpoint = match &*backend.endpoints.endpoints {
+            [only] => Some(only),
+            _ => {
+                let turn = self.turns.of_endpoints(slot);
+                let other = |endpoint: &Endpoint| Some(endpoint.address) != failed;
+                balance::pick_endpoint(&backend.endpoints, turn, other)
+            }
+        };
+        endpoint.map(Picked::from)
+    }
+}
