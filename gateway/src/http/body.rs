@@ -222,7 +222,6 @@ impl Body for ResponseBody {
                 record.timers.answer_offered(conn.shared.worker.now());
                 record.sent(data.len());
                 if ended {
-                    record.complete();
                     this.give_back(&conn);
                 }
                 Poll::Ready(Some(Ok(Frame::data(data))))
@@ -232,7 +231,6 @@ impl Body for ResponseBody {
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(None) => {
-                record.complete();
                 this.give_back(&conn);
                 this.source = Source::Empty;
                 Poll::Ready(None)

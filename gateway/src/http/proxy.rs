@@ -276,7 +276,7 @@ async fn exchange(
     let worker = &conn.shared.worker;
     let picked = conn.upstreams.pick_backend(forward, &snapshot.backends);
     let (backend, index) = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
-    record.forwarded(&backend.key, &parts.headers);
+    record.forwarded(index, &parts.headers);
     let to = (&**backend, forward.spec.backends[index].slot);
     let picked = conn.upstreams.pick_endpoint(worker, to, None).await;
     let Picked { mut address, mut stats } = picked.ok_or(ProxyErrorKind::NoEndpoints)?;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use gatehouse_routes::{model::BackendKey, rule::RouteRule, stats::HostStats};
+use gatehouse_routes::{objects::ObjectKey, rule::RouteRule, stats::HostStats};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header::HOST};
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     upstream::request_body::BodyError,
     worker::{
         counters::Counts,
+        handles::Handle,
         timeouts::{Expiry, RequestTimers},
     },
 };
@@ -29,7 +30,6 @@ pub(crate) struct Record {
     started: Instant,
     status: u16,
     bytes_out: u64,
-    complete: bool,
     error: Option<ProxyErrorKind>,
     host_counts: Option<Rc<Counts<HostStats>>>,
     pub(crate) retries: u32,
@@ -44,9 +44,18 @@ struct LogFields {
     version: Version,
     host: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
-    rule: Option<Arc<RouteRule>>,
-    backend: Option<BackendKey>,
+    rule: Option<Handle<RouteRule>>,
+    /// Index among the backends of the rule.
+    backend: Option<usize>,
     upstream: Option<Duration>,
+}
+
+impl LogFields {
+    /// The Service that the request was sent to.
+    fn service(&self) -> Option<&ObjectKey> {
+        let backends = &self.rule.as_ref()?.forward()?.spec.backends;
+        Some(&backends.get(self.backend?)?.key.service)
+    }
 }
 
 impl Record {
@@ -79,7 +88,6 @@ impl Record {
             started: Instant::now(),
             status: 0,
             bytes_out: 0,
-            complete: false,
             error: None,
             host_counts: None,
             retries: 0,
@@ -92,7 +100,7 @@ impl Record {
     pub(crate) fn routed(&mut self, rule: &Arc<RouteRule>, stats: &Arc<HostStats>) {
         self.unrouted(stats);
         if let Some(log) = &mut self.log {
-            log.rule = Some(Arc::clone(rule));
+            log.rule = Some(self.conn.shared.worker.rules().of(rule));
         }
     }
 
@@ -101,10 +109,10 @@ impl Record {
         self.host_counts = Some(self.conn.shared.worker.host_counters().of(stats));
     }
 
-    /// The backend that was chosen.
-    pub(crate) fn forwarded(&mut self, backend: &BackendKey, headers: &HeaderMap) {
+    /// Which backend of the rule was chosen.
+    pub(crate) fn forwarded(&mut self, backend: usize, headers: &HeaderMap) {
         if let Some(log) = &mut self.log {
-            log.backend = Some(backend.clone());
+            log.backend = Some(backend);
             log.request_id = request_id_of(headers).cloned();
         }
     }
@@ -124,11 +132,6 @@ impl Record {
     /// A part of the answer's body leaves.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
-    }
-
-    /// The whole answer was handed over.
-    pub(crate) fn complete(&mut self) {
-        self.complete = true;
     }
 
     /// The answer broke off.
@@ -186,7 +189,7 @@ impl Drop for Record {
                 bytes_out: self.bytes_out,
                 duration: elapsed,
                 route: log.rule.as_ref().map(|rule| &rule.object),
-                backend: log.backend.as_ref().map(|backend| &backend.service),
+                backend: log.service(),
                 endpoint: self.endpoint,
                 upstream: log.upstream,
                 retries: self.retries,

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use gatehouse_routes::stats::{EndpointStats, HostStats};
+use gatehouse_routes::{
+    rule::RouteRule,
+    stats::{EndpointStats, HostStats},
+};
 use ipnet::IpNet;
 
 use crate::{
@@ -21,6 +24,7 @@ use crate::{
     worker::{
         clock::{Clock, Tick},
         counters::Counters,
+        handles::Handles,
         local_address::{LocalAddress, LocalAddresses},
         timeouts::{ConnTimers, Limits, Phase, Registered, Registry, RequestTimers},
     },
@@ -68,6 +72,7 @@ pub(crate) struct Worker {
     metrics: Arc<WorkerMetrics>,
     host_counters: Counters<HostStats>,
     endpoint_counters: Counters<EndpointStats>,
+    rules: Handles<RouteRule>,
     log: Option<RefCell<AccessLogger>>,
     clock: Rc<Clock>,
     connections: Cell<usize>,
@@ -88,6 +93,7 @@ impl Worker {
             metrics,
             host_counters: Counters::default(),
             endpoint_counters: Counters::default(),
+            rules: Handles::default(),
             log: log.map(RefCell::new),
             clock: Rc::new(Clock::start()),
             connections: Cell::new(0),
@@ -143,16 +149,23 @@ impl Worker {
         &self.endpoint_counters
     }
 
+    /// Rules that requests under way remember.
+    pub(crate) fn rules(&self) -> &Handles<RouteRule> {
+        &self.rules
+    }
+
     /// Adds what was counted since the last clock tick to the totals of all workers.
     pub(super) fn flush_counters(&self) {
         self.host_counters.flush();
         self.endpoint_counters.flush();
     }
 
-    /// Forgets the counts of hosts and endpoints that no snapshot knows any more.
-    pub(super) fn tidy_counters(&self) {
+    /// Forgets what is kept of snapshots without need: counts of hosts and endpoints that none knows any more,
+    /// rules that no request uses.
+    pub(super) fn tidy(&self) {
         self.host_counters.forget();
         self.endpoint_counters.forget();
+        self.rules.forget();
     }
 
     pub(crate) fn logs_access(&self) -> bool {

@@ -187,7 +187,7 @@ async fn run(
                 if ticks.is_multiple_of(TIDY_EVERY) {
                     upstreams.sweep(worker.now(), worker.options.limits.upstream_idle);
                     drop(worker.pin());
-                    worker.tidy_counters();
+                    worker.tidy();
                 }
                 report.update(&worker);
             }
