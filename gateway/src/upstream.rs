@@ -2,6 +2,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod connection;
+pub(crate) mod health;
 pub(crate) mod key;
 pub(crate) mod names;
 pub(crate) mod pick;

@@ -5,7 +5,7 @@
 //! and `docs/metrics.md` are made from it.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt::Write as _,
     sync::{
         Arc,
@@ -82,6 +82,8 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_tls_handshakes_total", C, &["result"], "TLS handshakes with clients: `ok` or `failed`."),
     metric("gatehouse_upstream_connections_total", C, &["state"], "Backend connections that carried a request: `new` or `reused`."),
     metric("gatehouse_upstream_connect_failures_total", C, &[], "Connects to backends that failed."),
+    metric("gatehouse_endpoint_ejected", G, &["service", "endpoint"], "Always 1: connects to the endpoint failed in a row, so that it gets no requests, unless all endpoints of its Service are like that, until one succeeds."),
+    metric("gatehouse_endpoint_ejections_total", C, &[], "Times that an endpoint was ejected."),
     metric("gatehouse_retries_total", C, &[], "Requests sent a second time."),
     metric("gatehouse_access_log_dropped_total", C, &[], "Access log lines dropped because their reader was too slow."),
     metric("gatehouse_snapshot_generation", G, &[], "Generation of the configuration that is served."),
@@ -157,6 +159,8 @@ pub enum Counter {
     UpstreamReused,
     /// A connect to a backend failed.
     UpstreamConnectFailed,
+    /// An endpoint was ejected.
+    EndpointEjected,
     /// A request was sent a second time.
     Retry,
 }
@@ -237,6 +241,8 @@ pub struct ControlFacts {
     pub warnings: u64,
     /// Access log lines dropped.
     pub access_log_dropped: u64,
+    /// Ejected endpoints and their Services.
+    pub ejected: BTreeSet<(String, String)>,
     /// Addresses, group and pools.
     pub addresses: AddressFacts,
     /// The API server, if that is where the objects come from.
@@ -324,6 +330,14 @@ impl Metrics {
             }
             "gatehouse_upstream_connect_failures_total" => {
                 out.value(metric, &[], counter(Counter::UpstreamConnectFailed));
+            }
+            "gatehouse_endpoint_ejected" => {
+                for (service, endpoint) in &facts.ejected {
+                    out.value(metric, &[service, endpoint], 1);
+                }
+            }
+            "gatehouse_endpoint_ejections_total" => {
+                out.value(metric, &[], counter(Counter::EndpointEjected));
             }
             "gatehouse_retries_total" => out.value(metric, &[], counter(Counter::Retry)),
             "gatehouse_access_log_dropped_total" => {

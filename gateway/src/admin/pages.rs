@@ -3,12 +3,15 @@
 //! `app` makes one [`AdminPages`] of handles to the parts of the process; `admin` gets functions and knows
 //! nothing of the parts. Nothing here changes anything.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use gatehouse_routes::{problem::Severity, stats::HostStats};
+use gatehouse_routes::{model::Endpoint, problem::Severity, stats::HostStats};
 use gatehouse_vip::{PoolUsage, VipPlan, bgp::BgpPlan};
 
 use crate::{
@@ -22,6 +25,7 @@ use crate::{
     plan,
     snapshot::{Live, Snapshot},
     source::kube::health::{self, Health},
+    upstream::health::is_ejected,
 };
 
 /// What the admin pages are made from.
@@ -94,6 +98,7 @@ impl AdminPages {
                 .log_dropped
                 .as_ref()
                 .map_or(0, |dropped| dropped.load(Ordering::Relaxed)),
+            ejected: ejected(&snapshot),
             addresses: AddressFacts {
                 services: vips.map(|vip| (vip.address, vip.services)).collect(),
                 speaker: (*speaker).clone(),
@@ -154,6 +159,17 @@ fn planned(snapshot: &Snapshot) -> Arc<VipPlan> {
 /// What the live configuration plans for the routers of this node.
 fn routed(snapshot: &Snapshot) -> Arc<BgpPlan> {
     snapshot.compiled.as_ref().map(|compiled| Arc::clone(&compiled.bgp)).unwrap_or_default()
+}
+
+/// Ejected endpoints and their Services. Two rules may name a port of a Service in two ways.
+fn ejected(snapshot: &Snapshot) -> BTreeSet<(String, String)> {
+    let backends = snapshot.backends.slots.iter().flatten();
+    let endpoints = backends.flat_map(|backend| {
+        let ejected = |endpoint: &&Endpoint| is_ejected(&endpoint.stats);
+        let endpoints = backend.endpoints.endpoints.iter().filter(ejected);
+        endpoints.map(|endpoint| (backend.key.service.to_string(), endpoint.address.to_string()))
+    });
+    endpoints.collect()
 }
 
 fn pools(snapshot: &Snapshot) -> &[PoolUsage] {

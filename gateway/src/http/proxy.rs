@@ -263,8 +263,9 @@ fn to_upstream_form(
 /// A backend's answer and the connection it comes over.
 type Exchanged = (Response<Incoming>, Upstream);
 
-/// Picks an endpoint and exchanges the request for an answer; a second try where the first provably
-/// changed nothing, or may be repeated by its method.
+/// Picks an endpoint and exchanges the request for an answer. Tries once more where a kept connection had ended
+/// before the request changed anything, or may have changed it twice; and once with another endpoint where none
+/// could be opened.
 async fn exchange(
     conn: &Rc<ClientConn>,
     record: &mut Record,
@@ -283,20 +284,22 @@ async fn exchange(
     let bodyless = body.is_end_stream();
     let repeatable = bodyless && is_idempotent(&parts.method);
     let mut request = take_request(parts, body);
+    let mut moved = false;
 
     loop {
         record.endpoint = Some(address);
         let first = record.retries == 0;
         let key = UpstreamKey::clear(address);
+        let known = stats.map(|stats| &**stats);
         let pooled = if first { conn.upstreams.pool.checkout(&key) } else { None };
         let reused = pooled.is_some();
         let mut upstream = match pooled {
             Some(upstream) => upstream,
-            None => match Box::pin(connect(worker, &record.timers, key)).await {
+            None => match Box::pin(connect(worker, &record.timers, key, known)).await {
                 Ok(upstream) => upstream,
                 Err(kind) => {
                     count(worker, stats, FAILURE);
-                    if !first {
+                    if std::mem::replace(&mut moved, true) {
                         return Err(kind);
                     }
                     // Nothing was sent: another endpoint may have it.

@@ -1,8 +1,9 @@
 //! Which backend and which endpoint a request is sent to.
 //!
-//! The rules of choice are [`balance`]'s; here are this worker's positions, and names that are resolved first.
+//! The rules of choice are [`balance`]'s; here they meet this worker's positions, the health of endpoints, and
+//! names that are resolved first.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use gatehouse_routes::{
     action::Forward,
@@ -11,7 +12,14 @@ use gatehouse_routes::{
     stats::EndpointStats,
 };
 
-use crate::{upstream::Upstreams, worker::context::Worker};
+use crate::{
+    upstream::{
+        Upstreams,
+        connect::{trial_time, try_again},
+        health,
+    },
+    worker::context::Worker,
+};
 
 /// An address that a request is sent to.
 #[derive(Clone, Copy)]
@@ -39,9 +47,11 @@ impl Upstreams {
     }
 
     /// The endpoint for the next request to the backend in a slot, another one than `failed` if there is one.
+    ///
+    /// Ejected endpoints are passed over while there is one that is not.
     pub(crate) async fn pick_endpoint<'b>(
         &self,
-        worker: &Worker,
+        worker: &Rc<Worker>,
         (backend, slot): (&'b Backend, BackendSlot),
         failed: Option<SocketAddr>,
     ) -> Option<Picked<'b>> {
@@ -55,9 +65,22 @@ impl Upstreams {
             _ => {
                 let turn = self.turns.of_endpoints(slot);
                 let other = |endpoint: &Endpoint| Some(endpoint.address) != failed;
-                balance::pick_endpoint(&backend.endpoints, turn, other)
+                let fit = |endpoint: &Endpoint| other(endpoint) && is_fit(worker, endpoint);
+                balance::pick_endpoint(&backend.endpoints, turn, fit)
+                    .or_else(|| balance::pick_endpoint(&backend.endpoints, turn, other))
             }
         };
         endpoint.map(Picked::from)
     }
+}
+
+/// Whether an endpoint is to get requests. Has one tried again that it is time for.
+fn is_fit(worker: &Rc<Worker>, endpoint: &Endpoint) -> bool {
+    if !health::is_ejected(&endpoint.stats) {
+        return true;
+    }
+    if health::takes_trial(&endpoint.stats, worker.now(), trial_time(worker)) {
+        try_again(worker, endpoint.address, &endpoint.stats);
+    }
+    false
 }

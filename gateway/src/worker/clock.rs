@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Milliseconds on the coarse clock of one worker.
+/// Milliseconds on the coarse clocks of the workers.
 pub(crate) type Tick = u64;
 
 /// Period of the coarse clock.
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// Milliseconds since the worker started, up to one period late. Reading it costs no system call.
+/// Milliseconds since the workers were started, the same on all of them but for up to one period that each is late. Reading it costs no system call.
 #[derive(Debug)]
 pub(crate) struct Clock {
     started: Instant,
@@ -19,9 +19,11 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Starts at zero.
-    pub(crate) fn start() -> Self {
-        Self { started: Instant::now(), now: Cell::new(0) }
+    /// Counts from when the workers were started.
+    pub(crate) fn since(started: Instant) -> Self {
+        let clock = Self { started, now: Cell::new(0) };
+        clock.tick();
+        clock
     }
 
     /// The time of the last tick.

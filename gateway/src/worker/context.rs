@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gatehouse_routes::{
@@ -40,6 +40,8 @@ pub(crate) struct WorkerOptions {
     /// Counts answers to requests whose host is in no table.
     pub(crate) unrouted: Arc<HostStats>,
     pub(crate) live: Arc<Live>,
+    /// Where the clocks of all workers begin.
+    started: Instant,
 }
 
 impl WorkerOptions {
@@ -51,6 +53,7 @@ impl WorkerOptions {
             max_connections: max_connections(workers),
             unrouted: Arc::default(),
             live,
+            started: Instant::now(),
         }
     }
 }
@@ -89,13 +92,13 @@ impl Worker {
     ) -> Self {
         Self {
             live: LocalLive::new(Arc::clone(&options.live)),
+            clock: Rc::new(Clock::since(options.started)),
             options,
             metrics,
             host_counters: Counters::default(),
             endpoint_counters: Counters::default(),
             rules: Handles::default(),
             log: log.map(RefCell::new),
-            clock: Rc::new(Clock::start()),
             connections: Cell::new(0),
             addresses: LocalAddresses::default(),
             conn_timers: Registry::new(),

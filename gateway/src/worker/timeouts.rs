@@ -43,6 +43,8 @@ pub(crate) struct Limits {
     pub(crate) tunnel: Tick,
     /// An idle upstream connection.
     pub(crate) upstream_idle: Tick,
+    /// An endpoint whose connects fail gets no requests at first.
+    pub(crate) ejection: Tick,
 }
 
 impl Limits {
@@ -62,6 +64,7 @@ impl Limits {
             upstream: settings.upstream_timeout.as_millis() as Tick,
             tunnel: ticks(3600),
             upstream_idle: ticks(60),
+            ejection: ticks(1),
         }
     }
 }
@@ -449,6 +452,7 @@ mod tests {
             upstream: 60_000,
             tunnel: 3_600_000,
             upstream_idle: 60_000,
+            ejection: 1_000,
         }
     }
 

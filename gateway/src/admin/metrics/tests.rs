@@ -9,7 +9,12 @@ use crate::source::kube::health::{Facts, Stale};
 fn render(metrics: &Metrics, hosts: &[(&str, &HostStats)]) -> String {
     metrics.render(
         hosts.iter().copied(),
-        &ControlFacts { addresses: addresses(), source: Some(source()), ..ControlFacts::default() },
+        &ControlFacts {
+            addresses: addresses(),
+            ejected: [("x/one".to_owned(), "10.0.0.1:80".to_owned())].into(),
+            source: Some(source()),
+            ..ControlFacts::default()
+        },
     )
 }
 
@@ -118,9 +123,10 @@ fn addresses() -> AddressFacts {
 }
 
 #[test]
-fn addresses_the_group_and_pools_are_counted() {
+fn addresses_the_group_pools_and_ejected_endpoints_are_counted() {
     let text = render(&Metrics::new(1, &[]), &[]);
     for (series, expected) in [
+        ("gatehouse_endpoint_ejected{service=\"x/one\",endpoint=\"10.0.0.1:80\"}", "1"),
         ("gatehouse_vip_owned{vip=\"192.0.2.1\"}", "1"),
         ("gatehouse_vip_owned{vip=\"2001:db8::2\"}", "0"),
         ("gatehouse_vip_transitions_total", "9"),

@@ -1,0 +1,140 @@
+//! Whether connects to an endpoint succeed: when it gets no requests, and when it is tried again.
+//!
+//! Only connects count. Whether an endpoint accepts them is its own doing, while a request that ends badly may be
+//! the doing of one client, who could take endpoints away from all others by it.
+//!
+//! [`Health`] is the state, pure: time is an argument. All workers share it as one word per endpoint
+//! (`EndpointStats::health`, which compiles carry over by address), that a request reads and only a change
+//! writes. `pick` asks it, `connect` tells it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use gatehouse_routes::stats::EndpointStats;
+
+use crate::worker::clock::Tick;
+
+/// Connects that have to fail in a row.
+const FAILURES: u8 = 3;
+/// Failures are in a row if no more than this many first pauses are between two of them.
+const IN_A_ROW: Tick = 10;
+/// How often the pause doubles at most: 64 first ones.
+const DOUBLED: u8 = 6;
+
+/// What the last connects say of an endpoint. Times are those of all workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Nothing speaks against it.
+    #[default]
+    Good,
+    /// So many connects in a row have failed, the last one then.
+    Doubtful { failures: u8, last: Tick },
+    /// It gets no requests as long as others can have them. The next trial is due then, after so many pauses.
+    Ejected { pauses: u8, due: Tick },
+}
+
+impl Health {
+    /// A request's connect has failed. `pause`: how long an endpoint is left alone at first.
+    fn failed(self, now: Tick, pause: Tick) -> Self {
+        let before = match self {
+            Self::Good => 0,
+            Self::Doubtful { last, .. } if now.saturating_sub(last) > pause * IN_A_ROW => 0,
+            Self::Doubtful { failures, .. } => failures,
+            // It began before, or nothing better is left; trials decide.
+            Self::Ejected { .. } => return self,
+        };
+        match before + 1 {
+            FAILURES.. => Self::Ejected { pauses: 1, due: now + pause },
+            failures => Self::Doubtful { failures, last: now },
+        }
+    }
+
+    /// The state while a trial is made that takes `time` at most, if one is due.
+    fn trial(self, now: Tick, time: Tick) -> Option<Self> {
+        match self {
+            Self::Ejected { pauses, due } if due <= now => {
+                Some(Self::Ejected { pauses, due: now + time })
+            }
+            _ => None,
+        }
+    }
+
+    /// The trial has failed: the next pause is twice as long.
+    fn trial_failed(self, now: Tick, pause: Tick) -> Self {
+        match self {
+            Self::Ejected { pauses, .. } => {
+                let due = now + (pause << pauses.min(DOUBLED));
+                Self::Ejected { pauses: pauses.saturating_add(1), due }
+            }
+            // A request's connect has succeeded meanwhile.
+            other => other,
+        }
+    }
+
+    /// Two bits for the state, eight for the count, the rest for the time.
+    fn word(self) -> u64 {
+        let (state, count, time) = match self {
+            Self::Good => return 0,
+            Self::Doubtful { failures, last } => (1, failures, last),
+            Self::Ejected { pauses, due } => (2, pauses, due),
+        };
+        state << STATE | u64::from(count) << COUNT | time & TIME
+    }
+
+    fn of_word(word: u64) -> Self {
+        let (count, time) = ((word >> COUNT) as u8, word & TIME);
+        match word >> STATE {
+            0 => Self::Good,
+            1 => Self::Doubtful { failures: count, last: time },
+            _ => Self::Ejected { pauses: count, due: time },
+        }
+    }
+}
+
+const STATE: u32 = 62;
+const COUNT: u32 = 54;
+const TIME: u64 = (1 << COUNT) - 1;
+
+/// The health of an endpoint now.
+pub(crate) fn of(stats: &EndpointStats) -> Health {
+    Health::of_word(stats.health.load(Relaxed))
+}
+
+/// Whether the endpoint gets no requests as long as others can have them.
+pub(crate) fn is_ejected(stats: &EndpointStats) -> bool {
+    matches!(of(stats), Health::Ejected { .. })
+}
+
+/// A connect has succeeded. True if the endpoint was ejected.
+pub(super) fn connected(stats: &EndpointStats) -> bool {
+    if stats.health.load(Relaxed) == 0 {
+        return false;
+    }
+    matches!(Health::of_word(stats.health.swap(0, Relaxed)), Health::Ejected { .. })
+}
+
+/// A request's connect has failed. True if the endpoint is ejected for it.
+pub(super) fn connect_failed(stats: &EndpointStats, now: Tick, pause: Tick) -> bool {
+    let before = change(&stats.health, |health| Some(health.failed(now, pause)));
+    let after = before.map(|before| before.failed(now, pause));
+    before != after && matches!(after, Some(Health::Ejected { .. }))
+}
+
+/// True if a trial is due, which is then the caller's to make, within `time`.
+pub(super) fn takes_trial(stats: &EndpointStats, now: Tick, time: Tick) -> bool {
+    change(&stats.health, |health| health.trial(now, time)).is_some()
+}
+
+/// The trial has failed.
+pub(super) fn trial_failed(stats: &EndpointStats, now: Tick, pause: Tick) {
+    change(&stats.health, |health| Some(health.trial_failed(now, pause)));
+}
+
+/// Changes the state if there is another one; returns what it was.
+fn change(word: &AtomicU64, next: impl Fn(Health) -> Option<Health>) -> Option<Health> {
+    let changed =
+        word.fetch_update(Relaxed, Relaxed, |word| Some(next(Health::of_word(word))?.word()));
+    changed.ok().map(Health::of_word)
+}
+
+#[cfg(test)]
+mod tests;
