@@ -40,10 +40,10 @@ run:
 	$(CARGO) build --profile quick -p gatehouse -p gatehouse-loadtest
 	exec $(TARGET)/quick/gatehouse-loadtest quickstart --gatehouse $(TARGET)/quick/gatehouse --manifests examples/quickstart
 
-# The tests of the gateway start the echo backend from the same target folder, so it is built first. Compilers of
+# Tests start the echo backend and the node agent from the same target folder, so these are built first. Compilers of
 # Go and of Rust want all processors and up to 3 GB: one after the other.
 test: cluster lint
-	$(CARGO) build -p gatehouse-loadtest
+	$(CARGO) build -p gatehouse-loadtest -p gatehouse-testbed
 	$(CARGO) test --workspace
 	CARGO=$(CARGO) vip/fuzz/run 2
 

@@ -10,6 +10,7 @@ mod credentials;
 mod folder;
 mod layout;
 mod member;
+mod node;
 mod programs;
 
 use std::{
@@ -23,7 +24,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-pub use self::api_server::ApiServer;
+pub use self::{api_server::ApiServer, node::Node};
 use self::{
     credentials::{Authority, Credential, Identity, kubeconfig, token_keys},
     folder::Folder,

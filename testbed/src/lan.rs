@@ -24,11 +24,11 @@ const PREFIX4: u8 = 16;
 
 /// A network namespace, held open.
 #[derive(Debug)]
-struct Namespace(File);
+pub(crate) struct Namespace(File);
 
 impl Namespace {
     /// A new one. A short-lived process makes it: this one's own threads stay where they are.
-    fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let mut maker = Command::new("unshare")
             .args(["--net", "--", "cat"])
             .stdin(Stdio::piped())
@@ -52,12 +52,12 @@ impl Namespace {
     }
 
     /// A path that other processes may open as well, as long as this one lives.
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 
     /// Words before a command that is to run inside.
-    fn prefix(&self) -> [String; 3] {
+    pub(crate) fn prefix(&self) -> [String; 3] {
         ["nsenter".to_owned(), format!("--net={}", self.path()), "--".to_owned()]
     }
 

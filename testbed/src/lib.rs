@@ -1,5 +1,5 @@
 //! What the tests of all crates and the load runs are made of: network namespaces on a bridge, processes,
-//! echo backends, clients, real routers, a real Kubernetes API.
+//! echo backends, clients, real routers, a real Kubernetes API and nodes for it.
 //!
 //! Used by the tests of `vip` and `gateway` and by `loadtest`; never by the product. It knows neither of the
 //! other crates: what starts a gateway or a speaker is given the path of a program. All traffic stays on
@@ -16,6 +16,7 @@ pub mod group;
 pub mod hosts;
 pub mod lan;
 pub mod manifests;
+pub mod node;
 pub mod ports;
 pub mod prober;
 pub mod process;

@@ -176,7 +176,7 @@ impl Drop for Process {
 }
 
 /// Sends a signal; a process that has gone does not mind.
-fn send(pid: u32, signal: Signal) {
+pub(crate) fn send(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
