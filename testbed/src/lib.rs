@@ -13,6 +13,7 @@ pub mod client;
 pub mod cluster;
 pub mod echo;
 pub mod group;
+pub mod hostile_router;
 pub mod hosts;
 pub mod lan;
 pub mod manifests;

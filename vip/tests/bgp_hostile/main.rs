@@ -10,20 +10,20 @@
     reason = "tests on the real network have threads and clocks"
 )]
 
-mod messages;
 mod process;
 mod router;
-#[allow(dead_code, reason = "the tests of the judgement need more of it")]
-mod updates;
 
 use std::time::Duration;
 
+use gatehouse_testbed::hostile_router::messages::{
+    self, NOTIFICATION, ROUTE_REFRESH, Stage, UPDATE, frame, keepalive, open, raw,
+};
+use gatehouse_testbed::hostile_router::updates::{self, Class, Terms};
 use gatehouse_testbed::routers::lab::eventually;
 use gatehouse_vip::bgp::Notification;
-use messages::{NOTIFICATION, ROUTE_REFRESH, Stage, UPDATE, frame, keepalive, open, raw};
+
 use process::VIP;
 use router::{Router, Scene, Wire};
-use updates::{Class, Terms};
 
 /// What a session is like once the router has had its say.
 struct Aftermath {

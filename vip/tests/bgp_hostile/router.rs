@@ -4,9 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use gatehouse_testbed::hostile_router::messages::{ROUTE_REFRESH, UPDATE, frame};
 use gatehouse_testbed::routers::lab::{Lab, PATIENCE, enter};
 
-use crate::messages::{ROUTE_REFRESH, UPDATE, frame};
 use crate::process::{Speaker, VIP, address};
 
 /// Within what the speaker has to dial again.

@@ -1,13 +1,11 @@
 //! UPDATE messages of a router: the class of RFC 7606 that each broken attribute falls into.
 
+use gatehouse_testbed::hostile_router::updates::{
+    self, NEXT_HOP, ORIGIN_IGP, PATH, PREFIX, body, mp_reach, mp_unreach, of, v6_reach, with,
+};
 use proptest::prelude::*;
 
 use super::*;
-
-#[path = "../../../tests/bgp_hostile/updates.rs"]
-mod updates;
-
-use updates::{NEXT_HOP, ORIGIN_IGP, PATH, PREFIX, body, mp_reach, mp_unreach, of, v6_reach, with};
 
 const TERMS: Terms = Terms {
     internal: false,

@@ -1,14 +1,9 @@
 //! A hostile router: whatever it sends, it gets the answer of the RFC, and the session tries again.
 
+use gatehouse_testbed::hostile_router::messages::{self, Stage, open_like, raw};
 use proptest::prelude::*;
 
 use super::*;
-
-#[allow(dead_code, reason = "the test over TCP needs more of it")]
-#[path = "../../../../tests/bgp_hostile/messages.rs"]
-mod messages;
-
-use messages::{Stage, open_like, raw};
 
 impl Script {
     /// Brings the session as far as this.

@@ -1,11 +1,8 @@
 //! UPDATE messages of a hostile router, attribute by attribute, and what RFC 7606 makes of each.
-//!
-//! Data alone, built without the speaker's own codec: the tests of its judgement read the bodies,
-//! `bgp_hostile` sends them over TCP.
 
 /// What a session has agreed on, which says how its UPDATEs are read. Always both families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Terms {
+pub enum Terms {
     /// Between two ASNs, of four octets.
     External,
     /// Within one ASN.
@@ -16,7 +13,7 @@ pub(crate) enum Terms {
 
 /// How badly an UPDATE is broken that does not end the session (RFC 7606 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
+pub enum Class {
     /// The attribute is ignored.
     Discard,
     /// The routes count as withdrawn.
@@ -26,37 +23,42 @@ pub(crate) enum Class {
 }
 
 /// 198.51.100.0/24.
-pub(crate) const PREFIX: &[u8] = &[24, 198, 51, 100];
-pub(crate) const ORIGIN_IGP: &[u8] = &[0x40, 1, 1, 0];
-pub(crate) const PATH: &[u8] = &[0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9];
-pub(crate) const NEXT_HOP: &[u8] = &[0x40, 3, 4, 192, 0, 2, 1];
+pub const PREFIX: &[u8] = &[24, 198, 51, 100];
+/// ORIGIN: IGP.
+pub const ORIGIN_IGP: &[u8] = &[0x40, 1, 1, 0];
+/// AS_PATH: 65001, in four octets.
+pub const PATH: &[u8] = &[0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9];
+/// NEXT_HOP: 192.0.2.1.
+pub const NEXT_HOP: &[u8] = &[0x40, 3, 4, 192, 0, 2, 1];
 
 /// The body of an UPDATE of these lists.
-pub(crate) fn body(withdrawn: &[u8], attributes: &[u8], announced: &[u8]) -> Vec<u8> {
+pub fn body(withdrawn: &[u8], attributes: &[u8], announced: &[u8]) -> Vec<u8> {
     let length = |list: &[u8]| u16::try_from(list.len()).unwrap().to_be_bytes();
     [&length(withdrawn)[..], withdrawn, &length(attributes), attributes, announced].concat()
 }
 
 /// The body of an UPDATE that is all right, but for one more attribute.
-pub(crate) fn with(attribute: &[u8]) -> Vec<u8> {
+pub fn with(attribute: &[u8]) -> Vec<u8> {
     body(&[], &[ORIGIN_IGP, PATH, NEXT_HOP, attribute].concat(), PREFIX)
 }
 
 /// The body of an UPDATE with these attributes and a prefix.
-pub(crate) fn of(attributes: &[&[u8]]) -> Vec<u8> {
+pub fn of(attributes: &[&[u8]]) -> Vec<u8> {
     body(&[], &attributes.concat(), PREFIX)
 }
 
-pub(crate) fn mp_reach(value: &[u8]) -> Vec<u8> {
+/// MP_REACH_NLRI with this value.
+pub fn mp_reach(value: &[u8]) -> Vec<u8> {
     [&[0x80, 14, u8::try_from(value.len()).unwrap()], value].concat()
 }
 
-pub(crate) fn mp_unreach(value: &[u8]) -> Vec<u8> {
+/// MP_UNREACH_NLRI with this value.
+pub fn mp_unreach(value: &[u8]) -> Vec<u8> {
     [&[0x80, 15, u8::try_from(value.len()).unwrap()], value].concat()
 }
 
 /// MP_REACH_NLRI of 2001:db8::/32 with a global next hop.
-pub(crate) fn v6_reach() -> Vec<u8> {
+pub fn v6_reach() -> Vec<u8> {
     let head = [0, 2, 1, 16];
     let next_hop = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     mp_reach(&[&head[..], &next_hop, &[0], &[32, 0x20, 1, 0xd, 0xb8]].concat())
@@ -64,7 +66,7 @@ pub(crate) fn v6_reach() -> Vec<u8> {
 
 /// Broken attributes that leave the session: the body, on which session, type of the attribute that
 /// is to blame, and its class.
-pub(crate) fn broken() -> Vec<(&'static str, Vec<u8>, Terms, u8, Class)> {
+pub fn broken() -> Vec<(&'static str, Vec<u8>, Terms, u8, Class)> {
     use Class::{Disable, Discard, TreatAsWithdraw as Withdraw};
     use Terms::{External, Internal, TwoOctets};
     let long_path = [&[0x50, 2, 0, 255][..], &[2, 63], &[0; 4], &[1; 249]].concat();
@@ -304,7 +306,7 @@ pub(crate) fn broken() -> Vec<(&'static str, Vec<u8>, Terms, u8, Class)> {
 
 /// What cannot be read at all: the body, and subcode and data of the UPDATE error that ends the
 /// session.
-pub(crate) fn fatal() -> Vec<(&'static str, Vec<u8>, u8, Vec<u8>)> {
+pub fn fatal() -> Vec<(&'static str, Vec<u8>, u8, Vec<u8>)> {
     let mp_twice = body(&[], &[v6_reach(), v6_reach()].concat(), &[]);
     let unreach_twice = with(&[mp_unreach(&[0, 2, 1]), mp_unreach(&[0, 2, 1])].concat());
     vec![

@@ -1,17 +1,19 @@
 //! What a hostile router says, message by message, and the answer that the RFC has for it.
 //!
-//! Data alone, built without the speaker's own codec: the tests of the session machine say it in
-//! virtual time, `bgp_hostile` over TCP. The speaker that is talked to is AS 64512 and 10.0.0.1, and
-//! takes the router for AS 64513.
+//! The rows expect a speaker of AS 64512 with the BGP Identifier 10.0.0.1, which takes the router for AS 64513.
 
-pub(crate) const UPDATE: u8 = 2;
-pub(crate) const NOTIFICATION: u8 = 3;
-pub(crate) const KEEPALIVE: u8 = 4;
-pub(crate) const ROUTE_REFRESH: u8 = 5;
+/// Message type of RFC 4271 §4.1.
+pub const UPDATE: u8 = 2;
+/// Message type of RFC 4271 §4.1.
+pub const NOTIFICATION: u8 = 3;
+/// Message type of RFC 4271 §4.1.
+pub const KEEPALIVE: u8 = 4;
+/// Message type of RFC 2918 §3.
+pub const ROUTE_REFRESH: u8 = 5;
 
 /// How far a session is when something is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub enum Stage {
     /// The router's OPEN is awaited.
     OpenSent,
     /// Its first KEEPALIVE is awaited.
@@ -21,23 +23,23 @@ pub(crate) enum Stage {
 }
 
 /// Code, subcode and data of a NOTIFICATION.
-pub(crate) type Told = (u8, u8, Vec<u8>);
+pub type Told = (u8, u8, Vec<u8>);
 
 /// What the router's OPEN says.
-pub(crate) struct Open {
+pub struct Open {
     /// In the field of two octets.
-    pub(crate) asn: u16,
+    pub asn: u16,
     /// In the capability of four octets; `None`: the router does not know such ASNs.
-    pub(crate) asn4: Option<u32>,
+    pub asn4: Option<u32>,
     /// Seconds.
-    pub(crate) hold_time: u16,
+    pub hold_time: u16,
     /// BGP Identifier.
-    pub(crate) id: [u8; 4],
+    pub id: [u8; 4],
 }
 
 impl Open {
     /// The message, of a router that can do everything.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut capabilities = vec![1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 2, 0, 6, 0];
         if let Some(asn) = self.asn4 {
             capabilities.extend([65, 4]);
@@ -50,28 +52,29 @@ impl Open {
 }
 
 /// An OPEN that is all right.
-pub(crate) fn open() -> Vec<u8> {
+pub fn open() -> Vec<u8> {
     open_like(|_| {})
 }
 
 /// An OPEN that says something else.
-pub(crate) fn open_like(change: impl FnOnce(&mut Open)) -> Vec<u8> {
+pub fn open_like(change: impl FnOnce(&mut Open)) -> Vec<u8> {
     let mut open = Open { asn: 64513, asn4: Some(64513), hold_time: 90, id: [10, 0, 0, 2] };
     change(&mut open);
     open.encode()
 }
 
 /// A message of this type.
-pub(crate) fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
     raw(u16::try_from(19 + body.len()).unwrap(), kind, body)
 }
 
-pub(crate) fn keepalive() -> Vec<u8> {
+/// A KEEPALIVE.
+pub fn keepalive() -> Vec<u8> {
     frame(KEEPALIVE, &[])
 }
 
 /// A message with any length and type in its header.
-pub(crate) fn raw(length: u16, kind: u8, body: &[u8]) -> Vec<u8> {
+pub fn raw(length: u16, kind: u8, body: &[u8]) -> Vec<u8> {
     [&[0xff; 16][..], &length.to_be_bytes(), &[kind], body].concat()
 }
 
@@ -89,7 +92,7 @@ fn open_of(parameters: &[u8]) -> Vec<u8> {
 }
 
 /// Messages that end the session, and what the router is told.
-pub(crate) fn fatal() -> Vec<(&'static str, Stage, Vec<u8>, Told)> {
+pub fn fatal() -> Vec<(&'static str, Stage, Vec<u8>, Told)> {
     use Stage::{Established, OpenConfirm, OpenSent};
     let told = |code, subcode, data: &[u8]| (code, subcode, data.to_vec());
     let update = || frame(UPDATE, &[0; 4]);
@@ -225,7 +228,7 @@ pub(crate) fn fatal() -> Vec<(&'static str, Stage, Vec<u8>, Told)> {
 }
 
 /// What is odd, or broken, but does not end the session.
-pub(crate) fn harmless() -> Vec<(&'static str, Stage, Vec<u8>)> {
+pub fn harmless() -> Vec<(&'static str, Stage, Vec<u8>)> {
     use Stage::{Established, OpenSent};
     let update = |body: &[u8]| frame(UPDATE, body);
     vec![
@@ -248,6 +251,6 @@ pub(crate) fn harmless() -> Vec<(&'static str, Stage, Vec<u8>)> {
 }
 
 /// NOTIFICATIONs, in whatever state of things; they are not answered.
-pub(crate) fn notifications() -> Vec<Told> {
+pub fn notifications() -> Vec<Told> {
     vec![(6, 2, vec![]), (2, 1, vec![]), (255, 255, vec![0; 100]), (6, 2, vec![255])]
 }
