@@ -12,6 +12,7 @@ mod ledger;
 mod placement;
 mod probe;
 mod refusals;
+mod reported;
 mod state;
 mod timers;
 
@@ -73,7 +74,7 @@ pub(crate) struct Vips {
     plan: VipPlan,
     vips: BTreeMap<IpAddr, VipState>,
     timers: TimerQueue,
-    /// The last moment that was told; `None` before the first look at the interfaces.
+    /// The last `now` that was handed in; `None` before the first look at the interfaces.
     clock: Option<Instant>,
     offers: BTreeMap<IpAddr, Offer>,
     /// What was returned last by [`offers`](Self::offers) and its like is out of date.
@@ -236,7 +237,7 @@ impl Vips {
                 if let Action::Announce { ip: IpAddr::V4(_), .. } = action
                     && let Some(refusal) = self.common.arp_ignore.refusal.take()
                 {
-                    vip.tell(*ip, refusal, &mut self.common);
+                    vip.report(*ip, refusal, &mut self.common);
                 }
                 self.links_changed |= matches!(action, Action::Add { .. } | Action::Delete { .. });
                 self.refresh(*ip);
@@ -399,7 +400,7 @@ impl Vips {
             (Err(failure), Some((_, ip))) => {
                 self.common.ledger.hurry(now);
                 if let Some(vip) = self.vips.get_mut(ip) {
-                    vip.tell(*ip, refusals::not_renewed(*ip, &failure), &mut self.common);
+                    vip.report(*ip, refusals::not_renewed(*ip, &failure), &mut self.common);
                 }
             }
         }

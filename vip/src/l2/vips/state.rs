@@ -11,6 +11,7 @@ use super::arp_ignore::ArpIgnore;
 use super::ledger::Ledger;
 use super::placement::Placement;
 use super::probe::{Block, Probing, Step};
+use super::reported::Reported;
 use super::{Action, VipsOptions, refusals};
 use crate::event::SpeakerEvent;
 use crate::l2::announce::Pace;
@@ -70,10 +71,9 @@ pub(super) struct VipState {
     /// Nothing is tried before.
     not_before: Option<Instant>,
     relay: Option<Relayed>,
-    /// It was announced, and its withdrawal has not been told yet.
+    /// It was announced, and its withdrawal has not been reported yet.
     shown: bool,
-    /// The reasons that were reported, so that they are not reported again.
-    told: Vec<&'static str>,
+    reported: Reported,
 }
 
 /// The last decision.
@@ -104,7 +104,7 @@ impl VipState {
             not_before: None,
             relay: None,
             shown: false,
-            told: Vec::new(),
+            reported: Reported::default(),
         }
     }
 
@@ -118,7 +118,7 @@ impl VipState {
         }
         self.not_before = None;
         self.block = Block::default();
-        self.told.clear();
+        self.reported.end_all();
     }
 
     /// Finds out what can be offered; true if that has changed.
@@ -138,7 +138,7 @@ impl VipState {
         let link = match self.best_link(ip, &common.links) {
             Ok(link) => link,
             Err(refusal) => {
-                tell(&mut self.told, ip, refusal, &mut common.events);
+                self.reported.problem(ip, refusal, &mut common.events);
                 return None;
             }
         };
@@ -146,7 +146,7 @@ impl VipState {
             self.home = Some(link.index);
         } else {
             let refusal = refusals::no_carrier(ip, link);
-            tell(&mut self.told, ip, refusal, &mut common.events);
+            self.reported.problem(ip, refusal, &mut common.events);
             // Alone, there is nobody who could take it: it waits where it is for the cable.
             if !common.options.adopt || self.placement.is_none() {
                 return None;
@@ -195,7 +195,7 @@ impl VipState {
         } else if let Some(link) = common.links.link(placement.index)
             && placement.see(link, &mut common.pace, now)
         {
-            self.told.clear();
+            self.reported.end_all();
         }
     }
 
@@ -257,7 +257,7 @@ impl VipState {
                 } else {
                     let refusal = refusals::conflict(ip, &placement.name, mac);
                     placement.defend(now);
-                    tell(&mut self.told, ip, refusal, &mut common.events);
+                    self.reported.problem(ip, refusal, &mut common.events);
                 }
             }
         } else if self.probing.is_some_and(|probing| probing.index == index) && member.is_none() {
@@ -265,7 +265,7 @@ impl VipState {
             let again = self.block.used(now);
             if let Some(link) = common.links.link(index) {
                 let refusal = refusals::in_use(ip, link, mac, again);
-                tell(&mut self.told, ip, refusal, &mut common.events);
+                self.reported.problem(ip, refusal, &mut common.events);
             }
             self.release(None);
         }
@@ -322,8 +322,8 @@ impl VipState {
         }
         if placement.quiet_at.is_some_and(|quiet_at| quiet_at <= now) {
             placement.quiet_at = None;
-            self.told.clear();
-            tell_announced(&mut self.told, ip, placement, &mut common.events);
+            self.reported.end_all();
+            self.reported.announced(ip, placement, &mut common.events);
         }
         let announcements =
             placement.announcements.and_then(|announcements| announcements.deadline());
@@ -377,9 +377,9 @@ impl VipState {
         let Some(link) = common.links.link(index) else { return };
         let contested = matches!(self.desired, Desired::Claim { contested: true, .. });
         let placement = Placement::new(link, ours, contested, &mut common.pace, now);
-        self.told.clear();
+        self.reported.end_all();
         if placement.announced {
-            tell_announced(&mut self.told, ip, &placement, &mut common.events);
+            self.reported.announced(ip, &placement, &mut common.events);
         }
         self.placement = Some(placement);
         if let Desired::Claim { probe, contested } = &mut self.desired {
@@ -408,7 +408,7 @@ impl VipState {
                 }
                 Some((to, Err(why))) => {
                     let refusal = refusals::cut(ip, &placement.name, to, why);
-                    tell(&mut self.told, ip, refusal, &mut common.events);
+                    self.reported.problem(ip, refusal, &mut common.events);
                     self.block.complain(now);
                     *drain_to = None;
                     Action::Delete { ip, index }
@@ -437,8 +437,7 @@ impl VipState {
             common.events.push(SpeakerEvent::Withdrawn { vip: ip });
         }
         self.forget(&refusals::OF_PLACES, ip, common);
-        if self.block.forgive(now) && !self.told.is_empty() {
-            self.told.clear();
+        if self.block.forgive(now) && self.reported.end_all() {
             common.events.push(SpeakerEvent::Cleared { vip: ip });
         }
         Next::Wait(self.block.deadline())
@@ -493,7 +492,7 @@ impl VipState {
         if let Err(failure) = outcome
             && let Some(refusal) = refusals::failed(action, &common.links, failure)
         {
-            tell(&mut self.told, ip, refusal, &mut common.events);
+            self.reported.problem(ip, refusal, &mut common.events);
         }
     }
 
@@ -503,21 +502,18 @@ impl VipState {
             announcements.made(now, &mut common.pace);
         }
         if !std::mem::replace(&mut placement.announced, true) {
-            tell_announced(&mut self.told, ip, placement, &mut common.events);
+            self.reported.announced(ip, placement, &mut common.events);
         }
     }
 
-    /// Reports something about the address, once for each reason.
-    pub(super) fn tell(&mut self, ip: IpAddr, refusal: Problem, common: &mut Common) {
-        tell(&mut self.told, ip, refusal, &mut common.events);
+    /// Reports a problem of the address, once for each reason.
+    pub(super) fn report(&mut self, ip: IpAddr, refusal: Problem, common: &mut Common) {
+        self.reported.problem(ip, refusal, &mut common.events);
     }
 
     /// Reasons no longer hold. Where the address is on an interface, its announcement says so.
     fn forget(&mut self, reasons: &[&str], ip: IpAddr, common: &mut Common) {
-        let before = self.told.len();
-        self.told.retain(|reason| !reasons.contains(reason));
-        let all = self.told.len() < before && self.told.is_empty();
-        if all && self.planned && self.placement.is_none() {
+        if self.reported.end(reasons) && self.planned && self.placement.is_none() {
             common.events.push(SpeakerEvent::Cleared { vip: ip });
         }
     }
@@ -569,30 +565,4 @@ fn hideout(ip: IpAddr, placement: &Placement, common: &Common) -> Result<u32, &'
 
 pub(super) fn retry(kind: FailureKind) -> Duration {
     if kind == FailureKind::Denied { DENIED_RETRY } else { FAILED_RETRY }
-}
-
-/// Reports a refusal, once for each reason.
-/// Reports that the address is announced, and what is odd about that.
-fn tell_announced(
-    told: &mut Vec<&'static str>,
-    vip: IpAddr,
-    placement: &Placement,
-    events: &mut Vec<SpeakerEvent>,
-) {
-    events.push(SpeakerEvent::Announced { vip, interface: placement.name.clone() });
-    if !placement.ours {
-        tell(told, vip, refusals::node_address(vip, &placement.name), events);
-    }
-}
-
-fn tell(
-    told: &mut Vec<&'static str>,
-    vip: IpAddr,
-    refusal: Problem,
-    events: &mut Vec<SpeakerEvent>,
-) {
-    if !told.contains(&refusal.reason) {
-        told.push(refusal.reason);
-        events.push(SpeakerEvent::Refused { vip, refusal });
-    }
 }
