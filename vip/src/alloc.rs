@@ -6,16 +6,19 @@
 //! because of the request of another claim, nor because of its own holder's mistake; an address that its
 //! holder let go is quarantined before another claim may have it ([`Quarantined`], [`Quarantine`]).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+};
 
 use serde::Serialize;
 
-use crate::pool::ranges::Family;
-use crate::pool::{Pool, Tenant};
-use crate::problem::Problem;
+use crate::{
+    pool::{Pool, Tenant, ranges::Family},
+    problem::Problem,
+};
 
 mod denial;
 mod follow;

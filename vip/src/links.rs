@@ -6,13 +6,14 @@
 pub(crate) mod change;
 pub(crate) mod notice;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::IpNet;
 
-use crate::plan::Interfaces;
-use crate::problem::Problem;
+use crate::{plan::Interfaces, problem::Problem};
 
 /// An Ethernet address.
 pub(crate) type Mac = [u8; 6];

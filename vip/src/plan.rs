@@ -4,17 +4,21 @@
 //! [`Speaker`](crate::Speaker) makes it true: which of the nodes that may announce an address does so is
 //! elected there. Nothing here looks at interfaces: that is known only when the plan is carried out.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
 
-use crate::alloc::{Allocation, Assignment, ClaimId};
-use crate::api::{L2AdvertisementSpec, PreferredNodeSelector};
-use crate::pool::{Pool, any_matches, selector_faults};
-use crate::problem::Problem;
+use crate::{
+    alloc::{Allocation, Assignment, ClaimId},
+    api::{L2AdvertisementSpec, PreferredNodeSelector},
+    pool::{Pool, any_matches, selector_faults},
+    problem::Problem,
+};
 
 /// What one node has to announce.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -4,15 +4,15 @@
 //! ones that [`overlaps`] names, and hands the rest to [`allocate`](crate::allocate). A pool knows
 //! nothing of who holds its addresses.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use crate::api::{IpAddressPoolSpec, ServiceAllocation};
-use crate::pool::ranges::{AddressSet, Family, Ranges, number};
-use crate::problem::Problem;
+use crate::{
+    api::{IpAddressPoolSpec, ServiceAllocation},
+    pool::ranges::{AddressSet, Family, Ranges, number},
+    problem::Problem,
+};
 
 mod admission;
 pub(crate) mod ranges;

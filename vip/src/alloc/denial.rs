@@ -3,9 +3,10 @@
 //! The ledger collects a [`Denial`] per pool and family and turns them into one [`Problem`] here.
 
 use super::Claim;
-use crate::pool::Pool;
-use crate::pool::ranges::Family;
-use crate::problem::Problem;
+use crate::{
+    pool::{Pool, ranges::Family},
+    problem::Problem,
+};
 
 /// Pools that a message names one by one; there may be thousands.
 const NAMED: usize = 8;

@@ -4,17 +4,25 @@
 //! (what is let go is quarantined), so every search goes on where the last one ended: an allocation costs
 //! O(log n), whatever the number and size of the pools' ranges.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
-use std::ops::Bound;
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    ops::Bound,
+    sync::Arc,
+};
 
-use super::denial::{self, Denial, family_names, pool_names};
-use super::sharing::Holders;
-use super::{Allocation, Assignment, Claim, ClaimId, Quarantined, Sharing, TrafficPolicy};
-use crate::pool::Pool;
-use crate::pool::ranges::{AddressSet, Family, number};
-use crate::problem::{Problem, Severity};
+use super::{
+    Allocation, Assignment, Claim, ClaimId, Quarantined, Sharing, TrafficPolicy,
+    denial::{self, Denial, family_names, pool_names},
+    sharing::Holders,
+};
+use crate::{
+    pool::{
+        Pool,
+        ranges::{AddressSet, Family, number},
+    },
+    problem::{Problem, Severity},
+};
 
 /// The books of one allocation. Pools go by their index.
 pub(super) struct Ledger<'a> {

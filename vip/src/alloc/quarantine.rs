@@ -5,9 +5,11 @@
 //! a pool that was missing for one save, changes nothing. The caller of [`allocate`](crate::allocate)
 //! keeps one [`Quarantine`] and feeds it every result; the time comes from outside.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use super::ClaimId;
 

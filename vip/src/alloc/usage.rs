@@ -1,11 +1,12 @@
 //! How full the pools are: a pure function of an allocation, for status, metrics and dry runs.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 use super::Allocation;
-use crate::pool::Pool;
-use crate::pool::ranges::Family;
+use crate::pool::{Pool, ranges::Family};
 
 /// How full one pool is. Assigned, available and quarantined addresses are all that it has.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,16 +5,22 @@
 //! cannot be resolved refuses the whole advertisement: a route without its `no-export` would go
 //! further than its owner allowed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
-use super::community::{Aliases, Community};
-use super::peer::selector_faults;
-use super::spec::BgpAdvertisementSpec;
-use crate::api::{IpAddressPoolSpec, LabelSelector};
-use crate::problem::Problem;
+use super::{
+    community::{Aliases, Community},
+    peer::selector_faults,
+    spec::BgpAdvertisementSpec,
+};
+use crate::{
+    api::{IpAddressPoolSpec, LabelSelector},
+    problem::Problem,
+};
 
 /// A `BGPAdvertisement`, understood.
 #[derive(Clone, Debug, PartialEq)]

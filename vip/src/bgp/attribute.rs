@@ -5,8 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::notification::Notification;
-use super::peer::Families;
+use super::{notification::Notification, peer::Families};
 
 pub(crate) const ORIGIN: u8 = 1;
 pub(crate) const AS_PATH: u8 = 2;

@@ -4,8 +4,7 @@
 //! messages (RFC 8654), graceful restart (RFC 4724) and four-octet ASNs (RFC 6793). Others are
 //! skipped unread. [`open`](super::open) carries them.
 
-use super::notification::Notification;
-use super::peer::Families;
+use super::{notification::Notification, peer::Families};
 
 /// Address family identifiers.
 pub(crate) const AFI_V4: u16 = 1;

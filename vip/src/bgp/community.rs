@@ -3,8 +3,7 @@
 //! Standard communities (RFC 1997) and large ones (RFC 8092), written as MetalLB writes them; there
 //! are no extended ones. [`Advertisement::parse`](super::Advertisement::parse) resolves texts here.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 

@@ -4,13 +4,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::attribute::Terms;
-use super::fsm::State;
-use super::message::Framer;
-use super::notification::Notification;
-use super::open::Negotiated;
-use super::peer::Families;
-use super::update::{self, Verdict};
+use super::{
+    attribute::Terms,
+    fsm::State,
+    message::Framer,
+    notification::Notification,
+    open::Negotiated,
+    peer::Families,
+    update::{self, Verdict},
+};
 use crate::bgp::jitter::Jitter;
 
 /// RFC 4271 §8.2.2 suggests 4 minutes, in which nobody would serve behind a router that hangs.

@@ -3,11 +3,9 @@
 //! The contract between [`Session`](super::Session), which is pure, and the speaker, which has the
 //! clock and the sockets.
 
-use super::connection::ConnectionId;
-use super::notification::Cease;
-use super::open::Negotiated;
-use super::peer::Families;
-use super::report::Reason;
+use super::{
+    connection::ConnectionId, notification::Cease, open::Negotiated, peer::Families, report::Reason,
+};
 
 /// What happens to a session.
 #[derive(Clone, Copy, Debug)]

@@ -9,8 +9,10 @@
 //! speaker reads that forgets all routes is little, and what it sends is less. The library proves
 //! this codec instead: in the tests it reads what is written here, and writes what is read here.
 
-use super::header::{HEADER, Kind, LONGEST_EXTENDED};
-use super::notification::Notification;
+use super::{
+    header::{HEADER, Kind, LONGEST_EXTENDED},
+    notification::Notification,
+};
 
 /// One message: its type and what follows the header.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,14 +3,17 @@
 //! [`Open::decode`] finds what no speaker may send; [`Open::negotiate`] what this one does not
 //! accept. Both say so with the NOTIFICATION that the router is to get.
 
-use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
-use super::capability::{Capabilities, GracefulRestart};
-use super::notification::Notification;
-use super::peer::Families;
-use crate::bgp::header::{self, Kind};
-use crate::bgp::settings::Settings;
+use super::{
+    capability::{Capabilities, GracefulRestart},
+    notification::Notification,
+    peer::Families,
+};
+use crate::bgp::{
+    header::{self, Kind},
+    settings::Settings,
+};
 
 /// RFC 6793: what an ASN of more than two octets is in the fields that have only two.
 pub(crate) const AS_TRANS: u16 = 23456;

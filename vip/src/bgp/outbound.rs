@@ -7,15 +7,17 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::attribute::{
-    AS_PATH, AS4_PATH, COMMUNITIES, EXTENDED_LENGTH, LARGE_COMMUNITIES, LOCAL_PREF, MP_REACH,
-    MP_UNREACH, NEXT_HOP, OPTIONAL, ORIGIN, TRANSITIVE,
+use super::{
+    attribute::{
+        AS_PATH, AS4_PATH, COMMUNITIES, EXTENDED_LENGTH, LARGE_COMMUNITIES, LOCAL_PREF, MP_REACH,
+        MP_UNREACH, NEXT_HOP, OPTIONAL, ORIGIN, TRANSITIVE,
+    },
+    capability::{AFI_V4, AFI_V6, UNICAST},
+    community::Community,
+    open::{AS_TRANS, Negotiated},
+    peer::Families,
+    rib_out::{Attributes, Delta},
 };
-use super::capability::{AFI_V4, AFI_V6, UNICAST};
-use super::community::Community;
-use super::open::{AS_TRANS, Negotiated};
-use super::peer::Families;
-use super::rib_out::{Attributes, Delta};
 use crate::bgp::header::{self, HEADER, Kind, LONGEST, LONGEST_EXTENDED};
 
 /// RFC 4271 §5.1.5 leaves it to the operator; everybody's is 100.

@@ -4,14 +4,15 @@
 //! node; the speaker runs one session for each peer that remains. A setting that makes no sense
 //! refuses its own object and no other. Passwords are named here, and resolved by the caller.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use super::spec::{BgpPeerSpec, go_duration_nanos};
-use crate::api::LabelSelector;
-use crate::problem::Problem;
+use crate::{api::LabelSelector, problem::Problem};
 
 /// The port of BGP (RFC 4271 §2).
 const DEFAULT_PORT: u16 = 179;

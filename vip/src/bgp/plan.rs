@@ -5,20 +5,25 @@
 //! a refusal of that object and takes nothing else along; a session whose password or BFD profile is
 //! missing is not run without it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
-use super::spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec};
-use super::{Advertisement, Aliases, Password, Peer, PoolFacts, Reachable, RibOut};
-use super::{peers_for, routes};
-use crate::alloc::{Allocation, Assignment, ClaimId};
-use crate::bgp::bfd;
-use crate::plan::{NodeFacts, Wanted};
-use crate::problem::Problem;
+use super::{
+    Advertisement, Aliases, Password, Peer, PoolFacts, Reachable, RibOut, peers_for, routes,
+    spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec},
+};
+use crate::{
+    alloc::{Allocation, Assignment, ClaimId},
+    bgp::bfd,
+    plan::{NodeFacts, Wanted},
+    problem::Problem,
+};
 
 /// What one node tells its routers.
 #[derive(Clone, Debug, Default, PartialEq)]

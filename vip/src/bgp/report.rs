@@ -2,12 +2,9 @@
 //!
 //! [`session`](super::session) keeps it; `gatehouse status` and the metrics show it.
 
-use std::fmt;
-use std::time::Instant;
+use std::{fmt, time::Instant};
 
-use super::attribute::Class;
-use super::notification::Notification;
-use super::update::Verdict;
+use super::{attribute::Class, notification::Notification, update::Verdict};
 use crate::bgp::header::{HEADER, Kind};
 
 /// Why a session, or an attempt at one, ended.

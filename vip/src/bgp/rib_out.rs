@@ -4,15 +4,19 @@
 //! peer; [`delta`] is the least that leads from what was said to what is to be said. The speaker
 //! keeps one [`RibOut`] per session and hands the delta to [`Outbound::encode`](super::Outbound).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::advertisement::{Advertisement, PoolFacts};
-use super::community::Community;
+use super::{
+    advertisement::{Advertisement, PoolFacts},
+    community::Community,
+};
 use crate::problem::Problem;
 
 /// An address that this node serves, as far as advertisements look at it.

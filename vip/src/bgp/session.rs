@@ -10,18 +10,22 @@
 
 use std::time::{Duration, Instant};
 
-use super::capability::UNICAST;
-use super::connection::{Connection, ConnectionId};
-use super::fsm::{self, Ending, Outcome, State};
-use super::interface::{Action, Event};
-use super::message::Message;
-use super::notification::{Cease, Notification};
-use super::open::{Negotiated, Open};
-use super::refresh::Refreshes;
-use super::report::{Reason, Report};
-use crate::bgp::header::{self, Kind};
-use crate::bgp::jitter::Jitter;
-use crate::bgp::settings::Settings;
+use super::{
+    capability::UNICAST,
+    connection::{Connection, ConnectionId},
+    fsm::{self, Ending, Outcome, State},
+    interface::{Action, Event},
+    message::Message,
+    notification::{Cease, Notification},
+    open::{Negotiated, Open},
+    refresh::Refreshes,
+    report::{Reason, Report},
+};
+use crate::bgp::{
+    header::{self, Kind},
+    jitter::Jitter,
+    settings::Settings,
+};
 
 /// The first pause after a failure; it doubles up to [`Settings::connect_time`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -2,8 +2,7 @@
 //!
 //! Made by the speaker for each session; [`Session`](super::Session) and the OPEN message read it.
 
-use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use super::peer::{Families, Peer, RemoteAsn};
 

@@ -14,19 +14,15 @@ mod peer_driver;
 mod status;
 mod unnumbered;
 
-use std::fmt;
-use std::io;
-use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{fmt, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tracing::warn;
 
-use crate::bgp::BgpPlan;
-use crate::event::BgpEvent;
-use crate::kernel::loopback::SharedLoopback;
-use crate::kernel::mailbox;
-use crate::kernel::turn::Health;
+use crate::{
+    bgp::BgpPlan,
+    event::BgpEvent,
+    kernel::{loopback::SharedLoopback, mailbox, turn::Health},
+};
 use driver::Driver;
 
 pub use status::{BfdPackets, BfdStatus, BgpStatus, Messages, PeerStatus, Prefixes};

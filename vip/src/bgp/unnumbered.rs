@@ -6,8 +6,10 @@
 //! Sans-IO: no clock, no socket, chance only from the seed. It installs nothing: neither addresses nor
 //! routes follow from what is heard here.
 
-use std::net::Ipv6Addr;
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv6Addr,
+    time::{Duration, Instant},
+};
 
 use crate::bgp::jitter::Jitter;
 

@@ -5,10 +5,12 @@
 //! and one that only relays somebody else's broken attribute must not lose the session for it.
 //! [`judge`] gives that answer: `Err` ends the session, everything else keeps it.
 
-use super::attribute::{self, Class, Terms};
-use super::capability::{AFI_V4, AFI_V6, UNICAST};
-use super::notification::Notification;
-use super::peer::Families;
+use super::{
+    attribute::{self, Class, Terms},
+    capability::{AFI_V4, AFI_V6, UNICAST},
+    notification::Notification,
+    peer::Families,
+};
 
 /// What an UPDATE says, once nothing of it ends the session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,16 +5,24 @@
 //! process has gone, again after a list that failed, and from time to time anyway, so that nothing that
 //! was missed stays missed for long. What follows from a change is the caller's business.
 
-use std::io;
-use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    os::fd::BorrowedFd,
+    time::{Duration, Instant},
+};
 
 use tracing::{debug, warn};
 
-use crate::kernel::loopback::{SharedLoopback, Side};
-use crate::kernel::netlink::{Netlink, Notices};
-use crate::links::Links;
-use crate::links::change::{Change, Failure};
+use crate::{
+    kernel::{
+        loopback::{SharedLoopback, Side},
+        netlink::{Netlink, Notices},
+    },
+    links::{
+        Links,
+        change::{Change, Failure},
+    },
+};
 
 /// Between two lists of the interfaces while they keep changing.
 const LIST_INTERVAL: Duration = Duration::from_millis(50);

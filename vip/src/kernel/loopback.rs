@@ -6,13 +6,16 @@
 //! takes it off, and while routers hear of it, the address has the lifetime that the BGP speaker gives
 //! it. Nothing else is decided here.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use crate::kernel::netlink::Netlink;
-use crate::links::change::Change;
-use crate::links::change::{Failure, FailureKind};
+use crate::{
+    kernel::netlink::Netlink,
+    links::change::{Change, Failure, FailureKind},
+};
 
 /// What the two speakers of a process know of each other's addresses on the loopback interface.
 ///

@@ -7,10 +7,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one place where speakers get their threads")]
 
-use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::{
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use crate::kernel::wait::EventFd;
 

@@ -5,32 +5,37 @@
 //! added is waited for until packets to it are taken. Of the crates behind it only the message types
 //! are used, and none of them leaves this file.
 
-use std::io;
-use std::net::{IpAddr, Ipv6Addr};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr},
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
 
-use rtnetlink::constants::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK};
-use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_DONE,
-    NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+use rtnetlink::{
+    constants::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK},
+    packet_core::{
+        NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_DONE,
+        NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    },
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo},
+        link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
+        route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType},
+    },
+    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
-use rtnetlink::packet_route::address::{
-    AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo,
-};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType,
-};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use socket2::{SockFilter, SockRef};
 
-use crate::kernel::wait::wait;
-use crate::links::change::Change;
-use crate::links::change::{Failure, FailureKind};
-use crate::links::notice::Notice;
-use crate::links::{Link, Links, OnLink, Origin};
+use crate::{
+    kernel::wait::wait,
+    links::{
+        Link, Links, OnLink, Origin,
+        change::{Change, Failure, FailureKind},
+        notice::Notice,
+    },
+};
 
 /// `IFA_PROTO` of our addresses: shown by `ip address` as `proto 71`, and how addresses left by a
 /// killed predecessor are told from those of other programs. Not in any registry; 0–3 are the kernel's.

@@ -8,13 +8,9 @@
 pub(crate) mod fence;
 pub(crate) mod forward_old;
 
-use std::io;
-use std::mem::size_of_val;
-use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::{io, mem::size_of_val, os::fd::AsRawFd, time::Duration};
 
-use rtnetlink::sys::protocols::NETLINK_NETFILTER;
-use rtnetlink::sys::{Socket, SocketAddr};
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use socket2::SockRef;
 
 use crate::l2::nftables::{Attempt, Batch, answers};

@@ -3,13 +3,14 @@
 //! Only `nftables::forward_old` calls this. Needs no privilege. One walk over all sockets of the kernel, whose cost is
 //! that of their number.
 
-use std::collections::BTreeSet;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
-use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
-use rtnetlink::sys::{self, Socket};
+use rtnetlink::sys::{self, Socket, protocols::NETLINK_SOCK_DIAG};
 use socket2::SockRef;
 
 use crate::l2::forward_old::Connection;

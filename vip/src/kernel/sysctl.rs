@@ -3,10 +3,7 @@
 //! The driver owns one [`ArpSysctls`]. A process that is killed leaves its settings behind; the next one
 //! finds them and keeps them as they are.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 /// The ARP sysctls of interfaces (ip-sysctl.rst) that this process has changed, with the values before.
 #[derive(Debug, Default)]

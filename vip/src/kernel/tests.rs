@@ -9,20 +9,27 @@
 
 pub(crate) mod wire;
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use crate::kernel::netlink::{Netlink, Notices};
-use crate::kernel::sockets::frames::{FrameSocket, FrameWatch, Resolution};
-use crate::kernel::sysctl::ArpSysctls;
-use crate::kernel::wait::{EventFd, wait};
-use crate::l2::{arp, ndp};
-use crate::links::change::Change;
-use crate::links::change::FailureKind;
-use crate::links::notice::Notice;
-use crate::links::{OnLink, Origin};
+use crate::{
+    kernel::{
+        netlink::{Netlink, Notices},
+        sockets::frames::{FrameSocket, FrameWatch, Resolution},
+        sysctl::ArpSysctls,
+        wait::{EventFd, wait},
+    },
+    l2::{arp, ndp},
+    links::{
+        OnLink, Origin,
+        change::{Change, FailureKind},
+        notice::Notice,
+    },
+};
 
 const LIFETIME: Duration = Duration::from_secs(30);
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];

@@ -1,8 +1,10 @@
 //! What both drivers do in every turn beside their own work: ask whether the data path works, and publish
 //! a status, neither too often nor too seldom.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Whether the data path works; asked on a speaker's thread several times a second: do not block.
 /// While it is false, this node is not eligible for any address, and routers hear of none.

@@ -11,8 +11,7 @@ use smoltcp::wire::{
     EthernetRepr,
 };
 
-use crate::l2::claim::ClaimKind;
-use crate::links::Mac;
+use crate::{l2::claim::ClaimKind, links::Mac};
 
 /// A gratuitous request and a gratuitous reply, both to everybody: some hosts update their cache on
 /// the one only, some on the other.

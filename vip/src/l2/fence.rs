@@ -25,9 +25,11 @@
 //! for the speaker of a group; a node without a group needs no fence, as no other node can have its
 //! addresses.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use crate::l2::nftables::{
     Batch, Dynamic, ETHERTYPE, Element, Expression, IPV4, IPV6, Register, Set,

@@ -24,12 +24,16 @@
 
 mod rules;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
-use crate::l2::nftables::{Batch, Element};
-use crate::links::Mac;
+use crate::{
+    l2::nftables::{Batch, Element},
+    links::Mac,
+};
 use rules::{LAYOUTS, Layout, Names, create_chains, create_hook};
 
 /// Segments that come by a link, and where they go.

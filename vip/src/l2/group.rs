@@ -22,12 +22,13 @@ mod status;
 pub(crate) mod table;
 pub(crate) mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use crate::links::{LinkFacts, Mac};
-
 use address::Address;
 use link::{Header, Link};
 use routed::Routes;

@@ -6,15 +6,16 @@
 
 use std::net::Ipv6Addr;
 
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv6Message, Icmpv6Packet,
-    Icmpv6Repr, IpProtocol, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr,
-    RawHardwareAddress,
+use smoltcp::{
+    phy::ChecksumCapabilities,
+    wire::{
+        EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv6Message,
+        Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr,
+        RawHardwareAddress,
+    },
 };
 
-use crate::l2::claim::ClaimKind;
-use crate::links::Mac;
+use crate::{l2::claim::ClaimKind, links::Mac};
 
 /// Of every message of Neighbour Discovery: 255 cannot have passed a router (RFC 4861 §7.1).
 const HOP_LIMIT: u8 = 255;

@@ -6,8 +6,7 @@
 
 use smoltcp::wire::{EthernetFrame, EthernetProtocol};
 
-use crate::l2::claim::NeighbourClaim;
-use crate::l2::{arp, ndp};
+use crate::l2::{arp, claim::NeighbourClaim, ndp};
 
 /// Reads a frame that came in by interface `index`; `None` if it claims nothing.
 pub(crate) fn heard(index: u32, frame: &[u8]) -> Option<NeighbourClaim> {
@@ -35,8 +34,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::l2::claim::ClaimKind;
-    use crate::links::Mac;
+    use crate::{l2::claim::ClaimKind, links::Mac};
 
     const MAC: Mac = [0x02, 0x42, 0xac, 0x11, 0x00, 0x02];
     const V4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 200);

@@ -8,18 +8,17 @@ mod driver;
 mod options;
 mod status;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use tracing::warn;
 
-use crate::event::SpeakerEvent;
-use crate::kernel::mailbox;
-use crate::l2::group::Routed;
-use crate::plan::VipPlan;
+use crate::{event::SpeakerEvent, kernel::mailbox, l2::group::Routed, plan::VipPlan};
 use driver::Driver;
 
 pub use options::{DEFAULT_GROUP_PORT, GroupOptions, SpeakerOptions};

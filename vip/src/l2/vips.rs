@@ -16,24 +16,30 @@ mod reported;
 mod state;
 mod timers;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
+use crate::{
+    event::SpeakerEvent,
+    l2::{
+        announce::Pace,
+        claim::NeighbourClaim,
+        forward_old::{Relay, Relays},
+        group::{Decision, Offer, Role},
+    },
+    links::{
+        LinkFacts, Links, Mac,
+        change::{Failure, FailureKind},
+    },
+    plan::{Step, VipPlan, diff},
+};
 use arp_ignore::ArpIgnore;
 use ledger::Ledger;
 use state::{Common, Next, VipState};
 use timers::TimerQueue;
-
-use crate::event::SpeakerEvent;
-use crate::l2::announce::Pace;
-use crate::l2::claim::NeighbourClaim;
-use crate::l2::forward_old::{Relay, Relays};
-use crate::l2::group::{Decision, Offer, Role};
-use crate::links::LinkFacts;
-use crate::links::change::{Failure, FailureKind};
-use crate::links::{Links, Mac};
-use crate::plan::{Step, VipPlan, diff};
 
 /// Something to do to an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

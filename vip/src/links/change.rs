@@ -3,8 +3,7 @@
 //! Plain values: both speakers decide on changes, `kernel::netlink` makes them and says what came of
 //! each.
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 /// A change to the addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

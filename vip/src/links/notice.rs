@@ -76,8 +76,7 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::links::tests::links;
-    use crate::plan::Interfaces;
+    use crate::{links::tests::links, plan::Interfaces};
 
     fn address(index: u32, text: &str) -> OnLink {
         let net: ipnet::IpNet = text.parse().unwrap();

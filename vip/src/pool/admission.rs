@@ -3,11 +3,12 @@
 //! [`Pool`](super::Pool) calls this. It fails closed: a selector that matches nothing, or makes no
 //! sense, admits nobody. Names and labels are opaque here; what they belong to is the caller's business.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use crate::api::{LabelSelector, ServiceAllocation};
-use crate::problem::Problem;
+use crate::{
+    api::{LabelSelector, ServiceAllocation},
+    problem::Problem,
+};
 
 /// What pools may ask about the service behind a claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

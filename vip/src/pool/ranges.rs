@@ -3,8 +3,10 @@
 //! `pool` and `alloc` call this. Sets only grow. Cost depends on the number of ranges, never on the number of
 //! addresses, so that an IPv6 /64 is counted exactly and searched in no time.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,16 +10,16 @@ mod bgp_session;
 mod group;
 mod router;
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::time::Instant;
+use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
-use crate::api::IpAddressPoolSpec;
-use crate::l2::claim::ClaimKind;
-use crate::l2::neighbour;
-use crate::l2::{arp, ndp};
-use crate::pool::Pool;
-use crate::pool::ranges::{AddressSet, Family, number};
+use crate::{
+    api::IpAddressPoolSpec,
+    l2::{arp, claim::ClaimKind, ndp, neighbour},
+    pool::{
+        Pool,
+        ranges::{AddressSet, Family, number},
+    },
+};
 
 /// Framing, and every message of a BGP connection: an octet of flags, the size of the pieces that it
 /// comes in, and the stream.

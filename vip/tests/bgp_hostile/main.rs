@@ -15,11 +15,13 @@ mod router;
 
 use std::time::Duration;
 
-use gatehouse_testbed::hostile_router::messages::{
-    self, NOTIFICATION, ROUTE_REFRESH, Stage, UPDATE, frame, keepalive, open, raw,
+use gatehouse_testbed::{
+    hostile_router::{
+        messages::{self, NOTIFICATION, ROUTE_REFRESH, Stage, UPDATE, frame, keepalive, open, raw},
+        updates::{self, Class, Terms},
+    },
+    routers::lab::eventually,
 };
-use gatehouse_testbed::hostile_router::updates::{self, Class, Terms};
-use gatehouse_testbed::routers::lab::eventually;
 use gatehouse_vip::bgp::Notification;
 
 use process::VIP;

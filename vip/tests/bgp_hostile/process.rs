@@ -3,15 +3,20 @@
 //! Its first line of input is the number of each router and whether it is of the speaker's own ASN,
 //! as JSON; each further line asks for the status, which is printed as one line of JSON.
 
-use std::collections::BTreeMap;
-use std::io::BufRead;
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    io::BufRead,
+    sync::{Arc, Mutex},
+};
 
-use gatehouse_testbed::program::{Program, own_test};
-use gatehouse_testbed::routers::lab::Lab;
-use gatehouse_vip::bgp::spec::BgpPeerSpec;
-use gatehouse_vip::bgp::{Attributes, BgpPlan, Peer, PeerConfig, RibOut};
-use gatehouse_vip::{BgpSpeaker, BgpSpeakerOptions, ClaimId};
+use gatehouse_testbed::{
+    program::{Program, own_test},
+    routers::lab::Lab,
+};
+use gatehouse_vip::{
+    BgpSpeaker, BgpSpeakerOptions, ClaimId,
+    bgp::{Attributes, BgpPlan, Peer, PeerConfig, RibOut, spec::BgpPeerSpec},
+};
 use serde_json::Value;
 
 /// What the routers hear of.

@@ -1,11 +1,15 @@
 //! Routers of our own: plain TCP, on which anything can be said.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    time::{Duration, Instant},
+};
 
-use gatehouse_testbed::hostile_router::messages::{ROUTE_REFRESH, UPDATE, frame};
-use gatehouse_testbed::routers::lab::{Lab, PATIENCE, enter};
+use gatehouse_testbed::{
+    hostile_router::messages::{ROUTE_REFRESH, UPDATE, frame},
+    routers::lab::{Lab, PATIENCE, enter},
+};
 
 use crate::process::{Speaker, VIP, address};
 

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use gatehouse_testbed::routers::{Kind, Router, lab::PATIENCE};
 
-use crate::node::Node;
-use crate::process::Wish;
-use crate::scene::{Asn, NODE, ROUTE, ROUTE6, assert_route, assert_up, hosts, name, routers};
+use crate::{
+    node::Node,
+    process::Wish,
+    scene::{Asn, NODE, ROUTE, ROUTE6, assert_route, assert_up, hosts, name, routers},
+};
 
 const OTHER: &str = "203.0.113.11/32";
 

@@ -1,14 +1,14 @@
 //! That the node leaves well, as a whole or from one router, and touches nothing else.
 
-use std::fs;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
 use gatehouse_testbed::routers::{Kind, Router, lab::eventually};
 
-use crate::node::Node;
-use crate::process::Wish;
-use crate::scene::{Asn, NODE, ROUTE, VIP, assert_route, assert_up, hosts, name, routers};
+use crate::{
+    node::Node,
+    process::Wish,
+    scene::{Asn, NODE, ROUTE, VIP, assert_route, assert_up, hosts, name, routers},
+};
 
 /// Waits until a router has logged something, however long ago.
 fn assert_told(router: &Router<'_>, word: &str) {

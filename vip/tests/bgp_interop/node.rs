@@ -1,10 +1,11 @@
 //! The speaker's process, as the tests see it: started on a host, told lines, killed and held.
 
-use std::cell::RefCell;
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
-use gatehouse_testbed::program::{Program, own_test};
-use gatehouse_testbed::routers::lab::{Lab, eventually};
+use gatehouse_testbed::{
+    program::{Program, own_test},
+    routers::lab::{Lab, eventually},
+};
 use serde_json::Value;
 
 use crate::process::Wish;

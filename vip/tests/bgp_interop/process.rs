@@ -4,18 +4,16 @@
 //! `drain`, `status`. It stops at the end of input. `GH_GRACE` says how long routes are marked before they
 //! are withdrawn, in milliseconds.
 
-use std::collections::BTreeMap;
-use std::env::var;
-use std::io::BufRead;
-use std::net::IpAddr;
-use std::time::Duration;
+use std::{collections::BTreeMap, env::var, io::BufRead, net::IpAddr, time::Duration};
 
-use gatehouse_vip::api::IpAddressPoolSpec;
-use gatehouse_vip::bgp::spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec};
-use gatehouse_vip::bgp::{BgpObjects, BgpPlan, PoolFacts, plan};
 use gatehouse_vip::{
     Allocation, Assignment, BgpEvent, BgpSpeaker, BgpSpeakerOptions, ClaimId, NodeFacts,
     Quarantined, Wanted,
+    api::IpAddressPoolSpec,
+    bgp::{
+        BgpObjects, BgpPlan, PoolFacts, plan,
+        spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec},
+    },
 };
 use serde::{Deserialize, Serialize};
 

@@ -1,16 +1,20 @@
 //! That routes outlive a restart which takes its time: the kernel of a router, watched all the while.
 
-use std::net::Ipv4Addr;
-use std::process::{Child, Stdio};
+use std::{
+    net::Ipv4Addr,
+    process::{Child, Stdio},
+};
 
 use gatehouse_testbed::routers::{
     Kind,
     lab::{Lab, eventually, run},
 };
 
-use crate::node::Node;
-use crate::process::Wish;
-use crate::scene::{Asn, assert_up, hosts, routers};
+use crate::{
+    node::Node,
+    process::Wish,
+    scene::{Asn, assert_up, hosts, routers},
+};
 
 /// So many that a session is up before they are on the interface.
 const ADDRESSES: u32 = 3000;

@@ -1,8 +1,10 @@
 //! What routers hear: attributes, aggregates, deltas, all again when asked, and much.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Instant;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
 
 use gatehouse_testbed::routers::{
     Kind, Route, Router,
@@ -11,10 +13,10 @@ use gatehouse_testbed::routers::{
 use gatehouse_vip::bgp::spec::{BgpAdvertisementSpec, CommunityAlias, CommunitySpec};
 use serde_json::Value;
 
-use crate::node::Node;
-use crate::process::Wish;
-use crate::scene::{
-    Asn, NODE, ROUTE, ROUTE6, VIP, assert_route, assert_up, hosts, name, peer, routers,
+use crate::{
+    node::Node,
+    process::Wish,
+    scene::{Asn, NODE, ROUTE, ROUTE6, VIP, assert_route, assert_up, hosts, name, peer, routers},
 };
 
 fn texts(texts: &[&str]) -> BTreeSet<String> {

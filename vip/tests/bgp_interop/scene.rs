@@ -3,8 +3,7 @@
 use gatehouse_testbed::routers::{Config, Kind, Peer, Router, lab::Lab};
 use gatehouse_vip::bgp::spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec};
 
-use crate::node::Node;
-use crate::process::Wish;
+use crate::{node::Node, process::Wish};
 
 /// ASN of the node.
 pub(crate) const NODE_ASN: u32 = 64512;

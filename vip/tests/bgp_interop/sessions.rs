@@ -7,11 +7,13 @@ use gatehouse_testbed::routers::{
     lab::{Lab, eventually},
 };
 
-use crate::node::Node;
-use crate::process::Wish;
-use crate::scene::{
-    Asn, NODE, NODE_ASN, NODE6, ROUTE, ROUTE6, assert_route, assert_up, at, at6, hosts, name,
-    node_at, peer, router, routers,
+use crate::{
+    node::Node,
+    process::Wish,
+    scene::{
+        Asn, NODE, NODE_ASN, NODE6, ROUTE, ROUTE6, assert_route, assert_up, at, at6, hosts, name,
+        node_at, peer, router, routers,
+    },
 };
 
 /// Waits until a router has both routes or the one, and has them from the node's own addresses.

@@ -1,7 +1,6 @@
 //! Links without addresses of their own: either end finds the other by router advertisements.
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use gatehouse_testbed::routers::{
     Config, Kind, Peer, Router,
@@ -9,9 +8,11 @@ use gatehouse_testbed::routers::{
 };
 use serde_json::Value;
 
-use crate::node::Node;
-use crate::process::Wish;
-use crate::scene::{Asn, NODE_ASN, ROUTE, ROUTE6, VIP, VIP6, peer};
+use crate::{
+    node::Node,
+    process::Wish,
+    scene::{Asn, NODE_ASN, ROUTE, ROUTE6, VIP, VIP6, peer},
+};
 
 /// FRR's ASN; the node takes whatever it is.
 const FRR_ASN: u32 = 64501;

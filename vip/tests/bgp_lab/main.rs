@@ -10,8 +10,7 @@
     reason = "tests on the real network have threads and clocks"
 )]
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use gatehouse_testbed::routers::{
     Config, Kind, Peer, Route, Router,

@@ -13,8 +13,7 @@ mod process;
 
 use std::time::Duration;
 
-use gatehouse_testbed::program::Program;
-use gatehouse_testbed::switch::Lab;
+use gatehouse_testbed::{program::Program, switch::Lab};
 
 const KEY: &str = "a secret of these tests alone";
 /// By the order of SHA-256(node#address), `gateway` comes before `second` for these.

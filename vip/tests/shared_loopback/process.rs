@@ -4,19 +4,17 @@
 //! `hand-over`, `let-go ADDRESS`. It stops at the end of input. Events come as lines. `GH_NODE` and
 //! `GH_KEY` say who it is, as the command line belongs to the test harness.
 
-use std::collections::BTreeMap;
-use std::env::var;
-use std::io::BufRead;
-use std::net::IpAddr;
-use std::time::Duration;
+use std::{collections::BTreeMap, env::var, io::BufRead, net::IpAddr, time::Duration};
 
-use gatehouse_vip::api::IpAddressPoolSpec;
-use gatehouse_vip::bgp::spec::{BgpAdvertisementSpec, BgpPeerSpec};
-use gatehouse_vip::bgp::{self, BgpObjects, BgpPlan, PoolFacts};
 use gatehouse_vip::{
     Allocation, Assignment, BgpEvent, BgpSpeaker, BgpSpeakerOptions, ClaimId, DEFAULT_GROUP_PORT,
     GroupKey, GroupOptions, Interfaces, NodeFacts, Quarantined, SharedLoopback, Speaker,
     SpeakerEvent, SpeakerOptions, Vip, VipPlan, Wanted,
+    api::IpAddressPoolSpec,
+    bgp::{
+        self, BgpObjects, BgpPlan, PoolFacts,
+        spec::{BgpAdvertisementSpec, BgpPeerSpec},
+    },
 };
 
 /// For what the process waits for itself.

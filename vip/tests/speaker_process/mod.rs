@@ -5,11 +5,13 @@
 //! environment variables, as the command line belongs to the test harness: `GH_NODE`, `GH_KEY`,
 //! `GH_PEERS`, `GH_LINGER` (seconds).
 
-use std::collections::BTreeSet;
-use std::env::var;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    env::var,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use gatehouse_vip::{
     DEFAULT_GROUP_PORT, GroupKey, GroupOptions, Interfaces, Speaker, SpeakerEvent, SpeakerOptions,

@@ -4,11 +4,15 @@
 //! [`Session::deadline`], and does what comes out. Pure: no clock, no socket, chance only from the
 //! seed. Names of state variables are the RFC's, without `bfd.`.
 
-use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
-use super::packet::{Diagnostic, Discard, LENGTH, Packet, State};
-use super::settings::Settings;
+use super::{
+    packet::{Diagnostic, Discard, LENGTH, Packet, State},
+    settings::Settings,
+};
 use crate::bgp::jitter::Jitter;
 
 /// §6.8.3: no session that is not up sends more often than this.

@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use crate::bgp::spec::BfdProfileSpec;
-use crate::problem::Problem;
+use crate::{bgp::spec::BfdProfileSpec, problem::Problem};
 
 /// How a BFD session runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,17 +2,17 @@
 
 use std::net::Ipv4Addr;
 
-use netgauze_bgp_pkt::BgpMessage;
-use netgauze_bgp_pkt::capabilities::BgpCapability;
-use netgauze_bgp_pkt::wire::deserializer::BgpParsingContext;
-use netgauze_parse_utils::WritablePdu;
-use netgauze_parse_utils::reader::SliceReader;
-use netgauze_parse_utils::traits::ParseFromWithOneInput;
+use netgauze_bgp_pkt::{
+    BgpMessage, capabilities::BgpCapability, wire::deserializer::BgpParsingContext,
+};
+use netgauze_parse_utils::{WritablePdu, reader::SliceReader, traits::ParseFromWithOneInput};
 use proptest::prelude::*;
 
 use super::*;
-use crate::bgp::Cease;
-use crate::bgp::capability::{Capabilities, GracefulRestart};
+use crate::bgp::{
+    Cease,
+    capability::{Capabilities, GracefulRestart},
+};
 
 fn parse(bytes: &[u8]) -> BgpMessage {
     let mut context = BgpParsingContext::asn2_default();

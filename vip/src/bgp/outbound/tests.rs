@@ -1,21 +1,26 @@
 //! What routers read of what is sent: by our own judgement, and by another implementation.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
-use netgauze_bgp_pkt::BgpMessage;
-use netgauze_bgp_pkt::iana::PathAttributeType;
-use netgauze_bgp_pkt::path_attribute::{AsPath, MpReach, MpUnreach, PathAttributeValue};
-use netgauze_bgp_pkt::wire::deserializer::BgpParsingContext;
-use netgauze_parse_utils::reader::SliceReader;
-use netgauze_parse_utils::traits::ParseFromWithOneInput;
+use netgauze_bgp_pkt::{
+    BgpMessage,
+    iana::PathAttributeType,
+    path_attribute::{AsPath, MpReach, MpUnreach, PathAttributeValue},
+    wire::deserializer::BgpParsingContext,
+};
+use netgauze_parse_utils::{reader::SliceReader, traits::ParseFromWithOneInput};
 use proptest::prelude::*;
 
-use super::super::attribute::Terms;
-use super::super::rib_out::{RibOut, delta, tests::ribs};
-use super::super::update::judge;
+use super::super::{
+    attribute::Terms,
+    rib_out::{RibOut, delta, tests::ribs},
+    update::judge,
+};
 use super::*;
 
 fn negotiated() -> Negotiated {

@@ -1,9 +1,7 @@
 //! What a node tells its routers, from objects as they are written.
 
 use super::*;
-use crate::alloc::Quarantined;
-use crate::api::IpAddressPoolSpec;
-use crate::plan::EXCLUDE_LABEL;
+use crate::{alloc::Quarantined, api::IpAddressPoolSpec, plan::EXCLUDE_LABEL};
 
 /// Two services with an address each, "web" of both families and "db", and all objects as YAML.
 struct Scene {

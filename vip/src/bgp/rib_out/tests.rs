@@ -3,8 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::IpAddressPoolSpec;
-use crate::bgp::Aliases;
+use crate::{api::IpAddressPoolSpec, bgp::Aliases};
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()

@@ -3,8 +3,10 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::bgp::capability::Capabilities;
-use crate::bgp::peer::{Families, RemoteAsn};
+use crate::bgp::{
+    capability::Capabilities,
+    peer::{Families, RemoteAsn},
+};
 
 mod collision;
 mod hostile;

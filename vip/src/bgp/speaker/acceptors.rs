@@ -5,20 +5,23 @@
 //! tried again every few seconds; sessions that this node dials do not need it. Link-local addresses are
 //! the same on every link, so only a listener bound to the interface can tell which password applies.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
 
 use tracing::warn;
 
-use super::peer_driver::PeerDriver;
-use super::unnumbered::Unnumbered;
-use crate::bgp::PeerAddress;
-use crate::kernel::sockets::bgp::{Incoming, Key, ListenFailure, Listener};
-use crate::pool::ranges::Family;
-use crate::problem::Problem;
+use super::{peer_driver::PeerDriver, unnumbered::Unnumbered};
+use crate::{
+    bgp::PeerAddress,
+    kernel::sockets::bgp::{Incoming, Key, ListenFailure, Listener},
+    pool::ranges::Family,
+    problem::Problem,
+};
 
 /// After a port could not be listened on.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);

@@ -6,21 +6,25 @@
 //! told so, or it would take this node for dead; the same goes for a router whose BFD session has
 //! panicked, until it is watched again.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    sync::{Arc, atomic::Ordering::Relaxed, mpsc},
+    time::{Duration, Instant},
+};
 
 use tracing::{error, info, warn};
 
-use super::Mailbox;
-use super::status::{BfdPackets, BfdStatus};
-use crate::bgp::bfd::{Action, Packet, Session, Settings, State};
-use crate::kernel::sockets::bfd::{self, Bfd, Hops, News, Output, Outputs, Path};
+use super::{
+    Mailbox,
+    status::{BfdPackets, BfdStatus},
+};
+use crate::{
+    bgp::bfd::{Action, Packet, Session, Settings, State},
+    kernel::sockets::bfd::{self, Bfd, Hops, News, Output, Outputs, Path},
+};
 
 /// For how long a router is told that it is not watched any more; it may have missed the first word.
 const GOODBYE: Duration = Duration::from_secs(1);

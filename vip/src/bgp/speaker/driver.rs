@@ -9,31 +9,39 @@
 mod routers;
 mod waiting;
 
-use std::collections::BTreeMap;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
 
 use tracing::warn;
 
-use super::acceptors::Acceptors;
-use super::bfd_client::{BfdClient, Liveness};
-use super::loopback::{Loopback, Outcome};
-use super::peer_driver::{Context, PeerDriver};
-use super::status::BgpStatus;
-use super::unnumbered::Unnumbered;
-use super::{BgpSpeakerOptions, Mailbox, Progress, next_hop};
-use crate::bgp::{BgpPlan, Cease, PeerAddress, PeerConfig, RibOut, Settings};
-use crate::event::BgpEvent;
-use crate::kernel::link_watch::LinkWatch;
-use crate::kernel::loopback::Side;
-use crate::kernel::sockets::bfd::News;
-use crate::kernel::sockets::bgp::connection::Closing;
-use crate::kernel::sysctl::ArpSysctls;
-use crate::kernel::turn::{HealthPoll, StatusPace};
-use crate::links::change::Change;
-use crate::plan::Interfaces;
+use super::{
+    BgpSpeakerOptions, Mailbox, Progress,
+    acceptors::Acceptors,
+    bfd_client::{BfdClient, Liveness},
+    loopback::{Loopback, Outcome},
+    next_hop,
+    peer_driver::{Context, PeerDriver},
+    status::BgpStatus,
+    unnumbered::Unnumbered,
+};
+use crate::{
+    bgp::{BgpPlan, Cease, PeerAddress, PeerConfig, RibOut, Settings},
+    event::BgpEvent,
+    kernel::{
+        link_watch::LinkWatch,
+        loopback::Side,
+        sockets::{bfd::News, bgp::connection::Closing},
+        sysctl::ArpSysctls,
+        turn::{HealthPoll, StatusPace},
+    },
+    links::change::Change,
+    plan::Interfaces,
+};
 
 /// From telling routers of addresses to telling them of more, while these arrive turn by turn.
 const TELL_INTERVAL: Duration = Duration::from_millis(200);

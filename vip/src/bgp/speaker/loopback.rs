@@ -5,16 +5,21 @@
 //! so that a killed process leaves none behind; those that somebody else has put there are used and
 //! left alone. There may be tens of thousands, so a turn costs what it changes, not what there is.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use ipnet::IpNet;
 
-use crate::links::change::Change;
-use crate::links::change::{Failure, FailureKind};
-use crate::links::{Links, Origin};
-use crate::problem::Problem;
+use crate::{
+    links::{
+        Links, Origin,
+        change::{Change, Failure, FailureKind},
+    },
+    problem::Problem,
+};
 
 /// The kernel takes an address off when it was not renewed for this long. No other node answers for the
 /// address, so the lifetime need not be short: it only cleans up after a process that was killed. A

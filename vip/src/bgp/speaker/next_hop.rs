@@ -5,8 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::bgp::NextHops;
-use crate::links::Links;
+use crate::{bgp::NextHops, links::Links};
 
 /// The next hops of a session whose near end is `local`.
 ///

@@ -4,27 +4,36 @@
 //! hear of. It carries out what the [`Session`] wants and keeps the Adj-RIB-Out: after a change only
 //! the difference is sent.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tracing::{debug, info};
 
-use super::next_hop;
-use super::status::{BfdStatus, PeerStatus, Prefixes, Told};
-use super::unnumbered::Unnumbered;
-use crate::bgp::{
-    Action, Cease, ConnectionId, EndOfRib, Event, Families, Outbound, PeerAddress, PeerConfig,
-    RibOut, Session, Settings, delta,
+use super::{
+    next_hop,
+    status::{BfdStatus, PeerStatus, Prefixes, Told},
+    unnumbered::Unnumbered,
 };
-use crate::event::BgpEvent;
-use crate::kernel::sockets::bgp::connection::{Closing, Connection, Received};
-use crate::kernel::sockets::bgp::{Dial, Dialling, Hops, Incoming, Key, dial};
-use crate::links::Links;
-use crate::problem::Problem;
+use crate::{
+    bgp::{
+        Action, Cease, ConnectionId, EndOfRib, Event, Families, Outbound, PeerAddress, PeerConfig,
+        RibOut, Session, Settings, delta,
+    },
+    event::BgpEvent,
+    kernel::sockets::bgp::{
+        Dial, Dialling, Hops, Incoming, Key,
+        connection::{Closing, Connection, Received},
+        dial,
+    },
+    links::Links,
+    problem::Problem,
+};
 
 /// For the last word to a router, and its goodbye.
 const LAST_WORD: Duration = Duration::from_secs(1);

@@ -2,17 +2,22 @@
 //!
 //! The driver fills a [`BgpStatus`] and publishes it; nobody decides by it.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
 
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::bgp::{
-    MessageCounts, Negotiated, PeerAddress, PeerConfig, Reason, RemoteAsn, Report, Session, State,
+use crate::{
+    bgp::{
+        MessageCounts, Negotiated, PeerAddress, PeerConfig, Reason, RemoteAsn, Report, Session,
+        State,
+    },
+    problem::Problem,
 };
-use crate::problem::Problem;
 
 /// Prefixes that a refusal lists.
 const LISTED: usize = 4;
@@ -331,12 +336,10 @@ fn problems(status: &PeerStatus, unsent: &[IpNet]) -> Vec<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-    use std::time::Duration;
+    use std::{net::Ipv4Addr, time::Duration};
 
     use super::*;
-    use crate::bgp::spec::BgpPeerSpec;
-    use crate::bgp::{Families, Peer};
+    use crate::bgp::{Families, Peer, spec::BgpPeerSpec};
 
     fn agreed() -> Negotiated {
         Negotiated {

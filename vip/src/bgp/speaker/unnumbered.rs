@@ -4,19 +4,23 @@
 //! peers ask it whom to dial. What is heard and said on a link is `bgp::unnumbered`'s; this file has
 //! the sockets, and starts anew where an interface has gone, come back or changed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
-use std::io;
-use std::net::{IpAddr, Ipv6Addr};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    io,
+    net::{IpAddr, Ipv6Addr},
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
 
 use tracing::{debug, info, warn};
 
-use crate::bgp::unnumbered::{Discovery, message};
-use crate::kernel::sockets::router_discovery::DiscoverySocket;
-use crate::links::{Link, Links, Mac};
-use crate::problem::Problem;
+use crate::{
+    bgp::unnumbered::{Discovery, message},
+    kernel::sockets::router_discovery::DiscoverySocket,
+    links::{Link, Links, Mac},
+    problem::Problem,
+};
 
 /// After a socket could not be opened: mostly, the kernel still asks whether the address is in use.
 const OPEN_AGAIN: Duration = Duration::from_millis(500);

@@ -81,8 +81,10 @@ pub(crate) fn parse(from: Ipv6Addr, message: &[u8]) -> Option<Kind> {
 
 #[cfg(test)]
 mod tests {
-    use smoltcp::phy::ChecksumCapabilities;
-    use smoltcp::wire::{EthernetAddress, Icmpv6Packet, Icmpv6Repr, NdiscRepr, NdiscRouterFlags};
+    use smoltcp::{
+        phy::ChecksumCapabilities,
+        wire::{EthernetAddress, Icmpv6Packet, Icmpv6Repr, NdiscRepr, NdiscRouterFlags},
+    };
 
     use super::*;
 

@@ -9,9 +9,13 @@ use std::io::{self, Read};
 use socket2::Socket;
 
 use super::Transactions;
-use crate::kernel::sockets::frames;
-use crate::l2::fence::{ETHERTYPE_OF_KEY, Echo, FenceRules, Fenced, Key, echo, turn};
-use crate::l2::nftables::Batch;
+use crate::{
+    kernel::sockets::frames,
+    l2::{
+        fence::{ETHERTYPE_OF_KEY, Echo, FenceRules, Fenced, Key, echo, turn},
+        nftables::Batch,
+    },
+};
 
 /// Echoes read in one go: more than there are turns between two.
 const ECHOES: usize = 16;

@@ -4,13 +4,13 @@
 //! socket, so that a killed process leaves no relay behind. Needs `CAP_NET_ADMIN` in the network
 //! namespace's user namespace, Linux 5.12, and nf_tables with the family netdev and `fwd`.
 
-use std::collections::BTreeSet;
-use std::io;
-use std::net::IpAddr;
+use std::{collections::BTreeSet, io, net::IpAddr};
 
 use super::{Failure, Transactions};
-use crate::kernel::sock_diag;
-use crate::l2::forward_old::{Connection, Relays, Ruleset};
+use crate::{
+    kernel::sock_diag,
+    l2::forward_old::{Connection, Relays, Ruleset},
+};
 
 /// The kernel's relays; opened at the first need, in the network namespace of the calling thread.
 #[derive(Debug, Default)]

@@ -11,20 +11,25 @@
     reason = "owns the thread and its clock, and opens the sockets of the sessions"
 )]
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::io;
-use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::panic::{UnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{self, TryRecvError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    io,
+    net::IpAddr,
+    os::fd::AsFd,
+    panic::{UnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{self, TryRecvError},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
-use crate::kernel::thread;
-use crate::kernel::wait::{EventFd, wait};
+use crate::kernel::{
+    thread,
+    wait::{EventFd, wait},
+};
 
 mod socket;
 

@@ -11,10 +11,12 @@
     reason = "opens packet sockets, whose sockaddr_ll socket2 cannot build"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
-use std::mem::size_of;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Read},
+    mem::size_of,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use socket2::{Domain, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 

@@ -18,15 +18,19 @@
     reason = "opens the sockets of the heartbeats, which are the speaker's"
 )]
 
-use std::collections::BTreeMap;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
 
-use crate::l2::group::{Datagram, Destination};
-use crate::links::LinkFacts;
+use crate::{
+    l2::group::{Datagram, Destination},
+    links::LinkFacts,
+};
 
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 255, 71, 71);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0x4747, 0x4747);

@@ -5,9 +5,11 @@
 
 #![expect(unsafe_code, reason = "getsockopt and setsockopt of options that socket2 lacks")]
 
-use std::io;
-use std::net::{IpAddr, Ipv6Addr};
-use std::os::fd::AsRawFd;
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr},
+    os::fd::AsRawFd,
+};
 
 use libc::c_int;
 

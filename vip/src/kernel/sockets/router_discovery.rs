@@ -6,9 +6,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "opens a raw socket")]
 
-use std::io;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    io,
+    net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket},
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
@@ -105,8 +107,10 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::bgp::unnumbered::message::parse;
-    use crate::kernel::tests::wire::{Wire, on_a_wire};
+    use crate::{
+        bgp::unnumbered::message::parse,
+        kernel::tests::wire::{Wire, on_a_wire},
+    };
 
     /// For anything that should happen at once; generous, as the machine may be busy.
     const TIMEOUT: Duration = Duration::from_secs(20);

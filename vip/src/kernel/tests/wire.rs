@@ -4,11 +4,13 @@
 //! both ends. Everything is named `ghw-<pid>-…` and removed at the end, also by a panic. What is
 //! missing (root, `ip`) fails the test that needs it.
 
-use std::cell::RefCell;
-use std::fs::File;
-use std::os::fd::AsFd;
-use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    cell::RefCell,
+    fs::File,
+    os::fd::AsFd,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 

@@ -16,16 +16,19 @@
 //! that hears no one. While a link carries one way only there are two holders; as soon as it carries
 //! both ways again, one.
 
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
-use super::election::{Priority, Rank, rank};
-use super::link::{Candidate, Header, Link, Report, View};
-use super::member::Member;
-use super::wire::Incarnation;
-use super::{Decision, Offer, Relayed, Role, Timing};
-use crate::l2::group::wire::Entry;
-use crate::links::LinkFacts;
+use super::{
+    Decision, Offer, Relayed, Role, Timing,
+    election::{Priority, Rank, rank},
+    link::{Candidate, Header, Link, Report, View},
+    member::Member,
+    wire::Incarnation,
+};
+use crate::{l2::group::wire::Entry, links::LinkFacts};
 
 /// For this long a member that may hold the address, but has not sent its whole table, holds up a claim.
 const DOUBT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -3,18 +3,21 @@
 //! `super` has a [`Link`] for every link that carries VIPs; tables, members and proofs of one
 //! link say nothing about another, because what cuts one may leave the other whole.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use super::Timing;
-use super::election::Priority;
-use super::member::{Freshness, Member};
-use super::table::OwnTable;
-use super::wire::{Chunk, Echo, Incarnation, LONGEST, MOST_MEMBERS, Message, prefix};
-use crate::l2::group::wire::Entry;
-use crate::links::LinkFacts;
+use super::{
+    Timing,
+    election::Priority,
+    member::{Freshness, Member},
+    table::OwnTable,
+    wire::{Chunk, Echo, Incarnation, LONGEST, MOST_MEMBERS, Message, prefix},
+};
+use crate::{l2::group::wire::Entry, links::LinkFacts};
 
 /// Between two datagrams of which the second has news: what changes together goes together.
 const NEWS_GAP: Duration = Duration::from_millis(5);

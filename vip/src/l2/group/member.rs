@@ -5,13 +5,17 @@
 //! datagrams of an earlier process nor a link that carries one way only make a member, and no clock
 //! matters but this node's own.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Instant;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
-use super::Timing;
-use super::table::PeerTable;
-use super::wire::{Echo, Message};
+use super::{
+    Timing,
+    table::PeerTable,
+    wire::{Echo, Message},
+};
 use crate::links::LinkFacts;
 
 /// How many sequences before the highest one can still be told apart.

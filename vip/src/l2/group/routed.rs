@@ -16,16 +16,15 @@
 //! Part of [`Group`], which is asked by the speaker's driver. Pure. Nothing here has to do with
 //! elections: an address may be announced by ARP and NDP as well.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::ops::Bound;
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    ops::Bound,
+    time::{Duration, Instant},
+};
 
-use super::Group;
-use super::member::Member;
-use super::wire::Incarnation;
-use crate::l2::group::wire::Entry;
-use crate::links::Mac;
+use super::{Group, member::Member, wire::Incarnation};
+use crate::{l2::group::wire::Entry, links::Mac};
 
 /// How long a member that leaves waits until the others forward to it; after that its open connections
 /// may break.

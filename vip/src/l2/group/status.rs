@@ -2,15 +2,13 @@
 //!
 //! Reckoned from the state of [`Group`] when it is asked for; changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
 
-use super::Group;
-use super::address::Address;
-use super::election::Priority;
-use super::link::Link;
-use super::member::Member;
+use super::{Group, address::Address, election::Priority, link::Link, member::Member};
 
 /// What a [`Group`] shows of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,12 +5,12 @@
 //! stays in force until the next version is complete, so that a lost chunk never looks like an
 //! address that was let go of.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use super::election::{Rank, rank};
-use super::wire::{Chunk, Entry, MOST_CHUNKS, entry_length};
+use super::{
+    election::{Rank, rank},
+    wire::{Chunk, Entry, MOST_CHUNKS, entry_length},
+};
 
 /// Most bytes of entries in a chunk: a frame holds it beside the longest name.
 const CHUNK: usize = 1000;

@@ -3,9 +3,8 @@
 pub(super) mod lab;
 mod membership;
 
-use lab::*;
-
 use super::*;
+use lab::*;
 
 #[test]
 fn alone_whatever_is_offered_is_claimed_at_once_and_nothing_is_sent() {

@@ -26,8 +26,10 @@
 //! An echo is cut short because it only has to be recognised by the member that it names, among the
 //! datagrams of its last second.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use super::auth::{GroupKey, SEAL};
 use crate::links::LinkFacts;

@@ -1,5 +1,6 @@
-use super::*;
 use proptest::prelude::*;
+
+use super::*;
 
 /// The messages of a batch without its begin and end: type, flags, sequence and body.
 fn messages(batch: Batch) -> Vec<(u16, u16, u32, Vec<u8>)> {

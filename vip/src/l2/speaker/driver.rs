@@ -11,31 +11,42 @@ mod forward_old;
 mod perform;
 mod publish;
 
-use std::collections::BTreeMap;
-use std::io;
-use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    os::fd::AsFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tracing::{debug, warn};
 
 use super::{Mailbox, Progress, RoutedAddresses, SpeakerOptions};
-use crate::event::SpeakerEvent;
-use crate::kernel::link_watch::LinkWatch;
-use crate::kernel::loopback::Side;
-use crate::kernel::nftables::forward_old::Nft;
-use crate::kernel::sockets::frames::{FrameSocket, FrameWatch, Resolution};
-use crate::kernel::sockets::heartbeat::HeartbeatSockets;
-use crate::kernel::sysctl::ArpSysctls;
-use crate::kernel::turn::{HealthPoll, LEAST_WAIT};
-use crate::kernel::{thread, wait};
-use crate::l2::forward_old::Relays;
-use crate::l2::group::{Destination, Forwarding, Group, Role, Timing};
-use crate::l2::neighbour;
-use crate::l2::vips::{Vips, VipsOptions};
-use crate::links::LinkFacts;
-use crate::plan::VipPlan;
+use crate::{
+    event::SpeakerEvent,
+    kernel::{
+        link_watch::LinkWatch,
+        loopback::Side,
+        nftables::forward_old::Nft,
+        sockets::{
+            frames::{FrameSocket, FrameWatch, Resolution},
+            heartbeat::HeartbeatSockets,
+        },
+        sysctl::ArpSysctls,
+        thread,
+        turn::{HealthPoll, LEAST_WAIT},
+        wait,
+    },
+    l2::{
+        forward_old::Relays,
+        group::{Destination, Forwarding, Group, Role, Timing},
+        neighbour,
+        vips::{Vips, VipsOptions},
+    },
+    links::LinkFacts,
+    plan::VipPlan,
+};
 use fence::Fence;
 use publish::Publisher;
 

@@ -2,13 +2,12 @@
 //!
 //! Plain values; the driver reads them once. The key of a group is `group::GroupKey`.
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{fmt, net::SocketAddr, time::Duration};
 
-use crate::GroupKey;
-use crate::kernel::loopback::SharedLoopback;
-use crate::kernel::turn::Health;
+use crate::{
+    GroupKey,
+    kernel::{loopback::SharedLoopback, turn::Health},
+};
 
 /// The UDP port of heartbeats if nothing else is said. Registered to nobody (IANA, 2026).
 pub const DEFAULT_GROUP_PORT: u16 = 7471;

@@ -2,9 +2,11 @@
 //!
 //! The driver fills a [`SpeakerStatus`] and publishes it; nothing is decided by it.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use serde::{Serialize, Serializer};
 

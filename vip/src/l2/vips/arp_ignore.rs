@@ -6,12 +6,10 @@
 //! given `arp_ignore=1`, once. IPv6 needs nothing: Neighbour Discovery is per interface. Pure; `Vips` owns
 //! one.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use super::Action;
-use crate::links::Links;
-use crate::problem::Problem;
+use crate::{links::Links, problem::Problem};
 
 /// The interfaces for which `arp_ignore` was asked for, and whether it was set.
 #[derive(Debug, Default)]

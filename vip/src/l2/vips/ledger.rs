@@ -4,9 +4,11 @@
 //! killed. All addresses are renewed together, so that one clock serves a thousand. Pure;
 //! `Vips` owns one.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 /// From a renewal that failed to the next one.
 const RETRY: Duration = Duration::from_secs(1);

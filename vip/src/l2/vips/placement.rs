@@ -4,8 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::l2::announce::{Announcements, Pace};
-use crate::links::{Link, Mac};
+use crate::{
+    l2::announce::{Announcements, Pace},
+    links::{Link, Mac},
+};
 
 /// From one answer to a member that announces an address that is held here to the next.
 const ANSWER_INTERVAL: Duration = Duration::from_millis(100);

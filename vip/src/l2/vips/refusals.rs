@@ -2,13 +2,16 @@
 //!
 //! `Vips` and its addresses call this; nothing is decided here.
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use super::Action;
-use crate::links::change::{Failure, FailureKind};
-use crate::links::{Link, Links, Mac};
-use crate::problem::Problem;
+use crate::{
+    links::{
+        Link, Links, Mac,
+        change::{Failure, FailureKind},
+    },
+    problem::Problem,
+};
 
 /// Reasons that the interfaces give; they end with their cause.
 pub(super) const OF_INTERFACES: [&str; 3] = ["NoInterface", "BroadcastAddress", "NoCarrier"];

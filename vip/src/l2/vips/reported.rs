@@ -4,10 +4,8 @@
 
 use std::net::IpAddr;
 
-use super::placement::Placement;
-use super::refusals;
-use crate::event::SpeakerEvent;
-use crate::problem::Problem;
+use super::{placement::Placement, refusals};
+use crate::{event::SpeakerEvent, problem::Problem};
 
 /// The reasons that were reported and still hold.
 #[derive(Debug, Default)]

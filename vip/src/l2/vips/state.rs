@@ -3,24 +3,35 @@
 //! `Vips` owns one [`VipState`] for each address and asks it for one action at a time; what came of
 //! it decides what is next. Addresses know nothing of each other; what they share is in [`Common`].
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
-use super::arp_ignore::ArpIgnore;
-use super::ledger::Ledger;
-use super::placement::Placement;
-use super::probe::{Block, Probing, Step};
-use super::reported::Reported;
-use super::{Action, VipsOptions, refusals};
-use crate::event::SpeakerEvent;
-use crate::l2::announce::Pace;
-use crate::l2::claim::{ClaimKind, NeighbourClaim};
-use crate::l2::group::{Decision, Offer, Relayed, Role};
-use crate::links::change::{Failure, FailureKind};
-use crate::links::{Link, Links, OnLink, Origin};
-use crate::plan::{Interfaces, Vip};
-use crate::problem::Problem;
+use super::{
+    Action, VipsOptions,
+    arp_ignore::ArpIgnore,
+    ledger::Ledger,
+    placement::Placement,
+    probe::{Block, Probing, Step},
+    refusals,
+    reported::Reported,
+};
+use crate::{
+    event::SpeakerEvent,
+    l2::{
+        announce::Pace,
+        claim::{ClaimKind, NeighbourClaim},
+        group::{Decision, Offer, Relayed, Role},
+    },
+    links::{
+        Link, Links, OnLink, Origin,
+        change::{Failure, FailureKind},
+    },
+    plan::{Interfaces, Vip},
+    problem::Problem,
+};
 
 /// Until something that is not permitted is tried again: somebody has to change something first.
 const DENIED_RETRY: Duration = Duration::from_secs(30);

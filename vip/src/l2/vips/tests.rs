@@ -6,12 +6,12 @@ mod random;
 mod stranger;
 mod together;
 
-use node::*;
-
 use super::*;
-use crate::links::tests::links;
-use crate::links::{Link, OnLink, Origin};
-use crate::plan::Interfaces;
+use crate::{
+    links::{Link, OnLink, Origin, tests::links},
+    plan::Interfaces,
+};
+use node::*;
 
 #[test]
 fn a_planned_address_is_added_and_announced_six_times() {

@@ -3,9 +3,11 @@
 //!
 //! `Vips` notes a deadline for each address and whatever has been touched meanwhile. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::time::Instant;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Instant,
+};
 
 /// Deadlines of addresses, in order.
 #[derive(Debug, Default)]

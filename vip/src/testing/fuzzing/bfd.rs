@@ -1,11 +1,15 @@
 //! What must hold of a BFD session whatever comes, and whenever: the target `bfd` of
 //! [`fuzzing`](crate::testing::fuzzing).
 
-use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
-use crate::bgp::bfd::{Action, Discard, LENGTH, Packet, Session, Settings, State};
-use crate::testing::fuzzing::Input;
+use crate::{
+    bgp::bfd::{Action, Discard, LENGTH, Packet, Session, Settings, State},
+    testing::fuzzing::Input,
+};
 
 const MS: Duration = Duration::from_millis(1);
 const DISCRIMINATOR: NonZeroU32 = NonZeroU32::MIN;

@@ -1,18 +1,21 @@
 //! What must hold of everything that reads BGP, but for the session: the targets `bgp_message`,
 //! `bgp_open`, `bgp_update` and `bgp_text` of [`fuzzing`](crate::testing::fuzzing).
 
-use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
-use crate::bgp::attribute::{Class, Terms};
-use crate::bgp::capability::Capabilities;
-use crate::bgp::header::{HEADER, Kind, LONGEST, LONGEST_EXTENDED};
-use crate::bgp::message::Framer;
-use crate::bgp::open::Open;
-use crate::bgp::spec::go_duration_nanos;
-use crate::bgp::update;
-use crate::bgp::{Community, Families, Notification, RemoteAsn, Settings};
-use crate::testing::fuzzing::Input;
+use crate::{
+    bgp::{
+        Community, Families, Notification, RemoteAsn, Settings,
+        attribute::{Class, Terms},
+        capability::Capabilities,
+        header::{HEADER, Kind, LONGEST, LONGEST_EXTENDED},
+        message::Framer,
+        open::Open,
+        spec::go_duration_nanos,
+        update,
+    },
+    testing::fuzzing::Input,
+};
 
 /// What came of a stream: the messages, the error that ended it, the octets that are left of one.
 type Read = (Vec<(Kind, Vec<u8>)>, Option<Notification>, usize);

@@ -4,14 +4,20 @@
 //! The octets are a script of events. Beside the session runs a ledger of what its owner knows,
 //! which notices any action that makes no sense.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use super::bgp::{settings, told};
-use crate::bgp::header::{self, HEADER, Kind, LONGEST, LONGEST_EXTENDED};
-use crate::bgp::message::Framer;
-use crate::bgp::{Action, Cease, ConnectionId, Event, Reason, Session, State};
-use crate::testing::fuzzing::Input;
+use crate::{
+    bgp::{
+        Action, Cease, ConnectionId, Event, Reason, Session, State,
+        header::{self, HEADER, Kind, LONGEST, LONGEST_EXTENDED},
+        message::Framer,
+    },
+    testing::fuzzing::Input,
+};
 
 const MS: Duration = Duration::from_millis(1);
 /// RFC 4271 §6.8: both sides may dial at once, and a router that has restarted dials while this end

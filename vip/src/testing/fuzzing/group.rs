@@ -1,15 +1,20 @@
 //! What must hold of a group whatever those who have the key send, and whenever: the targets
 //! `heartbeat` and `group` of [`fuzzing`](crate::testing::fuzzing).
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
 
-use crate::l2::group::wire::Entry;
-use crate::l2::group::wire::{Chunk, Echo, LONGEST, MOST_MEMBERS, Message};
-use crate::l2::group::{Decision, Group, GroupKey, Offer, Role, Routed, Timing};
-use crate::links::LinkFacts;
-use crate::testing::fuzzing::Input;
+use crate::{
+    l2::group::{
+        Decision, Group, GroupKey, Offer, Role, Routed, Timing,
+        wire::{Chunk, Echo, Entry, LONGEST, MOST_MEMBERS, Message},
+    },
+    links::LinkFacts,
+    testing::fuzzing::Input,
+};
 
 const MS: Duration = Duration::from_millis(1);
 /// Links that there may be; datagrams may also come in by the one after them.

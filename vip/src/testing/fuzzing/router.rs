@@ -1,11 +1,17 @@
 //! What must hold of router discovery whatever neighbours send: see `testing::fuzzing`.
 
-use std::net::Ipv6Addr;
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv6Addr,
+    time::{Duration, Instant},
+};
 
-use crate::bgp::unnumbered::message::{Kind, parse};
-use crate::bgp::unnumbered::{BETWEEN_ADVERTISEMENTS, Discovery, ROUTERS};
-use crate::testing::fuzzing::Input;
+use crate::{
+    bgp::unnumbered::{
+        BETWEEN_ADVERTISEMENTS, Discovery, ROUTERS,
+        message::{Kind, parse},
+    },
+    testing::fuzzing::Input,
+};
 
 /// Ticks of one script: enough for some hours.
 const TICKS: usize = 5000;

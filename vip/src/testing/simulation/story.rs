@@ -4,8 +4,7 @@
 //! address has to find exactly one owner; then planned moves, in which it must never be without; then
 //! nothing at all, in which nothing may move any more.
 
-use std::net::IpAddr;
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use super::world::{MS, Weather, World};
 use crate::l2::group::election::{Priority, rank};

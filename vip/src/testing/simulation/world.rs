@@ -4,15 +4,18 @@
 //! some milliseconds, with a probe 600; what is let go of is gone at once, or drains; addresses of a
 //! process that stands still or is dead stay on the link until their kernel lifetime ends.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
-use crate::l2::group::wire::Message;
-use crate::l2::group::{Decision, Group, GroupKey, Offer, Role, Timing};
-use crate::links::LinkFacts;
+use crate::{
+    l2::group::{Decision, Group, GroupKey, Offer, Role, Timing, wire::Message},
+    links::LinkFacts,
+};
 
 /// Milliseconds and microseconds of virtual time.
 pub(super) const MS: u64 = 1000;

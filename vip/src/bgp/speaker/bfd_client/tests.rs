@@ -5,8 +5,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::bgp::bfd::Settings;
-use crate::kernel::tests::wire::{Wire, on_a_wire};
+use crate::{
+    bgp::bfd::Settings,
+    kernel::tests::wire::{Wire, on_a_wire},
+};
 
 /// For anything that should happen soon; generous, as the machine may be busy.
 const TIMEOUT: Duration = Duration::from_secs(30);

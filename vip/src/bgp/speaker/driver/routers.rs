@@ -6,8 +6,7 @@
 use std::time::Instant;
 
 use super::{Driver, Phase};
-use crate::bgp::speaker::peer_driver::PeerDriver;
-use crate::event::BgpEvent;
+use crate::{bgp::speaker::peer_driver::PeerDriver, event::BgpEvent};
 
 impl<E: Fn(BgpEvent)> Driver<E> {
     /// Finds the routers of unnumbered links, and dials those that were found.

@@ -4,17 +4,16 @@
 
 #![expect(clippy::disallowed_methods, reason = "part of the driver, which owns the clock")]
 
-use std::os::fd::AsFd;
-use std::time::Instant;
+use std::{os::fd::AsFd, time::Instant};
 
 use tracing::debug;
 
 use super::{Driver, Phase};
-use crate::bgp::speaker::peer_driver::PeerDriver;
-use crate::event::BgpEvent;
-use crate::kernel::sockets::bgp::Incoming;
-use crate::kernel::turn::LEAST_WAIT;
-use crate::kernel::wait::wait_to_write;
+use crate::{
+    bgp::speaker::peer_driver::PeerDriver,
+    event::BgpEvent,
+    kernel::{sockets::bgp::Incoming, turn::LEAST_WAIT, wait::wait_to_write},
+};
 
 impl<E: Fn(BgpEvent)> Driver<E> {
     /// By when to take the next turn.

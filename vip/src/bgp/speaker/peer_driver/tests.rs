@@ -1,15 +1,20 @@
 #![allow(clippy::disallowed_methods, reason = "tests on a real network have sockets and a clock")]
 
-use std::net::{Ipv4Addr, TcpStream};
-use std::time::{Duration, Instant};
+use std::{
+    net::{Ipv4Addr, TcpStream},
+    time::{Duration, Instant},
+};
 
 use super::*;
-use crate::bgp::spec::BgpPeerSpec;
-use crate::bgp::{Peer, Secret};
-use crate::kernel::sockets::bgp::Listener;
-use crate::kernel::tests::wire::{Wire, on_a_wire};
-use crate::links::tests::links;
-use crate::pool::ranges::Family;
+use crate::{
+    bgp::{Peer, Secret, spec::BgpPeerSpec},
+    kernel::{
+        sockets::bgp::Listener,
+        tests::wire::{Wire, on_a_wire},
+    },
+    links::tests::links,
+    pool::ranges::Family,
+};
 
 /// A peer that is not dialled, on `eth<index>` or at an address.
 fn peer(spec: BgpPeerSpec, password: Option<&str>, context: &Context<'_>) -> PeerDriver {

@@ -4,16 +4,17 @@
 
 #![expect(unsafe_code, reason = "recvmsg with ancillary data, which neither std nor socket2 reads")]
 
-use std::io;
-use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::{
+    io,
+    mem::MaybeUninit,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{Hops, PACKET_LEN, Path};
-use crate::kernel::sockets::options;
-use crate::pool::ranges::Family;
+use crate::{kernel::sockets::options, pool::ranges::Family};
 
 /// Longest packet that is read: with the longest authentication section a control packet has 52.
 const LONGEST_PACKET: usize = 64;

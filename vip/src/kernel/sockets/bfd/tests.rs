@@ -1,6 +1,10 @@
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver as Events, RecvTimeoutError, channel};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        atomic::AtomicBool,
+        mpsc::{Receiver as Events, RecvTimeoutError, channel},
+    },
+};
 
 use socket2::SockRef;
 

@@ -4,11 +4,13 @@
 //! move: to be read, and, while [`Connection::queued`], to be written. Knows no message: bytes in,
 //! bytes out.
 
-use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::{
+    fmt,
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
 
 use socket2::SockRef;
 

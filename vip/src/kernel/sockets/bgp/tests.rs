@@ -1,10 +1,14 @@
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use super::connection::Received;
 use super::*;
-use crate::kernel::tests::wire::{Wire, on_a_wire};
-use crate::kernel::wait::wait_to_write;
+use crate::kernel::{
+    tests::wire::{Wire, on_a_wire},
+    wait::wait_to_write,
+};
 
 /// For anything that should happen at once; generous, as the machine may be busy.
 const TIMEOUT: Duration = Duration::from_secs(20);

@@ -2,8 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests need some instant to begin with")]
 
-use super::super::wire::Incarnation;
-use super::super::*;
+use super::super::{wire::Incarnation, *};
 
 pub(in crate::l2::group) const LINK: u32 = 2;
 const SECRET: &[u8] = b"a secret of the group tests";

@@ -1,7 +1,6 @@
 //! Who is alive: members that come, go, come back, hear nothing or pretend, step by step.
 
-use super::super::*;
-use super::lab::*;
+use super::{super::*, lab::*};
 
 #[test]
 fn a_link_that_carries_one_way_makes_no_member_and_nobody_yields_to_the_deaf() {

@@ -1,6 +1,5 @@
-use proptest::collection::vec;
-use proptest::option;
 use proptest::prelude::*;
+use proptest::{collection::vec, option};
 
 use super::*;
 

@@ -3,19 +3,25 @@
 //! Part of the driver, which calls this in every turn. [`Keeper`] decides when something is due,
 //! `fence::FenceRules` what the kernel has to do; this file gives both the addresses that are held.
 
-use std::collections::BTreeSet;
-use std::io;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use tracing::debug;
 
 use super::Driver;
-use crate::event::SpeakerEvent;
-use crate::kernel::nftables::fence::FenceTable;
-use crate::l2::fence::{Amiss, Fenced, Keeper};
-use crate::l2::vips::Action;
-use crate::problem::Problem;
+use crate::{
+    event::SpeakerEvent,
+    kernel::nftables::fence::FenceTable,
+    l2::{
+        fence::{Amiss, Fenced, Keeper},
+        vips::Action,
+    },
+    problem::Problem,
+};
 
 /// Lifetime of addresses, and time from renewal to renewal, without a fence: the kernel of a node that hangs
 /// answers for them this long, even if another node has them.

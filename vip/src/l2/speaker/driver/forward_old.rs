@@ -4,19 +4,25 @@
 //! that are here and nowhere else by way of `vips`; this file says by which interfaces that
 //! comes, and brings the kernel there without losing connections of this node's own.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use tracing::debug;
 
 use super::Driver;
-use crate::event::SpeakerEvent;
-use crate::l2::forward_old::{Relay, Relays, Way};
-use crate::l2::group::Hop;
-use crate::links::LinkFacts;
-use crate::problem::Problem;
+use crate::{
+    event::SpeakerEvent,
+    l2::{
+        forward_old::{Relay, Relays, Way},
+        group::Hop,
+    },
+    links::LinkFacts,
+    problem::Problem,
+};
 
 /// Connections that are noted between two looks at the heartbeats.
 const AT_ONCE: usize = 2000;

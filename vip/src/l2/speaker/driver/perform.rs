@@ -7,19 +7,21 @@
 
 #![expect(clippy::disallowed_methods, reason = "part of the driver, which owns the clock")]
 
-use std::io;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use tracing::debug;
 
 use super::Driver;
-use crate::event::SpeakerEvent;
-use crate::kernel::loopback::Side;
-use crate::l2::vips::Action;
-use crate::l2::{arp, ndp};
-use crate::links::change::Change;
-use crate::links::change::{Failure, FailureKind};
+use crate::{
+    event::SpeakerEvent,
+    kernel::loopback::Side,
+    l2::{arp, ndp, vips::Action},
+    links::change::{Change, Failure, FailureKind},
+};
 
 /// Changes of addresses between two looks at the heartbeats.
 const AT_ONCE: usize = 32;

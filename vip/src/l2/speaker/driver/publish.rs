@@ -3,20 +3,26 @@
 //! The driver tells a [`Publisher`] what happens and asks it now and then for a [`SpeakerStatus`].
 //! Nothing is decided by it. Pure, though it lives with the speaker.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tracing::warn;
 
-use crate::kernel::turn::StatusPace;
-use crate::l2::group::{GroupStatus, MemberFacts, MemberState, Role, VipFacts};
-use crate::l2::speaker::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
-use crate::l2::vips::Action;
-use crate::links::Links;
-use crate::problem::Problem;
+use crate::{
+    kernel::turn::StatusPace,
+    l2::{
+        group::{GroupStatus, MemberFacts, MemberState, Role, VipFacts},
+        speaker::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus},
+        vips::Action,
+    },
+    links::Links,
+    problem::Problem,
+};
 
 /// Between two that show different addresses: a thousand may move at once.
 const INTERVAL: Duration = Duration::from_millis(100);

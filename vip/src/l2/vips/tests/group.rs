@@ -1,9 +1,10 @@
 //! A node of a group, in virtual time: what the group decides, and what comes of it.
 
-use super::super::*;
-use super::node::*;
-use crate::l2::group::Relayed;
-use crate::links::tests::{links, with_loopback};
+use super::{super::*, node::*};
+use crate::{
+    l2::group::Relayed,
+    links::tests::{links, with_loopback},
+};
 
 #[test]
 fn what_a_member_held_is_added_and_announced_at_once() {

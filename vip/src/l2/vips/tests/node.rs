@@ -3,15 +3,21 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests need some instant to begin with")]
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use super::super::*;
-use crate::l2::claim::ClaimKind;
-use crate::links::tests::{change_link, links, with_loopback};
-use crate::links::{Link, Mac};
-use crate::plan::{Interfaces, Vip};
+use crate::{
+    l2::claim::ClaimKind,
+    links::{
+        Link, Mac,
+        tests::{change_link, links, with_loopback},
+    },
+    plan::{Interfaces, Vip},
+};
 
 /// A holding node, its interfaces, a kernel that does what it is told, except where it fails, and a
 /// group that claims all that is offered.

@@ -2,8 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::*;
-use super::node::*;
+use super::{super::*, node::*};
 use crate::l2::claim::ClaimKind::{Claim, Probe};
 
 #[derive(Clone, Debug)]

@@ -1,7 +1,6 @@
 //! A node of a group, in virtual time: asking for an address, and what neighbours say of it.
 
-use super::super::*;
-use super::node::*;
+use super::{super::*, node::*};
 use crate::l2::claim::ClaimKind::{Claim, Probe};
 
 #[test]

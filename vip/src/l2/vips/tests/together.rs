@@ -3,11 +3,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests need some instant to begin with")]
 
-use super::super::*;
-use super::node::*;
-use crate::l2::claim::ClaimKind;
-use crate::l2::group::{Group, GroupKey, Timing};
-use crate::links::tests::{change_link, links, with_loopback};
+use super::{super::*, node::*};
+use crate::{
+    l2::{
+        claim::ClaimKind,
+        group::{Group, GroupKey, Timing},
+    },
+    links::tests::{change_link, links, with_loopback},
+};
 
 /// From sending to hearing.
 const LATENCY: Duration = Duration::from_micros(200);

@@ -1,16 +1,23 @@
 //! What the process on a host of the lab does: orders by lines, answers by lines that begin with `> `.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
 
 use socket2::{Domain, Socket, Type};
 
 use super::super::Nft;
-use crate::kernel::sockets::frames::FrameSocket;
-use crate::l2::forward_old::{Relay, Relays, Way};
-use crate::l2::{arp, ndp};
+use crate::{
+    kernel::sockets::frames::FrameSocket,
+    l2::{
+        arp,
+        forward_old::{Relay, Relays, Way},
+        ndp,
+    },
+};
 
 const PORT: u16 = 7000;
 const TIMEOUT: Duration = Duration::from_secs(20);

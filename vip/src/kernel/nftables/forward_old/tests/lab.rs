@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use gatehouse_testbed::hosts::{Hosts, run};
-use gatehouse_testbed::program::{Program, own_test};
+use gatehouse_testbed::{
+    hosts::{Hosts, run},
+    program::{Program, own_test},
+};
 
 /// For anything that should happen at once; generous, as the machine may be busy.
 const TIMEOUT: Duration = Duration::from_secs(30);
