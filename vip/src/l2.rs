@@ -12,6 +12,7 @@ pub(crate) mod claim;
 pub(crate) mod fence;
 pub(crate) mod forward_old;
 pub(crate) mod group;
+pub(crate) mod local_state;
 pub(crate) mod ndp;
 pub(crate) mod neighbour;
 pub(crate) mod nftables;

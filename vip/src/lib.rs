@@ -30,14 +30,15 @@ pub use alloc::{
 pub use bgp::{
     bfd,
     speaker::{
-        BGP_PORT, BfdPackets, BfdStatus, BgpSpeaker, BgpSpeakerOptions, BgpStatus, Messages,
-        PeerStatus, Prefixes,
+        BGP_PORT, BfdPackets, BfdState, BfdStatus, BgpSpeaker, BgpSpeakerOptions, BgpStatus,
+        Messages, PeerStatus, Prefixes,
     },
 };
 pub use event::{BgpEvent, SpeakerEvent};
 pub use kernel::{loopback::SharedLoopback, turn::Health};
 pub use l2::{
-    group::{GroupKey, Routed},
+    group::{GroupKey, MemberState, Routed},
+    local_state::LocalState,
     speaker::{
         DEFAULT_GROUP_PORT, GroupOptions, MemberStatus, RoutedAddresses, Speaker, SpeakerCounters,
         SpeakerOptions, SpeakerStatus, VipStatus,

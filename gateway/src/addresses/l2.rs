@@ -15,7 +15,7 @@ use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::{Problem, Severity},
 };
-use gatehouse_vip::{Problem as VipProblem, SpeakerEvent, SpeakerStatus, VipPlan};
+use gatehouse_vip::{LocalState, Problem as VipProblem, SpeakerEvent, SpeakerStatus, VipPlan};
 
 use super::{Change, drain_timer::DrainTimer, heartbeats::Heartbeats, problems::of_services};
 
@@ -160,7 +160,7 @@ impl L2Addresses {
 fn in_the_group(status: &SpeakerStatus, vip: &IpAddr, refusal: &VipProblem) -> Option<VipProblem> {
     let known = status.vips.get(vip);
     let elsewhere = known.and_then(|vip| vip.owner.as_ref()).is_some_and(|it| *it != status.node);
-    let blocked = known.is_some_and(|vip| vip.here == "blocked");
+    let blocked = known.is_some_and(|vip| vip.here == LocalState::Blocked);
     match (elsewhere, blocked) {
         (false, _) => Some(refusal.clone()),
         (true, true) => Some(VipProblem { severity: Severity::Warning, ..refusal.clone() }),
@@ -189,9 +189,13 @@ mod tests {
             let status = SpeakerStatus { node: "a".to_owned(), vips, ..SpeakerStatus::default() };
             in_the_group(&status, &vip, &refusal).map(|refusal| refusal.is_error())
         };
-        assert_eq!(severity(None, "blocked"), Some(true));
-        assert_eq!(severity(Some("a"), "holding"), Some(true));
-        assert_eq!(severity(Some("b"), "blocked"), Some(false), "this node can never stand in");
-        assert_eq!(severity(Some("b"), "standby"), None);
+        assert_eq!(severity(None, LocalState::Blocked), Some(true));
+        assert_eq!(severity(Some("a"), LocalState::Holding), Some(true));
+        assert_eq!(
+            severity(Some("b"), LocalState::Blocked),
+            Some(false),
+            "this node can never stand in"
+        );
+        assert_eq!(severity(Some("b"), LocalState::Standby), None);
     }
 }

@@ -182,7 +182,7 @@ pub(crate) fn vip_rows(plan: &VipPlan, speaker: &SpeakerStatus) -> Vec<VipRow> {
             address: *address,
             services,
             owner: vip.owner.clone(),
-            here: vip.here.to_owned(),
+            here: vip.here.as_str().to_owned(),
             interface: vip.interface.clone(),
             eligible: vip.eligible.clone(),
         };
@@ -195,7 +195,7 @@ pub(crate) fn vip_rows(plan: &VipPlan, speaker: &SpeakerStatus) -> Vec<VipRow> {
 pub(crate) fn member_rows(speaker: &SpeakerStatus) -> Vec<MemberRow> {
     let members = speaker.members.iter().map(|member| MemberRow {
         node: member.node.clone(),
-        state: member.state.to_owned(),
+        state: member.state.as_str().to_owned(),
         address: member.address.to_string(),
         interface: member.interface.clone(),
         holds: member.holds,

@@ -25,7 +25,7 @@ use crate::{
 };
 use driver::Driver;
 
-pub use status::{BfdPackets, BfdStatus, BgpStatus, Messages, PeerStatus, Prefixes};
+pub use status::{BfdPackets, BfdState, BfdStatus, BgpStatus, Messages, PeerStatus, Prefixes};
 
 /// The port of BGP (RFC 4271 §2).
 pub const BGP_PORT: u16 = 179;

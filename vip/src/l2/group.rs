@@ -37,8 +37,9 @@ use wire::Message;
 pub use auth::GroupKey;
 pub use routed::Routed;
 pub(crate) use routed::{Forwarding, Hop};
+pub use status::MemberState;
 #[allow(unused_imports, reason = "the speaker shows them")]
-pub(crate) use status::{Counters, GroupStatus, MemberFacts, MemberState, VipFacts};
+pub(crate) use status::{Counters, GroupStatus, MemberFacts, VipFacts};
 
 /// The clockwork of a group; all members should have the same.
 #[derive(Clone, Copy, Debug)]

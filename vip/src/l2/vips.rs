@@ -29,6 +29,7 @@ use crate::{
         claim::NeighbourClaim,
         forward_old::{Relay, Relays},
         group::{Decision, Offer, Role},
+        local_state::LocalState,
     },
     links::{
         LinkFacts, Links, Mac,
@@ -337,9 +338,8 @@ impl Vips {
         self.common.ledger.entries()
     }
 
-    /// For people: each address, what this node does with it (`holding`, `lingering`, `probing`,
-    /// `standby` or `blocked`), and on which interface.
-    pub(crate) fn states(&self) -> impl Iterator<Item = (IpAddr, &'static str, Option<&str>)> {
+    /// For people: each address, what this node does with it, and on which interface.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (IpAddr, LocalState, Option<&str>)> {
         self.vips.iter().map(|(ip, vip)| {
             let (state, index) = vip.state();
             let link = index.and_then(|index| self.common.links.link(index));

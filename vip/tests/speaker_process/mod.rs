@@ -95,11 +95,12 @@ fn print(event: SpeakerEvent) {
 fn print_status(speaker: &Speaker) {
     let status = speaker.status();
     for member in &status.members {
-        println!("\nmember {} {} holds={}", member.node, member.state, member.holds);
+        println!("\nmember {} {} holds={}", member.node, member.state.as_str(), member.holds);
     }
     for (vip, status) in status.vips.iter() {
         let owner = status.owner.as_deref().unwrap_or("nobody");
-        println!("\nvip {vip} {} owner={owner} eligible={:?}", status.here, status.eligible);
+        let here = status.here.as_str();
+        println!("\nvip {vip} {here} owner={owner} eligible={:?}", status.eligible);
     }
     println!("\nrefused datagrams {:?}", status.counters.refused);
     status.problems.iter().for_each(|problem| println!("\nproblem {problem}"));

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use gatehouse_vip::{BgpStatus, PoolUsage, SpeakerStatus};
+use gatehouse_vip::{BgpStatus, LocalState, MemberState, PoolUsage, SpeakerStatus};
 
 use super::{Exposition, Metric, routers};
 
@@ -31,7 +31,11 @@ impl AddressFacts {
         match metric.name {
             "gatehouse_vip_owned" => {
                 for (vip, status) in self.speaker.vips.iter() {
-                    out.value(metric, &[&vip.to_string()], u8::from(status.here == "holding"));
+                    out.value(
+                        metric,
+                        &[&vip.to_string()],
+                        u8::from(status.here == LocalState::Holding),
+                    );
                 }
             }
             "gatehouse_vip_transitions_total" => out.value(metric, &[], counters.transitions),
@@ -56,20 +60,18 @@ impl AddressFacts {
 
     /// Other nodes by state; one that is heard on several links counts once, by its best state.
     fn members(&self) -> [(&'static str, usize); 3] {
-        const STATES: [&str; 3] = ["alive", "unproven", "dead"];
-        let mut best: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut best: BTreeMap<&str, MemberState> = BTreeMap::new();
         for member in &self.speaker.members {
-            let state = STATES.iter().position(|state| *state == member.state).unwrap_or(2);
-            let known = best.entry(&member.node).or_insert(state);
-            *known = state.min(*known);
+            let known = best.entry(&member.node).or_insert(member.state);
+            *known = member.state.min(*known);
         }
-        std::array::from_fn(|state| {
-            (STATES[state], best.values().filter(|known| **known == state).count())
-        })
+        MemberState::ALL
+            .map(|state| (state.as_str(), best.values().filter(|known| **known == state).count()))
     }
 
     fn announced(&self, metric: &Metric, out: &mut Exposition) {
-        let held = self.speaker.vips.iter().filter(|(_, status)| status.here == "holding");
+        let held =
+            self.speaker.vips.iter().filter(|(_, status)| status.here == LocalState::Holding);
         for (vip, _) in held {
             let ip = vip.to_string();
             for service in self.services.get(vip).into_iter().flatten() {

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use gatehouse_vip::{BgpStatus, PeerStatus};
+use gatehouse_vip::{BfdState, BgpStatus, PeerStatus};
 
 use super::{Exposition, Metric};
 
@@ -63,7 +63,7 @@ fn of_peer(metric: &Metric, label: &str, peer: &PeerStatus, out: &mut Exposition
         }
         "gatehouse_bfd_session_up" | "metallb_bfd_session_up" => {
             if let Some(bfd) = &peer.bfd {
-                out.value(metric, &[label], u8::from(bfd.state == "up"));
+                out.value(metric, &[label], u8::from(bfd.state == BfdState::Up));
             }
         }
         _ => return false,

@@ -1,7 +1,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use gatehouse_vip::{BfdPackets, BfdStatus, BgpStatus, Messages, PeerStatus, PoolUsage, Prefixes};
-use gatehouse_vip::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
+use gatehouse_vip::{
+    BfdPackets, BfdState, BfdStatus, BgpStatus, LocalState, MemberState, MemberStatus, Messages,
+    PeerStatus, PoolUsage, Prefixes, SpeakerCounters, SpeakerStatus, VipStatus,
+};
 
 use super::*;
 use crate::source::kube::health::{Facts, Stale};
@@ -55,7 +57,7 @@ fn router(address: &str) -> PeerStatus {
         wanted: Prefixes { v4: 1, v6: 1 },
         received: 4,
         sent_messages: Messages { update: 5, ..Messages::default() },
-        bfd: Some(BfdStatus { state: "up", error: None, ups: 1 }),
+        bfd: Some(BfdStatus { state: BfdState::Up, error: None, ups: 1 }),
         ..PeerStatus::default()
     }
 }
@@ -83,14 +85,14 @@ fn addresses() -> AddressFacts {
             node: "a".to_owned(),
             draining: false,
             members: vec![
-                member("b", "dead", 1),
-                member("b", "alive", 2),
-                member("c", "unproven", 3),
-                member("d", "alive", 4),
+                member("b", MemberState::Dead, 1),
+                member("b", MemberState::Alive, 2),
+                member("c", MemberState::Unproven, 3),
+                member("d", MemberState::Alive, 4),
             ],
             vips: BTreeMap::from([
-                (held, vip("holding", "a")),
-                ("2001:db8::2".parse().unwrap(), vip("standby", "b")),
+                (held, vip(LocalState::Holding, "a")),
+                ("2001:db8::2".parse().unwrap(), vip(LocalState::Standby, "b")),
             ])
             .into(),
             counters: SpeakerCounters {

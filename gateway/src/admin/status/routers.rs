@@ -109,7 +109,7 @@ fn router_row(name: &str, peer: &PeerStatus) -> RouterRow {
         received: peer.received,
         sent: by_type(peer.sent_messages),
         messages_received: by_type(peer.received_messages),
-        bfd: peer.bfd.as_ref().map(|bfd| bfd.state.to_owned()),
+        bfd: peer.bfd.as_ref().map(|bfd| bfd.state.as_str().to_owned()),
         last_error: peer.last_error.clone(),
         last_fault: peer.last_fault.clone(),
     }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use gatehouse_vip::{ClaimId, Interfaces, MemberStatus, Vip, VipStatus};
+use gatehouse_vip::{ClaimId, Interfaces, LocalState, MemberState, MemberStatus, Vip, VipStatus};
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn vip(service: &str) -> Vip {
     vip
 }
 
-fn known(here: &'static str, owner: &str) -> VipStatus {
+fn known(here: LocalState, owner: &str) -> VipStatus {
     VipStatus {
         owner: Some(owner.to_owned()),
         here,
@@ -30,8 +30,8 @@ fn rows() -> Vec<VipRow> {
     };
     let speaker = SpeakerStatus {
         vips: BTreeMap::from([
-            (ip("192.0.2.1"), known("standby", "b")),
-            (ip("192.0.2.3"), known("lingering", "b")),
+            (ip("192.0.2.1"), known(LocalState::Standby, "b")),
+            (ip("192.0.2.3"), known(LocalState::Draining, "b")),
         ])
         .into(),
         ..SpeakerStatus::default()
@@ -86,7 +86,7 @@ fn people_see_columns_and_what_is_missing_as_none() {
             draining: true,
             serving: false,
             holds: 3,
-            state: "alive",
+            state: MemberState::Alive,
         }],
         ..SpeakerStatus::default()
     };

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Mailbox,
-    status::{BfdPackets, BfdStatus},
+    status::{BfdPackets, BfdState, BfdStatus},
 };
 use crate::{
     bgp::bfd::{Action, Packet, Session, Settings, State},
@@ -222,16 +222,17 @@ impl BfdClient {
         match news {
             News::Session(Liveness::Up) => {
                 info!(peer, "BFD session up");
-                router.status = BfdStatus { state: "up", error: None, ups: router.status.ups + 1 };
+                router.status =
+                    BfdStatus { state: BfdState::Up, error: None, ups: router.status.ups + 1 };
             }
             News::Session(Liveness::Down(why)) => {
                 warn!(peer, why, "BFD session down");
-                router.status.state = "down";
+                router.status.state = BfdState::Down;
                 router.status.error = Some(why);
                 return Some(peer.clone());
             }
             News::Session(Liveness::Paused) => {
-                router.status.state = "down";
+                router.status.state = BfdState::Down;
                 router.status.error = Some("taken down by the router's operator".to_owned());
             }
             News::Fault(why) => {
@@ -241,7 +242,7 @@ impl BfdClient {
             News::Broken(why) => {
                 let wait = router.panics.another(now);
                 error!(peer, why, ?wait, "the BFD session has panicked and is started again");
-                router.status.state = "down";
+                router.status.state = BfdState::Down;
                 router.status.error = Some(format!(
                     "its session ended by an error of this program ({why}) and starts again after \
                      {wait:?}"
@@ -308,7 +309,7 @@ impl BfdClient {
                 break discriminator;
             }
         };
-        let mut status = BfdStatus { state: "down", error: None, ups: 0 };
+        let mut status = BfdStatus { state: BfdState::Down, error: None, ups: 0 };
         match self.thread() {
             Ok(thread) => {
                 let session = Watched::new(discriminator, &path, settings, now);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     bgp::{
@@ -119,12 +119,21 @@ pub struct Messages {
 /// BFD with one router.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BfdStatus {
-    /// `up` or `down`.
-    pub state: &'static str,
+    /// Whether the session is up.
+    pub state: BfdState,
     /// Why it is down, or cannot speak.
     pub error: Option<String>,
     /// How often it came up.
     pub ups: u64,
+}
+
+/// Whether a BFD session is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BfdState {
+    /// Up.
+    Up,
+    /// Down, or not up yet.
+    Down,
 }
 
 /// BFD packets, by what became of them.
@@ -158,6 +167,22 @@ pub(super) struct Told<'p> {
     pub(super) waits: Option<String>,
     /// What is wrong beside the session.
     pub(super) problems: Vec<Problem>,
+}
+
+impl BfdState {
+    /// The word for it in `gatehouse status` and `/status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl Serialize for BfdState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 impl Prefixes {
@@ -323,7 +348,7 @@ fn problems(status: &PeerStatus, unsent: &[IpNet]) -> Vec<Problem> {
             ),
         ));
     }
-    if let Some(BfdStatus { state: "down", error: Some(error), .. }) = &status.bfd {
+    if let Some(BfdStatus { state: BfdState::Down, error: Some(error), .. }) = &status.bfd {
         problems.push(Problem::noted(
             "BfdDown",
             "spec.bfdProfile",

@@ -8,6 +8,8 @@ use std::{
     time::Instant,
 };
 
+use serde::{Serialize, Serializer};
+
 use super::{Group, address::Address, election::Priority, link::Link, member::Member};
 
 /// What a [`Group`] shows of itself.
@@ -38,15 +40,35 @@ pub(crate) struct MemberFacts {
     pub(crate) state: MemberState,
 }
 
-/// Whether a member counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MemberState {
-    /// Heard, and it hears this node.
+/// Whether a member counts; the first is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MemberState {
+    /// This node hears the member, and the member hears this node.
     Alive,
-    /// Not heard any more.
-    Dead,
-    /// Heard, but it has not proved that it hears this node.
+    /// This node hears the member, which has not proved that it hears this node.
     Unproven,
+    /// This node has not heard the member for a while.
+    Dead,
+}
+
+impl MemberState {
+    /// All states, the best first.
+    pub const ALL: [Self; 3] = [Self::Alive, Self::Unproven, Self::Dead];
+
+    /// The word for it in `gatehouse status`, `/status` and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Unproven => "unproven",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl Serialize for MemberState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// One address, as this node sees the group.

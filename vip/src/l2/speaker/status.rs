@@ -10,7 +10,10 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use crate::problem::Problem;
+use crate::{
+    l2::{group::MemberState, local_state::LocalState},
+    problem::Problem,
+};
 
 /// One moment of a [`Speaker`](crate::Speaker), at most a second old.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -48,9 +51,8 @@ pub struct MemberStatus {
     pub serving: bool,
     /// How many addresses it says it holds.
     pub holds: usize,
-    /// `alive`, `dead` (not heard of for a while), or `unproven`: heard, but it has not shown that it
-    /// hears this node.
-    pub state: &'static str,
+    /// Whether this node counts it.
+    pub state: MemberState,
 }
 
 /// One address.
@@ -58,9 +60,8 @@ pub struct MemberStatus {
 pub struct VipStatus {
     /// The node that holds it, as far as this one knows.
     pub owner: Option<String>,
-    /// What this node does with it: `holding`, `lingering` (open connections only), `probing` (asking
-    /// whether a stranger uses it), `standby`, or `blocked` (it could not hold it).
-    pub here: &'static str,
+    /// What this node does with it.
+    pub here: LocalState,
     /// Where it is, or would be, on this node.
     pub interface: Option<String>,
     /// The nodes that could hold it now, the rightful owner first.

@@ -24,6 +24,7 @@ use crate::{
         announce::Pace,
         claim::{ClaimKind, NeighbourClaim},
         group::{Decision, Offer, Relayed, Role},
+        local_state::LocalState,
     },
     links::{
         Link, Links, OnLink, Origin,
@@ -555,13 +556,13 @@ impl VipState {
     }
 
     /// For people: what this node does with the address, and on which interface.
-    pub(super) fn state(&self) -> (&'static str, Option<u32>) {
+    pub(super) fn state(&self) -> (LocalState, Option<u32>) {
         match (&self.placement, self.loopback, self.probing, self.offer) {
-            (Some(placement), ..) => ("holding", Some(placement.index)),
-            (None, Some(index), ..) => ("lingering", Some(index)),
-            (None, None, Some(probing), _) => ("probing", Some(probing.index)),
-            (None, None, None, Some(offer)) => ("standby", Some(offer.link)),
-            (None, None, None, None) => ("blocked", None),
+            (Some(placement), ..) => (LocalState::Holding, Some(placement.index)),
+            (None, Some(index), ..) => (LocalState::Draining, Some(index)),
+            (None, None, Some(probing), _) => (LocalState::Probing, Some(probing.index)),
+            (None, None, None, Some(offer)) => (LocalState::Standby, Some(offer.link)),
+            (None, None, None, None) => (LocalState::Blocked, None),
         }
     }
 }

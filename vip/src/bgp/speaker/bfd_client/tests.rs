@@ -67,7 +67,7 @@ fn until(ends: &mut [End; 2], what: &str, is: impl Fn(&[End; 2]) -> bool) {
     }
 }
 
-fn ups(ends: &[End; 2], peer: &str) -> [(&'static str, u64); 2] {
+fn ups(ends: &[End; 2], peer: &str) -> [(BfdState, u64); 2] {
     ends.each_ref().map(|end| (end.status(peer).state, end.status(peer).ups))
 }
 
@@ -76,7 +76,7 @@ fn a_session_that_panics_is_told_started_again_and_costs_neither_its_router_nor_
     on_a_wire(|wire| {
         let mut ends = [End::start(&wire, "a", 100, [1, 2]), End::start(&wire, "b", 200, [2, 1])];
         until(&mut ends, "both are up", |ends| {
-            ups(ends, "v4") == [("up", 1); 2] && ups(ends, "v6") == [("up", 1); 2]
+            ups(ends, "v4") == [(BfdState::Up, 1); 2] && ups(ends, "v6") == [(BfdState::Up, 1); 2]
         });
         for round in 1..3 {
             let broken = ends[0].client.routers["v4"].discriminator;
@@ -86,14 +86,19 @@ fn a_session_that_panics_is_told_started_again_and_costs_neither_its_router_nor_
                 let status = this.status("v4");
                 let error = status.error.unwrap_or_default();
                 let wait = format!("after {round}s");
-                status.state == "down" && error.contains("injected") && error.contains(&wait)
+                status.state == BfdState::Down
+                    && error.contains("injected")
+                    && error.contains(&wait)
             });
             until(&mut ends, "the other end is told", |[_, other]| {
                 let status = other.status("v4");
-                status.state == "down" && status.error.is_some_and(|why| why.contains("operator"))
+                status.state == BfdState::Down
+                    && status.error.is_some_and(|why| why.contains("operator"))
             });
-            until(&mut ends, "it is up again", |ends| ups(ends, "v4") == [("up", round + 1); 2]);
-            assert_eq!(ups(&ends, "v6"), [("up", 1); 2], "nothing is wrong with this one");
+            until(&mut ends, "it is up again", |ends| {
+                ups(ends, "v4") == [(BfdState::Up, round + 1); 2]
+            });
+            assert_eq!(ups(&ends, "v6"), [(BfdState::Up, 1); 2], "nothing is wrong with this one");
             assert_eq!(ends[0].status("v4").error, None);
         }
         ends.iter().for_each(|end| assert_eq!(end.lost, [""; 0], "no BGP session ends by it"));

@@ -16,7 +16,8 @@ use tracing::warn;
 use crate::{
     kernel::turn::StatusPace,
     l2::{
-        group::{GroupStatus, MemberFacts, MemberState, Role, VipFacts},
+        group::{GroupStatus, MemberFacts, Role, VipFacts},
+        local_state::LocalState,
         speaker::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus},
         vips::Action,
     },
@@ -175,7 +176,7 @@ impl Publisher {
     pub(super) fn status<'a>(
         &mut self,
         group: GroupStatus,
-        states: Option<impl Iterator<Item = (IpAddr, &'static str, Option<&'a str>)>>,
+        states: Option<impl Iterator<Item = (IpAddr, LocalState, Option<&'a str>)>>,
         links: &Links,
         now: Instant,
     ) -> SpeakerStatus {
@@ -190,11 +191,7 @@ impl Publisher {
         let name = |index: u32| links.link(index).map(|link| link.name.clone());
         let member = |facts: MemberFacts| MemberStatus {
             interface: name(facts.link).unwrap_or_default(),
-            state: match facts.state {
-                MemberState::Alive => "alive",
-                MemberState::Dead => "dead",
-                MemberState::Unproven => "unproven",
-            },
+            state: facts.state,
             node: facts.node,
             address: facts.address,
             draining: facts.draining,
@@ -214,13 +211,14 @@ impl Publisher {
     fn vips<'a>(
         &self,
         mut facts: BTreeMap<IpAddr, VipFacts>,
-        states: impl Iterator<Item = (IpAddr, &'static str, Option<&'a str>)>,
+        states: impl Iterator<Item = (IpAddr, LocalState, Option<&'a str>)>,
     ) -> BTreeMap<IpAddr, VipStatus> {
         let vip = |(ip, here, interface): (_, _, Option<&str>)| {
             let VipFacts { mut owner, mut eligible, .. } = facts.remove(&ip).unwrap_or_default();
             if !self.in_group {
-                owner = (here == "holding").then(|| self.node.clone());
-                eligible = (here != "blocked").then(|| self.node.clone()).into_iter().collect();
+                owner = (here == LocalState::Holding).then(|| self.node.clone());
+                eligible =
+                    (here != LocalState::Blocked).then(|| self.node.clone()).into_iter().collect();
             }
             (ip, VipStatus { owner, here, interface: interface.map(str::to_owned), eligible })
         };

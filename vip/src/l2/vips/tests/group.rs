@@ -84,7 +84,7 @@ fn an_address_that_moved_drains_on_lo_until_its_connections_have_ended() {
             ];
             assert_eq!(node.deeds(), moved);
             assert_eq!(node.role(ip), Some(Role::Draining));
-            assert_eq!(node.state(ip), Some("lingering"));
+            assert_eq!(node.state(ip), Some(LocalState::Draining));
             node.pass(9 * SECOND);
             let renewed = node.log().pop().unwrap();
             assert_eq!(renewed, format!("19000: renew {ip} 1"));
@@ -424,7 +424,10 @@ fn a_claim_ends_with_its_interface_and_is_not_taken_up_again_unasked() {
     node.log();
     node.pass(10 * SECOND);
     assert_eq!(node.log(), [""; 0]);
-    assert_eq!((node.offered(), node.state(VIP)), (vec![VIP.into(), VIP6.into()], Some("standby")));
+    assert_eq!(
+        (node.offered(), node.state(VIP)),
+        (vec![VIP.into(), VIP6.into()], Some(LocalState::Standby))
+    );
 }
 
 #[test]

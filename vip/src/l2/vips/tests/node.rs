@@ -227,7 +227,7 @@ impl Node {
     }
 
     /// For people: what becomes of an address here.
-    pub(super) fn state(&self, ip: &str) -> Option<&'static str> {
+    pub(super) fn state(&self, ip: &str) -> Option<LocalState> {
         let ip: IpAddr = ip.parse().unwrap();
         self.vips.states().find(|(of, ..)| *of == ip).map(|(_, state, _)| state)
     }

@@ -8,14 +8,17 @@ fn an_address_is_asked_for_three_times_before_it_is_used() {
     for (ip, first) in [(VIP, Some("0: strict 2")), (VIP6, None)] {
         let mut node = member();
         node.decide(ip, claim(true));
-        assert_eq!((node.state(ip), node.role(ip)), (Some("probing"), None));
+        assert_eq!((node.state(ip), node.role(ip)), (Some(LocalState::Probing), None));
         node.pass(SECOND);
         let mut expected: Vec<String> = first.into_iter().map(str::to_owned).collect();
         expected.extend([0, 200, 400].map(|at| format!("{at}: probe {ip} 2")));
         expected.extend([format!("600: add {ip} 2"), format!("600: announce {ip} 2")]);
         expected.push(format!("announced {ip} eth2"));
         assert_eq!(node.deeds(), expected);
-        assert_eq!((node.state(ip), node.role(ip)), (Some("holding"), Some(Role::Active)));
+        assert_eq!(
+            (node.state(ip), node.role(ip)),
+            (Some(LocalState::Holding), Some(Role::Active))
+        );
     }
 }
 
@@ -29,7 +32,10 @@ fn an_address_that_a_stranger_has_or_wants_is_left_to_it_and_the_others_go_on() 
         node.log();
         node.hear(VIP, kind, None);
         assert_eq!(node.log(), [format!("refused {VIP} AddressInUse")]);
-        assert_eq!((node.offered(), node.state(VIP)), (vec![VIP6.into()], Some("blocked")));
+        assert_eq!(
+            (node.offered(), node.state(VIP)),
+            (vec![VIP6.into()], Some(LocalState::Blocked))
+        );
         node.pass(SECOND - MS);
         assert_eq!(node.offered(), [VIP6]);
         assert_eq!(node.role(VIP6), Some(Role::Active));
@@ -44,7 +50,7 @@ fn a_stranger_is_named_and_asked_for_less_and_less_often() {
     node.want(&anywhere(&[VIP]));
     let mut waits = Vec::new();
     for _ in 0..8 {
-        assert_eq!(node.state(VIP), Some("probing"));
+        assert_eq!(node.state(VIP), Some(LocalState::Probing));
         let now = node.now;
         node.vips.heard(
             NeighbourClaim { index: 2, ip: VIP.parse().unwrap(), mac: STRANGER, kind: Claim },
@@ -65,7 +71,7 @@ fn a_stranger_is_named_and_asked_for_less_and_less_often() {
             assert!(refusal.is_error());
         }
         node.settle();
-        while node.state(VIP) == Some("blocked") {
+        while node.state(VIP) == Some(LocalState::Blocked) {
             node.pass(SECOND);
         }
         waits.push((node.now - now).as_secs());
@@ -78,7 +84,7 @@ fn a_stranger_is_named_and_asked_for_less_and_less_often() {
     node.decide(VIP, claim(true));
     node.hear(VIP, Claim, None);
     node.pass(SECOND);
-    assert_eq!(node.state(VIP), Some("probing"), "it begins again at one second");
+    assert_eq!(node.state(VIP), Some(LocalState::Probing), "it begins again at one second");
 }
 
 #[test]
@@ -98,11 +104,11 @@ fn a_member_that_announces_what_is_being_asked_for_is_left_to_the_group() {
     node.decide(VIP, claim(true));
     node.pass(100 * MS);
     node.hear(VIP, Claim, Some("b"));
-    assert_eq!(node.state(VIP), Some("probing"));
+    assert_eq!(node.state(VIP), Some(LocalState::Probing));
     node.decide(VIP, release(None));
     node.pass(SECOND);
     assert!(!node.log().iter().any(|line| line.contains("add")), "a release ends the probing");
-    assert_eq!(node.state(VIP), Some("standby"));
+    assert_eq!(node.state(VIP), Some(LocalState::Standby));
 }
 
 #[test]
