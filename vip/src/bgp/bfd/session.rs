@@ -165,6 +165,8 @@ impl Session {
             self.remote_demand = false;
             let expired = Diagnostic::DETECTION_TIME_EXPIRED;
             self.enter(next(self.session_state, Input::Expired), expired, now, &mut out);
+            // The interval that the router asked for is forgotten with the router.
+            self.reschedule(now);
         }
         if self.periodic() && self.next <= now {
             self.send(now, &mut out);

@@ -52,13 +52,15 @@ fn sent(actions: &[Action]) -> Vec<Packet> {
         .collect()
 }
 
-/// Lets time pass as a caller would. What was done, and when.
+/// Lets time pass as a caller would. What was done, and when. What is due since before `from` is done at
+/// `from`: no caller can go back in time.
 fn pass(session: &mut Session, from: Instant, time: Duration) -> Vec<(Duration, Action)> {
-    let mut done = Vec::new();
+    let (mut done, mut now) = (Vec::new(), from);
     while let Some(deadline) = session.deadline().filter(|deadline| *deadline <= from + time) {
-        let actions = session.tick(deadline);
-        assert!(session.deadline().is_none_or(|next| next > deadline), "due for ever");
-        done.extend(actions.into_iter().map(|action| (deadline - from, action)));
+        now = now.max(deadline);
+        let actions = session.tick(now);
+        assert!(session.deadline().is_none_or(|next| next > now), "due for ever");
+        done.extend(actions.into_iter().map(|action| (now - from, action)));
     }
     done
 }
@@ -416,6 +418,91 @@ fn however_many_packets_are_lost_both_ends_come_up_once_the_link_is_good() {
     }
 }
 
+/// Checks what a session sends against §6.8.7: a packet that says nothing new comes no sooner after the one
+/// before than the interval allows, less 25 % of jitter. Answers to a poll do not count, on either side.
+struct Pacing {
+    transmit_interval: Duration,
+    /// What the router said last.
+    required_min_rx: Duration,
+    last: Option<(Instant, State)>,
+}
+
+impl Pacing {
+    fn new(settings: Settings) -> Self {
+        let transmit_interval = settings.transmit_interval;
+        Self { transmit_interval, required_min_rx: Duration::ZERO, last: None }
+    }
+
+    fn check(&mut self, packet: &Packet, now: Instant) -> Result<(), String> {
+        if packet.final_ {
+            return Ok(());
+        }
+        let interval = match packet.state {
+            State::Up => self.transmit_interval.max(self.required_min_rx),
+            _ => self.transmit_interval.max(SECOND),
+        };
+        match self.last.replace((now, packet.state)) {
+            Some((before, state)) if state == packet.state && now - before < interval * 3 / 4 => {
+                Err(format!("{:?} after the last one: {packet:?}", now - before))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A router in demand mode, or one that can receive nothing, makes the periodic packets pause. What was due
+/// meanwhile is not caught up on: one packet goes out at once, the next one an interval later.
+#[test]
+fn packets_that_paused_are_not_caught_up_on() {
+    type Change = fn(&mut Packet);
+    let changes: [Change; 2] = [|packet| packet.required_min_rx = 0, |packet| packet.demand = true];
+    for change in changes {
+        let start = now();
+        let mut session = up(start);
+        let mut pacing = Pacing::new(settings());
+        // The router is not missed for as long as the pause lasts.
+        let lasting = Packet { desired_min_tx: 10_000_000, ..packet(State::Up) };
+        let mut pause = lasting;
+        change(&mut pause);
+        session.receive(&pause, 255, start).unwrap();
+        assert_eq!(pass(&mut session, start, SECOND * 5), []);
+        let later = start + SECOND * 5;
+        session.receive(&lasting, 255, later).unwrap();
+        let done = pass(&mut session, later, MILLISECOND * 95);
+        assert_eq!(done[0].0, Duration::ZERO, "one is due at once (§6.8.2)");
+        assert!((2..=3).contains(&done.len()), "{done:?}");
+        for (time, action) in done {
+            pacing.check(&sent(&[action])[0], later + time).unwrap();
+        }
+    }
+}
+
+/// A session that was down already when the router fell silent goes back to its own interval as well.
+#[test]
+fn the_interval_that_a_router_asked_for_ends_when_the_router_is_forgotten() {
+    let start = now();
+    let mut session = session(settings(), start);
+    assert_eq!(sent(&session.tick(start)).len(), 1);
+    let slow = Packet { required_min_rx: u32::MAX, ..packet(State::Up) };
+    assert_eq!(session.receive(&slow, 255, start), Ok(vec![]));
+    let done = pass(&mut session, start, SECOND * 10);
+    assert!((9..=14).contains(&done.len()), "{done:?}");
+}
+
+/// §6.8.7: a router that misses one packet takes this end for down, so no interval is longer than 90 %.
+#[test]
+fn with_a_multiplier_of_one_the_jitter_leaves_time_for_the_packet_to_arrive() {
+    let start = now();
+    for (multiplier, longest) in [(1, 900), (2, 1000)] {
+        let settings = Settings { detect_multiplier: multiplier, ..settings() };
+        let done = pass(&mut session(settings, start), start, SECOND * 600);
+        let gaps: Vec<_> = done.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        let most = *gaps.iter().max().unwrap();
+        assert!(gaps.iter().all(|gap| *gap >= MILLISECOND * 750));
+        assert!(most <= MILLISECOND * longest && most > MILLISECOND * (longest - 20), "{most:?}");
+    }
+}
+
 proptest! {
     /// Whatever packets come, and whenever: no panic, never stuck, never faster than allowed.
     #[test]
@@ -427,6 +514,7 @@ proptest! {
         let mut time = now();
         let mut session =
             Session::new(settings(), false, NonZeroU32::new(7).unwrap(), seed, time);
+        let mut pacing = Pacing::new(settings());
         for (mut bytes, ours, milliseconds) in script {
             (bytes[0], bytes[1], bytes[3]) = (bytes[0] & 0x1f | 0x20, bytes[1] & 0xfa, 24);
             if ours {
@@ -436,9 +524,16 @@ proptest! {
                 && let Ok(actions) = session.receive(&packet, 255, time)
             {
                 prop_assert!(actions.len() <= 3, "{actions:?}");
+                pacing.required_min_rx = Duration::from_micros(packet.required_min_rx.into());
+                for packet in sent(&actions) {
+                    prop_assert_eq!(pacing.check(&packet, time), Ok(()));
+                }
             }
-            let done = pass(&mut session, time, MILLISECOND * milliseconds);
-            prop_assert!(done.len() <= 4 + usize::try_from(milliseconds).unwrap() / 37);
+            for (after, action) in pass(&mut session, time, MILLISECOND * milliseconds) {
+                for packet in sent(&[action]) {
+                    prop_assert_eq!(pacing.check(&packet, time + after), Ok(()));
+                }
+            }
             time += MILLISECOND * milliseconds;
         }
     }
