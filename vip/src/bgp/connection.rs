@@ -11,7 +11,7 @@ use super::{
     notification::Notification,
     open::Negotiated,
     peer::Families,
-    update::{self, Verdict},
+    update::{self, UpdateSummary},
 };
 use crate::bgp::jitter::Jitter;
 
@@ -68,8 +68,11 @@ impl Connection {
         self.negotiated = Some(negotiated);
     }
 
-    /// Judges an UPDATE by what has been agreed on; `None` before that.
-    pub(super) fn judge(&mut self, body: &[u8]) -> Option<Result<Verdict, Notification>> {
+    /// Checks an UPDATE by what has been agreed on; `None` before that.
+    pub(super) fn check_update(
+        &mut self,
+        body: &[u8],
+    ) -> Option<Result<UpdateSummary, Notification>> {
         let agreed = self.negotiated.as_ref()?;
         let terms = Terms {
             internal: agreed.internal,
@@ -80,12 +83,12 @@ impl Connection {
                 v6: agreed.families.v6 && !self.disabled.v6,
             },
         };
-        let verdict = update::judge(body, &terms);
-        if let Ok(verdict) = &verdict {
-            self.disabled.v4 |= verdict.disabled.v4;
-            self.disabled.v6 |= verdict.disabled.v6;
+        let summary = update::check(body, &terms);
+        if let Ok(summary) = &summary {
+            self.disabled.v4 |= summary.disabled.v4;
+            self.disabled.v6 |= summary.disabled.v6;
         }
-        Some(verdict)
+        Some(summary)
     }
 
     /// The router has shown that it is there.

@@ -1,6 +1,6 @@
 //! The frame of every message (RFC 4271 §4.1, §6.1): 16 octets of ones, length, type.
 //!
-//! [`Framer`] cuts the byte stream of one connection into messages. It judges a header as soon as it
+//! [`Framer`] cuts the byte stream of one connection into messages. It checks a header as soon as it
 //! is there, and holds at most one message: nothing a router sends makes it grow.
 //!
 //! Why not the codec of a library: `netgauze-bgp-pkt` is the best there is, but it builds every
@@ -82,7 +82,7 @@ impl Framer {
     }
 }
 
-/// Judges a header: type and length of the message, `None` if it is not all there yet.
+/// Checks a header: type and length of the message, `None` if it is not all there yet.
 fn header(bytes: &[u8], extended: bool) -> Result<Option<(Kind, usize)>, Notification> {
     // A client of another protocol is known by its first octet; there is no need to wait for 19.
     if bytes.iter().take(16).any(|&octet| octet != 0xff) {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_judged_before_its_body_has_come() {
+    fn a_header_is_checked_before_its_body_has_come() {
         let head =
             |length: u16, kind: u8| [&[0xff; 16][..], &length.to_be_bytes(), &[kind]].concat();
         let bad_length = |length: u16| Some(Notification::with(1, 2, &length.to_be_bytes()));

@@ -4,7 +4,7 @@
 
 use std::{fmt, time::Instant};
 
-use super::{attribute::Class, notification::Notification, update::Verdict};
+use super::{attribute::Class, notification::Notification, update::UpdateSummary};
 use crate::bgp::header::{HEADER, Kind};
 
 /// Why a session, or an attempt at one, ended.
@@ -86,13 +86,13 @@ impl Report {
         self.since = None;
     }
 
-    pub(super) fn judged(&mut self, verdict: &Verdict) {
-        self.prefixes_announced += u64::from(verdict.announced);
-        self.prefixes_withdrawn += u64::from(verdict.withdrawn);
-        for (_, class, _) in &verdict.faults {
+    pub(super) fn count_update(&mut self, summary: &UpdateSummary) {
+        self.prefixes_announced += u64::from(summary.announced);
+        self.prefixes_withdrawn += u64::from(summary.withdrawn);
+        for (_, class, _) in &summary.faults {
             self.attributes_discarded += u64::from(*class == Class::Discard);
         }
-        let Some((kind, class, why)) = verdict.faults.first() else { return };
+        let Some((kind, class, why)) = summary.faults.first() else { return };
         self.treated_as_withdraw += u64::from(*class >= Class::TreatAsWithdraw);
         let done = match class {
             Class::Discard => "discarded",

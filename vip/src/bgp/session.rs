@@ -263,7 +263,7 @@ impl Session {
         self.report.received.count(message.kind);
         let Some(state) = self.connection(id).map(|connection| connection.state) else { return };
         let (event, error) = match (message.kind, state) {
-            (Kind::Open, State::OpenSent) => match self.judge_open(message.body) {
+            (Kind::Open, State::OpenSent) => match self.check_open(message.body) {
                 Ok((negotiated, restarting)) => {
                     if !self.collide(id, &negotiated, restarting, now, out) {
                         return;
@@ -277,7 +277,7 @@ impl Session {
             },
             (Kind::Open, _) => (fsm::Event::BgpOpen, None),
             (Kind::Keepalive, _) => (fsm::Event::KeepAliveMsg, None),
-            (Kind::Update, State::Established) => match self.judge_update(id, message.body) {
+            (Kind::Update, State::Established) => match self.check_update(id, message.body) {
                 Ok(()) => (fsm::Event::UpdateMsg, None),
                 Err(error) => (fsm::Event::UpdateMsgErr, Some(error)),
             },
@@ -297,17 +297,17 @@ impl Session {
     }
 
     /// What the router and this end agree on, and whether the router has just restarted.
-    fn judge_open(&self, body: &[u8]) -> Result<(Negotiated, bool), Notification> {
+    fn check_open(&self, body: &[u8]) -> Result<(Negotiated, bool), Notification> {
         let open = Open::decode(body)?;
         let restart = open.capabilities.graceful_restart;
         let negotiated = open.negotiate(&self.settings)?;
         Ok((negotiated, restart.is_some_and(|restart| restart.restarting)))
     }
 
-    fn judge_update(&mut self, id: ConnectionId, body: &[u8]) -> Result<(), Notification> {
+    fn check_update(&mut self, id: ConnectionId, body: &[u8]) -> Result<(), Notification> {
         let connection = self.connections.iter_mut().find(|one| one.id == id);
-        if let Some(verdict) = connection.and_then(|one| one.judge(body)) {
-            self.report.judged(&verdict?);
+        if let Some(summary) = connection.and_then(|one| one.check_update(body)) {
+            self.report.count_update(&summary?);
         }
         Ok(())
     }

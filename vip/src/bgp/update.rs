@@ -1,9 +1,9 @@
-//! The UPDATE message of a router, judged (RFC 4271 §6.3 as revised by RFC 7606).
+//! The UPDATE message of a router, checked (RFC 4271 §6.3 as revised by RFC 7606).
 //!
 //! Routes of others are none of this speaker's business: they are counted and forgotten, so that no
 //! router can fill its memory. But a router that breaks the rules has to get the answer of the RFC,
-//! and one that only relays somebody else's broken attribute must not lose the session for it.
-//! [`judge`] gives that answer: `Err` ends the session, everything else keeps it.
+//! and a router that only passes on another router's broken attribute must not lose the session for it.
+//! [`check`] gives that answer: `Err` ends the session, everything else keeps it.
 
 use super::{
     attribute::{self, Class, Terms},
@@ -14,7 +14,7 @@ use super::{
 
 /// What an UPDATE says, once nothing of it ends the session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct UpdateSummary {
     /// Prefixes that the router announces.
     pub(crate) announced: u32,
     /// Prefixes that it withdraws, or is taken to withdraw.
@@ -41,8 +41,8 @@ struct Multiprotocol {
     withdrawn: u32,
 }
 
-/// Judges the body of an UPDATE message.
-pub(crate) fn judge(body: &[u8], terms: &Terms) -> Result<Verdict, Notification> {
+/// Checks the body of an UPDATE message.
+pub(crate) fn check(body: &[u8], terms: &Terms) -> Result<UpdateSummary, Notification> {
     let lists = split(body).ok_or_else(|| Notification::new(3, 1))?;
     // RFC 7606 §5.3: without the prefixes there is nothing that could be taken as withdrawn.
     let unreadable = || Notification::new(3, 10);
@@ -51,19 +51,19 @@ pub(crate) fn judge(body: &[u8], terms: &Terms) -> Result<Verdict, Notification>
     if !terms.families.v4 {
         (withdrawn, announced) = (0, 0);
     }
-    let mut verdict = Verdict::default();
-    let walk = attributes(&lists, announced > 0, terms, &mut verdict)?;
-    verdict.withdrawn = withdrawn.saturating_add(walk.withdrawn);
-    verdict.announced = announced.saturating_add(walk.announced);
-    verdict.faults.sort_by_key(|(_, class, _)| std::cmp::Reverse(*class));
-    if verdict.faults.first().is_some_and(|(_, class, _)| *class >= Class::TreatAsWithdraw) {
-        verdict.withdrawn = verdict.withdrawn.saturating_add(verdict.announced);
-        verdict.announced = 0;
+    let mut summary = UpdateSummary::default();
+    let walk = attributes(&lists, announced > 0, terms, &mut summary)?;
+    summary.withdrawn = withdrawn.saturating_add(walk.withdrawn);
+    summary.announced = announced.saturating_add(walk.announced);
+    summary.faults.sort_by_key(|(_, class, _)| std::cmp::Reverse(*class));
+    if summary.faults.first().is_some_and(|(_, class, _)| *class >= Class::TreatAsWithdraw) {
+        summary.withdrawn = summary.withdrawn.saturating_add(summary.announced);
+        summary.announced = 0;
     }
     if body.len() == 4 {
-        verdict.end_of_rib.v4 = true;
+        summary.end_of_rib.v4 = true;
     }
-    Ok(verdict)
+    Ok(summary)
 }
 
 /// Finds the three lists; `None` if their lengths cannot be (RFC 4271 §6.3, first paragraph).
@@ -92,7 +92,7 @@ fn attributes(
     lists: &Lists,
     has_nlri: bool,
     terms: &Terms,
-    verdict: &mut Verdict,
+    summary: &mut UpdateSummary,
 ) -> Result<Multiprotocol, Notification> {
     let mut seen = [false; 256];
     let mut found = Multiprotocol::default();
@@ -100,7 +100,7 @@ fn attributes(
     while !rest.is_empty() {
         let Some((attribute, after)) = attribute::next(rest) else {
             // §4: the prefixes are where the total length says, so that they can be withdrawn.
-            verdict.faults.push((
+            summary.faults.push((
                 rest.get(1).copied().unwrap_or(0),
                 Class::TreatAsWithdraw,
                 "it is longer than the list of attributes",
@@ -115,14 +115,14 @@ fn attributes(
             return Err(Notification::new(3, 1));
         }
         if again {
-            verdict.faults.push((kind, Class::Discard, "it is there more than once"));
+            summary.faults.push((kind, Class::Discard, "it is there more than once"));
         } else if let Some((class, why)) = attribute::fault(&attribute, terms)? {
-            verdict.faults.push((kind, class, why));
+            summary.faults.push((kind, class, why));
         } else if multiprotocol {
             let alone = lists.withdrawn.is_empty()
                 && lists.announced.is_empty()
                 && attribute.whole.len() == lists.attributes.len();
-            routes(&attribute, alone, terms, &mut found, verdict)?;
+            routes(&attribute, alone, terms, &mut found, summary)?;
         }
     }
     let mut mandatory = vec![];
@@ -133,7 +133,7 @@ fn attributes(
         mandatory.push(attribute::NEXT_HOP);
     }
     for kind in mandatory.into_iter().filter(|kind| !seen[usize::from(*kind)]) {
-        verdict.faults.push((kind, Class::TreatAsWithdraw, "it is missing"));
+        summary.faults.push((kind, Class::TreatAsWithdraw, "it is missing"));
     }
     Ok(found)
 }
@@ -144,7 +144,7 @@ fn routes(
     alone: bool,
     terms: &Terms,
     found: &mut Multiprotocol,
-    verdict: &mut Verdict,
+    summary: &mut UpdateSummary,
 ) -> Result<(), Notification> {
     let Some((&[high, low, safi], value)) = attribute.value.split_first_chunk::<3>() else {
         // It does not even say which family has become unreadable.
@@ -163,14 +163,14 @@ fn routes(
     let nlri = if reach { after_next_hop(afi, value, terms) } else { Some(value) };
     match nlri.and_then(|nlri| count(nlri, longest)) {
         Some(prefixes) if reach => found.announced = prefixes,
-        Some(0) if alone => verdict.end_of_rib.add(afi),
+        Some(0) if alone => summary.end_of_rib.add(afi),
         Some(prefixes) => found.withdrawn = prefixes,
         None => {
             // RFC 7606 §5.3, §7.11: end the session, or the family. The family is worth nothing
             // here, and the session carries the addresses of this node.
-            verdict.disabled.add(afi);
+            summary.disabled.add(afi);
             let why = "its next hop or prefixes cannot be read";
-            verdict.faults.push((attribute.kind, Class::Disable, why));
+            summary.faults.push((attribute.kind, Class::Disable, why));
         }
     }
     Ok(())

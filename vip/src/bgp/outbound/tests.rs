@@ -1,4 +1,4 @@
-//! What routers read of what is sent: by our own judgement, and by another implementation.
+//! What routers read of what is sent: by our own checks, and by another implementation.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use super::super::{
     attribute::Terms,
     rib_out::{RibOut, delta, tests::ribs},
-    update::judge,
+    update::check,
 };
 use super::*;
 
@@ -312,7 +312,7 @@ fn end_of_rib_is_said_for_each_family() {
     let told: Vec<_> = outbound
         .end_of_rib()
         .iter()
-        .map(|message| judge(&message[HEADER..], &terms(&negotiated())).unwrap().end_of_rib)
+        .map(|message| check(&message[HEADER..], &terms(&negotiated())).unwrap().end_of_rib)
         .collect();
     assert_eq!(told, [Families { v4: true, v6: false }, Families { v4: false, v6: true }]);
 }
@@ -344,8 +344,8 @@ proptest! {
             let encoded = outbound.encode(&delta(&last, &rib));
             prop_assert!(encoded.unsent.is_empty());
             for message in encoded.messages {
-                let verdict = judge(&message[HEADER..], &terms(&negotiated)).unwrap();
-                prop_assert_eq!(verdict.faults, vec![]);
+                let summary = check(&message[HEADER..], &terms(&negotiated)).unwrap();
+                prop_assert_eq!(summary.faults, vec![]);
                 router.hears(&message);
             }
             last = rib;

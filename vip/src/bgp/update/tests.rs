@@ -44,22 +44,22 @@ fn good_routes_are_counted() {
         (with(&[0xe0, 250, 0]), 1, 0),
     ];
     for (body, announced, withdrawn) in cases {
-        let verdict = judge(&body, &TERMS).unwrap();
-        assert_eq!((verdict.announced, verdict.withdrawn), (announced, withdrawn), "{body:?}");
-        assert_eq!(verdict.faults, [], "{body:?}");
-        assert_eq!(verdict.end_of_rib, Families::default(), "{body:?}");
+        let summary = check(&body, &TERMS).unwrap();
+        assert_eq!((summary.announced, summary.withdrawn), (announced, withdrawn), "{body:?}");
+        assert_eq!(summary.faults, [], "{body:?}");
+        assert_eq!(summary.end_of_rib, Families::default(), "{body:?}");
     }
 }
 
 #[test]
 fn end_of_rib_is_an_update_that_says_nothing() {
-    let v4 = judge(&body(&[], &[], &[]), &TERMS).unwrap();
+    let v4 = check(&body(&[], &[], &[]), &TERMS).unwrap();
     assert_eq!(v4.end_of_rib, Families { v4: true, v6: false });
-    let v6 = judge(&body(&[], &mp_unreach(&[0, 2, 1]), &[]), &TERMS).unwrap();
+    let v6 = check(&body(&[], &mp_unreach(&[0, 2, 1]), &[]), &TERMS).unwrap();
     assert_eq!(v6.end_of_rib, Families { v4: false, v6: true });
-    let more = judge(&body(PREFIX, &mp_unreach(&[0, 2, 1]), &[]), &TERMS).unwrap();
+    let more = check(&body(PREFIX, &mp_unreach(&[0, 2, 1]), &[]), &TERMS).unwrap();
     assert_eq!(more.end_of_rib, Families::default());
-    let foreign = judge(&body(&[], &mp_unreach(&[0, 2, 1]), &[]), &V4_ONLY).unwrap();
+    let foreign = check(&body(&[], &mp_unreach(&[0, 2, 1]), &[]), &V4_ONLY).unwrap();
     assert_eq!(foreign.end_of_rib, Families::default());
 }
 
@@ -76,22 +76,22 @@ fn a_broken_attribute_falls_into_its_class_and_the_session_stays() {
             updates::Class::TreatAsWithdraw => Class::TreatAsWithdraw,
             updates::Class::Disable => Class::Disable,
         };
-        let verdict = judge(&body, terms).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let summary = check(&body, terms).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(
-            verdict.faults.first().map(|fault| (fault.0, fault.1)),
+            summary.faults.first().map(|fault| (fault.0, fault.1)),
             Some((kind, class)),
             "{name}"
         );
         let stands = class == Class::Discard;
-        assert_eq!(verdict.announced > 0, stands, "{name}");
-        assert_eq!(!verdict.disabled.is_empty(), class == Class::Disable, "{name}");
+        assert_eq!(summary.announced > 0, stands, "{name}");
+        assert_eq!(!summary.disabled.is_empty(), class == Class::Disable, "{name}");
     }
 }
 
 #[test]
 fn what_cannot_be_read_at_all_ends_the_session_with_the_code_of_the_rfc() {
     for (name, body, subcode, data) in updates::fatal() {
-        let error = judge(&body, &TERMS).expect_err(name);
+        let error = check(&body, &TERMS).expect_err(name);
         assert_eq!(error, Notification::with(3, subcode, &data), "{name}");
     }
 }
@@ -100,26 +100,26 @@ fn what_cannot_be_read_at_all_ends_the_session_with_the_code_of_the_rfc() {
 fn an_ipv4_route_may_have_an_ipv6_next_hop_if_that_is_agreed_on() {
     let value = [&[0, 1, 1, 16][..], &[1; 16], &[0], PREFIX].concat();
     let update = body(&[], &[ORIGIN_IGP, PATH, &mp_reach(&value)].concat(), &[]);
-    let verdict = judge(&update, &V6_NEXT_HOPS).unwrap();
-    assert_eq!((verdict.announced, verdict.faults), (1, vec![]));
+    let summary = check(&update, &V6_NEXT_HOPS).unwrap();
+    assert_eq!((summary.announced, summary.faults), (1, vec![]));
 }
 
 #[test]
 fn of_several_faults_the_worst_decides() {
     let update =
         with(&[&[0x40, 6, 1, 0][..], &[0x80, 4, 1, 0], &mp_unreach(&[0, 2, 1, 64])].concat());
-    let verdict = judge(&update, &TERMS).unwrap();
-    let classes: Vec<_> = verdict.faults.iter().map(|fault| fault.1).collect();
+    let summary = check(&update, &TERMS).unwrap();
+    let classes: Vec<_> = summary.faults.iter().map(|fault| fault.1).collect();
     assert_eq!(classes, [Class::Disable, Class::TreatAsWithdraw, Class::Discard]);
-    assert_eq!((verdict.announced, verdict.withdrawn), (0, 1));
+    assert_eq!((summary.announced, summary.withdrawn), (0, 1));
 }
 
 proptest! {
     #[test]
     fn no_octets_whatever_do_worse_than_an_error(body in proptest::collection::vec(any::<u8>(), 4..300)) {
         for terms in [TERMS, INTERNAL, TWO_OCTETS, V4_ONLY, V6_NEXT_HOPS] {
-            match judge(&body, &terms) {
-                Ok(verdict) => prop_assert!(verdict.announced + verdict.withdrawn <= 600),
+            match check(&body, &terms) {
+                Ok(summary) => prop_assert!(summary.announced + summary.withdrawn <= 600),
                 Err(error) => prop_assert_eq!(error.code, 3),
             }
         }
@@ -127,7 +127,7 @@ proptest! {
 
     /// Mostly sound, so that the walk gets far.
     #[test]
-    fn a_sound_update_with_some_octets_changed_is_judged_too(
+    fn a_sound_update_with_some_octets_changed_is_checked_too(
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let mut body = with(&[v6_reach(), vec![0xc0, 8, 4, 1, 2, 3, 4]].concat());
@@ -135,7 +135,7 @@ proptest! {
             let index = index.index(body.len());
             body[index] = octet;
         }
-        if let Err(error) = judge(&body, &TERMS) {
+        if let Err(error) = check(&body, &TERMS) {
             prop_assert_eq!(error.code, 3);
         }
     }

@@ -373,7 +373,7 @@ impl<S: Session, N: Fn(u32, News<S::Event>)> Driver<S, N> {
         if running.open_at.take_if(|at| *at <= now).is_some() {
             let opened = running.open(discriminator, &mut self.receivers);
             running.open_at = opened.is_err().then(|| now + OPEN_AGAIN);
-            if let Some(fault) = running.judge(opened) {
+            if let Some(fault) = running.note(opened) {
                 (self.news)(discriminator, News::Fault(fault));
             }
         }
@@ -392,7 +392,7 @@ impl<S: Session, N: Fn(u32, News<S::Event>)> Driver<S, N> {
                         Some(Err(_)) | None => &self.counters.unsent,
                     };
                     counter.fetch_add(1, Relaxed);
-                    if let Some(fault) = sent.and_then(|sent| running.judge(sent)) {
+                    if let Some(fault) = sent.and_then(|sent| running.note(sent)) {
                         (self.news)(discriminator, News::Fault(fault));
                     }
                 }
@@ -406,8 +406,8 @@ impl<S: Session> Running<S> {
         [self.open_at, self.deadline].into_iter().flatten().min()
     }
 
-    /// What the owner has to be told: a fault that it does not know of.
-    fn judge(&mut self, outcome: io::Result<()>) -> Option<String> {
+    /// Notes an outcome; returns a fault that the owner has not heard of.
+    fn note(&mut self, outcome: io::Result<()>) -> Option<String> {
         let fault = outcome.err().map(|error| error.to_string());
         let new = fault.clone().filter(|fault| self.fault.as_ref() != Some(fault));
         self.fault = fault;

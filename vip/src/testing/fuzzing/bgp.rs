@@ -33,7 +33,7 @@ pub(crate) fn stream(data: &[u8]) {
     for (kind, body) in messages {
         match kind {
             Kind::Open => open(&body),
-            Kind::Update => (0..32).for_each(|flags| judge(flags, &body)),
+            Kind::Update => (0..32).for_each(|flags| check(flags, &body)),
             Kind::Notification => told(&Notification::decode(&body)),
             Kind::Keepalive => assert_eq!(body, b""),
             Kind::RouteRefresh => assert_eq!(body.len(), 4),
@@ -132,28 +132,28 @@ pub(super) fn settings(flags: u8) -> Settings {
 /// An octet of terms and the body of an UPDATE message.
 pub(crate) fn update(data: &[u8]) {
     let mut input = Input::new(data);
-    judge(input.octet(), input.rest());
+    check(input.octet(), input.rest());
 }
 
-fn judge(flags: u8, body: &[u8]) {
+fn check(flags: u8, body: &[u8]) {
     let set = |bit: u8| flags & bit != 0;
     let families = Families { v4: set(8), v6: set(16) };
     let terms =
         Terms { internal: set(1), four_octet_asn: set(2), extended_next_hop: set(4), families };
-    let verdict = match update::judge(body, &terms) {
-        Ok(verdict) => verdict,
+    let summary = match update::check(body, &terms) {
+        Ok(summary) => summary,
         Err(error) => return refused(&error, 3),
     };
-    let prefixes = u64::from(verdict.announced) + u64::from(verdict.withdrawn);
-    assert!(prefixes <= body.len() as u64, "{verdict:?} of {} octets", body.len());
-    assert!(verdict.faults.is_sorted_by(|one, next| one.1 >= next.1), "{verdict:?}");
-    assert!(verdict.faults.len() <= body.len() + 3);
-    let worst = verdict.faults.first().map(|(_, class, _)| *class);
-    assert!(worst < Some(Class::TreatAsWithdraw) || verdict.announced == 0, "{verdict:?}");
-    assert_eq!(!verdict.disabled.is_empty(), worst == Some(Class::Disable), "{verdict:?}");
-    assert_eq!(verdict.disabled, verdict.disabled.and(families), "{verdict:?}");
-    if !verdict.end_of_rib.is_empty() {
-        assert_eq!(prefixes, 0, "{verdict:?}");
+    let prefixes = u64::from(summary.announced) + u64::from(summary.withdrawn);
+    assert!(prefixes <= body.len() as u64, "{summary:?} of {} octets", body.len());
+    assert!(summary.faults.is_sorted_by(|one, next| one.1 >= next.1), "{summary:?}");
+    assert!(summary.faults.len() <= body.len() + 3);
+    let worst = summary.faults.first().map(|(_, class, _)| *class);
+    assert!(worst < Some(Class::TreatAsWithdraw) || summary.announced == 0, "{summary:?}");
+    assert_eq!(!summary.disabled.is_empty(), worst == Some(Class::Disable), "{summary:?}");
+    assert_eq!(summary.disabled, summary.disabled.and(families), "{summary:?}");
+    if !summary.end_of_rib.is_empty() {
+        assert_eq!(prefixes, 0, "{summary:?}");
     }
 }
 
