@@ -35,7 +35,7 @@ pub enum SpeakerEvent {
     /// Routers may be told to lead the address, which is [`Routed::Leaving`](crate::Routed::Leaving), elsewhere: the other
     /// nodes pass on to this one what is open here, or took too long. Once for each time it leaves;
     /// alone, at once.
-    Relayed {
+    Forwarded {
         /// The address.
         vip: IpAddr,
         /// Another node serves it.

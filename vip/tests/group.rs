@@ -215,15 +215,15 @@ fn open_connections_survive_a_planned_move_and_new_ones_are_the_new_owners() {
         shell.say("echo still >&3; read -r -t 9 answer <&3; echo \"$answer\"");
         shell.expect(|line| line == "gateway still");
     }
-    let relays = || {
+    let forwarding = || {
         let tables = lab.run("second", "nft list tables");
         tables.lines().filter(|table| !table.contains(FENCE)).count()
     };
-    assert_eq!(relays(), 1);
+    assert_eq!(forwarding(), 1);
     for vip in OF_GATEWAY {
         members[0].say(&format!("let-go {vip}"));
     }
-    lab.until("the relays are gone", || relays() == 0);
+    lab.until("nothing is forwarded", || forwarding() == 0);
 }
 
 #[test]

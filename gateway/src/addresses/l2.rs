@@ -96,7 +96,7 @@ impl L2Addresses {
                 self.refused.remove(&vip);
             }
             // About an address that routers lead here: `state` passes it to `bgp`.
-            SpeakerEvent::Relayed { .. } => {}
+            SpeakerEvent::Forwarded { .. } => {}
         }
         None
     }

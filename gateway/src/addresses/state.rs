@@ -68,7 +68,7 @@ impl AddressState {
     /// Takes note of what a speaker did; says what it means for the connections on the address.
     pub(super) fn heard(&mut self, event: Event, now: Instant) -> Option<(IpAddr, Change)> {
         let (ip, change) = match event {
-            Event::L2(SpeakerEvent::Relayed { vip, elsewhere }) => {
+            Event::L2(SpeakerEvent::Forwarded { vip, elsewhere }) => {
                 // A stop does not wait for it: every connection leaves anyway.
                 if self.stopping {
                     return None;

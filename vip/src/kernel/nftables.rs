@@ -203,7 +203,7 @@ mod tests {
             (libc::NFT_MSG_NEWSETELEM, libc::EEXIST, ErrorKind::AlreadyExists),
         ] {
             let refused =
-                refusal("relays", "fwd", &Attempt { what: "try".to_owned(), message }, errno);
+                refusal("forwarding", "fwd", &Attempt { what: "try".to_owned(), message }, errno);
             assert_eq!(refused.kind(), kind, "{message} {errno}");
             assert!(refused.to_string().contains("cannot try: "), "{refused}");
         }

@@ -1,25 +1,25 @@
-//! Relays: after a planned move, this node forwards connections that began on the old owner to it.
+//! After a planned move, the new owner of an address forwards connections that began on the old owner to it.
 //!
 //! When an address has moved to this node, its neighbours send all packets here. The connections that
 //! began on the old owner go on there: the old owner keeps the address on `lo`, where no neighbour sees
-//! it, and answers the clients directly. While a [`Relay`] stands, the kernel of this
-//! node passes TCP segments to the relayed addresses on to the old owner, on the same link and below
-//! its own IP layer, which would reset them. Connections whose first segment came here meanwhile
-//! stay here: the kernel notes each SYN, and what has been noted is not passed on. So do those that
-//! this node still has from an earlier time as the owner, if it notes them itself.
+//! it, and answers the clients directly. While a [`ForwardPath`] stands, the kernel of this
+//! node passes TCP segments to the forwarded addresses on to the old owner, on the same link and below
+//! its own IP layer, which would reset them. A connection whose first segment comes here meanwhile
+//! stays here: the kernel notes each SYN and passes no segment of a noted connection on. A connection that
+//! this node still has from an earlier time as the owner stays here too, if this node notes it.
 //!
 //! The same serves an address that several nodes have at once, because routers spread clients over
 //! them, when one of these nodes leaves ([`group::routed`](crate::l2::group)): then this node has
-//! connections of its own all the time, so a relay begins with noting only ([`Relay::way`]). Segments
+//! connections of its own all the time, so a path begins with noting only ([`ForwardPath::next_hop`]). Segments
 //! may come by one link and go by another, and what another node of the group hands in may have to
-//! go another way than what a router does ([`Relay::from`]).
+//! go another way than what a router does ([`ForwardPath::from`]).
 //!
 //! What may come of it: a SYN for which there is no room goes to the old owner, who can serve it.
 //! Fragments (TCP does not send them), other protocols than TCP and IPv6 segments behind extension
 //! headers stay here. ICMP errors as well, so that the old owner does not hear of a path MTU that
 //! shrinks after the move.
 //!
-//! Pure: [`Ruleset`] turns the difference between the relays that stand and those wanted into
+//! Pure: [`Ruleset`] turns the difference between the paths that stand and the wanted ones into
 //! messages of nf_tables. `kernel::nftables` sends them for the speaker.
 
 mod rules;
@@ -38,36 +38,36 @@ use rules::{LAYOUTS, Layout, Names, create_chains, create_hook};
 
 /// Segments that come by a link, and where they go.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Relay {
+pub(crate) struct ForwardPath {
     /// Index and name of the interface by which they come.
     pub(crate) device: (u32, String),
-    /// The neighbour that hands them in; `None`: every neighbour that has no relay of its own here. A
-    /// relay of one neighbour counts only beside one of the same address for all.
+    /// The neighbour that hands them in; `None`: every neighbour that has no path of its own here. A
+    /// path of one neighbour counts only beside one of the same address for all.
     pub(crate) from: Option<Mac>,
     /// `None`: they stay here, and connections that begin are noted.
-    pub(crate) way: Option<Way>,
+    pub(crate) next_hop: Option<NextHop>,
 }
 
-/// To a neighbour on a link.
+/// The neighbour that segments go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Way {
+pub(crate) struct NextHop {
     /// Index of the interface that leads to it.
-    pub(crate) out: u32,
-    /// Its own address there, of the family of the relayed addresses.
+    pub(crate) link: u32,
+    /// Its own address there, of the family of the forwarded addresses.
     pub(crate) via: IpAddr,
 }
 
-impl Relay {
+impl ForwardPath {
     /// To a neighbour on the link by which the segments come.
     pub(crate) fn on(device: (u32, String), via: IpAddr) -> Self {
-        let way = Some(Way { out: device.0, via });
-        Self { device, from: None, way }
+        let next_hop = Some(NextHop { link: device.0, via });
+        Self { device, from: None, next_hop }
     }
 }
 
-/// The virtual addresses that each relay is for. On one device and from one neighbour an address has
-/// one relay; of several, the first in order counts.
-pub(crate) type Relays = BTreeMap<Relay, BTreeSet<IpAddr>>;
+/// The virtual addresses that each path is for. On one device and from one neighbour an address has
+/// one path; of several, the first in order counts.
+pub(crate) type ForwardPaths = BTreeMap<ForwardPath, BTreeSet<IpAddr>>;
 
 /// The ends of a TCP connection that this node has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub(crate) struct Connection {
     pub(crate) remote: SocketAddr,
 }
 
-/// Addresses of two families in one relay.
+/// Addresses of two families in one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MixedFamilies {
     vip: IpAddr,
@@ -86,7 +86,7 @@ pub(crate) struct MixedFamilies {
 impl fmt::Display for MixedFamilies {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { vip, via } = self;
-        write!(out, "relay of {vip} via {via}: the two need to be of one address family")
+        write!(out, "{vip} via {via}: the two need to be of one address family")
     }
 }
 
@@ -94,13 +94,13 @@ impl std::error::Error for MixedFamilies {}
 
 /// The rules that stand in the kernel, in one table.
 ///
-/// Per device and generation there is a base chain on the device, which sends segments to relayed
-/// addresses to the `relay` chain of their family (and one more base chain for each new name of the
-/// device: since Linux 6.16 they do not follow it, before they do); all that differs between relays is in the
-/// elements of its sets, so that adding and removing relays touches nothing else. What once stands
-/// is left until no relay is wanted; then the whole table goes.
+/// Per device and generation there is a base chain on the device, which sends segments to forwarded
+/// addresses to the `forward` chain of their family (and one more base chain for each new name of the
+/// device: since Linux 6.16 they do not follow it, before they do); all that differs between paths is in the
+/// elements of its sets, so that adding and removing paths touches nothing else. Chains and sets
+/// stay until no path is wanted; then the whole table goes.
 ///
-/// A relay that ends leaves notes behind. When the same address is relayed again in the life of the
+/// A path that ends leaves notes behind. When the same address is forwarded again in the life of the
 /// table, a client may use the port of a noted connection for one that began on the old owner.
 /// Therefore the address is then in a new generation, with notes of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,26 +109,26 @@ pub(crate) struct Ruleset {
     chains: BTreeSet<(u32, Generation)>,
     /// The same with the names that devices were known by: the base chains.
     hooks: BTreeSet<(u32, Generation, String)>,
-    relayed: BTreeMap<Target, Standing>,
+    forwarded: BTreeMap<Target, Standing>,
     /// What differs for segments that a neighbour hands in.
     exceptions: BTreeMap<(Target, Mac), Standing>,
-    /// First generation that knows nothing of an address that was relayed before.
+    /// First generation that knows nothing of an address that was forwarded before.
     ended: BTreeMap<Target, Generation>,
 }
 
 type Generation = u32;
 /// Device index and virtual address.
 type Target = (u32, IpAddr);
-/// The way, if not here.
-type Standing = (Option<Way>, Generation);
+/// The next hop, unless segments stay here.
+type Standing = (Option<NextHop>, Generation);
 /// The content of sets by their names: keys, and the data of maps.
 type Content = BTreeMap<String, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
 
 /// What is wanted, by device and address.
 #[derive(Default)]
 struct Targets<'a> {
-    ways: BTreeMap<Target, Option<Way>>,
-    exceptions: BTreeMap<(Target, Mac), Option<Way>>,
+    next_hops: BTreeMap<Target, Option<NextHop>>,
+    exceptions: BTreeMap<(Target, Mac), Option<NextHop>>,
     /// Of the devices.
     names: BTreeMap<u32, &'a str>,
 }
@@ -139,11 +139,11 @@ impl Ruleset {
     pub(crate) fn change(
         &self,
         table: &str,
-        wanted: &Relays,
+        wanted: &ForwardPaths,
     ) -> Result<Option<(Batch, Self)>, MixedFamilies> {
         let targets = targets(wanted)?;
         let mut batch = Batch::new(table);
-        if targets.ways.is_empty() {
+        if targets.next_hops.is_empty() {
             if self.chains.is_empty() {
                 return Ok(None);
             }
@@ -173,11 +173,11 @@ impl Ruleset {
         Ok(Some((batch, next)))
     }
 
-    /// Notes connections to relayed addresses that began before the relay and are this node's own:
+    /// Notes connections to forwarded addresses that began before the path and are this node's own:
     /// the address comes back to it while it still has some. Nothing if there are none.
     pub(crate) fn keep(&self, table: &str, connections: &[Connection]) -> Option<Batch> {
         let mut generations: BTreeMap<IpAddr, BTreeSet<Generation>> = BTreeMap::new();
-        for ((_, vip), (_, generation)) in &self.relayed {
+        for ((_, vip), (_, generation)) in &self.forwarded {
             generations.entry(*vip).or_default().insert(*generation);
         }
         let mut notes: BTreeMap<String, Vec<Element>> = BTreeMap::new();
@@ -198,31 +198,31 @@ impl Ruleset {
         (!notes.is_empty()).then_some(batch)
     }
 
-    /// Whether the address is relayed, on any device.
-    pub(crate) fn relays(&self, vip: IpAddr) -> bool {
-        self.relayed.keys().any(|(_, relayed)| *relayed == vip)
+    /// Whether the address is forwarded, on any device.
+    pub(crate) fn forwards(&self, vip: IpAddr) -> bool {
+        self.forwarded.keys().any(|(_, target)| *target == vip)
     }
 
-    /// These rules with other relays.
+    /// These rules with other paths.
     fn after(&self, targets: &Targets<'_>) -> Self {
         let mut next = self.clone();
-        for (target, (_, generation)) in &self.relayed {
-            if !targets.ways.contains_key(target) {
-                next.relayed.remove(target);
+        for (target, (_, generation)) in &self.forwarded {
+            if !targets.next_hops.contains_key(target) {
+                next.forwarded.remove(target);
                 next.ended.insert(*target, generation + 1);
             }
         }
-        for (target, way) in &targets.ways {
+        for (target, next_hop) in &targets.next_hops {
             let fresh = self.ended.get(target).copied().unwrap_or_default();
-            let generation = self.relayed.get(target).map_or(fresh, |(_, standing)| *standing);
-            next.relayed.insert(*target, (*way, generation));
+            let generation = self.forwarded.get(target).map_or(fresh, |(_, standing)| *standing);
+            next.forwarded.insert(*target, (*next_hop, generation));
             next.chains.insert((target.0, generation));
             let name = targets.names.get(&target.0).copied().unwrap_or_default();
             next.hooks.insert((target.0, generation, name.to_owned()));
         }
-        let exceptions = targets.exceptions.iter().filter_map(|(at, way)| {
-            let (_, generation) = next.relayed.get(&at.0)?;
-            Some((*at, (*way, *generation)))
+        let exceptions = targets.exceptions.iter().filter_map(|(at, next_hop)| {
+            let (_, generation) = next.forwarded.get(&at.0)?;
+            Some((*at, (*next_hop, *generation)))
         });
         next.exceptions = exceptions.collect();
         next
@@ -244,20 +244,20 @@ impl Ruleset {
         let mut put = |set, key: Vec<u8>, data| {
             content.entry(set).or_default().insert(key, data);
         };
-        for ((device, vip), (way, generation)) in &self.relayed {
+        for ((device, vip), (next_hop, generation)) in &self.forwarded {
             let names = Names::new(Layout::of(*vip), *device, *generation);
             put(names.moved, octets(*vip), None);
-            if let Some(Way { out, via }) = way {
-                put(names.out, octets(*vip), Some(out.to_ne_bytes().to_vec()));
+            if let Some(NextHop { link, via }) = next_hop {
+                put(names.out, octets(*vip), Some(link.to_ne_bytes().to_vec()));
                 put(names.via, octets(*vip), Some(octets(*via)));
             }
         }
-        for (((device, vip), mac), (way, generation)) in &self.exceptions {
+        for (((device, vip), mac), (next_hop, generation)) in &self.exceptions {
             let names = Names::new(Layout::of(*vip), *device, *generation);
             let key = [octets(*vip), mac.to_vec(), vec![0, 0]].concat();
-            match way {
-                Some(Way { out, via }) => {
-                    put(names.next_out, key.clone(), Some(out.to_ne_bytes().to_vec()));
+            match next_hop {
+                Some(NextHop { link, via }) => {
+                    put(names.next_out, key.clone(), Some(link.to_ne_bytes().to_vec()));
                     put(names.next_via, key, Some(octets(*via)));
                 }
                 None => put(names.stay, key, None),
@@ -268,20 +268,20 @@ impl Ruleset {
 }
 
 /// Takes what is wanted apart.
-fn targets(wanted: &Relays) -> Result<Targets<'_>, MixedFamilies> {
+fn targets(wanted: &ForwardPaths) -> Result<Targets<'_>, MixedFamilies> {
     let mut targets = Targets::default();
-    for (Relay { device: (index, name), from, way }, vips) in wanted {
+    for (ForwardPath { device: (index, name), from, next_hop }, vips) in wanted {
         targets.names.insert(*index, name.as_str());
         for vip in vips {
-            if let Some(Way { via, .. }) = way
+            if let Some(NextHop { via, .. }) = next_hop
                 && vip.is_ipv4() != via.is_ipv4()
             {
                 return Err(MixedFamilies { vip: *vip, via: *via });
             }
             let target = (*index, *vip);
             match from {
-                Some(mac) => targets.exceptions.entry((target, *mac)).or_insert(*way),
-                None => targets.ways.entry(target).or_insert(*way),
+                Some(mac) => targets.exceptions.entry((target, *mac)).or_insert(*next_hop),
+                None => targets.next_hops.entry(target).or_insert(*next_hop),
             };
         }
     }

@@ -35,8 +35,8 @@ use routed::Routes;
 use wire::Message;
 
 pub use auth::GroupKey;
+pub(crate) use routed::Forwarding;
 pub use routed::Routed;
-pub(crate) use routed::{Forwarding, Hop};
 pub use status::MemberState;
 #[allow(unused_imports, reason = "the speaker shows them")]
 pub(crate) use status::{Counters, GroupStatus, MemberFacts, VipFacts};
@@ -109,7 +109,7 @@ pub(crate) struct Datagram {
 
 /// The member that an address comes from in a planned move.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Relayed {
+pub(crate) struct OldOwner {
     pub(crate) node: String,
     /// Index of the interface on which this node reaches it.
     pub(crate) link: u32,
@@ -128,7 +128,7 @@ pub(crate) enum Decision {
         /// The kernel of a member that died may still answer for it: announce often.
         contested: bool,
         /// Pass packets of connections that this node has not seen begin on to this member.
-        from: Option<Relayed>,
+        from: Option<OldOwner>,
     },
     /// Let go of it; also of a claim that has not come to anything yet.
     Release {
@@ -353,11 +353,11 @@ impl Group {
     }
 
     /// Whether the member that an address was claimed from still serves connections on it.
-    pub(crate) fn relayed(&self, ip: IpAddr) -> bool {
+    pub(crate) fn old_owner_serves(&self, ip: IpAddr) -> bool {
         let address = self.addresses.get(&ip);
         address.is_some_and(|address| {
             let link = self.links.get(&address.link());
-            link.is_some_and(|link| address.relayed(link))
+            link.is_some_and(|link| address.old_owner_serves(link))
         })
     }
 

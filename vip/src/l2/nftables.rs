@@ -1,4 +1,4 @@
-//! Messages of nf_tables (`linux/netfilter/nf_tables.h`), as many as relays and fence need.
+//! Messages of nf_tables (`linux/netfilter/nf_tables.h`), as many as forwarding and fence need.
 //!
 //! [`Batch`] collects changes to one table of the family `netdev` and ends as the bytes of one
 //! transaction; [`answers`] reads what the kernel says to it. [`crate::l2::forward_old`] and [`crate::l2::fence`]

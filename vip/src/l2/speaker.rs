@@ -69,7 +69,7 @@ struct Progress {
     /// Those of them that another node could take over.
     to_hand_over: usize,
     /// Addresses that are leaving, and not all other nodes pass on yet.
-    to_relay: usize,
+    to_forward: usize,
 }
 
 impl Speaker {
@@ -102,7 +102,7 @@ impl Speaker {
     /// a group without a mute node, within milliseconds; never longer than half a second.
     pub fn routed_and_wait(&self, routed: RoutedAddresses, timeout: Duration) -> bool {
         let serial = self.0.ask(|desired| desired.routed = Arc::new(routed));
-        self.0.wait_for(serial, timeout, |done| done.to_relay == 0)
+        self.0.wait_for(serial, timeout, |done| done.to_forward == 0)
     }
 
     /// Ends the draining of an address: no connection is left on it. Nothing happens to an address

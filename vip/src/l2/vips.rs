@@ -27,7 +27,7 @@ use crate::{
     l2::{
         announce::Pace,
         claim::NeighbourClaim,
-        forward_old::{Relay, Relays},
+        forward_old::{ForwardPath, ForwardPaths},
         group::{Decision, Offer, Role},
         local_state::LocalState,
     },
@@ -89,8 +89,8 @@ pub(crate) struct Vips {
     links_changed: bool,
     roles: BTreeMap<IpAddr, Role>,
     roles_changed: BTreeSet<IpAddr>,
-    /// Addresses that may have a relay.
-    relayed: BTreeSet<IpAddr>,
+    /// Addresses that may have an old owner.
+    with_old_owner: BTreeSet<IpAddr>,
 }
 
 impl Vips {
@@ -114,7 +114,7 @@ impl Vips {
             links_changed: false,
             roles: BTreeMap::new(),
             roles_changed: BTreeSet::new(),
-            relayed: BTreeSet::new(),
+            with_old_owner: BTreeSet::new(),
         }
     }
 
@@ -164,9 +164,9 @@ impl Vips {
         match &decision {
             Decision::Claim { from, .. } => {
                 self.common.arp_ignore.claimed(ip);
-                self.relayed.extend(from.as_ref().map(|_| ip));
+                self.with_old_owner.extend(from.as_ref().map(|_| ip));
             }
-            Decision::Release { .. } => drop(self.relayed.remove(&ip)),
+            Decision::Release { .. } => drop(self.with_old_owner.remove(&ip)),
         }
         vip.decide(decision, &mut self.common, now);
         self.timers.touch(ip);
@@ -211,7 +211,7 @@ impl Vips {
             self.roles_changed.insert(ip);
             if vip.is_over() {
                 self.vips.remove(&ip);
-                self.relayed.remove(&ip);
+                self.with_old_owner.remove(&ip);
                 self.timers.set(ip, None);
             }
         }
@@ -286,22 +286,22 @@ impl Vips {
         Some(indices.into_iter().filter(usable).filter_map(facts).collect())
     }
 
-    /// Which relays there are to be; `still`: the old owner of an address still serves connections.
-    pub(crate) fn relays(&self, still: impl Fn(IpAddr) -> bool) -> Relays {
-        let mut relays = Relays::new();
-        for ip in &self.relayed {
-            let Some(from) = self.vips.get(ip).and_then(VipState::relay) else { continue };
+    /// By which paths connections go to the old owners of addresses; `still`: the old owner of an address serves some.
+    pub(crate) fn forward_paths(&self, still: impl Fn(IpAddr) -> bool) -> ForwardPaths {
+        let mut paths = ForwardPaths::new();
+        for ip in &self.with_old_owner {
+            let Some(from) = self.vips.get(ip).and_then(VipState::old_owner) else { continue };
             let via = match ip {
                 IpAddr::V4(_) => from.v4.map(IpAddr::V4),
                 IpAddr::V6(_) => from.v6.map(IpAddr::V6),
             };
             let link = self.common.links.link(from.link);
             if let (Some(via), Some(link), true) = (via, link, still(*ip)) {
-                let relay = Relay::on((link.index, link.name.clone()), via);
-                relays.entry(relay).or_default().insert(*ip);
+                let path = ForwardPath::on((link.index, link.name.clone()), via);
+                paths.entry(path).or_default().insert(*ip);
             }
         }
-        relays
+        paths
     }
 
     /// When there is something to do if nothing happens before: for [`due`](Self::due), or because

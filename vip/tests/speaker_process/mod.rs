@@ -84,7 +84,7 @@ fn print(event: SpeakerEvent) {
         SpeakerEvent::Announced { vip, interface } => println!("\nannounced {vip} {interface}"),
         SpeakerEvent::Draining { vip, to } => println!("\nlingering {vip} {to}"),
         SpeakerEvent::Cleared { vip } => println!("\ncleared {vip}"),
-        SpeakerEvent::Relayed { vip, elsewhere } => println!("\nrelayed {vip} {elsewhere}"),
+        SpeakerEvent::Forwarded { vip, elsewhere } => println!("\nforwarded {vip} {elsewhere}"),
         SpeakerEvent::Withdrawn { vip } => println!("\nwithdrawn {vip}"),
         SpeakerEvent::Refused { vip, refusal } => {
             println!("\nrefused {vip} severe={} {refusal}", refusal.is_error());

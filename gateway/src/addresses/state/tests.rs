@@ -56,7 +56,7 @@ fn removed() -> Event {
 }
 
 fn forwarded(elsewhere: bool) -> Event {
-    Event::L2(SpeakerEvent::Relayed { vip: vip(), elsewhere })
+    Event::L2(SpeakerEvent::Forwarded { vip: vip(), elsewhere })
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! The relays in the kernel: one netlink socket that owns one table of nf_tables.
+//! The forward paths in the kernel: one netlink socket that owns one table of nf_tables.
 //!
 //! Only the speaker calls this. What to send is decided by [`crate::l2::forward_old`]. The table goes with the
-//! socket, so that a killed process leaves no relay behind. Needs `CAP_NET_ADMIN` in the network
+//! socket, so that a killed process leaves no path behind. Needs `CAP_NET_ADMIN` in the network
 //! namespace's user namespace, Linux 5.12, and nf_tables with the family netdev and `fwd`.
 
 use std::{collections::BTreeSet, io, net::IpAddr};
@@ -9,25 +9,25 @@ use std::{collections::BTreeSet, io, net::IpAddr};
 use super::{Failure, Transactions};
 use crate::{
     kernel::sock_diag,
-    l2::forward_old::{Connection, Relays, Ruleset},
+    l2::forward_old::{Connection, ForwardPaths, Ruleset},
 };
 
-/// The kernel's relays; opened at the first need, in the network namespace of the calling thread.
+/// The kernel's paths; opened at the first need, in the network namespace of the calling thread.
 #[derive(Debug, Default)]
 pub(crate) struct Nft {
     table: Option<Table>,
 }
 
 impl Nft {
-    /// Makes the kernel's relays those of `wanted`, in one transaction, and notes of own connections
-    /// survive it while any relay stands. Does nothing if they are.
+    /// Makes the kernel's paths those of `wanted`, in one transaction, and notes of own connections
+    /// survive it while any path stands. Does nothing if they are.
     ///
     /// It waits while another program is changing nf_tables. On an
-    /// error the relays are those of before, or none if that is not certain. Kinds of errors:
+    /// error the paths are those of before, or none if that is not certain. Kinds of errors:
     /// `PermissionDenied`; `Unsupported`, if this kernel cannot do it at all; `NotFound`, if a device
-    /// is not there (before Linux 6.16); `InvalidInput`, if an address and its way are of different
+    /// is not there (before Linux 6.16); `InvalidInput`, if an address and its next hop are of different
     /// families.
-    pub(crate) fn apply(&mut self, wanted: &Relays) -> io::Result<()> {
+    pub(crate) fn apply(&mut self, wanted: &ForwardPaths) -> io::Result<()> {
         match self.table {
             None if wanted.values().all(BTreeSet::is_empty) => return Ok(()),
             None => self.table = Some(Table::open()?),
@@ -36,20 +36,20 @@ impl Nft {
         self.with_table(|table| table.change(wanted))
     }
 
-    /// The open connections of this node on those of the addresses that are relayed, which
+    /// The open connections of this node on those of the addresses that are forwarded, which
     /// [`apply`](Self::apply) cannot know. Walks over all TCP sockets of the namespace.
     pub(crate) fn connections(&self, vips: &BTreeSet<IpAddr>) -> io::Result<Vec<Connection>> {
         let Some(table) = &self.table else { return Ok(Vec::new()) };
-        let relayed = |vip: &IpAddr| table.rules.relays(*vip);
-        let relayed: BTreeSet<_> = vips.iter().copied().filter(relayed).collect();
-        if relayed.is_empty() {
+        let forwarded = |vip: &IpAddr| table.rules.forwards(*vip);
+        let forwarded: BTreeSet<_> = vips.iter().copied().filter(forwarded).collect();
+        if forwarded.is_empty() {
             return Ok(Vec::new());
         }
-        sock_diag::connections(&relayed)
+        sock_diag::connections(&forwarded)
             .map_err(|error| table.transactions.described("list TCP connections", error))
     }
 
-    /// Keeps these connections here, though they began before their address was relayed.
+    /// Keeps these connections here, though they began before their address was forwarded.
     pub(crate) fn keep(&mut self, connections: &[Connection]) -> io::Result<()> {
         self.with_table(|table| table.keep(connections))
     }
@@ -80,14 +80,14 @@ struct Table {
 impl Table {
     fn open() -> io::Result<Self> {
         let transactions =
-            Transactions::open("relays", "Linux 5.12 with nf_tables, netdev and fwd")?;
+            Transactions::open("forwarding", "Linux 5.12 with nf_tables, netdev and fwd")?;
         // Called after the socket's number, so as not to meet the table of another process, or one
         // that is about to go.
         let name = format!("gatehouse-{}", transactions.port());
         Ok(Self { transactions, name, rules: Ruleset::default() })
     }
 
-    fn change(&mut self, wanted: &Relays) -> Result<(), Failure> {
+    fn change(&mut self, wanted: &ForwardPaths) -> Result<(), Failure> {
         let changed = self.rules.change(&self.name, wanted);
         let changed = changed.map_err(|mixed| {
             Failure::Refused(io::Error::new(io::ErrorKind::InvalidInput, mixed))

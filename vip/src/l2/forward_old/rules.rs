@@ -1,7 +1,7 @@
-//! The rules of relays: what a segment meets on its way in, and where its fields are.
+//! The rules of forwarding: what a segment meets on its way in, and where its fields are.
 //!
 //! [`super::Ruleset`] makes a batch of them for each device and generation, and moves elements of
-//! their sets; what differs between relays is in the elements alone.
+//! their sets; what differs between paths is in the elements alone.
 
 use std::net::IpAddr;
 
@@ -17,25 +17,25 @@ const NOTES: u32 = 1 << 20;
 /// comes, or its next SYN, as no answer came.
 const SYN_TIMEOUT: u64 = 60_000;
 /// Life of a note after any later segment, in milliseconds: a connection that is silent for longer
-/// while the relay stands is lost.
+/// while the path stands is lost.
 const NOTE_TIMEOUT: u64 = 3_600_000;
 /// Between two sweeps for notes that have expired, in milliseconds.
 const SWEEP_INTERVAL: u32 = 10_000;
 
 /// Sets and chains of one family on one device in one generation, as `nft list ruleset` shows them.
 pub(super) struct Names {
-    /// Set of the relayed addresses.
+    /// Set of the forwarded addresses.
     pub(super) moved: String,
     /// Maps from them to the devices that they go by, and to the neighbours there.
     pub(super) out: String,
     pub(super) via: String,
-    /// The same for what a neighbour hands in: maps from relayed address and Ethernet address.
+    /// The same for what a neighbour hands in: maps from forwarded address and Ethernet address.
     pub(super) next_out: String,
     pub(super) next_via: String,
     /// Set of those of which it stays here.
     pub(super) stay: String,
     /// Chain that notes or passes on.
-    relay: String,
+    forward: String,
     /// Set of the connections that stay here.
     mine: String,
 }
@@ -50,7 +50,7 @@ impl Names {
             next_out: name("nextout"),
             next_via: name("nextvia"),
             stay: name("stay"),
-            relay: name("relay"),
+            forward: name("forward"),
             mine: layout.notes(generation),
         }
     }
@@ -157,7 +157,7 @@ impl Layout {
     }
 
     /// The rule of the base chain: whole TCP segments that the link gave to this node (a promiscuous
-    /// interface sees others) and that go to a relayed address.
+    /// interface sees others) and that go to a forwarded address.
     fn pick<'a>(&'a self, names: &'a Names) -> Vec<Expression<'a>> {
         let mut rule = vec![
             Expression::Meta { key: libc::NFT_META_PKTTYPE, to: 1 },
@@ -173,7 +173,7 @@ impl Layout {
         }
         rule.push(self.destination(1));
         rule.push(Expression::Lookup { set: &names.moved, key: 1, to: None });
-        rule.push(Expression::Goto { chain: &names.relay });
+        rule.push(Expression::Goto { chain: &names.forward });
         rule
     }
 
@@ -203,7 +203,7 @@ impl Layout {
         rule
     }
 
-    /// Loads a relayed address and the neighbour that hands the segment in.
+    /// Loads a forwarded address and the neighbour that hands the segment in.
     fn handed_in(&self) -> [Expression<'static>; 2] {
         let (base, offset) = (libc::NFT_PAYLOAD_LL_HEADER, ETHERNET_SOURCE);
         let sender = Expression::Payload { base, offset, len: 6, to: self.after_address };
@@ -263,7 +263,7 @@ pub(super) fn create_chains(batch: &mut Batch, device: u32, generation: Generati
         let next_via = Set { name: &names.next_via, data: Some(layout.address), ..stay.clone() };
         batch.create_set(&next_via);
         batch.create_set(&stay);
-        batch.create_chain(&names.relay);
+        batch.create_chain(&names.forward);
         let rules = [
             layout.note(&names),
             layout.keep(&names),
@@ -271,7 +271,7 @@ pub(super) fn create_chains(batch: &mut Batch, device: u32, generation: Generati
             layout.pass_last(&names),
             layout.pass(&names),
         ];
-        rules.iter().for_each(|rule| batch.append_rule(&names.relay, rule));
+        rules.iter().for_each(|rule| batch.append_rule(&names.forward, rule));
     }
 }
 

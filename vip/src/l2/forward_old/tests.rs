@@ -6,9 +6,9 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// Relays on eth0 (2) and eth1 (3): `device via vip…` in each line.
-fn relays(lines: &[&str]) -> Relays {
-    let mut relays = Relays::new();
+/// Paths on eth0 (2) and eth1 (3): `device via vip…` in each line.
+fn paths(lines: &[&str]) -> ForwardPaths {
+    let mut paths = ForwardPaths::new();
     for line in lines {
         let mut words = line.split(' ');
         let device = match words.next().unwrap() {
@@ -17,14 +17,14 @@ fn relays(lines: &[&str]) -> Relays {
             other => (2, other.to_owned()),
         };
         let via = ip(words.next().unwrap());
-        relays.entry(Relay::on(device, via)).or_default().extend(words.map(ip));
+        paths.entry(ForwardPath::on(device, via)).or_default().extend(words.map(ip));
     }
-    relays
+    paths
 }
 
-/// What the batch for a new set of relays tries, and the rules after it.
+/// What the batch for a new set of paths tries, and the rules after it.
 fn change(rules: &Ruleset, wanted: &[&str]) -> (Vec<String>, Ruleset) {
-    match rules.change("t", &relays(wanted)).unwrap() {
+    match rules.change("t", &paths(wanted)).unwrap() {
         None => (Vec::new(), rules.clone()),
         Some((batch, rules)) => {
             let (_, attempts) = batch.finish();
@@ -35,12 +35,12 @@ fn change(rules: &Ruleset, wanted: &[&str]) -> (Vec<String>, Ruleset) {
 
 #[test]
 fn nothing_wanted_is_nothing_done() {
-    assert_eq!(Ruleset::default().change("t", &Relays::new()), Ok(None));
-    assert_eq!(Ruleset::default().change("t", &relays(&["eth0 10.0.0.2"])), Ok(None));
+    assert_eq!(Ruleset::default().change("t", &ForwardPaths::new()), Ok(None));
+    assert_eq!(Ruleset::default().change("t", &paths(&["eth0 10.0.0.2"])), Ok(None));
 }
 
 #[test]
-fn the_first_relay_makes_the_table_and_the_chains_of_its_device() {
+fn the_first_path_makes_the_table_and_the_chains_of_its_device() {
     let (done, rules) = change(&Ruleset::default(), &["eth0 10.0.0.2 10.0.0.9"]);
     let mut expected = vec!["create table netdev t".to_owned()];
     expected.extend(["create set mine4-0", "create set mine6-0"].map(str::to_owned));
@@ -48,8 +48,8 @@ fn the_first_relay_makes_the_table_and_the_chains_of_its_device() {
         for set in ["moved", "out", "via", "nextout", "nextvia", "stay"] {
             expected.push(format!("create set {set}{version}-2.0"));
         }
-        expected.push(format!("create chain relay{version}-2.0"));
-        expected.extend(vec![format!("append a rule to chain relay{version}-2.0"); 5]);
+        expected.push(format!("create chain forward{version}-2.0"));
+        expected.extend(vec![format!("append a rule to chain forward{version}-2.0"); 5]);
     }
     expected.push("create chain in-2.0-eth0".to_owned());
     expected.extend(vec!["append a rule to chain in-2.0-eth0".to_owned(); 2]);
@@ -61,7 +61,7 @@ fn the_first_relay_makes_the_table_and_the_chains_of_its_device() {
 }
 
 #[test]
-fn more_and_fewer_relays_are_a_matter_of_elements() {
+fn more_and_fewer_paths_are_a_matter_of_elements() {
     let (_, rules) = change(&Ruleset::default(), &["eth0 10.0.0.2 10.0.0.9"]);
     let (done, rules) =
         change(&rules, &["eth0 10.0.0.2 10.0.0.9", "eth0 10.0.0.3 10.0.0.7 10.0.0.8"]);
@@ -105,7 +105,7 @@ fn a_device_with_a_new_name_is_hooked_again_and_nothing_else() {
 }
 
 #[test]
-fn a_relay_that_comes_again_has_notes_of_its_own() {
+fn a_path_that_comes_again_has_notes_of_its_own() {
     let other = "eth0 10.0.0.2 10.0.0.8";
     let (_, rules) = change(&Ruleset::default(), &[other, "eth0 10.0.0.2 10.0.0.9"]);
     let (_, rules) = change(&rules, &[other]);
@@ -122,7 +122,7 @@ fn a_relay_that_comes_again_has_notes_of_its_own() {
 }
 
 #[test]
-fn own_connections_are_noted_where_their_address_is_relayed() {
+fn own_connections_are_noted_where_their_address_is_forwarded() {
     let (_, rules) = change(&Ruleset::default(), &["eth0 10.0.0.2 10.0.0.9"]);
     let connection = |local: &str| Connection {
         local: local.parse().unwrap(),
@@ -137,20 +137,20 @@ fn own_connections_are_noted_where_their_address_is_relayed() {
     assert_eq!(kept, Some(expected));
 }
 
-/// A relay of 10.0.0.9 that comes by eth0.
-fn relay(from: Option<Mac>, way: Option<(u32, &str)>) -> (Relay, BTreeSet<IpAddr>) {
-    let way = way.map(|(out, via)| Way { out, via: ip(via) });
-    (Relay { device: (2, "eth0".to_owned()), from, way }, [ip("10.0.0.9")].into())
+/// A path of 10.0.0.9 that comes by eth0.
+fn path(from: Option<Mac>, next_hop: Option<(u32, &str)>) -> (ForwardPath, BTreeSet<IpAddr>) {
+    let next_hop = next_hop.map(|(link, via)| NextHop { link, via: ip(via) });
+    (ForwardPath { device: (2, "eth0".to_owned()), from, next_hop }, [ip("10.0.0.9")].into())
 }
 
-fn after(rules: &Ruleset, wanted: Vec<(Relay, BTreeSet<IpAddr>)>) -> (Vec<String>, Ruleset) {
+fn after(rules: &Ruleset, wanted: Vec<(ForwardPath, BTreeSet<IpAddr>)>) -> (Vec<String>, Ruleset) {
     let (batch, rules) = rules.change("t", &wanted.into_iter().collect()).unwrap().unwrap();
     (batch.finish().1.into_iter().skip(1).map(|attempt| attempt.what).collect(), rules)
 }
 
 #[test]
 fn noting_goes_before_passing_on_and_the_notes_stay() {
-    let (done, noting) = after(&Ruleset::default(), vec![relay(None, None)]);
+    let (done, noting) = after(&Ruleset::default(), vec![path(None, None)]);
     let elements = |done: &[String]| -> Vec<String> {
         done.iter().filter(|what| what.contains("elements")).cloned().collect()
     };
@@ -160,28 +160,28 @@ fn noting_goes_before_passing_on_and_the_notes_stay() {
         remote: "192.0.2.7:40000".parse().unwrap(),
     };
     assert!(noting.keep("t", &[own]).is_some());
-    let (done, _) = after(&noting, vec![relay(None, Some((2, "10.0.0.2")))]);
+    let (done, _) = after(&noting, vec![path(None, Some((2, "10.0.0.2")))]);
     assert_eq!(done, ["add 1 elements of set out4-2.0", "add 1 elements of set via4-2.0"]);
 }
 
 #[test]
-fn a_relay_may_go_by_another_link() {
-    let (_, rules) = after(&Ruleset::default(), vec![relay(None, Some((2, "10.0.0.2")))]);
-    let (done, _) = after(&rules, vec![relay(None, Some((3, "10.0.0.2")))]);
+fn a_path_may_go_by_another_link() {
+    let (_, rules) = after(&Ruleset::default(), vec![path(None, Some((2, "10.0.0.2")))]);
+    let (done, _) = after(&rules, vec![path(None, Some((3, "10.0.0.2")))]);
     assert_eq!(done, ["delete 1 elements of set out4-2.0", "add 1 elements of set out4-2.0"]);
 }
 
 #[test]
 fn what_a_neighbour_hands_in_may_go_another_way_or_stay() {
-    let all = relay(None, Some((2, "10.0.0.2")));
+    let all = path(None, Some((2, "10.0.0.2")));
     let (mac, other) = ([2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 8]);
     let (_, rules) = after(&Ruleset::default(), vec![all.clone()]);
-    let further = relay(Some(mac), Some((2, "10.0.0.3")));
-    let last = relay(Some(other), None);
+    let further = path(Some(mac), Some((2, "10.0.0.3")));
+    let last = path(Some(other), None);
     let (done, rules) = after(&rules, vec![all.clone(), further, last.clone()]);
     let added = |set| format!("add 1 elements of set {set}4-2.0");
     assert_eq!(done, ["nextout", "nextvia", "stay"].map(added));
-    let (done, rules) = after(&rules, vec![all, relay(Some(mac), None), last.clone()]);
+    let (done, rules) = after(&rules, vec![all, path(Some(mac), None), last.clone()]);
     let mut expected =
         ["nextout", "nextvia"].map(|it| format!("delete 1 elements of set {it}4-2.0")).to_vec();
     expected.push(added("stay"));
@@ -200,14 +200,14 @@ fn of_two_ways_for_an_address_the_first_counts() {
 
 #[test]
 fn an_address_cannot_go_by_the_other_family() {
-    let error = Ruleset::default().change("t", &relays(&["eth0 fe80::2 10.0.0.9"])).unwrap_err();
-    let expected = "relay of 10.0.0.9 via fe80::2: the two need to be of one address family";
+    let error = Ruleset::default().change("t", &paths(&["eth0 fe80::2 10.0.0.9"])).unwrap_err();
+    let expected = "10.0.0.9 via fe80::2: the two need to be of one address family";
     assert_eq!(error.to_string(), expected);
 }
 
 proptest! {
     /// Sets in any order: what stands is what was wanted last, and no address ever meets notes
-    /// from before its relay began.
+    /// from before its path began.
     #[test]
     fn what_stands_is_what_is_wanted(
         sets in prop::collection::vec(prop::collection::btree_map((2..4_u32, 0..4_u8), 0..3_u8, 0..5), 1..20)
@@ -217,11 +217,11 @@ proptest! {
         let mut rules = Ruleset::default();
         let mut used: BTreeMap<Target, Generation> = BTreeMap::new();
         for set in sets {
-            let mut wanted = Relays::new();
+            let mut wanted = ForwardPaths::new();
             for ((device, address), neighbour) in &set {
                 let device = (*device, format!("eth{device}"));
-                let relay = Relay::on(device, via(*neighbour));
-                wanted.entry(relay).or_default().insert(vip(*address));
+                let path = ForwardPath::on(device, via(*neighbour));
+                wanted.entry(path).or_default().insert(vip(*address));
             }
             let before = rules.clone();
             match rules.change("t", &wanted).unwrap() {
@@ -229,19 +229,19 @@ proptest! {
                 None => prop_assert_eq!(&rules, &before),
             }
             let stands: BTreeMap<_, _> =
-                rules.relayed.iter().map(|((device, vip), (way, _))| ((*device, *vip), *way)).collect();
+                rules.forwarded.iter().map(|((device, vip), (hop, _))| ((*device, *vip), *hop)).collect();
             let set: BTreeMap<_, _> = set.into_iter()
                 .map(|((device, address), neighbour)| {
-                    let way = Way { out: device, via: via(neighbour) };
-                    ((device, vip(address)), Some(way))
+                    let hop = NextHop { link: device, via: via(neighbour) };
+                    ((device, vip(address)), Some(hop))
                 })
                 .collect();
             prop_assert_eq!(stands, set);
             if rules.chains.is_empty() {
                 used.clear(); // the table is gone, with all notes
             }
-            for (target, (_, generation)) in &rules.relayed {
-                if !before.relayed.contains_key(target) {
+            for (target, (_, generation)) in &rules.forwarded {
+                if !before.forwarded.contains_key(target) {
                     prop_assert!(used.get(target).is_none_or(|last| last < generation));
                 }
                 used.insert(*target, *generation);

@@ -22,7 +22,7 @@ use std::{
 };
 
 use super::{
-    Decision, Offer, Relayed, Role, Timing,
+    Decision, Offer, OldOwner, Role, Timing,
     election::{Priority, Rank, rank},
     link::{Candidate, Header, Link, Report, View},
     member::Member,
@@ -192,7 +192,7 @@ impl Address {
     }
 
     /// Whether the member that it was claimed from still serves connections on it.
-    pub(super) fn relayed(&self, link: &Link) -> bool {
+    pub(super) fn old_owner_serves(&self, link: &Link) -> bool {
         self.predecessor.and_then(|id| link.member(&id)).is_some_and(|member| {
             let entry = member.table.get(self.ip);
             member.alive && entry.is_some_and(|(entry, _)| entry.active || entry.draining)
@@ -321,7 +321,8 @@ impl Address {
         }
         // Until just now two were announcing it: say again where it is.
         let member = self.predecessor.and_then(|id| link.member(&id));
-        let from = member.filter(|_| self.relayed(link)).map(|member| self.relay(member));
+        let from =
+            member.filter(|_| self.old_owner_serves(link)).map(|member| self.old_owner(member));
         Some(Decision::Claim { probe: false, contested: departure == Departure::Vanished, from })
     }
 
@@ -340,7 +341,7 @@ impl Address {
         }
         self.taken_back = holder.priority.fit();
         self.predecessor = Some(holder.incarnation);
-        let from = Some(self.relay(holder.member));
+        let from = Some(self.old_owner(holder.member));
         Some(self.claim(Decision::Claim { probe: false, contested: false, from }, now))
     }
 
@@ -419,9 +420,9 @@ impl Address {
         timing.hold_down.saturating_mul(1 << self.doublings).min(longest)
     }
 
-    fn relay(&self, member: &Member) -> Relayed {
+    fn old_owner(&self, member: &Member) -> OldOwner {
         let LinkFacts { v4, v6, .. } = member.facts;
-        Relayed { node: member.node.to_string(), link: self.link, v4, v6 }
+        OldOwner { node: member.node.to_string(), link: self.link, v4, v6 }
     }
 
     /// Offered on the link where it is looked at.

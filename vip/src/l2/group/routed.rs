@@ -24,7 +24,10 @@ use std::{
 };
 
 use super::{Group, member::Member, wire::Incarnation};
-use crate::{l2::group::wire::Entry, links::Mac};
+use crate::{
+    l2::{forward_old::NextHop, group::wire::Entry},
+    links::Mac,
+};
 
 /// How long a member that leaves waits until the others forward to it; after that its open connections
 /// may break.
@@ -61,22 +64,13 @@ struct Asking {
     versions: BTreeMap<u32, u32>,
 }
 
-/// The member that segments go to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hop {
-    /// Index of the interface that leads to it.
-    pub(crate) link: u32,
-    /// Its own address there.
-    pub(crate) via: IpAddr,
-}
-
 /// What this node forwards of one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Forwarding {
     pub(crate) vip: IpAddr,
-    pub(crate) to: Hop,
+    pub(crate) to: NextHop,
     /// Where that goes instead which a member hands in; `None`: nowhere.
-    pub(crate) from_members: BTreeMap<Mac, Option<Hop>>,
+    pub(crate) from_members: BTreeMap<Mac, Option<NextHop>>,
 }
 
 /// All that this node forwards.
@@ -149,7 +143,7 @@ impl Group {
     }
 
     /// What is to be passed on is passed on, as far as this node can; who leaves hears it at once.
-    pub(crate) fn detours_stand(&mut self, forwardings: &Forwardings, now: Instant) {
+    pub(crate) fn forwardings_stand(&mut self, forwardings: &Forwardings, now: Instant) {
         self.pass(now);
         for (link, member, version) in &forwardings.follows {
             if let Some(link) = self.links.get_mut(link) {
@@ -205,7 +199,7 @@ impl Group {
     }
 
     /// The live members that leave an address of this node's, and how they are reached.
-    fn leavers(&self) -> BTreeMap<IpAddr, BTreeMap<Incarnation, Hop>> {
+    fn leavers(&self) -> BTreeMap<IpAddr, BTreeMap<Incarnation, NextHop>> {
         let mut leavers: BTreeMap<IpAddr, BTreeMap<_, _>> = BTreeMap::new();
         for (index, link) in &self.links {
             for (incarnation, member) in link.members().filter(|(_, member)| member.alive) {
@@ -218,7 +212,7 @@ impl Group {
                         IpAddr::V6(_) => member.facts.v6.map(IpAddr::V6),
                     };
                     let Some(via) = via else { continue };
-                    let hop = Hop { link: *index, via };
+                    let hop = NextHop { link: *index, via };
                     leavers.entry(ip).or_default().entry(*incarnation).or_insert(hop);
                 }
             }
@@ -226,7 +220,11 @@ impl Group {
         leavers
     }
 
-    fn forwarding(&self, vip: IpAddr, leavers: &BTreeMap<Incarnation, Hop>) -> Option<Forwarding> {
+    fn forwarding(
+        &self,
+        vip: IpAddr,
+        leavers: &BTreeMap<Incarnation, NextHop>,
+    ) -> Option<Forwarding> {
         let to = *leavers.values().next()?;
         let mut from_members = BTreeMap::new();
         if self.routes.own.get(&vip)?.state == Routed::Leaving {

@@ -63,7 +63,7 @@ fn nobody_claims_from_a_live_holder_before_the_hold_down_is_over() {
     let expected = all(vec![
         ("node-2", take_from("node-1")),
         ("node-1", release(Some("node-2"))),
-        // Two announced it for a moment, so it is announced again, still with the relay.
+        // Two announced it for a moment, so it is announced again, still with its old owner.
         ("node-2", take_from("node-1")),
     ]);
     assert_eq!(lab.decided(), expected);
@@ -137,23 +137,23 @@ fn a_draining_holder_hands_over_at_once_and_keeps_what_nobody_can_take() {
 }
 
 #[test]
-fn a_relay_stands_as_long_as_the_old_owner_lives_and_drains() {
+fn connections_go_to_the_old_owner_as_long_as_it_lives_and_drains() {
     let mut lab = Lab::with(&["node-1", "node-2"]);
     lab.pass(ms(1000));
     let now = lab.now;
     lab.group("node-2").drain(true, now);
     lab.pass(ms(100));
-    assert!(lab.group("node-1").relayed(vip()));
+    assert!(lab.group("node-1").old_owner_serves(vip()));
     lab.pass(ms(5000));
-    assert!(lab.group("node-1").relayed(vip()));
+    assert!(lab.group("node-1").old_owner_serves(vip()));
     lab.tell("node-2", None);
     lab.pass(ms(20));
-    assert!(!lab.group("node-1").relayed(vip()));
+    assert!(!lab.group("node-1").old_owner_serves(vip()));
     lab.tell("node-2", Some(Role::Draining));
     lab.pass(ms(20));
     lab.node("node-2").runs = false;
     lab.pass(ms(400));
-    assert!(!lab.group("node-1").relayed(vip()));
+    assert!(!lab.group("node-1").old_owner_serves(vip()));
 }
 
 #[test]

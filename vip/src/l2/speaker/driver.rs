@@ -39,7 +39,7 @@ use crate::{
         wait,
     },
     l2::{
-        forward_old::Relays,
+        forward_old::ForwardPaths,
         group::{Destination, Forwarding, Group, Role, Timing},
         neighbour,
         vips::{Vips, VipsOptions},
@@ -73,13 +73,13 @@ pub(super) struct Driver<E> {
     /// `None`: alone.
     fence: Option<Fence>,
     /// Those that were last asked for.
-    relays: Relays,
+    forward_paths: ForwardPaths,
     /// What the group knew then; `None`: the interfaces have changed since.
-    relays_as_of: Option<u64>,
+    paths_as_of: Option<u64>,
     /// Those of them that are for routed addresses.
-    routed_relays: Relays,
+    routed_paths: ForwardPaths,
     /// That it does not work has been told.
-    relay_refused: bool,
+    forward_refused: bool,
     group: Group,
     vips: Vips,
     timing: Timing,
@@ -145,10 +145,10 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             arp_sysctls: ArpSysctls::default(),
             nft: Nft::default(),
             fence,
-            relays: Relays::new(),
-            routed_relays: Relays::new(),
-            relays_as_of: None,
-            relay_refused: false,
+            forward_paths: ForwardPaths::new(),
+            routed_paths: ForwardPaths::new(),
+            paths_as_of: None,
+            forward_refused: false,
             group: Group::new(options.node.clone(), key, incarnation, peers, timing, now),
             vips: Vips::new(vips),
             timing,
@@ -268,7 +268,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         if self.link_watch.look(now) {
             self.vips.see(self.link_watch.links.clone(), now);
             (self.listen_anew, self.forwardings_changed) = (true, true);
-            self.relays_as_of = None;
+            self.paths_as_of = None;
             self.busy = true;
         }
     }
@@ -284,7 +284,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.vips.decide(ip, decision, now);
             self.busy = true;
         }
-        self.relay(now);
+        self.forward_old(now);
     }
 
     /// Does what is due; what follows from it is done in the next turn, at once.
@@ -381,7 +381,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             } else {
                 0
             },
-            to_relay: self.group.departing(),
+            to_forward: self.group.departing(),
         };
         self.mailbox.report(self.serial, progress);
         if self.publisher.due(now) {

@@ -23,7 +23,7 @@ use crate::{
     l2::{
         announce::Pace,
         claim::{ClaimKind, NeighbourClaim},
-        group::{Decision, Offer, Relayed, Role},
+        group::{Decision, Offer, OldOwner, Role},
         local_state::LocalState,
     },
     links::{
@@ -82,7 +82,7 @@ pub(super) struct VipState {
     block: Block,
     /// Nothing is tried before.
     not_before: Option<Instant>,
-    relay: Option<Relayed>,
+    old_owner: Option<OldOwner>,
     /// It was announced, and its withdrawal has not been reported yet.
     shown: bool,
     reported: Reported,
@@ -114,7 +114,7 @@ impl VipState {
             probing: None,
             block: Block::default(),
             not_before: None,
-            relay: None,
+            old_owner: None,
             shown: false,
             reported: Reported::default(),
         }
@@ -219,7 +219,7 @@ impl VipState {
                     self.not_before = None;
                     self.probing = None;
                 }
-                self.relay = from.or_else(|| self.relay.take());
+                self.old_owner = from.or_else(|| self.old_owner.take());
                 let absent = self.placement.is_none();
                 self.desired =
                     Desired::Claim { probe: probe && absent, contested: contested && absent };
@@ -407,7 +407,7 @@ impl VipState {
     /// What to do about an address that is to leave the link: to drain, or to go at once.
     fn leave(&mut self, ip: IpAddr, common: &mut Common, now: Instant) -> Next {
         self.probing = None;
-        self.relay = None;
+        self.old_owner = None;
         let Desired::Release { drain_to } = &mut self.desired else { return Next::Wait(None) };
         // The node's own address neither moves nor goes.
         if let Some(placement) = self.placement.take_if(|placement| placement.ours) {
@@ -545,8 +545,8 @@ impl VipState {
     }
 
     /// Where its connections of the time before the move are.
-    pub(super) fn relay(&self) -> Option<&Relayed> {
-        self.relay.as_ref()
+    pub(super) fn old_owner(&self) -> Option<&OldOwner> {
+        self.old_owner.as_ref()
     }
 
     /// The interfaces that it is on, belongs to, or has left for `lo`.

@@ -225,8 +225,8 @@ impl Ledger {
         for (ip, decision) in self.group.decisions(self.now) {
             let known = (0..ADDRESSES).any(|it| address(it) == ip && self.offered[usize::from(it)]);
             assert!(known, "{decision:?} of {ip}, which nobody asked for");
-            if let Decision::Claim { from: Some(relayed), .. } = decision {
-                assert!((1..=LINKS).contains(&relayed.link));
+            if let Decision::Claim { from: Some(old_owner), .. } = decision {
+                assert!((1..=LINKS).contains(&old_owner.link));
             }
         }
         if let Some(forwardings) = self.group.forwardings() {
@@ -242,7 +242,7 @@ impl Ledger {
                     "{forwarding:?} while serving"
                 );
             }
-            self.group.detours_stand(&forwardings, self.now);
+            self.group.forwardings_stand(&forwardings, self.now);
             assert_eq!(self.group.forwardings(), None, "twice the same");
         }
         for (ip, _) in self.group.departures(self.now) {

@@ -1,4 +1,4 @@
-//! Real relays between hosts in network namespaces. Needs root, iproute2, nft and setpriv.
+//! Real forwarding between hosts in network namespaces. Needs root, iproute2, nft and setpriv.
 
 #![expect(clippy::disallowed_methods, reason = "the lab is made of processes, threads and sockets")]
 
@@ -78,8 +78,8 @@ fn nodad(vip: &str) -> &'static str {
     if vip.contains(':') { "nodad" } else { "noprefixroute" }
 }
 
-fn relays() -> String {
-    format!("relay {OLD_V4}={V4} {OLD_V6}={V6}")
+fn both() -> String {
+    format!("forward {OLD_V4}={V4} {OLD_V6}={V6}")
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn open_connections_survive_a_move_and_new_ones_are_the_new_owners() {
         scene.client.ask(&format!("open a {vip}"), "a is with old");
         scene.client.ask("exchange a 1", "a exchanged");
         scene.client.say("exchange a 40");
-        scene.new.ask(&relays(), "relays stand");
+        scene.new.ask(&both(), "paths stand");
         scene.shift(vip, "old", "new");
         scene.client.expect("a exchanged 40 MB");
         scene.client.ask(&format!("open b {vip}"), "b is with new");
@@ -99,7 +99,7 @@ fn open_connections_survive_a_move_and_new_ones_are_the_new_owners() {
 }
 
 #[test]
-fn without_a_relay_a_move_resets_open_connections() {
+fn without_forwarding_a_move_resets_open_connections() {
     let mut scene = Scene::new();
     for vip in [V4, V6] {
         scene.client.ask(&format!("open a {vip}"), "a is with old");
@@ -110,41 +110,41 @@ fn without_a_relay_a_move_resets_open_connections() {
 }
 
 #[test]
-fn other_relays_come_and_go_without_disturbing_connections() {
+fn other_paths_come_and_go_without_disturbing_connections() {
     let mut scene = Scene::new();
     scene.client.ask(&format!("open a {V4}"), "a is with old");
-    scene.new.ask(&relays(), "relays stand");
+    scene.new.ask(&both(), "paths stand");
     scene.shift(V4, "old", "new");
     scene.client.ask(&format!("open b {V4}"), "b is with new");
     for change in [
-        format!("{} {THIRD_V4}={OTHER}", relays()),
-        format!("relay {OLD_V4}={V4},{OTHER}"),
-        format!("relay {OLD_V4}={V4}"),
-        format!("{} {THIRD_V4}={OTHER}", relays()),
+        format!("{} {THIRD_V4}={OTHER}", both()),
+        format!("forward {OLD_V4}={V4},{OTHER}"),
+        format!("forward {OLD_V4}={V4}"),
+        format!("{} {THIRD_V4}={OTHER}", both()),
     ] {
-        scene.new.ask(&change, "relays stand");
+        scene.new.ask(&change, "paths stand");
         scene.client.ask("exchange a 2", "a exchanged");
         scene.client.ask("exchange b 2", "b exchanged");
     }
 }
 
 #[test]
-fn a_relay_that_ends_and_comes_again_has_forgotten_who_was_here() {
+fn a_path_that_ends_and_comes_again_has_forgotten_which_connections_were_here() {
     let mut scene = Scene::new();
     scene.client.ask(&format!("open w {V4}"), "w is with old");
     // This one stands all the time, so the table does as well.
     let other = format!("{THIRD_V4}={OTHER}");
-    scene.new.ask(&format!("relay {other} {OLD_V4}={V4}"), "relays stand");
+    scene.new.ask(&format!("forward {other} {OLD_V4}={V4}"), "paths stand");
     scene.shift(V4, "old", "new");
     scene.client.ask(&format!("open a {V4} from 5555"), "a is with new");
     scene.client.ask("reset a", "a reset");
-    scene.new.ask(&format!("relay {other}"), "relays stand");
+    scene.new.ask(&format!("forward {other}"), "paths stand");
     scene.linger_ends(V4, "old");
     scene.shift(V4, "new", "old");
     scene.linger_ends(V4, "new");
     // The same client and port, and it is the old owner's now.
     scene.client.ask(&format!("open a {V4} from 5555"), "a is with old");
-    scene.new.ask(&format!("relay {other} {OLD_V4}={V4}"), "relays stand");
+    scene.new.ask(&format!("forward {other} {OLD_V4}={V4}"), "paths stand");
     scene.shift(V4, "old", "new");
     scene.client.ask("exchange a 1", "a exchanged");
     scene.client.ask(&format!("open b {V4}"), "b is with new");
@@ -156,41 +156,41 @@ fn an_address_that_comes_back_at_once_finds_its_connections() {
     for (vip, new, old) in [(V4, NEW_V4, OLD_V4), (V6, NEW_V6, OLD_V6)] {
         // Each has a connection of its own on the address, one of them by way of the other.
         scene.client.ask(&format!("open a {vip}"), "a is with old");
-        scene.new.ask(&format!("relay {old}={vip}"), "relays stand");
+        scene.new.ask(&format!("forward {old}={vip}"), "paths stand");
         scene.shift(vip, "old", "new");
         scene.client.ask(&format!("open b {vip}"), "b is with new");
-        scene.old.ask(&format!("relay {new}={vip}"), "relays stand");
+        scene.old.ask(&format!("forward {new}={vip}"), "paths stand");
         scene.old.ask(&format!("keep {vip}"), "kept");
         scene.shift(vip, "new", "old");
         scene.linger_ends(vip, "old");
-        scene.new.ask("relay", "relays stand");
+        scene.new.ask("forward", "paths stand");
         for id in ["a", "b"] {
             scene.client.ask(&format!("exchange {id} 5"), &format!("{id} exchanged"));
         }
         scene.client.ask(&format!("open c {vip}"), "c is with old");
     }
-    scene.old.ask("relay", "relays stand");
-    scene.old.ask(&format!("keep {V4}"), "kept"); // with no relay, everything stays anyway
+    scene.old.ask("forward", "paths stand");
+    scene.old.ask(&format!("keep {V4}"), "kept"); // nothing is forwarded, so everything stays anyway
 }
 
 #[test]
-fn connections_of_a_node_that_notes_first_survive_the_beginning_of_its_relay() {
+fn connections_of_a_node_that_notes_first_survive_the_beginning_of_its_path() {
     let mut scene = Scene::new();
     for (vip, new) in [(V4, NEW_V4), (V6, NEW_V6)] {
         // Both nodes have the address all the time; the client's packets go to the old one.
         scene.lab.ip("new", &format!("addr add {vip} dev lo {}", nodad(vip)));
         scene.client.ask(&format!("open a {vip}"), "a is with old");
         scene.client.say("exchange a 30");
-        scene.old.ask(&format!("relay here={vip}"), "relays stand");
+        scene.old.ask(&format!("forward here={vip}"), "paths stand");
         scene.client.expect("a exchanged 30 MB");
         scene.client.ask(&format!("open b {vip}"), "b is with old");
         scene.client.say("exchange a 30");
         scene.old.ask(&format!("keep {vip}"), "kept");
-        scene.old.ask(&format!("relay {new}={vip}"), "relays stand");
+        scene.old.ask(&format!("forward {new}={vip}"), "paths stand");
         scene.client.expect("a exchanged 30 MB");
         scene.client.ask("exchange b 1", "b exchanged");
         scene.client.ask(&format!("open c {vip}"), "c is with old");
-        scene.old.ask("relay", "relays stand");
+        scene.old.ask("forward", "paths stand");
     }
 }
 
@@ -202,7 +202,7 @@ fn what_a_neighbour_hands_in_can_stay_where_the_rest_is_passed_on() {
     for (vip, old) in [(V4, OLD_V4), (V6, OLD_V6)] {
         scene.client.ask(&format!("open a {vip}"), "a is with old");
         let third = format!("{old}={vip} 02:00:00:00:00:99>{old}={vip}");
-        scene.new.ask(&format!("relay {third} {from}>here={vip}"), "relays stand");
+        scene.new.ask(&format!("forward {third} {from}>here={vip}"), "paths stand");
         scene.shift(vip, "old", "new");
         scene.client.ask("exchange a 1", "a failed: ConnectionReset");
         scene.client.ask(&format!("open a {vip}"), "a is with new");
@@ -216,38 +216,38 @@ fn what_a_neighbour_hands_in_can_go_another_way_than_the_rest() {
     let mac = scene.lab.run("client", "cat /sys/class/net/eth0/address");
     for (vip, old, third) in [(V4, OLD_V4, THIRD_V4), (V6, OLD_V6, "2001:db8:77::4")] {
         scene.client.ask(&format!("open a {vip}"), "a is with old");
-        let relay = format!("relay {third}={vip} {}>{old}={vip}", mac.trim());
-        scene.new.ask(&relay, "relays stand");
+        let path = format!("forward {third}={vip} {}>{old}={vip}", mac.trim());
+        scene.new.ask(&path, "paths stand");
         scene.shift(vip, "old", "new");
         scene.client.ask("exchange a 3", "a exchanged");
     }
 }
 
 #[test]
-fn a_relay_can_go_another_way() {
+fn a_path_can_change_its_next_hop() {
     let mut scene = Scene::new();
     scene.client.ask(&format!("open a {V4}"), "a is with old");
-    scene.new.ask(&format!("relay {THIRD_V4}={V4}"), "relays stand");
-    scene.new.ask(&format!("relay {OLD_V4}={V4}"), "relays stand");
+    scene.new.ask(&format!("forward {THIRD_V4}={V4}"), "paths stand");
+    scene.new.ask(&format!("forward {OLD_V4}={V4}"), "paths stand");
     scene.shift(V4, "old", "new");
     scene.client.ask("exchange a 1", "a exchanged");
 }
 
 #[test]
-fn the_table_goes_with_the_last_relay() {
+fn the_table_goes_with_the_last_path() {
     let mut scene = Scene::new();
-    scene.new.ask(&relays(), "relays stand");
+    scene.new.ask(&both(), "paths stand");
     assert!(scene.ruleset().contains("table netdev gatehouse-"));
-    scene.new.ask("relay", "relays stand");
+    scene.new.ask("forward", "paths stand");
     assert_eq!(scene.ruleset(), "");
-    scene.new.ask(&relays(), "relays stand");
+    scene.new.ask(&both(), "paths stand");
     assert!(scene.ruleset().contains("table netdev gatehouse-"));
 }
 
 #[test]
-fn a_killed_process_leaves_no_relay_and_nobody_else_can_remove_one() {
+fn a_killed_process_leaves_no_path_and_no_other_process_can_remove_one() {
     let mut scene = Scene::new();
-    scene.new.ask(&relays(), "relays stand");
+    scene.new.ask(&both(), "paths stand");
     scene.lab.run("new", "nft flush ruleset");
     assert!(scene.ruleset().contains("table netdev gatehouse-"));
     scene.new.kill();
@@ -257,7 +257,7 @@ fn a_killed_process_leaves_no_relay_and_nobody_else_can_remove_one() {
 #[test]
 fn nft_lists_the_rules_as_they_are_meant() {
     let mut scene = Scene::new();
-    scene.new.ask(&relays(), "relays stand");
+    scene.new.ask(&both(), "paths stand");
     let index = scene.lab.run("new", "cat /sys/class/net/eth0/ifindex");
     let index = index.trim();
     let ruleset = scene.ruleset();
@@ -270,7 +270,7 @@ fn nft_lists_the_rules_as_they_are_meant() {
         for line in [
             format!("elements = {{ {vip} }}"),
             format!("elements = {{ {vip} : {via} }}"),
-            format!("meta pkttype host {whole} {ip} daddr @moved{at} goto relay{at}"),
+            format!("meta pkttype host {whole} {ip} daddr @moved{at} goto forward{at}"),
             format!(
                 "tcp flags syn / syn,ack update @mine{version}-0 {{ {key} timeout 1m }} accept"
             ),
@@ -292,54 +292,54 @@ fn thousands_of_addresses_are_one_change() {
         (0..4000).map(|n| format!("{net}{:x}", 0x1000 + n)).collect()
     };
     let vips = vips("2001:db8:77::").join(",");
-    scene.new.ask(&format!("relay {OLD_V6}={vips}"), "relays stand");
+    scene.new.ask(&format!("forward {OLD_V6}={vips}"), "paths stand");
     assert_eq!(scene.ruleset().matches(&format!(" : {OLD_V6}")).count(), 4000);
-    scene.new.ask(&format!("relay {OLD_V6}={V6}"), "relays stand");
+    scene.new.ask(&format!("forward {OLD_V6}={V6}"), "paths stand");
     assert_eq!(scene.ruleset().matches(&format!(" : {OLD_V6}")).count(), 1);
 }
 
 #[test]
-fn what_the_kernel_refuses_leaves_the_relays_as_they_were() {
+fn what_the_kernel_refuses_leaves_the_paths_as_they_were() {
     let mut scene = Scene::new();
-    scene.new.ask(&relays(), "relays stand");
+    scene.new.ask(&both(), "paths stand");
     let before = scene.ruleset();
     // Longer than names of devices are. (A chain for a device that is not there is no error since
     // Linux 6.16.)
-    let relay = format!("relay-on a-name-of-seventeen 99 {OLD_V4}={OTHER}");
-    let refusal = scene.new.ask(&relay, "refused");
+    let path = format!("forward-on a-name-of-seventeen 99 {OLD_V4}={OTHER}");
+    let refusal = scene.new.ask(&path, "refused");
     assert!(refusal.contains("cannot create chain in-99.0-a-name-of-seventeen"), "{refusal}");
     assert!(refusal.contains("(os error "), "{refusal}");
-    let refusal = scene.new.ask(&format!("relay {OLD_V4}={V6}"), "refused InvalidInput");
+    let refusal = scene.new.ask(&format!("forward {OLD_V4}={V6}"), "refused InvalidInput");
     assert!(refusal.contains(V6) && refusal.contains(OLD_V4), "{refusal}");
     assert_eq!(scene.ruleset(), before);
-    scene.new.ask(&relays(), "relays stand");
-    scene.new.ask("relay", "relays stand");
+    scene.new.ask(&both(), "paths stand");
+    scene.new.ask("forward", "paths stand");
     assert_eq!(scene.ruleset(), "");
 }
 
 #[test]
-fn without_the_capability_relays_are_not_permitted() {
+fn without_the_capability_forwarding_is_not_permitted() {
     let lab = Lab::new();
     let mut host = lab.start("new", "setpriv --inh-caps=-all --bounding-set=-net_admin");
-    let refusal = host.ask(&relays(), "refused PermissionDenied");
+    let refusal = host.ask(&both(), "refused PermissionDenied");
     assert!(refusal.contains("CAP_NET_ADMIN"), "{refusal}");
     // Wanting none is no error.
-    host.ask("relay", "relays stand");
+    host.ask("forward", "paths stand");
 }
 
 #[test]
-fn a_relay_stays_when_its_device_is_renamed() {
+fn a_path_stays_when_its_device_is_renamed() {
     let mut scene = Scene::new();
     let index = scene.lab.run("new", "cat /sys/class/net/eth0/ifindex");
-    let relay = |device: &str| format!("relay-on {device} {} {OLD_V4}={V4}", index.trim());
+    let path = |device: &str| format!("forward-on {device} {} {OLD_V4}={V4}", index.trim());
     scene.client.ask(&format!("open a {V4}"), "a is with old");
-    scene.new.ask(&relay("eth0"), "relays stand");
+    scene.new.ask(&path("eth0"), "paths stand");
     scene.shift(V4, "old", "new");
     scene.client.ask(&format!("open b {V4}"), "b is with new");
     scene.lab.ip("new", "link set eth0 down");
     scene.lab.ip("new", "link set eth0 name lan0");
     scene.lab.ip("new", "link set lan0 up");
-    scene.new.ask(&relay("lan0"), "relays stand");
+    scene.new.ask(&path("lan0"), "paths stand");
     scene.client.ask("exchange a 1", "a exchanged");
     scene.client.ask("exchange b 1", "b exchanged");
 }

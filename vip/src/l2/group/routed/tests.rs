@@ -25,7 +25,7 @@ fn passes_to(lab: &Lab, node: &str) -> Option<String> {
     Some(by_hop(lab, forwarding.to))
 }
 
-fn by_hop(lab: &Lab, hop: Hop) -> String {
+fn by_hop(lab: &Lab, hop: NextHop) -> String {
     let has = |name: &&String| hop.via == IpAddr::V4(octet_facts(name).v4.unwrap());
     lab.nodes.keys().find(has).unwrap().clone()
 }
@@ -215,7 +215,7 @@ fn segments_to_ipv6_addresses_go_by_ipv6() {
         lab.group(node).routed(&[(vip6, state)].into(), now);
     }
     lab.pass(ms(100));
-    let to = Hop { link: LINK, via: IpAddr::V6(facts(b'1').v6.unwrap()) };
+    let to = NextHop { link: LINK, via: IpAddr::V6(facts(b'1').v6.unwrap()) };
     let forwarding = Forwarding { vip: vip6, to, from_members: BTreeMap::new() };
     assert_eq!(lab.nodes["node-2"].forwardings, [forwarding]);
 }

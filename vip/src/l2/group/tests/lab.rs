@@ -129,7 +129,7 @@ impl Lab {
                 self.decided.push((at, name.clone(), decision));
             }
             if let Some(forwardings) = node.group.forwardings().filter(|_| node.obeys) {
-                node.group.detours_stand(&forwardings, now);
+                node.group.forwardings_stand(&forwardings, now);
                 node.forwardings = forwardings.all;
             }
             for (_, elsewhere) in node.group.departures(now) {
@@ -194,7 +194,7 @@ pub(in crate::l2::group) fn claim(probe: bool, contested: bool) -> Decision {
 
 pub(in crate::l2::group) fn take_from(node: &str) -> Decision {
     let LinkFacts { v4, v6, .. } = facts(node.as_bytes()[node.len() - 1]);
-    let from = Some(Relayed { node: node.to_owned(), link: LINK, v4, v6 });
+    let from = Some(OldOwner { node: node.to_owned(), link: LINK, v4, v6 });
     Decision::Claim { probe: false, contested: false, from }
 }
 

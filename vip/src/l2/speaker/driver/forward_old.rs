@@ -16,10 +16,7 @@ use tracing::debug;
 use super::Driver;
 use crate::{
     event::SpeakerEvent,
-    l2::{
-        forward_old::{Relay, Relays, Way},
-        group::Hop,
-    },
+    l2::forward_old::{ForwardPath, ForwardPaths},
     links::LinkFacts,
     problem::Problem,
 };
@@ -32,7 +29,7 @@ const SETTLED: Duration = Duration::from_millis(2);
 impl<E: Fn(SpeakerEvent)> Driver<E> {
     /// Connections that began on another node go on to it: before the address comes here, or before
     /// routers lead it here. Where that fails, it comes all the same, and those connections break.
-    pub(super) fn relay(&mut self, now: Instant) {
+    pub(super) fn forward_old(&mut self, now: Instant) {
         let news = self.group.forwardings();
         if let Some(forwardings) = &news {
             self.forwardings_changed |= self.forwardings != forwardings.all;
@@ -40,38 +37,38 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         }
         let forwardings_changed = std::mem::take(&mut self.forwardings_changed);
         if forwardings_changed {
-            self.routed_relays = self.routed_relays();
+            self.routed_paths = self.routed_paths();
         }
-        // Who serves what is known by the group, and who is to be relayed by the decisions on it.
+        // Which node serves an address is known to the group, from which one an address came to `vips`.
         let revision = self.group.revision();
-        if self.relays_as_of.replace(revision) != Some(revision) || forwardings_changed {
-            self.follow_relays();
+        if self.paths_as_of.replace(revision) != Some(revision) || forwardings_changed {
+            self.follow_paths();
         }
         if let Some(forwardings) = news {
-            self.group.detours_stand(&forwardings, now);
+            self.group.forwardings_stand(&forwardings, now);
         }
         for (vip, elsewhere) in self.group.departures(now) {
             debug!(%vip, elsewhere, "routers may be told");
-            (self.events)(SpeakerEvent::Relayed { vip, elsewhere });
+            (self.events)(SpeakerEvent::Forwarded { vip, elsewhere });
         }
     }
 
-    /// Makes the relays those that are wanted now.
-    fn follow_relays(&mut self) {
-        let mut wanted = self.vips.relays(|ip| self.group.relayed(ip));
-        add(&mut wanted, &self.routed_relays);
-        if wanted == self.relays {
+    /// Makes the paths those that are wanted now.
+    fn follow_paths(&mut self) {
+        let mut wanted = self.vips.forward_paths(|ip| self.group.old_owner_serves(ip));
+        add(&mut wanted, &self.routed_paths);
+        if wanted == self.forward_paths {
             return;
         }
-        let outcome = self.change_relays(&wanted);
-        debug!(?wanted, ?outcome, "relays");
+        let outcome = self.change_paths(&wanted);
+        debug!(?wanted, ?outcome, "forward paths");
         if let Err(error) = outcome
-            && !std::mem::replace(&mut self.relay_refused, true)
+            && !std::mem::replace(&mut self.forward_refused, true)
             && let Some(&vip) = wanted.values().flatten().next()
         {
-            (self.events)(SpeakerEvent::Refused { vip, refusal: relay_refusal(vip, &error) });
+            (self.events)(SpeakerEvent::Refused { vip, refusal: forward_refusal(vip, &error) });
         }
-        self.relays = wanted;
+        self.forward_paths = wanted;
     }
 
     /// Where heartbeats go out: on the links of the addresses, and wherever the other nodes may be
@@ -92,10 +89,10 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         links
     }
 
-    /// Brings the kernel from the relays that stand to those wanted.
-    fn change_relays(&mut self, wanted: &Relays) -> io::Result<()> {
+    /// Brings the kernel from the paths that stand to those wanted.
+    fn change_paths(&mut self, wanted: &ForwardPaths) -> io::Result<()> {
         let own: BTreeSet<_> = self.group.routes().chain(self.publisher.draining()).collect();
-        let mut begin = begun(&self.relays, wanted);
+        let mut begin = begun(&self.forward_paths, wanted);
         begin.retain(|(_, vip)| own.contains(vip));
         if begin.is_empty() {
             return self.nft.apply(wanted);
@@ -113,71 +110,70 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     }
 
     /// What is passed on of routed addresses, whichever way routers lead it here.
-    fn routed_relays(&self) -> Relays {
-        let mut relays = Relays::new();
+    fn routed_paths(&self) -> ForwardPaths {
+        let mut paths = ForwardPaths::new();
         let named =
             self.routed.interfaces.iter().filter_map(|name| self.link_watch.links.named(name));
         let named = named.filter(|link| link.up && link.mac.is_some()).map(|link| link.index);
         let places: BTreeSet<_> =
             self.link_watch.links.meeting_places().into_iter().chain(named).collect();
-        let way = |Hop { link, via }: Hop| Way { out: link, via };
         for link in places.into_iter().filter_map(|index| self.link_watch.links.link(index)) {
             let device = (link.index, link.name.clone());
-            let relay = |from, way| Relay { device: device.clone(), from, way };
+            let path = |from, next_hop| ForwardPath { device: device.clone(), from, next_hop };
             for forwarding in &self.forwardings {
-                let all = relay(None, Some(way(forwarding.to)));
-                relays.entry(all).or_default().insert(forwarding.vip);
-                for (mac, hop) in &forwarding.from_members {
-                    let relay = relay(Some(*mac), hop.map(way));
-                    relays.entry(relay).or_default().insert(forwarding.vip);
+                let all = path(None, Some(forwarding.to));
+                paths.entry(all).or_default().insert(forwarding.vip);
+                for (mac, next_hop) in &forwarding.from_members {
+                    let path = path(Some(*mac), *next_hop);
+                    paths.entry(path).or_default().insert(forwarding.vip);
                 }
             }
         }
-        relays
+        paths
     }
 }
 
-/// Adds relays of addresses that have none yet on the same device.
-fn add(relays: &mut Relays, others: &Relays) {
-    let standing: BTreeSet<_> = places(relays).collect();
-    for (relay, vips) in others {
-        let free = vips.iter().filter(|vip| !standing.contains(&(relay.device.0, **vip)));
+/// Adds paths of addresses that have none yet on the same device.
+fn add(paths: &mut ForwardPaths, others: &ForwardPaths) {
+    let standing: BTreeSet<_> = places(paths).collect();
+    for (path, vips) in others {
+        let free = vips.iter().filter(|vip| !standing.contains(&(path.device.0, **vip)));
         let free: BTreeSet<_> = free.copied().collect();
         if !free.is_empty() {
-            relays.entry(relay.clone()).or_default().extend(free);
+            paths.entry(path.clone()).or_default().extend(free);
         }
     }
 }
 
-/// The devices and addresses for which a relay begins.
-fn begun(before: &Relays, after: &Relays) -> BTreeSet<(u32, IpAddr)> {
+/// The devices and addresses for which a path begins.
+fn begun(before: &ForwardPaths, after: &ForwardPaths) -> BTreeSet<(u32, IpAddr)> {
     let standing: BTreeSet<_> = places(before).collect();
     places(after).filter(|place| !standing.contains(place)).collect()
 }
 
 /// Devices and addresses.
-fn places(relays: &Relays) -> impl Iterator<Item = (u32, IpAddr)> {
-    relays.iter().flat_map(|(relay, vips)| vips.iter().map(|vip| (relay.device.0, *vip)))
+fn places(paths: &ForwardPaths) -> impl Iterator<Item = (u32, IpAddr)> {
+    paths.iter().flat_map(|(path, vips)| vips.iter().map(|vip| (path.device.0, *vip)))
 }
 
-/// These relays, but that connections are noted only where a relay begins.
-fn noting(relays: &Relays, beginning: &BTreeSet<(u32, IpAddr)>) -> Relays {
-    let mut staged = Relays::new();
-    for (relay, vips) in relays {
+/// These paths, but that connections are noted only where a path begins.
+fn noting(paths: &ForwardPaths, beginning: &BTreeSet<(u32, IpAddr)>) -> ForwardPaths {
+    let mut staged = ForwardPaths::new();
+    for (path, vips) in paths {
         let (begin, go_on): (BTreeSet<_>, BTreeSet<_>) =
-            vips.iter().copied().partition(|vip| beginning.contains(&(relay.device.0, *vip)));
+            vips.iter().copied().partition(|vip| beginning.contains(&(path.device.0, *vip)));
         if !go_on.is_empty() {
-            staged.entry(relay.clone()).or_default().extend(go_on);
+            staged.entry(path.clone()).or_default().extend(go_on);
         }
-        if !begin.is_empty() && relay.from.is_none() {
-            let noting = Relay { way: None, ..relay.clone() };
+        if !begin.is_empty() && path.from.is_none() {
+            let noting = ForwardPath { next_hop: None, ..path.clone() };
             staged.entry(noting).or_default().extend(begin);
         }
     }
     staged
 }
 
-fn relay_refusal(vip: IpAddr, error: &io::Error) -> Problem {
+fn forward_refusal(vip: IpAddr, error: &io::Error) -> Problem {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => "give the process CAP_NET_ADMIN",
         _ => "a kernel with nf_tables (netdev family, fwd) keeps them: nf_tables, nft_fwd_netdev",
@@ -194,42 +190,42 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn relay(device: u32, via: &str, vips: &[&str]) -> (Relay, BTreeSet<IpAddr>) {
-        let relay = Relay::on((device, format!("eth{device}")), ip(via));
-        (relay, vips.iter().map(|vip| ip(vip)).collect())
+    fn path(device: u32, via: &str, vips: &[&str]) -> (ForwardPath, BTreeSet<IpAddr>) {
+        let path = ForwardPath::on((device, format!("eth{device}")), ip(via));
+        (path, vips.iter().map(|vip| ip(vip)).collect())
     }
 
     #[test]
     fn an_address_with_connections_of_its_own_is_noted_before_it_is_passed_on() {
-        let before = Relays::from([relay(2, "10.0.0.2", &["10.0.0.8"])]);
-        let after = Relays::from([
-            relay(2, "10.0.0.2", &["10.0.0.8", "10.0.0.9"]),
-            relay(3, "10.1.0.2", &["10.0.0.8"]),
+        let before = ForwardPaths::from([path(2, "10.0.0.2", &["10.0.0.8"])]);
+        let after = ForwardPaths::from([
+            path(2, "10.0.0.2", &["10.0.0.8", "10.0.0.9"]),
+            path(3, "10.1.0.2", &["10.0.0.8"]),
         ]);
         let mut begin = begun(&before, &after);
         assert_eq!(begin, [(2, ip("10.0.0.9")), (3, ip("10.0.0.8"))].into());
         begin.remove(&(3, ip("10.0.0.8")));
         let staged = noting(&after, &begin);
-        let note = Relay { way: None, ..relay(2, "10.0.0.2", &[]).0 };
-        let expected = Relays::from([
-            relay(2, "10.0.0.2", &["10.0.0.8"]),
+        let note = ForwardPath { next_hop: None, ..path(2, "10.0.0.2", &[]).0 };
+        let expected = ForwardPaths::from([
+            path(2, "10.0.0.2", &["10.0.0.8"]),
             (note, [ip("10.0.0.9")].into()),
-            relay(3, "10.1.0.2", &["10.0.0.8"]),
+            path(3, "10.1.0.2", &["10.0.0.8"]),
         ]);
         assert_eq!(staged, expected);
     }
 
     #[test]
     fn on_its_link_the_former_holder_of_an_address_comes_first() {
-        let mut relays = Relays::from([relay(2, "10.0.0.2", &["10.0.0.8"])]);
+        let mut paths = ForwardPaths::from([path(2, "10.0.0.2", &["10.0.0.8"])]);
         let routed =
-            [relay(2, "10.0.0.3", &["10.0.0.8", "10.0.0.9"]), relay(3, "10.0.0.3", &["10.0.0.8"])];
-        add(&mut relays, &Relays::from(routed));
-        let expected = Relays::from([
-            relay(2, "10.0.0.2", &["10.0.0.8"]),
-            relay(2, "10.0.0.3", &["10.0.0.9"]),
-            relay(3, "10.0.0.3", &["10.0.0.8"]),
+            [path(2, "10.0.0.3", &["10.0.0.8", "10.0.0.9"]), path(3, "10.0.0.3", &["10.0.0.8"])];
+        add(&mut paths, &ForwardPaths::from(routed));
+        let expected = ForwardPaths::from([
+            path(2, "10.0.0.2", &["10.0.0.8"]),
+            path(2, "10.0.0.3", &["10.0.0.9"]),
+            path(3, "10.0.0.3", &["10.0.0.8"]),
         ]);
-        assert_eq!(relays, expected);
+        assert_eq!(paths, expected);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{super::*, node::*};
 use crate::{
-    l2::group::Relayed,
+    l2::group::OldOwner,
     links::tests::{links, with_loopback},
 };
 
@@ -47,9 +47,9 @@ fn an_address_that_is_held_is_announced_anew_when_it_is_claimed_again() {
 }
 
 #[test]
-fn a_relay_is_wanted_before_the_address_comes_and_while_the_old_owner_serves() {
+fn connections_go_to_the_old_owner_from_before_the_address_comes_for_as_long_as_it_serves() {
     let mut node = member();
-    let from = |v4: Option<&str>, v6: Option<&str>| Relayed {
+    let from = |v4: Option<&str>, v6: Option<&str>| OldOwner {
         node: "b".into(),
         link: 2,
         v4: v4.map(|ip| ip.parse().unwrap()),
@@ -60,15 +60,19 @@ fn a_relay_is_wanted_before_the_address_comes_and_while_the_old_owner_serves() {
         let claim = Decision::Claim { probe: false, contested: false, from: Some(from) };
         node.vips.decide(ip.parse().unwrap(), claim, node.now);
     }
-    let relay = Relay::on((2, "eth2".into()), "10.0.0.2".parse().unwrap());
-    let expected = Relays::from([(relay, BTreeSet::from([VIP.parse().unwrap()]))]);
-    assert_eq!(node.vips.relays(|_| true), expected, "not by an address of the other family");
+    let path = ForwardPath::on((2, "eth2".into()), "10.0.0.2".parse().unwrap());
+    let expected = ForwardPaths::from([(path, BTreeSet::from([VIP.parse().unwrap()]))]);
+    assert_eq!(
+        node.vips.forward_paths(|_| true),
+        expected,
+        "not by an address of the other family"
+    );
     node.settle();
     node.decide(VIP, claim(false));
-    assert_eq!(node.vips.relays(|_| true), expected, "announced anew, it goes on");
-    assert_eq!(node.vips.relays(|_| false), Relays::new());
+    assert_eq!(node.vips.forward_paths(|_| true), expected, "announced anew, it goes on");
+    assert_eq!(node.vips.forward_paths(|_| false), ForwardPaths::new());
     node.decide(VIP, release(None));
-    assert_eq!(node.vips.relays(|_| true), Relays::new());
+    assert_eq!(node.vips.forward_paths(|_| true), ForwardPaths::new());
 }
 
 #[test]

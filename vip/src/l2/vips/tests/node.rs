@@ -143,7 +143,7 @@ impl Node {
                     format!("announced {vip} {interface}")
                 }
                 SpeakerEvent::Draining { vip, to } => format!("lingering {vip} to {to}"),
-                SpeakerEvent::Relayed { vip, .. } => format!("relayed {vip}"),
+                SpeakerEvent::Forwarded { vip, .. } => format!("forwarded {vip}"),
                 SpeakerEvent::Withdrawn { vip } => format!("withdrawn {vip}"),
                 SpeakerEvent::Cleared { vip } => format!("cleared {vip}"),
                 SpeakerEvent::Refused { vip, refusal } => {

@@ -28,7 +28,7 @@ struct Host {
     /// The turn before.
     ran: Instant,
     inbox: Vec<Arrival>,
-    relays: Relays,
+    paths: ForwardPaths,
     log: Vec<String>,
 }
 
@@ -87,7 +87,7 @@ impl Lan {
                 frozen: false,
                 ran: now,
                 inbox: vec![],
-                relays: Relays::new(),
+                paths: ForwardPaths::new(),
                 log: vec![],
             });
             lan.start(usize::from(number) - 1);
@@ -124,7 +124,7 @@ impl Lan {
 
     fn kill(&mut self, at: usize) {
         self.hosts[at].speaker = None;
-        self.hosts[at].relays.clear();
+        self.hosts[at].paths.clear();
     }
 
     fn plug(&mut self, at: usize, plugged: bool) {
@@ -230,7 +230,7 @@ impl Lan {
             for (ip, decision) in group.decisions(now) {
                 vips.decide(ip, decision, now);
             }
-            host.relays = vips.relays(|ip| group.relayed(ip));
+            host.paths = vips.forward_paths(|ip| group.old_owner_serves(ip));
             let actions = vips.due(now);
             for action in &actions {
                 self.perform(host, action);
@@ -339,7 +339,7 @@ fn what_a_killed_node_held_is_on_others_within_half_a_second_and_its_kernel_give
 }
 
 #[test]
-fn a_drained_node_hands_over_without_a_gap_and_drains_behind_relays() {
+fn a_drained_node_hands_over_without_a_gap_and_forwards_what_began_there() {
     let mut lan = Lan::settled(3, 12);
     let handed = lan.held_by(0);
     lan.drain(0);
@@ -350,10 +350,10 @@ fn a_drained_node_hands_over_without_a_gap_and_drains_behind_relays() {
     });
     lan.assert_one_owner_each();
     assert!(lan.held_by(0).is_empty());
-    let relayed = |lan: &Lan| -> BTreeSet<IpAddr> {
-        lan.hosts.iter().flat_map(|host| host.relays.values().flatten().copied()).collect()
+    let forwarded = |lan: &Lan| -> BTreeSet<IpAddr> {
+        lan.hosts.iter().flat_map(|host| host.paths.values().flatten().copied()).collect()
     };
-    assert_eq!(relayed(&lan), handed.iter().copied().collect());
+    assert_eq!(forwarded(&lan), handed.iter().copied().collect());
     assert!(handed.iter().all(|ip| lan.hosts[0].role(*ip) == Some(Role::Draining)));
     assert_eq!(lan.hosts[0].log.len(), handed.len());
     for ip in &handed {
@@ -361,7 +361,7 @@ fn a_drained_node_hands_over_without_a_gap_and_drains_behind_relays() {
     }
     lan.turn(0);
     lan.pass(SECOND);
-    assert_eq!(relayed(&lan), BTreeSet::new());
+    assert_eq!(forwarded(&lan), BTreeSet::new());
     assert!(handed.iter().all(|ip| lan.hosts[0].role(*ip).is_none()));
 }
 

@@ -14,7 +14,7 @@ use crate::{
     kernel::sockets::frames::FrameSocket,
     l2::{
         arp,
-        forward_old::{Relay, Relays, Way},
+        forward_old::{ForwardPath, ForwardPaths, NextHop},
         ndp,
     },
 };
@@ -47,9 +47,9 @@ impl Host {
                 format!("{id} reset")
             }
             ["keep", vip] => self.keep(vip.parse().unwrap()),
-            ["relay", ref relays @ ..] => self.relay("eth0", index("eth0"), relays),
-            ["relay-on", device, index, ref relays @ ..] => {
-                self.relay(device, index.parse().unwrap(), relays)
+            ["forward", ref paths @ ..] => self.forward("eth0", index("eth0"), paths),
+            ["forward-on", device, index, ref paths @ ..] => {
+                self.forward(device, index.parse().unwrap(), paths)
             }
             _ => format!("unknown order {order}"),
         }
@@ -116,12 +116,12 @@ impl Host {
         }
     }
 
-    /// Relays given as `<via>=<vip>,<vip>`, those from a neighbour as `<mac>><via>=<vip>`; `here` is
-    /// no way.
-    fn relay(&mut self, device: &str, index: u32, relays: &[&str]) -> String {
-        let mut wanted = Relays::new();
-        for relay in relays {
-            let (via, vips) = relay.split_once('=').unwrap();
+    /// Paths given as `<via>=<vip>,<vip>`, those from a neighbour as `<mac>><via>=<vip>`; `here` is
+    /// no next hop.
+    fn forward(&mut self, device: &str, index: u32, paths: &[&str]) -> String {
+        let mut wanted = ForwardPaths::new();
+        for path in paths {
+            let (via, vips) = path.split_once('=').unwrap();
             let (from, via) =
                 via.split_once('>').map_or((None, via), |(mac, via)| (Some(mac), via));
             let from = from.map(|mac| {
@@ -129,13 +129,14 @@ impl Host {
                     mac.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
                 octets.try_into().unwrap()
             });
-            let way = (via != "here").then(|| Way { out: index, via: via.parse().unwrap() });
+            let next_hop =
+                (via != "here").then(|| NextHop { link: index, via: via.parse().unwrap() });
             let vips = vips.split(',').map(|vip| vip.parse::<IpAddr>().unwrap());
             let device = (index, device.to_owned());
-            wanted.entry(Relay { device, from, way }).or_default().extend(vips);
+            wanted.entry(ForwardPath { device, from, next_hop }).or_default().extend(vips);
         }
         match self.nft.apply(&wanted) {
-            Ok(()) => "relays stand".to_owned(),
+            Ok(()) => "paths stand".to_owned(),
             Err(error) => format!("refused {:?}: {error}", error.kind()),
         }
     }
