@@ -116,7 +116,7 @@ impl AddressOptions {
             let peers = group.peers.len();
             tracing::info!(node, port = group.port, peers, "shares addresses with its group");
         }
-        let (drain, bgp_grace) = (settings.linger(), settings.bgp_grace);
+        let (drain, bgp_grace) = (settings.address_drain_time(), settings.bgp_grace);
         Ok(Self { node, group, drain, bgp_grace, problems })
     }
 }
@@ -138,7 +138,7 @@ impl Addresses {
         let l2 = SpeakerOptions {
             node: node.clone(),
             group,
-            linger: drain,
+            drain_time: drain,
             health: Some(Arc::clone(&health)),
             ..SpeakerOptions::default()
         };

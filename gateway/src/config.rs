@@ -183,8 +183,9 @@ impl Settings {
             .unwrap_or(NonZeroUsize::MIN)
     }
 
-    /// `--linger-timeout`, or `--drain-timeout`.
-    pub fn linger(&self) -> Duration {
+    /// How long connections go on that are open on an address which has moved: `--linger-timeout`, or
+    /// `--drain-timeout`.
+    pub fn address_drain_time(&self) -> Duration {
         self.linger_timeout.unwrap_or(self.drain_timeout)
     }
 
@@ -313,7 +314,7 @@ mod tests {
         assert!(!settings.no_access_log && settings.state_dir.is_none());
         assert!(settings.group_key.is_none() && settings.peers.is_empty());
         assert_eq!(settings.group_port, 7471);
-        assert_eq!(settings.linger(), settings.drain_timeout);
+        assert_eq!(settings.address_drain_time(), settings.drain_timeout);
         assert_eq!(settings.node_name(), host_name());
         assert!(settings.worker_threads().get() >= 1);
     }
@@ -332,7 +333,7 @@ mod tests {
         assert_eq!(settings.worker_threads().get(), 3);
         assert_eq!(settings.node_name(), "n");
         assert_eq!(settings.drain_timeout, Duration::from_millis(1500));
-        assert_eq!(settings.linger(), Duration::from_millis(2500));
+        assert_eq!(settings.address_drain_time(), Duration::from_millis(2500));
         assert_eq!(settings.scaled(Duration::from_secs(10)), Duration::from_secs(1));
     }
 

@@ -166,7 +166,7 @@ impl Site {
         }
     }
 
-    /// The one holder of each of [`VIPS`]; none while one has another number of holders or lingers.
+    /// The one holder of each of [`VIPS`]; none while one has another number of holders or drains.
     fn owners(&self) -> anyhow::Result<Option<[usize; VIPS.len()]>> {
         let mut owners = [0; VIPS.len()];
         for (owner, vip) in owners.iter_mut().zip(VIPS) {
@@ -174,7 +174,7 @@ impl Site {
             *owner = holder;
         }
         for node in &self.nodes {
-            if VIPS.iter().any(|vip| node.lingers(*vip)) {
+            if VIPS.iter().any(|vip| node.drains(*vip)) {
                 return Ok(None);
             }
         }
@@ -328,7 +328,7 @@ impl Node {
     }
 
     /// True while `vip` is on its loopback interface: open connections go on, nothing is announced.
-    pub fn lingers(&self, vip: IpAddr) -> bool {
+    pub fn drains(&self, vip: IpAddr) -> bool {
         self.host.addresses("lo").is_ok_and(|addresses| addresses.contains(&vip))
     }
 

@@ -149,7 +149,7 @@ fn a_node_that_hangs_loses_its_addresses_and_does_not_answer_for_them_when_it_go
     expect_owner_on_link(&lab, "gateway", &OF_GATEWAY);
 }
 
-/// Waits until only one of the two has the addresses on the link; the other may linger on `lo`.
+/// Waits until only one of the two has the addresses on the link; the other may drain on `lo`.
 fn expect_owner_on_link(lab: &Lab, owner: &str, vips: &[&str]) {
     for vip in vips {
         let address = host_address(vip);
@@ -172,7 +172,7 @@ fn a_draining_node_lets_go_of_an_address_only_when_the_other_has_it() {
     let capture = lab.capture("arp");
     members[0].say("hand-over");
     expect_each(&members[1], OF_GATEWAY.map(|vip| format!("announced {vip} eth0")));
-    expect_each(&members[0], OF_GATEWAY.map(|vip| format!("lingering {vip} second")));
+    expect_each(&members[0], OF_GATEWAY.map(|vip| format!("draining {vip} second")));
     members[0].expect(|line| line == "handed over true");
     let mac = lab.mac("second");
     capture.expect(|line| line.contains(&format!("Reply {} is-at {mac}", OF_GATEWAY[0])));
@@ -227,7 +227,7 @@ fn open_connections_survive_a_planned_move_and_new_ones_are_the_new_owners() {
 }
 
 #[test]
-fn an_address_that_comes_back_while_it_lingers_finds_its_connections() {
+fn an_address_that_comes_back_while_it_drains_finds_its_connections() {
     let lab = Lab::new();
     let mut members = pair(&lab, &[]);
     apply(&mut members, &OF_GATEWAY);
@@ -264,9 +264,9 @@ fn an_address_that_comes_back_while_it_lingers_finds_its_connections() {
 }
 
 #[test]
-fn lingering_ends_by_itself() {
+fn draining_ends_by_itself() {
     let lab = Lab::new();
-    let mut members = pair(&lab, &[("GH_LINGER", "3")]);
+    let mut members = pair(&lab, &[("GH_DRAIN_TIME", "3")]);
     apply(&mut members, &OF_GATEWAY);
     expect_owner(&lab, "gateway", &OF_GATEWAY);
     members[0].say("hand-over");

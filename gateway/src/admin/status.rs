@@ -159,7 +159,7 @@ pub struct ProblemRow {
     pub hint: String,
 }
 
-/// The addresses of a plan and what the speaker knows of them, and lingering ones that have left the plan.
+/// The addresses of a plan and what the speaker knows of them, and draining ones that have left the plan.
 pub(crate) fn vip_rows(plan: &VipPlan, speaker: &SpeakerStatus) -> Vec<VipRow> {
     let mut rows: BTreeMap<IpAddr, VipRow> = BTreeMap::new();
     for (address, vip) in &plan.vips {

@@ -68,7 +68,7 @@ pub(crate) struct VipsOptions {
     /// From renewal to renewal.
     pub(crate) renew_every: Duration,
     /// For how long connections that are open on an address that has moved are served.
-    pub(crate) linger: Duration,
+    pub(crate) drain_time: Duration,
     /// What a killed predecessor left: taken over (true, alone), or deleted at once, because another
     /// node of the group may hold it by now.
     pub(crate) adopt: bool,

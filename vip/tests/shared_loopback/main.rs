@@ -88,7 +88,7 @@ fn assert_stayed(watch: &Program) {
 }
 
 #[test]
-fn an_address_that_routers_hear_of_stays_on_lo_when_its_lingering_ends() {
+fn an_address_that_routers_hear_of_stays_on_lo_when_its_draining_ends() {
     let lab = Lab::new();
     let mut members = pair(&lab);
     members[0].say(&format!("routers {}", VIPS.join(" ")));
@@ -97,7 +97,7 @@ fn an_address_that_routers_hear_of_stays_on_lo_when_its_lingering_ends() {
     let watch = watch(&lab);
 
     members[0].say("hand-over");
-    each(&members[0], |vip| format!("lingering {vip} second"));
+    each(&members[0], |vip| format!("draining {vip} second"));
     until_on(&lab, &["lo"]);
     VIPS.iter().for_each(|vip| members[0].say(&format!("let-go {vip}")));
     each(&members[0], |vip| format!("withdrawn {vip}"));
@@ -111,11 +111,11 @@ fn an_address_that_routers_hear_of_stays_on_lo_when_its_lingering_ends() {
 }
 
 #[test]
-fn an_address_that_lingers_stays_on_lo_when_routers_begin_and_cease_to_hear_of_it() {
+fn an_address_that_drains_stays_on_lo_when_routers_begin_and_cease_to_hear_of_it() {
     let lab = Lab::new();
     let mut members = pair(&lab);
     members[0].say("hand-over");
-    each(&members[0], |vip| format!("lingering {vip} second"));
+    each(&members[0], |vip| format!("draining {vip} second"));
     until_on(&lab, &["lo"]);
     let watch = watch(&lab);
 

@@ -85,7 +85,7 @@ fn routed(addresses: Vec<IpAddr>) -> BgpPlan {
 fn print(event: SpeakerEvent) {
     match event {
         SpeakerEvent::Announced { vip, interface } => println!("\nannounced {vip} {interface}"),
-        SpeakerEvent::Draining { vip, to } => println!("\nlingering {vip} {to}"),
+        SpeakerEvent::Draining { vip, to } => println!("\ndraining {vip} {to}"),
         SpeakerEvent::Withdrawn { vip } => println!("\nwithdrawn {vip}"),
         other => println!("\n{other:?}"),
     }

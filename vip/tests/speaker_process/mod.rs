@@ -3,7 +3,7 @@
 //! Commands on its input: `apply [ADDRESS[@INTERFACE]]…`, `withdraw`, `hand-over`, `let-go ADDRESS`,
 //! `status`, `serve` (TCP port 7000: each line comes back after the node's name). It stops at the end of input. Events come as lines; see [`print`]. The group is told by
 //! environment variables, as the command line belongs to the test harness: `GH_NODE`, `GH_KEY`,
-//! `GH_PEERS`, `GH_LINGER` (seconds).
+//! `GH_PEERS`, `GH_DRAIN_TIME` (seconds).
 
 use std::{
     collections::BTreeSet,
@@ -51,12 +51,12 @@ fn options() -> SpeakerOptions {
             .map(|peer| SocketAddr::new(peer.parse().unwrap(), DEFAULT_GROUP_PORT))
             .collect(),
     });
-    let linger = var("GH_LINGER").map_or(30, |seconds| seconds.parse().unwrap());
+    let drain_time = var("GH_DRAIN_TIME").map_or(30, |seconds| seconds.parse().unwrap());
     SpeakerOptions {
         name: "gh-speaker".into(),
         node: var("GH_NODE").unwrap_or_else(|_| "gateway".into()),
         group,
-        linger: Duration::from_secs(linger),
+        drain_time: Duration::from_secs(drain_time),
         ..SpeakerOptions::default()
     }
 }
@@ -82,7 +82,7 @@ fn serve() {
 fn print(event: SpeakerEvent) {
     match event {
         SpeakerEvent::Announced { vip, interface } => println!("\nannounced {vip} {interface}"),
-        SpeakerEvent::Draining { vip, to } => println!("\nlingering {vip} {to}"),
+        SpeakerEvent::Draining { vip, to } => println!("\ndraining {vip} {to}"),
         SpeakerEvent::Cleared { vip } => println!("\ncleared {vip}"),
         SpeakerEvent::Forwarded { vip, elsewhere } => println!("\nforwarded {vip} {elsewhere}"),
         SpeakerEvent::Withdrawn { vip } => println!("\nwithdrawn {vip}"),

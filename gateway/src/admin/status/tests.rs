@@ -23,7 +23,7 @@ fn known(here: LocalState, owner: &str) -> VipStatus {
     }
 }
 
-/// Two planned addresses, of which the speaker knows one, and one that lingers after it left the plan.
+/// Two planned addresses, of which the speaker knows one, and one that drains after it left the plan.
 fn rows() -> Vec<VipRow> {
     let plan = VipPlan {
         vips: [(ip("192.0.2.1"), vip("x/gateway")), (ip("192.0.2.2"), vip("x/other"))].into(),
@@ -40,7 +40,7 @@ fn rows() -> Vec<VipRow> {
 }
 
 #[test]
-fn planned_and_lingering_addresses_are_shown_with_their_services() {
+fn planned_and_draining_addresses_are_shown_with_their_services() {
     let rows = rows();
     let shown: Vec<_> = rows
         .iter()

@@ -130,7 +130,8 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let fence = options.group.as_ref().map(|group| Fence::new(group.port, incarnation));
         let (lifetime, renew_every) =
             if in_group { fence::UNFENCED } else { (LONE_LIFETIME, LONE_RENEWAL) };
-        let vips = VipsOptions { lifetime, renew_every, linger: options.linger, adopt: !in_group };
+        let vips =
+            VipsOptions { lifetime, renew_every, drain_time: options.drain_time, adopt: !in_group };
         if let Err(error) = thread::before_others() {
             debug!(%error, "the speaker's thread is scheduled like any other");
         }

@@ -13,7 +13,7 @@ use crate::{
 pub const DEFAULT_GROUP_PORT: u16 = 7471;
 
 /// How long open connections on an address that has moved are served if nothing else is said.
-const DEFAULT_LINGER: Duration = Duration::from_secs(30);
+const DEFAULT_DRAIN_TIME: Duration = Duration::from_secs(30);
 
 /// Settings of the [`Speaker`](crate::Speaker).
 #[derive(Clone)]
@@ -26,7 +26,7 @@ pub struct SpeakerOptions {
     pub group: Option<GroupOptions>,
     /// For how long an address that another node has taken over goes on serving its open connections
     /// here, unless [`let_go`](crate::Speaker::let_go) comes before. Default 30 s.
-    pub linger: Duration,
+    pub drain_time: Duration,
     /// Whether the data path works; `None`: always. While it does not, every address goes to another
     /// node, or nowhere.
     pub health: Option<Health>,
@@ -51,7 +51,7 @@ impl Default for SpeakerOptions {
             name: "speaker".to_owned(),
             node: String::new(),
             group: None,
-            linger: DEFAULT_LINGER,
+            drain_time: DEFAULT_DRAIN_TIME,
             health: None,
             loopback: SharedLoopback::default(),
         }
@@ -64,7 +64,7 @@ impl fmt::Debug for SpeakerOptions {
             .field("name", &self.name)
             .field("node", &self.node)
             .field("group", &self.group)
-            .field("linger", &self.linger)
+            .field("drain_time", &self.drain_time)
             .field("health", &self.health.is_some())
             .finish()
     }

@@ -435,7 +435,7 @@ impl VipState {
             if let Some(to) = drain_to {
                 let until = *self.drains_until.get_or_insert_with(|| {
                     common.events.push(SpeakerEvent::Draining { vip: ip, to: to.clone() });
-                    now + common.options.linger
+                    now + common.options.drain_time
                 });
                 if now < until {
                     return Next::Wait(Some(until));

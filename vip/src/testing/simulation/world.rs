@@ -108,7 +108,7 @@ enum Event {
     Deliver { to: usize, from: usize, message: Rc<Message> },
     Wake { host: usize },
     Claimed { host: usize, ip: IpAddr, claim: u64 },
-    LingerEnd { host: usize, ip: IpAddr },
+    DrainEnd { host: usize, ip: IpAddr },
     Expire { host: usize, ip: IpAddr, since: u64 },
 }
 
@@ -402,7 +402,7 @@ impl World {
                 }
             }
             Event::Claimed { host, ip, claim } => self.claimed(host, ip, claim),
-            Event::LingerEnd { host, ip } => {
+            Event::DrainEnd { host, ip } => {
                 if self.hosts[host].draining_vips.remove(&ip) {
                     self.tell(host, ip, None);
                 }
@@ -464,7 +464,7 @@ impl World {
                 if held && drain_to.is_some() {
                     self.hosts[number].draining_vips.insert(ip);
                     let until = self.now + self.rng.range(MS, 3000 * MS);
-                    self.schedule(until, Event::LingerEnd { host: number, ip });
+                    self.schedule(until, Event::DrainEnd { host: number, ip });
                     self.tell(number, ip, Some(Role::Draining));
                 } else if held {
                     self.tell(number, ip, None);

@@ -65,7 +65,7 @@ impl Scene {
     }
 
     /// What is left on `lo` of `host` by [`shift`](Self::shift).
-    fn linger_ends(&self, vip: &str, host: &str) {
+    fn draining_ends(&self, vip: &str, host: &str) {
         self.lab.ip(host, &format!("addr del {vip} dev lo"));
     }
 
@@ -139,9 +139,9 @@ fn a_path_that_ends_and_comes_again_has_forgotten_which_connections_were_here() 
     scene.client.ask(&format!("open a {V4} from 5555"), "a is with new");
     scene.client.ask("reset a", "a reset");
     scene.new.ask(&format!("forward {other}"), "paths stand");
-    scene.linger_ends(V4, "old");
+    scene.draining_ends(V4, "old");
     scene.shift(V4, "new", "old");
-    scene.linger_ends(V4, "new");
+    scene.draining_ends(V4, "new");
     // The same client and port, and it is the old owner's now.
     scene.client.ask(&format!("open a {V4} from 5555"), "a is with old");
     scene.new.ask(&format!("forward {other} {OLD_V4}={V4}"), "paths stand");
@@ -162,7 +162,7 @@ fn an_address_that_comes_back_at_once_finds_its_connections() {
         scene.old.ask(&format!("forward {new}={vip}"), "paths stand");
         scene.old.ask(&format!("keep {vip}"), "kept");
         scene.shift(vip, "new", "old");
-        scene.linger_ends(vip, "old");
+        scene.draining_ends(vip, "old");
         scene.new.ask("forward", "paths stand");
         for id in ["a", "b"] {
             scene.client.ask(&format!("exchange {id} 5"), &format!("{id} exchanged"));

@@ -84,7 +84,7 @@ fn an_address_that_moved_drains_on_lo_until_its_connections_have_ended() {
             let moved = [
                 format!("10000: add {ip} 1"),
                 format!("10000: del {ip} 2"),
-                format!("lingering {ip} to b"),
+                format!("draining {ip} to b"),
             ];
             assert_eq!(node.deeds(), moved);
             assert_eq!(node.role(ip), Some(Role::Draining));
@@ -171,7 +171,7 @@ fn where_the_kernel_cannot_be_made_strict_ipv4_does_not_drain_and_that_is_said()
             "withdrawn 10.0.0.200",
             "0: add 2001:db8::200 1",
             "0: del 2001:db8::200 2",
-            "lingering 2001:db8::200 to b",
+            "draining 2001:db8::200 to b",
         ]
     );
     node.pass(29 * SECOND);

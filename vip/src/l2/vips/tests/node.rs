@@ -43,7 +43,7 @@ pub(super) struct Node {
 pub(super) const OPTIONS: VipsOptions = VipsOptions {
     lifetime: Duration::from_secs(2),
     renew_every: Duration::from_millis(500),
-    linger: Duration::from_secs(30),
+    drain_time: Duration::from_secs(30),
     adopt: true,
 };
 
@@ -142,7 +142,7 @@ impl Node {
                 SpeakerEvent::Announced { vip, interface } => {
                     format!("announced {vip} {interface}")
                 }
-                SpeakerEvent::Draining { vip, to } => format!("lingering {vip} to {to}"),
+                SpeakerEvent::Draining { vip, to } => format!("draining {vip} to {to}"),
                 SpeakerEvent::Forwarded { vip, .. } => format!("forwarded {vip}"),
                 SpeakerEvent::Withdrawn { vip } => format!("withdrawn {vip}"),
                 SpeakerEvent::Cleared { vip } => format!("cleared {vip}"),

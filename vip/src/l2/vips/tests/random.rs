@@ -9,7 +9,7 @@ use crate::l2::claim::ClaimKind::{Claim, Probe};
 enum Event {
     Plan(bool),
     Claim { probe: bool, contested: bool },
-    Release { linger: bool },
+    Release { drain: bool },
     Hear { probe: bool, stranger: bool },
     Carrier(bool),
     Up(bool),
@@ -24,7 +24,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         any::<bool>().prop_map(Event::Plan),
         any::<(bool, bool)>().prop_map(|(probe, contested)| Event::Claim { probe, contested }),
-        any::<bool>().prop_map(|linger| Event::Release { linger }),
+        any::<bool>().prop_map(|drain| Event::Release { drain }),
         any::<(bool, bool)>().prop_map(|(probe, stranger)| Event::Hear { probe, stranger }),
         any::<bool>().prop_map(Event::Carrier),
         any::<bool>().prop_map(Event::Up),
@@ -44,7 +44,7 @@ fn apply(node: &mut Node, event: &Event, ip: &str) {
         Event::Claim { probe, contested } => {
             node.decide(ip, Decision::Claim { probe, contested, from: None });
         }
-        Event::Release { linger } => node.decide(ip, release(linger.then_some("b"))),
+        Event::Release { drain } => node.decide(ip, release(drain.then_some("b"))),
         Event::Hear { probe, stranger } => {
             let kind = if probe { Probe } else { Claim };
             node.hear(ip, kind, (!stranger).then_some("b"));
