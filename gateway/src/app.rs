@@ -286,7 +286,7 @@ pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) 
         http: settings.http_addresses(),
         https: settings.https_addresses(),
         recorded: recorded.addresses,
-        resting: recorded.resting,
+        quarantined: recorded.quarantined,
         load_balancer_class: settings.cluster.load_balancer_class.clone(),
         ignore_exclude_label: settings.cluster.ignore_exclude_lb,
         publish_service: settings.cluster.publish_service.clone(),

@@ -49,7 +49,7 @@ pub struct NodeContext {
     /// record is the status of the Service.
     pub recorded: BTreeMap<ObjectKey, Vec<IpAddr>>,
     /// Addresses that were let go a short while ago, and who may have them again already.
-    pub resting: Quarantined,
+    pub quarantined: Quarantined,
     /// The one `spec.loadBalancerClass` whose Services are served (`--load-balancer-class`). `None`: those
     /// without a class and those of class `gatehouse.io/vip`.
     pub load_balancer_class: Option<String>,
@@ -149,7 +149,7 @@ pub struct Compiled {
     /// How full the usable pools are, oldest first.
     pub pools: Vec<PoolUsage>,
     /// Addresses that nobody holds, but only their former holders may have for now.
-    pub resting: Quarantined,
+    pub quarantined: Quarantined,
     /// Everything that is wrong, sorted by object.
     pub problems: Vec<Problem>,
     /// The Secrets that objects of ours refer to (certificates of Ingresses, passwords of BGPPeers),
@@ -222,7 +222,7 @@ pub fn compile(
         dealt: addresses.dealt,
         forwarded: addresses.forwarded,
         pools: addresses.pools,
-        resting: addresses.resting,
+        quarantined: addresses.quarantined,
         problems,
         routes: Arc::new(routes),
         cert_cache,

@@ -232,7 +232,7 @@ impl Controller {
     fn publish(&mut self) {
         let begun = Instant::now();
         if self.compiled.is_some() {
-            self.node.resting.clone_from(self.quarantine.quarantined());
+            self.node.quarantined.clone_from(self.quarantine.quarantined());
         }
         let before = self.compiled.as_deref();
         let compiled = compile(&self.state, &self.node, self.role, before);
@@ -244,7 +244,7 @@ impl Controller {
         }
         let compiled = Arc::new(compiled);
         let previous = self.compiled.take();
-        self.quarantine.observe(&compiled.resting, Instant::now());
+        self.quarantine.observe(&compiled.quarantined, Instant::now());
         self.record(&compiled, previous.as_deref());
         let before = previous.as_ref().and_then(|previous| previous.excluded);
         if let Some(why) = compiled.excluded.filter(|why| before != Some(*why)) {
@@ -262,10 +262,10 @@ impl Controller {
 
     /// Remembers which Service holds which address, in memory and over a restart.
     fn record(&mut self, compiled: &Compiled, previous: Option<&Compiled>) {
-        let before = previous.map_or(&self.node.resting, |previous| &previous.resting);
+        let before = previous.map_or(&self.node.quarantined, |previous| &previous.quarantined);
         let recorded =
-            Recorded { addresses: compiled.recorded(), resting: compiled.resting.clone() };
-        if recorded.addresses == self.node.recorded && recorded.resting == *before {
+            Recorded { addresses: compiled.recorded(), quarantined: compiled.quarantined.clone() };
+        if recorded.addresses == self.node.recorded && recorded.quarantined == *before {
             return;
         }
         if let Some(state_dir) = &self.state_dir

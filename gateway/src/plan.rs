@@ -111,7 +111,7 @@ pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
         http: plain.http(),
         https: plain.https(),
         recorded: recorded.0.addresses,
-        resting: recorded.0.resting,
+        quarantined: recorded.0.quarantined,
         ..NodeContext::default()
     }
 }

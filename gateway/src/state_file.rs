@@ -26,7 +26,7 @@ pub struct Recorded {
     /// Who holds what.
     pub addresses: Addresses,
     /// What was let go shortly before.
-    pub resting: Quarantined,
+    pub quarantined: Quarantined,
 }
 
 /// Name of the file in the state folder.
@@ -62,7 +62,7 @@ pub fn store(state_dir: &Path, recorded: &Recorded) -> io::Result<()> {
     fs::create_dir_all(state_dir)?;
     let addresses = recorded.addresses.iter().map(|(key, ips)| (key.to_string(), ips.clone()));
     let resting = recorded
-        .resting
+        .quarantined
         .iter()
         .map(|(ip, former)| (*ip, former.iter().map(ToString::to_string).collect::<Vec<String>>()));
     let (addresses, resting) = (addresses.collect(), resting.collect());
@@ -86,11 +86,11 @@ fn parse(bytes: &[u8]) -> Result<Recorded, String> {
         None => Err(format!("\"{name}\" is not a namespace and a name")),
     };
     let addresses = content.addresses.into_iter().map(entry).collect::<Result<_, _>>()?;
-    let resting = content
+    let quarantined = content
         .resting
         .into_iter()
         .map(|(ip, former)| (ip, former.into_iter().map(|name| ClaimId(name.into())).collect()));
-    Ok(Recorded { addresses, resting: resting.collect() })
+    Ok(Recorded { addresses, quarantined: quarantined.collect() })
 }
 
 fn ignored(path: &Path, why: &str) -> String {
@@ -106,14 +106,14 @@ mod tests {
         let former = [ClaimId("default/gone".into())].into();
         Recorded {
             addresses: [(ObjectKey::new("default", "gateway"), ips)].into(),
-            resting: [("192.168.1.201".parse().unwrap(), former)].into(),
+            quarantined: [("192.168.1.201".parse().unwrap(), former)].into(),
         }
     }
 
     #[test]
     fn a_file_from_before_there_was_a_quarantine_is_read() {
         let text = r#"{"version":1,"addresses":{"default/gateway":["192.168.1.200","fd00::1"]}}"#;
-        let expected = Recorded { resting: Quarantined::new(), ..sample() };
+        let expected = Recorded { quarantined: Quarantined::new(), ..sample() };
         assert_eq!(parse(text.as_bytes()), Ok(expected));
     }
 

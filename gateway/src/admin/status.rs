@@ -236,8 +236,8 @@ impl From<&PoolUsage> for PoolRow {
             assigned_v6: usage.assigned_v6,
             available_v4: usage.available_v4,
             available_v6: usage.available_v6,
-            resting_v4: usage.resting_v4,
-            resting_v6: usage.resting_v6,
+            resting_v4: usage.quarantined_v4,
+            resting_v6: usage.quarantined_v6,
             draining: *draining,
         }
     }

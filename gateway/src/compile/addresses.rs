@@ -44,7 +44,7 @@ pub(super) struct Addresses {
     pub(super) bgp: BgpPlan,
     pub(super) excluded: Option<Exclusion>,
     pub(super) pools: Vec<PoolUsage>,
-    pub(super) resting: Quarantined,
+    pub(super) quarantined: Quarantined,
 }
 
 /// Deals out addresses to every Service that asks for one, or takes those that are recorded. What is dealt
@@ -60,10 +60,10 @@ pub(super) fn allocate(
     let pools = pools::usable(&state.pools, problems);
     let recorded = Recorded { node, role, previous };
     let (claims, requests) = claims(state, &pools, &recorded, problems);
-    let resting = recorded.resting(&requests);
+    let quarantined = recorded.quarantined(&requests);
     let mut allocation = match role {
-        Role::Allocate => gatehouse_vip::allocate(&pools, &claims, &resting),
-        Role::Follow => gatehouse_vip::follow(&pools, &claims, &resting),
+        Role::Allocate => gatehouse_vip::allocate(&pools, &claims, &quarantined),
+        Role::Follow => gatehouse_vip::follow(&pools, &claims, &quarantined),
     };
 
     let usage = gatehouse_vip::usage(&pools, &allocation);
@@ -108,7 +108,7 @@ pub(super) fn allocate(
         bgp,
         excluded: planned.excluded,
         pools: usage,
-        resting: allocation.quarantined,
+        quarantined: allocation.quarantined,
     }
 }
 
@@ -185,8 +185,8 @@ impl Recorded<'_> {
     }
 
     /// What rests: as the caller knows it, and what Services held that do not ask any more.
-    fn resting(&self, asking: &Requests<'_>) -> Quarantined {
-        let mut resting = self.node.resting.clone();
+    fn quarantined(&self, asking: &Requests<'_>) -> Quarantined {
+        let mut quarantined = self.node.quarantined.clone();
         let before = self.previous.map(|previous| {
             previous.dealt.iter().map(|(key, dealt)| (key, &dealt.assigned.ips)).collect()
         });
@@ -196,11 +196,11 @@ impl Recorded<'_> {
             let id = claim_id(key);
             if !asking.contains_key(&id) {
                 for ip in ips {
-                    resting.entry(*ip).or_default().insert(id.clone());
+                    quarantined.entry(*ip).or_default().insert(id.clone());
                 }
             }
         }
-        resting
+        quarantined
     }
 }
 

@@ -183,8 +183,8 @@ fn pools(compiled: &Compiled) -> Vec<Value> {
             "assignedIPv6": count(usage.assigned_v6),
             "availableIPv4": count(usage.available_v4),
             "availableIPv6": count(usage.available_v6),
-            "restingIPv4": count(usage.resting_v4),
-            "restingIPv6": count(usage.resting_v6),
+            "restingIPv4": count(usage.quarantined_v4),
+            "restingIPv6": count(usage.quarantined_v6),
             "draining": usage.draining,
         })
     };

@@ -22,9 +22,9 @@ pub(super) fn plan(planned: &Planned, out: &mut String) {
     section(out, "ADDRESSES", ["SERVICE", "POOL", "IPS"], addresses.collect());
     let pools = compiled.pools.iter().map(|usage| {
         let PoolUsage { assigned_v4, assigned_v6, available_v4, available_v6, .. } = usage;
-        let resting = usage.resting_v4 + usage.resting_v6;
+        let quarantined = usage.quarantined_v4 + usage.quarantined_v6;
         let state = if usage.draining { "draining" } else { "open" };
-        let counts = [assigned_v4, available_v4, assigned_v6, available_v6, &resting];
+        let counts = [assigned_v4, available_v4, assigned_v6, available_v6, &quarantined];
         let [a, b, c, d, e] = counts.map(ToString::to_string);
         [usage.pool.clone(), a, b, c, d, e, state.to_owned()]
     });

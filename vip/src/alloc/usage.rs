@@ -22,9 +22,9 @@ pub struct PoolUsage {
     /// IPv6 addresses that are free.
     pub available_v6: u128,
     /// IPv4 addresses that were let go and are not given to others yet.
-    pub resting_v4: u128,
+    pub quarantined_v4: u128,
     /// IPv6 addresses that were let go and are not given to others yet.
-    pub resting_v6: u128,
+    pub quarantined_v6: u128,
     /// The pool gives nothing new.
     pub draining: bool,
 }
@@ -57,8 +57,8 @@ pub fn usage(pools: &[Pool], allocation: &Allocation) -> Vec<PoolUsage> {
                 assigned_v6: v6.0,
                 available_v4: v4.1,
                 available_v6: v6.1,
-                resting_v4: v4.2,
-                resting_v6: v6.2,
+                quarantined_v4: v4.2,
+                quarantined_v6: v6.2,
                 draining: pool.draining(),
             }
         })

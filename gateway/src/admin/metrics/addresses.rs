@@ -88,7 +88,7 @@ impl AddressFacts {
     fn pools(&self, metric: &Metric, out: &mut Exposition) -> bool {
         for row in &self.pools {
             let used = row.assigned_v4.saturating_add(row.assigned_v6);
-            let rest = [row.available_v4, row.available_v6, row.resting_v4, row.resting_v6];
+            let rest = [row.available_v4, row.available_v6, row.quarantined_v4, row.quarantined_v6];
             let all = rest.into_iter().fold(used, u128::saturating_add);
             match metric.name {
                 "metallb_allocator_addresses_total" => {
@@ -101,10 +101,10 @@ impl AddressFacts {
                     for (family, state, count) in [
                         ("ipv4", "assigned", row.assigned_v4),
                         ("ipv4", "available", row.available_v4),
-                        ("ipv4", "resting", row.resting_v4),
+                        ("ipv4", "resting", row.quarantined_v4),
                         ("ipv6", "assigned", row.assigned_v6),
                         ("ipv6", "available", row.available_v6),
-                        ("ipv6", "resting", row.resting_v6),
+                        ("ipv6", "resting", row.quarantined_v6),
                     ] {
                         out.value(metric, &[&row.pool, family, state], count);
                     }

@@ -115,10 +115,10 @@ fn addresses() -> AddressFacts {
             pool: "p".to_owned(),
             assigned_v4: 2,
             available_v4: 3,
-            resting_v4: 1,
+            quarantined_v4: 1,
             available_v6: 1 << 64,
             assigned_v6: 0,
-            resting_v6: 0,
+            quarantined_v6: 0,
             draining: false,
         }],
     }

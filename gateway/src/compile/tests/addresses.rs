@@ -161,13 +161,13 @@ fn an_address_that_a_deleted_service_held_rests_before_another_one_gets_it() {
         let told = swapped.problems.iter().find(|one| one.reason == "PoolExhausted").unwrap();
         assert!(told.message.ends_with("(0 used, 1 rest)"), "{}", told.message);
         let rests = BTreeSet::from([ClaimId("default/a".into())]);
-        assert_eq!(swapped.resting, [("10.0.0.1".parse().unwrap(), rests)].into());
-        assert_eq!(swapped.pools[0].resting_v4, 1);
+        assert_eq!(swapped.quarantined, [("10.0.0.1".parse().unwrap(), rests)].into());
+        assert_eq!(swapped.pools[0].quarantined_v4, 1);
 
-        let resting = NodeContext { resting: swapped.resting.clone(), ..self::node() };
-        let later = compile(&with("b"), &resting, Some(&swapped));
+        let quarantined = NodeContext { quarantined: swapped.quarantined.clone(), ..self::node() };
+        let later = compile(&with("b"), &quarantined, Some(&swapped));
         assert_eq!(ips(&later, "default/b"), [""; 0], "it rests on");
-        let back = compile(&with("a"), &resting, Some(&swapped));
+        let back = compile(&with("a"), &quarantined, Some(&swapped));
         assert_eq!(ips(&back, "default/a"), ["10.0.0.1"], "its former holder has it at once");
         let over = compile(&with("b"), &self::node(), Some(&later));
         assert_eq!(ips(&over, "default/b"), ["10.0.0.1"]);

@@ -125,8 +125,8 @@ proptest! {
         }
         for used in usage(&pools, &result) {
             let pool = pools.iter().find(|pool| pool.name() == used.pool).unwrap();
-            let v4 = used.assigned_v4 + used.available_v4 + used.resting_v4;
-            let v6 = used.assigned_v6 + used.available_v6 + used.resting_v6;
+            let v4 = used.assigned_v4 + used.available_v4 + used.quarantined_v4;
+            let v6 = used.assigned_v6 + used.available_v6 + used.quarantined_v6;
             prop_assert_eq!((v4, v6), (pool.size(Family::V4), pool.size(Family::V6)));
         }
     }

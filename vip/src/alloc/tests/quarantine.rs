@@ -122,8 +122,8 @@ fn usage_counts_shared_addresses_once_and_ipv6_exactly() {
             assigned_v6: 1,
             available_v4: 1,
             available_v6: (1 << 64) - 1,
-            resting_v4: 1,
-            resting_v6: 0,
+            quarantined_v4: 1,
+            quarantined_v6: 0,
             draining: false,
         }
     );
