@@ -200,8 +200,8 @@ pub fn plan(
                 let names = selecting.iter().map(|at| advertisements[*at].0.as_str()).collect();
                 let refusal = not_advertised(pool, names, for_claim.is_empty(), node);
                 // Both families of a claim mostly have the same story.
-                let told = Some(&(id.clone(), refusal.clone()));
-                if planned.refusals.last() != told {
+                let problem = Some(&(id.clone(), refusal.clone()));
+                if planned.refusals.last() != problem {
                     planned.refusals.push((id.clone(), refusal));
                 }
                 continue;

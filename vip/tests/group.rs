@@ -532,8 +532,11 @@ fn where_no_fence_can_be_built_lifetimes_are_short_and_the_node_says_so() {
         problem
     };
     std::thread::sleep(Duration::from_millis(1500)); // the status is at most a second old
-    let told = problem(&mut member);
-    assert!(told.contains("cannot create table") && told.contains("CAP_NET_ADMIN"), "{told}");
+    let message = problem(&mut member);
+    assert!(
+        message.contains("cannot create table") && message.contains("CAP_NET_ADMIN"),
+        "{message}"
+    );
     assert!(lifetime(&lab, vip) <= 2);
     other.say("quit");
     expect_fence(&lab, &[vip]);

@@ -23,7 +23,7 @@ pub enum Stage {
 }
 
 /// Code, subcode and data of a NOTIFICATION.
-pub type Told = (u8, u8, Vec<u8>);
+pub type NotificationParts = (u8, u8, Vec<u8>);
 
 /// What the router's OPEN says.
 pub struct Open {
@@ -92,9 +92,9 @@ fn open_of(parameters: &[u8]) -> Vec<u8> {
 }
 
 /// Messages that end the session, and what the router is told.
-pub fn fatal() -> Vec<(&'static str, Stage, Vec<u8>, Told)> {
+pub fn fatal() -> Vec<(&'static str, Stage, Vec<u8>, NotificationParts)> {
     use Stage::{Established, OpenConfirm, OpenSent};
-    let told = |code, subcode, data: &[u8]| (code, subcode, data.to_vec());
+    let answer = |code, subcode, data: &[u8]| (code, subcode, data.to_vec());
     let update = || frame(UPDATE, &[0; 4]);
     let refresh = || frame(ROUTE_REFRESH, &[0, 1, 0, 1]);
     let v4_vpn_only = [1, 4, 0, 1, 0, 128];
@@ -102,128 +102,133 @@ pub fn fatal() -> Vec<(&'static str, Stage, Vec<u8>, Told)> {
     let bad_update = |body: &[u8]| frame(UPDATE, body);
     let mut cases = vec![
         // RFC 4271 §6.1
-        ("HTTP", OpenSent, b"GET / HTTP/1.1\r\n\r\n".to_vec(), told(1, 1, &[])),
-        ("marker of zeros", OpenSent, vec![0; 19], told(1, 1, &[])),
+        ("HTTP", OpenSent, b"GET / HTTP/1.1\r\n\r\n".to_vec(), answer(1, 1, &[])),
+        ("marker of zeros", OpenSent, vec![0; 19], answer(1, 1, &[])),
         (
             "marker with one bit wrong",
             Established,
             [&[0xff; 15][..], &[0xfe, 0, 19, 4]].concat(),
-            told(1, 1, &[]),
+            answer(1, 1, &[]),
         ),
-        ("length 0", OpenSent, raw(0, 1, &[]), told(1, 2, &[0, 0])),
-        ("length 18", OpenSent, raw(18, 4, &[]), told(1, 2, &[0, 18])),
-        ("OPEN of 28", OpenSent, raw(28, 1, &[0; 9]), told(1, 2, &[0, 28])),
-        ("OPEN of 4097", OpenSent, raw(4097, 1, &[]), told(1, 2, &[16, 1])),
-        ("long message before OPEN", OpenSent, raw(65535, 2, &[]), told(1, 2, &[255, 255])),
-        ("KEEPALIVE of 20", Established, raw(20, 4, &[0]), told(1, 2, &[0, 20])),
-        ("KEEPALIVE of 65535", Established, raw(65535, 4, &[]), told(1, 2, &[255, 255])),
-        ("UPDATE of 22", Established, raw(22, 2, &[0; 3]), told(1, 2, &[0, 22])),
-        ("NOTIFICATION of 20", Established, raw(20, 3, &[6]), told(1, 2, &[0, 20])),
-        ("ROUTE-REFRESH of 22", Established, raw(22, 5, &[0; 3]), told(1, 2, &[0, 22])),
-        ("ROUTE-REFRESH of 24", Established, raw(24, 5, &[0; 5]), told(1, 2, &[0, 24])),
-        ("type 0", OpenSent, raw(19, 0, &[]), told(1, 3, &[0])),
-        ("type 6 before KEEPALIVE", OpenConfirm, raw(19, 6, &[]), told(1, 3, &[6])),
-        ("type 99", Established, raw(19, 99, &[]), told(1, 3, &[99])),
-        ("type 255, long", Established, raw(4096, 255, &[]), told(1, 3, &[255])),
+        ("length 0", OpenSent, raw(0, 1, &[]), answer(1, 2, &[0, 0])),
+        ("length 18", OpenSent, raw(18, 4, &[]), answer(1, 2, &[0, 18])),
+        ("OPEN of 28", OpenSent, raw(28, 1, &[0; 9]), answer(1, 2, &[0, 28])),
+        ("OPEN of 4097", OpenSent, raw(4097, 1, &[]), answer(1, 2, &[16, 1])),
+        ("long message before OPEN", OpenSent, raw(65535, 2, &[]), answer(1, 2, &[255, 255])),
+        ("KEEPALIVE of 20", Established, raw(20, 4, &[0]), answer(1, 2, &[0, 20])),
+        ("KEEPALIVE of 65535", Established, raw(65535, 4, &[]), answer(1, 2, &[255, 255])),
+        ("UPDATE of 22", Established, raw(22, 2, &[0; 3]), answer(1, 2, &[0, 22])),
+        ("NOTIFICATION of 20", Established, raw(20, 3, &[6]), answer(1, 2, &[0, 20])),
+        ("ROUTE-REFRESH of 22", Established, raw(22, 5, &[0; 3]), answer(1, 2, &[0, 22])),
+        ("ROUTE-REFRESH of 24", Established, raw(24, 5, &[0; 5]), answer(1, 2, &[0, 24])),
+        ("type 0", OpenSent, raw(19, 0, &[]), answer(1, 3, &[0])),
+        ("type 6 before KEEPALIVE", OpenConfirm, raw(19, 6, &[]), answer(1, 3, &[6])),
+        ("type 99", Established, raw(19, 99, &[]), answer(1, 3, &[99])),
+        ("type 255, long", Established, raw(4096, 255, &[]), answer(1, 3, &[255])),
         // §6.2
-        ("version 3", OpenSent, open_with(|body| body[0] = 3), told(2, 1, &[0, 4])),
-        ("version 5", OpenSent, open_with(|body| body[0] = 5), told(2, 1, &[0, 4])),
-        ("version 0", OpenSent, open_with(|body| body[0] = 0), told(2, 1, &[0, 4])),
+        ("version 3", OpenSent, open_with(|body| body[0] = 3), answer(2, 1, &[0, 4])),
+        ("version 5", OpenSent, open_with(|body| body[0] = 5), answer(2, 1, &[0, 4])),
+        ("version 0", OpenSent, open_with(|body| body[0] = 0), answer(2, 1, &[0, 4])),
         (
             "wrong ASN",
             OpenSent,
             open_like(|open| (open.asn, open.asn4) = (64514, Some(64514))),
-            told(2, 2, &[0, 0, 0xfc, 2]),
+            answer(2, 2, &[0, 0, 0xfc, 2]),
         ),
         (
             "our ASN",
             OpenSent,
             open_like(|open| (open.asn, open.asn4) = (64512, Some(64512))),
-            told(2, 2, &[0, 0, 0xfc, 0]),
+            answer(2, 2, &[0, 0, 0xfc, 0]),
         ),
         (
             "AS 0",
             OpenSent,
             open_like(|open| (open.asn, open.asn4) = (0, Some(0))),
-            told(2, 2, &[0; 4]),
+            answer(2, 2, &[0; 4]),
         ),
         (
             "AS 0 in two octets",
             OpenSent,
             open_like(|open| (open.asn, open.asn4) = (0, None)),
-            told(2, 2, &[0; 4]),
+            answer(2, 2, &[0; 4]),
         ),
-        ("two ASNs", OpenSent, open_like(|open| open.asn = 64999), told(2, 2, &[0, 0, 0xfc, 1])),
+        ("two ASNs", OpenSent, open_like(|open| open.asn = 64999), answer(2, 2, &[0, 0, 0xfc, 1])),
         (
             "only AS_TRANS",
             OpenSent,
             open_like(|open| (open.asn, open.asn4) = (23456, None)),
-            told(2, 2, &[0, 0, 0x5b, 0xa0]),
+            answer(2, 2, &[0, 0, 0x5b, 0xa0]),
         ),
-        ("identifier 0", OpenSent, open_like(|open| open.id = [0; 4]), told(2, 3, &[0; 4])),
-        ("hold time 1", OpenSent, open_like(|open| open.hold_time = 1), told(2, 6, &[0, 1])),
-        ("hold time 2", OpenSent, open_like(|open| open.hold_time = 2), told(2, 6, &[0, 2])),
-        ("authentication parameter", OpenSent, open_of(&[3, 1, 1, 0]), told(2, 4, &[])),
-        ("unknown parameter", OpenSent, open_of(&[2, 77, 0]), told(2, 4, &[])),
-        ("parameters too long", OpenSent, open_of(&[9, 2, 0]), told(2, 0, &[])),
-        ("parameters too short", OpenSent, open_of(&[0, 2, 0]), told(2, 0, &[])),
-        ("parameter cut", OpenSent, open_of(&[1, 2]), told(2, 0, &[])),
-        ("parameter overruns", OpenSent, open_of(&[2, 2, 9]), told(2, 0, &[])),
-        ("longer format cut", OpenSent, open_of(&[255, 255, 0, 9, 2, 0]), told(2, 0, &[])),
+        ("identifier 0", OpenSent, open_like(|open| open.id = [0; 4]), answer(2, 3, &[0; 4])),
+        ("hold time 1", OpenSent, open_like(|open| open.hold_time = 1), answer(2, 6, &[0, 1])),
+        ("hold time 2", OpenSent, open_like(|open| open.hold_time = 2), answer(2, 6, &[0, 2])),
+        ("authentication parameter", OpenSent, open_of(&[3, 1, 1, 0]), answer(2, 4, &[])),
+        ("unknown parameter", OpenSent, open_of(&[2, 77, 0]), answer(2, 4, &[])),
+        ("parameters too long", OpenSent, open_of(&[9, 2, 0]), answer(2, 0, &[])),
+        ("parameters too short", OpenSent, open_of(&[0, 2, 0]), answer(2, 0, &[])),
+        ("parameter cut", OpenSent, open_of(&[1, 2]), answer(2, 0, &[])),
+        ("parameter overruns", OpenSent, open_of(&[2, 2, 9]), answer(2, 0, &[])),
+        ("longer format cut", OpenSent, open_of(&[255, 255, 0, 9, 2, 0]), answer(2, 0, &[])),
         (
             "longer format, parameter cut",
             OpenSent,
             open_of(&[255, 255, 0, 2, 2, 0]),
-            told(2, 0, &[]),
+            answer(2, 0, &[]),
         ),
-        ("capability overruns", OpenSent, open_of(&[4, 2, 2, 65, 9]), told(2, 0, &[65, 9])),
-        ("capability cut", OpenSent, open_of(&[3, 2, 1, 65]), told(2, 0, &[65])),
+        ("capability overruns", OpenSent, open_of(&[4, 2, 2, 65, 9]), answer(2, 0, &[65, 9])),
+        ("capability cut", OpenSent, open_of(&[3, 2, 1, 65]), answer(2, 0, &[65])),
         (
             "ASN of two octets",
             OpenSent,
             open_of(&[6, 2, 4, 65, 2, 0xfc, 1]),
-            told(2, 0, &[65, 2, 0xfc, 1]),
+            answer(2, 0, &[65, 2, 0xfc, 1]),
         ),
         (
             "family of three octets",
             OpenSent,
             open_of(&[7, 2, 5, 1, 3, 0, 1, 0]),
-            told(2, 0, &[1, 3, 0, 1, 0]),
+            answer(2, 0, &[1, 3, 0, 1, 0]),
         ),
         (
             "no family of ours",
             OpenSent,
             open_of(&[&[8, 2, 6][..], &v4_vpn_only].concat()),
-            told(2, 7, &missing),
+            answer(2, 7, &missing),
         ),
         // §6.5, RFC 6608
-        ("KEEPALIVE before OPEN", OpenSent, keepalive(), told(5, 1, &[])),
-        ("UPDATE before OPEN", OpenSent, update(), told(5, 1, &[])),
-        ("ROUTE-REFRESH before OPEN", OpenSent, refresh(), told(5, 1, &[])),
-        ("UPDATE before KEEPALIVE", OpenConfirm, update(), told(5, 2, &[])),
-        ("broken UPDATE before KEEPALIVE", OpenConfirm, bad_update(&[0xff; 4]), told(5, 2, &[])),
-        ("ROUTE-REFRESH before KEEPALIVE", OpenConfirm, refresh(), told(5, 2, &[])),
-        ("second OPEN", OpenConfirm, open(), told(5, 2, &[])),
-        ("OPEN once established", Established, open(), told(5, 3, &[])),
+        ("KEEPALIVE before OPEN", OpenSent, keepalive(), answer(5, 1, &[])),
+        ("UPDATE before OPEN", OpenSent, update(), answer(5, 1, &[])),
+        ("ROUTE-REFRESH before OPEN", OpenSent, refresh(), answer(5, 1, &[])),
+        ("UPDATE before KEEPALIVE", OpenConfirm, update(), answer(5, 2, &[])),
+        ("broken UPDATE before KEEPALIVE", OpenConfirm, bad_update(&[0xff; 4]), answer(5, 2, &[])),
+        ("ROUTE-REFRESH before KEEPALIVE", OpenConfirm, refresh(), answer(5, 2, &[])),
+        ("second OPEN", OpenConfirm, open(), answer(5, 2, &[])),
+        ("OPEN once established", Established, open(), answer(5, 3, &[])),
         (
             "broken OPEN once established",
             Established,
             open_with(|body| body[0] = 9),
-            told(5, 3, &[]),
+            answer(5, 3, &[]),
         ),
         // §6.3; the rest of it has a table of its own.
-        ("UPDATE overruns", Established, bad_update(&[0, 9, 0, 0]), told(3, 1, &[])),
-        ("prefix /33", Established, bad_update(&[0, 6, 33, 1, 2, 3, 4, 5, 0, 0]), told(3, 10, &[])),
+        ("UPDATE overruns", Established, bad_update(&[0, 9, 0, 0]), answer(3, 1, &[])),
+        (
+            "prefix /33",
+            Established,
+            bad_update(&[0, 6, 33, 1, 2, 3, 4, 5, 0, 0]),
+            answer(3, 10, &[]),
+        ),
         (
             "unknown well-known",
             Established,
             bad_update(&[0, 0, 0, 3, 0x40, 99, 0]),
-            told(3, 2, &[0x40, 99, 0]),
+            answer(3, 2, &[0x40, 99, 0]),
         ),
     ];
     // Good messages before a bad one change nothing.
     let flood = [vec![keepalive(); 5000].concat(), raw(19, 7, &[])].concat();
-    cases.push(("bad message after a flood", Established, flood, told(1, 3, &[7])));
+    cases.push(("bad message after a flood", Established, flood, answer(1, 3, &[7])));
     cases
 }
 
@@ -251,6 +256,6 @@ pub fn harmless() -> Vec<(&'static str, Stage, Vec<u8>)> {
 }
 
 /// NOTIFICATIONs, in whatever state of things; they are not answered.
-pub fn notifications() -> Vec<Told> {
+pub fn notifications() -> Vec<NotificationParts> {
     vec![(6, 2, vec![]), (2, 1, vec![]), (255, 255, vec![0; 100]), (6, 2, vec![255])]
 }

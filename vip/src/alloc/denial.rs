@@ -77,15 +77,15 @@ pub(super) fn refusal(
     tried: &[(&Pool, Vec<Denial>)],
 ) -> Problem {
     let families = family_names(lacking);
-    let told = tried.iter().take(NAMED).map(|(pool, denials)| {
+    let reasons = tried.iter().take(NAMED).map(|(pool, denials)| {
         let mut texts: Vec<String> = denials.iter().map(Denial::text).collect();
         texts.dedup();
         format!("pool \"{}\": {}", pool.name(), texts.join(", "))
     });
-    let mut told: Vec<String> = told.collect();
+    let mut reasons: Vec<String> = reasons.collect();
     match tried.len() {
-        0 => told.push("there is none".to_owned()),
-        count if count > NAMED => told.push(format!("and {} more", count - NAMED)),
+        0 => reasons.push("there is none".to_owned()),
+        count if count > NAMED => reasons.push(format!("and {} more", count - NAMED)),
         _ => (),
     }
     let worst = tried.iter().flat_map(|(_, denials)| denials).max().unwrap_or(&Denial::Manual);
@@ -95,7 +95,7 @@ pub(super) fn refusal(
         (None, Denial::NoFamily(_)) => "families",
         _ => "",
     };
-    let message = format!("no pool gives an {families} address: {}", told.join("; "));
+    let message = format!("no pool gives an {families} address: {}", reasons.join("; "));
     Problem::refused(reason, field, message, hint)
 }
 

@@ -180,12 +180,12 @@ mod tests {
         assert_eq!(aliases.resolve("green"), Ok(Community::Large(1, 2, 3)));
         assert_eq!(aliases.resolve("65000:7"), Ok(Community::Standard(65000, 7)));
         assert!(aliases.resolve("red").is_err());
-        let told: Vec<_> = refusals
+        let reported: Vec<_> = refusals
             .iter()
             .map(|(object, refusal)| (object.as_str(), refusal.field.as_str(), refusal.reason))
             .collect();
         assert_eq!(
-            told,
+            reported,
             [
                 ("one", "spec.communities[1].value", "InvalidCommunity"),
                 ("one", "spec.communities[2].name", "InvalidAlias"),

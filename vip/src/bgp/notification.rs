@@ -189,9 +189,9 @@ mod tests {
 
     #[test]
     fn a_shutdown_carries_its_text_and_a_long_one_is_cut_between_characters() {
-        let told = Notification::cease(Cease::Shutdown, "draining n1 – back at 14:00");
+        let notification = Notification::cease(Cease::Shutdown, "draining n1 – back at 14:00");
         assert_eq!(
-            told.to_string(),
+            notification.to_string(),
             "administrative shutdown (6/2): \"draining n1 – back at 14:00\""
         );
         let long = Notification::cease(Cease::Reset, &"ä".repeat(200));

@@ -143,7 +143,7 @@ pub fn plan(
     if node.exclusion().is_none() {
         (addresses, claims) = reachable(allocation, wanted);
     }
-    let mut told = BTreeMap::new();
+    let mut ribs = BTreeMap::new();
     let mut conflicts = BTreeSet::new();
     for (name, config) in &peers {
         let families = config.peer.families;
@@ -163,10 +163,10 @@ pub fn plan(
         if !config.peer.remote_asn.is_internal(config.peer.local_asn) {
             rib = rib.for_external();
         }
-        told.insert(name.clone(), Arc::new(rib));
+        ribs.insert(name.clone(), Arc::new(rib));
     }
-    claims.retain(|ip, _| told.values().any(|rib| rib.leads_to(*ip)));
-    BgpPlanned { plan: BgpPlan { peers, routes: told, addresses: claims }, refusals }
+    claims.retain(|ip, _| ribs.values().any(|rib| rib.leads_to(*ip)));
+    BgpPlanned { plan: BgpPlan { peers, routes: ribs, addresses: claims }, refusals }
 }
 
 fn sessions(

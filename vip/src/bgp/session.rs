@@ -283,9 +283,9 @@ impl Session {
             },
             (Kind::Update, _) => (fsm::Event::UpdateMsg, None),
             (Kind::Notification, _) => {
-                let told = Notification::decode(message.body);
-                let version = told.is_version_error();
-                self.report.error = Some(Reason::Received(told));
+                let notification = Notification::decode(message.body);
+                let version = notification.is_version_error();
+                self.report.error = Some(Reason::Received(notification));
                 (if version { fsm::Event::NotifMsgVerErr } else { fsm::Event::NotifMsg }, None)
             }
             (Kind::RouteRefresh, _) => (fsm::Event::RouteRefreshMsg, None),

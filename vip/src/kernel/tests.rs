@@ -172,18 +172,21 @@ fn the_changes_of_others_are_noticed_and_our_own_are_not() {
         let vip = OnLink::host(index, vips[0]);
         assert_eq!(notices(&mut netlink), [Notice::AddressGone(vip)]);
         ip("link set eth0 name renamed");
-        let told = notices(&mut netlink);
+        let noticed = notices(&mut netlink);
         assert!(
-            matches!(&told[..], [Notice::Link(link), ..] if link.name == "renamed"),
-            "{told:?}"
+            matches!(&noticed[..], [Notice::Link(link), ..] if link.name == "renamed"),
+            "{noticed:?}"
         );
         ip("link del renamed");
-        let told: Vec<_> = std::iter::repeat_with(|| notices(&mut netlink))
-            .take_while(|told| !told.is_empty())
+        let noticed: Vec<_> = std::iter::repeat_with(|| notices(&mut netlink))
+            .take_while(|noticed| !noticed.is_empty())
             .flatten()
             .take_while(|notice| notice != &Notice::LinkGone(index))
             .collect();
-        assert!(told.contains(&Notice::AddressGone(OnLink::host(index, vips[1]))), "{told:?}");
+        assert!(
+            noticed.contains(&Notice::AddressGone(OnLink::host(index, vips[1]))),
+            "{noticed:?}"
+        );
     });
 }
 

@@ -179,8 +179,8 @@ fn services_that_share_an_address_are_announced_where_advertisements_for_any_of_
     assert_eq!(vip.claims, [id("mail"), id("web")]);
     assert_eq!(vip.interfaces, named(&["eth0", "eth1"]));
     assert_eq!(vip.preference, 10, "an advertisement counts once, whomever it is for");
-    let told: Vec<_> = refusals.iter().map(|(id, one)| (id.clone(), one.reason)).collect();
-    assert_eq!(told, [(id("ftp"), "NotAdvertised")]);
+    let reported: Vec<_> = refusals.iter().map(|(id, one)| (id.clone(), one.reason)).collect();
+    assert_eq!(reported, [(id("ftp"), "NotAdvertised")]);
 }
 
 fn preferring(rack: &str, weight: i64) -> PreferredNodeSelector {
@@ -222,10 +222,10 @@ fn a_service_of_local_policy_is_announced_only_where_it_has_an_endpoint() {
         let wanted = BTreeMap::from([(id("web"), Wanted { local, ..claim("web") })]);
         let planned = plan(&allocation(), &[pool()], &all, &wanted, &node());
         assert_eq!(planned.plan.vips.contains_key(&ip("10.0.0.1")), announced, "{local:?}");
-        let told: Vec<_> =
+        let reported: Vec<_> =
             planned.refusals.iter().map(|(_, one)| (one.reason, one.is_error())).collect();
         let expected = [("NoLocalEndpoint", false)];
-        assert_eq!(told, if announced { &expected[..0] } else { &expected[..] });
+        assert_eq!(reported, if announced { &expected[..0] } else { &expected[..] });
     }
 }
 
@@ -264,9 +264,9 @@ fn faults_of_an_advertisement_are_named_by_field() {
         ..L2AdvertisementSpec::default()
     };
     let refusals = advertisement_refusals(&spec, &[pool()]);
-    let told: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+    let reported: Vec<_> = refusals.iter().map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        reported,
         [
             "spec.ipAddressPools[1]: there is no usable pool \"defualt\" [PoolNotFound]; \
              pools: default",

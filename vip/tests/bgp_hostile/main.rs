@@ -86,13 +86,13 @@ impl Play {
 }
 
 /// The message ends the connection with this NOTIFICATION, and the next session is as good as any.
-fn ends(stage: Stage, bytes: Vec<u8>, told: Notification) -> Case {
+fn ends(stage: Stage, bytes: Vec<u8>, notification: Notification) -> Case {
     Box::new(move |play| {
         let mut wire = play.reach(stage);
         wire.say(&bytes);
         let last = wire.until_closed();
         let notifications = last.iter().filter(|(kind, _)| *kind == NOTIFICATION).count();
-        let expected = told.encode()[19..].to_vec();
+        let expected = notification.encode()[19..].to_vec();
         assert_eq!(last.last(), Some(&(NOTIFICATION, expected)), "{}", play.name);
         assert_eq!(notifications, 1, "{}: {last:?}", play.name);
         let mut again = play.reach(Stage::Established);
@@ -100,7 +100,7 @@ fn ends(stage: Stage, bytes: Vec<u8>, told: Notification) -> Case {
         Aftermath {
             _wire: again,
             established: if stage == Stage::Established { 2 } else { 1 },
-            error: Some(format!("told the router: {told}")),
+            error: Some(format!("told the router: {notification}")),
             fault: None,
         }
     })
@@ -133,10 +133,10 @@ fn stays(stage: Stage, mut bytes: Vec<u8>, fault: Option<(u8, Class)>) -> Case {
 }
 
 /// A NOTIFICATION is the end, without an answer.
-fn is_told(stage: Stage, told: Notification) -> Case {
+fn is_notified(stage: Stage, notification: Notification) -> Case {
     Box::new(move |play| {
         let mut wire = play.reach(stage);
-        wire.say(&told.encode());
+        wire.say(&notification.encode());
         let last = wire.until_closed();
         assert!(last.iter().all(|(kind, _)| *kind != NOTIFICATION), "{}: {last:?}", play.name);
         let mut again = play.reach(Stage::Established);
@@ -144,7 +144,7 @@ fn is_told(stage: Stage, told: Notification) -> Case {
         Aftermath {
             _wire: again,
             established: if stage == Stage::Established { 2 } else { 1 },
-            error: Some(format!("the router says: {told}")),
+            error: Some(format!("the router says: {notification}")),
             fault: None,
         }
     })
@@ -153,12 +153,12 @@ fn is_told(stage: Stage, told: Notification) -> Case {
 fn cases() -> Vec<(&'static str, Terms, Case)> {
     let mut cases = Vec::new();
     for (name, stage, bytes, (code, subcode, data)) in messages::fatal() {
-        let told = Notification { code, subcode, data };
-        cases.push((name, Terms::External, ends(stage, bytes, told)));
+        let notification = Notification { code, subcode, data };
+        cases.push((name, Terms::External, ends(stage, bytes, notification)));
     }
     for (name, body, subcode, data) in updates::fatal() {
-        let (told, bytes) = (Notification { code: 3, subcode, data }, frame(UPDATE, &body));
-        cases.push((name, Terms::External, ends(Stage::Established, bytes, told)));
+        let (notification, bytes) = (Notification { code: 3, subcode, data }, frame(UPDATE, &body));
+        cases.push((name, Terms::External, ends(Stage::Established, bytes, notification)));
     }
     for (name, stage, bytes) in messages::harmless() {
         cases.push((name, Terms::External, stays(stage, bytes, None)));
@@ -169,8 +169,8 @@ fn cases() -> Vec<(&'static str, Terms, Case)> {
     }
     for stage in [Stage::OpenSent, Stage::OpenConfirm, Stage::Established] {
         for (code, subcode, data) in messages::notifications() {
-            let told = Notification { code, subcode, data };
-            cases.push(("NOTIFICATION", Terms::External, is_told(stage, told)));
+            let notification = Notification { code, subcode, data };
+            cases.push(("NOTIFICATION", Terms::External, is_notified(stage, notification)));
         }
     }
     cases

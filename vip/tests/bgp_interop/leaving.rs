@@ -15,8 +15,9 @@ fn assert_told(router: &Router<'_>, word: &str) {
     eventually(&format!("{word} by {:?}", router.kind), || {
         let logs = fs::read_dir(&router.folder).unwrap().map(|entry| entry.unwrap().path());
         let mut logs = logs.filter(|path| path.extension().is_some_and(|ending| ending == "log"));
-        let told = |path: PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap()).contains(word);
-        if logs.any(told) { Ok(()) } else { Err(router.log()) }
+        let heard =
+            |path: PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap()).contains(word);
+        if logs.any(heard) { Ok(()) } else { Err(router.log()) }
     });
 }
 

@@ -54,8 +54,8 @@ fn claims_of_one_key_with_other_ports_and_one_policy_share_an_address() {
         let asking = Claim { requested: ips(&["10.0.0.1"]), ..web };
         let holding = Claim { recorded: ips(&["10.0.0.1"]), ..mail.clone() };
         let result = allocate(&pools(), &[holding, asking]);
-        let told = result.refused.get(&id("web")).map(|refused| refused[0].message.as_str());
-        assert_eq!(told, why);
+        let message = result.refused.get(&id("web")).map(|refused| refused[0].message.as_str());
+        assert_eq!(message, why);
     }
     let result = allocate(&pools(), &[v4("mail"), with(sharing("k", "TCP/80"))]);
     assert_eq!(got(&result, "web"), "default:10.0.0.2", "who names no key shares with nobody");

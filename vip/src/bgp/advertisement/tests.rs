@@ -57,12 +57,12 @@ fn an_aggregate_may_be_as_wide_as_every_entry_of_the_pool() {
         assert_eq!(pool("a", addresses).shortest_v4, *shortest, "{addresses:?}");
     }
     let narrow = parse("{aggregationLength: 16}").unwrap();
-    let told =
+    let problems =
         narrow.mismatches(&[pool("wide", &["10.1.0.0/16"]), pool("slim", &["10.2.0.0/24"])], &[]);
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0].message, "/16 is wider than an entry of pool \"slim\"");
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].message, "/16 is wider than an entry of pool \"slim\"");
     assert_eq!(
-        (told[0].hint.as_str(), told[0].is_error()),
+        (problems[0].hint.as_str(), problems[0].is_error()),
         ("use at least 24, or leave the pool out", true)
     );
 }
@@ -129,13 +129,13 @@ fn what_makes_no_sense_is_refused_by_field_and_value() {
 #[test]
 fn names_of_nobody_are_told_with_the_names_that_exist() {
     let advertisement = parse("{ipAddressPools: [a, x], peers: [y]}").unwrap();
-    let told = advertisement.mismatches(&[pool("a", &["10.0.0.0/8"])], &["tor-1", "tor-2"]);
-    let told: Vec<_> = told
+    let problems = advertisement.mismatches(&[pool("a", &["10.0.0.0/8"])], &["tor-1", "tor-2"]);
+    let problems: Vec<_> = problems
         .iter()
         .map(|refusal| (refusal.reason, refusal.message.as_str(), refusal.hint.as_str()))
         .collect();
     assert_eq!(
-        told,
+        problems,
         [
             ("PoolNotFound", "there is no usable pool \"x\"", "there are: a"),
             ("PeerNotFound", "there is no usable BGPPeer \"y\"", "there are: tor-1, tor-2"),

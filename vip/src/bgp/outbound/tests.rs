@@ -205,8 +205,8 @@ fn a_router_of_our_asn_sees_an_empty_path_and_a_preference() {
     let preferred = Attributes { local_pref: Some(300), ..Attributes::default() };
     let rib = rib(&[("10.1.0.1/32", preferred), ("10.1.0.2/32", Attributes::default())]);
     let seen = heard(&outbound, &rib);
-    let told: Vec<_> = seen.values().map(|one| (one.path.clone(), one.local_pref)).collect();
-    assert_eq!(told, [(vec![], Some(300)), (vec![], Some(100))]);
+    let attributes: Vec<_> = seen.values().map(|one| (one.path.clone(), one.local_pref)).collect();
+    assert_eq!(attributes, [(vec![], Some(300)), (vec![], Some(100))]);
 }
 
 /// RFC 6793 §4.2.2.
@@ -214,12 +214,12 @@ fn a_router_of_our_asn_sees_an_empty_path_and_a_preference() {
 fn a_router_that_knows_only_two_octets_sees_as_trans_and_the_asn_beside_it() {
     let negotiated = Negotiated { four_octet_asn: false, ..negotiated() };
     let rib = rib(&[("10.1.0.1/32", Attributes::default())]);
-    let told = |asn| {
+    let paths = |asn| {
         let seen = heard(&Outbound::new(&negotiated, asn, next_hops()), &rib);
         seen.into_values().map(|one| (one.path, one.as4_path)).collect::<Vec<_>>()
     };
-    assert_eq!(told(ASN), [(vec![23456], vec![ASN])]);
-    assert_eq!(told(64512), [(vec![64512], vec![])]);
+    assert_eq!(paths(ASN), [(vec![23456], vec![ASN])]);
+    assert_eq!(paths(64512), [(vec![64512], vec![])]);
 }
 
 #[test]
@@ -309,12 +309,12 @@ fn communities_that_leave_no_room_for_a_prefix_are_reported_and_not_sent() {
 #[test]
 fn end_of_rib_is_said_for_each_family() {
     let outbound = Outbound::new(&negotiated(), ASN, next_hops());
-    let told: Vec<_> = outbound
+    let marked: Vec<_> = outbound
         .end_of_rib()
         .iter()
         .map(|message| check(&message[HEADER..], &terms(&negotiated())).unwrap().end_of_rib)
         .collect();
-    assert_eq!(told, [Families { v4: true, v6: false }, Families { v4: false, v6: true }]);
+    assert_eq!(marked, [Families { v4: true, v6: false }, Families { v4: false, v6: true }]);
 }
 
 fn terms(negotiated: &Negotiated) -> Terms {

@@ -186,12 +186,12 @@ fn a_setting_without_effect_and_a_selector_that_matches_nothing_are_told() {
         .unwrap();
     })
     .unwrap();
-    let told: Vec<_> = peer
+    let reported: Vec<_> = peer
         .refusals()
         .iter()
         .map(|refusal| (refusal.field.as_str(), refusal.is_error()))
         .collect();
-    assert_eq!(told, [("spec.disableMP", false), ("spec.nodeSelectors[1]", true)]);
+    assert_eq!(reported, [("spec.disableMP", false), ("spec.nodeSelectors[1]", true)]);
     assert!(peer.on_node(&BTreeMap::from([("rack".into(), "a".into())])));
     assert!(!peer.on_node(&BTreeMap::from([("rack".into(), "b".into())])));
 }

@@ -66,7 +66,7 @@ impl Scene {
     }
 
     /// Routes of a peer, and what is refused, in words.
-    fn told(&self, peer: &str) -> (Vec<String>, Vec<String>) {
+    fn of_peer(&self, peer: &str) -> (Vec<String>, Vec<String>) {
         let planned = self.plan();
         let rib = planned.plan.routes.get(peer).cloned().unwrap_or_default();
         let routes = rib.routes.iter().map(|(prefix, attributes)| {
@@ -101,18 +101,18 @@ fn every_router_hears_of_what_is_advertised_to_it_and_the_addresses_are_those_th
         ],
     );
     let all = ["10.1.0.1/32 65000:1", "10.1.0.2/32 65000:1", "2001:db8::1/128 65000:1"];
-    assert_eq!(scene.told("tor"), (all.map(str::to_owned).into(), vec![]));
-    assert_eq!(scene.told("other").0[1], "10.1.0.2/32 65000:1 65000:2");
-    assert_eq!(scene.told("other").0.len(), 2, "a session carries its own family alone");
+    assert_eq!(scene.of_peer("tor"), (all.map(str::to_owned).into(), vec![]));
+    assert_eq!(scene.of_peer("other").0[1], "10.1.0.2/32 65000:1 65000:2");
+    assert_eq!(scene.of_peer("other").0.len(), 2, "a session carries its own family alone");
     assert_eq!(addresses(&scene.plan()), ["10.1.0.1", "10.1.0.2", "2001:db8::1"]);
 }
 
 #[test]
 fn local_pref_is_for_routers_of_the_same_asn_alone() {
     let scene = scene(&[("tor", TOR), ("other", OTHER)], &[("all", "{localPref: 200}")]);
-    assert_eq!(scene.told("tor").0[0], "10.1.0.1/32 200");
+    assert_eq!(scene.of_peer("tor").0[0], "10.1.0.1/32 200");
     // A change of it is no news for the others.
-    assert_eq!(scene.told("other").0[0], "10.1.0.1/32");
+    assert_eq!(scene.of_peer("other").0[0], "10.1.0.1/32");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn an_address_that_no_router_hears_of_is_not_put_on_loopback() {
     assert!(addresses(&scene(&[], &[("all", "{}")]).plan()).is_empty());
     let wide = scene(&[("tor", TOR)], &[("wide", "{aggregationLength: 24}")]);
     assert_eq!(addresses(&wide.plan()), ["10.1.0.1", "10.1.0.2", "2001:db8::1"]);
-    assert_eq!(wide.told("tor").0, ["10.1.0.0/24", "2001:db8::1/128"]);
+    assert_eq!(wide.of_peer("tor").0, ["10.1.0.0/24", "2001:db8::1/128"]);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_session_is_never_run_without_the_password_or_the_profile_that_it_asks_for()
     let watched = "{myASN: 1, peerASN: 2, peerAddress: 192.0.2.4, bfdProfile: fast}";
     let mut scene = scene(&[("signed", secret), ("watched", watched)], &[]);
     let missing = ["BGPPeer signed: PasswordNotFound", "BGPPeer watched: ProfileNotFound"];
-    assert_eq!(scene.told("signed").1, missing);
+    assert_eq!(scene.of_peer("signed").1, missing);
     assert!(scene.plan().plan.peers.is_empty());
 
     let refusal = Problem::refused("PasswordInvalid", "spec.passwordSecret", "empty", "");
@@ -155,7 +155,7 @@ fn a_session_is_never_run_without_the_password_or_the_profile_that_it_asks_for()
         "BGPPeer signed: PasswordInvalid",
         "BGPPeer watched: ProfileNotFound",
     ];
-    assert_eq!(scene.told("signed").1, broken);
+    assert_eq!(scene.of_peer("signed").1, broken);
 
     scene.objects.secrets.insert("signed".into(), Ok(Secret(b"key".to_vec())));
     scene.objects.profiles = objects(&[("fast", "{transmitInterval: 50}")]);
@@ -181,7 +181,7 @@ fn a_broken_object_takes_no_other_one_along_and_a_conflict_is_told_once() {
         "names",
         "{communities: [{name: alias, value: '65000:7'}, {name: x, value: y}]}",
     )]);
-    let (routes, mut refusals) = scene.told("tor");
+    let (routes, mut refusals) = scene.of_peer("tor");
     assert_eq!(routes[0], "10.1.0.1/32 100 65000:7");
     refusals.sort();
     refusals.dedup();
@@ -195,7 +195,7 @@ fn a_broken_object_takes_no_other_one_along_and_a_conflict_is_told_once() {
         ]
     );
     let conflicts = |one: &&String| one.ends_with("ConflictingAdvertisements");
-    assert_eq!(scene.told("tor").1.iter().filter(conflicts).count(), 1);
+    assert_eq!(scene.of_peer("tor").1.iter().filter(conflicts).count(), 1);
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn addresses(of: &[(&str, &str)]) -> BTreeMap<IpAddr, Reachable> {
 }
 
 /// Routes in words: prefix, preference, communities.
-fn told(rib: &RibOut) -> Vec<String> {
+fn texts(rib: &RibOut) -> Vec<String> {
     rib.routes
         .iter()
         .map(|(prefix, attributes)| {
@@ -51,7 +51,7 @@ fn heard(advertisements: &[Advertisement], peer: &str) -> Vec<String> {
     let node = labels(&[("rack", "one")]);
     let (rib, refusals) = routes(&addresses, &pools, advertisements, &node, peer);
     assert_eq!(refusals, []);
-    told(&rib)
+    texts(&rib)
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn of_two_preferences_for_a_prefix_the_older_one_counts_and_the_newer_object_is_
         "tor",
     );
     let expected = ["10.1.0.1/32 300 65000:1 65000:3", "10.1.0.2/32 300 65000:1 65000:3"];
-    assert_eq!(told(&rib), expected);
+    assert_eq!(texts(&rib), expected);
     let [(name, refusal)] = &refusals[..] else { panic!("{refusals:?}") };
     assert_eq!((name.as_str(), refusal.field.as_str()), ("new", "spec.localPref"));
     assert_eq!(
@@ -149,7 +149,7 @@ fn routes_that_are_about_to_go_away_are_marked_and_keep_what_was_said_of_them() 
     let pools = [pool("a", &["10.1.0.0/16"])];
     let (rib, _) = routes(&addresses, &pools, &advertisements, &BTreeMap::new(), "tor");
     let leaving = rib.shutting_down();
-    assert_eq!(told(&leaving), ["10.1.0.1/32 0 65000:1 65535:0"]);
+    assert_eq!(texts(&leaving), ["10.1.0.1/32 0 65000:1 65535:0"]);
     assert_eq!(leaving.shutting_down(), leaving);
     let delta = delta(&rib, &leaving);
     assert_eq!((delta.announce.len(), delta.withdraw.len()), (1, 0));

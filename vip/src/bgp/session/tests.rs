@@ -119,9 +119,9 @@ impl Script {
 }
 
 /// The session told the router this, and closed the connection.
-fn assert_ended(actions: &[Action], id: ConnectionId, told: &Notification) {
-    let expected = [Action::Send(id, told.encode()), Action::Close(id)];
-    assert!(actions.starts_with(&expected), "{told}: {actions:?}");
+fn assert_ended(actions: &[Action], id: ConnectionId, notification: &Notification) {
+    let expected = [Action::Send(id, notification.encode()), Action::Close(id)];
+    assert!(actions.starts_with(&expected), "{notification}: {actions:?}");
 }
 
 #[test]
@@ -299,24 +299,24 @@ fn without_a_hold_time_nothing_is_sent_and_nothing_expires() {
 fn a_router_that_takes_nothing_any_more_is_dead_after_the_send_hold_time() {
     let mut script = Script::new(settings());
     script.established();
-    let mut told = Vec::new();
+    let mut actions = Vec::new();
     for _ in 0..10 {
-        told.extend(script.waits(SECOND * 60));
+        actions.extend(script.waits(SECOND * 60));
         // It goes on talking, so that the hold timer never expires (RFC 9687 §1).
         script.says(&header::keepalive());
     }
     let expired = Notification::send_hold_timer_expired();
-    assert!(told.contains(&Action::Down(Reason::Sent(expired))), "{told:?}");
+    assert!(actions.contains(&Action::Down(Reason::Sent(expired))), "{actions:?}");
 }
 
 #[test]
 fn stopping_tells_the_router_why_and_stays_stopped() {
-    let told = Notification::cease(Cease::Shutdown, "n1 is drained");
+    let notification = Notification::cease(Cease::Shutdown, "n1 is drained");
     for stage in [Script::open_sent, Script::open_confirm, Script::established] {
         let mut script = Script::new(settings());
         stage(&mut script);
         let actions = script.does(Event::Stop(Cease::Shutdown, "n1 is drained"));
-        assert_ended(&actions, script.id, &told);
+        assert_ended(&actions, script.id, &notification);
         assert_eq!(script.session.state(), State::Idle);
         assert_eq!(script.waits(SECOND * 1000), []);
         assert_eq!(script.does(Event::Incoming), [Action::Reject]);
@@ -335,9 +335,9 @@ fn bfd_down_ends_the_session_at_once_and_it_tries_again() {
     let mut script = Script::new(settings());
     script.established();
     let actions = script.does(Event::BfdDown);
-    let told = Notification::cease(Cease::BfdDown, "");
-    assert_ended(&actions, script.id, &told);
-    assert_eq!(actions[2..], [Action::Down(Reason::Sent(told))]);
+    let notification = Notification::cease(Cease::BfdDown, "");
+    assert_ended(&actions, script.id, &notification);
+    assert_eq!(actions[2..], [Action::Down(Reason::Sent(notification))]);
     assert!(matches!(script.waits(SECOND)[..], [Action::Connect(_)]));
     // Nothing to end.
     assert_eq!(script.does(Event::BfdDown), []);

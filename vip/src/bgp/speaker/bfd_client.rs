@@ -104,9 +104,9 @@ impl Watched {
         let paused = self.0.remote_state() == State::AdminDown;
         let output = |action| match action {
             Action::Send(packet) => Output::Send(packet),
-            Action::Up => Output::Tell(Liveness::Up),
-            Action::Down(_) if paused => Output::Tell(Liveness::Paused),
-            Action::Down(why) => Output::Tell(Liveness::Down(why.to_string())),
+            Action::Up => Output::Event(Liveness::Up),
+            Action::Down(_) if paused => Output::Event(Liveness::Paused),
+            Action::Down(why) => Output::Event(Liveness::Down(why.to_string())),
         };
         actions.into_iter().map(output).collect()
     }
@@ -327,10 +327,10 @@ impl BfdClient {
         let thread = match self.thread.take() {
             Some(thread) => thread,
             None => {
-                let (told, mailbox) = (self.news.clone(), Arc::clone(&self.mailbox));
+                let (sender, mailbox) = (self.news.clone(), Arc::clone(&self.mailbox));
                 Bfd::start("bfd", move |discriminator, news| {
                     // Nobody listens only at the very end.
-                    let _ = told.send((discriminator, news));
+                    let _ = sender.send((discriminator, news));
                     mailbox.wake.notify();
                 })?
             }

@@ -44,7 +44,7 @@ use crate::{
 };
 
 /// From telling routers of addresses to telling them of more, while these arrive turn by turn.
-const TELL_INTERVAL: Duration = Duration::from_millis(200);
+const ADVERTISE_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two that show a change, and between any two.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 const STATUS_ANYWAY: Duration = Duration::from_secs(1);
@@ -104,7 +104,7 @@ pub(super) struct Driver<E> {
     /// There are addresses that routers have not been told of.
     arrived: bool,
     /// When they were told last.
-    told: Instant,
+    advertised_at: Instant,
     pace: StatusPace,
 }
 
@@ -152,7 +152,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             healthy: true,
             stale: false,
             arrived: false,
-            told: now,
+            advertised_at: now,
             pace: StatusPace::new(STATUS_INTERVAL, Some(STATUS_ANYWAY), now),
         })
     }
@@ -167,7 +167,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             self.keep_addresses(now);
             self.find_routers(now);
             self.tick(now);
-            self.tell_routes(now);
+            self.advertise_routes(now);
             self.report(now);
             if self.finished(now) {
                 return self.arp_sysctls.restore();
@@ -253,7 +253,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
 
     fn end(&mut self, name: &str, cease: Cease, now: Instant) {
         self.with(name, now, |peer, context| peer.stop(cease, "", context));
-        self.tell_events();
+        self.report_events();
         self.bfd_client.forget(name, now);
         if let Some(mut peer) = self.peers.remove(name) {
             self.closing.append(&mut peer.closing());
@@ -369,19 +369,19 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     }
 
     /// Tells routers what counts now.
-    fn tell_routes(&mut self, now: Instant) {
-        self.tell_events();
+    fn advertise_routes(&mut self, now: Instant) {
+        self.report_events();
         if self.phase >= Phase::Closing(now) {
             return;
         }
         let settled = self.loopback.settled();
-        self.stale |= self.arrived && (settled || now >= self.told + TELL_INTERVAL);
+        self.stale |= self.arrived && (settled || now >= self.advertised_at + ADVERTISE_INTERVAL);
         if std::mem::take(&mut self.stale) {
             for name in self.peers.keys().cloned().collect::<Vec<_>>() {
                 let routes = self.routes(&name);
-                self.with(&name, now, |peer, context| peer.tell(routes, context));
+                self.with(&name, now, |peer, context| peer.advertise(routes, context));
             }
-            (self.arrived, self.told, self.pace.changed) = (false, now, true);
+            (self.arrived, self.advertised_at, self.pace.changed) = (false, now, true);
         }
         let complete = settled && self.healthy;
         let context = Context { links: &self.link_watch.links, unnumbered: &self.unnumbered, now };
@@ -408,7 +408,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     }
 
     /// Watches routers whose sessions are up, and tells the owner what has happened.
-    fn tell_events(&mut self) {
+    fn report_events(&mut self) {
         let now = Instant::now();
         for (name, peer) in &mut self.peers {
             for event in peer.events() {

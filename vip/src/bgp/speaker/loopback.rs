@@ -211,8 +211,8 @@ impl Loopback {
             }
             (_, Err(failure)) => {
                 self.set(ip, State::Missing { refused: true }, Some(now + AGAIN));
-                let told = before != State::Missing { refused: true };
-                told.then(|| Outcome::Refused(ip, refusal(ip, failure)))
+                let first = before != State::Missing { refused: true };
+                first.then(|| Outcome::Refused(ip, refusal(ip, failure)))
             }
         }
     }

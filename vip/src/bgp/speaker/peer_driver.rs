@@ -17,7 +17,7 @@ use tracing::{debug, info};
 
 use super::{
     next_hop,
-    status::{BfdStatus, PeerStatus, Prefixes, Told},
+    status::{BfdStatus, PeerFacts, PeerStatus, Prefixes},
     unnumbered::Unnumbered,
 };
 use crate::{
@@ -261,7 +261,7 @@ impl PeerDriver {
     }
 
     /// The router is to hear of these routes and no others.
-    pub(super) fn tell(&mut self, routes: Arc<RibOut>, context: &Context<'_>) {
+    pub(super) fn advertise(&mut self, routes: Arc<RibOut>, context: &Context<'_>) {
         if Arc::ptr_eq(&self.wanted, &routes) || self.wanted == routes {
             return;
         }
@@ -311,7 +311,7 @@ impl PeerDriver {
         let up = self.up.as_ref();
         let unsent = up.map_or(&[][..], |up| &up.unsent);
         let said = up.into_iter().flat_map(|up| up.said.routes.keys());
-        let told = Told {
+        let facts = PeerFacts {
             announced: Prefixes::of(said.filter(|prefix| unsent.binary_search(prefix).is_err())),
             wanted: Prefixes::of(self.wanted.routes.keys()),
             unsent,
@@ -321,7 +321,7 @@ impl PeerDriver {
             waits,
             problems,
         };
-        PeerStatus::new(&self.config, &self.session, told, bfd, context.now)
+        PeerStatus::new(&self.config, &self.session, facts, bfd, context.now)
     }
 
     fn handle(&mut self, event: Event<'_>, context: &Context<'_>) {

@@ -152,7 +152,7 @@ pub struct BfdPackets {
 }
 
 /// What there is to tell of a router beside its session.
-pub(super) struct Told<'p> {
+pub(super) struct PeerFacts<'p> {
     pub(super) announced: Prefixes,
     pub(super) wanted: Prefixes,
     /// Routes that cannot be said on the session.
@@ -227,14 +227,14 @@ impl PeerStatus {
     pub(super) fn new(
         config: &PeerConfig,
         session: &Session,
-        told: Told<'_>,
+        facts: PeerFacts<'_>,
         bfd: Option<BfdStatus>,
         now: Instant,
     ) -> Self {
         let peer = &config.peer;
         let report = session.report();
         let agreed = session.negotiated();
-        let last_error = told.waits.or_else(|| last_error(report, told.dial_error));
+        let last_error = facts.waits.or_else(|| last_error(report, facts.dial_error));
         let [both, here, there] =
             agreed.map(|agreed| capabilities(agreed, config)).unwrap_or_default();
         let mut status = Self {
@@ -242,7 +242,7 @@ impl PeerStatus {
                 PeerAddress::Ip(ip) => ip.to_string(),
                 PeerAddress::Interface(name) => name.clone(),
             },
-            neighbour: told.neighbour,
+            neighbour: facts.neighbour,
             port: peer.port,
             asn: match (agreed, peer.remote_asn) {
                 (Some(agreed), _) => agreed.remote_asn,
@@ -252,15 +252,15 @@ impl PeerStatus {
             },
             state: state(session.state()),
             up_seconds: report.since.map(|since| now.saturating_duration_since(since).as_secs()),
-            local: told.ends.map(|(local, _)| local),
-            remote: told.ends.map(|(_, remote)| remote),
+            local: facts.ends.map(|(local, _)| local),
+            remote: facts.ends.map(|(_, remote)| remote),
             remote_id: agreed.map(|agreed| agreed.remote_id.to_string()),
             hold_seconds: agreed.map(|agreed| agreed.hold_time.as_secs()),
             capabilities: both,
             capabilities_here: here,
             capabilities_there: there,
-            announced: told.announced,
-            wanted: told.wanted,
+            announced: facts.announced,
+            wanted: facts.wanted,
             received: report.prefixes_announced,
             sent_messages: report.sent.into(),
             received_messages: report.received.into(),
@@ -268,9 +268,9 @@ impl PeerStatus {
             last_error,
             last_fault: report.fault.clone(),
             bfd,
-            problems: told.problems,
+            problems: facts.problems,
         };
-        let others = problems(&status, told.unsent);
+        let others = problems(&status, facts.unsent);
         status.problems.splice(..0, others);
         status
     }

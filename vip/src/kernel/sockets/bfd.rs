@@ -75,7 +75,7 @@ pub(crate) enum Output<E> {
     /// Send this to the router.
     Send([u8; PACKET_LEN]),
     /// Tell this to the owner.
-    Tell(E),
+    Event(E),
 }
 
 /// Between which addresses a session runs.
@@ -383,7 +383,7 @@ impl<S: Session, N: Fn(u32, News<S::Event>)> Driver<S, N> {
     fn perform(&mut self, discriminator: u32, outputs: Outputs<S>) {
         for output in outputs {
             match output {
-                Output::Tell(event) => (self.news)(discriminator, News::Session(event)),
+                Output::Event(event) => (self.news)(discriminator, News::Session(event)),
                 Output::Send(packet) => {
                     let Some(running) = self.sessions.get_mut(&discriminator) else { return };
                     let sent = running.sender.as_ref().map(|sender| sender.send(&packet));

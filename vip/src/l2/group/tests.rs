@@ -146,10 +146,10 @@ fn connections_go_to_the_old_owner_as_long_as_it_lives_and_drains() {
     assert!(lab.group("node-1").old_owner_serves(vip()));
     lab.pass(ms(5000));
     assert!(lab.group("node-1").old_owner_serves(vip()));
-    lab.tell("node-2", None);
+    lab.set_role("node-2", None);
     lab.pass(ms(20));
     assert!(!lab.group("node-1").old_owner_serves(vip()));
-    lab.tell("node-2", Some(Role::Draining));
+    lab.set_role("node-2", Some(Role::Draining));
     lab.pass(ms(20));
     lab.node("node-2").runs = false;
     lab.pass(ms(400));

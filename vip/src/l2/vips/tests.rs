@@ -68,7 +68,7 @@ fn an_address_without_a_subnet_waits_for_it_and_holds_up_nobody() {
     );
     node.pass(10 * SECOND);
     node.see();
-    assert!(!node.log().iter().any(|line| line.contains("refused")), "told once");
+    assert!(!node.log().iter().any(|line| line.contains("refused")), "reported once");
     let before = node.links.clone();
     let ours: [(u32, &str); 4] =
         [(2, "10.0.0.1/24"), (2, "2001:db8::1/64"), (2, "10.0.0.200/32"), (3, "192.168.7.1/24")];
@@ -90,7 +90,7 @@ fn an_address_without_a_subnet_waits_for_it_and_holds_up_nobody() {
 }
 
 #[test]
-fn missing_privileges_are_told_once_and_tried_again_after_30_seconds() {
+fn missing_privileges_are_reported_once_and_tried_again_after_30_seconds() {
     let mut node = Node::new(lan());
     node.failing.insert("10.0.0.200".parse().unwrap(), FailureKind::Denied);
     node.want(&anywhere(&["10.0.0.200", "2001:db8::200"]));

@@ -29,12 +29,12 @@ pub(crate) fn stream(data: &[u8]) {
     let whole = read(stream, stream.len().max(1), extended);
     assert_eq!(whole, read(stream, size, extended), "pieces of {size}");
     let (messages, error, _) = whole;
-    error.iter().for_each(told);
+    error.iter().for_each(check_notification);
     for (kind, body) in messages {
         match kind {
             Kind::Open => open(&body),
             Kind::Update => (0..32).for_each(|flags| check(flags, &body)),
-            Kind::Notification => told(&Notification::decode(&body)),
+            Kind::Notification => check_notification(&Notification::decode(&body)),
             Kind::Keepalive => assert_eq!(body, b""),
             Kind::RouteRefresh => assert_eq!(body.len(), 4),
         }
@@ -66,7 +66,7 @@ fn read(stream: &[u8], size: usize, extended: bool) -> Read {
 }
 
 /// A NOTIFICATION, of either side's.
-pub(super) fn told(notification: &Notification) {
+pub(super) fn check_notification(notification: &Notification) {
     let shown = notification.to_string();
     assert!(!shown.contains(char::is_control) && shown.len() < 1000, "{shown:?}");
     let bytes = notification.encode();
@@ -161,7 +161,7 @@ fn check(flags: u8, body: &[u8]) {
 fn refused(error: &Notification, code: u8) {
     assert_eq!(error.code, code);
     assert!(error.to_string().len() < 100 && !error.to_string().contains("unknown"), "{error}");
-    told(error);
+    check_notification(error);
 }
 
 /// What users write into fields of `metallb.io` objects.

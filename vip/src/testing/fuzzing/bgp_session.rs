@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::bgp::{settings, told};
+use super::bgp::{check_notification, settings};
 use crate::{
     bgp::{
         Action, Cease, ConnectionId, Event, Reason, Session, State,
@@ -285,6 +285,6 @@ impl Ledger {
 fn shown(reason: &Reason) {
     assert!(!reason.to_string().contains(char::is_control), "{reason:?}");
     if let Reason::Sent(notification) | Reason::Received(notification) = reason {
-        told(notification);
+        check_notification(notification);
     }
 }

@@ -33,7 +33,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-fn tell(quarter: u64) {
+fn run_quarter(quarter: u64) {
     if number("GATEHOUSE_SEED").is_none() {
         let (base, first) = (Instant::now(), number("GATEHOUSE_FIRST_SEED").unwrap_or(0));
         for seed in (first..first + 10_000).filter(|seed| seed % 4 == quarter) {
@@ -44,22 +44,22 @@ fn tell(quarter: u64) {
 
 #[test]
 fn of_a_group_in_chaos_every_address_has_one_owner_again_soon_first_quarter() {
-    tell(0);
+    run_quarter(0);
 }
 
 #[test]
 fn of_a_group_in_chaos_every_address_has_one_owner_again_soon_second_quarter() {
-    tell(1);
+    run_quarter(1);
 }
 
 #[test]
 fn of_a_group_in_chaos_every_address_has_one_owner_again_soon_third_quarter() {
-    tell(2);
+    run_quarter(2);
 }
 
 #[test]
 fn of_a_group_in_chaos_every_address_has_one_owner_again_soon_fourth_quarter() {
-    tell(3);
+    run_quarter(3);
 }
 
 #[test]

@@ -404,7 +404,7 @@ impl World {
             Event::Claimed { host, ip, claim } => self.claimed(host, ip, claim),
             Event::DrainEnd { host, ip } => {
                 if self.hosts[host].draining_vips.remove(&ip) {
-                    self.tell(host, ip, None);
+                    self.set_role(host, ip, None);
                 }
             }
             Event::Expire { host, ip, since } => {
@@ -465,9 +465,9 @@ impl World {
                     self.hosts[number].draining_vips.insert(ip);
                     let until = self.now + self.rng.range(MS, 3000 * MS);
                     self.schedule(until, Event::DrainEnd { host: number, ip });
-                    self.tell(number, ip, Some(Role::Draining));
+                    self.set_role(number, ip, Some(Role::Draining));
                 } else if held {
-                    self.tell(number, ip, None);
+                    self.set_role(number, ip, None);
                 }
             }
         }
@@ -497,7 +497,7 @@ impl World {
         let holds = host.plugged;
         self.changes.push(Change { at, ip, host: number, holds });
         self.note(|| format!("{number} {ip}: on the link"));
-        self.tell(number, ip, Some(Role::Active));
+        self.set_role(number, ip, Some(Role::Active));
     }
 
     fn drop_address(&mut self, number: usize, ip: IpAddr) {
@@ -508,7 +508,7 @@ impl World {
     }
 
     /// Tells the process what is on its interface; it takes its turn.
-    fn tell(&mut self, number: usize, ip: IpAddr, role: Option<Role>) {
+    fn set_role(&mut self, number: usize, ip: IpAddr, role: Option<Role>) {
         let now = self.instant();
         if self.hosts[number].frozen {
             return;

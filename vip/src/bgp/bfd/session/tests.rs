@@ -127,13 +127,13 @@ fn two_packets_bring_it_up_and_each_change_is_told_at_once() {
     assert_eq!(sent(&actions)[0].your_discriminator, 9);
     let actions = session.receive(&packet(State::Init), 255, now).unwrap();
     assert_eq!(actions[0], Action::Up);
-    let told = sent(&actions)[0];
+    let said = sent(&actions)[0];
     // §6.8.3: the faster interval is agreed on by a poll.
-    assert_eq!((told.state, told.poll, told.desired_min_tx), (State::Up, true, 50_000));
+    assert_eq!((said.state, said.poll, said.desired_min_tx), (State::Up, true, 50_000));
     session.receive(&Packet { final_: true, ..packet(State::Up) }, 255, now).unwrap();
     let quiet = pass(&mut session, now, MILLISECOND * 60);
-    let told = sent(&[quiet[0].1])[0];
-    assert_eq!((told.state, told.poll), (State::Up, false));
+    let said = sent(&[quiet[0].1])[0];
+    assert_eq!((said.state, said.poll), (State::Up, false));
 }
 
 #[test]
@@ -146,8 +146,8 @@ fn a_router_that_falls_silent_is_down_after_the_detection_time() {
         done.iter().filter(|(_, action)| matches!(action, Action::Down(_))).collect();
     let expired = Diagnostic::DETECTION_TIME_EXPIRED;
     assert_eq!(down, [&(MILLISECOND * 150, Action::Down(expired))]);
-    let told = sent(&done.iter().map(|(_, action)| *action).collect::<Vec<_>>());
-    let last = told.last().unwrap();
+    let packets = sent(&done.iter().map(|(_, action)| *action).collect::<Vec<_>>());
+    let last = packets.last().unwrap();
     assert_eq!((last.state, last.diagnostic, last.your_discriminator), (State::Down, expired, 0));
     assert_eq!(session.detection_time(), None);
 }
@@ -184,9 +184,9 @@ fn a_question_is_answered_at_once_and_the_answer_asks_nothing() {
     let now = now();
     let mut session = up(now);
     let actions = session.receive(&Packet { poll: true, ..packet(State::Up) }, 255, now).unwrap();
-    let told = sent(&actions);
-    assert_eq!(told.len(), 1);
-    assert!(told[0].final_ && !told[0].poll);
+    let packets = sent(&actions);
+    assert_eq!(packets.len(), 1);
+    assert!(packets[0].final_ && !packets[0].poll);
 }
 
 #[test]
@@ -285,8 +285,8 @@ fn slower_settings_hold_once_the_router_knows_of_them() {
     assert_eq!(session.detection_time(), Some(MILLISECOND * 150));
     let fast = pass(&mut session, start, MILLISECOND * 149);
     assert!(fast.len() >= 2, "{fast:?}");
-    let told = sent(&[fast[0].1])[0];
-    assert_eq!((told.poll, told.desired_min_tx, told.required_min_rx), (true, 500_000, 20_000));
+    let said = sent(&[fast[0].1])[0];
+    assert_eq!((said.poll, said.desired_min_tx, said.required_min_rx), (true, 500_000, 20_000));
     let later = start + MILLISECOND * 149;
     let answer = Packet { final_: true, desired_min_tx: 20_000, ..packet(State::Up) };
     session.receive(&answer, 255, later).unwrap();

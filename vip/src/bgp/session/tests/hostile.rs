@@ -26,14 +26,14 @@ fn fatal() -> impl Iterator<Item = (&'static str, Stage, Vec<u8>, Notification)>
 #[test]
 fn every_malformed_message_gets_the_answer_of_the_rfc_and_the_session_tries_again() {
     assert!(messages::fatal().len() >= 55);
-    for (name, stage, bytes, told) in fatal() {
+    for (name, stage, bytes, notification) in fatal() {
         let mut script = Script::new(settings());
         let was_up = script.reach(stage).session.state() == State::Established;
         let actions = script.says(&bytes);
-        assert_ended(&actions, script.id, &told);
-        let down = actions.contains(&Action::Down(Reason::Sent(told.clone())));
+        assert_ended(&actions, script.id, &notification);
+        let down = actions.contains(&Action::Down(Reason::Sent(notification.clone())));
         assert_eq!(down, was_up, "{name}: {actions:?}");
-        assert_eq!(script.session.report().error, Some(Reason::Sent(told)), "{name}");
+        assert_eq!(script.session.report().error, Some(Reason::Sent(notification)), "{name}");
         // What still comes on the connection is nobody's.
         assert_eq!(script.says(&header::keepalive()), [], "{name}");
         let again = script.waits(SECOND * 5);
@@ -43,13 +43,13 @@ fn every_malformed_message_gets_the_answer_of_the_rfc_and_the_session_tries_agai
 
 #[test]
 fn a_message_is_answered_the_same_in_whatever_pieces_it_comes() {
-    for (name, stage, bytes, told) in fatal().filter(|case| case.2.len() < 5000) {
+    for (name, stage, bytes, notification) in fatal().filter(|case| case.2.len() < 5000) {
         let mut script = Script::new(settings());
         script.reach(stage);
         let actions: Vec<_> = bytes.iter().flat_map(|octet| script.says(&[*octet])).collect();
         let sent = actions.iter().filter(|action| matches!(action, Action::Send(..))).count();
         assert_eq!(sent, 1, "{name}: {actions:?}");
-        assert_ended(&actions, script.id, &told);
+        assert_ended(&actions, script.id, &notification);
     }
 }
 
@@ -79,16 +79,16 @@ fn what_is_odd_but_allowed_does_not_end_the_session() {
 fn a_notification_is_not_answered() {
     for stage in [Stage::OpenSent, Stage::OpenConfirm, Stage::Established] {
         for (code, subcode, data) in messages::notifications() {
-            let told = Notification { code, subcode, data };
+            let notification = Notification { code, subcode, data };
             let mut script = Script::new(settings());
             let was_up = script.reach(stage).session.state() == State::Established;
-            let actions = script.says(&told.encode());
+            let actions = script.says(&notification.encode());
             let mut expected = vec![Action::Close(script.id)];
             if was_up {
-                expected.push(Action::Down(Reason::Received(told.clone())));
+                expected.push(Action::Down(Reason::Received(notification.clone())));
             }
             assert_eq!(actions, expected);
-            assert_eq!(script.session.report().error, Some(Reason::Received(told)));
+            assert_eq!(script.session.report().error, Some(Reason::Received(notification)));
             assert!(matches!(script.waits(SECOND * 5)[..], [Action::Connect(_), ..]));
         }
     }

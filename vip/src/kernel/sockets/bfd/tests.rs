@@ -70,7 +70,7 @@ impl Session for Beat {
         }
         self.heard = Some(now);
         let number = payload[4..8].try_into().unwrap();
-        Some(vec![Output::Tell(Beaten::Heard(u32::from_be_bytes(number)))])
+        Some(vec![Output::Event(Beaten::Heard(u32::from_be_bytes(number)))])
     }
 
     fn tick(&mut self, now: Instant) -> Outputs<Self> {
@@ -78,7 +78,7 @@ impl Session for Beat {
         assert_ne!(self.broken, "tick");
         if self.dead_at().is_some_and(|at| at <= now) {
             self.heard = None;
-            out.push(Output::Tell(Beaten::Dead));
+            out.push(Output::Event(Beaten::Dead));
         }
         if self.next <= now {
             self.next += self.period;
@@ -163,7 +163,7 @@ fn sessions_hear_each_other_on_every_kind_of_address_and_number_of_hops() {
                 // One knows the other's number; the other has to be found by its address.
                 a.add(path_of(one, other, "a"), Beat::new(number, number + 1));
                 // What comes before the thread knows of it would be a stranger's.
-                a.change(number, |_, _| vec![Output::Tell(Beaten::Dead)]);
+                a.change(number, |_, _| vec![Output::Event(Beaten::Dead)]);
                 expect(&at_a, (number, News::Session(Beaten::Dead)));
                 b.add(path_of(other, one, "b"), Beat::new(number + 1, 0));
                 expect(&at_a, heard(number, number + 1));
@@ -327,7 +327,7 @@ fn a_port_that_another_program_has_is_told_once_and_taken_as_soon_as_it_is_free(
         assert_eq!(number, 1);
         assert!(fault.starts_with("UDP port 3784 cannot be had: "), "{fault}");
         wait_until("packets that cannot be sent", || a.counters().unsent.load(Relaxed) > 60);
-        assert!(at_a.try_recv().is_err(), "told once");
+        assert!(at_a.try_recv().is_err(), "reported once");
         drop(other);
         assert_eq!(at_a.recv_timeout(TIMEOUT).unwrap(), heard(1, 2));
 

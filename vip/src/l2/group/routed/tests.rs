@@ -7,12 +7,12 @@ use super::*;
 /// Nodes that have all heard of each other, and to which routers lead the address.
 fn routed(nodes: &[&str]) -> Lab {
     let mut lab = Lab::with(nodes);
-    nodes.iter().for_each(|node| tell(&mut lab, node, Some(Routed::Serving)));
+    nodes.iter().for_each(|node| set_routed(&mut lab, node, Some(Routed::Serving)));
     lab.pass(ms(1000));
     lab
 }
 
-fn tell(lab: &mut Lab, node: &str, state: Option<Routed>) {
+fn set_routed(lab: &mut Lab, node: &str, state: Option<Routed>) {
     let now = lab.now;
     let addresses = state.map(|state| (vip(), state)).into_iter().collect();
     lab.group(node).routed(&addresses, now);
@@ -55,7 +55,7 @@ fn walk(lab: &Lab, first: &str, owner: Option<&str>) -> Vec<String> {
 fn a_member_leaves_as_soon_as_all_others_pass_on_to_it() {
     let mut lab = routed(&["node-1", "node-2", "node-3"]);
     assert_eq!(passes_to(&lab, "node-2"), None);
-    tell(&mut lab, "node-1", Some(Routed::Leaving));
+    set_routed(&mut lab, "node-1", Some(Routed::Leaving));
     let begun = lab.now;
     lab.node("node-3").obeys = false;
     lab.pass(ms(200));
@@ -70,7 +70,7 @@ fn a_member_leaves_as_soon_as_all_others_pass_on_to_it() {
     assert_eq!(passes_to(&lab, "node-3"), Some("node-1".to_owned()));
     assert_eq!(passes_to(&lab, "node-1"), None);
     // It is gone.
-    tell(&mut lab, "node-1", None);
+    set_routed(&mut lab, "node-1", None);
     lab.pass(ms(30));
     assert_eq!(passes_to(&lab, "node-2"), None);
     assert_eq!(lab.departed.len(), 1);
@@ -94,7 +94,7 @@ fn an_address_that_only_routers_lead_here_is_none_of_the_link() {
 fn an_answer_takes_no_longer_than_its_way() {
     let mut lab = routed(&["node-1", "node-2"]);
     lab.pass(ms(40));
-    tell(&mut lab, "node-1", Some(Routed::Leaving));
+    set_routed(&mut lab, "node-1", Some(Routed::Leaving));
     // One step to say it, one to answer, one to hear that.
     lab.pass(ms(40));
     assert_eq!(lab.departed.len(), 1);
@@ -104,7 +104,7 @@ fn an_answer_takes_no_longer_than_its_way() {
 fn a_member_that_does_not_answer_is_waited_for_for_half_a_second() {
     let mut lab = routed(&["node-1", "node-2"]);
     lab.node("node-2").obeys = false;
-    tell(&mut lab, "node-1", Some(Routed::Leaving));
+    set_routed(&mut lab, "node-1", Some(Routed::Leaving));
     lab.pass(ms(490));
     assert_eq!(lab.departed, []);
     lab.pass(ms(20));
@@ -115,16 +115,16 @@ fn a_member_that_does_not_answer_is_waited_for_for_half_a_second() {
 #[test]
 fn nobody_is_waited_for_who_does_not_serve_the_address_or_is_dead() {
     let mut lab = routed(&["node-1", "node-2"]);
-    tell(&mut lab, "node-2", None);
+    set_routed(&mut lab, "node-2", None);
     lab.pass(ms(100));
-    tell(&mut lab, "node-1", Some(Routed::Leaving));
+    set_routed(&mut lab, "node-1", Some(Routed::Leaving));
     lab.step();
     assert_eq!(lab.departed.pop().map(|(_, _, elsewhere)| elsewhere), Some(false));
 
     let mut lab = routed(&["node-1", "node-2"]);
     lab.node("node-2").runs = false;
     lab.pass(ms(400));
-    tell(&mut lab, "node-1", Some(Routed::Leaving));
+    set_routed(&mut lab, "node-1", Some(Routed::Leaving));
     lab.step();
     assert_eq!(lab.departed.pop().map(|(_, _, elsewhere)| elsewhere), Some(false));
 }
@@ -133,7 +133,7 @@ fn nobody_is_waited_for_who_does_not_serve_the_address_or_is_dead() {
 fn alone_nobody_is_asked() {
     let mut lab = Lab::new();
     lab.start_as("node-1", "node-1", 1, None);
-    tell(&mut lab, "node-1", Some(Routed::Leaving));
+    set_routed(&mut lab, "node-1", Some(Routed::Leaving));
     lab.step();
     assert_eq!(lab.departed.pop().map(|(_, _, elsewhere)| elsewhere), Some(false));
     assert!(lab.recorded.is_empty(), "nothing is sent");
@@ -143,7 +143,7 @@ fn alone_nobody_is_asked() {
 fn a_newcomer_does_not_take_itself_for_the_only_one() {
     let mut lab = routed(&["node-1"]);
     lab.start("node-2", 1);
-    tell(&mut lab, "node-2", Some(Routed::Leaving));
+    set_routed(&mut lab, "node-2", Some(Routed::Leaving));
     lab.pass(ms(10));
     assert_eq!(lab.departed, [], "it may not have heard the others yet");
     lab.pass(ms(450));
@@ -154,11 +154,11 @@ fn a_newcomer_does_not_take_itself_for_the_only_one() {
 fn a_member_that_returns_takes_its_own_again_and_may_leave_again() {
     let mut lab = routed(&["node-1", "node-2"]);
     for _ in 0..2 {
-        tell(&mut lab, "node-1", Some(Routed::Leaving));
+        set_routed(&mut lab, "node-1", Some(Routed::Leaving));
         lab.pass(ms(100));
         assert_eq!(lab.departed.len(), 1);
         assert_eq!(passes_to(&lab, "node-2"), Some("node-1".to_owned()));
-        tell(&mut lab, "node-1", Some(Routed::Serving));
+        set_routed(&mut lab, "node-1", Some(Routed::Serving));
         lab.pass(ms(100));
         assert_eq!(passes_to(&lab, "node-2"), None);
         lab.departed.clear();
@@ -168,8 +168,8 @@ fn a_member_that_returns_takes_its_own_again_and_may_leave_again() {
 #[test]
 fn a_member_that_dies_while_it_leaves_is_passed_on_to_no_longer() {
     let mut lab = routed(&["node-1", "node-2", "node-3"]);
-    tell(&mut lab, "node-1", Some(Routed::Leaving));
-    tell(&mut lab, "node-3", Some(Routed::Leaving));
+    set_routed(&mut lab, "node-1", Some(Routed::Leaving));
+    set_routed(&mut lab, "node-3", Some(Routed::Leaving));
     lab.pass(ms(100));
     lab.node("node-1").runs = false;
     lab.pass(ms(200));
@@ -183,8 +183,8 @@ fn a_member_that_dies_while_it_leaves_is_passed_on_to_no_longer() {
 fn when_two_leave_at_once_each_segment_finds_its_connection_and_strays_stay() {
     let nodes = ["node-1", "node-2", "node-3", "node-4"];
     let mut lab = routed(&nodes);
-    tell(&mut lab, "node-1", Some(Routed::Leaving));
-    tell(&mut lab, "node-3", Some(Routed::Leaving));
+    set_routed(&mut lab, "node-1", Some(Routed::Leaving));
+    set_routed(&mut lab, "node-3", Some(Routed::Leaving));
     lab.pass(ms(100));
     assert_eq!(lab.departed.len(), 2);
     // A router that has not heard of one of them yet leads to it what the other has.
@@ -201,7 +201,7 @@ fn a_member_without_an_address_of_the_family_cannot_be_passed_on_to_but_is_not_s
     let now = lab.now;
     let facts = super::super::LinkFacts { v4: None, ..facts(b'1') };
     lab.group("node-1").links([(LINK, facts)].into(), now);
-    tell(&mut lab, "node-1", Some(Routed::Leaving));
+    set_routed(&mut lab, "node-1", Some(Routed::Leaving));
     lab.pass(ms(100));
     assert_eq!(lab.departed.len(), 1);
     assert_eq!(passes_to(&lab, "node-2"), None);
@@ -247,7 +247,7 @@ proptest! {
                 }
                 _ => Some(Routed::Leaving),
             };
-            tell(&mut lab, name, state);
+            set_routed(&mut lab, name, state);
             states.insert(name, state);
             lab.pass(ms(pause * 10));
         }

@@ -100,7 +100,7 @@ impl Lab {
         self.nodes.get_mut(node).unwrap()
     }
 
-    pub(in crate::l2::group) fn tell(&mut self, node: &str, role: Option<Role>) {
+    pub(in crate::l2::group) fn set_role(&mut self, node: &str, role: Option<Role>) {
         let now = self.now;
         self.group(node).role(vip(), role, now);
     }

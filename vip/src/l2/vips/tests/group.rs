@@ -177,7 +177,10 @@ fn where_the_kernel_cannot_be_made_strict_ipv4_does_not_drain_and_that_is_said()
     node.pass(29 * SECOND);
     assert_eq!(node.deeds(), [""; 0]);
     node.pass(60 * SECOND);
-    assert!(node.deeds().contains(&format!("cleared {VIP}")), "what is over is not told for ever");
+    assert!(
+        node.deeds().contains(&format!("cleared {VIP}")),
+        "what is over is not reported for ever"
+    );
 }
 
 #[test]
@@ -242,7 +245,7 @@ fn what_was_refused_of_an_address_on_an_interface_ends_with_it() {
 }
 
 #[test]
-fn what_breaks_connections_is_told_with_the_settings_that_would_help() {
+fn what_breaks_connections_is_reported_with_the_settings_that_would_help() {
     let texts = [
         refusals::cut(
             VIP.parse().unwrap(),

@@ -77,7 +77,7 @@ fn a_stranger_is_named_and_asked_for_less_and_less_often() {
         waits.push((node.now - now).as_secs());
     }
     assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-    assert!(!node.log().iter().any(|line| line.starts_with("refused")), "told once");
+    assert!(!node.log().iter().any(|line| line.starts_with("refused")), "reported once");
     node.pass(SECOND);
     assert_eq!(node.role(VIP), Some(Role::Active), "the stranger has gone");
     node.decide(VIP, release(None));

@@ -259,16 +259,16 @@ impl Lan {
                 let renewed = addresses.iter().map(|entry| (*entry, self.now + *lifetime));
                 host.lifetimes.extend(renewed);
             }
-            Action::Announce { ip, mac, .. } => self.tell(host, *ip, *mac, ClaimKind::Claim),
+            Action::Announce { ip, mac, .. } => self.deliver(host, *ip, *mac, ClaimKind::Claim),
             Action::Probe { ip, mac, .. } => {
-                self.tell(host, *ip, *mac, ClaimKind::Probe);
+                self.deliver(host, *ip, *mac, ClaimKind::Probe);
                 self.answer(host, *ip);
             }
             Action::ArpIgnore { .. } => {}
         }
     }
 
-    fn tell(&mut self, host: &Host, ip: IpAddr, mac: Mac, kind: ClaimKind) {
+    fn deliver(&mut self, host: &Host, ip: IpAddr, mac: Mac, kind: ClaimKind) {
         self.send(host, &Arrival::Frame(NeighbourClaim { index: LINK, ip, mac, kind }));
     }
 
