@@ -1,6 +1,6 @@
 //! The only room that touches the network: `netlink` for interfaces and addresses, `link_watch` for what
-//! has become of them, `loopback` for the interface that both speakers use, `sockets` for frames, heartbeats, BGP, BFD and router discovery,
-//! `nftables` for the tables of nf_tables and `sock_diag` for the connections that they concern,
+//! has become of them, `loopback` for the interface that both speakers use, `sockets` for frames,
+//! heartbeats, BGP, BFD and router discovery, `nftables` for the tables of nf_tables and `sock_diag` for the connections that they concern,
 //! `sysctl` for what interfaces answer; `mailbox`, `thread`, `turn` and `wait` for the threads themselves.
 //!
 //! Only the speakers call it. It decides nothing.

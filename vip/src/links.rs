@@ -4,6 +4,7 @@
 //! subnets only: an address is announced where its neighbours are, or nowhere.
 
 pub(crate) mod change;
+pub(crate) mod loopback;
 pub(crate) mod notice;
 
 use std::{

@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::{
     kernel::{
-        loopback::{SharedLoopback, Side},
+        loopback::LoopbackUser,
         netlink::{Netlink, Notices},
     },
     links::{
@@ -35,14 +35,17 @@ const LIST_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct LinkWatch {
     /// As last seen; the owner notes its own changes here.
     pub(crate) links: Links,
+    /// What this speaker needs on `lo`.
+    pub(crate) loopback: LoopbackUser,
     netlink: Netlink,
     list_at: Instant,
 }
 
 impl LinkWatch {
     /// Opens netlink in the network namespace of the calling thread; nothing is listed yet.
-    pub(crate) fn open(now: Instant) -> io::Result<Self> {
-        Ok(Self { links: Links::default(), netlink: Netlink::open()?, list_at: now })
+    pub(crate) fn open(loopback: LoopbackUser, now: Instant) -> io::Result<Self> {
+        let netlink = Netlink::open()?;
+        Ok(Self { links: Links::default(), loopback, netlink, list_at: now })
     }
 
     /// Takes in what has changed; whether anything has.
@@ -72,16 +75,11 @@ impl LinkWatch {
         self.list_at = now;
     }
 
-    /// Makes a speaker's changes, in this order; what came of each. On the loopback interface the other
+    /// Makes the speaker's changes, in this order; what came of each. On the loopback interface the other
     /// speaker may need the same addresses.
-    pub(crate) fn change(
-        &mut self,
-        loopback: &SharedLoopback,
-        side: Side,
-        changes: &[Change],
-    ) -> Vec<Result<(), Failure>> {
+    pub(crate) fn change(&mut self, changes: &[Change]) -> Vec<Result<(), Failure>> {
         let lo = self.links.loopback().map(|lo| lo.index);
-        loopback.change(side, &mut self.netlink, lo, changes)
+        self.loopback.change(&mut self.netlink, lo, changes)
     }
 
     /// When to look at the latest.

@@ -34,12 +34,11 @@ use crate::{
     event::BgpEvent,
     kernel::{
         link_watch::LinkWatch,
-        loopback::Side,
         sockets::{bfd::News, bgp::connection::Closing},
         sysctl::ArpSysctls,
         turn::{HealthPoll, StatusPace},
     },
-    links::change::Change,
+    links::{change::Change, loopback::LoopbackUse},
     plan::Interfaces,
 };
 
@@ -115,7 +114,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         events: E,
     ) -> io::Result<Self> {
         let now = Instant::now();
-        let mut link_watch = LinkWatch::open(now)?;
+        let mut link_watch = LinkWatch::open(options.loopback.user(LoopbackUse::Routed), now)?;
         link_watch.list(now)?;
         let links = &link_watch.links;
         let lo = links.loopback().map(|lo| lo.index);
@@ -189,7 +188,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             if self.phase == Phase::Serving {
                 self.loopback.want(&self.plan.addresses.keys().copied().collect(), now);
                 let loopback = &self.loopback;
-                self.options.loopback.retain(Side::Routed, |ip| loopback.knows(*ip));
+                self.link_watch.loopback.retain(|ip| loopback.knows(*ip));
                 self.follow_peers(now);
             }
             self.stale = true;
@@ -310,7 +309,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     /// Makes the addresses on the loopback interface those that are wanted.
     fn keep_addresses(&mut self, now: Instant) {
         let (changes, mut outcomes) = self.loopback.due(&self.link_watch.links, now);
-        let results = self.link_watch.change(&self.options.loopback, Side::Routed, &changes);
+        let results = self.link_watch.change(&changes);
         for (change, result) in changes.iter().zip(results) {
             match *change {
                 Change::Add { index, ip, .. } | Change::Renew { index, ip, .. }
@@ -336,7 +335,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
                 }
                 // Its route went before.
                 Outcome::Removed(vip) => {
-                    self.options.loopback.release(Side::Routed, vip);
+                    self.link_watch.loopback.end_use(vip);
                     BgpEvent::Removed { vip }
                 }
                 Outcome::Refused(vip, refusal) => {

@@ -27,7 +27,6 @@ use crate::{
     event::SpeakerEvent,
     kernel::{
         link_watch::LinkWatch,
-        loopback::Side,
         nftables::forward_old::Nft,
         sockets::{
             frames::{FrameSocket, FrameWatch, Resolution},
@@ -44,7 +43,7 @@ use crate::{
         neighbour,
         vips::{Vips, VipsOptions},
     },
-    links::LinkFacts,
+    links::{LinkFacts, loopback::LoopbackUse},
     plan::VipPlan,
 };
 use fence::Fence;
@@ -83,7 +82,6 @@ pub(super) struct Driver<E> {
     group: Group,
     vips: Vips,
     timing: Timing,
-    options: SpeakerOptions,
     plan: Arc<VipPlan>,
     links_in_use: BTreeMap<u32, LinkFacts>,
     routed: Arc<RoutedAddresses>,
@@ -119,6 +117,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         events: E,
     ) -> io::Result<Self> {
         let now = Instant::now();
+        let loopback = options.loopback.user(LoopbackUse::Draining);
         let timing = Timing::default();
         let mut incarnation = [0; 16];
         aws_lc_rs::rand::fill(&mut incarnation).map_err(io::Error::other)?;
@@ -136,7 +135,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             debug!(%error, "the speaker's thread is scheduled like any other");
         }
         Ok(Self {
-            link_watch: LinkWatch::open(now)?,
+            link_watch: LinkWatch::open(loopback, now)?,
             frames: FrameSocket::default(),
             neighbours: FrameWatch::default(),
             heartbeats: options
@@ -159,17 +158,16 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             forwardings: Vec::new(),
             forwardings_changed: false,
             listen_anew: false,
-            publisher: Publisher::new(options.node.clone(), in_group, now),
+            publisher: Publisher::new(options.node, in_group, now),
             serial: 0,
             draining: false,
             withdrawing: false,
             stop_by: None,
-            health: HealthPoll::new(options.health.clone(), now),
+            health: HealthPoll::new(options.health, now),
             retry_at: None,
             back_at: now,
             settled: true,
             busy: false,
-            options,
             mailbox,
             events,
         })
@@ -301,7 +299,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.publisher.holds(ip, role);
             self.group.role(ip, role, now);
             if role.is_none() {
-                self.options.loopback.release(Side::Draining, ip);
+                self.link_watch.loopback.end_use(ip);
             }
             if self.withdrawing && role == Some(Role::Draining) {
                 self.vips.let_go(ip);

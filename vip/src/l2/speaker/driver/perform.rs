@@ -18,7 +18,6 @@ use tracing::debug;
 use super::Driver;
 use crate::{
     event::SpeakerEvent,
-    kernel::loopback::Side,
     l2::{arp, ndp, vips::Action},
     links::change::{Change, Failure, FailureKind},
 };
@@ -47,7 +46,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
 
     /// Makes the changes that belong to these actions, one each.
     fn change(&mut self, actions: &[Action], changes: &[Change]) {
-        let outcomes = self.change_shared(changes);
+        let outcomes = self.link_watch.change(changes);
         for ((action, change), outcome) in actions.iter().zip(changes).zip(outcomes) {
             match *change {
                 Change::Add { index, ip, .. } if outcome.is_ok() => {
@@ -69,7 +68,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             let renewal = |&(index, ip)| Change::Renew { index, ip, lifetime };
             let changes: Vec<_> = some.iter().map(renewal).collect();
             let mut renewed = Vec::with_capacity(some.len());
-            for (address, outcome) in some.iter().zip(self.change_shared(&changes)) {
+            for (address, outcome) in some.iter().zip(self.link_watch.change(&changes)) {
                 match outcome {
                     Ok(()) => renewed.push(*address),
                     failed => {
@@ -80,11 +79,6 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.done(&Action::Renew { addresses: renewed, lifetime }, Ok(()));
             self.keep_in_touch();
         }
-    }
-
-    /// On the loopback interface the BGP speaker may need the same addresses.
-    fn change_shared(&mut self, changes: &[Change]) -> Vec<Result<(), Failure>> {
-        self.link_watch.change(&self.options.loopback, Side::Draining, changes)
     }
 
     fn perform_one(&mut self, action: &Action) -> Result<(), Failure> {
