@@ -6,9 +6,9 @@
 //! on the loopback interface, and leaves that only after it was withdrawn.
 
 mod acceptors;
+mod announced;
 mod bfd_client;
 mod driver;
-mod loopback;
 mod next_hop;
 mod peer_driver;
 mod status;

@@ -22,8 +22,8 @@ use tracing::warn;
 use super::{
     BgpSpeakerOptions, Mailbox, Progress,
     acceptors::Acceptors,
+    announced::{AnnouncedAddresses, Outcome},
     bfd_client::{BfdClient, Liveness},
-    loopback::{Loopback, Outcome},
     next_hop,
     peer_driver::{Context, PeerDriver},
     status::BgpStatus,
@@ -76,7 +76,7 @@ pub(super) struct Driver<E> {
     mailbox: Arc<Mailbox>,
     events: E,
     link_watch: LinkWatch,
-    loopback: Loopback,
+    announced: AnnouncedAddresses,
     arp_sysctls: ArpSysctls,
     /// Connections on which the last word is being said.
     closing: Vec<(Instant, Closing)>,
@@ -135,7 +135,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             mailbox,
             events,
             link_watch,
-            loopback: Loopback::default(),
+            announced: AnnouncedAddresses::default(),
             arp_sysctls: ArpSysctls::default(),
             closing: Vec::new(),
             buffer: vec![0; BUFFER],
@@ -186,9 +186,9 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         if self.plan != desired.plan {
             self.plan = desired.plan;
             if self.phase == Phase::Serving {
-                self.loopback.want(&self.plan.addresses.keys().copied().collect(), now);
-                let loopback = &self.loopback;
-                self.link_watch.loopback.retain(|ip| loopback.knows(*ip));
+                self.announced.want(&self.plan.addresses.keys().copied().collect(), now);
+                let announced = &self.announced;
+                self.link_watch.loopback.retain(|ip| announced.knows(*ip));
                 self.follow_peers(now);
             }
             self.stale = true;
@@ -202,7 +202,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         if desired.stop && self.stop_by.is_none() {
             self.stop_by = Some(now + STOP_TIMEOUT);
             self.close(now);
-            self.loopback.give_back(now);
+            self.announced.give_back(now);
         }
         self.pace.changed = true;
     }
@@ -269,7 +269,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     /// What has become of the interfaces.
     fn look(&mut self, now: Instant) {
         if self.link_watch.look(now) {
-            self.stale |= self.loopback.look(&self.link_watch.links, now);
+            self.stale |= self.announced.look(&self.link_watch.links, now);
             self.unnumbered.look();
         }
     }
@@ -308,7 +308,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
 
     /// Makes the addresses on the loopback interface those that are wanted.
     fn keep_addresses(&mut self, now: Instant) {
-        let (changes, mut outcomes) = self.loopback.due(&self.link_watch.links, now);
+        let (changes, mut outcomes) = self.announced.due(&self.link_watch.links, now);
         let results = self.link_watch.change(&changes);
         for (change, result) in changes.iter().zip(results) {
             match *change {
@@ -323,7 +323,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
                 Change::Add { .. } => self.link_watch.list_soon(now),
                 _ => {}
             }
-            outcomes.extend(self.loopback.done(change, &result, now));
+            outcomes.extend(self.announced.done(change, &result, now));
         }
         for outcome in outcomes {
             self.pace.changed = true;
@@ -373,7 +373,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         if self.phase >= Phase::Closing(now) {
             return;
         }
-        let settled = self.loopback.settled();
+        let settled = self.announced.settled();
         self.stale |= self.arrived && (settled || now >= self.advertised_at + ADVERTISE_INTERVAL);
         if std::mem::take(&mut self.stale) {
             for name in self.peers.keys().cloned().collect::<Vec<_>>() {
@@ -390,7 +390,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     /// What a router is to hear of: routes that lead to an address which is there.
     fn routes(&self, peer: &str) -> Arc<RibOut> {
         let Some(planned) = self.plan.routes.get(peer) else { return Arc::default() };
-        let leads = |prefix: &ipnet::IpNet| self.loopback.has_within(prefix);
+        let leads = |prefix: &ipnet::IpNet| self.announced.has_within(prefix);
         match self.phase {
             _ if !self.healthy => Arc::default(),
             Phase::Serving if planned.routes.keys().all(leads) => Arc::clone(planned),
@@ -447,7 +447,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             router_id: self.router_id.to_string(),
             draining: self.phase != Phase::Serving,
             peers: peers.collect(),
-            addresses: self.loopback.steady().collect(),
+            addresses: self.announced.steady().collect(),
             bfd_packets: self.bfd_client.packets(),
             problems: self.acceptors.problems(),
         };
@@ -456,7 +456,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     }
 
     fn finished(&self, now: Instant) -> bool {
-        let done = self.closing.is_empty() && self.loopback.ours() == 0;
+        let done = self.closing.is_empty() && self.announced.ours() == 0;
         self.stop_by.is_some_and(|limit| done || now >= limit)
     }
 }

@@ -28,7 +28,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             self.closing.iter().map(|(until, _)| *until).min(),
             self.health.deadline(),
             self.pace.deadline(),
-            self.loopback.deadline(),
+            self.announced.deadline(),
             self.bfd_client.deadline(),
             self.acceptors.deadline(),
             self.unnumbered.deadline(),

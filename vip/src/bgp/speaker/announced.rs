@@ -1,7 +1,7 @@
 //! The announced addresses on the loopback interface: added, kept alive, taken off.
 //!
 //! The driver says what is wanted and what the kernel shows, makes the [`Change`]s that are
-//! [`due`](Loopback::due) and reports what came of them. Pure. Addresses have a lifetime in the kernel,
+//! [`due`](AnnouncedAddresses::due) and reports what came of them. Pure. Addresses have a lifetime in the kernel,
 //! so that a killed process leaves none behind; those that somebody else has put there are used and
 //! left alone. There may be tens of thousands, so a turn costs what it changes, not what there is.
 
@@ -69,9 +69,9 @@ struct Entry {
     at: Option<Instant>,
 }
 
-/// The addresses of the loopback interface.
+/// The announced addresses.
 #[derive(Debug, Default)]
-pub(super) struct Loopback {
+pub(super) struct AnnouncedAddresses {
     addresses: BTreeMap<IpAddr, Entry>,
     /// The instants of `addresses`.
     agenda: BTreeSet<(Instant, IpAddr)>,
@@ -81,7 +81,7 @@ pub(super) struct Loopback {
     ours: usize,
 }
 
-impl Loopback {
+impl AnnouncedAddresses {
     /// These addresses are to be on the interface, and no others.
     pub(super) fn want(&mut self, wanted: &BTreeSet<IpAddr>, now: Instant) {
         let unwanted: Vec<_> =

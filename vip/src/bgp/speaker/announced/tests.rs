@@ -9,7 +9,7 @@ const LO: u32 = 1;
 
 /// A kernel that does as it is told, and the time.
 struct Host {
-    loopback: Loopback,
+    announced: AnnouncedAddresses,
     links: Links,
     start: Instant,
     now: Duration,
@@ -22,7 +22,7 @@ fn ip(text: &str) -> IpAddr {
 impl Host {
     fn new(addresses: &[(u32, &str)]) -> Self {
         Self {
-            loopback: Loopback::default(),
+            announced: AnnouncedAddresses::default(),
             links: with_loopback(links(&[(2, true)], addresses)),
             start: Instant::now(),
             now: Duration::ZERO,
@@ -34,13 +34,13 @@ impl Host {
     }
 
     fn want(&mut self, ips: &[&str]) {
-        self.loopback.want(&ips.iter().map(|text| ip(text)).collect(), self.now());
+        self.announced.want(&ips.iter().map(|text| ip(text)).collect(), self.now());
     }
 
     /// One turn after so many milliseconds; what was done and what came of it.
     fn turn(&mut self, after: u64, result: &Result<(), Failure>) -> (Vec<Change>, Vec<Outcome>) {
         self.now += Duration::from_millis(after);
-        let (changes, mut outcomes) = self.loopback.due(&self.links, self.now());
+        let (changes, mut outcomes) = self.announced.due(&self.links, self.now());
         for change in &changes {
             if result.is_ok() {
                 match *change {
@@ -50,7 +50,7 @@ impl Host {
                     }
                 }
             }
-            outcomes.extend(self.loopback.done(change, result, self.now()));
+            outcomes.extend(self.announced.done(change, result, self.now()));
         }
         (changes, outcomes)
     }
@@ -74,7 +74,7 @@ fn an_address_is_added_renewed_and_taken_off_a_while_after_its_withdrawal() {
     host.want(&["192.0.2.1"]);
     let added = (vec![add("192.0.2.1")], vec![Outcome::Added(ip("192.0.2.1"))]);
     assert_eq!(host.turn(0, &Ok(())), added);
-    assert!(host.loopback.has_within(&"192.0.2.0/24".parse().unwrap()));
+    assert!(host.announced.has_within(&"192.0.2.0/24".parse().unwrap()));
     let first = first_renewal(ip("192.0.2.1")).as_micros().div_ceil(1000);
     let first = u64::try_from(first).unwrap();
     assert_eq!(host.turn(first - 1, &Ok(())), (vec![], vec![]));
@@ -83,11 +83,11 @@ fn an_address_is_added_renewed_and_taken_off_a_while_after_its_withdrawal() {
         assert_eq!(host.turn(after - 1, &Ok(())), (vec![], vec![]));
     }
     host.want(&[]);
-    assert!(!host.loopback.has_within(&"192.0.2.1/32".parse().unwrap()), "not to be announced");
+    assert!(!host.announced.has_within(&"192.0.2.1/32".parse().unwrap()), "not to be announced");
     assert_eq!(host.turn(999, &Ok(())), (vec![], vec![]), "routers may not know yet");
     let gone = (vec![delete("192.0.2.1")], vec![Outcome::Removed(ip("192.0.2.1"))]);
     assert_eq!(host.turn(1, &Ok(())), gone);
-    assert_eq!((host.loopback.deadline(), host.loopback.ours()), (None, 0));
+    assert_eq!((host.announced.deadline(), host.announced.ours()), (None, 0));
 }
 
 #[test]
@@ -111,11 +111,11 @@ fn what_a_killed_predecessor_left_is_taken_over_and_what_others_put_there_is_lef
     assert_eq!(changes, [renew("192.0.2.2")]);
     outcomes.sort_by_key(|outcome| format!("{outcome:?}"));
     assert_eq!(outcomes, [Outcome::Added(ip("192.0.2.1")), Outcome::Added(ip("192.0.2.2"))]);
-    assert_eq!(host.loopback.ours(), 1);
-    host.loopback.give_back(host.now());
+    assert_eq!(host.announced.ours(), 1);
+    host.announced.give_back(host.now());
     let (changes, _) = host.turn(0, &Ok(()));
     assert_eq!(changes, [delete("192.0.2.2")]);
-    assert_eq!(host.loopback.steady().count(), 0);
+    assert_eq!(host.announced.steady().count(), 0);
 }
 
 #[test]
@@ -125,9 +125,9 @@ fn an_address_that_somebody_takes_off_is_back_at_once() {
     host.turn(0, &Ok(()));
     host.turn(0, &Ok(()));
     host.links.deleted(LO, ip("2001:db8::1"));
-    assert!(host.loopback.look(&host.links, host.now()), "its route has to go");
-    assert!(!host.loopback.settled());
-    assert!(!host.loopback.has_within(&"2001:db8::1/128".parse().unwrap()));
+    assert!(host.announced.look(&host.links, host.now()), "its route has to go");
+    assert!(!host.announced.settled());
+    assert!(!host.announced.has_within(&"2001:db8::1/128".parse().unwrap()));
     assert_eq!(host.turn(10, &Ok(())).0, [add("2001:db8::1")]);
 }
 
@@ -157,7 +157,7 @@ fn thousands_of_addresses_are_changed_some_at_a_time() {
     host.want(&many.iter().map(String::as_str).collect::<Vec<_>>());
     let counts: Vec<_> = (0..5).map(|_| host.turn(0, &Ok(())).0.len()).collect();
     assert_eq!(counts, [256, 256, 256, 232, 0]);
-    assert_eq!(host.loopback.steady().count(), 1000);
+    assert_eq!(host.announced.steady().count(), 1000);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn addresses_that_came_together_are_renewed_some_at_a_time_and_all_within_their_
         many.iter().map(|text| (ip(text), host.now)).collect();
     let mut turns = 0;
     while host.now < Duration::from_secs(120) {
-        let next = host.loopback.deadline().unwrap() - host.now();
+        let next = host.announced.deadline().unwrap() - host.now();
         let after = u64::try_from(next.as_micros().div_ceil(1000)).unwrap();
         let (changes, outcomes) = host.turn(after, &Ok(()));
         assert_eq!(outcomes, []);
@@ -191,18 +191,18 @@ fn it_is_settled_when_each_address_is_there_or_refused() {
     let denied =
         Err(Failure { kind: FailureKind::Denied, message: "operation not permitted".into() });
     let mut host = Host::new(&[(LO, "192.0.2.3/32")]);
-    assert!(host.loopback.settled(), "there is nothing to wait for");
+    assert!(host.announced.settled(), "there is nothing to wait for");
     host.want(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
-    assert!(!host.loopback.settled());
+    assert!(!host.announced.settled());
     host.turn(0, &denied);
-    assert!(host.loopback.settled(), "two were refused, and one was there");
+    assert!(host.announced.settled(), "two were refused, and one was there");
     host.want(&["192.0.2.1", "192.0.2.4"]);
-    assert!(!host.loopback.settled());
+    assert!(!host.announced.settled());
     host.turn(1000, &Ok(()));
-    assert!(host.loopback.settled());
+    assert!(host.announced.settled());
     host.want(&["192.0.2.5"]);
     host.want(&[]);
-    assert!(host.loopback.settled(), "nobody waits for what is not wanted any more");
+    assert!(host.announced.settled(), "nobody waits for what is not wanted any more");
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn an_address_that_was_there_without_being_seen_is_looked_at_again_and_not_refus
     let mut host = Host::new(&[]);
     host.want(&["192.0.2.1"]);
     assert_eq!(host.turn(0, &exists), (vec![add("192.0.2.1")], vec![]));
-    assert!(!host.loopback.settled());
+    assert!(!host.announced.settled());
     host.links.added(LO, ip("192.0.2.1"));
     let added = (vec![renew("192.0.2.1")], vec![Outcome::Added(ip("192.0.2.1"))]);
     assert_eq!(host.turn(50, &Ok(())), added);
@@ -224,7 +224,7 @@ fn an_address_that_vanishes_while_it_parts_is_gone_for_the_owner_too() {
     host.turn(0, &Ok(()));
     host.want(&[]);
     host.links.deleted(LO, ip("192.0.2.1"));
-    host.loopback.look(&host.links, host.now());
+    host.announced.look(&host.links, host.now());
     assert_eq!(host.turn(0, &Ok(())), (vec![], vec![Outcome::Removed(ip("192.0.2.1"))]));
-    assert_eq!(host.loopback.ours(), 0);
+    assert_eq!(host.announced.ours(), 0);
 }
