@@ -1,4 +1,4 @@
-//! Who gets which address: a pure function of pools and claims.
+//! Which claim gets which address: a pure function of pools and claims.
 //!
 //! The compile step of the gateway calls [`allocate`] and records the result, which comes back as
 //! `recorded` the next time. Nothing else hands out addresses; a node that may not
@@ -33,7 +33,7 @@ pub use quarantine::{QUARANTINE, Quarantine, Quarantined};
 pub use sharing::{Sharing, TrafficPolicy};
 pub use usage::{PoolUsage, usage};
 
-/// Who wants addresses: `namespace/name`, opaque to this crate.
+/// The name of a claim: `namespace/name`, opaque to this crate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId(pub Arc<str>);
 
@@ -71,7 +71,7 @@ pub enum Families {
 /// A request for addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Who wants them.
+    /// Its name.
     pub id: ClaimId,
     /// What pools may ask about the claim before they serve it.
     pub tenant: Tenant,
@@ -81,7 +81,7 @@ pub struct Claim {
     pub requested: Vec<IpAddr>,
     /// Only from this pool.
     pub pool: Option<String>,
-    /// With whom an address may be shared; `None`: with nobody.
+    /// With which claims it may share an address; `None`: with none.
     pub sharing: Option<Sharing>,
     /// What the claim holds already (`status.loadBalancer`, state file).
     pub recorded: Vec<IpAddr>,
@@ -99,9 +99,9 @@ pub struct Assignment {
 /// The result of [`allocate`] or [`follow()`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocation {
-    /// Who got what: at most one address of each family, the claim's first family first.
+    /// What each claim got: at most one address of each family, the claim's first family first.
     pub assigned: BTreeMap<ClaimId, Vec<Assignment>>,
-    /// Who did not get what was asked for. A claim may be in both maps: not severe then.
+    /// The claims that did not get what they asked for. A claim may be in both maps: not severe then.
     pub refused: BTreeMap<ClaimId, Vec<Problem>>,
     /// Addresses that no claim holds and only their former holders could have had: those that came in as
     /// quarantined, and those that were let go now.
@@ -138,7 +138,7 @@ pub fn allocate(pools: &[Pool], claims: &[Claim], quarantined: &Quarantined) -> 
 }
 
 impl Claim {
-    /// Requested addresses first, so that nobody gets them by accident; then named pools.
+    /// Requested addresses first, so that no other claim gets them by accident; then named pools.
     fn urgency(&self) -> u8 {
         match (self.requested.is_empty(), &self.pool) {
             (false, _) => 0,

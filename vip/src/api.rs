@@ -39,7 +39,7 @@ pub struct IpAddressPoolSpec {
     pub service_allocation: Option<ServiceAllocation>,
 }
 
-/// `IPAddressPool.spec.serviceAllocation`: who may use the pool, and how eagerly.
+/// `IPAddressPool.spec.serviceAllocation`: which claims may use the pool, and how eagerly.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceAllocation {

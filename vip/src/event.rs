@@ -10,8 +10,8 @@ use crate::problem::Problem;
 /// What the speaker has done or could not do. Sent from its own thread: do not block, do not panic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpeakerEvent {
-    /// The address is on the interface and its neighbours have been told. Again after it was moved,
-    /// or restored because somebody had removed it.
+    /// The address is on the interface and announced to its neighbours. Again after it was moved,
+    /// or restored after another program had removed it.
     Announced {
         /// The address.
         vip: IpAddr,
@@ -32,8 +32,8 @@ pub enum SpeakerEvent {
         /// The node that has it now.
         to: String,
     },
-    /// Routers may be told to lead the address, which is [`Routed::Leaving`](crate::Routed::Leaving), elsewhere: the other
-    /// nodes pass on to this one what is open here, or took too long. Once for each time it leaves;
+    /// The address, which is [`Routed::Leaving`](crate::Routed::Leaving), may be withdrawn from routers: the
+    /// other nodes forward to this one what is open here, or took too long. Once for each time it leaves;
     /// alone, at once.
     Forwarded {
         /// The address.
@@ -66,7 +66,7 @@ pub enum SpeakerEvent {
 /// What the BGP speaker has done or could not do. Sent from its own thread: do not block, do not panic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BgpEvent {
-    /// The session with the router is up, and it has been told everything.
+    /// The session with the router is up, and the router has all routes.
     Up {
         /// Name of the `BGPPeer`.
         peer: String,

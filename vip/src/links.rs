@@ -57,10 +57,10 @@ impl OnLink {
     }
 }
 
-/// Who put an address on an interface, if the kernel tells (`IFA_PROTO`, since Linux 5.18).
+/// Which program put an address on an interface, if the kernel tells (`IFA_PROTO`, since Linux 5.18).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// Somebody who left no mark, or a kernel without marks.
+    /// A program that left no mark, or a kernel without marks.
     Unknown,
     /// This program, or its predecessor that was killed.
     Ours,

@@ -30,7 +30,7 @@ pub struct VipPlan {
 /// One address to announce.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Vip {
-    /// Who is served on it.
+    /// The claims that are served on it.
     pub claims: Vec<ClaimId>,
     /// Where it may be announced.
     pub interfaces: Interfaces,
@@ -40,7 +40,7 @@ pub struct Vip {
 }
 
 impl Vip {
-    /// A digest of who is served on it, whatever their order: nodes that disagree would serve different
+    /// A digest of the claims that are served on it, whatever their order: nodes that disagree would serve different
     /// Services on one address.
     pub(crate) fn tenants(&self) -> u32 {
         let mut names: Vec<&str> = self.claims.iter().map(|claim| &*claim.0).collect();

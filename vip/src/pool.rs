@@ -1,8 +1,8 @@
-//! Address pools: which addresses may be given away, and to whom without asking.
+//! Address pools: which addresses may be given away, and to which claims without a request.
 //!
 //! The compile step of the gateway parses every `IPAddressPool` with [`Pool::parse`], leaves out the
 //! ones that [`overlaps`] names, and hands the rest to [`allocate`](crate::allocate). A pool knows
-//! nothing of who holds its addresses.
+//! nothing of the claims that hold its addresses.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -102,7 +102,7 @@ impl Pool {
         self.auto_assign
     }
 
-    /// Sorts pools by who is tried first: those with a `serviceAllocation` by its priority (0 last),
+    /// Sorts pools in the order in which they are tried: those with a `serviceAllocation` by its priority (0 last),
     /// then the others; equal ranks keep the order of age.
     pub fn rank(&self) -> (bool, i64) {
         self.rank

@@ -1,4 +1,4 @@
-//! Several speakers that share addresses, on real interfaces: who has an address when, and who
+//! Several speakers that share addresses, on real interfaces: which host has an address when, and which
 //! answers for it, as the neighbours see it.
 //!
 //! Hosts on one switch, all of network namespaces; on each a speaker's process. Needs root and the
@@ -71,7 +71,7 @@ fn expect_each(program: &Program, lines: [String; 2]) {
     });
 }
 
-/// Who answers the client's ARP or neighbour solicitation for an address; each answer counts.
+/// Which hosts answer the client's ARP or neighbour solicitation for an address; each answer counts.
 fn answers(lab: &Lab, vip: &str) -> Vec<String> {
     let text = match vip.contains(':') {
         true => lab.try_run("client", &format!("ndisc6 -q -m -r 1 -w 500 {vip} eth0")).1,
@@ -511,7 +511,7 @@ fn what_a_killed_process_leaves_is_replaced_by_its_successor() {
 #[test]
 fn where_no_fence_can_be_built_lifetimes_are_short_and_the_node_says_so() {
     let lab = Lab::new();
-    // Another process owns a table of that name, so that nobody else can build one.
+    // Another process owns a table of that name, so that the speaker cannot build one.
     let mut other = lab.shell("gateway");
     other.say("nft -i");
     other.say(&format!("add table netdev {FENCE} {{ flags owner; }}"));

@@ -1,4 +1,4 @@
-//! Who holds what while an allocation is made, and what can still be had.
+//! Which claim holds what while an allocation is made, and what can still be had.
 //!
 //! [`allocate`](super::allocate) drives it. Addresses only ever become blocked here, never free again
 //! (what is let go is quarantined), so every search goes on where the last one ended: an allocation costs
@@ -375,7 +375,7 @@ impl<'a> Ledger<'a> {
             };
             (pool, lacking.iter().map(denial).collect())
         };
-        // In the order in which they are tried by somebody who has nothing yet.
+        // In the order in which they are tried for a claim that has nothing yet.
         let tried: Vec<usize> = if claim.pool.is_some() {
             candidates.to_vec()
         } else {

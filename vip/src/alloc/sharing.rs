@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Claim, ClaimId};
 
-/// With whom a claim may share its addresses.
+/// With which claims a claim may share its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sharing {
     /// Claims share with those of the same key only (`metallb.io/allow-shared-ip`).
@@ -28,7 +28,7 @@ pub enum TrafficPolicy {
     Local(BTreeMap<String, String>),
 }
 
-/// Who lives on one address.
+/// The claims on one address.
 #[derive(Debug, Default)]
 pub(super) struct Holders<'a> {
     claims: Vec<&'a Claim>,

@@ -288,7 +288,7 @@ fn a_dual_stack_claim_keeps_its_address_and_gains_the_second_best_from_the_same_
         let result = allocate(&[six(), four(), both()], &[grows.clone(), joins.clone()]);
         assert_eq!(got(&result, "grows"), "both:10.1.0.9,2001:db8::");
         assert_eq!(got(&result, "joins"), "four:10.0.0.9+six:2001:db8:6::");
-        // Without a second family anywhere, what there is stays; only who requires two hears of it.
+        // Without a second family anywhere, what there is stays; only a claim that requires two hears of it.
         let result = allocate(&[four()], &[joins]);
         assert_eq!(got(&result, "joins"), "four:10.0.0.9");
         let refused = result.refused.get(&id("joins"));

@@ -13,9 +13,9 @@ use crate::pool::{Pool, ranges::Family};
 pub struct PoolUsage {
     /// `metadata.name` of the pool.
     pub pool: String,
-    /// IPv4 addresses that somebody holds; a shared one counts once.
+    /// IPv4 addresses that claims hold; a shared one counts once.
     pub assigned_v4: u128,
-    /// IPv6 addresses that somebody holds.
+    /// IPv6 addresses that claims hold.
     pub assigned_v6: u128,
     /// IPv4 addresses that are free; a draining pool does not give them.
     pub available_v4: u128,

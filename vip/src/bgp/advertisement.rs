@@ -1,4 +1,4 @@
-//! A `BGPAdvertisement`, understood: which addresses it turns into which routes, and for whom.
+//! A `BGPAdvertisement`, understood: which addresses it turns into which routes, for which peers.
 //!
 //! The compile step of the gateway calls [`Advertisement::parse`] and [`Advertisement::mismatches`];
 //! [`routes`](super::routes) applies the result to the addresses of a node. A community that
@@ -165,7 +165,7 @@ impl Advertisement {
         (length >= shortest).then(|| IpNet::new(ip, length).ok().map(|net| net.trunc()))?
     }
 
-    /// What of it cannot work with these pools and peers: names that are nobody's, and aggregates
+    /// What of it cannot work with these pools and peers: names of no pool or peer, and aggregates
     /// that reach beyond a pool, which is not announced then.
     pub fn mismatches(&self, pools: &[PoolFacts], peers: &[&str]) -> Vec<Problem> {
         let mut refusals = Vec::new();

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::bgp::jitter::Jitter;
 
-/// RFC 4271 §8.2.2 suggests 4 minutes, in which nobody would serve behind a router that hangs.
+/// RFC 4271 §8.2.2 suggests 4 minutes, for which a router that hangs would hear of no address.
 const OPEN_HOLD: Duration = Duration::from_secs(60);
 /// RFC 9687 §3.1: at least 8 minutes.
 const SEND_HOLD: Duration = Duration::from_secs(480);

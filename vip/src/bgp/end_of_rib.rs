@@ -1,4 +1,4 @@
-//! When a router hears that it has been told everything (RFC 4724 §4.1).
+//! When a router hears that it has all routes (RFC 4724 §4.1).
 //!
 //! A router that has kept the routes of a node which restarts forgets, at the End-of-RIB, those that it
 //! has not heard again. So it must not come before the node has got its addresses back. The BGP speaker
@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Whether a session still owes its router the End-of-RIB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EndOfRib {
-    /// By when it is due in any case; `None`: it has been said, or nobody asked for it.
+    /// By when it is due in any case; `None`: it was sent, or the router did not ask for it.
     by: Option<Instant>,
 }
 
@@ -24,7 +24,7 @@ impl EndOfRib {
         Self { by: asked.then(|| now + LONGEST) }
     }
 
-    /// Whether it is to be said now, and not again. `complete`: the router has been told all routes that it
+    /// Whether it is to be said now, and not again. `complete`: the router has got all routes that it
     /// will hear of for the time being.
     pub(crate) fn due(&mut self, complete: bool, now: Instant) -> bool {
         self.by.take_if(|by| complete || *by <= now).is_some()

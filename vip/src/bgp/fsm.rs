@@ -80,10 +80,10 @@ pub(super) enum Outcome {
     End(Ending),
 }
 
-/// What the router is told when a connection ends.
+/// What this end tells the router when a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// Nothing: it knows, or nobody is there.
+    /// Nothing: the router knows, or is not there.
     Silent,
     /// The Cease that goes with the event.
     Cease,

@@ -12,7 +12,7 @@ use super::{
 pub enum Event<'a> {
     /// Begin, or begin again after [`Event::Stop`].
     Start,
-    /// End, and stay so; the text is told to the router for a shutdown or reset (RFC 9003).
+    /// End, and stay so; the text goes to the router for a shutdown or reset (RFC 9003).
     Stop(Cease, &'a str),
     /// The BFD session with the router went down.
     BfdDown,

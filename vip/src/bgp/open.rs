@@ -118,7 +118,7 @@ impl Open {
         let short_asn = u16::from_be_bytes([as_high, as_low]);
         let capabilities = read_parameters(parameters)?;
         let asn = capabilities.asn.unwrap_or_else(|| short_asn.into());
-        // RFC 6793 §4.1: the two octets hold the ASN, or AS_TRANS; RFC 7607: nobody is AS 0.
+        // RFC 6793 §4.1: the two octets hold the ASN, or AS_TRANS; RFC 7607: no router is AS 0.
         let consistent = short_asn == AS_TRANS || u32::from(short_asn) == asn;
         if asn == 0 || !consistent {
             return Err(Notification::with(2, 2, &asn.to_be_bytes()));

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::bgp::header::{self, HEADER, Kind, LONGEST, LONGEST_EXTENDED};
 
-/// RFC 4271 §5.1.5 leaves it to the operator; everybody's is 100.
+/// RFC 4271 §5.1.5 leaves it to the operator; all implementations take 100.
 const USUAL_LOCAL_PREF: u32 = 100;
 
 /// Where routers send what is for the announced addresses: this node's addresses on the link to them.

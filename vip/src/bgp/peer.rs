@@ -22,7 +22,7 @@ const DEFAULT_HOLD: Duration = Duration::from_secs(90);
 const DEFAULT_CONNECT: Duration = Duration::from_secs(5);
 /// `TCP_MD5SIG_MAXKEYLEN` of Linux, in bytes.
 const LONGEST_PASSWORD: usize = 80;
-/// RFC 6793: stands for every ASN that does not fit into two octets; nobody's own.
+/// RFC 6793: stands for every ASN that does not fit into two octets; no AS has it.
 const AS_TRANS: u32 = 23456;
 
 /// A router to which addresses are announced.

@@ -33,7 +33,7 @@ pub struct BgpPlan {
     /// What each of them is to hear of; a route counts as long as one of its addresses is in
     /// `addresses`.
     pub routes: BTreeMap<String, Arc<RibOut>>,
-    /// Addresses that some router hears of, and who is served on them. They belong on the loopback
+    /// Addresses that some router hears of, and the claims that are served on them. They belong on the loopback
     /// interface.
     pub addresses: BTreeMap<IpAddr, Vec<ClaimId>>,
 }
@@ -49,7 +49,7 @@ pub struct PeerConfig {
     pub bfd: Option<bfd::Settings>,
 }
 
-/// A password; shown to nobody.
+/// A password; never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub Vec<u8>);
 
@@ -273,7 +273,7 @@ fn advertisements(
     parsed
 }
 
-/// The addresses that this node can take traffic for, and for whom.
+/// The addresses that this node can take traffic for, and the claims on them.
 fn reachable(
     allocation: &Allocation,
     wanted: &BTreeMap<ClaimId, Wanted>,

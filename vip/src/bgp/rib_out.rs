@@ -54,7 +54,7 @@ pub struct Delta {
 }
 
 impl RibOut {
-    /// Whether who hears of these routes knows the way to an address.
+    /// Whether a router that has these routes knows the way to an address.
     pub fn leads_to(&self, ip: IpAddr) -> bool {
         let full = if ip.is_ipv4() { 32 } else { 128 };
         // Mostly it is announced by itself.
@@ -68,12 +68,12 @@ impl RibOut {
     pub fn shutting_down(&self) -> Self {
         self.changed(|attributes| {
             attributes.communities.insert(Community::GRACEFUL_SHUTDOWN);
-            // Within the ASN nobody else would lower it.
+            // Within the ASN no router would lower it.
             attributes.local_pref = Some(0);
         })
     }
 
-    /// The same routes for a router of another ASN, which is told no LOCAL_PREF (RFC 4271 §5.1.5), and so
+    /// The same routes for a router of another ASN, which gets no LOCAL_PREF (RFC 4271 §5.1.5), and so
     /// nothing when only that changes.
     pub fn for_external(&self) -> Self {
         self.changed(|attributes| attributes.local_pref = None)

@@ -397,8 +397,8 @@ impl Session {
         }
     }
 
-    /// Does what the state machine says of an event on a connection. `error` is what the router is
-    /// told if the event ends it by [`Ending::Error`] or [`Ending::Cease`].
+    /// Does what the state machine says of an event on a connection. `error` is what this end
+    /// tells the router if the event ends it by [`Ending::Error`] or [`Ending::Cease`].
     fn step(
         &mut self,
         id: ConnectionId,
@@ -505,7 +505,7 @@ impl Session {
 
     fn down(&mut self, reason: Reason, out: &mut Vec<Action>) {
         self.report.down();
-        // What was asked for has nobody to go to, and the next session begins with all routes anyway.
+        // The router that asked for a refresh is gone, and the next session begins with all routes anyway.
         self.refreshes = Refreshes::default();
         out.push(Action::Down(reason));
     }

@@ -106,7 +106,7 @@ pub struct SecretReference {
     pub namespace: String,
 }
 
-/// `BGPAdvertisement.spec`: which pools are announced, from where, to whom and how.
+/// `BGPAdvertisement.spec`: which pools are announced, from which nodes, to which peers and how.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BgpAdvertisementSpec {

@@ -1,8 +1,9 @@
-//! Who is the router on a link that has no addresses of its own (BGP unnumbered), and letting it find
+//! Finds the router on a link that has no addresses of its own (BGP unnumbered), and lets the router find
 //! this node: Router Discovery, RFC 4861 §6.
 //!
-//! The BGP speaker runs one [`Discovery`] for each interface with an unnumbered peer: tells it what was
-//! heard and whom the session is with, sends what [`Discovery::tick`] returns, and asks it whom to dial.
+//! The BGP speaker runs one [`Discovery`] for each interface with an unnumbered peer: hands in
+//! what was heard and which router the session is with, sends what [`Discovery::tick`] returns, and asks
+//! which router to dial.
 //! Sans-IO: no clock, no socket, chance only from the seed. It installs nothing: neither addresses nor
 //! routes follow from what is heard here.
 
@@ -52,11 +53,11 @@ pub(crate) struct Discovery {
     solicit_at: Option<Instant>,
     /// In the order in which they were heard first.
     routers: Vec<Router>,
-    /// Whom the session is with.
+    /// The router that the session is with.
     session: Option<Ipv6Addr>,
 }
 
-/// Somebody who sends router advertisements.
+/// A host that sends router advertisements.
 #[derive(Clone, Copy, Debug)]
 struct Router {
     address: Ipv6Addr,
@@ -90,7 +91,7 @@ impl Discovery {
         }
         match kind {
             Kind::Solicitation => {
-                // One answer for all who ask meanwhile (RFC 4861 §6.2.6).
+                // One answer for all routers that ask meanwhile (RFC 4861 §6.2.6).
                 let soon = now + self.jitter.percent(ANSWER_DELAY, 0, 100);
                 self.advertise_at = self.advertise_at.min(soon.max(self.earliest(now)));
             }
@@ -118,7 +119,7 @@ impl Discovery {
         self.session.is_some()
     }
 
-    /// Whom the session is with now; `None` if there is none.
+    /// Sets the router that the session is with now; `None` if there is no session.
     pub(crate) fn set_session(&mut self, with: Option<Ipv6Addr>, now: Instant) {
         let before = std::mem::replace(&mut self.session, with);
         if before.is_some() && with.is_none() {

@@ -1,6 +1,6 @@
 //! Interfaces and addresses of this network namespace by rtnetlink(7): list, watch, change.
 //!
-//! Only the speaker calls this. Listing and watching need no privilege, changing needs
+//! Only the speakers call this. Listing and watching need no privilege, changing needs
 //! `CAP_NET_ADMIN`. The kernel answers a request before `send` returns; only an IPv6 address that was
 //! added is waited for until packets to it are taken. Of the crates behind it only the message types
 //! are used, and none of them leaves this file.
@@ -58,7 +58,7 @@ const ROUTED_TRIES: usize = 100;
 /// Notices read in one turn.
 const NOTICES: usize = 256;
 
-/// What happened to interfaces and addresses by the doing of others.
+/// What others did to interfaces and addresses.
 pub(crate) enum Notices {
     /// In this order.
     Changes(Vec<Notice>),
@@ -310,7 +310,7 @@ fn not_ours(port: u32) -> [SockFilter; 13] {
     const HEADERS: u32 = 16 + 8;
     // Headers are in this machine's order, loads are in the network's.
     [
-        // `nlmsg_pid`: IPv4 says who asked for a change.
+        // `nlmsg_pid`: IPv4 says which socket asked for a change.
         SockFilter::new(LOAD_WORD, 0, 0, 12),
         SockFilter::new(EQUALS, 9, 0, port.to_be()),
         // IPv6 does not, but both say whose an address is.

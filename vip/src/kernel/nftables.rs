@@ -24,7 +24,7 @@ const ANSWER_LEN: usize = 8192;
 pub(super) enum Failure {
     /// Nothing has changed.
     Refused(io::Error),
-    /// Nobody knows.
+    /// Whether anything has changed is not known.
     Unknown(io::Error),
 }
 
@@ -131,8 +131,8 @@ impl Transactions {
 }
 
 /// A batch is one datagram, which has to fit into the send buffer, and the usual 200 KiB are enough
-/// for 2 000 addresses only. `SO_SNDBUFFORCE` may exceed the administrator's limit; who may change
-/// nf_tables may do this.
+/// for 2 000 addresses only. `SO_SNDBUFFORCE` may exceed the administrator's limit; a process that may
+/// change nf_tables may do this.
 fn make_room(socket: &Socket, len: usize) -> io::Result<()> {
     let wanted = libc::c_int::try_from(len + 4096).map_err(io::Error::other)?;
     if SockRef::from(socket).send_buffer_size()? >= len + 4096 {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const REPEATS: u8 = 5;
 /// From announcement to announcement.
 const INTERVAL: Duration = Duration::from_millis(1100);
-/// The same while a dead node may answer: whoever asked it has the right answer again within this.
+/// The same while a dead node may answer: a neighbour that got the answer of the dead node gets the right one within this.
 const CONTESTED_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a dead node may answer: the lifetime that its kernel grants its addresses (2 s), and the
 /// second by which kernels are late.

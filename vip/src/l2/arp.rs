@@ -1,4 +1,4 @@
-//! ARP on the wire: the frames that ask an IPv4 subnet whether somebody has an address, and those that
+//! ARP on the wire: the frames that ask an IPv4 subnet whether a neighbour has an address, and those that
 //! tell it where an address lives now.
 //!
 //! Frames in, frames out, no socket: the speaker sends what this returns, and `neighbour` hands in
@@ -13,7 +13,7 @@ use smoltcp::wire::{
 
 use crate::{l2::claim::ClaimKind, links::Mac};
 
-/// A gratuitous request and a gratuitous reply, both to everybody: some hosts update their cache on
+/// A gratuitous request and a gratuitous reply, both by broadcast: some hosts update their cache on
 /// the one only, some on the other.
 pub(crate) fn gratuitous(mac: Mac, ip: Ipv4Addr) -> [Vec<u8>; 2] {
     let own = EthernetAddress(mac);
@@ -32,7 +32,7 @@ pub(crate) fn gratuitous(mac: Mac, ip: Ipv4Addr) -> [Vec<u8>; 2] {
     )
 }
 
-/// A probe: a request for the address that names no sender, so that nobody changes a cache by it (RFC
+/// A probe: a request for the address that names no sender, so that no host changes its cache by it (RFC
 /// 5227 §2.1.1).
 pub(crate) fn probe(mac: Mac, ip: Ipv4Addr) -> Vec<u8> {
     broadcast(ArpRepr::EthernetIpv4 {
@@ -44,7 +44,7 @@ pub(crate) fn probe(mac: Mac, ip: Ipv4Addr) -> Vec<u8> {
     })
 }
 
-/// What a packet says of an address. Whoever sends from an address uses it, be it in a request, a reply
+/// What a packet says of an address. A host that sends from an address uses it, be it in a request, a reply
 /// or to announce it (RFC 5227 §2.4); a request from no address is a probe.
 pub(crate) fn parse(packet: &[u8]) -> Option<(Ipv4Addr, Mac, ClaimKind)> {
     let ArpRepr::EthernetIpv4 {
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn frames_have_the_fields_of_rfc_826() {
         let expected = |operation, sender: Ipv4Addr, target: Mac| {
-            let mut frame = vec![0xff; 6]; // destination: everybody
+            let mut frame = vec![0xff; 6]; // destination: broadcast
             frame.extend(MAC); // source
             frame.extend([0x08, 0x06]); // ethertype: ARP
             frame.extend(packet(operation, (MAC, sender), (target, VIP)));

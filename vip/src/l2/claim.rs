@@ -13,7 +13,7 @@ pub(crate) struct NeighbourClaim {
     pub(crate) index: u32,
     /// The address that it speaks of.
     pub(crate) ip: IpAddr,
-    /// Who has the address, or would like to.
+    /// The neighbour that has the address, or would like to.
     pub(crate) mac: Mac,
     /// Whether it has it.
     pub(crate) kind: ClaimKind,
@@ -22,7 +22,7 @@ pub(crate) struct NeighbourClaim {
 /// How far a neighbour is with an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClaimKind {
-    /// It asks whether anybody has the address (RFC 5227 §2.1.1, RFC 4862 §5.4.2).
+    /// It asks whether another node has the address (RFC 5227 §2.1.1, RFC 4862 §5.4.2).
     Probe,
     /// It uses the address.
     Claim,

@@ -40,7 +40,7 @@ use crate::l2::nftables::{
 /// tick of any kernel's clock (10 ms); more than two heartbeats, so that one that is late does no harm.
 pub(crate) const KEY_LIFE: Duration = Duration::from_millis(300);
 /// From turning the key until the fence has no effect any more: longer than the kernel keeps an address
-/// that nobody renews.
+/// that is not renewed.
 pub(crate) const ARMED: Duration = Duration::from_secs(20);
 /// From turn to turn. One that can be made along with a heartbeat is made up to half of this before.
 const TURN_EVERY: Duration = Duration::from_millis(100);
@@ -283,7 +283,7 @@ enum State {
 /// What is amiss with a fence that stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Amiss {
-    /// Somebody has removed it; it is to be built anew.
+    /// Another program has removed it; it is to be built anew.
     Removed,
     /// The key does not turn: it has to go, or it would close.
     Stuck,

@@ -14,7 +14,7 @@
 //! may come by one link and go by another, and what another node of the group hands in may have to
 //! go another way than what a router does ([`ForwardPath::from`]).
 //!
-//! What may come of it: a SYN for which there is no room goes to the old owner, who can serve it.
+//! What may come of it: a SYN for which there is no room goes to the old owner, which can serve it.
 //! Fragments (TCP does not send them), other protocols than TCP and IPv6 segments behind extension
 //! headers stay here. ICMP errors as well, so that the old owner does not hear of a path MTU that
 //! shrinks after the move.

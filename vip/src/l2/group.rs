@@ -1,4 +1,4 @@
-//! Who is in the group, and which of its members owns each address.
+//! Which nodes are in the group, and which of its members owns each address.
 //!
 //! Nodes that share a [`GroupKey`] tell each other by heartbeats, on every link that carries VIPs,
 //! that they are alive, which addresses they could hold and which they do hold. From that each
@@ -8,7 +8,7 @@
 //!
 //! Without a key the node is alone: what it offers it claims at once, and nothing is sent.
 //!
-//! Inside: [`wire`] has the datagrams, [`auth`] their seal, [`member`] says who is alive, [`link`]
+//! Inside: [`wire`] has the datagrams, [`auth`] their seal, [`member`] says which member is alive, [`link`]
 //! keeps one link, [`table`] what members say of addresses, [`election`] orders them, [`address`]
 //! decides; [`routed`] is about addresses that several members have at once.
 
@@ -48,7 +48,7 @@ pub(crate) struct Timing {
     pub(crate) heartbeat: Duration,
     /// A member that is not heard for this long is dead.
     pub(crate) dead: Duration,
-    /// From the start until the first claim, so that those who hold something can be heard.
+    /// From the start until the first claim, so that members that hold an address can be heard.
     pub(crate) listen: Duration,
     /// How long a better member must have been fit before it takes an address from a fit holder.
     pub(crate) hold_down: Duration,
@@ -76,7 +76,7 @@ pub(crate) struct Offer {
     pub(crate) link: u32,
     /// Sum of the preferred-node weights; the highest owns.
     pub(crate) preference: u32,
-    /// Digest of who is served on it ([`Vip::tenants`](crate::Vip::tenants)): all nodes should agree.
+    /// Digest of the claims that are served on it ([`Vip::tenants`](crate::Vip::tenants)): all nodes should agree.
     pub(crate) tenants: u32,
 }
 
@@ -123,7 +123,7 @@ pub(crate) struct OldOwner {
 pub(crate) enum Decision {
     /// Put it on the link and announce it. For an address that is there already: announce it anew.
     Claim {
-        /// Nobody of the group has held it lately, so ask the link first (RFC 5227, RFC 4862).
+        /// No member has held it lately, so ask the link first (RFC 5227, RFC 4862).
         probe: bool,
         /// The kernel of a member that died may still answer for it: announce often.
         contested: bool,
@@ -287,7 +287,7 @@ impl Group {
         }
     }
 
-    /// What has to change, since the last call. Notices who has died meanwhile.
+    /// What has to change, since the last call. Notices members that have died meanwhile.
     pub(crate) fn decisions(&mut self, now: Instant) -> Vec<(IpAddr, Decision)> {
         self.pass(now);
         for (index, link) in &mut self.links {
@@ -463,7 +463,7 @@ impl Group {
         }
     }
 
-    /// This node is another one now: everything is decided anew, and everybody is told.
+    /// This node is another one now: everything is decided anew, and all members hear of it.
     fn renew(&mut self, now: Instant) {
         for address in self.addresses.values_mut() {
             address.unripe(now);

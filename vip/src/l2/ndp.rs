@@ -1,4 +1,4 @@
-//! Neighbour Discovery on the wire: the frame that asks an IPv6 link whether somebody has an address,
+//! Neighbour Discovery on the wire: the frame that asks an IPv6 link whether a neighbour has an address,
 //! and the one that tells it where an address lives now.
 //!
 //! Frames in, frames out, no socket: the speaker sends what this returns, and `neighbour` hands in
@@ -41,7 +41,7 @@ pub(crate) fn probe(mac: Mac, ip: Ipv6Addr) -> Vec<u8> {
     multicast(mac, Ipv6Addr::UNSPECIFIED, solicited_node(ip), &solicitation)
 }
 
-/// What an IPv6 packet says of an address, received in a frame from `from`. Whoever advertises an
+/// What an IPv6 packet says of an address, received in a frame from `from`. A sender that advertises an
 /// address or solicits from it uses it; a solicitation from no address is a probe. Validated as RFC
 /// 4861 §7.1.1 and §7.1.2 say.
 pub(crate) fn parse(from: Mac, packet: &[u8]) -> Option<(Ipv6Addr, Mac, ClaimKind)> {
@@ -63,7 +63,7 @@ pub(crate) fn parse(from: Mac, packet: &[u8]) -> Option<(Ipv6Addr, Mac, ClaimKin
     };
     let (ip, lladdr, kind) = match message {
         NdiscRepr::NeighborAdvert { target_addr, lladdr, flags } => {
-            // A solicited answer cannot be meant for everybody (§7.1.2).
+            // A solicited answer cannot be meant for all nodes (§7.1.2).
             let to_all = destination.is_multicast();
             if to_all && flags.contains(NdiscNeighborFlags::SOLICITED) {
                 return None;

@@ -22,7 +22,7 @@ pub(crate) fn heard(index: u32, frame: &[u8]) -> Option<NeighbourClaim> {
         }
         _ => return None,
     };
-    // No host has one of these; a frame that says so is broken, or wants us to blame nobody.
+    // No host has such an address; a frame that says so is broken, or hides its sender.
     let unicast = mac[0] & 1 == 0 && mac != [0; 6];
     unicast.then_some(NeighbourClaim { index, ip, mac, kind })
 }

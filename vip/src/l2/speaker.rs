@@ -98,7 +98,7 @@ impl Speaker {
         self.0.ask(|desired| desired.routed = Arc::new(routed));
     }
 
-    /// As [`routed`](Self::routed); true when routers may be told of every address that is leaving. In
+    /// As [`routed`](Self::routed); true when every address that is leaving may be withdrawn from routers. In
     /// a group without a mute node, within milliseconds; never longer than half a second.
     pub fn routed_and_wait(&self, routed: RoutedAddresses, timeout: Duration) -> bool {
         let serial = self.0.ask(|desired| desired.routed = Arc::new(routed));
@@ -112,8 +112,8 @@ impl Speaker {
     }
 
     /// Hands everything that is held to other nodes, and goes on doing so until it is stopped. True
-    /// when each address has been taken over, or could be by nobody, which stays held and announced;
-    /// alone, at once.
+    /// when each address has been taken over, or no other node could take it over, which stays held and
+    /// announced; alone, at once.
     pub fn hand_over_and_wait(&self, timeout: Duration) -> bool {
         let serial = self.0.ask(|desired| desired.drain = true);
         self.0.wait_for(serial, timeout, |done| done.to_hand_over == 0)

@@ -1,11 +1,10 @@
 //! Which VIPs this node holds on which interface, and what has to be done next.
 //!
-//! The speaker owns one [`Vips`]: it tells it the plan ([`want`](Vips::want)), what the
-//! kernel shows ([`see`](Vips::see)), what the group has decided ([`decide`](Vips::decide)) and
-//! what neighbours say ([`heard`](Vips::heard)), carries out the actions of
-//! [`due`](Vips::due) and reports each by [`done`](Vips::done); it tells the group what is
-//! [offered](Vips::offers) and [held](Vips::roles). Pure: time is an argument, nothing is
-//! sent from here. Every address stands for itself: one that fails never holds up another.
+//! The speaker owns one [`Vips`]. It hands in the plan ([`want`](Vips::want)), what the kernel shows
+//! ([`see`](Vips::see)), what the group has decided ([`decide`](Vips::decide)) and what neighbours say
+//! ([`heard`](Vips::heard)), carries out the actions of [`due`](Vips::due), reports each by
+//! [`done`](Vips::done), and passes what is [offered](Vips::offers) and [held](Vips::roles) on to the
+//! group. Pure: time is an argument, nothing is sent from here. No address that fails holds up another.
 
 mod arp_ignore;
 mod ledger;
@@ -51,7 +50,7 @@ pub(crate) enum Action {
     Add { ip: IpAddr, index: u32, lifetime: Duration },
     /// Begin the lifetimes of addresses that are on interfaces anew.
     Renew { addresses: Vec<(u32, IpAddr)>, lifetime: Duration },
-    /// Ask the neighbours whether somebody has the address.
+    /// Ask the neighbours whether one of them has the address.
     Probe { ip: IpAddr, index: u32, mac: Mac },
     /// Tell the neighbours.
     Announce { ip: IpAddr, index: u32, mac: Mac },
@@ -142,7 +141,7 @@ impl Vips {
             return;
         }
         if first && !self.common.options.adopt {
-            // On lo nobody answers for an address, and it may be the BGP speaker's, which takes it over.
+            // The kernel answers no neighbour for an address on lo, and the BGP speaker may take it over.
             let on_links = |index| links.link(index).is_some_and(|link| !link.loopback);
             let strays = links.ours().filter(|(index, _)| on_links(*index));
             self.common.strays = strays.map(|stray| (stray, None)).collect();

@@ -93,7 +93,7 @@ mod tests {
         let mut seen = Links::default();
         let all = links(&[(2, true), (3, true)], &[(2, "10.0.0.1/24"), (3, "10.0.0.1/16")]);
         let unknown = Origin::Unknown;
-        // An address may be told of before its interface.
+        // A notice of an address may come before that of its interface.
         assert!(seen.apply(Notice::Address(address(2, "10.0.0.1/24"), unknown)));
         for index in [2, 3] {
             assert!(seen.apply(Notice::Link(all.link(index).unwrap().clone())));

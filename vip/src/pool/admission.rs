@@ -1,7 +1,7 @@
-//! Whom a pool serves: `spec.serviceAllocation` against the facts of one claim.
+//! Which claims a pool serves: `spec.serviceAllocation` against the facts of one claim.
 //!
 //! [`Pool`](super::Pool) calls this. It fails closed: a selector that matches nothing, or makes no
-//! sense, admits nobody. Names and labels are opaque here; what they belong to is the caller's business.
+//! sense, admits no claim. Names and labels are opaque here; what they belong to is the caller's business.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,7 +21,7 @@ pub struct Tenant {
     pub labels: BTreeMap<String, String>,
 }
 
-/// The limits of one pool; the default admits everybody.
+/// The limits of one pool; the default admits every claim.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Admission {
     namespaces: Vec<String>,

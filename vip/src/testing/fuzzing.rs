@@ -110,7 +110,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A frame of the link. Whoever is said to claim an address could have said so with a frame of ours.
+/// A frame of the link. The sender that a frame names could have claimed the address with a frame of ours.
 pub fn neighbour(data: &[u8], _: Instant) {
     let Some(claim) = neighbour::heard(7, data) else { return };
     assert_eq!(claim.index, 7);

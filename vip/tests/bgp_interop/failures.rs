@@ -90,7 +90,7 @@ fn without_graceful_restart_the_routes_of_a_killed_process_go_at_once() {
 fn frr_and_bird_notice_a_hung_or_killed_node_by_bfd_and_the_node_notices_them() {
     let kinds = [Kind::Frr, Kind::Bird];
     let lab = hosts(&kinds);
-    // The hold time is longer than anybody waits here.
+    // The hold time is longer than this test waits.
     let routers = routers(&lab, &kinds, Asn::External, |peer| {
         (peer.hold, peer.bfd) = (180, Some((50, 3)));
     });

@@ -208,7 +208,7 @@ fn ten_thousand_prefixes_reach_all_four_routers_complete() {
     let mut node = Node::start(&lab, "node");
     let mut wish =
         Wish::new(&Kind::ALL, Asn::External).with(|peer| peer.hold_time = Some("90s".into()));
-    // Nobody answers there, so that the addresses are on the interface before anybody hears of them.
+    // No router answers there, so that the addresses are on the interface before a router hears of them.
     wish.peers.insert("nobody".into(), peer("10.79.0.99", 64599));
     wish.advertisements.get_mut("all").unwrap().peers = vec!["nobody".into()];
     let first = u32::from(Ipv4Addr::new(10, 200, 0, 0));

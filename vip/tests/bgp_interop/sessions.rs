@@ -184,7 +184,7 @@ fn a_peer_is_dialled_from_its_source_address_as_its_local_asn_whoever_answers() 
 
 #[test]
 fn whichever_end_dials_there_is_one_session() {
-    // The routers do not dial: the node does. Then nobody can be dialled, so that they have to.
+    // The routers do not dial: the node does. Then the node cannot dial, so that the routers have to.
     let lab = hosts(&Kind::ALL);
     let routers = routers(&lab, &Kind::ALL, Asn::External, |peer| peer.passive = true);
     let mut node = Node::start(&lab, "node");
@@ -195,7 +195,7 @@ fn whichever_end_dials_there_is_one_session() {
     let lab = hosts(&Kind::ALL);
     let routers = crate::scene::routers(&lab, &Kind::ALL, Asn::External, |_| {});
     let mut node = Node::start(&lab, "node");
-    // Nobody listens at this port.
+    // Nothing listens at this port.
     node.plan(&Wish::new(&Kind::ALL, Asn::External).with(|peer| peer.peer_port = 1790));
     assert_up(&mut node, &routers);
     assert_route(&routers, ROUTE, true);

@@ -95,7 +95,7 @@ fn frr_and_the_node_find_each_other_on_a_link_without_addresses_whoever_dials() 
         (|_| {}, 179),
         // FRR does not dial: the node does.
         (|peer| peer.passive = true, 179),
-        // Nobody listens at this port: FRR has to dial.
+        // Nothing listens at this port: FRR has to dial.
         (|_| {}, 1790),
     ];
     for (set, port) in cases {
@@ -231,7 +231,7 @@ fn one_link_local_address_on_two_links_has_a_password_for_each_of_them() {
     };
     for (who, passive, port) in [("FRR", false, 1790), ("the node", true, 179)] {
         if passive {
-            // FRR has but one password for those who dial it from one address.
+            // FRR has but one password for all that dial it from one address.
             lab.ip("node", "-6 addr flush dev eth1");
             lab.address("node", "eth1", "fe80::11/64");
         }

@@ -261,7 +261,7 @@ fn frr_and_bird_find_each_other_dead_by_bfd_long_before_the_hold_time() {
         for multi_hop in [None, Some(255)] {
             let lab = two_hosts();
             let routers = pair(&lab, kinds, |peer| {
-                // More than anybody waits here.
+                // Longer than this test waits.
                 (peer.hold, peer.bfd, peer.multi_hop) = (180, Some((100, 3)), multi_hop);
             });
             assert_exchange(&routers);

@@ -1,4 +1,4 @@
-//! An address that both speakers of a node need: told to neighbours and, at the same time, to routers.
+//! An address that both speakers of a node need: announced to neighbours and, at the same time, to routers.
 //!
 //! Hosts on one switch, all of network namespaces; on each a process with both speakers. Needs root and
 //! the tools of `netns.rs` and `nft`: where one is missing, the tests fail.

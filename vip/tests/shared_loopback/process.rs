@@ -1,8 +1,8 @@
 //! The process that the tests start on a host: both speakers, as the gateway has them.
 //!
-//! Commands on its input: `neighbours [ADDRESS]…`, `routers [ADDRESS]…` (who is to hear of them now),
+//! Commands on its input: `neighbours [ADDRESS]…`, `routers [ADDRESS]…` (the addresses that they are to hear of now),
 //! `hand-over`, `let-go ADDRESS`. It stops at the end of input. Events come as lines. `GH_NODE` and
-//! `GH_KEY` say who it is, as the command line belongs to the test harness.
+//! `GH_KEY` name the node, as the command line belongs to the test harness.
 
 use std::{collections::BTreeMap, env::var, io::BufRead, net::IpAddr, time::Duration};
 
@@ -52,7 +52,7 @@ fn vip(ip: &str) -> (IpAddr, Vip) {
     (ip.parse().unwrap(), vip)
 }
 
-/// A router that nobody has seen yet is to hear of these addresses.
+/// A router that does not answer is to hear of these addresses.
 fn routed(addresses: Vec<IpAddr>) -> BgpPlan {
     let pool = IpAddressPoolSpec {
         addresses: ["10.77.0.0/24", "2001:db8:77::/64"].map(str::to_owned).into(),

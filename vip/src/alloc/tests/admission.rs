@@ -1,4 +1,4 @@
-//! Pools that are not for everybody: tenancy, draining, and how a refusal lists what was tried.
+//! Pools that are not for every claim: tenancy, draining, and how a refusal lists what was tried.
 
 use super::*;
 use crate::api::LabelSelector;

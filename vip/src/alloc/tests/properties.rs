@@ -163,7 +163,7 @@ proptest! {
         for (id, held) in &first.assigned {
             let claim = claims.iter().find(|claim| claim.id == *id).unwrap();
             let stays = after.iter().any(|after| after.id == *id);
-            // Who still asks for something else may get it now; nobody else loses anything.
+            // A claim that still asks for something else may get it now; no other claim loses anything.
             if stays && !first.refused.contains_key(id) && claim.families.wanted().len() == held.len() {
                 prop_assert_eq!(second.assigned.get(id), Some(held));
             }

@@ -1,4 +1,4 @@
-//! Who may live on one address with whom.
+//! Which claims may share one address.
 
 use super::*;
 

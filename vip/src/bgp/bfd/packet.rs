@@ -31,7 +31,7 @@ pub enum State {
     Up,
 }
 
-/// Why a session last went down (RFC 5880 §4.1); others than these are told as their number.
+/// Why a session last went down (RFC 5880 §4.1); others than these are shown as their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic(pub u8);
 
@@ -75,7 +75,7 @@ pub enum Discard {
     Multiplier,
     /// It is for several receivers.
     Multipoint,
-    /// It is authenticated, and nobody has asked for that.
+    /// It is authenticated, which this end has not asked for.
     Authenticated,
     /// A discriminator is zero that must not be, or is not this session's.
     Discriminator,

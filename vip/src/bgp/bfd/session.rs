@@ -121,7 +121,7 @@ impl Session {
         ttl: u8,
         now: Instant,
     ) -> Result<Vec<Action>, Discard> {
-        // RFC 5881 §5: nobody beyond the link can send with 255.
+        // RFC 5881 §5: no host beyond the link can send with 255.
         let lowest = if self.multi_hop { self.settings.minimum_ttl } else { u8::MAX };
         if ttl < lowest {
             return Err(Discard::Ttl);
@@ -198,8 +198,8 @@ impl Session {
         let up = self.session_state == State::Up;
         self.settings = settings;
         self.desired_min_tx = self.wanted_tx();
-        // What is slower for the router holds once it knows of it; what is faster, or nobody
-        // relies on yet, holds at once.
+        // A slower interval holds once the router knows of it; a faster one, or one that the router does
+        // not rely on yet, holds at once.
         if !up || self.desired_min_tx < self.tx_interval {
             self.tx_interval = self.desired_min_tx;
         }

@@ -118,7 +118,7 @@ impl Script {
     }
 }
 
-/// The session told the router this, and closed the connection.
+/// The session sent this NOTIFICATION, and closed the connection.
 fn assert_ended(actions: &[Action], id: ConnectionId, notification: &Notification) {
     let expected = [Action::Send(id, notification.encode()), Action::Close(id)];
     assert!(actions.starts_with(&expected), "{notification}: {actions:?}");

@@ -1,9 +1,9 @@
 //! The announced addresses on the loopback interface: added, kept alive, taken off.
 //!
 //! The driver says what is wanted and what the kernel shows, makes the [`Change`]s that are
-//! [`due`](AnnouncedAddresses::due) and reports what came of them. Pure. Addresses have a lifetime in the kernel,
-//! so that a killed process leaves none behind; those that somebody else has put there are used and
-//! left alone. There may be tens of thousands, so a turn costs what it changes, not what there is.
+//! [`due`](AnnouncedAddresses::due) and reports what came of them. Pure. Addresses have a lifetime in the
+//! kernel, so that a killed process leaves none behind; addresses that another program has put there are used
+//! and left alone. There may be tens of thousands, so a turn costs what it changes, not what there is.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,7 +55,7 @@ pub(super) enum Outcome {
 enum State {
     /// Wanted, and not there. `refused`: the owner knows that it cannot be, though it is tried again.
     Missing { refused: bool },
-    /// There, and wanted. `foreign`: somebody else has put it there.
+    /// There, and wanted. `foreign`: another program has put it there.
     Held { foreign: bool },
     /// There, and not wanted any more.
     Parting { foreign: bool },
@@ -130,11 +130,11 @@ impl AnnouncedAddresses {
             .collect();
         for (ip, state) in &gone {
             match state {
-                // Taken off by somebody: added again, at once.
+                // Another program took it off: added again, at once.
                 State::Held { .. } => {
                     self.set(*ip, State::Missing { refused: false }, Some(now));
                 }
-                // The owner is told, as if this had taken it off.
+                // The owner hears of it, as if this speaker had taken the address off.
                 _ => self.set(*ip, State::Parting { foreign: true }, Some(now)),
             }
         }

@@ -26,7 +26,7 @@ use crate::{
     kernel::sockets::bfd::{self, Bfd, Hops, News, Output, Outputs, Path},
 };
 
-/// For how long a router is told that it is not watched any more; it may have missed the first word.
+/// For how long this end tells a router that it is not watched any more; it may have missed the first word.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Until a session that has panicked begins anew: the first time, and at the most.
@@ -137,7 +137,7 @@ impl bfd::Session for Watched {
 }
 
 impl BfdClient {
-    /// Watches nobody yet. `first` should differ from start to start: routers know sessions by it.
+    /// Watches no router yet. `first` should differ from start to start: routers know sessions by it.
     pub(super) fn new(
         news: mpsc::Sender<(u32, News<Liveness>)>,
         mailbox: Arc<Mailbox>,
@@ -250,7 +250,7 @@ impl BfdClient {
                 let same = NonZeroU32::new(discriminator);
                 if let (Some(thread), Some(same)) = (&self.thread, same) {
                     let session = Watched::new(same, &router.path, router.settings, now);
-                    // That says nothing about the router, nor should it think so of this node.
+                    // That says nothing about the router, and the router must not take this node for dead.
                     thread.add(router.path.clone(), Watched(session.0.held_down()));
                 }
             }
@@ -258,8 +258,8 @@ impl BfdClient {
         None
     }
 
-    /// Ends the goodbyes that have lasted long enough, and watches again who has been held down for long
-    /// enough.
+    /// Ends the goodbyes that have lasted long enough, and watches the routers again that were held down for
+    /// long enough.
     pub(super) fn expire(&mut self, now: Instant) {
         let Some(thread) = &self.thread else { return };
         for router in self.routers.values_mut() {
@@ -329,7 +329,7 @@ impl BfdClient {
             None => {
                 let (sender, mailbox) = (self.news.clone(), Arc::clone(&self.mailbox));
                 Bfd::start("bfd", move |discriminator, news| {
-                    // Nobody listens only at the very end.
+                    // The driver listens until it ends.
                     let _ = sender.send((discriminator, news));
                     mailbox.wake.notify();
                 })?

@@ -54,7 +54,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// What is read at once.
 const BUFFER: usize = 16 << 10;
-/// Told to the operators of routers (RFC 9003).
+/// For the operators of routers (RFC 9003).
 const SHUTDOWN_TEXT: &str = "gatehouse is shutting down";
 
 /// How far the node is on its way out.
@@ -100,9 +100,9 @@ pub(super) struct Driver<E> {
     health: HealthPoll,
     /// Which routes count may have changed.
     stale: bool,
-    /// There are addresses that routers have not been told of.
+    /// There are addresses that routers have not heard of.
     arrived: bool,
-    /// When they were told last.
+    /// When routes were advertised last.
     advertised_at: Instant,
     pace: StatusPace,
 }
@@ -367,7 +367,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         self.acceptors.retry(self.peers.values(), &self.unnumbered, now);
     }
 
-    /// Tells routers what counts now.
+    /// Advertises the routes that count now.
     fn advertise_routes(&mut self, now: Instant) {
         self.report_events();
         if self.phase >= Phase::Closing(now) {

@@ -1,4 +1,4 @@
-//! Where routers are told to send what is for the announced addresses: this node's own addresses on
+//! Where routers have to send packets for the announced addresses: this node's own addresses on
 //! the link that the session runs over.
 //!
 //! Pure; `peer_driver` asks once for each session that comes up.

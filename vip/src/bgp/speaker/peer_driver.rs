@@ -1,4 +1,4 @@
-//! One router: the session with it, its connections, and what it has been told.
+//! One router: the session with it, its connections, and what was advertised to it.
 //!
 //! The driver owns a [`PeerDriver`] per peer of the plan, tells it what happens and what the router is to
 //! hear of. It carries out what the [`Session`] wants and keeps the Adj-RIB-Out: after a change only
@@ -115,8 +115,8 @@ impl PeerDriver {
         }
     }
 
-    /// Whether a connection can only be this router's. One without the password that it should have, or
-    /// of another neighbour than the session on an unnumbered link is with, is nobody's.
+    /// Whether a connection can only be this router's. A connection without the password that it should
+    /// have, or of another neighbour than the session on an unnumbered link is with, is not.
     pub(super) fn expects(&self, incoming: &Incoming, links: &Links) -> bool {
         let there = match (&self.config.peer.address, incoming.from) {
             (PeerAddress::Ip(ip), from) => *ip == from.ip(),
@@ -131,7 +131,7 @@ impl PeerDriver {
         there && (incoming.signed || self.key().is_none())
     }
 
-    /// Whom the session of an unnumbered peer is with, while it is up.
+    /// The router that the session of an unnumbered peer is with, while it is up.
     pub(super) fn link_local(&self) -> Option<Ipv6Addr> {
         match (self.interface(), self.up.as_ref()?.remote) {
             (Some(_), SocketAddr::V6(router)) => Some(*router.ip()),
@@ -195,7 +195,7 @@ impl PeerDriver {
             }
         }
         for id in self.connections.keys().copied().collect::<Vec<_>>() {
-            // A router that talks without end keeps nobody else waiting.
+            // A router that talks without end keeps no other router waiting.
             for _ in 0..READS {
                 if !self.move_some(id, buffer, context) {
                     break;
@@ -405,7 +405,7 @@ impl PeerDriver {
         }
     }
 
-    /// Tells the router what has changed since it was last told.
+    /// Advertises to the router what has changed since the last time.
     fn say_difference(&mut self, context: &Context<'_>) {
         let Some(up) = &mut self.up else { return };
         let encoded = up.outbound.encode(&delta(&up.said, &self.wanted));
@@ -436,7 +436,7 @@ impl PeerDriver {
         if self.config.peer.multi_hop { Hops::Within(u8::MAX) } else { Hops::Link }
     }
 
-    /// Dials, or waits until it is known whom to dial; what the session says to a failure.
+    /// Dials, or waits until the router is known; what the session says to a failure.
     fn connect(&mut self, id: ConnectionId, context: &Context<'_>) -> Vec<Action> {
         let Some(way) = self.way(context.unnumbered) else {
             self.pending = Some(id);

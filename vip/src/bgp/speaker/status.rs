@@ -1,6 +1,6 @@
 //! What the BGP speaker knows of its routers and addresses, for people and for metrics.
 //!
-//! The driver fills a [`BgpStatus`] and publishes it; nobody decides by it.
+//! The driver fills a [`BgpStatus`] and publishes it; nothing is decided by it.
 
 use std::{
     collections::BTreeMap,
@@ -69,7 +69,7 @@ pub struct PeerStatus {
     pub capabilities_here: Vec<&'static str>,
     /// What the router has offered and this end has not, while the session is up.
     pub capabilities_there: Vec<&'static str>,
-    /// Routes that the router has been told and not been taken back.
+    /// Routes that were advertised to the router and not withdrawn.
     pub announced: Prefixes,
     /// Routes that it is to hear of, whether the session is up or not.
     pub wanted: Prefixes,
@@ -145,7 +145,7 @@ pub struct BfdPackets {
     pub received: u64,
     /// Not sent: the kernel refused.
     pub unsent: u64,
-    /// Dropped: of nobody who is watched, or too short.
+    /// Dropped: of a host that is not watched, or too short.
     pub strange: u64,
     /// Dropped: from too far away, or without sense.
     pub discarded: u64,

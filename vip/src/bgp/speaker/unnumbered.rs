@@ -1,8 +1,8 @@
 //! The interfaces with unnumbered peers: which of them work, and which router is on them.
 //!
-//! The driver owns one [`Unnumbered`], tells it what becomes of interfaces and sessions, and lets
-//! peers ask it whom to dial. What is heard and said on a link is `bgp::unnumbered`'s; this file has
-//! the sockets, and starts anew where an interface has gone, come back or changed.
+//! The driver owns one [`Unnumbered`], hands in what becomes of interfaces and sessions, and lets
+//! peers ask which router to dial. `bgp::unnumbered` decides what is said on a link; this file has the
+//! sockets, and starts anew where an interface has gone, come back or changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -61,7 +61,7 @@ struct Place {
     own: Ipv6Addr,
 }
 
-/// Who is on it.
+/// The routers on an interface.
 struct Heard {
     socket: DiscoverySocket,
     discovery: Discovery,
@@ -98,8 +98,8 @@ impl Unnumbered {
         changed
     }
 
-    /// Takes what was heard and says what is due. `session` tells whom the session on an interface is
-    /// with. Whether there is another router to be dialled than before.
+    /// Takes what was heard and says what is due. `session` tells which router the session on an interface
+    /// is with. True if another router is to be dialled than before.
     pub(super) fn turn(
         &mut self,
         session: impl Fn(&str) -> Option<Ipv6Addr>,
@@ -147,7 +147,7 @@ impl Unnumbered {
         self.links.get(interface)?.place.as_ref().ok().map(|place| place.index)
     }
 
-    /// What is wrong with who is on an interface.
+    /// What is wrong with the routers on an interface.
     pub(super) fn problem(&self, interface: &str) -> Option<Problem> {
         let discovery = &self.links.get(interface)?.heard.as_ref()?.discovery;
         let routers: Vec<_> = discovery.routers().collect();

@@ -2,7 +2,7 @@
 //!
 //! ICMPv6 messages without the IPv6 header: the kernel checks and fills in checksums, and lets only
 //! those through whose hop limit says that no router has passed them on (`kernel::sockets`). What
-//! else RFC 4861 asks of a message is checked here; nobody sends what is not read here.
+//! else RFC 4861 asks of a message is checked here; no router sends what is not read here.
 
 use std::net::Ipv6Addr;
 
@@ -38,7 +38,7 @@ impl Kind {
 
     /// The message of a node whose interface has this link-layer address, with a checksum of zero.
     ///
-    /// An advertisement says nothing but who sends it: its lifetime of zero keeps hosts from taking this
+    /// An advertisement names its sender and nothing else: its lifetime of zero keeps hosts from taking this
     /// node for a default router, and what is zero besides leaves their settings alone (§4.2).
     pub(crate) fn write(self, mac: Option<Mac>) -> Vec<u8> {
         let (kind, len) = match self {
@@ -94,7 +94,7 @@ mod tests {
         "fe80::1".parse().unwrap()
     }
 
-    /// What somebody else's reader makes of a message.
+    /// What a reader of another project makes of a message.
     fn second_opinion(message: &[u8]) -> NdiscRepr<'_> {
         let packet = Icmpv6Packet::new_checked(message).unwrap();
         let to = Kind::Advertisement.group();

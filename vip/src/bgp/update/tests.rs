@@ -34,7 +34,7 @@ fn good_routes_are_counted() {
         (with(&[0xc0, 35, 4, 0, 0, 0xfd, 0xe9]), 1, 0),
         (of(&[ORIGIN_IGP, &[0x40, 2, 0], NEXT_HOP]), 1, 0),
         (of(&[ORIGIN_IGP, &[0x50, 2, 0, 6, 1, 1, 0, 0, 0xfd, 0xe9], NEXT_HOP]), 1, 0),
-        // Nobody here has asked for these families.
+        // This end has not asked for these families.
         (body(&[], &[ORIGIN_IGP, PATH, &mp_reach(&[0, 1, 128, 9, 9])].concat(), &[]), 0, 0),
         (body(&[], &mp_unreach(&[0x40, 4, 71]), &[]), 0, 0),
         // Nor do these types mean anything here: PMSI, AIGP, Prefix-SID, and one from the future.

@@ -33,7 +33,7 @@ pub(crate) struct FenceTable {
 }
 
 impl FenceTable {
-    /// `name`: the same for a successor of this process, and for nobody else.
+    /// `name`: the same for a successor of this process, and for no other process.
     pub(crate) fn new(name: String, key: Key) -> Self {
         Self { name, key, transactions: None, rules: FenceRules::default(), frames: None }
     }
@@ -50,7 +50,7 @@ impl FenceTable {
                 self.rules = rules;
                 Ok(())
             }
-            // Perhaps somebody has removed it.
+            // Another program may have removed it.
             Err(_) if standing => {
                 self.forget();
                 self.apply(wanted)

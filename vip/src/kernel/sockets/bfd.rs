@@ -38,7 +38,7 @@ use socket::{Arrival, Port, Receiver, Sender};
 /// A control packet without authentication (RFC 5880 §4.1).
 pub(crate) const PACKET_LEN: usize = 24;
 /// Packets of one socket that are read before sessions get the floor, so that a flood cannot keep
-/// it from them. Packets that had come in time are thus read before anybody is taken for dead.
+/// it from them. Packets that had come in time are thus read before a router is taken for dead.
 const BATCH: usize = 256;
 /// Shortest sleep: even a session that always claims to be due leaves the core to others.
 const BREATH: Duration = Duration::from_micros(100);
@@ -49,7 +49,7 @@ const OPEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// One BFD session, sans-IO (RFC 5880 §6.8).
 pub(crate) trait Session: Send + UnwindSafe + 'static {
-    /// What the owner is told.
+    /// What the owner hears.
     type Event;
 
     /// `bfd.LocalDiscr`: not zero, and no other session's.
@@ -233,7 +233,7 @@ struct Running<S> {
     sender: Option<Sender>,
     /// When to open it (again).
     open_at: Option<Instant>,
-    /// Why it cannot speak or hear, as the owner was told.
+    /// Why it cannot speak or hear, as last reported.
     fault: Option<String>,
 }
 
@@ -305,7 +305,7 @@ impl<S: Session, N: Fn(u32, News<S::Event>)> Driver<S, N> {
     }
 
     /// Lets a session act; `None` if there is none, or no more. It goes in and comes back by value: what a
-    /// panic has left half changed is dropped, and nobody sees it again.
+    /// panic has left half changed is dropped and never used again.
     fn act<R>(
         &mut self,
         discriminator: u32,
@@ -349,7 +349,7 @@ impl<S: Session, N: Fn(u32, News<S::Event>)> Driver<S, N> {
             }
             Command::Remove(discriminator) => drop(self.sessions.remove(&discriminator)),
         }
-        // Whoever else wants a port that no session needs may have it.
+        // Another program may have a port that no session needs.
         let used: Vec<_> = self.sessions.values().map(|running| Port::of(&running.path)).collect();
         self.receivers.retain(|port, _| used.contains(port));
     }

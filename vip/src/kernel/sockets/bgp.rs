@@ -45,7 +45,7 @@ pub(crate) enum Hops {
     Within(u8),
 }
 
-/// Whom to dial, and how.
+/// Which router to dial, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Dial {
     /// Where the peer listens. A link-local address needs its scope.
@@ -66,7 +66,7 @@ pub(crate) struct Dialling {
     to: SocketAddr,
 }
 
-/// Why nobody can be accepted. Sessions that this end dials do without.
+/// Why no connection can be accepted. Sessions that this end dials do without.
 #[derive(Debug)]
 pub(crate) enum ListenFailure {
     /// Another program listens on the port.
@@ -86,12 +86,12 @@ pub(crate) struct Listener {
     link_key: Option<Key>,
 }
 
-/// A connection that somebody has opened. Reset if it is dropped instead of admitted.
+/// A connection that another host has opened. Reset if it is dropped instead of admitted.
 pub(crate) struct Incoming {
     stream: Option<TcpStream>,
-    /// Who: address, port, and for a link-local address the scope.
+    /// The host: address, port, and for a link-local address the scope.
     pub(crate) from: SocketAddr,
-    /// Whether the kernel has checked that it is signed with the key of who it is from.
+    /// Whether the kernel has checked that it is signed with the key of that host.
     pub(crate) signed: bool,
     /// TTL or hop limit of its first packet, if the kernel has kept it.
     ttl: Option<u8>,
@@ -138,7 +138,7 @@ impl fmt::Display for ListenFailure {
     }
 }
 
-/// Begins to open a connection. The kernel tries for about two minutes, if nobody gives up before.
+/// Begins to open a connection. The kernel tries for about two minutes, unless the connection is dropped before.
 pub(crate) fn dial(dial: &Dial) -> io::Result<Dialling> {
     let to = dial.to;
     let socket = open(Family::of(to.ip()))?;
@@ -187,8 +187,8 @@ impl Dialling {
 }
 
 impl Listener {
-    /// Listens on a port on all addresses of one family. Nobody who has a key
-    /// gets in before [`keys`](Self::keys) was called.
+    /// Listens on a port on all addresses of one family. A router that has a key
+    /// gets in only after [`keys`](Self::keys) was called.
     pub(crate) fn open(family: Family, port: u16) -> Result<Self, ListenFailure> {
         Self::try_open(family, port, false, None).map_err(|error| ListenFailure::of(port, error))
     }
@@ -276,12 +276,12 @@ impl Listener {
                 }
             }
         }
-        // Whoever waits to be accepted may have come before the key: they may dial again.
+        // A connection that waits may have come before the key: its router may dial again.
         while taken && matches!(self.accept(), Ok(Some(_))) {}
         refused
     }
 
-    /// The next connection, if somebody has opened one. After an error (no file descriptors left) the
+    /// The next connection, if there is one. After an error (no file descriptors left) the
     /// caller waits a while.
     pub(crate) fn accept(&self) -> io::Result<Option<Incoming>> {
         loop {
@@ -339,7 +339,7 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if let Some(stream) = &self.stream {
-            // No lingering state for strangers who dial again and again; nothing to do if it fails.
+            // No lingering state for strangers that dial again and again; nothing to do if it fails.
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
     }

@@ -1,7 +1,7 @@
 //! Raw Ethernet frames out of an interface and in by it: packet sockets (packet(7)).
 //!
 //! The speaker owns one [`FrameSocket`] that sends by all interfaces and never receives, and one
-//! [`FrameWatch`] with a socket for each interface and protocol on which somebody could contest an
+//! [`FrameWatch`] with a socket for each interface and protocol on which a neighbour could contest an
 //! address. What a frame means is not looked at here, but by `arp` and `ndp`. Needs `CAP_NET_RAW` in
 //! the network namespace's user namespace.
 

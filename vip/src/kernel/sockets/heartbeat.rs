@@ -7,7 +7,7 @@
 //!
 //! | what            | value                                                                |
 //! |-----------------|----------------------------------------------------------------------|
-//! | port            | 7471 unless told otherwise, for source and destination               |
+//! | port            | 7471 unless set otherwise, for source and destination               |
 //! | IPv4 group      | 239.255.71.71 (local scope, RFC 2365 §6.1)                           |
 //! | IPv6 group      | ff12::4747:4747 (link-local; T flag: not registered, RFC 4291 §2.7)    |
 //! | TTL, hop limit  | 1 for multicast, the kernel's default for `--peer`                   |
@@ -52,7 +52,7 @@ pub(crate) struct Received {
 #[derive(Debug)]
 pub(crate) struct HeartbeatSockets {
     port: u16,
-    /// Whether a node that is told by `--peer` needs a socket of the family.
+    /// Whether a node of `--peer` needs a socket of the family.
     peers: Families,
     /// By interface, and whether it is the one for IPv6.
     sockets: BTreeMap<(u32, bool), Bound>,

@@ -13,7 +13,7 @@
 //!
 //! A member that this node hears, but that does not hear this node, counts as absent after a moment. It
 //! takes this node for dead and claims the address; yielding to it could leave the address with a node
-//! that hears no one. While a link carries one way only there are two holders; as soon as it carries
+//! that hears no member. While a link carries one way only there are two holders; as soon as it carries
 //! both ways again, one.
 
 use std::{
@@ -68,7 +68,7 @@ pub(super) struct Address {
     /// What was said of others' roles when it was last decided about.
     reports: Vec<Report>,
     terms: u8,
-    /// Whom it was claimed from.
+    /// The member that it was claimed from.
     predecessor: Option<Incarnation>,
     wake: Option<Instant>,
 }
@@ -181,7 +181,7 @@ impl Address {
             terms: self.terms,
             ..Entry::default()
         };
-        // A term that is over is told as well: whoever has not heard of it has to announce again.
+        // A term that is over is in the table as well: a member that has not heard of it has to announce again.
         (entry.eligible || entry.draining || entry.terms > 0).then_some(entry)
     }
 
@@ -369,7 +369,7 @@ impl Address {
         self.release(None)
     }
 
-    /// Who keeps taking an address back and losing it again has to wait longer every time.
+    /// A node that keeps taking an address back and losing it again waits longer every time.
     fn reckon_loss(&mut self, now: Instant) {
         match self.claimed {
             Some(claimed) if now >= claimed + UNSTABLE => self.doublings = 0,
@@ -378,7 +378,7 @@ impl Address {
         }
     }
 
-    /// Takes note of who holds it, and what has become of those who did.
+    /// Takes note of the members that hold the address, and of what has become of earlier holders.
     fn follow(&mut self, view: &View<'_>, link: &Link, now: Instant) -> Departure {
         let alive = |id: &Incarnation| link.member(id).is_some_and(|member| member.alive);
         let vanished = |old: &Report| old.alive && old.active && !alive(&old.incarnation);
@@ -403,7 +403,7 @@ impl Address {
         if self.reports.iter().chain(&view.reports).any(|it| it.alive && it.active) {
             self.held_at = Some(now);
         }
-        // Those who are not heard now are remembered as they were, but not as alive.
+        // Members that are not heard now are remembered as they were, but not as alive.
         let reported = |id| view.reports.iter().any(|report| report.incarnation == id);
         self.reports
             .retain(|old| !reported(old.incarnation) && link.member(&old.incarnation).is_some());
@@ -430,7 +430,7 @@ impl Address {
         self.offer.is_some_and(|offer| offer.link == self.link)
     }
 
-    /// Digest of whom this node would serve on it; `None` while it could not hold it.
+    /// Digest of the claims that this node would serve on it; `None` while it could not hold it.
     pub(super) fn tenants(&self) -> Option<u32> {
         self.offer.map(|offer| offer.tenants)
     }

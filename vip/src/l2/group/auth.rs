@@ -1,6 +1,6 @@
 //! The key that makes nodes a group: it seals every datagram and opens those of the others.
 //!
-//! HMAC-SHA-256 (RFC 2104) over the whole datagram, its 32 bytes at the end. Whoever lacks the key
+//! HMAC-SHA-256 (RFC 2104) over the whole datagram, its 32 bytes at the end. A host without the key
 //! can neither forge nor change a heartbeat; that old ones may be sent again is the business of
 //! [`super::member`]. Nothing is encrypted: addresses and node names are no secrets on their link.
 
@@ -16,7 +16,7 @@ const SHORTEST: usize = 16;
 /// Keeps a secret that is used elsewhere from being the same key here.
 const PURPOSE: &[u8] = b"gatehouse group key 1\0";
 
-/// What the members of a group share, and nobody else knows.
+/// The secret that the members of a group share.
 #[derive(Clone)]
 pub struct GroupKey(hmac::Key);
 

@@ -55,7 +55,7 @@ pub(super) struct Link {
 enum Phase {
     /// Says nothing of what it could hold.
     Listening,
-    /// Says it, so that those who start together know each other before anybody claims.
+    /// Says it, so that nodes that start together know each other before one of them claims.
     Introduced,
     /// Claims.
     Ready,
@@ -68,10 +68,10 @@ pub(super) struct View<'a> {
     pub(super) candidate: Option<Candidate<'a>>,
     /// The best of the members that hold it.
     pub(super) holder: Option<Candidate<'a>>,
-    /// What all say who are heard, alive or not: those who may not be there may still have been heard
-    /// by neighbours.
+    /// What all members say that were heard, alive or not: neighbours may still have heard a member that is
+    /// gone.
     pub(super) reports: Vec<Report>,
-    /// Somebody may hold it who has not been heard out yet.
+    /// A member may hold it whose table is not complete yet.
     pub(super) doubt: bool,
 }
 
@@ -112,7 +112,7 @@ impl Link {
         self.phase != Phase::Ready
     }
 
-    /// The others are told what could be held here.
+    /// The other members hear what this node could hold.
     pub(super) fn introduced(&self) -> bool {
         self.phase != Phase::Listening
     }
@@ -201,7 +201,7 @@ impl Link {
         Ok(changed)
     }
 
-    /// Notices who has died; returns the addresses that look different now.
+    /// Notices members that have died; returns the addresses that look different now.
     pub(super) fn expire(&mut self, timing: &Timing, now: Instant) -> Vec<IpAddr> {
         let mut changed = Vec::new();
         for member in self.members.values_mut().filter(|member| member.alive) {
@@ -275,8 +275,8 @@ impl Link {
         view
     }
 
-    /// The heartbeat, if it is due: chunks of the table that somebody lacks, then whom this node
-    /// hears. In this order, so that the echoes are in what is newest, whatever overtakes what.
+    /// The heartbeat, if it is due: chunks of the table that a member lacks, then the members that
+    /// this node hears. In this order, so that the echoes are in what is newest, whatever overtakes what.
     pub(super) fn compose(
         &mut self,
         header: &Header,

@@ -4,7 +4,7 @@
 //! A router that spreads clients over several nodes (ECMP) sends the open connections of one node to
 //! another as soon as it hears that the node leaves. So a member that is about to leave an address tells
 //! the other members first. They begin to forward to it every connection that they have not seen begin,
-//! and confirm that. Only then the routers are told. The member goes on serving its open connections
+//! and confirm that. Only then the routers hear of it. The member goes on serving its open connections
 //! until it no longer mentions the address.
 //!
 //! Several members may be leaving at once, and a router may still lead to all of them. A TCP segment of an
@@ -46,7 +46,7 @@ pub enum Routed {
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     own: BTreeMap<IpAddr, Own>,
-    /// Whom to pass on to may be different from what was last asked for.
+    /// The members to forward to may be others than those that were last asked for.
     stale: bool,
 }
 
@@ -87,7 +87,7 @@ impl Routes {
         self.stale = true;
     }
 
-    /// Adds what is told of these addresses to this node's table.
+    /// Adds what members hear of these addresses to this node's table.
     pub(super) fn enter(&self, entries: &mut BTreeMap<IpAddr, Entry>) {
         for (ip, own) in &self.own {
             let entry = entries.entry(*ip).or_default();
@@ -142,7 +142,7 @@ impl Group {
         Some(Forwardings { all: forwardings.collect(), follows: follows.collect() })
     }
 
-    /// What is to be passed on is passed on, as far as this node can; who leaves hears it at once.
+    /// The kernel forwards, as far as this node can; the members that leave hear of it at once.
     pub(crate) fn forwardings_stand(&mut self, forwardings: &Forwardings, now: Instant) {
         self.pass(now);
         for (link, member, version) in &forwardings.follows {
@@ -152,9 +152,9 @@ impl Group {
         }
     }
 
-    /// The addresses that routers may be told to lead elsewhere, each once, and whether they can:
-    /// another member serves it. All who have it pass on to this node what is open here, unless they
-    /// took too long. To be called after [`decisions`](Self::decisions).
+    /// The addresses that may be withdrawn from routers, each once, and whether routers can lead them
+    /// elsewhere: another member serves the address. All members that have it forward to this node what is
+    /// open here, unless they took too long. To be called after [`decisions`](Self::decisions).
     pub(crate) fn departures(&mut self, now: Instant) -> Vec<(IpAddr, bool)> {
         self.pass(now);
         let mut routes = std::mem::take(&mut self.routes);
@@ -179,7 +179,7 @@ impl Group {
         self.routes.own.values().filter(|own| own.asking.is_some()).count()
     }
 
-    /// Whether another member serves the address, and whether all who have it pass on.
+    /// Whether another member serves the address, and whether all members that have it forward.
     fn ready_without(&self, ip: IpAddr, asking: &Asking) -> (bool, bool) {
         let mut heirs: BTreeMap<&Incarnation, bool> = BTreeMap::new();
         let mut others = false;

@@ -139,7 +139,7 @@ impl PeerTable {
     }
 }
 
-/// The next datagram's sequence is a version that nobody has seen yet, and later ones are higher, also
+/// The next datagram's sequence is a version that no member has seen yet, and later ones are higher, also
 /// when a link comes back and has a new table.
 fn version_after(sequence: u64) -> u32 {
     (sequence.wrapping_add(1) as u32).max(1)
@@ -160,7 +160,7 @@ fn cut(entries: &BTreeMap<IpAddr, Entry>) -> Vec<Part> {
     if !chunk.is_empty() {
         chunks.push(chunk.into());
     }
-    // What is beyond is held by nobody rather than by two: no member sees this node as eligible.
+    // No node holds what is beyond, rather than two: no member sees this node as eligible.
     chunks.truncate(MOST_CHUNKS);
     chunks
 }

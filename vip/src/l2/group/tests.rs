@@ -310,7 +310,7 @@ fn a_thousand_addresses_move_from_a_dead_node_in_one_turn() {
     };
     assert_eq!(held(&lab, "node-1") + held(&lab, "node-2"), 1000);
     assert!(held(&lab, "node-1") > 400 && held(&lab, "node-2") > 400);
-    // A table that everybody knows is not sent again.
+    // A table that all members know is not sent again.
     lab.recorded.clear();
     lab.pass(ms(1000));
     assert!(lab.recorded.len() <= 22, "{} datagrams", lab.recorded.len());

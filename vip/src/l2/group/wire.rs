@@ -20,7 +20,7 @@
 //! | 32 | HMAC-SHA-256 of everything before |
 //!
 //! An entry: flags (1: 1 eligible, 2 active, 4 draining, 8 IPv6, 16 routed, 32 leaving), preference
-//! (4), tenants (4: a digest of who is served on it), terms (1: how often it was held), address (4 or
+//! (4), tenants (4: a digest of the claims that are served on it), terms (1: how often it was held), address (4 or
 //! 16).
 //!
 //! An echo is cut short because it only has to be recognised by the member that it names, among the
@@ -78,7 +78,7 @@ pub(crate) struct Message {
     /// Of the sender's table.
     pub(crate) version: u32,
     pub(crate) chunks: u16,
-    /// Whom the sender hears on this link, all of them; `None`: this datagram does not say.
+    /// All members that the sender hears on this link; `None`: this datagram does not say.
     pub(crate) echoes: Option<Vec<Echo>>,
     pub(crate) chunk: Option<Chunk>,
 }
@@ -120,7 +120,7 @@ pub(crate) fn entry_length(ip: IpAddr) -> usize {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) preference: u32,
-    /// Digest of who is served on it.
+    /// Digest of the claims that are served on it.
     pub(crate) tenants: u32,
     /// Could hold it.
     pub(crate) eligible: bool,
@@ -131,7 +131,7 @@ pub(crate) struct Entry {
     /// It is leaving it, though: what others do not know of is to be passed on to it.
     pub(crate) leaving: bool,
     /// How often the member has begun to hold it in this life; after 255 comes 1. So a term that was
-    /// over before anybody heard of it is noticed all the same.
+    /// over before any member heard of it is noticed all the same.
     pub(crate) terms: u8,
 }
 

@@ -1,6 +1,6 @@
 //! The speaker's thread: what comes in, what follows from it, what goes out, and waiting.
 //!
-//! This file decides nothing about addresses: [`Group`] says who has to hold them, [`Vips`] what
+//! This file decides nothing about addresses: [`Group`] says which node has to hold them, [`Vips`] what
 //! that takes on the interfaces. It reads the clock, asks both in turn, and carries out what they
 //! say; the carrying out is in `perform`. One turn of [`Driver::run`] is the whole of it.
 
@@ -56,7 +56,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reads that are made after this thread stood still, to have all that came in meanwhile.
 const CATCH_UP: usize = 32;
 
-/// Alone nobody else can have them, but a killed process must not leave them for ever.
+/// Alone, no other node can have them, but a killed process must not leave them for ever.
 const LONE_LIFETIME: Duration = Duration::from_secs(10);
 const LONE_RENEWAL: Duration = Duration::from_millis(2500);
 
@@ -77,7 +77,7 @@ pub(super) struct Driver<E> {
     paths_as_of: Option<u64>,
     /// Those of them that are for routed addresses.
     routed_paths: ForwardPaths,
-    /// That it does not work has been told.
+    /// A refusal of the kernel has been reported.
     forward_refused: bool,
     group: Group,
     vips: Vips,
@@ -272,7 +272,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         }
     }
 
-    /// Who has to hold what.
+    /// Which node has to hold which address.
     fn decide(&mut self, now: Instant) {
         self.listen(now);
         if let Some(offers) = self.vips.offers() {

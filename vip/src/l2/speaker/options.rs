@@ -9,7 +9,7 @@ use crate::{
     kernel::{loopback::SharedLoopback, turn::Health},
 };
 
-/// The UDP port of heartbeats if nothing else is said. Registered to nobody (IANA, 2026).
+/// The UDP port of heartbeats if nothing else is said. Not registered (IANA, 2026).
 pub const DEFAULT_GROUP_PORT: u16 = 7471;
 
 /// How long open connections on an address that has moved are served if nothing else is said.

@@ -17,7 +17,7 @@ pub(super) struct ArpIgnore {
     /// An IPv4 address has been claimed.
     needed: bool,
     asked: BTreeMap<u32, bool>,
-    /// The first failure, to be told once an address is announced: what is announced has no refusals
+    /// The first failure, to be reported once an address is announced: what is announced has no refusals
     /// from before.
     pub(super) refusal: Option<Problem>,
     failed: bool,

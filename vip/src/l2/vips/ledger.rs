@@ -72,7 +72,7 @@ impl Ledger {
         }
     }
 
-    /// Addresses whose time has run out, because nobody renewed them.
+    /// Addresses whose time has run out, because they were not renewed.
     pub(super) fn expired(&self, now: Instant) -> Vec<(u32, IpAddr)> {
         let expired = self.entries.iter().filter(|(_, until)| **until <= now);
         expired.map(|(entry, _)| *entry).collect()

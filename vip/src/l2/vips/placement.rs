@@ -1,4 +1,4 @@
-//! The interface that has an address, and what its neighbours there are told.
+//! The interface that has an address, and what this node tells the neighbours there.
 //!
 //! A `VipState` has one while its address is on a link. Pure.
 
@@ -63,7 +63,7 @@ impl Placement {
         placement
     }
 
-    /// Begins to announce the address, anew if need be. Without ARP and NDP, there is nobody to tell.
+    /// Begins to announce the address, anew if need be. Without ARP and NDP, no neighbour needs to hear of it.
     pub(super) fn announce(&mut self, contested: bool, pace: &mut Pace, now: Instant) {
         let start = if contested { Announcements::contested } else { Announcements::start };
         self.announcements = self.mac.map(|_| start(now, pace));

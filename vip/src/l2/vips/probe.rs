@@ -39,7 +39,7 @@ pub(super) enum Step {
     Ask,
     /// Wait for an answer until then.
     Wait(Instant),
-    /// Nobody has answered.
+    /// No neighbour has answered.
     Free,
 }
 

@@ -26,7 +26,7 @@ pub(super) const OF_PLACES: [&str; 6] = [
     "NodeAddress",
 ];
 
-/// What a failed action means for whoever wants the address; `None`: nothing.
+/// What a failed action means for the claims on the address; `None`: nothing.
 pub(super) fn failed(action: &Action, links: &Links, failure: &Failure) -> Option<Problem> {
     let name = |index: &u32| links.link(*index).map_or("?", |link| link.name.as_str());
     let Failure { kind, message } = failure;
@@ -82,7 +82,7 @@ pub(super) fn not_renewed(ip: IpAddr, failure: &Failure) -> Problem {
     Problem::noted("RenewFailed", "", what, hint)
 }
 
-/// There is nobody to talk to.
+/// The link has no neighbours.
 pub(super) fn no_carrier(ip: IpAddr, link: &Link) -> Problem {
     let what = format!("{} is where {ip} belongs, but has no carrier", link.name);
     Problem::refused("NoCarrier", "", what, "look after the cable, or the switch at its other end")

@@ -34,7 +34,7 @@ use crate::{
     problem::Problem,
 };
 
-/// Until something that is not permitted is tried again: somebody has to change something first.
+/// Until something that is not permitted is tried again: an operator has to change something first.
 const DENIED_RETRY: Duration = Duration::from_secs(30);
 /// Until anything else that failed is tried again.
 const FAILED_RETRY: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ pub(super) struct VipState {
 /// The last decision.
 #[derive(Debug)]
 enum Desired {
-    /// To be on the link. `probe` until nobody has answered, `contested` until it is there.
+    /// To be on the link. `probe` until no neighbour has answered in time, `contested` until it is there.
     Claim { probe: bool, contested: bool },
     /// Not to be on the link.
     Release { drain_to: Option<String> },
@@ -159,7 +159,7 @@ impl VipState {
         } else {
             let refusal = refusals::no_carrier(ip, link);
             self.reported.problem(ip, refusal, &mut common.events);
-            // Alone, there is nobody who could take it: it waits where it is for the cable.
+            // Alone, no other node could take it: it waits where it is for the cable.
             if !common.options.adopt || self.placement.is_none() {
                 return None;
             }
@@ -199,7 +199,7 @@ impl VipState {
             if !common.options.adopt && until.is_some_and(|until| until <= now) {
                 self.expire(now);
             } else if matches!(self.desired, Desired::Claim { .. }) {
-                // Somebody took it away, or the interface went. It comes back, but not in a race with
+                // Another program took it away, or the interface went. It comes back, but not in a race with
                 // a program that keeps removing it.
                 self.not_before = Some(placement.since + RESTORE_INTERVAL);
             }
@@ -273,7 +273,7 @@ impl VipState {
                 }
             }
         } else if self.probing.is_some_and(|probing| probing.index == index) && member.is_none() {
-            // Whoever probes at the same time loses as well, so both keep away (RFC 5227 §2.1.1).
+            // A node that probes at the same time loses as well, so both keep away (RFC 5227 §2.1.1).
             let again = self.block.used(now);
             if let Some(link) = common.links.link(index) {
                 let refusal = refusals::in_use(ip, link, mac, again);
@@ -300,7 +300,7 @@ impl VipState {
             let fits = common.links.fits(placement.index, ip, &self.allowed);
             let elsewhere = self.offer.is_some_and(|offer| offer.link != placement.index);
             match common.options.adopt {
-                // Who is to have it on another link is for the group to decide.
+                // The group decides which node is to have it on another link.
                 false if !fits => {
                     self.release(None);
                     return self.leave(ip, common, now);
@@ -314,7 +314,7 @@ impl VipState {
         }
         if self.placement.is_none() {
             let Some(offer) = self.offer else {
-                // The group is told that nothing is offered; what comes after needs its decision.
+                // The group hears that nothing is offered; what comes after needs its decision.
                 self.release(None);
                 return self.leave(ip, common, now);
             };
@@ -395,7 +395,7 @@ impl VipState {
         }
         self.placement = Some(placement);
         if let Desired::Claim { probe, contested } = &mut self.desired {
-            // Added again, because somebody removed it, it is ours already.
+            // Added again after another program removed it, it is ours already.
             (*probe, *contested) = (false, false);
         }
         self.probing = None;
@@ -496,7 +496,7 @@ impl VipState {
                 // It cannot drain, so it goes.
                 self.desired = Desired::Release { drain_to: None };
             }
-            // Somebody else may be able to hold it.
+            // Another node may be able to hold it.
             (Action::Add { .. }, Some(kind)) => self.block.failed(now + retry(kind)),
             (_, Some(kind)) => self.not_before = Some(now + retry(kind)),
             _ => {}

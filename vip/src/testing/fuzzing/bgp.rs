@@ -157,7 +157,7 @@ fn check(flags: u8, body: &[u8]) {
     }
 }
 
-/// What the router is told about a message of this kind.
+/// What this end tells the router about a message of this kind.
 fn refused(error: &Notification, code: u8) {
     assert_eq!(error.code, code);
     assert!(error.to_string().len() < 100 && !error.to_string().contains("unknown"), "{error}");

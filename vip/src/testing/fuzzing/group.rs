@@ -1,4 +1,4 @@
-//! What must hold of a group whatever those who have the key send, and whenever: the targets
+//! What must hold of a group whatever hosts with the key send, and whenever: the targets
 //! `heartbeat` and `group` of [`fuzzing`](crate::testing::fuzzing).
 
 use std::{

@@ -218,7 +218,7 @@ impl Story {
         }
     }
 
-    /// Lets time pass, and looks at who answers for what.
+    /// Lets time pass, and looks at which host answers for what.
     fn pass(&self, world: &mut World, duration: u64, planned: bool) {
         let end = world.now + duration;
         while world.now < end {
@@ -256,7 +256,7 @@ impl Story {
         }
     }
 
-    /// No address is let go of while somebody could hold it, before somebody does.
+    /// No address is let go of before another node holds it, while one could.
     fn assert_made_before_broken(&self, world: &World, seen: usize) {
         for change in world.changes[seen..].iter().filter(|change| !change.holds) {
             let left = answering(world, change.ip);
@@ -275,7 +275,7 @@ impl Story {
         }
     }
 
-    /// Every address that somebody can hold has one owner, and no address has two.
+    /// Every address that a node can hold has one owner, and no address has two.
     fn assert_owned(&self, world: &mut World, when: &str) {
         if world.addresses.iter().any(|ip| answering(world, *ip).len() > 1) {
             // A planned move may be going on.

@@ -132,7 +132,7 @@ impl Ord for Scheduled {
     }
 }
 
-/// One change of who answers for an address.
+/// One change of the host that answers for an address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change {
     #[allow(dead_code, reason = "printed with the story that failed")]
@@ -159,7 +159,7 @@ pub(super) struct World {
     queue: BinaryHeap<Reverse<Scheduled>>,
     serial: u64,
     pub(super) changes: Vec<Change>,
-    /// What happened, for whoever has to find out why.
+    /// What happened, for the reader of a failure.
     log: Option<Vec<String>>,
 }
 
@@ -279,7 +279,7 @@ impl World {
         host.group = None;
         host.claims.clear();
         host.wanted.clear();
-        host.let_go.clear(); // which nobody is left to tell
+        host.let_go.clear(); // the process is gone
         host.draining_vips.clear();
         host.inbox.clear();
         self.disturb(number);
@@ -333,7 +333,7 @@ impl World {
         self.note(|| format!("plug {number}: {plugged}"));
         self.hosts[number].plugged = plugged;
         if !plugged {
-            self.hosts[number].let_go.clear(); // which nobody may ever be told
+            self.hosts[number].let_go.clear(); // the process may never come back
         }
         let held: Vec<_> = self.hosts[number].held.keys().copied().collect();
         let at = self.now;

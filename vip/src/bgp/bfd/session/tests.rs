@@ -270,7 +270,7 @@ fn an_operator_takes_it_down_and_lets_it_come_up_again() {
     assert_eq!(session.state(), State::Init);
 }
 
-/// §6.8.3: nobody may miss a packet that the other end still expects.
+/// §6.8.3: an interval does not grow before the other end knows of it.
 #[test]
 fn slower_settings_hold_once_the_router_knows_of_them() {
     let start = now();
@@ -281,7 +281,7 @@ fn slower_settings_hold_once_the_router_knows_of_them() {
         ..settings()
     };
     session.reconfigure(slower, start);
-    // The router still sends as slowly as it was told it may.
+    // The router still sends as slowly as this end said that it may.
     assert_eq!(session.detection_time(), Some(MILLISECOND * 150));
     let fast = pass(&mut session, start, MILLISECOND * 149);
     assert!(fast.len() >= 2, "{fast:?}");

@@ -49,7 +49,7 @@ fn a_router_that_dials_in_again_before_it_has_spoken_means_its_latest_attempt() 
     assert!(matches!(actions[2..], [Action::Accept(new), Action::Send(..)] if new != old));
 }
 
-/// It has restarted, and dials: nobody should have to wait for a pause to end.
+/// The router has restarted, and dials: it does not have to wait for a pause of this end.
 #[test]
 fn a_router_that_ended_the_session_without_breaking_a_rule_is_let_in_again_at_once() {
     type End = fn(&mut Script) -> Vec<Action>;

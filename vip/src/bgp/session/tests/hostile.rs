@@ -16,7 +16,7 @@ impl Script {
     }
 }
 
-/// Messages that end the session, and what the router is told.
+/// Messages that end the session, and the NOTIFICATION that answers them.
 fn fatal() -> impl Iterator<Item = (&'static str, Stage, Vec<u8>, Notification)> {
     messages::fatal().into_iter().map(|(name, stage, bytes, (code, subcode, data))| {
         (name, stage, bytes, Notification { code, subcode, data })
@@ -34,7 +34,7 @@ fn every_malformed_message_gets_the_answer_of_the_rfc_and_the_session_tries_agai
         let down = actions.contains(&Action::Down(Reason::Sent(notification.clone())));
         assert_eq!(down, was_up, "{name}: {actions:?}");
         assert_eq!(script.session.report().error, Some(Reason::Sent(notification)), "{name}");
-        // What still comes on the connection is nobody's.
+        // What still comes on the connection is ignored.
         assert_eq!(script.says(&header::keepalive()), [], "{name}");
         let again = script.waits(SECOND * 5);
         assert!(matches!(again[..], [Action::Connect(_), ..]), "{name}: {again:?}");

@@ -1,4 +1,4 @@
-//! What the BGP thread waits for, and who is told what came: the second half of the driver.
+//! What the BGP thread waits for, and which part of it takes what came: the second half of the driver.
 //!
 //! Nothing is decided here. After every wait the driver takes its next turn.
 
@@ -74,7 +74,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         self.closing.retain_mut(|(until, closing)| *until > now && !closing.done());
     }
 
-    /// A router has dialled in, or somebody who is none.
+    /// A router has dialled in, or a host that is none.
     fn welcome(&mut self, incoming: Incoming, now: Instant) {
         let from = incoming.from;
         let found =

@@ -12,7 +12,7 @@ use lab::{Lab, Process, wait_for};
 
 const V4: &str = "10.77.0.200";
 const V6: &str = "2001:db8:77::200";
-/// A virtual address that nobody talks to.
+/// A virtual address without connections.
 const OTHER: &str = "10.77.0.210";
 const OLD_V4: &str = "10.77.0.2";
 const OLD_V6: &str = "2001:db8:77::2";
@@ -51,7 +51,7 @@ impl Scene {
         Self { lab, client, old, new }
     }
 
-    /// `to` takes the address and tells everybody, at least the client, who has to know it; `from` keeps it for open connections.
+    /// `to` takes the address and announces it, at least to the client; `from` keeps it for open connections.
     fn shift(&mut self, vip: &str, from: &str, to: &str) {
         self.lab.ip(to, &format!("addr add {vip} dev eth0 {}", nodad(vip)));
         self.lab.ip(from, &format!("addr add {vip} dev lo {}", nodad(vip)));

@@ -240,7 +240,7 @@ fn a_packet_from_too_far_away_or_from_a_stranger_is_counted_and_not_heard() {
             let stranger = forger(&wire, third, 255);
             let single = SocketAddr::new(one.parse().unwrap(), 3784);
             let multi = SocketAddr::new(single.ip(), 4784);
-            // Heard; the beat says from whom.
+            // Heard; the beat names its sender.
             let good = [
                 (&near, single, base, base),
                 (&near, single, 0, base),
@@ -331,7 +331,7 @@ fn a_port_that_another_program_has_is_told_once_and_taken_as_soon_as_it_is_free(
         drop(other);
         assert_eq!(at_a.recv_timeout(TIMEOUT).unwrap(), heard(1, 2));
 
-        // Nobody needs it any more.
+        // No session needs it any more.
         a.remove(1);
         wire.enter("a");
         wait_until("the port is free", || UdpSocket::bind("0.0.0.0:3784").is_ok());

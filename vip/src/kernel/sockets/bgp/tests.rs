@@ -219,7 +219,7 @@ fn a_secured_link_takes_ttl_255_alone_from_the_first_packet_on() {
             let (mut ours, mut theirs) = connect(&wire, &listener, &how, Hops::SecuredLink);
             assert_talk(&mut ours, &mut theirs);
 
-            // Somebody further away who sends into the connection is not heard.
+            // A host further away that sends into the connection is not heard.
             let before = wire.counter("a", "TCPMinTTLDrop");
             ours.hops(Hops::Within(254));
             ours.send(b"forged").unwrap();

@@ -18,7 +18,7 @@ fn set_routed(lab: &mut Lab, node: &str, state: Option<Routed>) {
     lab.group(node).routed(&addresses, now);
 }
 
-/// To whom a node passes on what others than members hand in.
+/// To which node a node forwards what neighbours other than members hand in.
 fn passes_to(lab: &Lab, node: &str) -> Option<String> {
     let forwarding =
         lab.nodes[node].forwardings.iter().find(|forwarding| forwarding.vip == vip())?;
@@ -34,7 +34,7 @@ fn octet_facts(name: &str) -> super::super::LinkFacts {
     facts(name.as_bytes()[name.len() - 1])
 }
 
-/// The nodes that a segment comes by which nobody has seen begin, but for `owner`; ends after many.
+/// The nodes that a segment comes by of a connection that only `owner` has seen begin; ends after many.
 fn walk(lab: &Lab, first: &str, owner: Option<&str>) -> Vec<String> {
     let mut path = vec![first.to_owned()];
     let mut sender = None;
@@ -224,8 +224,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Nodes leave, return, die and start in any order, on a network that loses; when they have heard
-    /// of each other again, a segment finds whoever leaves from wherever it comes in, and one that
-    /// nobody knows comes to rest.
+    /// of each other again, a segment finds every leaving member from wherever it comes in, and a segment
+    /// of an unknown connection comes to rest.
     #[test]
     fn every_connection_of_a_leaver_is_found_from_everywhere(
         events in vec((0..5_usize, 0..5_u8, 0..30_u64), 1..25),

@@ -23,7 +23,7 @@ pub(in crate::l2::group) fn ms(ms: u64) -> Duration {
 }
 
 /// Nodes on one link without loss or delay; time passes in steps of 10 ms. What a node claims it
-/// holds at the next step, if it is not told otherwise.
+/// holds at the next step, if its role is not set otherwise.
 pub(in crate::l2::group) struct Lab {
     pub(in crate::l2::group) now: Instant,
     pub(in crate::l2::group) nodes: BTreeMap<String, Node>,
@@ -31,9 +31,9 @@ pub(in crate::l2::group) struct Lab {
     pub(in crate::l2::group) cut: BTreeSet<(String, String)>,
     /// Every datagram ever sent: from, bytes.
     pub(in crate::l2::group) recorded: Vec<(String, Vec<u8>)>,
-    /// When, who, what.
+    /// Instant, node, decision.
     pub(in crate::l2::group) decided: Vec<(u64, String, Decision)>,
-    /// When, who, and whether another one serves the address: routers may be told.
+    /// Instant, node, and whether another node serves the address: it may be withdrawn from routers.
     pub(in crate::l2::group) departed: Vec<(u64, String, bool)>,
     start: Instant,
 }

@@ -1,4 +1,4 @@
-//! Who is alive: members that come, go, come back, hear nothing or pretend, step by step.
+//! Which members are alive: members that come, go, come back, hear nothing or pretend, step by step.
 
 use super::{super::*, lab::*};
 
@@ -186,7 +186,7 @@ fn nodes_that_would_serve_different_services_on_an_address_see_that_of_each_othe
     lab.pass(ms(100));
     assert_eq!(at_odds(&mut lab, "node-1"), ["node-2"]);
     assert_eq!(at_odds(&mut lab, "node-2"), ["node-1", "node-3"]);
-    // It is said, not acted upon: whoever held the address does so still.
+    // It is reported, not acted upon: the holder of the address keeps it.
     assert_eq!(lab.owner("node-1").as_deref(), Some("node-2"));
     lab.nodes.remove("node-2");
     lab.pass(ms(1000));

@@ -56,7 +56,7 @@ fn message() -> impl Strategy<Value = Message> {
     )
 }
 
-/// Sealed as if by somebody who has the key, whatever it says.
+/// Sealed with the right key, whatever it says.
 fn open(mut bytes: Vec<u8>) -> Result<Message, &'static str> {
     key().seal(&mut bytes);
     Message::open(&bytes, &key())

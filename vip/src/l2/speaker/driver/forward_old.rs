@@ -1,8 +1,8 @@
-//! Has the kernel pass connections on that began on another node, as the group decides.
+//! Has the kernel forward connections that began on another node, as the group decides.
 //!
-//! Part of the driver. What is passed on is decided by [`Group`](crate::l2::group::Group), for addresses
-//! that are here and nowhere else by way of `vips`; this file says by which interfaces that
-//! comes, and brings the kernel there without losing connections of this node's own.
+//! Part of the driver. [`Group`](crate::l2::group::Group) decides what is forwarded, for addresses of this
+//! node's links through `vips`; this file says by which interfaces segments come, and has the kernel forward
+//! them without losing connections of this node's own.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,7 +48,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.group.forwardings_stand(&forwardings, now);
         }
         for (vip, elsewhere) in self.group.departures(now) {
-            debug!(%vip, elsewhere, "routers may be told");
+            debug!(%vip, elsewhere, "may be withdrawn from routers");
             (self.events)(SpeakerEvent::Forwarded { vip, elsewhere });
         }
     }

@@ -104,7 +104,7 @@ impl Publisher {
         }
     }
 
-    /// The owner is told of something.
+    /// The owner hears of something.
     pub(super) fn happened(&mut self) {
         (self.pace.changed, self.revision) = (true, None);
     }

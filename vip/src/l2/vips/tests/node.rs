@@ -19,7 +19,7 @@ use crate::{
     plan::{Interfaces, Vip},
 };
 
-/// A holding node, its interfaces, a kernel that does what it is told, except where it fails, and a
+/// A holding node, its interfaces, a kernel that obeys, except where it fails, and a
 /// group that claims all that is offered.
 pub(super) struct Node {
     pub(super) vips: Vips,
@@ -33,7 +33,7 @@ pub(super) struct Node {
     /// What is decided of each offer; `None`: nothing.
     pub(super) claim: Option<Decision>,
     pub(super) offers: BTreeMap<IpAddr, Offer>,
-    /// What the group was told to be on the interfaces.
+    /// What the group takes to be on the interfaces.
     pub(super) roles: BTreeMap<IpAddr, Role>,
     pub(super) log: Vec<String>,
     /// Until when the kernel keeps what it has.
@@ -220,7 +220,7 @@ impl Node {
         self.see();
     }
 
-    /// The kernel, or somebody, has removed an address.
+    /// The kernel, or another program, has removed an address.
     pub(super) fn lose(&mut self, index: u32, ip: &str) {
         self.links.deleted(index, ip.parse().unwrap());
         self.see();

@@ -1,4 +1,4 @@
-//! Whatever happens to a node of a group, in any order: what is told is what is.
+//! Whatever happens to a node of a group, in any order: what is reported is true.
 
 use proptest::prelude::*;
 
@@ -68,7 +68,7 @@ fn apply(node: &mut Node, event: &Event, ip: &str) {
 
 proptest! {
     #[test]
-    fn what_is_told_is_what_is_and_what_is_released_goes(
+    fn what_is_reported_is_true_and_what_is_released_goes(
         events in prop::collection::vec((event(), any::<bool>()), 1..60),
     ) {
         let mut node = Node::in_group(host());

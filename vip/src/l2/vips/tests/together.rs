@@ -1,5 +1,5 @@
 //! Several nodes on one virtual link, each with `Group` and `Vips` together, as the speaker drives
-//! them: whether what the one decides and what the other does fit, down to who answers on the link.
+//! them: whether what the one decides and what the other does fit, down to the host that answers on the link.
 
 #![allow(clippy::disallowed_methods, reason = "tests need some instant to begin with")]
 
@@ -272,7 +272,7 @@ impl Lan {
         self.send(host, &Arrival::Frame(NeighbourClaim { index: LINK, ip, mac, kind }));
     }
 
-    /// What the kernels of those who have an address answer to a probe, whether or not their processes
+    /// What the kernels of the hosts that have an address answer to a probe, whether or not their processes
     /// run.
     fn answer(&mut self, host: &Host, ip: IpAddr) {
         let answering = self.hosts.iter().filter(|other| other.answers(ip)).map(|other| other.mac);

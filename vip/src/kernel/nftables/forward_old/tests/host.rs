@@ -55,7 +55,7 @@ impl Host {
         }
     }
 
-    /// Connects from a local port, or from any; the server says who it is.
+    /// Connects from a local port, or from any; the server says its name.
     fn open(&mut self, id: &str, vip: &str, port: u16) -> String {
         let to = SocketAddr::new(vip.parse().unwrap(), PORT);
         let from: IpAddr = match to {
@@ -151,7 +151,7 @@ fn serve(word: &str) -> String {
             let (mut stream, greeting) = (stream.unwrap(), greeting.clone());
             std::thread::spawn(move || {
                 let mut heard = stream.try_clone().unwrap();
-                // The client may reset it; then there is nobody to tell.
+                // The client may reset it; then nothing can be sent.
                 let _ = stream.write_all(greeting.as_bytes());
                 let _ = std::io::copy(&mut heard, &mut stream);
             });
