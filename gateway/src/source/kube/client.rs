@@ -37,7 +37,7 @@ const AT_ONCE: usize = 32;
 /// Time for the head of an answer.
 const HEAD: Duration = Duration::from_secs(30);
 /// Time for a connection, TLS included.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(15);
 /// Longest silence on a connection. The API server sends a bookmark on every watch once a minute.
 const SILENCE: Duration = Duration::from_secs(100);
 /// Silence after which the kernel asks whether the other side is still there, and how often it asks.

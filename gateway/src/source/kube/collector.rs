@@ -146,6 +146,7 @@ impl Task {
     }
 
     async fn tick(&mut self) -> Result<(), Gone> {
+        self.watching.health.settle();
         let waited = self.started.elapsed();
         let patience = if self.watching.health.has_answered() { SLOW } else { AWAY };
         if waited >= patience && !self.world.is_listed() && !self.remembering {

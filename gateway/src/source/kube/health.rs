@@ -129,20 +129,30 @@ impl Health {
     /// A request for this path failed, and why.
     pub(super) fn failing(&self, path: &str, kind: Kind, why: String) {
         let mut state = self.state();
-        let known = state.failing.get(path).filter(|failure| self.is_failing(path, failure));
-        let since = known.map(|failure| failure.since);
-        if since.is_none() {
-            tracing::warn!(path, %why, "the API server cannot be watched");
+        if state.failing.is_empty() {
+            tracing::warn!(path, %why, "the API server cannot be watched; what it told last is served");
         }
-        let since = since.unwrap_or_else(Instant::now);
+        let known = state.failing.get(path).filter(|failure| self.is_failing(path, failure));
+        let since = known.map_or_else(Instant::now, |failure| failure.since);
         state.failing.insert(path.to_owned(), Failure { kind, since, why });
     }
 
     /// Something came in from a watch of this path.
     pub(super) fn works(&self, path: &str) {
-        if self.state().failing.remove(path).is_some() {
-            tracing::info!(path, "the API server is watched again");
+        let mut state = self.state();
+        let failed = state.failing.remove(path).is_some();
+        if failed && state.failing.is_empty() {
+            tracing::info!("the API server is watched again");
         }
+    }
+
+    /// Forgets failures that have been made good without anything coming in.
+    pub(super) fn settle(&self) {
+        let state = self.state();
+        let good = state.failing.iter().filter(|(path, failure)| !self.is_failing(path, failure));
+        let good: Vec<String> = good.map(|(path, _)| path.clone()).collect();
+        drop(state);
+        good.iter().for_each(|path| self.works(path));
     }
 
     /// Lists that are not told by the API server at the moment are those of an earlier process; `None`:

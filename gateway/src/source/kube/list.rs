@@ -133,7 +133,11 @@ impl Follower {
                 Ok(event) => event,
                 Err(error) => match fault(&error, self.streaming && listing) {
                     Fault::Expired => continue,
-                    Fault::End(end) => return end,
+                    Fault::End(end) => {
+                        // It has answered.
+                        self.health.works(&path);
+                        return end;
+                    }
                     Fault::Passing(why) => {
                         self.health.failing(&path, self.list.kind, why);
                         self.pause.wait().await;
@@ -233,17 +237,10 @@ fn fault(error: &watcher::Error, opening: bool) -> Fault {
     }
 }
 
-/// The error and what caused it, in one line.
-pub(super) fn in_words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text += ": ";
-            text += &inner_text;
-        }
-        cause = inner.source();
-    }
-    text
+/// What is at the bottom of an error: what is around it says no more than that a request failed.
+pub(super) fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut chain = std::iter::successors(Some(error), |error| error.source());
+    let connecting = chain.clone().any(|error| error.to_string().contains("(Connect)"));
+    let last = chain.by_ref().last().map(ToString::to_string).unwrap_or_default();
+    if connecting { format!("cannot connect: {last}") } else { last }
 }

@@ -162,10 +162,12 @@ impl World {
             }
             Heard::End(list) => self.complete(list),
             Heard::NoSuchKind(list) => {
-                let Some(known) = self.kinds.get_mut(&list.kind) else { return };
-                known.missing = true;
-                known.relists.insert(list.clone(), Entries::new());
+                let kind = list.kind;
+                self.hear(Heard::Begin(list.clone()));
                 self.complete(list);
+                if let Some(known) = self.kinds.get_mut(&kind) {
+                    known.missing = true;
+                }
             }
             Heard::Answer(reference, answer) => self.answer(reference, answer),
         }
@@ -335,7 +337,7 @@ impl World {
     fn complete(&mut self, list: List) {
         let Some(known) = self.kinds.get_mut(&list.kind) else { return };
         let Some(new) = known.relists.remove(&list) else { return };
-        known.missing &= new.is_empty();
+        known.missing = false;
         let mut names: BTreeSet<ObjectKey> = new.keys().cloned().collect();
         known.entries.retain(|key, _| {
             let other =

@@ -155,6 +155,8 @@ fn a_kind_that_the_api_server_does_not_know_is_empty_and_may_come_and_go() {
     world.hear(Heard::NoSuchKind(routes.clone()));
     assert_eq!(events(&mut world), "synced Route");
     assert_eq!(world.census(), [(Kind::Route, None)].into());
+    tell(&mut world, &routes, &[]);
+    assert_eq!(world.census(), [(Kind::Route, Some(0))].into());
     tell(
         &mut world,
         &routes,
