@@ -27,6 +27,10 @@ pub struct Plan {
     access_log: bool,
     threads: usize,
     files: Vec<(String, String)>,
+    /// Asks the API server of this kubeconfig, instead of reading manifests.
+    kubeconfig: Option<PathBuf>,
+    /// Instead of a folder of its own.
+    state_dir: Option<PathBuf>,
     http: SocketAddr,
     https: SocketAddr,
     admin: SocketAddr,
@@ -41,6 +45,8 @@ impl Default for Plan {
             access_log: false,
             threads: 1,
             files: Vec::new(),
+            kubeconfig: None,
+            state_dir: None,
             http: free_address(),
             https: free_address(),
             admin: free_address(),
@@ -52,6 +58,18 @@ impl Plan {
     /// Adds a file to the folder of manifests.
     pub fn manifest(mut self, name: &str, text: impl Into<String>) -> Self {
         self.files.push((name.into(), text.into()));
+        self
+    }
+
+    /// Takes its objects from an API server.
+    pub fn kubeconfig(mut self, kubeconfig: PathBuf) -> Self {
+        self.kubeconfig = Some(kubeconfig);
+        self
+    }
+
+    /// Keeps its state in this folder, so that a later process finds it.
+    pub fn state_dir(mut self, folder: &Path) -> Self {
+        self.state_dir = Some(folder.to_owned());
         self
     }
 
@@ -94,16 +112,21 @@ impl Plan {
         }
         let mut words = self.via.iter().map(String::as_str).chain([BINARY]);
         let mut command = Command::new(words.next().unwrap_or(BINARY));
+        let (flag, source) = match &self.kubeconfig {
+            Some(kubeconfig) => ("--kubeconfig", kubeconfig.clone()),
+            None => ("--manifests", dir.path().join("manifests")),
+        };
+        let state_dir = self.state_dir.clone().unwrap_or_else(|| dir.path().join("state"));
         command
             .args(words)
             .arg("run")
-            .arg("--manifests")
-            .arg(dir.path().join("manifests"))
+            .arg(flag)
+            .arg(source)
             .args(["--http", &self.http.to_string(), "--https", &self.https.to_string()])
             .args(["--admin", &self.admin.to_string(), "--node", &self.node])
             .args(["--threads", &self.threads.to_string()])
             .arg("--state-dir")
-            .arg(dir.path().join("state"))
+            .arg(state_dir)
             .args(&self.args);
         if !self.access_log {
             command.arg("--no-access-log");
