@@ -8,7 +8,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use gatehouse_routes::objects::ObjectKey;
 
-use crate::config::{Settings, object_key};
+use crate::{
+    config::{Settings, object_key},
+    crds,
+};
 
 /// Exit code of a command line that makes no sense (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
@@ -35,8 +38,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// What a running node does: addresses and their owners, group, listeners, pools, problems.
     Status(StatusArgs),
-    /// The custom resource definitions as YAML.
-    Crds,
+    /// The custom resource definitions as YAML, and the admission policies that belong to them.
+    Crds(CrdsArgs),
     /// The version of this program.
     Version,
     /// Reference pages in Markdown, made from the tables that the program itself uses.
@@ -132,6 +135,14 @@ pub struct StatusArgs {
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// Arguments of `crds`.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct CrdsArgs {
+    /// Only these: metallb.io, or route.openshift.io. Default: all.
+    #[arg(long, value_enum, value_name = "GROUP")]
+    pub only: Option<crds::Group>,
 }
 
 /// Arguments of `docs`.

@@ -15,6 +15,7 @@ pub mod cli;
 pub mod compile;
 pub mod config;
 pub(crate) mod controller;
+pub mod crds;
 pub mod docs;
 pub mod http;
 pub(crate) mod listeners;

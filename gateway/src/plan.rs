@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{CheckArgs, Command, ExplainArgs, ManifestArgs, Output, Page, PlanArgs},
     compile::{Compiled, NodeContext, Role, compile},
-    config, docs,
+    config, crds, docs,
     source::files::{self, LoadError},
     state::ClusterState,
     state_file,
@@ -42,8 +42,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plan(arguments) => plan(&arguments, &mut text)?,
         Command::Check(arguments) => check(&arguments, &mut text),
         Command::Explain(arguments) => explain(&arguments, &mut text)?,
-        Command::Crds => {
-            text = gatehouse_vip::api::crds() + &gatehouse_vip::bgp::spec::crds();
+        Command::Crds(arguments) => {
+            text = crds::yaml(arguments.only);
             ExitCode::SUCCESS
         }
         Command::Version => {

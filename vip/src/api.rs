@@ -9,18 +9,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The CustomResourceDefinitions of `IPAddressPool` and `L2Advertisement`, as YAML documents.
-///
-/// For clusters that never had MetalLB; the schemas accept what MetalLB's do.
-pub fn crds() -> String {
-    [
-        include_str!("../crds/ipaddresspools.yaml").trim_end(),
-        include_str!("../crds/l2advertisements.yaml").trim_end(),
-    ]
-    .map(|document| format!("---\n{document}\n"))
-    .concat()
-}
-
 /// `IPAddressPool.spec`: addresses that may be given to services.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -236,105 +224,5 @@ preferredNodeSelectors: [{weight: 30, preference: {matchLabels: {rack: a}}}]
             assert_eq!(selector.matches(&labels(&on)), expected, "{operator} {values} {on:?}");
         }
         assert!(LabelSelector::default().matches(&labels(&[])));
-    }
-
-    /// The schemas must let through every field that the structs read, or the API server prunes it.
-    #[test]
-    fn the_crd_schemas_know_every_field_of_the_specs() {
-        let documents = crds();
-        let mut kinds = Vec::new();
-        for document in documents.split("---\n").filter(|document| !document.is_empty()) {
-            let crd: Crd = serde_saphyr::from_str(document).unwrap();
-            assert_eq!(crd.api_version, "apiextensions.k8s.io/v1");
-            assert_eq!(crd.metadata.name, format!("{}.metallb.io", crd.spec.names.plural));
-            let schema = &crd.spec.versions[0].schema.open_api_v3_schema;
-            let mut fields: Vec<_> = schema.properties["spec"].properties.keys().cloned().collect();
-            if let Some(nested) = schema.properties["spec"].properties.get("serviceAllocation") {
-                fields.extend(nested.properties.keys().cloned());
-            }
-            if let Some(nested) = schema.properties["spec"].properties.get("preferredNodeSelectors")
-            {
-                let item = nested.items.as_ref().unwrap();
-                fields.extend(item.properties.keys().cloned());
-            }
-            fields.sort();
-            kinds.push((crd.spec.names.kind, fields));
-        }
-        let selector = vec![LabelSelector::default()];
-        let pool = serde_saphyr::to_string(&IpAddressPoolSpec {
-            auto_assign: Some(true),
-            service_allocation: Some(ServiceAllocation {
-                namespaces: vec!["a".into()],
-                namespace_selectors: selector.clone(),
-                service_selectors: selector.clone(),
-                ..ServiceAllocation::default()
-            }),
-            ..IpAddressPoolSpec::default()
-        });
-        let advertisement = serde_saphyr::to_string(&L2AdvertisementSpec {
-            ip_address_pools: vec!["a".into()],
-            ip_address_pool_selectors: selector.clone(),
-            node_selectors: selector.clone(),
-            interfaces: vec!["a".into()],
-            service_selectors: selector,
-            preferred_node_selectors: vec![PreferredNodeSelector::default()],
-        });
-        for ((kind, fields), written) in kinds.iter().zip([pool.unwrap(), advertisement.unwrap()]) {
-            let mut keys: Vec<_> = written
-                .lines()
-                .filter_map(|line| line.split_once(':').map(|(key, _)| key.trim().to_owned()))
-                .map(|key| key.trim_start_matches("- ").to_owned())
-                .filter(|key| !key.is_empty())
-                .collect();
-            keys.sort();
-            assert_eq!(&keys, fields, "{kind}");
-        }
-        assert_eq!(
-            kinds.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(),
-            ["IPAddressPool", "L2Advertisement"]
-        );
-    }
-
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Crd {
-        api_version: String,
-        metadata: Named,
-        spec: CrdSpec,
-    }
-
-    #[derive(Deserialize)]
-    struct Named {
-        name: String,
-    }
-
-    #[derive(Deserialize)]
-    struct CrdSpec {
-        names: Names,
-        versions: Vec<Version>,
-    }
-
-    #[derive(Deserialize)]
-    struct Names {
-        kind: String,
-        plural: String,
-    }
-
-    #[derive(Deserialize)]
-    struct Version {
-        schema: Schema,
-    }
-
-    #[derive(Deserialize)]
-    struct Schema {
-        #[serde(rename = "openAPIV3Schema")]
-        open_api_v3_schema: Properties,
-    }
-
-    #[derive(Deserialize)]
-    struct Properties {
-        #[serde(default)]
-        properties: BTreeMap<String, Self>,
-        items: Option<Box<Self>>,
     }
 }

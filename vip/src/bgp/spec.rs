@@ -10,20 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::LabelSelector;
 
-/// The CustomResourceDefinitions of the four kinds, as YAML documents.
-///
-/// For clusters that never had MetalLB; the schemas accept what MetalLB's do.
-pub fn crds() -> String {
-    [
-        include_str!("../../crds/bgppeers.yaml").trim_end(),
-        include_str!("../../crds/bgpadvertisements.yaml").trim_end(),
-        include_str!("../../crds/bfdprofiles.yaml").trim_end(),
-        include_str!("../../crds/communities.yaml").trim_end(),
-    ]
-    .map(|document| format!("---\n{document}\n"))
-    .concat()
-}
-
 /// `BGPPeer.spec`, `v1beta2`; `v1beta1` has a subset of the fields, see [`Self::from_v1beta1`].
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
