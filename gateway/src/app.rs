@@ -20,7 +20,10 @@ use crate::{
     access_log::AccessLog,
     addresses::{AddressOptions, Addresses},
     admin::metrics::Metrics,
-    admin::{pages::AdminPages, server},
+    admin::{
+        pages::AdminPages,
+        server::{self, Pages},
+    },
     compile::{NodeContext, Role},
     config::Settings,
     controller::{Asking, Controller, Progress, Signal},
@@ -90,6 +93,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         log_dropped: log.as_ref().map(AccessLog::dropped_counter),
         addresses: addresses.status(),
         source: feed.cluster.as_ref().map(KubeSource::health),
+        pod_uid: settings.pod_uid.clone(),
     };
     let (started, could_start) = oneshot::channel();
     let controller = Controller {
@@ -114,6 +118,13 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     };
     let admin_listener = std::net::TcpListener::bind(settings.admin)
         .with_context(|| format!("cannot listen on --admin {}", settings.admin))?;
+    let metrics_listener = settings
+        .metrics
+        .map(|address| {
+            std::net::TcpListener::bind(address)
+                .with_context(|| format!("cannot listen on --metrics {address}"))
+        })
+        .transpose()?;
     let controller = thread::Builder::new()
         .name("compiler".to_owned())
         .spawn(move || controller.run(&received))
@@ -122,7 +133,11 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = control.block_on(async {
         // Served to the very end: a node that drains has to say so.
-        let mut served = tokio::spawn(server::serve(admin_listener, admin.pages()));
+        let pages = admin.pages();
+        if let Some(listener) = metrics_listener {
+            tokio::spawn(server::serve(listener, pages.clone(), Pages::Metrics));
+        }
+        let mut served = tokio::spawn(server::serve(admin_listener, pages, Pages::All));
         let ended = until_stopped(&mut served, could_start).await;
         drop(feed);
         until_drained(&signals).await;

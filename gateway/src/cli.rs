@@ -135,6 +135,22 @@ pub struct StatusArgs {
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+    /// Prints nothing; exit code 0 if the node is alive, or ready to serve. For probes of a Pod.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub probe: Option<Probe>,
+    /// With --probe: unique id of the Pod that must be the one that answers. Default: the environment
+    /// variable POD_UID, or whoever answers.
+    #[arg(long, value_name = "UID", env = "POD_UID", hide_env_values = true)]
+    pub pod_uid: Option<String>,
+}
+
+/// What a probe asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Probe {
+    /// Whether the process works at all.
+    Live,
+    /// Whether it serves.
+    Ready,
 }
 
 /// Arguments of `crds`.

@@ -90,6 +90,11 @@ pub struct Settings {
     )]
     pub admin: SocketAddr,
 
+    /// Address and port for metrics alone, where a monitoring system reaches them. Default: none, only
+    /// --admin has them.
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Addresses")]
+    pub metrics: Option<SocketAddr>,
+
     /// File with the secret that the nodes of a group share (at least 16 bytes, white space at its end
     /// not counted). Nodes with the same secret share the virtual addresses: each is held by one of them,
     /// and by another when that one fails. Default: none, this node holds every address alone.
@@ -122,6 +127,17 @@ pub struct Settings {
     /// Name of this node, as node selectors know it, and unique in its group. Default: the host name.
     #[arg(long, value_name = "NAME", help_heading = "Process")]
     pub node: Option<String>,
+
+    /// Unique id of the Pod that this process is. Whoever asks for the health of another Pod
+    /// (`/readyz?pod=UID`) is told so with 421. Default: the environment variable POD_UID, or none.
+    #[arg(
+        long,
+        value_name = "UID",
+        env = "POD_UID",
+        hide_env_values = true,
+        help_heading = "Process"
+    )]
+    pub pod_uid: Option<String>,
 
     /// Folder for what has to survive a restart: which Service holds which address, and the last known
     /// objects of the API server, which are served while it does not answer at the start. They hold

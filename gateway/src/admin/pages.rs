@@ -40,11 +40,14 @@ pub(crate) struct AdminPages {
     pub(crate) addresses: AddressStatus,
     /// The API server, if that is where the objects come from.
     pub(crate) source: Option<Arc<Health>>,
+    /// Unique id of the Pod that this process is.
+    pub(crate) pod_uid: Option<String>,
 }
 
 impl AdminPages {
     /// The pages, for the admin server.
     pub(crate) fn pages(self) -> Admin {
+        let pod_uid = self.pod_uid.as_deref().map(Arc::from);
         let shown = Arc::new(self);
         let [metrics, snapshot, status, noted] = std::array::from_fn(|_| Arc::clone(&shown));
         Admin {
@@ -53,6 +56,7 @@ impl AdminPages {
             metrics: Arc::new(move || metrics.metrics()),
             snapshot: Arc::new(move || snapshot.snapshot()),
             status: Arc::new(move || status.status()),
+            pod_uid,
         }
     }
 

@@ -7,7 +7,7 @@
 use std::{convert::Infallible, fmt, future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::{
     body::Incoming,
@@ -45,6 +45,17 @@ pub struct Admin {
     pub snapshot: Arc<dyn Fn() -> Value + Send + Sync>,
     /// What this node does, as JSON.
     pub status: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Unique id of the Pod that this process is.
+    pub pod_uid: Option<Arc<str>>,
+}
+
+/// Which pages a listener has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// All of them.
+    All,
+    /// Metrics and health.
+    Metrics,
 }
 
 impl fmt::Debug for Admin {
@@ -55,7 +66,7 @@ impl fmt::Debug for Admin {
 
 /// Serves until the future is dropped. Must be called within a runtime; fails only if the listener
 /// cannot be registered there.
-pub async fn serve(listener: std::net::TcpListener, admin: Admin) -> io::Result<()> {
+pub async fn serve(listener: std::net::TcpListener, admin: Admin, pages: Pages) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
@@ -63,7 +74,7 @@ pub async fn serve(listener: std::net::TcpListener, admin: Admin) -> io::Result<
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return Ok(()) };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let connection = connection(stream, admin.clone());
+                let connection = connection(stream, admin.clone(), pages);
                 tokio::spawn(async move {
                     // However it ended, the next connection is as good as this one.
                     let _ = timeout(CONNECTION_TIMEOUT, connection).await;
@@ -78,9 +89,9 @@ pub async fn serve(listener: std::net::TcpListener, admin: Admin) -> io::Result<
     }
 }
 
-async fn connection(stream: TcpStream, admin: Admin) -> Result<(), hyper::Error> {
+async fn connection(stream: TcpStream, admin: Admin, pages: Pages) -> Result<(), hyper::Error> {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(&admin, request.method(), request.uri().path());
+        let response = respond(&admin, pages, request.method(), request.uri());
         async move { Ok::<_, Infallible>(response) }
     });
     http1::Builder::new()
@@ -91,10 +102,18 @@ async fn connection(stream: TcpStream, admin: Admin) -> Result<(), hyper::Error>
         .await
 }
 
-fn respond(admin: &Admin, method: &Method, path: &str) -> Response<Full<Bytes>> {
+fn respond(admin: &Admin, pages: Pages, method: &Method, uri: &Uri) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain; charset=utf-8";
     if !matches!(*method, Method::GET | Method::HEAD) {
         return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
+    }
+    let path = uri.path();
+    if pages == Pages::Metrics && !matches!(path, "/metrics" | "/healthz") {
+        return answer(StatusCode::NOT_FOUND, TEXT, "/healthz /metrics\n");
+    }
+    if matches!(path, "/healthz" | "/readyz") && !is_meant(admin, uri.query()) {
+        let why = "another Pod is asked for\n";
+        return answer(StatusCode::MISDIRECTED_REQUEST, TEXT, why);
     }
     match path {
         "/healthz" => answer(StatusCode::OK, TEXT, "ok\n"),
@@ -119,6 +138,13 @@ fn respond(admin: &Admin, method: &Method, path: &str) -> Response<Full<Bytes>> 
         "/status" => answer(StatusCode::OK, "application/json", (admin.status)()),
         _ => answer(StatusCode::NOT_FOUND, TEXT, "/healthz /readyz /metrics /snapshot /status\n"),
     }
+}
+
+/// Whether a question about health is about this process: on the host's network another Pod's process may
+/// have the address.
+fn is_meant(admin: &Admin, query: Option<&str>) -> bool {
+    let asked = query.and_then(|query| query.strip_prefix("pod="));
+    asked.is_none_or(|asked| admin.pod_uid.as_deref() == Some(asked))
 }
 
 fn answer(
@@ -218,7 +244,7 @@ mod tests {
         ready: Arc<AtomicBool>,
     }
 
-    fn start() -> Server {
+    fn start(pages: Pages) -> Server {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let ready = Arc::new(AtomicBool::new(false));
@@ -232,8 +258,9 @@ mod tests {
             metrics: Arc::new(|| "up 1\n".to_owned()),
             snapshot: Arc::new(|| serde_json::json!({ "generation": 7 })),
             status: Arc::new(|| "{}\n".to_owned()),
+            pod_uid: Some("1-2".into()),
         };
-        tokio::spawn(serve(listener, admin));
+        tokio::spawn(serve(listener, admin, pages));
         Server { address, ready }
     }
 
@@ -254,7 +281,7 @@ mod tests {
 
     #[tokio::test]
     async fn readiness_names_everything_it_waits_for() {
-        let server = start();
+        let server = start(Pages::All);
         assert_eq!(get(server.address, "/healthz").await, (200, "ok\n".to_owned()));
         let (status, body) = get(server.address, "/readyz").await;
         assert_eq!(status, 503);
@@ -265,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_and_the_snapshot_are_shown() {
-        let server = start();
+        let server = start(Pages::All);
         assert_eq!(get(server.address, "/metrics").await, (200, "up 1\n".to_owned()));
         let (status, body) = get(server.address, "/snapshot").await;
         assert_eq!(status, 200);
@@ -278,8 +305,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_probe_of_another_pod_is_told_so() {
+        let server = start(Pages::All);
+        server.ready.store(true, Ordering::Relaxed);
+        for page in ["/healthz", "/readyz"] {
+            assert_eq!(get(server.address, &format!("{page}?pod=1-2")).await.0, 200);
+            let (status, body) = get(server.address, &format!("{page}?pod=1-3")).await;
+            assert_eq!((status, body.as_str()), (421, "another Pod is asked for\n"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_for_metrics_shows_nothing_else() {
+        let server = start(Pages::Metrics);
+        assert_eq!(get(server.address, "/metrics").await, (200, "up 1\n".to_owned()));
+        assert_eq!(get(server.address, "/healthz").await.0, 200);
+        for page in ["/readyz", "/status", "/snapshot", "/"] {
+            assert_eq!(get(server.address, page).await.0, 404, "{page}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_client_that_sends_no_request_is_cut_off_and_disturbs_nobody() {
-        let server = start();
+        let server = start(Pages::All);
         let mut idle = Vec::new();
         for _ in 0..CONNECTIONS - 1 {
             idle.push(TcpStream::connect(server.address).await.unwrap());

@@ -11,7 +11,7 @@ use gatehouse_vip::{PoolUsage, SpeakerCounters, SpeakerStatus, VipPlan};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cli::{Output, StatusArgs},
+    cli::{Output, Probe, StatusArgs},
     source::kube::health::Facts,
 };
 
@@ -262,9 +262,14 @@ impl From<&Problem> for ProblemRow {
 /// `gatehouse status`: asks a running node and prints to standard output.
 ///
 /// # Errors
-/// Nobody listens on the admin address, or it is not the admin address of a gatehouse node.
+/// Nobody listens on the admin address, or it is not the admin address of a gatehouse node, or it does not
+/// say yes to a probe.
 pub fn run(arguments: &StatusArgs) -> anyhow::Result<ExitCode> {
     use std::io::Write as _;
+    if let Some(probe) = arguments.probe {
+        ask::page(arguments.admin, &probe_path(probe, arguments.pod_uid.as_deref()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let page = ask::page(arguments.admin, "/status")?;
     let text = match arguments.output {
         Output::Json => page,
@@ -279,6 +284,18 @@ pub fn run(arguments: &StatusArgs) -> anyhow::Result<ExitCode> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The page that answers a probe.
+fn probe_path(probe: Probe, pod_uid: Option<&str>) -> String {
+    let page = match probe {
+        Probe::Live => "/healthz",
+        Probe::Ready => "/readyz",
+    };
+    match pod_uid.filter(|uid| !uid.is_empty()) {
+        Some(uid) => format!("{page}?pod={uid}"),
+        None => page.to_owned(),
     }
 }
 

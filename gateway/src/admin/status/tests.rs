@@ -132,3 +132,15 @@ PROBLEMS
 "
     );
 }
+
+#[test]
+fn a_probe_asks_for_its_own_pod_where_it_is_known() {
+    for (probe, pod, path) in [
+        (Probe::Live, None, "/healthz"),
+        (Probe::Live, Some("1-2"), "/healthz?pod=1-2"),
+        (Probe::Ready, Some(""), "/readyz"),
+        (Probe::Ready, Some("1-2"), "/readyz?pod=1-2"),
+    ] {
+        assert_eq!(probe_path(probe, pod), path);
+    }
+}
