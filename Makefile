@@ -5,6 +5,7 @@
 #   make cluster      the programs of the Kubernetes cluster that tests start (once; 20 minutes of a processor)
 #   make fuzz         what reads octets from outside, fed with whatever a fuzzer thinks of
 #   make lint         formatting, clippy, documentation, house rules, licences
+#   make image        a static binary, packed as an OCI image -> target/image/gatehouse.tar
 #   make bench        gatehouse beside nginx, HAProxy and Envoy -> loadtest/results/
 #   make bench-scale  10 000 Ingress hosts: start, change, memory -> loadtest/results/scale.md
 #   make bench-failover  gatehouse beside keepalived, the owner of an address struck -> loadtest/results/failover.md
@@ -30,7 +31,7 @@ FUZZ_TARGETS ?=
 export CARGO_TARGET_DIR := $(TARGET)
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help run test fuzz lint cluster bench bench-scale bench-failover
+.PHONY: help run test fuzz lint cluster image bench bench-scale bench-failover
 .NOTPARALLEL:
 
 help:
@@ -62,6 +63,13 @@ lint:
 	$(CARGO) fmt --manifest-path vip/fuzz/Cargo.toml -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
+
+# A target of its own: the flags are for the program, not for what runs while it is built.
+image: HOST = $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+image:
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(HOST) -p gatehouse
+	CARGO=$(CARGO) deploy/image --binary $(TARGET)/$(HOST)/release/gatehouse --output $(TARGET)/image/gatehouse.tar \
+	  --sbom $(TARGET)/image/gatehouse.cdx.json --revision "$$(git rev-parse HEAD 2>/dev/null || true)"
 
 bench:
 	TOOLS=$(TOOLS) .ci/setup bench
