@@ -50,25 +50,14 @@ impl Names {
         turn: u32,
         failed: Option<SocketAddr>,
     ) -> Option<SocketAddr> {
-        let addresses = match self.known(&name.host, worker.now()) {
-            Some(known) => known,
-            None => self.ask(worker, &name.host).await,
-        };
-        let allowed = || {
-            let allowed = addresses.iter().filter(|ip| is_allowed(**ip, name.loopback));
-            allowed.map(|ip| SocketAddr::new(*ip, name.port))
-        };
-        let others = || allowed().filter(|address| Some(*address) != failed);
-        match others().count() {
-            0 => allowed().next(),
-            count => others().nth(turn as usize % count),
+        let choose = |addresses: &[IpAddr]| choose(addresses, name, turn, failed);
+        // Within the borrow: all workers count what they clone of these addresses on one cache line.
+        if let Some(known) = self.known.borrow().get(&name.host)
+            && worker.now() < known.until
+        {
+            return choose(&known.addresses);
         }
-    }
-
-    fn known(&self, host: &str, now: Tick) -> Option<Arc<[IpAddr]>> {
-        let names = self.known.borrow();
-        let known = names.get(host).filter(|known| now < known.until)?;
-        Some(Arc::clone(&known.addresses))
+        choose(&self.ask(worker, &name.host).await)
     }
 
     async fn ask(&self, worker: &Worker, host: &Arc<str>) -> Arc<[IpAddr]> {
@@ -85,6 +74,23 @@ impl Names {
             names.insert(Arc::clone(host), Known { until, addresses: answer.addresses });
         }
         addresses
+    }
+}
+
+fn choose(
+    addresses: &[IpAddr],
+    name: &ExternalName,
+    turn: u32,
+    failed: Option<SocketAddr>,
+) -> Option<SocketAddr> {
+    let allowed = || {
+        let allowed = addresses.iter().filter(|ip| is_allowed(**ip, name.loopback));
+        allowed.map(|ip| SocketAddr::new(*ip, name.port))
+    };
+    let others = || allowed().filter(|address| Some(*address) != failed);
+    match others().count() {
+        0 => allowed().next(),
+        count => others().nth(turn as usize % count),
     }
 }
 
