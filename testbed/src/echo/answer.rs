@@ -49,7 +49,7 @@ impl Identity {
 
 /// What the query asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Wish {
+struct Asked {
     size: Option<u64>,
     delay_ms: u64,
     status: StatusCode,
@@ -86,33 +86,33 @@ pub(super) async fn answer(
         }
         return response.map(EchoBody::text);
     }
-    let wish = match wish(request.uri(), request.headers()) {
-        Ok(wish) => wish,
+    let asked = match asked(request.uri(), request.headers()) {
+        Ok(asked) => asked,
         Err(text) => return respond(identity, StatusCode::BAD_REQUEST, EchoBody::text(text)),
     };
     let (head, mut body) = request.into_parts();
     // An unread body would make hyper close the connection; a backend reads what it is sent.
     let body_bytes = if body.is_end_stream() { Some(0) } else { drain(&mut body).await };
-    if wish.delay_ms > 0 {
-        tokio::time::sleep(Duration::from_millis(wish.delay_ms)).await;
+    if asked.delay_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(asked.delay_ms)).await;
     }
-    let mut body = if let Some(size) = wish.size {
+    let mut body = if let Some(size) = asked.size {
         EchoBody::fill(size)
-    } else if wish.read {
+    } else if asked.read {
         EchoBody::text(body_bytes.map_or_else(|| "aborted\n".into(), |count| format!("{count}\n")))
-    } else if wish.json {
+    } else if asked.json {
         EchoBody::text(report(identity, &head, body_bytes))
     } else {
         EchoBody::text(text_line(identity, &mut line.borrow_mut(), &head))
     };
-    if wish.chunked {
+    if asked.chunked {
         body = body.chunked();
     }
-    if matches!(wish.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+    if matches!(asked.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         body = EchoBody::text(Bytes::new());
     }
-    let mut response = respond(identity, wish.status, body);
-    if wish.json {
+    let mut response = respond(identity, asked.status, body);
+    if asked.json {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     response
@@ -181,32 +181,32 @@ async fn drain(body: &mut Incoming) -> Option<u64> {
     Some(count)
 }
 
-fn wish(uri: &Uri, headers: &HeaderMap) -> Result<Wish, String> {
-    let mut wish = Wish::default();
+fn asked(uri: &Uri, headers: &HeaderMap) -> Result<Asked, String> {
+    let mut asked = Asked::default();
     if let Some(accept) = headers.get(ACCEPT) {
-        wish.json = accept.as_bytes() == b"application/json";
+        asked.json = accept.as_bytes() == b"application/json";
     }
-    let Some(query) = uri.query() else { return Ok(wish) };
+    let Some(query) = uri.query() else { return Ok(asked) };
     for part in query.split('&') {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         match key {
-            "size" => wish.size = Some(number(key, value, 0, MAX_SIZE)?),
-            "delay" => wish.delay_ms = number(key, value, 0, MAX_DELAY_MS)?,
+            "size" => asked.size = Some(number(key, value, 0, MAX_SIZE)?),
+            "delay" => asked.delay_ms = number(key, value, 0, MAX_DELAY_MS)?,
             "status" => {
                 let code = number(key, value, 200, 599)?;
-                wish.status = u16::try_from(code)
+                asked.status = u16::try_from(code)
                     .ok()
                     .and_then(|code| StatusCode::from_u16(code).ok())
                     .unwrap_or_default();
             }
-            "chunked" => wish.chunked = true,
-            "json" => wish.json = true,
-            "read" => wish.read = true,
+            "chunked" => asked.chunked = true,
+            "json" => asked.json = true,
+            "read" => asked.read = true,
             // A query of the client's own, such as a cache buster.
             _ => {}
         }
     }
-    Ok(wish)
+    Ok(asked)
 }
 
 fn number(key: &str, value: &str, least: u64, most: u64) -> Result<u64, String> {
@@ -220,24 +220,24 @@ fn number(key: &str, value: &str, least: u64, most: u64) -> Result<u64, String> 
 mod tests {
     use super::*;
 
-    fn wish_of(uri: &str) -> Result<Wish, String> {
-        wish(&uri.parse().unwrap(), &HeaderMap::new())
+    fn asked_by(uri: &str) -> Result<Asked, String> {
+        asked(&uri.parse().unwrap(), &HeaderMap::new())
     }
 
     #[test]
     fn the_query_names_size_delay_status_and_form() {
-        let wish = wish_of("/x?size=65536&delay=20&status=503&chunked&json&other=1").unwrap();
-        assert_eq!(wish.size, Some(65536));
-        assert_eq!(wish.delay_ms, 20);
-        assert_eq!(wish.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(wish.chunked && wish.json && !wish.read);
-        assert_eq!(wish_of("/x").unwrap(), Wish::default());
+        let asked = asked_by("/x?size=65536&delay=20&status=503&chunked&json&other=1").unwrap();
+        assert_eq!(asked.size, Some(65536));
+        assert_eq!(asked.delay_ms, 20);
+        assert_eq!(asked.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(asked.chunked && asked.json && !asked.read);
+        assert_eq!(asked_by("/x").unwrap(), Asked::default());
     }
 
     #[test]
     fn a_number_out_of_range_is_refused_with_its_limits() {
         for query in ["status=100", "status=600", "status=abc", "size=-1", "delay=999999999"] {
-            let error = wish_of(&format!("/?{query}")).unwrap_err();
+            let error = asked_by(&format!("/?{query}")).unwrap_err();
             assert!(error.contains(query) && error.contains(" to "), "{error}");
         }
     }
