@@ -3,22 +3,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
-
-use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
-use std::time::{Duration, Instant};
-
-use support::backend::{Act, Backend, echo_answer};
-use support::bed::Bed;
-use support::client::{
-    KeepAlive, PATIENCE, Step, Want, dial, exchange, get, listen, read_some, send,
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpListener},
 };
-use support::eventually;
-use support::gateway::{Plan, free_address};
-use support::h2raw::{self, H2};
-use support::manifests::{Rule, ingress, prefix, route, secret, service};
-use support::tls::{Tls, certificate};
+
+use gatehouse_testbed::{
+    gatehouse::{
+        backend::{Act, Backend, Gate, echo_answer},
+        bed::Bed,
+        client::{KeepAlive, Step, Want, dial, exchange, get, listen, read_some, send},
+        gateway::{Plan, free_address},
+        h2raw::{self, H2},
+        manifests::{Rule, ingress, prefix, route, secret, service},
+        tls::{Tls, certificate},
+    },
+    wait::{self, comes_true},
+};
 
 #[test]
 fn weights_are_exact_over_a_hundred_requests() {
@@ -162,7 +163,10 @@ fn head_is_answered_without_a_body() {
         let mut stream = dial(bed.http);
         stream.write_all(request.as_bytes()).unwrap();
         let mut bytes = Vec::new();
-        while let Ok(1..) = read_some(&mut stream, Duration::from_millis(300), &mut bytes) {}
+        let heads = |bytes: &[u8]| bytes.windows(4).filter(|four| four == b"\r\n\r\n").count();
+        while heads(&bytes) < 2 {
+            assert!(read_some(&mut stream, wait::LIMIT, &mut bytes).unwrap() > 0, "{host}: closed");
+        }
         let text = String::from_utf8_lossy(&bytes);
         let (_, rest) = text.split_once("\r\n\r\n").unwrap();
         assert!(rest.starts_with("HTTP/1.1 200 OK"), "{host}: body after HEAD? {text}");
@@ -247,17 +251,19 @@ fn ipv6_serves_on_both_sides() {
 
 #[test]
 fn a_stop_finishes_what_is_in_flight_and_refuses_the_rest() {
-    let app = Backend::scripted("app", |request| {
+    let gate = Gate::default();
+    let until = gate.clone();
+    let app = Backend::scripted("app", move |request| {
+        let answer = Act::Send(echo_answer("app", request));
         if request.target == "/slow" {
-            return vec![
-                Act::Wait(Duration::from_millis(700)),
-                Act::Send(echo_answer("app", request)),
-            ];
+            vec![Act::Until(until.clone()), answer]
+        } else {
+            vec![answer]
         }
-        vec![Act::Send(echo_answer("app", request))]
     });
-    let mut bed =
-        Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &["--drain-timeout=5"]);
+    // Longer than anybody waits here.
+    let (other, secret) = (Backend::echo("other"), Backend::echo("secret"));
+    let mut bed = Bed::around(app, other, secret, &["--drain-timeout=600"]);
     let http = bed.http;
     let mut h2 = H2::connect(bed.https, "good.test");
     h2.write(&h2raw::frame(1, 5, 1, &h2raw::block(&h2raw::get("good.test", "/slow"))));
@@ -265,18 +271,23 @@ fn a_stop_finishes_what_is_in_flight_and_refuses_the_rest() {
     // An idle connection must not hold up the stop.
     let mut idle = KeepAlive::to(http);
     idle.get("good.test", "/idle").unwrap();
-    assert!(eventually(Duration::from_secs(2), || bed.app.open() >= 2));
-    std::thread::sleep(Duration::from_millis(100));
+    let mut slow_ones = 0;
+    assert!(comes_true(|| {
+        slow_ones += bed.app.arrived().iter().filter(|one| one.target == "/slow").count();
+        slow_ones == 2
+    }));
     let gateway = bed.gateway.as_mut().unwrap();
-    let start = Instant::now();
     gateway.terminate();
+    let refuses = || get(gateway.admin, "localhost", "/readyz").status() == 503;
+    assert!(comes_true(refuses), "{}", gateway.output());
+    gate.open();
     assert_eq!(slow.join().unwrap().responses[0].text(), "app GET /slow\n");
     let answer = h2.answer(1);
     assert!(answer.status == 200 && answer.ended, "over h2: {answer:?}");
-    let status =
-        gateway.wait(Duration::from_secs(5)).expect("the gateway ends after the last request");
+    // It answers the ping by which the gateway learns that no more streams are on their way.
+    assert!(h2.answer(3).closed, "the gateway ends the connection");
+    let status = gateway.wait().expect("the gateway ends after the last request");
     assert_eq!(status.code(), Some(0), "{}", gateway.output());
-    assert!(start.elapsed() < Duration::from_secs(4), "it took {:?}", start.elapsed());
     assert!(std::net::TcpStream::connect(http).is_err(), "the port is free");
 }
 
@@ -287,10 +298,10 @@ fn a_stop_does_not_wait_longer_than_it_was_told() {
         Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &["--drain-timeout=1"]);
     let http = bed.http;
     let stuck = std::thread::spawn(move || get(http, "good.test", "/"));
-    assert!(eventually(Duration::from_secs(2), || bed.app.open() == 1));
+    assert!(comes_true(|| bed.app.open() == 1));
     let gateway = bed.gateway.as_mut().unwrap();
     gateway.terminate();
-    let status = gateway.wait(Duration::from_secs(4)).expect("the hard deadline holds");
+    let status = gateway.wait().expect("the hard deadline holds");
     assert_eq!(status.code(), Some(0));
     stuck.join().unwrap();
 }
@@ -299,7 +310,7 @@ fn a_stop_does_not_wait_longer_than_it_was_told() {
 fn a_start_that_cannot_work_says_why_and_exits_with_a_code() {
     let run = |plan: Plan| {
         let mut gateway = plan.spawn();
-        let status = gateway.wait(Duration::from_secs(10));
+        let status = gateway.wait();
         let status = status.unwrap_or_else(|| panic!("still running: {}", gateway.output()));
         (status.code(), gateway.output())
     };
@@ -323,23 +334,29 @@ fn a_start_that_cannot_work_says_why_and_exits_with_a_code() {
 
 #[test]
 fn an_answer_is_passed_on_as_it_comes() {
-    let app = Backend::scripted("app", |_| {
+    let gate = Gate::default();
+    let until = gate.clone();
+    let app = Backend::scripted("app", move |_| {
         let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         vec![
             Act::Send([&head[..], b"6\r\nfirst\n\r\n"].concat()),
-            Act::Wait(Duration::from_secs(2)),
+            Act::Until(until.clone()),
             Act::Send(b"5\r\nlast\n\r\n0\r\n\r\n".to_vec()),
         ]
     });
     let bed = Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &[]);
     let mut stream = dial(bed.http);
     stream.write_all(b"GET /events HTTP/1.1\r\nHost: good.test\r\n\r\n").unwrap();
-    let start = Instant::now();
     let mut bytes = Vec::new();
-    while !bytes.windows(5).any(|w| w == b"first") {
-        assert!(read_some(&mut stream, PATIENCE, &mut bytes).unwrap() > 0);
-    }
-    assert!(start.elapsed() < Duration::from_millis(1500), "after {:?}", start.elapsed());
+    let mut read_until = |word: &[u8]| {
+        while !bytes.windows(word.len()).any(|w| w == word) {
+            assert!(read_some(&mut stream, wait::LIMIT, &mut bytes).unwrap() > 0);
+        }
+    };
+    // The rest has not been sent: what came did not wait for it.
+    read_until(b"first");
+    gate.open();
+    read_until(b"last");
 }
 
 #[test]
@@ -373,7 +390,7 @@ fn a_hundred_streams_of_one_h2_connection_get_each_its_own_answer() {
     let mut bodies = vec![Vec::new(); paths.len()];
     let mut ended = 0;
     while ended < paths.len() {
-        let frame = client.read(PATIENCE).expect("every stream ends");
+        let frame = client.read(wait::LIMIT).expect("every stream ends");
         assert!(!frame.is_reset() && !frame.is_goaway_for_cause(), "{frame:?}");
         if frame.stream == 0 || frame.kind > 1 {
             continue;

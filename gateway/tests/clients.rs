@@ -3,19 +3,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener},
+    time::Duration,
+};
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
-use std::time::{Duration, Instant};
-
-use support::backend::{Act, Backend, echo_answer};
-use support::bed::Bed;
-use support::client::{End, KeepAlive, PATIENCE, Want, dial, get, listen, read_some, send};
-use support::gateway::Plan;
-use support::h2raw::{self, H2};
-use support::manifests::{ingress, prefix, service};
-use support::strict;
+use gatehouse_testbed::{
+    gatehouse::{
+        backend::{Act, Backend, echo_answer},
+        bed::Bed,
+        client::{End, KeepAlive, Want, dial, get, listen, read_some, send},
+        gateway::Plan,
+        h2raw::{self, H2},
+        manifests::{ingress, prefix, service},
+        show, strict,
+    },
+    wait,
+};
 
 /// A bed whose `app` answers everything with these bytes.
 fn answering(bytes: &'static str) -> Bed {
@@ -60,13 +65,12 @@ fn a_client_that_expects_100_is_told_to_go_on() {
     let head =
         "POST /e HTTP/1.1\r\nHost: good.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
     client.write_all(head.as_bytes()).unwrap();
-    let start = Instant::now();
+    // Nobody sends the body before that.
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
-        assert!(read_some(&mut client, PATIENCE, &mut bytes).unwrap() > 0);
+        assert!(read_some(&mut client, wait::LIMIT, &mut bytes).unwrap() > 0);
     }
-    assert!(bytes.starts_with(b"HTTP/1.1 100 "), "{}", support::show(&bytes));
-    assert!(start.elapsed() < Duration::from_secs(1), "after {:?}", start.elapsed());
+    assert!(bytes.starts_with(b"HTTP/1.1 100 "), "{}", show(&bytes));
     client.write_all(b"hello").unwrap();
     assert_eq!(listen(&mut client, Want::responses(1), false).status(), 200);
     assert_eq!(bed.app.requests()[0].body, b"hello");
@@ -118,7 +122,8 @@ fn an_upload_that_is_answered_early_gets_its_answer() {
 /// a client that has not read it yet.
 #[test]
 fn a_refusal_can_be_read_by_a_client_that_was_still_sending() {
-    let bed = Bed::gateway(&[]);
+    // The gateway reads on for a while after a refusal: longer than a busy machine's client sends.
+    let bed = Bed::gateway(&["--time-scale=10"]);
     for (fields, status) in [
         ("Host: good.test\r\nContent-Length: many\r\n", 400),
         ("Host: good.test\r\nContent-Length: 40000\r\nTransfer-Encoding: chunked\r\n", 400),

@@ -2,19 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
-
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
 
-use support::backend::{Act, Backend, echo_answer};
-use support::client::get;
-use support::eventually;
-use support::gateway::{Gateway, Plan, free_address};
-use support::manifests::{ingress, prefix, service};
-
-/// Only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+use gatehouse_testbed::{
+    gatehouse::{
+        backend::{Act, Backend, echo_answer},
+        client::get,
+        gateway::{Gateway, Plan, free_address},
+        manifests::{ingress, prefix, service},
+    },
+    wait::comes_true,
+};
 
 /// A backend on an address that it can come back to.
 fn at(name: &str, addr: SocketAddr) -> Backend {
@@ -27,7 +25,7 @@ fn at(name: &str, addr: SocketAddr) -> Backend {
 fn end(backend: Backend) -> SocketAddr {
     let addr = backend.addr;
     drop(backend);
-    assert!(eventually(PATIENCE, || TcpStream::connect(addr).is_err()), "{addr} still listens");
+    assert!(comes_true(|| TcpStream::connect(addr).is_err()), "{addr} still listens");
     addr
 }
 
@@ -86,7 +84,7 @@ fn an_endpoint_that_refuses_connections_is_passed_over_until_it_accepts_them_aga
     let generation = || metric(&gateway, "gatehouse_snapshot_generation").unwrap();
     let before = generation();
     gateway.save("app.yaml", &service("app", &[all[0], all[1]]));
-    assert!(eventually(PATIENCE, || generation() > before));
+    assert!(comes_true(|| generation() > before));
     answered(&gateway, 30);
     assert_eq!(connects_failed(&gateway), 3.0);
     assert!(is_ejected(&gateway, gone));
@@ -94,11 +92,11 @@ fn an_endpoint_that_refuses_connections_is_passed_over_until_it_accepts_them_aga
     // One without the endpoint does.
     let before = generation();
     gateway.save("app.yaml", &service("app", &[all[0], all[2]]));
-    assert!(eventually(PATIENCE, || generation() > before));
+    assert!(comes_true(|| generation() > before));
     assert!(!is_ejected(&gateway, gone));
     let before = generation();
     gateway.save("app.yaml", &service("app", &all));
-    assert!(eventually(PATIENCE, || generation() > before));
+    assert!(comes_true(|| generation() > before));
     answered(&gateway, 100);
     assert_eq!(connects_failed(&gateway), 6.0);
     assert!(is_ejected(&gateway, gone));
@@ -108,7 +106,7 @@ fn an_endpoint_that_refuses_connections_is_passed_over_until_it_accepts_them_aga
         answered(&gateway, 3);
         !back.requests().is_empty()
     };
-    assert!(eventually(PATIENCE, asked), "no request comes to it: {}", gateway.output());
+    assert!(comes_true(asked), "no request comes to it: {}", gateway.output());
     assert!(!is_ejected(&gateway, gone));
     assert_eq!(connects_failed(&gateway), 6.0, "no request was used for a trial");
 }

@@ -3,14 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::backend::{Act, Backend, Request, echo_answer};
-use support::bed::Bed;
-use support::client::{End, Exchange, Step, Want, exchange, get, send};
-use support::{eventually, show, strict};
+use gatehouse_testbed::{
+    gatehouse::{
+        backend::{Act, Backend, Request, echo_answer},
+        bed::{Bed, manifest},
+        client::{End, Exchange, Step, Want, exchange, get, send},
+        gateway::Plan,
+        show, strict,
+    },
+    wait::comes_true,
+};
 
 /// An answer by script, and what the client may see of it.
 struct Case {
@@ -354,7 +358,9 @@ fn a_connection_with_stray_bytes_is_not_used_again() {
             let seen = get(bed.http, "good.test", &path);
             assert!(seen.status() == 200 && seen.responses[0].body == b"hello", "{seen:?}");
             if n == 1 {
-                std::thread::sleep(Duration::from_millis(70));
+                // The late bytes are on the connection, and the gateway has had time to see them.
+                assert!(comes_true(|| bed.app.is_done()));
+                std::thread::sleep(Duration::from_millis(20));
             }
             bed.probe().unwrap_or_else(|why| panic!("after stray bytes ({path}): {why}"));
         }
@@ -431,7 +437,8 @@ fn a_connection_closed_while_idle_costs_no_request_of_any_method() {
     for n in 0..20 {
         let seen = if n % 2 == 0 { get(bed.http, "good.test", "/g") } else { send(bed.http, post) };
         assert_eq!(seen.status(), 200, "request {n}: {seen:?}");
-        std::thread::sleep(Duration::from_millis(60));
+        assert!(comes_true(|| bed.app.is_done()), "the connection is closed");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -455,8 +462,8 @@ fn a_backend_that_refuses_connections_is_a_bad_gateway() {
     let gone = app.addr;
     drop(app);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let text = support::bed::manifest([gone, listener.local_addr().unwrap(), gone]);
-    let gateway = support::gateway::Plan::default().manifest("bed.yaml", text).start();
+    let text = manifest([gone, listener.local_addr().unwrap(), gone]);
+    let gateway = Plan::default().manifest("bed.yaml", text).start();
     let seen = get(gateway.http, "good.test", "/");
     assert_eq!(seen.status(), 502, "{seen:?}");
     assert!(!seen.responses[0].body.is_empty(), "an answer of ours says why");
@@ -475,10 +482,10 @@ fn a_client_that_leaves_takes_its_upstream_request_with_it() {
     });
     let bed = Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &[]);
     let steps = [Step::Send(b"GET /slow HTTP/1.1\r\nHost: good.test\r\n\r\n".to_vec())];
-    let want = Want { responses: 1, close: false, patience: Duration::from_millis(300) };
+    let want = Want { responses: 1, close: false, limit: Duration::from_millis(300) };
     drop(exchange(bed.http, &steps, want));
     assert!(
-        eventually(Duration::from_secs(3), || bed.app.open() == 0),
+        comes_true(|| bed.app.open() == 0),
         "{} upstream connections are still open",
         bed.app.open()
     );

@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
-
-use std::time::Duration;
-
-use support::backend::{Record, Request, describe};
-use support::bed::Bed;
-use support::eventually;
-use support::h2raw::{Answer, END_HEADERS, END_STREAM, GOOD, H2, block, frame, get, kind, probe};
+use gatehouse_testbed::{
+    gatehouse::{
+        backend::{Record, Request, describe},
+        bed::{Bed, Seen},
+        h2raw::{Answer, END_HEADERS, END_STREAM, GOOD, H2, block, frame, get, kind, probe},
+    },
+    wait::comes_true,
+};
 
 /// A request over HTTP/2 and what is to become of it.
 struct Case {
@@ -367,7 +367,7 @@ fn sni(case: &Case) -> &'static str {
     }
 }
 
-fn judge(case: &Case, answer: &Answer, seen: &support::bed::Seen) -> Result<(), String> {
+fn judge(case: &Case, answer: &Answer, seen: &Seen) -> Result<(), String> {
     let (by, check): (&str, Option<Check>) = match case.expect {
         Expect::Refused | Expect::RefusedWithoutBody | Expect::Status(_) => ("app", None),
         Expect::Served(by, check) => (by, Some(check)),
@@ -467,13 +467,13 @@ fn a_request_cut_short_is_never_whole_at_the_backend() {
         .concat();
         client.write(&bytes);
         assert!(
-            eventually(Duration::from_secs(2), || bed.app.arriving() > 0),
+            comes_true(|| bed.app.arriving() > 0),
             "bodies are streamed, so the beginning arrives"
         );
         client.write(&end);
         drop(client);
         assert!(
-            eventually(Duration::from_secs(2), || bed.app.arriving() == 0),
+            comes_true(|| bed.app.arriving() == 0),
             "the backend's connection ends with the client's stream"
         );
         let seen = bed.take();

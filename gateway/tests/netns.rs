@@ -4,17 +4,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr, TcpListener},
+    time::Duration,
+};
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::time::Duration;
-
-use gatehouse_testbed::lan::{Host, Lan};
-use support::backend::{Act, Backend, echo_answer};
-use support::eventually;
-use support::gateway::{Gateway, Plan, signal};
-use support::manifests::service;
+use gatehouse_testbed::{
+    gatehouse::{
+        backend::{Act, Backend, echo_answer},
+        gateway::{Gateway, Plan, signal},
+        manifests::service,
+    },
+    lan::{Host, Lan},
+    wait::{self, comes_true},
+};
 
 const VIP: &str = "10.77.0.200";
 const VIP6: &str = "fd77::200";
@@ -23,7 +27,7 @@ const VIP6: &str = "fd77::200";
 struct Bed {
     client: Host,
     gateway: Host,
-    _backend: Backend,
+    backend: Backend,
     _lan: Lan,
 }
 
@@ -32,15 +36,15 @@ impl Bed {
         let (lan, [client, gateway, backend]) = Lan::new(["client", "gateway", "backend"]).unwrap();
         let listener = backend.enter(|| TcpListener::bind("10.77.0.3:8000")).unwrap().unwrap();
         let backend = Backend::on("app", listener, |request| {
-            let wait = Duration::from_millis(if request.target == "/slow" { 1500 } else { 0 });
-            vec![Act::Wait(wait), Act::Send(echo_answer("app", request))]
+            let pause = Duration::from_millis(if request.target == "/slow" { 1500 } else { 0 });
+            vec![Act::Wait(pause), Act::Send(echo_answer("app", request))]
         });
-        Self { client, gateway, _backend: backend, _lan: lan }
+        Self { client, gateway, backend, _lan: lan }
     }
 
     /// The body of `url` as the client host gets it for `app.test`, or what curl says.
     fn fetch(&self, url: &str) -> String {
-        self.client.output(&["curl", "-gsS", "-m", "5", "-H", "Host: app.test", url]).unwrap().1
+        self.client.output(&["curl", "-gsS", "-m", "60", "-H", "Host: app.test", url]).unwrap().1
     }
 
     /// The gateway on the gateway host, ready.
@@ -50,8 +54,8 @@ impl Bed {
             prefix.iter().map(String::as_str).chain(wrap.iter().copied()).collect();
         let gateway = Plan::default().manifest("vip.yaml", manifest()).via(&via).spawn();
         let page = format!("http://{}/readyz", gateway.admin);
-        let ready = || self.gateway.output(&["curl", "-fsS", "-m", "1", &page]).unwrap().0;
-        let up = eventually(Duration::from_secs(20), ready);
+        let ready = || self.gateway.output(&["curl", "-fsS", "-m", "10", &page]).unwrap().0;
+        let up = comes_true(ready);
         assert!(up, "ready: {}\n{}", self.page(&gateway, "/readyz"), gateway.output());
         gateway
     }
@@ -59,7 +63,7 @@ impl Bed {
     /// An admin page, asked for on the gateway host.
     fn page(&self, gateway: &Gateway, path: &str) -> String {
         let url = format!("http://{}{path}", gateway.admin);
-        self.gateway.output(&["curl", "-sS", "-m", "2", &url]).unwrap().1
+        self.gateway.output(&["curl", "-sS", "-m", "60", &url]).unwrap().1
     }
 
     /// The addresses of the gateway host.
@@ -71,6 +75,12 @@ impl Bed {
         let held = self.gateway.addresses("eth0").unwrap();
         [VIP, VIP6].map(|vip| held.contains(&vip.parse::<IpAddr>().unwrap()))
     }
+}
+
+/// Who answers for an address, once somebody does.
+fn answering(client: &Host, vip: IpAddr) -> BTreeSet<String> {
+    wait::look(|| Some(client.who_has(vip).unwrap()).filter(|macs| !macs.is_empty()))
+        .unwrap_or_default()
 }
 
 fn manifest() -> String {
@@ -98,12 +108,12 @@ fn manifest() -> String {
 fn a_vip_is_claimed_served_and_given_back() {
     let bed = Bed::new();
     let mut gateway = bed.start(&[]);
-    let claimed = eventually(Duration::from_secs(5), || bed.has_vips() == [true; 2]);
+    let claimed = comes_true(|| bed.has_vips() == [true; 2]);
     assert!(claimed, "{}\n{}", bed.addresses(), gateway.output());
 
     let mac = bed.gateway.mac();
     for vip in [VIP, VIP6] {
-        let answering = bed.client.who_has(vip.parse().unwrap()).unwrap();
+        let answering = answering(&bed.client, vip.parse().unwrap());
         assert_eq!(answering, BTreeSet::from([mac.clone()]), "who answers for {vip}");
     }
 
@@ -119,12 +129,13 @@ fn a_vip_is_claimed_served_and_given_back() {
 
     let slow = std::thread::scope(|scope| {
         let slow = scope.spawn(|| bed.fetch(&format!("http://{VIP}/slow")));
-        std::thread::sleep(Duration::from_millis(400));
+        let asked = || bed.backend.arrived().iter().any(|request| request.target == "/slow");
+        assert!(comes_true(asked), "the request is under way");
         gateway.terminate();
         slow.join().unwrap()
     });
     assert_eq!(slow, "app GET /slow\n", "in flight at SIGTERM: {}", gateway.output());
-    let status = gateway.wait(Duration::from_secs(10)).expect("the gateway ends");
+    let status = gateway.wait().expect("the gateway ends");
     assert_eq!(status.code(), Some(0), "{}", gateway.output());
     assert_eq!(bed.has_vips(), [false; 2], "given back: {}", bed.addresses());
     assert!(bed.addresses().contains("10.77.0.2/16"), "the host keeps its own address");
@@ -135,24 +146,16 @@ fn a_killed_gateway_leaves_its_vip_to_the_next_one() {
     let bed = Bed::new();
     let mut gateway = bed.start(&[]);
     let url = format!("http://{VIP}/");
-    assert!(
-        eventually(Duration::from_secs(5), || bed.fetch(&url) == "app GET /\n"),
-        "{}",
-        gateway.output()
-    );
+    assert!(comes_true(|| bed.fetch(&url) == "app GET /\n"), "{}", gateway.output());
     signal(gateway.pid(), "KILL");
-    assert!(gateway.wait(Duration::from_secs(5)).is_some());
+    assert!(gateway.wait().is_some());
     // Without a process nobody takes the address off: the kernel keeps answering ARP for it.
     assert_eq!(bed.has_vips(), [true; 2], "{}", bed.addresses());
 
     let mut next = bed.start(&[]);
-    assert!(
-        eventually(Duration::from_secs(5), || bed.fetch(&url) == "app GET /\n"),
-        "{}",
-        next.output()
-    );
+    assert!(comes_true(|| bed.fetch(&url) == "app GET /\n"), "{}", next.output());
     next.terminate();
-    assert!(next.wait(Duration::from_secs(10)).is_some_and(|s| s.success()), "{}", next.output());
+    assert!(next.wait().is_some_and(|s| s.success()), "{}", next.output());
     assert_eq!(bed.has_vips(), [false; 2], "adopted, so given back: {}", bed.addresses());
 }
 
@@ -163,10 +166,10 @@ fn without_the_privilege_it_says_so_and_serves_its_plain_address() {
         ["setpriv", "--bounding-set=-net_admin,-net_raw", "--inh-caps=-net_admin,-net_raw"];
     let gateway = bed.start(&lowered);
     let says = || bed.page(&gateway, "/snapshot").contains("NotPermitted");
-    assert!(eventually(Duration::from_secs(5), says), "{}", bed.page(&gateway, "/snapshot"));
+    assert!(comes_true(says), "{}", bed.page(&gateway, "/snapshot"));
     assert_eq!(bed.has_vips(), [false; 2]);
     let url = format!("http://{}/", gateway.http);
-    let words = ["curl", "-sS", "-m", "5", "-H", "Host: app.test", &url];
+    let words = ["curl", "-sS", "-m", "60", "-H", "Host: app.test", &url];
     let (_, text) = bed.gateway.output(&words).unwrap();
     assert_eq!(text, "app GET /\n", "{}", gateway.output());
 }

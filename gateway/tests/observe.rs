@@ -2,16 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
-
-use std::time::Duration;
-
+use gatehouse_testbed::{
+    gatehouse::{
+        backend::Backend,
+        client::{get, send},
+        gateway::{Gateway, Plan},
+        manifests::{ingress, prefix, service},
+    },
+    wait::comes_true,
+};
 use serde_json::Value;
-use support::backend::Backend;
-use support::client::{get, send};
-use support::eventually;
-use support::gateway::{Gateway, Plan};
-use support::manifests::{ingress, prefix, service};
 
 fn start(app: &Backend) -> Gateway {
     let text =
@@ -37,7 +37,7 @@ fn each_request_is_one_line_of_json_whatever_it_holds() {
     assert_eq!(send(gateway.http, tidy).status(), 200);
     let logged = |status: u16| lines(&gateway).iter().any(|l| l["status"] == status);
     let all = || lines(&gateway).iter().any(|l| l["path"] == "/tidy");
-    assert!(eventually(Duration::from_secs(3), all), "{}", gateway.output());
+    assert!(comes_true(all), "{}", gateway.output());
     assert!(logged(200) && logged(404) && logged(odd), "{}", gateway.output());
     let lines = lines(&gateway);
     let first = lines.iter().find(|l| l["host"] == "x.test").unwrap();
@@ -64,7 +64,7 @@ fn metrics_count_what_was_served() {
         line.rsplit(' ').next()?.parse().ok()
     };
     let counted = || value("gatehouse_requests_total{&x.test&2xx") == Some(5.0);
-    assert!(eventually(Duration::from_secs(3), counted), "{}", gateway.page("/metrics"));
+    assert!(comes_true(counted), "{}", gateway.page("/metrics"));
     assert!(value("gatehouse_requests_total{&4xx").is_some_and(|n| n >= 1.0));
     assert!(value("gatehouse_snapshot_generation").is_some_and(|n| n >= 1.0));
     assert!(value("gatehouse_upstream_connections_total{&reused").is_some_and(|n| n >= 3.0));

@@ -2,18 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
+use std::{
+    net::SocketAddr,
+    process::{Command, Output},
+};
 
-use std::net::SocketAddr;
-use std::process::{Command, Output};
-use std::time::Duration;
-
+use gatehouse_testbed::{
+    gatehouse::{
+        backend::{Act, Backend, Gate, echo_answer},
+        client::get,
+        gateway::{Gateway, Plan, free_address},
+        manifests::{ingress, prefix, service},
+        show,
+    },
+    guard,
+    wait::comes_true,
+};
 use serde_json::Value;
-use support::backend::{Act, Backend, echo_answer};
-use support::client::get;
-use support::gateway::{BINARY, Gateway, Plan, free_address};
-use support::manifests::{ingress, prefix, service};
-use support::{eventually, show};
 
 /// A pool, an advertisement and a gateway Service on an address that no interface here has room for.
 const VIP: &str = "\
@@ -43,7 +48,11 @@ spec:
 
 fn status(admin: SocketAddr, more: &[&str]) -> Output {
     let admin = admin.to_string();
-    Command::new(BINARY).args(["status", "--admin", &admin]).args(more).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_gatehouse"))
+        .args(["status", "--admin", &admin])
+        .args(more)
+        .output()
+        .unwrap()
 }
 
 fn start(app: &Backend, more: &[&str]) -> Gateway {
@@ -73,7 +82,7 @@ fn a_running_node_tells_what_it_does_for_people_and_for_programs() {
     assert_eq!(json["waiting"], serde_json::json!([]), "{json}");
     assert_eq!(json["vips"][0]["services"], serde_json::json!(["default/gateway"]), "{json}");
     let says = || status(&[]).contains("[NoInterface]");
-    assert!(eventually(Duration::from_secs(5), says), "{}", status(&[]));
+    assert!(comes_true(says), "{}", status(&[]));
 }
 
 #[test]
@@ -92,11 +101,11 @@ fn who_asks_where_no_node_is_learns_what_to_look_for() {
 fn a_group_that_cannot_be_formed_ends_the_start() {
     let run = |args: &[&str]| {
         let mut gateway = Plan::default().args(args).spawn();
-        let status = gateway.wait(Duration::from_secs(10));
+        let status = gateway.wait();
         let status = status.unwrap_or_else(|| panic!("still running: {}", gateway.output()));
         (status.code(), gateway.output())
     };
-    let folder = tempfile::tempdir().unwrap();
+    let folder = guard::folder("gatehouse-key-").unwrap();
     let key = folder.path().join("key");
     let key = key.to_str().unwrap();
     let (code, text) = run(&["--group-key", key]);
@@ -113,7 +122,7 @@ fn a_group_that_cannot_be_formed_ends_the_start() {
 
 #[test]
 fn a_key_that_everybody_may_read_is_told_and_never_shown() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = guard::folder("gatehouse-key-").unwrap();
     let key = folder.path().join("key");
     std::fs::write(&key, "a-secret-of-the-group\n").unwrap();
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
@@ -130,19 +139,21 @@ fn a_key_that_everybody_may_read_is_told_and_never_shown() {
 
 #[test]
 fn a_node_that_stops_says_so_until_it_has_ended() {
-    let app = Backend::scripted("app", |request| {
-        let wait = if request.target == "/slow" { 1500 } else { 0 };
-        vec![Act::Wait(Duration::from_millis(wait)), Act::Send(echo_answer("app", request))]
+    let gate = Gate::default();
+    let until = gate.clone();
+    let app = Backend::scripted("app", move |request| {
+        vec![Act::Until(until.clone()), Act::Send(echo_answer("app", request))]
     });
-    let mut gateway = start(&app, &["--drain-timeout=10"]);
+    let mut gateway = start(&app, &["--drain-timeout=600"]);
     let http = gateway.http;
     let slow = std::thread::spawn(move || get(http, "x.test", "/slow"));
-    let begun = || app.requests().iter().any(|request| request.target == "/slow");
-    assert!(eventually(Duration::from_secs(5), begun), "it is under way");
+    let begun = || app.arrived().iter().any(|request| request.target == "/slow");
+    assert!(comes_true(begun), "it is under way");
     gateway.terminate();
     let stopping = || get(gateway.admin, "localhost", "/readyz").status() == 503;
-    assert!(eventually(Duration::from_secs(5), stopping));
+    assert!(comes_true(stopping));
+    gate.open();
     assert_eq!(slow.join().unwrap().responses[0].text(), "app GET /slow\n");
-    let status = gateway.wait(Duration::from_secs(10)).expect("the gateway ends");
+    let status = gateway.wait().expect("the gateway ends");
     assert_eq!(status.code(), Some(0), "{}", gateway.output());
 }

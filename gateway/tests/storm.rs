@@ -5,21 +5,29 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod corpus;
-mod support;
 
-use std::io::{Read, Write};
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
 
-use support::backend::{Act, Backend, Record, describe, ok};
-use support::bed::Bed;
-use support::client::{PATIENCE, Want, dial, exchange, listen};
-use support::eventually;
-use support::gateway::Gateway;
-use support::h2raw::{self, H2};
+use gatehouse_testbed::{
+    gatehouse::{
+        backend::{Act, Backend, Record, describe, ok},
+        bed::Bed,
+        client::{Want, dial, exchange, listen},
+        gateway::Gateway,
+        h2raw::{self, H2},
+        show,
+    },
+    wait::{self, comes_true},
+};
 
 const TIME: Duration = Duration::from_secs(6);
+/// At least so many rounds of honest requests.
+const ROUNDS: u64 = 100;
 /// Printed by a failure; the order of the cases follows from it.
 const SEED: u64 = 0x6761_7465_686f_7573;
 
@@ -31,7 +39,7 @@ fn honest_clients_get_their_own_answers_amid_hostile_ones() {
         vec![Act::Send(ok(&text, request.method == "HEAD"))]
     });
     let bed =
-        Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &["--time-scale=0.1"]);
+        Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &["--time-scale=0.3"]);
     let gateway = bed.gateway.as_ref().unwrap();
     honest(bed.http, bed.https, 0).unwrap();
     let (memory, files) = (gateway.rss(), open_files(gateway));
@@ -57,12 +65,14 @@ fn honest_clients_get_their_own_answers_amid_hostile_ones() {
             })
             .collect();
         std::thread::sleep(TIME);
+        let ended = || clients.iter().any(|client| client.is_finished());
+        comes_true(|| answered.load(Ordering::Relaxed) > ROUNDS || ended());
         done.store(true, Ordering::Relaxed);
         clients.into_iter().filter_map(|c| c.join().unwrap().err()).collect()
     });
     assert!(failures.is_empty(), "seed {SEED:#x}: {}", failures.join("\n"));
     let rounds = answered.load(Ordering::Relaxed);
-    assert!(rounds > 100, "only {rounds} rounds of honest requests");
+    assert!(rounds > ROUNDS, "only {rounds} rounds of honest requests");
     let violations: Vec<Record> = [&bed.app, &bed.other, &bed.secret]
         .into_iter()
         .flat_map(Backend::take)
@@ -71,11 +81,7 @@ fn honest_clients_get_their_own_answers_amid_hostile_ones() {
     assert!(violations.is_empty(), "seed {SEED:#x}:\n{}", describe(&violations));
 
     let settled = || open_files(gateway) <= files + 8;
-    assert!(
-        eventually(Duration::from_secs(10), settled),
-        "{files} files became {}",
-        open_files(gateway)
-    );
+    assert!(comes_true(settled), "{files} files became {}", open_files(gateway));
     let grown = gateway.rss().saturating_sub(memory);
     assert!(grown < 32 * 1024, "the gateway grew by {grown} KiB");
     bed.app.take();
@@ -93,12 +99,8 @@ fn hostile(http: SocketAddr, seed: u64, done: &AtomicBool) {
         random ^= random << 17;
         let form = &cases[random as usize % 3];
         let case = &form[(random >> 8) as usize % form.len()];
-        let patience = Duration::from_millis(random >> 16 & 127);
-        drop(exchange(
-            http,
-            &case.steps,
-            Want { patience, ..Want::responses(case.statuses.len()) },
-        ));
+        let limit = Duration::from_millis(random >> 16 & 127);
+        drop(exchange(http, &case.steps, Want { limit, ..Want::responses(case.statuses.len()) }));
     }
 }
 
@@ -116,17 +118,17 @@ fn honest(http: SocketAddr, https: SocketAddr, token: u64) -> Result<(), String>
     let texts: Vec<String> = seen.responses.iter().map(|r| r.text()).collect();
     let wanted = [format!("GET /{a} "), format!("POST /{b} body-b"), format!("PUT /{c} body-c")];
     if texts != wanted {
-        return Err(format!("wanted {wanted:?}, got {texts:?}: {}", support::show(&seen.received)));
+        return Err(format!("wanted {wanted:?}, got {texts:?}: {}", show(&seen.received)));
     }
     // The last word of a connection must arrive, too.
     let request =
         format!("GET /{a}-close HTTP/1.1\r\nHost: good.test\r\nConnection: close\r\n\r\n");
     client.write_all(request.as_bytes()).map_err(|e| format!("/{a}-close: {e}"))?;
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(wait::LIMIT)).unwrap();
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).map_err(|e| format!("/{a}-close: {e}"))?;
     if !rest.ends_with(format!("GET /{a}-close ").as_bytes()) {
-        return Err(format!("/{a}-close: {}", support::show(&rest)));
+        return Err(format!("/{a}-close: {}", show(&rest)));
     }
     let path = format!("/{a}-h2");
     let answer = H2::connect(https, "good.test").request(1, &h2raw::get("good.test", &path), None);

@@ -3,21 +3,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
+    time::Duration,
+};
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
-
-use support::client::{KeepAlive, dial};
-use support::eventually;
-use support::gateway::{Gateway, Plan};
-use support::h2raw::{ACK, END_HEADERS, H2, block, frame, kind};
-use support::manifests::{ingress, prefix, secret, service};
-use support::tls::certificate;
+use gatehouse_testbed::{
+    gatehouse::{
+        client::{KeepAlive, dial},
+        gateway::{Gateway, Plan},
+        h2raw::{ACK, END_HEADERS, Frame, H2, block, frame, kind},
+        manifests::{ingress, prefix, secret, service},
+        tls::certificate,
+    },
+    wait,
+};
 
 const SIZE: u64 = 64 * 1024 * 1024;
 /// What a body may add to the gateway, in KiB.
@@ -104,9 +110,9 @@ fn start(addr: std::net::SocketAddr) -> Gateway {
 /// The most that the gateway grows, in KiB, until `done` or for `limit`.
 fn growth(gateway: &Gateway, before: u64, limit: Duration, mut done: impl FnMut() -> bool) -> u64 {
     let mut most = 0;
-    eventually(limit, || {
+    wait::look_for(limit, || {
         most = most.max(gateway.rss().saturating_sub(before));
-        done()
+        done().then_some(())
     });
     most
 }
@@ -135,7 +141,7 @@ fn an_upload_to_a_slow_backend_waits_outside_of_the_gateway() {
     let waiting = sent.load(Ordering::Relaxed);
     assert!(waiting < SIZE / 2, "{waiting} bytes were taken with nobody to read them");
     go.send(()).unwrap();
-    let flowing = growth(&gateway, before, Duration::from_secs(30), || client.is_finished());
+    let flowing = growth(&gateway, before, wait::LIMIT, || client.is_finished());
     client.join().unwrap();
     assert_eq!(moved.load(Ordering::Relaxed), SIZE);
     let most = stalled.max(flowing);
@@ -164,7 +170,7 @@ fn a_download_to_a_slow_client_waits_outside_of_the_gateway() {
         }
         read
     });
-    let flowing = growth(&gateway, before, Duration::from_secs(30), || client.is_finished());
+    let flowing = growth(&gateway, before, wait::LIMIT, || client.is_finished());
     assert!(client.join().unwrap() >= SIZE);
     let most = stalled.max(flowing);
     assert!(most <= GROWTH, "the gateway grew by {most} KiB");
@@ -196,7 +202,7 @@ fn an_upload_over_h2_waits_for_the_window() {
             sent += chunk.len() as u64;
             continue;
         }
-        match client.read(Duration::from_millis(if told { 5_000 } else { 700 })) {
+        match client.read(if told { wait::LIMIT } else { Duration::from_millis(700) }) {
             Ok(frame) => {
                 credit.note(&frame);
                 if frame.kind == kind::SETTINGS && frame.flags & ACK == 0 {
@@ -241,7 +247,7 @@ impl Credit {
         enough
     }
 
-    fn note(&mut self, frame: &support::h2raw::Frame) {
+    fn note(&mut self, frame: &Frame) {
         let number = |at: usize| {
             i64::from(u32::from_be_bytes(frame.payload[at..at + 4].try_into().unwrap()))
         };

@@ -3,17 +3,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
-
-use support::backend::{Act, Backend, Record, echo_answer};
-use support::bed::Bed;
-use support::client::{End, PATIENCE, Want, Wire, dial, listen, read_some};
-use support::eventually;
-use support::tls::Tls;
+use gatehouse_testbed::{
+    gatehouse::{
+        backend::{Act, Backend, Record, echo_answer},
+        bed::Bed,
+        client::{End, Want, Wire, dial, listen, read_some},
+        show,
+        tls::Tls,
+    },
+    wait::{self, comes_true},
+};
 
 const HELLO: &str = "GET /chat HTTP/1.1\r\nHost: good.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -45,15 +50,15 @@ fn until(wire: &mut impl Wire, wanted: &[u8]) -> Vec<u8> {
             bytes.truncate(at);
             return bytes;
         }
-        let left = PATIENCE.saturating_sub(start.elapsed());
+        let left = wait::LIMIT.saturating_sub(start.elapsed());
         let read = read_some(wire, left, &mut bytes).unwrap_or(0);
-        assert!(read > 0, "{:?} did not come: {}", wanted, support::show(&bytes));
+        assert!(read > 0, "{:?} did not come: {}", wanted, show(&bytes));
     }
 }
 
 #[test]
 fn it_passes_through_and_outlives_every_timeout_of_a_request() {
-    let bed = bed(tunnel(), &["--time-scale=0.02", "--upstream-timeout=1"]);
+    let bed = bed(tunnel(), &["--time-scale=0.05", "--upstream-timeout=2"]);
     let mut plain = dial(bed.http);
     let mut tls = Tls::connect(bed.https, "good.test", &["http/1.1"]).unwrap();
     plain.write_all(HELLO.as_bytes()).unwrap();
@@ -66,8 +71,9 @@ fn it_passes_through_and_outlives_every_timeout_of_a_request() {
         assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         assert_eq!(seen.responses[0].one("upgrade").as_deref(), Some("websocket"));
     }
-    for _ in 0..4 {
-        std::thread::sleep(Duration::from_millis(500));
+    // Longer than the longest of them, the 75 s of an idle connection, under that scale.
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_secs(1));
         plain.write_all(b"\x81\x05hello").unwrap();
         until(&mut plain, b"\x81\x05hello");
         tls.write_all(b"\x81\x05hello").unwrap();
@@ -76,7 +82,7 @@ fn it_passes_through_and_outlives_every_timeout_of_a_request() {
     let request = bed.app.requests().remove(0);
     assert_eq!(request.one("sec-websocket-key").as_deref(), Some("dGhlIHNhbXBsZSBub25jZQ=="));
     drop((plain, tls));
-    let over = eventually(Duration::from_secs(3), || bed.app.open() == 0);
+    let over = comes_true(|| bed.app.open() == 0);
     assert!(over, "the tunnel ends with its client");
 }
 
@@ -88,7 +94,7 @@ fn frames_that_come_with_the_handshake_wait_for_the_101_and_are_not_lost() {
     let mut client = dial(bed.http);
     client.write_all(&[HELLO.as_bytes(), b"\x81\x05early"].concat()).unwrap();
     let head = until(&mut client, b"\x81\x05early");
-    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", support::show(&head));
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", show(&head));
 }
 
 #[test]
@@ -159,7 +165,7 @@ fn a_large_stream_arrives_whole_in_both_directions() {
     let mut writer: TcpStream = client.try_clone().unwrap();
     let copy = sent.clone();
     let writing = std::thread::spawn(move || writer.write_all(&copy).unwrap());
-    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.set_read_timeout(Some(wait::LIMIT)).unwrap();
     let mut received = vec![0; sent.len()];
     client.read_exact(&mut received).unwrap();
     writing.join().unwrap();
@@ -185,6 +191,6 @@ fn an_open_tunnel_does_not_hold_up_a_stop_longer_than_told() {
     assert_eq!(listen(&mut client, Want::responses(1), false).status(), 101);
     let gateway = bed.gateway.as_mut().unwrap();
     gateway.terminate();
-    let status = gateway.wait(Duration::from_secs(4)).expect("the hard deadline holds");
+    let status = gateway.wait().expect("the hard deadline holds");
     assert_eq!(status.code(), Some(0), "{}", gateway.output());
 }

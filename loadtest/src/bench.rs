@@ -27,7 +27,7 @@ use clap::ValueEnum as _;
 use gatehouse_testbed::{
     certificate::Certificate,
     client::{self, Load, Target},
-    ports,
+    guard, ports,
     process::{self, Process},
 };
 
@@ -45,7 +45,7 @@ const HOST: &str = "localhost";
 const MANY_HOSTS: usize = 1000;
 
 /// Longest time until a freshly started peer answers.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Flags of `gatehouse-loadtest bench`.
 #[derive(Debug, clap::Args)]
@@ -138,7 +138,7 @@ fn chosen(only: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
 
 impl Bed {
     fn set_up(options: &Options, scenarios: &[&Scenario]) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("gatehouse-bench-").tempdir()?;
+        let folder = guard::folder("gatehouse-bench-")?;
         // Some peers give up root after they have read their configuration.
         open_to_all(folder.path())?;
         let certificate = Certificate::make(folder.path(), &[HOST])?;
@@ -180,7 +180,7 @@ impl Bed {
             path: "/".to_owned(),
             tls: None,
         };
-        ports::wait_for(&target, &mut peer.process, START_PATIENCE)?;
+        ports::wait_for(&target, &mut peer.process, START_LIMIT)?;
         self.peers.insert((kind, many), peer);
         Ok(())
     }
@@ -253,7 +253,7 @@ fn start_echo(address: SocketAddr, folder: &Path) -> anyhow::Result<Process> {
     let arguments = ["echo", "--listen", &address_text, "--service", "echo", "--threads", "2"];
     let mut echo = Process::start("echo", &program, arguments, Some(&folder.join("echo.log")))?;
     let target = Target { address, host: HOST.to_owned(), path: "/".to_owned(), tls: None };
-    ports::wait_for(&target, &mut echo, START_PATIENCE)?;
+    ports::wait_for(&target, &mut echo, START_LIMIT)?;
     Ok(echo)
 }
 

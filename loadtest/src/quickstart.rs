@@ -6,7 +6,7 @@ use std::{path::PathBuf, thread, time::Duration};
 
 use gatehouse_testbed::{
     client::Target,
-    echo::{self, Door},
+    echo::{self, Listener},
     ports,
     process::{self, Process},
 };
@@ -37,8 +37,9 @@ const BACKENDS: [&str; 3] = ["127.0.0.1:9001=alpha", "127.0.0.1:9002=beta", "127
 /// Runs until SIGINT, SIGTERM or the end of the gateway.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     process::catch_signals()?;
-    let doors: Vec<Door> = BACKENDS.iter().map(|door| door.parse()).collect::<Result<_, _>>()?;
-    echo::spawn(&doors, 1)?;
+    let listeners: Vec<Listener> =
+        BACKENDS.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    echo::spawn(&listeners, 1)?;
 
     let (http, https, admin) =
         (options.http.to_string(), options.https.to_string(), options.admin.to_string());

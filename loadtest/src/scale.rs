@@ -15,8 +15,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use gatehouse_testbed::{
     client::{self, Answer, Target},
-    echo::{self, Door},
-    manifests, ports,
+    echo::{self, Listener},
+    guard, manifests, ports,
     process::{self, Process},
 };
 
@@ -41,7 +41,7 @@ pub(crate) struct Options {
 }
 
 /// Longest time until ready, and until a change is live.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The generated folder.
 struct Site {
@@ -55,14 +55,14 @@ struct Site {
 /// Starts the gateway on the generated folder, changes it and writes the result.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     process::catch_signals()?;
-    let folder = tempfile::Builder::new().prefix("gatehouse-scale-").tempdir()?;
+    let folder = guard::folder("gatehouse-scale-")?;
     let [first, second, http, admin] = ports::free()?;
-    let doors = [(first, "first"), (second, "second")].map(|(address, service)| Door {
+    let listeners = [(first, "first"), (second, "second")].map(|(address, service)| Listener {
         address,
         service: service.to_owned(),
         endpoint: address.to_string(),
     });
-    echo::spawn(&doors, 1)?;
+    echo::spawn(&listeners, 1)?;
     let site = Site {
         folder: folder.path().join("manifests"),
         hosts: options.hosts,
@@ -85,7 +85,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         path: "/readyz".to_owned(),
         tls: None,
     };
-    let ready_after = ports::wait_for(&ready, &mut gateway, PATIENCE)?;
+    let ready_after = ports::wait_for(&ready, &mut gateway, TIMEOUT)?;
     let start_cpu = gateway.cpu();
     site.verify(http)?;
     let memory_at_start = gateway.memory_kib();
@@ -250,7 +250,7 @@ fn wait_until(
         }
         process::check_stopping()?;
         gateway.check()?;
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > TIMEOUT {
             bail!(
                 "{} {}: the change does not come{}",
                 target.host,

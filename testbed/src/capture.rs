@@ -7,6 +7,7 @@ use std::{
     collections::BTreeSet,
     io::{BufRead as _, BufReader},
     net::IpAddr,
+    ops::Range,
     process::{Child, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -15,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::lan::Host;
+use crate::namespace::Namespace;
 
 /// One frame in which somebody claims an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub struct Capture {
 
 impl Capture {
     /// Begins to listen on the host's `eth0`; what is sent after this returns is seen.
-    pub fn start(host: &Host) -> anyhow::Result<Self> {
+    pub fn start(host: &Namespace) -> anyhow::Result<Self> {
         let mut tcpdump = host
             .command("tcpdump")
             .args(["-Z", "root", "-i", "eth0", "-e", "-n", "-l", "--immediate-mode"])
@@ -79,10 +80,11 @@ impl Capture {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Who has claimed `address` since then, by MAC address.
-    pub fn claimants(&self, address: IpAddr, since: Instant) -> BTreeSet<String> {
+    /// Who has claimed `address` within that time, by MAC address.
+    pub fn claimants(&self, address: IpAddr, within: Range<Instant>) -> BTreeSet<String> {
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = claims.iter().filter(|claim| claim.address == address && claim.at >= since);
+        let of =
+            claims.iter().filter(|claim| claim.address == address && within.contains(&claim.at));
         of.map(|claim| claim.mac.clone()).collect()
     }
 

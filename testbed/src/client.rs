@@ -65,12 +65,12 @@ pub struct Load {
     pub p99: Duration,
 }
 
-/// Asks once; an error when the answer is not there within `patience`.
-pub fn get(target: &Target, patience: Duration) -> anyhow::Result<Answer> {
+/// Asks once; an error when the answer is not there within `limit`.
+pub fn get(target: &Target, limit: Duration) -> anyhow::Result<Answer> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let client = Client::new(target)?;
     let mut buffer = Vec::new();
-    runtime.block_on(client.ask(&mut buffer, patience))?;
+    runtime.block_on(client.ask(&mut buffer, limit))?;
     parse(&buffer).with_context(|| format!("answer of {}", target.address))
 }
 
@@ -159,8 +159,8 @@ impl Client {
     }
 
     /// One connection, one request, the whole answer in `buffer`.
-    async fn ask(&self, buffer: &mut Vec<u8>, patience: Duration) -> anyhow::Result<()> {
-        timeout(patience, async {
+    async fn ask(&self, buffer: &mut Vec<u8>, limit: Duration) -> anyhow::Result<()> {
+        timeout(limit, async {
             let stream = TcpStream::connect(self.address).await?;
             stream.set_nodelay(true)?;
             match &self.tls {

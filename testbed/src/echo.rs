@@ -47,7 +47,7 @@ pub struct Options {
     pub endpoint: Option<String>,
     /// A further address and the service it stands for; may repeat.
     #[arg(long, value_name = "ADDR=SERVICE")]
-    pub also: Vec<Door>,
+    pub also: Vec<Listener>,
     /// Threads; one per core by default.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -55,7 +55,7 @@ pub struct Options {
 
 /// One address of the echo backend and who answers there.
 #[derive(Debug, Clone)]
-pub struct Door {
+pub struct Listener {
     /// Where it listens.
     pub address: SocketAddr,
     /// The service it says it is.
@@ -64,7 +64,7 @@ pub struct Door {
     pub endpoint: String,
 }
 
-impl FromStr for Door {
+impl FromStr for Listener {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -80,10 +80,11 @@ impl FromStr for Door {
 /// Serves all addresses until the process ends.
 pub fn run(options: Options) -> anyhow::Result<()> {
     let endpoint = options.endpoint.unwrap_or_else(|| options.listen.to_string());
-    let mut doors = vec![Door { address: options.listen, service: options.service, endpoint }];
-    doors.extend(options.also);
+    let mut listeners =
+        vec![Listener { address: options.listen, service: options.service, endpoint }];
+    listeners.extend(options.also);
     let threads = options.threads.unwrap_or_else(cores).max(1);
-    let workers = spawn(&doors, threads)?;
+    let workers = spawn(&listeners, threads)?;
     for worker in workers {
         // A worker only returns when its runtime could not be built.
         if worker.join().is_err() {
@@ -95,12 +96,15 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 
 /// Starts the threads; every address accepts connections when this returns, in the network namespace of
 /// the calling thread. An error when an address cannot be listened on.
-pub fn spawn(doors: &[Door], threads: usize) -> anyhow::Result<Vec<thread::JoinHandle<()>>> {
+pub fn spawn(
+    listeners: &[Listener],
+    threads: usize,
+) -> anyhow::Result<Vec<thread::JoinHandle<()>>> {
     let mut workers = Vec::with_capacity(threads);
     for core in 0..threads {
-        let mut sockets = Vec::with_capacity(doors.len());
-        for door in doors {
-            sockets.push((listen(door.address)?, door.clone()));
+        let mut sockets = Vec::with_capacity(listeners.len());
+        for listener in listeners {
+            sockets.push((listen(listener.address)?, listener.clone()));
         }
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let worker = thread::Builder::new().name(format!("echo-{core}")).spawn(move || {
@@ -112,10 +116,10 @@ pub fn spawn(doors: &[Door], threads: usize) -> anyhow::Result<Vec<thread::JoinH
 }
 
 /// One core's share: an accept loop per address, all on this thread.
-async fn accept_all(sockets: Vec<(StdListener, Door)>) {
+async fn accept_all(sockets: Vec<(StdListener, Listener)>) {
     let mut loops = Vec::with_capacity(sockets.len());
-    for (socket, door) in sockets {
-        loops.push(tokio::task::spawn_local(accept(socket, door)));
+    for (socket, listener) in sockets {
+        loops.push(tokio::task::spawn_local(accept(socket, listener)));
     }
     for accepting in loops {
         if let Ok(Err(error)) = accepting.await {
@@ -124,11 +128,11 @@ async fn accept_all(sockets: Vec<(StdListener, Door)>) {
     }
 }
 
-async fn accept(socket: StdListener, door: Door) -> anyhow::Result<()> {
-    let address = door.address;
+async fn accept(socket: StdListener, of: Listener) -> anyhow::Result<()> {
+    let address = of.address;
     let listener =
         TcpListener::from_std(socket).with_context(|| format!("cannot serve {address}"))?;
-    let identity = Rc::new(Identity::new(door.service, door.endpoint));
+    let identity = Rc::new(Identity::new(of.service, of.endpoint));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_BACKOFF).await;

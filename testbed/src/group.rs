@@ -20,10 +20,12 @@ use tempfile::TempDir;
 
 use crate::{
     client::{self, Target},
-    echo::{self, Door},
+    echo::{self, Listener},
+    guard,
     lan::{Host, Lan},
     manifests,
     process::{self, Process, Signal},
+    wait,
 };
 
 /// Nodes of a site.
@@ -32,11 +34,9 @@ pub const NODES: usize = 3;
 pub const GROUP_PORT: u16 = 7471;
 /// The host name that the backend is served under.
 pub const NAME: &str = "app.test";
-/// Longest time until a started node is ready, and until an address has moved when nobody measures it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An admin page is asked for at most this long.
-const PAGE_PATIENCE: Duration = Duration::from_secs(2);
+const PAGE_LIMIT: Duration = Duration::from_secs(2);
 /// Ownership is settled when it did not change for this long.
 const STILL: Duration = Duration::from_secs(1);
 
@@ -93,10 +93,11 @@ impl Site {
     pub fn new(options: &Options) -> anyhow::Result<Self> {
         let (lan, [one, two, three, client, backend, stranger]) =
             Lan::new(["node-1", "node-2", "node-3", "client", "backend", "stranger"])?;
-        let folder = tempfile::Builder::new().prefix("gatehouse-site-").tempdir()?;
+        let folder = guard::folder("gatehouse-site-")?;
         let address = SocketAddr::new(backend.v4().into(), 8000);
-        let door = Door { address, service: "app".to_owned(), endpoint: "backend".to_owned() };
-        backend.enter(|| echo::spawn(&[door], 1))??;
+        let listener =
+            Listener { address, service: "app".to_owned(), endpoint: "backend".to_owned() };
+        backend.enter(|| echo::spawn(&[listener], 1))??;
         let manifests = folder.path().join("manifests");
         fs::create_dir(&manifests)?;
         fs::write(manifests.join("site.yaml"), manifest(address))?;
@@ -122,7 +123,7 @@ impl Site {
         for node in &mut site.nodes {
             node.start()?;
         }
-        site.settle(PATIENCE)?;
+        site.settle()?;
         Ok(site)
     }
 
@@ -139,10 +140,10 @@ impl Site {
 
     /// Waits until all running nodes are ready and each of [`VIPS`] has had one and the same holder for a
     /// second, and is on the loopback interface of nobody; returns the holders.
-    pub fn settle(&mut self, limit: Duration) -> anyhow::Result<[usize; VIPS.len()]> {
-        let deadline = Instant::now() + limit;
+    pub fn settle(&mut self) -> anyhow::Result<[usize; VIPS.len()]> {
+        let deadline = Instant::now() + wait::LIMIT;
         for node in self.nodes.iter_mut().filter(|node| node.runs()) {
-            node.wait_ready(deadline.saturating_duration_since(Instant::now()))?;
+            node.wait_ready()?;
         }
         let mut since: Option<(Instant, [usize; VIPS.len()])> = None;
         loop {
@@ -160,7 +161,7 @@ impl Site {
                 (_, None) => None,
             };
             if now > deadline {
-                bail!("not settled within {limit:?}:\n{}", self.describe());
+                bail!("not settled within {:?}:\n{}", wait::LIMIT, self.describe());
             }
             thread::sleep(Duration::from_millis(50));
         }
@@ -182,21 +183,16 @@ impl Site {
     }
 
     /// Waits until the holders of `vip` are these nodes and no others.
-    pub fn wait_holders(
-        &self,
-        vip: IpAddr,
-        nodes: &[usize],
-        limit: Duration,
-    ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + limit;
-        while self.holders(vip)? != nodes {
-            process::check_stopping()?;
-            if Instant::now() > deadline {
-                bail!("{vip} is not on {nodes:?} within {limit:?}:\n{}", self.describe());
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
+    pub fn wait_holders(&self, vip: IpAddr, nodes: &[usize]) -> anyhow::Result<()> {
+        let there = wait::look(|| match self.holders(vip) {
+            Ok(holders) if holders != nodes => None,
+            Ok(_) => Some(Ok(())),
+            Err(error) => Some(Err(error)),
+        });
+        let Some(there) = there else {
+            bail!("{vip} is not on {nodes:?} within {:?}:\n{}", wait::LIMIT, self.describe());
+        };
+        there
     }
 
     /// Everything about the nodes that helps to understand a failure.
@@ -274,8 +270,8 @@ impl Node {
     }
 
     /// Waits until the gateway says that it is ready.
-    pub fn wait_ready(&mut self, limit: Duration) -> anyhow::Result<()> {
-        let deadline = Instant::now() + limit;
+    pub fn wait_ready(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + wait::LIMIT;
         loop {
             process::check_stopping()?;
             let Some(process) = &mut self.process else {
@@ -288,6 +284,7 @@ impl Node {
             }
             if Instant::now() > deadline {
                 let tail = self.process.as_ref().map(Process::log_tail).unwrap_or_default();
+                let limit = wait::LIMIT;
                 bail!("{} is not ready within {limit:?}: {page:?}{tail}", self.host.name());
             }
             thread::sleep(Duration::from_millis(10));
@@ -319,8 +316,8 @@ impl Node {
     }
 
     /// Waits for the end of the gateway.
-    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
-        let status = self.process.as_mut()?.wait(limit);
+    pub fn wait(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut()?.wait(wait::LIMIT);
         if status.is_some() {
             self.process = None;
         }
@@ -340,7 +337,7 @@ impl Node {
             path: path.to_owned(),
             tls: None,
         };
-        let answer = self.host.enter(|| client::get(&target, PAGE_PATIENCE))??;
+        let answer = self.host.enter(|| client::get(&target, PAGE_LIMIT))??;
         Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }
 

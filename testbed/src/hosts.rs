@@ -1,29 +1,21 @@
-//! Hosts made of network namespaces, and the wires between them: what every lab of these tests is made of.
+//! Hosts by name on a switch, and the wires between them: what the labs of tests are made of.
 //!
-//! Everything is named `<kind>-<pid>-<count>-…` and removed when it goes out of scope, also by a panic.
-//! What is missing (privileges, tools) fails the test that needs it.
+//! Each host is a [`Namespace`]. What is missing (privileges, tools) fails the test that needs it.
 
 #![allow(clippy::unwrap_used, reason = "a bed that cannot be made fails its test")]
 
-use std::cell::RefCell;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{cell::RefCell, collections::BTreeMap, process::Command};
 
-static COUNT: AtomicUsize = AtomicUsize::new(0);
+use crate::namespace::Namespace;
 
-/// A host that is a bridge, and others.
-pub struct Hosts {
-    prefix: String,
-    names: RefCell<Vec<String>>,
-}
+/// A host that is a bridge, `switch`, and others.
+pub struct Hosts(RefCell<BTreeMap<String, Namespace>>);
 
 impl Hosts {
-    /// The switch alone. `kind`: of the lab, a few letters.
-    pub fn new(kind: &str) -> Self {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("{kind}-{}-{count}", std::process::id());
-        let hosts = Self { prefix, names: RefCell::default() };
+    /// The switch alone.
+    #[allow(clippy::new_without_default, reason = "hosts in the kernel are no default")]
+    pub fn new() -> Self {
+        let hosts = Self(RefCell::default());
         hosts.add("switch", "");
         hosts.ip("switch", "link add br0 type bridge mcast_snooping 0");
         hosts.ip("switch", "link set br0 up");
@@ -32,13 +24,11 @@ impl Hosts {
 
     /// Adds a host that is connected to nothing; `settings` is shell, run in `/proc/sys/net`.
     pub fn add(&self, host: &str, settings: &str) {
-        self.names.borrow_mut().push(host.to_owned());
-        run(Command::new("ip").args(["netns", "add", &self.name(host)]));
-        // No duplicate address detection: addresses work at once.
-        let settings =
-            format!("cd /proc/sys/net; echo 0 > ipv6/conf/default/accept_dad; {settings}");
-        run(self.command(host, "sh").args(["-c", &settings]));
-        self.ip(host, "link set lo up");
+        let namespace = Namespace::new(host).unwrap();
+        if !settings.is_empty() {
+            namespace.run(&["sh", "-c", &format!("cd /proc/sys/net; {settings}")]).unwrap();
+        }
+        self.0.borrow_mut().insert(host.to_owned(), namespace);
     }
 
     /// Connects a host to the switch, by an `eth0` that has a link-local address alone.
@@ -49,10 +39,7 @@ impl Hosts {
 
     /// A wire between two hosts; the interfaces have a link-local address alone.
     pub fn veth(&self, one: (&str, &str), other: (&str, &str)) {
-        let peer = self.name(other.0);
-        self.ip(one.0, &format!("link add {} type veth peer name {} netns {peer}", one.1, other.1));
-        self.ip(one.0, &format!("link set {} up", one.1));
-        self.ip(other.0, &format!("link set {} up", other.1));
+        self.namespace(one.0).cable(one.1, &self.namespace(other.0), other.1).unwrap();
     }
 
     /// Gives a host an address, with the length of its prefix.
@@ -61,40 +48,35 @@ impl Hosts {
         self.ip(host, &format!("addr add {address} dev {interface}{nodad}"));
     }
 
-    /// `ip -n <host> <arguments>`; its output.
+    /// `ip <arguments>` on a host; its output.
     pub fn ip(&self, host: &str, arguments: &str) -> String {
-        let name = self.name(host);
-        run(Command::new("ip").args(["-n", &name]).args(arguments.split_whitespace()))
+        let words: Vec<&str> = ["ip"].into_iter().chain(arguments.split_whitespace()).collect();
+        self.namespace(host).run(&words).unwrap()
+    }
+
+    /// The Ethernet address of an interface.
+    pub fn mac(&self, host: &str, interface: &str) -> String {
+        let text = self.ip(host, &format!("-o link show dev {interface}"));
+        let mac = text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
+        mac.unwrap_or_else(|| panic!("no link/ether in {text}")).to_owned()
+    }
+
+    /// The index of an interface.
+    pub fn index(&self, host: &str, interface: &str) -> u32 {
+        let text = self.ip(host, &format!("-o link show dev {interface}"));
+        let index = text.split(':').next().and_then(|index| index.parse().ok());
+        index.unwrap_or_else(|| panic!("no index in {text}"))
     }
 
     /// A program to be run on a host.
     pub fn command(&self, host: &str, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name(host), program]);
-        command
+        self.namespace(host).command(program)
     }
 
     /// The network namespace of a host.
-    pub fn netns(&self, host: &str) -> PathBuf {
-        Path::new("/run/netns").join(self.name(host))
-    }
-
-    /// What the names of these hosts begin with.
-    pub fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
-    fn name(&self, host: &str) -> String {
-        format!("{}-{host}", self.prefix)
-    }
-}
-
-impl Drop for Hosts {
-    fn drop(&mut self) {
-        for host in self.names.borrow().iter() {
-            // May not exist if the lab could not be made; then there is nothing to remove.
-            let _ = Command::new("ip").args(["netns", "del", &self.name(host)]).output();
-        }
+    pub fn namespace(&self, host: &str) -> Namespace {
+        let hosts = self.0.borrow();
+        hosts.get(host).unwrap_or_else(|| panic!("no host {host}")).clone()
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Longest time for one answer while waiting: another program on that port may accept and stay silent.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// `N` addresses on 127.0.0.1 with ports that nobody listens on. All are held until all are known, so
 /// they differ.
@@ -31,25 +31,25 @@ pub fn free<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
     Ok(addresses)
 }
 
-/// Asks `target` until it answers 200, at most for `patience`; an error when the server ends before.
+/// Asks `target` until it answers 200, at most for `limit`; an error when the server ends before.
 /// Returns how long it took.
 pub fn wait_for(
     target: &Target,
     server: &mut Process,
-    patience: Duration,
+    limit: Duration,
 ) -> anyhow::Result<Duration> {
     let started = Instant::now();
     loop {
         process::check_stopping()?;
         server.check()?;
-        let last = match client::get(target, ANSWER_PATIENCE) {
+        let last = match client::get(target, ANSWER_LIMIT) {
             Ok(answer) if answer.status == 200 => return Ok(started.elapsed()),
             Ok(answer) => {
                 format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body).trim())
             }
             Err(error) => format!("{error:#}"),
         };
-        if started.elapsed() > patience {
+        if started.elapsed() > limit {
             let tail = server.log_tail();
             bail!("{}{} does not answer 200 ({last}){tail}", target.address, target.path);
         }

@@ -26,12 +26,12 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use crate::lan::Host;
+use crate::{namespace::Namespace, wait};
 
 /// Time from one attempt to the next.
 pub const EVERY: Duration = Duration::from_millis(5);
 /// An attempt that has no answer after this time has failed.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+pub const TIMEOUT: Duration = Duration::from_secs(1);
 /// Attempts at one time: twice what the two times above give.
 const IN_FLIGHT: usize = 400;
 
@@ -46,7 +46,7 @@ pub enum Outcome {
     Refused,
     /// The connection ended before the answer did.
     Broken,
-    /// Nothing within [`PATIENCE`].
+    /// Nothing within [`TIMEOUT`].
     Silent,
     /// No route or no neighbour.
     Unreachable,
@@ -57,7 +57,7 @@ pub enum Outcome {
 pub struct Attempt {
     /// Before the connection.
     pub started: Instant,
-    /// Until the end of the answer or of the patience.
+    /// until the end of the answer or of that time.
     pub took: Duration,
     /// How it ended.
     pub outcome: Outcome,
@@ -80,17 +80,8 @@ pub struct Prober {
 
 impl Prober {
     /// Begins to ask `server` for `/` of `name`, from `host`.
-    pub fn start(host: &Host, server: SocketAddr, name: &str) -> anyhow::Result<Self> {
+    pub fn start(host: &Namespace, server: SocketAddr, name: &str) -> anyhow::Result<Self> {
         let host = host.clone();
-        Self::start_in(move || host.move_in(), server, name)
-    }
-
-    /// As [`Self::start`], on the host that `move_in` moves the calling thread to.
-    pub fn start_in(
-        move_in: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
-        server: SocketAddr,
-        name: &str,
-    ) -> anyhow::Result<Self> {
         let attempts = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
@@ -99,7 +90,7 @@ impl Prober {
         let thread = thread::Builder::new()
             .name("prober".to_owned())
             .spawn(move || {
-                if let Err(error) = move_in() {
+                if let Err(error) = host.move_in() {
                     // Nothing is recorded, so whoever waits for an answer will fail.
                     eprintln!("prober: {error:#}");
                     return;
@@ -121,23 +112,14 @@ impl Prober {
     }
 
     /// Waits until all attempts begun in a span of `quiet` after `since` were answered; false when that
-    /// does not happen within `limit`.
-    pub fn wait_quiet(&self, since: Instant, quiet: Duration, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        loop {
-            if quiet_from(&self.attempts(), since, quiet, Instant::now()) {
-                return true;
-            }
-            if Instant::now() > deadline {
-                return false;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
+    /// does not happen.
+    pub fn wait_quiet(&self, since: Instant, quiet: Duration) -> bool {
+        wait::comes_true(|| quiet_from(&self.attempts(), since, quiet, Instant::now()))
     }
 
     /// Waits until every attempt begun before `moment` has ended.
     pub fn settle(&self, moment: Instant) {
-        let ended = moment + PATIENCE + 4 * EVERY;
+        let ended = moment + TIMEOUT + 4 * EVERY;
         thread::sleep(ended.saturating_duration_since(Instant::now()));
     }
 }
@@ -164,10 +146,8 @@ pub struct Outage {
 
 /// What happened from `event` on, by attempts that have all ended.
 pub fn outage(attempts: &[Attempt], event: Instant) -> Outage {
-    let touched = attempts.iter().filter(|attempt| attempt.started + attempt.took >= event);
-    let failed: Vec<Instant> =
-        touched.filter(|attempt| !attempt.good()).map(|attempt| attempt.started).collect();
-    let Some(last) = failed.iter().max().copied() else {
+    let failed = failed_since(attempts, event);
+    let Some(last) = failed.last().map(|attempt| attempt.started) else {
         return Outage { lasted: Some(Duration::ZERO), failed: 0 };
     };
     let good = attempts.iter().filter(|attempt| attempt.good() && attempt.started > last);
@@ -176,26 +156,29 @@ pub fn outage(attempts: &[Attempt], event: Instant) -> Outage {
     Outage { lasted, failed: failed.len() }
 }
 
-/// The attempts that failed from `event` on, as a person can read them: when each began, how long it took
-/// and what became of it.
-pub fn failures(attempts: &[Attempt], event: Instant) -> String {
-    let mut failed: Vec<&Attempt> = attempts
-        .iter()
-        .filter(|attempt| attempt.started + attempt.took >= event && !attempt.good())
-        .collect();
+/// The attempts that failed from `event` on, also those that were under way then, in the order of their
+/// beginnings.
+pub fn failed_since(attempts: &[Attempt], event: Instant) -> Vec<Attempt> {
+    let touched = attempts.iter().filter(|attempt| attempt.started + attempt.took >= event);
+    let mut failed: Vec<Attempt> = touched.filter(|attempt| !attempt.good()).copied().collect();
     failed.sort_by_key(|attempt| attempt.started);
-    let line = |attempt: &&Attempt| {
+    failed
+}
+
+/// As [`failed_since`], as a person can read them: when each began, how long it took and what became of it.
+pub fn failures(attempts: &[Attempt], event: Instant) -> String {
+    let line = |attempt: &Attempt| {
         let (sign, offset) = match attempt.started.checked_duration_since(event) {
             Some(after) => ('+', after),
             None => ('-', event.saturating_duration_since(attempt.started)),
         };
         format!("  {sign}{offset:?} {:?} after {:?}\n", attempt.outcome, attempt.took)
     };
-    failed.iter().map(line).collect()
+    failed_since(attempts, event).iter().map(line).collect()
 }
 
 /// True when attempts over at least the last `quiet` before now were all answered. One that fails silently
-/// is only known after its patience, so such a span begins earlier than one might think.
+/// is only known after its time-out, so such a span begins earlier than one might think.
 fn quiet_from(attempts: &[Attempt], since: Instant, quiet: Duration, now: Instant) -> bool {
     let after = || attempts.iter().filter(|attempt| attempt.started >= since);
     let failed = after().filter(|attempt| !attempt.good()).map(|attempt| attempt.started).max();
@@ -225,7 +208,7 @@ async fn probe(
         let in_flight = Rc::clone(&in_flight);
         tokio::task::spawn_local(async move {
             let started = Instant::now();
-            let outcome = timeout(PATIENCE, ask(server, &request)).await;
+            let outcome = timeout(TIMEOUT, ask(server, &request)).await;
             let outcome = outcome.unwrap_or(Outcome::Silent);
             let attempt = Attempt { started, took: started.elapsed(), outcome };
             record.lock().unwrap_or_else(PoisonError::into_inner).push(attempt);

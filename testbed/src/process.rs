@@ -1,8 +1,8 @@
 //! Child processes of a run: started here, measured here, ended here.
 //!
 //! Used by the quickstart, the benchmark, the scale test and the test bed. Owns nothing else. A [`Process`] ends its
-//! child when dropped; should this process be killed, the kernel ends the child (`setpriv --pdeathsig`).
-//! Start processes from the main thread: that signal is tied to the thread that forked.
+//! child when dropped; should this process be killed, the kernel ends the child (`setpriv --pdeathsig`), and
+//! the [`guard`] whatever is left. Start processes from a thread that outlives them: that signal is tied to it.
 
 use std::{
     collections::BTreeMap,
@@ -20,8 +20,10 @@ pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::guard;
+
 /// How long a child may take to end after SIGTERM before it is killed.
-const END_PATIENCE: Duration = Duration::from_secs(5);
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// `USER_HZ`: what the kernel counts CPU time in for user space, on every Linux architecture we ship.
 const TICKS_PER_SECOND: u64 = 100;
@@ -50,9 +52,9 @@ impl Process {
         Self::spawn(name, command, log)
     }
 
-    /// Starts a command that is put together already; should this process be killed, so is the child,
-    /// even when it is stopped at that time, if the command says so (`setpriv --pdeathsig KILL`).
+    /// Starts a command that is put together already.
     pub fn spawn(name: &str, mut command: Command, log: Option<&Path>) -> anyhow::Result<Self> {
+        guard::mark(&mut command);
         command.stdin(Stdio::null());
         if let Some(log) = log {
             let file = File::create(log)
@@ -143,7 +145,7 @@ impl Process {
         }
         self.signal(Signal::TERM);
         let asked = Instant::now();
-        while asked.elapsed() < END_PATIENCE {
+        while asked.elapsed() < END_LIMIT {
             if self.child.try_wait().ok().flatten().is_some() {
                 return;
             }
@@ -221,6 +223,18 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
         .map(|folder| folder.join(name))
         .find(|program| program.is_file())
+}
+
+/// A program that cargo has built beside the tests that run.
+///
+/// # Panics
+/// When it is not there.
+pub fn built(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().expect("a process has a program");
+    // target/PROFILE/deps/TEST
+    let program = tests.ancestors().nth(2).unwrap_or(&tests).join(name);
+    assert!(program.is_file(), "{} is not built: cargo build", program.display());
+    program
 }
 
 /// CPU time, user and system, of each thread of a process, by the thread's name; threads of one name

@@ -9,13 +9,11 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
     time::{Duration, Instant},
 };
 
-use crate::hosts::run;
-
-/// For anything that should happen soon; generous, as the machine may be busy and routers back off.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{guard, hosts::run, wait};
 
 /// Makes the command end in running one test of the calling test program, which is ignored otherwise: a
 /// process of the test's own on a host.
@@ -28,12 +26,13 @@ pub fn own_test(command: &mut Command, test: &str) {
 pub struct Program {
     child: Child,
     input: Option<ChildStdin>,
-    lines: Receiver<String>,
+    lines: Receiver<(Instant, String)>,
 }
 
 impl Program {
     /// Starts it, with pipes for what it reads and writes.
     pub fn start(mut command: Command) -> Self {
+        guard::mark(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (sender, lines) = channel();
@@ -41,9 +40,9 @@ impl Program {
             [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
         for output in outputs {
             let sender = sender.clone();
-            std::thread::spawn(move || {
+            thread::spawn(move || {
                 let lines = BufReader::new(output).lines().map_while(Result::ok);
-                lines.for_each(|line| drop(sender.send(line)));
+                lines.for_each(|line| drop(sender.send((Instant::now(), line))));
             });
         }
         let input = child.stdin.take();
@@ -67,12 +66,12 @@ impl Program {
 
     /// As [`Program::expect`], with a name for what is waited for.
     pub fn expect_that(&self, what: &str, mut wanted: impl FnMut(&str) -> bool) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + wait::LIMIT;
         let mut seen = Vec::new();
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) if wanted(&line) => return line,
-                Ok(line) => seen.push(line),
+                Ok((_, line)) if wanted(&line) => return line,
+                Ok((_, line)) => seen.push(line),
                 Err(RecvTimeoutError::Timeout) => panic!("not seen: {what}; but: {seen:#?}"),
                 Err(RecvTimeoutError::Disconnected) => panic!("ended before {what}: {seen:#?}"),
             }
@@ -81,7 +80,14 @@ impl Program {
 
     /// All lines until nothing has come for a while.
     pub fn rest(&self, quiet: Duration) -> Vec<String> {
-        std::iter::from_fn(|| self.lines.recv_timeout(quiet).ok()).collect()
+        std::iter::from_fn(|| self.lines.recv_timeout(quiet).ok()).map(|(_, line)| line).collect()
+    }
+
+    /// All lines that come before `end`, for which it waits; lines after that are lost.
+    pub fn before(&self, end: Instant) -> Vec<String> {
+        thread::sleep(end.saturating_duration_since(Instant::now()));
+        let lines = self.lines.try_iter().filter(|(at, _)| *at < end);
+        lines.map(|(_, line)| line).collect()
     }
 
     /// `STOP` or `CONT`, which the process cannot help.
@@ -105,15 +111,8 @@ impl Program {
     /// Closes its input and waits for it to end by itself.
     pub fn finish(&mut self) {
         drop(self.input.take());
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                assert!(status.success(), "{status}: {:#?}", self.rest(Duration::ZERO));
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("it did not end");
+        let status = wait::look(|| self.child.try_wait().unwrap()).expect("it ends");
+        assert!(status.success(), "{status}: {:#?}", self.rest(Duration::ZERO));
     }
 }
 

@@ -11,14 +11,19 @@ mod frr;
 mod gobgp;
 pub mod lab;
 
-use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
 
-use lab::{Lab, PATIENCE, eventually, run};
+use crate::{
+    hosts::run,
+    wait::{comes_true, eventually},
+};
+use lab::Lab;
 
 /// Which implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,12 +208,9 @@ impl Router<'_> {
     /// Asks it to end (SIGTERM) and waits until it has.
     pub fn stop(&mut self) {
         self.signal("TERM");
-        let deadline = Instant::now() + PATIENCE;
         for process in &mut self.processes {
-            while process.try_wait().unwrap().is_none() {
-                assert!(Instant::now() < deadline, "{:?} does not end", self.kind);
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            let ended = comes_true(|| process.try_wait().unwrap().is_some());
+            assert!(ended, "{:?} does not end", self.kind);
         }
         self.processes.clear();
     }
@@ -336,16 +338,14 @@ impl Router<'_> {
 
     /// Waits until it can be asked; panics if one of its processes has ended.
     pub fn wait_ready(&mut self, is: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !is(self) {
-            for process in &mut self.processes {
-                if let Some(status) = process.try_wait().unwrap() {
-                    panic!("{:?} has ended, {status}; is it installed? {}", self.kind, self.log());
-                }
+        let is_ready = comes_true(|| {
+            let ended = self.processes.iter_mut().find_map(|process| process.try_wait().unwrap());
+            if let Some(status) = ended {
+                panic!("{:?} has ended, {status}; is it installed? {}", self.kind, self.log());
             }
-            assert!(Instant::now() < deadline, "{:?} does not answer: {}", self.kind, self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            is(self)
+        });
+        assert!(is_ready, "{:?} does not answer: {}", self.kind, self.log());
     }
 
     /// Writes a file into its folder.

@@ -2,19 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a bed that cannot be made fails its test")]
 
-use std::{
-    ops::Deref,
-    time::{Duration, Instant},
-};
+use std::ops::Deref;
 
 use crate::{
     hosts::Hosts,
     program::{Program, own_test},
+    wait,
 };
-
-/// For anything that should happen at once, or when a lifetime in the kernel ends; generous, as the machine
-/// may be busy.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Hosts, each with an `eth0` on one switch, in 10.77.0.0/24 and 2001:db8:77::/64: `gateway` (.1),
 /// `client` (.2), and others if asked for.
@@ -24,7 +18,7 @@ impl Lab {
     /// The switch, the gateway and the client.
     #[allow(clippy::new_without_default, reason = "hosts in the kernel are no default")]
     pub fn new() -> Self {
-        let lab = Self(Hosts::new("gh"));
+        let lab = Self(Hosts::new());
         lab.host("gateway", 1);
         lab.host("client", 2);
         lab
@@ -48,7 +42,7 @@ impl Lab {
             .unwrap_or_else(|error| panic!("{command}: {error}; is iproute2 installed?"));
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
-        assert!(!text.contains("exec of"), "{command}: {text}");
+        assert!(!text.contains("failed to execute"), "{command}: {text}");
         (output.status.success(), text)
     }
 
@@ -61,9 +55,7 @@ impl Lab {
 
     /// The Ethernet address of a host's `eth0`.
     pub fn mac(&self, host: &str) -> String {
-        let text = self.ip(host, "-o link show eth0");
-        let mac = text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
-        mac.unwrap_or_else(|| panic!("no link/ether in {text}")).to_owned()
+        self.0.mac(host, "eth0")
     }
 
     /// Whether the gateway has an address, as `ip address` writes it (`10.77.0.200/32`).
@@ -77,12 +69,9 @@ impl Lab {
     }
 
     /// Waits until something has come true.
+    #[track_caller]
     pub fn until(&self, what: &str, true_now: impl Fn() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !true_now() {
-            assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        assert!(wait::comes_true(true_now), "not in {:?}: {what}", wait::LIMIT);
     }
 
     /// Talks TCP from the client to a port of an address where nobody listens: that the connection
@@ -90,7 +79,7 @@ impl Lab {
     pub fn assert_client_reaches(&self, ip: &str) {
         let connect = format!("exec 3<>/dev/tcp/{ip}/9");
         let mut client = self.command("client", "timeout");
-        let output = client.args(["5", "bash", "-c", &connect]).output().unwrap();
+        let output = client.args(["60", "bash", "-c", &connect]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(text.contains("Connection refused"), "{ip}: {:?} {text}", output.status);
     }

@@ -53,7 +53,7 @@ fn neighbours_learn_an_ipv4_vip_and_are_answered_with_the_gateways_mac() {
     let cached = lab.ip("client", &format!("neigh show {VIP}"));
     assert!(cached.contains(&mac), "the stale entry was not replaced: {cached}");
 
-    let answer = lab.run("client", &format!("arping -c 1 -w 5 -r -i eth0 {VIP}"));
+    let answer = lab.run("client", &format!("arping -C 1 -w 60 -r -i eth0 {VIP}"));
     assert_eq!(answer.lines().next(), Some(mac.as_str()));
     lab.assert_client_reaches(VIP);
 }
@@ -77,7 +77,7 @@ fn neighbours_learn_an_ipv6_vip_and_reach_it() {
     let cached = lab.ip("client", &format!("neigh show {VIP6}"));
     assert!(cached.contains(&mac), "the stale entry was not replaced: {cached}");
 
-    let answer = lab.run("client", &format!("ndisc6 -q -1 {VIP6} eth0"));
+    let answer = lab.run("client", &format!("ndisc6 -q -1 -r 60 {VIP6} eth0"));
     assert_eq!(answer.trim().to_lowercase(), mac);
     lab.assert_client_reaches(VIP6);
     let route = lab.ip("gateway", "-6 route get 2001:db8:77::2");
@@ -172,7 +172,7 @@ fn an_equal_plan_touches_nothing() {
     speaker.say(&format!("apply {VIP}"));
     speaker.expect(|line| line == format!("announced {VIP} eth0"));
     // After the last announcement, whatever is still sent would be due to the second plan.
-    std::thread::sleep(Duration::from_millis(6500));
+    std::thread::sleep(Duration::from_secs(8));
     let capture = lab.capture("arp");
     speaker.say(&format!("apply {VIP}"));
     let sent = capture.rest(Duration::from_secs(2));

@@ -2,26 +2,30 @@
 //! the one that leaves breaks nothing.
 //!
 //! Linux forwards by what FRR has heard: equal routes, connections spread by their addresses and
-//! ports. How long an outage lasts is printed; its end is only bounded, generously, because a test
-//! machine is busy.
+//! ports. How long an outage lasts is printed. That it ends shows that somebody has noticed: the hold time
+//! is longer than any test waits.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
 
 use gatehouse_testbed::{
-    prober::{Outage, Prober, failures, outage},
-    routers::{
-        Config, Kind, Peer, Router,
-        lab::{Lab, enter, eventually, run},
+    gatehouse::{
+        backend::Backend,
+        gateway::{Gateway, signal},
     },
+    guard,
+    hosts::run,
+    prober::{Outage, Outcome, Prober, failed_since, failures, outage},
+    routers::{Config, Kind, Peer, Router, lab::Lab},
+    wait::{self, eventually},
 };
 use tempfile::TempDir;
 
-use super::support::backend::Backend;
-use super::support::gateway::{Gateway, signal};
-use super::{BIG, MANIFEST, ROUTES, VIP, backend, gateway};
+use super::{BFD, BIG, MANIFEST, ROUTES, VIP, backend, gateway};
 
 const NODES: [(&str, u8); 2] = [("left", 11), ("right", 12)];
 /// Connections on which a client waits for nothing.
@@ -30,9 +34,8 @@ const IDLE: usize = 16;
 const UPLOAD: usize = 6 << 20;
 /// Clients are served when all attempts of this span were answered.
 const QUIET: Duration = Duration::from_millis(500);
-const PATIENCE: Duration = Duration::from_secs(30);
-/// No outage may last longer, even on a busy machine. 300 ms is the aim on a quiet one.
-const BOUND: Duration = Duration::from_secs(5);
+/// BFD that finds a dead node as fast as may be; a busy machine may look dead to it.
+const FAST: (u16, u8) = (50, 3);
 
 /// A client, the router, and two nodes with a backend each.
 struct Site {
@@ -41,11 +44,13 @@ struct Site {
     /// With the key of the group, and what is uploaded.
     files: TempDir,
     grouped: bool,
+    /// Interval in ms and multiplier.
+    bfd: (u16, u8),
 }
 
 impl Site {
     /// With a gateway on each node, which share a key or do not know each other.
-    fn new(grouped: bool) -> (Self, [Gateway; 2]) {
+    fn new(grouped: bool, bfd: (u16, u8)) -> (Self, [Gateway; 2]) {
         let hosts: Vec<_> = [("router", 1)].into_iter().chain(NODES).collect();
         let lab = Lab::new(&hosts);
         lab.host("client");
@@ -57,17 +62,22 @@ impl Site {
             lab.ip(host, "route add 10.80.0.0/24 via 10.79.0.1");
         }
         let backends = NODES.map(|(host, _)| backend(&lab, host, host));
-        let files = TempDir::new().unwrap();
+        let files = guard::folder("gatehouse-ecmp-").unwrap();
         std::fs::write(files.path().join("key"), "a shared key of some length").unwrap();
         std::fs::write(files.path().join("upload"), vec![b'x'; UPLOAD]).unwrap();
-        let site = Self { backends, lab, files, grouped };
+        let site = Self { backends, lab, files, grouped, bfd };
         let gateways = NODES.map(|(host, _)| site.start(host));
         (site, gateways)
     }
 
     fn start(&self, host: &str) -> Gateway {
-        let fast = "transmitInterval: 50, receiveInterval: 50";
-        let manifest = MANIFEST.replace("transmitInterval: 100, receiveInterval: 100", fast);
+        let profile = |(interval, multiplier): (u16, u8)| {
+            format!(
+                "transmitInterval: {interval}, receiveInterval: {interval}, \
+                 detectMultiplier: {multiplier}"
+            )
+        };
+        let manifest = MANIFEST.replace(&profile(BFD), &profile(self.bfd));
         let key = self.files.path().join("key");
         // Nothing here is to end because its time is up.
         let group = ["--group-key", key.to_str().unwrap(), "--linger-timeout", "600"];
@@ -79,7 +89,7 @@ impl Site {
         let peers = NODES.map(|(_, number)| {
             let peer = Peer::new(&address(number), 64512).from("10.79.0.1");
             // A hold time that nobody waits for here.
-            Peer { v6: true, bfd: Some((50, 3)), hold: 180, ..peer }
+            Peer { v6: true, bfd: Some(self.bfd), hold: 180, ..peer }
         });
         let peers = peers.map(|peer| Peer { password: Some("opensesame".into()), ..peer });
         let config = Config::new(64501, [10, 79, 0, 1], peers.into());
@@ -108,27 +118,22 @@ impl Site {
 
     /// A client that is being served.
     fn client(&self) -> Prober {
-        let netns = self.lab.netns("client");
         let server = SocketAddr::new(VIP.parse().unwrap(), 80);
-        let move_in = move || {
-            enter(&netns);
-            Ok(())
-        };
-        let client = Prober::start_in(move_in, server, "app.test").unwrap();
-        assert!(client.wait_quiet(Instant::now(), QUIET, PATIENCE), "{}", self.describe(&client));
+        let client = Prober::start(&self.lab.namespace("client"), server, "app.test").unwrap();
+        assert!(client.wait_quiet(Instant::now(), QUIET), "{}", self.describe(&client));
         client
     }
 
     /// What the client saw of something that happened at `event`, when it is served again.
     fn outage(&self, client: &Prober, event: Instant) -> Outage {
-        assert!(client.wait_quiet(event, QUIET, PATIENCE), "{}", self.describe(client));
+        assert!(client.wait_quiet(event, QUIET), "{}", self.describe(client));
         client.settle(Instant::now());
         outage(&client.attempts(), event)
     }
 
     /// A client whose answer takes the backend two and a half seconds.
     fn slow(&self) -> Child {
-        self.curl(&["-m", "20"], "slow")
+        self.curl(&["-m", "60"], "slow")
     }
 
     /// A client that takes its time to read an answer.
@@ -153,12 +158,10 @@ impl Site {
 
     /// Connections that have had an answer and wait for nothing, and which node each leads to.
     fn idle(&self) -> Vec<(String, TcpStream)> {
-        let netns = self.lab.netns("client");
-        let clients = std::thread::spawn(move || {
-            enter(&netns);
+        let clients = self.lab.namespace("client").enter(|| {
             let open = |_| {
                 let mut client = TcpStream::connect((VIP, 80)).unwrap();
-                client.set_read_timeout(Some(PATIENCE)).unwrap();
+                client.set_read_timeout(Some(wait::LIMIT)).unwrap();
                 client.write_all(b"GET /idle HTTP/1.1\r\nHost: app.test\r\n\r\n").unwrap();
                 let (mut answer, mut part) = (String::new(), [0; 1024]);
                 while !answer.ends_with(" GET /idle\n") {
@@ -171,20 +174,40 @@ impl Site {
             };
             (0..IDLE).map(open).collect()
         });
-        clients.join().unwrap()
+        clients.unwrap()
     }
 
-    /// Waits until so many requests for a path have arrived, and both nodes have some.
-    fn wait_asked(&self, path: &str, count: usize) {
+    /// Starts clients, at least so many, until some of them are under way on both nodes: the router may lead
+    /// the first ones to one and the same. `count` says how many are on each.
+    fn on_both(
+        &self,
+        least: usize,
+        start: impl Fn() -> Child,
+        mut count: impl FnMut() -> [usize; 2],
+    ) -> Vec<Child> {
+        let mut clients = Vec::new();
+        loop {
+            clients.extend((0..4).map(|_| start()));
+            let on = eventually("requests under way", || match count() {
+                on if on.iter().sum::<usize>() == clients.len() => Ok(on),
+                on => Err(format!("{on:?} of {}", clients.len())),
+            });
+            if clients.len() >= least && !on.contains(&0) {
+                return clients;
+            }
+        }
+    }
+
+    /// Counts the requests for a path that arrive at each node from now on.
+    fn counter(&self, path: &'static str) -> impl FnMut() -> [usize; 2] {
         let mut asked = [0, 0];
-        eventually(&format!("requests for {path} under way on both nodes"), || {
+        move || {
             for (asked, backend) in asked.iter_mut().zip(&self.backends) {
-                let requests = backend.requests().into_iter();
+                let requests = backend.arrived().into_iter();
                 *asked += requests.filter(|request| request.target == path).count();
             }
-            let all = asked.iter().sum::<usize>() == count && !asked.contains(&0);
-            if all { Ok(()) } else { Err(format!("{asked:?}")) }
-        });
+            asked
+        }
     }
 
     fn describe(&self, client: &Prober) -> String {
@@ -210,17 +233,17 @@ fn said(mut child: Child) -> String {
 
 #[test]
 fn clients_are_spread_over_two_nodes_and_one_that_dies_is_soon_forgotten() {
-    let (site, mut gateways) = Site::new(false);
+    let (site, mut gateways) = Site::new(false, FAST);
     let router = site.router();
     site.whole(&router);
     let client = site.client();
-    site.backends.iter().for_each(|backend| drop(backend.take()));
+    site.backends.iter().for_each(|backend| drop(backend.arrived()));
     client.clear();
     eventually("many answers", || match client.attempts().len() {
         1000.. => Ok(()),
         some => Err(some.to_string()),
     });
-    let asked = site.backends.each_ref().map(|backend| backend.take().len());
+    let asked = site.backends.each_ref().map(|backend| backend.arrived().len());
     println!("requests of {} that each node answered: {asked:?}", asked[0] + asked[1]);
     assert!(asked.iter().all(|asked| *asked > 200), "not spread: {asked:?}");
 
@@ -230,7 +253,6 @@ fn clients_are_spread_over_two_nodes_and_one_that_dies_is_soon_forgotten() {
     let killed = site.outage(&client, event);
     println!("killed: {killed:?}");
     site.wait_ways(&router, 1);
-    assert!(killed.lasted.is_some_and(|lasted| lasted < BOUND), "{killed:?}");
 
     gateways[0] = site.start("left");
     site.whole(&router);
@@ -241,7 +263,6 @@ fn clients_are_spread_over_two_nodes_and_one_that_dies_is_soon_forgotten() {
     let unplugged = site.outage(&client, event);
     println!("unplugged: {unplugged:?}");
     site.wait_ways(&router, 1);
-    assert!(unplugged.lasted.is_some_and(|lasted| lasted < BOUND), "{unplugged:?}");
 
     site.lab.ip("switch", "link set left up");
     site.whole(&router);
@@ -250,29 +271,32 @@ fn clients_are_spread_over_two_nodes_and_one_that_dies_is_soon_forgotten() {
 #[test]
 fn without_a_group_a_node_that_is_asked_to_end_answers_what_is_under_way_while_clients_go_to_the_other_one()
  {
-    let (site, mut gateways) = Site::new(false);
+    let (site, mut gateways) = Site::new(false, BFD);
     let router = site.router();
     site.whole(&router);
     let client = site.client();
-    site.backends.iter().for_each(|backend| drop(backend.take()));
-    let slow: Vec<_> = (0..12).map(|_| site.slow()).collect();
-    site.wait_asked("/slow", slow.len());
+    site.backends.iter().for_each(|backend| drop(backend.arrived()));
+    let slow = site.on_both(12, || site.slow(), site.counter("/slow"));
 
     let event = Instant::now();
     gateways[0].terminate();
     let answers: Vec<_> = slow.into_iter().map(said).collect();
-    let ended = gateways[0].wait(PATIENCE);
+    let ended = gateways[0].wait();
     assert!(ended.is_some_and(|status| status.success()), "{}", gateways[0].output());
-    assert!(client.wait_quiet(event, QUIET, PATIENCE), "{}", site.describe(&client));
+    assert!(client.wait_quiet(event, QUIET), "{}", site.describe(&client));
     client.settle(Instant::now());
     let failed = failures(&client.attempts(), event);
     let broken: Vec<_> =
         answers.iter().filter(|answer| !answer.ends_with(" GET /slow\n")).collect();
     assert!(broken.is_empty(), "requests under way: {broken:#?}\nshort ones:\n{failed}");
     println!("short requests that failed:\n{failed}");
-    // One whose connection is just being opened when the router leads it elsewhere is reset there.
-    let lines = || failed.lines();
-    assert!(lines().count() <= 2 && lines().all(|line| line.contains("Broken")), "{failed}");
+    // Those whose connection is just being opened when the router leads it elsewhere are reset there: all of
+    // them were under way at that one moment.
+    let lost = failed_since(&client.attempts(), event);
+    let last_begun = lost.iter().map(|attempt| attempt.started).max();
+    let first_ended = lost.iter().map(|attempt| attempt.started + attempt.took).min();
+    assert!(last_begun <= first_ended, "{failed}");
+    assert!(lost.iter().all(|attempt| attempt.outcome == Outcome::Broken), "{failed}");
     site.wait_ways(&router, 1);
 }
 
@@ -281,16 +305,11 @@ fn without_a_group_a_node_that_is_asked_to_end_answers_what_is_under_way_while_c
 fn nothing_breaks(site: &Site, router: &Router<'_>, leave: impl FnOnce()) {
     site.whole(router);
     let client = site.client();
-    site.backends.iter().for_each(|backend| drop(backend.take()));
-    let downloads: Vec<_> = (0..12).map(|_| site.download()).collect();
-    site.wait_asked("/big", downloads.len());
-    let uploads: Vec<_> = (0..8).map(|_| site.upload()).collect();
-    eventually("uploads on both nodes", || match site.backends.each_ref().map(Backend::arriving) {
-        some if some.contains(&0) => Err(format!("{some:?} bytes")),
-        _ => Ok(()),
-    });
-    let slow: Vec<_> = (0..12).map(|_| site.slow()).collect();
-    site.wait_asked("/slow", slow.len());
+    site.backends.iter().for_each(|backend| drop(backend.arrived()));
+    let downloads = site.on_both(12, || site.download(), site.counter("/big"));
+    let arriving = || site.backends.each_ref().map(Backend::arriving_messages);
+    let uploads = site.on_both(8, || site.upload(), arriving);
+    let slow = site.on_both(12, || site.slow(), site.counter("/slow"));
 
     let event = Instant::now();
     leave();
@@ -300,7 +319,7 @@ fn nothing_breaks(site: &Site, router: &Router<'_>, leave: impl FnOnce()) {
     let downloads: Vec<_> = downloads.into_iter().map(said).collect();
     let uploads: Vec<_> = uploads.into_iter().map(said).collect();
     println!("the router knew after {routed:?}, the last was done after {:?}", event.elapsed());
-    assert!(client.wait_quiet(event, QUIET, PATIENCE), "{}", site.describe(&client));
+    assert!(client.wait_quiet(event, QUIET), "{}", site.describe(&client));
     client.settle(Instant::now());
     let failed = failures(&client.attempts(), event);
     assert!(failed.is_empty(), "short requests that failed:\n{failed}");
@@ -318,11 +337,11 @@ fn nothing_breaks(site: &Site, router: &Router<'_>, leave: impl FnOnce()) {
 
 #[test]
 fn in_a_group_a_node_that_is_asked_to_end_breaks_no_connection() {
-    let (site, mut gateways) = Site::new(true);
+    let (site, mut gateways) = Site::new(true, BFD);
     let router = site.router();
     let pid = gateways[0].pid();
     nothing_breaks(&site, &router, || signal(pid, "TERM"));
-    let ended = gateways[0].wait(PATIENCE);
+    let ended = gateways[0].wait();
     assert!(ended.is_some_and(|status| status.success()), "{}", gateways[0].output());
     eventually("the relay is gone", || {
         let mut nft = site.lab.command("right", "nft");
@@ -335,7 +354,7 @@ fn in_a_group_a_node_that_is_asked_to_end_breaks_no_connection() {
 
 #[test]
 fn in_a_group_a_node_that_is_excluded_breaks_no_connection_and_may_come_back() {
-    let (site, gateways) = Site::new(true);
+    let (site, gateways) = Site::new(true, BFD);
     let router = site.router();
     let node = "{apiVersion: v1, kind: Node, metadata: {name: left, labels: {\
         node.kubernetes.io/exclude-from-external-load-balancers: \"\"}}}";

@@ -5,21 +5,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod ecmp;
 
-use std::net::TcpListener;
-use std::time::Duration;
+use std::{net::TcpListener, time::Duration};
 
-use gatehouse_testbed::routers::{
-    Config, Kind, Peer, Route, Router,
-    lab::{Lab, enter, eventually},
+use gatehouse_testbed::{
+    gatehouse::{
+        backend::{Act, Backend, echo_answer, ok},
+        gateway::{Gateway, Plan, signal},
+        manifests::service,
+    },
+    routers::{Config, Kind, Peer, Route, Router, lab::Lab},
+    wait::eventually,
 };
-use support::backend::{Act, Backend, echo_answer, ok};
-use support::gateway::{Gateway, Plan};
-use support::manifests::service;
 
 const VIP: &str = "192.0.2.10";
 const VIP6: &str = "2001:db8:1::10";
@@ -51,7 +49,7 @@ impl Scene {
     }
 
     fn router(&self) -> Router<'_> {
-        let node = Peer { v6: true, bfd: Some((100, 3)), ..Peer::new(NODE[0], 64512) };
+        let node = Peer { v6: true, bfd: Some(BFD), ..Peer::new(NODE[0], 64512) };
         let node = Peer { password: Some("opensesame".into()), ..node.from("10.79.0.1") };
         self.lab.router(Kind::Frr, "router", Config::new(64501, [10, 79, 0, 1], vec![node]))
     }
@@ -63,7 +61,7 @@ impl Scene {
     /// What curl says on a host.
     fn curl(&self, host: &str, url: &str) -> String {
         let mut curl = self.lab.command(host, "curl");
-        let output = curl.args(["-gsS", "-m", "5", "-H", "Host: app.test", url]).output().unwrap();
+        let output = curl.args(["-gsS", "-m", "60", "-H", "Host: app.test", url]).output().unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 
@@ -80,18 +78,18 @@ impl Scene {
     }
 }
 
+/// Interval in ms and multiplier, as in [`MANIFEST`]: whoever is found dead by these is dead, not late on a busy
+/// machine.
+const BFD: (u16, u8) = (300, 10);
+
 /// Bytes of `/big`.
 const BIG: usize = 16 << 20;
 
 /// The backend of a host, which takes its time for `/slow`, and has much to say about `/big`.
 fn backend(lab: &Lab, host: &str, name: &str) -> Backend {
-    let netns = lab.netns(host);
-    let listener = std::thread::spawn(move || {
-        enter(&netns);
-        TcpListener::bind("127.0.0.1:8000").unwrap()
-    });
+    let listener = lab.namespace(host).enter(|| TcpListener::bind("127.0.0.1:8000"));
     let own = name.to_owned();
-    Backend::on(name, listener.join().unwrap(), move |request| {
+    Backend::on(name, listener.unwrap().unwrap(), move |request| {
         let slow = request.target == "/slow";
         let pause = slow.then_some(Act::Wait(Duration::from_millis(2500)));
         let answer = match &*request.target {
@@ -104,15 +102,14 @@ fn backend(lab: &Lab, host: &str, name: &str) -> Backend {
 
 /// A gateway on a host.
 fn gateway(lab: &Lab, host: &str, manifest: &str, more: &[&str]) -> Gateway {
-    let netns = lab.netns(host);
-    let name = netns.file_name().unwrap().to_str().unwrap();
+    let prefix = lab.namespace(host).prefix();
     let plan = Plan::default().manifest("bgp.yaml", manifest);
     let backend = "127.0.0.1:8000".parse().unwrap();
     plan.manifest("app.yaml", service("app", &[backend]))
         .node(host)
-        .args(&["--bgp-grace", "3"])
+        .args(&["--bgp-grace", "8"])
         .args(more)
-        .via(&["ip", "netns", "exec", name])
+        .via(&prefix.each_ref().map(String::as_str))
         .spawn()
 }
 
@@ -143,7 +140,7 @@ stringData: {password: opensesame}
 apiVersion: metallb.io/v1beta1
 kind: BFDProfile
 metadata: {name: fast, namespace: metallb-system}
-spec: {transmitInterval: 100, receiveInterval: 100}
+spec: {transmitInterval: 300, receiveInterval: 300, detectMultiplier: 10}
 ---
 apiVersion: metallb.io/v1beta1
 kind: Community
@@ -223,7 +220,7 @@ fn a_router_leads_clients_to_a_gateway_that_leaves_well() {
     for prefix in ROUTES {
         router.wait_route(prefix, |route| route.is_none());
     }
-    let status = gateway.wait(Duration::from_secs(20)).expect("the gateway ends");
+    let status = gateway.wait().expect("the gateway ends");
     assert_eq!(status.code(), Some(0), "{}", gateway.output());
     let loopback = scene.loopback();
     assert!(!loopback.contains(VIP) && !loopback.contains(VIP6), "given back: {loopback}");
@@ -246,12 +243,12 @@ fn what_changes_is_told_without_touching_the_session() {
         text if text.contains(VIP6) => Err(text),
         _ => Ok(()),
     });
-    assert!(leads(router.route(ROUTES[0]).as_ref(), NODE[0], &["64512:81"]));
+    router.wait_route(ROUTES[0], |route| leads(route, NODE[0], &["64512:81"]));
     scene.wait_says("node", &page, "gatehouse_bgp_sessions_established_total{peer=\"tor\"} 1");
 
     // A gateway that is killed: BFD tells the router long before the hold time.
     let mut gateway = gateway;
-    support::gateway::signal(gateway.pid(), "KILL");
+    signal(gateway.pid(), "KILL");
     router.wait_route(ROUTES[0], |route| route.is_none());
-    assert!(gateway.wait(Duration::from_secs(5)).is_some());
+    assert!(gateway.wait().is_some());
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use gatehouse_testbed::gatehouse::{backend::Request, client::Step};
+
 use super::{CLOSED, Case, either, get, post, refuse, serve};
-use crate::support::client::Step;
 
 const BROKEN: &[u16] = &[400, 408, CLOSED];
 
@@ -161,7 +162,7 @@ fn trailers() -> Vec<Case> {
     cases
 }
 
-fn no_trailer(request: &crate::support::backend::Request, names: &[&str]) -> Result<(), String> {
+fn no_trailer(request: &Request, names: &[&str]) -> Result<(), String> {
     let bad =
         request.trailers.iter().find(|t| names.iter().any(|n| t.name.eq_ignore_ascii_case(n)));
     bad.map_or(Ok(()), |t| Err(format!("trailer {} reached the backend", t.name)))

@@ -1,7 +1,8 @@
 //! Header syntax, hop-by-hop fields, trust in forwarded fields, upgrades (RFC 9110 sections 5, 7).
 
+use gatehouse_testbed::gatehouse::client::Step;
+
 use super::{CLOSED, Case, either, get, post, refuse, serve};
-use crate::support::client::Step;
 
 const REFUSED: &[u16] = &[400, CLOSED];
 

@@ -1,7 +1,8 @@
 //! Content-Length and Transfer-Encoding: one framing per message (RFC 9112 section 6).
 
+use gatehouse_testbed::gatehouse::client::Step;
+
 use super::{CLOSED, Case, either, get, post, refuse, serve};
-use crate::support::client::Step;
 
 const REFUSED: &[u16] = &[400];
 const TE_REFUSED: &[u16] = &[400, 501];

@@ -1,7 +1,8 @@
 //! Limits that a stranger cannot push (P5): 8 KiB of request line, 100 fields, 64 KiB of header.
 
+use gatehouse_testbed::gatehouse::client::Step;
+
 use super::{CLOSED, Case, get, post, refuse, serve};
-use crate::support::client::Step;
 
 /// The cases of this class.
 pub fn cases() -> Vec<Case> {

@@ -1,5 +1,7 @@
 //! The request line and the method (RFC 9112 section 3, RFC 9110 section 9).
 
+use gatehouse_testbed::gatehouse::backend::Request;
+
 use super::{CLOSED, Case, either, get, refuse, serve};
 
 const REFUSED: &[u16] = &[400, CLOSED];
@@ -159,6 +161,6 @@ fn methods() -> Vec<Case> {
     cases
 }
 
-fn is_method(request: &crate::support::backend::Request, method: &str) -> Result<(), String> {
+fn is_method(request: &Request, method: &str) -> Result<(), String> {
     super::same("method", &&*request.method, &method)
 }

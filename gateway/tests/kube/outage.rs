@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use gatehouse_testbed::{
+    gatehouse::{gateway::Plan, manifests, tls},
+    wait::comes_true,
+};
 use tempfile::TempDir;
 
 use crate::bed::{Bed, Load, answers, ingress, service, shows};
-use crate::support::gateway::Plan;
-use crate::support::{eventually, manifests, tls};
 
 #[test]
 fn an_api_server_that_goes_and_comes_costs_no_request() {
@@ -49,7 +51,7 @@ fn an_api_server_that_goes_and_comes_costs_no_request() {
 
     bed.cluster.api_server().start().unwrap();
     let fresh = || !gateway.page("/readyz").contains("stale");
-    assert!(eventually(Duration::from_secs(60), fresh), "{}", gateway.page("/readyz"));
+    assert!(comes_true(fresh), "{}", gateway.page("/readyz"));
     bed.apply("app", &service(&bed.two));
     answers(&gateway, "app.test", "two");
     load.end();

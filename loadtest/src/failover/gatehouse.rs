@@ -1,18 +1,15 @@
 //! Gatehouse under the strikes of the fail-over benchmark.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{net::IpAddr, path::Path};
 
 use anyhow::{Context as _, bail};
 use gatehouse_testbed::{
-    group::{Options, PATIENCE, Site, VIPS},
+    group::{Options, Site, VIPS},
     lan::Host,
     process::Signal,
 };
 
 use super::{Strike, cluster::Cluster};
-
-/// Longest time until a gateway that was asked to end has ended: its drain timeout and some.
-const ENDS_WITHIN: Duration = Duration::from_secs(45);
 
 /// Three gateways of one group.
 pub(super) struct Group(Site);
@@ -34,7 +31,7 @@ impl Cluster for Group {
     }
 
     fn whole(&mut self, vip: IpAddr) -> anyhow::Result<usize> {
-        let owners = self.0.settle(PATIENCE)?;
+        let owners = self.0.settle()?;
         let owner = VIPS.iter().zip(owners).find(|(of, _)| **of == vip);
         owner.map(|(_, owner)| owner).with_context(|| format!("{vip} is none of the site's"))
     }
@@ -62,7 +59,7 @@ impl Cluster for Group {
             }
             Strike::Unplug => lan.plug(&node.host),
             Strike::Term => {
-                let Some(status) = node.wait(ENDS_WITHIN) else {
+                let Some(status) = node.wait() else {
                     bail!("{} does not end: {}", node.host.name(), node.log())
                 };
                 if !status.success() {

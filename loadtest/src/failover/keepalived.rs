@@ -14,9 +14,11 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use gatehouse_testbed::{
-    group::{NODES, PATIENCE, VIPS},
+    group::{NODES, VIPS},
+    guard,
     lan::{Host, Lan},
     process::{self, Process, Signal},
+    wait,
 };
 use tempfile::TempDir;
 
@@ -57,7 +59,7 @@ impl Group {
     /// Starts them; the first node is the one that keepalived prefers.
     pub(super) fn start(tuning: Tuning) -> anyhow::Result<Self> {
         let program = process::find_program("keepalived").context("keepalived is missing")?;
-        let folder = tempfile::Builder::new().prefix("gatehouse-vrrp-").tempdir()?;
+        let folder = guard::folder("gatehouse-vrrp-")?;
         let (lan, [one, two, three, client]) = Lan::new(["node-1", "node-2", "node-3", "client"])?;
         let mut nodes = Vec::with_capacity(NODES);
         for (number, host) in [one, two, three].into_iter().enumerate() {
@@ -136,7 +138,7 @@ impl Cluster for Group {
 
     /// Keepalived takes an address back as soon as its first node is there again.
     fn whole(&mut self, vip: IpAddr) -> anyhow::Result<usize> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + wait::LIMIT;
         let mut since = None;
         loop {
             process::check_stopping()?;

@@ -12,8 +12,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use gatehouse_testbed::{
     capture::Capture,
-    group::{self, NODES, PATIENCE, Site},
-    process,
+    group::{self, NODES, Site},
+    process, wait,
 };
 
 use super::{Options, report};
@@ -62,8 +62,8 @@ pub(super) fn run(options: &Options, vips: u32) -> anyhow::Result<String> {
 
 /// Waits until all nodes are ready and every address is on exactly one; says on which.
 fn whole(site: &mut Site, vips: &BTreeSet<IpAddr>) -> anyhow::Result<[BTreeSet<IpAddr>; NODES]> {
-    site.settle(PATIENCE)?;
-    let deadline = Instant::now() + PATIENCE;
+    site.settle()?;
+    let deadline = Instant::now() + wait::LIMIT;
     loop {
         process::check_stopping()?;
         let mut held: [BTreeSet<IpAddr>; NODES] = Default::default();

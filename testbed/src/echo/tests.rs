@@ -12,12 +12,12 @@ use super::*;
 fn start() -> (SocketAddr, SocketAddr) {
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (alpha, beta) = (free(), free());
-    let doors = [(alpha, "alpha"), (beta, "beta")].map(|(address, service)| Door {
+    let listeners = [(alpha, "alpha"), (beta, "beta")].map(|(address, service)| Listener {
         address,
         service: service.to_owned(),
         endpoint: format!("{service}-0"),
     });
-    spawn(&doors, 1).unwrap();
+    spawn(&listeners, 1).unwrap();
     (alpha, beta)
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::lan::Namespace;
+use crate::namespace::Namespace;
 
 /// The addresses of a node's Pods: 10.78.N.2 to 10.78.N.254. Those of Pods that are gone are given out again.
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ impl Sandbox {
         let number = range.take()?;
         let (address, gateway) = (range.address(number), range.address(1));
         let mut sandbox = Self { address, namespace: None, lease: Some((range.clone(), number)) };
-        let namespace = Namespace::new()?;
+        let namespace = Namespace::new("pod")?;
         let cable = format!("pod{number}");
         // One that a Pod before it had may still be about to go.
         let _ = Command::new("ip").args(["link", "del", &cable]).output();

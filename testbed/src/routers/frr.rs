@@ -20,12 +20,12 @@ pub(super) fn start(router: &mut Router<'_>) {
     let zserv = folder.join("zserv");
     let _ = std::fs::remove_file(&zserv);
     for daemon in ["zebra", "bgpd", "bfdd"] {
-        // FRR leaves files in /var/tmp/frr, which here is its own (`ip netns exec` has made the
-        // mount namespace), and gone with it.
+        // FRR leaves files in /var/tmp/frr, which here is its own and gone with it.
         let start = "mkdir -p /var/tmp/frr && mount -t tmpfs none /var/tmp/frr && \
             chown frr /var/tmp/frr && exec \"$@\"";
-        let mut command = router.lab.command(&router.host, "sh");
-        command.args(["-c", start, daemon, &format!("/usr/lib/frr/{daemon}")]);
+        let mut command = router.lab.command(&router.host, "unshare");
+        command.args(["--mount", "--", "sh", "-c", start, daemon]);
+        command.arg(format!("/usr/lib/frr/{daemon}"));
         command.args(["-u", "frr", "-g", "frr", "-A", "127.0.0.1", "-P", "0"]);
         command.arg("-f").arg(folder.join(format!("{daemon}.conf")));
         command.arg("-i").arg(folder.join(format!("{daemon}.pid")));

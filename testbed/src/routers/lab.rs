@@ -1,25 +1,24 @@
 //! A switch with hosts on it that forward, further links, and servers.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::ops::Deref;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    ops::Deref,
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::channel,
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
-use crate::hosts::Hosts;
-pub use crate::hosts::run;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-
-/// For anything that should happen soon; generous, as the machine may be busy and routers back off.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at something that is waited for.
-const LOOK: Duration = Duration::from_millis(50);
+use crate::{
+    guard,
+    hosts::{Hosts, run},
+};
 
 /// Hosts, each with an `eth0` on one switch, in 10.79.0.0/24, 2001:db8:79::/64 and fe80::/64.
 pub struct Lab {
@@ -36,9 +35,8 @@ pub struct Server {
 impl Lab {
     /// A switch and these hosts, with the last number of their addresses.
     pub fn new(hosts: &[(&str, u8)]) -> Self {
-        let all = Hosts::new("ghb");
-        let folder = tempfile::Builder::new().prefix(all.prefix()).tempdir().unwrap();
-        let lab = Self { hosts: all, folder };
+        let folder = guard::folder("gatehouse-routers-").unwrap();
+        let lab = Self { hosts: Hosts::new(), folder };
         for (host, number) in hosts {
             lab.host(host);
             lab.plug_in(host);
@@ -78,11 +76,11 @@ impl Lab {
     /// Serves on a host, at an address that it has.
     pub fn serve(&self, host: &str, at: &str) -> Server {
         let (answer, stop) = (host.to_owned(), Arc::new(AtomicBool::new(false)));
-        let (at, netns, ended): (SocketAddr, _, _) =
-            (at.parse().unwrap(), self.netns(host), stop.clone());
-        let (bound, ready) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            enter(&netns);
+        let (at, namespace, ended): (SocketAddr, _, _) =
+            (at.parse().unwrap(), self.namespace(host), stop.clone());
+        let (bound, ready) = channel();
+        let thread = thread::spawn(move || {
+            namespace.move_in().unwrap();
             let listener = TcpListener::bind(at).unwrap();
             listener.set_nonblocking(true).unwrap();
             bound.send(()).unwrap();
@@ -90,7 +88,7 @@ impl Lab {
                 match listener.accept() {
                     // A client that is gone is not this test's concern.
                     Ok((mut client, _)) => drop(client.write_all(answer.as_bytes())),
-                    Err(_) => std::thread::sleep(Duration::from_millis(2)),
+                    Err(_) => thread::sleep(Duration::from_millis(2)),
                 }
             }
         });
@@ -100,16 +98,15 @@ impl Lab {
 
     /// What a server answers to a host; `None` if it does not within the limit.
     pub fn ask(&self, host: &str, at: &str, limit: Duration) -> Option<String> {
-        let (at, netns): (SocketAddr, _) = (at.parse().unwrap(), self.netns(host));
-        let asked = std::thread::spawn(move || {
-            enter(&netns);
+        let at: SocketAddr = at.parse().unwrap();
+        let asked = self.namespace(host).enter(|| {
             let mut server = TcpStream::connect_timeout(&at, limit).ok()?;
             server.set_read_timeout(Some(limit)).unwrap();
             let mut answer = String::new();
             server.read_to_string(&mut answer).ok()?;
             Some(answer)
         });
-        asked.join().unwrap().filter(|answer| !answer.is_empty())
+        asked.unwrap().filter(|answer| !answer.is_empty())
     }
 }
 
@@ -130,19 +127,4 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
-}
-
-/// Waits until something is so; panics with what it was instead.
-pub fn eventually(what: &str, mut is: impl FnMut() -> Result<(), String>) {
-    let deadline = Instant::now() + PATIENCE;
-    while let Err(instead) = is() {
-        assert!(Instant::now() < deadline, "it did not come: {what}; instead: {instead}");
-        std::thread::sleep(LOOK);
-    }
-}
-
-/// Moves the calling thread to a host.
-pub fn enter(netns: &Path) {
-    let file = File::open(netns).unwrap();
-    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
 }

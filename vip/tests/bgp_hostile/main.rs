@@ -13,14 +13,12 @@
 mod process;
 mod router;
 
-use std::time::Duration;
-
 use gatehouse_testbed::{
     hostile_router::{
         messages::{self, NOTIFICATION, ROUTE_REFRESH, Stage, UPDATE, frame, keepalive, open, raw},
         updates::{self, Class, Terms},
     },
-    routers::lab::eventually,
+    wait::eventually,
 };
 use gatehouse_vip::bgp::Notification;
 
@@ -293,7 +291,7 @@ fn a_router_that_dials_without_end_has_a_few_connections_and_in_the_end_a_sessio
     assert!(!silent.is_empty(), "not one connection");
     drop(silent);
     eventually("a session", || {
-        let mut wire = router.meet_within(Duration::from_secs(30), "dials");
+        let mut wire = router.meet("dials");
         wire.say(&[open(), keepalive()].concat());
         match wire.hears(VIP) {
             true => Ok(()),

@@ -3,18 +3,17 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use gatehouse_testbed::{
     hostile_router::messages::{ROUTE_REFRESH, UPDATE, frame},
-    routers::lab::{Lab, PATIENCE, enter},
+    namespace::Namespace,
+    routers::lab::Lab,
+    wait::{self, eventually},
 };
 
 use crate::process::{Speaker, VIP, address};
-
-/// Within what the speaker has to dial again.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// The speaker on a node, and a host that has the addresses of all routers.
 pub(crate) struct Scene {
@@ -27,7 +26,7 @@ pub(crate) struct Scene {
 /// A router, which is dialled.
 pub(crate) struct Router {
     listener: TcpListener,
-    netns: std::path::PathBuf,
+    host: Namespace,
 }
 
 /// A connection with the speaker.
@@ -46,61 +45,45 @@ impl Scene {
 
     /// The router of this number.
     pub(crate) fn router(&self, index: usize) -> Router {
-        let (netns, at) = (self.lab.netns("router"), format!("{}:179", address(index)));
-        let there = netns.clone();
-        let listener = std::thread::spawn(move || {
-            enter(&there);
-            TcpListener::bind(at).unwrap()
-        });
-        let listener = listener.join().unwrap();
+        let (host, at) = (self.lab.namespace("router"), format!("{}:179", address(index)));
+        let listener = host.enter(|| TcpListener::bind(at)).unwrap().unwrap();
         listener.set_nonblocking(true).unwrap();
-        Router { listener, netns }
+        Router { listener, host }
     }
 }
 
 impl Router {
     /// Waits until the speaker dials.
     pub(crate) fn meet(&self, name: &str) -> Wire {
-        self.meet_within(AGAIN, name)
-    }
-
-    pub(crate) fn meet_within(&self, limit: Duration, name: &str) -> Wire {
-        let deadline = Instant::now() + limit;
-        loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => return Wire::new(stream),
-                Err(_) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Err(error) => panic!("{name}: the speaker does not dial within {limit:?}: {error}"),
-            }
-        }
+        let (stream, _) = eventually(&format!("{name}: the speaker dials"), || {
+            self.listener.accept().map_err(|error| error.to_string())
+        });
+        Wire::new(stream)
     }
 
     /// Dials the speaker; `None` if it has hung up before this end knew that it was through.
     pub(crate) fn dial(&self) -> Option<Wire> {
-        let (netns, from) = (self.netns.clone(), self.listener.local_addr().unwrap().ip());
-        let dialled = std::thread::spawn(move || {
-            enter(&netns);
+        let from = self.listener.local_addr().unwrap().ip();
+        let dialled = self.host.enter(|| {
             let to = SocketAddr::from(([10, 79, 0, 1], 179));
             let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
             let socket = socket.unwrap();
             socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
-            match socket.connect_timeout(&to.into(), PATIENCE) {
+            match socket.connect_timeout(&to.into(), wait::LIMIT) {
                 Ok(()) => Some(Wire::new(socket.into())),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
                 Err(error) => panic!("the speaker does not listen: {error}"),
             }
         });
-        dialled.join().unwrap()
+        dialled.unwrap()
     }
 }
 
 impl Wire {
     fn new(stream: TcpStream) -> Self {
         stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(wait::LIMIT)).unwrap();
+        stream.set_write_timeout(Some(wait::LIMIT)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self(stream)
     }
@@ -120,7 +103,7 @@ impl Wire {
                 // Pieces of messages: the stream is in step again where the answers are read.
                 self.try_next();
             }
-            self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+            self.0.set_read_timeout(Some(wait::LIMIT)).unwrap();
             written.join().unwrap().unwrap();
         });
     }

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use gatehouse_testbed::routers::{Kind, Router, lab::PATIENCE};
+use gatehouse_testbed::{
+    routers::{Kind, Router},
+    wait::comes_true,
+};
 
 use crate::{
     node::Node,
@@ -17,8 +20,7 @@ const KEEPERS: [Kind; 3] = [Kind::Frr, Kind::Bird, Kind::GoBgp];
 
 /// Asserts that all routers have these routes until the sessions are up again.
 fn assert_kept_until_up(node: &mut Node, routers: &[Router<'_>], prefixes: &[&str]) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    let up = comes_true(|| {
         // In this order, so that the last look is at a session that is up.
         let up = routers.iter().all(|router| {
             router.established(NODE) && node.peer(name(router.kind))["state"] == "established"
@@ -29,11 +31,9 @@ fn assert_kept_until_up(node: &mut Node, routers: &[Router<'_>], prefixes: &[&st
                 assert!(router.route(prefix).is_some(), "{}", log());
             }
         }
-        if up {
-            return;
-        }
-        assert!(Instant::now() < deadline, "no session: {}", node.status());
-    }
+        up
+    });
+    assert!(up, "no session: {}", node.status());
 }
 
 #[test]
@@ -122,11 +122,12 @@ fn frr_and_bird_notice_a_hung_or_killed_node_by_bfd_and_the_node_notices_them() 
     for router in &routers {
         router.hold();
         let struck = Instant::now();
-        node.wait_up(name(router.kind), false);
+        node.wait_peer(name(router.kind), "BFD is down, and so is the session", |status| {
+            status["state"] != "established"
+                && status["bfd"]["state"] == "down"
+                && status["last_error"].as_str().is_some_and(|error| error.contains("BFD"))
+        });
         println!("{:?} is known to be dead after {:?}", router.kind, struck.elapsed());
-        let status = node.peer(name(router.kind));
-        assert!(status["last_error"].as_str().unwrap().contains("BFD"), "{status}");
-        assert_eq!(status["bfd"]["state"], "down", "{status}");
         router.release();
         watched(&mut node);
     }
@@ -144,10 +145,10 @@ fn bfd_watches_over_several_hops_and_its_profile_changes_without_a_new_session()
     let kinds = [Kind::Frr, Kind::Bird];
     let lab = hosts(&kinds);
     let routers = routers(&lab, &kinds, Asn::External, |peer| {
-        (peer.hold, peer.bfd, peer.multi_hop) = (180, Some((100, 3)), Some(255));
+        (peer.hold, peer.bfd, peer.multi_hop) = (180, Some((100, 20)), Some(255));
     });
     let mut node = Node::start(&lab, "node");
-    let mut wish = Wish::new(&kinds, Asn::External).with_bfd(100, 3).with(|peer| {
+    let mut wish = Wish::new(&kinds, Asn::External).with_bfd(100, 20).with(|peer| {
         peer.hold_time = Some("180s".into());
         peer.ebgp_multi_hop = true;
     });
@@ -161,11 +162,12 @@ fn bfd_watches_over_several_hops_and_its_profile_changes_without_a_new_session()
     }
     wish.profiles.get_mut("fast").unwrap().transmit_interval = Some(200);
     node.plan(&wish);
-    // Longer than the detection time of either setting.
-    std::thread::sleep(Duration::from_secs(1));
+    // Longer than the detection time of either setting, 2 s and 4 s.
+    std::thread::sleep(Duration::from_secs(5));
     for router in &routers {
-        assert!(router.bfd_up(NODE), "{}", router.log());
+        router.wait_bfd(NODE, true);
     }
+    assert_eq!(node.downs(), [""; 0]);
     routers[1].hold();
     node.wait_up(name(Kind::Bird), false);
     node.wait_up(name(Kind::Frr), true);
@@ -184,9 +186,10 @@ fn routers_that_fall_silent_are_given_up_after_the_hold_time_and_so_is_the_node(
     assert_up(&mut node, &routers);
     routers.iter().for_each(Router::hold);
     for router in &routers {
-        node.wait_up(name(router.kind), false);
-        let status = node.peer(name(router.kind));
-        assert!(status["last_error"].as_str().unwrap().contains("hold timer"), "{status}");
+        node.wait_peer(name(router.kind), "the hold timer has expired", |status| {
+            let error = status["last_error"].as_str().unwrap_or_default();
+            status["state"] != "established" && error.contains("hold timer")
+        });
     }
     routers.iter().for_each(Router::release);
     assert_up(&mut node, &routers);

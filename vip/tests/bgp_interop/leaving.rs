@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use gatehouse_testbed::routers::{Kind, Router, lab::eventually};
+use gatehouse_testbed::{
+    routers::{Kind, Router},
+    wait::eventually,
+};
 
 use crate::{
     node::Node,

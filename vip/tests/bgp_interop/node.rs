@@ -4,7 +4,8 @@ use std::{cell::RefCell, time::Duration};
 
 use gatehouse_testbed::{
     program::{Program, own_test},
-    routers::lab::{Lab, eventually},
+    routers::lab::Lab,
+    wait::eventually,
 };
 use serde_json::Value;
 
@@ -68,10 +69,24 @@ impl Node {
         serde_json::from_str(&line["status ".len()..]).unwrap()
     }
 
-    /// The same, once what has happened is in it: it is published a moment after a change.
+    /// The same, once what has happened is in it: it is published a moment after a change. Then it says twice
+    /// in a row that as many routes have been sent.
     pub(crate) fn settled(&mut self) -> Value {
-        std::thread::sleep(Duration::from_millis(500));
-        self.status()
+        let sent = |status: &Value| {
+            let peers = status["peers"].as_object().into_iter().flatten();
+            let sent = |(name, peer): (&String, &Value)| {
+                (name.clone(), peer["state"].clone(), peer["sent_messages"]["update"].clone())
+            };
+            peers.map(sent).collect::<Vec<_>>()
+        };
+        let mut before = self.status();
+        eventually("the status settles", || {
+            std::thread::sleep(Duration::from_millis(500));
+            let now = self.status();
+            let last = std::mem::replace(&mut before, now);
+            if sent(&last) == sent(&before) { Ok(()) } else { Err(before.to_string()) }
+        });
+        before
     }
 
     /// What it says of one router.

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, env::var, io::BufRead, net::IpAddr, time::Duration};
 
+use gatehouse_testbed::wait;
 use gatehouse_vip::{
     Allocation, Assignment, BgpEvent, BgpSpeaker, BgpSpeakerOptions, ClaimId, NodeFacts,
     Quarantined, Wanted,
@@ -16,9 +17,6 @@ use gatehouse_vip::{
     },
 };
 use serde::{Deserialize, Serialize};
-
-/// For what the process waits for itself.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The only pool; every address is of it.
 const POOL: [&str; 3] = ["203.0.113.0/24", "10.200.0.0/16", "2001:db8:80::/48"];
@@ -42,7 +40,7 @@ pub(crate) fn run() {
     for line in std::io::stdin().lock().lines().map(Result::unwrap) {
         match line.split_once(' ').unwrap_or((&line, "")) {
             ("plan", wish) => speaker.apply(planned(&serde_json::from_str(wish).unwrap())),
-            ("drain", _) => println!("\ndrained {}", speaker.drain_and_wait(PATIENCE)),
+            ("drain", _) => println!("\ndrained {}", speaker.drain_and_wait(wait::LIMIT)),
             ("status", _) => {
                 println!("\nstatus {}", serde_json::to_string(&*speaker.status()).unwrap());
             }

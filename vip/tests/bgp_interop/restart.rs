@@ -5,9 +5,10 @@ use std::{
     process::{Child, Stdio},
 };
 
-use gatehouse_testbed::routers::{
-    Kind,
-    lab::{Lab, eventually, run},
+use gatehouse_testbed::{
+    hosts::run,
+    routers::{Kind, lab::Lab},
+    wait::eventually,
 };
 
 use crate::{

@@ -6,9 +6,10 @@ use std::{
     time::Instant,
 };
 
-use gatehouse_testbed::routers::{
-    Kind, Route, Router,
-    lab::{eventually, run},
+use gatehouse_testbed::{
+    hosts::run,
+    routers::{Kind, Route, Router},
+    wait::eventually,
 };
 use gatehouse_vip::bgp::spec::{BgpAdvertisementSpec, CommunityAlias, CommunitySpec};
 use serde_json::Value;
@@ -65,17 +66,17 @@ fn communities_and_local_pref_reach_every_kind_of_router_and_change_without_a_re
     assert_up(&mut node, &routers);
     let large = ["70000:2:3", "64512:7:8"];
     for router in &routers {
-        router.wait_route(ROUTE, |route| route.is_some());
-        let route = router.route(ROUTE).unwrap();
-        // Some show a well-known community by its name.
-        let standard = &route.communities;
-        assert!(standard.contains("64512:1") && standard.len() == 2, "{:?} {route:?}", router.kind);
-        assert_eq!(
-            (route.local_pref, &route.large, route.as_path.len()),
-            (Some(200), &texts(&large), 0),
-            "{:?}",
-            router.kind
-        );
+        router.wait_route(ROUTE, |route| {
+            route.is_some_and(|route: &Route| {
+                // Some show a well-known community by its name.
+                let standard = &route.communities;
+                standard.contains("64512:1")
+                    && standard.len() == 2
+                    && route.local_pref == Some(200)
+                    && route.large == texts(&large)
+                    && route.as_path.is_empty()
+            })
+        });
     }
     wish.advertisements.get_mut("all").unwrap().communities = vec!["64512:2".into()];
     wish.advertisements.get_mut("all").unwrap().local_pref = 300;

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use gatehouse_testbed::routers::{
-    Kind, Peer, Route, Router,
-    lab::{Lab, eventually},
+use gatehouse_testbed::{
+    routers::{Kind, Peer, Route, Router, lab::Lab},
+    wait::eventually,
 };
 
 use crate::{

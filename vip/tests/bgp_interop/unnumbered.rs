@@ -2,9 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use gatehouse_testbed::routers::{
-    Config, Kind, Peer, Router,
-    lab::{Lab, eventually},
+use gatehouse_testbed::{
+    routers::{Config, Kind, Peer, Router, lab::Lab},
+    wait::eventually,
 };
 use serde_json::Value;
 
@@ -190,7 +190,7 @@ fn a_client_reaches_the_address_by_either_family_over_either_link_by_link_local_
     back("eth0");
     let at = [format!("{VIP}:80"), format!("[{VIP6}]:80")];
     let _servers = at.each_ref().map(|at| lab.serve("node", at));
-    let ask = |at: &str| lab.ask("client", at, Duration::from_secs(2));
+    let ask = |at: &str| lab.ask("client", at, Duration::from_secs(5));
     let reached = |at: &str| {
         eventually(&format!("an answer from {at}"), || match ask(at) {
             Some(_) => Ok(()),

@@ -10,11 +10,11 @@
     reason = "tests on the real network have threads and clocks"
 )]
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
-use gatehouse_testbed::routers::{
-    Config, Kind, Peer, Route, Router,
-    lab::{Lab, eventually},
+use gatehouse_testbed::{
+    routers::{Config, Kind, Peer, Route, Router, lab::Lab},
+    wait::{self, eventually},
 };
 
 /// Two routers, `one` (.1, AS 64501) and `other` (.2, AS 64502), each announcing a prefix.
@@ -227,11 +227,8 @@ fn a_router_that_is_killed_keeps_its_routes_by_graceful_restart() {
         let [one, mut other] = routers;
         other.kill();
         one.wait_established("10.79.0.2", false);
-        assert!(
-            one.route(PREFIXES[1]).is_some(),
-            "{helper:?} has forgotten {kind:?}: {}",
-            one.log()
-        );
+        let log = || format!("{helper:?} has forgotten {kind:?}: {}", one.log());
+        assert!(one.route(PREFIXES[1]).is_some(), "{}", log());
         other.start();
         assert_exchange(&[one, other]);
     }
@@ -287,7 +284,8 @@ fn a_router_spreads_clients_over_two_nodes_and_forgets_one_that_dies() {
     lab.address("client", "eth0", "10.80.0.2/24");
     lab.ip("client", "route add default via 10.80.0.1");
 
-    let bfd = |peer| Peer { bfd: Some((100, 3)), hold: 180, ..peer };
+    // Slow enough that a busy machine does not look like a dead node.
+    let bfd = |peer| Peer { bfd: Some((300, 5)), hold: 180, ..peer };
     let nodes = ["10.79.0.11", "10.79.0.12"].map(|at| bfd(peer(at, 64512, "10.79.0.1")));
     let mut config = Config::new(64500, [10, 79, 0, 1], nodes.into());
     config.multipath = true;
@@ -300,7 +298,7 @@ fn a_router_spreads_clients_over_two_nodes_and_forgets_one_that_dies() {
         let server = lab.serve(host, &format!("{VIP}:80"));
         (lab.router(Kind::Bird, host, config.announcing(&[&format!("{VIP}/32")])), server)
     });
-    let ask = || lab.ask("client", &format!("{VIP}:80"), Duration::from_secs(2));
+    let ask = || lab.ask("client", &format!("{VIP}:80"), wait::LIMIT);
     let hops = |count: usize| {
         let prefix = format!("{VIP}/32");
         router

@@ -4,8 +4,9 @@
 //! `hand-over`, `let-go ADDRESS`. It stops at the end of input. Events come as lines. `GH_NODE` and
 //! `GH_KEY` name the node, as the command line belongs to the test harness.
 
-use std::{collections::BTreeMap, env::var, io::BufRead, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, env::var, io::BufRead, net::IpAddr};
 
+use gatehouse_testbed::wait;
 use gatehouse_vip::{
     Allocation, Assignment, BgpEvent, BgpSpeaker, BgpSpeakerOptions, ClaimId, DEFAULT_GROUP_PORT,
     GroupKey, GroupOptions, Interfaces, NodeFacts, Quarantined, SharedLoopback, Speaker,
@@ -16,9 +17,6 @@ use gatehouse_vip::{
         spec::{BgpAdvertisementSpec, BgpPeerSpec},
     },
 };
-
-/// For what the process waits for itself.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn run() {
     let (node, loopback) = (var("GH_NODE").unwrap(), SharedLoopback::default());
@@ -38,7 +36,7 @@ pub(crate) fn run() {
         match words.next() {
             Some("neighbours") => neighbours.apply(VipPlan { vips: words.map(vip).collect() }),
             Some("routers") => routers.apply(routed(words.map(|ip| ip.parse().unwrap()).collect())),
-            Some("hand-over") => drop(neighbours.hand_over_and_wait(PATIENCE)),
+            Some("hand-over") => drop(neighbours.hand_over_and_wait(wait::LIMIT)),
             Some("let-go") => neighbours.let_go(words.next().unwrap().parse().unwrap()),
             other => panic!("unknown command {other:?}"),
         }

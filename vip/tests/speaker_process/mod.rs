@@ -13,13 +13,11 @@ use std::{
     time::Duration,
 };
 
+use gatehouse_testbed::wait;
 use gatehouse_vip::{
     DEFAULT_GROUP_PORT, GroupKey, GroupOptions, Interfaces, Speaker, SpeakerEvent, SpeakerOptions,
     Vip, VipPlan,
 };
-
-/// For what the process waits for itself.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn run() {
     let speaker = Speaker::start(options(), print).unwrap();
@@ -28,9 +26,11 @@ pub(crate) fn run() {
         let mut words = line.split(' ');
         match words.next() {
             Some("apply") => speaker.apply(plan(words)),
-            Some("withdraw") => println!("\nwithdrew {}", speaker.withdraw_all_and_wait(PATIENCE)),
+            Some("withdraw") => {
+                println!("\nwithdrew {}", speaker.withdraw_all_and_wait(wait::LIMIT))
+            }
             Some("hand-over") => {
-                println!("\nhanded over {}", speaker.hand_over_and_wait(PATIENCE));
+                println!("\nhanded over {}", speaker.hand_over_and_wait(wait::LIMIT));
             }
             Some("let-go") => speaker.let_go(words.next().unwrap().parse().unwrap()),
             Some("status") => print_status(&speaker),

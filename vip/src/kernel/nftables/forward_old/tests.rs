@@ -56,11 +56,11 @@ impl Scene {
         self.lab.ip(to, &format!("addr add {vip} dev eth0 {}", nodad(vip)));
         self.lab.ip(from, &format!("addr add {vip} dev lo {}", nodad(vip)));
         self.lab.ip(from, &format!("addr del {vip} dev eth0"));
-        let mac = self.lab.run(to, "cat /sys/class/net/eth0/address");
+        let mac = self.lab.mac(to);
         let process = if to == "new" { &mut self.new } else { &mut self.old };
         process.ask(&format!("announce {vip}"), "announced");
         wait_for("the client sends to the new owner", || {
-            self.lab.ip("client", &format!("neigh show {vip}")).contains(mac.trim())
+            self.lab.ip("client", &format!("neigh show {vip}")).contains(&mac)
         });
     }
 
@@ -197,8 +197,8 @@ fn connections_of_a_node_that_notes_first_survive_the_beginning_of_its_path() {
 #[test]
 fn what_a_neighbour_hands_in_can_stay_where_the_rest_is_passed_on() {
     let mut scene = Scene::new();
-    let mac = scene.lab.run("client", "cat /sys/class/net/eth0/address");
-    let from = mac.trim();
+    let mac = scene.lab.mac("client");
+    let from = &mac;
     for (vip, old) in [(V4, OLD_V4), (V6, OLD_V6)] {
         scene.client.ask(&format!("open a {vip}"), "a is with old");
         let third = format!("{old}={vip} 02:00:00:00:00:99>{old}={vip}");
@@ -213,7 +213,7 @@ fn what_a_neighbour_hands_in_can_stay_where_the_rest_is_passed_on() {
 #[test]
 fn what_a_neighbour_hands_in_can_go_another_way_than_the_rest() {
     let mut scene = Scene::new();
-    let mac = scene.lab.run("client", "cat /sys/class/net/eth0/address");
+    let mac = scene.lab.mac("client");
     for (vip, old, third) in [(V4, OLD_V4, THIRD_V4), (V6, OLD_V6, "2001:db8:77::4")] {
         scene.client.ask(&format!("open a {vip}"), "a is with old");
         let path = format!("forward {third}={vip} {}>{old}={vip}", mac.trim());
@@ -258,8 +258,7 @@ fn a_killed_process_leaves_no_path_and_no_other_process_can_remove_one() {
 fn nft_lists_the_rules_as_they_are_meant() {
     let mut scene = Scene::new();
     scene.new.ask(&both(), "paths stand");
-    let index = scene.lab.run("new", "cat /sys/class/net/eth0/ifindex");
-    let index = index.trim();
+    let index = scene.lab.index("new");
     let ruleset = scene.ruleset();
     let connection = |ip: &str| format!("{ip} saddr . tcp sport . {ip} daddr . tcp dport");
     for (version, ip, vip, via, whole) in [
@@ -330,8 +329,8 @@ fn without_the_capability_forwarding_is_not_permitted() {
 #[test]
 fn a_path_stays_when_its_device_is_renamed() {
     let mut scene = Scene::new();
-    let index = scene.lab.run("new", "cat /sys/class/net/eth0/ifindex");
-    let path = |device: &str| format!("forward-on {device} {} {OLD_V4}={V4}", index.trim());
+    let index = scene.lab.index("new");
+    let path = |device: &str| format!("forward-on {device} {index} {OLD_V4}={V4}");
     scene.client.ask(&format!("open a {V4}"), "a is with old");
     scene.new.ask(&path("eth0"), "paths stand");
     scene.shift(V4, "old", "new");

@@ -4,9 +4,11 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    process::Command,
     time::Duration,
 };
 
+use gatehouse_testbed::{hosts::run, wait};
 use socket2::{Domain, Socket, Type};
 
 use super::super::Nft;
@@ -20,7 +22,6 @@ use crate::{
 };
 
 const PORT: u16 = 7000;
-const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
 pub(super) struct Host {
@@ -66,9 +67,9 @@ impl Host {
             let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
             socket.set_reuse_address(true)?;
             socket.bind(&SocketAddr::new(from, port).into())?;
-            socket.connect_timeout(&to.into(), TIMEOUT)?;
-            socket.set_read_timeout(Some(TIMEOUT))?;
-            socket.set_write_timeout(Some(TIMEOUT))?;
+            socket.connect_timeout(&to.into(), wait::LIMIT)?;
+            socket.set_read_timeout(Some(wait::LIMIT))?;
+            socket.set_write_timeout(Some(wait::LIMIT))?;
             let stream = TcpStream::from(socket);
             let mut word = String::new();
             BufReader::new(stream.try_clone()?).read_line(&mut word)?;
@@ -162,9 +163,9 @@ fn serve(word: &str) -> String {
 
 /// Tells the neighbours that an address is here now.
 fn announce(vip: IpAddr) -> String {
-    let text = std::fs::read_to_string("/sys/class/net/eth0/address").unwrap();
-    let mac: Vec<u8> =
-        text.trim().split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    let text = link("eth0");
+    let mac = text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap();
+    let mac: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
     let mac = mac.try_into().unwrap();
     let frames = match vip {
         IpAddr::V4(vip) => arp::gratuitous(mac, vip).to_vec(),
@@ -176,6 +177,10 @@ fn announce(vip: IpAddr) -> String {
 }
 
 fn index(device: &str) -> u32 {
-    let text = std::fs::read_to_string(format!("/sys/class/net/{device}/ifindex")).unwrap();
-    text.trim().parse().unwrap()
+    link(device).split(':').next().unwrap().parse().unwrap()
+}
+
+/// What the kernel says of an interface, in one line.
+fn link(device: &str) -> String {
+    run(Command::new("ip").args(["-o", "link", "show", "dev", device]))
 }

@@ -1,14 +1,10 @@
 //! A switch with four hosts, each with one process of this test's program that does what it is told.
 
-use std::time::{Duration, Instant};
-
 use gatehouse_testbed::{
     hosts::{Hosts, run},
     program::{Program, own_test},
+    wait,
 };
-
-/// For anything that should happen at once; generous, as the machine may be busy.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The hosts `client` (.1), `old` (.2), `new` (.3) and `third` (.4), each with an `eth0` on one
 /// switch, in 10.77.0.0/24 and 2001:db8:77::/64.
@@ -18,7 +14,7 @@ pub(crate) const HOSTS: [&str; 4] = ["client", "old", "new", "third"];
 
 impl Lab {
     pub(crate) fn new() -> Self {
-        let lab = Self(Hosts::new("ghr"));
+        let lab = Self(Hosts::new());
         for (host, number) in HOSTS.into_iter().zip(1..) {
             // Only addresses of the asked interface are answered for, and no neighbour is asked in the
             // name of another interface's address.
@@ -36,6 +32,16 @@ impl Lab {
     /// `ip -n <host> <arguments>`; its output.
     pub(crate) fn ip(&self, host: &str, arguments: &str) -> String {
         self.0.ip(host, arguments)
+    }
+
+    /// The Ethernet address of a host's `eth0`.
+    pub(crate) fn mac(&self, host: &str) -> String {
+        self.0.mac(host, "eth0")
+    }
+
+    /// The index of a host's `eth0`.
+    pub(crate) fn index(&self, host: &str) -> u32 {
+        self.0.index(host, "eth0")
     }
 
     /// Runs a program on a host that has to succeed; its output.
@@ -90,9 +96,5 @@ impl Process {
 /// Waits until something is so.
 #[track_caller]
 pub(crate) fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}: not so");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    assert!(wait::comes_true(is_so), "{what}: not so");
 }

@@ -1,13 +1,19 @@
 //! The most naive proxy there is: it copies bytes to one backend. A corpus that finds no danger in
 //! it cannot see any.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 /// A running tunnel.
 pub struct Tunnel {
+    /// Where clients connect.
     pub addr: SocketAddr,
     stopped: Arc<AtomicBool>,
 }
@@ -19,7 +25,7 @@ impl Tunnel {
         let addr = listener.local_addr().expect("a bound listener has an address");
         let stopped = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&stopped);
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             for client in listener.incoming() {
                 if until.load(Ordering::Relaxed) {
                     return;
@@ -43,7 +49,7 @@ impl Drop for Tunnel {
 fn both_ways(client: &TcpStream, server: &TcpStream) {
     for (from, to) in [(client, server), (server, client)] {
         let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else { return };
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             let mut chunk = [0; 16 * 1024];
             while let Ok(n @ 1..) = from.read(&mut chunk) {
                 if to.write_all(&chunk[..n]).is_err() {

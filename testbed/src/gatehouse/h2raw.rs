@@ -1,14 +1,20 @@
 //! HTTP/2 by hand: frames as bytes over TLS, good and evil alike (RFC 9113), with the smallest
 //! HPACK (RFC 7541) that serves: literals without indexing out, `:status` in.
 
-use std::io::{ErrorKind, Write};
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    io::{ErrorKind, Write},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
-use super::client::{PATIENCE, read_some};
-use super::tls::Tls;
+use crate::{
+    gatehouse::{client::read_some, show, tls::Tls},
+    wait,
+};
 
-/// Frame types.
+/// Frame types (RFC 9113 section 6).
+#[allow(missing_docs, reason = "they are the names of the RFC")]
 pub mod kind {
     pub const DATA: u8 = 0;
     pub const HEADERS: u8 = 1;
@@ -21,9 +27,11 @@ pub mod kind {
     pub const CONTINUATION: u8 = 9;
 }
 
-/// Frame flags.
+/// Of DATA and HEADERS: nothing follows on the stream.
 pub const END_STREAM: u8 = 1;
+/// Of SETTINGS and PING.
 pub const ACK: u8 = 1;
+/// Of HEADERS and CONTINUATION: the block is whole.
 pub const END_HEADERS: u8 = 4;
 
 /// What opens every connection.
@@ -32,9 +40,13 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A frame as received.
 #[derive(Clone, Debug)]
 pub struct Frame {
+    /// One of [`kind`], or another.
     pub kind: u8,
+    /// All bits.
     pub flags: u8,
+    /// 0 for the connection.
     pub stream: u32,
+    /// Without the header of nine bytes.
     pub payload: Vec<u8>,
 }
 
@@ -55,7 +67,9 @@ impl Frame {
 pub struct Answer {
     /// 0: no response.
     pub status: u16,
+    /// As much as came.
     pub body: Vec<u8>,
+    /// END_STREAM came.
     pub ended: bool,
     /// Error code of a RST_STREAM.
     pub reset: Option<u32>,
@@ -65,11 +79,11 @@ pub struct Answer {
     pub closed: bool,
 }
 
-impl std::fmt::Debug for Answer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { status, ended, reset, goaway, closed, body } = self;
         write!(f, "status {status}, ended {ended}, reset {reset:?}, goaway {goaway:?}, ")?;
-        write!(f, "closed {closed}, body {}", super::show(body))
+        write!(f, "closed {closed}, body {}", show(body))
     }
 }
 
@@ -89,6 +103,7 @@ pub const GOOD: [(&str, &str); 4] =
 
 /// A client connection.
 pub struct H2 {
+    /// The connection under it.
     pub wire: Tls,
     buf: Vec<u8>,
 }
@@ -139,11 +154,11 @@ impl H2 {
         }
     }
 
-    /// Reads until `stream` is over, the connection is, or patience is. Pings and settings are
+    /// Reads until `stream` is over, the connection is, or the time is. Pings and settings are
     /// acknowledged, windows are not enlarged.
     pub fn answer(&mut self, stream: u32) -> Answer {
         let mut answer = Answer::default();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + wait::LIMIT;
         while !answer.ended && answer.reset.is_none() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

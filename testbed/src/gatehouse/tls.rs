@@ -1,24 +1,32 @@
 //! TLS for the tests: throw-away certificates and a client that takes any certificate and says
 //! which one it was shown.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, SignatureScheme,
     StreamOwned,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::client::{Wire, dial};
+use crate::{
+    gatehouse::client::{Wire, dial},
+    wait,
+};
 
 /// A self-signed certificate and its key, as a Secret holds them.
 pub struct Pair {
+    /// PEM.
     pub certificate: String,
+    /// PEM, PKCS #8.
     pub key: String,
+    /// The certificate as a client is shown it.
     pub der: Vec<u8>,
 }
 
@@ -63,7 +71,7 @@ impl Tls {
         let name = ServerName::try_from(sni.to_owned()).expect("a valid server name");
         let connection = ClientConnection::new(config, name).map_err(std::io::Error::other)?;
         let mut stream = StreamOwned::new(connection, dial(addr));
-        stream.sock.set_read_timeout(Some(super::client::PATIENCE))?;
+        stream.sock.set_read_timeout(Some(wait::LIMIT))?;
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }

@@ -1,26 +1,27 @@
 //! The gateway under test as a process: started on free ports with manifests in a temporary folder,
 //! killed when dropped.
 
-use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+#![allow(clippy::unwrap_used, reason = "a bed that cannot be made fails its test")]
+
+use std::{
+    io::Read,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
 
 use tempfile::TempDir;
 
-use super::{client, eventually};
-
-/// The binary that cargo built for these tests.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_gatehouse");
-/// How long a start may take on a busy machine.
-const START: Duration = Duration::from_secs(20);
+use crate::{gatehouse::client, guard, process, wait};
 
 /// How to start a gateway.
 pub struct Plan {
-    /// Words before the command, such as `ip netns exec NAME`.
+    /// Words before the command, such as those of a namespace.
     via: Vec<String>,
     node: String,
     args: Vec<String>,
@@ -105,20 +106,21 @@ impl Plan {
 
     /// The command that [`Plan::start`] runs, and the folder of its manifests.
     pub fn command(&self) -> (Command, TempDir) {
-        let dir = TempDir::new().expect("a temporary folder");
+        let dir = guard::folder("gatehouse-").unwrap();
         std::fs::create_dir(dir.path().join("manifests")).expect("a folder for manifests");
         for (name, text) in &self.files {
             std::fs::write(dir.path().join("manifests").join(name), text).expect("a manifest");
         }
-        let mut words = self.via.iter().map(String::as_str).chain([BINARY]);
-        let mut command = Command::new(words.next().unwrap_or(BINARY));
+        let program = process::built("gatehouse");
+        let mut command = guard::command("env");
         let (flag, source) = match &self.kubeconfig {
             Some(kubeconfig) => ("--kubeconfig", kubeconfig.clone()),
             None => ("--manifests", dir.path().join("manifests")),
         };
         let state_dir = self.state_dir.clone().unwrap_or_else(|| dir.path().join("state"));
         command
-            .args(words)
+            .args(&self.via)
+            .arg(program)
             .arg("run")
             .arg(flag)
             .arg(source)
@@ -149,23 +151,29 @@ impl Plan {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|e| panic!("start {BINARY}: {e}"));
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
         let output = Arc::new(Mutex::new(Vec::new()));
-        capture(child.stdout.take().expect("stdout is piped"), &output);
-        capture(child.stderr.take().expect("stderr is piped"), &output);
+        let readers = [
+            capture(child.stdout.take().expect("stdout is piped"), &output),
+            capture(child.stderr.take().expect("stderr is piped"), &output),
+        ];
         let (http, https, admin) = (self.http, self.https, self.admin);
-        Gateway { child, http, https, admin, dir, output }
+        Gateway { child, http, https, admin, dir, output, readers: readers.into() }
     }
 }
 
 /// A running gateway.
 pub struct Gateway {
     child: Child,
+    /// Its plain listener.
     pub http: SocketAddr,
+    /// Its TLS listener.
     pub https: SocketAddr,
+    /// Its admin pages.
     pub admin: SocketAddr,
     dir: TempDir,
     output: Arc<Mutex<Vec<u8>>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Gateway {
@@ -207,38 +215,25 @@ impl Gateway {
         signal(self.pid(), "TERM");
     }
 
-    /// Waits for the end of the process.
-    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
-        let mut status = None;
-        eventually(limit, || {
-            status = self.child.try_wait().expect("our own child");
-            status.is_some()
-        });
-        // Its last words may still be on their way through the pipe.
-        std::thread::sleep(Duration::from_millis(50));
-        status
+    /// Waits for the end of the process and of its words; none when it goes on.
+    pub fn wait(&mut self) -> Option<ExitStatus> {
+        let status = wait::look(|| self.child.try_wait().expect("our own child"))?;
+        for reader in self.readers.drain(..) {
+            drop(reader.join());
+        }
+        Some(status)
     }
 
     fn wait_ready(&mut self) {
-        let deadline = Instant::now() + START;
-        loop {
+        let is_ready = wait::comes_true(|| {
             if let Some(status) = self.child.try_wait().expect("our own child") {
-                std::thread::sleep(Duration::from_millis(50));
+                self.wait();
                 panic!("the gateway ended at start: {status}\n{}", self.output());
             }
-            if std::net::TcpStream::connect(self.admin).is_ok()
+            TcpStream::connect(self.admin).is_ok()
                 && client::get(self.admin, "localhost", "/readyz").status() == 200
-            {
-                return;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "the gateway is not ready after {START:?}: {}\n{}",
-                self.page("/readyz"),
-                self.output()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        });
+        assert!(is_ready, "not ready: {}\n{}", self.page("/readyz"), self.output());
     }
 }
 
@@ -246,7 +241,7 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-        if std::thread::panicking() {
+        if thread::panicking() {
             let output = self.output();
             let from = output.len().saturating_sub(4000);
             let from = (from..).find(|n| output.is_char_boundary(*n)).unwrap_or(0);
@@ -282,12 +277,12 @@ pub fn free_address() -> SocketAddr {
     }
 }
 
-fn capture(mut from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<u8>>>) {
+fn capture(mut from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
     let into = Arc::clone(into);
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         let mut chunk = [0; 4096];
         while let Ok(n @ 1..) = from.read(&mut chunk) {
             into.lock().unwrap().extend_from_slice(&chunk[..n]);
         }
-    });
+    })
 }

@@ -1,7 +1,8 @@
 //! Manifests as text: Services with their EndpointSlices, Ingresses, Routes, TLS Secrets.
 
-use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::{fmt::Write as _, net::SocketAddr};
+
+use crate::gatehouse::tls::Pair;
 
 /// A Service with one port 80 and a slice per endpoint.
 pub fn service(name: &str, endpoints: &[SocketAddr]) -> String {
@@ -29,8 +30,11 @@ pub fn service(name: &str, endpoints: &[SocketAddr]) -> String {
 pub struct Rule<'a> {
     /// None: the rule has no host.
     pub host: Option<&'a str>,
+    /// The path, or a pattern.
     pub path: &'a str,
+    /// `pathType`.
     pub kind: &'a str,
+    /// Its backend, at port 80.
     pub service: &'a str,
 }
 
@@ -77,7 +81,7 @@ pub fn route(name: &str, host: &str, weights: &[(&str, u32)]) -> String {
 }
 
 /// A Secret of type `kubernetes.io/tls`.
-pub fn secret(name: &str, pair: &super::tls::Pair) -> String {
+pub fn secret(name: &str, pair: &Pair) -> String {
     let indent = |pem: &str| pem.lines().map(|l| format!("    {l}\n")).collect::<String>();
     format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: default}}\n\

@@ -9,30 +9,40 @@ pub type Violation = String;
 /// One header field, in the order and spelling received; optional white space removed.
 #[derive(Clone, Debug)]
 pub struct Field {
+    /// As it was spelled.
     pub name: String,
+    /// Without the white space around it.
     pub value: Vec<u8>,
 }
 
 /// A start line and its fields.
 #[derive(Clone, Debug)]
 pub struct Head {
+    /// Request line or status line.
     pub start: String,
+    /// In the order received.
     pub fields: Vec<Field>,
 }
 
 /// How long a body is (RFC 9112 section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
+    /// There is none.
     None,
+    /// So many bytes.
     Length(u64),
+    /// Chunk by chunk.
     Chunked,
+    /// Whatever comes until the connection ends.
     UntilClose,
 }
 
 /// A body that was read to its end.
 #[derive(Clone, Debug, Default)]
 pub struct Body {
+    /// Without its framing.
     pub data: Vec<u8>,
+    /// Fields behind the last chunk.
     pub trailers: Vec<Field>,
     /// Chunk extensions: legal, but a gateway has no business to relay them.
     pub extensions: bool,

@@ -4,30 +4,43 @@
 //! `empty.test` has no endpoints and `redirect.test` sends everyone to HTTPS. A request that shows
 //! up at a backend where it does not belong has confused the router.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-use super::backend::{Backend, Record, describe};
-use super::client::{Exchange, Step, Want, exchange};
-use super::gateway::{Gateway, Plan};
-use super::tunnel::Tunnel;
-use super::{manifests, tls};
+use crate::gatehouse::{
+    backend::{Backend, Record, describe},
+    client::{Exchange, Step, Want, exchange},
+    gateway::{Gateway, Plan},
+    manifests, tls,
+    tunnel::Tunnel,
+};
 
 /// A gateway (or what stands in for one) and what is behind it.
 pub struct Bed {
+    /// Its plain listener.
     pub http: SocketAddr,
+    /// Its TLS listener.
     pub https: SocketAddr,
+    /// Serves `good.test`.
     pub app: Backend,
+    /// Serves `other.test`.
     pub other: Backend,
+    /// Serves `/private` of `good.test`.
     pub secret: Backend,
+    /// None where a tunnel stands in for it.
     pub gateway: Option<Gateway>,
     _tunnel: Option<Tunnel>,
 }
 
 /// What the backends were sent in one case.
 pub struct Seen {
+    /// What [`Bed::app`] was sent.
     pub app: Vec<Record>,
+    /// What [`Bed::other`] was sent.
     pub other: Vec<Record>,
+    /// What [`Bed::secret`] was sent.
     pub secret: Vec<Record>,
 }
 

@@ -3,15 +3,28 @@
 //!
 //! One thread per connection; everything ends when the [`Backend`] is dropped.
 
-use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+#![allow(clippy::unwrap_used, reason = "a bed that cannot be made fails its test")]
 
-use super::strict::{self, Field, Head};
-use super::{eventually, show};
+use std::{
+    collections::HashMap,
+    io::{Read, Write},
+    mem,
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    gatehouse::{
+        show,
+        strict::{self, Field, Head},
+    },
+    wait,
+};
 
 /// A request that arrived whole and well-formed.
 #[derive(Clone, Debug)]
@@ -20,13 +33,19 @@ pub struct Request {
     pub connection: u64,
     /// Number of the request on its connection, from 0.
     pub nth: usize,
+    /// First word of the request line.
     pub method: String,
+    /// Second word of the request line.
     pub target: String,
+    /// In the order received.
     pub fields: Vec<Field>,
+    /// Without its framing.
     pub body: Vec<u8>,
+    /// Fields behind the last chunk.
     pub trailers: Vec<Field>,
     /// Fields that should not have been relayed.
     pub leaks: Vec<String>,
+    /// All its bytes.
     pub raw: Vec<u8>,
 }
 
@@ -46,14 +65,18 @@ impl Request {
 /// One thing that a backend was sent.
 #[derive(Clone, Debug)]
 pub enum Record {
+    /// A request that is whole and well-formed.
     Request(Box<Request>),
     /// Bytes that a strict reader refuses; the connection was closed on them.
     Violation {
+        /// Why.
         what: String,
+        /// The bytes.
         raw: Vec<u8>,
     },
     /// The connection ended inside a message.
     Incomplete {
+        /// The bytes that came.
         raw: Vec<u8>,
     },
 }
@@ -61,15 +84,36 @@ pub enum Record {
 /// One step of an answer.
 #[derive(Clone, Debug)]
 pub enum Act {
+    /// Sends these bytes.
     Send(Vec<u8>),
+    /// Does nothing for a while.
     Wait(Duration),
+    /// Does nothing until the test has opened the gate.
+    Until(Gate),
     /// Sends back whatever comes, until the peer closes: the far end of a tunnel.
     Echo,
     /// Stops reading and sending for good but holds the connection open.
     Hang,
+    /// Closes the connection.
     Close,
     /// Closes with a TCP reset.
     Reset,
+}
+
+/// What answers wait for that a test lets go: what comes before an event is told from what comes after
+/// it without a clock. A backend that is dropped waits for none.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    /// Lets all answers go that wait for it, and those that will.
+    pub fn open(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Chooses the answer to a request.
@@ -77,7 +121,9 @@ pub type Responder = dyn Fn(&Request) -> Vec<Act> + Send + Sync;
 
 /// A running backend.
 pub struct Backend {
+    /// What it calls itself.
     pub name: String,
+    /// Where it listens.
     pub addr: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -89,6 +135,8 @@ struct Shared {
     partial: Mutex<HashMap<u64, Vec<u8>>>,
     open: Mutex<HashMap<u64, TcpStream>>,
     accepted: AtomicU64,
+    /// Answers that are being played.
+    playing: AtomicUsize,
     stopped: AtomicBool,
 }
 
@@ -121,26 +169,36 @@ impl Backend {
             partial: Mutex::default(),
             open: Mutex::default(),
             accepted: AtomicU64::new(0),
+            playing: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
         });
         let acceptor = Arc::clone(&shared);
-        std::thread::spawn(move || accept(&listener, &acceptor));
+        thread::spawn(move || accept(&listener, &acceptor));
         Self { name: name.into(), addr, shared }
     }
 
-    /// Takes the records so far, after messages in flight have had 500 ms to end.
+    /// Takes the records so far, once no message is arriving any more.
     pub fn take(&self) -> Vec<Record> {
-        eventually(Duration::from_millis(500), || self.shared.partial.lock().unwrap().is_empty());
-        let mut records = std::mem::take(&mut *self.shared.records.lock().unwrap());
+        wait::comes_true(|| self.shared.partial.lock().unwrap().is_empty());
+        let mut records = mem::take(&mut *self.shared.records.lock().unwrap());
         let partial = self.shared.partial.lock().unwrap();
         records.extend(partial.values().map(|raw| Record::Incomplete { raw: raw.clone() }));
         records
     }
 
-    /// The whole requests among the records so far, taken.
+    /// The whole requests among the records so far, taken once no message is arriving any more.
     pub fn requests(&self) -> Vec<Request> {
-        let requests = self.take().into_iter();
-        requests.filter_map(|r| if let Record::Request(r) = r { Some(*r) } else { None }).collect()
+        whole(self.take())
+    }
+
+    /// The whole requests among the records so far, taken while others may be arriving.
+    pub fn arrived(&self) -> Vec<Request> {
+        whole(mem::take(&mut *self.shared.records.lock().unwrap()))
+    }
+
+    /// Whether nothing is being answered: all that was to be sent or closed has been.
+    pub fn is_done(&self) -> bool {
+        self.shared.playing.load(Ordering::Relaxed) == 0
     }
 
     /// Connections accepted since the start.
@@ -151,6 +209,11 @@ impl Backend {
     /// Connections that are open now.
     pub fn open(&self) -> usize {
         self.shared.open.lock().unwrap().len()
+    }
+
+    /// Messages that are still arriving.
+    pub fn arriving_messages(&self) -> usize {
+        self.shared.partial.lock().unwrap().len()
     }
 
     /// Bytes of a message that is still arriving on any connection.
@@ -167,6 +230,11 @@ impl Drop for Backend {
             drop(stream.shutdown(Shutdown::Both));
         }
     }
+}
+
+fn whole(records: Vec<Record>) -> Vec<Request> {
+    let records = records.into_iter();
+    records.filter_map(|r| if let Record::Request(r) = r { Some(*r) } else { None }).collect()
 }
 
 /// A 200 that says which backend answered which request line.
@@ -215,7 +283,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             shared.open.lock().unwrap().insert(id, handle);
         }
         let shared = Arc::clone(shared);
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             let left = serve(&stream, id, &shared);
             shared.partial.lock().unwrap().remove(&id);
             if !left.is_empty() {
@@ -239,8 +307,11 @@ fn serve(mut stream: &TcpStream, id: u64, shared: &Shared) -> Vec<u8> {
                 buf.drain(..used);
                 shared.partial.lock().unwrap().remove(&id);
                 let acts = (shared.responder)(&request);
+                shared.playing.fetch_add(1, Ordering::Relaxed);
                 shared.records.lock().unwrap().push(Record::Request(Box::new(request)));
-                if !perform(stream, acts, shared) {
+                let goes_on = perform(stream, acts, shared);
+                shared.playing.fetch_sub(1, Ordering::Relaxed);
+                if !goes_on {
                     return buf;
                 }
                 continue;
@@ -301,7 +372,12 @@ fn perform(mut stream: &TcpStream, acts: Vec<Act>, shared: &Shared) -> bool {
                     return false;
                 }
             }
-            Act::Wait(time) => std::thread::sleep(time),
+            Act::Wait(time) => thread::sleep(time),
+            Act::Until(gate) => {
+                while !gate.is_open() && !shared.stopped.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
             Act::Echo => {
                 let mut chunk = [0; 16 * 1024];
                 while let Ok(n @ 1..) = stream.read(&mut chunk) {
@@ -313,7 +389,7 @@ fn perform(mut stream: &TcpStream, acts: Vec<Act>, shared: &Shared) -> bool {
             }
             Act::Hang => {
                 while !shared.stopped.load(Ordering::Relaxed) && peer_is_there(stream) {
-                    std::thread::sleep(Duration::from_millis(20));
+                    thread::sleep(Duration::from_millis(20));
                 }
                 return false;
             }

@@ -1,20 +1,31 @@
 //! Raw clients: send exactly these bytes, then read what comes with a strict eye.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+#![allow(clippy::unwrap_used, reason = "a bed that cannot be made fails its test")]
 
-use super::strict::{self, Field, Framing};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
 
-/// How long a client waits for an answer that does not come.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+use crate::{
+    gatehouse::{
+        show,
+        strict::{self, Field, Framing},
+    },
+    wait,
+};
+
 /// How long a client listens for more once it has all that it expects.
 const QUIET: Duration = Duration::from_millis(40);
 
 /// One step of what a client does.
 #[derive(Clone, Debug)]
 pub enum Step {
+    /// Sends these bytes.
     Send(Vec<u8>),
+    /// Does nothing for a while.
     Pause(Duration),
     /// Shuts down the sending side.
     Finish,
@@ -34,9 +45,13 @@ pub enum End {
 /// An answer as received.
 #[derive(Clone, Debug)]
 pub struct Response {
+    /// Of the status line.
     pub status: u16,
+    /// In the order received.
     pub fields: Vec<Field>,
+    /// As much as came.
     pub body: Vec<u8>,
+    /// How the body ended.
     pub end: End,
 }
 
@@ -56,6 +71,7 @@ impl Response {
 /// All that happened on one client connection.
 #[derive(Clone, Debug, Default)]
 pub struct Exchange {
+    /// All bytes.
     pub received: Vec<u8>,
     /// Final responses, in order.
     pub responses: Vec<Response>,
@@ -83,18 +99,20 @@ pub struct Want {
     pub responses: usize,
     /// And then the end of the connection.
     pub close: bool,
-    pub patience: Duration,
+    /// The longest that it waits for all of this.
+    pub limit: Duration,
 }
 
 impl Want {
     /// This many responses, the connection may stay open.
     pub const fn responses(responses: usize) -> Self {
-        Self { responses, close: false, patience: PATIENCE }
+        Self { responses, close: false, limit: wait::LIMIT }
     }
 }
 
 /// A byte stream whose reads can be bounded in time.
 pub trait Wire: Read + Write {
+    /// The connection under it.
     fn socket(&self) -> &TcpStream;
 }
 
@@ -106,7 +124,7 @@ impl Wire for TcpStream {
 
 /// Opens a plain connection.
 pub fn dial(addr: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&addr, PATIENCE)
+    let stream = TcpStream::connect_timeout(&addr, wait::LIMIT)
         .unwrap_or_else(|e| panic!("connect {addr}: {e}"));
     stream.set_nodelay(true).unwrap();
     stream
@@ -116,7 +134,7 @@ pub fn dial(addr: SocketAddr) -> TcpStream {
 pub fn exchange(addr: SocketAddr, steps: &[Step], want: Want) -> Exchange {
     let mut stream = dial(addr);
     let mut writer = stream.try_clone().unwrap();
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(move || {
             for step in steps {
                 let done = match step {
@@ -124,7 +142,7 @@ pub fn exchange(addr: SocketAddr, steps: &[Step], want: Want) -> Exchange {
                     Step::Send(bytes) => writer.write_all(bytes),
                     Step::Finish => writer.shutdown(Shutdown::Write),
                     Step::Pause(time) => {
-                        std::thread::sleep(*time);
+                        thread::sleep(*time);
                         Ok(())
                     }
                 };
@@ -169,7 +187,7 @@ impl KeepAlive {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
-                let stream = TcpStream::connect_timeout(&self.addr, PATIENCE)?;
+                let stream = TcpStream::connect_timeout(&self.addr, wait::LIMIT)?;
                 stream.set_nodelay(true)?;
                 self.stream.insert(stream)
             }
@@ -179,8 +197,8 @@ impl KeepAlive {
         let mut seen = Exchange::default();
         let mut at = 0;
         while seen.responses.is_empty() {
-            if read_some(stream, PATIENCE, &mut seen.received)? == 0 {
-                let got = super::show(&seen.received);
+            if read_some(stream, wait::LIMIT, &mut seen.received)? == 0 {
+                let got = show(&seen.received);
                 return Err(std::io::Error::other(format!("closed after {got:?}")));
             }
             advance(&mut seen, &mut at, false).map_err(std::io::Error::other)?;
@@ -195,7 +213,7 @@ impl KeepAlive {
 
 /// Reads responses as `want` says.
 pub fn listen(stream: &mut impl Wire, want: Want, to_head: bool) -> Exchange {
-    let deadline = Instant::now() + want.patience;
+    let deadline = Instant::now() + want.limit;
     let mut seen = Exchange::default();
     let mut at = 0;
     loop {
@@ -272,7 +290,7 @@ fn advance(seen: &mut Exchange, at: &mut usize, to_head: bool) -> Result<(), Str
     Ok(())
 }
 
-/// Judges what was left over when the connection ended or patience did.
+/// Judges what was left over when the connection or the time ended.
 fn finish(seen: &mut Exchange, at: usize, to_head: bool) {
     let rest = &seen.received[at..];
     if rest.is_empty() || seen.violation.is_some() {
