@@ -17,6 +17,7 @@ use crate::{
 
 mod assemble;
 mod gather;
+mod own;
 
 use gather::{Cache, Run};
 
@@ -86,7 +87,9 @@ pub struct Compiled {
 /// EndpointSlices its [`Backend`](crate::model::Backend).
 pub fn compile(objects: &Objects, options: &Options, previous: Option<&Compiled>) -> Compiled {
     let (classes, problems) = Classes::new(objects, options);
+    let own = own::listeners(objects, options, &classes.gateways());
     let mut run = Run {
+        own,
         objects,
         options,
         classes: &classes,

@@ -6,6 +6,7 @@
 //! not spoken to in clear text.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
@@ -36,6 +37,8 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Looks up what backends consist of.
 pub(crate) struct Resolver<'o> {
     objects: &'o Objects,
+    /// Where gateways listen.
+    own: &'o BTreeSet<SocketAddr>,
     slices: HashMap<ServiceName<'o>, Vec<Slice<'o>>>,
 }
 
@@ -197,7 +200,11 @@ impl Gap {
 
 impl<'o> Resolver<'o> {
     /// Sorts the EndpointSlices of these Services, the only ones that may be asked for.
-    pub(crate) fn new(objects: &'o Objects, services: &HashSet<ServiceName<'_>>) -> Self {
+    pub(crate) fn new(
+        objects: &'o Objects,
+        own: &'o BTreeSet<SocketAddr>,
+        services: &HashSet<ServiceName<'_>>,
+    ) -> Self {
         let mut slices: HashMap<_, Vec<Slice<'o>>> = HashMap::with_capacity(services.len());
         // Mostly nobody asks.
         let all = (!services.is_empty()).then_some(&objects.endpoint_slices);
@@ -208,7 +215,7 @@ impl<'o> Resolver<'o> {
                 slices.entry(service).or_default().push((key, stored));
             }
         }
-        Self { objects, slices }
+        Self { objects, own, slices }
     }
 
     /// Resolves a backend. The counters of the previous value go on, and all of it if nothing differs.
@@ -218,7 +225,7 @@ impl<'o> Resolver<'o> {
         let mut draft = Draft::default();
         match self.objects.services.get(&key.service) {
             None => draft.gap = Some(Gap::Service),
-            Some(service) => draft.fill(key, service, slices),
+            Some(service) => draft.fill(key, service, slices, self.own),
         }
         Resolved {
             gap: draft.gap,
@@ -258,7 +265,13 @@ impl Wanted<'_> {
 }
 
 impl<'s> Draft<'s> {
-    fn fill(&mut self, key: &BackendKey, service: &'s Stored<Service>, slices: &[Slice<'_>]) {
+    fn fill(
+        &mut self,
+        key: &BackendKey,
+        service: &'s Stored<Service>,
+        slices: &[Slice<'_>],
+        own: &BTreeSet<SocketAddr>,
+    ) {
         let spec = service.object.spec.as_ref();
         self.ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
         let port = service_port(&key.port, self.ports);
@@ -289,7 +302,7 @@ impl<'s> Draft<'s> {
             listed |= slice.object.ports.as_ref().is_some_and(|ports| !ports.is_empty());
             let meant = tcp_ports(&slice.object).filter(|port| wanted.takes(port));
             all.extend(meant.map(|port| self.spoken(&port)));
-            self.take(slice_key, &slice.object, &wanted, slice.trust.loopback_endpoints);
+            self.take(slice_key, slice, &wanted, own);
         }
         if listed && matches!(wanted, Wanted::Target(_)) && all.is_empty() {
             self.gap = Some(Gap::Port);
@@ -307,10 +320,11 @@ impl<'s> Draft<'s> {
     fn take(
         &mut self,
         key: &ObjectKey,
-        slice: &EndpointSlice,
+        stored: &Stored<EndpointSlice>,
         wanted: &Wanted<'_>,
-        loopback: bool,
+        own: &BTreeSet<SocketAddr>,
     ) {
+        let (slice, loopback) = (&stored.object, stored.trust.loopback_endpoints);
         let object = || ObjectRef::new("EndpointSlice", key.clone());
         if !matches!(&*slice.address_type, "IPv4" | "IPv6") {
             let message = format!("address type {:?} is not IPv4 or IPv6", slice.address_type);
@@ -331,7 +345,14 @@ impl<'s> Draft<'s> {
             }
             // Further addresses of an endpoint are the same pod again (discovery/v1 Endpoint.addresses).
             let Some(text) = endpoint.addresses.first() else { continue };
-            match address(text, loopback) {
+            let checked = address(text, loopback).and_then(|ip| {
+                let looping = |port: &u16| own.contains(&SocketAddr::new(ip, *port));
+                match ports.iter().any(looping) && !loopback {
+                    true => Err("an address of a gateway itself"),
+                    false => Ok(ip),
+                }
+            });
+            match checked {
                 Ok(ip) => {
                     self.addresses.extend(ports.iter().map(|&port| SocketAddr::new(ip, port)))
                 }

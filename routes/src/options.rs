@@ -1,5 +1,7 @@
 //! Settings of the process that routing depends on.
 
+use std::net::SocketAddr;
+
 use crate::objects::ObjectKey;
 
 /// Settings of the process that routing depends on.
@@ -15,6 +17,8 @@ pub struct Options {
     pub route_domain: Option<String>,
     /// Name of this router in a Route's status; default `gatehouse`.
     pub router_name: String,
+    /// Plain addresses that this process listens on, besides those of gateway Services; default none.
+    pub listeners: Vec<SocketAddr>,
 }
 
 impl Default for Options {
@@ -25,6 +29,7 @@ impl Default for Options {
             default_gateway: None,
             route_domain: None,
             router_name: "gatehouse".into(),
+            listeners: Vec::new(),
         }
     }
 }

@@ -46,6 +46,7 @@ pub(crate) fn add(objects: &mut Objects, order: u64, document: Value) {
         "Route" => put(&mut objects.routes, order, document),
         "Service" => put(&mut objects.services, order, document),
         "EndpointSlice" => put(&mut objects.endpoint_slices, order, document),
+        "Node" => put(&mut objects.nodes, order, document),
         "Secret" => put(&mut objects.secrets, order, document),
         other => panic!("kind {other}"),
     }

@@ -76,6 +76,7 @@ impl Run<'_, '_> {
                 secrets: self.objects.secrets.keys().cloned().collect(),
                 refused: self.objects.refused.clone(),
                 certs,
+                own: self.own,
                 inputs: Inputs::of(self.objects, inputs.map(|inputs| (inputs, &changed))),
                 resolved,
             },
@@ -94,13 +95,16 @@ impl Run<'_, '_> {
         let mut resolved = vec![None; self.slots.len()];
         let mut pending = Vec::new();
         let known = self.kept.map_or(&[][..], |kept| &kept.resolved);
+        let same_own = self.kept.is_some_and(|kept| kept.own == self.own);
         for usage in translations.flat_map(|translation| &translation.backends) {
             let at = usage.slot.0 as usize;
             let Some(entry @ None) = resolved.get_mut(at) else { continue };
             let old = known.get(at).and_then(Option::as_ref);
             let service = &usage.key.service;
             match old.filter(|old| old.backend.key == usage.key) {
-                Some(old) if !changed.contains(&(&*service.namespace, &*service.name)) => {
+                Some(old)
+                    if same_own && !changed.contains(&(&*service.namespace, &*service.name)) =>
+                {
                     *entry = Some(Arc::clone(old));
                 }
                 old => pending.push((at, &usage.key, old.map(|old| &**old))),
@@ -109,7 +113,7 @@ impl Run<'_, '_> {
         let services =
             pending.iter().map(|(_, key, _)| (&*key.service.namespace, &*key.service.name));
         let services = services.collect();
-        let resolver = Resolver::new(self.objects, &services);
+        let resolver = Resolver::new(self.objects, &self.own, &services);
         for (at, key, old) in pending {
             // A backend that two rules refer to is pending twice.
             let entry = &mut resolved[at];

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -41,6 +42,7 @@ pub(super) struct Cache {
     pub(super) certs: Vec<Arc<KeptCerts>>,
     /// What `resolved` was made from.
     pub(super) inputs: Arc<Inputs>,
+    pub(super) own: BTreeSet<SocketAddr>,
     /// By slot.
     pub(super) resolved: Vec<Option<Arc<Resolved>>>,
 }
@@ -72,6 +74,8 @@ pub(super) struct Run<'o, 'p> {
     pub(super) objects: &'o Objects,
     pub(super) options: &'o Options,
     pub(super) classes: &'o Classes<'o>,
+    /// Where gateways listen, and no endpoint may be.
+    pub(super) own: BTreeSet<SocketAddr>,
     pub(super) previous: Option<&'p Compiled>,
     /// The previous compile's cache, if its translations hold for these options.
     pub(super) kept: Option<&'p Cache>,

@@ -40,12 +40,18 @@ fn key(port: BackendPort) -> BackendKey {
 }
 
 fn resolve(yaml: &str, port: BackendPort, loopback: bool) -> Resolved {
+    resolve_beside(yaml, port, loopback, &[])
+}
+
+/// As [`resolve`], where gateways listen on these.
+fn resolve_beside(yaml: &str, port: BackendPort, loopback: bool, own: &[&str]) -> Resolved {
+    let own = own.iter().map(|address| address.parse().unwrap()).collect();
     let services = [("d", "web")].into_iter().collect();
     let mut objects = objects(yaml);
     let trust = SourceTrust { loopback_endpoints: loopback, ..SourceTrust::default() };
     objects.services.values_mut().for_each(|stored| stored.trust = trust);
     objects.endpoint_slices.values_mut().for_each(|stored| stored.trust = trust);
-    Resolver::new(&objects, &services).resolve(&key(port), None)
+    Resolver::new(&objects, &own, &services).resolve(&key(port), None)
 }
 
 fn addresses(resolved: &Resolved) -> Vec<String> {
@@ -77,6 +83,22 @@ fn ports_are_found_as_each_object_names_them() {
         assert_eq!(resolved.gap, gap, "{port:?}");
         assert!(resolved.problems.is_empty());
     }
+}
+
+#[test]
+fn a_gateway_is_no_endpoint_of_its_own_unless_its_owner_says_so() {
+    let yaml = format!("{SERVICE}---{SLICES}");
+    let own = ["10.0.0.2:8080", "10.0.0.1:80", "[fd00::1]:443"];
+    let http = || BackendPort::Number(80);
+    let resolved = resolve_beside(&yaml, http(), false, &own);
+    assert_eq!(addresses(&resolved), ["10.0.0.1:8080", "[fd00::1]:8081"]);
+    let [problem] = resolved.problems.as_slice() else { panic!("{:?}", resolved.problems) };
+    assert!(
+        problem.message.contains("\"10.0.0.2\" is an address of a gateway itself"),
+        "{problem}"
+    );
+    assert_eq!(problem.field, "endpoints[0].addresses[0]");
+    assert_eq!(addresses(&resolve_beside(&yaml, http(), true, &own)).len(), 3);
 }
 
 #[test]
