@@ -14,13 +14,16 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What is logged unless the environment says otherwise. What the client of the API server sees is said in
-/// the words of the source.
-const LOG: &str = "info,kube_client=error,kube_runtime=error";
+/// What is logged unless the environment says otherwise.
+const LOG: &str = "info";
+/// What the client of the API server sees is said in the words of the source.
+const QUIET: &str = "kube_client=error,kube_runtime=error";
 
 fn main() -> ExitCode {
     let command = cli::parse();
-    let filter = EnvFilter::try_from_env("GATEHOUSE_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
+    let asked = std::env::var("GATEHOUSE_LOG");
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", asked.as_deref().unwrap_or(LOG)));
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(format!("{QUIET},{LOG}")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
