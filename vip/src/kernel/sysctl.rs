@@ -3,7 +3,11 @@
 //! The driver owns one [`ArpSysctls`]. A process that is killed leaves its settings behind; the next one
 //! finds them and keeps them as they are.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 /// The ARP sysctls of interfaces (ip-sysctl.rst) that this process has changed, with the values before.
 #[derive(Debug, Default)]
@@ -20,11 +24,20 @@ const SETTINGS: [(&str, u32, u32); 2] = [
     ("arp_announce", 2, 2),
 ];
 
+/// Where the settings of interfaces are. In a container `/proc/sys` is read-only; the Helm chart mounts this
+/// part of the host's beside it.
+const FOLDERS: [&str; 2] = ["/host/proc/sys/net/ipv4/conf", "/proc/sys/net/ipv4/conf"];
+
+fn folder() -> &'static Path {
+    let [mounted, own] = FOLDERS.map(Path::new);
+    if mounted.is_dir() { mounted } else { own }
+}
+
 impl ArpSysctls {
     /// The kernel answers ARP on an interface for the addresses of this interface alone.
     pub(crate) fn apply(&mut self, interface: &str) -> io::Result<()> {
         for (setting, least, value) in SETTINGS {
-            let path = PathBuf::from("/proc/sys/net/ipv4/conf").join(interface).join(setting);
+            let path = folder().join(interface).join(setting);
             let explain = |error: io::Error| {
                 io::Error::new(error.kind(), format!("{}: {error}", path.display()))
             };
