@@ -15,6 +15,7 @@ use serde_json::Value;
 mod custom_resources;
 mod install;
 mod monitoring;
+mod nodes;
 mod render;
 mod values;
 
