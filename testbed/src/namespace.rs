@@ -1,7 +1,7 @@
 //! A network namespace without a name in the system: what every host of the bed is made of.
 //!
 //! It lives as long as this process holds its descriptor or something runs in it, so that nothing is left
-//! behind however a run ends ([`guard`](crate::guard)). Needs root, iproute2 and util-linux. Never touches
+//! behind however a run ends ([`guard`]). Needs root, iproute2 and util-linux. Never touches
 //! the namespace that it is started in.
 
 use std::{

@@ -1,7 +1,7 @@
 //! Objects of an API server: one watch for each kind, one for each object that is referred to by name.
 //!
-//! [`KubeSource`] runs on a thread of its own. The watches ([`list`], [`reference`]) hear, [`world`] knows
-//! what of it counts, [`collector`] tells the owner of the cluster state. Secrets and ConfigMaps are never
+//! [`KubeSource`] runs on a thread of its own. The watches (`list`, `reference`) hear, `world` knows
+//! what of it counts, `collector` tells the owner of the cluster state. Secrets and ConfigMaps are never
 //! listed: [`Wants`] says which ones are referred to.
 
 use std::{

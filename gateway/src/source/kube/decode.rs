@@ -138,7 +138,7 @@ impl Unreadable {
     }
 }
 
-/// Reads one object that [`to_json`] has written.
+/// Reads one object that [`Object::to_json`] has written.
 pub(super) fn from_json(kind: Kind, value: &Value) -> Option<Object> {
     kind.read(kind.api_version(), &Json(value)).ok()
 }
