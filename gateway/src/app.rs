@@ -26,7 +26,7 @@ use crate::{
     },
     compile::{NodeContext, Role},
     config::Settings,
-    controller::{Asking, Controller, Progress, Signal},
+    controller::{Asking, Controller, Progress, Reports, Signal},
     http::error::ProxyErrorKind,
     listeners::Listeners,
     snapshot::Live,
@@ -36,6 +36,7 @@ use crate::{
     },
     state::ClusterState,
     state_file,
+    status::Status,
     tls::config::TlsConfigs,
     upstream::names::resolver::Resolver,
     worker::{clock, context::WorkerOptions, thread::WorkerHandle, watchdog},
@@ -77,6 +78,10 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
 
     let (signals, received) = mpsc::channel();
     let feed = origin.start(&signals)?;
+    let reports = match &feed.cluster {
+        Some(cluster) => Some(start_reports(settings, cluster, &signals)?),
+        None => None,
+    };
     let address_signals = signals.clone();
     let addresses = Addresses::start(address_options, health_of(&workers, tick), move |event| {
         // The controller outlives the speakers; at the very end nobody needs to know.
@@ -112,6 +117,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         retired: Vec::new(),
         generation: 0,
         references: feed.cluster.as_ref().map(|cluster| Asking::new(cluster.wants())),
+        reports,
         address_problems: Vec::new(),
         tidied: Instant::now(),
         started: Some(started),
@@ -221,10 +227,7 @@ impl Origin {
             return Ok(Self::Manifests(files::load(&settings.manifests)?));
         }
         Ok(Self::Cluster(kube::Options {
-            access: Access {
-                kubeconfig: settings.kubeconfig.clone(),
-                context: settings.context.clone(),
-            },
+            access: access(settings),
             namespaces: settings.watch_namespaces.clone(),
             namespace_selector: settings.namespace_selector.clone(),
             state_dir: settings.state_dir.clone(),
@@ -253,6 +256,26 @@ impl Origin {
             }),
         }
     }
+}
+
+/// Which API server, and as whom.
+fn access(settings: &Settings) -> Access {
+    Access { kubeconfig: settings.kubeconfig.clone(), context: settings.context.clone() }
+}
+
+/// What tells the cluster, and hears whether this node leads.
+fn start_reports(
+    settings: &Settings,
+    cluster: &KubeSource,
+    signals: &mpsc::Sender<Signal>,
+) -> anyhow::Result<Reports> {
+    let signals = signals.clone();
+    let requests = cluster.health().requests();
+    let status = Status::start(settings, &access(settings), &requests, move |leadership| {
+        // At the very end nobody needs to know.
+        let _ = signals.send(Signal::Leadership(leadership));
+    })?;
+    Ok(Reports::new(status))
 }
 
 /// A channel whose events become signals of the controller.

@@ -30,7 +30,9 @@ mod addresses;
 mod gateways;
 mod status;
 
-pub use status::{Statuses, statuses};
+pub(crate) use gateways::may_be_ours;
+pub use status::statuses;
+pub(crate) use status::{Statuses, load_balancer, pool as pool_status};
 
 /// What the result depends on besides the objects.
 #[derive(Clone, Debug, Default)]

@@ -25,8 +25,13 @@ use crate::{
     source::{Event, Kind, References, kube::Wants},
     state::ClusterState,
     state_file::{self, Recorded},
+    status::Leadership,
     worker::thread::{Command, WorkerHandle},
 };
+
+mod reports;
+
+pub(crate) use reports::Reports;
 
 /// Quiet that ends a burst of events. The file source lets saves settle (10 ms) before it sends; what is
 /// waited for here is that events which are sent together arrive together.
@@ -49,6 +54,8 @@ pub(crate) enum Signal {
     Source(Event),
     /// About the addresses of this node.
     Addresses(addresses::Event),
+    /// Who allocates addresses and writes statuses.
+    Leadership(Leadership),
     /// Withdraw, drain and end; the answer tells that it is done.
     Stop(SyncSender<()>),
 }
@@ -120,6 +127,8 @@ pub(crate) struct Controller {
     pub(crate) generation: u64,
     /// Where to ask for objects by name, if the source has to be asked.
     pub(crate) references: Option<Asking>,
+    /// What the cluster is told, if there is one.
+    pub(crate) reports: Option<Reports>,
     /// When the outside last followed the configuration.
     pub(crate) tidied: Instant,
     /// Hears at the first publication whether the plain addresses could be opened.
@@ -189,12 +198,18 @@ impl Controller {
     fn turn(&mut self, signals: &Receiver<Signal>) -> Option<Turn> {
         let mut burst = Burst::default();
         let mut wait = if self.addresses.is_draining() { LEAVING } else { HOUSEKEEPING };
+        let telling = self.reports.as_ref().and_then(|reports| reports.wait(Instant::now()));
+        wait = wait.min(telling.unwrap_or(wait));
         loop {
             match signals.recv_timeout(wait) {
                 Ok(Signal::Stop(done)) => return Some(Turn::Stop(done)),
                 Ok(Signal::Addresses(event)) => {
                     burst.changes.extend(self.addresses.heard(event, Instant::now()));
                     burst.addresses = true;
+                }
+                Ok(Signal::Leadership(leadership)) => {
+                    burst.objects |= self.reports.as_mut().is_some_and(|it| it.hear(leadership));
+                    burst.since.get_or_insert_with(Instant::now);
                 }
                 Ok(Signal::Source(event)) => {
                     burst.objects |= self.state.apply(event);
@@ -212,6 +227,11 @@ impl Controller {
         burst.objects |= self.quarantine.expire(Instant::now());
         // A configuration that waits for answers does not wait for ever.
         burst.objects |= self.references.as_ref().is_some_and(|asking| asking.since.is_some());
+        if let Some(reports) = &mut self.reports {
+            let role = reports.role(&self.state);
+            burst.objects |= role != self.role;
+            self.role = role;
+        }
         if burst.objects && self.state.synced() {
             self.publish();
         }
@@ -222,6 +242,9 @@ impl Controller {
                 self.follow();
             }
             self.show();
+        }
+        if let (Some(reports), Some(compiled)) = (&mut self.reports, &self.compiled) {
+            reports.tell(&self.state, &self.node, compiled, Instant::now());
         }
         self.release_drained();
         self.free_retired();
@@ -256,6 +279,7 @@ impl Controller {
         let snapshot = Arc::new(Snapshot::new(self.generation, Arc::clone(&compiled)));
         self.retired.push(self.live.publish(snapshot));
         self.compiled = Some(compiled);
+        self.reports.iter_mut().for_each(|reports| reports.published(self.role));
         tracing::info!(generation = self.generation, ?took, "published");
         self.progress.update(|facts| facts.compile = took);
     }
@@ -305,6 +329,11 @@ impl Controller {
         let peer = |name: &str| peers.keys().find(|key| *key.name == *name).cloned();
         let addresses = self.addresses.problems(peer, Instant::now());
         report(&self.address_problems, &addresses);
+        let announced = self.addresses.announced();
+        if let Some(reports) = &mut self.reports {
+            reports.problems(&self.state, &compiled.problems, &addresses);
+            reports.announced(&self.state, compiled, &announced);
+        }
         problems.extend(addresses.iter().cloned());
         self.address_problems = addresses;
         let listeners = compiled.listeners.iter().map(|plan| ListenerFact {
@@ -314,7 +343,6 @@ impl Controller {
             error: self.listeners.failed().get(&plan.address).cloned(),
         });
         let listeners = listeners.collect();
-        let announced = self.addresses.announced();
         self.progress.update(|facts| {
             facts.published = true;
             facts.problems = problems;
@@ -359,6 +387,7 @@ impl Controller {
     /// answers.
     fn stop(mut self, signals: &Receiver<Signal>) {
         self.progress.update(|facts| facts.stopping = true);
+        self.reports.iter().for_each(Reports::stop);
         let leaving = self.addresses.begin_stop();
         self.tell_workers(&leaving);
         self.addresses.hand_over();

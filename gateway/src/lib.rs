@@ -24,6 +24,7 @@ pub mod snapshot;
 pub mod source;
 pub mod state;
 pub mod state_file;
+pub(crate) mod status;
 pub(crate) mod text_table;
 pub mod tls;
 pub(crate) mod upstream;

@@ -58,7 +58,7 @@ pub(super) fn allocate(
     problems: &mut Vec<Problem>,
 ) -> Addresses {
     let pools = pools::usable(&state.pools, problems);
-    let recorded = Recorded { node, role, previous };
+    let recorded = Recorded::new(state, node, role, previous);
     let (claims, requests) = claims(state, &pools, &recorded, problems);
     let quarantined = recorded.quarantined(&requests);
     let mut allocation = match role {
@@ -161,9 +161,28 @@ struct Recorded<'c> {
     node: &'c NodeContext,
     role: Role,
     previous: Option<&'c Compiled>,
+    /// Recorded addresses: no Service has one of them that only waits for it to be recorded.
+    taken: BTreeSet<IpAddr>,
 }
 
-impl Recorded<'_> {
+impl<'c> Recorded<'c> {
+    fn new(
+        state: &ClusterState,
+        node: &'c NodeContext,
+        role: Role,
+        previous: Option<&'c Compiled>,
+    ) -> Self {
+        let mut taken = BTreeSet::new();
+        if role == Role::Allocate {
+            for stored in state.objects.services.values() {
+                if !stored.trust.standalone && claims_address(state, node, stored) {
+                    taken.extend(in_status(&stored.object));
+                }
+            }
+        }
+        Self { node, role, previous, taken }
+    }
+
     fn of(&self, key: &ObjectKey, service: &Stored<Service>) -> Vec<IpAddr> {
         let before = match self.role {
             Role::Allocate => self.previous.and_then(|previous| previous.dealt.get(key)),
@@ -178,7 +197,8 @@ impl Recorded<'_> {
         let recorded = in_status(&service.object);
         match before {
             Some(dealt) if recorded.is_empty() || recorded == dealt.recorded => {
-                dealt.assigned.ips.clone()
+                let free = |ip: &&IpAddr| recorded.contains(ip) || !self.taken.contains(ip);
+                dealt.assigned.ips.iter().filter(free).copied().collect()
             }
             _ => recorded,
         }

@@ -60,7 +60,7 @@ pub(super) fn claims_address(
 
 /// True if the type and the class of the Service ask for an address from this process.
 /// `load_balancer_class` is that of [`NodeContext`].
-fn may_be_ours(load_balancer_class: Option<&str>, service: &Service) -> bool {
+pub(crate) fn may_be_ours(load_balancer_class: Option<&str>, service: &Service) -> bool {
     let Some(spec) = &service.spec else { return false };
     let class = spec.load_balancer_class.as_deref();
     let ours = match load_balancer_class {

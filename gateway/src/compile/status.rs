@@ -64,7 +64,7 @@ pub(super) fn problems(state: &ClusterState, node: &NodeContext) -> Option<Probl
 }
 
 /// What the statuses of all objects are to be.
-pub struct Statuses<'c> {
+pub(crate) struct Statuses<'c> {
     state: &'c ClusterState,
     node: &'c NodeContext,
     compiled: &'c Compiled,
@@ -75,7 +75,11 @@ pub struct Statuses<'c> {
 
 impl<'c> Statuses<'c> {
     /// `compiled` must be what the other two compile to.
-    pub fn new(state: &'c ClusterState, node: &'c NodeContext, compiled: &'c Compiled) -> Self {
+    pub(crate) fn new(
+        state: &'c ClusterState,
+        node: &'c NodeContext,
+        compiled: &'c Compiled,
+    ) -> Self {
         let gateways = compiled.routes.tables.iter().filter_map(|table| match &table.scope {
             Scope::Gateway(key) => Some(key),
             Scope::Plain => None,
@@ -89,7 +93,7 @@ impl<'c> Statuses<'c> {
     }
 
     /// Every Service that asks for an address of ours, and `status.loadBalancer.ingress`.
-    pub fn services(
+    pub(crate) fn services(
         &self,
     ) -> impl Iterator<Item = (&'c ObjectKey, &'c Stored<Service>, Vec<LoadBalancerIngress>)> {
         let Self { state, node, compiled, .. } = self;
@@ -114,14 +118,14 @@ impl<'c> Statuses<'c> {
     }
 
     /// How full every pool is.
-    pub fn pools(&self) -> impl Iterator<Item = (&'c ObjectKey, &'c PoolUsage)> {
+    pub(crate) fn pools(&self) -> impl Iterator<Item = (&'c ObjectKey, &'c PoolUsage)> {
         let names = pools::named(&self.state.pools);
         let usages = self.compiled.pools.iter();
         usages.filter_map(move |usage| Some((*names.get(usage.pool.as_str())?, usage)))
     }
 
     /// Every Ingress that is served, and `status.loadBalancer.ingress`.
-    pub fn ingresses(
+    pub(crate) fn ingresses(
         &self,
     ) -> impl Iterator<Item = (&'c ObjectKey, Vec<IngressLoadBalancerIngress>)> {
         let plain: Vec<_> = plain_addresses(self.node).into_iter().map(ingress_entry).collect();
@@ -149,12 +153,12 @@ impl<'c> Statuses<'c> {
     }
 
     /// Every Route and what became of it.
-    pub fn routes(&self) -> impl Iterator<Item = &'c RouteOutcome> {
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &'c RouteOutcome> {
         self.compiled.routes.routes.iter()
     }
 
     /// The entry of this router in `status.ingress` of a Route.
-    pub fn route_entry(&self, outcome: &RouteOutcome) -> Value {
+    pub(crate) fn route_entry(&self, outcome: &RouteOutcome) -> Value {
         let mut condition = json!({
             "type": "Admitted",
             "status": if outcome.admitted { "True" } else { "False" },
@@ -181,23 +185,23 @@ impl<'c> Statuses<'c> {
     }
 
     /// What the objects are.
-    pub fn state(&self) -> &'c ClusterState {
+    pub(crate) fn state(&self) -> &'c ClusterState {
         self.state
     }
 
     /// What they compile to.
-    pub fn compiled(&self) -> &'c Compiled {
+    pub(crate) fn compiled(&self) -> &'c Compiled {
         self.compiled
     }
 
     /// Name of this router in the status of Routes.
-    pub fn router_name(&self) -> &'c str {
+    pub(crate) fn router_name(&self) -> &'c str {
         &self.node.options.router_name
     }
 }
 
 /// `IPAddressPool.status` as MetalLB writes it; counts that do not fit are the greatest that does.
-fn pool(usage: &PoolUsage) -> Value {
+pub(crate) fn pool(usage: &PoolUsage) -> Value {
     let count = |count: u128| i64::try_from(count).unwrap_or(i64::MAX);
     json!({
         "assignedIPv4": count(usage.assigned_v4),
@@ -213,7 +217,7 @@ fn status(kind: &'static str, key: &ObjectKey, status: Value) -> ObjectStatus {
 }
 
 /// `status` with these entries.
-fn load_balancer<E: Serialize>(entries: &[E]) -> Value {
+pub(crate) fn load_balancer<E: Serialize>(entries: &[E]) -> Value {
     match entries {
         [] => json!({ "loadBalancer": {} }),
         entries => json!({ "loadBalancer": { "ingress": entries } }),

@@ -192,6 +192,20 @@ macro_rules! rows {
                 }
             }
 
+            /// Metadata of an object and the trust of its source.
+            pub(crate) fn metadata(
+                &self,
+                kind: Kind,
+                key: &ObjectKey,
+            ) -> Option<(&ObjectMeta, SourceTrust)> {
+                match kind {
+                    $(Kind::$variant => {
+                        let stored = self.$($store).+.get(key)?;
+                        Some((&stored.object.metadata, stored.trust))
+                    })*
+                }
+            }
+
             /// Takes an object out; true if it was there.
             pub(crate) fn remove(&mut self, kind: Kind, key: &ObjectKey) -> bool {
                 match kind {

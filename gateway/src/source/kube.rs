@@ -110,7 +110,7 @@ impl KubeSource {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let requests = Arc::new(Requests::default());
         let health = Arc::new(Health::new(Arc::clone(&requests)));
-        let client = runtime.block_on(options.access.connect(&requests))?;
+        let client = runtime.block_on(options.access.connect(&requests, client::WATCHES))?;
         let (stop, stopped) = oneshot::channel();
         let (wanted, wants) = watch::channel(Arc::default());
         let (heard, hears) = mpsc::channel(HEARD);

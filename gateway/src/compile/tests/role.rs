@@ -101,9 +101,18 @@ fn a_record_of_another_hand_counts_more_than_what_was_dealt() {
     let again = compile(&state_of(&taken, CLUSTER), &node(), Some(&first));
     assert_eq!(dealt(&again, "default/a"), ["192.168.1.200"]);
     assert_ne!(dealt(&again, "default/b"), ["192.168.1.200"]);
+    // The same for one that is served later.
+    let asking = load_balancer("a", "", "");
+    let first = compile(&state_of(&format!("{POOL}{asking}"), CLUSTER), &node(), None);
+    assert_eq!(dealt(&first, "default/a"), ["192.168.1.200"]);
+    let taken = state_of(&format!("{POOL}{asking}{}", holder("b", &["192.168.1.200"])), CLUSTER);
+    let again = compile(&taken, &node(), Some(&first));
+    assert_eq!(dealt(&again, "default/a"), ["192.168.1.201"]);
+    assert_eq!(dealt(&again, "default/b"), ["192.168.1.200"]);
     // A record that is gone is written again.
     let gone = format!("{POOL}{}", load_balancer("a", "", ""));
-    let again = compile(&state_of(&gone, CLUSTER), &node(), Some(&first));
+    let before = compile(&state_of(&yaml, CLUSTER), &node(), None);
+    let again = compile(&state_of(&gone, CLUSTER), &node(), Some(&before));
     assert_eq!(dealt(&again, "default/a"), ["192.168.1.205"]);
 }
 

@@ -30,8 +30,8 @@ mod retry;
 
 pub use requests::Requests;
 
-/// Requests in one second; starts of watches are requests.
-const RATE: u64 = 100;
+/// Requests of watches in one second: starts of watches, lists, single objects.
+pub(super) const WATCHES: u64 = 100;
 /// Requests that wait for the head of their answer at one time.
 const AT_ONCE: usize = 32;
 /// Time for the head of an answer.
@@ -53,12 +53,13 @@ pub struct Access {
 }
 
 impl Access {
-    /// A client, counted by `requests`. Its tasks live on the runtime that this is called on.
+    /// A client that sends at most so many requests a second, counted by `requests`. Its tasks live on the
+    /// runtime that this is called on.
     ///
     /// # Errors
     /// There is no usable configuration; whether the API server answers is not asked here.
-    pub async fn connect(&self, requests: &Arc<Requests>) -> anyhow::Result<Client> {
-        client(self.config().await?, requests)
+    pub async fn connect(&self, requests: &Arc<Requests>, rate: u64) -> anyhow::Result<Client> {
+        client(self.config().await?, requests, rate)
     }
 
     /// The flags if there are any, else the Pod's service account, else the usual kubeconfig.
@@ -82,7 +83,7 @@ impl Access {
     }
 }
 
-fn client(mut config: Config, requests: &Arc<Requests>) -> anyhow::Result<Client> {
+fn client(mut config: Config, requests: &Arc<Requests>, rate: u64) -> anyhow::Result<Client> {
     // The first one counts, and they are all the same.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     config.apply_debug_overrides();
@@ -99,7 +100,7 @@ fn client(mut config: Config, requests: &Arc<Requests>) -> anyhow::Result<Client
     connector.set_write_timeout(Some(HEAD));
     let http: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new()).build(connector);
     let service = ServiceBuilder::new()
-        .layer(RateLimitLayer::new(RATE, Duration::from_secs(1)))
+        .layer(RateLimitLayer::new(rate, Duration::from_secs(1)))
         .layer(ConcurrencyLimitLayer::new(AT_ONCE))
         .layer(RetryLayer::new(retry::Reads::default()))
         .layer(requests::CountLayer(Arc::clone(requests)))

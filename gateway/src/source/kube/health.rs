@@ -86,6 +86,11 @@ impl Health {
         Self { requests, state: Mutex::default() }
     }
 
+    /// What counts the requests of everybody who talks to the API server.
+    pub fn requests(&self) -> Arc<Requests> {
+        Arc::clone(&self.requests)
+    }
+
     /// The view of this moment.
     pub fn facts(&self) -> Facts {
         let state = self.state();

@@ -1,0 +1,364 @@
+//! From what the statuses are to be and what the objects say to what has to be written, and no more.
+//!
+//! Pure. Only the leader calls it, after each compile; [`queue`](super::queue) orders what comes out. What
+//! other controllers wrote is left alone: a list that they share (`status.ingress` of a Route) is written
+//! whole with their entries in it, over the version that was read; what we let go of is applied without the
+//! field, so that the API server takes away what our field manager owns and nothing else.
+//!
+//! **No address is given twice**, whatever two leaders do to each other:
+//! - An address counts, on every node, only when it is in the status of its Service.
+//! - It gets there by a write over the very version of the Service that was read. A leader never has two
+//!   requests for one object under way.
+//! - A leader begins when it has read every Service, as `takeover` says, so that it knows all addresses that
+//!   are recorded. Requests of the leader before may still arrive then. They can add an address only to a
+//!   Service that had none, or to one that was marked before ([`CHANGING`]); unless the old leader ended
+//!   cleanly, the new one writes to each of these first ([`touch`]), so that such requests find another
+//!   version and fail.
+//! - A leader sends nothing after its term, by its own clock, which ends before that of the next one can
+//!   begin.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use gatehouse_routes::{
+    compile::RouteOutcome,
+    objects::{ObjectKey, ObjectRef, Stored},
+    openshift::Route,
+    problem::Problem,
+};
+use gatehouse_vip::ClaimId;
+use k8s_openapi::{
+    api::{
+        core::v1::{LoadBalancerIngress, Service},
+        networking::v1::{Ingress, IngressLoadBalancerIngress},
+    },
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    compile::{self, Statuses},
+    source::api_version,
+};
+
+/// Condition of a Service that waits for an address, with the reason why it has none yet.
+pub(crate) const PENDING: &str = "gatehouse.io/AddressPending";
+/// Reason of [`PENDING`] at a Service whose addresses are about to change.
+pub(crate) const CHANGING: &str = "Changing";
+/// Reason of [`PENDING`] at a Service that a new leader has seen.
+pub(crate) const ALLOCATING: &str = "Allocating";
+
+/// What is to be written to the status of one object.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Patch {
+    /// Which object.
+    pub(crate) object: ObjectRef,
+    /// Its `apiVersion`.
+    pub(crate) api_version: &'static str,
+    /// `metadata.resourceVersion` of the object that was looked at.
+    pub(crate) seen: String,
+    /// Its `metadata.uid`.
+    pub(crate) uid: String,
+    /// In which way.
+    pub(crate) how: How,
+    /// What the request says.
+    pub(crate) body: Value,
+    /// The addresses that a Service has when this is written, if these are others than before.
+    pub(crate) assigned: Option<Vec<IpAddr>>,
+}
+
+/// How a [`Patch`] is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// Server-side apply that takes the fields from whoever has them.
+    Apply,
+    /// Server-side apply that takes nothing from anybody.
+    GiveUp,
+    /// JSON merge patch.
+    Merge,
+}
+
+/// What the leader remembers from one comparison to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Differ {
+    /// Objects whose status was ours.
+    ours: BTreeSet<ObjectRef>,
+}
+
+impl Differ {
+    /// The objects whose status was written by a leader before.
+    pub(crate) fn written_before(objects: BTreeSet<ObjectRef>) -> Self {
+        Self { ours: objects }
+    }
+
+    /// All that is to be written now. `now` is the time of transitions, in RFC 3339.
+    pub(crate) fn diff(&mut self, statuses: &Statuses<'_>, now: &str) -> Vec<Patch> {
+        let mut patches = Vec::new();
+        let mut ours = BTreeSet::new();
+        for (key, stored, entries) in statuses.services() {
+            if !stored.trust.standalone {
+                ours.insert(ObjectRef::new("Service", key.clone()));
+                patches.extend(service(statuses, key, stored, entries, now));
+            }
+        }
+        for (key, entries) in statuses.ingresses() {
+            let stored = statuses.state().objects.ingresses.get(key);
+            if let Some(stored) = stored.filter(|stored| !stored.trust.standalone) {
+                ours.insert(ObjectRef::new("Ingress", key.clone()));
+                patches.extend(ingress(key, stored, entries));
+            }
+        }
+        for outcome in statuses.routes() {
+            let stored = statuses.state().objects.routes.get(&outcome.object);
+            if let Some(stored) = stored.filter(|stored| !stored.trust.standalone) {
+                patches.extend(route(statuses, outcome, stored, now));
+            }
+        }
+        for (key, usage) in statuses.pools() {
+            let stored = statuses.state().pools.get(key);
+            if let Some(stored) = stored.filter(|stored| !stored.trust.standalone) {
+                let status = compile::pool_status(usage);
+                patches.extend(apply("IPAddressPool", &stored.object.metadata, How::Apply, status));
+            }
+        }
+        self.let_go(statuses, ours, &mut patches);
+        patches
+    }
+
+    /// Takes our part out of the statuses that are not ours any more, for as long as there is anything.
+    fn let_go(
+        &mut self,
+        statuses: &Statuses<'_>,
+        ours: BTreeSet<ObjectRef>,
+        patches: &mut Vec<Patch>,
+    ) {
+        let objects = &statuses.state().objects;
+        let mut left = BTreeSet::new();
+        for object in self.ours.difference(&ours) {
+            let (metadata, told) = match object.kind {
+                "Service" => match objects.services.get(&object.key) {
+                    Some(stored) => {
+                        (&stored.object.metadata, !in_service(&stored.object).is_empty())
+                    }
+                    None => continue,
+                },
+                _ => match objects.ingresses.get(&object.key) {
+                    Some(stored) => {
+                        (&stored.object.metadata, !in_ingress(&stored.object).is_empty())
+                    }
+                    None => continue,
+                },
+            };
+            if told {
+                patches.extend(apply(object.kind, metadata, How::GiveUp, json!({})));
+                left.insert(object.clone());
+            }
+        }
+        self.ours = ours;
+        self.ours.extend(left);
+    }
+}
+
+/// Makes sure that no request that an earlier leader has under way can change the Service: a write that
+/// says nothing but that `leader` has seen it. `None`: no such request can add an address to it.
+pub(crate) fn touch(service: &Service, leader: &str, now: &str) -> Option<Patch> {
+    let present = in_service(service);
+    let pending = pending(service);
+    let marked = pending.is_some_and(|condition| condition.reason == CHANGING);
+    if !addresses(present).is_empty() && !marked {
+        return None;
+    }
+    let reason = if marked { CHANGING } else { ALLOCATING };
+    let condition = condition(reason, &format!("{leader} allocates addresses"), pending, now);
+    let status = service_status(present, Some(condition));
+    apply("Service", &service.metadata, How::Apply, status).map(over_what_was_seen)
+}
+
+fn service(
+    statuses: &Statuses<'_>,
+    key: &ObjectKey,
+    stored: &Stored<Service>,
+    entries: Vec<LoadBalancerIngress>,
+    now: &str,
+) -> Option<Patch> {
+    let service = &*stored.object;
+    let present = in_service(service);
+    let known = pending(service);
+    let (had, has) = (addresses(present), addresses(&entries));
+    let adds = !had.is_empty() && !has.is_subset(&had);
+    if adds && known.is_none_or(|known| known.reason != CHANGING) {
+        let condition = condition(CHANGING, "its addresses are about to change", known, now);
+        let status = service_status(present, Some(condition));
+        return apply("Service", &service.metadata, How::Apply, status).map(over_what_was_seen);
+    }
+    let why = if entries.is_empty() { refusal(statuses, key) } else { None };
+    if entries == present && known.map(|known| &*known.reason) == why.map(|why| why.reason) {
+        return None;
+    }
+    if entries.is_empty() && !present.is_empty() {
+        if statuses.state().pools.is_empty() {
+            // Whatever is there is not from us, unless our field manager owns it.
+            let patch = apply("Service", &service.metadata, How::GiveUp, json!({}));
+            return patch.map(over_what_was_seen);
+        }
+        // A pool that is missing for a moment changes nothing.
+        if had.iter().any(|ip| rests_for(statuses, *ip, key)) {
+            return None;
+        }
+    }
+    let condition = why.map(|why| condition(why.reason, &told(why), known, now));
+    let mut patch =
+        apply("Service", &service.metadata, How::Apply, service_status(&entries, condition))?;
+    patch.assigned = (had != has).then(|| has.into_iter().collect());
+    Some(over_what_was_seen(patch))
+}
+
+fn ingress(
+    key: &ObjectKey,
+    stored: &Stored<Ingress>,
+    entries: Vec<IngressLoadBalancerIngress>,
+) -> Option<Patch> {
+    debug_assert_eq!(*key, crate::source::key_of(&stored.object.metadata));
+    if in_ingress(&stored.object) == entries {
+        return None;
+    }
+    let metadata = &stored.object.metadata;
+    match entries.is_empty() {
+        true => apply("Ingress", metadata, How::GiveUp, json!({})),
+        false => apply("Ingress", metadata, How::Apply, compile::load_balancer(&entries)),
+    }
+}
+
+fn route(
+    statuses: &Statuses<'_>,
+    outcome: &RouteOutcome,
+    stored: &Stored<Route>,
+    now: &str,
+) -> Option<Patch> {
+    let route = &*stored.object;
+    let present = route.status.as_ref().and_then(|status| status["ingress"].as_array());
+    let present = present.map(Vec::as_slice).unwrap_or_default();
+    let name = statuses.router_name();
+    let own = present.iter().position(|entry| entry["routerName"] == name);
+    let mut wanted = statuses.route_entry(outcome);
+    let known = own.map(|at| &present[at]);
+    let before = known.and_then(|known| admitted(known));
+    let time = before.filter(|before| before["status"] == wanted["conditions"][0]["status"]);
+    let time = time.map_or(Value::Null, |before| before["lastTransitionTime"].clone());
+    wanted["conditions"][0]["lastTransitionTime"] =
+        if time.is_string() { time } else { now.into() };
+    if known == Some(&wanted) {
+        return None;
+    }
+    let mut entries = present.to_vec();
+    match own {
+        Some(at) => entries[at] = wanted,
+        None => entries.push(wanted),
+    }
+    let seen = route.metadata.resource_version.clone()?;
+    Some(Patch {
+        object: ObjectRef::new("Route", outcome.object.clone()),
+        api_version: api_version("Route"),
+        uid: route.metadata.uid.clone().unwrap_or_default(),
+        how: How::Merge,
+        body: json!({
+            "metadata": { "resourceVersion": seen },
+            "status": { "ingress": entries },
+        }),
+        seen,
+        assigned: None,
+    })
+}
+
+fn admitted(entry: &Value) -> Option<&Value> {
+    entry["conditions"].as_array()?.iter().find(|condition| condition["type"] == "Admitted")
+}
+
+/// `None`: the object has no version, so it is not from an API server.
+fn apply(kind: &'static str, metadata: &ObjectMeta, how: How, status: Value) -> Option<Patch> {
+    let key = crate::source::key_of(metadata);
+    let version = api_version(kind);
+    let mut body = json!({
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": { "name": &*key.name },
+        "status": status,
+    });
+    if !key.namespace.is_empty() {
+        body["metadata"]["namespace"] = (*key.namespace).into();
+    }
+    let seen = metadata.resource_version.clone()?;
+    let (object, uid) = (ObjectRef::new(kind, key), metadata.uid.clone().unwrap_or_default());
+    Some(Patch { object, api_version: version, seen, uid, how, body, assigned: None })
+}
+
+/// Has the API server refuse the patch if the object is another by now.
+fn over_what_was_seen(mut patch: Patch) -> Patch {
+    patch.body["metadata"]["resourceVersion"] = patch.seen.as_str().into();
+    patch
+}
+
+fn service_status(entries: &[LoadBalancerIngress], condition: Option<Value>) -> Value {
+    let mut status = json!({ "loadBalancer": { "ingress": entries } });
+    if let Some(condition) = condition {
+        status["conditions"] = json!([condition]);
+    }
+    status
+}
+
+fn condition(reason: &str, message: &str, known: Option<&Condition>, now: &str) -> Value {
+    let since = match known {
+        Some(known) => json!(known.last_transition_time),
+        None => now.into(),
+    };
+    json!({
+        "type": PENDING,
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": since,
+    })
+}
+
+/// Why a Service gets no address.
+fn refusal<'c>(statuses: &Statuses<'c>, key: &ObjectKey) -> Option<&'c Problem> {
+    let problems = &statuses.compiled().problems;
+    // They are sorted by object.
+    let at = |problem: &Problem| (problem.object.kind, &problem.object.key).cmp(&("Service", key));
+    let first = problems.partition_point(|problem| at(problem).is_lt());
+    let mut about = problems[first..].iter().take_while(|problem| at(problem).is_eq());
+    about.find(|problem| problem.is_error())
+}
+
+fn told(why: &Problem) -> String {
+    match why.hint.as_str() {
+        "" => why.message.clone(),
+        hint => format!("{}; {hint}", why.message),
+    }
+}
+
+fn rests_for(statuses: &Statuses<'_>, ip: IpAddr, key: &ObjectKey) -> bool {
+    let former = statuses.compiled().quarantined.get(&ip);
+    former.is_some_and(|former| former.contains(&ClaimId(key.to_string().into())))
+}
+
+fn in_service(service: &Service) -> &[LoadBalancerIngress] {
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    status.and_then(|status| status.ingress.as_deref()).unwrap_or_default()
+}
+
+fn in_ingress(ingress: &Ingress) -> &[IngressLoadBalancerIngress] {
+    let status = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    status.and_then(|status| status.ingress.as_deref()).unwrap_or_default()
+}
+
+fn pending(service: &Service) -> Option<&Condition> {
+    let conditions = service.status.as_ref()?.conditions.as_deref()?;
+    conditions.iter().find(|condition| condition.type_ == PENDING)
+}
+
+fn addresses(entries: &[LoadBalancerIngress]) -> BTreeSet<IpAddr> {
+    entries.iter().filter_map(|entry| entry.ip.as_ref()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! The Lease in the API server: what [`leader`](super::leader) asks for, carried out.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{Api, Client, api::PostParams};
+
+use super::{
+    leader::{Record, Write, Written},
+    queue::Outcome,
+    requests,
+};
+
+/// The Lease that the processes compete for.
+#[derive(Clone, Debug)]
+pub(super) struct LeaseApi {
+    api: Api<Lease>,
+    namespace: String,
+    name: String,
+    duration: Duration,
+    /// Time for one request.
+    timeout: Duration,
+}
+
+/// What became of a request about the Lease.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// What it says; `Err`: that is not known.
+    Read(Result<Option<Lease>, String>),
+    /// What was asked for when, what became of it, and what it says since.
+    Wrote(Write, Instant, Written, Option<Lease>),
+}
+
+impl LeaseApi {
+    /// `timeout`: time for one request.
+    pub(super) fn new(
+        client: &Client,
+        namespace: &str,
+        name: &str,
+        duration: Duration,
+        timeout: Duration,
+    ) -> Self {
+        let api = Api::namespaced(client.clone(), namespace);
+        Self { api, namespace: namespace.to_owned(), name: name.to_owned(), duration, timeout }
+    }
+
+    pub(super) async fn read(self) -> Answer {
+        let asked = requests::read_lease(&self.api, &self.name);
+        Answer::Read(match tokio::time::timeout(self.timeout, asked).await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(late) => Err(late.to_string()),
+        })
+    }
+
+    /// `known` is the Lease that it is written over.
+    pub(super) async fn write(self, write: Write, known: Option<Lease>, asked: Instant) -> Answer {
+        let lease = self.lease(&write, known, Timestamp::now());
+        let params = PostParams::default();
+        let request = async {
+            match &write.over {
+                None => self.api.create(&params, &lease).await,
+                Some(_) => self.api.replace(&self.name, &params, &lease).await,
+            }
+        };
+        let (outcome, lease) = match tokio::time::timeout(self.timeout, request).await {
+            Err(_) => (Written::Failed, None),
+            Ok(Ok(lease)) => {
+                let version = lease.metadata.resource_version.clone().unwrap_or_default();
+                (Written::Done(version), Some(lease))
+            }
+            Ok(Err(error)) => match requests::failure(error) {
+                Outcome::Conflict | Outcome::Gone => (Written::Conflict, None),
+                outcome => {
+                    tracing::warn!(?outcome, lease = self.name, "the Lease was not written");
+                    (Written::Failed, None)
+                }
+            },
+        };
+        Answer::Wrote(write, asked, outcome, lease)
+    }
+
+    fn lease(&self, write: &Write, known: Option<Lease>, now: Timestamp) -> Lease {
+        let mut lease = known.unwrap_or_else(|| Lease {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                namespace: Some(self.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: None,
+        });
+        lease.metadata.resource_version.clone_from(&write.over);
+        let released = write.holder.is_empty();
+        let seconds = if released { 1 } else { self.duration.as_secs() };
+        let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
+        spec.holder_identity = Some(write.holder.clone());
+        spec.lease_duration_seconds = Some(i32::try_from(seconds).unwrap_or(i32::MAX));
+        spec.lease_transitions = Some(i32::try_from(write.transitions).unwrap_or(i32::MAX));
+        spec.renew_time = Some(MicroTime(now));
+        if write.begins {
+            spec.acquire_time = Some(MicroTime(now));
+        }
+        lease
+    }
+}
+
+/// What matters of a Lease.
+pub(super) fn record(lease: &Lease) -> Record {
+    let spec = lease.spec.clone().unwrap_or_default();
+    let seconds = spec.lease_duration_seconds.and_then(|it| u64::try_from(it).ok());
+    Record {
+        holder: spec.holder_identity.unwrap_or_default(),
+        lease: Duration::from_secs(seconds.unwrap_or(0)),
+        transitions: spec.lease_transitions.and_then(|it| u32::try_from(it).ok()).unwrap_or(0),
+        version: lease.metadata.resource_version.clone().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,151 @@
+//! The requests of this folder, one function each, and what became of them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use gatehouse_routes::objects::ObjectKey;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Service};
+use kube::{
+    Api, Client, Error, ResourceExt as _,
+    api::{ApiResource, DynamicObject, ListParams, Patch as Body, PatchParams, PostParams},
+};
+
+use super::{
+    diff::{How, Patch},
+    events::{Answer, Request, Verb},
+    queue::Outcome,
+};
+use crate::source::Kind;
+
+/// The one field manager of this program.
+pub(super) const MANAGER: &str = "gatehouse";
+
+/// Time for one request. Nothing is given away that an unanswered one could still be about: see `diff`.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+/// Objects in one answer to a list.
+const PAGE: u32 = 500;
+
+/// Writes the status of an object.
+pub(super) async fn write(client: &Client, patch: &Patch) -> Outcome {
+    let Some(kind) = Kind::named(patch.object.kind) else {
+        return Outcome::Refused(format!("{} has no status of ours", patch.object.kind));
+    };
+    let resource = resource(patch.api_version, kind.name(), kind.plural());
+    let api = objects(client, &patch.object.key, &resource);
+    let params = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        force: patch.how == How::Apply,
+        ..PatchParams::default()
+    };
+    let body = match patch.how {
+        How::Apply | How::GiveUp => Body::Apply(&patch.body),
+        How::Merge => Body::Merge(&patch.body),
+    };
+    match in_time(api.patch_status(&patch.object.key.name, &params, &body)).await {
+        Ok(written) => Outcome::Done(written.resource_version().unwrap_or_default()),
+        Err(error) => failure(error),
+    }
+}
+
+/// Writes or counts an Event.
+pub(super) async fn tell(client: &Client, request: &Request) -> Answer {
+    let resource = resource("events.k8s.io/v1", "Event", "events");
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), &request.namespace, &resource);
+    let answered = match &request.verb {
+        Verb::Create(event) => match serde_json::from_value(event.clone()) {
+            Ok(event) => in_time(api.create(&PostParams::default(), &event)).await,
+            Err(_) => return Answer::Failed,
+        },
+        Verb::Count(patch) => {
+            let (params, patch) = (PatchParams::default(), Body::Merge(patch));
+            in_time(api.patch(&request.name, &params, &patch)).await
+        }
+    };
+    match answered.map_err(failure) {
+        Ok(_) => Answer::Done,
+        Err(Outcome::Conflict) => Answer::Exists,
+        Err(Outcome::Gone) => Answer::Missing,
+        Err(outcome) => {
+            tracing::debug!(?outcome, name = request.name, "an Event was not written");
+            Answer::Failed
+        }
+    }
+}
+
+/// The Lease, if there is one.
+pub(super) async fn read_lease(api: &Api<Lease>, name: &str) -> Result<Option<Lease>, Error> {
+    in_time(api.get_opt(name)).await
+}
+
+/// Every object that a list holds at this moment (a consistent read), page by page.
+pub(super) async fn all<K>(api: &Api<K>) -> Result<Vec<K>, Error>
+where
+    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    let mut params = ListParams::default().limit(PAGE);
+    let mut found = Vec::new();
+    loop {
+        let page = in_time(api.list(&params)).await?;
+        let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
+        found.extend(page.items);
+        match next {
+            Some(token) => params.continue_token = Some(token),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// A Service as it is now.
+pub(super) async fn service(client: &Client, key: &ObjectKey) -> Result<Option<Service>, Error> {
+    let api: Api<Service> = Api::namespaced(client.clone(), &key.namespace);
+    in_time(api.get_opt(&key.name)).await
+}
+
+/// The resource of a kind.
+pub(super) fn resource(api_version: &str, kind: &str, plural: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    }
+}
+
+/// What an error means for what was asked.
+pub(super) fn failure(error: Error) -> Outcome {
+    let Error::Api(status) = &error else { return Outcome::Failed(error.to_string(), None) };
+    let message = status.message.clone();
+    match status.code {
+        409 => Outcome::Conflict,
+        404 => Outcome::Gone,
+        400 | 403 | 405 | 415 | 422 => Outcome::Refused(message),
+        _ => {
+            let after = status.details.as_ref().map(|details| details.retry_after_seconds);
+            let after = after.filter(|seconds| *seconds > 0);
+            Outcome::Failed(message, after.map(|it| Duration::from_secs(it.into())))
+        }
+    }
+}
+
+/// The answer, if it comes in time.
+pub(super) async fn in_time<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(TIMEOUT, asked).await {
+        Ok(answer) => answer,
+        Err(late) => Err(Error::Service(late.into())),
+    }
+}
+
+fn objects(client: &Client, key: &ObjectKey, resource: &ApiResource) -> Api<DynamicObject> {
+    match &*key.namespace {
+        "" => Api::all_with(client.clone(), resource),
+        namespace => Api::namespaced_with(client.clone(), namespace, resource),
+    }
+}
+
+/// Labels as a selector.
+pub(super) fn selector(labels: &BTreeMap<&str, &str>) -> String {
+    let pairs = labels.iter().map(|(name, value)| format!("{name}={value}"));
+    pairs.collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,173 @@
+//! What a new leader does before it deals out its first address: it reads every Service as it is now, and
+//! makes sure that nothing which the leader before it has begun can still give one away ([`diff`](super::diff)
+//! says why that is enough).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use gatehouse_routes::objects::{ObjectKey, ObjectRef};
+use k8s_openapi::{
+    api::{core::v1::Service, networking::v1::Ingress},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client, Error,
+    api::{DynamicObject, ListParams},
+};
+
+use super::{
+    Scope,
+    diff::{self, Patch},
+    leader::Term,
+    queue::Outcome,
+    requests::{self, MANAGER},
+};
+use crate::{
+    compile,
+    source::{Kind, key_of},
+};
+
+/// Requests under way at one time.
+const CONCURRENCY: usize = 16;
+/// How often one Service may change between reading and writing before all of them are read again.
+const TRIES: usize = 10;
+
+/// What a leader begins with.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// The leader's term.
+    pub(crate) term: u32,
+    /// Every Service that may have an address of ours, and the version that has to be known before an
+    /// address is dealt out.
+    pub(crate) services: BTreeMap<ObjectKey, u64>,
+    /// Services and Ingresses whose status our field manager has a part in.
+    pub(crate) written_before: BTreeSet<ObjectRef>,
+}
+
+/// Takes over from the leader before. `again`: this term has done it already, and only what Services there
+/// are is of interest.
+pub(super) async fn take_over(
+    client: &Client,
+    scope: &Scope,
+    leader: &str,
+    term: Term,
+    again: bool,
+) -> Result<Taken, String> {
+    let services: Vec<Service> = everywhere(client, scope).await.map_err(text)?;
+    let mut written_before = BTreeSet::new();
+    let fenced = term.clean || again || !has_pools(client).await.map_err(text)?;
+    let now = super::seconds(jiff::Timestamp::now());
+    let ours = services.iter().filter(|it| compile::may_be_ours(scope.class.as_deref(), it));
+    let ours = ours.map(|service| {
+        let touch = if fenced { None } else { diff::touch(service, leader, &now) };
+        (key_of(&service.metadata), service.metadata.resource_version.clone(), touch)
+    });
+    let ours: Vec<_> = ours.collect();
+    let now = now.as_str();
+    let versions = stream::iter(ours).map(|(key, version, touch)| async move {
+        let version = match touch {
+            None => version,
+            Some(patch) => fence(client, patch, leader, now).await?,
+        };
+        Ok::<_, String>(version.and_then(|it| it.parse().ok()).map(|version| (key, version)))
+    });
+    let versions: Vec<_> = versions.buffer_unordered(CONCURRENCY).try_collect().await?;
+    if !again {
+        let of = |kind, metadata: &ObjectMeta| {
+            is_written(metadata).then(|| ObjectRef::new(kind, key_of(metadata)))
+        };
+        written_before.extend(services.iter().filter_map(|it| of("Service", &it.metadata)));
+        for ingress in everywhere_metadata(client, scope).await.map_err(text)? {
+            written_before.extend(of("Ingress", &ingress));
+        }
+    }
+    Ok(Taken {
+        term: term.number,
+        services: versions.into_iter().flatten().collect(),
+        written_before,
+    })
+}
+
+/// Writes to a Service until it is certain that nothing older can be written over it; its version then.
+/// `None`: it is gone.
+async fn fence(
+    client: &Client,
+    mut patch: Patch,
+    leader: &str,
+    now: &str,
+) -> Result<Option<String>, String> {
+    for _ in 0..TRIES {
+        match requests::write(client, &patch).await {
+            Outcome::Done(version) => return Ok(Some(version)),
+            Outcome::Gone => return Ok(None),
+            Outcome::Refused(why) | Outcome::Failed(why, _) => {
+                return Err(format!("{}: {why}", patch.object));
+            }
+            Outcome::Conflict => {
+                let found = requests::service(client, &patch.object.key).await.map_err(text)?;
+                let Some(service) = found else { return Ok(None) };
+                match diff::touch(&service, leader, now) {
+                    Some(newer) => patch = newer,
+                    None => return Ok(service.metadata.resource_version),
+                }
+            }
+        }
+    }
+    Err(format!("{} does not stop changing", patch.object))
+}
+
+/// Without pools nobody has dealt anything out.
+async fn has_pools(client: &Client) -> Result<bool, Error> {
+    let kind = Kind::IpAddressPool;
+    let resource = requests::resource(kind.api_version(), kind.name(), kind.plural());
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    match requests::in_time(api.list_metadata(&ListParams::default().limit(1))).await {
+        Ok(list) => Ok(!list.items.is_empty()),
+        // There is no such kind.
+        Err(Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn everywhere(client: &Client, scope: &Scope) -> Result<Vec<Service>, Error> {
+    if scope.namespaces.is_empty() {
+        return requests::all(&Api::all(client.clone())).await;
+    }
+    let mut all = Vec::new();
+    for namespace in &scope.namespaces {
+        all.extend(requests::all(&Api::namespaced(client.clone(), namespace)).await?);
+    }
+    Ok(all)
+}
+
+async fn everywhere_metadata(client: &Client, scope: &Scope) -> Result<Vec<ObjectMeta>, Error> {
+    let mut apis: Vec<Api<Ingress>> = Vec::new();
+    match scope.namespaces.is_empty() {
+        true => apis.push(Api::all(client.clone())),
+        false => apis.extend(scope.namespaces.iter().map(|it| Api::namespaced(client.clone(), it))),
+    }
+    let mut found = Vec::new();
+    for api in apis {
+        let mut params = ListParams::default().limit(500);
+        loop {
+            let page = requests::in_time(api.list_metadata(&params)).await?;
+            found.extend(page.items.into_iter().map(|item| item.metadata));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params.continue_token = Some(token),
+                None => break,
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn is_written(metadata: &ObjectMeta) -> bool {
+    let managers = metadata.managed_fields.as_deref().unwrap_or_default();
+    managers.iter().any(|entry| {
+        entry.manager.as_deref() == Some(MANAGER) && entry.subresource.as_deref() == Some("status")
+    })
+}
+
+fn text(error: Error) -> String {
+    error.to_string()
+}
