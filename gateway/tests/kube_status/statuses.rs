@@ -1,0 +1,200 @@
+//! What statuses and Events say, and whose entries are left alone.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, eventually};
+
+const INGRESS: (&str, &str, &str) = ("networking.k8s.io/v1", "Ingress", "ingresses");
+const ROUTE: (&str, &str, &str) = ("route.openshift.io/v1", "Route", "routes");
+const SERVICE: (&str, &str, &str) = ("v1", "Service", "services");
+
+fn status(bed: &Bed, (version, kind, plural): (&str, &str, &str), name: &str) -> Value {
+    let api = bed.objects(version, kind, plural);
+    let object = bed.runtime.block_on(api.get(name)).unwrap();
+    object.data["status"].clone()
+}
+
+fn create(bed: &Bed, (version, kind, plural): (&str, &str, &str), object: Value) {
+    bed.create(&bed.objects(version, kind, plural), object);
+}
+
+fn ingress(bed: &Bed, name: &str, class: &str) {
+    let backend = json!({ "service": { "name": "web", "port": { "number": 80 } } });
+    let path = json!({ "path": "/", "pathType": "Prefix", "backend": backend });
+    let rule = json!({ "host": format!("{name}.example.com"), "http": { "paths": [path] } });
+    let object = json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": { "name": name },
+        "spec": { "ingressClassName": class, "rules": [rule] },
+    });
+    create(bed, INGRESS, object);
+}
+
+fn route(bed: &Bed, name: &str, host: &str) {
+    let object = json!({
+        "apiVersion": "route.openshift.io/v1",
+        "kind": "Route",
+        "metadata": { "name": name },
+        "spec": { "host": host, "to": { "kind": "Service", "name": "web" } },
+    });
+    create(bed, ROUTE, object);
+}
+
+#[test]
+fn every_kind_says_what_became_of_it() {
+    let bed = Bed::new("kinds");
+    bed.pool("10.30.0.1-10.30.0.2");
+    let gateway = format!("{}/gateway", bed.namespace);
+    let _gateway = bed.gateway("node-1", &["--gateway-service", &gateway, "--claim-class", "ours"]);
+    eventually("a node leads", || bed.leader());
+    let begun = Instant::now();
+    bed.service("gateway", json!({}));
+    let entry = json!({
+        "ip": "10.30.0.1", "ipMode": "Proxy", "ports": [{ "port": 80, "protocol": "TCP" }],
+    });
+    eventually("the gateway has an address", || {
+        (status(&bed, SERVICE, "gateway")["loadBalancer"]["ingress"][0] == entry).then_some(())
+    });
+    println!("the address was in the status {:?} after the Service was created", begun.elapsed());
+    ingress(&bed, "web", "ours");
+    ingress(&bed, "foreign", "theirs");
+    let expected = json!({ "ingress": [{ "ip": "10.30.0.1" }] });
+    eventually("the Ingress has the address", || {
+        (status(&bed, INGRESS, "web")["loadBalancer"] == expected).then_some(())
+    });
+    assert_eq!(status(&bed, INGRESS, "foreign")["loadBalancer"], json!({}));
+    route(&bed, "first", "r.example.com");
+    let entry = |name: &str| status(&bed, ROUTE, name)["ingress"][0].clone();
+    let admitted = eventually("the Route is admitted", || {
+        let entry = entry("first");
+        (entry["conditions"][0]["status"] == "True").then_some(entry)
+    });
+    assert_eq!(
+        (&admitted["routerName"], &admitted["host"]),
+        (&json!("gatehouse"), &json!("r.example.com"))
+    );
+    route(&bed, "second", "r.example.com");
+    let refused = eventually("the other Route is refused", || {
+        let entry = entry("second");
+        (entry["conditions"][0]["status"] == "False").then_some(entry)
+    });
+    assert_eq!(refused["conditions"][0]["reason"], "HostAlreadyClaimed");
+    let pools = ("metallb.io/v1beta1", "IPAddressPool", "ipaddresspools");
+    eventually("the pool counts", || {
+        let status = status(&bed, pools, "pool");
+        (status["assignedIPv4"] == 1 && status["availableIPv4"] == 1).then_some(())
+    });
+    // Not a gateway: kube-proxy forwards it.
+    bed.service("other", json!({}));
+    let other = json!({ "ip": "10.30.0.2", "ipMode": "VIP" });
+    eventually("the other Service has an address", || {
+        (status(&bed, SERVICE, "other")["loadBalancer"]["ingress"][0] == other).then_some(())
+    });
+    // None is left.
+    bed.service("late", json!({}));
+    eventually("the last one says why it has none", || {
+        let status = status(&bed, SERVICE, "late");
+        (status["conditions"][0]["reason"] == "PoolExhausted").then_some(())
+    });
+}
+
+#[test]
+fn entries_of_others_stay_as_they_are() {
+    let bed = Bed::new("others");
+    bed.pool("10.31.0.0/24");
+    bed.service("cloud", json!({ "loadBalancerClass": "example.com/cloud" }));
+    let services = bed.objects(SERVICE.0, SERVICE.1, SERVICE.2);
+    let cloud = json!({ "loadBalancer": { "ingress": [{ "hostname": "x.elb.example" }] } });
+    bed.patch_status(&services, "cloud", cloud.clone());
+    route(&bed, "r", "r.example.com");
+    let routes = bed.objects(ROUTE.0, ROUTE.1, ROUTE.2);
+    let foreign = json!({
+        "host": "r.example.com", "routerName": "default", "wildcardPolicy": "None",
+        "conditions": [{ "type": "Admitted", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" }],
+    });
+    bed.patch_status(&routes, "r", json!({ "ingress": [foreign] }));
+    ingress(&bed, "web", "ours");
+    let more = ["--claim-class", "ours", "--publish-service", "others/cloud"];
+    let _gateway = bed.gateway("node-1", &more);
+    let entries = eventually("our entry is there", || {
+        let entries = status(&bed, ROUTE, "r")["ingress"].clone();
+        (entries.as_array().is_some_and(|all| all.len() == 2)).then_some(entries)
+    });
+    assert_eq!(entries[0], foreign);
+    assert_eq!(entries[1]["routerName"], "gatehouse");
+    assert_eq!(entries[1]["routerCanonicalHostname"], "x.elb.example");
+    eventually("the Ingress shows the published name", || {
+        let shown = status(&bed, INGRESS, "web")["loadBalancer"]["ingress"].clone();
+        (shown == json!([{ "hostname": "x.elb.example" }])).then_some(())
+    });
+    // The other router changes its mind: both entries are as their owners wrote them.
+    let mut changed = entries;
+    changed[0]["conditions"][0]["status"] = "False".into();
+    bed.patch_status(&routes, "r", json!({ "ingress": changed }));
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(status(&bed, ROUTE, "r")["ingress"], changed);
+    assert_eq!(status(&bed, SERVICE, "cloud")["loadBalancer"], cloud["loadBalancer"]);
+}
+
+#[test]
+fn an_ingress_of_another_class_is_given_up() {
+    let bed = Bed::new("given-up");
+    bed.pool("10.32.0.0/24");
+    let gateway = format!("{}/gateway", bed.namespace);
+    let more = ["--gateway-service", &*gateway, "--claim-class", "ours"];
+    let first = bed.gateway("node-1", &more);
+    bed.service("gateway", json!({}));
+    ingress(&bed, "now", "ours");
+    ingress(&bed, "later", "ours");
+    let shown = |name: &str| status(&bed, INGRESS, name)["loadBalancer"]["ingress"].clone();
+    let is_shown = |name: &str| shown(name).is_array().then_some(());
+    eventually("both have an address", || is_shown("now").and_then(|()| is_shown("later")));
+    let class = |name: &str| {
+        let api = bed.objects(INGRESS.0, INGRESS.1, INGRESS.2);
+        let patch = kube::api::Patch::Merge(json!({ "spec": { "ingressClassName": "theirs" } }));
+        bed.runtime.block_on(api.patch(name, &Default::default(), &patch)).unwrap();
+    };
+    class("now");
+    eventually("its status is empty", || shown("now").is_null().then_some(()));
+    // While nobody leads; the next leader finds what the last one wrote.
+    drop(first);
+    class("later");
+    let _second = bed.gateway("node-2", &more);
+    eventually("its status is empty", || shown("later").is_null().then_some(()));
+}
+
+#[test]
+fn an_event_is_written_once_whoever_leads() {
+    let bed = Bed::new("events");
+    bed.pool("10.33.0.1/32");
+    let mut gateways: Vec<_> = ["a", "b"].map(|node| bed.gateway(node, &[])).into();
+    bed.service("one", json!({}));
+    let assigned = eventually("an Event of the address", || {
+        bed.events("one").into_iter().find(|it| it.reason.as_deref() == Some("IPAllocated"))
+    });
+    assert_eq!(assigned.note.as_deref(), Some("Assigned IP [\"10.33.0.1\"]"));
+    assert_eq!(assigned.type_.as_deref(), Some("Normal"));
+    bed.service("two", json!({}));
+    let failed = |event: &k8s_openapi::api::events::v1::Event| {
+        event.reason.as_deref() == Some("AllocationFailed")
+    };
+    eventually("an Event of the problem", || bed.events("two").into_iter().find(failed));
+    let first = bed.leader().unwrap();
+    gateways.retain(|gateway| gateway.node != first);
+    eventually("the other one leads", || bed.leader().filter(|it| *it != first));
+    // It has told all that it has to tell when it has served another Service.
+    bed.service("three", json!({}));
+    eventually("an Event of the problem", || bed.events("three").into_iter().find(failed));
+    let events: Vec<_> = bed.events("two").into_iter().filter(failed).collect();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0].series.is_none(), "{events:?}");
+    let mut events = bed.events("one");
+    events.retain(|event| event.reason.as_deref() == Some("IPAllocated"));
+    assert_eq!(events.len(), 1, "{events:?}");
+}
