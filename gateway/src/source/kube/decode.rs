@@ -143,6 +143,9 @@ pub(super) fn from_json(kind: Kind, value: &Value) -> Option<Object> {
     kind.read(kind.api_version(), &Json(value)).ok()
 }
 
+/// Kinds whose status is written by this process.
+const HAS_STATUS: [Kind; 4] = [Kind::Ingress, Kind::IpAddressPool, Kind::Route, Kind::Service];
+
 /// Takes off what nobody reads: memory, and changes that change nothing.
 fn trim(object: &mut Object) {
     let kind = object.kind();
@@ -157,8 +160,8 @@ fn trim(object: &mut Object) {
     metadata.generate_name = None;
     metadata.self_link = None;
     metadata.finalizers = None;
-    // Of a Service it guards the addresses that are written to its status.
-    if kind != Kind::Service {
+    // It says which of the writes to a status the object has seen, and guards the addresses of a Service.
+    if !HAS_STATUS.contains(&kind) {
         metadata.resource_version = None;
     }
     match object {
