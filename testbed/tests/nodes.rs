@@ -67,7 +67,13 @@ spec:
   restartPolicy: Never
   hostNetwork: true
   nodeName: node-1
-  initContainers: [{name: first, image: tools, command: ['true']}]
+  initContainers:
+    - {name: first, image: tools, command: ['true']}
+    - name: beside
+      image: tools
+      restartPolicy: Always
+      command: [sh, -c, 'trap exit TERM; echo here; while :; do sleep 0.1; done']
+      startupProbe: {exec: {command: ['true']}, periodSeconds: 1}
   containers:
     - name: reader
       image: tools
@@ -183,6 +189,7 @@ fn runs_as_its_service_account(bed: &Bed) {
     let log = bed.kubectl("logs reader");
     let node = bed.nodes[0].host().v4();
     assert_eq!(log, format!("services 200 from {node}\nsecrets 403 from {node}\n"));
+    assert_eq!(bed.kubectl("logs reader -c beside"), "here\n");
     let address = bed.kubectl("get pod reader -o jsonpath={.status.podIP}");
     assert_eq!(address, node.to_string());
 }

@@ -27,7 +27,7 @@ use super::{
     network::Sandbox,
     probe::Probes,
     spec::{self, Addresses},
-    status::{self, Seen, Sight, State},
+    status::{self, Role, Seen, Sight, State},
     volumes::{Store, Volumes},
 };
 
@@ -78,9 +78,14 @@ pub(super) struct Life {
 }
 
 impl Slot {
-    fn new(spec: &Spec, restarts: u32) -> Self {
-        let mut seen = Seen::waiting("ContainerCreating", String::new());
-        seen.restarts = restarts;
+    fn new(spec: &Spec, init: bool) -> Self {
+        let role = match spec.restart_policy.as_deref() {
+            Some("Always") if init => Role::Sidecar,
+            _ if init => Role::First,
+            _ => Role::Main,
+        };
+        let state = State::Waiting { reason: "ContainerCreating", message: String::new() };
+        let seen = Seen { role, state, restarts: 0 };
         Self { spec: spec.clone(), seen, running: None, due: Instant::now(), pause: RETRY }
     }
 
@@ -109,11 +114,16 @@ impl Slot {
 
     /// Whether it is to be started, for the first time or anew.
     fn is_due(&self, pod: &Pod, now: Instant) -> bool {
-        let wanted = match self.seen.state {
-            State::Ended { code, .. } => status::restarts(pod, code),
-            State::Waiting { .. } | State::Running { .. } => true,
-        };
-        wanted && now >= self.due
+        !self.has_ended_for_good(pod) && now >= self.due
+    }
+
+    fn has_ended_for_good(&self, pod: &Pod) -> bool {
+        let State::Ended { code, .. } = self.seen.state else { return false };
+        match self.seen.role {
+            Role::Sidecar => false,
+            Role::First if code == 0 => true,
+            Role::First | Role::Main => !status::restarts(pod, code),
+        }
     }
 
     /// Notes its end, and when it is started anew.
@@ -136,12 +146,12 @@ impl Life {
         let folder = site.folder.join("pods").join(uid);
         fs::create_dir_all(&folder)?;
         let spec = pod.spec.clone().unwrap_or_default();
-        let slots = |specs: &[Spec]| specs.iter().map(|spec| Slot::new(spec, 0)).collect();
+        let slots = |specs: &[Spec], init| specs.iter().map(|spec| Slot::new(spec, init)).collect();
         Ok(Self {
             api: Api::new(&site.access)?,
             volumes: Volumes::new(&folder, &site.folder.join("host")),
-            init: slots(&spec.init_containers.unwrap_or_default()),
-            containers: slots(&spec.containers),
+            init: slots(&spec.init_containers.unwrap_or_default(), true),
+            containers: slots(&spec.containers, false),
             since: Timestamp::now(),
             sandbox: None,
             refresh: Instant::now(),
@@ -194,16 +204,29 @@ impl Life {
         if !self.prepared {
             return;
         }
-        let next = self
-            .init
-            .iter()
-            .position(|slot| !matches!(slot.seen.state, State::Ended { code: 0, .. }));
-        if let Some(at) = next {
-            self.turn(true, at, now);
+        if self.containers.iter().all(|slot| slot.has_ended_for_good(&self.pod)) {
+            self.end_sidecars(now);
             return;
+        }
+        for at in 0..self.init.len() {
+            self.turn(true, at, now);
+            if !self.init[at].seen.lets_others_start() {
+                return;
+            }
         }
         for at in 0..self.containers.len() {
             self.turn(false, at, now);
+        }
+    }
+
+    /// Ends those that run only for the sake of the others.
+    fn end_sidecars(&mut self, now: Instant) {
+        let Some(sandbox) = &self.sandbox else { return };
+        for slot in &mut self.init {
+            slot.look(sandbox, now);
+            if let Some((container, _)) = &slot.running {
+                container.terminate();
+            }
         }
     }
 
@@ -273,8 +296,9 @@ impl Life {
         let name = &slot.spec.name;
         let container = Container::start(name, &sandbox.prefix(), command, &mounts, &folder, &log)?;
         slot.running = Some((container, Probes::new(&slot.spec, Instant::now())));
-        let ready = slot.spec.readiness_probe.is_none() && slot.spec.startup_probe.is_none();
-        slot.seen.state = State::Running { since: Timestamp::now(), ready, started: ready };
+        let started = slot.spec.startup_probe.is_none();
+        let ready = started && slot.spec.readiness_probe.is_none();
+        slot.seen.state = State::Running { since: Timestamp::now(), ready, started };
         Ok(())
     }
 

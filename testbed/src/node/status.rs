@@ -36,9 +36,22 @@ pub(super) enum State {
     },
 }
 
+/// What a container is to its Pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Runs to its end before the next one.
+    First,
+    /// Is started before the next one, and runs until the main ones have ended.
+    Sidecar,
+    /// What the Pod is for.
+    Main,
+}
+
 /// A container of a Pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
+    /// What it is there for.
+    pub(super) role: Role,
     /// What it does.
     pub(super) state: State,
     /// How often it has been started anew.
@@ -57,17 +70,20 @@ pub(super) struct Sight {
 }
 
 impl Seen {
-    /// Not started.
-    pub(super) fn waiting(reason: &'static str, message: String) -> Self {
-        Self { state: State::Waiting { reason, message }, restarts: 0 }
+    /// Of one that comes before others: whether these may be started.
+    pub(super) fn lets_others_start(&self) -> bool {
+        match self.role {
+            Role::Sidecar => self.has_started(),
+            Role::First | Role::Main => self.has_succeeded(),
+        }
+    }
+
+    fn has_started(&self) -> bool {
+        matches!(self.state, State::Running { started: true, .. })
     }
 
     fn has_succeeded(&self) -> bool {
         matches!(self.state, State::Ended { code: 0, .. })
-    }
-
-    fn has_ended(&self) -> bool {
-        matches!(self.state, State::Ended { .. })
     }
 
     fn is_ready(&self) -> bool {
@@ -82,8 +98,10 @@ pub(super) fn patch(pod: &Pod, sight: &Sight, addresses: &Addresses, now: Timest
     let containers = spec.map_or(&[][..], |spec| &spec.containers[..]);
     let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
     let over = matches!(phase, "Succeeded" | "Failed");
-    let initialized = sight.init.iter().all(Seen::has_succeeded);
-    let ready = !over && initialized && sight.containers.iter().all(Seen::is_ready);
+    let initialized = sight.init.iter().all(Seen::lets_others_start);
+    let sidecars = sight.init.iter().filter(|seen| seen.role == Role::Sidecar);
+    let all_ready = sight.containers.iter().chain(sidecars).all(Seen::is_ready);
+    let ready = !over && initialized && all_ready;
     let conditions = [
         ("PodReadyToStartContainers", !addresses.pod.is_empty() && !over),
         ("Initialized", initialized),
@@ -118,19 +136,21 @@ pub(super) fn restarts(pod: &Pod, code: i32) -> bool {
 }
 
 fn phase(pod: &Pod, sight: &Sight) -> &'static str {
-    let stays_failed = |seen: &&Seen| matches!(seen.state, State::Ended { code, .. } if code != 0 && !restarts(pod, code));
-    let all_ended = !sight.containers.is_empty() && sight.containers.iter().all(Seen::has_ended);
-    let will_restart =
-        |seen: &Seen| matches!(seen.state, State::Ended { code, .. } if restarts(pod, code));
-    if sight.init.iter().any(|seen| stays_failed(&seen)) {
+    let failed = |seen: &Seen| match seen.state {
+        State::Ended { code, .. } => code != 0 && !restarts(pod, code),
+        State::Waiting { .. } | State::Running { .. } => false,
+    };
+    let over = |seen: &Seen| match seen.state {
+        State::Ended { code, .. } => !restarts(pod, code),
+        State::Waiting { .. } | State::Running { .. } => false,
+    };
+    let fresh = |seen: &Seen| matches!(seen.state, State::Waiting { .. }) && seen.restarts == 0;
+    let first = sight.init.iter().filter(|seen| seen.role == Role::First);
+    if first.into_iter().any(failed) {
         "Failed"
-    } else if all_ended && !sight.containers.iter().any(will_restart) {
-        if sight.containers.iter().any(|seen| stays_failed(&seen)) { "Failed" } else { "Succeeded" }
-    } else if sight
-        .containers
-        .iter()
-        .all(|seen| matches!(seen.state, State::Waiting { .. }) && seen.restarts == 0)
-    {
+    } else if sight.containers.iter().all(over) {
+        if sight.containers.iter().any(failed) { "Failed" } else { "Succeeded" }
+    } else if sight.containers.iter().all(fresh) {
         "Pending"
     } else {
         "Running"
@@ -149,7 +169,6 @@ fn condition(pod: &Pod, kind: &str, is: bool, now: Timestamp) -> Value {
 
 fn statuses(specs: &[Container], seen: &[Seen]) -> Vec<Value> {
     let status = |(spec, seen): (&Container, &Seen)| {
-        let started = matches!(seen.state, State::Running { started: true, .. });
         let state = match &seen.state {
             State::Waiting { reason, message } => {
                 json!({"waiting": {"reason": reason, "message": message}})
@@ -169,7 +188,7 @@ fn statuses(specs: &[Container], seen: &[Seen]) -> Vec<Value> {
             "imageID": image,
             "containerID": format!("process://{}", spec.name),
             "ready": seen.is_ready() || (seen.has_succeeded()),
-            "started": started,
+            "started": seen.has_started(),
             "restartCount": seen.restarts,
             "state": state,
         })
@@ -193,7 +212,7 @@ mod tests {
     }
 
     fn patch_of(policy: &str, state: State) -> Value {
-        let seen = Seen { state, restarts: 0 };
+        let seen = Seen { role: Role::Main, state, restarts: 0 };
         let sight = Sight { since: Timestamp::UNIX_EPOCH, init: vec![], containers: vec![seen] };
         let addresses = Addresses { host: "10.77.0.2".into(), pod: "10.78.2.2".into() };
         patch(&pod(policy), &sight, &addresses, Timestamp::UNIX_EPOCH)
