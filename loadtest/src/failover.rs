@@ -23,7 +23,7 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use gatehouse_testbed::{
     group::{NAME, VIPS},
-    prober::{self, Outage, Prober},
+    prober::{self, Outage, Pace, Prober},
     process,
 };
 
@@ -141,7 +141,7 @@ fn trial(
     pause: Duration,
 ) -> anyhow::Result<Outage> {
     let owner = cluster.whole(vip)?;
-    let prober = Prober::start(cluster.client(), SocketAddr::new(vip, 80), NAME)?;
+    let prober = Prober::start(cluster.client(), SocketAddr::new(vip, 80), NAME, Pace::MEASURING)?;
     if !prober.wait_quiet(Instant::now(), QUIET) {
         bail!("{vip} is not served before the strike:\n{}", cluster.describe());
     }

@@ -1,7 +1,7 @@
-//! A client that never waits: every 5 ms a new TCP connection and one HTTP request over it.
+//! A client that never waits: every few milliseconds a new TCP connection and one HTTP request over it.
 //!
 //! Used by the fail-over tests and benchmark to see an outage as clients do. An attempt does not wait for
-//! earlier ones and is given up after a second, so a hanging server hides nothing. What an outage is, is
+//! earlier ones and is given up after a while, so a hanging server hides nothing. What an outage is, is
 //! decided by [`outage`] from the record of attempts.
 
 use std::{
@@ -28,11 +28,25 @@ use tokio::{
 
 use crate::{namespace::Namespace, wait};
 
-/// Time from one attempt to the next.
-pub const EVERY: Duration = Duration::from_millis(5);
-/// An attempt that has no answer after this time has failed.
-pub const TIMEOUT: Duration = Duration::from_secs(1);
-/// Attempts at one time: twice what the two times above give.
+/// How fast and how patient a client is.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Time from one attempt to the next.
+    pub every: Duration,
+    /// An attempt that has no answer after this time has failed.
+    pub timeout: Duration,
+}
+
+impl Pace {
+    /// An outage is measured to 5 ms, on a machine that has time for it.
+    pub const MEASURING: Self =
+        Self { every: Duration::from_millis(5), timeout: Duration::from_secs(1) };
+    /// A busy machine keeps up, and is not taken for a server that does not answer.
+    pub const TESTING: Self =
+        Self { every: Duration::from_millis(20), timeout: Duration::from_secs(4) };
+}
+
+/// Attempts at one time: twice what a [`Pace`] gives.
 const IN_FLIGHT: usize = 400;
 
 /// How an attempt ended.
@@ -46,7 +60,7 @@ pub enum Outcome {
     Refused,
     /// The connection ended before the answer did.
     Broken,
-    /// Nothing within [`TIMEOUT`].
+    /// Nothing within [`Pace::timeout`].
     Silent,
     /// No route or no neighbour.
     Unreachable,
@@ -73,6 +87,7 @@ impl Attempt {
 /// A running client. Ends when dropped.
 #[derive(Debug)]
 pub struct Prober {
+    pace: Pace,
     attempts: Arc<Mutex<Vec<Attempt>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -80,7 +95,12 @@ pub struct Prober {
 
 impl Prober {
     /// Begins to ask `server` for `/` of `name`, from `host`.
-    pub fn start(host: &Namespace, server: SocketAddr, name: &str) -> anyhow::Result<Self> {
+    pub fn start(
+        host: &Namespace,
+        server: SocketAddr,
+        name: &str,
+        pace: Pace,
+    ) -> anyhow::Result<Self> {
         let host = host.clone();
         let attempts = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
@@ -95,10 +115,11 @@ impl Prober {
                     eprintln!("prober: {error:#}");
                     return;
                 }
-                LocalSet::new().block_on(&runtime, probe(server, request.into(), record, &ended));
+                LocalSet::new()
+                    .block_on(&runtime, probe(server, request.into(), pace, record, &ended));
             })
             .context("cannot start the prober's thread")?;
-        Ok(Self { attempts, stop, thread: Some(thread) })
+        Ok(Self { pace, attempts, stop, thread: Some(thread) })
     }
 
     /// The attempts that have ended so far, in the order of their ends.
@@ -114,12 +135,14 @@ impl Prober {
     /// Waits until all attempts begun in a span of `quiet` after `since` were answered; false when that
     /// does not happen.
     pub fn wait_quiet(&self, since: Instant, quiet: Duration) -> bool {
-        wait::comes_true(|| quiet_from(&self.attempts(), since, quiet, Instant::now()))
+        wait::comes_true(|| {
+            quiet_from(&self.attempts(), self.pace.every, since, quiet, Instant::now())
+        })
     }
 
     /// Waits until every attempt begun before `moment` has ended.
     pub fn settle(&self, moment: Instant) {
-        let ended = moment + TIMEOUT + 4 * EVERY;
+        let ended = moment + self.pace.timeout + 4 * self.pace.every;
         thread::sleep(ended.saturating_duration_since(Instant::now()));
     }
 }
@@ -179,23 +202,30 @@ pub fn failures(attempts: &[Attempt], event: Instant) -> String {
 
 /// True when attempts over at least the last `quiet` before now were all answered. One that fails silently
 /// is only known after its time-out, so such a span begins earlier than one might think.
-fn quiet_from(attempts: &[Attempt], since: Instant, quiet: Duration, now: Instant) -> bool {
+fn quiet_from(
+    attempts: &[Attempt],
+    every: Duration,
+    since: Instant,
+    quiet: Duration,
+    now: Instant,
+) -> bool {
     let after = || attempts.iter().filter(|attempt| attempt.started >= since);
     let failed = after().filter(|attempt| !attempt.good()).map(|attempt| attempt.started).max();
     let from = failed.unwrap_or(since);
     let answered = after().filter(|attempt| attempt.good() && attempt.started > from);
-    // More than half of the attempts of the span must be there: none at all is no quiet.
-    let wanted = quiet.as_millis() / EVERY.as_millis() / 2;
+    // A quarter of the attempts of the span must be there: none at all is no quiet.
+    let wanted = quiet.as_millis() / every.as_millis() / 4;
     now.saturating_duration_since(from) > quiet && answered.count() as u128 > wanted
 }
 
 async fn probe(
     server: SocketAddr,
     request: Arc<str>,
+    pace: Pace,
     record: Arc<Mutex<Vec<Attempt>>>,
     ended: &AtomicBool,
 ) {
-    let mut ticks = interval(EVERY);
+    let mut ticks = interval(pace.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let in_flight = Rc::new(Cell::new(0));
     while !ended.load(Ordering::Relaxed) {
@@ -208,7 +238,7 @@ async fn probe(
         let in_flight = Rc::clone(&in_flight);
         tokio::task::spawn_local(async move {
             let started = Instant::now();
-            let outcome = timeout(TIMEOUT, ask(server, &request)).await;
+            let outcome = timeout(pace.timeout, ask(server, &request)).await;
             let outcome = outcome.unwrap_or(Outcome::Silent);
             let attempt = Attempt { started, took: started.elapsed(), outcome };
             record.lock().unwrap_or_else(PoisonError::into_inner).push(attempt);
@@ -288,13 +318,13 @@ mod tests {
         let good: Vec<Attempt> =
             (0..200).map(|n| attempt(zero, n * 5, 1, Outcome::Answered)).collect();
         let now = zero + ms(1001);
-        assert!(quiet_from(&good, zero, ms(500), now));
-        assert!(!quiet_from(&good, zero + ms(600), ms(500), now));
-        assert!(!quiet_from(&[], zero, ms(500), now));
+        assert!(quiet_from(&good, ms(5), zero, ms(500), now));
+        assert!(!quiet_from(&good, ms(5), zero + ms(600), ms(500), now));
+        assert!(!quiet_from(&[], ms(5), zero, ms(500), now));
         let mut bad = good;
         bad[150].outcome = Outcome::Refused;
-        assert!(!quiet_from(&bad, zero, ms(500), now));
-        assert!(quiet_from(&bad, zero, ms(100), now));
+        assert!(!quiet_from(&bad, ms(5), zero, ms(500), now));
+        assert!(quiet_from(&bad, ms(5), zero, ms(100), now));
     }
 
     #[test]

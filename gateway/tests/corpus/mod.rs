@@ -88,6 +88,11 @@ pub fn either(name: &str, bytes: impl AsRef<[u8]>, statuses: &[u16]) -> Case {
 }
 
 impl Case {
+    /// A protective timeout may be what ends it.
+    pub fn may_time_out(&self) -> bool {
+        self.statuses.iter().flatten().any(|status| *status == 408)
+    }
+
     /// The connection must be closed by the gateway.
     pub fn closes(mut self) -> Self {
         self.closes = true;

@@ -21,7 +21,7 @@ use std::{
 
 use gatehouse_testbed::{
     group::{NAME, Options, Site, VIPS},
-    prober::{Outage, Prober, failures, outage},
+    prober::{Outage, Pace, Prober, failures, outage},
     wait,
 };
 
@@ -109,7 +109,9 @@ impl Bed {
 
     /// A client of this address that is being served.
     fn client(&self, vip: IpAddr) -> Prober {
-        let prober = Prober::start(&self.site.client, SocketAddr::new(vip, 80), NAME).unwrap();
+        let prober =
+            Prober::start(&self.site.client, SocketAddr::new(vip, 80), NAME, Pace::TESTING)
+                .unwrap();
         let served = prober.wait_quiet(Instant::now(), QUIET);
         assert!(served, "{vip} is served:\n{}", self.site.describe());
         prober

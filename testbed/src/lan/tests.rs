@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     capture::Capture,
     echo::{self, Listener},
-    prober::Prober,
+    prober::{Pace, Prober},
     wait::{self, comes_true},
 };
 
@@ -86,7 +86,7 @@ fn the_prober_sees_a_server_go_and_come_back() {
     let address = SocketAddr::new(server.v6().into(), 80);
     let listener = Listener { address, service: "one".to_owned(), endpoint: "one".to_owned() };
     server.enter(|| echo::spawn(&[listener], 1)).unwrap().unwrap();
-    let prober = Prober::start(&client, address, "any.test").unwrap();
+    let prober = Prober::start(&client, address, "any.test", Pace::MEASURING).unwrap();
     let quiet = Duration::from_millis(300);
     assert!(prober.wait_quiet(Instant::now(), quiet));
     let event = Instant::now();
