@@ -477,6 +477,30 @@ fn packets_that_paused_are_not_caught_up_on() {
     }
 }
 
+/// The case that the property below once found: a router that asked for a long interval asks for a shorter
+/// one, which has passed since the last packet. One packet goes out at once (§6.8.2), not one per interval.
+#[test]
+fn a_router_that_shortens_its_interval_gets_one_packet_at_once() {
+    let mut time = now();
+    let mut session = Session::new(settings(), false, NonZeroU32::new(7).unwrap(), 0, time);
+    let (init, question) = (packet(State::Init), Packet { poll: true, ..packet(State::Up) });
+    let script = [
+        (init, 1, 1_130_001, 1_380_352, 554),
+        (init, 1, 2_585_088, 3_414_784, 629 + 977 + 979),
+        (init, 1, 810_001, 4_063_232, 810),
+        (question, 105, 1_522_573_398, 674_254, 95),
+    ];
+    let mut done = Vec::new();
+    for (packet, detect_multiplier, desired_min_tx, required_min_rx, milliseconds) in script {
+        let packet = Packet { detect_multiplier, desired_min_tx, required_min_rx, ..packet };
+        session.receive(&packet, 255, time).unwrap();
+        done = pass(&mut session, time, MILLISECOND * milliseconds);
+        time += MILLISECOND * milliseconds;
+    }
+    assert_eq!(done.len(), 1, "{done:?}");
+    assert_eq!((done[0].0, sent(&[done[0].1]).len()), (Duration::ZERO, 1));
+}
+
 /// A session that was down already when the router fell silent goes back to its own interval as well.
 #[test]
 fn the_interval_that_a_router_asked_for_ends_when_the_router_is_forgotten() {
