@@ -6,8 +6,8 @@
 //!
 //! Prefixes stand in a hash map that is asked from the longest element-wise prefix of the request's path
 //! downwards, never deeper than the longest rule and only at lengths that some rule has: that keeps rules
-//! apart that share a prefix (`/foo` and `/foo/`). Rules of one path stand in a chain, the most specific
-//! first; a rule that does not admit the request gives way to the next one, the last one to its parent.
+//! apart that share a prefix (`/foo` and `/foo/`), and a rule that does not admit the request gives way to the
+//! next one, at last to its parent.
 
 use std::sync::Arc;
 
@@ -33,25 +33,23 @@ pub struct HostRoutes {
     no_fallthrough: bool,
     /// In precedence order; the maps below hold indices into it.
     rules: Box<[Entry]>,
-    exact: HashMap<Box<str>, Chain>,
-    /// By path without trailing slash, never empty.
-    prefixes: HashMap<Box<str>, Chain>,
+    /// One rule each: a second one with the same claim loses in [`crate::admit`].
+    exact: HashMap<Box<str>, u32>,
+    /// Path without trailing slash, never empty → rules in precedence order.
+    prefixes: HashMap<Box<str>, Box<[u32]>>,
     /// The prefixes that hold every path. Not in the map: glibc's `memcmp` was measured at 130 ns for
     /// the empty key, whose dangling pointer makes a masked AVX-512 load fault.
-    roots: Chain,
+    roots: Box<[u32]>,
     /// Length in bytes of the longest key of `prefixes`.
     longest_prefix: usize,
     /// Bit `n` is set if a key of `prefixes` has a length of `n` modulo 64: where none has, nothing is asked.
     prefix_lengths: u64,
     regexes: Box<[(PathRegex, u32)]>,
-    default: Chain,
+    default: Option<u32>,
     /// Every rule that asked for this host, by age: what this value was built from.
     candidates: Box<[Arc<RouteRule>]>,
     lost: Box<[Lost]>,
 }
-
-/// Rules of one path, in precedence order.
-type Chain = Box<[u32]>;
 
 /// A rule and the text that canonical paths are compared with.
 #[derive(Debug)]
@@ -193,11 +191,11 @@ impl HostRoutes {
             rules: rules.into(),
             exact: HashMap::new(),
             prefixes: HashMap::new(),
-            roots: Chain::default(),
+            roots: Box::default(),
             longest_prefix: 0,
             prefix_lengths: 0,
             regexes: Box::default(),
-            default: Chain::default(),
+            default: None,
             candidates: candidates.into(),
             lost: lost.into(),
         };
@@ -206,27 +204,24 @@ impl HostRoutes {
     }
 
     fn index(&mut self) {
-        let mut exact: HashMap<&str, Vec<u32>> = HashMap::new();
         let mut prefixes: HashMap<&str, Vec<u32>> = HashMap::new();
-        let (mut roots, mut regexes, mut default) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut roots, mut regexes) = (Vec::new(), Vec::new());
         for (index, entry) in (0u32..).zip(&self.rules) {
             match &entry.rule.matches.path {
-                PathMatch::Exact(_) => exact.entry(&entry.path).or_default().push(index),
+                PathMatch::Exact(_) => drop(self.exact.insert(entry.path.clone(), index)),
                 PathMatch::Prefix(_) | PathMatch::RoutePrefix(_) => match entry.key() {
                     "" => roots.push(index),
                     key => prefixes.entry(key).or_default().push(index),
                 },
                 PathMatch::Regex(regex) => regexes.push((regex.clone(), index)),
-                PathMatch::Default => default.push(index),
+                PathMatch::Default => self.default = Some(index),
             }
         }
         self.longest_prefix = prefixes.keys().map(|key| key.len()).max().unwrap_or_default();
         self.prefix_lengths = prefixes.keys().fold(0, |bits, key| bits | length_bit(key.len()));
-        let chains = |map: HashMap<&str, Vec<u32>>| {
-            map.into_iter().map(|(key, rules)| (key.into(), rules.into())).collect()
-        };
-        (self.exact, self.prefixes) = (chains(exact), chains(prefixes));
-        (self.roots, self.default) = (roots.into(), default.into());
+        self.prefixes =
+            prefixes.into_iter().map(|(key, rules)| (key.into(), rules.into())).collect();
+        self.roots = roots.into();
         self.regexes = regexes.into();
     }
 
@@ -235,9 +230,8 @@ impl HostRoutes {
             let rule = &self.rules.get(index as usize)?.rule;
             rule.matches.admits(request).then_some(rule)
         };
-        let first = |chain: &Chain| chain.iter().find_map(|&index| admits(index));
         if !self.exact.is_empty()
-            && let Some(found) = self.exact.get(request.path).and_then(first)
+            && let Some(found) = self.exact.get(request.path).and_then(|&index| admits(index))
         {
             return Some(found);
         }
@@ -254,7 +248,7 @@ impl HostRoutes {
         }
         match prefix {
             Some(entry) => Some(&entry.rule),
-            None => first(&self.default),
+            None => admits(self.default?),
         }
     }
 
@@ -276,8 +270,8 @@ impl HostRoutes {
 
     fn find_prefix(&self, request: &RequestView<'_>) -> Option<&Entry> {
         let path = request.path;
-        let first = |chain: &Chain| {
-            chain.iter().find_map(|&index| {
+        let first = |rules: &[u32]| {
+            rules.iter().find_map(|&index| {
                 let entry = self.rules.get(index as usize)?;
                 (entry.holds(path) && entry.rule.matches.admits(request)).then_some(entry)
             })
@@ -286,7 +280,7 @@ impl HostRoutes {
         while end > 0 {
             let key = path.get(..end)?;
             if self.prefix_lengths & length_bit(end) != 0
-                && let Some(found) = self.prefixes.get(key).and_then(first)
+                && let Some(found) = self.prefixes.get(key).and_then(|rules| first(rules))
             {
                 return Some(found);
             }
