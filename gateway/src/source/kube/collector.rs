@@ -58,6 +58,7 @@ pub(super) async fn run(
         keeper,
         followers: BTreeMap::new(),
         started: Instant::now(),
+        asked_cache: false,
         remembering: false,
     };
     let mut tick = interval(TICK);
@@ -92,6 +93,8 @@ struct Task {
     /// Watches of single objects.
     followers: BTreeMap<Reference, AbortHandle>,
     started: Instant,
+    /// The cache has been looked at.
+    asked_cache: bool,
     /// What an earlier process knew stands for what the API server has not told.
     remembering: bool,
 }
@@ -149,7 +152,8 @@ impl Task {
         self.watching.health.settle();
         let waited = self.started.elapsed();
         let patience = if self.watching.health.has_answered() { SLOW } else { AWAY };
-        if waited >= patience && !self.world.is_listed() && !self.remembering {
+        if waited >= patience && !self.world.is_listed() && !self.asked_cache {
+            self.asked_cache = true;
             self.remember();
             self.tell()?;
         }

@@ -23,6 +23,11 @@ impl Pause {
         sleep(pause.mul_f64(1.0 + fastrand::f64() / 2.0)).await;
     }
 
+    /// Whether they have grown to the longest one.
+    pub(super) fn is_long(&self) -> bool {
+        FIRST.saturating_mul(1 << self.failures.min(10)) >= LONGEST
+    }
+
     /// There was a success.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
@@ -44,7 +49,9 @@ mod tests {
         let mut pause = Pause::default();
         let mut milliseconds = || (0..8).map(|_| pause.next().as_millis()).collect::<Vec<_>>();
         assert_eq!(milliseconds(), [200, 400, 800, 1600, 3200, 6400, 10000, 10000]);
+        assert!(pause.is_long());
         pause.reset();
+        assert!(!pause.is_long());
         assert_eq!(pause.next(), FIRST);
     }
 }

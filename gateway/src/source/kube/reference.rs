@@ -58,7 +58,12 @@ impl Follower {
             Err(kube::Error::Api(status)) if status.code == 404 => (Answer::Absent, String::new()),
             Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => {
                 self.tell(Answer::Refused(status.message)).await?;
-                sleep(REFUSED.mul_f64(1.0 + fastrand::f64())).await;
+                // Mostly the rights are missing; rarely the API server does not know them yet.
+                if self.pause.is_long() {
+                    sleep(REFUSED.mul_f64(1.0 + fastrand::f64())).await;
+                } else {
+                    self.pause.wait().await;
+                }
                 return Ok(());
             }
             Err(error) => return self.failed(&error).await,

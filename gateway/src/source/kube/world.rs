@@ -368,8 +368,8 @@ impl World {
             Answer::Absent => {
                 known.entries.remove(&reference.1);
             }
+            // What was read before stays in use: an API server that has just started may refuse for a moment.
             Answer::Refused(why) => {
-                known.entries.remove(&reference.1);
                 self.refused.insert(reference.clone(), why);
             }
         }

@@ -247,13 +247,19 @@ fn what_is_asked_for_by_name_is_answered_when_all_of_it_is() {
     assert_eq!(events(&mut world), "-Secret a/x");
     answer(&mut world, "z", Answer::Object(Ok(object(Kind::Secret, "a", "z", json!({})))));
     assert_eq!(events(&mut world), "0 refused, +Secret a/z");
+    answer(&mut world, "z", Answer::Refused("not now".to_owned()));
+    assert_eq!(events(&mut world), "1 refused", "what was read before stays in use");
     world.want(wanted(&["y"]));
     answer(
         &mut world,
         "z",
         Answer::Object(Ok(object(Kind::Secret, "a", "z", json!({ "type": "x" })))),
     );
-    assert_eq!(events(&mut world), "-Secret a/z, answered 1", "nobody asks for it any more");
+    assert_eq!(
+        events(&mut world),
+        "0 refused, -Secret a/z, answered 1",
+        "nobody asks for it any more"
+    );
 }
 
 #[test]
