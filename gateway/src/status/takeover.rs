@@ -1,5 +1,5 @@
 //! What a new leader does before it deals out its first address: it reads every Service as it is now, and
-//! makes sure that nothing which the leader before it has begun can still give one away ([`diff`](super::diff)
+//! makes sure that nothing which the leader before it has begun can still give one away ([`diff`]
 //! says why that is enough).
 
 use std::collections::{BTreeMap, BTreeSet};
