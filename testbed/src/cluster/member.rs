@@ -1,9 +1,12 @@
 //! One process of a cluster: started, stopped and started again with the same flags, from any thread.
 
 use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread,
 };
 
@@ -110,17 +113,22 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Runs `job` on a thread that ends with the process. The kernel ends a child with the THREAD that started
 /// it, and the thread of the test that starts a cluster for all others of its program ends before them.
+/// A child is in the network namespace of that thread, so each namespace has a thread of its own.
 pub(super) fn on_keeper<T: Send + 'static>(
     job: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {
-    static KEEPER: OnceLock<mpsc::Sender<Job>> = OnceLock::new();
-    let keeper = KEEPER.get_or_init(|| {
+    // By inode of the namespace, which no other gets while the thread is in it.
+    static KEEPERS: Mutex<BTreeMap<u64, mpsc::Sender<Job>>> = Mutex::new(BTreeMap::new());
+    let namespace = fs::metadata("/proc/thread-self/ns/net")?.ino();
+    let (answer, result) = mpsc::channel();
+    let mut keepers = KEEPERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let keeper = keepers.entry(namespace).or_insert_with(|| {
         let (sender, jobs) = mpsc::channel::<Job>();
         thread::spawn(move || jobs.iter().for_each(|job| job()));
         sender
     });
-    let (answer, result) = mpsc::channel();
     let job = Box::new(move || drop(answer.send(job())));
     keeper.send(job).ok().context("the thread that starts processes is gone")?;
+    drop(keepers);
     result.recv().context("the thread that starts processes is gone")
 }
