@@ -9,7 +9,7 @@ use gatehouse_testbed::{
 
 use crate::{
     node::Node,
-    process::Wish,
+    process::Desired,
     scene::{Asn, NODE, ROUTE, ROUTE6, assert_route, assert_up, hosts, name, routers},
 };
 
@@ -42,12 +42,12 @@ fn routes_outlive_a_killed_process_by_graceful_restart_and_go_if_they_are_not_sa
     let routers = routers(&lab, &KEEPERS, Asn::External, |peer| peer.graceful_restart = true);
     let mut node = Node::start(&lab, "node");
     // GoBGP waits for the End-of-RIB of every family that it has, agreed on or not.
-    let mut wish = Wish::new(&KEEPERS, Asn::External).with(|peer| {
+    let mut desired = Desired::new(&KEEPERS, Asn::External).with(|peer| {
         peer.enable_graceful_restart = true;
         peer.dual_stack_address_family = true;
     });
-    wish.addresses.push("203.0.113.11".parse().unwrap());
-    node.plan(&wish);
+    desired.addresses.push("203.0.113.11".parse().unwrap());
+    node.plan(&desired);
     assert_up(&mut node, &routers);
     assert_route(&routers, ROUTE, true);
     assert_route(&routers, OTHER, true);
@@ -61,8 +61,8 @@ fn routes_outlive_a_killed_process_by_graceful_restart_and_go_if_they_are_not_sa
         }
     }
     let mut next = Node::start(&lab, "node");
-    wish.addresses.pop();
-    next.plan(&wish);
+    desired.addresses.pop();
+    next.plan(&desired);
     assert_kept_until_up(&mut next, &routers, &[ROUTE, ROUTE6]);
     assert_route(&routers, OTHER, false);
     assert_route(&routers, ROUTE, true);
@@ -74,14 +74,14 @@ fn without_graceful_restart_the_routes_of_a_killed_process_go_at_once() {
     let lab = hosts(&Kind::ALL);
     let routers = routers(&lab, &Kind::ALL, Asn::External, |_| {});
     let mut node = Node::start(&lab, "node");
-    let wish = Wish::new(&Kind::ALL, Asn::External);
-    node.plan(&wish);
+    let desired = Desired::new(&Kind::ALL, Asn::External);
+    node.plan(&desired);
     assert_up(&mut node, &routers);
     assert_route(&routers, ROUTE, true);
     node.kill();
     assert_route(&routers, ROUTE, false);
     let mut next = Node::start(&lab, "node");
-    next.plan(&wish);
+    next.plan(&desired);
     assert_up(&mut next, &routers);
     assert_route(&routers, ROUTE, true);
 }
@@ -94,11 +94,11 @@ fn frr_and_bird_notice_a_hung_or_killed_node_by_bfd_and_the_node_notices_them() 
     let routers = routers(&lab, &kinds, Asn::External, |peer| {
         (peer.hold, peer.bfd) = (180, Some((50, 3)));
     });
-    let wish = Wish::new(&kinds, Asn::External)
+    let desired = Desired::new(&kinds, Asn::External)
         .with_bfd(50, 3)
         .with(|peer| peer.hold_time = Some("180s".into()));
     let mut node = Node::start(&lab, "node");
-    node.plan(&wish);
+    node.plan(&desired);
     let watched = |node: &mut Node| {
         for router in &routers {
             router.wait_bfd(NODE, true);
@@ -148,20 +148,20 @@ fn bfd_watches_over_several_hops_and_its_profile_changes_without_a_new_session()
         (peer.hold, peer.bfd, peer.multi_hop) = (180, Some((100, 20)), Some(255));
     });
     let mut node = Node::start(&lab, "node");
-    let mut wish = Wish::new(&kinds, Asn::External).with_bfd(100, 20).with(|peer| {
+    let mut desired = Desired::new(&kinds, Asn::External).with_bfd(100, 20).with(|peer| {
         peer.hold_time = Some("180s".into());
         peer.ebgp_multi_hop = true;
     });
     // BIRD sends with TTL 64 over several hops.
-    wish.profiles.get_mut("fast").unwrap().minimum_ttl = Some(1);
-    node.plan(&wish);
+    desired.profiles.get_mut("fast").unwrap().minimum_ttl = Some(1);
+    node.plan(&desired);
     assert_up(&mut node, &routers);
     for router in &routers {
         router.wait_bfd(NODE, true);
         node.wait_peer(name(router.kind), "BFD is up", |peer| peer["bfd"]["state"] == "up");
     }
-    wish.profiles.get_mut("fast").unwrap().transmit_interval = Some(200);
-    node.plan(&wish);
+    desired.profiles.get_mut("fast").unwrap().transmit_interval = Some(200);
+    node.plan(&desired);
     // Longer than the detection time of either setting, 2 s and 4 s.
     std::thread::sleep(Duration::from_secs(5));
     for router in &routers {
@@ -180,7 +180,7 @@ fn routers_that_fall_silent_are_given_up_after_the_hold_time_and_so_is_the_node(
     let lab = hosts(&Kind::ALL);
     let routers = routers(&lab, &Kind::ALL, Asn::External, |peer| peer.hold = 3);
     let mut node = Node::start(&lab, "node");
-    node.plan(&Wish::new(&Kind::ALL, Asn::External).with(|peer| {
+    node.plan(&Desired::new(&Kind::ALL, Asn::External).with(|peer| {
         (peer.hold_time, peer.keepalive_time) = (Some("3s".into()), Some("1s".into()));
     }));
     assert_up(&mut node, &routers);
@@ -210,7 +210,7 @@ fn a_router_that_restarts_hears_everything_again_and_the_others_notice_nothing()
     let lab = hosts(&Kind::ALL);
     let mut routers = routers(&lab, &Kind::ALL, Asn::External, |_| {});
     let mut node = Node::start(&lab, "node");
-    node.plan(&Wish::new(&Kind::ALL, Asn::External));
+    node.plan(&Desired::new(&Kind::ALL, Asn::External));
     assert_up(&mut node, &routers);
     for router in &mut routers {
         router.stop();

@@ -9,12 +9,12 @@ use gatehouse_testbed::{
 
 use crate::{
     node::Node,
-    process::Wish,
+    process::Desired,
     scene::{Asn, NODE, ROUTE, VIP, assert_route, assert_up, hosts, name, routers},
 };
 
 /// Waits until a router has logged something, however long ago.
-fn assert_told(router: &Router<'_>, word: &str) {
+fn assert_notified(router: &Router<'_>, word: &str) {
     eventually(&format!("{word} by {:?}", router.kind), || {
         let logs = fs::read_dir(&router.folder).unwrap().map(|entry| entry.unwrap().path());
         let mut logs = logs.filter(|path| path.extension().is_some_and(|ending| ending == "log"));
@@ -30,9 +30,9 @@ fn a_node_that_drains_is_marked_then_withdrawn_then_gone_and_keeps_its_address_t
     let routers = routers(&lab, &Kind::ALL, Asn::External, |_| {});
     // Long enough to be seen by routers that are asked one after the other.
     let mut node = Node::start_with_grace(&lab, "node", Duration::from_secs(5));
-    let mut wish = Wish::new(&Kind::ALL, Asn::External);
-    wish.advertisements.get_mut("all").unwrap().communities = vec!["64512:1".into()];
-    node.plan(&wish);
+    let mut desired = Desired::new(&Kind::ALL, Asn::External);
+    desired.advertisements.get_mut("all").unwrap().communities = vec!["64512:1".into()];
+    node.plan(&desired);
     assert_up(&mut node, &routers);
     assert_route(&routers, ROUTE, true);
 
@@ -47,8 +47,8 @@ fn a_node_that_drains_is_marked_then_withdrawn_then_gone_and_keeps_its_address_t
     for router in &routers {
         router.wait_established(NODE, false);
     }
-    assert_told(&routers[0], "6/2 (Cease/Administrative Shutdown)");
-    assert_told(&routers[1], "Administrative shutdown");
+    assert_notified(&routers[0], "6/2 (Cease/Administrative Shutdown)");
+    assert_notified(&routers[1], "Administrative shutdown");
     let addresses = lab.ip("node", "-o addr show dev lo");
     assert!(addresses.contains(VIP), "open connections need the address: {addresses}");
     node.finish();
@@ -61,12 +61,12 @@ fn a_peer_that_is_added_changed_or_removed_touches_no_other() {
     let lab = hosts(&Kind::ALL);
     let routers = routers(&lab, &Kind::ALL, Asn::External, |_| {});
     let mut node = Node::start(&lab, "node");
-    let all = Wish::new(&Kind::ALL, Asn::External);
-    let mut wish = all.clone();
-    wish.peers.clear();
+    let all = Desired::new(&Kind::ALL, Asn::External);
+    let mut desired = all.clone();
+    desired.peers.clear();
     for kind in Kind::ALL {
-        wish.peers.insert(name(kind).to_owned(), all.peers[name(kind)].clone());
-        node.plan(&wish);
+        desired.peers.insert(name(kind).to_owned(), all.peers[name(kind)].clone());
+        node.plan(&desired);
         node.wait_up(name(kind), true);
     }
     assert_route(&routers, ROUTE, true);
@@ -78,22 +78,22 @@ fn a_peer_that_is_added_changed_or_removed_touches_no_other() {
     assert_eq!(node.downs(), [""; 0]);
 
     // A change that needs a new session, then one that needs none, then removal.
-    wish.peers.get_mut(name(Kind::Bird)).unwrap().hold_time = Some("6s".into());
-    node.plan(&wish);
+    desired.peers.get_mut(name(Kind::Bird)).unwrap().hold_time = Some("6s".into());
+    node.plan(&desired);
     node.wait_peer(name(Kind::Bird), "the new hold time", |peer| peer["hold_seconds"] == 6);
-    assert_told(&routers[1], "Other configuration change");
+    assert_notified(&routers[1], "Other configuration change");
     routers[1].wait_established(NODE, true);
     routers[1].wait_route(ROUTE, |route| route.is_some());
     assert_eq!(node.downs(), [name(Kind::Bird)]);
-    wish.advertisements.get_mut("all").unwrap().local_pref = 150;
-    node.plan(&wish);
-    wish.peers.remove(name(Kind::ExaBgp));
-    node.plan(&wish);
+    desired.advertisements.get_mut("all").unwrap().local_pref = 150;
+    node.plan(&desired);
+    desired.peers.remove(name(Kind::ExaBgp));
+    node.plan(&desired);
     routers[3].wait_established(NODE, false);
-    wish.peers.remove(name(Kind::Frr));
-    node.plan(&wish);
+    desired.peers.remove(name(Kind::Frr));
+    node.plan(&desired);
     routers[0].wait_established(NODE, false);
-    assert_told(&routers[0], "6/3 (Cease/Peer De-configured)");
+    assert_notified(&routers[0], "6/3 (Cease/Peer De-configured)");
     routers[0].wait_route(ROUTE, |route| route.is_none());
 
     let status = node.settled();

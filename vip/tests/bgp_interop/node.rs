@@ -9,7 +9,7 @@ use gatehouse_testbed::{
 };
 use serde_json::Value;
 
-use crate::process::Wish;
+use crate::process::Desired;
 
 /// A speaker that runs. Ended by `kill -9` when it goes out of scope.
 pub(crate) struct Node {
@@ -35,8 +35,8 @@ impl Node {
     }
 
     /// Hands it other objects and addresses.
-    pub(crate) fn plan(&mut self, wish: &Wish) {
-        self.say(&format!("plan {}", serde_json::to_string(wish).unwrap()));
+    pub(crate) fn plan(&mut self, desired: &Desired) {
+        self.say(&format!("plan {}", serde_json::to_string(desired).unwrap()));
     }
 
     /// Writes a line to its input.

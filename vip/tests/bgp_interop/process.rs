@@ -1,6 +1,6 @@
 //! The process that the tests start on a host: a BGP speaker that obeys lines and prints what happens.
 //!
-//! Commands on its input: `plan WISH` (a [`Wish`] in JSON, which becomes a plan as the gateway makes it),
+//! Commands on its input: `plan DESIRED` (a [`Desired`] in JSON, which becomes a plan as the gateway makes it),
 //! `drain`, `status`. It stops at the end of input. `GH_GRACE` says how long routes are marked before they
 //! are withdrawn, in milliseconds.
 
@@ -23,7 +23,7 @@ const POOL: [&str; 3] = ["203.0.113.0/24", "10.200.0.0/16", "2001:db8:80::/48"];
 
 /// Objects, by name, and the addresses of the one service that there is.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct Wish {
+pub(crate) struct Desired {
     pub(crate) peers: BTreeMap<String, BgpPeerSpec>,
     pub(crate) advertisements: BTreeMap<String, BgpAdvertisementSpec>,
     pub(crate) profiles: BTreeMap<String, BfdProfileSpec>,
@@ -39,7 +39,7 @@ pub(crate) fn run() {
     println!("\nnode ready");
     for line in std::io::stdin().lock().lines().map(Result::unwrap) {
         match line.split_once(' ').unwrap_or((&line, "")) {
-            ("plan", wish) => speaker.apply(planned(&serde_json::from_str(wish).unwrap())),
+            ("plan", desired) => speaker.apply(planned(&serde_json::from_str(desired).unwrap())),
             ("drain", _) => println!("\ndrained {}", speaker.drain_and_wait(wait::LIMIT)),
             ("status", _) => {
                 println!("\nstatus {}", serde_json::to_string(&*speaker.status()).unwrap());
@@ -50,23 +50,23 @@ pub(crate) fn run() {
     speaker.stop();
 }
 
-fn planned(wish: &Wish) -> BgpPlan {
+fn planned(desired: &Desired) -> BgpPlan {
     let pool = IpAddressPoolSpec {
         addresses: POOL.map(str::to_owned).into(),
         ..IpAddressPoolSpec::default()
     };
     let objects = BgpObjects {
-        peers: wish.peers.clone().into_iter().collect(),
-        advertisements: wish.advertisements.clone().into_iter().collect(),
-        profiles: wish.profiles.clone().into_iter().collect(),
-        communities: wish.communities.clone().into_iter().collect(),
+        peers: desired.peers.clone().into_iter().collect(),
+        advertisements: desired.advertisements.clone().into_iter().collect(),
+        profiles: desired.profiles.clone().into_iter().collect(),
+        communities: desired.communities.clone().into_iter().collect(),
         pools: vec![PoolFacts::new("pool", &BTreeMap::new(), &pool)],
         secrets: BTreeMap::new(),
     };
     let web = ClaimId("test/web".into());
     let assigned = |ip: &IpAddr| Assignment { ip: *ip, pool: "pool".into() };
     let allocation = Allocation {
-        assigned: [(web.clone(), wish.addresses.iter().map(assigned).collect())].into(),
+        assigned: [(web.clone(), desired.addresses.iter().map(assigned).collect())].into(),
         refused: BTreeMap::new(),
         quarantined: Quarantined::default(),
     };

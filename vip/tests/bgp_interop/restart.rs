@@ -13,7 +13,7 @@ use gatehouse_testbed::{
 
 use crate::{
     node::Node,
-    process::Wish,
+    process::Desired,
     scene::{Asn, assert_up, hosts, routers},
 };
 
@@ -79,13 +79,13 @@ fn no_route_goes_while_a_killed_node_gets_its_addresses_back_and_one_that_it_los
     let lab = hosts(&[Kind::Frr]);
     let routers = routers(&lab, &[Kind::Frr], Asn::External, |peer| peer.graceful_restart = true);
     let mut node = Node::start(&lab, "node");
-    let mut wish = Wish::new(&[Kind::Frr], Asn::External).with(|peer| {
+    let mut desired = Desired::new(&[Kind::Frr], Asn::External).with(|peer| {
         peer.enable_graceful_restart = true;
         peer.dual_stack_address_family = true;
     });
     let first = u32::from(Ipv4Addr::new(10, 200, 0, 0));
-    wish.addresses = (first..first + ADDRESSES).map(|ip| Ipv4Addr::from(ip).into()).collect();
-    node.plan(&wish);
+    desired.addresses = (first..first + ADDRESSES).map(|ip| Ipv4Addr::from(ip).into()).collect();
+    node.plan(&desired);
     assert_up(&mut node, &routers);
     let has = |wanted| {
         eventually("routes in the router's kernel", || match kernel_routes(&lab, "frr") {
@@ -100,13 +100,14 @@ fn no_route_goes_while_a_killed_node_gets_its_addresses_back_and_one_that_it_los
     // The next one has to put most of them back.
     let batch = lab.folder("node").join("batch");
     let delete = |ip: &std::net::IpAddr| format!("addr del {ip}/32 dev lo\n");
-    std::fs::write(&batch, wish.addresses[LEFT..].iter().map(delete).collect::<String>()).unwrap();
+    std::fs::write(&batch, desired.addresses[LEFT..].iter().map(delete).collect::<String>())
+        .unwrap();
     run(lab.command("node", "ip").arg("-batch").arg(&batch));
 
     let mut next = Node::start(&lab, "node");
-    let lost = wish.addresses.pop().unwrap();
-    next.plan(&wish);
+    let lost = desired.addresses.pop().unwrap();
+    next.plan(&desired);
     assert_up(&mut next, &routers);
-    has(wish.addresses.len());
+    has(desired.addresses.len());
     assert_eq!(watch.lost(&lab, "frr"), [lost.to_string()]);
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     node::Node,
-    process::Wish,
+    process::Desired,
     scene::{Asn, NODE, ROUTE, ROUTE6, VIP, assert_route, assert_up, hosts, name, peer, routers},
 };
 
@@ -55,14 +55,14 @@ fn communities_and_local_pref_reach_every_kind_of_router_and_change_without_a_re
     let lab = hosts(&Kind::ALL);
     let routers = routers(&lab, &Kind::ALL, Asn::Internal, |_| {});
     let mut node = Node::start(&lab, "node");
-    let mut wish = Wish::new(&Kind::ALL, Asn::Internal);
+    let mut desired = Desired::new(&Kind::ALL, Asn::Internal);
     let alias = CommunityAlias { name: "front-door".into(), value: "large:64512:7:8".into() };
-    wish.communities.insert("names".into(), CommunitySpec { communities: vec![alias] });
-    let all = wish.advertisements.get_mut("all").unwrap();
+    desired.communities.insert("names".into(), CommunitySpec { communities: vec![alias] });
+    let all = desired.advertisements.get_mut("all").unwrap();
     all.local_pref = 200;
     all.communities =
         ["64512:1", "65535:65281", "large:70000:2:3", "front-door"].map(str::to_owned).into();
-    node.plan(&wish);
+    node.plan(&desired);
     assert_up(&mut node, &routers);
     let large = ["70000:2:3", "64512:7:8"];
     for router in &routers {
@@ -78,12 +78,12 @@ fn communities_and_local_pref_reach_every_kind_of_router_and_change_without_a_re
             })
         });
     }
-    wish.advertisements.get_mut("all").unwrap().communities = vec!["64512:2".into()];
-    wish.advertisements.get_mut("all").unwrap().local_pref = 300;
-    node.plan(&wish);
+    desired.advertisements.get_mut("all").unwrap().communities = vec!["64512:2".into()];
+    desired.advertisements.get_mut("all").unwrap().local_pref = 300;
+    node.plan(&desired);
     assert_said(&routers, ROUTE, &["64512:2"], &[], Some(300));
-    wish.advertisements.insert("all".into(), BgpAdvertisementSpec::default());
-    node.plan(&wish);
+    desired.advertisements.insert("all".into(), BgpAdvertisementSpec::default());
+    node.plan(&desired);
     assert_said(&routers, ROUTE, &[], &[], Some(100));
     assert_eq!(node.downs(), [""; 0]);
 }
@@ -93,18 +93,18 @@ fn an_aggregate_stays_as_long_as_one_of_its_addresses_does() {
     let lab = hosts(&Kind::ALL);
     let routers = routers(&lab, &Kind::ALL, Asn::External, |_| {});
     let mut node = Node::start(&lab, "node");
-    let mut wish =
-        Wish::new(&Kind::ALL, Asn::External).with(|peer| peer.dual_stack_address_family = true);
+    let mut desired =
+        Desired::new(&Kind::ALL, Asn::External).with(|peer| peer.dual_stack_address_family = true);
     let wide = BgpAdvertisementSpec {
         aggregation_length: Some(26),
         aggregation_length_v6: Some(64),
         communities: vec!["64512:26".into()],
         ..BgpAdvertisementSpec::default()
     };
-    wish.advertisements.insert("wide".into(), wide);
+    desired.advertisements.insert("wide".into(), wide);
     // Only one router hears of single addresses.
-    wish.advertisements.get_mut("all").unwrap().peers = vec![name(Kind::Bird).into()];
-    node.plan(&wish);
+    desired.advertisements.get_mut("all").unwrap().peers = vec![name(Kind::Bird).into()];
+    node.plan(&desired);
     assert_up(&mut node, &routers);
     assert_said(&routers, "203.0.113.0/26", &["64512:26"], &[], None);
     assert_route(&routers, "2001:db8:80::/64", true);
@@ -114,16 +114,16 @@ fn an_aggregate_stays_as_long_as_one_of_its_addresses_does() {
         router.wait_route(ROUTE6, |route| route.is_some() == single);
     }
     let before = sent_updates(&mut node, "frr");
-    wish.addresses.push("203.0.113.11".parse().unwrap());
-    node.plan(&wish);
+    desired.addresses.push("203.0.113.11".parse().unwrap());
+    node.plan(&desired);
     assert_route(&routers[1..=1], "203.0.113.11/32", true);
-    wish.addresses.retain(|ip| *ip != VIP.parse::<IpAddr>().unwrap());
-    node.plan(&wish);
+    desired.addresses.retain(|ip| *ip != VIP.parse::<IpAddr>().unwrap());
+    node.plan(&desired);
     assert_route(&routers[1..=1], ROUTE, false);
     assert_route(&routers, "203.0.113.0/26", true);
     assert_eq!(sent_updates(&mut node, "frr"), before, "nothing has changed for those");
-    wish.addresses.clear();
-    node.plan(&wish);
+    desired.addresses.clear();
+    node.plan(&desired);
     assert_route(&routers, "203.0.113.0/26", false);
     assert_route(&routers, "2001:db8:80::/64", false);
     assert_eq!(node.downs(), [""; 0]);
@@ -135,7 +135,9 @@ fn a_router_that_asks_is_told_everything_again() {
     let lab = hosts(&kinds);
     let routers = routers(&lab, &kinds, Asn::External, |_| {});
     let mut node = Node::start(&lab, "node");
-    node.plan(&Wish::new(&kinds, Asn::External).with(|peer| peer.dual_stack_address_family = true));
+    node.plan(
+        &Desired::new(&kinds, Asn::External).with(|peer| peer.dual_stack_address_family = true),
+    );
     assert_up(&mut node, &routers);
     assert_route(&routers, ROUTE, true);
     assert_route(&routers, ROUTE6, true);
@@ -207,15 +209,15 @@ fn ten_thousand_prefixes_reach_all_four_routers_complete() {
     let lab = hosts(&Kind::ALL);
     let mut routers = routers(&lab, &Kind::ALL, Asn::External, |peer| peer.hold = 90);
     let mut node = Node::start(&lab, "node");
-    let mut wish =
-        Wish::new(&Kind::ALL, Asn::External).with(|peer| peer.hold_time = Some("90s".into()));
+    let mut desired =
+        Desired::new(&Kind::ALL, Asn::External).with(|peer| peer.hold_time = Some("90s".into()));
     // No router answers there, so that the addresses are on the interface before a router hears of them.
-    wish.peers.insert("nobody".into(), peer("10.79.0.99", 64599));
-    wish.advertisements.get_mut("all").unwrap().peers = vec!["nobody".into()];
+    desired.peers.insert("nobody".into(), peer("10.79.0.99", 64599));
+    desired.advertisements.get_mut("all").unwrap().peers = vec!["nobody".into()];
     let first = u32::from(Ipv4Addr::new(10, 200, 0, 0));
-    wish.addresses = (first..first + PREFIXES).map(|ip| Ipv4Addr::from(ip).into()).collect();
+    desired.addresses = (first..first + PREFIXES).map(|ip| Ipv4Addr::from(ip).into()).collect();
     let begun = Instant::now();
-    node.plan(&wish);
+    node.plan(&desired);
     eventually("all addresses are on the interface", || {
         match node.status()["addresses"].as_array().map_or(0, Vec::len) {
             count if count == PREFIXES as usize => Ok(()),
@@ -226,9 +228,9 @@ fn ten_thousand_prefixes_reach_all_four_routers_complete() {
     assert_up(&mut node, &routers);
     assert_count(&routers, 0, begun);
 
-    wish.advertisements.get_mut("all").unwrap().peers.clear();
+    desired.advertisements.get_mut("all").unwrap().peers.clear();
     let begun = Instant::now();
-    node.plan(&wish);
+    node.plan(&desired);
     assert_count(&routers, PREFIXES, begun);
     let sent = sent_updates(&mut node, "frr");
     println!("in {sent} UPDATE messages each");
@@ -241,8 +243,8 @@ fn ten_thousand_prefixes_reach_all_four_routers_complete() {
     assert_count(&routers, PREFIXES, begun);
 
     let begun = Instant::now();
-    let addresses = std::mem::take(&mut wish.addresses);
-    node.plan(&wish);
+    let addresses = std::mem::take(&mut desired.addresses);
+    node.plan(&desired);
     assert_count(&routers, 0, begun);
     eventually("no address is on the interface", || {
         match lab.ip("node", "-o -4 addr show dev lo") {
@@ -252,9 +254,9 @@ fn ten_thousand_prefixes_reach_all_four_routers_complete() {
     });
 
     // From the plan on: first the kernel gets them, then the routers.
-    wish.addresses = addresses;
+    desired.addresses = addresses;
     let begun = Instant::now();
-    node.plan(&wish);
+    node.plan(&desired);
     assert_count(&routers, PREFIXES, begun);
 }
 

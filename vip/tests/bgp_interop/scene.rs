@@ -3,7 +3,7 @@
 use gatehouse_testbed::routers::{Config, Kind, Peer, Router, lab::Lab};
 use gatehouse_vip::bgp::spec::{BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec};
 
-use crate::{node::Node, process::Wish};
+use crate::{node::Node, process::Desired};
 
 /// ASN of the node.
 pub(crate) const NODE_ASN: u32 = 64512;
@@ -113,7 +113,7 @@ pub(crate) fn peer(at: &str, asn: u32) -> BgpPeerSpec {
     }
 }
 
-impl Wish {
+impl Desired {
     /// Sessions with these routers over IPv4, and one address of each family for all of them.
     pub(crate) fn new(kinds: &[Kind], asn: Asn) -> Self {
         let peer = |&kind: &Kind| (name(kind).to_owned(), peer(&at(kind), asn.of(kind)));

@@ -9,7 +9,7 @@ use gatehouse_testbed::{
 
 use crate::{
     node::Node,
-    process::Wish,
+    process::Desired,
     scene::{
         Asn, NODE, NODE_ASN, NODE6, ROUTE, ROUTE6, assert_route, assert_up, at, at6, hosts, name,
         node_at, peer, router, routers,
@@ -37,11 +37,11 @@ fn every_family(asn: Asn) {
         router(&lab, kind, asn, peers)
     });
     let mut node = Node::start(&lab, "node");
-    let mut wish = Wish::new(&Kind::ALL, asn);
+    let mut desired = Desired::new(&Kind::ALL, asn);
     for kind in Kind::ALL {
-        wish.peers.insert(format!("{}6", name(kind)), peer(&at6(kind), asn.of(kind)));
+        desired.peers.insert(format!("{}6", name(kind)), peer(&at6(kind), asn.of(kind)));
     }
-    node.plan(&wish);
+    node.plan(&desired);
     for router in &routers {
         router.wait_established(NODE, true);
         router.wait_established(NODE6, true);
@@ -54,7 +54,7 @@ fn every_family(asn: Asn) {
         node.wait_peer(&over_v6, "IPv6 alone", |status| families(status) == [0, 1]);
     }
     for over_v6 in [false, true] {
-        let mut both = wish.clone().with(|peer| peer.dual_stack_address_family = true);
+        let mut both = desired.clone().with(|peer| peer.dual_stack_address_family = true);
         both.peers.retain(|name, _| name.ends_with('6') == over_v6);
         node.plan(&both);
         for router in &routers {
@@ -63,7 +63,7 @@ fn every_family(asn: Asn) {
             assert_heard(router, asn, [true, true]);
         }
     }
-    node.plan(&Wish::default());
+    node.plan(&Desired::default());
     assert_route(&routers, ROUTE, false);
     assert_route(&routers, ROUTE6, false);
 }
@@ -84,7 +84,8 @@ fn sessions_are_signed_by_tcp_md5_and_a_wrong_password_ends_its_own_session_alon
     let routers =
         routers(&lab, &Kind::ALL, Asn::External, |peer| peer.password = Some("s3cret".into()));
     let mut node = Node::start(&lab, "node");
-    let right = Wish::new(&Kind::ALL, Asn::External).with(|peer| peer.password = "s3cret".into());
+    let right =
+        Desired::new(&Kind::ALL, Asn::External).with(|peer| peer.password = "s3cret".into());
     node.plan(&right);
     assert_up(&mut node, &routers);
     assert_route(&routers, ROUTE, true);
@@ -134,7 +135,7 @@ fn routers_several_hops_away_are_reached_by_ebgp_multi_hop() {
         router(&lab, kind, Asn::External, vec![far])
     });
     let mut node = Node::start(&lab, "node");
-    node.plan(&Wish::new(&Kind::ALL, Asn::External).with(|peer| peer.ebgp_multi_hop = true));
+    node.plan(&Desired::new(&Kind::ALL, Asn::External).with(|peer| peer.ebgp_multi_hop = true));
     assert_up(&mut node, &routers);
     let hop: IpAddr = "10.80.0.10".parse().unwrap();
     for router in &routers {
@@ -154,7 +155,7 @@ fn a_peer_is_dialled_from_its_source_address_as_its_local_asn_whoever_answers() 
         router(&lab, kind, Asn::External, vec![peer])
     });
     let mut node = Node::start(&lab, "node");
-    node.plan(&Wish::new(&Kind::ALL, Asn::External).with(|peer| {
+    node.plan(&Desired::new(&Kind::ALL, Asn::External).with(|peer| {
         (peer.peer_asn, peer.dynamic_asn) = (0, "external".into());
         (peer.local_asn, peer.source_address) = (64999, SOURCE.into());
         peer.router_id = "192.0.2.77".into();
@@ -170,7 +171,7 @@ fn a_peer_is_dialled_from_its_source_address_as_its_local_asn_whoever_answers() 
         assert_eq!(status["asn"], Asn::External.of(router.kind), "{status}");
     }
     // And one whose ASN is not allowed is refused, in words.
-    node.plan(&Wish::new(&Kind::ALL, Asn::External).with(|peer| {
+    node.plan(&Desired::new(&Kind::ALL, Asn::External).with(|peer| {
         (peer.peer_asn, peer.dynamic_asn) = (0, "internal".into());
         (peer.local_asn, peer.source_address) = (64999, SOURCE.into());
     }));
@@ -188,7 +189,7 @@ fn whichever_end_dials_there_is_one_session() {
     let lab = hosts(&Kind::ALL);
     let routers = routers(&lab, &Kind::ALL, Asn::External, |peer| peer.passive = true);
     let mut node = Node::start(&lab, "node");
-    node.plan(&Wish::new(&Kind::ALL, Asn::External));
+    node.plan(&Desired::new(&Kind::ALL, Asn::External));
     assert_up(&mut node, &routers);
     drop((routers, node));
 
@@ -196,7 +197,7 @@ fn whichever_end_dials_there_is_one_session() {
     let routers = crate::scene::routers(&lab, &Kind::ALL, Asn::External, |_| {});
     let mut node = Node::start(&lab, "node");
     // Nothing listens at this port.
-    node.plan(&Wish::new(&Kind::ALL, Asn::External).with(|peer| peer.peer_port = 1790));
+    node.plan(&Desired::new(&Kind::ALL, Asn::External).with(|peer| peer.peer_port = 1790));
     assert_up(&mut node, &routers);
     assert_route(&routers, ROUTE, true);
     assert_eq!(node.status()["peers"]["frr"]["asn"], Asn::External.of(Kind::Frr));

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     node::Node,
-    process::Wish,
+    process::Desired,
     scene::{Asn, NODE_ASN, ROUTE, ROUTE6, VIP, VIP6, peer},
 };
 
@@ -42,15 +42,15 @@ fn frr<'a>(lab: &'a Lab, interfaces: &[&str], set: impl Fn(&mut Peer)) -> Router
 }
 
 /// An unnumbered peer for each of these interfaces, named as they are.
-fn wish(interfaces: &[&str]) -> Wish {
-    let mut wish = Wish::new(&[], Asn::External);
+fn desired(interfaces: &[&str]) -> Desired {
+    let mut desired = Desired::new(&[], Asn::External);
     for interface in interfaces {
         let mut unnumbered = peer("", 0);
         unnumbered.dynamic_asn = "external".into();
         unnumbered.interface = (*interface).to_owned();
-        wish.peers.insert((*interface).to_owned(), unnumbered);
+        desired.peers.insert((*interface).to_owned(), unnumbered);
     }
-    wish
+    desired
 }
 
 /// The link-local address of a host on an interface.
@@ -102,9 +102,9 @@ fn frr_and_the_node_find_each_other_on_a_link_without_addresses_whoever_dials() 
         let lab = wires(&["eth0"]);
         let frr = frr(&lab, &["eth0"], set);
         let mut node = Node::start(&lab, "node");
-        let wish =
-            wish(&["eth0"]).with(|peer| peer.peer_port = i64::from(port).try_into().unwrap());
-        node.plan(&wish);
+        let desired =
+            desired(&["eth0"]).with(|peer| peer.peer_port = i64::from(port).try_into().unwrap());
+        node.plan(&desired);
         assert_up(&mut node, &frr, "eth0");
         assert_routes(&lab, &frr, &["eth0"]);
         let found = format!("{}%eth0", link_local(&lab, "frr", "eth0"));
@@ -123,7 +123,7 @@ fn bird_is_found_and_dialled_and_gobgp_which_knows_the_node_from_its_advertiseme
     for (kind, password) in [(Kind::Bird, ""), (Kind::Bird, "s3cret"), (Kind::GoBgp, "")] {
         let lab = wires(&["eth0"]);
         let mut node = Node::start(&lab, "node");
-        node.plan(&wish(&["eth0"]).with(|peer| peer.password = password.into()));
+        node.plan(&desired(&["eth0"]).with(|peer| peer.password = password.into()));
         let neighbour = || lab.ip("frr", "-6 neigh show dev eth0");
         eventually("the kernel of the router knows the node", || match neighbour() {
             known if known.contains("lladdr") => Ok(()),
@@ -143,7 +143,7 @@ fn bird_is_found_and_dialled_and_gobgp_which_knows_the_node_from_its_advertiseme
 fn a_node_alone_on_a_link_says_what_it_waits_for() {
     let lab = wires(&["eth0"]);
     let mut node = Node::start(&lab, "node");
-    node.plan(&wish(&["eth0", "eth7"]));
+    node.plan(&desired(&["eth0", "eth7"]));
     node.wait_peer("eth0", "nobody is there", |status| {
         says(status, "no router advertisement heard on eth0")
             && problems(status) == ["SessionDown"]
@@ -159,7 +159,7 @@ fn a_node_alone_on_a_link_says_what_it_waits_for() {
     let frr = frr(&lab, &["eth0"], |_| {});
     assert_up(&mut node, &frr, "eth0");
     assert_routes(&lab, &frr, &["eth0"]);
-    node.plan(&wish(&[]));
+    node.plan(&desired(&[]));
     frr.wait_established("eth0", false);
 }
 
@@ -176,7 +176,7 @@ fn a_client_reaches_the_address_by_either_family_over_either_link_by_link_local_
     lab.ip("client", "route add default via 2001:db8:81::1");
     let frr = frr(&lab, &["eth0", "eth1"], |_| {});
     let mut node = Node::start(&lab, "node");
-    node.plan(&wish(&["eth0", "eth1"]));
+    node.plan(&desired(&["eth0", "eth1"]));
     for interface in ["eth0", "eth1"] {
         assert_up(&mut node, &frr, interface);
     }
@@ -225,9 +225,9 @@ fn one_link_local_address_on_two_links_has_a_password_for_each_of_them() {
     let secret = |interface: &str| format!("secret of {interface}").replace(' ', "-");
     let signed = |peer: &mut Peer| peer.password = Some(secret(&peer.at));
     let right = || {
-        let mut wish = wish(&["eth0", "eth1"]);
-        wish.peers.iter_mut().for_each(|(name, peer)| peer.password = secret(name));
-        wish
+        let mut desired = desired(&["eth0", "eth1"]);
+        desired.peers.iter_mut().for_each(|(name, peer)| peer.password = secret(name));
+        desired
     };
     for (who, passive, port) in [("FRR", false, 1790), ("the node", true, 179)] {
         if passive {
@@ -276,7 +276,7 @@ fn sessions_come_back_after_either_end_has_restarted_or_the_link_was_gone() {
     let lab = wires(&["eth0"]);
     let mut frr = frr(&lab, &["eth0"], |_| {});
     let mut node = Node::start(&lab, "node");
-    node.plan(&wish(&["eth0"]));
+    node.plan(&desired(&["eth0"]));
     assert_up(&mut node, &frr, "eth0");
     frr.kill();
     node.wait_up("eth0", false);
@@ -296,7 +296,7 @@ fn sessions_come_back_after_either_end_has_restarted_or_the_link_was_gone() {
     node.kill();
     frr.wait_established("eth0", false);
     let mut node = Node::start(&lab, "node");
-    node.plan(&wish(&["eth0"]));
+    node.plan(&desired(&["eth0"]));
     assert_up(&mut node, &frr, "eth0");
 
     // Another name is another interface; the same name on a new wire is the one that was meant.
@@ -326,7 +326,7 @@ fn a_router_that_takes_the_place_of_another_is_found_and_two_at_once_are_told() 
     lab.address("other", "eth0", "fe80::2/64");
     let mut one = start("one", 1);
     let mut node = Node::start(&lab, "node");
-    node.plan(&wish(&["eth0"]));
+    node.plan(&desired(&["eth0"]));
     assert_up(&mut node, &one, "eth0");
     one.kill();
     lab.ip("one", "link set eth0 down");
