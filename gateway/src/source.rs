@@ -55,7 +55,7 @@ pub type References = BTreeSet<Reference>;
 /// What a source tells the owner of the cluster state.
 ///
 /// Every kind begins with a list: its objects in batches, then [`Event::Synced`]. Differences follow. A
-/// source that has lost track (a watch that broke) begins the list anew with [`Event::Reset`].
+/// source that has lost track (a watch that broke) compares the new list with the old one itself.
 #[derive(Debug)]
 pub enum Event {
     /// Differences that belong together: they become visible as one generation.
@@ -68,10 +68,7 @@ pub enum Event {
     Refused(SourceId, BTreeMap<Reference, String>),
     /// What was asked for by name, if all of it has been told, or said not to exist, or refused.
     Answered(SourceId, Arc<References>),
-    /// All objects of the kind follow anew. Those told before stay in use until [`Event::Synced`].
-    Reset(SourceId, Kind),
-    /// Every object of the kind has been told, since the start or since [`Event::Reset`]: what has not
-    /// been told since is gone.
+    /// Every object of the kind that existed at the start has been told.
     Synced(SourceId, Kind),
 }
 

@@ -48,8 +48,6 @@ struct Listed {
     /// All that existed has been told once.
     synced: bool,
     objects: Known,
-    /// The list that is being told anew; it takes the place of `objects` when it is complete.
-    relist: Option<Known>,
 }
 
 /// Objects and their positions in the source.
@@ -106,14 +104,9 @@ impl ClusterState {
                 self.sources[at].answered = answered;
                 true
             }
-            Event::Reset(source, kind) => {
-                if let Some(listed) = self.rank(source).and_then(|at| self.listed(at, kind)) {
-                    listed.relist = Some(Known::new());
-                }
-                false
-            }
             Event::Synced(source, kind) => {
-                self.rank(source).is_some_and(|at| self.kind_synced(at, kind))
+                let listed = self.rank(source).and_then(|at| self.listed(at, kind));
+                listed.is_some_and(|listed| !mem::replace(&mut listed.synced, true))
             }
         }
     }
@@ -169,30 +162,11 @@ impl ClusterState {
             Change::Delete(kind, key) => (kind, key, None),
         };
         let Some(listed) = self.listed(at, kind) else { return false };
-        let relisting = listed.relist.is_some();
-        let list = listed.relist.as_mut().unwrap_or(&mut listed.objects);
         match known {
-            Some(known) => list.insert(key.clone(), known),
-            None => list.remove(&key),
+            Some(known) => listed.objects.insert(key.clone(), known),
+            None => listed.objects.remove(&key),
         };
-        !relisting && self.settle(kind, &key)
-    }
-
-    fn kind_synced(&mut self, at: usize, kind: Kind) -> bool {
-        let Some(listed) = self.listed(at, kind) else { return false };
-        let first = !mem::replace(&mut listed.synced, true);
-        let Some(mut new) = listed.relist.take() else { return first };
-        for (key, (object, _)) in &mut new {
-            // An equal object keeps the pointer that everybody downstream knows.
-            match listed.objects.get(key) {
-                Some((known, _)) if known == object => object.clone_from(known),
-                _ => {}
-            }
-        }
-        let old = mem::replace(&mut listed.objects, new);
-        let mut names: BTreeSet<ObjectKey> = old.into_keys().collect();
-        names.extend(listed.objects.keys().cloned());
-        names.iter().fold(first, |changed, key| self.settle(kind, key) | changed)
+        self.settle(kind, &key)
     }
 
     /// Collects what the sources may not read; true if that is a change.

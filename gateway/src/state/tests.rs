@@ -120,92 +120,9 @@ fn nothing_is_synced_before_every_kind_of_every_source_is() {
         assert!(state.apply(Event::Synced(source, kind)));
         assert!(!state.apply(Event::Synced(source, kind)), "once is enough");
     }
-    // A list that begins anew is no end.
-    assert!(!state.apply(Event::Reset(TWO, Kind::Service)));
     assert!(!state.synced());
     assert!(state.apply(Event::Synced(TWO, Kind::Service)) && state.synced());
     assert!(!ClusterState::default().synced(), "without sources nobody knows anything");
-}
-
-#[test]
-fn a_relist_swaps_its_kind_in_whole_and_nothing_else() {
-    let mut state = synced(&[ONE]);
-    let story = vec![
-        (put(ONE, service("b", "1")), true, "a=1 b=1 s"),
-        (Event::Reset(ONE, Kind::Service), false, "a=1 b=1 s"),
-        (put(ONE, service("b", "2")), false, "a=1 b=1 s"),
-        (put(ONE, service("c", "1")), false, "a=1 b=1 s"),
-        // What comes and goes while the list is told was never there.
-        (put(ONE, service("d", "1")), false, "a=1 b=1 s"),
-        (delete(ONE, "d"), false, "a=1 b=1 s"),
-        // Other kinds go on meanwhile.
-        (put(ONE, secret("t")), true, "a=1 b=1 s t"),
-        (Event::Synced(ONE, Kind::Service), true, "b=2 c=1 s t"),
-        (delete(ONE, "c"), true, "b=2 s t"),
-    ];
-    tell(&mut state, story);
-    assert!(state.synced(), "what was synced stays so");
-}
-
-#[test]
-fn a_relist_of_equal_objects_is_no_change_and_keeps_their_pointers() {
-    let mut state = synced(&[ONE]);
-    let pointer = |state: &ClusterState| {
-        let mut services = state.objects.services.values();
-        services.next().map(|stored| Arc::as_ptr(&stored.object))
-    };
-    let before = pointer(&state);
-    let story = vec![
-        (Event::Reset(ONE, Kind::Service), false, "a=1 s"),
-        (put(ONE, service("a", "1")), false, "a=1 s"),
-        (Event::Synced(ONE, Kind::Service), false, "a=1 s"),
-    ];
-    tell(&mut state, story);
-    assert_eq!(pointer(&state), before);
-}
-
-#[test]
-fn a_reset_in_the_middle_of_a_relist_begins_it_anew() {
-    let mut state = synced(&[ONE]);
-    let story = vec![
-        (Event::Reset(ONE, Kind::Service), false, "a=1 s"),
-        (put(ONE, service("b", "1")), false, "a=1 s"),
-        (Event::Reset(ONE, Kind::Service), false, "a=1 s"),
-        (put(ONE, service("c", "1")), false, "a=1 s"),
-        (Event::Synced(ONE, Kind::Service), true, "c=1 s"),
-        // An empty list is a list.
-        (Event::Reset(ONE, Kind::Service), false, "c=1 s"),
-        (Event::Synced(ONE, Kind::Service), true, "s"),
-    ];
-    tell(&mut state, story);
-}
-
-#[test]
-fn a_first_list_may_begin_with_a_reset_and_nothing_of_it_is_seen_before_its_end() {
-    let mut state = state(&[ONE]);
-    let story = vec![
-        (Event::Reset(ONE, Kind::Service), false, ""),
-        (put(ONE, service("a", "1")), false, ""),
-        (Event::Synced(ONE, Kind::Secret), true, ""),
-        (Event::Synced(ONE, Kind::Service), true, "a=1"),
-    ];
-    tell(&mut state, story);
-    assert!(state.synced());
-}
-
-#[test]
-fn a_kind_that_was_missing_comes_late_and_in_whole() {
-    // Its resource did not exist at the start, so its first list is empty.
-    let mut state = synced(&[ONE]);
-    let story = vec![
-        (Event::Reset(ONE, Kind::Secret), false, "a=1 s"),
-        (Event::Synced(ONE, Kind::Secret), true, "a=1"),
-        (Event::Reset(ONE, Kind::Secret), false, "a=1"),
-        (put(ONE, secret("t")), false, "a=1"),
-        (put(ONE, secret("u")), false, "a=1"),
-        (Event::Synced(ONE, Kind::Secret), true, "a=1 t u"),
-    ];
-    tell(&mut state, story);
 }
 
 #[test]
@@ -214,8 +131,7 @@ fn no_source_takes_away_what_another_one_told() {
     let story = vec![
         (put(TWO, service("b", "2")), true, "a=1 b=2 s"),
         (delete(TWO, "a"), false, "a=1 b=2 s"),
-        (Event::Reset(TWO, Kind::Service), false, "a=1 b=2 s"),
-        (Event::Synced(TWO, Kind::Service), true, "a=1 s"),
+        (delete(TWO, "b"), true, "a=1 s"),
     ];
     tell(&mut state, story);
 }
@@ -266,7 +182,6 @@ fn unannounced_sources_and_kinds_change_nothing() {
         (Event::Synced(TWO, Kind::Service), false, "a=1 s"),
         (Event::Problems(TWO, vec![]), false, "a=1 s"),
         (put(ONE, node), false, "a=1 s"),
-        (Event::Reset(ONE, Kind::Node), false, "a=1 s"),
         (Event::Synced(ONE, Kind::Node), false, "a=1 s"),
     ];
     tell(&mut state, story);
