@@ -48,7 +48,7 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 /// Runs the node process until a stop signal.
 ///
 /// # Errors
-/// What keeps it from starting: manifests that do not parse, no known API server, an admin address that is
+/// What keeps it from starting: paths of manifests that are not there, no known API server, an admin address that is
 /// taken, no threads.
 pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     raise_descriptor_limit();
@@ -224,7 +224,10 @@ struct Feed {
 impl Origin {
     fn open(settings: &Settings) -> anyhow::Result<Self> {
         if !settings.manifests.is_empty() {
-            return Ok(Self::Manifests(files::load(&settings.manifests)?));
+            let loaded = files::load(&settings.manifests)?;
+            let unreadable = loaded.unreadable();
+            anyhow::ensure!(!settings.strict || unreadable.is_empty(), unreadable.join("\n"));
+            return Ok(Self::Manifests(loaded));
         }
         Ok(Self::Cluster(kube::Options {
             access: access(settings),

@@ -33,6 +33,11 @@ pub struct Settings {
     #[arg(long, value_name = "PATH", num_args = 1.., help_heading = "Sources")]
     pub manifests: Vec<PathBuf>,
 
+    /// Do not start if a manifest cannot be read in whole. Default: what can be read is served, and what
+    /// cannot is a problem in /readyz, the status and the log.
+    #[arg(long, requires = "manifests", help_heading = "Sources")]
+    pub strict: bool,
+
     /// File that says how to reach the API server. Default: the service account where this is a Pod, else
     /// $KUBECONFIG, else ~/.kube/config.
     #[arg(long, value_name = "FILE", conflicts_with = "manifests", help_heading = "Sources")]

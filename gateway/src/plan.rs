@@ -73,9 +73,14 @@ pub struct Planned {
     pub compiled: Compiled,
     /// The node that they were compiled for.
     pub node: NodeContext,
+    /// What could not be read, a line each.
+    pub unreadable: Vec<String>,
 }
 
 /// Loads and compiles manifests for a node.
+///
+/// # Errors
+/// Paths that are not there.
 pub fn planned(paths: &[PathBuf], node: NodeContext) -> Result<Planned, LoadError> {
     let mut loaded = files::load(paths)?;
     let mut state = ClusterState::new([files::SOURCE]);
@@ -83,7 +88,7 @@ pub fn planned(paths: &[PathBuf], node: NodeContext) -> Result<Planned, LoadErro
         state.apply(event);
     }
     let compiled = compile(&state, &node, Role::Allocate, None);
-    Ok(Planned { state, compiled, node })
+    Ok(Planned { state, compiled, node, unreadable: loaded.unreadable() })
 }
 
 /// The node that the arguments describe.
@@ -122,7 +127,8 @@ fn plan(arguments: &PlanArgs, out: &mut String) -> anyhow::Result<ExitCode> {
         Output::Json => json_text(&plan_json(&planned), out),
         Output::Table => table::plan(&planned, out),
     }
-    Ok(ExitCode::SUCCESS)
+    // A plan of a part of the manifests is not the plan that was asked for.
+    Ok(if planned.unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn check(arguments: &CheckArgs, out: &mut String) -> ExitCode {
@@ -156,6 +162,9 @@ fn explain(arguments: &ExplainArgs, out: &mut String) -> anyhow::Result<ExitCode
     let request = Request::parse(url, &arguments.headers)?;
     let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
     let planned = planned(&paths, node_context(&arguments.manifests))?;
+    for line in &planned.unreadable {
+        tracing::warn!("left out: {line}");
+    }
     let routes = &planned.compiled.routes;
     let explanation = gatehouse_routes::explain::explain(routes, request.view());
     match arguments.output {

@@ -154,6 +154,44 @@ fn ask_both(http: std::net::SocketAddr, n: usize) {
 }
 
 #[test]
+fn a_start_serves_what_can_be_read_and_says_what_cannot() {
+    let app = Backend::echo("app");
+    let good = service("app", &[app.addr]) + &ingress("i", "", "", &[prefix("x.test", "/", "app")]);
+    let bad = ingress("z", "", "", &[prefix("z.test", "/", "app")])
+        .replace("number: 80", "number: eighty");
+    assert!(bad.contains("eighty"), "{bad}");
+    let plan = || {
+        Plan::default()
+            .manifest("good.yaml", good.clone())
+            // Another team's file, and one in which a good document follows.
+            .manifest("bad.yaml", bad.clone())
+            .manifest(
+                "both.yaml",
+                format!("a: [\n---\n{}", ingress("b", "", "", &[prefix("b.test", "/", "app")])),
+            )
+    };
+    let gateway = plan().start();
+    for (host, expected) in [("x.test", 200), ("b.test", 200), ("z.test", 404)] {
+        assert_eq!(get(gateway.http, host, "/").status(), expected, "{host}");
+    }
+    let ready = gateway.page("/readyz");
+    for place in ["bad.yaml:", "both.yaml:1: "] {
+        assert!(ready.contains(place), "{ready}");
+    }
+    // A save beside them is live, and a mended file is.
+    gateway.save("new.yaml", &ingress("new", "", "", &[prefix("n.test", "/", "app")]));
+    assert!(comes_true(|| get(gateway.http, "n.test", "/").status() == 200), "another file");
+    gateway.save("bad.yaml", &ingress("z", "", "", &[prefix("z.test", "/", "app")]));
+    assert!(comes_true(|| get(gateway.http, "z.test", "/").status() == 200), "mended");
+    assert!(!gateway.page("/readyz").contains("bad.yaml"), "{}", gateway.page("/readyz"));
+    drop(gateway);
+
+    let mut refused = plan().args(&["--strict"]).spawn();
+    assert!(refused.wait().is_some_and(|status| !status.success()), "{}", refused.output());
+    assert!(refused.output().contains("bad.yaml:"), "{}", refused.output());
+}
+
+#[test]
 fn a_file_that_breaks_keeps_its_last_good_objects_and_says_where() {
     let app = Backend::echo("app");
     let good = service("app", &[app.addr]) + &ingress("i", "", "", &[prefix("x.test", "/", "app")]);

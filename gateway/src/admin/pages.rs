@@ -24,7 +24,10 @@ use crate::{
     controller::{Facts, ListenerFact, Progress},
     plan,
     snapshot::{Live, Snapshot},
-    source::kube::health::{self, Health},
+    source::{
+        files,
+        kube::health::{self, Health},
+    },
     upstream::health::is_ejected,
 };
 
@@ -70,8 +73,15 @@ impl AdminPages {
         waiting
     }
 
+    /// What a node that is ready has to say: objects that are not the present ones, or not all of them.
     fn notes(&self) -> Vec<String> {
-        self.source().stale.iter().map(ToString::to_string).collect()
+        let stale = self.source().stale;
+        let facts = self.progress.facts();
+        let missing = facts.problems.iter().filter(|problem| {
+            problem.severity == Severity::Error && problem.object.kind == files::PROBLEM_KIND
+        });
+        let stale = stale.iter().map(ToString::to_string);
+        stale.chain(missing.map(ToString::to_string)).collect()
     }
 
     fn source(&self) -> health::Facts {

@@ -27,7 +27,7 @@ fn state_of(yaml: &str, source: Source) -> ClusterState {
 
 /// Has a source tell everything of a manifest.
 fn tell(state: &mut ClusterState, yaml: &str, source: Source) {
-    let manifest = Manifest::parse(yaml, false, None, 1).unwrap();
+    let manifest = Manifest::of(yaml);
     let changes = manifest.objects().zip(0u64..);
     let changes = changes.map(|(placed, order)| Change::Apply(placed.object.clone(), order));
     state.apply(Event::Batch(source.id, changes.collect()));

@@ -21,7 +21,7 @@ fn compiled(gateways: &[&str], previous: Option<&Compiled>) -> Arc<Compiled> {
     let trust = SourceTrust { loopback_endpoints: true, standalone: true };
     let source = Source { id: SourceId("test"), trust, kinds: Kind::ALL, by_name: &[] };
     let mut state = ClusterState::new([source]);
-    let manifest = Manifest::parse(&yaml.collect::<String>(), false, None, 1).unwrap();
+    let manifest = Manifest::of(&yaml.collect::<String>());
     let changes = manifest.objects().zip(0u64..);
     let changes = changes.map(|(placed, order)| Change::Apply(placed.object.clone(), order));
     state.apply(Event::Batch(source.id, changes.collect()));

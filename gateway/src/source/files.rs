@@ -1,9 +1,10 @@
 //! Manifests in files and folders: [`load`] reads them once, [`FileSource`] follows them.
 //!
 //! The rules: folders are read recursively (`.yaml`, `.yml`, `.json`; names that begin with a dot are
-//! skipped, so that ConfigMap volumes work), in the order of their paths. A file that no longer parses
-//! keeps its last good objects; so does a path of the command line that is gone, until it is back. Of
-//! several objects with one name the last one wins. Nothing here knows what an object means.
+//! skipped, so that ConfigMap volumes work), in the order of their paths. A document that cannot be read takes
+//! no other with it, and while there is one, all that its file said before stays; so do the objects of a path
+//! of the command line that is gone, until it is back. Of several objects with one name the last one wins.
+//! Nothing here knows what an object means.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -34,6 +35,9 @@ use index::Index;
 /// Name of this source.
 const ID: SourceId = SourceId("files");
 
+/// Kind of the object of a problem with a file as such.
+pub const PROBLEM_KIND: &str = "File";
+
 /// This source, to be told to the owner of the cluster state. Whoever may write the manifests owns the
 /// host, and no cluster is behind them.
 pub const SOURCE: Source = Source {
@@ -43,15 +47,15 @@ pub const SOURCE: Source = Source {
     by_name: &[],
 };
 
-/// Reads files and folders. Anything that cannot be read is an error, and all errors are returned.
+/// Reads files and folders. What cannot be read is a problem ([`Loaded::unreadable`]), as it is later.
+///
+/// # Errors
+/// Paths that are not there; all of them are named.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, LoadError> {
     let mut tree = Tree::new(paths);
     tree.rescan(&mut |_| {}, &|_, _| true);
     let missing = tree.missing.iter().map(|(path, why)| format!("{}: {why}", path.display()));
-    let broken = tree.files.iter().flat_map(|(place, file)| {
-        file.errors.iter().map(|error| located(&place.path, error)).collect::<Vec<_>>()
-    });
-    let errors: Vec<String> = missing.chain(broken).collect();
+    let errors: Vec<String> = missing.collect();
     if errors.is_empty() { Ok(Loaded { tree }) } else { Err(LoadError { errors }) }
 }
 
@@ -68,12 +72,20 @@ impl Loaded {
         events.extend(Kind::ALL.iter().map(|kind| Event::Synced(ID, *kind)));
         events
     }
+
+    /// What cannot be read, one line each: `file:line: Kind namespace/name: field: what`.
+    pub fn unreadable(&self) -> Vec<String> {
+        let files = self.tree.files.iter();
+        files
+            .flat_map(|(place, file)| file.errors().map(|error| located(&place.path, &error)))
+            .collect()
+    }
 }
 
 /// Why manifests could not be loaded.
 #[derive(Debug)]
 pub struct LoadError {
-    /// One line each: `file:line: Kind namespace/name: field: what`.
+    /// One line for each path that is not there.
     pub errors: Vec<String>,
 }
 
@@ -150,9 +162,9 @@ struct File {
     stamp: Option<Stamp>,
     /// As last understood.
     manifest: Manifest,
-    /// What is wrong with the present content.
-    errors: Vec<ManifestError>,
-    /// The same, and what is left out on purpose, for the receiver.
+    /// Why the present content is not even text.
+    broken: Option<ManifestError>,
+    /// What is wrong with the present content, and what is left out on purpose, for the receiver.
     problems: Vec<Problem>,
     /// Rises with the place; the upper half of the order of its objects. There are gaps, so that a new
     /// file leaves the order of all others alone. `None`: new.
@@ -168,6 +180,15 @@ struct Stamp {
     inode: u64,
     size: u64,
     modified: SystemTime,
+}
+
+impl File {
+    /// What is wrong with the present content.
+    fn errors(&self) -> impl Iterator<Item = ManifestError> {
+        // The manifest is that of an older content if there is nothing to read.
+        let documents = self.broken.is_none().then(|| self.manifest.errors());
+        self.broken.iter().cloned().chain(documents.into_iter().flatten())
+    }
 }
 
 impl Tree {
@@ -348,10 +369,10 @@ impl Tree {
                             tracing::debug!(kind, "objects of this kind are ignored");
                         }
                     }
-                    (file.manifest, file.errors) = (manifest, Vec::new());
+                    (file.manifest, file.broken) = (manifest, None);
                     self.dirty.insert(place.clone());
                 }
-                Err(errors) => file.errors = errors,
+                Err(error) => file.broken = Some(error),
             }
             file.problems = about(&place.path, file);
         }
@@ -368,9 +389,12 @@ fn read_file(
     path: &Path,
     previous: Option<&Manifest>,
     threads: usize,
-) -> Result<Manifest, Vec<ManifestError>> {
-    let whole = |line, message: String| {
-        vec![ManifestError { line, object: String::new(), field: String::new(), message }]
+) -> Result<Manifest, ManifestError> {
+    let whole = |line, message: String| ManifestError {
+        line,
+        object: String::new(),
+        field: String::new(),
+        message,
     };
     let bytes = fs::read(path).map_err(|error| whole(0, format!("cannot be read: {error}")))?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
@@ -378,7 +402,7 @@ fn read_file(
         whole(u32::try_from(before).unwrap_or(u32::MAX - 1) + 1, "not valid UTF-8".to_owned())
     })?;
     let json = path.extension().is_some_and(|extension| extension == "json");
-    Manifest::parse(text, json, previous, threads)
+    Ok(Manifest::parse(text, json, previous, threads))
 }
 
 /// Numbers files evenly between two bounds, excluded, and empties the list; false if there is no room.
@@ -393,14 +417,13 @@ fn spread(files: &mut Vec<&mut File>, below: u32, above: u32) -> bool {
 
 fn about(path: &Path, file: &File) -> Vec<Problem> {
     let object = file_ref(path);
-    let unreadable = file.errors.iter().map(|error| {
-        let message = located(path, error);
+    let unreadable = file.errors().map(|error| {
         Problem::error(
             &object,
             "ManifestUnreadable",
             error.field.clone(),
-            format!("{message}; the last good objects of the file stay in use"),
-            "",
+            located(path, &error),
+            "mend it; until then, what the file said before and no longer names stays in use",
         )
     });
     let unsupported = file.manifest.unsupported().map(|one| {
@@ -427,7 +450,7 @@ fn located(path: &Path, error: &ManifestError) -> String {
 /// The object of a problem with a file as such.
 fn file_ref(path: &Path) -> ObjectRef {
     let name: Arc<str> = path.display().to_string().into();
-    ObjectRef::new("File", ObjectKey::new("", name))
+    ObjectRef::new(PROBLEM_KIND, ObjectKey::new("", name))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! text did not change are not parsed again.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
@@ -29,10 +29,17 @@ pub(super) use document::field as field_path;
 use admission::Understood;
 use document::Format;
 
-/// The objects of one file.
+/// The objects of one file, and what is wrong with it.
+///
+/// A document that cannot be read takes no other with it. As nobody can tell what it would have said, all
+/// that the file had before, and no longer names, stays until every document can be read again.
 #[derive(Debug, Default)]
 pub(crate) struct Manifest {
     documents: Vec<(u32, Arc<Document>)>,
+    /// What stays of the version before, with its lines there.
+    kept: Vec<(u32, Object, ObjectRef)>,
+    /// Why the file cannot even be taken apart from some line on.
+    broken: Option<ManifestError>,
 }
 
 /// An object and the line of the file on which its document begins.
@@ -74,25 +81,27 @@ pub(crate) struct Unsupported {
 }
 
 /// One parsed document; lines count from its own first line, as 0.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Document {
     fingerprint: u64,
     objects: Vec<(u32, Object, ObjectRef)>,
     unsupported: Vec<Unsupported>,
     /// Kinds that mean nothing to us.
     ignored: Vec<String>,
+    /// What could not be read.
+    errors: Vec<ManifestError>,
 }
 
 impl Manifest {
     /// Parses a file. Documents that `previous` holds too are taken from there; more than one thread is
     /// worth it for thousands of documents only. All errors of the file are found.
-    pub(crate) fn parse(
-        text: &str,
-        json: bool,
-        previous: Option<&Self>,
-        threads: usize,
-    ) -> Result<Self, Vec<ManifestError>> {
-        let texts = if json { document::split_json(text)? } else { document::split_yaml(text) };
+    pub(crate) fn parse(text: &str, json: bool, previous: Option<&Self>, threads: usize) -> Self {
+        let mut manifest = Self::default();
+        let texts;
+        (texts, manifest.broken) = match json {
+            true => document::split_json(text),
+            false => (document::split_yaml(text), None),
+        };
         let known: HashMap<u64, &Arc<Document>> = previous
             .into_iter()
             .flat_map(|previous| &previous.documents)
@@ -102,32 +111,51 @@ impl Manifest {
             let text = &texts[index];
             let fingerprint = fingerprint(text.text);
             match known.get(&fingerprint) {
-                Some(document) => Ok(Arc::clone(document)),
-                None => Document::parse(text, fingerprint).map(Arc::new),
+                Some(document) => Arc::clone(document),
+                None => Arc::new(Document::parse(text, fingerprint)),
             }
         });
-        let mut manifest = Self::default();
-        let mut errors = Vec::new();
-        for (result, text) in parsed.into_iter().zip(&texts) {
-            match result {
-                Ok(document) => manifest.documents.push((text.line, document)),
-                Err(found) => errors.extend(found),
-            }
+        manifest.documents = texts.iter().map(|text| text.line).zip(parsed).collect();
+        if let Some(previous) = previous.filter(|_| manifest.errors().next().is_some()) {
+            let named: HashSet<&ObjectRef> = manifest.objects().map(|placed| placed.name).collect();
+            let kept = previous.objects().filter(|placed| !named.contains(placed.name));
+            manifest.kept = kept.map(|it| (it.line, it.object.clone(), it.name.clone())).collect();
         }
-        if errors.is_empty() { Ok(manifest) } else { Err(errors) }
+        manifest
     }
 
-    /// The objects in the order of the file.
+    /// A YAML file in which nothing is wrong.
+    #[cfg(test)]
+    pub(crate) fn of(yaml: &str) -> Self {
+        let manifest = Self::parse(yaml, false, None, 1);
+        let errors: Vec<_> = manifest.errors().collect();
+        assert_eq!(errors, [], "{yaml}");
+        manifest
+    }
+
+    /// What is wrong with the file, in its order.
+    pub(crate) fn errors(&self) -> impl Iterator<Item = ManifestError> {
+        let documents = self.documents.iter().flat_map(|(start, document)| {
+            let errors = document.errors.iter();
+            errors.map(move |error| ManifestError { line: start + error.line, ..error.clone() })
+        });
+        documents.chain(self.broken.clone())
+    }
+
+    /// The objects in the order of the file; what stays of the version before comes last.
     pub(crate) fn objects(&self) -> impl Iterator<Item = Placed<'_>> {
-        self.documents.iter().flat_map(|(start, document)| {
+        let documents = self.documents.iter().flat_map(|(start, document)| {
             let objects = document.objects.iter();
             objects.map(move |(line, object, name)| Placed { object, name, line: start + line })
-        })
+        });
+        let kept = self.kept.iter();
+        documents.chain(kept.map(|(line, object, name)| Placed { object, name, line: *line }))
     }
 
     /// Number of objects.
     pub(crate) fn len(&self) -> usize {
-        self.documents.iter().map(|(_, document)| document.objects.len()).sum()
+        let documents = self.documents.iter().map(|(_, document)| document.objects.len());
+        documents.sum::<usize>() + self.kept.len()
     }
 
     /// Documents of API groups that we speak, but of a kind or version that we do not.
@@ -180,30 +208,22 @@ pub(crate) fn in_parallel<T: Send>(
 }
 
 impl Document {
-    fn parse(text: &document::Text<'_>, fingerprint: u64) -> Result<Self, Vec<ManifestError>> {
-        let mut document =
-            Self { fingerprint, objects: Vec::new(), unsupported: Vec::new(), ignored: Vec::new() };
-        let error = |error: ManifestError| ManifestError { line: error.line + text.line, ..error };
-        let head = document::head(text).map_err(|found| vec![error(found)])?;
-        if admission::is_list(&head.kind) {
-            let items = document.list(text, &head);
-            let mut errors = items.map_err(|found| vec![error(found)])?;
-            if !errors.is_empty() {
-                errors.iter_mut().for_each(|error| error.line += text.line);
-                return Err(errors);
-            }
-        } else {
-            document.object(&head, 0, &Body::Text(text)).map_err(|found| vec![error(found)])?;
-        }
-        Ok(document)
+    fn parse(text: &document::Text<'_>, fingerprint: u64) -> Self {
+        let mut document = Self { fingerprint, ..Self::default() };
+        let read = document::head(text).and_then(|head| match admission::is_list(&head.kind) {
+            true => document.list(text, &head),
+            false => document.object(&head, 0, &Body::Text(text)),
+        });
+        document.errors.extend(read.err());
+        document
     }
 
-    /// Adds the items of a list; what is wrong with single ones is returned.
+    /// Adds the items of a list, and what is wrong with single ones.
     fn list(
         &mut self,
         text: &document::Text<'_>,
         head: &document::Head,
-    ) -> Result<Vec<ManifestError>, ManifestError> {
+    ) -> Result<(), ManifestError> {
         #[derive(Deserialize)]
         struct Items<T> {
             #[serde(default = "Vec::new")]
@@ -222,7 +242,6 @@ impl Document {
                 list.items.into_iter().map(|item| (0, item)).collect()
             }
         };
-        let mut errors = Vec::new();
         for (index, (line, item)) in items.into_iter().enumerate() {
             let of_item = |field: &str| {
                 let field = item.get(field).and_then(Value::as_str);
@@ -240,10 +259,10 @@ impl Document {
                     "" => format!("items[{index}]"),
                     field => format!("items[{index}].{field}"),
                 };
-                errors.push(error);
+                self.errors.push(error);
             }
         }
-        Ok(errors)
+        Ok(())
     }
 
     fn object(

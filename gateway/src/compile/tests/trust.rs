@@ -115,7 +115,7 @@ fn an_object_that_a_less_trusted_source_takes_over_loses_what_only_the_other_may
         backends(&before),
         ["a/app: 10.0.0.1:80 127.0.0.1:80", "a/name: localhost or this host"]
     );
-    let manifest = Manifest::parse(&yaml, false, None, 1).unwrap();
+    let manifest = Manifest::of(&yaml);
     let gone = manifest.objects().map(|it| Change::Delete(it.object.kind(), it.object.key()));
     state.apply(Event::Batch(SOURCE.id, gone.collect()));
     let after = compile(&state, &node(), Some(&before));

@@ -14,7 +14,7 @@ const CLUSTER: Source = Source {
 };
 
 fn tell(state: &mut ClusterState, yaml: &str) {
-    let manifest = Manifest::parse(yaml, false, None, 1).unwrap();
+    let manifest = Manifest::of(yaml);
     let changes = manifest.objects().map(|placed| Change::Apply(placed.object.clone(), 0));
     state.apply(Event::Batch(CLUSTER.id, changes.collect()));
 }

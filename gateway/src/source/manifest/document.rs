@@ -57,8 +57,8 @@ pub(super) fn split_yaml(text: &str) -> Vec<Text<'_>> {
     documents
 }
 
-/// Splits a stream of JSON values.
-pub(super) fn split_json(text: &str) -> Result<Vec<Text<'_>>, Vec<ManifestError>> {
+/// Splits a stream of JSON values; what is no JSON ends it.
+pub(super) fn split_json(text: &str) -> (Vec<Text<'_>>, Option<ManifestError>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut documents = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
@@ -68,7 +68,7 @@ pub(super) fn split_json(text: &str) -> Result<Vec<Text<'_>>, Vec<ManifestError>
             let line = u32::try_from(error.line()).unwrap_or(u32::MAX);
             let message = without_place(&error.to_string());
             let (object, field) = (String::new(), String::new());
-            return Err(vec![ManifestError { line, object, field, message }]);
+            return (documents, Some(ManifestError { line, object, field, message }));
         }
         let end = stream.byte_offset();
         let skipped = text[begin..end].len() - text[begin..end].trim_start().len();
@@ -78,7 +78,7 @@ pub(super) fn split_json(text: &str) -> Result<Vec<Text<'_>>, Vec<ManifestError>
         line += newlines(document);
         begin = end;
     }
-    Ok(documents)
+    (documents, None)
 }
 
 /// Reads what a document says it is. Nearly every manifest names both fields at the start of a line,

@@ -1,7 +1,12 @@
 use super::*;
 
 fn parse(text: &str) -> Result<Manifest, Vec<ManifestError>> {
-    Manifest::parse(text, false, None, 1)
+    result(Manifest::parse(text, false, None, 1))
+}
+
+fn result(manifest: Manifest) -> Result<Manifest, Vec<ManifestError>> {
+    let errors: Vec<_> = manifest.errors().collect();
+    if errors.is_empty() { Ok(manifest) } else { Err(errors) }
 }
 
 fn names(manifest: &Manifest) -> Vec<String> {
@@ -68,14 +73,14 @@ fn json_is_read_value_by_value() {
     let text = "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\n\"metadata\":{\"name\":\"a\"}}\n\n\
                 {\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{\"apiVersion\":\"v1\",\
                 \"kind\":\"Secret\",\"metadata\":{\"name\":\"b\"}}]}";
-    let manifest = Manifest::parse(text, true, None, 1).unwrap();
+    let manifest = result(Manifest::parse(text, true, None, 1)).unwrap();
     assert_eq!(names(&manifest), ["1:Service default/a", "4:Secret default/b"]);
 
     let broken = "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\n\"metadata\":{\"name\":\"a\",\n\
                   \"labels\":3}}";
-    let error = &Manifest::parse(broken, true, None, 1).unwrap_err()[0];
+    let error = &result(Manifest::parse(broken, true, None, 1)).unwrap_err()[0];
     assert_eq!((error.line, &*error.object, &*error.field), (3, "Service a", "metadata.labels"));
-    let error = &Manifest::parse("{\n\"a\": tru", true, None, 1).unwrap_err()[0];
+    let error = &result(Manifest::parse("{\n\"a\": tru", true, None, 1)).unwrap_err()[0];
     assert_eq!(error.line, 2);
     assert!(!error.message.contains("line"), "{error}");
 }
@@ -119,6 +124,55 @@ fn all_errors_of_a_file_are_found() {
         "{found:?}"
     );
     assert!(found[1].starts_with("2: Service: metadata.name"), "{found:?}");
+}
+
+#[test]
+fn a_document_that_cannot_be_read_takes_no_other_with_it() {
+    let service =
+        |name: &str| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n");
+    let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: x}}\n\
+                - {apiVersion: v1, kind: Service, metadata: {}}\n";
+    let [a, b] = ["a", "b"].map(service);
+    let json = |name: &str| {
+        format!(
+            "{{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{{\"name\":\"{name}\"}}}}\n"
+        )
+    };
+    let broken_json = json("a") + "{]";
+    for (text, is_json, good, wrong) in [
+        (format!("{a}---\na: [\n---\n{b}"), false, &["1:a", "6:b"][..], 1),
+        (format!("{a}---\n{}  x: [\n", service("c")), false, &["1:a"], 1),
+        (format!("{a}spec: {{ports: 3}}\n---\n{b}"), false, &["5:b"], 1),
+        (format!("just text\n---\n{b}---\nkind: Service\n"), false, &["2:b"], 2),
+        (format!("{list}---\n{b}"), false, &["4:x", "6:b"], 1),
+        (broken_json, true, &["1:a"], 1),
+    ] {
+        let manifest = Manifest::parse(&text, is_json, None, 1);
+        let read: Vec<_> =
+            manifest.objects().map(|it| format!("{}:{}", it.line, it.name.key.name)).collect();
+        assert_eq!(read, good, "{text}");
+        assert_eq!(manifest.errors().count(), wrong, "{text}");
+    }
+}
+
+#[test]
+fn what_a_file_no_longer_names_stays_while_a_part_of_it_cannot_be_read() {
+    let service =
+        |name: &str| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n---\n");
+    let all = |names: &[&str]| names.iter().map(|name| service(name)).collect::<String>();
+    let mut known = Manifest::parse(&all(&["a", "b", "c"]), false, None, 1);
+    for (text, expected) in [
+        // One is spoilt, so that its name cannot be read.
+        (all(&["a", "c"]) + "kind: [\n", &["a", "c", "b"][..]),
+        // New ones count at once; what has been kept stays kept.
+        (all(&["d", "c"]) + "kind: [\n", &["d", "c", "a", "b"]),
+        (all(&["d"]), &["d"]),
+    ] {
+        known = Manifest::parse(&text, false, Some(&known), 1);
+        let names: Vec<_> = known.objects().map(|it| it.name.key.name.to_string()).collect();
+        assert_eq!(names, expected, "{text}");
+        assert_eq!(known.len(), expected.len());
+    }
 }
 
 #[test]
@@ -175,7 +229,7 @@ fn kinds_of_others_are_left_alone_and_kinds_that_may_be_expected_of_us_are_named
 fn a_document_whose_text_did_not_change_keeps_its_object() {
     let first = parse(&format!("{SERVICE}---\n{SERVICE}  namespace: b\n")).unwrap();
     let text = format!("# moved\n---\n{SERVICE}  namespace: c\n---\n{SERVICE}  namespace: b\n");
-    let second = Manifest::parse(&text, false, Some(&first), 1).unwrap();
+    let second = Manifest::parse(&text, false, Some(&first), 1);
     let pointer = |manifest: &Manifest, name: &str| {
         let placed = manifest.objects().find(|placed| &*placed.name.key.namespace == name).unwrap();
         let Object::Service(service) = placed.object else { panic!() };
@@ -189,8 +243,8 @@ fn a_document_whose_text_did_not_change_keeps_its_object() {
 fn many_threads_give_what_one_gives() {
     let text: String =
         (0..1000).map(|index| format!("{SERVICE}  namespace: n{index}\n---\n")).collect();
-    let one = Manifest::parse(&text, false, None, 1).unwrap();
-    let many = Manifest::parse(&text, false, None, 4).unwrap();
+    let one = Manifest::parse(&text, false, None, 1);
+    let many = Manifest::parse(&text, false, None, 4);
     assert_eq!(names(&one), names(&many));
     assert_eq!(one.objects().count(), 1000);
 }

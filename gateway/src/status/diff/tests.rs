@@ -50,7 +50,7 @@ fn pending(reason: &str) -> String {
 
 fn state(yaml: &str) -> ClusterState {
     let mut state = ClusterState::new([CLUSTER]);
-    let manifest = Manifest::parse(yaml, false, None, 1).unwrap();
+    let manifest = Manifest::of(yaml);
     let changes = manifest.objects().map(|placed| Change::Apply(placed.object.clone(), 0));
     state.apply(Event::Batch(CLUSTER.id, changes.collect()));
     for &kind in CLUSTER.kinds {
@@ -385,7 +385,7 @@ fn manifests_of_this_node_are_no_objects_of_the_api_server() {
     let source = Source { trust: SourceTrust { standalone: true, ..CLUSTER.trust }, ..CLUSTER };
     let mut state = ClusterState::new([source]);
     let yaml = format!("{}{}{}", ingress("gatehouse", ""), service("a", 1, "", ""), route("", ""));
-    let manifest = Manifest::parse(&yaml, false, None, 1).unwrap();
+    let manifest = Manifest::of(&yaml);
     let changes = manifest.objects().map(|placed| Change::Apply(placed.object.clone(), 0));
     state.apply(Event::Batch(source.id, changes.collect()));
     source.kinds.iter().for_each(|kind| {
