@@ -139,6 +139,8 @@ struct Tree {
     files: BTreeMap<Place, File>,
     /// Paths of the command line that are not there, and why.
     missing: BTreeMap<PathBuf, String>,
+    /// Links that were followed, and where they lead.
+    ways: BTreeSet<PathBuf>,
     /// Files whose objects are to be compared with what has been told.
     dirty: BTreeSet<Place>,
     /// Files that are gone: their number and what they claimed.
@@ -197,6 +199,7 @@ impl Tree {
             roots: paths.to_vec(),
             files: BTreeMap::new(),
             missing: BTreeMap::new(),
+            ways: BTreeSet::new(),
             dirty: BTreeSet::new(),
             gone: Vec::new(),
             index: Index::default(),
@@ -220,6 +223,11 @@ impl Tree {
         self.place(path).is_some()
     }
 
+    /// True if files are reached through this link, or are what it leads to.
+    fn leads_through(&self, path: &Path) -> bool {
+        self.ways.contains(path)
+    }
+
     /// True if some file is known below this path.
     fn has_below(&self, path: &Path) -> bool {
         self.files.keys().any(|place| place.path.starts_with(path))
@@ -233,6 +241,7 @@ impl Tree {
         may_read: &dyn Fn(&Path, SystemTime) -> bool,
     ) {
         let found = walk::walk(&self.roots, on_folder);
+        self.ways = found.ways;
         let missing: HashSet<usize> = found.missing.iter().map(|(root, _)| *root).collect();
         let left =
             |place: &Place| !missing.contains(&place.root) && !found.files.contains_key(place);
@@ -260,13 +269,14 @@ impl Tree {
         let Some(place) = self.place(path).filter(|place| self.files.contains_key(place)) else {
             return false;
         };
-        match walk::stamp(path) {
-            Ok(stamp) => self.read(&[(place, stamp)]),
-            // A path of the command line is missed, any other file is simply gone.
-            Err(error) if self.roots.iter().any(|root| root == path) => {
-                self.missing.insert(path.to_owned(), error.to_string());
+        let root = &self.roots[place.root];
+        match (walk::stamp(path), walk::stamp(root)) {
+            (Ok(stamp), _) => self.read(&[(place, stamp)]),
+            // A path of the command line is missed with all that was in it, any other file is simply gone.
+            (Err(_), Err(error)) => {
+                self.missing.insert(root.clone(), error.to_string());
             }
-            Err(_) => self.remove(&place),
+            (Err(_), Ok(_)) => self.remove(&place),
         }
         true
     }

@@ -338,6 +338,98 @@ fn a_path_that_is_gone_keeps_its_objects_until_it_is_back() {
 }
 
 #[test]
+fn a_folder_that_is_moved_away_right_after_a_save_keeps_its_objects() {
+    let (_guard, path) = folder();
+    let root = path.join("manifests");
+    let names = ["a", "b", "c", "d"];
+    let fill = |root: &Path, address: &str| {
+        names.iter().for_each(|name| write(root, &format!("{name}.yaml"), &service(name, address)));
+        write(root, "deep/e.yaml", &service("e", address));
+    };
+    fill(&root, "10.0.0.1");
+    let mut followed = Followed::start(std::slice::from_ref(&root));
+    for round in 0..20 {
+        let address = format!("10.0.{round}.2");
+        fill(&root, "10.0.0.9");
+        fs::rename(&root, path.join("away")).unwrap();
+        // Half of the rounds look in between.
+        if round % 2 == 0 {
+            followed.until("the problem", |state| reasons(state) == ["ManifestMissing"]);
+        }
+        fill(&path.join("next"), &address);
+        fs::rename(path.join("next"), &root).unwrap();
+        fs::remove_dir_all(path.join("away")).unwrap();
+        let live = |state: &ClusterState| {
+            assert_eq!(state.objects.services.len(), 5, "round {round}: nothing may be lost");
+            state.objects.services.values().all(|stored| ip(&stored.object) == address)
+        };
+        followed.until("the new folder", live);
+        followed.until("no problem", |state| problems(state).is_empty());
+    }
+}
+
+#[test]
+fn a_path_is_followed_through_all_links_on_it() {
+    let (_guard, path) = folder();
+    let publish = |version: &str, address: &str| {
+        write(&path, &format!("{version}/sub/a.yaml"), &service("a", address));
+        symlink(version, path.join("tmp")).unwrap();
+        fs::rename(path.join("tmp"), path.join("..data")).unwrap();
+    };
+    publish("..v1", "10.0.0.1");
+    symlink("..data/sub/a.yaml", path.join("a.yaml")).unwrap();
+    symlink("..data/sub", path.join("folder")).unwrap();
+    symlink(path.join("..data"), path.join("absolute")).unwrap();
+    let (_guard, elsewhere) = folder();
+    symlink(path.join("a.yaml"), elsewhere.join("far.yaml")).unwrap();
+    let ways = [
+        // A ConfigMap that is mounted, of which one file is named.
+        path.join("a.yaml"),
+        path.join("folder"),
+        path.join("folder/a.yaml"),
+        path.join("absolute/sub"),
+        path.join("..data/sub/a.yaml"),
+        elsewhere.join("far.yaml"),
+        elsewhere,
+    ];
+    let mut all: Vec<Followed> =
+        ways.iter().map(|way| Followed::start(std::slice::from_ref(way))).collect();
+    for round in 2..5 {
+        let new = format!("10.0.0.{round}");
+        publish(&format!("..v{round}"), &new);
+        fs::remove_dir_all(path.join(format!("..v{}", round - 1))).unwrap();
+        for (followed, way) in all.iter_mut().zip(&ways) {
+            let what = format!("{} in round {round}", way.display());
+            followed.until(&what, |state| address(state, "a") == Some(&new));
+            assert!(problems(&followed.state).is_empty(), "{what}");
+        }
+    }
+    // A save of what stands at the end.
+    fs::write(path.join("..v4/sub/a.yaml"), service("a", "10.0.0.99")).unwrap();
+    for (followed, way) in all.iter_mut().zip(&ways) {
+        let what = format!("{} after the save", way.display());
+        followed.until(&what, |state| address(state, "a") == Some("10.0.0.99"));
+    }
+}
+
+#[test]
+fn a_writer_whose_folder_was_replaced_hides_nothing() {
+    let (_guard, path) = folder();
+    write(&path, "sub/a.yaml", &service("a", "10.0.0.1"));
+    let mut followed = Followed::start(std::slice::from_ref(&path));
+    followed.quiet();
+    // Never closed.
+    let mut writer = DiskFile::create(path.join("sub/a.yaml")).unwrap();
+    writer.write_all(b"apiVersion: v1\n").unwrap();
+    followed.quiet();
+    write(&path, "next/a.yaml", &service("a", "10.0.0.2"));
+    fs::rename(path.join("sub"), path.join(".old")).unwrap();
+    fs::rename(path.join("next"), path.join("sub")).unwrap();
+    followed.until("the new file", |state| address(state, "a") == Some("10.0.0.2"));
+    drop(writer);
+}
+
+#[test]
 fn a_config_map_volume_is_swapped_in_one_step() {
     let (_guard, path) = folder();
     let publish = |version: &str, addresses: [&str; 2]| {

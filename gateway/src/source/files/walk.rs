@@ -1,7 +1,8 @@
 //! Which files the paths of the command line stand for.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
+    ffi::OsString,
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -9,18 +10,24 @@ use std::{
 
 use super::{Place, Stamp};
 
+/// So many links in one path are followed, as the kernel does (`path_resolution(7)`).
+const MAX_LINKS: usize = 40;
+
 /// What a walk found.
 pub(super) struct Found {
     pub(super) files: BTreeMap<Place, Stamp>,
     /// Numbers of the paths that are not there, and why.
     pub(super) missing: Vec<(usize, io::Error)>,
+    /// Where symbolic links stand that were followed, and what they lead to in the end. What changes there
+    /// may change any file.
+    pub(super) ways: BTreeSet<PathBuf>,
 }
 
 /// Walks all paths. `on_folder` is called for each folder before it is listed, so that a watch set there
 /// misses nothing.
 pub(super) fn walk(roots: &[PathBuf], on_folder: &mut dyn FnMut(&Path)) -> Found {
     let mut walk = Walk {
-        found: Found { files: BTreeMap::new(), missing: Vec::new() },
+        found: Found { files: BTreeMap::new(), missing: Vec::new(), ways: BTreeSet::new() },
         seen: HashSet::new(),
         on_folder,
     };
@@ -67,16 +74,47 @@ struct Walk<'w> {
 
 impl Walk<'_> {
     fn root(&mut self, root: usize, path: &Path) -> io::Result<()> {
+        self.follow(path);
         let metadata = fs::metadata(path)?;
-        if metadata.is_dir() {
-            return self.folder(root, path, &metadata);
+        if !metadata.is_dir() {
+            self.file(root, path, &metadata);
+            // Following the file means watching the folder that it is in.
+            (self.on_folder)(parent(path));
+            return Ok(());
         }
-        self.file(root, path, &metadata);
-        // Following the file means watching the folder that it is in.
-        if let Some(parent) = path.parent() {
-            (self.on_folder)(if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+        self.folder(root, path, &metadata)?;
+        // Files of a folder that was moved away meanwhile seemed to be gone.
+        let after = fs::metadata(path)?;
+        if (after.dev(), after.ino()) != (metadata.dev(), metadata.ino()) {
+            return Err(io::Error::other("it was replaced while it was read"));
         }
         Ok(())
+    }
+
+    /// Notes the links on a path; the folders in which they stand are watched before they are read.
+    fn follow(&mut self, path: &Path) {
+        let mut rest: Vec<OsString> =
+            path.components().rev().map(|part| part.as_os_str().to_owned()).collect();
+        let (mut at, mut links) = (PathBuf::new(), 0);
+        while let Some(part) = rest.pop() {
+            at.push(part);
+            if !fs::symlink_metadata(&at).is_ok_and(|found| found.is_symlink()) {
+                continue;
+            }
+            links += 1;
+            if links > MAX_LINKS {
+                return;
+            }
+            (self.on_folder)(parent(&at));
+            self.found.ways.insert(at.clone());
+            let Ok(target) = fs::read_link(&at) else { return };
+            at.pop();
+            rest.extend(target.components().rev().map(|part| part.as_os_str().to_owned()));
+        }
+        if links > 0 {
+            (self.on_folder)(parent(&at));
+            self.found.ways.insert(at);
+        }
     }
 
     fn folder(&mut self, root: usize, path: &Path, metadata: &fs::Metadata) -> io::Result<()> {
@@ -88,11 +126,15 @@ impl Walk<'_> {
         // In order, so that of several names of one file always the same one counts.
         let mut names = Vec::new();
         for entry in fs::read_dir(path)? {
-            names.push(entry?.file_name());
+            let entry = entry?;
+            names.push((entry.file_name(), entry.file_type().is_ok_and(|kind| kind.is_symlink())));
         }
         names.sort_unstable();
-        for name in names.into_iter().filter(|name| !is_hidden(name)) {
+        for (name, is_link) in names.into_iter().filter(|(name, _)| !is_hidden(name)) {
             let path = path.join(name);
+            if is_link {
+                self.follow(&path);
+            }
             // What went away since it was listed is not there; a dangling link is nothing either.
             let Ok(metadata) = fs::metadata(&path) else { continue };
             if metadata.is_dir() {
@@ -113,6 +155,15 @@ impl Walk<'_> {
         if self.seen.insert((stamp.device, stamp.inode)) {
             self.found.files.insert(Place { root, path: path.to_owned() }, stamp);
         }
+    }
+}
+
+/// The folder in which a path stands.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => path,
     }
 }
 

@@ -35,6 +35,9 @@ const MISSING: Duration = Duration::from_millis(100);
 /// whose first write came before the watch.
 const FRESH: Duration = Duration::from_millis(20);
 
+/// What is said of a file whose content is not complete yet, or the same as before.
+const UNFINISHED: EventMask = EventMask::MODIFY.union(EventMask::ATTRIB);
+
 /// Sockets and runtime of the watching thread.
 pub(super) struct Watch {
     inotify: Inotify,
@@ -78,6 +81,9 @@ struct Follower {
 struct Folders {
     by_path: HashMap<PathBuf, WatchDescriptor>,
     by_watch: HashMap<WatchDescriptor, BTreeSet<PathBuf>>,
+    /// Folders that are no longer watched, or are others by now: what was being written there is not
+    /// heard of any more.
+    lost: Vec<PathBuf>,
 }
 
 /// What has to be looked at.
@@ -216,7 +222,10 @@ impl Follower {
                 },
             );
             folders.forget_others(&mut watches, &seen);
-            pending.incomplete = incomplete.get();
+            let lost = std::mem::take(&mut folders.lost);
+            let before = pending.writing.len();
+            pending.writing.retain(|path| !lost.iter().any(|lost| is_in(path, lost)));
+            pending.incomplete = incomplete.get() || pending.writing.len() < before;
             if pending.incomplete {
                 pending.again = Some(Instant::now() + FRESH);
             }
@@ -279,6 +288,7 @@ impl Folders {
             return;
         };
         self.by_path.remove(path);
+        self.lost.push(path.to_owned());
         let Some(paths) = self.by_watch.get_mut(&watch) else { return };
         paths.remove(path);
         if paths.is_empty() {
@@ -304,9 +314,17 @@ impl Folders {
         };
         for folder in folders {
             let folder = if folder == Path::new(".") { Path::new("") } else { folder };
-            note_entry(tree, &folder.join(name), mask, pending);
+            let path = folder.join(name);
+            pending.rescan |= tree.leads_through(&path) && !mask.intersects(UNFINISHED);
+            note_entry(tree, &path, mask, pending);
         }
     }
+}
+
+/// True for an entry of this very folder.
+fn is_in(path: &Path, folder: &Path) -> bool {
+    let folder = if folder == Path::new(".") { Path::new("") } else { folder };
+    path.parent() == Some(folder)
 }
 
 /// What an event means for the path that it is about.
