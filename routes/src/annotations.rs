@@ -5,11 +5,15 @@
 //! path of its object, so that nothing is served with less protection than its author asked for; what else
 //! has no effect is named in a [`Problem`].
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::{objects::ObjectRef, problem::Problem};
+use crate::{
+    filter::{AddressRules, Filter},
+    objects::ObjectRef,
+    problem::Problem,
+};
 
 pub mod gatehouse;
 mod haproxy_route;
@@ -50,6 +54,9 @@ pub(crate) struct Settings {
     pub(crate) use_regex: bool,
     pub(crate) ssl_redirect: bool,
     pub(crate) force_ssl_redirect: bool,
+    pub(crate) addresses: AddressRules,
+    /// Bytes.
+    pub(crate) body_limit: Option<u64>,
     /// Every path is to be denied, for this reason.
     pub(crate) deny: Option<&'static str>,
     /// The object is not to be served at all.
@@ -221,6 +228,14 @@ impl Reader<'_> {
 }
 
 impl Settings {
+    /// The filters that are the same for every path of the object.
+    pub(crate) fn filters(&self) -> Vec<Filter> {
+        let rules = &self.addresses;
+        let access =
+            (*rules != AddressRules::default()).then(|| Filter::Access(Arc::new(rules.clone())));
+        access.into_iter().chain(self.body_limit.map(Filter::BodyLimit)).collect()
+    }
+
     fn set(&mut self, setting: Setting) {
         match setting {
             Setting::Nothing | Setting::Unbuilt | Setting::Text => {}
@@ -228,6 +243,9 @@ impl Settings {
             Setting::SslRedirect(on) => self.ssl_redirect = on,
             Setting::ForceSslRedirect(on) => self.force_ssl_redirect = on,
             Setting::Rewrite(target) => self.rewrite = Some(target),
+            Setting::Allow(networks) => self.addresses.allow.push(networks),
+            Setting::DenyFrom(networks) => self.addresses.deny.push(networks),
+            Setting::BodyLimit(limit) => self.body_limit = Some(limit),
         }
     }
 }

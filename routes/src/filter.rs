@@ -6,15 +6,19 @@
 //! A filter that holds more than a few words (a list of addresses, a set of keys) holds it in an `Arc`,
 //! which the rules of one object share.
 
-use std::{ops::Deref, sync::Arc};
+use std::{net::IpAddr, ops::Deref, sync::Arc};
 
-use crate::{matcher::PathRegex, model::Scheme};
+use crate::{matcher::PathRegex, model::Scheme, networks::Networks};
 
 /// One step on a request's way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// Sends a client that asked in clear text to `https`.
     HttpsRedirect(HttpsRedirect),
+    /// Lets clients of certain addresses pass, and nobody else.
+    Access(Arc<AddressRules>),
+    /// Refuses requests whose body has more bytes than this.
+    BodyLimit(u64),
     /// Changes the path that the backend gets.
     Rewrite(Rewrite),
 }
@@ -28,6 +32,10 @@ pub enum Filter {
 pub enum Phase {
     /// To `https`, first of all: nobody is asked for a password in clear text.
     Redirect,
+    /// By client address.
+    Access,
+    /// Before any of the body is read.
+    BodySize,
     /// What the backend gets is changed last, once nothing looks at what the client asked for any more.
     Rewrite,
 }
@@ -37,6 +45,8 @@ impl Filter {
     pub fn phase(&self) -> Phase {
         match self {
             Self::HttpsRedirect(_) => Phase::Redirect,
+            Self::Access(_) => Phase::Access,
+            Self::BodyLimit(_) => Phase::BodySize,
             Self::Rewrite(_) => Phase::Rewrite,
         }
     }
@@ -75,6 +85,23 @@ impl HttpsRedirect {
     /// Whether requests of this scheme are redirected.
     pub fn applies(&self, scheme: Scheme) -> bool {
         scheme == Scheme::Http
+    }
+}
+
+/// Which client addresses pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressRules {
+    /// Every one of these must hold the address.
+    pub allow: Vec<Networks>,
+    /// None of these may.
+    pub deny: Vec<Networks>,
+}
+
+impl AddressRules {
+    /// Whether a client of this address passes.
+    pub fn admit(&self, client: IpAddr) -> bool {
+        !self.deny.iter().any(|denied| denied.contains(client))
+            && self.allow.iter().all(|allowed| allowed.contains(client))
     }
 }
 

@@ -23,6 +23,7 @@ pub mod filter;
 pub mod host;
 pub mod matcher;
 pub mod model;
+pub mod networks;
 pub mod objects;
 pub mod openshift;
 pub mod options;

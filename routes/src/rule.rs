@@ -33,7 +33,7 @@ impl RouteRule {
     pub fn redirect(&self, scheme: Scheme) -> Option<&HttpsRedirect> {
         self.filters.iter().find_map(|filter| match filter {
             Filter::HttpsRedirect(redirect) => Some(redirect).filter(|r| r.applies(scheme)),
-            Filter::Rewrite(_) => None,
+            _ => None,
         })
     }
 
@@ -41,7 +41,7 @@ impl RouteRule {
     pub fn rewrite(&self) -> Option<&Rewrite> {
         self.filters.iter().find_map(|filter| match filter {
             Filter::Rewrite(rewrite) => Some(rewrite),
-            Filter::HttpsRedirect(_) => None,
+            _ => None,
         })
     }
 

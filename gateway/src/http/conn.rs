@@ -102,6 +102,7 @@ where
     let io = ClientIo::new(stream, tls.is_some(), Rc::clone(&shared));
     let conn = Rc::new(ClientConn {
         forwarding: Forwarding {
+            peer: peer.ip().to_canonical(),
             client: text(&peer.ip().to_canonical().to_string()),
             proto: HeaderValue::from_static(if tls.is_some() { "https" } else { "http" }),
             port: text(&listener.address.port().to_string()),

@@ -43,12 +43,16 @@ kinds! {
     BadHeader: 400 "bad_header" "bad request: a header is malformed";
     /// Not HTTP by its parser's rules; hyper has answered.
     Malformed: 400 "malformed" "bad request";
+    /// The rule lets no client of this address pass.
+    AddressRefused: 403 "address_refused" "forbidden: the client's address may not pass";
     /// Nothing routes this host and path.
     NoRoute: 404 "no_route" "not found: no rule for this host and path";
     /// TRACE.
     MethodRefused: 405 "method_refused" "method not allowed";
     /// The client was too slow with its body.
     SlowRequest: 408 "slow_request" "request timeout";
+    /// More bytes of body than the rule allows.
+    BodyTooLarge: 413 "body_too_large" "request entity too large: the body is larger than this path allows";
     /// Request line over 8 KiB.
     UriTooLong: 414 "uri_too_long" "uri too long: the limit is 8 KiB";
     /// The TLS server name and the host belong to different owners.

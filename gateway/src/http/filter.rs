@@ -5,17 +5,20 @@
 //! its own future, so that requests without it do not carry it. A rule without filters costs one branch
 //! each way.
 
-use std::{borrow::Cow, ops::ControlFlow};
+use std::{borrow::Cow, net::IpAddr, ops::ControlFlow};
 
 use gatehouse_routes::{filter::Filter, model::Scheme};
-use http::{Response, Uri};
+use http::{HeaderMap, Response, Uri, request::Parts};
 
 use crate::http::{
     body::{BodyTransform, ResponseBody},
+    client::ClientConn,
     error::ProxyErrorKind,
     head::RequestHead,
+    headers::{Forwarding, client_address},
 };
 
+mod access;
 mod https_redirect;
 mod rewrite;
 
@@ -25,14 +28,31 @@ pub(crate) struct FilterRequest<'r> {
     pub(crate) head: &'r RequestHead<'r>,
     /// The target as received.
     pub(crate) uri: &'r Uri,
+    headers: &'r HeaderMap,
+    forwarding: &'r Forwarding,
+    /// Bytes of body that may go on to the backend.
+    pub(crate) body_limit: Option<u64>,
     /// The path that the backend gets instead of the one received.
     pub(crate) path: Option<Cow<'r, str>>,
 }
 
 impl<'r> FilterRequest<'r> {
     /// A request that no filter has seen.
-    pub(crate) fn new(scheme: Scheme, head: &'r RequestHead<'r>, uri: &'r Uri) -> Self {
-        Self { scheme, head, uri, path: None }
+    pub(crate) fn new(conn: &'r ClientConn, head: &'r RequestHead<'r>, parts: &'r Parts) -> Self {
+        Self {
+            scheme: conn.scheme,
+            head,
+            uri: &parts.uri,
+            headers: &parts.headers,
+            forwarding: &conn.forwarding,
+            body_limit: None,
+            path: None,
+        }
+    }
+
+    /// The address of the client, as trusted proxies tell it.
+    fn client(&self) -> IpAddr {
+        client_address(self.headers, self.forwarding)
     }
 }
 
@@ -45,6 +65,11 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
     for filter in filters {
         let flow = match filter {
             Filter::HttpsRedirect(redirect) => https_redirect::on_request(*redirect, request)?,
+            Filter::Access(rules) => access::on_request(rules, request)?,
+            Filter::BodyLimit(bytes) => {
+                request.body_limit = Some(*bytes);
+                ControlFlow::Continue(())
+            }
             Filter::Rewrite(rewrite) => rewrite::on_request(rewrite, request),
         };
         if flow.is_break() {
@@ -71,6 +96,9 @@ fn on_response(
     _response: &mut Response<ResponseBody>,
 ) -> Option<Box<dyn BodyTransform>> {
     match filter {
-        Filter::HttpsRedirect(_) | Filter::Rewrite(_) => None,
+        Filter::HttpsRedirect(_)
+        | Filter::Access(_)
+        | Filter::BodyLimit(_)
+        | Filter::Rewrite(_) => None,
     }
 }

@@ -27,7 +27,9 @@ static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// What does not change from one request of a connection to the next.
 pub(crate) struct Forwarding {
-    /// Address of the client, as text.
+    /// Address of the peer.
+    pub(crate) peer: IpAddr,
+    /// The same, as text.
     pub(crate) client: HeaderValue,
     /// `http` or `https`.
     pub(crate) proto: HeaderValue,
@@ -160,8 +162,11 @@ fn set_forwarded(headers: &mut HeaderMap, seen: Seen, forwarding: &Forwarding) {
         }
     }
     if seen.forwarded && forwarding.believed {
+        let client = client_address(headers, forwarding).to_string();
         let chain = appended(headers, &forwarding.client);
-        headers.insert(&X_REAL_IP, real_client(&chain, forwarding));
+        if let Ok(client) = HeaderValue::try_from(client) {
+            headers.insert(&X_REAL_IP, client);
+        }
         headers.insert(&X_FORWARDED_FOR, chain);
         headers.entry(&X_FORWARDED_PROTO).or_insert_with(|| forwarding.proto.clone());
         headers.entry(&X_FORWARDED_PORT).or_insert_with(|| forwarding.port.clone());
@@ -199,15 +204,24 @@ fn appended(headers: &HeaderMap, client: &HeaderValue) -> HeaderValue {
     HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).unwrap_or_else(|_| client.clone())
 }
 
-/// The last hop of a chain that is not a trusted proxy: who really asked.
-fn real_client(chain: &HeaderValue, forwarding: &Forwarding) -> HeaderValue {
-    let hops = chain.to_str().unwrap_or_default().rsplit(',').map(str::trim);
-    let stranger = hops
-        .map_while(|hop| hop.parse::<IpAddr>().ok())
-        .find(|hop| !is_trusted(*hop, &forwarding.trusted));
-    stranger
-        .and_then(|stranger| HeaderValue::try_from(stranger.to_string()).ok())
-        .unwrap_or_else(|| forwarding.client.clone())
+/// Who really asked: the last hop that is not a trusted proxy, as far back as trusted ones tell; the peer
+/// itself where it is not believed.
+pub(crate) fn client_address(headers: &HeaderMap, forwarding: &Forwarding) -> IpAddr {
+    if !forwarding.believed {
+        return forwarding.peer;
+    }
+    let fields = headers.get_all(&X_FORWARDED_FOR).iter().rev();
+    let hops = fields.flat_map(|field| field.to_str().unwrap_or_default().rsplit(','));
+    let hops =
+        hops.map_while(|hop| hop.trim().parse::<IpAddr>().ok()).map(|hop| hop.to_canonical());
+    let mut client = forwarding.peer;
+    for hop in hops {
+        client = hop;
+        if !is_trusted(hop, &forwarding.trusted) {
+            break;
+        }
+    }
+    client
 }
 
 /// What we keep of a client's own request id: something that fits a log line.
@@ -239,6 +253,7 @@ mod tests {
 
     fn forwarding(believed: bool) -> Forwarding {
         Forwarding {
+            peer: "192.0.2.7".parse().unwrap(),
             client: HeaderValue::from_static("192.0.2.7"),
             proto: HeaderValue::from_static("https"),
             port: HeaderValue::from_static("443"),
@@ -327,6 +342,23 @@ mod tests {
         assert_eq!(fields["x-forwarded-for"], "9.9.9.9, 1.1.1.1, 192.0.2.8, 192.0.2.7");
         assert_eq!(fields["x-real-ip"], "1.1.1.1");
         assert_eq!(fields["x-forwarded-proto"], "http");
+    }
+
+    #[test]
+    fn the_client_is_the_last_hop_that_no_trusted_proxy_is() {
+        for (chain, believed, client) in [
+            (&["9.9.9.9, 1.1.1.1", "192.0.2.8"][..], true, "1.1.1.1"),
+            (&["1.1.1.1"], false, "192.0.2.7"),
+            (&[], true, "192.0.2.7"),
+            (&["192.0.2.9, 192.0.2.8"], true, "192.0.2.9"),
+            // What cannot be read ends the chain.
+            (&["1.1.1.1, unknown, 192.0.2.8"], true, "192.0.2.8"),
+            (&["::ffff:1.1.1.1"], true, "1.1.1.1"),
+        ] {
+            let fields: Vec<_> = chain.iter().map(|hop| ("x-forwarded-for", *hop)).collect();
+            let found = client_address(&headers(&fields), &forwarding(believed));
+            assert_eq!(found.to_string(), client, "{chain:?}");
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ use crate::{
     worker::{
         context::Worker,
         counters::{FAILURE, REQUEST},
-        timeouts::{Expiry, RequestTimers},
+        timeouts::{BrokenOff, Expiry, RequestTimers},
     },
 };
 
@@ -156,7 +156,7 @@ async fn answer(
     record.routed(matched.rule, &matched.host.stats);
 
     let rule = &**matched.rule;
-    let mut answer = match before_backend(conn, rule, &head, &parts.uri) {
+    let mut answer = match before_backend(conn, rule, &head, parts, body) {
         Ok(ControlFlow::Break(response)) => Answer::own(response),
         Ok(ControlFlow::Continue((forward, target))) => {
             let (websocket, seen) = (head.websocket, head.seen);
@@ -185,11 +185,17 @@ fn before_backend<'s>(
     conn: &ClientConn,
     rule: &'s RouteRule,
     head: &RequestHead<'_>,
-    uri: &Uri,
+    parts: &Parts,
+    body: &mut RequestBody,
 ) -> Result<ControlFlow<Response<ResponseBody>, Onward<'s>>, ProxyErrorKind> {
-    let mut request = FilterRequest::new(conn.scheme, head, uri);
+    let mut request = FilterRequest::new(conn, head, parts);
     if let ControlFlow::Break(response) = filter::run_request(&rule.filters, &mut request)? {
         return Ok(ControlFlow::Break(response));
+    }
+    if let Some(bytes) = request.body_limit
+        && !body.limit(bytes)
+    {
+        return Err(ProxyErrorKind::BodyTooLarge);
     }
     match &rule.action {
         Action::Deny { reason } => {
@@ -197,7 +203,7 @@ fn before_backend<'s>(
             Err(ProxyErrorKind::Denied)
         }
         Action::Forward(forward) => {
-            let target = upstream_target(head, uri, request.path)?;
+            let target = upstream_target(head, &parts.uri, request.path)?;
             Ok(ControlFlow::Continue((forward, target)))
         }
     }
@@ -412,12 +418,11 @@ async fn answer_to(
 }
 
 fn kind_of(error: &hyper::Error, timers: &RequestTimers) -> ProxyErrorKind {
-    if timers.broken_off() {
-        ProxyErrorKind::ClientGone
-    } else if error.is_parse() {
-        ProxyErrorKind::UpstreamInvalid
-    } else {
-        ProxyErrorKind::UpstreamClosed
+    match timers.broken_off() {
+        Some(BrokenOff::ByClient) => ProxyErrorKind::ClientGone,
+        Some(BrokenOff::TooLarge) => ProxyErrorKind::BodyTooLarge,
+        None if error.is_parse() => ProxyErrorKind::UpstreamInvalid,
+        None => ProxyErrorKind::UpstreamClosed,
     }
 }
 

@@ -143,6 +143,7 @@ impl Record {
             BodyError::Expired(Expiry::SlowBody) => ProxyErrorKind::SlowRequest,
             BodyError::Expired(Expiry::Stalled | Expiry::Silent) => ProxyErrorKind::ClientStalled,
             BodyError::Trailers(_) => ProxyErrorKind::ClientGone,
+            BodyError::TooLarge => ProxyErrorKind::BodyTooLarge,
             BodyError::Broken(_) | BodyError::Cut => ProxyErrorKind::UpstreamCut,
         });
     }

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 use crate::worker::{
     clock::Clock,
-    timeouts::{Expiry, RequestTimers},
+    timeouts::{BrokenOff, Expiry, RequestTimers},
 };
 
 /// Most bytes of trailers that are read before they are dropped.
@@ -31,6 +31,9 @@ pub(crate) enum BodyError {
     /// More trailers than any client needs (P3).
     #[error("{0} bytes of trailers, the limit is {MAX_TRAILERS}")]
     Trailers(usize),
+    /// More bytes than the rule allows.
+    #[error("the body is larger than its rule allows")]
+    TooLarge,
     /// The backend's connection ended before the body did.
     #[error("the backend closed the connection within the body")]
     Cut,
@@ -40,6 +43,8 @@ pub(crate) enum BodyError {
 pub(crate) struct RequestBody {
     /// `None` once it was taken, and for a request that is sent again without one.
     incoming: Option<Incoming>,
+    /// Bytes that may still come.
+    left: u64,
     timers: Rc<RequestTimers>,
     clock: Rc<Clock>,
 }
@@ -50,13 +55,20 @@ impl RequestBody {
         timers: Rc<RequestTimers>,
         clock: Rc<Clock>,
     ) -> Self {
-        Self { incoming, timers, clock }
+        Self { incoming, left: u64::MAX, timers, clock }
+    }
+
+    /// Lets so many bytes pass at most. False: there will be more, as the request says itself.
+    pub(crate) fn limit(&mut self, bytes: u64) -> bool {
+        self.left = bytes;
+        self.size_hint().lower() <= bytes
     }
 
     /// The body itself, which leaves nothing here.
     pub(crate) fn take(&mut self) -> Self {
         Self {
             incoming: self.incoming.take(),
+            left: self.left,
             timers: Rc::clone(&self.timers),
             clock: Rc::clone(&self.clock),
         }
@@ -86,16 +98,21 @@ impl Body for RequestBody {
                         trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
                     });
                     if trailers > MAX_TRAILERS {
-                        self.timers.break_off();
+                        self.timers.break_off(BrokenOff::ByClient);
                         return Poll::Ready(Some(Err(BodyError::Trailers(trailers).into())));
                     }
                     if let Some(data) = frame.data_ref() {
+                        let Some(left) = self.left.checked_sub(data.len() as u64) else {
+                            self.timers.break_off(BrokenOff::TooLarge);
+                            return Poll::Ready(Some(Err(BodyError::TooLarge.into())));
+                        };
+                        self.left = left;
                         self.timers.body_received(data.len(), self.clock.now());
                         return Poll::Ready(Some(Ok(frame)));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.timers.break_off();
+                    self.timers.break_off(BrokenOff::ByClient);
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 Poll::Ready(None) => {

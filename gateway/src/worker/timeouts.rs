@@ -202,9 +202,18 @@ pub(crate) struct RequestTimers {
     received: Cell<u64>,
     offering_since: Cell<Option<Tick>>,
     upstream_since: Cell<Option<(Tick, Expiry)>>,
-    broken_off: Cell<bool>,
+    broken_off: Cell<Option<BrokenOff>>,
     expired: Cell<Option<Expiry>>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// Why a request's body ends before it is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BrokenOff {
+    /// The client broke it off.
+    ByClient,
+    /// It is larger than its rule allows.
+    TooLarge,
 }
 
 impl Timers for ConnTimers {
@@ -249,7 +258,7 @@ impl RequestTimers {
         self.received.set(0);
         self.offering_since.set(None);
         self.upstream_since.set(None);
-        self.broken_off.set(false);
+        self.broken_off.set(None);
         self.expired.set(None);
     }
 
@@ -273,13 +282,13 @@ impl RequestTimers {
         self.receiving_since.set(None);
     }
 
-    /// The client broke its body off.
-    pub(crate) fn break_off(&self) {
-        self.broken_off.set(true);
+    /// The request's body ends before it is complete.
+    pub(crate) fn break_off(&self, why: BrokenOff) {
+        self.broken_off.set(Some(why));
     }
 
-    /// Whether the client broke its body off.
-    pub(crate) fn broken_off(&self) -> bool {
+    /// Why the request's body ended before it was complete, if it did.
+    pub(crate) fn broken_off(&self) -> Option<BrokenOff> {
         self.broken_off.get()
     }
 

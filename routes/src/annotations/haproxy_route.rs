@@ -21,8 +21,22 @@ pub(super) static HAPROXY: Family = Family::new(
         differs("disable_cookies", FLAG_ON, "No cookie for affinity.", NO_COOKIE),
         harmless("h1-adjust-case", FLAG, "Spell header names as old backends expect them."),
         differs("hsts_header", TEXT, "Strict-Transport-Security of answers.", "none is added"),
-        closes("ip_allowlist", SPACED_NETWORKS, "Networks that may pass, separated by spaces."),
-        closes("ip_whitelist", SPACED_NETWORKS, "Older name of ip_allowlist."),
+        Annotation::honoured(
+            "ip_allowlist",
+            ON,
+            SPACED_NETWORKS,
+            "",
+            "Networks that may pass, separated by spaces; other clients get 403.",
+        )
+        .protecting(),
+        Annotation::honoured(
+            "ip_whitelist",
+            ON,
+            SPACED_NETWORKS,
+            "",
+            "Older name of ip_allowlist; where both are there, both must let a client pass.",
+        )
+        .protecting(),
         closes("pod-concurrent-connections", LIMIT, "Connections to each endpoint at most."),
         closes("rate-limit-connections", FLAG, "Limits for each client address."),
         closes("rate-limit-connections.concurrent-tcp", LIMIT, "Connections at a time at most."),

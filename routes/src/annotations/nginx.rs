@@ -8,8 +8,8 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        FLAG, FLAG_ON, FORCE_SSL_REDIRECT, LIMIT, NETWORKS, PROTOCOL, Parser, REWRITE, SATISFY,
-        SSL_REDIRECT, SWITCH, TEXT, USE_REGEX,
+        BODY_SIZE, DENIED_NETWORKS, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, LIMIT, NETWORKS, PROTOCOL,
+        Parser, REWRITE, SATISFY, SSL_REDIRECT, SWITCH, TEXT, USE_REGEX,
     },
 };
 
@@ -26,11 +26,13 @@ const ROWS: &[Annotation] = &[
     differs("affinity", TEXT, "Whether clients are kept on one endpoint.", NO_COOKIE),
     harmless("affinity-canary-behavior", TEXT, "Whether clients are kept on a canary."),
     harmless("affinity-mode", TEXT, "How firmly clients are kept."),
-    closes(
+    honoured(
         "allowlist-source-range",
         NETWORKS,
-        "Client networks that may pass, separated by commas.",
-    ),
+        "",
+        "Client networks that may pass, separated by commas; others get 403.",
+    )
+    .protecting(),
     differs("app-root", TEXT, "Where requests of `/` are sent.", "the backend answers them"),
     closes("auth-always-set-cookie", FLAG, "Whether cookies of auth-url are set on errors."),
     closes("auth-cache-duration", TEXT, "How long answers of auth-url are kept."),
@@ -104,7 +106,13 @@ const ROWS: &[Annotation] = &[
         "Service that answers requests whose backend has no endpoint.",
         "they answer 503",
     ),
-    closes("denylist-source-range", TEXT, "Client networks that may not pass."),
+    honoured(
+        "denylist-source-range",
+        DENIED_NETWORKS,
+        "",
+        "Client networks that may not pass, separated by commas; they get 403.",
+    )
+    .protecting(),
     harmless(
         "disable-proxy-intercept-errors",
         FLAG,
@@ -173,7 +181,13 @@ const ROWS: &[Annotation] = &[
         "Whether redirects to https keep a slash at the end.",
         "it is taken off",
     ),
-    closes("proxy-body-size", LIMIT, "Size of a request body at most."),
+    honoured(
+        "proxy-body-size",
+        BODY_SIZE,
+        "0",
+        "Size of a request body at most, such as `8m`; larger ones get 413.",
+    )
+    .protecting(),
     harmless("proxy-buffer-size", TEXT, "Buffer for the head of an answer."),
     harmless("proxy-buffering", SWITCH, "Whether answers are read ahead."),
     harmless("proxy-buffers-number", TEXT, "Buffers for an answer."),
@@ -292,7 +306,13 @@ const ROWS: &[Annotation] = &[
         "false",
         "Read paths of type ImplementationSpecific as regular expressions.",
     ),
-    closes("whitelist-source-range", NETWORKS, "Older name of allowlist-source-range."),
+    honoured(
+        "whitelist-source-range",
+        NETWORKS,
+        "",
+        "Older name of allowlist-source-range; where both are there, both must let a client pass.",
+    )
+    .protecting(),
     differs(
         "x-forwarded-prefix",
         TEXT,

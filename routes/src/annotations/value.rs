@@ -3,9 +3,12 @@
 //! A parser sees the value alone, never the name of the annotation. Which values ask for nothing is the
 //! parser's to say, so that a protection that is switched off closes no path.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
-use crate::path;
+use crate::{
+    networks::{Network, Networks},
+    path,
+};
 
 /// A value, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,12 @@ pub(crate) enum Setting {
     ForceSslRedirect(bool),
     /// Send this path to the backend.
     Rewrite(Target),
+    /// Only clients of these networks may pass.
+    Allow(Networks),
+    /// Clients of these networks may not pass.
+    DenyFrom(Networks),
+    /// Bytes of a request's body at most.
+    BodyLimit(u64),
 }
 
 /// A usable rewrite target.
@@ -77,6 +86,32 @@ pub(super) const TERMINATION: Parser = Parser {
     nothing: &[],
 };
 
+/// Networks that may pass, separated by commas.
+pub(super) const NETWORKS: Parser =
+    Parser { read: |value| allowed(value.split(',')), nothing: &["0.0.0.0/0,::/0"] };
+/// Networks that may pass, separated by spaces, as OpenShift's router reads them.
+pub(super) const SPACED_NETWORKS: Parser =
+    Parser { read: |value| allowed(value.split_whitespace()), nothing: &["0.0.0.0/0 ::/0"] };
+/// Networks that may not pass, separated by commas.
+pub(super) const DENIED_NETWORKS: Parser = Parser {
+    read: |value| {
+        let denied = networks(value.split(','))?;
+        Ok(if denied.is_empty() { Setting::Nothing } else { Setting::DenyFrom(denied) })
+    },
+    nothing: &[],
+};
+/// The size of a body, in nginx's units; zero stands for no limit.
+pub(super) const BODY_SIZE: Parser = Parser {
+    read: |value| match value.trim() {
+        "" => Ok(Setting::Nothing),
+        value => size(value).map(|size| match size {
+            0 => Setting::Nothing,
+            size => Setting::BodyLimit(size),
+        }),
+    },
+    nothing: &["0"],
+};
+
 // Parsers of what is not built tell only whether something is asked for.
 
 /// Any text.
@@ -107,16 +142,6 @@ pub(super) const SATISFY: Parser = Parser {
 pub(super) const PROTOCOL: Parser = Parser {
     read: |value| unless(value.trim().is_empty() || value.trim().eq_ignore_ascii_case("http")),
     nothing: &["HTTP"],
-};
-/// Networks that may pass, separated by commas.
-pub(super) const NETWORKS: Parser = Parser {
-    read: |value| unless(value.trim().is_empty() || is_everybody(value.split(','))),
-    nothing: &["0.0.0.0/0,::/0"],
-};
-/// Networks that may pass, separated by spaces, as OpenShift's router reads them.
-pub(super) const SPACED_NETWORKS: Parser = Parser {
-    read: |value| unless(value.trim().is_empty() || is_everybody(value.split_whitespace())),
-    nothing: &["0.0.0.0/0 ::/0"],
 };
 /// What becomes of forwarding headers that a client sent.
 pub(super) const FORWARDED_HEADERS: Parser =
@@ -157,27 +182,42 @@ fn is_zero(value: &str) -> bool {
     value.is_empty() || (!digits.is_empty() && digits.bytes().all(|byte| byte == b'0'))
 }
 
-/// Whether a list lets every client of both families pass, and holds nothing that cannot be read.
-fn is_everybody<'v>(entries: impl Iterator<Item = &'v str>) -> bool {
-    let (mut v4, mut v6) = (false, false);
-    for entry in entries {
-        match network(entry.trim()) {
-            Some((IpAddr::V4(_), 0)) => v4 = true,
-            Some((IpAddr::V6(_), 0)) => v6 = true,
-            Some(_) => {}
-            None => return false,
-        }
-    }
-    v4 && v6
+/// A list of networks that may pass, unless it holds every address of both families.
+fn allowed<'v>(entries: impl Iterator<Item = &'v str>) -> Result<Setting, Fault> {
+    let allowed = networks(entries)?;
+    let nothing = allowed.is_empty() || allowed.is_everybody();
+    Ok(if nothing { Setting::Nothing } else { Setting::Allow(allowed) })
 }
 
-/// An address, or a network and the length of its prefix.
-fn network(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, length) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
-    let address: IpAddr = address.parse().ok()?;
-    let whole = if address.is_ipv4() { 32 } else { 128 };
-    let length = length.map_or(Some(whole), |length| length.parse().ok())?;
-    (length <= whole).then_some((address, length))
+/// Networks; empty entries, as behind the last comma, do not count.
+fn networks<'v>(entries: impl Iterator<Item = &'v str>) -> Result<Networks, Fault> {
+    let entries = entries.map(str::trim).filter(|entry| !entry.is_empty());
+    let networks = entries.map(|entry| {
+        entry.parse::<Network>().map_err(|error| Fault {
+            reason: "InvalidNetwork",
+            message: format!("holds {entry:?}, which {error}"),
+            hint: "write addresses and networks only",
+        })
+    });
+    networks.collect()
+}
+
+/// A number of bytes, with `k`, `m` or `g` behind it as nginx reads them.
+fn size(value: &str) -> Result<u64, Fault> {
+    let (digits, shift) = match value.as_bytes().last().map(u8::to_ascii_lowercase) {
+        Some(b'b') => (&value[..value.len() - 1], 0),
+        Some(b'k') => (&value[..value.len() - 1], 10),
+        Some(b'm') => (&value[..value.len() - 1], 20),
+        Some(b'g') => (&value[..value.len() - 1], 30),
+        _ => (value, 0),
+    };
+    let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u64>());
+    let size = number.and_then(Result::ok).and_then(|number| number.checked_mul(1 << shift));
+    size.ok_or_else(|| Fault {
+        reason: "InvalidAnnotation",
+        message: "is not a size".into(),
+        hint: "write a number of bytes such as 1048576, 1024k, 8m or 1g",
+    })
 }
 
 fn rewrite(value: &str) -> Result<Setting, Fault> {

@@ -99,13 +99,16 @@ pub(crate) fn translate(
     let Some(spec) = &ingress.spec else {
         return out;
     };
-    Translator { key, settings, has_tls, slots, out }.run(spec)
+    let filters = settings.filters();
+    Translator { key, settings, filters, has_tls, slots, out }.run(spec)
 }
 
 /// Whether a host has TLS matters to the rules only as far as they redirect because of it.
 struct Translator<'a, 'p> {
     key: &'a ObjectKey,
     settings: Settings,
+    /// What every path of the object has in common.
+    filters: Vec<Filter>,
     has_tls: &'a dyn Fn(&HostPattern) -> bool,
     slots: &'a mut Slots<'p>,
     out: Translation,
@@ -200,6 +203,7 @@ impl Translator<'_, '_> {
             Action::Forward(_) => redirect
                 .map(Filter::HttpsRedirect)
                 .into_iter()
+                .chain(self.filters.iter().cloned())
                 .chain(rewrite.map(Filter::Rewrite))
                 .collect(),
         };

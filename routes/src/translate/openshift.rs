@@ -86,7 +86,10 @@ pub(crate) fn translate(
     let host = HostPattern::Exact(Arc::clone(&out.host));
     let (settings, mut problems) = annotations::parse(&object, &route.metadata);
     let rule = match settings.deny {
-        None => served(key, route, &object, &host, &mut out.translation, slots),
+        None => {
+            let filters = settings.filters();
+            served(key, route, &object, &host, filters, &mut out.translation, slots)
+        }
         Some(reason) => Err(protection(reason, &mut problems)),
     };
     match rule {
@@ -160,6 +163,7 @@ fn served(
     route: &Route,
     object: &ObjectRef,
     host: &HostPattern,
+    filters: Vec<Filter>,
     translation: &mut Translation,
     slots: &mut Slots<'_>,
 ) -> Result<RouteRule, Refusal> {
@@ -178,7 +182,7 @@ fn served(
         object: object.clone(),
         host: host.clone(),
         matches: Matches { path, schemes },
-        filters: redirect.into_iter().collect(),
+        filters: redirect.into_iter().chain(filters).collect(),
         action: Action::Forward(Forward::new(ForwardSpec { backends })),
     })
 }

@@ -50,7 +50,6 @@ fn an_allow_list_asks_for_nothing_only_if_it_holds_every_address_of_both_familie
         "10.0.0.0/8",
         "0.0.0.0/0,::/0,x",
         "0.0.0.0/0;::/0",
-        "0.0.0.0/0,::/0,",
         "0.0.0.0,::",
         "0.0.0.0/1,::/1",
         "0.0.0.0/0,::/129",

@@ -1,0 +1,191 @@
+//! Annotations through the process on real sockets: objects in, requests, answers out.
+//!
+//! The cases are the YAML tables of `routes/tests/cases/`, one gateway for each table. Each case is one
+//! Ingress (or Route) with a host of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use gatehouse_testbed::gatehouse::{
+    backend::{Act, Backend, Request, echo_answer},
+    client::{Response, Step, Want, exchange},
+    gateway::{Gateway, Plan},
+    manifests::service,
+    show,
+};
+use serde::Deserialize;
+
+/// One object and what is asked of it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    /// Names without a prefix are ingress-nginx's.
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    /// `[type, path]` each, `[Prefix, /]` if none is given.
+    #[serde(default)]
+    paths: Vec<(String, String)>,
+    /// The host has a `tls` entry.
+    #[serde(default)]
+    tls: bool,
+    requests: Vec<Ask>,
+}
+
+/// A request and what must come of it.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Ask {
+    method: Option<String>,
+    path: Option<String>,
+    /// Instead of the case's own host; `{host}` stands for that.
+    host: Option<String>,
+    /// The client's address, as a trusted proxy tells it.
+    from: Option<String>,
+    headers: BTreeMap<String, String>,
+    body: Option<String>,
+    /// A body of so many bytes.
+    body_of: Option<usize>,
+    /// A body without a length, in these parts.
+    chunks: Option<Vec<String>>,
+    status: u16,
+    /// Fields of the answer; `null`: must not be there. `{host}` stands for the case's host.
+    answer: BTreeMap<String, Option<String>>,
+    /// Fields of the request that the backend gets; `null`: must not be there.
+    backend: BTreeMap<String, Option<String>>,
+    /// The target that the backend gets.
+    target: Option<String>,
+}
+
+impl Ask {
+    fn bytes(&self, own: &str) -> Vec<u8> {
+        let method = self.method.as_deref().unwrap_or("GET");
+        let path = self.path.as_deref().unwrap_or("/");
+        let host = self.host.as_deref().unwrap_or("{host}").replace("{host}", own);
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
+        let mut body = Vec::new();
+        if let Some(from) = &self.from {
+            head += &format!("X-Forwarded-For: {from}\r\n");
+        }
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {}\r\n", value.replace("{host}", own));
+        }
+        let text = self.body.clone().or_else(|| self.body_of.map(|bytes| "x".repeat(bytes)));
+        if let Some(text) = text {
+            head += &format!("Content-Length: {}\r\n", text.len());
+            body = text.into_bytes();
+        } else if let Some(chunks) = &self.chunks {
+            head += "Transfer-Encoding: chunked\r\n";
+            let chunks = chunks.iter().map(|chunk| format!("{:x}\r\n{chunk}\r\n", chunk.len()));
+            body = (chunks.collect::<String>() + "0\r\n\r\n").into_bytes();
+        }
+        let mut bytes = (head + "\r\n").into_bytes();
+        bytes.append(&mut body);
+        bytes
+    }
+
+    /// What is wrong with an answer, and with what the backend got.
+    fn judge(&self, own: &str, response: &Response, got: &[Request]) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if response.status != self.status {
+            wrong.push(format!("status {} instead of {}", response.status, self.status));
+        }
+        let mut field =
+            |place: &str, name: &str, found: Option<String>, wanted: &Option<String>| {
+                let wanted = wanted.as_ref().map(|value| value.replace("{host}", own));
+                if found != wanted {
+                    wrong.push(format!("{place} {name} is {found:?} instead of {wanted:?}"));
+                }
+            };
+        for (name, wanted) in &self.answer {
+            field("answer's", name, response.one(name), wanted);
+        }
+        for (name, wanted) in &self.backend {
+            let found = got.last().and_then(|request| request.one(name));
+            field("backend's", name, found, wanted);
+        }
+        if self.target.is_some() {
+            let found = got.last().map(|request| request.target.clone());
+            field("backend's", "target", found, &self.target);
+        }
+        if self.status != 200 && !got.is_empty() {
+            wrong.push("the backend got it".to_owned());
+        }
+        wrong
+    }
+}
+
+fn manifest(at: usize, case: &Case) -> String {
+    let annotations = case.annotations.iter().map(|(name, value)| {
+        let prefix = if name.contains('/') { "" } else { "nginx.ingress.kubernetes.io/" };
+        format!("    {prefix}{name}: {}\n", serde_json::to_string(value).unwrap())
+    });
+    let default = vec![("Prefix".to_owned(), "/".to_owned())];
+    let paths = if case.paths.is_empty() { &default } else { &case.paths };
+    let paths = paths.iter().map(|(kind, path)| {
+        format!(
+            "      - {{path: {}, pathType: {kind}, backend: {{service: {{name: app, port: {{number: 80}}}}}}}}\n",
+            serde_json::to_string(path).unwrap()
+        )
+    });
+    let tls =
+        if case.tls { format!("  tls: [{{hosts: [case-{at}.test]}}]\n") } else { String::new() };
+    format!(
+        "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: case-{at}\n  annotations:\n    \
+         test: case\n{}spec:\n{tls}  rules:\n  - host: case-{at}.test\n    http:\n      paths:\n{}",
+        annotations.collect::<String>(),
+        paths.collect::<String>()
+    )
+}
+
+fn ask(gateway: &Gateway, app: &Backend, own: &str, ask: &Ask) -> Vec<String> {
+    let _ = app.arrived();
+    let seen = exchange(gateway.http, &[Step::Send(ask.bytes(own))], Want::responses(1));
+    let got = if ask.status == 200 { app.requests() } else { app.arrived() };
+    match seen.responses.first() {
+        Some(response) => ask.judge(own, response, &got),
+        None => vec![format!("no answer: {seen:?}")],
+    }
+}
+
+fn run(table: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../routes/tests/cases").join(table);
+    let cases: Vec<Case> = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let app = Backend::scripted("app", |request| {
+        let custom = request.one("x-answer").map(|text| text.replace('|', "\r\n"));
+        match custom {
+            Some(fields) => {
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n\r\n");
+                vec![Act::Send(answer.into_bytes())]
+            }
+            None => vec![Act::Send(echo_answer("app", request))],
+        }
+    });
+    let manifests = cases.iter().enumerate().map(|(at, case)| manifest(at, case));
+    let gateway = Plan::default()
+        .manifest("app.yaml", service("app", &[app.addr]))
+        .manifest("cases.yaml", manifests.collect::<String>())
+        .args(&["--trusted-proxy", "127.0.0.0/8"])
+        .start();
+    let mut failures = Vec::new();
+    for (at, case) in cases.iter().enumerate() {
+        let own = format!("case-{at}.test");
+        for (number, request) in case.requests.iter().enumerate() {
+            for wrong in ask(&gateway, &app, &own, request) {
+                let bytes = show(&request.bytes(&own));
+                failures.push(format!(
+                    "{}: request {}: {wrong}\n    {bytes}",
+                    case.name,
+                    number + 1
+                ));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn access() {
+    run("access.yaml");
+}
