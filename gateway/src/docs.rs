@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use gatehouse_routes::annotations::{Annotation, FAMILIES, PROTECTING_WORDS, Status};
+use gatehouse_routes::annotations::{Annotation, FAMILIES, PROGRAMS, PROTECTING_WORDS, Status};
 
 use crate::{
     admin::metrics::{METRICS, Metric},
@@ -19,16 +19,29 @@ Made by `gatehouse docs annotations`. `gatehouse check` says the same of the obj
 | honoured | it does what it says |
 | honoured or closes | it does what it says; a value that cannot be honoured closes |
 | harmless | it has no effect; the object is served, with a warning |
-| differs | it has no effect and the answers are not the same; the object is served, with a warning |
+| differs | it has no effect and the answers are not the same; the object is served, with an error |
 | **closes** | it protects and is not built: every path of the object answers 503, with an error |
+| **closes the host** | the same, and what other objects of the namespace have on its hosts answers 503, too |
 | **not served** | it changes what the object is and is not built: the object is left out, with an error |
 
 A value that asks for nothing closes nothing: an empty one, and those in the table. An allow-list asks for
 nothing only if it holds every IPv4 and every IPv6 address, in any order: `0.0.0.0/0` alone keeps IPv6 clients
-out, so it closes. A name that belongs to a protection closes even where it would do nothing alone.
+out, so it closes. An open path of an older object of the namespace does not answer in the place of a closed one;
+one of another namespace does, and an error says so. A name that belongs to a protection closes even where it would do nothing alone.
 
 A name that is not in the table has no effect, and a warning says so. On an Ingress or a Route it closes if it is
 nearly the name of a protection, or if a part of it says that it protects: ";
+
+const OTHER_PROGRAMS: &str = "
+## Of other controllers
+
+Nothing with these prefixes is read on an Ingress or a Route. What limits, authenticates, verifies or chooses another
+protocol for the backend closes the object, as far as its name says so; what redirects, rewrites or changes answers
+otherwise is an error; the rest is a warning. One line for each prefix and effect.
+
+| prefix | read by |
+|---|---|
+";
 
 /// The page `docs/flags.md`.
 pub fn flags() -> String {
@@ -74,6 +87,10 @@ pub fn annotations() -> String {
             let _ = writeln!(out, "{}", annotation_row(annotation));
         }
     }
+    out.push_str(OTHER_PROGRAMS);
+    for (prefix, program) in PROGRAMS {
+        let _ = writeln!(out, "| {} | {program} |", code(prefix));
+    }
     out
 }
 
@@ -86,6 +103,7 @@ fn annotation_row(row: &Annotation) -> String {
         Status::Honoured => "honoured".to_owned(),
         Status::Harmless => "harmless".to_owned(),
         Status::Differs(instead) => format!("differs: {instead}"),
+        Status::Closes if row.of_host => "**closes the host**".to_owned(),
         Status::Closes => "**closes**".to_owned(),
         Status::Excludes => "**not served**".to_owned(),
     };

@@ -21,7 +21,20 @@ pub enum Action {
     Deny {
         /// CamelCase reason, for the log.
         reason: &'static str,
+        /// What else it keeps closed.
+        reach: Reach,
     },
+}
+
+/// What a denial keeps closed besides the requests of its own rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing: the rule makes no sense, and protects nothing.
+    Rule,
+    /// A protection: the same path, where another object of the namespace has it too.
+    Path,
+    /// A protection of the whole host: every path that an object of the namespace has there.
+    Host,
 }
 
 /// A forwarding and its place in the weighted sequence.

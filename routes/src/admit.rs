@@ -2,8 +2,9 @@
 //!
 //! Two rules. Among all objects the oldest one that asks for a host and path keeps it (`owners`): in clear
 //! text and over TLS, and however the path is spelled; rules that differ in any other condition stand side by
-//! side. Among
-//! Routes, before that, the oldest of a host fixes the namespace that may use the host at all
+//! side. But a rule that is closed because it protects takes its place from open ones of its namespace, whatever
+//! their age: nobody in there is served with less protection. Other namespaces are not: a tenant closes nothing
+//! of another one. Among Routes, before that, the oldest of a host fixes the namespace that may use the host at all
 //! (`route_claims`; OpenShift calls it `Strict`).
 
 use std::{borrow::Cow, sync::Arc};
@@ -11,6 +12,8 @@ use std::{borrow::Cow, sync::Arc};
 use foldhash::{HashMap, HashMapExt};
 
 use crate::{
+    action::Reach,
+    filter::Filter,
     matcher::{Matches, PathMatch, Schemes},
     objects::{Age, ObjectKey, ObjectRef},
     path,
@@ -45,7 +48,12 @@ pub(crate) fn owners(candidates: &[Arc<RouteRule>]) -> (Vec<Arc<RouteRule>>, Vec
     let mut winners: Vec<Arc<RouteRule>> = Vec::with_capacity(candidates.len());
     let mut lost = Vec::new();
     let mut held: HashMap<Matches, Vec<&Arc<RouteRule>>> = HashMap::new();
+    let guards = Guards::of(candidates);
     for rule in candidates {
+        if let Some(guard) = guards.over(rule) {
+            lost.push(Lost { rule: Arc::clone(rule), owner: Arc::clone(guard) });
+            continue;
+        }
         let holders = held.entry(claim(&rule.matches)).or_default();
         match holders.iter().find(|owner| collide(&owner.matches.path, &rule.matches.path)) {
             Some(owner) => lost.push(Lost { rule: Arc::clone(rule), owner: Arc::clone(owner) }),
@@ -56,6 +64,42 @@ pub(crate) fn owners(candidates: &[Arc<RouteRule>]) -> (Vec<Arc<RouteRule>>, Vec
         }
     }
     (winners, lost)
+}
+
+/// The rules of a host that are closed because they protect.
+#[derive(Default)]
+struct Guards<'r> {
+    hosts: Vec<&'r Arc<RouteRule>>,
+    /// By what they claim, without the slash at the end of a prefix.
+    paths: HashMap<Matches, Vec<&'r Arc<RouteRule>>>,
+}
+
+impl<'r> Guards<'r> {
+    fn of(candidates: &'r [Arc<RouteRule>]) -> Self {
+        let mut guards = Self::default();
+        for rule in candidates {
+            match rule.guards() {
+                Some(Reach::Host) => guards.hosts.push(rule),
+                Some(_) => guards.paths.entry(place(&rule.matches)).or_default().push(rule),
+                None => {}
+            }
+        }
+        guards
+    }
+
+    /// The one that an open rule of another object of its namespace gives way to.
+    fn over(&self, rule: &RouteRule) -> Option<&'r Arc<RouteRule>> {
+        if (self.hosts.is_empty() && self.paths.is_empty()) || rule.forward().is_none() {
+            return None;
+        }
+        let meant = |guard: &RouteRule| {
+            guard.object != rule.object && guard.object.key.namespace == rule.object.key.namespace
+        };
+        let host = self.hosts.iter().copied().find(|guard| meant(guard));
+        let here =
+            || self.paths.get(&place(&rule.matches))?.iter().copied().find(|guard| meant(guard));
+        host.or_else(here)
+    }
 }
 
 /// The problem of a rule that lost.
@@ -71,11 +115,33 @@ pub(crate) fn conflict(lost: &Lost) -> Problem {
         PathMatch::Default => "spec.defaultBackend",
         _ => "spec.rules",
     };
-    let message = if owner.object == rule.object {
-        format!("{what} is given twice; the first one is served")
-    } else {
-        format!("{what} is already served for {}, which is older", owner.object)
-    };
+    let holder = &owner.object;
+    if *holder == rule.object {
+        let message = format!("{what} is given twice; the first one is served");
+        return Problem::warning(
+            &rule.object,
+            "PathConflict",
+            field,
+            message,
+            "remove one of the two",
+        );
+    }
+    if owner.guards().is_some() && rule.forward().is_some() {
+        let message =
+            format!("{what} is closed (503) by {holder}, whose protection is not in force");
+        let hint = format!("see what is said of {holder}");
+        return Problem::error(&rule.object, "PathConflict", field, message, hint);
+    }
+    let protected = |rule: &RouteRule| rule.filters.iter().any(Filter::protects);
+    let unprotected = owner.forward().is_some() && !protected(owner);
+    if unprotected && (rule.guards().is_some() || protected(rule)) {
+        let message = format!(
+            "{what} is served for {holder}, which is older, without the protection that is asked for here"
+        );
+        let hint = format!("protect {holder}, or give up the path there");
+        return Problem::error(&rule.object, "PathConflict", field, message, hint);
+    }
+    let message = format!("{what} is already served for {holder}, which is older");
     Problem::warning(&rule.object, "PathConflict", field, message, "remove one of the two")
 }
 
@@ -133,6 +199,17 @@ fn claim(matches: &Matches) -> Matches {
         path @ (PathMatch::Regex(_) | PathMatch::Default) => path,
     };
     claim
+}
+
+/// The same, where a slash at the end of a prefix makes no difference.
+fn place(matches: &Matches) -> Matches {
+    let mut place = claim(matches);
+    if let PathMatch::Prefix(text) = &place.path
+        && let Some(text) = text.strip_suffix('/').filter(|text| !text.is_empty())
+    {
+        place.path = PathMatch::Prefix(text.into());
+    }
+    place
 }
 
 /// A path as requests spell it; the empty one of a Route matches everything, as `/` does.

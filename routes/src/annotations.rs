@@ -15,6 +15,7 @@ use crate::{
     problem::Problem,
 };
 
+mod foreign;
 pub mod gatehouse;
 mod haproxy_route;
 pub(crate) mod kubernetes;
@@ -25,6 +26,7 @@ mod table;
 mod unknown;
 mod value;
 
+pub use foreign::PROGRAMS;
 pub use table::{Annotation, Family, Found, ObjectKind, Status};
 pub use unknown::PROTECTING_WORDS;
 pub(crate) use value::Target;
@@ -57,8 +59,14 @@ pub(crate) struct Settings {
     pub(crate) addresses: AddressRules,
     /// Bytes.
     pub(crate) body_limit: Option<u64>,
+    /// Whether something that cannot be read would have said whether paths are regular expressions.
+    maybe_regex: bool,
+    /// `appProtocol` of the backends' ports does not count.
+    pub(crate) clear_text_backend: bool,
     /// Every path is to be denied, for this reason.
     pub(crate) deny: Option<&'static str>,
+    /// And what other objects of the namespace have on the same hosts.
+    pub(crate) deny_host: bool,
     /// The object is not to be served at all.
     pub(crate) excluded: bool,
 }
@@ -77,11 +85,15 @@ static DEFAULTS: LazyLock<Settings> = LazyLock::new(|| {
 /// Reads the annotations of an object.
 pub(crate) fn parse(object: &ObjectRef, metadata: &ObjectMeta) -> (Settings, Vec<Problem>) {
     let settings = DEFAULTS.clone();
-    let mut reader = Reader { object, settings, problems: Vec::new() };
+    let mut reader = Reader { object, settings, problems: Vec::new(), ignored: Vec::new() };
     if let Some(kind) = ObjectKind::named(object.kind) {
         for (name, value) in metadata.annotations.iter().flatten() {
             reader.annotation(kind, name, value);
         }
+        if kind.has_paths() {
+            reader.foreign(metadata.annotations.iter().flatten());
+        }
+        reader.ignored();
     }
     (reader.settings, reader.problems)
 }
@@ -97,6 +109,8 @@ struct Reader<'o> {
     object: &'o ObjectRef,
     settings: Settings,
     problems: Vec<Problem>,
+    /// Names that have no effect.
+    ignored: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -119,8 +133,8 @@ impl Reader<'_> {
             self.warn(
                 "DeprecatedAnnotation",
                 full,
-                format!("{full} is the old name of {current}"),
-                format!("rename it to {current}, which wins where both are there"),
+                format!("it is the old name of {current}"),
+                "rename it: the new name wins where both are there".into(),
             );
         }
     }
@@ -146,19 +160,21 @@ impl Reader<'_> {
                 );
             }
             _ if row.protects => {
-                let what = format!("{} {} is not supported yet", row.name, shown(value));
-                self.close(full, &what, row.nothing());
+                let what = format!("{} is not supported yet", shown(value));
+                self.close(full, &what, row.nothing(), Some(row));
             }
-            Status::Differs(instead) => self.ignored(full, &format!(": {instead}")),
-            _ => self.ignored(full, " and has no effect"),
+            Status::Differs(instead) => self.differs(full, instead),
+            _ => self.ignored.push(full.to_owned()),
         }
     }
 
     fn invalid(&mut self, row: &Annotation, full: &str, value: &str, fault: Fault) {
-        let Fault { reason, message, hint } = fault;
+        let Fault { reason, message, hint, leaves } = fault;
         let message = format!("value {} {message}", shown(value));
+        self.settings.set(leaves);
         if row.protects {
             self.settings.deny.get_or_insert(reason);
+            self.settings.deny_host |= row.of_host;
             self.error(reason, full, format!("{message}; every path is closed (503)"), hint.into());
         } else {
             self.warn(reason, full, message, format!("{hint}; {:?} is used", row.default));
@@ -168,7 +184,7 @@ impl Reader<'_> {
     /// The row is read on other kinds of objects.
     fn misplaced(&mut self, row: &Annotation, full: &str) {
         let kinds: Vec<_> = row.objects.iter().map(|kind| kind.name()).collect();
-        let message = format!("annotation {full} has no effect on a {}", self.object.kind);
+        let message = format!("it has no effect on a {}", self.object.kind);
         self.warn(
             "AnnotationIgnored",
             full,
@@ -189,31 +205,99 @@ impl Reader<'_> {
         let meant = meant.unwrap_or_default();
         match unknown.protects {
             Some(parser) if kind.has_paths() && asks(parser, value) => {
-                let what = format!("annotation {full} {} is not known{meant}", shown(value));
-                self.close(full, &what, parser.nothing);
+                let what = format!("{} is not known{meant}", shown(value));
+                self.close(full, &what, parser.nothing, unknown.meant);
             }
-            _ if meant.is_empty() => self.ignored(full, " and has no effect"),
-            _ => self.ignored(full, &format!(" and has no effect{meant}")),
+            _ if meant.is_empty() => self.ignored.push(full.to_owned()),
+            _ => {
+                let message = format!("it is not known and has no effect{meant}");
+                self.warn("AnnotationIgnored", full, message, "correct the name".into());
+            }
         }
     }
 
-    fn ignored(&mut self, full: &str, effect: &str) {
-        let message = format!("annotation {full} is not supported{effect}");
-        let hint = format!("remove it once the {} works without it", self.object.kind);
-        self.warn("AnnotationIgnored", full, message, hint);
+    /// It has no effect, and the answers are not what they would be.
+    fn differs(&mut self, full: &str, instead: &str) {
+        let message = format!("it is not supported: {instead}");
+        let hint = format!("remove it if the {} may do without", self.object.kind);
+        self.error("AnnotationIgnored", full, message, hint);
+    }
+
+    /// What has no effect and changes no answer, in one problem.
+    fn ignored(&mut self) {
+        let one = match &*std::mem::take(&mut self.ignored) {
+            [] => return,
+            [one] => Some(one.clone()),
+            many => {
+                let message =
+                    format!("{} annotations have no effect: {}", many.len(), many.join(", "));
+                let hint = format!("remove them if the {} may do without", self.object.kind);
+                let field = "metadata.annotations";
+                let problem =
+                    Problem::warning(self.object, "AnnotationIgnored", field, message, hint);
+                self.problems.push(problem);
+                None
+            }
+        };
+        if let Some(full) = one {
+            let hint = format!("remove it if the {} may do without", self.object.kind);
+            self.warn("AnnotationIgnored", &full, "it has no effect".into(), hint);
+        }
     }
 
     /// Closes every path; `nothing` are values that would not.
-    fn close(&mut self, full: &str, what: &str, nothing: &[&str]) {
+    fn close(&mut self, full: &str, what: &str, nothing: &[&str], row: Option<&Annotation>) {
         self.settings.deny.get_or_insert(NOT_SUPPORTED);
-        let hint = match nothing {
-            [] => "remove the annotation if the paths may be open".to_owned(),
-            [value, ..] => {
+        let hint = match (row.map_or("", |row| row.remedy), nothing) {
+            ("", []) => "remove the annotation if the paths may be open".to_owned(),
+            ("", [value, ..]) => {
                 format!("remove the annotation, or write {value:?}, if the paths may be open")
             }
+            (remedy, _) => remedy.to_owned(),
         };
-        let message = format!("{what}, so every path is closed (503)");
+        let of_host = row.is_some_and(|row| row.of_host);
+        self.settings.deny_host |= of_host;
+        let reach = if of_host { " of its hosts" } else { "" };
+        let message = format!("{what}, so every path{reach} is closed (503)");
         self.error(NOT_SUPPORTED, full, message, hint);
+    }
+
+    /// Annotations of other controllers: one problem for each prefix and effect.
+    fn foreign<'m>(&mut self, annotations: impl Iterator<Item = (&'m String, &'m String)>) {
+        for found in foreign::judge(annotations) {
+            let (field, who) = match &*found.names {
+                [one] => (Found { name: one, value: "" }.field(), String::new()),
+                many => ("metadata.annotations".to_owned(), format!("{}: ", many.join(", "))),
+            };
+            let who = format!("{who}read by {} only", found.program);
+            let problem = match found.effect {
+                foreign::Effect::Protects => {
+                    self.settings.deny.get_or_insert(NOT_SUPPORTED);
+                    Problem::error(
+                        self.object,
+                        NOT_SUPPORTED,
+                        field,
+                        format!("{who}, and protects, so every path is closed (503)"),
+                        "remove it if the paths may be open, or give the object a class of that controller",
+                    )
+                }
+                foreign::Effect::Answers => Problem::error(
+                    self.object,
+                    "AnnotationIgnored",
+                    field,
+                    format!("{who}; the answers are not what it asks for"),
+                    "remove it, or say the same with an annotation of ingress-nginx",
+                ),
+                foreign::Effect::Tuning => Problem::warning(
+                    self.object,
+                    "AnnotationIgnored",
+                    field,
+                    format!("{who}, without effect here"),
+                    "remove it",
+                ),
+            };
+            self.problems.push(problem);
+        }
     }
 
     fn warn(&mut self, reason: &'static str, full: &str, message: String, hint: String) {
@@ -246,7 +330,14 @@ impl Settings {
             Setting::Allow(networks) => self.addresses.allow.push(networks),
             Setting::DenyFrom(networks) => self.addresses.deny.push(networks),
             Setting::BodyLimit(limit) => self.body_limit = Some(limit),
+            Setting::MaybeRegex => self.maybe_regex = true,
+            Setting::ClearTextBackend => self.clear_text_backend = true,
         }
+    }
+
+    /// Whether paths are regular expressions, or may be.
+    pub(crate) fn expressions(&self) -> bool {
+        self.use_regex || self.rewrite.is_some() || self.maybe_regex
     }
 }
 
@@ -257,7 +348,7 @@ fn family_of(full: &str) -> Option<(&'static Family, &str)> {
 
 /// Whether a value asks for anything but what happens anyway.
 fn asks(parser: value::Parser, value: &str) -> bool {
-    (parser.read)(value) != Ok(Setting::Nothing)
+    !matches!((parser.read)(value), Ok(Setting::Nothing | Setting::ClearTextBackend))
 }
 
 /// A value as messages repeat it.

@@ -2,8 +2,8 @@
 //!
 //! The one input that needs distrust: whoever may write an EndpointSlice could point the gateway at the
 //! node itself or at a cloud's metadata service. [`refusal`] is the list of addresses that are never
-//! dialled. A port on which the pods speak TLS gets nothing either, until TLS to backends is built: it is
-//! not spoken to in clear text.
+//! dialled. A port on which the pods speak TLS or HTTP/2 gets nothing either, until that is built: it is not
+//! spoken to in clear text, nor in another protocol than its own.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,9 @@ use k8s_openapi::{
 
 use crate::{
     host,
-    model::{Backend, BackendKey, BackendPort, Endpoint, EndpointSet, ExternalName},
+    model::{
+        Backend, BackendKey, BackendPort, BackendProtocol, Endpoint, EndpointSet, ExternalName,
+    },
     objects::{ObjectKey, ObjectRef, Objects, Store, Stored},
     problem::Problem,
 };
@@ -131,7 +133,7 @@ pub(crate) enum Gap {
     Port,
     /// The pods speak TLS there, by this `appProtocol`: nothing is sent.
     Tls(&'static str),
-    /// The pods speak HTTP/2 there, by this `appProtocol`: they get HTTP/1.1.
+    /// The pods speak HTTP/2 there, by this `appProtocol`: nothing is sent.
     Http2(&'static str),
 }
 
@@ -145,24 +147,23 @@ impl Gap {
         }
     }
 
-    /// What is missing where a rule means all these ports: those in clear text take the traffic.
+    /// What is missing where a rule means all these ports: those that can be spoken to take the traffic.
     fn of_ports(spoken: &[Spoken]) -> Option<Self> {
-        let clear = spoken.iter().any(|spoken| !matches!(spoken, Spoken::Tls(_)));
-        let mut gaps = spoken.iter().filter_map(|spoken| Self::of(*spoken));
-        gaps.find(|gap| !(clear && matches!(gap, Self::Tls(_))))
+        let mut gaps = spoken.iter().map(|spoken| Self::of(*spoken));
+        gaps.clone().all(|gap| gap.is_some()).then(|| gaps.next()).flatten().flatten()
     }
 
     /// The problem of an object that refers to a backend with this gap.
     pub(crate) fn problem(self, object: &ObjectRef, key: &BackendKey, field: &str) -> Problem {
         match self {
-            Self::Service => Problem::warning(
+            Self::Service => Problem::error(
                 object,
                 "BackendNotFound",
                 field,
                 format!("Service {} does not exist; requests get 503", key.service),
                 "create the Service in the same namespace, or correct its name",
             ),
-            Self::Port => Problem::warning(
+            Self::Port => Problem::error(
                 object,
                 "PortNotFound",
                 field,
@@ -172,27 +173,24 @@ impl Gap {
                     _ => "name a port that the Service lists in spec.ports",
                 },
             ),
-            Self::Tls(name) => Problem::error(
+            Self::Tls(name) | Self::Http2(name) => Problem::error(
                 object,
                 "BackendProtocolNotSupported",
                 field,
                 format!(
                     "appProtocol {name:?} of port {} of Service {} is not supported yet, and nothing is \
-                     sent there in clear text; requests get 503",
+                     sent there in another protocol; requests get 503",
                     key.port, key.service
                 ),
-                "set appProtocol to http if the pods speak clear text on this port",
-            ),
-            Self::Http2(name) => Problem::warning(
-                object,
-                "BackendProtocolNotSupported",
-                field,
-                format!(
-                    "appProtocol {name:?} of port {} of Service {} is not supported yet; requests are \
-                     sent by HTTP/1.1",
-                    key.port, key.service
-                ),
-                "set appProtocol to http if the pods speak HTTP/1.1, too; gRPC fails until HTTP/2 is built",
+                match object.kind {
+                    "Ingress" => {
+                        "set appProtocol to http, or annotate the Ingress with backend-protocol HTTP, if the \
+                         pods speak HTTP/1.1 in clear text on this port"
+                    }
+                    _ => {
+                        "set appProtocol to http if the pods speak HTTP/1.1 in clear text on this port"
+                    }
+                },
             ),
         }
     }
@@ -240,6 +238,8 @@ impl<'o> Resolver<'o> {
 struct Draft<'s> {
     /// What the Service says of its ports.
     ports: &'s [ServicePort],
+    /// Whether that counts.
+    protocol: BackendProtocol,
     addresses: Vec<SocketAddr>,
     external: Option<ExternalName>,
     gap: Option<Gap>,
@@ -274,11 +274,15 @@ impl<'s> Draft<'s> {
     ) {
         let spec = service.object.spec.as_ref();
         self.ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+        self.protocol = key.protocol;
         let port = service_port(&key.port, self.ports);
         // Said of the port itself, it holds whether or not there are endpoints.
-        let spoken = spoken(port.and_then(|port| port.app_protocol.as_deref()));
+        let spoken = match self.protocol {
+            BackendProtocol::Declared => spoken(port.and_then(|port| port.app_protocol.as_deref())),
+            BackendProtocol::ClearText => Spoken::Http,
+        };
         self.gap = Gap::of(spoken);
-        if matches!(spoken, Spoken::Tls(_)) {
+        if self.gap.is_some() {
             return;
         }
         if spec.is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName")) {
@@ -312,6 +316,9 @@ impl<'s> Draft<'s> {
 
     /// What is spoken on a port of an EndpointSlice, which the Service's port of the same name may say.
     fn spoken(&self, port: &SlicePort<'_>) -> Spoken {
+        if self.protocol == BackendProtocol::ClearText {
+            return Spoken::Http;
+        }
         let name = |of: &&ServicePort| of.name.as_deref().unwrap_or_default() == port.name;
         let of_service = || self.ports.iter().find(name)?.app_protocol.as_deref();
         spoken(port.app_protocol.or_else(of_service))
@@ -335,7 +342,7 @@ impl<'s> Draft<'s> {
             return;
         }
         let ports: Vec<u16> = tcp_ports(slice)
-            .filter(|port| wanted.takes(port) && !matches!(self.spoken(port), Spoken::Tls(_)))
+            .filter(|port| wanted.takes(port) && self.spoken(port) == Spoken::Http)
             .map(|port| port.number)
             .collect();
         for (at, endpoint) in slice.endpoints.iter().enumerate() {

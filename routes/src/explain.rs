@@ -183,7 +183,7 @@ fn describe(rule: &RouteRule, scheme: Scheme) -> String {
         return format!("redirect to https ({})", redirect.status);
     }
     match &rule.action {
-        Action::Deny { reason } => format!("deny with {DENY_STATUS} ({reason})"),
+        Action::Deny { reason, .. } => format!("deny with {DENY_STATUS} ({reason})"),
         Action::Forward(forward) => {
             let backends = &forward.spec.backends;
             let alone = backends.len() == 1;

@@ -50,6 +50,14 @@ impl Filter {
             Self::Rewrite(_) => Phase::Rewrite,
         }
     }
+
+    /// Whether it keeps anybody or anything out.
+    pub(crate) fn protects(&self) -> bool {
+        match self {
+            Self::Access(_) | Self::BodyLimit(_) => true,
+            Self::HttpsRedirect(_) | Self::Rewrite(_) => false,
+        }
+    }
 }
 
 /// The filters of a rule, in the order of their phases.

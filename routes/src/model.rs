@@ -57,6 +57,18 @@ pub struct BackendKey {
     pub service: ObjectKey,
     /// Which of its ports.
     pub port: BackendPort,
+    /// What is spoken there.
+    pub protocol: BackendProtocol,
+}
+
+/// How it is known what a backend speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BackendProtocol {
+    /// The `appProtocol` of the port says it; HTTP/1.1 in clear text where it says nothing.
+    #[default]
+    Declared,
+    /// The rule says so: HTTP/1.1 in clear text, whatever the port says.
+    ClearText,
 }
 
 impl fmt::Display for BackendKey {

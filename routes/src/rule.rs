@@ -1,7 +1,7 @@
 //! One rule of the route table: the one form that every kind of object compiles into.
 
 use crate::{
-    action::{Action, Forward},
+    action::{Action, Forward, Reach},
     filter::{Filter, Filters, HttpsRedirect, Rewrite},
     matcher::Matches,
     model::{HostPattern, Scheme},
@@ -58,6 +58,13 @@ impl RouteRule {
         match &mut self.action {
             Action::Forward(forward) => Some(forward),
             Action::Deny { .. } => None,
+        }
+    }
+    /// What it keeps closed, if it protects and is closed for that.
+    pub(crate) fn guards(&self) -> Option<Reach> {
+        match self.action {
+            Action::Deny { reach: reach @ (Reach::Path | Reach::Host), .. } => Some(reach),
+            Action::Deny { reach: Reach::Rule, .. } | Action::Forward(_) => None,
         }
     }
 }

@@ -96,7 +96,7 @@ pub(crate) fn answer_of(table: &RouteTable, url: &str) -> String {
         return format!("redirect {}", redirect.status);
     }
     match &rule.action {
-        Action::Deny { reason } => format!("{DENY_STATUS} {reason}"),
+        Action::Deny { reason, .. } => format!("{DENY_STATUS} {reason}"),
         Action::Forward(forward) => {
             let backends = &forward.spec.backends;
             let keys = backends.iter().map(|backend| {

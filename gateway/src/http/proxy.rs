@@ -198,7 +198,7 @@ fn before_backend<'s>(
         return Err(ProxyErrorKind::BodyTooLarge);
     }
     match &rule.action {
-        Action::Deny { reason } => {
+        Action::Deny { reason, .. } => {
             tracing::debug!(rule = %rule.object, reason, "denied");
             Err(ProxyErrorKind::Denied)
         }

@@ -268,7 +268,7 @@ fn action(rule: &RouteRule, scheme: Scheme) -> Option<String> {
         return Some(format!("redirect {} to https", redirect.status));
     }
     Some(match (&rule.action, rule.rewrite()) {
-        (Action::Deny { reason }, _) => format!("deny {DENY_STATUS} ({reason})"),
+        (Action::Deny { reason, .. }, _) => format!("deny {DENY_STATUS} ({reason})"),
         (Action::Forward(_), None) => "forward".to_owned(),
         (Action::Forward(_), Some(rewrite)) => format!("forward as {}", rewrite.target()),
     })

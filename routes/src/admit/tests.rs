@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    action::Action,
+    action::{Action, Reach},
     filter::Filters,
     matcher::{Matches, PathRegex, Schemes},
     model::HostPattern,
@@ -18,7 +18,7 @@ fn rule_of(object: &str, matches: Matches) -> Arc<RouteRule> {
         host: HostPattern::Any,
         matches,
         filters: Filters::default(),
-        action: Action::Deny { reason: "Test" },
+        action: Action::Deny { reason: "Test", reach: Reach::Rule },
     })
 }
 

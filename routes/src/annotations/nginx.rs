@@ -8,8 +8,8 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        BODY_SIZE, DENIED_NETWORKS, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, LIMIT, NETWORKS, PROTOCOL,
-        Parser, REWRITE, SATISFY, SSL_REDIRECT, SWITCH, TEXT, USE_REGEX,
+        BODY_SIZE, DENIED_NETWORKS, FIREWALL, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, LIMIT, NETWORKS,
+        PROTOCOL, Parser, REWRITE, SATISFY, SSL_REDIRECT, SWITCH, TEXT, USE_REGEX,
     },
 };
 
@@ -55,23 +55,24 @@ const ROWS: &[Annotation] = &[
     closes("auth-signin", TEXT, "Where clients sign in that auth-url refuses."),
     closes("auth-signin-redirect-param", TEXT, "Parameter that says where to go after signing in."),
     closes("auth-snippet", TEXT, "Configuration of nginx about auth-url."),
-    closes("auth-tls-error-page", TEXT, "Where clients without certificate are sent."),
-    closes("auth-tls-match-cn", TEXT, "Name that a client certificate must have."),
+    closes("auth-tls-error-page", TEXT, "Where clients without certificate are sent.").of_host(),
+    closes("auth-tls-match-cn", TEXT, "Name that a client certificate must have.").of_host(),
     closes(
         "auth-tls-pass-certificate-to-upstream",
         FLAG,
         "Whether the backend sees the certificate.",
     ),
-    closes("auth-tls-secret", TEXT, "Authorities that client certificates must chain to."),
-    closes("auth-tls-verify-client", SWITCH, "Whether a client certificate is asked for."),
-    closes("auth-tls-verify-depth", TEXT, "How long the chain of a client certificate may be."),
+    closes("auth-tls-secret", TEXT, "Authorities that client certificates must chain to.").of_host(),
+    closes("auth-tls-verify-client", SWITCH, "Whether a client certificate is asked for.").of_host(),
+    closes("auth-tls-verify-depth", TEXT, "How long the chain of a client certificate may be.").of_host(),
     closes("auth-type", TEXT, "Kind of HTTP authentication."),
     closes("auth-url", TEXT, "Service that is asked whether a request may pass."),
     closes(
         "backend-protocol",
         PROTOCOL,
-        "What is spoken to the backend: TLS, gRPC and FastCGI are not built.",
-    ),
+        "What is spoken to the backend. `HTTP` holds whatever `appProtocol` says; TLS, gRPC and FastCGI are not built.",
+    )
+    .remedy("write \"HTTP\" if the pods speak HTTP/1.1 in clear text on this port, too"),
     Annotation::excludes("canary", ON, FLAG, "Takes a share of another Ingress' traffic."),
     harmless("canary-by-cookie", TEXT, "Cookie that chooses the canary."),
     harmless("canary-by-header", TEXT, "Header that chooses the canary."),
@@ -118,7 +119,7 @@ const ROWS: &[Annotation] = &[
         FLAG,
         "Whether errors of the backend are left as they are.",
     ),
-    differs("enable-access-log", FLAG_ON, "Whether requests are logged.", "they are logged"),
+    harmless("enable-access-log", FLAG_ON, "Whether requests are logged: they are."),
     differs("enable-cors", FLAG, "Whether CORS headers are added.", CORS),
     closes("enable-global-auth", FLAG, "Whether the auth-url of the whole controller is asked."),
     closes("enable-modsecurity", FLAG, "Whether ModSecurity looks at requests."),
@@ -155,7 +156,7 @@ const ROWS: &[Annotation] = &[
     closes("limit-rps", LIMIT, "Requests per second and client address at most."),
     closes("limit-whitelist", TEXT, "Older name of limit-allowlist."),
     harmless("load-balance", TEXT, "Algorithm that chooses the endpoint."),
-    closes("lua-resty-waf", TEXT, "Mode of an older firewall."),
+    closes("lua-resty-waf", FIREWALL, "Mode of an older firewall."),
     harmless("mirror-host", TEXT, "Host of mirrored requests."),
     harmless("mirror-request-body", TEXT, "Whether bodies are mirrored."),
     differs("mirror-target", TEXT, "Where copies of requests are sent.", "no copy is sent"),
@@ -248,7 +249,7 @@ const ROWS: &[Annotation] = &[
     closes("secure-backends", FLAG, "Older form of backend-protocol `HTTPS`."),
     closes("secure-verify-ca-secret", TEXT, "Older form of proxy-ssl-secret."),
     differs("server-alias", TEXT, "More hosts of the same rules.", "they are not served"),
-    closes("server-snippet", TEXT, "Configuration of nginx for the host."),
+    closes("server-snippet", TEXT, "Configuration of nginx for the host.").of_host(),
     harmless(
         "service-upstream",
         FLAG,
@@ -269,7 +270,7 @@ const ROWS: &[Annotation] = &[
     harmless("session-cookie-samesite", TEXT, "SameSite of the cookie."),
     harmless("session-cookie-secure", FLAG, "Whether it is for https only."),
     differs("ssl-ciphers", TEXT, "Ciphers of the host.", "the built-in ones are used"),
-    closes("ssl-passthrough", FLAG, "Whether the backend terminates TLS itself."),
+    closes("ssl-passthrough", FLAG, "Whether the backend terminates TLS itself.").of_host(),
     differs(
         "ssl-prefer-server-ciphers",
         TEXT,

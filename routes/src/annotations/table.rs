@@ -32,6 +32,10 @@ pub struct Annotation {
     pub objects: &'static [ObjectKind],
     /// A value that cannot be honoured closes every path of the object.
     pub protects: bool,
+    /// It protects the whole host: then the other objects of the namespace are closed there, too.
+    pub of_host: bool,
+    /// What to do where it closes; empty: what can be done about any of them.
+    pub remedy: &'static str,
     /// What is done about it.
     pub status: Status,
     /// Value that stands in where the annotation is missing or cannot be read.
@@ -48,7 +52,7 @@ pub enum Status {
     Honoured,
     /// It has no effect, which changes no answer: tuning. The object is served, with a warning.
     Harmless,
-    /// It has no effect, and this happens instead. The object is served, with a warning.
+    /// It has no effect, and this happens instead. The object is served, with an error.
     Differs(&'static str),
     /// It protects and is not built: every path of the object answers 503.
     Closes,
@@ -125,12 +129,23 @@ impl Annotation {
         doc: &'static str,
     ) -> Self {
         let status = Status::Honoured;
-        Self { name, objects, protects: false, status, default, doc, parser }
+        let (protects, of_host, remedy) = (false, false, "");
+        Self { name, objects, protects, of_host, remedy, status, default, doc, parser }
     }
 
     /// The same row, closing the object where its value cannot be honoured.
     pub(super) const fn protecting(self) -> Self {
         Self { protects: true, ..self }
+    }
+
+    /// The same row, about the whole host.
+    pub(super) const fn of_host(self) -> Self {
+        Self { of_host: true, ..self }
+    }
+
+    /// The same row, with something to do about it.
+    pub(super) const fn remedy(self, remedy: &'static str) -> Self {
+        Self { remedy, ..self }
     }
 
     pub(super) const fn harmless(

@@ -143,12 +143,14 @@ fn each_protection_that_is_not_built_closes_and_says_how_to_open() {
         assert_eq!(problem.severity, crate::problem::Severity::Error);
         assert_eq!(problem.field, format!("metadata.annotations[{full}]"));
         assert!(problem.message.contains("\"7\""), "{}", problem.message);
-        assert!(problem.hint.starts_with("remove the annotation"), "{}", problem.hint);
+        let remedy = if row.remedy.is_empty() { "remove the annotation" } else { row.remedy };
+        assert!(problem.hint.starts_with(remedy), "{}", problem.hint);
+        assert_eq!(settings.deny_host, row.of_host, "{full}");
     }
 }
 
 #[test]
-fn what_does_not_protect_is_served_with_a_warning() {
+fn what_does_not_protect_is_served_and_an_error_if_answers_differ() {
     for (family, row, kind) in rows() {
         if let Status::Harmless | Status::Differs(_) = row.status {
             let full = format!("{}{}", family.prefix, row.name);
@@ -156,6 +158,8 @@ fn what_does_not_protect_is_served_with_a_warning() {
             assert_eq!(settings, *DEFAULTS, "{full}");
             let reasons: Vec<_> = problems.iter().map(|problem| problem.reason).collect();
             assert_eq!(reasons, ["AnnotationIgnored"], "{full}");
+            let differs = matches!(row.status, Status::Differs(_));
+            assert_eq!(problems[0].is_error(), differs, "{full}");
         }
     }
 }
@@ -185,6 +189,8 @@ fn a_name_without_a_row_closes_if_it_protects_and_warns_if_not() {
         ("Route", "haproxy.router.openshift.io/ip_denylist_x", "10.0.0.1", CLOSED, "is not known"),
         ("Ingress", "haproxy.router.openshift.io/secure-backends", "1", CLOSED, "is not known"),
         ("Ingress", "nginx.ingress.kubernetes.io/jwt-verify", "false", None, "no effect"),
+        ("Ingress", "nginx.ingress.kubernetes.io/jwt-verify", "None", None, "no effect"),
+        ("Ingress", "gatehouse.io/allow-from", "::/0 0.0.0.0/0", None, "no effect"),
         // By the name that was meant.
         (
             "Ingress",
@@ -294,6 +300,53 @@ fn each_honoured_flag_sets_its_own_field_and_no_other() {
     assert_eq!(parse_one("force-ssl-redirect", "true"), with(|s| s.force_ssl_redirect = true));
     let termination = parse_on("Ingress", "route.openshift.io/termination", "edge");
     assert_eq!(termination, (with(|s| s.force_ssl_redirect = true).0, vec![]));
+}
+
+#[test]
+fn what_has_no_effect_is_one_line_with_its_list() {
+    let names = ["proxy-read-timeout", "affinity-mode", "enable-opentelemetry"];
+    let all = names.map(|name| (format!("{NGINX}{name}"), "true".to_owned()));
+    let object = ObjectRef::new("Ingress", ObjectKey::new("d", "a"));
+    let annotations = Some(all.into());
+    let (_, problems) = parse(&object, &ObjectMeta { annotations, ..ObjectMeta::default() });
+    let [problem] = &*problems else { panic!("{problems:?}") };
+    assert!(!problem.is_error());
+    assert_eq!(problem.field, "metadata.annotations");
+    for name in names {
+        assert_eq!(problem.to_string().matches(name).count(), 1, "{problem}");
+    }
+}
+
+#[test]
+fn no_name_stands_twice_in_a_line() {
+    for (family, row, kind) in rows() {
+        let full = format!("{}{}", family.prefix, row.name);
+        for problem in parse_on(kind, &full, "certainly not").1 {
+            let line = problem.to_string();
+            assert_eq!(line.matches(&full).count(), 1, "{line}");
+        }
+    }
+}
+
+#[test]
+fn annotations_of_other_controllers_are_named_and_those_that_protect_close() {
+    for (name, value, closed, error) in [
+        ("haproxy.org/allow-list", "10.0.0.0/8", true, true),
+        ("traefik.ingress.kubernetes.io/router.middlewares", "d-auth@kubernetescrd", true, true),
+        ("alb.ingress.kubernetes.io/inbound-cidrs", "10.0.0.0/8", true, true),
+        ("konghq.com/plugins", "key-auth", true, true),
+        ("ingress.kubernetes.io/ssl-redirect", "true", false, true),
+        ("projectcontour.io/response-timeout", "5s", false, false),
+    ] {
+        for kind in ["Ingress", "Route"] {
+            let (settings, problems) = parse_on(kind, name, value);
+            assert_eq!(settings.deny.is_some(), closed, "{name}");
+            let [problem] = &*problems else { panic!("{name}: {problems:?}") };
+            assert_eq!(problem.is_error(), error, "{problem}");
+            assert!(problem.to_string().contains(name) && !problem.hint.is_empty(), "{problem}");
+        }
+        assert_eq!(parse_on("Service", name, value), (DEFAULTS.clone(), vec![]));
+    }
 }
 
 #[test]

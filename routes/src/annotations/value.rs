@@ -33,6 +33,10 @@ pub(crate) enum Setting {
     DenyFrom(Networks),
     /// Bytes of a request's body at most.
     BodyLimit(u64),
+    /// Paths may be regular expressions: what would say so cannot be read.
+    MaybeRegex,
+    /// HTTP/1.1 in clear text to the backend, whatever its port says.
+    ClearTextBackend,
 }
 
 /// A usable rewrite target.
@@ -52,6 +56,8 @@ pub(super) struct Fault {
     /// What is wrong, to stand after the value.
     pub(super) message: String,
     pub(super) hint: &'static str,
+    /// What holds for the object nevertheless.
+    pub(super) leaves: Setting,
 }
 
 /// Reads values of one form.
@@ -67,8 +73,7 @@ pub(super) const READ_BY_OWNER: Parser = Parser { read: |_| Ok(Setting::Text), n
 /// Texts of which nothing matters.
 pub(super) const IGNORED: Parser = Parser { read: |_| Ok(Setting::Nothing), nothing: &[] };
 
-pub(super) const USE_REGEX: Parser =
-    Parser { read: |value| flag(value).map(Setting::UseRegex), nothing: &[] };
+pub(super) const USE_REGEX: Parser = Parser { read: use_regex, nothing: &[] };
 pub(super) const SSL_REDIRECT: Parser =
     Parser { read: |value| flag(value).map(Setting::SslRedirect), nothing: &[] };
 pub(super) const FORCE_SSL_REDIRECT: Parser =
@@ -87,15 +92,13 @@ pub(super) const TERMINATION: Parser = Parser {
 };
 
 /// Networks that may pass, separated by commas.
-pub(super) const NETWORKS: Parser =
-    Parser { read: |value| allowed(value.split(',')), nothing: &["0.0.0.0/0,::/0"] };
+pub(super) const NETWORKS: Parser = Parser { read: allowed, nothing: &["0.0.0.0/0,::/0"] };
 /// Networks that may pass, separated by spaces, as OpenShift's router reads them.
-pub(super) const SPACED_NETWORKS: Parser =
-    Parser { read: |value| allowed(value.split_whitespace()), nothing: &["0.0.0.0/0 ::/0"] };
+pub(super) const SPACED_NETWORKS: Parser = Parser { read: allowed, nothing: &["0.0.0.0/0 ::/0"] };
 /// Networks that may not pass, separated by commas.
 pub(super) const DENIED_NETWORKS: Parser = Parser {
     read: |value| {
-        let denied = networks(value.split(','))?;
+        let denied = networks(value)?;
         Ok(if denied.is_empty() { Setting::Nothing } else { Setting::DenyFrom(denied) })
     },
     nothing: &[],
@@ -103,7 +106,7 @@ pub(super) const DENIED_NETWORKS: Parser = Parser {
 /// The size of a body, in nginx's units; zero stands for no limit.
 pub(super) const BODY_SIZE: Parser = Parser {
     read: |value| match value.trim() {
-        "" => Ok(Setting::Nothing),
+        value if is_off(value) => Ok(Setting::Nothing),
         value => size(value).map(|size| match size {
             0 => Setting::Nothing,
             size => Setting::BodyLimit(size),
@@ -118,21 +121,22 @@ pub(super) const BODY_SIZE: Parser = Parser {
 pub(super) const TEXT: Parser =
     Parser { read: |value| unless(value.trim().is_empty()), nothing: &[] };
 /// A flag that is off by default.
-pub(super) const FLAG: Parser = Parser {
-    read: |value| unless(value.trim().is_empty() || go_bool(value.trim()) == Some(false)),
-    nothing: &["false"],
-};
+pub(super) const FLAG: Parser = Parser { read: |value| unless(is_off(value)), nothing: &["false"] };
 /// A flag whose `true` is what happens anyway.
 pub(super) const FLAG_ON: Parser = Parser {
     read: |value| unless(value.trim().is_empty() || go_bool(value.trim()) == Some(true)),
     nothing: &["true"],
 };
 /// `on` or `off`.
-pub(super) const SWITCH: Parser =
-    Parser { read: |value| unless(matches!(value.trim(), "" | "off")), nothing: &["off"] };
+pub(super) const SWITCH: Parser = Parser { read: |value| unless(is_off(value)), nothing: &["off"] };
 /// A number or a size, of which zero stands for none.
 pub(super) const LIMIT: Parser =
-    Parser { read: |value| unless(is_zero(value.trim())), nothing: &["0"] };
+    Parser { read: |value| unless(is_zero(value.trim()) || is_off(value)), nothing: &["0"] };
+/// The mode of a firewall.
+pub(super) const FIREWALL: Parser = Parser {
+    read: |value| unless(is_off(value) || value.trim().eq_ignore_ascii_case("inactive")),
+    nothing: &["inactive"],
+};
 /// How several access rules go together.
 pub(super) const SATISFY: Parser = Parser {
     read: |value| unless(value.trim().is_empty() || value.trim().eq_ignore_ascii_case("all")),
@@ -140,18 +144,21 @@ pub(super) const SATISFY: Parser = Parser {
 };
 /// What is spoken to the backend.
 pub(super) const PROTOCOL: Parser = Parser {
-    read: |value| unless(value.trim().is_empty() || value.trim().eq_ignore_ascii_case("http")),
-    nothing: &["HTTP"],
+    read: |value| {
+        Ok(match value.trim() {
+            "" => Setting::Nothing,
+            name if name.eq_ignore_ascii_case("http") => Setting::ClearTextBackend,
+            _ => Setting::Unbuilt,
+        })
+    },
+    nothing: &[],
 };
 /// What becomes of forwarding headers that a client sent.
 pub(super) const FORWARDED_HEADERS: Parser =
     Parser { read: |value| unless(matches!(value.trim(), "" | "replace")), nothing: &["replace"] };
 /// The value of a protection that only its name is known of.
 pub(super) const UNKNOWN: Parser = Parser {
-    read: |value| {
-        let value = value.trim();
-        unless(matches!(value, "" | "off") || go_bool(value) == Some(false))
-    },
+    read: |value| unless(is_off(value) || allowed(value) == Ok(Setting::Nothing)),
     nothing: &["false"],
 };
 
@@ -164,7 +171,20 @@ fn flag(value: &str) -> Result<bool, Fault> {
         reason: "InvalidAnnotation",
         message: "is neither true nor false".into(),
         hint: "write \"true\" or \"false\"",
+        leaves: Setting::Nothing,
     })
+}
+
+fn use_regex(value: &str) -> Result<Setting, Fault> {
+    let fault = |fault| Fault { leaves: Setting::MaybeRegex, ..fault };
+    flag(value).map(Setting::UseRegex).map_err(fault)
+}
+
+/// Nothing, or a word that switches off.
+fn is_off(value: &str) -> bool {
+    let value = value.trim();
+    let words = ["", "off", "no", "none", "disabled"];
+    go_bool(value) == Some(false) || words.iter().any(|word| word.eq_ignore_ascii_case(value))
 }
 
 /// Go's `strconv.ParseBool`, which ingress-nginx uses.
@@ -183,20 +203,21 @@ fn is_zero(value: &str) -> bool {
 }
 
 /// A list of networks that may pass, unless it holds every address of both families.
-fn allowed<'v>(entries: impl Iterator<Item = &'v str>) -> Result<Setting, Fault> {
-    let allowed = networks(entries)?;
+fn allowed(value: &str) -> Result<Setting, Fault> {
+    let allowed = networks(value)?;
     let nothing = allowed.is_empty() || allowed.is_everybody();
     Ok(if nothing { Setting::Nothing } else { Setting::Allow(allowed) })
 }
 
-/// Networks; empty entries, as behind the last comma, do not count.
-fn networks<'v>(entries: impl Iterator<Item = &'v str>) -> Result<Networks, Fault> {
-    let entries = entries.map(str::trim).filter(|entry| !entry.is_empty());
+/// Networks, whatever stands between them; empty entries, as behind the last comma, do not count.
+fn networks(value: &str) -> Result<Networks, Fault> {
+    let entries = value.split([',', ' ', '\t', '\r', '\n']).filter(|entry| !entry.is_empty());
     let networks = entries.map(|entry| {
         entry.parse::<Network>().map_err(|error| Fault {
             reason: "InvalidNetwork",
             message: format!("holds {entry:?}, which {error}"),
             hint: "write addresses and networks only",
+            leaves: Setting::Nothing,
         })
     });
     networks.collect()
@@ -217,6 +238,7 @@ fn size(value: &str) -> Result<u64, Fault> {
         reason: "InvalidAnnotation",
         message: "is not a size".into(),
         hint: "write a number of bytes such as 1048576, 1024k, 8m or 1g",
+        leaves: Setting::Nothing,
     })
 }
 
@@ -225,7 +247,8 @@ fn rewrite(value: &str) -> Result<Setting, Fault> {
     if value.is_empty() {
         return Ok(Setting::Nothing);
     }
-    let fault = |(message, hint)| Fault { reason: "InvalidRewriteTarget", message, hint };
+    let leaves = Setting::MaybeRegex;
+    let fault = |(message, hint)| Fault { reason: "InvalidRewriteTarget", message, hint, leaves };
     target(value).map(Setting::Rewrite).map_err(fault)
 }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     action::ForwardSpec,
-    model::{BackendKey, BackendPort, BackendSlot, ExternalName},
+    model::{BackendKey, BackendPort, BackendProtocol, BackendSlot, ExternalName},
     objects::ObjectKey,
 };
 
@@ -28,7 +28,11 @@ fn forward(weights: &[u16]) -> Forward {
 }
 
 fn key(slot: usize) -> BackendKey {
-    BackendKey { service: ObjectKey::new("d", format!("s{slot}")), port: BackendPort::All }
+    BackendKey {
+        service: ObjectKey::new("d", format!("s{slot}")),
+        port: BackendPort::All,
+        protocol: BackendProtocol::Declared,
+    }
 }
 
 fn backends(sets: Vec<EndpointSet>) -> BackendTable {

@@ -379,7 +379,10 @@ fn refuse_route(routes: &mut [JudgedRoute<'_>], lost: &Lost) {
     let key = &lost.rule.object.key;
     if let Ok(at) = routes.binary_search_by(|route| route.kept.key.cmp(key)) {
         let (owner, host) = (&lost.owner.object, &lost.rule.host);
-        let message = format!("{owner} already exposes {host} with this path and is older");
+        let message = match lost.owner.guards() {
+            Some(_) => format!("{owner} keeps this path of {host} closed"),
+            None => format!("{owner} already exposes {host} with this path and is older"),
+        };
         routes[at].outcome.refuse("HostAlreadyClaimed", message);
     }
 }

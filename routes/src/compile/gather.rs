@@ -194,7 +194,11 @@ impl<'o, 'p> Run<'o, 'p> {
                 | (verdict @ Verdict::Closed(refusal), None) => {
                     route.in_table = matches!(verdict, Verdict::Closed(_));
                     self.problems.push(refusal.clone().about(object.clone()));
-                    let gatehouse_problem::Problem { reason, message, .. } = refusal.clone();
+                    let gatehouse_problem::Problem { reason, field, message, .. } = refusal.clone();
+                    // A condition has no field beside it.
+                    let of_annotation = field.starts_with("metadata.");
+                    let message =
+                        if of_annotation { format!("{field}: {message}") } else { message };
                     route.outcome.refuse(reason, message);
                 }
                 (_, Some(message)) => {

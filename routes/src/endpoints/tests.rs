@@ -1,5 +1,5 @@
 use super::*;
-use crate::{objects::SourceTrust, testing::objects};
+use crate::{model::BackendProtocol, objects::SourceTrust, testing::objects};
 
 const SERVICE: &str = "
 kind: Service
@@ -36,7 +36,8 @@ endpoints: [{addresses: [10.9.9.9]}]
 ";
 
 fn key(port: BackendPort) -> BackendKey {
-    BackendKey { service: ObjectKey::new("d", "web"), port }
+    let protocol = BackendProtocol::Declared;
+    BackendKey { service: ObjectKey::new("d", "web"), port, protocol }
 }
 
 fn resolve(yaml: &str, port: BackendPort, loopback: bool) -> Resolved {
@@ -161,14 +162,17 @@ fn a_service_says_what_its_port_speaks_before_it_has_endpoints() {
 }
 
 #[test]
-fn a_port_that_asks_for_http_2_is_told_that_it_gets_http_1() {
-    let http = ["10.0.0.1:8080", "10.0.0.2:8080", "[fd00::1]:8081"];
-    for name in ["h2c", "kubernetes.io/h2c", "grpc"] {
+fn a_port_that_asks_for_http_2_gets_nothing_by_http_1() {
+    for name in ["h2c", "kubernetes.io/h2c", "grpc", "GRPC", "http2"] {
         let said = format!(", appProtocol: {name}");
         for yaml in [speaking(&said, ""), speaking("", &said)] {
             let resolved = resolve(&yaml, BackendPort::Number(80), false);
-            assert_eq!(addresses(&resolved), http, "{yaml}");
-            assert_eq!(resolved.gap, Some(Gap::Http2(name)), "{yaml}");
+            assert_eq!(addresses(&resolved), [""; 0], "{yaml}");
+            let told = |gap| matches!(gap, Some(Gap::Http2(told)) if told == name.to_lowercase());
+            assert!(told(resolved.gap), "{yaml}");
+            // The admin port says nothing, so it is spoken to.
+            let admin = resolve(&yaml, BackendPort::All, false);
+            assert_eq!((addresses(&admin).len(), admin.gap), (2, None), "{yaml}");
         }
     }
     for name in ["http", "kubernetes.io/ws", "mysql", "example.com/own"] {
@@ -295,4 +299,19 @@ fn what_changed_is_found_by_the_service_it_belongs_to() {
     let mut after = before;
     after.services.extend(objects(&SERVICE.replace("name: web", "name: a")).services);
     assert_eq!(changed(&after), ["d/a"]);
+}
+
+#[test]
+fn a_rule_that_says_clear_text_is_believed_before_the_port() {
+    for name in ["https", "h2c", "grpc", "kubernetes.io/wss"] {
+        let said = format!(", appProtocol: {name}");
+        for yaml in [speaking(&said, ""), speaking("", &said)] {
+            let mut key = key(BackendPort::Number(80));
+            key.protocol = BackendProtocol::ClearText;
+            let objects = objects(&yaml);
+            let (own, services) = (BTreeSet::new(), [("d", "web")].into_iter().collect());
+            let resolved = Resolver::new(&objects, &own, &services).resolve(&key, None);
+            assert_eq!((addresses(&resolved).len(), resolved.gap), (3, None), "{yaml}");
+        }
+    }
 }

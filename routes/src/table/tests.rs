@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::{
-    action::Action,
+    action::{Action, Reach},
     filter::Filters,
     matcher::{Matches, Schemes},
     model::Scheme,
@@ -38,7 +38,7 @@ fn rule(path: PathMatch) -> Arc<RouteRule> {
         host: HostPattern::Any,
         matches: Matches { path, schemes: Schemes::BOTH },
         filters: Filters::default(),
-        action: Action::Deny { reason: "Test" },
+        action: Action::Deny { reason: "Test", reach: Reach::Rule },
     })
 }
 

@@ -12,18 +12,20 @@ use k8s_openapi::api::networking::v1::{
 
 use super::Translation;
 use crate::{
-    action::{Action, Forward, ForwardSpec, WeightedBackend},
+    action::{Action, Forward, ForwardSpec, Reach, WeightedBackend},
     annotations::{self, Settings},
     filter::{Filter, Filters, HttpsRedirect, Rewrite},
     host,
     matcher::{Matches, PathMatch, PathRegex, Schemes},
-    model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
+    model::{BackendKey, BackendPort, BackendProtocol, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef},
     path,
     problem::Problem,
     rule::RouteRule,
     slots::Slots,
 };
+
+mod closing;
 
 /// Requests of ACME's HTTP-01 challenge must be answered in clear text (RFC 8555 §8.3).
 const ACME: &str = "/.well-known/acme-challenge";
@@ -118,7 +120,8 @@ struct Translator<'a, 'p> {
 struct Judged {
     matcher: PathMatch,
     rewrite: Option<Rewrite>,
-    deny: Option<&'static str>,
+    /// It cannot be served.
+    broken: Option<&'static str>,
 }
 
 impl Translator<'_, '_> {
@@ -143,37 +146,93 @@ impl Translator<'_, '_> {
         if let Some(backend) = &spec.default_backend {
             self.default_backend(backend);
         }
+        if self.settings.deny_host {
+            let root = PathMatch::Prefix("/".into());
+            let open = self
+                .out
+                .entries
+                .iter()
+                .filter(|entry| !entry.rules.iter().any(|rule| rule.matches.path == root));
+            for host in open.map(|entry| entry.host.clone()).collect::<Vec<_>>() {
+                self.close(&host, root.clone());
+            }
+        }
         self.out
     }
 
     fn rule(&mut self, at: usize, rule: &IngressRule) {
         let text = rule.host.as_deref().unwrap_or_default();
+        let deny = self.settings.deny;
         let host = match host::pattern(text) {
             Ok(host) => host,
             Err(error) => {
                 let field = format!("spec.rules[{at}].host");
-                self.out.problems.push(invalid_host(&self.out.object, field, text, error));
-                return;
+                let mut problem = invalid_host(&self.out.object, field, text, error);
+                let meant = if self.protects() { closing::host(text) } else { None };
+                if let Some(host) = &meant {
+                    problem.message.push_str(&format!("; {host} is closed (503)"));
+                }
+                self.out.problems.push(problem);
+                let Some(host) = meant else { return };
+                // For this rule alone.
+                self.settings.deny.get_or_insert("InvalidHost");
+                host
             }
         };
         self.entry(&host);
         for (index, path) in rule.http.iter().flat_map(|http| &http.paths).enumerate() {
             self.path(&host, path, &format!("spec.rules[{at}].http.paths[{index}]"));
         }
+        self.settings.deny = deny;
     }
 
     fn path(&mut self, host: &HostPattern, path: &HTTPIngressPath, field: &str) {
-        let Some(judged) = self.judge(path, field) else { return };
-        let field = format!("{field}.backend");
-        let Some(action) = self.action(&path.backend, &field, judged.deny) else { return };
-        self.push(host, judged.matcher, judged.rewrite, action);
+        let judged = self.judge(path, field);
+        match judged {
+            Some(judged) if self.settings.deny.is_none() => {
+                let action = match judged.broken {
+                    Some(reason) => self.refused(reason),
+                    None => self.action(&path.backend, &format!("{field}.backend")),
+                };
+                self.push(host, judged.matcher, judged.rewrite, action);
+            }
+            None if !self.protects() => {}
+            _ => {
+                let settings = &self.settings;
+                for matcher in closing::paths(path, settings.expressions(), settings.use_regex) {
+                    self.close(host, matcher);
+                }
+            }
+        }
+    }
+
+    /// Keeps a path closed, as the protection of its Ingress is not in force there.
+    fn close(&mut self, host: &HostPattern, path: PathMatch) {
+        let reason = self.settings.deny.unwrap_or("InvalidPath");
+        let reach = if self.settings.deny_host { Reach::Host } else { Reach::Path };
+        self.push(host, path, None, Action::Deny { reason, reach });
+    }
+
+    /// A rule that makes no sense; nothing else of the namespace answers for it with less protection.
+    fn refused(&self, reason: &'static str) -> Action {
+        let reach = if self.protects() { Reach::Path } else { Reach::Rule };
+        Action::Deny { reason, reach }
+    }
+
+    /// Whether the Ingress keeps anybody out, or would if it could.
+    fn protects(&self) -> bool {
+        self.settings.deny.is_some() || self.filters.iter().any(Filter::protects)
     }
 
     fn default_backend(&mut self, backend: &IngressBackend) {
         let hosts: Vec<_> = self.out.entries.iter().map(|entry| entry.host.clone()).collect();
         for host in hosts {
+            if self.settings.deny.is_some() {
+                self.close(&host, PathMatch::Default);
+                continue;
+            }
             // Each host gets a forwarding of its own: its place in the sequence is its own, too.
-            let Some(action) = self.action(backend, "spec.defaultBackend", None) else { return };
+            let action = self.action(backend, "spec.defaultBackend");
             self.push(&host, PathMatch::Default, None, action);
         }
     }
@@ -219,30 +278,23 @@ impl Translator<'_, '_> {
         entry.rules.push(Arc::new(rule));
     }
 
-    /// The action of a path; `None` if the path is not to be there at all.
-    fn action(
-        &mut self,
-        backend: &IngressBackend,
-        field: &str,
-        deny: Option<&'static str>,
-    ) -> Option<Action> {
-        if let Some(reason) = deny.or(self.settings.deny) {
-            return Some(Action::Deny { reason });
-        }
+    /// What becomes of the requests for a backend.
+    fn action(&mut self, backend: &IngressBackend, field: &str) -> Action {
         if backend.resource.is_some() {
-            self.out.problems.push(Problem::warning(
+            const REASON: &str = "ResourceBackendNotSupported";
+            self.out.problems.push(Problem::error(
                 &self.out.object,
-                "ResourceBackendNotSupported",
+                REASON,
                 format!("{field}.resource"),
-                "backends that are not a Service are not supported, so this one is left out",
+                "backends that are not a Service are not supported; requests get 503",
                 "name a Service",
             ));
-            return None;
+            return self.refused(REASON);
         }
         match self.backend(backend, field) {
             Ok(backend) => {
                 let backends = Box::new([backend]);
-                Some(Action::Forward(Forward::new(ForwardSpec { backends })))
+                Action::Forward(Forward::new(ForwardSpec { backends }))
             }
             Err((message, hint)) => {
                 self.out.problems.push(Problem::error(
@@ -252,7 +304,7 @@ impl Translator<'_, '_> {
                     format!("{message}; requests get 503"),
                     hint,
                 ));
-                Some(Action::Deny { reason: "InvalidBackend" })
+                self.refused("InvalidBackend")
             }
         }
     }
@@ -273,6 +325,10 @@ impl Translator<'_, '_> {
         let key = BackendKey {
             service: ObjectKey::new(Arc::clone(&self.key.namespace), &*service.name),
             port: backend_port(port).map_err(|message| (message, HINT))?,
+            protocol: match self.settings.clear_text_backend {
+                true => BackendProtocol::ClearText,
+                false => BackendProtocol::Declared,
+            },
         };
         Ok(self.out.backend(key, 1, format!("{field}.service"), self.slots))
     }
@@ -296,12 +352,9 @@ impl Translator<'_, '_> {
                 format!("path type {other:?} is not Exact, Prefix or ImplementationSpecific"),
             ),
         };
-        // A protection of the object is one of the path, whatever was meant by it.
-        let closed = self.settings.deny.is_some() && path::pattern(text).is_ok();
-        let outcome = if closed { "closed (503)" } else { "not served" };
+        let outcome = if self.protects() { "closed (503)" } else { "not served" };
         self.invalid_path(problem.0, format!("{}, so it is {outcome}", problem.1));
-        let matcher = PathMatch::Prefix(text.into());
-        closed.then_some(Judged { matcher, rewrite: None, deny: None })
+        None
     }
 
     fn invalid_path(&mut self, field: String, message: String) {
@@ -312,12 +365,11 @@ impl Translator<'_, '_> {
 
     fn is_regex(&self, text: &str) -> bool {
         self.settings.use_regex
-            || self.settings.rewrite.as_ref().is_some_and(|target| {
-                target.captures
-                    || text.contains([
-                        '(', ')', '[', ']', '{', '}', '*', '+', '?', '|', '^', '$', '\\',
-                    ])
-            })
+            || self
+                .settings
+                .rewrite
+                .as_ref()
+                .is_some_and(|target| target.captures || closing::has_expression(text))
     }
 
     fn literal(&mut self, exact: bool, text: &str, field: &str) -> Option<Judged> {
@@ -334,7 +386,7 @@ impl Translator<'_, '_> {
                 if target.captures { without_references(&target.text) } else { target.text };
             (*text_to != *text).then_some(Rewrite::Replace(text_to))
         });
-        Some(Judged { matcher, rewrite, deny: None })
+        Some(Judged { matcher, rewrite, broken: None })
     }
 
     fn regex(&mut self, text: &str, field: &str) -> Option<Judged> {
@@ -346,11 +398,11 @@ impl Translator<'_, '_> {
                     true => Rewrite::Captures { regex: regex.clone(), target: target.text },
                     false => Rewrite::Replace(target.text),
                 });
-                Some(Judged { matcher: PathMatch::Regex(regex), rewrite, deny: None })
+                Some(Judged { matcher: PathMatch::Regex(regex), rewrite, broken: None })
             }
             Err(error) => {
                 // Under a protection, what cannot be told from the rest of the host closes with it.
-                let head = literal_head(text).or_else(|| self.settings.deny.map(|_| "/"));
+                let head = closing::literal_head(text).or_else(|| self.protects().then_some("/"));
                 let outcome = match head {
                     Some(head) => format!("everything under {head} is closed (503)"),
                     None => "the path is not served".into(),
@@ -363,7 +415,7 @@ impl Translator<'_, '_> {
                     "look-around and back-references are not supported; use groups and classes",
                 ));
                 let matcher = PathMatch::Prefix(head?.into());
-                Some(Judged { matcher, rewrite: None, deny: Some("InvalidRegex") })
+                Some(Judged { matcher, rewrite: None, broken: Some("InvalidRegex") })
             }
         }
     }
@@ -402,21 +454,6 @@ fn literal_fault(text: &str) -> Option<&'static str> {
     let held = ["//", "/./", "/../", "%2f", "%2F"].iter().any(|part| text.contains(part));
     let ended = ["/..", "/."].iter().any(|end| text.ends_with(end));
     (held || ended).then_some("holds '//', '/./', '/../' or '%2F'")
-}
-
-/// The directory that every match of an expression begins with; `None` if there is none but the root.
-fn literal_head(text: &str) -> Option<&str> {
-    let end = text.find(['(', ')', '[', ']', '{', '}', '*', '+', '?', '|', '^', '$', '\\', '.']);
-    let mut head = &text[..end.unwrap_or(text.len())];
-    if text.contains('|') {
-        return None;
-    }
-    if end.is_some_and(|end| matches!(text.as_bytes()[end], b'*' | b'?' | b'{')) {
-        // The character before it need not be there.
-        head = &head[..head.char_indices().next_back().map_or(0, |(at, _)| at)];
-    }
-    let head = &head[..=head.rfind('/')?];
-    (head.len() > 1 && literal_fault(head).is_none() && path::pattern(head).is_ok()).then_some(head)
 }
 
 fn without_references(target: &str) -> Arc<str> {

@@ -11,12 +11,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Translation;
 use crate::{
-    action::{Action, Forward, ForwardSpec, WeightedBackend},
+    action::{Action, Forward, ForwardSpec, Reach, WeightedBackend},
     annotations,
     filter::{Filter, Filters, HttpsRedirect},
     host,
     matcher::{Matches, PathMatch, Schemes},
-    model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
+    model::{BackendKey, BackendPort, BackendProtocol, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef},
     openshift::{Route, RouteTargetReference, TlsConfig},
     options::Options,
@@ -96,7 +96,10 @@ pub(crate) fn translate(
         Ok(rule) => out.translation.entry(&host, false).rules.push(Arc::new(rule)),
         Err(mut refusal) => {
             let reason = settings.deny.unwrap_or(refusal.reason);
-            out.translation = closed(route, reason, object, &host);
+            // What is said of TLS keeps clear text out, and strangers.
+            let protects = settings.deny.is_some() || refusal.field.starts_with("spec.tls");
+            let reach = if protects { Reach::Path } else { Reach::Rule };
+            out.translation = closed(route, Action::Deny { reason, reach }, object, &host);
             // The message of a protection says so already.
             if settings.deny.is_none() && !out.translation.entries.is_empty() {
                 refusal.message.push_str(", so its path is closed (503)");
@@ -198,12 +201,7 @@ fn protection(reason: &'static str, problems: &mut Vec<Problem>) -> Refusal {
 }
 
 /// What a refused Route puts into the table: a rule that closes its path, in clear text and over TLS.
-fn closed(
-    route: &Route,
-    reason: &'static str,
-    object: ObjectRef,
-    host: &HostPattern,
-) -> Translation {
+fn closed(route: &Route, action: Action, object: ObjectRef, host: &HostPattern) -> Translation {
     let mut translation = Translation::new(object.clone(), Vec::new());
     // A path that no request can have needs no closing.
     let Ok(path) = route_path(route.spec.path.as_deref().unwrap_or_default()) else {
@@ -216,7 +214,7 @@ fn closed(
         host: host.clone(),
         matches: Matches { path, schemes: Schemes::BOTH },
         filters: Filters::default(),
-        action: Action::Deny { reason },
+        action,
     };
     translation.entry(host, false).rules.push(Arc::new(rule));
     translation
@@ -269,12 +267,14 @@ fn schemes(tls: Option<&TlsConfig>) -> Result<(Clear, bool), Refusal> {
         "" | "edge" => {}
         "reencrypt" | "passthrough" => {
             let message = format!("termination {termination} is not supported yet");
-            return Err(invalid("spec.tls.termination", message, "use edge"));
+            let hint = "use edge and a port on which the pods answer in clear text, or leave the Route to the \
+                        router that serves it now";
+            return Err(invalid("spec.tls.termination", message, hint));
         }
         _ => {
             let message =
                 format!("termination {termination:?} is not edge, reencrypt or passthrough");
-            return Err(invalid("spec.tls.termination", message, "use edge"));
+            return Err(invalid("spec.tls.termination", message, "write one of the three"));
         }
     }
     match tls.insecure_edge_termination_policy.as_deref().unwrap_or_default() {
@@ -360,7 +360,8 @@ fn backends(
         let service = ObjectKey::new(Arc::clone(&key.namespace), &*target.name);
         // The same Service twice: the last weight holds, as in OpenShift's router.
         backends.retain(|backend| backend.key.service != service);
-        let backend = BackendKey { service, port: port.clone() };
+        let backend =
+            BackendKey { service, port: port.clone(), protocol: BackendProtocol::Declared };
         backends.push(translation.backend(backend, weight, field, slots));
     }
     Ok(backends.into())

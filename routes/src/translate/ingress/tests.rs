@@ -15,7 +15,7 @@ fn the_literal_head_of_an_expression_is_the_directory_all_matches_are_in() {
         ("/a/./(", Some("/a/")),
         ("/é/(", Some("/é/")),
     ] {
-        assert_eq!(literal_head(text), head, "{text:?}");
+        assert_eq!(closing::literal_head(text), head, "{text:?}");
     }
 }
 
