@@ -189,3 +189,13 @@ fn run(table: &str) {
 fn access() {
     run("access.yaml");
 }
+
+#[test]
+fn redirects() {
+    run("redirects.yaml");
+}
+
+#[test]
+fn headers() {
+    run("headers.yaml");
+}

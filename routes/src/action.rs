@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use crate::model::{BackendKey, BackendSlot};
+use crate::{
+    model::{BackendKey, BackendSlot},
+    template::Template,
+};
 
 /// Status of the answer to what [`Action::Deny`] closes.
 pub const DENY_STATUS: u16 = 503;
@@ -16,6 +19,8 @@ pub const DENY_STATUS: u16 = 503;
 pub enum Action {
     /// Send it to one of the backends.
     Forward(Forward),
+    /// Send the client elsewhere.
+    Redirect(Redirect),
     /// Answer with [`DENY_STATUS`]: a setting that protects the path is broken or not supported, so the path
     /// stays closed. No filter, because a closed rule has nowhere to send a request by mistake.
     Deny {
@@ -35,6 +40,15 @@ pub enum Reach {
     Path,
     /// A protection of the whole host: every path that an object of the namespace has there.
     Host,
+}
+
+/// Where clients are sent instead of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// 300, 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// `Location`.
+    pub to: Template,
 }
 
 /// A forwarding and its place in the weighted sequence.

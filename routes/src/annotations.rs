@@ -7,12 +7,18 @@
 
 use std::sync::{Arc, LazyLock};
 
+use http::HeaderValue;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
-    filter::{AddressRules, Filter},
+    action::Redirect,
+    filter::{
+        AddressRules, Filter,
+        cors::{Cors, Origins},
+    },
     objects::ObjectRef,
     problem::Problem,
+    template::Template,
 };
 
 mod foreign;
@@ -63,12 +69,71 @@ pub(crate) struct Settings {
     maybe_regex: bool,
     /// `appProtocol` of the backends' ports does not count.
     pub(crate) clear_text_backend: bool,
+    pub(crate) redirects: Redirects,
+    pub(crate) cors: CorsSettings,
+    pub(crate) upstream_host: Option<HeaderValue>,
+    pub(crate) forwarded_prefix: Option<HeaderValue>,
+    pub(crate) hsts: Option<HeaderValue>,
     /// Every path is to be denied, for this reason.
     pub(crate) deny: Option<&'static str>,
     /// And what other objects of the namespace have on the same hosts.
     pub(crate) deny_host: bool,
     /// The object is not to be served at all.
     pub(crate) excluded: bool,
+}
+
+/// Redirects other than the one to https.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Redirects {
+    permanent: Option<Template>,
+    permanent_code: u16,
+    temporal: Option<Template>,
+    temporal_code: u16,
+    /// Where requests of `/` are sent.
+    pub(crate) app_root: Option<Arc<str>>,
+    /// The host with or without `www.` is sent to this one.
+    pub(crate) www: bool,
+    /// The redirect to https keeps a slash at the end.
+    pub(crate) keep_slash: bool,
+}
+
+impl Redirects {
+    /// Where all requests are sent instead of a backend.
+    pub(crate) fn everywhere(&self) -> Option<Redirect> {
+        let temporal = self.temporal.iter().map(|to| (self.temporal_code, to));
+        let mut all = temporal.chain(self.permanent.iter().map(|to| (self.permanent_code, to)));
+        all.next().map(|(status, to)| Redirect { status, to: to.clone() })
+    }
+}
+
+/// A CORS policy, part by part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CorsSettings {
+    enabled: bool,
+    origins: Option<Origins>,
+    credentials: bool,
+    methods: Option<HeaderValue>,
+    headers: Option<HeaderValue>,
+    expose: Option<HeaderValue>,
+    max_age: Option<HeaderValue>,
+}
+
+impl CorsSettings {
+    fn policy(&self) -> Option<Cors> {
+        let Self { enabled: true, origins, credentials, methods, headers, expose, max_age } = self
+        else {
+            return None;
+        };
+        let origins = origins.clone()?;
+        Some(Cors {
+            credentials: *credentials && origins != Origins::Any,
+            origins,
+            methods: methods.clone()?,
+            headers: headers.clone()?,
+            expose: expose.clone(),
+            max_age: max_age.clone()?,
+        })
+    }
 }
 
 /// What every row says that is not there.
@@ -171,13 +236,18 @@ impl Reader<'_> {
     fn invalid(&mut self, row: &Annotation, full: &str, value: &str, fault: Fault) {
         let Fault { reason, message, hint, leaves } = fault;
         let message = format!("value {} {message}", shown(value));
+        let rest = match (&leaves, row.default) {
+            (Setting::Nothing, "") => "; it has no effect".to_owned(),
+            (Setting::Nothing, default) => format!("; {default:?} is used"),
+            _ => String::new(),
+        };
         self.settings.set(leaves);
         if row.protects {
             self.settings.deny.get_or_insert(reason);
             self.settings.deny_host |= row.of_host;
             self.error(reason, full, format!("{message}; every path is closed (503)"), hint.into());
         } else {
-            self.warn(reason, full, message, format!("{hint}; {:?} is used", row.default));
+            self.warn(reason, full, message, format!("{hint}{rest}"));
         }
     }
 
@@ -317,7 +387,16 @@ impl Settings {
         let rules = &self.addresses;
         let access =
             (*rules != AddressRules::default()).then(|| Filter::Access(Arc::new(rules.clone())));
-        access.into_iter().chain(self.body_limit.map(Filter::BodyLimit)).collect()
+        let cors = self.cors.policy().map(|cors| Filter::Cors(Arc::new(cors)));
+        let host =
+            self.upstream_host.clone().map(|host| Filter::SetHeader(http::header::HOST, host));
+        access
+            .into_iter()
+            .chain(cors)
+            .chain(self.body_limit.map(Filter::BodyLimit))
+            .chain(host)
+            .chain(self.hsts.clone().map(Filter::Hsts))
+            .collect()
     }
 
     fn set(&mut self, setting: Setting) {
@@ -332,6 +411,23 @@ impl Settings {
             Setting::BodyLimit(limit) => self.body_limit = Some(limit),
             Setting::MaybeRegex => self.maybe_regex = true,
             Setting::ClearTextBackend => self.clear_text_backend = true,
+            Setting::Permanent(to) => self.redirects.permanent = Some(to),
+            Setting::PermanentCode(code) => self.redirects.permanent_code = code,
+            Setting::Temporal(to) => self.redirects.temporal = Some(to),
+            Setting::TemporalCode(code) => self.redirects.temporal_code = code,
+            Setting::AppRoot(path) => self.redirects.app_root = Some(path),
+            Setting::FromToWww(on) => self.redirects.www = on,
+            Setting::KeepSlash(on) => self.redirects.keep_slash = on,
+            Setting::EnableCors(on) => self.cors.enabled = on,
+            Setting::CorsOrigins(origins) => self.cors.origins = Some(origins),
+            Setting::CorsMethods(names) => self.cors.methods = Some(names),
+            Setting::CorsHeaders(names) => self.cors.headers = Some(names),
+            Setting::CorsExpose(names) => self.cors.expose = Some(names),
+            Setting::CorsCredentials(on) => self.cors.credentials = on,
+            Setting::CorsMaxAge(seconds) => self.cors.max_age = Some(seconds),
+            Setting::UpstreamHost(host) => self.upstream_host = Some(host),
+            Setting::ForwardedPrefix(prefix) => self.forwarded_prefix = Some(prefix),
+            Setting::Hsts(value) => self.hsts = Some(value),
         }
     }
 

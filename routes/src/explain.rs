@@ -184,6 +184,9 @@ fn describe(rule: &RouteRule, scheme: Scheme) -> String {
     }
     match &rule.action {
         Action::Deny { reason, .. } => format!("deny with {DENY_STATUS} ({reason})"),
+        Action::Redirect(redirect) => {
+            format!("redirect to {} ({})", redirect.to.text(), redirect.status)
+        }
         Action::Forward(forward) => {
             let backends = &forward.spec.backends;
             let alone = backends.len() == 1;

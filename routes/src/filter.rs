@@ -8,7 +8,13 @@
 
 use std::{net::IpAddr, ops::Deref, sync::Arc};
 
+use http::{HeaderName, HeaderValue};
+
 use crate::{matcher::PathRegex, model::Scheme, networks::Networks};
+
+pub mod cors;
+
+use cors::Cors;
 
 /// One step on a request's way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,10 +23,16 @@ pub enum Filter {
     HttpsRedirect(HttpsRedirect),
     /// Lets clients of certain addresses pass, and nobody else.
     Access(Arc<AddressRules>),
+    /// Answers what browsers ask before a request of another origin, and tells them what they may do.
+    Cors(Arc<Cors>),
     /// Refuses requests whose body has more bytes than this.
     BodyLimit(u64),
     /// Changes the path that the backend gets.
     Rewrite(Rewrite),
+    /// Sets a field of the request that the backend gets.
+    SetHeader(HeaderName, HeaderValue),
+    /// `Strict-Transport-Security` of answers over TLS (RFC 6797).
+    Hsts(HeaderValue),
 }
 
 /// When a filter has its turn, whatever order an object's settings are written in. A filter that refuses
@@ -34,10 +46,14 @@ pub enum Phase {
     Redirect,
     /// By client address.
     Access,
+    /// Before authentication: browsers send these requests without it.
+    Preflight,
     /// Before any of the body is read.
     BodySize,
     /// What the backend gets is changed last, once nothing looks at what the client asked for any more.
     Rewrite,
+    /// Only with the answer.
+    Answer,
 }
 
 impl Filter {
@@ -47,7 +63,9 @@ impl Filter {
             Self::HttpsRedirect(_) => Phase::Redirect,
             Self::Access(_) => Phase::Access,
             Self::BodyLimit(_) => Phase::BodySize,
-            Self::Rewrite(_) => Phase::Rewrite,
+            Self::Cors(_) => Phase::Preflight,
+            Self::Rewrite(_) | Self::SetHeader(..) => Phase::Rewrite,
+            Self::Hsts(_) => Phase::Answer,
         }
     }
 
@@ -55,7 +73,11 @@ impl Filter {
     pub(crate) fn protects(&self) -> bool {
         match self {
             Self::Access(_) | Self::BodyLimit(_) => true,
-            Self::HttpsRedirect(_) | Self::Rewrite(_) => false,
+            Self::HttpsRedirect(_)
+            | Self::Cors(_)
+            | Self::Rewrite(_)
+            | Self::SetHeader(..)
+            | Self::Hsts(_) => false,
         }
     }
 }

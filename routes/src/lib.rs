@@ -33,6 +33,7 @@ pub mod rule;
 mod slots;
 pub mod stats;
 pub mod table;
+pub mod template;
 #[cfg(test)]
 mod testing;
 mod translate;

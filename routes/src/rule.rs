@@ -49,7 +49,7 @@ impl RouteRule {
     pub fn forward(&self) -> Option<&Forward> {
         match &self.action {
             Action::Forward(forward) => Some(forward),
-            Action::Deny { .. } => None,
+            Action::Deny { .. } | Action::Redirect(_) => None,
         }
     }
 
@@ -57,14 +57,17 @@ impl RouteRule {
     pub(crate) fn forward_mut(&mut self) -> Option<&mut Forward> {
         match &mut self.action {
             Action::Forward(forward) => Some(forward),
-            Action::Deny { .. } => None,
+            Action::Deny { .. } | Action::Redirect(_) => None,
         }
     }
+
     /// What it keeps closed, if it protects and is closed for that.
     pub(crate) fn guards(&self) -> Option<Reach> {
         match self.action {
             Action::Deny { reach: reach @ (Reach::Path | Reach::Host), .. } => Some(reach),
-            Action::Deny { reach: Reach::Rule, .. } | Action::Forward(_) => None,
+            Action::Deny { reach: Reach::Rule, .. } | Action::Forward(_) | Action::Redirect(_) => {
+                None
+            }
         }
     }
 }

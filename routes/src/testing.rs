@@ -97,6 +97,7 @@ pub(crate) fn answer_of(table: &RouteTable, url: &str) -> String {
     }
     match &rule.action {
         Action::Deny { reason, .. } => format!("{DENY_STATUS} {reason}"),
+        Action::Redirect(redirect) => format!("{} {}", redirect.status, redirect.to.text()),
         Action::Forward(forward) => {
             let backends = &forward.spec.backends;
             let keys = backends.iter().map(|backend| {

@@ -8,7 +8,7 @@
 use std::{borrow::Cow, net::IpAddr, ops::ControlFlow};
 
 use gatehouse_routes::{filter::Filter, model::Scheme};
-use http::{HeaderMap, Response, Uri, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, Uri, header, request::Parts};
 
 use crate::http::{
     body::{BodyTransform, ResponseBody},
@@ -19,7 +19,9 @@ use crate::http::{
 };
 
 mod access;
+mod cors;
 mod https_redirect;
+pub(crate) mod redirect;
 mod rewrite;
 
 /// A request as filters see it, and what they leave for the way to the backend.
@@ -28,8 +30,11 @@ pub(crate) struct FilterRequest<'r> {
     pub(crate) head: &'r RequestHead<'r>,
     /// The target as received.
     pub(crate) uri: &'r Uri,
+    method: &'r Method,
     headers: &'r HeaderMap,
     forwarding: &'r Forwarding,
+    /// What the answer has to look like because of what was asked.
+    pub(crate) kept: Kept,
     /// Bytes of body that may go on to the backend.
     pub(crate) body_limit: Option<u64>,
     /// The path that the backend gets instead of the one received.
@@ -43,8 +48,10 @@ impl<'r> FilterRequest<'r> {
             scheme: conn.scheme,
             head,
             uri: &parts.uri,
+            method: &parts.method,
             headers: &parts.headers,
             forwarding: &conn.forwarding,
+            kept: Kept::default(),
             body_limit: None,
             path: None,
         }
@@ -54,6 +61,13 @@ impl<'r> FilterRequest<'r> {
     fn client(&self) -> IpAddr {
         client_address(self.headers, self.forwarding)
     }
+}
+
+/// What filters that look at the request keep for its answer. Most requests have nothing to keep.
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// An origin whose pages may read the answer.
+    origin: Option<Box<HeaderValue>>,
 }
 
 /// What a filter says to a request: go on, or an answer of our own.
@@ -70,7 +84,9 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
                 request.body_limit = Some(*bytes);
                 ControlFlow::Continue(())
             }
+            Filter::Cors(cors) => cors::on_request(cors, request),
             Filter::Rewrite(rewrite) => rewrite::on_request(rewrite, request),
+            Filter::SetHeader(..) | Filter::Hsts(_) => ControlFlow::Continue(()),
         };
         if flow.is_break() {
             return Ok(flow);
@@ -79,11 +95,26 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
     Ok(ControlFlow::Continue(()))
 }
 
+/// What the fields of the request become that the backend gets, after our own were set.
+#[inline]
+pub(crate) fn run_forward(filters: &[Filter], headers: &mut HeaderMap) {
+    for filter in filters {
+        if let Filter::SetHeader(name, value) = filter {
+            headers.insert(name, value.clone());
+        }
+    }
+}
+
 /// The response phases, for every answer that a rule gives: a backend's, our own, errors.
 #[inline]
-pub(crate) fn run_response(filters: &[Filter], response: &mut Response<ResponseBody>) {
+pub(crate) fn run_response(
+    filters: &[Filter],
+    scheme: Scheme,
+    kept: &Kept,
+    response: &mut Response<ResponseBody>,
+) {
     for filter in filters {
-        if let Some(transform) = on_response(filter, response) {
+        if let Some(transform) = on_response(filter, scheme, kept, response) {
             response.body_mut().transform(transform);
         }
     }
@@ -93,12 +124,21 @@ pub(crate) fn run_response(filters: &[Filter], response: &mut Response<ResponseB
 /// it returns.
 fn on_response(
     filter: &Filter,
-    _response: &mut Response<ResponseBody>,
+    scheme: Scheme,
+    kept: &Kept,
+    response: &mut Response<ResponseBody>,
 ) -> Option<Box<dyn BodyTransform>> {
     match filter {
+        Filter::Cors(cors) => cors::on_response(cors, kept, response.headers_mut()),
+        Filter::Hsts(value) if scheme == Scheme::Https => {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
+        }
         Filter::HttpsRedirect(_)
         | Filter::Access(_)
         | Filter::BodyLimit(_)
-        | Filter::Rewrite(_) => None,
+        | Filter::Rewrite(_)
+        | Filter::SetHeader(..)
+        | Filter::Hsts(_) => {}
     }
+    None
 }

@@ -31,7 +31,7 @@ use crate::{
         body::ResponseBody,
         client::ClientConn,
         error::ProxyErrorKind,
-        filter::{self, FilterRequest},
+        filter::{self, FilterRequest, Kept},
         head::{Local, RequestHead},
         headers,
         record::Record,
@@ -156,13 +156,15 @@ async fn answer(
     record.routed(matched.rule, &matched.host.stats);
 
     let rule = &**matched.rule;
-    let mut answer = match before_backend(conn, rule, &head, parts, body) {
+    let mut kept = Kept::default();
+    let mut answer = match before_backend(conn, rule, &head, parts, body, &mut kept) {
         Ok(ControlFlow::Break(response)) => Answer::own(response),
         Ok(ControlFlow::Continue((forward, target))) => {
             let (websocket, seen) = (head.websocket, head.seen);
             drop(head);
             to_upstream_form(parts, body, target, |headers, authority| {
                 headers::prepare_request(headers, seen, websocket, authority, &conn.forwarding);
+                filter::run_forward(&rule.filters, headers);
             });
             let exchanged = exchange(conn, record, &snapshot, forward, parts, body).await;
             match exchanged.and_then(|exchanged| finish_answer(conn, record, websocket, exchanged))
@@ -173,7 +175,7 @@ async fn answer(
         }
         Err(kind) => Answer::error(kind),
     };
-    filter::run_response(&rule.filters, &mut answer.response);
+    filter::run_response(&rule.filters, conn.scheme, &kept, &mut answer.response);
     Ok(answer)
 }
 
@@ -187,9 +189,12 @@ fn before_backend<'s>(
     head: &RequestHead<'_>,
     parts: &Parts,
     body: &mut RequestBody,
+    kept: &mut Kept,
 ) -> Result<ControlFlow<Response<ResponseBody>, Onward<'s>>, ProxyErrorKind> {
     let mut request = FilterRequest::new(conn, head, parts);
-    if let ControlFlow::Break(response) = filter::run_request(&rule.filters, &mut request)? {
+    let flow = filter::run_request(&rule.filters, &mut request);
+    *kept = std::mem::take(&mut request.kept);
+    if let ControlFlow::Break(response) = flow? {
         return Ok(ControlFlow::Break(response));
     }
     if let Some(bytes) = request.body_limit
@@ -201,6 +206,10 @@ fn before_backend<'s>(
         Action::Deny { reason, .. } => {
             tracing::debug!(rule = %rule.object, reason, "denied");
             Err(ProxyErrorKind::Denied)
+        }
+        Action::Redirect(redirect) => {
+            let response = filter::redirect::answer(redirect, conn.scheme, head, parts)?;
+            Ok(ControlFlow::Break(response))
         }
         Action::Forward(forward) => {
             let target = upstream_target(head, &parts.uri, request.path)?;

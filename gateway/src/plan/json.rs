@@ -269,6 +269,9 @@ fn action(rule: &RouteRule, scheme: Scheme) -> Option<String> {
     }
     Some(match (&rule.action, rule.rewrite()) {
         (Action::Deny { reason, .. }, _) => format!("deny {DENY_STATUS} ({reason})"),
+        (Action::Redirect(redirect), _) => {
+            format!("redirect {} to {}", redirect.status, redirect.to.text())
+        }
         (Action::Forward(_), None) => "forward".to_owned(),
         (Action::Forward(_), Some(rewrite)) => format!("forward as {}", rewrite.target()),
     })

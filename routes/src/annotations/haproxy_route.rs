@@ -5,7 +5,7 @@
 
 use super::{
     table::{Annotation, Family, ObjectKind},
-    value::{FLAG, FLAG_ON, FORWARDED_HEADERS, LIMIT, Parser, SPACED_NETWORKS, TEXT},
+    value::{FLAG, FLAG_ON, FORWARDED_HEADERS, HSTS, LIMIT, Parser, SPACED_NETWORKS, TEXT},
 };
 
 const ON: &[ObjectKind] = &[ObjectKind::Route, ObjectKind::Ingress];
@@ -20,7 +20,13 @@ pub(super) static HAPROXY: Family = Family::new(
         harmless("balance", TEXT, "Algorithm that chooses the endpoint."),
         differs("disable_cookies", FLAG_ON, "No cookie for affinity.", NO_COOKIE),
         harmless("h1-adjust-case", FLAG, "Spell header names as old backends expect them."),
-        differs("hsts_header", TEXT, "Strict-Transport-Security of answers.", "none is added"),
+        Annotation::honoured(
+            "hsts_header",
+            ON,
+            HSTS,
+            "",
+            "Strict-Transport-Security of answers over TLS.",
+        ),
         Annotation::honoured(
             "ip_allowlist",
             ON,

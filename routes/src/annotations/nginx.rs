@@ -8,16 +8,17 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        BODY_SIZE, DENIED_NETWORKS, FIREWALL, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, LIMIT, NETWORKS,
-        PROTOCOL, Parser, REWRITE, SATISFY, SSL_REDIRECT, SWITCH, TEXT, USE_REGEX,
+        APP_ROOT, BODY_SIZE, CORS_CREDENTIALS, CORS_EXPOSE, CORS_HEADERS, CORS_MAX_AGE,
+        CORS_METHODS, CORS_ORIGINS, DENIED_NETWORKS, ENABLE_CORS, FIREWALL, FLAG, FLAG_ON,
+        FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW, KEEP_SLASH, LIMIT, NETWORKS, PERMANENT,
+        PERMANENT_CODE, PROTOCOL, Parser, REWRITE, SATISFY, SSL_REDIRECT, SWITCH, TEMPORAL,
+        TEMPORAL_CODE, TEXT, UPSTREAM_HOST, USE_REGEX,
     },
 };
 
 const ON: &[ObjectKind] = &[ObjectKind::Ingress];
 /// What happens instead of affinity.
 const NO_COOKIE: &str = "no cookie is set, clients are not kept on one endpoint";
-/// What happens instead of CORS.
-const CORS: &str = "no CORS header is added, so browsers keep other origins out";
 
 /// Annotations of ingress-nginx.
 pub(super) static FAMILY: Family = Family::new("nginx.ingress.kubernetes.io/", ON, ROWS);
@@ -33,7 +34,7 @@ const ROWS: &[Annotation] = &[
         "Client networks that may pass, separated by commas; others get 403.",
     )
     .protecting(),
-    differs("app-root", TEXT, "Where requests of `/` are sent.", "the backend answers them"),
+    honoured("app-root", APP_ROOT, "", "Path to which requests of `/` are redirected (302)."),
     closes("auth-always-set-cookie", FLAG, "Whether cookies of auth-url are set on errors."),
     closes("auth-cache-duration", TEXT, "How long answers of auth-url are kept."),
     closes("auth-cache-key", TEXT, "What answers of auth-url are kept by."),
@@ -88,12 +89,42 @@ const ROWS: &[Annotation] = &[
         "Connection header for the backend.",
         "the proxy sets it by itself",
     ),
-    harmless("cors-allow-credentials", TEXT, "Whether other origins may send cookies."),
-    harmless("cors-allow-headers", TEXT, "Headers that other origins may send."),
-    harmless("cors-allow-methods", TEXT, "Methods that other origins may use."),
-    harmless("cors-allow-origin", TEXT, "Origins whose pages may send requests."),
-    harmless("cors-expose-headers", TEXT, "Headers that other origins may see."),
-    harmless("cors-max-age", TEXT, "How long browsers remember what is allowed."),
+    honoured(
+        "cors-allow-credentials",
+        CORS_CREDENTIALS,
+        "true",
+        "Whether other origins may send cookies; never said to all origins.",
+    ),
+    honoured(
+        "cors-allow-headers",
+        CORS_HEADERS,
+        "DNT,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,Cache-Control,Content-Type,Range,Authorization",
+        "Headers that other origins may send.",
+    ),
+    honoured(
+        "cors-allow-methods",
+        CORS_METHODS,
+        "GET, PUT, POST, DELETE, PATCH, OPTIONS",
+        "Methods that other origins may use.",
+    ),
+    honoured(
+        "cors-allow-origin",
+        CORS_ORIGINS,
+        "*",
+        "Origins whose pages may send requests, separated by commas; `https://*.example.com` is any one label.",
+    ),
+    honoured(
+        "cors-expose-headers",
+        CORS_EXPOSE,
+        "",
+        "Headers of answers that other origins may see.",
+    ),
+    honoured(
+        "cors-max-age",
+        CORS_MAX_AGE,
+        "1728000",
+        "Seconds for which browsers remember what is allowed.",
+    ),
     differs("custom-headers", TEXT, "ConfigMap with headers of answers.", "none is added"),
     differs(
         "custom-http-errors",
@@ -120,7 +151,12 @@ const ROWS: &[Annotation] = &[
         "Whether errors of the backend are left as they are.",
     ),
     harmless("enable-access-log", FLAG_ON, "Whether requests are logged: they are."),
-    differs("enable-cors", FLAG, "Whether CORS headers are added.", CORS),
+    honoured(
+        "enable-cors",
+        ENABLE_CORS,
+        "false",
+        "Whether preflights are answered (204) and CORS headers are set.",
+    ),
     closes("enable-global-auth", FLAG, "Whether the auth-url of the whole controller is asked."),
     closes("enable-modsecurity", FLAG, "Whether ModSecurity looks at requests."),
     harmless("enable-opentelemetry", FLAG, "Whether requests are traced."),
@@ -135,11 +171,11 @@ const ROWS: &[Annotation] = &[
         "false",
         "Redirect to https also if the host has no `tls` entry.",
     ),
-    differs(
+    honoured(
         "from-to-www-redirect",
-        FLAG,
-        "Whether the host with or without `www.` is redirected here.",
-        "the other host is not served",
+        FROM_TO_WWW,
+        "false",
+        "Redirect the host with `www.`, or without, to this one (308).",
     ),
     closes("global-rate-limit", LIMIT, "Requests within a window at most, over all replicas."),
     closes("global-rate-limit-ignored-cidrs", TEXT, "Client networks that are not counted."),
@@ -169,18 +205,18 @@ const ROWS: &[Annotation] = &[
         TEXT,
         "Whether traces of clients go on, in an older form.",
     ),
-    differs(
+    honoured(
         "permanent-redirect",
-        TEXT,
-        "Where all requests are sent for good.",
-        "the backend answers them",
+        PERMANENT,
+        "",
+        "URL to which all requests are redirected for good; `$request_uri` and the like are filled in.",
     ),
-    harmless("permanent-redirect-code", TEXT, "Status of that redirect."),
-    differs(
+    honoured("permanent-redirect-code", PERMANENT_CODE, "301", "Status of that redirect."),
+    honoured(
         "preserve-trailing-slash",
-        FLAG,
-        "Whether redirects to https keep a slash at the end.",
-        "it is taken off",
+        KEEP_SLASH,
+        "false",
+        "Whether the redirect to https keeps a slash at the end.",
     ),
     honoured(
         "proxy-body-size",
@@ -284,13 +320,13 @@ const ROWS: &[Annotation] = &[
         "Redirect to https (308) if the host has a `tls` entry.",
     ),
     closes("stream-snippet", TEXT, "Configuration of nginx for TCP and UDP."),
-    differs(
+    honoured(
         "temporal-redirect",
-        TEXT,
-        "Where all requests are sent for now.",
-        "the backend answers them",
+        TEMPORAL,
+        "",
+        "URL to which all requests are redirected for now; it goes before permanent-redirect.",
     ),
-    harmless("temporal-redirect-code", TEXT, "Status of that redirect."),
+    honoured("temporal-redirect-code", TEMPORAL_CODE, "302", "Status of that redirect."),
     differs(
         "upstream-hash-by",
         TEXT,
@@ -299,7 +335,7 @@ const ROWS: &[Annotation] = &[
     ),
     harmless("upstream-hash-by-subset", FLAG, "Whether a group of endpoints is chosen."),
     harmless("upstream-hash-by-subset-size", TEXT, "Size of such a group."),
-    differs("upstream-vhost", TEXT, "Host header for the backend.", "the one received is sent"),
+    honoured("upstream-vhost", UPSTREAM_HOST, "", "Host header for the backend."),
     harmless("use-port-in-redirects", FLAG, "Whether redirects name the port."),
     honoured(
         "use-regex",
@@ -314,11 +350,11 @@ const ROWS: &[Annotation] = &[
         "Older name of allowlist-source-range; where both are there, both must let a client pass.",
     )
     .protecting(),
-    differs(
+    honoured(
         "x-forwarded-prefix",
-        TEXT,
-        "Header for the backend along with a rewrite.",
-        "none is sent",
+        FORWARDED_PREFIX,
+        "",
+        "X-Forwarded-Prefix for the backend, along with a rewrite.",
     ),
 ];
 

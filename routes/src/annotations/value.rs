@@ -5,10 +5,18 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use crate::{
+    filter::cors::Origins,
     networks::{Network, Networks},
     path,
+    template::Template,
 };
+
+mod answer;
+
+pub(super) use answer::*;
 
 /// A value, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +45,35 @@ pub(crate) enum Setting {
     MaybeRegex,
     /// HTTP/1.1 in clear text to the backend, whatever its port says.
     ClearTextBackend,
+    /// All requests are sent there for good.
+    Permanent(Template),
+    /// With this status.
+    PermanentCode(u16),
+    /// All requests are sent there for now.
+    Temporal(Template),
+    /// With this status.
+    TemporalCode(u16),
+    /// Where requests of `/` are sent.
+    AppRoot(Arc<str>),
+    /// The host with or without `www.` is sent to this one.
+    FromToWww(bool),
+    /// Redirects to https keep a slash at the end.
+    KeepSlash(bool),
+    /// There is a CORS policy.
+    EnableCors(bool),
+    /// What it says, part by part.
+    CorsOrigins(Origins),
+    CorsMethods(HeaderValue),
+    CorsHeaders(HeaderValue),
+    CorsExpose(HeaderValue),
+    CorsCredentials(bool),
+    CorsMaxAge(HeaderValue),
+    /// `Host` for the backend.
+    UpstreamHost(HeaderValue),
+    /// `X-Forwarded-Prefix` for the backend, along with a rewrite.
+    ForwardedPrefix(HeaderValue),
+    /// `Strict-Transport-Security` of answers over TLS.
+    Hsts(HeaderValue),
 }
 
 /// A usable rewrite target.
@@ -58,6 +95,12 @@ pub(super) struct Fault {
     pub(super) hint: &'static str,
     /// What holds for the object nevertheless.
     pub(super) leaves: Setting,
+}
+
+impl Fault {
+    fn new(reason: &'static str, message: impl Into<String>, hint: &'static str) -> Self {
+        Self { reason, message: message.into(), hint, leaves: Setting::Nothing }
+    }
 }
 
 /// Reads values of one form.
@@ -167,11 +210,9 @@ fn unless(nothing: bool) -> Result<Setting, Fault> {
 }
 
 fn flag(value: &str) -> Result<bool, Fault> {
-    go_bool(value).ok_or_else(|| Fault {
-        reason: "InvalidAnnotation",
-        message: "is neither true nor false".into(),
-        hint: "write \"true\" or \"false\"",
-        leaves: Setting::Nothing,
+    go_bool(value).ok_or_else(|| {
+        let message = "is neither true nor false";
+        Fault::new("InvalidAnnotation", message, "write \"true\" or \"false\"")
     })
 }
 
@@ -213,11 +254,9 @@ fn allowed(value: &str) -> Result<Setting, Fault> {
 fn networks(value: &str) -> Result<Networks, Fault> {
     let entries = value.split([',', ' ', '\t', '\r', '\n']).filter(|entry| !entry.is_empty());
     let networks = entries.map(|entry| {
-        entry.parse::<Network>().map_err(|error| Fault {
-            reason: "InvalidNetwork",
-            message: format!("holds {entry:?}, which {error}"),
-            hint: "write addresses and networks only",
-            leaves: Setting::Nothing,
+        entry.parse::<Network>().map_err(|error| {
+            let message = format!("holds {entry:?}, which {error}");
+            Fault::new("InvalidNetwork", message, "write addresses and networks only")
         })
     });
     networks.collect()
@@ -234,11 +273,12 @@ fn size(value: &str) -> Result<u64, Fault> {
     };
     let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u64>());
     let size = number.and_then(Result::ok).and_then(|number| number.checked_mul(1 << shift));
-    size.ok_or_else(|| Fault {
-        reason: "InvalidAnnotation",
-        message: "is not a size".into(),
-        hint: "write a number of bytes such as 1048576, 1024k, 8m or 1g",
-        leaves: Setting::Nothing,
+    size.ok_or_else(|| {
+        Fault::new(
+            "InvalidAnnotation",
+            "is not a size",
+            "write a number of bytes such as 1048576, 1024k, 8m or 1g",
+        )
     })
 }
 

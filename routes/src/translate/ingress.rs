@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec, ServiceBackendPort,
 };
 
 use super::Translation;
 use crate::{
-    action::{Action, Forward, ForwardSpec, Reach, WeightedBackend},
+    action::{Action, Forward, ForwardSpec, Reach, Redirect, WeightedBackend},
     annotations::{self, Settings},
     filter::{Filter, Filters, HttpsRedirect, Rewrite},
     host,
@@ -23,9 +24,12 @@ use crate::{
     problem::Problem,
     rule::RouteRule,
     slots::Slots,
+    template::Template,
 };
 
 mod closing;
+
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// Requests of ACME's HTTP-01 challenge must be answered in clear text (RFC 8555 §8.3).
 const ACME: &str = "/.well-known/acme-challenge";
@@ -130,6 +134,7 @@ impl Translator<'_, '_> {
         for (at, rule) in rules.iter().enumerate() {
             self.rule(at, rule);
         }
+        self.own_redirects();
         if rules.is_empty() {
             if spec.default_backend.is_none() {
                 self.out.problems.push(Problem::warning(
@@ -237,6 +242,39 @@ impl Translator<'_, '_> {
         }
     }
 
+    /// What is redirected besides the object's own paths: `/` of its hosts, and their names with or without
+    /// `www.`.
+    fn own_redirects(&mut self) {
+        if self.settings.deny.is_some() {
+            return;
+        }
+        let hosts: Vec<_> = self.out.entries.iter().map(|entry| entry.host.clone()).collect();
+        let literal = |text: &str| Template::parse(text).ok();
+        for host in hosts {
+            if let Some(path) = self.settings.redirects.app_root.clone()
+                && let Some(to) = literal(&format!("$scheme://$http_host{path}"))
+            {
+                let root = PathMatch::Exact("/".into());
+                let entry = self.out.entry(&host, true);
+                entry.rules.retain(|rule| rule.matches.path != root);
+                self.push(&host, root, None, Action::Redirect(Redirect { status: 302, to }));
+            }
+            if self.settings.redirects.www
+                && let HostPattern::Exact(name) = &host
+                && let other = match name.strip_prefix("www.") {
+                    Some(bare) => bare.to_owned(),
+                    None => format!("www.{name}"),
+                }
+                && let Ok(other) = host::pattern(&other)
+                && self.out.entries.iter().all(|entry| entry.host != other)
+                && let Some(to) = literal(&format!("$scheme://{name}$request_uri"))
+            {
+                let action = Action::Redirect(Redirect { status: 308, to });
+                self.push(&other, PathMatch::Default, None, action);
+            }
+        }
+    }
+
     fn entry(&mut self, host: &HostPattern) {
         self.out.entry(host, true);
     }
@@ -255,15 +293,20 @@ impl Translator<'_, '_> {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let has_tls = settings.ssl_redirect.then(|| (self.has_tls)(host));
         let redirect = (settings.force_ssl_redirect || has_tls == Some(true)) && !exempt;
-        let redirect = redirect.then_some(HttpsRedirect { status: 308, trim_slash: true });
+        let trim_slash = !settings.redirects.keep_slash;
+        let redirect = redirect.then_some(HttpsRedirect { status: 308, trim_slash });
+        // Without a rewrite there is no prefix that the backend could miss.
+        let prefix = settings.forwarded_prefix.clone().filter(|_| rewrite.is_some());
+        let prefix = prefix.map(|prefix| Filter::SetHeader(X_FORWARDED_PREFIX, prefix));
         let filters = match action {
             // A closed path is closed in clear text, too.
             Action::Deny { .. } => Filters::default(),
-            Action::Forward(_) => redirect
+            Action::Forward(_) | Action::Redirect(_) => redirect
                 .map(Filter::HttpsRedirect)
                 .into_iter()
                 .chain(self.filters.iter().cloned())
                 .chain(rewrite.map(Filter::Rewrite))
+                .chain(prefix)
                 .collect(),
         };
         let rule = RouteRule {
@@ -280,6 +323,9 @@ impl Translator<'_, '_> {
 
     /// What becomes of the requests for a backend.
     fn action(&mut self, backend: &IngressBackend, field: &str) -> Action {
+        if let Some(redirect) = self.settings.redirects.everywhere() {
+            return Action::Redirect(redirect);
+        }
         if backend.resource.is_some() {
             const REASON: &str = "ResourceBackendNotSupported";
             self.out.problems.push(Problem::error(

@@ -1,0 +1,126 @@
+//! Texts with variables of nginx, as redirects of ingress-nginx hold them: taken apart when an object is
+//! read, filled in with each request, never executed.
+
+use std::sync::Arc;
+
+/// A text and the variables in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    text: Arc<str>,
+    parts: Box<[Part]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(Box<str>),
+    Variable(Variable),
+}
+
+/// What is filled in (`ngx_http_core_module`, embedded variables).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variable {
+    /// `$request_uri`: path and query as received.
+    RequestUri,
+    /// `$uri`: the path alone.
+    Uri,
+    /// `$args`, `$query_string`: the query alone.
+    Args,
+    /// `$is_args`: `?` if there is a query.
+    IsArgs,
+    /// `$host`: the host without its port.
+    Host,
+    /// `$http_host`: the host as received.
+    HttpHost,
+    /// `$scheme`: `http` or `https`.
+    Scheme,
+}
+
+const VARIABLES: [(&str, Variable); 8] = [
+    ("request_uri", Variable::RequestUri),
+    ("uri", Variable::Uri),
+    ("args", Variable::Args),
+    ("query_string", Variable::Args),
+    ("is_args", Variable::IsArgs),
+    ("host", Variable::Host),
+    ("http_host", Variable::HttpHost),
+    ("scheme", Variable::Scheme),
+];
+
+impl Template {
+    /// Takes a text apart: `$name` and `${name}`.
+    ///
+    /// # Errors
+    /// The first variable that is not known, with its `$`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            if at > 0 {
+                parts.push(Part::Text(rest[..at].into()));
+            }
+            let after = &rest[at + 1..];
+            let braces = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+            let (name, next) = braces.unwrap_or_else(|| {
+                let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                after.split_at(after.find(|c| !word(c)).unwrap_or(after.len()))
+            });
+            let known = VARIABLES.iter().find(|(known, _)| *known == name);
+            let (_, variable) = known.ok_or_else(|| format!("${name}"))?;
+            parts.push(Part::Variable(*variable));
+            rest = next;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.into()));
+        }
+        Ok(Self { text: text.into(), parts: parts.into() })
+    }
+
+    /// The text as the object spells it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The text with its variables filled in by `value`, which appends what one stands for.
+    pub fn fill(&self, mut value: impl FnMut(Variable, &mut String)) -> String {
+        let mut out = String::with_capacity(self.text.len() * 2);
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Variable(variable) => value(*variable, &mut out),
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_filled_in_and_all_else_stays() {
+        let fill = |text: &str| {
+            Template::parse(text).map(|template| {
+                template.fill(|variable, out| out.push_str(&format!("<{variable:?}>")))
+            })
+        };
+        for (text, filled) in [
+            ("https://a.test/x", "https://a.test/x"),
+            ("https://a.test$request_uri", "https://a.test<RequestUri>"),
+            ("$scheme://${host}x/$uri$is_args$args", "<Scheme>://<Host>x/<Uri><IsArgs><Args>"),
+            ("$http_host", "<HttpHost>"),
+            ("", ""),
+        ] {
+            assert_eq!(fill(text).as_deref(), Ok(filled), "{text}");
+        }
+        for (text, unknown) in [
+            ("/$1", "$1"),
+            ("$", "$"),
+            ("/$request_uri_", "$request_uri_"),
+            ("${host", "$"),
+            ("a$remote_addr/", "$remote_addr"),
+        ] {
+            assert_eq!(fill(text), Err(unknown.to_owned()), "{text}");
+        }
+    }
+}
