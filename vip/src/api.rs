@@ -69,7 +69,7 @@ pub struct L2AdvertisementSpec {
 }
 
 /// One of `L2Advertisement.spec.preferredNodeSelectors`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PreferredNodeSelector {
     /// 1 to 100; the weights of all selectors of all advertisements that match a node add up.
@@ -79,7 +79,7 @@ pub struct PreferredNodeSelector {
 }
 
 /// `metav1.LabelSelector`: all labels and all expressions have to match; empty matches everything.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelSelector {
     /// Labels that have to be there with exactly this value.
@@ -91,7 +91,7 @@ pub struct LabelSelector {
 }
 
 /// `metav1.LabelSelectorRequirement`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelExpression {
     /// The label.

@@ -48,7 +48,7 @@ pub use interface::{Action, Event};
 pub use notification::{Cease, Notification};
 pub use open::Negotiated;
 pub use outbound::{Encoded, NextHops, Outbound};
-pub use peer::{Families, Password, Peer, PeerAddress, RemoteAsn, peers_for};
+pub use peer::{Families, Password, Peer, PeerAddress, RemoteAsn, password_trimmed, peers_for};
 pub use plan::{BgpObject, BgpObjects, BgpPlan, BgpPlanned, PeerConfig, Secret, plan};
 pub use report::{MessageCounts, Reason, Report};
 pub use rib_out::{Attributes, Delta, Reachable, RibOut, delta, routes};

@@ -16,8 +16,9 @@ use serde::Serialize;
 use crate::{
     alloc::{Allocation, Assignment, ClaimId},
     api::{L2AdvertisementSpec, PreferredNodeSelector},
+    links::name_fault,
     pool::{Pool, any_matches, selector_faults},
-    problem::Problem,
+    problem::{Problem, duplicates},
 };
 
 /// What one node has to announce.
@@ -237,6 +238,19 @@ pub fn advertisement_refusals(spec: &L2AdvertisementSpec, pools: &[Pool]) -> Vec
                 ),
             ));
         }
+    }
+    refusals.extend(duplicates("spec.ipAddressPools", &spec.ip_address_pools));
+    refusals.extend(duplicates("spec.interfaces", &spec.interfaces));
+    refusals.extend(duplicates("spec.preferredNodeSelectors", &spec.preferred_node_selectors));
+    for (index, name) in spec.interfaces.iter().enumerate() {
+        refusals.extend(name_fault(name).map(|why| {
+            Problem::refused(
+                "InvalidInterface",
+                format!("spec.interfaces[{index}]"),
+                format!("{why}, so nothing is announced there"),
+                "write a name that `ip link` shows, in full",
+            )
+        }));
     }
     for (field, selectors) in [
         ("spec.ipAddressPoolSelectors", &spec.ip_address_pool_selectors),

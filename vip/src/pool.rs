@@ -4,7 +4,11 @@
 //! ones that [`overlaps`] names, and hands the rest to [`allocate`](crate::allocate). A pool knows
 //! nothing of the claims that hold its addresses.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
@@ -25,6 +29,9 @@ pub(crate) use admission::{any_matches, selector_faults};
 const NOT_UNICAST: [&str; 7] =
     ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/128", "::1/128", "::ffff:0:0/96", "ff00::/8"];
 
+/// The first of the 128 interface identifiers that RFC 2526 §2 reserves in subnets of 64 bits for anycast.
+const RESERVED_ANYCAST: u64 = 0xfdff_ffff_ffff_ff80;
+
 /// An `IPAddressPool`, understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
@@ -33,6 +40,8 @@ pub struct Pool {
     addresses: AddressSet,
     auto_assign: bool,
     avoid_buggy: bool,
+    /// The lowest address of each IPv6 block: that of the routers, if a link has the same prefix.
+    routers: BTreeSet<u128>,
     rank: (bool, i64),
     admission: Admission,
     draining: bool,
@@ -63,6 +72,7 @@ impl Pool {
             return Err(refusals);
         }
         let limits = spec.service_allocation.as_ref();
+        let routers = spec.addresses.iter().filter_map(|entry| routers_of(entry)).collect();
         let admission = limits.map(|limits| Admission::parse(limits, &mut refusals));
         Ok(Self {
             name: name.into(),
@@ -70,6 +80,7 @@ impl Pool {
             addresses,
             auto_assign: spec.auto_assign.unwrap_or(true),
             avoid_buggy: spec.avoid_buggy_ips,
+            routers,
             rank: rank(limits),
             admission: admission.unwrap_or_default(),
             draining: false,
@@ -139,10 +150,11 @@ impl Pool {
         self.addresses.of(family).iter()
     }
 
-    /// The lowest number of a family, not below `from`, that is not in `blocked`.
+    /// The lowest number of a family, not below `from`, that is not in `blocked` and may be given to a claim
+    /// that did not ask for it: no anycast address of IPv6.
     ///
-    /// Costs one look-up for each whole blocked range, or buggy address, that it passes; a caller that
-    /// asks often passes its last answer as `from`.
+    /// Costs one look-up for each whole blocked range, buggy or anycast address, that it passes; a caller
+    /// that asks often passes its last answer as `from`.
     pub(crate) fn lowest_free(
         &self,
         blocked: &AddressSet,
@@ -157,12 +169,25 @@ impl Pool {
                     candidate = end.checked_add(1)?;
                 } else if self.leaves_out(family.address(candidate)) {
                     candidate += 1;
+                } else if family == Family::V6
+                    && let Some(end) = self.anycast_until(candidate)
+                {
+                    candidate = end.checked_add(1)?;
                 } else {
                     return Some(candidate);
                 }
             }
             None
         })
+    }
+
+    /// The last of the anycast addresses that an IPv6 address is the first of, or among; `None`: it is none.
+    fn anycast_until(&self, number: u128) -> Option<u128> {
+        let interface = number as u64;
+        if interface == 0 || self.routers.contains(&number) {
+            return Some(number);
+        }
+        (RESERVED_ANYCAST..=RESERVED_ANYCAST | 0x7f).contains(&interface).then_some(number | 0x7f)
     }
 
     /// How many addresses of a family the pool has; exact, also for IPv6.
@@ -292,6 +317,15 @@ fn parse_cidr(entry: &str, text: &str) -> Result<(IpAddr, IpAddr), (String, Stri
         (format!("\"{entry}\" is neither a CIDR block nor a range"), hint)
     })?;
     Ok((block.network(), block.broadcast()))
+}
+
+/// The Subnet-Router anycast address (RFC 4291 §2.6.1) of a link that has the prefix of an entry. On links
+/// between two routers there is none (RFC 6164), nor in a block of one address.
+fn routers_of(entry: &str) -> Option<u128> {
+    match entry.trim().parse().ok()? {
+        IpNet::V6(block) if block.prefix_len() < 127 => Some(block.network().into()),
+        _ => None,
+    }
 }
 
 fn rank(allocation: Option<&ServiceAllocation>) -> (bool, i64) {

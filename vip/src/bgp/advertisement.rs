@@ -14,12 +14,12 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use super::{
     community::{Aliases, Community},
-    peer::selector_faults,
     spec::BgpAdvertisementSpec,
 };
 use crate::{
     api::{IpAddressPoolSpec, LabelSelector},
-    problem::Problem,
+    pool::selector_faults,
+    problem::{Problem, duplicates},
 };
 
 /// A `BGPAdvertisement`, understood.
@@ -92,12 +92,19 @@ impl Advertisement {
             return Err(faults);
         }
         let selectors = [
-            ("ipAddressPoolSelectors", &spec.ip_address_pool_selectors),
-            ("nodeSelectors", &spec.node_selectors),
-            ("serviceSelectors", &spec.service_selectors),
+            ("spec.ipAddressPoolSelectors", &spec.ip_address_pool_selectors),
+            ("spec.nodeSelectors", &spec.node_selectors),
+            ("spec.serviceSelectors", &spec.service_selectors),
+        ];
+        let lists = [
+            ("spec.communities", &spec.communities),
+            ("spec.ipAddressPools", &spec.ip_address_pools),
+            ("spec.peers", &spec.peers),
         ];
         let refusals =
             selectors.iter().flat_map(|(field, selectors)| selector_faults(field, selectors));
+        let refusals =
+            refusals.chain(lists.into_iter().flat_map(|(field, list)| duplicates(field, list)));
         Ok(Self {
             name: name.to_owned(),
             length_v4,

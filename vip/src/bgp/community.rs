@@ -113,7 +113,13 @@ impl Aliases {
                 format!("\"{name}\" already means {other}"),
                 "give every community a name of its own",
             )),
-            _ => {
+            Some(_) => Err(Problem::noted(
+                "Duplicate",
+                format!("spec.communities[{index}].name"),
+                format!("\"{name}\" means {community} already"),
+                "remove one of the two",
+            )),
+            None => {
                 self.by_name.insert(name.to_owned(), community);
                 Ok(())
             }
@@ -190,6 +196,7 @@ mod tests {
                 ("one", "spec.communities[1].value", "InvalidCommunity"),
                 ("one", "spec.communities[2].name", "InvalidAlias"),
                 ("two", "spec.communities[0].name", "DuplicateAlias"),
+                ("two", "spec.communities[2].name", "Duplicate"),
             ]
         );
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::spec::{BgpPeerSpec, go_duration_nanos};
-use crate::{api::LabelSelector, problem::Problem};
+use crate::{api::LabelSelector, links::name_fault, pool::selector_faults, problem::Problem};
 
 /// The port of BGP (RFC 4271 §2).
 const DEFAULT_PORT: u16 = 179;
@@ -169,6 +169,9 @@ impl Peer {
                 DEFAULT_PORT
             }
         };
+        if let Some(why) = some(&spec.vrf).and_then(|name| name_fault(&name)) {
+            faults.push(invalid("vrf", why, "write a name that `ip link show type vrf` shows"));
+        }
         let internal = local_asn != 0 && remote_asn.is_internal(local_asn)
             || remote_asn == RemoteAsn::Internal;
         if spec.ebgp_multi_hop && internal {
@@ -251,21 +254,6 @@ pub fn peers_for<'a>(
     (chosen, refusals)
 }
 
-/// Selectors that can match nothing, as refusals of the object that has them.
-pub(super) fn selector_faults<'a>(
-    field: &'a str,
-    selectors: &'a [LabelSelector],
-) -> impl Iterator<Item = Problem> + 'a {
-    selectors.iter().enumerate().filter_map(move |(index, selector)| {
-        Some(Problem::refused(
-            "InvalidSelector",
-            format!("spec.{field}[{index}]"),
-            format!("{}, so the selector matches nothing", selector.fault()?),
-            "use In, NotIn (both with values), Exists or DoesNotExist (both without)",
-        ))
-    })
-}
-
 fn invalid(field: &str, message: String, hint: &str) -> Problem {
     Problem::refused("InvalidPeer", format!("spec.{field}"), message, hint)
 }
@@ -320,7 +308,13 @@ fn address(spec: &BgpPeerSpec, faults: &mut Vec<Problem>) -> Option<PeerAddress>
             faults.push(invalid("peerAddress", message, "set it to the router's address"));
             None
         }
-        ("", interface) => Some(PeerAddress::Interface(interface.to_owned())),
+        ("", interface) => match name_fault(interface) {
+            None => Some(PeerAddress::Interface(interface.to_owned())),
+            Some(why) => {
+                faults.push(invalid("interface", why, "write a name that `ip link` shows"));
+                None
+            }
+        },
         (_, "") => match host(text) {
             Ok(ip) => Some(PeerAddress::Ip(ip)),
             Err(message) => {
@@ -431,7 +425,11 @@ fn router_id(spec: &BgpPeerSpec, faults: &mut Vec<Problem>) -> Option<Ipv4Addr> 
 }
 
 fn password(spec: &BgpPeerSpec, faults: &mut Vec<Problem>) -> Option<Password> {
-    let text = spec.password.as_str();
+    let text = spec.password.trim();
+    if text.is_empty() && !spec.password.is_empty() {
+        let message = "the password is nothing but white space".to_owned();
+        faults.push(invalid("password", message, "write the password, or remove the field"));
+    }
     if !text.is_empty() && !spec.password_secret.is_unset() {
         let message = "the peer has both password and passwordSecret".to_owned();
         faults.push(invalid("passwordSecret", message, "remove one of them"));
@@ -448,6 +446,16 @@ fn password(spec: &BgpPeerSpec, faults: &mut Vec<Problem>) -> Option<Password> {
     })
 }
 
+/// White space around a password was left out.
+pub fn password_trimmed(field: &str, what: &str) -> Problem {
+    Problem::noted(
+        "PasswordTrimmed",
+        field,
+        format!("{what} begins or ends in white space, which is left out"),
+        "write it without: `echo -n`, or `kubectl create secret … --from-literal`",
+    )
+}
+
 /// The family of the session, or both if asked for. An unnumbered session exists for the sake of
 /// both: its only addresses are link-local ones.
 fn families(address: &PeerAddress, dual_stack: bool) -> Families {
@@ -460,6 +468,9 @@ fn families(address: &PeerAddress, dual_stack: bool) -> Families {
 
 fn remarks(spec: &BgpPeerSpec) -> Vec<Problem> {
     let mut remarks = Vec::new();
+    if spec.password.trim() != spec.password {
+        remarks.push(password_trimmed("spec.password", "the password"));
+    }
     if spec.disable_mp {
         remarks.push(Problem::noted(
             "WithoutEffect",
@@ -468,7 +479,7 @@ fn remarks(spec: &BgpPeerSpec) -> Vec<Problem> {
             "use dualStackAddressFamily to say which families the session carries",
         ));
     }
-    remarks.extend(selector_faults("nodeSelectors", &spec.node_selectors));
+    remarks.extend(selector_faults("spec.nodeSelectors", &spec.node_selectors));
     remarks
 }
 

@@ -332,3 +332,55 @@ fn nodes_recognise_that_they_serve_the_same_services_whatever_the_order() {
     assert_ne!(vip(&["a/b"]).tenants(), tenants);
     assert_ne!(vip(&["a/b", "c/e"]).tenants(), tenants);
 }
+
+#[test]
+fn interfaces_that_cannot_exist_are_refused_and_open_nothing_else() {
+    let pools = [];
+    for (names, refused) in [
+        (vec!["eth0"], 0),
+        (vec!["eth0", "interface-with-a-long-name"], 1),
+        (vec!["eth0:1"], 1),
+        (vec!["", "eth*"], 2),
+    ] {
+        let spec = L2AdvertisementSpec {
+            interfaces: names.iter().map(ToString::to_string).collect(),
+            ..L2AdvertisementSpec::default()
+        };
+        let refusals = advertisement_refusals(&spec, &pools);
+        let invalid = refusals.iter().filter(|one| one.reason == "InvalidInterface");
+        assert!(invalid.clone().all(Problem::is_error));
+        assert_eq!(invalid.count(), refused, "{names:?}");
+        // Not one without interfaces, which would mean every one.
+        assert!(!interfaces(&spec).allow("eth9"));
+    }
+}
+
+#[test]
+fn what_an_advertisement_lists_twice_is_said() {
+    let twice = |one: &str| vec![one.to_owned(), one.to_owned()];
+    let spec = L2AdvertisementSpec {
+        ip_address_pools: twice("p"),
+        interfaces: twice("eth0"),
+        node_selectors: vec![LabelSelector::default(); 2],
+        preferred_node_selectors: vec![
+            PreferredNodeSelector {
+                weight: 5,
+                ..PreferredNodeSelector::default()
+            };
+            2
+        ],
+        ..L2AdvertisementSpec::default()
+    };
+    let refusals = advertisement_refusals(&spec, &[]);
+    let told = refusals.iter().filter(|one| one.reason == "Duplicate");
+    let told: Vec<_> = told.map(|one| one.field.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "spec.ipAddressPools[1]",
+            "spec.interfaces[1]",
+            "spec.preferredNodeSelectors[1]",
+            "spec.nodeSelectors[1]",
+        ]
+    );
+}

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     api::{LabelSelector, ServiceAllocation},
-    problem::Problem,
+    problem::{Problem, duplicates},
 };
 
 /// What pools may ask about the service behind a claim.
@@ -32,6 +32,7 @@ pub(super) struct Admission {
 impl Admission {
     /// Reads the limits, and names selectors that cannot match anything.
     pub(super) fn parse(spec: &ServiceAllocation, refusals: &mut Vec<Problem>) -> Self {
+        refusals.extend(duplicates("spec.serviceAllocation.namespaces", &spec.namespaces));
         for (field, selectors) in [
             ("namespaceSelectors", &spec.namespace_selectors),
             ("serviceSelectors", &spec.service_selectors),
@@ -62,8 +63,17 @@ impl Admission {
     }
 }
 
-/// A refusal for each selector that makes no sense, and so matches nothing.
+/// A refusal for each selector that makes no sense, and so matches nothing, and a warning for what the list
+/// says twice.
 pub(crate) fn selector_faults(field: &str, selectors: &[LabelSelector]) -> Vec<Problem> {
+    let mut twice = duplicates(field, selectors);
+    for (index, selector) in selectors.iter().enumerate() {
+        let field = format!("{field}[{index}].matchExpressions");
+        twice.extend(duplicates(&field, &selector.match_expressions));
+        for (index, expression) in selector.match_expressions.iter().enumerate() {
+            twice.extend(duplicates(&format!("{field}[{index}].values"), &expression.values));
+        }
+    }
     let faults = selectors.iter().enumerate().filter_map(|(index, selector)| {
         let fault = selector.fault()?;
         Some(Problem::refused(
@@ -73,7 +83,7 @@ pub(crate) fn selector_faults(field: &str, selectors: &[LabelSelector]) -> Vec<P
             "use In, NotIn (both with values), Exists or DoesNotExist (both without)",
         ))
     });
-    faults.collect()
+    faults.chain(twice).collect()
 }
 
 /// Whether any of the selectors matches the labels; none of none does.

@@ -150,8 +150,9 @@ fn an_ipv6_block_is_counted_exactly_and_searched_at_once() {
     let pool = named("six", &["2001:db8:0:1::/64"]);
     assert_eq!(pool.size(Family::V6), 1 << 64);
     let mut used = AddressSet::default();
+    assert_eq!(lowest(&pool, &used, Family::V6), Some(ip("2001:db8:0:1::1")));
     used.of_mut(Family::V6)
-        .insert(number(ip("2001:db8:0:1::")), number(ip("2001:db8:0:1:ffff:ffff:ffff:fffe")));
+        .insert(number(ip("2001:db8:0:1::1")), number(ip("2001:db8:0:1:ffff:ffff:ffff:fffe")));
     assert_eq!(lowest(&pool, &used, Family::V6), Some(ip("2001:db8:0:1:ffff:ffff:ffff:ffff")));
     used.insert(ip("2001:db8:0:1:ffff:ffff:ffff:ffff"));
     assert_eq!(lowest(&pool, &used, Family::V6), None);
@@ -169,6 +170,79 @@ fn lowest_free_skips_used_addresses_and_empty_ranges() {
     }
     assert_eq!(given, ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.8", "10.0.0.9"]);
     assert_eq!(lowest(&pool, &used, Family::V6), None);
+}
+
+#[test]
+fn anycast_addresses_of_ipv6_are_not_given_but_can_be_had() {
+    // entry, what is given first
+    for (entry, expected) in [
+        ("fd09::/64", Some("fd09::1")),
+        ("fd09::/120", Some("fd09::1")),
+        ("fd09::-fd09::9", Some("fd09::1")),
+        ("fd09::/127", Some("fd09::1")),
+        // The lowest address of the block: the routers', on a link of that prefix.
+        ("fd09::100/120", Some("fd09::101")),
+        ("fd09::100-fd09::1ff", Some("fd09::100")),
+        ("fd09::100/127", Some("fd09::100")),
+        ("fd09::7/128", Some("fd09::7")),
+        // The routers' of the second link.
+        ("fd09::ffff:ffff:ffff:ffff-fd09:0:0:1::5", Some("fd09::ffff:ffff:ffff:ffff")),
+        ("fd09:0:0:1::-fd09:0:0:1::5", Some("fd09:0:0:1::1")),
+        // RFC 2526.
+        ("fd09::fdff:ffff:ffff:ff80-fd09::fe00:0:0:0", Some("fd09::fe00:0:0:0")),
+        ("fd09::fdff:ffff:ffff:ff7f-fd09::fe00:0:0:0", Some("fd09::fdff:ffff:ffff:ff7f")),
+        ("fd09::fdff:ffff:ffff:fff0/124", None),
+        ("fd09::/128", None),
+    ] {
+        let pool = named("p", &[entry]);
+        let lowest = lowest(&pool, &AddressSet::default(), Family::V6);
+        assert_eq!(lowest, expected.map(ip), "{entry}");
+        let first = pool.ranges(Family::V6).next().unwrap().0;
+        assert!(pool.contains(Family::V6.address(first)), "{entry}");
+    }
+    let v4 = named("p", &["10.0.0.0/24"]);
+    assert_eq!(lowest(&v4, &AddressSet::default(), Family::V4), Some(ip("10.0.0.0")));
+}
+
+#[test]
+fn what_a_list_holds_twice_is_said() {
+    let selector = LabelSelector {
+        match_labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+        ..LabelSelector::default()
+    };
+    let values = LabelSelector {
+        match_expressions: vec![LabelExpression {
+            key: "a".into(),
+            operator: "In".into(),
+            values: vec!["x".into(), "y".into(), "x".into()],
+        }],
+        ..LabelSelector::default()
+    };
+    let limits = ServiceAllocation {
+        namespaces: vec!["a".into(), "b".into(), "a".into()],
+        namespace_selectors: vec![selector.clone(), selector.clone()],
+        service_selectors: vec![selector, values],
+        ..ServiceAllocation::default()
+    };
+    let spec = IpAddressPoolSpec {
+        service_allocation: Some(limits),
+        ..spec(&["10.0.0.0/24", "10.0.0.0/24"])
+    };
+    let pool = parse(&spec).unwrap();
+    let told: Vec<_> = pool.refusals().iter().map(|one| (one.reason, one.field.as_str())).collect();
+    assert!(!pool.refusals().iter().any(Problem::is_error));
+    assert_eq!(
+        told,
+        [
+            ("DuplicateAddresses", "spec.addresses[1]"),
+            ("Duplicate", "spec.serviceAllocation.namespaces[2]"),
+            ("Duplicate", "spec.serviceAllocation.namespaceSelectors[1]"),
+            (
+                "Duplicate",
+                "spec.serviceAllocation.serviceSelectors[1].matchExpressions[0].values[2]"
+            ),
+        ]
+    );
 }
 
 #[test]

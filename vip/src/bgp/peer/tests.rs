@@ -224,3 +224,42 @@ fn a_node_peers_with_each_of_its_routers_once_and_the_older_object_has_it() {
     assert_eq!(names("b"), ("b all".into(), String::new()));
     assert_eq!(names("c"), ("all".into(), String::new()));
 }
+
+#[test]
+fn white_space_around_a_password_does_not_count_and_is_no_password_by_itself() {
+    let with = |password: &str| BgpPeerSpec {
+        my_asn: 64512,
+        peer_asn: 64513,
+        peer_address: "192.0.2.1".into(),
+        password: password.into(),
+        ..BgpPeerSpec::default()
+    };
+    for (text, told) in
+        [("hunter2", false), ("hunter2\n", true), (" hunter2 ", true), ("\thunter2", true)]
+    {
+        let peer = Peer::parse("r", &with(text)).unwrap();
+        assert!(peer.password == Some(Password::Text("hunter2".into())), "{text:?}");
+        let found = peer.refusals().iter().any(|one| one.reason == "PasswordTrimmed");
+        assert_eq!(found, told, "{text:?}");
+    }
+    for text in [" ", "\n", " \t "] {
+        assert!(Peer::parse("r", &with(text)).is_err(), "no session without a password: {text:?}");
+    }
+}
+
+#[test]
+fn interfaces_and_vrfs_that_cannot_exist_are_refused() {
+    let on = |interface: &str, vrf: &str| BgpPeerSpec {
+        my_asn: 64512,
+        peer_asn: 64513,
+        interface: interface.into(),
+        vrf: vrf.into(),
+        ..BgpPeerSpec::default()
+    };
+    assert!(Peer::parse("r", &on("eth0", "blue")).is_ok());
+    for (interface, vrf) in
+        [("eth0:1", ""), ("sixteen-bytes-xy", ""), ("eth0", "a/b"), ("eth *", "")]
+    {
+        assert!(Peer::parse("r", &on(interface, vrf)).is_err(), "{interface} {vrf}");
+    }
+}
