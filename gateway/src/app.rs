@@ -114,6 +114,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         progress,
         compiled: None,
         quarantine: Default::default(),
+        strangers: Default::default(),
         retired: Vec::new(),
         generation: 0,
         references: feed.cluster.as_ref().map(|cluster| Asking::new(cluster.wants())),

@@ -52,6 +52,8 @@ pub struct NodeContext {
     pub recorded: BTreeMap<ObjectKey, Vec<IpAddr>>,
     /// Addresses that were let go a short while ago, and who may have them again already.
     pub quarantined: Quarantined,
+    /// Addresses of pools that hosts outside use.
+    pub occupied: BTreeSet<IpAddr>,
     /// The one `spec.loadBalancerClass` whose Services are served (`--load-balancer-class`). `None`: those
     /// without a class and those of class `gatehouse.io/vip`.
     pub load_balancer_class: Option<String>,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use gatehouse_routes::problem::{Problem, Severity};
-use gatehouse_vip::Quarantine;
+use gatehouse_vip::{Quarantine, SpeakerEvent, Strangers};
 use serde::Serialize;
 
 use crate::{
@@ -45,6 +45,8 @@ const LEAVING: Duration = Duration::from_millis(50);
 /// How long a configuration waits for the objects that it is the first to refer to: at the start, and
 /// later, when waiting for them is waiting with everything else.
 const REFERENCES: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(2));
+/// Reason of a refusal: a host outside has the address.
+const ADDRESS_IN_USE: &str = "AddressInUse";
 /// Silence of the speakers after which a stop takes their events for complete.
 const LAST_WORD: Duration = Duration::from_millis(20);
 
@@ -123,6 +125,8 @@ pub(crate) struct Controller {
     pub(crate) compiled: Option<Arc<Compiled>>,
     /// Addresses that were let go a short while ago.
     pub(crate) quarantine: Quarantine,
+    /// Addresses that hosts outside use.
+    pub(crate) strangers: Strangers,
     pub(crate) retired: Vec<Arc<Snapshot>>,
     pub(crate) generation: u64,
     /// Where to ask for objects by name, if the source has to be asked.
@@ -204,6 +208,7 @@ impl Controller {
             match signals.recv_timeout(wait) {
                 Ok(Signal::Stop(done)) => return Some(Turn::Stop(done)),
                 Ok(Signal::Addresses(event)) => {
+                    self.notice_strangers(&event);
                     burst.changes.extend(self.addresses.heard(event, Instant::now()));
                     burst.addresses = true;
                 }
@@ -225,6 +230,8 @@ impl Controller {
         }
         // Whoever waits for an address is served when one has rested long enough.
         burst.objects |= self.quarantine.expire(Instant::now());
+        // So is whoever has one that a host outside uses.
+        burst.objects |= self.strangers.turn(Instant::now()) && self.role == Role::Allocate;
         // A configuration that waits for answers does not wait for ever.
         burst.objects |= self.references.as_ref().is_some_and(|asking| asking.since.is_some());
         if let Some(reports) = &mut self.reports {
@@ -257,6 +264,7 @@ impl Controller {
         if self.compiled.is_some() {
             self.node.quarantined.clone_from(self.quarantine.quarantined());
         }
+        self.node.occupied.clone_from(self.strangers.occupied());
         let before = self.compiled.as_deref();
         let compiled = compile(&self.state, &self.node, self.role, before);
         let took = begun.elapsed();
@@ -282,6 +290,20 @@ impl Controller {
         self.reports.iter_mut().for_each(|reports| reports.published(self.role));
         tracing::info!(generation = self.generation, ?took, "published");
         self.progress.update(|facts| facts.compile = took);
+    }
+
+    /// Takes note of whether a host outside has an address.
+    fn notice_strangers(&mut self, event: &addresses::Event) {
+        let addresses::Event::L2(event) = event else { return };
+        match event {
+            SpeakerEvent::Refused { vip, refusal } if refusal.reason == ADDRESS_IN_USE => {
+                self.strangers.seen(*vip, Instant::now());
+            }
+            SpeakerEvent::Announced { vip, .. }
+            | SpeakerEvent::Withdrawn { vip }
+            | SpeakerEvent::Cleared { vip } => self.strangers.gone(*vip),
+            _ => {}
+        }
     }
 
     /// Remembers which Service holds which address, in memory and over a restart.

@@ -25,12 +25,14 @@ mod follow;
 mod ledger;
 mod quarantine;
 mod sharing;
+mod strangers;
 mod usage;
 
 pub use follow::follow;
 use ledger::Ledger;
 pub use quarantine::{QUARANTINE, Quarantine, Quarantined};
 pub use sharing::{Sharing, TrafficPolicy};
+pub use strangers::Strangers;
 pub use usage::{PoolUsage, usage};
 
 /// The name of a claim: `namespace/name`, opaque to this crate.
@@ -114,12 +116,21 @@ pub struct Allocation {
 /// Recorded addresses that a pool still allows stay, whatever the order of the claims; then former
 /// holders get back what is quarantined. Then come requested addresses, then claims that name a pool,
 /// then the lowest address that is free, or that the claim may share, of the pools that assign by
-/// themselves. A claim that cannot have what it newly asks for keeps what it has and gets a refusal that is not
-/// severe. What a claim lets go is quarantined. Of several claims with one id only the first counts.
-pub fn allocate(pools: &[Pool], claims: &[Claim], quarantined: &Quarantined) -> Allocation {
+/// themselves. A claim that held an address and can keep none comes before all that wait for their first one,
+/// and is not given what another one requests, as long as there is anything else. A claim that cannot have
+/// what it newly asks for keeps what it has and gets a refusal that is not severe. What a claim lets go is quarantined. Of several claims with one id only the first counts.
+///
+/// A claim that did not ask for an address which hosts outside use (`occupied`) gets another one instead,
+/// if there is one; nobody gets an occupied address without asking for it.
+pub fn allocate(
+    pools: &[Pool],
+    claims: &[Claim],
+    quarantined: &Quarantined,
+    occupied: &BTreeSet<IpAddr>,
+) -> Allocation {
     let mut seen = BTreeSet::new();
     let claims: Vec<&Claim> = claims.iter().filter(|claim| seen.insert(&claim.id)).collect();
-    let mut ledger = Ledger::new(pools, quarantined);
+    let mut ledger = Ledger::new(pools, quarantined, occupied);
     let mut by_id = claims.clone();
     by_id.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     for claim in &by_id {
@@ -130,10 +141,23 @@ pub fn allocate(pools: &[Pool], claims: &[Claim], quarantined: &Quarantined) -> 
     }
     let mut open: Vec<&Claim> = claims;
     open.retain(|claim| !ledger.satisfied(claim));
-    open.sort_by_key(|claim| (claim.urgency(), !ledger.holds(claim)));
-    for claim in open {
+    open.iter().for_each(|claim| ledger.reserve_requested(claim));
+    open.sort_by_cached_key(|claim| {
+        (!ledger.has_lost(claim), claim.urgency(), !ledger.holds(claim))
+    });
+    for claim in &open {
         ledger.serve(claim);
     }
+    // What one claim left another one may have asked for, and what one got others may share.
+    open.retain(|claim| !claim.requested.is_empty() || ledger.has_lost(claim));
+    while !open.is_empty() {
+        let before = open.len();
+        open.retain(|claim| !ledger.serve_after_all(claim));
+        if open.len() == before {
+            break;
+        }
+    }
+    by_id.into_iter().for_each(|claim| ledger.note_refused_share(claim));
     ledger.finish()
 }
 

@@ -25,7 +25,7 @@ pub mod testing;
 
 pub use alloc::{
     Allocation, Assignment, Claim, ClaimId, Families, PoolUsage, QUARANTINE, Quarantine,
-    Quarantined, Sharing, TrafficPolicy, allocate, follow, usage,
+    Quarantined, Sharing, Strangers, TrafficPolicy, allocate, follow, usage,
 };
 pub use bgp::{
     bfd,

@@ -62,7 +62,7 @@ pub(super) fn allocate(
     let (claims, requests) = claims(state, &pools, &recorded, problems);
     let quarantined = recorded.quarantined(&requests);
     let mut allocation = match role {
-        Role::Allocate => gatehouse_vip::allocate(&pools, &claims, &quarantined),
+        Role::Allocate => gatehouse_vip::allocate(&pools, &claims, &quarantined, &node.occupied),
         Role::Follow => gatehouse_vip::follow(&pools, &claims, &quarantined),
     };
 
@@ -84,6 +84,7 @@ pub(super) fn allocate(
         problems.extend(refusals.into_iter().map(|open| open.about(object.clone())));
     }
     let facts = local::facts(state, node);
+    problems.extend(local::excluded(state, node, &facts, &allocation));
     let planned = gatehouse_vip::plan(&allocation, &pools, &advertisements, &wanted, &facts);
 
     let bgp = bgp::plan(state, &pools, &allocation, &wanted, &facts, problems);

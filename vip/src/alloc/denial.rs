@@ -2,7 +2,9 @@
 //!
 //! The ledger collects a [`Denial`] per pool and family and turns them into one [`Problem`] here.
 
-use super::Claim;
+use std::net::IpAddr;
+
+use super::{Claim, sharing::ShareRefusal};
 use crate::{
     pool::{Pool, ranges::Family},
     problem::Problem,
@@ -23,8 +25,16 @@ pub(super) enum Denial {
     Restricted(String),
     /// `gatehouse.io/drain`.
     Draining,
-    /// All are used or quarantined.
-    Full { family: Family, used: u128, quarantined: u128 },
+    /// All are used, quarantined or in the hands of strangers, but for anycast ones; and, for a claim that may share, why it cannot join the holders of the
+    /// lowest one that could be shared.
+    Full {
+        family: Family,
+        used: u128,
+        quarantined: u128,
+        strangers: u128,
+        anycast: u128,
+        unshared: Option<(IpAddr, ShareRefusal)>,
+    },
 }
 
 impl Denial {
@@ -34,11 +44,25 @@ impl Denial {
             Self::NoFamily(family) => format!("no {family} addresses"),
             Self::Restricted(why) => why.clone(),
             Self::Draining => "draining".to_owned(),
-            Self::Full { family, used, quarantined: 0 } => {
-                format!("no free {family} address ({used} used)")
-            }
-            Self::Full { family, used, quarantined } => {
-                format!("no free {family} address ({used} used, {quarantined} rest)")
+            Self::Full { family, used, quarantined, strangers, anycast, unshared } => {
+                let rest = match quarantined {
+                    0 => String::new(),
+                    quarantined => format!(", {quarantined} rest"),
+                };
+                let anycast = match anycast {
+                    0 => String::new(),
+                    anycast => format!(", {anycast} anycast, on request only"),
+                };
+                let strangers = match strangers {
+                    0 => String::new(),
+                    strangers => format!(", {strangers} in the hands of strangers"),
+                };
+                let text =
+                    format!("no free {family} address ({used} used{rest}{strangers}{anycast})");
+                match unshared {
+                    Some((ip, why)) => format!("{text}, and {ip} {why}"),
+                    None => text,
+                }
             }
         }
     }
@@ -62,7 +86,10 @@ impl Denial {
                 "PoolDraining",
                 "use another pool, or remove gatehouse.io/drain from this one".to_owned(),
             ),
-            Self::Full { .. } => (
+            Self::Full { unshared: Some((_, why)), .. } => {
+                ("ShareRefused", format!("{}, or add addresses to a pool", why.remedy()))
+            }
+            Self::Full { unshared: None, .. } => (
                 "PoolExhausted",
                 "add addresses to a pool, or delete services that hold some".to_owned(),
             ),
@@ -93,6 +120,7 @@ pub(super) fn refusal(
     let field = match (&claim.pool, worst) {
         (Some(_), _) => "pool",
         (None, Denial::NoFamily(_)) => "families",
+        (None, Denial::Full { unshared: Some(_), .. }) => "sharing",
         _ => "",
     };
     let message = format!("no pool gives an {families} address: {}", reasons.join("; "));

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Allocation, Assignment, Claim, ClaimId, Quarantined, Sharing, TrafficPolicy,
-    denial::{self, Denial, family_names, pool_names},
+    denial::{family_names, pool_names},
     sharing::Holders,
 };
 use crate::{
@@ -23,6 +23,8 @@ use crate::{
     },
     problem::{Problem, Severity},
 };
+
+mod reasons;
 
 /// The books of one allocation. Pools go by their index.
 pub(super) struct Ledger<'a> {
@@ -34,14 +36,20 @@ pub(super) struct Ledger<'a> {
     homes: BTreeMap<(Family, u128), (u128, usize)>,
     /// Held or quarantined.
     blocked: AddressSet,
+    /// The same, and what claims request that are still to be served.
+    avoided: AddressSet,
     books: Vec<[Book; 2]>,
     holders: HashMap<IpAddr, Holders<'a>>,
     held: BTreeMap<&'a ClaimId, Vec<Given>>,
     quarantined: Quarantined,
+    /// What hosts outside use.
+    occupied: &'a BTreeSet<IpAddr>,
     /// What is quarantined for a claim, as it came in.
     returning: HashMap<&'a ClaimId, Vec<IpAddr>>,
     /// Addresses whose holders share them.
     shareable: HashMap<(&'a str, &'a TrafficPolicy, usize, Family), BTreeSet<IpAddr>>,
+    /// The same whatever the policy.
+    by_key: BTreeMap<(usize, Family, &'a str), BTreeSet<IpAddr>>,
     /// Up to here, no shareable address has these ports to spare.
     scanned: HashMap<(&'a Sharing, usize, Family), IpAddr>,
     refused: BTreeMap<ClaimId, Vec<Problem>>,
@@ -52,6 +60,8 @@ pub(super) struct Ledger<'a> {
 struct Book {
     /// None below this is free; `None`: none at all.
     next: Option<u128>,
+    /// None below this is free and not requested by others; `None`: none at all.
+    next_unrequested: Option<u128>,
     used: u128,
     blocked: u128,
 }
@@ -63,6 +73,12 @@ struct Given {
     pool: usize,
 }
 
+impl Default for Book {
+    fn default() -> Self {
+        Self { next: Some(0), next_unrequested: Some(0), used: 0, blocked: 0 }
+    }
+}
+
 impl Given {
     fn family(self) -> Family {
         Family::of(self.ip)
@@ -70,7 +86,11 @@ impl Given {
 }
 
 impl<'a> Ledger<'a> {
-    pub(super) fn new(pools: &'a [Pool], quarantined: &'a Quarantined) -> Self {
+    pub(super) fn new(
+        pools: &'a [Pool],
+        quarantined: &'a Quarantined,
+        occupied: &'a BTreeSet<IpAddr>,
+    ) -> Self {
         let mut automatic: Vec<usize> =
             (0..pools.len()).filter(|index| pools[*index].auto_assign()).collect();
         automatic.sort_by_key(|index| pools[*index].rank());
@@ -87,15 +107,19 @@ impl<'a> Ledger<'a> {
             automatic,
             homes,
             blocked: AddressSet::default(),
-            books: vec![[Book { next: Some(0), used: 0, blocked: 0 }; 2]; pools.len()],
+            avoided: AddressSet::default(),
+            books: vec![[Book::default(); 2]; pools.len()],
             holders: HashMap::new(),
             held: BTreeMap::new(),
             quarantined: quarantined.clone(),
+            occupied,
             returning: HashMap::new(),
             shareable: HashMap::new(),
+            by_key: BTreeMap::new(),
             scanned: HashMap::new(),
             refused: BTreeMap::new(),
         };
+        occupied.iter().for_each(|ip| ledger.block(*ip));
         for (ip, former) in quarantined {
             ledger.block(*ip);
             for id in former {
@@ -149,6 +173,7 @@ impl<'a> Ledger<'a> {
                 && given.iter().all(|given| given.family() != family);
             if asked
                 && open
+                && !self.is_lost_to_stranger(claim, ip)
                 && let Ok(pool) = self.allowed(claim, ip)
                 && claim.allows(self.pools[pool].name())
             {
@@ -158,6 +183,27 @@ impl<'a> Ledger<'a> {
         if given.len() > before {
             self.hold(claim, given);
         }
+    }
+
+    /// Keeps what a claim requests, and may have, from those that would take any address.
+    pub(super) fn reserve_requested(&mut self, claim: &Claim) {
+        for &ip in &claim.requested {
+            if let Ok(pool) = self.obtainable(claim, ip)
+                && claim.allows(self.pools[pool].name())
+            {
+                self.avoided.insert(ip);
+            }
+        }
+    }
+
+    /// Whether a claim held an address of a family that it wants and has none of it now: its pool was
+    /// renumbered, or is gone.
+    pub(super) fn has_lost(&self, claim: &Claim) -> bool {
+        let held = self.held.get(&claim.id).into_iter().flatten();
+        let held: Vec<Family> = held.map(|given| given.family()).collect();
+        let returning = self.returning.get(&claim.id).into_iter().flatten();
+        let mut former = claim.recorded.iter().chain(returning).map(|ip| Family::of(*ip));
+        former.any(|family| claim.families.wanted().contains(&family) && !held.contains(&family))
     }
 
     /// Whether a claim holds anything.
@@ -170,7 +216,10 @@ impl<'a> Ledger<'a> {
         let Some(held) = self.held.get(&claim.id) else { return false };
         held.len() == claim.families.wanted().len()
             && claim.requested.iter().all(|ip| held.iter().any(|given| given.ip == *ip))
-            && held.iter().all(|given| claim.allows(self.pools[given.pool].name()))
+            && held.iter().all(|given| {
+                claim.allows(self.pools[given.pool].name())
+                    && !self.is_lost_to_stranger(claim, given.ip)
+            })
     }
 
     /// Gives a claim what it asks for in the place of what it holds, or notes why that cannot be.
@@ -193,6 +242,26 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// Serves a claim again that did not get all that it asks for, if it can have what it requests now; true
+    /// if it has everything.
+    pub(super) fn serve_after_all(&mut self, claim: &'a Claim) -> bool {
+        if self.satisfied(claim) {
+            return true;
+        }
+        if self.requested(claim).is_err() {
+            return false;
+        }
+        // What was said of it the last time.
+        if let Some(refusals) = self.refused.get_mut(&claim.id) {
+            refusals.pop();
+            if refusals.is_empty() {
+                self.refused.remove(&claim.id);
+            }
+        }
+        self.serve(claim);
+        self.satisfied(claim)
+    }
+
     pub(super) fn finish(self) -> Allocation {
         let Self { pools, held, quarantined, refused, .. } = self;
         let names: Vec<Arc<str>> = pools.iter().map(Pool::shared_name).collect();
@@ -211,7 +280,10 @@ impl<'a> Ledger<'a> {
         // What is not requested otherwise stays as it is, if it can.
         for &held in self.held.get(&claim.id).into_iter().flatten() {
             let replaced = given.iter().any(|given| given.family() == held.family());
-            if !replaced && claim.allows(self.pools[held.pool].name()) {
+            if !replaced
+                && claim.allows(self.pools[held.pool].name())
+                && !self.is_lost_to_stranger(claim, held.ip)
+            {
                 given.push(held);
             }
         }
@@ -315,20 +387,32 @@ impl<'a> Ledger<'a> {
             return None;
         }
         let former = self.returning.get(&claim.id).into_iter().flatten().copied().find(|ip| {
-            Family::of(*ip) == family && self.obtainable(claim, *ip).is_ok_and(|home| home == pool)
+            Family::of(*ip) == family
+                && !self.is_lost_to_stranger(claim, *ip)
+                && self.obtainable(claim, *ip).is_ok_and(|home| home == pool)
         });
         if let Some(ip) = former {
             return Some(Given { ip, pool });
         }
-        let Self { pools, books, blocked, .. } = self;
-        let book = &mut books[pool][family as usize];
-        book.next = book.next.and_then(|from| pools[pool].lowest_free(blocked, family, from));
-        let free = book.next.map(|number| family.address(number));
+        let free = self.lowest_free(pool, family).map(|number| family.address(number));
         let ip = claim
             .sharing
             .as_ref()
             .and_then(|sharing| self.joinable(claim, sharing, (pool, family), free));
         Some(Given { ip: ip.or(free)?, pool })
+    }
+
+    /// The lowest free number of a pool, rather one that no claim requests.
+    fn lowest_free(&mut self, pool: usize, family: Family) -> Option<u128> {
+        let Self { pools, books, blocked, avoided, .. } = self;
+        let (pool, book) = (&pools[pool], &mut books[pool][family as usize]);
+        book.next_unrequested =
+            book.next_unrequested.and_then(|from| pool.lowest_free(avoided, family, from));
+        if book.next_unrequested.is_none() {
+            book.next = book.next.and_then(|from| pool.lowest_free(blocked, family, from));
+            return book.next;
+        }
+        book.next_unrequested
     }
 
     /// The lowest address, below the free one, whose holders a claim may join.
@@ -345,7 +429,9 @@ impl<'a> Ledger<'a> {
         let mut taken = None;
         let below = ips.range(range).take_while(|ip| free.is_none_or(|free| **ip < free));
         let found = below.copied().find(|ip| {
-            let open = self.obtainable(claim, *ip).is_ok();
+            let open = self.in_use(*ip)
+                && !self.occupied.contains(ip)
+                && self.obtainable(claim, *ip).is_ok();
             if !open {
                 taken = Some(*ip);
             }
@@ -357,36 +443,18 @@ impl<'a> Ledger<'a> {
         found
     }
 
-    /// Why none of the pools gives an address of the lacking families.
-    fn denied(&self, claim: &Claim, candidates: &[usize], lacking: &[Family]) -> Problem {
-        let why = |index: usize| -> (&Pool, Vec<Denial>) {
-            let pool = &self.pools[index];
-            let restricted = pool.admits(&claim.tenant).err();
-            let denial = |family: &Family| match &restricted {
-                Some(why) => Denial::Restricted(why.clone()),
-                None if pool.size(*family) == 0 => Denial::NoFamily(*family),
-                None if pool.draining() => Denial::Draining,
-                None if !candidates.contains(&index) => Denial::Manual,
-                None => {
-                    let book = self.books[index][*family as usize];
-                    let quarantined = book.blocked - book.used;
-                    Denial::Full { family: *family, used: book.used, quarantined }
-                }
-            };
-            (pool, lacking.iter().map(denial).collect())
-        };
-        // In the order in which they are tried for a claim that has nothing yet.
-        let tried: Vec<usize> = if claim.pool.is_some() {
-            candidates.to_vec()
-        } else {
-            let manual = (0..self.pools.len()).filter(|index| !self.pools[*index].auto_assign());
-            self.automatic.iter().copied().chain(manual).collect()
-        };
-        let tried: Vec<_> = tried.into_iter().map(why).collect();
-        denial::refusal(claim, lacking, &tried)
+    /// Whether a host outside uses an address that the claim did not ask for.
+    fn is_lost_to_stranger(&self, claim: &Claim, ip: IpAddr) -> bool {
+        self.occupied.contains(&ip) && !claim.requested.contains(&ip)
     }
 
-    /// The pool that an address is of, if this claim may have the address now.
+    /// Whether some claim holds an address.
+    fn in_use(&self, ip: IpAddr) -> bool {
+        self.holders.get(&ip).is_some_and(|holders| !holders.is_empty())
+    }
+
+    /// The pool that an address is of, if this claim may have the address now. That others had it a moment
+    /// ago is no obstacle: a claim gets here by asking for the address, or by having had it.
     fn obtainable(&self, claim: &Claim, ip: IpAddr) -> Result<usize, Problem> {
         let pool = self.allowed(claim, ip)?;
         let held = self.held.get(&claim.id).into_iter().flatten().any(|given| given.ip == ip);
@@ -400,19 +468,6 @@ impl<'a> Ledger<'a> {
                 "requested",
                 format!("{ip} is of pool \"{}\", which is draining", self.pools[pool].name()),
                 "use another pool, or remove gatehouse.io/drain from this one",
-            ));
-        }
-        let holders = self.holders.get(&ip);
-        if holders.is_none_or(Holders::is_empty) && self.blocked.contains(ip) {
-            let former = self.quarantined.get(&ip).into_iter().flatten().next();
-            return Err(Problem::refused(
-                "AddressResting",
-                "requested",
-                match former {
-                    Some(former) => format!("{ip} rests, {former} had it until just now"),
-                    None => format!("{ip} rests"),
-                },
-                "request another address, or wait: it can be had half a minute after its release",
             ));
         }
         Ok(pool)
@@ -451,7 +506,7 @@ impl<'a> Ledger<'a> {
                 "AddressInUse",
                 "requested",
                 format!("{ip} {why}"),
-                "request another address, or none",
+                format!("request another address, or none; {}", why.remedy()),
             )),
             _ => Ok(pool),
         }
@@ -489,6 +544,8 @@ impl<'a> Ledger<'a> {
             if let Some(sharing) = &claim.sharing {
                 let group = (&*sharing.key, &sharing.policy, new.pool, new.family());
                 self.shareable.entry(group).or_default().insert(new.ip);
+                let key = (new.pool, new.family(), &*sharing.key);
+                self.by_key.entry(key).or_default().insert(new.ip);
             }
         }
     }
@@ -507,6 +564,7 @@ impl<'a> Ledger<'a> {
             return;
         }
         self.blocked.insert(ip);
+        self.avoided.insert(ip);
         if let Some(pool) = self.home(ip).filter(|pool| !self.pools[*pool].leaves_out(ip)) {
             self.books[pool][Family::of(ip) as usize].blocked += 1;
         }

@@ -4,7 +4,10 @@
 //! `checkSharing`; `controller/service.go`, `backendKey`); the key counts in the whole cluster, not per
 //! namespace. The ledger asks this file whether a claim may join the holders of an address.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+};
 
 use super::{Claim, ClaimId};
 
@@ -26,6 +29,79 @@ pub enum TrafficPolicy {
     Cluster,
     /// Only nodes with an endpoint: the same nodes only for services with this same `spec.selector`.
     Local(BTreeMap<String, String>),
+}
+
+impl TrafficPolicy {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Cluster => "Cluster",
+            Self::Local(_) => "Local",
+        }
+    }
+}
+
+/// Why a claim cannot share an address with one that holds it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ShareRefusal {
+    holder: ClaimId,
+    cause: Cause,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cause {
+    /// The holder shares with nobody.
+    Alone,
+    /// The claim shares with nobody.
+    NoKey,
+    /// The holder has this other key.
+    Key(String),
+    /// The traffic policies of the claim and of the holder differ.
+    Policy(&'static str, &'static str),
+    /// Both are `Local`, and their selectors differ.
+    Selector,
+    /// The holder needs this port as well.
+    Port((String, u16)),
+}
+
+impl fmt::Display for ShareRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "is in use by {}", self.holder)?;
+        match &self.cause {
+            Cause::Alone => f.write_str(", which shares it with nobody"),
+            Cause::NoKey => Ok(()),
+            Cause::Key(key) => write!(f, ", which shares it under the key \"{key}\""),
+            Cause::Policy(mine, theirs) => write!(
+                f,
+                ", whose externalTrafficPolicy is {theirs}, while this Service's is {mine}"
+            ),
+            Cause::Selector => {
+                f.write_str(", which has another selector, with externalTrafficPolicy Local")
+            }
+            Cause::Port((protocol, port)) => write!(f, ", on {protocol} port {port} too"),
+        }
+    }
+}
+
+impl ShareRefusal {
+    /// What would let both share the address.
+    pub(super) fn remedy(&self) -> String {
+        match &self.cause {
+            Cause::Alone | Cause::NoKey => {
+                "to share it, give both the same metallb.io/allow-shared-ip".to_owned()
+            }
+            Cause::Key(key) => {
+                format!("to share it, write metallb.io/allow-shared-ip: \"{key}\"")
+            }
+            Cause::Policy(..) => {
+                "to share it, give both Services externalTrafficPolicy Cluster".to_owned()
+            }
+            Cause::Selector => {
+                "to share it, give both externalTrafficPolicy Cluster, or the same selector"
+                    .to_owned()
+            }
+            Cause::Port(_) => "to share it, use other ports".to_owned(),
+        }
+    }
 }
 
 /// The claims on one address.
@@ -52,29 +128,33 @@ impl<'a> Holders<'a> {
         self.ports.retain(|_, holder| *holder != id);
     }
 
+    pub(super) fn number(&self) -> usize {
+        self.claims.len()
+    }
+
     /// Why a claim cannot be one of the holders; `Ok` if it can, or is.
-    pub(super) fn admit(&self, claim: &Claim) -> Result<(), String> {
+    pub(super) fn admit(&self, claim: &Claim) -> Result<(), ShareRefusal> {
         let Some(other) = self.claims.iter().find(|other| other.id != claim.id) else {
             return Ok(());
         };
-        let holder = format!("is in use by {}", other.id);
+        let refused = |cause| Err(ShareRefusal { holder: other.id.clone(), cause });
         let (Some(mine), Some(theirs)) = (&claim.sharing, &other.sharing) else {
-            return Err(match &claim.sharing {
-                Some(_) => format!("{holder}, which shares it with nobody"),
-                None => holder,
+            return refused(match &claim.sharing {
+                Some(_) => Cause::Alone,
+                None => Cause::NoKey,
             });
         };
         if mine.key != theirs.key {
-            return Err(format!("{holder}, which shares it under the key \"{}\"", theirs.key));
+            return refused(Cause::Key(theirs.key.clone()));
         }
-        if mine.policy != theirs.policy {
-            return Err(format!(
-                "{holder}, of another externalTrafficPolicy, or of another selector with Local"
-            ));
+        match (&mine.policy, &theirs.policy) {
+            (mine, theirs) if mine == theirs => {}
+            (TrafficPolicy::Local(_), TrafficPolicy::Local(_)) => return refused(Cause::Selector),
+            (mine, theirs) => return refused(Cause::Policy(mine.name(), theirs.name())),
         }
         match self.conflict(mine, &claim.id) {
-            Some(((protocol, port), other)) => {
-                Err(format!("is in use by {other}, on {protocol} port {port} too"))
+            Some((port, other)) => {
+                Err(ShareRefusal { holder: other.clone(), cause: Cause::Port(port.clone()) })
             }
             None => Ok(()),
         }

@@ -7,8 +7,10 @@ mod admission;
 mod follow;
 mod properties;
 mod quarantine;
+mod renumbered;
 mod scale;
 mod sharing;
+mod strangers;
 
 fn spec(addresses: &[&str]) -> IpAddressPoolSpec {
     IpAddressPoolSpec {
@@ -76,7 +78,12 @@ const REQUIRE: Families = Families::RequireDual { first: Family::V4 };
 
 /// Nothing is quarantined.
 fn allocate(pools: &[Pool], claims: &[Claim]) -> Allocation {
-    super::allocate(pools, claims, &Quarantined::new())
+    resting(pools, claims, &Quarantined::new())
+}
+
+/// No stranger has an address.
+fn resting(pools: &[Pool], claims: &[Claim], quarantined: &Quarantined) -> Allocation {
+    super::allocate(pools, claims, quarantined, &BTreeSet::new())
 }
 
 /// `pool:ip,ip`, `pool:ip+other:ip` or `-`.
@@ -203,15 +210,13 @@ fn a_typo_in_the_request_keeps_the_working_address() {
 fn a_good_request_moves_the_claim_and_its_old_address_rests() {
     let pools = [pool("default", &["10.0.0.1-10.0.0.2"])];
     let mover = Claim { requested: ips(&["10.0.0.2"]), ..recorded("mover", &["10.0.0.1"]) };
-    let result = allocate(&pools, &[requesting("waiting", &["10.0.0.1"]), mover]);
+    let result = allocate(&pools, &[requesting("waiting", &["10.0.0.1"]), mover.clone()]);
     assert_eq!(got(&result, "mover"), "default:10.0.0.2");
+    assert_eq!(got(&result, "waiting"), "default:10.0.0.1", "it asks for the address by name");
+    assert_eq!(result.quarantined, Quarantined::new());
+    let result = allocate(&pools, &[v4("waiting"), mover]);
     assert_eq!(got(&result, "waiting"), "-");
-    let refusal = refusal(&result, "waiting");
-    assert_eq!((refusal.reason, refusal.is_error()), ("AddressResting", true));
-    assert_eq!(refusal.message, "10.0.0.1 rests, ns/mover had it until just now");
     assert_eq!(result.quarantined, quarantined(&[("10.0.0.1", "mover")]));
-    let later = [requesting("waiting", &["10.0.0.1"]), recorded("mover", &["10.0.0.2"])];
-    assert_eq!(got(&allocate(&pools, &later), "waiting"), "default:10.0.0.1");
 }
 
 #[test]
@@ -259,14 +264,14 @@ fn dual_stack_takes_both_addresses_of_one_pool_or_else_of_two() {
     let both = || pool("both", &["10.1.0.0/24", "2001:db8:1::/64"]);
     let six_first = Families::PreferDual { first: Family::V6 };
     let cases = [
-        (PREFER, vec![four(), six(), both()], "both:10.1.0.0,2001:db8:1::"),
-        (six_first, vec![four(), six(), both()], "both:2001:db8:1::,10.1.0.0"),
-        (PREFER, vec![six(), four()], "four:10.0.0.0+six:2001:db8::"),
-        (six_first, vec![four(), six()], "six:2001:db8::+four:10.0.0.0"),
-        (PREFER, vec![six()], "six:2001:db8::"),
+        (PREFER, vec![four(), six(), both()], "both:10.1.0.0,2001:db8:1::1"),
+        (six_first, vec![four(), six(), both()], "both:2001:db8:1::1,10.1.0.0"),
+        (PREFER, vec![six(), four()], "four:10.0.0.0+six:2001:db8::1"),
+        (six_first, vec![four(), six()], "six:2001:db8::1+four:10.0.0.0"),
+        (PREFER, vec![six()], "six:2001:db8::1"),
         (PREFER, vec![four()], "four:10.0.0.0"),
-        (REQUIRE, vec![four(), both()], "both:10.1.0.0,2001:db8:1::"),
-        (REQUIRE, vec![four(), six()], "four:10.0.0.0+six:2001:db8::"),
+        (REQUIRE, vec![four(), both()], "both:10.1.0.0,2001:db8:1::1"),
+        (REQUIRE, vec![four(), six()], "four:10.0.0.0+six:2001:db8::1"),
         (REQUIRE, vec![four()], "-"),
         (REQUIRE, vec![six()], "-"),
     ];
@@ -286,8 +291,8 @@ fn a_dual_stack_claim_keeps_its_address_and_gains_the_second_best_from_the_same_
         let grows = Claim { recorded: ips(&["10.1.0.9"]), ..claim("grows", families) };
         let joins = Claim { recorded: ips(&["10.0.0.9"]), ..claim("joins", families) };
         let result = allocate(&[six(), four(), both()], &[grows.clone(), joins.clone()]);
-        assert_eq!(got(&result, "grows"), "both:10.1.0.9,2001:db8::");
-        assert_eq!(got(&result, "joins"), "four:10.0.0.9+six:2001:db8:6::");
+        assert_eq!(got(&result, "grows"), "both:10.1.0.9,2001:db8::1");
+        assert_eq!(got(&result, "joins"), "four:10.0.0.9+six:2001:db8:6::1");
         // Without a second family anywhere, what there is stays; only a claim that requires two hears of it.
         let result = allocate(&[four()], &[joins]);
         assert_eq!(got(&result, "joins"), "four:10.0.0.9");
@@ -301,13 +306,13 @@ fn a_dual_stack_claim_keeps_its_address_and_gains_the_second_best_from_the_same_
 fn who_prefers_two_families_hears_that_one_ran_out() {
     let pools = [pool("four", &["10.0.0.1/32"]), pool("six", &["2001:db8::/64"])];
     let result = allocate(&pools, &[v4("first"), claim("dual", PREFER)]);
-    assert_eq!(got(&result, "dual"), "six:2001:db8::");
+    assert_eq!(got(&result, "dual"), "six:2001:db8::1");
     let refusal = refusal(&result, "dual");
     assert_eq!((refusal.reason, refusal.is_error()), ("PoolExhausted", false));
     assert_eq!(
         refusal.message,
         "no pool gives an IPv4 address: pool \"four\": no free IPv4 address (1 used); \
-         pool \"six\": no IPv4 addresses; it has 2001:db8:: only"
+         pool \"six\": no IPv4 addresses; it has 2001:db8::1 only"
     );
 }
 

@@ -31,6 +31,7 @@ pub(super) struct Request {
     field: String,
     pool: Option<String>,
     pool_field: String,
+    sharing_field: String,
     sharing_key: Option<String>,
 }
 
@@ -68,10 +69,11 @@ impl Request {
                 "spec.loadBalancerIP and the annotation both ask for addresses".to_owned();
             broken(field, message, "keep the annotation, spec.loadBalancerIP is deprecated");
         }
-        let mut addresses = Vec::new();
+        let (mut addresses, mut twice): (Vec<IpAddr>, Vec<_>) = (Vec::new(), Vec::new());
         let (field, text) = annotated.or(in_spec).unwrap_or_default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             match part.parse() {
+                Ok(ip) if addresses.contains(&ip) => twice.push((field.clone(), ip.to_string())),
                 Ok(ip) => addresses.push(ip),
                 Err(_) => broken(
                     &field,
@@ -83,10 +85,20 @@ impl Request {
         if is_broken {
             addresses.clear();
         }
+        let families = families(service);
+        twice.extend(families.iter().enumerate().filter_map(|(index, family)| {
+            let repeated = families[..index].contains(family);
+            repeated.then(|| (format!("spec.ipFamilies[{index}]"), family.clone()))
+        }));
+        problems.extend(twice.into_iter().map(|(field, what)| {
+            let message = format!("{what} is listed twice");
+            Problem::warning(&object, "Duplicate", field, message, "list it once")
+        }));
         let (pool_field, pool) = annotation(service, &ADDRESS_POOL)
             .map_or_else(Default::default, |(field, name)| (field, Some(name.to_owned())));
-        let sharing_key = annotation(service, &ALLOW_SHARED_IP).map(|(_, key)| key.to_owned());
-        (Self { addresses, field, pool, pool_field, sharing_key }, is_broken)
+        let (sharing_field, sharing_key) = annotation(service, &ALLOW_SHARED_IP)
+            .map_or_else(Default::default, |(field, key)| (field, Some(key.to_owned())));
+        (Self { addresses, field, pool, pool_field, sharing_field, sharing_key }, is_broken)
     }
 
     /// The claim of the Service. `namespace_labels` are those of its namespace.
@@ -117,7 +129,8 @@ impl Request {
     /// there are only IPv6 pools. (In a cluster the API server fills the fields in.)
     fn families(&self, service: &Service, pools: &[Pool]) -> Families {
         let spec = service.spec.as_ref();
-        let named = spec.and_then(|spec| spec.ip_families.as_deref()).unwrap_or_default();
+        let mut named = families(service).to_vec();
+        named.dedup();
         let policy = spec.and_then(|spec| spec.ip_family_policy.as_deref());
         let first = match (named.first().map(String::as_str), self.addresses.first()) {
             (Some("IPv6"), _) => Family::V6,
@@ -141,11 +154,18 @@ impl Request {
         match refusal.field.as_str() {
             "requested" => refusal.field.clone_from(&self.field),
             "pool" => refusal.field.clone_from(&self.pool_field),
+            "sharing" => refusal.field.clone_from(&self.sharing_field),
             "families" => refusal.field = "spec.ipFamilies".to_owned(),
             _ => {}
         }
         refusal.about(ObjectRef::new("Service", key.clone()))
     }
+}
+
+/// `spec.ipFamilies`.
+fn families(service: &Service) -> &[String] {
+    let spec = service.spec.as_ref();
+    spec.and_then(|spec| spec.ip_families.as_deref()).unwrap_or_default()
 }
 
 /// True with `spec.externalTrafficPolicy: Local`.

@@ -89,7 +89,7 @@ fn a_draining_pool_keeps_what_it_gave_and_gives_nothing_new() {
         Claim { pool: Some("old".into()), ..v4("pinned") },
         Claim { requested: ips(&["10.0.0.10"]), ..recorded("mover", &["10.0.0.8"]) },
     ];
-    let result = super::super::allocate(
+    let result = resting(
         std::slice::from_ref(&draining),
         &[&claims[..], &[v4("back")]].concat(),
         &quarantined(&[("10.0.0.3", "back")]),

@@ -90,7 +90,7 @@ proptest! {
         claims in proptest::collection::vec(any_claim(), 0..40), quarantined in any_quarantined(),
     ) {
         let pools = some_pools();
-        let result = super::super::allocate(&pools, &claims, &quarantined);
+        let result = resting(&pools, &claims, &quarantined);
         let mut holders: BTreeMap<IpAddr, Vec<&Claim>> = BTreeMap::new();
         for (id, assigned) in &result.assigned {
             let claim = claims.iter().find(|claim| claim.id == *id).unwrap();
@@ -108,9 +108,9 @@ proptest! {
         }
         for (ip, former) in &quarantined {
             let kept = claims.iter().any(|claim| claim.recorded.contains(ip));
-            let taken = holders.get(ip).is_some_and(|holders| {
-                !holders.iter().any(|claim| former.contains(&claim.id))
-            });
+            let asks = |claim: &&Claim| former.contains(&claim.id) || claim.requested.contains(ip);
+            let asked = |holders: &Vec<&Claim>| holders.iter().any(asks);
+            let taken = holders.get(ip).is_some_and(|holders| !asked(holders));
             prop_assert!(kept || !taken, "{} rests for others", ip);
         }
         for (ip, claims) in holders {
@@ -136,10 +136,10 @@ proptest! {
         claims in proptest::collection::vec(any_claim(), 0..40), quarantined in any_quarantined(),
     ) {
         let pools = some_pools();
-        let first = super::super::allocate(&pools, &claims, &quarantined);
-        prop_assert_eq!(&first, &super::super::allocate(&pools, &claims, &quarantined));
+        let first = resting(&pools, &claims, &quarantined);
+        prop_assert_eq!(&first, &resting(&pools, &claims, &quarantined));
         let recorded = recorded_as(&first, &claims);
-        let second = super::super::allocate(&pools, &recorded, &first.quarantined);
+        let second = resting(&pools, &recorded, &first.quarantined);
         prop_assert_eq!(&second.assigned, &first.assigned);
         prop_assert_eq!(&second.quarantined, &first.quarantined);
     }
@@ -159,7 +159,7 @@ proptest! {
         after.retain(|claim| claims.iter().all(|known| known.id != claim.id));
         after.iter_mut().for_each(|claim| claim.recorded.clear());
         after.extend(recorded_as(&first, &claims).into_iter().skip(gone));
-        let second = super::super::allocate(&pools, &after, &first.quarantined);
+        let second = resting(&pools, &after, &first.quarantined);
         for (id, held) in &first.assigned {
             let claim = claims.iter().find(|claim| claim.id == *id).unwrap();
             let stays = after.iter().any(|after| after.id == *id);

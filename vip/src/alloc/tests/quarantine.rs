@@ -6,12 +6,12 @@ use super::*;
 fn an_address_that_was_let_go_is_not_given_to_others_but_to_its_former_holder() {
     let pools = [pool("default", &["10.0.0.1-10.0.0.3"])];
     let quarantined = quarantined(&[("10.0.0.1", "gone")]);
-    let result = super::super::allocate(&pools, &[v4("new")], &quarantined);
+    let result = resting(&pools, &[v4("new")], &quarantined);
     assert_eq!(got(&result, "new"), "default:10.0.0.2");
     assert_eq!(result.quarantined, quarantined, "it stays quarantined");
 
     // The one that held it is back, behind the new one in the order of age.
-    let result = super::super::allocate(&pools, &[v4("new"), v4("gone")], &quarantined);
+    let result = resting(&pools, &[v4("new"), v4("gone")], &quarantined);
     assert_eq!(got(&result, "new"), "default:10.0.0.2");
     assert_eq!(got(&result, "gone"), "default:10.0.0.1");
     assert_eq!(result.quarantined, Quarantined::new());
@@ -27,13 +27,32 @@ fn a_former_holder_that_wants_another_address_now_gets_that() {
         (there, "other:10.9.0.0"),
         (requesting("back", &["10.0.0.1"]), "default:10.0.0.1"),
     ] {
-        let result = super::super::allocate(&pools, &[claim], &quarantined);
+        let result = resting(&pools, &[claim], &quarantined);
         assert_eq!(got(&result, "back"), expected);
         assert!(result.refused.is_empty());
     }
     // What it wants cannot be had: that is no reason to give it what it did not ask for.
-    let result = super::super::allocate(&pools, &[requesting("back", &["10.5.0.1"])], &quarantined);
+    let result = resting(&pools, &[requesting("back", &["10.5.0.1"])], &quarantined);
     assert_eq!(got(&result, "back"), "-");
+}
+
+#[test]
+fn a_claim_that_asks_for_an_address_by_name_does_not_wait_until_it_has_rested() {
+    let pools = [pool("default", &["10.0.0.1-10.0.0.3"])];
+    let rests = quarantined(&[("10.0.0.1", "old-name")]);
+    let renamed = requesting("new-name", &["10.0.0.1"]);
+    let result = resting(&pools, &[v4("any"), renamed.clone()], &rests);
+    assert_eq!(got(&result, "new-name"), "default:10.0.0.1");
+    assert_eq!(got(&result, "any"), "default:10.0.0.2", "it asks for nothing, so it waits");
+    assert!(result.refused.is_empty() && result.quarantined.is_empty());
+    // Within one save, and to a claim that has another one already.
+    let renamed = Claim { recorded: ips(&["10.0.0.2"]), ..renamed };
+    let result = resting(&pools, std::slice::from_ref(&renamed), &rests);
+    assert_eq!(got(&result, "new-name"), "default:10.0.0.1");
+    // A former holder that is there takes it first.
+    let result = resting(&pools, &[renamed, v4("old-name")], &rests);
+    assert_eq!(got(&result, "old-name"), "default:10.0.0.1");
+    assert_eq!(refusal(&result, "new-name").reason, "AddressInUse");
 }
 
 #[test]
@@ -41,7 +60,7 @@ fn a_full_pool_says_how_many_of_its_addresses_are_quarantined() {
     let pools = [pool("default", &["10.0.0.1-10.0.0.3"])];
     let quarantined = quarantined(&[("10.0.0.1", "gone"), ("10.0.0.2", "gone")]);
     let claims = [recorded("web", &["10.0.0.3"]), v4("new")];
-    let result = super::super::allocate(&pools, &claims, &quarantined);
+    let result = resting(&pools, &claims, &quarantined);
     assert_eq!(
         refusal(&result, "new").message,
         "no pool gives an IPv4 address: \
@@ -73,14 +92,14 @@ fn a_pool_that_is_missing_for_one_save_costs_nobody_the_address() {
     assert_eq!(without.quarantined, quarantined(&expected));
 
     let nothing = [v4("new"), v4("a"), sharing("b", 25, &[]), sharing("c", 80, &[])];
-    let back = super::super::allocate(&good, &nothing, &without.quarantined);
+    let back = resting(&good, &nothing, &without.quarantined);
     assert_eq!(got(&back, "a"), "default:10.0.0.7");
     assert_eq!(got(&back, "b"), "default:10.0.0.8");
     assert_eq!(got(&back, "c"), "default:10.0.0.8", "both former holders of a shared address");
 
     // Meanwhile they may have got others; those stay.
-    let elsewhere = super::super::allocate(&bad, &nothing, &without.quarantined);
-    assert_eq!(got(&elsewhere, "a"), "default:10.9.0.2");
+    let elsewhere = resting(&bad, &nothing, &without.quarantined);
+    assert_eq!(got(&elsewhere, "a"), "default:10.9.0.1");
     assert_eq!(elsewhere.quarantined, without.quarantined);
 }
 
@@ -108,11 +127,7 @@ fn usage_counts_shared_addresses_once_and_ipv6_exactly() {
         Claim { sharing: sharing(2), ..v4("two") },
     ];
     let pools = [full, empty];
-    let result = super::super::allocate(
-        &pools,
-        &claims,
-        &quarantined(&[("10.1.0.3", "x"), ("10.7.0.1", "x")]),
-    );
+    let result = resting(&pools, &claims, &quarantined(&[("10.1.0.3", "x"), ("10.7.0.1", "x")]));
     let usage = usage(&pools, &result);
     assert_eq!(
         usage[0],

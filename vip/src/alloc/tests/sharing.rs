@@ -41,8 +41,8 @@ fn claims_of_one_key_with_other_ports_and_one_policy_share_an_address() {
         (
             with(policy(local("web"))),
             Some(
-                "10.0.0.1 is in use by ns/mail, of another externalTrafficPolicy, or of another \
-                 selector with Local",
+                "10.0.0.1 is in use by ns/mail, whose externalTrafficPolicy is Cluster, while this \
+                 Service's is Local",
             ),
         ),
     ];
@@ -121,4 +121,70 @@ fn an_address_rests_only_when_its_last_holder_leaves() {
     let result = allocate(&pools(), &both);
     assert_eq!(got(&result, "b"), "default:10.0.0.6");
     assert_eq!(result.quarantined, quarantined(&[("10.0.0.5", "b")]));
+}
+
+#[test]
+fn a_full_pool_says_why_its_addresses_are_not_shared() {
+    let one = [pool("one", &["10.0.0.1/32"])];
+    let holder =
+        Claim { recorded: ips(&["10.0.0.1"]), sharing: sharing("k", "TCP/53"), ..v4("dns") };
+    let with = |sharing: Option<Sharing>| Claim { sharing, ..v4("web") };
+    let policy = |policy| sharing("k", "TCP/80").map(|one| Sharing { policy, ..one });
+    let full = "no pool gives an IPv4 address: pool \"one\": no free IPv4 address (1 used), and \
+                10.0.0.1 is in use by ns/dns, ";
+    for (web, why, remedy) in [
+        (
+            with(policy(local("web"))),
+            "whose externalTrafficPolicy is Cluster, while this Service's is Local",
+            "give both Services externalTrafficPolicy Cluster",
+        ),
+        (with(sharing("k", "TCP/53")), "on TCP port 53 too", "use other ports"),
+        (
+            with(sharing("j", "TCP/80")),
+            "which shares it under the key \"k\"",
+            "write metallb.io/allow-shared-ip: \"k\"",
+        ),
+    ] {
+        let result = allocate(&one, &[holder.clone(), web]);
+        let refusal = refusal(&result, "web");
+        assert_eq!((refusal.reason, refusal.field.as_str()), ("ShareRefused", "sharing"));
+        assert_eq!(refusal.message, format!("{full}{why}"));
+        assert!(refusal.is_error() && refusal.hint.contains(remedy), "{}", refusal.hint);
+    }
+    let local_holder =
+        Claim { sharing: policy(local("dns")), recorded: ips(&["10.0.0.1"]), ..v4("dns") };
+    let web = Claim { sharing: sharing("k", "TCP/81"), ..v4("web") };
+    let web =
+        Claim { sharing: web.sharing.map(|one| Sharing { policy: local("web"), ..one }), ..web };
+    let result = allocate(&one, &[local_holder, web]);
+    let message = &refusal(&result, "web").message;
+    assert!(
+        message.ends_with("which has another selector, with externalTrafficPolicy Local"),
+        "{message}"
+    );
+    let result = allocate(&one, &[holder, with(None)]);
+    assert_eq!(refusal(&result, "web").reason, "PoolExhausted", "it does not ask to share");
+}
+
+#[test]
+fn a_claim_that_gets_an_address_of_its_own_hears_why_it_does_not_share() {
+    let at = |name: &str, ports: &str| Claim { sharing: sharing("k", ports), ..v4(name) };
+    let given = |claims: &[Claim]| {
+        let result = allocate(&pools(), claims);
+        let told = |name: &str| {
+            let refused = result.refused.get(&id(name))?;
+            assert!(refused.iter().all(|one| one.reason == "ShareRefused" && !one.is_error()));
+            Some(refused[0].message.clone())
+        };
+        (told("a"), told("b"))
+    };
+    let why = "10.0.0.2 is not shared: 10.0.0.1 is in use by ns/a, on TCP port 80 too";
+    assert_eq!(given(&[at("a", "TCP/80"), at("b", "TCP/80")]), (None, Some(why.to_owned())));
+    // The same once both hold what they got.
+    let holding = |name, ip| Claim { recorded: ips(&[ip]), ..at(name, "TCP/80") };
+    let both = [holding("a", "10.0.0.1"), holding("b", "10.0.0.2")];
+    assert_eq!(given(&both), (None, Some(why.to_owned())));
+    assert_eq!(given(&[at("a", "TCP/80"), at("b", "TCP/443")]), (None, None));
+    let apart = Claim { requested: ips(&["10.0.0.5"]), ..at("b", "TCP/80") };
+    assert_eq!(given(&[at("a", "TCP/80"), apart]), (None, None), "it asked for another one");
 }
