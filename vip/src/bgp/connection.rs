@@ -39,6 +39,8 @@ pub(super) struct Connection {
     disabled: Families,
     /// When the router is taken for dead.
     hold: Option<Instant>,
+    /// When it is told that the session has not come up.
+    silent_at: Option<Instant>,
     /// When to send the next KEEPALIVE.
     keepalive: Option<Instant>,
     /// Since when something waits to be taken by the router.
@@ -46,7 +48,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn open_sent(id: ConnectionId, dialled: bool, now: Instant) -> Self {
+    /// `silent_at`: when it is told that the router has not gone on.
+    pub(super) fn open_sent(
+        id: ConnectionId,
+        dialled: bool,
+        now: Instant,
+        silent_at: Instant,
+    ) -> Self {
         Self {
             id,
             dialled,
@@ -55,6 +63,7 @@ impl Connection {
             negotiated: None,
             disabled: Families::default(),
             hold: Some(now + OPEN_HOLD),
+            silent_at: Some(silent_at),
             keepalive: None,
             unsent_since: None,
         }
@@ -115,6 +124,12 @@ impl Connection {
         self.unsent_since = None;
     }
 
+    /// True once, when the session should have come up by now.
+    pub(super) fn silent(&mut self, now: Instant) -> bool {
+        let due = self.silent_at.take_if(|at| *at <= now).is_some();
+        due && self.state != State::Established
+    }
+
     pub(super) fn hold_expired(&self, now: Instant) -> bool {
         self.hold.is_some_and(|deadline| deadline <= now)
     }
@@ -129,7 +144,7 @@ impl Connection {
 
     /// When one of the timers has to be looked at.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.hold, self.keepalive, self.send_hold()].into_iter().flatten().min()
+        [self.hold, self.keepalive, self.send_hold(), self.silent_at].into_iter().flatten().min()
     }
 
     fn send_hold(&self) -> Option<Instant> {

@@ -79,6 +79,11 @@ impl Notification {
         (self.code, self.subcode) == (2, 1)
     }
 
+    /// Whether it only says that another connection stays.
+    pub(super) fn is_collision(&self) -> bool {
+        (self.code, self.subcode) == (CEASE, Cease::Collision.subcode())
+    }
+
     /// Reads the body of a message that the header check has let through.
     pub(crate) fn decode(body: &[u8]) -> Self {
         match body {

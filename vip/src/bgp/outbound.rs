@@ -16,7 +16,7 @@ use super::{
     community::Community,
     open::{AS_TRANS, Negotiated},
     peer::Families,
-    rib_out::{Attributes, Delta},
+    rib_out::{Attributes, Delta, RibOut},
 };
 use crate::bgp::header::{self, HEADER, Kind, LONGEST, LONGEST_EXTENDED};
 
@@ -114,6 +114,13 @@ impl Outbound {
         }
         self.withdraw_multiprotocol(AFI_V6, &v6, &mut encoded);
         encoded
+    }
+
+    /// The messages that withdraw what was said of `said` and cannot be said as `other` would.
+    pub fn no_longer(&self, other: &Self, said: &RibOut) -> Vec<Vec<u8>> {
+        let lost = |prefix: &&IpNet| self.carries(prefix) && !other.carries(prefix);
+        let withdraw = said.routes.keys().filter(lost).copied().collect();
+        self.encode(&Delta { withdraw, ..Delta::default() }).messages
     }
 
     /// RFC 4724 §2: everything has been said.

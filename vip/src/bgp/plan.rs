@@ -201,9 +201,9 @@ fn sessions(
     refusals.extend(duplicates.into_iter().map(|(name, why)| (BgpObject::Peer, name, why)));
     let mut sessions = BTreeMap::new();
     for peer in chosen {
-        match session(peer, &profiles, &objects.secrets) {
+        match session(peer, &profiles, objects) {
             Ok(config) => drop(sessions.insert(peer.name.clone(), Arc::new(config))),
-            Err(refusal) => refusals.push((BgpObject::Peer, peer.name.clone(), refusal)),
+            Err(found) => refusals.extend(of(BgpObject::Peer, &peer.name, found)),
         }
     }
     sessions
@@ -212,42 +212,61 @@ fn sessions(
 fn session(
     peer: &Peer,
     profiles: &BTreeMap<&str, bfd::Settings>,
+    objects: &BgpObjects,
+) -> Result<PeerConfig, Vec<Problem>> {
+    match (password(peer, &objects.secrets), bfd(peer, profiles, objects)) {
+        (Ok(password), Ok(bfd)) => Ok(PeerConfig { peer: peer.for_session(), password, bfd }),
+        (password, bfd) => Err(password.err().into_iter().chain(bfd.err()).collect()),
+    }
+}
+
+fn password(
+    peer: &Peer,
     secrets: &BTreeMap<String, Result<Secret, Problem>>,
-) -> Result<PeerConfig, Problem> {
-    let password = match &peer.password {
-        None => None,
-        Some(Password::Text(text)) => Some(Secret(text.clone().into_bytes())),
-        Some(Password::Secret { name, .. }) => Some(match secrets.get(&peer.name) {
-            Some(found) => found.clone()?,
-            None => {
-                return Err(Problem::refused(
-                    "PasswordNotFound",
-                    "spec.passwordSecret",
-                    format!("there is no Secret \"{name}\", so there is no session"),
-                    "create it, of type kubernetes.io/basic-auth with the key password",
-                ));
-            }
-        }),
-    };
-    let bfd = match &peer.bfd_profile {
-        None => None,
-        Some(profile) => match profiles.get(profile.as_str()) {
-            Some(settings) => Some(*settings),
-            None => {
-                let known: Vec<_> = profiles.keys().copied().collect();
-                return Err(Problem::refused(
-                    "ProfileNotFound",
-                    "spec.bfdProfile",
-                    format!("there is no usable BFDProfile \"{profile}\", so there is no session"),
-                    match known.as_slice() {
-                        [] => "create it, or remove the field".to_owned(),
-                        known => format!("there are: {}", known.join(", ")),
-                    },
-                ));
-            }
+) -> Result<Option<Secret>, Problem> {
+    match &peer.password {
+        None => Ok(None),
+        Some(Password::Text(text)) => Ok(Some(Secret(text.clone().into_bytes()))),
+        Some(Password::Secret { name, .. }) => match secrets.get(&peer.name) {
+            Some(found) => found.clone().map(Some),
+            None => Err(Problem::refused(
+                "PasswordNotFound",
+                "spec.passwordSecret",
+                format!("there is no Secret \"{name}\", so there is no session"),
+                "create it, of type kubernetes.io/basic-auth with the key password",
+            )),
         },
-    };
-    Ok(PeerConfig { peer: peer.for_session(), password, bfd })
+    }
+}
+
+/// A profile that has an error is not an error of every peer that names it as well.
+fn bfd(
+    peer: &Peer,
+    profiles: &BTreeMap<&str, bfd::Settings>,
+    objects: &BgpObjects,
+) -> Result<Option<bfd::Settings>, Problem> {
+    let Some(profile) = &peer.bfd_profile else { return Ok(None) };
+    if let Some(settings) = profiles.get(profile.as_str()) {
+        return Ok(Some(*settings));
+    }
+    if objects.profiles.iter().any(|(name, _)| name == profile) {
+        return Err(Problem::noted(
+            "ProfileUnusable",
+            "spec.bfdProfile",
+            format!("BFDProfile \"{profile}\" has an error, so there is no session"),
+            "mend the BFDProfile; it says what is wrong with it",
+        ));
+    }
+    let known: Vec<_> = profiles.keys().copied().collect();
+    Err(Problem::refused(
+        "ProfileNotFound",
+        "spec.bfdProfile",
+        format!("there is no BFDProfile \"{profile}\", so there is no session"),
+        match known.as_slice() {
+            [] => "create it, or remove the field".to_owned(),
+            known => format!("there are: {}", known.join(", ")),
+        },
+    ))
 }
 
 fn advertisements(

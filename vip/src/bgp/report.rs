@@ -18,6 +18,10 @@ pub enum Reason {
     ConnectionLost,
     /// There was no connection to be had.
     NotConnected,
+    /// Nothing came back when the router was dialled.
+    NoAnswer,
+    /// The router took the connection and does not say what it has to.
+    Silent,
     /// The router came back with a new connection, having forgotten the old one.
     RouterRestarted,
 }
@@ -41,8 +45,11 @@ pub struct Report {
     pub established: u64,
     /// Since when it is up; `None` while it is not.
     pub since: Option<Instant>,
-    /// What ended the session or an attempt at it last.
+    /// What ended the session or an attempt at it last, or keeps the attempt under way waiting.
     pub error: Option<Reason>,
+    /// The last that one end told the other about why there is no session, rather what the router said; none
+    /// since the session came up.
+    pub verdict: Option<Reason>,
     /// What was wrong last with an UPDATE that did not end the session.
     pub fault: Option<String>,
 }
@@ -71,6 +78,10 @@ impl fmt::Display for Reason {
                 f.write_str("the router closed the connection, or it broke off")
             }
             Self::NotConnected => f.write_str("the router does not take a connection"),
+            Self::NoAnswer => f.write_str("the router does not answer"),
+            Self::Silent => {
+                f.write_str("the router took the connection, and does not say what BGP begins with")
+            }
             Self::RouterRestarted => f.write_str("the router has restarted"),
         }
     }
@@ -80,6 +91,18 @@ impl Report {
     pub(super) fn up(&mut self, now: Instant) {
         self.established += 1;
         self.since = Some(now);
+        self.verdict = None;
+    }
+
+    /// One end told the other why. What the router says counts for more than what it was told.
+    pub(super) fn judged(&mut self, reason: &Reason) {
+        match (reason, &self.verdict) {
+            (Reason::Sent(word) | Reason::Received(word), _) if word.is_collision() => {}
+            (Reason::Received(_), _) | (Reason::Sent(_), None | Some(Reason::Sent(_))) => {
+                self.verdict = Some(reason.clone());
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn down(&mut self) {

@@ -27,18 +27,23 @@ use crate::bgp::{
     settings::Settings,
 };
 
+mod silence;
+
 /// The first pause after a failure; it doubles up to [`Settings::connect_time`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A session that has lasted so long was a good one: the pause begins anew.
 const LASTING: Duration = Duration::from_secs(60);
+
+/// A router that has not answered for so long is said not to.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// What is being done to get a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dial {
     /// Nothing: there is one, or the session is idle.
     Off,
-    /// Dialling, until then.
-    Trying(ConnectionId, Instant),
+    /// Dialling, until then; `unanswered`: when that is told.
+    Trying { id: ConnectionId, until: Instant, unanswered: Option<Instant> },
     /// Listening, and dialling again then; `None` for a passive session.
     Waiting(Option<Instant>),
 }
@@ -138,7 +143,9 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         let dial = match self.dial {
             Dial::Off => None,
-            Dial::Trying(_, until) => Some(until),
+            Dial::Trying { until, unanswered, .. } => {
+                Some(unanswered.map_or(until, |at| at.min(until)))
+            }
             Dial::Waiting(until) => until,
         };
         let connections = self.connections.iter().filter_map(Connection::deadline);
@@ -233,7 +240,7 @@ impl Session {
         if let Dial::Waiting(_) = self.dial {
             self.dial = Dial::Off;
         }
-        self.connections.push(Connection::open_sent(id, dialled, now));
+        self.connections.push(Connection::open_sent(id, dialled, now, now + ANSWER));
         let open = Open::ours(&self.settings, self.restarting).encode();
         self.send(id, open, now, out);
     }
@@ -285,7 +292,9 @@ impl Session {
             (Kind::Notification, _) => {
                 let notification = Notification::decode(message.body);
                 let version = notification.is_version_error();
-                self.report.error = Some(Reason::Received(notification));
+                let reason = Reason::Received(notification);
+                self.report.judged(&reason);
+                self.report.error = Some(reason);
                 (if version { fsm::Event::NotifMsgVerErr } else { fsm::Event::NotifMsg }, None)
             }
             (Kind::RouteRefresh, _) => (fsm::Event::RouteRefreshMsg, None),
@@ -355,8 +364,9 @@ impl Session {
             self.idle_until = None;
             self.step_unconnected(fsm::Event::IdleHoldTimerExpires, now, out);
         }
+        self.notice_silence(now);
         match self.dial {
-            Dial::Trying(_, until) | Dial::Waiting(Some(until)) if until <= now => {
+            Dial::Trying { until, .. } | Dial::Waiting(Some(until)) if until <= now => {
                 self.step_unconnected(fsm::Event::ConnectRetryTimerExpires, now, out);
             }
             _ => {}
@@ -388,7 +398,8 @@ impl Session {
                 self.hang_up(out);
                 let id = self.new_id();
                 let time = self.jitter.percent(self.settings.connect_time, 75, 100);
-                self.dial = Dial::Trying(id, now + time);
+                let (until, unanswered) = (now + time, Some(now + ANSWER));
+                self.dial = Dial::Trying { id, until, unanswered };
                 out.push(Action::Connect(id));
             }
             Outcome::Listen => self.listen(now),
@@ -470,7 +481,11 @@ impl Session {
         let reason = match (notification, event) {
             (Some(notification), _) => {
                 self.send(id, notification.encode(), now, out);
-                Reason::Sent(notification)
+                let reason = Reason::Sent(notification);
+                if connection.state < State::Established {
+                    self.report.judged(&reason);
+                }
+                reason
             }
             (None, fsm::Event::NotifMsg | fsm::Event::NotifMsgVerErr) => {
                 self.report.error.clone().unwrap_or(Reason::ConnectionLost)
@@ -524,7 +539,7 @@ impl Session {
     }
 
     fn hang_up(&mut self, out: &mut Vec<Action>) {
-        if let Dial::Trying(id, _) = std::mem::replace(&mut self.dial, Dial::Off) {
+        if let Dial::Trying { id, .. } = std::mem::replace(&mut self.dial, Dial::Off) {
             out.push(Action::Close(id));
         }
     }
@@ -541,14 +556,14 @@ impl Session {
     fn unconnected(&self) -> State {
         match self.dial {
             Dial::Off => State::Idle,
-            Dial::Trying(..) => State::Connect,
+            Dial::Trying { .. } => State::Connect,
             Dial::Waiting(_) => State::Active,
         }
     }
 
     fn dialled(&self) -> Option<ConnectionId> {
         match self.dial {
-            Dial::Trying(id, _) => Some(id),
+            Dial::Trying { id, .. } => Some(id),
             _ => None,
         }
     }

@@ -153,9 +153,17 @@ fn a_session_is_never_run_without_the_password_or_the_profile_that_it_asks_for()
     let broken = [
         "BFDProfile fast: InvalidProfile",
         "BGPPeer signed: PasswordInvalid",
-        "BGPPeer watched: ProfileNotFound",
+        "BGPPeer watched: ProfileUnusable",
     ];
     assert_eq!(scene.of_peer("signed").1, broken);
+    let errors = scene.plan().refusals.into_iter().filter(|(_, _, why)| why.is_error());
+    assert_eq!(errors.count(), 2, "one for the profile, one for the Secret");
+    let both = "{myASN: 1, peerASN: 2, peerAddress: 192.0.2.5, bfdProfile: none, passwordSecret: {name: s}}";
+    scene.objects.peers.extend(objects(&[("both", both)]));
+    let told = scene.of_peer("both").1;
+    assert!(told.contains(&"BGPPeer both: PasswordNotFound".to_owned()), "{told:?}");
+    assert!(told.contains(&"BGPPeer both: ProfileNotFound".to_owned()), "{told:?}");
+    scene.objects.peers.pop();
 
     scene.objects.secrets.insert("signed".into(), Ok(Secret(b"key".to_vec())));
     scene.objects.profiles = objects(&[("fast", "{transmitInterval: 50}")]);

@@ -497,3 +497,67 @@ fn a_long_message_is_taken_only_if_both_allow_it() {
         assert_eq!(script.session.state(), state);
     }
 }
+
+/// What the session says is wrong.
+fn error(script: &Script) -> String {
+    script.session.report().error.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn a_router_that_does_not_answer_is_told_of_within_ten_seconds_whatever_the_connect_time() {
+    for connect in [1, 5, 120] {
+        let mut script = Script::new(Settings { connect_time: SECOND * connect, ..settings() });
+        script.dialled();
+        assert_eq!(error(&script), "");
+        script.waits(SECOND * 5);
+        assert_eq!(error(&script), "the router does not answer", "connectTime {connect}s");
+    }
+    // It is no news of a router that has answered in time.
+    let mut script = Script::new(settings());
+    script.established();
+    script.waits(SECOND * 10);
+    assert_eq!(script.session.report().error, None);
+}
+
+#[test]
+fn a_router_that_takes_the_connection_and_says_nothing_is_told_of_long_before_the_session_gives_up()
+{
+    for says_open in [false, true] {
+        let mut script = Script::new(settings());
+        if says_open {
+            script.open_confirm();
+        } else {
+            script.open_sent();
+        }
+        script.waits(SECOND * 6);
+        assert!(error(&script).starts_with("the router took the connection"), "{says_open}");
+        assert_ne!(script.session.state(), State::Idle, "it is waited for all the same");
+    }
+}
+
+#[test]
+fn what_the_router_said_stays_beside_what_came_after_it_until_the_session_is_up() {
+    let mut script = Script::new(settings());
+    script.open_sent();
+    let bad_asn = Notification::new(2, 2);
+    script.says(&bad_asn.encode());
+    let said = Some(Reason::Received(bad_asn));
+    assert_eq!(script.session.report().verdict, said);
+    let actions = script.waits(SECOND * 2);
+    let [Action::Connect(id)] = actions[..] else { panic!("{actions:?}") };
+    script.does(Event::Failed(id));
+    assert_eq!(script.session.report().error, Some(Reason::NotConnected));
+    assert_eq!(script.session.report().verdict, said);
+    let actions = script.waits(SECOND * 5);
+    let [Action::Connect(id)] = actions[..] else { panic!("{actions:?}") };
+    script.id = id;
+    script.does(Event::Opened(id));
+    // What this end says counts for less.
+    script.says(&[0; 19]);
+    assert!(matches!(script.session.report().error, Some(Reason::Sent(_))));
+    assert_eq!(script.session.report().verdict, said);
+
+    let mut script = Script::new(settings());
+    script.established();
+    assert_eq!(script.session.report().verdict, None);
+}

@@ -213,6 +213,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         let gone: Vec<_> =
             self.peers.keys().filter(|name| !plan.peers.contains_key(*name)).cloned().collect();
         for name in gone {
+            self.bfd_client.forget(&name, now);
             self.end(&name, Cease::Deconfigured, now);
         }
         for (name, config) in &plan.peers {
@@ -226,6 +227,11 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             if same_session(&peer.config, config) {
                 peer.config = Arc::clone(config);
             } else {
+                // BFD goes on if it watches the same: a goodbye amid the first words of a new BFD session
+                // would have the router end the new session as well.
+                if !same_way(&peer.config, config) {
+                    self.bfd_client.forget(name, now);
+                }
                 self.end(name, Cease::Changed, now);
                 self.begin(name, config, now);
             }
@@ -253,7 +259,6 @@ impl<E: Fn(BgpEvent)> Driver<E> {
     fn end(&mut self, name: &str, cease: Cease, now: Instant) {
         self.with(name, now, |peer, context| peer.stop(cease, "", context));
         self.report_events();
-        self.bfd_client.forget(name, now);
         if let Some(mut peer) = self.peers.remove(name) {
             self.closing.append(&mut peer.closing());
         }
@@ -271,6 +276,9 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         if self.link_watch.look(now) {
             self.stale |= self.announced.look(&self.link_watch.links, now);
             self.unnumbered.look();
+            for name in self.peers.keys().cloned().collect::<Vec<_>>() {
+                self.with(&name, now, |peer, context| peer.follow_links(context));
+            }
         }
     }
 
@@ -459,6 +467,15 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         let done = self.closing.is_empty() && self.announced.ours() == 0;
         self.stop_by.is_some_and(|limit| done || now >= limit)
     }
+}
+
+/// Whether BFD would run between the same ends.
+fn same_way(old: &PeerConfig, new: &PeerConfig) -> bool {
+    let way = |config: &PeerConfig| {
+        let peer = config.peer.clone();
+        (config.bfd.is_some(), peer.address, peer.source, peer.multi_hop, peer.vrf)
+    };
+    way(old) == way(new)
 }
 
 /// Whether a session can go on under the new settings.

@@ -1,9 +1,9 @@
 //! Where routers have to send packets for the announced addresses: this node's own addresses on
 //! the link that the session runs over.
 //!
-//! Pure; `peer_driver` asks once for each session that comes up.
+//! Pure; `peer_driver` asks for each session that comes up, and again when the node has other addresses.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::{bgp::NextHops, links::Links};
 
@@ -12,8 +12,7 @@ use crate::{bgp::NextHops, links::Links};
 /// The other family's is the first address of the same interface that has a subnet. An unnumbered link
 /// is used as one: IPv4 routes go by its link-local address where the router understands that
 /// (`by_v6`, RFC 8950).
-pub(super) fn of(local: SocketAddr, links: &Links, by_v6: bool) -> NextHops {
-    let local = local.ip();
+pub(super) fn of(local: IpAddr, links: &Links, by_v6: bool) -> NextHops {
     let index = links.with(local).map(|link| link.index);
     let own = || links.own().filter(|(link, _)| Some(link.index) == index).map(|(_, ip)| ip);
     let v4 = own().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None });
@@ -67,19 +66,19 @@ mod tests {
 
     #[test]
     fn the_other_family_goes_by_an_address_of_the_same_link() {
-        let (v4, v6) = (hops("192.0.2.1:179", false), hops("[2001:db8::1]:179", false));
+        let (v4, v6) = (hops("192.0.2.1", false), hops("2001:db8::1", false));
         assert_eq!(v4.v4.map(|ip| ip.to_string()), Some("192.0.2.1".into()));
         assert_eq!(v4, v6);
         assert_eq!(v4.v6.map(|ip| ip.to_string()), Some("2001:db8::1".into()));
-        let elsewhere = hops("203.0.113.1:179", false);
+        let elsewhere = hops("203.0.113.1", false);
         assert_eq!((elsewhere.v6, elsewhere.link_local), (None, None), "link-local is not enough");
     }
 
     #[test]
     fn an_unnumbered_link_carries_ipv4_by_its_link_local_address_if_the_router_can() {
-        let can = hops("[fe80::2]:179", true);
+        let can = hops("fe80::2", true);
         assert_eq!((can.v4, can.v6, can.link_local), (None, None, "fe80::2".parse().ok()));
-        assert_eq!(hops("[fe80::2]:179", false).v4, "203.0.113.1".parse().ok());
+        assert_eq!(hops("fe80::2", false).v4, "203.0.113.1".parse().ok());
     }
 
     #[test]

@@ -159,6 +159,36 @@ impl PeerDriver {
         }
     }
 
+    /// The node has other addresses than before: connections from one that is gone end, and the router
+    /// hears of the next hops that count now.
+    pub(super) fn follow_links(&mut self, context: &Context<'_>) {
+        let gone = |connection: &Connection| {
+            let local = connection.local.ip();
+            !local.is_unspecified() && context.links.with(local).is_none()
+        };
+        let lost = self.connections.iter().filter(|(_, connection)| gone(connection));
+        for id in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
+            info!(peer = self.name, "connection lost with the address of this end");
+            self.connections.remove(&id);
+            self.handle(Event::Failed(id), context);
+        }
+        let (Some(up), Some(agreed)) = (&mut self.up, self.session.negotiated()) else { return };
+        let next_hops = next_hop::of(up.local, context.links, agreed.extended_next_hop);
+        let outbound = Outbound::new(agreed, self.config.peer.local_asn, next_hops);
+        if outbound == up.outbound {
+            return;
+        }
+        let mut messages = up.outbound.no_longer(&outbound, &up.said);
+        let again = outbound.encode(&delta(&RibOut::default(), &up.said));
+        messages.extend(again.messages);
+        (up.outbound, up.unsent) = (outbound, again.unsent);
+        up.unsent.sort_unstable();
+        up.unsent.dedup();
+        info!(peer = self.name, "the next hops are other ones");
+        let actions = self.session.send_updates(messages, context.now);
+        self.perform(actions, None, context);
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         let end_of_rib = self.up.as_ref().and_then(|up| up.end_of_rib.deadline());
         [self.session.deadline(), end_of_rib].into_iter().flatten().min()
@@ -374,7 +404,7 @@ impl PeerDriver {
                     // Only a shortcut: the hold timer finds out as well.
                     let _ = wire.set_user_timeout(negotiated.hold_time);
                     let next_hops =
-                        next_hop::of(wire.local, context.links, negotiated.extended_next_hop);
+                        next_hop::of(wire.local.ip(), context.links, negotiated.extended_next_hop);
                     info!(
                         peer = self.name,
                         local = %wire.local,

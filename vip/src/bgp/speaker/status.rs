@@ -234,7 +234,8 @@ impl PeerStatus {
         let peer = &config.peer;
         let report = session.report();
         let agreed = session.negotiated();
-        let last_error = facts.waits.or_else(|| last_error(report, facts.dial_error));
+        let signed = config.password.is_some();
+        let last_error = facts.waits.or_else(|| last_error(report, facts.dial_error, signed));
         let [both, here, there] =
             agreed.map(|agreed| capabilities(agreed, config)).unwrap_or_default();
         let mut status = Self {
@@ -276,11 +277,26 @@ impl PeerStatus {
     }
 }
 
-fn last_error(report: &Report, dial_error: Option<&str>) -> Option<String> {
-    match (&report.error, dial_error) {
-        (Some(Reason::NotConnected), Some(why)) => Some(why.to_owned()),
-        (Some(reason), _) => Some(reason.to_string()),
-        (None, _) => None,
+/// What there is to say about why there is no session: what happened last, and what one end told the other
+/// before.
+fn last_error(report: &Report, dial_error: Option<&str>, signed: bool) -> Option<String> {
+    let reason = report.error.as_ref()?;
+    let last = match (reason, dial_error) {
+        (Reason::NotConnected, Some(why)) => why.to_owned(),
+        // The kernel of the other end drops what is not signed as it should be, without a word.
+        (Reason::NoAnswer, _) if signed => {
+            format!("{reason}: another password, or a firewall, or it is not there")
+        }
+        (Reason::NoAnswer, _) => {
+            format!(
+                "{reason}: it asks for a password, or a firewall is in the way, or it is not there"
+            )
+        }
+        (reason, _) => reason.to_string(),
+    };
+    match &report.verdict {
+        Some(verdict) if verdict != reason => Some(format!("{last}; before that, {verdict}")),
+        _ => Some(last),
     }
 }
 
@@ -381,6 +397,31 @@ mod tests {
             route_refresh: true,
             graceful_restart: true,
         }
+    }
+
+    #[test]
+    fn the_last_error_names_what_a_password_looks_like_and_what_the_router_said_before() {
+        let said = Reason::Received(crate::bgp::Notification::new(2, 2));
+        let with = |error: &Reason, verdict: Option<&Reason>| Report {
+            error: Some(error.clone()),
+            verdict: verdict.cloned(),
+            ..Report::default()
+        };
+        let text = |report: &Report, dial: Option<&str>, signed| {
+            last_error(report, dial, signed).unwrap_or_default()
+        };
+        assert_eq!(last_error(&Report::default(), Some("refused"), true), None);
+        let silent = with(&Reason::NoAnswer, None);
+        assert!(text(&silent, None, true).contains("another password"));
+        assert!(text(&silent, None, false).contains("asks for a password"));
+        assert_eq!(
+            text(&with(&said, Some(&said)), None, false),
+            "the router says: bad peer AS (2/2)"
+        );
+        assert_eq!(
+            text(&with(&Reason::NotConnected, Some(&said)), Some("connection refused"), false),
+            "connection refused; before that, the router says: bad peer AS (2/2)"
+        );
     }
 
     #[test]
