@@ -94,6 +94,7 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_source_objects", G, &["kind"], "Objects that the API server has told, by kind."),
     metric("gatehouse_source_kind_missing", G, &["kind"], "Always 1: the API server does not know the kind."),
     metric("gatehouse_api_requests_total", C, &["verb", "code"], "Requests to the API server by verb and status code; 0: no answer."),
+    metric("gatehouse_node_excluded", G, &[], "1: this node announces no address, for its label or its condition NetworkUnavailable says so."),
     metric("gatehouse_vip_owned", G, &["vip"], "1: this node holds and announces the address; 0: it could, or lets its last connections end."),
     metric("gatehouse_vip_transitions_total", C, &[], "Times that this node took an address over or let one go."),
     metric("gatehouse_vip_announcements_total", C, &[], "Gratuitous ARP and unsolicited neighbour advertisements sent."),

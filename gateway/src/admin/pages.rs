@@ -12,7 +12,7 @@ use std::{
 };
 
 use gatehouse_routes::{model::Endpoint, problem::Severity, stats::HostStats};
-use gatehouse_vip::{PoolUsage, VipPlan, bgp::BgpPlan};
+use gatehouse_vip::{Exclusion, PoolUsage, VipPlan, bgp::BgpPlan};
 
 use crate::{
     addresses::AddressStatus,
@@ -119,6 +119,7 @@ impl AdminPages {
                 routed: routed.map(|row| (row.address, row.services)).collect(),
                 bgp: (*bgp).clone(),
                 pools: pools(&snapshot).to_vec(),
+                excluded: excluded(&snapshot).is_some(),
             },
             source: self.source.as_ref().map(|source| source.facts()),
         };
@@ -149,6 +150,7 @@ impl AdminPages {
             waiting: self.waiting(),
             source: self.source.as_ref().map(|source| SourceRow::from(&source.facts())),
             draining: speaker.draining || bgp.draining,
+            excluded: excluded(&snapshot).map(|why| why.to_string()),
             vips: status::vip_rows(&planned(&snapshot), &speaker),
             members: status::member_rows(&speaker),
             datagrams: status::datagrams(&speaker.counters),
@@ -163,6 +165,11 @@ impl AdminPages {
         let page = serde_json::to_string_pretty(&status).unwrap_or_else(|error| error.to_string());
         page + "\n"
     }
+}
+
+/// Why this node announces no address at all.
+fn excluded(snapshot: &Snapshot) -> Option<Exclusion> {
+    snapshot.compiled.as_ref().and_then(|compiled| compiled.excluded)
 }
 
 /// The addresses that the live configuration plans for this node.

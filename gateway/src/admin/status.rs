@@ -38,6 +38,8 @@ pub struct NodeStatus {
     pub source: Option<SourceRow>,
     /// Whether it is handing its addresses over.
     pub draining: bool,
+    /// Why it announces no address at all; none: it may.
+    pub excluded: Option<String>,
     /// Every address that it may announce.
     pub vips: Vec<VipRow>,
     /// The other nodes of its group, once for each link they are heard on.

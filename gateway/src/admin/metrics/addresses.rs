@@ -18,6 +18,8 @@ pub struct AddressFacts {
     pub bgp: BgpStatus,
     /// The addresses that some router hears of, and the Services on them.
     pub routed: BTreeMap<IpAddr, Vec<String>>,
+    /// This node announces no address at all.
+    pub excluded: bool,
     /// The Services (namespace/name) on each planned address.
     pub services: BTreeMap<IpAddr, Vec<String>>,
     /// How full the pools are.
@@ -29,6 +31,7 @@ impl AddressFacts {
     pub(super) fn values(&self, metric: &Metric, out: &mut Exposition) -> bool {
         let counters = &self.speaker.counters;
         match metric.name {
+            "gatehouse_node_excluded" => out.value(metric, &[], u8::from(self.excluded)),
             "gatehouse_vip_owned" => {
                 for (vip, status) in self.speaker.vips.iter() {
                     out.value(

@@ -110,6 +110,7 @@ fn addresses() -> AddressFacts {
             ..BgpStatus::default()
         },
         routed: [("192.0.2.7".parse().unwrap(), vec!["x/one".to_owned()])].into(),
+        excluded: true,
         services: [(held, vec!["x/one".to_owned(), "x/two".to_owned()])].into(),
         pools: vec![PoolUsage {
             pool: "p".to_owned(),
@@ -129,6 +130,7 @@ fn addresses_the_group_pools_and_ejected_endpoints_are_counted() {
     let text = render(&Metrics::new(1, &[]), &[]);
     for (series, expected) in [
         ("gatehouse_endpoint_ejected{service=\"x/one\",endpoint=\"10.0.0.1:80\"}", "1"),
+        ("gatehouse_node_excluded", "1"),
         ("gatehouse_vip_owned{vip=\"192.0.2.1\"}", "1"),
         ("gatehouse_vip_owned{vip=\"2001:db8::2\"}", "0"),
         ("gatehouse_vip_transitions_total", "9"),

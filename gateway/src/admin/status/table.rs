@@ -30,6 +30,9 @@ pub(super) fn render(status: &NodeStatus) -> String {
         "NODE {} (gatehouse {}), generation {}: {ready}\n",
         status.node, status.version, status.generation
     );
+    if let Some(why) = &status.excluded {
+        let _ = writeln!(out, "ANNOUNCES NOTHING: {why}\n");
+    }
     if let Some(source) = &status.source {
         let _ = writeln!(out, "{}\n", api_server(source));
     }

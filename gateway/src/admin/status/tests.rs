@@ -94,6 +94,7 @@ fn people_see_columns_and_what_is_missing_as_none() {
         node: "a".to_owned(),
         version: "1.2.3".to_owned(),
         generation: 7,
+        excluded: Some("the node has the label".to_owned()),
         vips: rows(),
         members: member_rows(&speaker),
         problems: vec![ProblemRow {
@@ -110,6 +111,8 @@ fn people_see_columns_and_what_is_missing_as_none() {
         table::render(&status),
         "\
 NODE a (gatehouse 1.2.3), generation 7: ready
+
+ANNOUNCES NOTHING: the node has the label
 
 ADDRESSES
   ADDRESS    HERE       OWNER  INTERFACE  ELIGIBLE  SERVICES

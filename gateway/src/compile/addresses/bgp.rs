@@ -11,7 +11,7 @@ use gatehouse_routes::{
 };
 use gatehouse_vip::{
     Allocation, ClaimId, NodeFacts, Pool, Problem as VipProblem, Wanted,
-    bgp::{BgpObject, BgpObjects, BgpPlan, PoolFacts, Secret, spec::BgpPeerSpec},
+    bgp::{BgpObject, BgpObjects, BgpPlan, PoolFacts, Secret, password_trimmed, spec::BgpPeerSpec},
 };
 
 use super::by_age;
@@ -40,7 +40,12 @@ pub(super) fn plan(
         if let Some(key) = names.key(BgpObject::Peer, name)
             && !spec.password_secret.is_unset()
         {
-            secrets.insert(name.clone(), password(&state.objects, key, spec));
+            let found = password(&state.objects, key, spec).map(|(secret, note)| {
+                let object = ObjectRef::new(BgpObject::Peer.kind(), key.clone());
+                names.problems.extend(note.map(|open| open.about(object)));
+                secret
+            });
+            secrets.insert(name.clone(), found);
         }
     }
     let objects = BgpObjects {
@@ -124,25 +129,41 @@ fn password_key(peer: &ObjectKey, spec: &BgpPeerSpec) -> ObjectKey {
     ObjectKey::new(namespace, named.name.as_str())
 }
 
-/// The password that a peer's Secret holds.
-fn password(objects: &Objects, peer: &ObjectKey, spec: &BgpPeerSpec) -> Result<Secret, VipProblem> {
+/// The password that a peer's Secret holds, and what is to be noticed about it.
+fn password(
+    objects: &Objects,
+    peer: &ObjectKey,
+    spec: &BgpPeerSpec,
+) -> Result<(Secret, Option<VipProblem>), VipProblem> {
     let key = password_key(peer, spec);
     let refused = |reason, message: String, hint: &str| {
         let message = format!("{message}, so there is no session");
         Err(VipProblem::refused(reason, "spec.passwordSecret", message, hint))
     };
-    let hint = "create it, of type kubernetes.io/basic-auth with the key password";
     if let Some(why) = objects.refused.get(&ObjectRef::new("Secret", key.clone())) {
         let message = format!("the Secret {key} may not be read ({why})");
         return refused("PasswordForbidden", message, "allow the gateway to get and watch it");
     }
     let Some(secret) = objects.secrets.get(&key).map(|stored| &*stored.object) else {
-        return refused("PasswordNotFound", format!("there is no Secret {key}"), hint);
+        let elsewhere = objects.secrets.keys().find(|other| other.name == key.name);
+        let hint = match elsewhere {
+            Some(other) => format!(
+                "write passwordSecret.namespace: {}, where there is one of this name",
+                other.namespace
+            ),
+            None => format!(
+                "create it in namespace {}, of type {BASIC_AUTH} with the key password",
+                key.namespace
+            ),
+        };
+        return refused("PasswordNotFound", format!("there is no Secret {key}"), &hint);
     };
     let kind = secret.type_.as_deref().unwrap_or("Opaque");
     if kind != BASIC_AUTH {
         let message = format!("the Secret {key} is of type {kind}");
-        return refused("PasswordInvalid", message, "use one of type kubernetes.io/basic-auth");
+        // The type of a Secret cannot be changed.
+        let hint = "delete it and create it again with type: kubernetes.io/basic-auth";
+        return refused("PasswordInvalid", message, hint);
     }
     let text = secret.string_data.as_ref().and_then(|data| data.get(PASSWORD));
     let data = secret.data.as_ref().and_then(|data| data.get(PASSWORD));
@@ -151,11 +172,27 @@ fn password(objects: &Objects, peer: &ObjectKey, spec: &BgpPeerSpec) -> Result<S
         (None, Some(data)) => &data.0,
         (None, None) => {
             let message = format!("the Secret {key} has no key password");
-            return refused("PasswordInvalid", message, "add it");
+            let text = secret.string_data.iter().flat_map(|data| data.keys());
+            let known = secret.data.iter().flat_map(|data| data.keys()).chain(text);
+            let known: BTreeSet<&str> = known.map(String::as_str).collect();
+            let hint = match known.into_iter().collect::<Vec<_>>().as_slice() {
+                [] => "add the key password to it".to_owned(),
+                known => format!("name the key password; the Secret has: {}", known.join(", ")),
+            };
+            return refused("PasswordInvalid", message, &hint);
         }
     };
-    match bytes.len() {
-        1..=LONGEST_PASSWORD => Ok(Secret(bytes.to_vec())),
+    // `echo secret | base64` has encoded a newline too, which no router's operator would type.
+    let trimmed = bytes.trim_ascii();
+    let note = (trimmed.len() < bytes.len())
+        .then(|| password_trimmed("spec.passwordSecret", &format!("the password in Secret {key}")));
+    match trimmed.len() {
+        1..=LONGEST_PASSWORD => Ok((Secret(trimmed.to_vec()), note)),
+        0 => refused(
+            "PasswordInvalid",
+            format!("the password in Secret {key} is empty"),
+            "write one",
+        ),
         length => refused(
             "PasswordInvalid",
             format!("the password in Secret {key} has {length} bytes"),

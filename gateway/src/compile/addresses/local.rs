@@ -7,8 +7,11 @@ use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
 };
-use gatehouse_vip::{ClaimId, EXCLUDE_LABEL, NodeFacts, Wanted};
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use gatehouse_vip::{Allocation, ClaimId, EXCLUDE_LABEL, Exclusion, NodeFacts, Wanted};
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+};
 
 use super::{claim_id, request::is_local};
 use crate::{
@@ -22,20 +25,74 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Labels of the Node object if there is one, else those of the command line.
 pub(super) fn facts(state: &ClusterState, node: &NodeContext) -> NodeFacts {
     let known = state.objects.nodes.get(&ObjectKey::new("", node.node.as_str()));
-    let labels = known.and_then(|stored| stored.object.metadata.labels.clone());
-    let mut labels = labels.unwrap_or_else(|| node.labels.clone());
-    if node.ignore_exclude_label {
+    let mut facts = known.map(|stored| of_object(&stored.object, node)).unwrap_or_default();
+    let labelled = known.is_some_and(|stored| stored.object.metadata.labels.is_some());
+    if !labelled {
+        facts.labels = node.labels.clone();
+        if node.ignore_exclude_label {
+            facts.labels.remove(EXCLUDE_LABEL);
+        }
+    }
+    NodeFacts { name: node.node.clone(), ..facts }
+}
+
+/// What a Node object says.
+fn of_object(object: &Node, context: &NodeContext) -> NodeFacts {
+    let mut labels = object.metadata.labels.clone().unwrap_or_default();
+    if context.ignore_exclude_label {
         labels.remove(EXCLUDE_LABEL);
     }
-    let status = known.and_then(|stored| stored.object.status.as_ref());
+    let status = object.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     NodeFacts {
-        name: node.node.clone(),
+        name: object.metadata.name.clone().unwrap_or_default(),
         labels,
         network_unavailable: conditions
             .iter()
             .any(|one| one.type_ == "NetworkUnavailable" && one.status == "True"),
     }
+}
+
+/// Nodes that announce no address though there are some: this one, and of those that manifests list every
+/// other, for each host reads the same manifests.
+pub(super) fn excluded(
+    state: &ClusterState,
+    node: &NodeContext,
+    facts: &NodeFacts,
+    allocation: &Allocation,
+) -> Vec<Problem> {
+    if allocation.assigned.is_empty() {
+        return Vec::new();
+    }
+    let mut excluded: BTreeMap<String, Exclusion> = BTreeMap::new();
+    excluded.extend(facts.exclusion().map(|why| (facts.name.clone(), why)));
+    let listed = state.objects.nodes.iter().filter(|(_, stored)| stored.trust.standalone);
+    for (key, stored) in listed.filter(|(key, _)| *key.name != *facts.name) {
+        let why = of_object(&stored.object, node).exclusion();
+        excluded.extend(why.map(|why| (key.name.to_string(), why)));
+    }
+    let problem = |(name, why): (String, Exclusion)| {
+        let hint = match why {
+            Exclusion::Label => format!(
+                "remove the label: kubectl label node {name} {EXCLUDE_LABEL}- (or in the manifest of the \
+                 Node); or run with --ignore-exclude-lb"
+            ),
+            Exclusion::NetworkUnavailable => {
+                "wait for the network plugin of the cluster, or see why it fails".to_owned()
+            }
+        };
+        Problem::warning(
+            &ObjectRef::new("Node", ObjectKey::new("", name.as_str())),
+            "NodeExcluded",
+            match why {
+                Exclusion::Label => format!("metadata.labels[{EXCLUDE_LABEL}]"),
+                Exclusion::NetworkUnavailable => "status.conditions".to_owned(),
+            },
+            format!("this node announces no address: {why}"),
+            hint,
+        )
+    };
+    excluded.into_iter().map(problem).collect()
 }
 
 /// The claims whose traffic this node can take.

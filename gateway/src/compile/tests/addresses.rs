@@ -120,7 +120,7 @@ fn both_families_may_come_from_two_pools_and_the_second_may_come_later() {
     let before = compiled(&format!("{four}{service}"));
     assert_eq!(ips(&before, "default/a"), ["10.0.0.0"]);
     let after = compile(&state(&format!("{four}{six}{service}")), &node(), Some(&before));
-    assert_eq!(ips(&after, "default/a"), ["10.0.0.0", "2001:db8::"]);
+    assert_eq!(ips(&after, "default/a"), ["10.0.0.0", "2001:db8::1"]);
     let assigned = &after.addresses[&ObjectKey::new("default", "a")];
     assert_eq!(assigned.pools, ["four", "six"]);
 }
@@ -266,4 +266,196 @@ fn a_gateway_has_a_local_endpoint_on_every_node() {
         .replace("  ports: [{name: http", "  externalTrafficPolicy: Local\n  ports: [{name: http");
     let compiled = compiled(&format!("{POOL}{gateway}"));
     assert_eq!(announced(&compiled), ["192.168.1.200 0"]);
+}
+
+/// A Service of type LoadBalancer that is older the smaller the number is.
+fn aged(name: &str, annotations: &str, day: u8) -> String {
+    let service = load_balancer(name, annotations, "");
+    let created = format!("metadata: {{creationTimestamp: \"2024-01-{day:02}T00:00:00Z\", ");
+    service.replace("metadata: {", &created)
+}
+
+#[test]
+fn when_a_pool_is_renumbered_whoever_had_an_address_goes_before_whoever_waits() {
+    let named = "metallb.io/address-pool: p";
+    let asking = "metallb.io/loadBalancerIPs: 10.0.0.2";
+    for annotations in ["", named, asking] {
+        let services = [aged("waiting", annotations, 1), aged("working", "", 2)].concat();
+        let with = |addresses: &str| {
+            state(&format!("{}{services}", pool("p", "", &format!("addresses: [{addresses}]"))))
+        };
+        let held = NodeContext {
+            recorded: [(ObjectKey::new("default", "working"), vec!["10.0.0.1".parse().unwrap()])]
+                .into(),
+            ..node()
+        };
+        let before = compile(&with("10.0.0.1/32"), &held, None);
+        assert_eq!(ips(&before, "default/working"), ["10.0.0.1"]);
+        assert_eq!(ips(&before, "default/waiting"), [""; 0]);
+        // In the running process, and over a restart.
+        for (node, previous) in [(node(), Some(&before)), (held, None)] {
+            let after = compile(&with("10.0.0.2/32"), &node, previous);
+            assert_eq!(ips(&after, "default/working"), ["10.0.0.2"], "{annotations}");
+            assert_eq!(ips(&after, "default/waiting"), [""; 0], "{annotations}");
+        }
+    }
+}
+
+#[test]
+fn a_service_that_is_renamed_and_asks_for_its_address_has_it_at_once() {
+    let pool = pool("p", "", "addresses: [10.0.0.0/24]");
+    for asking in
+        ["metallb.io/loadBalancerIPs: 10.0.0.7", "metallb.universe.tf/loadBalancerIPs: 10.0.0.7"]
+    {
+        let with = |name: &str| state(&format!("{pool}{}", load_balancer(name, asking, "")));
+        let before = compile(&with("old"), &node(), None);
+        let renamed = compile(&with("new"), &node(), Some(&before));
+        assert_eq!(ips(&renamed, "default/new"), ["10.0.0.7"], "within one save");
+        let gone = compile(&state(&pool), &node(), Some(&before));
+        let rests = NodeContext { quarantined: gone.quarantined.clone(), ..node() };
+        let later = compile(&with("new"), &rests, Some(&gone));
+        assert_eq!(ips(&later, "default/new"), ["10.0.0.7"], "in the next one");
+        assert!(later.quarantined.is_empty());
+    }
+}
+
+#[test]
+fn an_address_that_a_host_outside_uses_is_replaced_unless_it_was_asked_for() {
+    let pool = pool("p", "", "addresses: ['fd09::/120', 10.0.0.0/29]");
+    let six = ", ipFamilies: [IPv6]";
+    for (annotations, rest, before, after) in [
+        ("", six, "fd09::1", "fd09::2"),
+        ("", "", "10.0.0.0", "10.0.0.1"),
+        ("metallb.io/loadBalancerIPs: 'fd09::1'", six, "fd09::1", "fd09::1"),
+        ("metallb.io/loadBalancerIPs: 'fd09::'", six, "fd09::", "fd09::"),
+    ] {
+        let state = state(&format!("{pool}{}", load_balancer("a", annotations, rest)));
+        let first = compile(&state, &node(), None);
+        assert_eq!(ips(&first, "default/a"), [before]);
+        let occupied = NodeContext { occupied: [before.parse().unwrap()].into(), ..node() };
+        let second = compile(&state, &occupied, Some(&first));
+        assert_eq!(ips(&second, "default/a"), [after], "{annotations}");
+        let third = compile(&state, &occupied, Some(&second));
+        assert_eq!(ips(&third, "default/a"), [after], "it stays");
+    }
+}
+
+#[test]
+fn a_refused_share_says_why_on_the_annotation_that_asks_for_it() {
+    let shared = |name: &str, port: u16, spec: &str| {
+        let service = load_balancer(name, "metallb.io/allow-shared-ip: k", spec);
+        service.replace("port: 25", &format!("port: {port}"))
+    };
+    let one = pool("one", "", "addresses: [10.0.0.1/32]");
+    let dns = ", externalTrafficPolicy: Local, selector: {app: dns}";
+    for (port, spec, why) in [
+        (80, ", externalTrafficPolicy: Cluster", "externalTrafficPolicy is Local"),
+        (80, ", externalTrafficPolicy: Local, selector: {app: web}", "another selector"),
+        (53, dns, "on TCP port 53 too"),
+    ] {
+        let yaml = format!("{one}{}{}", shared("a", 53, dns), shared("b", port, spec));
+        let compiled = compiled(&yaml);
+        assert_eq!(ips(&compiled, "default/b"), [""; 0]);
+        let told = compiled.problems.iter().find(|one| one.reason == "ShareRefused").unwrap();
+        assert_eq!(told.field, "metadata.annotations[metallb.io/allow-shared-ip]");
+        assert!(
+            told.message.contains("10.0.0.1 is in use by default/a") && told.message.contains(why)
+        );
+        assert!(told.is_error() && !told.hint.is_empty());
+    }
+}
+
+#[test]
+fn an_excluded_node_is_a_problem_of_the_node_once_there_are_addresses() {
+    let label = "node.kubernetes.io/exclude-from-external-load-balancers: ''";
+    let excluded = |yaml: &str, node: &NodeContext| {
+        let compiled = compile(&state(yaml), node, None);
+        let told = compiled.problems.into_iter().filter(|one| one.reason == "NodeExcluded");
+        told.map(|one| (one.object.to_string(), one.is_error())).collect::<Vec<_>>()
+    };
+    let this = node_object(label, "False");
+    let told = |name: &str| vec![(format!("Node {name}"), false)];
+    let with = |node: &str| format!("{POOL}{GATEWAY}{node}");
+    assert_eq!(excluded(&with(&this), &node()), told("node-1"));
+    assert_eq!(excluded(&with(&node_object("a: b", "True")), &node()), told("node-1"));
+    assert_eq!(excluded(&with(&node_object("a: b", "False")), &node()), []);
+    // `check` runs anywhere, so it tells of every node that manifests list.
+    let elsewhere = NodeContext { node: "laptop".to_owned(), ..node() };
+    assert_eq!(excluded(&with(&this), &elsewhere), told("node-1"));
+    let ignoring = NodeContext { ignore_exclude_label: true, ..node() };
+    assert_eq!(excluded(&with(&this), &ignoring), []);
+    assert_eq!(excluded(&this, &node()), [], "nothing is announced anyway");
+}
+
+#[test]
+fn what_a_service_lists_twice_counts_once_and_is_said() {
+    let pool = pool("p", "", "addresses: [10.0.0.0/24, 'fd09::/64']");
+    for (annotations, rest, expected, field) in [
+        (
+            "metallb.io/loadBalancerIPs: '10.0.0.5, 10.0.0.5'",
+            "",
+            vec!["10.0.0.5"],
+            "metadata.annotations[metallb.io/loadBalancerIPs]",
+        ),
+        ("", ", ipFamilies: [IPv4, IPv4]", vec!["10.0.0.0"], "spec.ipFamilies[1]"),
+        ("", ", ipFamilies: [IPv6, IPv6]", vec!["fd09::1"], "spec.ipFamilies[1]"),
+    ] {
+        let compiled = compiled(&format!("{pool}{}", load_balancer("a", annotations, rest)));
+        assert_eq!(ips(&compiled, "default/a"), expected);
+        let told = format!("Duplicate Service default/a {field}");
+        assert!(reasons(&compiled).contains(&told), "{:?}", reasons(&compiled));
+    }
+}
+
+/// A BGPPeer with a Secret, and how its password is written there.
+fn with_secret(kind: &str, data: &str) -> String {
+    format!(
+        "\n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: key, namespace: m}}\ntype: {kind}\n{data}\n\
+         ---\napiVersion: metallb.io/v1beta2\nkind: BGPPeer\nmetadata: {{name: r, namespace: m}}\nspec: \
+         {{myASN: 65002, peerASN: 65001, peerAddress: 10.0.0.1, passwordSecret: {{name: key}}}}\n"
+    )
+}
+
+#[test]
+fn white_space_around_a_password_in_a_secret_is_left_out_and_said() {
+    let basic = "kubernetes.io/basic-auth";
+    for (data, told) in [
+        ("data: {password: aHVudGVyMg==}", false),
+        ("data: {password: aHVudGVyMgo=}", true),
+        ("data: {password: IGh1bnRlcjINCg==}", true),
+        ("stringData: {password: \"hunter2\\n\"}", true),
+    ] {
+        let compiled = compiled(&with_secret(basic, data));
+        let peer = &compiled.bgp.peers["r"];
+        assert!(peer.password.as_ref().is_some_and(|secret| secret.0 == b"hunter2"), "{data}");
+        let expected = "PasswordTrimmed BGPPeer m/r spec.passwordSecret".to_owned();
+        assert_eq!(reasons(&compiled).contains(&expected), told, "{data}");
+        assert!(!compiled.problems.iter().any(Problem::is_error));
+    }
+}
+
+#[test]
+fn a_wrong_secret_or_profile_is_one_error_with_the_remedy_and_no_session() {
+    let basic = "kubernetes.io/basic-auth";
+    let good = "data: {password: aHVudGVyMg==}";
+    let elsewhere =
+        with_secret(basic, good).replace("name: key, namespace: m", "name: key, namespace: other");
+    let profile = with_secret(basic, good)
+        .replace("spec: {myASN", "spec: {bfdProfile: fast, myASN")
+        + "\n---\napiVersion: metallb.io/v1beta1\nkind: BFDProfile\nmetadata: {name: fast, namespace: m}\n\
+           spec: {transmitInterval: 5}\n";
+    for (yaml, remedy) in [
+        (with_secret("Opaque", good), "type: kubernetes.io/basic-auth"),
+        (with_secret(basic, "data: {pass: aHVudGVyMg==}"), "the Secret has: pass"),
+        (with_secret(basic, "data: {password: Cg==}"), "write one"),
+        (elsewhere, "passwordSecret.namespace: other"),
+        (profile, "10 to 60000"),
+    ] {
+        let compiled = compiled(&yaml);
+        assert!(compiled.bgp.peers.is_empty(), "{yaml}");
+        let errors: Vec<_> = compiled.problems.iter().filter(|one| one.is_error()).collect();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        let text = format!("{} {}", errors[0].message, errors[0].hint);
+        assert!(text.contains(remedy), "{text}");
+    }
 }
