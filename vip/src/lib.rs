@@ -14,6 +14,7 @@ mod alloc;
 pub mod api;
 pub mod bgp;
 mod event;
+mod interface_name;
 mod kernel;
 mod l2;
 mod links;

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::{
     alloc::{Allocation, Assignment, ClaimId},
     api::{L2AdvertisementSpec, PreferredNodeSelector},
-    links::name_fault,
+    interface_name::name_fault,
     pool::{Pool, any_matches, selector_faults},
     problem::{Problem, duplicates},
 };

@@ -285,10 +285,10 @@ fn reason(problem: &Problem) -> &'static str {
         | "PoolExhausted"
         | "AddressNotInPool"
         | "AddressInUse"
-        | "AddressResting"
         | "FamilyMismatch"
         | "TooManyAddresses"
         | "InvalidAddressRequest" => "AllocationFailed",
+        "ShareRefused" if problem.is_error() => "AllocationFailed",
         "AddressReleased" => "ClearAssignment",
         "DeprecatedAnnotation" => "deprecatedAnnotation",
         "NoInterface" | "NoCarrier" | "BroadcastAddress" | "NotPermitted" | "AddressFailed"

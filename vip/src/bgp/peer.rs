@@ -12,7 +12,9 @@ use std::{
 };
 
 use super::spec::{BgpPeerSpec, go_duration_nanos};
-use crate::{api::LabelSelector, links::name_fault, pool::selector_faults, problem::Problem};
+use crate::{
+    api::LabelSelector, interface_name::name_fault, pool::selector_faults, problem::Problem,
+};
 
 /// The port of BGP (RFC 4271 §2).
 const DEFAULT_PORT: u16 = 179;
