@@ -6,7 +6,8 @@
 //! it passes in what is offered and held, what arrives and what time it is, carries the
 //! [`Decision`]s to `vips`, and sends the [`Datagram`]s. Pure: no clock, no socket.
 //!
-//! Without a key the node is alone: what it offers it claims at once, and nothing is sent.
+//! Without a group the node is alone: what it offers it claims at once, and nothing is sent. A node of a group
+//! that has no key yet claims nothing.
 //!
 //! Inside: [`wire`] has the datagrams, [`auth`] their seal, [`member`] says which member is alive, [`link`]
 //! keeps one link, [`table`] what members say of addresses, [`election`] orders them, [`address`]
@@ -32,9 +33,10 @@ use crate::links::{LinkFacts, Mac};
 use address::Address;
 use link::{Header, Link};
 use routed::Routes;
-use wire::Message;
+use wire::{Message, NOT_AUTHENTIC};
 
 pub use auth::GroupKey;
+use auth::Keys;
 pub(crate) use routed::Forwarding;
 pub use routed::Routed;
 pub use status::MemberState;
@@ -137,11 +139,21 @@ pub(crate) enum Decision {
     },
 }
 
+/// Whether there are others to agree with.
+#[derive(Debug)]
+enum Membership {
+    /// There are none.
+    Alone,
+    /// They cannot be understood yet.
+    Keyless,
+    Member(Box<Keys>),
+}
+
 /// Membership and ownership as this node sees them.
 #[derive(Debug)]
 pub(crate) struct Group {
     header: Header,
-    key: Option<GroupKey>,
+    membership: Membership,
     peers: Vec<SocketAddr>,
     timing: Timing,
     links: BTreeMap<u32, Link>,
@@ -180,7 +192,8 @@ impl Group {
         let node = node[..node.floor_char_boundary(wire::LONGEST_NAME)].into();
         Self {
             header: Header { incarnation, node, draining: false, serving: true },
-            key,
+            membership: key
+                .map_or(Membership::Alone, |key| Membership::Member(Keys::new(key).into())),
             peers,
             timing,
             links: BTreeMap::new(),
@@ -198,12 +211,40 @@ impl Group {
         }
     }
 
+    /// There are others, and [`key`](Self::key) will be told later: until then nothing is claimed.
+    pub(crate) fn wait_for_key(&mut self) {
+        self.membership = Membership::Keyless;
+        self.links.clear();
+    }
+
+    /// The key of the group from now on; the one before stays good for a while. True if it is the first one:
+    /// then the [links](Self::links) are to be said again. A node that is alone stays so.
+    pub(crate) fn key(&mut self, key: GroupKey, now: Instant) -> bool {
+        self.pass(now);
+        match &mut self.membership {
+            Membership::Alone => false,
+            Membership::Keyless => {
+                self.membership = Membership::Member(Keys::new(key).into());
+                true
+            }
+            Membership::Member(keys) => {
+                keys.replace(key, now);
+                false
+            }
+        }
+    }
+
+    /// These get by unicast what goes out by multicast, instead of those before.
+    pub(crate) fn peers(&mut self, peers: Vec<SocketAddr>) {
+        self.peers = peers;
+    }
+
     /// The links that heartbeats go out on: up, with carrier, carrying VIPs or able to. What was held
     /// on a link that is missing here is lost. A new link is listened to before anything is claimed
     /// there.
     pub(crate) fn links(&mut self, links: BTreeMap<u32, LinkFacts>, now: Instant) {
         self.pass(now);
-        if self.key.is_none() {
+        if !matches!(self.membership, Membership::Member(_)) {
             return;
         }
         self.routes.touch();
@@ -280,8 +321,15 @@ impl Group {
 
     /// Takes in a datagram that arrived on a link; drops what is not authentic, and counts why.
     pub(crate) fn receive(&mut self, datagram: &[u8], from: SocketAddr, link: u32, now: Instant) {
-        let Some(key) = &self.key else { return };
-        match Message::open(datagram, key) {
+        let Membership::Member(keys) = &self.membership else { return };
+        let mut opened = Err(NOT_AUTHENTIC);
+        for key in keys.good(now) {
+            opened = Message::open(datagram, key);
+            if !matches!(opened, Err(NOT_AUTHENTIC)) {
+                break;
+            }
+        }
+        match opened {
             Ok(message) => self.accept(&message, from, link, now),
             Err(reason) => self.refuse(reason),
         }
@@ -319,10 +367,9 @@ impl Group {
     /// The heartbeats that are due. To be called after [`decisions`](Self::decisions).
     pub(crate) fn transmit(&mut self, now: Instant) -> Vec<Datagram> {
         let messages = self.compose(now);
-        let Some(key) = &self.key else { return Vec::new() };
+        let Membership::Member(keys) = &self.membership else { return Vec::new() };
         let mut datagrams = Vec::new();
         for (link, message) in messages {
-            let bytes = message.seal(key);
             let reachable = |peer: &&SocketAddr| match peer {
                 SocketAddr::V4(_) => message.facts.v4.is_some(),
                 SocketAddr::V6(peer) => {
@@ -330,13 +377,12 @@ impl Group {
                 }
             };
             let peers = self.peers.iter().filter(reachable).map(|peer| Destination::Peer(*peer));
-            datagrams.extend(
-                std::iter::once(Destination::Multicast).chain(peers).map(|to| Datagram {
-                    link,
-                    to,
-                    bytes: bytes.clone(),
-                }),
-            );
+            let all: Vec<_> = std::iter::once(Destination::Multicast).chain(peers).collect();
+            for key in keys.good(now) {
+                let bytes = message.seal(key);
+                let sealed = |to: &Destination| Datagram { link, to: *to, bytes: bytes.clone() };
+                datagrams.extend(all.iter().map(sealed));
+            }
         }
         self.counters.sent += datagrams.len() as u64;
         datagrams
@@ -436,7 +482,7 @@ impl Group {
 
     fn decide(&mut self, ip: IpAddr, now: Instant) {
         let Some(address) = self.addresses.get_mut(&ip) else { return };
-        let decision = if self.key.is_none() {
+        let decision = if matches!(self.membership, Membership::Alone) {
             address.decide_alone(self.header.serving, now)
         } else {
             let before = address.link();

@@ -11,14 +11,19 @@ mod status;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use tracing::warn;
 
-use crate::{event::SpeakerEvent, kernel::mailbox, l2::group::Routed, plan::VipPlan};
+use crate::{
+    event::SpeakerEvent,
+    kernel::mailbox,
+    l2::group::{GroupKey, Routed},
+    plan::VipPlan,
+};
 use driver::Driver;
 
 pub use options::{DEFAULT_GROUP_PORT, GroupOptions, SpeakerOptions};
@@ -37,6 +42,8 @@ type Mailbox = mailbox::Mailbox<Desired, Progress, SpeakerStatus>;
 struct Desired {
     plan: Arc<VipPlan>,
     routed: Arc<RoutedAddresses>,
+    /// `None`: as at the start.
+    members: Option<Arc<Members>>,
     drain: bool,
     /// Draining addresses are withdrawn as well.
     withdraw: bool,
@@ -50,6 +57,14 @@ impl Desired {
         self.plan = Arc::default();
         self.withdraw = true;
     }
+}
+
+/// How this node finds and trusts the others now.
+#[derive(Debug)]
+struct Members {
+    /// `None`: still the one before.
+    key: Option<GroupKey>,
+    peers: Vec<SocketAddr>,
 }
 
 /// What routers lead to this node.
@@ -90,6 +105,14 @@ impl Speaker {
             desired.plan = Arc::new(plan);
             desired.withdraw = false;
         });
+    }
+
+    /// The key of the group (`None`: as before) and the nodes that are sent to one by one, instead of those
+    /// before. No address moves for that: a key that is replaced stays good for ten minutes. Nothing happens
+    /// to a node that is alone.
+    pub fn group(&self, key: Option<GroupKey>, peers: Vec<SocketAddr>) {
+        let members = Arc::new(Members { key, peers });
+        self.0.ask(|desired| desired.members = Some(members));
     }
 
     /// Which addresses routers lead to this node; replaces what was said before. In a group the nodes

@@ -23,7 +23,7 @@ pub(crate) fn run() {
     let key = GroupKey::new(var("GH_KEY").unwrap().as_bytes()).unwrap();
     let options = SpeakerOptions {
         node: node.clone(),
-        group: Some(GroupOptions { key, port: DEFAULT_GROUP_PORT, peers: Vec::new() }),
+        group: Some(GroupOptions { key: Some(key), port: DEFAULT_GROUP_PORT, peers: Vec::new() }),
         loopback: loopback.clone(),
         ..SpeakerOptions::default()
     };

@@ -43,7 +43,7 @@ pub(crate) fn run() {
 
 fn options() -> SpeakerOptions {
     let group = var("GH_KEY").ok().map(|key| GroupOptions {
-        key: GroupKey::new(key.as_bytes()).unwrap(),
+        key: Some(GroupKey::new(key.as_bytes()).unwrap()),
         port: DEFAULT_GROUP_PORT,
         peers: var("GH_PEERS")
             .unwrap_or_default()

@@ -58,7 +58,7 @@ pub(crate) struct HeartbeatSockets {
     sockets: BTreeMap<(u32, bool), Bound>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Families {
     v4: bool,
     v6: bool,
@@ -74,11 +74,14 @@ struct Bound {
 impl HeartbeatSockets {
     /// No socket yet; `peers` are the nodes that are sent to one by one.
     pub(crate) fn new(port: u16, peers: &[SocketAddr]) -> Self {
-        let families = Families {
-            v4: peers.iter().any(SocketAddr::is_ipv4),
-            v6: peers.iter().any(SocketAddr::is_ipv6),
-        };
-        Self { port, peers: families, sockets: BTreeMap::new() }
+        Self { port, peers: Families::of(peers), sockets: BTreeMap::new() }
+    }
+
+    /// From now on these are sent to one by one. True if that takes other sockets, which
+    /// [`follow`](Self::follow) opens.
+    pub(crate) fn reach(&mut self, peers: &[SocketAddr]) -> bool {
+        let families = Families::of(peers);
+        std::mem::replace(&mut self.peers, families) != families
     }
 
     /// Has sockets on these links (by index: name and own addresses) and no others; what could not
@@ -191,6 +194,15 @@ impl HeartbeatSockets {
         // Stays with the device when it is renamed.
         socket.bind_device(Some(device.as_bytes()))?;
         socket.bind(&SocketAddr::new(any, self.port).into())
+    }
+}
+
+impl Families {
+    fn of(peers: &[SocketAddr]) -> Self {
+        Self {
+            v4: peers.iter().any(SocketAddr::is_ipv4),
+            v6: peers.iter().any(SocketAddr::is_ipv6),
+        }
     }
 }
 

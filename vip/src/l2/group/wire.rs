@@ -41,6 +41,9 @@ pub(crate) const LONGEST_NAME: usize = 253;
 /// Most members that a node keeps in mind on one link.
 pub(crate) const MOST_MEMBERS: usize = 64;
 
+/// Why a datagram with another key, or none, is not opened.
+pub(super) const NOT_AUTHENTIC: &str = "NotAuthentic";
+
 const MAGIC: [u8; 3] = *b"GHG";
 const VERSION: u8 = 2;
 const ECHO: usize = 16;
@@ -154,7 +157,7 @@ impl Message {
     /// Reads a datagram; nothing of it is looked at before its seal. Otherwise says why not, in one
     /// word.
     pub(crate) fn open(datagram: &[u8], key: &GroupKey) -> Result<Self, &'static str> {
-        let bytes = key.open(datagram).ok_or("NotAuthentic")?;
+        let bytes = key.open(datagram).ok_or(NOT_AUTHENTIC)?;
         let bytes = bytes.strip_prefix(&MAGIC).ok_or("Malformed")?;
         let bytes = bytes.strip_prefix(&[VERSION]).ok_or("UnknownVersion")?;
         let mut reader = Reader(bytes);

@@ -22,7 +22,7 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::{Mailbox, Progress, RoutedAddresses, SpeakerOptions};
+use super::{Mailbox, Members, Progress, RoutedAddresses, SpeakerOptions};
 use crate::{
     event::SpeakerEvent,
     kernel::{
@@ -85,6 +85,8 @@ pub(super) struct Driver<E> {
     plan: Arc<VipPlan>,
     links_in_use: BTreeMap<u32, LinkFacts>,
     routed: Arc<RoutedAddresses>,
+    /// Those that the group has been told.
+    members: Option<Arc<Members>>,
     /// What is passed on of routed addresses.
     forwardings: Vec<Forwarding>,
     /// The interfaces, or what is passed on, have changed.
@@ -125,7 +127,12 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         let (key, peers) = options
             .group
             .as_ref()
-            .map_or_else(Default::default, |group| (Some(group.key.clone()), group.peers.clone()));
+            .map_or_else(Default::default, |group| (group.key.clone(), group.peers.clone()));
+        let keyless = in_group && key.is_none();
+        let mut group = Group::new(options.node.clone(), key, incarnation, peers, timing, now);
+        if keyless {
+            group.wait_for_key();
+        }
         let fence = options.group.as_ref().map(|group| Fence::new(group.port, incarnation));
         let (lifetime, renew_every) =
             if in_group { fence::UNFENCED } else { (LONE_LIFETIME, LONE_RENEWAL) };
@@ -149,12 +156,13 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             routed_paths: ForwardPaths::new(),
             paths_as_of: None,
             forward_refused: false,
-            group: Group::new(options.node.clone(), key, incarnation, peers, timing, now),
+            group,
             vips: Vips::new(vips),
             timing,
             plan: Arc::default(),
             links_in_use: BTreeMap::new(),
             routed: Arc::default(),
+            members: None,
             forwardings: Vec::new(),
             forwardings_changed: false,
             listen_anew: false,
@@ -243,6 +251,9 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.routed = desired.routed;
             (self.listen_anew, self.forwardings_changed) = (true, true);
         }
+        if let Some(members) = desired.members {
+            self.meet(members, now);
+        }
         self.draining = desired.drain;
         self.group.drain(desired.drain, now);
         self.withdrawing = desired.withdraw;
@@ -254,6 +265,21 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.stop_by.get_or_insert(now + STOP_TIMEOUT);
         }
         self.busy = true;
+    }
+
+    /// Who the others are, and how they are understood.
+    fn meet(&mut self, members: Arc<Members>, now: Instant) {
+        if self.members.as_ref().is_some_and(|known| Arc::ptr_eq(known, &members)) {
+            return;
+        }
+        if let Some(key) = &members.key {
+            self.listen_anew |= self.group.key(key.clone(), now);
+        }
+        self.group.peers(members.peers.clone());
+        if let Some(heartbeats) = &mut self.heartbeats {
+            self.listen_anew |= heartbeats.reach(&members.peers);
+        }
+        self.members = Some(members);
     }
 
     fn ask_health(&mut self, now: Instant) {

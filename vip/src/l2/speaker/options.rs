@@ -37,11 +37,12 @@ pub struct SpeakerOptions {
 /// How this node finds and trusts the others.
 #[derive(Clone, Debug)]
 pub struct GroupOptions {
-    /// The secret that all of them share.
-    pub key: GroupKey,
+    /// The secret that all of them share; `None`: it [comes later](crate::Speaker::group), and nothing is held
+    /// before.
+    pub key: Option<GroupKey>,
     /// The UDP port of all of them, [`DEFAULT_GROUP_PORT`] by default.
     pub port: u16,
-    /// Nodes that multicast does not reach, each by an address and its port.
+    /// Nodes that multicast may not reach, each by an address and its port.
     pub peers: Vec<SocketAddr>,
 }
 

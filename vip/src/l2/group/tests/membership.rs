@@ -130,6 +130,50 @@ fn what_is_not_of_this_group_or_this_link_is_counted_and_changes_nothing() {
 }
 
 #[test]
+fn a_node_without_a_key_claims_nothing_and_is_silent_until_it_has_one() {
+    let mut lab = Lab::with(&["node-1"]);
+    lab.start("node-2", 1);
+    lab.group("node-2").wait_for_key();
+    let now = lab.now;
+    lab.group("node-2").links(BTreeMap::from([(LINK, facts(b'2'))]), now);
+    lab.pass(ms(3000));
+    assert_eq!(lab.decided(), all(vec![("node-1", claim(true, false))]));
+    assert!(lab.recorded.iter().all(|(from, _)| from == "node-1"));
+    let now = lab.now;
+    assert!(lab.group("node-2").key(key(), now), "it is the first one");
+    assert!(!lab.group("node-2").key(key(), now));
+    lab.group("node-2").links(BTreeMap::from([(LINK, facts(b'2'))]), now);
+    lab.pass(ms(10_000));
+    assert_eq!(lab.decided()[0], ("node-2".to_owned(), take_from("node-1")));
+    assert_eq!(lab.owner("node-1").as_deref(), Some("node-2"));
+}
+
+#[test]
+fn a_key_that_reaches_the_nodes_one_after_the_other_moves_no_address() {
+    let mut lab = Lab::with(&["node-1", "node-2", "node-3"]);
+    lab.pass(ms(3000));
+    lab.decided();
+    let new = GroupKey::new(b"the next secret of the group").unwrap();
+    for node in ["node-3", "node-2", "node-1"] {
+        let now = lab.now;
+        lab.group(node).key(new.clone(), now);
+        lab.pass(ms(100_000));
+        assert_eq!(lab.decided(), [], "{node}");
+    }
+    // A newcomer has the new one only, and one that missed the change is a stranger in the end.
+    lab.nodes.remove("node-3");
+    lab.start_as("node-3", "node-3", 2, Some(new));
+    lab.pass(ms(1_000));
+    assert_eq!(lab.owner("node-3").as_deref(), Some("node-2"));
+    lab.pass(ms(600_000));
+    assert_eq!(lab.decided(), []);
+    let before = lab.refused("node-1", "NotAuthentic");
+    lab.start_as("node-4", "node-4", 1, Some(key()));
+    lab.pass(ms(1_000));
+    assert!(lab.refused("node-1", "NotAuthentic") >= before + 10);
+}
+
+#[test]
 fn the_sixty_fifth_member_is_refused_and_a_dead_one_makes_room() {
     let mut lab = Lab::with(&["node-1"]);
     let key = key();
