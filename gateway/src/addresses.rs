@@ -34,7 +34,10 @@ use gatehouse_vip::{
 };
 use serde::Serialize;
 
-use self::state::{AddressState, Orders};
+use self::{
+    group::{Asked, Following},
+    state::{AddressState, Orders},
+};
 use crate::{compile::Compiled, config::Settings, listeners::Listeners};
 
 /// Longest that a stop waits until other nodes forward what is open here.
@@ -51,6 +54,8 @@ pub(crate) struct AddressOptions {
     node: String,
     /// `None`: this node is alone.
     group: Option<GroupOptions>,
+    /// What of the group follows the objects.
+    following: Option<Following>,
     /// For how long connections on an address that another node has taken over are served.
     drain: Duration,
     /// How long routers have to prefer other ways before a stop.
@@ -91,6 +96,8 @@ pub(crate) struct Announced {
 /// The addresses of this node. Dropping them ends the speakers.
 pub(crate) struct Addresses {
     state: AddressState,
+    /// What of the group follows the objects.
+    following: Option<Following>,
     /// What the nodes of the group know of addresses that routers lead here.
     routed: RoutedAddresses,
     bgp_grace: Duration,
@@ -110,14 +117,14 @@ impl AddressOptions {
     /// A group that was asked for and cannot be formed.
     pub(crate) fn new(settings: &Settings) -> anyhow::Result<Self> {
         let node = settings.node_name();
-        let (group, problems) =
-            group::options(settings, &ObjectRef::new("Node", ObjectKey::new("", &*node)))?;
+        let this = ObjectRef::new("Node", ObjectKey::new("", &*node));
+        let Asked { options: group, following, problems } = group::options(settings, &this)?;
         if let Some(group) = &group {
             let peers = group.peers.len();
             tracing::info!(node, port = group.port, peers, "shares addresses with its group");
         }
         let (drain, bgp_grace) = (settings.address_drain_time(), settings.bgp_grace);
-        Ok(Self { node, group, drain, bgp_grace, problems })
+        Ok(Self { node, group, following, drain, bgp_grace, problems })
     }
 }
 
@@ -132,7 +139,7 @@ impl Addresses {
         health: Health,
         events: impl Fn(Event) + Clone + Send + 'static,
     ) -> anyhow::Result<Self> {
-        let AddressOptions { node, group, drain, bgp_grace, problems } = options;
+        let AddressOptions { node, group, following, drain, bgp_grace, problems } = options;
         // Only the nodes of a group can forward connections from a router.
         let state = AddressState::new(&node, group.as_ref().map(|_| drain), problems);
         let l2 = SpeakerOptions {
@@ -155,7 +162,8 @@ impl Addresses {
         let l2 = Speaker::start(l2, move |event| events(Event::L2(event)))
             .context("cannot start the speaker")?;
         let (bgp, l2) = (Arc::new(bgp), Arc::new(l2));
-        Ok(Self { state, routed: RoutedAddresses::default(), bgp_grace, bgp, l2 })
+        let routed = RoutedAddresses::default();
+        Ok(Self { state, following, routed, bgp_grace, bgp, l2 })
     }
 
     /// What the speakers know, as long as they run.
@@ -165,6 +173,11 @@ impl Addresses {
 
     /// Announces what the configuration allows and the listeners serve, and no more than that.
     pub(crate) fn apply(&mut self, compiled: &Compiled, listeners: &Listeners) -> Changes {
+        // The group before the addresses: nothing is claimed that its other nodes do not hear of.
+        let following = self.following.as_mut();
+        if let Some((key, peers)) = following.and_then(|it| it.news(&compiled.group)) {
+            self.l2.group(key, peers);
+        }
         let open = state::open_addresses(&compiled.listeners, &compiled.forwarded, |plan| {
             listeners.is_open(plan)
         });

@@ -24,7 +24,7 @@ use crate::{
         pages::AdminPages,
         server::{self, Pages},
     },
-    compile::{NodeContext, Role},
+    compile::{GroupSecret, NodeContext, Role},
     config::Settings,
     controller::{Asking, Controller, Progress, Reports, Signal},
     http::error::ProxyErrorKind,
@@ -333,6 +333,10 @@ pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) 
         load_balancer_class: settings.cluster.load_balancer_class.clone(),
         ignore_exclude_label: settings.cluster.ignore_exclude_lb,
         publish_service: settings.cluster.publish_service.clone(),
+        group_secret: settings.group_secret.clone().map(|object| {
+            let entry = settings.group_secret_entry.clone();
+            GroupSecret { object, entry }
+        }),
         ..NodeContext::default()
     }
 }

@@ -28,9 +28,11 @@ use crate::{
 
 mod addresses;
 mod gateways;
+mod group;
 mod status;
 
 pub(crate) use gateways::may_be_ours;
+pub use group::{GroupPlan, GroupSecret};
 pub use status::statuses;
 pub(crate) use status::{Statuses, load_balancer, pool as pool_status};
 
@@ -61,6 +63,8 @@ pub struct NodeContext {
     pub ignore_exclude_label: bool,
     /// The Service whose addresses go into the status of Ingresses and Routes (`--publish-service`).
     pub publish_service: Option<ObjectKey>,
+    /// Where the key of the group is, if the command line has none (`--group-secret`).
+    pub group_secret: Option<GroupSecret>,
 }
 
 /// What this node may do about addresses.
@@ -140,6 +144,8 @@ pub struct Compiled {
     pub vips: Arc<VipPlan>,
     /// What this node tells its routers.
     pub bgp: Arc<BgpPlan>,
+    /// The nodes that share addresses with this one.
+    pub group: Arc<GroupPlan>,
     /// Why this node announces nothing at all.
     pub excluded: Option<Exclusion>,
     /// Sockets, plain ones first; the same `Arc` as before if nothing changed.
@@ -156,12 +162,12 @@ pub struct Compiled {
     pub quarantined: Quarantined,
     /// Everything that is wrong, sorted by object.
     pub problems: Vec<Problem>,
-    /// The Secrets that objects of ours refer to (certificates of Ingresses, passwords of BGPPeers),
-    /// whether or not they exist: what a source has to fetch that does not list all of them. The file
+    /// The Secrets that objects of ours refer to (certificates of Ingresses, passwords of BGPPeers)
+    /// and the group's key, whether or not they exist: what a source has to fetch that does not list all of them. The file
     /// source has no use for it. The same `Arc` as before if nothing changed.
     pub wanted_secrets: Arc<BTreeSet<ObjectKey>>,
-    /// Those among them that BGPPeers refer to.
-    passwords: BTreeSet<ObjectKey>,
+    /// Those among them that routes do not refer to.
+    not_of_routes: BTreeSet<ObjectKey>,
     cert_cache: CertCache,
 }
 
@@ -204,16 +210,19 @@ pub fn compile(
     let addresses = addresses::allocate(state, node, role, previous, &gateways, &mut problems);
     let listeners =
         gateways::listeners(node, &gateways, &routes, &addresses.assigned, &mut problems);
+    let group = group::plan(state, node, &mut problems);
     problems.sort_by(|a, b| {
         (&a.object, &a.field, a.reason, &a.message)
             .cmp(&(&b.object, &b.field, b.reason, &b.message))
     });
     problems.dedup();
-    let passwords = addresses::passwords(state);
+    let mut not_of_routes = addresses::passwords(state);
+    not_of_routes.extend(node.group_secret.iter().map(|secret| secret.object.clone()));
 
     Compiled {
-        wanted_secrets: wanted_secrets(&routes, &passwords, previous),
-        passwords,
+        wanted_secrets: wanted_secrets(&routes, &not_of_routes, previous),
+        not_of_routes,
+        group: shared(group, previous.map(|previous| &previous.group)),
         certs,
         vips: shared(addresses.vips, previous.map(|previous| &previous.vips)),
         bgp: shared(addresses.bgp, previous.map(|previous| &previous.bgp)),
@@ -233,22 +242,22 @@ pub fn compile(
     }
 }
 
-/// The Secrets of routes and sessions together, the previous `Arc` if they are the same.
+/// The Secrets of routes and all others together, the previous `Arc` if they are the same.
 fn wanted_secrets(
     routes: &gatehouse_routes::compile::Compiled,
-    passwords: &BTreeSet<ObjectKey>,
+    others: &BTreeSet<ObjectKey>,
     previous: Option<&Compiled>,
 ) -> Arc<BTreeSet<ObjectKey>> {
     let certs = &routes.wanted_secrets;
     match previous {
-        _ if passwords.is_empty() => Arc::clone(certs),
+        _ if others.is_empty() => Arc::clone(certs),
         Some(previous)
             if Arc::ptr_eq(&previous.routes.wanted_secrets, certs)
-                && previous.passwords == *passwords =>
+                && previous.not_of_routes == *others =>
         {
             Arc::clone(&previous.wanted_secrets)
         }
-        _ => Arc::new(certs.union(passwords).cloned().collect()),
+        _ => Arc::new(certs.union(others).cloned().collect()),
     }
 }
 

@@ -103,12 +103,21 @@ pub struct Settings {
     /// File with the secret that the nodes of a group share (at least 16 bytes, white space at its end
     /// not counted). Nodes with the same secret share the virtual addresses: each is held by one of them,
     /// and by another when that one fails. Default: none, this node holds every address alone.
-    #[arg(long, value_name = "FILE", help_heading = "Group")]
+    #[arg(long, value_name = "FILE", group = "membership", help_heading = "Group")]
     pub group_key: Option<PathBuf>,
 
-    /// Address of another node of the group that multicast does not reach. May repeat. Default: none,
-    /// nodes on the same link find each other.
-    #[arg(long = "peer", value_name = "ADDRESS[:PORT]", num_args = 1.., requires = "group_key", help_heading = "Group")]
+    /// Secret that holds the key of the group, in place of --group-key. In a cluster the node that allocates
+    /// addresses makes it if there is none, and a new key is taken over while everything runs. Default: none.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, group = "membership", help_heading = "Group")]
+    pub group_secret: Option<ObjectKey>,
+
+    /// Name of the key in the data of --group-secret.
+    #[arg(long, value_name = "NAME", default_value = "key", help_heading = "Group")]
+    pub group_secret_entry: String,
+
+    /// Address of another node of the group that multicast does not reach. May repeat. Default: the
+    /// InternalIPs of the other Nodes, if there are no more than 64; nodes on one link find each other anyway.
+    #[arg(long = "peer", value_name = "ADDRESS[:PORT]", num_args = 1.., requires = "membership", help_heading = "Group")]
     pub peers: Vec<Peer>,
 
     /// UDP port of the group's heartbeats, the same on every node.

@@ -251,7 +251,9 @@ impl Controller {
             self.show();
         }
         if let (Some(reports), Some(compiled)) = (&mut self.reports, &self.compiled) {
-            reports.tell(&self.state, &self.node, compiled, Instant::now());
+            let now = Instant::now();
+            reports.tell(&self.state, &self.node, compiled, now);
+            reports.make_group_key(&self.node, compiled, now);
         }
         self.release_drained();
         self.free_retired();

@@ -30,6 +30,8 @@ use crate::{
 
 /// Time between two comparisons, so that a storm of changes does not compare all objects each time.
 const PERIOD: Duration = Duration::from_millis(100);
+/// Time between two attempts to make the Secret of the group.
+const MAKE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Problems of a Service that say what this node does, while another one may do better.
 const OF_THIS_NODE: [&str; 2] = ["NoLocalEndpoint", "NotAdvertised"];
@@ -47,6 +49,8 @@ pub(crate) struct Reports {
     announced: Announcements,
     told: Vec<Problem>,
     first: bool,
+    /// When the Secret of the group was last to be made.
+    made_key: Option<Instant>,
 }
 
 /// The time for which this process leads.
@@ -70,6 +74,7 @@ impl Reports {
             announced: BTreeMap::new(),
             told: Vec::new(),
             first: true,
+            made_key: None,
         }
     }
 
@@ -133,6 +138,19 @@ impl Reports {
         let statuses = Statuses::new(state, node, compiled);
         let patches = lead.differ.diff(&statuses, &status::seconds(Timestamp::now()));
         self.status.patches(lead.term, patches);
+    }
+
+    /// Makes the Secret of the group, if this process leads and there is none.
+    pub(super) fn make_group_key(&mut self, node: &NodeContext, compiled: &Compiled, now: Instant) {
+        let Some(secret) = node.group_secret.as_ref().filter(|_| compiled.group.missing) else {
+            return;
+        };
+        let leads = self.compiled_as == Some(Role::Allocate);
+        let Some(lead) = self.lead.as_ref().filter(|_| leads) else { return };
+        if self.made_key.is_none_or(|last| now >= last + MAKE_AGAIN) {
+            self.made_key = Some(now);
+            self.status.make_group_key(lead.term, secret.clone());
+        }
     }
 
     /// Tells what is wrong: with the objects, if this process leads, and with this node.

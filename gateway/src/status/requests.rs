@@ -3,7 +3,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use gatehouse_routes::objects::ObjectKey;
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Service};
+use gatehouse_vip::GroupKey;
+use k8s_openapi::{
+    api::{
+        coordination::v1::Lease,
+        core::v1::{Secret, Service},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client, Error, ResourceExt as _,
     api::{ApiResource, DynamicObject, ListParams, Patch as Body, PatchParams, PostParams},
@@ -14,7 +21,7 @@ use super::{
     events::{Answer, Request, Verb},
     queue::Outcome,
 };
-use crate::source::Kind;
+use crate::{compile::GroupSecret, source::Kind};
 
 /// The one field manager of this program.
 pub(super) const MANAGER: &str = "gatehouse";
@@ -69,6 +76,32 @@ pub(super) async fn tell(client: &Client, request: &Request) -> Answer {
             tracing::debug!(?outcome, name = request.name, "an Event was not written");
             Answer::Failed
         }
+    }
+}
+
+/// Makes the Secret of the group with a new key.
+pub(super) async fn make_group_key(client: &Client, secret: &GroupSecret) -> Outcome {
+    let GroupSecret { object, entry } = secret;
+    let value = match GroupKey::new_secret() {
+        Ok(value) => value,
+        Err(error) => return Outcome::Failed(error.to_string(), None),
+    };
+    let labels = [("app.kubernetes.io/managed-by", MANAGER)];
+    let secret = Secret {
+        metadata: ObjectMeta {
+            namespace: Some(object.namespace.to_string()),
+            name: Some(object.name.to_string()),
+            labels: Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+            ..ObjectMeta::default()
+        },
+        string_data: Some([(entry.clone(), value)].into()),
+        ..Secret::default()
+    };
+    let api: Api<Secret> = Api::namespaced(client.clone(), &object.namespace);
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    match in_time(api.create(&params, &secret)).await {
+        Ok(made) => Outcome::Done(made.resource_version().unwrap_or_default()),
+        Err(error) => failure(error),
     }
 }
 

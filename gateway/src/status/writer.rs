@@ -29,6 +29,7 @@ use super::{
     takeover::{self, Taken},
 };
 use crate::{
+    compile::GroupSecret,
     config::Settings,
     source::{
         api_version,
@@ -60,6 +61,8 @@ pub(crate) struct Status {
 enum Input {
     /// All that differs, as the leader of a term sees it.
     Patches { term: u32, patches: Vec<Patch> },
+    /// The Secret of the group is to be made, as the leader of a term sees it.
+    GroupKey { term: u32, secret: GroupSecret },
     /// All problems that this node speaks for.
     Problems { problems: Vec<(Problem, Regarding)>, first: bool },
     /// All that this node announces.
@@ -98,6 +101,11 @@ impl Status {
     /// Everything that differs from what the statuses are to be, as the leader of a term sees it.
     pub(crate) fn patches(&self, term: u32, patches: Vec<Patch>) {
         self.tell(Input::Patches { term, patches });
+    }
+
+    /// There is no Secret with the key of the group, as the leader of a term sees it.
+    pub(crate) fn make_group_key(&self, term: u32, secret: GroupSecret) {
+        self.tell(Input::GroupKey { term, secret });
     }
 
     /// Everything that is wrong, of which this node is to tell. `first`: another leader may have told of it.
@@ -183,6 +191,7 @@ enum Done {
     Patched(Box<Patch>, Outcome),
     Event(Box<Request>, Answer),
     Announced(Result<Told, String>),
+    GroupKey(GroupSecret, Outcome),
 }
 
 impl Writer {
@@ -397,6 +406,15 @@ impl Writer {
                     leading.queue.submit(patches);
                 }
             }
+            Input::GroupKey { term, secret } => {
+                if self.leading.as_ref().is_some_and(|it| it.term.number == term) {
+                    let client = self.client.clone();
+                    self.work.spawn(async move {
+                        let outcome = requests::make_group_key(&client, &secret).await;
+                        Done::GroupKey(secret, outcome)
+                    });
+                }
+            }
             Input::Problems { problems, first } => {
                 let before = self.journal.dropped();
                 let problems = problems.iter().map(|(problem, of)| (problem, of.clone()));
@@ -466,6 +484,16 @@ impl Writer {
                 }
             }
             Done::Patched(patch, outcome) => self.patched(*patch, &outcome, now),
+            Done::GroupKey(secret, outcome) => match outcome {
+                Outcome::Done(_) => {
+                    tracing::info!(secret = %secret.object, "made the key of the group")
+                }
+                // Another one has made it.
+                Outcome::Conflict => {}
+                outcome => {
+                    tracing::warn!(secret = %secret.object, ?outcome, "the key of the group was not made");
+                }
+            },
         }
     }
 
