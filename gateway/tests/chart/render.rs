@@ -6,8 +6,7 @@ use gatehouse::cli::{self, Command};
 
 use super::{CHART, Case, cluster, documents, yaml};
 
-/// The rendered objects as they are compared: without what is a copy of a file of the chart, and without the
-/// key that is drawn anew each time.
+/// The rendered objects as they are compared: without what is a copy of a file of the chart.
 fn comparable(rendered: &str) -> Vec<String> {
     const COPIES: [&str; 5] = [
         "kind: CustomResourceDefinition",
@@ -18,14 +17,10 @@ fn comparable(rendered: &str) -> Vec<String> {
     ];
     let of_document = |document: &str| {
         let is_copy = document.lines().any(|line| COPIES.contains(&line));
-        let is_key = document.contains("kind: Secret\n");
         let own = document.trim_end().lines();
         let own = own.take_while(|line| !(is_copy && matches!(*line, "spec:" | "data:")));
-        let shown = own.map(|line| match is_key && line.starts_with("  key: ") {
-            true => "  key: DRAWN\n".to_owned(),
-            false => format!("{line}\n"),
-        });
-        format!("---\n{}", shown.collect::<String>())
+        let shown: String = own.flat_map(|line| [line, "\n"]).collect();
+        format!("---\n{shown}")
     };
     documents(rendered).into_iter().map(of_document).collect()
 }
