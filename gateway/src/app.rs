@@ -10,11 +10,7 @@ use std::{
 use anyhow::Context as _;
 use gatehouse_routes::options::Options;
 use gatehouse_vip::Health;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
-    task::JoinHandle,
-};
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
     access_log::AccessLog,
@@ -26,9 +22,11 @@ use crate::{
     },
     compile::{GroupSecret, NodeContext, Role},
     config::Settings,
-    controller::{Asking, Controller, Progress, Reports, Signal},
+    controller::{Asking, Controller, Memory, Progress, Reports, Signal},
     http::error::ProxyErrorKind,
     listeners::Listeners,
+    logging::Complaint,
+    process::ProcessProblems,
     snapshot::Live,
     source::{
         Event, Source, files,
@@ -42,19 +40,31 @@ use crate::{
     worker::{clock, context::WorkerOptions, thread::WorkerHandle, watchdog},
 };
 
+mod signals;
+
+use signals::{Asked, Signals};
+
 /// How long the access log may take to write what it has when everything else has ended.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
 
-/// Runs the node process until a stop signal.
+/// Runs the node process until a stop signal. `complaint` is what is wrong with the log.
 ///
 /// # Errors
 /// What keeps it from starting: paths of manifests that are not there, no known API server, an admin address that is
 /// taken, no threads.
-pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
+pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result<ExitCode> {
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut asked = {
+        let _within = control.enter();
+        Signals::listen().context("cannot catch signals")?
+    };
     raise_descriptor_limit();
     let address_options = AddressOptions::new(settings)?;
     let origin = Origin::open(settings)?;
-    let (state_dir, recorded) = recorded_addresses(settings);
+    let problems = ProcessProblems::new(&settings.node_name());
+    complaint.inspect(|complaint| complaint.raise(&problems));
+    let recorded = recorded_addresses(settings, &problems);
+    let memory = Memory::new(settings.state_dir.clone(), &recorded, &problems);
     let node = node_context(settings, recorded);
 
     let live = Arc::new(Live::default());
@@ -98,6 +108,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         log_dropped: log.as_ref().map(AccessLog::dropped_counter),
         addresses: addresses.status(),
         source: feed.cluster.as_ref().map(KubeSource::health),
+        problems: problems.clone(),
         pod_uid: settings.pod_uid.clone(),
     };
     let (started, could_start) = oneshot::channel();
@@ -105,7 +116,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         state: ClusterState::new([feed.source]),
         node,
         role: feed.role,
-        state_dir,
+        memory,
         drain_timeout: settings.drain_timeout,
         live: Arc::clone(&live),
         workers,
@@ -119,7 +130,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         generation: 0,
         references: feed.cluster.as_ref().map(|cluster| Asking::new(cluster.wants())),
         reports,
-        address_problems: Vec::new(),
+        problems,
+        node_problems: Vec::new(),
         tidied: Instant::now(),
         started: Some(started),
     };
@@ -137,7 +149,6 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
         .spawn(move || controller.run(&received))
         .context("cannot start the compiler thread")?;
 
-    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = control.block_on(async {
         // Served to the very end: a node that drains has to say so.
         let pages = admin.pages();
@@ -145,9 +156,10 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
             tokio::spawn(server::serve(listener, pages.clone(), Pages::Metrics));
         }
         let mut served = tokio::spawn(server::serve(admin_listener, pages, Pages::All));
-        let ended = until_stopped(&mut served, could_start).await;
+        let act = |asked| act(asked, &feed, &signals);
+        let ended = until_stopped(&mut served, could_start, &mut asked, act).await;
         drop(feed);
-        until_drained(&signals).await;
+        until_drained(&signals, &mut asked).await;
         ended
     });
     control.shutdown_background();
@@ -162,6 +174,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
 async fn until_stopped(
     served: &mut JoinHandle<std::io::Result<()>>,
     could_start: oneshot::Receiver<Result<(), String>>,
+    asked: &mut Signals,
+    act: impl Fn(Asked),
 ) -> anyhow::Result<()> {
     let failed_start = async {
         match could_start.await {
@@ -169,21 +183,43 @@ async fn until_stopped(
             _ => std::future::pending().await,
         }
     };
-    tokio::select! {
-        why = failed_start => Err(why),
-        served = served => served
-            .map_err(anyhow::Error::from)
-            .and_then(|served| served.map_err(anyhow::Error::from))
-            .context("the admin server ended"),
-        () = stop_signal() => {
-            tracing::info!("stopping");
-            Ok(())
+    let mut failed_start = std::pin::pin!(failed_start);
+    loop {
+        tokio::select! {
+            why = &mut failed_start => return Err(why),
+            served = &mut *served => return served
+                .map_err(anyhow::Error::from)
+                .and_then(|served| served.map_err(anyhow::Error::from))
+                .context("the admin server ended"),
+            asked = asked.next() => match asked {
+                Asked::Stop(signal) => {
+                    tracing::info!(signal, "stopping");
+                    return Ok(());
+                }
+                other => act(other),
+            }
         }
     }
 }
 
+/// Does what a signal asks for that does not end the process.
+fn act(asked: Asked, feed: &Feed, signals: &mpsc::Sender<Signal>) {
+    match asked {
+        Asked::Reload => {
+            tracing::info!(signal = "SIGHUP", "reloading");
+            feed.reload();
+            // The controller outlives the wait for signals.
+            let _ = signals.send(Signal::Reload);
+        }
+        Asked::ReopenLogs => {
+            tracing::info!(signal = "SIGUSR1", "no log is written to a file: nothing to reopen");
+        }
+        Asked::Nothing | Asked::Stop(_) => tracing::info!(signal = "SIGUSR2", "ignored"),
+    }
+}
+
 /// Tells the controller to stop and waits for it; a second stop signal ends the wait at once.
-async fn until_drained(signals: &mpsc::Sender<Signal>) {
+async fn until_drained(signals: &mpsc::Sender<Signal>, asked: &mut Signals) {
     let (done, finished) = mpsc::sync_channel(1);
     if signals.send(Signal::Stop(done)).is_err() {
         return;
@@ -191,19 +227,7 @@ async fn until_drained(signals: &mpsc::Sender<Signal>) {
     let waited = tokio::task::spawn_blocking(move || finished.recv());
     tokio::select! {
         _ = waited => (),
-        () = stop_signal() => tracing::warn!("stopped without waiting"),
-    }
-}
-
-async fn stop_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => (),
-        _ = interrupt.recv() => (),
+        () = asked.stop() => tracing::warn!("stopped without waiting"),
     }
 }
 
@@ -218,8 +242,15 @@ struct Feed {
     source: Source,
     /// What this node may do about the addresses of what comes from there.
     role: Role,
-    _manifests: Option<files::FileSource>,
+    manifests: Option<files::FileSource>,
     cluster: Option<KubeSource>,
+}
+
+impl Feed {
+    /// Reads again what is not watched for every change anyhow.
+    fn reload(&self) {
+        self.manifests.iter().for_each(files::FileSource::reload);
+    }
 }
 
 impl Origin {
@@ -248,14 +279,14 @@ impl Origin {
                     source: files::SOURCE,
                     // Manifests are this node's own, so nobody else deals out what is in them.
                     role: Role::Allocate,
-                    _manifests: Some(manifests.context("cannot watch the manifests")?),
+                    manifests: Some(manifests.context("cannot watch the manifests")?),
                     cluster: None,
                 })
             }
             Self::Cluster(options) => Ok(Feed {
                 source: kube::SOURCE,
                 role: Role::Follow,
-                _manifests: None,
+                manifests: None,
                 cluster: Some(KubeSource::start(options, events)?),
             }),
         }
@@ -299,15 +330,14 @@ fn relay(signals: &mpsc::Sender<Signal>) -> anyhow::Result<mpsc::Sender<Event>> 
     Ok(events)
 }
 
-fn recorded_addresses(settings: &Settings) -> (Option<std::path::PathBuf>, state_file::Recorded) {
-    let Some(state_dir) = settings.state_dir.clone() else {
-        return (None, state_file::Recorded::default());
-    };
-    let (recorded, complaint) = state_file::load(&state_dir);
+fn recorded_addresses(settings: &Settings, problems: &ProcessProblems) -> state_file::Recorded {
+    let Some(state_dir) = &settings.state_dir else { return state_file::Recorded::default() };
+    let (recorded, complaint) = state_file::load(state_dir);
     if let Some(complaint) = complaint {
-        tracing::warn!("{complaint}");
+        let hint = "nothing needs to be done: it is written anew with the next address";
+        problems.warning(state_file::IGNORED, "--state-dir", complaint, hint);
     }
-    (Some(state_dir), recorded)
+    recorded
 }
 
 /// A node whose data path hangs holds no address.

@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use gatehouse_routes::objects::ObjectKey;
 
 use crate::{
-    config::{Settings, object_key},
+    config::{Listen, Settings, listen, object_key, socket},
     crds,
 };
 
@@ -60,11 +60,11 @@ pub struct ManifestArgs {
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key)]
     pub gateway_service: Option<ObjectKey>,
     /// Address and port for clear-text HTTP, as for `run`. May repeat.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub http: Vec<SocketAddr>,
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
+    pub http: Vec<Listen>,
     /// Address and port for HTTPS, as for `run`. May repeat.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub https: Vec<SocketAddr>,
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
+    pub https: Vec<Listen>,
     /// Name of the node to plan for. Default: the host name.
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
@@ -130,7 +130,7 @@ pub struct ExplainArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct StatusArgs {
     /// Admin address of the node to ask.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9901")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9901", value_parser = socket)]
     pub admin: SocketAddr,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
@@ -203,7 +203,12 @@ where
     I: IntoIterator,
     I::Item: Into<std::ffi::OsString> + Clone,
 {
-    Ok(Cli::try_parse_from(arguments)?.command)
+    let mut command = Cli::try_parse_from(arguments)?.command;
+    if let Command::Run(settings) = &mut command {
+        let paths = std::mem::take(&mut settings.paths);
+        settings.manifests.extend(paths);
+    }
+    Ok(command)
 }
 
 /// The definition of all subcommands and flags, for the reference page.
@@ -226,6 +231,26 @@ mod tests {
         let error = try_parse(words.split(' ')).unwrap_err().to_string();
         assert!(error.contains("--manifests") && error.contains("--kubeconfig"), "{error}");
         assert!(try_parse(["gatehouse", "run"]).is_ok());
+    }
+
+    #[test]
+    fn run_takes_its_paths_as_the_commands_do_that_only_read_them() {
+        for words in [
+            "run a b",
+            "run --manifests a b",
+            "run --manifests a --node n b",
+            "run a --manifests b",
+        ] {
+            let words = format!("gatehouse {words} --http :80");
+            let Command::Run(settings) = try_parse(words.split(' ')).unwrap() else { panic!() };
+            let mut paths = settings.manifests.clone();
+            paths.sort();
+            assert_eq!(paths, [PathBuf::from("a"), PathBuf::from("b")], "{words}");
+        }
+        for flag in ["--kubeconfig", "--context", "--watch-namespace", "--namespace-selector"] {
+            let error = try_parse(["gatehouse", "run", "a", flag, "b"]).unwrap_err().to_string();
+            assert!(error.contains(flag) && error.contains("PATH"), "{error}");
+        }
     }
 
     #[test]

@@ -89,6 +89,16 @@ pub enum Protocol {
     Https,
 }
 
+impl Protocol {
+    /// `http` or `https`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
 /// A socket to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerPlan {

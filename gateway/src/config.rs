@@ -15,9 +15,12 @@ use gatehouse_vip::DEFAULT_GROUP_PORT;
 use ipnet::IpNet;
 
 mod cluster;
+mod listen;
 mod peer;
 
 pub use cluster::ClusterSettings;
+pub use listen::Listen;
+pub(crate) use listen::{listen, socket};
 pub use peer::Peer;
 
 /// Clear-text address used when the command line names no address and no gateway Service.
@@ -28,6 +31,14 @@ pub const DEFAULT_HTTPS: SocketAddr = loopback(8443);
 /// Settings of one node process. They do not change while it runs.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
+    /// The same as --manifests.
+    #[arg(
+        value_name = "PATH",
+        conflicts_with_all = ["kubeconfig", "context", "watch_namespaces", "namespace_selector"],
+        help_heading = "Sources"
+    )]
+    pub paths: Vec<PathBuf>,
+
     /// Files and folders of manifests (`.yaml`, `.yml`, `.json`; folders recursively), watched and
     /// reloaded as one when any of them changes. Default: none, the objects are those of the API server.
     #[arg(long, value_name = "PATH", num_args = 1.., help_heading = "Sources")]
@@ -76,28 +87,30 @@ pub struct Settings {
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, help_heading = "Addresses")]
     pub gateway_service: Option<ObjectKey>,
 
-    /// Address and port for clear-text HTTP, besides the virtual addresses. May repeat. IPv6 sockets are
-    /// v6-only. Default: 127.0.0.1:8080 if neither --http, --https nor --gateway-service is given.
-    #[arg(long, value_name = "ADDRESS:PORT", num_args = 1.., help_heading = "Addresses")]
-    pub http: Vec<SocketAddr>,
-
-    /// Address and port for HTTPS (HTTP/1.1 and HTTP/2). May repeat. Default: 127.0.0.1:8443 if neither
+    /// Address and port for clear-text HTTP, besides the virtual addresses; `:80` is that port of every
+    /// address, IPv4 and IPv6. May repeat. IPv6 sockets are v6-only. Default: 127.0.0.1:8080 if neither
     /// --http, --https nor --gateway-service is given.
-    #[arg(long, value_name = "ADDRESS:PORT", num_args = 1.., help_heading = "Addresses")]
-    pub https: Vec<SocketAddr>,
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen, help_heading = "Addresses")]
+    pub http: Vec<Listen>,
+
+    /// Address and port for HTTPS (HTTP/1.1 and HTTP/2), in the same form. May repeat. Default:
+    /// 127.0.0.1:8443 if neither --http, --https nor --gateway-service is given.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen, help_heading = "Addresses")]
+    pub https: Vec<Listen>,
 
     /// Address and port for health, metrics and what is live. Everybody who reaches it may read it.
     #[arg(
         long,
         value_name = "ADDRESS:PORT",
         default_value = "127.0.0.1:9901",
+        value_parser = socket,
         help_heading = "Addresses"
     )]
     pub admin: SocketAddr,
 
     /// Address and port for metrics alone, where a monitoring system reaches them. Default: none, only
     /// --admin has them.
-    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Addresses")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket, help_heading = "Addresses")]
     pub metrics: Option<SocketAddr>,
 
     /// File with the secret that the nodes of a group share (at least 16 bytes, white space at its end
@@ -163,6 +176,24 @@ pub struct Settings {
     /// Data threads; 0 means one per CPU that this process may use (affinity and cgroup quota counted).
     #[arg(long, value_name = "COUNT", default_value_t = 0, help_heading = "Process")]
     pub threads: usize,
+
+    /// What the process says of itself on standard error: a level (error, warn, info, debug, trace, off),
+    /// or a list of levels by part of the program, such as `warn,gatehouse::status=debug`. Default: the
+    /// environment variable GATEHOUSE_LOG, else RUST_LOG, else `info`.
+    #[arg(long, value_name = "FILTER", help_heading = "Logs")]
+    pub log: Option<String>,
+
+    /// How it says it.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "text",
+        env = "GATEHOUSE_LOG_FORMAT",
+        hide_env_values = true,
+        help_heading = "Logs"
+    )]
+    pub log_format: LogFormat,
 
     /// Do not write one JSON line per request to standard output.
     #[arg(long, help_heading = "Process")]
@@ -233,23 +264,44 @@ impl Settings {
 /// What the command line says about plain addresses, and the defaults that follow from it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlainAddresses<'a> {
-    pub(crate) http: &'a [SocketAddr],
-    pub(crate) https: &'a [SocketAddr],
+    pub(crate) http: &'a [Listen],
+    pub(crate) https: &'a [Listen],
     pub(crate) gateway_service: Option<&'a ObjectKey>,
 }
 
 impl PlainAddresses<'_> {
     pub(crate) fn http(self) -> Vec<SocketAddr> {
-        if self.unsaid() { vec![DEFAULT_HTTP] } else { self.http.to_vec() }
+        if self.unsaid() { vec![DEFAULT_HTTP] } else { addresses(self.http) }
     }
 
     pub(crate) fn https(self) -> Vec<SocketAddr> {
-        if self.unsaid() { vec![DEFAULT_HTTPS] } else { self.https.to_vec() }
+        if self.unsaid() { vec![DEFAULT_HTTPS] } else { addresses(self.https) }
     }
 
     fn unsaid(self) -> bool {
         self.http.is_empty() && self.https.is_empty() && self.gateway_service.is_none()
     }
+}
+
+/// Each address once, in the order in which they were given.
+fn addresses(values: &[Listen]) -> Vec<SocketAddr> {
+    let mut all = Vec::new();
+    for address in values.iter().flat_map(Listen::addresses) {
+        if !all.contains(address) {
+            all.push(*address);
+        }
+    }
+    all
+}
+
+/// How the operational log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
 }
 
 /// Name of this host as the kernel has it.
@@ -329,6 +381,8 @@ mod tests {
         assert_eq!(addresses(""), "127.0.0.1:8080 127.0.0.1:8443");
         assert_eq!(addresses("--http 0.0.0.0:80 --http [::]:80"), "0.0.0.0:80 [::]:80");
         assert_eq!(addresses("--https 10.0.0.1:443"), "10.0.0.1:443");
+        assert_eq!(addresses("--http 0.0.0.0:80 --http 0.0.0.0:80"), "0.0.0.0:80");
+        assert!(addresses("--http :80 --https :443").contains("0.0.0.0:80"));
         assert_eq!(addresses("--gateway-service default/gateway"), "");
     }
 
@@ -378,7 +432,7 @@ mod tests {
             ("--drain-timeout inf", "\"inf\" is not between 0 and 86400 seconds"),
             ("--drain-timeout 1m", "\"1m\" is not a number of seconds"),
             ("--time-scale 0", "\"0\" is not a factor between 0.001 and 1000"),
-            ("--http 80", "invalid socket address"),
+            ("--http example.test:80", "\"example.test:80\" is not an address and a port"),
             ("--group-key k --peer node-2", "\"node-2\" is not the address of a node"),
             ("--peer 192.0.2.1", "--group-key <FILE>"),
             ("--group-port 0", "0 is not in 1..=65535"),

@@ -5,7 +5,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender},
@@ -21,16 +20,19 @@ use crate::{
     addresses::{self, Addresses, Announced, Change, Changes},
     compile::{Compiled, NodeContext, Role, compile},
     listeners::Listeners,
+    process::ProcessProblems,
     snapshot::{Live, Snapshot},
     source::{Event, Kind, References, kube::Wants},
     state::ClusterState,
-    state_file::{self, Recorded},
+    state_file::Recorded,
     status::Leadership,
     worker::thread::{Command, WorkerHandle},
 };
 
+mod memory;
 mod reports;
 
+pub(crate) use memory::Memory;
 pub(crate) use reports::Reports;
 
 /// Quiet that ends a burst of events. The file source lets saves settle (10 ms) before it sends; what is
@@ -58,6 +60,8 @@ pub(crate) enum Signal {
     Addresses(addresses::Event),
     /// Who allocates addresses and writes statuses.
     Leadership(Leadership),
+    /// Try at once whatever waits to be tried again.
+    Reload,
     /// Withdraw, drain and end; the answer tells that it is done.
     Stop(SyncSender<()>),
 }
@@ -113,15 +117,17 @@ pub(crate) struct Controller {
     pub(crate) node: NodeContext,
     /// What this node may do about addresses.
     pub(crate) role: Role,
-    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) memory: Memory,
     pub(crate) drain_timeout: Duration,
     pub(crate) live: Arc<Live>,
     pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) listeners: Listeners,
     pub(crate) addresses: Addresses,
     pub(crate) progress: Arc<Progress>,
-    /// What is wrong with the addresses and this node.
-    pub(crate) address_problems: Vec<Problem>,
+    /// What is wrong in this process.
+    pub(crate) problems: ProcessProblems,
+    /// The same, and what is wrong with listeners and addresses, as of the last look.
+    pub(crate) node_problems: Vec<Problem>,
     pub(crate) compiled: Option<Arc<Compiled>>,
     /// Addresses that were let go a short while ago.
     pub(crate) quarantine: Quarantine,
@@ -216,6 +222,11 @@ impl Controller {
                     burst.objects |= self.reports.as_mut().is_some_and(|it| it.hear(leadership));
                     burst.since.get_or_insert_with(Instant::now);
                 }
+                Ok(Signal::Reload) => {
+                    self.listeners.hurry(Instant::now());
+                    self.memory.hurry(Instant::now());
+                    burst.addresses = true;
+                }
                 Ok(Signal::Source(event)) => {
                     burst.objects |= self.state.apply(event);
                     burst.since.get_or_insert_with(Instant::now);
@@ -245,6 +256,7 @@ impl Controller {
         self.tell_workers(&burst.changes);
         if burst.objects || burst.addresses || self.tidied.elapsed() >= HOUSEKEEPING {
             self.tidied = Instant::now();
+            self.memory.retry(self.tidied);
             if burst.objects || burst.addresses || !self.listeners.failed().is_empty() {
                 self.follow();
             }
@@ -290,7 +302,8 @@ impl Controller {
         self.retired.push(self.live.publish(snapshot));
         self.compiled = Some(compiled);
         self.reports.iter_mut().for_each(|reports| reports.published(self.role));
-        tracing::info!(generation = self.generation, ?took, "published");
+        let took_ms = took.as_secs_f64() * 1000.0;
+        tracing::info!(generation = self.generation, took_ms, "published");
         self.progress.update(|facts| facts.compile = took);
     }
 
@@ -316,23 +329,19 @@ impl Controller {
         if recorded.addresses == self.node.recorded && recorded.quarantined == *before {
             return;
         }
-        if let Some(state_dir) = &self.state_dir
-            && let Err(error) = state_file::store(state_dir, &recorded)
-        {
-            tracing::error!(%error, folder = %state_dir.display(), "addresses are not remembered");
-        }
-        self.node.recorded = recorded.addresses;
+        self.node.recorded.clone_from(&recorded.addresses);
+        self.memory.keep(recorded, Instant::now());
     }
 
     /// Makes sockets and addresses follow the live configuration.
     fn follow(&mut self) {
         let Some(compiled) = &self.compiled else { return };
-        self.listeners.open(&compiled.listeners, &self.workers);
+        self.listeners.open(&compiled.listeners, &self.workers, Instant::now());
         if let Some(started) = self.started.take() {
             let plain = compiled.listeners.iter().filter(|plan| !plan.vip);
             let failed = plain.filter_map(|plan| {
-                let why = self.listeners.failed().get(&plan.address)?;
-                Some(format!("cannot listen on {}: {why}", plan.address))
+                let failed = self.listeners.failed().get(&plan.address)?;
+                Some(format!("cannot listen on {}: {failed}", plan.address))
             });
             let failed = failed.collect::<Vec<_>>();
             // Nobody waits any more if a stop signal was faster.
@@ -347,24 +356,32 @@ impl Controller {
 
     /// Lets the admin server see what became of it.
     fn show(&mut self) {
-        let Some(compiled) = &self.compiled else { return };
+        let Some(compiled) = &self.compiled else {
+            let problems = self.problems.all();
+            report(&self.node_problems, &problems);
+            self.progress.update(|facts| facts.problems.clone_from(&problems));
+            self.node_problems = problems;
+            return;
+        };
         let mut problems = compiled.problems.clone();
         let peers = &self.state.bgp_peers;
         let peer = |name: &str| peers.keys().find(|key| *key.name == *name).cloned();
-        let addresses = self.addresses.problems(peer, Instant::now());
-        report(&self.address_problems, &addresses);
+        let mut own = self.problems.all();
+        own.extend(self.listeners.problems(self.problems.node()));
+        own.extend(self.addresses.problems(peer, Instant::now()));
+        report(&self.node_problems, &own);
         let announced = self.addresses.announced();
         if let Some(reports) = &mut self.reports {
-            reports.problems(&self.state, &compiled.problems, &addresses);
+            reports.problems(&self.state, &compiled.problems, &own);
             reports.announced(&self.state, compiled, &announced);
         }
-        problems.extend(addresses.iter().cloned());
-        self.address_problems = addresses;
+        problems.extend(own.iter().cloned());
+        self.node_problems = own;
         let listeners = compiled.listeners.iter().map(|plan| ListenerFact {
             address: plan.address,
             protocol: plan.protocol,
             open: self.listeners.is_open(plan),
-            error: self.listeners.failed().get(&plan.address).cloned(),
+            error: self.listeners.failed().get(&plan.address).map(ToString::to_string),
         });
         let listeners = listeners.collect();
         self.progress.update(|facts| {
@@ -484,9 +501,15 @@ fn report(before: &[Problem], now: &[Problem]) {
     for problem in now {
         if !known.contains(&(&problem.object, problem.reason, &problem.message)) {
             match problem.severity {
-                Severity::Error => tracing::error!("{problem}"),
-                Severity::Warning => tracing::warn!("{problem}"),
+                Severity::Error => tracing::error!("{}", line(problem)),
+                Severity::Warning => tracing::warn!("{}", line(problem)),
             }
         }
     }
+}
+
+/// A problem without its severity, which is the level of the line.
+fn line(problem: &Problem) -> String {
+    let line = problem.to_string();
+    line.split_once(": ").map(|(_, line)| line.to_owned()).unwrap_or(line)
 }

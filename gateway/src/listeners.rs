@@ -5,11 +5,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
+use gatehouse_routes::{objects::ObjectRef, problem::Problem};
 use socket2::{Domain, Protocol as Transport, Socket, Type};
 
 use crate::{
@@ -23,14 +25,71 @@ use crate::{
 
 /// Connections that the kernel keeps for a worker that is busy.
 const BACKLOG: i32 = 4096;
+/// Pauses between attempts to open a listener: doubling from the first to the last.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// The open listeners; belongs to the controller.
 pub(crate) struct Listeners {
     tls: TlsConfigs,
     open: BTreeMap<SocketAddr, (ListenerPlan, ListenerId)>,
-    /// Why planned listeners are not open.
-    failed: BTreeMap<SocketAddr, String>,
+    /// Planned listeners that are not open.
+    failed: BTreeMap<SocketAddr, Failed>,
     next_id: u64,
+}
+
+/// Why a planned listener is not open, and when that is tried again.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    plan: ListenerPlan,
+    why: String,
+    hint: &'static str,
+    pause: Duration,
+    due: Instant,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { why, hint, .. } = self;
+        write!(f, "{why}; {hint}")
+    }
+}
+
+impl Failed {
+    fn new(
+        plan: &ListenerPlan,
+        error: &anyhow::Error,
+        before: Option<&Self>,
+        now: Instant,
+    ) -> Self {
+        let pause = before.map_or(AGAIN.0, |before| (before.pause * 2).min(AGAIN.1));
+        let code = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        let (plan, why) = (plan.clone(), format!("{error:#}"));
+        Self { hint: remedy(code), plan, why, pause, due: now + pause }
+    }
+
+    fn problem(&self, node: &ObjectRef) -> Problem {
+        let Self { plan, why, hint, .. } = self;
+        let message = format!("cannot listen on {}: {why}", plan.address);
+        Problem::error(node, "ListenerClosed", "", message, *hint)
+    }
+}
+
+/// What helps against the failure of a bind.
+fn remedy(code: Option<i32>) -> &'static str {
+    match code {
+        Some(libc::EACCES | libc::EPERM) => {
+            "a port below 1024 needs the capability CAP_NET_BIND_SERVICE: setcap \
+             cap_net_bind_service=+ep on the program, AmbientCapabilities= of its unit, \
+             securityContext.capabilities.add of its Pod, or sysctl net.ipv4.ip_unprivileged_port_start"
+        }
+        Some(libc::EADDRINUSE) => "another process listens there: end it, or choose another port",
+        Some(libc::EADDRNOTAVAIL) => {
+            "no interface has this address: add it, or listen on another one"
+        }
+        Some(libc::EAFNOSUPPORT) => "this kernel has no IPv6: listen on an IPv4 address",
+        Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files",
+        _ => "it is tried again",
+    }
 }
 
 impl Listeners {
@@ -39,25 +98,31 @@ impl Listeners {
     }
 
     /// Opens what is planned and not open yet. What cannot be opened is noted in [`Self::failed`] and
-    /// tried again by the next call.
-    pub(crate) fn open(&mut self, plans: &[ListenerPlan], workers: &[WorkerHandle]) {
-        self.failed.clear();
+    /// tried again by a later call, after a pause that grows.
+    pub(crate) fn open(&mut self, plans: &[ListenerPlan], workers: &[WorkerHandle], now: Instant) {
+        let mut before = std::mem::take(&mut self.failed);
         for plan in plans {
-            let known = self.open.get(&plan.address);
-            if known.is_some_and(|(open, _)| open == plan) {
+            if self.is_open(plan) {
                 continue;
             }
+            let before = match before.remove(&plan.address) {
+                Some(waits) if waits.plan == *plan && now < waits.due => {
+                    self.failed.insert(plan.address, waits);
+                    continue;
+                }
+                before => before.filter(|before| before.plan == *plan),
+            };
             match self.open_one(plan, workers) {
                 Ok(id) => {
-                    tracing::info!(address = %plan.address, protocol = ?plan.protocol, "listening");
+                    tracing::info!(address = %plan.address, protocol = plan.protocol.name(), "listening");
                     // Same address, other service: the new socket is there before the old one goes.
                     if let Some((_, old)) = self.open.insert(plan.address, (plan.clone(), id)) {
                         unlisten(old, workers);
                     }
                 }
                 Err(error) => {
-                    tracing::error!(address = %plan.address, error = format!("{error:#}"), "cannot listen");
-                    self.failed.insert(plan.address, format!("{error:#}"));
+                    let failed = Failed::new(plan, &error, before.as_ref(), now);
+                    self.failed.insert(plan.address, failed);
                 }
             }
         }
@@ -87,8 +152,18 @@ impl Listeners {
     }
 
     /// Planned listeners that could not be opened, and why.
-    pub(crate) fn failed(&self) -> &BTreeMap<SocketAddr, String> {
+    pub(crate) fn failed(&self) -> &BTreeMap<SocketAddr, Failed> {
         &self.failed
+    }
+
+    /// The same as problems of the node.
+    pub(crate) fn problems(&self, node: &ObjectRef) -> Vec<Problem> {
+        self.failed.values().map(|failed| failed.problem(node)).collect()
+    }
+
+    /// Makes it time to try again.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        self.failed.values_mut().for_each(|failed| (failed.pause, failed.due) = (AGAIN.0, now));
     }
 
     fn open_one(
@@ -142,4 +217,53 @@ fn bind(address: SocketAddr, virtual_address: bool) -> io::Result<std::net::TcpL
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use gatehouse_routes::{
+        model::{Scope, ScopeSlot},
+        objects::ObjectKey,
+    };
+
+    use super::*;
+
+    fn failed(code: i32, before: Option<&Failed>, now: Instant) -> Failed {
+        let plan = ListenerPlan {
+            address: "192.0.2.1:80".parse().unwrap(),
+            scope: Scope::Plain,
+            slot: ScopeSlot::PLAIN,
+            protocol: Protocol::Http,
+            vip: true,
+        };
+        Failed::new(&plan, &io::Error::from_raw_os_error(code).into(), before, now)
+    }
+
+    #[test]
+    fn a_failure_names_its_remedy() {
+        let node = ObjectRef::new("Node", ObjectKey::new("", "n"));
+        for (code, words) in [
+            (libc::EACCES, "CAP_NET_BIND_SERVICE"),
+            (libc::EADDRINUSE, "another process"),
+            (libc::EADDRNOTAVAIL, "no interface has this address"),
+            (libc::EAFNOSUPPORT, "no IPv6"),
+            (libc::EMFILE, "open files"),
+        ] {
+            let text = failed(code, None, Instant::now()).problem(&node).to_string();
+            assert!(text.contains(words) && text.contains("192.0.2.1:80"), "{text}");
+        }
+    }
+
+    #[test]
+    fn pauses_between_attempts_grow_up_to_a_limit() {
+        let now = Instant::now();
+        let mut last = failed(libc::EADDRINUSE, None, now);
+        let mut pauses = vec![last.due - now];
+        for _ in 0..8 {
+            last = failed(libc::EADDRINUSE, Some(&last), now);
+            pauses.push(last.due - now);
+        }
+        assert!(pauses.is_sorted() && pauses[0] == AGAIN.0 && pauses[1] == AGAIN.0 * 2);
+        assert_eq!(pauses[8], AGAIN.1);
+    }
 }

@@ -29,6 +29,8 @@ pub struct Recorded {
     pub quarantined: Quarantined,
 }
 
+/// Reason of the problem that recorded addresses cannot be read.
+pub const IGNORED: &str = "StateIgnored";
 /// Name of the file in the state folder.
 const FILE: &str = "addresses.json";
 /// The only form of the file so far.
@@ -54,6 +56,14 @@ pub fn load(state_dir: &Path) -> (Recorded, Option<String>) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => (Recorded::default(), None),
         Err(error) => (Recorded::default(), Some(ignored(&path, &error.to_string()))),
     }
+}
+
+/// Finds out whether a state folder can be written, creating it if need be.
+pub fn probe(state_dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(state_dir)?;
+    let trial = state_dir.join(".trial");
+    File::create(&trial)?;
+    fs::remove_file(&trial)
 }
 
 /// Writes the addresses of a state folder, creating it if need be. Whoever reads the file meanwhile, or

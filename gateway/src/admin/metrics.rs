@@ -90,6 +90,7 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_snapshots_alive", G, &[], "Generations that some request still uses."),
     metric("gatehouse_compile_seconds", G, &[], "Duration of the last compile."),
     metric("gatehouse_problems", G, &["severity"], "Problems of the configuration that is served: `error` or `warning`."),
+    metric("gatehouse_node_problem", G, &["reason"], "Number of problems of the node and its process, such as a listener that cannot be opened, by reason."),
     metric("gatehouse_source_stale_seconds", G, &[], "For how long what the API server told may be out of date; 0: it is not."),
     metric("gatehouse_source_objects", G, &["kind"], "Objects that the API server has told, by kind."),
     metric("gatehouse_source_kind_missing", G, &["kind"], "Always 1: the API server does not know the kind."),
@@ -240,6 +241,8 @@ pub struct ControlFacts {
     pub errors: u64,
     /// Problems of severity warning.
     pub warnings: u64,
+    /// How many problems the node itself has, by reason.
+    pub node_problems: BTreeMap<&'static str, u64>,
     /// Access log lines dropped.
     pub access_log_dropped: u64,
     /// Ejected endpoints and their Services.
@@ -350,6 +353,11 @@ impl Metrics {
             "gatehouse_problems" => {
                 out.value(metric, &["error"], facts.errors);
                 out.value(metric, &["warning"], facts.warnings);
+            }
+            "gatehouse_node_problem" => {
+                for (reason, count) in &facts.node_problems {
+                    out.value(metric, &[reason], *count);
+                }
             }
             "gatehouse_build_info" => out.value(metric, &[env!("CARGO_PKG_VERSION")], 1),
             _ if source::values(facts.source.as_ref(), metric, out) => (),

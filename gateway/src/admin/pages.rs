@@ -4,7 +4,7 @@
 //! nothing of the parts. Nothing here changes anything.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,6 +23,7 @@ use crate::{
     },
     controller::{Facts, ListenerFact, Progress},
     plan,
+    process::ProcessProblems,
     snapshot::{Live, Snapshot},
     source::{
         files,
@@ -43,6 +44,8 @@ pub(crate) struct AdminPages {
     pub(crate) addresses: AddressStatus,
     /// The API server, if that is where the objects come from.
     pub(crate) source: Option<Arc<Health>>,
+    /// What is wrong in this process.
+    pub(crate) problems: ProcessProblems,
     /// Unique id of the Pod that this process is.
     pub(crate) pod_uid: Option<String>,
 }
@@ -77,11 +80,13 @@ impl AdminPages {
     fn notes(&self) -> Vec<String> {
         let stale = self.source().stale;
         let facts = self.progress.facts();
-        let missing = facts.problems.iter().filter(|problem| {
-            problem.severity == Severity::Error && problem.object.kind == files::PROBLEM_KIND
+        let shown = facts.problems.iter().filter(|problem| {
+            let of_file =
+                problem.severity == Severity::Error && problem.object.kind == files::PROBLEM_KIND;
+            of_file || problem.object == *self.problems.node()
         });
         let stale = stale.iter().map(ToString::to_string);
-        stale.chain(missing.map(ToString::to_string)).collect()
+        stale.chain(shown.map(ToString::to_string)).collect()
     }
 
     fn source(&self) -> health::Facts {
@@ -108,6 +113,7 @@ impl AdminPages {
             compile: facts.compile,
             errors: count(Severity::Error),
             warnings: count(Severity::Warning),
+            node_problems: self.node_problems(&facts),
             access_log_dropped: self
                 .log_dropped
                 .as_ref()
@@ -124,6 +130,14 @@ impl AdminPages {
             source: self.source.as_ref().map(|source| source.facts()),
         };
         self.metrics.render(hosts, &facts)
+    }
+
+    fn node_problems(&self, facts: &Facts) -> BTreeMap<&'static str, u64> {
+        let mut counts = BTreeMap::new();
+        for problem in facts.problems.iter().filter(|it| it.object == *self.problems.node()) {
+            *counts.entry(problem.reason).or_default() += 1;
+        }
+        counts
     }
 
     fn snapshot(&self) -> serde_json::Value {
@@ -200,7 +214,7 @@ fn pools(snapshot: &Snapshot) -> &[PoolUsage] {
 fn listener_row(fact: &ListenerFact) -> ListenerRow {
     ListenerRow {
         address: fact.address.to_string(),
-        protocol: format!("{:?}", fact.protocol).to_lowercase(),
+        protocol: fact.protocol.name().to_owned(),
         open: fact.open,
         error: fact.error.clone(),
     }

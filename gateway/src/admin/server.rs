@@ -37,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Admin {
     /// What the process waits for before it can serve; empty: ready.
     pub waiting: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// What a process that is ready has to say about itself.
+    /// What the process has to say about itself, ready or not.
     pub notes: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Metrics in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
@@ -119,14 +119,13 @@ fn respond(admin: &Admin, pages: Pages, method: &Method, uri: &Uri) -> Response<
         "/healthz" => answer(StatusCode::OK, TEXT, "ok\n"),
         "/readyz" => {
             let waiting = (admin.waiting)();
+            let notes: String = (admin.notes)().iter().map(|note| format!("{note}\n")).collect();
             if waiting.is_empty() {
-                let notes: String =
-                    (admin.notes)().iter().map(|note| format!("{note}\n")).collect();
                 return answer(StatusCode::OK, TEXT, format!("ready\n{notes}"));
             }
             let lines: String =
                 waiting.iter().map(|what| format!("waiting for {what}\n")).collect();
-            answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines)
+            answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines + &notes)
         }
         "/metrics" => {
             answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", (admin.metrics)())
@@ -285,7 +284,10 @@ mod tests {
         assert_eq!(get(server.address, "/healthz").await, (200, "ok\n".to_owned()));
         let (status, body) = get(server.address, "/readyz").await;
         assert_eq!(status, 503);
-        assert_eq!(body, "waiting for the first snapshot\nwaiting for listener 127.0.0.1:80\n");
+        assert_eq!(
+            body,
+            "waiting for the first snapshot\nwaiting for listener 127.0.0.1:80\nstale\n"
+        );
         server.ready.store(true, Ordering::Relaxed);
         assert_eq!(get(server.address, "/readyz").await, (200, "ready\nstale\n".to_owned()));
     }

@@ -19,7 +19,7 @@ use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef, SourceTrust},
     problem::Problem,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::{
     Change, Event, Kind, Object, Source, SourceId,
@@ -101,6 +101,7 @@ impl std::error::Error for LoadError {}
 #[derive(Debug)]
 pub struct FileSource {
     stop: Option<oneshot::Sender<()>>,
+    reload: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -109,15 +110,22 @@ impl FileSource {
     pub fn start(mut loaded: Loaded, events: Sender<Event>) -> io::Result<Self> {
         let watch = watch::Watch::new()?;
         let (stop, stopped) = oneshot::channel();
+        let reload = Arc::new(Notify::new());
+        let asked = Arc::clone(&reload);
         let thread = thread::Builder::new().name("files".to_owned()).spawn(move || {
             for event in loaded.events() {
                 if events.send(event).is_err() {
                     return;
                 }
             }
-            watch.run(loaded.tree, &events, stopped);
+            watch.run(loaded.tree, &events, stopped, &asked);
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { stop: Some(stop), reload, thread: Some(thread) })
+    }
+
+    /// Reads every file again, whether it seems to have changed or not.
+    pub fn reload(&self) {
+        self.reload.notify_one();
     }
 }
 
@@ -231,6 +239,11 @@ impl Tree {
     /// True if some file is known below this path.
     fn has_below(&self, path: &Path) -> bool {
         self.files.keys().any(|place| place.path.starts_with(path))
+    }
+
+    /// Takes every file for changed.
+    fn distrust(&mut self) {
+        self.files.values_mut().for_each(|file| file.stamp = None);
     }
 
     /// Walks all paths and reads every file that is new or changed, if `may_read` says that nobody is

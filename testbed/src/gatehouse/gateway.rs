@@ -104,6 +104,11 @@ impl Plan {
         self
     }
 
+    /// Its plain listener and its admin pages.
+    pub const fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        (self.http, self.admin)
+    }
+
     /// The command that [`Plan::start`] runs, and the folder of its manifests.
     pub fn command(&self) -> (Command, TempDir) {
         let dir = guard::folder("gatehouse-").unwrap();

@@ -15,6 +15,7 @@ fn render(metrics: &Metrics, hosts: &[(&str, &HostStats)]) -> String {
             addresses: addresses(),
             ejected: [("x/one".to_owned(), "10.0.0.1:80".to_owned())].into(),
             source: Some(source()),
+            node_problems: [("ListenerClosed", 2)].into(),
             ..ControlFacts::default()
         },
     )

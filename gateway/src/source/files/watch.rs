@@ -19,7 +19,7 @@ use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use tokio::{
     io::unix::AsyncFd,
     runtime::Runtime,
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::{Instant, sleep_until, timeout_at},
 };
 
@@ -51,13 +51,19 @@ impl Watch {
     }
 
     /// Follows the tree until `stop` is closed or nobody receives any more.
-    pub(super) fn run(self, tree: Tree, events: &Sender<Event>, stop: oneshot::Receiver<()>) {
+    pub(super) fn run(
+        self,
+        tree: Tree,
+        events: &Sender<Event>,
+        stop: oneshot::Receiver<()>,
+        reload: &Notify,
+    ) {
         let follow = async {
             let folders = Folders::default();
             // The descriptor must be registered from within the runtime.
             #[expect(deprecated, reason = "the replacement is unsafe; Inotify owns its descriptor")]
             let inotify = AsyncFd::new(self.inotify)?;
-            Follower { inotify, folders, tree }.follow(events).await
+            Follower { inotify, folders, tree, reload }.follow(events).await
         };
         self.runtime.block_on(async {
             tokio::select! {
@@ -70,10 +76,12 @@ impl Watch {
     }
 }
 
-struct Follower {
+struct Follower<'r> {
     inotify: AsyncFd<Inotify>,
     folders: Folders,
     tree: Tree,
+    /// Notified when everything is to be read again.
+    reload: &'r Notify,
 }
 
 /// Which watch belongs to which folder. One folder can be reached by several paths.
@@ -106,7 +114,7 @@ impl Pending {
     }
 }
 
-impl Follower {
+impl Follower<'_> {
     async fn follow(mut self, events: &Sender<Event>) -> io::Result<()> {
         // Whatever changed since the files were loaded is found by the first look.
         let mut pending = Pending { rescan: true, ..Pending::default() };
@@ -146,6 +154,10 @@ impl Follower {
                 ready = self.inotify.readable_mut() => {
                     ready?.clear_ready();
                     self.drain(pending)?;
+                }
+                () = self.reload.notified() => {
+                    self.tree.distrust();
+                    pending.rescan = true;
                 }
                 () = wait => pending.rescan = true,
             }

@@ -73,7 +73,7 @@ impl Bed {
             })
             .collect();
         let mut open = Listeners::new(TlsConfigs::new(live).unwrap());
-        open.open(&listeners, &workers);
+        open.open(&listeners, &workers, Instant::now());
         assert!(open.failed().is_empty(), "{:?}", open.failed());
         let [moves, stays] = addresses;
         Self { worker: workers.into_iter().next(), moves, stays, finish, begun }
