@@ -13,7 +13,7 @@ use gatehouse_vip::Health;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
-    access_log::AccessLog,
+    access_log::{AccessLog, LogFile},
     addresses::{AddressOptions, Addresses},
     admin::metrics::Metrics,
     admin::{
@@ -70,10 +70,7 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
     let live = Arc::new(Live::default());
     let workers = settings.worker_threads().get();
     let metrics = Arc::new(Metrics::new(workers, ProxyErrorKind::LABELS));
-    let log = match settings.no_access_log {
-        true => None,
-        false => Some(AccessLog::start(std::io::stdout()).context("cannot start the access log")?),
-    };
+    let log = access_log(settings, &problems)?;
     let options = WorkerOptions::new(settings, Arc::clone(&live), workers);
     let (unrouted, tick) = (Arc::clone(&options.unrouted), clock::period(options.time_scale));
     let resolver = Resolver::start().context("cannot start the resolver of names")?;
@@ -156,7 +153,7 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
             tokio::spawn(server::serve(listener, pages.clone(), Pages::Metrics));
         }
         let mut served = tokio::spawn(server::serve(admin_listener, pages, Pages::All));
-        let act = |asked| act(asked, &feed, &signals);
+        let act = |asked| act(asked, &feed, &signals, log.as_ref());
         let ended = until_stopped(&mut served, could_start, &mut asked, act).await;
         drop(feed);
         until_drained(&signals, &mut asked).await;
@@ -203,16 +200,18 @@ async fn until_stopped(
 }
 
 /// Does what a signal asks for that does not end the process.
-fn act(asked: Asked, feed: &Feed, signals: &mpsc::Sender<Signal>) {
+fn act(asked: Asked, feed: &Feed, signals: &mpsc::Sender<Signal>, log: Option<&AccessLog>) {
     match asked {
         Asked::Reload => {
             tracing::info!(signal = "SIGHUP", "reloading");
             feed.reload();
+            log.iter().for_each(|log| log.reopen());
             // The controller outlives the wait for signals.
             let _ = signals.send(Signal::Reload);
         }
         Asked::ReopenLogs => {
-            tracing::info!(signal = "SIGUSR1", "no log is written to a file: nothing to reopen");
+            tracing::info!(signal = "SIGUSR1", "opening the access log anew");
+            log.iter().for_each(|log| log.reopen());
         }
         Asked::Nothing | Asked::Stop(_) => tracing::info!(signal = "SIGUSR2", "ignored"),
     }
@@ -328,6 +327,27 @@ fn relay(signals: &mpsc::Sender<Signal>) -> anyhow::Result<mpsc::Sender<Event>> 
         })
         .context("cannot start the source thread")?;
     Ok(events)
+}
+
+/// The access log that was asked for.
+fn access_log(
+    settings: &Settings,
+    problems: &ProcessProblems,
+) -> anyhow::Result<Option<AccessLog>> {
+    if settings.no_access_log {
+        return Ok(None);
+    }
+    let options = settings.access_log_options();
+    let started = match &settings.access_log {
+        None => AccessLog::start(std::io::stdout(), options, problems),
+        Some(path) => {
+            let file = LogFile::open(path);
+            let file =
+                file.with_context(|| format!("cannot open --access-log {}", path.display()))?;
+            AccessLog::start(file, options, problems)
+        }
+    };
+    started.map(Some).context("cannot start the access log")
 }
 
 fn recorded_addresses(settings: &Settings, problems: &ProcessProblems) -> state_file::Recorded {

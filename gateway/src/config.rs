@@ -14,6 +14,8 @@ use gatehouse_routes::objects::ObjectKey;
 use gatehouse_vip::DEFAULT_GROUP_PORT;
 use ipnet::IpNet;
 
+use crate::access_log::{AccessLogOptions, Format, Share, Statuses};
+
 mod cluster;
 mod listen;
 mod peer;
@@ -195,9 +197,28 @@ pub struct Settings {
     )]
     pub log_format: LogFormat,
 
-    /// Do not write one JSON line per request to standard output.
-    #[arg(long, help_heading = "Process")]
+    /// Do not write one line per request.
+    #[arg(long, help_heading = "Logs")]
     pub no_access_log: bool,
+
+    /// File that one line per request is added to; opened anew on SIGHUP and SIGUSR1. Default: standard
+    /// output.
+    #[arg(long, value_name = "FILE", help_heading = "Logs")]
+    pub access_log: Option<PathBuf>,
+
+    /// How such a line is written: `json`, `combined` (as nginx and Apache have it), `ecs` (Elastic Common
+    /// Schema), `envoy` (as Envoy has it), or a pattern such as `$client $status ${duration_ms}ms`.
+    #[arg(long, value_name = "FORMAT", default_value = "json", value_parser = str::parse::<Format>, help_heading = "Logs")]
+    pub access_log_format: Format,
+
+    /// Statuses of the answers that are written: codes, classes and ranges, such as `404,5xx,300-308`. A
+    /// client that left before its answer counts as 499. Default: all.
+    #[arg(long, value_name = "STATUSES", value_parser = str::parse::<Statuses>, help_heading = "Logs")]
+    pub access_log_statuses: Option<Statuses>,
+
+    /// Share of them that is written, such as `0.1`; those of 500 and above are written always.
+    #[arg(long, value_name = "SHARE", default_value = "1", value_parser = str::parse::<Share>, help_heading = "Logs")]
+    pub access_log_share: Share,
 
     /// Peers whose X-Forwarded-* headers are believed; everybody else's are overwritten. May repeat.
     /// Default: nobody.
@@ -248,6 +269,15 @@ impl Settings {
     /// `--drain-timeout`.
     pub fn address_drain_time(&self) -> Duration {
         self.linger_timeout.unwrap_or(self.drain_timeout)
+    }
+
+    /// What the access log is to be.
+    pub fn access_log_options(&self) -> AccessLogOptions {
+        AccessLogOptions {
+            format: self.access_log_format.clone(),
+            statuses: self.access_log_statuses.unwrap_or_default(),
+            share: self.access_log_share,
+        }
     }
 
     /// A protective timeout under `--time-scale`.
@@ -435,6 +465,9 @@ mod tests {
             ("--http example.test:80", "\"example.test:80\" is not an address and a port"),
             ("--group-key k --peer node-2", "\"node-2\" is not the address of a node"),
             ("--peer 192.0.2.1", "--group-key <FILE>"),
+            ("--access-log-format jsn", "\"jsn\" is not json, combined, ecs, envoy"),
+            ("--access-log-statuses 4x", "\"4x\" is not a status"),
+            ("--access-log-share 2", "\"2\" is not a share"),
             ("--group-port 0", "0 is not in 1..=65535"),
         ] {
             let refusal = refusal(arguments);

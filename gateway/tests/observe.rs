@@ -2,12 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::{
+    io::{Read as _, Write as _},
+    time::Duration,
+};
+
 use gatehouse_testbed::{
     gatehouse::{
-        backend::Backend,
-        client::{get, send},
-        gateway::{Gateway, Plan},
+        backend::{Act, Backend},
+        client::{Want, dial, get, listen, send},
+        gateway::{Gateway, Plan, signal},
         manifests::{ingress, prefix, service},
+        tls::Tls,
     },
     wait::comes_true,
 };
@@ -33,7 +39,8 @@ fn each_request_is_one_line_of_json_whatever_it_holds() {
     // A quote in the path, and bytes that are no UTF-8 in a field that is logged.
     let odd = b"GET /odd\"}{ HTTP/1.1\r\nHost: x.test\r\nX-Request-ID: a\"b\\\xff\r\n\r\n";
     let odd = send(gateway.http, odd).status();
-    let tidy = b"GET /tidy HTTP/1.1\r\nHost: x.test\r\nX-Request-ID: id-42\r\n\r\n";
+    let tidy = b"GET /tidy?a=b HTTP/1.1\r\nHost: x.test\r\nX-Request-ID: id-42\r\n\
+        User-Agent: curl/8\r\nReferer: http://there.test/\r\n\r\n";
     assert_eq!(send(gateway.http, tidy).status(), 200);
     let logged = |status: u16| lines(&gateway).iter().any(|l| l["status"] == status);
     let all = || lines(&gateway).iter().any(|l| l["path"] == "/tidy");
@@ -45,7 +52,89 @@ fn each_request_is_one_line_of_json_whatever_it_holds() {
     assert_eq!(first["client"], "127.0.0.1", "{first}");
     assert_eq!(first["endpoint"], app.addr.to_string(), "{first}");
     let tidy = lines.iter().find(|l| l["path"] == "/tidy").unwrap();
-    assert_eq!(tidy["request_id"], "id-42", "{tidy}");
+    for (key, value) in [
+        ("request_id", "id-42"),
+        ("query", "a=b"),
+        ("user_agent", "curl/8"),
+        ("referer", "http://there.test/"),
+        ("local", &*gateway.http.to_string()),
+    ] {
+        assert_eq!(tidy[key], value, "{tidy}");
+    }
+    assert_eq!(tidy["upstream_status"], 200, "{tidy}");
+    let of_unknown = lines.iter().find(|l| l["host"] == "unknown.test").unwrap();
+    assert_eq!(of_unknown["request_id"].as_str().map(str::len), Some(32), "{of_unknown}");
+    assert!(of_unknown.get("upstream_status").is_none(), "{of_unknown}");
+}
+
+#[test]
+fn the_version_and_the_name_of_tls_are_logged() {
+    let app = Backend::echo("app");
+    let gateway = start(&app);
+    let mut tls = Tls::connect(gateway.https, "x.test", &["http/1.1"]).unwrap();
+    tls.write_all(b"GET /secure HTTP/1.1\r\nHost: x.test\r\n\r\n").unwrap();
+    assert_eq!(listen(&mut tls, Want::responses(1), false).status(), 200);
+    assert!(comes_true(|| lines(&gateway).iter().any(|line| line["path"] == "/secure")));
+    let line = lines(&gateway).remove(0);
+    assert_eq!(line["tls_version"], "1.3", "{line}");
+    assert_eq!(line["tls_name"], "x.test", "{line}");
+    assert_eq!(line["local"], gateway.https.to_string(), "{line}");
+}
+
+#[test]
+fn a_websocket_is_one_line_when_it_is_over() {
+    let app = Backend::scripted("app", |_| {
+        let accept = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        vec![Act::Send(accept.into()), Act::Echo]
+    });
+    let gateway = start(&app);
+    let mut client = dial(gateway.http);
+    let hello = "GET /chat HTTP/1.1\r\nHost: x.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.write_all(hello.as_bytes()).unwrap();
+    assert_eq!(listen(&mut client, Want::responses(1), false).status(), 101);
+    client.write_all(b"\x81\x05hello").unwrap();
+    let mut echoed = [0; 7];
+    client.read_exact(&mut echoed).unwrap();
+    let counted = || gateway.page("/metrics").contains("code=\"1xx\"");
+    assert!(comes_true(counted), "counted when it was answered: {}", gateway.page("/metrics"));
+    assert!(lines(&gateway).is_empty(), "{}", gateway.output());
+    std::thread::sleep(Duration::from_millis(300));
+    drop(client);
+    assert!(comes_true(|| !lines(&gateway).is_empty()), "{}", gateway.output());
+    let line = lines(&gateway).remove(0);
+    assert_eq!((&line["status"], &line["path"]), (&101.into(), &"/chat".into()), "{line}");
+    assert_eq!((&line["bytes_in"], &line["bytes_out"]), (&7.into(), &7.into()), "{line}");
+    assert!(line["duration_us"].as_u64().is_some_and(|micros| micros >= 300_000), "{line}");
+}
+
+#[test]
+fn the_format_the_place_and_the_choice_are_the_operators() {
+    let app = Backend::echo("app");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    let text =
+        service("app", &[app.addr]) + &ingress("site", "", "", &[prefix("x.test", "/", "app")]);
+    let args = ["--access-log", file.to_str().unwrap(), "--access-log-statuses", "4xx"];
+    let pattern = ["--access-log-format", "$status $namespace $request_uri"];
+    let gateway = Plan::default()
+        .manifest("a.yaml", text)
+        .access_log()
+        .args(&[args.as_slice(), &pattern].concat())
+        .start();
+    let read = || std::fs::read_to_string(&file).unwrap_or_default();
+    for path in ["/a?b", "/c"] {
+        get(gateway.http, "x.test", path);
+        get(gateway.http, "unknown.test", path);
+    }
+    assert!(comes_true(|| read().lines().count() == 2), "{}", read());
+    assert_eq!(read(), "404 - /a?b\n404 - /c\n");
+    std::fs::rename(&file, folder.path().join("access.log.1")).unwrap();
+    signal(gateway.pid(), "USR1");
+    assert!(comes_true(|| file.exists()), "{}", gateway.output());
+    get(gateway.http, "unknown.test", "/d");
+    assert!(comes_true(|| read() == "404 - /d\n"), "{}", read());
 }
 
 #[test]

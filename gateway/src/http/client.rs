@@ -16,8 +16,12 @@ pub(crate) struct ClientConn {
     pub(crate) upstreams: Rc<Upstreams>,
     pub(crate) listener: Arc<ListenerFacts>,
     pub(crate) peer: SocketAddr,
+    /// Where it came in.
+    pub(crate) local: SocketAddr,
     pub(crate) scheme: Scheme,
     pub(crate) tls: bool,
+    /// Such as `TLSv1.3`; `None` on plain TCP.
+    pub(crate) tls_version: Option<&'static str>,
     /// The TLS server name in canonical form.
     pub(crate) server_name: Option<Box<str>>,
     pub(crate) forwarding: Forwarding,

@@ -67,6 +67,8 @@ pub(crate) struct Accepted {
     pub(crate) listener: Arc<ListenerFacts>,
     pub(crate) timers: Registered<ConnTimers>,
     pub(crate) peer: SocketAddr,
+    /// Where it came in.
+    pub(crate) local: SocketAddr,
     /// `None` on plain TCP.
     pub(crate) tls: Option<TlsSession>,
 }
@@ -74,6 +76,8 @@ pub(crate) struct Accepted {
 /// What a TLS handshake agreed on.
 pub(crate) struct TlsSession {
     pub(crate) http2: bool,
+    /// Such as `TLSv1.3`.
+    pub(crate) version: &'static str,
     /// In canonical form.
     pub(crate) server_name: Option<Box<str>>,
 }
@@ -83,7 +87,7 @@ pub(crate) async fn serve<S>(accepted: Accepted, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let Accepted { worker, upstreams, listener, timers, peer, tls } = accepted;
+    let Accepted { worker, upstreams, listener, timers, peer, local, tls } = accepted;
     let http2 = tls.as_ref().is_some_and(|tls| tls.http2);
     let guard = if http2 {
         Guard::Frames(FrameGuard::new(worker.now()))
@@ -113,8 +117,10 @@ where
         upstreams,
         listener,
         peer,
+        local,
         scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
         tls: tls.is_some(),
+        tls_version: tls.as_ref().map(|tls| tls.version),
         server_name: tls.and_then(|tls| tls.server_name),
         tunnel: RefCell::default(),
         http2,

@@ -231,7 +231,7 @@ fn is_request_id(value: &HeaderValue) -> bool {
 }
 
 /// 128 random bits as 32 hexadecimal digits.
-fn request_id() -> HeaderValue {
+pub(crate) fn random_id() -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut random = fastrand::u128(..);
     let mut text = [0; 32];
@@ -239,12 +239,16 @@ fn request_id() -> HeaderValue {
         *digit = DIGITS[(random & 15) as usize];
         random >>= 4;
     }
-    HeaderValue::from_bytes(&text).expect("hexadecimal digits are a valid header value")
+    text
 }
 
-/// The request id that [`prepare_request`] kept or made.
+fn request_id() -> HeaderValue {
+    HeaderValue::from_bytes(&random_id()).expect("hexadecimal digits are a valid header value")
+}
+
+/// The request id that a client sent or that [`prepare_request`] kept or made, if it fits a log line.
 pub(crate) fn request_id_of(headers: &HeaderMap) -> Option<&HeaderValue> {
-    headers.get(&X_REQUEST_ID)
+    headers.get(&X_REQUEST_ID).filter(|value| is_request_id(value))
 }
 
 #[cfg(test)]

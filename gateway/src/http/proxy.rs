@@ -105,7 +105,13 @@ async fn respond(
     if !response.body().is_end_stream() {
         timers.answer_offered(conn.shared.worker.now());
     }
-    response.body_mut().finishes(record);
+    match conn.tunnel.borrow_mut().as_mut() {
+        Some(tunnel) => {
+            record.becomes_tunnel();
+            tunnel.tells(record);
+        }
+        None => response.body_mut().finishes(record),
+    }
     response
 }
 

@@ -3,18 +3,26 @@
 //! Lives in the answer's body; its drop is the one end of every request, however it comes about.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use gatehouse_routes::{objects::ObjectKey, rule::RouteRule, stats::HostStats};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, header::HOST};
+use http::{
+    HeaderMap, HeaderValue, Method, Uri, Version,
+    header::{HOST, REFERER, USER_AGENT},
+};
 
 use crate::{
     access_log::Entry,
-    http::{client::ClientConn, error::ProxyErrorKind, headers::request_id_of},
+    http::{
+        client::ClientConn,
+        error::ProxyErrorKind,
+        headers::{client_address, random_id, request_id_of},
+        upgrade::Flow,
+    },
     upstream::request_body::BodyError,
     worker::{
         counters::Counts,
@@ -30,6 +38,10 @@ pub(crate) struct Record {
     started: Instant,
     status: u16,
     bytes_out: u64,
+    /// Bytes of a tunnel from the client.
+    tunnelled: u64,
+    /// It has been counted: only the log line is due.
+    counted: bool,
     error: Option<ProxyErrorKind>,
     host_counts: Option<Rc<Counts<HostStats>>>,
     pub(crate) retries: u32,
@@ -43,11 +55,16 @@ struct LogFields {
     uri: Uri,
     version: Version,
     host: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
+    /// Who really asks, as far as trusted proxies tell.
+    client: IpAddr,
     rule: Option<Handle<RouteRule>>,
     /// Index among the backends of the rule.
     backend: Option<usize>,
     upstream: Option<Duration>,
+    upstream_status: Option<u16>,
 }
 
 impl LogFields {
@@ -76,10 +93,14 @@ impl Record {
                     .get(HOST)
                     .cloned()
                     .or_else(|| HeaderValue::from_str(parts.uri.authority()?.as_str()).ok()),
-                request_id: None,
+                user_agent: parts.headers.get(USER_AGENT).cloned(),
+                referer: parts.headers.get(REFERER).cloned(),
+                request_id: request_id_of(&parts.headers).cloned(),
+                client: client_address(&parts.headers, &conn.forwarding),
                 rule: None,
                 backend: None,
                 upstream: None,
+                upstream_status: None,
             })
         });
         Box::new(Self {
@@ -88,6 +109,8 @@ impl Record {
             started: Instant::now(),
             status: 0,
             bytes_out: 0,
+            tunnelled: 0,
+            counted: false,
             error: None,
             host_counts: None,
             retries: 0,
@@ -126,7 +149,15 @@ impl Record {
             && log.backend.is_some()
         {
             log.upstream = Some(self.started.elapsed());
+            log.upstream_status = error.is_none().then_some(status);
         }
+    }
+
+    /// The connection is a tunnel from now on: the request has been answered, and the log line waits for the
+    /// end.
+    pub(crate) fn becomes_tunnel(&mut self) {
+        self.count(self.started.elapsed());
+        self.conn.shared.request_ends();
     }
 
     /// A part of the answer's body leaves.
@@ -148,6 +179,66 @@ impl Record {
         });
     }
 
+    /// Counts the request, once.
+    fn count(&mut self, elapsed: Duration) {
+        if std::mem::replace(&mut self.counted, true) {
+            return;
+        }
+        let worker = &self.conn.shared.worker;
+        let metrics = worker.metrics();
+        metrics.observe(elapsed);
+        if let Some(error) = self.fate() {
+            metrics.error(error as usize);
+        }
+        if let Some(class) = (usize::from(self.status) / 100).checked_sub(1) {
+            let counters = worker.host_counters();
+            match &self.host_counts {
+                Some(counts) => counters.add(counts, class),
+                None => counters.add(&counters.of(&worker.options.unrouted), class),
+            }
+        }
+    }
+
+    /// Writes the log line.
+    fn write(&self, log: &LogFields, elapsed: Duration) {
+        let (conn, path) = (&self.conn, log.uri.path_and_query());
+        let made_up;
+        let request_id = match &log.request_id {
+            Some(request_id) => request_id.as_bytes(),
+            None => {
+                made_up = random_id();
+                &made_up
+            }
+        };
+        conn.shared.worker.log_access(&Entry {
+            time: SystemTime::now(),
+            client: SocketAddr::new(log.client, conn.peer.port()),
+            local: conn.local,
+            method: log.method.as_str(),
+            scheme: conn.scheme_name(),
+            host: log.host.as_ref().map_or(b"".as_slice(), HeaderValue::as_bytes),
+            path: path.map_or("", |path| path.path()).as_bytes(),
+            query: path.and_then(|path| path.query()).map(str::as_bytes),
+            version: log.version,
+            tls: conn.tls_version,
+            server_name: conn.server_name.as_deref(),
+            status: self.status,
+            upstream_status: log.upstream_status,
+            bytes_in: self.timers.received() + self.tunnelled,
+            bytes_out: self.bytes_out,
+            duration: elapsed,
+            route: log.rule.as_ref().map(|rule| &rule.object),
+            backend: log.service(),
+            endpoint: self.endpoint,
+            upstream: log.upstream,
+            retries: self.retries,
+            error: self.fate().map_or("", ProxyErrorKind::label),
+            request_id,
+            user_agent: log.user_agent.as_ref().map(HeaderValue::as_bytes),
+            referer: log.referer.as_ref().map(HeaderValue::as_bytes),
+        });
+    }
+
     /// What ended the request from outside, or that the client left before its answer.
     fn fate(&self) -> Option<ProxyErrorKind> {
         match self.timers.expired() {
@@ -158,46 +249,27 @@ impl Record {
     }
 }
 
+/// A request that became a tunnel.
+impl Flow for Record {
+    fn took(&mut self, bytes: usize) {
+        self.tunnelled += bytes as u64;
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
-        let worker = &self.conn.shared.worker;
-        let error = self.fate();
         let elapsed = self.started.elapsed();
-        let metrics = worker.metrics();
-        metrics.observe(elapsed);
-        if let Some(error) = error {
-            metrics.error(error as usize);
-        }
-        if let Some(class) = (usize::from(self.status) / 100).checked_sub(1) {
-            let counters = worker.host_counters();
-            match &self.host_counts {
-                Some(counts) => counters.add(counts, class),
-                None => counters.add(&counters.of(&worker.options.unrouted), class),
-            }
-        }
+        let ends = !self.counted;
+        self.count(elapsed);
         if let Some(log) = &self.log {
-            worker.log_access(&Entry {
-                time: SystemTime::now(),
-                client: self.conn.peer.ip(),
-                method: log.method.as_str(),
-                scheme: self.conn.scheme_name(),
-                host: log.host.as_ref().map_or(b"".as_slice(), HeaderValue::as_bytes),
-                path: log.uri.path_and_query().map_or("", |path| path.as_str()).as_bytes(),
-                version: log.version,
-                tls: self.conn.tls,
-                status: self.status,
-                bytes_in: self.timers.received(),
-                bytes_out: self.bytes_out,
-                duration: elapsed,
-                route: log.rule.as_ref().map(|rule| &rule.object),
-                backend: log.service(),
-                endpoint: self.endpoint,
-                upstream: log.upstream,
-                retries: self.retries,
-                error: error.map_or("", ProxyErrorKind::label),
-                request_id: log.request_id.as_ref().map_or(b"".as_slice(), HeaderValue::as_bytes),
-            });
+            self.write(log, elapsed);
         }
-        self.conn.shared.request_ends();
+        if ends {
+            self.conn.shared.request_ends();
+        }
     }
 }

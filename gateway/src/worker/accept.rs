@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use rustls::ProtocolVersion;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
@@ -108,11 +109,21 @@ impl Entrance {
     fn accepted(
         self,
         timers: Registered<ConnTimers>,
-        peer: SocketAddr,
+        (peer, local): (SocketAddr, SocketAddr),
         tls: Option<TlsSession>,
     ) -> Accepted {
         let Self { worker, upstreams, listener, .. } = self;
-        Accepted { worker, upstreams, listener, timers, peer, tls }
+        Accepted { worker, upstreams, listener, timers, peer, local, tls }
+    }
+
+    /// Where a connection came in. Only a log that is written asks the kernel, and only where the listener
+    /// does not say it.
+    fn local(&self, stream: &TcpStream) -> SocketAddr {
+        let listening = self.listener.address;
+        if !listening.ip().is_unspecified() || !self.worker.logs_access() {
+            return listening;
+        }
+        stream.local_addr().unwrap_or(listening)
     }
 }
 
@@ -124,7 +135,8 @@ async fn serve(entrance: Entrance, stream: TcpStream, peer: SocketAddr) {
     match entrance.listener.tls.clone() {
         None => {
             let timers = entrance.timers(Phase::FirstByte);
-            Box::pin(conn::serve(entrance.accepted(timers, peer, None), stream)).await;
+            let ends = (peer, entrance.local(&stream));
+            Box::pin(conn::serve(entrance.accepted(timers, ends, None), stream)).await;
         }
         Some(policies) => Box::pin(serve_tls(entrance, policies, stream, peer)).await,
     }
@@ -134,6 +146,7 @@ async fn serve(entrance: Entrance, stream: TcpStream, peer: SocketAddr) {
 async fn serve_tls(entrance: Entrance, policies: TlsPolicies, stream: TcpStream, peer: SocketAddr) {
     let worker = &entrance.worker;
     let timers = entrance.timers(Phase::Handshake);
+    let ends = (peer, entrance.local(&stream));
     let mut opening = Box::pin(open(policies, stream));
     let opened = poll_fn(|cx| {
         timers.register(cx);
@@ -151,8 +164,13 @@ async fn serve_tls(entrance: Entrance, policies: TlsPolicies, stream: TcpStream,
     worker.metrics().add(Counter::TlsHandshake);
     timers.enter(Phase::FirstByte, worker.now());
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let tls = Some(TlsSession { http2, server_name });
-    conn::serve(entrance.accepted(timers, peer, tls), stream).await;
+    let version = match stream.get_ref().1.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "other",
+    };
+    let tls = Some(TlsSession { http2, version, server_name });
+    conn::serve(entrance.accepted(timers, ends, tls), stream).await;
 }
 
 /// A connection whose TLS ends here.
