@@ -22,7 +22,6 @@ Made by `gatehouse docs annotations`. `gatehouse check` says the same of the obj
 | differs | it has no effect and the answers are not the same; the object is served, with an error |
 | **closes** | it protects and is not built: every path of the object answers 503, with an error |
 | **closes the host** | the same, and what other objects of the namespace have on its hosts answers 503, too |
-| **not served** | it changes what the object is and is not built: the object is left out, with an error |
 
 A value that asks for nothing closes nothing: an empty one, and those in the table. An allow-list asks for
 nothing only if it holds every IPv4 and every IPv6 address, in any order: `0.0.0.0/0` alone keeps IPv6 clients
@@ -105,7 +104,6 @@ fn annotation_row(row: &Annotation) -> String {
         Status::Differs(instead) => format!("differs: {instead}"),
         Status::Closes if row.of_host => "**closes the host**".to_owned(),
         Status::Closes => "**closes**".to_owned(),
-        Status::Excludes => "**not served**".to_owned(),
     };
     let Annotation { name, default, doc, .. } = row;
     format!("| `{name}` | {objects} | {verdict} | {} | {nothing} | {doc} |", code(default))

@@ -30,7 +30,21 @@ struct Case {
     /// The host has a `tls` entry.
     #[serde(default)]
     tls: bool,
+    /// Ingresses that take requests of this one.
+    #[serde(default)]
+    canaries: Vec<Canary>,
     requests: Vec<Ask>,
+}
+
+/// An Ingress with the annotation `canary`, and more.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Canary {
+    annotations: BTreeMap<String, String>,
+    /// Those of the case, if none is given.
+    #[serde(default)]
+    paths: Vec<(String, String)>,
+    backend: Option<String>,
 }
 
 /// A request and what must come of it.
@@ -56,6 +70,14 @@ struct Ask {
     backend: BTreeMap<String, Option<String>>,
     /// The target that the backend gets.
     target: Option<String>,
+    /// The backend that answers.
+    by: Option<String>,
+    /// What the backend's answer says behind its name.
+    says: Option<String>,
+    /// Asked so often.
+    times: Option<u32>,
+    /// Of these, so many parts of 1 are answered by `canary`, and the others by `app`.
+    share: Option<f64>,
 }
 
 impl Ask {
@@ -109,6 +131,13 @@ impl Ask {
             let found = got.last().map(|request| request.target.clone());
             field("backend's", "target", found, &self.target);
         }
+        let text = response.text();
+        let (name, said) = text.trim_end().split_once(' ').unwrap_or_default();
+        for (wanted, found) in [(&self.by, name), (&self.says, said)] {
+            if wanted.as_ref().is_some_and(|wanted| wanted != found) {
+                wrong.push(format!("{found:?} answers instead of {wanted:?}"));
+            }
+        }
         if self.status != 200 && !got.is_empty() {
             wrong.push("the backend got it".to_owned());
         }
@@ -117,22 +146,40 @@ impl Ask {
 }
 
 fn manifest(at: usize, case: &Case) -> String {
-    let annotations = case.annotations.iter().map(|(name, value)| {
+    let own = ingress(at, "", &case.annotations, &case.paths, "app", case.tls);
+    let canaries = case.canaries.iter().enumerate().map(|(number, canary)| {
+        let mut annotations = canary.annotations.clone();
+        annotations.insert("canary".to_owned(), "true".to_owned());
+        let paths = if canary.paths.is_empty() { &case.paths } else { &canary.paths };
+        let backend = canary.backend.as_deref().unwrap_or("canary");
+        ingress(at, &format!("-canary-{number}"), &annotations, paths, backend, false)
+    });
+    own + &canaries.collect::<String>()
+}
+
+fn ingress(
+    at: usize,
+    suffix: &str,
+    annotations: &BTreeMap<String, String>,
+    paths: &[(String, String)],
+    backend: &str,
+    tls: bool,
+) -> String {
+    let annotations = annotations.iter().map(|(name, value)| {
         let prefix = if name.contains('/') { "" } else { "nginx.ingress.kubernetes.io/" };
         format!("    {prefix}{name}: {}\n", serde_json::to_string(value).unwrap())
     });
-    let default = vec![("Prefix".to_owned(), "/".to_owned())];
-    let paths = if case.paths.is_empty() { &default } else { &case.paths };
+    let default = [("Prefix".to_owned(), "/".to_owned())];
+    let paths = if paths.is_empty() { &default } else { paths };
     let paths = paths.iter().map(|(kind, path)| {
         format!(
-            "      - {{path: {}, pathType: {kind}, backend: {{service: {{name: app, port: {{number: 80}}}}}}}}\n",
+            "      - {{path: {}, pathType: {kind}, backend: {{service: {{name: {backend}, port: {{number: 80}}}}}}}}\n",
             serde_json::to_string(path).unwrap()
         )
     });
-    let tls =
-        if case.tls { format!("  tls: [{{hosts: [case-{at}.test]}}]\n") } else { String::new() };
+    let tls = if tls { format!("  tls: [{{hosts: [case-{at}.test]}}]\n") } else { String::new() };
     format!(
-        "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: case-{at}\n  annotations:\n    \
+        "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: case-{at}{suffix}\n  annotations:\n    \
          test: case\n{}spec:\n{tls}  rules:\n  - host: case-{at}.test\n    http:\n      paths:\n{}",
         annotations.collect::<String>(),
         paths.collect::<String>()
@@ -149,6 +196,22 @@ fn ask(gateway: &Gateway, app: &Backend, own: &str, ask: &Ask) -> Vec<String> {
     }
 }
 
+/// Whether a share of many requests is taken, within what chance leaves.
+fn share(gateway: &Gateway, own: &str, ask: &Ask, times: u32, share: f64) -> Vec<String> {
+    let mut taken = 0;
+    for _ in 0..times {
+        let seen = exchange(gateway.http, &[Step::Send(ask.bytes(own))], Want::responses(1));
+        taken +=
+            u32::from(seen.responses.first().is_some_and(|it| it.text().starts_with("canary")));
+    }
+    let (times, taken) = (f64::from(times), f64::from(taken));
+    let deviation = (share * (1.0 - share) * times).sqrt();
+    match (taken - share * times).abs() > 6.0 * deviation {
+        true => vec![format!("{taken} of {times} are taken instead of {share} of all")],
+        false => Vec::new(),
+    }
+}
+
 fn run(table: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../routes/tests/cases").join(table);
     let cases: Vec<Case> = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
@@ -162,9 +225,14 @@ fn run(table: &str) {
             None => vec![Act::Send(echo_answer("app", request))],
         }
     });
+    let [canary, other] = ["canary", "other"].map(Backend::echo);
     let manifests = cases.iter().enumerate().map(|(at, case)| manifest(at, case));
     let gateway = Plan::default()
-        .manifest("app.yaml", service("app", &[app.addr]))
+        .manifest("app.yaml", service("app", &[app.addr]) + &service("nobody", &[]))
+        .manifest(
+            "canary.yaml",
+            service("canary", &[canary.addr]) + &service("other", &[other.addr]),
+        )
         .manifest("cases.yaml", manifests.collect::<String>())
         .args(&["--trusted-proxy", "127.0.0.0/8"])
         .start();
@@ -172,7 +240,11 @@ fn run(table: &str) {
     for (at, case) in cases.iter().enumerate() {
         let own = format!("case-{at}.test");
         for (number, request) in case.requests.iter().enumerate() {
-            for wrong in ask(&gateway, &app, &own, request) {
+            let wrong = match request.times.zip(request.share) {
+                Some((times, part)) => share(&gateway, &own, request, times, part),
+                None => ask(&gateway, &app, &own, request),
+            };
+            for wrong in wrong {
                 let bytes = show(&request.bytes(&own));
                 failures.push(format!(
                     "{}: request {}: {wrong}\n    {bytes}",
@@ -198,4 +270,9 @@ fn redirects() {
 #[test]
 fn headers() {
     run("headers.yaml");
+}
+
+#[test]
+fn canary() {
+    run("canary.yaml");
 }

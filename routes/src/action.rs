@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::{
+    canary::Canary,
     model::{BackendKey, BackendSlot},
     template::Template,
 };
@@ -68,8 +69,31 @@ pub struct Sequence(());
 /// What an object asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardSpec {
-    /// In the order of the object; weights as given, 0 means no traffic.
+    /// In the order of the object; weights as given, 0 means no traffic. Behind them one for each canary.
     pub backends: Box<[WeightedBackend]>,
+    /// What other objects take, the oldest first.
+    pub canaries: Box<[Canary]>,
+}
+
+impl ForwardSpec {
+    /// All requests for these.
+    pub fn of(backends: Box<[WeightedBackend]>) -> Self {
+        Self { backends, canaries: Box::default() }
+    }
+
+    /// The backends of the object itself.
+    pub fn main(&self) -> &[WeightedBackend] {
+        &self.backends[..self.first_canary()]
+    }
+
+    /// Each canary with the index of its backend.
+    pub fn canaries(&self) -> impl Iterator<Item = (&Canary, usize)> {
+        self.canaries.iter().zip(self.first_canary()..)
+    }
+
+    fn first_canary(&self) -> usize {
+        self.backends.len().saturating_sub(self.canaries.len())
+    }
 }
 
 /// One backend of a rule.

@@ -7,11 +7,12 @@
 
 use std::sync::{Arc, LazyLock};
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
     action::Redirect,
+    canary::{Share, ValueRegex, Wanted},
     filter::{
         AddressRules, Filter,
         cors::{Cors, Origins},
@@ -69,6 +70,7 @@ pub(crate) struct Settings {
     maybe_regex: bool,
     /// `appProtocol` of the backends' ports does not count.
     pub(crate) clear_text_backend: bool,
+    pub(crate) canary: CanarySettings,
     pub(crate) redirects: Redirects,
     pub(crate) cors: CorsSettings,
     pub(crate) upstream_host: Option<HeaderValue>,
@@ -78,8 +80,39 @@ pub(crate) struct Settings {
     pub(crate) deny: Option<&'static str>,
     /// And what other objects of the namespace have on the same hosts.
     pub(crate) deny_host: bool,
-    /// The object is not to be served at all.
-    pub(crate) excluded: bool,
+}
+
+/// Which requests of another Ingress are taken, part by part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CanarySettings {
+    on: bool,
+    header: Option<HeaderName>,
+    value: Option<HeaderValue>,
+    pattern: Option<ValueRegex>,
+    cookie: Option<Arc<str>>,
+    weight: u32,
+    total: u32,
+}
+
+impl CanarySettings {
+    /// Whether any is taken.
+    pub(crate) fn is_on(&self) -> bool {
+        self.on
+    }
+
+    pub(crate) fn share(&self) -> Share {
+        let wanted = match (&self.value, &self.pattern) {
+            (Some(value), _) => Wanted::Value(value.clone()),
+            (None, Some(pattern)) => Wanted::Pattern(pattern.clone()),
+            (None, None) => Wanted::Switch,
+        };
+        Share {
+            header: self.header.clone().map(|name| (name, wanted)),
+            cookie: self.cookie.clone(),
+            weight: self.weight,
+            total: self.total,
+        }
+    }
 }
 
 /// Redirects other than the one to https.
@@ -215,15 +248,6 @@ impl Reader<'_> {
     /// The value asks for something that is not built.
     fn unbuilt(&mut self, row: &Annotation, full: &str, value: &str) {
         match row.status {
-            Status::Excludes => {
-                self.settings.excluded = true;
-                self.error(
-                    "CanaryNotSupported",
-                    full,
-                    "canary is not supported yet, so this Ingress is not served".into(),
-                    "split the traffic with the weights of a Route".into(),
-                );
-            }
             _ if row.protects => {
                 let what = format!("{} is not supported yet", shown(value));
                 self.close(full, &what, row.nothing(), Some(row));
@@ -411,6 +435,13 @@ impl Settings {
             Setting::BodyLimit(limit) => self.body_limit = Some(limit),
             Setting::MaybeRegex => self.maybe_regex = true,
             Setting::ClearTextBackend => self.clear_text_backend = true,
+            Setting::Canary(on) => self.canary.on = on,
+            Setting::CanaryHeader(name) => self.canary.header = Some(name),
+            Setting::CanaryValue(value) => self.canary.value = Some(value),
+            Setting::CanaryPattern(regex) => self.canary.pattern = Some(regex),
+            Setting::CanaryCookie(name) => self.canary.cookie = Some(name),
+            Setting::CanaryWeight(weight) => self.canary.weight = weight,
+            Setting::CanaryTotal(total) => self.canary.total = total,
             Setting::Permanent(to) => self.redirects.permanent = Some(to),
             Setting::PermanentCode(code) => self.redirects.permanent_code = code,
             Setting::Temporal(to) => self.redirects.temporal = Some(to),

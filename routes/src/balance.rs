@@ -6,8 +6,11 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+
 use crate::{
-    action::{Forward, WeightedBackend},
+    action::{Forward, ForwardSpec, WeightedBackend},
+    canary::{Canary, Share},
     model::{Backend, BackendTable, Endpoint, EndpointSet},
 };
 
@@ -37,6 +40,37 @@ pub fn pick_weighted(tick: u32, weights: impl Iterator<Item = u32> + Clone) -> O
     None
 }
 
+/// The canary's backend that a request is for, and its index in `forward.spec.backends`; `None`: the request
+/// is for the rule's own backends, also where the canary has no endpoint.
+///
+/// What a request asks for counts before all shares. Of the other requests each canary gets its own share of all;
+/// where the shares are more than everything, the older canary goes first. `random` is uniform over its type.
+pub fn pick_canary<'t>(
+    spec: &ForwardSpec,
+    backends: &'t BackendTable,
+    headers: &HeaderMap,
+    random: impl FnOnce() -> u32,
+) -> Option<(&'t Arc<Backend>, usize)> {
+    let asked = |canary: &Canary| canary.share.asked(headers);
+    let named = spec.canaries().find(|(canary, _)| asked(canary) == Some(true));
+    let by_share = || {
+        let mut open = spec.canaries().filter(|(canary, _)| canary.share.weight > 0).peekable();
+        open.peek()?;
+        // Of 2^32 parts of all requests.
+        let mut position = u64::from(random());
+        open.filter(|(canary, _)| asked(canary).is_none()).find(|(canary, _)| {
+            let Share { weight, total, .. } = &canary.share;
+            let part = (u64::from(*weight.min(total)) << 32) / u64::from(*total).max(1);
+            let within = position < part;
+            position = position.saturating_sub(part);
+            within
+        })
+    };
+    let (_, index) = named.or_else(by_share)?;
+    let backend = backends.get(spec.backends.get(index)?.slot)?;
+    (!backend.endpoints.is_empty()).then_some((backend, index))
+}
+
 /// The backend for the next request and its index in `forward.spec.backends`.
 ///
 /// Backends of weight 0 and backends without endpoints drop out of the sum. `None`: nobody is left to
@@ -46,7 +80,7 @@ pub fn pick_service<'t>(
     backends: &'t BackendTable,
     tick: impl FnOnce() -> u32,
 ) -> Option<(&'t Arc<Backend>, usize)> {
-    let weighted = &forward.spec.backends;
+    let weighted = forward.spec.main();
     let live = |index: usize| {
         let entry = weighted.get(index).filter(|entry| entry.weight > 0)?;
         backends.get(entry.slot).filter(|backend| !backend.endpoints.is_empty())

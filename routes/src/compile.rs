@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod assemble;
+mod canaries;
 mod gather;
 mod own;
 

@@ -188,13 +188,17 @@ fn describe(rule: &RouteRule, scheme: Scheme) -> String {
             format!("redirect to {} ({})", redirect.to.text(), redirect.status)
         }
         Action::Forward(forward) => {
-            let backends = &forward.spec.backends;
+            let backends = forward.spec.main();
             let alone = backends.len() == 1;
             let backends = backends.iter().map(|backend| match alone {
                 true => backend.key.to_string(),
                 false => format!("{} (weight {})", backend.key, backend.weight),
             });
-            let to = backends.collect::<Vec<_>>().join(", ");
+            let canaries = forward.spec.canaries().map(|(canary, index)| {
+                let backend = &forward.spec.backends[index];
+                format!("as canary {} ({}, {})", backend.key, canary.share, canary.object)
+            });
+            let to = backends.chain(canaries).collect::<Vec<_>>().join(", ");
             match rule.rewrite() {
                 None => format!("forward to {to}"),
                 Some(rewrite) => format!("forward to {to} as {}", rewrite.target()),

@@ -15,6 +15,7 @@ pub mod action;
 pub mod admit;
 pub mod annotations;
 pub mod balance;
+pub mod canary;
 mod class;
 pub mod compile;
 pub mod endpoints;

@@ -99,7 +99,7 @@ pub(crate) fn answer_of(table: &RouteTable, url: &str) -> String {
         Action::Deny { reason, .. } => format!("{DENY_STATUS} {reason}"),
         Action::Redirect(redirect) => format!("{} {}", redirect.status, redirect.to.text()),
         Action::Forward(forward) => {
-            let backends = &forward.spec.backends;
+            let backends = forward.spec.main();
             let keys = backends.iter().map(|backend| {
                 let name = format!("{}:{}", backend.key.service.name, backend.key.port);
                 if backends.len() > 1 { format!("{name}={}", backend.weight) } else { name }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::{
     action::WeightedBackend,
+    canary::Canary,
     model::{BackendKey, BackendSlot, CertBinding, HostPattern},
     objects::ObjectRef,
     problem::Problem,
@@ -25,7 +26,21 @@ pub(crate) struct Translation {
     /// In the order of the object; whether a Secret exists is not looked at here.
     pub(crate) certs: Arc<[CertBinding]>,
     pub(crate) backends: Vec<BackendUse>,
+    /// What it asks of the rules of others, if it is a canary.
+    pub(crate) proposals: Vec<Proposal>,
     pub(crate) problems: Vec<Problem>,
+}
+
+/// A share of the requests of another object's rule.
+#[derive(Debug)]
+pub(crate) struct Proposal {
+    pub(crate) host: HostPattern,
+    /// As the object spells it.
+    pub(crate) path: String,
+    pub(crate) path_type: String,
+    pub(crate) backend: WeightedBackend,
+    pub(crate) canary: Canary,
+    pub(crate) field: String,
 }
 
 /// The rules of one object for one host.
@@ -50,7 +65,14 @@ pub(crate) struct BackendUse {
 impl Translation {
     /// An empty translation of an object.
     pub(crate) fn new(object: ObjectRef, problems: Vec<Problem>) -> Self {
-        Self { object, entries: Vec::new(), certs: Arc::default(), backends: Vec::new(), problems }
+        Self {
+            object,
+            entries: Vec::new(),
+            certs: Arc::default(),
+            backends: Vec::new(),
+            proposals: Vec::new(),
+            problems,
+        }
     }
 
     /// The entry of a host, made on first use.

@@ -296,7 +296,7 @@ async fn exchange(
     body: &mut RequestBody,
 ) -> Result<Exchanged, ProxyErrorKind> {
     let worker = &conn.shared.worker;
-    let picked = conn.upstreams.pick_backend(forward, &snapshot.backends);
+    let picked = conn.upstreams.pick_backend(forward, &snapshot.backends, &parts.headers);
     let (backend, index) = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
     record.forwarded(index, &parts.headers);
     let to = (&**backend, forward.spec.backends[index].slot);

@@ -208,15 +208,25 @@ fn routes(compiled: &Compiled) -> Vec<Value> {
     rows.map(|row| {
         let table = &compiled.routes.backends;
         let backends = row.forward.map_or(&[][..], |forward| &forward.spec.backends);
+        let canary = |at| {
+            let mut canaries = row.forward.into_iter().flat_map(|forward| forward.spec.canaries());
+            canaries.find(|(_, index)| *index == at).map(|(canary, _)| canary)
+        };
         let backends: Vec<Value> = backends
             .iter()
-            .map(|backend| {
-                json!({
+            .enumerate()
+            .map(|(at, backend)| {
+                let mut shown = json!({
                     "service": backend.key.service,
                     "port": backend.key.port.to_string(),
                     "weight": backend.weight,
                     "endpoints": endpoints(table.get(backend.slot).map(|backend| &**backend)),
-                })
+                });
+                if let Some(canary) = canary(at) {
+                    shown["weight"] = 0.into();
+                    shown["canary"] = canary.share.to_string().into();
+                }
+                shown
             })
             .collect();
         json!({

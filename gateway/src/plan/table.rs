@@ -97,10 +97,14 @@ fn routes(planned: &Planned) -> Vec<[String; 7]> {
     let rows = json::route_rows(&planned.compiled).into_iter();
     rows.map(|row| {
         let backends = row.forward.map_or(&[][..], |forward| &forward.spec.backends);
-        let alone = backends.len() == 1;
-        let backends = backends.iter().map(|backend| {
+        let main = row.forward.map_or(0, |forward| forward.spec.main().len());
+        let backends = backends.iter().enumerate().map(|(at, backend)| {
             let endpoints = json::endpoints(table.get(backend.slot).map(|backend| &**backend));
-            let weight = if alone { String::new() } else { format!(" x{}", backend.weight) };
+            let weight = match at {
+                _ if at >= main => " canary".to_owned(),
+                _ if main == 1 => String::new(),
+                _ => format!(" x{}", backend.weight),
+            };
             match endpoints.as_slice() {
                 [] => format!("{}{weight} (no endpoints)", backend.key),
                 [one] => format!("{}{weight} ({one})", backend.key),

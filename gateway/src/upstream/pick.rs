@@ -11,6 +11,7 @@ use gatehouse_routes::{
     model::{Backend, BackendSlot, BackendTable, Endpoint},
     stats::EndpointStats,
 };
+use http::HeaderMap;
 
 use crate::{
     upstream::{
@@ -36,13 +37,21 @@ impl<'b> From<&'b Endpoint> for Picked<'b> {
 }
 
 impl Upstreams {
-    /// The backend for the next request, and its index in `forward.spec.backends`; `None` if none of them has
-    /// an endpoint.
+    /// The backend for a request of these fields, and its index in `forward.spec.backends`; `None` if none of
+    /// them has an endpoint.
     pub(crate) fn pick_backend<'t>(
         &self,
         forward: &Forward,
         table: &'t BackendTable,
+        headers: &HeaderMap,
     ) -> Option<(&'t Arc<Backend>, usize)> {
+        if !forward.spec.canaries.is_empty() {
+            let random = || fastrand::u32(..);
+            let picked = balance::pick_canary(&forward.spec, table, headers, random);
+            if picked.is_some() {
+                return picked;
+            }
+        }
         balance::pick_service(forward, table, || self.turns.of_weights(&forward.sequence))
     }
 

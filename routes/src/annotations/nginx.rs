@@ -8,7 +8,8 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        APP_ROOT, BODY_SIZE, CORS_CREDENTIALS, CORS_EXPOSE, CORS_HEADERS, CORS_MAX_AGE,
+        APP_ROOT, BODY_SIZE, CANARY, CANARY_COOKIE, CANARY_HEADER, CANARY_PATTERN, CANARY_TOTAL,
+        CANARY_VALUE, CANARY_WEIGHT, CORS_CREDENTIALS, CORS_EXPOSE, CORS_HEADERS, CORS_MAX_AGE,
         CORS_METHODS, CORS_ORIGINS, DENIED_NETWORKS, ENABLE_CORS, FIREWALL, FLAG, FLAG_ON,
         FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW, KEEP_SLASH, LIMIT, NETWORKS, PERMANENT,
         PERMANENT_CODE, PROTOCOL, Parser, REWRITE, SATISFY, SSL_REDIRECT, SWITCH, TEMPORAL,
@@ -74,13 +75,48 @@ const ROWS: &[Annotation] = &[
         "What is spoken to the backend. `HTTP` holds whatever `appProtocol` says; TLS, gRPC and FastCGI are not built.",
     )
     .remedy("write \"HTTP\" if the pods speak HTTP/1.1 in clear text on this port, too"),
-    Annotation::excludes("canary", ON, FLAG, "Takes a share of another Ingress' traffic."),
-    harmless("canary-by-cookie", TEXT, "Cookie that chooses the canary."),
-    harmless("canary-by-header", TEXT, "Header that chooses the canary."),
-    harmless("canary-by-header-pattern", TEXT, "Expression for that value."),
-    harmless("canary-by-header-value", TEXT, "Value of that header."),
-    harmless("canary-weight", TEXT, "Share of the canary."),
-    harmless("canary-weight-total", TEXT, "What the share is of."),
+    honoured(
+        "canary",
+        CANARY,
+        "false",
+        "Take requests of the Ingress of this namespace that has the same host, path and pathType.",
+    ),
+    honoured(
+        "canary-by-cookie",
+        CANARY_COOKIE,
+        "",
+        "Cookie that chooses the canary (`always`) or not (`never`).",
+    ),
+    honoured(
+        "canary-by-header",
+        CANARY_HEADER,
+        "",
+        "Header that chooses the canary (`always`) or not (`never`).",
+    ),
+    honoured(
+        "canary-by-header-pattern",
+        CANARY_PATTERN,
+        "",
+        "Expression for that header's value instead, if no value is given.",
+    ),
+    honoured(
+        "canary-by-header-value",
+        CANARY_VALUE,
+        "",
+        "Value of that header that chooses the canary instead.",
+    ),
+    honoured(
+        "canary-weight",
+        CANARY_WEIGHT,
+        "0",
+        "Requests of canary-weight-total that the canary gets of all others.",
+    ),
+    honoured(
+        "canary-weight-total",
+        CANARY_TOTAL,
+        "100",
+        "What the weight is of.",
+    ),
     harmless("client-body-buffer-size", TEXT, "Buffer for the body of a request."),
     closes("configuration-snippet", TEXT, "Configuration of nginx, which may refuse requests."),
     differs(

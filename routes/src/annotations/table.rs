@@ -56,8 +56,6 @@ pub enum Status {
     Differs(&'static str),
     /// It protects and is not built: every path of the object answers 503.
     Closes,
-    /// It changes what the object is and is not built: the object is not served at all.
-    Excludes,
 }
 
 /// A kind of object whose annotations are read.
@@ -176,15 +174,6 @@ impl Annotation {
     ) -> Self {
         Self { status: Status::Closes, ..Self::honoured(name, objects, parser, "", doc) }
             .protecting()
-    }
-
-    pub(super) const fn excludes(
-        name: &'static str,
-        objects: &'static [ObjectKind],
-        parser: Parser,
-        doc: &'static str,
-    ) -> Self {
-        Self { status: Status::Excludes, ..Self::honoured(name, objects, parser, "", doc) }
     }
 }
 

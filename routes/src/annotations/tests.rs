@@ -358,11 +358,11 @@ fn a_rewrite_target_that_cannot_be_used_closes() {
 }
 
 #[test]
-fn a_canary_is_not_served_as_if_it_were_the_main_ingress() {
-    let (settings, problems) = parse_one("canary", "true");
-    assert!(settings.excluded);
-    assert_eq!(problems, ["CanaryNotSupported"]);
-    assert!(!parse_one("canary", "false").0.excluded);
+fn a_canary_is_one_only_if_it_says_so() {
+    assert!(parse_one("canary", "true").0.canary.is_on());
+    for (name, value) in [("canary", "false"), ("canary", "yes"), ("canary-weight", "50")] {
+        assert!(!parse_one(name, value).0.canary.is_on(), "{name}: {value}");
+    }
 }
 
 #[test]

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use crate::{
+    canary::ValueRegex,
     filter::cors::Origins,
     networks::{Network, Networks},
     path,
@@ -15,8 +16,10 @@ use crate::{
 };
 
 mod answer;
+mod canary;
 
 pub(super) use answer::*;
+pub(super) use canary::*;
 
 /// A value, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +48,15 @@ pub(crate) enum Setting {
     MaybeRegex,
     /// HTTP/1.1 in clear text to the backend, whatever its port says.
     ClearTextBackend,
+    /// The Ingress takes requests of another one.
+    Canary(bool),
+    /// Which ones, part by part.
+    CanaryHeader(HeaderName),
+    CanaryValue(HeaderValue),
+    CanaryPattern(ValueRegex),
+    CanaryCookie(Arc<str>),
+    CanaryWeight(u32),
+    CanaryTotal(u32),
     /// All requests are sent there for good.
     Permanent(Template),
     /// With this status.

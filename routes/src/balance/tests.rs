@@ -24,7 +24,7 @@ fn forward(weights: &[u16]) -> Forward {
         weight: *weight,
     };
     let backends = weights.iter().enumerate().map(backend).collect();
-    Forward::new(ForwardSpec { backends })
+    Forward::new(ForwardSpec::of(backends))
 }
 
 fn key(slot: usize) -> BackendKey {

@@ -7,6 +7,7 @@ use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 use super::{
     Compiled, GatewayTable, IngressOutcome,
+    canaries::{self, Replaced},
     gather::{Cache, JudgedRoute, KeptCerts, Run, ServedIngress},
 };
 use crate::{
@@ -44,7 +45,9 @@ impl Run<'_, '_> {
         for claimant in &claimants {
             self.report(claimant.translation, &resolved);
         }
-        let (tables, certs, lost) = self.tables(&claimants);
+        let (replaced, unused) = canaries::merge(&ingresses, self.previous);
+        self.problems.extend(unused);
+        let (tables, certs, lost) = self.tables(&claimants, &replaced);
         drop(claimants);
         for lost in lost {
             self.problems.push(admit::conflict(&lost));
@@ -139,8 +142,9 @@ impl Run<'_, '_> {
     fn tables(
         &mut self,
         claimants: &[Claimant<'_>],
+        replaced: &Replaced,
     ) -> (Vec<GatewayTable>, Vec<Arc<KeptCerts>>, Vec<Lost>) {
-        let (plain, kept, mut lost) = self.table(Scope::Plain, claimants, None);
+        let (plain, kept, mut lost) = self.table(Scope::Plain, claimants, replaced, None);
         if !lost.is_empty() {
             let gateways: HashMap<_, _> =
                 claimants.iter().map(|c| (&c.translation.object, c.gateway)).collect();
@@ -158,7 +162,7 @@ impl Run<'_, '_> {
                 certs.push(Arc::clone(&certs[0]));
                 continue;
             }
-            let (table, kept, here) = self.table(scope, &scoped, Some(&plain.routes));
+            let (table, kept, here) = self.table(scope, &scoped, replaced, Some(&plain.routes));
             tables.push(table);
             certs.push(kept);
             lost.extend(here);
@@ -175,13 +179,14 @@ impl Run<'_, '_> {
         &mut self,
         scope: Scope,
         claimants: &[Claimant<'_>],
+        replaced: &Replaced,
         plain: Option<&Arc<RouteTable>>,
     ) -> (GatewayTable, Arc<KeptCerts>, Vec<Lost>) {
         let slot = self.scopes.slot(&scope);
         let tables = self.previous.map_or(&[][..], |previous| &previous.tables);
         let at = tables.iter().position(|table| table.scope == scope);
         let previous = at.map(|at| &tables[at]);
-        let (routes, lost) = routes(claimants, previous, plain);
+        let (routes, lost) = routes(claimants, replaced, previous, plain);
         let kept = at.and_then(|at| self.previous?.cache.certs.get(at));
         let (certs, kept) = self.certs(claimants, previous.zip(kept));
         (GatewayTable { scope, slot, routes, certs }, kept, lost)
@@ -279,6 +284,7 @@ struct Group<'c> {
 /// gateways, with which most hosts can be shared.
 fn routes(
     claimants: &[Claimant<'_>],
+    replaced: &Replaced,
     previous: Option<&GatewayTable>,
     plain: Option<&Arc<RouteTable>>,
 ) -> (Arc<RouteTable>, Vec<Lost>) {
@@ -286,7 +292,7 @@ fn routes(
     let mut lost = Vec::new();
     let mut unchanged = true;
     let mut hosts = Vec::new();
-    for group in groups(claimants) {
+    for group in groups(claimants, replaced) {
         let old = previous.and_then(|table| table.host(group.host));
         let in_plain = || plain.and_then(|table| table.host(group.host));
         let kept = old.filter(|host| group.is(host));
@@ -304,7 +310,8 @@ fn routes(
     }
 }
 
-fn groups<'c>(claimants: &[Claimant<'c>]) -> Vec<Group<'c>> {
+fn groups<'c>(claimants: &[Claimant<'c>], replaced: &'c Replaced) -> Vec<Group<'c>> {
+    let current = |rule: &'c Arc<RouteRule>| replaced.get(&Arc::as_ptr(rule)).unwrap_or(rule);
     let mut groups: Vec<Group<'c>> = Vec::with_capacity(claimants.len());
     let mut by_host = HashMap::with_capacity(claimants.len());
     for entry in claimants.iter().flat_map(|claimant| &claimant.translation.entries) {
@@ -313,7 +320,7 @@ fn groups<'c>(claimants: &[Claimant<'c>]) -> Vec<Group<'c>> {
             groups.push(Group { host: &entry.host, rules, no_fallthrough: false });
             groups.len() - 1
         });
-        groups[at].rules.extend(&entry.rules);
+        groups[at].rules.extend(entry.rules.iter().map(current));
         groups[at].no_fallthrough |= entry.no_fallthrough;
     }
     groups

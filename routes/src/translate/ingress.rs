@@ -27,6 +27,7 @@ use crate::{
     template::Template,
 };
 
+mod canary;
 mod closing;
 
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -97,8 +98,17 @@ pub(crate) fn translate(
     let object = reference(key);
     let (settings, problems) = annotations::parse(&object, &ingress.metadata);
     let mut out = Translation::new(object, problems);
-    if settings.excluded {
-        return out;
+    if settings.canary.is_on() {
+        return match (&ingress.spec, settings.deny) {
+            // A canary that cannot be what it asks for takes nothing.
+            (None, _) | (_, Some(_)) => out,
+            (Some(spec), None) => {
+                let filters = Vec::new();
+                let mut canary = Translator { key, settings, filters, has_tls, slots, out };
+                canary.propose(spec);
+                canary.out
+            }
+        };
     }
     out.problems.extend(tls.problems.iter().cloned());
     out.certs = Arc::clone(&tls.certs);
@@ -340,19 +350,18 @@ impl Translator<'_, '_> {
         match self.backend(backend, field) {
             Ok(backend) => {
                 let backends = Box::new([backend]);
-                Action::Forward(Forward::new(ForwardSpec { backends }))
+                Action::Forward(Forward::new(ForwardSpec::of(backends)))
             }
             Err((message, hint)) => {
-                self.out.problems.push(Problem::error(
-                    &self.out.object,
-                    "InvalidBackend",
-                    field,
-                    format!("{message}; requests get 503"),
-                    hint,
-                ));
+                self.invalid_backend(field, &format!("{message}; requests get 503"), hint);
                 self.refused("InvalidBackend")
             }
         }
+    }
+
+    fn invalid_backend(&mut self, field: &str, message: &str, hint: &'static str) {
+        let problem = Problem::error(&self.out.object, "InvalidBackend", field, message, hint);
+        self.out.problems.push(problem);
     }
 
     fn backend(

@@ -186,7 +186,7 @@ fn served(
         host: host.clone(),
         matches: Matches { path, schemes },
         filters: redirect.into_iter().chain(filters).collect(),
-        action: Action::Forward(Forward::new(ForwardSpec { backends })),
+        action: Action::Forward(Forward::new(ForwardSpec::of(backends))),
     })
 }
 

@@ -1,0 +1,99 @@
+//! Puts what canaries ask for on the rules of their main Ingresses.
+//!
+//! A canary takes nothing of another namespace, of another gateway, or of a path that is closed, and never makes a
+//! host or a path. A rule that a canary was put on stays the same `Arc` while nothing about it changes.
+
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt};
+
+use super::{Compiled, gather::ServedIngress};
+use crate::{
+    action::{Action, Forward, ForwardSpec},
+    problem::Problem,
+    rule::RouteRule,
+    translate::Proposal,
+};
+
+/// Rules with canaries, by the rules that they stand for.
+pub(super) type Replaced = HashMap<*const RouteRule, Arc<RouteRule>>;
+
+/// What canaries become, and those that have no rule to take requests from.
+pub(super) fn merge(
+    ingresses: &[ServedIngress<'_>],
+    previous: Option<&Compiled>,
+) -> (Replaced, Vec<Problem>) {
+    let mut replaced = Replaced::new();
+    let mut problems = Vec::new();
+    let asking = |ingress: &&ServedIngress<'_>| !ingress.kept.result.1.proposals.is_empty();
+    let mut canaries: Vec<_> = ingresses.iter().filter(asking).collect();
+    canaries.sort_by(|a, b| a.seniority.cmp(&b.seniority));
+    let mut wanted: HashMap<*const RouteRule, (&Arc<RouteRule>, Vec<&Proposal>)> = HashMap::new();
+    for canary in canaries {
+        for proposal in &canary.kept.result.1.proposals {
+            let mut mains = ingresses
+                .iter()
+                .filter(|main| {
+                    main.kept.key.namespace == canary.kept.key.namespace
+                        && main.gateway == canary.gateway
+                })
+                .flat_map(|main| &main.kept.result.1.entries)
+                .filter(|entry| entry.host == proposal.host)
+                .flat_map(|entry| &entry.rules)
+                .filter(|rule| rule.forward().is_some() && proposal.is_for(&rule.matches.path))
+                .peekable();
+            if mains.peek().is_none() {
+                problems.push(unused(proposal));
+            }
+            for main in mains {
+                let entry = wanted.entry(Arc::as_ptr(main)).or_insert_with(|| (main, Vec::new()));
+                entry.1.push(proposal);
+            }
+        }
+    }
+    for (key, (main, proposals)) in wanted {
+        let Some(forward) = main.forward() else { continue };
+        let rule = merged(main, forward, &proposals);
+        replaced.insert(key, known(&rule, previous).unwrap_or_else(|| Arc::new(rule)));
+    }
+    (replaced, problems)
+}
+
+fn merged(main: &RouteRule, forward: &Forward, proposals: &[&Proposal]) -> RouteRule {
+    let takers = proposals.iter().map(|proposal| proposal.backend.clone());
+    let spec = ForwardSpec {
+        backends: forward.spec.backends.iter().cloned().chain(takers).collect(),
+        canaries: proposals.iter().map(|proposal| proposal.canary.clone()).collect(),
+    };
+    let mut with_canaries = Forward::new(spec);
+    with_canaries.resume(forward);
+    RouteRule {
+        object: main.object.clone(),
+        host: main.host.clone(),
+        matches: main.matches.clone(),
+        filters: main.filters.clone(),
+        action: Action::Forward(with_canaries),
+    }
+}
+
+/// The same rule of the previous compile.
+fn known(rule: &RouteRule, previous: Option<&Compiled>) -> Option<Arc<RouteRule>> {
+    // The first table has the rules of all gateways.
+    let host = previous?.tables.first()?.routes.host(&rule.host)?;
+    let same = |old: &&Arc<RouteRule>| old.object == rule.object && ***old == *rule;
+    host.candidates().iter().find(same).cloned()
+}
+
+fn unused(proposal: &Proposal) -> Problem {
+    let Proposal { host, path, path_type, canary, field, .. } = proposal;
+    Problem::error(
+        &canary.object,
+        "CanaryUnused",
+        field.clone(),
+        format!(
+            "no Ingress of this namespace has path {path:?} ({path_type}) of host {host} with a backend, so \
+             nothing is sent to the canary"
+        ),
+        "give the canary the host, the path and the pathType of its main Ingress",
+    )
+}
