@@ -11,6 +11,7 @@
     reason = "tests on the real network have threads and clocks"
 )]
 
+mod changes;
 mod failures;
 mod leaving;
 mod node;

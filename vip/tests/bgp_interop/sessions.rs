@@ -104,6 +104,9 @@ fn sessions_are_signed_by_tcp_md5_and_a_wrong_password_ends_its_own_session_alon
             _ => Err(router.log()),
         });
         router.wait_established(NODE, false);
+        node.wait_peer(name(router.kind), "the password is suspected", |peer| {
+            peer["problems"].to_string().contains("another password")
+        });
         assert_eq!(node.downs(), [name(router.kind)], "no other session ends");
         node.wait_up(name(router.kind), false);
         assert_route(&routers[index..=index], ROUTE, false);

@@ -75,6 +75,8 @@ struct Up {
     unsent: Vec<ipnet::IpNet>,
     end_of_rib: EndOfRib,
     local: IpAddr,
+    /// `local` was on an interface when the session came up.
+    on_link: bool,
     remote: SocketAddr,
 }
 
@@ -162,10 +164,10 @@ impl PeerDriver {
     /// The node has other addresses than before: connections from one that is gone end, and the router
     /// hears of the next hops that count now.
     pub(super) fn follow_links(&mut self, context: &Context<'_>) {
-        let gone = |connection: &Connection| {
-            let local = connection.local.ip();
-            !local.is_unspecified() && context.links.with(local).is_none()
-        };
+        // An address that no interface ever had, such as one of 127.0.0.0/8, is not gone.
+        let on_link = self.up.as_ref().filter(|up| up.on_link).map(|up| up.local);
+        let gone = on_link.filter(|local| context.links.with(*local).is_none());
+        let gone = |connection: &Connection| gone == Some(connection.local.ip());
         let lost = self.connections.iter().filter(|(_, connection)| gone(connection));
         for id in lost.map(|(id, _)| *id).collect::<Vec<_>>() {
             info!(peer = self.name, "connection lost with the address of this end");
@@ -420,6 +422,7 @@ impl PeerDriver {
                         unsent: Vec::new(),
                         end_of_rib: EndOfRib::new(negotiated.graceful_restart, context.now),
                         local: wire.local.ip(),
+                        on_link: context.links.with(wire.local.ip()).is_some(),
                         remote: wire.remote,
                     });
                     self.say_difference(context);
