@@ -119,6 +119,9 @@ impl LabelSelector {
 impl LabelExpression {
     fn fault(&self) -> Option<String> {
         let Self { key, operator, values } = self;
+        if key.is_empty() {
+            return Some("an expression has no key".to_owned());
+        }
         match (operator.as_str(), values.is_empty()) {
             ("In" | "NotIn", false) | ("Exists" | "DoesNotExist", true) => None,
             ("In" | "NotIn", true) => Some(format!("{operator} of \"{key}\" has no values")),
@@ -224,5 +227,20 @@ preferredNodeSelectors: [{weight: 30, preference: {matchLabels: {rack: a}}}]
             assert_eq!(selector.matches(&labels(&on)), expected, "{operator} {values} {on:?}");
         }
         assert!(LabelSelector::default().matches(&labels(&[])));
+        // Without a key, NotIn and DoesNotExist would match everything.
+        for (operator, values) in
+            [("NotIn", vec!["blue"]), ("In", vec!["bar"]), ("DoesNotExist", vec![]), ("", vec![])]
+        {
+            let selector = LabelSelector {
+                match_expressions: vec![LabelExpression {
+                    key: String::new(),
+                    operator: operator.to_owned(),
+                    values: values.into_iter().map(str::to_owned).collect(),
+                }],
+                ..LabelSelector::default()
+            };
+            assert!(!selector.matches(&labels(&[("a", "b")])), "{operator}");
+            assert_eq!(selector.fault().as_deref(), Some("an expression has no key"));
+        }
     }
 }
