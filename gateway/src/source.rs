@@ -15,6 +15,7 @@ use gatehouse_routes::{
     problem::Problem,
 };
 
+mod fields;
 pub mod files;
 mod kinds;
 pub mod kube;

@@ -239,6 +239,7 @@ impl Reader<'_> {
 
     fn known(&mut self, row: &Annotation, full: &str, value: &str) {
         match (row.parser.read)(value) {
+            Ok(Setting::Unbuilt) if row.name == gatehouse::UNREAD_FIELDS.name => self.unread(value),
             Ok(Setting::Unbuilt) => self.unbuilt(row, full, value),
             Ok(setting) => self.settings.set(setting),
             Err(fault) => self.invalid(row, full, value, fault),
@@ -254,6 +255,20 @@ impl Reader<'_> {
             }
             Status::Differs(instead) => self.differs(full, instead),
             _ => self.ignored.push(full.to_owned()),
+        }
+    }
+
+    /// Fields that the reader of the object does not know.
+    fn unread(&mut self, fields: &str) {
+        self.settings.deny.get_or_insert("UnknownField");
+        for field in fields.split_whitespace() {
+            let (field, meant) = field.split_once('=').unwrap_or((field, ""));
+            let meant = if meant.is_empty() { String::new() } else { format!(" ({meant}?)") };
+            let message = format!(
+                "the field is not known{meant} and may limit who is served, so every path is closed (503)"
+            );
+            let hint = "correct its name, or remove it";
+            self.problems.push(Problem::error(self.object, "UnknownField", field, message, hint));
         }
     }
 

@@ -123,6 +123,10 @@ impl LabelExpression {
             return Some("an expression has no key".to_owned());
         }
         match (operator.as_str(), values.is_empty()) {
+            _ if key.is_empty() => {
+                Some(format!("an expression with operator \"{operator}\" has no key"))
+            }
+            ("", _) => Some(format!("the expression of \"{key}\" has no operator")),
             ("In" | "NotIn", false) | ("Exists" | "DoesNotExist", true) => None,
             ("In" | "NotIn", true) => Some(format!("{operator} of \"{key}\" has no values")),
             ("Exists" | "DoesNotExist", false) => {
@@ -225,6 +229,23 @@ preferredNodeSelectors: [{weight: 30, preference: {matchLabels: {rack: a}}}]
                 ..LabelSelector::default()
             };
             assert_eq!(selector.matches(&labels(&on)), expected, "{operator} {values} {on:?}");
+        }
+        let keyless = |operator: &str, values: &[&str]| LabelSelector {
+            match_expressions: vec![LabelExpression {
+                key: String::new(),
+                operator: operator.to_owned(),
+                values: values.iter().map(ToString::to_string).collect(),
+            }],
+            ..LabelSelector::default()
+        };
+        for selector in [
+            keyless("NotIn", &["blue"]),
+            keyless("In", &["blue"]),
+            keyless("DoesNotExist", &[]),
+            keyless("", &[]),
+        ] {
+            assert!(selector.fault().unwrap().contains("no key"));
+            assert!(!selector.matches(&labels(&[])) && !selector.matches(&labels(&[("a", "b")])));
         }
         assert!(LabelSelector::default().matches(&labels(&[])));
         // Without a key, NotIn and DoesNotExist would match everything.

@@ -22,7 +22,7 @@ use gatehouse_routes::{
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Change, Event, Kind, Object, Source, SourceId,
+    Change, Event, Kind, Object, Source, SourceId, fields,
     manifest::{Manifest, ManifestError, in_parallel},
 };
 
@@ -455,11 +455,36 @@ fn about(path: &Path, file: &File) -> Vec<Problem> {
             &object,
             "KindNotSupported",
             "",
-            format!("{path}:{line}: {} {} is not supported", one.api_version, one.kind),
-            "",
+            format!("{path}:{line}: {} {} {} is not read", one.api_version, one.kind, one.name),
+            unsupported_hint(&one.kind),
         )
     });
-    unreadable.chain(unsupported).collect()
+    let unread = file.manifest.unread().filter(|(object, one)| {
+        // Those close their object, whose translation says so.
+        !Kind::named(object.kind).is_some_and(|kind| fields::limits(kind, one))
+    });
+    let unread = unread.map(|(object, one)| {
+        let message = format!("the field is not known and has no effect{}", one.advice());
+        Problem::warning(
+            object,
+            "UnknownField",
+            &*one.path,
+            message,
+            "correct its name, or remove it",
+        )
+    });
+    unreadable.chain(unsupported).chain(unread).collect()
+}
+
+/// What to do about a document that nobody reads.
+fn unsupported_hint(kind: &str) -> &'static str {
+    match kind {
+        "Endpoints" => "write an EndpointSlice with the label kubernetes.io/service-name",
+        _ if Kind::named(kind).is_some() => "write it in the version of the API that is read",
+        _ => {
+            "say the same with an Ingress or a Route, or leave the object to the program that reads it"
+        }
+    }
 }
 
 /// `file:line: …`; without line where the file as a whole is meant.

@@ -4,6 +4,7 @@
 //! text did not change are not parsed again.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
@@ -19,12 +20,13 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
-use super::{Kind, Object, Read};
+use super::{
+    Kind, Object, Read,
+    fields::{self, Unread},
+};
 
 mod admission;
 mod document;
-
-pub(super) use document::field as field_path;
 
 use admission::Understood;
 use document::Format;
@@ -77,6 +79,8 @@ impl fmt::Display for ManifestError {
 pub(crate) struct Unsupported {
     pub(crate) api_version: String,
     pub(crate) kind: String,
+    /// `namespace/name`, as far as it could be read.
+    pub(crate) name: String,
     pub(crate) line: u32,
 }
 
@@ -86,6 +90,8 @@ struct Document {
     fingerprint: u64,
     objects: Vec<(u32, Object, ObjectRef)>,
     unsupported: Vec<Unsupported>,
+    /// Fields of objects that are served nevertheless.
+    unread: Vec<(ObjectRef, Unread)>,
     /// Kinds that mean nothing to us.
     ignored: Vec<String>,
     /// What could not be read.
@@ -166,6 +172,11 @@ impl Manifest {
         })
     }
 
+    /// Fields that nobody reads, of objects that are served nevertheless.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = &(ObjectRef, Unread)> {
+        self.documents.iter().flat_map(|(_, document)| &document.unread)
+    }
+
     /// Kinds that mean nothing to us, with repetitions.
     pub(crate) fn ignored(&self) -> impl Iterator<Item = &str> {
         self.documents.iter().flat_map(|(_, document)| &document.ignored).map(String::as_str)
@@ -210,9 +221,9 @@ pub(crate) fn in_parallel<T: Send>(
 impl Document {
     fn parse(text: &document::Text<'_>, fingerprint: u64) -> Self {
         let mut document = Self { fingerprint, ..Self::default() };
-        let read = document::head(text).and_then(|head| match admission::is_list(&head.kind) {
+        let read = document::head(text).and_then(|head| match admission::is_list(&head) {
             true => document.list(text, &head),
-            false => document.object(&head, 0, &Body::Text(text)),
+            false => document.object(&head, 0, &Body::new(From::Text(text))),
         });
         document.errors.extend(read.err());
         document
@@ -253,7 +264,7 @@ impl Document {
                 kind: of_item("kind")
                     .unwrap_or_else(|| head.kind.trim_end_matches("List").to_owned()),
             };
-            if let Err(mut error) = self.object(&head, line, &Body::Value(&item)) {
+            if let Err(mut error) = self.object(&head, line, &Body::new(From::Value(&item))) {
                 error.line = line;
                 error.field = match error.field.as_str() {
                     "" => format!("items[{index}]"),
@@ -275,7 +286,8 @@ impl Document {
             Understood::Kind(kind) => kind.read(&head.api_version, body)?,
             Understood::NotYet => {
                 let document::Head { api_version, kind } = head.clone();
-                self.unsupported.push(Unsupported { api_version, kind, line });
+                let name = body.named("").trim_start().to_owned();
+                self.unsupported.push(Unsupported { api_version, kind, name, line });
                 return Ok(());
             }
             Understood::Foreign => {
@@ -284,16 +296,52 @@ impl Document {
             }
         };
         admission::complete(object.kind(), object.metadata_mut())?;
+        let unread = body.unread.take();
+        if let Err(one) = fields::close(&mut object, &unread) {
+            let kind = object.kind().name();
+            let message = format!(
+                "the field is not known{}; it may limit who gets what, so nothing of the object counts",
+                one.advice()
+            );
+            return Err(ManifestError {
+                line: 0,
+                object: body.named(kind),
+                field: one.path,
+                message,
+            });
+        }
         let name = object.object_ref();
+        self.unread.extend(unread.into_iter().map(|one| (name.clone(), one)));
         self.objects.push((line, object, name));
         Ok(())
     }
 }
 
-/// Where an object is read from.
-enum Body<'b> {
+/// An object that is being read.
+struct Body<'b> {
+    from: From<'b>,
+    unread: RefCell<Vec<Unread>>,
+}
+
+/// Where it is read from.
+enum From<'b> {
     Text(&'b document::Text<'b>),
     Value(&'b Value),
+}
+
+impl<'b> Body<'b> {
+    fn new(from: From<'b>) -> Self {
+        Self { from, unread: RefCell::default() }
+    }
+
+    /// `Kind namespace/name`, as far as it can be read.
+    fn named(&self, kind: &str) -> String {
+        let metadata = match self.from {
+            From::Text(text) => document::metadata(text),
+            From::Value(value) => value.get("metadata").cloned(),
+        };
+        document::name(kind, metadata)
+    }
 }
 
 impl Read for Body<'_> {
@@ -301,13 +349,11 @@ impl Read for Body<'_> {
 
     fn read<T: DeserializeOwned>(&self, kind: Kind) -> Result<T, ManifestError> {
         let kind = kind.name();
-        match self {
-            Self::Text(text) => document::typed(text, kind),
-            Self::Value(value) => serde_path_to_error::deserialize(*value).map_err(|error| {
-                let field = document::field(error.path());
-                let message = error.inner().to_string();
-                let named = || Some(*value).and_then(|value| value.get("metadata")).cloned();
-                let object = document::name(kind, named());
+        let unread = &mut *self.unread.borrow_mut();
+        match self.from {
+            From::Text(text) => document::watched(text, kind, unread),
+            From::Value(value) => fields::read_value(value, unread).map_err(|(field, error)| {
+                let (object, message) = (self.named(kind), error.to_string());
                 ManifestError { line: 0, object, field, message }
             }),
         }

@@ -2,15 +2,30 @@
 
 use super::{
     table::{Annotation, Family, ObjectKind},
-    value::READ_BY_OWNER,
+    value::{READ_BY_OWNER, TEXT},
 };
 
 /// Annotations of Gatehouse. One for Ingresses, Routes or Services gets its row here.
 pub static FAMILY: Family = Family::new(
     "gatehouse.io/",
     &[ObjectKind::Ingress, ObjectKind::IpAddressPool, ObjectKind::Route, ObjectKind::Service],
-    &[DRAIN],
+    &[DRAIN, UNREAD_FIELDS],
 );
+
+/// What the reader of an object tells its translation.
+pub(super) const UNREAD_FIELDS: Annotation = Annotation::closes(
+    "unread-fields",
+    &[ObjectKind::Ingress, ObjectKind::Route],
+    TEXT,
+    "Set by the reader of the object: fields that are not known and may limit who is served.",
+);
+
+/// The whole name of the annotation by which the reader of an Ingress or a Route says that fields of it are not
+/// known and may limit who is served, so that it must be closed. The value is their paths, separated
+/// by blanks, each with `=` and the name that was probably meant.
+pub fn unread_fields() -> String {
+    format!("{}{}", FAMILY.prefix, UNREAD_FIELDS.name)
+}
 
 /// Lets a pool run empty.
 pub const DRAIN: Annotation = Annotation::honoured(

@@ -1,7 +1,7 @@
 //! From what the API server sends to the objects of the kinds table: read one by one, so that one that
 //! makes no sense spoils no list, and without what nobody reads.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::RefCell};
 
 use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
@@ -19,7 +19,10 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::world::Received;
-use crate::source::{Kind, Object, Read, manifest::field_path};
+use crate::source::{
+    Kind, Object, Read,
+    fields::{self, Unread},
+};
 
 /// What `kubectl apply` leaves on an object: the object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -96,7 +99,15 @@ impl Raw {
 
     /// The object, without what nobody reads.
     pub(super) fn decode(&self, kind: Kind, api_version: &str) -> Received {
-        match kind.read(api_version, &Json(&self.value)) {
+        let json = Json { value: &self.value, unread: RefCell::default() };
+        let read = kind.read(api_version, &json).and_then(|mut object| {
+            // The API server itself knows the fields of its own kinds, be they newer than this program.
+            if api_version.split('/').next().is_some_and(|group| OUR_TYPES.contains(&group)) {
+                fields::close(&mut object, &json.unread.take())?;
+            }
+            Ok(object)
+        });
+        match read {
             Ok(mut object) => {
                 trim(&mut object);
                 Ok(object)
@@ -106,17 +117,21 @@ impl Raw {
     }
 }
 
+/// API groups whose resource definitions may let fields pass that nobody reads.
+const OUR_TYPES: [&str; 2] = ["metallb.io", "route.openshift.io"];
+
 /// A value that holds one object.
-struct Json<'v>(&'v Value);
+struct Json<'v> {
+    value: &'v Value,
+    unread: RefCell<Vec<Unread>>,
+}
 
 impl Read for Json<'_> {
     type Error = Unreadable;
 
     fn read<T: DeserializeOwned>(&self, _kind: Kind) -> Result<T, Unreadable> {
-        serde_path_to_error::deserialize(self.0).map_err(|error| Unreadable {
-            field: field_path(error.path()),
-            message: error.into_inner().to_string(),
-        })
+        fields::read_value(self.value, &mut self.unread.borrow_mut())
+            .map_err(|(field, error)| Unreadable { field, message: error.to_string() })
     }
 }
 
@@ -124,6 +139,14 @@ impl Read for Json<'_> {
 struct Unreadable {
     field: String,
     message: String,
+}
+
+impl From<Unread> for Unreadable {
+    fn from(unread: Unread) -> Self {
+        let message =
+            format!("the field is not known{}, and may limit who gets what", unread.advice());
+        Self { field: unread.path, message }
+    }
 }
 
 impl Unreadable {
@@ -140,7 +163,7 @@ impl Unreadable {
 
 /// Reads one object that [`Object::to_json`] has written.
 pub(super) fn from_json(kind: Kind, value: &Value) -> Option<Object> {
-    kind.read(kind.api_version(), &Json(value)).ok()
+    kind.read(kind.api_version(), &Json { value, unread: RefCell::default() }).ok()
 }
 
 /// Kinds whose status is written by this process.
@@ -264,6 +287,30 @@ mod tests {
         let metadata = service.metadata();
         assert_eq!(metadata.resource_version.as_deref(), Some("7"));
         assert_eq!(metadata.annotations.as_ref().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_object_that_lacks_a_limit_for_a_slip_of_the_pen_is_refused_or_closed() {
+        let pool = |field: &str| {
+            raw(json!({
+                "metadata": { "namespace": "m", "name": "p" },
+                "spec": { "addresses": ["10.0.0.0/24"], field: false },
+            }))
+            .decode(Kind::IpAddressPool, "metallb.io/v1beta1")
+        };
+        assert!(pool("autoAssign").is_ok() && pool("colour").is_ok());
+        let (_, problem) = *pool("autoassign").unwrap_err();
+        assert_eq!((problem.reason, &*problem.field), ("ObjectUnreadable", "spec.autoassign"));
+        let route = raw(json!({
+            "metadata": { "namespace": "a", "name": "r" },
+            "spec": { "host": "a.example", "to": { "name": "s" }, "Tls": {} },
+        }));
+        let route = route.decode(Kind::Route, "route.openshift.io/v1").unwrap();
+        assert_eq!(route.metadata().annotations.as_ref().unwrap().len(), 1);
+        let service = raw(json!({
+            "metadata": { "namespace": "a", "name": "s" }, "spec": { "loadBalancerSourceRange": [] },
+        }));
+        assert!(service.decode(Kind::Service, "v1").is_ok(), "it is of a newer API server");
     }
 
     #[test]

@@ -5,8 +5,38 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::{ManifestError, document::Head};
 use crate::source::Kind;
 
-/// API groups whose objects somebody may expect us to honour.
-const OUR_GROUPS: [&str; 3] = ["gatehouse.io", "metallb.io", "route.openshift.io"];
+/// API groups whose objects somebody may expect us to honour: they bring traffic in, or say who may.
+const EXPECTED_GROUPS: [&str; 22] = [
+    "configuration.konghq.com",
+    "core.haproxy.org",
+    "gatehouse.io",
+    "gateway.envoyproxy.io",
+    "gateway.networking.k8s.io",
+    "gateway.networking.x-k8s.io",
+    "gateway.nginx.org",
+    "getambassador.io",
+    "hub.traefik.io",
+    "ingress.v1.haproxy.org",
+    "ingress.v3.haproxy.org",
+    "k8s.nginx.org",
+    "metallb.io",
+    "networking.istio.io",
+    "operator.openshift.io",
+    "projectcontour.io",
+    "route.openshift.io",
+    "security.istio.io",
+    "traefik.containo.us",
+    "traefik.io",
+    "x.getambassador.io",
+    "zalando.org",
+];
+/// Kinds of other groups of which the same is true.
+const EXPECTED_KINDS: [(&str, &str); 4] = [
+    ("", "Endpoints"),
+    ("cilium.io", "CiliumBGPPeeringPolicy"),
+    ("cilium.io", "CiliumL2AnnouncementPolicy"),
+    ("cilium.io", "CiliumLoadBalancerIPPool"),
+];
 
 /// What to do with a document.
 pub(super) enum Understood {
@@ -34,12 +64,18 @@ pub(super) fn understand(head: &Head) -> Understood {
             return Understood::NotYet;
         }
     }
-    if OUR_GROUPS.contains(&group) { Understood::NotYet } else { Understood::Foreign }
+    let expected =
+        EXPECTED_GROUPS.contains(&group) || EXPECTED_KINDS.contains(&(group, &*head.kind));
+    if expected { Understood::NotYet } else { Understood::Foreign }
 }
 
-/// True for the list form that `kubectl get -o yaml` prints, of any kind.
-pub(super) fn is_list(kind: &str) -> bool {
-    kind == "List" || kind.strip_suffix("List").is_some_and(|item| Kind::named(item).is_some())
+/// True for the list form that `kubectl get -o yaml` prints, of any kind that somebody may expect us to honour.
+pub(super) fn is_list(head: &Head) -> bool {
+    let item = |item: &str| {
+        let head = Head { kind: item.to_owned(), ..head.clone() };
+        !matches!(understand(&head), Understood::Foreign)
+    };
+    head.kind == "List" || head.kind.strip_suffix("List").is_some_and(item)
 }
 
 /// Sets the namespace that the API server would set, and checks both names.

@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use serde_path_to_error::{Path, Segment};
 
 use super::ManifestError;
+use crate::source::fields::{self, Unread, field_path};
 
 /// What a text is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,15 @@ pub(super) fn head(text: &Text<'_>) -> Result<Head, ManifestError> {
 
 /// Reads a document as a type; the line of an error counts from the first of the document, as 0.
 pub(super) fn typed<T: DeserializeOwned>(text: &Text<'_>, kind: &str) -> Result<T, ManifestError> {
+    watched(text, kind, &mut Vec::new())
+}
+
+/// The same, and what the type does not know.
+pub(super) fn watched<T: DeserializeOwned>(
+    text: &Text<'_>,
+    kind: &str,
+    unread: &mut Vec<Unread>,
+) -> Result<T, ManifestError> {
     let (line, field, message) = match text.format {
         Format::Yaml => {
             let mut path = String::new();
@@ -105,10 +114,9 @@ pub(super) fn typed<T: DeserializeOwned>(text: &Text<'_>, kind: &str) -> Result<
                 text.text,
                 options(),
                 |deserializer| {
-                    serde_path_to_error::deserialize(deserializer).map_err(|error| {
-                        path = field(error.path());
-                        error.into_inner()
-                    })
+                    let mut track = serde_path_to_error::Track::new();
+                    let tracked = serde_path_to_error::Deserializer::new(deserializer, &mut track);
+                    fields::read(tracked, unread).inspect_err(|_| path = field_path(&track.path()))
                 },
             );
             let error = match read {
@@ -119,12 +127,14 @@ pub(super) fn typed<T: DeserializeOwned>(text: &Text<'_>, kind: &str) -> Result<
             (line, path, in_our_words(&without_place(&error.without_snippet().to_string())))
         }
         Format::Json => {
-            let deserializer = &mut serde_json::Deserializer::from_str(text.text);
-            let error = match serde_path_to_error::deserialize(deserializer) {
+            let mut deserializer = serde_json::Deserializer::from_str(text.text);
+            let mut track = serde_path_to_error::Track::new();
+            let tracked = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
+            let error = match fields::read(tracked, unread) {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let (path, error) = (field(error.path()), error.into_inner());
+            let path = field_path(&track.path());
             (error.line().max(1) as u64, path, without_place(&error.to_string()))
         }
     };
@@ -146,24 +156,6 @@ pub(super) fn name(kind: &str, metadata: Option<Value>) -> String {
     }
 }
 
-/// A path as Kubernetes writes it: `spec.rules[0].host`; empty for the document itself.
-pub(in crate::source) fn field(path: &Path) -> String {
-    let mut text = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => text += &format!("[{index}]"),
-            Segment::Map { key } | Segment::Enum { variant: key } => {
-                if !text.is_empty() {
-                    text.push('.');
-                }
-                text += key;
-            }
-            Segment::Unknown => {}
-        }
-    }
-    text
-}
-
 /// Kubernetes reads `on`, `yes` and numbers as what they look like, and so do we: a text field that
 /// holds one without quotes is an error there and here.
 fn options() -> serde_saphyr::Options {
@@ -181,7 +173,8 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-fn metadata(text: &Text<'_>) -> Option<Value> {
+/// The metadata of a document, whatever else it is.
+pub(super) fn metadata(text: &Text<'_>) -> Option<Value> {
     #[derive(Deserialize)]
     struct Named {
         metadata: Value,

@@ -218,10 +218,69 @@ fn kinds_of_others_are_left_alone_and_kinds_that_may_be_expected_of_us_are_named
         ("networking.k8s.io/v1beta1", "Ingress"),
         ("extensions/v1beta1", "Ingress"),
         ("gatehouse.io/v1", "Anything"),
+        ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+        ("traefik.io/v1alpha1", "IngressRoute"),
+        ("projectcontour.io/v1", "HTTPProxy"),
+        ("networking.istio.io/v1", "VirtualService"),
+        ("v1", "Endpoints"),
+        ("discovery.k8s.io/v1beta1", "EndpointSlice"),
     ] {
         let manifest = document(api_version, kind);
         assert_eq!(manifest.objects().count() + manifest.ignored().count(), 0, "{kind}");
-        assert_eq!(manifest.unsupported().next().unwrap().kind, kind);
+        let found = manifest.unsupported().next().unwrap();
+        assert_eq!((&*found.kind, &*found.name, found.line), (kind, "a", 1));
+        // The same in a list, by itself and as a list of its own kind.
+        let item = format!(
+            "{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: b, namespace: ns}}}}"
+        );
+        let list = format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n- {item}\n");
+        let own = format!(
+            "apiVersion: {api_version}\nkind: {kind}List\nitems:\n- metadata: {{name: b, namespace: ns}}\n"
+        );
+        for (text, lines) in [(list, vec![4, 5]), (own, vec![4])] {
+            let manifest = parse(&text).unwrap();
+            let found =
+                manifest.unsupported().inspect(|one| assert_eq!(one.name, "ns/b", "{text}"));
+            assert_eq!(found.map(|one| one.line).collect::<Vec<_>>(), lines, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_misspelt_field_is_named_and_refuses_or_closes_the_object_that_it_limits() {
+    let pool = |spec: &str| {
+        format!(
+            "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {{name: p}}\nspec: {spec}\n"
+        )
+    };
+    let refused = errors(&pool("{addresses: [10.0.0.0/24], autoassign: false}"));
+    assert_eq!(
+        refused,
+        [
+            "1: IPAddressPool p: spec.autoassign: the field is not known: autoAssign was meant?; it may limit who gets \
+          what, so nothing of the object counts"
+        ]
+    );
+    let served = parse(&pool("{addresses: [10.0.0.0/24], avoidBuggyIps: true}")).unwrap();
+    let (object, unread) = served.unread().next().unwrap();
+    assert_eq!(
+        format!("{object} {}{}", unread.path, unread.advice()),
+        "IPAddressPool default/p spec.avoidBuggyIps: avoidBuggyIPs was meant?"
+    );
+    assert_eq!(served.objects().count(), 1);
+
+    let ingress = |field: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: i}}\n\
+                 spec: {{rules: [{{{field}: a.example}}]}}\n"
+        )
+    };
+    let list =
+        format!("apiVersion: v1\nkind: List\nitems:\n- {}", ingress("Host").replace('\n', "\n  "));
+    for (text, closed) in [(ingress("host"), false), (ingress("hosts"), true), (list, true)] {
+        let manifest = parse(&text).unwrap();
+        let placed = manifest.objects().next().unwrap();
+        assert_eq!(placed.object.metadata().annotations.is_some(), closed, "{text}");
     }
 }
 
