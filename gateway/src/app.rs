@@ -373,6 +373,7 @@ pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) 
             claim_classes: settings.claim_classes.clone(),
             default_gateway: settings.gateway_service.clone(),
             route_domain: settings.route_domain.clone(),
+            encoded_slashes: settings.encoded_slashes,
             listeners: [settings.http_addresses(), settings.https_addresses()].concat(),
             ..Options::default()
         },

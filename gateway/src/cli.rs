@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use gatehouse_routes::objects::ObjectKey;
+use gatehouse_routes::{objects::ObjectKey, options::EncodedSlashes};
 
 use crate::{
     config::{Listen, Settings, listen, object_key, socket},
@@ -65,6 +65,9 @@ pub struct ManifestArgs {
     /// Address and port for HTTPS, as for `run`. May repeat.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
     pub https: Vec<Listen>,
+    /// What becomes of requests whose path holds an encoded slash, as for `run`.
+    #[arg(long, value_name = "POLICY", default_value = "safe")]
+    pub encoded_slashes: EncodedSlashes,
     /// Name of the node to plan for. Default: the host name.
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use gatehouse_routes::objects::ObjectKey;
+use gatehouse_routes::{objects::ObjectKey, options::EncodedSlashes};
 use gatehouse_vip::DEFAULT_GROUP_PORT;
 use ipnet::IpNet;
 
@@ -224,6 +224,24 @@ pub struct Settings {
     /// Default: nobody.
     #[arg(long = "trusted-proxy", value_name = "CIDR", num_args = 1.., value_parser = network, help_heading = "Traffic")]
     pub trusted_proxies: Vec<IpNet>,
+
+    /// What becomes of requests whose path holds an encoded slash (`%2F`, `%5C`), where an object does not
+    /// say (`gatehouse.io/encoded-slashes`). `safe`: they go on unless a server that decodes it would see the
+    /// path of another rule; then the answer is 400. `keep`: they go on. `reject`: 400.
+    #[arg(
+        long,
+        value_name = "POLICY",
+        default_value = "safe",
+        hide_possible_values = true,
+        help_heading = "Traffic"
+    )]
+    pub encoded_slashes: EncodedSlashes,
+
+    /// Port at which clients find HTTPS, for redirects: where something in front of this process maps
+    /// ports. Default: the port of the listener for HTTPS where the client names the one it came by,
+    /// otherwise 443.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Traffic")]
+    pub public_https_port: Option<u16>,
 
     /// Seconds that requests under way have to finish after a stop signal.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Traffic")]

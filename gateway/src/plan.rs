@@ -111,6 +111,7 @@ pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
             claim_classes: arguments.claim_classes.clone(),
             default_gateway: arguments.gateway_service.clone(),
             route_domain: arguments.route_domain.clone(),
+            encoded_slashes: arguments.encoded_slashes,
             ..Options::default()
         },
         http: plain.http(),

@@ -18,6 +18,7 @@ use crate::{
         cors::{Cors, Origins},
     },
     objects::ObjectRef,
+    options::EncodedSlashes,
     problem::Problem,
     template::Template,
 };
@@ -76,6 +77,8 @@ pub(crate) struct Settings {
     pub(crate) upstream_host: Option<HeaderValue>,
     pub(crate) forwarded_prefix: Option<HeaderValue>,
     pub(crate) hsts: Option<HeaderValue>,
+    /// What the object says about encoded slashes, if it does.
+    pub(crate) encoded_slashes: Option<EncodedSlashes>,
     /// Every path is to be denied, for this reason.
     pub(crate) deny: Option<&'static str>,
     /// And what other objects of the namespace have on the same hosts.
@@ -474,6 +477,7 @@ impl Settings {
             Setting::UpstreamHost(host) => self.upstream_host = Some(host),
             Setting::ForwardedPrefix(prefix) => self.forwarded_prefix = Some(prefix),
             Setting::Hsts(value) => self.hsts = Some(value),
+            Setting::EncodedSlashes(policy) => self.encoded_slashes = Some(policy),
         }
     }
 

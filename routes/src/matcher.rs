@@ -12,7 +12,7 @@ use std::{
 
 use http::request::Parts;
 
-use crate::model::Scheme;
+use crate::{model::Scheme, path};
 
 /// A request as rules see it. Host and path are read always, of the rest only what a rule asks for.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +106,8 @@ impl PathMatch {
 const REGEX_SIZE: usize = 1 << 20;
 
 /// A regular expression over paths: anchored at the start, ignoring case, as ingress-nginx does
-/// (`~* ^path`). Two are equal if they are spelled the same.
+/// (`~* ^path`). It and the paths it is compared with may spell characters as they are or percent-encoded.
+/// Two are equal if they are spelled the same.
 #[derive(Clone, Debug)]
 pub struct PathRegex {
     text: Arc<str>,
@@ -120,9 +121,14 @@ impl PathRegex {
             let mut builder = regex::RegexBuilder::new(text);
             builder.case_insensitive(true).size_limit(REGEX_SIZE).build()
         };
+        let mut readable = String::with_capacity(text.len());
+        path::read_escapes(text, |range, read| match read {
+            Some(read) => readable.push_str(&regex::escape(read.encode_utf8(&mut [0; 4]))),
+            None => readable.push_str(&text[range]),
+        });
         // Alone first: `a)(b` would make sense within the group.
-        build(text)?;
-        Ok(Self { regex: build(&format!("^(?:{text})"))?, text: text.into() })
+        build(&readable)?;
+        Ok(Self { regex: build(&format!("^(?:{readable})"))?, text: text.into() })
     }
 
     /// The expression as the object spells it.
@@ -132,15 +138,41 @@ impl PathRegex {
 
     /// Whether a canonical path matches.
     pub fn is_match(&self, path: &str) -> bool {
-        self.regex.is_match(path)
+        self.is_match_readable(&path::readable(path))
     }
 
-    /// Appends `template` to `out`, with what the groups of the expression hold of a canonical path in the
-    /// place of its `$n`. Appends nothing if the path does not match.
+    /// The same for a path that is made readable already.
+    pub(crate) fn is_match_readable(&self, readable: &str) -> bool {
+        self.regex.is_match(readable)
+    }
+
+    /// Appends `template` to `out`, with what the groups of the expression hold of a canonical path, as that
+    /// spells it, in the place of its references: `$` and one digit, whatever follows. Appends nothing if
+    /// the path does not match.
     pub fn expand(&self, path: &str, template: &str, out: &mut String) {
-        if let Some(captures) = self.regex.captures(path) {
-            captures.expand(template, out);
+        let (readable, offsets) = match path.contains('%') {
+            true => path::readable_with_offsets(path),
+            false => (String::new(), Vec::new()),
+        };
+        let text = if offsets.is_empty() { path } else { &readable };
+        let Some(captures) = self.regex.captures(text) else { return };
+        let at = |offset: usize| offsets.get(offset).copied().unwrap_or(offset);
+        let mut rest = template;
+        while let Some(reference) = rest.find('$') {
+            out.push_str(&rest[..reference]);
+            rest = &rest[reference + 1..];
+            match rest.bytes().next().filter(u8::is_ascii_digit) {
+                Some(digit) => {
+                    let group = captures.get(usize::from(digit - b'0'));
+                    out.push_str(
+                        group.map_or("", |group| &path[at(group.start())..at(group.end())]),
+                    );
+                    rest = &rest[1..];
+                }
+                None => out.push('$'),
+            }
         }
+        out.push_str(rest);
     }
 }
 
@@ -179,5 +211,59 @@ mod tests {
         assert!(PathRegex::new("a)(b").is_err());
         assert!(PathRegex::new("(?=x)").is_err());
         assert!(!PathRegex::new("/a|b").unwrap().is_match("/xb"));
+    }
+
+    #[test]
+    fn characters_are_the_same_however_they_are_spelled() {
+        for expression in
+            ["/café/(.+)", "/caf%C3%A9/(.+)", "/caf%c3%a9/(.+)", "/caf[éè]/(.+)", "/caf./(.+)"]
+        {
+            let regex = PathRegex::new(expression).unwrap();
+            assert!(regex.is_match("/caf%C3%A9/x"), "{expression}");
+            assert!(!regex.is_match("/caf/x"), "{expression}");
+        }
+        for (expression, path) in [
+            ("/a b", "/a%20b"),
+            ("/a%20b", "/a%20b"),
+            ("/a\\?b", "/a%3Fb"),
+            ("/a%2Bb", "/a%2Bb"),
+            ("/日本/x", "/%E6%97%A5%E6%9C%AC/x"),
+        ] {
+            assert!(PathRegex::new(expression).unwrap().is_match(path), "{expression} {path}");
+        }
+        assert!(!PathRegex::new("/a/b").unwrap().is_match("/a%2Fb"), "no separator");
+        assert!(PathRegex::new("/[^/]+$").unwrap().is_match("/a%2Fb"), "but data");
+    }
+
+    #[test]
+    fn a_reference_is_one_digit_whatever_follows() {
+        let expand = |expression: &str, path: &str, template: &str| {
+            let mut out = String::new();
+            PathRegex::new(expression).unwrap().expand(path, template, &mut out);
+            out
+        };
+        for (template, expected) in [
+            ("/$1_old", "/a_old"),
+            ("/$1x/$2y", "/ax/by"),
+            ("/$10", "/a0"),
+            ("/$12", "/a2"),
+            ("/$1$2", "/ab"),
+            ("/$3-", "/-"),
+            ("/${1}", "/${1}"),
+            ("/$x$", "/$x$"),
+        ] {
+            assert_eq!(expand("/(a)/(b)", "/a/b", template), expected, "{template}");
+        }
+        for (expression, path, expected) in [
+            ("/é/(.*)", "/%C3%A9/%E6%97%A5/x%2Fy", "/%E6%97%A5/x%2Fy"),
+            ("/(.)/(.*)", "/%C3%A9/a", "/%C3%A9"),
+            ("/a/(.*)", "/a/100%25/%FF", "/100%25/%FF"),
+            ("/a(/|$)(.*)", "/a", "/"),
+        ] {
+            let template = if expression.contains('|') { "/$2" } else { "/$1" };
+            assert_eq!(expand(expression, path, template), expected, "{expression} {path}");
+        }
+        // No name is one.
+        assert_eq!(expand("/(?P<name>.*)", "/a", "/$name"), "/$name");
     }
 }

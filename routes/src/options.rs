@@ -1,6 +1,6 @@
 //! Settings of the process that routing depends on.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, str::FromStr};
 
 use crate::objects::ObjectKey;
 
@@ -17,8 +17,17 @@ pub struct Options {
     pub route_domain: Option<String>,
     /// Name of this router in a Route's status; default `gatehouse`.
     pub router_name: String,
+    /// What becomes of requests whose path holds an encoded slash, where an object does not say.
+    pub encoded_slashes: EncodedSlashes,
     /// Plain addresses that this process listens on, besides those of gateway Services; default none.
     pub listeners: Vec<SocketAddr>,
+}
+
+impl Options {
+    /// Whether classes of this name are ours whatever their controller.
+    pub fn claims(&self, class: &str) -> bool {
+        self.claim_classes.iter().any(|claimed| claimed == class)
+    }
 }
 
 impl Default for Options {
@@ -29,7 +38,34 @@ impl Default for Options {
             default_gateway: None,
             route_domain: None,
             router_name: "gatehouse".into(),
+            encoded_slashes: EncodedSlashes::default(),
             listeners: Vec::new(),
+        }
+    }
+}
+
+/// What becomes of requests whose path holds an encoded slash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncodedSlashes {
+    /// They go on where the rules decide the same whether or not the slash is taken for a separator; where
+    /// they do not, the answer is 400.
+    #[default]
+    Safe,
+    /// They go on, unless a server that decodes the slash would see the path of a rule that says otherwise.
+    Keep,
+    /// The answer is 400.
+    Reject,
+}
+
+impl FromStr for EncodedSlashes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "safe" => Ok(Self::Safe),
+            "keep" => Ok(Self::Keep),
+            "reject" => Ok(Self::Reject),
+            _ => Err(format!("{text:?} is not safe, keep or reject")),
         }
     }
 }

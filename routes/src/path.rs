@@ -3,9 +3,10 @@
 //!
 //! The data path calls [`canonical`] once per request, before anything looks at the path; the
 //! translators call [`pattern`] on rule paths, so that both sides compare plain bytes. What two parsers
-//! could read differently (an encoded slash, a backslash, a control byte) is refused, not repaired.
+//! could read differently (a backslash, a control byte) is refused, not repaired. A slash that is encoded
+//! is part of its segment here; what servers make of it is looked at by [`crate::encoded_slash`].
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 /// A request path that is safe to match on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct CanonicalPath<'a> {
     pub matched: Cow<'a, str>,
     /// The raw path had dot segments: the backend must get `matched` instead of it.
     pub rewritten: bool,
+    /// It holds `%2F` or `%5C`, which some servers take for separators.
+    pub encoded_slash: bool,
 }
 
 /// Why a request path is refused, with 400. Offsets count bytes of the raw path from 0.
@@ -36,7 +39,7 @@ pub enum PathError {
         /// Where the `%` stands.
         at: usize,
     },
-    /// `%2F`, `%5C`, `%00` and other control bytes: no two servers agree on what they mean.
+    /// `%00` and other control bytes: no two servers agree on what they mean.
     #[error(
         "path holds %{byte:02X} at offset {at}, which is refused because servers disagree on it"
     )]
@@ -53,7 +56,8 @@ pub enum PathError {
 
 /// Canonicalises the path part of a request target, before any `?` (RFC 3986 §6.2.2).
 ///
-/// Decodes escapes of unreserved characters exactly once, gives the other escapes upper-case digits,
+/// Decodes escapes of unreserved characters exactly once, gives the other escapes (slashes among them)
+/// upper-case digits,
 /// merges `//`, then removes dot segments (§5.2.4), also those that were escaped. The result is its own
 /// canonical form. Does not allocate if `raw` is canonical already.
 pub fn canonical(raw: &str) -> Result<CanonicalPath<'_>, PathError> {
@@ -71,11 +75,12 @@ pub fn canonical(raw: &str) -> Result<CanonicalPath<'_>, PathError> {
         }
     }
     if plain {
-        return Ok(CanonicalPath { matched: Cow::Borrowed(raw), rewritten: false });
+        let matched = Cow::Borrowed(raw);
+        return Ok(CanonicalPath { matched, rewritten: false, encoded_slash: false });
     }
-    let decoded = decode(raw)?;
+    let (decoded, encoded_slash) = decode(raw)?;
     let (matched, rewritten) = clean(decoded)?;
-    Ok(CanonicalPath { matched: matched.into(), rewritten })
+    Ok(CanonicalPath { matched: matched.into(), rewritten, encoded_slash })
 }
 
 /// The canonical form of a rule's path, for comparing with canonical request paths.
@@ -83,21 +88,104 @@ pub fn canonical(raw: &str) -> Result<CanonicalPath<'_>, PathError> {
 /// A rule may spell characters that a request must escape (`/café`); they are escaped here. `Err` if no
 /// request can ever have this path.
 pub fn pattern(text: &str) -> Result<Cow<'_, str>, PathError> {
-    let escaped = if text.bytes().any(|b| matches!(CLASS[b as usize], Class::Forbidden)) {
-        let mut out = String::with_capacity(text.len() + 8);
-        for byte in text.bytes() {
-            match CLASS[byte as usize] {
-                Class::Forbidden => push_escape(&mut out, byte),
-                _ => out.push(char::from(byte)),
-            }
-        }
-        Cow::Owned(out)
-    } else {
-        Cow::Borrowed(text)
-    };
-    match escaped {
+    match escaped(text) {
         Cow::Borrowed(text) => Ok(canonical(text)?.matched),
         Cow::Owned(text) => Ok(Cow::Owned(canonical(&text)?.matched.into_owned())),
+    }
+}
+
+/// A text with all that a request must escape escaped.
+pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.bytes().any(|b| matches!(CLASS[b as usize], Class::Forbidden)) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for byte in text.bytes() {
+        match CLASS[byte as usize] {
+            Class::Forbidden => push_escape(&mut out, byte),
+            _ => out.push(char::from(byte)),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// The canonical paths that servers may take a canonical path for which decode `%2F`, `%5C` or both and see
+/// separators then. `Err`: such a server is led above `/`.
+pub(crate) fn slash_readings(
+    matched: &str,
+) -> impl Iterator<Item = Result<String, PathError>> + '_ {
+    let (slash, backslash) = (matched.contains("%2F"), matched.contains("%5C"));
+    let readings = [(true, false), (false, true), (true, true)].into_iter();
+    readings.filter(move |&(a, b)| (!a || slash) && (!b || backslash)).map(|(a, b)| {
+        let text = if a { Cow::Owned(matched.replace("%2F", "/")) } else { Cow::Borrowed(matched) };
+        let text = if b { Cow::Owned(text.replace("%5C", "/")) } else { text };
+        Ok(canonical(&text)?.matched.into_owned())
+    })
+}
+
+/// A canonical path as expressions see it: escapes read, so that `/caf%C3%A9` is `/café`.
+///
+/// What would mean something else stays escaped: slashes, backslashes, `%` itself, control bytes and what is
+/// no UTF-8.
+pub(crate) fn readable(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut out = String::with_capacity(path.len());
+    read_escapes(path, |range, read| match read {
+        Some(read) => out.push(read),
+        None => out.push_str(&path[range]),
+    });
+    Cow::Owned(out)
+}
+
+/// The same, and for each byte of it and its end where that stands in `path`.
+pub(crate) fn readable_with_offsets(path: &str) -> (String, Vec<usize>) {
+    let mut out = String::with_capacity(path.len());
+    let mut offsets = Vec::with_capacity(path.len() + 1);
+    read_escapes(path, |range, read| match read {
+        Some(read) => {
+            out.push(read);
+            offsets.resize(out.len(), range.start);
+        }
+        None => {
+            out.push_str(&path[range.clone()]);
+            offsets.extend(range);
+        }
+    });
+    offsets.push(path.len());
+    (out, offsets)
+}
+
+/// Tells of a text, piece by piece, what a piece reads as: the character that its escapes stand for, or
+/// what is written.
+pub(crate) fn read_escapes(text: &str, mut piece: impl FnMut(Range<usize>, Option<char>)) {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let mut run = Vec::new();
+        while let Some(byte) = escape_at(bytes, at + 3 * run.len()) {
+            run.push(byte);
+        }
+        if run.is_empty() {
+            let next = bytes[at + 1..].iter().position(|&byte| byte == b'%');
+            let end = next.map_or(bytes.len(), |next| at + 1 + next);
+            piece(at..end, None);
+            at = end;
+        }
+        for chunk in run.utf8_chunks() {
+            for read in chunk.valid().chars() {
+                let end = at + 3 * read.len_utf8();
+                let stays = matches!(read, '/' | '\\' | '%') || read.is_control();
+                piece(at..end, (!stays).then_some(read));
+                at = end;
+            }
+            let end = at + 3 * chunk.invalid().len();
+            if end > at {
+                piece(at..end, None);
+                at = end;
+            }
+        }
     }
 }
 
@@ -131,23 +219,29 @@ fn is_unclean(rest: &[u8]) -> bool {
     matches!(rest, [b'/', ..] | [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..])
 }
 
-fn decode(raw: &str) -> Result<String, PathError> {
+/// The byte that the escape at an offset stands for, if there is one.
+fn escape_at(bytes: &[u8], at: usize) -> Option<u8> {
+    let digit = |at: usize| bytes.get(at).and_then(|&b| char::from(b).to_digit(16));
+    bytes.get(at).filter(|&&byte| byte == b'%')?;
+    Some((digit(at + 1)? * 16 + digit(at + 2)?) as u8)
+}
+
+/// The path with the escapes decoded that stand for unreserved characters; whether a slash is encoded.
+fn decode(raw: &str) -> Result<(String, bool), PathError> {
     let bytes = raw.as_bytes();
     let mut out = String::with_capacity(raw.len());
-    let mut at = 0;
+    let (mut at, mut encoded_slash) = (0, false);
     while let Some(&byte) = bytes.get(at) {
         if byte != b'%' {
             out.push(char::from(byte));
             at += 1;
             continue;
         }
-        let digit = |at: usize| bytes.get(at).and_then(|&b| char::from(b).to_digit(16));
-        let (Some(high), Some(low)) = (digit(at + 1), digit(at + 2)) else {
-            return Err(PathError::BadEscape { at });
-        };
-        match (high * 16 + low) as u8 {
-            byte @ (b'/' | b'\\' | 0..=0x1f | 0x7f) => {
-                return Err(PathError::ForbiddenEscape { byte, at });
+        match escape_at(bytes, at).ok_or(PathError::BadEscape { at })? {
+            byte @ (0..=0x1f | 0x7f) => return Err(PathError::ForbiddenEscape { byte, at }),
+            byte @ (b'/' | b'\\') => {
+                encoded_slash = true;
+                push_escape(&mut out, byte);
             }
             // RFC 3986 §2.3: the unreserved characters mean the same escaped and unescaped.
             byte @ (b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~') => {
@@ -157,7 +251,7 @@ fn decode(raw: &str) -> Result<String, PathError> {
         }
         at += 3;
     }
-    Ok(out)
+    Ok((out, encoded_slash))
 }
 
 fn push_escape(out: &mut String, byte: u8) {

@@ -6,6 +6,7 @@ use crate::{
     matcher::Matches,
     model::{HostPattern, Scheme},
     objects::ObjectRef,
+    options::EncodedSlashes,
 };
 
 /// Some requests to one host, and what becomes of them. Equal rules may stand in for each other.
@@ -17,6 +18,8 @@ pub struct RouteRule {
     pub host: HostPattern,
     /// Which requests to the host.
     pub matches: Matches,
+    /// What becomes of those whose path holds an encoded slash.
+    pub encoded_slashes: EncodedSlashes,
     /// What is done to them first, in the order of phases.
     pub filters: Filters,
     /// How they end.

@@ -1,4 +1,5 @@
-//! The route table: from a request to the one rule that answers. Lookup allocates nothing.
+//! The route table: from a request to the one rule that answers. Lookup allocates nothing, but where expressions
+//! look at a path that holds an escape.
 //!
 //! [`crate::compile`] builds it out of admitted rules; the data path looks requests up in it, `plan` and
 //! `explain` list it. Host first, then path: exact host, one-label wildcard, every host; within a host
@@ -9,7 +10,7 @@
 //! apart that share a prefix (`/foo` and `/foo/`), and a rule that does not admit the request gives way to the
 //! next one, at last to its parent.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use foldhash::{HashMap, HashMapExt};
 
@@ -237,12 +238,14 @@ impl HostRoutes {
         }
         let prefix = self.find_prefix(request);
         let length = prefix.map_or(0, |entry| entry.rule.matches.path.text().len());
+        let mut readable: Option<Cow<'_, str>> = None;
         for (regex, index) in &self.regexes {
             let Some(found) = admits(*index) else { continue };
             if prefix.is_some() && found.matches.path.text().len() <= length {
                 break;
             }
-            if regex.is_match(request.path) {
+            let readable = readable.get_or_insert_with(|| path::readable(request.path));
+            if regex.is_match_readable(readable) {
                 return Some(found);
             }
         }

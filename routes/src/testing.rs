@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     action::{Action, DENY_STATUS},
     compile::{Compiled, compile},
+    encoded_slash,
     filter::Rewrite,
     host,
     matcher::RequestView,
@@ -92,6 +93,11 @@ pub(crate) fn answer_of(table: &RouteTable, url: &str) -> String {
         return "404".into();
     };
     let rule = matched.rule;
+    let (parts, ()) = Request::new(()).into_parts();
+    let view = RequestView { scheme, host: &host, path: &path.matched, parts: &parts };
+    if path.encoded_slash && !encoded_slash::admits(table, &view, rule) {
+        return "400".into();
+    }
     if let Some(redirect) = rule.redirect(scheme) {
         return format!("redirect {}", redirect.status);
     }

@@ -29,6 +29,8 @@ pub(crate) struct Translation {
     /// What it asks of the rules of others, if it is a canary.
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) problems: Vec<Problem>,
+    /// It was read as ingress-nginx reads it: its class is claimed by name.
+    pub(crate) as_nginx: bool,
 }
 
 /// A share of the requests of another object's rule.
@@ -72,6 +74,7 @@ impl Translation {
             backends: Vec::new(),
             proposals: Vec::new(),
             problems,
+            as_nginx: false,
         }
     }
 

@@ -140,7 +140,7 @@ fn explain_refuses_what_is_no_request() {
         ("explain @ example.com/", "is not a URL"),
         ("explain x @", "is a file, the URL comes last"),
         ("explain @ http://a..b/", "\"a..b\" is not a host name"),
-        ("explain @ http://a/%2f", "\"/%2f\" would be refused"),
+        ("explain @ http://a/%00", "\"/%00\" would be refused"),
         ("explain @ http://a/ -H nothing", "is not NAME: VALUE"),
     ] {
         let (result, _) = command(MANIFESTS, words);

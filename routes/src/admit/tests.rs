@@ -4,6 +4,7 @@ use crate::{
     filter::Filters,
     matcher::{Matches, PathRegex, Schemes},
     model::HostPattern,
+    options::EncodedSlashes,
 };
 
 fn rule(object: &str, path: PathMatch) -> Arc<RouteRule> {
@@ -17,6 +18,7 @@ fn rule_of(object: &str, matches: Matches) -> Arc<RouteRule> {
         object: ObjectRef::new(kind, ObjectKey::new("d", object)),
         host: HostPattern::Any,
         matches,
+        encoded_slashes: EncodedSlashes::default(),
         filters: Filters::default(),
         action: Action::Deny { reason: "Test", reach: Reach::Rule },
     })

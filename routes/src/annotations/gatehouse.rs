@@ -2,14 +2,26 @@
 
 use super::{
     table::{Annotation, Family, ObjectKind},
-    value::{READ_BY_OWNER, TEXT},
+    value::{ENCODED_SLASHES, READ_BY_OWNER, TEXT},
 };
 
 /// Annotations of Gatehouse. One for Ingresses, Routes or Services gets its row here.
 pub static FAMILY: Family = Family::new(
     "gatehouse.io/",
     &[ObjectKind::Ingress, ObjectKind::IpAddressPool, ObjectKind::Route, ObjectKind::Service],
-    &[DRAIN, UNREAD_FIELDS],
+    &[
+        DRAIN,
+        Annotation::honoured(
+            "encoded-slashes",
+            &[ObjectKind::Ingress, ObjectKind::Route],
+            ENCODED_SLASHES,
+            "",
+            "What becomes of requests with `%2F` or `%5C` in their path, as `--encoded-slashes` says by \
+             default: `safe`, `keep` or `reject`.",
+        )
+        .protecting(),
+        UNREAD_FIELDS,
+    ],
 );
 
 /// What the reader of an object tells its translation.

@@ -11,6 +11,7 @@ use crate::{
     canary::ValueRegex,
     filter::cors::Origins,
     networks::{Network, Networks},
+    options::EncodedSlashes,
     path,
     template::Template,
 };
@@ -86,6 +87,8 @@ pub(crate) enum Setting {
     ForwardedPrefix(HeaderValue),
     /// `Strict-Transport-Security` of answers over TLS.
     Hsts(HeaderValue),
+    /// What becomes of encoded slashes.
+    EncodedSlashes(EncodedSlashes),
 }
 
 /// A usable rewrite target.
@@ -134,6 +137,19 @@ pub(super) const SSL_REDIRECT: Parser =
 pub(super) const FORCE_SSL_REDIRECT: Parser =
     Parser { read: |value| flag(value).map(Setting::ForceSslRedirect), nothing: &[] };
 pub(super) const REWRITE: Parser = Parser { read: rewrite, nothing: &[] };
+/// What becomes of encoded slashes.
+pub(super) const ENCODED_SLASHES: Parser = Parser {
+    read: |value| match value.trim() {
+        "" => Ok(Setting::Nothing),
+        value => value.parse().map(Setting::EncodedSlashes).map_err(|_| Fault {
+            reason: "InvalidAnnotation",
+            message: "is not safe, keep or reject".into(),
+            hint: "write one of the three",
+            leaves: Setting::Nothing,
+        }),
+    },
+    nothing: &[],
+};
 /// How OpenShift terminates the TLS of an Ingress: clear text is redirected always.
 pub(super) const TERMINATION: Parser = Parser {
     read: |value| {
@@ -326,10 +342,10 @@ fn target(value: &str) -> Result<Target, (String, &'static str)> {
     }
     if captures {
         // The parts between the references are checked once they are put together.
-        if let Some(bad) = bytes.iter().find(|b| !(b'!'..=b'~').contains(b) || b"#\\".contains(b)) {
+        if let Some(bad) = bytes.iter().find(|b| b.is_ascii_control() || b"#\\".contains(b)) {
             return Err((format!("holds the byte 0x{bad:02x}"), "percent-encode it"));
         }
-        return Ok(Target { text: value.into(), captures });
+        return Ok(Target { text: path::escaped(value).into(), captures });
     }
     match path::pattern(value) {
         Ok(text) => Ok(Target { text: text.into(), captures }),

@@ -71,6 +71,7 @@ fn merged(main: &RouteRule, forward: &Forward, proposals: &[&Proposal]) -> Route
         object: main.object.clone(),
         host: main.host.clone(),
         matches: main.matches.clone(),
+        encoded_slashes: main.encoded_slashes,
         filters: main.filters.clone(),
         action: Action::Forward(with_canaries),
     }

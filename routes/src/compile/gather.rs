@@ -22,7 +22,7 @@ use crate::{
     slots::{ScopeSlots, SlotMap, Slots},
     translate::{
         Translation,
-        ingress::{self, Tls},
+        ingress::{self, Reading, Tls},
         openshift::{self, RouteTranslation, Verdict},
     },
 };
@@ -122,11 +122,13 @@ impl<'o, 'p> Run<'o, 'p> {
         let has_tls = |host: &HostPattern| with_tls.cover(host);
         let mut served = Vec::with_capacity(pending.len());
         for Pending { key, stored, class, gateway, tls, old } in &pending {
+            let as_nginx = class.is_some_and(|class| self.options.claims(class));
+            let reading = Reading { options: self.options, as_nginx, has_tls: &has_tls };
             let kept = match old {
-                Some((old, true)) if is_current(old, &has_tls) => Arc::clone(old),
+                Some((old, true)) if is_current(old, as_nginx, &has_tls) => Arc::clone(old),
                 _ => {
                     let slots = &mut self.slots;
-                    let mut new = ingress::translate(key, &stored.object, tls, &has_tls, slots);
+                    let mut new = ingress::translate(key, &stored.object, tls, reading, slots);
                     if let Some((old, _)) = old {
                         new.carry_over(&old.result.1);
                     }
@@ -252,9 +254,13 @@ fn failed_claims(routes: &[JudgedRoute<'_>]) -> HashMap<usize, String> {
     admit::route_claims(claims.collect()).into_iter().collect()
 }
 
-/// Whether the rules were made with what is known now about the TLS of their hosts.
-fn is_current(kept: &KeptIngress, has_tls: &dyn Fn(&HostPattern) -> bool) -> bool {
-    let made = kept.result.1.entries.iter();
+/// Whether the rules were made with what is known now about the class and the TLS of their hosts.
+fn is_current(kept: &KeptIngress, as_nginx: bool, has_tls: &dyn Fn(&HostPattern) -> bool) -> bool {
+    let translation = &kept.result.1;
+    if translation.as_nginx != as_nginx {
+        return false;
+    }
+    let made = translation.entries.iter();
     made.filter_map(|entry| Some((entry, entry.made_with_tls?)))
         .all(|(entry, made)| made == has_tls(&entry.host))
 }

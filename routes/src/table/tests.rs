@@ -10,6 +10,7 @@ use crate::{
     matcher::{Matches, Schemes},
     model::Scheme,
     objects::{ObjectKey, ObjectRef},
+    options::EncodedSlashes,
     testing,
 };
 
@@ -37,6 +38,7 @@ fn rule(path: PathMatch) -> Arc<RouteRule> {
         object,
         host: HostPattern::Any,
         matches: Matches { path, schemes: Schemes::BOTH },
+        encoded_slashes: EncodedSlashes::default(),
         filters: Filters::default(),
         action: Action::Deny { reason: "Test", reach: Reach::Rule },
     })

@@ -20,6 +20,7 @@ use crate::{
     matcher::{Matches, PathMatch, PathRegex, Schemes},
     model::{BackendKey, BackendPort, BackendProtocol, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef},
+    options::Options,
     path,
     problem::Problem,
     rule::RouteRule,
@@ -87,24 +88,35 @@ pub(crate) fn tls(key: &ObjectKey, ingress: &Ingress) -> Tls {
     found
 }
 
-/// Translates an Ingress. `has_tls` says of a host whether any Ingress of ours has a `tls` entry for it.
+/// What an Ingress is read by besides itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    pub(crate) options: &'a Options,
+    /// As ingress-nginx would: the class is claimed by its name.
+    pub(crate) as_nginx: bool,
+    /// Whether any Ingress of ours has a `tls` entry for a host.
+    pub(crate) has_tls: &'a dyn Fn(&HostPattern) -> bool,
+}
+
+/// Translates an Ingress.
 pub(crate) fn translate(
     key: &ObjectKey,
     ingress: &Ingress,
     tls: &Tls,
-    has_tls: &dyn Fn(&HostPattern) -> bool,
+    reading: Reading<'_>,
     slots: &mut Slots<'_>,
 ) -> Translation {
     let object = reference(key);
     let (settings, problems) = annotations::parse(&object, &ingress.metadata);
     let mut out = Translation::new(object, problems);
+    out.as_nginx = reading.as_nginx;
     if settings.canary.is_on() {
         return match (&ingress.spec, settings.deny) {
             // A canary that cannot be what it asks for takes nothing.
             (None, _) | (_, Some(_)) => out,
             (Some(spec), None) => {
                 let filters = Vec::new();
-                let mut canary = Translator { key, settings, filters, has_tls, slots, out };
+                let mut canary = Translator { key, settings, filters, reading, slots, out };
                 canary.propose(spec);
                 canary.out
             }
@@ -116,7 +128,7 @@ pub(crate) fn translate(
         return out;
     };
     let filters = settings.filters();
-    Translator { key, settings, filters, has_tls, slots, out }.run(spec)
+    Translator { key, settings, filters, reading, slots, out }.run(spec)
 }
 
 /// Whether a host has TLS matters to the rules only as far as they redirect because of it.
@@ -125,7 +137,7 @@ struct Translator<'a, 'p> {
     settings: Settings,
     /// What every path of the object has in common.
     filters: Vec<Filter>,
-    has_tls: &'a dyn Fn(&HostPattern) -> bool,
+    reading: Reading<'a>,
     slots: &'a mut Slots<'p>,
     out: Translation,
 }
@@ -301,7 +313,7 @@ impl Translator<'_, '_> {
             .text()
             .strip_prefix(ACME)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        let has_tls = settings.ssl_redirect.then(|| (self.has_tls)(host));
+        let has_tls = settings.ssl_redirect.then(|| (self.reading.has_tls)(host));
         let redirect = (settings.force_ssl_redirect || has_tls == Some(true)) && !exempt;
         let trim_slash = !settings.redirects.keep_slash;
         let redirect = redirect.then_some(HttpsRedirect { status: 308, trim_slash });
@@ -323,6 +335,9 @@ impl Translator<'_, '_> {
             object: self.out.object.clone(),
             host: host.clone(),
             matches: Matches { path, schemes: Schemes::BOTH },
+            encoded_slashes: settings
+                .encoded_slashes
+                .unwrap_or(self.reading.options.encoded_slashes),
             filters,
             action,
         };
@@ -391,8 +406,14 @@ impl Translator<'_, '_> {
     fn judge(&mut self, path: &HTTPIngressPath, field: &str) -> Option<Judged> {
         let text = path.path.as_deref().unwrap_or_default();
         let problem = match &*path.path_type {
+            "Exact" | "Prefix" if self.reading.as_nginx && self.means_expression(text) => {
+                return self.regex(text, field);
+            }
             "Exact" | "Prefix" => match literal_fault(text) {
-                None => return self.literal(path.path_type == "Exact", text, field),
+                None => {
+                    self.misplaced_expression(&path.path_type, text, field);
+                    return self.literal(path.path_type == "Exact", text, field);
+                }
                 Some(fault) => (format!("{field}.path"), format!("path {text:?} {fault}")),
             },
             "ImplementationSpecific" if !text.is_empty() && !text.starts_with('/') => {
@@ -418,13 +439,33 @@ impl Translator<'_, '_> {
         self.out.problems.push(problem);
     }
 
+    /// Tells of an expression that its path type takes literally.
+    fn misplaced_expression(&mut self, path_type: &str, text: &str, field: &str) {
+        if self.settings.deny.is_some() || !self.means_expression(text) {
+            return;
+        }
+        self.out.problems.push(Problem::error(
+            &self.out.object,
+            "ExpressionNotRead",
+            format!("{field}.pathType"),
+            format!(
+                "path {text:?} is meant as an expression, but pathType {path_type} is compared literally, \
+                 and no client sends such a path: requests get 404"
+            ),
+            "set pathType: ImplementationSpecific; or claim the class by its name (--claim-class), which \
+             reads it as ingress-nginx does",
+        ));
+    }
+
     fn is_regex(&self, text: &str) -> bool {
+        let rewrite = self.settings.rewrite.as_ref();
         self.settings.use_regex
-            || self
-                .settings
-                .rewrite
-                .as_ref()
-                .is_some_and(|target| target.captures || closing::has_expression(text))
+            || rewrite.is_some_and(|target| target.captures || closing::has_expression(text))
+    }
+
+    /// Whether the path of a type that knows no expressions was meant as one.
+    fn means_expression(&self, text: &str) -> bool {
+        text.starts_with('/') && closing::has_expression(text) && self.is_regex(text)
     }
 
     fn literal(&mut self, exact: bool, text: &str, field: &str) -> Option<Judged> {

@@ -19,7 +19,7 @@ use crate::{
     model::{BackendKey, BackendPort, BackendProtocol, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef},
     openshift::{Route, RouteTargetReference, TlsConfig},
-    options::Options,
+    options::{EncodedSlashes, Options},
     path,
     problem::{Problem, Severity},
     rule::RouteRule,
@@ -93,7 +93,10 @@ pub(crate) fn translate(
         Some(reason) => Err(protection(reason, &mut problems)),
     };
     match rule {
-        Ok(rule) => out.translation.entry(&host, false).rules.push(Arc::new(rule)),
+        Ok(mut rule) => {
+            rule.encoded_slashes = settings.encoded_slashes.unwrap_or(options.encoded_slashes);
+            out.translation.entry(&host, false).rules.push(Arc::new(rule));
+        }
         Err(mut refusal) => {
             let reason = settings.deny.unwrap_or(refusal.reason);
             // What is said of TLS keeps clear text out, and strangers.
@@ -185,6 +188,7 @@ fn served(
         object: object.clone(),
         host: host.clone(),
         matches: Matches { path, schemes },
+        encoded_slashes: EncodedSlashes::default(),
         filters: redirect.into_iter().chain(filters).collect(),
         action: Action::Forward(Forward::new(ForwardSpec::of(backends))),
     })
@@ -213,6 +217,7 @@ fn closed(route: &Route, action: Action, object: ObjectRef, host: &HostPattern) 
         object,
         host: host.clone(),
         matches: Matches { path, schemes: Schemes::BOTH },
+        encoded_slashes: EncodedSlashes::default(),
         filters: Filters::default(),
         action,
     };

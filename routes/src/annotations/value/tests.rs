@@ -14,6 +14,10 @@ fn rewrite_targets_are_paths_with_numbered_references() {
         ("/$1/x$2", ("/$1/x$2", true)),
         ("$1", ("$1", true)),
         ("/$10", ("/$10", true)),
+        ("/$1_old", ("/$1_old", true)),
+        ("/$1 x", ("/$1%20x", true)),
+        ("/café/$1", ("/caf%C3%A9/$1", true)),
+        ("/a%2fb", ("/a%2Fb", false)),
     ] {
         let (text, captures) = expected;
         let expected = Target { text: text.into(), captures };
@@ -28,10 +32,9 @@ fn rewrite_targets_are_paths_with_numbered_references() {
         "/$0",
         "/$",
         "/${1}",
-        "/%2f",
         "/../x",
         "/$1\n/",
-        "/$1 x",
+        "/$1\\x",
         "/$1#",
     ] {
         let fault = (REWRITE.read)(value).unwrap_err();
