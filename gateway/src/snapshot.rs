@@ -7,6 +7,7 @@
 
 use std::{
     cell::RefCell,
+    net::{IpAddr, SocketAddr},
     ops::Deref,
     rc::Rc,
     sync::{
@@ -21,7 +22,10 @@ use gatehouse_routes::{
     table::RouteTable,
 };
 
-use crate::{compile::Compiled, tls::certs::CertTable};
+use crate::{
+    compile::{Compiled, Protocol},
+    tls::certs::CertTable,
+};
 
 /// What the listeners of one scope serve.
 #[derive(Debug)]
@@ -30,9 +34,18 @@ pub struct GatewaySnapshot {
     pub routes: Arc<RouteTable>,
     /// Their certificates.
     pub certs: Arc<CertTable>,
+    /// Where they serve TLS.
+    https: Box<[SocketAddr]>,
 }
 
 impl GatewaySnapshot {
+    /// The port that serves TLS beside a listener on an address: on the same address if there is one.
+    pub fn https_port(&self, ip: IpAddr) -> Option<u16> {
+        let same = self.https.iter().find(|https| https.ip() == ip);
+        let any = || self.https.iter().find(|https| https.ip().is_unspecified());
+        same.or_else(any).or_else(|| self.https.first()).map(SocketAddr::port)
+    }
+
     /// The namespace that a canonical host belongs to: that of its first rule.
     pub fn owner(&self, host: &str) -> Option<&str> {
         let host = self.routes.host_for(host)?;
@@ -68,8 +81,13 @@ impl Snapshot {
             if gateways.len() <= at {
                 gateways.resize_with(at + 1, || None);
             }
-            let (routes, certs) = (Arc::clone(&table.routes), Arc::clone(certs));
-            gateways[at] = Some(GatewaySnapshot { routes, certs });
+            let listeners = compiled.listeners.iter().filter(|plan| plan.slot == table.slot);
+            let https = listeners.filter(|plan| plan.protocol == Protocol::Https);
+            gateways[at] = Some(GatewaySnapshot {
+                routes: Arc::clone(&table.routes),
+                certs: Arc::clone(certs),
+                https: https.map(|plan| plan.address).collect(),
+            });
         }
         Self {
             generation,

@@ -126,6 +126,40 @@ fn http_is_redirected_where_the_host_has_tls() {
 }
 
 #[test]
+fn a_redirect_to_https_leads_to_a_port_that_answers() {
+    let location = |flags: &[&str], host: &str, target: &str| {
+        let bed = Bed::gateway(flags);
+        let host = host.replace("HTTP", &bed.http.port().to_string());
+        let location = get(bed.http, &host, target).responses[0].one("location").unwrap();
+        location.replace(&format!(":{}/", bed.https.port()), ":HTTPS/")
+    };
+    for (flags, host, target, expected) in [
+        (&[][..], "redirect.test", "/login?next=/home/", "https://redirect.test/login?next=/home/"),
+        (&[], "redirect.test:HTTP", "/a", "https://redirect.test:HTTPS/a"),
+        (&[], "redirect.test:80", "/a", "https://redirect.test/a"),
+        (&["--public-https-port=444"], "redirect.test:HTTP", "/a", "https://redirect.test:444/a"),
+        (&["--public-https-port=443"], "redirect.test:HTTP", "/a", "https://redirect.test/a"),
+    ] {
+        assert_eq!(location(flags, host, target), expected, "{flags:?} {host}{target}");
+    }
+}
+
+#[test]
+fn no_client_is_redirected_that_came_over_tls_to_a_trusted_proxy() {
+    let asked = |flags: &[&str], proto: &str| {
+        let bed = Bed::gateway(flags);
+        let request =
+            format!("GET /a HTTP/1.1\r\nHost: redirect.test\r\nX-Forwarded-Proto: {proto}\r\n\r\n");
+        send(bed.http, request.as_bytes()).status()
+    };
+    let trusted = &["--trusted-proxy=127.0.0.0/8"];
+    assert_eq!(asked(trusted, "https"), 200);
+    assert_eq!(asked(trusted, "https, http"), 200);
+    assert_eq!(asked(trusted, "http"), 308);
+    assert_eq!(asked(&[], "https"), 308, "anybody can say so");
+}
+
+#[test]
 fn each_name_is_shown_its_own_certificate_and_strangers_the_default() {
     let app = Backend::echo("app");
     let (one, wild) = (certificate(&["one.test"]), certificate(&["*.wild.test"]));

@@ -7,15 +7,18 @@
 
 use std::{borrow::Cow, net::IpAddr, ops::ControlFlow};
 
-use gatehouse_routes::{filter::Filter, model::Scheme};
-use http::{HeaderMap, HeaderValue, Method, Response, Uri, header, request::Parts};
+use gatehouse_routes::{filter::Filter, matcher::RequestView, model::Scheme};
+use http::{HeaderMap, HeaderValue, Method, Response, Uri, header};
 
-use crate::http::{
-    body::{BodyTransform, ResponseBody},
-    client::ClientConn,
-    error::ProxyErrorKind,
-    head::RequestHead,
-    headers::{Forwarding, client_address},
+use crate::{
+    http::{
+        body::{BodyTransform, ResponseBody},
+        client::ClientConn,
+        error::ProxyErrorKind,
+        head::RequestHead,
+        headers::client_address,
+    },
+    snapshot::GatewaySnapshot,
 };
 
 mod access;
@@ -26,13 +29,15 @@ mod rewrite;
 
 /// A request as filters see it, and what they leave for the way to the backend.
 pub(crate) struct FilterRequest<'r> {
+    conn: &'r ClientConn,
+    gateway: &'r GatewaySnapshot,
+    /// That of the client.
     pub(crate) scheme: Scheme,
     pub(crate) head: &'r RequestHead<'r>,
     /// The target as received.
     pub(crate) uri: &'r Uri,
     method: &'r Method,
     headers: &'r HeaderMap,
-    forwarding: &'r Forwarding,
     /// What the answer has to look like because of what was asked.
     pub(crate) kept: Kept,
     /// Bytes of body that may go on to the backend.
@@ -43,14 +48,19 @@ pub(crate) struct FilterRequest<'r> {
 
 impl<'r> FilterRequest<'r> {
     /// A request that no filter has seen.
-    pub(crate) fn new(conn: &'r ClientConn, head: &'r RequestHead<'r>, parts: &'r Parts) -> Self {
+    pub(crate) fn new(
+        (conn, gateway): (&'r ClientConn, &'r GatewaySnapshot),
+        head: &'r RequestHead<'r>,
+        view: &RequestView<'r>,
+    ) -> Self {
         Self {
-            scheme: conn.scheme,
+            conn,
+            gateway,
+            scheme: view.scheme,
             head,
-            uri: &parts.uri,
-            method: &parts.method,
-            headers: &parts.headers,
-            forwarding: &conn.forwarding,
+            uri: &view.parts.uri,
+            method: &view.parts.method,
+            headers: &view.parts.headers,
             kept: Kept::default(),
             body_limit: None,
             path: None,
@@ -59,7 +69,7 @@ impl<'r> FilterRequest<'r> {
 
     /// The address of the client, as trusted proxies tell it.
     fn client(&self) -> IpAddr {
-        client_address(self.headers, self.forwarding)
+        client_address(self.headers, &self.conn.forwarding)
     }
 }
 

@@ -47,10 +47,14 @@ pub(crate) enum Local {
 pub(crate) struct RequestHead<'r> {
     /// Host without port: lower case, no trailing dot; empty for an HTTP/1.0 request without one.
     pub(crate) host: Cow<'r, str>,
+    /// The port that stands behind it.
+    pub(crate) port: Option<u16>,
     /// The path that rules see.
     pub(crate) path: Cow<'r, str>,
     /// The raw path had dot segments, so the backend gets `path` instead.
     pub(crate) path_rewritten: bool,
+    /// The path holds a slash that is encoded.
+    pub(crate) encoded_slash: bool,
     /// The client asks for a WebSocket.
     pub(crate) websocket: bool,
     /// Fields that need work.
@@ -74,12 +78,14 @@ impl<'r> RequestHead<'r> {
         }
         check_method(&parts.method)?;
         let seen = check_fields(parts)?;
-        let host = authority(parts)?;
+        let (host, port) = authority(parts)?;
         let websocket = parts.version == Version::HTTP_11 && wants_websocket(&parts.headers);
         let mut head = Self {
             host,
+            port,
             path: Cow::Borrowed("*"),
             path_rewritten: false,
+            encoded_slash: false,
             websocket,
             seen,
             local: None,
@@ -98,6 +104,7 @@ impl<'r> RequestHead<'r> {
         let canonical = path::canonical(parts.uri.path()).map_err(|_| ProxyErrorKind::BadPath)?;
         head.path = canonical.matched;
         head.path_rewritten = canonical.rewritten;
+        head.encoded_slash = canonical.encoded_slash;
         Ok(head)
     }
 }
@@ -191,8 +198,8 @@ fn is_alias(name: &str, ours: &str) -> bool {
         && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
 }
 
-/// The one host that the request names (P13).
-fn authority(parts: &Parts) -> Result<Cow<'_, str>, ProxyErrorKind> {
+/// The one host that the request names (P13), and the port behind it.
+fn authority(parts: &Parts) -> Result<(Cow<'_, str>, Option<u16>), ProxyErrorKind> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let field = hosts.next();
     if hosts.next().is_some() {
@@ -217,8 +224,8 @@ fn authority(parts: &Parts) -> Result<Cow<'_, str>, ProxyErrorKind> {
         }
         // RFC 9112 §3.2: a request line in absolute form does not excuse a missing Host.
         (Some(_), None) if parts.version == Version::HTTP_11 => Err(ProxyErrorKind::BadHost),
-        (Some((host, _)), _) | (None, Some((host, _))) => Ok(host),
-        (None, None) if parts.version < Version::HTTP_11 => Ok(Cow::Borrowed("")),
+        (Some(named), _) | (None, Some(named)) => Ok(named),
+        (None, None) if parts.version < Version::HTTP_11 => Ok((Cow::Borrowed(""), None)),
         (None, None) => Err(ProxyErrorKind::BadHost),
     }
 }

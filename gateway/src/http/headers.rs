@@ -10,6 +10,7 @@ use http::{
     header::{self, HOST},
 };
 
+use gatehouse_routes::model::Scheme;
 use ipnet::IpNet;
 
 use crate::http::head::{Seen, is_forwarded, is_trusted};
@@ -224,6 +225,28 @@ pub(crate) fn client_address(headers: &HeaderMap, forwarding: &Forwarding) -> Ip
     client
 }
 
+/// The scheme that the client used, as a trusted proxy tells it; else that of the connection.
+pub(crate) fn client_scheme(
+    headers: &HeaderMap,
+    seen: Seen,
+    forwarding: &Forwarding,
+    own: Scheme,
+) -> Scheme {
+    if !(seen.forwarded && forwarding.believed) {
+        return own;
+    }
+    // Of several the first: each proxy adds its own behind it.
+    let told = headers.get(&X_FORWARDED_PROTO).and_then(|told| told.to_str().ok());
+    let first = told.and_then(|told| told.split(',').next()).unwrap_or_default().trim();
+    match first {
+        told if ["https", "wss"].iter().any(|name| told.eq_ignore_ascii_case(name)) => {
+            Scheme::Https
+        }
+        told if ["http", "ws"].iter().any(|name| told.eq_ignore_ascii_case(name)) => Scheme::Http,
+        _ => own,
+    }
+}
+
 /// What we keep of a client's own request id: something that fits a log line.
 fn is_request_id(value: &HeaderValue) -> bool {
     (1..=128).contains(&value.len())
@@ -272,6 +295,27 @@ mod tests {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         headers
+    }
+
+    #[test]
+    fn a_trusted_proxy_tells_the_scheme() {
+        for (told, believed, expected) in [
+            ("https", true, Scheme::Https),
+            ("HTTPS", true, Scheme::Https),
+            ("https, http", true, Scheme::Https),
+            ("wss", true, Scheme::Https),
+            ("http", true, Scheme::Http),
+            ("gopher", true, Scheme::Http),
+            ("", true, Scheme::Http),
+            ("https", false, Scheme::Http),
+        ] {
+            let fields = headers(&[("x-forwarded-proto", told)]);
+            let scheme = client_scheme(&fields, ALL, &forwarding(believed), Scheme::Http);
+            assert_eq!(scheme, expected, "{told:?} {believed}");
+        }
+        let fields = headers(&[("x-forwarded-proto", "http")]);
+        let scheme = client_scheme(&fields, ALL, &forwarding(true), Scheme::Https);
+        assert_eq!(scheme, Scheme::Http, "the proxy speaks TLS to us, its client did not");
     }
 
     const ALL: Seen =

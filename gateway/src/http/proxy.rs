@@ -14,6 +14,7 @@ use std::{
 
 use gatehouse_routes::{
     action::{Action, Forward},
+    encoded_slash,
     matcher::RequestView,
     rule::RouteRule,
     stats::EndpointStats,
@@ -152,7 +153,8 @@ async fn answer(
     let gateway = snapshot.gateway(conn.listener.slot).ok_or(ProxyErrorKind::NoRoute)?;
     check_owner(conn, gateway, &head)?;
 
-    let view = RequestView { scheme: conn.scheme, host: &head.host, path: &head.path, parts };
+    let scheme = headers::client_scheme(&parts.headers, head.seen, &conn.forwarding, conn.scheme);
+    let view = RequestView { scheme, host: &head.host, path: &head.path, parts };
     let Some(matched) = gateway.routes.lookup(&view) else {
         if let Some(host) = gateway.routes.host_for(&head.host) {
             record.unrouted(&host.stats);
@@ -162,8 +164,12 @@ async fn answer(
     record.routed(matched.rule, &matched.host.stats);
 
     let rule = &**matched.rule;
+    if head.encoded_slash && !encoded_slash::admits(&gateway.routes, &view, rule) {
+        return Err(ProxyErrorKind::BadPath);
+    }
     let mut kept = Kept::default();
-    let mut answer = match before_backend(conn, rule, &head, parts, body, &mut kept) {
+    let via = (&**conn, gateway);
+    let mut answer = match before_backend(via, rule, &head, &view, body, &mut kept) {
         Ok(ControlFlow::Break(response)) => Answer::own(response),
         Ok(ControlFlow::Continue((forward, target))) => {
             let (websocket, seen) = (head.websocket, head.seen);
@@ -181,7 +187,7 @@ async fn answer(
         }
         Err(kind) => Answer::error(kind),
     };
-    filter::run_response(&rule.filters, conn.scheme, &kept, &mut answer.response);
+    filter::run_response(&rule.filters, scheme, &kept, &mut answer.response);
     Ok(answer)
 }
 
@@ -190,14 +196,14 @@ type Onward<'s> = (&'s Forward, Option<PathAndQuery>);
 
 /// What a rule says to a request before a backend sees it; `Break`: an answer of our own.
 fn before_backend<'s>(
-    conn: &ClientConn,
+    via: (&ClientConn, &GatewaySnapshot),
     rule: &'s RouteRule,
     head: &RequestHead<'_>,
-    parts: &Parts,
+    view: &RequestView<'_>,
     body: &mut RequestBody,
     kept: &mut Kept,
 ) -> Result<ControlFlow<Response<ResponseBody>, Onward<'s>>, ProxyErrorKind> {
-    let mut request = FilterRequest::new(conn, head, parts);
+    let mut request = FilterRequest::new(via, head, view);
     let flow = filter::run_request(&rule.filters, &mut request);
     *kept = std::mem::take(&mut request.kept);
     if let ControlFlow::Break(response) = flow? {
@@ -214,11 +220,11 @@ fn before_backend<'s>(
             Err(ProxyErrorKind::Denied)
         }
         Action::Redirect(redirect) => {
-            let response = filter::redirect::answer(redirect, conn.scheme, head, parts)?;
+            let response = filter::redirect::answer(redirect, view.scheme, head, view.parts)?;
             Ok(ControlFlow::Break(response))
         }
         Action::Forward(forward) => {
-            let target = upstream_target(head, &parts.uri, request.path)?;
+            let target = upstream_target(head, &view.parts.uri, request.path)?;
             Ok(ControlFlow::Continue((forward, target)))
         }
     }

@@ -37,6 +37,8 @@ pub(crate) struct WorkerOptions {
     pub(crate) time_scale: f64,
     pub(crate) trusted: Arc<[IpNet]>,
     pub(crate) max_connections: usize,
+    /// Where clients find TLS, if the operator says so.
+    pub(crate) public_https_port: Option<u16>,
     /// Counts answers to requests whose host is in no table.
     pub(crate) unrouted: Arc<HostStats>,
     pub(crate) live: Arc<Live>,
@@ -51,6 +53,7 @@ impl WorkerOptions {
             time_scale: settings.time_scale,
             trusted: settings.trusted_proxies.clone().into(),
             max_connections: max_connections(workers),
+            public_https_port: settings.public_https_port,
             unrouted: Arc::default(),
             live,
             started: Instant::now(),

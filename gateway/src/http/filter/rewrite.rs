@@ -46,6 +46,8 @@ mod tests {
             ("/$2", "/api", "/"),
             ("$2", "/api/v1", "/v1"),
             ("$2", "/api/", "/"),
+            ("/$2_x", "/api/caf%C3%A9", "/caf%C3%A9_x"),
+            ("/$2", "/api/a%2Fb", "/a%2Fb"),
         ] {
             let rewrite = Rewrite::Captures { regex: regex.clone(), target: target.into() };
             assert_eq!(rewritten(&rewrite, path), expected, "{target} {path}");
