@@ -31,7 +31,8 @@ pub struct GatewayTable {
     pub slot: ScopeSlot,
     /// Their rules.
     pub routes: Arc<RouteTable>,
-    /// Their certificates, each host at most once.
+    /// Their certificates, oldest first. Of several for one host the first is the one, unless it is there only for
+    /// what the certificate names.
     pub certs: Arc<[CertBinding]>,
 }
 

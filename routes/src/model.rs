@@ -184,6 +184,8 @@ impl ScopeSlot {
 pub struct CertBinding {
     /// For which server names.
     pub host: HostPattern,
+    /// Only for those among them that the certificate itself names: the object does not say which it is for.
+    pub if_named: bool,
     /// Where the pair is.
     pub source: CertSource,
     /// The object that asks for it.

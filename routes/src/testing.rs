@@ -148,7 +148,11 @@ pub(crate) fn run_cases(yaml: &str) {
     let mut failures = Vec::new();
     for case in cases {
         let objects = from_values(case.objects.into_iter().map(expand));
-        let options = Options { route_domain: Some("apps.example".into()), ..Options::default() };
+        let options = Options {
+            route_domain: Some("apps.example".into()),
+            claim_classes: vec!["nginx".into()],
+            ..Options::default()
+        };
         let compiled = compile(&objects, &options, None);
         for (url, expected) in case.answers {
             let given = answer(&compiled, &url);

@@ -5,7 +5,7 @@
 //! later table shares the same `Arc<CertifiedKey>`. Keys are never printed nor logged.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, OnceLock},
 };
@@ -22,6 +22,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
     sign::CertifiedKey,
 };
+
+mod names;
 
 type Names = HashMap<Box<str>, Arc<CertifiedKey>, RandomState>;
 
@@ -53,6 +55,15 @@ impl CertTable {
         match std::str::from_utf8(lower) {
             Ok(lower) => self.lookup(lower),
             Err(_) => self.any.as_ref(),
+        }
+    }
+
+    /// The certificate of exactly this pattern.
+    fn get(&self, host: &HostPattern) -> Option<&Arc<CertifiedKey>> {
+        match host {
+            HostPattern::Exact(name) => self.exact.get(&**name),
+            HostPattern::OneLabel(rest) => self.wildcard.get(&**rest),
+            HostPattern::Any => self.any.as_ref(),
         }
     }
 
@@ -208,25 +219,52 @@ impl<'a> Builder<'a> {
         previous: Option<&Arc<CertTable>>,
     ) -> Arc<CertTable> {
         let mut table = CertTable::default();
-        for binding in bindings {
-            let key = (scope.clone(), binding.host.clone(), binding.object.clone());
-            let pair = match self.pair(&binding.source) {
-                Ok(pair) => Some(pair),
-                Err(error) => {
-                    let last_good = self.previous.and_then(|cache| cache.good.get(&key)).cloned();
-                    self.report(binding, &error, last_good.is_some());
-                    last_good
-                }
+        let mut decided = HashSet::new();
+        let mut unnamed = Vec::new();
+        // A host that is spelled out before those that only a wildcard or a rule without host stands for.
+        let derived =
+            |one: &&CertBinding| one.if_named && !matches!(one.host, HostPattern::Exact(_));
+        let given = bindings.iter().filter(|one| !derived(one));
+        for binding in given.chain(bindings.iter().filter(derived)) {
+            let pair = self.usable(scope, binding);
+            let hosts = match (&pair, binding.if_named) {
+                (_, false) => vec![binding.host.clone()],
+                (Some(pair), true) => names::common(&binding.host, pair),
+                (None, true) => Vec::new(),
             };
-            if let Some(pair) = pair {
-                table.insert(&binding.host, Arc::clone(&pair));
-                self.cache.good.insert(key, pair);
+            for host in &hosts {
+                if decided.insert(host.clone())
+                    && let Some(pair) = &pair
+                {
+                    table.insert(host, Arc::clone(pair));
+                }
+            }
+            if let Some(pair) = pair.filter(|_| binding.if_named) {
+                unnamed.push((binding, pair));
             }
         }
+        self.problems.extend(names::problems(&table, &unnamed));
         match previous {
             Some(previous) if previous.same(&table) => Arc::clone(previous),
             _ => Arc::new(table),
         }
+    }
+
+    /// The pair of a binding; the last good one if it cannot be read, which is told.
+    fn usable(&mut self, scope: &Scope, binding: &CertBinding) -> Option<Arc<CertifiedKey>> {
+        let key = (scope.clone(), binding.host.clone(), binding.object.clone());
+        let pair = match self.pair(&binding.source) {
+            Ok(pair) => Some(pair),
+            Err(error) => {
+                let last_good = self.previous.and_then(|cache| cache.good.get(&key)).cloned();
+                self.report(binding, &error, last_good.is_some());
+                last_good
+            }
+        };
+        if let Some(pair) = &pair {
+            self.cache.good.insert(key, Arc::clone(pair));
+        }
+        pair
     }
 
     /// What is to be kept for the next compile, and what is wrong.

@@ -213,7 +213,11 @@ impl Run<'_, '_> {
         let mut certs = Vec::new();
         for cert in bindings.iter().flat_map(|certs| &**certs) {
             let missing = missing_secret(&secrets, &self.objects.refused, cert);
-            if taken.insert(&cert.host) && missing.is_none() {
+            let free = match cert.if_named {
+                true => !taken.contains(&cert.host),
+                false => taken.insert(&cert.host),
+            };
+            if free && missing.is_none() {
                 certs.push(cert);
             }
             problems.extend(missing);

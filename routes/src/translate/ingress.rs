@@ -55,7 +55,8 @@ pub(crate) fn tls(key: &ObjectKey, ingress: &Ingress) -> Tls {
     let object = reference(key);
     let mut found = Tls::default();
     let Some(spec) = &ingress.spec else { return found };
-    let mut certs = Vec::new();
+    // Entries that name their hosts first.
+    let (mut certs, mut unnamed) = (Vec::new(), Vec::new());
     for (at, entry) in spec.tls.iter().flatten().enumerate() {
         let mut hosts = Vec::new();
         for (index, text) in entry.hosts.iter().flatten().enumerate() {
@@ -67,16 +68,16 @@ pub(crate) fn tls(key: &ObjectKey, ingress: &Ingress) -> Tls {
                 }
             }
         }
-        if entry.hosts.as_ref().is_none_or(Vec::is_empty) {
-            // The certificate is for whatever it names; the hosts it is meant for are this object's own.
-            let own = spec.rules.iter().flatten().filter_map(|rule| rule.host.as_deref());
-            found.hosts.extend(own.filter_map(|host| host::pattern(host).ok()));
-            hosts.push(HostPattern::Any);
+        let if_named = entry.hosts.as_ref().is_none_or(Vec::is_empty);
+        if if_named {
+            hosts = own_hosts(spec);
         }
         if let Some(name) = entry.secret_name.as_deref().filter(|name| !name.is_empty()) {
             let secret = ObjectKey::new(Arc::clone(&key.namespace), name);
+            let certs = if if_named { &mut unnamed } else { &mut certs };
             certs.extend(hosts.iter().map(|host| CertBinding {
                 host: host.clone(),
+                if_named,
                 source: CertSource::Secret(secret.clone()),
                 object: object.clone(),
                 field: format!("spec.tls[{at}].secretName"),
@@ -84,8 +85,26 @@ pub(crate) fn tls(key: &ObjectKey, ingress: &Ingress) -> Tls {
         }
         found.hosts.extend(hosts);
     }
+    certs.append(&mut unnamed);
     found.certs = certs.into();
     found
+}
+
+/// The hosts of an Ingress' rules, each once: what a `tls` entry without hosts is meant for.
+fn own_hosts(spec: &IngressSpec) -> Vec<HostPattern> {
+    let rules = spec.rules.as_deref().unwrap_or_default();
+    if rules.is_empty() {
+        return vec![HostPattern::Any];
+    }
+    let mut hosts = Vec::new();
+    for rule in rules {
+        if let Ok(host) = host::pattern(rule.host.as_deref().unwrap_or_default())
+            && !hosts.contains(&host)
+        {
+            hosts.push(host);
+        }
+    }
+    hosts
 }
 
 /// What an Ingress is read by besides itself.

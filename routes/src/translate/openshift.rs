@@ -332,6 +332,7 @@ fn pair(
     }
     Ok(Some(CertBinding {
         host: host.clone(),
+        if_named: false,
         source: CertSource::Inline { certificate: certificate.into(), key: key.into() },
         object: object.clone(),
         field: "spec.tls.certificate".into(),

@@ -36,6 +36,7 @@ fn store(secrets: &[(&str, &Arc<Secret>)]) -> Store<Secret> {
 fn binding(host: &str, secret: &str) -> CertBinding {
     CertBinding {
         host: HostPattern::Exact(host.into()),
+        if_named: false,
         source: CertSource::Secret(ObjectKey::new("default", secret)),
         object: ObjectRef::new("Ingress", ObjectKey::new("default", "web")),
         field: "spec.tls[0].secretName".to_owned(),
