@@ -31,6 +31,8 @@ const TICK: Duration = Duration::from_millis(250);
 const AWAY: Duration = Duration::from_secs(1);
 /// One that has not told everything for so long is not waited for any more.
 const SLOW: Duration = Duration::from_secs(15);
+/// If no answer has come for so long to anything that is asked for by name, none is waited for.
+const SILENT: Duration = Duration::from_secs(2);
 /// Least time between two writes of the cache, and its least multiple of the duration of the last one.
 const STORE: (Duration, u32) = (Duration::from_secs(5), 50);
 
@@ -58,6 +60,7 @@ pub(super) async fn run(
         keeper,
         followers: BTreeMap::new(),
         started: Instant::now(),
+        answered: Instant::now(),
         asked_cache: false,
         remembering: false,
     };
@@ -67,7 +70,7 @@ pub(super) async fn run(
         let told = tokio::select! {
             _ = &mut stopped => break,
             Some(first) = heard.recv() => {
-                task.world.hear(first);
+                task.hear(first);
                 task.settle(&mut heard).await;
                 task.tell()
             }
@@ -93,6 +96,8 @@ struct Task {
     /// Watches of single objects.
     followers: BTreeMap<Reference, AbortHandle>,
     started: Instant,
+    /// When an object that is asked for by name was last answered, or one was asked for that was not before.
+    answered: Instant,
     /// The cache has been looked at.
     asked_cache: bool,
     /// What an earlier process knew stands for what the API server has not told.
@@ -110,8 +115,15 @@ impl Task {
             && !left.is_zero()
             && let Ok(Some(next)) = timeout(QUIET.min(left), heard.recv()).await
         {
-            self.world.hear(next);
+            self.hear(next);
         }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        if matches!(heard, Heard::Answer(..)) {
+            self.answered = Instant::now();
+        }
+        self.world.hear(heard);
     }
 
     /// Tells the differences.
@@ -145,6 +157,7 @@ impl Task {
                 self.followers.insert(reference.clone(), tokio::spawn(follower).abort_handle());
             }
         }
+        self.answered = Instant::now();
         self.world.want(wanted);
     }
 
@@ -158,7 +171,23 @@ impl Task {
             self.tell()?;
         }
         if self.world.is_listed() {
+            if !self.world.is_answered() && self.answered.elapsed() >= SILENT {
+                self.go_without_answers()?;
+            }
             self.keeper.keep(&self.world).await;
+        }
+        Ok(())
+    }
+
+    /// The API server went away before it answered: what an earlier process knew of what is asked for by name
+    /// has to do, or nothing.
+    fn go_without_answers(&mut self) -> Result<(), Gone> {
+        tracing::warn!("objects that others refer to cannot be read; going on without them");
+        let known = self.keeper.load().map(|(objects, _)| objects).unwrap_or_default();
+        self.world.remember(known);
+        self.tell()?;
+        if !self.remembering {
+            self.world.found();
         }
         Ok(())
     }

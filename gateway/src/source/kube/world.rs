@@ -145,6 +145,11 @@ impl World {
         self.kinds.values().all(Known::is_listed)
     }
 
+    /// True if nothing that is asked for by name is waited for any more.
+    pub(super) fn is_answered(&self) -> bool {
+        self.told.answered.as_ref().is_some_and(|told| Arc::ptr_eq(told, &self.wanted))
+    }
+
     /// Takes over what a watch has heard.
     pub(super) fn hear(&mut self, heard: Heard) {
         match heard {
@@ -184,7 +189,8 @@ impl World {
         }
     }
 
-    /// Puts in objects of an earlier process, wherever the API server has not told better.
+    /// Puts in objects of an earlier process, wherever the API server has not told better, and waits for
+    /// nothing else until [`World::found`].
     pub(super) fn remember(&mut self, objects: Vec<Object>) {
         self.alone = true;
         for object in objects {
@@ -263,7 +269,7 @@ impl World {
         if !self.alone && !self.wanted.is_subset(&self.answered) {
             return None;
         }
-        if self.told.answered.as_ref().is_some_and(|told| Arc::ptr_eq(told, &self.wanted)) {
+        if self.is_answered() {
             return None;
         }
         self.told.answered = Some(Arc::clone(&self.wanted));

@@ -288,3 +288,25 @@ fn what_an_earlier_process_knew_stands_until_the_api_server_has_told() {
     answer(&mut world, "z", Answer::Absent);
     assert_eq!(events(&mut world), "answered 2");
 }
+
+#[test]
+fn an_api_server_that_went_away_before_it_answered_is_not_waited_for() {
+    let mut world = world(&[Kind::Service]);
+    tell(&mut world, &list(Kind::Service), &[service("a", "now", 80)]);
+    world.want(wanted(&["x", "y", "z"]));
+    answer(&mut world, "x", Answer::Object(Ok(object(Kind::Secret, "a", "x", json!({})))));
+    assert_eq!(events(&mut world), "+Secret a/x, +Service a/now, synced Service");
+    assert!(world.is_listed() && !world.is_answered());
+    let older = json!({ "type": "older" });
+    let known = ["x", "y"].map(|name| object(Kind::Secret, "a", name, older.clone()));
+    world.remember([known.as_slice(), &[service("a", "then", 80)]].concat());
+    assert_eq!(events(&mut world), "+Secret a/y, answered 3", "x and the list are newer");
+    assert!(world.is_answered());
+    world.found();
+    answer(&mut world, "z", Answer::Object(Ok(object(Kind::Secret, "a", "z", json!({})))));
+    answer(&mut world, "y", Answer::Absent);
+    assert_eq!(events(&mut world), "-Secret a/y, +Secret a/z");
+    world.want(wanted(&["w"]));
+    assert_eq!(events(&mut world), "-Secret a/x, -Secret a/z");
+    assert!(!world.is_answered(), "what is asked for next is waited for as usual");
+}
