@@ -43,6 +43,9 @@ fn what_kubectl_does_is_live() {
     secrets_that_may_not_be_read(&bed, &gateway);
     objects_that_are_being_deleted(&bed, &gateway);
     endpoints_that_are_not_allowed(&bed, &gateway);
+    drop(gateway);
+    namespaces_that_are_watched(&bed);
+    namespaces_that_are_selected(&bed);
 }
 
 fn services_and_ingresses(bed: &Bed, gateway: &Gateway) {
@@ -211,4 +214,45 @@ fn endpoints_that_are_not_allowed(bed: &Bed, gateway: &Gateway) {
     bed.apply("strange", &ingress("web", "strange.example", ""));
     answers(gateway, "strange.example", "503");
     shows(gateway, "/snapshot", "the address of a cloud's metadata service");
+}
+
+fn namespaces_that_are_watched(bed: &Bed) {
+    for name in ["watched-a", "watched-b", "unwatched"] {
+        bed.namespace(name, &bed.one);
+        bed.apply(name, &ingress("web", &format!("{name}.test"), ""));
+    }
+    let plan = Plan::default().kubeconfig(bed.cluster.kubeconfig());
+    let gateway =
+        plan.args(&["--watch-namespace", "watched-a", "--watch-namespace", "watched-b"]).start();
+    for name in ["watched-a", "watched-b"] {
+        answers(&gateway, &format!("{name}.test"), "one");
+        bed.apply(name, &service(&bed.two));
+        answers(&gateway, &format!("{name}.test"), "two");
+    }
+    assert_eq!(answer(gateway.http, "unwatched.test"), "404");
+    // An object of a namespace that is not watched claims nothing.
+    bed.apply("unwatched", &ingress("claim", "later.test", ""));
+    bed.apply("watched-b", &ingress("claim", "later.test", ""));
+    answers(&gateway, "later.test", "two");
+    bed.kubectl("--namespace watched-a delete ingress web");
+    answers(&gateway, "watched-a.test", "404");
+}
+
+fn namespaces_that_are_selected(bed: &Bed) {
+    for name in ["red", "blue"] {
+        bed.namespace(name, &bed.one);
+        bed.apply(name, &ingress("web", &format!("{name}.test"), ""));
+    }
+    bed.kubectl("label namespace red shard=a");
+    let plan = Plan::default().kubeconfig(bed.cluster.kubeconfig());
+    let gateway = plan.args(&["--namespace-selector", "shard=a"]).start();
+    answers(&gateway, "red.test", "one");
+    assert_eq!(answer(gateway.http, "blue.test"), "404");
+    bed.kubectl("label namespace blue shard=a");
+    answers(&gateway, "blue.test", "one");
+    bed.kubectl("label namespace red shard=b --overwrite");
+    answers(&gateway, "red.test", "404");
+    assert_eq!(answer(gateway.http, "blue.test"), "one");
+    bed.kubectl("label namespace red shard=a --overwrite");
+    answers(&gateway, "red.test", "one");
 }

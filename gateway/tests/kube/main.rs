@@ -10,3 +10,5 @@
 mod bed;
 mod live;
 mod outage;
+mod unsteady;
+mod way;

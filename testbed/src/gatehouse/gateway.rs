@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a bed that cannot be made fails its test")]
 
 use std::{
+    ffi::OsStr,
     io::Read,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -30,6 +31,8 @@ pub struct Plan {
     files: Vec<(String, String)>,
     /// Asks the API server of this kubeconfig, instead of reading manifests.
     kubeconfig: Option<PathBuf>,
+    /// Asks the API server that its Pod knows, without a flag that says so.
+    in_pod: bool,
     /// Instead of a folder of its own.
     state_dir: Option<PathBuf>,
     http: SocketAddr,
@@ -47,6 +50,7 @@ impl Default for Plan {
             threads: 1,
             files: Vec::new(),
             kubeconfig: None,
+            in_pod: false,
             state_dir: None,
             http: free_address(),
             https: free_address(),
@@ -65,6 +69,12 @@ impl Plan {
     /// Takes its objects from an API server.
     pub fn kubeconfig(mut self, kubeconfig: PathBuf) -> Self {
         self.kubeconfig = Some(kubeconfig);
+        self
+    }
+
+    /// Takes its objects from the API server that a Pod is told of: `via` words make it one.
+    pub const fn in_pod(mut self) -> Self {
+        self.in_pod = true;
         self
     }
 
@@ -118,17 +128,17 @@ impl Plan {
         }
         let program = process::built("gatehouse");
         let mut command = guard::command("env");
-        let (flag, source) = match &self.kubeconfig {
-            Some(kubeconfig) => ("--kubeconfig", kubeconfig.clone()),
-            None => ("--manifests", dir.path().join("manifests")),
+        let source = match &self.kubeconfig {
+            Some(kubeconfig) => Some(("--kubeconfig", kubeconfig.clone())),
+            None if self.in_pod => None,
+            None => Some(("--manifests", dir.path().join("manifests"))),
         };
         let state_dir = self.state_dir.clone().unwrap_or_else(|| dir.path().join("state"));
         command
             .args(&self.via)
             .arg(program)
             .arg("run")
-            .arg(flag)
-            .arg(source)
+            .args(source.iter().flat_map(|(flag, source)| [OsStr::new(flag), source.as_os_str()]))
             .args(["--http", &self.http.to_string(), "--https", &self.https.to_string()])
             .args(["--admin", &self.admin.to_string(), "--node", &self.node])
             .args(["--threads", &self.threads.to_string()])
