@@ -8,6 +8,7 @@
 #   make image        a static binary, packed as an OCI image -> target/image/gatehouse.tar
 #   make bench        gatehouse beside nginx, HAProxy and Envoy -> loadtest/results/
 #   make bench-scale  10 000 Ingress hosts: start, change, memory -> loadtest/results/scale.md
+#   make bench-cluster  20 000 Ingresses and Routes on a real API server -> loadtest/results/cluster.md
 #   make bench-failover  gatehouse beside keepalived, the owner of an address struck -> loadtest/results/failover.md
 #
 # BENCH_ARGS is passed on: make bench BENCH_ARGS='--quick --only plain,tls'; likewise FAILOVER_ARGS:
@@ -31,7 +32,7 @@ FUZZ_TARGETS ?=
 export CARGO_TARGET_DIR := $(TARGET)
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help run test fuzz lint cluster image bench bench-scale bench-failover
+.PHONY: help run test fuzz lint cluster image bench bench-scale bench-cluster bench-failover
 .NOTPARALLEL:
 
 help:
@@ -80,6 +81,10 @@ bench-scale:
 	TOOLS=$(TOOLS) .ci/setup test
 	$(CARGO) build --release -p gatehouse -p gatehouse-loadtest
 	$(TARGET)/release/gatehouse-loadtest scale --gatehouse $(TARGET)/release/gatehouse --results loadtest/results $(SCALE_ARGS)
+
+bench-cluster: cluster
+	$(CARGO) build --release -p gatehouse -p gatehouse-loadtest
+	$(TARGET)/release/gatehouse-loadtest cluster --gatehouse $(TARGET)/release/gatehouse --results loadtest/results $(CLUSTER_ARGS)
 
 bench-failover:
 	.ci/setup failover

@@ -1,4 +1,4 @@
-//! `gatehouse-loadtest`: the echo backend, the quickstart, the side-by-side benchmark, the scale test and
+//! `gatehouse-loadtest`: the echo backend, the quickstart, the side-by-side benchmark, the scale tests and
 //! the fail-over test.
 //!
 //! This file owns the command line only. Nothing here is part of the product. What runs are made
@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod cluster;
 mod failover;
 mod quickstart;
 mod scale;
@@ -35,6 +36,8 @@ enum Command {
     Bench(bench::Options),
     /// Many hosts in one gateway: start, change, memory.
     Scale(scale::Options),
+    /// Many objects in a real cluster: start, statuses, changes, memory.
+    Cluster(cluster::Options),
     /// How long an address is away when its owner dies: gatehouse beside keepalived.
     Failover(failover::Options),
 }
@@ -46,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Quickstart(options) => quickstart::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Scale(options) => scale::run(&options),
+        Command::Cluster(options) => cluster::run(&options),
         Command::Failover(options) => failover::run(&options),
     };
     match result {
