@@ -304,8 +304,10 @@ impl Writer {
             return wake.min(until);
         }
         let Some(leading) = &mut self.leading else { return wake };
-        // The clock on the wall is looked at now and then as well.
-        wake = wake.min(leading.term.until).min(now + Duration::from_secs(1));
+        // The end of the term as it is now: renewals have moved it. The clock on the wall is looked at now
+        // and then as well.
+        let until = self.election.term(now).map_or(now, |term| term.until);
+        wake = wake.min(until).min(now + Duration::from_secs(1));
         if !leading.allocating
             && let Some(due) = leading.take
         {

@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{LazyLock, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use gatehouse_testbed::cluster::Cluster;
+use gatehouse_testbed::{cluster::Cluster, gatehouse::client};
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
@@ -46,6 +46,7 @@ pub(crate) struct Bed {
 pub(crate) struct Gateway {
     child: Child,
     pub(crate) node: String,
+    admin: SocketAddr,
 }
 
 impl Bed {
@@ -78,16 +79,38 @@ impl Bed {
         bed
     }
 
+    /// A kubeconfig of a service account of this namespace, which may do nothing yet.
+    pub(crate) fn account(&self, name: &str) -> PathBuf {
+        self.apply(&format!(
+            "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {name}, namespace: {}}}}}",
+            self.namespace
+        ));
+        let cluster = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+        cluster.as_ref().unwrap().kubeconfig_of(&self.namespace, name).unwrap()
+    }
+
+    /// Creates or changes objects.
+    pub(crate) fn apply(&self, yaml: &str) {
+        let cluster = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+        cluster.as_ref().unwrap().apply(yaml).unwrap();
+    }
+
     /// A gateway on a node, with quick elections.
     pub(crate) fn gateway(&self, node: &str, more: &[&str]) -> Gateway {
+        self.gateway_as(&self.kubeconfig, node, more)
+    }
+
+    /// The same, as somebody who may do less than everything.
+    pub(crate) fn gateway_as(&self, kubeconfig: &Path, node: &str, more: &[&str]) -> Gateway {
+        let admin = free_address();
         let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
         command
             .args(["run", "--kubeconfig"])
-            .arg(&self.kubeconfig)
+            .arg(kubeconfig)
             .args(["--node", node, "--watch-namespace", &self.namespace])
             .args(["--lease-namespace", &self.namespace])
-            .args(["--http", &free_address(), "--https", &free_address()])
-            .args(["--admin", &free_address(), "--threads", "1", "--no-access-log"])
+            .args(["--http", &free_address().to_string(), "--https", &free_address().to_string()])
+            .args(["--admin", &admin.to_string(), "--threads", "1", "--no-access-log"])
             .args(["--retry-period", "0.5"])
             .args(more)
             .stdin(Stdio::null())
@@ -98,7 +121,7 @@ impl Bed {
         if std::env::var_os("GATEWAY_LOG").is_none() {
             command.stderr(Stdio::null());
         }
-        Gateway { child: command.spawn().expect("a gateway"), node: node.to_owned() }
+        Gateway { child: command.spawn().expect("a gateway"), node: node.to_owned(), admin }
     }
 
     pub(crate) fn services(&self) -> Api<Service> {
@@ -195,6 +218,37 @@ impl Bed {
 }
 
 impl Gateway {
+    /// The page `/status`; none while it does not answer.
+    pub(crate) fn status(&self) -> Option<Value> {
+        TcpStream::connect(self.admin).ok()?;
+        let seen = client::get(self.admin, "localhost", "/status");
+        serde_json::from_str(&seen.responses.first()?.text()).ok()
+    }
+
+    /// What `gatehouse status` prints.
+    pub(crate) fn status_table(&self) -> String {
+        let admin = self.admin.to_string();
+        let output = Command::new(env!("CARGO_BIN_EXE_gatehouse"))
+            .args(["status", "--admin", &admin])
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    }
+
+    /// CPU time of the thread that talks to the API server about statuses.
+    pub(crate) fn status_cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let stats =
+            tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+        let stat = stats
+            .into_iter()
+            .find(|stat| stat.contains("(status)"))
+            .expect("a thread named status");
+        // After the name: state is the first field, utime the 12th, stime the 13th; in 1/100 s.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks = fields.split_whitespace().skip(11).take(2).map(|it| it.parse::<u64>().unwrap());
+        Duration::from_millis(10 * ticks.sum::<u64>())
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: i32) {
         let pid = libc::pid_t::try_from(self.child.id()).unwrap();
@@ -256,7 +310,7 @@ async fn create_service(api: Api<Service>, name: String, mut spec: Value) {
     api.create(&PostParams::default(), &service).await.unwrap();
 }
 
-fn free_address() -> String {
+fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().to_string()
+    listener.local_addr().unwrap()
 }

@@ -193,3 +193,16 @@ fn who_loses_the_lease_writes_nothing_more() {
     assert_distinct(&eventually("both have an address", || all_assigned(&bed, 2)));
     assert_eq!(bed.leader().as_deref(), Some("node-1"));
 }
+
+#[test]
+fn a_leader_that_has_nothing_to_do_rests() {
+    let bed = Bed::new("idle");
+    let gateway = bed.gateway("node-1", &[]);
+    eventually("a node leads", || bed.leader());
+    // Longer than a term without a renewal lasts.
+    thread::sleep(Duration::from_secs(4));
+    let before = gateway.status_cpu();
+    thread::sleep(Duration::from_secs(4));
+    let used = gateway.status_cpu() - before;
+    assert!(used < Duration::from_secs(1), "{used:?} of CPU time in 4 s");
+}

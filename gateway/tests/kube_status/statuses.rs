@@ -198,3 +198,81 @@ fn an_event_is_written_once_whoever_leads() {
     events.retain(|event| event.reason.as_deref() == Some("IPAllocated"));
     assert_eq!(events.len(), 1, "{events:?}");
 }
+
+/// A role for everything that is read, and one each for the Lease and for the status of Services.
+const ROLES: &str = "\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reads, namespace: NAMESPACE}
+rules: [{apiGroups: ['*'], resources: ['*'], verbs: [get, list, watch]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: leases, namespace: NAMESPACE}
+rules: [{apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, create, update]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: statuses, namespace: NAMESPACE}
+rules: [{apiGroups: [''], resources: [services/status], verbs: [patch]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: refused-lists}
+rules: [{apiGroups: ['*'], resources: [nodes, namespaces, ingressclasses, ipaddresspools], verbs: [get, list, watch]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: refused-lists}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: refused-lists}
+subjects: [{kind: ServiceAccount, name: gateway, namespace: NAMESPACE}]
+";
+
+#[test]
+fn what_the_api_server_refuses_is_shown_by_the_node() {
+    let bed = Bed::new("refused");
+    bed.pool("10.34.0.1/32");
+    let account = bed.account("gateway");
+    let grant = |role: &str| {
+        let binding = format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\n\
+             metadata: {{name: {role}, namespace: refused}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {role}}}\n\
+             subjects: [{{kind: ServiceAccount, name: gateway, namespace: refused}}]\n"
+        );
+        bed.apply(&binding);
+    };
+    bed.apply(&ROLES.replace("NAMESPACE", "refused"));
+    grant("reads");
+    let gateway = bed.gateway_as(&account, "node-1", &[]);
+    let has = |status: &Value, reason: &str, object: &str| {
+        let problems = status["problems"].as_array().cloned().unwrap_or_default();
+        problems.iter().any(|it| it["reason"] == reason && it["object"] == object)
+    };
+    let shows = |what: &str, is_so: &dyn Fn(&Value) -> bool| {
+        eventually(what, || gateway.status().filter(|status| is_so(status)));
+    };
+    let lease = "Lease refused/gatehouse";
+    shows("the Lease is refused", &|it| has(it, "LeaseRefused", lease) && it["leader"].is_null());
+    assert!(gateway.status_table().contains("LEADER none"), "{}", gateway.status_table());
+    grant("leases");
+    shows("this node leads", &|it| {
+        it["leader"]["node"] == "node-1"
+            && it["leader"]["here"] == true
+            && !has(it, "LeaseRefused", lease)
+    });
+    let table = gateway.status_table();
+    assert!(table.contains("LEADER node-1 (this process) since 20"), "{table}");
+    bed.service("web", json!({}));
+    shows("the status is refused", &|it| has(it, "StatusRefused", "Service refused/web"));
+    grant("statuses");
+    eventually("it has an address", || {
+        let entry = status(&bed, SERVICE, "web")["loadBalancer"]["ingress"][0].clone();
+        (entry["ip"] == "10.34.0.1").then_some(())
+    });
+    shows("nothing is refused", &|it| !has(it, "StatusRefused", "Service refused/web"));
+    // Its Service has no endpoints, and may be meant to have none.
+    let warnings =
+        bed.events("web").into_iter().filter(|it| it.type_.as_deref() == Some("Warning"));
+    assert_eq!(warnings.map(|it| it.reason).collect::<Vec<_>>(), []);
+}
