@@ -85,8 +85,8 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
 
     let (signals, received) = mpsc::channel();
     let feed = origin.start(&signals)?;
-    let reports = match &feed.cluster {
-        Some(cluster) => Some(start_reports(settings, cluster, &signals)?),
+    let status = match &feed.cluster {
+        Some(cluster) => Some(start_status(settings, cluster, &signals)?),
         None => None,
     };
     let address_signals = signals.clone();
@@ -106,6 +106,7 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         addresses: addresses.status(),
         source: feed.cluster.as_ref().map(KubeSource::health),
         problems: problems.clone(),
+        standing: status.as_ref().map(Status::standing),
         pod_uid: settings.pod_uid.clone(),
     };
     let (started, could_start) = oneshot::channel();
@@ -126,7 +127,7 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         retired: Vec::new(),
         generation: 0,
         references: feed.cluster.as_ref().map(|cluster| Asking::new(cluster.wants())),
-        reports,
+        reports: status.map(Reports::new),
         problems,
         node_problems: Vec::new(),
         tidied: Instant::now(),
@@ -298,18 +299,17 @@ fn access(settings: &Settings) -> Access {
 }
 
 /// What tells the cluster, and hears whether this node leads.
-fn start_reports(
+fn start_status(
     settings: &Settings,
     cluster: &KubeSource,
     signals: &mpsc::Sender<Signal>,
-) -> anyhow::Result<Reports> {
+) -> anyhow::Result<Status> {
     let signals = signals.clone();
     let requests = cluster.health().requests();
-    let status = Status::start(settings, &access(settings), &requests, move |leadership| {
+    Status::start(settings, &access(settings), &requests, move |leadership| {
         // At the very end nobody needs to know.
         let _ = signals.send(Signal::Leadership(leadership));
-    })?;
-    Ok(Reports::new(status))
+    })
 }
 
 /// A channel whose events become signals of the controller.

@@ -2,7 +2,7 @@
 //!
 //! `leader` decides who leads, `diff` what has to be written, `queue` when, `events` which Events there are:
 //! all pure. `writer` is the thread that talks to the API server for them, with `lease`, `takeover`,
-//! `announced` and `requests`. The controller hands over what it compiled and hears its role; nothing here
+//! `announced` and `requests`; `standing` is what the admin pages see of it. The controller hands over what it compiled and hears its role; nothing here
 //! touches addresses or traffic.
 
 use jiff::Timestamp;
@@ -16,10 +16,12 @@ pub(crate) mod leader;
 mod lease;
 mod queue;
 mod requests;
+mod standing;
 mod takeover;
 mod writer;
 
 use leader::Timing;
+pub(crate) use standing::{Leader, Standing};
 pub(crate) use takeover::Taken;
 pub(crate) use writer::Status;
 

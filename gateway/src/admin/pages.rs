@@ -11,7 +11,11 @@ use std::{
     },
 };
 
-use gatehouse_routes::{model::Endpoint, problem::Severity, stats::HostStats};
+use gatehouse_routes::{
+    model::Endpoint,
+    problem::{Problem, Severity},
+    stats::HostStats,
+};
 use gatehouse_vip::{Exclusion, PoolUsage, VipPlan, bgp::BgpPlan};
 
 use crate::{
@@ -19,7 +23,7 @@ use crate::{
     admin::{
         metrics::{AddressFacts, ControlFacts, Metrics},
         server::Admin,
-        status::{self, ListenerRow, NodeStatus, PoolRow, ProblemRow, SourceRow},
+        status::{self, LeaderRow, ListenerRow, NodeStatus, PoolRow, ProblemRow, SourceRow},
     },
     controller::{Facts, ListenerFact, Progress},
     plan,
@@ -29,6 +33,7 @@ use crate::{
         files,
         kube::health::{self, Health},
     },
+    status::Standing,
     upstream::health::is_ejected,
 };
 
@@ -46,6 +51,8 @@ pub(crate) struct AdminPages {
     pub(crate) source: Option<Arc<Health>>,
     /// What is wrong in this process.
     pub(crate) problems: ProcessProblems,
+    /// The Lease and the statuses, if there is an API server.
+    pub(crate) standing: Option<Arc<Standing>>,
     /// Unique id of the Pod that this process is.
     pub(crate) pod_uid: Option<String>,
 }
@@ -93,10 +100,17 @@ impl AdminPages {
         self.source.as_ref().map(|source| source.facts()).unwrap_or_default()
     }
 
+    /// Everything that is wrong.
+    fn problems(&self, facts: &Facts) -> Vec<Problem> {
+        let refused = self.standing.as_ref().map(|standing| standing.problems());
+        facts.problems.iter().cloned().chain(refused.into_iter().flatten()).collect()
+    }
+
     fn metrics(&self) -> String {
         let facts = self.progress.facts();
+        let problems = self.problems(&facts);
         let count = |severity| {
-            facts.problems.iter().filter(|problem| problem.severity == severity).count() as u64
+            problems.iter().filter(|problem| problem.severity == severity).count() as u64
         };
         let snapshot = self.live.current();
         let hosts = snapshot.gateways.iter().flatten().flat_map(|gateway| {
@@ -149,7 +163,7 @@ impl AdminPages {
         };
         json["listeners"] = serde_json::json!(facts.listeners);
         json["announced"] = serde_json::json!(facts.announced);
-        json["problems"] = serde_json::json!(facts.problems);
+        json["problems"] = serde_json::json!(self.problems(&facts));
         json
     }
 
@@ -163,6 +177,7 @@ impl AdminPages {
             generation: snapshot.generation,
             waiting: self.waiting(),
             source: self.source.as_ref().map(|source| SourceRow::from(&source.facts())),
+            leader: self.standing.as_ref().and_then(|it| it.leader()).map(LeaderRow::from),
             draining: speaker.draining || bgp.draining,
             excluded: excluded(&snapshot).map(|why| why.to_string()),
             vips: status::vip_rows(&planned(&snapshot), &speaker),
@@ -173,7 +188,7 @@ impl AdminPages {
             routed: status::routed_rows(&routed(&snapshot), &bgp),
             listeners: facts.listeners.iter().map(listener_row).collect(),
             pools: pools(&snapshot).iter().map(PoolRow::from).collect(),
-            problems: facts.problems.iter().map(ProblemRow::from).collect(),
+            problems: self.problems(&facts).iter().map(ProblemRow::from).collect(),
         };
         // Numbers, texts and maps with text keys: nothing that JSON could refuse.
         let page = serde_json::to_string_pretty(&status).unwrap_or_else(|error| error.to_string());

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cli::{Output, Probe, StatusArgs},
     source::kube::health::Facts,
+    status::Leader,
 };
 
 mod ask;
@@ -36,6 +37,8 @@ pub struct NodeStatus {
     pub waiting: Vec<String>,
     /// The API server, if that is where its objects come from.
     pub source: Option<SourceRow>,
+    /// The node that allocates addresses and writes statuses, if one does and there is an API server.
+    pub leader: Option<LeaderRow>,
     /// Whether it is handing its addresses over.
     pub draining: bool,
     /// Why it announces no address at all; none: it may.
@@ -70,6 +73,18 @@ pub struct SourceRow {
     pub missing: Vec<String>,
     /// Objects by kind.
     pub objects: BTreeMap<String, usize>,
+}
+
+/// The node that allocates addresses and writes statuses, as the Lease last said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LeaderRow {
+    /// Its name.
+    pub node: String,
+    /// It is the process that answers.
+    pub here: bool,
+    /// Since when, in RFC 3339.
+    pub since: Option<String>,
 }
 
 /// One virtual address.
@@ -226,6 +241,13 @@ impl From<&Facts> for SourceRow {
                 .map(|(kind, count)| ((*kind).to_owned(), *count))
                 .collect(),
         }
+    }
+}
+
+impl From<Leader> for LeaderRow {
+    fn from(leader: Leader) -> Self {
+        let Leader { node, here, since } = leader;
+        Self { node, here, since }
     }
 }
 

@@ -36,6 +36,9 @@ const MAKE_AGAIN: Duration = Duration::from_secs(5);
 /// Problems of a Service that say what this node does, while another one may do better.
 const OF_THIS_NODE: [&str; 2] = ["NoLocalEndpoint", "NotAdvertised"];
 
+/// Problems that pass by themselves, and that may be wanted: a Service is scaled to nothing.
+const NOT_TOLD: [&str; 1] = ["NoEndpoints"];
+
 /// The controller's link to the status thread.
 #[derive(Debug)]
 pub(crate) struct Reports {
@@ -158,7 +161,7 @@ impl Reports {
         let leads = self.lead.as_ref().is_some_and(|lead| lead.waits_for.is_none());
         let all: &[Problem] = if leads { all } else { &[] };
         let passing = |problem: &&Problem| problem.is_error() || problem.object.kind == "Node";
-        let all = all.iter().filter(|it| it.is_error() || !OF_THIS_NODE.contains(&it.reason));
+        let all = all.iter().filter(|it| is_told(it));
         let problems = all.chain(own.iter().filter(passing));
         if problems.clone().eq(&self.told) && !(self.first && leads) {
             return;
@@ -202,6 +205,12 @@ impl Lead {
         }
         Role::Allocate
     }
+}
+
+/// Whether the leader makes an Event of a problem of the configuration.
+fn is_told(problem: &Problem) -> bool {
+    let reason = &problem.reason;
+    problem.is_error() || !(OF_THIS_NODE.contains(reason) || NOT_TOLD.contains(reason))
 }
 
 fn knows(state: &ClusterState, key: &ObjectKey, version: u64) -> bool {

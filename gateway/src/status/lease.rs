@@ -30,9 +30,9 @@ pub(super) struct LeaseApi {
 #[derive(Debug)]
 pub(super) enum Answer {
     /// What it says; `Err`: that is not known.
-    Read(Result<Option<Lease>, String>),
-    /// What was asked for when, what became of it, and what it says since.
-    Wrote(Write, Instant, Written, Option<Lease>),
+    Read(Result<Option<Lease>, Outcome>),
+    /// What was asked for when, what became of it, and what it says since; `Err`: why that is not known.
+    Wrote(Write, Instant, Written, Result<Lease, Outcome>),
 }
 
 impl LeaseApi {
@@ -51,8 +51,8 @@ impl LeaseApi {
     pub(super) async fn read(self) -> Answer {
         let asked = requests::read_lease(&self.api, &self.name);
         Answer::Read(match tokio::time::timeout(self.timeout, asked).await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
-            Err(late) => Err(late.to_string()),
+            Ok(answer) => answer.map_err(requests::failure),
+            Err(late) => Err(Outcome::Failed(late.to_string(), None)),
         })
     }
 
@@ -67,16 +67,16 @@ impl LeaseApi {
             }
         };
         let (outcome, lease) = match tokio::time::timeout(self.timeout, request).await {
-            Err(_) => (Written::Failed, None),
+            Err(late) => (Written::Failed, Err(Outcome::Failed(late.to_string(), None))),
             Ok(Ok(lease)) => {
                 let version = lease.metadata.resource_version.clone().unwrap_or_default();
-                (Written::Done(version), Some(lease))
+                (Written::Done(version), Ok(lease))
             }
             Ok(Err(error)) => match requests::failure(error) {
-                Outcome::Conflict | Outcome::Gone => (Written::Conflict, None),
+                outcome @ (Outcome::Conflict | Outcome::Gone) => (Written::Conflict, Err(outcome)),
                 outcome => {
                     tracing::warn!(?outcome, lease = self.name, "the Lease was not written");
-                    (Written::Failed, None)
+                    (Written::Failed, Err(outcome))
                 }
             },
         };

@@ -26,6 +26,7 @@ use super::{
     lease::{self, LeaseApi},
     queue::{Next, Outcome, Queue},
     requests,
+    standing::Standing,
     takeover::{self, Taken},
 };
 use crate::{
@@ -53,6 +54,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Status {
     inputs: mpsc::UnboundedSender<Input>,
+    standing: Arc<Standing>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -87,15 +89,22 @@ impl Status {
         let client = runtime.block_on(access.connect(requests, RATE))?;
         let options = Options::new(settings, client.default_namespace())?;
         let (inputs, received) = mpsc::unbounded_channel();
+        let standing = Arc::new(Standing::default());
+        let seen = Arc::clone(&standing);
         let thread = thread::Builder::new()
             .name("status".to_owned())
             .spawn(move || {
-                let writer = Writer::new(options, client, Box::new(hears));
+                let writer = Writer::new(options, client, seen, Box::new(hears));
                 runtime.block_on(writer.run(received));
                 runtime.shutdown_background();
             })
             .context("cannot start the status thread")?;
-        Ok(Self { inputs, thread: Some(thread) })
+        Ok(Self { inputs, standing, thread: Some(thread) })
+    }
+
+    /// How things stand, for the admin pages.
+    pub(crate) fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.standing)
     }
 
     /// Everything that differs from what the statuses are to be, as the leader of a term sees it.
@@ -143,6 +152,7 @@ impl Drop for Status {
 struct Writer {
     options: Options,
     client: Client,
+    standing: Arc<Standing>,
     hears: Box<dyn Fn(Leadership)>,
     election: Election,
     lease_api: LeaseApi,
@@ -195,7 +205,12 @@ enum Done {
 }
 
 impl Writer {
-    fn new(options: Options, client: Client, hears: Box<dyn Fn(Leadership)>) -> Self {
+    fn new(
+        options: Options,
+        client: Client,
+        standing: Arc<Standing>,
+        hears: Box<dyn Fn(Leadership)>,
+    ) -> Self {
         let now = Instant::now();
         let timing = options.timing;
         let lease_api = LeaseApi::new(
@@ -232,6 +247,7 @@ impl Writer {
             stopping: None,
             options,
             client,
+            standing,
             hears,
         }
     }
@@ -278,6 +294,7 @@ impl Writer {
                 "does not lead any more: another node allocates addresses and writes statuses"
             );
             self.work = JoinSet::new();
+            self.standing.differing(std::iter::empty());
             (self.hears)(Leadership::Follow);
         }
         if let Some(term) = term.filter(|_| self.stopping.is_none()) {
@@ -405,6 +422,7 @@ impl Writer {
                 let current = self.leading.as_mut().filter(|it| it.term.number == term);
                 if let Some(leading) = current {
                     leading.allocating = true;
+                    self.standing.differing(patches.iter().map(|patch| &patch.object));
                     leading.queue.submit(patches);
                 }
             }
@@ -511,6 +529,7 @@ impl Writer {
             }
             Outcome::Conflict | Outcome::Gone => {}
         }
+        self.standing.written(&patch.object, outcome);
         if let Some(leading) = &mut self.leading {
             leading.queue.answered(patch, outcome, now);
         }
@@ -522,6 +541,7 @@ impl Writer {
             lease::Answer::Read(Ok(found)) => {
                 let record = found.as_ref().map(lease::record);
                 self.lease = found;
+                self.standing.lease(self.lease.as_ref(), &self.options.identity);
                 if let Some(write) = self.election.found(record, now)
                     && self.stopping.is_none()
                 {
@@ -529,17 +549,31 @@ impl Writer {
                 }
             }
             lease::Answer::Read(Err(why)) => {
-                tracing::debug!(why, "the Lease cannot be read");
+                tracing::debug!(?why, "the Lease cannot be read");
+                self.lease_refused(&why);
             }
             lease::Answer::Wrote(write, asked, outcome, lease) => {
                 if outcome != Written::Failed {
                     self.renewed = SystemTime::now() - now.saturating_duration_since(asked);
                 }
-                self.lease = lease.or_else(|| self.lease.take());
+                match lease {
+                    Ok(lease) => {
+                        self.standing.lease(Some(&lease), &self.options.identity);
+                        self.lease = Some(lease);
+                    }
+                    Err(why) => self.lease_refused(&why),
+                }
                 if self.election.written(write, outcome, asked, now) {
                     self.attempt = now;
                 }
             }
+        }
+    }
+
+    fn lease_refused(&self, why: &Outcome) {
+        if let Outcome::Refused(why) = why {
+            let Options { namespace, lease_name, .. } = &self.options;
+            self.standing.lease_refused(namespace, lease_name, why);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{NodeStatus, PoolRow, RouterRow, SourceRow};
+use super::{LeaderRow, NodeStatus, PoolRow, RouterRow, SourceRow};
 use crate::text_table::section;
 
 /// One line about the API server.
@@ -14,6 +14,14 @@ fn api_server(source: &SourceRow) -> String {
         kinds => format!("; it does not know {}", kinds.join(", ")),
     };
     format!("API SERVER {state}, {objects} objects{missing}")
+}
+
+/// One line about who allocates addresses.
+fn leader(leader: Option<&LeaderRow>) -> String {
+    let Some(LeaderRow { node, here, since }) = leader else { return "LEADER none".to_owned() };
+    let here = if *here { " (this process)" } else { "" };
+    let since = since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
+    format!("LEADER {node}{here}{since}")
 }
 
 /// The whole status as text.
@@ -34,7 +42,8 @@ pub(super) fn render(status: &NodeStatus) -> String {
         let _ = writeln!(out, "ANNOUNCES NOTHING: {why}\n");
     }
     if let Some(source) = &status.source {
-        let _ = writeln!(out, "{}\n", api_server(source));
+        let _ = writeln!(out, "{}", api_server(source));
+        let _ = writeln!(out, "{}\n", leader(status.leader.as_ref()));
     }
     let vips = status.vips.iter().map(|vip| {
         [

@@ -103,3 +103,17 @@ metadata: {name: all, namespace: metallb-system}
     let key = (Protocol::Layer2, ObjectKey::new("shop", "a"));
     assert_eq!(both, [(key, announcement)].into(), "no router is told of it");
 }
+
+#[test]
+fn a_service_without_endpoints_is_no_event_and_one_without_an_address_is() {
+    let object = ObjectRef::new("Service", ObjectKey::new("shop", "a"));
+    for (problem, told) in [
+        (Problem::warning(&object, "NoEndpoints", "", "", ""), false),
+        (Problem::warning(&object, "NotAdvertised", "", "", ""), false),
+        (Problem::error(&object, "NotAdvertised", "", "", ""), true),
+        (Problem::warning(&object, "DeprecatedAnnotation", "", "", ""), true),
+        (Problem::error(&object, "PoolExhausted", "", "", ""), true),
+    ] {
+        assert_eq!(is_told(&problem), told, "{problem}");
+    }
+}
