@@ -262,8 +262,10 @@ impl Controller {
             }
             self.show();
         }
+        let other_statuses = self.state.take_other_statuses();
         if let (Some(reports), Some(compiled)) = (&mut self.reports, &self.compiled) {
             let now = Instant::now();
+            reports.compare(other_statuses);
             reports.tell(&self.state, &self.node, compiled, now);
             reports.make_group_key(&self.node, compiled, now);
         }

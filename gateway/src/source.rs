@@ -21,8 +21,8 @@ mod kinds;
 pub mod kube;
 pub mod manifest;
 
-pub(crate) use kinds::Read;
 pub use kinds::{Custom, Kind, Object, Stores, api_version, key_of};
+pub(crate) use kinds::{Put, Read};
 
 /// Name of a source, unique among those of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -19,7 +19,9 @@ use gatehouse_routes::{
     problem::Problem,
 };
 
-use crate::source::{Change, Event, Kind, Object, Reference, References, Source, SourceId, Stores};
+use crate::source::{
+    Change, Event, Kind, Object, Put, Reference, References, Source, SourceId, Stores,
+};
 
 /// Everything that is known about the cluster. The objects can be read from here and are changed by
 /// [`ClusterState::apply`] alone.
@@ -30,6 +32,8 @@ pub struct ClusterState {
     sources: Vec<Told>,
     /// Objects that more than one source has.
     contested: BTreeSet<(Kind, ObjectKey)>,
+    /// An object has another status than before, and nobody has been told.
+    other_statuses: bool,
 }
 
 /// What one source has told.
@@ -111,6 +115,12 @@ impl ClusterState {
         }
     }
 
+    /// True if an object has had another status since the last call, which changes nothing of what
+    /// [`compile`](crate::compile::compile) sees.
+    pub(crate) fn take_other_statuses(&mut self) -> bool {
+        mem::take(&mut self.other_statuses)
+    }
+
     /// True once every source has told everything of every kind that existed at its start; before that
     /// nothing may be published.
     pub fn synced(&self) -> bool {
@@ -186,7 +196,11 @@ impl ClusterState {
         let contested = holders.next().is_some();
         drop(holders);
         let changed = match winner {
-            Some((trust, (object, order))) => self.stores.put(object, order, trust),
+            Some((trust, (object, order))) => {
+                let put = self.stores.put(object, order, trust);
+                self.other_statuses |= put == Put::Status;
+                put == Put::Other
+            }
             None => self.stores.remove(kind, key),
         };
         let told = if contested {

@@ -177,11 +177,15 @@ impl<'c> Statuses<'c> {
             "conditions": [condition],
             "wildcardPolicy": policy.unwrap_or("None"),
         });
-        let published = self.published.iter().flatten();
-        if let Some(name) = published.filter_map(|entry| entry.hostname.as_deref()).next() {
+        if let Some(name) = self.canonical_hostname() {
             entry["routerCanonicalHostname"] = name.into();
         }
         entry
+    }
+
+    /// `routerCanonicalHostname` in the status of every Route.
+    pub(crate) fn canonical_hostname(&self) -> Option<String> {
+        self.published.iter().flatten().find_map(|entry| entry.hostname.clone())
     }
 
     /// What the objects are.

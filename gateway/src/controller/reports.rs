@@ -28,8 +28,9 @@ use crate::{
     },
 };
 
-/// Time between two comparisons, so that a storm of changes does not compare all objects each time.
-const PERIOD: Duration = Duration::from_millis(100);
+/// Least time between two comparisons, so that a storm of changes does not compare all objects each time,
+/// and least multiple of the time that the last one took.
+const PERIOD: (Duration, u32) = (Duration::from_millis(100), 10);
 /// Time between two attempts to make the Secret of the group.
 const MAKE_AGAIN: Duration = Duration::from_secs(5);
 
@@ -46,9 +47,10 @@ pub(crate) struct Reports {
     lead: Option<Lead>,
     /// In which role the live configuration was compiled; `None`: before the present term.
     compiled_as: Option<Role>,
-    /// Something has been compiled since the last comparison, which was then.
+    /// Something has changed since the last comparison.
     changed: bool,
-    compared: Option<Instant>,
+    /// When the next one may be.
+    due: Option<Instant>,
     announced: Announcements,
     told: Vec<Problem>,
     first: bool,
@@ -73,7 +75,7 @@ impl Reports {
             lead: None,
             compiled_as: None,
             changed: false,
-            compared: None,
+            due: None,
             announced: BTreeMap::new(),
             told: Vec::new(),
             first: true,
@@ -116,9 +118,14 @@ impl Reports {
         (self.changed, self.compiled_as) = (true, Some(role));
     }
 
+    /// Statuses have changed, if `changed`: they are to be compared with what they should be.
+    pub(super) fn compare(&mut self, changed: bool) {
+        self.changed |= changed;
+    }
+
     /// How long the controller may wait before [`Reports::tell`] is due.
     pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
-        let due = self.changed.then(|| self.compared.map_or(now, |last| last + PERIOD));
+        let due = self.changed.then(|| self.due.unwrap_or(now));
         due.map(|due| due.saturating_duration_since(now))
     }
 
@@ -133,13 +140,15 @@ impl Reports {
         if self.wait(now) != Some(Duration::ZERO) {
             return;
         }
-        (self.changed, self.compared) = (false, Some(now));
+        let (least, multiple) = PERIOD;
+        (self.changed, self.due) = (false, Some(now + least));
         let Some(lead) = &mut self.lead else { return };
         if lead.waits_for.is_some() || self.compiled_as != Some(Role::Allocate) {
             return;
         }
         let statuses = Statuses::new(state, node, compiled);
         let patches = lead.differ.diff(&statuses, &status::seconds(Timestamp::now()));
+        self.due = Some(now + least.max(now.elapsed() * multiple));
         self.status.patches(lead.term, patches);
     }
 

@@ -181,14 +181,21 @@ macro_rules! rows {
         }
 
         impl Stores {
-            /// Puts an object in its place; true if it is another than the one there, or of another order
-            /// or trust.
-            pub(crate) fn put(&mut self, object: Object, order: u64, trust: SourceTrust) -> bool {
+            /// Puts an object in its place; says how it differs from the one there.
+            pub(crate) fn put(&mut self, object: Object, order: u64, trust: SourceTrust) -> Put {
                 let key = object.key();
-                match object {
+                let old = match &object {
                     $(Object::$variant(object) => {
-                        put(&mut self.$($store).+, key, Stored { object, order, trust })
+                        let new = Stored { object: Arc::clone(object), order, trust };
+                        let old = self.$($store).+.insert(key, new);
+                        old.filter(|old| (old.order, old.trust) == (order, trust))
+                            .map(|old| Object::$variant(old.object))
                     })*
+                };
+                match old {
+                    Some(old) if old.is_same(&object) => Put::Same,
+                    Some(old) if differ_in_status(&old, &object) => Put::Status,
+                    _ => Put::Other,
                 }
             }
 
@@ -278,6 +285,35 @@ pub fn key_of(metadata: &ObjectMeta) -> ObjectKey {
     )
 }
 
+/// How an object differs from the one whose place it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// It is the same, at the same position, of the same trust.
+    Same,
+    /// In a status that nothing is compiled from.
+    Status,
+    /// In what objects are compiled from; or there was none.
+    Other,
+}
+
+/// Whether two versions of an Ingress or a Route differ at most in their status: that is written by this
+/// program and its like, and compiled by none. (Addresses are read from the status of Services.)
+fn differ_in_status(a: &Object, b: &Object) -> bool {
+    let bare = |metadata: &ObjectMeta| {
+        let metadata = metadata.clone();
+        ObjectMeta { resource_version: None, managed_fields: None, ..metadata }
+    };
+    match (a, b) {
+        (Object::Ingress(a), Object::Ingress(b)) => {
+            a.spec == b.spec && bare(&a.metadata) == bare(&b.metadata)
+        }
+        (Object::Route(a), Object::Route(b)) => {
+            a.spec == b.spec && bare(&a.metadata) == bare(&b.metadata)
+        }
+        _ => false,
+    }
+}
+
 /// Where the objects of a kind live.
 #[derive(PartialEq)]
 enum Scope {
@@ -288,13 +324,4 @@ enum Scope {
 /// In the older version, times of zero are times that were not given.
 fn peer_of_v1beta1(peer: Custom<BgpPeerSpec>) -> Custom<BgpPeerSpec> {
     Custom { spec: peer.spec.from_v1beta1(), ..peer }
-}
-
-fn put<T>(store: &mut Store<T>, key: ObjectKey, new: Stored<T>) -> bool {
-    let old = store.insert(key, new.clone());
-    let same = |old: Stored<T>| {
-        let placed = (old.order, old.trust) == (new.order, new.trust);
-        placed && Arc::ptr_eq(&old.object, &new.object)
-    };
-    !old.is_some_and(same)
 }

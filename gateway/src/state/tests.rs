@@ -189,6 +189,38 @@ fn unannounced_sources_and_kinds_change_nothing() {
 }
 
 #[test]
+fn another_status_of_an_ingress_or_a_route_is_no_change_for_a_compile() {
+    let read = |kind: Kind, version: &str, annotation: &str, status: &str| {
+        let object = serde_json::json!({
+            "metadata": {
+                "namespace": "default", "name": "web", "resourceVersion": version,
+                "annotations": { "a": annotation },
+            },
+            "spec": { "to": { "kind": "Service", "name": "web" } },
+            "status": { "loadBalancer": { "ingress": [{ "ip": status }] } },
+        });
+        kind.read(kind.api_version(), &Value(object)).unwrap()
+    };
+    for (kind, compiled) in [(Kind::Ingress, false), (Kind::Route, false), (Kind::Service, true)] {
+        let mut state = ClusterState::new([Source { kinds: Kind::ALL, ..source(ONE) }]);
+        assert!(state.apply(put(ONE, read(kind, "1", "x", "192.0.2.1"))));
+        assert!(!state.take_other_statuses(), "{kind:?}: it is new");
+        let told = read(kind, "2", "x", "192.0.2.2");
+        assert_eq!(state.apply(put(ONE, told.clone())), compiled, "{kind:?}");
+        assert_eq!(state.take_other_statuses(), !compiled, "{kind:?}");
+        assert!(!state.take_other_statuses(), "once is enough");
+        let known = state.metadata(kind, &told.key()).unwrap().0;
+        assert_eq!(
+            known.resource_version.as_deref(),
+            Some("2"),
+            "{kind:?}: it is the one that counts"
+        );
+        assert!(state.apply(put(ONE, read(kind, "3", "y", "192.0.2.2"))), "{kind:?}");
+        assert!(!state.take_other_statuses(), "{kind:?}");
+    }
+}
+
+#[test]
 fn every_kind_can_be_read_applied_and_deleted() {
     for &kind in Kind::ALL {
         let name = kind.name();
@@ -213,5 +245,16 @@ impl crate::source::Read for Empty {
             "metadata": {}, "spec": {}, "addressType": "IPv4", "endpoints": [],
         });
         serde_json::from_value(object)
+    }
+}
+
+/// One object.
+struct Value(serde_json::Value);
+
+impl crate::source::Read for Value {
+    type Error = serde_json::Error;
+
+    fn read<T: serde::de::DeserializeOwned>(&self, _: Kind) -> Result<T, Self::Error> {
+        serde_json::from_value(self.0.clone())
     }
 }

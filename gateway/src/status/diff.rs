@@ -17,7 +17,11 @@
 //! - A leader sends nothing after its term, by its own clock, which ends before that of the next one can
 //!   begin.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use gatehouse_routes::{
     compile::RouteOutcome,
@@ -82,12 +86,24 @@ pub(crate) enum How {
 pub(crate) struct Differ {
     /// Objects whose status was ours.
     ours: BTreeSet<ObjectRef>,
+    /// Routes whose status is right, with what made it so: comparing is dear where there are thousands.
+    told: BTreeMap<ObjectKey, Told>,
+    /// What all of these have in common.
+    common: Option<(String, Option<String>)>,
+}
+
+/// A Route, and what became of it.
+#[derive(Debug)]
+struct Told {
+    /// Holding it keeps its address from being used again.
+    route: Arc<Route>,
+    outcome: RouteOutcome,
 }
 
 impl Differ {
     /// The objects whose status was written by a leader before.
     pub(crate) fn written_before(objects: BTreeSet<ObjectRef>) -> Self {
-        Self { ours: objects }
+        Self { ours: objects, ..Self::default() }
     }
 
     /// All that is to be written now. `now` is the time of transitions, in RFC 3339.
@@ -107,12 +123,7 @@ impl Differ {
                 patches.extend(ingress(key, stored, entries));
             }
         }
-        for outcome in statuses.routes() {
-            let stored = statuses.state().objects.routes.get(&outcome.object);
-            if let Some(stored) = stored.filter(|stored| !stored.trust.standalone) {
-                patches.extend(route(statuses, outcome, stored, now));
-            }
-        }
+        self.routes(statuses, now, &mut patches);
         for (key, usage) in statuses.pools() {
             let stored = statuses.state().pools.get(key);
             if let Some(stored) = stored.filter(|stored| !stored.trust.standalone) {
@@ -122,6 +133,32 @@ impl Differ {
         }
         self.let_go(statuses, ours, &mut patches);
         patches
+    }
+
+    fn routes(&mut self, statuses: &Statuses<'_>, now: &str, patches: &mut Vec<Patch>) {
+        let common = (statuses.router_name().to_owned(), statuses.canonical_hostname());
+        if self.common.as_ref() != Some(&common) {
+            self.told.clear();
+            self.common = Some(common);
+        }
+        let mut told = BTreeMap::new();
+        for outcome in statuses.routes() {
+            let stored = statuses.state().objects.routes.get(&outcome.object);
+            let Some(stored) = stored.filter(|stored| !stored.trust.standalone) else { continue };
+            let known = self.told.remove_entry(&outcome.object);
+            let same = known.filter(|(_, known)| {
+                Arc::ptr_eq(&known.route, &stored.object) && known.outcome == *outcome
+            });
+            if let Some((key, known)) = same {
+                told.insert(key, known);
+            } else if let Some(patch) = route(statuses, outcome, stored, now) {
+                patches.push(patch);
+            } else {
+                let known = Told { route: Arc::clone(&stored.object), outcome: outcome.clone() };
+                told.insert(outcome.object.clone(), known);
+            }
+        }
+        self.told = told;
     }
 
     /// Takes our part out of the statuses that are not ours any more, for as long as there is anything.

@@ -367,6 +367,38 @@ fn a_route_has_one_entry_of_ours_among_those_of_others() {
 }
 
 #[test]
+fn a_route_that_was_right_is_looked_at_again_when_anything_about_it_changes() {
+    let own = "ingress: [{host: r.example.com, routerName: gatehouse, wildcardPolicy: None, conditions: \
+               [{type: Admitted, status: 'True', lastTransitionTime: '2026-01-01T00:00:00Z'}]}]";
+    let mut differ = Differ::default();
+    let mut diff = |yaml: &str, node: &NodeContext| {
+        let state = state(yaml);
+        let compiled = compile::compile(&state, node, Role::Allocate, None);
+        differ.diff(&Statuses::new(&state, node, &compiled), NOW).len()
+    };
+    let same = state(&route("", own));
+    let right = compile::compile(&same, &node(), Role::Allocate, None);
+    let mut kept = Differ::default();
+    for _ in 0..2 {
+        assert_eq!(kept.diff(&Statuses::new(&same, &node(), &right), NOW), []);
+        assert_eq!(kept.told.len(), 1);
+    }
+    assert_eq!(diff(&route("", own), &node()), 0);
+    assert_eq!(diff(&route("", ""), &node()), 1, "another hand took the status away");
+    assert_eq!(diff(&route("", own), &node()), 0);
+    assert_eq!(diff(&route(", path: no-slash", own), &node()), 1, "it is refused now");
+    assert_eq!(diff(&route("", own), &node()), 0);
+    let mut other = node();
+    other.options.router_name = "other".to_owned();
+    assert_eq!(diff(&route("", own), &other), 1, "this router has another name");
+    // What is gone is forgotten.
+    let none = state("");
+    let compiled = compile::compile(&none, &node(), Role::Allocate, None);
+    assert_eq!(kept.diff(&Statuses::new(&none, &node(), &compiled), NOW), []);
+    assert!(kept.told.is_empty());
+}
+
+#[test]
 fn pools_say_how_full_they_are() {
     let yaml = format!("{POOL}{}", service("a", 1, "", &address("192.168.1.200")));
     let state = state(&yaml);
