@@ -16,6 +16,8 @@ use gatehouse_routes::{
 };
 use serde_json::{Value, json};
 
+use super::diff::Patch;
+
 /// `reportingController` of all Events.
 pub(crate) const CONTROLLER: &str = "gatehouse.io/gateway";
 
@@ -269,6 +271,22 @@ impl Journal {
             known.waits || now - known.last < REMEMBERED || standing.contains(key)
         });
     }
+}
+
+/// The Event of addresses that a Service has now, as MetalLB names it.
+pub(crate) fn assigned(patch: &Patch) -> Option<Happened> {
+    let ips = patch.assigned.as_ref()?;
+    let texts: Vec<String> = ips.iter().map(|ip| format!("\"{ip}\"")).collect();
+    let (reason, note) = match ips.is_empty() {
+        true => ("ClearAssignment", "it has no address any more".to_owned()),
+        false => ("IPAllocated", format!("Assigned IP [{}]", texts.join(" "))),
+    };
+    let regarding = Regarding {
+        object: patch.object.clone(),
+        api_version: patch.api_version,
+        uid: patch.uid.clone(),
+    };
+    Some(Happened { regarding, normal: true, reason, action: "Allocate", note })
 }
 
 /// MetalLB's name for what is wrong with the addresses of a Service, else the problem's own.

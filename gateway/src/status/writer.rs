@@ -21,7 +21,7 @@ use super::{
     Leadership, Options,
     announced::{self, Announcements, Place, Told},
     diff::Patch,
-    events::{Answer, Happened, Journal, Regarding, Request},
+    events::{self, Answer, Happened, Journal, Regarding, Request},
     leader::{Election, Step, Term, Write, Written},
     lease::{self, LeaseApi},
     queue::{Next, Outcome, Queue},
@@ -523,7 +523,7 @@ impl Writer {
                 tracing::warn!(object = %patch.object, why, "the status was not written");
             }
             Outcome::Done(_) => {
-                if let Some(happened) = assigned(&patch) {
+                if let Some(happened) = events::assigned(&patch) {
                     self.journal.happened(happened, now);
                 }
             }
@@ -591,20 +591,4 @@ impl Writer {
             self.lease_api.clone().write(write, self.lease.clone(), now).await;
         }
     }
-}
-
-/// The Event of addresses that a Service has now, as MetalLB names it.
-fn assigned(patch: &Patch) -> Option<Happened> {
-    let ips = patch.assigned.as_ref()?;
-    let texts: Vec<String> = ips.iter().map(|ip| format!("\"{ip}\"")).collect();
-    let (reason, note) = match ips.is_empty() {
-        true => ("ClearAssignment", "it has no address any more".to_owned()),
-        false => ("IPAllocated", format!("Assigned IP [{}]", texts.join(" "))),
-    };
-    let regarding = Regarding {
-        object: patch.object.clone(),
-        api_version: patch.api_version,
-        uid: patch.uid.clone(),
-    };
-    Some(Happened { regarding, normal: true, reason, action: "Allocate", note })
 }
