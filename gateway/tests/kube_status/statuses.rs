@@ -79,6 +79,8 @@ fn every_kind_says_what_became_of_it() {
         (&admitted["routerName"], &admitted["host"]),
         (&json!("gatehouse"), &json!("r.example.com"))
     );
+    // Of two Routes that were created in one second none is the older one.
+    thread::sleep(Duration::from_millis(1100));
     route(&bed, "second", "r.example.com");
     let refused = eventually("the other Route is refused", || {
         let entry = entry("second");
