@@ -49,10 +49,15 @@ impl Bed {
 
     /// The gateway on the gateway host, ready.
     fn start(&self, wrap: &[&str]) -> Gateway {
+        self.start_with(&manifest(), wrap)
+    }
+
+    /// The same with other objects.
+    fn start_with(&self, manifest: &str, wrap: &[&str]) -> Gateway {
         let prefix = self.gateway.prefix();
         let via: Vec<&str> =
             prefix.iter().map(String::as_str).chain(wrap.iter().copied()).collect();
-        let gateway = Plan::default().manifest("vip.yaml", manifest()).via(&via).spawn();
+        let gateway = Plan::default().manifest("vip.yaml", manifest).via(&via).spawn();
         let page = format!("http://{}/readyz", gateway.admin);
         let ready = || self.gateway.output(&["curl", "-fsS", "-m", "10", &page]).unwrap().0;
         let up = comes_true(ready);
@@ -172,4 +177,23 @@ fn without_the_privilege_it_says_so_and_serves_its_plain_address() {
     let words = ["curl", "-sS", "-m", "60", "-H", "Host: app.test", &url];
     let (_, text) = bed.gateway.output(&words).unwrap();
     assert_eq!(text, "app GET /\n", "{}", gateway.output());
+}
+
+#[test]
+fn an_address_that_another_host_has_is_replaced_for_a_service_that_did_not_ask_for_it() {
+    let (pair, next) = ("10.77.0.200-10.77.0.201", "10.77.0.201");
+    let bed = Bed::new();
+    let stranger = format!("{VIP}/32");
+    bed.client.run(&["ip", "address", "add", &stranger, "dev", "eth0"]).unwrap();
+    let single = manifest()
+        .replace("RequireDualStack", "SingleStack")
+        .replace("[IPv4, IPv6]", "[IPv4]")
+        .replace(&format!("\"{VIP}/32\", \"{VIP6}/128\""), pair);
+    let mut gateway = bed.start_with(&single, &[]);
+    let url = format!("http://{next}/");
+    assert!(comes_true(|| bed.fetch(&url) == "app GET /\n"), "{}", gateway.output());
+    let held = bed.gateway.addresses("eth0").unwrap();
+    assert!(!held.contains(&VIP.parse::<IpAddr>().unwrap()), "{}", bed.addresses());
+    gateway.terminate();
+    assert!(gateway.wait().is_some_and(|status| status.success()), "{}", gateway.output());
 }
