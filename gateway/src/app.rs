@@ -102,6 +102,7 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         progress: Arc::clone(&progress),
         metrics,
         unrouted,
+        named: resolver.endpoints().clone(),
         log_dropped: log.as_ref().map(AccessLog::dropped_counter),
         addresses: addresses.status(),
         source: feed.cluster.as_ref().map(KubeSource::health),

@@ -4,14 +4,14 @@
 //! honoured in two steps, first the Service, then one of its endpoints, so that they are exact however many
 //! endpoints each has.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use http::HeaderMap;
 
 use crate::{
     action::{Forward, ForwardSpec, WeightedBackend},
     canary::{Canary, Share},
-    model::{Backend, BackendTable, Endpoint, EndpointSet},
+    model::{Backend, BackendTable, Endpoint},
 };
 
 /// Index of the entry that the request at position `tick` belongs to; `None` if all weights are 0.
@@ -99,20 +99,20 @@ pub fn pick_service<'t>(
 }
 
 /// The endpoint for the request at this position: the one whose turn it is, or else another one that `may`
-/// have it. `None` if no endpoint may; an `ExternalName`, which is resolved elsewhere, has none.
+/// have it. `None` if no endpoint may.
 ///
 /// What those that may not leave over is shared evenly among the others, however many are left out.
-pub fn pick_endpoint(
-    set: &EndpointSet,
+pub fn pick_endpoint<E: Borrow<Endpoint>>(
+    endpoints: &[E],
     tick: u32,
     may: impl Fn(&Endpoint) -> bool,
-) -> Option<&Endpoint> {
-    let (tick, count) = (tick as usize, set.endpoints.len());
-    let in_turn = set.endpoints.get(tick.checked_rem(count)?)?;
-    if may(in_turn) {
+) -> Option<&E> {
+    let (tick, count) = (tick as usize, endpoints.len());
+    let in_turn = endpoints.get(tick.checked_rem(count)?)?;
+    if may(in_turn.borrow()) {
         return Some(in_turn);
     }
-    let others = || set.endpoints.iter().filter(|endpoint| may(endpoint));
+    let others = || endpoints.iter().filter(|endpoint| may((*endpoint).borrow()));
     // By rounds: the turns of one endpoint alone may always hit the same remainder.
     others().nth((tick / count).checked_rem(others().count())?)
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +13,6 @@ use std::{
 };
 
 use gatehouse_routes::{
-    model::Endpoint,
     problem::{Problem, Severity},
     stats::HostStats,
 };
@@ -23,7 +23,9 @@ use crate::{
     admin::{
         metrics::{AddressFacts, ControlFacts, Metrics},
         server::Admin,
-        status::{self, LeaderRow, ListenerRow, NodeStatus, PoolRow, ProblemRow, SourceRow},
+        status::{
+            self, EjectedRow, LeaderRow, ListenerRow, NodeStatus, PoolRow, ProblemRow, SourceRow,
+        },
     },
     controller::{Facts, ListenerFact, Progress},
     plan,
@@ -34,7 +36,7 @@ use crate::{
         kube::health::{self, Health},
     },
     status::Standing,
-    upstream::health::is_ejected,
+    upstream::{health::is_ejected, names::registry::NamedEndpoints},
 };
 
 /// What the admin pages are made from.
@@ -46,6 +48,8 @@ pub(crate) struct AdminPages {
     /// Answers to requests whose host is in no table.
     pub(crate) unrouted: Arc<HostStats>,
     pub(crate) log_dropped: Option<Arc<AtomicU64>>,
+    /// What is known of the addresses of names.
+    pub(crate) named: NamedEndpoints,
     pub(crate) addresses: AddressStatus,
     /// The API server, if that is where the objects come from.
     pub(crate) source: Option<Arc<Health>>,
@@ -132,7 +136,7 @@ impl AdminPages {
                 .log_dropped
                 .as_ref()
                 .map_or(0, |dropped| dropped.load(Ordering::Relaxed)),
-            ejected: ejected(&snapshot),
+            ejected: ejected(&snapshot, &self.named),
             addresses: AddressFacts {
                 services: vips.map(|vip| (vip.address, vip.services)).collect(),
                 speaker: (*speaker).clone(),
@@ -187,6 +191,10 @@ impl AdminPages {
             routers: status::router_rows(&bgp),
             routed: status::routed_rows(&routed(&snapshot), &bgp),
             listeners: facts.listeners.iter().map(listener_row).collect(),
+            ejected: ejected(&snapshot, &self.named)
+                .into_iter()
+                .map(|(service, endpoint)| EjectedRow { service, endpoint })
+                .collect(),
             pools: pools(&snapshot).iter().map(PoolRow::from).collect(),
             problems: self.problems(&facts).iter().map(ProblemRow::from).collect(),
         };
@@ -212,12 +220,20 @@ fn routed(snapshot: &Snapshot) -> Arc<BgpPlan> {
 }
 
 /// Ejected endpoints and their Services. Two rules may name a port of a Service in two ways.
-fn ejected(snapshot: &Snapshot) -> BTreeSet<(String, String)> {
+fn ejected(snapshot: &Snapshot, named: &NamedEndpoints) -> BTreeSet<(String, String)> {
     let backends = snapshot.backends.slots.iter().flatten();
     let endpoints = backends.flat_map(|backend| {
-        let ejected = |endpoint: &&Endpoint| is_ejected(&endpoint.stats);
-        let endpoints = backend.endpoints.endpoints.iter().filter(ejected);
-        endpoints.map(|endpoint| (backend.key.service.to_string(), endpoint.address.to_string()))
+        let set = &backend.endpoints;
+        let listed = set.endpoints.iter().map(|endpoint| (endpoint.address, &endpoint.stats));
+        let mut ejected: Vec<SocketAddr> =
+            listed.filter(|(_, stats)| is_ejected(stats)).map(|(address, _)| address).collect();
+        if let Some(external) = &set.external {
+            let named = named.at(&external.host, external.port).into_iter();
+            ejected
+                .extend(named.filter(|(_, stats)| is_ejected(stats)).map(|(address, _)| address));
+        }
+        let service = backend.key.service.to_string();
+        ejected.into_iter().map(move |address| (service.clone(), address.to_string()))
     });
     endpoints.collect()
 }

@@ -57,6 +57,8 @@ pub struct NodeStatus {
     pub routed: Vec<RoutedRow>,
     /// Sockets for clients.
     pub listeners: Vec<ListenerRow>,
+    /// Endpoints that get no requests, as long as their Service has others, because they accept no connections.
+    pub ejected: Vec<EjectedRow>,
     /// How full the pools are.
     pub pools: Vec<PoolRow>,
     /// Everything that is wrong.
@@ -135,6 +137,15 @@ pub struct ListenerRow {
     pub open: bool,
     /// Why it is not.
     pub error: Option<String>,
+}
+
+/// One endpoint that accepts no connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EjectedRow {
+    /// Its Service, as namespace/name.
+    pub service: String,
+    /// Its address and port.
+    pub endpoint: String,
 }
 
 /// How full one pool is.

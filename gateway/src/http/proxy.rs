@@ -1,14 +1,7 @@
 //! One request: validate, match, filter, pick, forward, answer. Reads from top to bottom.
 
 use std::{
-    borrow::Cow,
-    convert::Infallible,
-    future::poll_fn,
-    ops::ControlFlow,
-    pin::{Pin, pin},
-    rc::Rc,
-    sync::Arc,
-    task::Poll,
+    borrow::Cow, convert::Infallible, future::poll_fn, ops::ControlFlow, pin::Pin, rc::Rc,
     time::Duration,
 };
 
@@ -17,21 +10,20 @@ use gatehouse_routes::{
     encoded_slash,
     matcher::RequestView,
     rule::RouteRule,
-    stats::EndpointStats,
 };
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request::Parts,
+    HeaderValue, Request, Response, StatusCode, Uri, Version, header, request::Parts,
     uri::PathAndQuery,
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::{
-    admin::metrics::Counter,
     http::{
         body::ResponseBody,
         client::ClientConn,
         error::ProxyErrorKind,
+        exchange::{Exchanged, exchange},
         filter::{self, FilterRequest, Kept},
         head::{Local, RequestHead},
         headers,
@@ -39,19 +31,8 @@ use crate::{
         respond,
         upgrade::Tunnel,
     },
-    snapshot::{GatewaySnapshot, Snapshot},
-    upstream::{
-        connect::connect,
-        connection::{Sent, Upstream},
-        key::UpstreamKey,
-        pick::Picked,
-        request_body::RequestBody,
-    },
-    worker::{
-        context::Worker,
-        counters::{FAILURE, REQUEST},
-        timeouts::{BrokenOff, Expiry, RequestTimers},
-    },
+    snapshot::GatewaySnapshot,
+    upstream::request_body::RequestBody,
 };
 
 /// Most bytes of an unwanted body that are read so that the answer arrives (P6).
@@ -284,166 +265,6 @@ fn to_upstream_form(
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         // hyper would send a GET without a body rather than guess.
         parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-}
-
-/// A backend's answer and the connection it comes over.
-type Exchanged = (Response<Incoming>, Upstream);
-
-/// Picks an endpoint and exchanges the request for an answer. Tries once more where a kept connection had ended
-/// before the request changed anything, or may have changed it twice; and once with another endpoint where none
-/// could be opened.
-async fn exchange(
-    conn: &Rc<ClientConn>,
-    record: &mut Record,
-    snapshot: &Snapshot,
-    forward: &Forward,
-    parts: &mut Parts,
-    body: &mut RequestBody,
-) -> Result<Exchanged, ProxyErrorKind> {
-    let worker = &conn.shared.worker;
-    let picked = conn.upstreams.pick_backend(forward, &snapshot.backends, &parts.headers);
-    let (backend, index) = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
-    record.forwarded(index, &parts.headers);
-    let to = (&**backend, forward.spec.backends[index].slot);
-    let picked = conn.upstreams.pick_endpoint(worker, to, None).await;
-    let Picked { mut address, mut stats } = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
-    let bodyless = body.is_end_stream();
-    let repeatable = bodyless && is_idempotent(&parts.method);
-    let mut request = take_request(parts, body);
-    let mut moved = false;
-
-    loop {
-        record.endpoint = Some(address);
-        let first = record.retries == 0;
-        let key = UpstreamKey::clear(address);
-        let known = stats.map(|stats| &**stats);
-        let pooled = if first { conn.upstreams.pool.checkout(&key) } else { None };
-        let reused = pooled.is_some();
-        let mut upstream = match pooled {
-            Some(upstream) => upstream,
-            None => match Box::pin(connect(worker, &record.timers, key, known)).await {
-                Ok(upstream) => upstream,
-                Err(kind) => {
-                    count(worker, stats, FAILURE);
-                    if std::mem::replace(&mut moved, true) {
-                        return Err(kind);
-                    }
-                    // Nothing was sent: another endpoint may have it.
-                    record.retries += 1;
-                    worker.metrics().add(Counter::Retry);
-                    let picked = conn.upstreams.pick_endpoint(worker, to, Some(address)).await;
-                    Picked { address, stats } = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
-                    continue;
-                }
-            },
-        };
-        if reused {
-            worker.metrics().add(Counter::UpstreamReused);
-        }
-        let spare = (reused && repeatable).then(|| copy_of(&request));
-        record.timers.upstream_awaited(worker.now(), Expiry::Upstream);
-        let sent = pin!(upstream.send(request));
-        match answer_to(sent, &mut upstream, &record.timers).await {
-            Ok(response) => {
-                count(worker, stats, REQUEST);
-                return Ok((response, upstream));
-            }
-            Err(failure) => {
-                count(worker, stats, FAILURE);
-                let stale = failure.kind == ProxyErrorKind::UpstreamClosed && reused && first;
-                let unsent = failure.unsent.or_else(|| {
-                    let empty = || {
-                        RequestBody::new(None, Rc::clone(&record.timers), Rc::clone(worker.clock()))
-                    };
-                    spare.map(|spare| spare.map(|()| empty()))
-                });
-                match unsent {
-                    Some(again) if stale => request = again,
-                    _ => return Err(failure.kind),
-                }
-                record.retries += 1;
-                worker.metrics().add(Counter::Retry);
-            }
-        }
-    }
-}
-
-/// Counts what became of a request at an endpoint; addresses of names have no counts.
-fn count(worker: &Worker, stats: Option<&Arc<EndpointStats>>, kind: usize) {
-    if let Some(stats) = stats {
-        let counters = worker.endpoint_counters();
-        counters.add(&counters.of(stats), kind);
-    }
-}
-
-/// The request itself, which leaves nothing behind.
-fn take_request(parts: &mut Parts, body: &mut RequestBody) -> Request<RequestBody> {
-    let mut request = Request::new(body.take());
-    std::mem::swap(request.method_mut(), &mut parts.method);
-    std::mem::swap(request.uri_mut(), &mut parts.uri);
-    std::mem::swap(request.headers_mut(), &mut parts.headers);
-    request
-}
-
-/// RFC 9110 §9.2.2.
-fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
-}
-
-fn copy_of(request: &Request<RequestBody>) -> Request<()> {
-    let mut copy = Request::new(());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
-}
-
-struct Failure {
-    kind: ProxyErrorKind,
-    /// The request, if not a byte of it was written.
-    unsent: Option<Request<RequestBody>>,
-}
-
-/// Waits for the head of the answer to a request that was handed to a connection. The connection is
-/// driven from here: no other task is involved.
-async fn answer_to(
-    mut sent: Pin<&mut impl Future<Output = Sent>>,
-    upstream: &mut Upstream,
-    timers: &RequestTimers,
-) -> Result<Response<Incoming>, Failure> {
-    poll_fn(|cx| {
-        timers.register(cx);
-        let ended = match timers.expired() {
-            Some(Expiry::SlowBody) => Some(ProxyErrorKind::SlowRequest),
-            Some(_) => Some(ProxyErrorKind::UpstreamTimeout),
-            None => None,
-        };
-        if let Some(kind) = ended {
-            return Poll::Ready(Err(Failure { kind, unsent: None }));
-        }
-        let alive = upstream.drive(cx);
-        match sent.as_mut().poll(cx) {
-            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
-            Poll::Ready(Err(mut failed)) => {
-                let unsent = failed.take_message();
-                Poll::Ready(Err(Failure { kind: kind_of(failed.error(), timers), unsent }))
-            }
-            Poll::Pending if alive => Poll::Pending,
-            Poll::Pending => {
-                Poll::Ready(Err(Failure { kind: ProxyErrorKind::UpstreamClosed, unsent: None }))
-            }
-        }
-    })
-    .await
-}
-
-fn kind_of(error: &hyper::Error, timers: &RequestTimers) -> ProxyErrorKind {
-    match timers.broken_off() {
-        Some(BrokenOff::ByClient) => ProxyErrorKind::ClientGone,
-        Some(BrokenOff::TooLarge) => ProxyErrorKind::BodyTooLarge,
-        None if error.is_parse() => ProxyErrorKind::UpstreamInvalid,
-        None => ProxyErrorKind::UpstreamClosed,
     }
 }
 

@@ -168,9 +168,9 @@ impl Record {
     /// The answer broke off.
     pub(crate) fn cut(&mut self, error: &BodyError) {
         self.error = Some(match error {
-            BodyError::Expired(Expiry::Upstream | Expiry::Connect) => {
-                ProxyErrorKind::UpstreamTimeout
-            }
+            BodyError::Expired(
+                Expiry::Upstream | Expiry::SlowConnect | Expiry::TryConnect | Expiry::Connect,
+            ) => ProxyErrorKind::UpstreamTimeout,
             BodyError::Expired(Expiry::SlowBody) => ProxyErrorKind::SlowRequest,
             BodyError::Expired(Expiry::Stalled | Expiry::Silent) => ProxyErrorKind::ClientStalled,
             BodyError::Trailers(_) => ProxyErrorKind::ClientGone,

@@ -34,7 +34,8 @@ const MAX_ANSWER_HEAD: usize = 256 * 1024;
 /// What is read ahead of a backend: a whole head must fit.
 const MAX_BUFFER: usize = MAX_ANSWER_HEAD + 16 * 1024;
 
-/// Connects to an endpoint as the key says. How it went is noted in `stats`.
+/// Connects to an endpoint as the key says. How it went is noted in `stats`. Where `others` may be tried, it
+/// does not wait for as long.
 ///
 /// # Errors
 /// `ConnectFailed` or `ConnectTimeout`; nothing of the request was sent, another endpoint may get it.
@@ -42,15 +43,25 @@ pub(crate) async fn connect(
     worker: &Worker,
     timers: &RequestTimers,
     key: UpstreamKey,
-    stats: Option<&EndpointStats>,
+    stats: &EndpointStats,
+    others: bool,
 ) -> Result<Upstream, ProxyErrorKind> {
     let address = key.address;
-    timers.upstream_awaited(worker.now(), Expiry::Connect);
+    let last = if others { Expiry::TryConnect } else { Expiry::Connect };
+    timers.upstream_awaited(worker.now(), Expiry::SlowConnect);
     let mut connecting = pin!(TcpStream::connect(address));
     let connected = poll_fn(|cx| {
         timers.register(cx);
-        if timers.expired() == Some(Expiry::Connect) {
-            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+        match timers.expired() {
+            Some(Expiry::SlowConnect) => {
+                health::connect_slow(stats, worker.now(), worker.options.limits.connect);
+                timers.clear();
+                timers.upstream_awaited(worker.now(), last);
+            }
+            Some(expiry) if expiry == last => {
+                return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+            }
+            _ => (),
         }
         connecting.as_mut().poll(cx)
     })
@@ -61,18 +72,14 @@ pub(crate) async fn connect(
         Err(error) => {
             tracing::debug!(%address, %error, "connect failed");
             worker.metrics().add(Counter::UpstreamConnectFailed);
-            if let Some(stats) = stats {
-                failed(worker, address, stats, &error);
-            }
+            failed(worker, address, stats, &error);
             return Err(match error.kind() {
                 ErrorKind::TimedOut => ProxyErrorKind::ConnectTimeout,
                 _ => ProxyErrorKind::ConnectFailed,
             });
         }
     };
-    if let Some(stats) = stats {
-        succeeded(address, stats);
-    }
+    succeeded(address, stats);
     // An answer's head and body leave in one write; waiting for more would only add latency.
     let _ = stream.set_nodelay(true);
     let (sender, connection) = http1::Builder::new()
@@ -113,17 +120,45 @@ fn succeeded(address: SocketAddr, stats: &EndpointStats) {
 }
 
 fn failed(worker: &Worker, address: SocketAddr, stats: &EndpointStats, error: &io::Error) {
-    // A lack of descriptors, ports or memory is this host's own.
-    let of_endpoint = matches!(
-        error.kind(),
-        ErrorKind::ConnectionRefused
-            | ErrorKind::ConnectionReset
-            | ErrorKind::TimedOut
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable
-    );
+    let of_endpoint = !is_own(error, address);
     if of_endpoint && health::connect_failed(stats, worker.now(), worker.options.limits.ejection) {
-        tracing::warn!(%address, %error, "the endpoint is ejected: connects to it fail in a row");
+        tracing::warn!(%address, %error, "the endpoint is ejected: a connect to it has failed");
         worker.metrics().add(Counter::EndpointEjected);
+    }
+}
+
+/// A lack of descriptors, ports or memory is this host's own. Without an IPv6 address of its own, it has none to
+/// reach others from: that is no lack of ports.
+fn is_own(error: &io::Error, address: SocketAddr) -> bool {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN) => true,
+        Some(libc::EADDRNOTAVAIL) => address.is_ipv4(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_host_lacks_is_not_the_endpoints_fault_and_a_family_without_a_way_is() {
+        let (v4, v6) = (SocketAddr::from(([10, 0, 0, 1], 80)), "[fd00::1]:80".parse().unwrap());
+        let own = |code: i32, address| is_own(&io::Error::from_raw_os_error(code), address);
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EAGAIN] {
+            assert!(own(code, v4) && own(code, v6), "{code}");
+        }
+        assert!(own(libc::EADDRNOTAVAIL, v4) && !own(libc::EADDRNOTAVAIL, v6));
+        for code in [
+            libc::ECONNREFUSED,
+            libc::ENETUNREACH,
+            libc::EHOSTUNREACH,
+            libc::EAFNOSUPPORT,
+            libc::EACCES,
+            libc::EINVAL,
+        ] {
+            assert!(!own(code, v4) && !own(code, v6), "{code}");
+        }
+        assert!(!is_own(&ErrorKind::TimedOut.into(), v4));
     }
 }

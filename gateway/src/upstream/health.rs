@@ -13,10 +13,6 @@ use gatehouse_routes::stats::EndpointStats;
 
 use crate::worker::clock::Tick;
 
-/// Connects that have to fail in a row.
-const FAILURES: u8 = 3;
-/// Failures are in a row if no more than this many first pauses are between two of them.
-const IN_A_ROW: Tick = 10;
 /// How often the pause doubles at most: 64 first ones.
 const DOUBLED: u8 = 6;
 
@@ -26,8 +22,9 @@ pub(crate) enum Health {
     /// Nothing speaks against it.
     #[default]
     Good,
-    /// So many connects in a row have failed, the last one then.
-    Doubtful { failures: u8, last: Tick },
+    /// A connect to it takes long: until then others are preferred, so that not every request waits for the
+    /// same answer.
+    Slow { until: Tick },
     /// It gets no requests as long as others can have them. The next trial is due then, after so many pauses.
     Ejected { pauses: u8, due: Tick },
 }
@@ -35,16 +32,18 @@ pub(crate) enum Health {
 impl Health {
     /// A request's connect has failed. `pause`: how long an endpoint is left alone at first.
     fn failed(self, now: Tick, pause: Tick) -> Self {
-        let before = match self {
-            Self::Good => 0,
-            Self::Doubtful { last, .. } if now.saturating_sub(last) > pause * IN_A_ROW => 0,
-            Self::Doubtful { failures, .. } => failures,
+        match self {
+            Self::Good | Self::Slow { .. } => Self::Ejected { pauses: 1, due: now + pause },
             // It began before, or nothing better is left; trials decide.
-            Self::Ejected { .. } => return self,
-        };
-        match before + 1 {
-            FAILURES.. => Self::Ejected { pauses: 1, due: now + pause },
-            failures => Self::Doubtful { failures, last: now },
+            Self::Ejected { .. } => self,
+        }
+    }
+
+    /// A request's connect takes long, and ends within `time`.
+    fn slow(self, now: Tick, time: Tick) -> Self {
+        match self {
+            Self::Good | Self::Slow { .. } => Self::Slow { until: now + time },
+            Self::Ejected { .. } => self,
         }
     }
 
@@ -74,7 +73,7 @@ impl Health {
     fn word(self) -> u64 {
         let (state, count, time) = match self {
             Self::Good => return 0,
-            Self::Doubtful { failures, last } => (1, failures, last),
+            Self::Slow { until } => (1, 0, until),
             Self::Ejected { pauses, due } => (2, pauses, due),
         };
         state << STATE | u64::from(count) << COUNT | time & TIME
@@ -84,7 +83,7 @@ impl Health {
         let (count, time) = ((word >> COUNT) as u8, word & TIME);
         match word >> STATE {
             0 => Self::Good,
-            1 => Self::Doubtful { failures: count, last: time },
+            1 => Self::Slow { until: time },
             _ => Self::Ejected { pauses: count, due: time },
         }
     }
@@ -102,6 +101,11 @@ pub(crate) fn of(stats: &EndpointStats) -> Health {
 /// Whether the endpoint gets no requests as long as others can have them.
 pub(crate) fn is_ejected(stats: &EndpointStats) -> bool {
     matches!(of(stats), Health::Ejected { .. })
+}
+
+/// A request's connect takes long, and ends within `time`.
+pub(super) fn connect_slow(stats: &EndpointStats, now: Tick, time: Tick) {
+    change(&stats.health, |health| Some(health.slow(now, time)));
 }
 
 /// A connect has succeeded. True if the endpoint was ejected.

@@ -3,17 +3,16 @@
 //! Each worker remembers the addresses that the one [`Resolver`] of the process told it; a request waits only
 //! for a name that this worker does not know, or no longer.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc};
 
-use gatehouse_routes::{endpoints, model::ExternalName};
+use gatehouse_routes::{
+    endpoints,
+    model::{Endpoint, ExternalName},
+};
 
 use crate::worker::{clock::Tick, context::Worker};
 
+pub(crate) mod registry;
 pub(crate) mod resolver;
 mod table;
 
@@ -25,75 +24,74 @@ const MAX_NAMES: usize = 4_096;
 /// What one worker knows of names.
 pub(crate) struct Names {
     resolver: Resolver,
-    known: RefCell<HashMap<Arc<str>, Known>>,
+    known: RefCell<HashMap<Arc<str>, Vec<Known>>>,
 }
 
+/// What is known of a name for one port.
 struct Known {
+    port: u16,
+    loopback: bool,
     until: Tick,
-    addresses: Arc<[IpAddr]>,
+    endpoints: Named,
 }
+
+/// The addresses of a name. Counted by this thread alone, as no two workers should share a count.
+type Named = Rc<[Rc<Endpoint>]>;
 
 impl Names {
     pub(crate) fn new(resolver: Resolver) -> Self {
         Self { resolver, known: RefCell::default() }
     }
 
-    /// The address of the name whose `turn` it is; another one than `failed` if there is one.
+    /// The addresses of the name. Those that an EndpointSlice may not name either (link-local, multicast …) are
+    /// left out.
     ///
-    /// Addresses that an EndpointSlice may not name either (link-local, multicast …) are left out.
-    ///
-    /// `None`: the name has no address, or no name server answered within the resolver's deadline.
-    pub(crate) async fn pick(
-        &self,
-        worker: &Worker,
-        name: &ExternalName,
-        turn: u32,
-        failed: Option<SocketAddr>,
-    ) -> Option<SocketAddr> {
-        let choose = |addresses: &[IpAddr]| choose(addresses, name, turn, failed);
-        // Within the borrow: all workers count what they clone of these addresses on one cache line.
+    /// Empty: the name has no address, or no name server answered within the resolver's deadline.
+    pub(crate) async fn endpoints(&self, worker: &Worker, name: &ExternalName) -> Named {
         if let Some(known) = self.known.borrow().get(&name.host)
+            && let Some(known) = known.iter().find(|known| known.is_for(name))
             && worker.now() < known.until
         {
-            return choose(&known.addresses);
+            return Rc::clone(&known.endpoints);
         }
-        choose(&self.ask(worker, &name.host).await)
+        self.ask(worker, name).await
     }
 
-    async fn ask(&self, worker: &Worker, host: &Arc<str>) -> Arc<[IpAddr]> {
-        let answer = self.resolver.resolve(host).await;
+    async fn ask(&self, worker: &Worker, name: &ExternalName) -> Named {
+        let answer = self.resolver.resolve(&name.host).await;
         let keep = Tick::try_from(answer.keep.as_millis()).unwrap_or(Tick::MAX);
         let now = worker.now();
-        let addresses = Arc::clone(&answer.addresses);
+        let allowed = answer
+            .addresses
+            .iter()
+            .filter(|ip| endpoints::refusal(**ip).is_none() || (name.loopback && ip.is_loopback()));
+        let endpoints: Named = allowed
+            .map(|ip| {
+                let address = SocketAddr::new(*ip, name.port);
+                let stats = self.resolver.endpoints().of(&name.host, address);
+                Rc::new(Endpoint { address, stats })
+            })
+            .collect();
         let mut names = self.known.borrow_mut();
         if names.len() >= MAX_NAMES {
-            names.retain(|_, known| now < known.until);
+            names.retain(|_, known| known.iter().any(|known| now < known.until));
         }
         if names.len() < MAX_NAMES {
-            let until = now.saturating_add(keep);
-            names.insert(Arc::clone(host), Known { until, addresses: answer.addresses });
+            let known = names.entry(Arc::clone(&name.host)).or_default();
+            known.retain(|known| now < known.until && !known.is_for(name));
+            known.push(Known {
+                port: name.port,
+                loopback: name.loopback,
+                until: now.saturating_add(keep),
+                endpoints: Rc::clone(&endpoints),
+            });
         }
-        addresses
+        endpoints
     }
 }
 
-fn choose(
-    addresses: &[IpAddr],
-    name: &ExternalName,
-    turn: u32,
-    failed: Option<SocketAddr>,
-) -> Option<SocketAddr> {
-    let allowed = || {
-        let allowed = addresses.iter().filter(|ip| is_allowed(**ip, name.loopback));
-        allowed.map(|ip| SocketAddr::new(*ip, name.port))
-    };
-    let others = || allowed().filter(|address| Some(*address) != failed);
-    match others().count() {
-        0 => allowed().next(),
-        count => others().nth(turn as usize % count),
+impl Known {
+    fn is_for(&self, name: &ExternalName) -> bool {
+        (self.port, self.loopback) == (name.port, name.loopback)
     }
-}
-
-fn is_allowed(ip: IpAddr, loopback: bool) -> bool {
-    endpoints::refusal(ip).is_none() || (loopback && ip.is_loopback())
 }

@@ -1,15 +1,14 @@
-//! Which backend and which endpoint a request is sent to.
+//! Which backend a request is sent to, and the endpoints of it that the request tries.
 //!
 //! The rules of choice are [`balance`]'s; here they meet this worker's positions, the health of endpoints, and
 //! names that are resolved first.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{net::SocketAddr, ops::Deref, rc::Rc, sync::Arc};
 
 use gatehouse_routes::{
     action::Forward,
     balance,
     model::{Backend, BackendSlot, BackendTable, Endpoint},
-    stats::EndpointStats,
 };
 use http::HeaderMap;
 
@@ -17,22 +16,55 @@ use crate::{
     upstream::{
         Upstreams,
         connect::{trial_time, try_again},
-        health,
+        health::{self, Health},
     },
     worker::context::Worker,
 };
 
-/// An address that a request is sent to.
-#[derive(Clone, Copy)]
-pub(crate) struct Picked<'b> {
-    pub(crate) address: SocketAddr,
-    /// What is known of the endpoint; nothing of the addresses of names.
-    pub(crate) stats: Option<&'b Arc<EndpointStats>>,
+/// An endpoint that a request is sent to.
+pub(crate) enum Picked<'b> {
+    /// The backend lists it.
+    Listed(&'b Endpoint),
+    /// One of the addresses of a name.
+    Named(Rc<Endpoint>),
 }
 
-impl<'b> From<&'b Endpoint> for Picked<'b> {
-    fn from(endpoint: &'b Endpoint) -> Self {
-        Self { address: endpoint.address, stats: Some(&endpoint.stats) }
+impl Deref for Picked<'_> {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        match self {
+            Self::Listed(endpoint) => endpoint,
+            Self::Named(endpoint) => endpoint,
+        }
+    }
+}
+
+/// What one request has tried of its backend. It has one turn, however many endpoints it tries: what one
+/// endpoint fails to do must not move the round for others.
+pub(crate) struct Tries<'b> {
+    backend: &'b Backend,
+    slot: BackendSlot,
+    turn: Option<u32>,
+    tried: Vec<SocketAddr>,
+    /// Endpoints that are left.
+    left: usize,
+}
+
+impl<'b> Tries<'b> {
+    /// None yet, of the backend in a slot.
+    pub(crate) fn of(backend: &'b Backend, slot: BackendSlot) -> Self {
+        Self { backend, slot, turn: None, tried: Vec::new(), left: 0 }
+    }
+
+    /// Whether there are others than the one that is being tried.
+    pub(crate) fn has_others(&self) -> bool {
+        self.left > 0
+    }
+
+    /// The endpoint has failed this request.
+    pub(crate) fn failed(&mut self, address: SocketAddr) {
+        self.tried.push(address);
     }
 }
 
@@ -55,41 +87,56 @@ impl Upstreams {
         balance::pick_service(forward, table, || self.turns.of_weights(&forward.sequence))
     }
 
-    /// The endpoint for the next request to the backend in a slot, another one than `failed` if there is one.
+    /// The endpoint that the request tries next; `None` if it has tried all.
     ///
-    /// Ejected endpoints are passed over while there is one that is not.
+    /// Ejected endpoints come last.
     pub(crate) async fn pick_endpoint<'b>(
         &self,
         worker: &Rc<Worker>,
-        (backend, slot): (&'b Backend, BackendSlot),
-        failed: Option<SocketAddr>,
+        tries: &mut Tries<'b>,
     ) -> Option<Picked<'b>> {
-        if let Some(external) = &backend.endpoints.external {
-            let turn = self.turns.of_endpoints(slot);
-            let address = Box::pin(self.names.pick(worker, external, turn, failed)).await?;
-            return Some(Picked { address, stats: None });
+        let set = &tries.backend.endpoints;
+        if let Some(external) = &set.external {
+            let named = Box::pin(self.names.endpoints(worker, external)).await;
+            let picked = self.pick(worker, tries, &named);
+            return picked.map(|endpoint| Picked::Named(Rc::clone(endpoint)));
         }
-        let endpoint = match &*backend.endpoints.endpoints {
-            [only] => Some(only),
+        self.pick(worker, tries, &set.endpoints).map(Picked::Listed)
+    }
+
+    fn pick<'e, E: std::borrow::Borrow<Endpoint>>(
+        &self,
+        worker: &Rc<Worker>,
+        tries: &mut Tries<'_>,
+        endpoints: &'e [E],
+    ) -> Option<&'e E> {
+        let picked = match endpoints {
+            [only] if tries.tried.is_empty() => Some(only),
+            [_] => None,
             _ => {
-                let turn = self.turns.of_endpoints(slot);
-                let other = |endpoint: &Endpoint| Some(endpoint.address) != failed;
+                let slot = tries.slot;
+                let turn = *tries.turn.get_or_insert_with(|| self.turns.of_endpoints(slot));
+                let other = |endpoint: &Endpoint| !tries.tried.contains(&endpoint.address);
                 let fit = |endpoint: &Endpoint| other(endpoint) && is_fit(worker, endpoint);
-                balance::pick_endpoint(&backend.endpoints, turn, fit)
-                    .or_else(|| balance::pick_endpoint(&backend.endpoints, turn, other))
+                balance::pick_endpoint(endpoints, turn, fit)
+                    .or_else(|| balance::pick_endpoint(endpoints, turn, other))
             }
         };
-        endpoint.map(Picked::from)
+        tries.left = endpoints.len().saturating_sub(tries.tried.len() + 1);
+        picked
     }
 }
 
 /// Whether an endpoint is to get requests. Has one tried again that it is time for.
 fn is_fit(worker: &Rc<Worker>, endpoint: &Endpoint) -> bool {
-    if !health::is_ejected(&endpoint.stats) {
-        return true;
+    match health::of(&endpoint.stats) {
+        Health::Good => true,
+        Health::Slow { until } => until <= worker.now(),
+        Health::Ejected { .. } => {
+            if health::takes_trial(&endpoint.stats, worker.now(), trial_time(worker)) {
+                try_again(worker, endpoint.address, &endpoint.stats);
+            }
+            false
+        }
     }
-    if health::takes_trial(&endpoint.stats, worker.now(), trial_time(worker)) {
-        try_again(worker, endpoint.address, &endpoint.stats);
-    }
-    false
 }

@@ -37,6 +37,12 @@ pub(crate) struct Limits {
     pub(crate) stall: Tick,
     /// TCP connect to an endpoint.
     pub(crate) connect: Tick,
+    /// TCP connect to an endpoint after which others are preferred to it.
+    pub(crate) connect_slow: Tick,
+    /// TCP connect to an endpoint, from then on, where another one may be tried.
+    pub(crate) connect_try: Tick,
+    /// How long a request may go from one endpoint to the next.
+    pub(crate) tries: Tick,
     /// Head of the backend's answer, and any pause within its body.
     pub(crate) upstream: Tick,
     /// An upgraded connection on which nothing moves.
@@ -61,6 +67,9 @@ impl Limits {
             body_rate: (240.0 / settings.time_scale) as u64,
             stall: settings.scaled(settings.stall_timeout).as_millis() as Tick,
             connect: ticks(5),
+            connect_slow: ticks(1) / 4,
+            connect_try: ticks(1) * 3 / 4,
+            tries: ticks(5),
             upstream: settings.upstream_timeout.as_millis() as Tick,
             tunnel: ticks(3600),
             upstream_idle: ticks(60),
@@ -98,6 +107,10 @@ pub(crate) enum Expiry {
     SlowBody,
     /// The client does not take the answer.
     Stalled,
+    /// The endpoint does not accept the connection at once.
+    SlowConnect,
+    /// The endpoint does not accept the connection while there are others.
+    TryConnect,
     /// The endpoint does not accept the connection.
     Connect,
     /// The backend does not answer.
@@ -333,7 +346,12 @@ impl RequestTimers {
                 return Some(Expiry::SlowBody);
             }
         } else if let Some((since, expiry)) = self.upstream_since.get() {
-            let limit = if expiry == Expiry::Connect { limits.connect } else { limits.upstream };
+            let limit = match expiry {
+                Expiry::SlowConnect => limits.connect_slow,
+                Expiry::TryConnect => limits.connect_try,
+                Expiry::Connect => limits.connect,
+                _ => limits.upstream,
+            };
             if now.saturating_sub(since) >= limit {
                 return Some(expiry);
             }
@@ -458,6 +476,9 @@ mod tests {
             body_rate: 240,
             stall: 30_000,
             connect: 5_000,
+            connect_slow: 250,
+            connect_try: 750,
+            tries: 5_000,
             upstream: 60_000,
             tunnel: 3_600_000,
             upstream_idle: 60_000,
@@ -553,8 +574,13 @@ mod tests {
         assert_eq!(timers.check(29_999, &limits()), None);
         assert_eq!(timers.check(30_000, &limits()), Some(Expiry::Stalled));
         timers.answer_taken();
-        timers.upstream_awaited(30_000, Expiry::Connect);
-        assert_eq!(timers.check(35_000, &limits()), Some(Expiry::Connect));
+        for (expiry, limit) in
+            [(Expiry::SlowConnect, 250), (Expiry::TryConnect, 750), (Expiry::Connect, 5_000)]
+        {
+            timers.upstream_awaited(30_000, expiry);
+            assert_eq!(timers.check(29_999 + limit, &limits()), None);
+            assert_eq!(timers.check(30_000 + limit, &limits()), Some(expiry));
+        }
         timers.upstream_awaited(36_000, Expiry::Upstream);
         assert_eq!(timers.check(95_999, &limits()), None);
         assert_eq!(timers.check(96_000, &limits()), Some(Expiry::Upstream));

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     action::ForwardSpec,
-    model::{BackendKey, BackendPort, BackendProtocol, BackendSlot, ExternalName},
+    model::{BackendKey, BackendPort, BackendProtocol, BackendSlot, EndpointSet, ExternalName},
     objects::ObjectKey,
 };
 
@@ -74,7 +74,7 @@ fn an_external_name_counts_as_an_endpoint() {
     let forward = forward(&[1]);
     let (backend, index) = pick_service(&forward, &table, || 0).unwrap();
     assert_eq!(index, 0);
-    assert!(pick_endpoint(&backend.endpoints, 0, |_| true).is_none());
+    assert!(pick_endpoint(&backend.endpoints.endpoints, 0, |_| true).is_none());
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn choices_are_interleaved() {
 
 /// The ports that requests at positions from 0 on come to.
 fn ports(set: &EndpointSet, requests: u32, may: impl Fn(u16) -> bool) -> Vec<u16> {
-    let pick = |tick| pick_endpoint(set, tick, |endpoint| may(endpoint.address.port()));
+    let pick = |tick| pick_endpoint(&set.endpoints, tick, |endpoint| may(endpoint.address.port()));
     (0..requests).filter_map(|tick| Some(pick(tick)?.address.port())).collect()
 }
 
@@ -130,7 +130,7 @@ proptest! {
         let mut counts = vec![0; may.len()];
         for tick in (start..).take(whole) {
             let may = |endpoint: &Endpoint| may[usize::from(endpoint.address.port())];
-            if let Some(endpoint) = pick_endpoint(&set, tick, may) {
+            if let Some(endpoint) = pick_endpoint(&set.endpoints, tick, may) {
                 counts[usize::from(endpoint.address.port())] += 1;
             }
         }

@@ -82,6 +82,10 @@ pub(super) fn render(status: &NodeStatus) -> String {
         [listener.address.clone(), listener.protocol.clone(), open]
     });
     section(&mut out, "LISTENERS", ["ADDRESS", "PROTOCOL", "STATE"], listeners.collect());
+    if !status.ejected.is_empty() {
+        let ejected = status.ejected.iter().map(|row| [row.endpoint.clone(), row.service.clone()]);
+        section(&mut out, "EJECTED ENDPOINTS", ["ENDPOINT", "SERVICE"], ejected.collect());
+    }
     let head = ["POOL", "IPV4 USED", "FREE", "RESTING", "IPV6 USED", "FREE", "RESTING", ""];
     section(&mut out, "POOLS", head, status.pools.iter().map(pool).collect());
     let _ = writeln!(out, "PROBLEMS");

@@ -97,6 +97,10 @@ fn people_see_columns_and_what_is_missing_as_none() {
         excluded: Some("the node has the label".to_owned()),
         vips: rows(),
         members: member_rows(&speaker),
+        ejected: vec![EjectedRow {
+            service: "x/app".to_owned(),
+            endpoint: "10.0.0.1:8080".to_owned(),
+        }],
         problems: vec![ProblemRow {
             object: "Service x/other".to_owned(),
             severity: "error".to_owned(),
@@ -126,6 +130,10 @@ GROUP
 
 LISTENERS
   none
+
+EJECTED ENDPOINTS
+  ENDPOINT       SERVICE
+  10.0.0.1:8080  x/app
 
 POOLS
   none

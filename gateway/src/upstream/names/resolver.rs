@@ -25,7 +25,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::table::{Answer, Asked, Limits, Table};
+use super::{
+    registry::NamedEndpoints,
+    table::{Answer, Asked, Limits, Table},
+};
 
 /// Longest that a name is asked for, over all servers, families and tries.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -44,6 +47,7 @@ const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 #[derive(Clone, Debug)]
 pub(crate) struct Resolver {
     questions: UnboundedSender<Question>,
+    endpoints: NamedEndpoints,
 }
 
 #[derive(Debug)]
@@ -67,7 +71,12 @@ impl Resolver {
         thread::Builder::new()
             .name("names".to_owned())
             .spawn(move || runtime.block_on(run(receiver, servers, deadline)))?;
-        Ok(Self { questions })
+        Ok(Self { questions, endpoints: NamedEndpoints::default() })
+    }
+
+    /// What is known of the addresses of names.
+    pub(crate) fn endpoints(&self) -> &NamedEndpoints {
+        &self.endpoints
     }
 
     /// The addresses of a name; none if it has none or nobody could tell in time.
