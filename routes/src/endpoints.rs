@@ -15,7 +15,7 @@ use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use k8s_openapi::{
     api::{
         core::v1::{Service, ServicePort},
-        discovery::v1::EndpointSlice,
+        discovery::v1::{Endpoint as DiscoveredEndpoint, EndpointSlice},
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
@@ -241,9 +241,31 @@ struct Draft<'s> {
     /// Whether that counts.
     protocol: BackendProtocol,
     addresses: Vec<SocketAddr>,
+    /// Of endpoints that are going away but still serve: used where no other is left.
+    terminating: Vec<SocketAddr>,
     external: Option<ExternalName>,
     gap: Option<Gap>,
     problems: Vec<Problem>,
+}
+
+/// Why an endpoint may get traffic (discovery/v1 EndpointConditions).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    /// It is ready, or nobody says that it is not.
+    Ready,
+    /// It is going away but still serves; kube-proxy sends it traffic if there is no ready one.
+    Terminating,
+}
+
+impl Condition {
+    fn of(endpoint: &DiscoveredEndpoint) -> Option<Self> {
+        let Some(conditions) = &endpoint.conditions else { return Some(Self::Ready) };
+        match (conditions.ready, conditions.serving, conditions.terminating) {
+            (None | Some(true), ..) => Some(Self::Ready),
+            (Some(false), Some(true), Some(true)) => Some(Self::Terminating),
+            _ => None,
+        }
+    }
 }
 
 /// Which ports of an EndpointSlice are meant.
@@ -308,6 +330,9 @@ impl<'s> Draft<'s> {
             all.extend(meant.map(|port| self.spoken(&port)));
             self.take(slice_key, slice, &wanted, own);
         }
+        if self.addresses.is_empty() {
+            self.addresses = std::mem::take(&mut self.terminating);
+        }
         if listed && matches!(wanted, Wanted::Target(_)) && all.is_empty() {
             self.gap = Some(Gap::Port);
         }
@@ -346,10 +371,7 @@ impl<'s> Draft<'s> {
             .map(|port| port.number)
             .collect();
         for (at, endpoint) in slice.endpoints.iter().enumerate() {
-            let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready);
-            if ready == Some(false) {
-                continue;
-            }
+            let Some(condition) = Condition::of(endpoint) else { continue };
             // Further addresses of an endpoint are the same pod again (discovery/v1 Endpoint.addresses).
             let Some(text) = endpoint.addresses.first() else { continue };
             let checked = address(text, loopback).and_then(|ip| {
@@ -361,7 +383,11 @@ impl<'s> Draft<'s> {
             });
             match checked {
                 Ok(ip) => {
-                    self.addresses.extend(ports.iter().map(|&port| SocketAddr::new(ip, port)))
+                    let addresses = match condition {
+                        Condition::Ready => &mut self.addresses,
+                        Condition::Terminating => &mut self.terminating,
+                    };
+                    addresses.extend(ports.iter().map(|&port| SocketAddr::new(ip, port)));
                 }
                 Err(why) => self.problems.push(Problem::warning(
                     &object(),

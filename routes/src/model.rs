@@ -105,11 +105,12 @@ impl fmt::Display for BackendPort {
 pub struct Backend {
     /// What it is.
     pub key: BackendKey,
-    /// Its ready endpoints; shared with the previous snapshot if nothing about them changed.
+    /// Its endpoints that get traffic; shared with the previous snapshot if nothing about them changed.
     pub endpoints: Arc<EndpointSet>,
 }
 
-/// The ready endpoints of a backend.
+/// The endpoints of a backend that get traffic: those that are ready or, if none is, those that still serve while
+/// they terminate.
 #[derive(Debug, Default)]
 pub struct EndpointSet {
     /// In a stable order (address, then port).

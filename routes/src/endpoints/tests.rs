@@ -103,6 +103,32 @@ fn a_gateway_is_no_endpoint_of_its_own_unless_its_owner_says_so() {
 }
 
 #[test]
+fn what_still_serves_gets_the_traffic_only_where_nothing_is_ready() {
+    let leaving = "ready: false, serving: true, terminating: true";
+    let ready = "ready: true, serving: true, terminating: false";
+    for (conditions, expected) in [
+        ([leaving, leaving], ["10.0.0.0:80", "10.0.0.1:80"].as_slice()),
+        ([leaving, ready], &["10.0.0.1:80"]),
+        ([leaving, "serving: true"], &["10.0.0.1:80"]),
+        ([leaving, "ready: false, serving: false, terminating: true"], &["10.0.0.0:80"]),
+        ([leaving, "ready: false, terminating: true"], &["10.0.0.0:80"]),
+        (["ready: false", "ready: false, serving: true, terminating: false"], &[]),
+    ] {
+        // Each in a slice of its own: what counts is the Service.
+        let slice = |(n, conditions): (usize, &&str)| {
+            format!(
+                "---\nkind: EndpointSlice\nmetadata: {{name: s{n}, namespace: d, labels: \
+                 {{kubernetes.io/service-name: web}}}}\naddressType: IPv4\nports: [{{name: http, port: 80}}]\n\
+                 endpoints: [{{addresses: [10.0.0.{n}], conditions: {{{conditions}}}}}]\n"
+            )
+        };
+        let slices: String = conditions.iter().enumerate().map(slice).collect();
+        let resolved = resolve(&format!("{SERVICE}{slices}"), BackendPort::Number(80), false);
+        assert_eq!(addresses(&resolved), expected, "{conditions:?}");
+    }
+}
+
+#[test]
 fn a_single_port_needs_no_name() {
     let yaml = "
 kind: Service
