@@ -5,7 +5,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     time::Duration,
 };
@@ -251,6 +251,21 @@ pub struct Settings {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Traffic")]
     pub upstream_timeout: Duration,
 
+    /// Seconds that a client may fall behind --body-rate with the body of its request, which is the longest
+    /// pause that it may make; then it gets 408.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Traffic")]
+    pub body_timeout: Duration,
+
+    /// Bytes per second that a client has to send of the body of its request, on average; 0 means that any byte
+    /// ends a pause.
+    #[arg(long, value_name = "BYTES", default_value_t = 240, help_heading = "Traffic")]
+    pub body_rate: u32,
+
+    /// Most connections to one endpoint; each data thread has its share of them. Requests beyond them go to other
+    /// endpoints, or get 503. Default: three quarters of those that the limit of open files allows.
+    #[arg(long, value_name = "COUNT", help_heading = "Traffic")]
+    pub max_endpoint_connections: Option<NonZeroU32>,
+
     /// Seconds without any progress after which a stalled exchange is ended.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, hide = true)]
     pub stall_timeout: Duration,
@@ -441,6 +456,7 @@ mod tests {
         assert_eq!(settings.drain_timeout, Duration::from_secs(30));
         assert_eq!(settings.upstream_timeout, Duration::from_secs(60));
         assert_eq!(settings.stall_timeout, Duration::from_secs(30));
+        assert_eq!((settings.body_timeout, settings.body_rate), (Duration::from_secs(30), 240));
         assert_eq!(settings.scaled(Duration::from_secs(3)), Duration::from_secs(3));
         assert!(settings.trusted_proxies.is_empty() && settings.claim_classes.is_empty());
         assert!(!settings.no_access_log && settings.state_dir.is_none());

@@ -3,8 +3,10 @@
 pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod health;
+pub(crate) mod interim;
 pub(crate) mod key;
 pub(crate) mod names;
+pub(crate) mod permit;
 pub(crate) mod pick;
 pub(crate) mod pool;
 pub(crate) mod request_body;

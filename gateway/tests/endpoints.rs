@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use gatehouse_testbed::{
     gatehouse::{
-        backend::{Act, Backend, echo_answer},
+        backend::{Act, Backend, Gate, echo_answer},
         client::{get, send},
         gateway::{Gateway, Plan, free_address},
         manifests::{ingress, prefix, service},
@@ -210,4 +210,82 @@ fn a_request_is_sent_to_three_endpoints_at_most() {
     assert_eq!(get(gateway.http, "x.test", "/").status(), 502);
     let sent: usize = broken.iter().map(|backend| backend.requests().len()).sum();
     assert_eq!(sent, 3);
+}
+
+/// A Service of type ExternalName.
+fn external(name: &str, host: &str, port: u16) -> String {
+    format!(
+        "---\n{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: default}}, spec: {{\
+         type: ExternalName, externalName: {host}, ports: [{{port: 80, targetPort: {port}, name: http}}]}}}}\n"
+    )
+}
+
+#[test]
+fn a_backend_that_leads_back_here_is_refused_and_takes_no_connections() {
+    let (app, http) = (Backend::echo("app"), free_address());
+    let rules = ingress(
+        "site",
+        "",
+        "",
+        &[
+            prefix("x.test", "/name", "name"),
+            prefix("x.test", "/slice", "slice"),
+            prefix("x.test", "/ok", "app"),
+        ],
+    );
+    let text = external("name", "localhost", http.port())
+        + "---\n"
+        + &service("slice", &[http])
+        + &service("app", &[app.addr])
+        + &rules;
+    let gateway =
+        Plan::default().manifest("all.yaml", text).args(&[&format!("--http={http}")]).start();
+    for _ in 0..5 {
+        assert_eq!(get(http, "x.test", "/name").status(), 508, "{}", gateway.output());
+        assert_eq!(get(http, "x.test", "/slice").status(), 503, "{}", gateway.output());
+        assert_eq!(get(http, "x.test", "/ok").status(), 200);
+    }
+    assert!(gateway.output().contains("leads to this gateway itself"), "{}", gateway.output());
+}
+
+#[test]
+fn a_request_that_goes_round_through_others_ends_after_a_few_hops() {
+    // Two gateways that are each other's backend.
+    let (one, two) = (free_address(), free_address());
+    let start = |http: SocketAddr, backend: SocketAddr| {
+        let text = service("app", &[backend]) + &site("x.test");
+        Plan::default().manifest("all.yaml", text).args(&[&format!("--http={http}")]).start()
+    };
+    let (first, second) = (start(one, two), start(two, one));
+    assert_eq!(get(one, "x.test", "/").status(), 508);
+    let warned = [&first, &second].iter().filter(|it| it.output().contains("goes round")).count();
+    assert_eq!(warned, 1);
+    let accepted = |it: &Gateway| metric(it, "gatehouse_connections_accepted_total").unwrap();
+    assert!(accepted(&first) + accepted(&second) <= 8.0, "one request, a few hops");
+    // What a client says of hops can only bring it nearer to the end.
+    for (hops, status) in [("6", 508), ("-9", 508), ("x", 508)] {
+        let request = format!("GET / HTTP/1.1\r\nHost: x.test\r\nGatehouse-Hops: {hops}\r\n\r\n");
+        assert_eq!(send(two, request.as_bytes()).status(), status, "{hops}");
+    }
+}
+
+#[test]
+fn connections_to_an_endpoint_are_bounded_and_said_to_be_at_the_bound() {
+    let gate = Gate::default();
+    let until = gate.clone();
+    let app = Backend::scripted("app", move |request| {
+        vec![Act::Until(until.clone()), Act::Send(echo_answer("app", request))]
+    });
+    let plan = Plan::default().manifest("app.yaml", service("app", &[app.addr]) + &site("x.test"));
+    let gateway = plan.args(&["--max-endpoint-connections=2"]).threads(1).start();
+    let http = gateway.http;
+    let held: Vec<_> =
+        (0..2).map(|_| std::thread::spawn(move || get(http, "x.test", "/").status())).collect();
+    assert!(comes_true(|| app.open() == 2));
+    let seen = get(http, "x.test", "/");
+    assert_eq!(seen.status(), 503, "{seen:?}");
+    assert!(seen.responses[0].text().contains("too many connections"), "{seen:?}");
+    gate.open();
+    assert!(held.into_iter().all(|one| one.join().unwrap() == 200));
+    answered(&gateway, 4);
 }

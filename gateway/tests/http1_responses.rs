@@ -3,14 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read as _, Write as _},
+    time::{Duration, Instant},
+};
 
 use gatehouse_testbed::{
     gatehouse::{
         backend::{Act, Backend, Request, echo_answer},
         bed::{Bed, manifest},
-        client::{End, Exchange, Step, Want, exchange, get, send},
+        client::{End, Exchange, Step, Want, dial, exchange, get, send},
         gateway::Plan,
+        h2raw::{self, H2},
         show, strict,
     },
     wait::comes_true,
@@ -118,6 +122,7 @@ fn refused(ok: &str, five: &str, flood: &dyn Fn(usize) -> String) -> Vec<Case> {
         bad("half a head", format!("{ok}Content-Le")),
         bad("TLS bytes", b"\x15\x03\x01\x00\x02\x02\x46"),
         bad("more than 256 KiB of fields", flood(14_000)),
+        bad("2 001 fields", flood(2_000)),
         bad(
             "one field of 300 KiB",
             format!("{ok}X-Big: {}\r\n{five}\r\nhello", "x".repeat(300_000)),
@@ -181,6 +186,8 @@ fn kept(ok: &str, five: &str, flood: &dyn Fn(usize) -> String) -> Vec<Case> {
             200,
             b"hello",
         ),
+        served("300 fields", flood(300), 200, b"hello"),
+        served("1 900 fields", flood(1_900), 200, b"hello"),
         either(
             "204 with length",
             "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",
@@ -489,4 +496,86 @@ fn a_client_that_leaves_takes_its_upstream_request_with_it() {
         "{} upstream connections are still open",
         bed.app.open()
     );
+}
+
+#[test]
+fn an_answer_over_the_limit_is_called_so_and_one_below_it_passes_over_h1_and_h2() {
+    let five = "Content-Length: 5\r\n\r\nhello";
+    let fields = |lines: usize, value: usize| {
+        let line = format!("X-Flood: {}\r\n", "v".repeat(value));
+        format!("HTTP/1.1 200 OK\r\n{}{five}", line.repeat(lines))
+    };
+    let cases = [(fields(300, 10), 200), (fields(1_000, 4), 200), (fields(2_000, 4), 502)];
+    let cases = [&cases[..], &[(fields(60, 1_000), 200), (fields(40, 8_000), 502)]].concat();
+    let bed = bed_of(cases.iter().map(|(bytes, _)| answer(bytes)).collect(), &[]);
+    for (n, (bytes, status)) in cases.iter().enumerate() {
+        let path = format!("/case/{n}");
+        let seen = get(bed.http, "good.test", &path);
+        let over_h2 =
+            H2::connect(bed.https, "good.test").request(1, &h2raw::get("good.test", &path), None);
+        let says = |text: &str| text.contains("2000 fields and 256 KiB");
+        assert_eq!((seen.status(), over_h2.status), (*status, *status), "{} bytes", bytes.len());
+        if *status == 502 {
+            assert!(says(&seen.responses[0].text()), "{seen:?}");
+            assert!(says(&String::from_utf8_lossy(&over_h2.body)), "{over_h2:?}");
+        }
+    }
+}
+
+#[test]
+fn an_http_1_0_backend_is_answered_for_in_our_own_version_and_framing() {
+    let close = |text: &str| vec![Act::Send(text.into()), Act::Close];
+    let bed = bed_of(
+        vec![
+            close("HTTP/1.0 200 OK\r\n\r\nhello"),
+            close("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
+            close("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello"),
+            close("HTTP/1.0 404 Not Found\r\n\r\nhello"),
+        ],
+        &[],
+    );
+    // All over one connection, which stays open.
+    let all = "GET /case/0 HTTP/1.1\r\nHost: good.test\r\n\r\n";
+    let all: String = (0..4).map(|n| all.replace("/0", &format!("/{n}"))).collect();
+    let seen = exchange(bed.http, &[Step::Send(all.into_bytes())], Want::responses(4));
+    let statuses: Vec<u16> = seen.responses.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200, 200, 200, 404], "{seen:?}");
+    for answer in &seen.responses {
+        assert_eq!(answer.text(), "hello");
+        let framed =
+            answer.one("transfer-encoding").is_some() || answer.one("content-length").is_some();
+        assert!(framed && answer.one("connection").is_none(), "{answer:?}");
+    }
+    let mut raw = dial(bed.http);
+    raw.write_all(b"GET /case/0 HTTP/1.1\r\nHost: good.test\r\n\r\n").unwrap();
+    let mut line = [0; 15];
+    raw.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"HTTP/1.1 200 OK");
+}
+
+#[test]
+fn a_client_that_ends_its_half_after_a_whole_request_gets_its_answer() {
+    let app = Backend::scripted("app", |request| {
+        let answer = Act::Send(echo_answer("app", request));
+        vec![Act::Wait(Duration::from_millis(300)), answer]
+    });
+    let bed = Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &[]);
+    let head = "POST / HTTP/1.1\r\nHost: good.test\r\n";
+    for (request, answers) in [
+        ("GET /a HTTP/1.1\r\nHost: good.test\r\n\r\n".to_owned(), 1),
+        ("GET /a HTTP/1.0\r\nHost: good.test\r\n\r\n".to_owned(), 1),
+        ("GET /a HTTP/1.1\r\nHost: good.test\r\n\r\n".repeat(2), 2),
+        (format!("{head}Content-Length: 5\r\n\r\nhello"), 1),
+        (format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), 1),
+        (format!("{head}Content-Length: 5\r\n\r\nhell"), 0),
+        (format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"), 0),
+    ] {
+        let mut client = dial(bed.http);
+        client.write_all(request.as_bytes()).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        // The connection ends after the answer: it is not kept for what cannot come.
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer.matches(" 200 OK").count(), answers, "{request:?}: {answer:?}");
+    }
 }

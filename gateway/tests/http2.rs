@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::Write as _;
+
 use gatehouse_testbed::{
     gatehouse::{
-        backend::{Record, Request, describe},
+        backend::{Backend, Record, Request, describe},
         bed::{Bed, Seen},
+        client::{Want, listen},
+        gateway::Plan,
         h2raw::{Answer, END_HEADERS, END_STREAM, GOOD, H2, block, frame, get, kind, probe},
+        manifests, tls,
     },
     wait::comes_true,
 };
@@ -484,4 +489,58 @@ fn a_request_cut_short_is_never_whole_at_the_backend() {
         );
         bed.probe().unwrap();
     }
+}
+
+/// Hosts of three namespaces; two of them share a certificate.
+fn namespaces(app: std::net::SocketAddr) -> String {
+    let shared = tls::certificate(&["*.shared.test", "alone.test"]);
+    let other = tls::certificate(&["other.test"]);
+    let host = |namespace: &str, host: &str, pair: &tls::Pair| {
+        let hosts = format!("{{hosts: [\"{host}\"], secretName: pair}}");
+        let rules = [manifests::prefix(host, "/", "app")];
+        let text = manifests::secret("pair", pair)
+            + &manifests::service("app", &[app])
+            + &manifests::ingress("site", "", &hosts, &rules);
+        text.replace("namespace: default", &format!("namespace: {namespace}"))
+    };
+    let site = [("a", "a.shared.test"), ("b", "b.shared.test"), ("c", "alone.test")];
+    let sites: String = site.iter().map(|(space, name)| host(space, name, &shared)).collect();
+    sites + &host("d", "other.test", &other)
+}
+
+#[test]
+fn one_connection_serves_all_hosts_that_its_certificate_covers_and_no_others() {
+    let app = Backend::echo("app");
+    let gateway = Plan::default().manifest("sites.yaml", namespaces(app.addr)).start();
+    for (sni, host, status) in [
+        ("a.shared.test", "a.shared.test", 200),
+        ("a.shared.test", "b.shared.test", 200),
+        ("b.shared.test", "a.shared.test", 200),
+        ("a.shared.test", "alone.test", 200),
+        ("a.shared.test", "other.test", 421),
+        ("other.test", "a.shared.test", 421),
+        ("a.shared.test", "unknown.test", 404),
+    ] {
+        let mut client = H2::connect(gateway.https, sni);
+        let answer = client.request(1, &get(host, "/"), None);
+        assert_eq!(answer.status, status, "{host} on a connection to {sni}: {answer:?}");
+        let mut client = tls::Tls::connect(gateway.https, sni, &["http/1.1"]).unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).unwrap();
+        let seen = listen(&mut client, Want::responses(1), false);
+        assert_eq!(seen.status(), status, "{host} on a connection to {sni}: {seen:?}");
+    }
+}
+
+#[test]
+fn a_stop_waits_for_no_client_that_leaves_the_closing_ping_unanswered() {
+    let mut bed = Bed::gateway(&["--drain-timeout=600"]);
+    let mut client = H2::connect(bed.https, "good.test");
+    // Raw bytes from here on: nobody answers pings.
+    client.write(&frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, &block(&GOOD)));
+    assert!(comes_true(|| !bed.app.requests().is_empty()));
+    let gateway = bed.gateway.as_mut().unwrap();
+    gateway.terminate();
+    let status = gateway.wait().expect("it ends long before the drain timeout");
+    assert_eq!(status.code(), Some(0), "{}", gateway.output());
 }

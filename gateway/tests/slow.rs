@@ -63,17 +63,17 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "stalls inside the body",
-        limit: 20.0,
+        limit: 30.0,
         play: |bed, until| quiet(bed.http, &[POST, b"hello"].concat(), until),
     },
     Row {
         name: "drips the body",
-        limit: 20.0,
+        limit: 30.0,
         play: |bed, until| drip(bed.http, POST, b"y", until),
     },
     Row {
         name: "drips chunks",
-        limit: 20.0,
+        limit: 30.0,
         play: |bed, until| {
             let head = b"POST / HTTP/1.1\r\nHost: good.test\r\nTransfer-Encoding: chunked\r\n\r\n";
             drip(bed.http, head, b"1\r\ny\r\n", until)
@@ -153,7 +153,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "stalls the body of an h2 stream",
-        limit: 20.0,
+        limit: 30.0,
         play: |bed, until| {
             let mut client = H2::connect(bed.https, "good.test");
             let mut fields = h2raw::get("good.test", "/");

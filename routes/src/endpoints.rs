@@ -376,7 +376,7 @@ impl<'s> Draft<'s> {
             let Some(text) = endpoint.addresses.first() else { continue };
             let checked = address(text, loopback).and_then(|ip| {
                 let looping = |port: &u16| own.contains(&SocketAddr::new(ip, *port));
-                match ports.iter().any(looping) && !loopback {
+                match ports.iter().any(looping) {
                     true => Err("an address of a gateway itself"),
                     false => Ok(ip),
                 }

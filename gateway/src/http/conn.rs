@@ -28,7 +28,7 @@ use crate::{
         head::{MAX_FIELD_BYTES, MAX_TARGET, is_trusted},
         head_scanner::HeadScanner,
         headers::Forwarding,
-        io::{ClientIo, ConnShared, Guard},
+        io::{ClientIo, ConnShared, Guard, InterimQueue},
         proxy,
         streams::StreamExecutor,
     },
@@ -102,6 +102,8 @@ where
         guard: RefCell::new(guard),
         request_timers,
         half_closes: Cell::new(false),
+        client_ended: Cell::new(false),
+        interim: InterimQueue::default(),
     });
     let io = ClientIo::new(stream, tls.is_some(), Rc::clone(&shared));
     let conn = Rc::new(ClientConn {
@@ -154,7 +156,7 @@ where
         shared.timers.register(cx);
         shared.request_timers.register(cx);
         if shared.timers.expired().is_some()
-            || shared.request_timers.expired() == Some(Expiry::Stalled)
+            || matches!(shared.request_timers.expired(), Some(Expiry::Stalled | Expiry::Gone))
         {
             return Poll::Ready(Outcome::Cut);
         }
@@ -249,9 +251,10 @@ where
             Pin::new(&mut connection).graceful_shutdown();
             leaving = Some(Box::pin(tokio::time::sleep(shared.worker.scaled(LINGER))));
         }
+        // hyper waits for the answer to its closing ping, which a client need not give.
         if let Some(deadline) = &mut leaving
-            && expired
             && deadline.as_mut().poll(cx).is_ready()
+            && (expired || !shared.timers.busy())
         {
             return Poll::Ready(());
         }

@@ -56,7 +56,7 @@ kinds! {
     /// Request line over 8 KiB.
     UriTooLong: 414 "uri_too_long" "uri too long: the limit is 8 KiB";
     /// The TLS server name and the host belong to different owners.
-    Misdirected: 421 "misdirected" "misdirected request: the TLS server name is another owner's";
+    Misdirected: 421 "misdirected" "misdirected request: the TLS server name is another owner's, whose certificate does not cover this host";
     /// More than 100 fields or 64 KiB of them.
     HeadersTooLarge: 431 "headers_too_large" "request header fields too large: the limit is 100 fields and 64 KiB";
     /// CONNECT, or a method longer than 32 characters.
@@ -67,6 +67,10 @@ kinds! {
     Denied: 503 "denied" "service unavailable: a setting that protects this path cannot be honoured";
     /// The rule has no backend with a ready endpoint.
     NoEndpoints: 503 "no_endpoints" "service unavailable: no ready endpoint";
+    /// The request has come back to gateways too often, or its backend is this gateway itself.
+    Loop: 508 "loop" "loop detected: the backend of this request leads back to the gateway";
+    /// No more connections to the backend may be opened.
+    UpstreamBusy: 503 "upstream_busy" "service unavailable: too many connections to the backend are open";
     /// The endpoint refused the connection.
     ConnectFailed: 502 "connect_failed" "bad gateway: the backend does not accept connections";
     /// The endpoint did not answer the connect in time.
@@ -75,6 +79,8 @@ kinds! {
     UpstreamClosed: 502 "upstream_closed" "bad gateway: the backend closed the connection";
     /// The answer is not HTTP, or breaks its rules.
     UpstreamInvalid: 502 "upstream_invalid" "bad gateway: the backend's answer is not valid HTTP";
+    /// More fields than an answer may have, or more bytes of them.
+    AnswerTooLarge: 502 "answer_too_large" "bad gateway: the header of the backend's answer is over the limit of 2000 fields and 256 KiB";
     /// No answer in time.
     UpstreamTimeout: 504 "upstream_timeout" "gateway timeout: the backend did not answer";
     /// The answer began and broke off.

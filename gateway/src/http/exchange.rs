@@ -8,10 +8,11 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
-use gatehouse_routes::{action::Forward, stats::EndpointStats};
-use http::{Method, Request, Response, request::Parts};
+use gatehouse_routes::{action::Forward, model::Endpoint, stats::EndpointStats};
+use http::{Method, Request, Response, StatusCode, request::Parts};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -23,6 +24,7 @@ use crate::{
         connect::connect,
         connection::{Sent, Upstream},
         key::UpstreamKey,
+        permit::Most,
         pick::Tries,
         request_body::RequestBody,
     },
@@ -36,6 +38,8 @@ use crate::{
 /// A backend's answer and the connection it comes over.
 pub(super) type Exchanged = (Response<Incoming>, Upstream);
 
+/// How long a backend is waited for that is to say whether it wants the body. Many do not know the question.
+const EXPECT: Duration = Duration::from_secs(1);
 /// Most endpoints that a request is sent to. Those that it could not be sent to are not counted: they cost no
 /// backend anything, and the time for all tries is bounded.
 const SENT: u32 = 3;
@@ -64,6 +68,7 @@ pub(super) async fn exchange(
     let repeatable = body.is_end_stream() && is_idempotent(&parts.method);
     let mut request = take_request(parts, body);
     let (began, mut sent, mut fresh) = (worker.now(), 0, false);
+    let mut refused = None;
 
     loop {
         record.endpoint = Some(endpoint.address);
@@ -72,10 +77,7 @@ pub(super) async fn exchange(
         let reused = pooled.is_some();
         let opened = match pooled {
             Some(upstream) => Ok(upstream),
-            None => {
-                let (stats, others) = (&endpoint.stats, tries.has_others());
-                Box::pin(connect(worker, &record.timers, key, stats, others)).await
-            }
+            None => Box::pin(open(conn, &record.timers, &endpoint, tries.has_others())).await,
         };
         let kind = match opened {
             Ok(mut upstream) => {
@@ -87,7 +89,7 @@ pub(super) async fn exchange(
                 let spare = may_repeat.then(|| copy_of(&request));
                 record.timers.upstream_awaited(worker.now(), Expiry::Upstream);
                 let answer = pin!(upstream.send(request));
-                let failure = match answer_to(answer, &mut upstream, &record.timers).await {
+                let failure = match answer_to(conn, answer, &mut upstream, &record.timers).await {
                     Ok(response) => {
                         count(worker, &endpoint.stats, REQUEST);
                         return Ok((response, upstream));
@@ -115,6 +117,11 @@ pub(super) async fn exchange(
                 kind
             }
         };
+        // Why an endpoint was not even tried says more than that another one did not answer.
+        if matches!(kind, ProxyErrorKind::Loop | ProxyErrorKind::UpstreamBusy) {
+            refused.get_or_insert(kind);
+        }
+        let kind = refused.unwrap_or(kind);
         if sent >= SENT || worker.now().saturating_sub(began) >= worker.options.limits.tries {
             return Err(kind);
         }
@@ -125,6 +132,28 @@ pub(super) async fn exchange(
         record.retries += 1;
         worker.metrics().add(Counter::Retry);
     }
+}
+
+/// Opens a connection to an endpoint, within bounds and not to this process itself.
+async fn open(
+    conn: &ClientConn,
+    timers: &RequestTimers,
+    endpoint: &Endpoint,
+    others: bool,
+) -> Result<Upstream, ProxyErrorKind> {
+    let (worker, address) = (&conn.shared.worker, endpoint.address);
+    if worker.is_own(address) {
+        worker.warn(|| tracing::warn!(%address, "a backend leads to this gateway itself"));
+        return Err(ProxyErrorKind::Loop);
+    }
+    let options = &worker.options;
+    let most = Most { all: options.max_connections, each: options.max_endpoint_connections };
+    let Some(permit) = conn.upstreams.pool.permit(address, most) else {
+        worker
+            .warn(|| tracing::warn!(%address, ?most, "too many connections to endpoints are open"));
+        return Err(ProxyErrorKind::UpstreamBusy);
+    };
+    connect(worker, timers, UpstreamKey::clear(address), (&endpoint.stats, permit), others).await
 }
 
 /// What a request without a body is sent again with.
@@ -170,10 +199,13 @@ struct Failure {
 /// Waits for the head of the answer to a request that was handed to a connection. The connection is
 /// driven from here: no other task is involved.
 async fn answer_to(
+    conn: &ClientConn,
     mut sent: Pin<&mut impl Future<Output = Sent>>,
     upstream: &mut Upstream,
     timers: &RequestTimers,
 ) -> Result<Response<Incoming>, Failure> {
+    let patience = conn.shared.worker.scaled(EXPECT);
+    let mut patience = timers.body_held().then(|| Box::pin(tokio::time::sleep(patience)));
     poll_fn(|cx| {
         timers.register(cx);
         let ended = match timers.expired() {
@@ -184,7 +216,20 @@ async fn answer_to(
         if let Some(kind) = ended {
             return Poll::Ready(Err(Failure { kind, unsent: None }));
         }
-        let alive = upstream.drive(cx);
+        if patience.as_mut().is_some_and(|over| over.as_mut().poll(cx).is_ready()) {
+            patience = None;
+            timers.hold_body(false);
+        }
+        let mut alive = upstream.drive(cx);
+        while let Some(interim) = upstream.next_interim() {
+            if interim.status != StatusCode::CONTINUE {
+                conn.shared.interim.offer(&interim.head);
+            } else if timers.body_held() {
+                patience = None;
+                timers.hold_body(false);
+                alive = upstream.drive(cx);
+            }
+        }
         match sent.as_mut().poll(cx) {
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
             Poll::Ready(Err(mut failed)) => {
@@ -204,6 +249,7 @@ fn kind_of(error: &hyper::Error, timers: &RequestTimers) -> ProxyErrorKind {
     match timers.broken_off() {
         Some(BrokenOff::ByClient) => ProxyErrorKind::ClientGone,
         Some(BrokenOff::TooLarge) => ProxyErrorKind::BodyTooLarge,
+        None if error.is_parse_too_large() => ProxyErrorKind::AnswerTooLarge,
         None if error.is_parse() => ProxyErrorKind::UpstreamInvalid,
         None => ProxyErrorKind::UpstreamClosed,
     }

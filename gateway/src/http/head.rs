@@ -17,6 +17,8 @@ pub(crate) const MAX_TARGET: usize = 8 * 1024;
 pub(crate) const MAX_FIELDS: usize = 100;
 /// Most bytes of header fields, as `name: value\r\n` (P5).
 pub(crate) const MAX_FIELD_BYTES: usize = 64 * 1024;
+/// Says how many gateways like this one the request has come through.
+pub(crate) const HOPS: &str = "gatehouse-hops";
 /// Longest method.
 const MAX_METHOD: usize = 32;
 
@@ -29,10 +31,12 @@ pub(crate) struct Seen {
     pub(crate) forwarded: bool,
     /// More than one `Cookie` field.
     pub(crate) cookies: bool,
-    /// `Expect`.
+    /// `Expect` that is not passed on.
     pub(crate) expect: bool,
     /// `Max-Forwards`.
     pub(crate) max_forwards: bool,
+    /// Our own count of the gateways that the request has come through.
+    pub(crate) hops: bool,
 }
 
 /// What an answer without any backend is due to.
@@ -157,6 +161,7 @@ fn check_fields(parts: &Parts) -> Result<Seen, ProxyErrorKind> {
             b'u' if name == "upgrade" => seen.hop_by_hop = true,
             b'm' if name == "max-forwards" => seen.max_forwards = true,
             b'k' if name == "keep-alive" => seen.hop_by_hop = true,
+            b'g' if name == HOPS => seen.hops = true,
             b'h' if name == "http2-settings" => seen.hop_by_hop = true,
             b'p' if name.starts_with("proxy") => seen.hop_by_hop = true,
             b'f' | b'x' if is_forwarded(name) => seen.forwarded = true,

@@ -120,6 +120,16 @@ impl HeadScanner {
         }
     }
 
+    /// True while heads are complete whose requests nobody has begun to handle.
+    pub(crate) fn has_heads(&self) -> bool {
+        !self.complete.is_empty()
+    }
+
+    /// True while every message that has begun is whole.
+    pub(crate) fn is_between(&self) -> bool {
+        self.place == Place::Method && self.line.length == 0
+    }
+
     /// Looks at more bytes. A chunk's size line that is not fit to be read (P3: hyper skips an extension
     /// without looking) makes its request ambiguous; false if that one is being handled already.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> bool {

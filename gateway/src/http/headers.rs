@@ -13,8 +13,9 @@ use http::{
 use gatehouse_routes::model::Scheme;
 use ipnet::IpNet;
 
-use crate::http::head::{Seen, is_forwarded, is_trusted};
+use crate::http::head::{self, Seen, is_forwarded, is_trusted};
 
+static HOPS: HeaderName = HeaderName::from_static(head::HOPS);
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -25,6 +26,11 @@ static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY: HeaderName = HeaderName::from_static("proxy");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// What the count of hops says behind this gateway, by what it said before.
+const NEXT_HOP: [&str; 6] = ["1", "2", "3", "4", "5", "6"];
+/// Gateways that a request may come through before it counts as going round.
+pub(crate) const MAX_HOPS: usize = NEXT_HOP.len();
 
 /// What does not change from one request of a connection to the next.
 pub(crate) struct Forwarding {
@@ -55,6 +61,7 @@ pub(crate) fn prepare_request(
     if let Some(authority) = authority {
         headers.insert(HOST, authority);
     }
+    let hops = if seen.hops { hops(headers) } else { 0 };
     if seen.hop_by_hop {
         remove_hop_by_hop(headers);
         headers.remove(&PROXY);
@@ -68,13 +75,22 @@ pub(crate) fn prepare_request(
         join_cookies(headers);
     }
     if seen.expect {
-        // The body is asked for here, when the backend is ready to take it.
+        // There is no body, or the client is of HTTP/1.0, which does not know it.
         headers.remove(header::EXPECT);
     }
     if seen.max_forwards {
         count_forward(headers);
     }
     set_forwarded(headers, seen, forwarding);
+    headers.insert(&HOPS, HeaderValue::from_static(NEXT_HOP[hops.min(NEXT_HOP.len() - 1)]));
+}
+
+/// How many gateways like this one the request has come through, as far as it says. A client that says too much
+/// is refused, one that says too little gains nothing: every gateway adds one, and only ever adds.
+pub(crate) fn hops(headers: &HeaderMap) -> usize {
+    let said = headers.get_all(&HOPS).iter().filter_map(|value| value.to_str().ok());
+    // What is no number is none of ours.
+    said.filter_map(|value| value.parse().ok()).max().unwrap_or(0)
 }
 
 /// Makes an answer's fields fit for the client.
@@ -318,8 +334,14 @@ mod tests {
         assert_eq!(scheme, Scheme::Http, "the proxy speaks TLS to us, its client did not");
     }
 
-    const ALL: Seen =
-        Seen { hop_by_hop: true, forwarded: true, cookies: true, expect: true, max_forwards: true };
+    const ALL: Seen = Seen {
+        hop_by_hop: true,
+        forwarded: true,
+        cookies: true,
+        expect: true,
+        max_forwards: true,
+        hops: true,
+    };
 
     #[test]
     fn what_connection_names_goes_but_framing_host_and_our_own_fields_stay() {
@@ -422,6 +444,28 @@ mod tests {
         prepare_request(&mut fields, ALL, false, None, &forwarding(false));
         assert_eq!(fields.get_all("cookie").iter().count(), 1);
         assert_eq!(fields["cookie"], "a=1; b=2");
+    }
+
+    #[test]
+    fn every_gateway_adds_one_hop_whatever_the_client_says_of_them() {
+        for (said, next) in [
+            (&[][..], "1"),
+            (&["0"], "1"),
+            (&["3"], "4"),
+            (&["1", "4"], "5"),
+            (&["-1"], "1"),
+            (&["99999999999999999999999"], "1"),
+            (&["many", "2"], "3"),
+            (&["1, 2"], "1"),
+        ] {
+            let mut fields = headers(&[("host", "a.test"), ("connection", "gatehouse-hops")]);
+            for value in said {
+                fields.append(&HOPS, HeaderValue::from_static(value));
+            }
+            prepare_request(&mut fields, ALL, false, None, &forwarding(false));
+            let sent: Vec<_> = fields.get_all(&HOPS).iter().collect();
+            assert_eq!(sent, [next], "{said:?}");
+        }
     }
 
     #[test]

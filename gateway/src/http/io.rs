@@ -7,7 +7,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -41,6 +41,37 @@ pub(crate) struct ConnShared {
     pub(crate) request_timers: Registered<RequestTimers>,
     /// The client's half may go on when ours has ended.
     pub(crate) half_closes: Cell<bool>,
+    /// The client has ended its half while it waits for an answer.
+    pub(crate) client_ended: Cell<bool>,
+    /// Interim answers that wait to be written.
+    pub(crate) interim: InterimQueue,
+}
+
+/// Interim answers (1xx) on their way to an HTTP/1.1 client, which hyper has no words for.
+#[derive(Default)]
+pub(crate) struct InterimQueue {
+    /// The request that is being answered came by HTTP/1.1.
+    wanted: Cell<bool>,
+    /// hyper has something in hand that must leave first: it has written since it last flushed.
+    behind: Cell<bool>,
+    waits: Cell<bool>,
+    bytes: RefCell<Vec<u8>>,
+}
+
+impl InterimQueue {
+    /// Whether the client of the request that begins understands interim answers.
+    pub(crate) fn begin(&self, wanted: bool) {
+        self.wanted.set(wanted);
+    }
+
+    /// Has an interim answer written before the final one. It is left out where the client does not understand
+    /// it, or has not even taken the previous answer.
+    pub(crate) fn offer(&self, head: &[u8]) {
+        if self.wanted.get() && !self.behind.get() {
+            self.bytes.borrow_mut().extend_from_slice(head);
+            self.waits.set(true);
+        }
+    }
 }
 
 impl ConnShared {
@@ -71,6 +102,24 @@ impl ConnShared {
         {
             self.timers.enter(Phase::Head, now);
         }
+        if self.client_ended.get() {
+            // The end of its half was kept back while it was owed an answer.
+            self.timers.wake();
+        }
+    }
+
+    /// The client's half has ended. True if its last request was whole and is being answered: it may have gone,
+    /// or only have nothing more to say.
+    fn awaits_answer(&self) -> bool {
+        let active = self.timers.phase() == Phase::Active;
+        let awaits = match &*self.guard.borrow() {
+            Guard::Head(scanner) => scanner.is_between() && (active || scanner.has_heads()),
+            Guard::Frames(_) => false,
+        };
+        if awaits && !self.client_ended.replace(true) {
+            self.request_timers.client_ended(self.worker.now());
+        }
+        awaits
     }
 
     fn received(&self, bytes: &[u8]) -> bool {
@@ -132,6 +181,23 @@ impl<S> ClientIo<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> ClientIo<S> {
+    /// Writes the interim answers that wait.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let queue = &self.shared.interim;
+        let mut bytes = queue.bytes.borrow_mut();
+        while !bytes.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &bytes))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            bytes.drain(..written);
+        }
+        queue.waits.set(false);
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -142,6 +208,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientIo<S> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Ok(())) = polled {
             let bytes = &buf.filled()[before..];
+            if bytes.is_empty() && self.shared.awaits_answer() {
+                // hyper would give up the request. The end is told once the answer has left.
+                return Poll::Pending;
+            }
             if !bytes.is_empty() && !self.shared.received(bytes) {
                 let may_interject = match &*self.shared.guard.borrow() {
                     Guard::Frames(guard) => guard.may_interject(),
@@ -165,6 +235,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.shared.interim.waits.get() {
+            ready!(self.poll_interim(cx))?;
+        }
+        self.shared.interim.behind.set(true);
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         match polled {
             Poll::Ready(Ok(written)) => self.shared.sent(&bytes[..written]),
@@ -179,6 +253,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.shared.interim.waits.get() {
+            ready!(self.poll_interim(cx))?;
+        }
+        self.shared.interim.behind.set(true);
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         if polled.is_pending() {
             self.shared.blocked();
@@ -200,7 +278,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if self.shared.interim.waits.get() {
+            ready!(self.poll_interim(cx))?;
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.shared.interim.behind.set(false);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

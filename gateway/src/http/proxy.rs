@@ -66,10 +66,17 @@ async fn respond(
         Rc::clone(&timers),
         Rc::clone(conn.shared.worker.clock()),
     );
+    conn.shared.interim.begin(parts.version == Version::HTTP_11);
     let awaits = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
     let answered = answer(conn, &mut record, parts, &mut body).await;
     let Answer { mut response, origin } = answered.unwrap_or_else(Answer::error);
     let error = match origin {
+        Origin::Backend if timers.body_held() && !conn.http2 => {
+            // It never asked for the body: whether that comes all the same, nobody can tell.
+            conn.shared.half_closes.set(true);
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            None
+        }
         Origin::Backend => None,
         Origin::Gateway(error) => {
             drain(conn, awaits, &mut body, &mut response).await;
@@ -144,6 +151,13 @@ async fn answer(
     };
     record.routed(matched.rule, &matched.host.stats);
 
+    if head.seen.hops && headers::hops(&parts.headers) >= headers::MAX_HOPS {
+        let object = &matched.rule.object;
+        conn.shared.worker.warn(|| {
+            tracing::warn!(rule = %object, host = %head.host, "a request goes round: its backend leads back here");
+        });
+        return Err(ProxyErrorKind::Loop);
+    }
     let rule = &**matched.rule;
     if head.encoded_slash && !encoded_slash::admits(&gateway.routes, &view, rule) {
         return Err(ProxyErrorKind::BadPath);
@@ -153,8 +167,13 @@ async fn answer(
     let mut answer = match before_backend(via, rule, &head, &view, body, &mut kept) {
         Ok(ControlFlow::Break(response)) => Answer::own(response),
         Ok(ControlFlow::Continue((forward, target))) => {
-            let (websocket, seen) = (head.websocket, head.seen);
+            let (websocket, mut seen) = (head.websocket, head.seen);
             drop(head);
+            if seen.expect && !body.is_end_stream() && parts.version > Version::HTTP_10 {
+                // RFC 9110 §10.1.1: whether the body is wanted is the backend's to say.
+                seen.expect = false;
+                record.timers.hold_body(true);
+            }
             to_upstream_form(parts, body, target, |headers, authority| {
                 headers::prepare_request(headers, seen, websocket, authority, &conn.forwarding);
                 filter::run_forward(&rule.filters, headers);
@@ -211,7 +230,9 @@ fn before_backend<'s>(
     }
 }
 
-/// P14: a connection that was opened for one owner's name carries no request for another owner's host.
+/// P14: a connection that was opened for one owner's name carries no request for another owner's host, unless
+/// the certificate that it was shown covers that host, too: then a client may take one connection for both
+/// (RFC 9113 §9.1.1).
 fn check_owner(
     conn: &ClientConn,
     gateway: &GatewaySnapshot,
@@ -222,7 +243,9 @@ fn check_owner(
         return Ok(());
     }
     match (gateway.owner(name), gateway.owner(&head.host)) {
-        (Some(named), Some(asked)) if named != asked => Err(ProxyErrorKind::Misdirected),
+        (Some(named), Some(asked)) if named != asked && !gateway.certs.covers(name, &head.host) => {
+            Err(ProxyErrorKind::Misdirected)
+        }
         _ => Ok(()),
     }
 }
@@ -287,6 +310,8 @@ fn finish_answer(
         }
     }
     headers::prepare_response(&mut parts.headers, upgraded);
+    // RFC 9112 §2.3: an intermediary sends its own version, and with it comes a framing of our own.
+    parts.version = Version::HTTP_11;
     let body = if upgraded {
         conn.tunnel.replace(Some(Tunnel::new(upstream)));
         ResponseBody::empty()

@@ -173,6 +173,7 @@ impl Record {
             ) => ProxyErrorKind::UpstreamTimeout,
             BodyError::Expired(Expiry::SlowBody) => ProxyErrorKind::SlowRequest,
             BodyError::Expired(Expiry::Stalled | Expiry::Silent) => ProxyErrorKind::ClientStalled,
+            BodyError::Expired(Expiry::Gone) => ProxyErrorKind::ClientGone,
             BodyError::Trailers(_) => ProxyErrorKind::ClientGone,
             BodyError::TooLarge => ProxyErrorKind::BodyTooLarge,
             BodyError::Broken(_) | BodyError::Cut => ProxyErrorKind::UpstreamCut,

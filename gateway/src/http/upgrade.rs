@@ -58,7 +58,7 @@ impl Tunnel {
         let Self { upstream, mut flow } = self;
         flow.iter_mut().for_each(|flow| flow.took(early.len()));
         let mut client = Counted { stream: client, flow };
-        let (mut backend, read) = upstream.into_stream();
+        let (mut backend, read, _permit) = upstream.into_stream();
         backend.write_all(&early).await?;
         client.write_all(&read).await?;
         client.flush().await?;

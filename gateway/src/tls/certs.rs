@@ -19,7 +19,8 @@ use gatehouse_routes::{
 use k8s_openapi::api::core::v1::Secret;
 use rustls::{
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject},
+    server::ParsedCertificate,
     sign::CertifiedKey,
 };
 
@@ -65,6 +66,16 @@ impl CertTable {
             HostPattern::OneLabel(rest) => self.wildcard.get(&**rest),
             HostPattern::Any => self.any.as_ref(),
         }
+    }
+
+    /// Whether the certificate that a client is shown which asks for `name` is good for `host` as well.
+    pub fn covers(&self, name: &str, host: &str) -> bool {
+        let shown = self.resolve(Some(name)).and_then(|pair| pair.end_entity_cert().ok());
+        let Some(certificate) = shown.and_then(|der| ParsedCertificate::try_from(der).ok()) else {
+            return false;
+        };
+        ServerName::try_from(host)
+            .is_ok_and(|host| rustls::client::verify_server_name(&certificate, &host).is_ok())
     }
 
     /// Number of names that have a certificate, [`CertTable::any`] counted as one.

@@ -20,7 +20,13 @@ use tokio::net::TcpStream;
 use crate::{
     admin::metrics::Counter,
     http::error::ProxyErrorKind,
-    upstream::{connection::Upstream, health, key::UpstreamKey},
+    upstream::{
+        connection::Upstream,
+        health,
+        interim::{Lookout, UpstreamIo},
+        key::UpstreamKey,
+        permit::Permit,
+    },
     worker::{
         clock::Tick,
         context::Worker,
@@ -30,6 +36,10 @@ use crate::{
 
 /// Most bytes of an answer's header block (P5).
 const MAX_ANSWER_HEAD: usize = 256 * 1024;
+
+/// Most fields of an answer. hyper makes room for as many with every answer, a page-aligned block that is not
+/// touched.
+const MAX_ANSWER_FIELDS: usize = 2_000;
 
 /// What is read ahead of a backend: a whole head must fit.
 const MAX_BUFFER: usize = MAX_ANSWER_HEAD + 16 * 1024;
@@ -43,7 +53,7 @@ pub(crate) async fn connect(
     worker: &Worker,
     timers: &RequestTimers,
     key: UpstreamKey,
-    stats: &EndpointStats,
+    (stats, permit): (&EndpointStats, Permit),
     others: bool,
 ) -> Result<Upstream, ProxyErrorKind> {
     let address = key.address;
@@ -82,14 +92,17 @@ pub(crate) async fn connect(
     succeeded(address, stats);
     // An answer's head and body leave in one write; waiting for more would only add latency.
     let _ = stream.set_nodelay(true);
+    let lookout = Rc::<Lookout>::default();
+    let stream = UpstreamIo::new(stream, Rc::clone(&lookout));
     let (sender, connection) = http1::Builder::new()
         .max_header_size(MAX_ANSWER_HEAD)
+        .max_headers(MAX_ANSWER_FIELDS)
         .max_buf_size(MAX_BUFFER)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|_| ProxyErrorKind::ConnectFailed)?;
     worker.metrics().add(Counter::UpstreamNew);
-    Ok(Upstream::http1(key, sender, connection))
+    Ok(Upstream::http1(key, sender, (connection, lookout), permit))
 }
 
 /// Sees whether an ejected endpoint accepts a connection again; no request waits for it. The trial is the

@@ -5,6 +5,7 @@
 
 use std::{
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, Waker},
 };
 
@@ -21,12 +22,20 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::{
-    upstream::{key::UpstreamKey, request_body::RequestBody},
+    upstream::{
+        interim::{Interim, Lookout, UpstreamIo},
+        key::UpstreamKey,
+        permit::Permit,
+        request_body::RequestBody,
+    },
     worker::clock::Tick,
 };
 
 /// What hyper makes of a request: an answer, or an error and the request if it was not sent.
 pub(crate) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+/// hyper's side of a connection.
+type Stream = Connection<TokioIo<UpstreamIo>, RequestBody>;
 
 /// A connection to an endpoint.
 pub(crate) enum Upstream {
@@ -38,19 +47,23 @@ pub(crate) enum Upstream {
 pub(crate) struct Http1 {
     key: UpstreamKey,
     sender: SendRequest<RequestBody>,
-    connection: Connection<TokioIo<TcpStream>, RequestBody>,
+    connection: Stream,
+    lookout: Rc<Lookout>,
     /// The connection's future is over; it must not be polled again.
     over: bool,
     idle_since: Tick,
+    permit: Permit,
 }
 
 impl Upstream {
     pub(crate) fn http1(
         key: UpstreamKey,
         sender: SendRequest<RequestBody>,
-        connection: Connection<TokioIo<TcpStream>, RequestBody>,
+        (connection, lookout): (Stream, Rc<Lookout>),
+        permit: Permit,
     ) -> Self {
-        Self::Http1(Box::new(Http1 { key, sender, connection, over: false, idle_since: 0 }))
+        let (over, idle_since) = (false, 0);
+        Self::Http1(Box::new(Http1 { key, sender, connection, lookout, over, idle_since, permit }))
     }
 
     /// Which requests it may serve.
@@ -65,7 +78,14 @@ impl Upstream {
         request: Request<RequestBody>,
     ) -> impl Future<Output = Sent> + use<> {
         let Self::Http1(http1) = self;
+        http1.lookout.begin();
         http1.sender.try_send_request(request)
+    }
+
+    /// The next interim answer that has come.
+    pub(crate) fn next_interim(&self) -> Option<Interim> {
+        let Self::Http1(http1) = self;
+        http1.lookout.next()
     }
 
     /// Moves bytes both ways; true while the connection lives.
@@ -98,10 +118,10 @@ impl Upstream {
         now.saturating_sub(http1.idle_since)
     }
 
-    /// The bare stream of an upgraded connection, and what was read of it already.
-    pub(crate) fn into_stream(self) -> (TcpStream, Bytes) {
+    /// The bare stream of an upgraded connection, what was read of it already, and the right to it.
+    pub(crate) fn into_stream(self) -> (TcpStream, Bytes, Permit) {
         let Self::Http1(http1) = self;
         let parts = http1.connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf)
+        (parts.io.into_inner().into_stream(), parts.read_buf, http1.permit)
     }
 }

@@ -1,25 +1,48 @@
-//! Idle connections of one worker, by what they may serve.
+//! The connections of one worker to endpoints: how many are open, and the idle ones by what they may serve.
 //!
 //! While a connection idles here nobody polls it, so its state is looked at when it comes in, when it goes
 //! out, and by the sweeper once a second.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc};
 
 use crate::{
-    upstream::{connection::Upstream, key::UpstreamKey},
+    upstream::{
+        connection::Upstream,
+        key::UpstreamKey,
+        permit::{Most, Open, Permit},
+    },
     worker::clock::Tick,
 };
 
 /// Most idle connections kept per key and worker.
 const MAX_IDLE: usize = 256;
 
-/// The idle connections of one worker.
+/// The connections of one worker.
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: RefCell<HashMap<UpstreamKey, Vec<Upstream>, foldhash::fast::RandomState>>,
+    open: Rc<Open>,
 }
 
 impl Pool {
+    /// One more connection to an address, if that is within bounds. Idle connections elsewhere give way.
+    pub(crate) fn permit(&self, address: SocketAddr, most: Most) -> Option<Permit> {
+        if self.open.count() >= most.all {
+            self.close_idle();
+        }
+        self.open.permit(address, most)
+    }
+
+    /// Lets go of one idle connection, whichever.
+    fn close_idle(&self) {
+        let mut idle = self.idle.borrow_mut();
+        let some = idle.values_mut().find(|connections| !connections.is_empty());
+        // Dropped after the borrow: it gives its permit back.
+        let closed = some.map(|connections| connections.remove(0));
+        drop(idle);
+        drop(closed);
+    }
+
     /// The connection of this key that was used last, if one is still good.
     pub(crate) fn checkout(&self, key: &UpstreamKey) -> Option<Upstream> {
         let mut idle = self.idle.borrow_mut();

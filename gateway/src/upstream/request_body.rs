@@ -86,6 +86,10 @@ impl Body for RequestBody {
         if let Some(expiry) = self.timers.expired() {
             return Poll::Ready(Some(Err(BodyError::Expired(expiry).into())));
         }
+        if self.timers.body_held() {
+            // The one who lets it go polls the connection, and with it this body, again.
+            return Poll::Pending;
+        }
         let Self { incoming: Some(incoming), .. } = &mut *self else { return Poll::Ready(None) };
         loop {
             match Pin::new(&mut *incoming).poll_frame(cx) {

@@ -4,7 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -39,6 +39,8 @@ pub(crate) struct WorkerOptions {
     pub(crate) max_connections: usize,
     /// Where clients find TLS, if the operator says so.
     pub(crate) public_https_port: Option<u16>,
+    /// Connections to one endpoint.
+    pub(crate) max_endpoint_connections: usize,
     /// Counts answers to requests whose host is in no table.
     pub(crate) unrouted: Arc<HostStats>,
     pub(crate) live: Arc<Live>,
@@ -54,6 +56,10 @@ impl WorkerOptions {
             trusted: settings.trusted_proxies.clone().into(),
             max_connections: max_connections(workers),
             public_https_port: settings.public_https_port,
+            max_endpoint_connections: match settings.max_endpoint_connections {
+                Some(limit) => (limit.get() as usize).div_ceil(workers.max(1)),
+                None => max_connections(workers) / 4 * 3,
+            },
             unrouted: Arc::default(),
             live,
             started: Instant::now(),
@@ -82,6 +88,9 @@ pub(crate) struct Worker {
     log: Option<RefCell<AccessLogger>>,
     clock: Rc<Clock>,
     connections: Cell<usize>,
+    /// Where its listeners accept.
+    listening: RefCell<Vec<SocketAddr>>,
+    warned: Cell<Option<Tick>>,
     addresses: LocalAddresses,
     conn_timers: Rc<RefCell<Registry<ConnTimers>>>,
     request_timers: Rc<RefCell<Registry<RequestTimers>>>,
@@ -103,6 +112,8 @@ impl Worker {
             rules: Handles::default(),
             log: log.map(RefCell::new),
             connections: Cell::new(0),
+            listening: RefCell::default(),
+            warned: Cell::new(None),
             addresses: LocalAddresses::default(),
             conn_timers: Registry::new(),
             request_timers: Registry::new(),
@@ -192,6 +203,29 @@ impl Worker {
     /// True if one more client connection may be served.
     pub(crate) fn has_room(&self) -> bool {
         self.connections.get() < self.options.max_connections
+    }
+
+    /// Writes a warning that clients bring about, once a second at most.
+    pub(crate) fn warn(&self, write: impl FnOnce()) {
+        let now = self.now();
+        if self.warned.get().is_none_or(|last| now.saturating_sub(last) >= 1_000) {
+            self.warned.set(Some(now));
+            write();
+        }
+    }
+
+    /// Notes where the listeners accept.
+    pub(super) fn listens(&self, addresses: Vec<SocketAddr>) {
+        self.listening.replace(addresses);
+    }
+
+    /// Whether a connection to this address would come back to this process.
+    pub(crate) fn is_own(&self, address: SocketAddr) -> bool {
+        let (ip, port) = (address.ip().to_canonical(), address.port());
+        self.listening.borrow().iter().any(|own| {
+            let any = own.ip().is_unspecified() && (ip.is_loopback() || ip.is_unspecified());
+            own.port() == port && (own.ip() == ip || any)
+        })
     }
 
     /// The address that a listener accepts on.

@@ -154,11 +154,11 @@ async fn run(
     let mut ticks: u64 = 0;
     loop {
         tokio::select! {
-            command = commands.recv() => match command {
+            command = commands.recv() => { match command {
                 Some(Command::Listen(opened)) => {
-                    let (id, ip) = (opened.id, opened.facts.address.ip());
+                    let (id, address) = (opened.id, opened.facts.address);
                     match accept(&worker, &upstreams, *opened) {
-                        Ok(closing) => listeners.push((id, ip, closing)),
+                        Ok(closing) => listeners.push((id, address, closing)),
                         Err(error) => tracing::error!(%error, "listener lost"),
                     }
                 }
@@ -171,12 +171,13 @@ async fn run(
                 Some(Command::Stay(ips)) => worker.addresses().stay(&ips),
                 Some(Command::Cut(ips)) => worker.cut(&ips),
                 Some(Command::Drain(kept)) => {
-                    listeners.retain(|(_, ip, _)| kept.contains(ip));
+                    listeners.retain(|(_, address, _)| kept.contains(&address.ip()));
                     worker.addresses().leave_all(worker.now());
                     worker.wake_leaving();
                 }
                 None => break,
-            },
+            }
+            worker.listens(listeners.iter().map(|(_, address, _)| *address).collect()); }
             _ = ticker.tick() => {
                 worker.clock().tick();
                 worker.flush_counters();

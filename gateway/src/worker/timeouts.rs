@@ -29,10 +29,12 @@ pub(crate) struct Limits {
     pub(crate) head: Tick,
     /// Between two requests of a connection.
     pub(crate) idle: Tick,
-    /// Time that a client may spend sending a body before its rate is looked at.
+    /// How far a client may fall behind the rate of its body.
     pub(crate) body_grace: Tick,
-    /// Bytes per second below which a body is too slow, once the grace is over.
+    /// Bytes per second that a client sends of its body; 0: any byte will do.
     pub(crate) body_rate: u64,
+    /// A backend that does not answer a client which has ended its half.
+    pub(crate) client_ended: Tick,
     /// A client that takes nothing of an answer that waits for it.
     pub(crate) stall: Tick,
     /// TCP connect to an endpoint.
@@ -63,8 +65,9 @@ impl Limits {
             first_byte: ticks(10),
             head: ticks(10),
             idle: ticks(75),
-            body_grace: ticks(10),
-            body_rate: (240.0 / settings.time_scale) as u64,
+            body_grace: settings.scaled(settings.body_timeout).as_millis() as Tick,
+            body_rate: (settings.body_rate as f64 / settings.time_scale) as u64,
+            client_ended: ticks(10),
             stall: settings.scaled(settings.stall_timeout).as_millis() as Tick,
             connect: ticks(5),
             connect_slow: ticks(1) / 4,
@@ -107,6 +110,8 @@ pub(crate) enum Expiry {
     SlowBody,
     /// The client does not take the answer.
     Stalled,
+    /// The client has ended its half, and the backend does not answer.
+    Gone,
     /// The endpoint does not accept the connection at once.
     SlowConnect,
     /// The endpoint does not accept the connection while there are others.
@@ -211,11 +216,15 @@ impl ConnTimers {
 #[derive(Debug, Default)]
 pub(crate) struct RequestTimers {
     receiving_since: Cell<Option<Tick>>,
-    receiving_total: Cell<Tick>,
+    /// How far the client is behind the rate of its body, but for what it has sent since then.
+    behind: Cell<Tick>,
+    caught_up: Cell<u64>,
     received: Cell<u64>,
     offering_since: Cell<Option<Tick>>,
     upstream_since: Cell<Option<(Tick, Expiry)>>,
+    ended_since: Cell<Option<Tick>>,
     broken_off: Cell<Option<BrokenOff>>,
+    body_held: Cell<bool>,
     expired: Cell<Option<Expiry>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -267,11 +276,14 @@ impl RequestTimers {
     /// Forgets the previous request of the connection.
     pub(crate) fn begin(&self) {
         self.receiving_since.set(None);
-        self.receiving_total.set(0);
+        self.behind.set(0);
+        self.caught_up.set(0);
         self.received.set(0);
         self.offering_since.set(None);
         self.upstream_since.set(None);
+        self.ended_since.set(None);
         self.broken_off.set(None);
+        self.body_held.set(false);
         self.expired.set(None);
     }
 
@@ -285,14 +297,43 @@ impl RequestTimers {
     /// A part of the request's body came.
     pub(crate) fn body_received(&self, bytes: usize, now: Tick) {
         self.received.set(self.received.get() + bytes as u64);
+        self.caught_up.set(self.caught_up.get() + bytes as u64);
         if let Some(since) = self.receiving_since.take() {
-            self.receiving_total.set(self.receiving_total.get() + now.saturating_sub(since));
+            self.behind.set(self.behind.get() + now.saturating_sub(since));
         }
+    }
+
+    /// The body is not to be asked for before the backend wants it.
+    pub(crate) fn hold_body(&self, held: bool) {
+        self.body_held.set(held);
+    }
+
+    /// Whether the body is not to be asked for.
+    pub(crate) fn body_held(&self) -> bool {
+        self.body_held.get()
     }
 
     /// The request's body is complete, or nobody wants it any more.
     pub(crate) fn body_over(&self) {
         self.receiving_since.set(None);
+    }
+
+    /// The client has ended its half: it may be gone.
+    pub(crate) fn client_ended(&self, now: Tick) {
+        self.ended_since.set(Some(now));
+    }
+
+    /// How far the client is behind the rate of its body. What it sends beyond the rate is no credit for later:
+    /// who has sent much may not hold the connection for as long with nothing.
+    fn falls_behind(&self, rate: u64) -> Tick {
+        let sent = self.caught_up.take();
+        let caught_up = match rate {
+            0 if sent > 0 => Tick::MAX,
+            0 => 0,
+            rate => sent.saturating_mul(1000) / rate,
+        };
+        self.behind.set(self.behind.get().saturating_sub(caught_up));
+        self.behind.get()
     }
 
     /// The request's body ends before it is complete.
@@ -341,8 +382,8 @@ impl RequestTimers {
     /// for the same bytes.
     fn check(&self, now: Tick, limits: &Limits) -> Option<Expiry> {
         if let Some(since) = self.receiving_since.get() {
-            let spent = self.receiving_total.get() + now.saturating_sub(since);
-            if spent >= limits.body_grace && self.received.get() * 1000 < limits.body_rate * spent {
+            if self.falls_behind(limits.body_rate) + now.saturating_sub(since) >= limits.body_grace
+            {
                 return Some(Expiry::SlowBody);
             }
         } else if let Some((since, expiry)) = self.upstream_since.get() {
@@ -354,6 +395,11 @@ impl RequestTimers {
             };
             if now.saturating_sub(since) >= limit {
                 return Some(expiry);
+            }
+            if let Some(ended) = self.ended_since.get()
+                && now.saturating_sub(ended.max(since)) >= limits.client_ended
+            {
+                return Some(Expiry::Gone);
             }
         }
         let since = self.offering_since.get()?;
@@ -463,126 +509,4 @@ fn register(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn limits() -> Limits {
-        Limits {
-            handshake: 10_000,
-            first_byte: 10_000,
-            head: 10_000,
-            idle: 75_000,
-            body_grace: 10_000,
-            body_rate: 240,
-            stall: 30_000,
-            connect: 5_000,
-            connect_slow: 250,
-            connect_try: 750,
-            tries: 5_000,
-            upstream: 60_000,
-            tunnel: 3_600_000,
-            upstream_idle: 60_000,
-            ejection: 1_000,
-        }
-    }
-
-    #[test]
-    fn each_phase_of_a_connection_has_its_own_deadline() {
-        for (phase, limit) in [
-            (Phase::Handshake, 10_000),
-            (Phase::FirstByte, 10_000),
-            (Phase::Head, 10_000),
-            (Phase::Idle, 75_000),
-            (Phase::Tunnel, 3_600_000),
-        ] {
-            let timers = ConnTimers::default();
-            timers.enter(phase, 500);
-            assert_eq!(timers.check(499 + limit, &limits()), None, "{phase:?}");
-            assert_eq!(timers.check(500 + limit, &limits()), Some(Expiry::Silent), "{phase:?}");
-        }
-    }
-
-    #[test]
-    fn a_connection_with_a_request_under_way_is_left_to_the_timers_of_the_request() {
-        let timers = ConnTimers::default();
-        timers.enter(Phase::FirstByte, 0);
-        timers.request_begins(0);
-        timers.request_begins(0);
-        timers.request_ends(5);
-        assert_eq!(timers.check(Tick::MAX, &limits()), None);
-        timers.request_ends(1_000);
-        assert_eq!(timers.check(76_000, &limits()), Some(Expiry::Silent));
-    }
-
-    #[test]
-    fn a_place_is_used_again_unless_a_body_still_holds_it() {
-        let registry = Registry::<RequestTimers>::new();
-        let first = Registered::new(&registry);
-        first.answer_offered(1);
-        let address = Rc::as_ptr(&first.share());
-        drop(first);
-        let second = Registered::new(&registry);
-        assert_eq!(Rc::as_ptr(&second.share()), address);
-        assert_eq!(second.check(Tick::MAX, &limits()), None, "notes are forgotten");
-        let body = second.share();
-        drop(second);
-        let third = Registered::new(&registry);
-        body.answer_offered(1);
-        assert_eq!(third.check(Tick::MAX, &limits()), None, "notes of the old one");
-    }
-
-    #[test]
-    fn a_body_above_the_minimum_rate_may_take_for_ever() {
-        let timers = RequestTimers::default();
-        for second in 0..1_000 {
-            timers.body_awaited(second * 1_000);
-            assert_eq!(timers.check(second * 1_000 + 999, &limits()), None, "second {second}");
-            timers.body_received(300, second * 1_000 + 1_000);
-        }
-    }
-
-    #[test]
-    fn a_dripping_body_ends_after_the_grace() {
-        let timers = RequestTimers::default();
-        let mut now = 0;
-        while timers.check(now, &limits()).is_none() {
-            timers.body_awaited(now);
-            now += 500;
-            if timers.check(now, &limits()).is_none() {
-                timers.body_received(1, now);
-            }
-        }
-        assert_eq!(now, 10_000);
-        assert_eq!(timers.check(now, &limits()), Some(Expiry::SlowBody));
-    }
-
-    #[test]
-    fn time_that_the_backend_takes_does_not_count_against_the_client() {
-        let timers = RequestTimers::default();
-        timers.body_awaited(0);
-        timers.body_received(10, 100);
-        assert_eq!(timers.check(50_000, &limits()), None);
-        timers.body_awaited(50_000);
-        assert_eq!(timers.check(59_000, &limits()), None);
-        assert_eq!(timers.check(60_000, &limits()), Some(Expiry::SlowBody));
-    }
-
-    #[test]
-    fn a_client_that_takes_nothing_is_stalled_and_a_silent_backend_is_upstream() {
-        let timers = RequestTimers::default();
-        timers.answer_offered(0);
-        assert_eq!(timers.check(29_999, &limits()), None);
-        assert_eq!(timers.check(30_000, &limits()), Some(Expiry::Stalled));
-        timers.answer_taken();
-        for (expiry, limit) in
-            [(Expiry::SlowConnect, 250), (Expiry::TryConnect, 750), (Expiry::Connect, 5_000)]
-        {
-            timers.upstream_awaited(30_000, expiry);
-            assert_eq!(timers.check(29_999 + limit, &limits()), None);
-            assert_eq!(timers.check(30_000 + limit, &limits()), Some(expiry));
-        }
-        timers.upstream_awaited(36_000, Expiry::Upstream);
-        assert_eq!(timers.check(95_999, &limits()), None);
-        assert_eq!(timers.check(96_000, &limits()), Some(Expiry::Upstream));
-    }
-}
+mod tests;

@@ -1,0 +1,188 @@
+//! Interim answers: what a backend says before its answer reaches the client, and nothing is said in its name.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use gatehouse_testbed::gatehouse::{
+    backend::{Act, Backend, Gate, echo_answer},
+    bed::Bed,
+    client::dial,
+    gateway::{Gateway, Plan},
+    h2raw::{self, H2},
+    manifests::{ingress, prefix, service},
+};
+
+/// Reads until this text has come.
+fn until(stream: &mut TcpStream, text: &str, read: &mut String) {
+    let mut chunk = [0; 4096];
+    while !read.contains(text) {
+        let n = stream.read(&mut chunk).unwrap();
+        assert!(n > 0, "the end, and no {text:?} in {read:?}");
+        *read += std::str::from_utf8(&chunk[..n]).unwrap();
+    }
+}
+
+#[test]
+fn what_comes_before_an_answer_is_passed_on_at_once() {
+    for (before, expected) in [
+        (
+            vec!["HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"],
+            "HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\n\r\n",
+        ),
+        (
+            vec!["HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </b>\r\n\r\n"],
+            "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </b>\r\n\r\n",
+        ),
+        (
+            vec!["HTTP/1.1 10", "3 Early Hints\r\nLink: <", "/c>\r\nKeep-Alive: 5\r\n\r\n"],
+            "HTTP/1.1 103 Early Hints\r\nlink: </c>\r\n\r\n",
+        ),
+    ] {
+        let gate = Gate::default();
+        let until_open = gate.clone();
+        let app = Backend::scripted("app", move |request| {
+            let pieces = before.iter().flat_map(|piece| {
+                [Act::Send((*piece).into()), Act::Wait(Duration::from_millis(20))]
+            });
+            let answer = Act::Send(echo_answer("app", request));
+            pieces.chain([Act::Until(until_open.clone()), answer]).collect()
+        });
+        let bed = Bed::around(app, Backend::echo("other"), Backend::echo("secret"), &[]);
+        let mut client = dial(bed.http);
+        let get = b"GET /a HTTP/1.1\r\nHost: good.test\r\n\r\n";
+        client.write_all(get).unwrap();
+        let mut read = String::new();
+        until(&mut client, expected, &mut read);
+        assert!(!read.contains("200 OK"), "the answer is not there yet: {read:?}");
+        gate.open();
+        until(&mut client, "app GET /a\n", &mut read);
+        assert!(read.starts_with(&format!("{expected}HTTP/1.1 200 OK\r\n")), "{read:?}");
+        // The connection is in step, and whoever does not understand gets the answer alone.
+        client.write_all(get).unwrap();
+        read.clear();
+        until(&mut client, "app GET /a\n", &mut read);
+        let mut old = dial(bed.http);
+        old.write_all(b"GET /a HTTP/1.0\r\nHost: good.test\r\n\r\n").unwrap();
+        read.clear();
+        old.read_to_string(&mut read).unwrap();
+        assert!(!read.contains(" 103 ") && read.contains("app GET /a\n"), "{read:?}");
+        let answer =
+            H2::connect(bed.https, "good.test").request(1, &h2raw::get("good.test", "/a"), None);
+        assert_eq!((answer.status, &*answer.body), (200, &b"app GET /a\n"[..]));
+    }
+}
+
+/// What a backend does with a request whose head has come, and with it whatever has come of its body.
+type Play = fn(&mut TcpStream, &mpsc::Receiver<()>, String);
+
+/// A gateway before a backend that plays by hand; it goes on when it is told.
+fn by_hand(play: Play) -> (Gateway, mpsc::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (go, told) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut read = String::new();
+        until(&mut stream, "\r\n\r\n", &mut read);
+        play(&mut stream, &told, read);
+    });
+    let rules = ingress("site", "", "", &[prefix("x.test", "/", "app")]);
+    let plan = Plan::default().manifest("all.yaml", service("app", &[addr]) + &rules);
+    (plan.start(), go)
+}
+
+const POST: &[u8] =
+    b"POST /p HTTP/1.1\r\nHost: x.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+const DONE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn a_body_is_asked_for_when_the_backend_asks_and_not_before() {
+    let (gateway, go) = by_hand(|stream, told, mut read| {
+        assert!(read.to_lowercase().contains("expect: 100-continue"), "{read}");
+        told.recv().unwrap();
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+        until(stream, "hello", &mut read);
+        stream.write_all(DONE).unwrap();
+    });
+    let mut client = dial(gateway.http);
+    client.write_all(POST).unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let early = client.read(&mut [0; 100]);
+    assert!(early.is_err(), "{early:?}: nobody has asked for the body");
+    client.set_read_timeout(None).unwrap();
+    go.send(()).unwrap();
+    let mut read = String::new();
+    until(&mut client, "\r\n\r\n", &mut read);
+    assert_eq!(read, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.write_all(b"hello").unwrap();
+    until(&mut client, "\r\n\r\nok", &mut read);
+    assert_eq!(read.matches("100 Continue").count(), 1, "{read}");
+}
+
+#[test]
+fn an_answer_instead_of_100_is_passed_on_and_no_body_asked_for() {
+    for answer in ["417 Expectation Failed", "401 Unauthorized", "413 Content Too Large", "200 OK"]
+    {
+        let (gateway, go) = by_hand(|stream, told, _| {
+            let answer = told.recv().is_ok().then(|| ANSWER.lock().unwrap().clone()).unwrap();
+            let head = format!("HTTP/1.1 {answer}\r\nContent-Length: 2\r\n\r\nno");
+            stream.write_all(head.as_bytes()).unwrap();
+            let mut rest = Vec::new();
+            drop(stream.read_to_end(&mut rest));
+            assert!(rest.is_empty(), "{rest:?}");
+        });
+        answer.clone_into(&mut ANSWER.lock().unwrap());
+        go.send(()).unwrap();
+        let mut client = dial(gateway.http);
+        client.write_all(POST).unwrap();
+        let mut read = String::new();
+        client.read_to_string(&mut read).unwrap();
+        assert!(read.starts_with(&format!("HTTP/1.1 {answer}\r\n")), "{read:?}");
+        assert!(read.to_lowercase().contains("connection: close"), "{read:?}");
+    }
+}
+
+/// What the backend of the test above answers.
+static ANSWER: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
+
+#[test]
+fn a_backend_that_does_not_know_the_question_gets_the_body_after_a_while() {
+    for body_at_once in [false, true] {
+        let (gateway, _go) = by_hand(|stream, _, mut read| {
+            until(stream, "hello", &mut read);
+            stream.write_all(DONE).unwrap();
+        });
+        let mut client = dial(gateway.http);
+        client.write_all(POST).unwrap();
+        if body_at_once {
+            client.write_all(b"hello").unwrap();
+        }
+        let mut read = String::new();
+        if !body_at_once {
+            until(&mut client, "HTTP/1.1 100 Continue\r\n\r\n", &mut read);
+            client.write_all(b"hello").unwrap();
+        }
+        until(&mut client, "\r\n\r\nok", &mut read);
+    }
+}
+
+#[test]
+fn an_expectation_without_a_body_or_of_http_1_0_is_not_passed_on() {
+    let bed = Bed::gateway(&[]);
+    for request in [
+        "GET /a HTTP/1.1\r\nHost: good.test\r\nExpect: 100-continue\r\n\r\n",
+        "POST /a HTTP/1.1\r\nHost: good.test\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n",
+        "POST /a HTTP/1.0\r\nHost: good.test\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
+    ] {
+        let seen = gatehouse_testbed::gatehouse::client::send(bed.http, request.as_bytes());
+        assert_eq!(seen.status(), 200, "{request:?}: {seen:?}");
+    }
+    assert!(bed.app.requests().iter().all(|request| request.all("expect").is_empty()));
+}
