@@ -119,9 +119,6 @@ impl LabelSelector {
 impl LabelExpression {
     fn fault(&self) -> Option<String> {
         let Self { key, operator, values } = self;
-        if key.is_empty() {
-            return Some("an expression has no key".to_owned());
-        }
         match (operator.as_str(), values.is_empty()) {
             _ if key.is_empty() => {
                 Some(format!("an expression with operator \"{operator}\" has no key"))
@@ -238,6 +235,7 @@ preferredNodeSelectors: [{weight: 30, preference: {matchLabels: {rack: a}}}]
             }],
             ..LabelSelector::default()
         };
+        // Without a key, NotIn and DoesNotExist would match everything.
         for selector in [
             keyless("NotIn", &["blue"]),
             keyless("In", &["blue"]),
@@ -248,20 +246,5 @@ preferredNodeSelectors: [{weight: 30, preference: {matchLabels: {rack: a}}}]
             assert!(!selector.matches(&labels(&[])) && !selector.matches(&labels(&[("a", "b")])));
         }
         assert!(LabelSelector::default().matches(&labels(&[])));
-        // Without a key, NotIn and DoesNotExist would match everything.
-        for (operator, values) in
-            [("NotIn", vec!["blue"]), ("In", vec!["bar"]), ("DoesNotExist", vec![]), ("", vec![])]
-        {
-            let selector = LabelSelector {
-                match_expressions: vec![LabelExpression {
-                    key: String::new(),
-                    operator: operator.to_owned(),
-                    values: values.into_iter().map(str::to_owned).collect(),
-                }],
-                ..LabelSelector::default()
-            };
-            assert!(!selector.matches(&labels(&[("a", "b")])), "{operator}");
-            assert_eq!(selector.fault().as_deref(), Some("an expression has no key"));
-        }
     }
 }

@@ -277,7 +277,7 @@ pub fn advertisement_refusals(spec: &L2AdvertisementSpec, pools: &[Pool]) -> Vec
                 "InvalidSelector",
                 format!("{field}.preference"),
                 format!("{fault}, so the selector matches nothing"),
-                "give it a key, and In, NotIn (both with values), Exists or DoesNotExist (both without)",
+                "use In, NotIn (both with values), Exists or DoesNotExist (both without)",
             ));
         }
     }

@@ -80,7 +80,7 @@ pub(crate) fn selector_faults(field: &str, selectors: &[LabelSelector]) -> Vec<P
             "InvalidSelector",
             format!("{field}[{index}]"),
             format!("{fault}, so the selector matches nothing"),
-            "give it a key, and In, NotIn (both with values), Exists or DoesNotExist (both without)",
+            "use In, NotIn (both with values), Exists or DoesNotExist (both without)",
         ))
     });
     faults.chain(twice).collect()
