@@ -40,7 +40,8 @@ help:
 
 run:
 	$(CARGO) build --profile quick -p gatehouse -p gatehouse-loadtest
-	exec $(TARGET)/quick/gatehouse-loadtest quickstart --gatehouse $(TARGET)/quick/gatehouse --manifests examples/quickstart
+	exec $(TARGET)/quick/gatehouse-loadtest quickstart --gatehouse $(TARGET)/quick/gatehouse --manifests examples/quickstart \
+	  --access-log $(TARGET)/quickstart-access.log
 
 # Tests start the echo backend and the node agent from the same target folder, so these are built first. Compilers of
 # Go and of Rust want all processors and up to 3 GB: one after the other.

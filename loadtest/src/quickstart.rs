@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// Address of the gateway's admin page.
     #[arg(long, default_value = "127.0.0.1:9901")]
     admin: std::net::SocketAddr,
+    /// File for the gateway's access log, so that the terminal keeps what there is to try.
+    #[arg(long, value_name = "FILE", default_value = "target/quickstart-access.log")]
+    access_log: PathBuf,
 }
 
 /// Address and service of each backend.
@@ -44,8 +47,21 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let (http, https, admin) =
         (options.http.to_string(), options.https.to_string(), options.admin.to_string());
     let manifests = options.manifests.to_string_lossy().into_owned();
-    let arguments =
-        ["run", "--manifests", &manifests, "--http", &http, "--https", &https, "--admin", &admin];
+    let access_log = options.access_log.to_string_lossy().into_owned();
+    let arguments = [
+        "run",
+        &manifests,
+        "--http",
+        &http,
+        "--https",
+        &https,
+        "--admin",
+        &admin,
+        "--access-log",
+        &access_log,
+        "--log",
+        "warn",
+    ];
     let mut gateway = Process::start("gatehouse", &options.gatehouse, arguments, None)?;
     let ready = Target {
         address: options.admin,
@@ -64,7 +80,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn print_tries(options: &Options) {
-    let Options { http, https, admin, manifests, .. } = options;
+    let Options { http, https, admin, manifests, access_log, .. } = options;
     let (ip, port) = (https.ip(), https.port());
     println!(
         "
@@ -81,8 +97,10 @@ Gatehouse serves {manifests}. Try, in another terminal:
   curl -s http://{admin}/snapshot
       what is live, as JSON (/metrics and /readyz are there too)
 
-Edit a weight or a path in that folder while it runs. Ctrl-C ends everything.
+Edit a weight or a path in that folder while it runs. Every request is a line of
+{access_log}. Ctrl-C ends everything.
 ",
         manifests = manifests.display(),
+        access_log = access_log.display(),
     );
 }
