@@ -69,10 +69,10 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
 
     let live = Arc::new(Live::default());
     let workers = settings.worker_threads().get();
-    let metrics = Arc::new(Metrics::new(workers, ProxyErrorKind::LABELS));
+    let metrics = Arc::new(Metrics::new(workers, ProxyErrorKind::LABELS, settings.metrics_hosts));
     let log = access_log(settings, &problems)?;
-    let options = WorkerOptions::new(settings, Arc::clone(&live), workers);
-    let (unrouted, tick) = (Arc::clone(&options.unrouted), clock::period(options.time_scale));
+    let options = WorkerOptions::new(settings, Arc::clone(&live), metrics.series(), workers);
+    let tick = clock::period(options.time_scale);
     let resolver = Resolver::start().context("cannot start the resolver of names")?;
     let workers = (0..workers)
         .map(|index| {
@@ -101,7 +101,6 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         live: Arc::clone(&live),
         progress: Arc::clone(&progress),
         metrics,
-        unrouted,
         named: resolver.endpoints().clone(),
         log_dropped: log.as_ref().map(AccessLog::dropped_counter),
         addresses: addresses.status(),

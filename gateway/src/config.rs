@@ -115,6 +115,11 @@ pub struct Settings {
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket, help_heading = "Addresses")]
     pub metrics: Option<SocketAddr>,
 
+    /// Hosts that have metrics of their own, in the order in which they are first asked for; the others
+    /// are counted together as `(others)`.
+    #[arg(long, value_name = "COUNT", default_value_t = 2000, help_heading = "Process")]
+    pub metrics_hosts: usize,
+
     /// File with the secret that the nodes of a group share (at least 16 bytes, white space at its end
     /// not counted). Nodes with the same secret share the virtual addresses: each is held by one of them,
     /// and by another when that one fails. Default: none, this node holds every address alone.

@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use gatehouse_routes::problem::{Problem, Severity};
@@ -83,6 +83,8 @@ pub(crate) struct Facts {
     pub(crate) snapshots_alive: u64,
     /// Duration of the last compile.
     pub(crate) compile: Duration,
+    /// When that was, seconds since 1970.
+    pub(crate) reloaded: f64,
     /// Everything that is wrong now.
     pub(crate) problems: Vec<Problem>,
     /// Planned listeners and whether they are open.
@@ -306,7 +308,10 @@ impl Controller {
         self.reports.iter_mut().for_each(|reports| reports.published(self.role));
         let took_ms = took.as_secs_f64() * 1000.0;
         tracing::info!(generation = self.generation, took_ms, "published");
-        self.progress.update(|facts| facts.compile = took);
+        let reloaded = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.progress.update(|facts| {
+            (facts.compile, facts.reloaded) = (took, reloaded.as_secs_f64());
+        });
     }
 
     /// Takes note of whether a host outside has an address.

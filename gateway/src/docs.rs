@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use gatehouse_routes::annotations::{Annotation, FAMILIES, PROGRAMS, PROTECTING_WORDS, Status};
 
 use crate::{
+    access_log,
     admin::metrics::{METRICS, Metric},
     cli,
 };
@@ -62,6 +63,16 @@ pub fn flags() -> String {
         for argument in arguments {
             let _ = writeln!(out, "| {} |", row(argument));
         }
+    }
+    out.push_str(
+        "\n## Names in a pattern of the access log\n\n\
+         `--access-log-format '$client \"$request\" $status'`: a name follows a dollar, `${name}` where a \
+         letter follows it, `$$` is a dollar. What is absent is `-`; quotes, backslashes and whatever is not \
+         printable ASCII is `\\xHH`.\n\n| name | value |\n|---|---|\n",
+    );
+    for (names, value) in access_log::NAMES {
+        let names = names.iter().map(|name| code(&format!("${name}"))).collect::<Vec<_>>();
+        let _ = writeln!(out, "| {} | {value} |", names.join(", "));
     }
     out
 }

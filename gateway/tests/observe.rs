@@ -12,8 +12,8 @@ use gatehouse_testbed::{
         backend::{Act, Backend},
         client::{Want, dial, get, listen, send},
         gateway::{Gateway, Plan, signal},
-        manifests::{ingress, prefix, service},
-        tls::Tls,
+        manifests::{ingress, prefix, secret, service},
+        tls::{Tls, certificate},
     },
     wait::comes_true,
 };
@@ -158,6 +158,97 @@ fn metrics_count_what_was_served() {
     assert!(value("gatehouse_snapshot_generation").is_some_and(|n| n >= 1.0));
     assert!(value("gatehouse_upstream_connections_total{&reused").is_some_and(|n| n >= 3.0));
     assert!(value("process_resident_memory_bytes").is_some_and(|n| n > 1e6));
+}
+
+/// The value of the series that has all of these words.
+fn number(gateway: &Gateway, words: &[&str]) -> Option<f64> {
+    let page = gateway.page("/metrics");
+    let has_all =
+        |line: &&str| !line.starts_with('#') && words.iter().all(|word| line.contains(word));
+    page.lines().find(has_all)?.rsplit(' ').next()?.parse().ok()
+}
+
+#[test]
+fn answers_are_counted_by_object_and_service_also_of_one_that_comes_back() {
+    let app = Backend::echo("app");
+    let rules = ingress("site", "", "", &[prefix("x.test", "/", "app")]);
+    let gateway = Plan::default()
+        .manifest("a.yaml", service("app", &[app.addr]))
+        .manifest("b.yaml", rules.clone())
+        .start();
+    let names = "host=\"x.test\",namespace=\"default\",object=\"Ingress/site\",service=\"app\"";
+    let requests = ["gatehouse_requests_total{", names, "code=\"2xx\""];
+    for _ in 0..4 {
+        assert_eq!(get(gateway.http, "x.test", "/").status(), 200);
+    }
+    let counted = || number(&gateway, &requests) == Some(4.0);
+    assert!(comes_true(counted), "{}", gateway.page("/metrics"));
+    std::fs::remove_file(gateway.manifests().join("b.yaml")).unwrap();
+    assert!(comes_true(|| get(gateway.http, "x.test", "/").status() == 404));
+    gateway.save("b.yaml", &rules);
+    assert!(comes_true(|| get(gateway.http, "x.test", "/").status() == 200));
+    let counted = || number(&gateway, &requests).is_some_and(|count| count >= 5.0);
+    assert!(comes_true(counted), "{}", gateway.page("/metrics"));
+    let histogram = ["gatehouse_host_request_duration_seconds_count{", "x.test"];
+    assert!(number(&gateway, &histogram).is_some_and(|count| count >= 5.0));
+    let bytes = ["gatehouse_response_bytes_total{", names];
+    assert!(number(&gateway, &bytes).is_some_and(|bytes| bytes > 20.0));
+}
+
+#[test]
+fn the_last_reload_and_failing_endpoints_are_in_the_metrics() {
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = service("app", &[dead]) + &ingress("site", "", "", &[prefix("x.test", "/", "app")]);
+    let gateway = Plan::default().manifest("a.yaml", text).start();
+    let name = "gatehouse_config_last_reload_timestamp_seconds ";
+    let before = number(&gateway, &[name]).unwrap();
+    assert!(before > 1.7e9, "{before}");
+    let successful =
+        |gateway: &Gateway| number(gateway, &["gatehouse_config_last_reload_successful "]);
+    assert_eq!(successful(&gateway), Some(1.0));
+    gateway.save("b.yaml", "kind: [");
+    assert!(comes_true(|| successful(&gateway) == Some(0.0)), "{}", gateway.page("/metrics"));
+    std::fs::remove_file(gateway.manifests().join("b.yaml")).unwrap();
+    assert!(comes_true(|| successful(&gateway) == Some(1.0)), "{}", gateway.page("/metrics"));
+    assert!(number(&gateway, &[name]).unwrap() > before);
+    assert!(get(gateway.http, "x.test", "/").status() >= 500);
+    let failed = || {
+        let endpoint = format!("endpoint=\"{dead}\"");
+        let series = ["gatehouse_endpoint_failures_total{service=\"default/app\"", &endpoint];
+        number(&gateway, &series).is_some_and(|count| count >= 1.0)
+    };
+    assert!(comes_true(failed), "{}", gateway.page("/metrics"));
+}
+
+#[test]
+fn the_end_of_a_certificate_is_in_the_metrics() {
+    let app = Backend::echo("app");
+    let pair = certificate(&["x.test"]);
+    let text = service("app", &[app.addr])
+        + &secret("pair", &pair)
+        + &ingress(
+            "site",
+            "",
+            "{hosts: [x.test], secretName: pair}",
+            &[prefix("x.test", "/", "app")],
+        );
+    let gateway = Plan::default().manifest("a.yaml", text).start();
+    let end = number(&gateway, &["gatehouse_certificate_expiry_timestamp_seconds{", "x.test"]);
+    assert!(end.is_some_and(|end| end > 1.7e9), "{}", gateway.page("/metrics"));
+}
+
+#[test]
+fn hosts_beyond_the_limit_are_counted_together() {
+    let app = Backend::echo("app");
+    let hosts = ["a.test", "b.test", "c.test"];
+    let rules: Vec<_> = hosts.iter().map(|host| prefix(host, "/", "app")).collect();
+    let text = service("app", &[app.addr]) + &ingress("site", "", "", &rules);
+    let gateway = Plan::default().manifest("a.yaml", text).args(&["--metrics-hosts", "2"]).start();
+    hosts.iter().for_each(|host| drop(get(gateway.http, host, "/")));
+    let others =
+        || number(&gateway, &["gatehouse_requests_total{host=\"(others)\"", "2xx"]).is_some();
+    assert!(comes_true(others), "{}", gateway.page("/metrics"));
+    assert!(!gateway.page("/metrics").contains("host=\"c.test\""), "{}", gateway.page("/metrics"));
 }
 
 #[test]

@@ -1,16 +1,9 @@
 //! Runtime facts that must survive a swap of the table: atomics only, totals over every core.
 //!
-//! A compile carries these handles over by key (host name, endpoint address), so that a reload forgets
+//! A compile carries these handles over by key (endpoint address), so that a reload forgets
 //! neither load nor counts. Nothing here is read by the compiler.
 
 use std::sync::atomic::AtomicU64;
-
-/// What is counted per host of the route table.
-#[derive(Debug, Default)]
-pub struct HostStats {
-    /// Answers by status class: `[0]` is 1xx … `[4]` is 5xx.
-    pub responses: [AtomicU64; 5],
-}
 
 /// What is known about one endpoint at run time.
 #[derive(Debug, Default)]

@@ -20,14 +20,11 @@ use crate::{
     model::HostPattern,
     path,
     rule::RouteRule,
-    stats::HostStats,
 };
 
 /// All rules of one host pattern.
 #[derive(Debug)]
 pub struct HostRoutes {
-    /// Counters, carried over from compile to compile.
-    pub stats: Arc<HostStats>,
     /// `foo.com`, `*.foo.com` or `*`: the metrics label.
     pub name: Arc<str>,
     pattern: HostPattern,
@@ -179,13 +176,11 @@ impl HostRoutes {
         pattern: HostPattern,
         candidates: Vec<Arc<RouteRule>>,
         no_fallthrough: bool,
-        stats: Arc<HostStats>,
     ) -> Self {
         let (winners, lost) = admit::owners(&candidates);
         let mut rules: Vec<Entry> = winners.into_iter().filter_map(Entry::new).collect();
         rules.sort_by(Entry::precedence);
         let mut host = Self {
-            stats,
             name: pattern.to_string().into(),
             pattern,
             no_fallthrough,

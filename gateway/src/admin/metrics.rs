@@ -5,7 +5,7 @@
 //! and `docs/metrics.md` are made from it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     sync::{
         Arc,
@@ -14,16 +14,17 @@ use std::{
     time::Duration,
 };
 
-use gatehouse_routes::stats::HostStats;
-
 use crate::source::kube::health;
 
 mod addresses;
+pub(crate) mod certs;
 mod process;
 mod routers;
+pub(crate) mod series;
 mod source;
 
 pub use addresses::AddressFacts;
+use series::{LATENCIES, Labels, SeriesRegistry, Totals};
 
 /// Kind of a metric, in Prometheus' words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +75,10 @@ use Kind::{Counter as C, Gauge as G, Histogram as H};
 /// Every metric, in the order of the exposition.
 #[rustfmt::skip]
 pub const METRICS: &[Metric] = &[
-    metric("gatehouse_requests_total", C, &["host", "code"], "Answers by host of the route table (empty for hosts that are in no table) and status class."),
+    metric("gatehouse_requests_total", C, &["host", "namespace", "object", "service", "code"], "Answers by host of the route table (empty for hosts that are in no table, `(others)` for those beyond --metrics-hosts), by object (kind/name) and Service of the rule that answered (empty if no rule matched), and by status class."),
+    metric("gatehouse_request_bytes_total", C, &["host", "namespace", "object", "service"], "Bytes of the bodies of requests, by the same labels."),
+    metric("gatehouse_response_bytes_total", C, &["host", "namespace", "object", "service"], "Bytes of the bodies of answers, by the same labels."),
+    metric("gatehouse_host_request_duration_seconds", H, &["host"], "From the head of a request to the end of its answer, by host as above."),
     metric("gatehouse_request_duration_seconds", H, &[], "From the head of a request to the end of its answer."),
     metric("gatehouse_errors_total", C, &["reason"], "Answers that the gateway made itself, by the label of the access log."),
     metric("gatehouse_connections_accepted_total", C, &[], "Client connections accepted."),
@@ -84,10 +88,14 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_upstream_connect_failures_total", C, &[], "Connects to backends that failed."),
     metric("gatehouse_endpoint_ejected", G, &["service", "endpoint"], "Always 1: connects to the endpoint failed in a row, so that it gets no requests, unless all endpoints of its Service are like that, until one succeeds."),
     metric("gatehouse_endpoint_ejections_total", C, &[], "Times that an endpoint was ejected."),
+    metric("gatehouse_endpoint_failures_total", C, &["service", "endpoint"], "Connects to the endpoint and exchanges with it that failed; endpoints without a failure are left out."),
     metric("gatehouse_retries_total", C, &[], "Requests sent a second time."),
     metric("gatehouse_access_log_dropped_total", C, &[], "Access log lines dropped because their reader was too slow."),
     metric("gatehouse_snapshot_generation", G, &[], "Generation of the configuration that is served."),
     metric("gatehouse_snapshots_alive", G, &[], "Generations that some request still uses."),
+    metric("gatehouse_config_last_reload_timestamp_seconds", G, &[], "When the configuration was last compiled, seconds since 1970."),
+    metric("gatehouse_config_last_reload_successful", G, &[], "1: all that was read made sense; 0: some file could not be read, and what was good before stays in use."),
+    metric("gatehouse_certificate_expiry_timestamp_seconds", G, &["host"], "Until when the certificate of the server name is valid, seconds since 1970; of the 2000 names whose certificates end first."),
     metric("gatehouse_compile_seconds", G, &[], "Duration of the last compile."),
     metric("gatehouse_problems", G, &["severity"], "Problems of the configuration that is served: `error` or `warning`."),
     metric("gatehouse_node_problem", G, &["reason"], "Number of problems of the node and its process, such as a listener that cannot be opened, by reason."),
@@ -207,12 +215,14 @@ impl WorkerMetrics {
         self.connections.store(open.saturating_sub(1), Relaxed);
     }
 
-    /// A request took this long.
-    pub fn observe(&self, duration: Duration) {
+    /// A request took this long; returns its bucket.
+    pub fn observe(&self, duration: Duration) -> usize {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BUCKETS.iter().position(|(bound, _)| nanoseconds <= *bound);
-        add(&self.buckets[bucket.unwrap_or(BUCKETS.len())], 1);
+        let bucket = bucket.unwrap_or(BUCKETS.len());
+        add(&self.buckets[bucket], 1);
         add(&self.nanoseconds, nanoseconds);
+        bucket
     }
 
     /// The gateway answered by itself; `label` is the index in the labels given to [`Metrics::new`].
@@ -245,6 +255,14 @@ pub struct ControlFacts {
     pub node_problems: BTreeMap<&'static str, u64>,
     /// Access log lines dropped.
     pub access_log_dropped: u64,
+    /// When the configuration was last compiled, seconds since 1970.
+    pub reloaded: f64,
+    /// Whether all of it could be read.
+    pub reload_successful: bool,
+    /// When the certificates of server names end, seconds since 1970.
+    pub certificates: Vec<(String, i64)>,
+    /// Failures by Service and endpoint.
+    pub failures: BTreeMap<(String, String), u64>,
     /// Ejected endpoints and their Services.
     pub ejected: BTreeSet<(String, String)>,
     /// Addresses, group and pools.
@@ -258,13 +276,21 @@ pub struct ControlFacts {
 pub struct Metrics {
     workers: Box<[Arc<WorkerMetrics>]>,
     error_labels: &'static [&'static str],
+    series: Arc<SeriesRegistry>,
 }
 
 impl Metrics {
-    /// Counters for so many workers and these labels of [`WorkerMetrics::error`].
-    pub fn new(workers: usize, error_labels: &'static [&'static str]) -> Self {
+    /// Counters for so many workers, these labels of [`WorkerMetrics::error`] and so many hosts with series
+    /// of their own.
+    pub fn new(workers: usize, error_labels: &'static [&'static str], hosts: usize) -> Self {
         let worker = |_| Arc::new(WorkerMetrics::new(error_labels.len()));
-        Self { workers: (0..workers).map(worker).collect(), error_labels }
+        let workers = (0..workers).map(worker).collect();
+        Self { workers, error_labels, series: Arc::new(SeriesRegistry::new(hosts)) }
+    }
+
+    /// Where workers count answers.
+    pub(crate) fn series(&self) -> Arc<SeriesRegistry> {
+        Arc::clone(&self.series)
     }
 
     /// The counters of one worker; panics if there are not so many.
@@ -277,19 +303,14 @@ impl Metrics {
         self.sum(|worker| &worker.connections)
     }
 
-    /// Everything in Prometheus' text format (0.0.4). `hosts` names the hosts of the live tables; a host
-    /// that several tables share is counted once.
-    pub fn render<'h>(
-        &self,
-        hosts: impl IntoIterator<Item = (&'h str, &'h HostStats)>,
-        facts: &ControlFacts,
-    ) -> String {
-        let requests = by_host(hosts);
+    /// Everything in Prometheus' text format (0.0.4).
+    pub fn render(&self, facts: &ControlFacts) -> String {
+        let series = self.series.all();
         let process = process::Facts::read();
         let mut out = Exposition::default();
         for metric in METRICS {
             out.head(metric);
-            self.values(metric, &requests, facts, &process, &mut out);
+            self.values(metric, &series, facts, &process, &mut out);
         }
         out.text
     }
@@ -297,23 +318,13 @@ impl Metrics {
     fn values(
         &self,
         metric: &Metric,
-        requests: &BTreeMap<&str, [u64; 5]>,
+        series: &[(Labels, Arc<Totals>)],
         facts: &ControlFacts,
         process: &process::Facts,
         out: &mut Exposition,
     ) {
         let counter = |counter: Counter| self.sum(|worker| &worker.counters[counter as usize]);
         match metric.name {
-            "gatehouse_requests_total" => {
-                for (host, classes) in requests {
-                    for (class, count) in
-                        classes.iter().enumerate().filter(|(_, count)| **count > 0)
-                    {
-                        let code = ["1xx", "2xx", "3xx", "4xx", "5xx"][class];
-                        out.value(metric, &[host, code], *count);
-                    }
-                }
-            }
             "gatehouse_request_duration_seconds" => self.histogram(metric.name, out),
             "gatehouse_errors_total" => {
                 for (index, label) in self.error_labels.iter().enumerate() {
@@ -343,6 +354,22 @@ impl Metrics {
             "gatehouse_endpoint_ejections_total" => {
                 out.value(metric, &[], counter(Counter::EndpointEjected));
             }
+            "gatehouse_endpoint_failures_total" => {
+                for ((service, endpoint), count) in &facts.failures {
+                    out.value(metric, &[service, endpoint], *count);
+                }
+            }
+            "gatehouse_config_last_reload_timestamp_seconds" => {
+                out.value(metric, &[], facts.reloaded);
+            }
+            "gatehouse_config_last_reload_successful" => {
+                out.value(metric, &[], u8::from(facts.reload_successful));
+            }
+            "gatehouse_certificate_expiry_timestamp_seconds" => {
+                for (host, end) in &facts.certificates {
+                    out.value(metric, &[host], *end);
+                }
+            }
             "gatehouse_retries_total" => out.value(metric, &[], counter(Counter::Retry)),
             "gatehouse_access_log_dropped_total" => {
                 out.value(metric, &[], facts.access_log_dropped);
@@ -360,6 +387,7 @@ impl Metrics {
                 }
             }
             "gatehouse_build_info" => out.value(metric, &[env!("CARGO_PKG_VERSION")], 1),
+            _ if series::values(series, metric, out) => (),
             _ if source::values(facts.source.as_ref(), metric, out) => (),
             _ if facts.addresses.values(metric, out) => (),
             name => {
@@ -371,36 +399,14 @@ impl Metrics {
     }
 
     fn histogram(&self, name: &str, out: &mut Exposition) {
-        let mut total = 0;
-        let bounds = BUCKETS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
-        for (index, bound) in bounds.enumerate() {
-            total += self.sum(|worker| &worker.buckets[index]);
-            out.line(format_args!("{name}_bucket{{le=\"{bound}\"}} {total}"));
-        }
+        let buckets = std::array::from_fn(|index| self.sum(|worker| &worker.buckets[index]));
         let seconds = self.sum(|worker| &worker.nanoseconds) as f64 / 1e9;
-        out.line(format_args!("{name}_sum {seconds}"));
-        out.line(format_args!("{name}_count {total}"));
+        out.histogram(name, None, &buckets, seconds);
     }
 
     fn sum(&self, field: impl Fn(&WorkerMetrics) -> &AtomicU64) -> u64 {
         self.workers.iter().map(|worker| field(worker).load(Relaxed)).fold(0, u64::wrapping_add)
     }
-}
-
-fn by_host<'h>(
-    hosts: impl IntoIterator<Item = (&'h str, &'h HostStats)>,
-) -> BTreeMap<&'h str, [u64; 5]> {
-    let mut seen = HashSet::new();
-    let mut sums: BTreeMap<&str, [u64; 5]> = BTreeMap::new();
-    for (host, stats) in
-        hosts.into_iter().filter(|(_, stats)| seen.insert(std::ptr::from_ref(*stats)))
-    {
-        let sum = sums.entry(host).or_default();
-        for (sum, count) in sum.iter_mut().zip(&stats.responses) {
-            *sum += count.load(Relaxed);
-        }
-    }
-    sums
 }
 
 /// Text under construction.
@@ -424,13 +430,7 @@ impl Exposition {
             open = ',';
             self.text.push_str(name);
             self.text.push_str("=\"");
-            for char in label.chars() {
-                match char {
-                    '\\' | '"' => self.text.extend(['\\', char]),
-                    '\n' => self.text.push_str("\\n"),
-                    _ => self.text.push(char),
-                }
-            }
+            self.text.push_str(&escaped(label));
             self.text.push('"');
         }
         if open == ',' {
@@ -439,10 +439,38 @@ impl Exposition {
         self.line(format_args!(" {value}"));
     }
 
+    /// A distribution, by host if there is one.
+    fn histogram(&mut self, name: &str, host: Option<&str>, buckets: &[u64; LATENCIES], sum: f64) {
+        let label = host.map(|host| format!("host=\"{}\"", escaped(host)));
+        let before = label.as_deref().map(|label| format!("{label},")).unwrap_or_default();
+        let alone = label.map(|label| format!("{{{label}}}")).unwrap_or_default();
+        let mut total = 0;
+        let bounds = BUCKETS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
+        for (count, bound) in buckets.iter().zip(bounds) {
+            total += count;
+            self.line(format_args!("{name}_bucket{{{before}le=\"{bound}\"}} {total}"));
+        }
+        self.line(format_args!("{name}_sum{alone} {sum}"));
+        self.line(format_args!("{name}_count{alone} {total}"));
+    }
+
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{line}");
     }
+}
+
+/// The value of a label, as the format wants it.
+fn escaped(label: &str) -> String {
+    let mut text = String::with_capacity(label.len());
+    for char in label.chars() {
+        match char {
+            '\\' | '"' => text.extend(['\\', char]),
+            '\n' => text.push_str("\\n"),
+            _ => text.push(char),
+        }
+    }
+    text
 }
 
 #[cfg(test)]

@@ -12,16 +12,13 @@ use std::{
     },
 };
 
-use gatehouse_routes::{
-    problem::{Problem, Severity},
-    stats::HostStats,
-};
+use gatehouse_routes::problem::{Problem, Severity};
 use gatehouse_vip::{Exclusion, PoolUsage, VipPlan, bgp::BgpPlan};
 
 use crate::{
     addresses::AddressStatus,
     admin::{
-        metrics::{AddressFacts, ControlFacts, Metrics},
+        metrics::{AddressFacts, ControlFacts, Metrics, certs},
         server::Admin,
         status::{
             self, EjectedRow, LeaderRow, ListenerRow, NodeStatus, PoolRow, ProblemRow, SourceRow,
@@ -45,8 +42,6 @@ pub(crate) struct AdminPages {
     pub(crate) live: Arc<Live>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Answers to requests whose host is in no table.
-    pub(crate) unrouted: Arc<HostStats>,
     pub(crate) log_dropped: Option<Arc<AtomicU64>>,
     /// What is known of the addresses of names.
     pub(crate) named: NamedEndpoints,
@@ -91,11 +86,10 @@ impl AdminPages {
     fn notes(&self) -> Vec<String> {
         let stale = self.source().stale;
         let facts = self.progress.facts();
-        let shown = facts.problems.iter().filter(|problem| {
-            let of_file =
-                problem.severity == Severity::Error && problem.object.kind == files::PROBLEM_KIND;
-            of_file || problem.object == *self.problems.node()
-        });
+        let shown = facts
+            .problems
+            .iter()
+            .filter(|problem| of_file(problem) || problem.object == *self.problems.node());
         let stale = stale.iter().map(ToString::to_string);
         stale.chain(shown.map(ToString::to_string)).collect()
     }
@@ -117,10 +111,6 @@ impl AdminPages {
             problems.iter().filter(|problem| problem.severity == severity).count() as u64
         };
         let snapshot = self.live.current();
-        let hosts = snapshot.gateways.iter().flatten().flat_map(|gateway| {
-            gateway.routes.hosts().map(|(_, host)| (&*host.name, &*host.stats))
-        });
-        let hosts = hosts.chain([("", &*self.unrouted)]);
         let (speaker, bgp) = (self.addresses.l2(), self.addresses.bgp());
         let routed = status::routed_rows(&routed(&snapshot), &bgp).into_iter();
         let routed = routed.filter(|row| row.here == "announced");
@@ -137,6 +127,10 @@ impl AdminPages {
                 .as_ref()
                 .map_or(0, |dropped| dropped.load(Ordering::Relaxed)),
             ejected: ejected(&snapshot, &self.named),
+            reloaded: facts.reloaded,
+            reload_successful: !facts.problems.iter().any(of_file),
+            certificates: certs::expiries(&snapshot),
+            failures: failures(&snapshot),
             addresses: AddressFacts {
                 services: vips.map(|vip| (vip.address, vip.services)).collect(),
                 speaker: (*speaker).clone(),
@@ -147,7 +141,7 @@ impl AdminPages {
             },
             source: self.source.as_ref().map(|source| source.facts()),
         };
-        self.metrics.render(hosts, &facts)
+        self.metrics.render(&facts)
     }
 
     fn node_problems(&self, facts: &Facts) -> BTreeMap<&'static str, u64> {
@@ -217,6 +211,26 @@ fn planned(snapshot: &Snapshot) -> Arc<VipPlan> {
 /// What the live configuration plans for the routers of this node.
 fn routed(snapshot: &Snapshot) -> Arc<BgpPlan> {
     snapshot.compiled.as_ref().map(|compiled| Arc::clone(&compiled.bgp)).unwrap_or_default()
+}
+
+/// Whether a file could not be read, or a part of it.
+fn of_file(problem: &Problem) -> bool {
+    problem.severity == Severity::Error && problem.object.kind == files::PROBLEM_KIND
+}
+
+/// Failures of endpoints that had one, by Service.
+fn failures(snapshot: &Snapshot) -> BTreeMap<(String, String), u64> {
+    let mut failures = BTreeMap::new();
+    for backend in snapshot.backends.slots.iter().flatten() {
+        for endpoint in &backend.endpoints.endpoints {
+            let count = endpoint.stats.failures.load(Ordering::Relaxed);
+            if count > 0 {
+                let names = (backend.key.service.to_string(), endpoint.address.to_string());
+                *failures.entry(names).or_default() += count;
+            }
+        }
+    }
+    failures
 }
 
 /// Ejected endpoints and their Services. Two rules may name a port of a Service in two ways.

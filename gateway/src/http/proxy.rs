@@ -145,11 +145,11 @@ async fn answer(
     let view = RequestView { scheme, host: &head.host, path: &head.path, parts };
     let Some(matched) = gateway.routes.lookup(&view) else {
         if let Some(host) = gateway.routes.host_for(&head.host) {
-            record.unrouted(&host.stats);
+            record.unrouted(host);
         }
         return Err(ProxyErrorKind::NoRoute);
     };
-    record.routed(matched.rule, &matched.host.stats);
+    record.routed(matched.rule);
 
     if head.seen.hops && headers::hops(&parts.headers) >= headers::MAX_HOPS {
         let object = &matched.rule.object;

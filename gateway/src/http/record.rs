@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use gatehouse_routes::{objects::ObjectKey, rule::RouteRule, stats::HostStats};
+use gatehouse_routes::{objects::ObjectKey, rule::RouteRule, table::HostRoutes};
 use http::{
     HeaderMap, HeaderValue, Method, Uri, Version,
     header::{HOST, REFERER, USER_AGENT},
@@ -17,6 +17,7 @@ use http::{
 
 use crate::{
     access_log::Entry,
+    admin::metrics::series::{Number, Totals},
     http::{
         client::ClientConn,
         error::ProxyErrorKind,
@@ -26,7 +27,7 @@ use crate::{
     upstream::request_body::BodyError,
     worker::{
         counters::Counts,
-        handles::Handle,
+        series::RuleSeries,
         timeouts::{Expiry, RequestTimers},
     },
 };
@@ -43,7 +44,12 @@ pub(crate) struct Record {
     /// It has been counted: only the log line is due.
     counted: bool,
     error: Option<ProxyErrorKind>,
-    host_counts: Option<Rc<Counts<HostStats>>>,
+    /// The rule that answers, and where its answers are counted.
+    rule: Option<Rc<RuleSeries>>,
+    /// Where answers of a host are counted whose rules did not match.
+    host: Option<Rc<Counts<Totals>>>,
+    /// Index among the backends of the rule.
+    backend: Option<usize>,
     pub(crate) retries: u32,
     pub(crate) endpoint: Option<SocketAddr>,
     log: Option<Box<LogFields>>,
@@ -60,19 +66,8 @@ struct LogFields {
     request_id: Option<HeaderValue>,
     /// Who really asks, as far as trusted proxies tell.
     client: IpAddr,
-    rule: Option<Handle<RouteRule>>,
-    /// Index among the backends of the rule.
-    backend: Option<usize>,
     upstream: Option<Duration>,
     upstream_status: Option<u16>,
-}
-
-impl LogFields {
-    /// The Service that the request was sent to.
-    fn service(&self) -> Option<&ObjectKey> {
-        let backends = &self.rule.as_ref()?.forward()?.spec.backends;
-        Some(&backends.get(self.backend?)?.key.service)
-    }
 }
 
 impl Record {
@@ -97,8 +92,6 @@ impl Record {
                 referer: parts.headers.get(REFERER).cloned(),
                 request_id: request_id_of(&parts.headers).cloned(),
                 client: client_address(&parts.headers, &conn.forwarding),
-                rule: None,
-                backend: None,
                 upstream: None,
                 upstream_status: None,
             })
@@ -112,7 +105,9 @@ impl Record {
             tunnelled: 0,
             counted: false,
             error: None,
-            host_counts: None,
+            rule: None,
+            host: None,
+            backend: None,
             retries: 0,
             endpoint: None,
             log,
@@ -120,22 +115,19 @@ impl Record {
     }
 
     /// The rule that answers.
-    pub(crate) fn routed(&mut self, rule: &Arc<RouteRule>, stats: &Arc<HostStats>) {
-        self.unrouted(stats);
-        if let Some(log) = &mut self.log {
-            log.rule = Some(self.conn.shared.worker.rules().of(rule));
-        }
+    pub(crate) fn routed(&mut self, rule: &Arc<RouteRule>) {
+        self.rule = Some(self.conn.shared.worker.series().of_rule(rule));
     }
 
     /// The host whose rules did not match.
-    pub(crate) fn unrouted(&mut self, stats: &Arc<HostStats>) {
-        self.host_counts = Some(self.conn.shared.worker.host_counters().of(stats));
+    pub(crate) fn unrouted(&mut self, host: &Arc<HostRoutes>) {
+        self.host = Some(self.conn.shared.worker.series().of_host(host));
     }
 
     /// Which backend of the rule was chosen.
     pub(crate) fn forwarded(&mut self, backend: usize, headers: &HeaderMap) {
+        self.backend = Some(backend);
         if let Some(log) = &mut self.log {
-            log.backend = Some(backend);
             log.request_id = request_id_of(headers).cloned();
         }
     }
@@ -146,7 +138,7 @@ impl Record {
         self.error = error;
         self.timers.upstream_delivered();
         if let Some(log) = &mut self.log
-            && log.backend.is_some()
+            && self.backend.is_some()
         {
             log.upstream = Some(self.started.elapsed());
             log.upstream_status = error.is_none().then_some(status);
@@ -186,18 +178,30 @@ impl Record {
             return;
         }
         let worker = &self.conn.shared.worker;
-        let metrics = worker.metrics();
-        metrics.observe(elapsed);
+        let (metrics, series) = (worker.metrics(), worker.series());
+        let bucket = metrics.observe(elapsed);
         if let Some(error) = self.fate() {
             metrics.error(error as usize);
         }
         if let Some(class) = (usize::from(self.status) / 100).checked_sub(1) {
-            let counters = worker.host_counters();
-            match &self.host_counts {
-                Some(counts) => counters.add(counts, class),
-                None => counters.add(&counters.of(&worker.options.unrouted), class),
-            }
+            let counts = match (&self.rule, &self.host) {
+                (Some(rule), _) => rule.counts(self.backend.unwrap_or_default()),
+                (None, Some(host)) => host,
+                (None, None) => series.of_strangers(),
+            };
+            let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+            series.add(counts, Number::Class(class), 1);
+            series.add(counts, Number::Latency(bucket), 1);
+            series.add(counts, Number::Micros, micros);
+            series.add(counts, Number::BytesIn, self.timers.received());
+            series.add(counts, Number::BytesOut, self.bytes_out);
         }
+    }
+
+    /// The Service that the request was sent to.
+    fn service(&self) -> Option<&ObjectKey> {
+        let backends = &self.rule.as_ref()?.rule.forward()?.spec.backends;
+        Some(&backends.get(self.backend?)?.key.service)
     }
 
     /// Writes the log line.
@@ -228,8 +232,8 @@ impl Record {
             bytes_in: self.timers.received() + self.tunnelled,
             bytes_out: self.bytes_out,
             duration: elapsed,
-            route: log.rule.as_ref().map(|rule| &rule.object),
-            backend: log.service(),
+            route: self.rule.as_ref().map(|series| &series.rule.object),
+            backend: self.service(),
             endpoint: self.endpoint,
             upstream: log.upstream,
             retries: self.retries,

@@ -10,22 +10,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gatehouse_routes::{
-    rule::RouteRule,
-    stats::{EndpointStats, HostStats},
-};
+use gatehouse_routes::stats::EndpointStats;
 use ipnet::IpNet;
 
 use crate::{
     access_log::{AccessLogger, Entry},
-    admin::metrics::WorkerMetrics,
+    admin::metrics::{WorkerMetrics, series::SeriesRegistry},
     config::Settings,
     snapshot::{Live, LocalLive, Pinned},
     worker::{
         clock::{Clock, Tick},
         counters::Counters,
-        handles::Handles,
         local_address::{LocalAddress, LocalAddresses},
+        series::LocalSeries,
         timeouts::{ConnTimers, Limits, Phase, Registered, Registry, RequestTimers},
     },
 };
@@ -41,15 +38,20 @@ pub(crate) struct WorkerOptions {
     pub(crate) public_https_port: Option<u16>,
     /// Connections to one endpoint.
     pub(crate) max_endpoint_connections: usize,
-    /// Counts answers to requests whose host is in no table.
-    pub(crate) unrouted: Arc<HostStats>,
+    /// Where answers are counted.
+    pub(crate) series: Arc<SeriesRegistry>,
     pub(crate) live: Arc<Live>,
     /// Where the clocks of all workers begin.
     started: Instant,
 }
 
 impl WorkerOptions {
-    pub(crate) fn new(settings: &Settings, live: Arc<Live>, workers: usize) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        live: Arc<Live>,
+        series: Arc<SeriesRegistry>,
+        workers: usize,
+    ) -> Self {
         Self {
             limits: Limits::new(settings),
             time_scale: settings.time_scale,
@@ -60,7 +62,7 @@ impl WorkerOptions {
                 Some(limit) => (limit.get() as usize).div_ceil(workers.max(1)),
                 None => max_connections(workers) / 4 * 3,
             },
-            unrouted: Arc::default(),
+            series,
             live,
             started: Instant::now(),
         }
@@ -82,9 +84,8 @@ pub(crate) struct Worker {
     pub(crate) options: WorkerOptions,
     live: LocalLive,
     metrics: Arc<WorkerMetrics>,
-    host_counters: Counters<HostStats>,
     endpoint_counters: Counters<EndpointStats>,
-    rules: Handles<RouteRule>,
+    series: LocalSeries,
     log: Option<RefCell<AccessLogger>>,
     clock: Rc<Clock>,
     connections: Cell<usize>,
@@ -104,12 +105,11 @@ impl Worker {
     ) -> Self {
         Self {
             live: LocalLive::new(Arc::clone(&options.live)),
+            series: LocalSeries::new(Arc::clone(&options.series)),
             clock: Rc::new(Clock::since(options.started)),
             options,
             metrics,
-            host_counters: Counters::default(),
             endpoint_counters: Counters::default(),
-            rules: Handles::default(),
             log: log.map(RefCell::new),
             connections: Cell::new(0),
             listening: RefCell::default(),
@@ -156,9 +156,9 @@ impl Worker {
         &self.metrics
     }
 
-    /// Answers per host.
-    pub(crate) fn host_counters(&self) -> &Counters<HostStats> {
-        &self.host_counters
+    /// Answers by host, object and Service.
+    pub(crate) fn series(&self) -> &LocalSeries {
+        &self.series
     }
 
     /// Requests and failures per endpoint.
@@ -166,23 +166,17 @@ impl Worker {
         &self.endpoint_counters
     }
 
-    /// Rules that requests under way remember.
-    pub(crate) fn rules(&self) -> &Handles<RouteRule> {
-        &self.rules
-    }
-
     /// Adds what was counted since the last clock tick to the totals of all workers.
     pub(super) fn flush_counters(&self) {
-        self.host_counters.flush();
+        self.series.flush();
         self.endpoint_counters.flush();
     }
 
     /// Forgets what is kept of snapshots without need: counts of hosts and endpoints that none knows any more,
     /// rules that no request uses.
     pub(super) fn tidy(&self) {
-        self.host_counters.forget();
+        self.series.forget();
         self.endpoint_counters.forget();
-        self.rules.forget();
     }
 
     pub(crate) fn logs_access(&self) -> bool {

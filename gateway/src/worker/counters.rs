@@ -14,10 +14,12 @@ use std::{
     },
 };
 
-use gatehouse_routes::stats::{EndpointStats, HostStats};
+use gatehouse_routes::stats::EndpointStats;
+
+use crate::admin::metrics::series;
 
 /// Most counts of one kind.
-const KINDS: usize = 5;
+const KINDS: usize = series::NUMBERS;
 
 /// Totals that counts are added to.
 pub(crate) trait Totals {
@@ -25,10 +27,10 @@ pub(crate) trait Totals {
     fn totals(&self) -> impl Iterator<Item = &AtomicU64>;
 }
 
-impl Totals for HostStats {
-    /// By status class: 0 is 1xx.
+impl Totals for series::Totals {
+    /// By [`series::Number`].
     fn totals(&self) -> impl Iterator<Item = &AtomicU64> {
-        self.responses.iter()
+        self.0.iter()
     }
 }
 
@@ -47,7 +49,7 @@ pub(crate) const FAILURE: usize = 1;
 /// One worker's counts for one handle.
 pub(crate) struct Counts<T> {
     totals: Arc<T>,
-    counts: [Cell<u32>; KINDS],
+    counts: [Cell<u64>; KINDS],
     /// Stands in the list of what the next tick adds up.
     listed: Cell<bool>,
 }
@@ -77,8 +79,13 @@ impl<T: Totals> Counters<T> {
 
     /// Counts one of a kind; a kind that the totals do not have counts for nothing.
     pub(crate) fn add(&self, counts: &Rc<Counts<T>>, kind: usize) {
+        self.add_amount(counts, kind, 1);
+    }
+
+    /// Counts so many of a kind.
+    pub(crate) fn add_amount(&self, counts: &Rc<Counts<T>>, kind: usize, amount: u64) {
         let Some(count) = counts.counts.get(kind) else { return };
-        count.set(count.get() + 1);
+        count.set(count.get().wrapping_add(amount));
         if !counts.listed.replace(true) {
             self.changed.borrow_mut().push(Rc::clone(counts));
         }
@@ -91,7 +98,7 @@ impl<T: Totals> Counters<T> {
             for (count, total) in counts.counts.iter().zip(counts.totals.totals()) {
                 let count = count.take();
                 if count > 0 {
-                    total.fetch_add(count.into(), Ordering::Relaxed);
+                    total.fetch_add(count, Ordering::Relaxed);
                 }
             }
         }

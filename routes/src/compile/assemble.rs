@@ -303,7 +303,7 @@ fn routes(
         unchanged &= kept.is_some();
         let host = match kept.or_else(|| in_plain().filter(|host| group.is(host))) {
             Some(host) => Arc::clone(host),
-            None => Arc::new(group.build(old)),
+            None => Arc::new(group.build()),
         };
         lost.extend_from_slice(host.lost());
         hosts.push(host);
@@ -338,10 +338,9 @@ impl Group<'_> {
             && self.rules.iter().zip(candidates).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
-    fn build(self, old: Option<&Arc<HostRoutes>>) -> HostRoutes {
-        let stats = old.map(|old| Arc::clone(&old.stats)).unwrap_or_default();
+    fn build(self) -> HostRoutes {
         let candidates = self.rules.into_iter().cloned().collect();
-        HostRoutes::build(self.host.clone(), candidates, self.no_fallthrough, stats)
+        HostRoutes::build(self.host.clone(), candidates, self.no_fallthrough)
     }
 }
 

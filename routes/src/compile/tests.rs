@@ -1,4 +1,4 @@
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -393,6 +393,5 @@ fn a_host_pattern_finds_its_entry() {
     let compiled = testing::compiled(&of_class("a", "\"\"", "s"));
     let pattern = HostPattern::Exact("foo.com".into());
     let host = compiled.tables[0].routes.host(&pattern).unwrap();
-    host.stats.responses[1].fetch_add(1, Ordering::Relaxed);
     assert_eq!((&*host.name, host.rules().count()), ("foo.com", 1));
 }

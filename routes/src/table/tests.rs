@@ -46,7 +46,7 @@ fn rule(path: PathMatch) -> Arc<RouteRule> {
 
 fn table(paths: Vec<PathMatch>) -> RouteTable {
     let rules = paths.into_iter().map(rule).collect();
-    let host = HostRoutes::build(HostPattern::Any, rules, true, Arc::default());
+    let host = HostRoutes::build(HostPattern::Any, rules, true);
     RouteTable::new(vec![Arc::new(host)])
 }
 

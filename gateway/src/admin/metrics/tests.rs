@@ -5,20 +5,21 @@ use gatehouse_vip::{
     PeerStatus, PoolUsage, Prefixes, SpeakerCounters, SpeakerStatus, VipStatus,
 };
 
-use super::*;
+use super::{series::Number, *};
 use crate::source::kube::health::{Facts, Stale};
 
-fn render(metrics: &Metrics, hosts: &[(&str, &HostStats)]) -> String {
-    metrics.render(
-        hosts.iter().copied(),
-        &ControlFacts {
-            addresses: addresses(),
-            ejected: [("x/one".to_owned(), "10.0.0.1:80".to_owned())].into(),
-            source: Some(source()),
-            node_problems: [("ListenerClosed", 2)].into(),
-            ..ControlFacts::default()
-        },
-    )
+fn render(metrics: &Metrics) -> String {
+    metrics.render(&ControlFacts {
+        addresses: addresses(),
+        ejected: [("x/one".to_owned(), "10.0.0.1:80".to_owned())].into(),
+        source: Some(source()),
+        reloaded: 1_700_000_000.25,
+        reload_successful: true,
+        certificates: vec![("a.example".to_owned(), 1_800_000_000)],
+        failures: [(("x/one".to_owned(), "10.0.0.1:80".to_owned()), 3)].into(),
+        node_problems: [("ListenerClosed", 2)].into(),
+        ..ControlFacts::default()
+    })
 }
 
 /// An API server that cannot be watched at the moment and does not know Routes.
@@ -39,7 +40,7 @@ fn source() -> Facts {
 
 #[test]
 fn it_is_shown_how_things_stand_with_the_api_server() {
-    let text = render(&Metrics::new(1, &[]), &[]);
+    let text = render(&Metrics::new(1, &[], 10));
     assert_eq!(value(&text, "gatehouse_source_stale_seconds"), "5");
     assert_eq!(value(&text, "gatehouse_source_objects{kind=\"Service\"}"), "3");
     assert_eq!(value(&text, "gatehouse_source_kind_missing{kind=\"Route\"}"), "1");
@@ -128,7 +129,7 @@ fn addresses() -> AddressFacts {
 
 #[test]
 fn addresses_the_group_pools_and_ejected_endpoints_are_counted() {
-    let text = render(&Metrics::new(1, &[]), &[]);
+    let text = render(&Metrics::new(1, &[], 10));
     for (series, expected) in [
         ("gatehouse_endpoint_ejected{service=\"x/one\",endpoint=\"10.0.0.1:80\"}", "1"),
         ("gatehouse_node_excluded", "1"),
@@ -161,7 +162,7 @@ fn addresses_the_group_pools_and_ejected_endpoints_are_counted() {
 
 #[test]
 fn routers_are_counted_by_the_name_of_the_peer_and_as_metallb_does_by_address() {
-    let text = render(&Metrics::new(1, &[]), &[]);
+    let text = render(&Metrics::new(1, &[], 10));
     for (series, expected) in [
         ("gatehouse_bgp_session_up{peer=\"tor\"}", "1"),
         ("gatehouse_bgp_session_uptime_seconds{peer=\"tor\"}", "60"),
@@ -192,10 +193,9 @@ fn value<'t>(text: &'t str, series: &str) -> &'t str {
 
 #[test]
 fn every_metric_of_the_table_is_exposed_with_its_head() {
-    let metrics = Metrics::new(2, &["no_route"]);
-    let stats = HostStats::default();
-    stats.responses[1].store(1, Relaxed);
-    let text = render(&metrics, &[("a", &stats)]);
+    let metrics = Metrics::new(2, &["no_route"], 10);
+    count(&metrics.series.of_host("a"), Number::Class(1), 1);
+    let text = render(&metrics);
     for metric in METRICS {
         let head = format!("# TYPE {} {}\n", metric.name, metric.kind.name());
         assert_eq!(text.matches(&head).count(), 1, "{}", metric.name);
@@ -206,7 +206,7 @@ fn every_metric_of_the_table_is_exposed_with_its_head() {
 
 #[test]
 fn cores_are_summed_up() {
-    let metrics = Metrics::new(2, &["no_route", "connect"]);
+    let metrics = Metrics::new(2, &["no_route", "connect"], 10);
     for index in 0..2 {
         let worker = metrics.worker(index);
         worker.add(Counter::UpstreamReused);
@@ -216,7 +216,7 @@ fn cores_are_summed_up() {
         worker.connection_closed();
         worker.error(1);
     }
-    let text = render(&metrics, &[]);
+    let text = render(&metrics);
     assert_eq!(value(&text, "gatehouse_upstream_connections_total{state=\"reused\"}"), "2");
     assert_eq!(value(&text, "gatehouse_upstream_connections_total{state=\"new\"}"), "0");
     assert_eq!(value(&text, "gatehouse_retries_total"), "2");
@@ -227,12 +227,12 @@ fn cores_are_summed_up() {
 
 #[test]
 fn latencies_fall_into_cumulative_buckets() {
-    let metrics = Metrics::new(1, &[]);
+    let metrics = Metrics::new(1, &[], 10);
     let worker = metrics.worker(0);
     for millis in [0, 1, 3, 20_000] {
         worker.observe(Duration::from_millis(millis));
     }
-    let text = render(&metrics, &[]);
+    let text = render(&metrics);
     let bucket = |bound: &str| {
         let series = format!("gatehouse_request_duration_seconds_bucket{{le=\"{bound}\"}}");
         value(&text, &series).parse::<u64>().unwrap()
@@ -246,30 +246,79 @@ fn latencies_fall_into_cumulative_buckets() {
     assert_eq!(value(&text, "gatehouse_request_duration_seconds_count"), "4");
 }
 
+fn count(totals: &Totals, number: Number, amount: u64) {
+    totals.0[number.index()].fetch_add(amount, Relaxed);
+}
+
 #[test]
-fn a_host_that_several_tables_share_is_counted_once() {
-    let (one, two) = (HostStats::default(), HostStats::default());
-    one.responses[1].store(3, Relaxed);
-    two.responses[1].store(4, Relaxed);
-    two.responses[4].store(5, Relaxed);
-    let hosts = [("a.example", &one), ("a.example", &one), ("a.example", &two)];
-    let text = render(&Metrics::new(1, &[]), &hosts);
-    assert_eq!(value(&text, "gatehouse_requests_total{host=\"a.example\",code=\"2xx\"}"), "7");
-    assert_eq!(value(&text, "gatehouse_requests_total{host=\"a.example\",code=\"5xx\"}"), "5");
+fn answers_are_counted_by_host_object_and_service() {
+    let metrics = Metrics::new(1, &[], 10);
+    let labels = |service: &str| Labels {
+        host: "a.example".to_owned(),
+        namespace: "shop".to_owned(),
+        object: "Ingress/web".to_owned(),
+        service: service.to_owned(),
+    };
+    for (service, micros) in [("one", 1500), ("two", 20_000_000)] {
+        let totals = metrics.series.of(labels(service));
+        count(&totals, Number::Class(1), 3);
+        count(&totals, Number::Latency(if service == "one" { 2 } else { BUCKETS.len() }), 3);
+        count(&totals, Number::Micros, micros);
+        count(&totals, Number::BytesOut, 7);
+    }
+    let text = render(&metrics);
+    let of = "host=\"a.example\",namespace=\"shop\",object=\"Ingress/web\"";
+    for (series, expected) in [
+        (format!("gatehouse_requests_total{{{of},service=\"one\",code=\"2xx\"}}"), "3"),
+        (format!("gatehouse_response_bytes_total{{{of},service=\"two\"}}"), "7"),
+        (
+            "gatehouse_host_request_duration_seconds_bucket{host=\"a.example\",le=\"0.001\"}"
+                .to_owned(),
+            "0",
+        ),
+        (
+            "gatehouse_host_request_duration_seconds_bucket{host=\"a.example\",le=\"0.0025\"}"
+                .to_owned(),
+            "3",
+        ),
+        (
+            "gatehouse_host_request_duration_seconds_bucket{host=\"a.example\",le=\"+Inf\"}"
+                .to_owned(),
+            "6",
+        ),
+        ("gatehouse_host_request_duration_seconds_sum{host=\"a.example\"}".to_owned(), "20.0015"),
+        ("gatehouse_host_request_duration_seconds_count{host=\"a.example\"}".to_owned(), "6"),
+    ] {
+        assert_eq!(value(&text, &series), expected, "{series}");
+    }
     assert!(!text.contains("code=\"4xx\""), "series without a count are left out");
 }
 
 #[test]
+fn the_last_reload_the_certificates_and_failing_endpoints_are_shown() {
+    let text = render(&Metrics::new(1, &[], 10));
+    for (series, expected) in [
+        ("gatehouse_config_last_reload_timestamp_seconds", "1700000000.25"),
+        ("gatehouse_config_last_reload_successful", "1"),
+        ("gatehouse_certificate_expiry_timestamp_seconds{host=\"a.example\"}", "1800000000"),
+        ("gatehouse_endpoint_failures_total{service=\"x/one\",endpoint=\"10.0.0.1:80\"}", "3"),
+    ] {
+        assert_eq!(value(&text, series), expected);
+    }
+}
+
+#[test]
 fn label_values_are_escaped() {
-    let stats = HostStats::default();
-    stats.responses[0].store(1, Relaxed);
-    let text = render(&Metrics::new(1, &[]), &[("a\"b\\c\nd", &stats)]);
-    assert!(text.contains("{host=\"a\\\"b\\\\c\\nd\",code=\"1xx\"} 1"), "{text}");
+    let metrics = Metrics::new(1, &[], 10);
+    count(&metrics.series.of_host("a\"b\\c\nd"), Number::Class(0), 1);
+    let text = render(&metrics);
+    assert!(text.contains("{host=\"a\\\"b\\\\c\\nd\",namespace=\"\""), "{text}");
+    assert!(text.contains("_count{host=\"a\\\"b\\\\c\\nd\"} 0"), "{text}");
 }
 
 #[test]
 fn the_process_is_measured() {
-    let text = render(&Metrics::new(1, &[]), &[]);
+    let text = render(&Metrics::new(1, &[], 10));
     let number = |name| value(&text, name).parse::<f64>().unwrap();
     assert!(number("process_resident_memory_bytes") > 100_000.0);
     assert!(number("process_open_fds") >= 3.0);

@@ -55,8 +55,8 @@ impl Bed {
         let planned = plan::planned(&settings.manifests, node).unwrap();
         let live = Arc::new(Live::default());
         live.publish(Arc::new(Snapshot::new(1, Arc::new(planned.compiled))));
-        let options = WorkerOptions::new(&settings, Arc::clone(&live), 1);
-        let metrics = Metrics::new(1, ProxyErrorKind::LABELS);
+        let metrics = Metrics::new(1, ProxyErrorKind::LABELS, 100);
+        let options = WorkerOptions::new(&settings, Arc::clone(&live), metrics.series(), 1);
         let workers =
             [WorkerHandle::start(0, options, Resolver::start().unwrap(), metrics.worker(0), None)
                 .unwrap()];
