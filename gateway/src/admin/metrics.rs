@@ -86,7 +86,7 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_tls_handshakes_total", C, &["result"], "TLS handshakes with clients: `ok` or `failed`."),
     metric("gatehouse_upstream_connections_total", C, &["state"], "Backend connections that carried a request: `new` or `reused`."),
     metric("gatehouse_upstream_connect_failures_total", C, &[], "Connects to backends that failed."),
-    metric("gatehouse_endpoint_ejected", G, &["service", "endpoint"], "Always 1: connects to the endpoint failed in a row, so that it gets no requests, unless all endpoints of its Service are like that, until one succeeds."),
+    metric("gatehouse_endpoint_ejected", G, &["service", "endpoint"], "Always 1: a connect to the endpoint failed, so that it gets no requests while its Service has another one, until one succeeds."),
     metric("gatehouse_endpoint_ejections_total", C, &[], "Times that an endpoint was ejected."),
     metric("gatehouse_endpoint_failures_total", C, &["service", "endpoint"], "Connects to the endpoint and exchanges with it that failed; endpoints without a failure are left out."),
     metric("gatehouse_retries_total", C, &[], "Requests sent a second time."),
