@@ -41,8 +41,8 @@ pub use l2::{
     group::{GroupKey, MemberState, Routed},
     local_state::LocalState,
     speaker::{
-        DEFAULT_GROUP_PORT, GroupOptions, MemberStatus, RoutedAddresses, Speaker, SpeakerCounters,
-        SpeakerOptions, SpeakerStatus, VipStatus,
+        DEFAULT_GROUP_PORT, GroupOptions, MemberStatus, Predecessor, RoutedAddresses, Speaker,
+        SpeakerCounters, SpeakerOptions, SpeakerStatus, VipStatus,
     },
 };
 pub use plan::{

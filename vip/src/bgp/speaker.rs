@@ -67,6 +67,7 @@ type Mailbox = mailbox::Mailbox<Desired, Progress, BgpStatus>;
 struct Desired {
     plan: Arc<BgpPlan>,
     drain: bool,
+    abandon: bool,
     stop: bool,
 }
 
@@ -129,6 +130,14 @@ impl BgpSpeaker {
     /// nothing is announced any more after that, whatever is applied.
     pub fn drain_and_wait(&self, timeout: Duration) -> bool {
         let serial = self.0.ask(|desired| desired.drain = true);
+        self.0.wait_for(serial, timeout, |done| done.drained)
+    }
+
+    /// Ends the thread as if the process had been killed: sessions end without a word, so that a router which
+    /// knows graceful restart (RFC 4724) keeps its routes for a successor on this node, and the addresses stay
+    /// on the loopback interface for it. True if the thread has ended in time.
+    pub fn abandon_and_wait(&self, timeout: Duration) -> bool {
+        let serial = self.0.ask(|desired| desired.abandon = true);
         self.0.wait_for(serial, timeout, |done| done.drained)
     }
 

@@ -173,6 +173,10 @@ pub(crate) struct Group {
     counters: Counters,
     /// See [`revision`](Self::revision).
     revision: u64,
+    /// Another process still speaks for this node.
+    silent: bool,
+    /// What that process has on interfaces, and is not offered yet.
+    inherited: BTreeSet<IpAddr>,
     /// The latest instant seen.
     now: Instant,
 }
@@ -207,8 +211,45 @@ impl Group {
             accompanied: false,
             counters: Counters::default(),
             revision: 0,
+            silent: false,
+            inherited: BTreeSet::new(),
             now,
         }
+    }
+
+    /// Another process speaks for this node, with this incarnation, and will leave all that it holds to this one:
+    /// until [`speak`](Self::speak), members are heard and not spoken to. To be called at the beginning.
+    pub(crate) fn overhear(&mut self) {
+        self.silent = true;
+    }
+
+    /// What that process has on interfaces: claimed as soon as it is offered.
+    pub(crate) fn inherit(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.inherited = addresses;
+    }
+
+    /// Whether this process knows of the members what it has to.
+    pub(crate) fn has_overheard(&self, now: Instant) -> bool {
+        self.links.values().all(|link| link.has_overheard(now))
+    }
+
+    /// From now on this process speaks for the node; `sequence` is that of the last datagram of the one before.
+    pub(crate) fn speak(&mut self, sequence: u64, now: Instant) {
+        self.pass(now);
+        if !std::mem::take(&mut self.silent) {
+            return;
+        }
+        self.sequence = self.sequence.max(sequence);
+        self.accompanied = true;
+        for link in self.links.values_mut() {
+            link.speak(self.sequence, &self.timing, now);
+        }
+        self.unpublished.extend(self.links.keys());
+    }
+
+    /// Of the last datagram.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// There are others, and [`key`](Self::key) will be told later: until then nothing is claimed.
@@ -262,7 +303,11 @@ impl Group {
                     link.hurry(now);
                 }
                 None => {
-                    self.links.insert(index, Link::new(facts, self.sequence, &self.timing, now));
+                    let mut link = Link::new(facts, self.sequence, &self.timing, now);
+                    if self.silent {
+                        link.overhear(&self.timing, now);
+                    }
+                    self.links.insert(index, link);
                     self.reconsider(index);
                 }
             }
@@ -280,9 +325,14 @@ impl Group {
         }
         for (ip, offer) in offers {
             let address = self.addresses.entry(ip).or_insert_with(|| {
-                self.changed.insert(ip);
                 self.unpublished.insert(offer.link);
-                Address::new(&self.header.node, ip, offer, now)
+                let mut address = Address::new(&self.header.node, ip, offer, now);
+                if self.inherited.remove(&ip) {
+                    self.decided.push((ip, address.inherit(now)));
+                } else {
+                    self.changed.insert(ip);
+                }
+                address
             });
             if address.offer(Some(offer), now) {
                 self.changed.insert(ip);

@@ -71,6 +71,8 @@ pub(crate) struct VipsOptions {
     /// What a killed predecessor left: taken over (true, alone), or deleted at once, because another
     /// node of the group may hold it by now.
     pub(crate) adopt: bool,
+    /// The predecessor still runs and leaves its addresses to this process.
+    pub(crate) inherit: bool,
 }
 
 /// All addresses that are planned or not yet withdrawn.
@@ -80,8 +82,10 @@ pub(crate) struct Vips {
     plan: VipPlan,
     vips: BTreeMap<IpAddr, VipState>,
     timers: TimerQueue,
-    /// The last `now` that was handed in; `None` before the first look at the interfaces.
+    /// The last `now` that was handed in.
     clock: Option<Instant>,
+    /// There has been a look at the interfaces.
+    looked: bool,
     offers: BTreeMap<IpAddr, Offer>,
     /// What was returned last by [`offers`](Self::offers) and its like is out of date.
     offers_changed: bool,
@@ -90,6 +94,8 @@ pub(crate) struct Vips {
     roles_changed: BTreeSet<IpAddr>,
     /// Addresses that may have an old owner.
     with_old_owner: BTreeSet<IpAddr>,
+    /// What a predecessor leaves here, until it is taken note of.
+    inherited: Option<BTreeSet<IpAddr>>,
 }
 
 impl Vips {
@@ -108,12 +114,14 @@ impl Vips {
             vips: BTreeMap::new(),
             timers: TimerQueue::default(),
             clock: None,
+            looked: false,
             offers: BTreeMap::new(),
             offers_changed: false,
             links_changed: false,
             roles: BTreeMap::new(),
             roles_changed: BTreeSet::new(),
             with_old_owner: BTreeSet::new(),
+            inherited: None,
         }
     }
 
@@ -126,7 +134,7 @@ impl Vips {
             };
             self.vips.entry(ip).or_insert_with(VipState::new).plan(vip);
             // Before the first look at the interfaces, nothing can be said against any address.
-            if self.clock.is_some() {
+            if self.looked {
                 self.refresh(ip);
             }
             self.links_changed = true;
@@ -136,15 +144,10 @@ impl Vips {
 
     /// Takes over what the kernel shows, after everything that was done so far.
     pub(crate) fn see(&mut self, links: Links, now: Instant) {
-        let first = self.clock.replace(now).is_none();
+        self.clock = Some(now);
+        let first = !std::mem::replace(&mut self.looked, true);
         if !first && links == self.common.links {
             return;
-        }
-        if first && !self.common.options.adopt {
-            // The kernel answers no neighbour for an address on lo, and the BGP speaker may take it over.
-            let on_links = |index| links.link(index).is_some_and(|link| !link.loopback);
-            let strays = links.ours().filter(|(index, _)| on_links(*index));
-            self.common.strays = strays.map(|stray| (stray, None)).collect();
         }
         self.common.links = links;
         self.common.arp_ignore.see(&self.common.links);
@@ -154,6 +157,30 @@ impl Vips {
             self.offers_changed |= refresh(&mut self.offers, *ip, vip, &mut self.common);
             self.timers.touch(*ip);
             self.roles_changed.insert(*ip);
+        }
+        if first {
+            self.look_back();
+        }
+    }
+
+    /// What a predecessor that runs still leaves here; once.
+    pub(crate) fn take_inherited(&mut self) -> Option<BTreeSet<IpAddr>> {
+        self.inherited.take()
+    }
+
+    /// Sorts what a predecessor has left on interfaces: what is taken over, and what has to go.
+    fn look_back(&mut self) {
+        let links = &self.common.links;
+        // The kernel answers no neighbour for an address on lo, and the BGP speaker may take it over.
+        let on_link = |index| links.link(index).is_some_and(|link| !link.loopback);
+        let left = links.ours().filter(|(index, _)| on_link(*index));
+        let fits = |(index, ip): &(u32, IpAddr)| {
+            self.common.options.inherit && self.offers.get(ip).is_some_and(|it| it.link == *index)
+        };
+        let (inherited, strays): (BTreeSet<_>, BTreeSet<_>) = left.partition(fits);
+        self.inherited = Some(inherited.into_iter().map(|(_, ip)| ip).collect());
+        if !self.common.options.adopt {
+            self.common.strays = strays.into_iter().map(|stray| (stray, None)).collect();
         }
     }
 
@@ -328,7 +355,7 @@ impl Vips {
     /// Another number when [`on_interfaces`](Self::on_interfaces) has changed; `None` while there may
     /// still be what a predecessor left.
     pub(crate) fn version(&self) -> Option<u64> {
-        let clean = self.clock.is_some() && self.common.strays.is_empty();
+        let clean = self.looked && self.common.strays.is_empty();
         clean.then(|| self.common.ledger.version())
     }
 

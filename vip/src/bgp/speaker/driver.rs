@@ -96,6 +96,8 @@ pub(super) struct Driver<E> {
     serial: u64,
     phase: Phase,
     stop_by: Option<Instant>,
+    /// A successor on this node takes over.
+    abandoned: bool,
     healthy: bool,
     health: HealthPoll,
     /// Which routes count may have changed.
@@ -148,6 +150,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             serial: 0,
             phase: Phase::Serving,
             stop_by: None,
+            abandoned: false,
             healthy: true,
             stale: false,
             arrived: false,
@@ -160,6 +163,12 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         loop {
             let now = Instant::now();
             self.take_desired(now);
+            if self.abandoned {
+                let (mailbox, serial) = (Arc::clone(&self.mailbox), self.serial);
+                // Closes the sessions.
+                drop(self);
+                return mailbox.report(serial, Progress { drained: true });
+            }
             self.ask_health(now);
             self.look(now);
             self.leave(now);
@@ -193,6 +202,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             }
             self.stale = true;
         }
+        self.abandoned = desired.abandon;
         if desired.drain && self.phase == Phase::Serving {
             let somebody_hears = self.peers.values().any(PeerDriver::is_up);
             let grace = if somebody_hears { self.options.grace } else { Duration::ZERO };

@@ -105,6 +105,12 @@ impl Address {
         }
     }
 
+    /// The process before this one has claimed it, and leaves it on its interface for this one.
+    pub(super) fn inherit(&mut self, now: Instant) -> Decision {
+        self.held_at = Some(now);
+        self.claim(Decision::Claim { probe: false, contested: false, from: None }, now)
+    }
+
     /// The link where it is, or was last.
     pub(super) fn link(&self) -> u32 {
         self.link

@@ -48,6 +48,8 @@ pub(super) struct Link {
     last_sent: Option<Instant>,
     /// Of the next heartbeat.
     due: Instant,
+    /// Another process still speaks for this node.
+    silent: bool,
 }
 
 /// How far this node has come on a link.
@@ -104,7 +106,30 @@ impl Link {
             sent: VecDeque::new(),
             last_sent: None,
             due: now,
+            silent: false,
         }
+    }
+
+    /// Listens while the process before this one speaks for the node; what that one told is told on.
+    pub(super) fn overhear(&mut self, timing: &Timing, now: Instant) {
+        self.silent = true;
+        self.phase = Phase::Introduced;
+        self.next_phase = now + timing.heartbeat + ANSWER_GAP;
+    }
+
+    /// Whether every member that is there has been heard.
+    pub(super) fn has_overheard(&self, now: Instant) -> bool {
+        !self.silent || now >= self.next_phase
+    }
+
+    /// From now on this process speaks. Nothing that is not on an interface yet is claimed before the members
+    /// have answered.
+    pub(super) fn speak(&mut self, sequence: u64, timing: &Timing, now: Instant) {
+        self.silent = false;
+        self.next_phase = now + timing.listen;
+        // Newer than any table of the process before.
+        self.table = OwnTable::new(sequence);
+        self.due = now;
     }
 
     /// Nothing is claimed yet.
@@ -125,7 +150,7 @@ impl Link {
 
     /// Comes from listening to claiming as time passes; true if it has come a step further.
     pub(super) fn proceed(&mut self, timing: &Timing, now: Instant) -> bool {
-        if self.phase == Phase::Ready || now < self.next_phase {
+        if self.silent || self.phase == Phase::Ready || now < self.next_phase {
             return false;
         }
         if self.phase == Phase::Listening {
@@ -288,6 +313,9 @@ impl Link {
             return Vec::new();
         }
         self.due = now + timing.heartbeat;
+        if self.silent {
+            return Vec::new();
+        }
         self.last_sent = Some(now);
         let message = |echoes: Option<Vec<Echo>>, chunk: Option<Chunk>| Message {
             incarnation: header.incarnation,
@@ -339,7 +367,7 @@ impl Link {
     /// [`proceed`](Self::proceed) has something to do.
     pub(super) fn deadline(&self, timing: &Timing) -> Instant {
         let deaths = self.members.values().filter_map(|member| member.deadline(timing));
-        let phase = self.listening().then_some(self.next_phase);
+        let phase = (self.listening() && !self.silent).then_some(self.next_phase);
         deaths.chain(phase).fold(self.due, Instant::min)
     }
 

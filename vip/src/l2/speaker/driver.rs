@@ -12,11 +12,14 @@ mod perform;
 mod publish;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::IpAddr,
     os::fd::AsFd,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -99,6 +102,9 @@ pub(super) struct Driver<E> {
     draining: bool,
     withdrawing: bool,
     stop_by: Option<Instant>,
+    succession: Succession,
+    /// Of the last heartbeat, for the owner.
+    sequence: Arc<AtomicU64>,
     health: HealthPoll,
     /// When sockets that could not be opened are tried again.
     retry_at: Option<Instant>,
@@ -112,17 +118,28 @@ pub(super) struct Driver<E> {
     events: E,
 }
 
+/// How this process follows another one on this node, and another one this.
+#[derive(Debug, Default)]
+struct Succession {
+    /// What the predecessor has is not looked at yet.
+    waits_for_plan: bool,
+    /// What it leaves.
+    inherits: Option<BTreeSet<IpAddr>>,
+    /// Everything is left to a successor.
+    leaves: bool,
+}
+
 impl<E: Fn(SpeakerEvent)> Driver<E> {
     pub(super) fn new(
         options: SpeakerOptions,
+        (incarnation, sequence): ([u8; 16], Arc<AtomicU64>),
         mailbox: Arc<Mailbox>,
         events: E,
     ) -> io::Result<Self> {
         let now = Instant::now();
         let loopback = options.loopback.user(LoopbackUse::Draining);
         let timing = Timing::default();
-        let mut incarnation = [0; 16];
-        aws_lc_rs::rand::fill(&mut incarnation).map_err(io::Error::other)?;
+        let succeeding = options.predecessor.is_some();
         let in_group = options.group.is_some();
         let (key, peers) = options
             .group
@@ -133,11 +150,14 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         if keyless {
             group.wait_for_key();
         }
+        if succeeding {
+            group.overhear();
+        }
         let fence = options.group.as_ref().map(|group| Fence::new(group.port, incarnation));
         let (lifetime, renew_every) =
             if in_group { fence::UNFENCED } else { (LONE_LIFETIME, LONE_RENEWAL) };
-        let vips =
-            VipsOptions { lifetime, renew_every, drain_time: options.drain_time, adopt: !in_group };
+        let (drain_time, adopt, inherit) = (options.drain_time, !in_group, succeeding);
+        let vips = VipsOptions { lifetime, renew_every, drain_time, adopt, inherit };
         if let Err(error) = thread::before_others() {
             debug!(%error, "the speaker's thread is scheduled like any other");
         }
@@ -171,6 +191,8 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             draining: false,
             withdrawing: false,
             stop_by: None,
+            sequence,
+            succession: Succession { waits_for_plan: succeeding, ..Succession::default() },
             health: HealthPoll::new(options.health, now),
             retry_at: None,
             back_at: now,
@@ -191,6 +213,9 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
                 self.group.resumed(now);
             }
             self.take_desired(now);
+            if self.succession.leaves {
+                return self.leave();
+            }
             self.ask_health(now);
             self.look(now);
             self.decide(now);
@@ -254,6 +279,11 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         if let Some(members) = desired.members {
             self.meet(members, now);
         }
+        self.succession.waits_for_plan &= !desired.planned;
+        self.succession.leaves = desired.leave;
+        if let Some(sequence) = desired.succeeds {
+            self.group.speak(sequence, now);
+        }
         self.draining = desired.drain;
         self.group.drain(desired.drain, now);
         self.withdrawing = desired.withdraw;
@@ -290,8 +320,16 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
 
     /// What has become of the interfaces.
     fn look(&mut self, now: Instant) {
+        // What a predecessor has is looked at when it is known what of it is wanted.
+        if self.succession.waits_for_plan {
+            return;
+        }
         if self.link_watch.look(now) {
             self.vips.see(self.link_watch.links.clone(), now);
+            if let Some(inherited) = self.vips.take_inherited() {
+                self.group.inherit(inherited.clone());
+                self.succession.inherits = Some(inherited);
+            }
             (self.listen_anew, self.forwardings_changed) = (true, true);
             self.paths_as_of = None;
             self.busy = true;
@@ -376,6 +414,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
     fn speak(&mut self) {
         let now = Instant::now();
         let datagrams = self.group.transmit(now);
+        self.sequence.store(self.group.sequence(), Ordering::Relaxed);
         // Before the heartbeat, from which the others count.
         self.turn_key(!datagrams.is_empty(), now);
         let Some(heartbeats) = &self.heartbeats else { return };
@@ -407,6 +446,8 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
                 0
             },
             to_forward: self.group.departing(),
+            prepared: self.prepared(),
+            left: false,
         };
         self.mailbox.report(self.serial, progress);
         if self.publisher.due(now) {
@@ -415,6 +456,18 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             let states = anew.then(|| self.vips.states());
             self.mailbox.publish(self.publisher.status(group, states, &self.link_watch.links, now));
         }
+    }
+
+    /// Whether what a predecessor leaves can be taken over.
+    fn prepared(&self) -> bool {
+        let Some(inherits) = &self.succession.inherits else { return false };
+        let held: BTreeSet<&IpAddr> = self.publisher.held().collect();
+        inherits.iter().all(|ip| held.contains(ip)) && self.group.has_overheard(Instant::now())
+    }
+
+    /// Ends with everything as it is, for a successor.
+    fn leave(self) {
+        self.mailbox.report(self.serial, Progress { left: true, ..Progress::default() });
     }
 
     fn finished(&self, now: Instant) -> bool {

@@ -30,6 +30,9 @@ pub struct SpeakerOptions {
     /// Whether the data path works; `None`: always. While it does not, every address goes to another
     /// node, or nowhere.
     pub health: Option<Health>,
+    /// A process that runs on this node and will [leave](crate::Speaker::leave_and_wait) its addresses to this
+    /// one; the group is to notice nothing. `None`: there is none.
+    pub predecessor: Option<Predecessor>,
     /// The same as the BGP speaker's, if there is one. Default one of its own.
     pub loopback: SharedLoopback,
 }
@@ -46,6 +49,13 @@ pub struct GroupOptions {
     pub peers: Vec<SocketAddr>,
 }
 
+/// The process that this one succeeds on this node, which still runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Predecessor {
+    /// Its [`incarnation`](crate::Speaker::incarnation).
+    pub incarnation: [u8; 16],
+}
+
 impl Default for SpeakerOptions {
     fn default() -> Self {
         Self {
@@ -54,6 +64,7 @@ impl Default for SpeakerOptions {
             group: None,
             drain_time: DEFAULT_DRAIN_TIME,
             health: None,
+            predecessor: None,
             loopback: SharedLoopback::default(),
         }
     }
@@ -67,6 +78,7 @@ impl fmt::Debug for SpeakerOptions {
             .field("group", &self.group)
             .field("drain_time", &self.drain_time)
             .field("health", &self.health.is_some())
+            .field("predecessor", &self.predecessor)
             .finish()
     }
 }

@@ -174,6 +174,43 @@ fn a_key_that_reaches_the_nodes_one_after_the_other_moves_no_address() {
 }
 
 #[test]
+fn a_successor_on_the_same_node_goes_on_as_the_same_member() {
+    let mut lab = Lab::with(&["node-1", "node-2", "node-3"]);
+    lab.pass(ms(10_000));
+    lab.decided();
+    let incarnation = lab.group("node-2").header.incarnation;
+    lab.start_as("beside-2", "node-2", 1, Some(key()));
+    let (key, now) = (Some(key()), lab.now);
+    let mut group =
+        Group::new("node-2".into(), key, incarnation, Vec::new(), Timing::default(), now);
+    group.overhear();
+    group.inherit(BTreeSet::from([vip()]));
+    group.links(BTreeMap::from([(LINK, facts(b'2'))]), now);
+    group.offers(offers(0), now);
+    assert!(!group.has_overheard(now));
+    lab.node("beside-2").group = group;
+    lab.pass(ms(5_000));
+    assert_eq!(lab.decided(), all(vec![("beside-2", claim(false, false))]));
+    assert!(lab.recorded.iter().all(|(from, _)| from != "beside-2"), "it is silent");
+    let now = lab.now;
+    assert!(lab.group("beside-2").has_overheard(now));
+    let sequence = lab.group("node-2").sequence();
+    lab.nodes.remove("node-2");
+    lab.group("beside-2").speak(sequence, now);
+    lab.pass(ms(10_000));
+    assert_eq!(lab.decided(), []);
+    for node in ["node-1", "node-3"] {
+        assert_eq!(lab.owner(node).as_deref(), Some("node-2"));
+        let now = lab.now;
+        let status = lab.group(node).status(now);
+        assert_eq!((status.members.len(), status.duplicate_nodes.len()), (2, 0));
+    }
+    // It is a member like any other: when it dies, the next one claims.
+    lab.node("beside-2").runs = false;
+    assert!(lab.until_decision("node-1") <= ms(330));
+}
+
+#[test]
 fn the_sixty_fifth_member_is_refused_and_a_dead_one_makes_room() {
     let mut lab = Lab::with(&["node-1"]);
     let key = key();

@@ -45,6 +45,7 @@ pub(super) const OPTIONS: VipsOptions = VipsOptions {
     renew_every: Duration::from_millis(500),
     drain_time: Duration::from_secs(30),
     adopt: true,
+    inherit: false,
 };
 
 impl Node {
