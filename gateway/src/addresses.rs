@@ -19,7 +19,7 @@ mod state;
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -29,13 +29,13 @@ use gatehouse_routes::{
     problem::Problem,
 };
 use gatehouse_vip::{
-    BgpEvent, BgpSpeaker, BgpSpeakerOptions, BgpStatus, GroupOptions, Health, RoutedAddresses,
-    Speaker, SpeakerEvent, SpeakerOptions, SpeakerStatus, bgp::BgpPlan,
+    BgpEvent, BgpSpeaker, BgpSpeakerOptions, BgpStatus, GroupOptions, Health, Predecessor,
+    RoutedAddresses, Speaker, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipPlan, bgp::BgpPlan,
 };
 use serde::Serialize;
 
 use self::{
-    group::{Asked, Following},
+    group::{Asked, Following, News},
     state::{AddressState, Orders},
 };
 use crate::{compile::Compiled, config::Settings, listeners::Listeners};
@@ -46,6 +46,8 @@ const FORWARDED: Duration = Duration::from_secs(2);
 const HAND_OVER: Duration = Duration::from_secs(3);
 /// Longest that routers are waited for when announcements are withdrawn, beside the grace period.
 const ROUTERS: Duration = Duration::from_secs(3);
+/// Longest that the speakers may take to leave everything to a successor.
+const LEAVE: Duration = Duration::from_secs(2);
 /// Longest that taking the addresses off may take before the process ends all the same.
 const WITHDRAW: Duration = Duration::from_secs(5);
 
@@ -101,16 +103,31 @@ pub(crate) struct Addresses {
     /// What the nodes of the group know of addresses that routers lead here.
     routed: RoutedAddresses,
     bgp_grace: Duration,
-    // In the order in which they end.
-    bgp: Arc<BgpSpeaker>,
-    l2: Arc<Speaker>,
+    starter: Starter,
+    /// What the L2 speaker is to have, that routers are to hear of, and how the group is found.
+    wanted: (Option<VipPlan>, Option<Arc<BgpPlan>>, Option<News>),
+    status: Arc<Speakers>,
+    // In the order in which they end; `None` while a predecessor on this node has the addresses.
+    bgp: Option<Arc<BgpSpeaker>>,
+    l2: Option<Arc<Speaker>>,
+}
+
+/// What speakers are started with.
+struct Starter {
+    l2: SpeakerOptions,
+    bgp: BgpSpeakerOptions,
+    events: Arc<dyn Fn(Event) + Send + Sync>,
+}
+
+/// The speakers, once they have been started.
+#[derive(Default)]
+struct Speakers {
+    l2: OnceLock<Weak<Speaker>>,
+    bgp: OnceLock<Weak<BgpSpeaker>>,
 }
 
 /// What the speakers know, for the admin pages; nothing once they have ended.
-pub(crate) struct AddressStatus {
-    l2: Weak<Speaker>,
-    bgp: Weak<BgpSpeaker>,
-}
+pub(crate) struct AddressStatus(Arc<Speakers>);
 
 impl AddressOptions {
     /// # Errors
@@ -129,16 +146,13 @@ impl AddressOptions {
 }
 
 impl Addresses {
-    /// Starts the speakers' threads. A node whose `health` fails has no address. `events` is called on
-    /// these threads: it must not block.
-    ///
-    /// # Errors
-    /// No thread, no socket.
-    pub(crate) fn start(
+    /// Addresses whose speakers have yet to be started. A node whose `health` fails has no address. `events` is
+    /// called on their threads: it must not block.
+    pub(crate) fn new(
         options: AddressOptions,
         health: Health,
-        events: impl Fn(Event) + Clone + Send + 'static,
-    ) -> anyhow::Result<Self> {
+        events: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Self {
         let AddressOptions { node, group, following, drain, bgp_grace, problems } = options;
         // Only the nodes of a group can forward connections from a router.
         let state = AddressState::new(&node, group.as_ref().map(|_| drain), problems);
@@ -156,19 +170,108 @@ impl Addresses {
             loopback: l2.loopback.clone(),
             ..BgpSpeakerOptions::default()
         };
-        let of_bgp = events.clone();
-        let bgp = BgpSpeaker::start(bgp, move |event| of_bgp(Event::Bgp(event)))
-            .context("cannot start the BGP speaker")?;
-        let l2 = Speaker::start(l2, move |event| events(Event::L2(event)))
+        Self {
+            state,
+            following,
+            routed: RoutedAddresses::default(),
+            bgp_grace,
+            starter: Starter { l2, bgp, events: Arc::new(events) },
+            wanted: (None, None, None),
+            status: Arc::default(),
+            bgp: None,
+            l2: None,
+        }
+    }
+
+    /// Starts both speakers.
+    ///
+    /// # Errors
+    /// No thread, no socket.
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
+        self.start_l2(None)?;
+        self.start_bgp()
+    }
+
+    /// Gets ready to take over what a predecessor on this node has, which goes by this incarnation in its group.
+    /// The speaker that is returned says when it is ready.
+    ///
+    /// # Errors
+    /// No thread, no socket.
+    pub(crate) fn prepare(&mut self, incarnation: [u8; 16]) -> anyhow::Result<Arc<Speaker>> {
+        self.start_l2(Some(Predecessor { incarnation }))
+    }
+
+    /// The predecessor is gone. It has left its addresses (the sequence of its last heartbeat), or it has not:
+    /// then this process begins as after a crash.
+    ///
+    /// # Errors
+    /// No thread, no socket.
+    pub(crate) fn succeed(&mut self, left: Option<u64>) -> anyhow::Result<()> {
+        if self.l2.is_none() {
+            self.start_l2(None)?;
+        }
+        if let Some(l2) = &self.l2 {
+            l2.succeed(left.unwrap_or_default());
+        }
+        self.start_bgp()
+    }
+
+    /// How this node's group knows this process, and the sequence of its last heartbeat.
+    pub(crate) fn known_as(&self) -> Option<([u8; 16], u64)> {
+        self.l2.as_ref().map(|l2| (l2.incarnation(), l2.sequence()))
+    }
+
+    /// Ends both speakers and leaves every address to a successor on this node. Returns what it has to be told;
+    /// `None` if they did not end in time.
+    pub(crate) fn leave(&mut self) -> Option<u64> {
+        if let Some(bgp) = &self.bgp
+            && !bgp.abandon_and_wait(LEAVE)
+        {
+            return None;
+        }
+        self.l2.as_ref()?.leave_and_wait(LEAVE)
+    }
+
+    fn start_l2(&mut self, predecessor: Option<Predecessor>) -> anyhow::Result<Arc<Speaker>> {
+        let options = SpeakerOptions { predecessor, ..self.starter.l2.clone() };
+        let events = Arc::clone(&self.starter.events);
+        let l2 = Speaker::start(options, move |event| events(Event::L2(event)))
             .context("cannot start the speaker")?;
-        let (bgp, l2) = (Arc::new(bgp), Arc::new(l2));
-        let routed = RoutedAddresses::default();
-        Ok(Self { state, following, routed, bgp_grace, bgp, l2 })
+        let l2 = Arc::new(l2);
+        // The group before the addresses: nothing is claimed that its other nodes do not hear of.
+        if let Some((key, peers)) = &self.wanted.2 {
+            l2.group(key.clone(), peers.clone());
+        }
+        if self.routed != RoutedAddresses::default() {
+            l2.routed(self.routed.clone());
+        }
+        if let Some(plan) = &self.wanted.0 {
+            l2.apply(plan.clone());
+        }
+        // It is started once.
+        let _ = self.status.l2.set(Arc::downgrade(&l2));
+        self.l2 = Some(Arc::clone(&l2));
+        Ok(l2)
+    }
+
+    fn start_bgp(&mut self) -> anyhow::Result<()> {
+        let events = Arc::clone(&self.starter.events);
+        let options = self.starter.bgp.clone();
+        let bgp = BgpSpeaker::start(options, move |event| events(Event::Bgp(event)))
+            .context("cannot start the BGP speaker")?;
+        let bgp = Arc::new(bgp);
+        if let Some(plan) = &self.wanted.1 {
+            bgp.apply(BgpPlan::clone(plan));
+        }
+        // It is started once.
+        let _ = self.status.bgp.set(Arc::downgrade(&bgp));
+        self.bgp = Some(bgp);
+        Ok(())
     }
 
     /// What the speakers know, as long as they run.
     pub(crate) fn status(&self) -> AddressStatus {
-        AddressStatus { l2: Arc::downgrade(&self.l2), bgp: Arc::downgrade(&self.bgp) }
+        AddressStatus(Arc::clone(&self.status))
     }
 
     /// Announces what the configuration allows and the listeners serve, and no more than that.
@@ -176,7 +279,8 @@ impl Addresses {
         // The group before the addresses: nothing is claimed that its other nodes do not hear of.
         let following = self.following.as_mut();
         if let Some((key, peers)) = following.and_then(|it| it.news(&compiled.group)) {
-            self.l2.group(key, peers);
+            self.l2.iter().for_each(|l2| l2.group(key.clone(), peers.clone()));
+            self.wanted.2 = Some((key, peers));
         }
         let open = state::open_addresses(&compiled.listeners, &compiled.forwarded, |plan| {
             listeners.is_open(plan)
@@ -185,10 +289,12 @@ impl Addresses {
             self.state.apply(&compiled.vips, &compiled.bgp, open, Instant::now());
         let Orders { vips, bgp, routed } = orders;
         if let Some(plan) = vips {
-            self.l2.apply(plan);
+            self.l2.iter().for_each(|l2| l2.apply(plan.clone()));
+            self.wanted.0 = Some(plan);
         }
         if let Some(plan) = bgp {
-            self.bgp.apply(BgpPlan::clone(&plan));
+            self.bgp.iter().for_each(|bgp| bgp.apply(BgpPlan::clone(&plan)));
+            self.wanted.1 = Some(plan);
         }
         if let Some(routed) = routed {
             self.tell_group(routed);
@@ -224,7 +330,9 @@ impl Addresses {
         now: Instant,
     ) -> bool {
         let (gone, changed) = self.state.release_drained(left, now);
-        gone.into_iter().for_each(|ip| self.l2.let_go(ip));
+        if let Some(l2) = &self.l2 {
+            gone.into_iter().for_each(|ip| l2.let_go(ip));
+        }
         changed
     }
 
@@ -235,7 +343,8 @@ impl Addresses {
         peer: impl Fn(&str) -> Option<ObjectKey>,
         now: Instant,
     ) -> Vec<Problem> {
-        self.state.problems(&self.l2.status(), &self.bgp.status(), peer, now)
+        let status = self.status();
+        self.state.problems(&status.l2(), &status.bgp(), peer, now)
     }
 
     /// Announced addresses and their interfaces.
@@ -247,8 +356,8 @@ impl Addresses {
     /// leave while routers still lead here.
     pub(crate) fn begin_stop(&mut self) -> Changes {
         let (leaving, changes) = self.state.begin_stop();
-        if let Some(leaving) = leaving
-            && !self.l2.routed_and_wait(leaving, FORWARDED)
+        if let (Some(leaving), Some(l2)) = (leaving, &self.l2)
+            && !l2.routed_and_wait(leaving, FORWARDED)
         {
             tracing::warn!("other nodes may not pass on what is open here");
         }
@@ -258,12 +367,13 @@ impl Addresses {
     /// The second step: other nodes take the addresses over and routers prefer other ways, then hear that
     /// there is none here any more. Every address stays on its interface for open connections.
     pub(crate) fn hand_over(&self) {
+        let (Some(bgp), Some(l2)) = (&self.bgp, &self.l2) else { return };
         // Routers begin at once, and have as long as the other nodes take beside their own time.
-        self.bgp.drain_and_wait(Duration::ZERO);
-        if !self.l2.hand_over_and_wait(HAND_OVER) {
+        bgp.drain_and_wait(Duration::ZERO);
+        if !l2.hand_over_and_wait(HAND_OVER) {
             tracing::warn!("addresses have not been taken over after {HAND_OVER:?}");
         }
-        if !self.bgp.drain_and_wait(self.bgp_grace + ROUTERS) {
+        if !bgp.drain_and_wait(self.bgp_grace + ROUTERS) {
             tracing::warn!("not every router has been told after {ROUTERS:?} that this node stops");
         }
     }
@@ -272,7 +382,9 @@ impl Addresses {
     pub(crate) fn withdraw(&mut self) {
         // What is left is cut, so no node needs to forward it.
         self.tell_group(RoutedAddresses::default());
-        if !self.l2.withdraw_all_and_wait(WITHDRAW) {
+        if let Some(l2) = &self.l2
+            && !l2.withdraw_all_and_wait(WITHDRAW)
+        {
             tracing::warn!("addresses are still on an interface after {WITHDRAW:?}");
         }
     }
@@ -281,7 +393,7 @@ impl Addresses {
     fn tell_group(&mut self, routed: RoutedAddresses) {
         if routed != self.routed {
             self.routed = routed.clone();
-            self.l2.routed(routed);
+            self.l2.iter().for_each(|l2| l2.routed(routed.clone()));
         }
     }
 }
@@ -289,11 +401,13 @@ impl Addresses {
 impl AddressStatus {
     /// What the L2 speaker knows.
     pub(crate) fn l2(&self) -> Arc<SpeakerStatus> {
-        self.l2.upgrade().map(|speaker| speaker.status()).unwrap_or_default()
+        let l2 = self.0.l2.get().and_then(Weak::upgrade);
+        l2.map(|speaker| speaker.status()).unwrap_or_default()
     }
 
     /// The same of the BGP speaker.
     pub(crate) fn bgp(&self) -> Arc<BgpStatus> {
-        self.bgp.upgrade().map(|speaker| speaker.status()).unwrap_or_default()
+        let bgp = self.0.bgp.get().and_then(Weak::upgrade);
+        bgp.map(|speaker| speaker.status()).unwrap_or_default()
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     compile::{GroupSecret, NodeContext, Role},
     config::Settings,
     controller::{Asking, Controller, Memory, Progress, Reports, Signal},
+    handover::{self, Door},
     http::error::ProxyErrorKind,
     listeners::Listeners,
     logging::Complaint,
@@ -41,8 +42,10 @@ use crate::{
 };
 
 mod signals;
+mod succession;
 
 use signals::{Asked, Signals};
+use succession::{follow, meeting, whose};
 
 /// How long the access log may take to write what it has when everything else has ended.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
@@ -83,6 +86,11 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         .collect::<std::io::Result<Vec<_>>>()
         .context("cannot start the data threads")?;
 
+    let (before, inherited) = match &settings.state_dir {
+        Some(folder) => handover::meet(folder, &whose(settings))?.unzip(),
+        None => (None, None),
+    };
+    let succeeding = before.is_some();
     let (signals, received) = mpsc::channel();
     let feed = origin.start(&signals)?;
     let status = match &feed.cluster {
@@ -90,10 +98,19 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         None => None,
     };
     let address_signals = signals.clone();
-    let addresses = Addresses::start(address_options, health_of(&workers, tick), move |event| {
+    let mut addresses = Addresses::new(address_options, health_of(&workers, tick), move |event| {
         // The controller outlives the speakers; at the very end nobody needs to know.
         let _ = address_signals.send(Signal::Addresses(event));
-    })?;
+    });
+    let door = Door::default();
+    let meets = meeting(settings, &door, &signals);
+    match before {
+        Some(before) => follow(before, &signals)?,
+        None => {
+            addresses.start()?;
+            meets();
+        }
+    }
 
     let progress = Arc::new(Progress::default());
     let admin = AdminPages {
@@ -115,10 +132,15 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         node,
         role: feed.role,
         memory,
+        door,
+        meets,
         drain_timeout: settings.drain_timeout,
         live: Arc::clone(&live),
         workers,
-        listeners: Listeners::new(TlsConfigs::new(Arc::clone(&live))?),
+        listeners: Listeners::new(
+            TlsConfigs::new(Arc::clone(&live))?,
+            inherited.unwrap_or_default(),
+        ),
         addresses,
         progress,
         compiled: None,
@@ -133,12 +155,12 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         tidied: Instant::now(),
         started: Some(started),
     };
-    let admin_listener = std::net::TcpListener::bind(settings.admin)
+    let admin_listener = handover::shared_listener(settings.admin, succeeding)
         .with_context(|| format!("cannot listen on --admin {}", settings.admin))?;
     let metrics_listener = settings
         .metrics
         .map(|address| {
-            std::net::TcpListener::bind(address)
+            handover::shared_listener(address, succeeding)
                 .with_context(|| format!("cannot listen on --metrics {address}"))
         })
         .transpose()?;

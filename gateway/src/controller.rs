@@ -19,7 +19,8 @@ use serde::Serialize;
 use crate::{
     addresses::{self, Addresses, Announced, Change, Changes},
     compile::{Compiled, NodeContext, Role, compile},
-    listeners::Listeners,
+    handover::{self, Door},
+    listeners::{Listeners, Sockets},
     process::ProcessProblems,
     snapshot::{Live, Snapshot},
     source::{Event, Kind, References, kube::Wants},
@@ -60,6 +61,10 @@ pub(crate) enum Signal {
     Addresses(addresses::Event),
     /// Who allocates addresses and writes statuses.
     Leadership(Leadership),
+    /// From the process before this one on this node.
+    Before(handover::Step),
+    /// A process after this one asks for the listening sockets.
+    Sockets(SyncSender<Option<Sockets>>),
     /// Try at once whatever waits to be tried again.
     Reload,
     /// Withdraw, drain and end; the answer tells that it is done.
@@ -120,6 +125,10 @@ pub(crate) struct Controller {
     /// What this node may do about addresses.
     pub(crate) role: Role,
     pub(crate) memory: Memory,
+    /// Where the process after this one is met.
+    pub(crate) door: Door,
+    /// To be called when this process has the addresses.
+    pub(crate) meets: Box<dyn Fn() + Send>,
     pub(crate) drain_timeout: Duration,
     pub(crate) live: Arc<Live>,
     pub(crate) workers: Vec<WorkerHandle>,
@@ -228,6 +237,14 @@ impl Controller {
                     self.listeners.hurry(Instant::now());
                     self.memory.hurry(Instant::now());
                     burst.addresses = true;
+                }
+                Ok(Signal::Before(step)) => {
+                    self.succeed(step);
+                    burst.addresses = true;
+                }
+                Ok(Signal::Sockets(answer)) => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(self.listeners.sockets().ok());
                 }
                 Ok(Signal::Source(event)) => {
                     burst.objects |= self.state.apply(event);
@@ -430,12 +447,55 @@ impl Controller {
         }
     }
 
+    /// Takes over what the process before this one leaves.
+    fn succeed(&mut self, step: handover::Step) {
+        match step {
+            handover::Step::Prepare(incarnation, answer) => {
+                let speaker = self.addresses.prepare(incarnation);
+                let speaker = speaker.inspect_err(|error| tracing::error!("{error:#}")).ok();
+                // It may have ended meanwhile.
+                let _ = answer.send(speaker);
+            }
+            handover::Step::Over(left) => {
+                tracing::info!(left = left.is_some(), "the predecessor is over");
+                if let Err(error) = self.addresses.succeed(left) {
+                    tracing::error!("no address can be held: {error:#}");
+                }
+                (self.meets)();
+            }
+        }
+    }
+
+    /// Leaves the addresses to the process after this one, if there is one; true if it has them.
+    fn leave(&mut self) -> bool {
+        let Some(after) = self.door.take() else { return false };
+        let Some((incarnation, sequence)) = self.addresses.known_as() else { return false };
+        if let Err(error) = after.prepare(incarnation, sequence) {
+            tracing::warn!(%error, "the successor does not take over");
+            return false;
+        }
+        let Some(sequence) = self.addresses.leave() else {
+            tracing::warn!("the speakers do not end");
+            return false;
+        };
+        if let Err(error) = after.left(sequence) {
+            tracing::warn!(%error, "the successor has gone; the kernel removes the addresses in time");
+        }
+        tracing::info!("the addresses are left to the successor");
+        true
+    }
+
     /// Hands the addresses to other nodes and has routers prefer other ways while everything is still
     /// served, lets the requests under way finish, then takes the addresses off: until then they carry
     /// answers.
     fn stop(mut self, signals: &Receiver<Signal>) {
         self.progress.update(|facts| facts.stopping = true);
         self.reports.iter().for_each(Reports::stop);
+        if self.leave() {
+            self.drain_workers(signals);
+            self.workers.into_iter().for_each(WorkerHandle::stop);
+            return;
+        }
         let leaving = self.addresses.begin_stop();
         self.tell_workers(&leaving);
         self.addresses.hand_over();
@@ -452,6 +512,7 @@ impl Controller {
     /// Lets open connections end, for as long as they may take.
     fn drain_workers(&mut self, signals: &Receiver<Signal>) {
         let draining = self.addresses.draining();
+        self.listeners.let_go();
         for worker in &self.workers {
             worker.send(Command::Drain(Arc::clone(&draining)));
         }

@@ -1,12 +1,13 @@
 //! The sockets that clients connect to: opened and closed by the controller, accepted from by every worker.
 //!
 //! Each listener is one `SO_REUSEPORT` socket per worker, so that the kernel spreads connections and no
-//! worker waits for another. Sockets are keyed by what they serve and outlive snapshots.
+//! worker waits for another. Sockets are keyed by what they serve and outlive snapshots, and even the process: a
+//! successor on this node gets them ([`Listeners::sockets`]), so that no connection in their queues is lost.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,10 +29,23 @@ const BACKLOG: i32 = 4096;
 /// Pauses between attempts to open a listener: doubling from the first to the last.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// Listening sockets by their address.
+pub(crate) type Sockets = BTreeMap<SocketAddr, Vec<TcpListener>>;
+
+/// An open listener.
+struct Open {
+    plan: ListenerPlan,
+    id: ListenerId,
+    /// The workers', once more.
+    sockets: Vec<TcpListener>,
+}
+
 /// The open listeners; belongs to the controller.
 pub(crate) struct Listeners {
     tls: TlsConfigs,
-    open: BTreeMap<SocketAddr, (ListenerPlan, ListenerId)>,
+    open: BTreeMap<SocketAddr, Open>,
+    /// Sockets of a predecessor, for the first configuration.
+    inherited: Sockets,
     /// Planned listeners that are not open.
     failed: BTreeMap<SocketAddr, Failed>,
     next_id: u64,
@@ -93,8 +107,24 @@ fn remedy(code: Option<i32>) -> &'static str {
 }
 
 impl Listeners {
-    pub(crate) fn new(tls: TlsConfigs) -> Self {
-        Self { tls, open: BTreeMap::new(), failed: BTreeMap::new(), next_id: 1 }
+    /// None is open; `inherited` are sockets that are open already.
+    pub(crate) fn new(tls: TlsConfigs, inherited: Sockets) -> Self {
+        Self { tls, open: BTreeMap::new(), inherited, failed: BTreeMap::new(), next_id: 1 }
+    }
+
+    /// The sockets of all listeners, for a successor. What waits in their queues is served as long as one
+    /// process has them.
+    pub(crate) fn sockets(&self) -> io::Result<Sockets> {
+        let cloned = |(address, open): (&SocketAddr, &Open)| {
+            let sockets = open.sockets.iter().map(TcpListener::try_clone);
+            Ok((*address, sockets.collect::<io::Result<_>>()?))
+        };
+        self.open.iter().map(cloned).collect()
+    }
+
+    /// Keeps no socket open any more that the workers close.
+    pub(crate) fn let_go(&mut self) {
+        self.open.values_mut().for_each(|open| open.sockets.clear());
     }
 
     /// Opens what is planned and not open yet. What cannot be opened is noted in [`Self::failed`] and
@@ -113,11 +143,11 @@ impl Listeners {
                 before => before.filter(|before| before.plan == *plan),
             };
             match self.open_one(plan, workers) {
-                Ok(id) => {
+                Ok(open) => {
                     tracing::info!(address = %plan.address, protocol = plan.protocol.name(), "listening");
                     // Same address, other service: the new socket is there before the old one goes.
-                    if let Some((_, old)) = self.open.insert(plan.address, (plan.clone(), id)) {
-                        unlisten(old, workers);
+                    if let Some(old) = self.open.insert(plan.address, open) {
+                        unlisten(old.id, workers);
                     }
                 }
                 Err(error) => {
@@ -126,6 +156,8 @@ impl Listeners {
                 }
             }
         }
+        // Nobody would accept on the others.
+        self.inherited.clear();
     }
 
     /// Closes what is no longer planned, except addresses that `keep` still announces.
@@ -136,11 +168,11 @@ impl Listeners {
         keep: impl Fn(&SocketAddr) -> bool,
     ) {
         let planned: BTreeSet<_> = plans.iter().map(|plan| plan.address).collect();
-        self.open.retain(|address, (_, id)| {
+        self.open.retain(|address, open| {
             let stays = planned.contains(address) || keep(address);
             if !stays {
                 tracing::info!(%address, "no longer listening");
-                unlisten(*id, workers);
+                unlisten(open.id, workers);
             }
             stays
         });
@@ -148,7 +180,7 @@ impl Listeners {
 
     /// Whether this listener is open just as planned.
     pub(crate) fn is_open(&self, plan: &ListenerPlan) -> bool {
-        self.open.get(&plan.address).is_some_and(|(open, _)| open == plan)
+        self.open.get(&plan.address).is_some_and(|open| open.plan == *plan)
     }
 
     /// Planned listeners that could not be opened, and why.
@@ -166,25 +198,25 @@ impl Listeners {
         self.failed.values_mut().for_each(|failed| (failed.pause, failed.due) = (AGAIN.0, now));
     }
 
-    fn open_one(
-        &mut self,
-        plan: &ListenerPlan,
-        workers: &[WorkerHandle],
-    ) -> anyhow::Result<ListenerId> {
+    fn open_one(&mut self, plan: &ListenerPlan, workers: &[WorkerHandle]) -> anyhow::Result<Open> {
         let tls = match plan.protocol {
             Protocol::Http => None,
             Protocol::Https => Some(self.tls.policies(plan.slot)?),
         };
-        let sockets =
-            workers.iter().map(|_| bind(plan.address, plan.vip)).collect::<io::Result<Vec<_>>>()?;
+        let mut sockets = self.inherited.remove(&plan.address).unwrap_or_default();
+        while sockets.len() < workers.len() {
+            sockets.push(bind(plan.address, plan.vip)?);
+        }
+        let kept = sockets.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
         let id = ListenerId(self.next_id);
         self.next_id += 1;
         let facts = Arc::new(ListenerFacts { address: plan.address, slot: plan.slot, tls });
-        for (worker, socket) in workers.iter().zip(sockets) {
+        // The process before may have had more workers.
+        for (worker, socket) in workers.iter().cycle().zip(sockets) {
             let facts = Arc::clone(&facts);
             worker.send(Command::Listen(Box::new(Opened { id, facts, socket })));
         }
-        Ok(id)
+        Ok(Open { plan: plan.clone(), id, sockets: kept })
     }
 }
 
@@ -196,7 +228,7 @@ fn unlisten(id: ListenerId, workers: &[WorkerHandle]) {
 
 /// Opens a listening socket. A virtual address is bound before it is on any interface, so that nothing is
 /// announced that does not answer.
-fn bind(address: SocketAddr, virtual_address: bool) -> io::Result<std::net::TcpListener> {
+fn bind(address: SocketAddr, virtual_address: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Transport::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;

@@ -51,7 +51,7 @@ pub const VIPS: [IpAddr; 2] = [
 pub struct Options {
     /// The gateway's program.
     pub gatehouse: PathBuf,
-    /// The shared key of each node.
+    /// The shared key of each node; an empty one: the node is alone.
     pub keys: [&'static str; NODES],
     /// Nodes are told of each other by `--peer`.
     pub peers: bool,
@@ -223,6 +223,8 @@ pub struct Node {
     program: PathBuf,
     arguments: Vec<String>,
     log: PathBuf,
+    /// Processes so far.
+    lives: u32,
     process: Option<Process>,
 }
 
@@ -242,7 +244,6 @@ impl Node {
             ("--manifests", text(folder.join("manifests"))),
             ("--state-dir", text(file("state"))),
             ("--node", host.name().to_owned()),
-            ("--group-key", text(file("key"))),
             ("--admin", admin().to_string()),
             ("--threads", "1".to_owned()),
         ];
@@ -251,12 +252,22 @@ impl Node {
         {
             arguments.extend([flag.to_owned(), value]);
         }
+        if !key.is_empty() {
+            arguments.extend(["--group-key".to_owned(), text(file("key"))]);
+        }
         arguments.push("--no-access-log".to_owned());
         arguments.extend(options.flags.iter().cloned());
         let program = options.gatehouse.canonicalize();
         let program =
             program.with_context(|| format!("no program {}", options.gatehouse.display()))?;
-        Ok(Self { host: host.clone(), program, arguments, log: file("log"), process: None })
+        Ok(Self {
+            host: host.clone(),
+            program,
+            arguments,
+            log: file("log"),
+            lives: 0,
+            process: None,
+        })
     }
 
     /// Starts the gateway; does not wait.
@@ -265,8 +276,32 @@ impl Node {
         let mut command = self.host.command("sh");
         command.args(["-c", "ulimit -Sn \"$(ulimit -Hn)\"; exec \"$@\"", "sh"]);
         command.arg(&self.program).args(&self.arguments);
-        self.process = Some(Process::spawn(self.host.name(), command, Some(&self.log))?);
+        self.lives += 1;
+        command.args(["--pod-uid", &self.pod_uid()]);
+        let log = self.log_file();
+        self.process = Some(Process::spawn(self.host.name(), command, Some(&log))?);
         Ok(())
+    }
+
+    /// Starts another process beside the one that runs, which is returned, and waits until the new one is ready.
+    pub fn start_beside(&mut self) -> anyhow::Result<Option<Process>> {
+        let before = self.process.take();
+        self.start()?;
+        let path = format!("/readyz?pod={}", self.pod_uid());
+        // Both answer at one address.
+        let ready = || self.page(&path).ok().filter(|page| page.starts_with("ready\n"));
+        if wait::look(ready).is_none() {
+            bail!("{} is not ready beside its predecessor: {}", self.host.name(), self.log());
+        }
+        Ok(before)
+    }
+
+    fn pod_uid(&self) -> String {
+        format!("{}-{}", self.host.name(), self.lives)
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.log.with_extension(format!("log.{}", self.lives))
     }
 
     /// Waits until the gateway says that it is ready.
@@ -279,7 +314,7 @@ impl Node {
             };
             process.check()?;
             let page = self.page("/readyz");
-            if page.as_ref().is_ok_and(|page| page == "ready\n") {
+            if page.as_ref().is_ok_and(|page| page.starts_with("ready\n")) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -343,7 +378,7 @@ impl Node {
 
     /// What it wrote since it was started last.
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
     /// CPU time of the thread of this name.

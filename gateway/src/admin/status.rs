@@ -4,7 +4,12 @@
 //! of a running node ([`run`]) and prints it for people or passes it on. Nothing is decided here, and
 //! nothing in it is secret.
 
-use std::{collections::BTreeMap, net::IpAddr, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
 
 use gatehouse_routes::problem::{Problem, Severity};
 use gatehouse_vip::{PoolUsage, SpeakerCounters, SpeakerStatus, VipPlan};
@@ -294,6 +299,11 @@ impl From<&Problem> for ProblemRow {
     }
 }
 
+/// How often a probe asks again if another Pod answers: each time it is one of two.
+const PROBES: u32 = 40;
+/// Between two of these.
+const PROBE_PAUSE: Duration = Duration::from_millis(20);
+
 /// `gatehouse status`: asks a running node and prints to standard output.
 ///
 /// # Errors
@@ -302,7 +312,7 @@ impl From<&Problem> for ProblemRow {
 pub fn run(arguments: &StatusArgs) -> anyhow::Result<ExitCode> {
     use std::io::Write as _;
     if let Some(probe) = arguments.probe {
-        ask::page(arguments.admin, &probe_path(probe, arguments.pod_uid.as_deref()))?;
+        probe_pod(arguments.admin, &probe_path(probe, arguments.pod_uid.as_deref()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let page = ask::page(arguments.admin, "/status")?;
@@ -320,6 +330,19 @@ pub fn run(arguments: &StatusArgs) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Asks until the Pod answers that is meant: while two processes of a node run, they share the address.
+fn probe_pod(admin: SocketAddr, path: &str) -> anyhow::Result<()> {
+    let mut answer = ask::page(admin, path);
+    for _ in 0..PROBES {
+        if !answer.as_ref().is_err_and(|error| error.is::<ask::AnotherPod>()) {
+            break;
+        }
+        std::thread::sleep(PROBE_PAUSE);
+        answer = ask::page(admin, path);
+    }
+    answer.map(drop)
 }
 
 /// The page that answers a probe.

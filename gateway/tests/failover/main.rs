@@ -11,6 +11,7 @@ mod death;
 mod partition;
 mod planned;
 mod stranger;
+mod upgrade;
 
 use std::{
     collections::BTreeSet,

@@ -15,6 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Most that is read of an answer: more is not a node's status.
 const LONGEST: u64 = 256 << 20;
 
+/// The process that answers is another Pod than the one that is asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} answers for another Pod")]
+pub(super) struct AnotherPod(SocketAddr);
+
 /// The body of a page.
 ///
 /// # Errors
@@ -42,6 +47,7 @@ pub(super) fn page(admin: SocketAddr, path: &str) -> anyhow::Result<String> {
         (true, "404") => {
             bail!("{admin} has no page {path}; is this the --admin address of a gatehouse node?")
         }
+        (true, "421") => Err(AnotherPod(admin).into()),
         (true, _) => bail!("{admin} answers {status}: {}", body.trim_end()),
         (false, _) => {
             bail!("{admin} does not speak HTTP; is this the --admin address of a gatehouse node?")

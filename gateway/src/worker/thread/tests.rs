@@ -72,7 +72,7 @@ impl Bed {
                 vip: false,
             })
             .collect();
-        let mut open = Listeners::new(TlsConfigs::new(live).unwrap());
+        let mut open = Listeners::new(TlsConfigs::new(live).unwrap(), Default::default());
         open.open(&listeners, &workers, Instant::now());
         assert!(open.failed().is_empty(), "{:?}", open.failed());
         let [moves, stays] = addresses;
