@@ -10,6 +10,7 @@ pub(crate) mod context;
 pub(crate) mod counters;
 pub(crate) mod listener;
 pub(crate) mod local_address;
+pub(crate) mod rate_table;
 pub(crate) mod series;
 pub(crate) mod thread;
 pub(crate) mod timeouts;

@@ -276,3 +276,8 @@ fn headers() {
 fn canary() {
     run("canary.yaml");
 }
+
+#[test]
+fn limits() {
+    run("limits.yaml");
+}

@@ -5,7 +5,11 @@
 //! path of its object, so that nothing is served with less protection than its author asked for; what else
 //! has no effect is named in a [`Problem`].
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -16,7 +20,9 @@ use crate::{
     filter::{
         AddressRules, Filter,
         cors::{Cors, Origins},
+        rate_limit::RateLimit,
     },
+    networks::Networks,
     objects::ObjectRef,
     options::EncodedSlashes,
     problem::Problem,
@@ -71,6 +77,7 @@ pub(crate) struct Settings {
     maybe_regex: bool,
     /// `appProtocol` of the backends' ports does not count.
     pub(crate) clear_text_backend: bool,
+    pub(crate) limits: Limits,
     pub(crate) canary: CanarySettings,
     pub(crate) redirects: Redirects,
     pub(crate) cors: CorsSettings,
@@ -83,6 +90,36 @@ pub(crate) struct Settings {
     pub(crate) deny: Option<&'static str>,
     /// And what other objects of the namespace have on the same hosts.
     pub(crate) deny_host: bool,
+}
+
+/// Limits for each client, part by part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    per_second: Option<u32>,
+    per_minute: Option<u32>,
+    burst: u32,
+    exempt: Networks,
+}
+
+impl Limits {
+    /// The limits of an object. Its versions share them: counting goes on when it changes.
+    fn filters(&self, object: &ObjectRef) -> impl Iterator<Item = Filter> {
+        let limits = [(self.per_second, 1), (self.per_minute, 60)];
+        limits.into_iter().filter_map(move |(count, seconds)| {
+            let count = count?;
+            let scope = {
+                let mut hasher = DefaultHasher::new();
+                (object, seconds).hash(&mut hasher);
+                hasher.finish()
+            };
+            Some(Filter::RateLimit(Arc::new(RateLimit {
+                scope,
+                interval: Duration::from_secs(seconds) / count,
+                burst: count.saturating_mul(self.burst),
+                exempt: self.exempt.clone(),
+            })))
+        })
+    }
 }
 
 /// Which requests of another Ingress are taken, part by part.
@@ -425,7 +462,7 @@ impl Reader<'_> {
 
 impl Settings {
     /// The filters that are the same for every path of the object.
-    pub(crate) fn filters(&self) -> Vec<Filter> {
+    pub(crate) fn filters(&self, object: &ObjectRef) -> Vec<Filter> {
         let rules = &self.addresses;
         let access =
             (*rules != AddressRules::default()).then(|| Filter::Access(Arc::new(rules.clone())));
@@ -434,6 +471,7 @@ impl Settings {
             self.upstream_host.clone().map(|host| Filter::SetHeader(http::header::HOST, host));
         access
             .into_iter()
+            .chain(self.limits.filters(object))
             .chain(cors)
             .chain(self.body_limit.map(Filter::BodyLimit))
             .chain(host)
@@ -453,6 +491,10 @@ impl Settings {
             Setting::BodyLimit(limit) => self.body_limit = Some(limit),
             Setting::MaybeRegex => self.maybe_regex = true,
             Setting::ClearTextBackend => self.clear_text_backend = true,
+            Setting::PerSecond(count) => self.limits.per_second = Some(count),
+            Setting::PerMinute(count) => self.limits.per_minute = Some(count),
+            Setting::Burst(times) => self.limits.burst = times,
+            Setting::LimitExempt(networks) => self.limits.exempt.extend(networks),
             Setting::Canary(on) => self.canary.on = on,
             Setting::CanaryHeader(name) => self.canary.header = Some(name),
             Setting::CanaryValue(value) => self.canary.value = Some(value),

@@ -13,8 +13,10 @@ use http::{HeaderName, HeaderValue};
 use crate::{matcher::PathRegex, model::Scheme, networks::Networks};
 
 pub mod cors;
+pub mod rate_limit;
 
 use cors::Cors;
+use rate_limit::RateLimit;
 
 /// One step on a request's way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub enum Filter {
     HttpsRedirect(HttpsRedirect),
     /// Lets clients of certain addresses pass, and nobody else.
     Access(Arc<AddressRules>),
+    /// Refuses requests of a client that sends too many.
+    RateLimit(Arc<RateLimit>),
     /// Answers what browsers ask before a request of another origin, and tells them what they may do.
     Cors(Arc<Cors>),
     /// Refuses requests whose body has more bytes than this.
@@ -46,6 +50,8 @@ pub enum Phase {
     Redirect,
     /// By client address.
     Access,
+    /// By client address, before anything that costs more.
+    Limit,
     /// Before authentication: browsers send these requests without it.
     Preflight,
     /// Before any of the body is read.
@@ -63,6 +69,7 @@ impl Filter {
             Self::HttpsRedirect(_) => Phase::Redirect,
             Self::Access(_) => Phase::Access,
             Self::BodyLimit(_) => Phase::BodySize,
+            Self::RateLimit(_) => Phase::Limit,
             Self::Cors(_) => Phase::Preflight,
             Self::Rewrite(_) | Self::SetHeader(..) => Phase::Rewrite,
             Self::Hsts(_) => Phase::Answer,
@@ -72,7 +79,7 @@ impl Filter {
     /// Whether it keeps anybody or anything out.
     pub(crate) fn protects(&self) -> bool {
         match self {
-            Self::Access(_) | Self::BodyLimit(_) => true,
+            Self::Access(_) | Self::RateLimit(_) | Self::BodyLimit(_) => true,
             Self::HttpsRedirect(_)
             | Self::Cors(_)
             | Self::Rewrite(_)

@@ -98,6 +98,16 @@ impl Networks {
         }
     }
 
+    /// Adds those of another set.
+    pub fn extend(&mut self, other: Self) {
+        let v4 = self.v4.iter().chain(&other.v4).copied().collect();
+        let v6 = self.v6.iter().chain(&other.v6).copied().collect();
+        *self = Self {
+            v4: joined(v4, |end| end.checked_add(1)),
+            v6: joined(v6, |end| end.checked_add(1)),
+        };
+    }
+
     /// Whether every address of both families is in them.
     pub fn is_everybody(&self) -> bool {
         *self.v4 == [(0, u32::MAX)] && *self.v6 == [(0, u128::MAX)]

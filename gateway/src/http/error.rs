@@ -57,6 +57,8 @@ kinds! {
     UriTooLong: 414 "uri_too_long" "uri too long: the limit is 8 KiB";
     /// The TLS server name and the host belong to different owners.
     Misdirected: 421 "misdirected" "misdirected request: the TLS server name is another owner's, whose certificate does not cover this host";
+    /// The client sends more requests than the rule allows.
+    TooManyRequests: 429 "too_many_requests" "too many requests: this client sends more than this path allows";
     /// More than 100 fields or 64 KiB of them.
     HeadersTooLarge: 431 "headers_too_large" "request header fields too large: the limit is 100 fields and 64 KiB";
     /// CONNECT, or a method longer than 32 characters.

@@ -24,6 +24,7 @@ use crate::{
 mod access;
 mod cors;
 mod https_redirect;
+mod rate_limit;
 pub(crate) mod redirect;
 mod rewrite;
 
@@ -94,6 +95,7 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
                 request.body_limit = Some(*bytes);
                 ControlFlow::Continue(())
             }
+            Filter::RateLimit(limit) => rate_limit::on_request(limit, request)?,
             Filter::Cors(cors) => cors::on_request(cors, request),
             Filter::Rewrite(rewrite) => rewrite::on_request(rewrite, request),
             Filter::SetHeader(..) | Filter::Hsts(_) => ControlFlow::Continue(()),
@@ -145,6 +147,7 @@ fn on_response(
         }
         Filter::HttpsRedirect(_)
         | Filter::Access(_)
+        | Filter::RateLimit(_)
         | Filter::BodyLimit(_)
         | Filter::Rewrite(_)
         | Filter::SetHeader(..)

@@ -6,7 +6,7 @@ use std::{
     cell::{Cell, RefCell},
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
@@ -22,6 +22,7 @@ use crate::{
         clock::{Clock, Tick},
         counters::Counters,
         local_address::{LocalAddress, LocalAddresses},
+        rate_table::{RateTable, Rates},
         series::LocalSeries,
         timeouts::{ConnTimers, Limits, Phase, Registered, Registry, RequestTimers},
     },
@@ -41,6 +42,8 @@ pub(crate) struct WorkerOptions {
     /// Where answers are counted.
     pub(crate) series: Arc<SeriesRegistry>,
     pub(crate) live: Arc<Live>,
+    /// What clients have used of their limits.
+    pub(crate) rates: Rates,
     /// Where the clocks of all workers begin.
     started: Instant,
 }
@@ -64,6 +67,7 @@ impl WorkerOptions {
             },
             series,
             live,
+            rates: Arc::new(LazyLock::new(RateTable::default)),
             started: Instant::now(),
         }
     }

@@ -8,12 +8,13 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        APP_ROOT, BODY_SIZE, CANARY, CANARY_COOKIE, CANARY_HEADER, CANARY_PATTERN, CANARY_TOTAL,
-        CANARY_VALUE, CANARY_WEIGHT, CORS_CREDENTIALS, CORS_EXPOSE, CORS_HEADERS, CORS_MAX_AGE,
-        CORS_METHODS, CORS_ORIGINS, DENIED_NETWORKS, ENABLE_CORS, FIREWALL, FLAG, FLAG_ON,
-        FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW, KEEP_SLASH, LIMIT, NETWORKS, PERMANENT,
-        PERMANENT_CODE, PROTOCOL, Parser, REWRITE, SATISFY, SSL_REDIRECT, SWITCH, TEMPORAL,
-        TEMPORAL_CODE, TEXT, UPSTREAM_HOST, USE_REGEX,
+        APP_ROOT, BODY_SIZE, BURST, CANARY, CANARY_COOKIE, CANARY_HEADER, CANARY_PATTERN,
+        CANARY_TOTAL, CANARY_VALUE, CANARY_WEIGHT, CORS_CREDENTIALS, CORS_EXPOSE, CORS_HEADERS,
+        CORS_MAX_AGE, CORS_METHODS, CORS_ORIGINS, DENIED_NETWORKS, ENABLE_CORS, FIREWALL, FLAG,
+        FLAG_ON, FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW, KEEP_SLASH, LIMIT,
+        LIMIT_EXEMPT, NETWORKS, PERMANENT, PERMANENT_CODE, PROTOCOL, Parser, RATE_PER_MINUTE,
+        RATE_PER_SECOND, REWRITE, SATISFY, SSL_REDIRECT, SWITCH, TEMPORAL, TEMPORAL_CODE, TEXT,
+        UPSTREAM_HOST, USE_REGEX,
     },
 };
 
@@ -219,14 +220,44 @@ const ROWS: &[Annotation] = &[
     closes("global-rate-limit-window", TEXT, "Length of that window."),
     closes("grpc-backend", FLAG, "Older form of backend-protocol `GRPC`."),
     harmless("http2-push-preload", FLAG, "Whether `Link` headers become HTTP/2 pushes."),
-    closes("limit-allowlist", TEXT, "Client networks that no limit is for."),
-    closes("limit-burst-multiplier", TEXT, "How far limits may be exceeded for a moment."),
+    honoured(
+        "limit-allowlist",
+        LIMIT_EXEMPT,
+        "",
+        "Client networks that no limit is for, separated by commas.",
+    )
+    .protecting(),
+    honoured(
+        "limit-burst-multiplier",
+        BURST,
+        "5",
+        "How many times its limit a client may send at once.",
+    )
+    .protecting(),
     closes("limit-connections", LIMIT, "Connections per client address at most."),
     closes("limit-rate", LIMIT, "Bytes per second of an answer at most."),
     closes("limit-rate-after", LIMIT, "Bytes of an answer before limit-rate counts."),
-    closes("limit-rpm", LIMIT, "Requests per minute and client address at most."),
-    closes("limit-rps", LIMIT, "Requests per second and client address at most."),
-    closes("limit-whitelist", TEXT, "Older name of limit-allowlist."),
+    honoured(
+        "limit-rpm",
+        RATE_PER_MINUTE,
+        "0",
+        "Requests per minute and client address at most; others get 429.",
+    )
+    .protecting(),
+    honoured(
+        "limit-rps",
+        RATE_PER_SECOND,
+        "0",
+        "Requests per second and client address at most; others get 429.",
+    )
+    .protecting(),
+    honoured(
+        "limit-whitelist",
+        LIMIT_EXEMPT,
+        "",
+        "Older name of limit-allowlist; both count.",
+    )
+    .protecting(),
     harmless("load-balance", TEXT, "Algorithm that chooses the endpoint."),
     closes("lua-resty-waf", FIREWALL, "Mode of an older firewall."),
     harmless("mirror-host", TEXT, "Host of mirrored requests."),

@@ -18,9 +18,11 @@ use crate::{
 
 mod answer;
 mod canary;
+mod limits;
 
 pub(super) use answer::*;
 pub(super) use canary::*;
+pub(super) use limits::*;
 
 /// A value, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,14 @@ pub(crate) enum Setting {
     MaybeRegex,
     /// HTTP/1.1 in clear text to the backend, whatever its port says.
     ClearTextBackend,
+    /// Requests of a client within a second at most.
+    PerSecond(u32),
+    /// Requests of a client within a minute at most.
+    PerMinute(u32),
+    /// So many times the limit may come at once.
+    Burst(u32),
+    /// Clients of these networks are not counted.
+    LimitExempt(Networks),
     /// The Ingress takes requests of another one.
     Canary(bool),
     /// Which ones, part by part.

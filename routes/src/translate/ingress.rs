@@ -146,7 +146,7 @@ pub(crate) fn translate(
     let Some(spec) = &ingress.spec else {
         return out;
     };
-    let filters = settings.filters();
+    let filters = settings.filters(&out.object);
     Translator { key, settings, filters, reading, slots, out }.run(spec)
 }
 

@@ -87,7 +87,7 @@ pub(crate) fn translate(
     let (settings, mut problems) = annotations::parse(&object, &route.metadata);
     let rule = match settings.deny {
         None => {
-            let filters = settings.filters();
+            let filters = settings.filters(&object);
             served(key, route, &object, &host, filters, &mut out.translation, slots)
         }
         Some(reason) => Err(protection(reason, &mut problems)),
