@@ -24,7 +24,7 @@ use gatehouse_testbed::{
 };
 
 /// The host's own address: a cluster may not name loopback ones.
-const HOST: &str = "10.77.0.1";
+pub const HOST: &str = "10.77.0.1";
 
 /// One host with a cluster and two backends, `one` and `two`.
 pub struct Bed {

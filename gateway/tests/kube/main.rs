@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, reason = "a test program exports nothing")]
 
 mod bed;
+mod conformance;
 mod live;
 mod outage;
 mod unsteady;
