@@ -117,10 +117,19 @@ pub struct ExplainArgs {
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
-    /// A header of the request, such as `Host: example.com`; only Host decides anything today. May
-    /// repeat.
+    /// A header of the request, such as `Host: example.com`. May repeat.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
+    /// Address that the request comes from. Default: every address may pass.
+    #[arg(long, value_name = "ADDRESS")]
+    pub client: Option<std::net::IpAddr>,
+    /// The gateway Service to whose addresses the request comes. Default: found by the address or the port of
+    /// the URL.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key)]
+    pub gateway: Option<ObjectKey>,
+    /// Lists the rules of other hosts, too.
+    #[arg(long)]
+    pub all: bool,
     /// Shared by the commands that read manifests.
     #[command(flatten)]
     pub manifests: ManifestArgs,

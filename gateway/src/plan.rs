@@ -6,20 +6,16 @@
 
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::Context as _;
-use gatehouse_routes::{
-    explain::Explanation, host, matcher::RequestView, model::Scheme, options::Options, path,
-    problem::Severity,
-};
-use http::{HeaderName, header, request::Parts};
-use serde_json::{Value, json};
+use gatehouse_routes::{options::Options, problem::Severity};
+use serde_json::Value;
 
 use crate::{
-    cli::{CheckArgs, Command, ExplainArgs, ManifestArgs, Output, Page, PlanArgs},
+    cli::{CheckArgs, Command, ManifestArgs, Output, Page, PlanArgs},
     compile::{Compiled, NodeContext, Role, compile},
     config, crds, docs,
     source::files::{self, LoadError},
@@ -27,6 +23,7 @@ use crate::{
     state_file,
 };
 
+mod explain;
 mod json;
 mod table;
 
@@ -41,7 +38,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     let code = match command {
         Command::Plan(arguments) => plan(&arguments, &mut text)?,
         Command::Check(arguments) => check(&arguments, &mut text),
-        Command::Explain(arguments) => explain(&arguments, &mut text)?,
+        Command::Explain(arguments) => explain::run(&arguments, &mut text)?,
         Command::Crds(arguments) => {
             text = crds::yaml(arguments.only);
             ExitCode::SUCCESS
@@ -155,92 +152,6 @@ fn check(arguments: &CheckArgs, out: &mut String) -> ExitCode {
     };
     out.push_str(&format!("{}, {}\n", count(errors, "error"), count(warnings, "warning")));
     if errors > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-fn explain(arguments: &ExplainArgs, out: &mut String) -> anyhow::Result<ExitCode> {
-    // clap asks for two values at least.
-    let (url, paths) = arguments.paths_and_url.split_last().context("a URL is missing")?;
-    let request = Request::parse(url, &arguments.headers)?;
-    let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-    let planned = planned(&paths, node_context(&arguments.manifests))?;
-    for line in &planned.unreadable {
-        tracing::warn!("left out: {line}");
-    }
-    let routes = &planned.compiled.routes;
-    let explanation = gatehouse_routes::explain::explain(routes, request.view());
-    match arguments.output {
-        Output::Json => json_text(&explain_json(&request, &explanation), out),
-        Output::Table => table::explain(&request, &explanation, out),
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn explain_json(request: &Request, explanation: &Explanation) -> Value {
-    json!({
-        "request": {
-            "scheme": request.scheme,
-            "host": request.host,
-            "path": request.path,
-        },
-        "winner": explanation.winner,
-        "losers": explanation.losers,
-    })
-}
-
-/// A request as the router would see it.
-struct Request {
-    scheme: Scheme,
-    /// Canonical.
-    host: String,
-    /// Canonical.
-    path: String,
-    /// As it would come in.
-    parts: Parts,
-}
-
-impl Request {
-    fn parse(url: &str, headers: &[String]) -> anyhow::Result<Self> {
-        let shape = "write it as http://host/path or https://host/path";
-        let (scheme, rest) = match url.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
-            _ if Path::new(url).exists() => anyhow::bail!("{url} is a file, the URL comes last"),
-            _ => anyhow::bail!("\"{url}\" is not a URL: {shape}"),
-        };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, target) = rest.split_at(end);
-        let (mut parts, ()) = http::Request::new(()).into_parts();
-        let mut name = authority;
-        for line in headers {
-            let refused = || format!("header \"{line}\" is not NAME: VALUE");
-            let (field, value) = line.split_once(':').with_context(refused)?;
-            let field: HeaderName = field.trim().parse().with_context(refused)?;
-            if field == header::HOST {
-                name = value.trim();
-            }
-            parts.headers.append(field, value.trim().parse().with_context(refused)?);
-        }
-        let host = host::canonical(without_port(name))
-            .with_context(|| format!("\"{name}\" is not a host name: {shape}"))?;
-        let target = target.split('#').next().unwrap_or_default();
-        let (raw, query) = target.split_once('?').map_or((target, None), |(a, b)| (a, Some(b)));
-        let raw = if raw.is_empty() { "/" } else { raw };
-        let path = path::canonical(raw).with_context(|| format!("\"{raw}\" would be refused"))?;
-        let target = query.map_or_else(|| raw.to_owned(), |query| format!("{raw}?{query}"));
-        parts.uri = target.parse().with_context(|| format!("\"{target}\" would be refused"))?;
-        Ok(Self { scheme, host: host.into_owned(), path: path.matched.into_owned(), parts })
-    }
-
-    fn view(&self) -> RequestView<'_> {
-        RequestView { scheme: self.scheme, host: &self.host, path: &self.path, parts: &self.parts }
-    }
-}
-
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    }
 }
 
 fn json_text(value: &Value, out: &mut String) {

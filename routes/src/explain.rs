@@ -3,13 +3,16 @@
 //! Behind `gatehouse explain`. The winner comes from the very lookup that the data path does; the rest of
 //! this file only finds words for the losers. Rules that an older object keeps out are among them.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use serde::Serialize;
 
 use crate::{
     action::{Action, DENY_STATUS},
+    canary::Canary,
     compile::Compiled,
+    encoded_slash,
+    filter::Filter,
     host,
     matcher::{PathMatch, RequestView},
     model::{HostPattern, Scheme},
@@ -18,9 +21,37 @@ use crate::{
     table::{HostRoutes, Matched, RouteTable},
 };
 
+mod refused;
+
+pub use refused::{Refused, refused};
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'r> {
+    /// Which table of the compile is asked: that of the listener that the request comes to.
+    pub table: usize,
+    /// The request.
+    pub view: RequestView<'r>,
+    /// Its path holds an encoded slash.
+    pub encoded_slash: bool,
+    /// Where it comes from, if that is to count.
+    pub client: Option<IpAddr>,
+}
+
+/// An answer of our own that says that something is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// Of the answer.
+    pub status: u16,
+    /// Why.
+    pub reason: String,
+}
+
 /// The rules that a request may meet.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
+    /// What the client gets instead of an answer.
+    pub error: Option<Failure>,
     /// The rule that answers; none: 404.
     pub winner: Option<ExplainedRule>,
     /// All other rules of the table, the nearest first.
@@ -43,21 +74,28 @@ pub struct ExplainedRule {
     pub action: String,
     /// Why it answers or does not.
     pub reason: String,
+    /// It is for this host.
+    #[serde(skip)]
+    pub near: bool,
 }
 
-/// Explains the answer of table `[0]` to a request.
-pub fn explain(compiled: &Compiled, view: RequestView<'_>) -> Explanation {
-    let Some(table) = compiled.tables.first().map(|table| &*table.routes) else {
-        return Explanation { winner: None, losers: Vec::new() };
+/// Explains the answer to a request.
+pub fn explain(compiled: &Compiled, asked: &Asked<'_>) -> Explanation {
+    let view = asked.view;
+    let Some(table) = compiled.tables.get(asked.table).map(|table| &*table.routes) else {
+        return Explanation { error: Some(no_rule()), winner: None, losers: Vec::new() };
     };
     let request = Request { view, table, winner: table.lookup(&view) };
     let mut hosts: Vec<&Arc<HostRoutes>> = table.hosts().map(|(_, host)| host).collect();
     hosts.sort_by_key(|entry| request.distance(entry.pattern()));
     let losers = hosts.into_iter().flat_map(|entry| request.losers(entry)).collect();
-    let winner = request
-        .winner
-        .map(|winner| explained(winner.rule, view.scheme, request.why_it_answers(&winner)));
-    Explanation { winner, losers }
+    let winner =
+        request.winner.map(|winner| explained(winner.rule, &view, request.why_it_answers(&winner)));
+    Explanation { error: request.error(compiled, asked), winner, losers }
+}
+
+fn no_rule() -> Failure {
+    Failure { status: 404, reason: "no rule is for this host and path".into() }
 }
 
 struct Request<'t> {
@@ -67,6 +105,38 @@ struct Request<'t> {
 }
 
 impl<'t> Request<'t> {
+    /// What goes wrong once the winner is found, in the order of the data path.
+    fn error(&self, compiled: &Compiled, asked: &Asked<'_>) -> Option<Failure> {
+        let Some(winner) = &self.winner else { return Some(no_rule()) };
+        let rule = &**winner.rule;
+        let failure = |status, reason: &str| Some(Failure { status, reason: reason.to_owned() });
+        if asked.encoded_slash && !encoded_slash::admits(self.table, &self.view, rule) {
+            return failure(
+                400,
+                "a server that decodes the encoded slash would see the path of another rule",
+            );
+        }
+        let refuses = |filter: &Filter| match filter {
+            Filter::Access(rules) => asked.client.is_some_and(|client| !rules.admit(client)),
+            _ => false,
+        };
+        match &rule.action {
+            _ if rule.redirect(self.view.scheme).is_some() => None,
+            _ if rule.filters.iter().any(refuses) => {
+                failure(403, "the addresses that may pass do not hold the client's")
+            }
+            Action::Deny { reason, .. } => failure(DENY_STATUS, reason),
+            Action::Redirect(_) => None,
+            Action::Forward(forward) => {
+                let answers = forward.spec.backends.iter().any(|one| {
+                    let backend = compiled.backends.get(one.slot);
+                    one.weight > 0 && backend.is_some_and(|backend| !backend.endpoints.is_empty())
+                });
+                if answers { None } else { failure(503, "no backend of it has a ready endpoint") }
+            }
+        }
+    }
+
     /// 0 for the host's own entry, more the farther away.
     fn distance(&self, pattern: &HostPattern) -> usize {
         let mut nearest = self.table.entries_for(self.view.host);
@@ -79,13 +149,13 @@ impl<'t> Request<'t> {
         let served = entry
             .rules()
             .filter(|rule| !answers(rule))
-            .map(|rule| explained(rule, self.view.scheme, self.why_not(entry, rule)));
+            .map(|rule| explained(rule, &self.view, self.why_not(entry, rule)));
         let lost = entry.lost().iter().map(|lost| {
             let reason = match lost.owner.object == lost.rule.object {
                 true => "the same object has this host and path already".to_owned(),
                 false => format!("{} has this host and path and is older", lost.owner.object),
             };
-            explained(&lost.rule, self.view.scheme, reason)
+            explained(&lost.rule, &self.view, reason)
         });
         served.chain(lost).collect()
     }
@@ -163,19 +233,21 @@ impl<'t> Request<'t> {
     }
 }
 
-fn explained(rule: &RouteRule, scheme: Scheme, reason: String) -> ExplainedRule {
+fn explained(rule: &RouteRule, view: &RequestView<'_>, reason: String) -> ExplainedRule {
     ExplainedRule {
         object: rule.object.clone(),
         host: rule.host.clone(),
         path: rule.matches.path.text().to_owned(),
         match_kind: rule.matches.path.kind(),
-        action: describe(rule, scheme),
+        action: describe(rule, view),
         reason,
+        near: host::matches(&rule.host, view.host),
     }
 }
 
-/// What becomes of requests of a scheme, in a few words.
-fn describe(rule: &RouteRule, scheme: Scheme) -> String {
+/// What becomes of a request, in a few words.
+fn describe(rule: &RouteRule, view: &RequestView<'_>) -> String {
+    let scheme = view.scheme;
     if !rule.serves(scheme) {
         return "not served".into();
     }
@@ -194,7 +266,18 @@ fn describe(rule: &RouteRule, scheme: Scheme) -> String {
                 true => backend.key.to_string(),
                 false => format!("{} (weight {})", backend.key, backend.weight),
             });
-            let canaries = forward.spec.canaries().map(|(canary, index)| {
+            let asked = |canary: &Canary| canary.share.asked(&view.parts.headers);
+            if let Some((canary, index)) =
+                forward.spec.canaries().find(|(canary, _)| asked(canary) == Some(true))
+            {
+                let backend = &forward.spec.backends[index];
+                return format!(
+                    "forward to {}, the canary that it asks for ({})",
+                    backend.key, canary.object
+                );
+            }
+            let open = forward.spec.canaries().filter(|(canary, _)| asked(canary).is_none());
+            let canaries = open.map(|(canary, index)| {
                 let backend = &forward.spec.backends[index];
                 format!("as canary {} ({}, {})", backend.key, canary.share, canary.object)
             });

@@ -2,14 +2,10 @@
 
 use std::fmt::Write as _;
 
-use gatehouse_routes::{
-    explain::{ExplainedRule, Explanation},
-    model::Scheme,
-};
 use gatehouse_vip::PoolUsage;
 
-use super::{Planned, Request, json};
-use crate::text_table::{columns, section};
+use super::{Planned, json};
+use crate::text_table::section;
 
 /// `plan` for people.
 pub(super) fn plan(planned: &Planned, out: &mut String) {
@@ -62,34 +58,6 @@ pub(super) fn plan(planned: &Planned, out: &mut String) {
     if problems.is_empty() {
         let _ = writeln!(out, "  none");
     }
-}
-
-/// `explain` for people.
-pub(super) fn explain(request: &Request, explanation: &Explanation, out: &mut String) {
-    let scheme = match request.scheme {
-        Scheme::Http => "http",
-        Scheme::Https => "https",
-    };
-    let _ = writeln!(out, "{scheme}://{}{}", request.host, request.path);
-    match &explanation.winner {
-        Some(winner) => {
-            let _ = writeln!(out, "  is answered by {}: {}", rule(winner), winner.action);
-            let _ = writeln!(out, "  because {}", winner.reason);
-        }
-        None => {
-            let _ = writeln!(out, "  is answered by no rule: 404");
-        }
-    }
-    if !explanation.losers.is_empty() {
-        let _ = writeln!(out, "\nnot answered by");
-        let rows = explanation.losers.iter().map(|loser| [rule(loser), loser.reason.clone()]);
-        columns(out, &rows.collect::<Vec<_>>());
-    }
-}
-
-fn rule(rule: &ExplainedRule) -> String {
-    let ExplainedRule { object, host, path, match_kind, .. } = rule;
-    format!("{object} ({host} {match_kind} {path})").replace(" )", ")")
 }
 
 fn routes(planned: &Planned) -> Vec<[String; 7]> {

@@ -1,5 +1,7 @@
 use std::fs;
 
+use serde_json::json;
+
 use super::*;
 use crate::cli::try_parse;
 
@@ -44,7 +46,7 @@ fn command(manifests: &str, words: &str) -> (anyhow::Result<ExitCode>, String) {
     let result = match try_parse(["gatehouse"].into_iter().chain(words)).unwrap() {
         Command::Plan(arguments) => plan(&arguments, &mut out),
         Command::Check(arguments) => Ok(check(&arguments, &mut out)),
-        Command::Explain(arguments) => explain(&arguments, &mut out),
+        Command::Explain(arguments) => explain::run(&arguments, &mut out),
         other => panic!("{other:?}"),
     };
     (result, out.replace(file, "@"))
@@ -121,7 +123,7 @@ fn explain_names_the_rule_that_answers_and_the_ones_that_do_not() {
     assert_eq!(json["winner"]["path"], "/a");
     assert_eq!(json["losers"][0]["path"], "/");
 
-    let (_, out) = command(MANIFESTS, "explain @ http://127.0.0.1/a/../b -H Host:example.com");
+    let (_, out) = command(MANIFESTS, "explain @ http://127.0.0.1:8080/a/../b -H Host:example.com");
     assert!(
         out.starts_with("http://example.com/b\n  is answered by Ingress default/web ("),
         "{out}"
@@ -135,6 +137,88 @@ fn explain_names_the_rule_that_answers_and_the_ones_that_do_not() {
 }
 
 #[test]
+fn explain_fails_where_the_client_gets_an_error() {
+    for (words, good, what) in [
+        ("explain @ http://example.com/a", true, "  at plain addresses\n"),
+        (
+            "explain @ http://example.com/b",
+            false,
+            "  with 503: no backend of it has a ready endpoint",
+        ),
+        ("explain @ http://example.com/a%2Fb", false, "  with 400: a server that decodes"),
+        ("explain @ http://example.com/a/c%2Fb", true, "is answered by"),
+        ("explain @ http://other.com/", false, "is answered by no rule: 404"),
+        ("explain @ http://other.com/", false, "\n2 rules of other hosts with --all\n"),
+        (
+            "explain --all @ http://other.com/",
+            false,
+            "(example.com Prefix /a)  host does not match",
+        ),
+        ("explain @ http://127.0.0.1:8080/ -H Host:example.com", false, "503"),
+    ] {
+        let (result, out) = command(MANIFESTS, words);
+        assert_eq!(succeeded(&result.unwrap()), good, "{words}: {out}");
+        assert!(out.contains(what), "{words}: {out}");
+    }
+}
+
+/// Two gateways that have an address each, and one host on the second.
+const GATEWAYS: &str = "
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: p, namespace: metallb-system}
+spec: {addresses: [192.0.2.1-192.0.2.9]}
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: one}
+spec: {controller: gatehouse.io/ingress, parameters: {kind: Service, scope: Namespace, namespace: default, name: one}}
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: two}
+spec: {controller: gatehouse.io/ingress, parameters: {kind: Service, scope: Namespace, namespace: default, name: two}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: one, annotations: {metallb.io/loadBalancerIPs: 192.0.2.1}}
+spec: {type: LoadBalancer, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: two, annotations: {metallb.io/loadBalancerIPs: 192.0.2.2}}
+spec: {type: LoadBalancer, ports: [{name: http, port: 80}]}
+---
+";
+
+#[test]
+fn explain_asks_the_listener_that_the_request_comes_to() {
+    let class = "spec:\n  ingressClassName: two\n  rules";
+    let manifests =
+        format!("{GATEWAYS}{}", MANIFESTS.trim_start().replace("spec:\n  rules", class));
+    for (words, good, what) in [
+        ("explain @ http://example.com/a", true, "  at gateway default/two\n"),
+        ("explain @ http://192.0.2.2/a -H Host:example.com", true, "  at gateway default/two\n"),
+        ("explain @ http://192.0.2.1/a -H Host:example.com", false, "is answered by no rule: 404"),
+        (
+            "explain @ http://192.0.2.1/a -H Host:example.com",
+            false,
+            "  Ingress default/web  it is served on the addresses of gateway default/two only\n",
+        ),
+        (
+            "explain --gateway default/one @ http://example.com/a",
+            false,
+            "  at gateway default/one\n",
+        ),
+        ("explain @ http://127.0.0.1:8080/a -H Host:example.com", true, "  at plain addresses\n"),
+    ] {
+        let (result, out) = command(&manifests, words);
+        assert_eq!(succeeded(&result.unwrap()), good, "{words}: {out}");
+        assert!(out.contains(what), "{words}: {out}");
+    }
+}
+
+#[test]
 fn explain_refuses_what_is_no_request() {
     for (words, why) in [
         ("explain @ example.com/", "is not a URL"),
@@ -142,6 +226,11 @@ fn explain_refuses_what_is_no_request() {
         ("explain @ http://a..b/", "\"a..b\" is not a host name"),
         ("explain @ http://a/%00", "\"/%00\" would be refused"),
         ("explain @ http://a/ -H nothing", "is not NAME: VALUE"),
+        ("explain @ http://a:x1/", "is not a host name"),
+        ("explain @ http://a:99999/", "is not a port"),
+        ("explain @ http://127.0.0.1/", "nothing listens on 127.0.0.1:80; there is 127.0.0.1:8080"),
+        ("explain @ http://127.0.0.1:8443/", "speaks TLS: write https://"),
+        ("explain --gateway d/g @ http://a/", "no class of ours has d/g as its gateway"),
     ] {
         let (result, _) = command(MANIFESTS, words);
         let error = format!("{:#}", result.unwrap_err());

@@ -31,7 +31,8 @@ spec: {host: b.bar.com, to: {name: secure}, tls: {termination: edge}}
 /// The explanation of a `GET`.
 fn explained_get(compiled: &Compiled, scheme: Scheme, host: &str, path: &str) -> Explanation {
     let (parts, ()) = http::Request::new(()).into_parts();
-    explain(compiled, RequestView { scheme, host, path, parts: &parts })
+    let view = RequestView { scheme, host, path, parts: &parts };
+    explain(compiled, &Asked { table: 0, view, encoded_slash: false, client: None })
 }
 
 /// Winner and losers as `path: reason`.
@@ -108,4 +109,132 @@ fn it_prints_as_json() {
     assert_eq!(json["winner"]["matchKind"], "Prefix");
     assert_eq!(json["winner"]["object"], "Ingress d/young");
     assert_eq!(json["winner"]["action"], "forward to d/any:80");
+}
+
+/// The failure of a request: its status, or 0.
+fn status(compiled: &Compiled, table: usize, url: &str, client: Option<&str>) -> u16 {
+    let (host, path) = url.split_once('/').unwrap();
+    let raw = format!("/{path}");
+    let path = crate::path::canonical(&raw).unwrap();
+    let (parts, ()) = http::Request::new(()).into_parts();
+    let view = RequestView { scheme: Scheme::Http, host, path: &path.matched, parts: &parts };
+    let client = client.map(|client| client.parse().unwrap());
+    let asked = Asked { table, view, encoded_slash: path.encoded_slash, client };
+    explain(compiled, &asked).error.map_or(0, |error| error.status)
+}
+
+const IN_TROUBLE: &str = "
+kind: IngressClass
+metadata: {name: theirs}
+spec: {controller: example.com/other}
+---
+kind: IngressClass
+metadata: {name: ours, annotations: {ingressclass.kubernetes.io/is-default-class: 'true'}}
+spec: {controller: gatehouse.io/ingress}
+---
+kind: IngressClass
+metadata: {name: far}
+spec:
+  controller: gatehouse.io/ingress
+  parameters: {kind: Service, scope: Namespace, namespace: d, name: gateway}
+---
+kind: Service
+metadata: {name: web, namespace: d}
+spec: {ports: [{port: 80}]}
+---
+kind: EndpointSlice
+metadata: {name: web, namespace: d, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 9001}]
+endpoints: [{addresses: [10.0.0.1]}]
+---
+kind: Ingress
+metadata: {name: web, namespace: d, annotations: {nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/8}}
+spec:
+  rules:
+  - host: a.test
+    http: {paths: [{pathType: Prefix, path: /, backend: {service: {name: web, port: {number: 80}}}}, {pathType: Prefix, path: /none, backend: {service: {name: none, port: {number: 80}}}}]}
+---
+kind: Ingress
+metadata: {name: closed, namespace: d, annotations: {nginx.ingress.kubernetes.io/auth-url: 'http://x/'}}
+spec:
+  rules:
+  - host: a.test
+    http: {paths: [{pathType: Prefix, path: /closed, backend: {service: {name: web, port: {number: 80}}}}]}
+---
+kind: Ingress
+metadata: {name: theirs, namespace: d}
+spec:
+  ingressClassName: theirs
+  rules: [{host: a.test, http: {paths: [{pathType: Prefix, path: /x, backend: {service: {name: web, port: {number: 80}}}}]}}]
+---
+kind: Ingress
+metadata: {name: lost, namespace: d}
+spec:
+  ingressClassName: nobodys
+  rules: [{host: '*.test', http: {paths: [{pathType: Prefix, path: /x, backend: {service: {name: web, port: {number: 80}}}}]}}]
+---
+kind: Ingress
+metadata: {name: far, namespace: d}
+spec:
+  ingressClassName: far
+  rules: [{host: far.test, http: {paths: [{pathType: Prefix, path: /, backend: {service: {name: web, port: {number: 80}}}}]}}]
+---
+kind: Route
+metadata: {name: through, namespace: d}
+spec: {host: r.test, to: {name: web}, tls: {termination: nonsense}}
+";
+
+#[test]
+fn what_goes_wrong_with_the_winner_is_said() {
+    let compiled = testing::compiled(IN_TROUBLE);
+    for (url, client, expected) in [
+        ("a.test/", None, 0),
+        ("a.test/", Some("10.1.2.3"), 0),
+        ("a.test/", Some("192.0.2.1"), 403),
+        ("a.test/x%2Fy", None, 0),
+        ("a.test/none%2Fy", None, 400),
+        ("a.test/none", None, 503),
+        ("a.test/closed", None, 503),
+        ("b.test/", None, 404),
+    ] {
+        assert_eq!(status(&compiled, 0, url, client), expected, "{url} {client:?}");
+    }
+}
+
+#[test]
+fn each_table_answers_for_itself() {
+    let compiled = testing::compiled(IN_TROUBLE);
+    assert_eq!(compiled.tables.len(), 2);
+    assert_eq!(
+        (status(&compiled, 0, "far.test/", None), status(&compiled, 1, "far.test/", None)),
+        (0, 0)
+    );
+    assert_eq!(
+        (status(&compiled, 0, "a.test/", None), status(&compiled, 1, "a.test/", None)),
+        (0, 404)
+    );
+}
+
+#[test]
+fn objects_that_claim_the_host_without_effect_say_why() {
+    let objects = testing::objects(IN_TROUBLE);
+    let compiled = testing::compiled(IN_TROUBLE);
+    let told = |table: usize, host: &str| -> Vec<String> {
+        let refused = refused(&compiled, &objects, table, host);
+        let line = |one: &Refused| format!("{}: {}", one.object.key.name, one.reasons.join(" + "));
+        refused.iter().map(line).collect()
+    };
+    let lines = told(0, "a.test");
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert!(lines[3].contains("web: spec.rules[0].http.paths[1]"), "{lines:#?}");
+    assert!(lines[0].starts_with("closed: ") && lines[0].contains("(503)"), "{lines:#?}");
+    assert!(lines[1].contains("IngressClass nobodys does not exist"), "{lines:#?}");
+    assert_eq!(lines[2], "theirs: its class theirs is not ours");
+    let lines = told(1, "a.test");
+    assert!(lines.contains(&"web: it is served on plain addresses only".to_owned()), "{lines:#?}");
+    assert!(told(0, "far.test").iter().all(|line| !line.starts_with("far: ")));
+    let lines = told(0, "r.test");
+    assert!(lines.iter().any(|line| line.contains("nonsense")), "{lines:#?}");
+    assert_eq!(told(0, "else.where"), Vec::<String>::new());
 }

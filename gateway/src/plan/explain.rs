@@ -1,0 +1,310 @@
+//! `gatehouse explain`: which rule answers a request, decided as the listener would that it comes to.
+//!
+//! The table of that listener is found here; what the table says is found in `gatehouse_routes::explain`.
+
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, bail};
+use gatehouse_routes::{
+    explain::{self, Asked, ExplainedRule, Explanation, Refused},
+    host,
+    matcher::RequestView,
+    model::{Scheme, Scope},
+    objects::ObjectKey,
+    path,
+};
+use http::{HeaderName, header, request::Parts};
+use serde_json::{Value, json};
+
+use super::{json_text, node_context, planned};
+use crate::{
+    cli::{ExplainArgs, Output},
+    compile::{Compiled, ListenerPlan, Protocol},
+    text_table::columns,
+};
+
+/// An explanation, and what belongs around it.
+struct Told {
+    request: Request,
+    /// The listeners that it is for.
+    at: String,
+    explanation: Explanation,
+    /// Rules that are left out, as they are for other hosts.
+    far: usize,
+    refused: Vec<Refused>,
+}
+
+/// Explains the answer to a request.
+///
+/// # Errors
+/// Manifests that cannot be read, what is no request, an address at which nothing listens.
+pub(super) fn run(arguments: &ExplainArgs, out: &mut String) -> anyhow::Result<ExitCode> {
+    // clap asks for two values at least.
+    let (url, paths) = arguments.paths_and_url.split_last().context("a URL is missing")?;
+    let request = Request::parse(url, &arguments.headers)?;
+    let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+    let planned = planned(&paths, node_context(&arguments.manifests))?;
+    for line in &planned.unreadable {
+        tracing::warn!("left out: {line}");
+    }
+    let routes = &planned.compiled.routes;
+    let (table, at) = arrival(&planned.compiled, &request, arguments.gateway.as_ref())?;
+    let mut explanation =
+        explain::explain(routes, &Asked { table, ..request.asked(arguments.client) });
+    let all = explanation.losers.len();
+    if !arguments.all {
+        explanation.losers.retain(|loser| loser.near);
+    }
+    let far = all - explanation.losers.len();
+    let refused = explain::refused(routes, &planned.state.objects, table, &request.host);
+    let failed = explanation.error.is_some();
+    let told = Told { request, at, explanation, far, refused };
+    match arguments.output {
+        Output::Json => json_text(&told.json(), out),
+        Output::Table => print(&told, out),
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+impl Told {
+    fn json(&self) -> Value {
+        json!({
+            "request": {
+                "scheme": self.request.scheme,
+                "host": self.request.host,
+                "path": self.request.path,
+            },
+            "listeners": self.at,
+            "error": self.explanation.error,
+            "winner": self.explanation.winner,
+            "losers": self.explanation.losers,
+            "refused": self.refused,
+        })
+    }
+}
+
+/// The explanation for people.
+fn print(told: &Told, out: &mut String) {
+    let Told { request, at, explanation, far, refused } = told;
+    let scheme = match request.scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
+    let _ = writeln!(out, "{scheme}://{}{}", request.host, request.path);
+    match &explanation.winner {
+        Some(winner) => {
+            let _ = writeln!(out, "  is answered by {}: {}", rule(winner), winner.action);
+            let _ = writeln!(out, "  because {}", winner.reason);
+        }
+        None => {
+            let _ = writeln!(out, "  is answered by no rule: 404");
+        }
+    }
+    let _ = writeln!(out, "  at {at}");
+    if let Some(error) = explanation.error.as_ref().filter(|_| explanation.winner.is_some()) {
+        let _ = writeln!(out, "  with {}: {}", error.status, error.reason);
+    }
+    if !refused.is_empty() {
+        let _ = writeln!(out, "\nrefused, or not all of it");
+        let reasons = |one: &Refused| {
+            one.reasons
+                .iter()
+                .map(|reason| [one.object.to_string(), reason.clone()])
+                .collect::<Vec<_>>()
+        };
+        columns(out, &refused.iter().flat_map(reasons).collect::<Vec<_>>());
+    }
+    if !explanation.losers.is_empty() {
+        let _ = writeln!(out, "\nnot answered by");
+        let rows = explanation.losers.iter().map(|loser| [rule(loser), loser.reason.clone()]);
+        columns(out, &rows.collect::<Vec<_>>());
+    }
+    if *far > 0 {
+        let _ = writeln!(out, "\n{far} rules of other hosts with --all");
+    }
+}
+
+fn rule(rule: &ExplainedRule) -> String {
+    let ExplainedRule { object, host, path, match_kind, .. } = rule;
+    format!("{object} ({host} {match_kind} {path})").replace(" )", ")")
+}
+
+/// The table of the listener that the request comes to, and which one that is in words.
+fn arrival(
+    compiled: &Compiled,
+    request: &Request,
+    gateway: Option<&ObjectKey>,
+) -> anyhow::Result<(usize, String)> {
+    let tables = &compiled.routes.tables;
+    let at = |scope: &Scope| tables.iter().position(|table| table.scope == *scope);
+    if let Some(key) = gateway {
+        let table = at(&Scope::Gateway(key.clone()));
+        let table = table.with_context(|| format!("no class of ours has {key} as its gateway"))?;
+        return Ok((table, format!("gateway {key}")));
+    }
+    if let Some(ip) = request.address {
+        let listener = listener(compiled, request, SocketAddr::new(ip, request.port))?;
+        return Ok((at(&listener.scope).unwrap_or_default(), told(&listener.scope)));
+    }
+    let speaks = compiled.listeners.iter().filter(|one| one.protocol == request.protocol());
+    let same_port = speaks.clone().filter(|one| one.address.port() == request.port);
+    let mut scopes: Vec<&Scope> = Vec::new();
+    for listener in if same_port.clone().next().is_some() {
+        same_port.collect()
+    } else {
+        speaks.collect::<Vec<_>>()
+    } {
+        if !scopes.contains(&&listener.scope) {
+            scopes.push(&listener.scope);
+        }
+    }
+    // A name says of no address where it leads: to the gateway that knows it.
+    let knows = |scope: &&&Scope| {
+        let table = at(scope).and_then(|table| tables.get(table));
+        **scope != &Scope::Plain
+            && table.is_some_and(|table| table.routes.host_for(&request.host).is_some())
+    };
+    let knowing: Vec<_> = scopes.iter().filter(knows).collect();
+    let chosen =
+        knowing.first().copied().or_else(|| scopes.iter().find(|one| ***one == Scope::Plain));
+    let Some(scope) = chosen.or_else(|| scopes.first()) else {
+        return Ok((0, "no listener: there is none for this scheme".into()));
+    };
+    let others = match knowing.len() {
+        0 | 1 => String::new(),
+        many => format!(" ({} more know the host: choose with --gateway)", many - 1),
+    };
+    Ok((at(scope).unwrap_or_default(), told(scope) + &others))
+}
+
+/// The listener of an address: the one for it alone before the one for all.
+fn listener<'c>(
+    compiled: &'c Compiled,
+    request: &Request,
+    address: SocketAddr,
+) -> anyhow::Result<&'c ListenerPlan> {
+    let everywhere = |ip: IpAddr| ip.is_unspecified() && ip.is_ipv4() == address.is_ipv4();
+    let own = compiled.listeners.iter().find(|one| one.address == address);
+    let any = || {
+        let port = |one: &&ListenerPlan| one.address.port() == address.port();
+        compiled.listeners.iter().filter(port).find(|one| everywhere(one.address.ip()))
+    };
+    let Some(listener) = own.or_else(any) else {
+        let all: Vec<_> = compiled.listeners.iter().map(|one| one.address.to_string()).collect();
+        bail!("nothing listens on {address}; there is {}", all.join(", "));
+    };
+    if listener.protocol != request.protocol() {
+        let (other, scheme) = match listener.protocol {
+            Protocol::Http => ("clear text", "http"),
+            Protocol::Https => ("TLS", "https"),
+        };
+        bail!("the listener of {address} speaks {other}: write {scheme}://");
+    }
+    Ok(listener)
+}
+
+fn told(scope: &Scope) -> String {
+    match scope {
+        Scope::Plain => "plain addresses".to_owned(),
+        Scope::Gateway(key) => format!("gateway {key}"),
+    }
+}
+
+/// A request as the router would see it.
+struct Request {
+    scheme: Scheme,
+    /// The address that the URL names, if it names one.
+    address: Option<IpAddr>,
+    port: u16,
+    /// Canonical.
+    host: String,
+    /// Canonical.
+    path: String,
+    encoded_slash: bool,
+    /// As it would come in.
+    parts: Parts,
+}
+
+impl Request {
+    fn parse(url: &str, headers: &[String]) -> anyhow::Result<Self> {
+        let shape = "write it as http://host/path or https://host/path";
+        let (scheme, rest) = match url.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+            _ if Path::new(url).exists() => anyhow::bail!("{url} is a file, the URL comes last"),
+            _ => anyhow::bail!("\"{url}\" is not a URL: {shape}"),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        let (url_host, port) = split_port(authority, scheme)?;
+        let bare = url_host.trim_start_matches('[').trim_end_matches(']');
+        let address = bare.parse::<IpAddr>().ok();
+        let mut name = authority;
+        for line in headers {
+            let refused = || format!("header \"{line}\" is not NAME: VALUE");
+            let (field, value) = line.split_once(':').with_context(refused)?;
+            let field: HeaderName = field.trim().parse().with_context(refused)?;
+            if field == header::HOST {
+                name = value.trim();
+            }
+            parts.headers.append(field, value.trim().parse().with_context(refused)?);
+        }
+        let host = host::canonical(without_port(name))
+            .with_context(|| format!("\"{name}\" is not a host name: {shape}"))?;
+        let target = target.split('#').next().unwrap_or_default();
+        let (raw, query) = target.split_once('?').map_or((target, None), |(a, b)| (a, Some(b)));
+        let raw = if raw.is_empty() { "/" } else { raw };
+        let path = path::canonical(raw).with_context(|| format!("\"{raw}\" would be refused"))?;
+        let target = query.map_or_else(|| raw.to_owned(), |query| format!("{raw}?{query}"));
+        parts.uri = target.parse().with_context(|| format!("\"{target}\" would be refused"))?;
+        Ok(Self {
+            scheme,
+            address,
+            port,
+            host: host.into_owned(),
+            encoded_slash: path.encoded_slash,
+            path: path.matched.into_owned(),
+            parts,
+        })
+    }
+
+    fn protocol(&self) -> Protocol {
+        match self.scheme {
+            Scheme::Http => Protocol::Http,
+            Scheme::Https => Protocol::Https,
+        }
+    }
+
+    /// The request as the first table would be asked.
+    fn asked(&self, client: Option<IpAddr>) -> Asked<'_> {
+        Asked { table: 0, view: self.view(), encoded_slash: self.encoded_slash, client }
+    }
+
+    fn view(&self) -> RequestView<'_> {
+        RequestView { scheme: self.scheme, host: &self.host, path: &self.path, parts: &self.parts }
+    }
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// Host and port of the authority of a URL.
+fn split_port(authority: &str, scheme: Scheme) -> anyhow::Result<(&str, u16)> {
+    let host = without_port(authority);
+    let port = authority[host.len()..].trim_start_matches(':');
+    match (port, scheme) {
+        ("", Scheme::Http) => Ok((host, 80)),
+        ("", Scheme::Https) => Ok((host, 443)),
+        (port, _) => Ok((host, port.parse().with_context(|| format!("\"{port}\" is not a port"))?)),
+    }
+}

@@ -1,0 +1,102 @@
+//! Objects that claim a host and do not serve it, or not all that they ask for: whoever looks for the rule of a
+//! request looks for these first.
+
+use std::collections::HashSet;
+
+use k8s_openapi::api::networking::v1::Ingress;
+use serde::Serialize;
+
+use crate::{
+    compile::Compiled,
+    host,
+    model::{HostPattern, Scope},
+    objects::{ObjectRef, Objects},
+    problem::{Problem, Severity},
+};
+
+/// An object that claims a host without effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// Which one.
+    pub object: ObjectRef,
+    /// Why, one line each.
+    pub reasons: Vec<String>,
+}
+
+/// The objects that claim a canonical host and have no rule for it in a table, or have errors.
+pub fn refused(compiled: &Compiled, objects: &Objects, table: usize, host: &str) -> Vec<Refused> {
+    let entries =
+        compiled.tables.get(table).into_iter().flat_map(|table| table.routes.entries_for(host));
+    let rules = entries.flat_map(|entry| entry.candidates());
+    let known: HashSet<&ObjectRef> = rules.map(|rule| &rule.object).collect();
+    let ingresses = objects.ingresses.iter().filter(|(_, stored)| claims(&stored.object, host));
+    let ingresses = ingresses.map(|(key, stored)| {
+        let object = ObjectRef::new("Ingress", key.clone());
+        let elsewhere = || ingress_elsewhere(compiled, &object, &stored.object);
+        let reasons = reasons(compiled, &object, known.contains(&object), &elsewhere);
+        Refused { object, reasons }
+    });
+    let routes = compiled.routes.iter().filter(|outcome| outcome.host == host);
+    let routes = routes.map(|outcome| {
+        let object = ObjectRef::new("Route", outcome.object.clone());
+        let elsewhere = || "it is served on the addresses of another gateway".to_owned();
+        let reasons = reasons(compiled, &object, known.contains(&object), &elsewhere);
+        Refused { object, reasons }
+    });
+    ingresses.chain(routes).filter(|refused| !refused.reasons.is_empty()).collect()
+}
+
+/// Whether an Ingress names the host or a wildcard that covers it.
+fn claims(ingress: &Ingress, host: &str) -> bool {
+    let rules = ingress.spec.iter().flat_map(|spec| spec.rules.iter().flatten());
+    rules.filter_map(|rule| rule.host.as_deref()).any(|text| match host::pattern(text) {
+        Ok(HostPattern::Any) => false,
+        Ok(pattern) => host::matches(&pattern, host),
+        // It is refused for its host.
+        Err(_) => text.to_ascii_lowercase().starts_with(host),
+    })
+}
+
+/// What is wrong with an object: the errors of one that is known in the table, all problems of one that is
+/// not.
+fn reasons(
+    compiled: &Compiled,
+    object: &ObjectRef,
+    known: bool,
+    elsewhere: &dyn Fn() -> String,
+) -> Vec<String> {
+    let problems = compiled.problems.iter().filter(|problem| problem.object == *object);
+    let told = problems.filter(|problem| !known || problem.severity == Severity::Error);
+    let line = |problem: &Problem| match &*problem.field {
+        "" => problem.message.clone(),
+        field => format!("{field}: {}", problem.message),
+    };
+    let mut reasons: Vec<String> = told.map(line).collect();
+    reasons.dedup();
+    if reasons.is_empty() && !known {
+        reasons.push(elsewhere());
+    }
+    reasons
+}
+
+/// Why an Ingress that nothing is wrong with has no rule in a table.
+fn ingress_elsewhere(compiled: &Compiled, object: &ObjectRef, ingress: &Ingress) -> String {
+    let outcome = compiled.ingresses.iter().find(|outcome| outcome.object == object.key);
+    let Some(outcome) = outcome else {
+        let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
+        return match class {
+            Some(class) => format!("its class {class} is not ours"),
+            None => "it names no class, and the default class is not ours".to_owned(),
+        };
+    };
+    let gateways = outcome.scopes.iter().filter_map(|scope| match scope {
+        Scope::Plain => None,
+        Scope::Gateway(key) => Some(key.to_string()),
+    });
+    match gateways.collect::<Vec<_>>().as_slice() {
+        [] => "it is served on plain addresses only".to_owned(),
+        gateways => {
+            format!("it is served on the addresses of gateway {} only", gateways.join(", "))
+        }
+    }
+}
