@@ -66,6 +66,10 @@ annotations:
 {{- default (include "gatehouse.fullname" .) .Values.gateway.name }}
 {{- end }}
 
+{{- define "gatehouse.lease" -}}
+{{- default (include "gatehouse.fullname" .) .Values.leaseName }}
+{{- end }}
+
 {{- define "gatehouse.groupSecret" -}}
 {{- default (printf "%s-group" (include "gatehouse.fullname" .)) .Values.group.existingSecret }}
 {{- end }}
