@@ -1,7 +1,8 @@
 //! The volumes of a Pod as folders of this machine, which containers have mounted.
 //!
 //! A change of a `Secret` or `ConfigMap` shows up whole, by one rename of `..data`, as on any node. A `hostPath` is
-//! a folder of the node's own, which outlives Pods and goes with the node: never one of this machine.
+//! a folder of the node's own, which outlives Pods and goes with the node: never one of this machine. The
+//! settings of its network are the kernel's, which shows each network namespace its own.
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +26,9 @@ use super::{
     api::{Api, Change},
     spec::{Addresses, Data, field},
 };
+
+/// Of all that the kernel shows of this machine, what is a node's own.
+const NETWORK_SETTINGS: &str = "/proc/sys/net";
 
 /// Contents by path in a volume.
 type Files = BTreeMap<String, Vec<u8>>;
@@ -85,7 +89,9 @@ impl Volumes {
             let name = &volume.name;
             let files = self.files(pod, volume, addresses, store);
             let folder = self.source(volume);
-            fs::create_dir_all(&folder).with_context(|| format!("volume {name}"))?;
+            if !folder.starts_with(NETWORK_SETTINGS) {
+                fs::create_dir_all(&folder).with_context(|| format!("volume {name}"))?;
+            }
             if volume.empty_dir.is_some() {
                 fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
             }
@@ -99,6 +105,9 @@ impl Volumes {
     /// The folder to be mounted.
     pub(super) fn source(&self, volume: &Volume) -> PathBuf {
         match &volume.host_path {
+            Some(path) if Path::new(&path.path).starts_with(NETWORK_SETTINGS) => {
+                PathBuf::from(&path.path)
+            }
             Some(path) => self.host.join(path.path.trim_start_matches('/')),
             None => self.folder.join(&volume.name),
         }
