@@ -6,6 +6,7 @@
 #   make fuzz         what reads octets from outside, fed with whatever a fuzzer thinks of
 #   make lint         formatting, clippy, documentation, house rules, licences
 #   make image        a static binary, packed as an OCI image -> target/image/gatehouse.tar
+#   make deb          the same binary as a Debian package -> target/image/gatehouse.deb
 #   make bench        gatehouse beside nginx, HAProxy and Envoy -> loadtest/results/
 #   make bench-scale  10 000 Ingress hosts: start, change, memory -> loadtest/results/scale.md
 #   make bench-cluster  20 000 Ingresses and Routes on a real API server -> loadtest/results/cluster.md
@@ -32,7 +33,7 @@ FUZZ_TARGETS ?=
 export CARGO_TARGET_DIR := $(TARGET)
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help run test fuzz lint cluster image bench bench-scale bench-cluster bench-failover
+.PHONY: help run test fuzz lint cluster image deb bench bench-scale bench-cluster bench-failover
 .NOTPARALLEL:
 
 help:
@@ -67,11 +68,16 @@ lint:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 
 # A target of its own: the flags are for the program, not for what runs while it is built.
-image: HOST = $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+image deb: HOST = $(shell $(CARGO) -vV | sed -n 's/^host: //p')
 image:
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(HOST) -p gatehouse
 	CARGO=$(CARGO) deploy/image --binary $(TARGET)/$(HOST)/release/gatehouse --output $(TARGET)/image/gatehouse.tar \
 	  --sbom $(TARGET)/image/gatehouse.cdx.json --revision "$$(git rev-parse HEAD 2>/dev/null || true)"
+	deploy/try-image $(TARGET)/image/gatehouse.tar
+
+# A Debian package of the same binary, with the unit of a bare host.
+deb: image
+	CARGO=$(CARGO) deploy/deb --binary $(TARGET)/$(HOST)/release/gatehouse --output $(TARGET)/image/gatehouse.deb
 
 bench:
 	TOOLS=$(TOOLS) .ci/setup bench

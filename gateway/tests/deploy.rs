@@ -98,6 +98,38 @@ fn an_image_holds_the_binary_its_parts_and_nothing_else() {
 }
 
 #[test]
+fn a_debian_package_holds_what_the_manifest_of_the_program_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = static_program(folder.path());
+    let package = |name: &str| {
+        let file = folder.path().join(name);
+        let mut command = Command::new(format!("{ROOT}/deploy/deb"));
+        run(command.arg("--binary").arg(&program).arg("--output").arg(&file));
+        file
+    };
+    let (deb, again) = (package("one.deb"), package("two.deb"));
+    assert!(fs::read(&deb).unwrap() == fs::read(again).unwrap(), "not the same twice");
+    let field = |name: &str| run(Command::new("dpkg-deb").arg("--field").arg(&deb).arg(name));
+    assert_eq!(field("Package").trim(), "gatehouse");
+    assert_eq!(field("Version").trim(), concat!(env!("CARGO_PKG_VERSION"), "-1"));
+    assert_eq!(field("Depends").trim(), "", "a static binary needs no other package");
+
+    let root = folder.path().join("root");
+    run(Command::new("dpkg-deb").arg("--raw-extract").arg(&deb).arg(&root));
+    assert!(Command::new(root.join("usr/bin/gatehouse")).status().unwrap().success());
+    for (file, source) in [
+        ("usr/lib/systemd/system/gatehouse.service", "deploy/gatehouse.service"),
+        ("etc/default/gatehouse", "deploy/gatehouse.default"),
+        ("usr/share/doc/gatehouse/examples/00-class.yaml", "examples/quickstart/00-class.yaml"),
+    ] {
+        let source = fs::read(format!("{ROOT}/{source}")).unwrap();
+        assert!(fs::read(root.join(file)).unwrap() == source, "{file}");
+    }
+    let kept = fs::read_to_string(root.join("DEBIAN/conffiles")).unwrap();
+    assert_eq!(kept, "/etc/default/gatehouse\n");
+}
+
+#[test]
 fn a_binary_that_needs_what_the_image_has_not_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("image.tar");
