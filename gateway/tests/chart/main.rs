@@ -15,8 +15,10 @@ use serde_json::Value;
 mod custom_resources;
 mod install;
 mod monitoring;
-mod nodes;
+mod pages;
 mod render;
+mod site;
+mod traffic;
 mod values;
 
 /// Where the chart is.

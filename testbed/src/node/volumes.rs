@@ -96,7 +96,7 @@ impl Volumes {
                 fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
             }
             if let Some(files) = files.with_context(|| format!("volume {name}"))? {
-                replace(&folder, &files).with_context(|| format!("volume {name}"))?;
+                replace(&folder, &files, mode(volume)).with_context(|| format!("volume {name}"))?;
             }
         }
         Ok(())
@@ -236,8 +236,17 @@ fn describe(
     }
 }
 
+/// What files of a volume may be read by. Modes of single entries are not looked at.
+fn mode(volume: &Volume) -> u32 {
+    let secret = volume.secret.as_ref().and_then(|of| of.default_mode);
+    let map = volume.config_map.as_ref().and_then(|of| of.default_mode);
+    let projected = volume.projected.as_ref().and_then(|of| of.default_mode);
+    let given = secret.or(map).or(projected);
+    given.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(0o644)
+}
+
 /// Makes these the files of a volume, at once: `name` leads to `..data/name`, `..data` to the folder of the moment.
-fn replace(volume: &Path, files: &Files) -> anyhow::Result<()> {
+fn replace(volume: &Path, files: &Files, mode: u32) -> anyhow::Result<()> {
     let data = volume.join("..data");
     let before = fs::read_link(&data).ok();
     let same = |(path, value): (&String, &Vec<u8>)| {
@@ -255,7 +264,8 @@ fn replace(volume: &Path, files: &Files) -> anyhow::Result<()> {
     for (path, value) in files {
         let file = volume.join(&next).join(path);
         fs::create_dir_all(file.parent().unwrap_or(volume))?;
-        fs::write(file, value)?;
+        fs::write(&file, value)?;
+        fs::set_permissions(file, fs::Permissions::from_mode(mode))?;
     }
     fs::create_dir_all(volume.join(&next))?;
     let link = volume.join("..data_tmp");
@@ -297,13 +307,15 @@ mod tests {
     fn a_change_replaces_all_files_of_a_volume_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let volume = folder.path();
-        replace(volume, &files(&[("tls.crt", "one"), ("deep/er", "x")])).unwrap();
+        replace(volume, &files(&[("tls.crt", "one"), ("deep/er", "x")]), 0o400).unwrap();
         assert_eq!(fs::read_to_string(volume.join("tls.crt")).unwrap(), "one");
         assert_eq!(fs::read_to_string(volume.join("deep/er")).unwrap(), "x");
+        let permissions = fs::metadata(volume.join("deep/er")).unwrap().permissions();
+        assert_eq!(permissions.mode() & 0o777, 0o400);
         let before = fs::read_link(volume.join("..data")).unwrap();
-        replace(volume, &files(&[("tls.crt", "one"), ("deep/er", "x")])).unwrap();
+        replace(volume, &files(&[("tls.crt", "one"), ("deep/er", "x")]), 0o400).unwrap();
         assert_eq!(fs::read_link(volume.join("..data")).unwrap(), before, "nothing has changed");
-        replace(volume, &files(&[("tls.crt", "two")])).unwrap();
+        replace(volume, &files(&[("tls.crt", "two")]), 0o644).unwrap();
         assert_eq!(fs::read_to_string(volume.join("tls.crt")).unwrap(), "two");
         assert_eq!(entries(volume).unwrap(), ["..data", "..version-2", "tls.crt"]);
     }

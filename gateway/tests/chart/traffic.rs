@@ -1,0 +1,174 @@
+//! Traffic through the Pods of an installation, with exactly the rights, volumes and capabilities that the chart asks
+//! for, as a client on the link sees it.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use gatehouse_testbed::{
+    cluster::{Node, eventually},
+    prober::{Pace, Prober, failures},
+};
+
+use super::{CHART, NAMESPACE, site::Site};
+
+/// As a user has it who comes from MetalLB and ingress-nginx.
+const MIGRATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/migrate");
+/// Answers over this time in a row are an address that is served.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// A whole control plane starts on the machine meanwhile: what is answered late is answered.
+const PATIENT: Pace = Pace { every: Duration::from_millis(50), timeout: Duration::from_secs(20) };
+
+/// The Pods of one of the example's Services, on one node.
+fn backends(service: &str, app: &str, node: &Node) -> String {
+    format!(
+        "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {app}, namespace: default}}
+spec:
+  replicas: 2
+  selector: {{matchLabels: {{app: {app}}}}}
+  template:
+    metadata: {{labels: {{app: {app}}}}}
+    spec:
+      nodeSelector: {{kubernetes.io/hostname: {}}}
+      containers:
+      - name: echo
+        image: echo
+        args: [echo, '--listen=0.0.0.0:8080', --service={service}]
+---
+",
+        node.name()
+    )
+}
+
+#[test]
+fn one_line_is_the_whole_installation() {
+    let site = Site::new();
+    site.install("addresses.pools[0]=192.168.1.200-192.168.1.250");
+    let address = site.address();
+    assert_eq!(address, "192.168.1.200".parse::<IpAddr>().unwrap());
+    let owner = site.owner(address);
+    let macs = site.client.who_has(address).unwrap();
+    assert_eq!(macs.into_iter().collect::<Vec<_>>(), [owner.host().mac()]);
+    let arp = owner.host().run(&["sysctl", "-n", "net.ipv4.conf.eth0.arp_ignore"]).unwrap();
+    assert_eq!(arp.trim(), "1", "the settings of interfaces are not the host's:\n{}", site.logs());
+
+    let test = ["test", "gatehouse", "--namespace", NAMESPACE, "--timeout=180s", "--logs"];
+    let said = site.helm(&test);
+    assert!(said.contains(&format!("is answered on {address}")), "{said}");
+
+    for node in &site.nodes {
+        assert!(node.disk().join("var/lib/gatehouse").is_dir(), "the state is not on the node");
+    }
+    let logs = site.logs();
+    for wrong in ["forbidden", "NotPermitted", "ArpNotStrict"] {
+        assert!(!logs.contains(wrong), "{wrong}: {logs}");
+    }
+    site.helm(&["uninstall", "gatehouse", "--namespace", NAMESPACE, "--wait"]);
+    let left = || Ok(site.nodes.iter().all(|node| !has(node, address)));
+    eventually("the address is on no node", left).unwrap();
+}
+
+fn has(node: &Node, address: IpAddr) -> bool {
+    node.host().addresses("eth0").unwrap().contains(&address)
+}
+
+#[test]
+fn what_metallb_and_ingress_nginx_served_is_served_through_outage_and_upgrade() {
+    let site = Site::new();
+    site.install("ingressClass.claim[0]=nginx");
+    site.cluster.kubectl(&["create", "namespace", "metallb-system"]).unwrap();
+    site.cluster.kubectl(&["apply", "--filename", MIGRATE]).unwrap();
+    let address = site.address();
+    assert_eq!(address, "192.168.1.200".parse::<IpAddr>().unwrap());
+    // Not where the address is: answers cross the link.
+    let owner = site.owner(address);
+    let node = site.nodes.iter().find(|node| node.name() != owner.name()).unwrap();
+    let apps = [("nginx-service", "nginx"), ("other-service", "other")];
+    let pods: String = apps.iter().map(|(service, app)| backends(service, app, node)).collect();
+    site.cluster.apply(&pods).unwrap();
+    answers(&site, address);
+
+    let server = SocketAddr::new(address, 80);
+    let client = Prober::start(&site.client, server, "nginx.example.com", PATIENT).unwrap();
+    assert!(client.wait_quiet(Instant::now(), QUIET), "{}", site.describe());
+    outage_of_the_api_server(&site, &client);
+    upgrade(&site, &client);
+}
+
+/// Both paths and both subdomains lead where the Ingresses say, and the Ingresses tell of the address.
+fn answers(site: &Site, address: IpAddr) {
+    for (host, path, service, seen) in [
+        ("example.com", "/nginx", "nginx-service", "/"),
+        ("example.com", "/other", "other-service", "/"),
+        ("nginx.example.com", "/a", "nginx-service", "/a"),
+        ("other.example.com", "/a", "other-service", "/a"),
+    ] {
+        let wanted = format!("service={service} ");
+        let path_seen = format!(" path={seen} ");
+        let mut answer = String::new();
+        let good = eventually("it is answered", || {
+            answer = site.get(address, host, path);
+            Ok(answer.contains(&wanted) && answer.contains(&path_seen))
+        });
+        if let Err(error) = good {
+            panic!("{host}{path}: {answer} {error:#}\n{}", site.describe());
+        }
+    }
+    let get =
+        ["get", "ingresses", "--output=jsonpath={.items[*].status.loadBalancer.ingress[0].ip}"];
+    let told = || Ok(site.cluster.kubectl(&get)? == format!("{address} {address}"));
+    eventually("the Ingresses tell of the address", told).unwrap();
+}
+
+fn assert_unnoticed(site: &Site, client: &Prober, event: Instant, what: &str) {
+    client.settle(Instant::now());
+    let failures = failures(&client.attempts(), event);
+    assert!(failures.is_empty(), "{what}:\n{failures}{}", site.describe());
+    client.clear();
+}
+
+fn outage_of_the_api_server(site: &Site, client: &Prober) {
+    let event = Instant::now();
+    site.cluster.api_server().stop();
+    std::thread::sleep(Duration::from_secs(10));
+    site.cluster.api_server().start().unwrap();
+    assert!(client.wait_quiet(Instant::now(), QUIET));
+    assert_unnoticed(site, client, event, "the API server was away");
+}
+
+/// A change of an argument replaces the Pods of all nodes, one after the other.
+fn upgrade(site: &Site, client: &Prober) {
+    let pods = || {
+        let get = ["get", "pods", "--namespace", NAMESPACE, "--output=name"];
+        site.cluster.kubectl(&get).unwrap()
+    };
+    let (before, event) = (pods(), Instant::now());
+    let upgrade = ["upgrade", "gatehouse", CHART, "--namespace", NAMESPACE, "--reuse-values"];
+    let set = ["--set", "traffic.upstreamTimeout=30", "--wait", "--timeout=300s"];
+    site.helm(&[&upgrade[..], &set].concat());
+    let after = pods();
+    assert!(
+        after.lines().count() == 3 && after.lines().all(|pod| !before.contains(pod)),
+        "{after}"
+    );
+    println!("three nodes are upgraded in {:?}", event.elapsed());
+    assert!(client.wait_quiet(Instant::now(), QUIET));
+    assert_unnoticed(site, client, event, "an upgrade");
+}
+
+/// `kubectl apply --filename FOLDER` reads no folders within it: what a cluster makes itself is in one.
+#[test]
+fn what_only_runs_without_a_cluster_is_apart() {
+    let text = |file: &Path| std::fs::read_to_string(file).unwrap();
+    let entries = std::fs::read_dir(MIGRATE).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = entries.filter(|path| path.is_file()).collect();
+    assert!(files.len() >= 3 && files.iter().all(|file| !text(file).contains("EndpointSlice")));
+    let apart = Path::new(MIGRATE).join("without-a-cluster/10-endpoints.yaml");
+    assert!(text(&apart).contains("kind: EndpointSlice"));
+}
