@@ -106,7 +106,7 @@ mod tests {
         for der in [&b""[..], b"0", b"\x30\x84\xff\xff\xff\xff", b"\x30\x88\x01", b"\x17\x0d"] {
             assert_eq!(not_after(der), None);
         }
-        assert_eq!(time(0x17, b"991231235959Z"), Some(946_684_740));
+        assert_eq!(time(0x17, b"991231235959Z"), Some(946_684_799));
         assert_eq!(time(0x17, b"9912312359"), None);
     }
 }
