@@ -352,8 +352,8 @@ fn a_start_that_cannot_work_says_why_and_exits_with_a_code() {
     assert_eq!(code, Some(64), "{text}");
     let (code, text) = run(Plan::default().args(&["--drain-timeout=soon"]));
     assert_eq!(code, Some(64), "{text}");
-    let (code, text) =
-        run(Plan::default().manifest("bad.yaml", "kind: Service\nmetadata:\n  name: [a\n"));
+    let bad = Plan::default().manifest("bad.yaml", "kind: Service\nmetadata:\n  name: [a\n");
+    let (code, text) = run(bad.args(&["--strict"]));
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("bad.yaml:"), "{text}");
     let (code, text) = run(Plan::default().args(&["--manifests", "/nowhere/at/all"]));
