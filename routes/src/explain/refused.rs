@@ -25,25 +25,44 @@ pub struct Refused {
 
 /// The objects that claim a canonical host and have no rule for it in a table, or have errors.
 pub fn refused(compiled: &Compiled, objects: &Objects, table: usize, host: &str) -> Vec<Refused> {
-    let entries =
-        compiled.tables.get(table).into_iter().flat_map(|table| table.routes.entries_for(host));
-    let rules = entries.flat_map(|entry| entry.candidates());
-    let known: HashSet<&ObjectRef> = rules.map(|rule| &rule.object).collect();
+    let known = objects_of(compiled, table, host);
+    // The first table has the rules of all gateways.
+    let served = objects_of(compiled, 0, host);
+    let place = |object: &ObjectRef| match (known.contains(object), served.contains(object)) {
+        (true, _) => Place::Here,
+        (false, true) => Place::Elsewhere,
+        (false, false) => Place::Nowhere,
+    };
     let ingresses = objects.ingresses.iter().filter(|(_, stored)| claims(&stored.object, host));
     let ingresses = ingresses.map(|(key, stored)| {
         let object = ObjectRef::new("Ingress", key.clone());
         let elsewhere = || ingress_elsewhere(compiled, &object, &stored.object);
-        let reasons = reasons(compiled, &object, known.contains(&object), &elsewhere);
+        let reasons = reasons(compiled, &object, place(&object), &elsewhere);
         Refused { object, reasons }
     });
     let routes = compiled.routes.iter().filter(|outcome| outcome.host == host);
     let routes = routes.map(|outcome| {
         let object = ObjectRef::new("Route", outcome.object.clone());
         let elsewhere = || "it is served on the addresses of another gateway".to_owned();
-        let reasons = reasons(compiled, &object, known.contains(&object), &elsewhere);
+        let reasons = reasons(compiled, &object, place(&object), &elsewhere);
         Refused { object, reasons }
     });
     ingresses.chain(routes).filter(|refused| !refused.reasons.is_empty()).collect()
+}
+
+/// Where an object has rules for a host.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Here,
+    Elsewhere,
+    Nowhere,
+}
+
+/// The objects that have rules for a host in a table.
+fn objects_of<'c>(compiled: &'c Compiled, table: usize, host: &str) -> HashSet<&'c ObjectRef> {
+    let table = compiled.tables.get(table).into_iter();
+    let entries = table.flat_map(|table| table.routes.entries_for(host));
+    entries.flat_map(|entry| entry.candidates()).map(|rule| &rule.object).collect()
 }
 
 /// Whether an Ingress names the host or a wildcard that covers it.
@@ -57,14 +76,18 @@ fn claims(ingress: &Ingress, host: &str) -> bool {
     })
 }
 
-/// What is wrong with an object: the errors of one that is known in the table, all problems of one that is
-/// not.
+/// What is wrong with an object: the errors of one that has rules in the table, all problems of one that has
+/// none in any. One that is served elsewhere is not here whatever else is wrong with it.
 fn reasons(
     compiled: &Compiled,
     object: &ObjectRef,
-    known: bool,
+    place: Place,
     elsewhere: &dyn Fn() -> String,
 ) -> Vec<String> {
+    if place == Place::Elsewhere {
+        return vec![elsewhere()];
+    }
+    let known = place == Place::Here;
     let problems = compiled.problems.iter().filter(|problem| problem.object == *object);
     let told = problems.filter(|problem| !known || problem.severity == Severity::Error);
     let line = |problem: &Problem| match &*problem.field {
