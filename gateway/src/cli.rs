@@ -32,7 +32,7 @@ pub enum Command {
     Run(Box<Settings>),
     /// Dry run: addresses, routes, statuses and problems that the manifests give.
     Plan(PlanArgs),
-    /// Problems only; exit code 1 if one of them is an error.
+    /// Problems only; exit code 1 if one of them is an error: closed, refused, or answered otherwise than asked.
     Check(CheckArgs),
     /// Which rule answers a request, and why the others do not.
     Explain(ExplainArgs),
@@ -106,6 +106,9 @@ pub struct CheckArgs {
     /// Shared by the commands that read manifests.
     #[command(flatten)]
     pub manifests: ManifestArgs,
+    /// Exit code 1 for warnings, too.
+    #[arg(long)]
+    pub strict: bool,
     /// Files and folders of manifests.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,

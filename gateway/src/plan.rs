@@ -5,13 +5,14 @@
 //! out; nothing is decided here. The admin server uses [`snapshot_json`].
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::Context as _;
-use gatehouse_routes::{options::Options, problem::Severity};
+use gatehouse_routes::{objects::ObjectRef, options::Options};
 use serde_json::Value;
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     state_file,
 };
 
+mod check;
 mod explain;
 mod json;
 mod table;
@@ -37,7 +39,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     let mut text = String::new();
     let code = match command {
         Command::Plan(arguments) => plan(&arguments, &mut text)?,
-        Command::Check(arguments) => check(&arguments, &mut text),
+        Command::Check(arguments) => check(&arguments, check::Page::of_stdout(), &mut text),
         Command::Explain(arguments) => explain::run(&arguments, &mut text)?,
         Command::Crds(arguments) => {
             text = crds::yaml(arguments.only);
@@ -72,6 +74,8 @@ pub struct Planned {
     pub node: NodeContext,
     /// What could not be read, a line each.
     pub unreadable: Vec<String>,
+    /// `file:line` of the objects.
+    pub places: BTreeMap<ObjectRef, String>,
 }
 
 /// Loads and compiles manifests for a node.
@@ -85,7 +89,7 @@ pub fn planned(paths: &[PathBuf], node: NodeContext) -> Result<Planned, LoadErro
         state.apply(event);
     }
     let compiled = compile(&state, &node, Role::Allocate, None);
-    Ok(Planned { state, compiled, node, unreadable: loaded.unreadable() })
+    Ok(Planned { state, compiled, node, unreadable: loaded.unreadable(), places: loaded.places() })
 }
 
 /// The node that the arguments describe.
@@ -129,29 +133,13 @@ fn plan(arguments: &PlanArgs, out: &mut String) -> anyhow::Result<ExitCode> {
     Ok(if planned.unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn check(arguments: &CheckArgs, out: &mut String) -> ExitCode {
-    let (lines, errors) = match planned(&arguments.paths, node_context(&arguments.manifests)) {
-        Ok(planned) => {
-            let problems = &planned.compiled.problems;
-            let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
-            (problems.iter().map(ToString::to_string).collect(), errors.count())
-        }
-        Err(LoadError { errors }) => {
-            let lines: Vec<_> = errors.iter().map(|error| format!("error: {error}")).collect();
-            (lines, errors.len())
-        }
+fn check(arguments: &CheckArgs, page: check::Page, out: &mut String) -> ExitCode {
+    let found = match planned(&arguments.paths, node_context(&arguments.manifests)) {
+        Ok(planned) => check::report(&planned, page, out),
+        Err(LoadError { errors }) => check::missing(&errors, out),
     };
-    for line in &lines {
-        out.push_str(line);
-        out.push('\n');
-    }
-    let warnings = lines.len() - errors;
-    let count = |number: usize, what: &str| match number {
-        1 => format!("1 {what}"),
-        _ => format!("{number} {what}s"),
-    };
-    out.push_str(&format!("{}, {}\n", count(errors, "error"), count(warnings, "warning")));
-    if errors > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let failed = found.errors > 0 || (arguments.strict && found.warnings > 0);
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn json_text(value: &Value, out: &mut String) {

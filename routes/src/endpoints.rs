@@ -29,8 +29,10 @@ use crate::{
     problem::Problem,
 };
 
+mod empty;
 mod protocol;
 
+use empty::Empty;
 use protocol::{Spoken, spoken};
 
 /// The label that ties an EndpointSlice to its Service (same namespace).
@@ -135,6 +137,9 @@ pub(crate) enum Gap {
     Tls(&'static str),
     /// The pods speak HTTP/2 there, by this `appProtocol`: nothing is sent.
     Http2(&'static str),
+    /// Nobody is there, for this reason; asked only where the objects are written by hand, as the endpoints of a
+    /// cluster come and go.
+    Endpoints(Empty),
 }
 
 impl Gap {
@@ -172,6 +177,13 @@ impl Gap {
                     BackendPort::Target(_) => "name a port of the pods, not of the Service",
                     _ => "name a port that the Service lists in spec.ports",
                 },
+            ),
+            Self::Endpoints(why) => Problem::error(
+                object,
+                "NoEndpoints",
+                field,
+                format!("Service {} has no endpoint: {why}; requests get 503", key.service),
+                "write an EndpointSlice of that label, with the Service's port name and an address that is ready",
             ),
             Self::Tls(name) | Self::Http2(name) => Problem::error(
                 object,
@@ -337,6 +349,9 @@ impl<'s> Draft<'s> {
             self.gap = Some(Gap::Port);
         }
         self.gap = Gap::of_ports(&all).or(self.gap);
+        if self.gap.is_none() && self.addresses.is_empty() && service.trust.standalone {
+            self.gap = Some(Gap::Endpoints(Empty::why(slices, all.is_empty())));
+        }
     }
 
     /// What is spoken on a port of an EndpointSlice, which the Service's port of the same name may say.

@@ -61,6 +61,8 @@ pub(crate) struct HostEntry {
 pub(crate) struct BackendUse {
     pub(crate) key: BackendKey,
     pub(crate) slot: BackendSlot,
+    /// Whether requests go there at all.
+    pub(crate) used: bool,
     pub(crate) field: String,
 }
 
@@ -102,7 +104,7 @@ impl Translation {
         slots: &mut Slots<'_>,
     ) -> WeightedBackend {
         let slot = slots.slot(&key);
-        self.backends.push(BackendUse { key: key.clone(), slot, field });
+        self.backends.push(BackendUse { key: key.clone(), slot, used: weight > 0, field });
         WeightedBackend { slot, key, weight }
     }
 

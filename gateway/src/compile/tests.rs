@@ -162,7 +162,13 @@ fn a_gateway_service_gets_an_address_listeners_a_vip_and_a_status() {
         status(&yaml, &node(), "Ingress default/web"),
         serde_json::json!({"loadBalancer": {"ingress": [{"ip": "192.168.1.200"}]}})
     );
-    assert_eq!(reasons(&compiled), ["PortNotServed Service gatehouse/gateway spec.ports[2]"]);
+    assert_eq!(
+        reasons(&compiled),
+        [
+            "NoEndpoints Ingress default/web spec.rules[0].http.paths[0].backend.service",
+            "PortNotServed Service gatehouse/gateway spec.ports[2]",
+        ]
+    );
 }
 
 #[test]
@@ -203,7 +209,11 @@ fn a_gateway_that_cannot_be_served_is_a_problem_of_the_class_that_names_it() {
         let compiled = compiled(&format!("{POOL}{version}{service}\n{class}"));
         assert_eq!(
             reasons(&compiled),
-            [format!("{reason} IngressClass gatehouse spec.parameters")]
+            [
+                "NoEndpoints Ingress default/web spec.rules[0].http.paths[0].backend.service"
+                    .to_owned(),
+                format!("{reason} IngressClass gatehouse spec.parameters"),
+            ]
         );
         assert_eq!(compiled.listeners.len(), 1, "plain addresses keep working");
         assert_eq!(compiled.routes.tables[0].routes.hosts().count(), 1);

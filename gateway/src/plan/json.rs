@@ -86,7 +86,7 @@ pub(super) fn endpoints(backend: Option<&Backend>) -> Vec<String> {
 
 /// Objects of which `plan` has something to say, by kind and name, and their problems.
 pub(super) fn judged(planned: &Planned) -> BTreeMap<ObjectRef, (Option<Value>, Vec<&Problem>)> {
-    let Planned { state, compiled, node, unreadable: _ } = planned;
+    let Planned { state, compiled, node, unreadable: _, places: _ } = planned;
     let mut objects: BTreeMap<ObjectRef, (Option<Value>, Vec<&Problem>)> = BTreeMap::new();
     let mut add = |kind, key: &ObjectKey| {
         objects.entry(ObjectRef::new(kind, key.clone())).or_default();

@@ -45,7 +45,7 @@ fn command(manifests: &str, words: &str) -> (anyhow::Result<ExitCode>, String) {
     let mut out = String::new();
     let result = match try_parse(["gatehouse"].into_iter().chain(words)).unwrap() {
         Command::Plan(arguments) => plan(&arguments, &mut out),
-        Command::Check(arguments) => Ok(check(&arguments, &mut out)),
+        Command::Check(arguments) => Ok(check(&arguments, check::Page::default(), &mut out)),
         Command::Explain(arguments) => explain::run(&arguments, &mut out),
         other => panic!("{other:?}"),
     };
@@ -80,29 +80,87 @@ ROUTES
   example.com  /     Prefix  forward  forward  default/b:80 (no endpoints)  Ingress default/web
 
 PROBLEMS
-  none
+  error: Ingress default/web: spec.rules[0].http.paths[1].backend.service: Service default/b has no endpoint: \
+no EndpointSlice of its namespace has the label kubernetes.io/service-name with its name; requests get 503 \
+[NoEndpoints]; write an EndpointSlice of that label, with the Service's port name and an address that is ready
 "
     );
 }
 
+/// The same with an endpoint for every Service.
+fn answered() -> String {
+    let slice = "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: b-1, labels: \
+                 {kubernetes.io/service-name: b}}\naddressType: IPv4\nendpoints: [{addresses: [127.0.0.3]}]\n\
+                 ports: [{port: 8080}]\n";
+    format!("{}{slice}", MANIFESTS.trim_start())
+}
+
 #[test]
 fn check_fails_only_on_errors_and_counts() {
-    let (result, out) = command(MANIFESTS, "check @");
+    let (result, out) = command(&answered(), "check @");
     assert!(succeeded(&result.unwrap()));
     assert_eq!(out, "0 errors, 0 warnings\n");
 
-    let unknown = MANIFESTS.replace("spec:\n  rules", "spec:\n  ingressClassName: other\n  rules");
+    let unknown = answered().replace("spec:\n  rules", "spec:\n  ingressClassName: other\n  rules");
     let (result, out) = command(&unknown, "check @");
     assert!(succeeded(&result.unwrap()), "a warning is no failure");
-    assert!(out.starts_with("warning: Ingress default/web: spec.ingressClassName: "), "{out}");
+    assert!(
+        out.starts_with("@:1: Ingress default/web\n  warning: spec.ingressClassName: "),
+        "{out}"
+    );
     assert!(out.ends_with("\n0 errors, 1 warning\n"), "{out}");
+    let (result, strict) = command(&unknown, "check --strict @");
+    assert!(!succeeded(&result.unwrap()), "but with --strict");
+    assert_eq!(strict, out);
     let (_, out) = command(&unknown, "check --claim-class other @");
     assert_eq!(out, "0 errors, 0 warnings\n");
 
-    let (result, out) = command(&MANIFESTS.replace("number: 80", "number: x"), "check @");
+    let (result, out) = command(&answered().replace("number: 80", "number: x"), "check @");
     assert!(!succeeded(&result.unwrap()));
-    assert!(out.contains("@:10: Ingress web: spec.rules[0].http"), "{out}");
+    assert!(out.starts_with("error: @:9: Ingress web: spec.rules[0].http"), "{out}");
     assert!(out.ends_with("\n1 error, 0 warnings\n"), "{out}");
+}
+
+#[test]
+fn check_fails_where_every_request_of_a_rule_gets_an_error() {
+    let empty =
+        "error: spec.rules[0].http.paths[1].backend.service: Service default/b has no endpoint: ";
+    let label = "labels: {kubernetes.io/service-name: b}";
+    for (from, to, said) in [
+        (label, "labels: {}", empty),
+        (label, "labels: {kubernetes.io/service-name: c}", empty),
+        ("127.0.0.3]}", "127.0.0.3], conditions: {ready: false}}", empty),
+        ("metadata: {name: b}", "metadata: {name: c}", "Service default/b does not exist"),
+        (
+            "service: {name: b, port: {number: 80}",
+            "service: {name: b, port: {number: 81}",
+            "no TCP port 81",
+        ),
+    ] {
+        assert!(answered().contains(from), "{from}");
+        let (result, out) = command(&answered().replace(from, to), "check @");
+        assert!(!succeeded(&result.unwrap()), "{out}");
+        assert!(out.starts_with("@:1: Ingress default/web\n") && out.contains(said), "{out}");
+    }
+}
+
+#[test]
+fn check_lists_objects_with_errors_first_and_each_once() {
+    let quiet =
+        "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: aaa}\nspec: {}\n";
+    let noisy = answered().replace(
+        "metadata: {name: web}",
+        "metadata: {name: web, annotations: {nginx.ingress.kubernetes.io/hsts-of-nobody: x, \
+         nginx.ingress.kubernetes.io/auth-url: \"http://a\"}}",
+    );
+    let (_, out) = command(&format!("{noisy}{quiet}"), "check @");
+    let heads: Vec<&str> = out.lines().filter(|line| line.starts_with('@')).collect();
+    let aaa = format!("@:{}: Ingress default/aaa", noisy.lines().count() + 1);
+    assert_eq!(heads, ["@:1: Ingress default/web", &*aaa], "{out}");
+    let severity = |line: &str| line.trim_start().split(": ").next().map(str::to_owned);
+    let told: Vec<_> =
+        out.lines().filter(|line| line.starts_with("  ")).filter_map(severity).collect();
+    assert_eq!(told, ["error", "warning", "warning"], "{out}");
 }
 
 #[test]
@@ -249,5 +307,5 @@ fn the_snapshot_shows_backends_and_what_they_did() {
     let backend = backends.iter().find(|backend| backend["service"] == "default/a").unwrap();
     assert_eq!(backend["endpoints"][1]["address"], "127.0.0.2:8080");
     assert_eq!(backend["endpoints"][1]["requests"], 0);
-    assert_eq!(shown["problems"], json!([]));
+    assert_eq!(shown["problems"][0]["reason"], "NoEndpoints");
 }

@@ -7,7 +7,7 @@
 //! Nothing here knows what an object means.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::{Arc, mpsc::Sender},
@@ -71,6 +71,19 @@ impl Loaded {
         let mut events = self.tree.events();
         events.extend(Kind::ALL.iter().map(|kind| Event::Synced(ID, *kind)));
         events
+    }
+
+    /// `file:line` of every object that counts.
+    pub fn places(&self) -> BTreeMap<ObjectRef, String> {
+        let numbers =
+            self.tree.files.iter().filter_map(|(place, file)| Some((file.number?, &*place.path)));
+        let paths: HashMap<u32, &Path> = numbers.collect();
+        let places = self.tree.index.places();
+        places
+            .filter_map(|(name, file, line)| {
+                Some((name.clone(), format!("{}:{line}", paths.get(&file)?.display())))
+            })
+            .collect()
     }
 
     /// What cannot be read, one line each: `file:line: Kind namespace/name: field: what`.

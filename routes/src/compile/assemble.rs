@@ -15,10 +15,10 @@ use crate::{
     endpoints::{Changed, Inputs, Resolved, Resolver},
     model::{Backend, BackendTable, CertBinding, CertSource, HostPattern, Scope},
     objects::{ObjectKey, ObjectRef},
-    problem::Problem,
+    problem::{Problem, Severity},
     rule::RouteRule,
     table::{HostRoutes, RouteTable},
-    translate::Translation,
+    translate::{BackendUse, Translation},
 };
 
 /// An object with rules in the tables.
@@ -130,10 +130,20 @@ impl Run<'_, '_> {
     /// The problems of a served object, those of its references included.
     fn report(&mut self, translation: &Translation, resolved: &[Option<Arc<Resolved>>]) {
         self.problems.extend(translation.problems.iter().cloned());
-        for usage in &translation.backends {
+        let gap = |usage: &BackendUse| {
             let resolved = resolved.get(usage.slot.0 as usize).and_then(Option::as_ref);
-            if let Some(gap) = resolved.and_then(|resolved| resolved.gap) {
-                self.problems.push(gap.problem(&translation.object, &usage.key, &usage.field));
+            resolved.and_then(|resolved| resolved.gap)
+        };
+        // A Route is one rule: while one of its backends answers, its requests are.
+        let answered = translation.object.kind == "Route"
+            && translation.backends.iter().any(|usage| usage.used && gap(usage).is_none());
+        for usage in &translation.backends {
+            if let Some(gap) = gap(usage) {
+                let mut problem = gap.problem(&translation.object, &usage.key, &usage.field);
+                if answered {
+                    problem.severity = Severity::Warning;
+                }
+                self.problems.push(problem);
             }
         }
     }

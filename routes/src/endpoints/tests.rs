@@ -341,3 +341,41 @@ fn a_rule_that_says_clear_text_is_believed_before_the_port() {
         }
     }
 }
+
+#[test]
+fn a_service_of_files_that_nobody_answers_for_says_why() {
+    let slice = |label: &str, rest: &str| {
+        format!(
+            "{SERVICE}---\nkind: EndpointSlice\nmetadata: {{name: s, namespace: d, labels: {{{label}: web}}}}\n{rest}\n"
+        )
+    };
+    let mine = |rest: &str| slice(SERVICE_NAME, rest);
+    let http = |endpoints: &str| {
+        mine(&format!(
+            "addressType: IPv4\nports: [{{name: http, port: 8080}}]\nendpoints: [{endpoints}]"
+        ))
+    };
+    for (yaml, expected) in [
+        (SERVICE.to_owned(), Empty::NoSlice),
+        (slice("kubernetes.io/service", "addressType: IPv4\nendpoints: []"), Empty::NoSlice),
+        (
+            mine("addressType: FQDN\nports: [{name: http, port: 1}]\nendpoints: []"),
+            Empty::AddressType,
+        ),
+        (mine("addressType: IPv4\nports: [{name: web, port: 1}]\nendpoints: []"), Empty::Port),
+        (http(""), Empty::Nobody),
+        (http("{addresses: [10.0.0.1], conditions: {ready: false}}"), Empty::NotReady),
+        (http("{addresses: [169.254.169.254]}"), Empty::Refused),
+    ] {
+        let mut objects = objects(&yaml);
+        let (own, services) = (BTreeSet::new(), [("d", "web")].into_iter().collect());
+        let gap = |objects: &Objects| {
+            Resolver::new(objects, &own, &services).resolve(&key(BackendPort::Number(80)), None).gap
+        };
+        assert_eq!(gap(&objects), None, "a cluster's endpoints come and go");
+        for stored in objects.services.values_mut() {
+            stored.trust.standalone = true;
+        }
+        assert_eq!(gap(&objects), Some(Gap::Endpoints(expected)), "{yaml}");
+    }
+}

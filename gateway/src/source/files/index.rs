@@ -113,6 +113,14 @@ impl Index {
         gone.into_iter().chain(applied).collect()
     }
 
+    /// Where the objects that count stand: number of the file, and line.
+    pub(super) fn places(&self) -> impl Iterator<Item = (&ObjectRef, u32, u32)> {
+        self.entries.iter().filter_map(|(name, entry)| {
+            let winner = entry.claims.iter().max_by_key(|claim| claim.order)?;
+            Some((name, file_of(winner.order), winner.line))
+        })
+    }
+
     /// A problem for every claim that another one overrides.
     pub(super) fn duplicates<'p>(&self, path: impl Fn(u32) -> Option<&'p Path>) -> Vec<Problem> {
         let place = |claim: &Claim| {
