@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
 /// Words of a set: those of one cache line.
 const WAYS: usize = 8;
