@@ -1,4 +1,4 @@
-//! Ties the two ends of a [`handover`](crate::handover) to the controller.
+//! Ties the two ends of a [`handover`] to the controller.
 
 use std::sync::mpsc;
 

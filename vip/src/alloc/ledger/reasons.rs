@@ -1,5 +1,5 @@
 //! Why a claim did not get an address, or has one to itself: what the ledger knows, for the words of
-//! [`denial`](crate::alloc::denial) and [`sharing`](crate::alloc::sharing). Nothing is booked here.
+//! `denial` and `sharing`. Nothing is booked here.
 
 use std::net::IpAddr;
 
