@@ -252,7 +252,8 @@ pub struct Settings {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Traffic")]
     pub drain_timeout: Duration,
 
-    /// Seconds that a backend may take from the end of the request to the head of its answer.
+    /// Seconds that a backend may take from the end of the request to the head of its answer, where an object does not
+    /// say.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Traffic")]
     pub upstream_timeout: Duration,
 

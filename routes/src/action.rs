@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::{
     canary::Canary,
     model::{BackendKey, BackendSlot},
+    policy::Policy,
     template::Template,
 };
 
@@ -73,12 +74,14 @@ pub struct ForwardSpec {
     pub backends: Box<[WeightedBackend]>,
     /// What other objects take, the oldest first.
     pub canaries: Box<[Canary]>,
+    /// What the object says about the way there.
+    pub policy: Arc<Policy>,
 }
 
 impl ForwardSpec {
     /// All requests for these.
-    pub fn of(backends: Box<[WeightedBackend]>) -> Self {
-        Self { backends, canaries: Box::default() }
+    pub fn of(backends: Box<[WeightedBackend]>, policy: Arc<Policy>) -> Self {
+        Self { backends, canaries: Box::default(), policy }
     }
 
     /// The backends of the object itself.

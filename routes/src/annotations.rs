@@ -25,6 +25,7 @@ use crate::{
     networks::Networks,
     objects::ObjectRef,
     options::EncodedSlashes,
+    policy::{Policy, timeouts::Timeouts},
     problem::Problem,
     template::Template,
 };
@@ -86,6 +87,8 @@ pub(crate) struct Settings {
     pub(crate) hsts: Option<HeaderValue>,
     /// What the object says about encoded slashes, if it does.
     pub(crate) encoded_slashes: Option<EncodedSlashes>,
+    /// The way to the backends.
+    pub(crate) policy: Policy,
     /// Every path is to be denied, for this reason.
     pub(crate) deny: Option<&'static str>,
     /// And what other objects of the namespace have on the same hosts.
@@ -520,7 +523,24 @@ impl Settings {
             Setting::ForwardedPrefix(prefix) => self.forwarded_prefix = Some(prefix),
             Setting::Hsts(value) => self.hsts = Some(value),
             Setting::EncodedSlashes(policy) => self.encoded_slashes = Some(policy),
+            Setting::ConnectTimeout(time) => self.timeouts().connect = Some(time),
+            Setting::ReadTimeout(time) => self.timeouts().read = Some(time),
+            Setting::PauseTimeout(time) => {
+                self.timeouts().read = Some(time);
+                self.timeouts().tunnel.get_or_insert(time);
+            }
+            Setting::SendTimeout(time) => self.timeouts().send = Some(time),
+            Setting::TunnelTimeout(time) => self.timeouts().tunnel = Some(time),
+            Setting::BodyTimeout(time) => self.timeouts().body = Some(time),
+            Setting::BodyRate(rate) => self.timeouts().body_rate = Some(rate),
+            Setting::RetryOn(failures) => self.policy.retries.on = failures,
+            Setting::Tries(tries) => self.policy.retries.tries = Some(tries),
+            Setting::TriesTime(time) => self.policy.retries.time = Some(time),
         }
+    }
+
+    fn timeouts(&mut self) -> &mut Timeouts {
+        self.policy.timeouts.get_or_insert_default()
     }
 
     /// Whether paths are regular expressions, or may be.

@@ -30,6 +30,7 @@ pub mod objects;
 pub mod openshift;
 pub mod options;
 pub mod path;
+pub mod policy;
 pub mod problem;
 pub mod rule;
 mod slots;

@@ -11,7 +11,12 @@ use std::{
     time::Duration,
 };
 
-use gatehouse_routes::{action::Forward, model::Endpoint, stats::EndpointStats};
+use gatehouse_routes::{
+    action::Forward,
+    model::Endpoint,
+    policy::retries::{Failures, Retries},
+    stats::EndpointStats,
+};
 use http::{Method, Request, Response, StatusCode, request::Parts};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -29,6 +34,7 @@ use crate::{
         request_body::RequestBody,
     },
     worker::{
+        clock::Tick,
         context::Worker,
         counters::{FAILURE, REQUEST},
         timeouts::{BrokenOff, Expiry, RequestTimers},
@@ -43,6 +49,61 @@ const EXPECT: Duration = Duration::from_secs(1);
 /// Most endpoints that a request is sent to. Those that it could not be sent to are not counted: they cost no
 /// backend anything, and the time for all tries is bounded.
 const SENT: u32 = 3;
+
+/// What bounds the tries of one request.
+struct Bounds {
+    on: Failures,
+    sent: u32,
+    time: Tick,
+}
+
+impl Bounds {
+    fn new(retries: &Retries, worker: &Worker) -> Self {
+        let time = retries.time.map(|time| time.as_millis() as Tick);
+        Self {
+            on: retries.on,
+            sent: match retries.tries {
+                None => SENT,
+                Some(0) => u32::MAX,
+                Some(tries) => tries,
+            },
+            time: match time {
+                None => worker.options.limits.tries,
+                Some(0) => Tick::MAX,
+                Some(time) => time,
+            },
+        }
+    }
+
+    /// Whether one more endpoint may get a request that so many got since it began.
+    fn admit(&self, sent: u32, began: Tick, worker: &Worker) -> bool {
+        sent < self.sent && worker.now().saturating_sub(began) < self.time
+    }
+
+    /// Whether another endpoint is tried where one accepts no connection.
+    fn opens_others(&self) -> bool {
+        self.on.has(Failures::ERROR) || self.on.has(Failures::TIMEOUT)
+    }
+
+    /// Whether another endpoint may mend a failure.
+    fn mends(&self, kind: ProxyErrorKind, timers: &RequestTimers) -> bool {
+        self.on.has(match kind {
+            ProxyErrorKind::ConnectFailed | ProxyErrorKind::ConnectTimeout => {
+                return self.opens_others();
+            }
+            // Nothing came of the endpoint: its turn was never taken.
+            ProxyErrorKind::Loop | ProxyErrorKind::UpstreamBusy => return true,
+            ProxyErrorKind::UpstreamClosed => Failures::ERROR,
+            ProxyErrorKind::UpstreamInvalid | ProxyErrorKind::AnswerTooLarge => Failures::INVALID,
+            ProxyErrorKind::UpstreamTimeout
+                if matches!(timers.expired(), Some(Expiry::Upstream | Expiry::Sending)) =>
+            {
+                Failures::TIMEOUT
+            }
+            _ => return false,
+        })
+    }
+}
 
 /// Exchanges the request for an answer with one endpoint after the other, until one answers or all were tried.
 ///
@@ -65,7 +126,13 @@ pub(super) async fn exchange(
     let mut tries = Tries::of(backend, forward.spec.backends[index].slot);
     let picked = conn.upstreams.pick_endpoint(worker, &mut tries).await;
     let mut endpoint = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
-    let repeatable = body.is_end_stream() && is_idempotent(&parts.method);
+    let policy = &*forward.spec.policy;
+    if let Some(timeouts) = policy.timeouts {
+        record.timers.own(timeouts);
+    }
+    let bounds = Bounds::new(&policy.retries, worker);
+    let repeatable = body.is_end_stream()
+        && (is_idempotent(&parts.method) || bounds.on.has(Failures::NON_IDEMPOTENT));
     let mut request = take_request(parts, body);
     let (began, mut sent, mut fresh) = (worker.now(), 0, false);
     let mut refused = None;
@@ -75,9 +142,10 @@ pub(super) async fn exchange(
         let key = UpstreamKey::clear(endpoint.address);
         let pooled = if fresh { None } else { conn.upstreams.pool.checkout(&key) };
         let reused = pooled.is_some();
+        let others = tries.has_others() && bounds.opens_others();
         let opened = match pooled {
             Some(upstream) => Ok(upstream),
-            None => Box::pin(open(conn, &record.timers, &endpoint, tries.has_others())).await,
+            None => Box::pin(open(conn, &record.timers, &endpoint, others)).await,
         };
         let kind = match opened {
             Ok(mut upstream) => {
@@ -85,26 +153,35 @@ pub(super) async fn exchange(
                     worker.metrics().add(Counter::UpstreamReused);
                 }
                 sent += 1;
-                let may_repeat = repeatable && (reused || (tries.has_others() && sent < SENT));
-                let spare = may_repeat.then(|| copy_of(&request));
+                let others = tries.has_others() && bounds.admit(sent, began, worker);
+                let spare = (repeatable && (reused || others)).then(|| copy_of(&request));
                 record.timers.upstream_awaited(worker.now(), Expiry::Upstream);
                 let answer = pin!(upstream.send(request));
-                let failure = match answer_to(conn, answer, &mut upstream, &record.timers).await {
+                let answer = answer_to(conn, answer, &mut upstream, &record.timers).await;
+                let (failure, mendable) = match answer {
                     Ok(response) => {
                         count(worker, &endpoint.stats, REQUEST);
-                        return Ok((response, upstream));
+                        let status = response.status().as_u16();
+                        if !others || spare.is_none() || !bounds.on.has_status(status) {
+                            return Ok((response, upstream));
+                        }
+                        // Another endpoint has the word: what this one says is not read any further.
+                        (ProxyErrorKind::UpstreamInvalid.into(), true)
                     }
-                    Err(failure) => failure,
+                    Err(failure) => {
+                        count(worker, &endpoint.stats, FAILURE);
+                        let mendable = bounds.mends(failure.kind, &record.timers);
+                        (failure, mendable)
+                    }
                 };
-                count(worker, &endpoint.stats, FAILURE);
+                let stale = reused && failure.kind == ProxyErrorKind::UpstreamClosed;
                 let unsent = failure.unsent.or_else(|| Some(spare?.map(|()| empty(record))));
                 match unsent {
-                    Some(again) if failure.kind == ProxyErrorKind::UpstreamClosed => {
-                        request = again
-                    }
+                    Some(again) if stale || mendable => request = again,
                     _ => return Err(failure.kind),
                 }
-                if reused {
+                record.timers.clear();
+                if stale {
                     fresh = true;
                     record.retries += 1;
                     worker.metrics().add(Counter::Retry);
@@ -114,6 +191,9 @@ pub(super) async fn exchange(
             }
             Err(kind) => {
                 count(worker, &endpoint.stats, FAILURE);
+                if !bounds.mends(kind, &record.timers) {
+                    return Err(kind);
+                }
                 kind
             }
         };
@@ -122,7 +202,7 @@ pub(super) async fn exchange(
             refused.get_or_insert(kind);
         }
         let kind = refused.unwrap_or(kind);
-        if sent >= SENT || worker.now().saturating_sub(began) >= worker.options.limits.tries {
+        if !bounds.admit(sent, began, worker) {
             return Err(kind);
         }
         tries.failed(endpoint.address);
@@ -194,6 +274,12 @@ struct Failure {
     kind: ProxyErrorKind,
     /// The request, if not a byte of it was written.
     unsent: Option<Request<RequestBody>>,
+}
+
+impl From<ProxyErrorKind> for Failure {
+    fn from(kind: ProxyErrorKind) -> Self {
+        Self { kind, unsent: None }
+    }
 }
 
 /// Waits for the head of the answer to a request that was handed to a connection. The connection is

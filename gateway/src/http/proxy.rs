@@ -313,7 +313,7 @@ fn finish_answer(
     // RFC 9112 §2.3: an intermediary sends its own version, and with it comes a framing of our own.
     parts.version = Version::HTTP_11;
     let body = if upgraded {
-        conn.tunnel.replace(Some(Tunnel::new(upstream)));
+        conn.tunnel.replace(Some(Tunnel::new(upstream, record.timers.tunnel())));
         ResponseBody::empty()
     } else {
         ResponseBody::upstream(incoming, upstream, record)

@@ -161,7 +161,11 @@ impl Record {
     pub(crate) fn cut(&mut self, error: &BodyError) {
         self.error = Some(match error {
             BodyError::Expired(
-                Expiry::Upstream | Expiry::SlowConnect | Expiry::TryConnect | Expiry::Connect,
+                Expiry::Upstream
+                | Expiry::Sending
+                | Expiry::SlowConnect
+                | Expiry::TryConnect
+                | Expiry::Connect,
             ) => ProxyErrorKind::UpstreamTimeout,
             BodyError::Expired(Expiry::SlowBody) => ProxyErrorKind::SlowRequest,
             BodyError::Expired(Expiry::Stalled | Expiry::Silent) => ProxyErrorKind::ClientStalled,

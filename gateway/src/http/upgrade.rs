@@ -1,4 +1,4 @@
-//! An upgraded connection: bytes both ways until one side is done or nothing moves for an hour.
+//! An upgraded connection: bytes both ways until one side is done or nothing moves for as long as the rule allows.
 
 use std::{
     future::poll_fn,
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use crate::{
     http::io::{ClientIo, ConnShared},
     upstream::connection::Upstream,
-    worker::timeouts::Phase,
+    worker::clock::Tick,
 };
 
 /// Bytes held per direction.
@@ -22,6 +22,8 @@ const BUFFER: usize = 16 * 1024;
 /// The backend's end of an upgraded connection, until the client's end has said 101.
 pub(crate) struct Tunnel {
     upstream: Upstream,
+    /// How long nothing may move, where an object says so.
+    idle: Option<Tick>,
     flow: Option<Box<dyn Flow>>,
 }
 
@@ -35,8 +37,8 @@ pub(crate) trait Flow {
 }
 
 impl Tunnel {
-    pub(crate) fn new(upstream: Upstream) -> Self {
-        Self { upstream, flow: None }
+    pub(crate) fn new(upstream: Upstream, idle: Option<Tick>) -> Self {
+        Self { upstream, idle, flow: None }
     }
 
     /// Has the flow told to whoever lives until the end of this tunnel.
@@ -54,8 +56,8 @@ impl Tunnel {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        shared.timers.enter(Phase::Tunnel, shared.worker.now());
-        let Self { upstream, mut flow } = self;
+        let Self { upstream, idle, mut flow } = self;
+        shared.timers.becomes_tunnel(idle, shared.worker.now());
         flow.iter_mut().for_each(|flow| flow.took(early.len()));
         let mut client = Counted { stream: client, flow };
         let (mut backend, read, _permit) = upstream.into_stream();

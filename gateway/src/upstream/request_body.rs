@@ -120,7 +120,7 @@ impl Body for RequestBody {
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 Poll::Ready(None) => {
-                    self.timers.body_over();
+                    self.timers.body_over(self.clock.now());
                     return Poll::Ready(None);
                 }
             }
@@ -139,7 +139,7 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if self.incoming.is_some() {
-            self.timers.body_over();
+            self.timers.body_over(self.clock.now());
         }
     }
 }

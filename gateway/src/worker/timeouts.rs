@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+use gatehouse_routes::policy::timeouts::Timeouts;
+
 use crate::{
     config::Settings,
     worker::{clock::Tick, local_address::LocalAddress},
@@ -118,6 +120,8 @@ pub(crate) enum Expiry {
     TryConnect,
     /// The endpoint does not accept the connection.
     Connect,
+    /// The backend takes nothing of the request's body.
+    Sending,
     /// The backend does not answer.
     Upstream,
 }
@@ -128,6 +132,8 @@ pub(crate) struct ConnTimers {
     phase: Cell<Phase>,
     since: Cell<Tick>,
     streams: Cell<u32>,
+    /// How long nothing may move in a tunnel, where an object says so.
+    tunnel: Cell<Option<Tick>>,
     address: RefCell<Option<Rc<LocalAddress>>>,
     expired: Cell<Option<Expiry>>,
     waker: RefCell<Option<Waker>>,
@@ -163,6 +169,12 @@ impl ConnTimers {
         self.since.set(now);
     }
 
+    /// The connection becomes a tunnel, which ends where nothing moves for as long.
+    pub(crate) fn becomes_tunnel(&self, idle: Option<Tick>, now: Tick) {
+        self.tunnel.set(idle);
+        self.enter(Phase::Tunnel, now);
+    }
+
     /// A request begins; the connection is active until as many ended.
     pub(crate) fn request_begins(&self, now: Tick) {
         self.streams.set(self.streams.get() + 1);
@@ -190,7 +202,7 @@ impl ConnTimers {
             Phase::FirstByte => limits.first_byte,
             Phase::Head => limits.head,
             Phase::Idle => limits.idle,
-            Phase::Tunnel => limits.tunnel,
+            Phase::Tunnel => self.tunnel.get().unwrap_or(limits.tunnel),
             Phase::Unused | Phase::Active => return None,
         };
         (now.saturating_sub(self.since.get()) >= limit).then_some(Expiry::Silent)
@@ -225,6 +237,8 @@ pub(crate) struct RequestTimers {
     ended_since: Cell<Option<Tick>>,
     broken_off: Cell<Option<BrokenOff>>,
     body_held: Cell<bool>,
+    /// What the object of the request says instead of the process.
+    own: Cell<Option<Timeouts>>,
     expired: Cell<Option<Expiry>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -248,6 +262,7 @@ impl Timers for ConnTimers {
     fn reset(&self) {
         self.phase.set(Phase::Unused);
         self.streams.set(0);
+        self.tunnel.set(None);
         self.address.take();
         self.expired.set(None);
         self.waker.take();
@@ -284,7 +299,18 @@ impl RequestTimers {
         self.ended_since.set(None);
         self.broken_off.set(None);
         self.body_held.set(false);
+        self.own.set(None);
         self.expired.set(None);
+    }
+
+    /// From here on times are the object's, as far as it says any.
+    pub(crate) fn own(&self, timeouts: Timeouts) {
+        self.own.set(Some(timeouts));
+    }
+
+    /// How long nothing may move in the tunnel that the request becomes, if its object says so.
+    pub(crate) fn tunnel(&self) -> Option<Tick> {
+        self.own.get()?.tunnel.map(ticks)
     }
 
     /// We wait for more of the request's body.
@@ -301,6 +327,9 @@ impl RequestTimers {
         if let Some(since) = self.receiving_since.take() {
             self.behind.set(self.behind.get() + now.saturating_sub(since));
         }
+        if self.upstream_since.get().is_some() {
+            self.upstream_since.set(Some((now, Expiry::Sending)));
+        }
     }
 
     /// The body is not to be asked for before the backend wants it.
@@ -313,9 +342,12 @@ impl RequestTimers {
         self.body_held.get()
     }
 
-    /// The request's body is complete, or nobody wants it any more.
-    pub(crate) fn body_over(&self) {
+    /// The request's body is complete, or nobody wants it any more: it is the backend's turn.
+    pub(crate) fn body_over(&self, now: Tick) {
         self.receiving_since.set(None);
+        if let Some((_, Expiry::Sending)) = self.upstream_since.get() {
+            self.upstream_since.set(Some((now, Expiry::Upstream)));
+        }
     }
 
     /// The client has ended its half: it may be gone.
@@ -381,17 +413,21 @@ impl RequestTimers {
     /// While a client still owes parts of its body, a silent backend is not to blame: it may be waiting
     /// for the same bytes.
     fn check(&self, now: Tick, limits: &Limits) -> Option<Expiry> {
+        let own = self.own.get().unwrap_or_default();
         if let Some(since) = self.receiving_since.get() {
-            if self.falls_behind(limits.body_rate) + now.saturating_sub(since) >= limits.body_grace
-            {
+            let rate = own.body_rate.map_or(limits.body_rate, u64::from);
+            let grace = own.body.map_or(limits.body_grace, ticks);
+            if self.falls_behind(rate) + now.saturating_sub(since) >= grace {
                 return Some(Expiry::SlowBody);
             }
         } else if let Some((since, expiry)) = self.upstream_since.get() {
+            let connect = own.connect.map_or(limits.connect, ticks);
             let limit = match expiry {
-                Expiry::SlowConnect => limits.connect_slow,
-                Expiry::TryConnect => limits.connect_try,
-                Expiry::Connect => limits.connect,
-                _ => limits.upstream,
+                Expiry::SlowConnect => limits.connect_slow.min(connect),
+                Expiry::TryConnect => limits.connect_try.min(connect),
+                Expiry::Connect => connect,
+                Expiry::Sending => own.send.map_or(limits.upstream, ticks),
+                _ => own.read.map_or(limits.upstream, ticks),
             };
             if now.saturating_sub(since) >= limit {
                 return Some(expiry);
@@ -498,6 +534,11 @@ impl<T: Timers> Drop for Registered<T> {
         }
         registry.free.push(self.place);
     }
+}
+
+/// A time of an object, which the translation has bounded.
+fn ticks(time: Duration) -> Tick {
+    time.as_millis() as Tick
 }
 
 fn register(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {

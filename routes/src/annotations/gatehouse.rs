@@ -2,7 +2,7 @@
 
 use super::{
     table::{Annotation, Family, ObjectKind},
-    value::{ENCODED_SLASHES, READ_BY_OWNER, TEXT},
+    value::{BODY_RATE, BODY_TIMEOUT, ENCODED_SLASHES, READ_BY_OWNER, TEXT},
 };
 
 /// Annotations of Gatehouse. One for Ingresses, Routes or Services gets its row here.
@@ -10,6 +10,22 @@ pub static FAMILY: Family = Family::new(
     "gatehouse.io/",
     &[ObjectKind::Ingress, ObjectKind::IpAddressPool, ObjectKind::Route, ObjectKind::Service],
     &[
+        Annotation::honoured(
+            "body-rate",
+            &[ObjectKind::Ingress, ObjectKind::Route],
+            BODY_RATE,
+            "",
+            "Bytes per second that a client sends of its body, as `--body-rate` says by default; 0: any byte will \
+             do.",
+        ),
+        Annotation::honoured(
+            "body-timeout",
+            &[ObjectKind::Ingress, ObjectKind::Route],
+            BODY_TIMEOUT,
+            "",
+            "How far a client may fall behind that rate, as `--body-timeout` says by default: seconds, or a time \
+             such as `5m`.",
+        ),
         DRAIN,
         Annotation::honoured(
             "encoded-slashes",

@@ -5,7 +5,10 @@
 
 use super::{
     table::{Annotation, Family, ObjectKind},
-    value::{FLAG, FLAG_ON, FORWARDED_HEADERS, HSTS, LIMIT, Parser, SPACED_NETWORKS, TEXT},
+    value::{
+        FLAG, FLAG_ON, FORWARDED_HEADERS, HSTS, LIMIT, Parser, ROUTE_TIMEOUT, ROUTE_TUNNEL,
+        SPACED_NETWORKS, TEXT,
+    },
 };
 
 const ON: &[ObjectKind] = &[ObjectKind::Route, ObjectKind::Ingress];
@@ -60,8 +63,20 @@ pub(super) static HAPROXY: Family = Family::new(
             "What becomes of forwarding headers.",
             "they are replaced, unless a trusted proxy sent them",
         ),
-        harmless("timeout", TEXT, "How long the backend may be silent."),
-        harmless("timeout-tunnel", TEXT, "How long a tunnel may be silent."),
+        Annotation::honoured(
+            "timeout",
+            ON,
+            ROUTE_TIMEOUT,
+            "",
+            "How long the backend may be silent (504): a time such as `30s`; without a unit, milliseconds.",
+        ),
+        Annotation::honoured(
+            "timeout-tunnel",
+            ON,
+            ROUTE_TUNNEL,
+            "",
+            "How long nothing may move in a tunnel such as a WebSocket.",
+        ),
     ],
 );
 

@@ -9,12 +9,13 @@ use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
         APP_ROOT, BODY_SIZE, BURST, CANARY, CANARY_COOKIE, CANARY_HEADER, CANARY_PATTERN,
-        CANARY_TOTAL, CANARY_VALUE, CANARY_WEIGHT, CORS_CREDENTIALS, CORS_EXPOSE, CORS_HEADERS,
-        CORS_MAX_AGE, CORS_METHODS, CORS_ORIGINS, DENIED_NETWORKS, ENABLE_CORS, FIREWALL, FLAG,
-        FLAG_ON, FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW, KEEP_SLASH, LIMIT,
-        LIMIT_EXEMPT, NETWORKS, PERMANENT, PERMANENT_CODE, PROTOCOL, Parser, RATE_PER_MINUTE,
-        RATE_PER_SECOND, REWRITE, SATISFY, SSL_REDIRECT, SWITCH, TEMPORAL, TEMPORAL_CODE, TEXT,
-        UPSTREAM_HOST, USE_REGEX,
+        CANARY_TOTAL, CANARY_VALUE, CANARY_WEIGHT, CONNECT_TIMEOUT, CORS_CREDENTIALS, CORS_EXPOSE,
+        CORS_HEADERS, CORS_MAX_AGE, CORS_METHODS, CORS_ORIGINS, DENIED_NETWORKS, ENABLE_CORS,
+        FIREWALL, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW, KEEP_SLASH,
+        LIMIT, LIMIT_EXEMPT, NETWORKS, NEXT_TIME, NEXT_TRIES, NEXT_UPSTREAM, PAUSE_TIMEOUT,
+        PERMANENT, PERMANENT_CODE, PROTOCOL, Parser, RATE_PER_MINUTE, RATE_PER_SECOND, REWRITE,
+        SATISFY, SEND_TIMEOUT, SSL_REDIRECT, SWITCH, TEMPORAL, TEMPORAL_CODE, TEXT, UPSTREAM_HOST,
+        USE_REGEX,
     },
 };
 
@@ -296,7 +297,12 @@ const ROWS: &[Annotation] = &[
     harmless("proxy-buffering", SWITCH, "Whether answers are read ahead."),
     harmless("proxy-buffers-number", TEXT, "Buffers for an answer."),
     harmless("proxy-busy-buffers-size", TEXT, "How much of them may be on its way."),
-    harmless("proxy-connect-timeout", TEXT, "How long a connection to the backend may take."),
+    honoured(
+        "proxy-connect-timeout",
+        CONNECT_TIMEOUT,
+        "",
+        "How long a connection to an endpoint may take: seconds, or a time such as `500ms`.",
+    ),
     differs(
         "proxy-cookie-domain",
         TEXT,
@@ -311,10 +317,32 @@ const ROWS: &[Annotation] = &[
     ),
     harmless("proxy-http-version", TEXT, "Version of HTTP towards the backend."),
     harmless("proxy-max-temp-file-size", TEXT, "How much of an answer may be in a file."),
-    harmless("proxy-next-upstream", TEXT, "When another endpoint is tried."),
-    harmless("proxy-next-upstream-timeout", TEXT, "How long other endpoints are tried."),
-    harmless("proxy-next-upstream-tries", TEXT, "How many endpoints are tried."),
-    harmless("proxy-read-timeout", TEXT, "How long the backend may be silent."),
+    honoured(
+        "proxy-next-upstream",
+        NEXT_UPSTREAM,
+        "",
+        "Failures after which another endpoint is tried; a request with a body, or of a method that should not \
+         be repeated, only if no endpoint has seen it (`non_idempotent`: any method).",
+    ),
+    honoured(
+        "proxy-next-upstream-timeout",
+        NEXT_TIME,
+        "",
+        "How long other endpoints are tried, in seconds; `0`: as long as it takes.",
+    ),
+    honoured(
+        "proxy-next-upstream-tries",
+        NEXT_TRIES,
+        "",
+        "How many endpoints get a request at most; `0`: all there are.",
+    ),
+    honoured(
+        "proxy-read-timeout",
+        PAUSE_TIMEOUT,
+        "",
+        "How long the backend may be silent (504), and nothing move in a WebSocket: seconds, or a time such as \
+         `1h`.",
+    ),
     differs(
         "proxy-redirect-from",
         TEXT,
@@ -328,7 +356,12 @@ const ROWS: &[Annotation] = &[
         "redirects are passed on as they are",
     ),
     harmless("proxy-request-buffering", SWITCH, "Whether requests are read ahead."),
-    harmless("proxy-send-timeout", TEXT, "How long the backend may take in nothing."),
+    honoured(
+        "proxy-send-timeout",
+        SEND_TIMEOUT,
+        "",
+        "How long the backend may take nothing of a request's body (504): seconds, or a time such as `5m`.",
+    ),
     closes("proxy-ssl-ciphers", TEXT, "Ciphers towards the backend."),
     closes("proxy-ssl-name", TEXT, "Name that the backend's certificate must have."),
     closes("proxy-ssl-protocols", TEXT, "Versions of TLS towards the backend."),

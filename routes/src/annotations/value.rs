@@ -3,7 +3,7 @@
 //! A parser sees the value alone, never the name of the annotation. Which values ask for nothing is the
 //! parser's to say, so that a protection that is switched off closes no path.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 
@@ -13,16 +13,19 @@ use crate::{
     networks::{Network, Networks},
     options::EncodedSlashes,
     path,
+    policy::retries::Failures,
     template::Template,
 };
 
 mod answer;
 mod canary;
 mod limits;
+mod policy;
 
 pub(super) use answer::*;
 pub(super) use canary::*;
 pub(super) use limits::*;
+pub(super) use policy::*;
 
 /// A value, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +102,26 @@ pub(crate) enum Setting {
     Hsts(HeaderValue),
     /// What becomes of encoded slashes.
     EncodedSlashes(EncodedSlashes),
+    /// How long an endpoint may take to accept a connection.
+    ConnectTimeout(Duration),
+    /// How long a backend may be silent.
+    ReadTimeout(Duration),
+    /// The same, and how long nothing may move in a tunnel.
+    PauseTimeout(Duration),
+    /// How long a backend may take nothing.
+    SendTimeout(Duration),
+    /// How long nothing may move in a tunnel.
+    TunnelTimeout(Duration),
+    /// How far a client may fall behind with its body.
+    BodyTimeout(Duration),
+    /// The rate of a client's body, in bytes per second.
+    BodyRate(u32),
+    /// Which failures are for another endpoint to mend.
+    RetryOn(Failures),
+    /// Endpoints that get a request at most.
+    Tries(u32),
+    /// How long a request goes from one to the next.
+    TriesTime(Duration),
 }
 
 /// A usable rewrite target.

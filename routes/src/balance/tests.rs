@@ -7,6 +7,7 @@ use crate::{
     action::ForwardSpec,
     model::{BackendKey, BackendPort, BackendProtocol, BackendSlot, EndpointSet, ExternalName},
     objects::ObjectKey,
+    policy::Policy,
 };
 
 fn set(ports: &[u16]) -> EndpointSet {
@@ -24,7 +25,7 @@ fn forward(weights: &[u16]) -> Forward {
         weight: *weight,
     };
     let backends = weights.iter().enumerate().map(backend).collect();
-    Forward::new(ForwardSpec::of(backends))
+    Forward::new(ForwardSpec::of(backends, Policy::of_the_process()))
 }
 
 fn key(slot: usize) -> BackendKey {

@@ -64,6 +64,7 @@ fn merged(main: &RouteRule, forward: &Forward, proposals: &[&Proposal]) -> Route
     let spec = ForwardSpec {
         backends: forward.spec.backends.iter().cloned().chain(takers).collect(),
         canaries: proposals.iter().map(|proposal| proposal.canary.clone()).collect(),
+        policy: Arc::clone(&forward.spec.policy),
     };
     let mut with_canaries = Forward::new(spec);
     with_canaries.resume(forward);

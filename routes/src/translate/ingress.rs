@@ -22,6 +22,7 @@ use crate::{
     objects::{ObjectKey, ObjectRef},
     options::Options,
     path,
+    policy::Policy,
     problem::Problem,
     rule::RouteRule,
     slots::Slots,
@@ -134,8 +135,8 @@ pub(crate) fn translate(
             // A canary that cannot be what it asks for takes nothing.
             (None, _) | (_, Some(_)) => out,
             (Some(spec), None) => {
-                let filters = Vec::new();
-                let mut canary = Translator { key, settings, filters, reading, slots, out };
+                let (filters, policy) = (Vec::new(), Policy::of_the_process());
+                let mut canary = Translator { key, settings, filters, policy, reading, slots, out };
                 canary.propose(spec);
                 canary.out
             }
@@ -147,7 +148,8 @@ pub(crate) fn translate(
         return out;
     };
     let filters = settings.filters(&out.object);
-    Translator { key, settings, filters, reading, slots, out }.run(spec)
+    let policy = settings.policy.clone().shared();
+    Translator { key, settings, filters, policy, reading, slots, out }.run(spec)
 }
 
 /// Whether a host has TLS matters to the rules only as far as they redirect because of it.
@@ -156,6 +158,7 @@ struct Translator<'a, 'p> {
     settings: Settings,
     /// What every path of the object has in common.
     filters: Vec<Filter>,
+    policy: Arc<Policy>,
     reading: Reading<'a>,
     slots: &'a mut Slots<'p>,
     out: Translation,
@@ -384,7 +387,8 @@ impl Translator<'_, '_> {
         match self.backend(backend, field) {
             Ok(backend) => {
                 let backends = Box::new([backend]);
-                Action::Forward(Forward::new(ForwardSpec::of(backends)))
+                let policy = Arc::clone(&self.policy);
+                Action::Forward(Forward::new(ForwardSpec::of(backends, policy)))
             }
             Err((message, hint)) => {
                 self.invalid_backend(field, &format!("{message}; requests get 503"), hint);

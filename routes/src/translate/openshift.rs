@@ -21,6 +21,7 @@ use crate::{
     openshift::{Route, RouteTargetReference, TlsConfig},
     options::{EncodedSlashes, Options},
     path,
+    policy::Policy,
     problem::{Problem, Severity},
     rule::RouteRule,
     slots::Slots,
@@ -87,8 +88,8 @@ pub(crate) fn translate(
     let (settings, mut problems) = annotations::parse(&object, &route.metadata);
     let rule = match settings.deny {
         None => {
-            let filters = settings.filters(&object);
-            served(key, route, &object, &host, filters, &mut out.translation, slots)
+            let settings = (settings.filters(&object), settings.policy.clone().shared());
+            served(key, route, &object, &host, settings, &mut out.translation, slots)
         }
         Some(reason) => Err(protection(reason, &mut problems)),
     };
@@ -169,7 +170,7 @@ fn served(
     route: &Route,
     object: &ObjectRef,
     host: &HostPattern,
-    filters: Vec<Filter>,
+    (filters, policy): (Vec<Filter>, Arc<Policy>),
     translation: &mut Translation,
     slots: &mut Slots<'_>,
 ) -> Result<RouteRule, Refusal> {
@@ -190,7 +191,7 @@ fn served(
         matches: Matches { path, schemes },
         encoded_slashes: EncodedSlashes::default(),
         filters: redirect.into_iter().chain(filters).collect(),
-        action: Action::Forward(Forward::new(ForwardSpec::of(backends))),
+        action: Action::Forward(Forward::new(ForwardSpec::of(backends, policy))),
     })
 }
 

@@ -1,0 +1,171 @@
+//! Values about the way to the backends: how long, how often.
+
+use std::time::Duration;
+
+use super::{Fault, Parser, Setting, is_off};
+use crate::policy::retries::Failures;
+
+/// Longest time that counts: what HAProxy's timers hold, in milliseconds.
+const LONGEST: u64 = i32::MAX as u64;
+
+pub(in crate::annotations) const CONNECT_TIMEOUT: Parser =
+    Parser { read: |value| seconds(value, Setting::ConnectTimeout), nothing: &[] };
+pub(in crate::annotations) const PAUSE_TIMEOUT: Parser =
+    Parser { read: |value| seconds(value, Setting::PauseTimeout), nothing: &[] };
+pub(in crate::annotations) const SEND_TIMEOUT: Parser =
+    Parser { read: |value| seconds(value, Setting::SendTimeout), nothing: &[] };
+pub(in crate::annotations) const BODY_TIMEOUT: Parser =
+    Parser { read: |value| seconds(value, Setting::BodyTimeout), nothing: &[] };
+pub(in crate::annotations) const BODY_RATE: Parser = Parser {
+    read: |value| match value.trim() {
+        "" => Ok(Setting::Nothing),
+        value => number(value).map(Setting::BodyRate),
+    },
+    nothing: &[],
+};
+/// In OpenShift's units, milliseconds where there is none.
+pub(in crate::annotations) const ROUTE_TIMEOUT: Parser =
+    Parser { read: |value| time(value, 1, Setting::ReadTimeout), nothing: &[] };
+pub(in crate::annotations) const ROUTE_TUNNEL: Parser =
+    Parser { read: |value| time(value, 1, Setting::TunnelTimeout), nothing: &[] };
+
+pub(in crate::annotations) const NEXT_UPSTREAM: Parser = Parser { read: failures, nothing: &[] };
+pub(in crate::annotations) const NEXT_TRIES: Parser = Parser {
+    read: |value| match value.trim() {
+        "" => Ok(Setting::Nothing),
+        value => number(value).map(Setting::Tries),
+    },
+    nothing: &[],
+};
+/// Zero stands for as long as it takes.
+pub(in crate::annotations) const NEXT_TIME: Parser = Parser {
+    read: |value| match value.trim() {
+        "0" => Ok(Setting::TriesTime(Duration::ZERO)),
+        value => seconds(value, Setting::TriesTime),
+    },
+    nothing: &[],
+};
+
+fn seconds(value: &str, setting: fn(Duration) -> Setting) -> Result<Setting, Fault> {
+    time(value, 1000, setting)
+}
+
+/// A time of `unit` milliseconds each, or of the unit that is behind it.
+fn time(value: &str, unit: u64, setting: fn(Duration) -> Setting) -> Result<Setting, Fault> {
+    let value = value.trim();
+    if value.is_empty() {
+        return Ok(Setting::Nothing);
+    }
+    let digits = value.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let micros = match &value[digits.len()..] {
+        "" => Some(unit * 1_000),
+        "us" => Some(1),
+        "ms" => Some(1_000),
+        "s" => Some(1_000_000),
+        "m" => Some(60_000_000),
+        "h" => Some(3_600_000_000),
+        "d" => Some(86_400_000_000),
+        _ => None,
+    };
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.parse::<u64>().ok().filter(|number| plain && *number > 0);
+    number.zip(micros).map_or_else(
+        || {
+            let message = "is not a time";
+            Err(Fault::new("InvalidAnnotation", message, "write a time such as 60s, 5m or 1h"))
+        },
+        |(number, micros)| {
+            let longest = LONGEST * 1_000;
+            let micros = number.saturating_mul(micros).min(longest);
+            // A clock of milliseconds does not see less.
+            Ok(setting(Duration::from_millis(micros.div_ceil(1_000))))
+        },
+    )
+}
+
+fn number(value: &str) -> Result<u32, Fault> {
+    let plain = value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|_| plain).ok_or_else(|| {
+        let message = "is not a number";
+        Fault::new("InvalidAnnotation", message, "write a number such as 3")
+    })
+}
+
+/// The words of nginx's `proxy_next_upstream`.
+fn failures(value: &str) -> Result<Setting, Fault> {
+    if value.trim().is_empty() {
+        return Ok(Setting::Nothing);
+    }
+    if is_off(value) {
+        return Ok(Setting::RetryOn(Failures::NONE));
+    }
+    let mut failures = Failures::NONE;
+    for word in value.split_whitespace() {
+        let known = match word {
+            "error" => Some(Failures::ERROR),
+            "timeout" => Some(Failures::TIMEOUT),
+            "invalid_header" => Some(Failures::INVALID),
+            "non_idempotent" => Some(Failures::NON_IDEMPOTENT),
+            _ => word
+                .strip_prefix("http_")
+                .and_then(|status| status.parse().ok())
+                .and_then(Failures::status),
+        };
+        failures = failures.and(known.ok_or_else(|| {
+            Fault::new(
+                "InvalidAnnotation",
+                format!("holds {word:?}, which is no failure"),
+                "write words such as error, timeout, invalid_header, http_502, http_503, non_idempotent, or off",
+            )
+        })?);
+    }
+    Ok(Setting::RetryOn(failures))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn millis(parser: Parser, value: &str) -> Option<u128> {
+        match (parser.read)(value) {
+            Ok(Setting::PauseTimeout(time) | Setting::ReadTimeout(time)) => Some(time.as_millis()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_time_is_in_seconds_for_nginx_and_in_milliseconds_for_routes_unless_it_says() {
+        for (value, nginx, route) in [
+            ("60", 60_000, 60),
+            ("5s", 5_000, 5_000),
+            ("2m", 120_000, 120_000),
+            ("1h", 3_600_000, 3_600_000),
+            ("1500ms", 1_500, 1_500),
+            ("10us", 1, 1),
+            ("99999999999d", u128::from(LONGEST), u128::from(LONGEST)),
+        ] {
+            assert_eq!(millis(PAUSE_TIMEOUT, value), Some(nginx), "{value}");
+            assert_eq!(millis(ROUTE_TIMEOUT, value), Some(route), "{value}");
+        }
+        for value in ["0", "-1", "1.5", "5 s", "s", "5x", "é"] {
+            assert!((PAUSE_TIMEOUT.read)(value).is_err(), "{value}");
+        }
+        assert_eq!((PAUSE_TIMEOUT.read)(" "), Ok(Setting::Nothing));
+    }
+
+    #[test]
+    fn failures_are_nginx_words() {
+        let read = |value| (NEXT_UPSTREAM.read)(value);
+        let both = Failures::ERROR.and(Failures::TIMEOUT);
+        assert_eq!(read("error timeout"), Ok(Setting::RetryOn(both)));
+        assert_eq!(read("off"), Ok(Setting::RetryOn(Failures::NONE)));
+        let Ok(Setting::RetryOn(failures)) = read("http_503 non_idempotent http_404") else {
+            panic!("not read");
+        };
+        assert!(failures.has_status(503) && failures.has_status(404) && !failures.has_status(502));
+        assert!(failures.has(Failures::NON_IDEMPOTENT) && !failures.has(Failures::ERROR));
+        for value in ["http_200", "errors", "error,timeout"] {
+            assert!(read(value).is_err(), "{value}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What an object says about the way to its backends, besides which they are: how long they may take, how often
+//! another endpoint is tried.
+//!
+//! The translations make one [`Policy`] for each object, which all rules of the object share. What an object
+//! does not say is `None`: the process decides.
+
+use std::sync::{Arc, LazyLock};
+
+pub mod retries;
+pub mod timeouts;
+
+use retries::Retries;
+use timeouts::Timeouts;
+
+/// How requests are forwarded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// How long what may take, if the object says anything of it.
+    pub timeouts: Option<Timeouts>,
+    /// When another endpoint is tried.
+    pub retries: Retries,
+}
+
+static OF_THE_PROCESS: LazyLock<Arc<Policy>> = LazyLock::new(Arc::default);
+
+impl Policy {
+    /// That of objects that say nothing.
+    pub fn of_the_process() -> Arc<Self> {
+        Arc::clone(&OF_THE_PROCESS)
+    }
+
+    /// The policy in an `Arc`; objects that say nothing share one.
+    pub(crate) fn shared(self) -> Arc<Self> {
+        if self == **OF_THE_PROCESS { Self::of_the_process() } else { Arc::new(self) }
+    }
+}
