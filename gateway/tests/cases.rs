@@ -21,7 +21,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
-    /// Names without a prefix are ingress-nginx's.
+    /// Names without a prefix are ingress-nginx's; `{host}` stands for the case's host.
     #[serde(default)]
     annotations: BTreeMap<String, String>,
     /// `[type, path]` each, `[Prefix, /]` if none is given.
@@ -166,8 +166,11 @@ fn ingress(
     tls: bool,
 ) -> String {
     let annotations = annotations.iter().map(|(name, value)| {
+        // `${host}` is nginx's variable.
+        let own = value.replace("${host}", "${}").replace("{host}", &format!("case-{at}.test"));
+        let value = own.replace("${}", "${host}");
         let prefix = if name.contains('/') { "" } else { "nginx.ingress.kubernetes.io/" };
-        format!("    {prefix}{name}: {}\n", serde_json::to_string(value).unwrap())
+        format!("    {prefix}{name}: {}\n", serde_json::to_string(&value).unwrap())
     });
     let default = [("Prefix".to_owned(), "/".to_owned())];
     let paths = if paths.is_empty() { &default } else { paths };
@@ -265,6 +268,11 @@ fn access() {
 #[test]
 fn redirects() {
     run("redirects.yaml");
+}
+
+#[test]
+fn hosts() {
+    run("hosts.yaml");
 }
 
 #[test]

@@ -162,6 +162,7 @@ impl<'t> Request<'t> {
 
     fn why_it_answers(&self, winner: &Matched<'_>) -> String {
         let host = match &winner.rule.host {
+            named if !host::matches(named, self.view.host) => "the host is an alias of its host",
             HostPattern::Exact(_) => "the host is named",
             HostPattern::OneLabel(_) => "the wildcard covers the host, which has no nearer rule",
             HostPattern::Any => "the host has no rule of its own",
@@ -211,7 +212,7 @@ impl<'t> Request<'t> {
     /// Why no rule of this entry answers, if so.
     fn why_not_the_host(&self, entry: &HostRoutes) -> Option<String> {
         let pattern = entry.pattern();
-        if !host::matches(pattern, self.view.host) {
+        if self.distance(pattern) == usize::MAX {
             return Some(match pattern {
                 HostPattern::OneLabel(rest) if self.view.host.ends_with(&format!(".{rest}")) => {
                     format!("host does not match: {pattern} covers exactly one label")

@@ -73,19 +73,38 @@ pub struct RouteTable {
     /// By what follows `*.`.
     wildcard: HashMap<Arc<str>, Arc<HostRoutes>>,
     any: Option<Arc<HostRoutes>>,
+    aliases: Box<[Alias]>,
+}
+
+/// Another name of a host.
+#[derive(Clone, Debug)]
+pub struct Alias {
+    /// Under which its rules answer, too.
+    pub name: HostPattern,
+    /// The host.
+    pub of: Arc<HostRoutes>,
+}
+
+impl PartialEq for Alias {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && Arc::ptr_eq(&self.of, &other.of)
+    }
 }
 
 impl RouteTable {
-    /// The table of these hosts, each pattern at most once.
-    pub(crate) fn new(hosts: Vec<Arc<HostRoutes>>) -> Self {
+    /// The table of these hosts, each pattern at most once, and of more names for them.
+    pub(crate) fn new(hosts: Vec<Arc<HostRoutes>>, aliases: Vec<Alias>) -> Self {
         let mut table = Self { exact: HashMap::with_capacity(hosts.len()), ..Self::default() };
-        for host in hosts {
-            match host.pattern.clone() {
+        let own = hosts.into_iter().map(|host| (host.pattern.clone(), host));
+        let aliased = aliases.iter().map(|alias| (alias.name.clone(), Arc::clone(&alias.of)));
+        for (pattern, host) in own.chain(aliased) {
+            match pattern {
                 HostPattern::Exact(name) => drop(table.exact.insert(name, host)),
                 HostPattern::OneLabel(rest) => drop(table.wildcard.insert(rest, host)),
                 HostPattern::Any => table.any = Some(host),
             }
         }
+        table.aliases = aliases.into();
         table
     }
 
@@ -105,13 +124,19 @@ impl RouteTable {
         None
     }
 
-    /// The entry of exactly this pattern.
+    /// The entry of exactly this pattern, which is not another host's name.
     pub fn host(&self, pattern: &HostPattern) -> Option<&Arc<HostRoutes>> {
-        match pattern {
+        let entry = match pattern {
             HostPattern::Exact(name) => self.exact.get(name),
             HostPattern::OneLabel(rest) => self.wildcard.get(rest),
             HostPattern::Any => self.any.as_ref(),
-        }
+        };
+        entry.filter(|entry| entry.pattern == *pattern)
+    }
+
+    /// More names of hosts, in the order in which they were claimed.
+    pub fn aliases(&self) -> &[Alias] {
+        &self.aliases
     }
 
     /// All entries: exact hosts by name, then wildcards by name, then the rules without a host.
@@ -119,6 +144,7 @@ impl RouteTable {
         let all = self.exact.values().chain(self.wildcard.values()).chain(&self.any);
         let mut hosts: Vec<_> = all.map(|host| (host.pattern.clone(), host)).collect();
         hosts.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        hosts.dedup_by(|a, b| a.0 == b.0);
         hosts.into_iter()
     }
 
@@ -127,9 +153,10 @@ impl RouteTable {
         self.entries_for(host).next()
     }
 
-    /// Number of entries.
+    /// Number of hosts.
     pub(crate) fn len(&self) -> usize {
-        self.exact.len() + self.wildcard.len() + usize::from(self.any.is_some())
+        let named = self.exact.len() + self.wildcard.len() + usize::from(self.any.is_some());
+        named - self.aliases.len()
     }
 
     /// The entries that a canonical host belongs to, from the most specific to the least.

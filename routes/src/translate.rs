@@ -26,11 +26,20 @@ pub(crate) struct Translation {
     /// In the order of the object; whether a Secret exists is not looked at here.
     pub(crate) certs: Arc<[CertBinding]>,
     pub(crate) backends: Vec<BackendUse>,
+    /// More names of its hosts.
+    pub(crate) aliases: Vec<Alias>,
     /// What it asks of the rules of others, if it is a canary.
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) problems: Vec<Problem>,
     /// It was read as ingress-nginx reads it: its class is claimed by name.
     pub(crate) as_nginx: bool,
+}
+
+/// Another name of a host.
+#[derive(Debug)]
+pub(crate) struct Alias {
+    pub(crate) name: HostPattern,
+    pub(crate) of: HostPattern,
 }
 
 /// A share of the requests of another object's rule.
@@ -74,6 +83,7 @@ impl Translation {
             entries: Vec::new(),
             certs: Arc::default(),
             backends: Vec::new(),
+            aliases: Vec::new(),
             proposals: Vec::new(),
             problems,
             as_nginx: false,

@@ -75,6 +75,13 @@ pub(super) fn route_rows(compiled: &Compiled) -> Vec<RouteRow<'_>> {
         .collect()
 }
 
+/// More names of hosts: the name and the host.
+pub(super) fn alias_rows(compiled: &Compiled) -> impl Iterator<Item = [String; 2]> {
+    let tables = compiled.routes.tables.first();
+    let aliases = tables.into_iter().flat_map(|table| table.routes.aliases());
+    aliases.map(|alias| [alias.name.to_string(), alias.of.pattern().to_string()])
+}
+
 /// Endpoints of a backend as text: addresses, or the name that is resolved at run time.
 pub(super) fn endpoints(backend: Option<&Backend>) -> Vec<String> {
     let Some(backend) = backend else { return Vec::new() };
@@ -205,6 +212,7 @@ fn listeners(compiled: &Compiled) -> Vec<Value> {
 
 fn routes(compiled: &Compiled) -> Vec<Value> {
     let rows = route_rows(compiled).into_iter();
+    let aliases: Vec<_> = alias_rows(compiled).collect();
     rows.map(|row| {
         let table = &compiled.routes.backends;
         let backends = row.forward.map_or(&[][..], |forward| &forward.spec.backends);
@@ -229,7 +237,7 @@ fn routes(compiled: &Compiled) -> Vec<Value> {
                 shown
             })
             .collect();
-        json!({
+        let mut shown = json!({
             "host": row.rule.host,
             "path": row.rule.matches.path.text(),
             "match": row.rule.matches.path.kind(),
@@ -237,7 +245,14 @@ fn routes(compiled: &Compiled) -> Vec<Value> {
             "http": row.http,
             "https": row.https,
             "backends": backends,
-        })
+        });
+        let host = row.rule.host.to_string();
+        let names = aliases.iter().filter(|[_, of]| *of == host).map(|[name, _]| name);
+        let names: Vec<_> = names.collect();
+        if !names.is_empty() {
+            shown["aliases"] = json!(names);
+        }
+        shown
     })
     .collect()
 }

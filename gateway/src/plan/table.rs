@@ -49,6 +49,10 @@ pub(super) fn plan(planned: &Planned, out: &mut String) {
         ["HOST", "PATH", "MATCH", "HTTP", "HTTPS", "BACKENDS", "OBJECT"],
         routes(planned),
     );
+    let aliases: Vec<_> = json::alias_rows(compiled).collect();
+    if !aliases.is_empty() {
+        section(out, "ALIASES", ["NAME", "HOST"], aliases);
+    }
     let objects = json::judged(planned);
     let problems: Vec<_> = objects.values().flat_map(|(_, problems)| problems).collect();
     let _ = writeln!(out, "PROBLEMS");

@@ -8,7 +8,7 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        APP_ROOT, BODY_SIZE, BURST, CANARY, CANARY_COOKIE, CANARY_HEADER, CANARY_PATTERN,
+        ALIASES, APP_ROOT, BODY_SIZE, BURST, CANARY, CANARY_COOKIE, CANARY_HEADER, CANARY_PATTERN,
         CANARY_TOTAL, CANARY_VALUE, CANARY_WEIGHT, CONNECT_TIMEOUT, CORS_CREDENTIALS, CORS_EXPOSE,
         CORS_HEADERS, CORS_MAX_AGE, CORS_METHODS, CORS_ORIGINS, DENIED_NETWORKS, ENABLE_CORS,
         FIREWALL, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW, KEEP_SLASH,
@@ -384,7 +384,12 @@ const ROWS: &[Annotation] = &[
     closes("satisfy", SATISFY, "Whether one access rule is enough (`any`)."),
     closes("secure-backends", FLAG, "Older form of backend-protocol `HTTPS`."),
     closes("secure-verify-ca-secret", TEXT, "Older form of proxy-ssl-secret."),
-    differs("server-alias", TEXT, "More hosts of the same rules.", "they are not served"),
+    honoured(
+        "server-alias",
+        ALIASES,
+        "",
+        "More names of the Ingress' hosts, separated by commas; a host that any object has rules for is nobody's alias.",
+    ),
     closes("server-snippet", TEXT, "Configuration of nginx for the host.").of_host(),
     harmless(
         "service-upstream",

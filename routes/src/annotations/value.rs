@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use crate::{
     canary::ValueRegex,
     filter::cors::Origins,
+    model::HostPattern,
     networks::{Network, Networks},
     options::EncodedSlashes,
     path,
@@ -83,6 +84,8 @@ pub(crate) enum Setting {
     AppRoot(Arc<str>),
     /// The host with or without `www.` is sent to this one.
     FromToWww(bool),
+    /// More names of the hosts.
+    Aliases(Arc<[HostPattern]>),
     /// Redirects to https keep a slash at the end.
     KeepSlash(bool),
     /// There is a CORS policy.

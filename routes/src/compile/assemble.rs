@@ -17,7 +17,7 @@ use crate::{
     objects::{ObjectKey, ObjectRef},
     problem::{Problem, Severity},
     rule::RouteRule,
-    table::{HostRoutes, RouteTable},
+    table::{Alias, HostRoutes, RouteTable},
     translate::{BackendUse, Translation},
 };
 
@@ -196,7 +196,8 @@ impl Run<'_, '_> {
         let tables = self.previous.map_or(&[][..], |previous| &previous.tables);
         let at = tables.iter().position(|table| table.scope == scope);
         let previous = at.map(|at| &tables[at]);
-        let (routes, lost) = routes(claimants, replaced, previous, plain);
+        let Built { table: routes, lost, taken } = routes(claimants, replaced, previous, plain);
+        self.problems.extend(taken);
         let kept = at.and_then(|at| self.previous?.cache.certs.get(at));
         let (certs, kept) = self.certs(claimants, previous.zip(kept));
         (GatewayTable { scope, slot, routes, certs }, kept, lost)
@@ -294,14 +295,22 @@ struct Group<'c> {
     no_fallthrough: bool,
 }
 
-/// The table of these claimants, oldest first, and the rules that lost. `plain` is the table of all
-/// gateways, with which most hosts can be shared.
+/// A table, and who did not get what was asked for.
+struct Built {
+    table: Arc<RouteTable>,
+    lost: Vec<Lost>,
+    /// Aliases that others have.
+    taken: Vec<Problem>,
+}
+
+/// The table of these claimants, oldest first. `plain` is the table of all gateways, with which most hosts
+/// can be shared.
 fn routes(
     claimants: &[Claimant<'_>],
     replaced: &Replaced,
     previous: Option<&GatewayTable>,
     plain: Option<&Arc<RouteTable>>,
-) -> (Arc<RouteTable>, Vec<Lost>) {
+) -> Built {
     let previous = previous.map(|table| &table.routes);
     let mut lost = Vec::new();
     let mut unchanged = true;
@@ -318,10 +327,53 @@ fn routes(
         lost.extend_from_slice(host.lost());
         hosts.push(host);
     }
-    match previous.filter(|table| unchanged && table.len() == hosts.len()) {
-        Some(table) => (Arc::clone(table), lost),
-        None => (Arc::new(RouteTable::new(hosts)), lost),
+    let (aliases, taken) = aliases(claimants, &hosts);
+    let same = |table: &&Arc<RouteTable>| {
+        unchanged && table.len() == hosts.len() && table.aliases() == aliases
+    };
+    let table = match previous.filter(same) {
+        Some(table) => Arc::clone(table),
+        None => Arc::new(RouteTable::new(hosts, aliases)),
+    };
+    Built { table, lost, taken }
+}
+
+/// The names that the oldest claimants may give their hosts, and problems of those that may not: whoever has rules
+/// for a host keeps it.
+fn aliases(claimants: &[Claimant<'_>], hosts: &[Arc<HostRoutes>]) -> (Vec<Alias>, Vec<Problem>) {
+    let (mut aliases, mut problems) = (Vec::new(), Vec::new());
+    let asking = |claimant: &&Claimant<'_>| !claimant.translation.aliases.is_empty();
+    let mut claimants = claimants.iter().filter(asking).peekable();
+    if claimants.peek().is_none() {
+        return (aliases, problems);
     }
+    let hosts: HashMap<_, _> = hosts.iter().map(|host| (host.pattern(), host)).collect();
+    let mut named = HashMap::new();
+    for translation in claimants.map(|claimant| claimant.translation) {
+        for alias in &translation.aliases {
+            let Some(of) = hosts.get(&alias.of) else { continue };
+            let why = match (hosts.get(&alias.name), named.get(&alias.name)) {
+                (Some(_), _) => "has rules of its own".to_owned(),
+                (None, Some(other)) if *other != alias.of => {
+                    format!("is the alias of {other} already")
+                }
+                (None, Some(_)) => continue,
+                (None, None) => {
+                    named.insert(alias.name.clone(), alias.of.clone());
+                    aliases.push(Alias { name: alias.name.clone(), of: Arc::clone(of) });
+                    continue;
+                }
+            };
+            problems.push(Problem::warning(
+                &translation.object,
+                "AliasTaken",
+                "metadata.annotations[nginx.ingress.kubernetes.io/server-alias]",
+                format!("{} {why}, so it is no alias of {}", alias.name, alias.of),
+                "remove one of the two",
+            ));
+        }
+    }
+    (aliases, problems)
 }
 
 fn groups<'c>(claimants: &[Claimant<'c>], replaced: &'c Replaced) -> Vec<Group<'c>> {

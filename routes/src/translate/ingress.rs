@@ -13,7 +13,7 @@ use k8s_openapi::api::networking::v1::{
 
 use super::Translation;
 use crate::{
-    action::{Action, Forward, ForwardSpec, Reach, Redirect, WeightedBackend},
+    action::{Action, Forward, ForwardSpec, Reach, WeightedBackend},
     annotations::{self, Settings},
     filter::{Filter, Filters, HttpsRedirect, Rewrite},
     host,
@@ -26,9 +26,9 @@ use crate::{
     problem::Problem,
     rule::RouteRule,
     slots::Slots,
-    template::Template,
 };
 
+mod beside;
 mod canary;
 mod closing;
 
@@ -179,6 +179,7 @@ impl Translator<'_, '_> {
             self.rule(at, rule);
         }
         self.own_redirects();
+        self.aliases();
         if rules.is_empty() {
             if spec.default_backend.is_none() {
                 self.out.problems.push(Problem::warning(
@@ -283,39 +284,6 @@ impl Translator<'_, '_> {
             // Each host gets a forwarding of its own: its place in the sequence is its own, too.
             let action = self.action(backend, "spec.defaultBackend");
             self.push(&host, PathMatch::Default, None, action);
-        }
-    }
-
-    /// What is redirected besides the object's own paths: `/` of its hosts, and their names with or without
-    /// `www.`.
-    fn own_redirects(&mut self) {
-        if self.settings.deny.is_some() {
-            return;
-        }
-        let hosts: Vec<_> = self.out.entries.iter().map(|entry| entry.host.clone()).collect();
-        let literal = |text: &str| Template::parse(text).ok();
-        for host in hosts {
-            if let Some(path) = self.settings.redirects.app_root.clone()
-                && let Some(to) = literal(&format!("$scheme://$http_host{path}"))
-            {
-                let root = PathMatch::Exact("/".into());
-                let entry = self.out.entry(&host, true);
-                entry.rules.retain(|rule| rule.matches.path != root);
-                self.push(&host, root, None, Action::Redirect(Redirect { status: 302, to }));
-            }
-            if self.settings.redirects.www
-                && let HostPattern::Exact(name) = &host
-                && let other = match name.strip_prefix("www.") {
-                    Some(bare) => bare.to_owned(),
-                    None => format!("www.{name}"),
-                }
-                && let Ok(other) = host::pattern(&other)
-                && self.out.entries.iter().all(|entry| entry.host != other)
-                && let Some(to) = literal(&format!("$scheme://{name}$request_uri"))
-            {
-                let action = Action::Redirect(Redirect { status: 308, to });
-                self.push(&other, PathMatch::Default, None, action);
-            }
         }
     }
 

@@ -23,6 +23,7 @@ pub(in crate::annotations) const TEMPORAL_CODE: Parser =
 pub(in crate::annotations) const APP_ROOT: Parser = Parser { read: app_root, nothing: &[] };
 pub(in crate::annotations) const FROM_TO_WWW: Parser =
     Parser { read: |value| flag(value).map(Setting::FromToWww), nothing: &[] };
+pub(in crate::annotations) const ALIASES: Parser = Parser { read: aliases, nothing: &[] };
 pub(in crate::annotations) const KEEP_SLASH: Parser =
     Parser { read: |value| flag(value).map(Setting::KeepSlash), nothing: &[] };
 
@@ -135,6 +136,23 @@ fn tokens(value: &str, setting: fn(HeaderValue) -> Setting) -> Result<Setting, F
         let message = "is not a list of names";
         Fault::new("InvalidAnnotation", message, "separate names by commas")
     })
+}
+
+/// Hosts, separated by commas or white space; each counts once.
+fn aliases(value: &str) -> Result<Setting, Fault> {
+    let names = value.split([',', ' ', '\t', '\r', '\n']).filter(|name| !name.is_empty());
+    let mut hosts = Vec::new();
+    for name in names {
+        let host = crate::host::pattern(name).map_err(|error| {
+            let message = format!("holds {name:?}, which {error}");
+            let hint = "write hosts such as www.example.com, separated by commas; expressions are not read";
+            Fault::new("InvalidAnnotation", message, hint)
+        })?;
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    Ok(if hosts.is_empty() { Setting::Nothing } else { Setting::Aliases(hosts.into()) })
 }
 
 fn field(value: &str, setting: fn(HeaderValue) -> Setting) -> Result<Setting, Fault> {
