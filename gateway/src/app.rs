@@ -396,6 +396,7 @@ pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) 
             default_gateway: settings.gateway_service.clone(),
             route_domain: settings.route_domain.clone(),
             encoded_slashes: settings.encoded_slashes,
+            nginx_config: settings.nginx_config.clone(),
             listeners: [settings.http_addresses(), settings.https_addresses()].concat(),
             ..Options::default()
         },

@@ -53,6 +53,9 @@ pub struct ManifestArgs {
     /// Name of an IngressClass that is served whatever its controller. May repeat.
     #[arg(long = "claim-class", value_name = "NAME")]
     pub claim_classes: Vec<String>,
+    /// The ConfigMap of ingress-nginx that says what holds for every Ingress, as for `run`.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key)]
+    pub nginx_config: Option<ObjectKey>,
     /// Domain of the hosts that are made for Routes without one.
     #[arg(long, value_name = "DOMAIN")]
     pub route_domain: Option<String>,
@@ -193,6 +196,8 @@ pub enum Page {
     Annotations,
     /// Metrics (`docs/metrics.md`).
     Metrics,
+    /// Keys of ingress-nginx' ConfigMap (`docs/nginx-config.md`).
+    NginxConfig,
 }
 
 /// Reads the command line of this process. Does not return if it makes no sense (exit code 64) or asks

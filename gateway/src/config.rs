@@ -80,6 +80,11 @@ pub struct Settings {
     #[arg(long = "claim-class", value_name = "NAME", num_args = 1.., help_heading = "Sources")]
     pub claim_classes: Vec<String>,
 
+    /// The ConfigMap of ingress-nginx that says what holds for every Ingress; what it does not say is as ingress-nginx
+    /// has it. Where it is missing every Ingress is closed (503). Default: none.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, help_heading = "Sources")]
+    pub nginx_config: Option<ObjectKey>,
+
     /// Domain of the hosts that are made for Routes without one: NAME-NAMESPACE.DOMAIN, or the Route's
     /// own subdomain in front of it. Default: none, such a Route is refused.
     #[arg(long, value_name = "DOMAIN", help_heading = "Sources")]

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use gatehouse_routes::annotations::{Annotation, FAMILIES, PROGRAMS, PROTECTING_WORDS, Status};
+use gatehouse_routes::{
+    annotations::{Annotation, FAMILIES, PROGRAMS, PROTECTING_WORDS, Status},
+    nginx_config::{KEYS, Means},
+};
 
 use crate::{
     access_log,
@@ -104,6 +107,47 @@ pub fn annotations() -> String {
     out
 }
 
+const NGINX_CONFIG_HEAD: &str = "\
+# The ConfigMap of ingress-nginx
+
+Made by `gatehouse docs nginx-config`. `--nginx-config NAMESPACE/NAME` names the ConfigMap that an ingress-nginx was
+configured with; `gatehouse check --nginx-config …` says what becomes of it.
+
+- A key that stands for an annotation holds for every Ingress that does not have the annotation itself. The Ingress
+  wins, then the ConfigMap, then what ingress-nginx does of itself (1 MiB of body, HSTS over TLS). Routes are not asked.
+- A protection that cannot be read or is not built closes every Ingress (503). So does a ConfigMap that is not there.
+- Changes are live at once, as those of any object.
+
+| key | what becomes of it |
+|---|---|
+";
+
+/// The page `docs/nginx-config.md`.
+pub fn nginx_config() -> String {
+    let mut out = NGINX_CONFIG_HEAD.to_owned();
+    for key in KEYS {
+        let means = match key.means {
+            Means::Annotation(full) => {
+                format!("honoured as far as the annotation {} is", code(full))
+            }
+            Means::Always(full) => format!("as {}, beside that of an Ingress", code(full)),
+            Means::Hsts => "honoured: `Strict-Transport-Security` of answers over TLS".to_owned(),
+            Means::RetryNonIdempotent => {
+                "honoured: `non_idempotent` of `proxy-next-upstream`".to_owned()
+            }
+            Means::Elsewhere(place) => format!("set elsewhere: {place}"),
+            Means::NotNeeded(why) => format!("not needed: {why}"),
+            Means::Differs(instead) => format!("differs: {instead}"),
+            Means::Snippet => {
+                "never executed: **closes** if it may protect, else an error".to_owned()
+            }
+            Means::Closes => "**closes**: it protects and is not built".to_owned(),
+        };
+        let _ = writeln!(out, "| `{}` | {means} |", key.name);
+    }
+    out
+}
+
 fn annotation_row(row: &Annotation) -> String {
     let list = |texts: &mut dyn Iterator<Item = String>| texts.collect::<Vec<_>>().join(", ");
     let objects = list(&mut row.objects.iter().map(|kind| kind.name().to_owned()));
@@ -179,5 +223,6 @@ mod tests {
         compare("flags.md", &super::flags());
         compare("annotations.md", &super::annotations());
         compare("metrics.md", &super::metrics());
+        compare("nginx-config.md", &super::nginx_config());
     }
 }

@@ -54,6 +54,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
                 Page::Flags => docs::flags(),
                 Page::Annotations => docs::annotations(),
                 Page::Metrics => docs::metrics(),
+                Page::NginxConfig => docs::nginx_config(),
             };
             ExitCode::SUCCESS
         }
@@ -113,6 +114,7 @@ pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
             default_gateway: arguments.gateway_service.clone(),
             route_domain: arguments.route_domain.clone(),
             encoded_slashes: arguments.encoded_slashes,
+            nginx_config: arguments.nginx_config.clone(),
             ..Options::default()
         },
         http: plain.http(),

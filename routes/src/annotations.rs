@@ -31,6 +31,7 @@ use crate::{
     template::Template,
 };
 
+mod defaults;
 mod foreign;
 pub mod gatehouse;
 mod haproxy_route;
@@ -42,9 +43,11 @@ mod table;
 mod unknown;
 mod value;
 
+pub(crate) use defaults::{Defaults, Refused};
 pub use foreign::PROGRAMS;
 pub use table::{Annotation, Family, Found, ObjectKind, Status};
 pub use unknown::PROTECTING_WORDS;
+pub(crate) use unknown::is_near;
 pub(crate) use value::Target;
 use value::{Fault, Setting};
 
@@ -228,7 +231,17 @@ static DEFAULTS: LazyLock<Settings> = LazyLock::new(|| {
 
 /// Reads the annotations of an object.
 pub(crate) fn parse(object: &ObjectRef, metadata: &ObjectMeta) -> (Settings, Vec<Problem>) {
-    let settings = DEFAULTS.clone();
+    parse_over(&Defaults::default(), object, metadata)
+}
+
+/// Reads the annotations of an object that does as the defaults say where it says nothing.
+pub(crate) fn parse_over(
+    defaults: &Defaults,
+    object: &ObjectRef,
+    metadata: &ObjectMeta,
+) -> (Settings, Vec<Problem>) {
+    let mut settings = DEFAULTS.clone();
+    defaults.apply(metadata, &mut settings);
     let mut reader = Reader { object, settings, problems: Vec::new(), ignored: Vec::new() };
     if let Some(kind) = ObjectKind::named(object.kind) {
         for (name, value) in metadata.annotations.iter().flatten() {
@@ -556,6 +569,12 @@ impl Settings {
 /// The family of a whole name, and the name after the prefix.
 fn family_of(full: &str) -> Option<(&'static Family, &str)> {
     FAMILIES.into_iter().find_map(|family| Some((family, family.strip(full)?)))
+}
+
+/// Whether there is a row of this whole name.
+#[cfg(test)]
+pub(crate) fn is_known(full: &str) -> bool {
+    family_of(full).is_some_and(|(family, name)| family.row(name).is_some())
 }
 
 /// Whether a value asks for anything but what happens anyway.

@@ -6,8 +6,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
+    annotations::Defaults,
     class::Classes,
     model::{BackendTable, CertBinding, Scope, ScopeSlot},
+    nginx_config,
     objects::{ObjectKey, Objects},
     options::Options,
     problem::Problem,
@@ -90,6 +92,8 @@ pub struct Compiled {
 pub fn compile(objects: &Objects, options: &Options, previous: Option<&Compiled>) -> Compiled {
     let (classes, problems) = Classes::new(objects, options);
     let own = own::listeners(objects, options, &classes.gateways());
+    let (defaults, faults) = defaults(objects, options);
+    let same_defaults = |kept: &&Cache| kept.options == *options && kept.defaults == defaults;
     let mut run = Run {
         own,
         objects,
@@ -97,18 +101,27 @@ pub fn compile(objects: &Objects, options: &Options, previous: Option<&Compiled>
         classes: &classes,
         previous,
         // Translations depend on the options; counters and slots do not.
-        kept: previous.map(|previous| &previous.cache).filter(|kept| kept.options == *options),
+        kept: previous.map(|previous| &previous.cache).filter(same_defaults),
+        defaults: defaults.clone(),
         same_secrets: previous.is_some_and(|previous| {
             objects.secrets.keys().eq(&previous.cache.secrets)
                 && objects.refused == previous.cache.refused
         }),
         slots: Slots::new(previous.map(|previous| (&previous.cache.slots, &*previous.backends))),
         scopes: previous.map(|previous| previous.cache.scopes.clone()).unwrap_or_default(),
-        problems,
+        problems: problems.into_iter().chain(faults).collect(),
     };
     let ingresses = run.ingresses();
     let routes = run.routes();
     run.finish(ingresses, routes)
+}
+
+/// What the ConfigMap of ingress-nginx says of every Ingress, if there is to be one.
+fn defaults(objects: &Objects, options: &Options) -> (Option<Defaults>, Vec<Problem>) {
+    let Some(key) = &options.nginx_config else { return (None, Vec::new()) };
+    let map = objects.config_maps.get(key).map(|stored| &*stored.object);
+    let (defaults, problems) = nginx_config::read(key, map);
+    (Some(defaults), problems)
 }
 
 #[cfg(test)]

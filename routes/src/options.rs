@@ -19,6 +19,8 @@ pub struct Options {
     pub router_name: String,
     /// What becomes of requests whose path holds an encoded slash, where an object does not say.
     pub encoded_slashes: EncodedSlashes,
+    /// The ConfigMap of ingress-nginx that says what holds for every Ingress; default none.
+    pub nginx_config: Option<ObjectKey>,
     /// Plain addresses that this process listens on, besides those of gateway Services; default none.
     pub listeners: Vec<SocketAddr>,
 }
@@ -39,6 +41,7 @@ impl Default for Options {
             route_domain: None,
             router_name: "gatehouse".into(),
             encoded_slashes: EncodedSlashes::default(),
+            nginx_config: None,
             listeners: Vec::new(),
         }
     }

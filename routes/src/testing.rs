@@ -48,6 +48,7 @@ pub(crate) fn add(objects: &mut Objects, order: u64, document: Value) {
         "Service" => put(&mut objects.services, order, document),
         "EndpointSlice" => put(&mut objects.endpoint_slices, order, document),
         "Node" => put(&mut objects.nodes, order, document),
+        "ConfigMap" => put(&mut objects.config_maps, order, document),
         "Secret" => put(&mut objects.secrets, order, document),
         other => panic!("kind {other}"),
     }

@@ -78,6 +78,12 @@ fn nearest(name: &str, family: &'static Family, kind: ObjectKind) -> Option<&'st
     near.min_by_key(|(edits, row)| (*edits, !row.protects)).map(|(_, row)| row)
 }
 
+/// Whether one name is a slip of the pen for another.
+pub(crate) fn is_near(name: &str, meant: &str) -> bool {
+    let edits = || strsim::osa_distance(&plain(name), &plain(meant));
+    name.len() <= MAX_NAME && edits() <= MAX_EDITS && edits() * 4 <= meant.len()
+}
+
 /// A name without the differences that most slips consist of.
 fn plain(name: &str) -> String {
     name.trim().to_ascii_lowercase().replace(['_', '.'], "-")

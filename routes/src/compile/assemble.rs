@@ -72,6 +72,7 @@ impl Run<'_, '_> {
             wanted_secrets: certs.first().map(|kept| Arc::clone(&kept.secrets)).unwrap_or_default(),
             cache: Cache {
                 options: self.options.clone(),
+                defaults: self.defaults,
                 ingresses: ingresses.into_iter().map(|ingress| ingress.kept).collect(),
                 routes: routes.iter().map(|route| Arc::clone(&route.kept)).collect(),
                 slots: self.slots.finish(&backends),

@@ -12,6 +12,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 use super::{Compiled, RouteOutcome};
 use crate::{
     admit::{self, RouteClaim, Seniority},
+    annotations::Defaults,
     class::{self, Claim, Classes},
     endpoints::{Inputs, Resolved},
     model::{CertBinding, HostPattern},
@@ -31,6 +32,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Cache {
     pub(super) options: Options,
+    pub(super) defaults: Option<Defaults>,
     /// In the order of their keys, as are the routes.
     pub(super) ingresses: Vec<Arc<KeptIngress>>,
     pub(super) routes: Vec<Arc<KeptRoute>>,
@@ -83,6 +85,8 @@ pub(super) struct Run<'o, 'p> {
     pub(super) same_secrets: bool,
     pub(super) slots: Slots<'p>,
     pub(super) scopes: ScopeSlots,
+    /// What holds for every Ingress, if the ConfigMap of ingress-nginx is read.
+    pub(super) defaults: Option<Defaults>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -121,9 +125,15 @@ impl<'o, 'p> Run<'o, 'p> {
         let with_tls = TlsHosts::new(pending.iter().flat_map(|pending| &pending.tls.hosts));
         let has_tls = |host: &HostPattern| with_tls.cover(host);
         let mut served = Vec::with_capacity(pending.len());
+        let [none, of_nginx] = [Defaults::default(), Defaults::of_nginx()];
         for Pending { key, stored, class, gateway, tls, old } in &pending {
             let as_nginx = class.is_some_and(|class| self.options.claims(class));
-            let reading = Reading { options: self.options, as_nginx, has_tls: &has_tls };
+            let defaults = match &self.defaults {
+                Some(defaults) => defaults,
+                None if as_nginx => &of_nginx,
+                None => &none,
+            };
+            let reading = Reading { options: self.options, defaults, as_nginx, has_tls: &has_tls };
             let kept = match old {
                 Some((old, true)) if is_current(old, as_nginx, &has_tls) => Arc::clone(old),
                 _ => {

@@ -14,7 +14,7 @@ use k8s_openapi::api::networking::v1::{
 use super::Translation;
 use crate::{
     action::{Action, Forward, ForwardSpec, Reach, WeightedBackend},
-    annotations::{self, Settings},
+    annotations::{self, Defaults, Settings},
     filter::{Filter, Filters, HttpsRedirect, Rewrite},
     host,
     matcher::{Matches, PathMatch, PathRegex, Schemes},
@@ -112,6 +112,8 @@ fn own_hosts(spec: &IngressSpec) -> Vec<HostPattern> {
 #[derive(Clone, Copy)]
 pub(crate) struct Reading<'a> {
     pub(crate) options: &'a Options,
+    /// What holds where the Ingress says nothing.
+    pub(crate) defaults: &'a Defaults,
     /// As ingress-nginx would: the class is claimed by its name.
     pub(crate) as_nginx: bool,
     /// Whether any Ingress of ours has a `tls` entry for a host.
@@ -127,7 +129,8 @@ pub(crate) fn translate(
     slots: &mut Slots<'_>,
 ) -> Translation {
     let object = reference(key);
-    let (settings, problems) = annotations::parse(&object, &ingress.metadata);
+    let (settings, problems) =
+        annotations::parse_over(reading.defaults, &object, &ingress.metadata);
     let mut out = Translation::new(object, problems);
     out.as_nginx = reading.as_nginx;
     if settings.canary.is_on() {

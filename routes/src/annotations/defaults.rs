@@ -1,0 +1,122 @@
+//! What holds for every Ingress that does not say otherwise: annotations that it is read as if it had them.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{
+    Settings, family_of,
+    table::{Annotation, Status},
+    value::Setting,
+};
+
+/// Two names of one setting.
+const TWINS: [[&str; 2]; 1] = [["allowlist-source-range", "whitelist-source-range"]];
+
+/// Annotations that objects are read as if they had them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Defaults {
+    entries: Vec<Entry>,
+    deny: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    /// Name after the prefix.
+    name: &'static str,
+    /// Whole name.
+    full: &'static str,
+    setting: Setting,
+    /// It holds beside what an object says itself.
+    always: bool,
+}
+
+/// Why a default has not the effect that it asks for: a reason, what is wrong, and what to do.
+pub(crate) struct Refused {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) hint: &'static str,
+    /// Nothing but speed is lost.
+    pub(crate) harmless: bool,
+}
+
+impl Defaults {
+    /// What ingress-nginx does of itself.
+    pub(crate) fn of_nginx() -> Self {
+        let mut defaults = Self::default();
+        let _ = defaults.add("nginx.ingress.kubernetes.io/proxy-body-size", "1m", false);
+        defaults
+    }
+
+    /// Adds an annotation by its whole name. A protection that cannot be honoured closes every object.
+    pub(crate) fn add(
+        &mut self,
+        full: &'static str,
+        value: &str,
+        always: bool,
+    ) -> Result<(), Refused> {
+        let Some((row, name)) = row(full) else { return Ok(()) };
+        match (row.parser.read)(value) {
+            Ok(Setting::Nothing) => Ok(()),
+            Ok(Setting::Unbuilt) => Err(self.unbuilt(row)),
+            Ok(setting) => {
+                self.entries.push(Entry { name, full, setting, always });
+                Ok(())
+            }
+            Err(fault) => {
+                let mut message = fault.message;
+                if row.protects {
+                    self.close(fault.reason);
+                    message.push_str(", so every Ingress without its own is closed (503)");
+                }
+                Err(Refused { reason: fault.reason, message, hint: fault.hint, harmless: false })
+            }
+        }
+    }
+
+    fn unbuilt(&mut self, row: &Annotation) -> Refused {
+        let (message, harmless) = match row.status {
+            _ if row.protects => {
+                self.close(super::NOT_SUPPORTED);
+                ("is not supported yet, so every Ingress is closed (503)".to_owned(), false)
+            }
+            Status::Differs(instead) => (format!("is not supported: {instead}"), false),
+            _ => ("has no effect".to_owned(), true),
+        };
+        let reason = if row.protects { super::NOT_SUPPORTED } else { "SettingIgnored" };
+        let hint = "remove it if the Ingresses may do without";
+        Refused { reason, message, hint, harmless }
+    }
+
+    /// Closes every object.
+    pub(crate) fn close(&mut self, reason: &'static str) {
+        self.deny.get_or_insert(reason);
+    }
+
+    /// Puts into the settings of an object what it does not say itself.
+    pub(super) fn apply(&self, metadata: &ObjectMeta, settings: &mut Settings) {
+        settings.deny = settings.deny.or(self.deny);
+        for entry in &self.entries {
+            if entry.always || !says(metadata, entry) {
+                settings.set(entry.setting.clone());
+            }
+        }
+    }
+}
+
+fn row(full: &'static str) -> Option<(&'static Annotation, &'static str)> {
+    let (family, name) = family_of(full)?;
+    Some((family.row(name)?, name))
+}
+
+/// Whether an object has the annotation of a default, by whatever name.
+fn says(metadata: &ObjectMeta, entry: &Entry) -> bool {
+    let family = family_of(entry.full).map(|(family, _)| family);
+    let twin = TWINS.iter().find(|twins| twins.contains(&entry.name));
+    metadata.annotations.iter().flatten().any(|(full, value)| {
+        let named = family_of(full)
+            .filter(|(of, _)| family.is_some_and(|family| std::ptr::eq(*of, family)));
+        !value.trim().is_empty()
+            && named.is_some_and(|(_, name)| {
+                name == entry.name || twin.is_some_and(|twins| twins.contains(&name))
+            })
+    })
+}
