@@ -5,12 +5,11 @@
 //! decided by [`outage`] from the record of attempts.
 
 use std::{
-    cell::Cell,
+    collections::BTreeSet,
     io::ErrorKind,
     net::SocketAddr,
-    rc::Rc,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -88,9 +87,28 @@ impl Attempt {
 #[derive(Debug)]
 pub struct Prober {
     pace: Pace,
-    attempts: Arc<Mutex<Vec<Attempt>>>,
+    record: Arc<Record>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What a client knows of its attempts.
+#[derive(Debug, Default)]
+struct Record {
+    /// In the order of their ends.
+    ended: Mutex<Vec<Attempt>>,
+    /// Those under way, by their beginnings and numbers.
+    running: Mutex<BTreeSet<(Instant, u64)>>,
+}
+
+impl Record {
+    fn ended(&self) -> MutexGuard<'_, Vec<Attempt>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeSet<(Instant, u64)>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Prober {
@@ -102,11 +120,11 @@ impl Prober {
         pace: Pace,
     ) -> anyhow::Result<Self> {
         let host = host.clone();
-        let attempts = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::new(Record::default());
         let stop = Arc::new(AtomicBool::new(false));
         let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let (record, ended) = (Arc::clone(&attempts), Arc::clone(&stop));
+        let (kept, ended) = (Arc::clone(&record), Arc::clone(&stop));
         let thread = thread::Builder::new()
             .name("prober".to_owned())
             .spawn(move || {
@@ -116,20 +134,20 @@ impl Prober {
                     return;
                 }
                 LocalSet::new()
-                    .block_on(&runtime, probe(server, request.into(), pace, record, &ended));
+                    .block_on(&runtime, probe(server, request.into(), pace, kept, &ended));
             })
             .context("cannot start the prober's thread")?;
-        Ok(Self { pace, attempts, stop, thread: Some(thread) })
+        Ok(Self { pace, record, stop, thread: Some(thread) })
     }
 
     /// The attempts that have ended so far, in the order of their ends.
     pub fn attempts(&self) -> Vec<Attempt> {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.record.ended().clone()
     }
 
     /// Forgets the attempts so far.
     pub fn clear(&self) {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.record.ended().clear();
     }
 
     /// Waits until all attempts begun in a span of `quiet` after `since` were answered; false when that
@@ -142,8 +160,11 @@ impl Prober {
 
     /// Waits until every attempt begun before `moment` has ended.
     pub fn settle(&self, moment: Instant) {
-        let ended = moment + self.pace.timeout + 4 * self.pace.every;
-        thread::sleep(ended.saturating_duration_since(Instant::now()));
+        thread::sleep(moment.saturating_duration_since(Instant::now()));
+        let first = || self.record.running().first().map(|(started, _)| *started);
+        while first().is_some_and(|started| started <= moment) {
+            thread::sleep(self.pace.every);
+        }
     }
 }
 
@@ -222,27 +243,29 @@ async fn probe(
     server: SocketAddr,
     request: Arc<str>,
     pace: Pace,
-    record: Arc<Mutex<Vec<Attempt>>>,
+    record: Arc<Record>,
     ended: &AtomicBool,
 ) {
     let mut ticks = interval(pace.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let in_flight = Rc::new(Cell::new(0));
+    let mut number = 0;
     while !ended.load(Ordering::Relaxed) {
         ticks.tick().await;
-        if in_flight.get() >= IN_FLIGHT {
-            continue;
+        let started = Instant::now();
+        number += 1;
+        {
+            let mut running = record.running();
+            if running.len() >= IN_FLIGHT {
+                continue;
+            }
+            running.insert((started, number));
         }
-        in_flight.set(in_flight.get() + 1);
         let (request, record) = (Arc::clone(&request), Arc::clone(&record));
-        let in_flight = Rc::clone(&in_flight);
         tokio::task::spawn_local(async move {
-            let started = Instant::now();
             let outcome = timeout(pace.timeout, ask(server, &request)).await;
             let outcome = outcome.unwrap_or(Outcome::Silent);
-            let attempt = Attempt { started, took: started.elapsed(), outcome };
-            record.lock().unwrap_or_else(PoisonError::into_inner).push(attempt);
-            in_flight.set(in_flight.get() - 1);
+            record.ended().push(Attempt { started, took: started.elapsed(), outcome });
+            record.running().remove(&(started, number));
         });
     }
 }
