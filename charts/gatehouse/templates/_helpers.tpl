@@ -102,6 +102,21 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{- /* A Pod finds its predecessor by a socket in the folder of the node. */}}
+{{- define "gatehouse.updateStrategy" -}}
+{{- $beside := eq .Values.state.type "hostPath" }}
+{{- $rolling := default (dict) .Values.updateStrategy.rollingUpdate }}
+{{- if and (not $beside) (not (has (toString (default 0 $rolling.maxSurge)) (list "0" "0%"))) }}
+{{- fail "updateStrategy: with state.type emptyDir a Pod does not find its predecessor, so maxSurge has to be 0" }}
+{{- end }}
+{{- if .Values.updateStrategy }}
+{{- toYaml .Values.updateStrategy }}
+{{- else }}
+{{- $surge := ternary 1 0 $beside }}
+{{- toYaml (dict "type" "RollingUpdate" "rollingUpdate" (dict "maxSurge" $surge "maxUnavailable" (sub 1 $surge))) }}
+{{- end }}
+{{- end }}
+
 {{- /* Whether the Route CRD is this chart's: not where the API server has Routes from elsewhere. */}}
 {{- define "gatehouse.routeCrd" -}}
 {{- $setting := .Values.routes.crd }}
