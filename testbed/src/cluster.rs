@@ -188,6 +188,11 @@ impl Cluster {
         self.folder.write(&format!("kubeconfig-{namespace}-{service_account}"), &text)
     }
 
+    /// Where a program is that comes with the cluster: `kubectl`, `helm`.
+    pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+        program(name)
+    }
+
     /// A command on the cluster's host, with `KUBECONFIG` for the administrator and folders of its own for
     /// what kubectl and helm keep.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {

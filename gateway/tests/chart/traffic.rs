@@ -9,10 +9,14 @@ use std::{
 
 use gatehouse_testbed::{
     cluster::{Node, eventually},
-    prober::{Pace, Prober, failures},
+    prober::{Pace, Prober, failures, outage},
 };
 
-use super::{CHART, NAMESPACE, site::Site};
+use super::{
+    CHART, NAMESPACE,
+    pages::{Desk, INSTALL, MIGRATION, ROUTER, TROUBLES},
+    site::Site,
+};
 
 /// As a user has it who comes from MetalLB and ingress-nginx.
 const MIGRATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/migrate");
@@ -46,32 +50,62 @@ spec:
     )
 }
 
+/// What docs/install.md and the page about a migration say, command by command.
+/// What the page about troubleshooting asks for.
+const WWW: &str = "\
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: www, namespace: default}
+spec:
+  ingressClassName: gatehouse
+  rules:
+  - host: www.example.com
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: nginx-service, port: {number: 80}}}}]}
+";
+
 #[test]
 fn one_line_is_the_whole_installation() {
     let site = Site::new();
-    site.install("addresses.pools[0]=192.168.1.200-192.168.1.250");
+    let desk = Desk::new(&site);
+    // Ends with `helm test`, so that the gateway has answered.
+    desk.run(INSTALL, "kubectl create namespace");
     let address = site.address();
     assert_eq!(address, "192.168.1.200".parse::<IpAddr>().unwrap());
+    installed_whole(&site, address);
+
+    desk.run(INSTALL, "helm upgrade gatehouse");
+    site.helm(&["uninstall", "gatehouse", "--namespace", NAMESPACE, "--wait"]);
+    // The nodes have made one of their own.
+    desk.sh("kubectl delete secret gatehouse-group -n gatehouse-system");
+    desk.run(INSTALL, "kubectl create secret");
+    let left = || Ok(site.nodes.iter().all(|node| !has(node, address)));
+    eventually("the address is on no node", left).unwrap();
+
+    // What is said of OpenShift is right where Routes come from the chart, too.
+    desk.run(ROUTER, "oc get routes");
+    desk.run(INSTALL, "helm install gatehouse");
+    site.helm(&["uninstall", "gatehouse", "--namespace", NAMESPACE, "--wait"]);
+
+    // Beside MetalLB, with a class of its own.
+    desk.run(MIGRATION, "helm install gatehouse");
+    assert_eq!(site.address(), "192.168.1.251".parse::<IpAddr>().unwrap());
+}
+
+/// One node holds the address and says so alone, interfaces are set up, and nothing was refused.
+fn installed_whole(site: &Site, address: IpAddr) {
     let owner = site.owner(address);
     let macs = site.client.who_has(address).unwrap();
     assert_eq!(macs.into_iter().collect::<Vec<_>>(), [owner.host().mac()]);
     let arp = owner.host().run(&["sysctl", "-n", "net.ipv4.conf.eth0.arp_ignore"]).unwrap();
     assert_eq!(arp.trim(), "1", "the settings of interfaces are not the host's:\n{}", site.logs());
 
-    let test = ["test", "gatehouse", "--namespace", NAMESPACE, "--timeout=180s", "--logs"];
-    let said = site.helm(&test);
-    assert!(said.contains(&format!("is answered on {address}")), "{said}");
-
     for node in &site.nodes {
         assert!(node.disk().join("var/lib/gatehouse").is_dir(), "the state is not on the node");
     }
     let logs = site.logs();
-    for wrong in ["forbidden", "NotPermitted", "ArpNotStrict"] {
+    for wrong in ["forbidden", "NotPermitted", "ArpNotStrict", "GroupKeyExposed"] {
         assert!(!logs.contains(wrong), "{wrong}: {logs}");
     }
-    site.helm(&["uninstall", "gatehouse", "--namespace", NAMESPACE, "--wait"]);
-    let left = || Ok(site.nodes.iter().all(|node| !has(node, address)));
-    eventually("the address is on no node", left).unwrap();
 }
 
 fn has(node: &Node, address: IpAddr) -> bool {
@@ -79,26 +113,42 @@ fn has(node: &Node, address: IpAddr) -> bool {
 }
 
 #[test]
-fn what_metallb_and_ingress_nginx_served_is_served_through_outage_and_upgrade() {
+fn what_metallb_and_ingress_nginx_served_is_served_through_outage_upgrade_and_death() {
     let site = Site::new();
     site.install("ingressClass.claim[0]=nginx");
     site.cluster.kubectl(&["create", "namespace", "metallb-system"]).unwrap();
     site.cluster.kubectl(&["apply", "--filename", MIGRATE]).unwrap();
     let address = site.address();
     assert_eq!(address, "192.168.1.200".parse::<IpAddr>().unwrap());
-    // Not where the address is: answers cross the link.
+    // On a node that is not the one whose end is watched.
     let owner = site.owner(address);
     let node = site.nodes.iter().find(|node| node.name() != owner.name()).unwrap();
     let apps = [("nginx-service", "nginx"), ("other-service", "other")];
     let pods: String = apps.iter().map(|(service, app)| backends(service, app, node)).collect();
     site.cluster.apply(&pods).unwrap();
     answers(&site, address);
+    // The page says how to see beforehand what will differ: nothing that the example has.
+    let desk = Desk::new(&site);
+    let said = desk.run(MIGRATION, "kubectl get ingresses");
+    assert!(said.contains("\n0 errors"), "{said}");
+    site.cluster.apply(WWW).unwrap();
+    let said = desk.run(TROUBLES, "kubectl exec");
+    let answers = "is answered by Ingress default/www";
+    assert!(said.contains("192.168.1.200") && said.contains(answers), "{said}");
 
     let server = SocketAddr::new(address, 80);
     let client = Prober::start(&site.client, server, "nginx.example.com", PATIENT).unwrap();
     assert!(client.wait_quiet(Instant::now(), QUIET), "{}", site.describe());
     outage_of_the_api_server(&site, &client);
-    upgrade(&site, &client);
+    upgrade(&site, &client, 3, "traffic.upstreamTimeout=30");
+    drop(client);
+    death_of_the_owner(&site, server);
+
+    let client = Prober::start(&site.client, server, "nginx.example.com", PATIENT).unwrap();
+    assert!(client.wait_quiet(Instant::now(), QUIET), "{}", site.describe());
+    upgrade(&site, &client, 1, &format!("nodeSelector.kubernetes\\.io/hostname={}", node.name()));
+    assert_eq!(site.owner(address).name(), node.name());
+    upgrade(&site, &client, 1, "traffic.upstreamTimeout=20");
 }
 
 /// Both paths and both subdomains lead where the Ingresses say, and the Ingresses tell of the address.
@@ -142,24 +192,46 @@ fn outage_of_the_api_server(site: &Site, client: &Prober) {
     assert_unnoticed(site, client, event, "the API server was away");
 }
 
-/// A change of an argument replaces the Pods of all nodes, one after the other.
-fn upgrade(site: &Site, client: &Prober) {
+/// A change replaces the Pods of all nodes, of which so many have one afterwards.
+fn upgrade(site: &Site, client: &Prober, nodes: usize, change: &str) {
     let pods = || {
         let get = ["get", "pods", "--namespace", NAMESPACE, "--output=name"];
         site.cluster.kubectl(&get).unwrap()
     };
     let (before, event) = (pods(), Instant::now());
     let upgrade = ["upgrade", "gatehouse", CHART, "--namespace", NAMESPACE, "--reuse-values"];
-    let set = ["--set", "traffic.upstreamTimeout=30", "--wait", "--timeout=300s"];
+    let set = ["--set", change, "--wait", "--timeout=300s"];
     site.helm(&[&upgrade[..], &set].concat());
-    let after = pods();
-    assert!(
-        after.lines().count() == 3 && after.lines().all(|pod| !before.contains(pod)),
-        "{after}"
-    );
-    println!("three nodes are upgraded in {:?}", event.elapsed());
+    let others = || {
+        let after = pods();
+        Ok(after.lines().count() == nodes && after.lines().all(|pod| !before.contains(pod)))
+    };
+    let replaced = eventually("all Pods are others", others);
+    replaced.unwrap_or_else(|error| panic!("{change}: {error:#}\n{}", site.describe()));
+    println!("{change}: Pods of {nodes} nodes are replaced in {:?}", event.elapsed());
     assert!(client.wait_quiet(Instant::now(), QUIET));
-    assert_unnoticed(site, client, event, "an upgrade");
+    assert_unnoticed(site, client, event, change);
+}
+
+/// A node loses its power, and comes back.
+fn death_of_the_owner(site: &Site, server: SocketAddr) {
+    let address = server.ip();
+    let pace = Pace::TESTING;
+    let client = Prober::start(&site.client, server, "nginx.example.com", pace).unwrap();
+    assert!(client.wait_quiet(Instant::now(), QUIET), "{}", site.describe());
+    let pods = site.cluster.kubectl(&["get", "pods", "--output=wide"]).unwrap();
+    let owner = site.owner(address);
+    assert!(!pods.contains(owner.name()), "the backends would die as well:\n{pods}");
+    let event = Instant::now();
+    owner.kill();
+    assert!(client.wait_quiet(event, QUIET), "{}", site.describe());
+    client.settle(Instant::now());
+    let outage = outage(&client.attempts(), event);
+    println!("a node's death: {outage:?}");
+    let lasted = outage.lasted.expect("it is served again");
+    assert!(lasted < Duration::from_secs(30), "{lasted:?}\n{}", site.describe());
+    assert_ne!(site.owner(address).name(), owner.name());
+    owner.start().unwrap();
 }
 
 /// `kubectl apply --filename FOLDER` reads no folders within it: what a cluster makes itself is in one.
