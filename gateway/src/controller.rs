@@ -175,9 +175,11 @@ impl Asking {
 
     /// Asks for what a configuration refers to; true if it should wait for the answers.
     fn ask(&mut self, compiled: &Compiled, state: &ClusterState, first: bool) -> bool {
-        let secrets = compiled.wanted_secrets.iter().map(|key| (Kind::Secret, key.clone()));
-        if !self.wanted.iter().cloned().eq(secrets.clone()) {
-            self.wanted = Arc::new(secrets.collect());
+        let maps = compiled.routes.wanted_config_maps.iter().map(|key| (Kind::ConfigMap, key));
+        let secrets = compiled.wanted_secrets.iter().map(|key| (Kind::Secret, key));
+        let wanted = maps.chain(secrets).map(|(kind, key)| (kind, key.clone()));
+        if !self.wanted.iter().cloned().eq(wanted.clone()) {
+            self.wanted = Arc::new(wanted.collect());
             self.since = None;
         }
         self.wants.set(&self.wanted);

@@ -30,6 +30,9 @@ struct Case {
     /// The host has a `tls` entry.
     #[serde(default)]
     tls: bool,
+    /// Entries of a ConfigMap, which annotations name `{case}`.
+    #[serde(default)]
+    config: BTreeMap<String, String>,
     /// Ingresses that take requests of this one.
     #[serde(default)]
     canaries: Vec<Canary>,
@@ -146,6 +149,13 @@ impl Ask {
 }
 
 fn manifest(at: usize, case: &Case) -> String {
+    let config = match case.config.is_empty() {
+        true => String::new(),
+        false => format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: case-{at}}}\ndata: {}\n",
+            serde_json::to_string(&case.config).unwrap()
+        ),
+    };
     let own = ingress(at, "", &case.annotations, &case.paths, "app", case.tls);
     let canaries = case.canaries.iter().enumerate().map(|(number, canary)| {
         let mut annotations = canary.annotations.clone();
@@ -154,7 +164,7 @@ fn manifest(at: usize, case: &Case) -> String {
         let backend = canary.backend.as_deref().unwrap_or("canary");
         ingress(at, &format!("-canary-{number}"), &annotations, paths, backend, false)
     });
-    own + &canaries.collect::<String>()
+    config + &own + &canaries.collect::<String>()
 }
 
 fn ingress(
@@ -170,6 +180,7 @@ fn ingress(
         let own = value.replace("${host}", "${}").replace("{host}", &format!("case-{at}.test"));
         let value = own.replace("${}", "${host}");
         let prefix = if name.contains('/') { "" } else { "nginx.ingress.kubernetes.io/" };
+        let value = value.replace("{case}", &format!("case-{at}"));
         format!("    {prefix}{name}: {}\n", serde_json::to_string(&value).unwrap())
     });
     let default = [("Prefix".to_owned(), "/".to_owned())];

@@ -17,11 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::{
     action::Redirect,
     canary::{Share, ValueRegex, Wanted},
-    filter::{
-        AddressRules, Filter,
-        cors::{Cors, Origins},
-        rate_limit::RateLimit,
-    },
+    filter::{AddressRules, Filter, rate_limit::RateLimit},
     model::HostPattern,
     networks::Networks,
     objects::ObjectRef,
@@ -31,6 +27,8 @@ use crate::{
     template::Template,
 };
 
+mod answers;
+mod cors;
 mod defaults;
 mod foreign;
 pub mod gatehouse;
@@ -43,6 +41,9 @@ mod table;
 mod unknown;
 mod value;
 
+use answers::AnswerSettings;
+pub(crate) use answers::Named;
+use cors::CorsSettings;
 pub(crate) use defaults::{Defaults, Refused};
 pub use foreign::PROGRAMS;
 pub use table::{Annotation, Family, Found, ObjectKind, Status};
@@ -91,6 +92,7 @@ pub(crate) struct Settings {
     pub(crate) upstream_host: Option<HeaderValue>,
     pub(crate) forwarded_prefix: Option<HeaderValue>,
     pub(crate) hsts: Option<HeaderValue>,
+    pub(crate) answers: AnswerSettings,
     /// What the object says about encoded slashes, if it does.
     pub(crate) encoded_slashes: Option<EncodedSlashes>,
     /// The way to the backends.
@@ -188,36 +190,6 @@ impl Redirects {
     }
 }
 
-/// A CORS policy, part by part.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CorsSettings {
-    enabled: bool,
-    origins: Option<Origins>,
-    credentials: bool,
-    methods: Option<HeaderValue>,
-    headers: Option<HeaderValue>,
-    expose: Option<HeaderValue>,
-    max_age: Option<HeaderValue>,
-}
-
-impl CorsSettings {
-    fn policy(&self) -> Option<Cors> {
-        let Self { enabled: true, origins, credentials, methods, headers, expose, max_age } = self
-        else {
-            return None;
-        };
-        let origins = origins.clone()?;
-        Some(Cors {
-            credentials: *credentials && origins != Origins::Any,
-            origins,
-            methods: methods.clone()?,
-            headers: headers.clone()?,
-            expose: expose.clone(),
-            max_age: max_age.clone()?,
-        })
-    }
-}
-
 /// What every row says that is not there.
 static DEFAULTS: LazyLock<Settings> = LazyLock::new(|| {
     let mut settings = Settings::default();
@@ -300,7 +272,7 @@ impl Reader<'_> {
         match (row.parser.read)(value) {
             Ok(Setting::Unbuilt) if row.name == gatehouse::UNREAD_FIELDS.name => self.unread(value),
             Ok(Setting::Unbuilt) => self.unbuilt(row, full, value),
-            Ok(setting) => self.settings.set(setting),
+            Ok(setting) => self.settings.put(setting, full),
             Err(fault) => self.invalid(row, full, value, fault),
         }
     }
@@ -498,6 +470,14 @@ impl Settings {
             .collect()
     }
 
+    /// Takes what the annotation of this name says.
+    fn put(&mut self, setting: Setting, full: &str) {
+        match setting {
+            Setting::Answer(setting) => self.answers.set(setting, full),
+            setting => self.set(setting),
+        }
+    }
+
     fn set(&mut self, setting: Setting) {
         match setting {
             Setting::Nothing | Setting::Unbuilt | Setting::Text => {}
@@ -539,6 +519,7 @@ impl Settings {
             Setting::UpstreamHost(host) => self.upstream_host = Some(host),
             Setting::ForwardedPrefix(prefix) => self.forwarded_prefix = Some(prefix),
             Setting::Hsts(value) => self.hsts = Some(value),
+            Setting::Answer(setting) => self.answers.set(setting, ""),
             Setting::EncodedSlashes(policy) => self.encoded_slashes = Some(policy),
             Setting::ConnectTimeout(time) => self.timeouts().connect = Some(time),
             Setting::ReadTimeout(time) => self.timeouts().read = Some(time),

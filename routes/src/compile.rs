@@ -80,6 +80,8 @@ pub struct Compiled {
     /// The Secrets that what is served refers to, whether or not they exist; the same `Arc` as before if
     /// no reference changed.
     pub wanted_secrets: Arc<BTreeSet<ObjectKey>>,
+    /// The ConfigMaps that objects refer to, in the same way.
+    pub wanted_config_maps: Arc<BTreeSet<ObjectKey>>,
     cache: Cache,
 }
 

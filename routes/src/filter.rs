@@ -12,9 +12,11 @@ use http::{HeaderName, HeaderValue};
 
 use crate::{matcher::PathRegex, model::Scheme, networks::Networks};
 
+pub mod answer_fields;
 pub mod cors;
 pub mod rate_limit;
 
+use answer_fields::AnswerFields;
 use cors::Cors;
 use rate_limit::RateLimit;
 
@@ -37,6 +39,8 @@ pub enum Filter {
     SetHeader(HeaderName, HeaderValue),
     /// `Strict-Transport-Security` of answers over TLS (RFC 6797).
     Hsts(HeaderValue),
+    /// Changes the fields of answers.
+    AnswerFields(Arc<AnswerFields>),
 }
 
 /// When a filter has its turn, whatever order an object's settings are written in. A filter that refuses
@@ -72,7 +76,7 @@ impl Filter {
             Self::RateLimit(_) => Phase::Limit,
             Self::Cors(_) => Phase::Preflight,
             Self::Rewrite(_) | Self::SetHeader(..) => Phase::Rewrite,
-            Self::Hsts(_) => Phase::Answer,
+            Self::Hsts(_) | Self::AnswerFields(_) => Phase::Answer,
         }
     }
 
@@ -84,7 +88,8 @@ impl Filter {
             | Self::Cors(_)
             | Self::Rewrite(_)
             | Self::SetHeader(..)
-            | Self::Hsts(_) => false,
+            | Self::Hsts(_)
+            | Self::AnswerFields(_) => false,
         }
     }
 }

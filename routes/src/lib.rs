@@ -33,6 +33,7 @@ pub mod options;
 pub mod path;
 pub mod policy;
 pub mod problem;
+mod references;
 pub mod rule;
 mod slots;
 pub mod stats;

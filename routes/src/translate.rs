@@ -11,6 +11,7 @@ use crate::{
     model::{BackendKey, BackendSlot, CertBinding, HostPattern},
     objects::ObjectRef,
     problem::Problem,
+    references::Reference,
     rule::RouteRule,
     slots::Slots,
 };
@@ -31,6 +32,8 @@ pub(crate) struct Translation {
     /// What it asks of the rules of others, if it is a canary.
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) problems: Vec<Problem>,
+    /// Objects that were looked into.
+    pub(crate) references: Vec<Reference>,
     /// It was read as ingress-nginx reads it: its class is claimed by name.
     pub(crate) as_nginx: bool,
 }
@@ -86,6 +89,7 @@ impl Translation {
             aliases: Vec::new(),
             proposals: Vec::new(),
             problems,
+            references: Vec::new(),
             as_nginx: false,
         }
     }

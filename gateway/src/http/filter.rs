@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod access;
+mod answer_fields;
 mod cors;
 mod https_redirect;
 mod rate_limit;
@@ -98,7 +99,9 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
             Filter::RateLimit(limit) => rate_limit::on_request(limit, request)?,
             Filter::Cors(cors) => cors::on_request(cors, request),
             Filter::Rewrite(rewrite) => rewrite::on_request(rewrite, request),
-            Filter::SetHeader(..) | Filter::Hsts(_) => ControlFlow::Continue(()),
+            Filter::SetHeader(..) | Filter::Hsts(_) | Filter::AnswerFields(_) => {
+                ControlFlow::Continue(())
+            }
         };
         if flow.is_break() {
             return Ok(flow);
@@ -144,6 +147,9 @@ fn on_response(
         Filter::Cors(cors) => cors::on_response(cors, kept, response.headers_mut()),
         Filter::Hsts(value) if scheme == Scheme::Https => {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
+        }
+        Filter::AnswerFields(fields) => {
+            answer_fields::on_response(fields, response.headers_mut());
         }
         Filter::HttpsRedirect(_)
         | Filter::Access(_)

@@ -96,7 +96,7 @@ impl Defaults {
         settings.deny = settings.deny.or(self.deny);
         for entry in &self.entries {
             if entry.always || !says(metadata, entry) {
-                settings.set(entry.setting.clone());
+                settings.put(entry.setting.clone(), entry.full);
             }
         }
     }

@@ -10,12 +10,12 @@ use super::{
     value::{
         ALIASES, APP_ROOT, BODY_SIZE, BURST, CANARY, CANARY_COOKIE, CANARY_HEADER, CANARY_PATTERN,
         CANARY_TOTAL, CANARY_VALUE, CANARY_WEIGHT, CONNECT_TIMEOUT, CORS_CREDENTIALS, CORS_EXPOSE,
-        CORS_HEADERS, CORS_MAX_AGE, CORS_METHODS, CORS_ORIGINS, DENIED_NETWORKS, ENABLE_CORS,
-        FIREWALL, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW, KEEP_SLASH,
-        LIMIT, LIMIT_EXEMPT, NETWORKS, NEXT_TIME, NEXT_TRIES, NEXT_UPSTREAM, PAUSE_TIMEOUT,
-        PERMANENT, PERMANENT_CODE, PROTOCOL, Parser, RATE_PER_MINUTE, RATE_PER_SECOND, REWRITE,
-        SATISFY, SEND_TIMEOUT, SSL_REDIRECT, SWITCH, TEMPORAL, TEMPORAL_CODE, TEXT, UPSTREAM_HOST,
-        USE_REGEX,
+        CORS_HEADERS, CORS_MAX_AGE, CORS_METHODS, CORS_ORIGINS, CUSTOM_HEADERS, DENIED_NETWORKS,
+        ENABLE_CORS, FIREWALL, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW,
+        KEEP_SLASH, LIMIT, LIMIT_EXEMPT, NETWORKS, NEXT_TIME, NEXT_TRIES, NEXT_UPSTREAM,
+        PAUSE_TIMEOUT, PERMANENT, PERMANENT_CODE, PROTOCOL, Parser, RATE_PER_MINUTE,
+        RATE_PER_SECOND, REWRITE, SATISFY, SEND_TIMEOUT, SSL_REDIRECT, SWITCH, TEMPORAL,
+        TEMPORAL_CODE, TEXT, UPSTREAM_HOST, USE_REGEX,
     },
 };
 
@@ -163,7 +163,13 @@ const ROWS: &[Annotation] = &[
         "1728000",
         "Seconds for which browsers remember what is allowed.",
     ),
-    differs("custom-headers", TEXT, "ConfigMap with headers of answers.", "none is added"),
+    honoured(
+        "custom-headers",
+        CUSTOM_HEADERS,
+        "",
+        "ConfigMap of the same namespace whose entries are headers of all answers; without it every path is closed (503).",
+    )
+    .protecting(),
     differs(
         "custom-http-errors",
         TEXT,

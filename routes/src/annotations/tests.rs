@@ -114,6 +114,7 @@ fn a_published_name_that_protects_is_marked_so() {
     let others = [
         "allowlist-source-range",
         "backend-protocol",
+        "custom-headers",
         "denylist-source-range",
         "enable-global-auth",
         "enable-owasp-core-rules",

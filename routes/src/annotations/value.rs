@@ -19,11 +19,14 @@ use crate::{
 };
 
 mod answer;
+mod answers;
 mod canary;
 mod limits;
 mod policy;
 
 pub(super) use answer::*;
+pub(crate) use answers::AnswerSetting;
+pub(super) use answers::*;
 pub(super) use canary::*;
 pub(super) use limits::*;
 pub(super) use policy::*;
@@ -103,6 +106,8 @@ pub(crate) enum Setting {
     ForwardedPrefix(HeaderValue),
     /// `Strict-Transport-Security` of answers over TLS.
     Hsts(HeaderValue),
+    /// Something about answers.
+    Answer(AnswerSetting),
     /// What becomes of encoded slashes.
     EncodedSlashes(EncodedSlashes),
     /// How long an endpoint may take to accept a connection.

@@ -1,7 +1,10 @@
 //! The second half of a compile: backends resolved, tables built, everything that did not change shared
 //! with the previous compile.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
@@ -16,6 +19,7 @@ use crate::{
     model::{Backend, BackendTable, CertBinding, CertSource, HostPattern, Scope},
     objects::{ObjectKey, ObjectRef},
     problem::{Problem, Severity},
+    references::{self, Reference},
     rule::RouteRule,
     table::{Alias, HostRoutes, RouteTable},
     translate::{BackendUse, Translation},
@@ -45,6 +49,7 @@ impl Run<'_, '_> {
         for claimant in &claimants {
             self.report(claimant.translation, &resolved);
         }
+        let wanted_config_maps = self.wanted_config_maps(&ingresses);
         let (replaced, unused) = canaries::merge(&ingresses, self.previous);
         self.problems.extend(unused);
         let (tables, certs, lost) = self.tables(&claimants, &replaced);
@@ -70,6 +75,7 @@ impl Run<'_, '_> {
             problems: self.problems,
             // The first table has the rules of all gateways.
             wanted_secrets: certs.first().map(|kept| Arc::clone(&kept.secrets)).unwrap_or_default(),
+            wanted_config_maps,
             cache: Cache {
                 options: self.options.clone(),
                 defaults: self.defaults,
@@ -86,6 +92,20 @@ impl Run<'_, '_> {
             },
             routes: routes.into_iter().map(|route| route.outcome).collect(),
             backends,
+        }
+    }
+
+    /// The ConfigMaps that Ingresses and the options refer to, the previous `Arc` if they are the same.
+    fn wanted_config_maps(&self, ingresses: &[ServedIngress<'_>]) -> Arc<BTreeSet<ObjectKey>> {
+        let references = ingresses.iter().flat_map(|ingress| &ingress.kept.result.1.references);
+        let objects = references.map(Reference::object);
+        let maps = objects.filter(|object| object.kind == references::CONFIG_MAP);
+        let mut wanted: BTreeSet<_> = maps.map(|object| object.key.clone()).collect();
+        wanted.extend(self.options.nginx_config.clone());
+        let previous = self.previous.map(|previous| &previous.wanted_config_maps);
+        match previous.filter(|previous| ***previous == wanted) {
+            Some(previous) => Arc::clone(previous),
+            None => Arc::new(wanted),
         }
     }
 

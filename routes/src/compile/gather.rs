@@ -133,9 +133,15 @@ impl<'o, 'p> Run<'o, 'p> {
                 None if as_nginx => &of_nginx,
                 None => &none,
             };
-            let reading = Reading { options: self.options, defaults, as_nginx, has_tls: &has_tls };
+            let reading = Reading {
+                options: self.options,
+                objects: self.objects,
+                defaults,
+                as_nginx,
+                has_tls: &has_tls,
+            };
             let kept = match old {
-                Some((old, true)) if is_current(old, as_nginx, &has_tls) => Arc::clone(old),
+                Some((old, true)) if is_current(old, reading) => Arc::clone(old),
                 _ => {
                     let slots = &mut self.slots;
                     let mut new = ingress::translate(key, &stored.object, tls, reading, slots);
@@ -264,10 +270,14 @@ fn failed_claims(routes: &[JudgedRoute<'_>]) -> HashMap<usize, String> {
     admit::route_claims(claims.collect()).into_iter().collect()
 }
 
-/// Whether the rules were made with what is known now about the class and the TLS of their hosts.
-fn is_current(kept: &KeptIngress, as_nginx: bool, has_tls: &dyn Fn(&HostPattern) -> bool) -> bool {
+/// Whether the rules were made with what is known now about the class, the TLS of their hosts
+/// and about the objects that they were read from.
+fn is_current(kept: &KeptIngress, reading: Reading<'_>) -> bool {
+    let Reading { objects, as_nginx, has_tls, .. } = reading;
     let translation = &kept.result.1;
-    if translation.as_nginx != as_nginx {
+    if translation.as_nginx != as_nginx
+        || !translation.references.iter().all(|reference| reference.is_current(objects))
+    {
         return false;
     }
     let made = translation.entries.iter();

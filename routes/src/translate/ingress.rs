@@ -19,7 +19,7 @@ use crate::{
     host,
     matcher::{Matches, PathMatch, PathRegex, Schemes},
     model::{BackendKey, BackendPort, BackendProtocol, CertBinding, CertSource, HostPattern},
-    objects::{ObjectKey, ObjectRef},
+    objects::{ObjectKey, ObjectRef, Objects},
     options::Options,
     path,
     policy::Policy,
@@ -28,6 +28,7 @@ use crate::{
     slots::Slots,
 };
 
+mod answers;
 mod beside;
 mod canary;
 mod closing;
@@ -114,6 +115,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) options: &'a Options,
     /// What holds where the Ingress says nothing.
     pub(crate) defaults: &'a Defaults,
+    /// Those that an Ingress may refer to.
+    pub(crate) objects: &'a Objects,
     /// As ingress-nginx would: the class is claimed by its name.
     pub(crate) as_nginx: bool,
     /// Whether any Ingress of ours has a `tls` entry for a host.
@@ -152,7 +155,9 @@ pub(crate) fn translate(
     };
     let filters = settings.filters(&out.object);
     let policy = settings.policy.clone().shared();
-    Translator { key, settings, filters, policy, reading, slots, out }.run(spec)
+    let mut translator = Translator { key, settings, filters, policy, reading, slots, out };
+    translator.answers();
+    translator.run(spec)
 }
 
 /// Whether a host has TLS matters to the rules only as far as they redirect because of it.
