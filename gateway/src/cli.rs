@@ -34,6 +34,9 @@ pub enum Command {
     Plan(PlanArgs),
     /// Problems only; exit code 1 if one of them is an error: closed, refused, or answered otherwise than asked.
     Check(CheckArgs),
+    /// What becomes of each Ingress and each Route that another controller serves today: honoured, equal with a
+    /// note, different, closed, and what to do. Exit code 1 if one of them differs or is closed.
+    Migrate(MigrateArgs),
     /// Which rule answers a request, and why the others do not.
     Explain(ExplainArgs),
     /// What a running node does: addresses and their owners, group, listeners, pools, problems.
@@ -115,6 +118,43 @@ pub struct CheckArgs {
     /// Files and folders of manifests.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+}
+
+/// Arguments of `migrate`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MigrateArgs {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: ReportForm,
+    /// Shared by the commands that read manifests. Without --claim-class, the classes of ingress-nginx are read.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    /// Reads the objects of this context's API server instead of files. Nothing is written there.
+    #[arg(
+        long,
+        value_name = "CONTEXT",
+        conflicts_with = "paths",
+        required_unless_present = "paths"
+    )]
+    pub context: Option<String>,
+    /// The kubeconfig file that has the context. Default: $KUBECONFIG or ~/.kube/config.
+    #[arg(long, value_name = "FILE", requires = "context")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Files and folders of manifests.
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+}
+
+/// How to print a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportForm {
+    /// For people, at a terminal.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+    /// For people, as a page.
+    Html,
 }
 
 /// Arguments of `explain`.

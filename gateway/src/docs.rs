@@ -93,8 +93,8 @@ pub fn annotations() -> String {
             out.push_str("Other names with this prefix are left alone.\n\n");
         }
         out.push_str(
-            "| annotation | on | verdict | default | asks for nothing | meaning |\n\
-             |---|---|---|---|---|---|\n",
+            "| annotation | on | verdict | default | asks for nothing | meaning | difference |\n\
+             |---|---|---|---|---|---|---|\n",
         );
         for annotation in family.rows {
             let _ = writeln!(out, "{}", annotation_row(annotation));
@@ -160,8 +160,9 @@ fn annotation_row(row: &Annotation) -> String {
         Status::Closes if row.of_host => "**closes the host**".to_owned(),
         Status::Closes => "**closes**".to_owned(),
     };
-    let Annotation { name, default, doc, .. } = row;
-    format!("| `{name}` | {objects} | {verdict} | {} | {nothing} | {doc} |", code(default))
+    let Annotation { name, default, doc, difference, .. } = row;
+    let default = code(default);
+    format!("| `{name}` | {objects} | {verdict} | {default} | {nothing} | {doc} | {difference} |")
 }
 
 /// The page `docs/metrics.md`.

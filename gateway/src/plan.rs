@@ -27,6 +27,7 @@ use crate::{
 mod check;
 mod explain;
 mod json;
+mod migrate;
 mod table;
 
 pub use json::{plan_json, snapshot_json};
@@ -40,6 +41,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     let code = match command {
         Command::Plan(arguments) => plan(&arguments, &mut text)?,
         Command::Check(arguments) => check(&arguments, check::Page::of_stdout(), &mut text),
+        Command::Migrate(arguments) => migrate::run(&arguments, &mut text)?,
         Command::Explain(arguments) => explain::run(&arguments, &mut text)?,
         Command::Crds(arguments) => {
             text = crds::yaml(arguments.only);
@@ -84,13 +86,32 @@ pub struct Planned {
 /// # Errors
 /// Paths that are not there.
 pub fn planned(paths: &[PathBuf], node: NodeContext) -> Result<Planned, LoadError> {
+    let read = files(paths)?;
+    Ok(read.planned(node))
+}
+
+/// Objects that have been read and not been compiled.
+struct Unplanned {
+    state: ClusterState,
+    unreadable: Vec<String>,
+    places: BTreeMap<ObjectRef, String>,
+}
+
+impl Unplanned {
+    fn planned(self, node: NodeContext) -> Planned {
+        let Self { state, unreadable, places } = self;
+        let compiled = compile(&state, &node, Role::Allocate, None);
+        Planned { state, compiled, node, unreadable, places }
+    }
+}
+
+fn files(paths: &[PathBuf]) -> Result<Unplanned, LoadError> {
     let mut loaded = files::load(paths)?;
     let mut state = ClusterState::new([files::SOURCE]);
     for event in loaded.events() {
         state.apply(event);
     }
-    let compiled = compile(&state, &node, Role::Allocate, None);
-    Ok(Planned { state, compiled, node, unreadable: loaded.unreadable(), places: loaded.places() })
+    Ok(Unplanned { state, unreadable: loaded.unreadable(), places: loaded.places() })
 }
 
 /// The node that the arguments describe.

@@ -30,6 +30,7 @@ use crate::{
 mod answers;
 mod cors;
 mod defaults;
+mod each;
 mod foreign;
 pub mod gatehouse;
 mod haproxy_route;
@@ -45,6 +46,7 @@ use answers::AnswerSettings;
 pub(crate) use answers::Named;
 use cors::CorsSettings;
 pub(crate) use defaults::{Defaults, Refused};
+pub use each::{Judged, Verdict, each};
 pub use foreign::PROGRAMS;
 pub use table::{Annotation, Family, Found, ObjectKind, Status};
 pub use unknown::PROTECTING_WORDS;

@@ -46,7 +46,7 @@ impl Page {
     }
 
     /// Prints a line after `indent` blanks, broken between words, with further ones four deeper.
-    fn line(self, indent: usize, text: &str, out: &mut String) {
+    pub(super) fn line(self, indent: usize, text: &str, out: &mut String) {
         let width = self.width.unwrap_or(usize::MAX);
         let mut column = indent;
         let _ = write!(out, "{:indent$}", "");

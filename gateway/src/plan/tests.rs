@@ -36,7 +36,7 @@ ports: [{port: 8080}]
 ";
 
 /// Runs a command on the manifests; `@` stands for their path.
-fn command(manifests: &str, words: &str) -> (anyhow::Result<ExitCode>, String) {
+pub(super) fn command(manifests: &str, words: &str) -> (anyhow::Result<ExitCode>, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("in.yaml");
     fs::write(&file, manifests).unwrap();
@@ -47,12 +47,13 @@ fn command(manifests: &str, words: &str) -> (anyhow::Result<ExitCode>, String) {
         Command::Plan(arguments) => plan(&arguments, &mut out),
         Command::Check(arguments) => Ok(check(&arguments, check::Page::default(), &mut out)),
         Command::Explain(arguments) => explain::run(&arguments, &mut out),
+        Command::Migrate(arguments) => migrate::run(&arguments, &mut out),
         other => panic!("{other:?}"),
     };
     (result, out.replace(file, "@"))
 }
 
-fn succeeded(code: &ExitCode) -> bool {
+pub(super) fn succeeded(code: &ExitCode) -> bool {
     format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS)
 }
 

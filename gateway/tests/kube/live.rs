@@ -1,5 +1,7 @@
 //! One cluster that is always there: what kubectl creates, changes and deletes is live.
 
+use std::{path::Path, process::Command};
+
 use gatehouse_testbed::{
     gatehouse::{
         gateway::{Gateway, Plan},
@@ -32,7 +34,7 @@ fn what_kubectl_does_is_live() {
     let bed = Bed::new();
     bed.namespace("secrets", &bed.one);
     let account = bed.account(&["secrets"]);
-    let gateway = Plan::default().kubeconfig(account).start();
+    let gateway = Plan::default().kubeconfig(account.clone()).start();
     services_and_ingresses(&bed, &gateway);
     classes(&bed, &gateway);
     definitions_that_come_late(&bed, &gateway);
@@ -43,6 +45,7 @@ fn what_kubectl_does_is_live() {
     secrets_that_may_not_be_read(&bed, &gateway);
     objects_that_are_being_deleted(&bed, &gateway);
     endpoints_that_are_not_allowed(&bed, &gateway);
+    a_report_for_who_migrates(&bed, &account);
     drop(gateway);
     namespaces_that_are_watched(&bed);
     namespaces_that_are_selected(&bed);
@@ -119,8 +122,7 @@ fn definitions_that_go(bed: &Bed, gateway: &Gateway) {
 
 /// Kinds that do not show in traffic are counted.
 fn every_kind_of_metallb(bed: &Bed, gateway: &Gateway) {
-    let definitions =
-        std::process::Command::new(env!("CARGO_BIN_EXE_gatehouse")).arg("crds").output().unwrap();
+    let definitions = Command::new(env!("CARGO_BIN_EXE_gatehouse")).arg("crds").output().unwrap();
     let definitions = String::from_utf8(definitions.stdout).unwrap();
     bed.cluster.apply(&definitions).unwrap();
     bed.kubectl("wait --for condition=established crd --all --timeout=60s");
@@ -214,6 +216,26 @@ fn endpoints_that_are_not_allowed(bed: &Bed, gateway: &Gateway) {
     bed.apply("strange", &ingress("web", "strange.example", ""));
     answers(gateway, "strange.example", "503");
     shows(gateway, "/snapshot", "the address of a cloud's metadata service");
+}
+
+/// What ingress-nginx serves in a cluster is judged without a manifest, and with the rights to read alone.
+fn a_report_for_who_migrates(bed: &Bed, account: &Path) {
+    bed.namespace("migrate", &bed.one);
+    let snippet = "nginx.ingress.kubernetes.io/configuration-snippet: deny all";
+    let rule = manifests::prefix("migrate.test", "/", "app");
+    bed.apply("migrate", &manifests::ingress("web", snippet, "", &[rule]));
+    let kubeconfig = account.to_str().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_gatehouse"))
+        .args(["migrate", "-o", "json", "--kubeconfig", kubeconfig, "--context", "testbed"])
+        .output()
+        .unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let mut objects = report["objects"].as_array().unwrap().iter();
+    let web = objects.find(|object| object["object"] == "Ingress migrate/web").unwrap();
+    assert_eq!(web["verdict"], "closed", "{report:#}");
+    assert_eq!(output.status.code(), Some(1));
+    bed.kubectl("delete namespace migrate --wait=false");
 }
 
 fn namespaces_that_are_watched(bed: &Bed) {

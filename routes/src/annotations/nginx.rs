@@ -36,7 +36,8 @@ const ROWS: &[Annotation] = &[
         "",
         "Client networks that may pass, separated by commas; others get 403.",
     )
-    .protecting(),
+    .protecting()
+    .but("beside whitelist-source-range both must let a client pass"),
     honoured("app-root", APP_ROOT, "", "Path to which requests of `/` are redirected (302)."),
     closes("auth-always-set-cookie", FLAG, "Whether cookies of auth-url are set on errors."),
     closes("auth-cache-duration", TEXT, "How long answers of auth-url are kept."),
@@ -132,7 +133,8 @@ const ROWS: &[Annotation] = &[
         CORS_CREDENTIALS,
         "true",
         "Whether other origins may send cookies; never said to all origins.",
-    ),
+    )
+    .but("with the origin `*` cookies are not allowed, as browsers demand"),
     honoured(
         "cors-allow-headers",
         CORS_HEADERS,
@@ -150,7 +152,8 @@ const ROWS: &[Annotation] = &[
         CORS_ORIGINS,
         "*",
         "Origins whose pages may send requests, separated by commas; `https://*.example.com` is any one label.",
-    ),
+    )
+    .but("origins match whole; one that cannot be read lets nobody in"),
     honoured(
         "cors-expose-headers",
         CORS_EXPOSE,
@@ -200,7 +203,8 @@ const ROWS: &[Annotation] = &[
         ENABLE_CORS,
         "false",
         "Whether preflights are answered (204) and CORS headers are set.",
-    ),
+    )
+    .but("only preflights are answered here; other OPTIONS requests are the backend's"),
     closes("enable-global-auth", FLAG, "Whether the auth-url of the whole controller is asked."),
     closes("enable-modsecurity", FLAG, "Whether ModSecurity looks at requests."),
     harmless("enable-opentelemetry", FLAG, "Whether requests are traced."),
@@ -250,14 +254,16 @@ const ROWS: &[Annotation] = &[
         "0",
         "Requests per minute and client address at most; others get 429.",
     )
-    .protecting(),
+    .protecting()
+    .but("who sends too much gets 429 instead of 503, and an IPv6 client is counted as its /64"),
     honoured(
         "limit-rps",
         RATE_PER_SECOND,
         "0",
         "Requests per second and client address at most; others get 429.",
     )
-    .protecting(),
+    .protecting()
+    .but("who sends too much gets 429 instead of 503, and an IPv6 client is counted as its /64"),
     honoured(
         "limit-whitelist",
         LIMIT_EXEMPT,
@@ -284,7 +290,8 @@ const ROWS: &[Annotation] = &[
         PERMANENT,
         "",
         "URL to which all requests are redirected for good; `$request_uri` and the like are filled in.",
-    ),
+    )
+    .but("a client that the lists of addresses keep out gets 403 and no redirect"),
     honoured("permanent-redirect-code", PERMANENT_CODE, "301", "Status of that redirect."),
     honoured(
         "preserve-trailing-slash",
@@ -329,7 +336,8 @@ const ROWS: &[Annotation] = &[
         "",
         "Failures after which another endpoint is tried; a request with a body, or of a method that should not \
          be repeated, only if no endpoint has seen it (`non_idempotent`: any method).",
-    ),
+    )
+    .but("a request with a body goes on only if no endpoint has seen it; without a word, no answer in time is 504 at once"),
     honoured(
         "proxy-next-upstream-timeout",
         NEXT_TIME,
@@ -436,7 +444,8 @@ const ROWS: &[Annotation] = &[
         TEMPORAL,
         "",
         "URL to which all requests are redirected for now; it goes before permanent-redirect.",
-    ),
+    )
+    .but("a client that the lists of addresses keep out gets 403 and no redirect"),
     honoured("temporal-redirect-code", TEMPORAL_CODE, "302", "Status of that redirect."),
     differs(
         "upstream-hash-by",

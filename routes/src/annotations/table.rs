@@ -42,6 +42,8 @@ pub struct Annotation {
     pub default: &'static str,
     /// One sentence for the docs.
     pub doc: &'static str,
+    /// What is not quite as the program has it that the annotation is from; empty: nothing.
+    pub difference: &'static str,
     pub(super) parser: Parser,
 }
 
@@ -127,8 +129,8 @@ impl Annotation {
         doc: &'static str,
     ) -> Self {
         let status = Status::Honoured;
-        let (protects, of_host, remedy) = (false, false, "");
-        Self { name, objects, protects, of_host, remedy, status, default, doc, parser }
+        let (protects, of_host, remedy, difference) = (false, false, "", "");
+        Self { name, objects, protects, of_host, remedy, status, default, doc, difference, parser }
     }
 
     /// The same row, closing the object where its value cannot be honoured.
@@ -144,6 +146,11 @@ impl Annotation {
     /// The same row, with something to do about it.
     pub(super) const fn remedy(self, remedy: &'static str) -> Self {
         Self { remedy, ..self }
+    }
+
+    /// The same row, with what is not quite as its own program has it.
+    pub(super) const fn but(self, difference: &'static str) -> Self {
+        Self { difference, ..self }
     }
 
     pub(super) const fn harmless(

@@ -1,0 +1,115 @@
+//! Annotation by annotation: what becomes of each, for whoever moves here.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+
+use super::{ObjectKind, family_of, parse};
+use crate::{objects::ObjectRef, problem::Problem};
+
+/// How close an object comes to what its author asks for, from whole to not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It is done.
+    Honoured,
+    /// It is done, or nothing is lost, and there is something to know.
+    Noted,
+    /// Answers are not what it asks for.
+    Differs,
+    /// It protects and cannot be honoured: the object is closed.
+    Closed,
+}
+
+/// One annotation of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Judged {
+    /// Whole name.
+    pub name: String,
+    /// As written.
+    pub value: String,
+    /// What becomes of it.
+    pub verdict: Verdict,
+    /// What there is to know; empty: nothing.
+    pub note: String,
+    /// What to do about it; empty: nothing.
+    pub fix: String,
+}
+
+/// What becomes of each annotation of an object that is meant for a controller.
+pub fn each(object: &ObjectRef, metadata: &ObjectMeta) -> Vec<Judged> {
+    let Some(kind) = ObjectKind::named(object.kind) else { return Vec::new() };
+    let all = metadata.annotations.iter().flatten();
+    all.filter_map(|(name, value)| {
+        let annotations = Some([(name.clone(), value.clone())].into());
+        let alone = ObjectMeta { annotations, ..ObjectMeta::default() };
+        let (settings, problems) = parse(object, &alone);
+        let row = family_of(name).and_then(|(family, name)| family.row(name));
+        let row = row.filter(|row| row.objects.contains(&kind));
+        let judged = |verdict, note: String, fix: String| Judged {
+            name: name.clone(),
+            value: value.clone(),
+            verdict,
+            note,
+            fix,
+        };
+        match (worst(problems), row) {
+            (Some(problem), _) => {
+                let verdict = match problem.is_error() {
+                    true if settings.deny.is_some() => Verdict::Closed,
+                    true => Verdict::Differs,
+                    false => Verdict::Noted,
+                };
+                Some(judged(verdict, problem.message, problem.hint))
+            }
+            (None, Some(row)) if !row.difference.is_empty() => {
+                Some(judged(Verdict::Noted, row.difference.to_owned(), String::new()))
+            }
+            (None, Some(_)) => Some(judged(Verdict::Honoured, String::new(), String::new())),
+            // Of no controller that is known.
+            (None, None) => None,
+        }
+    })
+    .collect()
+}
+
+fn worst(problems: Vec<Problem>) -> Option<Problem> {
+    problems.into_iter().max_by_key(Problem::is_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::ObjectKey;
+
+    #[test]
+    fn each_annotation_has_its_own_verdict_and_those_of_nobody_have_none() {
+        let object = ObjectRef::new("Ingress", ObjectKey::new("d", "a"));
+        let nginx = |name: &str| format!("nginx.ingress.kubernetes.io/{name}");
+        let annotations = [
+            (nginx("proxy-body-size"), "8m"),
+            (nginx("limit-rps"), "5"),
+            (nginx("proxy-buffer-size"), "8k"),
+            (nginx("configuration-snippet"), "deny all;"),
+            ("haproxy.org/rewrite-target".to_owned(), "/x"),
+            ("example.com/owner".to_owned(), "me"),
+        ];
+        let annotations = annotations.map(|(name, value)| (name, value.to_owned()));
+        let metadata =
+            ObjectMeta { annotations: Some(annotations.into()), ..ObjectMeta::default() };
+        let verdicts: Vec<_> = each(&object, &metadata)
+            .into_iter()
+            .map(|judged| (judged.name.rsplit_once('/').unwrap().1.to_owned(), judged.verdict))
+            .collect();
+        let verdicts: Vec<_> = verdicts.iter().map(|(name, verdict)| (&**name, *verdict)).collect();
+        assert_eq!(
+            verdicts,
+            [
+                ("rewrite-target", Verdict::Differs),
+                ("configuration-snippet", Verdict::Closed),
+                ("limit-rps", Verdict::Noted),
+                ("proxy-body-size", Verdict::Honoured),
+                ("proxy-buffer-size", Verdict::Noted),
+            ]
+        );
+    }
+}
