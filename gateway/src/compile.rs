@@ -22,6 +22,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    source::Kind,
     state::ClusterState,
     tls::certs::{self, CertCache, CertTable},
 };
@@ -182,6 +183,12 @@ pub struct Compiled {
 }
 
 impl Compiled {
+    /// What objects of ours, and the options, refer to by name.
+    pub(crate) fn references(&self) -> impl Iterator<Item = (Kind, &ObjectKey)> + Clone {
+        let maps = self.routes.wanted_config_maps.iter().map(|key| (Kind::ConfigMap, key));
+        maps.chain(self.wanted_secrets.iter().map(|key| (Kind::Secret, key)))
+    }
+
     /// The addresses to remember over a restart.
     pub fn recorded(&self) -> BTreeMap<ObjectKey, Vec<IpAddr>> {
         self.addresses.iter().map(|(key, assigned)| (key.clone(), assigned.ips.clone())).collect()

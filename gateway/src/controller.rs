@@ -23,7 +23,7 @@ use crate::{
     listeners::{Listeners, Sockets},
     process::ProcessProblems,
     snapshot::{Live, Snapshot},
-    source::{Event, Kind, References, kube::Wants},
+    source::{Event, References, kube::Wants},
     state::ClusterState,
     state_file::Recorded,
     status::Leadership,
@@ -175,11 +175,9 @@ impl Asking {
 
     /// Asks for what a configuration refers to; true if it should wait for the answers.
     fn ask(&mut self, compiled: &Compiled, state: &ClusterState, first: bool) -> bool {
-        let maps = compiled.routes.wanted_config_maps.iter().map(|key| (Kind::ConfigMap, key));
-        let secrets = compiled.wanted_secrets.iter().map(|key| (Kind::Secret, key));
-        let wanted = maps.chain(secrets).map(|(kind, key)| (kind, key.clone()));
-        if !self.wanted.iter().cloned().eq(wanted.clone()) {
-            self.wanted = Arc::new(wanted.collect());
+        let wanted = compiled.references();
+        if !self.wanted.iter().map(|(kind, key)| (*kind, key)).eq(wanted.clone()) {
+            self.wanted = Arc::new(wanted.map(|(kind, key)| (kind, key.clone())).collect());
             self.since = None;
         }
         self.wants.set(&self.wanted);

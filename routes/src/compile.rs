@@ -121,8 +121,7 @@ pub fn compile(objects: &Objects, options: &Options, previous: Option<&Compiled>
 /// What the ConfigMap of ingress-nginx says of every Ingress, if there is to be one.
 fn defaults(objects: &Objects, options: &Options) -> (Option<Defaults>, Vec<Problem>) {
     let Some(key) = &options.nginx_config else { return (None, Vec::new()) };
-    let map = objects.config_maps.get(key).map(|stored| &*stored.object);
-    let (defaults, problems) = nginx_config::read(key, map);
+    let (defaults, problems) = nginx_config::read(key, objects);
     (Some(defaults), problems)
 }
 

@@ -4,12 +4,11 @@
 //! that says where the same is set here, or that nothing is to be set. [`read`] is called by
 //! [`crate::compile`] with the ConfigMap itself, the docs list the table.
 
-use k8s_openapi::api::core::v1::ConfigMap;
-
 use crate::{
     annotations::{Defaults, PROTECTING_WORDS, Refused},
-    objects::{ObjectKey, ObjectRef},
+    objects::{ObjectKey, ObjectRef, Objects},
     problem::Problem,
+    references::Reference,
 };
 
 mod keys;
@@ -53,20 +52,17 @@ const DEFAULTS: [(&str, &str); 1] = [("proxy-body-size", "1m")];
 const HSTS_ANNOTATION: &str = "haproxy.router.openshift.io/hsts_header";
 
 /// What the ConfigMap says of every Ingress, and what is wrong with it.
-pub(crate) fn read(key: &ObjectKey, map: Option<&ConfigMap>) -> (Defaults, Vec<Problem>) {
-    let object = ObjectRef::new("ConfigMap", key.clone());
+pub(crate) fn read(key: &ObjectKey, objects: &Objects) -> (Defaults, Vec<Problem>) {
+    let reference = Reference::config_map(objects, key.clone());
+    let object = reference.object().clone();
     let mut reader = Reader { object, defaults: Defaults::default(), problems: Vec::new() };
-    let Some(map) = map else {
-        // What it would have said may have protected somebody.
-        reader.defaults.close("ConfigMapNotFound");
-        reader.error(
-            "ConfigMapNotFound",
-            "",
-            "the ConfigMap of --nginx-config does not exist, so every Ingress is closed (503)"
-                .into(),
-            "create it, or start without --nginx-config",
-        );
-        return (reader.defaults, reader.problems);
+    let map = match reference.as_config_map(&reader.object, "", "every Ingress is closed (503)") {
+        Ok(map) => map,
+        Err(problem) => {
+            // What it would have said may have protected somebody.
+            reader.defaults.close(problem.reason);
+            return (reader.defaults, vec![*problem]);
+        }
     };
     let empty = Default::default();
     let data = map.data.as_ref().unwrap_or(&empty);
@@ -195,7 +191,7 @@ impl Reader {
     }
 
     fn error(&mut self, reason: &'static str, name: &str, message: String, hint: &str) {
-        let field = if name.is_empty() { String::new() } else { format!("data[{name}]") };
+        let field = format!("data[{name}]");
         self.problems.push(Problem::error(&self.object, reason, field, message, hint));
     }
 }

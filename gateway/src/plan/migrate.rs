@@ -24,7 +24,7 @@ use crate::{
     cli::{MigrateArgs, ReportForm},
     compile::{NodeContext, Role, compile},
     source::{
-        Kind, References,
+        References,
         kube::{self, KubeSource, client::Access},
     },
     state::ClusterState,
@@ -124,9 +124,9 @@ fn cluster(access: Access, node: &NodeContext) -> anyhow::Result<Unplanned> {
                 Some(_) => {}
                 None => {
                     let compiled = compile(&state, node, Role::Follow, None);
-                    let secrets = compiled.wanted_secrets.iter();
+                    let references = compiled.references();
                     let references: References =
-                        secrets.map(|key| (Kind::Secret, key.clone())).collect();
+                        references.map(|(kind, key)| (kind, key.clone())).collect();
                     let references = Arc::new(references);
                     source.wants().set(&references);
                     wanted = Some(references);
