@@ -288,7 +288,9 @@ impl Addresses {
         let (orders, changes) =
             self.state.apply(&compiled.vips, &compiled.bgp, open, Instant::now());
         let Orders { vips, bgp, routed } = orders;
-        if let Some(plan) = vips {
+        // The first plan is one even with nothing in it: what succeeds another process waits for it.
+        let first = self.wanted.0.is_none().then(VipPlan::default);
+        if let Some(plan) = vips.or(first) {
             self.l2.iter().for_each(|l2| l2.apply(plan.clone()));
             self.wanted.0 = Some(plan);
         }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ecmp;
+mod upgrade;
 
 use std::{net::TcpListener, time::Duration};
 

@@ -164,10 +164,7 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             let now = Instant::now();
             self.take_desired(now);
             if self.abandoned {
-                let (mailbox, serial) = (Arc::clone(&self.mailbox), self.serial);
-                // Closes the sessions.
-                drop(self);
-                return mailbox.report(serial, Progress { drained: true });
+                return self.abandon(now);
             }
             self.ask_health(now);
             self.look(now);
@@ -183,6 +180,17 @@ impl<E: Fn(BgpEvent)> Driver<E> {
             self.wait();
             self.take_input();
         }
+    }
+
+    /// Ends as if killed. A router that watches this node by BFD is told not to, once its session is closed: it would take
+    /// the first word of the next process for the death of this one, and end the session with that one as well.
+    fn abandon(mut self, now: Instant) {
+        let (mailbox, serial) = (Arc::clone(&self.mailbox), self.serial);
+        self.peers.clear();
+        self.closing.clear();
+        self.bfd_client.forget_all(now);
+        drop(self);
+        mailbox.report(serial, Progress { drained: true });
     }
 
     /// What the owner wants.
