@@ -13,6 +13,7 @@ use std::{
 
 use gatehouse_routes::{
     model::{Scope, ScopeSlot},
+    networks::Networks,
     objects::{ObjectKey, ObjectRef},
     options::Options,
     problem::Problem,
@@ -30,6 +31,7 @@ use crate::{
 mod addresses;
 mod gateways;
 mod group;
+mod source_ranges;
 mod status;
 
 pub(crate) use gateways::may_be_ours;
@@ -161,6 +163,8 @@ pub struct Compiled {
     pub excluded: Option<Exclusion>,
     /// Sockets, plain ones first; the same `Arc` as before if nothing changed.
     pub listeners: Arc<[ListenerPlan]>,
+    /// The clients that gateway Services let in, by Service; those that are not here let everybody in.
+    pub source_ranges: BTreeMap<ObjectKey, Arc<Networks>>,
     /// Addresses by Service, those that count: of a cluster's Services the recorded ones.
     pub addresses: BTreeMap<ObjectKey, Assigned>,
     /// The same, with those that wait to be recorded and without those that are to be given up.
@@ -227,6 +231,11 @@ pub fn compile(
     let addresses = addresses::allocate(state, node, role, previous, &gateways, &mut problems);
     let listeners =
         gateways::listeners(node, &gateways, &routes, &addresses.assigned, &mut problems);
+    let source_ranges = source_ranges::of(
+        gateways.iter().map(|(key, service)| (key, *service)),
+        previous.map(|previous| &previous.source_ranges),
+        &mut problems,
+    );
     let group = group::plan(state, node, &mut problems);
     problems.sort_by(|a, b| {
         (&a.object, &a.field, a.reason, &a.message)
@@ -247,6 +256,7 @@ pub fn compile(
             Some(previous) if *previous.listeners == *listeners => Arc::clone(&previous.listeners),
             _ => listeners.into(),
         },
+        source_ranges,
         excluded: addresses.excluded,
         addresses: addresses.assigned,
         dealt: addresses.dealt,

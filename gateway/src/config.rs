@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use gatehouse_routes::{objects::ObjectKey, options::EncodedSlashes};
+use gatehouse_routes::{networks::Network, objects::ObjectKey, options::EncodedSlashes};
 use gatehouse_vip::DEFAULT_GROUP_PORT;
 use ipnet::IpNet;
 
@@ -234,6 +234,12 @@ pub struct Settings {
     /// Default: nobody.
     #[arg(long = "trusted-proxy", value_name = "CIDR", num_args = 1.., value_parser = network, help_heading = "Traffic")]
     pub trusted_proxies: Vec<IpNet>,
+
+    /// Load balancers in front that say who their client is by the PROXY protocol (version 1 or 2), on every
+    /// listener. Each of their connections has to begin with its header; without one that makes sense it is ended.
+    /// May repeat. Default: none, nobody is asked for a header.
+    #[arg(long = "proxy-protocol-from", value_name = "CIDR", num_args = 1.., value_parser = str::parse::<Network>, help_heading = "Traffic")]
+    pub proxy_protocol_from: Vec<Network>,
 
     /// What becomes of requests whose path holds an encoded slash (`%2F`, `%5C`), where an object does not
     /// say (`gatehouse.io/encoded-slashes`). `safe`: they go on unless a server that decodes it would see the

@@ -19,6 +19,7 @@ pub mod crds;
 pub mod docs;
 mod handover;
 pub mod http;
+pub(crate) mod l4;
 pub(crate) mod listeners;
 pub mod logging;
 pub mod plan;

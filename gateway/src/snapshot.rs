@@ -18,7 +18,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use gatehouse_routes::{
-    model::{BackendTable, ScopeSlot},
+    model::{BackendTable, Scope, ScopeSlot},
+    networks::Networks,
     table::RouteTable,
 };
 
@@ -34,6 +35,8 @@ pub struct GatewaySnapshot {
     pub routes: Arc<RouteTable>,
     /// Their certificates.
     pub certs: Arc<CertTable>,
+    /// The clients that they let in; `None`: everybody.
+    sources: Option<Arc<Networks>>,
     /// Where they serve TLS.
     https: Box<[SocketAddr]>,
 }
@@ -44,6 +47,11 @@ impl GatewaySnapshot {
         let same = self.https.iter().find(|https| https.ip() == ip);
         let any = || self.https.iter().find(|https| https.ip().is_unspecified());
         same.or_else(any).or_else(|| self.https.first()).map(SocketAddr::port)
+    }
+
+    /// Whether they serve clients of this address.
+    pub fn lets_in(&self, client: IpAddr) -> bool {
+        self.sources.as_ref().is_none_or(|sources| sources.contains(client))
     }
 
     /// The namespace that a canonical host belongs to: that of its first rule.
@@ -86,6 +94,10 @@ impl Snapshot {
             gateways[at] = Some(GatewaySnapshot {
                 routes: Arc::clone(&table.routes),
                 certs: Arc::clone(certs),
+                sources: match &table.scope {
+                    Scope::Gateway(service) => compiled.source_ranges.get(service).cloned(),
+                    Scope::Plain => None,
+                },
                 https: https.map(|plan| plan.address).collect(),
             });
         }

@@ -82,6 +82,7 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_request_duration_seconds", H, &[], "From the head of a request to the end of its answer."),
     metric("gatehouse_errors_total", C, &["reason"], "Answers that the gateway made itself, by the label of the access log."),
     metric("gatehouse_connections_accepted_total", C, &[], "Client connections accepted."),
+    metric("gatehouse_connections_refused_total", C, &["reason"], "Client connections ended unserved: `source` (not in loadBalancerSourceRanges) or `proxy-protocol` (no PROXY header that makes sense)."),
     metric("gatehouse_connections", G, &[], "Client connections open."),
     metric("gatehouse_tls_handshakes_total", C, &["result"], "TLS handshakes with clients: `ok` or `failed`."),
     metric("gatehouse_upstream_connections_total", C, &["state"], "Backend connections that carried a request: `new` or `reused`."),
@@ -159,6 +160,10 @@ const BUCKETS: [(u64, &str); 14] = [
 pub enum Counter {
     /// A client connection was accepted.
     ConnectionAccepted,
+    /// A client connection was ended at once: its address may not come in.
+    ConnectionRefused,
+    /// A client connection was ended: what its sender says of the client makes no sense.
+    ProxyHeaderInvalid,
     /// A TLS handshake with a client succeeded.
     TlsHandshake,
     /// A TLS handshake with a client failed.
@@ -335,6 +340,10 @@ impl Metrics {
                 out.value(metric, &[], counter(Counter::ConnectionAccepted));
             }
             "gatehouse_connections" => out.value(metric, &[], self.connections()),
+            "gatehouse_connections_refused_total" => {
+                out.value(metric, &["source"], counter(Counter::ConnectionRefused));
+                out.value(metric, &["proxy-protocol"], counter(Counter::ProxyHeaderInvalid));
+            }
             "gatehouse_tls_handshakes_total" => {
                 out.value(metric, &["ok"], counter(Counter::TlsHandshake));
                 out.value(metric, &["failed"], counter(Counter::TlsHandshakeFailed));

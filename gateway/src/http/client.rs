@@ -19,7 +19,6 @@ pub(crate) struct ClientConn {
     /// Where it came in.
     pub(crate) local: SocketAddr,
     pub(crate) scheme: Scheme,
-    pub(crate) tls: bool,
     /// Such as `TLSv1.3`; `None` on plain TCP.
     pub(crate) tls_version: Option<&'static str>,
     /// The TLS server name in canonical form.
@@ -32,7 +31,10 @@ pub(crate) struct ClientConn {
 
 impl ClientConn {
     pub(crate) fn scheme_name(&self) -> &'static str {
-        if self.tls { "https" } else { "http" }
+        match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
     }
 
     /// The timers of a new request: those of its HTTP/2 stream, or the connection's own.

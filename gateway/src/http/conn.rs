@@ -71,6 +71,8 @@ pub(crate) struct Accepted {
     pub(crate) local: SocketAddr,
     /// `None` on plain TCP.
     pub(crate) tls: Option<TlsSession>,
+    /// The client speaks TLS to whoever passes its connection on.
+    pub(crate) secured: bool,
 }
 
 /// What a TLS handshake agreed on.
@@ -87,7 +89,8 @@ pub(crate) async fn serve<S>(accepted: Accepted, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let Accepted { worker, upstreams, listener, timers, peer, local, tls } = accepted;
+    let Accepted { worker, upstreams, listener, timers, peer, local, tls, secured } = accepted;
+    let scheme = if tls.is_some() || secured { Scheme::Https } else { Scheme::Http };
     let http2 = tls.as_ref().is_some_and(|tls| tls.http2);
     let guard = if http2 {
         Guard::Frames(FrameGuard::new(worker.now()))
@@ -110,8 +113,11 @@ where
         forwarding: Forwarding {
             peer: peer.ip().to_canonical(),
             client: text(&peer.ip().to_canonical().to_string()),
-            proto: HeaderValue::from_static(if tls.is_some() { "https" } else { "http" }),
-            port: text(&listener.address.port().to_string()),
+            proto: HeaderValue::from_static(match scheme {
+                Scheme::Http => "http",
+                Scheme::Https => "https",
+            }),
+            port: text(&local.port().to_string()),
             believed: is_trusted(peer.ip().to_canonical(), &trusted),
             trusted,
         },
@@ -120,8 +126,7 @@ where
         listener,
         peer,
         local,
-        scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
-        tls: tls.is_some(),
+        scheme,
         tls_version: tls.as_ref().map(|tls| tls.version),
         server_name: tls.and_then(|tls| tls.server_name),
         tunnel: RefCell::default(),

@@ -1,11 +1,13 @@
 //! Takes connections from a worker's sockets and decides what each of them is: the one place that does.
 //!
-//! Plain HTTP, or TLS that is dealt with as its ClientHello asks.
+//! First whether its client may come in at all, for a load balancer that is trusted the client of whom it tells.
+//! Then plain HTTP, or TLS that is dealt with as its ClientHello asks.
 
 use std::{
     future::poll_fn,
-    io,
-    net::SocketAddr,
+    io::{self, ErrorKind::TimedOut},
+    net::{IpAddr, SocketAddr},
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -13,6 +15,7 @@ use std::{
 };
 
 use rustls::ProtocolVersion;
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
@@ -22,6 +25,7 @@ use tokio_rustls::server::TlsStream;
 use crate::{
     admin::metrics::Counter,
     http::conn::{self, Accepted, TlsSession},
+    l4::proxy_protocol::{self as l4, read::read as read_proxy_header},
     tls::{
         client_hello::{self, Choice},
         config::TlsPolicies,
@@ -86,6 +90,18 @@ pub(crate) fn accept(
     Ok(closing)
 }
 
+/// Where HTTPS is served, to those who look at the port alone (ingress-nginx does).
+const HTTPS: u16 = 443;
+
+/// Where a connection comes from and where it came in, as far as is known.
+#[derive(Clone, Copy)]
+struct Ends {
+    peer: SocketAddr,
+    local: SocketAddr,
+    /// The client speaks TLS to the load balancer in front.
+    secured: bool,
+}
+
 /// What every connection of one socket is given.
 #[derive(Clone)]
 struct Entrance {
@@ -99,7 +115,24 @@ impl Entrance {
     /// Starts the task of a connection.
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         self.worker.metrics().add(Counter::ConnectionAccepted);
-        tokio::task::spawn_local(serve(self.clone(), stream, peer));
+        let proxied = self.worker.options.proxied.as_ref();
+        let proxied = proxied.is_some_and(|senders| senders.contains(peer.ip()));
+        // Of a load balancer it is its client that may come in or not.
+        if !proxied && !self.lets_in(peer.ip()) {
+            return refuse(&stream);
+        }
+        tokio::task::spawn_local(serve(self.clone(), stream, peer, proxied));
+    }
+
+    /// Whether the Service behind this listener serves clients of this address.
+    fn lets_in(&self, client: IpAddr) -> bool {
+        let snapshot = self.worker.pin();
+        let allowed =
+            snapshot.gateway(self.listener.slot).is_none_or(|gateway| gateway.lets_in(client));
+        if !allowed {
+            self.worker.metrics().add(Counter::ConnectionRefused);
+        }
+        allowed
     }
 
     fn timers(&self, phase: Phase) -> Registered<ConnTimers> {
@@ -109,11 +142,11 @@ impl Entrance {
     fn accepted(
         self,
         timers: Registered<ConnTimers>,
-        (peer, local): (SocketAddr, SocketAddr),
+        Ends { peer, local, secured }: Ends,
         tls: Option<TlsSession>,
     ) -> Accepted {
         let Self { worker, upstreams, listener, .. } = self;
-        Accepted { worker, upstreams, listener, timers, peer, local, tls }
+        Accepted { worker, upstreams, listener, timers, peer, local, tls, secured }
     }
 
     /// Where a connection came in. Only a log that is written asks the kernel, and only where the listener
@@ -128,34 +161,75 @@ impl Entrance {
 }
 
 /// Serves a connection until it ends.
-async fn serve(entrance: Entrance, stream: TcpStream, peer: SocketAddr) {
+async fn serve(entrance: Entrance, mut stream: TcpStream, peer: SocketAddr, proxied: bool) {
     let (worker, address) = (Rc::clone(&entrance.worker), Rc::clone(&entrance.address));
     worker.connection_opened(&address);
+    let mut ends = Some(Ends { peer, local: entrance.local(&stream), secured: false });
     // Boxed apart: a task is as large as its largest branch, and is moved when it is spawned.
-    match entrance.listener.tls.clone() {
-        None => {
+    if proxied {
+        ends = Box::pin(told(&entrance, &mut stream, ends)).await;
+    }
+    match (entrance.listener.tls.clone(), ends) {
+        (_, None) => refuse(&stream),
+        (None, Some(ends)) => {
             let timers = entrance.timers(Phase::FirstByte);
-            let ends = (peer, entrance.local(&stream));
             Box::pin(conn::serve(entrance.accepted(timers, ends, None), stream)).await;
         }
-        Some(policies) => Box::pin(serve_tls(entrance, policies, stream, peer)).await,
+        (Some(policies), Some(ends)) => {
+            Box::pin(serve_tls(entrance, policies, stream, ends)).await;
+        }
     }
     worker.connection_closed(&address);
 }
 
-async fn serve_tls(entrance: Entrance, policies: TlsPolicies, stream: TcpStream, peer: SocketAddr) {
-    let worker = &entrance.worker;
+/// Both ends of the client's connection to the load balancer that passes it on here. `None`: the load balancer
+/// does not say so as it has to, or the client may not come in.
+async fn told(entrance: &Entrance, stream: &mut TcpStream, own: Option<Ends>) -> Option<Ends> {
+    let own = own?;
+    let mut reading = pin!(read_proxy_header(stream));
     let timers = entrance.timers(Phase::Handshake);
-    let ends = (peer, entrance.local(&stream));
-    let mut opening = Box::pin(open(policies, stream));
-    let opened = poll_fn(|cx| {
+    let header = within(&timers, reading.as_mut()).await.unwrap_or_else(|| Err(TimedOut.into()));
+    let header = match header {
+        Ok(header) => header,
+        Err(error) => {
+            let (worker, peer) = (&entrance.worker, own.peer);
+            worker.metrics().add(Counter::ProxyHeaderInvalid);
+            worker.warn(|| tracing::warn!(%peer, %error, "a trusted load balancer sends no PROXY header that makes sense"));
+            return None;
+        }
+    };
+    let ends = match header.ends {
+        // The load balancer itself, which looks whether this process is there.
+        None => own,
+        Some(l4::Ends { client: peer, server: local }) => {
+            Ends { peer, local, secured: header.tls || local.port() == HTTPS }
+        }
+    };
+    entrance.lets_in(ends.peer.ip()).then_some(ends)
+}
+
+/// What comes of a future, unless the timers of its connection expire first.
+async fn within<F: Future>(timers: &ConnTimers, mut future: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|cx| {
         timers.register(cx);
         if timers.expired().is_some() {
             return Poll::Ready(None);
         }
-        opening.as_mut().poll(cx).map(Result::ok)
+        future.as_mut().poll(cx).map(Some)
     })
-    .await;
+    .await
+}
+
+/// Ends a connection at once: whoever may not come in holds nothing here, not even a port that waits.
+fn refuse(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+async fn serve_tls(entrance: Entrance, policies: TlsPolicies, stream: TcpStream, ends: Ends) {
+    let worker = &entrance.worker;
+    let timers = entrance.timers(Phase::Handshake);
+    let mut opening = Box::pin(open(policies, stream));
+    let opened = within(&timers, opening.as_mut()).await.and_then(Result::ok);
     drop(opening);
     let Some(Terminated { stream, server_name }) = opened else {
         worker.metrics().add(Counter::TlsHandshakeFailed);

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gatehouse_routes::stats::EndpointStats;
+use gatehouse_routes::{networks::Networks, stats::EndpointStats};
 use ipnet::IpNet;
 
 use crate::{
@@ -34,6 +34,8 @@ pub(crate) struct WorkerOptions {
     pub(crate) limits: Limits,
     pub(crate) time_scale: f64,
     pub(crate) trusted: Arc<[IpNet]>,
+    /// Those of whose clients the PROXY protocol tells, if there are any.
+    pub(crate) proxied: Option<Arc<Networks>>,
     pub(crate) max_connections: usize,
     /// Where clients find TLS, if the operator says so.
     pub(crate) public_https_port: Option<u16>,
@@ -59,6 +61,10 @@ impl WorkerOptions {
             limits: Limits::new(settings),
             time_scale: settings.time_scale,
             trusted: settings.trusted_proxies.clone().into(),
+            proxied: match &*settings.proxy_protocol_from {
+                [] => None,
+                some => Some(Arc::new(some.iter().copied().collect())),
+            },
             max_connections: max_connections(workers),
             public_https_port: settings.public_https_port,
             max_endpoint_connections: match settings.max_endpoint_connections {

@@ -310,7 +310,12 @@ pub const KEYS: &[Key] = &[
     key("use-geoip2", NotNeeded("only snippets use it")),
     key("use-gzip", Differs("answers are passed on as they come")),
     key("use-http2", NotNeeded("connections are kept and bounded by this process")),
-    key("use-proxy-protocol", Elsewhere("PROXY headers are read of listeners that are told so")),
+    key(
+        "use-proxy-protocol",
+        Elsewhere(
+            "start with --proxy-protocol-from, once for each network of the load balancers in front",
+        ),
+    ),
     key("variables-hash-bucket-size", NotNeeded("it tunes nginx")),
     key("variables-hash-max-size", NotNeeded("it tunes nginx")),
     key("whitelist-source-range", Annotation("nginx.ingress.kubernetes.io/whitelist-source-range")),

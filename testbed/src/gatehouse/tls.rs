@@ -68,9 +68,18 @@ impl Tls {
         addr: SocketAddr,
         sni: &str,
     ) -> std::io::Result<Self> {
+        Self::with(config, dial(addr), sni)
+    }
+
+    /// Completes the handshake on a connection that is open.
+    pub fn over(wire: TcpStream, sni: &str, alpn: &[&str]) -> std::io::Result<Self> {
+        Self::with(client_config(alpn), wire, sni)
+    }
+
+    fn with(config: Arc<ClientConfig>, wire: TcpStream, sni: &str) -> std::io::Result<Self> {
         let name = ServerName::try_from(sni.to_owned()).expect("a valid server name");
         let connection = ClientConnection::new(config, name).map_err(std::io::Error::other)?;
-        let mut stream = StreamOwned::new(connection, dial(addr));
+        let mut stream = StreamOwned::new(connection, wire);
         stream.sock.set_read_timeout(Some(wait::LIMIT))?;
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;

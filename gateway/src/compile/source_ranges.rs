@@ -1,0 +1,115 @@
+//! Which clients a Service of type `LoadBalancer` lets in: `spec.loadBalancerSourceRanges`.
+//!
+//! In a cluster kube-proxy sees to it for Services that it forwards. What ends in this process is this process's
+//! to refuse: `worker::accept` asks before anything else.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use gatehouse_routes::{
+    networks::{Network, Networks},
+    objects::{ObjectKey, ObjectRef},
+    problem::Problem,
+};
+use k8s_openapi::api::core::v1::Service;
+
+/// By Service; one that is not here lets everybody in.
+pub(super) type SourceRanges = BTreeMap<ObjectKey, Arc<Networks>>;
+
+/// What these Services say; the same `Arc` as before where that says the same.
+pub(super) fn of<'s>(
+    services: impl Iterator<Item = (&'s ObjectKey, &'s Service)>,
+    previous: Option<&SourceRanges>,
+    problems: &mut Vec<Problem>,
+) -> SourceRanges {
+    let mut all = SourceRanges::new();
+    for (key, service) in services {
+        let Some(networks) = said(key, service, problems) else { continue };
+        let known = previous.and_then(|previous| previous.get(key));
+        let networks = match known.filter(|known| ***known == networks) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(networks),
+        };
+        all.insert(key.clone(), networks);
+    }
+    all
+}
+
+/// `None`: everybody may come in. What is no network lets nobody in.
+fn said(key: &ObjectKey, service: &Service, problems: &mut Vec<Problem>) -> Option<Networks> {
+    let spec = service.spec.as_ref()?;
+    let ranges = spec.load_balancer_source_ranges.as_deref().filter(|list| !list.is_empty())?;
+    let mut networks: Vec<Network> = Vec::with_capacity(ranges.len());
+    for (at, text) in ranges.iter().enumerate() {
+        match text.trim().parse() {
+            Ok(network) => networks.push(network),
+            Err(error) => problems.push(Problem::error(
+                &ObjectRef::new("Service", key.clone()),
+                "InvalidSourceRange",
+                format!("spec.loadBalancerSourceRanges[{at}]"),
+                format!("{text:?} {error}, so it lets nobody in"),
+                "write a network such as 192.0.2.0/24",
+            )),
+        }
+    }
+    Some(networks.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(ranges: &[&str]) -> Service {
+        let mut service = Service::default();
+        let spec = service.spec.get_or_insert_default();
+        spec.load_balancer_source_ranges = Some(ranges.iter().map(ToString::to_string).collect());
+        service
+    }
+
+    fn ranges(service: &Service, previous: Option<&SourceRanges>) -> (SourceRanges, Vec<String>) {
+        let (key, mut problems) = (ObjectKey::new("d", "gateway"), Vec::new());
+        let all = of([(&key, service)].into_iter(), previous, &mut problems);
+        (
+            all,
+            problems
+                .iter()
+                .map(|problem| format!("{} {}", problem.field, problem.message))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn only_the_networks_that_are_named_come_in_and_a_broken_name_opens_nothing() {
+        let lets_in = |service: &Service, client: &str| {
+            let (all, _) = ranges(service, None);
+            let mut all = all.values();
+            all.next().is_none_or(|networks| networks.contains(client.parse().unwrap()))
+        };
+        let some = service(&["192.0.2.0/24", " 2001:db8::/32 "]);
+        for (client, wanted) in [
+            ("192.0.2.9", true),
+            ("::ffff:192.0.2.9", true),
+            ("192.0.3.9", false),
+            ("2001:db8::1", true),
+            ("2001:db9::1", false),
+        ] {
+            assert_eq!(lets_in(&some, client), wanted, "{client}");
+        }
+        assert!(lets_in(&service(&[]), "192.0.3.9") && lets_in(&Service::default(), "::1"));
+        assert!(!lets_in(&service(&["192.0.2.0/33"]), "192.0.2.1"));
+        let (_, problems) = ranges(&service(&["192.0.2.0/33", "10.0.0.0/8"]), None);
+        assert_eq!(
+            problems,
+            [
+                "spec.loadBalancerSourceRanges[0] \"192.0.2.0/33\" is neither an address nor a network such as \
+              10.0.0.0/8, so it lets nobody in"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_did_not_change_stays_the_same_set() {
+        let (before, _) = ranges(&service(&["192.0.2.0/24"]), None);
+        let (after, _) = ranges(&service(&["192.0.2.0/25", "192.0.2.128/25"]), Some(&before));
+        assert!(before.values().zip(after.values()).all(|(a, b)| Arc::ptr_eq(a, b)));
+    }
+}
