@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use gatehouse_routes::{
-    annotations::{Annotation, FAMILIES, PROGRAMS, PROTECTING_WORDS, Status},
+use gatehouse_routes::annotations::{
+    Annotation, FAMILIES, PROGRAMS, PROTECTING_WORDS, Status,
     nginx_config::{KEYS, Means},
 };
 

@@ -287,6 +287,11 @@ fn hosts() {
 }
 
 #[test]
+fn paths() {
+    run("paths.yaml");
+}
+
+#[test]
 fn headers() {
     run("headers.yaml");
 }

@@ -6,10 +6,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
-    annotations::Defaults,
+    annotations::{Defaults, nginx_config},
     class::Classes,
     model::{BackendTable, CertBinding, Scope, ScopeSlot},
-    nginx_config,
     objects::{ObjectKey, Objects},
     options::Options,
     problem::Problem,

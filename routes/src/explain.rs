@@ -108,6 +108,10 @@ impl<'t> Request<'t> {
     /// What goes wrong once the winner is found, in the order of the data path.
     fn error(&self, compiled: &Compiled, asked: &Asked<'_>) -> Option<Failure> {
         let Some(winner) = &self.winner else { return Some(no_rule()) };
+        if winner.overrun {
+            let reason = "the expression takes too many steps to say whether it matches".into();
+            return Some(Failure { status: 500, reason });
+        }
         let rule = &**winner.rule;
         let failure = |status, reason: &str| Some(Failure { status, reason: reason.to_owned() });
         if asked.encoded_slash && !encoded_slash::admits(self.table, &self.view, rule) {

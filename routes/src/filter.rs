@@ -147,7 +147,13 @@ impl AddressRules {
     }
 }
 
-/// How the path is rewritten before it is sent on.
+/// Whether the target of a rewrite is a URL: then the client is sent there.
+pub fn leads_away(target: &str) -> bool {
+    target.starts_with("http://") || target.starts_with("https://")
+}
+
+/// How the path is rewritten before it is sent on; a target that [leads away](leads_away) is where the client is
+/// sent (302) instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rewrite {
     /// The whole path becomes this text (`rewrite-target` without captures).

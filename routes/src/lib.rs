@@ -26,7 +26,6 @@ pub mod host;
 pub mod matcher;
 pub mod model;
 pub mod networks;
-pub mod nginx_config;
 pub mod objects;
 pub mod openshift;
 pub mod options;

@@ -7,6 +7,7 @@
 use std::{
     cmp::Ordering,
     hash::{Hash, Hasher},
+    ops::Range,
     sync::Arc,
 };
 
@@ -104,6 +105,8 @@ impl PathMatch {
 
 /// Largest compiled program of one expression, in bytes: a tenant's expression must not eat the node.
 const REGEX_SIZE: usize = 1 << 20;
+/// Steps back that one comparison may take, of an expression that needs any. Some milliseconds.
+const MAX_BACKTRACKS: usize = 5_000;
 
 /// A regular expression over paths: anchored at the start, ignoring case, as ingress-nginx does
 /// (`~* ^path`). It and the paths it is compared with may spell characters as they are or percent-encoded.
@@ -111,24 +114,84 @@ const REGEX_SIZE: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct PathRegex {
     text: Arc<str>,
-    regex: regex::Regex,
+    engine: Engine,
+}
+
+#[derive(Clone, Debug)]
+enum Engine {
+    /// In time linear in the path.
+    Linear(regex::Regex),
+    /// With look-around and back-references, which PCRE has, and a bound on its steps.
+    Backtracking(Arc<fancy_regex::Regex>),
+}
+
+/// Why an expression cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RegexError(String);
+
+/// A comparison has taken more steps than it may: whether the path matches is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overrun;
+
+impl Engine {
+    fn new(text: &str) -> Result<Self, RegexError> {
+        let mut builder = regex::RegexBuilder::new(text);
+        match builder.case_insensitive(true).size_limit(REGEX_SIZE).build() {
+            Ok(regex) => Ok(Self::Linear(regex)),
+            Err(error @ regex::Error::CompiledTooBig(_)) => Err(RegexError(brief(&error))),
+            Err(error) => {
+                let mut builder = fancy_regex::RegexBuilder::new(text);
+                builder.case_insensitive(true).backtrack_limit(MAX_BACKTRACKS);
+                builder.delegate_size_limit(REGEX_SIZE).max_prog_size(REGEX_SIZE);
+                // What neither understands is told in the words of the first.
+                let regex = builder.build().map_err(|_| RegexError(brief(&error)))?;
+                Ok(Self::Backtracking(Arc::new(regex)))
+            }
+        }
+    }
+
+    fn is_match(&self, text: &str) -> Result<bool, Overrun> {
+        match self {
+            Self::Linear(regex) => Ok(regex.is_match(text)),
+            Self::Backtracking(regex) => regex.is_match(text).map_err(|_| Overrun),
+        }
+    }
+
+    /// Where the groups 0 to 9 match, if the text does.
+    fn groups(&self, text: &str) -> Result<Option<[Option<Range<usize>>; 10]>, Overrun> {
+        Ok(match self {
+            Self::Linear(regex) => regex.captures(text).map(|captures| {
+                std::array::from_fn(|at| captures.get(at).map(|group| group.range()))
+            }),
+            Self::Backtracking(regex) => {
+                let captures = regex.captures(text).map_err(|_| Overrun)?;
+                captures.map(|captures| {
+                    std::array::from_fn(|at| captures.get(at).map(|group| group.range()))
+                })
+            }
+        })
+    }
+}
+
+/// The last line of an expression error: the ones before it draw a picture.
+fn brief(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().last().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
 }
 
 impl PathRegex {
-    /// Compiles an expression; fails on what is not supported (look-around, back-references) or too large.
-    pub fn new(text: &str) -> Result<Self, regex::Error> {
-        let build = |text: &str| {
-            let mut builder = regex::RegexBuilder::new(text);
-            builder.case_insensitive(true).size_limit(REGEX_SIZE).build()
-        };
+    /// Compiles an expression; fails on what makes no sense or is too large.
+    pub fn new(text: &str) -> Result<Self, RegexError> {
         let mut readable = String::with_capacity(text.len());
         path::read_escapes(text, |range, read| match read {
             Some(read) => readable.push_str(&regex::escape(read.encode_utf8(&mut [0; 4]))),
             None => readable.push_str(&text[range]),
         });
         // Alone first: `a)(b` would make sense within the group.
-        build(&readable)?;
-        Ok(Self { regex: build(&format!("^(?:{readable})"))?, text: text.into() })
+        Engine::new(&readable)?;
+        Ok(Self { engine: Engine::new(&format!("^(?:{readable})"))?, text: text.into() })
     }
 
     /// The expression as the object spells it.
@@ -137,25 +200,31 @@ impl PathRegex {
     }
 
     /// Whether a canonical path matches.
-    pub fn is_match(&self, path: &str) -> bool {
+    ///
+    /// # Errors
+    /// It takes too many steps to say.
+    pub fn is_match(&self, path: &str) -> Result<bool, Overrun> {
         self.is_match_readable(&path::readable(path))
     }
 
     /// The same for a path that is made readable already.
-    pub(crate) fn is_match_readable(&self, readable: &str) -> bool {
-        self.regex.is_match(readable)
+    pub(crate) fn is_match_readable(&self, readable: &str) -> Result<bool, Overrun> {
+        self.engine.is_match(readable)
     }
 
     /// Appends `template` to `out`, with what the groups of the expression hold of a canonical path, as that
     /// spells it, in the place of its references: `$` and one digit, whatever follows. Appends nothing if
     /// the path does not match.
-    pub fn expand(&self, path: &str, template: &str, out: &mut String) {
+    ///
+    /// # Errors
+    /// It takes too many steps to say.
+    pub fn expand(&self, path: &str, template: &str, out: &mut String) -> Result<(), Overrun> {
         let (readable, offsets) = match path.contains('%') {
             true => path::readable_with_offsets(path),
             false => (String::new(), Vec::new()),
         };
         let text = if offsets.is_empty() { path } else { &readable };
-        let Some(captures) = self.regex.captures(text) else { return };
+        let Some(groups) = self.engine.groups(text)? else { return Ok(()) };
         let at = |offset: usize| offsets.get(offset).copied().unwrap_or(offset);
         let mut rest = template;
         while let Some(reference) = rest.find('$') {
@@ -163,16 +232,15 @@ impl PathRegex {
             rest = &rest[reference + 1..];
             match rest.bytes().next().filter(u8::is_ascii_digit) {
                 Some(digit) => {
-                    let group = captures.get(usize::from(digit - b'0'));
-                    out.push_str(
-                        group.map_or("", |group| &path[at(group.start())..at(group.end())]),
-                    );
+                    let group = groups[usize::from(digit - b'0')].clone();
+                    out.push_str(group.map_or("", |group| &path[at(group.start)..at(group.end)]));
                     rest = &rest[1..];
                 }
                 None => out.push('$'),
             }
         }
         out.push_str(rest);
+        Ok(())
     }
 }
 
@@ -209,8 +277,8 @@ mod tests {
     #[test]
     fn an_expression_cannot_break_out_of_its_anchor() {
         assert!(PathRegex::new("a)(b").is_err());
-        assert!(PathRegex::new("(?=x)").is_err());
-        assert!(!PathRegex::new("/a|b").unwrap().is_match("/xb"));
+        assert!(PathRegex::new("(?=x").is_err());
+        assert!(!PathRegex::new("/a|b").unwrap().is_match("/xb").unwrap());
     }
 
     #[test]
@@ -219,8 +287,8 @@ mod tests {
             ["/café/(.+)", "/caf%C3%A9/(.+)", "/caf%c3%a9/(.+)", "/caf[éè]/(.+)", "/caf./(.+)"]
         {
             let regex = PathRegex::new(expression).unwrap();
-            assert!(regex.is_match("/caf%C3%A9/x"), "{expression}");
-            assert!(!regex.is_match("/caf/x"), "{expression}");
+            assert!(regex.is_match("/caf%C3%A9/x").unwrap(), "{expression}");
+            assert!(!regex.is_match("/caf/x").unwrap(), "{expression}");
         }
         for (expression, path) in [
             ("/a b", "/a%20b"),
@@ -229,17 +297,20 @@ mod tests {
             ("/a%2Bb", "/a%2Bb"),
             ("/日本/x", "/%E6%97%A5%E6%9C%AC/x"),
         ] {
-            assert!(PathRegex::new(expression).unwrap().is_match(path), "{expression} {path}");
+            assert!(
+                PathRegex::new(expression).unwrap().is_match(path).unwrap(),
+                "{expression} {path}"
+            );
         }
-        assert!(!PathRegex::new("/a/b").unwrap().is_match("/a%2Fb"), "no separator");
-        assert!(PathRegex::new("/[^/]+$").unwrap().is_match("/a%2Fb"), "but data");
+        assert!(!PathRegex::new("/a/b").unwrap().is_match("/a%2Fb").unwrap(), "no separator");
+        assert!(PathRegex::new("/[^/]+$").unwrap().is_match("/a%2Fb").unwrap(), "but data");
     }
 
     #[test]
     fn a_reference_is_one_digit_whatever_follows() {
         let expand = |expression: &str, path: &str, template: &str| {
             let mut out = String::new();
-            PathRegex::new(expression).unwrap().expand(path, template, &mut out);
+            PathRegex::new(expression).unwrap().expand(path, template, &mut out).unwrap();
             out
         };
         for (template, expected) in [
@@ -265,5 +336,25 @@ mod tests {
         }
         // No name is one.
         assert_eq!(expand("/(?P<name>.*)", "/a", "/$name"), "/$name");
+    }
+
+    #[test]
+    fn look_around_and_back_references_are_read_as_pcre_does_within_a_bound_of_steps() {
+        let admits = |text: &str, path: &str| PathRegex::new(text).unwrap().is_match(path);
+        assert_eq!(admits("/(?!api/)", "/API/x"), Ok(false));
+        assert_eq!(admits("/(?!api/)", "/web"), Ok(true));
+        assert_eq!(admits("/([a-z]+)/\\1$", "/ab/ab"), Ok(true));
+        assert_eq!(admits("/([a-z]+)/\\1$", "/ab/cd"), Ok(false));
+        let mut out = String::new();
+        let regex = PathRegex::new("/(?=v\\d)([^/]+)/(.*)").unwrap();
+        assert_eq!(regex.expand("/v1/a/b", "/$2?$1", &mut out), Ok(()));
+        assert_eq!(out, "/a/b?v1");
+
+        let evil = format!("/{}!", "a".repeat(60));
+        assert_eq!(admits("/(a|aa|a?)+(?<!b)$", &evil), Err(Overrun));
+        assert_eq!(admits("/(a+)+$", &evil), Ok(false), "without them it is linear");
+        for text in ["/(", "/(?<", "/\\1", "/a)(b"] {
+            assert!(PathRegex::new(text).is_err(), "{text}");
+        }
     }
 }

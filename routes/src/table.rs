@@ -16,7 +16,7 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     admit::{self, Lost},
-    matcher::{PathMatch, PathRegex, RequestView},
+    matcher::{Overrun, PathMatch, PathRegex, RequestView},
     model::HostPattern,
     path,
     rule::RouteRule,
@@ -64,6 +64,8 @@ pub struct Matched<'t> {
     pub rule: &'t Arc<RouteRule>,
     /// The host entry the rule stands in.
     pub host: &'t Arc<HostRoutes>,
+    /// Whether the rule is the one is not known: its expression takes too many steps to say.
+    pub overrun: bool,
 }
 
 /// All rules of the listeners of one scope.
@@ -114,8 +116,8 @@ impl RouteTable {
     /// the wildcard and then to the rules without a host.
     pub fn lookup(&self, request: &RequestView<'_>) -> Option<Matched<'_>> {
         for entry in self.entries_for(request.host) {
-            if let Some(rule) = entry.find(request) {
-                return Some(Matched { rule, host: entry });
+            if let Some((rule, overrun)) = entry.find(request) {
+                return Some(Matched { rule, host: entry, overrun });
             }
             if entry.no_fallthrough {
                 return None;
@@ -248,7 +250,8 @@ impl HostRoutes {
         self.regexes = regexes.into();
     }
 
-    fn find(&self, request: &RequestView<'_>) -> Option<&Arc<RouteRule>> {
+    /// The rule for a request, and whether that is not certain.
+    fn find(&self, request: &RequestView<'_>) -> Option<(&Arc<RouteRule>, bool)> {
         let admits = |index: u32| {
             let rule = &self.rules.get(index as usize)?.rule;
             rule.matches.admits(request).then_some(rule)
@@ -256,7 +259,7 @@ impl HostRoutes {
         if !self.exact.is_empty()
             && let Some(found) = self.exact.get(request.path).and_then(|&index| admits(index))
         {
-            return Some(found);
+            return Some((found, false));
         }
         let prefix = self.find_prefix(request);
         let length = prefix.map_or(0, |entry| entry.rule.matches.path.text().len());
@@ -267,14 +270,18 @@ impl HostRoutes {
                 break;
             }
             let readable = readable.get_or_insert_with(|| path::readable(request.path));
-            if regex.is_match_readable(readable) {
-                return Some(found);
+            match regex.is_match_readable(readable) {
+                Ok(true) => return Some((found, false)),
+                Ok(false) => {}
+                // No rule that comes after may answer for it.
+                Err(Overrun) => return Some((found, true)),
             }
         }
-        match prefix {
-            Some(entry) => Some(&entry.rule),
-            None => admits(self.default?),
-        }
+        let rule = match prefix {
+            Some(entry) => &entry.rule,
+            None => admits(self.default?)?,
+        };
+        Some((rule, false))
     }
 
     /// Whether a served rule, looked at alone, matches a canonical path.
@@ -288,7 +295,7 @@ impl HostRoutes {
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
                     && entry.holds(path)
             }
-            PathMatch::Regex(regex) => regex.is_match(path),
+            PathMatch::Regex(regex) => regex.is_match(path).unwrap_or(true),
             PathMatch::Default => false,
         }
     }

@@ -61,6 +61,8 @@ kinds! {
     TooManyRequests: 429 "too_many_requests" "too many requests: this client sends more than this path allows";
     /// More than 100 fields or 64 KiB of them.
     HeadersTooLarge: 431 "headers_too_large" "request header fields too large: the limit is 100 fields and 64 KiB";
+    /// The rule's expression takes more steps than it may to say whether the path matches.
+    ExpressionOverrun: 500 "expression_overrun" "internal server error: an expression of this host takes too long for this path";
     /// CONNECT, or a method longer than 32 characters.
     NotImplemented: 501 "not_implemented" "method not implemented";
     /// The client went away, or broke off its body.

@@ -98,7 +98,7 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
             }
             Filter::RateLimit(limit) => rate_limit::on_request(limit, request)?,
             Filter::Cors(cors) => cors::on_request(cors, request),
-            Filter::Rewrite(rewrite) => rewrite::on_request(rewrite, request),
+            Filter::Rewrite(rewrite) => rewrite::on_request(rewrite, request)?,
             Filter::SetHeader(..) | Filter::Hsts(_) | Filter::AnswerFields(_) => {
                 ControlFlow::Continue(())
             }

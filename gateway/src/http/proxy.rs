@@ -150,6 +150,13 @@ async fn answer(
         return Err(ProxyErrorKind::NoRoute);
     };
     record.routed(matched.rule);
+    if matched.overrun {
+        let object = &matched.rule.object;
+        conn.shared.worker.warn(|| {
+            tracing::warn!(rule = %object, host = %head.host, "an expression takes too many steps");
+        });
+        return Err(ProxyErrorKind::ExpressionOverrun);
+    }
 
     if head.seen.hops && headers::hops(&parts.headers) >= headers::MAX_HOPS {
         let object = &matched.rule.object;

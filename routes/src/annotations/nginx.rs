@@ -392,7 +392,7 @@ const ROWS: &[Annotation] = &[
         "rewrite-target",
         REWRITE,
         "",
-        "Path to send to the backend instead of the one received.",
+        "Path to send to the backend instead of the one received; a URL: where the client is sent (302).",
     )
     .protecting(),
     closes("satisfy", SATISFY, "Whether one access rule is enough (`any`)."),

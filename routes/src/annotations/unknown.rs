@@ -79,7 +79,7 @@ fn nearest(name: &str, family: &'static Family, kind: ObjectKind) -> Option<&'st
 }
 
 /// Whether one name is a slip of the pen for another.
-pub(crate) fn is_near(name: &str, meant: &str) -> bool {
+pub(super) fn is_near(name: &str, meant: &str) -> bool {
     let edits = || strsim::osa_distance(&plain(name), &plain(meant));
     name.len() <= MAX_NAME && edits() <= MAX_EDITS && edits() * 4 <= meant.len()
 }

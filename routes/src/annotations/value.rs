@@ -363,13 +363,11 @@ fn rewrite(value: &str) -> Result<Setting, Fault> {
 
 /// Checks a rewrite target; `Err` holds what is wrong and what to do.
 fn target(value: &str) -> Result<Target, (String, &'static str)> {
-    if value.starts_with("http://") || value.starts_with("https://") {
-        return Err(("is a redirect, which is not supported yet".into(), "use a path"));
-    }
-    if value.contains('?') {
+    let away = crate::filter::leads_away(value);
+    if !away && value.contains('?') {
         return Err(("holds a query".into(), "write the path only; the query is kept as received"));
     }
-    if !value.starts_with(['/', '$']) {
+    if !away && !value.starts_with(['/', '$']) {
         return Err(("does not begin with '/'".into(), "begin the path with '/'"));
     }
     let bytes = value.as_bytes();
@@ -381,12 +379,19 @@ fn target(value: &str) -> Result<Target, (String, &'static str)> {
         }
         captures = true;
     }
-    if captures {
+    if captures || away {
         // The parts between the references are checked once they are put together.
         if let Some(bad) = bytes.iter().find(|b| b.is_ascii_control() || b"#\\".contains(b)) {
             return Err((format!("holds the byte 0x{bad:02x}"), "percent-encode it"));
         }
-        return Ok(Target { text: path::escaped(value).into(), captures });
+        let text = if away { value.to_owned() } else { path::escaped(value).into() };
+        if away && !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err((
+                "cannot be sent".into(),
+                "write a URL such as https://www.example.com/$1",
+            ));
+        }
+        return Ok(Target { text: text.into(), captures });
     }
     match path::pattern(value) {
         Ok(text) => Ok(Target { text: text.into(), captures }),

@@ -506,8 +506,8 @@ impl Translator<'_, '_> {
                     &self.out.object,
                     "InvalidRegex",
                     format!("{field}.path"),
-                    format!("expression {text:?} is not supported: {}; {outcome}", brief(&error)),
-                    "look-around and back-references are not supported; use groups and classes",
+                    format!("expression {text:?} is not supported: {error}; {outcome}"),
+                    "write an expression as PCRE reads it",
                 ));
                 let matcher = PathMatch::Prefix(head?.into());
                 Some(Judged { matcher, rewrite: None, broken: Some("InvalidRegex") })
@@ -560,13 +560,6 @@ fn without_references(target: &str) -> Arc<str> {
     }
     out.push_str(rest);
     if out.starts_with('/') { out.into() } else { format!("/{out}").into() }
-}
-
-/// The last line of an expression error: the ones before it draw a picture.
-fn brief(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let line = text.lines().last().unwrap_or_default();
-    line.trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]

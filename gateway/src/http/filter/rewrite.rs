@@ -1,34 +1,47 @@
-//! The path that the backend gets instead of the one received.
+//! The path that the backend gets instead of the one received, or the URL that the client is sent to.
 
 use std::{borrow::Cow, ops::ControlFlow};
 
-use gatehouse_routes::filter::Rewrite;
-use http::Response;
+use gatehouse_routes::{
+    filter::{Rewrite, leads_away},
+    matcher::Overrun,
+};
+use http::{HeaderValue, header};
 
-use super::FilterRequest;
-use crate::http::body::ResponseBody;
+use super::{FilterRequest, Outcome};
+use crate::http::{error::ProxyErrorKind, respond};
 
 /// Leaves the new path for `proxy`, which puts the query behind it.
-pub(super) fn on_request<'r>(
-    rewrite: &'r Rewrite,
-    request: &mut FilterRequest<'r>,
-) -> ControlFlow<Response<ResponseBody>> {
-    request.path = Some(rewritten(rewrite, &request.head.path));
-    ControlFlow::Continue(())
+pub(super) fn on_request<'r>(rewrite: &'r Rewrite, request: &mut FilterRequest<'r>) -> Outcome {
+    let path = rewritten(rewrite, &request.head.path)?;
+    if leads_away(rewrite.target()) {
+        let query = request
+            .uri
+            .query()
+            .map(|query| format!("{}{query}", if path.contains('?') { '&' } else { '?' }));
+        let to = format!("{path}{}", query.unwrap_or_default());
+        let to = HeaderValue::try_from(to).map_err(|_| ProxyErrorKind::BadPath)?;
+        let mut response = respond::text(302, "");
+        response.headers_mut().insert(header::LOCATION, to);
+        return Ok(ControlFlow::Break(response));
+    }
+    request.path = Some(path);
+    Ok(ControlFlow::Continue(()))
 }
 
-fn rewritten<'r>(rewrite: &'r Rewrite, path: &str) -> Cow<'r, str> {
-    match rewrite {
+fn rewritten<'r>(rewrite: &'r Rewrite, path: &str) -> Result<Cow<'r, str>, ProxyErrorKind> {
+    Ok(match rewrite {
         Rewrite::Replace(target) => Cow::Borrowed(&**target),
         Rewrite::Captures { regex, target } => {
             let mut out = String::with_capacity(path.len());
-            regex.expand(path, target, &mut out);
-            if !out.starts_with('/') {
+            let expanded = regex.expand(path, target, &mut out);
+            expanded.map_err(|Overrun| ProxyErrorKind::ExpressionOverrun)?;
+            if !out.starts_with('/') && !leads_away(target) {
                 out.insert(0, '/');
             }
             Cow::Owned(out)
         }
-    }
+    })
 }
 
 #[cfg(test)]
@@ -50,8 +63,8 @@ mod tests {
             ("/$2", "/api/a%2Fb", "/a%2Fb"),
         ] {
             let rewrite = Rewrite::Captures { regex: regex.clone(), target: target.into() };
-            assert_eq!(rewritten(&rewrite, path), expected, "{target} {path}");
+            assert_eq!(rewritten(&rewrite, path).unwrap(), expected, "{target} {path}");
         }
-        assert_eq!(rewritten(&Rewrite::Replace("/new".into()), "/old/x"), "/new");
+        assert_eq!(rewritten(&Rewrite::Replace("/new".into()), "/old/x").unwrap(), "/new");
     }
 }

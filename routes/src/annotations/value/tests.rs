@@ -25,8 +25,8 @@ fn rewrite_targets_are_paths_with_numbered_references() {
     }
     for value in [
         "new",
-        "https://a/",
-        "http://a/",
+        "https://a/é",
+        "ftp://a/",
         "/a?b=c",
         "/$host",
         "/$0",

@@ -172,6 +172,6 @@ fn every_key_has_a_name_of_its_own_and_stands_for_an_annotation_that_is_there() 
     assert!(KEYS.is_sorted_by(|a, b| a.name < b.name));
     for key in KEYS {
         let (Means::Annotation(full) | Means::Always(full)) = key.means else { continue };
-        assert!(crate::annotations::is_known(full), "{} stands for {full}", key.name);
+        assert!(super::super::is_known(full), "{} stands for {full}", key.name);
     }
 }

@@ -4,8 +4,8 @@
 //! that says where the same is set here, or that nothing is to be set. [`read`] is called by
 //! [`crate::compile`] with the ConfigMap itself, the docs list the table.
 
+use super::{Defaults, PROTECTING_WORDS, Refused, unknown::is_near};
 use crate::{
-    annotations::{Defaults, PROTECTING_WORDS, Refused},
     objects::{ObjectKey, ObjectRef, Objects},
     problem::Problem,
     references::Reference,
@@ -174,7 +174,7 @@ impl Reader {
     }
 
     fn unknown(&mut self, name: &str) {
-        let near = |key: &&Key| crate::annotations::is_near(name, key.name);
+        let near = |key: &&Key| is_near(name, key.name);
         let meant = KEYS.iter().find(near).map(|key| key.name);
         let hint = meant.map_or_else(
             || "remove it".to_owned(),
