@@ -397,6 +397,7 @@ pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) 
             route_domain: settings.route_domain.clone(),
             encoded_slashes: settings.encoded_slashes,
             nginx_config: settings.nginx_config.clone(),
+            understand_snippets: settings.understand_snippets,
             listeners: [settings.http_addresses(), settings.https_addresses()].concat(),
             ..Options::default()
         },

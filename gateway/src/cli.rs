@@ -59,6 +59,9 @@ pub struct ManifestArgs {
     /// The ConfigMap of ingress-nginx that says what holds for every Ingress, as for `run`.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key)]
     pub nginx_config: Option<ObjectKey>,
+    /// Snippets of nginx are read, as for `run`.
+    #[arg(long)]
+    pub understand_snippets: bool,
     /// Domain of the hosts that are made for Routes without one.
     #[arg(long, value_name = "DOMAIN")]
     pub route_domain: Option<String>,

@@ -85,6 +85,12 @@ pub struct Settings {
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, help_heading = "Sources")]
     pub nginx_config: Option<ObjectKey>,
 
+    /// Read `configuration-snippet` and `server-snippet` of Ingresses: one that says only what has a setting here
+    /// (fields, redirects, `allow` and `deny`, sizes, times) does that; any other closes its Ingress, as all do without
+    /// this flag. Nothing is ever executed.
+    #[arg(long, help_heading = "Sources")]
+    pub understand_snippets: bool,
+
     /// Domain of the hosts that are made for Routes without one: NAME-NAMESPACE.DOMAIN, or the Route's
     /// own subdomain in front of it. Default: none, such a Route is refused.
     #[arg(long, value_name = "DOMAIN", help_heading = "Sources")]

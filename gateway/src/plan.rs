@@ -136,6 +136,7 @@ pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
             route_domain: arguments.route_domain.clone(),
             encoded_slashes: arguments.encoded_slashes,
             nginx_config: arguments.nginx_config.clone(),
+            understand_snippets: arguments.understand_snippets,
             ..Options::default()
         },
         http: plain.http(),

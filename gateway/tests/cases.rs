@@ -227,6 +227,10 @@ fn share(gateway: &Gateway, own: &str, ask: &Ask, times: u32, share: f64) -> Vec
 }
 
 fn run(table: &str) {
+    run_with(table, &[]);
+}
+
+fn run_with(table: &str, flags: &[&str]) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../routes/tests/cases").join(table);
     let cases: Vec<Case> = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
     let app = Backend::scripted("app", |request| {
@@ -249,6 +253,7 @@ fn run(table: &str) {
         )
         .manifest("cases.yaml", manifests.collect::<String>())
         .args(&["--trusted-proxy", "127.0.0.0/8"])
+        .args(flags)
         .start();
     let mut failures = Vec::new();
     for (at, case) in cases.iter().enumerate() {
@@ -289,6 +294,11 @@ fn hosts() {
 #[test]
 fn paths() {
     run("paths.yaml");
+}
+
+#[test]
+fn snippets() {
+    run_with("snippets.yaml", &["--understand-snippets"]);
 }
 
 #[test]

@@ -11,12 +11,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
-    action::Redirect,
-    canary::{Share, ValueRegex, Wanted},
     filter::{AddressRules, Filter, rate_limit::RateLimit},
     model::HostPattern,
     networks::Networks,
@@ -24,10 +22,10 @@ use crate::{
     options::EncodedSlashes,
     policy::{Policy, timeouts::Timeouts},
     problem::Problem,
-    template::Template,
 };
 
 mod answers;
+mod canary;
 mod cors;
 mod defaults;
 mod each;
@@ -39,17 +37,22 @@ pub mod metallb;
 mod nginx;
 pub mod nginx_config;
 mod openshift;
+mod redirects;
+mod snippet;
 mod table;
 mod unknown;
 mod value;
 
 use answers::AnswerSettings;
 pub(crate) use answers::Named;
+use canary::CanarySettings;
 use cors::CorsSettings;
 pub(crate) use defaults::Defaults;
 use defaults::Refused;
 pub use each::{Judged, Verdict, each};
 pub use foreign::PROGRAMS;
+use redirects::Redirects;
+use snippet::{Reach, Snippet};
 pub use table::{Annotation, Family, Found, ObjectKind, Status};
 pub use unknown::PROTECTING_WORDS;
 pub(crate) use value::Target;
@@ -95,6 +98,7 @@ pub(crate) struct Settings {
     pub(crate) upstream_host: Option<HeaderValue>,
     pub(crate) forwarded_prefix: Option<HeaderValue>,
     pub(crate) hsts: Option<HeaderValue>,
+    snippet: Snippet,
     pub(crate) answers: AnswerSettings,
     /// What the object says about encoded slashes, if it does.
     pub(crate) encoded_slashes: Option<EncodedSlashes>,
@@ -136,63 +140,6 @@ impl Limits {
     }
 }
 
-/// Which requests of another Ingress are taken, part by part.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CanarySettings {
-    on: bool,
-    header: Option<HeaderName>,
-    value: Option<HeaderValue>,
-    pattern: Option<ValueRegex>,
-    cookie: Option<Arc<str>>,
-    weight: u32,
-    total: u32,
-}
-
-impl CanarySettings {
-    /// Whether any is taken.
-    pub(crate) fn is_on(&self) -> bool {
-        self.on
-    }
-
-    pub(crate) fn share(&self) -> Share {
-        let wanted = match (&self.value, &self.pattern) {
-            (Some(value), _) => Wanted::Value(value.clone()),
-            (None, Some(pattern)) => Wanted::Pattern(pattern.clone()),
-            (None, None) => Wanted::Switch,
-        };
-        Share {
-            header: self.header.clone().map(|name| (name, wanted)),
-            cookie: self.cookie.clone(),
-            weight: self.weight,
-            total: self.total,
-        }
-    }
-}
-
-/// Redirects other than the one to https.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Redirects {
-    permanent: Option<Template>,
-    permanent_code: u16,
-    temporal: Option<Template>,
-    temporal_code: u16,
-    /// Where requests of `/` are sent.
-    pub(crate) app_root: Option<Arc<str>>,
-    /// The host with or without `www.` is sent to this one.
-    pub(crate) www: bool,
-    /// The redirect to https keeps a slash at the end.
-    pub(crate) keep_slash: bool,
-}
-
-impl Redirects {
-    /// Where all requests are sent instead of a backend.
-    pub(crate) fn everywhere(&self) -> Option<Redirect> {
-        let temporal = self.temporal.iter().map(|to| (self.temporal_code, to));
-        let mut all = temporal.chain(self.permanent.iter().map(|to| (self.permanent_code, to)));
-        all.next().map(|(status, to)| Redirect { status, to: to.clone() })
-    }
-}
-
 /// What every row says that is not there.
 static DEFAULTS: LazyLock<Settings> = LazyLock::new(|| {
     let mut settings = Settings::default();
@@ -217,7 +164,9 @@ pub(crate) fn parse_over(
 ) -> (Settings, Vec<Problem>) {
     let mut settings = DEFAULTS.clone();
     defaults.apply(metadata, &mut settings);
-    let mut reader = Reader { object, settings, problems: Vec::new(), ignored: Vec::new() };
+    let snippets = defaults.snippets;
+    let mut reader =
+        Reader { object, settings, snippets, problems: Vec::new(), ignored: Vec::new() };
     if let Some(kind) = ObjectKind::named(object.kind) {
         for (name, value) in metadata.annotations.iter().flatten() {
             reader.annotation(kind, name, value);
@@ -240,6 +189,8 @@ pub fn problems(object: &ObjectRef, metadata: &ObjectMeta) -> Vec<Problem> {
 struct Reader<'o> {
     object: &'o ObjectRef,
     settings: Settings,
+    /// Snippets are read, those that are understood in whole.
+    snippets: bool,
     problems: Vec<Problem>,
     /// Names that have no effect.
     ignored: Vec<String>,
@@ -274,9 +225,38 @@ impl Reader<'_> {
     fn known(&mut self, row: &Annotation, full: &str, value: &str) {
         match (row.parser.read)(value) {
             Ok(Setting::Unbuilt) if row.name == gatehouse::UNREAD_FIELDS.name => self.unread(value),
+            Ok(Setting::Unbuilt) if self.snippets && row.of_nginx() => {
+                self.snippet(row, full, value);
+            }
             Ok(Setting::Unbuilt) => self.unbuilt(row, full, value),
             Ok(setting) => self.settings.put(setting, full),
             Err(fault) => self.invalid(row, full, value, fault),
+        }
+    }
+
+    /// Does what a snippet says, if all of it has settings here.
+    fn snippet(&mut self, row: &Annotation, full: &str, value: &str) {
+        let reach = if row.of_host { Reach::Host } else { Reach::Paths };
+        let read = snippet::understand(value, reach);
+        let same =
+            |name: &str| nginx::FAMILY.row(name).filter(|row| row.status == Status::Honoured);
+        let settings = read.and_then(|snippet| {
+            let settings = snippet.annotations.iter().map(|(name, value)| {
+                let read = same(name).map(|row| (row.parser.read)(value));
+                read.and_then(Result::ok).ok_or_else(|| format!("{name} {value}"))
+            });
+            Ok((settings.collect::<Result<Vec<_>, _>>()?, snippet))
+        });
+        match settings {
+            Ok((settings, snippet)) => {
+                settings.into_iter().for_each(|setting| self.settings.put(setting, full));
+                self.settings.snippet.answer.extend(snippet.answer);
+                self.settings.snippet.request.extend(snippet.request);
+            }
+            Err(what) => {
+                let what = format!("{} is not understood", shown(&what));
+                self.close(full, &what, row.nothing(), Some(row));
+            }
         }
     }
 
@@ -470,6 +450,7 @@ impl Settings {
             .chain(self.body_limit.map(Filter::BodyLimit))
             .chain(host)
             .chain(self.hsts.clone().map(Filter::Hsts))
+            .chain(self.snippet.filters())
             .collect()
     }
 

@@ -21,6 +21,8 @@ pub struct Options {
     pub encoded_slashes: EncodedSlashes,
     /// The ConfigMap of ingress-nginx that says what holds for every Ingress; default none.
     pub nginx_config: Option<ObjectKey>,
+    /// Snippets of nginx are read, those that have settings for all they say.
+    pub understand_snippets: bool,
     /// Plain addresses that this process listens on, besides those of gateway Services; default none.
     pub listeners: Vec<SocketAddr>,
 }
@@ -42,6 +44,7 @@ impl Default for Options {
             router_name: "gatehouse".into(),
             encoded_slashes: EncodedSlashes::default(),
             nginx_config: None,
+            understand_snippets: false,
             listeners: Vec::new(),
         }
     }

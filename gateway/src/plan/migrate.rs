@@ -154,8 +154,9 @@ fn report(planned: &Planned) -> Report {
     for problem in &compiled.problems {
         problems.entry(&problem.object).or_default().push(problem);
     }
+    let snippets = planned.node.options.understand_snippets;
     let judged = |object: ObjectRef, metadata: &ObjectMeta| {
-        let annotations = annotations::each(&object, metadata);
+        let annotations = annotations::each(&object, metadata, snippets);
         let besides = problems.get(&object).into_iter().flatten();
         let besides = besides.filter(|problem| !problem.field.starts_with("metadata.annotations"));
         let problems: Vec<Problem> = besides.map(|problem| (*problem).clone()).collect();

@@ -16,6 +16,8 @@ const TWINS: [[&str; 2]; 1] = [["allowlist-source-range", "whitelist-source-rang
 pub(crate) struct Defaults {
     entries: Vec<Entry>,
     deny: Option<&'static str>,
+    /// Snippets of nginx are read, those that are understood in whole.
+    pub(super) snippets: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,12 @@ pub(crate) struct Refused {
 }
 
 impl Defaults {
+    /// The same, with snippets read or not.
+    #[must_use]
+    pub(crate) fn with_snippets(self, snippets: bool) -> Self {
+        Self { snippets, ..self }
+    }
+
     /// What ingress-nginx does of itself.
     pub(crate) fn of_nginx() -> Self {
         let mut defaults = Self::default();

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-use super::{ObjectKind, family_of, parse};
+use super::{Defaults, ObjectKind, family_of, parse_over};
 use crate::{objects::ObjectRef, problem::Problem};
 
 /// How close an object comes to what its author asks for, from whole to not at all.
@@ -36,13 +36,14 @@ pub struct Judged {
 }
 
 /// What becomes of each annotation of an object that is meant for a controller.
-pub fn each(object: &ObjectRef, metadata: &ObjectMeta) -> Vec<Judged> {
+pub fn each(object: &ObjectRef, metadata: &ObjectMeta, understand_snippets: bool) -> Vec<Judged> {
     let Some(kind) = ObjectKind::named(object.kind) else { return Vec::new() };
+    let defaults = Defaults::default().with_snippets(understand_snippets);
     let all = metadata.annotations.iter().flatten();
     all.filter_map(|(name, value)| {
         let annotations = Some([(name.clone(), value.clone())].into());
         let alone = ObjectMeta { annotations, ..ObjectMeta::default() };
-        let (settings, problems) = parse(object, &alone);
+        let (settings, problems) = parse_over(&defaults, object, &alone);
         let row = family_of(name).and_then(|(family, name)| family.row(name));
         let row = row.filter(|row| row.objects.contains(&kind));
         let judged = |verdict, note: String, fix: String| Judged {
@@ -96,7 +97,7 @@ mod tests {
         let annotations = annotations.map(|(name, value)| (name, value.to_owned()));
         let metadata =
             ObjectMeta { annotations: Some(annotations.into()), ..ObjectMeta::default() };
-        let verdicts: Vec<_> = each(&object, &metadata)
+        let verdicts: Vec<_> = each(&object, &metadata, false)
             .into_iter()
             .map(|judged| (judged.name.rsplit_once('/').unwrap().1.to_owned(), judged.verdict))
             .collect();

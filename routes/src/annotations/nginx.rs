@@ -121,7 +121,13 @@ const ROWS: &[Annotation] = &[
         "What the weight is of.",
     ),
     harmless("client-body-buffer-size", TEXT, "Buffer for the body of a request."),
-    closes("configuration-snippet", TEXT, "Configuration of nginx, which may refuse requests."),
+    closes(
+        "configuration-snippet",
+        TEXT,
+        "Configuration of nginx, which may refuse requests. With `--understand-snippets` one that says only what has a \
+         setting here does that.",
+    )
+    .remedy("say it with annotations; with --understand-snippets many a snippet is read as it stands"),
     differs(
         "connection-proxy-header",
         TEXT,

@@ -116,6 +116,11 @@ impl Family {
 }
 
 impl Annotation {
+    /// Whether the value is configuration of nginx about the requests of its paths or its host.
+    pub(super) fn of_nginx(&self) -> bool {
+        ["configuration-snippet", "server-snippet"].contains(&self.name)
+    }
+
     /// Values that ask for nothing, besides the empty one.
     pub fn nothing(&self) -> &'static [&'static str] {
         self.parser.nothing

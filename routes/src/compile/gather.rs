@@ -125,14 +125,14 @@ impl<'o, 'p> Run<'o, 'p> {
         let with_tls = TlsHosts::new(pending.iter().flat_map(|pending| &pending.tls.hosts));
         let has_tls = |host: &HostPattern| with_tls.cover(host);
         let mut served = Vec::with_capacity(pending.len());
-        let [none, of_nginx] = [Defaults::default(), Defaults::of_nginx()];
+        let snippets = self.options.understand_snippets;
+        let with = |defaults: Defaults| defaults.with_snippets(snippets);
+        let (none, of_nginx) = (with(Defaults::default()), with(Defaults::of_nginx()));
+        let of_config = self.defaults.clone().map(with);
         for Pending { key, stored, class, gateway, tls, old } in &pending {
             let as_nginx = class.is_some_and(|class| self.options.claims(class));
-            let defaults = match &self.defaults {
-                Some(defaults) => defaults,
-                None if as_nginx => &of_nginx,
-                None => &none,
-            };
+            let of_class = if as_nginx { &of_nginx } else { &none };
+            let defaults = of_config.as_ref().unwrap_or(of_class);
             let reading = Reading {
                 options: self.options,
                 objects: self.objects,

@@ -1,0 +1,347 @@
+//! Snippets of nginx that say what has a setting here: read word by word, never executed.
+//!
+//! A snippet is understood in whole or not at all: what is left out of one could be what protects. A part that says
+//! what this gateway does anyway (the fields of WebSockets, forwarding fields) asks for nothing.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::filter::{
+    Filter,
+    answer_fields::{AnswerFields, may_be_set},
+};
+
+/// What a snippet asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Snippet {
+    /// Fields of answers.
+    pub(super) answer: Vec<(HeaderName, HeaderValue)>,
+    /// Fields of requests for the backend.
+    pub(super) request: Vec<(HeaderName, HeaderValue)>,
+    /// Annotations that say the same, by their names after the prefix.
+    pub(super) annotations: Vec<(&'static str, String)>,
+}
+
+/// Whether a snippet speaks for the paths of its object alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Paths,
+    /// For the host, with what others have there: then nothing of it may keep anybody out.
+    Host,
+}
+
+/// Directives that say what happens anyway, or tune nginx.
+const NOTHING: [&str; 17] = [
+    "access_log",
+    "chunked_transfer_encoding",
+    "client_body_buffer_size",
+    "gzip",
+    "keepalive_timeout",
+    "log_not_found",
+    "proxy_buffer_size",
+    "proxy_buffering",
+    "proxy_buffers",
+    "proxy_busy_buffers_size",
+    "proxy_cache",
+    "proxy_http_version",
+    "proxy_max_temp_file_size",
+    "proxy_pass_request_headers",
+    "proxy_request_buffering",
+    "server_tokens",
+    "tcp_nodelay",
+];
+
+/// Directives that are an annotation by another name, with one value.
+const SAME: [(&str, &str); 7] = [
+    ("client_max_body_size", "proxy-body-size"),
+    ("limit_rate", "limit-rate"),
+    ("limit_rate_after", "limit-rate-after"),
+    ("proxy_connect_timeout", "proxy-connect-timeout"),
+    ("proxy_read_timeout", "proxy-read-timeout"),
+    ("proxy_send_timeout", "proxy-send-timeout"),
+    ("proxy_next_upstream_tries", "proxy-next-upstream-tries"),
+];
+
+/// Fields that backends get of this gateway itself, and the values that nginx' documents give them.
+const FORWARDED: [(&str, &[&str]); 9] = [
+    ("connection", &["upgrade", "$connection_upgrade"]),
+    ("host", &["$host", "$http_host", "$best_http_host"]),
+    ("upgrade", &["$http_upgrade"]),
+    ("x-forwarded-for", &["$proxy_add_x_forwarded_for", "$remote_addr"]),
+    ("x-forwarded-host", &["$host", "$http_host", "$best_http_host"]),
+    ("x-forwarded-port", &["$server_port", "$pass_port"]),
+    ("x-forwarded-proto", &["$scheme", "$pass_access_scheme"]),
+    ("x-real-ip", &["$remote_addr"]),
+    ("x-request-id", &["$req_id", "$request_id"]),
+];
+
+/// Reads a snippet.
+///
+/// # Errors
+/// The first thing that has no setting here.
+pub(super) fn understand(text: &str, reach: Reach) -> Result<Snippet, String> {
+    let mut snippet = Snippet::default();
+    let mut clients = Clients::default();
+    for directive in directives(text)? {
+        let words: Vec<&str> = directive.iter().map(String::as_str).collect();
+        let Some((name, values)) = words.split_first() else { continue };
+        let plain = |value: &str| !value.contains('$');
+        let known = match (*name, values) {
+            ("more_set_headers", fields) => {
+                all(fields, |field| snippet.answer_field(field.split_once(':')?))
+            }
+            ("add_header", [name, value] | [name, value, "always"]) => {
+                snippet.answer_field((name, value))
+            }
+            ("proxy_set_header", [name, value]) if says_nothing(name, value) => Some(()),
+            ("proxy_set_header", [name, value]) => snippet.request_field((name, value)),
+            ("more_set_input_headers", fields) => {
+                all(fields, |field| snippet.request_field(field.split_once(':')?))
+            }
+            ("return", [code @ ("301" | "302" | "303" | "307" | "308"), url])
+                if reach == Reach::Paths =>
+            {
+                snippet.redirect(code, url)
+            }
+            ("allow" | "deny", [network]) if reach == Reach::Paths => clients.rule(name, network),
+            ("proxy_next_upstream", values) if !values.is_empty() => {
+                snippet.annotations.push(("proxy-next-upstream", values.join(" ")));
+                Some(())
+            }
+            (name, [value]) if plain(value) && SAME.iter().any(|(same, _)| *same == name) => {
+                let same = SAME.iter().find(|(same, _)| *same == name);
+                snippet.annotations.extend(same.map(|(_, row)| (*row, (*value).to_owned())));
+                Some(())
+            }
+            (name, _) => NOTHING.contains(&name).then_some(()),
+        };
+        known.ok_or_else(|| words.join(" "))?;
+    }
+    snippet.annotations.extend(clients.annotation()?);
+    Ok(snippet)
+}
+
+impl Snippet {
+    /// What it asks for beside annotations.
+    pub(super) fn filters(&self) -> impl Iterator<Item = Filter> {
+        let mut answer = AnswerFields::default();
+        answer.set.clone_from(&self.answer);
+        let answer = (!answer.set.is_empty()).then(|| Filter::AnswerFields(Arc::new(answer)));
+        let request = self.request.iter().cloned();
+        request.map(|(name, value)| Filter::SetHeader(name, value)).chain(answer)
+    }
+
+    fn answer_field(&mut self, field: (&str, &str)) -> Option<()> {
+        self.answer.push(read_field(field)?);
+        Some(())
+    }
+
+    fn request_field(&mut self, field: (&str, &str)) -> Option<()> {
+        let field = read_field(field)?;
+        // Who the client is, and how it came, is not an object's to say.
+        let own =
+            FORWARDED.iter().any(|(name, _)| field.0 == *name) && field.0 != http::header::HOST;
+        (!own).then(|| self.request.push(field))
+    }
+
+    fn redirect(&mut self, code: &str, url: &str) -> Option<()> {
+        let [target, status] = match code {
+            "301" | "308" => ["permanent-redirect", "permanent-redirect-code"],
+            _ => ["temporal-redirect", "temporal-redirect-code"],
+        };
+        let first = self.annotations.iter().all(|(name, _)| !name.contains("redirect"));
+        first.then(|| {
+            self.annotations.extend([(target, url.to_owned()), (status, code.to_owned())]);
+        })
+    }
+}
+
+/// The `allow` and `deny` of a snippet: the first one that holds a client counts.
+#[derive(Default)]
+struct Clients {
+    allowed: Vec<String>,
+    denied: Vec<String>,
+    /// Everybody else is told.
+    rest: Option<bool>,
+    mixed: bool,
+}
+
+impl Clients {
+    fn rule(&mut self, name: &str, network: &str) -> Option<()> {
+        if self.rest.is_some() || network.contains('$') {
+            return None;
+        }
+        let allows = name == "allow";
+        match network {
+            "all" => self.rest = Some(allows),
+            _ if allows => self.allowed.push(network.to_owned()),
+            _ => self.denied.push(network.to_owned()),
+        }
+        self.mixed = !self.allowed.is_empty() && !self.denied.is_empty();
+        Some(())
+    }
+
+    /// The list that says the same.
+    fn annotation(self) -> Result<Option<(&'static str, String)>, String> {
+        match (&*self.allowed, &*self.denied, self.rest) {
+            ([], [], None | Some(true)) => Ok(None),
+            (allowed, [], Some(false)) if !allowed.is_empty() => {
+                Ok(Some(("whitelist-source-range", allowed.join(","))))
+            }
+            (_, [], None | Some(true)) => Ok(None),
+            ([], denied, None | Some(true)) => {
+                Ok(Some(("denylist-source-range", denied.join(","))))
+            }
+            _ => Err("deny".to_owned()),
+        }
+    }
+}
+
+/// A field with a value that is written out; none of those that say how long a message is.
+fn read_field((name, value): (&str, &str)) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = (name.trim(), value.trim());
+    let plain = !value.is_empty() && !value.contains('$') && !name.starts_with('-');
+    let name = HeaderName::try_from(name).ok().filter(|_| plain)?;
+    let own = may_be_set(&name) || name == http::header::HOST;
+    Some((name, HeaderValue::try_from(value).ok()?)).filter(|_| own)
+}
+
+fn says_nothing(name: &str, value: &str) -> bool {
+    let known = FORWARDED.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    known.is_some_and(|(_, values)| values.iter().any(|known| known.eq_ignore_ascii_case(value)))
+}
+
+/// Does something for each; none of nothing.
+fn all(values: &[&str], mut each: impl FnMut(&str) -> Option<()>) -> Option<()> {
+    (!values.is_empty()).then_some(())?;
+    values.iter().try_for_each(|value| each(value))
+}
+
+/// Takes nginx' syntax apart: words, quoted or not, up to a semicolon; comments up to the end of the line.
+///
+/// # Errors
+/// A block, a quote without an end, or a directive without a semicolon.
+fn directives(text: &str) -> Result<Vec<Vec<String>>, String> {
+    let (mut all, mut words) = (Vec::new(), Vec::new());
+    let mut chars = text.chars().peekable();
+    while let Some(char) = chars.next() {
+        match char {
+            ';' => all.push(std::mem::take(&mut words)),
+            '#' => drop(chars.by_ref().find(|char| *char == '\n')),
+            '{' | '}' => return Err(format!("{} {char}", words.join(" ")).trim().to_owned()),
+            quote @ ('"' | '\'') => {
+                let mut word = String::new();
+                loop {
+                    match chars.next() {
+                        Some(end) if end == quote => break,
+                        Some('\\') => word.extend(chars.next()),
+                        Some(char) => word.push(char),
+                        None => return Err("a quote without an end".to_owned()),
+                    }
+                }
+                words.push(word);
+            }
+            space if space.is_whitespace() => {}
+            first => {
+                let mut word = String::from(first);
+                let ends = |char: &char| char.is_whitespace() || ";{}".contains(*char);
+                while let Some(char) = chars.next_if(|char| !ends(char)) {
+                    word.push(char);
+                }
+                words.push(word);
+            }
+        }
+    }
+    if words.is_empty() { Ok(all) } else { Err(words.join(" ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(fields: &[(HeaderName, HeaderValue)]) -> String {
+        let fields =
+            fields.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
+        fields.collect::<Vec<_>>().join(", ")
+    }
+
+    fn annotations(text: &str, reach: Reach) -> Result<String, String> {
+        let all = understand(text, reach)?.annotations.into_iter();
+        Ok(all.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn fields_of_answers_and_of_requests_are_read_where_their_values_are_written_out() {
+        let text = r#"
+            # who may frame us
+            more_set_headers "X-Frame-Options: DENY" 'X-Robots-Tag: none';
+            add_header Content-Security-Policy "default-src 'self'; img-src *" always;
+            proxy_set_header X-Tenant blue;
+            proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";
+            proxy_set_header X-Real-IP $remote_addr;
+        "#;
+        let snippet = understand(text, Reach::Paths).unwrap();
+        assert_eq!(
+            fields(&snippet.answer),
+            "x-frame-options: DENY, x-robots-tag: none, content-security-policy: default-src 'self'; img-src *"
+        );
+        assert_eq!(fields(&snippet.request), "x-tenant: blue");
+        assert!(snippet.annotations.is_empty());
+    }
+
+    #[test]
+    fn what_has_an_annotation_of_its_own_is_that_annotation() {
+        for (text, same) in [
+            (
+                "client_max_body_size 10m; proxy_read_timeout 60s;",
+                "proxy-body-size=10m proxy-read-timeout=60s",
+            ),
+            (
+                "return 301 https://b.test$request_uri;",
+                "permanent-redirect=https://b.test$request_uri permanent-redirect-code=301",
+            ),
+            (
+                "return 302 https://b.test;",
+                "temporal-redirect=https://b.test temporal-redirect-code=302",
+            ),
+            ("allow 10.0.0.0/8; allow ::1; deny all;", "whitelist-source-range=10.0.0.0/8,::1"),
+            ("deny 10.0.0.1; deny 10.0.0.2;", "denylist-source-range=10.0.0.1,10.0.0.2"),
+            ("deny 10.0.0.1; allow all;", "denylist-source-range=10.0.0.1"),
+            ("allow all;", ""),
+            ("proxy_buffering off; proxy_http_version 1.1;", ""),
+            ("", ""),
+        ] {
+            assert_eq!(annotations(text, Reach::Paths).as_deref(), Ok(same), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_snippet_is_understood_in_whole_or_not_at_all() {
+        for (text, first) in [
+            ("more_set_headers \"X-A: 1\"; auth_basic on;", "auth_basic on"),
+            ("if ($http_x) { return 403; }", "if ($http_x) {"),
+            ("return 403;", "return 403"),
+            ("deny all;", "deny"),
+            ("allow 10.0.0.0/8; deny 10.1.0.0/16; deny all;", "deny"),
+            ("deny all; allow 10.0.0.0/8;", "allow 10.0.0.0/8"),
+            ("more_set_headers \"X-A: $host\";", "more_set_headers X-A: $host"),
+            ("more_set_headers -s 404 \"X-A: 1\";", "more_set_headers -s 404 X-A: 1"),
+            ("add_header X-A \"\";", "add_header X-A "),
+            ("add_header Content-Length 0;", "add_header Content-Length 0"),
+            (
+                "proxy_set_header X-Forwarded-For 10.0.0.1;",
+                "proxy_set_header X-Forwarded-For 10.0.0.1",
+            ),
+            ("proxy_set_header Authorization $http_x;", "proxy_set_header Authorization $http_x"),
+            ("return 301 https://a.test; return 302 https://b.test;", "return 302 https://b.test"),
+            ("proxy_read_timeout 60s", "proxy_read_timeout 60s"),
+            ("add_header X \"a;", "a quote without an end"),
+        ] {
+            assert_eq!(annotations(text, Reach::Paths), Err(first.to_owned()), "{text}");
+        }
+        for text in ["allow 10.0.0.0/8; deny all;", "return 301 https://a.test;"] {
+            assert!(annotations(text, Reach::Host).is_err(), "{text}");
+        }
+    }
+}
