@@ -5,9 +5,9 @@
 //! side. But a rule that is closed because it protects takes its place from open ones of its namespace, whatever
 //! their age: nobody in there is served with less protection. Other namespaces are not: a tenant closes nothing
 //! of another one. Among Routes, before that, the oldest of a host fixes the namespace that may use the host at all
-//! (`route_claims`; OpenShift calls it `Strict`).
+//! (`claims`; OpenShift calls it `Strict`).
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, cmp::Ordering, sync::Arc};
 
 use foldhash::{HashMap, HashMapExt};
 
@@ -15,22 +15,49 @@ use crate::{
     action::Reach,
     filter::Filter,
     matcher::{Matches, PathMatch, Schemes},
-    objects::{Age, ObjectKey, ObjectRef},
+    objects::{Age, ObjectKey},
     path,
     problem::Problem,
     rule::RouteRule,
 };
 
+mod claims;
+
+pub(crate) use claims::{Lane, RouteClaim, claimed, claimed_path, route_claims};
+
 /// What decides between two objects; the smaller one is the older.
 ///
-/// The kind stands before the uid, which only Routes are told apart by, so that the order is total.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Of objects that were created at the same time the one with the lower uid; where a source knows no times, the
+/// one that it lists first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seniority<'o> {
     pub(crate) age: Age,
     pub(crate) kind: &'static str,
-    /// `metadata.uid` of a Route, none for other kinds.
+    /// `metadata.uid`.
     pub(crate) uid: Option<&'o str>,
     pub(crate) key: &'o ObjectKey,
+}
+
+impl Ord for Seniority<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let unknown = |one: &Self| (one.age.created.is_none(), one.age.created);
+        let by_uid = || match self.age.created {
+            Some(_) => (self.kind, self.uid).cmp(&(other.kind, other.uid)),
+            None => Ordering::Equal,
+        };
+        let rest = |one: &Self| (one.age.order, one.kind, one.uid);
+        unknown(self)
+            .cmp(&unknown(other))
+            .then_with(by_uid)
+            .then_with(|| rest(self).cmp(&rest(other)))
+            .then_with(|| self.key.cmp(other.key))
+    }
+}
+
+impl PartialOrd for Seniority<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// A rule that an older object keeps out of the table.
@@ -55,7 +82,7 @@ pub(crate) fn owners(candidates: &[Arc<RouteRule>]) -> (Vec<Arc<RouteRule>>, Vec
             continue;
         }
         let holders = held.entry(claim(&rule.matches)).or_default();
-        match holders.iter().find(|owner| collide(&owner.matches.path, &rule.matches.path)) {
+        match holders.first() {
             Some(owner) => lost.push(Lost { rule: Arc::clone(rule), owner: Arc::clone(owner) }),
             None => {
                 holders.push(rule);
@@ -145,48 +172,6 @@ pub(crate) fn conflict(lost: &Lost) -> Problem {
     Problem::warning(&rule.object, "PathConflict", field, message, "remove one of the two")
 }
 
-/// A Route that asks for a host.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RouteClaim<'o> {
-    pub(crate) seniority: Seniority<'o>,
-    pub(crate) host: &'o str,
-    /// `spec.path` as it stands.
-    pub(crate) path: &'o str,
-    /// What the caller knows the Route by.
-    pub(crate) at: usize,
-}
-
-/// Of the claims, those that fail: `at` and the message of the `HostAlreadyClaimed` condition.
-pub(crate) fn route_claims(mut claims: Vec<RouteClaim<'_>>) -> Vec<(usize, String)> {
-    claims.sort_unstable_by(|a, b| a.host.cmp(b.host).then(a.seniority.cmp(&b.seniority)));
-    let mut failed = Vec::new();
-    for of_host in claims.chunk_by(|a, b| a.host == b.host) {
-        let mut held: HashMap<&str, &ObjectKey> = HashMap::new();
-        let owner = &of_host[0].seniority.key.namespace;
-        for &RouteClaim { seniority, host, path, at } in of_host {
-            let key = seniority.key;
-            if key.namespace != *owner {
-                let name = &key.name;
-                let message =
-                    format!("a route in another namespace holds {host} and is older than {name}");
-                failed.push((at, message));
-            } else if let Some(older) = held.get(path) {
-                let message = format!("route {} already exposes {host} and is older", older.name);
-                failed.push((at, message));
-            } else {
-                held.insert(path, key);
-            }
-        }
-    }
-    failed
-}
-
-/// The problem of a Route that does not get its host.
-pub(crate) fn claimed(object: &ObjectRef, message: &str) -> Problem {
-    let hint = "choose another host or path, or remove the older Route";
-    Problem::error(object, "HostAlreadyClaimed", "spec.host", message, hint)
-}
-
 /// What a rule asks for; rules with the same value may collide.
 fn claim(matches: &Matches) -> Matches {
     let mut claim = matches.clone();
@@ -220,15 +205,6 @@ fn canonical(text: Arc<str>) -> Arc<str> {
     match path::pattern(&text) {
         Ok(Cow::Owned(path)) => path.into(),
         Ok(Cow::Borrowed(_)) | Err(_) => text,
-    }
-}
-
-/// Whether rules with the same claim collide. Two Routes may hold `""` and `/`; an Ingress with `/` collides
-/// with both.
-fn collide(a: &PathMatch, b: &PathMatch) -> bool {
-    match (a, b) {
-        (PathMatch::RoutePrefix(a), PathMatch::RoutePrefix(b)) => a == b,
-        _ => true,
     }
 }
 

@@ -3,7 +3,10 @@
 //! `gather` translates what changed, `assemble` puts the tables together; this file holds the public
 //! types and the order of the steps.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     annotations::{Defaults, nginx_config},
@@ -22,6 +25,11 @@ mod gather;
 mod own;
 
 use gather::{Cache, Run};
+
+pub use crate::translate::openshift::CertificateFault;
+
+/// Routes whose certificates may not be used, as the owner of TLS has judged them.
+pub type CertificateFaults = BTreeMap<ObjectKey, CertificateFault>;
 
 /// The rules and certificates of the listeners of one scope.
 #[derive(Clone, Debug)]
@@ -91,12 +99,23 @@ pub struct Compiled {
 /// with the same rules its [`HostRoutes`](crate::table::HostRoutes), a Service with the same
 /// EndpointSlices its [`Backend`](crate::model::Backend).
 pub fn compile(objects: &Objects, options: &Options, previous: Option<&Compiled>) -> Compiled {
+    compile_judged(objects, options, &CertificateFaults::new(), previous)
+}
+
+/// The same, where the certificates of Routes have been judged.
+pub fn compile_judged(
+    objects: &Objects,
+    options: &Options,
+    faults: &CertificateFaults,
+    previous: Option<&Compiled>,
+) -> Compiled {
     let (classes, problems) = Classes::new(objects, options);
     let own = own::listeners(objects, options, &classes.gateways());
-    let (defaults, faults) = defaults(objects, options);
+    let (defaults, unread) = defaults(objects, options);
     let same_defaults = |kept: &&Cache| kept.options == *options && kept.defaults == defaults;
     let mut run = Run {
         own,
+        faults,
         objects,
         options,
         classes: &classes,
@@ -110,7 +129,7 @@ pub fn compile(objects: &Objects, options: &Options, previous: Option<&Compiled>
         }),
         slots: Slots::new(previous.map(|previous| (&previous.cache.slots, &*previous.backends))),
         scopes: previous.map(|previous| previous.cache.scopes.clone()).unwrap_or_default(),
-        problems: problems.into_iter().chain(faults).collect(),
+        problems: problems.into_iter().chain(unread).collect(),
     };
     let ingresses = run.ingresses();
     let routes = run.routes();

@@ -52,7 +52,7 @@ pub struct Failure {
 pub struct Explanation {
     /// What the client gets instead of an answer.
     pub error: Option<Failure>,
-    /// The rule that answers; none: 404.
+    /// The rule that answers; none: 404 or 503.
     pub winner: Option<ExplainedRule>,
     /// All other rules of the table, the nearest first.
     pub losers: Vec<ExplainedRule>,
@@ -98,6 +98,11 @@ fn no_rule() -> Failure {
     Failure { status: 404, reason: "no rule is for this host and path".into() }
 }
 
+fn unserved() -> Failure {
+    let reason = "only Routes name this host, and none of them is for this path and scheme";
+    Failure { status: 503, reason: reason.into() }
+}
+
 struct Request<'t> {
     view: RequestView<'t>,
     table: &'t RouteTable,
@@ -107,7 +112,14 @@ struct Request<'t> {
 impl<'t> Request<'t> {
     /// What goes wrong once the winner is found, in the order of the data path.
     fn error(&self, compiled: &Compiled, asked: &Asked<'_>) -> Option<Failure> {
-        let Some(winner) = &self.winner else { return Some(no_rule()) };
+        let Some(winner) = &self.winner else {
+            let host = self.table.host_for(self.view.host);
+            return Some(if host.is_some_and(|host| host.of_routes()) {
+                unserved()
+            } else {
+                no_rule()
+            });
+        };
         if winner.overrun {
             let reason = "the expression takes too many steps to say whether it matches".into();
             return Some(Failure { status: 500, reason });

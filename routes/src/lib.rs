@@ -34,6 +34,7 @@ pub mod policy;
 pub mod problem;
 mod references;
 pub mod rule;
+pub mod selector;
 mod slots;
 pub mod stats;
 pub mod table;

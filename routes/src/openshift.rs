@@ -21,6 +21,20 @@ pub struct Route {
     pub status: Option<serde_json::Value>,
 }
 
+impl Route {
+    /// The value of a field by which Routes can be selected.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        Some(match name {
+            "metadata.name" => self.metadata.name.as_deref()?,
+            "metadata.namespace" => self.metadata.namespace.as_deref()?,
+            "spec.host" => self.spec.host.as_deref().unwrap_or_default(),
+            "spec.path" => self.spec.path.as_deref().unwrap_or_default(),
+            "spec.to.name" => &self.spec.to.name,
+            _ => return None,
+        })
+    }
+}
+
 /// `spec` of a [`Route`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -103,6 +117,21 @@ pub struct TlsConfig {
     /// Secret of type `kubernetes.io/tls` instead of `certificate` and `key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_certificate: Option<LocalObjectReference>,
+}
+
+impl TlsConfig {
+    /// Certificate chain and key that stand here; no key: there is none. `None`: no certificate, be there a key.
+    pub fn pair(&self) -> Option<(String, Option<String>)> {
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+        let mut certificate = given(&self.certificate)?;
+        // The key may come in the same text.
+        let bundled = || certificate.contains("PRIVATE KEY-----").then(|| certificate.clone());
+        let key = given(&self.key).or_else(bundled);
+        if let Some(chain) = given(&self.ca_certificate) {
+            certificate = format!("{}\n{chain}", certificate.trim_end());
+        }
+        Some((certificate, key))
+    }
 }
 
 /// Name of an object in the same namespace.

@@ -4,6 +4,10 @@ use std::{net::SocketAddr, str::FromStr};
 
 use crate::objects::ObjectKey;
 
+pub mod admission;
+
+use admission::RouteAdmission;
+
 /// Settings of the process that routing depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -15,6 +19,8 @@ pub struct Options {
     pub default_gateway: Option<ObjectKey>,
     /// Domain under which Routes without host get one; default none: such Routes are refused.
     pub route_domain: Option<String>,
+    /// Which Routes are served, and who may have which host.
+    pub route_admission: RouteAdmission,
     /// Name of this router in a Route's status; default `gatehouse`.
     pub router_name: String,
     /// What becomes of requests whose path holds an encoded slash, where an object does not say.
@@ -41,6 +47,7 @@ impl Default for Options {
             claim_classes: Vec::new(),
             default_gateway: None,
             route_domain: None,
+            route_admission: RouteAdmission::default(),
             router_name: "gatehouse".into(),
             encoded_slashes: EncodedSlashes::default(),
             nginx_config: None,

@@ -29,6 +29,7 @@ pub struct HostRoutes {
     pub name: Arc<str>,
     pattern: HostPattern,
     no_fallthrough: bool,
+    of_routes: bool,
     /// In precedence order; the maps below hold indices into it.
     rules: Box<[Entry]>,
     /// One rule each: a second one with the same claim loses in [`crate::admit`].
@@ -110,7 +111,7 @@ impl RouteTable {
         table
     }
 
-    /// The rule for a request; `None` is a 404.
+    /// The rule for a request; `None` is a 404, or a 503 where only Routes name the host.
     ///
     /// A host that an `Ingress` names keeps its requests; one that only `Route`s name falls through to
     /// the wildcard and then to the rules without a host.
@@ -189,6 +190,16 @@ impl HostRoutes {
         self.no_fallthrough
     }
 
+    /// True if only Routes name the host: requests that no rule matches get 503 and the page of OpenShift's router.
+    pub fn of_routes(&self) -> bool {
+        self.of_routes
+    }
+
+    /// The same host, named by Routes only or by others, too.
+    pub(crate) fn with_routes_only(self, of_routes: bool) -> Self {
+        Self { of_routes, ..self }
+    }
+
     /// Rules that asked for a path that an older object has.
     pub fn lost(&self) -> &[Lost] {
         &self.lost
@@ -213,6 +224,7 @@ impl HostRoutes {
             name: pattern.to_string().into(),
             pattern,
             no_fallthrough,
+            of_routes: false,
             rules: rules.into(),
             exact: HashMap::new(),
             prefixes: HashMap::new(),

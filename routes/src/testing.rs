@@ -15,7 +15,10 @@ use crate::{
     matcher::RequestView,
     model::Scheme,
     objects::{ObjectKey, Objects, SourceTrust, Store, Stored},
-    options::Options,
+    options::{
+        Options,
+        admission::{Ownership, RouteAdmission},
+    },
     path,
     table::{Matched, RouteTable},
 };
@@ -91,7 +94,8 @@ pub(crate) fn answer_of(table: &RouteTable, url: &str) -> String {
     let host = host::canonical(&rest[..slash]).unwrap();
     let path = path::canonical(&rest[slash..]).unwrap();
     let Some(matched) = lookup(table, scheme, &host, &path.matched) else {
-        return "404".into();
+        let unserved = table.host_for(&host).is_some_and(|host| host.of_routes());
+        return if unserved { "503" } else { "404" }.into();
     };
     let rule = matched.rule;
     let (parts, ()) = Request::new(()).into_parts();
@@ -137,9 +141,40 @@ pub(crate) struct Case {
     pub(crate) objects: Vec<Value>,
     /// URL → answer.
     pub(crate) answers: std::collections::BTreeMap<String, String>,
+    /// Settings about Routes.
+    #[serde(default)]
+    pub(crate) settings: Settings,
     /// As [`problems`] gives them, without those about missing Services.
     #[serde(default)]
     pub(crate) problems: Vec<String>,
+}
+
+/// Settings of a case, as the flags of the same names have them.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Settings {
+    route_ownership: String,
+    allow_wildcard_routes: bool,
+    route_allowed_domain: Vec<String>,
+    route_denied_domain: Vec<String>,
+    route_selector: String,
+    route_field_selector: String,
+}
+
+impl Settings {
+    fn admission(&self) -> RouteAdmission {
+        RouteAdmission {
+            ownership: match &*self.route_ownership {
+                "" => Ownership::default(),
+                text => text.parse().unwrap(),
+            },
+            wildcards: self.allow_wildcard_routes,
+            allowed_domains: self.route_allowed_domain.clone(),
+            denied_domains: self.route_denied_domain.clone(),
+            labels: self.route_selector.parse().unwrap(),
+            fields: self.route_field_selector.parse().unwrap(),
+        }
+    }
 }
 
 /// Runs a YAML table of [`Case`]s.
@@ -152,6 +187,7 @@ pub(crate) fn run_cases(yaml: &str) {
         let options = Options {
             route_domain: Some("apps.example".into()),
             claim_classes: vec!["nginx".into()],
+            route_admission: case.settings.admission(),
             ..Options::default()
         };
         let compiled = compile(&objects, &options, None);
@@ -185,6 +221,12 @@ fn expand(mut object: Value) -> Value {
     let mut metadata = serde_json::json!({ "name": name, "namespace": namespace });
     if let Some(age) = take(&mut object, "age").as_u64() {
         metadata["creationTimestamp"] = format!("{:04}-01-01T00:00:00Z", 2000 + age).into();
+    }
+    for field in ["uid", "labels"] {
+        let value = take(&mut object, field);
+        if !value.is_null() {
+            metadata[field] = value;
+        }
     }
     let annotations = take(&mut object, "annotations");
     if !annotations.is_null() {

@@ -4,6 +4,7 @@ use crate::{
     filter::Filters,
     matcher::{Matches, PathRegex, Schemes},
     model::HostPattern,
+    objects::ObjectRef,
     options::EncodedSlashes,
 };
 
@@ -39,7 +40,7 @@ fn who_asks_first_keeps_the_path_and_the_others_know_who_has_it() {
         (PathMatch::Exact("/é".into()), PathMatch::Exact("/%c3%a9".into()), true),
         (prefix("/"), route(""), true),
         (route(""), prefix("/"), true),
-        (route(""), route("/"), false),
+        (route(""), route("/"), true),
         (route("/"), route("/"), true),
         (PathMatch::Default, PathMatch::Default, true),
         (PathMatch::Default, prefix("/"), false),
@@ -61,12 +62,12 @@ fn who_asks_first_keeps_the_path_and_the_others_know_who_has_it() {
 }
 
 #[test]
-fn an_ingress_root_collides_with_both_spellings_of_a_route_root() {
+fn all_spellings_of_the_root_are_one_claim() {
     let route = |name, text: &str| rule(name, PathMatch::RoutePrefix(text.into()));
     let rules = [route("a", ""), route("b", "/"), rule("c", PathMatch::Prefix("/".into()))];
     let (winners, lost) = owners(&rules);
-    assert_eq!((winners.len(), lost.len()), (2, 1));
-    assert!(Arc::ptr_eq(&lost[0].rule, &rules[2]));
+    assert_eq!((winners.len(), lost.len()), (1, 2));
+    assert!(Arc::ptr_eq(&winners[0], &rules[0]));
 }
 
 #[test]

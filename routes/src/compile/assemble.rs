@@ -252,7 +252,8 @@ impl Run<'_, '_> {
             if free && missing.is_none() {
                 certs.push(cert);
             }
-            problems.extend(missing);
+            // A Route is judged by its certificate: what is wrong has been said.
+            problems.extend(missing.filter(|problem| problem.object.kind != "Route"));
         }
         let same = previous.filter(|(table, _)| table.certs.iter().eq(certs.iter().copied()));
         let certs = match same {
@@ -314,6 +315,7 @@ struct Group<'c> {
     /// By age.
     rules: Vec<&'c Arc<RouteRule>>,
     no_fallthrough: bool,
+    of_routes: bool,
 }
 
 /// A table, and who did not get what was asked for.
@@ -401,14 +403,20 @@ fn groups<'c>(claimants: &[Claimant<'c>], replaced: &'c Replaced) -> Vec<Group<'
     let current = |rule: &'c Arc<RouteRule>| replaced.get(&Arc::as_ptr(rule)).unwrap_or(rule);
     let mut groups: Vec<Group<'c>> = Vec::with_capacity(claimants.len());
     let mut by_host = HashMap::with_capacity(claimants.len());
-    for entry in claimants.iter().flat_map(|claimant| &claimant.translation.entries) {
+    let entries = claimants.iter().flat_map(|claimant| {
+        let of_route = claimant.translation.object.kind == "Route";
+        claimant.translation.entries.iter().map(move |entry| (entry, of_route))
+    });
+    for (entry, of_route) in entries {
         let at = *by_host.entry(&entry.host).or_insert_with(|| {
             let rules = Vec::with_capacity(entry.rules.len());
-            groups.push(Group { host: &entry.host, rules, no_fallthrough: false });
+            let host = &entry.host;
+            groups.push(Group { host, rules, no_fallthrough: false, of_routes: true });
             groups.len() - 1
         });
         groups[at].rules.extend(entry.rules.iter().map(current));
         groups[at].no_fallthrough |= entry.no_fallthrough;
+        groups[at].of_routes &= of_route;
     }
     groups
 }
@@ -417,13 +425,15 @@ impl Group<'_> {
     fn is(&self, host: &HostRoutes) -> bool {
         let candidates = host.candidates();
         self.no_fallthrough == host.no_fallthrough()
+            && self.of_routes == host.of_routes()
             && self.rules.len() == candidates.len()
             && self.rules.iter().zip(candidates).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
     fn build(self) -> HostRoutes {
         let candidates = self.rules.into_iter().cloned().collect();
-        HostRoutes::build(self.host.clone(), candidates, self.no_fallthrough)
+        let host = HostRoutes::build(self.host.clone(), candidates, self.no_fallthrough);
+        host.with_routes_only(self.of_routes)
     }
 }
 

@@ -9,14 +9,14 @@ use std::{
 use foldhash::{HashMap, HashSet};
 use k8s_openapi::api::networking::v1::Ingress;
 
-use super::{Compiled, RouteOutcome};
+use super::{CertificateFaults, Compiled, RouteOutcome};
 use crate::{
-    admit::{self, RouteClaim, Seniority},
+    admit::{self, RouteClaim, Seniority, claimed_path},
     annotations::Defaults,
     class::{self, Claim, Classes},
     endpoints::{Inputs, Resolved},
     model::{CertBinding, HostPattern},
-    objects::{ObjectKey, ObjectRef, Objects, Store, Stored},
+    objects::{ObjectKey, ObjectRef, Objects, Stored},
     openshift::Route,
     options::Options,
     problem::Problem,
@@ -27,6 +27,9 @@ use crate::{
         openshift::{self, RouteTranslation, Verdict},
     },
 };
+
+/// Why a Route is refused whose certificate is in a Secret.
+const EXTERNAL: &str = "ExternalCertificateValidationFailed";
 
 /// What one compile leaves for the next.
 #[derive(Debug)]
@@ -74,6 +77,7 @@ pub(super) struct Kept<T, D> {
 /// A compile under way.
 pub(super) struct Run<'o, 'p> {
     pub(super) objects: &'o Objects,
+    pub(super) faults: &'o CertificateFaults,
     pub(super) options: &'o Options,
     pub(super) classes: &'o Classes<'o>,
     /// Where gateways listen, and no endpoint may be.
@@ -156,8 +160,9 @@ impl<'o, 'p> Run<'o, 'p> {
                     })
                 }
             };
-            let age = stored.age(&stored.object.metadata);
-            let seniority = Seniority { age, kind: "Ingress", uid: None, key };
+            let metadata = &stored.object.metadata;
+            let (age, uid) = (stored.age(metadata), metadata.uid.as_deref());
+            let seniority = Seniority { age, kind: "Ingress", uid, key };
             served.push(ServedIngress { kept, seniority, class: *class, gateway: *gateway });
         }
         served
@@ -189,9 +194,10 @@ impl<'o, 'p> Run<'o, 'p> {
 
     /// All Routes, by key, with those refused that may not have their host.
     pub(super) fn routes(&mut self) -> Vec<JudgedRoute<'o>> {
-        let translated = self.translate_routes(&self.objects.routes);
+        let selected = self.selected_routes();
+        let translated = self.translate_routes(&selected);
         let mut judged: Vec<JudgedRoute<'o>> = Vec::with_capacity(translated.len());
-        for (kept, (key, stored)) in translated.into_iter().zip(&self.objects.routes) {
+        for (kept, (key, stored)) in translated.into_iter().zip(selected) {
             let metadata = &stored.object.metadata;
             let uid = metadata.uid.as_deref();
             let seniority = Seniority { age: stored.age(metadata), kind: "Route", uid, key };
@@ -204,19 +210,16 @@ impl<'o, 'p> Run<'o, 'p> {
             };
             judged.push(JudgedRoute { kept, seniority, outcome, in_table: true });
         }
-        let failed = failed_claims(&judged);
+        let failed = failed_claims(&judged, self.options);
         for (at, route) in judged.iter_mut().enumerate() {
             let object = &route.kept.result.translation.object;
             match (&route.kept.result.verdict, failed.get(&at)) {
-                (verdict @ Verdict::Void(refusal), _)
-                | (verdict @ Verdict::Closed(refusal), None) => {
-                    route.in_table = matches!(verdict, Verdict::Closed(_));
+                (Verdict::Void(refusal), _) | (Verdict::Closed(refusal), None) => {
                     self.problems.push(refusal.clone().about(object.clone()));
                     let gatehouse_problem::Problem { reason, field, message, .. } = refusal.clone();
                     // A condition has no field beside it.
-                    let of_annotation = field.starts_with("metadata.");
-                    let message =
-                        if of_annotation { format!("{field}: {message}") } else { message };
+                    let alone = !matches!(reason, "ExtendedValidationFailed" | EXTERNAL);
+                    let message = if alone { message } else { format!("{field}: {message}") };
                     route.outcome.refuse(reason, message);
                 }
                 (_, Some(message)) => {
@@ -230,22 +233,42 @@ impl<'o, 'p> Run<'o, 'p> {
         judged
     }
 
-    fn translate_routes(&mut self, routes: &Store<Route>) -> Vec<Arc<KeptRoute>> {
+    /// The Routes that are this gateway's to serve. The others do not exist for it.
+    fn selected_routes(&self) -> Vec<(&'o ObjectKey, &'o Stored<Route>)> {
+        let admission = &self.options.route_admission;
+        let all = self.objects.routes.iter();
+        if admission.labels.is_empty() && admission.fields.is_empty() {
+            return all.collect();
+        }
+        let selected = |route: &Route| {
+            let labels = route.metadata.labels.as_ref();
+            let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
+            admission.labels.matches(label) && admission.fields.matches(|name| route.field(name))
+        };
+        all.filter(|(_, stored)| selected(&stored.object)).collect()
+    }
+
+    fn translate_routes(
+        &mut self,
+        routes: &[(&'o ObjectKey, &'o Stored<Route>)],
+    ) -> Vec<Arc<KeptRoute>> {
         let mut old = Walk { rest: self.kept.map_or(&[][..], |kept| &kept.routes) };
         let mut all = Vec::with_capacity(routes.len());
-        for (key, stored) in routes {
-            let old = old.find(key, &stored.object);
-            if let Some((old, true)) = old {
+        for &(key, stored) in routes {
+            let (old, fault) = (old.find(key, &stored.object), self.faults.get(key));
+            if let Some((old, true)) = old
+                && old.result.fault.as_ref() == fault
+            {
                 all.push(Arc::clone(old));
                 continue;
             }
             let slots = &mut self.slots;
-            let mut result = openshift::translate(key, &stored.object, self.options, slots);
+            let mut result = openshift::translate(key, &stored.object, self.options, fault, slots);
             if let Some((old, _)) = old {
                 result.translation.carry_over(&old.result.translation);
             }
             let source = Arc::clone(&stored.object);
-            all.push(Arc::new(Kept { key: key.clone(), source, result }));
+            all.push(Arc::new(Kept { key: (*key).clone(), source, result }));
         }
         all
     }
@@ -261,13 +284,14 @@ impl RouteOutcome {
 }
 
 /// Positions of the Routes that do not get their host, with the reason.
-fn failed_claims(routes: &[JudgedRoute<'_>]) -> HashMap<usize, String> {
+fn failed_claims(routes: &[JudgedRoute<'_>], options: &Options) -> HashMap<usize, String> {
     let claims = routes.iter().enumerate().filter_map(|(at, route)| {
-        let RouteTranslation { host, path, verdict, .. } = &route.kept.result;
-        let claims = !matches!(verdict, Verdict::Void(_));
-        claims.then_some(RouteClaim { seniority: route.seniority, host, path, at })
+        let RouteTranslation { claim, path, lane, .. } = &route.kept.result;
+        let (host, path) = (claim.as_ref()?, claimed_path(path));
+        Some(RouteClaim { seniority: route.seniority, host, path, lane: *lane, at })
     });
-    admit::route_claims(claims.collect()).into_iter().collect()
+    let ownership = options.route_admission.ownership;
+    admit::route_claims(claims.collect(), ownership).into_iter().collect()
 }
 
 /// Whether the rules were made with what is known now about the class, the TLS of their hosts

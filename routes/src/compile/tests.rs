@@ -24,6 +24,11 @@ fn routes_answer_as_the_table_of_cases_says() {
 }
 
 #[test]
+fn routes_are_admitted_as_the_table_of_cases_says() {
+    testing::run_cases(include_str!("admission_cases.yaml"));
+}
+
+#[test]
 fn every_action_carries_what_its_redirect_needs() {
     let compiled = testing::compiled(
         "kind: Ingress\nmetadata: {name: a, namespace: d}\nspec: {tls: [{hosts: [i.com]}], rules: [{host: i.com, http: {paths: [{pathType: Prefix, path: /, backend: {service: {name: s, port: {number: 80}}}}]}}]}\n\
@@ -113,7 +118,7 @@ fn the_number_of_a_scope_is_never_another_ones_whoever_comes_and_goes() {
         )
     };
     let mut last: Option<Compiled> = None;
-    let mut known = std::collections::BTreeMap::new();
+    let mut known = BTreeMap::new();
     // Bit n: the gateway n is named.
     for present in [0b0011, 0b0010, 0b0110, 0b0000, 0b1001, 0b0001, 0b1111] {
         let named = (0..4).filter(|n| present >> n & 1 == 1);
@@ -232,7 +237,7 @@ fn route_outcomes_carry_the_messages_that_clients_know() {
                 claimed,
                 "a route in another namespace holds foo.com and is older than third"
             ),
-            ("wild", "", false, "RouteNotAdmitted", "wildcard routes are not allowed"),
+            ("wild", "x.foo.com", false, "RouteNotAdmitted", "wildcard routes are not allowed"),
             ("first", "foo.com", true, "", ""),
             (
                 "second",

@@ -1,7 +1,7 @@
 //! `route.openshift.io/v1` Route into rules.
 //!
-//! The order of checks is that of OpenShift's router: host and wildcard policy first (a Route that fails
-//! there claims nothing), then everything else (a Route that fails there still holds its host). What is
+//! The order of checks is that of OpenShift's router: host, domain and wildcard policy first (`host`; a Route that
+//! fails there claims nothing), then everything else (a Route that fails there still holds its host). What is
 //! not supported yet is refused with a [`Problem`], never served in another way than asked for: the path of
 //! such a Route answers 503, so that no Route for a shorter path answers in its place with less protection.
 
@@ -12,9 +12,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::Translation;
 use crate::{
     action::{Action, Forward, ForwardSpec, Reach, WeightedBackend},
+    admit::Lane,
     annotations,
     filter::{Filter, Filters, HttpsRedirect},
-    host,
     matcher::{Matches, PathMatch, Schemes},
     model::{BackendKey, BackendPort, BackendProtocol, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef},
@@ -27,6 +27,8 @@ use crate::{
     slots::Slots,
 };
 
+mod host;
+
 /// `spec.alternateBackends` at most (`route/v1` RouteSpec).
 const MAX_ALTERNATES: usize = 3;
 
@@ -36,8 +38,14 @@ pub(crate) struct RouteTranslation {
     pub(crate) translation: Translation,
     /// Effective host; empty if there is none.
     pub(crate) host: Arc<str>,
-    /// `spec.path` as it stands: `""` and `/` are two claims.
+    /// The hosts that it claims, if it may.
+    pub(crate) claim: Option<HostPattern>,
+    /// `spec.path` as it stands.
     pub(crate) path: String,
+    /// Which connections it claims.
+    pub(crate) lane: Lane,
+    /// What is wrong with its certificate, as it was told.
+    pub(crate) fault: Option<CertificateFault>,
     pub(crate) verdict: Verdict,
 }
 
@@ -54,6 +62,8 @@ pub(crate) enum Verdict {
 
 /// Why a Route is not admitted.
 type Refusal = gatehouse_problem::Problem;
+/// What is wrong with the certificate of a Route.
+pub type CertificateFault = Refusal;
 
 fn invalid(
     field: impl Into<String>,
@@ -68,23 +78,33 @@ pub(crate) fn translate(
     key: &ObjectKey,
     route: &Route,
     options: &Options,
+    fault: Option<&CertificateFault>,
     slots: &mut Slots<'_>,
 ) -> RouteTranslation {
     let object = ObjectRef::new("Route", key.clone());
     let mut out = RouteTranslation {
         translation: Translation::new(object.clone(), Vec::new()),
         host: "".into(),
+        claim: None,
+        lane: lane(route.spec.tls.as_ref()),
+        fault: fault.cloned(),
         path: route.spec.path.clone().unwrap_or_default(),
         verdict: Verdict::Usable,
     };
-    match claimable_host(key, route, options) {
-        Ok(host) => out.host = host,
+    let (name, claimed) = host::claimed(key, route, options);
+    out.host = name;
+    let host = match claimed {
+        Ok(host) => host,
         Err(refusal) => {
+            // Whoever asks for it learns that there is an application, and that it is not available.
+            if !out.host.is_empty() {
+                out.translation.entry(&HostPattern::Exact(Arc::clone(&out.host)), false);
+            }
             out.verdict = Verdict::Void(refusal);
             return out;
         }
-    }
-    let host = HostPattern::Exact(Arc::clone(&out.host));
+    };
+    out.claim = Some(host.clone());
     let (settings, mut problems) = annotations::parse(&object, &route.metadata);
     let rule = match settings.deny {
         None => {
@@ -93,6 +113,7 @@ pub(crate) fn translate(
         }
         Some(reason) => Err(protection(reason, &mut problems)),
     };
+    let rule = rule.and_then(|rule| fault.map_or(Ok(rule), |fault| Err(fault.clone())));
     match rule {
         Ok(mut rule) => {
             rule.encoded_slashes = settings.encoded_slashes.unwrap_or(options.encoded_slashes);
@@ -105,7 +126,8 @@ pub(crate) fn translate(
             let reach = if protects { Reach::Path } else { Reach::Rule };
             out.translation = closed(route, Action::Deny { reason, reach }, object, &host);
             // The message of a protection says so already.
-            if settings.deny.is_none() && !out.translation.entries.is_empty() {
+            let closes = out.translation.entries.iter().any(|entry| !entry.rules.is_empty());
+            if settings.deny.is_none() && closes {
                 refusal.message.push_str(", so its path is closed (503)");
             }
             out.verdict = Verdict::Closed(refusal);
@@ -113,55 +135,6 @@ pub(crate) fn translate(
     }
     out.translation.problems.extend(problems);
     out
-}
-
-/// The effective host, if the Route may claim one.
-fn claimable_host(key: &ObjectKey, route: &Route, options: &Options) -> Result<Arc<str>, Refusal> {
-    let spec = &route.spec;
-    let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
-    let (field, text) = match (given(&spec.host), given(&spec.subdomain), &options.route_domain) {
-        (Some(host), _, _) => ("spec.host", host),
-        (None, Some(subdomain), Some(domain)) => {
-            ("spec.subdomain", format!("{subdomain}.{domain}"))
-        }
-        (None, None, Some(domain)) => {
-            let name = key.name.replace('.', "-");
-            ("spec.host", format!("{name}-{}.{domain}", key.namespace))
-        }
-        (None, _, None) => {
-            return Err(Refusal::refused(
-                "NoHostValue",
-                "spec.host",
-                "no host value was defined for the route",
-                "set spec.host, or start with --route-domain",
-            ));
-        }
-    };
-    match host::pattern(&text) {
-        Ok(HostPattern::Exact(host)) => wildcard_policy(route).map(|()| host),
-        Ok(_) => Err(Refusal::refused(
-            "InvalidHost",
-            field,
-            format!("host {text:?} is a wildcard"),
-            "name one host",
-        )),
-        Err(error) => Err(Refusal::refused(
-            "InvalidHost",
-            field,
-            format!("host {text:?} {error}"),
-            "write a DNS name such as www.example.com",
-        )),
-    }
-}
-
-fn wildcard_policy(route: &Route) -> Result<(), Refusal> {
-    let message = match route.spec.wildcard_policy.as_deref().unwrap_or_default() {
-        "" | "None" => return Ok(()),
-        "Subdomain" => "wildcard routes are not allowed".to_owned(),
-        other => format!("wildcard policy {other:?} is not None or Subdomain"),
-    };
-    let hint = "use one Route per host, or an Ingress with a wildcard host";
-    Err(Refusal::refused("RouteNotAdmitted", "spec.wildcardPolicy", message, hint))
 }
 
 /// The rule of a Route that asks only for what can be done.
@@ -208,11 +181,14 @@ fn protection(reason: &'static str, problems: &mut Vec<Problem>) -> Refusal {
 /// What a refused Route puts into the table: a rule that closes its path, in clear text and over TLS.
 fn closed(route: &Route, action: Action, object: ObjectRef, host: &HostPattern) -> Translation {
     let mut translation = Translation::new(object.clone(), Vec::new());
+    translation.entry(host, false);
     // A path that no request can have needs no closing.
     let Ok(path) = route_path(route.spec.path.as_deref().unwrap_or_default()) else {
         return translation;
     };
-    let cert = route.spec.tls.as_ref().and_then(|tls| pair(tls, &object, host).ok().flatten());
+    // The Secret is waited for that the Route is refused for.
+    let binding = |tls| certificate(tls, &object, host).ok().flatten();
+    let cert = route.spec.tls.as_ref().and_then(binding);
     translation.certs = cert.into_iter().collect();
     let rule = RouteRule {
         object,
@@ -254,6 +230,15 @@ fn route_path(text: &str) -> Result<PathMatch, Refusal> {
             format!("path {text:?} {fault}"),
             "write a path that a client could send",
         )),
+    }
+}
+
+fn lane(tls: Option<&TlsConfig>) -> Lane {
+    let termination = tls.map(|tls| tls.termination.as_deref().unwrap_or_default());
+    match termination {
+        None => Lane::Clear,
+        Some(text) if text.eq_ignore_ascii_case("passthrough") => Lane::PassedThrough,
+        Some(_) => Lane::Terminated,
     }
 }
 
@@ -301,9 +286,8 @@ fn certificate(
     object: &ObjectRef,
     host: &HostPattern,
 ) -> Result<Option<CertBinding>, Refusal> {
-    if tls.external_certificate.is_some() {
-        let message = "a certificate from a Secret is not supported yet";
-        return Err(invalid("spec.tls.externalCertificate", message, "use certificate and key"));
+    if let Some(secret) = &tls.external_certificate {
+        return external(tls, &secret.name, object, host).map(Some);
     }
     if given(&tls.destination_ca_certificate).is_some() {
         let message = "a destination CA certificate needs termination reencrypt";
@@ -312,25 +296,42 @@ fn certificate(
     pair(tls, object, host)
 }
 
+/// The certificate of a Secret in the namespace of the Route.
+fn external(
+    tls: &TlsConfig,
+    name: &str,
+    object: &ObjectRef,
+    host: &HostPattern,
+) -> Result<CertBinding, Refusal> {
+    let field = "spec.tls.externalCertificate";
+    if name.is_empty() {
+        return Err(invalid(field, "the Secret has no name", "name it"));
+    }
+    if given(&tls.certificate).is_some() {
+        let message = "cannot specify both tls.certificate and tls.externalCertificate";
+        return Err(invalid(field, message, "remove one of the two"));
+    }
+    let secret = ObjectKey::new(Arc::clone(&object.key.namespace), name);
+    Ok(CertBinding {
+        host: host.clone(),
+        if_named: false,
+        source: CertSource::Secret(secret),
+        object: object.clone(),
+        field: field.into(),
+    })
+}
+
 /// The certificate and the key that stand in the Route itself.
 fn pair(
     tls: &TlsConfig,
     object: &ObjectRef,
     host: &HostPattern,
 ) -> Result<Option<CertBinding>, Refusal> {
-    let Some(mut certificate) = given(&tls.certificate) else { return Ok(None) };
-    let key = match given(&tls.key) {
-        Some(key) => key,
-        // The key may come in the same text.
-        None if certificate.contains("PRIVATE KEY-----") => certificate.clone(),
-        None => {
-            let message = "a certificate is given without its key";
-            return Err(invalid("spec.tls.key", message, "add the private key in PEM"));
-        }
+    let Some((certificate, key)) = tls.pair() else { return Ok(None) };
+    let Some(key) = key else {
+        let message = "a certificate is given without its key";
+        return Err(invalid("spec.tls.key", message, "add the private key in PEM"));
     };
-    if let Some(chain) = given(&tls.ca_certificate) {
-        certificate = format!("{}\n{chain}", certificate.trim_end());
-    }
     Ok(Some(CertBinding {
         host: host.clone(),
         if_named: false,
