@@ -206,16 +206,18 @@ pub fn compile(
     role: Role,
     previous: Option<&Compiled>,
 ) -> Compiled {
-    let routes = gatehouse_routes::compile::compile(
+    let mut builder =
+        certs::Builder::new(&state.objects.secrets, previous.map(|previous| &previous.cert_cache));
+    let faults = builder.judge_routes(&state.objects);
+    let routes = gatehouse_routes::compile::compile_judged(
         &state.objects,
         &node.options,
+        &faults,
         previous.map(|previous| &*previous.routes),
     );
     let mut problems = routes.problems.clone();
     problems.extend(state.problems());
 
-    let mut builder =
-        certs::Builder::new(&state.objects.secrets, previous.map(|previous| &previous.cert_cache));
     let mut certs = Vec::with_capacity(routes.tables.len());
     for table in &routes.tables {
         let known = previous.and_then(|previous| {

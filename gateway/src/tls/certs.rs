@@ -24,6 +24,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 
+pub(crate) mod der;
+mod judge;
 mod names;
 
 type Names = HashMap<Box<str>, Arc<CertifiedKey>, RandomState>;
@@ -134,6 +136,8 @@ impl fmt::Debug for CertTable {
 pub struct CertCache {
     secrets: HashMap<ObjectKey, CachedSecret>,
     inline: HashMap<InlineKey, Result<Arc<CertifiedKey>, PairError>>,
+    /// What was found of the certificates of Routes.
+    judged: judge::Judgements,
     /// The last good pair of each binding, so that a broken renewal does not take a host down.
     good: HashMap<BindingKey, Arc<CertifiedKey>>,
 }
@@ -323,6 +327,10 @@ impl<'a> Builder<'a> {
     }
 
     fn report(&mut self, binding: &CertBinding, error: &PairError, kept: bool) {
+        if binding.object.kind == "Route" {
+            // It is refused, and told so.
+            return;
+        }
         let source = match &binding.source {
             CertSource::Secret(key) => format!("certificate of secret {key}"),
             CertSource::Inline { .. } => "certificate".to_owned(),
