@@ -69,6 +69,8 @@ kinds! {
     ClientGone: 400 "client_gone" "bad request: the body broke off";
     /// A protecting setting of the rule is broken, so it stays closed.
     Denied: 503 "denied" "service unavailable: a setting that protects this path cannot be honoured";
+    /// Only Routes name this host, and none of them is for this path and scheme.
+    Unserved: 503 "unserved" "service unavailable: no Route of this host is for this path and scheme";
     /// The rule has no backend with a ready endpoint.
     NoEndpoints: 503 "no_endpoints" "service unavailable: no ready endpoint";
     /// The request has come back to gateways too often, or its backend is this gateway itself.

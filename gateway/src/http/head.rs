@@ -164,7 +164,7 @@ fn check_fields(parts: &Parts) -> Result<Seen, ProxyErrorKind> {
             b'g' if name == HOPS => seen.hops = true,
             b'h' if name == "http2-settings" => seen.hop_by_hop = true,
             b'p' if name.starts_with("proxy") => seen.hop_by_hop = true,
-            b'f' | b'x' if is_forwarded(name) => seen.forwarded = true,
+            b'f' | b'x' | b's' | b'c' if is_forwarded(name) => seen.forwarded = true,
             _ => (),
         }
     }
@@ -179,7 +179,7 @@ fn check_fields(parts: &Parts) -> Result<Seen, ProxyErrorKind> {
     Ok(seen)
 }
 
-/// True for the fields that say where a request came from, in any spelling that an application server
+/// True for the fields that say where a request came from and with which certificate, in any spelling that an application server
 /// may fold into the same variable (`_` for `-`), and for such spellings of the framing fields.
 pub(crate) fn is_forwarded(name: &str) -> bool {
     const OURS: [&str; 9] = [
@@ -193,8 +193,13 @@ pub(crate) fn is_forwarded(name: &str) -> bool {
         "x-real-ip",
         "x-request-id",
     ];
+    // What another proxy says of the certificate that a client has shown.
+    const CERTIFICATE: [&str; 3] = ["x-forwarded-client-cert", "client-cert", "client-cert-chain"];
     const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
-    OURS.iter().any(|ours| is_alias(name, ours))
+    OURS.iter().chain(&CERTIFICATE).any(|ours| is_alias(name, ours))
+        || is_alias(name.get(..10).unwrap_or_default(), "ssl-client")
+        || is_alias(name, "x-ssl")
+        || is_alias(name.get(..6).unwrap_or_default(), "x-ssl-")
         || FRAMING.iter().any(|framing| name != *framing && is_alias(name, framing))
 }
 
@@ -436,6 +441,12 @@ mod tests {
             "forwarded",
             "content_length",
             "transfer_encoding",
+            "x-ssl",
+            "x-ssl-client-cn",
+            "x_ssl_client_der",
+            "ssl-client-verify",
+            "client-cert",
+            "x-forwarded-client-cert",
         ] {
             assert!(is_forwarded(name), "{name}");
         }
@@ -446,6 +457,8 @@ mod tests {
             "transfer-encoding",
             "x-forwarded-forx",
             "forward",
+            "x-sslabs",
+            "client-certificate",
         ] {
             assert!(!is_forwarded(name), "{name}");
         }

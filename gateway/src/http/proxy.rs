@@ -121,6 +121,10 @@ impl Answer {
         Self { response, origin: Origin::Gateway(None) }
     }
 
+    fn failed(rule: &RouteRule, kind: ProxyErrorKind) -> Self {
+        Self { response: respond::error_of(rule, kind), origin: Origin::Gateway(Some(kind)) }
+    }
+
     fn error(kind: ProxyErrorKind) -> Self {
         Self { response: respond::error(kind), origin: Origin::Gateway(Some(kind)) }
     }
@@ -144,10 +148,12 @@ async fn answer(
     let scheme = headers::client_scheme(&parts.headers, head.seen, &conn.forwarding, conn.scheme);
     let view = RequestView { scheme, host: &head.host, path: &head.path, parts };
     let Some(matched) = gateway.routes.lookup(&view) else {
-        if let Some(host) = gateway.routes.host_for(&head.host) {
-            record.unrouted(host);
-        }
-        return Err(ProxyErrorKind::NoRoute);
+        let Some(host) = gateway.routes.host_for(&head.host) else {
+            return Err(ProxyErrorKind::NoRoute);
+        };
+        record.unrouted(host);
+        let of_routes = host.of_routes();
+        return Err(if of_routes { ProxyErrorKind::Unserved } else { ProxyErrorKind::NoRoute });
     };
     record.routed(matched.rule);
     if matched.overrun {
@@ -189,10 +195,10 @@ async fn answer(
             match exchanged.and_then(|exchanged| finish_answer(conn, record, websocket, exchanged))
             {
                 Ok(response) => Answer { response, origin: Origin::Backend },
-                Err(kind) => Answer::error(kind),
+                Err(kind) => Answer::failed(rule, kind),
             }
         }
-        Err(kind) => Answer::error(kind),
+        Err(kind) => Answer::failed(rule, kind),
     };
     filter::run_response(&rule.filters, scheme, &kept, &mut answer.response);
     Ok(answer)

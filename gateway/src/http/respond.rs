@@ -1,18 +1,62 @@
-//! Answers of our own: what an error says to the client, and short texts.
+//! Answers of our own: what an error says to the client, the page of hosts that Routes name, and short texts.
 
 use bytes::Bytes;
+use gatehouse_routes::rule::RouteRule;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::http::{body::ResponseBody, error::ProxyErrorKind};
 
 /// The answer to a request that failed.
 pub(crate) fn error(kind: ProxyErrorKind) -> Response<ResponseBody> {
+    if kind == ProxyErrorKind::Unserved {
+        return unavailable();
+    }
     let mut response = text(kind.status(), kind.text());
     if kind.closes() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
+
+/// The answer to a request that failed once its rule was found. A Route answers as OpenShift's router does: whatever
+/// keeps its application from being reached is 503, with a page.
+pub(crate) fn error_of(rule: &RouteRule, kind: ProxyErrorKind) -> Response<ResponseBody> {
+    let unreached = matches!(
+        kind,
+        ProxyErrorKind::Denied
+            | ProxyErrorKind::NoEndpoints
+            | ProxyErrorKind::UpstreamBusy
+            | ProxyErrorKind::ConnectFailed
+            | ProxyErrorKind::ConnectTimeout
+    );
+    if unreached && rule.object.kind == "Route" { unavailable() } else { error(kind) }
+}
+
+/// Says to people that an application is not available, and to caches that this may change at any moment.
+pub(crate) fn unavailable() -> Response<ResponseBody> {
+    let mut response = text(503, UNAVAILABLE);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    let never = HeaderValue::from_static("private, max-age=0, no-cache, no-store");
+    headers.insert(header::CACHE_CONTROL, never);
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}
+
+const UNAVAILABLE: &str = "<!DOCTYPE html>
+<html lang=\"en\">
+<head><meta charset=\"utf-8\"><title>Application is not available</title></head>
+<body>
+<h1>Application is not available</h1>
+<p>The application is currently not serving requests at this address. It may be starting or stopped.</p>
+<ul>
+<li>The host does not exist: check the spelling of the address.</li>
+<li>The host exists, but no route is for this path, or for http or https.</li>
+<li>The route exists, but none of its pods is ready.</li>
+</ul>
+</body>
+</html>
+";
 
 /// A short plain-text answer.
 pub(crate) fn text(status: u16, body: &'static str) -> Response<ResponseBody> {
