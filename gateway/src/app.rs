@@ -391,7 +391,7 @@ fn health_of(workers: &[WorkerHandle], tick: Duration) -> Health {
 pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) -> NodeContext {
     NodeContext {
         node: settings.node_name(),
-        options: Options {
+        options: settings.routes.applied_to(Options {
             claim_classes: settings.claim_classes.clone(),
             default_gateway: settings.gateway_service.clone(),
             route_domain: settings.route_domain.clone(),
@@ -400,7 +400,7 @@ pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) 
             understand_snippets: settings.understand_snippets,
             listeners: [settings.http_addresses(), settings.https_addresses()].concat(),
             ..Options::default()
-        },
+        }),
         http: settings.http_addresses(),
         https: settings.https_addresses(),
         recorded: recorded.addresses,

@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use gatehouse_routes::{objects::ObjectKey, options::EncodedSlashes};
 
 use crate::{
-    config::{Listen, Settings, listen, object_key, socket},
+    config::{Listen, RouteSettings, Settings, listen, object_key, socket},
     crds,
 };
 
@@ -65,6 +65,9 @@ pub struct ManifestArgs {
     /// Domain of the hosts that are made for Routes without one.
     #[arg(long, value_name = "DOMAIN")]
     pub route_domain: Option<String>,
+    /// Which Routes are served, and who may have which host.
+    #[command(flatten)]
+    pub routes: RouteSettings,
     /// The Service whose addresses serve every IngressClass without parameters.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key)]
     pub gateway_service: Option<ObjectKey>,

@@ -19,11 +19,13 @@ use crate::access_log::{AccessLogOptions, Format, Share, Statuses};
 mod cluster;
 mod listen;
 mod peer;
+mod routes;
 
 pub use cluster::ClusterSettings;
 pub use listen::Listen;
 pub(crate) use listen::{listen, socket};
 pub use peer::Peer;
+pub use routes::RouteSettings;
 
 /// Clear-text address used when the command line names no address and no gateway Service.
 pub const DEFAULT_HTTP: SocketAddr = loopback(8080);
@@ -95,6 +97,10 @@ pub struct Settings {
     /// own subdomain in front of it. Default: none, such a Route is refused.
     #[arg(long, value_name = "DOMAIN", help_heading = "Sources")]
     pub route_domain: Option<String>,
+
+    /// Which Routes are served, and who may have which host.
+    #[command(flatten)]
+    pub routes: RouteSettings,
 
     /// The Service whose addresses serve every IngressClass without parameters. Default: none.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, help_heading = "Addresses")]
@@ -525,6 +531,9 @@ mod tests {
             ("--access-log-format jsn", "\"jsn\" is not json, combined, ecs, envoy"),
             ("--access-log-statuses 4x", "\"4x\" is not a status"),
             ("--access-log-share 2", "\"2\" is not a share"),
+            ("--route-selector a:b", "is not a selector"),
+            ("--route-field-selector spec.tls=x", "\"spec.tls\" is none of"),
+            ("--route-ownership Loose", "\"Loose\" is not Strict"),
             ("--group-port 0", "0 is not in 1..=65535"),
         ] {
             let refusal = refusal(arguments);

@@ -130,7 +130,7 @@ pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
     };
     NodeContext {
         node: arguments.node.clone().unwrap_or_else(config::host_name),
-        options: Options {
+        options: arguments.routes.applied_to(Options {
             claim_classes: arguments.claim_classes.clone(),
             default_gateway: arguments.gateway_service.clone(),
             route_domain: arguments.route_domain.clone(),
@@ -138,7 +138,7 @@ pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
             nginx_config: arguments.nginx_config.clone(),
             understand_snippets: arguments.understand_snippets,
             ..Options::default()
-        },
+        }),
         http: plain.http(),
         https: plain.https(),
         recorded: recorded.0.addresses,
