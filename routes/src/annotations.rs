@@ -93,6 +93,8 @@ pub(crate) struct Settings {
     pub(crate) canary: CanarySettings,
     pub(crate) redirects: Redirects,
     pub(crate) cors: CorsSettings,
+    /// Services that share the requests of paths whose backend is one of them.
+    pub(crate) weights: Arc<[(Arc<str>, u16)]>,
     /// More names of the hosts.
     pub(crate) aliases: Arc<[HostPattern]>,
     pub(crate) upstream_host: Option<HeaderValue>,
@@ -491,6 +493,7 @@ impl Settings {
             Setting::TemporalCode(code) => self.redirects.temporal_code = code,
             Setting::AppRoot(path) => self.redirects.app_root = Some(path),
             Setting::FromToWww(on) => self.redirects.www = on,
+            Setting::Weights(weights) => self.weights = weights,
             Setting::Aliases(hosts) => self.aliases = hosts,
             Setting::KeepSlash(on) => self.redirects.keep_slash = on,
             Setting::EnableCors(on) => self.cors.enabled = on,

@@ -2,7 +2,7 @@
 
 use super::{
     table::{Annotation, Family, ObjectKind},
-    value::{BODY_RATE, BODY_TIMEOUT, ENCODED_SLASHES, READ_BY_OWNER, TEXT},
+    value::{BODY_RATE, BODY_TIMEOUT, ENCODED_SLASHES, READ_BY_OWNER, TEXT, WEIGHTS},
 };
 
 /// Annotations of Gatehouse. One for Ingresses, Routes or Services gets its row here.
@@ -10,6 +10,14 @@ pub static FAMILY: Family = Family::new(
     "gatehouse.io/",
     &[ObjectKind::Ingress, ObjectKind::IpAddressPool, ObjectKind::Route, ObjectKind::Service],
     &[
+        Annotation::honoured(
+            "backend-weights",
+            &[ObjectKind::Ingress],
+            WEIGHTS,
+            "",
+            "Services of the namespace that share the requests of every path whose backend is one of them, at the port of \
+             that path: `app=80,app-v2=20`.",
+        ),
         Annotation::honoured(
             "body-rate",
             &[ObjectKind::Ingress, ObjectKind::Route],

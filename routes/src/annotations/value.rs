@@ -87,6 +87,8 @@ pub(crate) enum Setting {
     AppRoot(Arc<str>),
     /// The host with or without `www.` is sent to this one.
     FromToWww(bool),
+    /// Services of one namespace and their shares of the requests.
+    Weights(Arc<[(Arc<str>, u16)]>),
     /// More names of the hosts.
     Aliases(Arc<[HostPattern]>),
     /// Redirects to https keep a slash at the end.

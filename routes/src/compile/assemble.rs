@@ -155,13 +155,16 @@ impl Run<'_, '_> {
             let resolved = resolved.get(usage.slot.0 as usize).and_then(Option::as_ref);
             resolved.and_then(|resolved| resolved.gap)
         };
-        // A Route is one rule: while one of its backends answers, its requests are.
-        let answered = translation.object.kind == "Route"
-            && translation.backends.iter().any(|usage| usage.used && gap(usage).is_none());
+        // A Route is one rule, a path of an Ingress another: while one backend of a rule answers, its requests are.
+        let of_route = translation.object.kind == "Route";
+        let answered = |field: &str| {
+            let mut used = translation.backends.iter().filter(|usage| usage.used);
+            used.any(|usage| (of_route || usage.field == field) && gap(usage).is_none())
+        };
         for usage in &translation.backends {
             if let Some(gap) = gap(usage) {
                 let mut problem = gap.problem(&translation.object, &usage.key, &usage.field);
-                if answered {
+                if answered(&usage.field) {
                     problem.severity = Severity::Warning;
                 }
                 self.problems.push(problem);

@@ -13,7 +13,7 @@ use k8s_openapi::api::networking::v1::{
 
 use super::Translation;
 use crate::{
-    action::{Action, Forward, ForwardSpec, Reach, WeightedBackend},
+    action::{Action, Forward, ForwardSpec, Reach},
     annotations::{self, Defaults, Settings},
     filter::{Filter, Filters, HttpsRedirect, Rewrite},
     host,
@@ -32,6 +32,7 @@ mod answers;
 mod beside;
 mod canary;
 mod closing;
+mod weights;
 
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
@@ -360,9 +361,9 @@ impl Translator<'_, '_> {
             ));
             return self.refused(REASON);
         }
-        match self.backend(backend, field) {
+        match self.backend_key(backend) {
             Ok(backend) => {
-                let backends = Box::new([backend]);
+                let backends = self.shares(backend, field);
                 let policy = Arc::clone(&self.policy);
                 Action::Forward(Forward::new(ForwardSpec::of(backends, policy)))
             }
@@ -378,11 +379,8 @@ impl Translator<'_, '_> {
         self.out.problems.push(problem);
     }
 
-    fn backend(
-        &mut self,
-        backend: &IngressBackend,
-        field: &str,
-    ) -> Result<WeightedBackend, (String, &'static str)> {
+    /// The backend that a path names.
+    fn backend_key(&self, backend: &IngressBackend) -> Result<BackendKey, (String, &'static str)> {
         const HINT: &str = "give service.name and one of service.port.number and service.port.name";
         let Some(service) = backend.service.as_ref().filter(|service| !service.name.is_empty())
         else {
@@ -391,15 +389,14 @@ impl Translator<'_, '_> {
         let Some(port) = &service.port else {
             return Err((format!("the backend names no port of Service {}", service.name), HINT));
         };
-        let key = BackendKey {
+        Ok(BackendKey {
             service: ObjectKey::new(Arc::clone(&self.key.namespace), &*service.name),
             port: backend_port(port).map_err(|message| (message, HINT))?,
             protocol: match self.settings.clear_text_backend {
                 true => BackendProtocol::ClearText,
                 false => BackendProtocol::Declared,
             },
-        };
-        Ok(self.out.backend(key, 1, format!("{field}.service"), self.slots))
+        })
     }
 
     fn judge(&mut self, path: &HTTPIngressPath, field: &str) -> Option<Judged> {

@@ -1,6 +1,6 @@
 //! Values about the way to the backends: how long, how often.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Fault, Parser, Setting, is_off};
 use crate::policy::retries::Failures;
@@ -29,6 +29,7 @@ pub(in crate::annotations) const ROUTE_TIMEOUT: Parser =
 pub(in crate::annotations) const ROUTE_TUNNEL: Parser =
     Parser { read: |value| time(value, 1, Setting::TunnelTimeout), nothing: &[] };
 
+pub(in crate::annotations) const WEIGHTS: Parser = Parser { read: weights, nothing: &[] };
 pub(in crate::annotations) const NEXT_UPSTREAM: Parser = Parser { read: failures, nothing: &[] };
 pub(in crate::annotations) const NEXT_TRIES: Parser = Parser {
     read: |value| match value.trim() {
@@ -89,6 +90,36 @@ fn number(value: &str) -> Result<u32, Fault> {
         let message = "is not a number";
         Fault::new("InvalidAnnotation", message, "write a number such as 3")
     })
+}
+
+/// `service=weight`, separated by commas; one weight at least is not zero.
+fn weights(value: &str) -> Result<Setting, Fault> {
+    let fault = |message: String| {
+        let hint =
+            "write Services of the namespace and numbers up to 65535, such as app=80,app-v2=20";
+        Fault::new("InvalidAnnotation", message, hint)
+    };
+    let mut weights: Vec<(Arc<str>, u16)> = Vec::new();
+    for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let known = part.split_once('=').and_then(|(name, weight)| {
+            let name = name.trim();
+            let valid = crate::host::canonical(name).is_some();
+            weight.trim().parse().ok().filter(|_| valid).map(|weight: u16| (name, weight))
+        });
+        let (name, weight) =
+            known.ok_or_else(|| fault(format!("holds {part:?}, which is no share")))?;
+        if weights.iter().any(|(other, _)| **other == *name) {
+            return Err(fault(format!("names {name:?} twice")));
+        }
+        weights.push((name.into(), weight));
+    }
+    match &*weights {
+        [] => Ok(Setting::Nothing),
+        all if all.iter().all(|(_, weight)| *weight == 0) => {
+            Err(fault("gives nothing to anybody".into()))
+        }
+        _ => Ok(Setting::Weights(weights.into())),
+    }
 }
 
 /// The words of nginx's `proxy_next_upstream`.

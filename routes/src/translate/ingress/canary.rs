@@ -14,8 +14,10 @@ impl Translator<'_, '_> {
             };
             for (index, path) in rule.http.iter().flat_map(|http| &http.paths).enumerate() {
                 let field = format!("spec.rules[{at}].http.paths[{index}]");
-                let backend = match self.backend(&path.backend, &format!("{field}.backend")) {
-                    Ok(backend) => backend,
+                let backend = match self.backend_key(&path.backend) {
+                    Ok(key) => {
+                        self.out.backend(key, 1, format!("{field}.backend.service"), self.slots)
+                    }
                     Err((message, hint)) => {
                         self.invalid_backend(&format!("{field}.backend"), &message, hint);
                         continue;
