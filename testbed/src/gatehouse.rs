@@ -6,10 +6,13 @@
 
 pub mod backend;
 pub mod bed;
+pub mod call;
 pub mod client;
 pub mod gateway;
 pub mod h2raw;
 pub mod manifests;
+pub mod pki;
+pub mod secure;
 pub mod strict;
 pub mod tls;
 pub mod tunnel;
