@@ -1,6 +1,7 @@
 //! Starts and stops everything, in one readable order.
 
 use std::{
+    path::Path,
     process::ExitCode,
     sync::{Arc, mpsc},
     thread,
@@ -36,7 +37,7 @@ use crate::{
     state::ClusterState,
     state_file,
     status::Status,
-    tls::config::TlsConfigs,
+    tls::{chain::Authorities, config::TlsConfigs},
     upstream::names::resolver::Resolver,
     worker::{clock, context::WorkerOptions, thread::WorkerHandle, watchdog},
 };
@@ -68,7 +69,9 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
     complaint.inspect(|complaint| complaint.raise(&problems));
     let recorded = recorded_addresses(settings, &problems);
     let memory = Memory::new(settings.state_dir.clone(), &recorded, &problems);
-    let node = node_context(settings, recorded);
+    let mut node = node_context(settings, recorded);
+    node.options.destination_ca =
+        settings.destination_ca.as_deref().map(authorities).transpose()?;
 
     let live = Arc::new(Live::default());
     let workers = settings.worker_threads().get();
@@ -414,6 +417,15 @@ pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) 
         }),
         ..NodeContext::default()
     }
+}
+
+/// The certificates of authorities in a file, found to be usable.
+fn authorities(file: &Path) -> anyhow::Result<Arc<str>> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read --destination-ca {}", file.display()))?;
+    Authorities::parse(("the file", text.as_bytes()), None)
+        .map_err(|why| anyhow::anyhow!("--destination-ca {}: {why}", file.display()))?;
+    Ok(text.into())
 }
 
 /// As many descriptors as the hard limit allows: every proxied connection takes two.

@@ -25,7 +25,10 @@ use serde_json::Value;
 use crate::{
     source::Kind,
     state::ClusterState,
-    tls::certs::{self, CertCache, CertTable},
+    tls::{
+        backends::BackendTlsTable,
+        certs::{self, CertCache, CertTable},
+    },
 };
 
 mod addresses;
@@ -153,6 +156,8 @@ pub struct Compiled {
     pub routes: Arc<gatehouse_routes::compile::Compiled>,
     /// Certificates by scope, in the order of `routes.tables`.
     pub certs: Vec<(Scope, Arc<CertTable>)>,
+    /// How TLS to backends is done.
+    pub backend_tls: BackendTlsTable,
     /// Addresses that this node may announce.
     pub vips: Arc<VipPlan>,
     /// What this node tells its routers.
@@ -227,6 +232,9 @@ pub fn compile(
     }
     let (cert_cache, cert_problems) = builder.finish();
     problems.extend(cert_problems);
+    let known = previous.map(|previous| &previous.backend_tls);
+    let backend_tls = BackendTlsTable::of(&routes.backends, &state.objects.secrets, known);
+    problems.extend(backend_tls.problems());
     problems.extend(status::problems(state, node));
 
     let gateways = gateways::gateways(state, node, &routes, &mut problems);
@@ -245,6 +253,7 @@ pub fn compile(
     });
     problems.dedup();
     let mut not_of_routes = addresses::passwords(state);
+    not_of_routes.extend(backend_tls.secrets());
     not_of_routes.extend(node.group_secret.iter().map(|secret| secret.object.clone()));
 
     Compiled {
@@ -252,6 +261,7 @@ pub fn compile(
         not_of_routes,
         group: shared(group, previous.map(|previous| &previous.group)),
         certs,
+        backend_tls,
         vips: shared(addresses.vips, previous.map(|previous| &previous.vips)),
         bgp: shared(addresses.bgp, previous.map(|previous| &previous.bgp)),
         listeners: match previous {

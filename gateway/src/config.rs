@@ -102,6 +102,12 @@ pub struct Settings {
     #[command(flatten)]
     pub routes: RouteSettings,
 
+    /// File (PEM) with the authorities that sign the certificates of pods, such as OpenShift's service CA: those of
+    /// a Route with termination reencrypt and without a destinationCACertificate must chain to one and name
+    /// the Service (`SERVICE.NAMESPACE.svc`). Read at the start. Default: none, they are not verified.
+    #[arg(long, value_name = "FILE", help_heading = "Sources")]
+    pub destination_ca: Option<PathBuf>,
+
     /// The Service whose addresses serve every IngressClass without parameters. Default: none.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, help_heading = "Addresses")]
     pub gateway_service: Option<ObjectKey>,

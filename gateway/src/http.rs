@@ -11,6 +11,7 @@ pub mod error;
 pub(crate) mod exchange;
 pub(crate) mod filter;
 pub(crate) mod frame_guard;
+pub(crate) mod grpc;
 pub(crate) mod head;
 pub(crate) mod head_scanner;
 pub(crate) mod headers;

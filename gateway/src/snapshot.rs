@@ -25,7 +25,7 @@ use gatehouse_routes::{
 
 use crate::{
     compile::{Compiled, Protocol},
-    tls::certs::CertTable,
+    tls::{backends::BackendTlsTable, certs::CertTable},
 };
 
 /// What the listeners of one scope serve.
@@ -70,6 +70,8 @@ pub struct Snapshot {
     pub gateways: Box<[Option<GatewaySnapshot>]>,
     /// Backends of all rules of all scopes.
     pub backends: Arc<BackendTable>,
+    /// How TLS to them is done.
+    pub backend_tls: BackendTlsTable,
     /// What this was made from; `None` before the first publication.
     pub compiled: Option<Arc<Compiled>>,
 }
@@ -77,7 +79,13 @@ pub struct Snapshot {
 impl Snapshot {
     /// The world before anything is known.
     pub fn empty() -> Self {
-        Self { generation: 0, gateways: Box::default(), backends: Arc::default(), compiled: None }
+        Self {
+            generation: 0,
+            gateways: Box::default(),
+            backends: Arc::default(),
+            backend_tls: BackendTlsTable::default(),
+            compiled: None,
+        }
     }
 
     /// The snapshot of a compile.
@@ -105,6 +113,7 @@ impl Snapshot {
             generation,
             gateways: gateways.into(),
             backends: Arc::clone(&compiled.routes.backends),
+            backend_tls: compiled.backend_tls.clone(),
             compiled: Some(compiled),
         }
     }

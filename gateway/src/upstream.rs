@@ -2,6 +2,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod connection;
+pub(crate) mod h2;
 pub(crate) mod health;
 pub(crate) mod interim;
 pub(crate) mod key;
@@ -10,6 +11,7 @@ pub(crate) mod permit;
 pub(crate) mod pick;
 pub(crate) mod pool;
 pub(crate) mod request_body;
+mod stream;
 mod turns;
 
 use crate::{

@@ -22,6 +22,7 @@ use crate::{
     options::EncodedSlashes,
     policy::{Policy, timeouts::Timeouts},
     problem::Problem,
+    transport::Speaks,
 };
 
 mod answers;
@@ -40,6 +41,7 @@ mod openshift;
 mod redirects;
 mod snippet;
 mod table;
+pub(crate) mod transport;
 mod unknown;
 mod value;
 
@@ -54,6 +56,7 @@ pub use foreign::PROGRAMS;
 use redirects::Redirects;
 use snippet::{Reach, Snippet};
 pub use table::{Annotation, Family, Found, ObjectKind, Status};
+use transport::TransportSettings;
 pub use unknown::PROTECTING_WORDS;
 pub(crate) use value::Target;
 use value::{Fault, Setting};
@@ -87,8 +90,8 @@ pub(crate) struct Settings {
     pub(crate) body_limit: Option<u64>,
     /// Whether something that cannot be read would have said whether paths are regular expressions.
     maybe_regex: bool,
-    /// `appProtocol` of the backends' ports does not count.
-    pub(crate) clear_text_backend: bool,
+    /// How backends are spoken to.
+    pub(crate) transport: TransportSettings,
     pub(crate) limits: Limits,
     pub(crate) canary: CanarySettings,
     pub(crate) redirects: Redirects,
@@ -475,7 +478,7 @@ impl Settings {
             Setting::DenyFrom(networks) => self.addresses.deny.push(networks),
             Setting::BodyLimit(limit) => self.body_limit = Some(limit),
             Setting::MaybeRegex => self.maybe_regex = true,
-            Setting::ClearTextBackend => self.clear_text_backend = true,
+            Setting::Transport(part) => self.transport.set(part),
             Setting::PerSecond(count) => self.limits.per_second = Some(count),
             Setting::PerMinute(count) => self.limits.per_minute = Some(count),
             Setting::Burst(times) => self.limits.burst = times,
@@ -547,7 +550,8 @@ pub(crate) fn is_known(full: &str) -> bool {
 
 /// Whether a value asks for anything but what happens anyway.
 fn asks(parser: value::Parser, value: &str) -> bool {
-    !matches!((parser.read)(value), Ok(Setting::Nothing | Setting::ClearTextBackend))
+    let clear_text = Setting::Transport(transport::Part::Speaks(Speaks::Http1));
+    !matches!((parser.read)(value), Ok(Setting::Nothing)) && (parser.read)(value) != Ok(clear_text)
 }
 
 /// A value as messages repeat it.

@@ -2,8 +2,7 @@
 //!
 //! The one input that needs distrust: whoever may write an EndpointSlice could point the gateway at the
 //! node itself or at a cloud's metadata service. [`refusal`] is the list of addresses that are never
-//! dialled. A port on which the pods speak TLS or HTTP/2 gets nothing either, until that is built: it is not
-//! spoken to in clear text, nor in another protocol than its own.
+//! dialled. Every endpoint is spoken to as its rule says or, where that says nothing, as its port does.
 
 use std::{
     collections::BTreeSet,
@@ -22,18 +21,17 @@ use k8s_openapi::{
 
 use crate::{
     host,
-    model::{
-        Backend, BackendKey, BackendPort, BackendProtocol, Endpoint, EndpointSet, ExternalName,
-    },
+    model::{Backend, BackendKey, BackendPort, Endpoint, EndpointSet, ExternalName},
     objects::{ObjectKey, ObjectRef, Objects, Store, Stored},
     problem::Problem,
+    transport::Speaks,
 };
 
 mod empty;
 mod protocol;
 
 use empty::Empty;
-use protocol::{Spoken, spoken};
+use protocol::spoken;
 
 /// The label that ties an EndpointSlice to its Service (same namespace).
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -133,31 +131,12 @@ pub(crate) enum Gap {
     Service,
     /// The Service has no such port.
     Port,
-    /// The pods speak TLS there, by this `appProtocol`: nothing is sent.
-    Tls(&'static str),
-    /// The pods speak HTTP/2 there, by this `appProtocol`: nothing is sent.
-    Http2(&'static str),
     /// Nobody is there, for this reason; asked only where the objects are written by hand, as the endpoints of a
     /// cluster come and go.
     Endpoints(Empty),
 }
 
 impl Gap {
-    /// What is missing where this is spoken.
-    fn of(spoken: Spoken) -> Option<Self> {
-        match spoken {
-            Spoken::Http => None,
-            Spoken::Http2(name) => Some(Self::Http2(name)),
-            Spoken::Tls(name) => Some(Self::Tls(name)),
-        }
-    }
-
-    /// What is missing where a rule means all these ports: those that can be spoken to take the traffic.
-    fn of_ports(spoken: &[Spoken]) -> Option<Self> {
-        let mut gaps = spoken.iter().map(|spoken| Self::of(*spoken));
-        gaps.clone().all(|gap| gap.is_some()).then(|| gaps.next()).flatten().flatten()
-    }
-
     /// The problem of an object that refers to a backend with this gap.
     pub(crate) fn problem(self, object: &ObjectRef, key: &BackendKey, field: &str) -> Problem {
         match self {
@@ -184,25 +163,6 @@ impl Gap {
                 field,
                 format!("Service {} has no endpoint: {why}; requests get 503", key.service),
                 "write an EndpointSlice of that label, with the Service's port name and an address that is ready",
-            ),
-            Self::Tls(name) | Self::Http2(name) => Problem::error(
-                object,
-                "BackendProtocolNotSupported",
-                field,
-                format!(
-                    "appProtocol {name:?} of port {} of Service {} is not supported yet, and nothing is \
-                     sent there in another protocol; requests get 503",
-                    key.port, key.service
-                ),
-                match object.kind {
-                    "Ingress" => {
-                        "set appProtocol to http, or annotate the Ingress with backend-protocol HTTP, if the \
-                         pods speak HTTP/1.1 in clear text on this port"
-                    }
-                    _ => {
-                        "set appProtocol to http if the pods speak HTTP/1.1 in clear text on this port"
-                    }
-                },
             ),
         }
     }
@@ -250,11 +210,11 @@ impl<'o> Resolver<'o> {
 struct Draft<'s> {
     /// What the Service says of its ports.
     ports: &'s [ServicePort],
-    /// Whether that counts.
-    protocol: BackendProtocol,
-    addresses: Vec<SocketAddr>,
+    /// What the rule says is spoken.
+    stated: Option<Speaks>,
+    addresses: Vec<(SocketAddr, Speaks)>,
     /// Of endpoints that are going away but still serve: used where no other is left.
-    terminating: Vec<SocketAddr>,
+    terminating: Vec<(SocketAddr, Speaks)>,
     external: Option<ExternalName>,
     gap: Option<Gap>,
     problems: Vec<Problem>,
@@ -308,17 +268,8 @@ impl<'s> Draft<'s> {
     ) {
         let spec = service.object.spec.as_ref();
         self.ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-        self.protocol = key.protocol;
+        self.stated = key.protocol.stated();
         let port = service_port(&key.port, self.ports);
-        // Said of the port itself, it holds whether or not there are endpoints.
-        let spoken = match self.protocol {
-            BackendProtocol::Declared => spoken(port.and_then(|port| port.app_protocol.as_deref())),
-            BackendProtocol::ClearText => Spoken::Http,
-        };
-        self.gap = Gap::of(spoken);
-        if self.gap.is_some() {
-            return;
-        }
         if spec.is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName")) {
             let name = spec.and_then(|spec| spec.external_name.as_deref()).unwrap_or_default();
             return self.external(key, name, service.trust.loopback_endpoints);
@@ -334,30 +285,27 @@ impl<'s> Draft<'s> {
             BackendPort::Target(text) => Wanted::Target(text),
             BackendPort::All => Wanted::All,
         };
-        let mut listed = false;
-        let mut all: Vec<Spoken> = Vec::new();
+        let (mut listed, mut found) = (false, false);
         for (slice_key, slice) in slices {
             listed |= slice.object.ports.as_ref().is_some_and(|ports| !ports.is_empty());
-            let meant = tcp_ports(&slice.object).filter(|port| wanted.takes(port));
-            all.extend(meant.map(|port| self.spoken(&port)));
+            found |= tcp_ports(&slice.object).any(|port| wanted.takes(&port));
             self.take(slice_key, slice, &wanted, own);
         }
         if self.addresses.is_empty() {
             self.addresses = std::mem::take(&mut self.terminating);
         }
-        if listed && matches!(wanted, Wanted::Target(_)) && all.is_empty() {
+        if listed && matches!(wanted, Wanted::Target(_)) && !found {
             self.gap = Some(Gap::Port);
         }
-        self.gap = Gap::of_ports(&all).or(self.gap);
         if self.gap.is_none() && self.addresses.is_empty() && service.trust.standalone {
-            self.gap = Some(Gap::Endpoints(Empty::why(slices, all.is_empty())));
+            self.gap = Some(Gap::Endpoints(Empty::why(slices, !found)));
         }
     }
 
     /// What is spoken on a port of an EndpointSlice, which the Service's port of the same name may say.
-    fn spoken(&self, port: &SlicePort<'_>) -> Spoken {
-        if self.protocol == BackendProtocol::ClearText {
-            return Spoken::Http;
+    fn spoken(&self, port: &SlicePort<'_>) -> Speaks {
+        if let Some(stated) = self.stated {
+            return stated;
         }
         let name = |of: &&ServicePort| of.name.as_deref().unwrap_or_default() == port.name;
         let of_service = || self.ports.iter().find(name)?.app_protocol.as_deref();
@@ -381,16 +329,16 @@ impl<'s> Draft<'s> {
             self.problems.push(problem);
             return;
         }
-        let ports: Vec<u16> = tcp_ports(slice)
-            .filter(|port| wanted.takes(port) && self.spoken(port) == Spoken::Http)
-            .map(|port| port.number)
+        let ports: Vec<(u16, Speaks)> = tcp_ports(slice)
+            .filter(|port| wanted.takes(port))
+            .map(|port| (port.number, self.spoken(&port)))
             .collect();
         for (at, endpoint) in slice.endpoints.iter().enumerate() {
             let Some(condition) = Condition::of(endpoint) else { continue };
             // Further addresses of an endpoint are the same pod again (discovery/v1 Endpoint.addresses).
             let Some(text) = endpoint.addresses.first() else { continue };
             let checked = address(text, loopback).and_then(|ip| {
-                let looping = |port: &u16| own.contains(&SocketAddr::new(ip, *port));
+                let looping = |(port, _): &(u16, Speaks)| own.contains(&SocketAddr::new(ip, *port));
                 match ports.iter().any(looping) {
                     true => Err("an address of a gateway itself"),
                     false => Ok(ip),
@@ -402,7 +350,8 @@ impl<'s> Draft<'s> {
                         Condition::Ready => &mut self.addresses,
                         Condition::Terminating => &mut self.terminating,
                     };
-                    addresses.extend(ports.iter().map(|&port| SocketAddr::new(ip, port)));
+                    let at = |&(port, speaks): &(u16, Speaks)| (SocketAddr::new(ip, port), speaks);
+                    addresses.extend(ports.iter().map(at));
                 }
                 Err(why) => self.problems.push(Problem::warning(
                     &object(),
@@ -421,7 +370,10 @@ impl<'s> Draft<'s> {
             Some(IntOrString::Int(target)) if target > 0 => target,
             _ => port.port,
         };
-        let port = match (&key.port, service_port(&key.port, ports)) {
+        let of_service = service_port(&key.port, ports);
+        let declared = of_service.and_then(|port| port.app_protocol.as_deref());
+        let speaks = self.stated.unwrap_or_else(|| spoken(declared));
+        let port = match (&key.port, of_service) {
             (_, Some(port)) => Some(target(port)),
             // Ports are optional here: without any, the number is what the other side listens on.
             (BackendPort::Number(number), None) if ports.is_empty() => Some(i32::from(*number)),
@@ -435,7 +387,7 @@ impl<'s> Draft<'s> {
             return;
         };
         match external_host(name, loopback) {
-            Ok(host) => self.external = Some(ExternalName { host, port, loopback }),
+            Ok(host) => self.external = Some(ExternalName { host, port, speaks, loopback }),
             Err(why) => self.problems.push(Problem::error(
                 &ObjectRef::new("Service", key.service.clone()),
                 "InvalidExternalName",
@@ -449,19 +401,23 @@ impl<'s> Draft<'s> {
     /// The backend, with the counters of the previous one; the previous one itself if nothing differs.
     fn backend(&mut self, key: &BackendKey, previous: Option<&Arc<Backend>>) -> Arc<Backend> {
         self.addresses.sort_unstable();
-        self.addresses.dedup();
+        self.addresses.dedup_by_key(|(address, _)| *address);
         let old = previous.map(|backend| &*backend.endpoints);
         if let (Some(backend), Some(old)) = (previous, old)
             && old.external == self.external
-            && old.endpoints.iter().map(|endpoint| &endpoint.address).eq(&self.addresses)
+            && old
+                .endpoints
+                .iter()
+                .map(|it| (it.address, it.speaks))
+                .eq(self.addresses.iter().copied())
         {
             return Arc::clone(backend);
         }
         let known = old.map_or(&[][..], |old| &old.endpoints);
-        let endpoints = self.addresses.iter().map(|&address| {
+        let endpoints = self.addresses.iter().map(|&(address, speaks)| {
             let old = known.binary_search_by_key(&address, |endpoint| endpoint.address);
             let stats = old.map(|at| Arc::clone(&known[at].stats)).unwrap_or_default();
-            Endpoint { address, stats }
+            Endpoint { address, speaks, stats }
         });
         let set = EndpointSet { endpoints: endpoints.collect(), external: self.external.take() };
         Arc::new(Backend { key: key.clone(), endpoints: Arc::new(set) })

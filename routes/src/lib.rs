@@ -42,3 +42,4 @@ pub mod template;
 #[cfg(test)]
 mod testing;
 mod translate;
+pub mod transport;

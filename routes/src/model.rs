@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     objects::{ObjectKey, ObjectRef},
     stats::EndpointStats,
+    transport::{Alpn, BackendTls, Speaks},
 };
 
 /// Which requests a rule or a certificate is for, by host name. Always lower case, without trailing dot.
@@ -62,13 +63,39 @@ pub struct BackendKey {
 }
 
 /// How it is known what a backend speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BackendProtocol {
     /// The `appProtocol` of the port says it; HTTP/1.1 in clear text where it says nothing.
     #[default]
     Declared,
+    /// The same, with this where it says TLS.
+    DeclaredWith(Arc<BackendTls>),
     /// The rule says so: HTTP/1.1 in clear text, whatever the port says.
     ClearText,
+    /// The rule says so: HTTP/2 in clear text.
+    Http2,
+    /// The rule says so: TLS.
+    Tls(Alpn, Arc<BackendTls>),
+}
+
+impl BackendProtocol {
+    /// What the rule says is spoken.
+    pub(crate) fn stated(&self) -> Option<Speaks> {
+        match self {
+            Self::Declared | Self::DeclaredWith(_) => None,
+            Self::ClearText => Some(Speaks::Http1),
+            Self::Http2 => Some(Speaks::Http2),
+            Self::Tls(alpn, _) => Some(Speaks::Tls(*alpn)),
+        }
+    }
+
+    /// How TLS is done, where the rule says that.
+    pub fn tls(&self) -> Option<&Arc<BackendTls>> {
+        match self {
+            Self::DeclaredWith(tls) | Self::Tls(_, tls) => Some(tls),
+            Self::Declared | Self::ClearText | Self::Http2 => None,
+        }
+    }
 }
 
 impl fmt::Display for BackendKey {
@@ -133,6 +160,8 @@ pub struct ExternalName {
     pub host: Arc<str>,
     /// Port of the Service.
     pub port: u16,
+    /// What is spoken there.
+    pub speaks: Speaks,
     /// Whether it may lead to this host itself: the trust of the Service's source.
     pub loopback: bool,
 }
@@ -142,6 +171,8 @@ pub struct ExternalName {
 pub struct Endpoint {
     /// Address and port to connect to.
     pub address: SocketAddr,
+    /// What is spoken there.
+    pub speaks: Speaks,
     /// Counters, carried over by address as long as the backend has it.
     pub stats: Arc<EndpointStats>,
 }

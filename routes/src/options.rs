@@ -1,6 +1,6 @@
 //! Settings of the process that routing depends on.
 
-use std::{net::SocketAddr, str::FromStr};
+use std::{net::SocketAddr, str::FromStr, sync::Arc};
 
 use crate::objects::ObjectKey;
 
@@ -31,6 +31,9 @@ pub struct Options {
     pub understand_snippets: bool,
     /// Plain addresses that this process listens on, besides those of gateway Services; default none.
     pub listeners: Vec<SocketAddr>,
+    /// Authorities (PEM) that the pods' certificates of `reencrypt` Routes without any of their own must chain to;
+    /// default none: they are not verified.
+    pub destination_ca: Option<Arc<str>>,
 }
 
 impl Options {
@@ -53,6 +56,7 @@ impl Default for Options {
             nginx_config: None,
             understand_snippets: false,
             listeners: Vec::new(),
+            destination_ca: None,
         }
     }
 }

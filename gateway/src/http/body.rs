@@ -8,16 +8,20 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
     http::{client::ClientConn, record::Record},
-    upstream::{connection::Upstream, request_body::BodyError},
+    upstream::{
+        connection::Upstream,
+        request_body::{BodyError, fit},
+    },
     worker::timeouts::{Expiry, RequestTimers},
 };
 
-/// The body of an answer, on its way to the client. Trailers are dropped.
+/// The body of an answer, on its way to the client. Trailers pass where the backend speaks HTTP/2.
 ///
 /// Whatever becomes of it, dropping it ends the request: counts and the log line are written.
 pub(crate) struct ResponseBody {
@@ -31,6 +35,8 @@ enum Source {
     Upstream {
         incoming: Incoming,
         upstream: Option<Upstream>,
+        /// They have come, and are due once the data is through.
+        trailers: Option<Box<HeaderMap>>,
     },
     /// Boxed, so that bodies that pass through unchanged pay nothing for it.
     Transformed(Box<Transformed>),
@@ -65,8 +71,10 @@ impl ResponseBody {
 
     /// The body of a backend's answer and the connection that it comes over.
     pub(crate) fn upstream(incoming: Incoming, upstream: Upstream, record: &Record) -> Self {
-        let mut body =
-            Self { source: Source::Upstream { incoming, upstream: Some(upstream) }, record: None };
+        let mut body = Self {
+            source: Source::Upstream { incoming, upstream: Some(upstream), trailers: None },
+            record: None,
+        };
         if body.is_end_stream() {
             body.give_back(&record.conn);
             body.source = Source::Empty;
@@ -109,8 +117,8 @@ impl Source {
                 Self::Full(text) => Poll::Ready(Some(Ok(text))),
                 _ => Poll::Ready(None),
             },
-            Self::Upstream { incoming, upstream } => {
-                poll_upstream(incoming, upstream.as_mut(), cx, timers)
+            Self::Upstream { incoming, upstream, trailers } => {
+                poll_upstream(incoming, (upstream.as_mut(), trailers), cx, timers)
             }
             Self::Transformed(transformed) => transformed.poll(cx, timers),
         }
@@ -124,11 +132,21 @@ impl Source {
         }
     }
 
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match self {
+            Self::Empty | Self::Full(_) => None,
+            Self::Upstream { trailers, .. } => trailers.take().map(|trailers| *trailers),
+            Self::Transformed(transformed) => transformed.source.take_trailers(),
+        }
+    }
+
     fn is_end(&self) -> bool {
         match self {
             Self::Empty => true,
             Self::Full(text) => text.is_empty(),
-            Self::Upstream { incoming, .. } => incoming.is_end_stream(),
+            Self::Upstream { incoming, trailers, .. } => {
+                trailers.is_none() && incoming.is_end_stream()
+            }
             Self::Transformed(transformed) => transformed.transform.is_none(),
         }
     }
@@ -156,7 +174,7 @@ impl Transformed {
 
 fn poll_upstream(
     incoming: &mut Incoming,
-    mut upstream: Option<&mut Upstream>,
+    (mut upstream, trailers): (Option<&mut Upstream>, &mut Option<Box<HeaderMap>>),
     cx: &mut Context<'_>,
     timers: &RequestTimers,
 ) -> Polled {
@@ -167,8 +185,13 @@ fn poll_upstream(
     loop {
         match Pin::new(&mut *incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Ok(data) = frame.into_data() {
-                    return Poll::Ready(Some(Ok(data)));
+                match frame.into_data() {
+                    Ok(data) => return Poll::Ready(Some(Ok(data))),
+                    Err(frame) if upstream.as_ref().is_some_and(|on| on.is_http2()) => {
+                        *trailers = frame.into_trailers().ok().map(|it| Box::new(fit(it)));
+                    }
+                    // No client of HTTP/1.1 has been told to expect any.
+                    Err(_) => {}
                 }
             }
             Poll::Ready(Some(Err(error))) => {
@@ -231,9 +254,10 @@ impl Body for ResponseBody {
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(None) => {
+                let trailers = this.source.take_trailers();
                 this.give_back(&conn);
                 this.source = Source::Empty;
-                Poll::Ready(None)
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
             }
         }
     }

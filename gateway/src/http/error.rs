@@ -79,6 +79,8 @@ kinds! {
     UpstreamBusy: 503 "upstream_busy" "service unavailable: too many connections to the backend are open";
     /// The endpoint refused the connection.
     ConnectFailed: 502 "connect_failed" "bad gateway: the backend does not accept connections";
+    /// The endpoint speaks no TLS, or its certificate is not believed.
+    UpstreamTls: 503 "upstream_tls" "service unavailable: no TLS to the backend, or its certificate is not believed";
     /// The endpoint did not answer the connect in time.
     ConnectTimeout: 504 "connect_timeout" "gateway timeout: the backend does not accept connections";
     /// The endpoint ended the connection without an answer.

@@ -13,25 +13,26 @@ use std::{
 
 use gatehouse_routes::{
     action::Forward,
-    model::Endpoint,
+    model::{BackendSlot, Endpoint},
     policy::retries::{Failures, Retries},
     stats::EndpointStats,
 };
-use http::{Method, Request, Response, StatusCode, request::Parts};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::{
     admin::metrics::Counter,
-    http::{client::ClientConn, error::ProxyErrorKind, record::Record},
+    http::{client::ClientConn, error::ProxyErrorKind, grpc, record::Record},
     snapshot::Snapshot,
     upstream::{
         connect::connect,
-        connection::{Sent, Upstream},
-        key::UpstreamKey,
+        connection::Upstream,
+        h2,
+        key::{Asks, Target},
         permit::Most,
         pick::Tries,
-        request_body::RequestBody,
+        request_body::{RequestBody, Sent},
     },
     worker::{
         clock::Tick,
@@ -88,7 +89,9 @@ impl Bounds {
     /// Whether another endpoint may mend a failure.
     fn mends(&self, kind: ProxyErrorKind, timers: &RequestTimers) -> bool {
         self.on.has(match kind {
-            ProxyErrorKind::ConnectFailed | ProxyErrorKind::ConnectTimeout => {
+            ProxyErrorKind::ConnectFailed
+            | ProxyErrorKind::ConnectTimeout
+            | ProxyErrorKind::UpstreamTls => {
                 return self.opens_others();
             }
             // Nothing came of the endpoint: its turn was never taken.
@@ -123,7 +126,8 @@ pub(super) async fn exchange(
     let picked = conn.upstreams.pick_backend(forward, &snapshot.backends, &parts.headers);
     let (backend, index) = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
     record.forwarded(index, &parts.headers);
-    let mut tries = Tries::of(backend, forward.spec.backends[index].slot);
+    let slot = forward.spec.backends[index].slot;
+    let mut tries = Tries::of(backend, slot);
     let picked = conn.upstreams.pick_endpoint(worker, &mut tries).await;
     let mut endpoint = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
     let policy = &*forward.spec.policy;
@@ -131,21 +135,22 @@ pub(super) async fn exchange(
         record.timers.own(timeouts);
     }
     let bounds = Bounds::new(&policy.retries, worker);
-    let repeatable = body.is_end_stream()
-        && (is_idempotent(&parts.method) || bounds.on.has(Failures::NON_IDEMPOTENT));
+    let bodyless = body.is_end_stream();
+    let repeatable =
+        bodyless && (is_idempotent(&parts.method) || bounds.on.has(Failures::NON_IDEMPOTENT));
     let mut request = take_request(parts, body);
     let (began, mut sent, mut fresh) = (worker.now(), 0, false);
     let mut refused = None;
 
     loop {
         record.endpoint = Some(endpoint.address);
-        let key = UpstreamKey::clear(endpoint.address);
-        let pooled = if fresh { None } else { conn.upstreams.pool.checkout(&key) };
+        let target = target(conn, (snapshot, slot), &endpoint, request.headers())?;
+        let pooled = if fresh { None } else { conn.upstreams.pool.checkout(&target.key) };
         let reused = pooled.is_some();
         let others = tries.has_others() && bounds.opens_others();
         let opened = match pooled {
             Some(upstream) => Ok(upstream),
-            None => Box::pin(open(conn, &record.timers, &endpoint, others)).await,
+            None => Box::pin(open(conn, &record.timers, &endpoint, target, others)).await,
         };
         let kind = match opened {
             Ok(mut upstream) => {
@@ -154,7 +159,10 @@ pub(super) async fn exchange(
                 }
                 sent += 1;
                 let others = tries.has_others() && bounds.admit(sent, began, worker);
-                let spare = (repeatable && (reused || others)).then(|| copy_of(&request));
+                let may_repeat = repeatable && (reused || others);
+                fit(&mut request, &upstream, target, &record.timers);
+                let spare = may_repeat || (bodyless && upstream.is_http2());
+                let spare = spare.then(|| copy_of(&request));
                 record.timers.upstream_awaited(worker.now(), Expiry::Upstream);
                 let answer = pin!(upstream.send(request));
                 let answer = answer_to(conn, answer, &mut upstream, &record.timers).await;
@@ -162,7 +170,7 @@ pub(super) async fn exchange(
                     Ok(response) => {
                         count(worker, &endpoint.stats, REQUEST);
                         let status = response.status().as_u16();
-                        if !others || spare.is_none() || !bounds.on.has_status(status) {
+                        if !others || !may_repeat || !bounds.on.has_status(status) {
                             return Ok((response, upstream));
                         }
                         // Another endpoint has the word: what this one says is not read any further.
@@ -174,6 +182,7 @@ pub(super) async fn exchange(
                         (failure, mendable)
                     }
                 };
+                let spare = spare.filter(|_| may_repeat || failure.refused);
                 let stale = reused && failure.kind == ProxyErrorKind::UpstreamClosed;
                 let unsent = failure.unsent.or_else(|| Some(spare?.map(|()| empty(record))));
                 match unsent {
@@ -219,6 +228,7 @@ async fn open(
     conn: &ClientConn,
     timers: &RequestTimers,
     endpoint: &Endpoint,
+    target: Target<'_>,
     others: bool,
 ) -> Result<Upstream, ProxyErrorKind> {
     let (worker, address) = (&conn.shared.worker, endpoint.address);
@@ -233,7 +243,42 @@ async fn open(
             .warn(|| tracing::warn!(%address, ?most, "too many connections to endpoints are open"));
         return Err(ProxyErrorKind::UpstreamBusy);
     };
-    connect(worker, timers, UpstreamKey::clear(address), (&endpoint.stats, permit), others).await
+    let on = (&**worker, &conn.upstreams.pool);
+    connect(on, timers, target, (&endpoint.stats, permit), others).await
+}
+
+/// How a request gets to an endpoint.
+fn target<'s>(
+    conn: &ClientConn,
+    (snapshot, slot): (&'s Snapshot, BackendSlot),
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+) -> Result<Target<'s>, ProxyErrorKind> {
+    let asks = || Asks { http2: conn.http2, upgrades: headers.contains_key(header::UPGRADE) };
+    Target::of(endpoint, slot, &snapshot.backend_tls, asks).map_err(|why| {
+        let address = endpoint.address;
+        conn.shared.worker.warn(|| tracing::warn!(%address, why, "a backend is closed"));
+        ProxyErrorKind::Denied
+    })
+}
+
+/// Gives a request the form that is spoken on a connection.
+fn fit(
+    request: &mut Request<RequestBody>,
+    upstream: &Upstream,
+    target: Target<'_>,
+    timers: &RequestTimers,
+) {
+    if upstream.is_http2() {
+        // Whether the body is wanted is not heard of there before the answer.
+        timers.hold_body(false);
+        if grpc::is_call(request.headers()) {
+            timers.go_both_ways();
+        }
+        h2::to_http2(request, target.way.is_some());
+    } else {
+        h2::to_http1(request);
+    }
 }
 
 /// What a request without a body is sent again with.
@@ -274,11 +319,13 @@ struct Failure {
     kind: ProxyErrorKind,
     /// The request, if not a byte of it was written.
     unsent: Option<Request<RequestBody>>,
+    /// The endpoint has said that it did nothing about it.
+    refused: bool,
 }
 
 impl From<ProxyErrorKind> for Failure {
     fn from(kind: ProxyErrorKind) -> Self {
-        Self { kind, unsent: None }
+        Self { kind, unsent: None, refused: false }
     }
 }
 
@@ -300,7 +347,8 @@ async fn answer_to(
             None => None,
         };
         if let Some(kind) = ended {
-            return Poll::Ready(Err(Failure { kind, unsent: None }));
+            upstream.timed_out();
+            return Poll::Ready(Err(Failure::from(kind)));
         }
         if patience.as_mut().is_some_and(|over| over.as_mut().poll(cx).is_ready()) {
             patience = None;
@@ -320,12 +368,12 @@ async fn answer_to(
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
             Poll::Ready(Err(mut failed)) => {
                 let unsent = failed.take_message();
-                Poll::Ready(Err(Failure { kind: kind_of(failed.error(), timers), unsent }))
+                let (kind, refused) =
+                    (kind_of(failed.error(), timers), h2::is_refused(failed.error()));
+                Poll::Ready(Err(Failure { kind, unsent, refused }))
             }
             Poll::Pending if alive => Poll::Pending,
-            Poll::Pending => {
-                Poll::Ready(Err(Failure { kind: ProxyErrorKind::UpstreamClosed, unsent: None }))
-            }
+            Poll::Pending => Poll::Ready(Err(Failure::from(ProxyErrorKind::UpstreamClosed))),
         }
     })
     .await

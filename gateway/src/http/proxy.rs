@@ -25,6 +25,7 @@ use crate::{
         error::ProxyErrorKind,
         exchange::{Exchanged, exchange},
         filter::{self, FilterRequest, Kept},
+        grpc,
         head::{Local, RequestHead},
         headers,
         record::Record,
@@ -67,6 +68,7 @@ async fn respond(
         Rc::clone(conn.shared.worker.clock()),
     );
     conn.shared.interim.begin(parts.version == Version::HTTP_11);
+    let call = conn.http2 && grpc::is_call(&parts.headers);
     let awaits = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
     let answered = answer(conn, &mut record, parts, &mut body).await;
     let Answer { mut response, origin } = answered.unwrap_or_else(Answer::error);
@@ -84,6 +86,9 @@ async fn respond(
         }
     };
     record.answered(response.status().as_u16(), error);
+    if let Some(kind) = error.filter(|_| call) {
+        grpc::fit(&mut response, kind);
+    }
     if conn.http2 {
         response.headers_mut().remove(header::CONNECTION);
     } else if conn.shared.timers.leaving().is_some()

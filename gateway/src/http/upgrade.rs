@@ -60,7 +60,7 @@ impl Tunnel {
         shared.timers.becomes_tunnel(idle, shared.worker.now());
         flow.iter_mut().for_each(|flow| flow.took(early.len()));
         let mut client = Counted { stream: client, flow };
-        let (mut backend, read, _permit) = upstream.into_stream();
+        let Some((mut backend, read, _permit)) = upstream.into_stream() else { return Ok(()) };
         backend.write_all(&early).await?;
         client.write_all(&read).await?;
         client.flush().await?;

@@ -347,15 +347,17 @@ impl<'a> Builder<'a> {
 }
 
 fn parse_secret(secret: &Secret) -> Result<Arc<CertifiedKey>, PairError> {
-    let text = secret.string_data.as_ref();
-    let field = |name: &'static str| -> Result<&[u8], PairError> {
-        // `stringData` overwrites `data` when the API server writes the object.
-        text.and_then(|text| text.get(name).map(String::as_bytes))
-            .or_else(|| secret.data.as_ref()?.get(name).map(|bytes| bytes.0.as_slice()))
-            .filter(|bytes| !bytes.is_empty())
-            .ok_or(PairError::Missing(name))
-    };
+    let field = |name: &'static str| field(secret, name).ok_or(PairError::Missing(name));
     parse_pair(("tls.crt", field("tls.crt")?), ("tls.key", field("tls.key")?)).map(Arc::new)
+}
+
+/// What a Secret holds under a name; `None` also if that is empty.
+pub(crate) fn field<'s>(secret: &'s Secret, name: &str) -> Option<&'s [u8]> {
+    let text = secret.string_data.as_ref();
+    // `stringData` overwrites `data` when the API server writes the object.
+    text.and_then(|text| text.get(name).map(String::as_bytes))
+        .or_else(|| secret.data.as_ref()?.get(name).map(|bytes| bytes.0.as_slice()))
+        .filter(|bytes| !bytes.is_empty())
 }
 
 #[cfg(test)]

@@ -22,10 +22,12 @@ use crate::{
     http::error::ProxyErrorKind,
     upstream::{
         connection::Upstream,
-        health,
+        h2, health,
         interim::{Lookout, UpstreamIo},
-        key::UpstreamKey,
+        key::{Target, Transport, UpstreamKey},
         permit::Permit,
+        pool::Pool,
+        stream::{self, OpenError, UpstreamStream},
     },
     worker::{
         clock::Tick,
@@ -44,22 +46,23 @@ const MAX_ANSWER_FIELDS: usize = 2_000;
 /// What is read ahead of a backend: a whole head must fit.
 const MAX_BUFFER: usize = MAX_ANSWER_HEAD + 16 * 1024;
 
-/// Connects to an endpoint as the key says. How it went is noted in `stats`. Where `others` may be tried, it
+/// Connects to an endpoint the given way. How it went is noted in `stats`. Where `others` may be tried, it
 /// does not wait for as long.
 ///
 /// # Errors
-/// `ConnectFailed` or `ConnectTimeout`; nothing of the request was sent, another endpoint may get it.
+/// `ConnectFailed`, `ConnectTimeout` or `UpstreamTls`; nothing of the request was sent, another endpoint may get it.
 pub(crate) async fn connect(
-    worker: &Worker,
+    (worker, pool): (&Worker, &Pool),
     timers: &RequestTimers,
-    key: UpstreamKey,
+    target: Target<'_>,
     (stats, permit): (&EndpointStats, Permit),
     others: bool,
 ) -> Result<Upstream, ProxyErrorKind> {
+    let Target { key, way } = target;
     let address = key.address;
     let last = if others { Expiry::TryConnect } else { Expiry::Connect };
     timers.upstream_awaited(worker.now(), Expiry::SlowConnect);
-    let mut connecting = pin!(TcpStream::connect(address));
+    let mut connecting = pin!(stream::open(address, way));
     let connected = poll_fn(|cx| {
         timers.register(cx);
         match timers.expired() {
@@ -69,7 +72,7 @@ pub(crate) async fn connect(
                 timers.upstream_awaited(worker.now(), last);
             }
             Some(expiry) if expiry == last => {
-                return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+                return Poll::Ready(Err(OpenError::Connect(ErrorKind::TimedOut.into())));
             }
             _ => (),
         }
@@ -79,7 +82,12 @@ pub(crate) async fn connect(
     timers.clear();
     let stream = match connected {
         Ok(stream) => stream,
-        Err(error) => {
+        Err(OpenError::Tls(error)) => {
+            worker.warn(|| tracing::warn!(%address, %error, "no TLS to the endpoint"));
+            worker.metrics().add(Counter::UpstreamConnectFailed);
+            return Err(ProxyErrorKind::UpstreamTls);
+        }
+        Err(OpenError::Connect(error)) => {
             tracing::debug!(%address, %error, "connect failed");
             worker.metrics().add(Counter::UpstreamConnectFailed);
             failed(worker, address, stats, &error);
@@ -90,8 +98,15 @@ pub(crate) async fn connect(
         }
     };
     succeeded(address, stats);
-    // An answer's head and body leave in one write; waiting for more would only add latency.
-    let _ = stream.set_nodelay(true);
+    worker.metrics().add(Counter::UpstreamNew);
+    let http2 = match (way, stream.agreed_on_http2()) {
+        (_, Some(agreed)) => agreed,
+        (Some(way), None) => way.prior_knowledge,
+        (None, None) => key.transport == Transport::Http2,
+    };
+    if http2 {
+        return begin_http2(pool, key, stream, permit).await;
+    }
     let lookout = Rc::<Lookout>::default();
     let stream = UpstreamIo::new(stream, Rc::clone(&lookout));
     let (sender, connection) = http1::Builder::new()
@@ -101,8 +116,21 @@ pub(crate) async fn connect(
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|_| ProxyErrorKind::ConnectFailed)?;
-    worker.metrics().add(Counter::UpstreamNew);
     Ok(Upstream::http1(key, sender, (connection, lookout), permit))
+}
+
+/// HTTP/2 on a new connection, which other requests are to find in the pool.
+async fn begin_http2(
+    pool: &Pool,
+    key: UpstreamKey,
+    stream: UpstreamStream,
+    permit: Permit,
+) -> Result<Upstream, ProxyErrorKind> {
+    let begun = h2::begin(key, stream, permit).await;
+    let shared = begun.map_err(|_| ProxyErrorKind::ConnectFailed)?;
+    let stream = shared.stream().ok_or(ProxyErrorKind::ConnectFailed)?;
+    pool.share(shared);
+    Ok(Upstream::Http2(stream))
 }
 
 /// Sees whether an ejected endpoint accepts a connection again; no request waits for it. The trial is the

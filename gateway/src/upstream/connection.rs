@@ -1,7 +1,7 @@
 //! One connection to an endpoint, whatever is spoken on it.
 //!
-//! Its future is polled by the request that uses it, then by the body of the answer, not by a task of its own:
-//! that saves two task switches per request.
+//! The future of one of HTTP/1.1 is polled by the request that uses it, then by the body of the answer, not by a task
+//! of its own: that saves two task switches per request.
 
 use std::{
     pin::Pin,
@@ -10,29 +10,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{
-        TrySendError,
-        http1::{Connection, SendRequest},
-    },
-};
+use futures_util::future::Either;
+use http::Request;
+use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use crate::{
     upstream::{
+        h2::Stream as Http2,
         interim::{Interim, Lookout, UpstreamIo},
         key::UpstreamKey,
         permit::Permit,
-        request_body::RequestBody,
+        request_body::{RequestBody, Sent},
+        stream::UpstreamStream,
     },
     worker::clock::Tick,
 };
-
-/// What hyper makes of a request: an answer, or an error and the request if it was not sent.
-pub(crate) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 /// hyper's side of a connection.
 type Stream = Connection<TokioIo<UpstreamIo>, RequestBody>;
@@ -41,6 +34,8 @@ type Stream = Connection<TokioIo<UpstreamIo>, RequestBody>;
 pub(crate) enum Upstream {
     /// HTTP/1.1: one request at a time.
     Http1(Box<Http1>),
+    /// HTTP/2: a part of a connection that other requests use, too.
+    Http2(Http2),
 }
 
 /// An HTTP/1.1 connection; 700 bytes that move between pool, request and body.
@@ -68,8 +63,15 @@ impl Upstream {
 
     /// Which requests it may serve.
     pub(crate) fn key(&self) -> UpstreamKey {
-        let Self::Http1(http1) = self;
-        http1.key
+        match self {
+            Self::Http1(http1) => http1.key,
+            Self::Http2(stream) => stream.key(),
+        }
+    }
+
+    /// Whether HTTP/2 is spoken.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2(_))
     }
 
     /// Hands a request over. The caller drives the connection until the answer is there.
@@ -77,20 +79,27 @@ impl Upstream {
         &mut self,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Sent> + use<> {
-        let Self::Http1(http1) = self;
-        http1.lookout.begin();
-        http1.sender.try_send_request(request)
+        match self {
+            Self::Http1(http1) => {
+                http1.lookout.begin();
+                Either::Left(http1.sender.try_send_request(request))
+            }
+            Self::Http2(stream) => Either::Right(stream.send(request)),
+        }
     }
 
     /// The next interim answer that has come.
     pub(crate) fn next_interim(&self) -> Option<Interim> {
-        let Self::Http1(http1) = self;
-        http1.lookout.next()
+        match self {
+            Self::Http1(http1) => http1.lookout.next(),
+            Self::Http2(_) => None,
+        }
     }
 
-    /// Moves bytes both ways; true while the connection lives.
+    /// Moves bytes both ways; true while the connection lives. One of HTTP/2 moves by itself, and its end is that of
+    /// all its streams.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        let Self::Http1(http1) = self;
+        let Self::Http1(http1) = self else { return true };
         if !http1.over {
             http1.over = matches!(Pin::new(&mut http1.connection).poll(cx), Poll::Ready(_));
         }
@@ -102,26 +111,34 @@ impl Upstream {
     /// Polling without a waker also lets go of the task that used the connection last.
     pub(super) fn is_clean(&mut self) -> bool {
         let alive = self.drive(&mut Context::from_waker(Waker::noop()));
-        let Self::Http1(http1) = self;
+        let Self::Http1(http1) = self else { return false };
         alive && http1.sender.is_ready()
     }
 
     /// Notes that it idles from now on.
     pub(super) fn idles(&mut self, now: Tick) {
-        let Self::Http1(http1) = self;
+        let Self::Http1(http1) = self else { return };
         http1.idle_since = now;
     }
 
     /// How long it has idled.
     pub(super) fn idle_for(&self, now: Tick) -> Tick {
-        let Self::Http1(http1) = self;
+        let Self::Http1(http1) = self else { return 0 };
         now.saturating_sub(http1.idle_since)
     }
 
-    /// The bare stream of an upgraded connection, what was read of it already, and the right to it.
-    pub(crate) fn into_stream(self) -> (TcpStream, Bytes, Permit) {
-        let Self::Http1(http1) = self;
+    /// An answer did not come in time. A connection of HTTP/2 gets no more requests then: its endpoint may be gone.
+    pub(crate) fn timed_out(&self) {
+        if let Self::Http2(stream) = self {
+            stream.distrust();
+        }
+    }
+
+    /// The bare stream of an upgraded connection, what was read of it already, and the right to it; `None` of
+    /// HTTP/2, which upgrades nothing.
+    pub(crate) fn into_stream(self) -> Option<(UpstreamStream, Bytes, Permit)> {
+        let Self::Http1(http1) = self else { return None };
         let parts = http1.connection.into_parts();
-        (parts.io.into_inner().into_stream(), parts.read_buf, http1.permit)
+        Some((parts.io.into_inner().into_stream(), parts.read_buf, http1.permit))
     }
 }

@@ -13,10 +13,9 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::upstream::stream::UpstreamStream;
 
 /// Longest head of an interim answer that is passed on.
 const MAX_HEAD: usize = 16 * 1024;
@@ -148,17 +147,17 @@ fn is_of_this_hop(name: &HeaderName) -> bool {
 
 /// The byte stream of a backend connection.
 pub(crate) struct UpstreamIo {
-    stream: TcpStream,
+    stream: UpstreamStream,
     lookout: Rc<Lookout>,
 }
 
 impl UpstreamIo {
-    pub(super) fn new(stream: TcpStream, lookout: Rc<Lookout>) -> Self {
+    pub(super) fn new(stream: UpstreamStream, lookout: Rc<Lookout>) -> Self {
         Self { stream, lookout }
     }
 
     /// The bare stream.
-    pub(super) fn into_stream(self) -> TcpStream {
+    pub(super) fn into_stream(self) -> UpstreamStream {
         self.stream
     }
 }

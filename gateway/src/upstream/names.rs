@@ -8,6 +8,7 @@ use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Ar
 use gatehouse_routes::{
     endpoints,
     model::{Endpoint, ExternalName},
+    transport::Speaks,
 };
 
 use crate::worker::{clock::Tick, context::Worker};
@@ -30,6 +31,7 @@ pub(crate) struct Names {
 /// What is known of a name for one port.
 struct Known {
     port: u16,
+    speaks: Speaks,
     loopback: bool,
     until: Tick,
     endpoints: Named,
@@ -69,7 +71,7 @@ impl Names {
             .map(|ip| {
                 let address = SocketAddr::new(*ip, name.port);
                 let stats = self.resolver.endpoints().of(&name.host, address);
-                Rc::new(Endpoint { address, stats })
+                Rc::new(Endpoint { address, speaks: name.speaks, stats })
             })
             .collect();
         let mut names = self.known.borrow_mut();
@@ -81,6 +83,7 @@ impl Names {
             known.retain(|known| now < known.until && !known.is_for(name));
             known.push(Known {
                 port: name.port,
+                speaks: name.speaks,
                 loopback: name.loopback,
                 until: now.saturating_add(keep),
                 endpoints: Rc::clone(&endpoints),
@@ -92,6 +95,6 @@ impl Names {
 
 impl Known {
     fn is_for(&self, name: &ExternalName) -> bool {
-        (self.port, self.loopback) == (name.port, name.loopback)
+        (self.port, self.speaks, self.loopback) == (name.port, name.speaks, name.loopback)
     }
 }

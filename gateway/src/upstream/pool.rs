@@ -8,7 +8,8 @@ use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc};
 use crate::{
     upstream::{
         connection::Upstream,
-        key::UpstreamKey,
+        h2::Shared,
+        key::{Transport, UpstreamKey},
         permit::{Most, Open, Permit},
     },
     worker::clock::Tick,
@@ -17,10 +18,14 @@ use crate::{
 /// Most idle connections kept per key and worker.
 const MAX_IDLE: usize = 256;
 
+type ByKey<T> = HashMap<UpstreamKey, Vec<T>, foldhash::fast::RandomState>;
+
 /// The connections of one worker.
 #[derive(Default)]
 pub(crate) struct Pool {
-    idle: RefCell<HashMap<UpstreamKey, Vec<Upstream>, foldhash::fast::RandomState>>,
+    idle: RefCell<ByKey<Upstream>>,
+    /// Those that take more than one request at a time, busy or not.
+    shared: RefCell<ByKey<Rc<Shared>>>,
     open: Rc<Open>,
 }
 
@@ -40,11 +45,35 @@ impl Pool {
         // Dropped after the borrow: it gives its permit back.
         let closed = some.map(|connections| connections.remove(0));
         drop(idle);
+        if closed.is_none() {
+            self.close_shared();
+        }
         drop(closed);
     }
 
-    /// The connection of this key that was used last, if one is still good.
+    fn close_shared(&self) {
+        let mut shared = self.shared.borrow_mut();
+        let at = shared.values_mut().find_map(|connections| {
+            let at = connections.iter().position(|connection| connection.is_idle())?;
+            Some(connections.remove(at))
+        });
+        drop(shared);
+        drop(at);
+    }
+
+    /// Lets other requests use a connection, too.
+    pub(super) fn share(&self, connection: Rc<Shared>) {
+        self.shared.borrow_mut().entry(connection.key()).or_default().push(connection);
+    }
+
+    /// A connection of this key that takes a request: one that takes many, or the one that was used last.
     pub(crate) fn checkout(&self, key: &UpstreamKey) -> Option<Upstream> {
+        if key.transport != Transport::Clear
+            && let Some(connections) = self.shared.borrow().get(key)
+            && let Some(stream) = connections.iter().find_map(Shared::stream)
+        {
+            return Some(Upstream::Http2(stream));
+        }
         let mut idle = self.idle.borrow_mut();
         let connections = idle.get_mut(key)?;
         while let Some(mut upstream) = connections.pop() {
@@ -71,6 +100,10 @@ impl Pool {
     pub(crate) fn sweep(&self, now: Tick, ttl: Tick) {
         self.idle.borrow_mut().retain(|_, connections| {
             connections.retain_mut(|upstream| upstream.idle_for(now) < ttl && upstream.is_clean());
+            !connections.is_empty()
+        });
+        self.shared.borrow_mut().retain(|_, connections| {
+            connections.retain(|connection| connection.is_kept(now, ttl));
             !connections.is_empty()
         });
     }

@@ -8,8 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::worker::{
     clock::Clock,
@@ -18,6 +19,9 @@ use crate::worker::{
 
 /// Most bytes of trailers that are read before they are dropped.
 const MAX_TRAILERS: usize = 8 * 1024;
+
+/// What hyper makes of a request: an answer, or an error and the request if it was not sent.
+pub(crate) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -39,12 +43,13 @@ pub(crate) enum BodyError {
     Cut,
 }
 
-/// The body of a request, on its way to the backend. Trailers are dropped (P3).
+/// The body of a request, on its way to the backend. Trailers are dropped but where HTTP/2 is spoken (P3).
 pub(crate) struct RequestBody {
     /// `None` once it was taken, and for a request that is sent again without one.
     incoming: Option<Incoming>,
     /// Bytes that may still come.
     left: u64,
+    trailers: bool,
     timers: Rc<RequestTimers>,
     clock: Rc<Clock>,
 }
@@ -55,7 +60,7 @@ impl RequestBody {
         timers: Rc<RequestTimers>,
         clock: Rc<Clock>,
     ) -> Self {
-        Self { incoming, left: u64::MAX, timers, clock }
+        Self { incoming, left: u64::MAX, trailers: false, timers, clock }
     }
 
     /// Lets so many bytes pass at most. False: there will be more, as the request says itself.
@@ -64,11 +69,17 @@ impl RequestBody {
         self.size_hint().lower() <= bytes
     }
 
+    /// Whether trailers pass on.
+    pub(super) fn pass_trailers(&mut self, pass: bool) {
+        self.trailers = pass;
+    }
+
     /// The body itself, which leaves nothing here.
     pub(crate) fn take(&mut self) -> Self {
         Self {
             incoming: self.incoming.take(),
             left: self.left,
+            trailers: self.trailers,
             timers: Rc::clone(&self.timers),
             clock: Rc::clone(&self.clock),
         }
@@ -90,9 +101,9 @@ impl Body for RequestBody {
             // The one who lets it go polls the connection, and with it this body, again.
             return Poll::Pending;
         }
-        let Self { incoming: Some(incoming), .. } = &mut *self else { return Poll::Ready(None) };
         loop {
-            match Pin::new(&mut *incoming).poll_frame(cx) {
+            let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+            match Pin::new(incoming).poll_frame(cx) {
                 Poll::Pending => {
                     self.timers.body_awaited(self.clock.now());
                     return Poll::Pending;
@@ -114,6 +125,11 @@ impl Body for RequestBody {
                         self.timers.body_received(data.len(), self.clock.now());
                         return Poll::Ready(Some(Ok(frame)));
                     }
+                    if self.trailers
+                        && let Ok(trailers) = frame.into_trailers()
+                    {
+                        return Poll::Ready(Some(Ok(Frame::trailers(fit(trailers)))));
+                    }
                 }
                 Poll::Ready(Some(Err(error))) => {
                     self.timers.break_off(BrokenOff::ByClient);
@@ -134,6 +150,28 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
     }
+}
+
+/// Trailers without those that would mean something of the message itself (RFC 9110 §6.5.1).
+pub(crate) fn fit(mut trailers: HeaderMap) -> HeaderMap {
+    const NEVER: [HeaderName; 12] = [
+        header::AUTHORIZATION,
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::COOKIE,
+        header::HOST,
+        header::PROXY_AUTHORIZATION,
+        header::SET_COOKIE,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ];
+    for name in &NEVER {
+        trailers.remove(name);
+    }
+    trailers
 }
 
 impl Drop for RequestBody {

@@ -239,6 +239,8 @@ pub(crate) struct RequestTimers {
     body_held: Cell<bool>,
     /// What the object of the request says instead of the process.
     own: Cell<Option<Timeouts>>,
+    /// Both sides send when they like: neither owes the other anything but a sign of life.
+    both_ways: Cell<bool>,
     expired: Cell<Option<Expiry>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -300,6 +302,7 @@ impl RequestTimers {
         self.broken_off.set(None);
         self.body_held.set(false);
         self.own.set(None);
+        self.both_ways.set(false);
         self.expired.set(None);
     }
 
@@ -315,7 +318,7 @@ impl RequestTimers {
 
     /// We wait for more of the request's body.
     pub(crate) fn body_awaited(&self, now: Tick) {
-        if self.receiving_since.get().is_none() {
+        if self.receiving_since.get().is_none() && !self.both_ways.get() {
             self.receiving_since.set(Some(now));
         }
     }
@@ -330,6 +333,13 @@ impl RequestTimers {
         if self.upstream_since.get().is_some() {
             self.upstream_since.set(Some((now, Expiry::Sending)));
         }
+    }
+
+    /// The request's body is a conversation with the answer: a client that waits is not too slow, and the backend is
+    /// waited for from the last word on.
+    pub(crate) fn go_both_ways(&self) {
+        self.both_ways.set(true);
+        self.receiving_since.set(None);
     }
 
     /// The body is not to be asked for before the backend wants it.

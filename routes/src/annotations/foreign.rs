@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 
 use super::{
+    transport::Part,
     unknown::PROTECTING_WORDS,
     value::{PROTOCOL, Setting, UNKNOWN},
 };
+use crate::transport::Speaks;
 
 /// Prefixes and the programs that read them.
 pub static PROGRAMS: [(&str, &str); 19] = [
@@ -137,8 +139,10 @@ fn effect(name: &str, value: &str) -> Effect {
     }
     if has(&PROTOCOLS) {
         return match (PROTOCOL.read)(value) {
-            Ok(Setting::Unbuilt) => Effect::Protects,
-            _ => Effect::Tuning,
+            Ok(Setting::Nothing | Setting::Transport(Part::Speaks(Speaks::Http1))) => {
+                Effect::Tuning
+            }
+            _ => Effect::Protects,
         };
     }
     if has(&OWN_TLS) {

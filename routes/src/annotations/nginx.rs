@@ -13,7 +13,8 @@ use super::{
         CORS_HEADERS, CORS_MAX_AGE, CORS_METHODS, CORS_ORIGINS, CUSTOM_HEADERS, DENIED_NETWORKS,
         ENABLE_CORS, FIREWALL, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW,
         KEEP_SLASH, LIMIT, LIMIT_EXEMPT, NETWORKS, NEXT_TIME, NEXT_TRIES, NEXT_UPSTREAM,
-        PAUSE_TIMEOUT, PERMANENT, PERMANENT_CODE, PROTOCOL, Parser, RATE_PER_MINUTE,
+        PAUSE_TIMEOUT, PERMANENT, PERMANENT_CODE, PROTOCOL, PROXY_CIPHERS, PROXY_DEPTH, PROXY_NAME,
+        PROXY_SECRET, PROXY_SERVER_NAME, PROXY_VERIFY, PROXY_VERSIONS, Parser, RATE_PER_MINUTE,
         RATE_PER_SECOND, REWRITE, SATISFY, SEND_TIMEOUT, SSL_REDIRECT, SWITCH, TEMPORAL,
         TEMPORAL_CODE, TEXT, UPSTREAM_HOST, USE_REGEX,
     },
@@ -72,12 +73,14 @@ const ROWS: &[Annotation] = &[
     closes("auth-tls-verify-depth", TEXT, "How long the chain of a client certificate may be.").of_host(),
     closes("auth-type", TEXT, "Kind of HTTP authentication."),
     closes("auth-url", TEXT, "Service that is asked whether a request may pass."),
-    closes(
+    honoured(
         "backend-protocol",
         PROTOCOL,
-        "What is spoken to the backend. `HTTP` holds whatever `appProtocol` says; TLS, gRPC and FastCGI are not built.",
+        "",
+        "What is spoken to the backend: `HTTP`, `HTTPS`, `GRPC` (HTTP/2 in clear text) or `GRPCS`. It goes before `appProtocol`, which holds where nothing is said.",
     )
-    .remedy("write \"HTTP\" if the pods speak HTTP/1.1 in clear text on this port, too"),
+    .protecting()
+    .but("AUTO_HTTP, FCGI and unknown words close the path"),
     honoured(
         "canary",
         CANARY,
@@ -235,7 +238,8 @@ const ROWS: &[Annotation] = &[
     closes("global-rate-limit-ignored-cidrs", TEXT, "Client networks that are not counted."),
     closes("global-rate-limit-key", TEXT, "What is counted by."),
     closes("global-rate-limit-window", TEXT, "Length of that window."),
-    closes("grpc-backend", FLAG, "Older form of backend-protocol `GRPC`."),
+    closes("grpc-backend", FLAG, "Older form of backend-protocol `GRPC`.")
+        .remedy("write backend-protocol: GRPC"),
     harmless("http2-push-preload", FLAG, "Whether `Link` headers become HTTP/2 pushes."),
     honoured(
         "limit-allowlist",
@@ -382,17 +386,59 @@ const ROWS: &[Annotation] = &[
         "",
         "How long the backend may take nothing of a request's body (504): seconds, or a time such as `5m`.",
     ),
-    closes("proxy-ssl-ciphers", TEXT, "Ciphers towards the backend."),
-    closes("proxy-ssl-name", TEXT, "Name that the backend's certificate must have."),
-    closes("proxy-ssl-protocols", TEXT, "Versions of TLS towards the backend."),
-    closes("proxy-ssl-secret", TEXT, "Certificate for the backend and authorities of its own."),
-    closes("proxy-ssl-server-name", SWITCH, "Whether that name is sent to the backend."),
-    closes("proxy-ssl-verify", SWITCH, "Whether the backend's certificate is verified."),
-    closes(
+    honoured(
+        "proxy-ssl-ciphers",
+        PROXY_CIPHERS,
+        "",
+        "Ciphers of TLS 1.2 towards the backend, as OpenSSL lists them; those that are not built in do not count.",
+    )
+    .protecting()
+    .but("ECDHE with AES-GCM or ChaCha20 only"),
+    honoured(
+        "proxy-ssl-name",
+        PROXY_NAME,
+        "",
+        "Name that the backend's certificate must have where it is verified, `SERVICE.NAMESPACE.svc` by default.",
+    )
+    .protecting()
+    .but("names stand in the subject alternative names only"),
+    honoured(
+        "proxy-ssl-protocols",
+        PROXY_VERSIONS,
+        "",
+        "Versions of TLS towards the backend: `TLSv1.2`, `TLSv1.3` or both, which is the default.",
+    )
+    .protecting()
+    .but("older versions are not spoken"),
+    honoured(
+        "proxy-ssl-secret",
+        PROXY_SECRET,
+        "",
+        "Secret of the same namespace: `tls.crt` and `tls.key` are shown to the backend, `ca.crt` verifies it.",
+    )
+    .protecting(),
+    honoured(
+        "proxy-ssl-server-name",
+        PROXY_SERVER_NAME,
+        "off",
+        "Whether that name is sent to the backend (SNI).",
+    )
+    .protecting(),
+    honoured(
+        "proxy-ssl-verify",
+        PROXY_VERIFY,
+        "off",
+        "Whether the backend's certificate is verified by `ca.crt` of proxy-ssl-secret. Off, any certificate will do.",
+    )
+    .protecting()
+    .but("without proxy-ssl-secret it closes the path"),
+    honoured(
         "proxy-ssl-verify-depth",
-        TEXT,
-        "How long the chain of the backend's certificate may be.",
-    ),
+        PROXY_DEPTH,
+        "1",
+        "Certificates between the backend's own and that of the authority at most.",
+    )
+    .protecting(),
     harmless("relative-redirects", FLAG, "Whether redirects leave out scheme and host."),
     honoured(
         "rewrite-target",
@@ -402,8 +448,10 @@ const ROWS: &[Annotation] = &[
     )
     .protecting(),
     closes("satisfy", SATISFY, "Whether one access rule is enough (`any`)."),
-    closes("secure-backends", FLAG, "Older form of backend-protocol `HTTPS`."),
-    closes("secure-verify-ca-secret", TEXT, "Older form of proxy-ssl-secret."),
+    closes("secure-backends", FLAG, "Older form of backend-protocol `HTTPS`.")
+        .remedy("write backend-protocol: HTTPS"),
+    closes("secure-verify-ca-secret", TEXT, "Older form of proxy-ssl-secret.")
+        .remedy("write proxy-ssl-secret and proxy-ssl-verify"),
     honoured(
         "server-alias",
         ALIASES,

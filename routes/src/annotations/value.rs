@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 
+use super::transport::Part;
 use crate::{
     canary::ValueRegex,
     filter::cors::Origins,
@@ -23,6 +24,7 @@ mod answers;
 mod canary;
 mod limits;
 mod policy;
+mod transport;
 
 pub(super) use answer::*;
 pub(crate) use answers::AnswerSetting;
@@ -30,6 +32,7 @@ pub(super) use answers::*;
 pub(super) use canary::*;
 pub(super) use limits::*;
 pub(super) use policy::*;
+pub(super) use transport::*;
 
 /// A value, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +59,8 @@ pub(crate) enum Setting {
     BodyLimit(u64),
     /// Paths may be regular expressions: what would say so cannot be read.
     MaybeRegex,
-    /// HTTP/1.1 in clear text to the backend, whatever its port says.
-    ClearTextBackend,
+    /// A part of what is said of the way to the backend.
+    Transport(Part),
     /// Requests of a client within a second at most.
     PerSecond(u32),
     /// Requests of a client within a minute at most.
@@ -255,17 +258,6 @@ pub(super) const FIREWALL: Parser = Parser {
 pub(super) const SATISFY: Parser = Parser {
     read: |value| unless(value.trim().is_empty() || value.trim().eq_ignore_ascii_case("all")),
     nothing: &["all"],
-};
-/// What is spoken to the backend.
-pub(super) const PROTOCOL: Parser = Parser {
-    read: |value| {
-        Ok(match value.trim() {
-            "" => Setting::Nothing,
-            name if name.eq_ignore_ascii_case("http") => Setting::ClearTextBackend,
-            _ => Setting::Unbuilt,
-        })
-    },
-    nothing: &[],
 };
 /// What becomes of forwarding headers that a client sent.
 pub(super) const FORWARDED_HEADERS: Parser =

@@ -8,10 +8,12 @@ use crate::{
     model::{BackendKey, BackendPort, BackendProtocol, BackendSlot, EndpointSet, ExternalName},
     objects::ObjectKey,
     policy::Policy,
+    transport::Speaks,
 };
 
 fn set(ports: &[u16]) -> EndpointSet {
     let endpoint = |port: &u16| Endpoint {
+        speaks: Speaks::Http1,
         address: SocketAddr::from(([10, 0, 0, 1], *port)),
         stats: Arc::default(),
     };
@@ -70,7 +72,12 @@ fn services_without_endpoints_or_weight_drop_out_of_the_sum() {
 
 #[test]
 fn an_external_name_counts_as_an_endpoint() {
-    let external = Some(ExternalName { host: "example.com".into(), port: 80, loopback: false });
+    let external = Some(ExternalName {
+        host: "example.com".into(),
+        port: 80,
+        speaks: Speaks::Http1,
+        loopback: false,
+    });
     let table = backends(vec![EndpointSet { external, ..set(&[]) }]);
     let forward = forward(&[1]);
     let (backend, index) = pick_service(&forward, &table, || 0).unwrap();

@@ -1,5 +1,10 @@
 use super::*;
-use crate::{model::BackendProtocol, objects::SourceTrust, testing::objects};
+use crate::{
+    model::BackendProtocol,
+    objects::SourceTrust,
+    testing::objects,
+    transport::{Alpn, BackendTls},
+};
 
 const SERVICE: &str = "
 kind: Service
@@ -152,60 +157,59 @@ fn speaking(of_service: &str, of_slices: &str) -> String {
     format!("{service}---{slices}")
 }
 
+/// Each endpoint's port and what is spoken there.
+fn spoken_to(resolved: &Resolved) -> Vec<(u16, Speaks)> {
+    let endpoints = resolved.backend.endpoints.endpoints.iter();
+    endpoints.map(|endpoint| (endpoint.address.port(), endpoint.speaks)).collect()
+}
+
 #[test]
-fn a_port_on_which_the_pods_speak_tls_gets_nothing_in_clear_text() {
-    let admin = ["10.0.0.1:9000", "10.0.0.2:9000"].as_slice();
-    for name in ["https", "HTTPS", "kubernetes.io/wss", "grpcs", "tls"] {
+fn a_port_is_spoken_to_as_its_app_protocol_says() {
+    let (tls, tls2) = (Speaks::Tls(Alpn::Http1), Speaks::Tls(Alpn::Http2));
+    for (name, speaks) in [
+        ("https", tls),
+        ("HTTPS", tls),
+        ("kubernetes.io/wss", tls),
+        ("tls", tls),
+        ("grpcs", tls2),
+        ("h2", tls2),
+        ("h2c", Speaks::Http2),
+        ("kubernetes.io/h2c", Speaks::Http2),
+        ("GRPC", Speaks::Http2),
+        ("http", Speaks::Http1),
+        ("kubernetes.io/ws", Speaks::Http1),
+        ("mysql", Speaks::Http1),
+        ("example.com/own", Speaks::Http1),
+    ] {
         let said = format!(", appProtocol: {name}");
         for yaml in [speaking(&said, ""), speaking("", &said)] {
-            for (port, expected) in [
-                (BackendPort::Number(80), None),
-                (BackendPort::Name("http".into()), None),
-                (BackendPort::Target("http".into()), None),
-                (BackendPort::Name("admin".into()), Some(admin)),
-                // Every port that can be spoken to.
-                (BackendPort::All, Some(admin)),
-            ] {
-                let resolved = resolve(&yaml, port.clone(), false);
-                assert_eq!(addresses(&resolved), expected.unwrap_or_default(), "{yaml} {port:?}");
-                let closed = matches!(resolved.gap, Some(Gap::Tls(_)));
-                assert_eq!(closed, expected.is_none(), "{yaml} {port:?}");
-            }
+            let resolved = resolve(&yaml, BackendPort::Number(80), false);
+            let wanted = [8080, 8080, 8081].map(|port| (port, speaks));
+            assert_eq!((spoken_to(&resolved), resolved.gap), (wanted.to_vec(), None), "{yaml}");
+            // The admin port says nothing.
+            let all = spoken_to(&resolve(&yaml, BackendPort::All, false));
+            let admin = all.iter().filter(|(port, _)| *port == 9000);
+            assert!(all.contains(&(8080, speaks)), "{yaml}");
+            assert!(admin.into_iter().all(|(_, speaks)| *speaks == Speaks::Http1), "{yaml}");
         }
     }
     let external = "kind: Service\nmetadata: {name: web, namespace: d}\nspec: {type: ExternalName, \
                     externalName: a.com, ports: [{port: 443, appProtocol: https}]}";
     let resolved = resolve(external, BackendPort::Number(443), false);
-    assert_eq!(resolved.gap, Some(Gap::Tls("https")));
-    assert!(resolved.backend.endpoints.is_empty());
+    assert_eq!(resolved.backend.endpoints.external.as_ref().unwrap().speaks, tls);
 }
 
 #[test]
-fn a_service_says_what_its_port_speaks_before_it_has_endpoints() {
-    let yaml = SERVICE.replace("port: 80,", "port: 80, appProtocol: https,");
-    assert_eq!(resolve(&yaml, BackendPort::Number(80), false).gap, Some(Gap::Tls("https")));
-    assert_eq!(resolve(&yaml, BackendPort::Number(81), false).gap, None);
-}
-
-#[test]
-fn a_port_that_asks_for_http_2_gets_nothing_by_http_1() {
-    for name in ["h2c", "kubernetes.io/h2c", "grpc", "GRPC", "http2"] {
-        let said = format!(", appProtocol: {name}");
-        for yaml in [speaking(&said, ""), speaking("", &said)] {
-            let resolved = resolve(&yaml, BackendPort::Number(80), false);
-            assert_eq!(addresses(&resolved), [""; 0], "{yaml}");
-            let told = |gap| matches!(gap, Some(Gap::Http2(told)) if told == name.to_lowercase());
-            assert!(told(resolved.gap), "{yaml}");
-            // The admin port says nothing, so it is spoken to.
-            let admin = resolve(&yaml, BackendPort::All, false);
-            assert_eq!((addresses(&admin).len(), admin.gap), (2, None), "{yaml}");
-        }
-    }
-    for name in ["http", "kubernetes.io/ws", "mysql", "example.com/own"] {
-        let yaml = speaking(&format!(", appProtocol: {name}"), "");
-        let resolved = resolve(&yaml, BackendPort::Number(80), false);
-        assert_eq!((addresses(&resolved).len(), resolved.gap), (3, None), "{yaml}");
-    }
+fn what_a_port_begins_to_speak_changes_its_endpoints() {
+    let yaml = format!("{SERVICE}---{SLICES}");
+    let before = resolve(&yaml, BackendPort::Number(80), false);
+    let objects = objects(&speaking("", ", appProtocol: https"));
+    let (own, services) = (BTreeSet::new(), [("d", "web")].into_iter().collect());
+    let resolver = Resolver::new(&objects, &own, &services);
+    let after = resolver.resolve(&key(BackendPort::Number(80)), Some(&before));
+    assert!(spoken_to(&after).iter().all(|(_, speaks)| *speaks == Speaks::Tls(Alpn::Http1)));
+    let stats = |resolved: &Resolved| Arc::clone(&resolved.backend.endpoints.endpoints[0].stats);
+    assert!(Arc::ptr_eq(&stats(&before), &stats(&after)), "the counters go on");
 }
 
 #[test]
@@ -328,16 +332,24 @@ fn what_changed_is_found_by_the_service_it_belongs_to() {
 }
 
 #[test]
-fn a_rule_that_says_clear_text_is_believed_before_the_port() {
-    for name in ["https", "h2c", "grpc", "kubernetes.io/wss"] {
-        let said = format!(", appProtocol: {name}");
-        for yaml in [speaking(&said, ""), speaking("", &said)] {
-            let mut key = key(BackendPort::Number(80));
-            key.protocol = BackendProtocol::ClearText;
-            let objects = objects(&yaml);
-            let (own, services) = (BTreeSet::new(), [("d", "web")].into_iter().collect());
-            let resolved = Resolver::new(&objects, &own, &services).resolve(&key, None);
-            assert_eq!((addresses(&resolved).len(), resolved.gap), (3, None), "{yaml}");
+fn a_rule_is_believed_before_the_port() {
+    let tls = Arc::new(BackendTls::default());
+    for (protocol, speaks) in [
+        (BackendProtocol::ClearText, Speaks::Http1),
+        (BackendProtocol::Http2, Speaks::Http2),
+        (BackendProtocol::Tls(Alpn::Either, tls), Speaks::Tls(Alpn::Either)),
+    ] {
+        for name in ["https", "h2c", "grpc", "kubernetes.io/wss", "http"] {
+            let said = format!(", appProtocol: {name}");
+            for yaml in [speaking(&said, ""), speaking("", &said)] {
+                let mut key = key(BackendPort::Number(80));
+                key.protocol = protocol.clone();
+                let objects = objects(&yaml);
+                let (own, services) = (BTreeSet::new(), [("d", "web")].into_iter().collect());
+                let resolved = Resolver::new(&objects, &own, &services).resolve(&key, None);
+                let wanted = [8080, 8080, 8081].map(|port| (port, speaks));
+                assert_eq!((spoken_to(&resolved), resolved.gap), (wanted.to_vec(), None), "{yaml}");
+            }
         }
     }
 }

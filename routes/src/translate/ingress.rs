@@ -18,7 +18,7 @@ use crate::{
     filter::{Filter, Filters, HttpsRedirect, Rewrite},
     host,
     matcher::{Matches, PathMatch, PathRegex, Schemes},
-    model::{BackendKey, BackendPort, BackendProtocol, CertBinding, CertSource, HostPattern},
+    model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef, Objects},
     options::Options,
     path,
@@ -133,8 +133,12 @@ pub(crate) fn translate(
     slots: &mut Slots<'_>,
 ) -> Translation {
     let object = reference(key);
-    let (settings, problems) =
+    let (mut settings, mut problems) =
         annotations::parse_over(reading.defaults, &object, &ingress.metadata);
+    if let Some(fault) = settings.transport.fault(&object) {
+        settings.deny.get_or_insert(fault.reason);
+        problems.push(fault);
+    }
     let mut out = Translation::new(object, problems);
     out.as_nginx = reading.as_nginx;
     if settings.canary.is_on() {
@@ -389,13 +393,11 @@ impl Translator<'_, '_> {
         let Some(port) = &service.port else {
             return Err((format!("the backend names no port of Service {}", service.name), HINT));
         };
+        let service = ObjectKey::new(Arc::clone(&self.key.namespace), &*service.name);
         Ok(BackendKey {
-            service: ObjectKey::new(Arc::clone(&self.key.namespace), &*service.name),
             port: backend_port(port).map_err(|message| (message, HINT))?,
-            protocol: match self.settings.clear_text_backend {
-                true => BackendProtocol::ClearText,
-                false => BackendProtocol::Declared,
-            },
+            protocol: self.settings.transport.of(&self.out.object, &service),
+            service,
         })
     }
 

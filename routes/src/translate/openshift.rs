@@ -16,7 +16,7 @@ use crate::{
     annotations,
     filter::{Filter, Filters, HttpsRedirect},
     matcher::{Matches, PathMatch, Schemes},
-    model::{BackendKey, BackendPort, BackendProtocol, CertBinding, CertSource, HostPattern},
+    model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef},
     openshift::{Route, RouteTargetReference, TlsConfig},
     options::{EncodedSlashes, Options},
@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod host;
+mod reencrypt;
 
 /// `spec.alternateBackends` at most (`route/v1` RouteSpec).
 const MAX_ALTERNATES: usize = 3;
@@ -108,8 +109,9 @@ pub(crate) fn translate(
     let (settings, mut problems) = annotations::parse(&object, &route.metadata);
     let rule = match settings.deny {
         None => {
-            let settings = (settings.filters(&object), settings.policy.clone().shared());
-            served(key, route, &object, &host, settings, &mut out.translation, slots)
+            let own = (settings.filters(&object), settings.policy.clone().shared());
+            let out = &mut out.translation;
+            served(route, &object, &host, options, own, out, slots)
         }
         Some(reason) => Err(protection(reason, &mut problems)),
     };
@@ -139,10 +141,10 @@ pub(crate) fn translate(
 
 /// The rule of a Route that asks only for what can be done.
 fn served(
-    key: &ObjectKey,
     route: &Route,
     object: &ObjectRef,
     host: &HostPattern,
+    options: &Options,
     (filters, policy): (Vec<Filter>, Arc<Policy>),
     translation: &mut Translation,
     slots: &mut Slots<'_>,
@@ -154,7 +156,8 @@ fn served(
     if let Some(tls) = &spec.tls {
         translation.certs = certificate(tls, object, host)?.into_iter().collect();
     }
-    let backends = backends(key, route, translation, slots)?;
+    let backends = backends(&object.key, route, options, translation, slots)?;
+    translation.problems.extend(reencrypt::unverified(spec.tls.as_ref(), object, options));
     let schemes = Schemes { http: !matches!(clear, Clear::Closed), https: secure };
     let redirect = matches!(clear, Clear::Redirected)
         .then_some(Filter::HttpsRedirect(HttpsRedirect { status: 302, trim_slash: false }));
@@ -255,8 +258,8 @@ fn schemes(tls: Option<&TlsConfig>) -> Result<(Clear, bool), Refusal> {
     let termination = tls.termination.as_deref().unwrap_or_default();
     // `oc` and older clients write the words in capitals; OpenShift's defaulting folds them.
     match termination.to_ascii_lowercase().as_str() {
-        "" | "edge" => {}
-        "reencrypt" | "passthrough" => {
+        "" | "edge" | "reencrypt" => {}
+        "passthrough" => {
             let message = format!("termination {termination} is not supported yet");
             let hint = "use edge and a port on which the pods answer in clear text, or leave the Route to the \
                         router that serves it now";
@@ -289,7 +292,7 @@ fn certificate(
     if let Some(secret) = &tls.external_certificate {
         return external(tls, &secret.name, object, host).map(Some);
     }
-    if given(&tls.destination_ca_certificate).is_some() {
+    if given(&tls.destination_ca_certificate).is_some() && !reencrypt::is_asked(tls) {
         let message = "a destination CA certificate needs termination reencrypt";
         return Err(invalid("spec.tls.destinationCACertificate", message, "remove it"));
     }
@@ -348,6 +351,7 @@ fn given(text: &Option<String>) -> Option<String> {
 fn backends(
     key: &ObjectKey,
     route: &Route,
+    options: &Options,
     translation: &mut Translation,
     slots: &mut Slots<'_>,
 ) -> Result<Box<[WeightedBackend]>, Refusal> {
@@ -368,8 +372,9 @@ fn backends(
         let service = ObjectKey::new(Arc::clone(&key.namespace), &*target.name);
         // The same Service twice: the last weight holds, as in OpenShift's router.
         backends.retain(|backend| backend.key.service != service);
-        let backend =
-            BackendKey { service, port: port.clone(), protocol: BackendProtocol::Declared };
+        let object = &translation.object;
+        let protocol = reencrypt::protocol(spec.tls.as_ref(), object, &service, options);
+        let backend = BackendKey { service, port: port.clone(), protocol };
         backends.push(translation.backend(backend, weight, field, slots));
     }
     Ok(backends.into())

@@ -81,7 +81,6 @@ fn what_is_switched_off_asks_for_nothing() {
         (LIMIT, &["", "0", "0k", "00M", " 0 ", "off"], &["1", "10m", "-1", "k", "0x", "0kk"]),
         (FIREWALL, &["", "off", "inactive"], &["active", "simulate"]),
         (SATISFY, &["", "all", "All"], &["any", "x"]),
-        (PROTOCOL, &["", " "], &["HTTPS", "grpc", "GRPCS", "FCGI", "AUTO_HTTP"]),
         (TEXT, &["", "\n"], &["0", "off", "false"]),
         (UNKNOWN, &["", "off", "false", "0", "::/0,0.0.0.0/0"], &["on", "true", "10", "0.0.0.0/0"]),
         (FORWARDED_HEADERS, &["", "replace"], &["append", "never"]),
