@@ -34,11 +34,13 @@ use crate::{
 mod addresses;
 mod gateways;
 mod group;
+mod l4;
 mod source_ranges;
 mod status;
 
 pub(crate) use gateways::may_be_ours;
 pub use group::{GroupPlan, GroupSecret};
+pub use l4::{L4Plan, L4Port};
 pub use status::statuses;
 pub(crate) use status::{Statuses, load_balancer, pool as pool_status};
 
@@ -93,14 +95,17 @@ pub enum Protocol {
     Http,
     /// TLS with HTTP/2 or HTTP/1.1.
     Https,
+    /// Whatever the client speaks: its bytes are passed on.
+    Tcp,
 }
 
 impl Protocol {
-    /// `http` or `https`.
+    /// `http`, `https` or `tcp`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",
+            Self::Tcp => "tcp",
         }
     }
 }
@@ -168,7 +173,11 @@ pub struct Compiled {
     pub excluded: Option<Exclusion>,
     /// Sockets, plain ones first; the same `Arc` as before if nothing changed.
     pub listeners: Arc<[ListenerPlan]>,
-    /// The clients that gateway Services let in, by Service; those that are not here let everybody in.
+    /// Connections that are passed on, those to Services that are no gateways.
+    pub l4: Arc<L4Plan>,
+    /// The Services that they are of, also while they have no address.
+    pub passed_on: BTreeSet<ObjectKey>,
+    /// The clients that Services let in, by Service; those that are not here let everybody in.
     pub source_ranges: BTreeMap<ObjectKey, Arc<Networks>>,
     /// Addresses by Service, those that count: of a cluster's Services the recorded ones.
     pub addresses: BTreeMap<ObjectKey, Assigned>,
@@ -214,13 +223,17 @@ pub fn compile(
     let mut builder =
         certs::Builder::new(&state.objects.secrets, previous.map(|previous| &previous.cert_cache));
     let faults = builder.judge_routes(&state.objects);
+    let mut problems = Vec::new();
+    let named = gatehouse_routes::compile::gateways(&state.objects, &node.options);
+    let passed_on = l4::services(state, node, &named, &mut problems);
     let routes = gatehouse_routes::compile::compile_judged(
         &state.objects,
         &node.options,
         &faults,
+        &l4::asked(&passed_on),
         previous.map(|previous| &*previous.routes),
     );
-    let mut problems = routes.problems.clone();
+    problems.extend(routes.problems.iter().cloned());
     problems.extend(state.problems());
 
     let mut certs = Vec::with_capacity(routes.tables.len());
@@ -238,14 +251,30 @@ pub fn compile(
     problems.extend(status::problems(state, node));
 
     let gateways = gateways::gateways(state, node, &routes, &mut problems);
-    let addresses = addresses::allocate(state, node, role, previous, &gateways, &mut problems);
-    let listeners =
+    let ours = addresses::Ours {
+        gateways: &gateways,
+        passed_on: passed_on.iter().map(|service| service.key).collect(),
+    };
+    let addresses = addresses::allocate(state, node, role, previous, &ours, &mut problems);
+    let mut listeners =
         gateways::listeners(node, &gateways, &routes, &addresses.assigned, &mut problems);
+    let here = passed_on.iter().map(|service| (service.key, service.service));
     let source_ranges = source_ranges::of(
-        gateways.iter().map(|(key, service)| (key, *service)),
+        gateways.iter().map(|(key, service)| (key, *service)).chain(here),
         previous.map(|previous| &previous.source_ranges),
         &mut problems,
     );
+    let l4 = l4::plan(
+        &passed_on,
+        &routes.asked,
+        (state, node),
+        &addresses.assigned,
+        &source_ranges,
+        previous.map(|previous| &*previous.l4),
+    );
+    // Who has the address and port already keeps it.
+    let taken: BTreeSet<_> = listeners.iter().map(|plan| plan.address).collect();
+    listeners.extend(l4::listeners(&l4).filter(|plan| !taken.contains(&plan.address)));
     let group = group::plan(state, node, &mut problems);
     problems.sort_by(|a, b| {
         (&a.object, &a.field, a.reason, &a.message)
@@ -268,6 +297,8 @@ pub fn compile(
             Some(previous) if *previous.listeners == *listeners => Arc::clone(&previous.listeners),
             _ => listeners.into(),
         },
+        passed_on: passed_on.iter().map(|service| service.key.clone()).collect(),
+        l4: shared(l4, previous.map(|previous| &previous.l4)),
         source_ranges,
         excluded: addresses.excluded,
         addresses: addresses.assigned,

@@ -200,7 +200,7 @@ impl Listeners {
 
     fn open_one(&mut self, plan: &ListenerPlan, workers: &[WorkerHandle]) -> anyhow::Result<Open> {
         let tls = match plan.protocol {
-            Protocol::Http => None,
+            Protocol::Http | Protocol::Tcp => None,
             Protocol::Https => Some(self.tls.policies(plan.slot)?),
         };
         let mut sockets = self.inherited.remove(&plan.address).unwrap_or_default();
@@ -210,7 +210,12 @@ impl Listeners {
         let kept = sockets.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
         let id = ListenerId(self.next_id);
         self.next_id += 1;
-        let facts = Arc::new(ListenerFacts { address: plan.address, slot: plan.slot, tls });
+        let facts = Arc::new(ListenerFacts {
+            address: plan.address,
+            slot: plan.slot,
+            tls,
+            passes_on: plan.protocol == Protocol::Tcp,
+        });
         // The process before may have had more workers.
         for (worker, socket) in workers.iter().cycle().zip(sockets) {
             let facts = Arc::clone(&facts);

@@ -20,11 +20,12 @@ use arc_swap::ArcSwap;
 use gatehouse_routes::{
     model::{BackendTable, Scope, ScopeSlot},
     networks::Networks,
+    passthrough::{PassThrough, PassThroughTable},
     table::RouteTable,
 };
 
 use crate::{
-    compile::{Compiled, Protocol},
+    compile::{Compiled, L4Plan, Protocol},
     tls::{backends::BackendTlsTable, certs::CertTable},
 };
 
@@ -35,6 +36,8 @@ pub struct GatewaySnapshot {
     pub routes: Arc<RouteTable>,
     /// Their certificates.
     pub certs: Arc<CertTable>,
+    /// The server names whose TLS is passed on.
+    passthrough: Arc<PassThroughTable>,
     /// The clients that they let in; `None`: everybody.
     sources: Option<Arc<Networks>>,
     /// Where they serve TLS.
@@ -47,6 +50,16 @@ impl GatewaySnapshot {
         let same = self.https.iter().find(|https| https.ip() == ip);
         let any = || self.https.iter().find(|https| https.ip().is_unspecified());
         same.or_else(any).or_else(|| self.https.first()).map(SocketAddr::port)
+    }
+
+    /// Whether TLS of any server name is passed on.
+    pub fn passes_through(&self) -> bool {
+        !self.passthrough.is_empty()
+    }
+
+    /// What TLS of a canonical server name is passed on to; `None`: it is terminated.
+    pub fn passed_through(&self, name: &str) -> Option<&Arc<PassThrough>> {
+        self.passthrough.find(name, &self.routes)
     }
 
     /// Whether they serve clients of this address.
@@ -72,6 +85,8 @@ pub struct Snapshot {
     pub backends: Arc<BackendTable>,
     /// How TLS to them is done.
     pub backend_tls: BackendTlsTable,
+    /// Connections that are passed on to them, by address.
+    pub l4: Arc<L4Plan>,
     /// What this was made from; `None` before the first publication.
     pub compiled: Option<Arc<Compiled>>,
 }
@@ -84,6 +99,7 @@ impl Snapshot {
             gateways: Box::default(),
             backends: Arc::default(),
             backend_tls: BackendTlsTable::default(),
+            l4: Arc::default(),
             compiled: None,
         }
     }
@@ -102,6 +118,7 @@ impl Snapshot {
             gateways[at] = Some(GatewaySnapshot {
                 routes: Arc::clone(&table.routes),
                 certs: Arc::clone(certs),
+                passthrough: Arc::clone(&table.passthrough),
                 sources: match &table.scope {
                     Scope::Gateway(service) => compiled.source_ranges.get(service).cloned(),
                     Scope::Plain => None,
@@ -114,6 +131,7 @@ impl Snapshot {
             gateways: gateways.into(),
             backends: Arc::clone(&compiled.routes.backends),
             backend_tls: compiled.backend_tls.clone(),
+            l4: Arc::clone(&compiled.l4),
             compiled: Some(compiled),
         }
     }

@@ -14,6 +14,8 @@ pub(crate) mod request_body;
 mod stream;
 mod turns;
 
+use gatehouse_routes::model::BackendSlot;
+
 use crate::{
     upstream::{
         names::{Names, resolver::Resolver},
@@ -35,6 +37,11 @@ impl Upstreams {
     pub(crate) fn new(worker: usize, resolver: Resolver) -> Self {
         let (names, turns) = (Names::new(resolver), Turns::new(worker));
         Self { pool: Pool::default(), names, turns }
+    }
+
+    /// The next position in the round of a backend's endpoints.
+    pub(crate) fn turn(&self, slot: BackendSlot) -> u32 {
+        self.turns.of_endpoints(slot)
     }
 
     /// Lets go of connections that the endpoint closed or no request used for `ttl`, and of what no rule has

@@ -171,7 +171,7 @@ fn without_a_header_that_makes_sense_a_load_balancer_is_not_served_and_others_ne
         assert!(seen.closed && seen.received.is_empty(), "{first:?}: {seen:?}");
     }
     assert!(app.requests().is_empty());
-    assert!(gateway.page("/metrics").contains("_refused_total{reason=\"proxy-protocol\"} 5"));
+    assert!(gateway.page("/metrics").contains("_refused_total{reason=\"proxy_header\"} 5"));
     // Another client that claims to be a load balancer is no such thing.
     let claims = [&b"PROXY TCP4 192.0.2.9 198.51.100.1 7 443\r\n"[..], GET].concat();
     let mut wire = dial_from("127.0.0.9", gateway.http).unwrap();

@@ -81,6 +81,11 @@ pub(crate) fn owners(candidates: &[Arc<RouteRule>]) -> (Vec<Arc<RouteRule>>, Vec
             lost.push(Lost { rule: Arc::clone(rule), owner: Arc::clone(guard) });
             continue;
         }
+        if !rule.matches.schemes.http && !rule.matches.schemes.https {
+            // For no request at all: it contests nothing.
+            winners.push(Arc::clone(rule));
+            continue;
+        }
         let holders = held.entry(claim(&rule.matches)).or_default();
         match holders.first() {
             Some(owner) => lost.push(Lost { rule: Arc::clone(rule), owner: Arc::clone(owner) }),

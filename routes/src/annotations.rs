@@ -92,6 +92,8 @@ pub(crate) struct Settings {
     maybe_regex: bool,
     /// How backends are spoken to.
     pub(crate) transport: TransportSettings,
+    /// TLS goes to the backends as it is.
+    pub(crate) passthrough: bool,
     pub(crate) limits: Limits,
     pub(crate) canary: CanarySettings,
     pub(crate) redirects: Redirects,
@@ -188,6 +190,11 @@ pub(crate) fn parse_over(
 /// reads are its own business.
 pub fn problems(object: &ObjectRef, metadata: &ObjectMeta) -> Vec<Problem> {
     parse(object, metadata).1
+}
+
+/// What the annotations of an object say of the way to its backends. What is wrong with them [`problems`] says.
+pub fn policy(object: &ObjectRef, metadata: &ObjectMeta) -> Arc<Policy> {
+    parse(object, metadata).0.policy.shared()
 }
 
 /// An object under way.
@@ -479,6 +486,7 @@ impl Settings {
             Setting::BodyLimit(limit) => self.body_limit = Some(limit),
             Setting::MaybeRegex => self.maybe_regex = true,
             Setting::Transport(part) => self.transport.set(part),
+            Setting::PassThrough(on) => self.passthrough = on,
             Setting::PerSecond(count) => self.limits.per_second = Some(count),
             Setting::PerMinute(count) => self.limits.per_minute = Some(count),
             Setting::Burst(times) => self.limits.burst = times,
@@ -521,6 +529,7 @@ impl Settings {
             Setting::TunnelTimeout(time) => self.timeouts().tunnel = Some(time),
             Setting::BodyTimeout(time) => self.timeouts().body = Some(time),
             Setting::BodyRate(rate) => self.timeouts().body_rate = Some(rate),
+            Setting::ProxyProtocol(version) => self.policy.proxy_protocol = Some(version),
             Setting::RetryOn(failures) => self.policy.retries.on = failures,
             Setting::Tries(tries) => self.policy.retries.tries = Some(tries),
             Setting::TriesTime(time) => self.policy.retries.time = Some(time),

@@ -11,12 +11,14 @@ use std::{
 use crate::{
     annotations::{Defaults, nginx_config},
     class::Classes,
-    model::{BackendTable, CertBinding, Scope, ScopeSlot},
-    objects::{ObjectKey, Objects},
+    model::{BackendKey, BackendSlot, BackendTable, CertBinding, Scope, ScopeSlot},
+    objects::{ObjectKey, ObjectRef, Objects},
     options::Options,
+    passthrough::PassThroughTable,
     problem::Problem,
     slots::Slots,
     table::RouteTable,
+    translate::Translation,
 };
 
 mod assemble;
@@ -43,6 +45,8 @@ pub struct GatewayTable {
     /// Their certificates, oldest first. Of several for one host the first is the one, unless it is there only for
     /// what the certificate names.
     pub certs: Arc<[CertBinding]>,
+    /// The server names whose TLS is passed on.
+    pub passthrough: Arc<PassThroughTable>,
 }
 
 /// What becomes of an Ingress of ours.
@@ -78,6 +82,8 @@ pub struct Compiled {
     pub tables: Vec<GatewayTable>,
     /// Backends of all rules.
     pub backends: Arc<BackendTable>,
+    /// Slots of the backends that were asked for besides.
+    pub asked: Vec<BackendSlot>,
     /// Ingresses of ours, by key.
     pub ingresses: Vec<IngressOutcome>,
     /// Routes, by key.
@@ -92,6 +98,22 @@ pub struct Compiled {
     cache: Cache,
 }
 
+/// A backend that no rule refers to.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The object that does.
+    pub object: ObjectRef,
+    /// Which backend.
+    pub key: BackendKey,
+    /// Field of the object that names it.
+    pub field: String,
+}
+
+/// The gateway Services of all classes of ours and the default one.
+pub fn gateways(objects: &Objects, options: &Options) -> BTreeSet<ObjectKey> {
+    Classes::new(objects, options).0.gateways()
+}
+
 /// Compiles the objects. Pure: the same objects and options give the same result; `previous` only saves
 /// work and lends its counters.
 ///
@@ -99,14 +121,15 @@ pub struct Compiled {
 /// with the same rules its [`HostRoutes`](crate::table::HostRoutes), a Service with the same
 /// EndpointSlices its [`Backend`](crate::model::Backend).
 pub fn compile(objects: &Objects, options: &Options, previous: Option<&Compiled>) -> Compiled {
-    compile_judged(objects, options, &CertificateFaults::new(), previous)
+    compile_judged(objects, options, &CertificateFaults::new(), &[], previous)
 }
 
-/// The same, where the certificates of Routes have been judged.
+/// The same, where the certificates of Routes have been judged, and with the backends that are asked for besides.
 pub fn compile_judged(
     objects: &Objects,
     options: &Options,
     faults: &CertificateFaults,
+    asked: &[Asked],
     previous: Option<&Compiled>,
 ) -> Compiled {
     let (classes, problems) = Classes::new(objects, options);
@@ -131,9 +154,15 @@ pub fn compile_judged(
         scopes: previous.map(|previous| previous.cache.scopes.clone()).unwrap_or_default(),
         problems: problems.into_iter().chain(unread).collect(),
     };
+    let asked = asked.iter().map(|asked| {
+        let mut translation = Translation::new(asked.object.clone(), Vec::new());
+        translation.backend(asked.key.clone(), 1, asked.field.clone(), &mut run.slots);
+        translation
+    });
+    let asked = asked.collect();
     let ingresses = run.ingresses();
     let routes = run.routes();
-    run.finish(ingresses, routes)
+    run.finish(ingresses, routes, asked)
 }
 
 /// What the ConfigMap of ingress-nginx says of every Ingress, if there is to be one.

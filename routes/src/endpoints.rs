@@ -139,19 +139,23 @@ pub(crate) enum Gap {
 impl Gap {
     /// The problem of an object that refers to a backend with this gap.
     pub(crate) fn problem(self, object: &ObjectRef, key: &BackendKey, field: &str) -> Problem {
+        let so = match object.kind {
+            "Service" => "connections are refused",
+            _ => "requests get 503",
+        };
         match self {
             Self::Service => Problem::error(
                 object,
                 "BackendNotFound",
                 field,
-                format!("Service {} does not exist; requests get 503", key.service),
+                format!("Service {} does not exist; {so}", key.service),
                 "create the Service in the same namespace, or correct its name",
             ),
             Self::Port => Problem::error(
                 object,
                 "PortNotFound",
                 field,
-                format!("Service {} has no TCP port {}; requests get 503", key.service, key.port),
+                format!("Service {} has no TCP port {}; {so}", key.service, key.port),
                 match key.port {
                     BackendPort::Target(_) => "name a port of the pods, not of the Service",
                     _ => "name a port that the Service lists in spec.ports",
@@ -161,7 +165,7 @@ impl Gap {
                 object,
                 "NoEndpoints",
                 field,
-                format!("Service {} has no endpoint: {why}; requests get 503", key.service),
+                format!("Service {} has no endpoint: {why}; {so}", key.service),
                 "write an EndpointSlice of that label, with the Service's port name and an address that is ready",
             ),
         }

@@ -29,6 +29,7 @@ pub mod networks;
 pub mod objects;
 pub mod openshift;
 pub mod options;
+pub mod passthrough;
 pub mod path;
 pub mod policy;
 pub mod problem;

@@ -72,6 +72,8 @@ pub enum BackendProtocol {
     DeclaredWith(Arc<BackendTls>),
     /// The rule says so: HTTP/1.1 in clear text, whatever the port says.
     ClearText,
+    /// Whatever the client speaks: bytes are passed on as they are.
+    Bytes,
     /// The rule says so: HTTP/2 in clear text.
     Http2,
     /// The rule says so: TLS.
@@ -83,7 +85,7 @@ impl BackendProtocol {
     pub(crate) fn stated(&self) -> Option<Speaks> {
         match self {
             Self::Declared | Self::DeclaredWith(_) => None,
-            Self::ClearText => Some(Speaks::Http1),
+            Self::ClearText | Self::Bytes => Some(Speaks::Http1),
             Self::Http2 => Some(Speaks::Http2),
             Self::Tls(alpn, _) => Some(Speaks::Tls(*alpn)),
         }
@@ -93,7 +95,7 @@ impl BackendProtocol {
     pub fn tls(&self) -> Option<&Arc<BackendTls>> {
         match self {
             Self::DeclaredWith(tls) | Self::Tls(_, tls) => Some(tls),
-            Self::Declared | Self::ClearText | Self::Http2 => None,
+            Self::Declared | Self::ClearText | Self::Bytes | Self::Http2 => None,
         }
     }
 }
@@ -209,6 +211,8 @@ pub struct ScopeSlot(pub u32);
 impl ScopeSlot {
     /// That of [`Scope::Plain`].
     pub const PLAIN: Self = Self(0);
+    /// That of listeners that serve no rules.
+    pub const NONE: Self = Self(u32::MAX);
 }
 
 /// A certificate that a host asks for. The pair is parsed where TLS lives, not here.

@@ -6,9 +6,11 @@
 
 use std::sync::{Arc, LazyLock};
 
+pub mod proxy_protocol;
 pub mod retries;
 pub mod timeouts;
 
+use proxy_protocol::ProxyProtocol;
 use retries::Retries;
 use timeouts::Timeouts;
 
@@ -19,6 +21,8 @@ pub struct Policy {
     pub timeouts: Option<Timeouts>,
     /// When another endpoint is tried.
     pub retries: Retries,
+    /// What connections that are passed on as they are begin with.
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 static OF_THE_PROCESS: LazyLock<Arc<Policy>> = LazyLock::new(Arc::default);

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use crate::{
     action::WeightedBackend,
     canary::Canary,
-    model::{BackendKey, BackendSlot, CertBinding, HostPattern},
+    model::{BackendKey, BackendSlot, CertBinding, HostPattern, Scheme},
     objects::ObjectRef,
+    passthrough::PassThrough,
     problem::Problem,
     references::Reference,
     rule::RouteRule,
@@ -27,6 +28,8 @@ pub(crate) struct Translation {
     /// In the order of the object; whether a Secret exists is not looked at here.
     pub(crate) certs: Arc<[CertBinding]>,
     pub(crate) backends: Vec<BackendUse>,
+    /// Server names whose TLS is passed on.
+    pub(crate) passthrough: Vec<Arc<PassThrough>>,
     /// More names of its hosts.
     pub(crate) aliases: Vec<Alias>,
     /// What it asks of the rules of others, if it is a canary.
@@ -86,6 +89,7 @@ impl Translation {
             entries: Vec::new(),
             certs: Arc::default(),
             backends: Vec::new(),
+            passthrough: Vec::new(),
             aliases: Vec::new(),
             proposals: Vec::new(),
             problems,
@@ -107,6 +111,16 @@ impl Translation {
             self.entries.len() - 1
         });
         &mut self.entries[at]
+    }
+
+    /// The hosts whose TLS it wants to end here.
+    pub(crate) fn terminates(&self) -> impl Iterator<Item = &HostPattern> {
+        let named = self.certs.iter().filter(|cert| !cert.if_named).map(|cert| &cert.host);
+        let route = self.object.kind == "Route";
+        let of_route = self.entries.iter().filter(move |entry| {
+            route && entry.rules.iter().any(|rule| rule.serves(Scheme::Https))
+        });
+        named.chain(of_route.map(|entry| &entry.host))
     }
 
     /// Notes that the field refers to a backend and returns the rule's side of it.

@@ -82,9 +82,11 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_request_duration_seconds", H, &[], "From the head of a request to the end of its answer."),
     metric("gatehouse_errors_total", C, &["reason"], "Answers that the gateway made itself, by the label of the access log."),
     metric("gatehouse_connections_accepted_total", C, &[], "Client connections accepted."),
-    metric("gatehouse_connections_refused_total", C, &["reason"], "Client connections ended unserved: `source` (not in loadBalancerSourceRanges) or `proxy-protocol` (no PROXY header that makes sense)."),
+    metric("gatehouse_connections_refused_total", C, &["reason"], "Client connections ended unserved: `source` (not in loadBalancerSourceRanges) or `proxy_header` (no PROXY header that makes sense)."),
     metric("gatehouse_connections", G, &[], "Client connections open."),
     metric("gatehouse_tls_handshakes_total", C, &["result"], "TLS handshakes with clients: `ok` or `failed`."),
+    metric("gatehouse_tcp_connections_total", C, &["result"], "Connections passed on as they are (TCP of Services, TLS passed through): `forwarded`, or `failed` because no endpoint took them."),
+    metric("gatehouse_tcp_bytes_total", C, &["direction"], "Bytes of such connections, counted at their end: from clients (`in`) and to them (`out`)."),
     metric("gatehouse_upstream_connections_total", C, &["state"], "Backend connections that carried a request: `new` or `reused`."),
     metric("gatehouse_upstream_connect_failures_total", C, &[], "Connects to backends that failed."),
     metric("gatehouse_endpoint_ejected", G, &["service", "endpoint"], "Always 1: a connect to the endpoint failed, so that it gets no requests while its Service has another one, until one succeeds."),
@@ -176,6 +178,14 @@ pub enum Counter {
     UpstreamConnectFailed,
     /// An endpoint was ejected.
     EndpointEjected,
+    /// A connection was passed on to an endpoint.
+    TcpForwarded,
+    /// A connection was passed on to nobody.
+    TcpFailed,
+    /// Bytes of clients that were passed on.
+    TcpBytesIn,
+    /// Bytes that were passed on to clients.
+    TcpBytesOut,
     /// A request was sent a second time.
     Retry,
 }
@@ -207,6 +217,11 @@ impl WorkerMetrics {
     /// Counts one.
     pub fn add(&self, counter: Counter) {
         add(&self.counters[counter as usize], 1);
+    }
+
+    /// Counts so many.
+    pub fn add_amount(&self, counter: Counter, amount: u64) {
+        add(&self.counters[counter as usize], amount);
     }
 
     /// A client connection is open from now on.
@@ -342,11 +357,19 @@ impl Metrics {
             "gatehouse_connections" => out.value(metric, &[], self.connections()),
             "gatehouse_connections_refused_total" => {
                 out.value(metric, &["source"], counter(Counter::ConnectionRefused));
-                out.value(metric, &["proxy-protocol"], counter(Counter::ProxyHeaderInvalid));
+                out.value(metric, &["proxy_header"], counter(Counter::ProxyHeaderInvalid));
             }
             "gatehouse_tls_handshakes_total" => {
                 out.value(metric, &["ok"], counter(Counter::TlsHandshake));
                 out.value(metric, &["failed"], counter(Counter::TlsHandshakeFailed));
+            }
+            "gatehouse_tcp_connections_total" => {
+                out.value(metric, &["forwarded"], counter(Counter::TcpForwarded));
+                out.value(metric, &["failed"], counter(Counter::TcpFailed));
+            }
+            "gatehouse_tcp_bytes_total" => {
+                out.value(metric, &["in"], counter(Counter::TcpBytesIn));
+                out.value(metric, &["out"], counter(Counter::TcpBytesOut));
             }
             "gatehouse_upstream_connections_total" => {
                 out.value(metric, &["new"], counter(Counter::UpstreamNew));

@@ -47,6 +47,19 @@ pub(super) struct Addresses {
     pub(super) quarantined: Quarantined,
 }
 
+/// The Services whose traffic ends in this process.
+pub(super) struct Ours<'s> {
+    pub(super) gateways: &'s BTreeMap<ObjectKey, &'s Service>,
+    /// Those whose connections it passes on.
+    pub(super) passed_on: BTreeSet<&'s ObjectKey>,
+}
+
+impl Ours<'_> {
+    fn has(&self, key: &ObjectKey) -> bool {
+        self.gateways.contains_key(key) || self.passed_on.contains(key)
+    }
+}
+
 /// Deals out addresses to every Service that asks for one, or takes those that are recorded. What is dealt
 /// in a cluster is announced when it is recorded, and not before.
 pub(super) fn allocate(
@@ -54,7 +67,7 @@ pub(super) fn allocate(
     node: &NodeContext,
     role: Role,
     previous: Option<&Compiled>,
-    gateways: &BTreeMap<ObjectKey, &Service>,
+    ours: &Ours<'_>,
     problems: &mut Vec<Problem>,
 ) -> Addresses {
     let pools = pools::usable(&state.pools, problems);
@@ -70,8 +83,8 @@ pub(super) fn allocate(
     let dealt = dealt(state, assigned(&allocation, &requests));
     only_recorded(state, &mut allocation, &requests);
     let assigned = assigned(&allocation, &requests);
-    let wanted = local::wanted(state, node, gateways, &assigned, problems);
-    let forwarded = assigned.iter().filter(|(key, _)| !gateways.contains_key(*key));
+    let wanted = local::wanted(state, node, ours, &assigned, problems);
+    let forwarded = assigned.iter().filter(|(key, _)| !ours.has(key));
     let forwarded = forwarded.flat_map(|(_, assigned)| assigned.ips.iter().copied()).collect();
     let advertisements: Vec<_> = state
         .l2_advertisements

@@ -25,6 +25,7 @@ use super::{
     Compiled, NodeContext, ObjectStatus,
     addresses::pools,
     gateways::{claims_address, port_statuses},
+    l4,
 };
 use crate::{source::api_version, state::ClusterState};
 
@@ -69,6 +70,7 @@ pub(crate) struct Statuses<'c> {
     node: &'c NodeContext,
     compiled: &'c Compiled,
     gateways: BTreeSet<&'c ObjectKey>,
+    passed_on: BTreeSet<&'c ObjectKey>,
     /// Where clients come in, whatever address serves an object.
     published: Option<Vec<IngressLoadBalancerIngress>>,
 }
@@ -89,7 +91,8 @@ impl<'c> Statuses<'c> {
             let stored = state.objects.services.get(key);
             stored.map(|stored| published(&stored.object)).unwrap_or_default()
         });
-        Self { state, node, compiled, gateways: gateways.collect(), published }
+        let passed_on = compiled.passed_on.iter().collect();
+        Self { state, node, compiled, gateways: gateways.collect(), passed_on, published }
     }
 
     /// Every Service that asks for an address of ours, and `status.loadBalancer.ingress`.
@@ -105,8 +108,12 @@ impl<'c> Statuses<'c> {
             // Traffic to a gateway ends in this process, one hop before the pod; kube-proxy must not
             // short-cut it (`ipMode` of `core/v1` LoadBalancerIngress).
             let gateway = self.gateways.contains(key);
-            let mode = if gateway { "Proxy" } else { "VIP" };
-            let ports = gateway.then(|| port_statuses(&stored.object));
+            let passed_on = self.passed_on.contains(key);
+            let mode = if gateway || passed_on { "Proxy" } else { "VIP" };
+            let ports = match passed_on {
+                true => Some(l4::port_statuses(&stored.object)),
+                false => gateway.then(|| port_statuses(&stored.object)),
+            };
             let entry = |ip: &IpAddr| LoadBalancerIngress {
                 ip: Some(ip.to_string()),
                 ip_mode: Some(mode.to_owned()),

@@ -226,17 +226,85 @@ fn a_gateway_that_cannot_be_served_is_a_problem_of_the_class_that_names_it() {
     assert_eq!(reasons(&compiled), ["GatewayNotFound Service a/b "]);
 }
 
+/// An endpoint of the Service, on this node or another.
+fn endpoint(service: &str, address: &str, node: &str) -> String {
+    format!(
+        "\n---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {service}-{node}, labels: \
+         {{kubernetes.io/service-name: {service}}}}}\naddressType: IPv4\nports: [{{port: 2525}}]\n\
+         endpoints: [{{addresses: [{address}], nodeName: {node}}}]\n"
+    )
+}
+
 #[test]
-fn other_load_balancer_services_get_an_address_and_are_told_that_nobody_forwards() {
-    let yaml = format!("{POOL}{}", load_balancer("mail", "", ""));
+fn without_a_cluster_connections_to_other_load_balancer_services_are_passed_on() {
+    let more = ", sessionAffinity: ClientIP, externalTrafficPolicy: Local";
+    let [here, there] =
+        [endpoint("mail", "10.0.0.1", "node-1"), endpoint("mail", "10.0.0.2", "node-2")];
+    let yaml = format!("{POOL}{}{here}{there}", load_balancer("mail", "", more));
     let compiled = compiled(&yaml);
     assert_eq!(ips(&compiled, "default/mail"), ["192.168.1.200"]);
-    assert_eq!(reasons(&compiled), ["NotForwarded Service default/mail spec.type"]);
+    assert_eq!(reasons(&compiled), [""; 0]);
     assert_eq!(
         status(&yaml, &node(), "Service default/mail"),
-        serde_json::json!({"loadBalancer": {"ingress": [{"ip": "192.168.1.200", "ipMode": "VIP"}]}})
+        serde_json::json!({"loadBalancer": {"ingress": [{"ip": "192.168.1.200", "ipMode": "Proxy"}]}})
     );
-    assert!(compiled.vips.vips.is_empty(), "what is not served is not announced");
+    let address = "192.168.1.200:25".parse().unwrap();
+    let plan = compiled.listeners.last().unwrap();
+    assert_eq!((plan.address, plan.protocol, plan.vip), (address, Protocol::Tcp, true));
+    let port = &compiled.l4[&address];
+    assert!(port.by_client && port.sources.is_none());
+    assert_eq!(port.here.as_deref(), Some(&["10.0.0.1".parse().unwrap()][..]));
+    let backend = compiled.routes.backends.get(port.forward.spec.backends[0].slot).unwrap();
+    let endpoints = backend.endpoints.endpoints.iter().map(|one| one.address.to_string());
+    assert_eq!(endpoints.collect::<Vec<_>>(), ["10.0.0.1:2525", "10.0.0.2:2525"]);
+    assert!(compiled.forwarded.is_empty(), "the address waits for its listener");
+    assert_eq!(compiled.vips.vips.len(), 1);
+    // Nothing changed: nothing is new.
+    let again = compile(&state(&yaml), &node(), Some(&compiled));
+    assert!(Arc::ptr_eq(&compiled.l4, &again.l4));
+}
+
+#[test]
+fn in_a_cluster_only_services_that_ask_for_it_are_passed_on() {
+    let source = Source { trust: SourceTrust::default(), ..SOURCE };
+    let class = ", loadBalancerClass: gatehouse.io/vip";
+    for (annotations, passed_on, wrong) in [
+        ("", false, &[][..]),
+        ("gatehouse.io/forwarding: gateway", true, &[]),
+        ("gatehouse.io/forwarding: kernel", false, &["InvalidAnnotation"]),
+    ] {
+        let service = load_balancer("mail", annotations, class);
+        let yaml = format!("{POOL}{service}{}", endpoint("mail", "10.0.0.1", "node-1"));
+        let compiled = compile(&state_of(&yaml, source), &node(), None);
+        assert_eq!(!compiled.passed_on.is_empty(), passed_on, "{annotations}");
+        let reasons: Vec<_> = compiled.problems.iter().map(|problem| problem.reason).collect();
+        assert_eq!(reasons, wrong, "{annotations}");
+    }
+}
+
+#[test]
+fn ports_that_are_not_tcp_are_named_and_the_others_passed_on() {
+    let yaml =
+        format!("{POOL}{}{}", load_balancer("dns", "", ""), endpoint("dns", "10.0.0.1", "node-1"));
+    let yaml = yaml
+        .replace("ports: [{port: 25}]", "ports: [{name: a, port: 53, protocol: UDP}, {port: 25}]");
+    let compiled = compiled(&yaml);
+    assert_eq!(compiled.l4.len(), 1);
+    assert_eq!(reasons(&compiled), ["PortNotServed Service default/dns spec.ports[0]"]);
+    let status = status(&yaml, &node(), "Service default/dns");
+    let ports = &status["loadBalancer"]["ingress"][0]["ports"];
+    assert_eq!(ports[0]["error"], "gatehouse.io/PortNotServed");
+    let udp = yaml.replace(", {port: 25}]", "]");
+    let compiled = super::compile(&state(&udp), &node(), Role::Allocate, None);
+    assert!(
+        compiled.l4.is_empty() && compiled.vips.vips.is_empty(),
+        "what is not served is not announced"
+    );
+    let reasons = reasons(&compiled);
+    assert!(
+        reasons.contains(&"NotForwarded Service default/dns spec.type".to_owned()),
+        "{reasons:?}"
+    );
 }
 
 #[test]
@@ -281,7 +349,7 @@ fn a_request_that_makes_no_sense_is_refused_in_the_field_that_holds_it() {
     ] {
         let compiled = compiled(&format!("{POOL}{}", load_balancer("a", annotations, spec)));
         let expected = format!("InvalidAddressRequest Service default/a {field}");
-        assert_eq!(reasons(&compiled), [expected]);
+        assert_eq!(reasons(&compiled)[0], expected);
         assert_eq!(ips(&compiled, "default/a"), [""; 0]);
         assert_eq!(compiled.problems[0].severity, gatehouse_routes::problem::Severity::Error);
     }
@@ -298,7 +366,7 @@ fn a_request_that_makes_no_sense_is_refused_in_the_field_that_holds_it() {
         ),
     ] {
         let compiled = compiled(&format!("{POOL}{}", load_balancer("a", annotations, spec)));
-        assert_eq!(reasons(&compiled), [expected]);
+        assert_eq!(reasons(&compiled)[0], expected);
     }
 }
 

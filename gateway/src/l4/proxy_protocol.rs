@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use gatehouse_routes::policy::proxy_protocol::ProxyProtocol;
+
 pub(crate) mod read;
 
 /// Most bytes of a version 1 header, its CRLF included (section 2.1 of the specification).
@@ -78,6 +80,32 @@ pub(crate) fn step(got: &[u8]) -> Result<Step, Malformed> {
         line(got)
     } else {
         Err(Malformed::NoHeader)
+    }
+}
+
+/// The header that tells a backend of a client's connection.
+pub(crate) fn header(version: ProxyProtocol, ends: Ends) -> Vec<u8> {
+    let (client, server) = (ends.client.ip().to_canonical(), ends.server.ip().to_canonical());
+    let (from, to) = (ends.client.port(), ends.server.port());
+    let six = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    let ports = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    match (version, client, server) {
+        (ProxyProtocol::V1, IpAddr::V4(client), IpAddr::V4(server)) => {
+            format!("PROXY TCP4 {client} {server} {from} {to}\r\n").into_bytes()
+        }
+        (ProxyProtocol::V1, client, server) => {
+            format!("PROXY TCP6 {} {} {from} {to}\r\n", six(client), six(server)).into_bytes()
+        }
+        (ProxyProtocol::V2, IpAddr::V4(client), IpAddr::V4(server)) => {
+            [&V2[..], &[0x21, 0x11, 0, 12], &client.octets(), &server.octets(), &ports].concat()
+        }
+        (ProxyProtocol::V2, client, server) => {
+            let (client, server) = (six(client).octets(), six(server).octets());
+            [&V2[..], &[0x21, 0x21, 0, 36], &client, &server, &ports].concat()
+        }
     }
 }
 

@@ -2,17 +2,82 @@
 //!
 //! `worker::accept` calls [`read`], then [`choose`], then does what the [`Choice`] says.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use gatehouse_routes::host;
 use rustls::{
     ServerConfig,
     server::{Acceptor, ClientHello},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use crate::tls::config::TlsPolicies;
+
+/// A ClientHello that was read, and the bytes that it came in.
+pub(crate) struct Replayed {
+    pub(crate) start: StartHandshake<TcpStream>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Reads a ClientHello as [`read`] does and keeps what was read, for whoever it is passed on to.
+pub(crate) async fn read_and_keep(stream: TcpStream) -> io::Result<Replayed> {
+    let start = read(Kept { stream, bytes: Vec::new() }).await?;
+    let StartHandshake { accepted, io: Kept { stream, bytes }, .. } = start;
+    Ok(Replayed { start: StartHandshake::from_parts(accepted, stream), bytes })
+}
+
+/// The server name of a ClientHello in canonical form; `None` if the client named none, or an address.
+pub(crate) fn server_name(hello: &ClientHello<'_>) -> Option<Box<str>> {
+    let name = hello.server_name().and_then(host::canonical)?;
+    Some(name.into_owned().into_boxed_str())
+}
+
+/// A stream that keeps what is read of it.
+struct Kept {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+}
+
+impl AsyncRead for Kept {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.bytes.extend_from_slice(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Only an alert is ever written.
+impl AsyncWrite for Kept {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
 
 /// What becomes of a TLS connection.
 pub(crate) enum Choice<'a> {
@@ -39,11 +104,7 @@ where
 
 /// What `policies` say of this ClientHello.
 pub(crate) fn choose<'a>(policies: &'a TlsPolicies, hello: &ClientHello<'_>) -> Choice<'a> {
-    let server_name = hello.server_name().and_then(host::canonical);
-    Choice::Terminate {
-        config: &policies.every_name,
-        server_name: server_name.map(|name| name.into_owned().into_boxed_str()),
-    }
+    Choice::Terminate { config: &policies.every_name, server_name: server_name(hello) }
 }
 
 #[cfg(test)]

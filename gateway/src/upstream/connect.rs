@@ -133,6 +133,32 @@ async fn begin_http2(
     Ok(Upstream::Http2(stream))
 }
 
+/// Connects to an endpoint for bytes that are passed on as they are. How it went is noted in `stats`.
+///
+/// # Errors
+/// The endpoint did not accept the connection within `limit`.
+pub(crate) async fn connect_plain(
+    worker: &Worker,
+    address: SocketAddr,
+    stats: &EndpointStats,
+    limit: Tick,
+) -> io::Result<TcpStream> {
+    let limit = Duration::from_millis(limit);
+    let connected = tokio::time::timeout(limit, TcpStream::connect(address)).await;
+    match connected.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
+        Ok(stream) => {
+            succeeded(address, stats);
+            let _ = stream.set_nodelay(true);
+            Ok(stream)
+        }
+        Err(error) => {
+            worker.metrics().add(Counter::UpstreamConnectFailed);
+            failed(worker, address, stats, &error);
+            Err(error)
+        }
+    }
+}
+
 /// Sees whether an ejected endpoint accepts a connection again; no request waits for it. The trial is the
 /// caller's to make ([`health::takes_trial`]) and ends within [`trial_time`].
 pub(super) fn try_again(worker: &Rc<Worker>, address: SocketAddr, stats: &Arc<EndpointStats>) {

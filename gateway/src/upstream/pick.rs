@@ -128,7 +128,7 @@ impl Upstreams {
 }
 
 /// Whether an endpoint is to get requests. Has one tried again that it is time for.
-fn is_fit(worker: &Rc<Worker>, endpoint: &Endpoint) -> bool {
+pub(crate) fn is_fit(worker: &Rc<Worker>, endpoint: &Endpoint) -> bool {
     match health::of(&endpoint.stats) {
         Health::Good => true,
         Health::Slow { until } => until <= worker.now(),

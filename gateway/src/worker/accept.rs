@@ -15,7 +15,6 @@ use std::{
 };
 
 use rustls::ProtocolVersion;
-use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
@@ -25,15 +24,20 @@ use tokio_rustls::server::TlsStream;
 use crate::{
     admin::metrics::Counter,
     http::conn::{self, Accepted, TlsSession},
-    l4::proxy_protocol::{self as l4, read::read as read_proxy_header},
+    l4::{
+        forward::{Client, Means, To, forward},
+        proxy_protocol::{self, read::read as read_proxy_header},
+        relay::{Relays, break_off},
+    },
+    snapshot::{GatewaySnapshot, Snapshot},
     tls::{
-        client_hello::{self, Choice},
+        client_hello::{self, Choice, Replayed},
         config::TlsPolicies,
     },
     upstream::Upstreams,
     worker::{
         context::Worker,
-        listener::{ListenerFacts, Opened},
+        listener::{self, ListenerFacts},
         local_address::LocalAddress,
         timeouts::{ConnTimers, Phase, Registered},
     },
@@ -46,13 +50,15 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_
 pub(crate) fn accept(
     worker: &Rc<Worker>,
     upstreams: &Rc<Upstreams>,
-    opened: Opened,
+    relays: &Rc<Relays>,
+    opened: listener::Opened,
 ) -> io::Result<oneshot::Sender<()>> {
     let socket = TcpListener::from_std(opened.socket)?;
     let (closing, mut closed) = oneshot::channel::<()>();
     let entrance = Entrance {
         worker: Rc::clone(worker),
         upstreams: Rc::clone(upstreams),
+        relays: Rc::clone(relays),
         address: worker.address(opened.facts.address.ip()),
         listener: opened.facts,
     };
@@ -102,11 +108,18 @@ struct Ends {
     secured: bool,
 }
 
+impl From<Ends> for proxy_protocol::Ends {
+    fn from(Ends { peer, local, .. }: Ends) -> Self {
+        Self { client: peer, server: local }
+    }
+}
+
 /// What every connection of one socket is given.
 #[derive(Clone)]
 struct Entrance {
     worker: Rc<Worker>,
     upstreams: Rc<Upstreams>,
+    relays: Rc<Relays>,
     listener: Arc<ListenerFacts>,
     address: Rc<LocalAddress>,
 }
@@ -119,7 +132,7 @@ impl Entrance {
         let proxied = proxied.is_some_and(|senders| senders.contains(peer.ip()));
         // Of a load balancer it is its client that may come in or not.
         if !proxied && !self.lets_in(peer.ip()) {
-            return refuse(&stream);
+            return break_off(&stream);
         }
         tokio::task::spawn_local(serve(self.clone(), stream, peer, proxied));
     }
@@ -127,12 +140,25 @@ impl Entrance {
     /// Whether the Service behind this listener serves clients of this address.
     fn lets_in(&self, client: IpAddr) -> bool {
         let snapshot = self.worker.pin();
-        let allowed =
-            snapshot.gateway(self.listener.slot).is_none_or(|gateway| gateway.lets_in(client));
+        let allowed = match self.listener.passes_on {
+            true => {
+                let port = snapshot.l4.get(&self.listener.address);
+                port.is_some_and(|port| {
+                    port.sources.as_ref().is_none_or(|sources| sources.contains(client))
+                })
+            }
+            false => {
+                snapshot.gateway(self.listener.slot).is_none_or(|gateway| gateway.lets_in(client))
+            }
+        };
         if !allowed {
             self.worker.metrics().add(Counter::ConnectionRefused);
         }
         allowed
+    }
+
+    fn means<'w>(&'w self, timers: &'w ConnTimers) -> Means<'w> {
+        Means { worker: &self.worker, upstreams: &self.upstreams, relays: &self.relays, timers }
     }
 
     fn timers(&self, phase: Phase) -> Registered<ConnTimers> {
@@ -170,7 +196,10 @@ async fn serve(entrance: Entrance, mut stream: TcpStream, peer: SocketAddr, prox
         ends = Box::pin(told(&entrance, &mut stream, ends)).await;
     }
     match (entrance.listener.tls.clone(), ends) {
-        (_, None) => refuse(&stream),
+        (_, None) => break_off(&stream),
+        (_, Some(ends)) if entrance.listener.passes_on => {
+            Box::pin(pass_on(&entrance, stream, ends)).await;
+        }
         (None, Some(ends)) => {
             let timers = entrance.timers(Phase::FirstByte);
             Box::pin(conn::serve(entrance.accepted(timers, ends, None), stream)).await;
@@ -201,7 +230,7 @@ async fn told(entrance: &Entrance, stream: &mut TcpStream, own: Option<Ends>) ->
     let ends = match header.ends {
         // The load balancer itself, which looks whether this process is there.
         None => own,
-        Some(l4::Ends { client: peer, server: local }) => {
+        Some(proxy_protocol::Ends { client: peer, server: local }) => {
             Ends { peer, local, secured: header.tls || local.port() == HTTPS }
         }
     };
@@ -220,20 +249,37 @@ async fn within<F: Future>(timers: &ConnTimers, mut future: Pin<&mut F>) -> Opti
     .await
 }
 
-/// Ends a connection at once: whoever may not come in holds nothing here, not even a port that waits.
-fn refuse(stream: &TcpStream) {
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+/// Passes a connection to the port of a Service on.
+async fn pass_on(entrance: &Entrance, stream: TcpStream, ends: Ends) {
+    let (timers, address) = (entrance.timers(Phase::Active), entrance.listener.address);
+    let client = Client { stream, ends: ends.into(), early: Vec::new() };
+    forward(entrance.means(&timers), client, |snapshot: &Snapshot| {
+        Some(To::port(snapshot.l4.get(&address)?))
+    })
+    .await;
 }
 
 async fn serve_tls(entrance: Entrance, policies: TlsPolicies, stream: TcpStream, ends: Ends) {
     let worker = &entrance.worker;
     let timers = entrance.timers(Phase::Handshake);
-    let mut opening = Box::pin(open(policies, stream));
+    let mut opening = Box::pin(open(&entrance, policies, stream));
     let opened = within(&timers, opening.as_mut()).await.and_then(Result::ok);
     drop(opening);
-    let Some(Terminated { stream, server_name }) = opened else {
-        worker.metrics().add(Counter::TlsHandshakeFailed);
-        return;
+    let Terminated { stream, server_name } = match opened {
+        Some(Opened::Terminated(terminated)) => terminated,
+        Some(Opened::PassedThrough { stream, early, name }) => {
+            timers.enter(Phase::Active, worker.now());
+            let client = Client { stream, ends: ends.into(), early };
+            let slot = entrance.listener.slot;
+            return forward(entrance.means(&timers), client, |snapshot: &Snapshot| {
+                To::name(snapshot.gateway(slot)?.passed_through(&name)?)
+            })
+            .await;
+        }
+        None => {
+            worker.metrics().add(Counter::TlsHandshakeFailed);
+            return;
+        }
     };
     worker.metrics().add(Counter::TlsHandshake);
     timers.enter(Phase::FirstByte, worker.now());
@@ -247,6 +293,17 @@ async fn serve_tls(entrance: Entrance, policies: TlsPolicies, stream: TcpStream,
     conn::serve(entrance.accepted(timers, ends, tls), stream).await;
 }
 
+/// What became of a TLS connection.
+enum Opened {
+    Terminated(Terminated),
+    /// It goes on with the bytes that were read of it, as the server name says.
+    PassedThrough {
+        stream: TcpStream,
+        early: Vec<u8>,
+        name: Box<str>,
+    },
+}
+
 /// A connection whose TLS ends here.
 struct Terminated {
     stream: Box<TlsStream<TcpStream>>,
@@ -255,12 +312,27 @@ struct Terminated {
 
 /// Reads the ClientHello and does what the policies say of it. One future for all of that, so that a
 /// handshake costs one allocation.
-async fn open(policies: TlsPolicies, stream: TcpStream) -> io::Result<Terminated> {
-    let start = client_hello::read(stream).await?;
+async fn open(entrance: &Entrance, policies: TlsPolicies, stream: TcpStream) -> io::Result<Opened> {
+    let (worker, slot) = (&entrance.worker, entrance.listener.slot);
+    let passes = worker.pin().gateway(slot).is_some_and(GatewaySnapshot::passes_through);
+    let start = if passes {
+        let Replayed { start, bytes } = client_hello::read_and_keep(stream).await?;
+        let name = client_hello::server_name(&start.client_hello());
+        let snapshot = worker.pin();
+        let gateway = snapshot.gateway(slot);
+        let passed =
+            |name: &str| gateway.is_some_and(|gateway| gateway.passed_through(name).is_some());
+        if let Some(name) = name.filter(|name| passed(name)) {
+            return Ok(Opened::PassedThrough { stream: start.io, early: bytes, name });
+        }
+        start
+    } else {
+        client_hello::read(stream).await?
+    };
     match client_hello::choose(&policies, &start.client_hello()) {
         Choice::Terminate { config, server_name } => {
             let stream = start.into_stream(Arc::clone(config)).await?;
-            Ok(Terminated { stream: Box::new(stream), server_name })
+            Ok(Opened::Terminated(Terminated { stream: Box::new(stream), server_name }))
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct ListenerFacts {
     pub(crate) slot: ScopeSlot,
     /// `None`: plain TCP.
     pub(crate) tls: Option<TlsPolicies>,
+    /// Connections are passed on as they are.
+    pub(crate) passes_on: bool,
 }
 
 /// One worker's socket of a listener.

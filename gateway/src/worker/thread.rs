@@ -148,6 +148,7 @@ async fn run(
     report: &Report,
 ) {
     let upstreams = Rc::new(upstreams);
+    let relays = Rc::default();
     let mut listeners = Vec::new();
     let mut ticker = tokio::time::interval(clock::period(worker.options.time_scale));
     ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -157,7 +158,7 @@ async fn run(
             command = commands.recv() => { match command {
                 Some(Command::Listen(opened)) => {
                     let (id, address) = (opened.id, opened.facts.address);
-                    match accept(&worker, &upstreams, *opened) {
+                    match accept(&worker, &upstreams, &relays, *opened) {
                         Ok(closing) => listeners.push((id, address, closing)),
                         Err(error) => tracing::error!(%error, "listener lost"),
                     }

@@ -2,7 +2,9 @@
 
 use super::{
     table::{Annotation, Family, ObjectKind},
-    value::{BODY_RATE, BODY_TIMEOUT, ENCODED_SLASHES, READ_BY_OWNER, TEXT, WEIGHTS},
+    value::{
+        BODY_RATE, BODY_TIMEOUT, ENCODED_SLASHES, IDLE_TIMEOUT, PROXY_PROTOCOL, READ_BY_OWNER, TEXT, WEIGHTS,
+    },
 };
 
 /// Annotations of Gatehouse. One for Ingresses, Routes or Services gets its row here.
@@ -44,8 +46,35 @@ pub static FAMILY: Family = Family::new(
              default: `safe`, `keep` or `reject`.",
         )
         .protecting(),
+        FORWARDING,
+        Annotation::honoured(
+            "idle-timeout",
+            &[ObjectKind::Ingress, ObjectKind::Route, ObjectKind::Service],
+            IDLE_TIMEOUT,
+            "",
+            "How long nothing may move on a connection that is passed on as it is: seconds, or a time such as `5m`. \
+             By default an hour, and a day for those of a Service.",
+        ),
+        Annotation::honoured(
+            "proxy-protocol",
+            &[ObjectKind::Ingress, ObjectKind::Route, ObjectKind::Service],
+            PROXY_PROTOCOL,
+            "",
+            "`v1` or `v2`: connections that are passed on as they are begin with a PROXY header of that version, \
+             which tells the backend who its client is.",
+        ),
         UNREAD_FIELDS,
     ],
+);
+
+/// Has this process pass connections on, in place of kube-proxy.
+pub const FORWARDING: Annotation = Annotation::honoured(
+    "forwarding",
+    &[ObjectKind::Service],
+    READ_BY_OWNER,
+    "",
+    "`gateway`: this process passes the connections of a Service of type LoadBalancer on, and kube-proxy does not. \
+     Without a cluster it always does.",
 );
 
 /// What the reader of an object tells its translation.

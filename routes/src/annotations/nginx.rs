@@ -13,7 +13,7 @@ use super::{
         CORS_HEADERS, CORS_MAX_AGE, CORS_METHODS, CORS_ORIGINS, CUSTOM_HEADERS, DENIED_NETWORKS,
         ENABLE_CORS, FIREWALL, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW,
         KEEP_SLASH, LIMIT, LIMIT_EXEMPT, NETWORKS, NEXT_TIME, NEXT_TRIES, NEXT_UPSTREAM,
-        PAUSE_TIMEOUT, PERMANENT, PERMANENT_CODE, PROTOCOL, PROXY_CIPHERS, PROXY_DEPTH, PROXY_NAME,
+        PASS_THROUGH, PAUSE_TIMEOUT, PERMANENT, PERMANENT_CODE, PROTOCOL, PROXY_CIPHERS, PROXY_DEPTH, PROXY_NAME,
         PROXY_SECRET, PROXY_SERVER_NAME, PROXY_VERIFY, PROXY_VERSIONS, Parser, RATE_PER_MINUTE,
         RATE_PER_SECOND, REWRITE, SATISFY, SEND_TIMEOUT, SSL_REDIRECT, SWITCH, TEMPORAL,
         TEMPORAL_CODE, TEXT, UPSTREAM_HOST, USE_REGEX,
@@ -479,7 +479,14 @@ const ROWS: &[Annotation] = &[
     harmless("session-cookie-samesite", TEXT, "SameSite of the cookie."),
     harmless("session-cookie-secure", FLAG, "Whether it is for https only."),
     differs("ssl-ciphers", TEXT, "Ciphers of the host.", "the built-in ones are used"),
-    closes("ssl-passthrough", FLAG, "Whether the backend terminates TLS itself.").of_host(),
+    honoured(
+        "ssl-passthrough",
+        PASS_THROUGH,
+        "false",
+        "Whether TLS goes to the backend of `/` as it is, for every host of the Ingress.",
+    )
+    .protecting()
+    .of_host(),
     differs(
         "ssl-prefer-server-ciphers",
         TEXT,

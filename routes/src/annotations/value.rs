@@ -15,7 +15,7 @@ use crate::{
     networks::{Network, Networks},
     options::EncodedSlashes,
     path,
-    policy::retries::Failures,
+    policy::{proxy_protocol::ProxyProtocol, retries::Failures},
     template::Template,
 };
 
@@ -61,6 +61,10 @@ pub(crate) enum Setting {
     MaybeRegex,
     /// A part of what is said of the way to the backend.
     Transport(Part),
+    /// TLS to the backend as it is.
+    PassThrough(bool),
+    /// The header that connections to the backend begin with.
+    ProxyProtocol(ProxyProtocol),
     /// Requests of a client within a second at most.
     PerSecond(u32),
     /// Requests of a client within a minute at most.
@@ -180,6 +184,8 @@ pub(super) const IGNORED: Parser = Parser { read: |_| Ok(Setting::Nothing), noth
 pub(super) const USE_REGEX: Parser = Parser { read: use_regex, nothing: &[] };
 pub(super) const SSL_REDIRECT: Parser =
     Parser { read: |value| flag(value).map(Setting::SslRedirect), nothing: &[] };
+pub(super) const PASS_THROUGH: Parser =
+    Parser { read: |value| flag(value).map(Setting::PassThrough), nothing: &["false"] };
 pub(super) const FORCE_SSL_REDIRECT: Parser =
     Parser { read: |value| flag(value).map(Setting::ForceSslRedirect), nothing: &[] };
 pub(super) const REWRITE: Parser = Parser { read: rewrite, nothing: &[] };

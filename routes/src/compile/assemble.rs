@@ -18,6 +18,7 @@ use crate::{
     endpoints::{Changed, Inputs, Resolved, Resolver},
     model::{Backend, BackendTable, CertBinding, CertSource, HostPattern, Scope},
     objects::{ObjectKey, ObjectRef},
+    passthrough::PassThroughTable,
     problem::{Problem, Severity},
     references::{self, Reference},
     rule::RouteRule,
@@ -39,15 +40,20 @@ impl Run<'_, '_> {
         mut self,
         ingresses: Vec<ServedIngress<'_>>,
         mut routes: Vec<JudgedRoute<'_>>,
+        asked: Vec<Translation>,
     ) -> Compiled {
         let claimants = claimants(&ingresses, &routes, self.options.default_gateway.as_ref());
         let translations = ingresses.iter().map(|ingress| &ingress.kept.result.1);
         let all = translations.chain(routes.iter().map(|route| &route.kept.result.translation));
+        let all = all.chain(&asked);
         let inputs = self.kept.map(|kept| &kept.inputs);
         let changed = inputs.map(|inputs| inputs.changed(self.objects)).unwrap_or_default();
         let resolved = self.resolve(all, &changed);
         for claimant in &claimants {
             self.report(claimant.translation, &resolved);
+        }
+        for translation in &asked {
+            self.report(translation, &resolved);
         }
         let wanted_config_maps = self.wanted_config_maps(&ingresses);
         let (replaced, unused) = canaries::merge(&ingresses, self.previous);
@@ -92,6 +98,7 @@ impl Run<'_, '_> {
             },
             routes: routes.into_iter().map(|route| route.outcome).collect(),
             backends,
+            asked: asked.iter().flat_map(|asked| &asked.backends).map(|asked| asked.slot).collect(),
         }
     }
 
@@ -224,7 +231,8 @@ impl Run<'_, '_> {
         self.problems.extend(taken);
         let kept = at.and_then(|at| self.previous?.cache.certs.get(at));
         let (certs, kept) = self.certs(claimants, previous.zip(kept));
-        (GatewayTable { scope, slot, routes, certs }, kept, lost)
+        let passthrough = self.passthrough(claimants, previous);
+        (GatewayTable { scope, slot, routes, certs, passthrough }, kept, lost)
     }
 
     /// The certificates of these claimants, oldest first: the oldest binding of a host counts, even if
@@ -270,6 +278,27 @@ impl Run<'_, '_> {
         });
         let secrets = Arc::new(secrets.collect());
         (certs, Arc::new(KeptCerts { bindings, secrets, problems }))
+    }
+
+    /// The server names of these claimants that are passed on, the previous table if it says the same.
+    fn passthrough(
+        &mut self,
+        claimants: &[Claimant<'_>],
+        previous: Option<&GatewayTable>,
+    ) -> Arc<PassThroughTable> {
+        if claimants.iter().all(|claimant| claimant.translation.passthrough.is_empty()) {
+            return previous
+                .map(|table| &table.passthrough)
+                .filter(|table| table.is_empty())
+                .map_or_else(Arc::default, Arc::clone);
+        }
+        let objects = claimants.iter().map(|claimant| claimant.translation);
+        let (table, problems) = PassThroughTable::new(objects);
+        self.problems.extend(problems);
+        match previous.map(|previous| &previous.passthrough) {
+            Some(known) if **known == table => Arc::clone(known),
+            _ => Arc::new(table),
+        }
     }
 
     fn backend_table(&self, slots: Vec<Option<Arc<Backend>>>) -> Arc<BackendTable> {

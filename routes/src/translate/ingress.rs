@@ -32,6 +32,7 @@ mod answers;
 mod beside;
 mod canary;
 mod closing;
+mod passthrough;
 mod weights;
 
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -220,6 +221,7 @@ impl Translator<'_, '_> {
                 self.close(&host, root.clone());
             }
         }
+        self.pass_through();
         self.out
     }
 

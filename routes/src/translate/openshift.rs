@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod host;
+mod passthrough;
 mod reencrypt;
 
 /// `spec.alternateBackends` at most (`route/v1` RouteSpec).
@@ -151,6 +152,10 @@ fn served(
 ) -> Result<RouteRule, Refusal> {
     let spec = &route.spec;
     unsupported(route)?;
+    if passthrough::is_asked(spec.tls.as_ref()) {
+        let settings = (filters, policy);
+        return passthrough::served(route, (object, host), options, settings, translation, slots);
+    }
     let path = route_path(spec.path.as_deref().unwrap_or_default())?;
     let (clear, secure) = schemes(spec.tls.as_ref())?;
     if let Some(tls) = &spec.tls {
@@ -258,13 +263,7 @@ fn schemes(tls: Option<&TlsConfig>) -> Result<(Clear, bool), Refusal> {
     let termination = tls.termination.as_deref().unwrap_or_default();
     // `oc` and older clients write the words in capitals; OpenShift's defaulting folds them.
     match termination.to_ascii_lowercase().as_str() {
-        "" | "edge" | "reencrypt" => {}
-        "passthrough" => {
-            let message = format!("termination {termination} is not supported yet");
-            let hint = "use edge and a port on which the pods answer in clear text, or leave the Route to the \
-                        router that serves it now";
-            return Err(invalid("spec.tls.termination", message, hint));
-        }
+        "" | "edge" | "reencrypt" | "passthrough" => {}
         _ => {
             let message =
                 format!("termination {termination:?} is not edge, reencrypt or passthrough");
@@ -373,7 +372,8 @@ fn backends(
         // The same Service twice: the last weight holds, as in OpenShift's router.
         backends.retain(|backend| backend.key.service != service);
         let object = &translation.object;
-        let protocol = reencrypt::protocol(spec.tls.as_ref(), object, &service, options);
+        let protocol = passthrough::protocol(spec.tls.as_ref())
+            .unwrap_or_else(|| reencrypt::protocol(spec.tls.as_ref(), object, &service, options));
         let backend = BackendKey { service, port: port.clone(), protocol };
         backends.push(translation.backend(backend, weight, field, slots));
     }

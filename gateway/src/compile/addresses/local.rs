@@ -13,7 +13,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 
-use super::{claim_id, request::is_local};
+use super::{Ours, claim_id, request::is_local};
 use crate::{
     compile::{Assigned, NodeContext},
     state::ClusterState,
@@ -98,31 +98,32 @@ pub(super) fn excluded(
 /// The claims whose traffic this node can take.
 ///
 /// A gateway's traffic ends in this process, so this node always has a local endpoint of it. Traffic of
-/// other Services is forwarded by kube-proxy where there is a cluster, and as MetalLB does, their
-/// addresses are announced only while some endpoint is usable; without a cluster nobody forwards it.
+/// other Services is passed on by this process or by kube-proxy, and as MetalLB does, their
+/// addresses are announced only while some endpoint is usable.
 pub(super) fn wanted(
     state: &ClusterState,
     node: &NodeContext,
-    gateways: &BTreeMap<ObjectKey, &Service>,
+    ours: &Ours<'_>,
     assigned: &BTreeMap<ObjectKey, Assigned>,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<ClaimId, Wanted> {
     let mut wanted = BTreeMap::new();
-    for (key, service) in gateways {
+    for (key, service) in ours.gateways {
         let local = is_local(service).then_some(true);
         wanted.insert(claim_id(key), Wanted { labels: labels(service), local });
     }
-    let others = assigned.keys().filter(|key| !gateways.contains_key(*key));
+    let others = assigned.keys().filter(|key| !ours.gateways.contains_key(*key));
     let mut slices: Option<Slices<'_>> = None;
     for key in others {
         let Some(stored) = state.objects.services.get(key) else { continue };
         let object = ObjectRef::new("Service", key.clone());
-        if stored.trust.standalone {
+        let passed_on = ours.passed_on.contains(key);
+        if stored.trust.standalone && !passed_on {
             problems.push(Problem::warning(
                 &object,
                 "NotForwarded",
                 "spec.type",
-                "the Service has an address, but forwarding to its endpoints is not built yet",
+                "the Service has an address but no TCP port, and nothing else is passed on yet",
                 "serve it by an Ingress or a Route on a gateway Service",
             ));
             continue;
@@ -130,6 +131,10 @@ pub(super) fn wanted(
         let slices = slices.get_or_insert_with(|| by_service(state));
         let usable = usable_on(slices.get(key).map_or(&[], Vec::as_slice), &node.node);
         let Some(here) = usable else {
+            // Of objects that are written by hand that is said where their endpoints are looked for.
+            if passed_on && stored.trust.standalone {
+                continue;
+            }
             problems.push(Problem::warning(
                 &object,
                 "NoEndpoints",

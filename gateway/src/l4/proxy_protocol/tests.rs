@@ -169,4 +169,21 @@ proptest! {
         let binary = v2(0x21, 0x11, &rest);
         prop_assert_eq!(parse(&binary), Ok(Some((wanted, binary.len()))));
     }
+
+    /// What is told here is understood by whoever reads it as strictly.
+    #[test]
+    fn what_is_told_is_read_back(
+        client in any::<IpAddr>(),
+        server in any::<IpAddr>(),
+        from: u16,
+        to: u16,
+    ) {
+        let wanted = Ends { client: end(client, from), server: end(server, to) };
+        for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+            let bytes = header(version, wanted);
+            prop_assert!(version == ProxyProtocol::V2 || bytes.len() <= MAX_LINE);
+            let told = Header { ends: Some(wanted), tls: false };
+            prop_assert_eq!(parse(&bytes), Ok(Some((told, bytes.len()))), "{:?}", bytes);
+        }
+    }
 }

@@ -23,6 +23,19 @@ pub(in crate::annotations) const BODY_RATE: Parser = Parser {
     },
     nothing: &[],
 };
+/// A version of the PROXY protocol.
+pub(in crate::annotations) const PROXY_PROTOCOL: Parser = Parser {
+    read: |value| match value.trim() {
+        "" => Ok(Setting::Nothing),
+        value => value.parse().map(Setting::ProxyProtocol).map_err(|()| {
+            Fault::new("InvalidAnnotation", "is neither v1 nor v2", "write one of the two")
+        }),
+    },
+    nothing: &[],
+};
+/// Seconds, or a time with its unit.
+pub(in crate::annotations) const IDLE_TIMEOUT: Parser =
+    Parser { read: |value| seconds(value, Setting::TunnelTimeout), nothing: &[] };
 /// In OpenShift's units, milliseconds where there is none.
 pub(in crate::annotations) const ROUTE_TIMEOUT: Parser =
     Parser { read: |value| time(value, 1, Setting::ReadTimeout), nothing: &[] };

@@ -1,0 +1,255 @@
+//! A client's connection passed on to an endpoint that takes it.
+//!
+//! `worker::accept` calls [`forward`] for connections that end nowhere here: those to the port of a Service, and TLS
+//! that is passed through.
+
+use std::{
+    borrow::Borrow,
+    future::poll_fn,
+    io::{self, ErrorKind},
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use gatehouse_routes::{
+    action::Forward,
+    filter::AddressRules,
+    model::{BackendSlot, Endpoint},
+    passthrough::PassThrough,
+    stats::EndpointStats,
+};
+use http::HeaderMap;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+use super::{
+    pick::{By, pick},
+    proxy_protocol::{self, Ends},
+    relay::{Relays, break_off},
+};
+use crate::{
+    admin::metrics::Counter,
+    compile::L4Port,
+    snapshot::Snapshot,
+    upstream::{
+        Upstreams,
+        connect::connect_plain,
+        permit::{Most, Permit},
+        pick::is_fit,
+    },
+    worker::{
+        clock::Tick,
+        context::Worker,
+        counters::{FAILURE, REQUEST},
+        timeouts::ConnTimers,
+    },
+};
+
+/// How long nothing may move on a connection to a Service's port, where nobody says otherwise: as long as the kernel
+/// remembers connections that kube-proxy forwards.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// When a peer that is silent is asked whether it is still there, and how often again.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
+
+/// What passing on takes of a worker.
+pub(crate) struct Means<'w> {
+    pub(crate) worker: &'w Rc<Worker>,
+    pub(crate) upstreams: &'w Upstreams,
+    pub(crate) relays: &'w Relays,
+    pub(crate) timers: &'w ConnTimers,
+}
+
+/// A client's connection, and what was read of it already.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    pub(crate) ends: Ends,
+    pub(crate) early: Vec<u8>,
+}
+
+/// Where it goes.
+pub(crate) struct To<'s> {
+    forward: &'s Forward,
+    by_client: bool,
+    /// Endpoints that may have it, if not all.
+    here: Option<&'s [IpAddr]>,
+    access: Option<&'s AddressRules>,
+    /// How long nothing may move, where the object does not say; `None`: as in every tunnel.
+    idle: Option<Duration>,
+}
+
+impl<'s> To<'s> {
+    /// The backend of a Service's port. Who may come in has been asked before.
+    pub(crate) fn port(port: &'s L4Port) -> Self {
+        let L4Port { forward, by_client, here, .. } = port;
+        Self {
+            forward,
+            by_client: *by_client,
+            here: here.as_deref(),
+            access: None,
+            idle: Some(DAY),
+        }
+    }
+
+    /// The backend of a server name, if it has one.
+    pub(crate) fn name(pass: &'s PassThrough) -> Option<Self> {
+        let PassThrough { forward, by_client, access, .. } = pass;
+        let (by_client, access) = (*by_client, access.as_ref());
+        Some(Self { forward: forward.as_ref()?, by_client, here: None, access, idle: None })
+    }
+}
+
+/// An endpoint that has accepted a connection.
+struct Reached {
+    stream: TcpStream,
+    _permit: Permit,
+}
+
+/// Passes a connection on to where `find` says, until it ends. One that nobody takes is broken off.
+pub(crate) async fn forward(
+    means: Means<'_>,
+    client: Client,
+    find: impl for<'s> FnOnce(&'s Snapshot) -> Option<To<'s>>,
+) {
+    let Means { worker, timers, relays, .. } = means;
+    let Client { mut stream, ends, mut early } = client;
+    let snapshot = worker.pin();
+    let reached = match find(&snapshot) {
+        Some(to) if to.access.is_none_or(|access| access.admit(ends.client.ip())) => {
+            let policy = &to.forward.spec.policy;
+            let idle = policy.timeouts.and_then(|timeouts| timeouts.tunnel);
+            let idle = idle.or_else(|| to.idle.map(|idle| worker.scaled(idle)));
+            if let Some(version) = policy.proxy_protocol {
+                let told = proxy_protocol::header(version, with_own(ends, &stream));
+                early.splice(..0, told);
+            }
+            let mut reaching = pin!(reach(&means, &snapshot, &to, ends.client.ip()));
+            let reached = poll_fn(|cx| {
+                timers.register(cx);
+                if timers.expired().is_some() {
+                    return Poll::Ready(None);
+                }
+                reaching.as_mut().poll(cx)
+            });
+            reached.await.map(|reached| (reached, idle))
+        }
+        Some(_) => {
+            worker.metrics().add(Counter::ConnectionRefused);
+            return break_off(&stream);
+        }
+        None => None,
+    };
+    drop(snapshot);
+    let Some((mut backend, idle)) = reached else {
+        worker.metrics().add(Counter::TcpFailed);
+        return break_off(&stream);
+    };
+    worker.metrics().add(Counter::TcpForwarded);
+    keep_alive(&stream);
+    keep_alive(&backend.stream);
+    timers.becomes_tunnel(idle.map(|idle| idle.as_millis() as Tick), worker.now());
+    let ends = (&**worker, timers);
+    let (up, down) = relays.relay(ends, &mut stream, &mut backend.stream, early).await;
+    worker.metrics().add_amount(Counter::TcpBytesIn, up);
+    worker.metrics().add_amount(Counter::TcpBytesOut, down);
+}
+
+/// Where the client came in, if its listener takes any address.
+fn with_own(ends: Ends, stream: &TcpStream) -> Ends {
+    match stream.local_addr() {
+        Ok(server) if ends.server.ip().is_unspecified() => Ends { server, ..ends },
+        _ => ends,
+    }
+}
+
+/// A peer that vanished without a word is noticed.
+fn keep_alive(stream: &TcpStream) {
+    let often = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&often);
+}
+
+/// A connection to one of the endpoints; `None`: none of them takes it.
+async fn reach(
+    means: &Means<'_>,
+    snapshot: &Snapshot,
+    to: &To<'_>,
+    client: IpAddr,
+) -> Option<Reached> {
+    let Means { worker, upstreams, .. } = means;
+    let (backend, index) =
+        upstreams.pick_backend(to.forward, &snapshot.backends, &HeaderMap::new())?;
+    let slot = to.forward.spec.backends.get(index)?.slot;
+    let set = &backend.endpoints;
+    match &set.external {
+        None => one_of(means, &set.endpoints, slot, to, client).await,
+        Some(external) => {
+            let named = Box::pin(upstreams.names.endpoints(worker, external)).await;
+            one_of(means, &named, slot, to, client).await
+        }
+    }
+}
+
+async fn one_of<E: Borrow<Endpoint>>(
+    means: &Means<'_>,
+    endpoints: &[E],
+    slot: BackendSlot,
+    to: &To<'_>,
+    client: IpAddr,
+) -> Option<Reached> {
+    let Means { worker, upstreams, .. } = means;
+    let by = if to.by_client { By::Client(client) } else { By::Turn(upstreams.turn(slot)) };
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    let began = worker.now();
+    loop {
+        let may = |at: SocketAddr| {
+            !tried.contains(&at) && to.here.is_none_or(|here| here.binary_search(&at.ip()).is_ok())
+        };
+        let is_well = |endpoint: &Endpoint| is_fit(worker, endpoint);
+        let endpoint: &Endpoint = pick(endpoints, by, may, is_well)?.borrow();
+        let left = endpoints.iter().filter(|one| may((*one).borrow().address)).count();
+        let limits = &worker.options.limits;
+        let limit = if left > 1 { limits.connect_try } else { limits.connect };
+        let opened = open(means, endpoint.address, &endpoint.stats, limit).await;
+        let counters = worker.endpoint_counters();
+        let counts = counters.of(&endpoint.stats);
+        match opened {
+            Ok(reached) => {
+                counters.add(&counts, REQUEST);
+                return Some(reached);
+            }
+            Err(error) => {
+                tracing::debug!(address = %endpoint.address, %error, "a connection cannot be passed on");
+                counters.add(&counts, FAILURE);
+            }
+        }
+        tried.push(endpoint.address);
+        if worker.now().saturating_sub(began) >= limits.tries {
+            return None;
+        }
+    }
+}
+
+/// Opens a connection to an endpoint, within bounds and not to this process itself.
+async fn open(
+    Means { worker, upstreams, .. }: &Means<'_>,
+    address: SocketAddr,
+    stats: &Arc<EndpointStats>,
+    limit: Tick,
+) -> io::Result<Reached> {
+    if worker.is_own(address) {
+        worker.warn(|| tracing::warn!(%address, "a backend leads to this gateway itself"));
+        return Err(ErrorKind::AddrInUse.into());
+    }
+    let options = &worker.options;
+    let most = Most { all: options.max_connections, each: options.max_endpoint_connections };
+    let Some(permit) = upstreams.pool.permit(address, most) else {
+        worker
+            .warn(|| tracing::warn!(%address, ?most, "too many connections to endpoints are open"));
+        return Err(ErrorKind::QuotaExceeded.into());
+    };
+    let stream = connect_plain(worker, address, stats, limit).await?;
+    Ok(Reached { stream, _permit: permit })
+}

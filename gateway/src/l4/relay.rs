@@ -1,0 +1,287 @@
+//! Bytes both ways between two sockets, until both have ended or one breaks.
+//!
+//! What comes in small pieces goes through one buffer that all connections of the worker share: an idle connection
+//! holds no memory for bytes. A direction whose reads fill that buffer is spliced, by a pipe that it has only while
+//! bytes are in it.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io::{self, ErrorKind},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf},
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+};
+
+use super::pipe::Pipe;
+use crate::worker::{
+    context::Worker,
+    timeouts::{ConnTimers, Phase},
+};
+
+/// Bytes of the buffer.
+const BUFFER: usize = 16 * 1024;
+/// What a pipe holds unless it is told otherwise (pipe(7)).
+const PIPE: usize = 64 * 1024;
+/// Most empty pipes that are kept.
+const MAX_PIPES: usize = 64;
+
+/// What all relays of one worker share.
+pub(crate) struct Relays {
+    buffer: RefCell<Box<[u8]>>,
+    pipes: RefCell<Vec<Pipe>>,
+}
+
+impl Default for Relays {
+    fn default() -> Self {
+        Self { buffer: RefCell::new(vec![0; BUFFER].into()), pipes: RefCell::default() }
+    }
+}
+
+impl Relays {
+    fn pipe(&self) -> io::Result<Pipe> {
+        let kept = self.pipes.borrow_mut().pop();
+        kept.map_or_else(Pipe::new, Ok)
+    }
+
+    /// Takes an empty pipe back.
+    fn keep(&self, pipe: Pipe) {
+        let mut pipes = self.pipes.borrow_mut();
+        if pipes.len() < MAX_PIPES {
+            pipes.push(pipe);
+        }
+    }
+
+    /// Passes bytes on until both sides have ended, or the timers end it. `early` is what was read of the client
+    /// before. A side that breaks off has the other broken off as well; only what the backend said before it is
+    /// still told. Returns how many bytes came from the client, and how many went to it.
+    pub(crate) async fn relay(
+        &self,
+        (worker, timers): (&Worker, &ConnTimers),
+        client: &mut TcpStream,
+        backend: &mut TcpStream,
+        early: Vec<u8>,
+    ) -> (u64, u64) {
+        timers.enter(Phase::Tunnel, worker.now());
+        let (mut up, mut down) = (Way::with(early), Way::with(Vec::new()));
+        let whole = {
+            let (mut from_client, mut to_client) = client.split();
+            let (mut from_backend, mut to_backend) = backend.split();
+            poll_fn(|cx| {
+                timers.register(cx);
+                if timers.expired().is_some() {
+                    return Poll::Ready(false);
+                }
+                let before = up.moved + down.moved;
+                let there = up.poll(cx, self, &mut from_client, &mut to_backend);
+                let back = down.poll(cx, self, &mut from_backend, &mut to_client);
+                if up.moved + down.moved != before {
+                    timers.enter(Phase::Tunnel, worker.now());
+                }
+                match (there, back) {
+                    // The backend takes no more, but what it has said may be on its way.
+                    (Poll::Ready(Err(Broken::To)), Poll::Pending) => {
+                        up.state = State::Ended;
+                        Poll::Pending
+                    }
+                    (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(false),
+                    (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(true),
+                    _ => Poll::Pending,
+                }
+            })
+            .await
+        };
+        if !whole {
+            break_off(client);
+            break_off(backend);
+        }
+        (up.moved, down.moved)
+    }
+}
+
+/// Has a connection end by a reset, as that of its other side did.
+pub(crate) fn break_off(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// One of the two directions.
+struct Way {
+    held: Held,
+    state: State,
+    /// Bytes that were handed on.
+    moved: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Bytes come in small pieces.
+    Copying,
+    /// They come in bulk.
+    Splicing,
+    /// The sender has ended; the receiver has yet to be told.
+    Ending,
+    /// Nothing comes any more.
+    Ended,
+}
+
+/// Bytes that the receiver has not taken yet.
+enum Held {
+    Nothing,
+    /// From this place on.
+    Bytes(Vec<u8>, usize),
+    /// So many.
+    Piped(Pipe, usize),
+}
+
+/// Which side broke off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    From,
+    To,
+}
+
+impl Way {
+    fn with(early: Vec<u8>) -> Self {
+        let held = if early.is_empty() { Held::Nothing } else { Held::Bytes(early, 0) };
+        Self { held, state: State::Copying, moved: 0 }
+    }
+
+    /// Moves what can be moved; ready when the receiver has been told that the sender has ended.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        relays: &Relays,
+        from: &mut ReadHalf<'_>,
+        to: &mut WriteHalf<'_>,
+    ) -> Poll<Result<(), Broken>> {
+        loop {
+            if self.state == State::Ended {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.hand_on(cx, relays, to)).map_err(|_| Broken::To)?;
+            match self.state {
+                State::Copying => ready!(self.copy(cx, relays, from, to))?,
+                State::Splicing => {
+                    ready!(self.splice(cx, relays, from)).map_err(|_| Broken::From)?;
+                }
+                State::Ending => {
+                    // A receiver that has gone needs not be told.
+                    let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+                    self.state = State::Ended;
+                }
+                State::Ended => (),
+            }
+        }
+    }
+
+    /// Hands on what is held; ready when nothing is.
+    fn hand_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        relays: &Relays,
+        to: &mut WriteHalf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let sent = match &mut self.held {
+                Held::Nothing => return Poll::Ready(Ok(())),
+                Held::Bytes(bytes, at) => {
+                    let sent = ready!(Pin::new(&mut *to).poll_write(cx, &bytes[*at..]))?;
+                    *at += sent;
+                    if *at == bytes.len() {
+                        self.held = Held::Nothing;
+                    }
+                    sent
+                }
+                Held::Piped(pipe, left) => {
+                    let stream: &TcpStream = (*to).as_ref();
+                    ready!(stream.poll_write_ready(cx))?;
+                    match stream.try_io(Interest::WRITABLE, || pipe.drain(stream, *left)) {
+                        Ok(sent) => {
+                            *left -= sent;
+                            if *left == 0
+                                && let Held::Piped(pipe, _) =
+                                    std::mem::replace(&mut self.held, Held::Nothing)
+                            {
+                                relays.keep(pipe);
+                            }
+                            sent
+                        }
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+                }
+            };
+            if sent == 0 {
+                return Poll::Ready(Err(ErrorKind::WriteZero.into()));
+            }
+            self.moved += sent as u64;
+        }
+    }
+
+    fn copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        relays: &Relays,
+        from: &mut ReadHalf<'_>,
+        to: &mut WriteHalf<'_>,
+    ) -> Poll<Result<(), Broken>> {
+        let mut buffer = relays.buffer.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(|_| Broken::From)?;
+        let got = buffer.filled();
+        match got.len() {
+            0 => self.state = State::Ending,
+            BUFFER => self.state = State::Splicing,
+            _ => (),
+        }
+        // Mostly all of it is taken at once.
+        let sent = match Pin::new(to).poll_write(cx, got) {
+            _ if got.is_empty() => 0,
+            Poll::Ready(sent) => sent.map_err(|_| Broken::To)?,
+            Poll::Pending => 0,
+        };
+        self.moved += sent as u64;
+        if sent < got.len() {
+            self.held = Held::Bytes(got[sent..].to_vec(), 0);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        relays: &Relays,
+        from: &mut ReadHalf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let stream: &TcpStream = (*from).as_ref();
+        ready!(stream.poll_read_ready(cx))?;
+        let Ok(pipe) = relays.pipe() else {
+            // There are no descriptors left for it.
+            self.state = State::Copying;
+            return Poll::Ready(Ok(()));
+        };
+        match stream.try_io(Interest::READABLE, || pipe.fill(stream, PIPE)) {
+            Ok(0) => self.state = State::Ending,
+            Ok(got) => {
+                if got < BUFFER / 2 {
+                    self.state = State::Copying;
+                }
+                self.held = Held::Piped(pipe, got);
+                return Poll::Ready(Ok(()));
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => (),
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+        relays.keep(pipe);
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,154 @@
+use crate::{
+    compile::Compiled,
+    testing::{answer, compiled, problems},
+};
+
+fn route(name: &str, created: u32, host: &str, more: &str) -> String {
+    format!(
+        "kind: Route\nmetadata: {{name: {name}, namespace: d, creationTimestamp: '2026-01-0{created}T00:00:00Z'}}\n\
+         spec: {{host: {host}, to: {{name: {name}}}{more}}}\n---\n"
+    )
+}
+
+fn ingress(name: &str, created: u32, host: &str, annotations: &str, tls: &str) -> String {
+    format!(
+        "kind: Ingress\nmetadata: {{name: {name}, namespace: d, creationTimestamp: '2026-01-0{created}T00:00:00Z', \
+         annotations: {{kubernetes.io/ingress.class: c, {annotations}}}}}\n\
+         spec: {{tls: [{tls}], rules: [{{host: '{host}', http: {{paths: [\
+         {{path: /, pathType: Prefix, backend: {{service: {{name: {name}, port: {{number: 443}}}}}}}}]}}}}]}}\n---\n\
+         kind: IngressClass\nmetadata: {{name: c}}\nspec: {{controller: gatehouse.io/ingress}}\n---\n"
+    )
+}
+
+const PASS: &str = ", tls: {termination: passthrough}";
+const PASS_AND_REDIRECT: &str =
+    ", tls: {termination: Passthrough, insecureEdgeTerminationPolicy: Redirect}";
+const EDGE: &str = ", tls: {termination: edge}";
+const SSL_PASSTHROUGH: &str = "nginx.ingress.kubernetes.io/ssl-passthrough: 'true'";
+
+/// The Service that connections for a name are passed on to, `-`: nobody; `terminated`.
+fn passed(compiled: &Compiled, name: &str) -> String {
+    let table = &compiled.tables[0];
+    let Some(found) = table.passthrough.find(name, &table.routes) else {
+        return "terminated".into();
+    };
+    let backend = found.forward.as_ref().and_then(|forward| forward.spec.main().first());
+    backend.map_or_else(|| "-".into(), |backend| backend.key.to_string())
+}
+
+fn unreferenced(compiled: &Compiled) -> Vec<String> {
+    let missing = |problem: &String| problem.contains("BackendNotFound");
+    problems(compiled).into_iter().filter(|problem| !missing(problem)).collect()
+}
+
+#[test]
+fn a_route_is_passed_through_and_leaves_clear_text_to_others() {
+    let all = [
+        route("deep", 1, "a.test", PASS),
+        route("plain", 2, "a.test", ", path: /plain"),
+        route("root", 3, "a.test", ""),
+        route("told", 1, "b.test", PASS_AND_REDIRECT),
+    ];
+    let compiled = compiled(&all.concat());
+    assert_eq!(passed(&compiled, "a.test"), "d/deep:*");
+    assert_eq!(passed(&compiled, "b.test"), "d/told:*");
+    assert_eq!(passed(&compiled, "c.test"), "terminated");
+    assert_eq!(answer(&compiled, "http://a.test/plain"), "plain:*");
+    assert_eq!(answer(&compiled, "http://a.test/"), "root:*");
+    assert_eq!(
+        answer(&compiled, "https://a.test/plain"),
+        "503",
+        "nothing of it over TLS that ends here"
+    );
+    assert_eq!(answer(&compiled, "http://b.test/x"), "redirect 302");
+    assert_eq!(answer(&compiled, "https://b.test/x"), "503");
+    assert_eq!(unreferenced(&compiled), Vec::<String>::new());
+}
+
+#[test]
+fn of_two_routes_the_older_one_says_where_tls_ends() {
+    for (older, younger, pass) in [(PASS, EDGE, "d/a:*"), (EDGE, PASS, "terminated")] {
+        let all = [route("a", 1, "a.test", older), route("b", 2, "a.test", younger)];
+        let both = compiled(&all.concat());
+        assert_eq!(passed(&both, "a.test"), pass);
+        assert_eq!(unreferenced(&both), ["Route d/b HostAlreadyClaimed spec.host"]);
+        // The other way round in the text makes no difference.
+        let turned = compiled(&[all[1].clone(), all[0].clone()].concat());
+        assert_eq!((passed(&turned, "a.test"), problems(&turned)), (pass.into(), problems(&both)));
+        // The one that waits takes the place of the one that goes.
+        let alone = compiled(&all[1]);
+        assert_eq!(passed(&alone, "a.test") == "terminated", younger == EDGE);
+    }
+    let redirects = [route("a", 1, "a.test", PASS_AND_REDIRECT), route("b", 2, "a.test", "")];
+    let redirects = compiled(&redirects.concat());
+    assert_eq!(answer(&redirects, "http://a.test/"), "redirect 302");
+    assert!(!redirects.routes[1].admitted, "clear text of the host is spoken for");
+}
+
+#[test]
+fn an_ingress_passes_its_hosts_through_to_the_backend_of_the_root() {
+    let all = [
+        ingress("deep", 1, "a.test", SSL_PASSTHROUGH, ""),
+        ingress("wild", 2, "*.w.test", SSL_PASSTHROUGH, ""),
+        ingress("own", 3, "own.w.test", "", "{hosts: [own.w.test]}"),
+    ];
+    let compiled = compiled(&all.concat());
+    assert_eq!(passed(&compiled, "a.test"), "d/deep:443");
+    assert_eq!(passed(&compiled, "x.w.test"), "d/wild:443");
+    assert_eq!(passed(&compiled, "x.y.w.test"), "terminated");
+    assert_eq!(
+        passed(&compiled, "own.w.test"),
+        "terminated",
+        "a host of its own is not part of the wildcard"
+    );
+    assert_eq!(answer(&compiled, "http://a.test/"), "deep:443");
+    assert_eq!(answer(&compiled, "https://a.test/"), "404");
+    assert_eq!(answer(&compiled, "https://own.w.test/"), "own:443");
+    assert_eq!(unreferenced(&compiled), Vec::<String>::new());
+}
+
+#[test]
+fn an_ingress_and_a_route_of_one_host_are_told_who_has_its_tls() {
+    let all = [
+        ingress("edge", 1, "a.test", "", "{hosts: [a.test], secretName: s}"),
+        route("deep", 2, "a.test", PASS),
+    ];
+    let older_edge = compiled(&all.concat());
+    assert_eq!(passed(&older_edge, "a.test"), "terminated");
+    assert!(
+        problems(&older_edge)
+            .contains(&"Route d/deep PassthroughConflict spec.tls.termination".into())
+    );
+    let all = [
+        ingress("edge", 2, "a.test", "", "{hosts: [a.test], secretName: s}"),
+        route("deep", 1, "a.test", PASS),
+    ];
+    let older_pass = compiled(&all.concat());
+    assert_eq!(passed(&older_pass, "a.test"), "d/deep:*");
+    assert!(problems(&older_pass).contains(&"Ingress d/edge PassthroughConflict spec.tls".into()));
+}
+
+#[test]
+fn what_cannot_be_protected_or_makes_no_sense_is_passed_to_nobody() {
+    let whitelist = "nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/8";
+    let limited = ingress("a", 1, "a.test", &format!("{SSL_PASSTHROUGH}, {whitelist}"), "");
+    let limited = compiled(&limited);
+    let found = limited.tables[0].passthrough.find("a.test", &limited.tables[0].routes).unwrap();
+    let access = found.access.as_ref().unwrap();
+    assert!(
+        access.admit("10.1.1.1".parse().unwrap()) && !access.admit("192.0.2.1".parse().unwrap())
+    );
+
+    for more in [
+        ", path: /x, tls: {termination: passthrough}",
+        ", tls: {termination: passthrough, certificate: x}",
+        ", tls: {termination: passthrough, insecureEdgeTerminationPolicy: Allow}",
+    ] {
+        let compiled = compiled(&route("a", 1, "a.test", more));
+        assert_eq!(passed(&compiled, "a.test"), "terminated", "{more}");
+        assert!(problems(&compiled)[0].contains("ExtendedValidationFailed spec."), "{more}");
+    }
+    let auth = "nginx.ingress.kubernetes.io/auth-tls-secret: d/x";
+    let closed = compiled(&ingress("a", 1, "a.test", &format!("{SSL_PASSTHROUGH}, {auth}"), ""));
+    assert!(matches!(&*passed(&closed, "a.test"), "-" | "terminated"));
+}

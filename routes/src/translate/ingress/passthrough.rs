@@ -1,0 +1,97 @@
+//! `ssl-passthrough`: TLS for the hosts of an Ingress goes to the backend of `/` as it is.
+
+use std::sync::Arc;
+
+use super::Translator;
+use crate::{
+    action::{Forward, ForwardSpec},
+    filter::{AddressRules, Filter},
+    matcher::{PathMatch, Schemes},
+    model::{BackendKey, BackendProtocol, HostPattern},
+    passthrough::PassThrough,
+    problem::Problem,
+};
+
+const FIELD: &str = "metadata.annotations[nginx.ingress.kubernetes.io/ssl-passthrough]";
+
+impl Translator<'_, '_> {
+    /// Passes TLS of all hosts on and leaves the rules to clear text, if that is asked for. An Ingress that is closed
+    /// stays closed.
+    pub(super) fn pass_through(&mut self) {
+        if !self.settings.passthrough || self.settings.deny.is_some() {
+            return;
+        }
+        let access = self.access();
+        for at in 0..self.out.entries.len() {
+            let host = self.out.entries[at].host.clone();
+            for rule in &mut self.out.entries[at].rules {
+                if let Some(rule) = Arc::get_mut(rule) {
+                    rule.matches.schemes =
+                        Schemes { http: rule.matches.schemes.http, https: false };
+                }
+            }
+            let forward = if access.is_err() { None } else { self.root(at) };
+            if host == HostPattern::Any {
+                self.not_passed(
+                    "a rule without a host has no server name, so nothing of it is passed through",
+                );
+            } else if access.is_err() {
+                self.not_passed("a protection of requests cannot be in force where TLS is passed through, so TLS of the host is closed");
+            } else if forward.is_none() {
+                self.not_passed(&format!(
+                    "{host} has no path \"/\" with a Service, so TLS of the host is closed"
+                ));
+            }
+            self.out.passthrough.push(Arc::new(PassThrough {
+                object: self.out.object.clone(),
+                host,
+                forward,
+                by_client: false,
+                access: access.clone().unwrap_or_default(),
+            }));
+        }
+    }
+
+    fn not_passed(&mut self, message: &str) {
+        let hint = "name a host and a backend for its path \"/\", or remove the annotation";
+        let problem =
+            Problem::error(&self.out.object, "PassthroughImpossible", FIELD, message, hint);
+        self.out.problems.push(problem);
+    }
+
+    /// Where requests for `/` go, as bytes.
+    fn root(&mut self, entry: usize) -> Option<Forward> {
+        let rules = &self.out.entries[entry].rules;
+        let is_root = |path: &PathMatch| match path {
+            PathMatch::Prefix(path) | PathMatch::Exact(path) => matches!(&**path, "/" | ""),
+            PathMatch::Default => true,
+            PathMatch::RoutePrefix(_) | PathMatch::Regex(_) => false,
+        };
+        let rule = rules.iter().find(|rule| is_root(&rule.matches.path))?;
+        let backend = rule.forward()?.spec.main().first()?;
+        let (key, field) = (backend.key.clone(), backend.slot);
+        let used = self.out.backends.iter().find(|used| used.slot == field);
+        let field = used.map(|used| used.field.clone()).unwrap_or_default();
+        let key = BackendKey { protocol: BackendProtocol::Bytes, ..key };
+        let backend = self.out.backend(key, 1, field, self.slots);
+        Some(Forward::new(ForwardSpec::of(Box::new([backend]), Arc::clone(&self.policy))))
+    }
+
+    /// Which clients may come in.
+    ///
+    /// # Errors
+    /// Something else protects the Ingress, which can only be done to requests.
+    fn access(&self) -> Result<Option<AddressRules>, ()> {
+        let mut access = None;
+        for filter in &self.filters {
+            match filter {
+                Filter::Access(rules) => access = Some((**rules).clone()),
+                // Limits of nginx are for requests, and say nothing of what is passed through.
+                Filter::RateLimit(_) | Filter::BodyLimit(_) => {}
+                other if other.protects() => return Err(()),
+                _ => {}
+            }
+        }
+        Ok(access)
+    }
+}

@@ -1,0 +1,119 @@
+//! Termination `passthrough`: TLS goes to the pods as it is, and clear text nowhere, or to https.
+
+use std::sync::Arc;
+
+use super::{Refusal, backends, invalid};
+use crate::{
+    action::{Action, Forward, ForwardSpec},
+    filter::{AddressRules, Filter, Filters, HttpsRedirect},
+    matcher::{Matches, PathMatch, Schemes},
+    model::{BackendProtocol, HostPattern},
+    objects::ObjectRef,
+    openshift::{Route, TlsConfig},
+    options::{EncodedSlashes, Options},
+    passthrough::PassThrough,
+    policy::Policy,
+    rule::RouteRule,
+    slots::Slots,
+    translate::Translation,
+};
+
+/// Whether a Route asks for it.
+pub(super) fn is_asked(tls: Option<&TlsConfig>) -> bool {
+    let termination = tls.and_then(|tls| tls.termination.as_deref()).unwrap_or_default();
+    termination.eq_ignore_ascii_case("passthrough")
+}
+
+/// How the backends of a Route are spoken to where its termination decides that.
+pub(super) fn protocol(tls: Option<&TlsConfig>) -> Option<BackendProtocol> {
+    is_asked(tls).then_some(BackendProtocol::Bytes)
+}
+
+/// What is passed on, and the rule for clear text. Without a redirect that rule is for no request at all: it
+/// stands for the host.
+pub(super) fn served(
+    route: &Route,
+    (object, host): (&ObjectRef, &HostPattern),
+    options: &Options,
+    (filters, policy): (Vec<Filter>, Arc<Policy>),
+    translation: &mut Translation,
+    slots: &mut Slots<'_>,
+) -> Result<RouteRule, Refusal> {
+    let redirected = allowed(route)?;
+    let access = access(&filters)?;
+    let backends = backends(&object.key, route, options, translation, slots)?;
+    let spec = ForwardSpec::of(backends, policy);
+    translation.passthrough.push(Arc::new(PassThrough {
+        object: object.clone(),
+        host: host.clone(),
+        forward: Some(Forward::new(spec.clone())),
+        // `ROUTER_TCP_BALANCE_SCHEME` is `source` unless it is set.
+        by_client: true,
+        access,
+    }));
+    let redirect = Filter::HttpsRedirect(HttpsRedirect { status: 302, trim_slash: false });
+    Ok(RouteRule {
+        object: object.clone(),
+        host: host.clone(),
+        matches: Matches {
+            path: PathMatch::RoutePrefix("".into()),
+            schemes: Schemes { http: redirected, https: false },
+        },
+        encoded_slashes: EncodedSlashes::default(),
+        filters: if redirected { [redirect].into_iter().collect() } else { Filters::default() },
+        action: Action::Forward(Forward::new(spec)),
+    })
+}
+
+/// Refuses what cannot go with it; true if clear text is redirected.
+fn allowed(route: &Route) -> Result<bool, Refusal> {
+    let Some(tls) = &route.spec.tls else { return Ok(false) };
+    if route.spec.path.as_deref().is_some_and(|path| !path.is_empty()) {
+        let message = "passthrough termination does not support paths";
+        return Err(invalid("spec.path", message, "remove it, or terminate TLS at the edge"));
+    }
+    let texts = [
+        ("certificate", &tls.certificate),
+        ("key", &tls.key),
+        ("caCertificate", &tls.ca_certificate),
+        ("destinationCACertificate", &tls.destination_ca_certificate),
+    ];
+    let given = texts.iter().find(|(_, text)| text.as_ref().is_some_and(|text| !text.is_empty()));
+    let external = tls.external_certificate.is_some().then_some("externalCertificate");
+    if let Some(name) = given.map(|(name, _)| *name).or(external) {
+        let message = "passthrough termination does not support certificates";
+        return Err(invalid(
+            format!("spec.tls.{name}"),
+            message,
+            "remove it: the pods have their own",
+        ));
+    }
+    match tls.insecure_edge_termination_policy.as_deref().unwrap_or_default() {
+        "" | "None" => Ok(false),
+        "Redirect" => Ok(true),
+        other => Err(invalid(
+            "spec.tls.insecureEdgeTerminationPolicy",
+            format!("policy {other:?} is not None or Redirect"),
+            "use one of the two",
+        )),
+    }
+}
+
+/// Which clients may come in; any other protection needs requests, which nobody sees here.
+fn access(filters: &[Filter]) -> Result<Option<AddressRules>, Refusal> {
+    let mut access = None;
+    for filter in filters {
+        match filter {
+            Filter::Access(rules) => access = Some((**rules).clone()),
+            other if other.protects() => {
+                return Err(invalid(
+                    "metadata.annotations",
+                    "a protection of requests cannot be in force where TLS is passed through",
+                    "remove it, or terminate TLS at the edge",
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(access)
+}
