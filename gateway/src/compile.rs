@@ -40,7 +40,7 @@ mod status;
 
 pub(crate) use gateways::may_be_ours;
 pub use group::{GroupPlan, GroupSecret};
-pub use l4::{L4Plan, L4Port};
+pub use l4::{Certs, L4Plan, L4Port};
 pub use status::statuses;
 pub(crate) use status::{Statuses, load_balancer, pool as pool_status};
 
@@ -97,15 +97,18 @@ pub enum Protocol {
     Https,
     /// Whatever the client speaks: its bytes are passed on.
     Tcp,
+    /// TLS, and within it whatever the client speaks.
+    Tls,
 }
 
 impl Protocol {
-    /// `http`, `https` or `tcp`.
+    /// `http`, `https`, `tcp` or `tls`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
     }
 }
@@ -243,6 +246,9 @@ pub fn compile(
         });
         certs.push((table.scope.clone(), builder.table(&table.scope, &table.certs, known)));
     }
+    let before = previous.map(|previous| &*previous.l4);
+    let secrets = &state.objects.secrets;
+    let l4_certs = l4::certs(&passed_on, &mut builder, secrets, before, &mut problems);
     let (cert_cache, cert_problems) = builder.finish();
     problems.extend(cert_problems);
     let known = previous.map(|previous| &previous.backend_tls);
@@ -269,8 +275,8 @@ pub fn compile(
         &routes.asked,
         (state, node),
         &addresses.assigned,
-        &source_ranges,
-        previous.map(|previous| &*previous.l4),
+        (&source_ranges, &l4_certs),
+        before,
     );
     // Who has the address and port already keeps it.
     let taken: BTreeSet<_> = listeners.iter().map(|plan| plan.address).collect();
@@ -283,6 +289,7 @@ pub fn compile(
     problems.dedup();
     let mut not_of_routes = addresses::passwords(state);
     not_of_routes.extend(backend_tls.secrets());
+    not_of_routes.extend(l4::secrets(&passed_on).cloned());
     not_of_routes.extend(node.group_secret.iter().map(|secret| secret.object.clone()));
 
     Compiled {

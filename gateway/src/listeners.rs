@@ -200,8 +200,12 @@ impl Listeners {
 
     fn open_one(&mut self, plan: &ListenerPlan, workers: &[WorkerHandle]) -> anyhow::Result<Open> {
         let tls = match plan.protocol {
-            Protocol::Http | Protocol::Tcp => None,
+            Protocol::Http | Protocol::Tcp | Protocol::Tls => None,
             Protocol::Https => Some(self.tls.policies(plan.slot)?),
+        };
+        let port_tls = match plan.protocol {
+            Protocol::Tls => Some(self.tls.port(plan.address)?),
+            Protocol::Http | Protocol::Https | Protocol::Tcp => None,
         };
         let mut sockets = self.inherited.remove(&plan.address).unwrap_or_default();
         while sockets.len() < workers.len() {
@@ -214,7 +218,8 @@ impl Listeners {
             address: plan.address,
             slot: plan.slot,
             tls,
-            passes_on: plan.protocol == Protocol::Tcp,
+            passes_on: matches!(plan.protocol, Protocol::Tcp | Protocol::Tls),
+            port_tls,
         });
         // The process before may have had more workers.
         for (worker, socket) in workers.iter().cycle().zip(sockets) {

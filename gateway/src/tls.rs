@@ -5,3 +5,4 @@ pub mod certs;
 pub mod chain;
 pub(crate) mod client_hello;
 pub(crate) mod config;
+mod port;

@@ -372,6 +372,36 @@ fn a_process_that_stops_lets_its_connections_end() {
     });
 }
 
+#[test]
+fn tls_of_a_service_ends_here_where_it_names_a_certificate() {
+    on_host(|| {
+        let (pair, other) = (certificate(&["db.test"]), certificate(&["db.test"]));
+        let (gateway, address) = start(&[echo("one")], "gatehouse.io/tls-secret: db", "", &[]);
+        assert!(Tls::connect(address, "db.test", &[]).is_err(), "there is no certificate yet");
+        for pair in [&pair, &other] {
+            gateway.save("secret.yaml", &secret("db", pair));
+            let mut tls = wait::eventually("the certificate is shown", || {
+                let tls =
+                    Tls::connect(address, "db.test", &[]).map_err(|error| error.to_string())?;
+                if tls.peer() == pair.der { Ok(tls) } else { Err("another one".to_owned()) }
+            });
+            assert_eq!(read_text(&mut tls, 3), "one");
+            let long = "x".repeat(100_000);
+            thread::scope(|scope| {
+                let mut wire = tls;
+                let long = &long;
+                scope.spawn(move || {
+                    for part in long.as_bytes().chunks(1000) {
+                        wire.write_all(part).unwrap();
+                        wire.flush().unwrap();
+                        assert_eq!(read_text(&mut wire, part.len()).as_bytes(), part);
+                    }
+                });
+            });
+        }
+    });
+}
+
 /// A server that speaks TLS with this certificate and says its name over it.
 fn tls_server(pair: &Pair, name: &'static str, header: usize) -> SocketAddr {
     let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap();

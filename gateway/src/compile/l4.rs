@@ -14,19 +14,25 @@ use gatehouse_routes::{
     action::{Forward, ForwardSpec, WeightedBackend},
     annotations::{self, gatehouse},
     compile::Asked,
-    model::{BackendKey, BackendPort, BackendProtocol, BackendSlot, Scope, ScopeSlot},
+    model::{
+        BackendKey, BackendPort, BackendProtocol, BackendSlot, CertBinding, CertSource,
+        HostPattern, Scope, ScopeSlot,
+    },
     networks::Networks,
-    objects::{ObjectKey, ObjectRef, Stored},
+    objects::{ObjectKey, ObjectRef, Store, Stored},
     policy::Policy,
     problem::Problem,
 };
-use k8s_openapi::api::core::v1::{PortStatus, Service, ServicePort};
+use k8s_openapi::api::core::v1::{PortStatus, Secret, Service, ServicePort};
 
 use super::{
     Assigned, ListenerPlan, NodeContext, Protocol, gateways::claims_address,
     source_ranges::SourceRanges,
 };
-use crate::state::ClusterState;
+use crate::{
+    state::ClusterState,
+    tls::certs::{self, CertTable},
+};
 
 /// Label of an EndpointSlice: the Service that it belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -44,6 +50,19 @@ pub struct L4Port {
     pub here: Option<Box<[IpAddr]>>,
     /// The clients that may come in; `None`: everybody.
     pub sources: Option<Arc<Networks>>,
+    /// TLS ends here; the endpoint gets what is within.
+    pub certs: Option<Certs>,
+}
+
+/// The certificate of a Service's ports, if it is usable.
+#[derive(Clone, Debug)]
+pub struct Certs(pub Arc<CertTable>);
+
+/// Tables that say the same are the same.
+impl PartialEq for Certs {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// By address.
@@ -55,6 +74,7 @@ pub(super) struct Forwarded<'s> {
     pub(super) service: &'s Service,
     policy: Arc<Policy>,
     ports: Vec<(u16, BackendKey)>,
+    tls: Option<CertBinding>,
 }
 
 /// The Services whose connections are passed on here. `gateways` are those that are served otherwise.
@@ -77,6 +97,7 @@ pub(super) fn services<'s>(
             service: &stored.object,
             policy: annotations::policy(&object, &stored.object.metadata),
             ports: ports(key, &stored.object, problems),
+            tls: tls(&object, &stored.object),
         }
     });
     forwarded.filter(|forwarded| !forwarded.ports.is_empty()).collect()
@@ -129,6 +150,59 @@ fn ports(
     passed
 }
 
+/// The certificate that a Service asks for.
+fn tls(object: &ObjectRef, service: &Service) -> Option<CertBinding> {
+    let found = gatehouse::FAMILY.find(&gatehouse::TLS_SECRET, &service.metadata)?;
+    let secret = ObjectKey::new(Arc::clone(&object.key.namespace), found.value.trim());
+    Some(CertBinding {
+        host: HostPattern::Any,
+        if_named: false,
+        source: CertSource::Secret(secret),
+        object: object.clone(),
+        field: found.field(),
+    })
+}
+
+/// The Secrets that they name.
+pub(super) fn secrets<'s>(services: &'s [Forwarded<'_>]) -> impl Iterator<Item = &'s ObjectKey> {
+    services.iter().filter_map(|service| match &service.tls.as_ref()?.source {
+        CertSource::Secret(secret) => Some(secret),
+        CertSource::Inline { .. } => None,
+    })
+}
+
+/// The certificates of those that want TLS to end here, by Service.
+pub(super) fn certs(
+    services: &[Forwarded<'_>],
+    builder: &mut certs::Builder<'_>,
+    known: &Store<Secret>,
+    previous: Option<&L4Plan>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<ObjectKey, Certs> {
+    let mut all = BTreeMap::new();
+    for Forwarded { key, tls, .. } in services {
+        let Some(binding) = tls else { continue };
+        let there = matches!(&binding.source, CertSource::Secret(key) if known.contains_key(key));
+        if !there {
+            problems.push(Problem::error(
+                &binding.object,
+                "SecretNotFound",
+                binding.field.clone(),
+                "the Secret does not exist, or may not be read, so connections are refused",
+                "create a Secret of type kubernetes.io/tls in the namespace of the Service",
+            ));
+        }
+        let before = previous.iter().flat_map(|previous| previous.values());
+        let before =
+            before.filter(|port| port.service == **key).find_map(|port| port.certs.as_ref());
+        let bindings = if there { std::slice::from_ref(binding) } else { &[] };
+        let scope = Scope::Gateway((*key).clone());
+        let table = builder.table(&scope, bindings, before.map(|certs| &certs.0));
+        all.insert((*key).clone(), Certs(table));
+    }
+    all
+}
+
 /// The backends that they take, in one order with [`plan`].
 pub(super) fn asked(services: &[Forwarded<'_>]) -> Vec<Asked> {
     let ports = services.iter().flat_map(|service| {
@@ -148,12 +222,12 @@ pub(super) fn plan(
     slots: &[BackendSlot],
     (state, node): (&ClusterState, &NodeContext),
     addresses: &BTreeMap<ObjectKey, Assigned>,
-    sources: &SourceRanges,
+    (sources, certs): (&SourceRanges, &BTreeMap<ObjectKey, Certs>),
     previous: Option<&L4Plan>,
 ) -> L4Plan {
     let mut plan = L4Plan::new();
     let mut slots = slots.iter();
-    for Forwarded { key, service, policy, ports } in services {
+    for Forwarded { key, service, policy, ports, .. } in services {
         let spec = service.spec.as_ref();
         let text = |field: Option<&Option<String>>| field.and_then(|text| text.clone());
         let affinity = text(spec.map(|spec| &spec.session_affinity));
@@ -170,6 +244,7 @@ pub(super) fn plan(
                     by_client: affinity.as_deref() == Some("ClientIP"),
                     here: here.clone(),
                     sources: sources.get(*key).cloned(),
+                    certs: certs.get(*key).cloned(),
                 };
                 let address = SocketAddr::new(*ip, *number);
                 let known = previous.and_then(|previous| previous.get(&address));
@@ -190,7 +265,7 @@ pub(super) fn listeners(plan: &L4Plan) -> impl Iterator<Item = ListenerPlan> {
         address: *address,
         scope: Scope::Gateway(port.service.clone()),
         slot: ScopeSlot::NONE,
-        protocol: Protocol::Tcp,
+        protocol: if port.certs.is_some() { Protocol::Tls } else { Protocol::Tcp },
         vip: true,
     })
 }

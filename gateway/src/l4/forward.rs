@@ -25,11 +25,12 @@ use gatehouse_routes::{
 use http::HeaderMap;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::{
     pick::{By, pick},
     proxy_protocol::{self, Ends},
-    relay::{Relays, break_off},
+    relay::{Relays, break_off, relay_tls},
 };
 use crate::{
     admin::metrics::Counter,
@@ -114,19 +115,65 @@ pub(crate) async fn forward(
     client: Client,
     find: impl for<'s> FnOnce(&'s Snapshot) -> Option<To<'s>>,
 ) {
+    let Client { mut stream, ends, early } = client;
+    let Some(mut joined) = join(&means, &stream, ends, find).await else {
+        return break_off(&stream);
+    };
     let Means { worker, timers, relays, .. } = means;
-    let Client { mut stream, ends, mut early } = client;
+    let early = [joined.told, early].concat();
+    let backend = &mut joined.reached.stream;
+    let moved = relays.relay((&**worker, timers), &mut stream, backend, early).await;
+    count(worker, moved);
+}
+
+/// The same for a connection whose TLS has ended here.
+pub(crate) async fn forward_tls(
+    means: Means<'_>,
+    mut stream: TlsStream<TcpStream>,
+    ends: Ends,
+    find: impl for<'s> FnOnce(&'s Snapshot) -> Option<To<'s>>,
+) {
+    let Some(mut joined) = join(&means, stream.get_ref().0, ends, find).await else {
+        return break_off(stream.get_ref().0);
+    };
+    let Means { worker, timers, .. } = means;
+    let backend = &mut joined.reached.stream;
+    let moved = relay_tls((&**worker, timers), &mut stream, backend, joined.told).await;
+    count(worker, moved);
+}
+
+/// What a connection is joined with.
+struct Joined {
+    reached: Reached,
+    /// What the endpoint is told before anything else.
+    told: Vec<u8>,
+}
+
+/// An endpoint for a connection. `None`: its client may not come in, or nobody takes it.
+async fn join(
+    means: &Means<'_>,
+    stream: &TcpStream,
+    ends: Ends,
+    find: impl for<'s> FnOnce(&'s Snapshot) -> Option<To<'s>>,
+) -> Option<Joined> {
+    let Means { worker, timers, .. } = means;
     let snapshot = worker.pin();
-    let reached = match find(&snapshot) {
-        Some(to) if to.access.is_none_or(|access| access.admit(ends.client.ip())) => {
+    let to = find(&snapshot);
+    let refused = |to: &To<'_>| to.access.is_some_and(|access| !access.admit(ends.client.ip()));
+    if to.as_ref().is_some_and(refused) {
+        worker.metrics().add(Counter::ConnectionRefused);
+        return None;
+    }
+    let joined = match &to {
+        None => None,
+        Some(to) => {
             let policy = &to.forward.spec.policy;
             let idle = policy.timeouts.and_then(|timeouts| timeouts.tunnel);
             let idle = idle.or_else(|| to.idle.map(|idle| worker.scaled(idle)));
-            if let Some(version) = policy.proxy_protocol {
-                let told = proxy_protocol::header(version, with_own(ends, &stream));
-                early.splice(..0, told);
-            }
-            let mut reaching = pin!(reach(&means, &snapshot, &to, ends.client.ip()));
+            let told = policy
+                .proxy_protocol
+                .map(|version| proxy_protocol::header(version, with_own(ends, stream)));
+            let mut reaching = pin!(reach(means, &snapshot, to, ends.client.ip()));
             let reached = poll_fn(|cx| {
                 timers.register(cx);
                 if timers.expired().is_some() {
@@ -134,27 +181,25 @@ pub(crate) async fn forward(
                 }
                 reaching.as_mut().poll(cx)
             });
-            reached.await.map(|reached| (reached, idle))
+            let joined =
+                reached.await.map(|reached| Joined { reached, told: told.unwrap_or_default() });
+            joined.map(|joined| (joined, idle))
         }
-        Some(_) => {
-            worker.metrics().add(Counter::ConnectionRefused);
-            return break_off(&stream);
-        }
-        None => None,
     };
-    drop(snapshot);
-    let Some((mut backend, idle)) = reached else {
+    let Some((joined, idle)) = joined else {
         worker.metrics().add(Counter::TcpFailed);
-        return break_off(&stream);
+        return None;
     };
     worker.metrics().add(Counter::TcpForwarded);
-    keep_alive(&stream);
-    keep_alive(&backend.stream);
+    keep_alive(stream);
+    keep_alive(&joined.reached.stream);
     timers.becomes_tunnel(idle.map(|idle| idle.as_millis() as Tick), worker.now());
-    let ends = (&**worker, timers);
-    let (up, down) = relays.relay(ends, &mut stream, &mut backend.stream, early).await;
-    worker.metrics().add_amount(Counter::TcpBytesIn, up);
-    worker.metrics().add_amount(Counter::TcpBytesOut, down);
+    Some(joined)
+}
+
+fn count(worker: &Worker, (came, went): (u64, u64)) {
+    worker.metrics().add_amount(Counter::TcpBytesIn, came);
+    worker.metrics().add_amount(Counter::TcpBytesOut, went);
 }
 
 /// Where the client came in, if its listener takes any address.

@@ -8,19 +8,22 @@ use std::{
     cell::RefCell,
     future::poll_fn,
     io::{self, ErrorKind},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf},
+    io::{
+        AsyncRead, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf, copy_bidirectional_with_sizes,
+    },
     net::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
 };
+use tokio_rustls::server::TlsStream;
 
 use super::pipe::Pipe;
 use crate::worker::{
@@ -105,6 +108,88 @@ impl Relays {
             break_off(backend);
         }
         (up.moved, down.moved)
+    }
+}
+
+/// Passes on what is within a client's TLS, until both sides have ended, one breaks off or the timers end it. Returns
+/// what [`Relays::relay`] does.
+pub(crate) async fn relay_tls(
+    ends: (&Worker, &ConnTimers),
+    client: &mut TlsStream<TcpStream>,
+    backend: &mut TcpStream,
+    early: Vec<u8>,
+) -> (u64, u64) {
+    let timers = ends.1;
+    let mut client = Watched { stream: client, ends, came: 0, went: 0 };
+    let whole = {
+        let mut copying = pin!(async {
+            backend.write_all(&early).await?;
+            copy_bidirectional_with_sizes(&mut client, backend, BUFFER, BUFFER).await
+        });
+        poll_fn(|cx| {
+            timers.register(cx);
+            if timers.expired().is_some() {
+                return Poll::Ready(false);
+            }
+            copying.as_mut().poll(cx).map(|copied| copied.is_ok())
+        })
+        .await
+    };
+    let moved = (client.came, client.went);
+    if !whole {
+        break_off(client.stream.get_ref().0);
+        break_off(backend);
+    }
+    moved
+}
+
+/// A client's TLS, and what moves on it.
+struct Watched<'c> {
+    stream: &'c mut TlsStream<TcpStream>,
+    ends: (&'c Worker, &'c ConnTimers),
+    came: u64,
+    went: u64,
+}
+
+impl Watched<'_> {
+    fn moved(&self) {
+        let (worker, timers) = self.ends;
+        timers.enter(Phase::Tunnel, worker.now());
+    }
+}
+
+impl AsyncRead for Watched<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut *self.stream).poll_read(cx, buffer))?;
+        self.came += (buffer.filled().len() - before) as u64;
+        self.moved();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, bytes))?;
+        self.went += written as u64;
+        self.moved();
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
     }
 }
 

@@ -202,8 +202,8 @@ fn listener<'c>(
         let (other, scheme) = match listener.protocol {
             Protocol::Http => ("clear text", "http"),
             Protocol::Https => ("TLS", "https"),
-            Protocol::Tcp => {
-                bail!("connections to {address} are passed on as they are, whatever is asked")
+            Protocol::Tcp | Protocol::Tls => {
+                bail!("connections to {address} are passed on, whatever is asked")
             }
         };
         bail!("the listener of {address} speaks {other}: write {scheme}://");

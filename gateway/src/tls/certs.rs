@@ -335,12 +335,16 @@ impl<'a> Builder<'a> {
             CertSource::Secret(key) => format!("certificate of secret {key}"),
             CertSource::Inline { .. } => "certificate".to_owned(),
         };
-        let instead = if kept { "the previous certificate" } else { "the default certificate" };
+        let instead = match (kept, binding.object.kind) {
+            (true, _) => "the previous certificate is used",
+            (false, "Service") => "connections are refused",
+            (false, _) => "the default certificate is used",
+        };
         self.problems.push(Problem::error(
             &binding.object,
             "CertificateInvalid",
             binding.field.clone(),
-            format!("{source} for {}: {error}; {instead} is used", binding.host),
+            format!("{source} for {}: {error}; {instead}", binding.host),
             "renew the pair: tls.crt is the chain in PEM, leaf first, tls.key its private key",
         ));
     }

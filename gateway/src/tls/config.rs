@@ -3,7 +3,7 @@
 //!
 //! So a reload loses no session, and a new certificate serves the next handshake.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use gatehouse_routes::model::ScopeSlot;
@@ -16,7 +16,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::{snapshot::Live, tls::certs};
+use crate::{
+    snapshot::Live,
+    tls::{certs, port},
+};
 
 /// Makes the TLS configuration of listeners.
 pub(crate) struct TlsConfigs {
@@ -57,6 +60,13 @@ impl TlsConfigs {
         let policies = TlsPolicies { every_name: Arc::new(config) };
         self.scopes.insert(slot, policies.clone());
         Ok(policies)
+    }
+}
+
+impl TlsConfigs {
+    /// The configuration of TLS that ends at the port of a Service.
+    pub(crate) fn port(&self, address: SocketAddr) -> anyhow::Result<Arc<ServerConfig>> {
+        port::config(&self.live, address)
     }
 }
 

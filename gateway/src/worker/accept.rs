@@ -19,13 +19,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
 };
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     admin::metrics::Counter,
     http::conn::{self, Accepted, TlsSession},
     l4::{
-        forward::{Client, Means, To, forward},
+        forward::{Client, Means, To, forward, forward_tls},
         proxy_protocol::{self, read::read as read_proxy_header},
         relay::{Relays, break_off},
     },
@@ -252,11 +252,27 @@ async fn within<F: Future>(timers: &ConnTimers, mut future: Pin<&mut F>) -> Opti
 /// Passes a connection to the port of a Service on.
 async fn pass_on(entrance: &Entrance, stream: TcpStream, ends: Ends) {
     let (timers, address) = (entrance.timers(Phase::Active), entrance.listener.address);
-    let client = Client { stream, ends: ends.into(), early: Vec::new() };
-    forward(entrance.means(&timers), client, |snapshot: &Snapshot| {
+    let Some(config) = &entrance.listener.port_tls else {
+        let client = Client { stream, ends: ends.into(), early: Vec::new() };
+        return forward(entrance.means(&timers), client, |snapshot: &Snapshot| {
+            Some(To::port(snapshot.l4.get(&address)?))
+        })
+        .await;
+    };
+    let worker = &entrance.worker;
+    timers.enter(Phase::Handshake, worker.now());
+    let mut opening = Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(stream));
+    let Some(Ok(stream)) = within(&timers, opening.as_mut()).await else {
+        return worker.metrics().add(Counter::TlsHandshakeFailed);
+    };
+    drop(opening);
+    worker.metrics().add(Counter::TlsHandshake);
+    timers.enter(Phase::Active, worker.now());
+    let means = entrance.means(&timers);
+    let passing = forward_tls(means, stream, ends.into(), |snapshot: &Snapshot| {
         Some(To::port(snapshot.l4.get(&address)?))
-    })
-    .await;
+    });
+    Box::pin(passing).await;
 }
 
 async fn serve_tls(entrance: Entrance, policies: TlsPolicies, stream: TcpStream, ends: Ends) {
@@ -271,10 +287,10 @@ async fn serve_tls(entrance: Entrance, policies: TlsPolicies, stream: TcpStream,
             timers.enter(Phase::Active, worker.now());
             let client = Client { stream, ends: ends.into(), early };
             let slot = entrance.listener.slot;
-            return forward(entrance.means(&timers), client, |snapshot: &Snapshot| {
+            let passing = forward(entrance.means(&timers), client, |snapshot: &Snapshot| {
                 To::name(snapshot.gateway(slot)?.passed_through(&name)?)
-            })
-            .await;
+            });
+            return Box::pin(passing).await;
         }
         None => {
             worker.metrics().add(Counter::TlsHandshakeFailed);

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use gatehouse_routes::model::ScopeSlot;
+use rustls::ServerConfig;
 
 use crate::tls::config::TlsPolicies;
 
@@ -17,8 +18,10 @@ pub(crate) struct ListenerFacts {
     pub(crate) slot: ScopeSlot,
     /// `None`: plain TCP.
     pub(crate) tls: Option<TlsPolicies>,
-    /// Connections are passed on as they are.
+    /// Connections are passed on, as they are or without their TLS.
     pub(crate) passes_on: bool,
+    /// How their TLS ends here.
+    pub(crate) port_tls: Option<Arc<ServerConfig>>,
 }
 
 /// One worker's socket of a listener.

@@ -3,7 +3,8 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        BODY_RATE, BODY_TIMEOUT, ENCODED_SLASHES, IDLE_TIMEOUT, PROXY_PROTOCOL, READ_BY_OWNER, TEXT, WEIGHTS,
+        BODY_RATE, BODY_TIMEOUT, ENCODED_SLASHES, IDLE_TIMEOUT, PROXY_PROTOCOL, READ_BY_OWNER,
+        TEXT, WEIGHTS,
     },
 };
 
@@ -63,8 +64,19 @@ pub static FAMILY: Family = Family::new(
             "`v1` or `v2`: connections that are passed on as they are begin with a PROXY header of that version, \
              which tells the backend who its client is.",
         ),
+        TLS_SECRET,
         UNREAD_FIELDS,
     ],
+);
+
+/// Ends TLS of a Service's ports here.
+pub const TLS_SECRET: Annotation = Annotation::honoured(
+    "tls-secret",
+    &[ObjectKind::Service],
+    READ_BY_OWNER,
+    "",
+    "Secret of type `kubernetes.io/tls`, in the namespace of the Service: TLS on its ports ends here with that \
+     certificate, and the endpoints get what is within. Without a usable certificate connections are refused.",
 );
 
 /// Has this process pass connections on, in place of kube-proxy.
