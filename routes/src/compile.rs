@@ -25,6 +25,7 @@ mod assemble;
 mod canaries;
 mod gather;
 mod own;
+mod passthrough;
 
 use gather::{Cache, Run};
 

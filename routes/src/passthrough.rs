@@ -5,16 +5,14 @@
 
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashMap;
 
 use crate::{
     action::Forward,
     filter::AddressRules,
     model::{HostPattern, Scheme},
     objects::ObjectRef,
-    problem::Problem,
     table::RouteTable,
-    translate::Translation,
 };
 
 /// Where the connections for a server name go, as they are.
@@ -65,57 +63,15 @@ impl PassThroughTable {
         (!served).then_some(found)
     }
 
-    /// The table of these objects, oldest first, and what is wrong with those that do not get their host: a host is
-    /// either terminated or passed on, as the oldest object says that asks for its TLS.
-    pub(crate) fn new<'t>(objects: impl Iterator<Item = &'t Translation>) -> (Self, Vec<Problem>) {
-        let mut table = Self::default();
-        let mut problems = Vec::new();
-        let mut terminated: HashSet<&HostPattern> = HashSet::default();
-        let mut passed: HashMap<&HostPattern, &ObjectRef> = HashMap::default();
-        for translation in objects {
-            let object = &translation.object;
-            for pass in &translation.passthrough {
-                let host = &pass.host;
-                let (names, name) = match host {
-                    HostPattern::Exact(name) => (&mut table.exact, name),
-                    HostPattern::OneLabel(rest) => (&mut table.wildcard, rest),
-                    HostPattern::Any => continue,
-                };
-                if terminated.contains(host) {
-                    let what = format!("TLS of {host} ends here for an older object");
-                    problems.push(lost(object, &what, "it is not passed through"));
-                } else if let Some(older) = passed.get(host) {
-                    let what =
-                        format!("TLS of {host} is passed through for {older}, which is older");
-                    problems.push(lost(object, &what, "it does not come here"));
-                } else {
-                    passed.insert(host, object);
-                    names.insert(Arc::clone(name), Arc::clone(pass));
-                }
-            }
-            for host in translation.terminates() {
-                match passed.get(host) {
-                    None => {
-                        terminated.insert(host);
-                    }
-                    Some(older) if *older != object => {
-                        let what =
-                            format!("TLS of {host} is passed through for {older}, which is older");
-                        problems.push(lost(object, &what, "no request over TLS comes here"));
-                    }
-                    Some(_) => {}
-                }
-            }
-        }
-        (table, problems)
+    /// Adds what is passed on, unless it is for no name.
+    pub(crate) fn insert(&mut self, pass: &Arc<PassThrough>) {
+        let (names, name) = match &pass.host {
+            HostPattern::Exact(name) => (&mut self.exact, name),
+            HostPattern::OneLabel(rest) => (&mut self.wildcard, rest),
+            HostPattern::Any => return,
+        };
+        names.insert(Arc::clone(name), Arc::clone(pass));
     }
-}
-
-fn lost(object: &ObjectRef, what: &str, so: &str) -> Problem {
-    let field = if object.kind == "Route" { "spec.tls.termination" } else { "spec.tls" };
-    let message = format!("{what}, so {so}");
-    let hint = "choose another host, or end TLS in the same way for all objects of the host";
-    Problem::error(object, "PassthroughConflict", field, message, hint)
 }
 
 #[cfg(test)]

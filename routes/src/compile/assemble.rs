@@ -12,6 +12,7 @@ use super::{
     Compiled, GatewayTable, IngressOutcome,
     canaries::{self, Replaced},
     gather::{Cache, JudgedRoute, KeptCerts, Run, ServedIngress},
+    passthrough,
 };
 use crate::{
     admit::{self, Lost, Seniority},
@@ -293,7 +294,7 @@ impl Run<'_, '_> {
                 .map_or_else(Arc::default, Arc::clone);
         }
         let objects = claimants.iter().map(|claimant| claimant.translation);
-        let (table, problems) = PassThroughTable::new(objects);
+        let (table, problems) = passthrough::table(objects);
         self.problems.extend(problems);
         match previous.map(|previous| &previous.passthrough) {
             Some(known) if **known == table => Arc::clone(known),
