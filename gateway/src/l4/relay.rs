@@ -65,8 +65,8 @@ impl Relays {
     }
 
     /// Passes bytes on until both sides have ended, or the timers end it. `early` is what was read of the client
-    /// before. A side that breaks off has the other broken off as well; only what the backend said before it is
-    /// still told. Returns how many bytes came from the client, and how many went to it.
+    /// before. A side that breaks off has the other broken off as well, unless that has been told everything; what the
+    /// backend said before is still told. Returns how many bytes came from the client, and how many went to it.
     pub(crate) async fn relay(
         &self,
         (worker, timers): (&Worker, &ConnTimers),
@@ -103,8 +103,11 @@ impl Relays {
             })
             .await
         };
-        if !whole {
+        // A side that has been told all, its end included, gets what the kernel still holds for it.
+        if !whole && down.state != State::Ended {
             break_off(client);
+        }
+        if !whole && up.state != State::Ended {
             break_off(backend);
         }
         (up.moved, down.moved)
