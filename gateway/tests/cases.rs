@@ -33,6 +33,8 @@ struct Case {
     /// Entries of a ConfigMap, which annotations name `{case}`.
     #[serde(default)]
     config: BTreeMap<String, String>,
+    /// The backend of all paths, `app` if none is given.
+    backend: Option<String>,
     /// Ingresses that take requests of this one.
     #[serde(default)]
     canaries: Vec<Canary>,
@@ -73,6 +75,10 @@ struct Ask {
     backend: BTreeMap<String, Option<String>>,
     /// The target that the backend gets.
     target: Option<String>,
+    /// Fields of the request that the Service for errors gets; `null`: must not be there.
+    errors: BTreeMap<String, Option<String>>,
+    /// The target that it gets.
+    errors_target: Option<String>,
     /// The backend that answers.
     by: Option<String>,
     /// What the backend's answer says behind its name.
@@ -111,7 +117,7 @@ impl Ask {
     }
 
     /// What is wrong with an answer, and with what the backend got.
-    fn judge(&self, own: &str, response: &Response, got: &[Request]) -> Vec<String> {
+    fn judge(&self, own: &str, response: &Response, [got, errors]: [&[Request]; 2]) -> Vec<String> {
         let mut wrong = Vec::new();
         if response.status != self.status {
             wrong.push(format!("status {} instead of {}", response.status, self.status));
@@ -130,6 +136,14 @@ impl Ask {
             let found = got.last().and_then(|request| request.one(name));
             field("backend's", name, found, wanted);
         }
+        for (name, wanted) in &self.errors {
+            let found = errors.last().and_then(|request| request.one(name));
+            field("errors'", name, found, wanted);
+        }
+        if self.errors_target.is_some() {
+            let found = errors.last().map(|request| request.target.clone());
+            field("errors'", "target", found, &self.errors_target);
+        }
         if self.target.is_some() {
             let found = got.last().map(|request| request.target.clone());
             field("backend's", "target", found, &self.target);
@@ -141,7 +155,7 @@ impl Ask {
                 wrong.push(format!("{found:?} answers instead of {wanted:?}"));
             }
         }
-        if self.status != 200 && !got.is_empty() {
+        if self.status != 200 && !got.is_empty() && !self.headers.contains_key("X-Status") {
             wrong.push("the backend got it".to_owned());
         }
         wrong
@@ -156,7 +170,14 @@ fn manifest(at: usize, case: &Case) -> String {
             serde_json::to_string(&case.config).unwrap()
         ),
     };
-    let own = ingress(at, "", &case.annotations, &case.paths, "app", case.tls);
+    let own = ingress(
+        at,
+        "",
+        &case.annotations,
+        &case.paths,
+        case.backend.as_deref().unwrap_or("app"),
+        case.tls,
+    );
     let canaries = case.canaries.iter().enumerate().map(|(number, canary)| {
         let mut annotations = canary.annotations.clone();
         annotations.insert("canary".to_owned(), "true".to_owned());
@@ -200,12 +221,12 @@ fn ingress(
     )
 }
 
-fn ask(gateway: &Gateway, app: &Backend, own: &str, ask: &Ask) -> Vec<String> {
-    let _ = app.arrived();
+fn ask(gateway: &Gateway, [app, errors]: [&Backend; 2], own: &str, ask: &Ask) -> Vec<String> {
+    let _ = (app.arrived(), errors.arrived());
     let seen = exchange(gateway.http, &[Step::Send(ask.bytes(own))], Want::responses(1));
     let got = if ask.status == 200 { app.requests() } else { app.arrived() };
     match seen.responses.first() {
-        Some(response) => ask.judge(own, response, &got),
+        Some(response) => ask.judge(own, response, [&got, &errors.arrived()]),
         None => vec![format!("no answer: {seen:?}")],
     }
 }
@@ -235,6 +256,14 @@ fn run_with(table: &str, flags: &[&str]) {
     let cases: Vec<Case> = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
     let app = Backend::scripted("app", |request| {
         let custom = request.one("x-answer").map(|text| text.replace('|', "\r\n"));
+        if let Some(status) = request.one("x-status") {
+            let text = format!("app {status}");
+            let fields = custom.map(|custom| custom + "\r\n").unwrap_or_default();
+            let length = text.len();
+            let answer =
+                format!("HTTP/1.1 {status} -\r\nContent-Length: {length}\r\n{fields}\r\n{text}");
+            return vec![Act::Send(answer.into_bytes())];
+        }
         match custom {
             Some(fields) => {
                 let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n\r\n");
@@ -244,12 +273,23 @@ fn run_with(table: &str, flags: &[&str]) {
         }
     });
     let [canary, other] = ["canary", "other"].map(Backend::echo);
+    // As the reference does: the status is the one that it is told.
+    let errors = Backend::scripted("errors", |request| {
+        let status = request.one("x-code").unwrap_or_else(|| "200".to_owned());
+        let text = format!("errors {status}");
+        let length = text.len();
+        let answer =
+            format!("HTTP/1.1 {status} -\r\nX-Page: 1\r\nContent-Length: {length}\r\n\r\n{text}");
+        vec![Act::Send(answer.into_bytes())]
+    });
     let manifests = cases.iter().enumerate().map(|(at, case)| manifest(at, case));
     let gateway = Plan::default()
         .manifest("app.yaml", service("app", &[app.addr]) + &service("nobody", &[]))
         .manifest(
             "canary.yaml",
-            service("canary", &[canary.addr]) + &service("other", &[other.addr]),
+            service("canary", &[canary.addr])
+                + &service("other", &[other.addr])
+                + &service("errors", &[errors.addr]),
         )
         .manifest("cases.yaml", manifests.collect::<String>())
         .args(&["--trusted-proxy", "127.0.0.0/8"])
@@ -261,7 +301,7 @@ fn run_with(table: &str, flags: &[&str]) {
         for (number, request) in case.requests.iter().enumerate() {
             let wrong = match request.times.zip(request.share) {
                 Some((times, part)) => share(&gateway, &own, request, times, part),
-                None => ask(&gateway, &app, &own, request),
+                None => ask(&gateway, [&app, &errors], &own, request),
             };
             for wrong in wrong {
                 let bytes = show(&request.bytes(&own));
@@ -299,6 +339,11 @@ fn paths() {
 #[test]
 fn snippets() {
     run_with("snippets.yaml", &["--understand-snippets"]);
+}
+
+#[test]
+fn errors() {
+    run("errors.yaml");
 }
 
 #[test]

@@ -123,6 +123,8 @@ impl Forward {
     }
 }
 
+impl Eq for Forward {}
+
 /// By what is asked for: the sequence is a fact of the run.
 impl PartialEq for Forward {
     fn eq(&self, other: &Self) -> bool {

@@ -58,8 +58,8 @@ use snippet::{Reach, Snippet};
 pub use table::{Annotation, Family, Found, ObjectKind, Status};
 use transport::TransportSettings;
 pub use unknown::PROTECTING_WORDS;
-pub(crate) use value::Target;
 use value::{Fault, Setting};
+pub(crate) use value::{SecurityHeaders, Target};
 
 /// Every annotation that means something here, by prefix.
 pub static FAMILIES: [&Family; 8] = [

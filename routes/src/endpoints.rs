@@ -279,7 +279,7 @@ impl<'s> Draft<'s> {
             return self.external(key, name, service.trust.loopback_endpoints);
         }
         let wanted = match &key.port {
-            BackendPort::Number(_) | BackendPort::Name(_) => match port {
+            BackendPort::Number(_) | BackendPort::Name(_) | BackendPort::First => match port {
                 Some(port) => Wanted::Name(port.name.as_deref().unwrap_or_default()),
                 None => {
                     self.gap = Some(Gap::Port);
@@ -435,6 +435,7 @@ fn service_port<'s>(port: &BackendPort, ports: &'s [ServicePort]) -> Option<&'s 
         BackendPort::Number(number) => tcp.find(|port| port.port == i32::from(*number)),
         BackendPort::Name(name) => tcp.find(|port| port.name.as_deref() == Some(&**name)),
         BackendPort::Target(text) => tcp.find(|port| port.name.as_deref() == Some(&**text)),
+        BackendPort::First => tcp.next(),
         BackendPort::All => None,
     }
 }

@@ -13,11 +13,14 @@ use http::{HeaderName, HeaderValue};
 use crate::{matcher::PathRegex, model::Scheme, networks::Networks};
 
 pub mod answer_fields;
+pub mod change;
 pub mod cors;
+pub mod error_pages;
 pub mod rate_limit;
 
 use answer_fields::AnswerFields;
 use cors::Cors;
+use error_pages::ErrorPages;
 use rate_limit::RateLimit;
 
 /// One step on a request's way.
@@ -41,6 +44,19 @@ pub enum Filter {
     Hsts(HeaderValue),
     /// Changes the fields of answers.
     AnswerFields(Arc<AnswerFields>),
+    /// Adds `Forwarded` to the request that the backend gets.
+    Forwarded(Forwarded),
+    /// Puts other answers in the place of errors.
+    ErrorPages(Arc<ErrorPages>),
+}
+
+/// What the backend is told about the way of a request in `Forwarded` (RFC 7239).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarded {
+    /// The same as in the `X-Forwarded` fields.
+    Beside,
+    /// Instead of them.
+    Only,
 }
 
 /// When a filter has its turn, whatever order an object's settings are written in. A filter that refuses
@@ -75,8 +91,8 @@ impl Filter {
             Self::BodyLimit(_) => Phase::BodySize,
             Self::RateLimit(_) => Phase::Limit,
             Self::Cors(_) => Phase::Preflight,
-            Self::Rewrite(_) | Self::SetHeader(..) => Phase::Rewrite,
-            Self::Hsts(_) | Self::AnswerFields(_) => Phase::Answer,
+            Self::Rewrite(_) | Self::SetHeader(..) | Self::Forwarded(_) => Phase::Rewrite,
+            Self::Hsts(_) | Self::AnswerFields(_) | Self::ErrorPages(_) => Phase::Answer,
         }
     }
 
@@ -89,7 +105,9 @@ impl Filter {
             | Self::Rewrite(_)
             | Self::SetHeader(..)
             | Self::Hsts(_)
-            | Self::AnswerFields(_) => false,
+            | Self::AnswerFields(_)
+            | Self::Forwarded(_)
+            | Self::ErrorPages(_) => false,
         }
     }
 }

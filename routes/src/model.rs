@@ -115,6 +115,8 @@ pub enum BackendPort {
     Name(Arc<str>),
     /// `port.targetPort` of a Route: the endpoint's port, by number or by name.
     Target(Arc<str>),
+    /// The first TCP port of the Service.
+    First,
     /// A Route without `port`: every TCP port of the endpoints.
     All,
 }
@@ -124,6 +126,7 @@ impl fmt::Display for BackendPort {
         match self {
             Self::Number(number) => write!(f, "{number}"),
             Self::Name(name) | Self::Target(name) => f.write_str(name),
+            Self::First => f.write_str("1st"),
             Self::All => f.write_str("*"),
         }
     }

@@ -4,7 +4,7 @@ use std::{
     error::Error as StdError,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -28,6 +28,9 @@ pub(crate) struct ResponseBody {
     source: Source,
     record: Option<Box<Record>>,
 }
+
+/// Most bytes that are read for the sake of the connection that they come over.
+const MAX_DISCARD: usize = 64 * 1024;
 
 enum Source {
     Empty,
@@ -91,6 +94,20 @@ impl ResponseBody {
         let source = std::mem::replace(&mut self.source, Source::Empty);
         self.source =
             Source::Transformed(Box::new(Transformed { source, transform: Some(transform) }));
+    }
+
+    /// Lets go of a body that no client gets. Where the rest of it is there already, its connection may serve the
+    /// next request.
+    pub(crate) fn discard(mut self, record: &Record) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut left = MAX_DISCARD;
+        loop {
+            match self.source.poll(&mut cx, &record.timers) {
+                Poll::Ready(Some(Ok(data))) if data.len() <= left => left -= data.len(),
+                Poll::Ready(None) => return self.give_back(&record.conn),
+                _ => return,
+            }
+        }
     }
 
     /// Ties the end of the request to the end of this body.
@@ -278,8 +295,6 @@ impl Body for ResponseBody {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
-
     use super::*;
 
     /// Holds a body back and gives it in brackets.

@@ -24,6 +24,7 @@ use crate::{
 mod access;
 mod answer_fields;
 mod cors;
+mod forwarded;
 mod https_redirect;
 mod rate_limit;
 pub(crate) mod redirect;
@@ -80,6 +81,12 @@ impl<'r> FilterRequest<'r> {
 pub(crate) struct Kept {
     /// An origin whose pages may read the answer.
     origin: Option<Box<HeaderValue>>,
+    /// What redirects and cookies of the answer are rewritten with.
+    named: Option<Box<answer_fields::Named>>,
+    /// Seconds after which the client may ask again.
+    retry_after: Option<u64>,
+    /// The answer is a backend's.
+    pub(crate) proxied: bool,
 }
 
 /// What a filter says to a request: go on, or an answer of our own.
@@ -99,9 +106,14 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
             Filter::RateLimit(limit) => rate_limit::on_request(limit, request)?,
             Filter::Cors(cors) => cors::on_request(cors, request),
             Filter::Rewrite(rewrite) => rewrite::on_request(rewrite, request)?,
-            Filter::SetHeader(..) | Filter::Hsts(_) | Filter::AnswerFields(_) => {
+            Filter::AnswerFields(fields) => {
+                answer_fields::on_request(fields, request);
                 ControlFlow::Continue(())
             }
+            Filter::SetHeader(..)
+            | Filter::Forwarded(_)
+            | Filter::ErrorPages(_)
+            | Filter::Hsts(_) => ControlFlow::Continue(()),
         };
         if flow.is_break() {
             return Ok(flow);
@@ -114,8 +126,12 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
 #[inline]
 pub(crate) fn run_forward(filters: &[Filter], headers: &mut HeaderMap) {
     for filter in filters {
-        if let Filter::SetHeader(name, value) = filter {
-            headers.insert(name, value.clone());
+        match filter {
+            Filter::SetHeader(name, value) => {
+                headers.insert(name, value.clone());
+            }
+            Filter::Forwarded(mode) => forwarded::on_forward(*mode, headers),
+            _ => {}
         }
     }
 }
@@ -149,15 +165,29 @@ fn on_response(
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
         }
         Filter::AnswerFields(fields) => {
-            answer_fields::on_response(fields, response.headers_mut());
+            answer_fields::on_response(fields, kept, response.headers_mut());
+        }
+        Filter::RateLimit(_) => {
+            if let Some(seconds) = kept.retry_after {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
         }
         Filter::HttpsRedirect(_)
         | Filter::Access(_)
-        | Filter::RateLimit(_)
         | Filter::BodyLimit(_)
         | Filter::Rewrite(_)
         | Filter::SetHeader(..)
+        | Filter::Forwarded(_)
+        | Filter::ErrorPages(_)
         | Filter::Hsts(_) => {}
     }
     None
+}
+
+/// A scheme as URLs spell it.
+fn scheme_name(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    }
 }

@@ -12,11 +12,15 @@ use gatehouse_routes::{
     rule::RouteRule,
 };
 use http::{
-    HeaderValue, Request, Response, StatusCode, Uri, Version, header, request::Parts,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request::Parts,
     uri::PathAndQuery,
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
+
+mod errors;
+
+use errors::{Asked, Via};
 
 use crate::{
     http::{
@@ -71,7 +75,8 @@ async fn respond(
     let call = conn.http2 && grpc::is_call(&parts.headers);
     let awaits = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
     let answered = answer(conn, &mut record, parts, &mut body).await;
-    let Answer { mut response, origin } = answered.unwrap_or_else(Answer::error);
+    let Answer { mut response, origin } =
+        answered.unwrap_or_else(|kind| Answer::error(kind, &mut record, &parts.headers));
     let error = match origin {
         Origin::Backend if timers.body_held() && !conn.http2 => {
             // It never asked for the body: whether that comes all the same, nobody can tell.
@@ -126,12 +131,20 @@ impl Answer {
         Self { response, origin: Origin::Gateway(None) }
     }
 
-    fn failed(rule: &RouteRule, kind: ProxyErrorKind) -> Self {
-        Self { response: respond::error_of(rule, kind), origin: Origin::Gateway(Some(kind)) }
+    fn failed(
+        rule: &RouteRule,
+        kind: ProxyErrorKind,
+        record: &mut Record,
+        headers: &HeaderMap,
+    ) -> Self {
+        let id = record.request_id(headers);
+        let response = respond::error_of(rule, kind, id.as_ref());
+        Self { response, origin: Origin::Gateway(Some(kind)) }
     }
 
-    fn error(kind: ProxyErrorKind) -> Self {
-        Self { response: respond::error(kind), origin: Origin::Gateway(Some(kind)) }
+    fn error(kind: ProxyErrorKind, record: &mut Record, headers: &HeaderMap) -> Self {
+        let id = record.request_id(headers);
+        Self { response: respond::error(kind, id.as_ref()), origin: Origin::Gateway(Some(kind)) }
     }
 }
 
@@ -180,6 +193,7 @@ async fn answer(
     if head.encoded_slash && !encoded_slash::admits(&gateway.routes, &view, rule) {
         return Err(ProxyErrorKind::BadPath);
     }
+    let asked = Asked::of(rule, head.seen, parts);
     let mut kept = Kept::default();
     let via = (&**conn, gateway);
     let mut answer = match before_backend(via, rule, &head, &view, body, &mut kept) {
@@ -200,11 +214,16 @@ async fn answer(
             match exchanged.and_then(|exchanged| finish_answer(conn, record, websocket, exchanged))
             {
                 Ok(response) => Answer { response, origin: Origin::Backend },
-                Err(kind) => Answer::failed(rule, kind),
+                Err(kind) => Answer::failed(rule, kind, record, &parts.headers),
             }
         }
-        Err(kind) => Answer::failed(rule, kind),
+        Err(kind) => Answer::failed(rule, kind, record, &parts.headers),
     };
+    kept.proxied = matches!(answer.origin, Origin::Backend);
+    if let Some(asked) = asked {
+        let via = Via { conn, snapshot: &snapshot };
+        answer = Box::pin(asked.instead(via, record, answer)).await;
+    }
     filter::run_response(&rule.filters, scheme, &kept, &mut answer.response);
     Ok(answer)
 }
@@ -292,7 +311,7 @@ fn to_upstream_form(
     parts: &mut Parts,
     body: &RequestBody,
     target: Option<PathAndQuery>,
-    prepare: impl FnOnce(&mut http::HeaderMap, Option<HeaderValue>),
+    prepare: impl FnOnce(&mut HeaderMap, Option<HeaderValue>),
 ) {
     let authority =
         parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
@@ -340,7 +359,7 @@ fn finish_answer(
 }
 
 /// P8: an answer has one length, too. hyper prefers the coding and would pass both on.
-fn check_framing(headers: &http::HeaderMap) -> Result<(), ProxyErrorKind> {
+fn check_framing(headers: &HeaderMap) -> Result<(), ProxyErrorKind> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
     if codings.next().is_some()

@@ -55,6 +55,12 @@ pub(crate) struct Record {
     log: Option<Box<LogFields>>,
 }
 
+/// Where a request was sent.
+pub(crate) struct Mark {
+    backend: Option<usize>,
+    endpoint: Option<SocketAddr>,
+}
+
 /// What only the access log needs.
 struct LogFields {
     method: Method,
@@ -130,6 +136,26 @@ impl Record {
         if let Some(log) = &mut self.log {
             log.request_id = request_id_of(headers).cloned();
         }
+    }
+
+    /// The id of the request as its backend and its log line have it; `None` if nobody keeps one.
+    pub(crate) fn request_id(&mut self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let given = request_id_of(headers).cloned();
+        let Some(log) = &mut self.log else { return given };
+        if log.request_id.is_none() {
+            log.request_id = given.or_else(|| HeaderValue::from_bytes(&random_id()).ok());
+        }
+        log.request_id.clone()
+    }
+
+    /// Where the request was sent, while something else is asked about it.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { backend: self.backend, endpoint: self.endpoint }
+    }
+
+    /// Forgets what was asked since.
+    pub(crate) fn restore(&mut self, mark: Mark) {
+        Mark { backend: self.backend, endpoint: self.endpoint } = mark;
     }
 
     /// The head of the answer is there.

@@ -6,12 +6,16 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::http::{body::ResponseBody, error::ProxyErrorKind};
 
-/// The answer to a request that failed.
-pub(crate) fn error(kind: ProxyErrorKind) -> Response<ResponseBody> {
+/// The answer to a request that failed, with the id by which logs know it.
+pub(crate) fn error(kind: ProxyErrorKind, id: Option<&HeaderValue>) -> Response<ResponseBody> {
     if kind == ProxyErrorKind::Unserved {
         return unavailable();
     }
     let mut response = text(kind.status(), kind.text());
+    if let Some(id) = id.and_then(|id| id.to_str().ok()) {
+        let text = format!("{}request id: {id}\n", kind.text());
+        *response.body_mut() = ResponseBody::full(Bytes::from(text));
+    }
     if kind.closes() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -20,7 +24,11 @@ pub(crate) fn error(kind: ProxyErrorKind) -> Response<ResponseBody> {
 
 /// The answer to a request that failed once its rule was found. A Route answers as OpenShift's router does: whatever
 /// keeps its application from being reached is 503, with a page.
-pub(crate) fn error_of(rule: &RouteRule, kind: ProxyErrorKind) -> Response<ResponseBody> {
+pub(crate) fn error_of(
+    rule: &RouteRule,
+    kind: ProxyErrorKind,
+    id: Option<&HeaderValue>,
+) -> Response<ResponseBody> {
     let unreached = matches!(
         kind,
         ProxyErrorKind::Denied
@@ -29,7 +37,7 @@ pub(crate) fn error_of(rule: &RouteRule, kind: ProxyErrorKind) -> Response<Respo
             | ProxyErrorKind::ConnectFailed
             | ProxyErrorKind::ConnectTimeout
     );
-    if unreached && rule.object.kind == "Route" { unavailable() } else { error(kind) }
+    if unreached && rule.object.kind == "Route" { unavailable() } else { error(kind, id) }
 }
 
 /// Says to people that an application is not available, and to caches that this may change at any moment.
@@ -83,7 +91,7 @@ mod tests {
 
     #[test]
     fn an_ambiguous_request_ends_its_connection_and_a_missing_route_does_not() {
-        assert_eq!(error(ProxyErrorKind::BadFraming).headers()["connection"], "close");
-        assert!(!error(ProxyErrorKind::NoRoute).headers().contains_key("connection"));
+        assert_eq!(error(ProxyErrorKind::BadFraming, None).headers()["connection"], "close");
+        assert!(!error(ProxyErrorKind::NoRoute, None).headers().contains_key("connection"));
     }
 }

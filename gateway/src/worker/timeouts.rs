@@ -316,6 +316,12 @@ impl RequestTimers {
         self.own.get()?.tunnel.map(ticks)
     }
 
+    /// A deadline that has passed does not count for what is asked now.
+    pub(crate) fn go_on(&self) {
+        self.upstream_since.set(None);
+        self.expired.set(None);
+    }
+
     /// We wait for more of the request's body.
     pub(crate) fn body_awaited(&self, now: Tick) {
         if self.receiving_since.get().is_none() && !self.both_ways.get() {

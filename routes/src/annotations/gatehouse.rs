@@ -3,10 +3,12 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        BODY_RATE, BODY_TIMEOUT, ENCODED_SLASHES, IDLE_TIMEOUT, PROXY_PROTOCOL, READ_BY_OWNER,
-        TEXT, WEIGHTS,
+        BODY_RATE, BODY_TIMEOUT, ENCODED_SLASHES, ERROR_PAGES, FORWARDED, HIDE, IDLE_TIMEOUT,
+        PROXY_PROTOCOL, READ_BY_OWNER, SECURITY, TEXT, WEIGHTS,
     },
 };
+
+const INGRESS: &[ObjectKind] = &[ObjectKind::Ingress];
 
 /// Annotations of Gatehouse. One for Ingresses, Routes or Services gets its row here.
 pub static FAMILY: Family = Family::new(
@@ -47,7 +49,28 @@ pub static FAMILY: Family = Family::new(
              default: `safe`, `keep` or `reject`.",
         )
         .protecting(),
+        Annotation::honoured(
+            "error-pages",
+            INGRESS,
+            ERROR_PAGES,
+            "",
+            "ConfigMap of the same namespace whose entries (`404.html`, `503.json`, `5xx.txt` and the like) are the texts of errors of the gateway itself, and of those of custom-http-errors. `{{status}}`, `{{reason}}` and `{{request_id}}` are filled in.",
+        ),
+        Annotation::honoured(
+            "forwarded",
+            INGRESS,
+            FORWARDED,
+            "off",
+            "Whether the backend gets `Forwarded` (RFC 7239): `add` beside the X-Forwarded fields, `only` instead of X-Forwarded-For, -Host, -Proto and -Port.",
+        ),
         FORWARDING,
+        Annotation::honoured(
+            "hide-headers",
+            INGRESS,
+            HIDE,
+            "",
+            "Headers of the backend's answers that clients do not get, separated by commas.",
+        ),
         Annotation::honoured(
             "idle-timeout",
             &[ObjectKind::Ingress, ObjectKind::Route, ObjectKind::Service],
@@ -63,6 +86,13 @@ pub static FAMILY: Family = Family::new(
             "",
             "`v1` or `v2`: connections that are passed on as they are begin with a PROXY header of that version, \
              which tells the backend who its client is.",
+        ),
+        Annotation::honoured(
+            "security-headers",
+            INGRESS,
+            SECURITY,
+            "off",
+            "Headers that make browsers careful, on answers without their own: `basic` harms nearly no site, `strict` is for sites that load nothing of others.",
         ),
         TLS_SECRET,
         UNREAD_FIELDS,

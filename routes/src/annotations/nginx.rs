@@ -9,14 +9,16 @@ use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
         ALIASES, APP_ROOT, BODY_SIZE, BURST, CANARY, CANARY_COOKIE, CANARY_HEADER, CANARY_PATTERN,
-        CANARY_TOTAL, CANARY_VALUE, CANARY_WEIGHT, CONNECT_TIMEOUT, CORS_CREDENTIALS, CORS_EXPOSE,
-        CORS_HEADERS, CORS_MAX_AGE, CORS_METHODS, CORS_ORIGINS, CUSTOM_HEADERS, DENIED_NETWORKS,
-        ENABLE_CORS, FIREWALL, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW,
-        KEEP_SLASH, LIMIT, LIMIT_EXEMPT, NETWORKS, NEXT_TIME, NEXT_TRIES, NEXT_UPSTREAM,
-        PASS_THROUGH, PAUSE_TIMEOUT, PERMANENT, PERMANENT_CODE, PROTOCOL, PROXY_CIPHERS,
-        PROXY_DEPTH, PROXY_NAME, PROXY_SECRET, PROXY_SERVER_NAME, PROXY_VERIFY, PROXY_VERSIONS,
-        Parser, RATE_PER_MINUTE, RATE_PER_SECOND, REWRITE, SATISFY, SEND_TIMEOUT, SSL_REDIRECT,
-        SWITCH, TEMPORAL, TEMPORAL_CODE, TEXT, UPSTREAM_HOST, USE_REGEX,
+        CANARY_TOTAL, CANARY_VALUE, CANARY_WEIGHT, CONNECT_TIMEOUT, CONNECTION_HEADER,
+        COOKIE_DOMAIN, COOKIE_PATH, CORS_CREDENTIALS, CORS_EXPOSE, CORS_HEADERS, CORS_MAX_AGE,
+        CORS_METHODS, CORS_ORIGINS, CUSTOM_HEADERS, DEFAULT_BACKEND, DENIED_NETWORKS, ENABLE_CORS,
+        FIREWALL, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW, HTTP_ERRORS,
+        KEEP_SLASH, LEAVE_ERRORS, LIMIT, LIMIT_EXEMPT, NETWORKS, NEXT_TIME, NEXT_TRIES,
+        NEXT_UPSTREAM, PASS_THROUGH, PAUSE_TIMEOUT, PERMANENT, PERMANENT_CODE, PROTOCOL,
+        PROXY_CIPHERS, PROXY_DEPTH, PROXY_NAME, PROXY_SECRET, PROXY_SERVER_NAME, PROXY_VERIFY,
+        PROXY_VERSIONS, Parser, RATE_PER_MINUTE, RATE_PER_SECOND, REDIRECT_FROM, REDIRECT_TO,
+        REWRITE, SATISFY, SEND_TIMEOUT, SSL_REDIRECT, SWITCH, TEMPORAL, TEMPORAL_CODE, TEXT,
+        UPSTREAM_HOST, USE_REGEX,
     },
 };
 
@@ -131,11 +133,11 @@ const ROWS: &[Annotation] = &[
          setting here does that.",
     )
     .remedy("say it with annotations; with --understand-snippets many a snippet is read as it stands"),
-    differs(
+    honoured(
         "connection-proxy-header",
-        TEXT,
-        "Connection header for the backend.",
-        "the proxy sets it by itself",
+        CONNECTION_HEADER,
+        "keep-alive",
+        "Connection header for the backend: `close` keeps no connection, `keep-alive` does. WebSockets are upgraded whatever it says.",
     ),
     honoured(
         "cors-allow-credentials",
@@ -182,17 +184,17 @@ const ROWS: &[Annotation] = &[
         "ConfigMap of the same namespace whose entries are headers of all answers; without it every path is closed (503).",
     )
     .protecting(),
-    differs(
+    honoured(
         "custom-http-errors",
-        TEXT,
-        "Errors that the default backend answers instead.",
-        "the backend's own answers are passed on",
+        HTTP_ERRORS,
+        "",
+        "Statuses from 300 to 599, separated by commas, of answers that clients do not get: default-backend, or `gatehouse.io/error-pages`, or a short text stands in.",
     ),
-    differs(
+    honoured(
         "default-backend",
-        TEXT,
-        "Service that answers requests whose backend has no endpoint.",
-        "they answer 503",
+        DEFAULT_BACKEND,
+        "",
+        "Service of the same namespace (its first port) that words the errors of custom-http-errors, and answers where the backend has no endpoint.",
     ),
     honoured(
         "denylist-source-range",
@@ -201,10 +203,11 @@ const ROWS: &[Annotation] = &[
         "Client networks that may not pass, separated by commas; they get 403.",
     )
     .protecting(),
-    harmless(
+    honoured(
         "disable-proxy-intercept-errors",
-        FLAG,
-        "Whether errors of the backend are left as they are.",
+        LEAVE_ERRORS,
+        "false",
+        "Whether custom-http-errors leaves answers of the backend as they are.",
     ),
     harmless("enable-access-log", FLAG_ON, "Whether requests are logged: they are."),
     honoured(
@@ -326,17 +329,17 @@ const ROWS: &[Annotation] = &[
         "",
         "How long a connection to an endpoint may take: seconds, or a time such as `500ms`.",
     ),
-    differs(
+    honoured(
         "proxy-cookie-domain",
-        TEXT,
-        "How the domain of the backend's cookies is changed.",
-        "cookies are passed on as they are",
+        COOKIE_DOMAIN,
+        "off",
+        "Domain of the backend's cookies and the one that stands there instead, such as `localhost example.com`.",
     ),
-    differs(
+    honoured(
         "proxy-cookie-path",
-        TEXT,
-        "How the path of the backend's cookies is changed.",
-        "cookies are passed on as they are",
+        COOKIE_PATH,
+        "off",
+        "Begin of the path of the backend's cookies and what stands there instead, such as `/app /`.",
     ),
     harmless("proxy-http-version", TEXT, "Version of HTTP towards the backend."),
     harmless("proxy-max-temp-file-size", TEXT, "How much of an answer may be in a file."),
@@ -367,17 +370,17 @@ const ROWS: &[Annotation] = &[
         "How long the backend may be silent (504), and nothing move in a WebSocket: seconds, or a time such as \
          `1h`.",
     ),
-    differs(
+    honoured(
         "proxy-redirect-from",
-        TEXT,
-        "What is changed in the backend's redirects.",
-        "redirects are passed on as they are",
+        REDIRECT_FROM,
+        "off",
+        "Begin of `Location` and `Refresh` of the backend that is changed, or an expression behind `~`.",
     ),
-    differs(
+    honoured(
         "proxy-redirect-to",
-        TEXT,
-        "What that is changed to.",
-        "redirects are passed on as they are",
+        REDIRECT_TO,
+        "off",
+        "What that is changed to; `$1` to `$9`, `$host`, `$http_host` and `$scheme` are filled in.",
     ),
     harmless("proxy-request-buffering", SWITCH, "Whether requests are read ahead."),
     honoured(

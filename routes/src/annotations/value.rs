@@ -27,8 +27,8 @@ mod policy;
 mod transport;
 
 pub(super) use answer::*;
-pub(crate) use answers::AnswerSetting;
 pub(super) use answers::*;
+pub(crate) use answers::{AnswerSetting, SecurityHeaders};
 pub(super) use canary::*;
 pub(super) use limits::*;
 pub(super) use policy::*;

@@ -25,10 +25,7 @@ pub(crate) fn answer(
             Variable::HttpHost => {
                 uri.authority().map(|it| it.as_str()).or_else(field).unwrap_or(&head.host)
             }
-            Variable::Scheme => match scheme {
-                Scheme::Http => "http",
-                Scheme::Https => "https",
-            },
+            Variable::Scheme => super::scheme_name(scheme),
         });
     });
     let mut response = respond::text(redirect.status, "");

@@ -2,23 +2,107 @@
 
 use std::sync::Arc;
 
-use super::{Fault, Parser, Setting};
+use http::HeaderName;
+
+use super::{Fault, Parser, Setting, flag, is_off};
+use crate::filter::{Forwarded, answer_fields::may_be_set, change::Change};
 
 /// Something about answers, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerSetting {
     /// The ConfigMap with fields of answers.
     CustomHeaders(Arc<str>),
+    /// The ConfigMap with texts for errors.
+    ErrorPages(Arc<str>),
+    /// The Service that words errors.
+    DefaultBackend(Arc<str>),
+    /// Statuses of errors that are worded anew, ascending.
+    Statuses(Arc<[u16]>),
+    /// Errors of the backend are not.
+    LeavesBackend(bool),
+    CookieDomain(Option<Box<Change>>),
+    CookiePath(Option<Box<Change>>),
+    RedirectFrom(Arc<str>),
+    RedirectTo(Arc<str>),
+    /// Fields that clients do not get.
+    Hide(Arc<[HeaderName]>),
+    Security(Option<SecurityHeaders>),
+    Forwarded(Option<Forwarded>),
+    /// The connection to the backend is not kept.
+    ClosesUpstream(bool),
 }
 
-/// A ConfigMap with fields of answers.
-pub(in crate::annotations) const CUSTOM_HEADERS: Parser = Parser {
-    read: |value| named(value, |name| Setting::Answer(AnswerSetting::CustomHeaders(name))),
-    nothing: &[],
+/// How careful browsers are told to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecurityHeaders {
+    Basic,
+    Strict,
+}
+
+pub(in crate::annotations) const CUSTOM_HEADERS: Parser =
+    Parser { read: |value| named(value, AnswerSetting::CustomHeaders), nothing: &[] };
+pub(in crate::annotations) const ERROR_PAGES: Parser =
+    Parser { read: |value| named(value, AnswerSetting::ErrorPages), nothing: &[] };
+pub(in crate::annotations) const DEFAULT_BACKEND: Parser =
+    Parser { read: |value| named(value, AnswerSetting::DefaultBackend), nothing: &[] };
+pub(in crate::annotations) const HTTP_ERRORS: Parser = Parser { read: statuses, nothing: &[] };
+pub(in crate::annotations) const LEAVE_ERRORS: Parser =
+    Parser { read: |value| Ok(answer(AnswerSetting::LeavesBackend(flag(value)?))), nothing: &[] };
+pub(in crate::annotations) const COOKIE_DOMAIN: Parser = Parser {
+    read: |value| Ok(answer(AnswerSetting::CookieDomain(pair(value, Change::of_domain)?))),
+    nothing: &["off"],
+};
+pub(in crate::annotations) const COOKIE_PATH: Parser = Parser {
+    read: |value| Ok(answer(AnswerSetting::CookiePath(pair(value, Change::of_begin)?))),
+    nothing: &["off"],
+};
+pub(in crate::annotations) const REDIRECT_FROM: Parser =
+    Parser { read: |value| Ok(redirect(value, AnswerSetting::RedirectFrom)), nothing: &["off"] };
+pub(in crate::annotations) const REDIRECT_TO: Parser =
+    Parser { read: |value| Ok(redirect(value, AnswerSetting::RedirectTo)), nothing: &["off"] };
+pub(in crate::annotations) const HIDE: Parser = Parser { read: hide, nothing: &[] };
+pub(in crate::annotations) const SECURITY: Parser = Parser {
+    read: |value| {
+        one_of(value, &[("basic", SecurityHeaders::Basic), ("strict", SecurityHeaders::Strict)])
+            .map(|preset| answer(AnswerSetting::Security(preset)))
+    },
+    nothing: &["off"],
+};
+pub(in crate::annotations) const FORWARDED: Parser = Parser {
+    read: |value| {
+        one_of(value, &[("add", Forwarded::Beside), ("only", Forwarded::Only)])
+            .map(|mode| answer(AnswerSetting::Forwarded(mode)))
+    },
+    nothing: &["off"],
+};
+pub(in crate::annotations) const CONNECTION_HEADER: Parser = Parser {
+    read: |value| {
+        one_of(value, &[("keep-alive", false), ("close", true), ("upgrade", false)])
+            .map(|closes| answer(AnswerSetting::ClosesUpstream(closes.unwrap_or(false))))
+    },
+    nothing: &["keep-alive"],
 };
 
+fn answer(setting: AnswerSetting) -> Setting {
+    Setting::Answer(setting)
+}
+
+/// One word of a few, or one that switches off.
+fn one_of<T: Copy>(value: &str, known: &[(&str, T)]) -> Result<Option<T>, Fault> {
+    let value = value.trim();
+    match known.iter().find(|(word, _)| word.eq_ignore_ascii_case(value)) {
+        Some((_, meant)) => Ok(Some(*meant)),
+        None if is_off(value) => Ok(None),
+        None => {
+            let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+            let message = format!("is none of {} and off", words.join(", "));
+            Err(Fault::new("InvalidAnnotation", message, "write one of these words"))
+        }
+    }
+}
+
 /// `name` or `namespace/name`; whether the namespace may be another one is the reader's to say.
-fn named(value: &str, setting: fn(Arc<str>) -> Setting) -> Result<Setting, Fault> {
+fn named(value: &str, setting: fn(Arc<str>) -> AnswerSetting) -> Result<Setting, Fault> {
     let value = value.trim();
     if value.is_empty() {
         return Ok(Setting::Nothing);
@@ -30,11 +114,67 @@ fn named(value: &str, setting: fn(Arc<str>) -> Setting) -> Result<Setting, Fault
     };
     let (namespace, name) = value.split_once('/').unwrap_or(("default", value));
     match is_name(namespace) && is_name(name) {
-        true => Ok(setting(value.into())),
+        true => Ok(answer(setting(value.into()))),
         false => Err(Fault::new(
             "InvalidAnnotation",
             "is not the name of an object",
             "write the name of an object of the same namespace",
+        )),
+    }
+}
+
+fn statuses(value: &str) -> Result<Setting, Fault> {
+    let mut all = Vec::new();
+    for text in value.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        let status = text.parse::<u16>().ok().filter(|status| (300..=599).contains(status));
+        all.push(status.ok_or_else(|| {
+            let message = format!("holds {text:?}, which is no status from 300 to 599");
+            Fault::new("InvalidAnnotation", message, "write statuses such as 404,503")
+        })?);
+    }
+    all.sort_unstable();
+    all.dedup();
+    Ok(if all.is_empty() { Setting::Nothing } else { answer(AnswerSetting::Statuses(all.into())) })
+}
+
+/// What is looked for and what stands there instead, a blank between them.
+fn pair(
+    value: &str,
+    change: fn(&str, &str) -> Result<Change, String>,
+) -> Result<Option<Box<Change>>, Fault> {
+    const HINT: &str = "write what is looked for, a blank, and what stands there instead";
+    let words: Vec<&str> = value.split_whitespace().collect();
+    match words[..] {
+        [] => Ok(None),
+        [off] if is_off(off) => Ok(None),
+        [from, to] => {
+            let fault =
+                |why| Fault::new("InvalidAnnotation", format!("cannot be used: {why}"), HINT);
+            change(from, to).map(|change| Some(Box::new(change))).map_err(fault)
+        }
+        _ => Err(Fault::new("InvalidAnnotation", "is not a pair", HINT)),
+    }
+}
+
+fn redirect(value: &str, setting: fn(Arc<str>) -> AnswerSetting) -> Setting {
+    match value.trim() {
+        // `default` stands for the address of the upstream, which no backend knows.
+        value if is_off(value) || value == "default" => Setting::Nothing,
+        value => answer(setting(value.into())),
+    }
+}
+
+fn hide(value: &str) -> Result<Setting, Fault> {
+    let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let names: Option<Arc<[HeaderName]>> =
+        names.map(|name| HeaderName::try_from(name).ok().filter(may_be_set)).collect();
+    match names {
+        Some(names) if names.is_empty() => Ok(Setting::Nothing),
+        Some(names) => Ok(answer(AnswerSetting::Hide(names))),
+        None => Err(Fault::new(
+            "InvalidAnnotation",
+            "is not a list of fields that may be hidden",
+            "separate names by commas",
         )),
     }
 }

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header};
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::Translator;
 use crate::{
-    annotations::Named,
+    action::{Forward, ForwardSpec},
+    annotations::{Named, SecurityHeaders},
     filter::{
         Filter,
-        answer_fields::{AnswerFields, may_be_set},
+        answer_fields::{AnswerFields, BASIC, STRICT, may_be_set},
+        change::Change,
+        error_pages::{ErrorPage, ErrorPages},
     },
+    model::{BackendKey, BackendPort, BackendProtocol},
     objects::ObjectKey,
     problem::Problem,
     references::Reference,
@@ -23,8 +27,34 @@ const CLOSED: &str = "every path is closed (503)";
 impl Translator<'_, '_> {
     /// Adds the filters of answers to those of every path.
     pub(super) fn answers(&mut self) {
-        let mut fields = AnswerFields::default();
-        if let Some(named) = self.settings.answers.custom_headers.clone() {
+        if let Some(fields) = self.answer_fields() {
+            self.filters.push(Filter::AnswerFields(Arc::new(fields)));
+        }
+        if let Some(pages) = self.error_pages() {
+            self.filters.push(Filter::ErrorPages(Arc::new(pages)));
+        }
+        self.filters.extend(self.settings.answers.forwarded.map(Filter::Forwarded));
+        if self.settings.answers.closes_upstream {
+            let close = HeaderValue::from_static("close");
+            self.filters.push(Filter::SetHeader(header::CONNECTION, close));
+        }
+    }
+
+    fn answer_fields(&mut self) -> Option<AnswerFields> {
+        let settings = self.settings.answers.clone();
+        let mut fields = AnswerFields {
+            hide: settings.hide.to_vec(),
+            cookie_domain: settings.cookie_domain,
+            cookie_path: settings.cookie_path,
+            redirect: self.redirect(settings.redirect_from, settings.redirect_to),
+            missing: match settings.security {
+                None => &[],
+                Some(SecurityHeaders::Basic) => &BASIC,
+                Some(SecurityHeaders::Strict) => &STRICT,
+            },
+            set: Vec::new(),
+        };
+        if let Some(named) = settings.custom_headers {
             match self.custom_headers(&named) {
                 Ok(set) => fields.set = set,
                 Err(problem) => {
@@ -33,9 +63,85 @@ impl Translator<'_, '_> {
                 }
             }
         }
-        if fields != AnswerFields::default() {
-            self.filters.push(Filter::AnswerFields(Arc::new(fields)));
+        (fields != AnswerFields::default()).then_some(fields)
+    }
+
+    /// What becomes of redirects, which two annotations say together.
+    fn redirect(&mut self, from: Option<Named>, to: Option<Named>) -> Option<Change> {
+        let (field, fault) = match (from, to) {
+            (None, None) => return None,
+            (Some(from), Some(to)) => match Change::of_begin(&from.name, &to.name) {
+                Ok(change) => return Some(change),
+                Err(fault) => (from.field, fault),
+            },
+            (Some(half), None) | (None, Some(half)) => {
+                (half.field, "the other half of the pair is missing".to_owned())
+            }
+        };
+        self.out.problems.push(Problem::warning(
+            &self.out.object,
+            "InvalidAnnotation",
+            field,
+            format!("{fault}; redirects are passed on as they are"),
+            "write proxy-redirect-from and proxy-redirect-to, in each text, $host, $http_host and $scheme",
+        ));
+        None
+    }
+
+    fn error_pages(&mut self) -> Option<ErrorPages> {
+        let settings = self.settings.answers.clone();
+        let backend = settings.default_backend.as_ref().and_then(|named| self.error_backend(named));
+        let pages = settings.error_pages.as_ref().map(|named| self.pages(named));
+        let pages = ErrorPages {
+            statuses: settings.statuses,
+            leaves_backend: settings.leaves_backend,
+            backend,
+            pages: pages.unwrap_or_default(),
+        };
+        let any = !pages.statuses.is_empty() || pages.backend.is_some() || !pages.pages.is_empty();
+        any.then_some(pages)
+    }
+
+    /// The Service that words errors.
+    fn error_backend(&mut self, named: &Named) -> Option<Forward> {
+        let key = match self.key_of(named, "errors are worded here") {
+            Ok(service) => {
+                let (port, protocol) = (BackendPort::First, BackendProtocol::Declared);
+                BackendKey { service, port, protocol }
+            }
+            Err(problem) => {
+                self.out.problems.push(*problem);
+                return None;
+            }
+        };
+        let backend = self.out.backend(key, 1, named.field.clone(), self.slots);
+        let policy = Arc::clone(&self.policy);
+        Some(Forward::new(ForwardSpec::of(Box::new([backend]), policy)))
+    }
+
+    /// Texts for errors. What cannot be read is left out: an error is shown in any case.
+    fn pages(&mut self, named: &Named) -> Box<[ErrorPage]> {
+        let map = match self.config_map(named, "errors are worded here") {
+            Ok(map) => map,
+            Err(problem) => {
+                self.out.problems.push(*problem);
+                return Box::default();
+            }
+        };
+        let mut pages = Vec::new();
+        for (name, text) in map.data.iter().flatten() {
+            match ErrorPage::parse(name, text) {
+                Some(page) => pages.push(page),
+                None => self.out.problems.push(Problem::warning(
+                    &self.out.object,
+                    "InvalidErrorPage",
+                    &named.field,
+                    format!("the ConfigMap holds {name:?}, which is not the name of a page"),
+                    "name pages 404.html, 503.json, 4xx.txt, 5xx and the like",
+                )),
+            }
         }
+        pages.into()
     }
 
     /// The fields in a ConfigMap. What is wrong with one of them is wrong with all: they may protect.
@@ -69,23 +175,27 @@ impl Translator<'_, '_> {
         named: &Named,
         outcome: &str,
     ) -> Result<Arc<ConfigMap>, Box<Problem>> {
-        let Named { name, field } = named;
-        let key = match name.split_once('/') {
-            Some((namespace, _)) if *namespace != *self.key.namespace => {
-                return Err(Box::new(Problem::error(
-                    &self.out.object,
-                    "OtherNamespace",
-                    field,
-                    format!("value {name:?} names an object of another namespace; {outcome}"),
-                    "name one of the same namespace",
-                )));
-            }
-            Some((_, name)) => ObjectKey::new(Arc::clone(&self.key.namespace), name),
-            None => ObjectKey::new(Arc::clone(&self.key.namespace), &**name),
-        };
+        let key = self.key_of(named, outcome)?;
         let reference = Reference::config_map(self.reading.objects, key);
-        let found = reference.as_config_map(&self.out.object, field, outcome);
+        let found = reference.as_config_map(&self.out.object, &named.field, outcome);
         self.out.references.push(reference);
         found
+    }
+
+    /// The object of this namespace that an annotation names.
+    fn key_of(&self, named: &Named, outcome: &str) -> Result<ObjectKey, Box<Problem>> {
+        let Named { name, field } = named;
+        let own = Arc::clone(&self.key.namespace);
+        match name.split_once('/') {
+            Some((namespace, _)) if namespace != &*own => Err(Box::new(Problem::error(
+                &self.out.object,
+                "OtherNamespace",
+                field,
+                format!("value {name:?} names an object of another namespace; {outcome}"),
+                "name one of the same namespace",
+            ))),
+            Some((_, name)) => Ok(ObjectKey::new(own, name)),
+            None => Ok(ObjectKey::new(own, &**name)),
+        }
     }
 }

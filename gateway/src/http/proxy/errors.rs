@@ -1,0 +1,227 @@
+//! What a client gets instead of an error, where the rule has something to say about it: what the Service for
+//! errors answers, or a page of the object.
+//!
+//! `proxy` keeps what the request said before the request goes on, and shows every answer of such a rule here.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use gatehouse_routes::{
+    action::Forward,
+    filter::{
+        Filter,
+        error_pages::{ErrorPage, ErrorPages},
+    },
+    rule::RouteRule,
+};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+    request::Parts,
+};
+
+use super::{Answer, Origin, finish_answer};
+use crate::{
+    http::{
+        body::ResponseBody, client::ClientConn, error::ProxyErrorKind, exchange::exchange,
+        head::Seen, headers, record::Record,
+    },
+    snapshot::Snapshot,
+    upstream::request_body::RequestBody,
+};
+
+const X_CODE: HeaderName = HeaderName::from_static("x-code");
+const X_FORMAT: HeaderName = HeaderName::from_static("x-format");
+const X_INGRESS_NAME: HeaderName = HeaderName::from_static("x-ingress-name");
+const X_NAMESPACE: HeaderName = HeaderName::from_static("x-namespace");
+const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_SERVICE_NAME: HeaderName = HeaderName::from_static("x-service-name");
+const X_SERVICE_PORT: HeaderName = HeaderName::from_static("x-service-port");
+
+/// Fields of a request that say nothing about its error: those of its body, and conditions.
+const NOT_ASKED: [HeaderName; 13] = [
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+    header::RANGE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    X_CODE,
+];
+
+/// Fields of an error that hold whatever words it.
+const KEPT: [HeaderName; 4] =
+    [header::ALLOW, header::CONNECTION, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
+
+/// What a request said, and what its rule wants done about errors.
+pub(super) struct Asked<'r> {
+    rule: &'r RouteRule,
+    pages: &'r ErrorPages,
+    seen: Seen,
+    head: bool,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+/// Where an answer is made.
+#[derive(Clone, Copy)]
+pub(super) struct Via<'a> {
+    pub(super) conn: &'a Rc<ClientConn>,
+    pub(super) snapshot: &'a Snapshot,
+}
+
+impl<'r> Asked<'r> {
+    /// Keeps a request whose rule cares for errors.
+    pub(super) fn of(rule: &'r RouteRule, seen: Seen, parts: &Parts) -> Option<Box<Self>> {
+        let pages = rule.filters.iter().find_map(|filter| match filter {
+            Filter::ErrorPages(pages) => Some(&**pages),
+            _ => None,
+        })?;
+        let mut headers = HeaderMap::new();
+        if pages.backend.is_some() {
+            headers = parts.headers.clone();
+            for name in &NOT_ASKED {
+                headers.remove(name);
+            }
+        } else {
+            for name in [header::ACCEPT, X_REQUEST_ID] {
+                if let Some(value) = parts.headers.get(&name) {
+                    headers.insert(name, value.clone());
+                }
+            }
+        }
+        let head = parts.method == Method::HEAD;
+        Some(Box::new(Self { rule, pages, seen, head, uri: parts.uri.clone(), headers }))
+    }
+
+    /// The answer that the client gets.
+    pub(super) async fn instead(
+        &self,
+        via: Via<'_>,
+        record: &mut Record,
+        answer: Answer,
+    ) -> Answer {
+        let status = answer.response.status();
+        let (empty, failed) = match answer.origin {
+            Origin::Gateway(kind) => (kind == Some(ProxyErrorKind::NoEndpoints), kind.is_some()),
+            Origin::Backend => (false, false),
+        };
+        let is_backends = matches!(answer.origin, Origin::Backend);
+        let meant = self.pages.statuses.binary_search(&status.as_u16()).is_ok()
+            && !(is_backends && self.pages.leaves_backend);
+        if !meant && !failed {
+            return answer;
+        }
+        let mut worded = None;
+        if let Some(forward) = self.pages.backend.as_ref().filter(|_| meant || empty) {
+            worded = self.ask(via, record, forward, status, empty).await;
+        }
+        let worded = worded.or_else(|| {
+            let page = self.pages.page(status.as_u16(), self.headers.get(header::ACCEPT));
+            match page {
+                Some(page) => Some(self.page(page, record, status)),
+                None if is_backends => Some(plain(record, status)),
+                None => None,
+            }
+        });
+        let Some(mut response) = worded else { return answer };
+        let Answer { response: replaced, origin } = answer;
+        let (replaced, body) = replaced.into_parts();
+        for name in &KEPT {
+            if let Some(value) = replaced.headers.get(name) {
+                response.headers_mut().insert(name, value.clone());
+            }
+        }
+        body.discard(record);
+        Answer { response, origin }
+    }
+
+    /// What the Service for errors says; `None`: nothing.
+    async fn ask(
+        &self,
+        Via { conn, snapshot }: Via<'_>,
+        record: &mut Record,
+        forward: &Forward,
+        status: StatusCode,
+        empty: bool,
+    ) -> Option<Response<ResponseBody>> {
+        let (mut parts, ()) = Request::new(()).into_parts();
+        if self.head {
+            parts.method = Method::HEAD;
+        }
+        let target = self.uri.path_and_query().cloned();
+        if let Some(target) = target.filter(|_| empty) {
+            parts.uri = Uri::from(target);
+        }
+        let authority = self.uri.authority();
+        let authority = authority.and_then(|it| HeaderValue::from_str(it.as_str()).ok());
+        parts.headers = self.headers.clone();
+        headers::prepare_request(&mut parts.headers, self.seen, false, authority, &conn.forwarding);
+        self.tell(&mut parts.headers, record, status);
+        let clock = Rc::clone(conn.shared.worker.clock());
+        let mut body = RequestBody::new(None, Rc::clone(&record.timers), clock);
+        record.timers.go_on();
+        let mark = record.mark();
+        let exchanged = exchange(conn, record, snapshot, forward, &mut parts, &mut body).await;
+        record.restore(mark);
+        exchanged.and_then(|exchanged| finish_answer(conn, record, false, exchanged)).ok()
+    }
+
+    /// Which error it is, in the fields of ingress-nginx.
+    fn tell(&self, headers: &mut HeaderMap, record: &mut Record, status: StatusCode) {
+        let key = &self.rule.object.key;
+        let backend = self.rule.forward().and_then(|forward| forward.spec.backends.first());
+        let mut set = |name: HeaderName, text: &str| match HeaderValue::from_str(text) {
+            Ok(value) => headers.insert(name, value),
+            Err(_) => headers.remove(name),
+        };
+        set(X_CODE, status.as_str());
+        set(X_ORIGINAL_URI, self.uri.path_and_query().map_or("/", |target| target.as_str()));
+        set(X_NAMESPACE, &key.namespace);
+        set(X_INGRESS_NAME, &key.name);
+        if let Some(backend) = backend {
+            set(X_SERVICE_NAME, &backend.key.service.name);
+            set(X_SERVICE_PORT, &backend.key.port.to_string());
+        }
+        let accept = self.headers.get(header::ACCEPT).cloned();
+        headers.insert(X_FORMAT, accept.unwrap_or(HeaderValue::from_static("")));
+        if let Some(id) = record.request_id(headers) {
+            headers.insert(X_REQUEST_ID, id);
+        }
+    }
+
+    fn page(
+        &self,
+        page: &ErrorPage,
+        record: &mut Record,
+        status: StatusCode,
+    ) -> Response<ResponseBody> {
+        let id = record.request_id(&self.headers);
+        let id = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let reason = status.canonical_reason().unwrap_or_default();
+        text(status, page.content_type(), page.fill(status.as_u16(), reason, id))
+    }
+}
+
+/// A backend's error in our own words.
+fn plain(record: &mut Record, status: StatusCode) -> Response<ResponseBody> {
+    let reason = status.canonical_reason().unwrap_or("Error");
+    let id = record.request_id(&HeaderMap::new());
+    let id = id.as_ref().and_then(|id| id.to_str().ok());
+    let id = id.map(|id| format!("request id: {id}\n")).unwrap_or_default();
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    text(status, kind, format!("{} {reason}\n{id}", status.as_str()))
+}
+
+fn text(status: StatusCode, kind: HeaderValue, text: String) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::full(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,214 @@
+//! How a value of a field becomes another: the pairs of `proxy_cookie_domain`, `proxy_cookie_path` and
+//! `proxy_redirect` (`ngx_http_proxy_module`).
+
+use regex::{Captures, Regex, RegexBuilder};
+
+/// A pair: what is looked for, and what stands there instead.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// As the object spells them.
+    text: (Box<str>, Box<str>),
+    from: From,
+    to: Box<[Part]>,
+}
+
+#[derive(Clone, Debug)]
+enum From {
+    /// The begin of the value.
+    Begin(Box<[Part]>),
+    /// All of it, whatever its case, without a dot in front.
+    Domain(Box<str>),
+    /// Anything in it.
+    Regex(Regex),
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Text(Box<str>),
+    Capture(usize),
+    Fact(Fact),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fact {
+    Host,
+    HttpHost,
+    Scheme,
+}
+
+/// What variables stand for in the answer to one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// `$host`: the host without its port.
+    pub host: &'a str,
+    /// `$http_host`: the host as received.
+    pub http_host: &'a str,
+    /// `$scheme`: `http` or `https`.
+    pub scheme: &'a str,
+}
+
+impl Change {
+    /// Of the begin of a value, or by an expression behind `~` (`~*`: whatever the case).
+    ///
+    /// # Errors
+    /// What is wrong with one of the two.
+    pub fn of_begin(from: &str, to: &str) -> Result<Self, String> {
+        let pattern = match expression(from, false)? {
+            Some(regex) => From::Regex(regex),
+            None => From::Begin(parts(from)?),
+        };
+        Self::new(from, to, pattern)
+    }
+
+    /// Of a domain, or by an expression behind `~`.
+    ///
+    /// # Errors
+    /// What is wrong with one of the two.
+    pub fn of_domain(from: &str, to: &str) -> Result<Self, String> {
+        let pattern = match expression(from, true)? {
+            Some(regex) => From::Regex(regex),
+            None => From::Domain(from.strip_prefix('.').unwrap_or(from).into()),
+        };
+        Self::new(from, to, pattern)
+    }
+
+    fn new(from: &str, to: &str, pattern: From) -> Result<Self, String> {
+        Ok(Self { text: (from.into(), to.into()), from: pattern, to: parts(to)? })
+    }
+
+    /// What the value becomes, if the pair is about it.
+    pub fn apply(&self, value: &str, facts: Facts<'_>) -> Option<String> {
+        let mut out = String::with_capacity(value.len() + 32);
+        match &self.from {
+            From::Begin(begin) => {
+                let begin = filled(begin, facts);
+                let rest = value.strip_prefix(&*begin)?;
+                fill(&self.to, None, facts, &mut out);
+                out.push_str(rest);
+            }
+            From::Domain(domain) => {
+                let bare = value.strip_prefix('.').unwrap_or(value);
+                if !bare.eq_ignore_ascii_case(domain) {
+                    return None;
+                }
+                fill(&self.to, None, facts, &mut out);
+            }
+            From::Regex(regex) => {
+                let captures = regex.captures(value)?;
+                fill(&self.to, Some(&captures), facts, &mut out);
+            }
+        }
+        Some(out)
+    }
+}
+
+/// By what the object says.
+impl PartialEq for Change {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+            && std::mem::discriminant(&self.from) == std::mem::discriminant(&other.from)
+    }
+}
+
+impl Eq for Change {}
+
+fn expression(from: &str, any_case: bool) -> Result<Option<Regex>, String> {
+    let Some(text) = from.strip_prefix('~') else { return Ok(None) };
+    let (text, any_case) = match text.strip_prefix('*') {
+        Some(text) => (text, true),
+        None => (text, any_case),
+    };
+    let regex = RegexBuilder::new(text).case_insensitive(any_case).size_limit(1 << 20).build();
+    regex.map(Some).map_err(|_| format!("the expression {text:?} is not supported"))
+}
+
+fn parts(text: &str) -> Result<Box<[Part]>, String> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        if at > 0 {
+            parts.push(Part::Text(rest[..at].into()));
+        }
+        let after = &rest[at + 1..];
+        let braces = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let (name, next) = braces.unwrap_or_else(|| {
+            let digit = after.starts_with(|c: char| c.is_ascii_digit());
+            let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let end = after.find(|c| !word(c)).unwrap_or(after.len());
+            after.split_at(if digit { 1 } else { end })
+        });
+        parts.push(match name {
+            "host" => Part::Fact(Fact::Host),
+            "http_host" => Part::Fact(Fact::HttpHost),
+            "scheme" => Part::Fact(Fact::Scheme),
+            name => match name.parse() {
+                Ok(number @ 1..=9) => Part::Capture(number),
+                _ => return Err(format!("the variable ${name} is not known")),
+            },
+        });
+        rest = next;
+    }
+    if !rest.is_empty() {
+        parts.push(Part::Text(rest.into()));
+    }
+    Ok(parts.into())
+}
+
+fn filled(parts: &[Part], facts: Facts<'_>) -> String {
+    let mut out = String::new();
+    fill(parts, None, facts, &mut out);
+    out
+}
+
+fn fill(parts: &[Part], captures: Option<&Captures<'_>>, facts: Facts<'_>, out: &mut String) {
+    for part in parts {
+        out.push_str(match part {
+            Part::Text(text) => text,
+            Part::Capture(number) => {
+                captures.and_then(|all| all.get(*number)).map_or("", |group| group.as_str())
+            }
+            Part::Fact(Fact::Host) => facts.host,
+            Part::Fact(Fact::HttpHost) => facts.http_host,
+            Part::Fact(Fact::Scheme) => facts.scheme,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FACTS: Facts<'_> = Facts { host: "a.test", http_host: "a.test:8080", scheme: "https" };
+
+    #[test]
+    fn pairs_change_what_they_are_about_and_nothing_else() {
+        for (from, to, value, expected) in [
+            ("http://", "https://", "http://b.test/x", Some("https://b.test/x")),
+            ("http://", "https://", "/x", None),
+            (
+                "http://$host/",
+                "$scheme://$http_host/",
+                "http://a.test/x",
+                Some("https://a.test:8080/x"),
+            ),
+            ("~^http://([^/]+):8000/(.*)$", "/$1/$2", "http://b:8000/x", Some("/b/x")),
+            ("~*^HTTP://b/", "/", "http://b/x", Some("/")),
+            ("~^HTTP://b/", "/", "http://b/x", None),
+            ("/app", "/", "/app/x", Some("//x")),
+        ] {
+            let change = Change::of_begin(from, to).unwrap();
+            assert_eq!(change.apply(value, FACTS).as_deref(), expected, "{from} {value}");
+        }
+        for (from, to, value, expected) in [
+            ("localhost", "example.org", ".LocalHost", Some("example.org")),
+            ("localhost", "example.org", "other.localhost", None),
+            (r"~\.([a-z]+\.[a-z]+)$", "$1", "www.Example.org", Some("Example.org")),
+        ] {
+            let change = Change::of_domain(from, to).unwrap();
+            assert_eq!(change.apply(value, FACTS).as_deref(), expected, "{from} {value}");
+        }
+        for (from, to) in [("~(", ""), ("a", "$request_body"), ("a", "$"), ("$0", "")] {
+            assert!(Change::of_begin(from, to).is_err(), "{from} {to}");
+        }
+    }
+}
