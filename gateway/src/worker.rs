@@ -8,6 +8,7 @@ pub(crate) mod accept;
 pub(crate) mod clock;
 pub(crate) mod context;
 pub(crate) mod counters;
+pub(crate) mod in_flight;
 pub(crate) mod listener;
 pub(crate) mod local_address;
 pub(crate) mod rate_table;

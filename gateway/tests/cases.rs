@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, io::Read as _, path::Path};
 
 use gatehouse_testbed::gatehouse::{
     backend::{Act, Backend, Request, echo_answer},
@@ -148,7 +148,7 @@ impl Ask {
             let found = got.last().map(|request| request.target.clone());
             field("backend's", "target", found, &self.target);
         }
-        let text = response.text();
+        let text = decoded(response);
         let (name, said) = text.trim_end().split_once(' ').unwrap_or_default();
         for (wanted, found) in [(&self.by, name), (&self.says, said)] {
             if wanted.as_ref().is_some_and(|wanted| wanted != found) {
@@ -160,6 +160,17 @@ impl Ask {
         }
         wrong
     }
+}
+
+/// The text of an answer, whatever its coding.
+fn decoded(response: &Response) -> String {
+    let mut text = String::new();
+    let read = match response.one("content-encoding").as_deref() {
+        Some("gzip") => flate2::read::GzDecoder::new(&*response.body).read_to_string(&mut text),
+        Some("br") => brotli::Decompressor::new(&*response.body, 4096).read_to_string(&mut text),
+        _ => return response.text(),
+    };
+    read.map_or_else(|error| error.to_string(), |_| text)
 }
 
 fn manifest(at: usize, case: &Case) -> String {
@@ -256,8 +267,10 @@ fn run_with(table: &str, flags: &[&str]) {
     let cases: Vec<Case> = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
     let app = Backend::scripted("app", |request| {
         let custom = request.one("x-answer").map(|text| text.replace('|', "\r\n"));
-        if let Some(status) = request.one("x-status") {
-            let text = format!("app {status}");
+        let own = request.one("x-body").map(|text| text.repeat(100));
+        let status = request.one("x-status").or_else(|| own.is_some().then(|| "200".to_owned()));
+        if let Some(status) = status {
+            let text = own.unwrap_or_else(|| format!("app {status}"));
             let fields = custom.map(|custom| custom + "\r\n").unwrap_or_default();
             let length = text.len();
             let answer =
@@ -344,6 +357,11 @@ fn snippets() {
 #[test]
 fn errors() {
     run("errors.yaml");
+}
+
+#[test]
+fn compression() {
+    run("compression.yaml");
 }
 
 #[test]

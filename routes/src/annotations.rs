@@ -5,19 +5,14 @@
 //! path of its object, so that nothing is served with less protection than its author asked for; what else
 //! has no effect is named in a [`Problem`].
 
-use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::sync::{Arc, LazyLock};
 
 use http::HeaderValue;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
-    filter::{AddressRules, Filter, rate_limit::RateLimit},
+    filter::{AddressRules, Filter},
     model::HostPattern,
-    networks::Networks,
     objects::ObjectRef,
     options::EncodedSlashes,
     policy::{Policy, timeouts::Timeouts},
@@ -34,6 +29,7 @@ mod foreign;
 pub mod gatehouse;
 mod haproxy_route;
 pub(crate) mod kubernetes;
+mod limits;
 pub mod metallb;
 mod nginx;
 pub mod nginx_config;
@@ -53,6 +49,7 @@ pub(crate) use defaults::Defaults;
 use defaults::Refused;
 pub use each::{Judged, Verdict, each};
 pub use foreign::PROGRAMS;
+use limits::Limits;
 use redirects::Redirects;
 use snippet::{Reach, Snippet};
 pub use table::{Annotation, Family, Found, ObjectKind, Status};
@@ -115,36 +112,6 @@ pub(crate) struct Settings {
     pub(crate) deny: Option<&'static str>,
     /// And what other objects of the namespace have on the same hosts.
     pub(crate) deny_host: bool,
-}
-
-/// Limits for each client, part by part.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Limits {
-    per_second: Option<u32>,
-    per_minute: Option<u32>,
-    burst: u32,
-    exempt: Networks,
-}
-
-impl Limits {
-    /// The limits of an object. Its versions share them: counting goes on when it changes.
-    fn filters(&self, object: &ObjectRef) -> impl Iterator<Item = Filter> {
-        let limits = [(self.per_second, 1), (self.per_minute, 60)];
-        limits.into_iter().filter_map(move |(count, seconds)| {
-            let count = count?;
-            let scope = {
-                let mut hasher = DefaultHasher::new();
-                (object, seconds).hash(&mut hasher);
-                hasher.finish()
-            };
-            Some(Filter::RateLimit(Arc::new(RateLimit {
-                scope,
-                interval: Duration::from_secs(seconds) / count,
-                burst: count.saturating_mul(self.burst),
-                exempt: self.exempt.clone(),
-            })))
-        })
-    }
 }
 
 /// What every row says that is not there.
@@ -489,6 +456,9 @@ impl Settings {
             Setting::PassThrough(on) => self.passthrough = on,
             Setting::PerSecond(count) => self.limits.per_second = Some(count),
             Setting::PerMinute(count) => self.limits.per_minute = Some(count),
+            Setting::Connections(count) => self.limits.connections = Some(count),
+            Setting::PaceRate(rate) => self.limits.pace = Some(rate),
+            Setting::PaceAfter(bytes) => self.limits.pace_after = bytes,
             Setting::Burst(times) => self.limits.burst = times,
             Setting::LimitExempt(networks) => self.limits.exempt.extend(networks),
             Setting::Canary(on) => self.canary.on = on,

@@ -14,11 +14,15 @@ use crate::{matcher::PathRegex, model::Scheme, networks::Networks};
 
 pub mod answer_fields;
 pub mod change;
+pub mod compress;
+pub mod connection_limit;
 pub mod cors;
 pub mod error_pages;
 pub mod rate_limit;
 
 use answer_fields::AnswerFields;
+use compress::Compress;
+use connection_limit::ConnectionLimit;
 use cors::Cors;
 use error_pages::ErrorPages;
 use rate_limit::RateLimit;
@@ -48,6 +52,21 @@ pub enum Filter {
     Forwarded(Forwarded),
     /// Puts other answers in the place of errors.
     ErrorPages(Arc<ErrorPages>),
+    /// Refuses requests of a client that has too many under way.
+    Connections(Arc<ConnectionLimit>),
+    /// Compresses answers.
+    Compress(Arc<Compress>),
+    /// Lets answers leave no faster than this.
+    Pace(Pace),
+}
+
+/// How fast an answer leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Its rate.
+    pub bytes_per_second: u64,
+    /// Bytes that leave at once.
+    pub after: u64,
 }
 
 /// What the backend is told about the way of a request in `Forwarded` (RFC 7239).
@@ -80,6 +99,10 @@ pub enum Phase {
     Rewrite,
     /// Only with the answer.
     Answer,
+    /// Once the answer says what it will.
+    Compress,
+    /// What leaves in the end.
+    Pace,
 }
 
 impl Filter {
@@ -89,17 +112,21 @@ impl Filter {
             Self::HttpsRedirect(_) => Phase::Redirect,
             Self::Access(_) => Phase::Access,
             Self::BodyLimit(_) => Phase::BodySize,
-            Self::RateLimit(_) => Phase::Limit,
+            Self::RateLimit(_) | Self::Connections(_) => Phase::Limit,
             Self::Cors(_) => Phase::Preflight,
             Self::Rewrite(_) | Self::SetHeader(..) | Self::Forwarded(_) => Phase::Rewrite,
             Self::Hsts(_) | Self::AnswerFields(_) | Self::ErrorPages(_) => Phase::Answer,
+            Self::Compress(_) => Phase::Compress,
+            Self::Pace(_) => Phase::Pace,
         }
     }
 
     /// Whether it keeps anybody or anything out.
     pub(crate) fn protects(&self) -> bool {
         match self {
-            Self::Access(_) | Self::RateLimit(_) | Self::BodyLimit(_) => true,
+            Self::Access(_) | Self::RateLimit(_) | Self::Connections(_) | Self::BodyLimit(_) => {
+                true
+            }
             Self::HttpsRedirect(_)
             | Self::Cors(_)
             | Self::Rewrite(_)
@@ -107,7 +134,9 @@ impl Filter {
             | Self::Hsts(_)
             | Self::AnswerFields(_)
             | Self::Forwarded(_)
-            | Self::ErrorPages(_) => false,
+            | Self::ErrorPages(_)
+            | Self::Compress(_)
+            | Self::Pace(_) => false,
         }
     }
 }

@@ -2,15 +2,21 @@
 
 use std::{
     error::Error as StdError,
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
+use gatehouse_routes::filter::Pace as Rate;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+
+mod pace;
+
+use pace::Pace;
 
 use crate::{
     http::{client::ClientConn, record::Record},
@@ -43,16 +49,26 @@ enum Source {
     },
     /// Boxed, so that bodies that pass through unchanged pay nothing for it.
     Transformed(Box<Transformed>),
+    /// Leaves no faster than its rule says.
+    Paced(Box<Paced>),
 }
 
 /// Changes a body on its way: what a filter puts on an answer. The filter also takes off the fields of the
 /// answer's head that are no longer true, such as its length.
 pub(crate) trait BodyTransform {
     /// What becomes of the next part; empty: nothing is to be sent yet.
-    fn part(&mut self, part: Bytes) -> Bytes;
+    fn part(&mut self, part: Bytes) -> io::Result<Bytes>;
+
+    /// What is to be sent of what was held back, as nothing more has come yet; empty: nothing.
+    fn pause(&mut self) -> io::Result<Bytes>;
 
     /// What is left to send once the last part has come; empty: nothing.
-    fn end(&mut self) -> Bytes;
+    fn end(&mut self) -> io::Result<Bytes>;
+}
+
+struct Paced {
+    source: Source,
+    pace: Pace,
 }
 
 struct Transformed {
@@ -94,6 +110,14 @@ impl ResponseBody {
         let source = std::mem::replace(&mut self.source, Source::Empty);
         self.source =
             Source::Transformed(Box::new(Transformed { source, transform: Some(transform) }));
+    }
+
+    /// Lets what is to come leave no faster than this, whatever it becomes.
+    pub(crate) fn pace(&mut self, rate: Rate) {
+        if !self.source.is_end() {
+            let source = std::mem::replace(&mut self.source, Source::Empty);
+            self.source = Source::Paced(Box::new(Paced { source, pace: Pace::new(rate) }));
+        }
     }
 
     /// Lets go of a body that no client gets. Where the rest of it is there already, its connection may serve the
@@ -138,6 +162,7 @@ impl Source {
                 poll_upstream(incoming, (upstream.as_mut(), trailers), cx, timers)
             }
             Self::Transformed(transformed) => transformed.poll(cx, timers),
+            Self::Paced(paced) => paced.poll(cx, timers),
         }
     }
 
@@ -146,6 +171,7 @@ impl Source {
             Self::Empty | Self::Full(_) => None,
             Self::Upstream { upstream, .. } => upstream.take(),
             Self::Transformed(transformed) => transformed.source.take_upstream(),
+            Self::Paced(paced) => paced.source.take_upstream(),
         }
     }
 
@@ -154,6 +180,7 @@ impl Source {
             Self::Empty | Self::Full(_) => None,
             Self::Upstream { trailers, .. } => trailers.take().map(|trailers| *trailers),
             Self::Transformed(transformed) => transformed.source.take_trailers(),
+            Self::Paced(paced) => paced.source.take_trailers(),
         }
     }
 
@@ -165,6 +192,18 @@ impl Source {
                 trailers.is_none() && incoming.is_end_stream()
             }
             Self::Transformed(transformed) => transformed.transform.is_none(),
+            Self::Paced(paced) => !paced.pace.holds() && paced.source.is_end(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(text) => SizeHint::with_exact(text.len() as u64),
+            Self::Upstream { incoming, .. } => incoming.size_hint(),
+            Self::Transformed(_) => SizeHint::default(),
+            Self::Paced(paced) if paced.pace.holds() => SizeHint::default(),
+            Self::Paced(paced) => paced.source.size_hint(),
         }
     }
 }
@@ -172,20 +211,38 @@ impl Source {
 impl Transformed {
     fn poll(&mut self, cx: &mut Context<'_>, timers: &RequestTimers) -> Polled {
         while let Some(transform) = &mut self.transform {
-            let part = match std::task::ready!(self.source.poll(cx, timers)) {
-                Some(Ok(part)) => transform.part(part),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => {
+            let part = match self.source.poll(cx, timers) {
+                Poll::Ready(Some(Ok(part))) => transform.part(part),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => {
                     let rest = transform.end();
                     self.transform = None;
                     rest
                 }
+                Poll::Pending => match transform.pause() {
+                    Ok(held) if held.is_empty() => return Poll::Pending,
+                    held => held,
+                },
             };
-            if !part.is_empty() {
-                return Poll::Ready(Some(Ok(part)));
+            match part {
+                Ok(part) if part.is_empty() => {}
+                Ok(part) => return Poll::Ready(Some(Ok(part))),
+                Err(error) => return Poll::Ready(Some(Err(BodyError::Transform(error)))),
             }
         }
         Poll::Ready(None)
+    }
+}
+
+impl Paced {
+    fn poll(&mut self, cx: &mut Context<'_>, timers: &RequestTimers) -> Polled {
+        while !self.pace.holds() {
+            match std::task::ready!(self.source.poll(cx, timers)) {
+                Some(Ok(part)) => self.pace.take_in(part),
+                other => return Poll::Ready(other),
+            }
+        }
+        self.pace.poll(cx).map(|part| Some(Ok(part)))
     }
 }
 
@@ -244,7 +301,7 @@ impl Body for ResponseBody {
                 }
                 return Poll::Ready(Some(Ok(Frame::data(text))));
             }
-            Source::Upstream { .. } | Source::Transformed(_) => (),
+            Source::Upstream { .. } | Source::Transformed(_) | Source::Paced(_) => (),
         }
         let Some(record) = &mut this.record else { return Poll::Ready(None) };
         let polled = this.source.poll(cx, &record.timers);
@@ -284,12 +341,7 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Empty => SizeHint::with_exact(0),
-            Source::Full(text) => SizeHint::with_exact(text.len() as u64),
-            Source::Upstream { incoming, .. } => incoming.size_hint(),
-            Source::Transformed(_) => SizeHint::default(),
-        }
+        self.source.size_hint()
     }
 }
 
@@ -307,14 +359,18 @@ mod tests {
     }
 
     impl BodyTransform for Bracket {
-        fn part(&mut self, part: Bytes) -> Bytes {
+        fn part(&mut self, part: Bytes) -> io::Result<Bytes> {
             self.0.extend_from_slice(&part);
-            Bytes::new()
+            Ok(Bytes::new())
         }
 
-        fn end(&mut self) -> Bytes {
+        fn pause(&mut self) -> io::Result<Bytes> {
+            Ok(Bytes::new())
+        }
+
+        fn end(&mut self) -> io::Result<Bytes> {
             self.0.push(b']');
-            std::mem::take(&mut self.0).into()
+            Ok(std::mem::take(&mut self.0).into())
         }
     }
 
@@ -322,12 +378,16 @@ mod tests {
     struct Capitals;
 
     impl BodyTransform for Capitals {
-        fn part(&mut self, part: Bytes) -> Bytes {
-            part.to_ascii_uppercase().into()
+        fn part(&mut self, part: Bytes) -> io::Result<Bytes> {
+            Ok(part.to_ascii_uppercase().into())
         }
 
-        fn end(&mut self) -> Bytes {
-            Bytes::new()
+        fn pause(&mut self) -> io::Result<Bytes> {
+            Ok(Bytes::new())
+        }
+
+        fn end(&mut self) -> io::Result<Bytes> {
+            Ok(Bytes::new())
         }
     }
 

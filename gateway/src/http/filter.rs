@@ -7,7 +7,11 @@
 
 use std::{borrow::Cow, net::IpAddr, ops::ControlFlow};
 
-use gatehouse_routes::{filter::Filter, matcher::RequestView, model::Scheme};
+use gatehouse_routes::{
+    filter::{Filter, compress::Coding},
+    matcher::RequestView,
+    model::Scheme,
+};
 use http::{HeaderMap, HeaderValue, Method, Response, Uri, header};
 
 use crate::{
@@ -19,10 +23,13 @@ use crate::{
         headers::client_address,
     },
     snapshot::GatewaySnapshot,
+    worker::in_flight::Counted,
 };
 
 mod access;
 mod answer_fields;
+mod compress;
+mod connection_limit;
 mod cors;
 mod forwarded;
 mod https_redirect;
@@ -83,6 +90,10 @@ pub(crate) struct Kept {
     origin: Option<Box<HeaderValue>>,
     /// What redirects and cookies of the answer are rewritten with.
     named: Option<Box<answer_fields::Named>>,
+    /// The coding that the client takes its answer in.
+    coding: Option<Coding>,
+    /// The request counts as one under way.
+    pub(crate) counted: Option<Box<Counted>>,
     /// Seconds after which the client may ask again.
     retry_after: Option<u64>,
     /// The answer is a backend's.
@@ -104,6 +115,11 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
                 ControlFlow::Continue(())
             }
             Filter::RateLimit(limit) => rate_limit::on_request(limit, request)?,
+            Filter::Connections(limit) => connection_limit::on_request(limit, request)?,
+            Filter::Compress(compress) => {
+                compress::on_request(compress, request);
+                ControlFlow::Continue(())
+            }
             Filter::Cors(cors) => cors::on_request(cors, request),
             Filter::Rewrite(rewrite) => rewrite::on_request(rewrite, request)?,
             Filter::AnswerFields(fields) => {
@@ -113,6 +129,7 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
             Filter::SetHeader(..)
             | Filter::Forwarded(_)
             | Filter::ErrorPages(_)
+            | Filter::Pace(_)
             | Filter::Hsts(_) => ControlFlow::Continue(()),
         };
         if flow.is_break() {
@@ -172,7 +189,10 @@ fn on_response(
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
         }
+        Filter::Compress(compress) => return compress::on_response(compress, kept, response),
+        Filter::Pace(rate) => response.body_mut().pace(*rate),
         Filter::HttpsRedirect(_)
+        | Filter::Connections(_)
         | Filter::Access(_)
         | Filter::BodyLimit(_)
         | Filter::Rewrite(_)

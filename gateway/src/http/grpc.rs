@@ -82,7 +82,7 @@ mod tests {
             (ProxyErrorKind::TooManyRequests, "14"),
             (ProxyErrorKind::BadHost, "13"),
         ] {
-            let mut response = crate::http::respond::error(kind);
+            let mut response = crate::http::respond::error(kind, None);
             fit(&mut response, kind);
             assert_eq!(
                 (response.status(), &response.headers()["grpc-status"]),

@@ -219,6 +219,9 @@ async fn answer(
         }
         Err(kind) => Answer::failed(rule, kind, record, &parts.headers),
     };
+    if kept.counted.is_some() {
+        record.holds(kept.counted.take());
+    }
     kept.proxied = matches!(answer.origin, Origin::Backend);
     if let Some(asked) = asked {
         let via = Via { conn, snapshot: &snapshot };

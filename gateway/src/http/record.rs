@@ -27,6 +27,7 @@ use crate::{
     upstream::request_body::BodyError,
     worker::{
         counters::Counts,
+        in_flight::Counted,
         series::RuleSeries,
         timeouts::{Expiry, RequestTimers},
     },
@@ -53,6 +54,8 @@ pub(crate) struct Record {
     pub(crate) retries: u32,
     pub(crate) endpoint: Option<SocketAddr>,
     log: Option<Box<LogFields>>,
+    /// It counts as one under way.
+    counted_in: Option<Box<Counted>>,
 }
 
 /// Where a request was sent.
@@ -117,6 +120,7 @@ impl Record {
             retries: 0,
             endpoint: None,
             log,
+            counted_in: None,
         })
     }
 
@@ -146,6 +150,11 @@ impl Record {
             log.request_id = given.or_else(|| HeaderValue::from_bytes(&random_id()).ok());
         }
         log.request_id.clone()
+    }
+
+    /// Counts as one under way until the answer has left.
+    pub(crate) fn holds(&mut self, counted: Option<Box<Counted>>) {
+        self.counted_in = counted;
     }
 
     /// Where the request was sent, while something else is asked about it.
@@ -198,7 +207,9 @@ impl Record {
             BodyError::Expired(Expiry::Gone) => ProxyErrorKind::ClientGone,
             BodyError::Trailers(_) => ProxyErrorKind::ClientGone,
             BodyError::TooLarge => ProxyErrorKind::BodyTooLarge,
-            BodyError::Broken(_) | BodyError::Cut => ProxyErrorKind::UpstreamCut,
+            BodyError::Broken(_) | BodyError::Cut | BodyError::Transform(_) => {
+                ProxyErrorKind::UpstreamCut
+            }
         });
     }
 

@@ -38,6 +38,9 @@ pub(crate) enum BodyError {
     /// More bytes than the rule allows.
     #[error("the body is larger than its rule allows")]
     TooLarge,
+    /// What changes it on its way has failed.
+    #[error("the body cannot be changed: {0}")]
+    Transform(#[source] std::io::Error),
     /// The backend's connection ended before the body did.
     #[error("the backend closed the connection within the body")]
     Cut,

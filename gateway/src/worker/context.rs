@@ -21,6 +21,7 @@ use crate::{
     worker::{
         clock::{Clock, Tick},
         counters::Counters,
+        in_flight::{self, InFlight},
         local_address::{LocalAddress, LocalAddresses},
         rate_table::{RateTable, Rates},
         series::LocalSeries,
@@ -46,6 +47,8 @@ pub(crate) struct WorkerOptions {
     pub(crate) live: Arc<Live>,
     /// What clients have used of their limits.
     pub(crate) rates: Rates,
+    /// What they have under way.
+    pub(crate) in_flight: InFlight,
     /// Where the clocks of all workers begin.
     started: Instant,
 }
@@ -74,6 +77,7 @@ impl WorkerOptions {
             series,
             live,
             rates: Arc::new(LazyLock::new(RateTable::default)),
+            in_flight: Arc::new(LazyLock::new(in_flight::Table::default)),
             started: Instant::now(),
         }
     }

@@ -8,7 +8,7 @@ use super::{
     table::Found,
     value::{AnswerSetting, SecurityHeaders},
 };
-use crate::filter::{Forwarded, change::Change};
+use crate::filter::{Forwarded, change::Change, compress::Coding};
 
 /// What an object asks of its answers, part by part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,10 @@ pub(crate) struct AnswerSettings {
     pub(crate) forwarded: Option<Forwarded>,
     /// The connection to the backend is not kept.
     pub(crate) closes_upstream: bool,
+    /// Codings of answers, the best liked first.
+    pub(crate) codings: Arc<[Coding]>,
+    pub(crate) compress_types: Arc<[Box<str>]>,
+    pub(crate) compress_minimum: u64,
 }
 
 /// What an annotation names.
@@ -69,6 +73,9 @@ impl AnswerSettings {
             AnswerSetting::Security(preset) => self.security = preset,
             AnswerSetting::Forwarded(mode) => self.forwarded = mode,
             AnswerSetting::ClosesUpstream(on) => self.closes_upstream = on,
+            AnswerSetting::Codings(codings) => self.codings = codings,
+            AnswerSetting::CompressTypes(types) => self.compress_types = types,
+            AnswerSetting::CompressMinimum(bytes) => self.compress_minimum = bytes,
         }
     }
 }

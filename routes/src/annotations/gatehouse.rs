@@ -3,8 +3,9 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        BODY_RATE, BODY_TIMEOUT, ENCODED_SLASHES, ERROR_PAGES, FORWARDED, HIDE, IDLE_TIMEOUT,
-        PROXY_PROTOCOL, READ_BY_OWNER, SECURITY, TEXT, WEIGHTS,
+        BODY_RATE, BODY_TIMEOUT, COMPRESS, COMPRESS_MINIMUM, COMPRESS_TYPES, ENCODED_SLASHES,
+        ERROR_PAGES, FORWARDED, HIDE, IDLE_TIMEOUT, PROXY_PROTOCOL, READ_BY_OWNER, SECURITY, TEXT,
+        WEIGHTS,
     },
 };
 
@@ -38,6 +39,27 @@ pub static FAMILY: Family = Family::new(
             "",
             "How far a client may fall behind that rate, as `--body-timeout` says by default: seconds, or a time \
              such as `5m`.",
+        ),
+        Annotation::honoured(
+            "compress",
+            INGRESS,
+            COMPRESS,
+            "off",
+            "Codings of answers for clients that take them, the best liked first: `br, gzip`, or `on` for both. Off unless asked for: what an attacker can have repeated beside a secret tells it by its length (BREACH).",
+        ),
+        Annotation::honoured(
+            "compress-min-length",
+            INGRESS,
+            COMPRESS_MINIMUM,
+            "256",
+            "Bytes of an answer below which it is not compressed, if it says its length.",
+        ),
+        Annotation::honoured(
+            "compress-types",
+            INGRESS,
+            COMPRESS_TYPES,
+            "application/atom+xml application/javascript application/json application/manifest+json application/rss+xml application/wasm application/xhtml+xml application/xml font/otf font/ttf image/svg+xml text/css text/html text/javascript text/plain text/xml",
+            "Media types of answers that are compressed, separated by blanks; `text/*` is all of a kind.",
         ),
         DRAIN,
         Annotation::honoured(

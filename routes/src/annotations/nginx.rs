@@ -9,16 +9,16 @@ use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
         ALIASES, APP_ROOT, BODY_SIZE, BURST, CANARY, CANARY_COOKIE, CANARY_HEADER, CANARY_PATTERN,
-        CANARY_TOTAL, CANARY_VALUE, CANARY_WEIGHT, CONNECT_TIMEOUT, CONNECTION_HEADER,
+        CANARY_TOTAL, CANARY_VALUE, CANARY_WEIGHT, CONNECT_TIMEOUT, CONNECTION_HEADER, CONNECTIONS,
         COOKIE_DOMAIN, COOKIE_PATH, CORS_CREDENTIALS, CORS_EXPOSE, CORS_HEADERS, CORS_MAX_AGE,
         CORS_METHODS, CORS_ORIGINS, CUSTOM_HEADERS, DEFAULT_BACKEND, DENIED_NETWORKS, ENABLE_CORS,
         FIREWALL, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW, HTTP_ERRORS,
         KEEP_SLASH, LEAVE_ERRORS, LIMIT, LIMIT_EXEMPT, NETWORKS, NEXT_TIME, NEXT_TRIES,
-        NEXT_UPSTREAM, PASS_THROUGH, PAUSE_TIMEOUT, PERMANENT, PERMANENT_CODE, PROTOCOL,
-        PROXY_CIPHERS, PROXY_DEPTH, PROXY_NAME, PROXY_SECRET, PROXY_SERVER_NAME, PROXY_VERIFY,
-        PROXY_VERSIONS, Parser, RATE_PER_MINUTE, RATE_PER_SECOND, REDIRECT_FROM, REDIRECT_TO,
-        REWRITE, SATISFY, SEND_TIMEOUT, SSL_REDIRECT, SWITCH, TEMPORAL, TEMPORAL_CODE, TEXT,
-        UPSTREAM_HOST, USE_REGEX,
+        NEXT_UPSTREAM, PACE, PACE_AFTER, PASS_THROUGH, PAUSE_TIMEOUT, PERMANENT, PERMANENT_CODE,
+        PROTOCOL, PROXY_CIPHERS, PROXY_DEPTH, PROXY_NAME, PROXY_SECRET, PROXY_SERVER_NAME,
+        PROXY_VERIFY, PROXY_VERSIONS, Parser, RATE_PER_MINUTE, RATE_PER_SECOND, REDIRECT_FROM,
+        REDIRECT_TO, REWRITE, SATISFY, SEND_TIMEOUT, SSL_REDIRECT, SWITCH, TEMPORAL, TEMPORAL_CODE,
+        TEXT, UPSTREAM_HOST, USE_REGEX,
     },
 };
 
@@ -125,7 +125,7 @@ const ROWS: &[Annotation] = &[
         "100",
         "What the weight is of.",
     ),
-    harmless("client-body-buffer-size", TEXT, "Buffer for the body of a request."),
+    harmless("client-body-buffer-size", TEXT, "Buffer for the body of a request: it passes as it comes."),
     closes(
         "configuration-snippet",
         TEXT,
@@ -258,9 +258,21 @@ const ROWS: &[Annotation] = &[
         "How many times its limit a client may send at once.",
     )
     .protecting(),
-    closes("limit-connections", LIMIT, "Connections per client address at most."),
-    closes("limit-rate", LIMIT, "Bytes per second of an answer at most."),
-    closes("limit-rate-after", LIMIT, "Bytes of an answer before limit-rate counts."),
+    honoured(
+        "limit-connections",
+        CONNECTIONS,
+        "0",
+        "Requests of a client address under way at most; others get 429. Each stream of HTTP/2 counts.",
+    )
+    .protecting(),
+    honoured("limit-rate", PACE, "0", "KiB per second of an answer at most.").protecting(),
+    honoured(
+        "limit-rate-after",
+        PACE_AFTER,
+        "0",
+        "KiB of an answer that leave at once before limit-rate counts.",
+    )
+    .protecting(),
     honoured(
         "limit-rpm",
         RATE_PER_MINUTE,
@@ -319,8 +331,8 @@ const ROWS: &[Annotation] = &[
         "Size of a request body at most, such as `8m`; larger ones get 413.",
     )
     .protecting(),
-    harmless("proxy-buffer-size", TEXT, "Buffer for the head of an answer."),
-    harmless("proxy-buffering", SWITCH, "Whether answers are read ahead."),
+    harmless("proxy-buffer-size", TEXT, "Buffer for the head of an answer: 256 KiB of fields pass."),
+    harmless("proxy-buffering", SWITCH, "Whether answers are read ahead: they pass as they come."),
     harmless("proxy-buffers-number", TEXT, "Buffers for an answer."),
     harmless("proxy-busy-buffers-size", TEXT, "How much of them may be on its way."),
     honoured(
@@ -382,7 +394,11 @@ const ROWS: &[Annotation] = &[
         "off",
         "What that is changed to; `$1` to `$9`, `$host`, `$http_host` and `$scheme` are filled in.",
     ),
-    harmless("proxy-request-buffering", SWITCH, "Whether requests are read ahead."),
+    harmless(
+        "proxy-request-buffering",
+        SWITCH,
+        "Whether requests are read ahead: they pass as they come.",
+    ),
     honoured(
         "proxy-send-timeout",
         SEND_TIMEOUT,

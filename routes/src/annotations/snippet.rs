@@ -52,11 +52,10 @@ const NOTHING: [&str; 17] = [
     "tcp_nodelay",
 ];
 
-/// Directives that are an annotation by another name, with one value.
-const SAME: [(&str, &str); 7] = [
+/// Directives that are an annotation by another name, with one value. (`limit_rate` is none of them: it counts
+/// bytes, the annotation KiB.)
+const SAME: [(&str, &str); 5] = [
     ("client_max_body_size", "proxy-body-size"),
-    ("limit_rate", "limit-rate"),
-    ("limit_rate_after", "limit-rate-after"),
     ("proxy_connect_timeout", "proxy-connect-timeout"),
     ("proxy_read_timeout", "proxy-read-timeout"),
     ("proxy_send_timeout", "proxy-send-timeout"),

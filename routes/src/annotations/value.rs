@@ -69,6 +69,12 @@ pub(crate) enum Setting {
     PerSecond(u32),
     /// Requests of a client within a minute at most.
     PerMinute(u32),
+    /// Requests of a client under way at most.
+    Connections(u32),
+    /// Bytes per second of an answer.
+    PaceRate(u64),
+    /// Bytes of an answer that leave at once.
+    PaceAfter(u64),
     /// So many times the limit may come at once.
     Burst(u32),
     /// Clients of these networks are not counted.

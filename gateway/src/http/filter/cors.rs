@@ -39,7 +39,7 @@ pub(super) fn on_response(cors: &Cors, kept: &Kept, headers: &mut HeaderMap) {
     let origin = match (&cors.origins, &kept.origin) {
         (Origins::Any, _) => HeaderValue::from_static("*"),
         (Origins::Some(_), origin) => {
-            add_vary(headers);
+            add_vary(headers, "Origin");
             let Some(origin) = origin else { return };
             (**origin).clone()
         }
@@ -56,13 +56,13 @@ pub(super) fn on_response(cors: &Cors, kept: &Kept, headers: &mut HeaderMap) {
     }
 }
 
-/// `Vary: Origin`, unless the answer says so already.
-fn add_vary(headers: &mut HeaderMap) {
+/// Names a field in `Vary`, unless the answer does already.
+pub(super) fn add_vary(headers: &mut HeaderMap, field: &'static str) {
     let mut named = headers
         .get_all(header::VARY)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii));
-    if !named.any(|name| name == b"*" || name.eq_ignore_ascii_case(b"origin")) {
-        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    if !named.any(|name| name == b"*" || name.eq_ignore_ascii_case(field.as_bytes())) {
+        headers.append(header::VARY, HeaderValue::from_static(field));
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::{Fault, Parser, Setting, flag, is_off};
-use crate::filter::{Forwarded, answer_fields::may_be_set, change::Change};
+use super::{Fault, Parser, Setting, flag, go_bool, is_off, size};
+use crate::filter::{Forwarded, answer_fields::may_be_set, change::Change, compress::Coding};
 
 /// Something about answers, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,12 @@ pub(crate) enum AnswerSetting {
     Forwarded(Option<Forwarded>),
     /// The connection to the backend is not kept.
     ClosesUpstream(bool),
+    /// Codings of answers, the best liked first.
+    Codings(Arc<[Coding]>),
+    /// Media types that are compressed.
+    CompressTypes(Arc<[Box<str>]>),
+    /// Bytes below which nothing is.
+    CompressMinimum(u64),
 }
 
 /// How careful browsers are told to be.
@@ -82,6 +88,49 @@ pub(in crate::annotations) const CONNECTION_HEADER: Parser = Parser {
     },
     nothing: &["keep-alive"],
 };
+
+pub(in crate::annotations) const COMPRESS: Parser = Parser { read: codings, nothing: &["off"] };
+pub(in crate::annotations) const COMPRESS_TYPES: Parser = Parser { read: types, nothing: &[] };
+pub(in crate::annotations) const COMPRESS_MINIMUM: Parser = Parser {
+    read: |value| match value.trim() {
+        "" => Ok(Setting::Nothing),
+        value => size(value).map(|bytes| answer(AnswerSetting::CompressMinimum(bytes))),
+    },
+    nothing: &[],
+};
+
+fn codings(value: &str) -> Result<Setting, Fault> {
+    let value = value.trim();
+    if is_off(value) {
+        return Ok(answer(AnswerSetting::Codings(Arc::default())));
+    }
+    if value.eq_ignore_ascii_case("on") || go_bool(value) == Some(true) {
+        return Ok(answer(AnswerSetting::Codings(Coding::ALL.into())));
+    }
+    let words = value.split([',', ' ']).filter(|word| !word.is_empty());
+    let known = |word: &str| {
+        let brotli = word.eq_ignore_ascii_case("brotli").then_some(Coding::Brotli);
+        let named = |coding: &Coding| word.eq_ignore_ascii_case(coding.name());
+        brotli.or_else(|| Coding::ALL.into_iter().find(named)).ok_or_else(|| {
+            let message = format!("holds {word:?}, which is none of br and gzip");
+            Fault::new("InvalidAnnotation", message, "write br, gzip, on or off")
+        })
+    };
+    Ok(answer(AnswerSetting::Codings(words.map(known).collect::<Result<_, _>>()?)))
+}
+
+fn types(value: &str) -> Result<Setting, Fault> {
+    let words = value.split([',', ' ', '\n']).filter(|word| !word.is_empty());
+    let types: Arc<[Box<str>]> = words.map(|word| word.to_ascii_lowercase().into()).collect();
+    match types.iter().find(|word| !word.contains('/')) {
+        _ if types.is_empty() => Ok(Setting::Nothing),
+        None => Ok(answer(AnswerSetting::CompressTypes(types))),
+        Some(bad) => {
+            let message = format!("holds {bad:?}, which is no media type");
+            Err(Fault::new("InvalidAnnotation", message, "write types such as text/html"))
+        }
+    }
+}
 
 fn answer(setting: AnswerSetting) -> Setting {
     Setting::Answer(setting)

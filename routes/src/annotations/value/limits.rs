@@ -21,6 +21,22 @@ pub(in crate::annotations) const LIMIT_EXEMPT: Parser = Parser {
     nothing: &[],
 };
 
+pub(in crate::annotations) const CONNECTIONS: Parser =
+    Parser { read: |value| rate(value, Setting::Connections), nothing: &["0"] };
+/// KiB per second.
+pub(in crate::annotations) const PACE: Parser =
+    Parser { read: |value| kib(value, Setting::PaceRate), nothing: &["0"] };
+/// KiB.
+pub(in crate::annotations) const PACE_AFTER: Parser =
+    Parser { read: |value| kib(value, Setting::PaceAfter), nothing: &["0"] };
+
+fn kib(value: &str, setting: fn(u64) -> Setting) -> Result<Setting, Fault> {
+    match value.trim() {
+        value if value == "0" || is_off(value) => Ok(Setting::Nothing),
+        value => number(value).map(|kib| setting(u64::from(kib) << 10)),
+    }
+}
+
 fn rate(value: &str, setting: fn(u32) -> Setting) -> Result<Setting, Fault> {
     match value.trim() {
         value if value == "0" || is_off(value) => Ok(Setting::Nothing),

@@ -13,6 +13,7 @@ use crate::{
         Filter,
         answer_fields::{AnswerFields, BASIC, STRICT, may_be_set},
         change::Change,
+        compress::Compress,
         error_pages::{ErrorPage, ErrorPages},
     },
     model::{BackendKey, BackendPort, BackendProtocol},
@@ -34,6 +35,14 @@ impl Translator<'_, '_> {
             self.filters.push(Filter::ErrorPages(Arc::new(pages)));
         }
         self.filters.extend(self.settings.answers.forwarded.map(Filter::Forwarded));
+        let settings = &self.settings.answers;
+        if !settings.codings.is_empty() {
+            self.filters.push(Filter::Compress(Arc::new(Compress {
+                codings: settings.codings.to_vec().into(),
+                types: settings.compress_types.to_vec().into(),
+                minimum: settings.compress_minimum,
+            })));
+        }
         if self.settings.answers.closes_upstream {
             let close = HeaderValue::from_static("close");
             self.filters.push(Filter::SetHeader(header::CONNECTION, close));
