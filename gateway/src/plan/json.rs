@@ -1,6 +1,9 @@
 //! What a compile gave, as JSON: for `plan -o json` and for `/snapshot`. The field names are an interface.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
 
 use gatehouse_routes::{
     action::{Action, DENY_STATUS, Forward},
@@ -65,11 +68,15 @@ pub(super) fn route_rows(compiled: &Compiled) -> Vec<RouteRow<'_>> {
     let mut hosts: Vec<_> = table.routes.hosts().collect();
     hosts.sort_by(|(a, _), (b, _)| a.cmp(b));
     let rules = hosts.into_iter().flat_map(|(_, host)| host.rules());
+    let passed = table.passthrough.iter().map(|pass| (&pass.host, &pass.object));
+    let passed: BTreeSet<_> = passed.collect();
+    let passes = |rule: &RouteRule| passed.contains(&(&rule.host, &rule.object));
     rules
         .map(|rule| RouteRow {
             rule,
             http: action(rule, Scheme::Http),
-            https: action(rule, Scheme::Https),
+            https: action(rule, Scheme::Https)
+                .or_else(|| passes(rule).then(|| "pass through".to_owned())),
             forward: rule.forward(),
         })
         .collect()
