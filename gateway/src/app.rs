@@ -75,7 +75,8 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
 
     let live = Arc::new(Live::default());
     let workers = settings.worker_threads().get();
-    let metrics = Arc::new(Metrics::new(workers, ProxyErrorKind::LABELS, settings.metrics_hosts));
+    let metrics = Metrics::new(workers, ProxyErrorKind::LABELS, settings.metrics_hosts);
+    let metrics = Arc::new(metrics.in_names_of_nginx(settings.nginx_metrics));
     let log = access_log(settings, &problems)?;
     let options = WorkerOptions::new(settings, Arc::clone(&live), metrics.series(), workers);
     let tick = clock::period(options.time_scale);

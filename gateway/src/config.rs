@@ -143,6 +143,11 @@ pub struct Settings {
     #[arg(long, value_name = "COUNT", default_value_t = 2000, help_heading = "Process")]
     pub metrics_hosts: usize,
 
+    /// Show what is counted in the names of ingress-nginx, too (`nginx_ingress_controller_requests` and others), for
+    /// dashboards and alerts that were made for it.
+    #[arg(long, help_heading = "Process")]
+    pub nginx_metrics: bool,
+
     /// File with the secret that the nodes of a group share (at least 16 bytes, white space at its end
     /// not counted). Nodes with the same secret share the virtual addresses: each is held by one of them,
     /// and by another when that one fails. Default: none, this node holds every address alone.

@@ -9,7 +9,7 @@ use gatehouse_routes::annotations::{
 
 use crate::{
     access_log,
-    admin::metrics::{METRICS, Metric},
+    admin::metrics::{self, METRICS, Metric},
     cli,
 };
 
@@ -171,12 +171,22 @@ pub fn metrics() -> String {
         "# Metrics\n\nServed at `/metrics` of the admin address. Made by `gatehouse docs metrics`.\n\n\
          | name | kind | labels | meaning |\n|---|---|---|---|\n",
     );
-    for Metric { name, kind, labels, help } in METRICS {
+    metric_rows(METRICS, &mut out);
+    out.push_str(
+        "\n## In the names of ingress-nginx\n\nWith `--nginx-metrics`, of Ingresses alone: dashboards and alerts that were \
+         made for ingress-nginx go on. The status is a class (`2xx`, which `status=~\"2.*\"` finds), and neither path nor \
+         method stands on a series.\n\n| name | kind | labels | meaning |\n|---|---|---|---|\n",
+    );
+    metric_rows(metrics::nginx::METRICS, &mut out);
+    out
+}
+
+fn metric_rows(rows: &[Metric], out: &mut String) {
+    for Metric { name, kind, labels, help } in rows {
         let kind = kind.name();
         let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
         let _ = writeln!(out, "| `{name}` | {kind} | {labels} | {help} |");
     }
-    out
 }
 
 fn row(argument: &clap::Arg) -> String {

@@ -18,6 +18,7 @@ use crate::source::kube::health;
 
 mod addresses;
 pub(crate) mod certs;
+pub mod nginx;
 mod process;
 mod routers;
 pub(crate) mod series;
@@ -297,6 +298,8 @@ pub struct Metrics {
     workers: Box<[Arc<WorkerMetrics>]>,
     error_labels: &'static [&'static str],
     series: Arc<SeriesRegistry>,
+    /// Everything is shown in the names of ingress-nginx, too.
+    nginx: bool,
 }
 
 impl Metrics {
@@ -305,7 +308,14 @@ impl Metrics {
     pub fn new(workers: usize, error_labels: &'static [&'static str], hosts: usize) -> Self {
         let worker = |_| Arc::new(WorkerMetrics::new(error_labels.len()));
         let workers = (0..workers).map(worker).collect();
-        Self { workers, error_labels, series: Arc::new(SeriesRegistry::new(hosts)) }
+        let series = Arc::new(SeriesRegistry::new(hosts));
+        Self { workers, error_labels, series, nginx: false }
+    }
+
+    /// The same counters, shown in the names of ingress-nginx, too, or not.
+    #[must_use]
+    pub fn in_names_of_nginx(self, nginx: bool) -> Self {
+        Self { nginx, ..self }
     }
 
     /// Where workers count answers.
@@ -323,6 +333,11 @@ impl Metrics {
         self.sum(|worker| &worker.connections)
     }
 
+    /// Client connections accepted.
+    fn accepted(&self) -> u64 {
+        self.sum(|worker| &worker.counters[Counter::ConnectionAccepted as usize])
+    }
+
     /// Everything in Prometheus' text format (0.0.4).
     pub fn render(&self, facts: &ControlFacts) -> String {
         let series = self.series.all();
@@ -331,6 +346,9 @@ impl Metrics {
         for metric in METRICS {
             out.head(metric);
             self.values(metric, &series, facts, &process, &mut out);
+        }
+        if self.nginx {
+            nginx::render(self, &series, (facts, &process), &mut out);
         }
         out.text
     }
@@ -345,14 +363,14 @@ impl Metrics {
     ) {
         let counter = |counter: Counter| self.sum(|worker| &worker.counters[counter as usize]);
         match metric.name {
-            "gatehouse_request_duration_seconds" => self.histogram(metric.name, out),
+            "gatehouse_request_duration_seconds" => self.histogram(metric, out),
             "gatehouse_errors_total" => {
                 for (index, label) in self.error_labels.iter().enumerate() {
                     out.value(metric, &[label], self.sum(|worker| &worker.errors[index]));
                 }
             }
             "gatehouse_connections_accepted_total" => {
-                out.value(metric, &[], counter(Counter::ConnectionAccepted));
+                out.value(metric, &[], self.accepted());
             }
             "gatehouse_connections" => out.value(metric, &[], self.connections()),
             "gatehouse_connections_refused_total" => {
@@ -430,10 +448,11 @@ impl Metrics {
         }
     }
 
-    fn histogram(&self, name: &str, out: &mut Exposition) {
-        let buckets = std::array::from_fn(|index| self.sum(|worker| &worker.buckets[index]));
+    fn histogram(&self, metric: &Metric, out: &mut Exposition) {
+        let count = |index| self.sum(|worker| &worker.buckets[index]);
+        let buckets: Vec<_> = (0..LATENCIES).map(count).zip(bounds()).collect();
         let seconds = self.sum(|worker| &worker.nanoseconds) as f64 / 1e9;
-        out.histogram(name, None, &buckets, seconds);
+        out.distribution(metric, &[], &buckets, seconds);
     }
 
     fn sum(&self, field: impl Fn(&WorkerMetrics) -> &AtomicU64) -> u64 {
@@ -455,41 +474,50 @@ impl Exposition {
     }
 
     fn value(&mut self, metric: &Metric, labels: &[&str], value: impl std::fmt::Display) {
-        self.text.push_str(metric.name);
-        let mut open = '{';
-        for (name, label) in metric.labels.iter().zip(labels) {
-            self.text.push(open);
-            open = ',';
-            self.text.push_str(name);
-            self.text.push_str("=\"");
-            self.text.push_str(&escaped(label));
-            self.text.push('"');
-        }
-        if open == ',' {
-            self.text.push('}');
-        }
-        self.line(format_args!(" {value}"));
+        let labels = braced(&named(metric, labels));
+        self.line(format_args!("{}{labels} {value}", metric.name));
     }
 
-    /// A distribution, by host if there is one.
-    fn histogram(&mut self, name: &str, host: Option<&str>, buckets: &[u64; LATENCIES], sum: f64) {
-        let label = host.map(|host| format!("host=\"{}\"", escaped(host)));
-        let before = label.as_deref().map(|label| format!("{label},")).unwrap_or_default();
-        let alone = label.map(|label| format!("{{{label}}}")).unwrap_or_default();
+    /// A distribution: how many in each bucket, and its upper bound.
+    fn distribution(
+        &mut self,
+        metric: &Metric,
+        labels: &[&str],
+        buckets: &[(u64, &str)],
+        sum: f64,
+    ) {
+        let (name, labels) = (metric.name, named(metric, labels));
+        let comma = if labels.is_empty() { "" } else { "," };
         let mut total = 0;
-        let bounds = BUCKETS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
-        for (count, bound) in buckets.iter().zip(bounds) {
+        for (count, bound) in buckets {
             total += count;
-            self.line(format_args!("{name}_bucket{{{before}le=\"{bound}\"}} {total}"));
+            self.line(format_args!("{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}"));
         }
-        self.line(format_args!("{name}_sum{alone} {sum}"));
-        self.line(format_args!("{name}_count{alone} {total}"));
+        let labels = braced(&labels);
+        self.line(format_args!("{name}_sum{labels} {sum}"));
+        self.line(format_args!("{name}_count{labels} {total}"));
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{line}");
     }
+}
+
+/// Upper bounds of the latency buckets, in seconds.
+fn bounds() -> impl Iterator<Item = &'static str> {
+    BUCKETS.iter().map(|(_, bound)| *bound).chain(["+Inf"])
+}
+
+/// Labels with their names, without braces.
+fn named(metric: &Metric, labels: &[&str]) -> String {
+    let named = metric.labels.iter().zip(labels);
+    let named = named.map(|(name, label)| format!("{name}=\"{}\"", escaped(label)));
+    named.collect::<Vec<_>>().join(",")
+}
+
+fn braced(labels: &str) -> String {
+    if labels.is_empty() { String::new() } else { format!("{{{labels}}}") }
 }
 
 /// The value of a label, as the format wants it.

@@ -184,9 +184,10 @@ pub(super) fn values(all: &[(Labels, Arc<Totals>)], metric: &Metric, out: &mut E
             for of_host in all.chunk_by(|a, b| a.0.host == b.0.host) {
                 let sum =
                     |number| of_host.iter().map(|(_, totals)| of(totals, number)).sum::<u64>();
-                let buckets = std::array::from_fn(|bucket| sum(Number::Latency(bucket)));
+                let count = |bucket| sum(Number::Latency(bucket));
+                let buckets: Vec<_> = (0..LATENCIES).map(count).zip(super::bounds()).collect();
                 let seconds = sum(Number::Micros) as f64 / 1e6;
-                out.histogram(metric.name, Some(&of_host[0].0.host), &buckets, seconds);
+                out.distribution(metric, &[&of_host[0].0.host], &buckets, seconds);
             }
         }
         _ => return false,

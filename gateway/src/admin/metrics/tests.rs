@@ -295,6 +295,46 @@ fn answers_are_counted_by_host_object_and_service() {
 }
 
 #[test]
+fn with_the_switch_what_is_counted_of_ingresses_is_shown_in_the_names_of_ingress_nginx() {
+    let metrics = Metrics::new(1, &[], 10).in_names_of_nginx(true);
+    for object in ["Ingress/web", "Route/web"] {
+        let labels = Labels {
+            host: "a.example".to_owned(),
+            namespace: "shop".to_owned(),
+            object: object.to_owned(),
+            service: "one".to_owned(),
+        };
+        let totals = metrics.series.of(labels);
+        count(&totals, Number::Class(1), 3);
+        count(&totals, Number::Class(4), 1);
+        count(&totals, Number::Latency(2), 4);
+        count(&totals, Number::Micros, 6000);
+        count(&totals, Number::BytesOut, 70);
+    }
+    metrics.worker(0).connection_opened();
+    let text = render(&metrics);
+    let of = "host=\"a.example\",namespace=\"shop\",ingress=\"web\",service=\"one\"";
+    for (name, labels, expected) in [
+        ("requests", format!("{{{of},status=\"2xx\"}}"), "3"),
+        ("requests", format!("{{{of},status=\"5xx\"}}"), "1"),
+        ("request_duration_seconds_bucket", format!("{{{of},le=\"0.001\"}}"), "0"),
+        ("request_duration_seconds_bucket", format!("{{{of},le=\"+Inf\"}}"), "4"),
+        ("request_duration_seconds_sum", format!("{{{of}}}"), "0.006"),
+        ("response_size_sum", format!("{{{of}}}"), "70"),
+        ("response_size_count", format!("{{{of}}}"), "4"),
+        ("nginx_process_connections", "{state=\"active\"}".to_owned(), "1"),
+        ("config_last_reload_successful", String::new(), "1"),
+        ("ssl_expire_time_seconds", "{host=\"a.example\"}".to_owned(), "1800000000"),
+    ] {
+        let series = format!("nginx_ingress_controller_{name}{labels}");
+        assert_eq!(value(&text, &series), expected, "{series}");
+    }
+    let resident = value(&text, "nginx_ingress_controller_nginx_process_resident_memory_bytes");
+    assert!(resident.parse::<f64>().unwrap() > 100_000.0);
+    assert!(!render(&Metrics::new(1, &[], 10)).contains("nginx_ingress_controller"));
+}
+
+#[test]
 fn the_last_reload_the_certificates_and_failing_endpoints_are_shown() {
     let text = render(&Metrics::new(1, &[], 10));
     for (series, expected) in [
