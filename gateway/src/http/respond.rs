@@ -6,6 +6,9 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::http::{body::ResponseBody, error::ProxyErrorKind};
 
+/// `Server` of every answer that no backend has given, so that a client can tell whose it is. Without a version.
+const SERVER: HeaderValue = HeaderValue::from_static("gatehouse");
+
 /// The answer to a request that failed, with the id by which logs know it.
 pub(crate) fn error(kind: ProxyErrorKind, id: Option<&HeaderValue>) -> Response<ResponseBody> {
     if kind == ProxyErrorKind::Unserved {
@@ -70,9 +73,9 @@ const UNAVAILABLE: &str = "<!DOCTYPE html>
 pub(crate) fn text(status: u16, body: &'static str) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::full(Bytes::from_static(body.as_bytes())));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    fields.insert(header::SERVER, SERVER);
     response
 }
 
@@ -82,6 +85,7 @@ pub(crate) fn options() -> Response<ResponseBody> {
     *response.status_mut() = StatusCode::OK;
     let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
     response.headers_mut().insert(header::ALLOW, allow);
+    response.headers_mut().insert(header::SERVER, SERVER);
     response
 }
 

@@ -1,5 +1,6 @@
 //! What every Ingress controller is expected to do, after the scenarios of the Ingress conformance suite of
-//! Kubernetes: hosts, paths, classes, many endpoints.
+//! Kubernetes: hosts, paths, classes, the default backend, many endpoints. And the solver Ingresses of an
+//! ACME client, as cert-manager makes them.
 
 use std::{collections::BTreeSet, net::TcpListener};
 
@@ -9,6 +10,7 @@ use gatehouse_testbed::{
         client,
         gateway::{Gateway, Plan},
         manifests::{self, Rule},
+        tls,
     },
     wait::eventually,
 };
@@ -126,6 +128,8 @@ fn an_ingress_does_what_every_controller_does() {
     hosts_and_paths(&bed, &gateway);
     ten_endpoints(&bed, &gateway);
     another_class(&bed, &gateway);
+    solvers(&bed, &gateway);
+    default_backend(&bed, &gateway);
 }
 
 fn hosts_and_paths(bed: &Bed, gateway: &Gateway) {
@@ -188,7 +192,7 @@ fn another_class(bed: &Bed, gateway: &Gateway) {
     let of = |name: &str, class: &str| {
         let host = format!("{name}.example");
         let text = manifests::ingress(name, "", "", &[manifests::prefix(&host, "/", "one")]);
-        text.replace("spec:\n", &format!("spec:\n  ingressClassName: {class}\n"))
+        of_class(&text, class)
     };
     bed.apply(
         "conformance",
@@ -200,6 +204,74 @@ fn another_class(bed: &Bed, gateway: &Gateway) {
     bed.apply("conformance", &format!("{}{}", of("theirs", "theirs"), of("ours", "ours")));
     answers(gateway, "ours.example", "one");
     assert_eq!(ask(gateway, "theirs.example", "/"), "404");
+}
+
+/// An Ingress names its class.
+fn of_class(ingress: &str, class: &str) -> String {
+    ingress.replace("spec:\n", &format!("spec:\n  ingressClassName: {class}\n"))
+}
+
+/// cert-manager adds an Ingress for the token of a host that redirects to https already, and an ACME server
+/// asks for it in clear text.
+fn solvers(bed: &Bed, gateway: &Gateway) {
+    let pair = tls::certificate(&["acme.example"]);
+    bed.apply("conformance", &manifests::secret("acme", &pair));
+    let site = manifests::prefix("acme.example", "/", "one");
+    let tls = "{hosts: [acme.example], secretName: acme}";
+    let site = manifests::ingress("acme", "", tls, &[site]);
+    bed.apply("conformance", &of_class(&site, "ours"));
+    answers(gateway, "acme.example", "308");
+    let shown = tls::Tls::connect(gateway.https, "acme.example", &[]).unwrap().peer();
+    assert_eq!(shown, pair.der);
+    // The first as cert-manager before 1.18 makes it, the second as later ones do.
+    for (name, kind) in [("token-1", "ImplementationSpecific"), ("token-2", "Exact")] {
+        let token = format!("/.well-known/acme-challenge/{name}");
+        let solver = Rule { host: Some("acme.example"), path: &token, kind, service: "two" };
+        let open = "nginx.ingress.kubernetes.io/whitelist-source-range: '0.0.0.0/0,::/0'";
+        let object = format!("cm-acme-http-solver-{name}");
+        let solver = manifests::ingress(&object, open, "", &[solver]);
+        bed.apply("conformance", &of_class(&solver, "ours"));
+        eventually("the token is served in clear text", || {
+            match ask(gateway, "acme.example", &token) {
+                answer if answer == "two" => Ok(()),
+                answer => Err(answer),
+            }
+        });
+        assert_eq!(ask(gateway, "acme.example", "/"), "308", "everything else still redirects");
+        bed.kubectl(&format!("--namespace conformance delete ingress {object}"));
+        eventually("the token is gone", || match ask(gateway, "acme.example", &token) {
+            answer if answer == "308" => Ok(()),
+            answer => Err(answer),
+        });
+    }
+}
+
+/// Last, as it takes what no other Ingress wants.
+fn default_backend(bed: &Bed, gateway: &Gateway) {
+    let unknown = client::get(gateway.http, "nobody.example", "/");
+    assert_eq!(unknown.status(), 404);
+    assert_eq!(unknown.responses[0].one("server").as_deref(), Some("gatehouse"));
+    bed.apply(
+        "conformance",
+        "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: default, namespace: default}, \
+         spec: {ingressClassName: ours, defaultBackend: {service: {name: two, port: {number: 80}}}}}",
+    );
+    for (host, path) in [
+        ("nobody.example", "/"),
+        ("nobody.example", "/some/path?query"),
+        ("another.example:8080", "/"),
+        ("10.77.0.1", "/"),
+    ] {
+        eventually(&format!("{host}{path} goes to the default backend"), || {
+            let answer = ask(gateway, host, path);
+            if answer == "two" { Ok(()) } else { Err(answer) }
+        });
+    }
+    for method in ["GET", "PUT", "POST", "DELETE"] {
+        let request =
+            format!("{method} /any HTTP/1.1\r\nHost: nobody.example\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(client::send(gateway.http, request.as_bytes()).status(), 200, "{method}");
+    }
 }
 
 /// The name of the backend that answers, or the status.
