@@ -72,6 +72,14 @@ fn an_image_holds_the_binary_its_parts_and_nothing_else() {
     let labels = &config["config"]["Labels"];
     assert_eq!(labels["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(labels["org.opencontainers.image.revision"], "abc");
+    let dockerfile = fs::read_to_string(format!("{ROOT}/deploy/Dockerfile")).unwrap();
+    for (label, value) in labels.as_object().unwrap() {
+        let value = value.as_str().unwrap().replace("abc", "${REVISION}");
+        assert!(
+            dockerfile.contains(&format!("{label}=\"{value}\"")),
+            "deploy/Dockerfile: {label} is not {value}"
+        );
+    }
 
     let root = folder.path().join("root");
     fs::create_dir(&root).unwrap();
