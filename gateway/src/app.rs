@@ -412,6 +412,7 @@ pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) 
         load_balancer_class: settings.cluster.load_balancer_class.clone(),
         ignore_exclude_label: settings.cluster.ignore_exclude_lb,
         publish_service: settings.cluster.publish_service.clone(),
+        canonical_hostname: settings.cluster.router_canonical_hostname.clone(),
         group_secret: settings.group_secret.clone().map(|object| {
             let entry = settings.group_secret_entry.clone();
             GroupSecret { object, entry }

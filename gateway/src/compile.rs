@@ -71,6 +71,8 @@ pub struct NodeContext {
     pub ignore_exclude_label: bool,
     /// The Service whose addresses go into the status of Ingresses and Routes (`--publish-service`).
     pub publish_service: Option<ObjectKey>,
+    /// `routerCanonicalHostname` in the status of Routes (`--router-canonical-hostname`).
+    pub canonical_hostname: Option<String>,
     /// Where the key of the group is, if the command line has none (`--group-secret`).
     pub group_secret: Option<GroupSecret>,
 }

@@ -192,7 +192,8 @@ impl<'c> Statuses<'c> {
 
     /// `routerCanonicalHostname` in the status of every Route.
     pub(crate) fn canonical_hostname(&self) -> Option<String> {
-        self.published.iter().flatten().find_map(|entry| entry.hostname.clone())
+        let published = || self.published.iter().flatten().find_map(|entry| entry.hostname.clone());
+        self.node.canonical_hostname.clone().or_else(published)
     }
 
     /// What the objects are.

@@ -25,6 +25,11 @@ pub struct ClusterSettings {
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, help_heading = "Cluster")]
     pub publish_service: Option<ObjectKey>,
 
+    /// Name that leads to the addresses which serve Routes, for routerCanonicalHostname in their status: external-dns makes
+    /// the hosts of Routes aliases of it. Default: the hostname of --publish-service.
+    #[arg(long, value_name = "NAME", help_heading = "Cluster")]
+    pub router_canonical_hostname: Option<String>,
+
     /// Name of the Lease by which one process of the cluster becomes the one that allocates addresses and
     /// writes statuses.
     #[arg(long, value_name = "NAME", default_value = "gatehouse", help_heading = "Cluster")]

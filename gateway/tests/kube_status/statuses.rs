@@ -106,6 +106,49 @@ fn every_kind_says_what_became_of_it() {
     });
 }
 
+/// What external-dns has a name of a Service or an Ingress lead to.
+fn targets(status: &Value) -> Vec<&str> {
+    let entries = status["loadBalancer"]["ingress"].as_array().into_iter().flatten();
+    entries.flat_map(|it| [it["ip"].as_str(), it["hostname"].as_str()]).flatten().collect()
+}
+
+/// The host of a Route and what external-dns makes it an alias of: an entry without that name is nothing to it.
+fn alias(status: &Value) -> Option<(&str, &str)> {
+    let admits =
+        |condition: &Value| condition["type"] == "Admitted" && condition["status"] == "True";
+    let entries = status["ingress"].as_array().into_iter().flatten();
+    let mut admitted =
+        entries.filter(|it| it["conditions"].as_array().is_some_and(|all| all.iter().any(admits)));
+    admitted.find_map(|it| Some((it["host"].as_str()?, it["routerCanonicalHostname"].as_str()?)))
+}
+
+#[test]
+fn external_dns_finds_where_every_name_leads() {
+    let bed = Bed::new("names");
+    bed.pool("10.35.0.1-10.35.0.2");
+    let gateway = format!("{}/gateway", bed.namespace);
+    let named = ["--router-canonical-hostname", "router.example.com"];
+    let more = [&["--gateway-service", &gateway, "--claim-class", "ours"][..], &named].concat();
+    let _gateway = bed.gateway("node-1", &more);
+    bed.service("gateway", json!({}));
+    eventually("the gateway has an address", || {
+        (targets(&status(&bed, SERVICE, "gateway")) == ["10.35.0.1"]).then_some(())
+    });
+    bed.service("mail", json!({}));
+    ingress(&bed, "web", "ours");
+    route(&bed, "r", "r.example.com");
+    eventually("the Service leads to its own address", || {
+        (targets(&status(&bed, SERVICE, "mail")) == ["10.35.0.2"]).then_some(())
+    });
+    eventually("the Ingress leads to the gateway", || {
+        (targets(&status(&bed, INGRESS, "web")) == ["10.35.0.1"]).then_some(())
+    });
+    eventually("the Route is an alias", || {
+        (alias(&status(&bed, ROUTE, "r")) == Some(("r.example.com", "router.example.com")))
+            .then_some(())
+    });
+}
+
 #[test]
 fn entries_of_others_stay_as_they_are() {
     let bed = Bed::new("others");
