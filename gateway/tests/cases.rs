@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, fs, io::Read as _, path::Path};
+use std::{collections::BTreeMap, fs, io::Read as _, net::TcpListener, path::Path};
 
 use gatehouse_testbed::gatehouse::{
     backend::{Act, Backend, Request, echo_answer},
@@ -35,6 +35,8 @@ struct Case {
     config: BTreeMap<String, String>,
     /// The backend of all paths, `app` if none is given.
     backend: Option<String>,
+    /// Instead of an Ingress a Route with this `spec`; `to` is `app` unless it says otherwise.
+    route: Option<serde_json::Value>,
     /// Ingresses that take requests of this one.
     #[serde(default)]
     canaries: Vec<Canary>,
@@ -181,6 +183,9 @@ fn manifest(at: usize, case: &Case) -> String {
             serde_json::to_string(&case.config).unwrap()
         ),
     };
+    if let Some(spec) = &case.route {
+        return config + &route(at, &case.annotations, spec);
+    }
     let own = ingress(
         at,
         "",
@@ -197,6 +202,28 @@ fn manifest(at: usize, case: &Case) -> String {
         ingress(at, &format!("-canary-{number}"), &annotations, paths, backend, false)
     });
     config + &own + &canaries.collect::<String>()
+}
+
+fn route(at: usize, annotations: &BTreeMap<String, String>, spec: &serde_json::Value) -> String {
+    let annotations: BTreeMap<String, &String> = annotations
+        .iter()
+        .map(|(name, value)| {
+            let prefix = if name.contains('/') { "" } else { "haproxy.router.openshift.io/" };
+            (format!("{prefix}{name}"), value)
+        })
+        .collect();
+    let mut spec = spec.clone();
+    spec["host"] = format!("case-{at}.test").into();
+    if spec["to"].is_null() {
+        spec["to"] = serde_json::json!({ "kind": "Service", "name": "app" });
+    }
+    let route = serde_json::json!({
+        "apiVersion": "route.openshift.io/v1",
+        "kind": "Route",
+        "metadata": { "name": format!("case-{at}"), "annotations": annotations },
+        "spec": spec,
+    });
+    format!("---\n{route}\n")
 }
 
 fn ingress(
@@ -295,9 +322,14 @@ fn run_with(table: &str, flags: &[&str]) {
             format!("HTTP/1.1 {status} -\r\nX-Page: 1\r\nContent-Length: {length}\r\n\r\n{text}");
         vec![Act::Send(answer.into_bytes())]
     });
+    // Nobody listens there once the listener is gone.
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let manifests = cases.iter().enumerate().map(|(at, case)| manifest(at, case));
     let gateway = Plan::default()
-        .manifest("app.yaml", service("app", &[app.addr]) + &service("nobody", &[]))
+        .manifest(
+            "app.yaml",
+            service("app", &[app.addr]) + &service("nobody", &[]) + &service("refusing", &[closed]),
+        )
         .manifest(
             "canary.yaml",
             service("canary", &[canary.addr])
@@ -377,4 +409,9 @@ fn canary() {
 #[test]
 fn limits() {
     run("limits.yaml");
+}
+
+#[test]
+fn routes() {
+    run("routes.yaml");
 }

@@ -79,6 +79,8 @@ const MAX_SHOWN: usize = 60;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) rewrite: Option<Target>,
+    /// What stands in for the prefix that a path matches.
+    pub(crate) prefix_target: Option<Arc<str>>,
     pub(crate) use_regex: bool,
     pub(crate) ssl_redirect: bool,
     pub(crate) force_ssl_redirect: bool,
@@ -460,6 +462,11 @@ impl Settings {
             Setting::PaceRate(rate) => self.limits.pace = Some(rate),
             Setting::PaceAfter(bytes) => self.limits.pace_after = bytes,
             Setting::Burst(times) => self.limits.burst = times,
+            Setting::LimitConnections(on) => self.limits.routes.on = on,
+            Setting::RateHttp(count) => self.limits.routes.requests = Some(count),
+            Setting::RateTcp(count) => self.limits.routes.connections = Some(count),
+            Setting::PrefixTarget(target) => self.prefix_target = Some(target),
+            Setting::Forwarded(mode) => self.policy.forwarded = Some(mode),
             Setting::LimitExempt(networks) => self.limits.exempt.extend(networks),
             Setting::Canary(on) => self.canary.on = on,
             Setting::CanaryHeader(name) => self.canary.header = Some(name),

@@ -6,11 +6,16 @@
 //! A filter that holds more than a few words (a list of addresses, a set of keys) holds it in an `Arc`,
 //! which the rules of one object share.
 
-use std::{net::IpAddr, ops::Deref, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, ops::Deref, sync::Arc};
 
 use http::{HeaderName, HeaderValue};
 
-use crate::{matcher::PathRegex, model::Scheme, networks::Networks};
+use crate::{
+    matcher::{PathMatch, PathRegex},
+    model::Scheme,
+    networks::Networks,
+    path,
+};
 
 pub mod answer_fields;
 pub mod change;
@@ -18,6 +23,7 @@ pub mod compress;
 pub mod connection_limit;
 pub mod cors;
 pub mod error_pages;
+pub mod header_edits;
 pub mod rate_limit;
 
 use answer_fields::AnswerFields;
@@ -25,6 +31,7 @@ use compress::Compress;
 use connection_limit::ConnectionLimit;
 use cors::Cors;
 use error_pages::ErrorPages;
+use header_edits::HeaderEdit;
 use rate_limit::RateLimit;
 
 /// One step on a request's way.
@@ -44,6 +51,10 @@ pub enum Filter {
     Rewrite(Rewrite),
     /// Sets a field of the request that the backend gets.
     SetHeader(HeaderName, HeaderValue),
+    /// Changes fields of the request that the backend gets, one by one.
+    EditRequest(Arc<[HeaderEdit]>),
+    /// Changes fields of the answer, one by one.
+    EditResponse(Arc<[HeaderEdit]>),
     /// `Strict-Transport-Security` of answers over TLS (RFC 6797).
     Hsts(HeaderValue),
     /// Changes the fields of answers.
@@ -114,8 +125,12 @@ impl Filter {
             Self::BodyLimit(_) => Phase::BodySize,
             Self::RateLimit(_) | Self::Connections(_) => Phase::Limit,
             Self::Cors(_) => Phase::Preflight,
-            Self::Rewrite(_) | Self::SetHeader(..) | Self::Forwarded(_) => Phase::Rewrite,
-            Self::Hsts(_) | Self::AnswerFields(_) | Self::ErrorPages(_) => Phase::Answer,
+            Self::Rewrite(_) | Self::SetHeader(..) | Self::Forwarded(_) | Self::EditRequest(_) => {
+                Phase::Rewrite
+            }
+            Self::EditResponse(_) | Self::Hsts(_) | Self::AnswerFields(_) | Self::ErrorPages(_) => {
+                Phase::Answer
+            }
             Self::Compress(_) => Phase::Compress,
             Self::Pace(_) => Phase::Pace,
         }
@@ -131,6 +146,8 @@ impl Filter {
             | Self::Cors(_)
             | Self::Rewrite(_)
             | Self::SetHeader(..)
+            | Self::EditRequest(_)
+            | Self::EditResponse(_)
             | Self::Hsts(_)
             | Self::AnswerFields(_)
             | Self::Forwarded(_)
@@ -212,14 +229,31 @@ pub enum Rewrite {
         /// Template with `$n` references.
         target: Arc<str>,
     },
+    /// The prefix that the rule matches becomes another one (`rewrite-target` of OpenShift's router).
+    Prefix {
+        /// In canonical form, without a slash at its end.
+        prefix: Arc<str>,
+        /// What stands in its place.
+        target: Arc<str>,
+    },
 }
 
 impl Rewrite {
     /// The new path as the object spells it.
     pub fn target(&self) -> &str {
         match self {
-            Self::Replace(target) | Self::Captures { target, .. } => target,
+            Self::Replace(target) | Self::Captures { target, .. } | Self::Prefix { target, .. } => {
+                target
+            }
         }
+    }
+
+    /// The replacement of the prefix that a rule matches; `None` where it matches none.
+    pub(crate) fn of_prefix(matcher: &PathMatch, target: &Arc<str>) -> Option<Self> {
+        let (PathMatch::Prefix(text) | PathMatch::RoutePrefix(text)) = matcher else { return None };
+        let prefix = path::pattern(text).unwrap_or(Cow::Borrowed(text));
+        let prefix = prefix.trim_end_matches('/').into();
+        Some(Self::Prefix { prefix, target: Arc::clone(target) })
     }
 }
 

@@ -6,10 +6,12 @@
 
 use std::sync::{Arc, LazyLock};
 
+pub mod forwarded;
 pub mod proxy_protocol;
 pub mod retries;
 pub mod timeouts;
 
+use forwarded::ForwardedFields;
 use proxy_protocol::ProxyProtocol;
 use retries::Retries;
 use timeouts::Timeouts;
@@ -19,6 +21,8 @@ use timeouts::Timeouts;
 pub struct Policy {
     /// How long what may take, if the object says anything of it.
     pub timeouts: Option<Timeouts>,
+    /// What becomes of the fields that say where a request comes from; `None`: the process's rule.
+    pub forwarded: Option<ForwardedFields>,
     /// When another endpoint is tried.
     pub retries: Retries,
     /// What connections that are passed on as they are begin with.

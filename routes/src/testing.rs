@@ -120,6 +120,7 @@ pub(crate) fn answer_of(table: &RouteTable, url: &str) -> String {
                 None => to,
                 Some(Rewrite::Replace(text)) => format!("{to} as {text}"),
                 Some(Rewrite::Captures { target, .. }) => format!("{to} with {target}"),
+                Some(Rewrite::Prefix { prefix, target }) => format!("{to} {prefix} -> {target}"),
             }
         }
     }

@@ -27,6 +27,8 @@ pub(crate) struct ClientConn {
     /// Set by a request that the backend agreed to upgrade.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
     pub(crate) http2: bool,
+    /// The limits of connections that count this one.
+    pub(crate) counted: RefCell<Vec<u64>>,
 }
 
 impl ClientConn {

@@ -131,6 +131,7 @@ where
         server_name: tls.and_then(|tls| tls.server_name),
         tunnel: RefCell::default(),
         http2,
+        counted: RefCell::default(),
     });
     if http2 {
         Box::pin(serve_http2(conn, io)).await;

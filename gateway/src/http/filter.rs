@@ -8,7 +8,7 @@
 use std::{borrow::Cow, net::IpAddr, ops::ControlFlow};
 
 use gatehouse_routes::{
-    filter::{Filter, compress::Coding},
+    filter::{Filter, compress::Coding, header_edits},
     matcher::RequestView,
     model::Scheme,
 };
@@ -127,6 +127,8 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
                 ControlFlow::Continue(())
             }
             Filter::SetHeader(..)
+            | Filter::EditRequest(_)
+            | Filter::EditResponse(_)
             | Filter::Forwarded(_)
             | Filter::ErrorPages(_)
             | Filter::Pace(_)
@@ -148,6 +150,7 @@ pub(crate) fn run_forward(filters: &[Filter], headers: &mut HeaderMap) {
                 headers.insert(name, value.clone());
             }
             Filter::Forwarded(mode) => forwarded::on_forward(*mode, headers),
+            Filter::EditRequest(edits) => header_edits::apply(edits, &[], headers),
             _ => {}
         }
     }
@@ -184,6 +187,7 @@ fn on_response(
         Filter::AnswerFields(fields) => {
             answer_fields::on_response(fields, kept, response.headers_mut());
         }
+        Filter::EditResponse(edits) => header_edits::apply(edits, &[], response.headers_mut()),
         Filter::RateLimit(_) => {
             if let Some(seconds) = kept.retry_after {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -196,6 +200,7 @@ fn on_response(
         | Filter::Access(_)
         | Filter::BodyLimit(_)
         | Filter::Rewrite(_)
+        | Filter::EditRequest(_)
         | Filter::SetHeader(..)
         | Filter::Forwarded(_)
         | Filter::ErrorPages(_)

@@ -10,10 +10,12 @@ use http::{
     header::{self, HOST},
 };
 
-use gatehouse_routes::model::Scheme;
+use gatehouse_routes::{model::Scheme, policy::forwarded::ForwardedFields};
 use ipnet::IpNet;
 
 use crate::http::head::{self, Seen, is_forwarded, is_trusted};
+
+mod forwarded;
 
 static HOPS: HeaderName = HeaderName::from_static(head::HOPS);
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -54,7 +56,7 @@ pub(crate) fn prepare_request(
     seen: Seen,
     websocket: bool,
     authority: Option<HeaderValue>,
-    forwarding: &Forwarding,
+    (forwarding, mode): (&Forwarding, Option<ForwardedFields>),
 ) {
     // Grow once for all that follows, not with every field.
     headers.reserve(8);
@@ -81,7 +83,11 @@ pub(crate) fn prepare_request(
     if seen.max_forwards {
         count_forward(headers);
     }
-    set_forwarded(headers, seen, forwarding);
+    match mode {
+        None => set_forwarded(headers, seen, forwarding),
+        Some(mode) => forwarded::set(mode, headers, forwarding),
+    }
+    headers.entry(&X_REQUEST_ID).or_insert_with(request_id);
     headers.insert(&HOPS, HeaderValue::from_static(NEXT_HOP[hops.min(NEXT_HOP.len() - 1)]));
 }
 
@@ -199,7 +205,6 @@ fn set_forwarded(headers: &mut HeaderMap, seen: Seen, forwarding: &Forwarding) {
             headers.insert(&X_FORWARDED_HOST, host);
         }
     }
-    headers.entry(&X_REQUEST_ID).or_insert_with(request_id);
 }
 
 fn remove_forwarded(headers: &mut HeaderMap) {
@@ -358,7 +363,7 @@ mod tests {
             ("proxy-connection", "keep-alive"),
             ("upgrade", "h2c"),
         ]);
-        prepare_request(&mut fields, ALL, false, None, &forwarding(false));
+        prepare_request(&mut fields, ALL, false, None, (&forwarding(false), None));
         for gone in [
             "connection",
             "x-secret",
@@ -389,7 +394,7 @@ mod tests {
             ("x-forwarded-prefix", "/evil"),
             ("x-request-id", "kept-1"),
         ]);
-        prepare_request(&mut fields, ALL, false, None, &forwarding(false));
+        prepare_request(&mut fields, ALL, false, None, (&forwarding(false), None));
         assert_eq!(fields["x-forwarded-for"], "192.0.2.7");
         assert_eq!(fields["x-forwarded-proto"], "https");
         assert_eq!(fields["x-forwarded-host"], "a.test");
@@ -408,7 +413,7 @@ mod tests {
             ("x-forwarded-for", "192.0.2.8"),
             ("x-forwarded-proto", "http"),
         ]);
-        prepare_request(&mut fields, ALL, false, None, &forwarding(true));
+        prepare_request(&mut fields, ALL, false, None, (&forwarding(true), None));
         assert_eq!(fields["x-forwarded-for"], "9.9.9.9, 1.1.1.1, 192.0.2.8, 192.0.2.7");
         assert_eq!(fields["x-real-ip"], "1.1.1.1");
         assert_eq!(fields["x-forwarded-proto"], "http");
@@ -434,14 +439,14 @@ mod tests {
     #[test]
     fn a_request_without_an_id_gets_one_of_32_digits() {
         let mut fields = headers(&[("host", "a.test")]);
-        prepare_request(&mut fields, Seen::default(), false, None, &forwarding(false));
+        prepare_request(&mut fields, Seen::default(), false, None, (&forwarding(false), None));
         assert_eq!(fields["x-request-id"].len(), 32);
     }
 
     #[test]
     fn cookie_crumbs_are_joined() {
         let mut fields = headers(&[("host", "a"), ("cookie", "a=1"), ("cookie", "b=2")]);
-        prepare_request(&mut fields, ALL, false, None, &forwarding(false));
+        prepare_request(&mut fields, ALL, false, None, (&forwarding(false), None));
         assert_eq!(fields.get_all("cookie").iter().count(), 1);
         assert_eq!(fields["cookie"], "a=1; b=2");
     }
@@ -462,7 +467,7 @@ mod tests {
             for value in said {
                 fields.append(&HOPS, HeaderValue::from_static(value));
             }
-            prepare_request(&mut fields, ALL, false, None, &forwarding(false));
+            prepare_request(&mut fields, ALL, false, None, (&forwarding(false), None));
             let sent: Vec<_> = fields.get_all(&HOPS).iter().collect();
             assert_eq!(sent, [next], "{said:?}");
         }
@@ -487,7 +492,7 @@ mod tests {
         let asked =
             [("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
         let mut fields = headers(&asked);
-        prepare_request(&mut fields, ALL, true, None, &forwarding(false));
+        prepare_request(&mut fields, ALL, true, None, (&forwarding(false), None));
         assert_eq!(
             (&fields["connection"], &fields["upgrade"]),
             (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap())

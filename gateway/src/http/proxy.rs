@@ -207,7 +207,8 @@ async fn answer(
                 record.timers.hold_body(true);
             }
             to_upstream_form(parts, body, target, |headers, authority| {
-                headers::prepare_request(headers, seen, websocket, authority, &conn.forwarding);
+                let forwarding = (&conn.forwarding, forward.spec.policy.forwarded);
+                headers::prepare_request(headers, seen, websocket, authority, forwarding);
                 filter::run_forward(&rule.filters, headers);
             });
             let exchanged = exchange(conn, record, &snapshot, forward, parts, body).await;

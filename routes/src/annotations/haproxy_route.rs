@@ -6,8 +6,8 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        FLAG, FLAG_ON, FORWARDED_HEADERS, HSTS, LIMIT, Parser, ROUTE_TIMEOUT, ROUTE_TUNNEL,
-        SPACED_NETWORKS, TEXT,
+        FLAG, FLAG_ON, FORWARDED_FIELDS, HSTS, LIMIT, PREFIX_TARGET, Parser, RATE_HTTP, RATE_TCP,
+        ROUTE_LIMITS, ROUTE_TIMEOUT, ROUTE_TUNNEL, SPACED_NETWORKS, TEXT,
     },
 };
 
@@ -47,21 +47,47 @@ pub(super) static HAPROXY: Family = Family::new(
         )
         .protecting(),
         closes("pod-concurrent-connections", LIMIT, "Connections to each endpoint at most."),
-        closes("rate-limit-connections", FLAG, "Limits for each client address."),
+        Annotation::honoured(
+            "rate-limit-connections",
+            ON,
+            ROUTE_LIMITS,
+            "",
+            "Whether the limits for each client address count that stand in the three below.",
+        )
+        .protecting(),
         closes("rate-limit-connections.concurrent-tcp", LIMIT, "Connections at a time at most."),
-        closes("rate-limit-connections.rate-http", LIMIT, "Requests within 10 s at most."),
-        closes("rate-limit-connections.rate-tcp", LIMIT, "Connections within 3 s at most."),
-        differs(
+        Annotation::honoured(
+            "rate-limit-connections.rate-http",
+            ON,
+            RATE_HTTP,
+            "",
+            "Requests within 10 s at most; more get 429.",
+        )
+        .protecting(),
+        Annotation::honoured(
+            "rate-limit-connections.rate-tcp",
+            ON,
+            RATE_TCP,
+            "",
+            "Connections within 3 s at most; requests of more get 429. A connection counts with its first request \
+             for the Route: before that nobody knows where it wants to go.",
+        )
+        .protecting(),
+        Annotation::honoured(
             "rewrite-target",
-            TEXT,
-            "What stands in for the path of the Route.",
-            "the path is sent as received",
+            ON,
+            PREFIX_TARGET,
+            "",
+            "What stands in for the path of the Route (or of a path of type Prefix of an Ingress) in what the \
+             backend gets.",
         ),
-        differs(
+        Annotation::honoured(
             "set-forwarded-headers",
-            FORWARDED_HEADERS,
-            "What becomes of forwarding headers.",
-            "they are replaced, unless a trusted proxy sent them",
+            ON,
+            FORWARDED_FIELDS,
+            "",
+            "What becomes of `X-Forwarded-*` and `Forwarded` that a client sent: `append`, `replace`, `if-none` or \
+             `never`. Default: they are replaced, unless a trusted proxy sent them.",
         ),
         Annotation::honoured(
             "timeout",

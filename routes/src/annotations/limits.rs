@@ -25,6 +25,17 @@ pub(crate) struct Limits {
     pub(super) pace: Option<u64>,
     /// Bytes of it that leave at once.
     pub(super) pace_after: u64,
+    pub(super) routes: RouteLimits,
+}
+
+/// Limits as OpenShift's router has them: none counts unless they are switched on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RouteLimits {
+    pub(super) on: bool,
+    /// Requests within 10 s.
+    pub(super) requests: Option<u32>,
+    /// Connections within 3 s.
+    pub(super) connections: Option<u32>,
 }
 
 impl Limits {
@@ -36,14 +47,24 @@ impl Limits {
         });
         let after = self.pace_after;
         let pace = self.pace.map(|bytes_per_second| Filter::Pace(Pace { bytes_per_second, after }));
-        let limits = [(self.per_second, 1), (self.per_minute, 60)];
-        let rates = limits.into_iter().filter_map(move |(count, seconds)| {
-            let count = count?;
+        let routes = Some(self.routes).filter(|routes| routes.on).unwrap_or_default();
+        let all_at_once = |count: Option<u32>| count.map(|count| (count, count.saturating_sub(1)));
+        let by_factor =
+            |count: Option<u32>| count.map(|count| (count, count.saturating_mul(self.burst)));
+        let limits = [
+            (by_factor(self.per_second), 1, false),
+            (by_factor(self.per_minute), 60, false),
+            (all_at_once(routes.requests), 10, false),
+            (all_at_once(routes.connections), 3, true),
+        ];
+        let rates = limits.into_iter().filter_map(move |(limit, seconds, connections)| {
+            let (count, burst) = limit?;
             let scope = scope(object, seconds);
             Some(Filter::RateLimit(Arc::new(RateLimit {
                 scope,
+                connections,
                 interval: Duration::from_secs(seconds) / count,
-                burst: count.saturating_mul(self.burst),
+                burst,
                 exempt: self.exempt.clone(),
             })))
         });

@@ -15,7 +15,7 @@ use crate::{
     networks::{Network, Networks},
     options::EncodedSlashes,
     path,
-    policy::{proxy_protocol::ProxyProtocol, retries::Failures},
+    policy::{forwarded::ForwardedFields, proxy_protocol::ProxyProtocol, retries::Failures},
     template::Template,
 };
 
@@ -24,6 +24,7 @@ mod answers;
 mod canary;
 mod limits;
 mod policy;
+mod route;
 mod transport;
 
 pub(super) use answer::*;
@@ -32,6 +33,7 @@ pub(crate) use answers::{AnswerSetting, SecurityHeaders};
 pub(super) use canary::*;
 pub(super) use limits::*;
 pub(super) use policy::*;
+pub(super) use route::*;
 pub(super) use transport::*;
 
 /// A value, read.
@@ -77,6 +79,16 @@ pub(crate) enum Setting {
     PaceAfter(u64),
     /// So many times the limit may come at once.
     Burst(u32),
+    /// The limits of OpenShift's router count.
+    LimitConnections(bool),
+    /// Requests of a client within 10 s at most, all of which may come at once.
+    RateHttp(u32),
+    /// Connections of a client within 3 s at most.
+    RateTcp(u32),
+    /// The prefix that a path matches becomes this one.
+    PrefixTarget(Arc<str>),
+    /// What becomes of the fields that say where a request comes from.
+    Forwarded(ForwardedFields),
     /// Clients of these networks are not counted.
     LimitExempt(Networks),
     /// The Ingress takes requests of another one.
@@ -271,9 +283,6 @@ pub(super) const SATISFY: Parser = Parser {
     read: |value| unless(value.trim().is_empty() || value.trim().eq_ignore_ascii_case("all")),
     nothing: &["all"],
 };
-/// What becomes of forwarding headers that a client sent.
-pub(super) const FORWARDED_HEADERS: Parser =
-    Parser { read: |value| unless(matches!(value.trim(), "" | "replace")), nothing: &["replace"] };
 /// The value of a protection that only its name is known of.
 pub(super) const UNKNOWN: Parser = Parser {
     read: |value| unless(is_off(value) || allowed(value) == Ok(Setting::Nothing)),

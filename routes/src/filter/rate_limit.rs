@@ -9,6 +9,8 @@ use crate::networks::Networks;
 pub struct RateLimit {
     /// Tells this limit from all others; the same for every version of the object that sets it.
     pub scope: u64,
+    /// Connections are counted, by the first request of each that comes here, instead of requests.
+    pub connections: bool,
     /// Time between two requests at the full rate.
     pub interval: Duration,
     /// Requests that may come before their time.

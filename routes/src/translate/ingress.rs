@@ -482,6 +482,9 @@ impl Translator<'_, '_> {
                 if target.captures { without_references(&target.text) } else { target.text };
             (*text_to != *text).then_some(Rewrite::Replace(text_to))
         });
+        let prefix = self.settings.prefix_target.as_ref();
+        let prefix = || prefix.and_then(|target| Rewrite::of_prefix(&matcher, target));
+        let rewrite = rewrite.or_else(prefix);
         Some(Judged { matcher, rewrite, broken: None })
     }
 

@@ -14,7 +14,7 @@ use crate::{
     action::{Action, Forward, ForwardSpec, Reach, WeightedBackend},
     admit::Lane,
     annotations,
-    filter::{Filter, Filters, HttpsRedirect},
+    filter::{Filter, Filters, HttpsRedirect, Rewrite},
     matcher::{Matches, PathMatch, Schemes},
     model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef},
@@ -27,6 +27,7 @@ use crate::{
     slots::Slots,
 };
 
+mod headers;
 mod host;
 mod passthrough;
 mod reencrypt;
@@ -110,7 +111,8 @@ pub(crate) fn translate(
     let (settings, mut problems) = annotations::parse(&object, &route.metadata);
     let rule = match settings.deny {
         None => {
-            let own = (settings.filters(&object), settings.policy.clone().shared());
+            let policy = settings.policy.clone().shared();
+            let own = (settings.filters(&object), policy, settings.prefix_target.as_ref());
             let out = &mut out.translation;
             served(route, &object, &host, options, own, out, slots)
         }
@@ -146,17 +148,18 @@ fn served(
     object: &ObjectRef,
     host: &HostPattern,
     options: &Options,
-    (filters, policy): (Vec<Filter>, Arc<Policy>),
+    (filters, policy, target): (Vec<Filter>, Arc<Policy>, Option<&Arc<str>>),
     translation: &mut Translation,
     slots: &mut Slots<'_>,
 ) -> Result<RouteRule, Refusal> {
     let spec = &route.spec;
-    unsupported(route)?;
+    let edits = headers::filters(spec.http_headers.as_ref(), spec.tls.as_ref())?;
     if passthrough::is_asked(spec.tls.as_ref()) {
         let settings = (filters, policy);
         return passthrough::served(route, (object, host), options, settings, translation, slots);
     }
     let path = route_path(spec.path.as_deref().unwrap_or_default())?;
+    let rewrite = target.and_then(|target| Rewrite::of_prefix(&path, target));
     let (clear, secure) = schemes(spec.tls.as_ref())?;
     if let Some(tls) = &spec.tls {
         translation.certs = certificate(tls, object, host)?.into_iter().collect();
@@ -171,7 +174,12 @@ fn served(
         host: host.clone(),
         matches: Matches { path, schemes },
         encoded_slashes: EncodedSlashes::default(),
-        filters: redirect.into_iter().chain(filters).collect(),
+        filters: redirect
+            .into_iter()
+            .chain(filters)
+            .chain(rewrite.map(Filter::Rewrite))
+            .chain(edits)
+            .collect(),
         action: Action::Forward(Forward::new(ForwardSpec::of(backends, policy))),
     })
 }
@@ -208,17 +216,6 @@ fn closed(route: &Route, action: Action, object: ObjectRef, host: &HostPattern) 
     };
     translation.entry(host, false).rules.push(Arc::new(rule));
     translation
-}
-
-/// Refuses what would otherwise be served in another way than asked for.
-fn unsupported(route: &Route) -> Result<(), Refusal> {
-    if let Some(headers) = &route.spec.http_headers
-        && !(headers.actions.request.is_empty() && headers.actions.response.is_empty())
-    {
-        let message = "changes to headers are not supported yet";
-        return Err(invalid("spec.httpHeaders.actions", message, "remove them"));
-    }
-    Ok(())
 }
 
 fn route_path(text: &str) -> Result<PathMatch, Refusal> {

@@ -13,10 +13,19 @@ pub(super) fn on_request(limit: &RateLimit, request: &mut FilterRequest<'_>) -> 
     if limit.exempt.contains(client) {
         return Ok(ControlFlow::Continue(()));
     }
+    let counted = limit.connections.then_some(&request.conn.counted);
+    if counted.is_some_and(|counted| counted.borrow().contains(&limit.scope)) {
+        return Ok(ControlFlow::Continue(()));
+    }
     let rates = &request.conn.shared.worker.options.rates;
     let key = (limit.scope, RateLimit::counted_by(client));
     let taken = rates.take(key, limit.interval, limit.burst, Instant::now());
-    let Err(wait) = taken else { return Ok(ControlFlow::Continue(())) };
+    let Err(wait) = taken else {
+        if let Some(counted) = counted {
+            counted.borrow_mut().push(limit.scope);
+        }
+        return Ok(ControlFlow::Continue(()));
+    };
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     request.kept.retry_after = Some(seconds.max(1));
     Err(ProxyErrorKind::TooManyRequests)

@@ -29,7 +29,7 @@ pub(super) fn on_request<'r>(rewrite: &'r Rewrite, request: &mut FilterRequest<'
     Ok(ControlFlow::Continue(()))
 }
 
-fn rewritten<'r>(rewrite: &'r Rewrite, path: &str) -> Result<Cow<'r, str>, ProxyErrorKind> {
+fn rewritten<'r>(rewrite: &'r Rewrite, path: &'r str) -> Result<Cow<'r, str>, ProxyErrorKind> {
     Ok(match rewrite {
         Rewrite::Replace(target) => Cow::Borrowed(&**target),
         Rewrite::Captures { regex, target } => {
@@ -40,6 +40,14 @@ fn rewritten<'r>(rewrite: &'r Rewrite, path: &str) -> Result<Cow<'r, str>, Proxy
                 out.insert(0, '/');
             }
             Cow::Owned(out)
+        }
+        Rewrite::Prefix { prefix, target } => {
+            let rest = path.strip_prefix(&**prefix).unwrap_or(path);
+            match target.strip_suffix('/').unwrap_or(target) {
+                _ if rest.is_empty() => Cow::Borrowed(target),
+                "" => Cow::Borrowed(rest),
+                target => Cow::Owned(format!("{target}{rest}")),
+            }
         }
     })
 }
@@ -64,6 +72,20 @@ mod tests {
         ] {
             let rewrite = Rewrite::Captures { regex: regex.clone(), target: target.into() };
             assert_eq!(rewritten(&rewrite, path).unwrap(), expected, "{target} {path}");
+        }
+        for (prefix, target, path, expected) in [
+            ("/foo", "/", "/foo", "/"),
+            ("/foo", "/", "/foo/", "/"),
+            ("/foo", "/", "/foo/bar/", "/bar/"),
+            ("/foo", "/bar", "/foo", "/bar"),
+            ("/foo", "/bar", "/foo/", "/bar/"),
+            ("/foo", "/baz", "/foo/bar", "/baz/bar"),
+            ("/foo", "/baz/", "/foo/bar", "/baz/bar"),
+            ("", "/baz", "/x", "/baz/x"),
+            ("", "/", "/x", "/x"),
+        ] {
+            let rewrite = Rewrite::Prefix { prefix: prefix.into(), target: target.into() };
+            assert_eq!(rewritten(&rewrite, path).unwrap(), expected, "{prefix} {target} {path}");
         }
         assert_eq!(rewritten(&Rewrite::Replace("/new".into()), "/old/x").unwrap(), "/new");
     }

@@ -162,7 +162,13 @@ impl<'r> Asked<'r> {
         let authority = self.uri.authority();
         let authority = authority.and_then(|it| HeaderValue::from_str(it.as_str()).ok());
         parts.headers = self.headers.clone();
-        headers::prepare_request(&mut parts.headers, self.seen, false, authority, &conn.forwarding);
+        headers::prepare_request(
+            &mut parts.headers,
+            self.seen,
+            false,
+            authority,
+            (&conn.forwarding, None),
+        );
         self.tell(&mut parts.headers, record, status);
         let clock = Rc::clone(conn.shared.worker.clock());
         let mut body = RequestBody::new(None, Rc::clone(&record.timers), clock);

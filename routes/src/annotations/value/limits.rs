@@ -45,7 +45,7 @@ fn rate(value: &str, setting: fn(u32) -> Setting) -> Result<Setting, Fault> {
 }
 
 /// A million requests at most: beyond that a limit is none.
-fn number(value: &str) -> Result<u32, Fault> {
+pub(super) fn number(value: &str) -> Result<u32, Fault> {
     let number = value.parse::<u32>().ok().filter(|number| (1..=1_000_000).contains(number));
     number.ok_or_else(|| {
         let message = "is not a number from 1 to 1000000";

@@ -83,7 +83,6 @@ fn what_is_switched_off_asks_for_nothing() {
         (SATISFY, &["", "all", "All"], &["any", "x"]),
         (TEXT, &["", "\n"], &["0", "off", "false"]),
         (UNKNOWN, &["", "off", "false", "0", "::/0,0.0.0.0/0"], &["on", "true", "10", "0.0.0.0/0"]),
-        (FORWARDED_HEADERS, &["", "replace"], &["append", "never"]),
         (TERMINATION, &[""], &["reencrypt", "passthrough", "Edge"]),
     ] {
         for value in off {
