@@ -39,6 +39,9 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Which rule answers a request, and why the others do not.
     Explain(ExplainArgs),
+    /// The same in other words: Ingresses as Routes, or Routes as Ingresses. What the other kind cannot say stands
+    /// in comments.
+    Convert(ConvertArgs),
     /// What a running node does: addresses and their owners, group, listeners, pools, problems.
     Status(StatusArgs),
     /// The custom resource definitions as YAML, and the admission policies that belong to them.
@@ -188,6 +191,29 @@ pub struct ExplainArgs {
     /// Files and folders of manifests, then the URL of the request.
     #[arg(required = true, num_args = 2.., value_names = ["PATH", "URL"])]
     pub paths_and_url: Vec<String>,
+}
+
+/// Arguments of `convert`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConvertArgs {
+    /// What is to become of what.
+    #[arg(value_enum, value_name = "DIRECTION")]
+    pub direction: Direction,
+    /// Class of the Ingresses that are made. Default: they name none.
+    #[arg(long, value_name = "NAME")]
+    pub class: Option<String>,
+    /// Files and folders of manifests, those of the Services included: their ports are looked up.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+}
+
+/// What is converted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Direction {
+    /// Ingresses become Routes, one for each path, as OpenShift makes them.
+    IngressToRoute,
+    /// Routes become Ingresses, with canaries for alternate backends and Secrets for certificates.
+    RouteToIngress,
 }
 
 /// Arguments of `status`.

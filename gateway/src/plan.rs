@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod check;
+mod convert;
 mod explain;
 mod json;
 mod migrate;
@@ -42,6 +43,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plan(arguments) => plan(&arguments, &mut text)?,
         Command::Check(arguments) => check(&arguments, check::Page::of_stdout(), &mut text),
         Command::Migrate(arguments) => migrate::run(&arguments, &mut text)?,
+        Command::Convert(arguments) => convert::run(&arguments, &mut text)?,
         Command::Explain(arguments) => explain::run(&arguments, &mut text)?,
         Command::Crds(arguments) => {
             text = crds::yaml(arguments.only);

@@ -40,6 +40,7 @@ mod table;
 pub(crate) mod transport;
 mod unknown;
 mod value;
+mod written;
 
 use answers::AnswerSettings;
 pub(crate) use answers::Named;
@@ -50,6 +51,7 @@ use defaults::Refused;
 pub use each::{Judged, Verdict, each};
 pub use foreign::PROGRAMS;
 use limits::Limits;
+pub(crate) use openshift::termination;
 use redirects::Redirects;
 use snippet::{Reach, Snippet};
 pub use table::{Annotation, Family, Found, ObjectKind, Status};
@@ -57,6 +59,7 @@ use transport::TransportSettings;
 pub use unknown::PROTECTING_WORDS;
 use value::{Fault, Setting};
 pub(crate) use value::{SecurityHeaders, Target};
+pub(crate) use written::{Written, is_class};
 
 /// Every annotation that means something here, by prefix.
 pub static FAMILIES: [&Family; 8] = [

@@ -18,6 +18,7 @@ pub mod balance;
 pub mod canary;
 mod class;
 pub mod compile;
+pub mod convert;
 pub mod encoded_slash;
 pub mod endpoints;
 pub mod explain;

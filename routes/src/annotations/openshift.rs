@@ -1,5 +1,7 @@
 //! Rows of `route.openshift.io/`: what OpenShift's ingress-to-route controller reads on an Ingress.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{FLAG, IGNORED, TERMINATION, TEXT},
@@ -42,3 +44,9 @@ pub(super) static FAMILY: Family = Family::new(
         .protecting(),
     ],
 );
+
+/// How OpenShift's controller is to terminate the TLS of an Ingress, if it says so.
+pub(crate) fn termination(metadata: &ObjectMeta) -> Option<&str> {
+    let row = FAMILY.row("termination")?;
+    FAMILY.find(row, metadata).map(|found| found.value)
+}

@@ -1,0 +1,34 @@
+//! The annotations that conversions write, and the one that they leave out: no name is spelled anywhere else.
+
+use super::{kubernetes, nginx};
+
+/// What a conversion says of an Ingress.
+#[derive(Clone, Copy)]
+pub(crate) enum Written {
+    BackendProtocol,
+    Canary,
+    CanaryWeight,
+    CanaryWeightTotal,
+    SslPassthrough,
+    SslRedirect,
+}
+
+impl Written {
+    /// The whole name.
+    pub(crate) fn name(self) -> String {
+        let name = match self {
+            Self::BackendProtocol => "backend-protocol",
+            Self::Canary => "canary",
+            Self::CanaryWeight => "canary-weight",
+            Self::CanaryWeightTotal => "canary-weight-total",
+            Self::SslPassthrough => "ssl-passthrough",
+            Self::SslRedirect => "ssl-redirect",
+        };
+        format!("{}{name}", nginx::FAMILY.prefix)
+    }
+}
+
+/// Whether it names the class of an Ingress, which a Route has not.
+pub(crate) fn is_class(name: &str) -> bool {
+    kubernetes::INGRESS.strip(name) == Some(kubernetes::CLASS.name)
+}
