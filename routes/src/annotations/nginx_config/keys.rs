@@ -112,7 +112,7 @@ pub const KEYS: &[Key] = &[
     key("gzip-level", NotNeeded("answers are passed on as they come")),
     key("gzip-min-length", NotNeeded("answers are passed on as they come")),
     key("gzip-types", NotNeeded("answers are passed on as they come")),
-    key("hide-headers", Differs("no field is hidden")),
+    key("hide-headers", Annotation("gatehouse.io/hide-headers")),
     key("hsts", Hsts),
     key("hsts-include-subdomains", Hsts),
     key("hsts-max-age", Hsts),
