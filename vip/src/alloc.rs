@@ -117,7 +117,8 @@ pub struct Allocation {
 /// holders get back what is quarantined. Then come requested addresses, then claims that name a pool,
 /// then the lowest address that is free, or that the claim may share, of the pools that assign by
 /// themselves. A claim that held an address and can keep none comes before all that wait for their first one,
-/// and is not given what another one requests, as long as there is anything else. A claim that cannot have
+/// and is not given what another one requests, as long as there is anything else. Whoever could have more when all
+/// have been served is served again, so that the result, recorded, is the result of the next time too. A claim that cannot have
 /// what it newly asks for keeps what it has and gets a refusal that is not severe. What a claim lets go is quarantined. Of several claims with one id only the first counts.
 ///
 /// A claim that did not ask for an address which hosts outside use (`occupied`) gets another one instead,
@@ -148,16 +149,15 @@ pub fn allocate(
     for claim in &open {
         ledger.serve(claim);
     }
-    // What one claim left another one may have asked for, and what one got others may share.
-    open.retain(|claim| !claim.requested.is_empty() || ledger.has_lost(claim));
-    while !open.is_empty() {
-        let before = open.len();
-        open.retain(|claim| !ledger.serve_after_all(claim));
-        if open.len() == before {
-            break;
+    // What one claim left another one may have asked for, and what one got others may share. It ends: of each
+    // family a claim moves once at most, to what it asks for.
+    while ledger.take_room() {
+        open.retain(|claim| !ledger.satisfied(claim));
+        for claim in &open {
+            ledger.serve(claim);
         }
     }
-    by_id.into_iter().for_each(|claim| ledger.note_refused_share(claim));
+    by_id.into_iter().for_each(|claim| ledger.note_open(claim));
     ledger.finish()
 }
 

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
     net::IpAddr,
     ops::Bound,
     sync::Arc,
@@ -50,9 +51,13 @@ pub(super) struct Ledger<'a> {
     shareable: HashMap<(&'a str, &'a TrafficPolicy, usize, Family), BTreeSet<IpAddr>>,
     /// The same whatever the policy.
     by_key: BTreeMap<(usize, Family, &'a str), BTreeSet<IpAddr>>,
-    /// Up to here, no shareable address has these ports to spare.
-    scanned: HashMap<(&'a Sharing, usize, Family), IpAddr>,
+    /// Up to here, no shareable address of that key has these ports to spare.
+    scanned: HashMap<(usize, Family, &'a str), HashMap<&'a Sharing, IpAddr>>,
     refused: BTreeMap<ClaimId, Vec<Problem>>,
+    /// What the last attempt to serve a claim left open.
+    open: HashMap<&'a ClaimId, Problem>,
+    /// An attempt that failed may succeed now: an address was left, or got holders that share it.
+    room: bool,
 }
 
 /// The addresses of one family of one pool.
@@ -118,6 +123,8 @@ impl<'a> Ledger<'a> {
             by_key: BTreeMap::new(),
             scanned: HashMap::new(),
             refused: BTreeMap::new(),
+            open: HashMap::new(),
+            room: false,
         };
         occupied.iter().for_each(|ip| ledger.block(*ip));
         for (ip, former) in quarantined {
@@ -237,29 +244,24 @@ impl<'a> Ledger<'a> {
                 Some(refusal)
             }
         };
-        if let Some(refusal) = refusal {
-            self.refused.entry(claim.id.clone()).or_default().push(refusal);
-        }
+        match refusal {
+            Some(refusal) => self.open.insert(&claim.id, refusal),
+            None => self.open.remove(&claim.id),
+        };
     }
 
-    /// Serves a claim again that did not get all that it asks for, if it can have what it requests now; true
-    /// if it has everything.
-    pub(super) fn serve_after_all(&mut self, claim: &'a Claim) -> bool {
-        if self.satisfied(claim) {
-            return true;
+    /// Whether there is room since the last call that there was not before.
+    pub(super) fn take_room(&mut self) -> bool {
+        mem::take(&mut self.room)
+    }
+
+    /// Says what is open of what a claim asks for, and why it shares nothing.
+    pub(super) fn note_open(&mut self, claim: &Claim) {
+        let open = self.open.remove(&claim.id);
+        let notes: Vec<Problem> = open.into_iter().chain(self.refused_to_share(claim)).collect();
+        if !notes.is_empty() {
+            self.refused.entry(claim.id.clone()).or_default().extend(notes);
         }
-        if self.requested(claim).is_err() {
-            return false;
-        }
-        // What was said of it the last time.
-        if let Some(refusals) = self.refused.get_mut(&claim.id) {
-            refusals.pop();
-            if refusals.is_empty() {
-                self.refused.remove(&claim.id);
-            }
-        }
-        self.serve(claim);
-        self.satisfied(claim)
     }
 
     pub(super) fn finish(self) -> Allocation {
@@ -424,7 +426,8 @@ impl<'a> Ledger<'a> {
         free: Option<IpAddr>,
     ) -> Option<IpAddr> {
         let ips = self.shareable.get(&(&*sharing.key, &sharing.policy, pool, family))?;
-        let from = self.scanned.get(&(sharing, pool, family));
+        let key = (pool, family, &*sharing.key);
+        let from = self.scanned.get(&key).and_then(|scanned| scanned.get(sharing));
         let range = (from.map_or(Bound::Unbounded, |ip| Bound::Excluded(*ip)), Bound::Unbounded);
         let mut taken = None;
         let below = ips.range(range).take_while(|ip| free.is_none_or(|free| **ip < free));
@@ -438,7 +441,7 @@ impl<'a> Ledger<'a> {
             open
         });
         if let Some(taken) = taken {
-            self.scanned.insert((sharing, pool, family), taken);
+            self.scanned.entry(key).or_default().insert(sharing, taken);
         }
         found
     }
@@ -525,6 +528,7 @@ impl<'a> Ledger<'a> {
         given.sort_by_key(|given| wanted.iter().position(|family| *family == given.family()));
         let former = self.held.insert(&claim.id, given.clone()).unwrap_or_default();
         for gone in former.iter().filter(|former| !given.contains(former)) {
+            self.room = true;
             if let Some(holders) = self.holders.get_mut(&gone.ip) {
                 holders.remove(&claim.id);
                 if holders.is_empty() {
@@ -532,21 +536,36 @@ impl<'a> Ledger<'a> {
                 }
                 self.quarantine(gone.ip, &claim.id);
             }
+            self.scan_again(claim, *gone);
         }
         for new in given.iter().filter(|given| !former.contains(given)) {
             self.block(new.ip);
             self.quarantined.remove(&new.ip);
             let holders = self.holders.entry(new.ip).or_default();
-            if holders.is_empty() {
+            let first = holders.is_empty();
+            if first {
                 self.books[new.pool][new.family() as usize].used += 1;
             }
             holders.add(claim);
+            if first {
+                self.scan_again(claim, *new);
+            }
             if let Some(sharing) = &claim.sharing {
+                self.room = true;
                 let group = (&*sharing.key, &sharing.policy, new.pool, new.family());
                 self.shareable.entry(group).or_default().insert(new.ip);
                 let key = (new.pool, new.family(), &*sharing.key);
                 self.by_key.entry(key).or_default().insert(new.ip);
             }
+        }
+    }
+
+    /// Has an address looked at again by all that may share it: `claim` has come first, or has left.
+    fn scan_again(&mut self, claim: &'a Claim, given: Given) {
+        let Some(sharing) = &claim.sharing else { return };
+        let key = (given.pool, given.family(), &*sharing.key);
+        if let Some(scanned) = self.scanned.get_mut(&key) {
+            scanned.retain(|_, up_to| *up_to < given.ip);
         }
     }
 

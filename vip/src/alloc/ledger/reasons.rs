@@ -15,12 +15,10 @@ use crate::{
 };
 
 impl Ledger<'_> {
-    /// Says why a claim that may share has an address to itself, next to a lower one of the same key.
-    pub(in crate::alloc) fn note_refused_share(&mut self, claim: &Claim) {
-        let (Some(sharing), Some(held)) = (&claim.sharing, self.held.get(&claim.id)) else {
-            return;
-        };
-        let refusal = held.iter().find_map(|given| {
+    /// Why a claim that may share has an address to itself, next to a lower one of the same key.
+    pub(super) fn refused_to_share(&self, claim: &Claim) -> Option<Problem> {
+        let (sharing, held) = (claim.sharing.as_ref()?, self.held.get(&claim.id)?);
+        held.iter().find_map(|given| {
             let alone = self.holders.get(&given.ip).is_some_and(|holders| holders.number() == 1);
             if !alone || claim.requested.contains(&given.ip) {
                 return None;
@@ -30,10 +28,7 @@ impl Ledger<'_> {
             let why = self.holders.get(lower)?.admit(claim).err()?;
             let message = format!("{} is not shared: {lower} {why}", given.ip);
             Some(Problem::noted("ShareRefused", "sharing", message, why.remedy()))
-        });
-        if let Some(refusal) = refusal {
-            self.refused.entry(claim.id.clone()).or_default().push(refusal);
-        }
+        })
     }
 
     /// Why none of the pools gives an address of the lacking families.

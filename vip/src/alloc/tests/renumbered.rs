@@ -73,3 +73,19 @@ fn services_that_shared_an_address_share_the_new_one() {
     let all = ["waiting", "a", "b"].map(|name| got(&result, name));
     assert_eq!(all, ["-", "p:10.0.0.2", "p:10.0.0.2"]);
 }
+
+#[test]
+fn what_was_given_up_is_still_said_when_a_second_attempt_gives_everything() {
+    // "moves" had an address of a pool that is gone, and asks for what "leaves" is about to leave.
+    let pools = [pool("p", &["10.0.0.1-10.0.0.2"])];
+    let moves = Claim { requested: ips(&["10.0.0.1"]), ..recorded("moves", &["10.0.9.9"]) };
+    let leaves = Claim { requested: ips(&["10.0.0.2"]), ..recorded("leaves", &["10.0.0.1"]) };
+    let result = allocate(&pools, &[moves, leaves]);
+    assert_eq!(
+        (got(&result, "moves"), got(&result, "leaves")),
+        ("p:10.0.0.1".into(), "p:10.0.0.2".into())
+    );
+    let reasons: Vec<_> = result.refused[&id("moves")].iter().map(|it| it.reason).collect();
+    assert_eq!(reasons, ["AddressReleased"]);
+    assert!(!result.refused.contains_key(&id("leaves")));
+}

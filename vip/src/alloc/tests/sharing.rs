@@ -188,3 +188,28 @@ fn a_claim_that_gets_an_address_of_its_own_hears_why_it_does_not_share() {
     let apart = Claim { requested: ips(&["10.0.0.5"]), ..at("b", "TCP/80") };
     assert_eq!(given(&[at("a", "TCP/80"), apart]), (None, None), "it asked for another one");
 }
+
+#[test]
+fn a_port_that_is_left_is_given_to_the_claim_that_waits_for_it() {
+    let at = |name: &str, port: u16| Claim {
+        sharing: Some(Sharing {
+            key: "k".into(),
+            policy: TrafficPolicy::Cluster,
+            ports: BTreeSet::from([("TCP".to_owned(), port)]),
+        }),
+        ..v4(name)
+    };
+    let pools = [pool("p", &["10.0.0.1/32"]), manual("q", &["10.0.9.1/32"])];
+    let waiting = at("waiting", 80);
+    let stays = Claim { recorded: ips(&["10.0.0.1"]), ..at("stays", 443) };
+    let moves = Claim { recorded: ips(&["10.0.0.1"]), pool: Some("q".into()), ..at("moves", 80) };
+    // However the claims are ordered, those that hold something are not served before those that do not.
+    for claims in [[&waiting, &stays, &moves], [&moves, &stays, &waiting]] {
+        let result = allocate(&pools, &claims.map(Clone::clone));
+        let all = ["stays", "moves", "waiting"].map(|name| got(&result, name));
+        assert_eq!(all, ["p:10.0.0.1", "q:10.0.9.1", "p:10.0.0.1"]);
+        assert!(result.refused.is_empty(), "{:?}", result.refused);
+    }
+    let alone = allocate(&pools, &[waiting, stays, Claim { pool: None, ..moves }]);
+    assert_eq!(got(&alone, "waiting"), "-");
+}
