@@ -64,10 +64,18 @@ pub(crate) struct Patch {
     pub(crate) uid: String,
     /// In which way.
     pub(crate) how: How,
-    /// What the request says.
-    pub(crate) body: Value,
+    /// What the request says, as JSON: thousands of these may wait, and text takes a tenth of the memory of a [`Value`].
+    pub(crate) body: Box<str>,
     /// The addresses that a Service has when this is written, if these are others than before.
     pub(crate) assigned: Option<Vec<IpAddr>>,
+}
+
+#[cfg(test)]
+impl Patch {
+    /// What the request says.
+    pub(super) fn says(&self) -> Value {
+        serde_json::from_str(&self.body).expect("JSON")
+    }
 }
 
 /// How a [`Patch`] is written.
@@ -128,7 +136,7 @@ impl Differ {
             let stored = statuses.state().pools.get(key);
             if let Some(stored) = stored.filter(|stored| !stored.trust.standalone) {
                 let status = compile::pool_status(usage);
-                patches.extend(apply("IPAddressPool", &stored.object.metadata, How::Apply, status));
+                patches.extend(apply("IPAddressPool", &stored.object.metadata, Over::Any, status));
             }
         }
         self.let_go(statuses, ours, &mut patches);
@@ -186,7 +194,7 @@ impl Differ {
                 },
             };
             if told {
-                patches.extend(apply(object.kind, metadata, How::GiveUp, json!({})));
+                patches.extend(apply(object.kind, metadata, Over::Own, json!({})));
                 left.insert(object.clone());
             }
         }
@@ -206,8 +214,7 @@ pub(crate) fn touch(service: &Service, leader: &str, now: &str) -> Option<Patch>
     }
     let reason = if marked { CHANGING } else { ALLOCATING };
     let condition = condition(reason, &format!("{leader} allocates addresses"), pending, now);
-    let status = service_status(present, Some(condition));
-    apply("Service", &service.metadata, How::Apply, status).map(over_what_was_seen)
+    apply("Service", &service.metadata, Over::Seen, service_status(present, Some(condition)))
 }
 
 fn service(
@@ -225,7 +232,7 @@ fn service(
     if adds && known.is_none_or(|known| known.reason != CHANGING) {
         let condition = condition(CHANGING, "its addresses are about to change", known, now);
         let status = service_status(present, Some(condition));
-        return apply("Service", &service.metadata, How::Apply, status).map(over_what_was_seen);
+        return apply("Service", &service.metadata, Over::Seen, status);
     }
     let why = if entries.is_empty() { refusal(statuses, key) } else { None };
     if entries == present && known.map(|known| &*known.reason) == why.map(|why| why.reason) {
@@ -234,8 +241,7 @@ fn service(
     if entries.is_empty() && !present.is_empty() {
         if statuses.state().pools.is_empty() {
             // Whatever is there is not from us, unless our field manager owns it.
-            let patch = apply("Service", &service.metadata, How::GiveUp, json!({}));
-            return patch.map(over_what_was_seen);
+            return apply("Service", &service.metadata, Over::OwnSeen, json!({}));
         }
         // A pool that is missing for a moment changes nothing.
         if had.iter().any(|ip| rests_for(statuses, *ip, key)) {
@@ -244,9 +250,9 @@ fn service(
     }
     let condition = why.map(|why| condition(why.reason, &told(why), known, now));
     let mut patch =
-        apply("Service", &service.metadata, How::Apply, service_status(&entries, condition))?;
+        apply("Service", &service.metadata, Over::Seen, service_status(&entries, condition))?;
     patch.assigned = (had != has).then(|| has.into_iter().collect());
-    Some(over_what_was_seen(patch))
+    Some(patch)
 }
 
 fn ingress(
@@ -260,8 +266,8 @@ fn ingress(
     }
     let metadata = &stored.object.metadata;
     match entries.is_empty() {
-        true => apply("Ingress", metadata, How::GiveUp, json!({})),
-        false => apply("Ingress", metadata, How::Apply, compile::load_balancer(&entries)),
+        true => apply("Ingress", metadata, Over::Own, json!({})),
+        false => apply("Ingress", metadata, Over::Any, compile::load_balancer(&entries)),
     }
 }
 
@@ -292,15 +298,16 @@ fn route(
         None => entries.push(wanted),
     }
     let seen = route.metadata.resource_version.clone()?;
+    let body = json!({
+        "metadata": { "resourceVersion": seen },
+        "status": { "ingress": entries },
+    });
     Some(Patch {
         object: ObjectRef::new("Route", outcome.object.clone()),
         api_version: api_version("Route"),
         uid: route.metadata.uid.clone().unwrap_or_default(),
         how: How::Merge,
-        body: json!({
-            "metadata": { "resourceVersion": seen },
-            "status": { "ingress": entries },
-        }),
+        body: body.to_string().into_boxed_str(),
         seen,
         assigned: None,
     })
@@ -310,10 +317,24 @@ fn admitted(entry: &Value) -> Option<&Value> {
     entry["conditions"].as_array()?.iter().find(|condition| condition["type"] == "Admitted")
 }
 
+/// What a server-side apply is written over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// Whatever is there, whoever wrote it.
+    Any,
+    /// The same, if the object is still the one that was looked at.
+    Seen,
+    /// Nothing of others.
+    Own,
+    /// The same, if the object is still the one that was looked at.
+    OwnSeen,
+}
+
 /// `None`: the object has no version, so it is not from an API server.
-fn apply(kind: &'static str, metadata: &ObjectMeta, how: How, status: Value) -> Option<Patch> {
+fn apply(kind: &'static str, metadata: &ObjectMeta, over: Over, status: Value) -> Option<Patch> {
     let key = crate::source::key_of(metadata);
     let version = api_version(kind);
+    let seen = metadata.resource_version.clone()?;
     let mut body = json!({
         "apiVersion": version,
         "kind": kind,
@@ -323,15 +344,16 @@ fn apply(kind: &'static str, metadata: &ObjectMeta, how: How, status: Value) -> 
     if !key.namespace.is_empty() {
         body["metadata"]["namespace"] = (*key.namespace).into();
     }
-    let seen = metadata.resource_version.clone()?;
+    if matches!(over, Over::Seen | Over::OwnSeen) {
+        body["metadata"]["resourceVersion"] = seen.as_str().into();
+    }
+    let how = match over {
+        Over::Any | Over::Seen => How::Apply,
+        Over::Own | Over::OwnSeen => How::GiveUp,
+    };
+    let body = body.to_string().into_boxed_str();
     let (object, uid) = (ObjectRef::new(kind, key), metadata.uid.clone().unwrap_or_default());
     Some(Patch { object, api_version: version, seen, uid, how, body, assigned: None })
-}
-
-/// Has the API server refuse the patch if the object is another by now.
-fn over_what_was_seen(mut patch: Patch) -> Patch {
-    patch.body["metadata"]["resourceVersion"] = patch.seen.as_str().into();
-    patch
 }
 
 fn service_status(entries: &[LoadBalancerIngress], condition: Option<Value>) -> Value {

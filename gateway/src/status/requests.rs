@@ -12,9 +12,11 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Api, Client, Error, ResourceExt as _,
+    Api, Client, Error, Resource as _,
     api::{ApiResource, DynamicObject, ListParams, Patch as Body, PatchParams, PostParams},
+    core::Request as Path,
 };
+use serde::Deserialize;
 
 use super::{
     diff::{How, Patch},
@@ -37,20 +39,40 @@ pub(super) async fn write(client: &Client, patch: &Patch) -> Outcome {
         return Outcome::Refused(format!("{} has no status of ours", patch.object.kind));
     };
     let resource = resource(patch.api_version, kind.name(), kind.plural());
-    let api = objects(client, &patch.object.key, &resource);
+    let namespace = Some(&*patch.object.key.namespace).filter(|namespace| !namespace.is_empty());
+    let path = Path::new(DynamicObject::url_path(&resource, namespace));
     let params = PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         force: patch.how == How::Apply,
         ..PatchParams::default()
     };
-    let body = match patch.how {
-        How::Apply | How::GiveUp => Body::Apply(&patch.body),
-        How::Merge => Body::Merge(&patch.body),
+    // It stands for the body, which is JSON already.
+    let empty = match patch.how {
+        How::Apply | How::GiveUp => Body::Apply(()),
+        How::Merge => Body::Merge(()),
     };
-    match in_time(api.patch_status(&patch.object.key.name, &params, &body)).await {
-        Ok(written) => Outcome::Done(written.resource_version().unwrap_or_default()),
+    let name = &patch.object.key.name;
+    let mut request = match path.patch_subresource("status", name, &params, &empty) {
+        Ok(request) => request,
+        Err(error) => return Outcome::Refused(error.to_string()),
+    };
+    *request.body_mut() = patch.body.as_bytes().to_vec();
+    match in_time(client.request::<Written>(request)).await {
+        Ok(written) => Outcome::Done(written.metadata.resource_version),
         Err(error) => failure(error),
     }
+}
+
+/// What is of interest of an object that was written.
+#[derive(Deserialize)]
+struct Written {
+    metadata: WrittenMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenMetadata {
+    resource_version: String,
 }
 
 /// Writes or counts an Event.
@@ -100,7 +122,7 @@ pub(super) async fn make_group_key(client: &Client, secret: &GroupSecret) -> Out
     let api: Api<Secret> = Api::namespaced(client.clone(), &object.namespace);
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     match in_time(api.create(&params, &secret)).await {
-        Ok(made) => Outcome::Done(made.resource_version().unwrap_or_default()),
+        Ok(made) => Outcome::Done(made.metadata.resource_version.unwrap_or_default()),
         Err(error) => failure(error),
     }
 }
@@ -167,13 +189,6 @@ pub(super) async fn in_time<T>(asked: impl Future<Output = Result<T, Error>>) ->
     match tokio::time::timeout(TIMEOUT, asked).await {
         Ok(answer) => answer,
         Err(late) => Err(Error::Service(late.into())),
-    }
-}
-
-fn objects(client: &Client, key: &ObjectKey, resource: &ApiResource) -> Api<DynamicObject> {
-    match &*key.namespace {
-        "" => Api::all_with(client.clone(), resource),
-        namespace => Api::namespaced_with(client.clone(), namespace, resource),
     }
 }
 

@@ -104,7 +104,7 @@ fn a_service_gets_its_address_over_the_version_that_was_read() {
         "metadata": { "name": "a", "namespace": "shop", "resourceVersion": "7" },
         "status": { "loadBalancer": { "ingress": [{ "ip": "192.168.1.200", "ipMode": "VIP" }] } },
     });
-    assert_eq!(patch.body, expected);
+    assert_eq!(patch.says(), expected);
     assert_eq!(patch.assigned, Some(vec!["192.168.1.200".parse().unwrap()]));
     // And once it is there, nothing more.
     let there = service("a", 8, "", &address("192.168.1.200"));
@@ -119,7 +119,7 @@ fn what_is_dealt_stays_dealt_until_it_is_recorded() {
     assert_eq!(first.len(), 2);
     // Nothing has been written: the same again, though the Service that was served first is gone.
     let patch = one(leader.sees(&format!("{POOL}{b}")));
-    assert_eq!(patch.body["status"]["loadBalancer"]["ingress"][0]["ip"], "192.168.1.201");
+    assert_eq!(patch.says()["status"]["loadBalancer"]["ingress"][0]["ip"], "192.168.1.201");
 }
 
 #[test]
@@ -136,19 +136,19 @@ fn a_service_that_has_an_address_is_marked_before_it_gets_another() {
     let wish = ", loadBalancerIP: 192.168.1.201";
     let has = address("192.168.1.200");
     let patch = one(patches(&format!("{POOL}{}", service("a", 7, wish, &has))));
-    let status = &patch.body["status"];
+    let status = &patch.says()["status"];
     assert_eq!(status["loadBalancer"]["ingress"][0]["ip"], "192.168.1.200");
     assert_eq!(status["conditions"][0]["reason"], CHANGING);
     assert_eq!(status["conditions"][0]["lastTransitionTime"], NOW);
     assert_eq!(patch.assigned, None);
     let marked = format!("{has}, {}", pending(CHANGING));
     let patch = one(patches(&format!("{POOL}{}", service("a", 8, wish, &marked))));
-    let status = &patch.body["status"];
+    let status = &patch.says()["status"];
     assert_eq!(status["loadBalancer"]["ingress"][0]["ip"], "192.168.1.201");
     assert_eq!(status["conditions"], Value::Null);
     // The wish is gone before that: the mark goes, the address stays.
     let patch = one(patches(&format!("{POOL}{}", service("a", 8, "", &marked))));
-    let status = &patch.body["status"];
+    let status = &patch.says()["status"];
     assert_eq!(status["loadBalancer"]["ingress"][0]["ip"], "192.168.1.200");
     assert_eq!(status["conditions"], Value::Null);
 }
@@ -161,21 +161,24 @@ fn a_new_leader_touches_what_an_old_one_could_still_give_an_address() {
         touch(&stored.object, "node-2", NOW)
     };
     let patch = read(&service("a", 7, "", "")).unwrap();
-    assert_eq!(patch.body["metadata"]["resourceVersion"], "7");
-    let condition = &patch.body["status"]["conditions"][0];
+    assert_eq!(patch.says()["metadata"]["resourceVersion"], "7");
+    let condition = &patch.says()["status"]["conditions"][0];
     assert_eq!(condition["reason"], ALLOCATING);
     assert_eq!(condition["message"], "node-2 allocates addresses");
     // The name of a cloud's balancer is no address of ours, but stays where it is.
     let named =
         read(&service("a", 7, "", "loadBalancer: {ingress: [{hostname: x.example}]}")).unwrap();
-    let ingress = &named.body["status"]["loadBalancer"]["ingress"];
+    let ingress = &named.says()["status"]["loadBalancer"]["ingress"];
     assert_eq!(*ingress, json!([{ "hostname": "x.example" }]));
     assert_eq!(read(&service("a", 7, "", &address("192.168.1.200"))), None);
     let marked = format!("{}, {}", address("192.168.1.200"), pending(CHANGING));
     let patch = read(&service("a", 7, "", &marked)).unwrap();
-    assert_eq!(patch.body["status"]["conditions"][0]["reason"], CHANGING);
-    assert_eq!(patch.body["status"]["conditions"][0]["lastTransitionTime"], "2026-01-01T00:00:00Z");
-    assert_eq!(patch.body["status"]["loadBalancer"]["ingress"][0]["ip"], "192.168.1.200");
+    assert_eq!(patch.says()["status"]["conditions"][0]["reason"], CHANGING);
+    assert_eq!(
+        patch.says()["status"]["conditions"][0]["lastTransitionTime"],
+        "2026-01-01T00:00:00Z"
+    );
+    assert_eq!(patch.says()["status"]["loadBalancer"]["ingress"][0]["ip"], "192.168.1.200");
 }
 
 #[test]
@@ -187,7 +190,7 @@ fn a_service_that_gets_no_address_says_why_once() {
     );
     let c = |status: &str| service("c", 5, "", status);
     let patch = one(patches(&format!("{POOL}{all}{}", c(""))));
-    let condition = &patch.body["status"]["conditions"][0];
+    let condition = &patch.says()["status"]["conditions"][0];
     assert_eq!(
         (condition["type"].as_str(), condition["reason"].as_str()),
         (Some(PENDING), Some("PoolExhausted"))
@@ -197,7 +200,7 @@ fn a_service_that_gets_no_address_says_why_once() {
     assert_eq!(patches(&format!("{POOL}{all}{}", c(&pending("PoolExhausted")))), []);
     // It gets one: the condition goes.
     let patch = one(patches(&format!("{POOL}{}", c(&pending("PoolExhausted")))));
-    assert_eq!(patch.body["status"]["conditions"], Value::Null);
+    assert_eq!(patch.says()["status"]["conditions"], Value::Null);
 }
 
 #[test]
@@ -223,7 +226,7 @@ fn a_service_that_is_not_ours_any_more_is_given_up_as_far_as_it_was_ours() {
     assert_eq!(leader.sees(&format!("{POOL}{}", service("a", 1, "", &has))), []);
     // The last pool goes: whoever gives addresses without one may have it.
     let patch = one(leader.sees(&service("a", 1, "", &has)));
-    assert_eq!((patch.how, &patch.body["status"]), (How::GiveUp, &json!({})));
+    assert_eq!((patch.how, &patch.says()["status"]), (How::GiveUp, &json!({})));
     let again = one(leader.sees(&service("a", 1, "", &has)));
     assert_eq!(again, patch, "until it is done");
     assert_eq!(leader.sees(&service("a", 2, "", "")), []);
@@ -274,11 +277,11 @@ fn an_ingress_has_the_addresses_of_its_gateway_until_it_is_not_ours() {
     let patch = one(leader.sees(&ingress("gatehouse", "")));
     assert_eq!(patch.object.to_string(), "Ingress shop/web");
     let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.168.1.200" }] } });
-    assert_eq!((patch.how, &patch.body["status"]), (How::Apply, &status));
+    assert_eq!((patch.how, &patch.says()["status"]), (How::Apply, &status));
     let there = "loadBalancer: {ingress: [{ip: 192.168.1.200}]}";
     assert_eq!(leader.sees(&ingress("gatehouse", there)), []);
     let patch = one(leader.sees(&ingress("other", there)));
-    assert_eq!((patch.how, &patch.body["status"]), (How::GiveUp, &json!({})));
+    assert_eq!((patch.how, &patch.says()["status"]), (How::GiveUp, &json!({})));
     assert_eq!(patches(&ingress("other", there)), [], "never ours");
     // A new leader that knows what was written before.
     let before = [ObjectRef::new("Ingress", ObjectKey::new("shop", "web"))].into();
@@ -302,9 +305,9 @@ status: {loadBalancer: {ingress: [{hostname: x.elb.example}, {ip: 203.0.113.9}]}
     let mut leader = Leader { node: Some(node), ..Leader::default() };
     let patches = leader.sees(&yaml);
     let of = |kind: &str| patches.iter().find(|it| it.object.kind == kind).unwrap();
-    let entries = &of("Ingress").body["status"]["loadBalancer"]["ingress"];
+    let entries = &of("Ingress").says()["status"]["loadBalancer"]["ingress"];
     assert_eq!(*entries, json!([{ "hostname": "x.elb.example" }, { "ip": "203.0.113.9" }]));
-    let entry = &of("Route").body["status"]["ingress"][0];
+    let entry = &of("Route").says()["status"]["ingress"][0];
     assert_eq!(entry["routerCanonicalHostname"], "x.elb.example");
     let missing = leader.sees(&yaml.replace("name: lb,", "name: other,"));
     assert!(
@@ -333,7 +336,7 @@ fn a_route_has_one_entry_of_ours_among_those_of_others() {
     let other = "{host: r.example.com, routerName: default, conditions: [{type: Admitted, status: 'True'}]}";
     let patch = one(patches(&route("", &format!("ingress: [{other}]"))));
     assert_eq!(
-        (patch.how, patch.body["metadata"]["resourceVersion"].as_str()),
+        (patch.how, patch.says()["metadata"]["resourceVersion"].as_str()),
         (How::Merge, Some("5"))
     );
     let expected = json!([
@@ -345,20 +348,20 @@ fn a_route_has_one_entry_of_ours_among_those_of_others() {
             "wildcardPolicy": "None",
         },
     ]);
-    assert_eq!(patch.body["status"]["ingress"], expected);
+    assert_eq!(patch.says()["status"]["ingress"], expected);
     let own = "{host: r.example.com, routerName: gatehouse, wildcardPolicy: None, conditions: \
                [{type: Admitted, status: 'True', lastTransitionTime: '2026-01-01T00:00:00Z'}]}";
     assert_eq!(patches(&route("", &format!("ingress: [{own}, {other}]"))), []);
     // Another host, no transition.
     let moved = own.replace("host: r.", "host: old.");
     let patch = one(patches(&route("", &format!("ingress: [{moved}, {other}]"))));
-    let entries = &patch.body["status"]["ingress"];
+    let entries = &patch.says()["status"]["ingress"];
     assert_eq!(entries[0]["conditions"][0]["lastTransitionTime"], "2026-01-01T00:00:00Z");
     assert_eq!(entries[1]["routerName"], "default");
     // A transition.
     let refused = route(", path: no-slash", &format!("ingress: [{own}]"));
     let patch = one(patches(&refused));
-    let condition = &patch.body["status"]["ingress"][0]["conditions"][0];
+    let condition = &patch.says()["status"]["ingress"][0]["conditions"][0];
     assert_eq!(
         (condition["status"].as_str(), condition["lastTransitionTime"].as_str()),
         (Some("False"), Some(NOW))
@@ -409,7 +412,7 @@ fn pools_say_how_full_they_are() {
     let expected = json!({
         "assignedIPv4": 1, "assignedIPv6": 0, "availableIPv4": 1, "availableIPv6": 17,
     });
-    assert_eq!(patch.body["status"], expected);
+    assert_eq!(patch.says()["status"], expected);
 }
 
 #[test]

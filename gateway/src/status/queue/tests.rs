@@ -11,7 +11,7 @@ fn patch(kind: &'static str, name: &str, seen: u64, says: &str) -> Patch {
         seen: seen.to_string(),
         uid: String::new(),
         how: How::Apply,
-        body: json!({ "says": says }),
+        body: json!({ "says": says }).to_string().into(),
         assigned: None,
     }
 }
@@ -22,9 +22,9 @@ fn sent(queue: &mut Queue, now: Instant) -> (Vec<Patch>, String) {
     while let Next::Send(patch) = queue.next(now) {
         all.push(*patch);
     }
-    let words = all
-        .iter()
-        .map(|it| format!("{}:{}", it.object.key.name, it.body["says"].as_str().unwrap_or("")));
+    let words = all.iter().map(|it| {
+        format!("{}:{}", it.object.key.name, it.says()["says"].as_str().unwrap_or("").to_owned())
+    });
     let words = words.collect::<Vec<_>>().join(" ");
     (all, words)
 }
