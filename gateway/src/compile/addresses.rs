@@ -4,6 +4,7 @@
 //! crate, and its refusals into problems. Who gets what is decided there.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
@@ -75,7 +76,9 @@ pub(super) fn allocate(
     let (claims, requests) = claims(state, &pools, &recorded, problems);
     let quarantined = recorded.quarantined(&requests);
     let mut allocation = match role {
-        Role::Allocate => gatehouse_vip::allocate(&pools, &claims, &quarantined, &node.occupied),
+        Role::Allocate => {
+            gatehouse_vip::allocate(&pools, &claims, &quarantined, &recorded.occupied())
+        }
         Role::Follow => gatehouse_vip::follow(&pools, &claims, &quarantined),
     };
 
@@ -177,6 +180,8 @@ struct Recorded<'c> {
     previous: Option<&'c Compiled>,
     /// Recorded addresses: no Service has one of them that only waits for it to be recorded.
     taken: BTreeSet<IpAddr>,
+    /// Addresses of Services that somebody else serves: another class in the same cluster.
+    foreign: BTreeSet<IpAddr>,
 }
 
 impl<'c> Recorded<'c> {
@@ -186,15 +191,26 @@ impl<'c> Recorded<'c> {
         role: Role,
         previous: Option<&'c Compiled>,
     ) -> Self {
-        let mut taken = BTreeSet::new();
+        let (mut taken, mut foreign) = (BTreeSet::new(), BTreeSet::new());
         if role == Role::Allocate {
-            for stored in state.objects.services.values() {
-                if !stored.trust.standalone && claims_address(state, node, stored) {
-                    taken.extend(in_status(&stored.object));
+            for stored in state.objects.services.values().filter(|it| !it.trust.standalone) {
+                match claims_address(state, node, stored) {
+                    true => taken.extend(in_status(&stored.object)),
+                    false => foreign.extend(in_status(&stored.object)),
                 }
             }
         }
-        Self { node, role, previous, taken }
+        Self { node, role, previous, taken, foreign }
+    }
+
+    /// What is no longer free though no claim has it: addresses that hosts outside use, and those that another
+    /// controller has given to Services of another class. What is recorded here stays.
+    fn occupied(&self) -> Cow<'c, BTreeSet<IpAddr>> {
+        let mut foreign = self.foreign.difference(&self.taken).peekable();
+        match foreign.peek() {
+            None => Cow::Borrowed(&self.node.occupied),
+            Some(_) => Cow::Owned(foreign.chain(&self.node.occupied).copied().collect()),
+        }
     }
 
     fn of(&self, key: &ObjectKey, service: &Stored<Service>) -> Vec<IpAddr> {

@@ -221,3 +221,21 @@ fn the_secrets_that_objects_of_ours_refer_to_are_wanted_in_order_whether_or_not_
     assert!(Arc::ptr_eq(&same.wanted_secrets, &with_peer.wanted_secrets));
     assert_eq!(wanted(&compiled(GATEWAY)), [""; 0]);
 }
+
+#[test]
+fn what_another_controller_gave_to_a_service_of_another_class_is_not_given_again() {
+    let foreign = ", loadBalancerClass: other.example/balancer}\nstatus: {loadBalancer: {ingress: \
+                   [{ip: 192.168.1.200}]}";
+    let yaml = format!("{POOL}{}{}", load_balancer("a", "", foreign), load_balancer("b", "", ""));
+    let first = compile(&state_of(&yaml, CLUSTER), &node(), None);
+    assert_eq!(dealt(&first, "default/b"), ["192.168.1.201"]);
+    assert!(dealt(&first, "default/a").is_empty());
+    // What is recorded here stays, whatever another one records later.
+    let ours = "}\nstatus: {loadBalancer: {ingress: [{ip: 192.168.1.200}]}";
+    let yaml = format!("{POOL}{}{}", load_balancer("a", "", foreign), load_balancer("b", "", ours));
+    let second = compile(&state_of(&yaml, CLUSTER), &node(), None);
+    assert_eq!(ips(&second, "default/b"), ["192.168.1.200"]);
+    // Without a cluster there is no other controller.
+    let alone = compiled(&yaml);
+    assert_eq!(ips(&alone, "default/b"), ["192.168.1.200"]);
+}
