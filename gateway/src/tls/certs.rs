@@ -28,6 +28,9 @@ pub(crate) mod der;
 mod judge;
 mod names;
 
+/// What an authority says of a certificate (OCSP, DER), in the Secret of the pair; stapled to handshakes (RFC 6066 §8).
+const STAPLE: &str = "tls.ocsp-staple";
+
 type Names = HashMap<Box<str>, Arc<CertifiedKey>, RandomState>;
 
 /// Which certificate answers for which server name.
@@ -352,7 +355,11 @@ impl<'a> Builder<'a> {
 
 fn parse_secret(secret: &Secret) -> Result<Arc<CertifiedKey>, PairError> {
     let field = |name: &'static str| field(secret, name).ok_or(PairError::Missing(name));
-    parse_pair(("tls.crt", field("tls.crt")?), ("tls.key", field("tls.key")?)).map(Arc::new)
+    let mut pair = parse_pair(("tls.crt", field("tls.crt")?), ("tls.key", field("tls.key")?))?;
+    // What is no DER is not shown to clients, which would refuse the handshake.
+    let staple = field(STAPLE).ok().filter(|staple| staple.first() == Some(&0x30));
+    pair.ocsp = staple.map(<[u8]>::to_vec);
+    Ok(Arc::new(pair))
 }
 
 /// What a Secret holds under a name; `None` also if that is empty.

@@ -193,3 +193,21 @@ fn debug_output_holds_names_but_no_key() {
     let text = format!("{built:?}");
     assert!(text.contains("a.b") && !text.contains("PRIVATE"), "{text}");
 }
+
+#[test]
+fn what_an_authority_says_of_a_certificate_is_stapled_if_it_is_there() {
+    let Pem { chain, key } = pem("a.test");
+    for (staple, expected) in [
+        (None, None),
+        (Some("0\u{3}\n\u{1}\u{0}"), Some(5)),
+        (Some("-----BEGIN OCSP RESPONSE-----"), None),
+    ] {
+        let mut fields = vec![("tls.crt", &*chain), ("tls.key", &*key)];
+        fields.extend(staple.map(|text| ("tls.ocsp-staple", text)));
+        let secrets = store(&[("pair", &secret(&fields))]);
+        let ((table, _), problems) = build(&secrets, &[binding("a.test", "pair")], None);
+        assert_eq!(problems, []);
+        let stapled = table.resolve(Some("a.test")).unwrap().ocsp.as_ref();
+        assert_eq!(stapled.map(Vec::len), expected);
+    }
+}
