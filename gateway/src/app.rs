@@ -28,6 +28,7 @@ use crate::{
     http::error::ProxyErrorKind,
     listeners::Listeners,
     logging::Complaint,
+    passwords::Passwords,
     process::ProcessProblems,
     snapshot::Live,
     source::{
@@ -78,7 +79,9 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
     let metrics = Metrics::new(workers, ProxyErrorKind::LABELS, settings.metrics_hosts);
     let metrics = Arc::new(metrics.in_names_of_nginx(settings.nginx_metrics));
     let log = access_log(settings, &problems)?;
-    let options = WorkerOptions::new(settings, Arc::clone(&live), metrics.series(), workers);
+    let passwords = Passwords::new().context("cannot verify passwords")?;
+    let options =
+        WorkerOptions::new(settings, Arc::clone(&live), metrics.series(), passwords, workers);
     let tick = clock::period(options.time_scale);
     let resolver = Resolver::start().context("cannot start the resolver of names")?;
     let workers = (0..workers)

@@ -24,6 +24,9 @@ struct Case {
     /// Names without a prefix are ingress-nginx's; `{host}` stands for the case's host.
     #[serde(default)]
     annotations: BTreeMap<String, String>,
+    /// Objects that the annotations name, as YAML.
+    #[serde(default)]
+    objects: String,
     /// `[type, path]` each, `[Prefix, /]` if none is given.
     #[serde(default)]
     paths: Vec<(String, String)>,
@@ -201,7 +204,9 @@ fn manifest(at: usize, case: &Case) -> String {
         let backend = canary.backend.as_deref().unwrap_or("canary");
         ingress(at, &format!("-canary-{number}"), &annotations, paths, backend, false)
     });
-    config + &own + &canaries.collect::<String>()
+    let objects = case.objects.replace("{host}", &format!("case-{at}.test"));
+    let objects = if objects.is_empty() { objects } else { format!("---\n{objects}\n") };
+    config + &own + &canaries.collect::<String>() + &objects
 }
 
 fn route(at: usize, annotations: &BTreeMap<String, String>, spec: &serde_json::Value) -> String {
@@ -285,13 +290,41 @@ fn share(gateway: &Gateway, own: &str, ask: &Ask, times: u32, share: f64) -> Vec
     }
 }
 
+/// What an authentication service says, and what it was asked.
+fn authentication_service() -> Backend {
+    Backend::scripted("auth", |request| {
+        let cookies = request.one("cookie").unwrap_or_default();
+        let session = cookies.strip_prefix("session=").unwrap_or_default();
+        let status = match session {
+            "ann" => "202 Accepted",
+            "banned" => "403 Forbidden",
+            "broken" => "500 Internal Server Error",
+            "moved" => "302 Found",
+            _ => "401 Unauthorized\r\nWWW-Authenticate: Bearer",
+        };
+        let field = |name: &str| request.one(name).unwrap_or_else(|| "-".to_owned());
+        let fields = ["host", "x-original-method", "x-original-url", "x-auth-request-redirect"];
+        let fields = fields.into_iter().chain(["content-length", "x-team"]).map(field);
+        let asked = fields.collect::<Vec<_>>().join(" ");
+        let user = if session == "ann" { "X-Auth-Request-User: ann\r\n" } else { "" };
+        let answer = format!(
+            "HTTP/1.1 {status}\r\n{user}X-Asked: {} {} {asked}\r\nSet-Cookie: refreshed=1\r\n\
+             Content-Length: 4\r\n\r\nauth",
+            request.method, request.target
+        );
+        vec![Act::Send(answer.into_bytes())]
+    })
+}
+
 fn run(table: &str) {
     run_with(table, &[]);
 }
 
 fn run_with(table: &str, flags: &[&str]) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../routes/tests/cases").join(table);
-    let cases: Vec<Case> = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let auth = authentication_service();
+    let text = fs::read_to_string(file).unwrap().replace("{auth}", &auth.addr.to_string());
+    let cases: Vec<Case> = serde_saphyr::from_str(&text).unwrap();
     let app = Backend::scripted("app", |request| {
         let custom = request.one("x-answer").map(|text| text.replace('|', "\r\n"));
         let own = request.one("x-body").map(|text| text.repeat(100));
@@ -328,7 +361,10 @@ fn run_with(table: &str, flags: &[&str]) {
     let gateway = Plan::default()
         .manifest(
             "app.yaml",
-            service("app", &[app.addr]) + &service("nobody", &[]) + &service("refusing", &[closed]),
+            service("app", &[app.addr])
+                + &service("nobody", &[])
+                + &service("refusing", &[closed])
+                + &service("auth", &[auth.addr]),
         )
         .manifest(
             "canary.yaml",
@@ -414,4 +450,19 @@ fn limits() {
 #[test]
 fn routes() {
     run("routes.yaml");
+}
+
+#[test]
+fn authentication() {
+    run("authentication.yaml");
+}
+
+#[test]
+fn authentication_external() {
+    run("authentication_external.yaml");
+}
+
+#[test]
+fn authentication_global() {
+    run_with("authentication_global.yaml", &["--nginx-config", "default/global"]);
 }

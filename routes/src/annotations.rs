@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod answers;
+pub(crate) mod authentication;
 mod canary;
 mod cors;
 mod defaults;
@@ -44,6 +45,7 @@ mod written;
 
 use answers::AnswerSettings;
 pub(crate) use answers::Named;
+use authentication::AuthenticationSettings;
 use canary::CanarySettings;
 use cors::CorsSettings;
 pub(crate) use defaults::Defaults;
@@ -88,6 +90,7 @@ pub(crate) struct Settings {
     pub(crate) ssl_redirect: bool,
     pub(crate) force_ssl_redirect: bool,
     pub(crate) addresses: AddressRules,
+    pub(crate) authentication: AuthenticationSettings,
     /// Bytes.
     pub(crate) body_limit: Option<u64>,
     /// Whether something that cannot be read would have said whether paths are regular expressions.
@@ -459,6 +462,7 @@ impl Settings {
             Setting::MaybeRegex => self.maybe_regex = true,
             Setting::Transport(part) => self.transport.set(part),
             Setting::PassThrough(on) => self.passthrough = on,
+            Setting::Authentication(setting) => self.authentication.set(setting),
             Setting::PerSecond(count) => self.limits.per_second = Some(count),
             Setting::PerMinute(count) => self.limits.per_minute = Some(count),
             Setting::Connections(count) => self.limits.connections = Some(count),

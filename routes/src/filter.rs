@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub mod answer_fields;
+pub mod authentication;
 pub mod change;
 pub mod compress;
 pub mod connection_limit;
@@ -27,6 +28,7 @@ pub mod header_edits;
 pub mod rate_limit;
 
 use answer_fields::AnswerFields;
+use authentication::Authentication;
 use compress::Compress;
 use connection_limit::ConnectionLimit;
 use cors::Cors;
@@ -45,6 +47,8 @@ pub enum Filter {
     RateLimit(Arc<RateLimit>),
     /// Answers what browsers ask before a request of another origin, and tells them what they may do.
     Cors(Arc<Cors>),
+    /// Asks clients to show who they are. A rule has one at most.
+    Authenticate(Arc<Authentication>),
     /// Refuses requests whose body has more bytes than this.
     BodyLimit(u64),
     /// Changes the path that the backend gets.
@@ -104,6 +108,8 @@ pub enum Phase {
     Limit,
     /// Before authentication: browsers send these requests without it.
     Preflight,
+    /// The only one that may wait.
+    Authentication,
     /// Before any of the body is read.
     BodySize,
     /// What the backend gets is changed last, once nothing looks at what the client asked for any more.
@@ -125,6 +131,7 @@ impl Filter {
             Self::BodyLimit(_) => Phase::BodySize,
             Self::RateLimit(_) | Self::Connections(_) => Phase::Limit,
             Self::Cors(_) => Phase::Preflight,
+            Self::Authenticate(_) => Phase::Authentication,
             Self::Rewrite(_) | Self::SetHeader(..) | Self::Forwarded(_) | Self::EditRequest(_) => {
                 Phase::Rewrite
             }
@@ -139,9 +146,11 @@ impl Filter {
     /// Whether it keeps anybody or anything out.
     pub(crate) fn protects(&self) -> bool {
         match self {
-            Self::Access(_) | Self::RateLimit(_) | Self::Connections(_) | Self::BodyLimit(_) => {
-                true
-            }
+            Self::Access(_)
+            | Self::RateLimit(_)
+            | Self::Authenticate(_)
+            | Self::Connections(_)
+            | Self::BodyLimit(_) => true,
             Self::HttpsRedirect(_)
             | Self::Cors(_)
             | Self::Rewrite(_)
@@ -160,13 +169,18 @@ impl Filter {
 
 /// The filters of a rule, in the order of their phases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filters(Box<[Filter]>);
+pub struct Filters {
+    all: Box<[Filter]>,
+    authentication: Option<usize>,
+}
 
 impl FromIterator<Filter> for Filters {
     fn from_iter<I: IntoIterator<Item = Filter>>(filters: I) -> Self {
         let mut filters: Box<[Filter]> = filters.into_iter().collect();
         filters.sort_by_key(Filter::phase);
-        Self(filters)
+        let authenticates = |filter: &Filter| matches!(filter, Filter::Authenticate(_));
+        let authentication = filters.iter().position(authenticates);
+        Self { all: filters, authentication }
     }
 }
 
@@ -174,7 +188,25 @@ impl Deref for Filters {
     type Target = [Filter];
 
     fn deref(&self) -> &[Filter] {
-        &self.0
+        &self.all
+    }
+}
+
+impl Filters {
+    /// Those that have their turn once a client may pass; all of them where nobody is asked.
+    #[inline]
+    pub fn after_authentication(&self) -> &[Filter] {
+        &self.all[self.authentication.map_or(0, |at| at + 1)..]
+    }
+
+    /// What asks who a client is, and which of the filters that is.
+    #[inline]
+    pub fn authentication(&self) -> Option<(usize, &Authentication)> {
+        let at = self.authentication?;
+        match self.all.get(at) {
+            Some(Filter::Authenticate(authentication)) => Some((at, authentication)),
+            _ => None,
+        }
     }
 }
 

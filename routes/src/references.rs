@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use crate::{
     objects::{ObjectKey, ObjectRef, Objects},
@@ -14,6 +14,8 @@ use crate::{
 
 /// Kind of a ConfigMap.
 pub(crate) const CONFIG_MAP: &str = "ConfigMap";
+/// Kind of a Secret.
+pub(crate) const SECRET: &str = "Secret";
 
 /// An object that was looked for, and what was found.
 #[derive(Clone, Debug)]
@@ -25,6 +27,7 @@ pub(crate) struct Reference {
 #[derive(Clone, Debug)]
 enum Found {
     ConfigMap(Arc<ConfigMap>),
+    Secret(Arc<Secret>),
     /// It may not be read, for this reason.
     Refused(Arc<str>),
     Missing,
@@ -38,6 +41,13 @@ impl Reference {
         Self { object, found }
     }
 
+    /// The Secret of this name.
+    pub(crate) fn secret(objects: &Objects, key: ObjectKey) -> Self {
+        let object = ObjectRef::new(SECRET, key);
+        let found = Found::of(&object, objects);
+        Self { object, found }
+    }
+
     /// What was looked for.
     pub(crate) fn object(&self) -> &ObjectRef {
         &self.object
@@ -47,6 +57,7 @@ impl Reference {
     pub(crate) fn is_current(&self, objects: &Objects) -> bool {
         match (&self.found, &Found::of(&self.object, objects)) {
             (Found::ConfigMap(a), Found::ConfigMap(b)) => Arc::ptr_eq(a, b),
+            (Found::Secret(a), Found::Secret(b)) => Arc::ptr_eq(a, b),
             (Found::Refused(a), Found::Refused(b)) => a == b,
             (Found::Missing, Found::Missing) => true,
             _ => false,
@@ -63,33 +74,61 @@ impl Reference {
         field: &str,
         outcome: &str,
     ) -> Result<Arc<ConfigMap>, Box<Problem>> {
-        let object = &self.object;
         match &self.found {
             Found::ConfigMap(map) => Ok(Arc::clone(map)),
-            Found::Refused(why) => Err(Box::new(Problem::error(
+            _ => Err(self.absent(user, field, outcome)),
+        }
+    }
+
+    /// The Secret, or why there is none.
+    ///
+    /// # Errors
+    /// As for a ConfigMap.
+    pub(crate) fn as_secret(
+        &self,
+        user: &ObjectRef,
+        field: &str,
+        outcome: &str,
+    ) -> Result<Arc<Secret>, Box<Problem>> {
+        match &self.found {
+            Found::Secret(secret) => Ok(Arc::clone(secret)),
+            _ => Err(self.absent(user, field, outcome)),
+        }
+    }
+
+    fn absent(&self, user: &ObjectRef, field: &str, outcome: &str) -> Box<Problem> {
+        let object = &self.object;
+        let secret = object.kind == SECRET;
+        Box::new(match &self.found {
+            Found::Refused(why) => Problem::error(
                 user,
-                "ConfigMapForbidden",
+                if secret { "SecretForbidden" } else { "ConfigMapForbidden" },
                 field,
                 format!("{object} may not be read: {why}; {outcome}"),
-                "allow the service account of the gateway to get and watch ConfigMaps in that namespace",
-            ))),
-            Found::Missing => Err(Box::new(Problem::error(
+                format!(
+                    "allow the service account of the gateway to get and watch {}s in that namespace",
+                    object.kind
+                ),
+            ),
+            _ => Problem::error(
                 user,
-                "ConfigMapNotFound",
+                if secret { "SecretNotFound" } else { "ConfigMapNotFound" },
                 field,
                 format!("{object} does not exist; {outcome}"),
-                "create the ConfigMap in the same namespace, or correct its name",
-            ))),
-        }
+                format!("create the {} in the same namespace, or correct its name", object.kind),
+            ),
+        })
     }
 }
 
 impl Found {
     fn of(object: &ObjectRef, objects: &Objects) -> Self {
-        match (objects.config_maps.get(&object.key), objects.refused.get(object)) {
-            (Some(map), _) => Self::ConfigMap(Arc::clone(&map.object)),
-            (None, Some(why)) => Self::Refused(Arc::clone(why)),
-            (None, None) => Self::Missing,
-        }
+        let found = if object.kind == SECRET {
+            objects.secrets.get(&object.key).map(|secret| Self::Secret(Arc::clone(&secret.object)))
+        } else {
+            objects.config_maps.get(&object.key).map(|map| Self::ConfigMap(Arc::clone(&map.object)))
+        };
+        let refused = || objects.refused.get(object).map(|why| Self::Refused(Arc::clone(why)));
+        found.or_else(refused).unwrap_or(Self::Missing)
     }
 }

@@ -21,6 +21,8 @@ enum Part {
 pub enum Variable {
     /// `$request_uri`: path and query as received.
     RequestUri,
+    /// `$escaped_request_uri`: the same, to be put into a query.
+    EscapedRequestUri,
     /// `$uri`: the path alone.
     Uri,
     /// `$args`, `$query_string`: the query alone.
@@ -29,14 +31,17 @@ pub enum Variable {
     IsArgs,
     /// `$host`: the host without its port.
     Host,
-    /// `$http_host`: the host as received.
+    /// `$http_host`, `$best_http_host`: the host as received.
     HttpHost,
-    /// `$scheme`: `http` or `https`.
+    /// `$scheme`, `$pass_access_scheme`: `http` or `https`.
     Scheme,
 }
 
-const VARIABLES: [(&str, Variable); 8] = [
+const VARIABLES: [(&str, Variable); 11] = [
     ("request_uri", Variable::RequestUri),
+    ("escaped_request_uri", Variable::EscapedRequestUri),
+    ("best_http_host", Variable::HttpHost),
+    ("pass_access_scheme", Variable::Scheme),
     ("uri", Variable::Uri),
     ("args", Variable::Args),
     ("query_string", Variable::Args),

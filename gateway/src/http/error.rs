@@ -43,6 +43,10 @@ kinds! {
     BadHeader: 400 "bad_header" "bad request: a header is malformed";
     /// Not HTTP by its parser's rules; hyper has answered.
     Malformed: 400 "malformed" "bad request";
+    /// The client has not shown who it is.
+    Unauthorized: 401 "unauthorized" "authorization required";
+    /// The authentication service refuses the client.
+    AuthenticationRefused: 403 "authentication_refused" "forbidden: this client may not pass";
     /// The rule lets no client of this address pass.
     AddressRefused: 403 "address_refused" "forbidden: the client's address may not pass";
     /// Nothing routes this host and path.
@@ -63,6 +67,8 @@ kinds! {
     HeadersTooLarge: 431 "headers_too_large" "request header fields too large: the limit is 100 fields and 64 KiB";
     /// The rule's expression takes more steps than it may to say whether the path matches.
     ExpressionOverrun: 500 "expression_overrun" "internal server error: an expression of this host takes too long for this path";
+    /// The authentication service gave no answer that counts.
+    AuthenticationFailed: 500 "authentication_failed" "internal server error: the authentication service cannot be asked";
     /// CONNECT, or a method longer than 32 characters.
     NotImplemented: 501 "not_implemented" "method not implemented";
     /// The client went away, or broke off its body.
@@ -71,6 +77,8 @@ kinds! {
     Denied: 503 "denied" "service unavailable: a setting that protects this path cannot be honoured";
     /// Only Routes name this host, and none of them is for this path and scheme.
     Unserved: 503 "unserved" "service unavailable: no Route of this host is for this path and scheme";
+    /// More passwords are tried than can be looked at.
+    AuthenticationBusy: 503 "authentication_busy" "service unavailable: too many passwords are tried at once";
     /// The rule has no backend with a ready endpoint.
     NoEndpoints: 503 "no_endpoints" "service unavailable: no ready endpoint";
     /// The request has come back to gateways too often, or its backend is this gateway itself.

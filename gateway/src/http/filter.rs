@@ -28,6 +28,7 @@ use crate::{
 
 mod access;
 mod answer_fields;
+pub(crate) mod authenticate;
 mod compress;
 mod connection_limit;
 mod cors;
@@ -98,6 +99,8 @@ pub(crate) struct Kept {
     retry_after: Option<u64>,
     /// The answer is a backend's.
     pub(crate) proxied: bool,
+    /// What authentication found out.
+    passed: Option<Box<authenticate::Passed>>,
 }
 
 /// What a filter says to a request: go on, or an answer of our own.
@@ -116,6 +119,8 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
             }
             Filter::RateLimit(limit) => rate_limit::on_request(limit, request)?,
             Filter::Connections(limit) => connection_limit::on_request(limit, request)?,
+            // It has a phase of its own; whoever comes here all the same has not been asked.
+            Filter::Authenticate(_) => return Err(ProxyErrorKind::Denied),
             Filter::Compress(compress) => {
                 compress::on_request(compress, request);
                 ControlFlow::Continue(())
@@ -143,7 +148,7 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
 
 /// What the fields of the request become that the backend gets, after our own were set.
 #[inline]
-pub(crate) fn run_forward(filters: &[Filter], headers: &mut HeaderMap) {
+pub(crate) fn run_forward(filters: &[Filter], kept: &Kept, headers: &mut HeaderMap) {
     for filter in filters {
         match filter {
             Filter::SetHeader(name, value) => {
@@ -151,6 +156,9 @@ pub(crate) fn run_forward(filters: &[Filter], headers: &mut HeaderMap) {
             }
             Filter::Forwarded(mode) => forwarded::on_forward(*mode, headers),
             Filter::EditRequest(edits) => header_edits::apply(edits, &[], headers),
+            Filter::Authenticate(authentication) => {
+                authenticate::on_forward(authentication, kept, headers);
+            }
             _ => {}
         }
     }
@@ -181,6 +189,10 @@ fn on_response(
 ) -> Option<Box<dyn BodyTransform>> {
     match filter {
         Filter::Cors(cors) => cors::on_response(cors, kept, response.headers_mut()),
+        Filter::Authenticate(_) => {
+            let status = response.status();
+            authenticate::on_response(kept, status, response.headers_mut());
+        }
         Filter::Hsts(value) if scheme == Scheme::Https => {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
         }

@@ -28,7 +28,7 @@ use crate::{
         client::ClientConn,
         error::ProxyErrorKind,
         exchange::{Exchanged, exchange},
-        filter::{self, FilterRequest, Kept},
+        filter::{self, FilterRequest, Kept, authenticate::Gate},
         grpc,
         head::{Local, RequestHead},
         headers,
@@ -155,7 +155,7 @@ async fn answer(
     parts: &mut Parts,
     body: &mut RequestBody,
 ) -> Result<Answer, ProxyErrorKind> {
-    let head = RequestHead::validate(parts, conn.shared.take_head_flags())?;
+    let mut head = RequestHead::validate(parts, conn.shared.take_head_flags())?;
     if head.local == Some(Local::Options) {
         return Ok(Answer::own(respond::options()));
     }
@@ -195,10 +195,36 @@ async fn answer(
     }
     let asked = Asked::of(rule, head.seen, parts);
     let mut kept = Kept::default();
+    // Lent and given back, so that what waits is in the box alone.
+    let mut refused = None;
+    if rule.filters.authentication().is_some() {
+        let gate = Gate {
+            conn,
+            snapshot: &snapshot,
+            gateway,
+            timers: &record.timers,
+            parts,
+            rule,
+            scheme,
+        };
+        let outcome;
+        (head, outcome) = Box::pin(filter::authenticate::run(gate, head, &mut kept)).await;
+        refused = match outcome {
+            Ok(ControlFlow::Continue(())) => None,
+            Ok(ControlFlow::Break(response)) => Some(Box::new(Answer::own(response))),
+            Err(kind) => Some(Box::new(Answer::failed(rule, kind, record, &parts.headers))),
+        };
+    }
+    let view = RequestView { scheme, host: &head.host, path: &head.path, parts };
     let via = (&**conn, gateway);
-    let mut answer = match before_backend(via, rule, &head, &view, body, &mut kept) {
-        Ok(ControlFlow::Break(response)) => Answer::own(response),
-        Ok(ControlFlow::Continue((forward, target))) => {
+    let passed = match refused {
+        Some(answer) => Err(answer),
+        None => Ok(before_backend(via, rule, &head, &view, body, &mut kept)),
+    };
+    let mut answer = match passed {
+        Err(answer) => *answer,
+        Ok(Ok(ControlFlow::Break(response))) => Answer::own(response),
+        Ok(Ok(ControlFlow::Continue((forward, target)))) => {
             let (websocket, mut seen) = (head.websocket, head.seen);
             drop(head);
             if seen.expect && !body.is_end_stream() && parts.version > Version::HTTP_10 {
@@ -209,7 +235,7 @@ async fn answer(
             to_upstream_form(parts, body, target, |headers, authority| {
                 let forwarding = (&conn.forwarding, forward.spec.policy.forwarded);
                 headers::prepare_request(headers, seen, websocket, authority, forwarding);
-                filter::run_forward(&rule.filters, headers);
+                filter::run_forward(&rule.filters, &kept, headers);
             });
             let exchanged = exchange(conn, record, &snapshot, forward, parts, body).await;
             match exchanged.and_then(|exchanged| finish_answer(conn, record, websocket, exchanged))
@@ -218,7 +244,7 @@ async fn answer(
                 Err(kind) => Answer::failed(rule, kind, record, &parts.headers),
             }
         }
-        Err(kind) => Answer::failed(rule, kind, record, &parts.headers),
+        Ok(Err(kind)) => Answer::failed(rule, kind, record, &parts.headers),
     };
     if kept.counted.is_some() {
         record.holds(kept.counted.take());
@@ -245,7 +271,8 @@ fn before_backend<'s>(
     kept: &mut Kept,
 ) -> Result<ControlFlow<Response<ResponseBody>, Onward<'s>>, ProxyErrorKind> {
     let mut request = FilterRequest::new(via, head, view);
-    let flow = filter::run_request(&rule.filters, &mut request);
+    request.kept = std::mem::take(kept);
+    let flow = filter::run_request(rule.filters.after_authentication(), &mut request);
     *kept = std::mem::take(&mut request.kept);
     if let ControlFlow::Break(response) = flow? {
         return Ok(ControlFlow::Break(response));

@@ -152,7 +152,7 @@ fn check_lists_objects_with_errors_first_and_each_once() {
     let noisy = answered().replace(
         "metadata: {name: web}",
         "metadata: {name: web, annotations: {nginx.ingress.kubernetes.io/hsts-of-nobody: x, \
-         nginx.ingress.kubernetes.io/auth-url: \"http://a\"}}",
+         nginx.ingress.kubernetes.io/auth-snippet: \"deny all;\"}}",
     );
     let (_, out) = command(&format!("{noisy}{quiet}"), "check @");
     let heads: Vec<&str> = out.lines().filter(|line| line.starts_with('@')).collect();

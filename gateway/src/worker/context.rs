@@ -17,6 +17,7 @@ use crate::{
     access_log::{AccessLogger, Entry},
     admin::metrics::{WorkerMetrics, series::SeriesRegistry},
     config::Settings,
+    passwords::{LocalPasswords, Passwords},
     snapshot::{Live, LocalLive, Pinned},
     worker::{
         clock::{Clock, Tick},
@@ -49,6 +50,8 @@ pub(crate) struct WorkerOptions {
     pub(crate) rates: Rates,
     /// What they have under way.
     pub(crate) in_flight: InFlight,
+    /// Who finds out whether passwords are right.
+    pub(crate) passwords: Passwords,
     /// Where the clocks of all workers begin.
     started: Instant,
 }
@@ -58,6 +61,7 @@ impl WorkerOptions {
         settings: &Settings,
         live: Arc<Live>,
         series: Arc<SeriesRegistry>,
+        passwords: Passwords,
         workers: usize,
     ) -> Self {
         Self {
@@ -78,6 +82,7 @@ impl WorkerOptions {
             live,
             rates: Arc::new(LazyLock::new(RateTable::default)),
             in_flight: Arc::new(LazyLock::new(in_flight::Table::default)),
+            passwords,
             started: Instant::now(),
         }
     }
@@ -107,6 +112,7 @@ pub(crate) struct Worker {
     listening: RefCell<Vec<SocketAddr>>,
     warned: Cell<Option<Tick>>,
     addresses: LocalAddresses,
+    passwords: LocalPasswords,
     conn_timers: Rc<RefCell<Registry<ConnTimers>>>,
     request_timers: Rc<RefCell<Registry<RequestTimers>>>,
 }
@@ -129,6 +135,7 @@ impl Worker {
             listening: RefCell::default(),
             warned: Cell::new(None),
             addresses: LocalAddresses::default(),
+            passwords: LocalPasswords::default(),
             conn_timers: Registry::new(),
             request_timers: Registry::new(),
         }
@@ -164,6 +171,11 @@ impl Worker {
     /// The live snapshot.
     pub(crate) fn pin(&self) -> Pinned {
         self.live.pin()
+    }
+
+    /// Passwords that were right.
+    pub(crate) fn passwords(&self) -> &LocalPasswords {
+        &self.passwords
     }
 
     pub(crate) fn metrics(&self) -> &WorkerMetrics {

@@ -5,11 +5,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::{
     Settings, family_of,
     table::{Annotation, Status},
-    value::Setting,
+    value::{AuthenticationSetting, Setting},
 };
 
 /// Two names of one setting.
 const TWINS: [[&str; 2]; 1] = [["allowlist-source-range", "whitelist-source-range"]];
+
+/// What names begin with that are about the service which is asked whether a request may pass.
+const AUTHENTICATION: &str = "auth-";
 
 /// Annotations that objects are read as if they had them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,7 +105,11 @@ impl Defaults {
     /// Puts into the settings of an object what it does not say itself.
     pub(super) fn apply(&self, metadata: &ObjectMeta, settings: &mut Settings) {
         settings.deny = settings.deny.or(self.deny);
+        let asks_itself = asks_itself(metadata);
         for entry in &self.entries {
+            if asks_itself && entry.name.starts_with(AUTHENTICATION) {
+                continue;
+            }
             if entry.always || !says(metadata, entry) {
                 settings.put(entry.setting.clone(), entry.full);
             }
@@ -113,6 +120,20 @@ impl Defaults {
 fn row(full: &'static str) -> Option<(&'static Annotation, &'static str)> {
     let (family, name) = family_of(full)?;
     Some((family.row(name)?, name))
+}
+
+/// Whether an object has a service of its own that is asked, or wants that of all others not to be.
+fn asks_itself(metadata: &ObjectMeta) -> bool {
+    let read = |full: &'static str| {
+        let (row, _) = row(full)?;
+        let (family, _) = family_of(full)?;
+        let found = family.find(row, metadata)?;
+        (row.parser.read)(found.value).ok()
+    };
+    let off = Setting::Authentication(AuthenticationSetting::Global(false));
+    let own = read("nginx.ingress.kubernetes.io/auth-url");
+    own.is_some_and(|own| own != Setting::Nothing)
+        || read("nginx.ingress.kubernetes.io/enable-global-auth") == Some(off)
 }
 
 /// Whether an object has the annotation of a default, by whatever name.

@@ -21,6 +21,7 @@ use crate::{
 
 mod answer;
 mod answers;
+mod authentication;
 mod canary;
 mod limits;
 mod policy;
@@ -30,6 +31,8 @@ mod transport;
 pub(super) use answer::*;
 pub(super) use answers::*;
 pub(crate) use answers::{AnswerSetting, SecurityHeaders};
+pub(super) use authentication::*;
+pub(crate) use authentication::{AuthUrl, AuthenticationSetting, Layout};
 pub(super) use canary::*;
 pub(super) use limits::*;
 pub(super) use policy::*;
@@ -67,6 +70,8 @@ pub(crate) enum Setting {
     PassThrough(bool),
     /// The header that connections to the backend begin with.
     ProxyProtocol(ProxyProtocol),
+    /// Who may pass.
+    Authentication(AuthenticationSetting),
     /// Requests of a client within a second at most.
     PerSecond(u32),
     /// Requests of a client within a minute at most.
@@ -277,11 +282,6 @@ pub(super) const LIMIT: Parser =
 pub(super) const FIREWALL: Parser = Parser {
     read: |value| unless(is_off(value) || value.trim().eq_ignore_ascii_case("inactive")),
     nothing: &["inactive"],
-};
-/// How several access rules go together.
-pub(super) const SATISFY: Parser = Parser {
-    read: |value| unless(value.trim().is_empty() || value.trim().eq_ignore_ascii_case("all")),
-    nothing: &["all"],
 };
 /// The value of a protection that only its name is known of.
 pub(super) const UNKNOWN: Parser = Parser {

@@ -61,6 +61,9 @@ impl Run<'_, '_> {
         self.problems.extend(unused);
         let (tables, certs, lost) = self.tables(&claimants, &replaced);
         drop(claimants);
+        // The first table has the rules of all gateways.
+        let of_certs = certs.first().map(|kept| Arc::clone(&kept.secrets)).unwrap_or_default();
+        let wanted_secrets = self.wanted_secrets(&ingresses, of_certs);
         for lost in lost {
             self.problems.push(admit::conflict(&lost));
             refuse_route(&mut routes, &lost);
@@ -80,8 +83,7 @@ impl Run<'_, '_> {
             tables,
             ingresses: ingresses.iter().map(outcome).collect(),
             problems: self.problems,
-            // The first table has the rules of all gateways.
-            wanted_secrets: certs.first().map(|kept| Arc::clone(&kept.secrets)).unwrap_or_default(),
+            wanted_secrets,
             wanted_config_maps,
             cache: Cache {
                 options: self.options.clone(),
@@ -111,6 +113,27 @@ impl Run<'_, '_> {
         let mut wanted: BTreeSet<_> = maps.map(|object| object.key.clone()).collect();
         wanted.extend(self.options.nginx_config.clone());
         let previous = self.previous.map(|previous| &previous.wanted_config_maps);
+        match previous.filter(|previous| ***previous == wanted) {
+            Some(previous) => Arc::clone(previous),
+            None => Arc::new(wanted),
+        }
+    }
+
+    /// Those of certificates and those that Ingresses refer to, the previous `Arc` if they are the same.
+    fn wanted_secrets(
+        &self,
+        ingresses: &[ServedIngress<'_>],
+        of_certs: Arc<BTreeSet<ObjectKey>>,
+    ) -> Arc<BTreeSet<ObjectKey>> {
+        let references = ingresses.iter().flat_map(|ingress| &ingress.kept.result.1.references);
+        let objects = references.map(Reference::object);
+        let mut others = objects.filter(|object| object.kind == references::SECRET).peekable();
+        if others.peek().is_none() {
+            return of_certs;
+        }
+        let wanted: BTreeSet<_> =
+            of_certs.iter().chain(others.map(|object| &object.key)).cloned().collect();
+        let previous = self.previous.map(|previous| &previous.wanted_secrets);
         match previous.filter(|previous| ***previous == wanted) {
             Some(previous) => Arc::clone(previous),
             None => Arc::new(wanted),

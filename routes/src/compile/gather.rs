@@ -141,6 +141,7 @@ impl<'o, 'p> Run<'o, 'p> {
                 options: self.options,
                 objects: self.objects,
                 defaults,
+                loopback: stored.trust.loopback_endpoints,
                 as_nginx,
                 has_tls: &has_tls,
             };

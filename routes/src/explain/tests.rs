@@ -156,7 +156,7 @@ spec:
     http: {paths: [{pathType: Prefix, path: /, backend: {service: {name: web, port: {number: 80}}}}, {pathType: Prefix, path: /none, backend: {service: {name: none, port: {number: 80}}}}]}
 ---
 kind: Ingress
-metadata: {name: closed, namespace: d, annotations: {nginx.ingress.kubernetes.io/auth-url: 'http://x/'}}
+metadata: {name: closed, namespace: d, annotations: {nginx.ingress.kubernetes.io/auth-snippet: 'deny all;'}}
 spec:
   rules:
   - host: a.test

@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod answers;
+mod authentication;
 mod beside;
 mod canary;
 mod closing;
@@ -119,6 +120,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) defaults: &'a Defaults,
     /// Those that an Ingress may refer to.
     pub(crate) objects: &'a Objects,
+    /// An Ingress may name this host itself.
+    pub(crate) loopback: bool,
     /// As ingress-nginx would: the class is claimed by its name.
     pub(crate) as_nginx: bool,
     /// Whether any Ingress of ours has a `tls` entry for a host.
@@ -163,6 +166,7 @@ pub(crate) fn translate(
     let policy = settings.policy.clone().shared();
     let mut translator = Translator { key, settings, filters, policy, reading, slots, out };
     translator.answers();
+    translator.authentication();
     translator.run(spec)
 }
 
@@ -331,7 +335,10 @@ impl Translator<'_, '_> {
             Action::Forward(_) | Action::Redirect(_) => redirect
                 .map(Filter::HttpsRedirect)
                 .into_iter()
-                .chain(self.filters.iter().cloned())
+                .chain(self.filters.iter().filter_map(|filter| match exempt {
+                    true => authentication::for_solver(filter),
+                    false => Some(filter.clone()),
+                }))
                 .chain(rewrite.map(Filter::Rewrite))
                 .chain(prefix)
                 .collect(),

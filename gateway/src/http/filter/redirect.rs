@@ -1,6 +1,10 @@
 //! The action that sends a client elsewhere.
 
-use gatehouse_routes::{action::Redirect, model::Scheme, template::Variable};
+use gatehouse_routes::{
+    action::Redirect,
+    model::Scheme,
+    template::{Template, Variable},
+};
 use http::{HeaderValue, Response, header, request::Parts, uri::PathAndQuery};
 
 use crate::http::{body::ResponseBody, error::ProxyErrorKind, head::RequestHead, respond};
@@ -12,11 +16,27 @@ pub(crate) fn answer(
     head: &RequestHead<'_>,
     parts: &Parts,
 ) -> Result<Response<ResponseBody>, ProxyErrorKind> {
+    let to = filled(&redirect.to, scheme, head, parts);
+    let mut response = respond::text(redirect.status, "");
+    let location = HeaderValue::try_from(to).map_err(|_| ProxyErrorKind::BadPath)?;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+/// A text with what a request says filled in.
+pub(super) fn filled(
+    template: &Template,
+    scheme: Scheme,
+    head: &RequestHead<'_>,
+    parts: &Parts,
+) -> String {
     let uri = &parts.uri;
     let field = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let to = redirect.to.fill(|variable, out| {
+    let target = || uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    template.fill(|variable, out| {
         out.push_str(match variable {
-            Variable::RequestUri => uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            Variable::RequestUri => target(),
+            Variable::EscapedRequestUri => return escape(target(), out),
             Variable::Uri => uri.path(),
             Variable::Args => uri.query().unwrap_or_default(),
             Variable::IsArgs if uri.query().is_some_and(|query| !query.is_empty()) => "?",
@@ -27,9 +47,19 @@ pub(crate) fn answer(
             }
             Variable::Scheme => super::scheme_name(scheme),
         });
-    });
-    let mut response = respond::text(redirect.status, "");
-    let location = HeaderValue::try_from(to).map_err(|_| ProxyErrorKind::BadPath)?;
-    response.headers_mut().insert(header::LOCATION, location);
-    Ok(response)
+    })
+}
+
+/// Percent-encodes all but what is unreserved (RFC 3986 §2.3).
+fn escape(text: &str, out: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            out.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+    }
 }

@@ -22,6 +22,7 @@ use crate::{
     compile::{ListenerPlan, Protocol},
     http::error::ProxyErrorKind,
     listeners::Listeners,
+    passwords::Passwords,
     plan,
     snapshot::{Live, Snapshot},
     tls::{certs::provider, config::TlsConfigs},
@@ -56,7 +57,13 @@ impl Bed {
         let live = Arc::new(Live::default());
         live.publish(Arc::new(Snapshot::new(1, Arc::new(planned.compiled))));
         let metrics = Metrics::new(1, ProxyErrorKind::LABELS, 100);
-        let options = WorkerOptions::new(&settings, Arc::clone(&live), metrics.series(), 1);
+        let options = WorkerOptions::new(
+            &settings,
+            Arc::clone(&live),
+            metrics.series(),
+            Passwords::new().unwrap(),
+            1,
+        );
         let workers =
             [WorkerHandle::start(0, options, Resolver::start().unwrap(), metrics.worker(0), None)
                 .unwrap()];

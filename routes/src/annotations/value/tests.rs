@@ -80,7 +80,6 @@ fn what_is_switched_off_asks_for_nothing() {
         (SWITCH, &["", " off ", "false", "OFF"], &["on", "optional"]),
         (LIMIT, &["", "0", "0k", "00M", " 0 ", "off"], &["1", "10m", "-1", "k", "0x", "0kk"]),
         (FIREWALL, &["", "off", "inactive"], &["active", "simulate"]),
-        (SATISFY, &["", "all", "All"], &["any", "x"]),
         (TEXT, &["", "\n"], &["0", "off", "false"]),
         (UNKNOWN, &["", "off", "false", "0", "::/0,0.0.0.0/0"], &["on", "true", "10", "0.0.0.0/0"]),
         (TERMINATION, &[""], &["reencrypt", "passthrough", "Edge"]),

@@ -1,0 +1,402 @@
+//! Asks a service whether a request may pass, as nginx's `auth_request` does: 2xx lets it pass, 401 and 403 refuse
+//! it, anything else is a failure, and a failure refuses.
+//!
+//! The question is sent over the worker's own connections, without the request's body, which stays where it is.
+//! A service behind a host of this gateway is asked directly, by the rules of that host: the way over our own
+//! listener would cost a connection and could go round.
+
+use std::{
+    borrow::Cow,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use gatehouse_routes::{
+    action::Action,
+    filter::{
+        Filter,
+        authentication::external::{AuthServer, External},
+    },
+    matcher::RequestView,
+    model::{Endpoint, HostPattern, Scheme},
+};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+    uri::PathAndQuery,
+};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::{FilterRequest, Gate, Passed, Verdict};
+use crate::{
+    http::{
+        error::ProxyErrorKind, filter::redirect, head::RequestHead, head_scanner::HeadFlags,
+        headers, respond,
+    },
+    upstream::{
+        connect::connect,
+        connection::Upstream,
+        key::{Asks, Target, Transport, UpstreamKey},
+        permit::Most,
+        pick::Tries,
+        request_body::RequestBody,
+    },
+};
+
+/// Longest that a service may take, from the first try to the head of its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Most bytes of an answer's body that are read so that its connection can be used again, and for how long.
+const DRAIN: (usize, Duration) = (64 * 1024, Duration::from_secs(1));
+
+static X_ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
+static X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+static X_ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
+static X_AUTH_REQUEST_REDIRECT: HeaderName = HeaderName::from_static("x-auth-request-redirect");
+static X_SENT_FROM: HeaderName = HeaderName::from_static("x-sent-from");
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Fields that are about the body of the request, or about an answer that the client has already.
+const NOT_ASKED: [HeaderName; 11] = [
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::TRANSFER_ENCODING,
+    header::EXPECT,
+    header::RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+];
+
+/// What the question is.
+struct Question {
+    target: PathAndQuery,
+    method: Method,
+    headers: HeaderMap,
+}
+
+/// Asks, and tells what the answer means.
+pub(super) async fn check(
+    external: &External,
+    gate: &Gate<'_>,
+    request: &FilterRequest<'_>,
+) -> Result<Verdict, ProxyErrorKind> {
+    let question = question(external, gate, request)?;
+    let request_id = question.headers.get(&X_REQUEST_ID).cloned();
+    let worker = &gate.conn.shared.worker;
+    let asked =
+        tokio::time::timeout(worker.scaled(PATIENCE), ask(external, gate, request, question));
+    let (answer, upstream) = match asked.await {
+        Ok(answered) => answered?,
+        Err(_) => return Err(failed(gate, "it has not answered in time")),
+    };
+    let (parts, body) = answer.into_parts();
+    let patience = worker.scaled(DRAIN.1);
+    // Without it the connection is only not used again.
+    let _ = tokio::time::timeout(patience, drain(gate, body, upstream)).await;
+    let cookies = || parts.headers.get_all(header::SET_COOKIE).iter().cloned();
+    match parts.status {
+        status if status.is_success() => {
+            let copied = external.copy.iter().flat_map(|name| {
+                parts.headers.get_all(name).iter().map(move |value| (name.clone(), value.clone()))
+            });
+            let id = request_id.map(|id| (X_REQUEST_ID.clone(), id));
+            Ok(Verdict::Passes(Some(Box::new(Passed {
+                set: copied.chain(id).collect(),
+                cookies: cookies().collect(),
+                always: external.always_cookies,
+            }))))
+        }
+        StatusCode::UNAUTHORIZED => {
+            let mut response = match &external.signin {
+                Some(signin) => {
+                    let to = redirect::filled(signin, gate.scheme, request.head, gate.parts);
+                    let location =
+                        HeaderValue::try_from(to).map_err(|_| ProxyErrorKind::BadPath)?;
+                    let mut response = respond::text(302, "");
+                    response.headers_mut().insert(header::LOCATION, location);
+                    response
+                }
+                None => respond::error(
+                    ProxyErrorKind::Unauthorized,
+                    headers::request_id_of(request.headers),
+                ),
+            };
+            for value in parts.headers.get_all(header::WWW_AUTHENTICATE) {
+                response.headers_mut().append(header::WWW_AUTHENTICATE, value.clone());
+            }
+            if external.signin.is_some() || external.always_cookies {
+                cookies().for_each(|value| {
+                    response.headers_mut().append(header::SET_COOKIE, value);
+                });
+            }
+            Ok(Verdict::Refuses(response))
+        }
+        StatusCode::FORBIDDEN => {
+            let mut response = respond::error(
+                ProxyErrorKind::AuthenticationRefused,
+                headers::request_id_of(request.headers),
+            );
+            if external.always_cookies {
+                cookies().for_each(|value| {
+                    response.headers_mut().append(header::SET_COOKIE, value);
+                });
+            }
+            Ok(Verdict::Refuses(response))
+        }
+        status => Err(failed(gate, status.as_str())),
+    }
+}
+
+/// What the service gets: the request's own fields but those of its body, and what it needs to know about it.
+fn question(
+    external: &External,
+    gate: &Gate<'_>,
+    request: &FilterRequest<'_>,
+) -> Result<Question, ProxyErrorKind> {
+    let fill = |template| redirect::filled(template, gate.scheme, request.head, gate.parts);
+    let target = PathAndQuery::try_from(fill(&external.target))
+        .map_err(|_| failed(gate, "its path cannot be sent"))?;
+    let mut headers = request.headers.clone();
+    let authority = request.uri.authority();
+    let authority = authority.and_then(|it| HeaderValue::from_str(it.as_str()).ok());
+    headers::prepare_request(
+        &mut headers,
+        request.head.seen,
+        false,
+        authority,
+        (
+            &gate.conn.forwarding,
+            gate.rule.forward().and_then(|forward| forward.spec.policy.forwarded),
+        ),
+    );
+    for name in NOT_ASKED {
+        headers.remove(name);
+    }
+    let asked = headers.get(header::HOST).cloned();
+    let uri = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let scheme = match gate.scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
+    let host = asked.as_ref().and_then(|host| host.to_str().ok()).unwrap_or(&request.head.host);
+    let mut put = |name: &HeaderName, value: Cow<'_, str>| match HeaderValue::from_str(&value) {
+        Ok(value) => {
+            headers.insert(name.clone(), value);
+            Ok(())
+        }
+        Err(_) => Err(ProxyErrorKind::BadPath),
+    };
+    put(&X_ORIGINAL_URL, format!("{scheme}://{host}{uri}").into())?;
+    put(&X_ORIGINAL_URI, uri.into())?;
+    put(&X_ORIGINAL_METHOD, request.method.as_str().into())?;
+    put(&X_SENT_FROM, "gatehouse".into())?;
+    let back = match &external.redirect {
+        Some(to) => Cow::Owned(fill(to)),
+        None => Cow::Borrowed(uri),
+    };
+    put(&X_AUTH_REQUEST_REDIRECT, back)?;
+    for (name, value) in &external.set {
+        put(name, fill(value).into())?;
+    }
+    if let AuthServer::Host { authority, .. } = &external.server {
+        headers.insert(header::HOST, authority.clone());
+    }
+    let method = external.method.clone();
+    if matches!(method, Method::POST | Method::PUT | Method::PATCH) {
+        // RFC 9110 §8.6: it says that there is no body.
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    Ok(Question { target, method, headers })
+}
+
+/// Finds the service and has it answer.
+async fn ask(
+    external: &External,
+    gate: &Gate<'_>,
+    request: &FilterRequest<'_>,
+    question: Question,
+) -> Result<(Response<Incoming>, Upstream), ProxyErrorKind> {
+    let (conn, worker) = (gate.conn, &gate.conn.shared.worker);
+    match &external.server {
+        AuthServer::SameHost => ask_own(&request.head.host, gate, request, question).await,
+        AuthServer::Host { name, .. } if serves(gate, &name.host) => {
+            ask_own(&name.host, gate, request, question).await
+        }
+        AuthServer::Host { secure: true, .. } => {
+            Err(failed(gate, "TLS to a host that is not this gateway's is not supported"))
+        }
+        AuthServer::Host { name, .. } => {
+            let endpoints = conn.upstreams.names.endpoints(worker, name).await;
+            let at = fastrand::usize(..endpoints.len().max(1));
+            let Some(endpoint) = endpoints.get(at) else {
+                return Err(failed(gate, "its name has no address that may be asked"));
+            };
+            let key = UpstreamKey { address: endpoint.address, transport: Transport::Clear };
+            send(gate, endpoint, Target { key, way: None }, question).await
+        }
+    }
+}
+
+/// Asks a service behind a host of this gateway: the endpoint that a rule of that host leads to.
+async fn ask_own(
+    host: &str,
+    gate: &Gate<'_>,
+    request: &FilterRequest<'_>,
+    question: Question,
+) -> Result<(Response<Incoming>, Upstream), ProxyErrorKind> {
+    let mut asked = Request::new(());
+    *asked.method_mut() = question.method.clone();
+    *asked.uri_mut() = Uri::from(question.target.clone());
+    *asked.headers_mut() = question.headers.clone();
+    let (parts, ()) = asked.into_parts();
+    let head = RequestHead::validate(&parts, HeadFlags::default())
+        .map_err(|_| failed(gate, "its path is not clean"))?;
+    let view = RequestView { scheme: gate.scheme, host, path: &head.path, parts: &parts };
+    let Some(matched) = gate.gateway.routes.lookup(&view) else {
+        return Err(failed(gate, "no rule of this gateway has its host and path"));
+    };
+    let rule = &**matched.rule;
+    for filter in rule.filters.iter() {
+        match filter {
+            Filter::Access(rules) if !rules.admit(request.client()) => {
+                return Err(ProxyErrorKind::AddressRefused);
+            }
+            Filter::Authenticate(_) => {
+                return Err(failed(gate, "its own path asks for authentication"));
+            }
+            Filter::Rewrite(_) => {
+                return Err(failed(gate, "its own path is rewritten, which is not supported here"));
+            }
+            _ => {}
+        }
+    }
+    let Action::Forward(forward) = &rule.action else {
+        return Err(failed(gate, "its own path leads to no backend"));
+    };
+    let upstreams = &gate.conn.upstreams;
+    let picked = upstreams.pick_backend(forward, &gate.snapshot.backends, &parts.headers);
+    let (backend, index) = picked.ok_or_else(|| failed(gate, "it has no ready endpoint"))?;
+    let slot = forward.spec.backends[index].slot;
+    let mut tries = Tries::of(backend, slot);
+    let endpoint = upstreams.pick_endpoint(&gate.conn.shared.worker, &mut tries).await;
+    let endpoint = endpoint.ok_or_else(|| failed(gate, "it has no ready endpoint"))?;
+    // As for a tunnel: the question is put into HTTP/1.1.
+    let asks = || Asks { http2: false, upgrades: true };
+    let target = Target::of(&endpoint, slot, &gate.snapshot.backend_tls, asks);
+    let target = target.map_err(|why| failed(gate, why))?;
+    send(gate, &endpoint, target, question).await
+}
+
+/// Whether rules of this gateway name a host.
+fn serves(gate: &Gate<'_>, host: &str) -> bool {
+    let found = gate.gateway.routes.host_for(host);
+    found.is_some_and(|found| *found.pattern() != HostPattern::Any)
+}
+
+/// Sends the question over a connection that was kept, or else over a new one.
+async fn send(
+    gate: &Gate<'_>,
+    endpoint: &Endpoint,
+    target: Target<'_>,
+    question: Question,
+) -> Result<(Response<Incoming>, Upstream), ProxyErrorKind> {
+    let pool = &gate.conn.upstreams.pool;
+    if let Some(upstream) = pool.checkout(&target.key)
+        && let Ok(answered) = exchange(gate, upstream, &question).await
+    {
+        return Ok(answered);
+    }
+    let upstream = open(gate, endpoint, target).await?;
+    exchange(gate, upstream, &question).await
+}
+
+async fn open(
+    gate: &Gate<'_>,
+    endpoint: &Endpoint,
+    target: Target<'_>,
+) -> Result<Upstream, ProxyErrorKind> {
+    let (worker, address): (_, SocketAddr) = (&gate.conn.shared.worker, endpoint.address);
+    if worker.is_own(address) {
+        return Err(failed(gate, "it is this gateway itself"));
+    }
+    let options = &worker.options;
+    let most = Most { all: options.max_connections, each: options.max_endpoint_connections };
+    let permit = gate.conn.upstreams.pool.permit(address, most);
+    let permit = permit.ok_or_else(|| failed(gate, "too many connections are open"))?;
+    let on = (&**worker, &gate.conn.upstreams.pool);
+    let opened = connect(on, gate.timers, target, (&endpoint.stats, permit), false).await;
+    opened.map_err(|_| failed(gate, "it accepts no connections"))
+}
+
+async fn exchange(
+    gate: &Gate<'_>,
+    mut upstream: Upstream,
+    question: &Question,
+) -> Result<(Response<Incoming>, Upstream), ProxyErrorKind> {
+    let clock = Rc::clone(gate.conn.shared.worker.clock());
+    let mut request = Request::new(RequestBody::new(None, Rc::clone(gate.timers), clock));
+    *request.method_mut() = question.method.clone();
+    *request.uri_mut() = Uri::from(question.target.clone());
+    *request.headers_mut() = question.headers.clone();
+    let mut sent = pin!(upstream.send(request));
+    let answered = poll_fn(|cx| {
+        gate.timers.register(cx);
+        if gate.timers.expired().is_some() {
+            return Poll::Ready(Err(ProxyErrorKind::ClientGone));
+        }
+        let alive = upstream.drive(cx);
+        // What comes before the answer is not for the client.
+        while upstream.next_interim().is_some() {}
+        match sent.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+            Poll::Pending if alive => Poll::Pending,
+            Poll::Ready(Err(_)) | Poll::Pending => {
+                Poll::Ready(Err(failed(gate, "it has closed the connection without an answer")))
+            }
+        }
+    })
+    .await?;
+    Ok((answered, upstream))
+}
+
+/// Reads what is left of an answer, so that its connection can be used again.
+async fn drain(gate: &Gate<'_>, mut body: Incoming, mut upstream: Upstream) {
+    let mut left = DRAIN.0;
+    while !body.is_end_stream() {
+        let frame = poll_fn(|cx| {
+            // Let the connection read before and after the look: what it has read wakes nobody.
+            upstream.drive(cx);
+            match Pin::new(&mut body).poll_frame(cx) {
+                Poll::Pending if upstream.drive(cx) => Poll::Pending,
+                Poll::Pending => Poll::Ready(None),
+                ready => ready,
+            }
+        });
+        match frame.await {
+            None => break,
+            Some(Err(_)) => return,
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, bytes::Bytes::len);
+                let Some(rest) = left.checked_sub(bytes) else { return };
+                left = rest;
+            }
+        }
+    }
+    gate.conn.upstreams.pool.checkin(upstream, gate.conn.shared.worker.now());
+}
+
+/// The service cannot be asked, or has not said what it may say.
+fn failed(gate: &Gate<'_>, why: &str) -> ProxyErrorKind {
+    let rule = &gate.rule.object;
+    gate.conn.shared.worker.warn(|| {
+        tracing::warn!(%rule, why, "the authentication service of a rule lets nobody pass");
+    });
+    ProxyErrorKind::AuthenticationFailed
+}

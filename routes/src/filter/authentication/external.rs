@@ -1,0 +1,44 @@
+//! A service that is asked whether a request may pass, as nginx's `auth_request` asks it.
+//!
+//! One mechanism for whatever names such a service: an Ingress today, Gateway API's `ExternalAuth` as well.
+
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::{model::ExternalName, template::Template};
+
+/// Whom to ask, what to say, and what becomes of the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct External {
+    /// Where it is.
+    pub server: AuthServer,
+    /// Path and query of the question.
+    pub target: Template,
+    /// Its method.
+    pub method: Method,
+    /// Where clients are sent that the service answers with 401; it names the way back itself.
+    pub signin: Option<Template>,
+    /// `X-Auth-Request-Redirect` of the question, if not the target of the request.
+    pub redirect: Option<Template>,
+    /// More fields of the question.
+    pub set: Box<[(HeaderName, Template)]>,
+    /// Fields of the answer that the backend gets. A client's own never reach it.
+    pub copy: Box<[HeaderName]>,
+    /// Cookies of the answer go to the client whatever the status.
+    pub always_cookies: bool,
+}
+
+/// Where a service is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthServer {
+    /// Behind the host that the client asks for: the rules of this gateway say where.
+    SameHost,
+    /// Behind a host of its own, which may be one of this gateway's, too.
+    Host {
+        /// Name or address, and port.
+        name: ExternalName,
+        /// `Host` of the question.
+        authority: HeaderValue,
+        /// TLS is spoken there.
+        secure: bool,
+    },
+}

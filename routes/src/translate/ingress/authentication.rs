@@ -1,0 +1,287 @@
+//! Who may pass an Ingress: its settings and the objects that they name, made into one filter.
+//!
+//! What cannot be had closes the Ingress: a path that asked for authentication is never served without.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Method};
+use k8s_openapi::api::core::v1::Secret;
+
+use super::Translator;
+use crate::{
+    annotations::authentication::{AuthUrl, ExternalSettings, Layout, Part},
+    endpoints,
+    filter::{
+        Filter,
+        answer_fields::may_be_set,
+        authentication::{
+            Authentication, Basic, Users,
+            external::{AuthServer, External},
+        },
+    },
+    model::ExternalName,
+    objects::ObjectKey,
+    problem::Problem,
+    references::Reference,
+    template::Template,
+    transport::Speaks,
+};
+
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"Authentication Required\"");
+/// The key of a Secret that holds a file of `htpasswd`.
+const FILE: &str = "auth";
+/// What comes of a reference that leads nowhere.
+const CLOSED: &str = "every path is closed (503)";
+/// Users that a message names.
+const NAMED: usize = 5;
+
+impl Translator<'_, '_> {
+    /// Adds the filter, or closes the Ingress.
+    pub(super) fn authentication(&mut self) {
+        let basic = match self.basic() {
+            Ok(basic) => basic,
+            Err(problem) => return self.refuse(*problem),
+        };
+        let external = match self.external() {
+            Ok(external) => external,
+            Err(problem) => return self.refuse(*problem),
+        };
+        if basic.is_none() && external.is_none() {
+            return;
+        }
+        let mut any = None;
+        if self.settings.authentication.any {
+            // Only with the others can it be told whether an address is enough.
+            self.filters.retain(|filter| !matches!(filter, Filter::Access(_)));
+            any = Some(self.settings.addresses.clone());
+        }
+        self.filters.push(Filter::Authenticate(Arc::new(Authentication { any, basic, external })));
+    }
+
+    fn refuse(&mut self, problem: Problem) {
+        self.settings.deny.get_or_insert(problem.reason);
+        self.out.problems.push(problem);
+    }
+
+    fn basic(&mut self) -> Result<Option<Basic>, Box<Problem>> {
+        let settings = self.settings.authentication.clone();
+        let incomplete = |object, part: Part, message: &str, hint: &'static str| {
+            let field = part.field();
+            Box::new(Problem::error(object, "IncompleteAuthentication", field, message, hint))
+        };
+        let secret = match (settings.basic, settings.users) {
+            (true, Some(secret)) => secret,
+            (true, None) => {
+                return Err(incomplete(
+                    &self.out.object,
+                    Part::Type,
+                    &format!("no Secret with users is named, so {CLOSED}"),
+                    "name it by auth-secret",
+                ));
+            }
+            (false, Some(_)) => {
+                return Err(incomplete(
+                    &self.out.object,
+                    Part::Secret,
+                    &format!("it has no effect without auth-type, so {CLOSED}"),
+                    "write auth-type: basic, or remove the annotation if the paths may be open",
+                ));
+            }
+            (false, None) => return Ok(None),
+        };
+        let (key, field) = (self.own_key(Part::Secret, &secret)?, Part::Secret.field());
+        let reference = Reference::secret(self.reading.objects, key);
+        self.out.references.push(reference.clone());
+        let secret = reference.as_secret(&self.out.object, &field, CLOSED)?;
+        let users = Arc::new(self.users(&secret, settings.layout, &reference, &field)?);
+        let challenge = settings.challenge.unwrap_or(CHALLENGE);
+        Ok(Some(Basic { challenge, users }))
+    }
+
+    fn external(&mut self) -> Result<Option<External>, Box<Problem>> {
+        let settings = self.settings.authentication.external.clone();
+        let Some(url) = &settings.url else {
+            let alone = settings.method.map(|_| Part::Method);
+            let alone = alone.or_else(|| settings.signin.as_ref().map(|_| Part::Signin));
+            let alone = alone.or_else(|| settings.copy.as_ref().map(|_| Part::Copy));
+            let alone = alone.or_else(|| settings.fields.as_ref().map(|_| Part::Fields));
+            let Some(alone) = alone else { return Ok(None) };
+            return Err(Box::new(Problem::error(
+                &self.out.object,
+                "IncompleteAuthentication",
+                alone.field(),
+                format!("it has no effect without auth-url, so {CLOSED}"),
+                "write auth-url, or remove the annotation if the paths may be open",
+            )));
+        };
+        let server = self.server(url)?;
+        let signin = settings.signin.as_deref().map(|signin| way_back(signin, &settings));
+        let signin = signin.and_then(|signin| Template::parse(&signin).ok());
+        Ok(Some(External {
+            server,
+            target: url.target.clone(),
+            method: settings.method.clone().unwrap_or(Method::GET),
+            signin,
+            redirect: settings.redirect.clone(),
+            set: self.question_fields(settings.fields.as_deref())?,
+            copy: settings.copy.iter().flat_map(|names| names.iter().cloned()).collect(),
+            always_cookies: settings.always_cookies,
+        }))
+    }
+
+    fn server(&mut self, url: &AuthUrl) -> Result<AuthServer, Box<Problem>> {
+        let Some((host, port, authority)) = url.host.clone() else {
+            return Ok(AuthServer::SameHost);
+        };
+        let loopback = self.reading.loopback;
+        if let Ok(ip) = host.parse::<std::net::IpAddr>()
+            && let Some(why) = endpoints::refusal(ip)
+            && !(loopback && ip.is_loopback())
+        {
+            return Err(Box::new(Problem::error(
+                &self.out.object,
+                "InvalidAuthUrl",
+                Part::Url.field(),
+                format!("{host} is {why}, which no gateway asks, so {CLOSED}"),
+                "name the Service of the authentication service",
+            )));
+        }
+        if url.secure {
+            self.out.problems.push(Problem::warning(
+                &self.out.object,
+                "InvalidAuthUrl",
+                Part::Url.field(),
+                format!(
+                    "https is not spoken to authentication services: unless rules of this gateway have {host}, \
+                     requests get 500"
+                ),
+                "write http:// and the name of its Service, such as http://auth.default.svc.cluster.local:4180",
+            ));
+        }
+        let name = ExternalName { host, port, speaks: Speaks::Http1, loopback };
+        Ok(AuthServer::Host { name, authority, secure: url.secure })
+    }
+
+    /// The fields that a ConfigMap adds to the question.
+    fn question_fields(
+        &mut self,
+        map: Option<&str>,
+    ) -> Result<Box<[(HeaderName, Template)]>, Box<Problem>> {
+        let Some(map) = map else { return Ok(Box::default()) };
+        let key = self.own_key(Part::Fields, map)?;
+        let reference = Reference::config_map(self.reading.objects, key);
+        self.out.references.push(reference.clone());
+        let map = reference.as_config_map(&self.out.object, &Part::Fields.field(), CLOSED)?;
+        let entry = |(name, value): (&String, &String)| {
+            let name = HeaderName::try_from(name).ok().filter(may_be_set);
+            let plain = value.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+            name.zip(Template::parse(value.trim()).ok().filter(|_| plain))
+        };
+        let mut entries = map.data.iter().flatten();
+        let read: Option<Vec<_>> = entries.by_ref().map(entry).collect();
+        read.map(Into::into).ok_or_else(|| {
+            Box::new(Problem::error(
+                &self.out.object,
+                "InvalidHeader",
+                Part::Fields.field(),
+                format!(
+                    "{} holds a field that cannot be set, or a variable that is not known, so {CLOSED}",
+                    reference.object()
+                ),
+                "write names of fields and plain values",
+            ))
+        })
+    }
+
+    /// The object of the same namespace that an annotation names.
+    fn own_key(&self, part: Part, value: &str) -> Result<ObjectKey, Box<Problem>> {
+        let namespace = &self.key.namespace;
+        match value.split_once('/') {
+            Some((other, _)) if *other != **namespace => Err(Box::new(Problem::error(
+                &self.out.object,
+                "OtherNamespace",
+                part.field(),
+                format!("{value} is in another namespace than the Ingress, so {CLOSED}"),
+                "copy the object to the namespace of the Ingress: whoever writes an Ingress must not read what is \
+                 another's",
+            ))),
+            Some((_, name)) => Ok(ObjectKey::new(Arc::clone(namespace), name)),
+            None => Ok(ObjectKey::new(Arc::clone(namespace), value)),
+        }
+    }
+
+    fn users(
+        &mut self,
+        secret: &Secret,
+        layout: Layout,
+        reference: &Reference,
+        field: &str,
+    ) -> Result<Users, Box<Problem>> {
+        let object = self.out.object.clone();
+        let broken = |message: String, hint: &'static str| {
+            let message = format!("{} {message}, so {CLOSED}", reference.object());
+            Box::new(Problem::error(&object, "InvalidUsers", field, message, hint))
+        };
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let data = secret.data.iter().flatten().map(|(key, value)| (&**key, text(&value.0)));
+        let given = secret.string_data.iter().flatten().map(|(key, value)| (&**key, value.clone()));
+        let all: Vec<(&str, String)> = data.chain(given).collect();
+        let (users, unreadable) = match layout {
+            Layout::Map => Users::from_pairs(all.iter().map(|(user, hash)| (*user, hash.as_str()))),
+            Layout::File => {
+                let file = all.iter().find(|(key, _)| *key == FILE).ok_or_else(|| {
+                    broken(
+                        format!("has no key {FILE:?}"),
+                        "put the file of htpasswd under that key, or write auth-secret-type: auth-map if each user is a \
+                         key",
+                    )
+                })?;
+                Users::from_htpasswd(&file.1)
+            }
+        };
+        let hint = "make the hashes with htpasswd -B, or with -5 for SHA-512";
+        if users.is_empty() {
+            let why = unreadable.first().map(|one| format!(": {} {}", one.user, one.fault));
+            return Err(broken(format!("lets nobody in{}", why.unwrap_or_default()), hint));
+        }
+        if !unreadable.is_empty() {
+            let named =
+                unreadable.iter().take(NAMED).map(|one| format!("{} {}", one.user, one.fault));
+            let more = unreadable.len().saturating_sub(NAMED);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            let named = named.collect::<Vec<_>>().join(", ");
+            let message = format!("{}: {named}{more}: not let in", reference.object());
+            let problem = Problem::warning(&object, "InvalidUsers", field, message, hint);
+            self.out.problems.push(problem);
+        }
+        Ok(users)
+    }
+}
+
+/// Where clients sign in, with the way back if it does not name that itself.
+fn way_back(signin: &str, settings: &ExternalSettings) -> String {
+    let name = settings.signin_parameter.as_deref().unwrap_or("rd");
+    let back = format!("{name}=$pass_access_scheme://$http_host$escaped_request_uri");
+    match signin.split_once('?') {
+        None => format!("{signin}?{back}"),
+        Some((_, "")) => format!("{signin}{back}"),
+        Some((_, query)) => {
+            let named = query.split('&').any(|pair| {
+                pair.split_once('=').is_some_and(|(key, value)| key == name && !value.is_empty())
+            });
+            if named { signin.to_owned() } else { format!("{signin}&{back}") }
+        }
+    }
+}
+
+/// For requests of an ACME solver, which nobody can authenticate: what is left of a filter.
+pub(super) fn for_solver(filter: &Filter) -> Option<Filter> {
+    match filter {
+        Filter::RateLimit(_) | Filter::Connections(_) => None,
+        Filter::Authenticate(authentication) => {
+            let rules = authentication.any.clone().filter(|rules| *rules != Default::default())?;
+            Some(Filter::Access(Arc::new(rules)))
+        }
+        other => Some(other.clone()),
+    }
+}
