@@ -143,6 +143,11 @@ impl AddressOptions {
         let (drain, bgp_grace) = (settings.address_drain_time(), settings.bgp_grace);
         Ok(Self { node, group, following, drain, bgp_grace, problems })
     }
+
+    /// A secret that the nodes of the group share, where the command line has its key.
+    pub(crate) fn group_secret(&self, purpose: &str) -> Option<[u8; 32]> {
+        Some(self.group.as_ref()?.key.as_ref()?.derive(purpose))
+    }
 }
 
 impl Addresses {

@@ -39,7 +39,7 @@ use crate::{
     state_file,
     status::Status,
     tls::{chain::Authorities, config::TlsConfigs},
-    upstream::names::resolver::Resolver,
+    upstream::{checks, gates::Gates, names::resolver::Resolver, sessions},
     worker::{clock, context::WorkerOptions, thread::WorkerHandle, watchdog},
 };
 
@@ -80,15 +80,22 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
     let metrics = Arc::new(metrics.in_names_of_nginx(settings.nginx_metrics));
     let log = access_log(settings, &problems)?;
     let passwords = Passwords::new().context("cannot verify passwords")?;
-    let options =
-        WorkerOptions::new(settings, Arc::clone(&live), metrics.series(), passwords, workers);
+    let options = WorkerOptions::new(
+        settings,
+        Arc::clone(&live),
+        metrics.series(),
+        passwords,
+        workers,
+        session_secret(settings, &address_options)?,
+    );
     let tick = clock::period(options.time_scale);
     let resolver = Resolver::start().context("cannot start the resolver of names")?;
+    let (gates, checked) = (Gates::default(), Arc::clone(&live));
     let workers = (0..workers)
         .map(|index| {
             let logger = log.as_ref().map(AccessLog::logger);
-            let resolver = resolver.clone();
-            WorkerHandle::start(index, options.clone(), resolver, metrics.worker(index), logger)
+            let shared = (resolver.clone(), gates.clone());
+            WorkerHandle::start(index, options.clone(), shared, metrics.worker(index), logger)
         })
         .collect::<std::io::Result<Vec<_>>>()
         .context("cannot start the data threads")?;
@@ -182,6 +189,7 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         if let Some(listener) = metrics_listener {
             tokio::spawn(server::serve(listener, pages.clone(), Pages::Metrics));
         }
+        tokio::spawn(checks::run(checked, settings.time_scale));
         let mut served = tokio::spawn(server::serve(admin_listener, pages, Pages::All));
         let act = |asked| act(asked, &feed, &signals, log.as_ref());
         let ended = until_stopped(&mut served, could_start, &mut asked, act).await;
@@ -377,6 +385,19 @@ fn access_log(
         }
     };
     started.map(Some).context("cannot start the access log")
+}
+
+/// What session cookies are sealed with: the key of the group where the command line has it, else a secret of the
+/// state folder, else one of this process.
+fn session_secret(settings: &Settings, addresses: &AddressOptions) -> anyhow::Result<[u8; 32]> {
+    if let Some(secret) = addresses.group_secret(sessions::PURPOSE) {
+        return Ok(secret);
+    }
+    let kept = settings.state_dir.as_deref().and_then(|folder| state_file::secret(folder).ok());
+    match kept {
+        Some(secret) => Ok(secret),
+        None => state_file::new_secret().context("the system has no random numbers"),
+    }
 }
 
 fn recorded_addresses(settings: &Settings, problems: &ProcessProblems) -> state_file::Recorded {

@@ -19,5 +19,6 @@ pub(crate) mod io;
 pub(crate) mod proxy;
 pub(crate) mod record;
 pub(crate) mod respond;
+mod steer;
 pub(crate) mod streams;
 pub(crate) mod upgrade;

@@ -33,6 +33,8 @@ pub struct Recorded {
 pub const IGNORED: &str = "StateIgnored";
 /// Name of the file in the state folder.
 const FILE: &str = "addresses.json";
+/// Name of the file with what session cookies are sealed with.
+const SECRET: &str = "session.key";
 /// The only form of the file so far.
 const VERSION: u32 = 1;
 
@@ -84,6 +86,39 @@ pub fn store(state_dir: &Path, recorded: &Recorded) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, state_dir.join(FILE))?;
     File::open(state_dir)?.sync_all()
+}
+
+/// The secret of a state folder, made if there is none.
+///
+/// # Errors
+/// The folder cannot be written, or the system has no random numbers.
+pub fn secret(state_dir: &Path) -> io::Result<[u8; 32]> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = state_dir.join(SECRET);
+    if let Ok(bytes) = fs::read(&path)
+        && let Ok(secret) = bytes.try_into()
+    {
+        return Ok(secret);
+    }
+    fs::create_dir_all(state_dir)?;
+    let secret = new_secret()?;
+    let new = state_dir.join(format!(".{SECRET}.new"));
+    let _ = fs::remove_file(&new);
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(&secret)?;
+    file.sync_all()?;
+    fs::rename(&new, &path)?;
+    Ok(secret)
+}
+
+/// A secret of this process alone.
+///
+/// # Errors
+/// The system has no random numbers.
+pub fn new_secret() -> io::Result<[u8; 32]> {
+    let mut secret = [0; 32];
+    aws_lc_rs::rand::fill(&mut secret).map_err(io::Error::other)?;
+    Ok(secret)
 }
 
 fn parse(bytes: &[u8]) -> Result<Recorded, String> {
@@ -138,6 +173,20 @@ mod tests {
         assert_eq!(load(&state), (Recorded::default(), None));
         let names: Vec<_> = fs::read_dir(&state).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, [FILE], "no temporary file stays behind");
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_nobody_else_may_read_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("made/on/demand");
+        let made = secret(&state).unwrap();
+        assert_eq!(secret(&state).unwrap(), made);
+        let file = state.join(SECRET);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&file, "damaged").unwrap();
+        let again = secret(&state).unwrap();
+        assert!(again != made && again == secret(&state).unwrap());
     }
 
     #[test]

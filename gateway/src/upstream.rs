@@ -1,16 +1,20 @@
 //! Connections to endpoints: opened, kept and reused by one worker alone.
 
+pub(crate) mod checks;
 pub(crate) mod connect;
 pub(crate) mod connection;
+pub(crate) mod gates;
 pub(crate) mod h2;
 pub(crate) mod health;
 pub(crate) mod interim;
 pub(crate) mod key;
+pub(crate) mod loads;
 pub(crate) mod names;
 pub(crate) mod permit;
 pub(crate) mod pick;
 pub(crate) mod pool;
 pub(crate) mod request_body;
+pub(crate) mod sessions;
 mod stream;
 mod turns;
 
@@ -18,8 +22,11 @@ use gatehouse_routes::model::BackendSlot;
 
 use crate::{
     upstream::{
+        gates::{Gates, LocalGates},
+        loads::Loads,
         names::{Names, resolver::Resolver},
         pool::Pool,
+        sessions::Sessions,
         turns::Turns,
     },
     worker::clock::Tick,
@@ -29,14 +36,24 @@ use crate::{
 pub(crate) struct Upstreams {
     pub(crate) pool: Pool,
     pub(crate) names: Names,
+    pub(crate) loads: Loads,
+    pub(crate) sessions: Sessions,
+    pub(crate) gates: LocalGates,
     turns: Turns,
 }
 
 impl Upstreams {
     /// `worker` counts the data threads from zero.
-    pub(crate) fn new(worker: usize, resolver: Resolver) -> Self {
+    pub(crate) fn new(worker: usize, resolver: Resolver, gates: Gates) -> Self {
         let (names, turns) = (Names::new(resolver), Turns::new(worker));
-        Self { pool: Pool::default(), names, turns }
+        Self {
+            pool: Pool::default(),
+            names,
+            loads: Loads::default(),
+            sessions: Sessions::default(),
+            gates: LocalGates::new(gates),
+            turns,
+        }
     }
 
     /// The next position in the round of a backend's endpoints.
@@ -49,5 +66,8 @@ impl Upstreams {
     pub(crate) fn sweep(&self, now: Tick, ttl: Tick) {
         self.pool.sweep(now, ttl);
         self.turns.forget();
+        self.loads.forget();
+        self.sessions.forget();
+        self.gates.forget();
     }
 }

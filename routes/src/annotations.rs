@@ -23,6 +23,7 @@ use crate::{
 mod answers;
 pub(crate) mod authentication;
 mod canary;
+mod choice;
 mod cors;
 mod defaults;
 mod each;
@@ -47,6 +48,7 @@ use answers::AnswerSettings;
 pub(crate) use answers::Named;
 use authentication::AuthenticationSettings;
 use canary::CanarySettings;
+use choice::ChoiceSettings;
 use cors::CorsSettings;
 pub(crate) use defaults::Defaults;
 use defaults::Refused;
@@ -114,8 +116,9 @@ pub(crate) struct Settings {
     pub(crate) answers: AnswerSettings,
     /// What the object says about encoded slashes, if it does.
     pub(crate) encoded_slashes: Option<EncodedSlashes>,
-    /// The way to the backends.
-    pub(crate) policy: Policy,
+    /// The way to the backends, but for what follows.
+    policy: Policy,
+    choice: ChoiceSettings,
     /// Every path is to be denied, for this reason.
     pub(crate) deny: Option<&'static str>,
     /// And what other objects of the namespace have on the same hosts.
@@ -503,6 +506,7 @@ impl Settings {
             Setting::Hsts(value) => self.hsts = Some(value),
             Setting::Answer(setting) => self.answers.set(setting, ""),
             Setting::EncodedSlashes(policy) => self.encoded_slashes = Some(policy),
+            Setting::Choice(setting) => self.choice.set(setting),
             Setting::ConnectTimeout(time) => self.timeouts().connect = Some(time),
             Setting::ReadTimeout(time) => self.timeouts().read = Some(time),
             Setting::PauseTimeout(time) => {

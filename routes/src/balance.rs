@@ -2,7 +2,7 @@
 //!
 //! The data path calls this once per request, on every core, each of which counts for itself. Weights are
 //! honoured in two steps, first the Service, then one of its endpoints, so that they are exact however many
-//! endpoints each has.
+//! endpoints each has. An endpoint is the next in turn, the better of two by chance, or the one of a key.
 
 use std::{borrow::Borrow, sync::Arc};
 
@@ -13,6 +13,12 @@ use crate::{
     canary::{Canary, Share},
     model::{Backend, BackendTable, Endpoint},
 };
+
+mod chance;
+mod hash;
+
+pub use chance::{expected, peak_ewma, pick_better};
+pub use hash::{StableHash, pick_hashed, pick_own};
 
 /// Index of the entry that the request at position `tick` belongs to; `None` if all weights are 0.
 ///

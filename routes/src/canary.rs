@@ -6,9 +6,9 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::objects::ObjectRef;
+use crate::{cookie, objects::ObjectRef};
 
 /// A share of a rule's requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Share {
                 }
             }
         });
-        by_header.or_else(|| switch(cookie(headers, self.cookie.as_ref()?)?))
+        by_header.or_else(|| switch(cookie::values(headers, self.cookie.as_ref()?).next()?))
     }
 }
 
@@ -107,18 +107,6 @@ fn switch(value: &[u8]) -> Option<bool> {
         b"never" => Some(false),
         _ => None,
     }
-}
-
-/// The first value of a cookie (RFC 6265 §4.2).
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
-    let fields = headers.get_all(header::COOKIE).iter();
-    let pairs = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
-    let mut values = pairs.filter_map(|pair| {
-        let pair = pair.trim_ascii();
-        let at = pair.iter().position(|byte| *byte == b'=')?;
-        (&pair[..at] == name.as_bytes()).then_some(&pair[at + 1..])
-    });
-    values.next()
 }
 
 #[cfg(test)]

@@ -217,7 +217,8 @@ struct Draft<'s> {
     /// What the rule says is spoken.
     stated: Option<Speaks>,
     addresses: Vec<(SocketAddr, Speaks)>,
-    /// Of endpoints that are going away but still serve: used where no other is left.
+    /// Of endpoints that are going away but still serve: used for clients that they have, and where no other
+    /// is left.
     terminating: Vec<(SocketAddr, Speaks)>,
     external: Option<ExternalName>,
     gap: Option<Gap>,
@@ -404,26 +405,43 @@ impl<'s> Draft<'s> {
 
     /// The backend, with the counters of the previous one; the previous one itself if nothing differs.
     fn backend(&mut self, key: &BackendKey, previous: Option<&Arc<Backend>>) -> Arc<Backend> {
-        self.addresses.sort_unstable();
-        self.addresses.dedup_by_key(|(address, _)| *address);
+        for addresses in [&mut self.addresses, &mut self.terminating] {
+            addresses.sort_unstable();
+            addresses.dedup_by_key(|(address, _)| *address);
+        }
+        let ready = &self.addresses;
+        self.terminating.retain(|(address, _)| {
+            ready.binary_search_by_key(address, |(ready, _)| *ready).is_err()
+        });
         let old = previous.map(|backend| &*backend.endpoints);
+        let same = |old: &[Endpoint], new: &[(SocketAddr, Speaks)]| {
+            old.iter().map(|it| (it.address, it.speaks)).eq(new.iter().copied())
+        };
         if let (Some(backend), Some(old)) = (previous, old)
             && old.external == self.external
-            && old
-                .endpoints
-                .iter()
-                .map(|it| (it.address, it.speaks))
-                .eq(self.addresses.iter().copied())
+            && same(&old.endpoints, &self.addresses)
+            && same(&old.draining, &self.terminating)
         {
             return Arc::clone(backend);
         }
-        let known = old.map_or(&[][..], |old| &old.endpoints);
-        let endpoints = self.addresses.iter().map(|&(address, speaks)| {
-            let old = known.binary_search_by_key(&address, |endpoint| endpoint.address);
-            let stats = old.map(|at| Arc::clone(&known[at].stats)).unwrap_or_default();
-            Endpoint { address, speaks, stats }
-        });
-        let set = EndpointSet { endpoints: endpoints.collect(), external: self.external.take() };
+        let stats = |address: SocketAddr| {
+            let lists = old.into_iter().flat_map(|old| [&old.endpoints, &old.draining]);
+            let mut found = lists.filter_map(|list| {
+                let at = list.binary_search_by_key(&address, |endpoint| endpoint.address);
+                Some(Arc::clone(&list[at.ok()?].stats))
+            });
+            found.next().unwrap_or_default()
+        };
+        let endpoint = |&(address, speaks): &(SocketAddr, Speaks)| Endpoint {
+            address,
+            speaks,
+            stats: stats(address),
+        };
+        let set = EndpointSet {
+            endpoints: self.addresses.iter().map(endpoint).collect(),
+            draining: self.terminating.iter().map(endpoint).collect(),
+            external: self.external.take(),
+        };
         Arc::new(Backend { key: key.clone(), endpoints: Arc::new(set) })
     }
 }

@@ -19,6 +19,7 @@ pub mod canary;
 mod class;
 pub mod compile;
 pub mod convert;
+pub mod cookie;
 pub mod encoded_slash;
 pub mod endpoints;
 pub mod explain;

@@ -147,6 +147,9 @@ pub struct Backend {
 pub struct EndpointSet {
     /// In a stable order (address, then port).
     pub endpoints: Box<[Endpoint]>,
+    /// Those that serve on while they terminate, beside ready ones: they keep the clients that they have, and get no
+    /// other.
+    pub draining: Box<[Endpoint]>,
     /// An `ExternalName` Service: resolve this name at run time instead, `endpoints` is empty.
     pub external: Option<ExternalName>,
 }
@@ -155,6 +158,11 @@ impl EndpointSet {
     /// True if no request can be sent anywhere.
     pub fn is_empty(&self) -> bool {
         self.endpoints.is_empty() && self.external.is_none()
+    }
+
+    /// Every endpoint, whether or not it gets new clients.
+    pub fn all(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().chain(&self.draining)
     }
 }
 

@@ -1,17 +1,27 @@
-//! What an object says about the way to its backends, besides which they are: how long they may take, how often
-//! another endpoint is tried.
+//! What an object says about the way to its backends, besides which they are: which of their endpoints, how long
+//! they may take, how often another one is tried.
 //!
 //! The translations make one [`Policy`] for each object, which all rules of the object share. What an object
 //! does not say is `None`: the process decides.
 
 use std::sync::{Arc, LazyLock};
 
+pub mod affinity;
+pub mod balance;
+pub mod check;
 pub mod forwarded;
+pub mod hash_by;
+pub mod limits;
+pub(crate) mod md5;
 pub mod proxy_protocol;
 pub mod retries;
 pub mod timeouts;
 
+use affinity::Affinity;
+use balance::Balance;
+use check::Check;
 use forwarded::ForwardedFields;
+use limits::Limits;
 use proxy_protocol::ProxyProtocol;
 use retries::Retries;
 use timeouts::Timeouts;
@@ -27,11 +37,24 @@ pub struct Policy {
     pub retries: Retries,
     /// What connections that are passed on as they are begin with.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Which endpoint gets a request.
+    pub balance: Balance,
+    /// How clients are kept on one endpoint, if they are.
+    pub affinity: Option<Affinity>,
+    /// How much each endpoint has to do at one time, if that is bounded.
+    pub limits: Option<Limits>,
+    /// How endpoints are checked, if they are.
+    pub check: Option<Arc<Check>>,
 }
 
 static OF_THE_PROCESS: LazyLock<Arc<Policy>> = LazyLock::new(Arc::default);
 
 impl Policy {
+    /// Whether it is the request's to say which endpoint gets it.
+    pub fn asks_requests(&self) -> bool {
+        self.affinity.is_some() || self.balance.hash_key().is_some()
+    }
+
     /// That of objects that say nothing.
     pub fn of_the_process() -> Arc<Self> {
         Arc::clone(&OF_THE_PROCESS)

@@ -12,6 +12,8 @@ pub struct EndpointStats {
     pub requests: AtomicU64,
     /// Connects or exchanges that failed so far.
     pub failures: AtomicU64,
+    /// Times that it was ejected so far.
+    pub ejections: AtomicU64,
     /// What the data path makes of the last connects, in a form of its own; 0: nothing speaks against it.
     pub health: AtomicU64,
 }

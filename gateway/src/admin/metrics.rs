@@ -90,7 +90,8 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_tcp_bytes_total", C, &["direction"], "Bytes of such connections, counted at their end: from clients (`in`) and to them (`out`)."),
     metric("gatehouse_upstream_connections_total", C, &["state"], "Backend connections that carried a request: `new` or `reused`."),
     metric("gatehouse_upstream_connect_failures_total", C, &[], "Connects to backends that failed."),
-    metric("gatehouse_endpoint_ejected", G, &["service", "endpoint"], "Always 1: a connect to the endpoint failed, so that it gets no requests while its Service has another one, until one succeeds."),
+    metric("gatehouse_endpoint_ejected", G, &["service", "endpoint"], "Always 1: a connect to the endpoint failed, or its checks fail, so that it gets no requests while its Service has another one, until one succeeds."),
+    metric("gatehouse_ejections_total", C, &["service", "endpoint"], "Times that an endpoint was ejected, for endpoints that were."),
     metric("gatehouse_endpoint_ejections_total", C, &[], "Times that an endpoint was ejected."),
     metric("gatehouse_endpoint_failures_total", C, &["service", "endpoint"], "Connects to the endpoint and exchanges with it that failed; endpoints without a failure are left out."),
     metric("gatehouse_retries_total", C, &[], "Requests sent a second time."),
@@ -284,6 +285,8 @@ pub struct ControlFacts {
     pub certificates: Vec<(String, i64)>,
     /// Failures by Service and endpoint.
     pub failures: BTreeMap<(String, String), u64>,
+    /// Ejections by Service and endpoint.
+    pub ejections: BTreeMap<(String, String), u64>,
     /// Ejected endpoints and their Services.
     pub ejected: BTreeSet<(String, String)>,
     /// Addresses, group and pools.
@@ -403,6 +406,11 @@ impl Metrics {
             }
             "gatehouse_endpoint_ejections_total" => {
                 out.value(metric, &[], counter(Counter::EndpointEjected));
+            }
+            "gatehouse_ejections_total" => {
+                for ((service, endpoint), count) in &facts.ejections {
+                    out.value(metric, &[service, endpoint], *count);
+                }
             }
             "gatehouse_endpoint_failures_total" => {
                 for ((service, endpoint), count) in &facts.failures {

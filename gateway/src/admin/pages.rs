@@ -12,7 +12,10 @@ use std::{
     },
 };
 
-use gatehouse_routes::problem::{Problem, Severity};
+use gatehouse_routes::{
+    problem::{Problem, Severity},
+    stats::EndpointStats,
+};
 use gatehouse_vip::{Exclusion, PoolUsage, VipPlan, bgp::BgpPlan};
 
 use crate::{
@@ -130,7 +133,8 @@ impl AdminPages {
             reloaded: facts.reloaded,
             reload_successful: !facts.problems.iter().any(of_file),
             certificates: certs::expiries(&snapshot),
-            failures: failures(&snapshot),
+            failures: counted(&snapshot, |stats| &stats.failures),
+            ejections: counted(&snapshot, |stats| &stats.ejections),
             addresses: AddressFacts {
                 services: vips.map(|vip| (vip.address, vip.services)).collect(),
                 speaker: (*speaker).clone(),
@@ -218,19 +222,22 @@ fn of_file(problem: &Problem) -> bool {
     problem.severity == Severity::Error && problem.object.kind == files::PROBLEM_KIND
 }
 
-/// Failures of endpoints that had one, by Service.
-fn failures(snapshot: &Snapshot) -> BTreeMap<(String, String), u64> {
-    let mut failures = BTreeMap::new();
+/// A counter of endpoints, by Service, where it is not 0.
+fn counted(
+    snapshot: &Snapshot,
+    counter: impl Fn(&EndpointStats) -> &AtomicU64,
+) -> BTreeMap<(String, String), u64> {
+    let mut counts = BTreeMap::new();
     for backend in snapshot.backends.slots.iter().flatten() {
         for endpoint in &backend.endpoints.endpoints {
-            let count = endpoint.stats.failures.load(Ordering::Relaxed);
+            let count = counter(&endpoint.stats).load(Ordering::Relaxed);
             if count > 0 {
                 let names = (backend.key.service.to_string(), endpoint.address.to_string());
-                *failures.entry(names).or_default() += count;
+                *counts.entry(names).or_default() += count;
             }
         }
     }
-    failures
+    counts
 }
 
 /// Ejected endpoints and their Services. Two rules may name a port of a Service in two ways.

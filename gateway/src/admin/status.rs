@@ -62,7 +62,7 @@ pub struct NodeStatus {
     pub routed: Vec<RoutedRow>,
     /// Sockets for clients.
     pub listeners: Vec<ListenerRow>,
-    /// Endpoints that get no requests, as long as their Service has others, because they accept no connections.
+    /// Endpoints that get no requests, as long as their Service has others, because they accept no connections or their checks fail.
     pub ejected: Vec<EjectedRow>,
     /// How full the pools are.
     pub pools: Vec<PoolRow>,

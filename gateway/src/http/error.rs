@@ -85,6 +85,10 @@ kinds! {
     Loop: 508 "loop" "loop detected: the backend of this request leads back to the gateway";
     /// No more connections to the backend may be opened.
     UpstreamBusy: 503 "upstream_busy" "service unavailable: too many connections to the backend are open";
+    /// The endpoint has all the requests that its rule lets it have, and as many wait for it.
+    QueueFull: 503 "queue_full" "service unavailable: too many requests wait for the backend";
+    /// The endpoint had all the requests that its rule lets it have for as long as a request waits.
+    QueueTimeout: 503 "queue_timeout" "service unavailable: the backend has been busy for too long";
     /// The endpoint refused the connection.
     ConnectFailed: 502 "connect_failed" "bad gateway: the backend does not accept connections";
     /// The endpoint speaks no TLS, or its certificate is not believed.

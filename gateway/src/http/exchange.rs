@@ -8,13 +8,16 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gatehouse_routes::{
     action::Forward,
     model::{BackendSlot, Endpoint},
-    policy::retries::{Failures, Retries},
+    policy::{
+        limits::Limits,
+        retries::{Failures, Retries},
+    },
     stats::EndpointStats,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
@@ -123,11 +126,12 @@ pub(super) async fn exchange(
     body: &mut RequestBody,
 ) -> Result<Exchanged, ProxyErrorKind> {
     let worker = &conn.shared.worker;
-    let picked = conn.upstreams.pick_backend(forward, &snapshot.backends, &parts.headers);
+    let picked =
+        conn.upstreams.pick_backend(forward, &snapshot.backends, &parts.headers, record.wish);
     let (backend, index) = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
     record.forwarded(index, &parts.headers);
     let slot = forward.spec.backends[index].slot;
-    let mut tries = Tries::of(backend, slot);
+    let mut tries = Tries::of(backend, forward, index, record.wish);
     let picked = conn.upstreams.pick_endpoint(worker, &mut tries).await;
     let mut endpoint = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
     let policy = &*forward.spec.policy;
@@ -138,12 +142,17 @@ pub(super) async fn exchange(
     let bodyless = body.is_end_stream();
     let repeatable =
         bodyless && (is_idempotent(&parts.method) || bounds.on.has(Failures::NON_IDEMPOTENT));
+    let weighs = policy.balance.weighs();
     let mut request = take_request(parts, body);
     let (began, mut sent, mut fresh) = (worker.now(), 0, false);
     let mut refused = None;
 
     loop {
         record.endpoint = Some(endpoint.address);
+        if let Some(limits) = policy.limits {
+            enter(conn, record, &endpoint, limits).await?;
+        }
+        let handed = weighs.then(|| begin(conn, record, &endpoint));
         let target = target(conn, (snapshot, slot), &endpoint, request.headers())?;
         let pooled = if fresh { None } else { conn.upstreams.pool.checkout(&target.key) };
         let reused = pooled.is_some();
@@ -169,6 +178,9 @@ pub(super) async fn exchange(
                 let (failure, mendable) = match answer {
                     Ok(response) => {
                         count(worker, &endpoint.stats, REQUEST);
+                        if let Some(handed) = handed {
+                            record.answered_after(handed.elapsed());
+                        }
                         let status = response.status().as_u16();
                         if !others || !may_repeat || !bounds.on.has_status(status) {
                             return Ok((response, upstream));
@@ -285,6 +297,27 @@ fn fit(
 fn empty(record: &Record) -> RequestBody {
     let clock = record.conn.shared.worker.clock();
     RequestBody::new(None, Rc::clone(&record.timers), Rc::clone(clock))
+}
+
+/// Waits until the endpoint may have one more request.
+async fn enter(
+    conn: &ClientConn,
+    record: &mut Record,
+    endpoint: &Endpoint,
+    limits: Limits,
+) -> Result<(), ProxyErrorKind> {
+    // Of the endpoint that was tried before.
+    record.entry = None;
+    let longest = Duration::from_millis(conn.shared.worker.options.limits.connect);
+    record.entry = Some(conn.upstreams.gates.enter(&endpoint.stats, limits, longest).await?);
+    Ok(())
+}
+
+/// Notes that an endpoint has one more request under way; returns when it was handed over.
+fn begin(conn: &ClientConn, record: &mut Record, endpoint: &Endpoint) -> Instant {
+    let load = conn.upstreams.loads.of(&endpoint.stats, conn.shared.worker.now());
+    record.under_way = Some(load.begin());
+    Instant::now()
 }
 
 /// Counts what became of a request at an endpoint.

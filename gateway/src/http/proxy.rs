@@ -33,7 +33,7 @@ use crate::{
         head::{Local, RequestHead},
         headers,
         record::Record,
-        respond,
+        respond, steer,
         upgrade::Tunnel,
     },
     snapshot::GatewaySnapshot,
@@ -225,8 +225,15 @@ async fn answer(
         Err(answer) => *answer,
         Ok(Ok(ControlFlow::Break(response))) => Answer::own(response),
         Ok(Ok(ControlFlow::Continue((forward, target)))) => {
+            let steers = forward.spec.policy.asks_requests();
+            if steers {
+                steer::read(conn, record, &snapshot, forward, &view);
+            }
             let (websocket, mut seen) = (head.websocket, head.seen);
             drop(head);
+            if steers {
+                steer::hide(forward, &mut parts.headers);
+            }
             if seen.expect && !body.is_end_stream() && parts.version > Version::HTTP_10 {
                 // RFC 9110 §10.1.1: whether the body is wanted is the backend's to say.
                 seen.expect = false;
@@ -240,7 +247,19 @@ async fn answer(
             let exchanged = exchange(conn, record, &snapshot, forward, parts, body).await;
             match exchanged.and_then(|exchanged| finish_answer(conn, record, websocket, exchanged))
             {
-                Ok(response) => Answer { response, origin: Origin::Backend },
+                Ok(mut response) => {
+                    if steers {
+                        steer::answered(
+                            conn,
+                            record,
+                            &snapshot,
+                            (rule, forward),
+                            scheme,
+                            &mut response,
+                        );
+                    }
+                    Answer { response, origin: Origin::Backend }
+                }
                 Err(kind) => Answer::failed(rule, kind, record, &parts.headers),
             }
         }

@@ -16,7 +16,7 @@ use http::{
 };
 
 use crate::{
-    access_log::Entry,
+    access_log,
     admin::metrics::series::{Number, Totals},
     http::{
         client::ClientConn,
@@ -24,7 +24,7 @@ use crate::{
         headers::{client_address, random_id, request_id_of},
         upgrade::Flow,
     },
-    upstream::request_body::BodyError,
+    upstream::{gates::Entry, loads::UnderWay, request_body::BodyError, sessions::Wish},
     worker::{
         counters::Counts,
         in_flight::Counted,
@@ -53,6 +53,12 @@ pub(crate) struct Record {
     backend: Option<usize>,
     pub(crate) retries: u32,
     pub(crate) endpoint: Option<SocketAddr>,
+    /// What it says of the endpoint that it belongs to.
+    pub(crate) wish: Wish,
+    /// What the endpoint has under way with it.
+    pub(crate) under_way: Option<UnderWay>,
+    /// Its right to be under way there, where that is bounded.
+    pub(crate) entry: Option<Entry>,
     log: Option<Box<LogFields>>,
     /// It counts as one under way.
     counted_in: Option<Box<Counted>>,
@@ -119,6 +125,9 @@ impl Record {
             backend: None,
             retries: 0,
             endpoint: None,
+            wish: Wish::default(),
+            under_way: None,
+            entry: None,
             log,
             counted_in: None,
         })
@@ -165,6 +174,18 @@ impl Record {
     /// Forgets what was asked since.
     pub(crate) fn restore(&mut self, mark: Mark) {
         Mark { backend: self.backend, endpoint: self.endpoint } = mark;
+    }
+
+    /// Index of that backend.
+    pub(crate) fn backend(&self) -> Option<usize> {
+        self.backend
+    }
+
+    /// The endpoint answered so long after it had got the request.
+    pub(crate) fn answered_after(&self, time: Duration) {
+        if let Some(under_way) = &self.under_way {
+            under_way.answered(time, self.conn.shared.worker.now());
+        }
     }
 
     /// The head of the answer is there.
@@ -256,7 +277,7 @@ impl Record {
                 &made_up
             }
         };
-        conn.shared.worker.log_access(&Entry {
+        conn.shared.worker.log_access(&access_log::Entry {
             time: SystemTime::now(),
             client: SocketAddr::new(log.client, conn.peer.port()),
             local: conn.local,

@@ -41,6 +41,7 @@ use crate::{
         connect::connect_plain,
         permit::{Most, Permit},
         pick::is_fit,
+        sessions::Wish,
     },
     worker::{
         clock::Tick,
@@ -224,8 +225,12 @@ async fn reach(
     client: IpAddr,
 ) -> Option<Reached> {
     let Means { worker, upstreams, .. } = means;
-    let (backend, index) =
-        upstreams.pick_backend(to.forward, &snapshot.backends, &HeaderMap::new())?;
+    let (backend, index) = upstreams.pick_backend(
+        to.forward,
+        &snapshot.backends,
+        &HeaderMap::new(),
+        Wish::default(),
+    )?;
     let slot = to.forward.spec.backends.get(index)?.slot;
     let set = &backend.endpoints;
     match &set.external {

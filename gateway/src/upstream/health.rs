@@ -27,6 +27,8 @@ pub(crate) enum Health {
     Slow { until: Tick },
     /// It gets no requests as long as others can have them. The next trial is due then, after so many pauses.
     Ejected { pauses: u8, due: Tick },
+    /// Its checks fail. It gets no requests as long as others can have them, and only a check changes that.
+    Down,
 }
 
 impl Health {
@@ -35,7 +37,7 @@ impl Health {
         match self {
             Self::Good | Self::Slow { .. } => Self::Ejected { pauses: 1, due: now + pause },
             // It began before, or nothing better is left; trials decide.
-            Self::Ejected { .. } => self,
+            Self::Ejected { .. } | Self::Down => self,
         }
     }
 
@@ -43,7 +45,7 @@ impl Health {
     fn slow(self, now: Tick, time: Tick) -> Self {
         match self {
             Self::Good | Self::Slow { .. } => Self::Slow { until: now + time },
-            Self::Ejected { .. } => self,
+            Self::Ejected { .. } | Self::Down => self,
         }
     }
 
@@ -75,6 +77,7 @@ impl Health {
             Self::Good => return 0,
             Self::Slow { until } => (1, 0, until),
             Self::Ejected { pauses, due } => (2, pauses, due),
+            Self::Down => (3, 0, 0),
         };
         state << STATE | u64::from(count) << COUNT | time & TIME
     }
@@ -84,7 +87,8 @@ impl Health {
         match word >> STATE {
             0 => Self::Good,
             1 => Self::Slow { until: time },
-            _ => Self::Ejected { pauses: count, due: time },
+            2 => Self::Ejected { pauses: count, due: time },
+            _ => Self::Down,
         }
     }
 }
@@ -100,7 +104,7 @@ pub(crate) fn of(stats: &EndpointStats) -> Health {
 
 /// Whether the endpoint gets no requests as long as others can have them.
 pub(crate) fn is_ejected(stats: &EndpointStats) -> bool {
-    matches!(of(stats), Health::Ejected { .. })
+    matches!(of(stats), Health::Ejected { .. } | Health::Down)
 }
 
 /// A request's connect takes long, and ends within `time`.
@@ -113,14 +117,28 @@ pub(super) fn connected(stats: &EndpointStats) -> bool {
     if stats.health.load(Relaxed) == 0 {
         return false;
     }
-    matches!(Health::of_word(stats.health.swap(0, Relaxed)), Health::Ejected { .. })
+    let before = change(&stats.health, |health| (health != Health::Down).then_some(Health::Good));
+    matches!(before, Some(Health::Ejected { .. }))
 }
 
 /// A request's connect has failed. True if the endpoint is ejected for it.
 pub(super) fn connect_failed(stats: &EndpointStats, now: Tick, pause: Tick) -> bool {
     let before = change(&stats.health, |health| Some(health.failed(now, pause)));
     let after = before.map(|before| before.failed(now, pause));
-    before != after && matches!(after, Some(Health::Ejected { .. }))
+    let ejected = before != after && matches!(after, Some(Health::Ejected { .. }));
+    if ejected {
+        stats.ejections.fetch_add(1, Relaxed);
+    }
+    ejected
+}
+
+/// Checks have come to a result; what requests had found out is past.
+pub(super) fn checked(stats: &EndpointStats, well: bool) {
+    if !well {
+        stats.ejections.fetch_add(1, Relaxed);
+    }
+    let health = if well { Health::Good } else { Health::Down };
+    stats.health.store(health.word(), Relaxed);
 }
 
 /// True if a trial is due, which is then the caller's to make, within `time`.

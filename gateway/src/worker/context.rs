@@ -52,6 +52,8 @@ pub(crate) struct WorkerOptions {
     pub(crate) in_flight: InFlight,
     /// Who finds out whether passwords are right.
     pub(crate) passwords: Passwords,
+    /// What session cookies are sealed with where no object has the key of a group.
+    pub(crate) session_secret: Arc<[u8; 32]>,
     /// Where the clocks of all workers begin.
     started: Instant,
 }
@@ -63,8 +65,10 @@ impl WorkerOptions {
         series: Arc<SeriesRegistry>,
         passwords: Passwords,
         workers: usize,
+        session_secret: [u8; 32],
     ) -> Self {
         Self {
+            session_secret: Arc::new(session_secret),
             limits: Limits::new(settings),
             time_scale: settings.time_scale,
             trusted: settings.trusted_proxies.clone().into(),

@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     access_log::AccessLogger,
     admin::metrics::WorkerMetrics,
-    upstream::{Upstreams, names::resolver::Resolver},
+    upstream::{Upstreams, gates::Gates, names::resolver::Resolver},
     worker::{
         accept::accept,
         clock,
@@ -93,7 +93,7 @@ impl WorkerHandle {
     pub(crate) fn start(
         index: usize,
         options: WorkerOptions,
-        resolver: Resolver,
+        (resolver, gates): (Resolver, Gates),
         metrics: Arc<WorkerMetrics>,
         log: Option<AccessLogger>,
     ) -> io::Result<Self> {
@@ -105,7 +105,7 @@ impl WorkerHandle {
             let worker = Rc::new(Worker::new(options, metrics, log));
             LocalSet::new().block_on(
                 &runtime,
-                run(worker, Upstreams::new(index, resolver), receiver, &shared),
+                run(worker, Upstreams::new(index, resolver, gates), receiver, &shared),
             );
         })?;
         Ok(Self { commands, report, thread: Some(thread) })

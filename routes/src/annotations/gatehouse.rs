@@ -3,13 +3,16 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        BODY_RATE, BODY_TIMEOUT, COMPRESS, COMPRESS_MINIMUM, COMPRESS_TYPES, ENCODED_SLASHES,
-        ERROR_PAGES, FORWARDED, HIDE, IDLE_TIMEOUT, PROXY_PROTOCOL, READ_BY_OWNER, SECURITY, TEXT,
-        WEIGHTS,
+        ALGORITHM, BODY_RATE, BODY_TIMEOUT, CHECK, CHECK_FALL, CHECK_HOST, CHECK_INTERVAL,
+        CHECK_PATH, CHECK_RISE, CHECK_SERVICE, CHECK_TIMEOUT, COMPRESS, COMPRESS_MINIMUM,
+        COMPRESS_TYPES, ENCODED_SLASHES, ERROR_PAGES, FORWARDED, HASH_BY, HIDE, IDLE_TIMEOUT,
+        MAX_CONNECTIONS, MAX_PENDING, PANIC_PERCENT, PROXY_PROTOCOL, READ_BY_OWNER, SECURITY,
+        SLOW_START, TEXT, WEIGHTS,
     },
 };
 
 const INGRESS: &[ObjectKind] = &[ObjectKind::Ingress];
+const ROUTED: &[ObjectKind] = &[ObjectKind::Ingress, ObjectKind::Route];
 
 /// Annotations of Gatehouse. One for Ingresses, Routes or Services gets its row here.
 pub static FAMILY: Family = Family::new(
@@ -87,6 +90,69 @@ pub static FAMILY: Family = Family::new(
         ),
         FORWARDING,
         Annotation::honoured(
+            "hash-by",
+            ROUTED,
+            HASH_BY,
+            "",
+            "Text with variables of nginx that chooses the endpoint, the same one for the same text.",
+        ),
+        Annotation::honoured(
+            "health-check",
+            ROUTED,
+            CHECK,
+            "",
+            "How endpoints are checked: `tcp` (they accept a connection), `http` (200 to 399 to a GET) or `grpc` (`SERVING` in grpc.health.v1).",
+        ),
+        Annotation::honoured(
+            "health-check-healthy",
+            ROUTED,
+            CHECK_RISE,
+            "",
+            "Successes in a row after which an endpoint gets requests again, 2 if it is not given.",
+        ),
+        Annotation::honoured(
+            "health-check-host",
+            ROUTED,
+            CHECK_HOST,
+            "",
+            "Host of a check by http; without, the address.",
+        ),
+        Annotation::honoured(
+            "health-check-interval",
+            ROUTED,
+            CHECK_INTERVAL,
+            "",
+            "From one check to the next: seconds, or a time such as `500ms`; 5 s if it is not given.",
+        ),
+        Annotation::honoured(
+            "health-check-path",
+            ROUTED,
+            CHECK_PATH,
+            "",
+            "Path of a check by http, `/` if it is not given.",
+        ),
+        Annotation::honoured(
+            "health-check-service",
+            ROUTED,
+            CHECK_SERVICE,
+            "",
+            "Service that a check by grpc asks for; without, the server.",
+        ),
+        Annotation::honoured(
+            "health-check-timeout",
+            ROUTED,
+            CHECK_TIMEOUT,
+            "",
+            "How long a check may take; without, as long as the interval, 5 s at most.",
+        ),
+        Annotation::honoured(
+            "health-check-unhealthy",
+            ROUTED,
+            CHECK_FALL,
+            "",
+            "Failures in a row after which an endpoint gets no request while others can have it, 3 if it is not given.",
+        ),
+        Annotation::honoured(
             "hide-headers",
             INGRESS,
             HIDE,
@@ -102,6 +168,36 @@ pub static FAMILY: Family = Family::new(
              By default an hour, and a day for those of a Service.",
         ),
         Annotation::honoured(
+            "load-balance",
+            ROUTED,
+            ALGORITHM,
+            "",
+            "How the endpoint is chosen: `round-robin` (the default), `least-request`, `least-time`, `random` or \
+             `source`.",
+        ),
+        Annotation::honoured(
+            "max-connections",
+            ROUTED,
+            MAX_CONNECTIONS,
+            "0",
+            "Requests under way at each endpoint at most, over all threads of the process; further ones wait.",
+        )
+        .protecting(),
+        Annotation::honoured(
+            "max-pending",
+            ROUTED,
+            MAX_PENDING,
+            "",
+            "Requests that wait for an endpoint at most, 1024 if it is not given; further ones get 503 at once.",
+        ),
+        Annotation::honoured(
+            "panic-threshold",
+            ROUTED,
+            PANIC_PERCENT,
+            "0",
+            "Percent: where fewer of all endpoints are fit for requests, all of them get requests.",
+        ),
+        Annotation::honoured(
             "proxy-protocol",
             &[ObjectKind::Ingress, ObjectKind::Route, ObjectKind::Service],
             PROXY_PROTOCOL,
@@ -115,6 +211,14 @@ pub static FAMILY: Family = Family::new(
             SECURITY,
             "off",
             "Headers that make browsers careful, on answers without their own: `basic` harms nearly no site, `strict` is for sites that load nothing of others.",
+        ),
+        Annotation::honoured(
+            "slow-start",
+            ROUTED,
+            SLOW_START,
+            "",
+            "For how long the share of a new endpoint grows before it is a full one: seconds, or a time such as \
+             `2m`.",
         ),
         TLS_SECRET,
         UNREAD_FIELDS,

@@ -6,22 +6,33 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        FLAG, FLAG_ON, FORWARDED_FIELDS, HSTS, LIMIT, PREFIX_TARGET, Parser, RATE_HTTP, RATE_TCP,
-        ROUTE_LIMITS, ROUTE_TIMEOUT, ROUTE_TUNNEL, SPACED_NETWORKS, TEXT,
+        ALGORITHM, FLAG, FORWARDED_FIELDS, HSTS, LIMIT, MAX_CONNECTIONS, NO_ROUTER_COOKIE,
+        PREFIX_TARGET, Parser, RATE_HTTP, RATE_TCP, ROUTE_CHECK_INTERVAL, ROUTE_LIMITS,
+        ROUTE_TIMEOUT, ROUTE_TUNNEL, ROUTER_COOKIE_NAME, ROUTER_SAME_SITE, SPACED_NETWORKS, TEXT,
     },
 };
 
 const ON: &[ObjectKind] = &[ObjectKind::Route, ObjectKind::Ingress];
-/// What happens to cookies of affinity.
-const NO_COOKIE: &str = "no cookie is set, clients are not kept on one endpoint";
 
 /// Annotations that choose how HAProxy treats a Route.
 pub(super) static HAPROXY: Family = Family::new(
     "haproxy.router.openshift.io/",
     ON,
     &[
-        harmless("balance", TEXT, "Algorithm that chooses the endpoint."),
-        differs("disable_cookies", FLAG_ON, "No cookie for affinity.", NO_COOKIE),
+        Annotation::honoured(
+            "balance",
+            ON,
+            ALGORITHM,
+            "",
+            "How the endpoint is chosen: `roundrobin` (the default), `leastconn`, `random` or `source`.",
+        ),
+        Annotation::honoured(
+            "disable_cookies",
+            ON,
+            NO_ROUTER_COOKIE,
+            "",
+            "`true`: clients are not kept on one endpoint by a cookie.",
+        ),
         harmless("h1-adjust-case", FLAG, "Spell header names as old backends expect them."),
         Annotation::honoured(
             "hsts_header",
@@ -46,7 +57,14 @@ pub(super) static HAPROXY: Family = Family::new(
             "Older name of ip_allowlist; where both are there, both must let a client pass.",
         )
         .protecting(),
-        closes("pod-concurrent-connections", LIMIT, "Connections to each endpoint at most."),
+        Annotation::honoured(
+            "pod-concurrent-connections",
+            ON,
+            MAX_CONNECTIONS,
+            "",
+            "Requests under way at each endpoint at most, over all threads of the process; further ones wait.",
+        )
+        .protecting(),
         Annotation::honoured(
             "rate-limit-connections",
             ON,
@@ -111,9 +129,28 @@ pub(super) static ROUTER: Family = Family::new(
     "router.openshift.io/",
     ON,
     &[
-        harmless("cookie-same-site", TEXT, "SameSite of the cookie for affinity."),
-        differs("cookie_name", TEXT, "Name of the cookie for affinity.", NO_COOKIE),
-        harmless("haproxy.health.check.interval", TEXT, "Time between two health checks."),
+        Annotation::honoured(
+            "cookie-same-site",
+            ON,
+            ROUTER_SAME_SITE,
+            "",
+            "SameSite of the cookie that keeps clients on one endpoint, where nothing is served in clear text; `None` \
+             if it is not given.",
+        ),
+        Annotation::honoured(
+            "cookie_name",
+            ON,
+            ROUTER_COOKIE_NAME,
+            "",
+            "Name of that cookie, instead of the MD5 of namespace and Route. An Ingress with it has the cookie, too.",
+        ),
+        Annotation::honoured(
+            "haproxy.health.check.interval",
+            ON,
+            ROUTE_CHECK_INTERVAL,
+            "",
+            "Endpoints are checked by a connect, after this time each: such as `5s`; without a unit, milliseconds.",
+        ),
         harmless("pool-size", TEXT, "Routes that the router keeps in reserve."),
     ],
 );
@@ -124,13 +161,4 @@ const fn harmless(name: &'static str, parser: Parser, doc: &'static str) -> Anno
 
 const fn closes(name: &'static str, parser: Parser, doc: &'static str) -> Annotation {
     Annotation::closes(name, ON, parser, doc)
-}
-
-const fn differs(
-    name: &'static str,
-    parser: Parser,
-    doc: &'static str,
-    instead: &'static str,
-) -> Annotation {
-    Annotation::differs(name, ON, parser, doc, instead)
 }

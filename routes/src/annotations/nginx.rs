@@ -8,33 +8,35 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        ALIASES, APP_ROOT, AUTH_ALWAYS_COOKIES, AUTH_COPY, AUTH_FIELDS, AUTH_LAYOUT, AUTH_METHOD,
-        AUTH_REALM, AUTH_REDIRECT, AUTH_SECRET, AUTH_SIGNIN, AUTH_SIGNIN_PARAMETER, AUTH_TYPE,
-        AUTH_URL, BODY_SIZE, BURST, CANARY, CANARY_COOKIE, CANARY_HEADER, CANARY_PATTERN,
-        CANARY_TOTAL, CANARY_VALUE, CANARY_WEIGHT, CONNECT_TIMEOUT, CONNECTION_HEADER, CONNECTIONS,
+        AFFINITY, AFFINITY_CANARY, AFFINITY_MODE, ALGORITHM, ALIASES, APP_ROOT,
+        AUTH_ALWAYS_COOKIES, AUTH_COPY, AUTH_FIELDS, AUTH_LAYOUT, AUTH_METHOD, AUTH_REALM,
+        AUTH_REDIRECT, AUTH_SECRET, AUTH_SIGNIN, AUTH_SIGNIN_PARAMETER, AUTH_TYPE, AUTH_URL,
+        BODY_SIZE, BURST, CANARY, CANARY_COOKIE, CANARY_HEADER, CANARY_PATTERN, CANARY_TOTAL,
+        CANARY_VALUE, CANARY_WEIGHT, CONNECT_TIMEOUT, CONNECTION_HEADER, CONNECTIONS,
         COOKIE_DOMAIN, COOKIE_PATH, CORS_CREDENTIALS, CORS_EXPOSE, CORS_HEADERS, CORS_MAX_AGE,
         CORS_METHODS, CORS_ORIGINS, CUSTOM_HEADERS, DEFAULT_BACKEND, DENIED_NETWORKS, ENABLE_CORS,
         FIREWALL, FLAG, FLAG_ON, FORCE_SSL_REDIRECT, FORWARDED_PREFIX, FROM_TO_WWW, GLOBAL_AUTH,
-        HTTP_ERRORS, IGNORED, KEEP_SLASH, LEAVE_ERRORS, LIMIT, LIMIT_EXEMPT, NETWORKS, NEXT_TIME,
-        NEXT_TRIES, NEXT_UPSTREAM, PACE, PACE_AFTER, PASS_THROUGH, PAUSE_TIMEOUT, PERMANENT,
-        PERMANENT_CODE, PROTOCOL, PROXY_CIPHERS, PROXY_DEPTH, PROXY_NAME, PROXY_SECRET,
-        PROXY_SERVER_NAME, PROXY_VERIFY, PROXY_VERSIONS, Parser, RATE_PER_MINUTE, RATE_PER_SECOND,
-        REDIRECT_FROM, REDIRECT_TO, REWRITE, SATISFY, SEND_TIMEOUT, SSL_REDIRECT, SWITCH, TEMPORAL,
-        TEMPORAL_CODE, TEXT, UPSTREAM_HOST, USE_REGEX,
+        HASH_BY, HASH_SUBSET, HASH_SUBSET_SIZE, HTTP_ERRORS, IGNORED, KEEP_SLASH, LEAVE_ERRORS,
+        LIMIT, LIMIT_EXEMPT, NETWORKS, NEXT_TIME, NEXT_TRIES, NEXT_UPSTREAM, PACE, PACE_AFTER,
+        PASS_THROUGH, PAUSE_TIMEOUT, PERMANENT, PERMANENT_CODE, PROTOCOL, PROXY_CIPHERS,
+        PROXY_DEPTH, PROXY_NAME, PROXY_SECRET, PROXY_SERVER_NAME, PROXY_VERIFY, PROXY_VERSIONS,
+        Parser, RATE_PER_MINUTE, RATE_PER_SECOND, REDIRECT_FROM, REDIRECT_TO, REWRITE, SATISFY,
+        SEND_TIMEOUT, SESSION_CONDITIONAL, SESSION_DOMAIN, SESSION_EXPIRES, SESSION_MAX_AGE,
+        SESSION_MOVES, SESSION_NAME, SESSION_PARTITIONED, SESSION_PATH, SESSION_SAME_SITE,
+        SESSION_SECURE, SSL_REDIRECT, SWITCH, TEMPORAL, TEMPORAL_CODE, TEXT, UPSTREAM_HOST,
+        USE_REGEX,
     },
 };
 
 const ON: &[ObjectKind] = &[ObjectKind::Ingress];
-/// What happens instead of affinity.
-const NO_COOKIE: &str = "no cookie is set, clients are not kept on one endpoint";
 
 /// Annotations of ingress-nginx.
 pub(super) static FAMILY: Family = Family::new("nginx.ingress.kubernetes.io/", ON, ROWS);
 
 const ROWS: &[Annotation] = &[
-    differs("affinity", TEXT, "Whether clients are kept on one endpoint.", NO_COOKIE),
-    harmless("affinity-canary-behavior", TEXT, "Whether clients are kept on a canary."),
-    harmless("affinity-mode", TEXT, "How firmly clients are kept."),
+    honoured("affinity", AFFINITY, "", "`cookie`: clients are kept on one endpoint by a cookie, which is sealed."),
+    honoured("affinity-canary-behavior", AFFINITY_CANARY, "sticky", "`sticky`: clients are kept on a canary, or off it; `legacy`: the canary decides with each request."),
+    honoured("affinity-mode", AFFINITY_MODE, "balanced", "`balanced`: a new endpoint takes its part of all clients; `persistent`: clients stay."),
     honoured(
         "allowlist-source-range",
         NETWORKS,
@@ -294,7 +296,7 @@ const ROWS: &[Annotation] = &[
         "Older name of limit-allowlist; both count.",
     )
     .protecting(),
-    harmless("load-balance", TEXT, "Algorithm that chooses the endpoint."),
+    honoured("load-balance", ALGORITHM, "", "How the endpoint is chosen: `round_robin` (the default), `ewma`, `least_request`, `random` or `ip_hash`."),
     closes("lua-resty-waf", FIREWALL, "Mode of an older firewall."),
     harmless("mirror-host", TEXT, "Host of mirrored requests."),
     harmless("mirror-request-body", TEXT, "Whether bodies are mirrored."),
@@ -481,20 +483,16 @@ const ROWS: &[Annotation] = &[
         FLAG,
         "Whether the address of the Service stands for its endpoints.",
     ),
-    harmless("session-cookie-change-on-failure", FLAG, "Whether a failure moves the client."),
-    harmless(
-        "session-cookie-conditional-samesite-none",
-        FLAG,
-        "Leaves SameSite out for old browsers.",
-    ),
-    harmless("session-cookie-domain", TEXT, "Domain of the cookie."),
-    harmless("session-cookie-expires", TEXT, "The same for old browsers."),
-    harmless("session-cookie-max-age", TEXT, "How long it lasts, in seconds."),
-    harmless("session-cookie-name", TEXT, "Name of the cookie for affinity."),
-    harmless("session-cookie-partitioned", FLAG, "Whether it is for one site only."),
-    harmless("session-cookie-path", TEXT, "Path of the cookie."),
-    harmless("session-cookie-samesite", TEXT, "SameSite of the cookie."),
-    harmless("session-cookie-secure", FLAG, "Whether it is for https only."),
+    honoured("session-cookie-change-on-failure", SESSION_MOVES, "false", "Whether a client stays where it was sent when its endpoint failed."),
+    honoured("session-cookie-conditional-samesite-none", SESSION_CONDITIONAL, "false", "Leaves `SameSite=None` out for browsers that do not know it."),
+    honoured("session-cookie-domain", SESSION_DOMAIN, "", "Domain of the cookie."),
+    honoured("session-cookie-expires", SESSION_EXPIRES, "", "Seconds that it lasts, as a date for old browsers."),
+    honoured("session-cookie-max-age", SESSION_MAX_AGE, "", "Seconds that it lasts; without, as long as the browser is open."),
+    honoured("session-cookie-name", SESSION_NAME, "INGRESSCOOKIE", "Name of the cookie for affinity."),
+    honoured("session-cookie-partitioned", SESSION_PARTITIONED, "false", "Whether it is for one site only."),
+    honoured("session-cookie-path", SESSION_PATH, "", "Path of the cookie; without, the path of the rule."),
+    honoured("session-cookie-samesite", SESSION_SAME_SITE, "", "SameSite of the cookie: `None`, `Lax` or `Strict`."),
+    honoured("session-cookie-secure", SESSION_SECURE, "", "Whether it is for https only; without, that of a request over https is."),
     differs("ssl-ciphers", TEXT, "Ciphers of the host.", "the built-in ones are used"),
     honoured(
         "ssl-passthrough",
@@ -525,14 +523,9 @@ const ROWS: &[Annotation] = &[
     )
     .but("a client that the lists of addresses keep out gets 403 and no redirect"),
     honoured("temporal-redirect-code", TEMPORAL_CODE, "302", "Status of that redirect."),
-    differs(
-        "upstream-hash-by",
-        TEXT,
-        "What chooses the endpoint, so that it stays the same.",
-        "endpoints are taken in turn",
-    ),
-    harmless("upstream-hash-by-subset", FLAG, "Whether a group of endpoints is chosen."),
-    harmless("upstream-hash-by-subset-size", TEXT, "Size of such a group."),
+    honoured("upstream-hash-by", HASH_BY, "", "Text with variables of nginx that chooses the endpoint, the same one for the same text."),
+    honoured("upstream-hash-by-subset", HASH_SUBSET, "false", "Whether a group of endpoints shares the requests of a text."),
+    honoured("upstream-hash-by-subset-size", HASH_SUBSET_SIZE, "3", "Size of such a group."),
     honoured("upstream-vhost", UPSTREAM_HOST, "", "Host header for the backend."),
     harmless("use-port-in-redirects", FLAG, "Whether redirects name the port."),
     honoured(

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 
+use super::choice::ChoiceSetting;
 use super::transport::Part;
 use crate::{
     canary::ValueRegex,
@@ -23,6 +24,7 @@ mod answer;
 mod answers;
 mod authentication;
 mod canary;
+mod choice;
 mod limits;
 mod policy;
 mod route;
@@ -34,6 +36,7 @@ pub(crate) use answers::{AnswerSetting, SecurityHeaders};
 pub(super) use authentication::*;
 pub(crate) use authentication::{AuthUrl, AuthenticationSetting, Layout};
 pub(super) use canary::*;
+pub(super) use choice::*;
 pub(super) use limits::*;
 pub(super) use policy::*;
 pub(super) use route::*;
@@ -142,6 +145,8 @@ pub(crate) enum Setting {
     Answer(AnswerSetting),
     /// What becomes of encoded slashes.
     EncodedSlashes(EncodedSlashes),
+    /// Which endpoint gets a request, part by part.
+    Choice(ChoiceSetting),
     /// How long an endpoint may take to accept a connection.
     ConnectTimeout(Duration),
     /// How long a backend may be silent.

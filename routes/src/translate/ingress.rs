@@ -163,7 +163,7 @@ pub(crate) fn translate(
         return out;
     };
     let filters = settings.filters(&out.object);
-    let policy = settings.policy.clone().shared();
+    let policy = settings.policy(&out.object, None);
     let mut translator = Translator { key, settings, filters, policy, reading, slots, out };
     translator.answers();
     translator.authentication();

@@ -18,7 +18,7 @@ use crate::{
     matcher::{Matches, PathMatch, Schemes},
     model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef},
-    openshift::{Route, RouteTargetReference, TlsConfig},
+    openshift::{Route, RouteSpec, RouteTargetReference, TlsConfig},
     options::{EncodedSlashes, Options},
     path,
     policy::Policy,
@@ -111,7 +111,8 @@ pub(crate) fn translate(
     let (settings, mut problems) = annotations::parse(&object, &route.metadata);
     let rule = match settings.deny {
         None => {
-            let policy = settings.policy.clone().shared();
+            let secure = Some(tls_only(&route.spec));
+            let policy = settings.policy(&object, secure);
             let own = (settings.filters(&object), policy, settings.prefix_target.as_ref());
             let out = &mut out.translation;
             served(route, &object, &host, options, own, out, slots)
@@ -252,6 +253,12 @@ enum Clear {
     Closed,
     Served,
     Redirected,
+}
+
+/// Whether nothing of the Route is served in clear text.
+fn tls_only(spec: &RouteSpec) -> bool {
+    let policy = |tls: &TlsConfig| tls.insecure_edge_termination_policy.as_deref() != Some("Allow");
+    spec.tls.as_ref().is_some_and(policy)
 }
 
 /// Termination and insecure policy; the second value says whether requests over TLS are served.

@@ -17,6 +17,7 @@ fn render(metrics: &Metrics) -> String {
         reload_successful: true,
         certificates: vec![("a.example".to_owned(), 1_800_000_000)],
         failures: [(("x/one".to_owned(), "10.0.0.1:80".to_owned()), 3)].into(),
+        ejections: [(("x/one".to_owned(), "10.0.0.1:80".to_owned()), 2)].into(),
         node_problems: [("ListenerClosed", 2)].into(),
         ..ControlFacts::default()
     })
@@ -342,6 +343,7 @@ fn the_last_reload_the_certificates_and_failing_endpoints_are_shown() {
         ("gatehouse_config_last_reload_successful", "1"),
         ("gatehouse_certificate_expiry_timestamp_seconds{host=\"a.example\"}", "1800000000"),
         ("gatehouse_endpoint_failures_total{service=\"x/one\",endpoint=\"10.0.0.1:80\"}", "3"),
+        ("gatehouse_ejections_total{service=\"x/one\",endpoint=\"10.0.0.1:80\"}", "2"),
     ] {
         assert_eq!(value(&text, series), expected);
     }

@@ -63,10 +63,16 @@ impl Bed {
             metrics.series(),
             Passwords::new().unwrap(),
             1,
+            [7; 32],
         );
-        let workers =
-            [WorkerHandle::start(0, options, Resolver::start().unwrap(), metrics.worker(0), None)
-                .unwrap()];
+        let workers = [WorkerHandle::start(
+            0,
+            options,
+            (Resolver::start().unwrap(), Gates::default()),
+            metrics.worker(0),
+            None,
+        )
+        .unwrap()];
         let addresses = ["127.0.0.1", "127.0.0.2"].map(|ip| [free(ip), free(ip)]);
         let listeners: Vec<_> = addresses
             .iter()

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Fault, Parser, Setting, is_off};
-use crate::policy::retries::Failures;
+use crate::{annotations::choice::ChoiceSetting, policy::retries::Failures};
 
 /// Longest time that counts: what HAProxy's timers hold, in milliseconds.
 const LONGEST: u64 = i32::MAX as u64;
@@ -43,6 +43,24 @@ pub(in crate::annotations) const ROUTE_TUNNEL: Parser =
     Parser { read: |value| time(value, 1, Setting::TunnelTimeout), nothing: &[] };
 
 pub(in crate::annotations) const WEIGHTS: Parser = Parser { read: weights, nothing: &[] };
+pub(in crate::annotations) const SLOW_START: Parser = Parser {
+    read: |value| seconds(value, |time| Setting::Choice(ChoiceSetting::SlowStart(time))),
+    nothing: &[],
+};
+
+pub(in crate::annotations) const CHECK_INTERVAL: Parser = Parser {
+    read: |value| seconds(value, |time| Setting::Choice(ChoiceSetting::CheckInterval(time))),
+    nothing: &[],
+};
+pub(in crate::annotations) const CHECK_TIMEOUT: Parser = Parser {
+    read: |value| seconds(value, |time| Setting::Choice(ChoiceSetting::CheckTimeout(time))),
+    nothing: &[],
+};
+pub(in crate::annotations) const ROUTE_CHECK_INTERVAL: Parser = Parser {
+    read: |value| time(value, 1, |time| Setting::Choice(ChoiceSetting::RouterCheckInterval(time))),
+    nothing: &[],
+};
+
 pub(in crate::annotations) const NEXT_UPSTREAM: Parser = Parser { read: failures, nothing: &[] };
 pub(in crate::annotations) const NEXT_TRIES: Parser = Parser {
     read: |value| match value.trim() {

@@ -106,6 +106,13 @@ impl GroupKey {
         Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
+    /// A secret of its own for another purpose, which does not give the key away.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let mut secret = [0; 32];
+        secret.copy_from_slice(hmac::sign(&self.key, purpose.as_bytes()).as_ref());
+        secret
+    }
+
     /// Appends the proof that the sender has the key.
     pub(crate) fn seal(&self, bytes: &mut Vec<u8>) {
         let tag = hmac::sign(&self.key, bytes);

@@ -44,6 +44,7 @@ use crate::{
         permit::Most,
         pick::Tries,
         request_body::RequestBody,
+        sessions::Wish,
     },
 };
 
@@ -281,10 +282,11 @@ async fn ask_own(
         return Err(failed(gate, "its own path leads to no backend"));
     };
     let upstreams = &gate.conn.upstreams;
-    let picked = upstreams.pick_backend(forward, &gate.snapshot.backends, &parts.headers);
+    let picked =
+        upstreams.pick_backend(forward, &gate.snapshot.backends, &parts.headers, Wish::default());
     let (backend, index) = picked.ok_or_else(|| failed(gate, "it has no ready endpoint"))?;
     let slot = forward.spec.backends[index].slot;
-    let mut tries = Tries::of(backend, slot);
+    let mut tries = Tries::of(backend, forward, index, Wish::default());
     let endpoint = upstreams.pick_endpoint(&gate.conn.shared.worker, &mut tries).await;
     let endpoint = endpoint.ok_or_else(|| failed(gate, "it has no ready endpoint"))?;
     // As for a tunnel: the question is put into HTTP/1.1.

@@ -1,0 +1,175 @@
+//! One check of one endpoint.
+
+use std::{io, net::SocketAddr};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use gatehouse_routes::policy::check::CheckKind;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// Longest status line, and longest answer in gRPC's protocol.
+const MOST: usize = 4 * 1024;
+/// `SERVING` of `grpc.health.v1.HealthCheckResponse`: field 1, a number, 1.
+const SERVING: [u8; 2] = [0x08, 1];
+
+/// Whether an endpoint is well. The caller bounds the time.
+///
+/// # Errors
+/// Why it is not.
+pub(super) async fn probe(address: SocketAddr, kind: &CheckKind) -> io::Result<()> {
+    let stream = TcpStream::connect(address).await?;
+    match kind {
+        CheckKind::Tcp => Ok(()),
+        CheckKind::Http { path, host } => {
+            let own = address.to_string();
+            http(stream, path, host.as_deref().unwrap_or(&own)).await
+        }
+        CheckKind::Grpc { service } => grpc(stream, address, service).await,
+    }
+}
+
+async fn http(mut stream: TcpStream, path: &str, host: &str) -> io::Result<()> {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: gatehouse-check\r\nAccept: */*\r\n\
+         Connection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut line = Vec::new();
+    while !line.contains(&b'\n') && line.len() < MOST {
+        if stream.read_buf(&mut line).await? == 0 {
+            break;
+        }
+    }
+    match status(&line) {
+        Some(200..=399) => Ok(()),
+        Some(status) => Err(io::Error::other(format!("status {status}"))),
+        None => Err(io::Error::other("not HTTP")),
+    }
+}
+
+/// The status of an answer's first line (RFC 9112 §4).
+fn status(line: &[u8]) -> Option<u16> {
+    let rest = line.strip_prefix(b"HTTP/1.1 ").or_else(|| line.strip_prefix(b"HTTP/1.0 "))?;
+    let digits = rest.get(..3)?;
+    if rest.get(3).is_some_and(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+async fn grpc(stream: TcpStream, address: SocketAddr, service: &str) -> io::Result<()> {
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let request = Request::post(format!("http://{address}/grpc.health.v1.Health/Check"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("user-agent", "gatehouse-check")
+        .body(Full::new(message(service)))
+        .map_err(io::Error::other)?;
+    let exchanged = async {
+        let response = sender.send_request(request).await.map_err(io::Error::other)?;
+        if response.status() != StatusCode::OK {
+            return Err(io::Error::other(format!("status {}", response.status())));
+        }
+        let head = response.headers().get("grpc-status").cloned();
+        let body = Limited::new(response.into_body(), MOST).collect().await;
+        let body = body.map_err(io::Error::other)?;
+        let status = body.trailers().and_then(|trailers| trailers.get("grpc-status").cloned());
+        match status.or(head) {
+            Some(status) if status == "0" => {}
+            other => return Err(io::Error::other(format!("grpc-status {other:?}"))),
+        }
+        match body.to_bytes().get(5..) {
+            Some(text) if text.starts_with(&SERVING) => Ok(()),
+            _ => Err(io::Error::other("not serving")),
+        }
+    };
+    tokio::select! {
+        result = exchanged => result,
+        ended = connection => Err(ended.map_or_else(io::Error::other, |()| io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+/// `HealthCheckRequest { service }` with gRPC's prefix.
+fn message(service: &str) -> Bytes {
+    // A name is shorter than 128 bytes, so its length is one byte (`value/choice` bounds it).
+    let name = &service.as_bytes()[..service.len().min(127)];
+    let mut message = BytesMut::new();
+    message.put_u8(0);
+    let length = if name.is_empty() { 0 } else { name.len() + 2 };
+    message.put_u32(length as u32);
+    if !name.is_empty() {
+        message.put_u8(0x0a);
+        message.put_u8(name.len() as u8);
+        message.extend_from_slice(name);
+    }
+    message.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_says_the_status() {
+        for (line, expected) in [
+            (&b"HTTP/1.1 204 No Content\r\n"[..], Some(204)),
+            (b"HTTP/1.0 503\r\n", Some(503)),
+            (b"HTTP/1.1 2000 x", None),
+            (b"HTTP/1.1 20", None),
+            (b"SSH-2.0-x\r\n", None),
+            (b"", None),
+        ] {
+            assert_eq!(status(line), expected, "{line:?}");
+        }
+    }
+
+    /// A server of one connection that says this status to whoever asks for `acme.Shop`.
+    async fn grpc_server(status: u8) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = move |request: Request<hyper::body::Incoming>| async move {
+            let asked = request.into_body().collect().await.unwrap().to_bytes();
+            let trailers = async move {
+                let known = if asked == message("acme.Shop") { "0" } else { "5" };
+                Some(Ok(http::HeaderMap::from_iter([(
+                    http::HeaderName::from_static("grpc-status"),
+                    http::HeaderValue::from_static(known),
+                )])))
+            };
+            let body = Full::new(Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 8, status]));
+            Ok::<_, std::convert::Infallible>(http::Response::new(body.with_trailers(trailers)))
+        };
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = hyper::service::service_fn(answer);
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_server_says_by_grpc_how_it_is() {
+        for (service, status, well) in
+            [("acme.Shop", 1, true), ("acme.Shop", 2, false), ("acme.Other", 1, false)]
+        {
+            let kind = CheckKind::Grpc { service: service.into() };
+            let result = probe(grpc_server(status).await, &kind).await;
+            assert_eq!(result.is_ok(), well, "{service} {status}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_has_the_name_of_the_service_or_none() {
+        assert_eq!(&message("")[..], b"\0\0\0\0\0");
+        assert_eq!(&message("a.B")[..], b"\0\0\0\0\x05\x0a\x03a.B");
+    }
+}

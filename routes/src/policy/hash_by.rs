@@ -1,0 +1,213 @@
+//! What of a request says which endpoint it belongs to: `upstream-hash-by` and its like.
+//!
+//! The annotations are read into it once; the data path asks with each request. A text with nginx's variables
+//! is taken apart, never executed. The number is the same on every node and after every restart, so that a
+//! client finds its endpoint wherever it comes in.
+
+use std::{net::IpAddr, sync::Arc};
+
+use http::{HeaderName, header};
+
+use crate::{balance::StableHash, cookie, matcher::RequestView, model::Scheme};
+
+/// What is hashed, part by part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HashKey(Box<[Part]>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(Box<str>),
+    Variable(Variable),
+}
+
+/// What a request fills in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Variable {
+    /// The address of the client, as trusted proxies tell it.
+    Client,
+    /// Path and query as received.
+    Target,
+    /// The canonical path.
+    Path,
+    Query,
+    Host,
+    Method,
+    Scheme,
+    Header(HeaderName),
+    Cookie(Arc<str>),
+    /// A parameter of the query, by name.
+    Argument(Box<str>),
+}
+
+impl HashKey {
+    /// The address of the client.
+    pub fn client() -> Self {
+        Self([Part::Variable(Variable::Client)].into())
+    }
+
+    /// Takes a text apart: `$name` and `${name}`.
+    ///
+    /// # Errors
+    /// The first variable that is not known, with its `$`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            if at > 0 {
+                parts.push(Part::Text(rest[..at].into()));
+            }
+            let after = &rest[at + 1..];
+            let braces = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+            let (name, next) = braces.unwrap_or_else(|| {
+                let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                after.split_at(after.find(|c| !word(c)).unwrap_or(after.len()))
+            });
+            parts.push(Part::Variable(variable(name).ok_or_else(|| format!("${name}"))?));
+            rest = next;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.into()));
+        }
+        Ok(Self(parts.into()))
+    }
+
+    /// The number of a request. `client` is asked only where it counts.
+    pub fn of(&self, request: &RequestView<'_>, client: impl Fn() -> IpAddr) -> u64 {
+        let mut hash = StableHash::default();
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => hash.add(text.as_bytes()),
+                Part::Variable(variable) => variable.add(&mut hash, request, &client),
+            }
+        }
+        hash.finish()
+    }
+}
+
+impl Variable {
+    fn add(&self, hash: &mut StableHash, request: &RequestView<'_>, client: &impl Fn() -> IpAddr) {
+        let (uri, headers) = (&request.parts.uri, &request.parts.headers);
+        match self {
+            Self::Client => match client() {
+                IpAddr::V4(ip) => hash.add(&ip.octets()),
+                IpAddr::V6(ip) => hash.add(&ip.octets()),
+            },
+            Self::Target => {
+                hash.add(uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+            }
+            Self::Path => hash.add(request.path.as_bytes()),
+            Self::Query => hash.add(uri.query().unwrap_or_default().as_bytes()),
+            Self::Host => hash.add(request.host.as_bytes()),
+            Self::Method => hash.add(request.parts.method.as_str().as_bytes()),
+            Self::Scheme => hash.add(match request.scheme {
+                Scheme::Http => b"http",
+                Scheme::Https => b"https",
+            }),
+            Self::Header(name) => {
+                hash.add(headers.get(name).map_or(b"", |value| value.as_bytes()));
+            }
+            Self::Cookie(name) => hash.add(cookie::values(headers, name).next().unwrap_or(b"")),
+            Self::Argument(name) => hash.add(argument(uri.query(), name).as_bytes()),
+        }
+    }
+}
+
+/// The variable of a name (`ngx_http_core_module`, embedded variables; `$the_real_ip` is ingress-nginx's).
+fn variable(name: &str) -> Option<Variable> {
+    Some(match name {
+        "binary_remote_addr" | "remote_addr" | "the_real_ip" | "realip_remote_addr" => {
+            Variable::Client
+        }
+        "request_uri" => Variable::Target,
+        "uri" | "document_uri" => Variable::Path,
+        "args" | "query_string" => Variable::Query,
+        "host" | "best_http_host" | "http_host" | "server_name" => Variable::Host,
+        "request_method" => Variable::Method,
+        "scheme" => Variable::Scheme,
+        _ => {
+            let (kind, rest) = name.split_once('_').filter(|(_, rest)| !rest.is_empty())?;
+            match kind {
+                "arg" => Variable::Argument(rest.into()),
+                "cookie" => Variable::Cookie(rest.into()),
+                "http" => {
+                    let field = rest.replace('_', "-").to_ascii_lowercase();
+                    let field = HeaderName::try_from(field).ok()?;
+                    // nginx joins all fields of cookies; a hash over them would change with every one of them.
+                    (field != header::COOKIE).then_some(Variable::Header(field))?
+                }
+                _ => return None,
+            }
+        }
+    })
+}
+
+/// The first value of a parameter, as received; its name counts whatever its case, as in nginx.
+fn argument<'q>(query: Option<&'q str>, name: &str) -> &'q str {
+    let mut pairs = query.unwrap_or_default().split('&');
+    let value = pairs.find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        key.eq_ignore_ascii_case(name).then_some(value)
+    });
+    value.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn number(key: &str, target: &str, fields: &[(&str, &str)], client: &str) -> u64 {
+        let mut request = Request::builder().method("GET").uri(target);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let view = RequestView {
+            scheme: Scheme::Https,
+            host: "a.test",
+            path: parts.uri.path(),
+            parts: &parts,
+        };
+        HashKey::parse(key).unwrap().of(&view, || client.parse().unwrap())
+    }
+
+    #[test]
+    fn what_a_key_names_makes_the_difference_and_nothing_else_does() {
+        let plain = |key: &str| {
+            number(key, "/a?user=1&x=2", &[("x-user", "u"), ("cookie", "b=2; sid=7")], "10.0.0.1")
+        };
+        let cookie = [("x-user", "u"), ("cookie", "sid=7; b=3")];
+        for (key, target, fields, client, same) in [
+            ("$request_uri", "/a?user=1&x=2", &[][..], "10.0.0.2", true),
+            ("$request_uri", "/a?user=1&x=3", &[], "10.0.0.1", false),
+            ("$uri", "/a?other", &[], "10.0.0.2", true),
+            ("$args", "/b?user=1&x=2", &[], "10.0.0.2", true),
+            ("$arg_user", "/b?x=5&USER=1", &[], "10.0.0.2", true),
+            ("$arg_user", "/a?user=2", &[], "10.0.0.1", false),
+            ("$http_x_user", "/b", &cookie, "10.0.0.2", true),
+            ("$http_x_user", "/b", &[("x-user", "v")], "10.0.0.2", false),
+            ("$cookie_sid", "/b", &cookie, "10.0.0.2", true),
+            ("$cookie_sid", "/b", &[("cookie", "sid=8")], "10.0.0.2", false),
+            ("$binary_remote_addr", "/b", &[], "10.0.0.1", true),
+            ("$remote_addr", "/a?user=1&x=2", &[], "10.0.0.2", false),
+            ("${host}-$scheme-$request_method", "/b", &[], "10.0.0.2", true),
+            ("constant", "/b", &[], "10.0.0.2", true),
+        ] {
+            assert_eq!(number(key, target, fields, client) == plain(key), same, "{key} {target}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_not_known_is_named() {
+        for (text, unknown) in [
+            ("$request_uri$nothing", "$nothing"),
+            ("$upstream_addr", "$upstream_addr"),
+            ("$", "$"),
+            ("$arg_", "$arg_"),
+            ("$http_cookie", "$http_cookie"),
+        ] {
+            assert_eq!(HashKey::parse(text), Err(unknown.to_owned()));
+        }
+    }
+}
