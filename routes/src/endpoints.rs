@@ -302,7 +302,9 @@ impl<'s> Draft<'s> {
         if listed && matches!(wanted, Wanted::Target(_)) && !found {
             self.gap = Some(Gap::Port);
         }
-        if self.gap.is_none() && self.addresses.is_empty() && service.trust.standalone {
+        // What an API server has given a name of its own was copied from a cluster, whose endpoints come and go.
+        let by_hand = service.trust.standalone && service.object.metadata.uid.is_none();
+        if self.gap.is_none() && self.addresses.is_empty() && by_hand {
             self.gap = Some(Gap::Endpoints(Empty::why(slices, !found)));
         }
     }

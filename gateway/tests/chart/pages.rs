@@ -16,7 +16,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Blocks of commands in the pages about an installation, by their first words. A test runs each, as
 /// [`Desk::run`] has it.
-pub(crate) const BLOCKS: [(&str, &str); 8] = [
+pub(crate) const BLOCKS: [(&str, &str); 9] = [
     (INSTALL, "kubectl create namespace"),
     (INSTALL, "helm install gatehouse"),
     (INSTALL, "helm upgrade gatehouse"),
@@ -24,6 +24,7 @@ pub(crate) const BLOCKS: [(&str, &str); 8] = [
     (MIGRATION, "kubectl get ingresses"),
     (MIGRATION, "helm install gatehouse"),
     (ROUTER, "oc get routes"),
+    (ROUTER, "gatehouse convert"),
     (TROUBLES, "kubectl exec"),
 ];
 pub(crate) const INSTALL: &str = "docs/install.md";
@@ -32,7 +33,8 @@ pub(crate) const ROUTER: &str = "docs/migrate-from-openshift-router.md";
 pub(crate) const TROUBLES: &str = "docs/troubleshooting.md";
 
 /// Camel case that is no reason: kinds, values of fields, names of types.
-const NO_REASONS: [&str; 19] = [
+const NO_REASONS: [&str; 21] = [
+    "BackendTlsTable",
     "BgpSpeakerOptions",
     "CertCache",
     "CertTable",
@@ -43,6 +45,7 @@ const NO_REASONS: [&str; 19] = [
     "ExternalName",
     "ImplementationSpecific",
     "IngressClass",
+    "InterNamespaceAllowed",
     "L2Advertisement",
     "LoadBalancer",
     "NetScaler",

@@ -83,6 +83,10 @@ fn one_line_is_the_whole_installation() {
 
     // What is said of OpenShift is right where Routes come from the chart, too.
     desk.run(ROUTER, "oc get routes");
+    desk.sh(
+        "oc get routes -A -o yaml > routes.yaml; kubectl get services -A -o yaml > services.yaml",
+    );
+    desk.run(ROUTER, "gatehouse convert");
     desk.run(INSTALL, "helm install gatehouse");
     site.helm(&["uninstall", "gatehouse", "--namespace", NAMESPACE, "--wait"]);
 
