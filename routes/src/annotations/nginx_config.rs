@@ -1,7 +1,7 @@
 //! The ConfigMap of ingress-nginx (`--nginx-config`): what it says of every Ingress.
 //!
 //! Most keys stand for an annotation on every Ingress that has none of its own; the rest is a line in [`KEYS`]
-//! that says where the same is set here, or that nothing is to be set. [`read`] is called by
+//! that says where the same is set here, or that nothing is to be set. `read` is called by
 //! [`crate::compile`] with the ConfigMap itself, the docs list the table.
 
 use super::{Defaults, PROTECTING_WORDS, Refused, unknown::is_near};
