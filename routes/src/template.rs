@@ -57,27 +57,14 @@ impl Template {
     /// # Errors
     /// The first variable that is not known, with its `$`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            if at > 0 {
-                parts.push(Part::Text(rest[..at].into()));
+        let parts = pieces(text).into_iter().map(|piece| match piece {
+            Piece::Text(text) => Ok(Part::Text(text.into())),
+            Piece::Name(name) => {
+                let known = VARIABLES.iter().find(|(known, _)| *known == name);
+                known.map(|(_, it)| Part::Variable(*it)).ok_or_else(|| format!("${name}"))
             }
-            let after = &rest[at + 1..];
-            let braces = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-            let (name, next) = braces.unwrap_or_else(|| {
-                let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                after.split_at(after.find(|c| !word(c)).unwrap_or(after.len()))
-            });
-            let known = VARIABLES.iter().find(|(known, _)| *known == name);
-            let (_, variable) = known.ok_or_else(|| format!("${name}"))?;
-            parts.push(Part::Variable(*variable));
-            rest = next;
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.into()));
-        }
-        Ok(Self { text: text.into(), parts: parts.into() })
+        });
+        Ok(Self { text: text.into(), parts: parts.collect::<Result<_, _>>()? })
     }
 
     /// The text as the object spells it.
@@ -96,6 +83,36 @@ impl Template {
         }
         out
     }
+}
+
+/// A part of a text in nginx' syntax.
+pub(crate) enum Piece<'t> {
+    Text(&'t str),
+    /// The name of a variable, without its `$`.
+    Name(&'t str),
+}
+
+/// Takes a text apart where it holds `$name` or `${name}`.
+pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        if at > 0 {
+            pieces.push(Piece::Text(&rest[..at]));
+        }
+        let after = &rest[at + 1..];
+        let braces = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let (name, next) = braces.unwrap_or_else(|| {
+            let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            after.split_at(after.find(|c| !word(c)).unwrap_or(after.len()))
+        });
+        pieces.push(Piece::Name(name));
+        rest = next;
+    }
+    if !rest.is_empty() {
+        pieces.push(Piece::Text(rest));
+    }
+    pieces
 }
 
 #[cfg(test)]

@@ -310,6 +310,28 @@ fn use_regex(value: &str) -> Result<Setting, Fault> {
     flag(value).map(Setting::UseRegex).map_err(fault)
 }
 
+/// `name` or `namespace/name`; whether the namespace may be another one is the reader's to say.
+fn named(value: &str, setting: impl FnOnce(Arc<str>) -> Setting) -> Result<Setting, Fault> {
+    let value = value.trim();
+    if value.is_empty() {
+        return Ok(Setting::Nothing);
+    }
+    let is_name = |part: &str| {
+        let known =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+        !part.is_empty() && part.len() <= 253 && part.bytes().all(known)
+    };
+    let (namespace, name) = value.split_once('/').unwrap_or(("default", value));
+    match is_name(namespace) && is_name(name) {
+        true => Ok(setting(value.into())),
+        false => Err(Fault::new(
+            "InvalidAnnotation",
+            "is not the name of an object",
+            "write the name of an object of the same namespace",
+        )),
+    }
+}
+
 /// Nothing, or a word that switches off.
 fn is_off(value: &str) -> bool {
     let value = value.trim();

@@ -8,7 +8,13 @@ use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderName, header};
 
-use crate::{balance::StableHash, cookie, matcher::RequestView, model::Scheme};
+use crate::{
+    balance::StableHash,
+    cookie,
+    matcher::RequestView,
+    model::Scheme,
+    template::{Piece, pieces},
+};
 
 /// What is hashed, part by part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,25 +56,13 @@ impl HashKey {
     /// # Errors
     /// The first variable that is not known, with its `$`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            if at > 0 {
-                parts.push(Part::Text(rest[..at].into()));
+        let parts = pieces(text).into_iter().map(|piece| match piece {
+            Piece::Text(text) => Ok(Part::Text(text.into())),
+            Piece::Name(name) => {
+                variable(name).map(Part::Variable).ok_or_else(|| format!("${name}"))
             }
-            let after = &rest[at + 1..];
-            let braces = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-            let (name, next) = braces.unwrap_or_else(|| {
-                let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                after.split_at(after.find(|c| !word(c)).unwrap_or(after.len()))
-            });
-            parts.push(Part::Variable(variable(name).ok_or_else(|| format!("${name}"))?));
-            rest = next;
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.into()));
-        }
-        Ok(Self(parts.into()))
+        });
+        Ok(Self(parts.collect::<Result<_, _>>()?))
     }
 
     /// The number of a request. `client` is asked only where it counts.

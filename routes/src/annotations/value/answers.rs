@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::{Fault, Parser, Setting, flag, go_bool, is_off, size};
+use super::{Fault, Parser, Setting, flag, go_bool, is_off, named, size};
 use crate::filter::{Forwarded, answer_fields::may_be_set, change::Change, compress::Coding};
 
 /// Something about answers, read.
@@ -46,11 +46,11 @@ pub(crate) enum SecurityHeaders {
 }
 
 pub(in crate::annotations) const CUSTOM_HEADERS: Parser =
-    Parser { read: |value| named(value, AnswerSetting::CustomHeaders), nothing: &[] };
+    Parser { read: |value| of_object(value, AnswerSetting::CustomHeaders), nothing: &[] };
 pub(in crate::annotations) const ERROR_PAGES: Parser =
-    Parser { read: |value| named(value, AnswerSetting::ErrorPages), nothing: &[] };
+    Parser { read: |value| of_object(value, AnswerSetting::ErrorPages), nothing: &[] };
 pub(in crate::annotations) const DEFAULT_BACKEND: Parser =
-    Parser { read: |value| named(value, AnswerSetting::DefaultBackend), nothing: &[] };
+    Parser { read: |value| of_object(value, AnswerSetting::DefaultBackend), nothing: &[] };
 pub(in crate::annotations) const HTTP_ERRORS: Parser = Parser { read: statuses, nothing: &[] };
 pub(in crate::annotations) const LEAVE_ERRORS: Parser =
     Parser { read: |value| Ok(answer(AnswerSetting::LeavesBackend(flag(value)?))), nothing: &[] };
@@ -150,26 +150,8 @@ fn one_of<T: Copy>(value: &str, known: &[(&str, T)]) -> Result<Option<T>, Fault>
     }
 }
 
-/// `name` or `namespace/name`; whether the namespace may be another one is the reader's to say.
-fn named(value: &str, setting: fn(Arc<str>) -> AnswerSetting) -> Result<Setting, Fault> {
-    let value = value.trim();
-    if value.is_empty() {
-        return Ok(Setting::Nothing);
-    }
-    let is_name = |part: &str| {
-        let known =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-        !part.is_empty() && part.len() <= 253 && part.bytes().all(known)
-    };
-    let (namespace, name) = value.split_once('/').unwrap_or(("default", value));
-    match is_name(namespace) && is_name(name) {
-        true => Ok(answer(setting(value.into()))),
-        false => Err(Fault::new(
-            "InvalidAnnotation",
-            "is not the name of an object",
-            "write the name of an object of the same namespace",
-        )),
-    }
+fn of_object(value: &str, setting: fn(Arc<str>) -> AnswerSetting) -> Result<Setting, Fault> {
+    named(value, |name| answer(setting(name)))
 }
 
 fn statuses(value: &str) -> Result<Setting, Fault> {

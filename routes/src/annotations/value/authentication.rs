@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Fault, Parser, Setting, flag};
+use super::{Fault, Parser, Setting, flag, named};
 use crate::{filter::answer_fields::may_be_set, host, template::Template};
 
 /// What an annotation about who may pass asks for.
@@ -275,28 +275,6 @@ fn url(value: &str) -> Result<AuthUrl, Fault> {
 
 fn set(setting: AuthenticationSetting) -> Setting {
     Setting::Authentication(setting)
-}
-
-/// `name` or `namespace/name`; whether the namespace may be another one is the reader's to say.
-fn named(value: &str, setting: fn(Arc<str>) -> Setting) -> Result<Setting, Fault> {
-    let value = value.trim();
-    if value.is_empty() {
-        return Ok(Setting::Nothing);
-    }
-    let is_name = |part: &str| {
-        let known =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-        !part.is_empty() && part.len() <= 253 && part.bytes().all(known)
-    };
-    let (namespace, name) = value.split_once('/').unwrap_or(("default", value));
-    match is_name(namespace) && is_name(name) {
-        true => Ok(setting(value.into())),
-        false => Err(Fault::new(
-            "InvalidAnnotation",
-            "is not the name of an object",
-            "write the name of an object of the same namespace",
-        )),
-    }
 }
 
 #[cfg(test)]
