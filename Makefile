@@ -2,7 +2,7 @@
 #
 #   make run          the quickstart: gateway, echo backends and five curl lines to try
 #   make test         everything that continuous integration checks
-#   make cluster      the programs of the Kubernetes cluster that tests start (once; 20 minutes of a processor)
+#   make cluster      the programs of the Kubernetes cluster that tests start (once; 25 minutes of a processor)
 #   make fuzz         what reads octets from outside, fed with whatever a fuzzer thinks of
 #   make lint         formatting, clippy, documentation, house rules, licences
 #   make image        a static binary, packed as an OCI image -> target/image/gatehouse.tar
@@ -10,10 +10,12 @@
 #   make bench        gatehouse beside nginx, HAProxy and Envoy -> loadtest/results/
 #   make bench-scale  10 000 Ingress hosts: start, change, memory -> loadtest/results/scale.md
 #   make bench-cluster  20 000 Ingresses and Routes on a real API server -> loadtest/results/cluster.md
+#   make chaos        gatehouse beside HAProxy and Envoy, backends that fail -> loadtest/results/chaos.md
+#   make bench-forwarding  TCP and UDP passed on, beside rules by hand, HAProxy and nginx -> loadtest/results/forwarding.md
 #   make bench-failover  gatehouse beside keepalived, the owner of an address struck -> loadtest/results/failover.md
 #
-# BENCH_ARGS is passed on: make bench BENCH_ARGS='--quick --only plain,tls'; likewise FAILOVER_ARGS:
-# '--trials 10 --only kill,term', or '--vips 1000' for a thousand addresses at once. FUZZ_SECONDS is how
+# BENCH_ARGS is passed on: make bench BENCH_ARGS='--quick --only plain,tls'; likewise CHAOS_ARGS: '--only kill,hang',
+# and FAILOVER_ARGS: '--trials 10 --only kill,term', or '--vips 1000' for a thousand addresses at once. FUZZ_SECONDS is how
 # long make fuzz runs each target (10), FUZZ_TARGETS which of them (all in vip/fuzz/fuzz_targets).
 
 SHELL := bash
@@ -27,13 +29,14 @@ TARGET := $(abspath $(CARGO_TARGET_DIR))
 TOOLS := $(TARGET)/tools
 BENCH_ARGS ?=
 SCALE_ARGS ?=
+CHAOS_ARGS ?=
 FAILOVER_ARGS ?=
 FUZZ_SECONDS ?= 10
 FUZZ_TARGETS ?=
 export CARGO_TARGET_DIR := $(TARGET)
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help run test fuzz lint cluster image deb bench bench-scale bench-cluster bench-failover
+.PHONY: help run test fuzz lint cluster image deb bench bench-scale bench-cluster chaos bench-failover bench-forwarding
 .NOTPARALLEL:
 
 help:
@@ -49,6 +52,7 @@ run:
 test: cluster lint
 	$(CARGO) build -p gatehouse-loadtest -p gatehouse-testbed
 	$(CARGO) test --workspace
+	$(TARGET)/debug/gatehouse-loadtest chaos --quick --gatehouse $(TARGET)/debug/gatehouse
 	CARGO=$(CARGO) vip/fuzz/run 2
 
 cluster:
@@ -92,6 +96,16 @@ bench-scale:
 bench-cluster: cluster
 	$(CARGO) build --release -p gatehouse -p gatehouse-loadtest
 	$(TARGET)/release/gatehouse-loadtest cluster --gatehouse $(TARGET)/release/gatehouse --results loadtest/results $(CLUSTER_ARGS)
+
+chaos:
+	TOOLS=$(TOOLS) .ci/setup chaos
+	$(CARGO) build --release -p gatehouse -p gatehouse-loadtest
+	$(TARGET)/release/gatehouse-loadtest chaos --gatehouse $(TARGET)/release/gatehouse --tools $(TOOLS) --results loadtest/results $(CHAOS_ARGS)
+
+bench-forwarding:
+	TOOLS=$(TOOLS) .ci/setup test
+	$(CARGO) build --release -p gatehouse -p gatehouse-loadtest
+	$(TARGET)/release/gatehouse-loadtest forwarding --gatehouse $(TARGET)/release/gatehouse --results loadtest/results
 
 bench-failover:
 	.ci/setup failover

@@ -29,8 +29,9 @@ use gatehouse_routes::{
     problem::Problem,
 };
 use gatehouse_vip::{
-    BgpEvent, BgpSpeaker, BgpSpeakerOptions, BgpStatus, GroupOptions, Health, Predecessor,
-    RoutedAddresses, Speaker, SpeakerEvent, SpeakerOptions, SpeakerStatus, VipPlan, bgp::BgpPlan,
+    BgpEvent, BgpSpeaker, BgpSpeakerOptions, BgpStatus, GroupKey, GroupOptions, Health, Note,
+    NoteSink, Predecessor, RoutedAddresses, SharedSysctls, Speaker, SpeakerEvent, SpeakerOptions,
+    SpeakerStatus, VipPlan, bgp::BgpPlan,
 };
 use serde::Serialize;
 
@@ -51,6 +52,9 @@ const LEAVE: Duration = Duration::from_secs(2);
 /// Longest that taking the addresses off may take before the process ends all the same.
 const WITHDRAW: Duration = Duration::from_secs(5);
 
+/// Hears the key of the group.
+type Agreed = Arc<dyn Fn(&GroupKey) + Send + Sync>;
+
 /// How this node is to have addresses.
 pub(crate) struct AddressOptions {
     node: String,
@@ -62,8 +66,14 @@ pub(crate) struct AddressOptions {
     drain: Duration,
     /// How long routers have to prefer other ways before a stop.
     bgp_grace: Duration,
+    /// Settings of interfaces that the speakers change.
+    sysctls: SharedSysctls,
     /// What is not quite right about the settings.
     problems: Vec<Problem>,
+    /// Hears the notes of the group's other nodes.
+    notes: Option<NoteSink>,
+    /// Hears the key of the group whenever the objects say another one.
+    agreed: Option<Agreed>,
 }
 
 /// What a speaker has done or could not do.
@@ -100,6 +110,7 @@ pub(crate) struct Addresses {
     state: AddressState,
     /// What of the group follows the objects.
     following: Option<Following>,
+    agreed: Option<Agreed>,
     /// What the nodes of the group know of addresses that routers lead here.
     routed: RoutedAddresses,
     bgp_grace: Duration,
@@ -141,7 +152,26 @@ impl AddressOptions {
             tracing::info!(node, port = group.port, peers, "shares addresses with its group");
         }
         let (drain, bgp_grace) = (settings.address_drain_time(), settings.bgp_grace);
-        Ok(Self { node, group, following, drain, bgp_grace, problems })
+        let sysctls =
+            settings.state_dir.as_deref().map(SharedSysctls::noted_in).unwrap_or_default();
+        let (notes, agreed) = (None, None);
+        Ok(Self { node, group, following, drain, bgp_grace, sysctls, problems, notes, agreed })
+    }
+
+    /// Has somebody hear the notes of the group's other nodes, on a thread that must not wait, and a secret that all
+    /// nodes share, as soon as its key is known and with each other one. False if there is no group.
+    pub(crate) fn share(
+        &mut self,
+        purpose: &'static str,
+        agree: impl Fn(&[u8; 32]) + Send + Sync + 'static,
+        hear: impl Fn(Note) + Send + Sync + 'static,
+    ) -> bool {
+        if let Some(secret) = self.group_secret(purpose) {
+            agree(&secret);
+        }
+        self.notes = Some(Arc::new(hear));
+        self.agreed = Some(Arc::new(move |key| agree(&key.derive(purpose))));
+        self.group.is_some()
     }
 
     /// A secret that the nodes of the group share, where the command line has its key.
@@ -158,7 +188,8 @@ impl Addresses {
         health: Health,
         events: impl Fn(Event) + Send + Sync + 'static,
     ) -> Self {
-        let AddressOptions { node, group, following, drain, bgp_grace, problems } = options;
+        let AddressOptions { node, group, following, drain, bgp_grace, sysctls, .. } = options;
+        let (problems, agreed) = (options.problems, options.agreed);
         // Only the nodes of a group can forward connections from a router.
         let state = AddressState::new(&node, group.as_ref().map(|_| drain), problems);
         let l2 = SpeakerOptions {
@@ -166,6 +197,8 @@ impl Addresses {
             group,
             drain_time: drain,
             health: Some(Arc::clone(&health)),
+            notes: options.notes,
+            sysctls: sysctls.clone(),
             ..SpeakerOptions::default()
         };
         let bgp = BgpSpeakerOptions {
@@ -173,11 +206,13 @@ impl Addresses {
             grace: bgp_grace,
             health: Some(health),
             loopback: l2.loopback.clone(),
+            sysctls,
             ..BgpSpeakerOptions::default()
         };
         Self {
             state,
             following,
+            agreed,
             routed: RoutedAddresses::default(),
             bgp_grace,
             starter: Starter { l2, bgp, events: Arc::new(events) },
@@ -280,16 +315,28 @@ impl Addresses {
     }
 
     /// Announces what the configuration allows and the listeners serve, and no more than that.
-    pub(crate) fn apply(&mut self, compiled: &Compiled, listeners: &Listeners) -> Changes {
+    /// `serves`: whether an address is served but for its listeners.
+    pub(crate) fn apply(
+        &mut self,
+        compiled: &Compiled,
+        listeners: &Listeners,
+        serves: impl Fn(IpAddr) -> bool,
+    ) -> Changes {
         // The group before the addresses: nothing is claimed that its other nodes do not hear of.
         let following = self.following.as_mut();
         if let Some((key, peers)) = following.and_then(|it| it.news(&compiled.group)) {
+            if let (Some(agreed), Some(key)) = (&self.agreed, &key) {
+                agreed(key);
+            }
             self.l2.iter().for_each(|l2| l2.group(key.clone(), peers.clone()));
             self.wanted.2 = Some((key, peers));
         }
-        let open = state::open_addresses(&compiled.listeners, &compiled.forwarded, |plan| {
+        let by_kernel = compiled.kernel.rules.ports.keys().map(|(ip, ..)| *ip);
+        let without_listener = by_kernel.chain(compiled.forwarded.iter().copied()).collect();
+        let open = state::open_addresses(&compiled.listeners, &without_listener, |plan| {
             listeners.is_open(plan)
         });
+        let open = open.into_iter().filter(|ip| serves(*ip)).collect();
         let (orders, changes) =
             self.state.apply(&compiled.vips, &compiled.bgp, open, Instant::now());
         let Orders { vips, bgp, routed } = orders;
@@ -410,6 +457,13 @@ impl AddressStatus {
     pub(crate) fn l2(&self) -> Arc<SpeakerStatus> {
         let l2 = self.0.l2.get().and_then(Weak::upgrade);
         l2.map(|speaker| speaker.status()).unwrap_or_default()
+    }
+
+    /// Tells the other nodes of the group something; nobody if there is no speaker.
+    pub(crate) fn tell(&self, notes: Vec<Vec<u8>>) {
+        if let Some(l2) = self.0.l2.get().and_then(Weak::upgrade) {
+            l2.tell(notes);
+        }
     }
 
     /// The same of the BGP speaker.

@@ -3,6 +3,7 @@
 //! [`server`] answers requests by functions that it is given; `pages` puts the answers together from what
 //! the parts of the process know; [`status`] and [`metrics`] are their forms. Nothing here changes anything.
 
+pub mod l4;
 pub mod metrics;
 pub(crate) mod pages;
 pub mod server;

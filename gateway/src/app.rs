@@ -1,7 +1,6 @@
 //! Starts and stops everything, in one readable order.
 
 use std::{
-    path::Path,
     process::ExitCode,
     sync::{Arc, mpsc},
     thread,
@@ -9,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use gatehouse_routes::options::Options;
+use gatehouse_routes::{filter::tls_terms, options::Options};
 use gatehouse_vip::Health;
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -24,25 +23,35 @@ use crate::{
     compile::{GroupSecret, NodeContext, Role},
     config::Settings,
     controller::{Asking, Controller, Memory, Progress, Reports, Signal},
-    handover::{self, Door},
+    handover::{self, Door, Handed},
     http::error::ProxyErrorKind,
+    l4::kernel::KernelForwarding,
     listeners::Listeners,
     logging::Complaint,
     passwords::Passwords,
     process::ProcessProblems,
+    shares::{self, Shares},
     snapshot::Live,
     source::{
         Event, Source, files,
         kube::{self, KubeSource, client::Access},
     },
+    spool::Spool,
     state::ClusterState,
     state_file,
     status::Status,
-    tls::{chain::Authorities, config::TlsConfigs},
-    upstream::{checks, gates::Gates, names::resolver::Resolver, sessions},
+    tls::{
+        config::TlsConfigs,
+        profile::Profile,
+        tickets::{self, TicketSecret},
+    },
+    upstream::{
+        checks, gates::Gates, issuers::Issuers, names::resolver::Resolver, outliers, sessions,
+    },
     worker::{clock, context::WorkerOptions, thread::WorkerHandle, watchdog},
 };
 
+mod authorities;
 mod signals;
 mod succession;
 
@@ -64,15 +73,16 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         Signals::listen().context("cannot catch signals")?
     };
     raise_descriptor_limit();
-    let address_options = AddressOptions::new(settings)?;
+    let mut address_options = AddressOptions::new(settings)?;
     let origin = Origin::open(settings)?;
     let problems = ProcessProblems::new(&settings.node_name());
     complaint.inspect(|complaint| complaint.raise(&problems));
     let recorded = recorded_addresses(settings, &problems);
     let memory = Memory::new(settings.state_dir.clone(), &recorded, &problems);
     let mut node = node_context(settings, recorded);
-    node.options.destination_ca =
-        settings.destination_ca.as_deref().map(authorities).transpose()?;
+    node.tls = tls_profile(settings, &problems)?;
+    node.options.destination_ca = authorities::destination(settings)?;
+    node.options.route_clients = authorities::route_clients(&settings.route_clients)?;
 
     let live = Arc::new(Live::default());
     let workers = settings.worker_threads().get();
@@ -80,21 +90,31 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
     let metrics = Arc::new(metrics.in_names_of_nginx(settings.nginx_metrics));
     let log = access_log(settings, &problems)?;
     let passwords = Passwords::new().context("cannot verify passwords")?;
+    let bodies = &settings.bodies;
+    let folder = bodies.folder(settings.state_dir.as_deref());
+    let spool = Spool::new(folder, bodies.body_memory, bodies.body_disk);
+    let shares = Shares::new(random()?);
+    let (hear, heard) = shares::mailbox();
+    let agreeing = shares.clone();
+    let agree = move |secret: &[u8; 32]| agreeing.agree(secret);
+    let in_group = address_options.share(shares::PURPOSE, agree, hear);
     let options = WorkerOptions::new(
         settings,
         Arc::clone(&live),
         metrics.series(),
-        passwords,
+        (passwords, spool.clone(), shares.clone()),
         workers,
         session_secret(settings, &address_options)?,
     );
+    let tls = tls_configs(&node.tls, &live, &address_options)?;
     let tick = clock::period(options.time_scale);
     let resolver = Resolver::start().context("cannot start the resolver of names")?;
-    let (gates, checked) = (Gates::default(), Arc::clone(&live));
+    let (gates, issuers) = (Gates::default(), Issuers::new(resolver.clone()));
+    let (checked, clock) = (Arc::clone(&live), options.clock());
     let workers = (0..workers)
         .map(|index| {
             let logger = log.as_ref().map(AccessLog::logger);
-            let shared = (resolver.clone(), gates.clone());
+            let shared = (resolver.clone(), gates.clone(), issuers.clone());
             WorkerHandle::start(index, options.clone(), shared, metrics.worker(index), logger)
         })
         .collect::<std::io::Result<Vec<_>>>()
@@ -105,6 +125,7 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         None => (None, None),
     };
     let succeeding = before.is_some();
+    let Handed { sockets, clients } = inherited.unwrap_or_default();
     let (signals, received) = mpsc::channel();
     let feed = origin.start(&signals)?;
     let status = match &feed.cluster {
@@ -135,13 +156,17 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         named: resolver.endpoints().clone(),
         log_dropped: log.as_ref().map(AccessLog::dropped_counter),
         addresses: addresses.status(),
+        spool,
+        shares: shares.clone(),
+        issuers,
         source: feed.cluster.as_ref().map(KubeSource::health),
         problems: problems.clone(),
         standing: status.as_ref().map(Status::standing),
         pod_uid: settings.pod_uid.clone(),
     };
+    let group = in_group.then(|| addresses.status());
     let (started, could_start) = oneshot::channel();
-    let controller = Controller {
+    let mut controller = Controller {
         state: ClusterState::new([feed.source]),
         node,
         role: feed.role,
@@ -151,10 +176,9 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         drain_timeout: settings.drain_timeout,
         live: Arc::clone(&live),
         workers,
-        listeners: Listeners::new(
-            TlsConfigs::new(Arc::clone(&live))?,
-            inherited.unwrap_or_default(),
-        ),
+        clock: options.clock(),
+        listeners: Listeners::new(tls, sockets),
+        kernel: KernelForwarding::new(settings.leave_kernel_rules, succeeding, problems.clone()),
         addresses,
         progress,
         compiled: None,
@@ -169,6 +193,7 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         tidied: Instant::now(),
         started: Some(started),
     };
+    controller.keep(clients);
     let admin_listener = handover::shared_listener(settings.admin, succeeding)
         .with_context(|| format!("cannot listen on --admin {}", settings.admin))?;
     let metrics_listener = settings
@@ -189,7 +214,11 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         if let Some(listener) = metrics_listener {
             tokio::spawn(server::serve(listener, pages.clone(), Pages::Metrics));
         }
+        tokio::spawn(outliers::run(Arc::clone(&checked), settings.time_scale, clock));
         tokio::spawn(checks::run(checked, settings.time_scale));
+        if let Some(group) = group {
+            tokio::spawn(shares::run(shares, heard, move |notes| group.tell(notes)));
+        }
         let mut served = tokio::spawn(server::serve(admin_listener, pages, Pages::All));
         let act = |asked| act(asked, &feed, &signals, log.as_ref());
         let ended = until_stopped(&mut served, could_start, &mut asked, act).await;
@@ -387,6 +416,35 @@ fn access_log(
     started.map(Some).context("cannot start the access log")
 }
 
+/// What TLS clients may speak.
+fn tls_profile(settings: &Settings, problems: &ProcessProblems) -> anyhow::Result<Arc<Profile>> {
+    let (profile, absent) = Profile::new(&settings.tls)?;
+    if let Some(absent) = absent {
+        let message = format!("clients cannot use {absent}: not built in");
+        let hint = "clients need TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or TLS 1.3";
+        problems.warning(tls_terms::REDUCED, "--tls-profile", message, hint);
+    }
+    Ok(Arc::new(profile))
+}
+
+/// The TLS of clients. Tickets come from the key of the group, never from the state folder: what was said yesterday
+/// must not be readable by what a disk holds.
+fn tls_configs(
+    profile: &Arc<Profile>,
+    live: &Arc<Live>,
+    addresses: &AddressOptions,
+) -> anyhow::Result<TlsConfigs> {
+    let given = addresses.group_secret(tickets::PURPOSE);
+    let tickets = TicketSecret { live: Arc::clone(live), given };
+    TlsConfigs::new(Arc::clone(live), Arc::clone(profile), tickets)
+}
+
+fn random() -> anyhow::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).ok().context("the system has no random numbers")?;
+    Ok(bytes)
+}
+
 /// What session cookies are sealed with: the key of the group where the command line has it, else a secret of the
 /// state folder, else one of this process.
 fn session_secret(settings: &Settings, addresses: &AddressOptions) -> anyhow::Result<[u8; 32]> {
@@ -425,6 +483,8 @@ pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) 
             route_domain: settings.route_domain.clone(),
             encoded_slashes: settings.encoded_slashes,
             nginx_config: settings.nginx_config.clone(),
+            error_pages: settings.error_pages.clone(),
+            default_backend: settings.default_backend.clone(),
             understand_snippets: settings.understand_snippets,
             listeners: [settings.http_addresses(), settings.https_addresses()].concat(),
             ..Options::default()
@@ -433,6 +493,7 @@ pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) 
         https: settings.https_addresses(),
         recorded: recorded.addresses,
         quarantined: recorded.quarantined,
+        external_ips: settings.external_ips.iter().copied().collect(),
         load_balancer_class: settings.cluster.load_balancer_class.clone(),
         ignore_exclude_label: settings.cluster.ignore_exclude_lb,
         publish_service: settings.cluster.publish_service.clone(),
@@ -443,15 +504,6 @@ pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) 
         }),
         ..NodeContext::default()
     }
-}
-
-/// The certificates of authorities in a file, found to be usable.
-fn authorities(file: &Path) -> anyhow::Result<Arc<str>> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("cannot read --destination-ca {}", file.display()))?;
-    Authorities::parse(("the file", text.as_bytes()), None)
-        .map_err(|why| anyhow::anyhow!("--destination-ca {}: {why}", file.display()))?;
-    Ok(text.into())
 }
 
 /// As many descriptors as the hard limit allows: every proxied connection takes two.

@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use gatehouse_routes::{objects::ObjectKey, options::EncodedSlashes};
+use gatehouse_routes::{networks::Network, objects::ObjectKey, options::EncodedSlashes};
 
 use crate::{
     config::{Listen, RouteSettings, Settings, listen, object_key, socket},
@@ -62,6 +62,12 @@ pub struct ManifestArgs {
     /// The ConfigMap of ingress-nginx that says what holds for every Ingress, as for `run`.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key)]
     pub nginx_config: Option<ObjectKey>,
+    /// The ConfigMap with texts for errors, as for `run`.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key)]
+    pub error_pages: Option<ObjectKey>,
+    /// The Service that answers requests which no rule is for, as for `run`.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key)]
+    pub default_backend: Option<ObjectKey>,
     /// Snippets of nginx are read, as for `run`.
     #[arg(long)]
     pub understand_snippets: bool,
@@ -83,6 +89,9 @@ pub struct ManifestArgs {
     /// What becomes of requests whose path holds an encoded slash, as for `run`.
     #[arg(long, value_name = "POLICY", default_value = "safe")]
     pub encoded_slashes: EncodedSlashes,
+    /// Networks in which `spec.externalIPs` of Services may be, as for `run`.
+    #[arg(long = "external-ips", value_name = "CIDR", num_args = 1, value_parser = str::parse::<Network>)]
+    pub external_ips: Vec<Network>,
     /// Name of the node to plan for. Default: the host name.
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
@@ -149,9 +158,41 @@ pub struct MigrateArgs {
     /// The kubeconfig file that has the context. Default: $KUBECONFIG or ~/.kube/config.
     #[arg(long, value_name = "FILE", requires = "context")]
     pub kubeconfig: Option<PathBuf>,
+    /// Requests to the controller that serves today.
+    #[command(flatten)]
+    pub shadow: ShadowArgs,
     /// Files and folders of manifests.
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+}
+
+/// Arguments of `migrate --shadow`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ShadowArgs {
+    /// Asks the controller that serves today at this address (`http://HOST:PORT`, or `https://HOST:PORT`: then by TLS
+    /// under the name of each request's host), and tells where this gateway would
+    /// answer otherwise: by status and Location, as far as the rules alone say it. Only GET and HEAD are sent, nowhere
+    /// else.
+    #[arg(long, value_name = "URL")]
+    pub shadow: Option<String>,
+    /// Asks this gateway, which runs and has the same backends, as well, and compares the whole heads of answers.
+    #[arg(long, value_name = "URL", requires = "shadow")]
+    pub beside: Option<String>,
+    /// Certificates of https addresses are not verified, as curl has it. Default: by the authorities of this host.
+    #[arg(short = 'k', long, requires = "shadow")]
+    pub insecure: bool,
+    /// File with requests, `HOST/PATH` or a URL in each line, `HEAD` or `GET` before it. Default: every path of every host.
+    #[arg(long, value_name = "FILE", requires = "shadow")]
+    pub requests: Option<PathBuf>,
+    /// Requests at most.
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, requires = "shadow")]
+    pub shadow_limit: usize,
+    /// Requests per second at most.
+    #[arg(long, value_name = "RATE", default_value_t = 20, requires = "shadow")]
+    pub shadow_rate: u32,
+    /// Seconds after which no more are sent.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "shadow")]
+    pub shadow_time: u64,
 }
 
 /// How to print a report.

@@ -12,10 +12,10 @@ use std::{
 };
 
 use gatehouse_routes::{
-    model::{Scope, ScopeSlot},
+    model::{Scope, ScopeSlot, Transport},
     networks::Networks,
     objects::{ObjectKey, ObjectRef},
-    options::Options,
+    options::{Options, Place},
     problem::Problem,
 };
 use gatehouse_vip::{Exclusion, PoolUsage, Quarantined, VipPlan, bgp::BgpPlan};
@@ -28,6 +28,9 @@ use crate::{
     tls::{
         backends::BackendTlsTable,
         certs::{self, CertCache, CertTable},
+        client_certificates::ClientTrustTable,
+        handshakes::Handshakes,
+        profile::Profile,
     },
 };
 
@@ -40,7 +43,10 @@ mod status;
 
 pub(crate) use gateways::may_be_ours;
 pub use group::{GroupPlan, GroupSecret};
-pub use l4::{Certs, L4Plan, L4Port};
+pub use l4::{
+    Affinities, Certs, ClientAffinity, Forwarding, Kept, KernelPlan, L4Address, L4Plan, L4Port,
+    L4Stats, Named, ServicePort, Watched,
+};
 pub use status::statuses;
 pub(crate) use status::{Statuses, load_balancer, pool as pool_status};
 
@@ -51,6 +57,8 @@ pub struct NodeContext {
     pub node: String,
     /// Its labels, where no Node object of that name says otherwise.
     pub labels: BTreeMap<String, String>,
+    /// The TLS that clients may speak as the command line says it.
+    pub tls: Arc<Profile>,
     /// Settings that routing depends on.
     pub options: Options,
     /// Plain clear-text addresses (`--http`).
@@ -62,11 +70,15 @@ pub struct NodeContext {
     pub recorded: BTreeMap<ObjectKey, Vec<IpAddr>>,
     /// Addresses that were let go a short while ago, and who may have them again already.
     pub quarantined: Quarantined,
+    /// Who had which endpoint in the process before this one.
+    pub affinities: Affinities,
     /// Addresses of pools that hosts outside use.
     pub occupied: BTreeSet<IpAddr>,
     /// The one `spec.loadBalancerClass` whose Services are served (`--load-balancer-class`). `None`: those
     /// without a class and those of class `gatehouse.io/vip`.
     pub load_balancer_class: Option<String>,
+    /// Where `spec.externalIPs` may be (`--external-ips`).
+    pub external_ips: Networks,
     /// Announce from here even if the Node object says that load balancers are to leave it out.
     pub ignore_exclude_label: bool,
     /// The Service whose addresses go into the status of Ingresses and Routes (`--publish-service`).
@@ -101,16 +113,27 @@ pub enum Protocol {
     Tcp,
     /// TLS, and within it whatever the client speaks.
     Tls,
+    /// Datagrams, which are passed on.
+    Udp,
 }
 
 impl Protocol {
-    /// `http`, `https`, `tcp` or `tls`.
+    /// `http`, `https`, `tcp`, `tls` or `udp`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::Udp => "udp",
+        }
+    }
+
+    /// What its sockets are of.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Udp => Transport::Udp,
+            Self::Http | Self::Https | Self::Tcp | Self::Tls => Transport::Tcp,
         }
     }
 }
@@ -128,6 +151,13 @@ pub struct ListenerPlan {
     pub protocol: Protocol,
     /// The address is a virtual one: it may not be on any interface yet.
     pub vip: bool,
+}
+
+impl ListenerPlan {
+    /// Where it listens: no two listeners have one place.
+    pub fn at(&self) -> L4Address {
+        L4Address { transport: self.protocol.transport(), address: self.address }
+    }
 }
 
 /// What a Service got.
@@ -168,6 +198,10 @@ pub struct Compiled {
     pub certs: Vec<(Scope, Arc<CertTable>)>,
     /// How TLS to backends is done.
     pub backend_tls: BackendTlsTable,
+    /// Whom hosts believe that ask for certificates of clients.
+    pub client_trust: ClientTrustTable,
+    /// What is agreed on in handshakes with clients.
+    pub handshakes: Handshakes,
     /// Addresses that this node may announce.
     pub vips: Arc<VipPlan>,
     /// What this node tells its routers.
@@ -178,8 +212,10 @@ pub struct Compiled {
     pub excluded: Option<Exclusion>,
     /// Sockets, plain ones first; the same `Arc` as before if nothing changed.
     pub listeners: Arc<[ListenerPlan]>,
-    /// Connections that are passed on, those to Services that are no gateways.
+    /// What is passed on, that to Services that are no gateways.
     pub l4: Arc<L4Plan>,
+    /// What of it the kernel passes on.
+    pub kernel: Arc<KernelPlan>,
     /// The Services that they are of, also while they have no address.
     pub passed_on: BTreeSet<ObjectKey>,
     /// The clients that Services let in, by Service; those that are not here let everybody in.
@@ -229,11 +265,13 @@ pub fn compile(
         certs::Builder::new(&state.objects.secrets, previous.map(|previous| &previous.cert_cache));
     let faults = builder.judge_routes(&state.objects);
     let mut problems = Vec::new();
+    let place = Place { node: node.node.clone(), zone: addresses::zone(state, node) };
+    let options = Options { place, ..node.options.clone() };
     let named = gatehouse_routes::compile::gateways(&state.objects, &node.options);
     let passed_on = l4::services(state, node, &named, &mut problems);
     let routes = gatehouse_routes::compile::compile_judged(
         &state.objects,
-        &node.options,
+        &options,
         &faults,
         &l4::asked(&passed_on),
         previous.map(|previous| &*previous.routes),
@@ -256,6 +294,12 @@ pub fn compile(
     let known = previous.map(|previous| &previous.backend_tls);
     let backend_tls = BackendTlsTable::of(&routes.backends, &state.objects.secrets, known);
     problems.extend(backend_tls.problems());
+    let known = previous.map(|previous| &previous.client_trust);
+    let client_trust = ClientTrustTable::of(&routes.tables, known);
+    problems.extend(client_trust.problems());
+    let known = previous.map(|previous| &previous.handshakes);
+    let handshakes = Handshakes::of(&node.tls, routes.tls.as_ref(), &routes.tables, known);
+    problems.extend(handshakes.problems());
     problems.extend(status::problems(state, node));
 
     let gateways = gateways::gateways(state, node, &routes, &mut problems);
@@ -272,17 +316,19 @@ pub fn compile(
         previous.map(|previous| &previous.source_ranges),
         &mut problems,
     );
+    let served = l4::with_external(&passed_on, node, &addresses.assigned, &mut problems);
     let l4 = l4::plan(
         &passed_on,
         &routes.asked,
         (state, node),
-        &addresses.assigned,
+        &served,
         (&source_ranges, &l4_certs),
         before,
     );
+    let kernel = l4::kernel_plan(&l4, &routes.backends, &mut problems);
     // Who has the address and port already keeps it.
-    let taken: BTreeSet<_> = listeners.iter().map(|plan| plan.address).collect();
-    listeners.extend(l4::listeners(&l4).filter(|plan| !taken.contains(&plan.address)));
+    let taken: BTreeSet<_> = listeners.iter().map(ListenerPlan::at).collect();
+    listeners.extend(l4::listeners(&l4).filter(|plan| !taken.contains(&plan.at())));
     let group = group::plan(state, node, &mut problems);
     problems.sort_by(|a, b| {
         (&a.object, &a.field, a.reason, &a.message)
@@ -300,6 +346,8 @@ pub fn compile(
         group: shared(group, previous.map(|previous| &previous.group)),
         certs,
         backend_tls,
+        client_trust,
+        handshakes,
         vips: shared(addresses.vips, previous.map(|previous| &previous.vips)),
         bgp: shared(addresses.bgp, previous.map(|previous| &previous.bgp)),
         listeners: match previous {
@@ -308,6 +356,7 @@ pub fn compile(
         },
         passed_on: passed_on.iter().map(|service| service.key.clone()).collect(),
         l4: shared(l4, previous.map(|previous| &previous.l4)),
+        kernel: shared(kernel, previous.map(|previous| &previous.kernel)),
         source_ranges,
         excluded: addresses.excluded,
         addresses: addresses.assigned,

@@ -16,16 +16,22 @@ use ipnet::IpNet;
 
 use crate::access_log::{AccessLogOptions, Format, Share, Statuses};
 
+mod bodies;
 mod cluster;
+mod header_case;
 mod listen;
 mod peer;
 mod routes;
+mod tls;
 
+pub use bodies::BodySettings;
 pub use cluster::ClusterSettings;
+pub use header_case::{HeaderCaseSettings, Spelling};
 pub use listen::Listen;
 pub(crate) use listen::{listen, socket};
 pub use peer::Peer;
 pub use routes::RouteSettings;
+pub use tls::{ClientCertificatePolicy, RouteClientSettings, TlsProfile, TlsSettings, TlsVersion};
 
 /// Clear-text address used when the command line names no address and no gateway Service.
 pub const DEFAULT_HTTP: SocketAddr = loopback(8080);
@@ -86,6 +92,17 @@ pub struct Settings {
     /// has it. Where it is missing every Ingress is closed (503). Default: none.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, help_heading = "Sources")]
     pub nginx_config: Option<ObjectKey>,
+
+    /// The ConfigMap with texts for errors of the gateway itself, where no object has texts of its own. Entries are
+    /// `404.html`, `503.json`, `5xx` and the like, or whole answers, as OpenShift has them: `error-page-503.http`,
+    /// `error-page-404.http`. Default: none, they are told in a few words.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, help_heading = "Sources")]
+    pub error_pages: Option<ObjectKey>,
+
+    /// The Service that answers requests which no rule is for, at its first port, as ingress-nginx has it by
+    /// --default-backend-service. Default: none, they get 404.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, help_heading = "Sources")]
+    pub default_backend: Option<ObjectKey>,
 
     /// Read `configuration-snippet` and `server-snippet` of Ingresses: one that says only what has a setting here
     /// (fields, redirects, `allow` and `deny`, sizes, times) does that; any other closes its Ingress, as all do without
@@ -176,6 +193,16 @@ pub struct Settings {
     /// taken it over. Default: --drain-timeout.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Group")]
     pub linger_timeout: Option<Duration>,
+
+    /// Networks in which `spec.externalIPs` of Services may be. Whoever may write a Service may take the traffic to any
+    /// address of them that this node has. They are served, and never claimed or announced. Default: none.
+    #[arg(long = "external-ips", value_name = "CIDR", num_args = 1.., value_parser = str::parse::<Network>, help_heading = "Addresses")]
+    pub external_ips: Vec<Network>,
+
+    /// Leave the rules by which the kernel forwards (`gatehouse.io/forwarding: kernel`) behind at a stop: open
+    /// connections go on, and the next start takes the rules over. Default: they are removed.
+    #[arg(long, help_heading = "Addresses")]
+    pub leave_kernel_rules: bool,
 
     /// Seconds for which routers are asked to prefer other ways (GRACEFUL_SHUTDOWN, RFC 8326) before what
     /// they were told by BGP is withdrawn when this node stops.
@@ -282,6 +309,18 @@ pub struct Settings {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Traffic")]
     pub public_https_port: Option<u16>,
 
+    /// How names of headers are spelled in HTTP/1.
+    #[command(flatten)]
+    pub header_case: HeaderCaseSettings,
+
+    /// What TLS clients may speak.
+    #[command(flatten)]
+    pub tls: TlsSettings,
+
+    /// What clients of Routes have to show over TLS.
+    #[command(flatten)]
+    pub route_clients: RouteClientSettings,
+
     /// Seconds that requests under way have to finish after a stop signal.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Traffic")]
     pub drain_timeout: Duration,
@@ -300,6 +339,10 @@ pub struct Settings {
     /// ends a pause.
     #[arg(long, value_name = "BYTES", default_value_t = 240, help_heading = "Traffic")]
     pub body_rate: u32,
+
+    /// Where bodies wait that are read in whole.
+    #[command(flatten)]
+    pub bodies: BodySettings,
 
     /// Most connections to one endpoint; each data thread has its share of them. Requests beyond them go to other
     /// endpoints, or get 503. Default: three quarters of those that the limit of open files allows.

@@ -19,19 +19,24 @@ use serde::Serialize;
 use crate::{
     addresses::{self, Addresses, Announced, Change, Changes},
     compile::{Compiled, NodeContext, Role, compile},
-    handover::{self, Door},
-    listeners::{Listeners, Sockets},
+    handover::{self, Door, Handed},
+    l4::kernel::{KernelFact, KernelForwarding},
+    listeners::Listeners,
     process::ProcessProblems,
     snapshot::{Live, Snapshot},
     source::{Event, References, kube::Wants},
     state::ClusterState,
     state_file::Recorded,
     status::Leadership,
-    worker::thread::{Command, WorkerHandle},
+    worker::{
+        clock::Clock,
+        thread::{Command, WorkerHandle},
+    },
 };
 
 mod memory;
 mod reports;
+mod succession;
 
 pub(crate) use memory::Memory;
 pub(crate) use reports::Reports;
@@ -63,8 +68,8 @@ pub(crate) enum Signal {
     Leadership(Leadership),
     /// From the process before this one on this node.
     Before(handover::Step),
-    /// A process after this one asks for the listening sockets.
-    Sockets(SyncSender<Option<Sockets>>),
+    /// A process after this one asks for what it gets.
+    HandOver(SyncSender<Option<Handed>>),
     /// Try at once whatever waits to be tried again.
     Reload,
     /// Withdraw, drain and end; the answer tells that it is done.
@@ -96,6 +101,8 @@ pub(crate) struct Facts {
     pub(crate) listeners: Vec<ListenerFact>,
     /// Announced addresses.
     pub(crate) announced: Vec<Announced>,
+    /// What the kernel passes on.
+    pub(crate) kernel: Vec<KernelFact>,
 }
 
 /// One planned listener.
@@ -132,7 +139,10 @@ pub(crate) struct Controller {
     pub(crate) drain_timeout: Duration,
     pub(crate) live: Arc<Live>,
     pub(crate) workers: Vec<WorkerHandle>,
+    /// As the workers count time.
+    pub(crate) clock: Clock,
     pub(crate) listeners: Listeners,
+    pub(crate) kernel: KernelForwarding,
     pub(crate) addresses: Addresses,
     pub(crate) progress: Arc<Progress>,
     /// What is wrong in this process.
@@ -242,9 +252,9 @@ impl Controller {
                     self.succeed(step);
                     burst.addresses = true;
                 }
-                Ok(Signal::Sockets(answer)) => {
+                Ok(Signal::HandOver(answer)) => {
                     // Whoever asked may have gone.
-                    let _ = answer.send(self.listeners.sockets().ok());
+                    let _ = answer.send(self.handed());
                 }
                 Ok(Signal::Source(event)) => {
                     burst.objects |= self.state.apply(event);
@@ -276,7 +286,8 @@ impl Controller {
         if burst.objects || burst.addresses || self.tidied.elapsed() >= HOUSEKEEPING {
             self.tidied = Instant::now();
             self.memory.retry(self.tidied);
-            if burst.objects || burst.addresses || !self.listeners.failed().is_empty() {
+            let failed = !self.listeners.failed().is_empty() || self.kernel.has_work(self.tidied);
+            if burst.objects || burst.addresses || failed {
                 self.follow();
             }
             self.show();
@@ -364,14 +375,17 @@ impl Controller {
         if let Some(started) = self.started.take() {
             let plain = compiled.listeners.iter().filter(|plan| !plan.vip);
             let failed = plain.filter_map(|plan| {
-                let failed = self.listeners.failed().get(&plan.address)?;
+                let failed = self.listeners.failed().get(&plan.at())?;
                 Some(format!("cannot listen on {}: {failed}", plan.address))
             });
             let failed = failed.collect::<Vec<_>>();
             // Nobody waits any more if a stop signal was faster.
             let _ = started.send(if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) });
         }
-        let changes = self.addresses.apply(compiled, &self.listeners);
+        self.kernel.apply(&compiled.kernel, Instant::now());
+        let (listeners, kernel) = (&self.listeners, &self.kernel);
+        let serves = |ip| kernel.serves(ip, &compiled.kernel);
+        let changes = self.addresses.apply(compiled, listeners, serves);
         let addresses = &self.addresses;
         self.listeners
             .close(&compiled.listeners, &self.workers, |address| addresses.holds(address.ip()));
@@ -405,14 +419,16 @@ impl Controller {
             address: plan.address,
             protocol: plan.protocol,
             open: self.listeners.is_open(plan),
-            error: self.listeners.failed().get(&plan.address).map(ToString::to_string),
+            error: self.listeners.failed().get(&plan.at()).map(ToString::to_string),
         });
         let listeners = listeners.collect();
+        let kernel = self.kernel.facts();
         self.progress.update(|facts| {
             facts.published = true;
             facts.problems = problems;
             facts.listeners = listeners;
             facts.announced = announced;
+            facts.kernel = kernel;
         });
     }
 
@@ -440,49 +456,14 @@ impl Controller {
 
     /// Ends the draining of addresses that every connection has left.
     fn release_drained(&mut self) {
-        let workers = &self.workers;
-        let left = |ip| workers.iter().map(|worker| worker.left(ip)).sum();
-        if self.addresses.release_drained(left, Instant::now()) {
+        let now = Instant::now();
+        self.kernel.count_open(self.addresses.is_draining(), now);
+        let (workers, kernel) = (&self.workers, &self.kernel);
+        // Connections of this process, and those that the kernel passes on.
+        let left = |ip| workers.iter().map(|it| it.left(ip)).chain([kernel.left(ip)]).sum();
+        if self.addresses.release_drained(left, now) {
             self.follow();
         }
-    }
-
-    /// Takes over what the process before this one leaves.
-    fn succeed(&mut self, step: handover::Step) {
-        match step {
-            handover::Step::Prepare(incarnation, answer) => {
-                let speaker = self.addresses.prepare(incarnation);
-                let speaker = speaker.inspect_err(|error| tracing::error!("{error:#}")).ok();
-                // It may have ended meanwhile.
-                let _ = answer.send(speaker);
-            }
-            handover::Step::Over(left) => {
-                tracing::info!(left = left.is_some(), "the predecessor is over");
-                if let Err(error) = self.addresses.succeed(left) {
-                    tracing::error!("no address can be held: {error:#}");
-                }
-                (self.meets)();
-            }
-        }
-    }
-
-    /// Leaves the addresses to the process after this one, if there is one; true if it has them.
-    fn leave(&mut self) -> bool {
-        let Some(after) = self.door.take() else { return false };
-        let Some((incarnation, sequence)) = self.addresses.known_as() else { return false };
-        if let Err(error) = after.prepare(incarnation, sequence) {
-            tracing::warn!(%error, "the successor does not take over");
-            return false;
-        }
-        let Some(sequence) = self.addresses.leave() else {
-            tracing::warn!("the speakers do not end");
-            return false;
-        };
-        if let Err(error) = after.left(sequence) {
-            tracing::warn!(%error, "the successor has gone; the kernel removes the addresses in time");
-        }
-        tracing::info!("the addresses are left to the successor");
-        true
     }
 
     /// Hands the addresses to other nodes and has routers prefer other ways while everything is still
@@ -502,6 +483,7 @@ impl Controller {
         self.hear_addresses(signals);
         self.drain_workers(signals);
         self.addresses.withdraw();
+        self.kernel.stop();
         for worker in self.workers {
             worker.stop();
         }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use gatehouse_routes::annotations::{
     Annotation, FAMILIES, PROGRAMS, PROTECTING_WORDS, Status,
-    nginx_config::{KEYS, Means},
+    nginx_config::{KEYS, Means, Message, Tls},
 };
 
 use crate::{
@@ -23,7 +23,6 @@ Made by `gatehouse docs annotations`. `gatehouse check` says the same of the obj
 | honoured | it does what it says |
 | honoured or closes | it does what it says; a value that cannot be honoured closes |
 | harmless | it has no effect; the object is served, with a warning |
-| differs | it has no effect and the answers are not the same; the object is served, with an error |
 | **closes** | it protects and is not built: every path of the object answers 503, with an error |
 | **closes the host** | the same, and what other objects of the namespace have on its hosts answers 503, too |
 
@@ -96,7 +95,9 @@ pub fn annotations() -> String {
             "| annotation | on | verdict | default | asks for nothing | meaning | difference |\n\
              |---|---|---|---|---|---|---|\n",
         );
-        for annotation in family.rows {
+        let mut rows: Vec<_> = family.rows().collect();
+        rows.sort_unstable_by_key(|row| row.name);
+        for annotation in rows {
             let _ = writeln!(out, "{}", annotation_row(annotation));
         }
     }
@@ -116,6 +117,10 @@ configured with; `gatehouse check --nginx-config …` says what becomes of it.
 - A key that stands for an annotation holds for every Ingress that does not have the annotation itself. The Ingress
   wins, then the ConfigMap, then what ingress-nginx does of itself (1 MiB of body, HSTS over TLS). Routes are not asked.
 - A protection that cannot be read or is not built closes every Ingress (503). So does a ConfigMap that is not there.
+- TLS of clients is narrowed, never widened: the command line (`--tls-profile`, `--tls-min-version`, `--tls-ciphers`) says what
+  there is, the ConfigMap takes from that, for Routes and unknown names, too, and the annotations of a host
+  (`ssl-ciphers`, `gatehouse.io/tls-min-version`) take from the rest. The order of ciphers is that of the last list. TLS at
+  the ports of Services is the command line's alone.
 - Changes are live at once, as those of any object.
 
 | key | what becomes of it |
@@ -131,6 +136,29 @@ pub fn nginx_config() -> String {
                 format!("honoured as far as the annotation {} is", code(full))
             }
             Means::Always(full) => format!("as {}, beside that of an Ingress", code(full)),
+            Means::Fields(Message::Request) => {
+                "honoured: fields of the ConfigMap `NAMESPACE/NAME` for backends, an empty one goes; those whose value has a variable are left out".to_owned()
+            }
+            Means::Fields(Message::Answer) => {
+                "honoured: fields of the ConfigMap `NAMESPACE/NAME` on answers".to_owned()
+            }
+            Means::Block => "honoured or **closes**: such clients get 403".to_owned(),
+            Means::Compression => "honoured, as far as a path does not say otherwise by `gatehouse.io/compress`; where both codings are on, what gzip's keys say holds for both".to_owned(),
+            Means::Tls(part) => match part {
+                Tls::Versions => "honoured for every host: `TLSv1.2` and `TLSv1.3`; older ones are not built in, and without one of the two hosts are closed over TLS (503)",
+                Tls::Ciphers => "honoured for every host: ECDHE with AES-GCM or ChaCha20, in this order; where none is left TLS 1.3 is spoken",
+                Tls::Groups => "honoured for every host: `X25519`, `P-256`, `P-384`, `X25519MLKEM768`; without one of them hosts are closed over TLS (503)",
+                Tls::Tickets => "honoured where it is there; `false`: each process remembers the sessions of its clients. By default there are tickets",
+                Tls::Cache => "honoured: `false` without `ssl-session-tickets: \"true\"` resumes no session",
+                Tls::Http2 => "honoured: `false` offers HTTP/1.1 alone",
+                Tls::KnownNames => "honoured: `true` ends handshakes for names without a rule of their own",
+            }
+            .to_owned(),
+            Means::HttpsStatus => "honoured: 301, 302, 307 or 308".to_owned(),
+            Means::Only(values, instead) => {
+                let values = values.iter().map(|value| code(value)).collect::<Vec<_>>().join(", ");
+                format!("as with {values}; else it differs: {instead}")
+            }
             Means::Hsts => "honoured: `Strict-Transport-Security` of answers over TLS".to_owned(),
             Means::RetryNonIdempotent => {
                 "honoured: `non_idempotent` of `proxy-next-upstream`".to_owned()
@@ -156,7 +184,6 @@ fn annotation_row(row: &Annotation) -> String {
         Status::Honoured if row.protects => "honoured or **closes**".to_owned(),
         Status::Honoured => "honoured".to_owned(),
         Status::Harmless => "harmless".to_owned(),
-        Status::Differs(instead) => format!("differs: {instead}"),
         Status::Closes if row.of_host => "**closes the host**".to_owned(),
         Status::Closes => "**closes**".to_owned(),
     };

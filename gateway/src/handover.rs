@@ -1,7 +1,8 @@
 //! Two processes on one node: an upgrade starts the successor beside its predecessor, and nothing is lost.
 //!
 //! They meet at a socket in `--state-dir`, so two processes that share no state folder know nothing of each other.
-//! At its start the successor gets the listening sockets, and serves beside its predecessor when it is ready. At
+//! At its start the successor gets the listening sockets and hears which endpoints clients keep, and serves beside its
+//! predecessor when it is ready. At
 //! its stop the predecessor has the successor take the addresses over where they are, lets its open connections
 //! end, and goes. `docs/ARCHITECTURE.md` says what each socket does meanwhile.
 //!
@@ -12,6 +13,7 @@
 mod wire;
 
 use std::{
+    collections::BTreeMap,
     io,
     net::TcpListener,
     os::fd::{AsFd as _, OwnedFd},
@@ -21,14 +23,20 @@ use std::{
     time::Duration,
 };
 
+use gatehouse_routes::objects::ObjectKey;
 use gatehouse_vip::Speaker;
 
-use crate::listeners::Sockets;
+use crate::{
+    compile::{Kept, L4Address, ServicePort},
+    listeners::Sockets,
+};
 use wire::{Line, Message};
 
 const SOCKET: &str = "handover.sock";
 /// Sockets in one message; the kernel allows 253.
 const AT_ONCE: usize = 128;
+/// Clients in one message, each of up to a hundred bytes.
+const CLIENTS_AT_ONCE: usize = 500;
 /// Longest wait for an answer that takes no time.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest that a successor may take until it could take the addresses over.
@@ -46,8 +54,21 @@ pub(crate) struct After {
     line: Line,
 }
 
+/// Which endpoints clients keep (`sessionAffinity: ClientIP`).
+pub(crate) type Clients = BTreeMap<ServicePort, Vec<Kept>>;
+
+/// What a process gives to its successor while both serve.
+#[derive(Default)]
+pub(crate) struct Handed {
+    /// Its listening sockets.
+    pub(crate) sockets: Sockets,
+    pub(crate) clients: Clients,
+}
+
 /// What the process before this one says to the controller.
 pub(crate) enum Step {
+    /// These have come to it meanwhile.
+    Clients(Clients),
     /// Start the L2 speaker for this incarnation, and answer with it.
     Prepare([u8; 16], std::sync::mpsc::SyncSender<Option<Arc<Speaker>>>),
     /// It has left its addresses, if it says so, and will not come back.
@@ -58,47 +79,70 @@ pub(crate) enum Step {
 #[derive(Clone, Default)]
 pub(crate) struct Door(Arc<Mutex<Option<After>>>);
 
-/// Asks the process that runs with this state folder for its listening sockets; `None`: there is none. `whose`
+/// Asks the process that runs with this state folder for what it hands over; `None`: there is none. `whose`
 /// names the gateway that both are processes of.
 ///
 /// # Errors
 /// There is one, and it does not give them, or is one of another gateway.
-pub(crate) fn meet(folder: &Path, whose: &str) -> anyhow::Result<Option<(Before, Sockets)>> {
+pub(crate) fn meet(folder: &Path, whose: &str) -> anyhow::Result<Option<(Before, Handed)>> {
     let path = folder.join(SOCKET);
     let Ok(line) = Line::connect(&path) else { return Ok(None) };
-    let sockets = receive(&line, whose).map_err(|error| {
+    let handed = receive(&line, whose).map_err(|error| {
         anyhow::anyhow!(
             "the process that runs with --state-dir {} does not hand its listeners over: {error}; stop it \
              first",
             folder.display()
         )
     })?;
-    tracing::info!(listeners = sockets.len(), "starts beside its predecessor");
-    Ok(Some((Before { line }, sockets)))
+    tracing::info!(listeners = handed.sockets.len(), "starts beside its predecessor");
+    Ok(Some((Before { line }, handed)))
 }
 
-fn receive(line: &Line, whose: &str) -> io::Result<Sockets> {
-    let mut sockets = Sockets::new();
+fn receive(line: &Line, whose: &str) -> io::Result<Handed> {
+    let Handed { mut sockets, mut clients } = Handed::default();
     line.patience(Some(PATIENCE))?;
     loop {
-        let (message, descriptors) = line.receive()?;
-        let Message::Listeners { whose: theirs, addresses, more } = message else {
+        let (message, descriptors) = receive_after(line, &mut clients)?;
+        let Message::Listeners { whose: theirs, at, more } = message else {
             return Err(io::Error::other("it says something else"));
         };
         if theirs != whose {
             let why = format!("it is one of the gateway {theirs}, this one of {whose}");
             return Err(io::Error::other(why));
         }
-        if addresses.len() != descriptors.len() {
+        if at.len() != descriptors.len() {
             return Err(io::Error::other("it sends other sockets than it says"));
         }
-        for (address, descriptor) in addresses.into_iter().zip(descriptors) {
-            sockets.entry(address).or_default().push(TcpListener::from(descriptor));
+        for ((transport, address), descriptor) in at.into_iter().zip(descriptors) {
+            sockets.entry(L4Address { transport, address }).or_default().push(descriptor);
         }
         if !more {
-            return Ok(sockets);
+            return Ok(Handed { sockets, clients });
         }
     }
+}
+
+/// The next message but for those of clients, which are added.
+fn receive_after(line: &Line, clients: &mut Clients) -> io::Result<(Message, Vec<OwnedFd>)> {
+    loop {
+        match line.receive()? {
+            (Message::Clients { of: (namespace, name, transport, port), kept }, _) => {
+                let port = (ObjectKey::new(namespace, name), transport, port);
+                clients.entry(port).or_default().extend(kept);
+            }
+            other => return Ok(other),
+        }
+    }
+}
+
+fn send_clients(line: &Line, clients: &Clients) -> io::Result<()> {
+    for ((service, transport, port), kept) in clients {
+        let of = (service.namespace.to_string(), service.name.to_string(), *transport, *port);
+        for kept in kept.chunks(CLIENTS_AT_ONCE) {
+            line.send(&Message::Clients { of: of.clone(), kept: kept.to_vec() }, &[])?;
+        }
+    }
+    Ok(())
 }
 
 impl Before {
@@ -116,7 +160,8 @@ impl Before {
         let gone = |error: io::Error| {
             tracing::warn!(%error, "the predecessor has ended without handing over");
         };
-        let (incarnation, sequence) = self.asked().map_err(gone).ok()?;
+        let (clients, incarnation, sequence) = self.asked().map_err(gone).ok()?;
+        tell(Step::Clients(clients));
         let (answer, answered) = std::sync::mpsc::sync_channel(1);
         tell(Step::Prepare(incarnation, answer));
         let speaker = answered.recv().ok().flatten()?;
@@ -128,10 +173,11 @@ impl Before {
         Some(self.take().map_err(gone).unwrap_or(sequence + LAST_WORDS))
     }
 
-    fn asked(&self) -> io::Result<([u8; 16], u64)> {
+    fn asked(&self) -> io::Result<(Clients, [u8; 16], u64)> {
         self.line.patience(None)?;
-        match self.line.receive()?.0 {
-            Message::Prepare { incarnation, sequence } => Ok((incarnation, sequence)),
+        let mut clients = Clients::new();
+        match receive_after(&self.line, &mut clients)?.0 {
+            Message::Prepare { incarnation, sequence } => Ok((clients, incarnation, sequence)),
             _ => Err(io::Error::other("it says something else")),
         }
     }
@@ -160,9 +206,15 @@ impl Door {
 
 impl After {
     /// Has the successor get ready to take the addresses over; `incarnation` and `sequence` are how the group
-    /// knows this process.
-    pub(crate) fn prepare(&self, incarnation: [u8; 16], sequence: u64) -> io::Result<()> {
+    /// knows this process. `clients`: as they are now.
+    pub(crate) fn prepare(
+        &self,
+        clients: &Clients,
+        incarnation: [u8; 16],
+        sequence: u64,
+    ) -> io::Result<()> {
         self.line.patience(Some(PREPARE + PATIENCE))?;
+        send_clients(&self.line, clients)?;
         self.line.send(&Message::Prepare { incarnation, sequence }, &[])?;
         match self.line.receive()?.0 {
             Message::Prepared => Ok(()),
@@ -176,7 +228,7 @@ impl After {
     }
 }
 
-/// Meets successors from now on. `sockets` asks the controller for the listening sockets.
+/// Meets successors from now on. `hand` asks the controller for what they get.
 ///
 /// # Errors
 /// The socket cannot be made, or no thread.
@@ -184,7 +236,7 @@ pub(crate) fn serve(
     folder: &Path,
     whose: &str,
     door: &Door,
-    sockets: impl Fn() -> Option<Sockets> + Send + 'static,
+    hand: impl Fn() -> Option<Handed> + Send + 'static,
 ) -> io::Result<()> {
     let path: PathBuf = folder.join(SOCKET);
     std::fs::create_dir_all(folder)?;
@@ -192,7 +244,7 @@ pub(crate) fn serve(
     let (door, whose) = (door.clone(), whose.to_owned());
     let serve = move || {
         loop {
-            match wire::accept(&entrance).and_then(|line| welcome(line, &whose, &sockets)) {
+            match wire::accept(&entrance).and_then(|line| welcome(line, &whose, &hand)) {
                 Ok(after) => door.put(after),
                 Err(error) => {
                     tracing::warn!(%error, "a successor did not get the listeners");
@@ -204,23 +256,25 @@ pub(crate) fn serve(
     thread::Builder::new().name("handover".to_owned()).spawn(serve).map(drop)
 }
 
-fn welcome(line: Line, whose: &str, sockets: &impl Fn() -> Option<Sockets>) -> io::Result<After> {
+fn welcome(line: Line, whose: &str, hand: &impl Fn() -> Option<Handed>) -> io::Result<After> {
     line.patience(Some(PATIENCE))?;
-    let sockets = sockets().ok_or_else(|| io::Error::other("this process is stopping"))?;
+    let handed = hand().ok_or_else(|| io::Error::other("this process is stopping"))?;
+    let Handed { sockets, clients } = handed;
+    send_clients(&line, &clients)?;
     let all: Vec<_> = sockets
         .iter()
-        .flat_map(|(address, sockets)| sockets.iter().map(move |socket| (*address, socket)))
+        .flat_map(|(at, sockets)| sockets.iter().map(move |socket| (*at, socket)))
         .collect();
     let mut parts: Vec<_> = all.chunks(AT_ONCE).collect();
     if parts.is_empty() {
         parts.push(&[]);
     }
     for (number, part) in parts.iter().enumerate() {
-        let addresses = part.iter().map(|(address, _)| *address).collect();
+        let at = part.iter().map(|(at, _)| (at.transport, at.address)).collect();
         let descriptors: Vec<_> = part.iter().map(|(_, socket)| socket.as_fd()).collect();
         let more = number + 1 < parts.len();
         let whose = whose.to_owned();
-        line.send(&Message::Listeners { whose, addresses, more }, &descriptors)?;
+        line.send(&Message::Listeners { whose, at, more }, &descriptors)?;
     }
     tracing::info!(listeners = sockets.len(), "a successor has the listeners");
     Ok(After { line })

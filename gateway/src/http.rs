@@ -6,6 +6,8 @@
 
 pub(crate) mod body;
 pub(crate) mod client;
+pub(crate) mod client_certificate;
+pub(crate) mod client_identity;
 pub(crate) mod conn;
 pub mod error;
 pub(crate) mod exchange;
@@ -16,9 +18,11 @@ pub(crate) mod head;
 pub(crate) mod head_scanner;
 pub(crate) mod headers;
 pub(crate) mod io;
+mod keep_body;
 pub(crate) mod proxy;
 pub(crate) mod record;
 pub(crate) mod respond;
+pub(crate) mod router_fields;
 mod steer;
 pub(crate) mod streams;
 pub(crate) mod upgrade;

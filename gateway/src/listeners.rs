@@ -7,19 +7,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
+    os::fd::OwnedFd,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use gatehouse_routes::{objects::ObjectRef, problem::Problem};
-use socket2::{Domain, Protocol as Transport, Socket, Type};
+use gatehouse_routes::{model::Transport, objects::ObjectRef, problem::Problem};
+use socket2::{Domain, Socket, Type};
 
 use crate::{
-    compile::{ListenerPlan, Protocol},
+    compile::{L4Address, ListenerPlan, Protocol},
+    l4::forward::keep_alive,
     tls::config::TlsConfigs,
     worker::{
-        listener::{ListenerFacts, ListenerId, Opened},
+        listener::{ListenerFacts, ListenerId, Opened, OpenedUdp},
         thread::{Command, WorkerHandle},
     },
 };
@@ -29,25 +31,28 @@ const BACKLOG: i32 = 4096;
 /// Pauses between attempts to open a listener: doubling from the first to the last.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// Listening sockets by their address.
-pub(crate) type Sockets = BTreeMap<SocketAddr, Vec<TcpListener>>;
+/// Listening sockets by their place.
+pub(crate) type Sockets = BTreeMap<L4Address, Vec<OwnedFd>>;
 
 /// An open listener.
 struct Open {
     plan: ListenerPlan,
     id: ListenerId,
     /// The workers', once more.
-    sockets: Vec<TcpListener>,
+    sockets: Vec<OwnedFd>,
 }
 
 /// The open listeners; belongs to the controller.
 pub(crate) struct Listeners {
     tls: TlsConfigs,
-    open: BTreeMap<SocketAddr, Open>,
+    open: BTreeMap<L4Address, Open>,
     /// Sockets of a predecessor, for the first configuration.
     inherited: Sockets,
+    /// Listeners for datagrams whose sockets a predecessor still reads: who would read them, too, would break the flows
+    /// that it has. They are open, and are read when it is over.
+    waiting: Vec<(usize, OpenedUdp)>,
     /// Planned listeners that are not open.
-    failed: BTreeMap<SocketAddr, Failed>,
+    failed: BTreeMap<L4Address, Failed>,
     next_id: u64,
 }
 
@@ -109,15 +114,22 @@ fn remedy(code: Option<i32>) -> &'static str {
 impl Listeners {
     /// None is open; `inherited` are sockets that are open already.
     pub(crate) fn new(tls: TlsConfigs, inherited: Sockets) -> Self {
-        Self { tls, open: BTreeMap::new(), inherited, failed: BTreeMap::new(), next_id: 1 }
+        Self {
+            tls,
+            open: BTreeMap::new(),
+            inherited,
+            waiting: Vec::new(),
+            failed: BTreeMap::new(),
+            next_id: 1,
+        }
     }
 
     /// The sockets of all listeners, for a successor. What waits in their queues is served as long as one
     /// process has them.
     pub(crate) fn sockets(&self) -> io::Result<Sockets> {
-        let cloned = |(address, open): (&SocketAddr, &Open)| {
-            let sockets = open.sockets.iter().map(TcpListener::try_clone);
-            Ok((*address, sockets.collect::<io::Result<_>>()?))
+        let cloned = |(at, open): (&L4Address, &Open)| {
+            let sockets = open.sockets.iter().map(OwnedFd::try_clone);
+            Ok((*at, sockets.collect::<io::Result<_>>()?))
         };
         self.open.iter().map(cloned).collect()
     }
@@ -135,9 +147,9 @@ impl Listeners {
             if self.is_open(plan) {
                 continue;
             }
-            let before = match before.remove(&plan.address) {
+            let before = match before.remove(&plan.at()) {
                 Some(waits) if waits.plan == *plan && now < waits.due => {
-                    self.failed.insert(plan.address, waits);
+                    self.failed.insert(plan.at(), waits);
                     continue;
                 }
                 before => before.filter(|before| before.plan == *plan),
@@ -146,13 +158,14 @@ impl Listeners {
                 Ok(open) => {
                     tracing::info!(address = %plan.address, protocol = plan.protocol.name(), "listening");
                     // Same address, other service: the new socket is there before the old one goes.
-                    if let Some(old) = self.open.insert(plan.address, open) {
+                    if let Some(old) = self.open.insert(plan.at(), open) {
+                        self.waiting.retain(|(_, opened)| opened.id != old.id);
                         unlisten(old.id, workers);
                     }
                 }
                 Err(error) => {
                     let failed = Failed::new(plan, &error, before.as_ref(), now);
-                    self.failed.insert(plan.address, failed);
+                    self.failed.insert(plan.at(), failed);
                 }
             }
         }
@@ -167,11 +180,13 @@ impl Listeners {
         workers: &[WorkerHandle],
         keep: impl Fn(&SocketAddr) -> bool,
     ) {
-        let planned: BTreeSet<_> = plans.iter().map(|plan| plan.address).collect();
-        self.open.retain(|address, open| {
-            let stays = planned.contains(address) || keep(address);
+        let planned: BTreeSet<_> = plans.iter().map(ListenerPlan::at).collect();
+        self.open.retain(|at, open| {
+            let stays = planned.contains(at) || keep(&at.address);
             if !stays {
-                tracing::info!(%address, "no longer listening");
+                let protocol = open.plan.protocol.name();
+                tracing::info!(address = %at.address, protocol, "no longer listening");
+                self.waiting.retain(|(_, opened)| opened.id != open.id);
                 unlisten(open.id, workers);
             }
             stays
@@ -180,12 +195,19 @@ impl Listeners {
 
     /// Whether this listener is open just as planned.
     pub(crate) fn is_open(&self, plan: &ListenerPlan) -> bool {
-        self.open.get(&plan.address).is_some_and(|open| open.plan == *plan)
+        self.open.get(&plan.at()).is_some_and(|open| open.plan == *plan)
     }
 
     /// Planned listeners that could not be opened, and why.
-    pub(crate) fn failed(&self) -> &BTreeMap<SocketAddr, Failed> {
+    pub(crate) fn failed(&self) -> &BTreeMap<L4Address, Failed> {
         &self.failed
+    }
+
+    /// Reads the sockets that the predecessor has read so far.
+    pub(crate) fn predecessor_is_over(&mut self, workers: &[WorkerHandle]) {
+        for (worker, opened) in self.waiting.drain(..) {
+            workers[worker].send(Command::ListenUdp(Box::new(opened)));
+        }
     }
 
     /// The same as problems of the node.
@@ -199,34 +221,52 @@ impl Listeners {
     }
 
     fn open_one(&mut self, plan: &ListenerPlan, workers: &[WorkerHandle]) -> anyhow::Result<Open> {
+        let mut sockets = self.inherited.remove(&plan.at()).unwrap_or_default();
+        let inherited = !sockets.is_empty();
+        // One more socket of UDP would have the kernel give flows to other sockets than before.
+        while sockets.len() < workers.len() && !(inherited && plan.protocol == Protocol::Udp) {
+            sockets.push(bind(plan)?);
+        }
+        let kept = sockets.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+        let id = ListenerId(self.next_id);
+        self.next_id += 1;
+        // The process before may have had more workers.
+        let sockets = (0..workers.len()).cycle().zip(sockets);
+        if plan.protocol == Protocol::Udp {
+            for (worker, socket) in sockets {
+                let opened = OpenedUdp { id, address: plan.address, socket: socket.into() };
+                match inherited {
+                    true => self.waiting.push((worker, opened)),
+                    false => workers[worker].send(Command::ListenUdp(Box::new(opened))),
+                }
+            }
+            return Ok(Open { plan: plan.clone(), id, sockets: kept });
+        }
+        let facts = Arc::new(self.facts(plan)?);
+        for (worker, socket) in sockets {
+            let (facts, socket) = (Arc::clone(&facts), socket.into());
+            workers[worker].send(Command::Listen(Box::new(Opened { id, facts, socket })));
+        }
+        Ok(Open { plan: plan.clone(), id, sockets: kept })
+    }
+
+    /// What connections of a listener have to know of it.
+    fn facts(&mut self, plan: &ListenerPlan) -> anyhow::Result<ListenerFacts> {
         let tls = match plan.protocol {
-            Protocol::Http | Protocol::Tcp | Protocol::Tls => None,
-            Protocol::Https => Some(self.tls.policies(plan.slot)?),
+            Protocol::Http | Protocol::Tcp | Protocol::Tls | Protocol::Udp => None,
+            Protocol::Https => Some(self.tls.policies(plan.slot, &plan.scope)),
         };
         let port_tls = match plan.protocol {
             Protocol::Tls => Some(self.tls.port(plan.address)?),
-            Protocol::Http | Protocol::Https | Protocol::Tcp => None,
+            Protocol::Http | Protocol::Https | Protocol::Tcp | Protocol::Udp => None,
         };
-        let mut sockets = self.inherited.remove(&plan.address).unwrap_or_default();
-        while sockets.len() < workers.len() {
-            sockets.push(bind(plan.address, plan.vip)?);
-        }
-        let kept = sockets.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
-        let id = ListenerId(self.next_id);
-        self.next_id += 1;
-        let facts = Arc::new(ListenerFacts {
+        Ok(ListenerFacts {
             address: plan.address,
             slot: plan.slot,
             tls,
             passes_on: matches!(plan.protocol, Protocol::Tcp | Protocol::Tls),
             port_tls,
-        });
-        // The process before may have had more workers.
-        for (worker, socket) in workers.iter().cycle().zip(sockets) {
-            let facts = Arc::clone(&facts);
-            worker.send(Command::Listen(Box::new(Opened { id, facts, socket })));
-        }
-        Ok(Open { plan: plan.clone(), id, sockets: kept })
+        })
     }
 }
 
@@ -236,26 +276,36 @@ fn unlisten(id: ListenerId, workers: &[WorkerHandle]) {
     }
 }
 
-/// Opens a listening socket. A virtual address is bound before it is on any interface, so that nothing is
+/// Opens a socket of a listener. A virtual address is bound before it is on any interface, so that nothing is
 /// announced that does not answer.
-fn bind(address: SocketAddr, virtual_address: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Transport::TCP))?;
+fn bind(plan: &ListenerPlan) -> io::Result<OwnedFd> {
+    let (address, transport) = (plan.address, plan.protocol.transport());
+    let kind = match transport {
+        Transport::Tcp => Type::STREAM,
+        Transport::Udp => Type::DGRAM,
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    if virtual_address {
+    if plan.vip {
         if address.is_ipv6() {
             socket.set_freebind_v6(true)?;
         } else {
             socket.set_freebind_v4(true)?;
         }
     }
-    // Accepted sockets inherit it. Heads and last frames are written whole; waiting for more would only
-    // add latency.
-    socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
+    if transport == Transport::Udp {
+        socket.bind(&address.into())?;
+        return Ok(socket.into());
+    }
+    // Accepted sockets inherit both, which saves calls for each. Heads and last frames are written whole; waiting
+    // for more would only add latency.
+    socket.set_tcp_nodelay(true)?;
+    keep_alive(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

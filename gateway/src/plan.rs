@@ -138,11 +138,14 @@ pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
             route_domain: arguments.route_domain.clone(),
             encoded_slashes: arguments.encoded_slashes,
             nginx_config: arguments.nginx_config.clone(),
+            error_pages: arguments.error_pages.clone(),
+            default_backend: arguments.default_backend.clone(),
             understand_snippets: arguments.understand_snippets,
             ..Options::default()
         }),
         http: plain.http(),
         https: plain.https(),
+        external_ips: arguments.external_ips.iter().copied().collect(),
         recorded: recorded.0.addresses,
         quarantined: recorded.0.quarantined,
         ..NodeContext::default()

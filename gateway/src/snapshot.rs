@@ -18,6 +18,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use gatehouse_routes::{
+    action::Forward,
+    filter::error_pages::ErrorPages,
     model::{BackendTable, Scope, ScopeSlot},
     networks::Networks,
     passthrough::{PassThrough, PassThroughTable},
@@ -25,8 +27,11 @@ use gatehouse_routes::{
 };
 
 use crate::{
-    compile::{Compiled, L4Plan, Protocol},
-    tls::{backends::BackendTlsTable, certs::CertTable},
+    compile::{Compiled, L4Address, L4Plan, Protocol},
+    tls::{
+        backends::BackendTlsTable, certs::CertTable, client_certificates::ClientTrustTable,
+        handshakes::Handshakes,
+    },
 };
 
 /// What the listeners of one scope serve.
@@ -62,6 +67,11 @@ impl GatewaySnapshot {
         self.passthrough.find(name, &self.routes)
     }
 
+    /// Where TLS that is passed on goes.
+    pub(crate) fn all_passed_through(&self) -> impl Iterator<Item = &Forward> {
+        self.passthrough.iter().filter_map(|pass| pass.forward.as_ref())
+    }
+
     /// Whether they serve clients of this address.
     pub fn lets_in(&self, client: IpAddr) -> bool {
         self.sources.as_ref().is_none_or(|sources| sources.contains(client))
@@ -85,7 +95,11 @@ pub struct Snapshot {
     pub backends: Arc<BackendTable>,
     /// How TLS to them is done.
     pub backend_tls: BackendTlsTable,
-    /// Connections that are passed on to them, by address.
+    /// Whom hosts believe that ask for certificates of clients.
+    pub client_trust: ClientTrustTable,
+    /// What is agreed on in handshakes with clients.
+    pub handshakes: Handshakes,
+    /// Connections and datagrams that are passed on to them, by transport and address.
     pub l4: Arc<L4Plan>,
     /// What this was made from; `None` before the first publication.
     pub compiled: Option<Arc<Compiled>>,
@@ -99,9 +113,16 @@ impl Snapshot {
             gateways: Box::default(),
             backends: Arc::default(),
             backend_tls: BackendTlsTable::default(),
+            client_trust: ClientTrustTable::default(),
+            handshakes: Handshakes::default(),
             l4: Arc::default(),
             compiled: None,
         }
+    }
+
+    /// Texts of errors where no object has its own.
+    pub fn error_pages(&self) -> Option<&ErrorPages> {
+        self.compiled.as_ref()?.routes.error_pages.as_deref()
     }
 
     /// The snapshot of a compile.
@@ -131,9 +152,17 @@ impl Snapshot {
             gateways: gateways.into(),
             backends: Arc::clone(&compiled.routes.backends),
             backend_tls: compiled.backend_tls.clone(),
+            client_trust: compiled.client_trust.clone(),
+            handshakes: compiled.handshakes.clone(),
             l4: Arc::clone(&compiled.l4),
             compiled: Some(compiled),
         }
+    }
+
+    /// Whether a TCP port of a Service chooses by the server name of TLS.
+    pub(crate) fn chooses_by_name(&self, address: SocketAddr) -> bool {
+        let port = self.l4.get(&L4Address::tcp(address));
+        port.is_some_and(|port| port.names.is_some())
     }
 
     /// What the listeners of a scope serve; `None` if the scope is away.

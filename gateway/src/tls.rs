@@ -3,6 +3,11 @@
 pub mod backends;
 pub mod certs;
 pub mod chain;
+pub(crate) mod ciphers;
+pub mod client_certificates;
 pub(crate) mod client_hello;
 pub(crate) mod config;
+pub mod handshakes;
 mod port;
+pub mod profile;
+pub(crate) mod tickets;

@@ -1,15 +1,21 @@
 //! Connections to endpoints: opened, kept and reused by one worker alone.
 
+pub(crate) mod budget;
 pub(crate) mod checks;
 pub(crate) mod connect;
 pub(crate) mod connection;
+pub(crate) mod copies;
+pub(crate) mod discard;
 pub(crate) mod gates;
 pub(crate) mod h2;
 pub(crate) mod health;
 pub(crate) mod interim;
+pub(crate) mod issuers;
+pub(crate) mod joined;
 pub(crate) mod key;
 pub(crate) mod loads;
 pub(crate) mod names;
+pub(crate) mod outliers;
 pub(crate) mod permit;
 pub(crate) mod pick;
 pub(crate) mod pool;
@@ -18,11 +24,17 @@ pub(crate) mod sessions;
 mod stream;
 mod turns;
 
+use std::rc::Rc;
+
 use gatehouse_routes::model::BackendSlot;
 
 use crate::{
+    tls::backends::outside::LocalWays,
     upstream::{
+        budget::Budgets,
+        copies::Copies,
         gates::{Gates, LocalGates},
+        issuers::{Issuers, LocalIssuers},
         loads::Loads,
         names::{Names, resolver::Resolver},
         pool::Pool,
@@ -36,22 +48,33 @@ use crate::{
 pub(crate) struct Upstreams {
     pub(crate) pool: Pool,
     pub(crate) names: Names,
+    pub(crate) issuers: LocalIssuers,
+    pub(crate) outside: LocalWays,
     pub(crate) loads: Loads,
     pub(crate) sessions: Sessions,
     pub(crate) gates: LocalGates,
+    pub(crate) copies: Rc<Copies>,
+    pub(crate) budgets: Budgets,
     turns: Turns,
 }
 
 impl Upstreams {
     /// `worker` counts the data threads from zero.
-    pub(crate) fn new(worker: usize, resolver: Resolver, gates: Gates) -> Self {
+    pub(crate) fn new(
+        worker: usize,
+        (resolver, gates, issuers): (Resolver, Gates, Issuers),
+    ) -> Self {
         let (names, turns) = (Names::new(resolver), Turns::new(worker));
         Self {
             pool: Pool::default(),
             names,
+            issuers: LocalIssuers::new(issuers),
+            outside: LocalWays::default(),
             loads: Loads::default(),
             sessions: Sessions::default(),
             gates: LocalGates::new(gates),
+            copies: Rc::default(),
+            budgets: Budgets::default(),
             turns,
         }
     }

@@ -8,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use gatehouse_testbed::{
     gatehouse::{
         backend::{Act, Backend, Gate, echo_answer},
-        client::{Step, Want, dial, exchange},
+        client::{self, Step, Want, dial, exchange},
         gateway::Plan,
         manifests::{ingress, prefix, service},
     },
@@ -110,4 +110,60 @@ fn a_request_counts_until_its_answer_has_left() {
     slow.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
     assert!(wait::comes_true(|| status() == 200));
+}
+
+#[test]
+fn errors_of_the_gateway_are_worded_as_the_process_says_from_the_moment_that_it_does() {
+    let page = |text: &str| {
+        format!(
+            "apiVersion: v1
+kind: ConfigMap
+metadata: {{name: pages, namespace: openshift-config}}
+data:
+  error-page-503.http: |
+    HTTP/1.0 503 Service Unavailable
+    Pragma: no-cache
+    Content-Type: text/html; charset=utf-8
+    Retry-After: 7
+
+    <p>{text}</p>
+  404.html: <p>nothing at {{{{status}}}}</p>
+"
+        )
+    };
+    let own = "gatehouse.io/error-pages: own";
+    let rules = [prefix("a.test", "/none", "none"), prefix("a.test", "/app", "app")];
+    let app = Backend::scripted("app", |_| {
+        vec![Act::Send(b"HTTP/1.1 503 Down\r\nContent-Length: 5\r\n\r\ntheir".to_vec())]
+    });
+    let gateway = Plan::default()
+        .args(&["--error-pages", "openshift-config/pages"])
+        .manifest("pages.yaml", page("closed for today"))
+        .manifest("none.yaml", service("none", &[]))
+        .manifest("app.yaml", service("app", &[app.addr]))
+        .manifest("ingress.yaml", ingress("a", "", "", &rules))
+        .manifest("own.yaml", ingress("own", own, "", &[prefix("b.test", "/", "none")]))
+        .manifest(
+            "own-pages.yaml",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: own, namespace: default}\ndata: {5xx: own words}\n",
+        )
+        .start();
+    let ask = |host: &str, path: &str| {
+        let mut answer = client::get(gateway.http, host, path);
+        (answer.status(), answer.responses.remove(0))
+    };
+    let (status, answer) = ask("a.test", "/none");
+    assert_eq!((status, answer.one("pragma").as_deref()), (503, Some("no-cache")));
+    assert_eq!(answer.one("retry-after").as_deref(), Some("7"));
+    assert!(answer.text().starts_with("<p>closed for today</p>"));
+    let (status, answer) = ask("unknown.test", "/");
+    assert_eq!((status, answer.text()), (404, "<p>nothing at 404</p>".to_owned()));
+    let (status, answer) = ask("b.test", "/");
+    assert_eq!((status, answer.text()), (503, "own words".to_owned()));
+    let (status, answer) = ask("a.test", "/app");
+    assert_eq!((status, answer.text()), (503, "their".to_owned()), "the backend's own");
+
+    gateway.save("pages.yaml", &page("open again soon"));
+    let changed = wait::look(|| ask("a.test", "/none").1.text().contains("soon").then_some(()));
+    assert!(changed.is_some(), "a change is live");
 }

@@ -363,7 +363,9 @@ fn an_endpoint_whose_checks_fail_gets_no_requests_until_they_succeed() {
     let by: BTreeSet<_> = (0..30).map(|_| ask(&gateway, "x.test", None).0).collect();
     assert_eq!(by, ["a".to_owned()].into());
     let status: serde_json::Value = serde_json::from_str(&gateway.page("/status")).unwrap();
-    let row = serde_json::json!([{"service": "default/app", "endpoint": sick.addr.to_string()}]);
+    let endpoint = sick.addr.to_string();
+    let row =
+        serde_json::json!([{"service": "default/app", "endpoint": endpoint, "why": "checks"}]);
     assert_eq!(status["ejected"], row);
     ill.store(false, Relaxed);
     assert!(comes_true(|| ask(&gateway, "x.test", None).0 == "b"), "{}", gateway.output());

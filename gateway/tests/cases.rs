@@ -5,14 +5,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, fs, io::Read as _, net::TcpListener, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    path::Path,
+};
 
 use gatehouse_testbed::gatehouse::{
     backend::{Act, Backend, Request, echo_answer},
-    client::{Response, Step, Want, exchange},
+    client::{Exchange, Response, Step, Want, exchange, listen},
     gateway::{Gateway, Plan},
     manifests::service,
+    pki::Authority,
     show,
+    tls::{Tls, client_config, client_config_showing},
 };
 use serde::Deserialize;
 
@@ -24,7 +32,7 @@ struct Case {
     /// Names without a prefix are ingress-nginx's; `{host}` stands for the case's host.
     #[serde(default)]
     annotations: BTreeMap<String, String>,
-    /// Objects that the annotations name, as YAML.
+    /// Objects that the annotations name, as YAML; `{authority}` stands for the certificate of the authority.
     #[serde(default)]
     objects: String,
     /// `[type, path]` each, `[Prefix, /]` if none is given.
@@ -40,6 +48,9 @@ struct Case {
     backend: Option<String>,
     /// Instead of an Ingress a Route with this `spec`; `to` is `app` unless it says otherwise.
     route: Option<serde_json::Value>,
+    /// Routes beside that one, which is made in the fifth minute.
+    #[serde(default)]
+    routes: Vec<Beside>,
     /// Ingresses that take requests of this one.
     #[serde(default)]
     canaries: Vec<Canary>,
@@ -57,6 +68,20 @@ struct Canary {
     backend: Option<String>,
 }
 
+/// A Route beside that of a case, as `default/case-N-NAME`; its host is that of the case unless it says otherwise, with
+/// `{host}` for that.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Beside {
+    name: String,
+    namespace: Option<String>,
+    /// The minute in which it was made.
+    made: u32,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    spec: serde_json::Value,
+}
+
 /// A request and what must come of it.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -68,13 +93,17 @@ struct Ask {
     /// The client's address, as a trusted proxy tells it.
     from: Option<String>,
     headers: BTreeMap<String, String>,
+    /// Asked over TLS.
+    secure: bool,
+    /// The name in the certificate that the client shows there, and whether the authority has signed it.
+    shows: Option<(String, bool)>,
     body: Option<String>,
     /// A body of so many bytes.
     body_of: Option<usize>,
     /// A body without a length, in these parts.
     chunks: Option<Vec<String>>,
     status: u16,
-    /// Fields of the answer; `null`: must not be there. `{host}` stands for the case's host.
+    /// Fields of the answer; `null`: must not be there. `{host}` stands for the case's host, `…` for any text.
     answer: BTreeMap<String, Option<String>>,
     /// Fields of the request that the backend gets; `null`: must not be there.
     backend: BTreeMap<String, Option<String>>,
@@ -130,7 +159,7 @@ impl Ask {
         let mut field =
             |place: &str, name: &str, found: Option<String>, wanted: &Option<String>| {
                 let wanted = wanted.as_ref().map(|value| value.replace("{host}", own));
-                if found != wanted {
+                if !fits(found.as_deref(), wanted.as_deref()) {
                     wrong.push(format!("{place} {name} is {found:?} instead of {wanted:?}"));
                 }
             };
@@ -167,11 +196,25 @@ impl Ask {
     }
 }
 
+/// Whether a value is the wanted one, in which `…` stands for any text.
+fn fits(found: Option<&str>, wanted: Option<&str>) -> bool {
+    let (Some(found), Some(wanted)) = (found, wanted) else { return found == wanted };
+    let mut parts = wanted.split('…');
+    let Some(mut rest) = found.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    rest.ends_with(last)
+}
+
 /// The text of an answer, whatever its coding.
 fn decoded(response: &Response) -> String {
     let mut text = String::new();
     let read = match response.one("content-encoding").as_deref() {
         Some("gzip") => flate2::read::GzDecoder::new(&*response.body).read_to_string(&mut text),
+        Some("zstd") => zstd::Decoder::new(&*response.body).unwrap().read_to_string(&mut text),
         Some("br") => brotli::Decompressor::new(&*response.body, 4096).read_to_string(&mut text),
         _ => return response.text(),
     };
@@ -187,7 +230,13 @@ fn manifest(at: usize, case: &Case) -> String {
         ),
     };
     if let Some(spec) = &case.route {
-        return config + &route(at, &case.annotations, spec);
+        let own = route(&format!("case-{at}"), "default", 5, at, &case.annotations, spec);
+        let others = case.routes.iter().map(|other| {
+            let Beside { name, namespace, made, annotations, spec } = other;
+            let namespace = namespace.as_deref().unwrap_or("default");
+            route(&format!("case-{at}-{name}"), namespace, *made, at, annotations, spec)
+        });
+        return config + &own + &others.collect::<String>();
     }
     let own = ingress(
         at,
@@ -209,7 +258,14 @@ fn manifest(at: usize, case: &Case) -> String {
     config + &own + &canaries.collect::<String>() + &objects
 }
 
-fn route(at: usize, annotations: &BTreeMap<String, String>, spec: &serde_json::Value) -> String {
+fn route(
+    name: &str,
+    namespace: &str,
+    made: u32,
+    at: usize,
+    annotations: &BTreeMap<String, String>,
+    spec: &serde_json::Value,
+) -> String {
     let annotations: BTreeMap<String, &String> = annotations
         .iter()
         .map(|(name, value)| {
@@ -218,14 +274,24 @@ fn route(at: usize, annotations: &BTreeMap<String, String>, spec: &serde_json::V
         })
         .collect();
     let mut spec = spec.clone();
-    spec["host"] = format!("case-{at}.test").into();
+    let own = format!("case-{at}.test");
+    spec["host"] = match &spec["host"] {
+        serde_json::Value::String(host) => host.replace("{host}", &own).into(),
+        _ => own.into(),
+    };
     if spec["to"].is_null() {
         spec["to"] = serde_json::json!({ "kind": "Service", "name": "app" });
     }
+    let created = format!("2024-01-01T00:{made:02}:00Z");
     let route = serde_json::json!({
         "apiVersion": "route.openshift.io/v1",
         "kind": "Route",
-        "metadata": { "name": format!("case-{at}"), "annotations": annotations },
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "creationTimestamp": created,
+            "annotations": annotations,
+        },
         "spec": spec,
     });
     format!("---\n{route}\n")
@@ -264,14 +330,37 @@ fn ingress(
     )
 }
 
-fn ask(gateway: &Gateway, [app, errors]: [&Backend; 2], own: &str, ask: &Ask) -> Vec<String> {
+/// Sends a request, in clear text or over TLS.
+fn exchanged(bed: &Bed, own: &str, ask: &Ask) -> Exchange {
+    let (bytes, want) = (ask.bytes(own), Want::responses(1));
+    let config = match &ask.shows {
+        Some((name, signed)) => {
+            let other = Authority::new("another");
+            let signer = if *signed { &bed.authority } else { &other };
+            client_config_showing(&signer.client(name, 1))
+        }
+        None if ask.secure => client_config(&[]),
+        None => return exchange(bed.gateway.http, &[Step::Send(bytes)], want),
+    };
+    let mut client = Tls::connect_with(config, bed.gateway.https, own).unwrap();
+    client.write_all(&bytes).unwrap();
+    listen(&mut client, want, false)
+}
+
+fn ask(bed: &Bed, [app, errors]: [&Backend; 2], own: &str, ask: &Ask) -> Vec<String> {
     let _ = (app.arrived(), errors.arrived());
-    let seen = exchange(gateway.http, &[Step::Send(ask.bytes(own))], Want::responses(1));
+    let seen = exchanged(bed, own, ask);
     let got = if ask.status == 200 { app.requests() } else { app.arrived() };
     match seen.responses.first() {
         Some(response) => ask.judge(own, response, [&got, &errors.arrived()]),
         None => vec![format!("no answer: {seen:?}")],
     }
+}
+
+/// A gateway, and the authority of its clients.
+struct Bed {
+    gateway: Gateway,
+    authority: Authority,
 }
 
 /// Whether a share of many requests is taken, within what chance leaves.
@@ -323,6 +412,7 @@ fn run(table: &str) {
 fn run_with(table: &str, flags: &[&str]) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../routes/tests/cases").join(table);
     let auth = authentication_service();
+    let authority = Authority::new("authority");
     let text = fs::read_to_string(file).unwrap().replace("{auth}", &auth.addr.to_string());
     let cases: Vec<Case> = serde_saphyr::from_str(&text).unwrap();
     let app = Backend::scripted("app", |request| {
@@ -357,7 +447,9 @@ fn run_with(table: &str, flags: &[&str]) {
     });
     // Nobody listens there once the listener is gone.
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let pem = serde_json::to_string(&authority.pem()).unwrap();
     let manifests = cases.iter().enumerate().map(|(at, case)| manifest(at, case));
+    let manifests = manifests.collect::<String>().replace("{authority}", &pem);
     let gateway = Plan::default()
         .manifest(
             "app.yaml",
@@ -370,19 +462,21 @@ fn run_with(table: &str, flags: &[&str]) {
             "canary.yaml",
             service("canary", &[canary.addr])
                 + &service("other", &[other.addr])
-                + &service("errors", &[errors.addr]),
+                + &service("errors", &[errors.addr])
+                + &service("app", &[other.addr]).replace("namespace: default", "namespace: theirs"),
         )
-        .manifest("cases.yaml", manifests.collect::<String>())
+        .manifest("cases.yaml", manifests)
         .args(&["--trusted-proxy", "127.0.0.0/8"])
         .args(flags)
         .start();
+    let bed = Bed { gateway, authority };
     let mut failures = Vec::new();
     for (at, case) in cases.iter().enumerate() {
         let own = format!("case-{at}.test");
         for (number, request) in case.requests.iter().enumerate() {
             let wrong = match request.times.zip(request.share) {
-                Some((times, part)) => share(&gateway, &own, request, times, part),
-                None => ask(&gateway, [&app, &errors], &own, request),
+                Some((times, part)) => share(&bed.gateway, &own, request, times, part),
+                None => ask(&bed, [&app, &errors], &own, request),
             };
             for wrong in wrong {
                 let bytes = show(&request.bytes(&own));
@@ -397,25 +491,36 @@ fn run_with(table: &str, flags: &[&str]) {
     assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
 }
 
-#[test]
-fn access() {
-    run("access.yaml");
+/// A test for each table that needs no flags.
+macro_rules! tables {
+    ($($table:ident),*) => { $(
+        #[test]
+        fn $table() {
+            run(concat!(stringify!($table), ".yaml"));
+        }
+    )* };
 }
 
-#[test]
-fn redirects() {
-    run("redirects.yaml");
-}
-
-#[test]
-fn hosts() {
-    run("hosts.yaml");
-}
-
-#[test]
-fn paths() {
-    run("paths.yaml");
-}
+tables!(
+    bodies,
+    client_certificates,
+    matching,
+    settings,
+    combinations,
+    access,
+    redirects,
+    hosts,
+    paths,
+    errors,
+    compression,
+    headers,
+    canary,
+    limits,
+    routes,
+    routes_proxy,
+    authentication,
+    authentication_external
+);
 
 #[test]
 fn snippets() {
@@ -423,43 +528,14 @@ fn snippets() {
 }
 
 #[test]
-fn errors() {
-    run("errors.yaml");
+fn routes_claims() {
+    run_with("routes_claims.yaml", &["--allow-wildcard-routes"]);
 }
 
 #[test]
-fn compression() {
-    run("compression.yaml");
-}
-
-#[test]
-fn headers() {
-    run("headers.yaml");
-}
-
-#[test]
-fn canary() {
-    run("canary.yaml");
-}
-
-#[test]
-fn limits() {
-    run("limits.yaml");
-}
-
-#[test]
-fn routes() {
-    run("routes.yaml");
-}
-
-#[test]
-fn authentication() {
-    run("authentication.yaml");
-}
-
-#[test]
-fn authentication_external() {
-    run("authentication_external.yaml");
+fn nginx_config() {
+    let flags = ["--nginx-config", "default/global", "--default-backend", "default/canary"];
+    run_with("nginx_config.yaml", &flags);
 }
 
 #[test]

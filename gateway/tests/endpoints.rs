@@ -77,7 +77,7 @@ fn an_endpoint_that_refuses_connections_is_passed_over_until_it_accepts_them_aga
     assert_eq!(connects_failed(&gateway), 1.0, "{}", gateway.output());
     assert!(is_ejected(&gateway, gone));
     let status: serde_json::Value = serde_json::from_str(&gateway.page("/status")).unwrap();
-    let row = serde_json::json!([{"service": "default/app", "endpoint": gone.to_string()}]);
+    let row = serde_json::json!([{"service": "default/app", "endpoint": gone.to_string(), "why": "connects"}]);
     assert_eq!(status["ejected"], row);
     assert_eq!(metric(&gateway, "gatehouse_endpoint_ejections_total"), Some(1.0));
     let shares = [&a, &c].map(|backend| backend.requests().len());

@@ -250,7 +250,9 @@ fn endpoints_take_turns_and_those_that_refuse_are_passed_over() {
         assert_eq!(seen, BTreeSet::from(["one", "two"]), "{names:?}");
 
         gateway.save("db.yaml", &balanced(address.port(), &[gone], "", ""));
-        wait::eventually("no endpoint is left", || match dial(address).read(&mut [0]) {
+        // A reset may come as early as while the client still connects.
+        let ask = || dial_from("127.0.0.1", address).and_then(|mut stream| stream.read(&mut [0]));
+        wait::eventually("no endpoint is left", || match ask() {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
             other => Err(format!("{other:?}")),
         });
@@ -277,6 +279,40 @@ fn a_client_keeps_its_endpoint_where_the_service_says_so_and_only_its_clients_co
         let stranger = dial_from("127.0.1.1", address);
         let refused = stranger.and_then(|mut stream| stream.read(&mut [0])).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_client_keeps_its_endpoint_over_an_upgrade_though_others_have_come() {
+    on_host(|| {
+        let all = [echo("one"), echo("two"), echo("six"), echo("ten")];
+        let spec = "sessionAffinity: ClientIP";
+        let folder = tempfile::tempdir().unwrap();
+        let address = SocketAddr::new(VIP.parse().unwrap(), free_address().port());
+        let start = |endpoints: &[SocketAddr]| {
+            let text = balanced(address.port(), endpoints, "", spec);
+            Plan::default().state_dir(folder.path()).manifest("db.yaml", text).start()
+        };
+        let mut gateway = start(&all[..2]);
+        let ask = |client: u32| {
+            let from = format!("127.0.{}.{}", client / 250, 1 + client % 250);
+            wait::eventually("a connection is taken", || {
+                let text = dial_from(&from, address).map(|mut stream| read_text(&mut stream, 3));
+                text.ok().filter(|text| text.len() == 3).ok_or_else(|| from.clone())
+            })
+        };
+        let before: Vec<String> = (0..30).map(ask).collect();
+        let kept = || (0..30).map(ask).collect::<Vec<_>>() == before;
+        gateway.save("db.yaml", &balanced(address.port(), &all, "", spec));
+        // Others find the new ones.
+        let mut others = (250..20_000).map(ask);
+        assert!(others.any(|name| ["six", "ten"].contains(&&*name)));
+        assert!(kept());
+        let successor = start(&all);
+        assert!(kept(), "while both serve: {}", successor.output());
+        gateway.terminate();
+        assert!(gateway.wait().unwrap().success(), "{}", gateway.output());
+        assert!(kept(), "{}", successor.output());
     });
 }
 
@@ -432,7 +468,11 @@ fn tls_server(pair: &Pair, name: &'static str, header: usize) -> SocketAddr {
 
 /// Who answers for a server name and with which certificate.
 fn tls_answer(gateway: &Gateway, name: &str) -> Option<(String, Vec<u8>)> {
-    let mut tls = Tls::connect(gateway.https, name, &[]).ok()?;
+    tls_answer_at(gateway.https, name)
+}
+
+fn tls_answer_at(address: SocketAddr, name: &str) -> Option<(String, Vec<u8>)> {
+    let mut tls = Tls::connect(address, name, &[]).ok()?;
     let mut bytes = Vec::new();
     let _ = tls.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     tls.read_to_end(&mut bytes).ok()?;
@@ -495,4 +535,51 @@ fn tls_of_a_route_goes_to_its_pods_as_it_is_and_clear_text_to_whom_it_belongs() 
     let clear = get(gateway.http, "deep.test", "/");
     assert_eq!((clear.status(), clear.responses[0].text().contains("app")), (200, true));
     assert_eq!(app.requests().len(), 1);
+}
+
+#[test]
+fn server_names_of_one_port_lead_to_other_services_with_tls_as_it_is() {
+    on_host(|| {
+        let pair = |name: &str| certificate(&[name]);
+        let (a, b, own) = (pair("a.db.test"), pair("b.db.test"), pair("own.db.test"));
+        let servers = [tls_server(&a, "a", 0), tls_server(&b, "b", 0), tls_server(&own, "own", 0)];
+        let names =
+            "gatehouse.io/tls-server-names: \"a.db.test=a, *.db.test=b:7777, gone.test=gone\"";
+        let address = SocketAddr::new(VIP.parse().unwrap(), free_address().port());
+        let named = |name: &str, port: u16, to: SocketAddr| {
+            format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\
+                 spec: {{ports: [{{port: {port}}}]}}\n---\n\
+                 apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+                 metadata: {{name: {name}-1, namespace: default, labels: {{kubernetes.io/service-name: {name}}}}}\n\
+                 addressType: IPv4\nports: [{{port: {}}}]\nendpoints: [{{addresses: [{}]}}]\n---\n",
+                to.port(),
+                to.ip()
+            )
+        };
+        let manifest = balanced(address.port(), &servers[2..], names, "")
+            + &named("a", address.port(), servers[0])
+            + &named("b", 7777, servers[1]);
+        let gateway = Plan::default().manifest("db.yaml", manifest).start();
+        wait::eventually("the Service's port is open", || {
+            TcpStream::connect(address).map(drop).map_err(|_| gateway.output())
+        });
+        // The certificate is the backend's own: nothing was terminated on the way.
+        for (name, wanted, certificate) in
+            [("a.db.test", "a", &a), ("x.db.test", "b", &b), ("other.test", "own", &own)]
+        {
+            let (said, shown) = tls_answer_at(address, name).unwrap();
+            assert_eq!(said, wanted, "{name}");
+            assert!(shown == certificate.der, "{name} shows the backend's own certificate");
+        }
+        assert!(tls_answer_at(address, "gone.test").is_none(), "its Service does not exist");
+        // What is no TLS has no name.
+        let mut clear = dial(address);
+        clear.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut rest = Vec::new();
+        let ended = clear.read_to_end(&mut rest);
+        assert!(rest.is_empty() || rest[0] == 21, "at most an alert: {ended:?} {rest:?}");
+        let problems = gateway.page("/status");
+        assert!(problems.contains("BackendNotFound"), "{problems}");
+    });
 }

@@ -11,13 +11,15 @@ mod chart;
 mod config;
 mod drive;
 mod figures;
+mod kind;
 mod peer;
 mod report;
 mod scenario;
+mod setup;
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -26,26 +28,31 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum as _;
 use gatehouse_testbed::{
     certificate::Certificate,
-    client::{self, Load, Target},
-    guard, ports,
+    client::{self, Target},
+    guard,
+    namespace::Namespace,
+    ports,
     process::{self, Process},
 };
 
-use config::Site;
+use config::{Backends, Site};
 use figures::{Row, Run};
-use peer::{Kind, Peer};
+use kind::Kind;
+use peer::Peer;
 use report::Report;
 use scenario::{SCENARIOS, Scenario, Tool};
+use setup::{Serves, Setup};
 
-/// Host of all scenarios but the one with many hosts. It resolves to loopback, so that load tools can
-/// send it as the TLS server name.
-const HOST: &str = "localhost";
+/// Address of the TCP port that is passed on: gatehouse gives it to a Service, which may have none of loopback.
+const TCP_ADDRESS: [u8; 4] = [192, 0, 2, 77];
 
-/// Hosts in the scenario with many.
-const MANY_HOSTS: usize = 1000;
+/// Name in the certificate of the backend's that the router verifies, beside those of the scenarios.
+const SERVICE_NAME: &str = "tls.default.svc";
 
 /// Longest time until a freshly started peer answers.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long a peer is under the same load before it is measured: it has waited while others had their turns.
+const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Flags of `gatehouse-loadtest bench`.
 #[derive(Debug, clap::Args)]
@@ -71,6 +78,9 @@ pub(crate) struct Options {
     /// Folder where `.ci/setup bench` put Envoy.
     #[arg(long, value_name = "DIR", default_value = "target/tools")]
     tools: PathBuf,
+    /// A sentence for the report, such as what else ran on the machine.
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
     /// Folder for latest.md, latest.json and cpu.svg.
     #[arg(long, value_name = "DIR", default_value = "loadtest/results")]
     results: PathBuf,
@@ -78,8 +88,8 @@ pub(crate) struct Options {
 
 /// Everything that is measured, started once and used by all rounds.
 struct Bed {
-    /// Running peers, by kind and whether they are configured with many hosts.
-    peers: BTreeMap<(Kind, bool), Peer>,
+    /// Running peers, by kind and name of their setup.
+    peers: BTreeMap<(Kind, &'static str), Peer>,
     certificate: Certificate,
     folder: tempfile::TempDir,
     // Dropped last: peers end before their backend.
@@ -90,21 +100,38 @@ struct Bed {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     process::catch_signals()?;
     let scenarios = chosen(&options.only)?;
+    if !scenarios.iter().any(|scenario| matches!(scenario.setup.serves, Serves::Tcp)) {
+        return run_here(options, &scenarios);
+    }
+    let host = Namespace::new("bench").context("scenarios of TCP need an address of their own")?;
+    let address = format!("{}/32", Ipv4Addr::from(TCP_ADDRESS));
+    host.run(&["ip", "address", "add", &address, "dev", "lo"])?;
+    host.enter(|| run_here(options, &scenarios))?
+}
+
+fn run_here(options: &Options, scenarios: &[&'static Scenario]) -> anyhow::Result<()> {
     let (rounds, seconds) = if options.quick { (2, 1) } else { (options.rounds, options.duration) };
     let started = Instant::now();
-    let mut bed = Bed::set_up(options, &scenarios)?;
-    for scenario in &scenarios {
-        for kind in &options.peers {
-            bed.verify(*kind, scenario)?;
+    let mut bed = Bed::set_up(options, scenarios)?;
+    for scenario in scenarios {
+        for kind in peers_of(options, scenario) {
+            bed.verify(kind, scenario)?;
         }
+    }
+    for peer in bed.peers.values_mut() {
+        peer.memory_at_start = peer.process.memory_kib();
     }
     let mut rows: BTreeMap<(&str, Kind), Row> = BTreeMap::new();
     for round in 0..rounds {
-        for scenario in &scenarios {
-            for turn in 0..options.peers.len() {
+        for scenario in scenarios {
+            let peers = peers_of(options, scenario);
+            for turn in 0..peers.len() {
                 process::check_stopping()?;
                 // Whoever goes first meets a machine that has just rested, so the order rotates.
-                let kind = options.peers[(turn + round as usize) % options.peers.len()];
+                let kind = peers[(turn + round as usize) % peers.len()];
+                if scenario.tool != Tool::Idle {
+                    bed.measure(kind, scenario, WARM_UP)?;
+                }
                 let run = bed.measure(kind, scenario, Duration::from_secs(seconds))?;
                 eprintln!("round {}/{rounds}  {:<16} {kind:<10} {run}", round + 1, scenario.name);
                 rows.entry((scenario.name, kind)).or_default().runs.push(run);
@@ -112,7 +139,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         }
     }
     let memory = bed.peers.iter().map(|(key, peer)| (*key, peer.process.memory_kib())).collect();
-    let report = Report::new(options, &scenarios, &rows, &memory, started.elapsed());
+    let report = Report::new(options, scenarios, &rows, &memory, started.elapsed());
     drop(bed);
     report.write(&options.results)?;
     println!("{}", report.markdown());
@@ -124,16 +151,25 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The scenarios of these names, and those that they add something to.
 fn chosen(only: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+    let mut wanted = only.to_vec();
     for name in only {
-        if !SCENARIOS.iter().any(|scenario| scenario.name == name) {
+        let Some(scenario) = Scenario::named(name) else {
             let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
             bail!("scenario `{name}` is unknown; known are {}", known.join(", "));
-        }
+        };
+        wanted.extend(scenario.adds_to.map(|(name, _)| name.to_owned()));
     }
     let wanted =
-        |scenario: &&Scenario| only.is_empty() || only.iter().any(|name| name == scenario.name);
+        |scenario: &&Scenario| only.is_empty() || wanted.iter().any(|name| name == scenario.name);
     Ok(SCENARIOS.iter().filter(wanted).collect())
+}
+
+/// Those of the chosen peers that can do the job.
+fn peers_of(options: &Options, scenario: &Scenario) -> Vec<Kind> {
+    let can = scenario.setup.peers;
+    options.peers.iter().copied().filter(|kind| can.contains(kind)).collect()
 }
 
 impl Bed {
@@ -141,14 +177,19 @@ impl Bed {
         let folder = guard::folder("gatehouse-bench-")?;
         // Some peers give up root after they have read their configuration.
         open_to_all(folder.path())?;
-        let certificate = Certificate::make(folder.path(), &[HOST])?;
-        let [backend] = ports::free()?;
-        let echo = start_echo(backend, folder.path())?;
+        let mut names = vec![SERVICE_NAME];
+        names.extend(SCENARIOS.iter().map(|scenario| scenario.host));
+        names.sort_unstable();
+        names.dedup();
+        let certificate = Certificate::make(folder.path(), &names)?;
+        let [http, http_too, tls, grpc, auth] = ports::free()?;
+        let backends = Backends { http, http_too, tls, grpc, auth };
+        let echo = start_echo(&backends, &certificate, folder.path())?;
         let mut bed = Self { peers: BTreeMap::new(), certificate, folder, _echo: echo };
-        for kind in &options.peers {
-            for many in [false, true] {
-                if scenarios.iter().any(|scenario| scenario.many_hosts == many) {
-                    bed.start(*kind, many, backend, options)?;
+        for scenario in scenarios {
+            for kind in peers_of(options, scenario) {
+                if !bed.peers.contains_key(&(kind, scenario.setup.name)) {
+                    bed.start(kind, scenario.setup, backends, options)?;
                 }
             }
         }
@@ -158,69 +199,48 @@ impl Bed {
     fn start(
         &mut self,
         kind: Kind,
-        many: bool,
-        backend: SocketAddr,
+        setup: &'static Setup,
+        backends: Backends,
         options: &Options,
     ) -> anyhow::Result<()> {
-        let name = format!("{kind}-{}", if many { "many" } else { "one" });
-        let folder = self.folder.path().join(&name);
+        let folder = self.folder.path().join(format!("{kind}-{}", setup.name));
         std::fs::create_dir(&folder)?;
         open_to_all(&folder)?;
-        let site = Site {
-            hosts: if many { (0..MANY_HOSTS).map(host_name).collect() } else { vec![HOST.into()] },
-            backend,
-            certificate: self.certificate.clone(),
-            folder,
-        };
+        let [http, https, admin, tcp] = ports::free()?;
+        let tcp = SocketAddr::from((TCP_ADDRESS, tcp.port()));
+        let certificate = self.certificate.clone();
+        let site = Site { setup, http, https, admin, tcp, backends, certificate, folder };
         let mut peer = Peer::start(kind, &site, &options.gatehouse, &options.tools)
-            .with_context(|| format!("cannot set up {kind}"))?;
-        let target = Target {
-            address: peer.http,
-            host: site.hosts[0].clone(),
-            path: "/".to_owned(),
-            tls: None,
-        };
-        ports::wait_for(&target, &mut peer.process, START_LIMIT)?;
-        self.peers.insert((kind, many), peer);
+            .with_context(|| format!("cannot set up {kind} for {}", setup.name))?;
+        // Whatever it answers: not every setup serves this host and path.
+        ports::wait_open(peer.http, &mut peer.process, START_LIMIT)?;
+        if kind == Kind::Gatehouse {
+            let (host, path) = (scenario::HOST.to_owned(), "/readyz".to_owned());
+            let ready = Target { address: admin, host, path, tls: None };
+            ports::wait_for(&ready, &mut peer.process, START_LIMIT)?;
+        }
+        self.peers.insert((kind, setup.name), peer);
         Ok(())
     }
 
     fn peer(&mut self, kind: Kind, scenario: &Scenario) -> anyhow::Result<&mut Peer> {
         self.peers
-            .get_mut(&(kind, scenario.many_hosts))
+            .get_mut(&(kind, scenario.setup.name))
             .with_context(|| format!("{kind} was not set up for scenario {}", scenario.name))
     }
 
-    /// Makes sure that the peer does the whole job before it is measured: status and body size.
+    /// Makes sure that the peer does the whole job before it is measured.
     fn verify(&mut self, kind: Kind, scenario: &Scenario) -> anyhow::Result<()> {
         let certificate = self.certificate.clone();
         let peer = self.peer(kind, scenario)?;
-        let hosts =
-            if scenario.many_hosts { vec![0, MANY_HOSTS / 2, MANY_HOSTS - 1] } else { vec![0] };
-        for number in hosts {
-            let target = Target {
-                address: if scenario.tls { peer.https } else { peer.http },
-                host: if scenario.many_hosts { host_name(number) } else { HOST.to_owned() },
-                path: scenario.path.to_owned(),
-                tls: scenario.tls.then(|| certificate.clone()),
-            };
-            let answer = client::get(&target, client::REQUEST_TIMEOUT)
-                .with_context(|| format!("{kind}, scenario {}", scenario.name))?;
-            let expected = scenario.body_bytes.unwrap_or(answer.body.len());
-            if answer.status != 200 || answer.body.len() != expected || answer.body.is_empty() {
-                bail!(
-                    "{kind}, scenario {}: status {} with {} bytes where 200 with {expected} is due",
-                    scenario.name,
-                    answer.status,
-                    answer.body.len()
-                );
-            }
-        }
-        if scenario.tool == Tool::H2load {
-            drive::verify_http2(peer.https, HOST, scenario)
-                .with_context(|| format!("{kind}, scenario {}", scenario.name))?;
-        }
-        Ok(())
+        let checked = if matches!(scenario.tool, Tool::H2load | Tool::Grpc) {
+            drive::verify_http2(peer, scenario)
+        } else {
+            verify_answers(peer, scenario, &certificate)
+        };
+        checked.with_context(|| {
+            format!("{kind}, scenario {}{}", scenario.name, peer.process.log_tail())
+        })
     }
 
     fn measure(
@@ -234,25 +254,69 @@ impl Bed {
         let peer = self.peer(kind, scenario)?;
         peer.process.check()?;
         let before = peer.process.cpu();
-        let load: Load = drive::drive(scenario, peer, HOST, &certificate, duration, &scratch)
+        let driven = drive::drive(scenario, peer, &certificate, duration, &scratch)
             .with_context(|| format!("{kind}, scenario {}", scenario.name))?;
         let cpu = peer.process.cpu().saturating_sub(before);
         peer.process.check()?;
-        Ok(Run { load, cpu })
+        let grown_kib = driven.memory_kib.map(|kib| kib.saturating_sub(peer.memory_at_start));
+        Ok(Run { load: driven.load, cpu, grown_kib })
     }
 }
 
-/// Name of host `number` in the scenario with many hosts.
-fn host_name(number: usize) -> String {
-    format!("host-{number:04}.bench.test")
+/// Status, body and what else the scenario asks for, of the first, the middle and the last host.
+fn verify_answers(
+    peer: &Peer,
+    scenario: &Scenario,
+    certificate: &Certificate,
+) -> anyhow::Result<()> {
+    let hosts = match scenario.hosts() {
+        Some(count) => [0, count / 2, count - 1].map(setup::host_name).to_vec(),
+        None => vec![scenario.host.to_owned()],
+    };
+    for host in hosts {
+        let target = drive::target(scenario, peer, &host, certificate);
+        let answer = client::get_with(&target, scenario.headers, client::REQUEST_TIMEOUT)?;
+        let expected = scenario.body_bytes.unwrap_or(answer.body.len());
+        if answer.status != 200 || answer.body.len() != expected || answer.body.is_empty() {
+            bail!(
+                "{host}: status {} with {} bytes where 200 with {expected} is due",
+                answer.status,
+                answer.body.len()
+            );
+        }
+        let text = format!("{}\n{}", answer.head, String::from_utf8_lossy(&answer.body));
+        for held in scenario.holds {
+            if !text.contains(held) {
+                bail!("{host}: the answer does not hold `{held}`: {}", answer.head);
+            }
+        }
+        if let Some(due) = scenario.else_status {
+            let answer = client::get(&target, client::REQUEST_TIMEOUT)?;
+            if answer.status != due {
+                bail!("{host}: status {} where {due} is due: nothing is protected", answer.status);
+            }
+        }
+    }
+    Ok(())
 }
 
-fn start_echo(address: SocketAddr, folder: &Path) -> anyhow::Result<Process> {
+fn start_echo(
+    backends: &Backends,
+    certificate: &Certificate,
+    folder: &Path,
+) -> anyhow::Result<Process> {
     let program = std::env::current_exe().context("cannot find my own program")?;
-    let address_text = address.to_string();
-    let arguments = ["echo", "--listen", &address_text, "--service", "echo", "--threads", "2"];
+    let Backends { http, http_too, tls, grpc, auth } = backends;
+    let bundle = certificate.bundle_file.to_string_lossy();
+    #[rustfmt::skip]
+    let arguments = [
+        "echo", "--threads", "2", "--service", "echo", "--listen", &http.to_string(),
+        "--also", &format!("{http_too}=echo"), "--also", &format!("{auth}=auth"),
+        "--tls", &format!("{tls}=tls"), "--certificate", &bundle, "--grpc", &format!("{grpc}=grpc"),
+    ].map(str::to_owned);
     let mut echo = Process::start("echo", &program, arguments, Some(&folder.join("echo.log")))?;
-    let target = Target { address, host: HOST.to_owned(), path: "/".to_owned(), tls: None };
+    let (host, path) = (scenario::HOST.to_owned(), "/".to_owned());
+    let target = Target { address: *http, host, path, tls: None };
     ports::wait_for(&target, &mut echo, START_LIMIT)?;
     Ok(echo)
 }

@@ -8,8 +8,10 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod chaos;
 mod cluster;
 mod failover;
+mod forwarding;
 mod quickstart;
 mod scale;
 
@@ -38,8 +40,15 @@ enum Command {
     Scale(scale::Options),
     /// Many objects in a real cluster: start, statuses, changes, memory.
     Cluster(cluster::Options),
+    /// What clients notice of backends that fail: gatehouse beside HAProxy and Envoy.
+    Chaos(chaos::Options),
+    /// One of the backends of `chaos`.
+    #[command(hide = true)]
+    ChaosBackend(chaos::BackendOptions),
     /// How long an address is away when its owner dies: gatehouse beside keepalived.
     Failover(failover::Options),
+    /// What it costs a node to pass traffic on: in the process and by the kernel, beside rules by hand and proxies.
+    Forwarding(forwarding::Options),
 }
 
 /// What the program does: one of its subcommands.
@@ -50,7 +59,10 @@ pub fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Scale(options) => scale::run(&options),
         Command::Cluster(options) => cluster::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
+        Command::ChaosBackend(options) => chaos::serve_backend(&options),
         Command::Failover(options) => failover::run(&options),
+        Command::Forwarding(options) => forwarding::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -186,7 +186,7 @@ fn table(prefixes: &[String]) -> Arc<RouteTable> {
     });
     let object = serde_json::from_value(ingress).expect("an Ingress");
     let mut objects = Objects::default();
-    let stored = Stored { object: Arc::new(object), order: 0, trust: SourceTrust::default() };
+    let stored = Stored::new(Arc::new(object), 0, SourceTrust::default());
     objects.ingresses.insert(ObjectKey::new("d", "a"), stored);
     Arc::clone(&compile(&objects, &Options::default(), None).tables[0].routes)
 }

@@ -13,7 +13,7 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     action::Reach,
-    filter::Filter,
+    filter::{Filter, client_certificate::ClientCertificates, tls_terms::TlsTerms},
     matcher::{Matches, PathMatch, Schemes},
     objects::{Age, ObjectKey},
     path,
@@ -96,6 +96,23 @@ pub(crate) fn owners(candidates: &[Arc<RouteRule>]) -> (Vec<Arc<RouteRule>>, Vec
         }
     }
     (winners, lost)
+}
+
+/// What a host asks of the certificates of clients: the oldest demand of the namespace that has the host, by its
+/// oldest rule. A tenant asks nothing of the clients of another one.
+pub(crate) fn client_certificates(
+    candidates: &[Arc<RouteRule>],
+) -> Option<&Arc<ClientCertificates>> {
+    let owner = &candidates.first()?.object.key.namespace;
+    let own = candidates.iter().filter(|rule| rule.object.key.namespace == *owner);
+    own.filter_map(|rule| rule.client_certificates()).next()
+}
+
+/// What a host asks of TLS: all that the rules ask of the namespace that has the host.
+pub(crate) fn tls_terms(candidates: &[Arc<RouteRule>]) -> Option<Arc<TlsTerms>> {
+    let owner = &candidates.first()?.object.key.namespace;
+    let own = candidates.iter().filter(|rule| rule.object.key.namespace == *owner);
+    TlsTerms::of(own.filter_map(|rule| rule.tls_terms()))
 }
 
 /// The rules of a host that are closed because they protect.

@@ -11,34 +11,39 @@ use http::HeaderValue;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
-    filter::{AddressRules, Filter},
+    filter::{AddressRules, Filter, tls_terms::TlsTerms},
     model::HostPattern,
     objects::ObjectRef,
     options::EncodedSlashes,
-    policy::{Policy, timeouts::Timeouts},
+    policy::{Policy, buffering::Buffering, timeouts::Timeouts},
     problem::Problem,
-    transport::Speaks,
 };
 
 mod answers;
 pub(crate) mod authentication;
 mod canary;
 mod choice;
+pub(crate) mod client_certificates;
 mod cors;
 mod defaults;
 mod each;
+mod ejection;
 mod foreign;
 pub mod gatehouse;
+mod global;
 mod haproxy_route;
 pub(crate) mod kubernetes;
 mod limits;
 pub mod metallb;
+pub(crate) mod mirror;
 mod nginx;
 pub mod nginx_config;
 mod openshift;
+mod reader;
 mod redirects;
 mod snippet;
 mod table;
+pub mod tls;
 pub(crate) mod transport;
 mod unknown;
 mod value;
@@ -49,19 +54,23 @@ pub(crate) use answers::Named;
 use authentication::AuthenticationSettings;
 use canary::CanarySettings;
 use choice::ChoiceSettings;
+use client_certificates::ClientCertificateSettings;
 use cors::CorsSettings;
 pub(crate) use defaults::Defaults;
 use defaults::Refused;
 pub use each::{Judged, Verdict, each};
 pub use foreign::PROGRAMS;
+use global::Global;
 use limits::Limits;
+use mirror::MirrorSettings;
 pub(crate) use openshift::termination;
+use reader::Reader;
 use redirects::Redirects;
-use snippet::{Reach, Snippet};
+use snippet::Snippet;
 pub use table::{Annotation, Family, Found, ObjectKind, Status};
 use transport::TransportSettings;
 pub use unknown::PROTECTING_WORDS;
-use value::{Fault, Setting};
+use value::Setting;
 pub(crate) use value::{SecurityHeaders, Target};
 pub(crate) use written::{Written, is_class};
 
@@ -77,11 +86,6 @@ pub static FAMILIES: [&Family; 8] = [
     &kubernetes::INGRESS_CLASS,
 ];
 
-/// Why the paths of an object are closed that asks for a protection which is not built.
-const NOT_SUPPORTED: &str = "ProtectionNotSupported";
-/// Longest value that a message repeats, in characters.
-const MAX_SHOWN: usize = 60;
-
 /// What the annotations of one object ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
@@ -93,6 +97,9 @@ pub(crate) struct Settings {
     pub(crate) force_ssl_redirect: bool,
     pub(crate) addresses: AddressRules,
     pub(crate) authentication: AuthenticationSettings,
+    pub(crate) client_certificates: ClientCertificateSettings,
+    /// What TLS clients of the hosts speak.
+    tls: TlsTerms,
     /// Bytes.
     pub(crate) body_limit: Option<u64>,
     /// Whether something that cannot be read would have said whether paths are regular expressions.
@@ -101,7 +108,12 @@ pub(crate) struct Settings {
     pub(crate) transport: TransportSettings,
     /// TLS goes to the backends as it is.
     pub(crate) passthrough: bool,
+    /// It does so as a Route would.
+    pub(crate) as_route: bool,
+    /// TLS to the backend, as a Route of that termination has it.
+    pub(crate) reencrypt: bool,
     pub(crate) limits: Limits,
+    pub(crate) mirror: MirrorSettings,
     pub(crate) canary: CanarySettings,
     pub(crate) redirects: Redirects,
     pub(crate) cors: CorsSettings,
@@ -113,12 +125,17 @@ pub(crate) struct Settings {
     pub(crate) forwarded_prefix: Option<HeaderValue>,
     pub(crate) hsts: Option<HeaderValue>,
     snippet: Snippet,
+    pub(crate) global: Global,
     pub(crate) answers: AnswerSettings,
     /// What the object says about encoded slashes, if it does.
     pub(crate) encoded_slashes: Option<EncodedSlashes>,
     /// The way to the backends, but for what follows.
     policy: Policy,
     choice: ChoiceSettings,
+    /// Bodies of requests are read in whole first.
+    buffers: bool,
+    /// How, if they are.
+    buffering: Buffering,
     /// Every path is to be denied, for this reason.
     pub(crate) deny: Option<&'static str>,
     /// And what other objects of the namespace have on the same hosts.
@@ -128,7 +145,7 @@ pub(crate) struct Settings {
 /// What every row says that is not there.
 static DEFAULTS: LazyLock<Settings> = LazyLock::new(|| {
     let mut settings = Settings::default();
-    for row in FAMILIES.into_iter().flat_map(|family| family.rows) {
+    for row in FAMILIES.into_iter().flat_map(|family| family.rows()) {
         if let Ok(setting) = (row.parser.read)(row.default) {
             settings.set(setting);
         }
@@ -150,18 +167,11 @@ pub(crate) fn parse_over(
     let mut settings = DEFAULTS.clone();
     defaults.apply(metadata, &mut settings);
     let snippets = defaults.snippets;
-    let mut reader =
-        Reader { object, settings, snippets, problems: Vec::new(), ignored: Vec::new() };
+    let mut reader = Reader::new(object, settings, snippets);
     if let Some(kind) = ObjectKind::named(object.kind) {
-        for (name, value) in metadata.annotations.iter().flatten() {
-            reader.annotation(kind, name, value);
-        }
-        if kind.has_paths() {
-            reader.foreign(metadata.annotations.iter().flatten());
-        }
-        reader.ignored();
+        reader.all(kind, metadata.annotations.iter().flatten());
     }
-    (reader.settings, reader.problems)
+    reader.done()
 }
 
 /// What is wrong with the names of an object's annotations. Values that the owner of the object's kind
@@ -172,256 +182,8 @@ pub fn problems(object: &ObjectRef, metadata: &ObjectMeta) -> Vec<Problem> {
 
 /// What the annotations of an object say of the way to its backends. What is wrong with them [`problems`] says.
 pub fn policy(object: &ObjectRef, metadata: &ObjectMeta) -> Arc<Policy> {
-    parse(object, metadata).0.policy.shared()
-}
-
-/// An object under way.
-struct Reader<'o> {
-    object: &'o ObjectRef,
-    settings: Settings,
-    /// Snippets are read, those that are understood in whole.
-    snippets: bool,
-    problems: Vec<Problem>,
-    /// Names that have no effect.
-    ignored: Vec<String>,
-}
-
-impl Reader<'_> {
-    fn annotation(&mut self, kind: ObjectKind, full: &str, value: &str) {
-        let Some((family, name)) = family_of(full) else { return };
-        if !family.objects.contains(&kind) {
-            return;
-        }
-        match family.row(name) {
-            Some(row) if row.objects.contains(&kind) => self.known(row, full, value),
-            Some(row) => self.misplaced(row, full),
-            None if family.exclusive => {
-                let unknown = unknown::judge(name, family, kind);
-                self.unknown(kind, &unknown, family, full, value);
-            }
-            None => {}
-        }
-        if !full.starts_with(family.prefix) && family.row(name).is_some() {
-            let current = format!("{}{name}", family.prefix);
-            self.warn(
-                "DeprecatedAnnotation",
-                full,
-                format!("it is the old name of {current}"),
-                "rename it: the new name wins where both are there".into(),
-            );
-        }
-    }
-
-    fn known(&mut self, row: &Annotation, full: &str, value: &str) {
-        match (row.parser.read)(value) {
-            Ok(Setting::Unbuilt) if row.name == gatehouse::UNREAD_FIELDS.name => self.unread(value),
-            Ok(Setting::Unbuilt) if self.snippets && row.of_nginx() => {
-                self.snippet(row, full, value);
-            }
-            Ok(Setting::Unbuilt) => self.unbuilt(row, full, value),
-            Ok(setting) => self.settings.put(setting, full),
-            Err(fault) => self.invalid(row, full, value, fault),
-        }
-    }
-
-    /// Does what a snippet says, if all of it has settings here.
-    fn snippet(&mut self, row: &Annotation, full: &str, value: &str) {
-        let reach = if row.of_host { Reach::Host } else { Reach::Paths };
-        let read = snippet::understand(value, reach);
-        let same =
-            |name: &str| nginx::FAMILY.row(name).filter(|row| row.status == Status::Honoured);
-        let settings = read.and_then(|snippet| {
-            let settings = snippet.annotations.iter().map(|(name, value)| {
-                let read = same(name).map(|row| (row.parser.read)(value));
-                read.and_then(Result::ok).ok_or_else(|| format!("{name} {value}"))
-            });
-            Ok((settings.collect::<Result<Vec<_>, _>>()?, snippet))
-        });
-        match settings {
-            Ok((settings, snippet)) => {
-                settings.into_iter().for_each(|setting| self.settings.put(setting, full));
-                self.settings.snippet.answer.extend(snippet.answer);
-                self.settings.snippet.request.extend(snippet.request);
-            }
-            Err(what) => {
-                let what = format!("{} is not understood", shown(&what));
-                self.close(full, &what, row.nothing(), Some(row));
-            }
-        }
-    }
-
-    /// The value asks for something that is not built.
-    fn unbuilt(&mut self, row: &Annotation, full: &str, value: &str) {
-        match row.status {
-            _ if row.protects => {
-                let what = format!("{} is not supported yet", shown(value));
-                self.close(full, &what, row.nothing(), Some(row));
-            }
-            Status::Differs(instead) => self.differs(full, instead),
-            _ => self.ignored.push(full.to_owned()),
-        }
-    }
-
-    /// Fields that the reader of the object does not know.
-    fn unread(&mut self, fields: &str) {
-        self.settings.deny.get_or_insert("UnknownField");
-        for field in fields.split_whitespace() {
-            let (field, meant) = field.split_once('=').unwrap_or((field, ""));
-            let meant = if meant.is_empty() { String::new() } else { format!(" ({meant}?)") };
-            let message = format!(
-                "the field is not known{meant} and may limit who is served, so every path is closed (503)"
-            );
-            let hint = "correct its name, or remove it";
-            self.problems.push(Problem::error(self.object, "UnknownField", field, message, hint));
-        }
-    }
-
-    fn invalid(&mut self, row: &Annotation, full: &str, value: &str, fault: Fault) {
-        let Fault { reason, message, hint, leaves } = fault;
-        let message = format!("value {} {message}", shown(value));
-        let rest = match (&leaves, row.default) {
-            (Setting::Nothing, "") => "; it has no effect".to_owned(),
-            (Setting::Nothing, default) => format!("; {default:?} is used"),
-            _ => String::new(),
-        };
-        self.settings.set(leaves);
-        if row.protects {
-            self.settings.deny.get_or_insert(reason);
-            self.settings.deny_host |= row.of_host;
-            self.error(reason, full, format!("{message}; every path is closed (503)"), hint.into());
-        } else {
-            self.warn(reason, full, message, format!("{hint}{rest}"));
-        }
-    }
-
-    /// The row is read on other kinds of objects.
-    fn misplaced(&mut self, row: &Annotation, full: &str) {
-        let kinds: Vec<_> = row.objects.iter().map(|kind| kind.name()).collect();
-        let message = format!("it has no effect on a {}", self.object.kind);
-        self.warn(
-            "AnnotationIgnored",
-            full,
-            message,
-            format!("it belongs on {}", kinds.join(", ")),
-        );
-    }
-
-    fn unknown(
-        &mut self,
-        kind: ObjectKind,
-        unknown: &unknown::Unknown,
-        family: &Family,
-        full: &str,
-        value: &str,
-    ) {
-        let meant = unknown.meant.map(|row| format!(": {}{} was meant?", family.prefix, row.name));
-        let meant = meant.unwrap_or_default();
-        match unknown.protects {
-            Some(parser) if kind.has_paths() && asks(parser, value) => {
-                let what = format!("{} is not known{meant}", shown(value));
-                self.close(full, &what, parser.nothing, unknown.meant);
-            }
-            _ if meant.is_empty() => self.ignored.push(full.to_owned()),
-            _ => {
-                let message = format!("it is not known and has no effect{meant}");
-                self.warn("AnnotationIgnored", full, message, "correct the name".into());
-            }
-        }
-    }
-
-    /// It has no effect, and the answers are not what they would be.
-    fn differs(&mut self, full: &str, instead: &str) {
-        let message = format!("it is not supported: {instead}");
-        let hint = format!("remove it if the {} may do without", self.object.kind);
-        self.error("AnnotationIgnored", full, message, hint);
-    }
-
-    /// What has no effect and changes no answer, in one problem.
-    fn ignored(&mut self) {
-        let one = match &*std::mem::take(&mut self.ignored) {
-            [] => return,
-            [one] => Some(one.clone()),
-            many => {
-                let message =
-                    format!("{} annotations have no effect: {}", many.len(), many.join(", "));
-                let hint = format!("remove them if the {} may do without", self.object.kind);
-                let field = "metadata.annotations";
-                let problem =
-                    Problem::warning(self.object, "AnnotationIgnored", field, message, hint);
-                self.problems.push(problem);
-                None
-            }
-        };
-        if let Some(full) = one {
-            let hint = format!("remove it if the {} may do without", self.object.kind);
-            self.warn("AnnotationIgnored", &full, "it has no effect".into(), hint);
-        }
-    }
-
-    /// Closes every path; `nothing` are values that would not.
-    fn close(&mut self, full: &str, what: &str, nothing: &[&str], row: Option<&Annotation>) {
-        self.settings.deny.get_or_insert(NOT_SUPPORTED);
-        let hint = match (row.map_or("", |row| row.remedy), nothing) {
-            ("", []) => "remove the annotation if the paths may be open".to_owned(),
-            ("", [value, ..]) => {
-                format!("remove the annotation, or write {value:?}, if the paths may be open")
-            }
-            (remedy, _) => remedy.to_owned(),
-        };
-        let of_host = row.is_some_and(|row| row.of_host);
-        self.settings.deny_host |= of_host;
-        let reach = if of_host { " of its hosts" } else { "" };
-        let message = format!("{what}, so every path{reach} is closed (503)");
-        self.error(NOT_SUPPORTED, full, message, hint);
-    }
-
-    /// Annotations of other controllers: one problem for each prefix and effect.
-    fn foreign<'m>(&mut self, annotations: impl Iterator<Item = (&'m String, &'m String)>) {
-        for found in foreign::judge(annotations) {
-            let (field, who) = match &*found.names {
-                [one] => (Found { name: one, value: "" }.field(), String::new()),
-                many => ("metadata.annotations".to_owned(), format!("{}: ", many.join(", "))),
-            };
-            let who = format!("{who}read by {} only", found.program);
-            let problem = match found.effect {
-                foreign::Effect::Protects => {
-                    self.settings.deny.get_or_insert(NOT_SUPPORTED);
-                    Problem::error(
-                        self.object,
-                        NOT_SUPPORTED,
-                        field,
-                        format!("{who}, and protects, so every path is closed (503)"),
-                        "remove it if the paths may be open, or give the object a class of that controller",
-                    )
-                }
-                foreign::Effect::Answers => Problem::error(
-                    self.object,
-                    "AnnotationIgnored",
-                    field,
-                    format!("{who}; the answers are not what it asks for"),
-                    "remove it, or say the same with an annotation of ingress-nginx",
-                ),
-                foreign::Effect::Tuning => Problem::warning(
-                    self.object,
-                    "AnnotationIgnored",
-                    field,
-                    format!("{who}, without effect here"),
-                    "remove it",
-                ),
-            };
-            self.problems.push(problem);
-        }
-    }
-
-    fn warn(&mut self, reason: &'static str, full: &str, message: String, hint: String) {
-        let field = Found { name: full, value: "" }.field();
-        self.problems.push(Problem::warning(self.object, reason, field, message, hint));
-    }
-
-    fn error(&mut self, reason: &'static str, full: &str, message: String, hint: String) {
-        let field = Found { name: full, value: "" }.field();
-        self.problems.push(Problem::error(self.object, reason, field, message, hint));
-    }
+    let settings = parse(object, metadata).0;
+    Policy { check: settings.choice.check(), ..settings.policy }.shared()
 }
 
 impl Settings {
@@ -435,6 +197,8 @@ impl Settings {
             self.upstream_host.clone().map(|host| Filter::SetHeader(http::header::HOST, host));
         access
             .into_iter()
+            .chain(self.global.filters())
+            .chain(self.tls_terms().map(|terms| Filter::Tls(Arc::new(terms))))
             .chain(self.limits.filters(object))
             .chain(cors)
             .chain(self.body_limit.map(Filter::BodyLimit))
@@ -462,10 +226,22 @@ impl Settings {
             Setting::Allow(networks) => self.addresses.allow.push(networks),
             Setting::DenyFrom(networks) => self.addresses.deny.push(networks),
             Setting::BodyLimit(limit) => self.body_limit = Some(limit),
+            Setting::BufferRequests(on) => self.buffers = on,
+            Setting::BodyMemory(memory) => self.buffering = Buffering { memory },
             Setting::MaybeRegex => self.maybe_regex = true,
             Setting::Transport(part) => self.transport.set(part),
             Setting::PassThrough(on) => self.passthrough = on,
+            Setting::PassThroughAsRoute => {
+                (self.passthrough, self.as_route, self.force_ssl_redirect) = (true, true, true);
+            }
+            Setting::Reencrypt => (self.reencrypt, self.force_ssl_redirect) = (true, true),
             Setting::Authentication(setting) => self.authentication.set(setting),
+            Setting::Mirror(setting) => self.mirror.set(setting),
+            Setting::Jwt(setting) => self.authentication.jwt.set(setting),
+            Setting::ClientCertificate(setting) => self.client_certificates.set(setting),
+            Setting::TlsVersions(versions) => self.tls.versions = versions,
+            Setting::TlsCiphers(list) => self.tls.ciphers = vec![list],
+            Setting::TlsOwnOrder(on) => self.tls.own_order = Some(on),
             Setting::PerSecond(count) => self.limits.per_second = Some(count),
             Setting::PerMinute(count) => self.limits.per_minute = Some(count),
             Setting::Connections(count) => self.limits.connections = Some(count),
@@ -475,8 +251,20 @@ impl Settings {
             Setting::LimitConnections(on) => self.limits.routes.on = on,
             Setting::RateHttp(count) => self.limits.routes.requests = Some(count),
             Setting::RateTcp(count) => self.limits.routes.connections = Some(count),
+            Setting::ConcurrentTcp(count) => self.limits.routes.at_once = Some(count),
+            Setting::LimitBy(key) => self.limits.by = key,
+            Setting::LimitScope(scope) => self.limits.reach = scope,
+            Setting::GroupRate(count) => self.limits.group.count = Some(count),
+            Setting::GroupWindow(window) => self.limits.group.window = window,
+            Setting::GroupKey(key) => self.limits.group.by = key,
+            Setting::GroupExempt(networks) => self.limits.group.exempt.extend(networks),
+            Setting::LimitStatus(status) => self.limits.status = Some(status),
+            Setting::ConnectionsStatus(status) => self.limits.connections_status = Some(status),
+            Setting::LimitShown(on) => self.limits.shown = on,
             Setting::PrefixTarget(target) => self.prefix_target = Some(target),
             Setting::Forwarded(mode) => self.policy.forwarded = Some(mode),
+            Setting::HeaderCase(on) => self.policy.header_case = on,
+            Setting::Upgrades(upgrades) => self.policy.upgrades = upgrades,
             Setting::LimitExempt(networks) => self.limits.exempt.extend(networks),
             Setting::Canary(on) => self.canary.on = on,
             Setting::CanaryHeader(name) => self.canary.header = Some(name),
@@ -521,7 +309,13 @@ impl Settings {
             Setting::RetryOn(failures) => self.policy.retries.on = failures,
             Setting::Tries(tries) => self.policy.retries.tries = Some(tries),
             Setting::TriesTime(time) => self.policy.retries.time = Some(time),
+            Setting::RetryBudget(percent) => self.policy.retries.budget.percent = percent,
+            Setting::RetryMinimum(count) => self.policy.retries.budget.minimum = count,
         }
+    }
+
+    fn tls_terms(&self) -> Option<TlsTerms> {
+        Some(self.tls.clone()).filter(|terms| *terms != TlsTerms::default())
     }
 
     fn timeouts(&mut self) -> &mut Timeouts {
@@ -543,20 +337,6 @@ fn family_of(full: &str) -> Option<(&'static Family, &str)> {
 #[cfg(test)]
 pub(crate) fn is_known(full: &str) -> bool {
     family_of(full).is_some_and(|(family, name)| family.row(name).is_some())
-}
-
-/// Whether a value asks for anything but what happens anyway.
-fn asks(parser: value::Parser, value: &str) -> bool {
-    let clear_text = Setting::Transport(transport::Part::Speaks(Speaks::Http1));
-    !matches!((parser.read)(value), Ok(Setting::Nothing)) && (parser.read)(value) != Ok(clear_text)
-}
-
-/// A value as messages repeat it.
-fn shown(value: &str) -> String {
-    match value.char_indices().nth(MAX_SHOWN) {
-        Some((end, _)) => format!("{:?}…", &value[..end]),
-        None => format!("{value:?}"),
-    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ use crate::{
 
 mod chance;
 mod hash;
+#[cfg(test)]
+mod simulation;
 
 pub use chance::{expected, peak_ewma, pick_better};
 pub use hash::{StableHash, pick_hashed, pick_own};
@@ -121,6 +123,17 @@ pub fn pick_endpoint<E: Borrow<Endpoint>>(
     let others = || endpoints.iter().filter(|endpoint| may((*endpoint).borrow()));
     // By rounds: the turns of one endpoint alone may always hit the same remainder.
     others().nth((tick / count).checked_rem(others().count())?)
+}
+
+/// Whether an endpoint of this age takes part in a choice, where `share` is uniform below the time in which the part of a
+/// new one grows: it grows evenly, and what it leaves over the others have.
+pub fn is_warm(age: u64, share: u64) -> bool {
+    age > share
+}
+
+/// Whether so few of all endpoints are fit that all of them are to get requests. 0 percent: never.
+pub fn panics(fit: usize, all: usize, percent: u8) -> bool {
+    fit * 100 < usize::from(percent) * all
 }
 
 /// A number near `sum`/φ that has no divisor in common with `sum`.

@@ -53,6 +53,11 @@ impl ValueRegex {
         regex::RegexBuilder::new(text).size_limit(1 << 20).build().map(Self)
     }
 
+    /// Whether the expression is found in a value.
+    pub fn is_match(&self, value: &str) -> bool {
+        self.0.is_match(value)
+    }
+
     /// The expression as the object spells it.
     pub fn text(&self) -> &str {
         self.0.as_str()

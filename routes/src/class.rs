@@ -70,8 +70,11 @@ impl<'o> Classes<'o> {
 
     /// Whose Ingress it is. The field beats the annotation.
     pub(crate) fn claim<'c>(&'c self, ingress: &'c Ingress) -> Claim<'c> {
-        let legacy = kubernetes::INGRESS.find(&kubernetes::CLASS, &ingress.metadata);
         let field = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
+        let legacy = match field {
+            Some(_) => None,
+            None => kubernetes::INGRESS.find(&kubernetes::CLASS, &ingress.metadata),
+        };
         let named = field.or_else(|| legacy.map(|found| found.value));
         let Some(name) = named.filter(|name| !name.is_empty()) else {
             return match &self.unnamed {
@@ -90,7 +93,7 @@ impl<'o> Classes<'o> {
                 Claim::Ours { class: Some(name), gateway: self.default_gateway }
             }
             None => {
-                let annotation = legacy.filter(|_| field.is_none()).map(|found| found.field());
+                let annotation = legacy.map(|found| found.field());
                 let field = annotation.unwrap_or_else(|| "spec.ingressClassName".to_owned());
                 Claim::Unknown { class: name, field }
             }

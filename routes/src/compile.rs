@@ -11,6 +11,7 @@ use std::{
 use crate::{
     annotations::{Defaults, nginx_config},
     class::Classes,
+    filter::{error_pages::ErrorPages, tls_terms::GlobalTls},
     model::{BackendKey, BackendSlot, BackendTable, CertBinding, Scope, ScopeSlot},
     objects::{ObjectKey, ObjectRef, Objects},
     options::Options,
@@ -22,7 +23,11 @@ use crate::{
 };
 
 mod assemble;
+mod by_age;
 mod canaries;
+mod demands;
+mod error_pages;
+mod fallback;
 mod gather;
 mod own;
 mod passthrough;
@@ -48,6 +53,14 @@ pub struct GatewayTable {
     pub certs: Arc<[CertBinding]>,
     /// The server names whose TLS is passed on.
     pub passthrough: Arc<PassThroughTable>,
+}
+
+impl GatewayTable {
+    /// Whether the rules of all tables are these, which were kept of former ones.
+    pub fn are_of(tables: &[Self], routes: &[Arc<RouteTable>]) -> bool {
+        routes.len() == tables.len()
+            && routes.iter().zip(tables).all(|(a, b)| Arc::ptr_eq(a, &b.routes))
+    }
 }
 
 /// What becomes of an Ingress of ours.
@@ -89,6 +102,10 @@ pub struct Compiled {
     pub ingresses: Vec<IngressOutcome>,
     /// Routes, by key.
     pub routes: Vec<RouteOutcome>,
+    /// Texts of errors where no object has its own.
+    pub error_pages: Option<Arc<ErrorPages>>,
+    /// What the ConfigMap of ingress-nginx says of TLS.
+    pub tls: Option<GlobalTls>,
     /// Everything that is wrong, in a stable order.
     pub problems: Vec<Problem>,
     /// The Secrets that what is served refers to, whether or not they exist; the same `Arc` as before if
@@ -135,7 +152,8 @@ pub fn compile_judged(
 ) -> Compiled {
     let (classes, problems) = Classes::new(objects, options);
     let own = own::listeners(objects, options, &classes.gateways());
-    let (defaults, unread) = defaults(objects, options);
+    let (defaults, tls, unread) = defaults(objects, options);
+    let (error_pages, unworded) = error_pages::read(options, objects);
     let same_defaults = |kept: &&Cache| kept.options == *options && kept.defaults == defaults;
     let mut run = Run {
         own,
@@ -153,9 +171,10 @@ pub fn compile_judged(
         }),
         slots: Slots::new(previous.map(|previous| (&previous.cache.slots, &*previous.backends))),
         scopes: previous.map(|previous| previous.cache.scopes.clone()).unwrap_or_default(),
-        problems: problems.into_iter().chain(unread).collect(),
+        problems: problems.into_iter().chain(unread).chain(unworded).collect(),
     };
-    let asked = asked.iter().map(|asked| {
+    let default_backend = fallback::asked(options);
+    let asked = asked.iter().chain(&default_backend).map(|asked| {
         let mut translation = Translation::new(asked.object.clone(), Vec::new());
         translation.backend(asked.key.clone(), 1, asked.field.clone(), &mut run.slots);
         translation
@@ -163,14 +182,17 @@ pub fn compile_judged(
     let asked = asked.collect();
     let ingresses = run.ingresses();
     let routes = run.routes();
-    run.finish(ingresses, routes, asked)
+    Compiled { error_pages, tls, ..run.finish(ingresses, routes, asked) }
 }
 
 /// What the ConfigMap of ingress-nginx says of every Ingress, if there is to be one.
-fn defaults(objects: &Objects, options: &Options) -> (Option<Defaults>, Vec<Problem>) {
-    let Some(key) = &options.nginx_config else { return (None, Vec::new()) };
-    let (defaults, problems) = nginx_config::read(key, objects);
-    (Some(defaults), problems)
+fn defaults(
+    objects: &Objects,
+    options: &Options,
+) -> (Option<Defaults>, Option<GlobalTls>, Vec<Problem>) {
+    let Some(key) = &options.nginx_config else { return (None, None, Vec::new()) };
+    let (defaults, tls, problems) = nginx_config::read(key, objects);
+    (Some(defaults), Some(tls), problems)
 }
 
 #[cfg(test)]

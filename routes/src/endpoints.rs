@@ -6,8 +6,8 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, LazyLock},
 };
 
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
@@ -20,17 +20,22 @@ use k8s_openapi::{
 };
 
 use crate::{
-    host,
-    model::{Backend, BackendKey, BackendPort, Endpoint, EndpointSet, ExternalName},
+    model::{Backend, BackendKey, BackendPort, Endpoint, EndpointSet, ExternalName, Transport},
     objects::{ObjectKey, ObjectRef, Objects, Store, Stored},
+    options::Place,
     problem::Problem,
     transport::Speaks,
 };
 
+mod address;
 mod empty;
+mod near;
 mod protocol;
 
+pub use address::refusal;
+use address::{checked, external_host};
 use empty::Empty;
+use near::{Distribution, Nearness};
 use protocol::spoken;
 
 /// The label that ties an EndpointSlice to its Service (same namespace).
@@ -41,6 +46,8 @@ pub(crate) struct Resolver<'o> {
     objects: &'o Objects,
     /// Where gateways listen.
     own: &'o BTreeSet<SocketAddr>,
+    /// Where this process runs.
+    place: &'o Place,
     slices: HashMap<ServiceName<'o>, Vec<Slice<'o>>>,
 }
 
@@ -155,7 +162,12 @@ impl Gap {
                 object,
                 "PortNotFound",
                 field,
-                format!("Service {} has no TCP port {}; {so}", key.service, key.port),
+                format!(
+                    "Service {} has no {} port {}; {so}",
+                    key.service,
+                    key.protocol.transport().name(),
+                    key.port
+                ),
                 match key.port {
                     BackendPort::Target(_) => "name a port of the pods, not of the Service",
                     _ => "name a port that the Service lists in spec.ports",
@@ -189,7 +201,13 @@ impl<'o> Resolver<'o> {
                 slices.entry(service).or_default().push((key, stored));
             }
         }
-        Self { objects, own, slices }
+        static NOWHERE: LazyLock<Place> = LazyLock::new(Place::default);
+        Self { objects, own, place: &NOWHERE, slices }
+    }
+
+    /// The same for a process that runs there.
+    pub(crate) fn at(self, place: &'o Place) -> Self {
+        Self { place, ..self }
     }
 
     /// Resolves a backend. The counters of the previous value go on, and all of it if nothing differs.
@@ -197,9 +215,22 @@ impl<'o> Resolver<'o> {
         let owner = (&*key.service.namespace, &*key.service.name);
         let slices = self.slices.get(&owner).map_or(&[][..], Vec::as_slice);
         let mut draft = Draft::default();
+        if let BackendPort::Outside { number: port, loopback } = key.port {
+            let speaks = key.protocol.stated().unwrap_or_default();
+            let host = &key.service.name;
+            match host.parse::<IpAddr>() {
+                Ok(ip) => draft.addresses.push((SocketAddr::new(ip, port), speaks)),
+                Err(_) => {
+                    let host = Arc::clone(host);
+                    draft.external = Some(ExternalName { host, port, speaks, loopback });
+                }
+            }
+            let backend = draft.backend(key, previous.map(|old| &old.backend));
+            return Resolved { backend, gap: None, problems: Vec::new() };
+        }
         match self.objects.services.get(&key.service) {
             None => draft.gap = Some(Gap::Service),
-            Some(service) => draft.fill(key, service, slices, self.own),
+            Some(service) => draft.fill(key, service, slices, (self.own, self.place)),
         }
         Resolved {
             gap: draft.gap,
@@ -216,10 +247,16 @@ struct Draft<'s> {
     ports: &'s [ServicePort],
     /// What the rule says is spoken.
     stated: Option<Speaks>,
+    /// What the ports are of.
+    transport: Transport,
     addresses: Vec<(SocketAddr, Speaks)>,
     /// Of endpoints that are going away but still serve: used for clients that they have, and where no other
     /// is left.
     terminating: Vec<(SocketAddr, Speaks)>,
+    /// How near the ready ones are, in their order.
+    nearness: Vec<(SocketAddr, Nearness)>,
+    distribution: Distribution,
+    by_client: bool,
     external: Option<ExternalName>,
     gap: Option<Gap>,
     problems: Vec<Problem>,
@@ -269,12 +306,17 @@ impl<'s> Draft<'s> {
         key: &BackendKey,
         service: &'s Stored<Service>,
         slices: &[Slice<'_>],
-        own: &BTreeSet<SocketAddr>,
+        (own, place): (&BTreeSet<SocketAddr>, &Place),
     ) {
         let spec = service.object.spec.as_ref();
         self.ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
         self.stated = key.protocol.stated();
-        let port = service_port(&key.port, self.ports);
+        self.transport = key.protocol.transport();
+        let affinity = spec.and_then(|spec| spec.session_affinity.as_deref());
+        self.by_client = affinity == Some("ClientIP");
+        let distribution = spec.and_then(|spec| spec.traffic_distribution.as_deref());
+        self.distribution = Distribution::of(distribution);
+        let port = service_port(self.transport, &key.port, self.ports);
         if spec.is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName")) {
             let name = spec.and_then(|spec| spec.external_name.as_deref()).unwrap_or_default();
             return self.external(key, name, service.trust.loopback_endpoints);
@@ -289,12 +331,25 @@ impl<'s> Draft<'s> {
             },
             BackendPort::Target(text) => Wanted::Target(text),
             BackendPort::All => Wanted::All,
+            BackendPort::Outside { .. } => return,
         };
+        if key.whole
+            && let Some(address) = spec.and_then(|spec| spec.cluster_ip.as_deref())
+            && let Some(port) = port.and_then(|port| u16::try_from(port.port).ok())
+            && let Ok(ip) = address.parse::<IpAddr>()
+        {
+            return self.whole(
+                key,
+                SocketAddr::new(ip, port),
+                service.trust.loopback_endpoints,
+                own,
+            );
+        }
         let (mut listed, mut found) = (false, false);
         for (slice_key, slice) in slices {
             listed |= slice.object.ports.as_ref().is_some_and(|ports| !ports.is_empty());
-            found |= tcp_ports(&slice.object).any(|port| wanted.takes(&port));
-            self.take(slice_key, slice, &wanted, own);
+            found |= slice_ports(&slice.object, self.transport).any(|port| wanted.takes(&port));
+            self.take(slice_key, slice, &wanted, (own, place));
         }
         if self.addresses.is_empty() {
             self.addresses = std::mem::take(&mut self.terminating);
@@ -324,7 +379,7 @@ impl<'s> Draft<'s> {
         key: &ObjectKey,
         stored: &Stored<EndpointSlice>,
         wanted: &Wanted<'_>,
-        own: &BTreeSet<SocketAddr>,
+        (own, place): (&BTreeSet<SocketAddr>, &Place),
     ) {
         let (slice, loopback) = (&stored.object, stored.trust.loopback_endpoints);
         let object = || ObjectRef::new("EndpointSlice", key.clone());
@@ -336,7 +391,7 @@ impl<'s> Draft<'s> {
             self.problems.push(problem);
             return;
         }
-        let ports: Vec<(u16, Speaks)> = tcp_ports(slice)
+        let ports: Vec<(u16, Speaks)> = slice_ports(slice, self.transport)
             .filter(|port| wanted.takes(port))
             .map(|port| (port.number, self.spoken(&port)))
             .collect();
@@ -344,8 +399,11 @@ impl<'s> Draft<'s> {
             let Some(condition) = Condition::of(endpoint) else { continue };
             // Further addresses of an endpoint are the same pod again (discovery/v1 Endpoint.addresses).
             let Some(text) = endpoint.addresses.first() else { continue };
-            let checked = address(text, loopback).and_then(|ip| {
-                let looping = |(port, _): &(u16, Speaks)| own.contains(&SocketAddr::new(ip, *port));
+            let checked = checked(text, loopback).and_then(|ip| {
+                // Gateways listen for TCP.
+                let looping = |(port, _): &(u16, Speaks)| {
+                    self.transport == Transport::Tcp && own.contains(&SocketAddr::new(ip, *port))
+                };
                 match ports.iter().any(looping) {
                     true => Err("an address of a gateway itself"),
                     false => Ok(ip),
@@ -359,6 +417,11 @@ impl<'s> Draft<'s> {
                     };
                     let at = |&(port, speaks): &(u16, Speaks)| (SocketAddr::new(ip, port), speaks);
                     addresses.extend(ports.iter().map(at));
+                    if condition == Condition::Ready {
+                        let nearness = Nearness::of(endpoint, place);
+                        let at = |(port, _): &(u16, Speaks)| (SocketAddr::new(ip, *port), nearness);
+                        self.nearness.extend(ports.iter().map(at));
+                    }
                 }
                 Err(why) => self.problems.push(Problem::warning(
                     &object(),
@@ -377,7 +440,7 @@ impl<'s> Draft<'s> {
             Some(IntOrString::Int(target)) if target > 0 => target,
             _ => port.port,
         };
-        let of_service = service_port(&key.port, ports);
+        let of_service = service_port(self.transport, &key.port, ports);
         let declared = of_service.and_then(|port| port.app_protocol.as_deref());
         let speaks = self.stated.unwrap_or_else(|| spoken(declared));
         let port = match (&key.port, of_service) {
@@ -405,6 +468,42 @@ impl<'s> Draft<'s> {
         }
     }
 
+    /// The address of the Service, as if it were the only endpoint.
+    fn whole(
+        &mut self,
+        key: &BackendKey,
+        address: SocketAddr,
+        loopback: bool,
+        own: &BTreeSet<SocketAddr>,
+    ) {
+        let name = self.ports.iter().find(|port| port.port == i32::from(address.port()));
+        let declared = name.and_then(|port| port.app_protocol.as_deref());
+        let speaks = self.stated.unwrap_or_else(|| spoken(declared));
+        let refused = refusal(address.ip()).filter(|_| !(loopback && address.ip().is_loopback()));
+        let own_address = || own.contains(&address).then_some("an address of a gateway itself");
+        match refused.or_else(own_address) {
+            None => self.addresses.push((address, speaks)),
+            Some(why) => self.problems.push(Problem::warning(
+                &ObjectRef::new("Service", key.service.clone()),
+                "AddressRefused",
+                "spec.clusterIP",
+                format!("address {} is {why}; requests get 503", address.ip()),
+                "remove service-upstream from what refers to the Service",
+            )),
+        }
+    }
+
+    /// The ready endpoints that are near, by address.
+    fn near(&self) -> Vec<SocketAddr> {
+        let all: Vec<_> = self.nearness.iter().map(|(_, nearness)| *nearness).collect();
+        let Some(is_near) = near::among(&all, self.distribution) else { return Vec::new() };
+        let near = self.nearness.iter().filter(|(_, nearness)| is_near(nearness));
+        let mut near: Vec<_> = near.map(|(address, _)| *address).collect();
+        near.sort_unstable();
+        near.dedup();
+        near
+    }
+
     /// The backend, with the counters of the previous one; the previous one itself if nothing differs.
     fn backend(&mut self, key: &BackendKey, previous: Option<&Arc<Backend>>) -> Arc<Backend> {
         for addresses in [&mut self.addresses, &mut self.terminating] {
@@ -416,6 +515,7 @@ impl<'s> Draft<'s> {
             ready.binary_search_by_key(address, |(ready, _)| *ready).is_err()
         });
         let old = previous.map(|backend| &*backend.endpoints);
+        let near = self.near();
         let same = |old: &[Endpoint], new: &[(SocketAddr, Speaks)]| {
             old.iter().map(|it| (it.address, it.speaks)).eq(new.iter().copied())
         };
@@ -423,6 +523,8 @@ impl<'s> Draft<'s> {
             && old.external == self.external
             && same(&old.endpoints, &self.addresses)
             && same(&old.draining, &self.terminating)
+            && old.by_client == self.by_client
+            && old.near.iter().map(|endpoint| endpoint.address).eq(near.iter().copied())
         {
             return Arc::clone(backend);
         }
@@ -439,28 +541,36 @@ impl<'s> Draft<'s> {
             speaks,
             stats: stats(address),
         };
+        let endpoints: Box<[Endpoint]> = self.addresses.iter().map(endpoint).collect();
+        let is_near = |endpoint: &&Endpoint| near.binary_search(&endpoint.address).is_ok();
         let set = EndpointSet {
-            endpoints: self.addresses.iter().map(endpoint).collect(),
+            near: endpoints.iter().filter(is_near).cloned().collect(),
+            by_client: self.by_client,
             draining: self.terminating.iter().map(endpoint).collect(),
+            endpoints,
             external: self.external.take(),
         };
         Arc::new(Backend { key: key.clone(), endpoints: Arc::new(set) })
     }
 }
 
-/// The port of a Service that an Ingress names.
-fn service_port<'s>(port: &BackendPort, ports: &'s [ServicePort]) -> Option<&'s ServicePort> {
-    let mut tcp = ports.iter().filter(|port| is_tcp(port.protocol.as_deref()));
+/// The port of a Service that an object names.
+fn service_port<'s>(
+    transport: Transport,
+    port: &BackendPort,
+    ports: &'s [ServicePort],
+) -> Option<&'s ServicePort> {
+    let mut ports = ports.iter().filter(|port| is_of(transport, port.protocol.as_deref()));
     match port {
-        BackendPort::Number(number) => tcp.find(|port| port.port == i32::from(*number)),
-        BackendPort::Name(name) => tcp.find(|port| port.name.as_deref() == Some(&**name)),
-        BackendPort::Target(text) => tcp.find(|port| port.name.as_deref() == Some(&**text)),
-        BackendPort::First => tcp.next(),
-        BackendPort::All => None,
+        BackendPort::Number(number) => ports.find(|port| port.port == i32::from(*number)),
+        BackendPort::Name(name) => ports.find(|port| port.name.as_deref() == Some(&**name)),
+        BackendPort::Target(text) => ports.find(|port| port.name.as_deref() == Some(&**text)),
+        BackendPort::First => ports.next(),
+        BackendPort::All | BackendPort::Outside { .. } => None,
     }
 }
 
-/// A TCP port of an EndpointSlice.
+/// A port of an EndpointSlice.
 struct SlicePort<'o> {
     /// Empty if it has none.
     name: &'o str,
@@ -468,62 +578,17 @@ struct SlicePort<'o> {
     app_protocol: Option<&'o str>,
 }
 
-fn tcp_ports(slice: &EndpointSlice) -> impl Iterator<Item = SlicePort<'_>> {
-    let tcp = slice.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref()));
-    tcp.filter_map(|port| {
+fn slice_ports(slice: &EndpointSlice, transport: Transport) -> impl Iterator<Item = SlicePort<'_>> {
+    let ports = slice.ports.iter().flatten();
+    ports.filter(move |port| is_of(transport, port.protocol.as_deref())).filter_map(|port| {
         let number = u16::try_from(port.port?).ok().filter(|number| *number > 0)?;
         let name = port.name.as_deref().unwrap_or_default();
         Some(SlicePort { name, number, app_protocol: port.app_protocol.as_deref() })
     })
 }
 
-fn is_tcp(protocol: Option<&str>) -> bool {
-    protocol.is_none_or(|protocol| protocol == "TCP")
-}
-
-fn external_host(name: &str, loopback: bool) -> Result<Arc<str>, &'static str> {
-    let host = host::canonical(name).ok_or("not a DNS name")?;
-    if host.starts_with('[') || host.parse::<IpAddr>().is_ok() {
-        return Err("an IP address");
-    }
-    if !loopback && (host == "localhost" || host.ends_with(".localhost")) {
-        return Err("this host itself");
-    }
-    Ok(host.into())
-}
-
-fn address(text: &str, loopback: bool) -> Result<IpAddr, &'static str> {
-    let ip: IpAddr = text.parse().map_err(|_| "not an IP address")?;
-    let ip = ip.to_canonical();
-    match refusal(ip) {
-        Some(why) if !(loopback && ip.is_loopback()) => Err(why),
-        _ => Ok(ip),
-    }
-}
-
-/// Why an address is never dialled, if so. IPv4 inside IPv6 (mapped or compatible) counts as IPv4.
-pub fn refusal(ip: IpAddr) -> Option<&'static str> {
-    const AZURE_WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
-    const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-    match ip.to_canonical() {
-        IpAddr::V4(ip) if ip.is_loopback() => Some("a loopback address"),
-        IpAddr::V4(ip) if ip.is_link_local() => Some("a link-local address"),
-        IpAddr::V4(ip) if ip.is_multicast() => Some("a multicast address"),
-        IpAddr::V4(ip) if ip.is_broadcast() || ip.octets()[0] == 0 => {
-            Some("not an address of a host")
-        }
-        IpAddr::V4(AZURE_WIRE_SERVER) => Some("the address of a cloud's metadata service"),
-        IpAddr::V4(_) => None,
-        IpAddr::V6(ip) if ip.is_loopback() => Some("a loopback address"),
-        IpAddr::V6(ip) if ip.is_unspecified() => Some("not an address of a host"),
-        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some("a link-local address"),
-        IpAddr::V6(ip) if ip.is_multicast() => Some("a multicast address"),
-        IpAddr::V6(AWS_METADATA) => Some("the address of a cloud's metadata service"),
-        IpAddr::V6(ip) => match ip.to_ipv4() {
-            Some(inner) => refusal(IpAddr::V4(inner)),
-            None => None,
-        },
-    }
+fn is_of(transport: Transport, protocol: Option<&str>) -> bool {
+    Transport::of_port(protocol) == Some(transport)
 }
 
 #[cfg(test)]

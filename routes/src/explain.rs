@@ -21,8 +21,10 @@ use crate::{
     table::{HostRoutes, Matched, RouteTable},
 };
 
+mod besides;
 mod refused;
 
+pub use besides::{besides, requires};
 pub use refused::{Refused, refused};
 
 /// What is asked.
@@ -299,9 +301,10 @@ fn describe(rule: &RouteRule, view: &RequestView<'_>) -> String {
                 format!("as canary {} ({}, {})", backend.key, canary.share, canary.object)
             });
             let to = backends.chain(canaries).collect::<Vec<_>>().join(", ");
+            let besides = besides(rule);
             match rule.rewrite() {
-                None => format!("forward to {to}"),
-                Some(rewrite) => format!("forward to {to} as {}", rewrite.target()),
+                None => format!("forward to {to}{besides}"),
+                Some(rewrite) => format!("forward to {to} as {}{besides}", rewrite.target()),
             }
         }
     }

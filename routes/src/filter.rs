@@ -19,22 +19,31 @@ use crate::{
 
 pub mod answer_fields;
 pub mod authentication;
+pub mod block;
 pub mod change;
+pub mod client_certificate;
 pub mod compress;
 pub mod connection_limit;
 pub mod cors;
 pub mod error_pages;
 pub mod header_edits;
+pub mod limit_key;
+pub mod mirror;
 pub mod rate_limit;
+pub mod tls_terms;
 
 use answer_fields::AnswerFields;
 use authentication::Authentication;
+use block::Block;
+use client_certificate::ClientCertificates;
 use compress::Compress;
 use connection_limit::ConnectionLimit;
 use cors::Cors;
 use error_pages::ErrorPages;
 use header_edits::HeaderEdit;
+use mirror::Mirror;
 use rate_limit::RateLimit;
+use tls_terms::TlsTerms;
 
 /// One step on a request's way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +52,12 @@ pub enum Filter {
     HttpsRedirect(HttpsRedirect),
     /// Lets clients of certain addresses pass, and nobody else.
     Access(Arc<AddressRules>),
+    /// Refuses clients by what they say of themselves.
+    Block(Arc<Block>),
+    /// Asks clients of the host for a certificate, which is looked at before all filters. A rule has one at most.
+    ClientCertificate(Arc<ClientCertificates>),
+    /// Narrows the TLS of the host, which is agreed on before there is a request. A rule has one at most.
+    Tls(Arc<TlsTerms>),
     /// Refuses requests of a client that sends too many.
     RateLimit(Arc<RateLimit>),
     /// Answers what browsers ask before a request of another origin, and tells them what they may do.
@@ -57,14 +72,14 @@ pub enum Filter {
     SetHeader(HeaderName, HeaderValue),
     /// Changes fields of the request that the backend gets, one by one.
     EditRequest(Arc<[HeaderEdit]>),
+    /// Sends copies of requests elsewhere.
+    Mirror(Arc<Mirror>),
     /// Changes fields of the answer, one by one.
     EditResponse(Arc<[HeaderEdit]>),
     /// `Strict-Transport-Security` of answers over TLS (RFC 6797).
     Hsts(HeaderValue),
     /// Changes the fields of answers.
     AnswerFields(Arc<AnswerFields>),
-    /// Adds `Forwarded` to the request that the backend gets.
-    Forwarded(Forwarded),
     /// Puts other answers in the place of errors.
     ErrorPages(Arc<ErrorPages>),
     /// Refuses requests of a client that has too many under way.
@@ -84,15 +99,6 @@ pub struct Pace {
     pub after: u64,
 }
 
-/// What the backend is told about the way of a request in `Forwarded` (RFC 7239).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forwarded {
-    /// The same as in the `X-Forwarded` fields.
-    Beside,
-    /// Instead of them.
-    Only,
-}
-
 /// When a filter has its turn, whatever order an object's settings are written in. A filter that refuses
 /// stands before all that a refused request must not reach or learn:
 ///
@@ -102,7 +108,7 @@ pub enum Forwarded {
 pub enum Phase {
     /// To `https`, first of all: nobody is asked for a password in clear text.
     Redirect,
-    /// By client address.
+    /// By client address, and by what clients say of themselves.
     Access,
     /// By client address, before anything that costs more.
     Limit,
@@ -110,10 +116,14 @@ pub enum Phase {
     Preflight,
     /// The only one that may wait.
     Authentication,
+    /// By what authentication has found out.
+    LimitIdentity,
     /// Before any of the body is read.
     BodySize,
     /// What the backend gets is changed last, once nothing looks at what the client asked for any more.
     Rewrite,
+    /// A copy of what the backend gets.
+    Mirror,
     /// Only with the answer.
     Answer,
     /// Once the answer says what it will.
@@ -127,14 +137,17 @@ impl Filter {
     pub fn phase(&self) -> Phase {
         match self {
             Self::HttpsRedirect(_) => Phase::Redirect,
-            Self::Access(_) => Phase::Access,
+            Self::Access(_) | Self::Block(_) | Self::ClientCertificate(_) | Self::Tls(_) => {
+                Phase::Access
+            }
             Self::BodyLimit(_) => Phase::BodySize,
+            Self::RateLimit(limit) if limit.by.needs_authentication() => Phase::LimitIdentity,
+            Self::Connections(limit) if limit.by.needs_authentication() => Phase::LimitIdentity,
             Self::RateLimit(_) | Self::Connections(_) => Phase::Limit,
             Self::Cors(_) => Phase::Preflight,
             Self::Authenticate(_) => Phase::Authentication,
-            Self::Rewrite(_) | Self::SetHeader(..) | Self::Forwarded(_) | Self::EditRequest(_) => {
-                Phase::Rewrite
-            }
+            Self::Rewrite(_) | Self::SetHeader(..) | Self::EditRequest(_) => Phase::Rewrite,
+            Self::Mirror(_) => Phase::Mirror,
             Self::EditResponse(_) | Self::Hsts(_) | Self::AnswerFields(_) | Self::ErrorPages(_) => {
                 Phase::Answer
             }
@@ -147,6 +160,9 @@ impl Filter {
     pub(crate) fn protects(&self) -> bool {
         match self {
             Self::Access(_)
+            | Self::Block(_)
+            | Self::ClientCertificate(_)
+            | Self::Tls(_)
             | Self::RateLimit(_)
             | Self::Authenticate(_)
             | Self::Connections(_)
@@ -156,10 +172,10 @@ impl Filter {
             | Self::Rewrite(_)
             | Self::SetHeader(..)
             | Self::EditRequest(_)
+            | Self::Mirror(_)
             | Self::EditResponse(_)
             | Self::Hsts(_)
             | Self::AnswerFields(_)
-            | Self::Forwarded(_)
             | Self::ErrorPages(_)
             | Self::Compress(_)
             | Self::Pace(_) => false,
@@ -201,7 +217,7 @@ impl Filters {
 
     /// What asks who a client is, and which of the filters that is.
     #[inline]
-    pub fn authentication(&self) -> Option<(usize, &Authentication)> {
+    pub fn authentication(&self) -> Option<(usize, &Arc<Authentication>)> {
         let at = self.authentication?;
         match self.all.get(at) {
             Some(Filter::Authenticate(authentication)) => Some((at, authentication)),

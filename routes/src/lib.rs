@@ -38,6 +38,7 @@ pub mod problem;
 mod references;
 pub mod rule;
 pub mod selector;
+pub mod server_names;
 mod slots;
 pub mod stats;
 pub mod table;

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     objects::{ObjectKey, ObjectRef},
@@ -60,6 +60,9 @@ pub struct BackendKey {
     pub port: BackendPort,
     /// What is spoken there.
     pub protocol: BackendProtocol,
+    /// The address of the Service stands for its endpoints: the cluster chooses among them. Where the Service has none,
+    /// the endpoints themselves are used.
+    pub whole: bool,
 }
 
 /// How it is known what a backend speaks.
@@ -74,6 +77,8 @@ pub enum BackendProtocol {
     ClearText,
     /// Whatever the client speaks: bytes are passed on as they are.
     Bytes,
+    /// Whatever the client speaks over UDP: datagrams are passed on as they are.
+    Datagrams,
     /// The rule says so: HTTP/2 in clear text.
     Http2,
     /// The rule says so: TLS.
@@ -85,7 +90,7 @@ impl BackendProtocol {
     pub(crate) fn stated(&self) -> Option<Speaks> {
         match self {
             Self::Declared | Self::DeclaredWith(_) => None,
-            Self::ClearText | Self::Bytes => Some(Speaks::Http1),
+            Self::ClearText | Self::Bytes | Self::Datagrams => Some(Speaks::Http1),
             Self::Http2 => Some(Speaks::Http2),
             Self::Tls(alpn, _) => Some(Speaks::Tls(*alpn)),
         }
@@ -95,7 +100,47 @@ impl BackendProtocol {
     pub fn tls(&self) -> Option<&Arc<BackendTls>> {
         match self {
             Self::DeclaredWith(tls) | Self::Tls(_, tls) => Some(tls),
-            Self::Declared | Self::ClearText | Self::Bytes | Self::Http2 => None,
+            Self::Declared | Self::ClearText | Self::Bytes | Self::Datagrams | Self::Http2 => None,
+        }
+    }
+
+    /// Over what it is spoken, which the ports of Service and EndpointSlices have to be of.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::Datagrams => Transport::Udp,
+            _ => Transport::Tcp,
+        }
+    }
+}
+
+/// A protocol that ports are of (`protocol` of a Service's port).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// TCP, the default of a port.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Transport {
+    /// As Kubernetes writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+
+    /// That of a port that says `protocol`; `None`: another one.
+    pub fn of_port(protocol: Option<&str>) -> Option<Self> {
+        match protocol {
+            None | Some("TCP") => Some(Self::Tcp),
+            Some("UDP") => Some(Self::Udp),
+            Some(_) => None,
         }
     }
 }
@@ -119,12 +164,19 @@ pub enum BackendPort {
     First,
     /// A Route without `port`: every TCP port of the endpoints.
     All,
+    /// No port of a Service: the name of the key is that of a host elsewhere, or its address.
+    Outside {
+        /// Its port.
+        number: u16,
+        /// Whether it may lead to this host itself.
+        loopback: bool,
+    },
 }
 
 impl fmt::Display for BackendPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Number(number) => write!(f, "{number}"),
+            Self::Number(number) | Self::Outside { number, .. } => write!(f, "{number}"),
             Self::Name(name) | Self::Target(name) => f.write_str(name),
             Self::First => f.write_str("1st"),
             Self::All => f.write_str("*"),
@@ -150,6 +202,10 @@ pub struct EndpointSet {
     /// Those that serve on while they terminate, beside ready ones: they keep the clients that they have, and get no
     /// other.
     pub draining: Box<[Endpoint]>,
+    /// Those of `endpoints` that are near and get all requests while one of them is fit; empty: it does not matter.
+    pub near: Box<[Endpoint]>,
+    /// A client keeps its endpoint where no rule says otherwise (`sessionAffinity: ClientIP`).
+    pub by_client: bool,
     /// An `ExternalName` Service: resolve this name at run time instead, `endpoints` is empty.
     pub external: Option<ExternalName>,
 }
@@ -167,7 +223,7 @@ impl EndpointSet {
 }
 
 /// Target of an `ExternalName` Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ExternalName {
     /// DNS name.
     pub host: Arc<str>,
@@ -195,9 +251,17 @@ pub struct Endpoint {
 pub struct BackendTable {
     /// Indexed by `BackendSlot.0`.
     pub slots: Box<[Option<Arc<Backend>>]>,
+    /// Whether any Service keeps its clients by their address ([`EndpointSet::by_client`]).
+    pub by_client: bool,
 }
 
 impl BackendTable {
+    /// Those backends.
+    pub fn new(slots: Box<[Option<Arc<Backend>>]>) -> Self {
+        let by_client = slots.iter().flatten().any(|backend| backend.endpoints.by_client);
+        Self { slots, by_client }
+    }
+
     /// The backend in a slot that a rule of the same snapshot refers to.
     pub fn get(&self, slot: BackendSlot) -> Option<&Arc<Backend>> {
         self.slots.get(slot.0 as usize).and_then(Option::as_ref)

@@ -3,7 +3,11 @@
 //! Made once from a list of any length and asked with every request: ranges in order, none touching the
 //! next, so that a look is a binary search.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 /// An address, or all addresses that begin with the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +100,17 @@ impl Networks {
             IpAddr::V4(address) => within(&self.v4, address.to_bits()),
             IpAddr::V6(address) => within(&self.v6, address.to_bits()),
         }
+    }
+
+    /// The first and last address of each range: in order by family, apart from each other.
+    pub fn ranges(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+        let v4 = |(first, last): &(u32, u32)| {
+            (Ipv4Addr::from_bits(*first).into(), Ipv4Addr::from_bits(*last).into())
+        };
+        let v6 = |(first, last): &(u128, u128)| {
+            (Ipv6Addr::from_bits(*first).into(), Ipv6Addr::from_bits(*last).into())
+        };
+        self.v4.iter().map(v4).chain(self.v6.iter().map(v6))
     }
 
     /// Adds those of another set.

@@ -1,9 +1,18 @@
 //! The objects that routes are made from, as the cluster or a folder of manifests holds them.
 //!
 //! [`Objects`] is what the owner of the cluster state fills and what [`crate::compile`] reads. Objects are
-//! behind `Arc`: an unchanged pointer is how the compiler knows that nothing about an object changed.
+//! behind `Arc`: an unchanged pointer, or an unchanged [`Revision`], is how the compiler knows that nothing about an
+//! object changed.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use k8s_openapi::{
     api::{
@@ -47,6 +56,15 @@ impl Serialize for ObjectKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
+}
+
+/// What a Secret holds under a name; `None` also if that is empty.
+pub fn secret_field<'s>(secret: &'s Secret, name: &str) -> Option<&'s [u8]> {
+    let text = secret.string_data.as_ref();
+    // `stringData` overwrites `data` when the API server writes the object.
+    text.and_then(|text| text.get(name).map(String::as_bytes))
+        .or_else(|| secret.data.as_ref()?.get(name).map(|bytes| bytes.0.as_slice()))
+        .filter(|bytes| !bytes.is_empty())
 }
 
 /// Names one object of any kind, for diagnostics, `plan` and status.
@@ -116,11 +134,27 @@ pub struct SourceTrust {
     pub standalone: bool,
 }
 
+/// Tells the versions of an object apart, for as long as the process runs. Two that differ only in what nothing is
+/// compiled from have the same one: a status that is written does not have the object translated anew, nor its
+/// former version kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revision(u64);
+
+impl Revision {
+    /// One that no other object has.
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Relaxed))
+    }
+}
+
 /// An object, where it stood in its source, and what that source may ask for.
 #[derive(Debug)]
 pub struct Stored<T> {
     /// The object itself; a new `Arc` if and only if the object changed.
     pub object: Arc<T>,
+    /// The same as before if nothing has changed that anything is compiled from.
+    pub revision: Revision,
     /// Position in the source (file order; 0 for objects from an API server).
     pub order: u64,
     /// That of the source.
@@ -134,6 +168,11 @@ impl<T> Clone for Stored<T> {
 }
 
 impl<T> Stored<T> {
+    /// An object that is new, or not what it was.
+    pub fn new(object: Arc<T>, order: u64, trust: SourceTrust) -> Self {
+        Self { object, revision: Revision::new(), order, trust }
+    }
+
     /// Age of the object, given its metadata.
     pub fn age(&self, metadata: &ObjectMeta) -> Age {
         let created = metadata.creation_timestamp.as_ref().map(|time| time.0.as_nanosecond());

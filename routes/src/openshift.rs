@@ -4,7 +4,8 @@
 //! the fields mean is said in `translate/openshift.rs`.
 
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 /// A `route.openshift.io/v1` Route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,7 +19,30 @@ pub struct Route {
     pub spec: RouteSpec,
     /// What routers have said about it; kept as it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<serde_json::Value>,
+    pub status: Option<Status>,
+}
+
+/// `status` of a [`Route`], as text: as a value the words of one router take 2.5 KB, and there are thousands of Routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status(Box<str>);
+
+impl Status {
+    /// What it says.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Value::deserialize(deserializer)?.to_string().into()))
+    }
 }
 
 impl Route {

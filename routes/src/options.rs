@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, str::FromStr, sync::Arc};
 
-use crate::objects::ObjectKey;
+use crate::{filter::client_certificate::ClientCertificates, objects::ObjectKey};
 
 pub mod admission;
 
@@ -27,6 +27,10 @@ pub struct Options {
     pub encoded_slashes: EncodedSlashes,
     /// The ConfigMap of ingress-nginx that says what holds for every Ingress; default none.
     pub nginx_config: Option<ObjectKey>,
+    /// The ConfigMap whose entries are the texts of errors, where no object has texts of its own; default none.
+    pub error_pages: Option<ObjectKey>,
+    /// The Service that answers what no rule is for; default none.
+    pub default_backend: Option<ObjectKey>,
     /// Snippets of nginx are read, those that have settings for all they say.
     pub understand_snippets: bool,
     /// Plain addresses that this process listens on, besides those of gateway Services; default none.
@@ -34,6 +38,19 @@ pub struct Options {
     /// Authorities (PEM) that the pods' certificates of `reencrypt` Routes without any of their own must chain to;
     /// default none: they are not verified.
     pub destination_ca: Option<Arc<str>>,
+    /// What clients of `edge` and `reencrypt` Routes have to show; default none: nothing.
+    pub route_clients: Option<Arc<ClientCertificates>>,
+    /// Where this process runs, for Services that want traffic kept near.
+    pub place: Place,
+}
+
+/// Where a process runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Name of the node.
+    pub node: String,
+    /// Its `topology.kubernetes.io/zone`, if it is known.
+    pub zone: Option<String>,
 }
 
 impl Options {
@@ -54,9 +71,13 @@ impl Default for Options {
             router_name: "gatehouse".into(),
             encoded_slashes: EncodedSlashes::default(),
             nginx_config: None,
+            error_pages: None,
+            default_backend: None,
             understand_snippets: false,
             listeners: Vec::new(),
             destination_ca: None,
+            route_clients: None,
+            place: Place::default(),
         }
     }
 }

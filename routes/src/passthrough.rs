@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use foldhash::HashMap;
-
 use crate::{
     action::Forward,
     filter::AddressRules,
     model::{HostPattern, Scheme},
     objects::ObjectRef,
+    server_names::ServerNames,
     table::RouteTable,
 };
 
@@ -33,29 +32,27 @@ pub struct PassThrough {
 /// All of one scope.
 #[derive(Debug, Default, PartialEq)]
 pub struct PassThroughTable {
-    exact: HashMap<Arc<str>, Arc<PassThrough>>,
-    /// By what follows the `*.`.
-    wildcard: HashMap<Arc<str>, Arc<PassThrough>>,
+    names: ServerNames<Arc<PassThrough>>,
 }
 
 impl PassThroughTable {
     /// Whether every name is terminated.
     pub fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.wildcard.is_empty()
+        self.names.is_empty()
     }
 
-    /// All of them, by host.
+    /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<PassThrough>> {
-        self.exact.values().chain(self.wildcard.values())
+        self.names.values()
     }
 
     /// What a canonical server name is passed on to; `None`: its TLS is terminated. A host that is served over TLS by
     /// its own name, by the `routes` of the same scope, is not part of a wildcard that is passed on.
     pub fn find(&self, name: &str, routes: &RouteTable) -> Option<&Arc<PassThrough>> {
-        if let Some(found) = self.exact.get(name) {
+        if let Some(found) = self.names.exact(name) {
             return Some(found);
         }
-        let found = self.wildcard.get(name.split_once('.')?.1)?;
+        let found = self.names.wildcard(name)?;
         let served = routes.host_for(name).is_some_and(|host| {
             matches!(host.pattern(), HostPattern::Exact(_))
                 && host.rules().any(|rule| rule.serves(Scheme::Https))
@@ -65,12 +62,7 @@ impl PassThroughTable {
 
     /// Adds what is passed on, unless it is for no name.
     pub(crate) fn insert(&mut self, pass: &Arc<PassThrough>) {
-        let (names, name) = match &pass.host {
-            HostPattern::Exact(name) => (&mut self.exact, name),
-            HostPattern::OneLabel(rest) => (&mut self.wildcard, rest),
-            HostPattern::Any => return,
-        };
-        names.insert(Arc::clone(name), Arc::clone(pass));
+        self.names.insert(&pass.host, Arc::clone(pass));
     }
 }
 

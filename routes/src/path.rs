@@ -94,6 +94,12 @@ pub fn pattern(text: &str) -> Result<Cow<'_, str>, PathError> {
     }
 }
 
+/// Whether a path is that of ACME's HTTP-01 challenge, which must be answered in clear text (RFC 8555 §8.3).
+pub(crate) fn is_acme(path: &str) -> bool {
+    let rest = path.strip_prefix("/.well-known/acme-challenge");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// A text with all that a request must escape escaped.
 pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     if !text.bytes().any(|b| matches!(CLASS[b as usize], Class::Forbidden)) {

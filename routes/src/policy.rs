@@ -8,7 +8,9 @@ use std::sync::{Arc, LazyLock};
 
 pub mod affinity;
 pub mod balance;
+pub mod buffering;
 pub mod check;
+pub mod ejection;
 pub mod forwarded;
 pub mod hash_by;
 pub mod limits;
@@ -16,15 +18,19 @@ pub(crate) mod md5;
 pub mod proxy_protocol;
 pub mod retries;
 pub mod timeouts;
+pub mod upgrades;
 
 use affinity::Affinity;
 use balance::Balance;
+use buffering::Buffering;
 use check::Check;
+use ejection::Ejection;
 use forwarded::ForwardedFields;
 use limits::Limits;
 use proxy_protocol::ProxyProtocol;
 use retries::Retries;
 use timeouts::Timeouts;
+use upgrades::Upgrades;
 
 /// How requests are forwarded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +39,10 @@ pub struct Policy {
     pub timeouts: Option<Timeouts>,
     /// What becomes of the fields that say where a request comes from; `None`: the process's rule.
     pub forwarded: Option<ForwardedFields>,
+    /// Names of headers are spelled for the backends as the process lists them.
+    pub header_case: bool,
+    /// What connections may become on request.
+    pub upgrades: Upgrades,
     /// When another endpoint is tried.
     pub retries: Retries,
     /// What connections that are passed on as they are begin with.
@@ -45,6 +55,10 @@ pub struct Policy {
     pub limits: Option<Limits>,
     /// How endpoints are checked, if they are.
     pub check: Option<Arc<Check>>,
+    /// Bodies of requests are read in whole before a backend gets them; `None`: they pass as they come.
+    pub buffering: Option<Buffering>,
+    /// When endpoints are ejected for their answers, if they are.
+    pub ejection: Option<Ejection>,
 }
 
 static OF_THE_PROCESS: LazyLock<Arc<Policy>> = LazyLock::new(Arc::default);

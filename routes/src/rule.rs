@@ -1,12 +1,18 @@
 //! One rule of the route table: the one form that every kind of object compiles into.
 
+use std::sync::Arc;
+
 use crate::{
     action::{Action, Forward, Reach},
-    filter::{Filter, Filters, HttpsRedirect, Rewrite},
+    filter::{
+        Filter, Filters, HttpsRedirect, Rewrite, client_certificate::ClientCertificates,
+        tls_terms::TlsTerms,
+    },
     matcher::Matches,
     model::{HostPattern, Scheme},
     objects::ObjectRef,
     options::EncodedSlashes,
+    path,
 };
 
 /// Some requests to one host, and what becomes of them. Equal rules may stand in for each other.
@@ -46,6 +52,39 @@ impl RouteRule {
             Filter::Rewrite(rewrite) => Some(rewrite),
             _ => None,
         })
+    }
+
+    /// What it asks of the certificates of clients, for its whole host.
+    pub fn client_certificates(&self) -> Option<&Arc<ClientCertificates>> {
+        self.filters.iter().find_map(|filter| match filter {
+            Filter::ClientCertificate(asked) => Some(asked),
+            _ => None,
+        })
+    }
+
+    /// What it asks of TLS, for its whole host.
+    pub fn tls_terms(&self) -> Option<&Arc<TlsTerms>> {
+        self.filters.iter().find_map(|filter| match filter {
+            Filter::Tls(terms) => Some(terms),
+            _ => None,
+        })
+    }
+
+    /// The same requests, refused.
+    pub(crate) fn closed(&self, reason: &'static str) -> Self {
+        Self {
+            object: self.object.clone(),
+            host: self.host.clone(),
+            matches: self.matches.clone(),
+            encoded_slashes: self.encoded_slashes,
+            filters: Filters::default(),
+            action: Action::Deny { reason, reach: Reach::Path },
+        }
+    }
+
+    /// Whether it answers the challenges of an authority (ACME's HTTP-01), which has no certificate to show.
+    pub fn is_solver(&self) -> bool {
+        path::is_acme(self.matches.path.text())
     }
 
     /// Where requests are sent, if they are.

@@ -16,9 +16,11 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     admit::{self, Lost},
+    filter::{client_certificate::ClientCertificates, tls_terms::TlsTerms},
     matcher::{Overrun, PathMatch, PathRegex, RequestView},
     model::HostPattern,
     path,
+    policy::Policy,
     rule::RouteRule,
 };
 
@@ -48,6 +50,12 @@ pub struct HostRoutes {
     /// Every rule that asked for this host, by age: what this value was built from.
     candidates: Box<[Arc<RouteRule>]>,
     lost: Box<[Lost]>,
+    client_certificates: Option<Arc<ClientCertificates>>,
+    tls_terms: Option<Arc<TlsTerms>>,
+    /// A rule asks for checks of endpoints, or has their answers measured.
+    watched: bool,
+    /// Rules that are closed because they ask for other client certificates than the host, or for more of its TLS.
+    differing: Box<[Arc<RouteRule>]>,
 }
 
 /// A rule and the text that canonical paths are compared with.
@@ -77,6 +85,12 @@ pub struct RouteTable {
     wildcard: HashMap<Arc<str>, Arc<HostRoutes>>,
     any: Option<Arc<HostRoutes>>,
     aliases: Box<[Alias]>,
+    /// What answers where no rule is for a request.
+    fallback: Option<Arc<HostRoutes>>,
+    asks_certificates: bool,
+    has_tls_terms: bool,
+    /// A host is.
+    watched: bool,
 }
 
 /// Another name of a host.
@@ -96,8 +110,13 @@ impl PartialEq for Alias {
 
 impl RouteTable {
     /// The table of these hosts, each pattern at most once, and of more names for them.
-    pub(crate) fn new(hosts: Vec<Arc<HostRoutes>>, aliases: Vec<Alias>) -> Self {
-        let mut table = Self { exact: HashMap::with_capacity(hosts.len()), ..Self::default() };
+    pub(crate) fn new(
+        hosts: Vec<Arc<HostRoutes>>,
+        aliases: Vec<Alias>,
+        fallback: Option<Arc<HostRoutes>>,
+    ) -> Self {
+        let exact = HashMap::with_capacity(hosts.len());
+        let mut table = Self { exact, fallback, ..Self::default() };
         let own = hosts.into_iter().map(|host| (host.pattern.clone(), host));
         let aliased = aliases.iter().map(|alias| (alias.name.clone(), Arc::clone(&alias.of)));
         for (pattern, host) in own.chain(aliased) {
@@ -108,6 +127,10 @@ impl RouteTable {
             }
         }
         table.aliases = aliases.into();
+        let asks = table.entries().any(|host| host.client_certificates.is_some());
+        let has_terms = table.entries().any(|host| host.tls_terms.is_some());
+        let watched = table.entries().any(|host| host.watched);
+        (table.asks_certificates, table.has_tls_terms, table.watched) = (asks, has_terms, watched);
         table
     }
 
@@ -121,10 +144,16 @@ impl RouteTable {
                 return Some(Matched { rule, host: entry, overrun });
             }
             if entry.no_fallthrough {
-                return None;
+                break;
             }
         }
-        None
+        let entry = self.fallback.as_ref()?;
+        entry.find(request).map(|(rule, overrun)| Matched { rule, host: entry, overrun })
+    }
+
+    /// What answers where no rule is for a request.
+    pub fn fallback(&self) -> Option<&Arc<HostRoutes>> {
+        self.fallback.as_ref()
     }
 
     /// The entry of exactly this pattern, which is not another host's name.
@@ -137,6 +166,46 @@ impl RouteTable {
         entry.filter(|entry| entry.pattern == *pattern)
     }
 
+    /// Whether any host asks its clients for a certificate.
+    pub fn asks_certificates(&self) -> bool {
+        self.asks_certificates
+    }
+
+    /// What a handshake for a canonical host asks of its client, or one that names none: what any rule asks that may
+    /// answer for the host.
+    pub fn client_certificates(&self, host: Option<&str>) -> Option<&Arc<ClientCertificates>> {
+        if !self.asks_certificates {
+            return None;
+        }
+        let Some(host) = host else { return self.any.as_ref()?.client_certificates.as_ref() };
+        for entry in self.entries_for(host) {
+            if entry.no_fallthrough || entry.client_certificates.is_some() {
+                return entry.client_certificates.as_ref();
+            }
+        }
+        None
+    }
+
+    /// Whether any host asks something of TLS.
+    pub fn has_tls_terms(&self) -> bool {
+        self.has_tls_terms
+    }
+
+    /// What a handshake for a canonical host, or one that names none, agrees on: what the most specific entry asks that
+    /// may answer for the host and asks something.
+    pub fn tls_terms(&self, host: Option<&str>) -> Option<&Arc<TlsTerms>> {
+        if !self.has_tls_terms {
+            return None;
+        }
+        let Some(host) = host else { return self.any.as_ref()?.tls_terms.as_ref() };
+        for entry in self.entries_for(host) {
+            if entry.no_fallthrough || entry.tls_terms.is_some() {
+                return entry.tls_terms.as_ref();
+            }
+        }
+        None
+    }
+
     /// More names of hosts, in the order in which they were claimed.
     pub fn aliases(&self) -> &[Alias] {
         &self.aliases
@@ -144,16 +213,29 @@ impl RouteTable {
 
     /// All entries: exact hosts by name, then wildcards by name, then the rules without a host.
     pub fn hosts(&self) -> impl Iterator<Item = (HostPattern, &Arc<HostRoutes>)> {
-        let all = self.exact.values().chain(self.wildcard.values()).chain(&self.any);
-        let mut hosts: Vec<_> = all.map(|host| (host.pattern.clone(), host)).collect();
-        hosts.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        hosts.dedup_by(|a, b| a.0 == b.0);
-        hosts.into_iter()
+        sorted(self.entries()).into_iter().map(|host| (host.pattern.clone(), host))
+    }
+
+    /// The rules, host by host in the same order, of those hosts of which a rule asks for checks of endpoints or has
+    /// their answers measured: mostly there are none, whatever the number of hosts.
+    pub fn watched_rules(&self) -> impl Iterator<Item = &Arc<RouteRule>> {
+        let hosts = self.entries().filter(|host| self.watched && host.watched);
+        sorted(hosts).into_iter().flat_map(|host| host.rules())
+    }
+
+    /// All entries, in no order; a host stands there under all its names.
+    fn entries(&self) -> impl Iterator<Item = &Arc<HostRoutes>> {
+        self.exact.values().chain(self.wildcard.values()).chain(&self.any)
     }
 
     /// The most specific entry that a canonical host belongs to, whether or not a path of it matches.
     pub fn host_for(&self, host: &str) -> Option<&Arc<HostRoutes>> {
         self.entries_for(host).next()
+    }
+
+    /// Whether a canonical host is one that a rule names, or belongs to a wildcard that one does.
+    pub fn has_name(&self, host: &str) -> bool {
+        self.entries_for(host).any(|entry| entry.pattern != HostPattern::Any)
     }
 
     /// Number of hosts.
@@ -171,6 +253,14 @@ impl RouteTable {
         let levels = [self.exact.get(host), wildcard(), self.any.as_ref()];
         levels.into_iter().flatten()
     }
+}
+
+/// By pattern, each once.
+fn sorted<'t>(hosts: impl Iterator<Item = &'t Arc<HostRoutes>>) -> Vec<&'t Arc<HostRoutes>> {
+    let mut hosts: Vec<_> = hosts.collect();
+    hosts.sort_unstable_by(|a, b| a.pattern.cmp(&b.pattern));
+    hosts.dedup_by(|a, b| a.pattern == b.pattern);
+    hosts
 }
 
 impl HostRoutes {
@@ -205,6 +295,35 @@ impl HostRoutes {
         &self.lost
     }
 
+    /// What is asked of the certificates of clients, whatever the path.
+    pub fn client_certificates(&self) -> Option<&Arc<ClientCertificates>> {
+        self.client_certificates.as_ref()
+    }
+
+    /// What is asked of TLS, whatever the path.
+    pub fn tls_terms(&self) -> Option<&Arc<TlsTerms>> {
+        self.tls_terms.as_ref()
+    }
+
+    /// Rules that ask something of TLS, the oldest first.
+    pub fn asking_of_tls(&self) -> impl Iterator<Item = &Arc<RouteRule>> {
+        self.candidates.iter().filter(|rule| rule.tls_terms().is_some())
+    }
+
+    /// Rules that are closed because they ask for other client certificates than the host, or for more of its TLS.
+    pub(crate) fn differing(&self) -> &[Arc<RouteRule>] {
+        &self.differing
+    }
+
+    /// The rule whose demand for client certificates is that of the host.
+    pub fn certificates_asked_by(&self) -> Option<&Arc<RouteRule>> {
+        let asked = self.client_certificates.as_ref()?;
+        let asks = |rule: &&Arc<RouteRule>| {
+            rule.client_certificates().is_some_and(|own| Arc::ptr_eq(own, asked))
+        };
+        self.candidates.iter().find(asks)
+    }
+
     /// Every rule that asked for this host, the oldest first.
     pub(crate) fn candidates(&self) -> &[Arc<RouteRule>] {
         &self.candidates
@@ -218,8 +337,32 @@ impl HostRoutes {
         no_fallthrough: bool,
     ) -> Self {
         let (winners, lost) = admit::owners(&candidates);
-        let mut rules: Vec<Entry> = winners.into_iter().filter_map(Entry::new).collect();
+        let client_certificates = admit::client_certificates(&candidates).cloned();
+        let demand = client_certificates.as_ref().map(|asked| &asked.demand);
+        let tls_terms = admit::tls_terms(&candidates);
+        let includes = |own: Option<&Arc<TlsTerms>>| {
+            own.is_none_or(|own| tls_terms.as_ref().is_some_and(|terms| terms.includes(own)))
+        };
+        let mut differing = Vec::new();
+        let winners = winners.into_iter().map(|rule| {
+            let asked = rule.client_certificates();
+            let reason = if asked.is_some_and(|own| Some(&own.demand) != demand) {
+                "ClientCertificatesDiffer"
+            } else if !includes(rule.tls_terms()) {
+                "TlsTermsDiffer"
+            } else {
+                return rule;
+            };
+            let closed = rule.closed(reason);
+            differing.push(rule);
+            Arc::new(closed)
+        });
+        let mut rules: Vec<Entry> = winners.filter_map(Entry::new).collect();
         rules.sort_by(Entry::precedence);
+        let mut policies =
+            rules.iter().filter_map(|entry| Some(&entry.rule.forward()?.spec.policy));
+        let measured = |policy: &Policy| policy.ejection.is_some_and(|rule| rule.success.is_some());
+        let watched = policies.any(|policy| policy.check.is_some() || measured(policy));
         let mut host = Self {
             name: pattern.to_string().into(),
             pattern,
@@ -235,6 +378,10 @@ impl HostRoutes {
             default: None,
             candidates: candidates.into(),
             lost: lost.into(),
+            client_certificates,
+            tls_terms,
+            watched,
+            differing: differing.into(),
         };
         host.index();
         host

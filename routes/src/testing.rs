@@ -62,7 +62,7 @@ fn put<T: DeserializeOwned>(store: &mut Store<T>, order: u64, document: Value) {
     let key = ObjectKey::new(text("namespace"), text("name"));
     let object = serde_json::from_value(document).unwrap_or_else(|error| panic!("{key}: {error}"));
     let trust = SourceTrust::default();
-    store.insert(key, Stored { object: Arc::new(object), order, trust });
+    store.insert(key, Stored::new(Arc::new(object), order, trust));
 }
 
 /// Compiles with default options.

@@ -9,7 +9,7 @@ use crate::{
     action::WeightedBackend,
     canary::Canary,
     model::{BackendKey, BackendSlot, CertBinding, HostPattern, Scheme},
-    objects::ObjectRef,
+    objects::{ObjectRef, Objects},
     passthrough::PassThrough,
     problem::Problem,
     references::Reference,
@@ -19,6 +19,7 @@ use crate::{
 
 pub(crate) mod ingress;
 pub(crate) mod openshift;
+mod tokens;
 
 /// One object's part of the tables.
 #[derive(Debug)]
@@ -96,6 +97,11 @@ impl Translation {
             references: Vec::new(),
             as_nginx: false,
         }
+    }
+
+    /// Whether the objects that were looked into are the same.
+    pub(crate) fn is_current(&self, objects: &Objects) -> bool {
+        self.references.iter().all(|reference| reference.is_current(objects))
     }
 
     /// The entry of a host, made on first use.

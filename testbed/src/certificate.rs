@@ -20,6 +20,10 @@ use rustls::pki_types::CertificateDer;
 pub struct Certificate {
     /// The authority, for a client's trust store.
     pub authority: CertificateDer<'static>,
+    /// The same as PEM.
+    pub authority_pem: String,
+    /// File with that.
+    pub authority_file: PathBuf,
     /// Server certificate, PEM.
     pub certificate_pem: String,
     /// Its key, PKCS #8 PEM.
@@ -53,6 +57,8 @@ impl Certificate {
         let (certificate_pem, key_pem) = (certificate.pem(), key.serialize_pem());
         let made = Self {
             authority: authority.der().clone(),
+            authority_pem: authority.pem(),
+            authority_file: folder.join("ca.crt"),
             certificate_file: folder.join("tls.crt"),
             key_file: folder.join("tls.key"),
             bundle_file: folder.join("tls.pem"),
@@ -61,6 +67,7 @@ impl Certificate {
         };
         let bundle = format!("{}{}", made.certificate_pem, made.key_pem);
         for (file, text) in [
+            (&made.authority_file, &made.authority_pem),
             (&made.certificate_file, &made.certificate_pem),
             (&made.key_file, &made.key_pem),
             (&made.bundle_file, &bundle),

@@ -6,7 +6,8 @@
 
 use std::{
     cell::RefCell,
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,8 +17,7 @@ use anyhow::{Context as _, bail};
 use rustls::{ClientConfig, RootCertStore, client::Resumption, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::TcpStream,
-    runtime,
+    net, runtime,
     task::LocalSet,
     time::timeout,
 };
@@ -46,6 +46,8 @@ pub struct Target {
 pub struct Answer {
     /// Status code.
     pub status: u16,
+    /// Status line and fields, in lower case.
+    pub head: String,
     /// Body, without the head.
     pub body: Vec<u8>,
 }
@@ -67,11 +69,38 @@ pub struct Load {
 
 /// Asks once; an error when the answer is not there within `limit`.
 pub fn get(target: &Target, limit: Duration) -> anyhow::Result<Answer> {
+    get_with(target, &[], limit)
+}
+
+/// As [`get`], with further fields in the request.
+pub fn get_with(
+    target: &Target,
+    fields: &[(&str, &str)],
+    limit: Duration,
+) -> anyhow::Result<Answer> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let client = Client::new(target)?;
+    let client = Client::new(target, fields)?;
     let mut buffer = Vec::new();
     runtime.block_on(client.ask(&mut buffer, limit))?;
     parse(&buffer).with_context(|| format!("answer of {}", target.address))
+}
+
+/// A connection that has had one answer and stays open. Plain TCP only.
+pub fn open(target: &Target, limit: Duration) -> anyhow::Result<TcpStream> {
+    let Target { address, host, path, .. } = target;
+    let mut stream = TcpStream::connect_timeout(address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())?;
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => bail!("{address} closed a connection that was to stay open"),
+            read => answer.extend_from_slice(&buffer[..read]),
+        }
+        if let Ok(Answer { status: 200, .. }) = parse(&answer) {
+            return Ok(stream);
+        }
+    }
 }
 
 /// Opens a connection for every request, `concurrency` at a time, for `duration`. TLS handshakes are
@@ -82,7 +111,7 @@ pub fn connect_storm(
     duration: Duration,
 ) -> anyhow::Result<Load> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let client = Rc::new(Client::new(target)?);
+    let client = Rc::new(Client::new(target, &[])?);
     let latencies = Rc::new(RefCell::new(Vec::<u32>::with_capacity(1 << 18)));
     let started = Instant::now();
     let bad = LocalSet::new().block_on(&runtime, async {
@@ -142,10 +171,12 @@ struct Client {
 }
 
 impl Client {
-    fn new(target: &Target) -> anyhow::Result<Self> {
+    fn new(target: &Target, fields: &[(&str, &str)]) -> anyhow::Result<Self> {
         let Target { address, host, path, tls } = target;
+        let fields: String =
+            fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\nConnection: close\r\n{fields}\r\n"
         );
         let tls = match tls {
             None => None,
@@ -161,7 +192,7 @@ impl Client {
     /// One connection, one request, the whole answer in `buffer`.
     async fn ask(&self, buffer: &mut Vec<u8>, limit: Duration) -> anyhow::Result<()> {
         timeout(limit, async {
-            let stream = TcpStream::connect(self.address).await?;
+            let stream = net::TcpStream::connect(self.address).await?;
             stream.set_nodelay(true)?;
             match &self.tls {
                 None => exchange(stream, &self.request, buffer).await,
@@ -222,7 +253,7 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Answer> {
     {
         bail!("a body of {} bytes where {length} were announced", body.len());
     }
-    Ok(Answer { status, body })
+    Ok(Answer { status, head, body })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod credentials;
 mod folder;
 mod layout;
 mod member;
+mod metallb;
 mod node;
 mod programs;
 
@@ -24,7 +25,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-pub use self::{api_server::ApiServer, node::Node};
+pub use self::{api_server::ApiServer, metallb::MetalLb, node::Node};
 use self::{
     credentials::{Authority, Credential, Identity, kubeconfig, token_keys},
     folder::Folder,

@@ -3,7 +3,7 @@
 //! Used wherever a run starts servers. All addresses that this crate gives out are 127.0.0.1.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -29,6 +29,20 @@ pub fn free<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
         held.push(listener);
     }
     Ok(addresses)
+}
+
+/// Waits until `address` accepts a connection, at most for `limit`; an error when the server ends before.
+pub fn wait_open(address: SocketAddr, server: &mut Process, limit: Duration) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while let Err(error) = TcpStream::connect_timeout(&address, ANSWER_LIMIT) {
+        process::check_stopping()?;
+        server.check()?;
+        if started.elapsed() > limit {
+            bail!("{address} accepts no connection ({error}){}", server.log_tail());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 /// Asks `target` until it answers 200, at most for `limit`; an error when the server ends before.

@@ -178,7 +178,7 @@ impl Drop for Process {
 }
 
 /// Sends a signal; a process that has gone does not mind.
-pub(crate) fn send(pid: u32, signal: Signal) {
+pub fn send(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }

@@ -3,7 +3,7 @@
 //! heartbeats, BGP, BFD and router discovery, `nftables` for the tables of nf_tables and `sock_diag` for the connections that they concern,
 //! `sysctl` for what interfaces answer; `mailbox`, `thread`, `turn` and `wait` for the threads themselves.
 //!
-//! Only the speakers call it. It decides nothing.
+//! Only the speakers call it, and the gateway the table of [`crate::forwarding`]. It decides nothing.
 
 pub(crate) mod link_watch;
 pub(crate) mod loopback;

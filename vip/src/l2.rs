@@ -15,6 +15,5 @@ pub(crate) mod group;
 pub(crate) mod local_state;
 pub(crate) mod ndp;
 pub(crate) mod neighbour;
-pub(crate) mod nftables;
 pub(crate) mod speaker;
 pub(crate) mod vips;

@@ -14,10 +14,12 @@ mod alloc;
 pub mod api;
 pub mod bgp;
 mod event;
+pub mod forwarding;
 mod interface_name;
 mod kernel;
 mod l2;
 mod links;
+mod nftables;
 mod plan;
 mod pool;
 mod problem;
@@ -36,13 +38,16 @@ pub use bgp::{
     },
 };
 pub use event::{BgpEvent, SpeakerEvent};
-pub use kernel::{loopback::SharedLoopback, turn::Health};
+pub use kernel::{
+    loopback::SharedLoopback, nftables::forwarding::ForwardingTable, sysctl::SharedSysctls,
+    turn::Health,
+};
 pub use l2::{
-    group::{GroupKey, MemberState, Routed},
+    group::{GroupKey, LONGEST_NOTE, MemberState, Note, Routed},
     local_state::LocalState,
     speaker::{
-        DEFAULT_GROUP_PORT, GroupOptions, MemberStatus, Predecessor, RoutedAddresses, Speaker,
-        SpeakerCounters, SpeakerOptions, SpeakerStatus, VipStatus,
+        DEFAULT_GROUP_PORT, GroupOptions, MemberStatus, NoteSink, Predecessor, RoutedAddresses,
+        Speaker, SpeakerCounters, SpeakerOptions, SpeakerStatus, VipStatus,
     },
 };
 pub use plan::{

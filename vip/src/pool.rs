@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
@@ -38,6 +38,8 @@ pub struct Pool {
     name: Arc<str>,
     labels: BTreeMap<String, String>,
     addresses: AddressSet,
+    /// The same as ranges in the order of `spec.addresses`, which share nothing.
+    listed: Vec<(Family, u128, u128)>,
     auto_assign: bool,
     avoid_buggy: bool,
     /// The lowest address of each IPv6 block: that of the routers, if a link has the same prefix.
@@ -46,6 +48,19 @@ pub struct Pool {
     admission: Admission,
     draining: bool,
     refusals: Vec<Problem>,
+}
+
+/// Where an address stands in the list of its pool: what comes first is given first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// Index in [`Pool::listed`].
+    pub(crate) entry: usize,
+    pub(crate) ip: IpAddr,
+}
+
+impl Place {
+    /// Not after any other.
+    pub(crate) const FIRST: Self = Self { entry: 0, ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
 }
 
 impl Pool {
@@ -59,7 +74,7 @@ impl Pool {
         spec: &IpAddressPoolSpec,
     ) -> Result<Self, Vec<Problem>> {
         let mut refusals = Vec::new();
-        let addresses = parse_addresses(&spec.addresses, &mut refusals);
+        let (addresses, listed) = parse_addresses(&spec.addresses, &mut refusals);
         if addresses.of(Family::V4).is_empty() && addresses.of(Family::V6).is_empty() {
             if refusals.is_empty() {
                 refusals.push(Problem::refused(
@@ -78,6 +93,7 @@ impl Pool {
             name: name.into(),
             labels: labels.clone(),
             addresses,
+            listed,
             auto_assign: spec.auto_assign.unwrap_or(true),
             avoid_buggy: spec.avoid_buggy_ips,
             routers,
@@ -145,25 +161,31 @@ impl Pool {
         self.avoid_buggy && is_buggy(ip)
     }
 
-    /// The ranges of a family, in order, with the addresses that `avoidBuggyIPs` leaves out.
-    pub(crate) fn ranges(&self, family: Family) -> impl Iterator<Item = (u128, u128)> {
-        self.addresses.of(family).iter()
+    /// The ranges of its addresses in the order in which they are given, with the addresses that `avoidBuggyIPs`
+    /// leaves out. They share nothing.
+    pub(crate) fn listed(&self) -> &[(Family, u128, u128)] {
+        &self.listed
     }
 
-    /// The lowest number of a family, not below `from`, that is not in `blocked` and may be given to a claim
-    /// that did not ask for it: no anycast address of IPv6.
+    /// The first address of a family in the order of `spec.addresses`, not before `from`, that is not in `blocked`
+    /// and may be given to a claim that did not ask for it: no anycast address of IPv6.
     ///
     /// Costs one look-up for each whole blocked range, buggy or anycast address, that it passes; a caller
     /// that asks often passes its last answer as `from`.
-    pub(crate) fn lowest_free(
+    pub(crate) fn first_free(
         &self,
         blocked: &AddressSet,
         family: Family,
-        from: u128,
-    ) -> Option<u128> {
+        from: Place,
+    ) -> Option<Place> {
         let blocked = blocked.of(family);
-        self.addresses.of(family).iter_from(from).find_map(|(first, last)| {
-            let mut candidate = first.max(from);
+        let listed = self.listed.iter().enumerate().skip(from.entry);
+        let mut ranges = listed.filter(|(_, (of, _, _))| *of == family);
+        ranges.find_map(|(entry, &(_, first, last))| {
+            let mut candidate = first;
+            if entry == from.entry {
+                candidate = first.max(number(from.ip));
+            }
             while candidate <= last {
                 if let Some((_, end)) = blocked.holding(candidate) {
                     candidate = end.checked_add(1)?;
@@ -174,7 +196,7 @@ impl Pool {
                 {
                     candidate = end.checked_add(1)?;
                 } else {
-                    return Some(candidate);
+                    return Some(Place { entry, ip: family.address(candidate) });
                 }
             }
             None
@@ -238,8 +260,11 @@ fn range_text(family: Family, first: u128, last: u128) -> String {
     if first == last { start.to_string() } else { format!("{start}-{}", family.address(last)) }
 }
 
-fn parse_addresses(entries: &[String], refusals: &mut Vec<Problem>) -> AddressSet {
-    let mut addresses = AddressSet::default();
+fn parse_addresses(
+    entries: &[String],
+    refusals: &mut Vec<Problem>,
+) -> (AddressSet, Vec<(Family, u128, u128)>) {
+    let (mut addresses, mut listed) = (AddressSet::default(), Vec::new());
     for (index, entry) in entries.iter().enumerate() {
         let field = || format!("spec.addresses[{index}]");
         match parse_entry(entry) {
@@ -257,11 +282,12 @@ fn parse_addresses(entries: &[String], refusals: &mut Vec<Problem>) -> AddressSe
                         "list every address once",
                     ));
                 }
+                listed.extend(known.lacking(first, last).map(|(from, to)| (family, from, to)));
                 known.insert(first, last);
             }
         }
     }
-    addresses
+    (addresses, listed)
 }
 
 /// One entry of `spec.addresses` as an inclusive range, or message and hint.

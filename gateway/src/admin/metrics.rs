@@ -14,14 +14,17 @@ use std::{
     time::Duration,
 };
 
-use crate::source::kube::health;
+use crate::{admin::l4::L4Row, l4::kernel::KernelFact, source::kube::health, spool::SpoolFacts};
 
 mod addresses;
 pub(crate) mod certs;
+mod kernel;
+mod l4;
 pub mod nginx;
 mod process;
 mod routers;
 pub(crate) mod series;
+mod shares;
 mod source;
 
 pub use addresses::AddressFacts;
@@ -88,12 +91,20 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_tls_handshakes_total", C, &["result"], "TLS handshakes with clients: `ok` or `failed`."),
     metric("gatehouse_tcp_connections_total", C, &["result"], "Connections passed on as they are (TCP of Services, TLS passed through): `forwarded`, or `failed` because no endpoint took them."),
     metric("gatehouse_tcp_bytes_total", C, &["direction"], "Bytes of such connections, counted at their end: from clients (`in`) and to them (`out`)."),
+    metric("gatehouse_l4_open", G, &["service", "protocol"], "Connections (`tcp`) and sessions (`udp`) that are open to the ports of a Service that this process forwards."),
+    metric("gatehouse_l4_total", C, &["service", "protocol", "result"], "Connections and UDP sessions of such a Service: `forwarded`, `failed` (no endpoint took it, or a UDP endpoint refused), `denied` (not in loadBalancerSourceRanges), `evicted` (a UDP session that had to make room); `full` counts datagrams for which there was no room."),
+    metric("gatehouse_l4_bytes_total", C, &["service", "protocol", "direction"], "Bytes from clients (`in`) and to them (`out`); of TCP counted at the end of a connection."),
     metric("gatehouse_upstream_connections_total", C, &["state"], "Backend connections that carried a request: `new` or `reused`."),
     metric("gatehouse_upstream_connect_failures_total", C, &[], "Connects to backends that failed."),
     metric("gatehouse_endpoint_ejected", G, &["service", "endpoint"], "Always 1: a connect to the endpoint failed, or its checks fail, so that it gets no requests while its Service has another one, until one succeeds."),
     metric("gatehouse_ejections_total", C, &["service", "endpoint"], "Times that an endpoint was ejected, for endpoints that were."),
     metric("gatehouse_endpoint_ejections_total", C, &[], "Times that an endpoint was ejected."),
     metric("gatehouse_endpoint_failures_total", C, &["service", "endpoint"], "Connects to the endpoint and exchanges with it that failed; endpoints without a failure are left out."),
+    metric("gatehouse_mirrored_requests_total", C, &["result"], "Copies of requests for mirrors: `answered`, `dropped` (too many at once, or the mirror takes them too slowly) or `failed`."),
+    metric("gatehouse_kept_body_bytes", G, &["place"], "Bytes of bodies of requests that are read in whole (`proxy-request-buffering`), in `memory` and in `file`s."),
+    metric("gatehouse_kept_body_files", G, &[], "Files of such bodies that are open."),
+    metric("gatehouse_kept_body_files_total", C, &[], "Such bodies that did not fit into memory. What there was no room for is in `gatehouse_errors_total`, reason `body_unkept`."),
+    metric("gatehouse_retries_refused_total", C, &[], "Requests not sent a second time, because too many were under way that had been (retry budget)."),
     metric("gatehouse_retries_total", C, &[], "Requests sent a second time."),
     metric("gatehouse_access_log_dropped_total", C, &[], "Access log lines dropped because their reader was too slow."),
     metric("gatehouse_snapshot_generation", G, &[], "Generation of the configuration that is served."),
@@ -114,6 +125,11 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_vip_announcements_total", C, &[], "Gratuitous ARP and unsolicited neighbour advertisements sent."),
     metric("gatehouse_group_members", G, &["state"], "Other nodes of the group: `alive`, `dead` (not heard of for a while) or `unproven` (heard, but does not hear this node)."),
     metric("gatehouse_group_datagrams_total", C, &["direction", "reason"], "Heartbeats `sent`, `received`, and datagrams `refused` with the reason."),
+    metric("gatehouse_shared_limit_nodes", G, &["state"], "Other nodes that limits of the group are shared with: `heard`, or `missing` (heard within the last minute, and not any more)."),
+    metric("gatehouse_shared_limit_clients", G, &["state"], "Clients near a limit of the group: `watched` here, and those of them that other nodes serve as well (`shared`)."),
+    metric("gatehouse_shared_limit_part", G, &[], "The part of every limit of the group that this node gives out, in percent: less than 100 while it is cut off from half of the others or more."),
+    metric("gatehouse_shared_limit_reports_total", C, &["direction"], "What nodes told each other of clients near a limit: `sent` and `received`."),
+    metric("gatehouse_shared_limit_dropped_total", C, &["reason"], "Notes of other nodes that could not be read (`unread`), and clients that were near a limit and counted by each node alone, because too many are (`unwatched`)."),
     metric("gatehouse_bgp_session_up", G, &["peer"], "1: the session with the router of the BGPPeer is up."),
     metric("gatehouse_bgp_session_uptime_seconds", G, &["peer"], "For how long it has been up."),
     metric("gatehouse_bgp_sessions_established_total", C, &["peer"], "Times that it came up."),
@@ -122,6 +138,10 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_bgp_messages_total", C, &["peer", "direction", "type"], "BGP messages `sent` and `received`, by type."),
     metric("gatehouse_bfd_session_up", G, &["peer"], "1: the BFD session with the router is up."),
     metric("gatehouse_bfd_packets_total", C, &["result"], "BFD packets: `sent`, `received`, `unsent` (the kernel refused), and dropped ones, `strange` (not of a router that is watched) and `discarded` (from too far away, or without sense)."),
+    metric("gatehouse_kernel_endpoints", G, &["service", "protocol", "family"], "Endpoints among which the kernel spreads the connections of a Service."),
+    metric("gatehouse_kernel_connections_total", C, &["service", "protocol", "family"], "Connections, or UDP's equivalent of them, that the kernel has given an endpoint (`gatehouse.io/forwarding: kernel`)."),
+    metric("gatehouse_kernel_received_bytes_total", C, &["service", "protocol", "family"], "Bytes from clients of these, IP headers included."),
+    metric("gatehouse_kernel_sent_bytes_total", C, &["service", "protocol", "family"], "Bytes to clients of these, IP headers included."),
     metric("gatehouse_pool_addresses", G, &["pool", "family", "state"], "Addresses of a pool by family (`ipv4`, `ipv6`) and state: `assigned`, `available` or `resting` (let go, not given to others yet)."),
     metric("metallb_allocator_addresses_total", G, &["pool"], "Addresses of a pool, both families, as MetalLB has it."),
     metric("metallb_allocator_addresses_in_use_total", G, &["pool"], "Addresses of a pool that are assigned, as MetalLB has it."),
@@ -190,9 +210,17 @@ pub enum Counter {
     TcpBytesOut,
     /// A request was sent a second time.
     Retry,
+    /// A mirror has answered a copy.
+    MirrorSent,
+    /// A copy was not sent, or not to its end: there are too many, or the mirror is too slow.
+    MirrorDropped,
+    /// A mirror has not answered a copy.
+    MirrorFailed,
+    /// A request was not sent a second time: too many were.
+    RetryRefused,
 }
 
-const COUNTERS: usize = Counter::Retry as usize + 1;
+const COUNTERS: usize = Counter::RetryRefused as usize + 1;
 
 /// What one data thread counts. Only that thread writes; everybody may read. On cache lines of its own.
 #[derive(Debug)]
@@ -287,10 +315,18 @@ pub struct ControlFacts {
     pub failures: BTreeMap<(String, String), u64>,
     /// Ejections by Service and endpoint.
     pub ejections: BTreeMap<(String, String), u64>,
+    /// What goes through Services that are passed on.
+    pub l4: Vec<L4Row>,
     /// Ejected endpoints and their Services.
     pub ejected: BTreeSet<(String, String)>,
     /// Addresses, group and pools.
     pub addresses: AddressFacts,
+    /// What is kept of bodies that are read in whole.
+    pub spool: SpoolFacts,
+    /// Limits of the group, if some count.
+    pub(crate) shares: Option<Arc<crate::shares::SharesStatus>>,
+    /// What the kernel passes on.
+    pub kernel: Vec<KernelFact>,
     /// The API server, if that is where the objects come from.
     pub source: Option<health::Facts>,
 }
@@ -428,6 +464,20 @@ impl Metrics {
                     out.value(metric, &[host], *end);
                 }
             }
+            "gatehouse_mirrored_requests_total" => {
+                out.value(metric, &["answered"], counter(Counter::MirrorSent));
+                out.value(metric, &["dropped"], counter(Counter::MirrorDropped));
+                out.value(metric, &["failed"], counter(Counter::MirrorFailed));
+            }
+            "gatehouse_kept_body_bytes" => {
+                out.value(metric, &["memory"], facts.spool.memory);
+                out.value(metric, &["file"], facts.spool.disk);
+            }
+            "gatehouse_kept_body_files" => out.value(metric, &[], facts.spool.files),
+            "gatehouse_kept_body_files_total" => out.value(metric, &[], facts.spool.spilled),
+            "gatehouse_retries_refused_total" => {
+                out.value(metric, &[], counter(Counter::RetryRefused));
+            }
             "gatehouse_retries_total" => out.value(metric, &[], counter(Counter::Retry)),
             "gatehouse_access_log_dropped_total" => {
                 out.value(metric, &[], facts.access_log_dropped);
@@ -445,9 +495,12 @@ impl Metrics {
                 }
             }
             "gatehouse_build_info" => out.value(metric, &[env!("CARGO_PKG_VERSION")], 1),
+            _ if l4::values(&facts.l4, metric, out) => (),
             _ if series::values(series, metric, out) => (),
             _ if source::values(facts.source.as_ref(), metric, out) => (),
             _ if facts.addresses.values(metric, out) => (),
+            _ if kernel::values(&facts.kernel, metric, out) => (),
+            _ if shares::values(facts.shares.as_deref(), metric, out) => (),
             name => {
                 if let Some(value) = process.get(name) {
                     out.value(metric, &[], value);

@@ -4,7 +4,7 @@
 //! nothing of the parts. Nothing here changes anything.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -21,22 +21,26 @@ use gatehouse_vip::{Exclusion, PoolUsage, VipPlan, bgp::BgpPlan};
 use crate::{
     addresses::AddressStatus,
     admin::{
+        l4,
         metrics::{AddressFacts, ControlFacts, Metrics, certs},
         server::Admin,
         status::{
-            self, EjectedRow, LeaderRow, ListenerRow, NodeStatus, PoolRow, ProblemRow, SourceRow,
+            self, EjectedRow, LeaderRow, ListenerRow, NodeStatus, PoolRow, ProblemRow, SharesRow,
+            SourceRow,
         },
     },
     controller::{Facts, ListenerFact, Progress},
     plan,
     process::ProcessProblems,
+    shares::Shares,
     snapshot::{Live, Snapshot},
     source::{
         files,
         kube::health::{self, Health},
     },
+    spool::Spool,
     status::Standing,
-    upstream::{health::is_ejected, names::registry::NamedEndpoints},
+    upstream::{health::why_ejected, issuers::Issuers, names::registry::NamedEndpoints},
 };
 
 /// What the admin pages are made from.
@@ -49,6 +53,12 @@ pub(crate) struct AdminPages {
     /// What is known of the addresses of names.
     pub(crate) named: NamedEndpoints,
     pub(crate) addresses: AddressStatus,
+    /// What is kept of bodies that are read in whole.
+    pub(crate) spool: Spool,
+    /// What limits the nodes of the group share.
+    pub(crate) shares: Shares,
+    /// What is known of the keys of tokens.
+    pub(crate) issuers: Issuers,
     /// The API server, if that is where the objects come from.
     pub(crate) source: Option<Arc<Health>>,
     /// What is wrong in this process.
@@ -129,10 +139,11 @@ impl AdminPages {
                 .log_dropped
                 .as_ref()
                 .map_or(0, |dropped| dropped.load(Ordering::Relaxed)),
-            ejected: ejected(&snapshot, &self.named),
+            ejected: ejected(&snapshot, &self.named).into_keys().collect(),
             reloaded: facts.reloaded,
             reload_successful: !facts.problems.iter().any(of_file),
             certificates: certs::expiries(&snapshot),
+            l4: l4::rows(&snapshot),
             failures: counted(&snapshot, |stats| &stats.failures),
             ejections: counted(&snapshot, |stats| &stats.ejections),
             addresses: AddressFacts {
@@ -143,6 +154,9 @@ impl AdminPages {
                 pools: pools(&snapshot).to_vec(),
                 excluded: excluded(&snapshot).is_some(),
             },
+            spool: self.spool.facts(),
+            shares: self.shares.status(),
+            kernel: facts.kernel,
             source: self.source.as_ref().map(|source| source.facts()),
         };
         self.metrics.render(&facts)
@@ -185,13 +199,25 @@ impl AdminPages {
             vips: status::vip_rows(&planned(&snapshot), &speaker),
             members: status::member_rows(&speaker),
             datagrams: status::datagrams(&speaker.counters),
+            shares: self.shares.status().map(|shares| SharesRow::from(&*shares)),
             router_id: bgp.router_id.clone(),
             routers: status::router_rows(&bgp),
             routed: status::routed_rows(&routed(&snapshot), &bgp),
             listeners: facts.listeners.iter().map(listener_row).collect(),
+            l4: l4::rows(&snapshot),
+            kernel: facts.kernel.clone(),
+            protected: snapshot
+                .compiled
+                .as_ref()
+                .map(|compiled| status::protected_rows(&compiled.routes, &self.issuers.facts()))
+                .unwrap_or_default(),
             ejected: ejected(&snapshot, &self.named)
                 .into_iter()
-                .map(|(service, endpoint)| EjectedRow { service, endpoint })
+                .map(|((service, endpoint), why)| EjectedRow {
+                    service,
+                    endpoint,
+                    why: why.to_owned(),
+                })
                 .collect(),
             pools: pools(&snapshot).iter().map(PoolRow::from).collect(),
             problems: self.problems(&facts).iter().map(ProblemRow::from).collect(),
@@ -241,20 +267,24 @@ fn counted(
 }
 
 /// Ejected endpoints and their Services. Two rules may name a port of a Service in two ways.
-fn ejected(snapshot: &Snapshot, named: &NamedEndpoints) -> BTreeSet<(String, String)> {
+fn ejected(
+    snapshot: &Snapshot,
+    named: &NamedEndpoints,
+) -> BTreeMap<(String, String), &'static str> {
     let backends = snapshot.backends.slots.iter().flatten();
     let endpoints = backends.flat_map(|backend| {
         let set = &backend.endpoints;
-        let listed = set.endpoints.iter().map(|endpoint| (endpoint.address, &endpoint.stats));
-        let mut ejected: Vec<SocketAddr> =
-            listed.filter(|(_, stats)| is_ejected(stats)).map(|(address, _)| address).collect();
+        let listed = set.endpoints.iter();
+        let mut ejected: Vec<(SocketAddr, &str)> = listed
+            .filter_map(|endpoint| Some((endpoint.address, why_ejected(&endpoint.stats)?)))
+            .collect();
         if let Some(external) = &set.external {
             let named = named.at(&external.host, external.port).into_iter();
             ejected
-                .extend(named.filter(|(_, stats)| is_ejected(stats)).map(|(address, _)| address));
+                .extend(named.filter_map(|(address, stats)| Some((address, why_ejected(&stats)?))));
         }
         let service = backend.key.service.to_string();
-        ejected.into_iter().map(move |address| (service.clone(), address.to_string()))
+        ejected.into_iter().map(move |(address, why)| ((service.clone(), address.to_string()), why))
     });
     endpoints.collect()
 }

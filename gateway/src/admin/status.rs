@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,14 +18,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cli::{Output, Probe, StatusArgs},
+    l4::kernel::KernelFact,
+    shares::SharesStatus,
     source::kube::health::Facts,
     status::Leader,
 };
 
 mod ask;
+mod protected;
 mod routers;
 mod table;
 
+pub use super::l4::L4Row;
+pub use protected::ProtectedRow;
+pub(crate) use protected::rows as protected_rows;
 pub use routers::{RoutedRow, RouterRow};
 pub(crate) use routers::{routed_rows, router_rows};
 
@@ -54,6 +61,8 @@ pub struct NodeStatus {
     pub members: Vec<MemberRow>,
     /// Heartbeats sent, heartbeats received, and datagrams refused by reason.
     pub datagrams: BTreeMap<String, u64>,
+    /// The limits that nodes of its group share, if some count and there is a group.
+    pub shares: Option<SharesRow>,
     /// BGP Identifier of the node, where a BGPPeer names no other one.
     pub router_id: String,
     /// The routers that are told of addresses by BGP.
@@ -62,8 +71,14 @@ pub struct NodeStatus {
     pub routed: Vec<RoutedRow>,
     /// Sockets for clients.
     pub listeners: Vec<ListenerRow>,
+    /// What goes through the ports of Services that it forwards.
+    pub l4: Vec<L4Row>,
+    /// What the kernel passes on.
+    pub kernel: Vec<KernelFact>,
     /// Endpoints that get no requests, as long as their Service has others, because they accept no connections or their checks fail.
     pub ejected: Vec<EjectedRow>,
+    /// What clients have to show before paths answer.
+    pub protected: Vec<ProtectedRow>,
     /// How full the pools are.
     pub pools: Vec<PoolRow>,
     /// Everything that is wrong.
@@ -131,12 +146,28 @@ pub struct MemberRow {
     pub draining: bool,
 }
 
+/// Limits that count on all nodes of the group together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SharesRow {
+    /// The other nodes that take part.
+    pub nodes: Vec<String>,
+    /// Nodes that took part within the last minute, and are not heard any more.
+    pub missing: Vec<String>,
+    /// The part of every such limit that this node gives out, in percent; less than 100: it is cut off.
+    pub percent: u32,
+    /// Clients near a limit that are watched.
+    pub watched: usize,
+    /// Those of them that other nodes serve as well.
+    pub shared: usize,
+}
+
 /// One socket for clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerRow {
     /// Address and port.
     pub address: String,
-    /// `http` or `https`.
+    /// `http`, `https`, `tcp`, `tls` or `udp`.
     pub protocol: String,
     /// Whether it is open.
     pub open: bool,
@@ -151,6 +182,9 @@ pub struct EjectedRow {
     pub service: String,
     /// Its address and port.
     pub endpoint: String,
+    /// What speaks against it: `connects`, `answers` or `checks`.
+    #[serde(default)]
+    pub why: String,
 }
 
 /// How full one pool is.
@@ -244,6 +278,15 @@ pub(crate) fn datagrams(counters: &SpeakerCounters) -> BTreeMap<String, u64> {
     let refused = refused.map(|(reason, count)| (format!("refused: {reason}"), *count));
     let taken = [("sent".to_owned(), counters.sent), ("received".to_owned(), counters.received)];
     taken.into_iter().chain(refused).collect()
+}
+
+impl From<&SharesStatus> for SharesRow {
+    fn from(shares: &SharesStatus) -> Self {
+        let names = |nodes: &[Arc<str>]| nodes.iter().map(ToString::to_string).collect();
+        let SharesStatus { percent, watched, shared, .. } = *shares;
+        let (nodes, missing) = (names(&shares.nodes), names(&shares.missing));
+        Self { nodes, missing, percent, watched, shared }
+    }
 }
 
 impl From<&Facts> for SourceRow {

@@ -28,12 +28,12 @@ pub(super) fn meeting(
     let (door, signals, whose) = (door.clone(), signals.clone(), whose(settings));
     Box::new(move || {
         let signals = signals.clone();
-        let sockets = move || {
+        let hand = move || {
             let (answer, answered) = mpsc::sync_channel(1);
-            signals.send(Signal::Sockets(answer)).ok()?;
+            signals.send(Signal::HandOver(answer)).ok()?;
             answered.recv().ok().flatten()
         };
-        if let Err(error) = handover::serve(&folder, &whose, &door, sockets) {
+        if let Err(error) = handover::serve(&folder, &whose, &door, hand) {
             tracing::warn!(%error, "no successor can start beside this process");
         }
     })

@@ -29,6 +29,7 @@ pub(super) mod pools;
 mod request;
 
 pub(super) use bgp::passwords;
+pub(super) use local::zone;
 
 /// The label that every namespace has in a cluster, whatever its manifest says.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";

@@ -111,7 +111,7 @@ impl<'c> Statuses<'c> {
             let passed_on = self.passed_on.contains(key);
             let mode = if gateway || passed_on { "Proxy" } else { "VIP" };
             let ports = match passed_on {
-                true => Some(l4::port_statuses(&stored.object)),
+                true => Some(l4::port_statuses(key, &stored.object)),
                 false => gateway.then(|| port_statuses(&stored.object)),
             };
             let entry = |ip: &IpAddr| LoadBalancerIngress {

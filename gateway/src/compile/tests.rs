@@ -4,6 +4,7 @@ use super::*;
 use crate::source::{Change, Event, Kind, Source, SourceId, manifest::Manifest};
 
 mod addresses;
+mod kernel;
 mod role;
 mod trust;
 
@@ -251,8 +252,8 @@ fn without_a_cluster_connections_to_other_load_balancer_services_are_passed_on()
     let address = "192.168.1.200:25".parse().unwrap();
     let plan = compiled.listeners.last().unwrap();
     assert_eq!((plan.address, plan.protocol, plan.vip), (address, Protocol::Tcp, true));
-    let port = &compiled.l4[&address];
-    assert!(port.by_client && port.sources.is_none());
+    let port = &compiled.l4[&L4Address::tcp(address)];
+    assert!(port.by_client.is_some() && port.sources.is_none());
     assert_eq!(port.here.as_deref(), Some(&["10.0.0.1".parse().unwrap()][..]));
     let backend = compiled.routes.backends.get(port.forward.spec.backends[0].slot).unwrap();
     let endpoints = backend.endpoints.endpoints.iter().map(|one| one.address.to_string());
@@ -271,7 +272,8 @@ fn in_a_cluster_only_services_that_ask_for_it_are_passed_on() {
     for (annotations, passed_on, wrong) in [
         ("", false, &[][..]),
         ("gatehouse.io/forwarding: gateway", true, &[]),
-        ("gatehouse.io/forwarding: kernel", false, &["InvalidAnnotation"]),
+        ("gatehouse.io/forwarding: kernel", true, &[]),
+        ("gatehouse.io/forwarding: envoy", false, &["InvalidAnnotation"]),
     ] {
         let service = load_balancer("mail", annotations, class);
         let yaml = format!("{POOL}{service}{}", endpoint("mail", "10.0.0.1", "node-1"));
@@ -283,28 +285,84 @@ fn in_a_cluster_only_services_that_ask_for_it_are_passed_on() {
 }
 
 #[test]
-fn ports_that_are_not_tcp_are_named_and_the_others_passed_on() {
+fn tcp_and_udp_ports_of_one_service_are_passed_on() {
     let yaml =
         format!("{POOL}{}{}", load_balancer("dns", "", ""), endpoint("dns", "10.0.0.1", "node-1"));
     let yaml = yaml
         .replace("ports: [{port: 25}]", "ports: [{name: a, port: 53, protocol: UDP}, {port: 25}]");
+    let yaml = yaml.replace(
+        "ports: [{port: 2525}]",
+        "ports: [{name: a, port: 5353, protocol: UDP}, {port: 2525}]",
+    );
     let compiled = compiled(&yaml);
-    assert_eq!(compiled.l4.len(), 1);
-    assert_eq!(reasons(&compiled), ["PortNotServed Service default/dns spec.ports[0]"]);
-    let status = status(&yaml, &node(), "Service default/dns");
-    let ports = &status["loadBalancer"]["ingress"][0]["ports"];
-    assert_eq!(ports[0]["error"], "gatehouse.io/PortNotServed");
-    let udp = yaml.replace(", {port: 25}]", "]");
-    let compiled = super::compile(&state(&udp), &node(), Role::Allocate, None);
-    assert!(
-        compiled.l4.is_empty() && compiled.vips.vips.is_empty(),
-        "what is not served is not announced"
+    let planned: Vec<_> = compiled
+        .l4
+        .iter()
+        .map(|(at, port)| {
+            let backend = compiled.routes.backends.get(port.forward.spec.backends[0].slot).unwrap();
+            let endpoints = backend.endpoints.all().map(|one| one.address.to_string());
+            (
+                at.transport.name(),
+                at.address.port(),
+                port.forwarding.name(),
+                endpoints.collect::<Vec<_>>(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        planned,
+        [
+            ("TCP", 25, "gateway", vec!["10.0.0.1:2525".to_owned()]),
+            ("UDP", 53, "gateway", vec!["10.0.0.1:5353".to_owned()]),
+        ]
     );
-    let reasons = reasons(&compiled);
+    assert_eq!(reasons(&compiled), [""; 0]);
+    let listeners = compiled.listeners.iter().filter(|one| one.vip);
+    let listeners: Vec<_> = listeners.map(|one| (one.address.port(), one.protocol)).collect();
+    assert_eq!(listeners, [(25, Protocol::Tcp), (53, Protocol::Udp)]);
+    // What is counted goes on.
+    let again =
+        compile(&state(&yaml.replace("{port: 25}]", "{port: 26}]")), &node(), Some(&compiled));
+    let stats = |compiled: &Compiled| {
+        let mut ports = compiled.l4.values();
+        [ports.next().unwrap(), ports.next().unwrap()].map(|port| Arc::clone(&port.stats.0))
+    };
+    let (before, after) = (stats(&compiled), stats(&again));
     assert!(
-        reasons.contains(&"NotForwarded Service default/dns spec.type".to_owned()),
-        "{reasons:?}"
+        before.iter().zip(&after).all(|(a, b)| Arc::ptr_eq(a, b))
+            && !Arc::ptr_eq(&before[0], &before[1])
     );
+}
+
+#[test]
+fn ports_that_cannot_be_passed_on_are_named_and_the_others_passed_on() {
+    for (annotations, protocol, passed) in [
+        ("", "SCTP", false),
+        ("gatehouse.io/proxy-protocol: v1", "UDP", false),
+        ("gatehouse.io/proxy-protocol: v2", "UDP", true),
+    ] {
+        let yaml = format!(
+            "{POOL}{}{}",
+            load_balancer("dns", annotations, ""),
+            endpoint("dns", "10.0.0.1", "node-1")
+        );
+        let ports = format!("ports: [{{name: a, port: 53, protocol: {protocol}}}, {{port: 25}}]");
+        let yaml = yaml.replace("ports: [{port: 25}]", &ports);
+        let compiled = compiled(&yaml);
+        assert_eq!(compiled.l4.len(), 1 + usize::from(passed), "{protocol}");
+        let status = status(&yaml, &node(), "Service default/dns");
+        let error = &status["loadBalancer"]["ingress"][0]["ports"][0]["error"];
+        if passed {
+            assert!(error.is_null());
+            continue;
+        }
+        let reasons = reasons(&compiled);
+        assert!(
+            reasons.contains(&"PortNotServed Service default/dns spec.ports[0]".to_owned()),
+            "{reasons:?}"
+        );
+        assert_eq!(error, "gatehouse.io/PortNotServed");
+    }
 }
 
 #[test]
@@ -479,6 +537,37 @@ fn what_did_not_change_keeps_its_pointer() {
     assert!(Arc::ptr_eq(&before.vips, &after.vips));
     assert!(Arc::ptr_eq(&before.certs[0].1, &after.certs[0].1));
     assert_eq!(before.problems, after.problems);
+}
+
+#[test]
+fn a_status_that_is_written_leaves_no_former_version_of_its_object_behind() {
+    let yaml = |kind: &str, spec: &str, status: &str| {
+        format!(
+            "kind: {kind}\nmetadata: {{name: a, namespace: d}}\nspec: {spec}\nstatus: {status}\n"
+        )
+    };
+    let ingress = "{defaultBackend: {service: {name: s, port: {number: 80}}}}";
+    let route = "{host: r.test, to: {kind: Service, name: s}}";
+    let all = |status: [&str; 2]| {
+        let ingress = yaml("Ingress", ingress, status[0]);
+        let ingress = format!("apiVersion: networking.k8s.io/v1\n{ingress}");
+        format!(
+            "{ingress}---\napiVersion: route.openshift.io/v1\n{}",
+            yaml("Route", route, status[1])
+        )
+    };
+    let source = Source { trust: SourceTrust::default(), ..SOURCE };
+    let mut state = state_of(&all(["{}", "{}"]), source);
+    let first = compile(&state, &node(), None);
+    let key = ObjectKey::new("d", "a");
+    let before = Arc::downgrade(&state.objects.ingresses[&key].object);
+    let route_before = Arc::downgrade(&state.objects.routes[&key].object);
+    let written = "{loadBalancer: {ingress: [{ip: 192.0.2.1}]}}";
+    tell(&mut state, &all([written, "{ingress: [{host: r.test, routerName: x}]}"]), source);
+    assert!(state.objects.ingresses[&key].object.status.is_some());
+    assert!(before.upgrade().is_none() && route_before.upgrade().is_none());
+    let second = compile(&state, &node(), Some(&first));
+    assert!(Arc::ptr_eq(&first.routes.tables[0].routes, &second.routes.tables[0].routes));
 }
 
 #[test]

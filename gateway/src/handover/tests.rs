@@ -4,9 +4,22 @@ use std::{
     sync::mpsc,
 };
 
+use gatehouse_routes::model::Transport;
+
 use super::*;
 
 const WHOSE: &str = "a/gatehouse";
+
+/// So many clients of a port, with their endpoint.
+fn clients(count: u16) -> Clients {
+    let port = (ObjectKey::new("a", "db"), Transport::Udp, 53);
+    let client = |n: u16| ([&[10, 9][..], &n.to_be_bytes()].concat(), n);
+    let kept = (0..count).map(client).map(|(ip, n)| {
+        let ip: [u8; 4] = ip.try_into().unwrap();
+        (ip.into(), SocketAddr::from(([192, 0, 2, 1], n)), 10_800_000)
+    });
+    [(port, kept.collect())].into()
+}
 
 fn listener() -> (SocketAddr, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -30,14 +43,20 @@ fn a_successor_serves_what_came_in_on_its_predecessors_sockets() {
     let mut client = TcpStream::connect(address).unwrap();
     let door = Door::default();
     let sockets = move || {
-        let mut all = Sockets::from([(address, vec![socket.try_clone().unwrap()])]);
-        all.extend(more.iter().map(|(address, it)| (*address, vec![it.try_clone().unwrap()])));
-        Some(all)
+        let one = |address: SocketAddr, socket: &TcpListener| {
+            (L4Address::tcp(address), vec![socket.try_clone().unwrap().into()])
+        };
+        let mut all = Sockets::from([one(address, &socket)]);
+        all.extend(more.iter().map(|(address, it)| one(*address, it)));
+        Some(Handed { sockets: all, clients: clients(20_000) })
     };
     serve(folder.path(), WHOSE, &door, sockets).unwrap();
-    let (_before, mut sockets) = meet(folder.path(), WHOSE).unwrap().unwrap();
+    let (_before, handed) = meet(folder.path(), WHOSE).unwrap().unwrap();
+    let mut sockets = handed.sockets;
     assert_eq!(sockets.len(), 201);
-    let (mut stream, _) = sockets.remove(&address).unwrap()[0].accept().unwrap();
+    assert_eq!(handed.clients, clients(20_000), "and hears who has which endpoint");
+    let socket = sockets.remove(&L4Address::tcp(address)).unwrap().remove(0);
+    let (mut stream, _) = TcpListener::from(socket).accept().unwrap();
     stream.write_all(b"served").unwrap();
     drop(stream);
     let mut text = String::new();
@@ -49,7 +68,7 @@ fn a_successor_serves_what_came_in_on_its_predecessors_sockets() {
 fn steps(predecessor: impl FnOnce(After)) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let door = Door::default();
-    serve(folder.path(), WHOSE, &door, || Some(Sockets::new())).unwrap();
+    serve(folder.path(), WHOSE, &door, || Some(Handed::default())).unwrap();
     let (before, _) = meet(folder.path(), WHOSE).unwrap().unwrap();
     let (told, tells) = mpsc::channel();
     before.follow(move |step| drop(told.send(step))).unwrap();
@@ -61,6 +80,9 @@ fn steps(predecessor: impl FnOnce(After)) -> Vec<String> {
     };
     predecessor(find());
     let text = |step: Step| match step {
+        Step::Clients(clients) => {
+            format!("clients {:?}", clients.values().map(Vec::len).sum::<usize>())
+        }
         Step::Prepare([first, ..], answer) => {
             answer.send(None).unwrap();
             format!("prepare {first}")
@@ -78,16 +100,16 @@ fn a_predecessor_that_dies_is_succeeded_without_its_addresses() {
 #[test]
 fn a_successor_that_cannot_take_over_says_so_by_going_on_alone() {
     let prepare = |after: After| {
-        thread::spawn(move || assert!(after.prepare([7; 16], 1).is_err()));
+        thread::spawn(move || assert!(after.prepare(&clients(1200), [7; 16], 1).is_err()));
     };
-    assert_eq!(steps(prepare), ["prepare 7", "over None"]);
+    assert_eq!(steps(prepare), ["clients 1200", "prepare 7", "over None"]);
 }
 
 #[test]
 fn a_successor_that_has_gone_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let door = Door::default();
-    serve(folder.path(), WHOSE, &door, || Some(Sockets::new())).unwrap();
+    serve(folder.path(), WHOSE, &door, || Some(Handed::default())).unwrap();
     drop(meet(folder.path(), WHOSE).unwrap().unwrap());
     thread::sleep(Duration::from_millis(50));
     assert!(door.take().is_none());
@@ -97,7 +119,7 @@ fn a_successor_that_has_gone_is_none() {
 fn the_state_folder_of_another_gateway_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let door = Door::default();
-    serve(folder.path(), WHOSE, &door, || Some(Sockets::new())).unwrap();
+    serve(folder.path(), WHOSE, &door, || Some(Handed::default())).unwrap();
     let error = meet(folder.path(), "b/gatehouse").err().unwrap().to_string();
     assert!(error.contains("gateway a/gatehouse, this one of b/gatehouse"), "{error}");
 }

@@ -16,12 +16,15 @@ use std::{
     time::Duration,
 };
 
+use gatehouse_routes::model::Transport;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
     connect, recv, recvmsg, sendmsg, socket_with, sockopt,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::compile::Kept;
 
 /// Longest message, bytes.
 const LONGEST: usize = 64 * 1024;
@@ -31,8 +34,10 @@ const MOST: usize = 253;
 /// One message.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Message {
-    /// Listening sockets of these addresses go along, in this order. `whose`: of which gateway the process is.
-    Listeners { whose: String, addresses: Vec<SocketAddr>, more: bool },
+    /// Sockets of listeners at these places go along, in this order. `whose`: of which gateway the process is.
+    Listeners { whose: String, at: Vec<(Transport, SocketAddr)>, more: bool },
+    /// Clients of this port of a Service (its namespace and name) with the endpoints that they keep.
+    Clients { of: (String, String, Transport, u16), kept: Vec<Kept> },
     /// Get ready to take the addresses over.
     Prepare { incarnation: [u8; 16], sequence: u64 },
     /// That is done.

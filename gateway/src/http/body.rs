@@ -22,6 +22,7 @@ use crate::{
     http::{client::ClientConn, record::Record},
     upstream::{
         connection::Upstream,
+        joined::Joined,
         request_body::{BodyError, fit},
     },
     worker::timeouts::{Expiry, RequestTimers},
@@ -42,7 +43,7 @@ enum Source {
     Empty,
     Full(Bytes),
     Upstream {
-        incoming: Incoming,
+        incoming: Joined,
         upstream: Option<Upstream>,
         /// They have come, and are due once the data is through.
         trailers: Option<Box<HeaderMap>>,
@@ -90,6 +91,7 @@ impl ResponseBody {
 
     /// The body of a backend's answer and the connection that it comes over.
     pub(crate) fn upstream(incoming: Incoming, upstream: Upstream, record: &Record) -> Self {
+        let incoming = Joined::new(incoming, upstream.is_http2());
         let mut body = Self {
             source: Source::Upstream { incoming, upstream: Some(upstream), trailers: None },
             record: None,
@@ -247,7 +249,7 @@ impl Paced {
 }
 
 fn poll_upstream(
-    incoming: &mut Incoming,
+    incoming: &mut Joined,
     (mut upstream, trailers): (Option<&mut Upstream>, &mut Option<Box<HeaderMap>>),
     cx: &mut Context<'_>,
     timers: &RequestTimers,

@@ -5,7 +5,11 @@ use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 use gatehouse_routes::model::Scheme;
 
 use crate::{
-    http::{headers::Forwarding, io::ConnShared, streams, upgrade::Tunnel},
+    http::{
+        client_identity::ClientIdentity, headers::Forwarding, io::ConnShared, streams,
+        upgrade::Tunnel,
+    },
+    tls::profile::CipherSet,
     upstream::Upstreams,
     worker::{listener::ListenerFacts, timeouts::RequestTimers},
 };
@@ -21,8 +25,12 @@ pub(crate) struct ClientConn {
     pub(crate) scheme: Scheme,
     /// Such as `TLSv1.3`; `None` on plain TCP.
     pub(crate) tls_version: Option<&'static str>,
+    /// The cipher of its TLS; none on plain TCP.
+    pub(crate) cipher: CipherSet,
     /// The TLS server name in canonical form.
     pub(crate) server_name: Option<Box<str>>,
+    /// What the client has shown; `None`: its handshake asked for no certificate.
+    pub(crate) identity: Option<Box<ClientIdentity>>,
     pub(crate) forwarding: Forwarding,
     /// Set by a request that the backend agreed to upgrade.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,

@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use crate::{
     http::{
         client::ClientConn,
+        client_identity::ClientIdentity,
         error::ProxyErrorKind,
         frame_guard::FrameGuard,
         head::{MAX_FIELD_BYTES, MAX_TARGET, is_trusted},
@@ -32,6 +33,7 @@ use crate::{
         proxy,
         streams::StreamExecutor,
     },
+    tls::profile::CipherSet,
     upstream::Upstreams,
     worker::{
         context::Worker,
@@ -80,8 +82,11 @@ pub(crate) struct TlsSession {
     pub(crate) http2: bool,
     /// Such as `TLSv1.3`.
     pub(crate) version: &'static str,
+    pub(crate) cipher: CipherSet,
     /// In canonical form.
     pub(crate) server_name: Option<Box<str>>,
+    /// `None`: the client was not asked for a certificate.
+    pub(crate) identity: Option<Box<ClientIdentity>>,
 }
 
 /// Serves HTTP on a connection until it ends.
@@ -109,6 +114,9 @@ where
         interim: InterimQueue::default(),
     });
     let io = ClientIo::new(stream, tls.is_some(), Rc::clone(&shared));
+    let tls_version = tls.as_ref().map(|tls| tls.version);
+    let cipher = tls.as_ref().map(|tls| tls.cipher).unwrap_or_default();
+    let (server_name, identity) = tls.map_or((None, None), |tls| (tls.server_name, tls.identity));
     let conn = Rc::new(ClientConn {
         forwarding: Forwarding {
             peer: peer.ip().to_canonical(),
@@ -127,8 +135,10 @@ where
         peer,
         local,
         scheme,
-        tls_version: tls.as_ref().map(|tls| tls.version),
-        server_name: tls.and_then(|tls| tls.server_name),
+        tls_version,
+        cipher,
+        server_name,
+        identity,
         tunnel: RefCell::default(),
         http2,
         counted: RefCell::default(),
@@ -154,6 +164,7 @@ where
     let mut connection = http1::Builder::new()
         .half_close(false)
         .header_read_timeout(None)
+        .preserve_header_case(shared.worker.options.header_case.is_preserved())
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(io), service);

@@ -43,12 +43,20 @@ kinds! {
     BadHeader: 400 "bad_header" "bad request: a header is malformed";
     /// Not HTTP by its parser's rules; hyper has answered.
     Malformed: 400 "malformed" "bad request";
+    /// The host asks for a certificate, and the client has shown none.
+    CertificateMissing: 400 "certificate_missing" "bad request: no required client certificate was sent";
+    /// The client's certificate is not believed.
+    CertificateInvalid: 400 "certificate_invalid" "bad request: the client certificate is not accepted";
     /// The client has not shown who it is.
     Unauthorized: 401 "unauthorized" "authorization required";
     /// The authentication service refuses the client.
     AuthenticationRefused: 403 "authentication_refused" "forbidden: this client may not pass";
+    /// The client's certificate has a name that may not pass.
+    CertificateForbidden: 403 "certificate_forbidden" "forbidden: the client certificate has a name that may not pass";
     /// The rule lets no client of this address pass.
     AddressRefused: 403 "address_refused" "forbidden: the client's address may not pass";
+    /// What the client says of itself keeps it out.
+    ClientBlocked: 403 "client_blocked" "forbidden: clients like this one may not pass";
     /// Nothing routes this host and path.
     NoRoute: 404 "no_route" "not found: no rule for this host and path";
     /// TRACE.
@@ -61,6 +69,10 @@ kinds! {
     UriTooLong: 414 "uri_too_long" "uri too long: the limit is 8 KiB";
     /// The TLS server name and the host belong to different owners.
     Misdirected: 421 "misdirected" "misdirected request: the TLS server name is another owner's, whose certificate does not cover this host";
+    /// The handshake was made for a name that asks for other client certificates than this host.
+    CertificateMisdirected: 421 "certificate_misdirected" "misdirected request: this connection was not asked for the client certificate of this host";
+    /// The TLS of the connection is none that this host speaks.
+    TlsMisdirected: 421 "tls_misdirected" "misdirected request: this connection has a version or a cipher of TLS that is none of this host";
     /// The client sends more requests than the rule allows.
     TooManyRequests: 429 "too_many_requests" "too many requests: this client sends more than this path allows";
     /// More than 100 fields or 64 KiB of them.
@@ -79,6 +91,10 @@ kinds! {
     Unserved: 503 "unserved" "service unavailable: no Route of this host is for this path and scheme";
     /// More passwords are tried than can be looked at.
     AuthenticationBusy: 503 "authentication_busy" "service unavailable: too many passwords are tried at once";
+    /// The keys by which tokens are verified were never had.
+    KeysMissing: 503 "keys_missing" "service unavailable: the keys by which tokens are verified cannot be had";
+    /// There is no room to keep the body of a request that is read in whole, or it cannot be read again.
+    BodyUnkept: 503 "body_unkept" "service unavailable: there is no room to keep the body of this request";
     /// The rule has no backend with a ready endpoint.
     NoEndpoints: 503 "no_endpoints" "service unavailable: no ready endpoint";
     /// The request has come back to gateways too often, or its backend is this gateway itself.
@@ -110,7 +126,8 @@ kinds! {
 }
 
 impl ProxyErrorKind {
-    /// Whether the connection must end with this answer: what follows on it cannot be trusted.
+    /// Whether the connection must end with this answer: what follows on it cannot be trusted, or needs another
+    /// handshake.
     pub fn closes(self) -> bool {
         matches!(
             self,
@@ -121,6 +138,8 @@ impl ProxyErrorKind {
                 | Self::UriTooLong
                 | Self::HeadersTooLarge
                 | Self::NotImplemented
+                | Self::CertificateMisdirected
+                | Self::TlsMisdirected
                 | Self::ClientGone
         )
     }

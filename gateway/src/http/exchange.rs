@@ -15,6 +15,8 @@ use gatehouse_routes::{
     action::Forward,
     model::{BackendSlot, Endpoint},
     policy::{
+        Policy,
+        ejection::Ejection,
         limits::Limits,
         retries::{Failures, Retries},
     },
@@ -28,7 +30,9 @@ use crate::{
     admin::metrics::Counter,
     http::{client::ClientConn, error::ProxyErrorKind, grpc, record::Record},
     snapshot::Snapshot,
+    spool::Kept,
     upstream::{
+        budget::Wait,
         connect::connect,
         connection::Upstream,
         h2,
@@ -101,11 +105,7 @@ impl Bounds {
             ProxyErrorKind::Loop | ProxyErrorKind::UpstreamBusy => return true,
             ProxyErrorKind::UpstreamClosed => Failures::ERROR,
             ProxyErrorKind::UpstreamInvalid | ProxyErrorKind::AnswerTooLarge => Failures::INVALID,
-            ProxyErrorKind::UpstreamTimeout
-                if matches!(timers.expired(), Some(Expiry::Upstream | Expiry::Sending)) =>
-            {
-                Failures::TIMEOUT
-            }
+            ProxyErrorKind::UpstreamTimeout if is_blamed(kind, timers) => Failures::TIMEOUT,
             _ => return false,
         })
     }
@@ -126,12 +126,16 @@ pub(super) async fn exchange(
     body: &mut RequestBody,
 ) -> Result<Exchanged, ProxyErrorKind> {
     let worker = &conn.shared.worker;
-    let picked =
-        conn.upstreams.pick_backend(forward, &snapshot.backends, &parts.headers, record.wish);
+    let picked = conn.upstreams.pick_backend(
+        forward,
+        &snapshot.backends,
+        &parts.headers,
+        record.pick_context,
+    );
     let (backend, index) = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
     record.forwarded(index, &parts.headers);
     let slot = forward.spec.backends[index].slot;
-    let mut tries = Tries::of(backend, forward, index, record.wish);
+    let mut tries = Tries::of(backend, forward, index, record.pick_context);
     let picked = conn.upstreams.pick_endpoint(worker, &mut tries).await;
     let mut endpoint = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
     let policy = &*forward.spec.policy;
@@ -139,12 +143,15 @@ pub(super) async fn exchange(
         record.timers.own(timeouts);
     }
     let bounds = Bounds::new(&policy.retries, worker);
-    let bodyless = body.is_end_stream();
+    let kept = body.kept().cloned();
+    // It can be sent again from its beginning.
+    let whole = body.is_end_stream() || kept.is_some();
     let repeatable =
-        bodyless && (is_idempotent(&parts.method) || bounds.on.has(Failures::NON_IDEMPOTENT));
+        whole && (is_idempotent(&parts.method) || bounds.on.has(Failures::NON_IDEMPOTENT));
     let weighs = policy.balance.weighs();
     let mut request = take_request(parts, body);
     let (began, mut sent, mut fresh) = (worker.now(), 0, false);
+    let mut wait = conn.upstreams.budgets.begin(slot);
     let mut refused = None;
 
     loop {
@@ -166,11 +173,13 @@ pub(super) async fn exchange(
                 if reused {
                     worker.metrics().add(Counter::UpstreamReused);
                 }
-                sent += 1;
+                // One that a kept connection has failed is asked once more, not another one.
+                sent += u32::from(!fresh);
+                let is_stale = |kind| reused && kind == ProxyErrorKind::UpstreamClosed;
                 let others = tries.has_others() && bounds.admit(sent, began, worker);
                 let may_repeat = repeatable && (reused || others);
                 fit(&mut request, &upstream, target, &record.timers);
-                let spare = may_repeat || (bodyless && upstream.is_http2());
+                let spare = may_repeat || (whole && upstream.is_http2());
                 let spare = spare.then(|| copy_of(&request));
                 record.timers.upstream_awaited(worker.now(), Expiry::Upstream);
                 let answer = pin!(upstream.send(request));
@@ -182,7 +191,16 @@ pub(super) async fn exchange(
                             record.answered_after(handed.elapsed());
                         }
                         let status = response.status().as_u16();
-                        if !others || !may_repeat || !bounds.on.has_status(status) {
+                        if tries.is_judged() {
+                            let well = !is_failure(status, response.headers());
+                            tries.answered(worker, &endpoint, well);
+                        }
+                        let mends_status = bounds.on.has_status(status);
+                        if !mends_status {
+                            wait.answered();
+                        }
+                        let again = others && may_repeat && mends_status;
+                        if !again || !may_go_on(worker, &mut wait, policy) {
                             return Ok((response, upstream));
                         }
                         // Another endpoint has the word: what this one says is not read any further.
@@ -190,15 +208,26 @@ pub(super) async fn exchange(
                     }
                     Err(failure) => {
                         count(worker, &endpoint.stats, FAILURE);
+                        if !is_stale(failure.kind) && is_blamed(failure.kind, &record.timers) {
+                            tries.answered(worker, &endpoint, false);
+                        }
                         let mendable = bounds.mends(failure.kind, &record.timers);
                         (failure, mendable)
                     }
                 };
                 let spare = spare.filter(|_| may_repeat || failure.refused);
-                let stale = reused && failure.kind == ProxyErrorKind::UpstreamClosed;
-                let unsent = failure.unsent.or_else(|| Some(spare?.map(|()| empty(record))));
+                let stale = is_stale(failure.kind);
+                // What no endpoint has got is no burden to any.
+                let free = stale || failure.unsent.is_some();
+                let unsent =
+                    failure.unsent.or_else(|| Some(spare?.map(|()| again(record, kept.as_ref()))));
                 match unsent {
-                    Some(again) if stale || mendable => request = again,
+                    Some(again) if stale || mendable => {
+                        if !free && !may_go_on(worker, &mut wait, policy) {
+                            return Err(failure.kind);
+                        }
+                        request = again;
+                    }
                     _ => return Err(failure.kind),
                 }
                 record.timers.clear();
@@ -212,6 +241,9 @@ pub(super) async fn exchange(
             }
             Err(kind) => {
                 count(worker, &endpoint.stats, FAILURE);
+                if is_blamed(kind, &record.timers) {
+                    tries.answered(worker, &endpoint, false);
+                }
                 if !bounds.mends(kind, &record.timers) {
                     return Err(kind);
                 }
@@ -293,10 +325,14 @@ fn fit(
     }
 }
 
-/// What a request without a body is sent again with.
-fn empty(record: &Record) -> RequestBody {
-    let clock = record.conn.shared.worker.clock();
-    RequestBody::new(None, Rc::clone(&record.timers), Rc::clone(clock))
+/// What a request is sent again with: all of its body, if it has one.
+fn again(record: &Record, kept: Option<&Rc<Kept>>) -> RequestBody {
+    let timers = Rc::clone(&record.timers);
+    let clock = Rc::clone(record.conn.shared.worker.clock());
+    match kept {
+        Some(kept) => RequestBody::of_kept(kept, timers, clock),
+        None => RequestBody::new(None, timers, clock),
+    }
 }
 
 /// Waits until the endpoint may have one more request.
@@ -320,6 +356,36 @@ fn begin(conn: &ClientConn, record: &mut Record, endpoint: &Endpoint) -> Instant
     Instant::now()
 }
 
+/// Whether the request may be sent again, by the share of requests that may.
+fn may_go_on(worker: &Worker, wait: &mut Wait<'_>, policy: &Policy) -> bool {
+    let may = wait.may_go_on(policy.retries.budget);
+    if !may {
+        worker.metrics().add(Counter::RetryRefused);
+    }
+    may
+}
+
+/// Whether an exchange without an answer is its endpoint's doing.
+fn is_blamed(kind: ProxyErrorKind, timers: &RequestTimers) -> bool {
+    match kind {
+        ProxyErrorKind::ConnectFailed
+        | ProxyErrorKind::ConnectTimeout
+        | ProxyErrorKind::UpstreamTls
+        | ProxyErrorKind::UpstreamClosed
+        | ProxyErrorKind::UpstreamInvalid
+        | ProxyErrorKind::AnswerTooLarge => true,
+        ProxyErrorKind::UpstreamTimeout => {
+            matches!(timers.expired(), Some(Expiry::Upstream | Expiry::Sending))
+        }
+        _ => false,
+    }
+}
+
+/// Whether an answer is a failure of its endpoint, also where only gRPC says so.
+fn is_failure(status: u16, headers: &HeaderMap) -> bool {
+    Ejection::is_failure(status) || grpc::is_failure(headers)
+}
+
 /// Counts what became of a request at an endpoint.
 fn count(worker: &Worker, stats: &Arc<EndpointStats>, kind: usize) {
     let counters = worker.endpoint_counters();
@@ -332,6 +398,7 @@ fn take_request(parts: &mut Parts, body: &mut RequestBody) -> Request<RequestBod
     std::mem::swap(request.method_mut(), &mut parts.method);
     std::mem::swap(request.uri_mut(), &mut parts.uri);
     std::mem::swap(request.headers_mut(), &mut parts.headers);
+    std::mem::swap(request.extensions_mut(), &mut parts.extensions);
     request
 }
 
@@ -345,6 +412,7 @@ fn copy_of(request: &Request<RequestBody>) -> Request<()> {
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
+    copy.extensions_mut().clone_from(request.extensions());
     copy
 }
 
@@ -416,6 +484,7 @@ fn kind_of(error: &hyper::Error, timers: &RequestTimers) -> ProxyErrorKind {
     match timers.broken_off() {
         Some(BrokenOff::ByClient) => ProxyErrorKind::ClientGone,
         Some(BrokenOff::TooLarge) => ProxyErrorKind::BodyTooLarge,
+        Some(BrokenOff::Unread) => ProxyErrorKind::BodyUnkept,
         None if error.is_parse_too_large() => ProxyErrorKind::AnswerTooLarge,
         None if error.is_parse() => ProxyErrorKind::UpstreamInvalid,
         None => ProxyErrorKind::UpstreamClosed,

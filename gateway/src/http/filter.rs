@@ -8,16 +8,22 @@
 use std::{borrow::Cow, net::IpAddr, ops::ControlFlow};
 
 use gatehouse_routes::{
-    filter::{Filter, compress::Coding, header_edits},
+    filter::{
+        Filter,
+        compress::Coding,
+        header_edits,
+        limit_key::{self, LimitKey},
+    },
     matcher::RequestView,
     model::Scheme,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, request::Parts};
 
 use crate::{
     http::{
         body::{BodyTransform, ResponseBody},
         client::ClientConn,
+        client_certificate::Certified,
         error::ProxyErrorKind,
         head::RequestHead,
         headers::client_address,
@@ -32,8 +38,8 @@ pub(crate) mod authenticate;
 mod compress;
 mod connection_limit;
 mod cors;
-mod forwarded;
 mod https_redirect;
+pub(crate) mod mirror;
 mod rate_limit;
 pub(crate) mod redirect;
 mod rewrite;
@@ -49,6 +55,8 @@ pub(crate) struct FilterRequest<'r> {
     pub(crate) uri: &'r Uri,
     method: &'r Method,
     headers: &'r HeaderMap,
+    /// What the two above are parts of.
+    parts: &'r Parts,
     /// What the answer has to look like because of what was asked.
     pub(crate) kept: Kept,
     /// Bytes of body that may go on to the backend.
@@ -72,9 +80,29 @@ impl<'r> FilterRequest<'r> {
             uri: &view.parts.uri,
             method: &view.parts.method,
             headers: &view.parts.headers,
+            parts: view.parts,
             kept: Kept::default(),
             body_limit: None,
             path: None,
+        }
+    }
+
+    /// What the client is counted by.
+    fn counted_as<'k>(&'k self, key: &'k LimitKey) -> limit_key::Client<'k> {
+        let view = RequestView {
+            scheme: self.scheme,
+            host: &self.head.host,
+            path: &self.head.path,
+            parts: self.parts,
+        };
+        key.of(&view, self.kept.claims(), || self.client())
+    }
+
+    /// What stands for that on this node.
+    fn counted_by(&self, key: &LimitKey) -> u64 {
+        match self.counted_as(key) {
+            limit_key::Client::Network(network) => network,
+            limit_key::Client::Named(name) => self.conn.shared.worker.options.rates.digest(&name),
         }
     }
 
@@ -97,10 +125,29 @@ pub(crate) struct Kept {
     pub(crate) counted: Option<Box<Counted>>,
     /// Seconds after which the client may ask again.
     retry_after: Option<u64>,
+    /// The status of an answer to what is too much.
+    pub(crate) limit_status: Option<StatusCode>,
+    /// What the client is told of its limits, by their scopes.
+    #[expect(
+        clippy::box_collection,
+        reason = "nearly no request has any, and this is moved with each"
+    )]
+    rates: Option<Box<Vec<(u64, HeaderValue)>>>,
     /// The answer is a backend's.
     pub(crate) proxied: bool,
+    /// A copy that is to be sent.
+    pub(crate) copy: Option<Box<mirror::Copy>>,
+    /// What was found of the client's certificate, where the host asks for one.
+    pub(crate) certified: Option<Box<Certified>>,
     /// What authentication found out.
     passed: Option<Box<authenticate::Passed>>,
+}
+
+impl Kept {
+    /// The certificate of the client (DER), where its host asks for one; empty if it has shown none.
+    fn certificate(&self) -> &[u8] {
+        self.certified.as_ref().map_or(&[], |certified| certified.der())
+    }
 }
 
 /// What a filter says to a request: go on, or an answer of our own.
@@ -113,6 +160,14 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
         let flow = match filter {
             Filter::HttpsRedirect(redirect) => https_redirect::on_request(*redirect, request)?,
             Filter::Access(rules) => access::on_request(rules, request)?,
+            Filter::Block(block) if block.refuses(request.headers) => {
+                return Err(ProxyErrorKind::ClientBlocked);
+            }
+            Filter::Block(_) => ControlFlow::Continue(()),
+            // It was looked at before all filters; whoever comes here all the same has not been.
+            Filter::ClientCertificate(_) if request.kept.certified.is_none() => {
+                return Err(ProxyErrorKind::Denied);
+            }
             Filter::BodyLimit(bytes) => {
                 request.body_limit = Some(*bytes);
                 ControlFlow::Continue(())
@@ -127,6 +182,10 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
             }
             Filter::Cors(cors) => cors::on_request(cors, request),
             Filter::Rewrite(rewrite) => rewrite::on_request(rewrite, request)?,
+            Filter::Mirror(mirror) => {
+                mirror::on_request(mirror, request);
+                ControlFlow::Continue(())
+            }
             Filter::AnswerFields(fields) => {
                 answer_fields::on_request(fields, request);
                 ControlFlow::Continue(())
@@ -134,7 +193,8 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
             Filter::SetHeader(..)
             | Filter::EditRequest(_)
             | Filter::EditResponse(_)
-            | Filter::Forwarded(_)
+            | Filter::ClientCertificate(_)
+            | Filter::Tls(_)
             | Filter::ErrorPages(_)
             | Filter::Pace(_)
             | Filter::Hsts(_) => ControlFlow::Continue(()),
@@ -154,8 +214,7 @@ pub(crate) fn run_forward(filters: &[Filter], kept: &Kept, headers: &mut HeaderM
             Filter::SetHeader(name, value) => {
                 headers.insert(name, value.clone());
             }
-            Filter::Forwarded(mode) => forwarded::on_forward(*mode, headers),
-            Filter::EditRequest(edits) => header_edits::apply(edits, &[], headers),
+            Filter::EditRequest(edits) => header_edits::apply(edits, kept.certificate(), headers),
             Filter::Authenticate(authentication) => {
                 authenticate::on_forward(authentication, kept, headers);
             }
@@ -199,22 +258,23 @@ fn on_response(
         Filter::AnswerFields(fields) => {
             answer_fields::on_response(fields, kept, response.headers_mut());
         }
-        Filter::EditResponse(edits) => header_edits::apply(edits, &[], response.headers_mut()),
-        Filter::RateLimit(_) => {
-            if let Some(seconds) = kept.retry_after {
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            }
+        Filter::EditResponse(edits) => {
+            header_edits::apply(edits, kept.certificate(), response.headers_mut());
         }
+        Filter::RateLimit(limit) => rate_limit::on_response(limit, kept, response.headers_mut()),
         Filter::Compress(compress) => return compress::on_response(compress, kept, response),
         Filter::Pace(rate) => response.body_mut().pace(*rate),
         Filter::HttpsRedirect(_)
         | Filter::Connections(_)
         | Filter::Access(_)
+        | Filter::Block(_)
+        | Filter::ClientCertificate(_)
+        | Filter::Tls(_)
         | Filter::BodyLimit(_)
         | Filter::Rewrite(_)
+        | Filter::Mirror(_)
         | Filter::EditRequest(_)
         | Filter::SetHeader(..)
-        | Filter::Forwarded(_)
         | Filter::ErrorPages(_)
         | Filter::Hsts(_) => {}
     }

@@ -19,6 +19,12 @@ pub(crate) fn is_call(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Whether an answer without a message says that the server has failed: the codes that stand for a status of 5xx but 501.
+pub(crate) fn is_failure(headers: &HeaderMap) -> bool {
+    const FAILURES: [&[u8]; 5] = [b"2", b"4", b"13", b"14", b"15"];
+    headers.get(&GRPC_STATUS).is_some_and(|status| FAILURES.contains(&status.as_bytes()))
+}
+
 /// Makes of the answer to a failure one that a gRPC client understands.
 pub(crate) fn fit(response: &mut Response<ResponseBody>, kind: ProxyErrorKind) {
     *response.status_mut() = StatusCode::OK;
@@ -79,6 +85,7 @@ mod tests {
             (ProxyErrorKind::ConnectFailed, "14"),
             (ProxyErrorKind::UpstreamTimeout, "4"),
             (ProxyErrorKind::AddressRefused, "7"),
+            (ProxyErrorKind::ClientBlocked, "7"),
             (ProxyErrorKind::TooManyRequests, "14"),
             (ProxyErrorKind::BadHost, "13"),
         ] {

@@ -7,7 +7,7 @@
 use std::{borrow::Cow, net::IpAddr};
 
 use gatehouse_routes::{host, path};
-use http::{HeaderMap, Method, Version, header, request::Parts, uri::Uri};
+use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts, uri::Uri};
 
 use crate::http::{error::ProxyErrorKind, head_scanner::HeadFlags};
 
@@ -29,6 +29,8 @@ pub(crate) struct Seen {
     pub(crate) hop_by_hop: bool,
     /// Any `X-Forwarded-*`, `Forwarded`, `X-Real-IP` or alias of them, or an alias of a framing field.
     pub(crate) forwarded: bool,
+    /// Among these, any that says which certificate a client has shown.
+    pub(crate) certificate: bool,
     /// More than one `Cookie` field.
     pub(crate) cookies: bool,
     /// `Expect` that is not passed on.
@@ -59,8 +61,8 @@ pub(crate) struct RequestHead<'r> {
     pub(crate) path_rewritten: bool,
     /// The path holds a slash that is encoded.
     pub(crate) encoded_slash: bool,
-    /// The client asks for a WebSocket.
-    pub(crate) websocket: bool,
+    /// What the client asks its connection to become, such as `websocket`.
+    pub(crate) upgrade: Option<&'r HeaderValue>,
     /// Fields that need work.
     pub(crate) seen: Seen,
     /// Answered here, without a backend.
@@ -83,14 +85,17 @@ impl<'r> RequestHead<'r> {
         check_method(&parts.method)?;
         let seen = check_fields(parts)?;
         let (host, port) = authority(parts)?;
-        let websocket = parts.version == Version::HTTP_11 && wants_websocket(&parts.headers);
+        let upgrade = match parts.version {
+            Version::HTTP_11 if seen.hop_by_hop => wanted_upgrade(&parts.headers),
+            _ => None,
+        };
         let mut head = Self {
             host,
             port,
             path: Cow::Borrowed("*"),
             path_rewritten: false,
             encoded_slash: false,
-            websocket,
+            upgrade,
             seen,
             local: None,
         };
@@ -164,7 +169,10 @@ fn check_fields(parts: &Parts) -> Result<Seen, ProxyErrorKind> {
             b'g' if name == HOPS => seen.hops = true,
             b'h' if name == "http2-settings" => seen.hop_by_hop = true,
             b'p' if name.starts_with("proxy") => seen.hop_by_hop = true,
-            b'f' | b'x' | b's' | b'c' if is_forwarded(name) => seen.forwarded = true,
+            b'f' | b'x' | b's' | b'c' if is_forwarded(name) => {
+                seen.forwarded = true;
+                seen.certificate |= is_certificate(name);
+            }
             _ => (),
         }
     }
@@ -193,14 +201,19 @@ pub(crate) fn is_forwarded(name: &str) -> bool {
         "x-real-ip",
         "x-request-id",
     ];
-    // What another proxy says of the certificate that a client has shown.
-    const CERTIFICATE: [&str; 3] = ["x-forwarded-client-cert", "client-cert", "client-cert-chain"];
     const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
-    OURS.iter().chain(&CERTIFICATE).any(|ours| is_alias(name, ours))
-        || is_alias(name.get(..10).unwrap_or_default(), "ssl-client")
-        || is_alias(name, "x-ssl")
-        || is_alias(name.get(..6).unwrap_or_default(), "x-ssl-")
+    OURS.iter().any(|ours| is_alias(name, ours))
+        || is_certificate(name)
         || FRAMING.iter().any(|framing| name != *framing && is_alias(name, framing))
+}
+
+/// True for the fields that say which certificate a client has shown, in any such spelling.
+pub(crate) fn is_certificate(name: &str) -> bool {
+    const NAMES: [&str; 4] =
+        ["x-forwarded-client-cert", "client-cert", "client-cert-chain", "x-ssl"];
+    NAMES.iter().any(|ours| is_alias(name, ours))
+        || is_alias(name.get(..10).unwrap_or_default(), "ssl-client")
+        || is_alias(name.get(..6).unwrap_or_default(), "x-ssl-")
 }
 
 fn is_alias(name: &str, ours: &str) -> bool {
@@ -269,18 +282,19 @@ fn split_host(text: &str) -> Result<(Cow<'_, str>, Option<u16>), ProxyErrorKind>
     Ok((name, port))
 }
 
-fn wants_websocket(headers: &HeaderMap) -> bool {
+/// The one protocol that the connection is to become. A choice of several is none: the first that is admitted need
+/// not be the one that the backend takes.
+fn wanted_upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut upgrades = headers.get_all(header::UPGRADE).iter();
-    let only = matches!(
-        (upgrades.next(), upgrades.next()),
-        (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"websocket")
-    );
-    only && headers.get_all(header::CONNECTION).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-    })
+    let wanted = upgrades.next().filter(|wanted| !wanted.as_bytes().contains(&b','))?;
+    let named = upgrades.next().is_none()
+        && headers.get_all(header::CONNECTION).iter().any(|value| {
+            value
+                .as_bytes()
+                .split(|byte| *byte == b',')
+                .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        });
+    named.then_some(wanted)
 }
 
 fn max_forwards_zero(headers: &HeaderMap) -> bool {
@@ -415,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_websocket_is_an_upgrade() {
+    fn an_upgrade_is_to_one_protocol_and_connection_names_it() {
         let asks = |connection: &str, upgrade: &str| {
             let request = parts(
                 Request::get("/")
@@ -423,12 +437,12 @@ mod tests {
                     .header("connection", connection)
                     .header("upgrade", upgrade),
             );
-            RequestHead::validate(&request, HeadFlags::default()).unwrap().websocket
+            RequestHead::validate(&request, HeadFlags::default()).unwrap().upgrade.cloned()
         };
-        assert!(asks("keep-alive, Upgrade", "WebSocket"));
-        assert!(!asks("keep-alive", "websocket"));
-        assert!(!asks("upgrade", "h2c"));
-        assert!(!asks("upgrade", "websocket, h2c"));
+        assert_eq!(asks("keep-alive, Upgrade", "WebSocket").unwrap(), "WebSocket");
+        assert_eq!(asks("Upgrade", "SPDY/3.1").unwrap(), "SPDY/3.1");
+        assert_eq!(asks("keep-alive", "websocket"), None);
+        assert_eq!(asks("upgrade", "websocket, h2c"), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use http::{
 use gatehouse_routes::{model::Scheme, policy::forwarded::ForwardedFields};
 use ipnet::IpNet;
 
-use crate::http::head::{self, Seen, is_forwarded, is_trusted};
+use crate::http::head::{self, Seen, is_certificate, is_forwarded, is_trusted};
 
 mod forwarded;
 
@@ -54,7 +54,7 @@ pub(crate) struct Forwarding {
 pub(crate) fn prepare_request(
     headers: &mut HeaderMap,
     seen: Seen,
-    websocket: bool,
+    upgrade: Option<HeaderValue>,
     authority: Option<HeaderValue>,
     (forwarding, mode): (&Forwarding, Option<ForwardedFields>),
 ) {
@@ -69,9 +69,9 @@ pub(crate) fn prepare_request(
         headers.remove(&PROXY);
         headers.remove(&HTTP2_SETTINGS);
     }
-    if websocket {
+    if let Some(upgrade) = upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::UPGRADE, upgrade);
     }
     if seen.cookies {
         join_cookies(headers);
@@ -83,9 +83,17 @@ pub(crate) fn prepare_request(
     if seen.max_forwards {
         count_forward(headers);
     }
+    if seen.certificate && !forwarding.believed {
+        remove_certificate(headers);
+    }
     match mode {
         None => set_forwarded(headers, seen, forwarding),
-        Some(mode) => forwarded::set(mode, headers, forwarding),
+        Some(mode) => {
+            if matches!(mode, ForwardedFields::Beside | ForwardedFields::Only) {
+                set_forwarded(headers, seen, forwarding);
+            }
+            forwarded::set(mode, headers, forwarding);
+        }
     }
     headers.entry(&X_REQUEST_ID).or_insert_with(request_id);
     headers.insert(&HOPS, HeaderValue::from_static(NEXT_HOP[hops.min(NEXT_HOP.len() - 1)]));
@@ -97,6 +105,16 @@ pub(crate) fn hops(headers: &HeaderMap) -> usize {
     let said = headers.get_all(&HOPS).iter().filter_map(|value| value.to_str().ok());
     // What is no number is none of ours.
     said.filter_map(|value| value.parse().ok()).max().unwrap_or(0)
+}
+
+/// Says of a copy of a request that it has come through as many gateways as it may but one.
+pub(crate) fn mark_copy(headers: &mut HeaderMap) {
+    headers.insert(&HOPS, HeaderValue::from_static(NEXT_HOP[NEXT_HOP.len() - 2]));
+}
+
+/// Whether a request may be a copy: there is none of a copy.
+pub(crate) fn is_copy(headers: &HeaderMap) -> bool {
+    hops(headers) >= MAX_HOPS - 1
 }
 
 /// Makes an answer's fields fit for the client.
@@ -208,8 +226,17 @@ fn set_forwarded(headers: &mut HeaderMap, seen: Seen, forwarding: &Forwarding) {
 }
 
 fn remove_forwarded(headers: &mut HeaderMap) {
+    remove_fields(headers, is_forwarded);
+}
+
+/// Takes off what says which certificate a client has shown.
+pub(crate) fn remove_certificate(headers: &mut HeaderMap) {
+    remove_fields(headers, is_certificate);
+}
+
+fn remove_fields(headers: &mut HeaderMap, which: fn(&str) -> bool) {
     let named: Vec<HeaderName> =
-        headers.keys().filter(|name| is_forwarded(name.as_str())).cloned().collect();
+        headers.keys().filter(|name| which(name.as_str())).cloned().collect();
     for name in named {
         headers.remove(name);
     }
@@ -346,6 +373,7 @@ mod tests {
         expect: true,
         max_forwards: true,
         hops: true,
+        certificate: true,
     };
 
     #[test]
@@ -363,7 +391,7 @@ mod tests {
             ("proxy-connection", "keep-alive"),
             ("upgrade", "h2c"),
         ]);
-        prepare_request(&mut fields, ALL, false, None, (&forwarding(false), None));
+        prepare_request(&mut fields, ALL, None, None, (&forwarding(false), None));
         for gone in [
             "connection",
             "x-secret",
@@ -394,7 +422,7 @@ mod tests {
             ("x-forwarded-prefix", "/evil"),
             ("x-request-id", "kept-1"),
         ]);
-        prepare_request(&mut fields, ALL, false, None, (&forwarding(false), None));
+        prepare_request(&mut fields, ALL, None, None, (&forwarding(false), None));
         assert_eq!(fields["x-forwarded-for"], "192.0.2.7");
         assert_eq!(fields["x-forwarded-proto"], "https");
         assert_eq!(fields["x-forwarded-host"], "a.test");
@@ -413,7 +441,7 @@ mod tests {
             ("x-forwarded-for", "192.0.2.8"),
             ("x-forwarded-proto", "http"),
         ]);
-        prepare_request(&mut fields, ALL, false, None, (&forwarding(true), None));
+        prepare_request(&mut fields, ALL, None, None, (&forwarding(true), None));
         assert_eq!(fields["x-forwarded-for"], "9.9.9.9, 1.1.1.1, 192.0.2.8, 192.0.2.7");
         assert_eq!(fields["x-real-ip"], "1.1.1.1");
         assert_eq!(fields["x-forwarded-proto"], "http");
@@ -439,14 +467,14 @@ mod tests {
     #[test]
     fn a_request_without_an_id_gets_one_of_32_digits() {
         let mut fields = headers(&[("host", "a.test")]);
-        prepare_request(&mut fields, Seen::default(), false, None, (&forwarding(false), None));
+        prepare_request(&mut fields, Seen::default(), None, None, (&forwarding(false), None));
         assert_eq!(fields["x-request-id"].len(), 32);
     }
 
     #[test]
     fn cookie_crumbs_are_joined() {
         let mut fields = headers(&[("host", "a"), ("cookie", "a=1"), ("cookie", "b=2")]);
-        prepare_request(&mut fields, ALL, false, None, (&forwarding(false), None));
+        prepare_request(&mut fields, ALL, None, None, (&forwarding(false), None));
         assert_eq!(fields.get_all("cookie").iter().count(), 1);
         assert_eq!(fields["cookie"], "a=1; b=2");
     }
@@ -467,7 +495,7 @@ mod tests {
             for value in said {
                 fields.append(&HOPS, HeaderValue::from_static(value));
             }
-            prepare_request(&mut fields, ALL, false, None, (&forwarding(false), None));
+            prepare_request(&mut fields, ALL, None, None, (&forwarding(false), None));
             let sent: Vec<_> = fields.get_all(&HOPS).iter().collect();
             assert_eq!(sent, [next], "{said:?}");
         }
@@ -492,7 +520,8 @@ mod tests {
         let asked =
             [("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
         let mut fields = headers(&asked);
-        prepare_request(&mut fields, ALL, true, None, (&forwarding(false), None));
+        let upgrade = Some(HeaderValue::from_static("websocket"));
+        prepare_request(&mut fields, ALL, upgrade, None, (&forwarding(false), None));
         assert_eq!(
             (&fields["connection"], &fields["upgrade"]),
             (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap())

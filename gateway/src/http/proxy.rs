@@ -10,6 +10,7 @@ use gatehouse_routes::{
     encoded_slash,
     matcher::RequestView,
     rule::RouteRule,
+    table::Matched,
 };
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request::Parts,
@@ -26,18 +27,20 @@ use crate::{
     http::{
         body::ResponseBody,
         client::ClientConn,
+        client_certificate,
         error::ProxyErrorKind,
         exchange::{Exchanged, exchange},
         filter::{self, FilterRequest, Kept, authenticate::Gate},
         grpc,
         head::{Local, RequestHead},
-        headers,
+        headers, keep_body,
         record::Record,
         respond, steer,
         upgrade::Tunnel,
     },
-    snapshot::GatewaySnapshot,
-    upstream::request_body::RequestBody,
+    snapshot::{GatewaySnapshot, Snapshot},
+    tls::handshakes::Unfit,
+    upstream::{joined::Joined, request_body::RequestBody},
 };
 
 /// Most bytes of an unwanted body that are read so that the answer arrives (P6).
@@ -67,7 +70,7 @@ async fn respond(
     let mut record = Record::begin(conn, &timers, parts);
     // A client that waits for 100 Continue has sent no body: there is nothing to drain.
     let mut body = RequestBody::new(
-        incoming.take(),
+        incoming.take().map(|incoming| Joined::new(incoming, conn.http2)),
         Rc::clone(&timers),
         Rc::clone(conn.shared.worker.clock()),
     );
@@ -75,8 +78,12 @@ async fn respond(
     let call = conn.http2 && grpc::is_call(&parts.headers);
     let awaits = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
     let answered = answer(conn, &mut record, parts, &mut body).await;
-    let Answer { mut response, origin } =
-        answered.unwrap_or_else(|kind| Answer::error(kind, &mut record, &parts.headers));
+    let Answer { mut response, origin } = answered.unwrap_or_else(|kind| {
+        let mut answer = Answer::error(kind, &mut record, &parts.headers);
+        let snapshot = conn.shared.worker.pin();
+        errors::word(&snapshot, &mut record, &parts.headers, &mut answer.response);
+        answer
+    });
     let error = match origin {
         Origin::Backend if timers.body_held() && !conn.http2 => {
             // It never asked for the body: whether that comes all the same, nobody can tell.
@@ -86,6 +93,7 @@ async fn respond(
         }
         Origin::Backend => None,
         Origin::Gateway(error) => {
+            let awaits = awaits && timers.received() == 0;
             drain(conn, awaits, &mut body, &mut response).await;
             error
         }
@@ -96,10 +104,13 @@ async fn respond(
     }
     if conn.http2 {
         response.headers_mut().remove(header::CONNECTION);
-    } else if conn.shared.timers.leaving().is_some()
-        && response.status() != StatusCode::SWITCHING_PROTOCOLS
-    {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    } else {
+        if conn.shared.timers.leaving().is_some()
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        conn.shared.worker.options.header_case.answer(&mut response);
     }
     if !response.body().is_end_stream() {
         timers.answer_offered(conn.shared.worker.now());
@@ -197,7 +208,22 @@ async fn answer(
     let mut kept = Kept::default();
     // Lent and given back, so that what waits is in the box alone.
     let mut refused = None;
-    if rule.filters.authentication().is_some() {
+    if let Err(kind) = check_tls(conn, (&snapshot, gateway), &head.host, matched) {
+        refused = Some(Box::new(Answer::failed(rule, kind, record, &parts.headers)));
+    } else if gateway.routes.asks_certificates() {
+        let via = (&*snapshot, gateway);
+        match client_certificate::check(conn, via, &head.host, matched, scheme) {
+            Ok(certified) => kept.certified = certified,
+            Err(why) => {
+                let answer = match why.answer() {
+                    Ok(response) => Answer::own(response),
+                    Err(kind) => Answer::failed(rule, kind, record, &parts.headers),
+                };
+                refused = Some(Box::new(answer));
+            }
+        }
+    }
+    if refused.is_none() && rule.filters.authentication().is_some() {
         let gate = Gate {
             conn,
             snapshot: &snapshot,
@@ -224,29 +250,50 @@ async fn answer(
     let mut answer = match passed {
         Err(answer) => *answer,
         Ok(Ok(ControlFlow::Break(response))) => Answer::own(response),
-        Ok(Ok(ControlFlow::Continue((forward, target)))) => {
-            let steers = forward.spec.policy.asks_requests();
+        Ok(Ok(ControlFlow::Continue((forward, target)))) => 'forward: {
+            let steers =
+                forward.spec.policy.asks_requests() || steer::keeps_clients(&snapshot, forward);
             if steers {
                 steer::read(conn, record, &snapshot, forward, &view);
             }
-            let (websocket, mut seen) = (head.websocket, head.seen);
+            let policy = &*forward.spec.policy;
+            let upgrade = head.upgrade.filter(|name| policy.upgrades.admit(name.as_bytes()));
+            // Kept until the answer is there, by what few ask for.
+            let (upgrade, mut seen) = (upgrade.cloned().map(Box::new), head.seen);
             drop(head);
             if steers {
                 steer::hide(forward, &mut parts.headers);
             }
-            if seen.expect && !body.is_end_stream() && parts.version > Version::HTTP_10 {
+            let mut later = None;
+            if upgrade.is_none() && keep_body::is_wanted(policy, &parts.headers, body) {
+                let headers = &mut parts.headers;
+                let kept = keep_body::keep(conn, &record.timers, policy, headers, body);
+                if let Err(kind) = Box::pin(kept).await {
+                    break 'forward Answer::failed(rule, kind, record, &parts.headers);
+                }
+                later = keep_body::now(conn, &snapshot, forward);
+            } else if seen.expect && !body.is_end_stream() && parts.version > Version::HTTP_10 {
                 // RFC 9110 §10.1.1: whether the body is wanted is the backend's to say.
                 seen.expect = false;
                 record.timers.hold_body(true);
             }
             to_upstream_form(parts, body, target, |headers, authority| {
-                let forwarding = (&conn.forwarding, forward.spec.policy.forwarded);
-                headers::prepare_request(headers, seen, websocket, authority, forwarding);
+                let forwarding = (&conn.forwarding, policy.forwarded);
+                let upgrade = upgrade.as_deref().cloned();
+                headers::prepare_request(headers, seen, upgrade, authority, forwarding);
+                if let Some(certified) = &kept.certified {
+                    certified.tell(seen, headers);
+                }
                 filter::run_forward(&rule.filters, &kept, headers);
             });
-            let exchanged = exchange(conn, record, &snapshot, forward, parts, body).await;
-            match exchanged.and_then(|exchanged| finish_answer(conn, record, websocket, exchanged))
-            {
+            if let Some(copy) = kept.copy.take().filter(|_| upgrade.is_none()) {
+                filter::mirror::begin(&copy, conn, &snapshot, parts, body);
+            }
+            let header_case = &conn.shared.worker.options.header_case;
+            header_case.request(&parts.headers, &mut parts.extensions, policy.header_case);
+            let via = later.as_deref().unwrap_or(&snapshot);
+            let exchanged = exchange(conn, record, via, forward, parts, body).await;
+            match exchanged.and_then(|exchanged| finish_answer(conn, record, upgrade, exchanged)) {
                 Ok(mut response) => {
                     if steers {
                         steer::answered(
@@ -265,6 +312,12 @@ async fn answer(
         }
         Ok(Err(kind)) => Answer::failed(rule, kind, record, &parts.headers),
     };
+    if let Some(status) = kept.limit_status {
+        respond::restate(&mut answer.response, status);
+    }
+    if let Origin::Gateway(Some(_)) = answer.origin {
+        errors::word(&snapshot, record, &parts.headers, &mut answer.response);
+    }
     if kept.counted.is_some() {
         record.holds(kept.counted.take());
     }
@@ -337,6 +390,24 @@ fn check_owner(
     }
 }
 
+/// A connection carries no request to a host whose handshakes agree on something else: its server name may be that of
+/// another host, and the terms may be younger than the connection. Another connection then shows what client and host
+/// have in common.
+#[inline]
+fn check_tls(
+    conn: &ClientConn,
+    (snapshot, gateway): (&Snapshot, &GatewaySnapshot),
+    host: &str,
+    matched: Matched<'_>,
+) -> Result<(), ProxyErrorKind> {
+    let own = || gateway.routes.tls_terms(Some(host));
+    let terms = matched.host.tls_terms().or_else(own);
+    snapshot.handshakes.admit(terms, conn.cipher).map_err(|unfit| match unfit {
+        Unfit::Misdirected => ProxyErrorKind::TlsMisdirected,
+        Unfit::Closed => ProxyErrorKind::Denied,
+    })
+}
+
 /// The request target that the backend gets: the client's own unless a filter or a dot segment changes
 /// it.
 fn upstream_target(
@@ -370,7 +441,6 @@ fn to_upstream_form(
         parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     }
     parts.version = Version::HTTP_11;
-    parts.extensions.clear();
     prepare(&mut parts.headers, authority);
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         // hyper would send a GET without a body rather than guess.
@@ -382,17 +452,18 @@ fn to_upstream_form(
 fn finish_answer(
     conn: &Rc<ClientConn>,
     record: &Record,
-    websocket: bool,
+    upgrade: Option<Box<HeaderValue>>,
     (response, upstream): Exchanged,
 ) -> Result<Response<ResponseBody>, ProxyErrorKind> {
     let (mut parts, incoming) = response.into_parts();
     check_framing(&parts.headers)?;
     let upgraded = parts.status == StatusCode::SWITCHING_PROTOCOLS;
     if upgraded {
-        let named = parts.headers.get(header::UPGRADE);
-        if !websocket
-            || !named.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"))
-        {
+        // What nobody has asked for, or something else than that, is no answer.
+        let named = parts.headers.get(header::UPGRADE).map(HeaderValue::as_bytes);
+        if !upgrade.is_some_and(|asked| {
+            named.is_some_and(|named| named.eq_ignore_ascii_case(asked.as_bytes()))
+        }) {
             return Err(ProxyErrorKind::UpstreamInvalid);
         }
     }

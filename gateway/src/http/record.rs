@@ -24,7 +24,7 @@ use crate::{
         headers::{client_address, random_id, request_id_of},
         upgrade::Flow,
     },
-    upstream::{gates::Entry, loads::UnderWay, request_body::BodyError, sessions::Wish},
+    upstream::{gates::Entry, loads::UnderWay, request_body::BodyError, sessions::PickContext},
     worker::{
         counters::Counts,
         in_flight::Counted,
@@ -54,7 +54,7 @@ pub(crate) struct Record {
     pub(crate) retries: u32,
     pub(crate) endpoint: Option<SocketAddr>,
     /// What it says of the endpoint that it belongs to.
-    pub(crate) wish: Wish,
+    pub(crate) pick_context: PickContext,
     /// What the endpoint has under way with it.
     pub(crate) under_way: Option<UnderWay>,
     /// Its right to be under way there, where that is bounded.
@@ -125,7 +125,7 @@ impl Record {
             backend: None,
             retries: 0,
             endpoint: None,
-            wish: Wish::default(),
+            pick_context: PickContext::default(),
             under_way: None,
             entry: None,
             log,
@@ -228,9 +228,11 @@ impl Record {
             BodyError::Expired(Expiry::Gone) => ProxyErrorKind::ClientGone,
             BodyError::Trailers(_) => ProxyErrorKind::ClientGone,
             BodyError::TooLarge => ProxyErrorKind::BodyTooLarge,
-            BodyError::Broken(_) | BodyError::Cut | BodyError::Transform(_) => {
-                ProxyErrorKind::UpstreamCut
-            }
+            BodyError::Broken(_)
+            | BodyError::Copy(_)
+            | BodyError::Cut
+            | BodyError::Kept(_)
+            | BodyError::Transform(_) => ProxyErrorKind::UpstreamCut,
         });
     }
 

@@ -69,6 +69,17 @@ const UNAVAILABLE: &str = "<!DOCTYPE html>
 </html>
 ";
 
+/// Gives the answer to what is too much the status that its object wants.
+pub(crate) fn restate(response: &mut Response<ResponseBody>, status: StatusCode) {
+    if response.status() == status {
+        return;
+    }
+    *response.status_mut() = status;
+    let reason = "too many requests: this client sends more than this path allows";
+    *response.body_mut() =
+        ResponseBody::full(Bytes::from(format!("{} {reason}\n", status.as_u16())));
+}
+
 /// A short plain-text answer.
 pub(crate) fn text(status: u16, body: &'static str) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::full(Bytes::from_static(body.as_bytes())));

@@ -3,12 +3,17 @@
 //! `proxy` calls it for rules alone whose policy asks requests. What a request says is noted in its record, which
 //! `exchange` chooses by.
 
+use std::sync::LazyLock;
+
 use gatehouse_routes::{
     action::Forward,
     balance, cookie,
     matcher::RequestView,
     model::Scheme,
-    policy::affinity::{self, Affinity, Asked},
+    policy::{
+        affinity::{self, Affinity, Asked},
+        hash_by::HashKey,
+    },
     rule::RouteRule,
 };
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -16,9 +21,11 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use crate::{
     http::{body::ResponseBody, client::ClientConn, headers::client_address, record::Record},
     snapshot::Snapshot,
-    upstream::sessions::{Session, Target, Wish},
+    upstream::sessions::{PickContext, Session, Target},
 };
 
+/// What Services that keep their clients hash requests by.
+static CLIENT: LazyLock<HashKey> = LazyLock::new(HashKey::client);
 /// Most keys that are tried to find one that leads to an endpoint.
 const MOST_KEYS: usize = 4_096;
 
@@ -36,11 +43,22 @@ pub(super) fn read(
         let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
         affinity.conditional_none && !affinity::takes_none(agent.unwrap_or_default())
     };
-    record.wish = Wish {
+    record.pick_context = PickContext {
         key: policy.balance.hash_key().map(|key| key.of(view, client)),
+        client: keeps_clients(snapshot, forward).then(|| CLIENT.of(view, client)),
         session: conn.upstreams.sessions.of(&conn.shared.worker, snapshot, forward, headers),
         old_browser: policy.affinity.as_ref().is_some_and(old_browser),
     };
+}
+
+/// Whether a Service of the rule keeps its clients by their address. A cookie of the rule does that better.
+pub(super) fn keeps_clients(snapshot: &Snapshot, forward: &Forward) -> bool {
+    let table = &snapshot.backends;
+    table.by_client
+        && forward.spec.policy.affinity.is_none()
+        && forward.spec.backends.iter().any(|weighted| {
+            table.get(weighted.slot).is_some_and(|backend| backend.endpoints.by_client)
+        })
 }
 
 /// Takes the cookie out of what the backend gets, if it is not to see it.
@@ -67,8 +85,8 @@ pub(super) fn answered(
     let Some((index, address)) = record.backend().zip(record.endpoint) else { return };
     let Some(backend) = snapshot.backends.get(forward.spec.backends[index].slot) else { return };
     let own = |key| balance::pick_own(backend.endpoints.all(), key).map(|own| own.address);
-    let held = record.wish.session.filter(|session| session.backend == Some(index));
-    let target = match (record.wish.session, held) {
+    let held = record.pick_context.session.filter(|session| session.backend == Some(index));
+    let target = match (record.pick_context.session, held) {
         (_, Some(Session { target: Target::Endpoint(had), .. })) => {
             (affinity.moves && had != address).then_some(Target::Endpoint(address))
         }
@@ -91,7 +109,7 @@ pub(super) fn answered(
     let asked = Asked {
         path: rule.matches.path.text(),
         secure: scheme == Scheme::Https,
-        takes_none: !record.wish.old_browser,
+        takes_none: !record.pick_context.old_browser,
     };
     let mut field = affinity.cookie(&value, asked);
     if let Some(date) = affinity.expires.and_then(date_in) {
@@ -129,4 +147,49 @@ fn is_private(headers: &HeaderMap) -> bool {
 fn date_in(seconds: u32) -> Option<String> {
     let end = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_secs(seconds.into()));
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&end.ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_for_every_endpoint_and_for_none_that_is_not_there() {
+        let address = |n: u64| SocketAddr::from(([10, 0, 0, 1], 8_000 + n as u16));
+        let own = |key: u64| Some(address(key % 20));
+        for n in 0..20 {
+            let Some(Target::Key(key)) = key_of(address(n), own) else { panic!("no key for {n}") };
+            assert_eq!(own(key), Some(address(n)));
+        }
+        assert!(key_of(address(20), own).is_none(), "the search ends");
+        assert!(key_of(address(0), |_| None).is_none());
+    }
+
+    #[test]
+    fn an_answer_is_private_if_any_field_says_so() {
+        for (fields, private) in [
+            (&[][..], false),
+            (&["max-age=60"], false),
+            (&["private"], true),
+            (&["max-age=60, Private"], true),
+            (&["max-age=60", "no-store"], true),
+            (&["no-cache"], false),
+            (&["privateer"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append(header::CACHE_CONTROL, field.parse().unwrap());
+            }
+            assert_eq!(is_private(&headers), private, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_spelled_as_cookies_want_it() {
+        let date = date_in(0).unwrap();
+        let at = jiff::fmt::strtime::parse("%a, %d %b %Y %H:%M:%S GMT", &date);
+        assert!(at.is_ok(), "{date}");
+    }
 }

@@ -1,6 +1,6 @@
 //! A client's connection passed on to an endpoint that takes it.
 //!
-//! `worker::accept` calls [`forward`] for connections that end nowhere here: those to the port of a Service, and TLS
+//! `worker::accept` calls [`connect`] for connections that end nowhere here: those to the port of a Service, and TLS
 //! that is passed through.
 
 use std::{
@@ -11,10 +11,11 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use gatehouse_proxy_protocol::{self as proxy_protocol, Ends};
 use gatehouse_routes::{
     action::Forward,
     filter::AddressRules,
@@ -23,30 +24,29 @@ use gatehouse_routes::{
     stats::EndpointStats,
 };
 use http::HeaderMap;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::{
     pick::{By, pick},
-    proxy_protocol::{self, Ends},
-    relay::{Relays, break_off, relay_tls},
+    relay::{Relay, Relays, break_off, relay_tls},
 };
 use crate::{
     admin::metrics::Counter,
-    compile::L4Port,
+    compile::{ClientAffinity, L4Port, L4Stats, Named},
     snapshot::Snapshot,
     upstream::{
         Upstreams,
         connect::connect_plain,
         permit::{Most, Permit},
         pick::is_fit,
-        sessions::Wish,
+        sessions::PickContext,
     },
     worker::{
         clock::Tick,
         context::Worker,
-        counters::{FAILURE, REQUEST},
+        counters::{Counts, FAILURE, REQUEST},
         timeouts::ConnTimers,
     },
 };
@@ -61,7 +61,6 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 pub(crate) struct Means<'w> {
     pub(crate) worker: &'w Rc<Worker>,
     pub(crate) upstreams: &'w Upstreams,
-    pub(crate) relays: &'w Relays,
     pub(crate) timers: &'w ConnTimers,
 }
 
@@ -76,9 +75,13 @@ pub(crate) struct Client {
 pub(crate) struct To<'s> {
     forward: &'s Forward,
     by_client: bool,
+    /// Who has which endpoint, where that is remembered.
+    affinity: Option<&'s ClientAffinity>,
     /// Endpoints that may have it, if not all.
     here: Option<&'s [IpAddr]>,
     access: Option<&'s AddressRules>,
+    /// What a Service's connections are counted in.
+    stats: Option<&'s Arc<L4Stats>>,
     /// How long nothing may move, where the object does not say; `None`: as in every tunnel.
     idle: Option<Duration>,
 }
@@ -86,13 +89,27 @@ pub(crate) struct To<'s> {
 impl<'s> To<'s> {
     /// The backend of a Service's port. Who may come in has been asked before.
     pub(crate) fn port(port: &'s L4Port) -> Self {
-        let L4Port { forward, by_client, here, .. } = port;
+        let L4Port { forward, by_client, here, stats, .. } = port;
         Self {
             forward,
-            by_client: *by_client,
+            by_client: by_client.is_some(),
+            affinity: by_client.as_ref(),
             here: here.as_deref(),
             access: None,
+            stats: Some(&stats.0),
             idle: Some(DAY),
+        }
+    }
+
+    /// The same, or that of a server name which leads elsewhere.
+    pub(crate) fn port_of(port: &'s L4Port, name: Option<&str>) -> Self {
+        let names = port.names.as_ref();
+        match name.and_then(|name| names?.find(name)) {
+            // Who has which endpoint is remembered of the port's own ones.
+            Some(Named { forward, here, .. }) => {
+                Self { forward, here: here.as_deref(), affinity: None, ..Self::port(port) }
+            }
+            None => Self::port(port),
         }
     }
 
@@ -100,54 +117,79 @@ impl<'s> To<'s> {
     pub(crate) fn name(pass: &'s PassThrough) -> Option<Self> {
         let PassThrough { forward, by_client, access, .. } = pass;
         let (by_client, access) = (*by_client, access.as_ref());
-        Some(Self { forward: forward.as_ref()?, by_client, here: None, access, idle: None })
+        let forward = forward.as_ref()?;
+        let (affinity, here) = (None, None);
+        Some(Self { forward, by_client, affinity, here, access, stats: None, idle: None })
     }
 }
 
-/// An endpoint that has accepted a connection.
-struct Reached {
-    stream: TcpStream,
+/// A client's connection and that to the endpoint which takes it. What it took to get there is gone: this is all that an
+/// open connection needs.
+pub(crate) struct Tunnel {
+    client: TcpStream,
+    backend: TcpStream,
+    relay: Relay,
+    counts: Option<Rc<Counts<L4Stats>>>,
     _permit: Permit,
 }
 
-/// Passes a connection on to where `find` says, until it ends. One that nobody takes is broken off.
-pub(crate) async fn forward(
+/// Finds where `find` says an endpoint that takes a connection. One that nobody takes is broken off.
+pub(crate) async fn connect(
     means: Means<'_>,
     client: Client,
     find: impl for<'s> FnOnce(&'s Snapshot) -> Option<To<'s>>,
-) {
-    let Client { mut stream, ends, early } = client;
-    let Some(mut joined) = join(&means, &stream, ends, find).await else {
-        return break_off(&stream);
+) -> Option<Tunnel> {
+    let Client { stream: client, ends, early } = client;
+    let Some(joined) = join(&means, &client, ends, find).await else {
+        break_off(&client);
+        return None;
     };
-    let Means { worker, timers, relays, .. } = means;
-    let early = [joined.told, early].concat();
-    let backend = &mut joined.reached.stream;
-    let moved = relays.relay((&**worker, timers), &mut stream, backend, early).await;
-    count(worker, moved);
+    let Joined { stream: backend, _permit, mut preface, counts } = joined;
+    preface.extend(early);
+    Some(Tunnel { client, backend, relay: Relay::new(preface), counts, _permit })
 }
 
-/// The same for a connection whose TLS has ended here.
+impl Tunnel {
+    /// Passes bytes on; ready when both sides have ended, one has broken off or the timers end it.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        ends: (&Worker, &ConnTimers),
+        relays: &Relays,
+    ) -> Poll<()> {
+        let Self { client, backend, relay, counts, .. } = self;
+        ready!(relay.poll(cx, ends, relays, client, backend));
+        count(ends.0, counts.as_ref(), relay.moved());
+        Poll::Ready(())
+    }
+}
+
+/// Passes on a connection whose TLS has ended here, until it ends.
 pub(crate) async fn forward_tls(
     means: Means<'_>,
     mut stream: TlsStream<TcpStream>,
     ends: Ends,
     find: impl for<'s> FnOnce(&'s Snapshot) -> Option<To<'s>>,
 ) {
-    let Some(mut joined) = join(&means, stream.get_ref().0, ends, find).await else {
+    let joining = Box::pin(join(&means, stream.get_ref().0, ends, find));
+    let Some(mut joined) = joining.await else {
         return break_off(stream.get_ref().0);
     };
     let Means { worker, timers, .. } = means;
-    let backend = &mut joined.reached.stream;
-    let moved = relay_tls((&**worker, timers), &mut stream, backend, joined.told).await;
-    count(worker, moved);
+    let early = std::mem::take(&mut joined.preface);
+    let backend = &mut joined.stream;
+    let moved = relay_tls((&**worker, timers), &mut stream, backend, early).await;
+    count(worker, joined.counts.as_ref(), moved);
 }
 
 /// What a connection is joined with.
 struct Joined {
-    reached: Reached,
-    /// What the endpoint is told before anything else.
-    told: Vec<u8>,
+    stream: TcpStream,
+    _permit: Permit,
+    /// What the endpoint is sent before anything else.
+    preface: Vec<u8>,
+    /// What it counts in, if it is of a Service's port.
+    counts: Option<Rc<Counts<L4Stats>>>,
 }
 
 /// An endpoint for a connection. `None`: its client may not come in, or nobody takes it.
@@ -165,13 +207,19 @@ async fn join(
         worker.metrics().add(Counter::ConnectionRefused);
         return None;
     }
+    let counts = to.as_ref().and_then(|to| to.stats).map(|stats| worker.l4_counters().of(stats));
+    let add = |kind| {
+        if let Some(counts) = &counts {
+            worker.l4_counters().add(counts, kind);
+        }
+    };
     let joined = match &to {
         None => None,
         Some(to) => {
             let policy = &to.forward.spec.policy;
             let idle = policy.timeouts.and_then(|timeouts| timeouts.tunnel);
             let idle = idle.or_else(|| to.idle.map(|idle| worker.scaled(idle)));
-            let told = policy
+            let preface = policy
                 .proxy_protocol
                 .map(|version| proxy_protocol::header(version, with_own(ends, stream)));
             let mut reaching = pin!(reach(means, &snapshot, to, ends.client.ip()));
@@ -182,23 +230,30 @@ async fn join(
                 }
                 reaching.as_mut().poll(cx)
             });
-            let joined =
-                reached.await.map(|reached| Joined { reached, told: told.unwrap_or_default() });
-            joined.map(|joined| (joined, idle))
+            reached.await.map(|reached| ((reached, preface.unwrap_or_default()), idle))
         }
     };
-    let Some((joined, idle)) = joined else {
+    let Some(((reached, preface), idle)) = joined else {
         worker.metrics().add(Counter::TcpFailed);
+        add(L4Stats::FAILED);
         return None;
     };
     worker.metrics().add(Counter::TcpForwarded);
-    keep_alive(stream);
-    keep_alive(&joined.reached.stream);
+    add(L4Stats::OPENED);
+    let (stream, permit) = reached;
+    let joined = Joined { stream, _permit: permit, preface, counts };
+    let _ = keep_alive(&SockRef::from(&joined.stream));
     timers.becomes_tunnel(idle.map(|idle| idle.as_millis() as Tick), worker.now());
     Some(joined)
 }
 
-fn count(worker: &Worker, (came, went): (u64, u64)) {
+fn count(worker: &Worker, counts: Option<&Rc<Counts<L4Stats>>>, (came, went): (u64, u64)) {
+    if let Some(counts) = counts {
+        let counters = worker.l4_counters();
+        counters.add(counts, L4Stats::ENDED);
+        counters.add_amount(counts, L4Stats::BYTES_IN, came);
+        counters.add_amount(counts, L4Stats::BYTES_OUT, went);
+    }
     worker.metrics().add_amount(Counter::TcpBytesIn, came);
     worker.metrics().add_amount(Counter::TcpBytesOut, went);
 }
@@ -211,11 +266,13 @@ fn with_own(ends: Ends, stream: &TcpStream) -> Ends {
     }
 }
 
-/// A peer that vanished without a word is noticed.
-fn keep_alive(stream: &TcpStream) {
-    let often = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&often);
+/// Has a peer that vanished without a word noticed. Sockets that a listener accepts inherit it.
+pub(crate) fn keep_alive(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1))
 }
+
+/// A connection that an endpoint has accepted.
+type Reached = (TcpStream, Permit);
 
 /// A connection to one of the endpoints; `None`: none of them takes it.
 async fn reach(
@@ -229,7 +286,7 @@ async fn reach(
         to.forward,
         &snapshot.backends,
         &HeaderMap::new(),
-        Wish::default(),
+        PickContext::default(),
     )?;
     let slot = to.forward.spec.backends.get(index)?.slot;
     let set = &backend.endpoints;
@@ -250,7 +307,10 @@ async fn one_of<E: Borrow<Endpoint>>(
     client: IpAddr,
 ) -> Option<Reached> {
     let Means { worker, upstreams, .. } = means;
-    let by = if to.by_client { By::Client(client) } else { By::Turn(upstreams.turn(slot)) };
+    let by = match to.by_client {
+        true => By::client(client, to.affinity, worker.now()),
+        false => By::Turn(upstreams.turn(slot)),
+    };
     let mut tried: Vec<SocketAddr> = Vec::new();
     let began = worker.now();
     loop {
@@ -268,6 +328,9 @@ async fn one_of<E: Borrow<Endpoint>>(
         match opened {
             Ok(reached) => {
                 counters.add(&counts, REQUEST);
+                if let Some(ClientAffinity { time, pins }) = to.affinity {
+                    pins.keep(client, endpoint.address, worker.now(), worker.scaled(*time));
+                }
                 return Some(reached);
             }
             Err(error) => {
@@ -301,5 +364,5 @@ async fn open(
         return Err(ErrorKind::QuotaExceeded.into());
     };
     let stream = connect_plain(worker, address, stats, limit).await?;
-    Ok(Reached { stream, _permit: permit })
+    Ok((stream, permit))
 }

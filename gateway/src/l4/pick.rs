@@ -1,49 +1,117 @@
-//! Which endpoint a connection is passed on to. Pure.
+//! Which endpoint a connection or the flow of a client's datagrams is passed on to. Pure.
 
 use std::{
     borrow::Borrow,
-    hash::BuildHasher as _,
+    hash::{BuildHasher as _, Hasher as _},
     net::{IpAddr, SocketAddr},
 };
 
 use foldhash::quality::FixedState;
 use gatehouse_routes::{balance, model::Endpoint};
 
+use crate::{compile::ClientAffinity, worker::clock::Tick};
+
 /// By what one is chosen.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum By {
     /// Each in its turn.
     Turn(u32),
-    /// The client's address: always the same one while it is there and well, on every worker and every node. Where
-    /// endpoints come and go, only those clients move whose own one goes, and those that fall to a new one.
-    Client(IpAddr),
+    /// A key: always the same endpoint while it is there and well, on every worker and every node. Where endpoints come
+    /// and go, only those keys move whose own one goes, and those that fall to a new one.
+    Key(Key),
+    /// The endpoint that a client had before, as long as that is well; else as by its key.
+    Kept(SocketAddr, Key),
+}
+
+impl By {
+    /// By a client that keeps the endpoint which it has, if it has one.
+    pub(super) fn client(client: IpAddr, affinity: Option<&ClientAffinity>, now: Tick) -> Self {
+        let key = Key::client(client);
+        let kept = affinity.and_then(|affinity| affinity.pins.get(client, now));
+        kept.map_or(Self::Key(key), |endpoint| Self::Kept(endpoint, key))
+    }
+}
+
+/// What a choice is made by that is to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key(u64);
+
+impl Key {
+    /// A client, whatever it sends (`sessionAffinity: ClientIP`).
+    pub(super) fn client(client: IpAddr) -> Self {
+        Self(hash(&octets(client)))
+    }
+
+    /// A client's port and the port that it talks to.
+    pub(super) fn flow(client: SocketAddr, server: SocketAddr) -> Self {
+        let mut bytes = [0; 36];
+        bytes[..18].copy_from_slice(&end(client));
+        bytes[18..].copy_from_slice(&end(server));
+        Self(hash(&bytes))
+    }
 }
 
 /// The endpoint for a connection: one that `may` have it, well ones before others. `None`: there is none.
 pub(super) fn pick<E: Borrow<Endpoint>>(
     endpoints: &[E],
     by: By,
-    may: impl Fn(SocketAddr) -> bool,
+    may_be: impl Fn(SocketAddr) -> bool,
     is_well: impl Fn(&Endpoint) -> bool,
 ) -> Option<&E> {
-    let may = |endpoint: &Endpoint| may(endpoint.address);
+    let may = |endpoint: &Endpoint| may_be(endpoint.address);
     let well = |endpoint: &Endpoint| may(endpoint) && is_well(endpoint);
+    let best = |key| highest(endpoints, key, well).or_else(|| highest(endpoints, key, may));
     match by {
         By::Turn(turn) => balance::pick_endpoint(endpoints, turn, well)
             .or_else(|| balance::pick_endpoint(endpoints, turn, may)),
-        By::Client(client) => {
-            let best = |allowed: &dyn Fn(&Endpoint) -> bool| {
-                let allowed = endpoints.iter().filter(|endpoint| allowed((*endpoint).borrow()));
-                allowed.max_by_key(|endpoint| score(client, (*endpoint).borrow().address))
-            };
-            best(&well).or_else(|| best(&may))
+        By::Kept(endpoint, key) => {
+            let kept = endpoints.iter().find(|one| (*one).borrow().address == endpoint);
+            kept.filter(|one| well((*one).borrow())).or_else(|| best(key))
         }
+        By::Key(key) => best(key),
     }
 }
 
-/// Highest random weight (Thaler, Ravishankar 1998).
-fn score(client: IpAddr, endpoint: SocketAddr) -> u64 {
-    FixedState::with_seed(0).hash_one((client.to_canonical(), endpoint))
+/// The allowed endpoint that a key leads to.
+fn highest<E: Borrow<Endpoint>>(
+    endpoints: &[E],
+    key: Key,
+    allowed: impl Fn(&Endpoint) -> bool,
+) -> Option<&E> {
+    let allowed = endpoints.iter().filter(|endpoint| allowed((*endpoint).borrow()));
+    allowed.max_by_key(|endpoint| score(key, (*endpoint).borrow().address))
+}
+
+/// Highest random weight (Thaler, Ravishankar 1998). The numbers are those of every version on every machine: nodes of
+/// two versions choose alike.
+fn score(Key(key): Key, endpoint: SocketAddr) -> u64 {
+    // The finalizer of SplitMix64 (Steele, Lea, Flood 2014): no two endpoints have one score.
+    let mut mixed = key ^ hash(&end(endpoint));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = FixedState::with_seed(0).build_hasher();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// An address and port in one form for both families.
+fn end(address: SocketAddr) -> [u8; 18] {
+    let mut bytes = [0; 18];
+    bytes[..16].copy_from_slice(&octets(address.ip()));
+    bytes[16..].copy_from_slice(&address.port().to_be_bytes());
+    bytes
+}
+
+/// An IPv4 client is itself in IPv6 form.
+fn octets(ip: IpAddr) -> [u8; 16] {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
 }
 
 #[cfg(test)]
@@ -62,7 +130,7 @@ mod tests {
     }
 
     fn client(n: u32) -> By {
-        By::Client(Ipv4Addr::from_bits(0xc000_0000 + n).into())
+        By::Key(Key::client(Ipv4Addr::from_bits(0xc000_0000 + n).into()))
     }
 
     fn chosen(endpoints: &[Endpoint], by: By) -> SocketAddr {
@@ -107,7 +175,57 @@ mod tests {
         }
         // An IPv4 client is itself in IPv6 form.
         let mapped: IpAddr = "::ffff:192.0.0.7".parse().unwrap();
-        assert_eq!(chosen(&all, By::Client(mapped)), chosen(&all, client(7)));
+        assert_eq!(chosen(&all, By::Key(Key::client(mapped))), chosen(&all, client(7)));
+    }
+
+    #[test]
+    fn flows_of_one_client_are_spread_and_move_only_where_they_must() {
+        let all = endpoints(100);
+        let server = "192.0.2.53:53".parse().unwrap();
+        let flow = |port: u16| By::Key(Key::flow(([10, 1, 2, 3], port).into(), server));
+        let mut counts: BTreeMap<SocketAddr, u32> = BTreeMap::new();
+        (0..50_000).for_each(|port| *counts.entry(chosen(&all, flow(port))).or_default() += 1);
+        assert!(
+            counts.len() == 100 && counts.values().all(|count| (380..630).contains(count)),
+            "{counts:?}"
+        );
+        let gone = all[17].address;
+        let rest: Vec<_> = all.iter().filter(|one| one.address != gone).cloned().collect();
+        for port in 0..50_000 {
+            let (before, after) = (chosen(&all, flow(port)), chosen(&rest, flow(port)));
+            assert!(before == after || before == gone, "{before} {after}");
+        }
+        // The other way round, nothing moves but to the new one.
+        let moved =
+            (0..50_000).filter(|port| chosen(&rest, flow(*port)) != chosen(&all, flow(*port)));
+        assert_eq!(moved.count() as u32, counts[&gone]);
+    }
+
+    #[test]
+    fn scores_are_the_same_in_every_version() {
+        let server = "192.0.2.53:53".parse().unwrap();
+        let key = Key::flow("10.1.2.3:4000".parse().unwrap(), server);
+        let six = Key::client("2001:db8::7".parse().unwrap());
+        let endpoint = "10.0.0.1:5353".parse().unwrap();
+        assert_eq!(
+            [score(key, endpoint), score(six, endpoint)],
+            [1_683_783_364_910_567_552, 14_427_831_623_327_884_439]
+        );
+    }
+
+    #[test]
+    fn a_client_has_its_endpoint_while_that_is_well_and_there() {
+        let all = endpoints(5);
+        let key = Key::client("192.0.2.1".parse().unwrap());
+        let by_key = chosen(&all, By::Key(key));
+        for kept in all.iter().map(|one| one.address) {
+            let by = By::Kept(kept, key);
+            assert_eq!(chosen(&all, by), kept);
+            let other = pick(&all, by, |_| true, |one| one.address != kept).unwrap().address;
+            assert!(other == by_key || kept == by_key);
+            assert_ne!(pick(&all, by, |at| at != kept, |_| true).unwrap().address, kept);
+        }
+        assert_eq!(chosen(&all, By::Kept("192.0.2.9:1".parse().unwrap(), key)), by_key);
     }
 
     #[test]

@@ -63,59 +63,81 @@ impl Relays {
             pipes.push(pipe);
         }
     }
+}
 
-    /// Passes bytes on until both sides have ended, or the timers end it. `early` is what was read of the client
-    /// before. A side that breaks off has the other broken off as well, unless that has been told everything; what the
-    /// backend said before is still told. Returns how many bytes came from the client, and how many went to it.
-    pub(crate) async fn relay(
-        &self,
+/// Bytes on their way between a client and a backend.
+pub(crate) struct Relay {
+    up: Way,
+    down: Way,
+}
+
+impl Relay {
+    /// `early` is for the backend before anything else.
+    pub(crate) fn new(early: Vec<u8>) -> Self {
+        Self { up: Way::with(early), down: Way::with(Vec::new()) }
+    }
+
+    /// How many bytes came from the client, and how many went to it.
+    pub(crate) fn moved(&self) -> (u64, u64) {
+        (self.up.moved, self.down.moved)
+    }
+
+    /// Passes bytes on; ready when both sides have ended, or the timers end it. A side that breaks off has the other
+    /// broken off as well, unless that has been told everything; what the backend said before is still told.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
         (worker, timers): (&Worker, &ConnTimers),
+        relays: &Relays,
         client: &mut TcpStream,
         backend: &mut TcpStream,
-        early: Vec<u8>,
-    ) -> (u64, u64) {
-        timers.enter(Phase::Tunnel, worker.now());
-        let (mut up, mut down) = (Way::with(early), Way::with(Vec::new()));
-        let whole = {
-            let (mut from_client, mut to_client) = client.split();
-            let (mut from_backend, mut to_backend) = backend.split();
-            poll_fn(|cx| {
-                timers.register(cx);
-                if timers.expired().is_some() {
-                    return Poll::Ready(false);
-                }
-                let before = up.moved + down.moved;
-                let there = up.poll(cx, self, &mut from_client, &mut to_backend);
-                let back = down.poll(cx, self, &mut from_backend, &mut to_client);
-                if up.moved + down.moved != before {
-                    timers.enter(Phase::Tunnel, worker.now());
-                }
-                match (there, back) {
-                    // The backend takes no more, but what it has said may be on its way.
-                    (Poll::Ready(Err(Broken::To)), Poll::Pending) => {
-                        up.state = State::Ended;
-                        Poll::Pending
-                    }
-                    (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(false),
-                    (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(true),
-                    _ => Poll::Pending,
-                }
-            })
-            .await
-        };
+    ) -> Poll<()> {
+        timers.register(cx);
+        let whole = timers.expired().is_none()
+            && ready!(self.pass_on(cx, (worker, timers), relays, client, backend));
         // A side that has been told all, its end included, gets what the kernel still holds for it.
-        if !whole && down.state != State::Ended {
+        if !whole && self.down.state != State::Ended {
             break_off(client);
         }
-        if !whole && up.state != State::Ended {
+        if !whole && self.up.state != State::Ended {
             break_off(backend);
         }
-        (up.moved, down.moved)
+        Poll::Ready(())
+    }
+
+    /// Moves what can be moved; ready with whether both sides have ended as they should.
+    fn pass_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        (worker, timers): (&Worker, &ConnTimers),
+        relays: &Relays,
+        client: &mut TcpStream,
+        backend: &mut TcpStream,
+    ) -> Poll<bool> {
+        let Self { up, down } = self;
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_backend, mut to_backend) = backend.split();
+        let before = up.moved + down.moved;
+        let there = up.poll(cx, relays, &mut from_client, &mut to_backend);
+        let back = down.poll(cx, relays, &mut from_backend, &mut to_client);
+        if up.moved + down.moved != before {
+            timers.enter(Phase::Tunnel, worker.now());
+        }
+        match (there, back) {
+            // The backend takes no more, but what it has said may be on its way.
+            (Poll::Ready(Err(Broken::To)), Poll::Pending) => {
+                up.state = State::Ended;
+                Poll::Pending
+            }
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(false),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(true),
+            _ => Poll::Pending,
+        }
     }
 }
 
-/// Passes on what is within a client's TLS, until both sides have ended, one breaks off or the timers end it. Returns
-/// what [`Relays::relay`] does.
+/// Passes on what is within a client's TLS, until both sides have ended, one breaks off or the timers end it. Returns how
+/// many bytes came from the client, and how many went to it.
 pub(crate) async fn relay_tls(
     ends: (&Worker, &ConnTimers),
     client: &mut TlsStream<TcpStream>,
@@ -327,13 +349,15 @@ impl Way {
         ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(|_| Broken::From)?;
         let got = buffer.filled();
         match got.len() {
-            0 => self.state = State::Ending,
+            0 => {
+                self.state = State::Ending;
+                return Poll::Ready(Ok(()));
+            }
             BUFFER => self.state = State::Splicing,
             _ => (),
         }
         // Mostly all of it is taken at once.
         let sent = match Pin::new(to).poll_write(cx, got) {
-            _ if got.is_empty() => 0,
             Poll::Ready(sent) => sent.map_err(|_| Broken::To)?,
             Poll::Pending => 0,
         };

@@ -21,10 +21,10 @@ use gatehouse_routes::{
 use http::{HeaderName, header, request::Parts};
 use serde_json::{Value, json};
 
-use super::{json_text, node_context, planned};
+use super::{json as rows, json_text, node_context, planned};
 use crate::{
     cli::{ExplainArgs, Output},
-    compile::{Compiled, ListenerPlan, Protocol},
+    compile::{Compiled, Forwarding, L4Address, ListenerPlan, Protocol},
     text_table::columns,
 };
 
@@ -188,21 +188,39 @@ fn listener<'c>(
     request: &Request,
     address: SocketAddr,
 ) -> anyhow::Result<&'c ListenerPlan> {
+    if let Some(port) = compiled.l4.get(&L4Address::tcp(address)) {
+        let by = match port.forwarding {
+            Forwarding::Gateway => "this process",
+            Forwarding::Kernel => "the kernel",
+        };
+        let endpoints = rows::forwarded_to(compiled, &port.forward, port.here.as_deref());
+        bail!(
+            "connections to {address} are passed on by {by}, whatever is asked, to Service {}: {}",
+            port.service,
+            if endpoints.is_empty() {
+                "it has no endpoint".to_owned()
+            } else {
+                endpoints.join(", ")
+            }
+        );
+    }
     let everywhere = |ip: IpAddr| ip.is_unspecified() && ip.is_ipv4() == address.is_ipv4();
-    let own = compiled.listeners.iter().find(|one| one.address == address);
+    let listeners = || compiled.listeners.iter().filter(|one| one.protocol != Protocol::Udp);
+    let own = listeners().find(|one| one.address == address);
     let any = || {
         let port = |one: &&ListenerPlan| one.address.port() == address.port();
-        compiled.listeners.iter().filter(port).find(|one| everywhere(one.address.ip()))
+        listeners().filter(port).find(|one| everywhere(one.address.ip()))
     };
     let Some(listener) = own.or_else(any) else {
-        let all: Vec<_> = compiled.listeners.iter().map(|one| one.address.to_string()).collect();
+        let all: Vec<_> = listeners().map(|one| one.address.to_string()).collect();
         bail!("nothing listens on {address}; there is {}", all.join(", "));
     };
     if listener.protocol != request.protocol() {
         let (other, scheme) = match listener.protocol {
             Protocol::Http => ("clear text", "http"),
             Protocol::Https => ("TLS", "https"),
-            Protocol::Tcp | Protocol::Tls => {
+            // Of a port of a Service, which is found above.
+            Protocol::Tcp | Protocol::Tls | Protocol::Udp => {
                 bail!("connections to {address} are passed on, whatever is asked")
             }
         };

@@ -2,11 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, atomic::Ordering},
 };
 
 use gatehouse_routes::{
     action::{Action, DENY_STATUS, Forward},
+    explain,
     model::{Backend, BackendTable, Scheme, Scope},
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
@@ -17,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::Planned;
 use crate::{
-    compile::{Compiled, ListenerPlan, statuses},
+    compile::{Compiled, L4Address, L4Port, ListenerPlan, Named, statuses},
     source::api_version,
 };
 
@@ -32,6 +34,7 @@ pub fn plan_json(planned: &Planned) -> Value {
         "vips": compiled.vips.vips,
         "bgp": bgp(compiled),
         "listeners": listeners(compiled),
+        "forwarded": forwarded(compiled),
         "routes": routes(compiled),
     })
 }
@@ -41,6 +44,7 @@ pub fn snapshot_json(compiled: &Compiled, generation: u64) -> Value {
     json!({
         "generation": generation,
         "listeners": listeners(compiled),
+        "forwarded": forwarded(compiled),
         "addresses": addresses(compiled),
         "pools": pools(compiled),
         "excluded": compiled.excluded.map(|why| why.to_string()),
@@ -80,6 +84,56 @@ pub(super) fn route_rows(compiled: &Compiled) -> Vec<RouteRow<'_>> {
             forward: rule.forward(),
         })
         .collect()
+}
+
+/// Where what comes to a port of a Service goes, by this process or by the kernel.
+fn forwarded(compiled: &Compiled) -> Vec<Value> {
+    let row = |(at, port): (&L4Address, &Arc<L4Port>)| {
+        json!({
+            "address": at.address,
+            "protocol": at.transport.name().to_lowercase(),
+            "by": port.forwarding.name(),
+            "service": port.service.to_string(),
+            "endpoints": forwarded_to(compiled, &port.forward, port.here.as_deref()),
+            "server_names": named(port).map(|named| server_name(compiled, named)).collect::<Vec<_>>(),
+            "client_affinity_seconds": port.by_client.as_ref().map(|it| it.time.as_secs()),
+        })
+    };
+    compiled.l4.iter().map(row).collect()
+}
+
+fn server_name(compiled: &Compiled, named: &Named) -> Value {
+    json!({
+        "name": named.host.to_string(),
+        "service": named.service.to_string(),
+        "endpoints": forwarded_to(compiled, &named.forward, named.here.as_deref()),
+    })
+}
+
+/// The server names of a port that lead elsewhere, in order.
+pub(super) fn named(port: &L4Port) -> impl Iterator<Item = &Named> {
+    let mut all: Vec<_> = port.names.iter().flat_map(|names| names.values()).collect();
+    all.sort_by_key(|named| named.host.to_string());
+    all.into_iter()
+}
+
+/// The endpoints that connections are passed on to: all of them, or those here.
+pub(super) fn forwarded_to(
+    compiled: &Compiled,
+    forward: &Forward,
+    here: Option<&[IpAddr]>,
+) -> Vec<String> {
+    let table = &compiled.routes.backends;
+    let backends = forward.spec.backends.iter();
+    let mut all: Vec<String> =
+        backends.flat_map(|one| endpoints(table.get(one.slot).map(|one| &**one))).collect();
+    if let Some(here) = here {
+        let is_here = |text: &String| {
+            text.parse::<SocketAddr>().is_ok_and(|at| here.binary_search(&at.ip()).is_ok())
+        };
+        all.retain(is_here);
+    }
+    all
 }
 
 /// More names of hosts: the name and the host.
@@ -304,7 +358,9 @@ fn action(rule: &RouteRule, scheme: Scheme) -> Option<String> {
         (Action::Redirect(redirect), _) => {
             format!("redirect {} to {}", redirect.status, redirect.to.text())
         }
-        (Action::Forward(_), None) => "forward".to_owned(),
-        (Action::Forward(_), Some(rewrite)) => format!("forward as {}", rewrite.target()),
+        (Action::Forward(_), None) => format!("forward{}", explain::besides(rule)),
+        (Action::Forward(_), Some(rewrite)) => {
+            format!("forward as {}{}", rewrite.target(), explain::besides(rule))
+        }
     })
 }

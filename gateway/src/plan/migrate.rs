@@ -31,6 +31,10 @@ use crate::{
 };
 
 mod page;
+mod place;
+mod shadow;
+
+use shadow::Shadowed;
 
 /// Controller of ingress-nginx' IngressClass, and the usual name of that.
 const NGINX: (&str, &str) = ("k8s.io/ingress-nginx", "nginx");
@@ -44,6 +48,9 @@ struct Report {
     /// Ingresses of classes that are not read.
     others: Vec<ObjectRef>,
     totals: Totals,
+    /// What the controller that serves today answered otherwise, if it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<Shadowed>,
 }
 
 /// What becomes of one object.
@@ -86,16 +93,24 @@ pub(super) fn run(arguments: &MigrateArgs, out: &mut String) -> anyhow::Result<E
         node.options.claim_classes = classes_of_nginx(&read.state);
     }
     let planned = read.planned(node);
-    let report = report(&planned);
+    let mut report = report(&planned);
+    report.shadow = shadow::run(&arguments.shadow, &planned)?;
     match arguments.output {
-        ReportForm::Table => page::text(&report, check::Page::of_stdout(), out),
+        ReportForm::Table => {
+            page::text(&report, check::Page::of_stdout(), out);
+            if let Some(shadowed) = &report.shadow {
+                shadow::print(shadowed, out);
+            }
+        }
         ReportForm::Json => json_text(&serde_json::to_value(&report)?, out),
         ReportForm::Html => page::html(&report, out),
     }
     for line in &planned.unreadable {
         eprintln!("gatehouse: {line}");
     }
-    let whole = planned.unreadable.is_empty() && report.totals.differs + report.totals.closed == 0;
+    let same = report.shadow.as_ref().is_none_or(|it| it.differences.is_empty());
+    let whole =
+        same && planned.unreadable.is_empty() && report.totals.differs + report.totals.closed == 0;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -197,7 +212,7 @@ fn report(planned: &Planned) -> Report {
     // The worst first; among equals the order of names.
     objects.sort_by_key(|object| std::cmp::Reverse(object.verdict));
     let others = others.into_iter().map(|(key, _)| reference("Ingress", key)).collect();
-    Report { objects, others, totals }
+    Report { objects, others, totals, shadow: None }
 }
 
 #[cfg(test)]

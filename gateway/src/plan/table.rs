@@ -2,10 +2,14 @@
 
 use std::fmt::Write as _;
 
+use gatehouse_routes::objects::ObjectKey;
 use gatehouse_vip::PoolUsage;
 
 use super::{Planned, json};
-use crate::text_table::section;
+use crate::{
+    compile::{Compiled, L4Address, L4Port},
+    text_table::section,
+};
 
 /// `plan` for people.
 pub(super) fn plan(planned: &Planned, out: &mut String) {
@@ -43,6 +47,12 @@ pub(super) fn plan(planned: &Planned, out: &mut String) {
         [plan.address.to_string(), protocol, json::scope(&plan.scope)]
     });
     section(out, "LISTENERS", ["ADDRESS", "PROTOCOL", "GATEWAY"], listeners.collect());
+    let forwarded: Vec<_> =
+        compiled.l4.iter().flat_map(|(at, port)| forwarded(compiled, at, port)).collect();
+    if !forwarded.is_empty() {
+        let head = ["ADDRESS", "SERVER NAME", "PROTOCOL", "BY", "SERVICE", "ENDPOINTS"];
+        section(out, "FORWARDED", head, forwarded);
+    }
     section(
         out,
         "ROUTES",
@@ -62,6 +72,27 @@ pub(super) fn plan(planned: &Planned, out: &mut String) {
     if problems.is_empty() {
         let _ = writeln!(out, "  none");
     }
+}
+
+/// A port of a Service, then the server names that lead elsewhere.
+fn forwarded(compiled: &Compiled, at: &L4Address, port: &L4Port) -> Vec<[String; 6]> {
+    let row = |name: String, service: &ObjectKey, endpoints: Vec<String>| {
+        [
+            at.address.to_string(),
+            name,
+            at.transport.name().to_lowercase(),
+            port.forwarding.name().to_owned(),
+            service.to_string(),
+            if endpoints.is_empty() { "none".to_owned() } else { joined(&endpoints) },
+        ]
+    };
+    let endpoints = json::forwarded_to(compiled, &port.forward, port.here.as_deref());
+    let mut rows = vec![row("-".to_owned(), &port.service, endpoints)];
+    rows.extend(json::named(port).map(|named| {
+        let endpoints = json::forwarded_to(compiled, &named.forward, named.here.as_deref());
+        row(named.host.to_string(), &named.service, endpoints)
+    }));
+    rows
 }
 
 fn routes(planned: &Planned) -> Vec<[String; 7]> {

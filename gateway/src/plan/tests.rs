@@ -310,3 +310,75 @@ fn the_snapshot_shows_backends_and_what_they_did() {
     assert_eq!(backend["endpoints"][1]["requests"], 0);
     assert_eq!(shown["problems"][0]["reason"], "NoEndpoints");
 }
+
+const PASSED_ON: &str = "
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool, namespace: metallb-system}
+spec: {addresses: [10.0.0.200-10.0.0.210]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: dns, annotations: {gatehouse.io/forwarding: kernel}}
+spec:
+  type: LoadBalancer
+  sessionAffinity: ClientIP
+  sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}
+  ports: [{name: tcp, port: 53}, {name: udp, port: 53, protocol: UDP}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: sql, annotations: {gatehouse.io/tls-server-names: '*.db.test=dns'}}
+spec: {type: LoadBalancer, ports: [{port: 5432}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: dns-1, labels: {kubernetes.io/service-name: dns}}
+addressType: IPv4
+endpoints: [{addresses: [10.1.0.1]}, {addresses: [10.1.0.2]}]
+ports: [{name: tcp, port: 5353}, {name: udp, port: 5353, protocol: UDP}]
+";
+
+#[test]
+fn ports_of_services_are_named_whoever_passes_them_on() {
+    let (_, table) = command(PASSED_ON, "plan @");
+    let rows: Vec<Vec<&str>> =
+        table.lines().map(|line| line.split_whitespace().collect()).collect();
+    for row in [
+        "10.0.0.200:53 - tcp kernel default/dns 10.1.0.1:5353, 10.1.0.2:5353",
+        "10.0.0.200:53 - udp kernel default/dns 10.1.0.1:5353, 10.1.0.2:5353",
+        "10.0.0.201:5432 - tcp gateway default/sql none",
+        "10.0.0.201:5432 *.db.test tcp gateway default/dns none",
+    ] {
+        let row: Vec<_> = row.split(' ').collect();
+        assert!(rows.contains(&row), "{row:?} is not in\n{table}");
+    }
+    let (_, text) = command(PASSED_ON, "plan -o json @");
+    let plan: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        plan["forwarded"][0],
+        json!({
+            "address": "10.0.0.200:53",
+            "protocol": "tcp",
+            "by": "kernel",
+            "service": "default/dns",
+            "endpoints": ["10.1.0.1:5353", "10.1.0.2:5353"],
+            "server_names": [],
+            "client_affinity_seconds": 60,
+        })
+    );
+    for (url, words) in [
+        (
+            "http://10.0.0.200:53/",
+            "by the kernel, whatever is asked, to Service default/dns: 10.1.0.1:5353, 10.1.0.2:5353",
+        ),
+        (
+            "http://10.0.0.201:5432/",
+            "by this process, whatever is asked, to Service default/sql: it has no endpoint",
+        ),
+    ] {
+        let (told, _) = command(PASSED_ON, &format!("explain @ {url}"));
+        let told = told.unwrap_err().to_string();
+        assert!(told.ends_with(words), "{told}");
+    }
+}

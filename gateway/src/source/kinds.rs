@@ -184,18 +184,26 @@ macro_rules! rows {
             /// Puts an object in its place; says how it differs from the one there.
             pub(crate) fn put(&mut self, object: Object, order: u64, trust: SourceTrust) -> Put {
                 let key = object.key();
-                let old = match &object {
-                    $(Object::$variant(object) => {
-                        let new = Stored { object: Arc::clone(object), order, trust };
-                        let old = self.$($store).+.insert(key, new);
-                        old.filter(|old| (old.order, old.trust) == (order, trust))
-                            .map(|old| Object::$variant(old.object))
+                match &object {
+                    $(Object::$variant(new) => {
+                        let mut new = Stored::new(Arc::clone(new), order, trust);
+                        let mut put = Put::Other;
+                        let store = &mut self.$($store).+;
+                        if let Some(old) = store.get(&key).filter(|old| old.trust == trust) {
+                            let before = Object::$variant(Arc::clone(&old.object));
+                            let same = before.is_same(&object);
+                            if same || differ_in_status(&before, &object) {
+                                new.revision = old.revision;
+                                put = match same {
+                                    _ if old.order != order => Put::Other,
+                                    true => Put::Same,
+                                    false => Put::Status,
+                                };
+                            }
+                        }
+                        store.insert(key, new);
+                        put
                     })*
-                };
-                match old {
-                    Some(old) if old.is_same(&object) => Put::Same,
-                    Some(old) if differ_in_status(&old, &object) => Put::Status,
-                    _ => Put::Other,
                 }
             }
 

@@ -205,9 +205,16 @@ fn another_status_of_an_ingress_or_a_route_is_no_change_for_a_compile() {
         let mut state = ClusterState::new([Source { kinds: Kind::ALL, ..source(ONE) }]);
         assert!(state.apply(put(ONE, read(kind, "1", "x", "192.0.2.1"))));
         assert!(!state.take_other_statuses(), "{kind:?}: it is new");
+        let revision = |state: &ClusterState| match kind {
+            Kind::Ingress => state.objects.ingresses.values().next().unwrap().revision,
+            Kind::Route => state.objects.routes.values().next().unwrap().revision,
+            _ => state.objects.services.values().next().unwrap().revision,
+        };
+        let first = revision(&state);
         let told = read(kind, "2", "x", "192.0.2.2");
         assert_eq!(state.apply(put(ONE, told.clone())), compiled, "{kind:?}");
         assert_eq!(state.take_other_statuses(), !compiled, "{kind:?}");
+        assert_eq!(revision(&state) == first, !compiled, "{kind:?}");
         assert!(!state.take_other_statuses(), "once is enough");
         let known = state.metadata(kind, &told.key()).unwrap().0;
         assert_eq!(
@@ -216,6 +223,7 @@ fn another_status_of_an_ingress_or_a_route_is_no_change_for_a_compile() {
             "{kind:?}: it is the one that counts"
         );
         assert!(state.apply(put(ONE, read(kind, "3", "y", "192.0.2.2"))), "{kind:?}");
+        assert_ne!(revision(&state), first, "{kind:?}");
         assert!(!state.take_other_statuses(), "{kind:?}");
     }
 }

@@ -278,8 +278,8 @@ fn route(
     now: &str,
 ) -> Option<Patch> {
     let route = &*stored.object;
-    let present = route.status.as_ref().and_then(|status| status["ingress"].as_array());
-    let present = present.map(Vec::as_slice).unwrap_or_default();
+    let status = route.status.as_ref().map(|status| status.value()).unwrap_or_default();
+    let present = status["ingress"].as_array().map(Vec::as_slice).unwrap_or_default();
     let name = statuses.router_name();
     let own = present.iter().position(|entry| entry["routerName"] == name);
     let mut wanted = statuses.route_entry(outcome);

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    mem,
     time::{Duration, Instant},
 };
 
@@ -103,9 +104,14 @@ impl Queue {
     /// Takes over all that differs now; what is not among it need not be written any more.
     pub(crate) fn submit(&mut self, patches: Vec<Patch>) {
         self.waiting.clear();
+        // What differs no more is as it was left: nothing need be known of it.
+        let mut before = mem::take(&mut self.written);
         for patch in patches {
-            if !self.is_known(&patch) {
-                self.waiting.insert((urgency(&patch.object), patch.object.clone()), patch);
+            match before.remove(&patch.object).filter(|left| left.covers(&patch)) {
+                Some(left) => drop(self.written.insert(patch.object, left)),
+                None => {
+                    self.waiting.insert((urgency(&patch.object), patch.object.clone()), patch);
+                }
             }
         }
         let waiting = &self.waiting;
@@ -190,24 +196,17 @@ impl Queue {
             self.waiting.remove(&key);
         }
     }
-
-    fn is_known(&mut self, patch: &Patch) -> bool {
-        let Some(left) = self.written.get(&patch.object) else { return false };
-        if left.covers(patch) {
-            return true;
-        }
-        self.written.remove(&patch.object);
-        false
-    }
 }
 
 impl Left {
-    /// Whether the patch was made from an object older than this, or says the same again.
+    /// Whether the patch was made from an object older than this, or says the same again: either that changed
+    /// nothing, or another controller counts as well. MetalLB insists on its own counts in a pool that both use.
     fn covers(&self, patch: &Patch) -> bool {
         let seen = number(&patch.seen);
         match self {
             Self::Written { version, said: before } => {
-                seen < *version || (seen == *version && *before == said(patch))
+                let counts = urgency(&patch.object) == Urgency::Counts;
+                seen < *version || ((seen == *version || counts) && *before == said(patch))
             }
             Self::Newer { than } => seen <= *than,
         }

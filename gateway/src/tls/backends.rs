@@ -28,10 +28,13 @@ use super::{
     chain::Authorities,
 };
 
-mod ciphers;
+pub mod outside;
 mod verifier;
 
 use verifier::EndpointVerifier;
+
+/// The number of the next way.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Tells ways apart for as long as the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -242,7 +245,6 @@ fn ways(tls: &BackendTls, secrets: &Store<Secret>) -> Result<Ways, String> {
     let verifier = EndpointVerifier { authorities, depth: tls.depth, name: verified };
     let config = verifier::config(tls, verifier, identity)?;
     let way = |alpn: &[&[u8]], prior_knowledge| {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut config = config.clone();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Way {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
+pub(crate) use gatehouse_routes::objects::secret_field as field;
 use gatehouse_routes::{
     model::{CertBinding, CertSource, HostPattern, Scope},
     objects::{ObjectKey, ObjectRef, Store},
@@ -215,6 +216,36 @@ pub fn provider() -> &'static Arc<CryptoProvider> {
     PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
 }
 
+/// The methods of a verifier, of servers or of clients, that make sure that a peer has the key of its certificate.
+macro_rules! checks_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &rustls::pki_types::CertificateDer<'_>,
+            dss: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            let algorithms = &crate::tls::certs::provider().signature_verification_algorithms;
+            rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &rustls::pki_types::CertificateDer<'_>,
+            dss: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            let algorithms = &crate::tls::certs::provider().signature_verification_algorithms;
+            rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            crate::tls::certs::provider().signature_verification_algorithms.supported_schemes()
+        }
+    };
+}
+pub(in crate::tls) use checks_signatures;
+
 /// Builds the tables of one compile, sharing parsed pairs with the previous one.
 pub(crate) struct Builder<'a> {
     secrets: &'a Store<Secret>,
@@ -360,15 +391,6 @@ fn parse_secret(secret: &Secret) -> Result<Arc<CertifiedKey>, PairError> {
     let staple = field(STAPLE).ok().filter(|staple| staple.first() == Some(&0x30));
     pair.ocsp = staple.map(<[u8]>::to_vec);
     Ok(Arc::new(pair))
-}
-
-/// What a Secret holds under a name; `None` also if that is empty.
-pub(crate) fn field<'s>(secret: &'s Secret, name: &str) -> Option<&'s [u8]> {
-    let text = secret.string_data.as_ref();
-    // `stringData` overwrites `data` when the API server writes the object.
-    text.and_then(|text| text.get(name).map(String::as_bytes))
-        .or_else(|| secret.data.as_ref()?.get(name).map(|bytes| bytes.0.as_slice()))
-        .filter(|bytes| !bytes.is_empty())
 }
 
 #[cfg(test)]

@@ -64,6 +64,11 @@ impl Authorities {
         Ok(Self { certificates, anchors, revoked })
     }
 
+    /// Their names, without the tag of the sequence that they are.
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = &[u8]> {
+        self.anchors.iter().map(|anchor| anchor.subject.as_ref())
+    }
+
     /// Whether a chain (leaf first) leads to one of them, through so many certificates at most.
     ///
     /// # Errors

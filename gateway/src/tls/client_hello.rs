@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
-use crate::tls::config::TlsPolicies;
+use crate::{snapshot::Snapshot, tls::config::TlsPolicies};
 
 /// A ClientHello that was read, and the bytes that it came in.
 pub(crate) struct Replayed {
@@ -80,12 +80,14 @@ impl AsyncWrite for Kept {
 }
 
 /// What becomes of a TLS connection.
-pub(crate) enum Choice<'a> {
+pub(crate) enum Choice {
     /// TLS ends here, under this configuration.
     Terminate {
-        config: &'a Arc<ServerConfig>,
+        config: Arc<ServerConfig>,
         /// In canonical form; `None` if the client named none, or an address.
         server_name: Option<Box<str>>,
+        /// The client is asked for a certificate.
+        asks: bool,
     },
 }
 
@@ -102,9 +104,29 @@ where
     LazyConfigAcceptor::new(Acceptor::default(), stream)
 }
 
-/// What `policies` say of this ClientHello.
-pub(crate) fn choose<'a>(policies: &'a TlsPolicies, hello: &ClientHello<'_>) -> Choice<'a> {
-    Choice::Terminate { config: &policies.every_name, server_name: server_name(hello) }
+/// What `policies` say of this ClientHello: the terms and the demand of the host that it names decide.
+///
+/// # Errors
+/// The system has no random numbers.
+pub(crate) fn choose(
+    policies: &TlsPolicies,
+    snapshot: &Snapshot,
+    hello: &ClientHello<'_>,
+) -> io::Result<Choice> {
+    let server_name = server_name(hello);
+    let gateway = snapshot.gateway(policies.slot());
+    let asked =
+        gateway.and_then(|gateway| gateway.routes.client_certificates(server_name.as_deref()));
+    // Where authorities are broken, nobody is asked: the host is closed.
+    let trust = asked.and_then(|asked| snapshot.client_trust.get(&asked.demand).ok());
+    let terms = gateway.and_then(|gateway| gateway.routes.tls_terms(server_name.as_deref()));
+    let handshake = snapshot.handshakes.of_host(terms);
+    let config = match asked.zip(trust) {
+        Some((asked, trust)) => policies.asking(handshake, trust, &asked.demand),
+        None => policies.plain(handshake),
+    };
+    let config = config.map_err(io::Error::other)?;
+    Ok(Choice::Terminate { config, server_name, asks: trust.is_some() })
 }
 
 #[cfg(test)]

@@ -1,72 +1,204 @@
-//! The configurations of TLS handshakes: one `ServerConfig` per scope, which outlives snapshots; only its certificate
-//! resolver looks at the live one.
+//! The configurations of TLS handshakes: one `ServerConfig` per scope and kind of handshake, which outlives snapshots; only
+//! its certificate resolver looks at the live one.
 //!
 //! So a reload loses no session, and a new certificate serves the next handshake.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+};
 
 use anyhow::Context as _;
-use gatehouse_routes::model::ScopeSlot;
+use gatehouse_routes::{
+    filter::client_certificate::{Demand, Subjects},
+    host,
+    model::{Scope, ScopeSlot},
+};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
-    server::{ClientHello, ResolvesServerCert},
+    server::{
+        ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
+        WebPkiClientVerifier, danger::ClientCertVerifier,
+    },
     sign::CertifiedKey,
 };
 
 use crate::{
     snapshot::Live,
-    tls::{certs, port},
+    tls::{
+        client_certificates::ClientTrust,
+        handshakes::Handshake,
+        port,
+        profile::{Profile, Sessions},
+        tickets::{TicketSecret, Tickets},
+    },
 };
+
+/// Sessions that a process remembers of each configuration where clients get no tickets.
+const REMEMBERED: usize = 4096;
 
 /// Makes the TLS configuration of listeners.
 pub(crate) struct TlsConfigs {
     live: Arc<Live>,
     default: Arc<CertifiedKey>,
+    /// Of ports of Services.
+    profile: Arc<Profile>,
+    group: Arc<TicketSecret>,
     scopes: BTreeMap<ScopeSlot, TlsPolicies>,
 }
 
 /// The TLS configurations of one scope, by what a ClientHello asks for.
 #[derive(Clone)]
 pub(crate) struct TlsPolicies {
-    /// One policy serves every name; its resolver finds the certificate.
-    pub(crate) every_name: Arc<ServerConfig>,
+    resolver: Arc<Resolver>,
+}
+
+impl TlsPolicies {
+    /// Which scope.
+    pub(crate) fn slot(&self) -> ScopeSlot {
+        self.resolver.slot
+    }
+
+    /// The configuration of a kind of handshake, which finds our certificate itself.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub(crate) fn plain(&self, handshake: &Handshake) -> anyhow::Result<Arc<ServerConfig>> {
+        let slot = self.slot();
+        let find = |known: &[(ScopeSlot, Arc<ServerConfig>)]| {
+            known.iter().find(|(of, _)| *of == slot).map(|(_, config)| Arc::clone(config))
+        };
+        if let Some(config) = find(&handshake.configs.load()) {
+            return Ok(config);
+        }
+        let nobody = WebPkiClientVerifier::no_client_auth();
+        let new = Arc::new(config(&self.resolver, handshake, nobody, &[])?);
+        handshake.configs.rcu(|known| match find(known) {
+            Some(_) => Arc::clone(known),
+            None => Arc::new(known.iter().cloned().chain([(slot, Arc::clone(&new))]).collect()),
+        });
+        Ok(find(&handshake.configs.load()).unwrap_or(new))
+    }
+
+    /// The same that asks for a certificate. It has sessions and ticket keys of its own, so that none is resumed that was
+    /// not asked for the same.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub(crate) fn asking(
+        &self,
+        handshake: &Arc<Handshake>,
+        trust: &ClientTrust,
+        demand: &Demand,
+    ) -> anyhow::Result<Arc<ServerConfig>> {
+        let slot = self.slot();
+        let find = |known: &[(ScopeSlot, Weak<Handshake>, Arc<ServerConfig>)]| {
+            let same = |kind: &Weak<_>| std::ptr::eq(kind.as_ptr(), Arc::as_ptr(handshake));
+            let found = known.iter().find(|(of, kind, _)| *of == slot && same(kind));
+            found.map(|(_, _, config)| Arc::clone(config))
+        };
+        if let Some(config) = find(&trust.configs.load()) {
+            return Ok(config);
+        }
+        let Demand { authorities, revoked, verify, depth, subjects } = demand;
+        let who = format!("{verify:?} {depth} {:?}", subjects.as_ref().map(Subjects::text));
+        let asked = [authorities, revoked.as_deref().unwrap_or_default(), who.as_bytes()];
+        let new = config(&self.resolver, handshake, Arc::clone(&trust.asking) as _, &asked)?;
+        let new = Arc::new(new);
+        trust.configs.rcu(|known| match find(known) {
+            Some(_) => Arc::clone(known),
+            None => {
+                // Those of kinds that are no more are in nobody's way but in memory.
+                let live = known.iter().filter(|(_, kind, _)| kind.strong_count() > 0).cloned();
+                let new = (slot, Arc::downgrade(handshake), Arc::clone(&new));
+                Arc::new(live.chain([new]).collect())
+            }
+        });
+        Ok(find(&trust.configs.load()).unwrap_or(new))
+    }
+}
+
+/// The configuration of handshakes that ask `clients` for what the texts of `asked` describe.
+fn config(
+    resolver: &Arc<Resolver>,
+    handshake: &Handshake,
+    clients: Arc<dyn ClientCertVerifier>,
+    asked: &[&[u8]],
+) -> anyhow::Result<ServerConfig> {
+    let profile = &handshake.profile;
+    let mut config = profile
+        .builder()
+        .context("no cipher for a version of TLS")?
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(Arc::clone(resolver) as _);
+    let protocols: &[&[u8]] = if profile.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    config.ignore_client_order = profile.own_order;
+    let scope = match &resolver.scope {
+        Scope::Plain => String::new(),
+        Scope::Gateway(service) => service.to_string(),
+    };
+    let terms = Some(handshake.audience.as_bytes()).filter(|terms| !terms.is_empty());
+    let audience: Vec<_> = [scope.as_bytes()].iter().chain(asked).copied().chain(terms).collect();
+    match profile.sessions {
+        Sessions::Tickets => {
+            config.ticketer = Arc::new(Tickets::new(Arc::clone(&resolver.group), &audience)?);
+        }
+        Sessions::Remembered => {
+            config.session_storage = ServerSessionMemoryCache::new(REMEMBERED);
+        }
+        Sessions::Never => {
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+    }
+    Ok(config)
 }
 
 impl TlsConfigs {
     /// Makes the default certificate: self-signed, so that a handshake without a fitting certificate
     /// fails in the client, with a reason.
-    pub(crate) fn new(live: Arc<Live>) -> anyhow::Result<Self> {
-        Ok(Self { live, default: self_signed()?, scopes: BTreeMap::new() })
+    pub(crate) fn new(
+        live: Arc<Live>,
+        profile: Arc<Profile>,
+        group: TicketSecret,
+    ) -> anyhow::Result<Self> {
+        let group = Arc::new(group);
+        Ok(Self { live, default: self_signed()?, profile, group, scopes: BTreeMap::new() })
+    }
+
+    /// With the default profile and no group.
+    #[cfg(test)]
+    pub(crate) fn of_tests(live: Arc<Live>) -> Self {
+        let group = TicketSecret { live: Arc::clone(&live), given: None };
+        Self::new(live, Arc::default(), group).unwrap()
     }
 
     /// The configurations of a scope; the same ones for as long as the process runs.
-    pub(crate) fn policies(&mut self, slot: ScopeSlot) -> anyhow::Result<TlsPolicies> {
+    pub(crate) fn policies(&mut self, slot: ScopeSlot, scope: &Scope) -> TlsPolicies {
         if let Some(policies) = self.scopes.get(&slot) {
-            return Ok(policies.clone());
+            return policies.clone();
         }
-        let (live, default) = (Arc::clone(&self.live), Arc::clone(&self.default));
-        let resolver = Resolver { live, slot, default };
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(certs::provider()))
-            .with_safe_default_protocol_versions()
-            .context("TLS provider without TLS 1.2 and 1.3")?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // Its keys live in memory, are used for six hours and understood for six more (P27).
-        config.ticketer = aws_lc_rs::Ticketer::new().context("no session ticket key")?;
-        let policies = TlsPolicies { every_name: Arc::new(config) };
+        let resolver = Arc::new(Resolver {
+            live: Arc::clone(&self.live),
+            slot,
+            scope: scope.clone(),
+            default: Arc::clone(&self.default),
+            group: Arc::clone(&self.group),
+        });
+        let policies = TlsPolicies { resolver };
         self.scopes.insert(slot, policies.clone());
-        Ok(policies)
+        policies
     }
-}
 
-impl TlsConfigs {
     /// The configuration of TLS that ends at the port of a Service.
     pub(crate) fn port(&self, address: SocketAddr) -> anyhow::Result<Arc<ServerConfig>> {
-        port::config(&self.live, address)
+        port::config(&self.live, &self.profile, &self.group, address)
     }
 }
 
@@ -74,7 +206,9 @@ impl TlsConfigs {
 struct Resolver {
     live: Arc<Live>,
     slot: ScopeSlot,
+    scope: Scope,
     default: Arc<CertifiedKey>,
+    group: Arc<TicketSecret>,
 }
 
 impl fmt::Debug for Resolver {
@@ -86,11 +220,13 @@ impl fmt::Debug for Resolver {
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let snapshot = self.live.current();
-        let found = snapshot
-            .gateway(self.slot)
-            .and_then(|gateway| gateway.certs.resolve(hello.server_name()))
-            .unwrap_or(&self.default);
-        Some(Arc::clone(found))
+        let gateway = snapshot.gateway(self.slot);
+        if snapshot.handshakes.base().profile.only_known_names {
+            let name = host::canonical(hello.server_name()?)?;
+            gateway.filter(|gateway| gateway.routes.has_name(&name))?;
+        }
+        let found = gateway.and_then(|gateway| gateway.certs.resolve(hello.server_name()));
+        Some(Arc::clone(found.unwrap_or(&self.default)))
     }
 }
 

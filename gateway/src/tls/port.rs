@@ -5,23 +5,36 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use anyhow::Context as _;
 use rustls::{
     ServerConfig,
-    crypto::aws_lc_rs,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 
-use crate::{snapshot::Live, tls::certs};
+use crate::{
+    compile::L4Address,
+    snapshot::Live,
+    tls::{
+        profile::Profile,
+        tickets::{TicketSecret, Tickets},
+    },
+};
 
 /// The configuration of a port: its certificate is that of the live snapshot. It agrees on no protocol, as nobody
 /// here knows which one the endpoint speaks.
-pub(super) fn config(live: &Arc<Live>, address: SocketAddr) -> anyhow::Result<Arc<ServerConfig>> {
+pub(super) fn config(
+    live: &Arc<Live>,
+    profile: &Profile,
+    group: &Arc<TicketSecret>,
+    address: SocketAddr,
+) -> anyhow::Result<Arc<ServerConfig>> {
     let resolver = Resolver { live: Arc::clone(live), address };
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(certs::provider()))
-        .with_safe_default_protocol_versions()
-        .context("TLS provider without TLS 1.2 and 1.3")?
+    let mut config = profile
+        .builder()
+        .context("no cipher for a version of TLS")?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(resolver));
-    config.ticketer = aws_lc_rs::Ticketer::new().context("no session ticket key")?;
+    config.ignore_client_order = profile.own_order;
+    let audience = format!("port {address}");
+    config.ticketer = Arc::new(Tickets::new(Arc::clone(group), &[audience.as_bytes()])?);
     Ok(Arc::new(config))
 }
 
@@ -40,7 +53,7 @@ impl ResolvesServerCert for Resolver {
     /// `None`, which ends the handshake, where the Service has no usable certificate.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let snapshot = self.live.current();
-        let certs = snapshot.l4.get(&self.address)?.certs.as_ref()?;
+        let certs = snapshot.l4.get(&L4Address::tcp(self.address))?.certs.as_ref()?;
         certs.0.resolve(hello.server_name()).cloned()
     }
 }

@@ -110,6 +110,7 @@ pub(crate) async fn connect(
     let lookout = Rc::<Lookout>::default();
     let stream = UpstreamIo::new(stream, Rc::clone(&lookout));
     let (sender, connection) = http1::Builder::new()
+        .preserve_header_case(worker.options.header_case.is_preserved())
         .max_header_size(MAX_ANSWER_HEAD)
         .max_headers(MAX_ANSWER_FIELDS)
         .max_buf_size(MAX_BUFFER)
@@ -180,13 +181,20 @@ pub(super) fn trial_time(worker: &Worker) -> Tick {
     worker.options.limits.connect + worker.options.limits.ejection
 }
 
-fn succeeded(address: SocketAddr, stats: &EndpointStats) {
+/// An endpoint accepts connections, or does not refuse datagrams.
+pub(crate) fn succeeded(address: SocketAddr, stats: &EndpointStats) {
     if health::connected(stats) {
         tracing::info!(%address, "the endpoint accepts connections again");
     }
 }
 
-fn failed(worker: &Worker, address: SocketAddr, stats: &EndpointStats, error: &io::Error) {
+/// An endpoint refuses, or cannot be reached.
+pub(crate) fn failed(
+    worker: &Worker,
+    address: SocketAddr,
+    stats: &EndpointStats,
+    error: &io::Error,
+) {
     let of_endpoint = !is_own(error, address);
     if of_endpoint && health::connect_failed(stats, worker.now(), worker.options.limits.ejection) {
         tracing::warn!(%address, %error, "the endpoint is ejected: a connect to it has failed");

@@ -1,7 +1,8 @@
-//! Whether connects to an endpoint succeed: when it gets no requests, and when it is tried again.
+//! What is known against an endpoint: when it gets no requests, and when it is tried again.
 //!
-//! Only connects count. Whether an endpoint accepts them is its own doing, while a request that ends badly may be
-//! the doing of one client, who could take endpoints away from all others by it.
+//! Connects count for every endpoint. Whether an endpoint accepts them is its own doing, while a request that ends
+//! badly may be the doing of one client, who could take endpoints away from all others by it: answers count only
+//! where an object asks for it (`outliers`).
 //!
 //! [`Health`] is the state, pure: time is an argument. All workers share it as one word per endpoint
 //! (`EndpointStats::health`, which compiles carry over by address), that a request reads and only a change
@@ -15,6 +16,8 @@ use crate::worker::clock::Tick;
 
 /// How often the pause doubles at most: 64 first ones.
 const DOUBLED: u8 = 6;
+/// Pauses that are counted at most.
+const MOST_PAUSES: u8 = 127;
 
 /// What the last connects say of an endpoint. Times are those of all workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +30,9 @@ pub(crate) enum Health {
     Slow { until: Tick },
     /// It gets no requests as long as others can have them. The next trial is due then, after so many pauses.
     Ejected { pauses: u8, due: Tick },
+    /// Its answers were failures. It gets no requests as long as others can have them. The next is due then, after
+    /// so many pauses: one that says whether it is well again.
+    Failing { pauses: u8, due: Tick },
     /// Its checks fail. It gets no requests as long as others can have them, and only a check changes that.
     Down,
 }
@@ -37,7 +43,7 @@ impl Health {
         match self {
             Self::Good | Self::Slow { .. } => Self::Ejected { pauses: 1, due: now + pause },
             // It began before, or nothing better is left; trials decide.
-            Self::Ejected { .. } | Self::Down => self,
+            Self::Ejected { .. } | Self::Failing { .. } | Self::Down => self,
         }
     }
 
@@ -45,7 +51,47 @@ impl Health {
     fn slow(self, now: Tick, time: Tick) -> Self {
         match self {
             Self::Good | Self::Slow { .. } => Self::Slow { until: now + time },
-            Self::Ejected { .. } | Self::Down => self,
+            Self::Ejected { .. } | Self::Failing { .. } | Self::Down => self,
+        }
+    }
+
+    /// A connect has succeeded, which says nothing of answers or of checks.
+    fn connected(self) -> Self {
+        match self {
+            Self::Good | Self::Slow { .. } | Self::Ejected { .. } => Self::Good,
+            Self::Failing { .. } | Self::Down => self,
+        }
+    }
+
+    /// Too many answers were failures.
+    fn answers_failed(self, now: Tick, pause: Tick) -> Self {
+        match self {
+            Self::Good | Self::Slow { .. } => Self::Failing { pauses: 1, due: now + pause },
+            Self::Ejected { .. } | Self::Failing { .. } | Self::Down => self,
+        }
+    }
+
+    /// The state while one request finds out about answers, within `time`, if that is due.
+    fn probe(self, now: Tick, time: Tick) -> Option<Self> {
+        match self {
+            Self::Failing { pauses, due } if due <= now => {
+                Some(Self::Failing { pauses, due: now + time })
+            }
+            _ => None,
+        }
+    }
+
+    /// That request has been answered well, or failed: then the next pause is twice as long.
+    fn probed(self, well: bool, now: Tick, pause: Pause) -> Self {
+        match self {
+            Self::Failing { .. } if well => Self::Good,
+            Self::Failing { pauses, .. } => {
+                let time = (pause.first << pauses.min(DOUBLED)).min(pause.longest.max(pause.first));
+                let pauses = pauses.saturating_add(1).min(MOST_PAUSES);
+                Self::Failing { pauses, due: now + time }
+            }
+            // Checks have come to a result meanwhile.
+            other => other,
         }
     }
 
@@ -64,36 +110,45 @@ impl Health {
         match self {
             Self::Ejected { pauses, .. } => {
                 let due = now + (pause << pauses.min(DOUBLED));
-                Self::Ejected { pauses: pauses.saturating_add(1), due }
+                Self::Ejected { pauses: pauses.saturating_add(1).min(MOST_PAUSES), due }
             }
             // A request's connect has succeeded meanwhile.
             other => other,
         }
     }
 
-    /// Two bits for the state, eight for the count, the rest for the time.
+    /// Three bits for the state, seven for the count, the rest for the time.
     fn word(self) -> u64 {
         let (state, count, time) = match self {
             Self::Good => return 0,
             Self::Slow { until } => (1, 0, until),
             Self::Ejected { pauses, due } => (2, pauses, due),
             Self::Down => (3, 0, 0),
+            Self::Failing { pauses, due } => (4, pauses, due),
         };
         state << STATE | u64::from(count) << COUNT | time & TIME
     }
 
     fn of_word(word: u64) -> Self {
-        let (count, time) = ((word >> COUNT) as u8, word & TIME);
+        let (count, time) = ((word >> COUNT) as u8 & MOST_PAUSES, word & TIME);
         match word >> STATE {
             0 => Self::Good,
             1 => Self::Slow { until: time },
             2 => Self::Ejected { pauses: count, due: time },
-            _ => Self::Down,
+            3 => Self::Down,
+            _ => Self::Failing { pauses: count, due: time },
         }
     }
 }
 
-const STATE: u32 = 62;
+/// How long an endpoint whose answers fail is left alone: at first, and at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pause {
+    pub(crate) first: Tick,
+    pub(crate) longest: Tick,
+}
+
+const STATE: u32 = 61;
 const COUNT: u32 = 54;
 const TIME: u64 = (1 << COUNT) - 1;
 
@@ -102,9 +157,14 @@ pub(crate) fn of(stats: &EndpointStats) -> Health {
     Health::of_word(stats.health.load(Relaxed))
 }
 
-/// Whether the endpoint gets no requests as long as others can have them.
-pub(crate) fn is_ejected(stats: &EndpointStats) -> bool {
-    matches!(of(stats), Health::Ejected { .. } | Health::Down)
+/// Why the endpoint gets no requests as long as others can have them, in a word; `None`: it gets them.
+pub(crate) fn why_ejected(stats: &EndpointStats) -> Option<&'static str> {
+    match of(stats) {
+        Health::Good | Health::Slow { .. } => None,
+        Health::Ejected { .. } => Some("connects"),
+        Health::Failing { .. } => Some("answers"),
+        Health::Down => Some("checks"),
+    }
 }
 
 /// A request's connect takes long, and ends within `time`.
@@ -117,7 +177,7 @@ pub(super) fn connected(stats: &EndpointStats) -> bool {
     if stats.health.load(Relaxed) == 0 {
         return false;
     }
-    let before = change(&stats.health, |health| (health != Health::Down).then_some(Health::Good));
+    let before = change(&stats.health, |health| Some(health.connected()));
     matches!(before, Some(Health::Ejected { .. }))
 }
 
@@ -132,6 +192,27 @@ pub(super) fn connect_failed(stats: &EndpointStats, now: Tick, pause: Tick) -> b
     ejected
 }
 
+/// Too many answers were failures. True if the endpoint is ejected for it.
+pub(super) fn answers_failed(stats: &EndpointStats, now: Tick, pause: Pause) -> bool {
+    let before = change(&stats.health, |health| Some(health.answers_failed(now, pause.first)));
+    let ejected = matches!(before, Some(Health::Good | Health::Slow { .. }));
+    if ejected {
+        stats.ejections.fetch_add(1, Relaxed);
+    }
+    ejected
+}
+
+/// True if a request is due that finds out about answers, which is then the caller's to send, within `time`.
+pub(super) fn takes_probe(stats: &EndpointStats, now: Tick, time: Tick) -> bool {
+    change(&stats.health, |health| health.probe(now, time)).is_some()
+}
+
+/// How that request ended. True if the endpoint gets requests again.
+pub(super) fn probed(stats: &EndpointStats, well: bool, now: Tick, pause: Pause) -> bool {
+    let before = change(&stats.health, |health| Some(health.probed(well, now, pause)));
+    well && matches!(before, Some(Health::Failing { .. }))
+}
+
 /// Checks have come to a result; what requests had found out is past.
 pub(super) fn checked(stats: &EndpointStats, well: bool) {
     if !well {
@@ -142,12 +223,12 @@ pub(super) fn checked(stats: &EndpointStats, well: bool) {
 }
 
 /// True if a trial is due, which is then the caller's to make, within `time`.
-pub(super) fn takes_trial(stats: &EndpointStats, now: Tick, time: Tick) -> bool {
+pub(crate) fn takes_trial(stats: &EndpointStats, now: Tick, time: Tick) -> bool {
     change(&stats.health, |health| health.trial(now, time)).is_some()
 }
 
 /// The trial has failed.
-pub(super) fn trial_failed(stats: &EndpointStats, now: Tick, pause: Tick) {
+pub(crate) fn trial_failed(stats: &EndpointStats, now: Tick, pause: Tick) {
     change(&stats.health, |health| Some(health.trial_failed(now, pause)));
 }
 

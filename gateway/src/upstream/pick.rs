@@ -4,7 +4,7 @@
 //! endpoints, and names that are resolved first. Round robin, the rule of who says nothing, is decided first and
 //! looks at nothing else.
 
-use std::{borrow::Borrow, net::SocketAddr, ops::Deref, rc::Rc, sync::Arc};
+use std::{borrow::Borrow, net::SocketAddr, ops::Deref, rc::Rc, sync::Arc, time::Duration};
 
 use gatehouse_routes::{
     action::Forward,
@@ -13,6 +13,7 @@ use gatehouse_routes::{
     policy::{
         Policy,
         balance::{Algorithm, Balance},
+        ejection::{Ejection, TIME},
     },
 };
 use http::HeaderMap;
@@ -22,7 +23,8 @@ use crate::{
         Upstreams,
         connect::{trial_time, try_again},
         health::{self, Health},
-        sessions::{Session, Target, Wish},
+        outliers::{self, Judge},
+        sessions::{PickContext, Session, Target},
     },
     worker::context::Worker,
 };
@@ -55,6 +57,10 @@ pub(crate) struct Tries<'b> {
     policy: Option<&'b Policy>,
     /// Its client's session with this backend.
     session: Option<Session>,
+    /// By what its answers are judged, if they are.
+    ejection: Option<&'b Ejection>,
+    /// Its next answer says whether the endpoint is well again.
+    probe: bool,
     key: Option<u64>,
     turn: Option<u32>,
     tried: Vec<SocketAddr>,
@@ -64,12 +70,18 @@ pub(crate) struct Tries<'b> {
 
 impl<'b> Tries<'b> {
     /// None yet, of the backend of this index.
-    pub(crate) fn of(backend: &'b Backend, forward: &'b Forward, index: usize, wish: Wish) -> Self {
+    pub(crate) fn of(
+        backend: &'b Backend,
+        forward: &'b Forward,
+        index: usize,
+        context: PickContext,
+    ) -> Self {
         let policy = &*forward.spec.policy;
-        let session = wish.session.filter(|session| session.backend.is_none_or(|of| of == index));
+        let session =
+            context.session.filter(|session| session.backend.is_none_or(|of| of == index));
         let key = match session {
             Some(Session { target: Target::Key(key), .. }) => Some(key),
-            _ => wish.key,
+            _ => context.key.or_else(|| context.client.filter(|_| backend.endpoints.by_client)),
         };
         let plain = key.is_none() && policy.balance.is_plain() && policy.limits.is_none();
         Self {
@@ -77,6 +89,8 @@ impl<'b> Tries<'b> {
             slot: forward.spec.backends[index].slot,
             policy: (!plain).then_some(policy),
             session,
+            ejection: policy.ejection.as_ref(),
+            probe: false,
             key,
             turn: None,
             tried: Vec::new(),
@@ -87,6 +101,28 @@ impl<'b> Tries<'b> {
     /// Whether there are others than the one that is being tried.
     pub(crate) fn has_others(&self) -> bool {
         self.left > 0
+    }
+
+    /// How the exchange with an endpoint ended, where that is the endpoint's doing.
+    pub(crate) fn answered(&mut self, worker: &Worker, endpoint: &Endpoint, well: bool) {
+        if std::mem::take(&mut self.probe) {
+            outliers::probed(worker, endpoint, well, self.ejection_time());
+        }
+        let endpoints = &*self.backend.endpoints.endpoints;
+        if let Some(rule) = self.ejection
+            && !endpoints.is_empty()
+        {
+            Judge { rule, endpoints }.answered(worker, endpoint, well);
+        }
+    }
+
+    /// Whether anybody asks how exchanges end.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.probe || self.ejection.is_some()
+    }
+
+    fn ejection_time(&self) -> Duration {
+        self.ejection.map_or(TIME, |rule| rule.time)
     }
 
     /// The endpoint has failed this request.
@@ -105,10 +141,10 @@ impl Upstreams {
         forward: &Forward,
         table: &'t BackendTable,
         headers: &HeaderMap,
-        wish: Wish,
+        context: PickContext,
     ) -> Option<(&'t Arc<Backend>, usize)> {
         let spec = &forward.spec;
-        if let Some(index) = wish.session.and_then(|session| session.backend)
+        if let Some(index) = context.session.and_then(|session| session.backend)
             && let Some(affinity) = &spec.policy.affinity
             && (affinity.canaries || spec.canaries.is_empty())
             && let Some(weighted) = spec.backends.get(index)
@@ -138,40 +174,67 @@ impl Upstreams {
         let set = &tries.backend.endpoints;
         if let Some(external) = &set.external {
             let named = Box::pin(self.names.endpoints(worker, external)).await;
-            let picked = self.pick(worker, tries, &named);
+            let picked = self.pick(worker, tries, (&[], &named));
+            tries.left = named.len().saturating_sub(tries.tried.len() + 1);
             return picked.map(|endpoint| Picked::Named(Rc::clone(endpoint)));
         }
+        loop {
+            let picked = self.pick_listed(worker, tries)?;
+            // Where another request has become the one that finds out, the endpoint is none for this one.
+            let due = matches!(health::of(&picked.stats), Health::Failing { due, .. } if due <= worker.now());
+            tries.probe =
+                due && outliers::takes_probe(worker, &picked.stats, tries.ejection_time());
+            if !due || tries.probe {
+                return Some(Picked::Listed(picked));
+            }
+        }
+    }
+
+    fn pick_listed<'b>(&self, worker: &Rc<Worker>, tries: &mut Tries<'b>) -> Option<&'b Endpoint> {
+        let set = &tries.backend.endpoints;
         if let Some(session) = tries.session.filter(|_| tries.tried.is_empty())
             && let Some(held) = held(worker, tries.backend, session)
         {
             tries.left = set.endpoints.iter().filter(|other| other.address != held.address).count();
-            return Some(Picked::Listed(held));
+            return Some(held);
         }
-        self.pick(worker, tries, &set.endpoints).map(Picked::Listed)
+        let picked = self.pick(worker, tries, (&set.near, &set.endpoints));
+        tries.left = set.endpoints.len().saturating_sub(tries.tried.len() + 1);
+        picked
     }
 
+    /// One of the endpoints. Those that are near come first while one of them is fit, except where the endpoint is that
+    /// of a key, which is the same one on every node.
     fn pick<'e, E: Borrow<Endpoint>>(
         &self,
         worker: &Rc<Worker>,
         tries: &mut Tries<'_>,
-        endpoints: &'e [E],
+        (near, endpoints): (&'e [E], &'e [E]),
     ) -> Option<&'e E> {
-        let picked = match endpoints {
-            [only] if tries.tried.is_empty() => Some(only),
-            [only] if tries.tried.contains(&only.borrow().address) => None,
-            _ => match tries.policy {
-                None => {
-                    let turn = self.own_turn(tries);
-                    let other = |endpoint: &Endpoint| !tries.tried.contains(&endpoint.address);
-                    let fit = |endpoint: &Endpoint| other(endpoint) && is_fit(worker, endpoint);
-                    balance::pick_endpoint(endpoints, turn, fit)
-                        .or_else(|| balance::pick_endpoint(endpoints, turn, other))
-                }
-                Some(policy) => self.pick_by(policy, worker, tries, endpoints),
-            },
-        };
-        tries.left = endpoints.len().saturating_sub(tries.tried.len() + 1);
-        picked
+        match endpoints {
+            [only] if tries.tried.is_empty() => return Some(only),
+            [only] if tries.tried.contains(&only.borrow().address) => return None,
+            _ => {}
+        }
+        match tries.policy {
+            None => {
+                let turn = self.own_turn(tries);
+                let other = |endpoint: &Endpoint| !tries.tried.contains(&endpoint.address);
+                let fit = |endpoint: &Endpoint| other(endpoint) && is_fit(worker, endpoint);
+                balance::pick_endpoint(near, turn, fit)
+                    .or_else(|| balance::pick_endpoint(endpoints, turn, fit))
+                    .or_else(|| balance::pick_endpoint(endpoints, turn, other))
+            }
+            Some(policy) => {
+                let turn = match (&policy.balance.algorithm, tries.key) {
+                    (Algorithm::RoundRobin | Algorithm::Hash { .. }, None) => self.own_turn(tries),
+                    _ => 0,
+                };
+                let near = if tries.key.is_none() { near } else { &[] };
+                self.pick_open(policy, worker, (&*tries, turn), near)
+                    .or_else(|| self.pick_by(policy, worker, (&*tries, turn), endpoints))
+            }
+        }
     }
 
     /// The request's position in the round of its backend.
@@ -186,27 +249,45 @@ impl Upstreams {
         &self,
         policy: &Policy,
         worker: &Rc<Worker>,
-        tries: &mut Tries<'_>,
+        (tries, turn): (&Tries<'_>, u32),
         endpoints: &'e [E],
     ) -> Option<&'e E> {
         let rule = &policy.balance;
-        let turn = match (&rule.algorithm, tries.key) {
-            (Algorithm::RoundRobin | Algorithm::Hash { .. }, None) => self.own_turn(tries),
-            _ => 0,
-        };
         let other = |endpoint: &Endpoint| !tries.tried.contains(&endpoint.address);
         let among = |may: &dyn Fn(&Endpoint) -> bool| {
             self.among(rule, worker, tries.key, turn, endpoints, may)
         };
         let panics = || {
-            let fit =
-                endpoints.iter().filter(|endpoint| is_fit(worker, (*endpoint).borrow())).count();
-            fit * 100 < usize::from(rule.panic_percent) * endpoints.len()
+            let fit = endpoints.iter().filter(|endpoint| is_fit(worker, (*endpoint).borrow()));
+            balance::panics(fit.count(), endpoints.len(), rule.panic_percent)
         };
         if rule.panic_percent > 0 && panics() {
             return among(&other);
         }
         let fit = |endpoint: &Endpoint| other(endpoint) && is_fit(worker, endpoint);
+        self.pick_open(policy, worker, (tries, turn), endpoints)
+            .or_else(|| among(&fit))
+            .or_else(|| among(&other))
+    }
+
+    /// The same of those that are fit and have room, those that are no longer new first.
+    fn pick_open<'e, E: Borrow<Endpoint>>(
+        &self,
+        policy: &Policy,
+        worker: &Rc<Worker>,
+        (tries, turn): (&Tries<'_>, u32),
+        endpoints: &'e [E],
+    ) -> Option<&'e E> {
+        if endpoints.is_empty() {
+            return None;
+        }
+        let rule = &policy.balance;
+        let among = |may: &dyn Fn(&Endpoint) -> bool| {
+            self.among(rule, worker, tries.key, turn, endpoints, may)
+        };
+        let fit = |endpoint: &Endpoint| {
+            !tries.tried.contains(&endpoint.address) && is_fit(worker, endpoint)
+        };
         let open = |endpoint: &Endpoint| {
             let gates = &self.gates;
             fit(endpoint)
@@ -216,13 +297,13 @@ impl Upstreams {
         if window > 0 && tries.key.is_none() {
             let (share, now) = (fastrand::u64(..window), worker.now());
             let age = |endpoint: &Endpoint| self.loads.of(&endpoint.stats, now).age(now);
-            let warm = |endpoint: &Endpoint| open(endpoint) && age(endpoint) > share;
+            let warm =
+                |endpoint: &Endpoint| open(endpoint) && balance::is_warm(age(endpoint), share);
             if let Some(picked) = among(&warm) {
                 return Some(picked);
             }
         }
-        let free = policy.limits.and_then(|_| among(&open));
-        free.or_else(|| among(&fit)).or_else(|| among(&other))
+        among(&open)
     }
 
     fn among<'e, E: Borrow<Endpoint>>(
@@ -270,12 +351,14 @@ fn held<'b>(worker: &Rc<Worker>, backend: &'b Backend, session: Session) -> Opti
     endpoint.filter(|endpoint| is_fit(worker, endpoint))
 }
 
-/// Whether an endpoint is to get requests. Has one tried again that it is time for.
+/// Whether an endpoint is to get requests. Has one tried again that it is time for; where answers are to show it, the
+/// caller sends one request only.
 pub(crate) fn is_fit(worker: &Rc<Worker>, endpoint: &Endpoint) -> bool {
     match health::of(&endpoint.stats) {
         Health::Good => true,
         Health::Slow { until } => until <= worker.now(),
         Health::Down => false,
+        Health::Failing { due, .. } => due <= worker.now(),
         Health::Ejected { .. } => {
             if health::takes_trial(&endpoint.stats, worker.now(), trial_time(worker)) {
                 try_again(worker, endpoint.address, &endpoint.stats);

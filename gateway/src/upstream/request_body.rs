@@ -1,4 +1,4 @@
-//! The body of a request on its way to the backend: counted, timed, never collected.
+//! The body of a request on its way to the backend: counted, timed, and as a rule never collected.
 
 use std::{
     error::Error as StdError,
@@ -12,9 +12,16 @@ use http::{HeaderMap, HeaderName, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
-use crate::worker::{
-    clock::Clock,
-    timeouts::{BrokenOff, Expiry, RequestTimers},
+use crate::{
+    spool::{Kept, Reader},
+    upstream::{
+        copies::{Copied, CopyError, Place, Tee},
+        joined::Joined,
+    },
+    worker::{
+        clock::Clock,
+        timeouts::{BrokenOff, Expiry, RequestTimers},
+    },
 };
 
 /// Most bytes of trailers that are read before they are dropped.
@@ -22,6 +29,9 @@ const MAX_TRAILERS: usize = 8 * 1024;
 
 /// What hyper makes of a request: an answer, or an error and the request if it was not sent.
 pub(crate) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+/// What comes of a body at one time.
+type Part = Result<Frame<Bytes>, Box<dyn StdError + Send + Sync>>;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +48,15 @@ pub(crate) enum BodyError {
     /// More bytes than the rule allows.
     #[error("the body is larger than its rule allows")]
     TooLarge,
+    /// What was kept of it cannot be read.
+    #[error("the body cannot be read: {0}")]
+    Kept(#[source] std::io::Error),
     /// What changes it on its way has failed.
     #[error("the body cannot be changed: {0}")]
     Transform(#[source] std::io::Error),
+    /// It is a copy, which is no longer made.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The backend's connection ended before the body did.
     #[error("the backend closed the connection within the body")]
     Cut,
@@ -48,8 +64,9 @@ pub(crate) enum BodyError {
 
 /// The body of a request, on its way to the backend. Trailers are dropped but where HTTP/2 is spoken (P3).
 pub(crate) struct RequestBody {
-    /// `None` once it was taken, and for a request that is sent again without one.
-    incoming: Option<Incoming>,
+    source: Source,
+    /// Tells a copy what passes.
+    tee: Option<Box<Tee>>,
     /// Bytes that may still come.
     left: u64,
     trailers: bool,
@@ -57,13 +74,61 @@ pub(crate) struct RequestBody {
     clock: Rc<Clock>,
 }
 
+/// Where a body comes from.
+enum Source {
+    /// It was taken, or the request is sent again without one.
+    None,
+    Client(Joined),
+    /// It was read in whole.
+    Kept(Reader),
+    /// A body that passes on elsewhere, and the bytes that are still to come of it, if that is known.
+    Copy(Copied, Option<u64>),
+}
+
 impl RequestBody {
     pub(crate) fn new(
-        incoming: Option<Incoming>,
+        incoming: Option<Joined>,
         timers: Rc<RequestTimers>,
         clock: Rc<Clock>,
     ) -> Self {
-        Self { incoming, left: u64::MAX, trailers: false, timers, clock }
+        Self::of(incoming.map_or(Source::None, Source::Client), timers, clock)
+    }
+
+    fn of(source: Source, timers: Rc<RequestTimers>, clock: Rc<Clock>) -> Self {
+        Self { source, tee: None, left: u64::MAX, trailers: false, timers, clock }
+    }
+
+    /// A body that was read in whole, from its beginning.
+    pub(crate) fn of_kept(kept: &Rc<Kept>, timers: Rc<RequestTimers>, clock: Rc<Clock>) -> Self {
+        Self::of(Source::Kept(Reader::of(kept)), timers, clock)
+    }
+
+    /// From here on the body is what was read of it, in whole.
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        self.source = Source::Kept(Reader::of(&Rc::new(kept)));
+    }
+
+    /// What was read of it, if that is all.
+    pub(crate) fn kept(&self) -> Option<&Rc<Kept>> {
+        match &self.source {
+            Source::Kept(reader) => Some(reader.kept()),
+            _ => None,
+        }
+    }
+
+    /// A copy of what passes from here on.
+    pub(crate) fn copied(
+        &mut self,
+        place: &Place,
+        timers: Rc<RequestTimers>,
+        clock: Rc<Clock>,
+    ) -> Self {
+        if let Some(kept) = self.kept() {
+            return Self::of_kept(kept, timers, clock);
+        }
+        let (tee, copied) = place.channel();
+        self.tee = Some(Box::new(tee));
+        Self::of(Source::Copy(copied, self.size_hint().exact()), timers, clock)
     }
 
     /// Lets so many bytes pass at most. False: there will be more, as the request says itself.
@@ -80,7 +145,8 @@ impl RequestBody {
     /// The body itself, which leaves nothing here.
     pub(crate) fn take(&mut self) -> Self {
         Self {
-            incoming: self.incoming.take(),
+            source: std::mem::replace(&mut self.source, Source::None),
+            tee: self.tee.take(),
             left: self.left,
             trailers: self.trailers,
             timers: Rc::clone(&self.timers),
@@ -105,7 +171,12 @@ impl Body for RequestBody {
             return Poll::Pending;
         }
         loop {
-            let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+            let incoming = match &mut self.source {
+                Source::None => return Poll::Ready(None),
+                Source::Client(incoming) => incoming,
+                Source::Kept(_) => return self.poll_kept(cx),
+                Source::Copy(..) => return self.poll_copy(cx),
+            };
             match Pin::new(incoming).poll_frame(cx) {
                 Poll::Pending => {
                     self.timers.body_awaited(self.clock.now());
@@ -126,6 +197,12 @@ impl Body for RequestBody {
                         };
                         self.left = left;
                         self.timers.body_received(data.len(), self.clock.now());
+                        if let Some(tee) = &self.tee {
+                            tee.pass(data);
+                            if self.is_end_stream() {
+                                tee.end();
+                            }
+                        }
                         return Poll::Ready(Some(Ok(frame)));
                     }
                     if self.trailers
@@ -140,6 +217,9 @@ impl Body for RequestBody {
                 }
                 Poll::Ready(None) => {
                     self.timers.body_over(self.clock.now());
+                    if let Some(tee) = &self.tee {
+                        tee.end();
+                    }
                     return Poll::Ready(None);
                 }
             }
@@ -147,11 +227,60 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        match &self.source {
+            Source::None => true,
+            Source::Client(incoming) => incoming.is_end_stream(),
+            Source::Kept(reader) => reader.left() == 0,
+            Source::Copy(copied, _) => copied.is_end(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+        match &self.source {
+            Source::None => SizeHint::with_exact(0),
+            Source::Client(incoming) => incoming.size_hint(),
+            Source::Kept(reader) => SizeHint::with_exact(reader.left()),
+            Source::Copy(_, left) => left.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+impl RequestBody {
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Part>> {
+        let Source::Kept(reader) = &mut self.source else { return Poll::Ready(None) };
+        reader.poll(cx).map(|part| match part {
+            Some(Ok(part)) => {
+                self.timers.body_taken(self.clock.now());
+                Some(Ok(Frame::data(part)))
+            }
+            Some(Err(error)) => {
+                self.timers.break_off(BrokenOff::Unread);
+                Some(Err(BodyError::Kept(error).into()))
+            }
+            None => {
+                self.timers.body_over(self.clock.now());
+                None
+            }
+        })
+    }
+
+    fn poll_copy(&mut self, cx: &Context<'_>) -> Poll<Option<Part>> {
+        let Source::Copy(copied, left) = &mut self.source else { return Poll::Ready(None) };
+        copied.poll(cx).map(|part| match part {
+            Some(Ok(part)) => {
+                *left = left.map(|left| left.saturating_sub(part.len() as u64));
+                self.timers.body_received(part.len(), self.clock.now());
+                Some(Ok(Frame::data(part)))
+            }
+            Some(Err(error)) => {
+                self.timers.break_off(BrokenOff::ByClient);
+                Some(Err(BodyError::from(error).into()))
+            }
+            None => {
+                self.timers.body_over(self.clock.now());
+                None
+            }
+        })
     }
 }
 
@@ -179,7 +308,7 @@ pub(crate) fn fit(mut trailers: HeaderMap) -> HeaderMap {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if self.incoming.is_some() {
+        if matches!(self.source, Source::Client(_) | Source::Kept(_)) {
             self.timers.body_over(self.clock.now());
         }
     }

@@ -29,9 +29,11 @@ pub(crate) const PURPOSE: &str = "session cookies";
 
 /// What a request says of the endpoint that it belongs to.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wish {
+pub(crate) struct PickContext {
     /// What its rule hashes requests by.
     pub(crate) key: Option<u64>,
+    /// The address of its client, where a Service keeps clients by it.
+    pub(crate) client: Option<u64>,
     pub(crate) session: Option<Session>,
     /// Its browser takes `SameSite=None` for something else.
     pub(crate) old_browser: bool,
@@ -238,4 +240,122 @@ fn number(value: &[u8]) -> Option<u128> {
         return None;
     }
     u128::from_str_radix(std::str::from_utf8(value).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use gatehouse_routes::{
+        model::{BackendKey, BackendPort, BackendProtocol, Endpoint},
+        objects::ObjectKey,
+        policy::affinity::Secure,
+        transport::Speaks,
+    };
+
+    use super::*;
+
+    fn sealer(secret: u8) -> Sealer {
+        Sealer { key: hmac::Key::new(hmac::HMAC_SHA256, &[secret; 32]), group: None }
+    }
+
+    fn affinity(scope: &str, mode: Mode) -> Affinity {
+        Affinity {
+            scope: scope.into(),
+            mode,
+            name: "id".into(),
+            path: None,
+            domain: None,
+            secure: Secure::OverTls,
+            same_site: None,
+            conditional_none: false,
+            partitioned: false,
+            max_age: None,
+            expires: None,
+            moves: false,
+            hidden: false,
+            canaries: true,
+        }
+    }
+
+    fn address(n: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], 8_000 + n))
+    }
+
+    fn backend(service: &str, endpoints: u16) -> Backend {
+        let endpoint =
+            |n| Endpoint { address: address(n), speaks: Speaks::Http1, stats: Arc::default() };
+        let key = BackendKey {
+            service: ObjectKey::new("d", service),
+            port: BackendPort::Number(80),
+            protocol: BackendProtocol::Declared,
+            whole: false,
+        };
+        let endpoints = (0..endpoints).map(endpoint).collect();
+        Backend { key, endpoints: Arc::new(EndpointSet { endpoints, ..EndpointSet::default() }) }
+    }
+
+    #[test]
+    fn a_value_is_that_of_one_secret_one_object_and_one_service() {
+        let (own, app) = (affinity("Ingress d/a", Mode::Persistent), backend("app", 1));
+        let seal = |secret, affinity: &Affinity, backend: &Backend| {
+            sealer(secret).endpoint_seal(affinity, backend, address(0))
+        };
+        let value = seal(1, &own, &app);
+        assert_eq!(value, seal(1, &own, &backend("app", 9)), "other endpoints change nothing");
+        let other = affinity("Ingress d/b", Mode::Persistent);
+        for (what, forged) in [
+            ("another secret", seal(2, &own, &app)),
+            ("another object", seal(1, &other, &app)),
+            ("another Service", seal(1, &own, &backend("other", 1))),
+            ("another port", sealer(1).endpoint_seal(&own, &app, address(1))),
+            ("a key", sealer(1).key_seal(&own, &app, 0)),
+        ] {
+            assert_ne!(value, forged, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_key_stands_before_its_seal_and_no_other_key_has_the_same_one() {
+        let (own, app) = (affinity("Route d/a", Mode::Balanced), backend("app", 1));
+        let value = sealer(1).key_seal(&own, &app, 0x0123_4567_89ab_cdef);
+        assert_eq!((value >> 64) as u64, 0x0123_4567_89ab_cdef);
+        let next = sealer(1).key_seal(&own, &app, 0x0123_4567_89ab_cdee);
+        assert_ne!(value as u64, next as u64, "the key cannot be changed under its seal");
+    }
+
+    #[test]
+    fn seals_are_made_once_for_a_set_of_endpoints_and_forgotten_with_it() {
+        let (sessions, sealer) = (Sessions::default(), sealer(1));
+        let policy = Arc::new(Policy {
+            affinity: Some(affinity("Route d/a", Mode::Persistent)),
+            ..Policy::default()
+        });
+        let own = policy.affinity.as_ref().unwrap();
+        let app = backend("app", 50);
+        let seals = sessions.seals(&sealer, &policy, own, &app);
+        assert_eq!(seals.seals.len(), 50);
+        assert!(seals.seals.is_sorted(), "they are found by a binary search");
+        assert!(Rc::ptr_eq(&seals, &sessions.seals(&sealer, &policy, own, &app)));
+        drop(seals);
+        sessions.forget();
+        assert_eq!(sessions.known.borrow().len(), 1);
+        drop(app);
+        sessions.forget();
+        assert_eq!(sessions.known.borrow().len(), 0);
+    }
+
+    #[test]
+    fn only_32_hexadecimal_digits_are_a_value() {
+        let digits = "0123456789abcdef0123456789abcdef";
+        assert_eq!(number(digits.as_bytes()), u128::from_str_radix(digits, 16).ok());
+        for other in [
+            "",
+            "0123456789abcdef",
+            "+123456789abcdef0123456789abcdef",
+            "0123456789abcdef0123456789abcdeg",
+            "0123456789abcdef0123456789abcdef0",
+            "0123456789abcdef0123456789abcd\u{e9}",
+        ] {
+            assert_eq!(number(other.as_bytes()), None, "{other}");
+        }
+    }
 }

@@ -10,10 +10,11 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
+use gatehouse_proxy_protocol as proxy_protocol;
 use rustls::ProtocolVersion;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -23,16 +24,21 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     admin::metrics::Counter,
-    http::conn::{self, Accepted, TlsSession},
+    compile::{L4Address, L4Stats},
+    http::{
+        client_identity::ClientIdentity,
+        conn::{self, Accepted, TlsSession},
+    },
     l4::{
-        forward::{Client, Means, To, forward, forward_tls},
-        proxy_protocol::{self, read::read as read_proxy_header},
+        forward::{Client, Means, To, Tunnel, connect, forward_tls},
+        proxy_protocol::read as read_proxy_header,
         relay::{Relays, break_off},
     },
     snapshot::{GatewaySnapshot, Snapshot},
     tls::{
         client_hello::{self, Choice, Replayed},
         config::TlsPolicies,
+        profile::CipherSet,
     },
     upstream::Upstreams,
     worker::{
@@ -134,7 +140,12 @@ impl Entrance {
         if !proxied && !self.lets_in(peer.ip()) {
             return break_off(&stream);
         }
-        tokio::task::spawn_local(serve(self.clone(), stream, peer, proxied));
+        if self.listener.passes_on {
+            let finding = find_way(self.clone(), stream, peer, proxied);
+            tokio::task::spawn_local(PassedOn::Finding(Box::pin(finding)));
+        } else {
+            tokio::task::spawn_local(serve(self.clone(), stream, peer, proxied));
+        }
     }
 
     /// Whether the Service behind this listener serves clients of this address.
@@ -142,9 +153,15 @@ impl Entrance {
         let snapshot = self.worker.pin();
         let allowed = match self.listener.passes_on {
             true => {
-                let port = snapshot.l4.get(&self.listener.address);
+                let port = snapshot.l4.get(&L4Address::tcp(self.listener.address));
                 port.is_some_and(|port| {
-                    port.sources.as_ref().is_none_or(|sources| sources.contains(client))
+                    let lets_in =
+                        port.sources.as_ref().is_none_or(|sources| sources.contains(client));
+                    if !lets_in {
+                        let counters = self.worker.l4_counters();
+                        counters.add(&counters.of(&port.stats.0), L4Stats::DENIED);
+                    }
+                    lets_in
                 })
             }
             false => {
@@ -158,7 +175,7 @@ impl Entrance {
     }
 
     fn means<'w>(&'w self, timers: &'w ConnTimers) -> Means<'w> {
-        Means { worker: &self.worker, upstreams: &self.upstreams, relays: &self.relays, timers }
+        Means { worker: &self.worker, upstreams: &self.upstreams, timers }
     }
 
     fn timers(&self, phase: Phase) -> Registered<ConnTimers> {
@@ -166,12 +183,12 @@ impl Entrance {
     }
 
     fn accepted(
-        self,
+        &self,
         timers: Registered<ConnTimers>,
         Ends { peer, local, secured }: Ends,
         tls: Option<TlsSession>,
     ) -> Accepted {
-        let Self { worker, upstreams, listener, .. } = self;
+        let Self { worker, upstreams, listener, .. } = self.clone();
         Accepted { worker, upstreams, listener, timers, peer, local, tls, secured }
     }
 
@@ -186,35 +203,122 @@ impl Entrance {
     }
 }
 
+/// A connection counts for as long as this lives.
+struct Open {
+    worker: Rc<Worker>,
+    address: Rc<LocalAddress>,
+}
+
+impl Open {
+    fn new(entrance: &Entrance) -> Self {
+        let (worker, address) = (Rc::clone(&entrance.worker), Rc::clone(&entrance.address));
+        worker.connection_opened(&address);
+        Self { worker, address }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.worker.connection_closed(&self.address);
+    }
+}
+
+/// A connection to the port of a Service. Many of them are idle for hours. So this is a state that holds what it needs now
+/// and no more, in place of an `async fn`, which has room for all that it ever needed.
+#[expect(clippy::large_enum_variant, reason = "the large one is what it is for hours")]
+enum PassedOn {
+    /// Its way is looked for.
+    Finding(Pin<Box<dyn Future<Output = Option<Passing>>>>),
+    /// It is open.
+    Passing(Passing),
+}
+
+impl Future for PassedOn {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut *self {
+                Self::Passing(passing) => return Pin::new(passing).poll(cx),
+                Self::Finding(finding) => match ready!(finding.as_mut().poll(cx)) {
+                    Some(passing) => *self = Self::Passing(passing),
+                    None => return Poll::Ready(()),
+                },
+            }
+        }
+    }
+}
+
+/// An open connection that is passed on as it is.
+struct Passing {
+    tunnel: Tunnel,
+    timers: Registered<ConnTimers>,
+    relays: Rc<Relays>,
+    open: Open,
+}
+
+impl Future for Passing {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { tunnel, timers, relays, open } = &mut *self;
+        tunnel.poll(cx, (&open.worker, timers), relays)
+    }
+}
+
 /// Serves a connection until it ends.
 async fn serve(entrance: Entrance, mut stream: TcpStream, peer: SocketAddr, proxied: bool) {
-    let (worker, address) = (Rc::clone(&entrance.worker), Rc::clone(&entrance.address));
-    worker.connection_opened(&address);
-    let mut ends = Some(Ends { peer, local: entrance.local(&stream), secured: false });
+    let open = Open::new(&entrance);
+    let Some(ends) = come_in(&entrance, &mut stream, peer, proxied).await else {
+        return break_off(&stream);
+    };
     // Boxed apart: a task is as large as its largest branch, and is moved when it is spawned.
-    if proxied {
-        ends = Box::pin(told(&entrance, &mut stream, ends)).await;
-    }
-    match (entrance.listener.tls.clone(), ends) {
-        (_, None) => break_off(&stream),
-        (_, Some(ends)) if entrance.listener.passes_on => {
-            Box::pin(pass_on(&entrance, stream, ends)).await;
-        }
-        (None, Some(ends)) => {
+    match entrance.listener.tls.clone() {
+        None => {
             let timers = entrance.timers(Phase::FirstByte);
             Box::pin(conn::serve(entrance.accepted(timers, ends, None), stream)).await;
         }
-        (Some(policies), Some(ends)) => {
-            Box::pin(serve_tls(entrance, policies, stream, ends)).await;
+        Some(policies) => {
+            let serving = Box::pin(serve_tls(&entrance, policies, stream, ends));
+            if let Some((timers, tunnel)) = serving.await {
+                let relays = Rc::clone(&entrance.relays);
+                Box::pin(Passing { tunnel, timers, relays, open }).await;
+            }
         }
     }
-    worker.connection_closed(&address);
+}
+
+/// Opens the way of a connection to the port of a Service. `None`: there is none, or it has come to its end already.
+async fn find_way(
+    entrance: Entrance,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    proxied: bool,
+) -> Option<Passing> {
+    let open = Open::new(&entrance);
+    let Some(ends) = come_in(&entrance, &mut stream, peer, proxied).await else {
+        break_off(&stream);
+        return None;
+    };
+    let timers = entrance.timers(Phase::Active);
+    let tunnel = pass_on(&entrance, &timers, stream, ends).await?;
+    Some(Passing { tunnel, timers, relays: entrance.relays, open })
+}
+
+/// Both ends of a connection. `None`: it may not come in.
+async fn come_in(
+    entrance: &Entrance,
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    proxied: bool,
+) -> Option<Ends> {
+    let ends = Ends { peer, local: entrance.local(stream), secured: false };
+    if proxied { Box::pin(told(entrance, stream, ends)).await } else { Some(ends) }
 }
 
 /// Both ends of the client's connection to the load balancer that passes it on here. `None`: the load balancer
 /// does not say so as it has to, or the client may not come in.
-async fn told(entrance: &Entrance, stream: &mut TcpStream, own: Option<Ends>) -> Option<Ends> {
-    let own = own?;
+async fn told(entrance: &Entrance, stream: &mut TcpStream, own: Ends) -> Option<Ends> {
     let mut reading = pin!(read_proxy_header(stream));
     let timers = entrance.timers(Phase::Handshake);
     let header = within(&timers, reading.as_mut()).await.unwrap_or_else(|| Err(TimedOut.into()));
@@ -249,52 +353,89 @@ async fn within<F: Future>(timers: &ConnTimers, mut future: Pin<&mut F>) -> Opti
     .await
 }
 
-/// Passes a connection to the port of a Service on.
-async fn pass_on(entrance: &Entrance, stream: TcpStream, ends: Ends) {
-    let (timers, address) = (entrance.timers(Phase::Active), entrance.listener.address);
+/// The tunnel of a connection to the port of a Service. `None`: there is none, or it has come to its end already.
+async fn pass_on(
+    entrance: &Entrance,
+    timers: &ConnTimers,
+    stream: TcpStream,
+    ends: Ends,
+) -> Option<Tunnel> {
+    let (worker, address) = (&entrance.worker, entrance.listener.address);
     let Some(config) = &entrance.listener.port_tls else {
+        if worker.pin().chooses_by_name(address) {
+            return Box::pin(pass_on_by_name(entrance, timers, stream, ends)).await;
+        }
         let client = Client { stream, ends: ends.into(), early: Vec::new() };
-        return forward(entrance.means(&timers), client, |snapshot: &Snapshot| {
-            Some(To::port(snapshot.l4.get(&address)?))
-        })
-        .await;
+        return connect(entrance.means(timers), client, port_at(address)).await;
     };
-    let worker = &entrance.worker;
     timers.enter(Phase::Handshake, worker.now());
     let mut opening = Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(stream));
-    let Some(Ok(stream)) = within(&timers, opening.as_mut()).await else {
-        return worker.metrics().add(Counter::TlsHandshakeFailed);
+    let Some(Ok(stream)) = within(timers, opening.as_mut()).await else {
+        worker.metrics().add(Counter::TlsHandshakeFailed);
+        return None;
     };
     drop(opening);
     worker.metrics().add(Counter::TlsHandshake);
     timers.enter(Phase::Active, worker.now());
-    let means = entrance.means(&timers);
-    let passing = forward_tls(means, stream, ends.into(), |snapshot: &Snapshot| {
-        Some(To::port(snapshot.l4.get(&address)?))
-    });
-    Box::pin(passing).await;
+    Box::pin(forward_tls(entrance.means(timers), stream, ends.into(), port_at(address))).await;
+    None
 }
 
-async fn serve_tls(entrance: Entrance, policies: TlsPolicies, stream: TcpStream, ends: Ends) {
+/// The backend of the Service that has a port.
+fn port_at(address: SocketAddr) -> impl for<'s> FnOnce(&'s Snapshot) -> Option<To<'s>> {
+    move |snapshot| Some(To::port(snapshot.l4.get(&L4Address::tcp(address))?))
+}
+
+/// The tunnel of TLS to the port of a Service, as it is, to where its server name leads.
+async fn pass_on_by_name(
+    entrance: &Entrance,
+    timers: &ConnTimers,
+    stream: TcpStream,
+    ends: Ends,
+) -> Option<Tunnel> {
+    let (worker, address) = (&entrance.worker, entrance.listener.address);
+    timers.enter(Phase::Handshake, worker.now());
+    let reading = pin!(client_hello::read_and_keep(stream));
+    let Some(Ok(Replayed { start, bytes })) = within(timers, reading).await else {
+        worker.metrics().add(Counter::TlsHandshakeFailed);
+        return None;
+    };
+    let name = client_hello::server_name(&start.client_hello());
+    timers.enter(Phase::Active, worker.now());
+    let client = Client { stream: start.io, ends: ends.into(), early: bytes };
+    connect(entrance.means(timers), client, |snapshot: &Snapshot| {
+        Some(To::port_of(snapshot.l4.get(&L4Address::tcp(address))?, name.as_deref()))
+    })
+    .await
+}
+
+/// Serves TLS until it ends, or gives it back as a tunnel.
+async fn serve_tls(
+    entrance: &Entrance,
+    policies: TlsPolicies,
+    stream: TcpStream,
+    ends: Ends,
+) -> Option<(Registered<ConnTimers>, Tunnel)> {
     let worker = &entrance.worker;
     let timers = entrance.timers(Phase::Handshake);
-    let mut opening = Box::pin(open(&entrance, policies, stream));
+    let mut opening = Box::pin(open(entrance, policies, stream));
     let opened = within(&timers, opening.as_mut()).await.and_then(Result::ok);
     drop(opening);
-    let Terminated { stream, server_name } = match opened {
+    let Terminated { stream, server_name, identity } = match opened {
         Some(Opened::Terminated(terminated)) => terminated,
         Some(Opened::PassedThrough { stream, early, name }) => {
             timers.enter(Phase::Active, worker.now());
             let client = Client { stream, ends: ends.into(), early };
             let slot = entrance.listener.slot;
-            let passing = forward(entrance.means(&timers), client, |snapshot: &Snapshot| {
+            let connecting = connect(entrance.means(&timers), client, |snapshot: &Snapshot| {
                 To::name(snapshot.gateway(slot)?.passed_through(&name)?)
             });
-            return Box::pin(passing).await;
+            let tunnel = Box::pin(connecting).await?;
+            return Some((timers, tunnel));
         }
         None => {
             worker.metrics().add(Counter::TlsHandshakeFailed);
-            return;
+            return None;
         }
     };
     worker.metrics().add(Counter::TlsHandshake);
@@ -305,8 +446,11 @@ async fn serve_tls(entrance: Entrance, policies: TlsPolicies, stream: TcpStream,
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "other",
     };
-    let tls = Some(TlsSession { http2, version, server_name });
+    let suite = stream.get_ref().1.negotiated_cipher_suite();
+    let cipher = suite.map(|suite| CipherSet::of(suite.suite())).unwrap_or_default();
+    let tls = Some(TlsSession { http2, version, cipher, server_name, identity });
     conn::serve(entrance.accepted(timers, ends, tls), stream).await;
+    None
 }
 
 /// What became of a TLS connection.
@@ -324,6 +468,8 @@ enum Opened {
 struct Terminated {
     stream: Box<TlsStream<TcpStream>>,
     server_name: Option<Box<str>>,
+    /// `None`: the client was not asked for a certificate.
+    identity: Option<Box<ClientIdentity>>,
 }
 
 /// Reads the ClientHello and does what the policies say of it. One future for all of that, so that a
@@ -345,10 +491,13 @@ async fn open(entrance: &Entrance, policies: TlsPolicies, stream: TcpStream) -> 
     } else {
         client_hello::read(stream).await?
     };
-    match client_hello::choose(&policies, &start.client_hello()) {
-        Choice::Terminate { config, server_name } => {
-            let stream = start.into_stream(Arc::clone(config)).await?;
-            Ok(Opened::Terminated(Terminated { stream: Box::new(stream), server_name }))
+    let choice = client_hello::choose(&policies, &worker.pin(), &start.client_hello())?;
+    match choice {
+        Choice::Terminate { config, server_name, asks } => {
+            let stream = Box::new(start.into_stream(config).await?);
+            let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let identity = asks.then(|| Box::new(ClientIdentity::new(shown)));
+            Ok(Opened::Terminated(Terminated { stream, server_name, identity }))
         }
     }
 }

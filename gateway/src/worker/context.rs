@@ -16,12 +16,18 @@ use ipnet::IpNet;
 use crate::{
     access_log::{AccessLogger, Entry},
     admin::metrics::{WorkerMetrics, series::SeriesRegistry},
+    compile::L4Stats,
     config::Settings,
     passwords::{LocalPasswords, Passwords},
+    shares::Shares,
     snapshot::{Live, LocalLive, Pinned},
+    spool::Spool,
+    tokens::Tokens,
+    verdicts::Verdicts,
     worker::{
         clock::{Clock, Tick},
         counters::Counters,
+        header_case::HeaderCase,
         in_flight::{self, InFlight},
         local_address::{LocalAddress, LocalAddresses},
         rate_table::{RateTable, Rates},
@@ -39,8 +45,12 @@ pub(crate) struct WorkerOptions {
     /// Those of whose clients the PROXY protocol tells, if there are any.
     pub(crate) proxied: Option<Arc<Networks>>,
     pub(crate) max_connections: usize,
+    /// UDP sessions, each with a descriptor.
+    pub(crate) max_udp_sessions: usize,
     /// Where clients find TLS, if the operator says so.
     pub(crate) public_https_port: Option<u16>,
+    /// How names of headers are spelled.
+    pub(crate) header_case: Arc<HeaderCase>,
     /// Connections to one endpoint.
     pub(crate) max_endpoint_connections: usize,
     /// Where answers are counted.
@@ -48,10 +58,14 @@ pub(crate) struct WorkerOptions {
     pub(crate) live: Arc<Live>,
     /// What clients have used of their limits.
     pub(crate) rates: Rates,
+    /// The same of limits that the nodes of a group share.
+    pub(crate) shares: Shares,
     /// What they have under way.
     pub(crate) in_flight: InFlight,
     /// Who finds out whether passwords are right.
     pub(crate) passwords: Passwords,
+    /// Where bodies wait that are read in whole.
+    pub(crate) spool: Spool,
     /// What session cookies are sealed with where no object has the key of a group.
     pub(crate) session_secret: Arc<[u8; 32]>,
     /// Where the clocks of all workers begin.
@@ -63,7 +77,7 @@ impl WorkerOptions {
         settings: &Settings,
         live: Arc<Live>,
         series: Arc<SeriesRegistry>,
-        passwords: Passwords,
+        (passwords, spool, shares): (Passwords, Spool, Shares),
         workers: usize,
         session_secret: [u8; 32],
     ) -> Self {
@@ -77,7 +91,9 @@ impl WorkerOptions {
                 some => Some(Arc::new(some.iter().copied().collect())),
             },
             max_connections: max_connections(workers),
+            max_udp_sessions: max_udp_sessions(workers),
             public_https_port: settings.public_https_port,
+            header_case: Arc::new(HeaderCase::new(&settings.header_case)),
             max_endpoint_connections: match settings.max_endpoint_connections {
                 Some(limit) => (limit.get() as usize).div_ceil(workers.max(1)),
                 None => max_connections(workers) / 4 * 3,
@@ -85,21 +101,39 @@ impl WorkerOptions {
             series,
             live,
             rates: Arc::new(LazyLock::new(RateTable::default)),
+            shares,
             in_flight: Arc::new(LazyLock::new(in_flight::Table::default)),
             passwords,
+            spool,
             started: Instant::now(),
         }
     }
 }
 
-/// A client connection and the upstream one it needs are two descriptors; some are left for the rest.
+impl WorkerOptions {
+    /// A clock that goes with those of the workers.
+    pub(crate) fn clock(&self) -> Clock {
+        Clock::since(self.started)
+    }
+}
+
+/// A client connection and the upstream one it needs are two descriptors; some are left for the rest, and an eighth for
+/// UDP sessions.
 fn max_connections(workers: usize) -> usize {
+    (descriptors().saturating_sub(64) / 16 * 7 / workers.max(1)).clamp(16, 1 << 20)
+}
+
+/// An eighth of the descriptors: no more than the kernel's own table has on a host of 4 GiB.
+fn max_udp_sessions(workers: usize) -> usize {
+    ((descriptors().saturating_sub(64) / 8).min(1 << 18) / workers.max(1)).max(16)
+}
+
+fn descriptors() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     #[expect(unsafe_code, reason = "getrlimit writes the struct it is given")]
     // SAFETY: `limit` is a valid, exclusive `rlimit`.
     let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
-    let descriptors = if known { usize::try_from(limit.rlim_cur).unwrap_or(1024) } else { 1024 };
-    (descriptors.saturating_sub(64) / 2 / workers.max(1)).clamp(16, 1 << 20)
+    if known { usize::try_from(limit.rlim_cur).unwrap_or(1024) } else { 1024 }
 }
 
 /// One data thread's world.
@@ -108,6 +142,7 @@ pub(crate) struct Worker {
     live: LocalLive,
     metrics: Arc<WorkerMetrics>,
     endpoint_counters: Counters<EndpointStats>,
+    l4_counters: Counters<L4Stats>,
     series: LocalSeries,
     log: Option<RefCell<AccessLogger>>,
     clock: Rc<Clock>,
@@ -117,6 +152,8 @@ pub(crate) struct Worker {
     warned: Cell<Option<Tick>>,
     addresses: LocalAddresses,
     passwords: LocalPasswords,
+    tokens: Tokens,
+    verdicts: Verdicts,
     conn_timers: Rc<RefCell<Registry<ConnTimers>>>,
     request_timers: Rc<RefCell<Registry<RequestTimers>>>,
 }
@@ -134,12 +171,15 @@ impl Worker {
             options,
             metrics,
             endpoint_counters: Counters::default(),
+            l4_counters: Counters::default(),
             log: log.map(RefCell::new),
             connections: Cell::new(0),
             listening: RefCell::default(),
             warned: Cell::new(None),
             addresses: LocalAddresses::default(),
             passwords: LocalPasswords::default(),
+            tokens: Tokens::default(),
+            verdicts: Verdicts::default(),
             conn_timers: Registry::new(),
             request_timers: Registry::new(),
         }
@@ -182,6 +222,16 @@ impl Worker {
         &self.passwords
     }
 
+    /// Keys of tokens, and tokens that were right.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// What authentication services have said.
+    pub(crate) fn verdicts(&self) -> &Verdicts {
+        &self.verdicts
+    }
+
     pub(crate) fn metrics(&self) -> &WorkerMetrics {
         &self.metrics
     }
@@ -196,10 +246,16 @@ impl Worker {
         &self.endpoint_counters
     }
 
+    /// Connections and sessions of Services that are passed on.
+    pub(crate) fn l4_counters(&self) -> &Counters<L4Stats> {
+        &self.l4_counters
+    }
+
     /// Adds what was counted since the last clock tick to the totals of all workers.
     pub(super) fn flush_counters(&self) {
         self.series.flush();
         self.endpoint_counters.flush();
+        self.l4_counters.flush();
     }
 
     /// Forgets what is kept of snapshots without need: counts of hosts and endpoints that none knows any more,
@@ -207,6 +263,7 @@ impl Worker {
     pub(super) fn tidy(&self) {
         self.series.forget();
         self.endpoint_counters.forget();
+        self.l4_counters.forget();
     }
 
     pub(crate) fn logs_access(&self) -> bool {

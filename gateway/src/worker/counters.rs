@@ -16,7 +16,7 @@ use std::{
 
 use gatehouse_routes::stats::EndpointStats;
 
-use crate::admin::metrics::series;
+use crate::{admin::metrics::series, compile::L4Stats};
 
 /// Most counts of one kind.
 const KINDS: usize = series::NUMBERS;
@@ -35,9 +35,16 @@ impl Totals for series::Totals {
 }
 
 impl Totals for EndpointStats {
-    /// [`REQUEST`], [`FAILURE`].
+    /// [`REQUEST`], [`FAILURE`], [`JUDGED`], [`FAULT`].
     fn totals(&self) -> impl Iterator<Item = &AtomicU64> {
-        [&self.requests, &self.failures].into_iter()
+        [&self.requests, &self.failures, &self.judged, &self.faults].into_iter()
+    }
+}
+
+impl Totals for L4Stats {
+    /// By the numbers of [`L4Stats`].
+    fn totals(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.totals.iter()
     }
 }
 
@@ -45,6 +52,10 @@ impl Totals for EndpointStats {
 pub(crate) const REQUEST: usize = 0;
 /// A connect or an exchange that failed.
 pub(crate) const FAILURE: usize = 1;
+/// A request whose outcome counts for or against the endpoint.
+pub(crate) const JUDGED: usize = 2;
+/// One that the endpoint has failed.
+pub(crate) const FAULT: usize = 3;
 
 /// One worker's counts for one handle.
 pub(crate) struct Counts<T> {
@@ -129,11 +140,11 @@ mod tests {
             worker.add(&worker.of(&stats), REQUEST);
             worker.add(&worker.of(&stats), FAILURE);
         }
-        assert_eq!(totals(&stats), [0, 0], "no shared line is touched before the tick");
+        assert_eq!(totals(&stats), [0; 4], "no shared line is touched before the tick");
         workers.iter().for_each(Counters::flush);
-        assert_eq!(totals(&stats), [4, 2]);
+        assert_eq!(totals(&stats), [4, 2, 0, 0]);
         workers.iter().for_each(Counters::flush);
-        assert_eq!(totals(&stats), [4, 2], "nothing is added twice");
+        assert_eq!(totals(&stats), [4, 2, 0, 0], "nothing is added twice");
     }
 
     #[test]
@@ -146,7 +157,7 @@ mod tests {
         worker.forget();
         worker.add(&of_a_request, REQUEST);
         worker.flush();
-        assert_eq!(totals(&of_a_request.totals), [1, 0]);
+        assert_eq!(totals(&of_a_request.totals), [1, 0, 0, 0]);
         drop(of_a_request);
         worker.forget();
         assert!(weak.upgrade().is_none(), "the handle of a host that is gone");

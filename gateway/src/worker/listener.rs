@@ -8,7 +8,7 @@ use rustls::ServerConfig;
 use crate::tls::config::TlsPolicies;
 
 /// Names one listener for as long as the process runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ListenerId(pub(crate) u64);
 
 /// What a connection has to know about the listener it came through.
@@ -22,6 +22,13 @@ pub(crate) struct ListenerFacts {
     pub(crate) passes_on: bool,
     /// How their TLS ends here.
     pub(crate) port_tls: Option<Arc<ServerConfig>>,
+}
+
+/// One worker's socket of a listener for datagrams.
+pub(crate) struct OpenedUdp {
+    pub(crate) id: ListenerId,
+    pub(crate) address: SocketAddr,
+    pub(crate) socket: std::net::UdpSocket,
 }
 
 /// One worker's socket of a listener.

@@ -62,7 +62,7 @@ impl RateTable {
         interval: Duration,
         burst: u32,
         now: Instant,
-    ) -> Result<(), Duration> {
+    ) -> Result<Left, Duration> {
         let hash = self.hasher.hash_one(key);
         let set = &self.sets[hash as usize % SETS].0;
         // Never 0, so that an empty word has no owner.
@@ -75,15 +75,38 @@ impl RateTable {
             let (word, seen) = find(set, mark);
             let due = if seen & !TIME == mark { (seen & TIME).max(now) } else { now };
             if due - now > ahead {
-                return Err(Duration::from_nanos(((due - now - ahead) as u128 * UNIT) as u64));
+                return Err(time_of(due - now - ahead));
             }
             let new = mark | (due + step).min(TIME);
             // Another worker was faster: look again.
             if word.compare_exchange(seen, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                return Ok(());
+                let ahead = (due + step).saturating_sub(now);
+                let room = step.saturating_mul(u64::from(burst) + 1).saturating_sub(ahead);
+                return Ok(Left {
+                    requests: u32::try_from(room / step).unwrap_or(u32::MAX),
+                    whole_in: time_of(ahead),
+                });
             }
         }
     }
+
+    /// What stands for a text in keys.
+    pub(crate) fn digest(&self, text: &[u8]) -> u64 {
+        self.hasher.hash_one(text)
+    }
+}
+
+/// What a client has left of its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// Requests that may come at once.
+    pub(crate) requests: u32,
+    /// When all of them may again.
+    pub(crate) whole_in: Duration,
+}
+
+fn time_of(units: u64) -> Duration {
+    Duration::from_nanos(u64::try_from(u128::from(units) * UNIT).unwrap_or(u64::MAX))
 }
 
 /// The word of an owner, or else the one that is to become it, and what it holds.
@@ -129,6 +152,16 @@ mod tests {
         assert!(table.take((2, 7), SECOND, 0, begin).is_ok());
         // Who waits long enough has the whole burst again, and no more.
         assert_eq!(allowed(&table, 7, 20, 4, begin + 1000 * SECOND), 5);
+    }
+
+    #[test]
+    fn a_client_is_told_what_is_left() {
+        let (table, begin) = (RateTable::default(), Instant::now());
+        let take = |after| table.take((1, 7), SECOND, 4, begin + after).unwrap();
+        let left = |requests, whole_in| Left { requests, whole_in };
+        assert_eq!(take(Duration::ZERO), left(4, SECOND));
+        assert_eq!(take(Duration::ZERO), left(3, 2 * SECOND));
+        assert_eq!(take(2 * SECOND).requests, 4);
     }
 
     #[test]

@@ -23,12 +23,13 @@ use tokio::{
 use crate::{
     access_log::AccessLogger,
     admin::metrics::WorkerMetrics,
-    upstream::{Upstreams, gates::Gates, names::resolver::Resolver},
+    l4::udp::Udp,
+    upstream::{Upstreams, gates::Gates, issuers::Issuers, names::resolver::Resolver},
     worker::{
         accept::accept,
         clock,
         context::{Worker, WorkerOptions},
-        listener::{ListenerId, Opened},
+        listener::{ListenerId, Opened, OpenedUdp},
     },
 };
 
@@ -41,6 +42,8 @@ const TIDY_EVERY: u64 = 20;
 pub(crate) enum Command {
     /// Accept on this socket.
     Listen(Box<Opened>),
+    /// Pass on the datagrams of this socket.
+    ListenUdp(Box<OpenedUdp>),
     /// Accept what is queued, then close the socket.
     Unlisten(ListenerId),
     /// Connections that came in on these addresses end with the request under way; their listeners stay.
@@ -52,6 +55,9 @@ pub(crate) enum Command {
     /// All connections end with the request under way; only listeners on these addresses go on.
     Drain(Arc<[IpAddr]>),
 }
+
+/// Threads of a worker that read and write the files of bodies.
+const FILE_THREADS: usize = 4;
 
 /// Where a worker stands, as of its last clock tick.
 #[derive(Debug, Default)]
@@ -93,19 +99,22 @@ impl WorkerHandle {
     pub(crate) fn start(
         index: usize,
         options: WorkerOptions,
-        (resolver, gates): (Resolver, Gates),
+        upstreams: (Resolver, Gates, Issuers),
         metrics: Arc<WorkerMetrics>,
         log: Option<AccessLogger>,
     ) -> io::Result<Self> {
         let (commands, receiver) = unbounded_channel();
         let report = Arc::new(Report::default());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(FILE_THREADS)
+            .build()?;
         let shared = Arc::clone(&report);
         let thread = thread::Builder::new().name(format!("data-{index}")).spawn(move || {
             let worker = Rc::new(Worker::new(options, metrics, log));
             LocalSet::new().block_on(
                 &runtime,
-                run(worker, Upstreams::new(index, resolver, gates), receiver, &shared),
+                run(worker, Upstreams::new(index, upstreams), receiver, &shared),
             );
         })?;
         Ok(Self { commands, report, thread: Some(thread) })
@@ -148,7 +157,7 @@ async fn run(
     report: &Report,
 ) {
     let upstreams = Rc::new(upstreams);
-    let relays = Rc::default();
+    let (relays, udp) = (Rc::default(), Udp::new(&worker));
     let mut listeners = Vec::new();
     let mut ticker = tokio::time::interval(clock::period(worker.options.time_scale));
     ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -163,16 +172,28 @@ async fn run(
                         Err(error) => tracing::error!(%error, "listener lost"),
                     }
                 }
+                Some(Command::ListenUdp(opened)) => {
+                    if let Err(error) = udp.open(*opened) {
+                        tracing::error!(%error, "listener lost");
+                    }
+                }
                 // Dropping the sender is what ends the accept loop.
-                Some(Command::Unlisten(id)) => listeners.retain(|(other, ..)| *other != id),
+                Some(Command::Unlisten(id)) => {
+                    listeners.retain(|(other, ..)| *other != id);
+                    udp.close(id);
+                }
                 Some(Command::Leave(ips)) => {
                     worker.addresses().leave(&ips, worker.now());
                     worker.wake_leaving();
                 }
                 Some(Command::Stay(ips)) => worker.addresses().stay(&ips),
-                Some(Command::Cut(ips)) => worker.cut(&ips),
+                Some(Command::Cut(ips)) => {
+                    worker.cut(&ips);
+                    udp.cut(&ips);
+                }
                 Some(Command::Drain(kept)) => {
                     listeners.retain(|(_, address, _)| kept.contains(&address.ip()));
+                    udp.drain(&kept);
                     worker.addresses().leave_all(worker.now());
                     worker.wake_leaving();
                 }
@@ -181,6 +202,7 @@ async fn run(
             worker.listens(listeners.iter().map(|(_, address, _)| *address).collect()); }
             _ = ticker.tick() => {
                 worker.clock().tick();
+                udp.tick();
                 worker.flush_counters();
                 ticks += 1;
                 if ticks.is_multiple_of(SWEEP_EVERY) || worker.options.time_scale < 1.0 {

@@ -252,6 +252,8 @@ pub(crate) enum BrokenOff {
     ByClient,
     /// It is larger than its rule allows.
     TooLarge,
+    /// What was kept of it cannot be read.
+    Unread,
 }
 
 impl Timers for ConnTimers {
@@ -336,6 +338,11 @@ impl RequestTimers {
         if let Some(since) = self.receiving_since.take() {
             self.behind.set(self.behind.get() + now.saturating_sub(since));
         }
+        self.body_taken(now);
+    }
+
+    /// The backend took a part of the request's body.
+    pub(crate) fn body_taken(&self, now: Tick) {
         if self.upstream_since.get().is_some() {
             self.upstream_since.set(Some((now, Expiry::Sending)));
         }

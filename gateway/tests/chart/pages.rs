@@ -33,12 +33,13 @@ pub(crate) const ROUTER: &str = "docs/migrate-from-openshift-router.md";
 pub(crate) const TROUBLES: &str = "docs/troubleshooting.md";
 
 /// Camel case that is no reason: kinds, values of fields, names of types.
-const NO_REASONS: [&str; 21] = [
+const NO_REASONS: [&str; 26] = [
     "BackendTlsTable",
     "BgpSpeakerOptions",
     "CertCache",
     "CertTable",
     "CiliumL2AnnouncementPolicy",
+    "ClientTrust",
     "ConfigMap",
     "DoesNotExist",
     "EndpointSlice",
@@ -46,11 +47,15 @@ const NO_REASONS: [&str; 21] = [
     "ImplementationSpecific",
     "IngressClass",
     "InterNamespaceAllowed",
+    "KeyText",
     "L2Advertisement",
     "LoadBalancer",
     "NetScaler",
     "NotIn",
+    "PreferClose",
     "PreferDualStack",
+    "PreferSameNode",
+    "PreferSameZone",
     "RequireDualStack",
     "RoutePrefix",
     "ServiceL2Status",

@@ -156,6 +156,7 @@ fn values_that_make_no_sense_are_refused_with_their_place() {
         ("gateway.service.httpPort=65536", "/gateway/service/httpPort"),
         ("metrics.host=eth0", "/metrics/host"),
         ("traffic.trustedProxies[0]=all", "/traffic/trustedProxies/0"),
+        ("traffic.proxyProtocolFrom[0]=10.0.0.0/8/8", "/traffic/proxyProtocolFrom/0"),
         ("image.digest=latest", "/image/digest"),
         ("nonRoot=true", "state.type has to be emptyDir"),
         (

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod death;
+mod kernel;
 mod partition;
 mod planned;
 mod stranger;

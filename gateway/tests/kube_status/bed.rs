@@ -47,6 +47,7 @@ pub(crate) struct Gateway {
     child: Child,
     pub(crate) node: String,
     admin: SocketAddr,
+    http: SocketAddr,
 }
 
 impl Bed {
@@ -102,14 +103,14 @@ impl Bed {
 
     /// The same, as somebody who may do less than everything.
     pub(crate) fn gateway_as(&self, kubeconfig: &Path, node: &str, more: &[&str]) -> Gateway {
-        let admin = free_address();
+        let (admin, http) = (free_address(), free_address());
         let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
         command
             .args(["run", "--kubeconfig"])
             .arg(kubeconfig)
             .args(["--node", node, "--watch-namespace", &self.namespace])
             .args(["--lease-namespace", &self.namespace])
-            .args(["--http", &free_address().to_string(), "--https", &free_address().to_string()])
+            .args(["--http", &http.to_string(), "--https", &free_address().to_string()])
             .args(["--admin", &admin.to_string(), "--threads", "1", "--no-access-log"])
             .args(["--retry-period", "0.5"])
             .args(more)
@@ -121,7 +122,7 @@ impl Bed {
         if std::env::var_os("GATEWAY_LOG").is_none() {
             command.stderr(Stdio::null());
         }
-        Gateway { child: command.spawn().expect("a gateway"), node: node.to_owned(), admin }
+        Gateway { child: command.spawn().expect("a gateway"), node: node.to_owned(), admin, http }
     }
 
     pub(crate) fn services(&self) -> Api<Service> {
@@ -172,11 +173,16 @@ impl Bed {
 
     /// Creates many Services, some of them at a time.
     pub(crate) fn many_services(&self, names: impl Iterator<Item = String>) {
+        self.runtime.block_on(self.create_services(names));
+    }
+
+    /// The same, beside other things.
+    pub(crate) async fn create_services(&self, names: impl Iterator<Item = String>) {
         use futures_util::StreamExt as _;
         let all = futures_util::stream::iter(names)
             .map(|name| create_service(self.services(), name, json!({})))
             .buffer_unordered(32);
-        self.runtime.block_on(all.collect::<()>());
+        all.collect::<()>().await;
     }
 
     /// Writes another hand's status.
@@ -223,6 +229,26 @@ impl Gateway {
         TcpStream::connect(self.admin).ok()?;
         let seen = client::get(self.admin, "localhost", "/status");
         serde_json::from_str(&seen.responses.first()?.text()).ok()
+    }
+
+    /// What a client that asks for `/` of a host is answered.
+    pub(crate) fn answer(&self, host: &str) -> u16 {
+        client::get(self.http, host, "/").status()
+    }
+
+    /// Requests to the API server so far by verb, whatever became of them.
+    pub(crate) fn requests(&self) -> BTreeMap<String, u64> {
+        let seen = client::get(self.admin, "localhost", "/metrics");
+        let mut requests = BTreeMap::new();
+        for line in seen.responses[0].text().lines() {
+            let of_verb = line.strip_prefix("gatehouse_api_requests_total{verb=\"");
+            let Some((verb, rest)) = of_verb.and_then(|rest| rest.split_once('"')) else {
+                continue;
+            };
+            let count: u64 = rest.rsplit_once(' ').unwrap().1.parse().unwrap();
+            *requests.entry(verb.to_owned()).or_default() += count;
+        }
+        requests
     }
 
     /// What `gatehouse status` prints.

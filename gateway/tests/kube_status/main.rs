@@ -7,4 +7,5 @@
 
 mod bed;
 mod leaders;
+mod scale;
 mod statuses;

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{figures::Section, peer::Kind};
+use super::{figures::Section, kind::Kind, scenario::Unit};
 
 /// Measures in SVG units.
 const MARGIN: f64 = 16.0;
@@ -19,8 +19,13 @@ const TOP: f64 = 78.0;
 /// The scale ends at most at this many times nginx, lest one bar dwarf all others.
 const LONGEST: f64 = 4.0;
 
-/// Draws the sections. Without nginx there is nothing to relate to, so the chart says only that.
+/// Draws the sections in which nginx has run. Without, there is nothing to relate to, so the chart says only that.
 pub(super) fn svg(sections: &[Section]) -> String {
+    let related = |section: &&Section| {
+        section.measure == Some(Kind::Nginx) && section.unit == Unit::Request.title()
+    };
+    let sections: Vec<&Section> = sections.iter().filter(related).collect();
+    let sections = sections.as_slice();
     let end = scale_end(sections);
     let bars: usize = sections.iter().map(|section| section.figures.len()).sum();
     let (width, height) =
@@ -43,11 +48,7 @@ pub(super) fn svg(sections: &[Section]) -> String {
 "##
     );
     legend(&mut svg, sections, width);
-    let related = sections
-        .iter()
-        .flat_map(|section| &section.figures)
-        .any(|figures| figures.cpu_relative_to_nginx.is_some());
-    if related {
+    if !sections.is_empty() {
         grid(&mut svg, height, end);
     } else {
         let _ =
@@ -62,7 +63,7 @@ pub(super) fn svg(sections: &[Section]) -> String {
     svg
 }
 
-fn legend(svg: &mut String, sections: &[Section], width: f64) {
+fn legend(svg: &mut String, sections: &[&Section], width: f64) {
     let Some(first) = sections.first() else { return };
     let mut x = width - MARGIN - 96.0 * first.figures.len() as f64;
     for figures in &first.figures {
@@ -103,7 +104,7 @@ fn group(svg: &mut String, section: &Section, y: f64, end: f64) {
     );
     for (at, figures) in section.figures.iter().enumerate() {
         let y = y + at as f64 * BAR;
-        let ratio = figures.cpu_relative_to_nginx.unwrap_or(0.0);
+        let ratio = figures.relative.unwrap_or(0.0);
         let length = BARS * ratio.min(end) / end;
         let strong = if figures.peer == Kind::Gatehouse { "strong" } else { "soft" };
         let note = if ratio > end { format!(" ({ratio:.1}×)") } else { String::new() };
@@ -114,7 +115,7 @@ fn group(svg: &mut String, section: &Section, y: f64, end: f64) {
             BAR - 2.0,
             LABELS + length + 5.0,
             y + BAR - 3.5,
-            figures.cpu_us_per_request
+            figures.cost
         );
     }
 }
@@ -129,9 +130,9 @@ fn class(kind: Kind) -> &'static str {
 }
 
 /// A whole multiple of nginx that holds all bars, within reason.
-fn scale_end(sections: &[Section]) -> f64 {
+fn scale_end(sections: &[&Section]) -> f64 {
     let figures = sections.iter().flat_map(|section| &section.figures);
-    let longest = figures.filter_map(|one| one.cpu_relative_to_nginx).fold(0.0, f64::max);
+    let longest = figures.filter_map(|one| one.relative).fold(0.0, f64::max);
     longest.ceil().clamp(2.0, LONGEST)
 }
 
@@ -146,9 +147,10 @@ mod tests {
             requests_per_second: 0.0,
             p50_ms: 0.0,
             p99_ms: 0.0,
-            cpu_us_per_request: ratio * 10.0,
-            cpu_us_per_request_by_round: Vec::new(),
-            cpu_relative_to_nginx: Some(ratio),
+            cost: ratio * 10.0,
+            cost_by_round: Vec::new(),
+            relative: Some(ratio),
+            relative_to_without: None,
             memory_mib: 0.0,
             requests: 0,
             failed: 0,
@@ -158,7 +160,14 @@ mod tests {
     #[test]
     fn a_bar_is_as_long_as_its_ratio_and_one_beyond_the_scale_says_so() {
         let all = vec![figures(Kind::Nginx, 1.0), figures(Kind::Envoy, 8.0)];
-        let section = Section { scenario: "plain", title: "plain", figures: all };
+        let section = Section {
+            scenario: "plain",
+            title: "plain",
+            unit: Unit::Request.title(),
+            measure: Some(Kind::Nginx),
+            adds_to: None,
+            figures: all,
+        };
         let svg = svg(&[section]);
         assert!(svg.contains(&format!(r#"width="{:.1}""#, BARS / LONGEST)), "{svg}");
         assert!(

@@ -1,53 +1,26 @@
 //! The servers that are compared: where their programs are, how they are started and what version they
-//! are. What they are told to do is in [`config`]. Used by [`super`]; a peer ends when it is dropped.
+//! are. What they are told to do is in [`config`](super::config). Used by [`super`]; a peer ends when it is dropped.
 
 use std::{
-    fmt, fs,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use super::{config::Site, kind::Kind, setup::Serves};
 use anyhow::{Context as _, bail};
-use gatehouse_testbed::{
-    ports,
-    process::{Process, find_program},
-};
-use serde::Serialize;
-
-use super::config::{self, Site};
-
-/// A kind of server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
-    /// This project.
-    Gatehouse,
-    /// nginx, the measure that others are compared with.
-    Nginx,
-    /// HAProxy.
-    Haproxy,
-    /// Envoy.
-    Envoy,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::Gatehouse => "gatehouse",
-            Self::Nginx => "nginx",
-            Self::Haproxy => "HAProxy",
-            Self::Envoy => "Envoy",
-        })
-    }
-}
+use gatehouse_testbed::process::{Process, find_program};
 
 /// A running peer.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) process: Process,
+    /// Where it listens for HTTP, or for TCP if that is all that it does.
     pub(super) http: SocketAddr,
     pub(super) https: SocketAddr,
+    /// Memory before the first load, in KiB; zero until it is known.
+    pub(super) memory_at_start: u64,
 }
 
 impl Peer {
@@ -58,44 +31,12 @@ impl Peer {
         gatehouse: &Path,
         tools: &Path,
     ) -> anyhow::Result<Self> {
-        let [http, https, admin] = ports::free()?;
         let program = program(kind, gatehouse, tools)?;
-        let arguments: Vec<String> = match kind {
-            Kind::Gatehouse => {
-                let manifests = site.folder.join("manifests");
-                fs::create_dir(&manifests)?;
-                fs::write(manifests.join("site.yaml"), config::gatehouse(site))?;
-                let state = site.folder.join("state");
-                #[rustfmt::skip]
-                let arguments = [
-                    "run", "--manifests", &text(&manifests), "--state-dir", &text(&state),
-                    "--http", &http.to_string(), "--https", &https.to_string(),
-                    "--admin", &admin.to_string(), "--threads", "2", "--no-access-log",
-                ].map(str::to_owned);
-                arguments.to_vec()
-            }
-            Kind::Nginx => {
-                let file = write(site, "nginx.conf", &config::nginx(site, http, https))?;
-                ["-p", &text(&site.folder), "-e", "stderr", "-c", &file].map(str::to_owned).to_vec()
-            }
-            Kind::Haproxy => {
-                write(site, "hosts.map", &config::haproxy_map(site))?;
-                let file = write(site, "haproxy.cfg", &config::haproxy(site, http, https))?;
-                vec!["-db".to_owned(), "-f".to_owned(), file]
-            }
-            Kind::Envoy => {
-                let file =
-                    write(site, "envoy.json", &config::envoy(site, http, https).to_string())?;
-                #[rustfmt::skip]
-                let arguments = [
-                    "-c", &file, "--concurrency", "2", "--disable-hot-restart", "--log-level", "error",
-                ].map(str::to_owned);
-                arguments.to_vec()
-            }
-        };
+        let arguments = site.write(kind)?;
         let log = site.folder.join("log");
         let process = Process::start(&kind.to_string(), &program, arguments, Some(&log))?;
-        Ok(Self { process, http, https })
+        let http = if matches!(site.setup.serves, Serves::Tcp) { site.tcp } else { site.http };
+        Ok(Self { process, http, https: site.https, memory_at_start: 0 })
     }
 }
 
@@ -135,14 +76,4 @@ fn program(kind: Kind, gatehouse: &Path, tools: &Path) -> anyhow::Result<PathBuf
         bail!("no program `{name}`; `make bench` installs it, --peers leaves it out");
     };
     fs::canonicalize(&program).with_context(|| format!("program {}", program.display()))
-}
-
-fn write(site: &Site, name: &str, content: &str) -> anyhow::Result<String> {
-    let file = site.folder.join(name);
-    fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))?;
-    Ok(text(&file))
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }

@@ -13,9 +13,9 @@ use serde::Serialize;
 
 use super::{
     Options, chart,
-    figures::{Figures, Row, Section, round},
+    figures::{Figures, Row, Section, compare_with_without},
+    kind::Kind,
     peer,
-    peer::Kind,
     scenario::Scenario,
 };
 
@@ -31,6 +31,9 @@ pub(super) struct Report {
     rounds: usize,
     seconds_per_turn: u64,
     took_seconds: u64,
+    /// A sentence about the circumstances, or nothing.
+    note: String,
+    peers: Vec<Kind>,
     pub(super) scenarios: Vec<Section>,
 }
 
@@ -39,29 +42,19 @@ impl Report {
         options: &Options,
         scenarios: &[&'static Scenario],
         rows: &BTreeMap<(&str, Kind), Row>,
-        memory: &BTreeMap<(Kind, bool), u64>,
+        memory: &BTreeMap<(Kind, &str), u64>,
         took: Duration,
     ) -> Self {
         let mut sections = Vec::with_capacity(scenarios.len());
         for scenario in scenarios {
             let row = |kind: &Kind| Some((*kind, rows.get(&(scenario.name, *kind))?));
-            let mut figures: Vec<Figures> = options
-                .peers
-                .iter()
-                .filter_map(row)
-                .map(|(kind, row)| {
-                    let memory = memory.get(&(kind, scenario.many_hosts)).copied().unwrap_or(0);
-                    Figures::new(kind, row, memory)
-                })
-                .collect();
-            let nginx = figures.iter().find(|one| one.peer == Kind::Nginx);
-            if let Some(nginx) = nginx.map(|nginx| nginx.cpu_us_per_request) {
-                for one in &mut figures {
-                    one.cpu_relative_to_nginx = Some(round(one.cpu_us_per_request / nginx, 3));
-                }
-            }
-            sections.push(Section { scenario: scenario.name, title: scenario.title, figures });
+            let figures = options.peers.iter().filter_map(row).map(|(kind, row)| {
+                let memory = memory.get(&(kind, scenario.setup.name)).copied().unwrap_or(0);
+                Figures::new(kind, scenario, row, memory)
+            });
+            sections.push(Section::new(scenario, figures.collect()));
         }
+        compare_with_without(&mut sections);
         let versions = options
             .peers
             .iter()
@@ -75,6 +68,8 @@ impl Report {
             rounds: rows.values().map(|row| row.runs.len()).max().unwrap_or(0),
             seconds_per_turn: if options.quick { 1 } else { options.duration },
             took_seconds: took.as_secs(),
+            note: options.note.as_ref().map_or_else(String::new, |note| format!(" {note}")),
+            peers: options.peers.clone(),
             scenarios: sections,
         }
     }
@@ -101,31 +96,36 @@ impl Report {
         let _ = writeln!(
             text,
             "{}. {} with {} cores, Linux {}. {} rounds of {} s per peer and scenario, in turns; load, \
-             peer and backend share the cores, so **CPU µs per request** of the peer's own processes is \
-             the figure to compare; below 1.00× is less than nginx.\n\n\
-             ![CPU per request relative to nginx](cpu.svg)\n",
+             peer and backend share the cores, so **CPU time of the peer's own processes** is the figure to \
+             compare.{}\n\n![CPU per request relative to nginx](cpu.svg)\n",
             self.versions.join(", "),
             self.machine,
             self.cores,
             self.kernel,
             self.rounds,
             self.seconds_per_turn,
+            self.note,
         );
         self.overview(&mut text);
+        self.features(&mut text);
         for section in &self.scenarios {
+            let of = section.measure.map_or_else(|| "–".to_owned(), |kind| format!("of {kind}"));
             let _ = writeln!(
                 text,
-                "\n## {}\n\n| peer | CPU µs/request | of nginx | req/s | p50 ms | p99 ms | memory MiB | \
-                 failed |\n|---|--:|--:|--:|--:|--:|--:|--:|",
-                section.title
+                "\n## {}\n\n| peer | {} | {of} | by round | req/s | p50 ms | p99 ms | memory MiB | \
+                 failed |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+                section.title, section.unit
             );
             for one in &section.figures {
+                let by_round: Vec<String> =
+                    one.cost_by_round.iter().map(|cost| format!("{cost:.1}")).collect();
                 let _ = writeln!(
                     text,
-                    "| {} | {:.1} | {} | {:.0} | {:.2} | {:.2} | {:.1} | {} |",
+                    "| {} | {:.1} | {} | {} | {:.0} | {:.2} | {:.2} | {:.1} | {} |",
                     one.peer,
-                    one.cpu_us_per_request,
-                    relative(one),
+                    one.cost,
+                    times(one.relative),
+                    by_round.join(" "),
                     one.requests_per_second,
                     one.p50_ms,
                     one.p99_ms,
@@ -135,34 +135,63 @@ impl Report {
             }
         }
         text.push_str(
-            "\nMemory is the proportional set size after the load, all processes of the peer together.\n\
-             Made by `make bench`.\n",
+            "\nMemory is the proportional set size after the load, all processes of the peer together; that of an \
+             idle connection is what it grew by while they were open. Of the kernel's (sockets, pipes) it has \
+             nothing.\nMade by `make bench`.\n",
         );
         text
     }
 
-    /// CPU per request of all peers in all scenarios.
+    /// What all peers cost in all scenarios.
     fn overview(&self, text: &mut String) {
-        let Some(first) = self.scenarios.first() else { return };
-        text.push_str("| CPU µs per request |");
-        for one in &first.figures {
-            let _ = write!(text, " {} |", one.peer);
+        text.push_str("| | unit |");
+        for kind in &self.peers {
+            let _ = write!(text, " {kind} |");
         }
-        text.push_str("\n|---|");
-        text.push_str(&"--:|".repeat(first.figures.len()));
+        text.push_str("\n|---|---|");
+        text.push_str(&"--:|".repeat(self.peers.len()));
         text.push('\n');
         for section in &self.scenarios {
-            let _ = write!(text, "| {} |", section.title);
-            for one in &section.figures {
-                let _ = write!(text, " {:.1} |", one.cpu_us_per_request);
+            let _ = write!(text, "| {} | {} |", section.title, section.unit);
+            for kind in &self.peers {
+                let cost =
+                    section.cost(*kind).map_or_else(|| "–".to_owned(), |it| format!("{it:.1}"));
+                let _ = write!(text, " {cost} |");
+            }
+            text.push('\n');
+        }
+    }
+
+    /// What features cost each peer, against its own requests without them.
+    fn features(&self, text: &mut String) {
+        if !self.scenarios.iter().any(|section| section.adds_to.is_some()) {
+            return;
+        }
+        text.push_str("\nWhat a feature costs: CPU time of a request with it by that of one without, same peer.\n\n");
+        text.push_str("| | at most |");
+        for kind in &self.peers {
+            let _ = write!(text, " {kind} |");
+        }
+        text.push_str("\n|---|--:|");
+        text.push_str(&"--:|".repeat(self.peers.len()));
+        text.push('\n');
+        for section in &self.scenarios {
+            let Some((_, most)) = section.adds_to else { continue };
+            let _ = write!(text, "| {} | {most:.2}× |", section.title);
+            for kind in &self.peers {
+                let figures = section.figures.iter().find(|one| one.peer == *kind);
+                let ratio = figures.and_then(|one| one.relative_to_without);
+                let missed = *kind == Kind::Gatehouse && ratio.is_some_and(|ratio| ratio > most);
+                let _ =
+                    write!(text, " {}{} |", times(ratio), if missed { " (missed)" } else { "" });
             }
             text.push('\n');
         }
     }
 }
 
-fn relative(figures: &Figures) -> String {
-    figures.cpu_relative_to_nginx.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}×"))
+fn times(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}×"))
 }
 
 fn machine() -> String {

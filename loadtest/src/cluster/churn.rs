@@ -53,7 +53,11 @@ pub(super) fn run(
     rate: u32,
     count: u32,
 ) -> anyhow::Result<Vec<Duration>> {
-    ensure!(count.div_ceil(3) <= site.services, "so many changes need more --services");
+    let fewest = site.services.min(site.ingresses).min(site.routes);
+    ensure!(
+        count.div_ceil(3) <= fewest,
+        "so many changes need more --services, --ingresses, --routes"
+    );
     let (made, seen) = channel();
     let watching = thread::spawn(move || watch(http, &seen));
     let (runtime, client) = api.parts();
@@ -113,7 +117,7 @@ fn change(site: &Site, number: u32) -> Change {
                 kind: ("route.openshift.io/v1", "Route"),
                 key: site.key(at),
                 patch: json!({ "spec": { "path": "/changed" } }),
-                sight: Sight { host: route_host(at), status: 404, body: "", also: "/changed" },
+                sight: Sight { host: route_host(at), status: 503, body: "", also: "/changed" },
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 use super::Seniority;
 use crate::{
@@ -53,8 +53,11 @@ pub(crate) fn route_claims(
     mut claims: Vec<RouteClaim<'_>>,
     ownership: Ownership,
 ) -> Vec<(usize, String)> {
+    let strict = ownership == Ownership::Strict;
+    let contested = Contested::among(&claims, strict);
+    claims.retain(|claim| contested.has(claim));
     claims.sort_unstable_by(|a, b| a.seniority.cmp(&b.seniority));
-    let mut held = Held { strict: ownership == Ownership::Strict, ..Held::default() };
+    let mut held = Held { strict, ..Held::default() };
     let mut failed = Vec::new();
     for claim in &claims {
         match held.refusal(claim) {
@@ -69,6 +72,36 @@ pub(crate) fn route_claims(
 pub(crate) fn claimed(object: &ObjectRef, message: &str) -> Problem {
     let hint = "choose another host or path, or remove the older Route";
     Problem::error(object, "HostAlreadyClaimed", "spec.host", message, hint)
+}
+
+/// Which claims another one could stand in the way of. Mostly there are few: one Route asks for one host.
+struct Contested<'c> {
+    /// Those that one claim asks for, and those that several do.
+    hosts: HashMap<&'c HostPattern, bool>,
+    /// Domains that a wildcard stands for, where that matters to the hosts in them.
+    wildcards: HashSet<&'c str>,
+}
+
+impl<'c> Contested<'c> {
+    fn among(claims: &[RouteClaim<'c>], strict: bool) -> Self {
+        let mut hosts = HashMap::with_capacity(claims.len());
+        let mut wildcards = HashSet::new();
+        for claim in claims {
+            hosts.entry(claim.host).and_modify(|several| *several = true).or_insert(false);
+            if let HostPattern::OneLabel(domain) = claim.host
+                && strict
+            {
+                wildcards.insert(&**domain);
+            }
+        }
+        Self { hosts, wildcards }
+    }
+
+    fn has(&self, claim: &RouteClaim<'_>) -> bool {
+        let by_wildcard = |domain| self.wildcards.contains(domain);
+        self.hosts.get(claim.host).copied().unwrap_or_default()
+            || (!self.wildcards.is_empty() && domain_of(claim.host).is_some_and(by_wildcard))
+    }
 }
 
 /// Who has what so far.
@@ -94,7 +127,7 @@ struct OfHost<'c> {
 #[derive(Default)]
 struct Domain<'c> {
     wildcard: Option<&'c str>,
-    hosts: Vec<&'c str>,
+    hosts: HashSet<&'c str>,
 }
 
 impl<'c> Held<'c> {
@@ -146,8 +179,9 @@ impl<'c> Held<'c> {
         let domain = self.domains.entry(domain).or_default();
         match claim.host {
             HostPattern::OneLabel(_) => domain.wildcard = Some(&key.namespace),
-            _ if domain.hosts.contains(&&*key.namespace) => {}
-            _ => domain.hosts.push(&key.namespace),
+            _ => {
+                domain.hosts.insert(&key.namespace);
+            }
         }
     }
 }

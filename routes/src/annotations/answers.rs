@@ -8,7 +8,7 @@ use super::{
     table::Found,
     value::{AnswerSetting, SecurityHeaders},
 };
-use crate::filter::{Forwarded, change::Change, compress::Coding};
+use crate::filter::{change::Change, compress::Coding};
 
 /// What an object asks of its answers, part by part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,6 @@ pub(crate) struct AnswerSettings {
     /// Fields that clients do not get.
     pub(crate) hide: Arc<[HeaderName]>,
     pub(crate) security: Option<SecurityHeaders>,
-    pub(crate) forwarded: Option<Forwarded>,
     /// The connection to the backend is not kept.
     pub(crate) closes_upstream: bool,
     /// Codings of answers, the best liked first.
@@ -71,7 +70,6 @@ impl AnswerSettings {
             AnswerSetting::RedirectTo(text) => self.redirect_to = named(text),
             AnswerSetting::Hide(names) => self.hide = names,
             AnswerSetting::Security(preset) => self.security = preset,
-            AnswerSetting::Forwarded(mode) => self.forwarded = mode,
             AnswerSetting::ClosesUpstream(on) => self.closes_upstream = on,
             AnswerSetting::Codings(codings) => self.codings = codings,
             AnswerSetting::CompressTypes(types) => self.compress_types = types,

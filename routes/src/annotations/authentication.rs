@@ -1,11 +1,22 @@
 //! Annotations about who may pass, put together: one alone says little.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{nginx, table::Found, value::AuthenticationSetting};
-use crate::template::Template;
+use super::{
+    gatehouse, nginx,
+    table::Found,
+    value::{AuthenticationSetting, JwtSetting},
+};
+use crate::{
+    filter::authentication::{
+        external::Durations,
+        jwt::{Algorithms, Claim, Place, Requirement},
+    },
+    policy::hash_by::HashKey,
+    template::Template,
+};
 
 pub(crate) use super::value::{AuthUrl, Layout};
 
@@ -18,6 +29,7 @@ pub(crate) struct AuthenticationSettings {
     pub(crate) challenge: Option<HeaderValue>,
     pub(crate) any: bool,
     pub(crate) external: ExternalSettings,
+    pub(crate) jwt: JwtSettings,
 }
 
 /// What they ask for about a service.
@@ -31,6 +43,26 @@ pub(crate) struct ExternalSettings {
     pub(crate) copy: Option<Arc<[HeaderName]>>,
     pub(crate) fields: Option<Arc<str>>,
     pub(crate) always_cookies: bool,
+    pub(crate) authorities: Option<Arc<str>>,
+    pub(crate) cache_key: Option<HashKey>,
+    pub(crate) cache_durations: Option<Durations>,
+}
+
+/// What they ask for about tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct JwtSettings {
+    pub(crate) secret: Option<Arc<str>>,
+    pub(crate) config_map: Option<Arc<str>>,
+    pub(crate) url: Option<Arc<AuthUrl>>,
+    pub(crate) authorities: Option<Arc<str>>,
+    pub(crate) key: Option<Arc<str>>,
+    pub(crate) issuer: Option<Arc<str>>,
+    pub(crate) audiences: Option<Arc<[Box<str>]>>,
+    pub(crate) algorithms: Option<Algorithms>,
+    pub(crate) skew: Duration,
+    pub(crate) place: Option<Place>,
+    pub(crate) require: Option<Arc<[Requirement]>>,
+    pub(crate) copy: Option<Arc<[(Claim, HeaderName)]>>,
 }
 
 /// An annotation that a problem is about.
@@ -43,21 +75,48 @@ pub(crate) enum Part {
     Signin,
     Copy,
     Fields,
+    Authorities,
+    JwtAlgorithms,
+    JwtAudiences,
+    JwtAuthorities,
+    JwtConfigMap,
+    JwtCopy,
+    JwtFrom,
+    JwtIssuer,
+    JwtKey,
+    JwtRequire,
+    JwtSecret,
+    JwtUrl,
+    LimitBy,
 }
 
 impl Part {
     /// Path of the annotation within its object.
     pub(crate) fn field(self) -> String {
-        let name = match self {
-            Self::Type => "auth-type",
-            Self::Secret => "auth-secret",
-            Self::Url => "auth-url",
-            Self::Method => "auth-method",
-            Self::Signin => "auth-signin",
-            Self::Copy => "auth-response-headers",
-            Self::Fields => "auth-proxy-set-headers",
+        let (nginx, own) = (nginx::FAMILY.prefix, gatehouse::FAMILY.prefix);
+        let (prefix, name) = match self {
+            Self::Type => (nginx, "auth-type"),
+            Self::Secret => (nginx, "auth-secret"),
+            Self::Url => (nginx, "auth-url"),
+            Self::Method => (nginx, "auth-method"),
+            Self::Signin => (nginx, "auth-signin"),
+            Self::Copy => (nginx, "auth-response-headers"),
+            Self::Fields => (nginx, "auth-proxy-set-headers"),
+            Self::Authorities => (own, "auth-url-ca-secret"),
+            Self::JwtAlgorithms => (own, "jwt-algorithms"),
+            Self::JwtAudiences => (own, "jwt-audiences"),
+            Self::JwtAuthorities => (own, "jwt-jwks-ca-secret"),
+            Self::JwtConfigMap => (own, "jwt-jwks-config-map"),
+            Self::JwtCopy => (own, "jwt-claims-to-headers"),
+            Self::JwtFrom => (own, "jwt-from"),
+            Self::JwtIssuer => (own, "jwt-issuer"),
+            Self::JwtKey => (own, "jwt-jwks-key"),
+            Self::JwtRequire => (own, "jwt-require"),
+            Self::JwtSecret => (own, "jwt-jwks-secret"),
+            Self::JwtUrl => (own, "jwt-jwks-url"),
+            Self::LimitBy => (own, "limit-by"),
         };
-        Found { name: &format!("{}{name}", nginx::FAMILY.prefix), value: "" }.field()
+        Found { name: &format!("{prefix}{name}"), value: "" }.field()
     }
 }
 
@@ -79,8 +138,47 @@ impl AuthenticationSettings {
             AuthenticationSetting::Copy(names) => self.external.copy = Some(names),
             AuthenticationSetting::Fields(map) => self.external.fields = Some(map),
             AuthenticationSetting::AlwaysCookies(on) => self.external.always_cookies = on,
+            AuthenticationSetting::Authorities(name) => self.external.authorities = Some(name),
+            AuthenticationSetting::CacheKey(key) => self.external.cache_key = Some(key),
+            AuthenticationSetting::CacheDurations(durations) => {
+                self.external.cache_durations = Some(durations);
+            }
             // Whoever puts in what holds for all has looked already.
             AuthenticationSetting::Global(_) => {}
         }
+    }
+}
+
+impl JwtSettings {
+    pub(super) fn set(&mut self, setting: JwtSetting) {
+        match setting {
+            JwtSetting::Secret(name) => self.secret = Some(name),
+            JwtSetting::ConfigMap(name) => self.config_map = Some(name),
+            JwtSetting::Url(url) => self.url = Some(url),
+            JwtSetting::Authorities(name) => self.authorities = Some(name),
+            JwtSetting::Key(key) => self.key = Some(key),
+            JwtSetting::Issuer(issuer) => self.issuer = Some(issuer),
+            JwtSetting::Audiences(all) => self.audiences = Some(all),
+            JwtSetting::Algorithms(all) => self.algorithms = Some(all),
+            JwtSetting::Skew(time) => self.skew = time,
+            JwtSetting::Place(place) => self.place = Some(place),
+            JwtSetting::Require(all) => self.require = Some(all),
+            JwtSetting::Copy(all) => self.copy = Some(all),
+        }
+    }
+
+    /// An annotation that means nothing unless keys are named.
+    pub(crate) fn alone(&self) -> Option<Part> {
+        let given = [
+            (self.issuer.is_some(), Part::JwtIssuer),
+            (self.audiences.is_some(), Part::JwtAudiences),
+            (self.require.is_some(), Part::JwtRequire),
+            (self.copy.is_some(), Part::JwtCopy),
+            (self.algorithms.is_some(), Part::JwtAlgorithms),
+            (self.place.is_some(), Part::JwtFrom),
+            (self.key.is_some(), Part::JwtKey),
+            (self.authorities.is_some(), Part::JwtAuthorities),
+        ];
+        given.into_iter().find_map(|(given, part)| given.then_some(part))
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::Settings;
+use super::{
+    Settings,
+    ejection::{EjectionSetting, EjectionSettings},
+};
 use crate::{
     objects::ObjectRef,
     policy::{
@@ -20,6 +23,8 @@ use crate::{
 const SUBSET: u32 = 3;
 /// Times of checks where an object does not say more: those of HAProxy and of OpenShift's router.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// Shortest time for a check where no object says it: a host that is busy for a moment is not down.
+const TIMEOUT: Duration = Duration::from_secs(2);
 const FALL: u32 = 3;
 const RISE: u32 = 2;
 
@@ -63,6 +68,7 @@ pub(crate) enum ChoiceSetting {
     CheckTimeout(Duration),
     CheckFall(u32),
     CheckRise(u32),
+    Ejection(EjectionSetting),
 }
 
 /// What is spoken to check an endpoint.
@@ -87,6 +93,7 @@ pub(crate) struct ChoiceSettings {
     connections: Option<NonZeroU32>,
     pending: Option<u32>,
     check: CheckSettings,
+    ejection: EjectionSettings,
 }
 
 /// How endpoints are checked.
@@ -132,8 +139,11 @@ impl Settings {
     /// The way to the backends. `secure`: whether the cookie of a Route is for TLS only; `None` on an Ingress.
     pub(crate) fn policy(&self, object: &ObjectRef, secure: Option<bool>) -> Arc<Policy> {
         let (balance, affinity) = (self.choice.balance(), self.choice.affinity(object, secure));
-        let (limits, check) = (self.choice.limits(), self.choice.check.check().map(Arc::new));
-        Policy { balance, affinity, limits, check, ..self.policy.clone() }.shared()
+        let (limits, check) = (self.choice.limits(), self.choice.check());
+        let ejection = self.choice.ejection.ejection();
+        let buffering = self.buffers.then_some(self.buffering);
+        Policy { balance, affinity, limits, buffering, check, ejection, ..self.policy.clone() }
+            .shared()
     }
 }
 
@@ -177,7 +187,13 @@ impl ChoiceSettings {
             ChoiceSetting::CheckTimeout(time) => check.timeout = Some(time),
             ChoiceSetting::CheckFall(count) => check.fall = Some(count),
             ChoiceSetting::CheckRise(count) => check.rise = Some(count),
+            ChoiceSetting::Ejection(setting) => self.ejection.set(setting),
         }
+    }
+
+    /// How endpoints are checked.
+    pub(super) fn check(&self) -> Option<Arc<Check>> {
+        self.check.check().map(Arc::new)
     }
 
     /// How endpoints are chosen. What requests are hashed by counts before all other rules of choice.
@@ -280,7 +296,7 @@ impl CheckSettings {
         Some(Check {
             kind,
             interval,
-            timeout: self.timeout.unwrap_or_else(|| interval.min(INTERVAL)),
+            timeout: self.timeout.unwrap_or_else(|| interval.clamp(TIMEOUT, INTERVAL)),
             fall: self.fall.unwrap_or(FALL),
             rise: self.rise.unwrap_or(RISE),
         })

@@ -4,9 +4,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{
     Settings, family_of,
-    table::{Annotation, Status},
+    global::Global,
+    table::Annotation,
     value::{AuthenticationSetting, Setting},
 };
+use crate::objects::ObjectKey;
 
 /// Two names of one setting.
 const TWINS: [[&str; 2]; 1] = [["allowlist-source-range", "whitelist-source-range"]];
@@ -19,6 +21,10 @@ const AUTHENTICATION: &str = "auth-";
 pub(crate) struct Defaults {
     entries: Vec<Entry>,
     deny: Option<&'static str>,
+    /// What no annotation says.
+    pub(super) global: Global,
+    /// The ConfigMaps that it comes from, whether or not they exist.
+    config_maps: Vec<ObjectKey>,
     /// Snippets of nginx are read, those that are understood in whole.
     pub(super) snippets: bool,
 }
@@ -84,17 +90,24 @@ impl Defaults {
     }
 
     fn unbuilt(&mut self, row: &Annotation) -> Refused {
-        let (message, harmless) = match row.status {
-            _ if row.protects => {
-                self.close(super::NOT_SUPPORTED);
-                ("is not supported yet, so every Ingress is closed (503)".to_owned(), false)
-            }
-            Status::Differs(instead) => (format!("is not supported: {instead}"), false),
-            _ => ("has no effect".to_owned(), true),
-        };
-        let reason = if row.protects { super::NOT_SUPPORTED } else { "SettingIgnored" };
         let hint = "remove it if the Ingresses may do without";
-        Refused { reason, message, hint, harmless }
+        if !row.protects {
+            let message = "has no effect".to_owned();
+            return Refused { reason: "SettingIgnored", message, hint, harmless: true };
+        }
+        self.close(super::reader::NOT_SUPPORTED);
+        let message = "is not supported yet, so every Ingress is closed (503)".to_owned();
+        Refused { reason: super::reader::NOT_SUPPORTED, message, hint, harmless: false }
+    }
+
+    /// Notes a ConfigMap that something of it comes from.
+    pub(super) fn refers_to(&mut self, config_map: ObjectKey) {
+        self.config_maps.push(config_map);
+    }
+
+    /// The ConfigMaps that it comes from.
+    pub(crate) fn config_maps(&self) -> &[ObjectKey] {
+        &self.config_maps
     }
 
     /// Closes every object.
@@ -105,6 +118,7 @@ impl Defaults {
     /// Puts into the settings of an object what it does not say itself.
     pub(super) fn apply(&self, metadata: &ObjectMeta, settings: &mut Settings) {
         settings.deny = settings.deny.or(self.deny);
+        settings.global = self.global.clone();
         let asks_itself = asks_itself(metadata);
         for entry in &self.entries {
             if asks_itself && entry.name.starts_with(AUTHENTICATION) {

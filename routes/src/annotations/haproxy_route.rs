@@ -6,9 +6,10 @@
 use super::{
     table::{Annotation, Family, ObjectKind},
     value::{
-        ALGORITHM, FLAG, FORWARDED_FIELDS, HSTS, LIMIT, MAX_CONNECTIONS, NO_ROUTER_COOKIE,
-        PREFIX_TARGET, Parser, RATE_HTTP, RATE_TCP, ROUTE_CHECK_INTERVAL, ROUTE_LIMITS,
-        ROUTE_TIMEOUT, ROUTE_TUNNEL, ROUTER_COOKIE_NAME, ROUTER_SAME_SITE, SPACED_NETWORKS, TEXT,
+        ALGORITHM, CONCURRENT_TCP, FORWARDED_FIELDS, HEADER_CASE, HSTS, MAX_CONNECTIONS,
+        NO_ROUTER_COOKIE, PREFIX_TARGET, Parser, RATE_HTTP, RATE_TCP, ROUTE_CHECK_INTERVAL,
+        ROUTE_LIMITS, ROUTE_TIMEOUT, ROUTE_TUNNEL, ROUTER_COOKIE_NAME, ROUTER_SAME_SITE,
+        SPACED_NETWORKS, TEXT,
     },
 };
 
@@ -18,7 +19,7 @@ const ON: &[ObjectKind] = &[ObjectKind::Route, ObjectKind::Ingress];
 pub(super) static HAPROXY: Family = Family::new(
     "haproxy.router.openshift.io/",
     ON,
-    &[
+    &[&[
         Annotation::honoured(
             "balance",
             ON,
@@ -33,7 +34,13 @@ pub(super) static HAPROXY: Family = Family::new(
             "",
             "`true`: clients are not kept on one endpoint by a cookie.",
         ),
-        harmless("h1-adjust-case", FLAG, "Spell header names as old backends expect them."),
+        Annotation::honoured(
+            "h1-adjust-case",
+            ON,
+            HEADER_CASE,
+            "",
+            "Backends of HTTP/1 get those names of headers that `--header-case` lists as they stand there.",
+        ),
         Annotation::honoured(
             "hsts_header",
             ON,
@@ -73,7 +80,15 @@ pub(super) static HAPROXY: Family = Family::new(
             "Whether the limits for each client address count that stand in the three below.",
         )
         .protecting(),
-        closes("rate-limit-connections.concurrent-tcp", LIMIT, "Connections at a time at most."),
+        Annotation::honoured(
+            "rate-limit-connections.concurrent-tcp",
+            ON,
+            CONCURRENT_TCP,
+            "",
+            "Requests of a client address under way at most; more get 429. Connections that wait for a request do \
+             not count: before one comes nobody knows where it wants to go.",
+        )
+        .protecting(),
         Annotation::honoured(
             "rate-limit-connections.rate-http",
             ON,
@@ -121,14 +136,14 @@ pub(super) static HAPROXY: Family = Family::new(
             "",
             "How long nothing may move in a tunnel such as a WebSocket.",
         ),
-    ],
+    ]],
 );
 
 /// Annotations that do not depend on the router's program.
 pub(super) static ROUTER: Family = Family::new(
     "router.openshift.io/",
     ON,
-    &[
+    &[&[
         Annotation::honoured(
             "cookie-same-site",
             ON,
@@ -152,13 +167,9 @@ pub(super) static ROUTER: Family = Family::new(
             "Endpoints are checked by a connect, after this time each: such as `5s`; without a unit, milliseconds.",
         ),
         harmless("pool-size", TEXT, "Routes that the router keeps in reserve."),
-    ],
+    ]],
 );
 
 const fn harmless(name: &'static str, parser: Parser, doc: &'static str) -> Annotation {
     Annotation::harmless(name, ON, parser, doc)
-}
-
-const fn closes(name: &'static str, parser: Parser, doc: &'static str) -> Annotation {
-    Annotation::closes(name, ON, parser, doc)
 }

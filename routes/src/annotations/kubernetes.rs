@@ -8,11 +8,11 @@ use super::{
 
 /// Annotations of an Ingress.
 pub(crate) static INGRESS: Family =
-    Family { exclusive: false, ..Family::new("kubernetes.io/", CLASS.objects, &[CLASS]) };
+    Family { exclusive: false, ..Family::new("kubernetes.io/", CLASS.objects, &[&[CLASS]]) };
 /// Annotations of an IngressClass.
 pub(crate) static INGRESS_CLASS: Family = Family {
     exclusive: false,
-    ..Family::new("ingressclass.kubernetes.io/", IS_DEFAULT_CLASS.objects, &[IS_DEFAULT_CLASS])
+    ..Family::new("ingressclass.kubernetes.io/", IS_DEFAULT_CLASS.objects, &[&[IS_DEFAULT_CLASS]])
 };
 
 /// The class of an Ingress from before `spec.ingressClassName`.

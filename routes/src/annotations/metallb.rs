@@ -15,7 +15,7 @@ pub static FAMILY: Family = Family {
     ..Family::new(
         "metallb.io/",
         ON,
-        &[
+        &[&[
             ADDRESS_POOL,
             ALLOW_SHARED_IP,
             Annotation::honoured(
@@ -26,7 +26,7 @@ pub static FAMILY: Family = Family {
                 "Written by MetalLB, says nothing here.",
             ),
             LOAD_BALANCER_IPS,
-        ],
+        ]],
     )
 };
 

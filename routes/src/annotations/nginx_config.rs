@@ -6,12 +6,15 @@
 
 use super::{Defaults, PROTECTING_WORDS, Refused, unknown::is_near};
 use crate::{
+    filter::tls_terms::GlobalTls,
     objects::{ObjectKey, ObjectRef, Objects},
     problem::Problem,
     references::Reference,
 };
 
+mod global;
 mod keys;
+pub mod tls;
 
 pub use keys::KEYS;
 
@@ -31,6 +34,18 @@ pub enum Means {
     Annotation(&'static str),
     /// The same as this annotation on every Ingress, beside its own.
     Always(&'static str),
+    /// Fields of requests or of answers that the ConfigMap of this name holds (`namespace/name`).
+    Fields(Message),
+    /// Clients that are kept out: values and expressions of a field.
+    Block,
+    /// A part of what is compressed, and how.
+    Compression,
+    /// The TLS of clients.
+    Tls(Tls),
+    /// Status of redirects to https.
+    HttpsStatus,
+    /// These values are what happens; others have no effect, and this happens instead.
+    Only(&'static [&'static str], &'static str),
     /// A part of `Strict-Transport-Security`, which every answer over TLS has.
     Hsts,
     /// The other endpoint may get requests that should not be repeated.
@@ -47,21 +62,51 @@ pub enum Means {
     Closes,
 }
 
+/// A part of the TLS of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Versions.
+    Versions,
+    /// Ciphers.
+    Ciphers,
+    /// Groups of key exchange.
+    Groups,
+    /// Tickets of sessions.
+    Tickets,
+    /// Sessions that this process remembers.
+    Cache,
+    /// HTTP/2.
+    Http2,
+    /// Handshakes for unknown names fail.
+    KnownNames,
+}
+
+/// A message on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// To the backend.
+    Request,
+    /// To the client.
+    Answer,
+}
+
 /// Values that ingress-nginx has where the ConfigMap says nothing, and that change answers.
 const DEFAULTS: [(&str, &str); 1] = [("proxy-body-size", "1m")];
 const HSTS_ANNOTATION: &str = "haproxy.router.openshift.io/hsts_header";
 
 /// What the ConfigMap says of every Ingress, and what is wrong with it.
-pub(crate) fn read(key: &ObjectKey, objects: &Objects) -> (Defaults, Vec<Problem>) {
+pub(crate) fn read(key: &ObjectKey, objects: &Objects) -> (Defaults, GlobalTls, Vec<Problem>) {
     let reference = Reference::config_map(objects, key.clone());
     let object = reference.object().clone();
-    let mut reader = Reader { object, defaults: Defaults::default(), problems: Vec::new() };
+    let defaults = Defaults::default();
+    let tls = GlobalTls::new(object.clone());
+    let mut reader = Reader { object, objects, defaults, tls, problems: Vec::new() };
     let map = match reference.as_config_map(&reader.object, "", "every Ingress is closed (503)") {
         Ok(map) => map,
         Err(problem) => {
             // What it would have said may have protected somebody.
             reader.defaults.close(problem.reason);
-            return (reader.defaults, vec![*problem]);
+            return (reader.defaults, reader.tls, vec![*problem]);
         }
     };
     let empty = Default::default();
@@ -85,6 +130,7 @@ pub(crate) fn read(key: &ObjectKey, objects: &Objects) -> (Defaults, Vec<Problem
         }
         reader.annotation((HSTS_ANNOTATION, false), &value, "hsts-max-age");
     }
+    reader.compression(get);
     if get("retry-non-idempotent").is_some_and(is_true) {
         let on = get("proxy-next-upstream").unwrap_or("error timeout");
         if !on.split_whitespace().any(|word| word == "off") {
@@ -96,20 +142,22 @@ pub(crate) fn read(key: &ObjectKey, objects: &Objects) -> (Defaults, Vec<Problem
             );
         }
     }
-    (reader.defaults, reader.problems)
+    (reader.defaults, reader.tls, reader.problems)
 }
 
 fn is_true(value: &str) -> bool {
     value.eq_ignore_ascii_case("true")
 }
 
-struct Reader {
+struct Reader<'o> {
     object: ObjectRef,
+    objects: &'o Objects,
     defaults: Defaults,
+    tls: GlobalTls,
     problems: Vec<Problem>,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn key(&mut self, name: &str, value: &str) {
         if value.trim().is_empty() {
             return;
@@ -120,7 +168,18 @@ impl Reader {
         match key.means {
             Means::Annotation(full) => self.annotation((full, false), value, name),
             Means::Always(full) => self.annotation((full, true), value, name),
-            Means::Hsts | Means::RetryNonIdempotent | Means::NotNeeded(_) => {}
+            Means::Hsts | Means::RetryNonIdempotent | Means::Compression | Means::NotNeeded(_) => {}
+            Means::Fields(message) => self.fields(name, value, message),
+            Means::Block => self.block(name, value),
+            Means::Tls(part) => self.tls(part, name, value),
+            Means::HttpsStatus => self.https_status(name, value),
+            Means::Only(values, _)
+                if values.iter().any(|same| same.eq_ignore_ascii_case(value.trim())) => {}
+            Means::Only(_, instead) => {
+                let message = format!("value {value:?} is not honoured: {instead}");
+                let hint = "remove it if the Ingresses may do without";
+                self.error("SettingIgnored", name, message, hint);
+            }
             Means::Elsewhere(place) => {
                 let message = format!("value {value:?} has no effect: it is set elsewhere");
                 self.warn("SettingElsewhere", name, message, place);

@@ -14,7 +14,7 @@ const ROUTE: &[ObjectKind] = &[ObjectKind::Route];
 pub(super) static FAMILY: Family = Family::new(
     "route.openshift.io/",
     &[ObjectKind::Ingress, ObjectKind::Route],
-    &[
+    &[&[
         Annotation::harmless(
             "allow-non-dns-compliant-host",
             ROUTE,
@@ -39,10 +39,11 @@ pub(super) static FAMILY: Family = Family::new(
             INGRESS,
             TERMINATION,
             "",
-            "`edge`: redirect to https. `reencrypt` and `passthrough` are not built and close.",
+            "What a Route of that termination does, with clear text redirected to https: `edge`, `reencrypt` (TLS to the pods) or \
+             `passthrough` (TLS goes to the backend of `/` as it is).",
         )
         .protecting(),
-    ],
+    ]],
 );
 
 /// How OpenShift's controller is to terminate the TLS of an Ingress, if it says so.

@@ -32,10 +32,9 @@ pub(super) enum Reach {
 }
 
 /// Directives that say what happens anyway, or tune nginx.
-const NOTHING: [&str; 17] = [
+const NOTHING: [&str; 15] = [
     "access_log",
     "chunked_transfer_encoding",
-    "client_body_buffer_size",
     "gzip",
     "keepalive_timeout",
     "log_not_found",
@@ -47,17 +46,18 @@ const NOTHING: [&str; 17] = [
     "proxy_http_version",
     "proxy_max_temp_file_size",
     "proxy_pass_request_headers",
-    "proxy_request_buffering",
     "server_tokens",
     "tcp_nodelay",
 ];
 
 /// Directives that are an annotation by another name, with one value. (`limit_rate` is none of them: it counts
 /// bytes, the annotation KiB.)
-const SAME: [(&str, &str); 5] = [
+const SAME: [(&str, &str); 7] = [
+    ("client_body_buffer_size", "client-body-buffer-size"),
     ("client_max_body_size", "proxy-body-size"),
     ("proxy_connect_timeout", "proxy-connect-timeout"),
     ("proxy_read_timeout", "proxy-read-timeout"),
+    ("proxy_request_buffering", "proxy-request-buffering"),
     ("proxy_send_timeout", "proxy-send-timeout"),
     ("proxy_next_upstream_tries", "proxy-next-upstream-tries"),
 ];

@@ -1,6 +1,6 @@
 //! What a row of the annotation table is.
 //!
-//! The rows stand in the files beside this one, one file for each vendor; the parent module holds them all,
+//! The rows stand in the files beside this one, one file for each vendor, or for each subject of one; the parent module holds them all,
 //! reads objects by them and lends them to `gatehouse docs annotations`. Nothing else may compare the name
 //! of an annotation: a reader outside takes the row and asks its [`Family`] for the value.
 
@@ -19,8 +19,8 @@ pub struct Family {
     pub objects: &'static [ObjectKind],
     /// False: other programs use the prefix too, so a name without a row is none of our business.
     pub exclusive: bool,
-    /// By name.
-    pub rows: &'static [Annotation],
+    /// By subject, and by name within it.
+    pub(super) subjects: &'static [&'static [Annotation]],
 }
 
 /// One annotation.
@@ -54,8 +54,6 @@ pub enum Status {
     Honoured,
     /// It has no effect, which changes no answer: tuning. The object is served, with a warning.
     Harmless,
-    /// It has no effect, and this happens instead. The object is served, with an error.
-    Differs(&'static str),
     /// It protects and is not built: every path of the object answers 503.
     Closes,
 }
@@ -89,9 +87,9 @@ impl Family {
     pub(super) const fn new(
         prefix: &'static str,
         objects: &'static [ObjectKind],
-        rows: &'static [Annotation],
+        subjects: &'static [&'static [Annotation]],
     ) -> Self {
-        Self { prefix, older_prefix: None, objects, exclusive: true, rows }
+        Self { prefix, older_prefix: None, objects, exclusive: true, subjects }
     }
 
     /// An annotation of this family on an object, in the current spelling or else in the older one. An
@@ -104,6 +102,11 @@ impl Family {
         })
     }
 
+    /// All rows, subject by subject.
+    pub fn rows(&self) -> impl Iterator<Item = &'static Annotation> + use<> {
+        self.subjects.iter().copied().flatten()
+    }
+
     /// The rest of a whole name that begins with this prefix, in either spelling.
     pub(super) fn strip<'n>(&self, full: &'n str) -> Option<&'n str> {
         let older = || full.strip_prefix(self.older_prefix?);
@@ -111,7 +114,9 @@ impl Family {
     }
 
     pub(super) fn row(&self, name: &str) -> Option<&'static Annotation> {
-        self.rows.binary_search_by_key(&name, |row| row.name).ok().map(|at| &self.rows[at])
+        self.subjects.iter().find_map(|rows| {
+            rows.binary_search_by_key(&name, |row| row.name).ok().map(|at| &rows[at])
+        })
     }
 }
 
@@ -165,17 +170,6 @@ impl Annotation {
         doc: &'static str,
     ) -> Self {
         Self { status: Status::Harmless, ..Self::honoured(name, objects, parser, "", doc) }
-    }
-
-    pub(super) const fn differs(
-        name: &'static str,
-        objects: &'static [ObjectKind],
-        parser: Parser,
-        doc: &'static str,
-        instead: &'static str,
-    ) -> Self {
-        let status = Status::Differs(instead);
-        Self { status, ..Self::honoured(name, objects, parser, "", doc) }
     }
 
     pub(super) const fn closes(

@@ -25,6 +25,8 @@ pub(crate) enum Part {
     ServerName(bool),
     Versions(TlsVersions),
     Ciphers(Arc<str>),
+    /// The address of the Service stands for its endpoints.
+    Whole(bool),
 }
 
 /// A Secret, as annotations name it.
@@ -54,6 +56,8 @@ pub(crate) struct TransportSettings {
     server_name: bool,
     versions: TlsVersions,
     ciphers: Option<Arc<str>>,
+    /// The address of the Service stands for its endpoints.
+    pub(crate) whole: bool,
 }
 
 impl TransportSettings {
@@ -67,6 +71,7 @@ impl TransportSettings {
             Part::ServerName(on) => self.server_name = on,
             Part::Versions(versions) => self.versions = versions,
             Part::Ciphers(ciphers) => self.ciphers = Some(ciphers),
+            Part::Whole(on) => self.whole = on,
         }
     }
 
@@ -102,6 +107,21 @@ impl TransportSettings {
                 BackendProtocol::Tls(alpn, Arc::new(self.tls(object, service)))
             }
         }
+    }
+
+    /// How a Service is spoken to over TLS, if anything is said of that.
+    pub(crate) fn over_tls(
+        &self,
+        object: &ObjectRef,
+        service: &ObjectKey,
+    ) -> Option<BackendProtocol> {
+        let tls = || BackendProtocol::Tls(Alpn::Either, Arc::new(self.tls(object, service)));
+        self.is_said_of_tls().then(tls)
+    }
+
+    /// Whether anything is said of how TLS is done.
+    pub(crate) fn is_said_of_tls(&self) -> bool {
+        !self.says_nothing_of_tls()
     }
 
     fn says_nothing_of_tls(&self) -> bool {

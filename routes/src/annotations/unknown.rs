@@ -71,7 +71,7 @@ fn nearest(name: &str, family: &'static Family, kind: ObjectKind) -> Option<&'st
     if name.len() > MAX_NAME {
         return None;
     }
-    let rows = family.rows.iter().filter(|row| row.objects.contains(&kind));
+    let rows = family.rows().filter(|row| row.objects.contains(&kind));
     let edits = rows.map(|row| (strsim::osa_distance(name, &plain(row.name)), row));
     // Of a short name, two letters are too much to be a slip.
     let near = edits.filter(|(edits, row)| *edits <= MAX_EDITS && edits * 4 <= row.name.len());

@@ -5,18 +5,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::choice::ChoiceSetting;
 use super::transport::Part;
 use crate::{
     canary::ValueRegex,
-    filter::cors::Origins,
+    filter::{cors::Origins, limit_key::LimitKey, rate_limit::LimitScope, tls_terms::Versions},
     model::HostPattern,
     networks::{Network, Networks},
     options::EncodedSlashes,
     path,
-    policy::{forwarded::ForwardedFields, proxy_protocol::ProxyProtocol, retries::Failures},
+    policy::{
+        forwarded::ForwardedFields, proxy_protocol::ProxyProtocol, retries::Failures,
+        upgrades::Upgrades,
+    },
     template::Template,
 };
 
@@ -25,9 +28,14 @@ mod answers;
 mod authentication;
 mod canary;
 mod choice;
+mod client_certificates;
+mod ejection;
+mod jwt;
 mod limits;
+mod mirror;
 mod policy;
 mod route;
+mod tls;
 mod transport;
 
 pub(super) use answer::*;
@@ -37,9 +45,17 @@ pub(super) use authentication::*;
 pub(crate) use authentication::{AuthUrl, AuthenticationSetting, Layout};
 pub(super) use canary::*;
 pub(super) use choice::*;
+pub(crate) use client_certificates::ClientCertificateSetting;
+pub(super) use client_certificates::*;
+pub(super) use ejection::*;
+pub(crate) use jwt::JwtSetting;
+pub(super) use jwt::*;
 pub(super) use limits::*;
+pub(super) use mirror::*;
+pub(crate) use mirror::{MirrorSetting, MirrorUrl};
 pub(super) use policy::*;
 pub(super) use route::*;
+pub(super) use tls::*;
 pub(super) use transport::*;
 
 /// A value, read.
@@ -65,16 +81,36 @@ pub(crate) enum Setting {
     DenyFrom(Networks),
     /// Bytes of a request's body at most.
     BodyLimit(u64),
+    /// Bodies of requests are read in whole first.
+    BufferRequests(bool),
+    /// Bytes of such a body in memory.
+    BodyMemory(u64),
     /// Paths may be regular expressions: what would say so cannot be read.
     MaybeRegex,
     /// A part of what is said of the way to the backend.
     Transport(Part),
     /// TLS to the backend as it is.
     PassThrough(bool),
+    /// The same as a Route does it: clear text is redirected, and clients keep their endpoints.
+    PassThroughAsRoute,
+    /// TLS to the backend, and none but https from clients.
+    Reencrypt,
     /// The header that connections to the backend begin with.
     ProxyProtocol(ProxyProtocol),
     /// Who may pass.
     Authentication(AuthenticationSetting),
+    /// Which certificates clients show.
+    ClientCertificate(ClientCertificateSetting),
+    /// Versions of TLS that clients may speak.
+    TlsVersions(Versions),
+    /// Ciphers that they may use.
+    TlsCiphers(Arc<str>),
+    /// Our order of ciphers counts.
+    TlsOwnOrder(bool),
+    /// Copies of requests.
+    Mirror(MirrorSetting),
+    /// What a client's token has to be.
+    Jwt(JwtSetting),
     /// Requests of a client within a second at most.
     PerSecond(u32),
     /// Requests of a client within a minute at most.
@@ -93,10 +129,31 @@ pub(crate) enum Setting {
     RateHttp(u32),
     /// Connections of a client within 3 s at most.
     RateTcp(u32),
+    /// Requests at once, by OpenShift's name.
+    ConcurrentTcp(u32),
+    /// What tells clients apart where limits count.
+    LimitBy(LimitKey),
+    /// Where limits count.
+    LimitScope(LimitScope),
+    /// Requests within a window at most, on all nodes together, and what belongs to that.
+    GroupRate(u32),
+    GroupWindow(Duration),
+    GroupKey(LimitKey),
+    GroupExempt(Networks),
+    /// Status for what is too much.
+    LimitStatus(StatusCode),
+    /// The same for requests at once.
+    ConnectionsStatus(StatusCode),
+    /// Clients are told of their limits.
+    LimitShown(bool),
     /// The prefix that a path matches becomes this one.
     PrefixTarget(Arc<str>),
     /// What becomes of the fields that say where a request comes from.
     Forwarded(ForwardedFields),
+    /// Names of headers are spelled for the backends as the process lists them.
+    HeaderCase(bool),
+    /// What connections may become on request.
+    Upgrades(Upgrades),
     /// Clients of these networks are not counted.
     LimitExempt(Networks),
     /// The Ingress takes requests of another one.
@@ -167,6 +224,10 @@ pub(crate) enum Setting {
     Tries(u32),
     /// How long a request goes from one to the next.
     TriesTime(Duration),
+    /// Percent of the requests under way that may be second tries.
+    RetryBudget(u8),
+    /// Second tries that may be under way in any case.
+    RetryMinimum(u32),
 }
 
 /// A usable rewrite target.
@@ -236,6 +297,8 @@ pub(super) const TERMINATION: Parser = Parser {
         Ok(match value.trim() {
             "" => Setting::Nothing,
             "edge" => Setting::ForceSslRedirect(true),
+            "reencrypt" => Setting::Reencrypt,
+            "passthrough" => Setting::PassThroughAsRoute,
             _ => Setting::Unbuilt,
         })
     },
@@ -280,9 +343,6 @@ pub(super) const FLAG_ON: Parser = Parser {
 };
 /// `on` or `off`.
 pub(super) const SWITCH: Parser = Parser { read: |value| unless(is_off(value)), nothing: &["off"] };
-/// A number or a size, of which zero stands for none.
-pub(super) const LIMIT: Parser =
-    Parser { read: |value| unless(is_zero(value.trim()) || is_off(value)), nothing: &["0"] };
 /// The mode of a firewall.
 pub(super) const FIREWALL: Parser = Parser {
     read: |value| unless(is_off(value) || value.trim().eq_ignore_ascii_case("inactive")),
@@ -346,12 +406,6 @@ fn go_bool(value: &str) -> Option<bool> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
-}
-
-/// Nothing, or zero with or without nginx's unit of size.
-fn is_zero(value: &str) -> bool {
-    let digits = value.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G']).unwrap_or(value);
-    value.is_empty() || (!digits.is_empty() && digits.bytes().all(|byte| byte == b'0'))
 }
 
 /// A list of networks that may pass, unless it holds every address of both families.
@@ -439,6 +493,20 @@ fn target(value: &str) -> Result<Target, (String, &'static str)> {
         Ok(text) => Ok(Target { text: text.into(), captures }),
         Err(error) => {
             Err((format!("cannot be sent: {error}"), "write a path that a client could send"))
+        }
+    }
+}
+
+/// One word of a few, or one that switches off.
+fn one_of<T: Copy>(value: &str, known: &[(&str, T)]) -> Result<Option<T>, Fault> {
+    let value = value.trim();
+    match known.iter().find(|(word, _)| word.eq_ignore_ascii_case(value)) {
+        Some((_, meant)) => Ok(Some(*meant)),
+        None if is_off(value) => Ok(None),
+        None => {
+            let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+            let message = format!("is none of {} and off", words.join(", "));
+            Err(Fault::new("InvalidAnnotation", message, "write one of these words"))
         }
     }
 }

@@ -35,6 +35,7 @@ fn key(slot: usize) -> BackendKey {
         service: ObjectKey::new("d", format!("s{slot}")),
         port: BackendPort::All,
         protocol: BackendProtocol::Declared,
+        whole: false,
     }
 }
 
@@ -42,7 +43,7 @@ fn backends(sets: Vec<EndpointSet>) -> BackendTable {
     let backend = |(slot, endpoints): (usize, EndpointSet)| {
         Some(Arc::new(Backend { key: key(slot), endpoints: Arc::new(endpoints) }))
     };
-    BackendTable { slots: sets.into_iter().enumerate().map(backend).collect() }
+    BackendTable::new(sets.into_iter().enumerate().map(backend).collect())
 }
 
 fn counts(forward: &Forward, backends: &BackendTable, requests: u32) -> Vec<usize> {

@@ -10,12 +10,14 @@ use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 use super::{
     Compiled, GatewayTable, IngressOutcome,
+    by_age::{self, Claimant},
     canaries::{self, Replaced},
+    demands, fallback,
     gather::{Cache, JudgedRoute, KeptCerts, Run, ServedIngress},
     passthrough,
 };
 use crate::{
-    admit::{self, Lost, Seniority},
+    admit::{self, Lost},
     endpoints::{Changed, Inputs, Resolved, Resolver},
     model::{Backend, BackendTable, CertBinding, CertSource, HostPattern, Scope},
     objects::{ObjectKey, ObjectRef},
@@ -27,12 +29,12 @@ use crate::{
     translate::{BackendUse, Translation},
 };
 
-/// An object with rules in the tables.
-#[derive(Clone, Copy)]
-struct Claimant<'c> {
-    seniority: Seniority<'c>,
-    translation: &'c Translation,
-    gateway: Option<&'c ObjectKey>,
+/// The objects that others refer to, found or not.
+fn looked_into(ingresses: &[ServedIngress<'_>], routes: &[JudgedRoute<'_>]) -> Vec<ObjectRef> {
+    let ingresses = ingresses.iter().map(|ingress| &ingress.kept.result.1);
+    let translations = ingresses.chain(routes.iter().map(|route| &route.kept.result.translation));
+    let references = translations.flat_map(|translation| &translation.references);
+    references.map(Reference::object).cloned().collect()
 }
 
 impl Run<'_, '_> {
@@ -43,7 +45,10 @@ impl Run<'_, '_> {
         mut routes: Vec<JudgedRoute<'_>>,
         asked: Vec<Translation>,
     ) -> Compiled {
-        let claimants = claimants(&ingresses, &routes, self.options.default_gateway.as_ref());
+        let fallback = fallback::of(self.options, &asked, self.previous);
+        let default_gateway = self.options.default_gateway.as_ref();
+        let (claimants, by_age) =
+            by_age::claimants(&ingresses, &routes, default_gateway, self.kept);
         let translations = ingresses.iter().map(|ingress| &ingress.kept.result.1);
         let all = translations.chain(routes.iter().map(|route| &route.kept.result.translation));
         let all = all.chain(&asked);
@@ -56,14 +61,15 @@ impl Run<'_, '_> {
         for translation in &asked {
             self.report(translation, &resolved);
         }
-        let wanted_config_maps = self.wanted_config_maps(&ingresses);
+        let looked_into = looked_into(&ingresses, &routes);
+        let wanted_config_maps = self.wanted_config_maps(&looked_into);
         let (replaced, unused) = canaries::merge(&ingresses, self.previous);
         self.problems.extend(unused);
-        let (tables, certs, lost) = self.tables(&claimants, &replaced);
+        let (tables, certs, lost) = self.tables(&claimants, &replaced, fallback.as_ref());
         drop(claimants);
         // The first table has the rules of all gateways.
         let of_certs = certs.first().map(|kept| Arc::clone(&kept.secrets)).unwrap_or_default();
-        let wanted_secrets = self.wanted_secrets(&ingresses, of_certs);
+        let wanted_secrets = self.wanted_secrets(&looked_into, of_certs);
         for lost in lost {
             self.problems.push(admit::conflict(&lost));
             refuse_route(&mut routes, &lost);
@@ -80,6 +86,8 @@ impl Run<'_, '_> {
             scopes: scopes(ingress.gateway),
         };
         Compiled {
+            error_pages: None,
+            tls: None,
             tables,
             ingresses: ingresses.iter().map(outcome).collect(),
             problems: self.problems,
@@ -90,6 +98,7 @@ impl Run<'_, '_> {
                 defaults: self.defaults,
                 ingresses: ingresses.into_iter().map(|ingress| ingress.kept).collect(),
                 routes: routes.iter().map(|route| Arc::clone(&route.kept)).collect(),
+                by_age,
                 slots: self.slots.finish(&backends),
                 scopes: self.scopes,
                 secrets: self.objects.secrets.keys().cloned().collect(),
@@ -101,17 +110,17 @@ impl Run<'_, '_> {
             },
             routes: routes.into_iter().map(|route| route.outcome).collect(),
             backends,
-            asked: asked.iter().flat_map(|asked| &asked.backends).map(|asked| asked.slot).collect(),
+            asked: fallback::others(self.options, &asked).map(|asked| asked.slot).collect(),
         }
     }
 
-    /// The ConfigMaps that Ingresses and the options refer to, the previous `Arc` if they are the same.
-    fn wanted_config_maps(&self, ingresses: &[ServedIngress<'_>]) -> Arc<BTreeSet<ObjectKey>> {
-        let references = ingresses.iter().flat_map(|ingress| &ingress.kept.result.1.references);
-        let objects = references.map(Reference::object);
-        let maps = objects.filter(|object| object.kind == references::CONFIG_MAP);
+    /// The ConfigMaps that objects and the options refer to, the previous `Arc` if they are the same.
+    fn wanted_config_maps(&self, looked_into: &[ObjectRef]) -> Arc<BTreeSet<ObjectKey>> {
+        let maps = looked_into.iter().filter(|object| object.kind == references::CONFIG_MAP);
         let mut wanted: BTreeSet<_> = maps.map(|object| object.key.clone()).collect();
         wanted.extend(self.options.nginx_config.clone());
+        wanted.extend(self.options.error_pages.clone());
+        wanted.extend(self.defaults.iter().flat_map(|it| it.config_maps()).cloned());
         let previous = self.previous.map(|previous| &previous.wanted_config_maps);
         match previous.filter(|previous| ***previous == wanted) {
             Some(previous) => Arc::clone(previous),
@@ -119,15 +128,14 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Those of certificates and those that Ingresses refer to, the previous `Arc` if they are the same.
+    /// Those of certificates and those that objects refer to, the previous `Arc` if they are the same.
     fn wanted_secrets(
         &self,
-        ingresses: &[ServedIngress<'_>],
+        looked_into: &[ObjectRef],
         of_certs: Arc<BTreeSet<ObjectKey>>,
     ) -> Arc<BTreeSet<ObjectKey>> {
-        let references = ingresses.iter().flat_map(|ingress| &ingress.kept.result.1.references);
-        let objects = references.map(Reference::object);
-        let mut others = objects.filter(|object| object.kind == references::SECRET).peekable();
+        let others = looked_into.iter().filter(|object| object.kind == references::SECRET);
+        let mut others = others.peekable();
         if others.peek().is_none() {
             return of_certs;
         }
@@ -168,7 +176,7 @@ impl Run<'_, '_> {
         let services =
             pending.iter().map(|(_, key, _)| (&*key.service.namespace, &*key.service.name));
         let services = services.collect();
-        let resolver = Resolver::new(self.objects, &self.own, &services);
+        let resolver = Resolver::new(self.objects, &self.own, &services).at(&self.options.place);
         for (at, key, old) in pending {
             // A backend that two rules refer to is pending twice.
             let entry = &mut resolved[at];
@@ -208,8 +216,10 @@ impl Run<'_, '_> {
         &mut self,
         claimants: &[Claimant<'_>],
         replaced: &Replaced,
+        fallback: Option<&Arc<HostRoutes>>,
     ) -> (Vec<GatewayTable>, Vec<Arc<KeptCerts>>, Vec<Lost>) {
-        let (plain, kept, mut lost) = self.table(Scope::Plain, claimants, replaced, None);
+        let (plain, kept, mut lost) =
+            self.table(Scope::Plain, claimants, (replaced, fallback), None);
         if !lost.is_empty() {
             let gateways: HashMap<_, _> =
                 claimants.iter().map(|c| (&c.translation.object, c.gateway)).collect();
@@ -227,7 +237,8 @@ impl Run<'_, '_> {
                 certs.push(Arc::clone(&certs[0]));
                 continue;
             }
-            let (table, kept, here) = self.table(scope, &scoped, replaced, Some(&plain.routes));
+            let (table, kept, here) =
+                self.table(scope, &scoped, (replaced, fallback), Some(&plain.routes));
             tables.push(table);
             certs.push(kept);
             lost.extend(here);
@@ -244,14 +255,14 @@ impl Run<'_, '_> {
         &mut self,
         scope: Scope,
         claimants: &[Claimant<'_>],
-        replaced: &Replaced,
+        besides: Besides<'_>,
         plain: Option<&Arc<RouteTable>>,
     ) -> (GatewayTable, Arc<KeptCerts>, Vec<Lost>) {
         let slot = self.scopes.slot(&scope);
         let tables = self.previous.map_or(&[][..], |previous| &previous.tables);
         let at = tables.iter().position(|table| table.scope == scope);
         let previous = at.map(|at| &tables[at]);
-        let Built { table: routes, lost, taken } = routes(claimants, replaced, previous, plain);
+        let Built { table: routes, lost, taken } = routes(claimants, besides, previous, plain);
         self.problems.extend(taken);
         let kept = at.and_then(|at| self.previous?.cache.certs.get(at));
         let (certs, kept) = self.certs(claimants, previous.zip(kept));
@@ -339,30 +350,8 @@ impl Run<'_, '_> {
                 return Arc::clone(old);
             }
         }
-        Arc::new(BackendTable { slots: slots.into() })
+        Arc::new(BackendTable::new(slots.into()))
     }
-}
-
-/// Everything that is served, the oldest first.
-fn claimants<'c>(
-    ingresses: &'c [ServedIngress<'_>],
-    routes: &'c [JudgedRoute<'_>],
-    default_gateway: Option<&'c ObjectKey>,
-) -> Vec<Claimant<'c>> {
-    let ingresses = ingresses.iter().map(|ingress| Claimant {
-        seniority: ingress.seniority,
-        translation: &ingress.kept.result.1,
-        gateway: ingress.gateway,
-    });
-    let present = routes.iter().filter(|route| route.in_table);
-    let routes = present.map(|route| Claimant {
-        seniority: route.seniority,
-        translation: &route.kept.result.translation,
-        gateway: default_gateway,
-    });
-    let mut all: Vec<_> = ingresses.chain(routes).collect();
-    all.sort_by(|a, b| a.seniority.cmp(&b.seniority));
-    all
 }
 
 /// All that is asked for under one host.
@@ -374,11 +363,15 @@ struct Group<'c> {
     of_routes: bool,
 }
 
+/// What every table has besides the rules of its claimants: rules in the place of theirs, and what answers where
+/// there is none.
+type Besides<'b> = (&'b Replaced, Option<&'b Arc<HostRoutes>>);
+
 /// A table, and who did not get what was asked for.
 struct Built {
     table: Arc<RouteTable>,
     lost: Vec<Lost>,
-    /// Aliases that others have.
+    /// Aliases that others have, and demands for client certificates that are not those of the host.
     taken: Vec<Problem>,
 }
 
@@ -386,7 +379,7 @@ struct Built {
 /// can be shared.
 fn routes(
     claimants: &[Claimant<'_>],
-    replaced: &Replaced,
+    (replaced, fallback): Besides<'_>,
     previous: Option<&GatewayTable>,
     plain: Option<&Arc<RouteTable>>,
 ) -> Built {
@@ -406,13 +399,17 @@ fn routes(
         lost.extend_from_slice(host.lost());
         hosts.push(host);
     }
-    let (aliases, taken) = aliases(claimants, &hosts);
+    let (aliases, mut taken) = aliases(claimants, &hosts);
+    taken.extend(hosts.iter().flat_map(|host| demands::problems(host)));
     let same = |table: &&Arc<RouteTable>| {
-        unchanged && table.len() == hosts.len() && table.aliases() == aliases
+        unchanged
+            && table.len() == hosts.len()
+            && table.aliases() == aliases
+            && table.fallback().map(Arc::as_ptr) == fallback.map(Arc::as_ptr)
     };
     let table = match previous.filter(same) {
         Some(table) => Arc::clone(table),
-        None => Arc::new(RouteTable::new(hosts, aliases)),
+        None => Arc::new(RouteTable::new(hosts, aliases, fallback.cloned())),
     };
     Built { table, lost, taken }
 }
@@ -530,13 +527,17 @@ fn meet(gateways: &HashMap<&ObjectRef, Option<&ObjectKey>>, lost: &Lost) -> bool
     }
 }
 
-/// A Route has one rule: if an Ingress holds its place, nothing of it is served.
+/// A Route has one rule: if another object holds its place, nothing of it is served, but where its TLS is passed on: then
+/// that rule is about clear text alone.
 fn refuse_route(routes: &mut [JudgedRoute<'_>], lost: &Lost) {
     if lost.rule.object.kind != "Route" {
         return;
     }
     let key = &lost.rule.object.key;
     if let Ok(at) = routes.binary_search_by(|route| route.kept.key.cmp(key)) {
+        if !routes[at].kept.result.translation.passthrough.is_empty() {
+            return;
+        }
         let (owner, host) = (&lost.owner.object, &lost.rule.host);
         let message = match lost.owner.guards() {
             Some(_) => format!("{owner} keeps this path of {host} closed"),

@@ -16,7 +16,7 @@ use crate::{
     class::{self, Claim, Classes},
     endpoints::{Inputs, Resolved},
     model::{CertBinding, HostPattern},
-    objects::{ObjectKey, ObjectRef, Objects, Stored},
+    objects::{ObjectKey, ObjectRef, Objects, Revision, Stored},
     openshift::Route,
     options::Options,
     problem::Problem,
@@ -39,6 +39,8 @@ pub(super) struct Cache {
     /// In the order of their keys, as are the routes.
     pub(super) ingresses: Vec<Arc<KeptIngress>>,
     pub(super) routes: Vec<Arc<KeptRoute>>,
+    /// The places of both by age, those of the Routes behind those of the Ingresses, without what is in no table.
+    pub(super) by_age: Vec<usize>,
     pub(super) slots: Arc<SlotMap>,
     pub(super) scopes: ScopeSlots,
     /// Keys of all Secrets, those that may not be read, and what each table's certificates were made from.
@@ -62,15 +64,15 @@ pub(super) struct KeptCerts {
 }
 
 /// An Ingress of ours and its translation.
-pub(super) type KeptIngress = Kept<Ingress, (Arc<Tls>, Translation)>;
+pub(super) type KeptIngress = Kept<(Arc<Tls>, Translation)>;
 /// A Route and its translation.
-pub(super) type KeptRoute = Kept<Route, RouteTranslation>;
+pub(super) type KeptRoute = Kept<RouteTranslation>;
 
-/// What an object became. Holding the object keeps its address from being used again.
+/// What an object became.
 #[derive(Debug)]
-pub(super) struct Kept<T, D> {
+pub(super) struct Kept<D> {
     pub(super) key: ObjectKey,
-    source: Arc<T>,
+    revision: Revision,
     pub(super) result: D,
 }
 
@@ -97,6 +99,8 @@ pub(super) struct Run<'o, 'p> {
 /// An Ingress of ours, ready to be put into the tables.
 pub(super) struct ServedIngress<'o> {
     pub(super) kept: Arc<KeptIngress>,
+    /// Its place among the Ingresses of the previous compile.
+    pub(super) was_at: Option<usize>,
     pub(super) seniority: Seniority<'o>,
     pub(super) class: Option<&'o str>,
     pub(super) gateway: Option<&'o ObjectKey>,
@@ -105,6 +109,8 @@ pub(super) struct ServedIngress<'o> {
 /// A Route with its outcome so far.
 pub(super) struct JudgedRoute<'o> {
     pub(super) kept: Arc<KeptRoute>,
+    /// Its place among the Routes of the previous compile.
+    pub(super) was_at: Option<usize>,
     pub(super) seniority: Seniority<'o>,
     pub(super) outcome: RouteOutcome,
     /// Its rules go into the tables, be it to close its path.
@@ -118,7 +124,7 @@ struct Pending<'o, 'p> {
     class: Option<&'o str>,
     gateway: Option<&'o ObjectKey>,
     tls: Arc<Tls>,
-    old: Option<(&'p Arc<KeptIngress>, bool)>,
+    old: Option<Old<'p, (Arc<Tls>, Translation)>>,
 }
 
 impl<'o, 'p> Run<'o, 'p> {
@@ -146,32 +152,35 @@ impl<'o, 'p> Run<'o, 'p> {
                 has_tls: &has_tls,
             };
             let kept = match old {
-                Some((old, true)) if is_current(old, reading) => Arc::clone(old),
+                Some(old) if old.same && is_current(old.kept, reading) => Arc::clone(old.kept),
                 _ => {
                     let slots = &mut self.slots;
                     let mut new = ingress::translate(key, &stored.object, tls, reading, slots);
-                    if let Some((old, _)) = old {
-                        new.carry_over(&old.result.1);
+                    if let Some(old) = old {
+                        new.carry_over(&old.kept.result.1);
                     }
                     let result = (Arc::clone(tls), new);
-                    Arc::new(Kept {
-                        key: (*key).clone(),
-                        source: Arc::clone(&stored.object),
-                        result,
-                    })
+                    Arc::new(Kept { key: (*key).clone(), revision: stored.revision, result })
                 }
             };
             let metadata = &stored.object.metadata;
             let (age, uid) = (stored.age(metadata), metadata.uid.as_deref());
             let seniority = Seniority { age, kind: "Ingress", uid, key };
-            served.push(ServedIngress { kept, seniority, class: *class, gateway: *gateway });
+            let was_at = old.as_ref().map(|old| old.at);
+            served.push(ServedIngress {
+                kept,
+                was_at,
+                seniority,
+                class: *class,
+                gateway: *gateway,
+            });
         }
         served
     }
 
     fn ours(&mut self) -> Vec<Pending<'o, 'p>> {
         let objects = self.objects;
-        let mut old = Walk { rest: self.kept.map_or(&[][..], |kept| &kept.ingresses) };
+        let mut old = Walk::new(self.kept.map_or(&[][..], |kept| &kept.ingresses));
         let mut pending = Vec::with_capacity(objects.ingresses.len());
         for (key, stored) in &objects.ingresses {
             let (class, gateway) = match self.classes.claim(&stored.object) {
@@ -183,9 +192,9 @@ impl<'o, 'p> Run<'o, 'p> {
                     continue;
                 }
             };
-            let old = old.find(key, &stored.object);
-            let tls = match old {
-                Some((old, true)) => Arc::clone(&old.result.0),
+            let old = old.find(key, stored.revision);
+            let tls = match &old {
+                Some(old) if old.same => Arc::clone(&old.kept.result.0),
                 _ => Arc::new(ingress::tls(key, &stored.object)),
             };
             pending.push(Pending { key, stored, class, gateway, tls, old });
@@ -198,7 +207,7 @@ impl<'o, 'p> Run<'o, 'p> {
         let selected = self.selected_routes();
         let translated = self.translate_routes(&selected);
         let mut judged: Vec<JudgedRoute<'o>> = Vec::with_capacity(translated.len());
-        for (kept, (key, stored)) in translated.into_iter().zip(selected) {
+        for ((kept, was_at), (key, stored)) in translated.into_iter().zip(selected) {
             let metadata = &stored.object.metadata;
             let uid = metadata.uid.as_deref();
             let seniority = Seniority { age: stored.age(metadata), kind: "Route", uid, key };
@@ -209,7 +218,7 @@ impl<'o, 'p> Run<'o, 'p> {
                 reason: "",
                 message: String::new(),
             };
-            judged.push(JudgedRoute { kept, seniority, outcome, in_table: true });
+            judged.push(JudgedRoute { kept, was_at, seniority, outcome, in_table: true });
         }
         let failed = failed_claims(&judged, self.options);
         for (at, route) in judged.iter_mut().enumerate() {
@@ -252,24 +261,27 @@ impl<'o, 'p> Run<'o, 'p> {
     fn translate_routes(
         &mut self,
         routes: &[(&'o ObjectKey, &'o Stored<Route>)],
-    ) -> Vec<Arc<KeptRoute>> {
-        let mut old = Walk { rest: self.kept.map_or(&[][..], |kept| &kept.routes) };
+    ) -> Vec<(Arc<KeptRoute>, Option<usize>)> {
+        let mut old = Walk::new(self.kept.map_or(&[][..], |kept| &kept.routes));
         let mut all = Vec::with_capacity(routes.len());
         for &(key, stored) in routes {
-            let (old, fault) = (old.find(key, &stored.object), self.faults.get(key));
-            if let Some((old, true)) = old
-                && old.result.fault.as_ref() == fault
+            let (old, fault) = (old.find(key, stored.revision), self.faults.get(key));
+            let was_at = old.as_ref().map(|old| old.at);
+            if let Some(Old { kept, same: true, .. }) = old
+                && kept.result.fault.as_ref() == fault
+                && kept.result.translation.is_current(self.objects)
             {
-                all.push(Arc::clone(old));
+                all.push((Arc::clone(kept), was_at));
                 continue;
             }
             let slots = &mut self.slots;
-            let mut result = openshift::translate(key, &stored.object, self.options, fault, slots);
-            if let Some((old, _)) = old {
-                result.translation.carry_over(&old.result.translation);
+            let reading = (self.options, self.objects);
+            let mut result = openshift::translate(key, &stored.object, reading, fault, slots);
+            if let Some(old) = old {
+                result.translation.carry_over(&old.kept.result.translation);
             }
-            let source = Arc::clone(&stored.object);
-            all.push(Arc::new(Kept { key: (*key).clone(), source, result }));
+            let kept = Kept { key: (*key).clone(), revision: stored.revision, result };
+            all.push((Arc::new(kept), was_at));
         }
         all
     }
@@ -300,9 +312,7 @@ fn failed_claims(routes: &[JudgedRoute<'_>], options: &Options) -> HashMap<usize
 fn is_current(kept: &KeptIngress, reading: Reading<'_>) -> bool {
     let Reading { objects, as_nginx, has_tls, .. } = reading;
     let translation = &kept.result.1;
-    if translation.as_nginx != as_nginx
-        || !translation.references.iter().all(|reference| reference.is_current(objects))
-    {
+    if translation.as_nginx != as_nginx || !translation.is_current(objects) {
         return false;
     }
     let made = translation.entries.iter();
@@ -341,23 +351,38 @@ impl<'t> TlsHosts<'t> {
 }
 
 /// Walks along the previous compile's values while the caller walks along the objects, both by key.
-struct Walk<'p, T, D> {
-    rest: &'p [Arc<Kept<T, D>>],
+struct Walk<'p, D> {
+    all: &'p [Arc<Kept<D>>],
+    at: usize,
 }
 
-impl<'p, T, D> Walk<'p, T, D> {
-    /// The value of the object's previous version and whether the object is the same. Keys must ascend.
-    fn find(&mut self, key: &ObjectKey, source: &Arc<T>) -> Option<(&'p Arc<Kept<T, D>>, bool)> {
-        while let [first, rest @ ..] = self.rest {
+/// What the object was.
+pub(super) struct Old<'p, D> {
+    kept: &'p Arc<Kept<D>>,
+    /// The object is the same.
+    same: bool,
+    /// Where it stood.
+    at: usize,
+}
+
+impl<'p, D> Walk<'p, D> {
+    fn new(all: &'p [Arc<Kept<D>>]) -> Self {
+        Self { all, at: 0 }
+    }
+
+    /// What the object of this key was. Keys must ascend.
+    fn find(&mut self, key: &ObjectKey, revision: Revision) -> Option<Old<'p, D>> {
+        while let Some(kept) = self.all.get(self.at) {
             // Equality first: keys mostly share their memory, which makes it a pointer comparison.
-            if first.key == *key {
-                self.rest = rest;
-                return Some((first, Arc::ptr_eq(&first.source, source)));
-            }
-            if first.key > *key {
+            let found = kept.key == *key;
+            if !found && kept.key > *key {
                 return None;
             }
-            self.rest = rest;
+            let at = self.at;
+            self.at += 1;
+            if found {
+                return Some(Old { kept, same: kept.revision == revision, at });
+            }
         }
         None
     }

@@ -11,6 +11,7 @@ use crate::{
     testing::{self, add, answer, answer_of, objects, problems},
 };
 
+mod edits;
 mod sharing;
 
 #[test]

@@ -42,7 +42,7 @@ endpoints: [{addresses: [10.9.9.9]}]
 
 fn key(port: BackendPort) -> BackendKey {
     let protocol = BackendProtocol::Declared;
-    BackendKey { service: ObjectKey::new("d", "web"), port, protocol }
+    BackendKey { service: ObjectKey::new("d", "web"), port, protocol, whole: false }
 }
 
 fn resolve(yaml: &str, port: BackendPort, loopback: bool) -> Resolved {

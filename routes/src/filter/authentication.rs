@@ -4,12 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use http::HeaderValue;
 
-use super::AddressRules;
+use super::{AddressRules, Filter};
 
 pub mod external;
+pub mod jwt;
 pub mod password;
 
 use external::External;
+use jwt::Jwt;
 use password::{PasswordFault, PasswordHash};
 
 /// What a request has to show before it goes on. At least one method is there.
@@ -20,8 +22,24 @@ pub struct Authentication {
     pub any: Option<AddressRules>,
     /// A name and a password.
     pub basic: Option<Basic>,
+    /// A signed token.
+    pub jwt: Option<Jwt>,
     /// What a service says.
     pub external: Option<External>,
+}
+
+impl Authentication {
+    /// Adds itself to the filters of an object, if it asks for anything.
+    pub(crate) fn join(self, filters: &mut Vec<Filter>) {
+        if self.basic.is_none() && self.jwt.is_none() && self.external.is_none() {
+            return;
+        }
+        if self.any.is_some() {
+            // Only with the others can it be told whether an address is enough.
+            filters.retain(|filter| !matches!(filter, Filter::Access(_)));
+        }
+        filters.push(Filter::Authenticate(Arc::new(self)));
+    }
 }
 
 /// HTTP's Basic authentication (RFC 7617).

@@ -11,6 +11,24 @@ pub struct Compress {
     pub types: Box<[Box<str>]>,
     /// Answers that say to be shorter pass as they are.
     pub minimum: u64,
+    /// How hard is tried.
+    pub levels: Levels,
+}
+
+/// How hard is tried to make answers short, by coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Levels {
+    /// As zlib counts them, 1 to 9.
+    pub gzip: u8,
+    /// 0 to 11.
+    pub brotli: u8,
+}
+
+impl Default for Levels {
+    /// Those of ingress-nginx.
+    fn default() -> Self {
+        Self { gzip: 1, brotli: 4 }
+    }
 }
 
 /// A content coding (RFC 9110 §8.4.1).
@@ -18,18 +36,21 @@ pub struct Compress {
 pub enum Coding {
     /// Brotli (RFC 7932).
     Brotli,
+    /// Zstandard (RFC 8878).
+    Zstd,
     /// gzip (RFC 1952).
     Gzip,
 }
 
 impl Coding {
     /// All of them, the best first.
-    pub const ALL: [Self; 2] = [Self::Brotli, Self::Gzip];
+    pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
 
     /// Its name in `Content-Encoding`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Brotli => "br",
+            Self::Zstd => "zstd",
             Self::Gzip => "gzip",
         }
     }
@@ -53,6 +74,7 @@ impl Compress {
     pub fn takes(&self, content_type: &str) -> bool {
         let media = content_type.split(';').next().unwrap_or_default().trim();
         self.types.iter().any(|known| match known.strip_suffix('*') {
+            Some("*/") => true,
             Some(kind) => media.get(..kind.len()).is_some_and(|it| it.eq_ignore_ascii_case(kind)),
             None => media.eq_ignore_ascii_case(known),
         })
@@ -85,13 +107,20 @@ mod tests {
 
     #[test]
     fn the_client_says_which_coding_and_the_object_which_of_equals() {
-        let compress = Compress { codings: Coding::ALL.into(), types: Box::default(), minimum: 0 };
+        let compress = Compress {
+            codings: Coding::ALL.into(),
+            types: Box::default(),
+            minimum: 0,
+            levels: Levels::default(),
+        };
         for (accepts, coding) in [
             ("gzip, deflate, br, zstd", Some(Coding::Brotli)),
             ("gzip;q=1, br;q=0.5", Some(Coding::Gzip)),
             ("GZIP", Some(Coding::Gzip)),
             ("*", Some(Coding::Brotli)),
-            ("*;q=0.5, br;q=0", Some(Coding::Gzip)),
+            ("*;q=0.5, br;q=0", Some(Coding::Zstd)),
+            ("gzip, zstd", Some(Coding::Zstd)),
+            ("gzip, zstd;q=0.9", Some(Coding::Gzip)),
             ("identity, gzip;q=0", None),
             ("gzip;q=none", None),
             ("deflate", None),
@@ -105,7 +134,8 @@ mod tests {
     #[test]
     fn types_are_compared_without_parameters_and_case() {
         let types = ["text/*", "application/json"].map(Box::from).into();
-        let compress = Compress { codings: Box::default(), types, minimum: 0 };
+        let compress =
+            Compress { codings: Box::default(), types, minimum: 0, levels: Levels::default() };
         for (media, takes) in [
             ("text/html; charset=utf-8", true),
             ("Text/CSS", true),

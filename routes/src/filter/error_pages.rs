@@ -2,8 +2,9 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
+use super::answer_fields::may_be_set;
 use crate::action::Forward;
 
 /// What an object wants done about errors.
@@ -25,6 +26,8 @@ pub struct ErrorPage {
     first: u16,
     last: u16,
     form: Form,
+    /// More fields of the answer.
+    fields: Box<[(HeaderName, HeaderValue)]>,
     parts: Box<[Part]>,
 }
 
@@ -54,8 +57,14 @@ impl ErrorPages {
 }
 
 impl ErrorPage {
-    /// A page by its name, such as `404.html`, `5xx.json` or `503`; `None`: that is no name of one.
+    /// A page by its name, such as `404.html`, `5xx.json` or `503`, or an answer with its head as HAProxy has them,
+    /// such as `error-page-503.http`; `None`: that is no name of one, or no such answer.
     pub fn parse(name: &str, text: &str) -> Option<Self> {
+        if let Some(status) =
+            name.strip_prefix("error-page-").and_then(|it| it.strip_suffix(".http"))
+        {
+            return Self::whole(status.parse().ok()?, text);
+        }
         let (statuses, extension) = match name.split_once('.') {
             Some((statuses, extension)) => (statuses, Some(extension)),
             None => (name, None),
@@ -74,7 +83,33 @@ impl ErrorPage {
                 (status, status)
             }
         };
-        Some(Self { first, last, form, parts: parts(text) })
+        Some(Self { first, last, form, fields: Box::default(), parts: parts(text) })
+    }
+
+    /// An answer with its head. Fields of the connection and of the length are left out, and the status is that of its
+    /// name.
+    fn whole(status: u16, text: &str) -> Option<Self> {
+        if !(300..=599).contains(&status) {
+            return None;
+        }
+        let text = text.replace("\r\n", "\n");
+        let (head, body) = text.trim_start().split_once("\n\n")?;
+        let (first, fields) = head.split_once('\n').unwrap_or((head, ""));
+        first.strip_prefix("HTTP/1.")?;
+        let field = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            let name = HeaderName::try_from(name.trim()).ok()?;
+            Some((name, HeaderValue::try_from(value.trim()).ok()?))
+        };
+        let fields: Option<Vec<_>> = fields.lines().map(field).collect();
+        let fields = fields?.into_iter().filter(|(name, _)| may_be_set(name)).collect();
+        let parts = [Part::Text(body.into())].into();
+        Some(Self { first: status, last: status, form: Form::Html, fields, parts })
+    }
+
+    /// Fields of the answer, beside `Content-Type` or instead of it.
+    pub fn fields(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.fields
     }
 
     /// `Content-Type` of the page.
@@ -167,6 +202,30 @@ fn liking(accept: Option<&str>, media: &str) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_with_its_head_is_a_page_with_fields_but_those_of_the_connection() {
+        let text = "HTTP/1.0 503 Service Unavailable\r\nPragma: no-cache\r\nConnection: close\r\n\
+                    Content-Type: text/html; charset=latin1\r\n\r\n<p>{{status}}\r\n\r\n</p>\n";
+        let page = ErrorPage::parse("error-page-503.http", text).unwrap();
+        assert_eq!((page.first, page.last), (503, 503));
+        let fields: Vec<_> = page.fields().iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(fields, ["pragma", "content-type"]);
+        assert_eq!(
+            page.fill(503, "", ""),
+            "<p>{{status}}\n\n</p>\n",
+            "its author knows no such word"
+        );
+        for (name, text) in [
+            ("error-page-503.http", "<p>no head</p>"),
+            ("error-page-503.http", "HTTP/1.0 503 Service Unavailable\nPragma: no-cache"),
+            ("error-page-503.http", "HTTP/1.0 503 Service Unavailable\nno field\n\nbody"),
+            ("error-page-200.http", "HTTP/1.0 200 OK\n\nbody"),
+            ("error-page-.http", "HTTP/1.0 503 Service Unavailable\n\nbody"),
+        ] {
+            assert_eq!(ErrorPage::parse(name, text), None, "{name} {text:?}");
+        }
+    }
 
     #[test]
     fn a_page_is_found_by_status_and_by_what_the_client_accepts() {

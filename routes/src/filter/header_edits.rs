@@ -41,8 +41,6 @@ pub struct Sample {
     pub field: Option<HeaderName>,
     /// One after the other.
     pub converters: Box<[Converter]>,
-    /// In quotation marks.
-    pub quoted: bool,
 }
 
 /// What is made of a sample.
@@ -95,18 +93,7 @@ impl Sample {
                 Converter::Base64 => value = STANDARD.encode(&value).into_bytes(),
             }
         }
-        if !self.quoted {
-            out.extend_from_slice(&value);
-            return;
-        }
-        out.push(b'"');
-        for byte in value {
-            if matches!(byte, b'"' | b'\\') {
-                out.push(b'\\');
-            }
-            out.push(byte);
-        }
-        out.push(b'"');
+        out.extend_from_slice(&value);
     }
 }
 
@@ -120,9 +107,9 @@ fn last<'m>(headers: &'m HeaderMap, name: &HeaderName) -> &'m [u8] {
 mod tests {
     use super::*;
 
-    fn sample(field: Option<&'static str>, converters: &[Converter], quoted: bool) -> Part {
+    fn sample(field: Option<&'static str>, converters: &[Converter]) -> Part {
         let field = field.map(HeaderName::from_static);
-        Part::Sample(Sample { field, converters: converters.into(), quoted })
+        Part::Sample(Sample { field, converters: converters.into() })
     }
 
     #[test]
@@ -132,11 +119,11 @@ mod tests {
         headers.append("x-a", HeaderValue::from_static("three,Fo\"ur"));
         for (part, expected) in [
             (Part::Text("plain".into()), "plain"),
-            (sample(Some("x-a"), &[], false), "Fo\"ur"),
-            (sample(Some("x-a"), &[Converter::Lower], true), "\"fo\\\"ur\""),
-            (sample(Some("x-none"), &[], false), ""),
-            (sample(None, &[Converter::Base64], false), "AAH/"),
-            (sample(None, &[], false), "gone"),
+            (sample(Some("x-a"), &[]), "Fo\"ur"),
+            (sample(Some("x-a"), &[Converter::Lower]), "fo\"ur"),
+            (sample(Some("x-none"), &[]), ""),
+            (sample(None, &[Converter::Base64]), "AAH/"),
+            (sample(None, &[]), "gone"),
         ] {
             let value = Some(HeaderText::Made([part].into()));
             let mut edited = headers.clone();
@@ -153,7 +140,7 @@ mod tests {
         let name = HeaderName::from_static;
         let mut headers = HeaderMap::new();
         headers.insert("x-a", HeaderValue::from_static("1"));
-        let copy = HeaderText::Made([sample(Some("x-a"), &[], false)].into());
+        let copy = HeaderText::Made([sample(Some("x-a"), &[])].into());
         let fixed = HeaderText::Fixed(HeaderValue::from_static("2"));
         let edits = [
             HeaderEdit { name: name("x-a"), value: Some(fixed) },

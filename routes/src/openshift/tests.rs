@@ -22,7 +22,7 @@ fn every_field_of_the_api_survives_reading_and_writing() {
         },
         "status": {"ingress": [{"host": "foo.com"}]}
     }"#;
-    let given: serde_json::Value = serde_json::from_str(text).unwrap();
+    let given: Value = serde_json::from_str(text).unwrap();
     let route: Route = serde_json::from_str(text).unwrap();
     assert_eq!(serde_json::to_value(&route).unwrap(), given);
 }

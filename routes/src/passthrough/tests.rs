@@ -1,6 +1,8 @@
 use crate::{
     compile::Compiled,
+    model::BackendProtocol,
     testing::{answer, compiled, problems},
+    transport::Alpn,
 };
 
 fn route(name: &str, created: u32, host: &str, more: &str) -> String {
@@ -83,6 +85,37 @@ fn of_two_routes_the_older_one_says_where_tls_ends() {
     let redirects = compiled(&redirects.concat());
     assert_eq!(answer(&redirects, "http://a.test/"), "redirect 302");
     assert!(!redirects.routes[1].admitted, "clear text of the host is spoken for");
+    // The other way round only the redirect gives way: TLS of the host is passed on.
+    let served = [route("a", 1, "a.test", ""), route("b", 2, "a.test", PASS_AND_REDIRECT)];
+    let served = compiled(&served.concat());
+    assert_eq!(passed(&served, "a.test"), "d/b:*");
+    assert_eq!(answer(&served, "http://a.test/"), "a:*");
+    assert!(served.routes.iter().all(|route| route.admitted), "{:?}", served.routes);
+    assert_eq!(unreferenced(&served), ["Route d/b PathConflict spec.path"]);
+}
+
+#[test]
+fn an_ingress_may_have_the_termination_of_a_route() {
+    let annotation = |value: &str| format!("route.openshift.io/termination: {value}");
+    let through = compiled(&ingress("deep", 1, "a.test", &annotation("passthrough"), ""));
+    assert_eq!(passed(&through, "a.test"), "d/deep:443");
+    let table = &through.tables[0];
+    assert!(table.passthrough.find("a.test", &table.routes).unwrap().by_client);
+    assert!(answer(&through, "http://a.test/").starts_with("redirect"));
+
+    let again = ingress("again", 1, "a.test", &annotation("reencrypt"), "{hosts: [a.test]}");
+    let again = compiled(&again);
+    assert_eq!(passed(&again, "a.test"), "terminated");
+    assert!(answer(&again, "http://a.test/").starts_with("redirect"));
+    assert_eq!(answer(&again, "https://a.test/"), "again:443");
+    let spoken = again.backends.slots.iter().flatten().map(|backend| &backend.key.protocol);
+    assert!(spoken.clone().all(|it| matches!(it, BackendProtocol::Tls(Alpn::Either, _))));
+    let unverified =
+        "Ingress d/again BackendNotVerified metadata.annotations[route.openshift.io/termination]";
+    assert!(unreferenced(&again).iter().any(|problem| problem == unverified));
+
+    let unknown = compiled(&ingress("odd", 1, "a.test", &annotation("Edge"), ""));
+    assert_eq!(answer(&unknown, "http://a.test/"), "503 ProtectionNotSupported");
 }
 
 #[test]

@@ -1,8 +1,6 @@
-//! What becomes of the fields that say where a request comes from (`X-Forwarded-*`, `Forwarded`).
+//! What becomes of the fields that say where a request comes from: `X-Forwarded-*`, and `Forwarded` (RFC 7239).
 
-use std::str::FromStr;
-
-/// What an object asks for, where the process's own rule is not to hold: that rule replaces what strangers sent and
+/// What an object asks for beyond the process's own rule: that sets `X-Forwarded-*`, replaces what strangers sent and
 /// appends to what trusted proxies sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedFields {
@@ -14,18 +12,8 @@ pub enum ForwardedFields {
     IfNone,
     /// They go on as the client sent them, and none is added.
     Never,
-}
-
-impl FromStr for ForwardedFields {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Ok(match text {
-            "append" => Self::Append,
-            "replace" => Self::Replace,
-            "if-none" => Self::IfNone,
-            "never" => Self::Never,
-            _ => return Err(()),
-        })
-    }
+    /// `Forwarded` beside what the process's rule sets, and with the same hops.
+    Beside,
+    /// `Forwarded` instead of X-Forwarded-For, -Host, -Proto and -Port.
+    Only,
 }

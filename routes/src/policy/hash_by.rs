@@ -41,6 +41,10 @@ enum Variable {
     Scheme,
     Header(HeaderName),
     Cookie(Arc<str>),
+    /// All fields of a name: which of several counts is not for us to say.
+    Headers(HeaderName),
+    /// All cookies of a name.
+    Cookies(Arc<str>),
     /// A parameter of the query, by name.
     Argument(Box<str>),
 }
@@ -56,6 +60,28 @@ impl HashKey {
     /// # Errors
     /// The first variable that is not known, with its `$`.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Self::parse_by(text, variable)
+    }
+
+    /// The same for keys that tell clients apart: all fields and cookies of a name count, and `$http_cookie` and
+    /// `$remote_user` are known, too.
+    ///
+    /// # Errors
+    /// The first variable that is not known, with its `$`.
+    pub(crate) fn parse_identity(text: &str) -> Result<Self, String> {
+        Self::parse_by(text, |name| match name {
+            "http_cookie" => Some(Variable::Headers(header::COOKIE)),
+            // The user is in there, with the password without which that proves nothing.
+            "remote_user" => Some(Variable::Headers(header::AUTHORIZATION)),
+            name => variable(name).map(|variable| match variable {
+                Variable::Header(name) => Variable::Headers(name),
+                Variable::Cookie(name) => Variable::Cookies(name),
+                other => other,
+            }),
+        })
+    }
+
+    fn parse_by(text: &str, variable: fn(&str) -> Option<Variable>) -> Result<Self, String> {
         let parts = pieces(text).into_iter().map(|piece| match piece {
             Piece::Text(text) => Ok(Part::Text(text.into())),
             Piece::Name(name) => {
@@ -65,13 +91,32 @@ impl HashKey {
         Ok(Self(parts.collect::<Result<_, _>>()?))
     }
 
+    /// Appends all that counts of a request: what two requests append is the same only if every part is.
+    pub fn append(
+        &self,
+        request: &RequestView<'_>,
+        client: impl Fn() -> IpAddr,
+        out: &mut Vec<u8>,
+    ) {
+        for part in &self.0 {
+            let Part::Variable(variable) = part else { continue };
+            let at = out.len();
+            out.extend_from_slice(&[0; 4]);
+            variable.tell(&mut |bytes: &[u8]| out.extend_from_slice(bytes), request, &client);
+            let length = u32::try_from(out.len() - at - 4).unwrap_or(u32::MAX);
+            out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+        }
+    }
+
     /// The number of a request. `client` is asked only where it counts.
     pub fn of(&self, request: &RequestView<'_>, client: impl Fn() -> IpAddr) -> u64 {
         let mut hash = StableHash::default();
         for part in &self.0 {
             match part {
                 Part::Text(text) => hash.add(text.as_bytes()),
-                Part::Variable(variable) => variable.add(&mut hash, request, &client),
+                Part::Variable(variable) => {
+                    variable.tell(&mut |bytes: &[u8]| hash.add(bytes), request, &client);
+                }
             }
         }
         hash.finish()
@@ -79,29 +124,46 @@ impl HashKey {
 }
 
 impl Variable {
-    fn add(&self, hash: &mut StableHash, request: &RequestView<'_>, client: &impl Fn() -> IpAddr) {
+    fn tell(
+        &self,
+        to: &mut impl FnMut(&[u8]),
+        request: &RequestView<'_>,
+        client: &impl Fn() -> IpAddr,
+    ) {
         let (uri, headers) = (&request.parts.uri, &request.parts.headers);
         match self {
             Self::Client => match client() {
-                IpAddr::V4(ip) => hash.add(&ip.octets()),
-                IpAddr::V6(ip) => hash.add(&ip.octets()),
+                IpAddr::V4(ip) => to(&ip.octets()),
+                IpAddr::V6(ip) => to(&ip.octets()),
             },
             Self::Target => {
-                hash.add(uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+                to(uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
             }
-            Self::Path => hash.add(request.path.as_bytes()),
-            Self::Query => hash.add(uri.query().unwrap_or_default().as_bytes()),
-            Self::Host => hash.add(request.host.as_bytes()),
-            Self::Method => hash.add(request.parts.method.as_str().as_bytes()),
-            Self::Scheme => hash.add(match request.scheme {
+            Self::Path => to(request.path.as_bytes()),
+            Self::Query => to(uri.query().unwrap_or_default().as_bytes()),
+            Self::Host => to(request.host.as_bytes()),
+            Self::Method => to(request.parts.method.as_str().as_bytes()),
+            Self::Scheme => to(match request.scheme {
                 Scheme::Http => b"http",
                 Scheme::Https => b"https",
             }),
-            Self::Header(name) => {
-                hash.add(headers.get(name).map_or(b"", |value| value.as_bytes()));
+            Self::Headers(name) => {
+                for value in headers.get_all(name) {
+                    to(value.as_bytes());
+                    to(b"\n");
+                }
             }
-            Self::Cookie(name) => hash.add(cookie::values(headers, name).next().unwrap_or(b"")),
-            Self::Argument(name) => hash.add(argument(uri.query(), name).as_bytes()),
+            Self::Cookies(name) => {
+                for value in cookie::values(headers, name) {
+                    to(value);
+                    to(b";");
+                }
+            }
+            Self::Header(name) => {
+                to(headers.get(name).map_or(b"", |value| value.as_bytes()));
+            }
+            Self::Cookie(name) => to(cookie::values(headers, name).next().unwrap_or(b"")),
+            Self::Argument(name) => to(argument(uri.query(), name).as_bytes()),
         }
     }
 }
@@ -150,6 +212,37 @@ mod tests {
     use http::Request;
 
     use super::*;
+
+    #[test]
+    fn what_tells_clients_apart_does_not_run_together() {
+        let key = |text: &str, fields: &[(&str, &str)]| {
+            let mut request = Request::builder().uri("/a");
+            for (name, value) in fields {
+                request = request.header(*name, *value);
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            let (scheme, host, path) = (Scheme::Http, "a.test", "/a");
+            let view = RequestView { scheme, host, path, parts: &parts };
+            let mut out = Vec::new();
+            let key = HashKey::parse_identity(text).unwrap();
+            key.append(&view, || "192.0.2.1".parse().unwrap(), &mut out);
+            out
+        };
+        let both = "$cookie_a$cookie_b";
+        assert_ne!(key(both, &[("cookie", "a=12; b=3")]), key(both, &[("cookie", "a=1; b=23")]));
+        assert_ne!(key(both, &[("cookie", "a=1; a=2")]), key(both, &[("cookie", "a=1")]));
+        let user = "$remote_user$http_authorization";
+        assert_ne!(
+            key(user, &[("authorization", "Basic YQ==")]),
+            key(user, &[("authorization", "Basic Yg==")])
+        );
+        assert_ne!(
+            key("$http_cookie", &[("cookie", "a=1"), ("cookie", "b=1")]),
+            key("$http_cookie", &[("cookie", "a=1")])
+        );
+        assert_eq!(key(both, &[("cookie", "a=1; c=1")]), key(both, &[("cookie", "c=2; a=1")]));
+        assert_eq!(HashKey::parse_identity("$jwt"), Err("$jwt".to_owned()));
+    }
 
     fn number(key: &str, target: &str, fields: &[(&str, &str)], client: &str) -> u64 {
         let mut request = Request::builder().method("GET").uri(target);

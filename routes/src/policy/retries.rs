@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// What becomes of a request that an endpoint has failed.
 ///
-/// A request that an endpoint may have seen is sent again only if that does no harm: without a body, and of a
-/// method that may be repeated (RFC 9110 §9.2.2).
+/// A request that an endpoint may have seen is sent again only if that does no harm: its method may be repeated
+/// (RFC 9110 §9.2.2), and it has no body, or one that was read in whole first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {
     /// Which failures are for another endpoint to mend.
@@ -14,11 +14,39 @@ pub struct Retries {
     pub tries: Option<u32>,
     /// How long the request may go from one to the next; zero: as long as it takes. `None`: the process's bound.
     pub time: Option<Duration>,
+    /// How many requests may be at it at one time.
+    pub budget: Budget,
+}
+
+/// How many of the requests that wait for a backend's answer may be on another endpoint than their first, where those
+/// fail as well: retries must not be what keeps a backend down. Requests that no endpoint has got so far do not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Percent of all that wait; 0: no more than the minimum, also where second tries are answered.
+    pub percent: u8,
+    /// So many in any case, on each data thread.
+    pub minimum: u32,
+}
+
+impl Default for Budget {
+    /// As with Envoy's budgets.
+    fn default() -> Self {
+        Self { percent: 20, minimum: 3 }
+    }
+}
+
+impl Budget {
+    /// Whether one more request may be tried again where so many wait, itself included, and so many of them are
+    /// second tries.
+    pub fn admits(self, waiting: u32, again: u32) -> bool {
+        let share = u64::from(waiting) * u64::from(self.percent) / 100;
+        u64::from(again) < share.max(self.minimum.into())
+    }
 }
 
 impl Default for Retries {
     fn default() -> Self {
-        Self { on: Failures::ERROR, tries: None, time: None }
+        Self { on: Failures::ERROR, tries: None, time: None, budget: Budget::default() }
     }
 }
 

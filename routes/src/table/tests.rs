@@ -47,7 +47,7 @@ fn rule(path: PathMatch) -> Arc<RouteRule> {
 fn table(paths: Vec<PathMatch>) -> RouteTable {
     let rules = paths.into_iter().map(rule).collect();
     let host = HostRoutes::build(HostPattern::Any, rules, true);
-    RouteTable::new(vec![Arc::new(host)], Vec::new())
+    RouteTable::new(vec![Arc::new(host)], Vec::new(), None)
 }
 
 fn answer(table: &RouteTable, path: &str) -> Option<PathMatch> {

@@ -11,14 +11,14 @@ use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec, ServiceBackendPort,
 };
 
-use super::Translation;
+use super::{Translation, openshift::reencrypt};
 use crate::{
     action::{Action, Forward, ForwardSpec, Reach},
     annotations::{self, Defaults, Settings},
     filter::{Filter, Filters, HttpsRedirect, Rewrite},
     host,
     matcher::{Matches, PathMatch, PathRegex, Schemes},
-    model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
+    model::{BackendKey, BackendPort, BackendProtocol, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef, Objects},
     options::Options,
     path,
@@ -32,14 +32,13 @@ mod answers;
 mod authentication;
 mod beside;
 mod canary;
+mod client_certificates;
 mod closing;
+mod mirror;
 mod passthrough;
 mod weights;
 
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-
-/// Requests of ACME's HTTP-01 challenge must be answered in clear text (RFC 8555 §8.3).
-const ACME: &str = "/.well-known/acme-challenge";
 
 /// The reference to an Ingress.
 pub(crate) fn reference(key: &ObjectKey) -> ObjectRef {
@@ -157,6 +156,12 @@ pub(crate) fn translate(
             }
         };
     }
+    if settings.reencrypt
+        && reading.options.destination_ca.is_none()
+        && !settings.transport.is_said_of_tls()
+    {
+        out.problems.push(reencrypt::not_verified(&out.object, passthrough::AS_ROUTE));
+    }
     out.problems.extend(tls.problems.iter().cloned());
     out.certs = Arc::clone(&tls.certs);
     let Some(spec) = &ingress.spec else {
@@ -166,7 +171,9 @@ pub(crate) fn translate(
     let policy = settings.policy(&out.object, None);
     let mut translator = Translator { key, settings, filters, policy, reading, slots, out };
     translator.answers();
+    translator.mirror();
     translator.authentication();
+    translator.client_certificates();
     translator.run(spec)
 }
 
@@ -318,14 +325,14 @@ impl Translator<'_, '_> {
         action: Action,
     ) {
         let settings = &self.settings;
-        let exempt = path
-            .text()
-            .strip_prefix(ACME)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let exempt = path::is_acme(path.text());
         let has_tls = settings.ssl_redirect.then(|| (self.reading.has_tls)(host));
         let redirect = (settings.force_ssl_redirect || has_tls == Some(true)) && !exempt;
         let trim_slash = !settings.redirects.keep_slash;
-        let redirect = redirect.then_some(HttpsRedirect { status: 308, trim_slash });
+        let redirect = redirect.then(|| {
+            let status = settings.global.https_status.unwrap_or(308);
+            HttpsRedirect { status, trim_slash }
+        });
         // Without a rewrite there is no prefix that the backend could miss.
         let prefix = settings.forwarded_prefix.clone().filter(|_| rewrite.is_some());
         let prefix = prefix.map(|prefix| Filter::SetHeader(X_FORWARDED_PREFIX, prefix));
@@ -405,9 +412,21 @@ impl Translator<'_, '_> {
         let service = ObjectKey::new(Arc::clone(&self.key.namespace), &*service.name);
         Ok(BackendKey {
             port: backend_port(port).map_err(|message| (message, HINT))?,
-            protocol: self.settings.transport.of(&self.out.object, &service),
+            protocol: self.protocol(&service),
+            whole: self.settings.transport.whole,
             service,
         })
+    }
+
+    /// How a Service is spoken to.
+    fn protocol(&self, service: &ObjectKey) -> BackendProtocol {
+        let (transport, object) = (&self.settings.transport, &self.out.object);
+        if !self.settings.reencrypt {
+            return transport.of(object, service);
+        }
+        let options = self.reading.options;
+        let as_route = || reencrypt::way(None, object, service, options);
+        transport.over_tls(object, service).unwrap_or_else(as_route)
     }
 
     fn judge(&mut self, path: &HTTPIngressPath, field: &str) -> Option<Judged> {

@@ -9,15 +9,15 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::Translation;
+use super::{Translation, tokens};
 use crate::{
     action::{Action, Forward, ForwardSpec, Reach, WeightedBackend},
     admit::Lane,
     annotations,
-    filter::{Filter, Filters, HttpsRedirect, Rewrite},
+    filter::{Filter, Filters, HttpsRedirect, Rewrite, authentication::Authentication},
     matcher::{Matches, PathMatch, Schemes},
     model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
-    objects::{ObjectKey, ObjectRef},
+    objects::{ObjectKey, ObjectRef, Objects},
     openshift::{Route, RouteSpec, RouteTargetReference, TlsConfig},
     options::{EncodedSlashes, Options},
     path,
@@ -30,7 +30,7 @@ use crate::{
 mod headers;
 mod host;
 mod passthrough;
-mod reencrypt;
+pub(super) mod reencrypt;
 
 /// `spec.alternateBackends` at most (`route/v1` RouteSpec).
 const MAX_ALTERNATES: usize = 3;
@@ -80,7 +80,7 @@ fn invalid(
 pub(crate) fn translate(
     key: &ObjectKey,
     route: &Route,
-    options: &Options,
+    (options, objects): (&Options, &Objects),
     fault: Option<&CertificateFault>,
     slots: &mut Slots<'_>,
 ) -> RouteTranslation {
@@ -108,12 +108,29 @@ pub(crate) fn translate(
         }
     };
     out.claim = Some(host.clone());
-    let (settings, mut problems) = annotations::parse(&object, &route.metadata);
+    let (mut settings, mut problems) = annotations::parse(&object, &route.metadata);
+    let mut references = Vec::new();
+    let loopback = objects.routes.get(key).is_some_and(|it| it.trust.loopback_endpoints);
+    let references_to = &mut references;
+    let mut reader =
+        tokens::Reader { object: &object, objects, loopback, references: references_to };
+    let limits = settings.limits.need_tokens();
+    let jwt = match reader.jwt(&settings.authentication, limits) {
+        Ok(jwt) => jwt,
+        Err(problem) => {
+            settings.deny.get_or_insert(problem.reason);
+            problems.push(*problem);
+            None
+        }
+    };
     let rule = match settings.deny {
         None => {
             let secure = Some(tls_only(&route.spec));
             let policy = settings.policy(&object, secure);
-            let own = (settings.filters(&object), policy, settings.prefix_target.as_ref());
+            let mut filters = settings.filters(&object);
+            let any = settings.authentication.any.then(|| settings.addresses.clone());
+            Authentication { any, jwt, ..Authentication::default() }.join(&mut filters);
+            let own = (filters, policy, settings.prefix_target.as_ref());
             let out = &mut out.translation;
             served(route, &object, &host, options, own, out, slots)
         }
@@ -140,6 +157,7 @@ pub(crate) fn translate(
         }
     }
     out.translation.problems.extend(problems);
+    out.translation.references = references;
     out
 }
 
@@ -168,6 +186,7 @@ fn served(
     let backends = backends(&object.key, route, options, translation, slots)?;
     translation.problems.extend(reencrypt::unverified(spec.tls.as_ref(), object, options));
     let schemes = Schemes { http: !matches!(clear, Clear::Closed), https: secure };
+    let clients = options.route_clients.iter().filter(|_| secure).cloned();
     let redirect = matches!(clear, Clear::Redirected)
         .then_some(Filter::HttpsRedirect(HttpsRedirect { status: 302, trim_slash: false }));
     Ok(RouteRule {
@@ -177,6 +196,7 @@ fn served(
         encoded_slashes: EncodedSlashes::default(),
         filters: redirect
             .into_iter()
+            .chain(clients.map(Filter::ClientCertificate))
             .chain(filters)
             .chain(rewrite.map(Filter::Rewrite))
             .chain(edits)
@@ -378,7 +398,7 @@ fn backends(
         let object = &translation.object;
         let protocol = passthrough::protocol(spec.tls.as_ref())
             .unwrap_or_else(|| reencrypt::protocol(spec.tls.as_ref(), object, &service, options));
-        let backend = BackendKey { service, port: port.clone(), protocol };
+        let backend = BackendKey { service, port: port.clone(), protocol, whole: false };
         backends.push(translation.backend(backend, weight, field, slots));
     }
     Ok(backends.into())

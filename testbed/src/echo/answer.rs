@@ -9,6 +9,7 @@
 //! | `status=N` | this status, 200 to 599                                           |
 //! | `chunked`  | no `Content-Length`: the body goes out chunked                    |
 //! | `json`     | JSON with all received headers (so does `Accept: application/json`) |
+//! | `bearer=T` | status 401 unless the request says `Authorization: Bearer T` |
 //! | `read=1`   | reads the request body to its end and says how many bytes it had  |
 
 use std::{cell::RefCell, collections::BTreeMap, fmt::Write as _, time::Duration};
@@ -16,7 +17,7 @@ use std::{cell::RefCell, collections::BTreeMap, fmt::Write as _, time::Duration}
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{ACCEPT, CONTENT_TYPE, HOST, UPGRADE},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, UPGRADE},
 };
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
@@ -198,6 +199,13 @@ fn asked(uri: &Uri, headers: &HeaderMap) -> Result<Asked, String> {
                     .ok()
                     .and_then(|code| StatusCode::from_u16(code).ok())
                     .unwrap_or_default();
+            }
+            "bearer" => {
+                let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+                if shown.and_then(|shown| shown.strip_prefix(b"Bearer ")) != Some(value.as_bytes())
+                {
+                    asked.status = StatusCode::UNAUTHORIZED;
+                }
             }
             "chunked" => asked.chunked = true,
             "json" => asked.json = true,

@@ -6,14 +6,16 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::LazyLock,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-/// The block that sized bodies are cut from. Lines of 64 characters, so that a terminal survives it.
-static FILL: [u8; 256 * 1024] = fill();
+/// The block that sized bodies are cut from: lines of eight words, so that a terminal survives it and a
+/// compressor has something to do.
+static FILL: LazyLock<Vec<u8>> = LazyLock::new(fill);
 
 /// What the backend sends after the head.
 #[derive(Debug)]
@@ -57,9 +59,10 @@ impl Body for EchoBody {
         if self.fill == 0 {
             return Poll::Ready(None);
         }
-        let length = usize::try_from(self.fill).map_or(FILL.len(), |left| left.min(FILL.len()));
+        let block: &'static [u8] = &FILL;
+        let length = usize::try_from(self.fill).map_or(block.len(), |left| left.min(block.len()));
         self.fill -= length as u64;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&FILL[..length])))))
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&block[..length])))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -75,12 +78,32 @@ impl Body for EchoBody {
     }
 }
 
-const fn fill() -> [u8; 256 * 1024] {
-    let mut block = [b'x'; 256 * 1024];
-    let mut at = 63;
-    while at < block.len() {
-        block[at] = b'\n';
-        at += 64;
+fn fill() -> Vec<u8> {
+    const WORDS: [&[u8; 7]; 16] = [
+        b"service",
+        b"gateway",
+        b"backend",
+        b"\"name\":",
+        b"address",
+        b"\"port\":",
+        b"8080808",
+        b"10.0.12",
+        b"default",
+        b"{\"kind\"",
+        b"pathway",
+        b"machine",
+        b"cluster",
+        b"weights",
+        b"100.000",
+        b"-------",
+    ];
+    let mut block = Vec::with_capacity(256 * 1024);
+    // A linear congruential generator (Numerical Recipes): the same text on every machine.
+    let mut state = 1_u32;
+    while block.len() < 256 * 1024 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        block.extend_from_slice(WORDS[(state >> 28) as usize]);
+        block.push(if block.len() % 64 == 63 { b'\n' } else { b' ' });
     }
     block
 }

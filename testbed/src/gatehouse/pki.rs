@@ -78,6 +78,15 @@ impl Authority {
         params.signed_by(&self.0).unwrap().pem().unwrap()
     }
 
+    /// The certificate of a client that was good once.
+    pub fn expired_client(&self, name: &str) -> Pair {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+        self.signed(params)
+    }
+
     fn signed(&self, mut params: CertificateParams) -> Pair {
         params.is_ca = IsCa::ExplicitNoCa;
         let key = KeyPair::generate().unwrap();

@@ -8,11 +8,15 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, SignatureScheme,
-    StreamOwned,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    ALL_VERSIONS, ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct,
+    HandshakeKind, SignatureScheme, StreamOwned, SupportedProtocolVersion,
+    client::{
+        WantsClientCert,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+    version,
 };
 
 use crate::{
@@ -43,14 +47,36 @@ pub fn certificate(names: &[&str]) -> Pair {
 
 /// What a client offers that takes any certificate.
 pub fn client_config(alpn: &[&str]) -> Arc<ClientConfig> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
+    let mut config = offering().with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+/// The same of one that knows no newer version than TLS 1.2.
+pub fn client_config_of_tls12() -> Arc<ClientConfig> {
+    Arc::new(offering_versions(&[&version::TLS12]).with_no_client_auth())
+}
+
+/// The same of one that shows a certificate, and speaks HTTP/1.1.
+pub fn client_config_showing(pair: &Pair) -> Arc<ClientConfig> {
+    let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes());
+    let chain = chain.collect::<Result<_, _>>().expect("a chain in PEM");
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key in PEM");
+    Arc::new(offering().with_client_auth_cert(chain, key).expect("a pair"))
+}
+
+fn offering() -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    offering_versions(ALL_VERSIONS)
+}
+
+fn offering_versions(
+    versions: &[&'static SupportedProtocolVersion],
+) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(versions)
         .expect("the provider supports TLS 1.2 and 1.3")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(aws_lc_rs::default_provider())))
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
-    Arc::new(config)
 }
 
 /// A TLS connection over one TCP connection.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     pool::{
-        Pool,
+        Place, Pool,
         ranges::{AddressSet, Family, number},
     },
     problem::{Problem, Severity},
@@ -33,8 +33,8 @@ pub(super) struct Ledger<'a> {
     by_name: HashMap<&'a str, usize>,
     /// Pools that assign by themselves, in the order in which they are tried.
     automatic: Vec<usize>,
-    /// First number of each range of each pool → its last number, and the pool.
-    homes: BTreeMap<(Family, u128), (u128, usize)>,
+    /// First number of each range of each pool → its last number, the pool, and which of its ranges it is.
+    homes: BTreeMap<(Family, u128), (u128, usize, usize)>,
     /// Held or quarantined.
     blocked: AddressSet,
     /// The same, and what claims request that are still to be served.
@@ -48,11 +48,11 @@ pub(super) struct Ledger<'a> {
     /// What is quarantined for a claim, as it came in.
     returning: HashMap<&'a ClaimId, Vec<IpAddr>>,
     /// Addresses whose holders share them.
-    shareable: HashMap<(&'a str, &'a TrafficPolicy, usize, Family), BTreeSet<IpAddr>>,
+    shareable: HashMap<(&'a str, &'a TrafficPolicy, usize, Family), BTreeSet<Place>>,
     /// The same whatever the policy.
-    by_key: BTreeMap<(usize, Family, &'a str), BTreeSet<IpAddr>>,
+    by_key: BTreeMap<(usize, Family, &'a str), BTreeSet<Place>>,
     /// Up to here, no shareable address of that key has these ports to spare.
-    scanned: HashMap<(usize, Family, &'a str), HashMap<&'a Sharing, IpAddr>>,
+    scanned: HashMap<(usize, Family, &'a str), HashMap<&'a Sharing, Place>>,
     refused: BTreeMap<ClaimId, Vec<Problem>>,
     /// What the last attempt to serve a claim left open.
     open: HashMap<&'a ClaimId, Problem>,
@@ -63,10 +63,10 @@ pub(super) struct Ledger<'a> {
 /// The addresses of one family of one pool.
 #[derive(Clone, Copy)]
 struct Book {
-    /// None below this is free; `None`: none at all.
-    next: Option<u128>,
-    /// None below this is free and not requested by others; `None`: none at all.
-    next_unrequested: Option<u128>,
+    /// None before this is free; `None`: none at all.
+    next: Option<Place>,
+    /// None before this is free and not requested by others; `None`: none at all.
+    next_unrequested: Option<Place>,
     used: u128,
     blocked: u128,
 }
@@ -80,7 +80,8 @@ struct Given {
 
 impl Default for Book {
     fn default() -> Self {
-        Self { next: Some(0), next_unrequested: Some(0), used: 0, blocked: 0 }
+        let start = Some(Place::FIRST);
+        Self { next: start, next_unrequested: start, used: 0, blocked: 0 }
     }
 }
 
@@ -101,9 +102,8 @@ impl<'a> Ledger<'a> {
         automatic.sort_by_key(|index| pools[*index].rank());
         let mut homes = BTreeMap::new();
         for (index, pool) in pools.iter().enumerate() {
-            for family in [Family::V4, Family::V6] {
-                let ranges = pool.ranges(family);
-                homes.extend(ranges.map(|(first, last)| ((family, first), (last, index))));
+            for (entry, &(family, first, last)) in pool.listed().iter().enumerate() {
+                homes.insert((family, first), (last, index, entry));
             }
         }
         let mut ledger = Self {
@@ -194,13 +194,9 @@ impl<'a> Ledger<'a> {
 
     /// Keeps what a claim requests, and may have, from those that would take any address.
     pub(super) fn reserve_requested(&mut self, claim: &Claim) {
-        for &ip in &claim.requested {
-            if let Ok(pool) = self.obtainable(claim, ip)
-                && claim.allows(self.pools[pool].name())
-            {
-                self.avoided.insert(ip);
-            }
-        }
+        // Whoever may not have all of it gets nothing of it.
+        let requested = self.requested(claim).unwrap_or_default();
+        requested.iter().for_each(|given| self.avoided.insert(given.ip));
     }
 
     /// Whether a claim held an address of a family that it wants and has none of it now: its pool was
@@ -382,7 +378,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// The address of a pool that a claim may have: one that is quarantined for it, else the lowest that is free
+    /// The address of a pool that a claim may have: one that is quarantined for it, else the first that is free
     /// or can be shared.
     fn pick(&mut self, claim: &'a Claim, pool: usize, family: Family) -> Option<Given> {
         if self.pools[pool].draining() || self.pools[pool].admits(&claim.tenant).is_err() {
@@ -396,47 +392,46 @@ impl<'a> Ledger<'a> {
         if let Some(ip) = former {
             return Some(Given { ip, pool });
         }
-        let free = self.lowest_free(pool, family).map(|number| family.address(number));
-        let ip = claim
-            .sharing
-            .as_ref()
-            .and_then(|sharing| self.joinable(claim, sharing, (pool, family), free));
-        Some(Given { ip: ip.or(free)?, pool })
+        let free = self.first_free(pool, family);
+        let sharing = claim.sharing.as_ref();
+        let place = sharing.and_then(|it| self.joinable(claim, it, (pool, family), free));
+        Some(Given { ip: place.or(free)?.ip, pool })
     }
 
-    /// The lowest free number of a pool, rather one that no claim requests.
-    fn lowest_free(&mut self, pool: usize, family: Family) -> Option<u128> {
+    /// The first free address of a pool, rather one that no claim requests.
+    fn first_free(&mut self, pool: usize, family: Family) -> Option<Place> {
         let Self { pools, books, blocked, avoided, .. } = self;
         let (pool, book) = (&pools[pool], &mut books[pool][family as usize]);
         book.next_unrequested =
-            book.next_unrequested.and_then(|from| pool.lowest_free(avoided, family, from));
+            book.next_unrequested.and_then(|from| pool.first_free(avoided, family, from));
         if book.next_unrequested.is_none() {
-            book.next = book.next.and_then(|from| pool.lowest_free(blocked, family, from));
+            book.next = book.next.and_then(|from| pool.first_free(blocked, family, from));
             return book.next;
         }
         book.next_unrequested
     }
 
-    /// The lowest address, below the free one, whose holders a claim may join.
+    /// The first address, before the free one, whose holders a claim may join.
     fn joinable(
         &mut self,
         claim: &Claim,
         sharing: &'a Sharing,
         (pool, family): (usize, Family),
-        free: Option<IpAddr>,
-    ) -> Option<IpAddr> {
-        let ips = self.shareable.get(&(&*sharing.key, &sharing.policy, pool, family))?;
+        free: Option<Place>,
+    ) -> Option<Place> {
+        let places = self.shareable.get(&(&*sharing.key, &sharing.policy, pool, family))?;
         let key = (pool, family, &*sharing.key);
         let from = self.scanned.get(&key).and_then(|scanned| scanned.get(sharing));
-        let range = (from.map_or(Bound::Unbounded, |ip| Bound::Excluded(*ip)), Bound::Unbounded);
+        let range =
+            (from.map_or(Bound::Unbounded, |from| Bound::Excluded(*from)), Bound::Unbounded);
         let mut taken = None;
-        let below = ips.range(range).take_while(|ip| free.is_none_or(|free| **ip < free));
-        let found = below.copied().find(|ip| {
-            let open = self.in_use(*ip)
-                && !self.occupied.contains(ip)
-                && self.obtainable(claim, *ip).is_ok();
+        let before = places.range(range).take_while(|it| free.is_none_or(|free| **it < free));
+        let found = before.copied().find(|place| {
+            let open = self.in_use(place.ip)
+                && !self.occupied.contains(&place.ip)
+                && self.obtainable(claim, place.ip).is_ok();
             if !open {
-                taken = Some(*ip);
+                taken = Some(*place);
             }
             open
         });
@@ -517,9 +512,14 @@ impl<'a> Ledger<'a> {
 
     /// The pool whose ranges hold an address.
     fn home(&self, ip: IpAddr) -> Option<usize> {
+        self.place(ip).map(|(pool, _)| pool)
+    }
+
+    /// The pool whose ranges hold an address, and where the address stands there.
+    fn place(&self, ip: IpAddr) -> Option<(usize, Place)> {
         let (family, number) = (Family::of(ip), number(ip));
-        let (&(of, _), &(last, pool)) = self.homes.range(..=(family, number)).next_back()?;
-        (of == family && number <= last).then_some(pool)
+        let (&(of, _), &(last, pool, entry)) = self.homes.range(..=(family, number)).next_back()?;
+        (of == family && number <= last).then_some((pool, Place { entry, ip }))
     }
 
     /// Books what a claim holds from now on; what it held besides is let go.
@@ -550,12 +550,14 @@ impl<'a> Ledger<'a> {
             if first {
                 self.scan_again(claim, *new);
             }
-            if let Some(sharing) = &claim.sharing {
+            if let Some(sharing) = &claim.sharing
+                && let Some((_, place)) = self.place(new.ip)
+            {
                 self.room = true;
                 let group = (&*sharing.key, &sharing.policy, new.pool, new.family());
-                self.shareable.entry(group).or_default().insert(new.ip);
+                self.shareable.entry(group).or_default().insert(place);
                 let key = (new.pool, new.family(), &*sharing.key);
-                self.by_key.entry(key).or_default().insert(new.ip);
+                self.by_key.entry(key).or_default().insert(place);
             }
         }
     }
@@ -563,9 +565,9 @@ impl<'a> Ledger<'a> {
     /// Has an address looked at again by all that may share it: `claim` has come first, or has left.
     fn scan_again(&mut self, claim: &'a Claim, given: Given) {
         let Some(sharing) = &claim.sharing else { return };
-        let key = (given.pool, given.family(), &*sharing.key);
-        if let Some(scanned) = self.scanned.get_mut(&key) {
-            scanned.retain(|_, up_to| *up_to < given.ip);
+        let Some((pool, place)) = self.place(given.ip) else { return };
+        if let Some(scanned) = self.scanned.get_mut(&(pool, given.family(), &*sharing.key)) {
+            scanned.retain(|_, up_to| *up_to < place);
         }
     }
 

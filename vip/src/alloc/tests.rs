@@ -207,6 +207,16 @@ fn a_typo_in_the_request_keeps_the_working_address() {
 }
 
 #[test]
+fn what_is_asked_for_in_vain_is_given_to_others() {
+    let pools = [pool("default", &["10.0.0.1-10.0.0.3"])];
+    let two = requesting("two", &["10.0.0.1", "10.0.0.2"]);
+    let result = allocate(&pools, &[v4("a"), v4("b"), two, requesting("one", &["10.0.0.3"])]);
+    let got = ["a", "b", "two", "one"].map(|name| got(&result, name));
+    assert_eq!(got, ["default:10.0.0.1", "default:10.0.0.2", "-", "default:10.0.0.3"]);
+    assert_eq!(refusal(&result, "two").reason, "TooManyAddresses");
+}
+
+#[test]
 fn a_good_request_moves_the_claim_and_its_old_address_rests() {
     let pools = [pool("default", &["10.0.0.1-10.0.0.2"])];
     let mover = Claim { requested: ips(&["10.0.0.2"]), ..recorded("mover", &["10.0.0.1"]) };

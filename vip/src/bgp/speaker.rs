@@ -21,7 +21,7 @@ use tracing::warn;
 use crate::{
     bgp::BgpPlan,
     event::BgpEvent,
-    kernel::{loopback::SharedLoopback, mailbox, turn::Health},
+    kernel::{loopback::SharedLoopback, mailbox, sysctl::SharedSysctls, turn::Health},
 };
 use driver::Driver;
 
@@ -52,6 +52,8 @@ pub struct BgpSpeakerOptions {
     pub health: Option<Health>,
     /// The same as that of the [`Speaker`](crate::Speaker), if there is one. Default one of its own.
     pub loopback: SharedLoopback,
+    /// The same as well. Default one of its own, which other processes know nothing of.
+    pub sysctls: SharedSysctls,
 }
 
 /// Tells routers by BGP which addresses this node serves.
@@ -88,6 +90,7 @@ impl Default for BgpSpeakerOptions {
             grace: DEFAULT_GRACE,
             health: None,
             loopback: SharedLoopback::default(),
+            sysctls: SharedSysctls::default(),
         }
     }
 }

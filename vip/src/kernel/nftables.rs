@@ -1,24 +1,36 @@
 //! Transactions of nf_tables: one netlink socket that sends batches and hears what came of them.
 //!
-//! `forward_old` and `fence` have one each. What is in a batch is not looked at here. Needs `CAP_NET_ADMIN` in
+//! `forwarding`, `forward_old` and `fence` have one each. What is in a batch is not looked at here. Needs `CAP_NET_ADMIN` in
 //! the network namespace's user namespace.
 
 #![expect(unsafe_code, reason = "SO_SNDBUFFORCE, which neither socket2 nor netlink-sys sets")]
 
 pub(crate) mod fence;
 pub(crate) mod forward_old;
+pub(crate) mod forwarding;
 
-use std::{io, mem::size_of_val, os::fd::AsRawFd, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    mem::size_of_val,
+    net::{self, IpAddr},
+    os::fd::AsRawFd,
+    time::Duration,
+};
 
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use socket2::SockRef;
 
-use crate::l2::nftables::{Attempt, Batch, answers};
+use crate::nftables::{
+    Attempt, Batch, Listed, TableFamily, answers, conntrack, list_counters, objects,
+};
 
 /// The kernel answers before the message counts as sent; so this is long.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
 /// Answers are small: 20 bytes and a header.
 const ANSWER_LEN: usize = 8192;
+/// Pieces of lists are as long as there is room, up to this (`NLMSG_GOODSIZE` and what grew from it).
+const LIST_LEN: usize = 32_768;
 
 /// What came of a batch that failed.
 pub(super) enum Failure {
@@ -107,16 +119,77 @@ impl Transactions {
 
     fn answer(&self) -> io::Result<Vec<(u32, i32)>> {
         let mut datagram = Vec::with_capacity(ANSWER_LEN);
+        self.datagram(&mut datagram)?;
+        Ok(answers(&datagram))
+    }
+
+    /// The kernel's next datagram.
+    fn datagram(&self, datagram: &mut Vec<u8>) -> io::Result<()> {
         loop {
             datagram.clear();
-            match self.socket.recv_from(&mut datagram, 0) {
+            match self.socket.recv_from(datagram, 0) {
                 // Others may write to this socket's port as well.
-                Ok((_, sender)) if sender.port_number() == 0 => return Ok(answers(&datagram)),
+                Ok((_, sender)) if sender.port_number() == 0 => return Ok(()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.described("hear from nf_tables", error)),
+                Err(error) => return Err(self.described("hear from netfilter", error)),
             }
         }
+    }
+
+    /// Sends a request that is no transaction and reads its answer, a datagram at a time, until `read` says with which
+    /// errno it ends.
+    pub(super) fn list(
+        &self,
+        request: &[u8],
+        what: &str,
+        mut read: impl FnMut(&[u8]) -> Option<i32>,
+    ) -> io::Result<()> {
+        let sent = self.socket.send_to(request, &SocketAddr::new(0, 0), 0);
+        sent.map_err(|error| self.described(what, error))?;
+        let mut datagram = Vec::with_capacity(LIST_LEN);
+        loop {
+            self.datagram(&mut datagram)?;
+            match read(&datagram) {
+                None => {}
+                Some(0) => return Ok(()),
+                Some(errno) => {
+                    return Err(self.described(what, io::Error::from_raw_os_error(errno)));
+                }
+            }
+        }
+    }
+
+    /// The counters of a table of the family `inet`. There are none if it is not there.
+    pub(super) fn counters(&self, table: &str) -> io::Result<Vec<Listed>> {
+        let mut counters = Vec::new();
+        let request = list_counters(TableFamily::Inet, table);
+        self.list(&request, "list counters", |datagram| {
+            let listing = objects(datagram);
+            counters.extend(listing.counters);
+            listing.end
+        })?;
+        Ok(counters)
+    }
+
+    /// The open TCP connections to these addresses that the kernel passes on to other destinations: where they were sent,
+    /// and by whom. Walks over all that the kernel tracks.
+    pub(super) fn passed_on(
+        &self,
+        to: &BTreeSet<IpAddr>,
+    ) -> io::Result<Vec<(net::SocketAddr, net::SocketAddr)>> {
+        let mut connections = Vec::new();
+        for v6 in [false, true] {
+            if !to.iter().any(|ip| ip.is_ipv6() == v6) {
+                continue;
+            }
+            self.list(&conntrack::list_tracked(v6), "list tracked connections", |datagram| {
+                let (some, end) = conntrack::passed_on(datagram);
+                connections.extend(some.into_iter().filter(|(local, _)| to.contains(&local.ip())));
+                end
+            })?;
+        }
+        Ok(connections)
     }
 
     /// The kernel's refusal of one message.

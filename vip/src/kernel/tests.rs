@@ -20,7 +20,7 @@ use crate::{
     kernel::{
         netlink::{Netlink, Notices},
         sockets::frames::{FrameSocket, FrameWatch, Resolution},
-        sysctl::ArpSysctls,
+        sysctl::SharedSysctls,
         wait::{EventFd, wait},
     },
     l2::{arp, ndp},
@@ -231,14 +231,61 @@ fn an_interface_answers_strictly_until_it_is_put_back() {
         let path = |setting| format!("/proc/sys/net/ipv4/conf/eth0/{setting}");
         let read = |setting| std::fs::read_to_string(path(setting)).unwrap().trim().to_owned();
         std::fs::write(path("arp_ignore"), "2").unwrap();
-        let mut arp_sysctls = ArpSysctls::default();
-        arp_sysctls.apply("eth0").unwrap();
-        arp_sysctls.apply("eth0").unwrap();
+        let sysctls = SharedSysctls::default();
+        let (l2, bgp) = (sysctls.user(), sysctls.user());
+        l2.apply("eth0").unwrap();
+        bgp.apply("eth0").unwrap();
         assert_eq!([read("arp_ignore"), read("arp_announce")], ["2", "2"], "stricter stays");
-        arp_sysctls.restore();
-        assert_eq!([read("arp_ignore"), read("arp_announce")], ["2", "0"]);
-        let error = arp_sysctls.apply("eth9").unwrap_err();
+        let error = l2.apply("eth9").unwrap_err();
         assert!(error.to_string().contains("/eth9/arp_ignore: No such file"), "{error}");
+        l2.restore();
+        assert_eq!(read("arp_announce"), "2", "the other speaker needs it");
+        bgp.restore();
+        assert_eq!([read("arp_ignore"), read("arp_announce")], ["2", "0"]);
+    });
+}
+
+#[test]
+fn the_last_of_several_processes_puts_an_interface_back_as_the_first_found_it() {
+    alone(|| {
+        let path = |setting| format!("/proc/sys/net/ipv4/conf/eth0/{setting}");
+        let read = |setting| std::fs::read_to_string(path(setting)).unwrap().trim().to_owned();
+        let both = || [read("arp_ignore"), read("arp_announce")];
+        let folder = tempfile::tempdir().unwrap();
+        let process = || SharedSysctls::noted_in(folder.path());
+
+        // Leaves everything to its successor, or was killed.
+        process().user().apply("eth0").unwrap();
+        let second = process().user();
+        second.apply("eth0").unwrap();
+        assert_eq!(both(), ["1", "2"]);
+        second.restore();
+        assert_eq!(both(), ["0", "0"], "not what the second process has found");
+        assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "the note has gone");
+
+        // The next one has no use for the interface: it is put back all the same.
+        process().user().apply("eth0").unwrap();
+        process().user().restore();
+        assert_eq!(both(), ["0", "0"]);
+
+        // What the operator has set meanwhile is the operator's, and so is what was there before the note.
+        process().user().apply("eth0").unwrap();
+        std::fs::write(path("arp_ignore"), "2").unwrap();
+        process().user().restore();
+        assert_eq!(both(), ["2", "0"]);
+
+        // Of another boot, or nobody's: names and values that no process has written lead nowhere.
+        let note = folder.path().join("sysctls");
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        std::fs::write(path("arp_announce"), "2").unwrap();
+        for text in [
+            "another-boot\neth0 arp_announce 0\n".to_owned(),
+            format!("{boot}../eth0 arp_announce 0\neth0 arp_announce -1\neth0 forwarding 0\n"),
+        ] {
+            std::fs::write(&note, text).unwrap();
+            process().user().restore();
+            assert_eq!(read("arp_announce"), "2");
+        }
     });
 }
 

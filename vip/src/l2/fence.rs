@@ -31,8 +31,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::l2::nftables::{
-    Batch, Dynamic, ETHERTYPE, Element, Expression, IPV4, IPV6, Register, Set,
+use crate::nftables::{
+    Batch, Dynamic, ETHERTYPE, Element, Expression, IPV4, IPV6, Register, Set, Value,
 };
 
 /// From turning the key until the kernel falls silent. Less than the time after which other nodes take
@@ -163,8 +163,8 @@ fn families<'a>(held: impl Iterator<Item = &'a IpAddr>) -> Vec<(&'static str, Ve
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for ip in held {
         match ip {
-            IpAddr::V4(ip) => v4.push((ip.octets().to_vec(), None)),
-            IpAddr::V6(ip) => v6.push((ip.octets().to_vec(), None)),
+            IpAddr::V4(ip) => v4.push((ip.octets().to_vec(), Value::None)),
+            IpAddr::V6(ip) => v6.push((ip.octets().to_vec(), Value::None)),
         }
     }
     HELD.into_iter().zip([v4, v6]).filter(|(_, elements)| !elements.is_empty()).collect()

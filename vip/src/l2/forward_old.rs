@@ -31,8 +31,8 @@ use std::{
 };
 
 use crate::{
-    l2::nftables::{Batch, Element},
     links::Mac,
+    nftables::{Batch, Element, Value},
 };
 use rules::{LAYOUTS, Layout, Names, create_chains, create_hook};
 
@@ -122,7 +122,7 @@ type Target = (u32, IpAddr);
 /// The next hop, unless segments stay here.
 type Standing = (Option<NextHop>, Generation);
 /// The content of sets by their names: keys, and the data of maps.
-type Content = BTreeMap<String, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
+type Content = BTreeMap<String, BTreeMap<Vec<u8>, Value>>;
 
 /// What is wanted, by device and address.
 #[derive(Default)]
@@ -190,7 +190,7 @@ impl Ruleset {
                     key.extend([0, 0]); // fields of a concatenation are padded to 4 bytes
                 }
                 let set = Layout::of(local.ip()).notes(*generation);
-                notes.entry(set).or_default().push((key, None));
+                notes.entry(set).or_default().push((key, Value::None));
             }
         }
         let mut batch = Batch::new(table);
@@ -246,10 +246,10 @@ impl Ruleset {
         };
         for ((device, vip), (next_hop, generation)) in &self.forwarded {
             let names = Names::new(Layout::of(*vip), *device, *generation);
-            put(names.moved, octets(*vip), None);
+            put(names.moved, octets(*vip), Value::None);
             if let Some(NextHop { link, via }) = next_hop {
-                put(names.out, octets(*vip), Some(link.to_ne_bytes().to_vec()));
-                put(names.via, octets(*vip), Some(octets(*via)));
+                put(names.out, octets(*vip), Value::Data(link.to_ne_bytes().to_vec()));
+                put(names.via, octets(*vip), Value::Data(octets(*via)));
             }
         }
         for (((device, vip), mac), (next_hop, generation)) in &self.exceptions {
@@ -257,10 +257,10 @@ impl Ruleset {
             let key = [octets(*vip), mac.to_vec(), vec![0, 0]].concat();
             match next_hop {
                 Some(NextHop { link, via }) => {
-                    put(names.next_out, key.clone(), Some(link.to_ne_bytes().to_vec()));
-                    put(names.next_via, key, Some(octets(*via)));
+                    put(names.next_out, key.clone(), Value::Data(link.to_ne_bytes().to_vec()));
+                    put(names.next_via, key, Value::Data(octets(*via)));
                 }
-                None => put(names.stay, key, None),
+                None => put(names.stay, key, Value::None),
             }
         }
         content

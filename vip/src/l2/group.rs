@@ -15,9 +15,11 @@
 
 mod address;
 mod auth;
+mod datagram;
 pub(crate) mod election;
 mod link;
 mod member;
+mod notes;
 mod routed;
 mod status;
 pub(crate) mod table;
@@ -37,6 +39,10 @@ use wire::{Message, NOT_AUTHENTIC};
 
 pub use auth::GroupKey;
 use auth::Keys;
+use datagram::destinations;
+pub(crate) use datagram::{Datagram, Destination};
+use notes::Notes;
+pub use notes::{LONGEST_NOTE, Note};
 pub(crate) use routed::Forwarding;
 pub use routed::Routed;
 pub use status::MemberState;
@@ -89,24 +95,6 @@ pub(crate) enum Role {
     Active,
     /// Not on the link any more, but open connections go on.
     Draining,
-}
-
-/// Where a datagram goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Destination {
-    /// All members on the link.
-    Multicast,
-    /// A member that multicast may not reach.
-    Peer(SocketAddr),
-}
-
-/// A UDP payload to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Datagram {
-    /// Index of the interface to send it from.
-    pub(crate) link: u32,
-    pub(crate) to: Destination,
-    pub(crate) bytes: Vec<u8>,
 }
 
 /// The member that an address comes from in a planned move.
@@ -171,6 +159,7 @@ pub(crate) struct Group {
     /// Whether any other member has ever been alive.
     accompanied: bool,
     counters: Counters,
+    notes: Notes,
     /// See [`revision`](Self::revision).
     revision: u64,
     /// Another process still speaks for this node.
@@ -210,6 +199,7 @@ impl Group {
             sequence: 0,
             accompanied: false,
             counters: Counters::default(),
+            notes: Notes::default(),
             revision: 0,
             silent: false,
             inherited: BTreeSet::new(),
@@ -372,6 +362,9 @@ impl Group {
     /// Takes in a datagram that arrived on a link; drops what is not authentic, and counts why.
     pub(crate) fn receive(&mut self, datagram: &[u8], from: SocketAddr, link: u32, now: Instant) {
         let Membership::Member(keys) = &self.membership else { return };
+        if Self::is_note(datagram) {
+            return self.hear_note(datagram, link, now);
+        }
         let mut opened = Err(NOT_AUTHENTIC);
         for key in keys.good(now) {
             opened = Message::open(datagram, key);
@@ -414,20 +407,13 @@ impl Group {
         std::mem::take(&mut self.decided)
     }
 
-    /// The heartbeats that are due. To be called after [`decisions`](Self::decisions).
+    /// The heartbeats that are due, and notes. To be called after [`decisions`](Self::decisions).
     pub(crate) fn transmit(&mut self, now: Instant) -> Vec<Datagram> {
         let messages = self.compose(now);
         let Membership::Member(keys) = &self.membership else { return Vec::new() };
         let mut datagrams = Vec::new();
         for (link, message) in messages {
-            let reachable = |peer: &&SocketAddr| match peer {
-                SocketAddr::V4(_) => message.facts.v4.is_some(),
-                SocketAddr::V6(peer) => {
-                    message.facts.v6.is_some() && [0, link].contains(&peer.scope_id())
-                }
-            };
-            let peers = self.peers.iter().filter(reachable).map(|peer| Destination::Peer(*peer));
-            let all: Vec<_> = std::iter::once(Destination::Multicast).chain(peers).collect();
+            let all = destinations(&self.peers, link, &message.facts);
             for key in keys.good(now) {
                 let bytes = message.seal(key);
                 let sealed = |to: &Destination| Datagram { link, to: *to, bytes: bytes.clone() };
@@ -435,6 +421,7 @@ impl Group {
             }
         }
         self.counters.sent += datagrams.len() as u64;
+        datagrams.extend(self.notes_to_send(now));
         datagrams
     }
 

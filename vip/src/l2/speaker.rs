@@ -29,7 +29,7 @@ use crate::{
 };
 use driver::Driver;
 
-pub use options::{DEFAULT_GROUP_PORT, GroupOptions, Predecessor, SpeakerOptions};
+pub use options::{DEFAULT_GROUP_PORT, GroupOptions, NoteSink, Predecessor, SpeakerOptions};
 pub use status::{MemberStatus, SpeakerCounters, SpeakerStatus, VipStatus};
 
 /// Keeps planned addresses on the interfaces of this node and announces them by ARP and NDP.
@@ -59,6 +59,8 @@ struct Desired {
     withdraw: bool,
     /// Draining addresses without connections, since the thread last looked.
     let_go: Vec<IpAddr>,
+    /// What the others are to hear, since then.
+    notes: Vec<Vec<u8>>,
     /// The predecessor has left, and this was the sequence of its last datagram.
     succeeds: Option<u64>,
     /// Everything is left as it is.
@@ -158,6 +160,12 @@ impl Speaker {
     /// that is not draining.
     pub fn let_go(&self, vip: IpAddr) {
         self.thread.ask(|desired| desired.let_go.push(vip));
+    }
+
+    /// Tells the other nodes of the group something, at most [`LONGEST_NOTE`](crate::LONGEST_NOTE) bytes a note, which go
+    /// out at once and may get lost. Alone, nobody hears them.
+    pub fn tell(&self, notes: Vec<Vec<u8>>) {
+        self.thread.ask(|desired| desired.notes.extend(notes));
     }
 
     /// Hands everything that is held to other nodes, and goes on doing so until it is stopped. True

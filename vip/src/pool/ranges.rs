@@ -126,15 +126,27 @@ impl Ranges {
         Some((start.max(first), end.min(last)))
     }
 
+    /// What of `first..=last` no range holds, in order.
+    pub(crate) fn lacking(&self, first: u128, last: u128) -> impl Iterator<Item = (u128, u128)> {
+        let mut next = Some(first);
+        std::iter::from_fn(move || {
+            while let Some(from) = next.filter(|from| *from <= last) {
+                let Some((start, end)) = self.shared(from, last) else {
+                    next = None;
+                    return Some((from, last));
+                };
+                next = end.checked_add(1);
+                if from < start {
+                    return Some((from, start - 1));
+                }
+            }
+            None
+        })
+    }
+
     /// All ranges in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u128, u128)> {
         self.0.iter().map(|(&start, &end)| (start, end))
-    }
-
-    /// The range that holds `from`, and all after it.
-    pub(crate) fn iter_from(&self, from: u128) -> impl Iterator<Item = (u128, u128)> {
-        let start = self.holding(from).map_or(from, |(start, _)| start);
-        self.0.range(start..).map(|(&start, &end)| (start, end))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -185,7 +197,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_set_of_ranges_holds_what_was_put_in(
-            steps in proptest::collection::vec((0u128..64, 0u128..8), 0..20), from in 0u128..80
+            steps in proptest::collection::vec((0u128..64, 0u128..8), 0..20), from in 0u128..80, length in 0u128..80
         ) {
             let mut set = Ranges::default();
             let mut model = std::collections::BTreeSet::new();
@@ -198,8 +210,9 @@ mod tests {
             }
             let all: Vec<_> = set.iter().collect();
             prop_assert!(all.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "{:?}", all);
-            let later: Vec<_> = all.iter().copied().filter(|(_, end)| *end >= from).collect();
-            prop_assert_eq!(set.iter_from(from).collect::<Vec<_>>(), later);
+            let lacking = set.lacking(from, from + length).flat_map(|(first, last)| first..=last);
+            let expected = (from..=from + length).filter(|number| !model.contains(number));
+            prop_assert_eq!(lacking.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
         }
     }
 }

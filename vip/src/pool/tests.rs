@@ -18,9 +18,9 @@ fn named(name: &str, addresses: &[&str]) -> Pool {
     Pool::parse(name, &BTreeMap::new(), &spec(addresses)).unwrap()
 }
 
-/// The lowest free address, searched from the very beginning.
-fn lowest(pool: &Pool, used: &AddressSet, family: Family) -> Option<IpAddr> {
-    pool.lowest_free(used, family, 0).map(|number| family.address(number))
+/// The first free address, searched from the very beginning.
+fn first(pool: &Pool, used: &AddressSet, family: Family) -> Option<IpAddr> {
+    pool.first_free(used, family, Place::FIRST).map(|place| place.ip)
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -150,26 +150,28 @@ fn an_ipv6_block_is_counted_exactly_and_searched_at_once() {
     let pool = named("six", &["2001:db8:0:1::/64"]);
     assert_eq!(pool.size(Family::V6), 1 << 64);
     let mut used = AddressSet::default();
-    assert_eq!(lowest(&pool, &used, Family::V6), Some(ip("2001:db8:0:1::1")));
+    assert_eq!(first(&pool, &used, Family::V6), Some(ip("2001:db8:0:1::1")));
     used.of_mut(Family::V6)
         .insert(number(ip("2001:db8:0:1::1")), number(ip("2001:db8:0:1:ffff:ffff:ffff:fffe")));
-    assert_eq!(lowest(&pool, &used, Family::V6), Some(ip("2001:db8:0:1:ffff:ffff:ffff:ffff")));
+    assert_eq!(first(&pool, &used, Family::V6), Some(ip("2001:db8:0:1:ffff:ffff:ffff:ffff")));
     used.insert(ip("2001:db8:0:1:ffff:ffff:ffff:ffff"));
-    assert_eq!(lowest(&pool, &used, Family::V6), None);
+    assert_eq!(first(&pool, &used, Family::V6), None);
     assert_eq!(named("huge", &["2001:db8::/32"]).size(Family::V6), 1 << 96);
 }
 
 #[test]
-fn lowest_free_skips_used_addresses_and_empty_ranges() {
-    let pool = named("p", &["10.0.0.8/31", "10.0.0.2-10.0.0.4"]);
+fn addresses_are_given_in_the_order_of_the_list() {
+    // The last entry has what others have, before and after.
+    let pool =
+        named("p", &["10.0.0.8/31", "10.0.0.2-10.0.0.4", "fd09::7/128", "10.0.0.1-10.0.0.10"]);
     let mut used = AddressSet::default();
     let mut given = Vec::new();
-    while let Some(ip) = lowest(&pool, &used, Family::V4) {
+    while let Some(ip) = first(&pool, &used, Family::V4) {
         used.insert(ip);
-        given.push(ip.to_string());
+        given.push(number(ip) & 0xff);
     }
-    assert_eq!(given, ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.8", "10.0.0.9"]);
-    assert_eq!(lowest(&pool, &used, Family::V6), None);
+    assert_eq!(given, [8, 9, 2, 3, 4, 1, 5, 6, 7, 10]);
+    assert_eq!(first(&pool, &used, Family::V6), Some(ip("fd09::7")));
 }
 
 #[test]
@@ -195,13 +197,13 @@ fn anycast_addresses_of_ipv6_are_not_given_but_can_be_had() {
         ("fd09::/128", None),
     ] {
         let pool = named("p", &[entry]);
-        let lowest = lowest(&pool, &AddressSet::default(), Family::V6);
-        assert_eq!(lowest, expected.map(ip), "{entry}");
-        let first = pool.ranges(Family::V6).next().unwrap().0;
-        assert!(pool.contains(Family::V6.address(first)), "{entry}");
+        let given = first(&pool, &AddressSet::default(), Family::V6);
+        assert_eq!(given, expected.map(ip), "{entry}");
+        let (family, first, _) = pool.listed()[0];
+        assert!(pool.contains(family.address(first)), "{entry}");
     }
     let v4 = named("p", &["10.0.0.0/24"]);
-    assert_eq!(lowest(&v4, &AddressSet::default(), Family::V4), Some(ip("10.0.0.0")));
+    assert_eq!(first(&v4, &AddressSet::default(), Family::V4), Some(ip("10.0.0.0")));
 }
 
 #[test]
@@ -251,7 +253,7 @@ fn buggy_addresses_are_left_out_of_everything() {
     let pool = parse(&spec).unwrap();
     let mut used = AddressSet::default();
     let mut count = 0;
-    while let Some(ip) = lowest(&pool, &used, Family::V4) {
+    while let Some(ip) = first(&pool, &used, Family::V4) {
         assert!(pool.contains(ip) && !is_buggy(ip));
         used.insert(ip);
         count += 1;
@@ -265,17 +267,17 @@ fn buggy_addresses_are_left_out_of_everything() {
 fn a_search_that_goes_on_where_the_last_one_ended_finds_the_same() {
     let spec = IpAddressPoolSpec {
         avoid_buggy_ips: true,
-        ..spec(&["10.0.0.250-10.0.1.3", "10.2.0.0/30"])
+        ..spec(&["10.2.0.0/30", "10.0.0.250-10.0.1.3", "10.3.0.1/32"])
     };
     let pool = parse(&spec).unwrap();
     let mut used = AddressSet::default();
-    let mut from = 0;
-    while let Some(next) = pool.lowest_free(&used, Family::V4, from) {
-        assert_eq!(Some(Family::V4.address(next)), lowest(&pool, &used, Family::V4));
-        used.insert(Family::V4.address(next));
+    let mut from = Place::FIRST;
+    while let Some(next) = pool.first_free(&used, Family::V4, from) {
+        assert_eq!(Some(next.ip), first(&pool, &used, Family::V4));
+        used.insert(next.ip);
         from = next;
     }
-    assert_eq!(lowest(&pool, &used, Family::V4), None);
+    assert_eq!(first(&pool, &used, Family::V4), None);
 }
 
 #[test]

@@ -16,8 +16,8 @@ use crate::{
     api::IpAddressPoolSpec,
     l2::{arp, claim::ClaimKind, ndp, neighbour},
     pool::{
-        Pool,
-        ranges::{AddressSet, Family, number},
+        Place, Pool,
+        ranges::{AddressSet, Family},
     },
 };
 
@@ -145,13 +145,13 @@ pub fn pool(data: &[u8], _: Instant) {
     };
     for family in [Family::V4, Family::V6] {
         let size = pool.size(family);
-        let first = pool.lowest_free(&AddressSet::default(), family, 0);
+        let first = pool.first_free(&AddressSet::default(), family, Place::FIRST);
         // Anycast addresses of IPv6 count, and are given on request alone.
         let all = family == Family::V4;
         let right = first.is_some() == (size > 0) || (!all && first.is_none());
         assert!(right, "{family}: {size} addresses, the first is {first:?}");
         let inside = |ip: &IpAddr| pool.contains(*ip) && !ip.is_multicast() && !ip.is_unspecified();
-        assert!(first.map(|first| family.address(first)).as_ref().is_none_or(inside));
+        assert!(first.map(|first| first.ip).as_ref().is_none_or(inside));
         if size <= 600 {
             let taken = taken_one_by_one(&pool, family);
             assert!(taken == size || (!all && taken < size), "{family}: {taken} of {size}");
@@ -163,9 +163,8 @@ pub fn pool(data: &[u8], _: Instant) {
 fn taken_one_by_one(pool: &Pool, family: Family) -> u128 {
     let mut taken = AddressSet::default();
     let mut count = 0;
-    while let Some(free) = pool.lowest_free(&taken, family, 0) {
-        let ip = family.address(free);
-        assert!(pool.contains(ip) && !taken.contains(ip) && number(ip) == free, "{ip}");
+    while let Some(Place { ip, .. }) = pool.first_free(&taken, family, Place::FIRST) {
+        assert!(pool.contains(ip) && !taken.contains(ip) && Family::of(ip) == family, "{ip}");
         taken.insert(ip);
         count += 1;
     }

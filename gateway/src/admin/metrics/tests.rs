@@ -12,6 +12,8 @@ fn render(metrics: &Metrics) -> String {
     metrics.render(&ControlFacts {
         addresses: addresses(),
         ejected: [("x/one".to_owned(), "10.0.0.1:80".to_owned())].into(),
+        shares: Some(Arc::default()),
+        spool: SpoolFacts { memory: 1, disk: 2, files: 3, spilled: 4 },
         source: Some(source()),
         reloaded: 1_700_000_000.25,
         reload_successful: true,
@@ -19,6 +21,8 @@ fn render(metrics: &Metrics) -> String {
         failures: [(("x/one".to_owned(), "10.0.0.1:80".to_owned()), 3)].into(),
         ejections: [(("x/one".to_owned(), "10.0.0.1:80".to_owned()), 2)].into(),
         node_problems: [("ListenerClosed", 2)].into(),
+        l4: vec![L4Row { service: "x/dns".into(), protocol: "udp".into(), ..L4Row::default() }],
+        kernel: vec![KernelFact { service: "x/dns".into(), ..KernelFact::default() }],
         ..ControlFacts::default()
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{LeaderRow, NodeStatus, PoolRow, RouterRow, SourceRow};
+use super::{L4Row, LeaderRow, NodeStatus, PoolRow, RouterRow, SharesRow, SourceRow};
 use crate::text_table::section;
 
 /// One line about the API server.
@@ -22,6 +22,18 @@ fn leader(leader: Option<&LeaderRow>) -> String {
     let here = if *here { " (this process)" } else { "" };
     let since = since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
     format!("LEADER {node}{here}{since}")
+}
+
+/// One line about the limits of the group.
+fn limits(shares: &SharesRow) -> String {
+    let SharesRow { nodes, missing, percent, watched, shared } = shares;
+    let with = if nodes.is_empty() { "nobody".to_owned() } else { nodes.join(", ") };
+    let missing = match missing.as_slice() {
+        [] => String::new(),
+        missing => format!(", missing {}", missing.join(", ")),
+    };
+    let clients = format!("{watched} clients near a limit, {shared} of them on other nodes too");
+    format!("LIMITS shared with {with}{missing}; this node gives out {percent} %; {clients}")
 }
 
 /// The whole status as text.
@@ -70,6 +82,9 @@ pub(super) fn render(status: &NodeStatus) -> String {
     });
     let head = ["NODE", "STATE", "HOLDS", "INTERFACE", "HEARD FROM"];
     section(&mut out, "GROUP", head, members.collect());
+    if let Some(shares) = &status.shares {
+        let _ = writeln!(out, "{}\n", limits(shares));
+    }
     if !status.routers.is_empty() {
         routers(&mut out, status);
     }
@@ -82,9 +97,46 @@ pub(super) fn render(status: &NodeStatus) -> String {
         [listener.address.clone(), listener.protocol.clone(), open]
     });
     section(&mut out, "LISTENERS", ["ADDRESS", "PROTOCOL", "STATE"], listeners.collect());
+    if !status.l4.is_empty() {
+        let head = [
+            "SERVICE",
+            "PROTOCOL",
+            "BY",
+            "OPEN",
+            "FORWARDED",
+            "FAILED",
+            "DENIED",
+            "EVICTED",
+            "FULL",
+            "BYTES IN",
+            "OUT",
+        ];
+        section(&mut out, "FORWARDED", head, status.l4.iter().map(forwarded).collect());
+    }
+    if !status.kernel.is_empty() {
+        let kernel = status.kernel.iter().map(|fact| {
+            let [ports, endpoints] = [fact.ports, fact.endpoints].map(|count| count.to_string());
+            let protocol = format!("{} {}", fact.protocol, fact.family);
+            [fact.service.clone(), protocol, ports, endpoints, fact.connections.to_string()]
+        });
+        let head = ["SERVICE", "PROTOCOL", "PORTS", "ENDPOINTS", "CONNECTIONS"];
+        section(&mut out, "FORWARDED BY THE KERNEL", head, kernel.collect());
+    }
     if !status.ejected.is_empty() {
-        let ejected = status.ejected.iter().map(|row| [row.endpoint.clone(), row.service.clone()]);
-        section(&mut out, "EJECTED ENDPOINTS", ["ENDPOINT", "SERVICE"], ejected.collect());
+        let ejected = status
+            .ejected
+            .iter()
+            .map(|row| [row.endpoint.clone(), row.service.clone(), row.why.clone()]);
+        section(&mut out, "EJECTED ENDPOINTS", ["ENDPOINT", "SERVICE", "WHY"], ejected.collect());
+    }
+    if !status.protected.is_empty() {
+        let protected = status.protected.iter().map(|row| {
+            let keys = row.keys.as_ref().map(|keys| format!(" (keys: {keys})")).unwrap_or_default();
+            let requires = format!("{}{keys}", row.requires);
+            [row.object.clone(), row.paths.to_string(), some_of(&row.hosts), requires]
+        });
+        let head = ["OBJECT", "PATHS", "HOSTS", "REQUIRES"];
+        section(&mut out, "PROTECTED", head, protected.collect());
     }
     let head = ["POOL", "IPV4 USED", "FREE", "RESTING", "IPV6 USED", "FREE", "RESTING", ""];
     section(&mut out, "POOLS", head, status.pools.iter().map(pool).collect());
@@ -102,6 +154,15 @@ pub(super) fn render(status: &NodeStatus) -> String {
         let _ = writeln!(out, "  none");
     }
     out
+}
+
+fn forwarded(row: &L4Row) -> [String; 11] {
+    let counts = [row.open, row.forwarded, row.failed, row.denied, row.evicted, row.full];
+    let [open, forwarded, failed, denied, evicted, full] = counts.map(|count| count.to_string());
+    let [came, went] = [row.bytes_in, row.bytes_out].map(|count| count.to_string());
+    let (service, protocol, by) =
+        (row.service.clone(), row.protocol.clone(), row.forwarding.clone());
+    [service, protocol, by, open, forwarded, failed, denied, evicted, full, came, went]
 }
 
 /// Routers, and the addresses that they hear of.
@@ -142,6 +203,15 @@ fn pool(row: &PoolRow) -> [String; 8] {
 
 fn dash(text: Option<&str>) -> String {
     text.unwrap_or("-").to_owned()
+}
+
+/// The first three, and that there are more.
+fn some_of(texts: &[String]) -> String {
+    let (some, more) = texts.split_at(texts.len().min(3));
+    match more.len() {
+        0 => joined(some),
+        count => format!("{} and {count} more", joined(some)),
+    }
 }
 
 fn joined(texts: &[String]) -> String {

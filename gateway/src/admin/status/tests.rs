@@ -100,6 +100,7 @@ fn people_see_columns_and_what_is_missing_as_none() {
         ejected: vec![EjectedRow {
             service: "x/app".to_owned(),
             endpoint: "10.0.0.1:8080".to_owned(),
+            why: "answers".to_owned(),
         }],
         problems: vec![ProblemRow {
             object: "Service x/other".to_owned(),
@@ -132,8 +133,8 @@ LISTENERS
   none
 
 EJECTED ENDPOINTS
-  ENDPOINT       SERVICE
-  10.0.0.1:8080  x/app
+  ENDPOINT       SERVICE  WHY
+  10.0.0.1:8080  x/app    answers
 
 POOLS
   none

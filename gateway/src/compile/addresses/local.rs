@@ -36,6 +36,11 @@ pub(super) fn facts(state: &ClusterState, node: &NodeContext) -> NodeFacts {
     NodeFacts { name: node.node.clone(), ..facts }
 }
 
+/// The zone of this node, if it is known.
+pub(in crate::compile) fn zone(state: &ClusterState, node: &NodeContext) -> Option<String> {
+    facts(state, node).labels.remove("topology.kubernetes.io/zone")
+}
+
 /// What a Node object says.
 fn of_object(object: &Node, context: &NodeContext) -> NodeFacts {
     let mut labels = object.metadata.labels.clone().unwrap_or_default();
@@ -123,7 +128,7 @@ pub(super) fn wanted(
                 &object,
                 "NotForwarded",
                 "spec.type",
-                "the Service has an address but no TCP port, and nothing else is passed on yet",
+                "the Service has an address but no TCP or UDP port that is passed on",
                 "serve it by an Ingress or a Route on a gateway Service",
             ));
             continue;

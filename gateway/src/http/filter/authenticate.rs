@@ -3,10 +3,13 @@
 //! `proxy` boxes [`run`], so that requests of rules without authentication do not carry it. It has the filters
 //! before it run first, and gives the head back that it was lent. Whatever goes wrong here refuses the request.
 
-use std::{ops::ControlFlow, rc::Rc};
+use std::{ops::ControlFlow, rc::Rc, sync::Arc};
 
 use gatehouse_routes::{
-    filter::authentication::Authentication, matcher::RequestView, model::Scheme, rule::RouteRule,
+    filter::authentication::{Authentication, jwt::Claims},
+    matcher::RequestView,
+    model::Scheme,
+    rule::RouteRule,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
 
@@ -19,6 +22,7 @@ use crate::{
 
 mod basic;
 mod external;
+mod jwt;
 
 /// A request at the gate.
 pub(crate) struct Gate<'g> {
@@ -33,19 +37,29 @@ pub(crate) struct Gate<'g> {
 }
 
 /// What one method says.
-enum Verdict {
-    Passes(Option<Box<Passed>>),
+enum Decision {
+    Passes,
     Refuses(Response<ResponseBody>),
 }
 
 /// What is known of a client that passes.
+#[derive(Default)]
 pub(crate) struct Passed {
+    /// What its token says, which is verified.
+    claims: Option<Rc<Claims>>,
     /// Fields of the request that the backend gets.
     set: Vec<(HeaderName, HeaderValue)>,
     /// Cookies that the client gets.
     cookies: Vec<HeaderValue>,
     /// Whatever the status of the answer.
     always: bool,
+}
+
+impl Kept {
+    /// What the client's token says, which is verified: for filters that have their turn after authentication.
+    pub(crate) fn claims(&self) -> Option<&Claims> {
+        self.passed.as_ref()?.claims.as_deref()
+    }
 }
 
 /// Runs the filters up to authentication, and authentication.
@@ -75,7 +89,7 @@ async fn outcome(gate: &Gate<'_>, head: &RequestHead<'_>, kept: &mut Kept) -> Ou
 }
 
 async fn authenticate(
-    authentication: &Authentication,
+    authentication: &Arc<Authentication>,
     gate: &Gate<'_>,
     request: &FilterRequest<'_>,
     kept: &mut Kept,
@@ -86,25 +100,33 @@ async fn authenticate(
     if named.is_some_and(|rules| rules.admit(request.client())) {
         return Ok(ControlFlow::Continue(()));
     }
-    let mut refusal = None;
+    let mut so_far = SoFar { any: any.is_some(), refusal: None };
+    // In the order of what they cost.
     if let Some(basic) = &authentication.basic {
-        match basic::check(basic, request).await? {
-            Verdict::Passes(_) if any.is_some() => return Ok(ControlFlow::Continue(())),
-            Verdict::Passes(_) => {}
-            Verdict::Refuses(response) if any.is_some() => refusal = Some(response),
-            Verdict::Refuses(response) => return Ok(ControlFlow::Break(response)),
+        let decision = basic::check(basic, request).await?;
+        if let Some(end) = so_far.then(decision) {
+            return Ok(end);
+        }
+    }
+    if let Some(jwt) = &authentication.jwt {
+        let decision = match jwt::check(jwt, request).await? {
+            Ok(claims) => {
+                kept.passed.get_or_insert_default().claims = Some(claims);
+                Decision::Passes
+            }
+            Err(response) => Decision::Refuses(response),
+        };
+        if let Some(end) = so_far.then(decision) {
+            return Ok(end);
         }
     }
     if let Some(external) = &authentication.external {
-        match external::check(external, gate, request).await? {
-            Verdict::Passes(passed) => {
-                kept.passed = passed;
-                return Ok(ControlFlow::Continue(()));
-            }
-            Verdict::Refuses(response) => refusal = Some(response),
+        let decision = external::check((external, authentication), gate, request, kept).await?;
+        if let Some(end) = so_far.then(decision) {
+            return Ok(end);
         }
     }
-    match refusal {
+    match so_far.refusal {
         Some(response) => Ok(ControlFlow::Break(response)),
         // With `any`, whoever passes one has returned by now.
         None if any.is_some() => Err(ProxyErrorKind::Unauthorized),
@@ -112,15 +134,44 @@ async fn authenticate(
     }
 }
 
+/// What the methods have said so far.
+struct SoFar {
+    /// One is enough.
+    any: bool,
+    refusal: Option<Response<ResponseBody>>,
+}
+
+impl SoFar {
+    /// Takes what the next one says; what comes of it, if the others need not be asked.
+    fn then(&mut self, decision: Decision) -> Option<ControlFlow<Response<ResponseBody>>> {
+        match decision {
+            Decision::Passes if self.any => Some(ControlFlow::Continue(())),
+            Decision::Passes => None,
+            Decision::Refuses(response) if !self.any => Some(ControlFlow::Break(response)),
+            Decision::Refuses(mut response) => {
+                // The last refusal, with what the others ask for.
+                for before in self.refusal.iter().map(Response::headers) {
+                    for challenge in before.get_all(header::WWW_AUTHENTICATE) {
+                        response.headers_mut().append(header::WWW_AUTHENTICATE, challenge.clone());
+                    }
+                }
+                self.refusal = Some(response);
+                None
+            }
+        }
+    }
+}
+
 /// What the backend gets to know of who a client is: what was found out, and nothing that the client says itself.
 pub(super) fn on_forward(authentication: &Authentication, kept: &Kept, headers: &mut HeaderMap) {
-    if authentication.basic.is_some() {
+    let Authentication { any: _, basic, jwt, external } = authentication;
+    if basic.is_some() {
         headers.remove(header::AUTHORIZATION);
     }
-    if let Some(external) = &authentication.external {
-        for name in &external.copy {
-            headers.remove(name);
-        }
+    let copied = external.iter().flat_map(|external| &external.copy);
+    let told = jwt.iter().flat_map(|jwt| jwt.copy.iter().map(|(_, name)| name));
+    for name in copied.chain(told) {
+        remove(headers, name);
     }
     let Some(passed) = &kept.passed else { return };
     for (name, _) in &passed.set {
@@ -128,6 +179,24 @@ pub(super) fn on_forward(authentication: &Authentication, kept: &Kept, headers: 
     }
     for (name, value) in &passed.set {
         headers.append(name, value.clone());
+    }
+    if let (Some(jwt), Some(claims)) = (jwt, kept.claims()) {
+        for (name, value) in jwt.fields(claims) {
+            headers.append(name, value);
+        }
+    }
+}
+
+/// Takes a field off a request, also where it is spelled with underscores: many backends do not tell them apart.
+fn remove(headers: &mut HeaderMap, name: &HeaderName) {
+    headers.remove(name);
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let alike = |other: &&HeaderName| {
+        let (other, name) = (other.as_str(), name.as_str());
+        other.contains('_') && other.bytes().map(dashed).eq(name.bytes().map(dashed))
+    };
+    while let Some(other) = headers.keys().find(alike).cloned() {
+        headers.remove(other);
     }
 }
 

@@ -1,21 +1,24 @@
 //! Compressed answers (RFC 9110 §8.4): which ones, and the bodies on their way.
 //!
 //! What is held back for the sake of a better result leaves as soon as the backend pauses, so that streams of events
-//! are not late. A body takes a bounded memory: windows are 32 KiB (gzip) and 256 KiB (brotli).
+//! are not late. A body takes a bounded memory: windows are 32 KiB (gzip) and 256 KiB (brotli, zstd).
 
 use std::io::{self, Write as _};
 
 use bytes::Bytes;
-use flate2::write::GzEncoder;
-use gatehouse_routes::filter::compress::{Coding, Compress};
+use gatehouse_routes::filter::compress::{Coding, Compress, Levels};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
+use self::gzip::Gzip;
 use super::{FilterRequest, Kept};
 use crate::http::body::{BodyTransform, ResponseBody};
 
-const GZIP_LEVEL: u32 = 4;
-const BROTLI_QUALITY: u32 = 4;
+mod gzip;
+
 const BROTLI_WINDOW: u32 = 18;
+const ZSTD_LEVEL: i32 = 3;
+/// Two to this power bytes; browsers take 8 MiB at most.
+const ZSTD_WINDOW: u32 = 18;
 /// Bytes that brotli collects before it works.
 const BROTLI_BUFFER: usize = 4096;
 
@@ -38,7 +41,7 @@ pub(super) fn on_response(
     }
     let headers = response.headers_mut();
     super::cors::add_vary(headers, "Accept-Encoding");
-    let encoder = Encoder::new(kept.coding?);
+    let encoder = Encoder::new(kept.coding?, compress.levels).ok()?;
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(kept.coding?.name()));
     for gone in [header::CONTENT_LENGTH, header::ACCEPT_RANGES] {
         headers.remove(gone);
@@ -84,30 +87,34 @@ fn weaken(headers: &mut HeaderMap) {
 }
 
 enum Encoder {
-    Gzip(Box<GzEncoder<Vec<u8>>>),
+    Gzip(Gzip),
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
+    Zstd(Box<zstd::Encoder<'static, Vec<u8>>>),
 }
 
 impl Encoder {
-    fn new(coding: Coding) -> Self {
-        match coding {
-            Coding::Gzip => {
-                let level = flate2::Compression::new(GZIP_LEVEL);
-                Self::Gzip(Box::new(GzEncoder::new(Vec::new(), level)))
-            }
+    fn new(coding: Coding, levels: Levels) -> io::Result<Self> {
+        Ok(match coding {
+            Coding::Gzip => Self::Gzip(Gzip::new(levels.gzip)),
             Coding::Brotli => Self::Brotli(Box::new(brotli::CompressorWriter::new(
                 Vec::new(),
                 BROTLI_BUFFER,
-                BROTLI_QUALITY,
+                u32::from(levels.brotli),
                 BROTLI_WINDOW,
             ))),
-        }
+            Coding::Zstd => {
+                let mut encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
+                encoder.window_log(ZSTD_WINDOW)?;
+                Self::Zstd(Box::new(encoder))
+            }
+        })
     }
 
     fn write(&mut self, part: &[u8]) -> io::Result<()> {
         match self {
-            Self::Gzip(encoder) => encoder.write_all(part),
+            Self::Gzip(encoder) => encoder.write(part),
             Self::Brotli(encoder) => encoder.write_all(part),
+            Self::Zstd(encoder) => encoder.write_all(part),
         }
     }
 
@@ -115,15 +122,17 @@ impl Encoder {
         match self {
             Self::Gzip(encoder) => encoder.flush(),
             Self::Brotli(encoder) => encoder.flush(),
+            Self::Zstd(encoder) => encoder.flush(),
         }
     }
 
     /// What has come of it so far.
     fn take(&mut self) -> Bytes {
-        std::mem::take(match self {
-            Self::Gzip(encoder) => encoder.get_mut(),
-            Self::Brotli(encoder) => encoder.get_mut(),
-        })
+        match self {
+            Self::Gzip(encoder) => encoder.take(),
+            Self::Brotli(encoder) => std::mem::take(encoder.get_mut()),
+            Self::Zstd(encoder) => std::mem::take(encoder.get_mut()),
+        }
         .into()
     }
 
@@ -131,6 +140,7 @@ impl Encoder {
         Ok(match self {
             Self::Gzip(encoder) => encoder.finish()?,
             Self::Brotli(encoder) => encoder.into_inner(),
+            Self::Zstd(encoder) => encoder.finish()?,
         }
         .into())
     }
@@ -177,6 +187,7 @@ mod tests {
         match coding {
             Coding::Gzip => flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut out).unwrap(),
             Coding::Brotli => brotli::Decompressor::new(bytes, 4096).read_to_end(&mut out).unwrap(),
+            Coding::Zstd => zstd::Decoder::new(bytes).unwrap().read_to_end(&mut out).unwrap(),
         };
         out
     }
@@ -188,7 +199,10 @@ mod tests {
         for coding in Coding::ALL {
             for size in [1, 7, 1000, 65_536, 200_000] {
                 let text = &text[..text.len().min(size * 300)];
-                let mut body = Compressor { encoder: Some(Encoder::new(coding)), held: false };
+                let mut body = Compressor {
+                    encoder: Encoder::new(coding, Levels::default()).ok(),
+                    held: false,
+                };
                 let mut out = Vec::new();
                 for (at, part) in text.chunks(size).enumerate() {
                     out.extend(body.part(Bytes::copy_from_slice(part)).unwrap());
@@ -206,7 +220,8 @@ mod tests {
     #[test]
     fn what_came_before_a_pause_leaves_with_it_and_nothing_twice() {
         for coding in Coding::ALL {
-            let mut body = Compressor { encoder: Some(Encoder::new(coding)), held: false };
+            let mut body =
+                Compressor { encoder: Encoder::new(coding, Levels::default()).ok(), held: false };
             let mut out = body.part(Bytes::from_static(b"data: 1\n\n")).unwrap().to_vec();
             out.extend(body.pause().unwrap());
             let end = body.pause().unwrap();
@@ -218,6 +233,7 @@ mod tests {
                 Coding::Brotli => {
                     brotli::Decompressor::new(&*out, 4096).read_exact(&mut seen).unwrap();
                 }
+                Coding::Zstd => zstd::Decoder::new(&*out).unwrap().read_exact(&mut seen).unwrap(),
             }
             assert_eq!(&seen, b"data: 1\n\n", "{coding:?}");
         }

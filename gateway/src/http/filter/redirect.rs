@@ -5,7 +5,7 @@ use gatehouse_routes::{
     model::Scheme,
     template::{Template, Variable},
 };
-use http::{HeaderValue, Response, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Response, Uri, header, request::Parts, uri::PathAndQuery};
 
 use crate::http::{body::ResponseBody, error::ProxyErrorKind, head::RequestHead, respond};
 
@@ -30,8 +30,18 @@ pub(super) fn filled(
     head: &RequestHead<'_>,
     parts: &Parts,
 ) -> String {
-    let uri = &parts.uri;
-    let field = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    fill(template, scheme, head, &parts.uri, &parts.headers)
+}
+
+/// The same, of a request whose parts are apart.
+pub(super) fn fill(
+    template: &Template,
+    scheme: Scheme,
+    head: &RequestHead<'_>,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> String {
+    let field = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let target = || uri.path_and_query().map_or("/", PathAndQuery::as_str);
     template.fill(|variable, out| {
         out.push_str(match variable {

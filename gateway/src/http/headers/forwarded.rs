@@ -1,4 +1,4 @@
-//! The fields that say where a request comes from, where an object asks for another rule than that of the process.
+//! The fields that say where a request comes from, where an object asks for more than the process's own rule.
 
 use gatehouse_routes::policy::forwarded::ForwardedFields;
 use http::{
@@ -11,11 +11,14 @@ use super::{
     X_REQUEST_ID, appended, client_address, is_request_id, remove_forwarded,
 };
 
-/// Sets them as the object says.
+/// Sets them as the object says. Where it asks for `Forwarded` besides, the process's rule has been followed.
 pub(super) fn set(mode: ForwardedFields, headers: &mut HeaderMap, forwarding: &Forwarding) {
     let host = headers.get(HOST).cloned();
     match mode {
         ForwardedFields::Never => return,
+        ForwardedFields::Beside | ForwardedFields::Only => {
+            return in_words_of_the_standard(mode, headers);
+        }
         ForwardedFields::Replace => {
             headers.remove(&X_FORWARDED_FOR);
             headers.remove(FORWARDED);
@@ -23,7 +26,11 @@ pub(super) fn set(mode: ForwardedFields, headers: &mut HeaderMap, forwarding: &F
         ForwardedFields::Append | ForwardedFields::IfNone => {}
     }
     let client = HeaderValue::try_from(client_address(headers, forwarding).to_string());
-    let element = element(host.as_ref(), forwarding);
+    let text = |value: &HeaderValue| value.to_str().map(str::to_owned).ok();
+    let said = host.as_ref().and_then(text);
+    let own = text(&forwarding.client).zip(text(&forwarding.proto));
+    let element = own.map(|(client, proto)| element(&client, said.as_deref(), Some(&proto)));
+    let element = element.and_then(|element| HeaderValue::try_from(element).ok());
     let single = [
         (&X_FORWARDED_PROTO, Some(forwarding.proto.clone())),
         (&X_FORWARDED_PORT, Some(forwarding.port.clone())),
@@ -57,22 +64,49 @@ pub(super) fn set(mode: ForwardedFields, headers: &mut HeaderMap, forwarding: &F
     }
 }
 
-/// What this gateway says of itself (RFC 7239 §4).
-fn element(host: Option<&HeaderValue>, forwarding: &Forwarding) -> Option<HeaderValue> {
-    let address = forwarding.client.to_str().ok()?;
-    let quoted = |text: &str| match text
-        .contains(|c: char| !c.is_ascii_alphanumeric() && !"-._".contains(c))
-    {
-        true => format!("\"{text}\""),
-        false => text.to_owned(),
+/// Adds `Forwarded`, made of what the `X-Forwarded` fields say.
+fn in_words_of_the_standard(mode: ForwardedFields, headers: &mut HeaderMap) {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let hops = text(&X_FORWARDED_FOR).unwrap_or_default().split(',').map(str::trim);
+    let hops: Vec<&str> = hops.collect();
+    let Some((peer, before)) = hops.split_last() else { return };
+    let own = element(peer, text(&X_FORWARDED_HOST), text(&X_FORWARDED_PROTO));
+    // A trusted proxy that speaks the standard knows more than its addresses.
+    let mut elements: Vec<String> = match text(&FORWARDED) {
+        Some(known) => vec![known.to_owned()],
+        None => before.iter().map(|hop| element(hop, None, None)).collect(),
     };
-    let node = if address.contains(':') { format!("\"[{address}]\"") } else { address.to_owned() };
-    let mut text = format!("for={node}");
-    if let Some(host) = host.and_then(|host| host.to_str().ok()) {
-        text += &format!(";host={}", quoted(host));
+    elements.push(own);
+    if let Ok(value) = HeaderValue::try_from(elements.join(", ")) {
+        headers.insert(FORWARDED, value);
     }
-    text += &format!(";proto={}", forwarding.proto.to_str().ok()?);
-    HeaderValue::try_from(text).ok()
+    if mode == ForwardedFields::Only {
+        for name in [&X_FORWARDED_FOR, &X_FORWARDED_HOST, &X_FORWARDED_PROTO, &X_FORWARDED_PORT] {
+            headers.remove(name);
+        }
+    }
+}
+
+/// What one hop says of itself (RFC 7239 §4). Its node (§6) is `unknown` if it is no address and no token.
+fn element(hop: &str, host: Option<&str>, proto: Option<&str>) -> String {
+    let mut text = match hop.contains(':') {
+        true => format!("for=\"[{hop}]\""),
+        false if is_token(hop) => format!("for={hop}"),
+        false => "for=unknown".to_owned(),
+    };
+    match host {
+        Some(host) if is_token(host) => text += &format!(";host={host}"),
+        Some(host) => text += &format!(";host=\"{}\"", host.replace(['"', '\\'], "")),
+        None => {}
+    }
+    if let Some(proto) = proto {
+        text += &format!(";proto={proto}");
+    }
+    text
+}
+
+fn is_token(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 /// All values of a field, and one more.
@@ -134,5 +168,31 @@ mod tests {
             assert_eq!(headers["forwarded"], own);
         }
         assert_eq!(sent(ForwardedFields::Never, &[]).len(), 1);
+    }
+
+    #[test]
+    fn hops_become_nodes_and_what_a_trusted_proxy_says_is_kept() {
+        for (known, hops, expected) in [
+            (None, "192.0.2.1", "for=192.0.2.1;host=a.test;proto=https"),
+            (None, "2001:db8::1", "for=\"[2001:db8::1]\";host=a.test;proto=https"),
+            (None, "1.1.1.1, 192.0.2.1", "for=1.1.1.1, for=192.0.2.1;host=a.test;proto=https"),
+            (
+                Some("for=_x;proto=http"),
+                "1.1.1.1, 192.0.2.1",
+                "for=_x;proto=http, for=192.0.2.1;host=a.test;proto=https",
+            ),
+            (None, "\"x, 192.0.2.1", "for=unknown, for=192.0.2.1;host=a.test;proto=https"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(&X_FORWARDED_FOR, HeaderValue::from_static(hops));
+            headers.insert(&X_FORWARDED_HOST, HeaderValue::from_static("a.test"));
+            headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+            if let Some(known) = known {
+                headers.insert(FORWARDED, HeaderValue::from_static(known));
+            }
+            in_words_of_the_standard(ForwardedFields::Only, &mut headers);
+            assert_eq!(headers[FORWARDED], expected);
+            assert_eq!(headers.len(), 1);
+        }
     }
 }

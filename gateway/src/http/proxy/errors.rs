@@ -165,7 +165,7 @@ impl<'r> Asked<'r> {
         headers::prepare_request(
             &mut parts.headers,
             self.seen,
-            false,
+            None,
             authority,
             (&conn.forwarding, None),
         );
@@ -176,7 +176,7 @@ impl<'r> Asked<'r> {
         let mark = record.mark();
         let exchanged = exchange(conn, record, snapshot, forward, &mut parts, &mut body).await;
         record.restore(mark);
-        exchanged.and_then(|exchanged| finish_answer(conn, record, false, exchanged)).ok()
+        exchanged.and_then(|exchanged| finish_answer(conn, record, None, exchanged)).ok()
     }
 
     /// Which error it is, in the fields of ingress-nginx.
@@ -212,6 +212,28 @@ impl<'r> Asked<'r> {
         let id = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
         let reason = status.canonical_reason().unwrap_or_default();
         text(status, page.content_type(), page.fill(status.as_u16(), reason, id))
+    }
+}
+
+/// Words an error of the gateway itself as the process does, if it has a text for it.
+pub(super) fn word(
+    snapshot: &Snapshot,
+    record: &mut Record,
+    headers: &HeaderMap,
+    response: &mut Response<ResponseBody>,
+) {
+    let Some(pages) = snapshot.error_pages() else { return };
+    let status = response.status();
+    let accept = headers.get(header::ACCEPT);
+    let Some(page) = pages.page(status.as_u16(), accept) else { return };
+    let id = record.request_id(headers);
+    let id = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let reason = status.canonical_reason().unwrap_or_default();
+    *response.body_mut() = ResponseBody::full(page.fill(status.as_u16(), reason, id).into());
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, page.content_type());
+    for (name, value) in page.fields() {
+        fields.insert(name, value.clone());
     }
 }
 

@@ -105,7 +105,7 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Told {
     objects: BTreeMap<Reference, Object>,
-    problems: Vec<Problem>,
+    problems: BTreeMap<Reference, Problem>,
     refused: BTreeMap<Reference, String>,
     synced: BTreeSet<Kind>,
     answered: Option<Arc<References>>,
@@ -237,11 +237,7 @@ impl World {
     /// The differences since the last call.
     pub(super) fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        let problems: Vec<Problem> = self.problems();
-        if problems != self.told.problems {
-            self.told.problems.clone_from(&problems);
-            events.push(Event::Problems(SOURCE.id, problems));
-        }
+        events.extend(self.take_problems());
         if self.refused != self.told.refused {
             self.told.refused.clone_from(&self.refused);
             events.push(Event::Refused(SOURCE.id, self.refused.clone()));
@@ -274,6 +270,25 @@ impl World {
         }
         self.told.answered = Some(Arc::clone(&self.wanted));
         Some(Event::Answered(SOURCE.id, Arc::clone(&self.wanted)))
+    }
+
+    /// All that is wrong with objects, if that is not what it was.
+    fn take_problems(&mut self) -> Option<Event> {
+        let told = &mut self.told.problems;
+        let mut changed = false;
+        for reference in &self.dirty {
+            let (kind, key) = reference;
+            let now =
+                self.kinds.get(kind).and_then(|known| known.entries.get(key)?.problem.as_ref());
+            if now != told.get(reference) {
+                changed = true;
+                match now {
+                    Some(now) => told.insert(reference.clone(), now.clone()),
+                    None => told.remove(reference),
+                };
+            }
+        }
+        changed.then(|| Event::Problems(SOURCE.id, told.values().cloned().collect()))
     }
 
     fn take_changes(&mut self) -> Vec<Change> {
@@ -320,11 +335,6 @@ impl World {
     fn namespace(&self, name: &str) -> Option<&Object> {
         let known = self.kinds.get(&Kind::Namespace)?;
         known.entries.get(&ObjectKey::new("", name))?.object.as_ref()
-    }
-
-    fn problems(&self) -> Vec<Problem> {
-        let entries = self.kinds.values().flat_map(|known| known.entries.values());
-        entries.filter_map(|entry| entry.problem.clone()).collect()
     }
 
     /// Where objects of the list go now.

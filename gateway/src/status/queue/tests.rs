@@ -92,14 +92,35 @@ fn nothing_is_written_over_what_the_state_has_not_seen_yet() {
 fn what_changed_nothing_is_not_said_again_until_the_object_changes() {
     let now = Instant::now();
     let mut queue = Queue::new(now);
-    for (seen, says, expected) in
-        [(5, "x", "pool:x"), (5, "x", ""), (5, "y", "pool:y"), (6, "y", "pool:y")]
+    for (seen, says, expected) in [(5, "x", "a:x"), (5, "x", ""), (5, "y", "a:y"), (6, "y", "a:y")]
     {
-        queue.submit(vec![patch("IPAddressPool", "pool", seen, says)]);
+        queue.submit(vec![patch("Service", "a", seen, says)]);
         let (patches, words) = sent(&mut queue, now);
         assert_eq!(words, expected);
         done(&mut queue, patches, seen, now);
     }
+}
+
+#[test]
+fn counts_that_another_controller_writes_over_are_said_once() {
+    let now = Instant::now();
+    let mut queue = Queue::new(now);
+    // What is said over which version; its write makes the next one, the other controller's the one after.
+    for (seen, says, expected) in [
+        (1, "3 used", "pool:3 used"),
+        (3, "3 used", ""),
+        (5, "4 used", "pool:4 used"),
+        (7, "4 used", ""),
+    ] {
+        queue.submit(vec![patch("IPAddressPool", "pool", seen, says)]);
+        let (patches, words) = sent(&mut queue, now);
+        assert_eq!(words, expected);
+        done(&mut queue, patches, seen + 1, now);
+    }
+    // It says the same as we do for once, and then something else again.
+    queue.submit(Vec::new());
+    queue.submit(vec![patch("IPAddressPool", "pool", 9, "4 used")]);
+    assert_eq!(sent(&mut queue, now).1, "pool:4 used");
 }
 
 #[test]
@@ -141,6 +162,21 @@ fn failures_wait_longer_each_time_and_hold_up_nobody_else() {
     assert_eq!(words, "a:a");
     queue.answered(failed, &Outcome::Refused("forbidden".into()), at);
     assert_eq!(queue.next(at), Next::Later(at + LONGEST));
+}
+
+#[test]
+fn what_differs_no_more_is_forgotten() {
+    let now = Instant::now();
+    let mut queue = Queue::new(now);
+    queue.submit(vec![patch("Route", "a", 1, "a"), patch("Route", "b", 1, "b")]);
+    let (patches, _) = sent(&mut queue, now);
+    done(&mut queue, patches, 2, now);
+    // The watch has brought the write to one of them.
+    queue.submit(vec![patch("Route", "b", 1, "b")]);
+    assert_eq!(queue.next(now), Next::Idle);
+    assert_eq!(queue.written.len(), 1);
+    queue.submit(Vec::new());
+    assert_eq!(queue.written.len(), 0);
 }
 
 #[test]

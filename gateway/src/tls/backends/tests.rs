@@ -20,17 +20,17 @@ fn secret(fields: &[(&str, &str)]) -> Stored<Secret> {
         .map(|(name, text)| ((*name).to_owned(), ByteString(text.as_bytes().to_vec())))
         .collect();
     let object = Arc::new(Secret { data: Some(data), ..Secret::default() });
-    Stored { object, order: 0, trust: Default::default() }
+    Stored::new(object, 0, Default::default())
 }
 
 fn backends(all: &[BackendProtocol]) -> Arc<BackendTable> {
     let slots = all.iter().map(|protocol| {
         let service = ObjectKey::new("d", "web");
         let (port, protocol) = (BackendPort::Number(443), protocol.clone());
-        let key = BackendKey { service, port, protocol };
+        let key = BackendKey { service, port, protocol, whole: false };
         Some(Arc::new(Backend { key, endpoints: Arc::default() }))
     });
-    Arc::new(BackendTable { slots: slots.collect() })
+    Arc::new(BackendTable::new(slots.collect()))
 }
 
 fn by_secret() -> BackendTls {

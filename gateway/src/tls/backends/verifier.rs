@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use gatehouse_routes::transport::BackendTls;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    CertificateError, ClientConfig, Error, OtherError,
+    client::danger::{ServerCertVerified, ServerCertVerifier},
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
@@ -13,10 +13,10 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use super::ciphers;
 use crate::tls::{
-    certs::provider,
+    certs::{checks_signatures, provider},
     chain::{Authorities, Purpose},
+    ciphers::listed,
 };
 
 /// Believes the certificates that certain authorities have signed, or all of them. That the endpoint has the key
@@ -52,29 +52,7 @@ impl ServerCertVerifier for EndpointVerifier {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
+    checks_signatures!();
 }
 
 /// As the handshake tells it, to the endpoint and in the log.
@@ -95,10 +73,14 @@ pub(super) fn config(
 ) -> Result<ClientConfig, String> {
     let provider = match &tls.ciphers {
         None => Arc::clone(provider()),
-        Some(list) => Arc::new(CryptoProvider {
-            cipher_suites: ciphers::listed(list, &provider().cipher_suites)?,
-            ..(**provider()).clone()
-        }),
+        Some(list) => {
+            let ciphers = listed(list);
+            if !ciphers.tls12() {
+                return Err(format!("none of the ciphers {list:?} is built in"));
+            }
+            let cipher_suites = ciphers.suites();
+            Arc::new(CryptoProvider { cipher_suites, ..(**provider()).clone() })
+        }
     };
     let versions: &[_] = match (tls.versions.tls12, tls.versions.tls13) {
         (true, false) => &[&TLS12],

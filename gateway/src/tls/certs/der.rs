@@ -21,6 +21,40 @@ pub(crate) fn validity(der: &[u8]) -> Option<(i64, i64)> {
     Some((begin, time(tag, end)?))
 }
 
+/// Fields of a certificate besides its names, as they are encoded.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Fields<'d> {
+    /// 1 to 3 (§4.1.2.1).
+    pub(crate) version: u8,
+    /// In bytes, without the one that only says that the number is positive (§4.1.2.2).
+    pub(crate) serial: &'d [u8],
+    /// Text of a UTCTime or a GeneralizedTime.
+    pub(crate) not_before: &'d [u8],
+    pub(crate) not_after: &'d [u8],
+}
+
+/// The fields of a certificate besides its names.
+pub(crate) fn fields(der: &[u8]) -> Option<Fields<'_>> {
+    let (_, certificate, _) = value(der)?;
+    let (_, mut rest, _) = value(certificate)?;
+    let mut version = 1;
+    if let Some((VERSION, number, after)) = value(rest) {
+        version = value(number)?.1.last()?.checked_add(1)?;
+        rest = after;
+    }
+    let (_, serial, rest) = value(rest)?;
+    // Algorithm, issuer.
+    let rest = value(value(rest)?.2)?.2;
+    let (_, validity, _) = value(rest)?;
+    let (_, not_before, end) = value(validity)?;
+    let (_, not_after, _) = value(end)?;
+    let serial = match serial {
+        [0, rest @ ..] if !rest.is_empty() => rest,
+        serial => serial,
+    };
+    Some(Fields { version, serial, not_before, not_after })
+}
+
 /// The object identifier of the algorithm that a certificate is signed with (§4.1.1.2), as it is encoded.
 pub(crate) fn signature_algorithm(der: &[u8]) -> Option<&[u8]> {
     let (_, certificate, _) = value(der)?;
@@ -51,7 +85,7 @@ pub(crate) fn names(der: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Tag and content of the first DER value, and what follows it.
-fn value(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(crate) fn value(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, mut rest) = rest.split_first()?;
     let mut length = usize::from(first);
@@ -105,6 +139,25 @@ mod tests {
         let sha256 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
         assert_eq!(signature_algorithm(certificate.der()), Some(&sha256[..]));
         assert!(is_self_issued(certificate.der()) && !is_self_issued(b"0"));
+    }
+
+    #[test]
+    fn a_certificate_tells_its_version_its_number_and_its_dates() {
+        let mut params = rcgen::CertificateParams::default();
+        params.serial_number = Some(vec![0xf7, 0xa1].into());
+        params.not_before = rcgen::date_time_ymd(2026, 11, 30);
+        params.not_after = rcgen::date_time_ymd(2121, 1, 1);
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let expected = Fields {
+            version: 3,
+            serial: &[0xf7, 0xa1],
+            not_before: b"261130000000Z",
+            not_after: b"21210101000000Z",
+        };
+        assert_eq!(fields(certificate.der()), Some(expected));
+        assert!(
+            (0..certificate.der().len()).all(|end| fields(&certificate.der()[..end]).is_none())
+        );
     }
 
     #[test]

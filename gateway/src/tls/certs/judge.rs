@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use gatehouse_routes::{
     compile::{CertificateFault, CertificateFaults},
     model::CertSource,
-    objects::{ObjectKey, ObjectRef, Objects},
-    openshift::{Route, TlsConfig},
+    objects::{ObjectKey, ObjectRef, Objects, Revision},
+    openshift::TlsConfig,
 };
 use k8s_openapi::api::core::v1::Secret;
 use rustls::{
@@ -40,7 +40,7 @@ pub(super) type Judgements = HashMap<ObjectKey, Judgement>;
 
 /// What was found, and what it was found of.
 pub(super) struct Judgement {
-    route: Arc<Route>,
+    route: Revision,
     secret: Option<Arc<Secret>>,
     refused: Option<Arc<str>>,
     fault: Option<CertificateFault>,
@@ -66,7 +66,7 @@ impl Builder<'_> {
                     (Some(a), Some(b)) => Arc::ptr_eq(a, b),
                     (a, b) => a.is_none() && b.is_none(),
                 };
-                same && known.refused == refused && Arc::ptr_eq(&known.route, &stored.object)
+                same && known.refused == refused && known.route == stored.revision
             });
             let fault = match known {
                 Some(known) => known.fault.clone(),
@@ -78,7 +78,7 @@ impl Builder<'_> {
             if let Some(fault) = &fault {
                 faults.insert(key.clone(), fault.clone());
             }
-            let route = Arc::clone(&stored.object);
+            let route = stored.revision;
             let judgement = Judgement { route, secret, refused, fault };
             self.cache.judged.insert(key.clone(), judgement);
         }

@@ -25,10 +25,7 @@ fn secret(fields: &[(&str, &str)]) -> Arc<Secret> {
 
 fn store(secrets: &[(&str, &Arc<Secret>)]) -> Store<Secret> {
     let entry = |(name, secret): &(&str, &Arc<Secret>)| {
-        (
-            ObjectKey::new("default", *name),
-            Stored { object: Arc::clone(secret), order: 0, trust: Default::default() },
-        )
+        (ObjectKey::new("default", *name), Stored::new(Arc::clone(secret), 0, Default::default()))
     };
     secrets.iter().map(entry).collect()
 }

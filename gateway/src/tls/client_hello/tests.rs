@@ -1,14 +1,11 @@
 use std::time::Duration;
 
-use gatehouse_routes::model::ScopeSlot;
+use gatehouse_routes::model::{Scope, ScopeSlot};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;
-use crate::{
-    snapshot::Live,
-    tls::{certs::provider, config::TlsConfigs},
-};
+use crate::tls::{certs::provider, config::TlsConfigs};
 
 /// The first flight of a client that asks for `name`; its length grows with the protocols it offers.
 fn hello(name: &str, protocols: usize) -> Vec<u8> {
@@ -55,15 +52,18 @@ async fn read_in_pieces(bytes: Vec<u8>, size: usize) -> io::Result<StartHandshak
 }
 
 fn policies() -> TlsPolicies {
-    let mut configs = TlsConfigs::new(Arc::new(Live::default())).unwrap();
-    configs.policies(ScopeSlot::PLAIN).unwrap()
+    let mut configs = TlsConfigs::of_tests(Arc::default());
+    configs.policies(ScopeSlot::PLAIN, &Scope::Plain)
 }
 
 /// The name that a connection is terminated under.
 fn chosen(start: &StartHandshake<DuplexStream>) -> Option<Box<str>> {
     let policies = policies();
-    let Choice::Terminate { config, server_name } = choose(&policies, &start.client_hello());
-    assert!(Arc::ptr_eq(config, &policies.every_name));
+    let snapshot = Snapshot::empty();
+    let chosen = choose(&policies, &snapshot, &start.client_hello());
+    let Choice::Terminate { config, server_name, asks } = chosen.unwrap();
+    let plain = policies.plain(snapshot.handshakes.base()).unwrap();
+    assert!(Arc::ptr_eq(&config, &plain) && !asks);
     server_name
 }
 

@@ -8,9 +8,11 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::{
+    tls::backends::Way,
+    upstream::stream::{self, UpstreamStream},
 };
 
 /// Longest status line, and longest answer in gRPC's protocol.
@@ -18,23 +20,27 @@ const MOST: usize = 4 * 1024;
 /// `SERVING` of `grpc.health.v1.HealthCheckResponse`: field 1, a number, 1.
 const SERVING: [u8; 2] = [0x08, 1];
 
-/// Whether an endpoint is well. The caller bounds the time.
+/// Whether an endpoint is well. The caller bounds the time. `way`: how TLS is done, if it is.
 ///
 /// # Errors
 /// Why it is not.
-pub(super) async fn probe(address: SocketAddr, kind: &CheckKind) -> io::Result<()> {
-    let stream = TcpStream::connect(address).await?;
+pub(super) async fn probe(
+    address: SocketAddr,
+    kind: &CheckKind,
+    way: Option<&Way>,
+) -> io::Result<()> {
+    let stream = stream::open(address, way).await.map_err(io::Error::other)?;
     match kind {
         CheckKind::Tcp => Ok(()),
         CheckKind::Http { path, host } => {
             let own = address.to_string();
             http(stream, path, host.as_deref().unwrap_or(&own)).await
         }
-        CheckKind::Grpc { service } => grpc(stream, address, service).await,
+        CheckKind::Grpc { service } => grpc(stream, (address, way.is_some()), service).await,
     }
 }
 
-async fn http(mut stream: TcpStream, path: &str, host: &str) -> io::Result<()> {
+async fn http(mut stream: UpstreamStream, path: &str, host: &str) -> io::Result<()> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: gatehouse-check\r\nAccept: */*\r\n\
          Connection: close\r\n\r\n"
@@ -63,11 +69,16 @@ fn status(line: &[u8]) -> Option<u16> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-async fn grpc(stream: TcpStream, address: SocketAddr, service: &str) -> io::Result<()> {
+async fn grpc(
+    stream: UpstreamStream,
+    (address, secure): (SocketAddr, bool),
+    service: &str,
+) -> io::Result<()> {
+    let scheme = if secure { "https" } else { "http" };
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
-    let request = Request::post(format!("http://{address}/grpc.health.v1.Health/Check"))
+    let request = Request::post(format!("{scheme}://{address}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("user-agent", "gatehouse-check")
@@ -162,7 +173,7 @@ mod tests {
             [("acme.Shop", 1, true), ("acme.Shop", 2, false), ("acme.Other", 1, false)]
         {
             let kind = CheckKind::Grpc { service: service.into() };
-            let result = probe(grpc_server(status).await, &kind).await;
+            let result = probe(grpc_server(status).await, &kind, None).await;
             assert_eq!(result.is_ok(), well, "{service} {status}: {result:?}");
         }
     }

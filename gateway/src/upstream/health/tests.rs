@@ -46,11 +46,11 @@ fn every_state_against_everything_that_happens_at_50_seconds() {
             ejected(8, 114_000),
         ),
         (
-            ejected(255, 9),
-            ejected(255, 9),
-            ejected(255, 9),
-            Some(ejected(255, 56_000)),
-            ejected(255, 114_000),
+            ejected(127, 9),
+            ejected(127, 9),
+            ejected(127, 9),
+            Some(ejected(127, 56_000)),
+            ejected(127, 114_000),
         ),
     ] {
         assert_eq!(state.failed(now, PAUSE), failed, "{state:?}, a connect fails");
@@ -63,7 +63,7 @@ fn every_state_against_everything_that_happens_at_50_seconds() {
 #[test]
 fn an_endpoint_is_ejected_once_tried_by_one_worker_at_a_time_and_good_after_a_connect() {
     let stats = EndpointStats::default();
-    assert!(!is_ejected(&stats));
+    assert!(why_ejected(&stats).is_none());
     assert!(connect_failed(&stats, 30, PAUSE), "the first is enough");
     assert!(!connect_failed(&stats, 40, PAUSE), "others that were under way");
     assert_eq!(of(&stats), ejected(1, 1_030));
@@ -86,7 +86,7 @@ fn a_connect_that_takes_long_ejects_nothing_and_is_forgotten_when_it_succeeds() 
     let stats = EndpointStats::default();
     connect_slow(&stats, 100, 5_000);
     assert_eq!(of(&stats), slow(5_100));
-    assert!(!is_ejected(&stats));
+    assert!(why_ejected(&stats).is_none());
     assert!(!connected(&stats), "nobody was told that it is away");
     assert_eq!(of(&stats), Health::Good);
 }
@@ -113,10 +113,39 @@ fn of_workers_that_fail_at_the_same_time_one_ejects_and_one_makes_the_trial() {
     assert_eq!(count(|stats| takes_trial(stats, 1_007, TRIAL)), 1);
 }
 
+#[test]
+fn answers_that_fail_eject_until_one_request_is_answered_well() {
+    const PAUSES: Pause = Pause { first: 30_000, longest: 100_000 };
+    let stats = EndpointStats::default();
+    assert!(answers_failed(&stats, 0, PAUSES));
+    assert!(!answers_failed(&stats, 1, PAUSES), "others that were under way");
+    assert_eq!(why_ejected(&stats), Some("answers"));
+    connected(&stats);
+    connect_failed(&stats, 2, PAUSE);
+    connect_slow(&stats, 2, 5_000);
+    assert_eq!(of(&stats), Health::Failing { pauses: 1, due: 30_000 }, "connects say nothing");
+    assert!(!takes_probe(&stats, 29_999, 30_000), "not yet");
+    assert!(takes_probe(&stats, 30_000, 30_000));
+    assert!(!takes_probe(&stats, 31_000, 30_000), "one is on its way");
+    for (failed_at, due) in [(31_000, 91_000), (91_000, 191_000), (191_000, 291_000)] {
+        assert!(!probed(&stats, false, failed_at, PAUSES));
+        assert!(!takes_probe(&stats, due - 1, 30_000));
+        assert!(
+            takes_probe(&stats, due, 30_000),
+            "twice as long each time, but no longer than the longest"
+        );
+    }
+    assert!(probed(&stats, true, 300_000, PAUSES));
+    assert_eq!(of(&stats), Health::Good);
+    assert!(!probed(&stats, true, 300_000, PAUSES), "said once");
+}
+
 proptest! {
     #[test]
     fn a_word_says_what_was_put_into_it(count: u8, time in 0..=TIME) {
-        for health in [Health::Good, slow(time), ejected(count, time)] {
+        let count = count & MOST_PAUSES;
+        let failing = Health::Failing { pauses: count, due: time };
+        for health in [Health::Good, slow(time), ejected(count, time), failing, Health::Down] {
             prop_assert_eq!(Health::of_word(health.word()), health);
         }
     }

@@ -24,7 +24,9 @@ use crate::{
     listeners::Listeners,
     passwords::Passwords,
     plan,
+    shares::Shares,
     snapshot::{Live, Snapshot},
+    spool::Spool,
     tls::{certs::provider, config::TlsConfigs},
 };
 
@@ -61,14 +63,20 @@ impl Bed {
             &settings,
             Arc::clone(&live),
             metrics.series(),
-            Passwords::new().unwrap(),
+            (
+                Passwords::new().unwrap(),
+                Spool::new(folder.path().join("bodies"), 0, 0),
+                Shares::new([7; 16]),
+            ),
             1,
             [7; 32],
         );
+        let resolver = Resolver::start().unwrap();
+        let issuers = Issuers::new(resolver.clone());
         let workers = [WorkerHandle::start(
             0,
             options,
-            (Resolver::start().unwrap(), Gates::default()),
+            (resolver, Gates::default(), issuers),
             metrics.worker(0),
             None,
         )
@@ -85,7 +93,7 @@ impl Bed {
                 vip: false,
             })
             .collect();
-        let mut open = Listeners::new(TlsConfigs::new(live).unwrap(), Default::default());
+        let mut open = Listeners::new(TlsConfigs::of_tests(live), Default::default());
         open.open(&listeners, &workers, Instant::now());
         assert!(open.failed().is_empty(), "{:?}", open.failed());
         let [moves, stays] = addresses;

@@ -1,12 +1,12 @@
 //! Every key that ingress-nginx publishes, and what is done about it.
 
-use super::{Key, Means, Means::*};
+use super::{Key, Means, Means::*, Message, Tls as Part, tls};
 
 /// By name.
 pub const KEYS: &[Key] = &[
     key("access-log-params", NotNeeded("logs are this process's own")),
     key("access-log-path", Elsewhere("start with --access-log FILE")),
-    key("add-headers", Differs("no field is added to answers")),
+    key("add-headers", Fields(Message::Answer)),
     key(
         "allow-backend-server-header",
         NotNeeded("a backend's Server field is passed on, none is added"),
@@ -20,11 +20,11 @@ pub const KEYS: &[Key] = &[
         Elsewhere("start with --http and --https, or give a gateway Service an address"),
     ),
     key("block-cidrs", Always("nginx.ingress.kubernetes.io/denylist-source-range")),
-    key("block-referers", Closes),
-    key("block-user-agents", Closes),
-    key("brotli-level", NotNeeded("answers are passed on as they come")),
-    key("brotli-min-length", NotNeeded("answers are passed on as they come")),
-    key("brotli-types", NotNeeded("answers are passed on as they come")),
+    key("block-referers", Block),
+    key("block-user-agents", Block),
+    key("brotli-level", Compression),
+    key("brotli-min-length", Compression),
+    key("brotli-types", Compression),
     key(
         "client-body-buffer-size",
         Annotation("nginx.ingress.kubernetes.io/client-body-buffer-size"),
@@ -38,7 +38,7 @@ pub const KEYS: &[Key] = &[
             "start with --trusted-proxy: addresses that trusted proxies sent are kept, and one is added",
         ),
     ),
-    key("custom-headers", Differs("no field is added to answers")),
+    key("custom-headers", Fields(Message::Answer)),
     key("custom-http-errors", Annotation("nginx.ingress.kubernetes.io/custom-http-errors")),
     key("debug-connections", NotNeeded("logs are this process's own")),
     key("default-type", NotNeeded("it tunes nginx")),
@@ -48,7 +48,7 @@ pub const KEYS: &[Key] = &[
     key("disable-ipv6-dns", NotNeeded("both families are used where the host has them")),
     key("enable-access-log-for-default-backend", NotNeeded("logs are this process's own")),
     key("enable-aio-write", NotNeeded("it tunes nginx")),
-    key("enable-brotli", Differs("answers are passed on as they come")),
+    key("enable-brotli", Compression),
     key("enable-modsecurity", Annotation("nginx.ingress.kubernetes.io/enable-modsecurity")),
     key("enable-multi-accept", NotNeeded("it tunes nginx")),
     key("enable-ocsp", NotNeeded("the answer is stapled that the Secret holds")),
@@ -65,7 +65,7 @@ pub const KEYS: &[Key] = &[
     key("enable-syslog", NotNeeded("logs are this process's own")),
     key(
         "enable-underscores-in-headers",
-        Differs("fields whose name holds an underscore are passed on"),
+        Only(&["true"], "fields whose name holds an underscore are passed on"),
     ),
     key("error-log-level", Elsewhere("set GATEHOUSE_LOG or RUST_LOG")),
     key("error-log-path", NotNeeded("logs are this process's own")),
@@ -106,19 +106,22 @@ pub const KEYS: &[Key] = &[
     ),
     key("global-auth-snippet", Annotation("nginx.ingress.kubernetes.io/auth-snippet")),
     key("global-auth-url", Annotation("nginx.ingress.kubernetes.io/auth-url")),
-    key("global-rate-limit-memcached-host", Closes),
+    key(
+        "global-rate-limit-memcached-host",
+        NotNeeded("nodes of a group tell each other what they let through"),
+    ),
     key("grpc-buffer-size-kb", NotNeeded("it tunes nginx")),
-    key("gzip-disable", NotNeeded("answers are passed on as they come")),
-    key("gzip-level", NotNeeded("answers are passed on as they come")),
-    key("gzip-min-length", NotNeeded("answers are passed on as they come")),
-    key("gzip-types", NotNeeded("answers are passed on as they come")),
+    key("gzip-disable", NotNeeded("clients say which codings they take")),
+    key("gzip-level", Compression),
+    key("gzip-min-length", Compression),
+    key("gzip-types", Compression),
     key("hide-headers", Annotation("gatehouse.io/hide-headers")),
     key("hsts", Hsts),
     key("hsts-include-subdomains", Hsts),
     key("hsts-max-age", Hsts),
     key("hsts-preload", Hsts),
     key("http-access-log-path", Elsewhere("start with --access-log FILE")),
-    key("http-redirect-code", Differs("redirects to https are 308")),
+    key("http-redirect-code", HttpsStatus),
     key("http-snippet", Snippet),
     key(
         "http2-max-concurrent-streams",
@@ -127,15 +130,15 @@ pub const KEYS: &[Key] = &[
     key("http2-max-field-size", NotNeeded("64 KiB of fields and 8 KiB of URI pass")),
     key("http2-max-header-size", NotNeeded("64 KiB of fields and 8 KiB of URI pass")),
     key("http2-max-requests", NotNeeded("connections are kept and bounded by this process")),
-    key("ignore-invalid-headers", Differs("a request with an invalid field gets 400")),
+    key("ignore-invalid-headers", Only(&["false"], "a request with an invalid field gets 400")),
     key("keep-alive", NotNeeded("connections are kept and bounded by this process")),
     key("keep-alive-requests", NotNeeded("connections are kept and bounded by this process")),
     key("large-client-header-buffers", NotNeeded("64 KiB of fields and 8 KiB of URI pass")),
-    key("limit-conn-status-code", Differs("who sends too much gets 429")),
+    key("limit-conn-status-code", Annotation("gatehouse.io/limit-connections-status")),
     key("limit-conn-zone-variable", NotNeeded("it belongs to what the table says elsewhere")),
     key("limit-rate", Annotation("nginx.ingress.kubernetes.io/limit-rate")),
     key("limit-rate-after", Annotation("nginx.ingress.kubernetes.io/limit-rate-after")),
-    key("limit-req-status-code", Differs("who sends too much gets 429")),
+    key("limit-req-status-code", Annotation("gatehouse.io/limit-status")),
     key("load-balance", Annotation("nginx.ingress.kubernetes.io/load-balance")),
     key("location-snippet", Snippet),
     key("log-format-escape-json", Elsewhere("start with --access-log-format json")),
@@ -175,7 +178,7 @@ pub const KEYS: &[Key] = &[
         "preserve-trailing-slash",
         Annotation("nginx.ingress.kubernetes.io/preserve-trailing-slash"),
     ),
-    key("proxy-add-original-uri-header", Differs("X-Original-Uri is not sent")),
+    key("proxy-add-original-uri-header", Only(&["false"], "X-Original-Uri is not sent")),
     key("proxy-body-size", Annotation("nginx.ingress.kubernetes.io/proxy-body-size")),
     key("proxy-buffer-size", Annotation("nginx.ingress.kubernetes.io/proxy-buffer-size")),
     key("proxy-buffering", Annotation("nginx.ingress.kubernetes.io/proxy-buffering")),
@@ -216,7 +219,7 @@ pub const KEYS: &[Key] = &[
         Annotation("nginx.ingress.kubernetes.io/proxy-request-buffering"),
     ),
     key("proxy-send-timeout", Annotation("nginx.ingress.kubernetes.io/proxy-send-timeout")),
-    key("proxy-set-headers", Differs("no field is added to requests")),
+    key("proxy-set-headers", Fields(Message::Request)),
     key("proxy-ssl-location-only", NotNeeded("it belongs to what the table says elsewhere")),
     key("proxy-stream-next-upstream", NotNeeded("Services of type LoadBalancer stand for streams")),
     key(
@@ -242,47 +245,26 @@ pub const KEYS: &[Key] = &[
         Elsewhere("start with --access-log-statuses and --access-log-share"),
     ),
     key("ssl-buffer-size", NotNeeded("it tunes nginx")),
-    key("ssl-ciphers", Differs("the suites of TLS 1.2 and 1.3 are used")),
-    key(
-        "ssl-dh-param",
-        NotNeeded(
-            "TLS sessions are resumed, keys are exchanged as TLS 1.2 and 1.3 demand, early data is refused",
-        ),
-    ),
-    key(
-        "ssl-early-data",
-        NotNeeded(
-            "TLS sessions are resumed, keys are exchanged as TLS 1.2 and 1.3 demand, early data is refused",
-        ),
-    ),
-    key(
-        "ssl-ecdh-curve",
-        NotNeeded(
-            "TLS sessions are resumed, keys are exchanged as TLS 1.2 and 1.3 demand, early data is refused",
-        ),
-    ),
-    key("ssl-protocols", Differs("TLS 1.2 and 1.3 are spoken")),
+    key(tls::CIPHERS, Tls(Part::Ciphers)),
+    key("ssl-dh-param", NotNeeded("no cipher with DHE is built in, ECDHE needs none")),
+    key("ssl-early-data", Only(&["false"], "early data is refused, as it may be sent again")),
+    key(tls::GROUPS, Tls(Part::Groups)),
+    key(tls::VERSIONS, Tls(Part::Versions)),
     key("ssl-redirect", Annotation("nginx.ingress.kubernetes.io/ssl-redirect")),
-    key("ssl-reject-handshake", Differs("an unknown name gets the default certificate")),
-    key(
-        "ssl-session-cache",
-        NotNeeded(
-            "TLS sessions are resumed, keys are exchanged as TLS 1.2 and 1.3 demand, early data is refused",
-        ),
-    ),
+    key("ssl-reject-handshake", Tls(Part::KnownNames)),
+    key("ssl-session-cache", Tls(Part::Cache)),
     key(
         "ssl-session-cache-size",
-        NotNeeded(
-            "TLS sessions are resumed, keys are exchanged as TLS 1.2 and 1.3 demand, early data is refused",
-        ),
+        NotNeeded("tickets need no memory; without them this process remembers 4096 sessions"),
     ),
-    key("ssl-session-ticket-key", Differs("keys are this process's own")),
-    key("ssl-session-tickets", Differs("sessions are resumed")),
+    key(
+        "ssl-session-ticket-key",
+        Differs("keys come from the key of the group (--group-key), or are random"),
+    ),
+    key("ssl-session-tickets", Tls(Part::Tickets)),
     key(
         "ssl-session-timeout",
-        NotNeeded(
-            "TLS sessions are resumed, keys are exchanged as TLS 1.2 and 1.3 demand, early data is refused",
-        ),
+        Elsewhere("a session is resumed for 6 to 12 hours, as its ticket lives"),
     ),
     key("stream-access-log-path", NotNeeded("logs are this process's own")),
     key("stream-snippet", Snippet),
@@ -308,8 +290,8 @@ pub const KEYS: &[Key] = &[
     ),
     key("use-geoip", NotNeeded("only snippets use it")),
     key("use-geoip2", NotNeeded("only snippets use it")),
-    key("use-gzip", Differs("answers are passed on as they come")),
-    key("use-http2", NotNeeded("connections are kept and bounded by this process")),
+    key("use-gzip", Compression),
+    key("use-http2", Tls(Part::Http2)),
     key(
         "use-proxy-protocol",
         Elsewhere(

@@ -113,7 +113,7 @@ fn what_protects_and_cannot_be_honoured_closes_every_ingress() {
     for (name, value) in [
         ("whitelist-source-range", "10.0.0.0/8,nonsense"),
         ("enable-modsecurity", "true"),
-        ("block-user-agents", "curl"),
+        ("block-user-agents", "~("),
         ("server-snippet", "deny all;"),
         ("http-snippet", "limit_req_zone $x zone=y:1m rate=1r/s;"),
     ] {
@@ -146,7 +146,7 @@ fn a_config_that_is_not_there_closes_every_ingress_and_opens_them_when_it_comes(
 #[test]
 fn keys_are_told_apart_and_unknown_ones_are_named() {
     let data = json!({
-        "proxy-body-sise": "8m", "worker-processes": "4", "use-gzip": "true", "proxy-read-timeout": "soon",
+        "proxy-body-sise": "8m", "worker-processes": "4", "ssl-session-ticket-key": "x", "proxy-read-timeout": "soon",
         "ssl-session-cache": "true", "something": "else",
     });
     let compiled = world(&data, &json!({}));
@@ -158,7 +158,7 @@ fn keys_are_told_apart_and_unknown_ones_are_named() {
         [
             ("InvalidAnnotation", field("proxy-read-timeout")),
             ("SettingElsewhere", field("worker-processes")),
-            ("SettingIgnored", field("use-gzip")),
+            ("SettingIgnored", field("ssl-session-ticket-key")),
             ("UnknownKey", field("proxy-body-sise")),
             ("UnknownKey", field("something")),
         ]
@@ -173,5 +173,106 @@ fn every_key_has_a_name_of_its_own_and_stands_for_an_annotation_that_is_there() 
     for key in KEYS {
         let (Means::Annotation(full) | Means::Always(full)) = key.means else { continue };
         assert!(super::super::is_known(full), "{} stands for {full}", key.name);
+    }
+}
+
+#[test]
+fn fields_of_messages_come_from_config_maps_and_what_cannot_be_set_is_told() {
+    let config = |data: &serde_json::Value, fields: &serde_json::Value| {
+        let objects = testing::from_values([
+            json!({"kind": "IngressClass", "metadata": {"name": "g"}, "spec": {"controller": "gatehouse.io/ingress"}}),
+            json!({"kind": "Ingress", "metadata": {"name": "a", "namespace": "d"},
+                "spec": {"ingressClassName": "g", "rules": [{"host": "bare.com", "http": {"paths": [
+                    {"path": "/", "pathType": "Prefix",
+                     "backend": {"service": {"name": "app", "port": {"number": 80}}}}]}}]}}),
+            json!({"kind": "ConfigMap", "metadata": {"name": "c", "namespace": "n"}, "data": data}),
+            json!({"kind": "ConfigMap", "metadata": {"name": "fields", "namespace": "n"}, "data": fields}),
+        ]);
+        compile(&objects, &options(), None)
+    };
+    let compiled = config(
+        &json!({"add-headers": "n/fields", "proxy-set-headers": "n/fields", "hsts": "false"}),
+        &json!({"X-One": "1", "X-Gone": "", "X-Variable": "$remote_addr", "Content-Length": "3"}),
+    );
+    let edits = |wanted: fn(&Filter) -> bool| {
+        let filters = filters(&compiled, "bare.com");
+        let edits =
+            filters.iter().filter(|filter| wanted(filter)).flat_map(|filter| match filter {
+                Filter::EditRequest(edits) | Filter::EditResponse(edits) => edits.to_vec(),
+                _ => Vec::new(),
+            });
+        edits.map(|edit| (edit.name.to_string(), edit.value.is_some())).collect::<Vec<_>>()
+    };
+    let (one, gone) = (("x-one".to_owned(), true), ("x-gone".to_owned(), false));
+    assert_eq!(
+        edits(|filter| matches!(filter, Filter::EditRequest(_))),
+        [gone.clone(), one.clone()]
+    );
+    let variable = ("x-variable".to_owned(), true);
+    assert_eq!(edits(|filter| matches!(filter, Filter::EditResponse(_))), [gone, one, variable]);
+    let told = of_config(&compiled);
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told.iter().all(|(reason, _)| *reason == "SettingIgnored"));
+    assert!(compiled.wanted_config_maps.contains(&ObjectKey::new("n", "fields")));
+    // A ConfigMap that is away costs its fields, and is asked for.
+    let compiled = config(&json!({"add-headers": "n/away"}), &json!({}));
+    assert!(compiled.wanted_config_maps.contains(&ObjectKey::new("n", "away")));
+    assert_eq!(of_config(&compiled).len(), 1);
+}
+
+#[test]
+fn blocked_clients_stay_out_and_a_broken_expression_closes() {
+    let block = |compiled: &Compiled| {
+        filters(compiled, "bare.com").into_iter().find_map(|filter| match filter {
+            Filter::Block(block) => Some(block),
+            _ => None,
+        })
+    };
+    let data = json!({"block-user-agents": "BadBot, ~*scan", "block-referers": "~spam"});
+    let compiled = world(&data, &json!({}));
+    let found = block(&compiled).expect("a filter");
+    assert_eq!((found.user_agents.len(), found.referers.len()), (2, 1));
+    assert_eq!(of_config(&compiled), []);
+    let compiled = world(&json!({"block-user-agents": "~("}), &json!({}));
+    assert!(block(&compiled).is_none());
+    assert_eq!(testing::answer(&compiled, "https://bare.com/"), "503 ProtectionNotSupported");
+}
+
+#[test]
+fn compression_is_what_its_keys_say_together() {
+    let compress = |data: serde_json::Value| {
+        let compiled = world(&data, &json!({}));
+        assert_eq!(of_config(&compiled), [], "{data}");
+        filters(&compiled, "bare.com").into_iter().find_map(|filter| match filter {
+            Filter::Compress(compress) => Some(compress),
+            _ => None,
+        })
+    };
+    assert_eq!(compress(json!({"use-gzip": "false", "gzip-level": "9"})), None);
+    let gzip = compress(json!({
+        "use-gzip": "true", "gzip-types": "application/json text/css", "gzip-min-length": "10", "gzip-level": "9"
+    }));
+    let gzip = gzip.expect("a filter");
+    assert_eq!(gzip.codings.len(), 1);
+    assert!(gzip.takes("text/html") && gzip.takes("text/css") && !gzip.takes("text/plain"));
+    assert_eq!((gzip.minimum, gzip.levels.gzip, gzip.levels.brotli), (10, 9, 4));
+    let both = compress(
+        json!({"use-gzip": "true", "enable-brotli": "true", "brotli-types": "*", "brotli-level": "6"}),
+    );
+    let both = both.expect("a filter");
+    assert_eq!((both.codings.len(), both.levels.brotli), (2, 6));
+    assert!(both.takes("image/x-anything"));
+}
+
+#[test]
+fn the_status_of_redirects_is_the_configs_to_say_and_values_that_hold_anyway_are_no_problem() {
+    let compiled = world(&json!({"http-redirect-code": "301"}), &json!({}));
+    assert_eq!(testing::answer(&compiled, "http://bare.com/"), "redirect 301");
+    let compiled = world(&json!({"http-redirect-code": "200"}), &json!({}));
+    assert_eq!(testing::answer(&compiled, "http://bare.com/"), "redirect 308");
+    assert_eq!(of_config(&compiled), [("InvalidSetting", "data[http-redirect-code]".to_owned())]);
+    for (value, told) in [("429", 0), ("503", 0), ("200", 1)] {
+        let compiled = world(&json!({"limit-req-status-code": value}), &json!({}));
+        assert_eq!(of_config(&compiled).len(), told, "{value}");
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::{Fault, Parser, Setting, flag, go_bool, is_off, named, size};
-use crate::filter::{Forwarded, answer_fields::may_be_set, change::Change, compress::Coding};
+use super::{Fault, Parser, Setting, flag, go_bool, is_off, named, one_of, size};
+use crate::filter::{answer_fields::may_be_set, change::Change, compress::Coding};
 
 /// Something about answers, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,6 @@ pub(crate) enum AnswerSetting {
     /// Fields that clients do not get.
     Hide(Arc<[HeaderName]>),
     Security(Option<SecurityHeaders>),
-    Forwarded(Option<Forwarded>),
     /// The connection to the backend is not kept.
     ClosesUpstream(bool),
     /// Codings of answers, the best liked first.
@@ -74,13 +73,6 @@ pub(in crate::annotations) const SECURITY: Parser = Parser {
     },
     nothing: &["off"],
 };
-pub(in crate::annotations) const FORWARDED: Parser = Parser {
-    read: |value| {
-        one_of(value, &[("add", Forwarded::Beside), ("only", Forwarded::Only)])
-            .map(|mode| answer(AnswerSetting::Forwarded(mode)))
-    },
-    nothing: &["off"],
-};
 pub(in crate::annotations) const CONNECTION_HEADER: Parser = Parser {
     read: |value| {
         one_of(value, &[("keep-alive", false), ("close", true), ("upgrade", false)])
@@ -112,8 +104,8 @@ fn codings(value: &str) -> Result<Setting, Fault> {
         let brotli = word.eq_ignore_ascii_case("brotli").then_some(Coding::Brotli);
         let named = |coding: &Coding| word.eq_ignore_ascii_case(coding.name());
         brotli.or_else(|| Coding::ALL.into_iter().find(named)).ok_or_else(|| {
-            let message = format!("holds {word:?}, which is none of br and gzip");
-            Fault::new("InvalidAnnotation", message, "write br, gzip, on or off")
+            let message = format!("holds {word:?}, which is none of br, zstd and gzip");
+            Fault::new("InvalidAnnotation", message, "write br, zstd, gzip, on or off")
         })
     };
     Ok(answer(AnswerSetting::Codings(words.map(known).collect::<Result<_, _>>()?)))
@@ -134,20 +126,6 @@ fn types(value: &str) -> Result<Setting, Fault> {
 
 fn answer(setting: AnswerSetting) -> Setting {
     Setting::Answer(setting)
-}
-
-/// One word of a few, or one that switches off.
-fn one_of<T: Copy>(value: &str, known: &[(&str, T)]) -> Result<Option<T>, Fault> {
-    let value = value.trim();
-    match known.iter().find(|(word, _)| word.eq_ignore_ascii_case(value)) {
-        Some((_, meant)) => Ok(Some(*meant)),
-        None if is_off(value) => Ok(None),
-        None => {
-            let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-            let message = format!("is none of {} and off", words.join(", "));
-            Err(Fault::new("InvalidAnnotation", message, "write one of these words"))
-        }
-    }
 }
 
 fn of_object(value: &str, setting: fn(Arc<str>) -> AnswerSetting) -> Result<Setting, Fault> {

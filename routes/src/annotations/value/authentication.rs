@@ -1,11 +1,19 @@
 //! Values about who may pass.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Fault, Parser, Setting, flag, named};
-use crate::{filter::answer_fields::may_be_set, host, template::Template};
+use super::{Fault, Parser, Setting, flag, named, time};
+use crate::{
+    filter::{
+        answer_fields::may_be_set,
+        authentication::external::{Durations, Statuses},
+    },
+    host,
+    policy::hash_by::HashKey,
+    template::Template,
+};
 
 /// What an annotation about who may pass asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +44,12 @@ pub(crate) enum AuthenticationSetting {
     Fields(Arc<str>),
     /// Its cookies go to the client whatever the answer.
     AlwaysCookies(bool),
+    /// The Secret with the authorities that are believed of the service.
+    Authorities(Arc<str>),
+    /// What requests have in common that one answer counts for.
+    CacheKey(HashKey),
+    /// How long it counts.
+    CacheDurations(Durations),
     /// What holds for all Ingresses holds for this one.
     Global(bool),
 }
@@ -219,6 +233,43 @@ pub(in crate::annotations) const AUTH_ALWAYS_COOKIES: Parser = Parser {
     },
     nothing: &[],
 };
+pub(in crate::annotations) const AUTH_AUTHORITIES: Parser = Parser {
+    read: |value| named(value, |name| set(AuthenticationSetting::Authorities(name))),
+    nothing: &[],
+};
+pub(in crate::annotations) const AUTH_CACHE_KEY: Parser = Parser {
+    read: |value| match value.trim() {
+        "" => Ok(Setting::Nothing),
+        text => match HashKey::parse_identity(text) {
+            Ok(key) => Ok(set(AuthenticationSetting::CacheKey(key))),
+            Err(unknown) => Err(Fault::new(
+                "InvalidAnnotation",
+                format!("holds the variable {unknown}, which is not known"),
+                "use $http_authorization, $cookie_NAME, $http_NAME, $remote_addr and the like",
+            )),
+        },
+    },
+    nothing: &[],
+};
+/// `200 202 10m, 401 5m`, as `proxy_cache_valid` of nginx has them.
+pub(in crate::annotations) const AUTH_CACHE_DURATION: Parser = Parser {
+    read: |value| match value.trim() {
+        "" => Ok(Setting::Nothing),
+        text => {
+            let groups = text.split(',').map(str::trim).filter(|group| !group.is_empty());
+            let all: Option<Vec<_>> = groups.map(statuses_for).collect();
+            let all = all.filter(|all| !all.is_empty()).ok_or_else(|| {
+                Fault::new(
+                    "InvalidAnnotation",
+                    "is not a list of statuses and times",
+                    "write statuses and a time, such as 200 202 10m, 401 5m",
+                )
+            })?;
+            Ok(set(AuthenticationSetting::CacheDurations(Durations(all.into()))))
+        }
+    },
+    nothing: &[],
+};
 pub(in crate::annotations) const GLOBAL_AUTH: Parser = Parser {
     read: |value| match value.trim() {
         "" => Ok(Setting::Nothing),
@@ -227,14 +278,29 @@ pub(in crate::annotations) const GLOBAL_AUTH: Parser = Parser {
     nothing: &[],
 };
 
+/// Statuses with a time behind them; a time alone is for 200, 301 and 302.
+fn statuses_for(group: &str) -> Option<(Statuses, Duration)> {
+    let (statuses, length) = group.rsplit_once(char::is_whitespace).unwrap_or(("", group));
+    let Ok(Setting::TriesTime(length)) = time(length, 1_000, Setting::TriesTime) else {
+        return None;
+    };
+    let status = |text: &str| text.parse().ok().filter(|status| (100..600).contains(status));
+    let statuses = match statuses.trim() {
+        "" => Statuses::These([200, 301, 302].into()),
+        "any" => Statuses::Any,
+        all => Statuses::These(all.split_whitespace().map(status).collect::<Option<_>>()?),
+    };
+    Some((statuses, length))
+}
+
 /// A text that can be sent once its variables are filled in.
-fn template(value: &str) -> Option<Template> {
+pub(super) fn template(value: &str) -> Option<Template> {
     let plain =
         value.bytes().all(|byte| (b'!'..=b'~').contains(&byte) && !b"\"<>\\#".contains(&byte));
     Template::parse(value).ok().filter(|_| plain)
 }
 
-fn url(value: &str) -> Result<AuthUrl, Fault> {
+pub(super) fn url(value: &str) -> Result<AuthUrl, Fault> {
     let fault = |message: &str| {
         let hint = "write a URL such as http://auth.default.svc.cluster.local:4180/oauth2/auth, or \
                     https://$host/oauth2/auth for a path of the same host";
@@ -256,21 +322,21 @@ fn url(value: &str) -> Result<AuthUrl, Fault> {
     if !scheme.starts_with("http") {
         return Err(fault("has a scheme that is a variable, and a host that is none"));
     }
-    let (name, port) = match authority.rsplit_once(':') {
+    let host = self::authority(authority, secure).ok_or_else(|| fault("does not name a host"))?;
+    Ok(AuthUrl { host: Some(host), secure, target })
+}
+
+/// The host of a URL and its port, and both as they are written.
+pub(super) fn authority(written: &str, secure: bool) -> Option<(Arc<str>, u16, HeaderValue)> {
+    let (name, port) = match written.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => {
-            (name, port.parse::<u16>().ok().filter(|port| *port != 0))
+            (name, port.parse::<u16>().ok().filter(|port| *port != 0)?)
         }
-        _ => (authority, Some(if secure { 443 } else { 80 })),
+        _ => (written, if secure { 443 } else { 80 }),
     };
-    let host = host::canonical(name).filter(|name| !name.is_empty()).zip(port);
-    let field = HeaderValue::try_from(authority).ok();
-    match (host, field) {
-        (Some((name, port)), Some(field)) => {
-            let name = name.trim_start_matches('[').trim_end_matches(']');
-            Ok(AuthUrl { host: Some((name.into(), port, field)), secure, target })
-        }
-        _ => Err(fault("does not name a host")),
-    }
+    let name = host::canonical(name).filter(|name| !name.is_empty())?;
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    Some((name.into(), port, HeaderValue::try_from(written).ok()?))
 }
 
 fn set(setting: AuthenticationSetting) -> Setting {
@@ -324,6 +390,23 @@ mod tests {
             "$scheme://a.test/",
         ] {
             assert!(read(value).is_err(), "{value}: {:?}", read(value));
+        }
+    }
+
+    #[test]
+    fn answers_count_by_status_for_a_time() {
+        let read = |text: &str| match (AUTH_CACHE_DURATION.read)(text) {
+            Ok(Setting::Authentication(AuthenticationSetting::CacheDurations(all))) => Some(all),
+            _ => None,
+        };
+        let durations = read("200 202 10m, 401 5s").unwrap();
+        let of = |status: u16| durations.of(status.try_into().unwrap()).map(|time| time.as_secs());
+        assert_eq!([200, 202, 401, 403].map(of), [Some(600), Some(600), Some(5), None]);
+        let alone = read("1h").unwrap();
+        assert_eq!(alone.of(http::StatusCode::OK).map(|time| time.as_secs()), Some(3_600));
+        assert!(read("any 1m").unwrap().of(http::StatusCode::FORBIDDEN).is_some());
+        for text in ["2000 1m", "ok 1m", ",", "200 -1m", "10m 200"] {
+            assert_eq!(read(text), None, "{text}");
         }
     }
 

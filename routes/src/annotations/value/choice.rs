@@ -91,7 +91,7 @@ pub(in crate::annotations) const AFFINITY_CANARY: Parser = Parser {
 pub(in crate::annotations) const SESSION_NAME: Parser =
     Parser { read: |value| name(value, ChoiceSetting::CookieName), nothing: &[] };
 pub(in crate::annotations) const ROUTER_COOKIE_NAME: Parser =
-    Parser { read: |value| name(value, ChoiceSetting::RouterCookieName), nothing: &[] };
+    Parser { read: router_cookie_name, nothing: &[] };
 pub(in crate::annotations) const SESSION_PATH: Parser = Parser {
     read: |value| {
         let path =
@@ -115,7 +115,7 @@ pub(in crate::annotations) const SESSION_DOMAIN: Parser = Parser {
 pub(in crate::annotations) const SESSION_SAME_SITE: Parser =
     Parser { read: |value| same_site(value, ChoiceSetting::CookieSameSite), nothing: &[] };
 pub(in crate::annotations) const ROUTER_SAME_SITE: Parser =
-    Parser { read: |value| same_site(value, ChoiceSetting::RouterSameSite), nothing: &[] };
+    Parser { read: router_same_site, nothing: &[] };
 pub(in crate::annotations) const SESSION_CONDITIONAL: Parser =
     Parser { read: |value| switch(value, ChoiceSetting::ConditionalNone), nothing: &[] };
 pub(in crate::annotations) const SESSION_SECURE: Parser =
@@ -212,23 +212,54 @@ fn number(
     most: u32,
     setting: impl FnOnce(u32) -> ChoiceSetting,
 ) -> Result<Setting, Fault> {
+    whole(value, least, most, |number| Setting::Choice(setting(number)))
+}
+
+/// A whole number within bounds.
+pub(super) fn whole(
+    value: &str,
+    least: u32,
+    most: u32,
+    setting: impl FnOnce(u32) -> Setting,
+) -> Result<Setting, Fault> {
     let value = value.trim();
     if value.is_empty() {
         return Ok(Setting::Nothing);
     }
     let plain = value.bytes().all(|byte| byte.is_ascii_digit());
     let number = value.parse().ok().filter(|number| plain && (least..=most).contains(number));
-    number.map(setting).map(Setting::Choice).ok_or_else(|| {
+    number.map(setting).ok_or_else(|| {
         invalid(&format!("is not a number from {least} to {most}"), "write a number such as 3")
     })
 }
 
-/// The name of a cookie: a token of RFC 9110.
-fn name(value: &str, setting: fn(std::sync::Arc<str>) -> ChoiceSetting) -> Result<Setting, Fault> {
+/// Whether cookies may have this name: a token of RFC 9110.
+pub(in crate::annotations) fn is_cookie_name(value: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !value.is_empty() && value.bytes().all(token)
+}
+
+/// As OpenShift's router reads it.
+fn router_cookie_name(value: &str) -> Result<Setting, Fault> {
+    if value.trim().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+        return name(value, ChoiceSetting::RouterCookieName);
+    }
+    Err(invalid("is not the name of a cookie", "use letters, digits, '-' and '_'"))
+}
+
+/// As OpenShift's router reads it, which compares letter by letter.
+fn router_same_site(value: &str) -> Result<Setting, Fault> {
+    match value.trim() {
+        "" | "None" | "Lax" | "Strict" => same_site(value, ChoiceSetting::RouterSameSite),
+        _ => Err(invalid("is not Lax, Strict or None", "write one of the three as it stands here")),
+    }
+}
+
+/// The name of a cookie.
+fn name(value: &str, setting: fn(std::sync::Arc<str>) -> ChoiceSetting) -> Result<Setting, Fault> {
     match value.trim() {
         "" => Ok(Setting::Nothing),
-        value if value.bytes().all(token) => Ok(Setting::Choice(setting(value.into()))),
+        value if is_cookie_name(value) => Ok(Setting::Choice(setting(value.into()))),
         _ => Err(invalid("is not the name of a cookie", "use letters, digits, '-' and '_'")),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Fault, Parser, Setting, is_off};
+use super::{Fault, Parser, Setting, go_bool, is_off, size};
 use crate::{annotations::choice::ChoiceSetting, policy::retries::Failures};
 
 /// Longest time that counts: what HAProxy's timers hold, in milliseconds.
@@ -23,6 +23,28 @@ pub(in crate::annotations) const BODY_RATE: Parser = Parser {
     },
     nothing: &[],
 };
+/// `on` or `off`.
+pub(in crate::annotations) const REQUEST_BUFFERING: Parser = Parser {
+    read: |value| match value.trim() {
+        "" => Ok(Setting::Nothing),
+        value if is_off(value) => Ok(Setting::BufferRequests(false)),
+        value if value.eq_ignore_ascii_case("on") || go_bool(value) == Some(true) => {
+            Ok(Setting::BufferRequests(true))
+        }
+        _ => {
+            Err(Fault::new("InvalidAnnotation", "is neither on nor off", "write \"on\" or \"off\""))
+        }
+    },
+    nothing: &[],
+};
+/// Bytes, in nginx's units.
+pub(in crate::annotations) const BODY_MEMORY: Parser = Parser {
+    read: |value| match value.trim() {
+        "" => Ok(Setting::Nothing),
+        value => size(value).map(Setting::BodyMemory),
+    },
+    nothing: &[],
+};
 /// A version of the PROXY protocol.
 pub(in crate::annotations) const PROXY_PROTOCOL: Parser = Parser {
     read: |value| match value.trim() {
@@ -30,6 +52,16 @@ pub(in crate::annotations) const PROXY_PROTOCOL: Parser = Parser {
         value => value.parse().map(Setting::ProxyProtocol).map_err(|()| {
             Fault::new("InvalidAnnotation", "is neither v1 nor v2", "write one of the two")
         }),
+    },
+    nothing: &[],
+};
+/// Protocols that connections may become.
+pub(in crate::annotations) const UPGRADES: Parser = Parser {
+    read: |value| {
+        value.parse().map(Setting::Upgrades).map_err(|what: String| {
+            let hint = "write names as Upgrade has them, such as SPDY/3.1,tcp";
+            Fault::new("InvalidAnnotation", what, hint)
+        })
     },
     nothing: &[],
 };
@@ -78,12 +110,16 @@ pub(in crate::annotations) const NEXT_TIME: Parser = Parser {
     nothing: &[],
 };
 
-fn seconds(value: &str, setting: fn(Duration) -> Setting) -> Result<Setting, Fault> {
+pub(super) fn seconds(value: &str, setting: fn(Duration) -> Setting) -> Result<Setting, Fault> {
     time(value, 1000, setting)
 }
 
 /// A time of `unit` milliseconds each, or of the unit that is behind it.
-fn time(value: &str, unit: u64, setting: fn(Duration) -> Setting) -> Result<Setting, Fault> {
+pub(in crate::annotations) fn time(
+    value: &str,
+    unit: u64,
+    setting: fn(Duration) -> Setting,
+) -> Result<Setting, Fault> {
     let value = value.trim();
     if value.is_empty() {
         return Ok(Setting::Nothing);

@@ -1,7 +1,7 @@
 //! Values as OpenShift's router reads them.
 
-use super::{Fault, Parser, Setting, flag, is_off};
-use crate::path;
+use super::{Fault, Parser, Setting, flag, is_off, one_of};
+use crate::{path, policy::forwarded::ForwardedFields};
 
 /// The switch of the limits for each client.
 pub(in crate::annotations) const ROUTE_LIMITS: Parser = Parser {
@@ -17,6 +17,9 @@ pub(in crate::annotations) const RATE_HTTP: Parser =
 /// Connections within 3 s.
 pub(in crate::annotations) const RATE_TCP: Parser =
     Parser { read: |value| count(value, Setting::RateTcp), nothing: &["0"] };
+/// Requests at once.
+pub(in crate::annotations) const CONCURRENT_TCP: Parser =
+    Parser { read: |value| count(value, Setting::ConcurrentTcp), nothing: &["0"] };
 /// What stands in for the path of the Route, as it stands.
 pub(in crate::annotations) const PREFIX_TARGET: Parser = Parser {
     read: |value| {
@@ -31,16 +34,29 @@ pub(in crate::annotations) const PREFIX_TARGET: Parser = Parser {
     },
     nothing: &[],
 };
+/// Names of headers are spelled as the process lists them.
+pub(in crate::annotations) const HEADER_CASE: Parser =
+    Parser { read: |value| flag(value).map(Setting::HeaderCase), nothing: &[] };
 /// What becomes of forwarding fields that a client sent.
 pub(in crate::annotations) const FORWARDED_FIELDS: Parser = Parser {
-    read: |value| match value.trim() {
-        "" => Ok(Setting::Nothing),
-        value => value.parse().map(Setting::Forwarded).map_err(|()| {
-            let message = "is not append, replace, if-none or never";
-            Fault::new("InvalidAnnotation", message, "write one of the four")
-        }),
+    read: |value| {
+        let modes = [
+            ("append", ForwardedFields::Append),
+            ("replace", ForwardedFields::Replace),
+            ("if-none", ForwardedFields::IfNone),
+            ("never", ForwardedFields::Never),
+        ];
+        Ok(one_of(value, &modes)?.map_or(Setting::Nothing, Setting::Forwarded))
     },
     nothing: &[],
+};
+/// Whether there is to be a field of the standard.
+pub(in crate::annotations) const FORWARDED: Parser = Parser {
+    read: |value| {
+        let modes = [("add", ForwardedFields::Beside), ("only", ForwardedFields::Only)];
+        Ok(one_of(value, &modes)?.map_or(Setting::Nothing, Setting::Forwarded))
+    },
+    nothing: &["off"],
 };
 
 fn count(value: &str, setting: fn(u32) -> Setting) -> Result<Setting, Fault> {

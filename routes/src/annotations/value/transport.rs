@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Fault, Parser, Setting, is_off};
+use super::{Fault, Parser, Setting, flag, is_off};
 use crate::{
     annotations::transport::{Part, SecretName, protocol},
     host,
@@ -27,6 +27,10 @@ pub(in crate::annotations) const PROXY_VERIFY: Parser =
     Parser { read: |value| switch(value, Part::Verify), nothing: &["off"] };
 pub(in crate::annotations) const PROXY_SERVER_NAME: Parser =
     Parser { read: |value| switch(value, Part::ServerName), nothing: &["off"] };
+pub(in crate::annotations) const OF_SERVICE: Parser = Parser {
+    read: |value| flag(value).map(|on| Setting::Transport(Part::Whole(on))),
+    nothing: &["false"],
+};
 pub(in crate::annotations) const PROXY_DEPTH: Parser =
     Parser { read: |value| depth(value, |it| Setting::Transport(Part::Depth(it))), nothing: &[] };
 /// The name of a server.

@@ -2,9 +2,11 @@
 //!
 //! One mechanism for whatever names such a service: an Ingress today, Gateway API's `ExternalAuth` as well.
 
-use http::{HeaderName, HeaderValue, Method};
+use std::{sync::Arc, time::Duration};
 
-use crate::{model::ExternalName, template::Template};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::{model::ExternalName, policy::hash_by::HashKey, template::Template};
 
 /// Whom to ask, what to say, and what becomes of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,41 @@ pub struct External {
     pub copy: Box<[HeaderName]>,
     /// Cookies of the answer go to the client whatever the status.
     pub always_cookies: bool,
+    /// Which answers count for more than one request; `None`: every request is asked about.
+    pub cache: Option<Cache>,
+}
+
+/// Answers that count for other requests, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// What such requests have in common, besides object, host and path of the rule.
+    pub key: HashKey,
+    /// For how long.
+    pub durations: Durations,
+}
+
+/// How long answers count, by status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Durations(pub Box<[(Statuses, Duration)]>);
+
+/// Statuses of answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Statuses {
+    /// All of them.
+    Any,
+    /// These.
+    These(Box<[u16]>),
+}
+
+impl Durations {
+    /// How long an answer of this status counts.
+    pub fn of(&self, status: StatusCode) -> Option<Duration> {
+        let is = |statuses: &Statuses| match statuses {
+            Statuses::Any => true,
+            Statuses::These(all) => all.contains(&status.as_u16()),
+        };
+        self.0.iter().find_map(|(statuses, time)| is(statuses).then_some(*time))
+    }
 }
 
 /// Where a service is.
@@ -40,5 +77,7 @@ pub enum AuthServer {
         authority: HeaderValue,
         /// TLS is spoken there.
         secure: bool,
+        /// The only authorities whose certificates are believed there, in PEM; `None`: those that this host believes.
+        trust: Option<Arc<str>>,
     },
 }

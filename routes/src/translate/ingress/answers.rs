@@ -34,13 +34,13 @@ impl Translator<'_, '_> {
         if let Some(pages) = self.error_pages() {
             self.filters.push(Filter::ErrorPages(Arc::new(pages)));
         }
-        self.filters.extend(self.settings.answers.forwarded.map(Filter::Forwarded));
         let settings = &self.settings.answers;
         if !settings.codings.is_empty() {
             self.filters.push(Filter::Compress(Arc::new(Compress {
                 codings: settings.codings.to_vec().into(),
                 types: settings.compress_types.to_vec().into(),
                 minimum: settings.compress_minimum,
+                levels: self.settings.global.levels,
             })));
         }
         if self.settings.answers.closes_upstream {
@@ -116,7 +116,7 @@ impl Translator<'_, '_> {
         let key = match self.key_of(named, "errors are worded here") {
             Ok(service) => {
                 let (port, protocol) = (BackendPort::First, BackendProtocol::Declared);
-                BackendKey { service, port, protocol }
+                BackendKey { service, port, protocol, whole: false }
             }
             Err(problem) => {
                 self.out.problems.push(*problem);

@@ -2,7 +2,7 @@
 //!
 //! What cannot be had closes the Ingress: a path that asked for authentication is never served without.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method};
 use k8s_openapi::api::core::v1::Secret;
@@ -16,22 +16,20 @@ use crate::{
         answer_fields::may_be_set,
         authentication::{
             Authentication, Basic, Users,
-            external::{AuthServer, External},
+            external::{AuthServer, Cache, Durations, External, Statuses},
         },
     },
     model::ExternalName,
-    objects::ObjectKey,
     problem::Problem,
     references::Reference,
     template::Template,
+    translate::tokens::{self, CLOSED},
     transport::Speaks,
 };
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"Authentication Required\"");
 /// The key of a Secret that holds a file of `htpasswd`.
 const FILE: &str = "auth";
-/// What comes of a reference that leads nowhere.
-const CLOSED: &str = "every path is closed (503)";
 /// Users that a message names.
 const NAMED: usize = 5;
 
@@ -46,16 +44,19 @@ impl Translator<'_, '_> {
             Ok(external) => external,
             Err(problem) => return self.refuse(*problem),
         };
-        if basic.is_none() && external.is_none() {
-            return;
-        }
-        let mut any = None;
-        if self.settings.authentication.any {
-            // Only with the others can it be told whether an address is enough.
-            self.filters.retain(|filter| !matches!(filter, Filter::Access(_)));
-            any = Some(self.settings.addresses.clone());
-        }
-        self.filters.push(Filter::Authenticate(Arc::new(Authentication { any, basic, external })));
+        let settings = &self.settings.authentication;
+        let mut reader = tokens::Reader {
+            object: &self.out.object,
+            objects: self.reading.objects,
+            loopback: self.reading.loopback,
+            references: &mut self.out.references,
+        };
+        let jwt = match reader.jwt(settings, self.settings.limits.need_tokens()) {
+            Ok(jwt) => jwt,
+            Err(problem) => return self.refuse(*problem),
+        };
+        let any = settings.any.then(|| self.settings.addresses.clone());
+        Authentication { any, basic, jwt, external }.join(&mut self.filters);
     }
 
     fn refuse(&mut self, problem: Problem) {
@@ -89,7 +90,8 @@ impl Translator<'_, '_> {
             }
             (false, None) => return Ok(None),
         };
-        let (key, field) = (self.own_key(Part::Secret, &secret)?, Part::Secret.field());
+        let (key, field) =
+            (tokens::own_key(&self.out.object, Part::Secret, &secret)?, Part::Secret.field());
         let reference = Reference::secret(self.reading.objects, key);
         self.out.references.push(reference.clone());
         let secret = reference.as_secret(&self.out.object, &field, CLOSED)?;
@@ -105,6 +107,7 @@ impl Translator<'_, '_> {
             let alone = alone.or_else(|| settings.signin.as_ref().map(|_| Part::Signin));
             let alone = alone.or_else(|| settings.copy.as_ref().map(|_| Part::Copy));
             let alone = alone.or_else(|| settings.fields.as_ref().map(|_| Part::Fields));
+            let alone = alone.or_else(|| settings.authorities.as_ref().map(|_| Part::Authorities));
             let Some(alone) = alone else { return Ok(None) };
             return Err(Box::new(Problem::error(
                 &self.out.object,
@@ -114,6 +117,10 @@ impl Translator<'_, '_> {
                 "write auth-url, or remove the annotation if the paths may be open",
             )));
         };
+        let cache = settings.cache_key.clone().map(|key| {
+            let durations = settings.cache_durations.clone().unwrap_or_else(kept_by_default);
+            Cache { key, durations }
+        });
         let server = self.server(url)?;
         let signin = settings.signin.as_deref().map(|signin| way_back(signin, &settings));
         let signin = signin.and_then(|signin| Template::parse(&signin).ok());
@@ -126,6 +133,7 @@ impl Translator<'_, '_> {
             set: self.question_fields(settings.fields.as_deref())?,
             copy: settings.copy.iter().flat_map(|names| names.iter().cloned()).collect(),
             always_cookies: settings.always_cookies,
+            cache,
         }))
     }
 
@@ -146,20 +154,21 @@ impl Translator<'_, '_> {
                 "name the Service of the authentication service",
             )));
         }
-        if url.secure {
-            self.out.problems.push(Problem::warning(
-                &self.out.object,
-                "InvalidAuthUrl",
-                Part::Url.field(),
-                format!(
-                    "https is not spoken to authentication services: unless rules of this gateway have {host}, \
-                     requests get 500"
-                ),
-                "write http:// and the name of its Service, such as http://auth.default.svc.cluster.local:4180",
-            ));
-        }
+        let authorities = self.settings.authentication.external.authorities.clone();
+        let trust = match authorities {
+            Some(name) => {
+                let mut reader = tokens::Reader {
+                    object: &self.out.object,
+                    objects: self.reading.objects,
+                    loopback,
+                    references: &mut self.out.references,
+                };
+                Some(reader.authorities(Part::Authorities, &name)?)
+            }
+            None => None,
+        };
         let name = ExternalName { host, port, speaks: Speaks::Http1, loopback };
-        Ok(AuthServer::Host { name, authority, secure: url.secure })
+        Ok(AuthServer::Host { name, authority, secure: url.secure, trust })
     }
 
     /// The fields that a ConfigMap adds to the question.
@@ -168,7 +177,7 @@ impl Translator<'_, '_> {
         map: Option<&str>,
     ) -> Result<Box<[(HeaderName, Template)]>, Box<Problem>> {
         let Some(map) = map else { return Ok(Box::default()) };
-        let key = self.own_key(Part::Fields, map)?;
+        let key = tokens::own_key(&self.out.object, Part::Fields, map)?;
         let reference = Reference::config_map(self.reading.objects, key);
         self.out.references.push(reference.clone());
         let map = reference.as_config_map(&self.out.object, &Part::Fields.field(), CLOSED)?;
@@ -191,23 +200,6 @@ impl Translator<'_, '_> {
                 "write names of fields and plain values",
             ))
         })
-    }
-
-    /// The object of the same namespace that an annotation names.
-    fn own_key(&self, part: Part, value: &str) -> Result<ObjectKey, Box<Problem>> {
-        let namespace = &self.key.namespace;
-        match value.split_once('/') {
-            Some((other, _)) if *other != **namespace => Err(Box::new(Problem::error(
-                &self.out.object,
-                "OtherNamespace",
-                part.field(),
-                format!("{value} is in another namespace than the Ingress, so {CLOSED}"),
-                "copy the object to the namespace of the Ingress: whoever writes an Ingress must not read what is \
-                 another's",
-            ))),
-            Some((_, name)) => Ok(ObjectKey::new(Arc::clone(namespace), name)),
-            None => Ok(ObjectKey::new(Arc::clone(namespace), value)),
-        }
     }
 
     fn users(
@@ -258,6 +250,11 @@ impl Translator<'_, '_> {
     }
 }
 
+/// `auth-cache-duration` of ingress-nginx, if an object says nothing.
+fn kept_by_default() -> Durations {
+    Durations([(Statuses::These([200, 202, 401].into()), Duration::from_secs(300))].into())
+}
+
 /// Where clients sign in, with the way back if it does not name that itself.
 fn way_back(signin: &str, settings: &ExternalSettings) -> String {
     let name = settings.signin_parameter.as_deref().unwrap_or("rd");
@@ -277,7 +274,7 @@ fn way_back(signin: &str, settings: &ExternalSettings) -> String {
 /// For requests of an ACME solver, which nobody can authenticate: what is left of a filter.
 pub(super) fn for_solver(filter: &Filter) -> Option<Filter> {
     match filter {
-        Filter::RateLimit(_) | Filter::Connections(_) => None,
+        Filter::RateLimit(_) | Filter::Connections(_) | Filter::ClientCertificate(_) => None,
         Filter::Authenticate(authentication) => {
             let rules = authentication.any.clone().filter(|rules| *rules != Default::default())?;
             Some(Filter::Access(Arc::new(rules)))

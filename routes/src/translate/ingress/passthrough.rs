@@ -1,4 +1,4 @@
-//! `ssl-passthrough`: TLS for the hosts of an Ingress goes to the backend of `/` as it is.
+//! `ssl-passthrough`, and termination `passthrough` of OpenShift: TLS for the hosts of an Ingress goes to the backend of `/` as it is.
 
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ use crate::{
 };
 
 const FIELD: &str = "metadata.annotations[nginx.ingress.kubernetes.io/ssl-passthrough]";
+/// Where an Ingress names the termination of a Route.
+pub(super) const AS_ROUTE: &str = "metadata.annotations[route.openshift.io/termination]";
 
 impl Translator<'_, '_> {
     /// Passes TLS of all hosts on and leaves the rules to clear text, if that is asked for. An Ingress that is closed
@@ -46,7 +48,7 @@ impl Translator<'_, '_> {
                 object: self.out.object.clone(),
                 host,
                 forward,
-                by_client: false,
+                by_client: self.settings.as_route,
                 access: access.clone().unwrap_or_default(),
             }));
         }
@@ -54,8 +56,9 @@ impl Translator<'_, '_> {
 
     fn not_passed(&mut self, message: &str) {
         let hint = "name a host and a backend for its path \"/\", or remove the annotation";
+        let field = if self.settings.as_route { AS_ROUTE } else { FIELD };
         let problem =
-            Problem::error(&self.out.object, "PassthroughImpossible", FIELD, message, hint);
+            Problem::error(&self.out.object, "PassthroughImpossible", field, message, hint);
         self.out.problems.push(problem);
     }
 

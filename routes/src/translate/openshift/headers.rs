@@ -160,24 +160,17 @@ fn value(text: &str, way: Way) -> Result<HeaderText, &'static str> {
 /// The sample behind a percent sign, and what follows it.
 fn sample(text: &str, way: Way) -> Result<(Sample, &str), &'static str> {
     let unknown = "holds a percent sign that begins no permitted expression";
-    let (quoted, text) = match text.strip_prefix('{') {
-        None => (false, text),
+    let text = match text.strip_prefix('{') {
+        None => text,
         Some(text) => {
             let (flags, text) = text.split_once('}').ok_or(unknown)?;
-            let mut quoted = false;
             for flag in flags.split(',') {
-                let (on, letter) = match flag.strip_prefix(['+', '-']) {
-                    Some(letter) => (flag.starts_with('+'), letter),
-                    None => (true, flag),
-                };
-                match letter {
-                    "Q" => quoted = on,
-                    // Hexadecimal numbers, escapes of logs: a text of a message is neither.
-                    "X" | "E" => {}
-                    _ => return Err("holds a flag that is none of Q, X and E"),
+                // Quotation marks, hexadecimal numbers, escapes: HAProxy has them in logs, not in messages.
+                if !matches!(flag.strip_prefix(['+', '-']).unwrap_or(flag), "Q" | "X" | "E") {
+                    return Err("holds a flag that is none of Q, X and E");
                 }
             }
-            (quoted, text)
+            text
         }
     };
     let text = text.strip_prefix('[').ok_or(unknown)?;
@@ -205,7 +198,7 @@ fn sample(text: &str, way: Way) -> Result<(Sample, &str), &'static str> {
             Some(name.ok_or("names a header of other characters than letters, digits and hyphens")?)
         }
     };
-    Ok((Sample { field, converters, quoted }, rest))
+    Ok((Sample { field, converters }, rest))
 }
 
 #[cfg(test)]

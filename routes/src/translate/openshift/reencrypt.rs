@@ -30,7 +30,17 @@ pub(super) fn protocol(
     options: &Options,
 ) -> BackendProtocol {
     let Some(tls) = tls.filter(|tls| is_asked(tls)) else { return BackendProtocol::Declared };
-    let way = match (given(&tls.destination_ca_certificate), &options.destination_ca) {
+    way(given(&tls.destination_ca_certificate).as_deref(), object, service, options)
+}
+
+/// The same with these authorities of its own, if it has any.
+pub(in crate::translate) fn way(
+    authorities: Option<&str>,
+    object: &ObjectRef,
+    service: &ObjectKey,
+    options: &Options,
+) -> BackendProtocol {
+    let way = match (authorities, &options.destination_ca) {
         (Some(text), _) => BackendTls {
             trust: Some(Trust::Pem(text.into())),
             asked_by: Some((object.clone(), FIELD.into())),
@@ -60,8 +70,13 @@ pub(super) fn unverified(
     if given(&tls.destination_ca_certificate).is_some() || options.destination_ca.is_some() {
         return None;
     }
+    Some(not_verified(object, FIELD))
+}
+
+/// What is said where nobody verifies the pods.
+pub(in crate::translate) fn not_verified(object: &ObjectRef, field: &str) -> Problem {
     let message =
         "nothing says whose certificates to believe, so those of the pods are not verified";
     let hint = "write the authority that signed them, or start with --destination-ca";
-    Some(Problem::warning(object, "BackendNotVerified", FIELD, message, hint))
+    Problem::warning(object, "BackendNotVerified", field, message, hint)
 }

@@ -5,7 +5,13 @@ fn translated(spec: &str) -> RouteTranslation {
     let objects =
         objects(&format!("kind: Route\nmetadata: {{name: r, namespace: d}}\nspec: {spec}"));
     let (key, stored) = objects.routes.first_key_value().unwrap();
-    translate(key, &stored.object, &Options::default(), None, &mut Slots::new(None))
+    translate(
+        key,
+        &stored.object,
+        (&Options::default(), &Objects::default()),
+        None,
+        &mut Slots::new(None),
+    )
 }
 
 #[test]

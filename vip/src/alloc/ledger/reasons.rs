@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Ledger<'_> {
-    /// Why a claim that may share has an address to itself, next to a lower one of the same key.
+    /// Why a claim that may share has an address to itself, next to an earlier one of the same key.
     pub(super) fn refused_to_share(&self, claim: &Claim) -> Option<Problem> {
         let (sharing, held) = (claim.sharing.as_ref()?, self.held.get(&claim.id)?);
         held.iter().find_map(|given| {
@@ -23,10 +23,11 @@ impl Ledger<'_> {
             if !alone || claim.requested.contains(&given.ip) {
                 return None;
             }
-            let ips = self.by_key.get(&(given.pool, given.family(), &*sharing.key))?;
-            let lower = ips.range(..given.ip).find(|ip| self.in_use(**ip))?;
-            let why = self.holders.get(lower)?.admit(claim).err()?;
-            let message = format!("{} is not shared: {lower} {why}", given.ip);
+            let (pool, place) = self.place(given.ip)?;
+            let places = self.by_key.get(&(pool, given.family(), &*sharing.key))?;
+            let earlier = places.range(..place).find(|place| self.in_use(place.ip))?.ip;
+            let why = self.holders.get(&earlier)?.admit(claim).err()?;
+            let message = format!("{} is not shared: {earlier} {why}", given.ip);
             Some(Problem::noted("ShareRefused", "sharing", message, why.remedy()))
         })
     }
@@ -95,11 +96,8 @@ impl Ledger<'_> {
         let of_key = self.by_key.get_key_value(&(pool, family, key));
         let others = self.by_key.range((pool, family, "")..);
         let others = others.take_while(|((of, which, _), _)| (*of, *which) == (pool, family));
-        let (_, ips) = of_key
-            .into_iter()
-            .chain(others)
-            .find(|(_, ips)| ips.iter().any(|ip| self.in_use(*ip)))?;
-        let ip = *ips.iter().find(|ip| self.in_use(**ip))?;
+        let mut places = of_key.into_iter().chain(others).flat_map(|(_, places)| places);
+        let ip = places.find(|place| self.in_use(place.ip))?.ip;
         Some((ip, self.holders.get(&ip)?.admit(claim).err()?))
     }
 }

@@ -92,6 +92,21 @@ fn a_sharer_gets_the_lowest_address_that_is_free_or_has_its_ports_to_spare() {
 }
 
 #[test]
+fn what_is_listed_first_is_given_first_and_shared_first() {
+    let pools = [pool("listed", &["10.0.0.9/32", "10.0.0.1-10.0.0.2"])];
+    let at = |name: &str, port: &str| Claim { sharing: sharing("k", port), ..v4(name) };
+    let claims =
+        [at("a", "TCP/80"), at("b", "TCP/80"), at("c", "TCP/443"), at("d", "TCP/443"), v4("e")];
+    let result = allocate(&pools, &claims);
+    let got = ["a", "b", "c", "d", "e"].map(|name| got(&result, name));
+    assert_eq!(got, [9, 1, 9, 1, 2].map(|last| format!("listed:10.0.0.{last}")));
+    // Next to 10.0.0.9, though 10.0.0.1 is the lower one.
+    let alone = allocate(&pools, &claims[..3]);
+    let told = &refusal(&alone, "b").message;
+    assert!(told.starts_with("10.0.0.1 is not shared: 10.0.0.9 "), "{told}");
+}
+
+#[test]
 fn a_claim_that_gives_up_its_key_keeps_the_address_only_if_it_is_alone_there() {
     let holding = |name: &str, sharing| Claim { sharing, ..recorded(name, &["10.0.0.5"]) };
     let result = allocate(&pools(), &[holding("a", None)]);

@@ -11,10 +11,8 @@ use socket2::Socket;
 use super::Transactions;
 use crate::{
     kernel::sockets::frames,
-    l2::{
-        fence::{ETHERTYPE_OF_KEY, Echo, FenceRules, Fenced, Key, echo, turn},
-        nftables::Batch,
-    },
+    l2::fence::{ETHERTYPE_OF_KEY, Echo, FenceRules, Fenced, Key, echo, turn},
+    nftables::Batch,
 };
 
 /// Echoes read in one go: more than there are turns between two.

@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, io, net::IpAddr};
 
 use super::{Failure, Transactions};
 use crate::{
+    forwarding,
     kernel::sock_diag,
     l2::forward_old::{Connection, ForwardPaths, Ruleset},
 };
@@ -37,7 +38,8 @@ impl Nft {
     }
 
     /// The open connections of this node on those of the addresses that are forwarded, which
-    /// [`apply`](Self::apply) cannot know. Walks over all TCP sockets of the namespace.
+    /// [`apply`](Self::apply) cannot know. Walks over all TCP sockets of the namespace, and where Services are passed on by
+    /// the kernel over all connections that it tracks.
     pub(crate) fn connections(&self, vips: &BTreeSet<IpAddr>) -> io::Result<Vec<Connection>> {
         let Some(table) = &self.table else { return Ok(Vec::new()) };
         let forwarded = |vip: &IpAddr| table.rules.forwards(*vip);
@@ -45,8 +47,15 @@ impl Nft {
         if forwarded.is_empty() {
             return Ok(Vec::new());
         }
-        sock_diag::connections(&forwarded)
-            .map_err(|error| table.transactions.described("list TCP connections", error))
+        let sockets = sock_diag::connections(&forwarded);
+        let mut connections =
+            sockets.map_err(|error| table.transactions.described("list TCP connections", error))?;
+        if !table.transactions.counters(forwarding::TABLE)?.is_empty() {
+            let passed_on = table.transactions.passed_on(&forwarded)?;
+            let passed_on = passed_on.into_iter();
+            connections.extend(passed_on.map(|(local, remote)| Connection { local, remote }));
+        }
+        Ok(connections)
     }
 
     /// Keeps these connections here, though they began before their address was forwarded.

@@ -3,11 +3,11 @@
 //! [`super::Ruleset`] makes a batch of them for each device and generation, and moves elements of
 //! their sets; what differs between paths is in the elements alone.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, slice};
 
 use super::Generation;
-use crate::l2::nftables::{
-    Batch, DEVICE, Dynamic, ETHERNET, Expression, IPV4, IPV6, PORT, Register, Set, Type,
+use crate::nftables::{
+    Batch, DEVICE, Data, Dynamic, ETHERNET, Expression, IPV4, IPV6, PORT, Register, Set, Type,
 };
 
 /// Connections that one set of notes holds. As each takes about 100 bytes of the kernel's memory,
@@ -257,10 +257,26 @@ pub(super) fn create_chains(batch: &mut Batch, device: u32, generation: Generati
         let moved = Set { name: &names.moved, key: &vip, data: None, dynamic: None };
         let stay = Set { name: &names.stay, key: &handed_in, ..moved.clone() };
         batch.create_set(&moved);
-        batch.create_set(&Set { name: &names.out, data: Some(DEVICE), ..moved.clone() });
-        batch.create_set(&Set { name: &names.via, data: Some(layout.address), ..moved });
-        batch.create_set(&Set { name: &names.next_out, data: Some(DEVICE), ..stay.clone() });
-        let next_via = Set { name: &names.next_via, data: Some(layout.address), ..stay.clone() };
+        batch.create_set(&Set {
+            name: &names.out,
+            data: Some(Data::Fields(&[DEVICE])),
+            ..moved.clone()
+        });
+        batch.create_set(&Set {
+            name: &names.via,
+            data: Some(Data::Fields(slice::from_ref(&layout.address))),
+            ..moved
+        });
+        batch.create_set(&Set {
+            name: &names.next_out,
+            data: Some(Data::Fields(&[DEVICE])),
+            ..stay.clone()
+        });
+        let next_via = Set {
+            name: &names.next_via,
+            data: Some(Data::Fields(slice::from_ref(&layout.address))),
+            ..stay.clone()
+        };
         batch.create_set(&next_via);
         batch.create_set(&stay);
         batch.create_chain(&names.forward);

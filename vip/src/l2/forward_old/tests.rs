@@ -133,7 +133,7 @@ fn own_connections_are_noted_where_their_address_is_forwarded() {
     // Source, its port, destination, its port: as the rules load them.
     let key = vec![192, 0, 2, 7, 0x9c, 0x40, 0, 0, 10, 0, 0, 9, 0x01, 0xbb, 0, 0];
     let mut expected = Batch::new("t");
-    expected.add_elements("mine4-0", &[(key, None)]);
+    expected.add_elements("mine4-0", &[(key, Value::None)]);
     assert_eq!(kept, Some(expected));
 }
 

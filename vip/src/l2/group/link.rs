@@ -15,7 +15,7 @@ use super::{
     election::Priority,
     member::{Freshness, Member},
     table::OwnTable,
-    wire::{Chunk, Echo, Incarnation, LONGEST, MOST_MEMBERS, Message, prefix},
+    wire::{Chunk, Echo, Incarnation, LONGEST, MOST_ECHOES, MOST_MEMBERS, Message, prefix},
 };
 use crate::{l2::group::wire::Entry, links::LinkFacts};
 
@@ -25,6 +25,10 @@ const NEWS_GAP: Duration = Duration::from_millis(5);
 const ANSWER_GAP: Duration = Duration::from_millis(20);
 /// For this long a newcomer that has not proved anything yet may hold up a claim.
 const DOUBT: Duration = Duration::from_secs(1);
+
+/// Heartbeats until every member has been named, where one cannot name them all. As many may be lost in a row as of a
+/// small group before a proof is missed ([`Timing::proof`]).
+const ROUND: usize = 3;
 
 /// What every message of this node says.
 #[derive(Clone, Debug)]
@@ -43,6 +47,8 @@ pub(super) struct Link {
     next_phase: Instant,
     table: OwnTable,
     members: BTreeMap<Incarnation, Member>,
+    /// Heartbeats so far.
+    beats: u64,
     /// What was sent within [`Timing::proof`].
     sent: VecDeque<(u64, Instant)>,
     last_sent: Option<Instant>,
@@ -103,6 +109,7 @@ impl Link {
             next_phase: introduction(timing, now),
             table: OwnTable::new(sequence),
             members: BTreeMap::new(),
+            beats: 0,
             sent: VecDeque::new(),
             last_sent: None,
             due: now,
@@ -175,6 +182,10 @@ impl Link {
         self.members.get(incarnation)
     }
 
+    pub(super) fn member_mut(&mut self, incarnation: &Incarnation) -> Option<&mut Member> {
+        self.members.get_mut(incarnation)
+    }
+
     /// Takes in a message; returns the addresses that look different now, or why it was dropped.
     pub(super) fn accept(
         &mut self,
@@ -207,8 +218,11 @@ impl Link {
             let sent = |(sequence, at): &(u64, Instant)| {
                 echo.is_some_and(|echo| echo.sequence == *sequence as u32).then_some(*at)
             };
-            member.echo(self.sent.iter().rev().find_map(sent));
-            member.acknowledge(echo);
+            // One that is not named may be named by another datagram; what was proved until now is good for its time.
+            if echo.is_some() || !message.partial {
+                member.echo(self.sent.iter().rev().find_map(sent));
+                member.acknowledge(echo);
+            }
         }
         differs |= member.look(now, timing);
         if differs {
@@ -300,7 +314,7 @@ impl Link {
         view
     }
 
-    /// The heartbeat, if it is due: chunks of the table that a member lacks, then the members that
+    /// The heartbeat, if it is due: chunks of the table that a member lacks, then members that
     /// this node hears. In this order, so that the echoes are in what is newest, whatever overtakes what.
     pub(super) fn compose(
         &mut self,
@@ -317,6 +331,7 @@ impl Link {
             return Vec::new();
         }
         self.last_sent = Some(now);
+        let (mut echoes, partial) = self.echoes(timing, now);
         let message = |echoes: Option<Vec<Echo>>, chunk: Option<Chunk>| Message {
             incarnation: header.incarnation,
             sequence: 0,
@@ -326,6 +341,7 @@ impl Link {
             node: header.node.clone(),
             version: self.table.version(),
             chunks: self.table.len(),
+            partial: partial && echoes.is_some(),
             echoes,
             chunk,
         };
@@ -336,14 +352,7 @@ impl Link {
         if !lacking && chunks.len() > 1 {
             chunks.clear();
         }
-        let echoes = self.members.iter().filter(|(_, member)| heard(member));
-        let echoes = echoes.map(|(incarnation, member)| Echo {
-            prefix: prefix(incarnation),
-            sequence: member.last_sequence() as u32,
-            known: member.table.version(),
-            follows: member.followed == member.table.version(),
-        });
-        let mut last = message(Some(echoes.collect()), None);
+        let mut last = message(Some(echoes.pop().unwrap_or_default()), None);
         // The last chunk travels along where it fits. A table of one chunk does so every time.
         last.chunk = chunks.pop_if(|chunk| last.length() + chunk.length() <= LONGEST);
         if !lacking {
@@ -351,6 +360,7 @@ impl Link {
         }
         let mut messages: Vec<_> =
             chunks.into_iter().map(|chunk| message(None, Some(chunk))).collect();
+        messages.extend(echoes.into_iter().map(|echoes| message(Some(echoes), None)));
         messages.push(last);
         for message in &mut messages {
             *sequence += 1;
@@ -361,6 +371,24 @@ impl Link {
         }
         self.sent.extend(messages.iter().map(|message| (message.sequence, now)));
         messages
+    }
+
+    /// The members that this heartbeat names, by datagram, and whether there are others. If there are, those of which
+    /// there is news come first, then those that have waited longest.
+    fn echoes(&mut self, timing: &Timing, now: Instant) -> (Vec<Vec<Echo>>, bool) {
+        let heard = self.members.iter_mut().filter(|(_, member)| member.heard(now, timing));
+        let mut heard: Vec<_> = heard.collect();
+        let partial = heard.len() > MOST_ECHOES;
+        if partial {
+            heard.sort_by_key(|(_, member)| member.waits());
+            let datagrams = heard.len().div_ceil(MOST_ECHOES).div_ceil(ROUND);
+            heard.truncate(datagrams * MOST_ECHOES);
+        }
+        self.beats += 1;
+        let beat = self.beats;
+        let echoes = heard.into_iter().map(|(incarnation, member)| member.named(incarnation, beat));
+        let echoes: Vec<_> = echoes.collect();
+        (echoes.chunks(MOST_ECHOES).map(<[Echo]>::to_vec).collect(), partial)
     }
 
     /// When [`compose`](Self::compose), [`expire`](Self::expire) or

@@ -14,7 +14,7 @@ use std::{
 use super::{
     Timing,
     table::PeerTable,
-    wire::{Echo, Message},
+    wire::{Echo, Incarnation, Message, prefix},
 };
 use crate::links::LinkFacts;
 
@@ -35,6 +35,8 @@ pub(super) struct Member {
     pub(super) known: u32,
     /// Version of its table that this node's forwardings follow from; 0: none.
     pub(super) followed: u32,
+    /// What this node has said of it last: version of its table, whether that is followed, and with which heartbeat.
+    named: (u32, bool, u64),
     /// Latest version of this node's table that its forwardings follow from; 0: none.
     follows: u32,
     /// As of the last look; see [`Member::look`].
@@ -45,6 +47,8 @@ pub(super) struct Member {
     /// When the newest datagram that it echoes was sent; `None`: it does not hear this node.
     echoed: Option<Instant>,
     sequence: Sequence,
+    /// Those of notes.
+    notes: Sequence,
 }
 
 /// What a sequence number makes of a datagram.
@@ -80,18 +84,25 @@ impl Member {
             table: PeerTable::default(),
             known: 0,
             followed: 0,
+            named: (0, false, 0),
             follows: 0,
             alive: false,
             proven: None,
             heard: now,
             echoed: None,
             sequence: Sequence { highest: 0, seen: 0 },
+            notes: Sequence { highest: 0, seen: 0 },
         }
     }
 
     /// Takes note of a sequence; only what is new says how the member is.
     pub(super) fn freshness(&mut self, sequence: u64) -> Freshness {
         self.sequence.note(sequence)
+    }
+
+    /// Takes note of the sequence of a [note](super::notes).
+    pub(super) fn note(&mut self, sequence: u64) -> Freshness {
+        self.notes.note(sequence)
     }
 
     /// Takes over what a new datagram says of the member itself; true if peers see it differently
@@ -119,6 +130,27 @@ impl Member {
         }
     }
 
+    /// The lower, the more urgent it is that this node says what it has of it: news, then for how long it has not.
+    pub(super) fn waits(&self) -> (bool, u64) {
+        let (known, follows, beat) = self.named;
+        let (version, followed) = self.has();
+        ((known, follows) == (version, followed), beat)
+    }
+
+    /// What this node says of it with a heartbeat.
+    pub(super) fn named(&mut self, incarnation: &Incarnation, beat: u64) -> Echo {
+        let (known, follows) = self.has();
+        self.named = (known, follows, beat);
+        let sequence = self.sequence.highest as u32;
+        Echo { prefix: prefix(incarnation), sequence, known, follows }
+    }
+
+    /// Version of its table that is known, and whether that is followed.
+    fn has(&self) -> (u32, bool) {
+        let version = self.table.version();
+        (version, self.followed == version)
+    }
+
     /// Whether its forwardings are those that a version of this node's table, or a later one, asks for.
     pub(super) fn passes_on(&self, version: u32) -> bool {
         self.follows != 0 && (self.follows.wrapping_sub(version) as i32) >= 0
@@ -137,11 +169,6 @@ impl Member {
     /// When it was heard last.
     pub(super) fn heard_at(&self) -> Instant {
         self.heard
-    }
-
-    /// Highest sequence heard.
-    pub(super) fn last_sequence(&self) -> u64 {
-        self.sequence.highest
     }
 
     /// Reckons whether it is alive; true if that has changed.

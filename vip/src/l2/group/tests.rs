@@ -1,7 +1,9 @@
 #![allow(clippy::disallowed_methods, reason = "tests need some instant to begin with")]
 
 pub(super) mod lab;
+mod many;
 mod membership;
+mod notes;
 
 use super::*;
 use lab::*;

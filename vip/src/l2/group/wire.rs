@@ -5,7 +5,7 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 4 | `GHG` and the version, 2 |
+//! | 4 | `GHG` and the version: 2, or 3 where the echoes are of some of the members |
 //! | 16 | incarnation of the sender: random, new with every start |
 //! | 8 | sequence: above that of any datagram that this incarnation has sent before |
 //! | 1 | flags: 1 draining, 2 serving, 4 IPv4 follows, 8 IPv6 follows, 16 echoes follow, 32 a chunk follows |
@@ -15,7 +15,7 @@
 //! | 4 | its IPv4 address there, if flagged |
 //! | 16 | its IPv6 address there, if flagged |
 //! | 1 + n | length of the node name (1–253) and the name |
-//! | 1 + 16 each | if flagged: number of echoes (at most 64), then for each member that the sender hears: first 7 bytes of its incarnation, flags (1: 1 the sender passes on what this version asks for), low 4 bytes of the last sequence heard, version of its table that is known (0: none) |
+//! | 1 + 16 each | if flagged: number of echoes (at most 64), then for each member that the sender hears (in version 3: for some of them, others come with later datagrams): first 7 bytes of its incarnation, flags (1: 1 the sender passes on what this version asks for), low 4 bytes of the last sequence heard, version of its table that is known (0: none) |
 //! | 3 + n | if flagged: number of the chunk (2), of its entries (1), then the entries |
 //! | 32 | HMAC-SHA-256 of everything before |
 //!
@@ -25,6 +25,10 @@
 //!
 //! An echo is cut short because it only has to be recognised by the member that it names, among the
 //! datagrams of its last second.
+//!
+//! Version 3 is sent by members that hear more than 64 others, and by no other: a group that is smaller can be upgraded
+//! node by node from a release that knows version 2 alone. Such a release counts a datagram of version 3 as
+//! `UnknownVersion`, and could not have kept so many members either.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -39,13 +43,17 @@ pub(crate) const LONGEST: usize = 1400;
 /// Longest node name, bytes (RFC 1123 §2.1, as Kubernetes has it).
 pub(crate) const LONGEST_NAME: usize = 253;
 /// Most members that a node keeps in mind on one link.
-pub(crate) const MOST_MEMBERS: usize = 64;
+pub(crate) const MOST_MEMBERS: usize = 512;
+/// Most of them that one datagram names.
+pub(crate) const MOST_ECHOES: usize = 64;
 
 /// Why a datagram with another key, or none, is not opened.
 pub(super) const NOT_AUTHENTIC: &str = "NotAuthentic";
 
 const MAGIC: [u8; 3] = *b"GHG";
 const VERSION: u8 = 2;
+/// With the echoes of some members.
+const PARTIAL: u8 = 3;
 const ECHO: usize = 16;
 
 const DRAINING: u8 = 1;
@@ -81,8 +89,10 @@ pub(crate) struct Message {
     /// Of the sender's table.
     pub(crate) version: u32,
     pub(crate) chunks: u16,
-    /// All members that the sender hears on this link; `None`: this datagram does not say.
+    /// Members that the sender hears on this link; `None`: this datagram does not say.
     pub(crate) echoes: Option<Vec<Echo>>,
+    /// It hears others as well, which other datagrams name.
+    pub(crate) partial: bool,
     pub(crate) chunk: Option<Chunk>,
 }
 
@@ -159,9 +169,14 @@ impl Message {
     pub(crate) fn open(datagram: &[u8], key: &GroupKey) -> Result<Self, &'static str> {
         let bytes = key.open(datagram).ok_or(NOT_AUTHENTIC)?;
         let bytes = bytes.strip_prefix(&MAGIC).ok_or("Malformed")?;
-        let bytes = bytes.strip_prefix(&[VERSION]).ok_or("UnknownVersion")?;
+        let (version, bytes) = bytes.split_first().ok_or("Malformed")?;
+        let partial = match *version {
+            VERSION => false,
+            PARTIAL => true,
+            _ => return Err("UnknownVersion"),
+        };
         let mut reader = Reader(bytes);
-        let message = Self::read(&mut reader).filter(|_| reader.0.is_empty());
+        let message = Self::read(&mut reader, partial).filter(|_| reader.0.is_empty());
         message.ok_or("Malformed")
     }
 
@@ -183,7 +198,7 @@ impl Message {
             (self.chunk.is_some(), HAS_CHUNK),
         ];
         bytes.extend(MAGIC);
-        bytes.push(VERSION);
+        bytes.push(if self.partial { PARTIAL } else { VERSION });
         bytes.extend(self.incarnation);
         bytes.extend(self.sequence.to_be_bytes());
         bytes.push(pack(&flags));
@@ -208,7 +223,7 @@ impl Message {
         }
     }
 
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    fn read(reader: &mut Reader<'_>, partial: bool) -> Option<Self> {
         let incarnation = reader.take()?;
         let sequence = u64::from_be_bytes(reader.take()?);
         let flags = reader.flags(DRAINING | SERVING | HAS_V4 | HAS_V6 | HAS_ECHOES | HAS_CHUNK)?;
@@ -232,6 +247,7 @@ impl Message {
             version,
             chunks,
             echoes,
+            partial,
             chunk,
         })
     }
@@ -312,7 +328,7 @@ impl Reader<'_> {
             let known = u32::from_be_bytes(self.take()?);
             Some(Echo { prefix, sequence, known, follows })
         };
-        let fits = usize::from(count) <= MOST_MEMBERS;
+        let fits = usize::from(count) <= MOST_ECHOES;
         if fits { (0..count).map(|_| echo()).collect() } else { None }
     }
 

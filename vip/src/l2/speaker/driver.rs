@@ -25,7 +25,7 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::{Mailbox, Members, Progress, RoutedAddresses, SpeakerOptions};
+use super::{Mailbox, Members, NoteSink, Progress, RoutedAddresses, SpeakerOptions};
 use crate::{
     event::SpeakerEvent,
     kernel::{
@@ -83,6 +83,8 @@ pub(super) struct Driver<E> {
     /// A refusal of the kernel has been reported.
     forward_refused: bool,
     group: Group,
+    /// Where notes of the others go.
+    notes: Option<NoteSink>,
     vips: Vips,
     timing: Timing,
     plan: Arc<VipPlan>,
@@ -169,7 +171,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
                 .group
                 .as_ref()
                 .map(|group| HeartbeatSockets::new(group.port, &group.peers)),
-            arp_sysctls: ArpSysctls::default(),
+            arp_sysctls: options.sysctls.user(),
             nft: Nft::default(),
             fence,
             forward_paths: ForwardPaths::new(),
@@ -177,6 +179,7 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             paths_as_of: None,
             forward_refused: false,
             group,
+            notes: options.notes,
             vips: Vips::new(vips),
             timing,
             plan: Arc::default(),
@@ -248,6 +251,9 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
             self.group.receive(&datagram.bytes, datagram.from, datagram.link, now);
             self.busy = true;
         }
+        for note in self.group.take_notes() {
+            self.notes.iter().for_each(|hears| hears(note.clone()));
+        }
         self.neighbours.receive(|index, frame| {
             let Some(claim) = neighbour::heard(index, frame) else { return };
             if self.plan.vips.contains_key(&claim.ip) {
@@ -263,10 +269,12 @@ impl<E: Fn(SpeakerEvent)> Driver<E> {
         self.mailbox.wake.clear();
         let taken = self.mailbox.take(self.serial, |desired| {
             let let_go = std::mem::take(&mut desired.let_go);
-            super::Desired { let_go, ..desired.clone() }
+            let notes = std::mem::take(&mut desired.notes);
+            super::Desired { let_go, notes, ..desired.clone() }
         });
         let Some((serial, desired)) = taken else { return };
         self.serial = serial;
+        self.group.tell(desired.notes);
         if self.plan != desired.plan {
             self.vips.want(VipPlan::clone(&desired.plan));
             self.plan = desired.plan;

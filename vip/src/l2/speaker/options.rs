@@ -2,11 +2,11 @@
 //!
 //! Plain values; the driver reads them once. The key of a group is `group::GroupKey`.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
-    GroupKey,
-    kernel::{loopback::SharedLoopback, turn::Health},
+    GroupKey, Note,
+    kernel::{loopback::SharedLoopback, sysctl::SharedSysctls, turn::Health},
 };
 
 /// The UDP port of heartbeats if nothing else is said. Not registered (IANA, 2026).
@@ -14,6 +14,9 @@ pub const DEFAULT_GROUP_PORT: u16 = 7471;
 
 /// How long open connections on an address that has moved are served if nothing else is said.
 const DEFAULT_DRAIN_TIME: Duration = Duration::from_secs(30);
+
+/// Hears what other nodes of the group say.
+pub type NoteSink = Arc<dyn Fn(Note) + Send + Sync>;
 
 /// Settings of the [`Speaker`](crate::Speaker).
 #[derive(Clone)]
@@ -33,8 +36,12 @@ pub struct SpeakerOptions {
     /// A process that runs on this node and will [leave](crate::Speaker::leave_and_wait) its addresses to this
     /// one; the group is to notice nothing. `None`: there is none.
     pub predecessor: Option<Predecessor>,
+    /// Hears the notes of other nodes, on the speaker's thread: it must not block. Default: nobody.
+    pub notes: Option<NoteSink>,
     /// The same as the BGP speaker's, if there is one. Default one of its own.
     pub loopback: SharedLoopback,
+    /// The same as well. Default one of its own, which other processes know nothing of.
+    pub sysctls: SharedSysctls,
 }
 
 /// How this node finds and trusts the others.
@@ -65,7 +72,9 @@ impl Default for SpeakerOptions {
             drain_time: DEFAULT_DRAIN_TIME,
             health: None,
             predecessor: None,
+            notes: None,
             loopback: SharedLoopback::default(),
+            sysctls: SharedSysctls::default(),
         }
     }
 }
@@ -78,6 +87,7 @@ impl fmt::Debug for SpeakerOptions {
             .field("group", &self.group)
             .field("drain_time", &self.drain_time)
             .field("health", &self.health.is_some())
+            .field("notes", &self.notes.is_some())
             .field("predecessor", &self.predecessor)
             .finish()
     }

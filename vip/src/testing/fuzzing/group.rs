@@ -10,7 +10,7 @@ use std::{
 use crate::{
     l2::group::{
         Decision, Group, GroupKey, Offer, Role, Routed, Timing,
-        wire::{Chunk, Echo, Entry, LONGEST, MOST_MEMBERS, Message},
+        wire::{Chunk, Echo, Entry, LONGEST, MOST_ECHOES, MOST_MEMBERS, Message},
     },
     links::LinkFacts,
     testing::fuzzing::Input,
@@ -45,7 +45,7 @@ pub(crate) fn heartbeat(data: &[u8]) {
         assert_eq!(message.length(), datagram.len());
         assert_eq!(message.seal(&key), datagram, "{message:?}");
         assert!(!message.node.contains(char::is_control) && !message.node.is_empty());
-        assert!(message.echoes.is_none_or(|echoes| echoes.len() <= MOST_MEMBERS));
+        assert!(message.echoes.is_none_or(|echoes| echoes.len() <= MOST_ECHOES));
     }
 }
 
@@ -160,6 +160,7 @@ impl Ledger {
             version: u32::from(version).max(1),
             chunks: chunks.into(),
             echoes: (flags & 8 == 0).then(|| vec![echo]),
+            partial: flags & 16 != 0,
             chunk: (chunks > 0).then_some(Chunk { index: (flags / 16).into(), entries }),
         }
     }

@@ -6,10 +6,10 @@ use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use gatehouse_routes::filter::{authentication::Basic, rate_limit::RateLimit};
+use gatehouse_routes::filter::{authentication::Basic, limit_key};
 use http::{HeaderMap, HeaderValue, Response, header};
 
-use super::{FilterRequest, Verdict};
+use super::{Decision, FilterRequest};
 use crate::{
     http::{body::ResponseBody, error::ProxyErrorKind, headers::request_id_of, respond},
     passwords::{self, Asked},
@@ -29,19 +29,19 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub(super) async fn check(
     basic: &Basic,
     request: &FilterRequest<'_>,
-) -> Result<Verdict, ProxyErrorKind> {
+) -> Result<Decision, ProxyErrorKind> {
     let Some((user, password)) = credentials(request.headers) else {
-        return Ok(Verdict::Refuses(challenge(basic, request.headers)));
+        return Ok(Decision::Refuses(challenge(basic, request.headers)));
     };
     let Some(hash) = basic.users.password_of(&user) else {
-        return Ok(Verdict::Refuses(challenge(basic, request.headers)));
+        return Ok(Decision::Refuses(challenge(basic, request.headers)));
     };
     let worker = &request.conn.shared.worker;
     let mark = worker.options.passwords.mark(hash, &password);
     if worker.passwords().knows(&mark, worker.now()) {
-        return Ok(Verdict::Passes(None));
+        return Ok(Decision::Passes);
     }
-    let client = RateLimit::counted_by(request.client());
+    let client = limit_key::network(request.client());
     let asked = worker.options.passwords.ask(mark, client, hash, &password, Instant::now());
     let verdict = match asked {
         Asked::Known(verdict) => verdict,
@@ -53,16 +53,16 @@ pub(super) async fn check(
             let mut response =
                 respond::error(ProxyErrorKind::TooManyRequests, request_id_of(request.headers));
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(1));
-            return Ok(Verdict::Refuses(response));
+            return Ok(Decision::Refuses(response));
         }
         Asked::Full => passwords::Verdict::Late,
     };
     match verdict {
         passwords::Verdict::Right => {
             worker.passwords().learn(mark, worker.now());
-            Ok(Verdict::Passes(None))
+            Ok(Decision::Passes)
         }
-        passwords::Verdict::Wrong => Ok(Verdict::Refuses(challenge(basic, request.headers))),
+        passwords::Verdict::Wrong => Ok(Decision::Refuses(challenge(basic, request.headers))),
         passwords::Verdict::Late => {
             worker.warn(|| tracing::warn!("more passwords are tried than can be looked at"));
             Err(ProxyErrorKind::AuthenticationBusy)

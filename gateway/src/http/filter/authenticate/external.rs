@@ -6,12 +6,7 @@
 //! listener would cost a connection and could go round.
 
 use std::{
-    borrow::Cow,
-    future::poll_fn,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    rc::Rc,
-    task::Poll,
+    borrow::Cow, future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll,
     time::Duration,
 };
 
@@ -19,37 +14,42 @@ use gatehouse_routes::{
     action::Action,
     filter::{
         Filter,
-        authentication::external::{AuthServer, External},
+        authentication::{
+            Authentication,
+            external::{AuthServer, Cache, External},
+        },
     },
     matcher::RequestView,
     model::{Endpoint, HostPattern, Scheme},
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
-    uri::PathAndQuery,
+    response, uri::PathAndQuery,
 };
-use http_body::Body as _;
 use hyper::body::Incoming;
 
-use super::{FilterRequest, Gate, Passed, Verdict};
+use super::{Decision, FilterRequest, Gate, Kept};
 use crate::{
     http::{
-        error::ProxyErrorKind, filter::redirect, head::RequestHead, head_scanner::HeadFlags,
-        headers, respond,
+        client_certificate::Certified, error::ProxyErrorKind, filter::redirect, head::RequestHead,
+        head_scanner::HeadFlags, headers, respond,
     },
     upstream::{
         connect::connect,
         connection::Upstream,
+        discard::discard,
         key::{Asks, Target, Transport, UpstreamKey},
         permit::Most,
         pick::Tries,
         request_body::RequestBody,
-        sessions::Wish,
+        sessions::PickContext,
     },
+    verdicts::Said,
+    worker::clock::Tick,
 };
 
 /// Longest that a service may take, from the first try to the head of its answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of an answer's body that are read so that its connection can be used again, and for how long.
 const DRAIN: (usize, Duration) = (64 * 1024, Duration::from_secs(1));
 
@@ -82,39 +82,111 @@ struct Question {
     headers: HeaderMap,
 }
 
-/// Asks, and tells what the answer means.
+/// Asks, unless what was said before counts for this request, and tells what the answer means.
 pub(super) async fn check(
-    external: &External,
+    (external, asker): (&External, &Arc<Authentication>),
     gate: &Gate<'_>,
     request: &FilterRequest<'_>,
-) -> Result<Verdict, ProxyErrorKind> {
-    let question = question(external, gate, request)?;
-    let request_id = question.headers.get(&X_REQUEST_ID).cloned();
+    kept: &mut Kept,
+) -> Result<Decision, ProxyErrorKind> {
     let worker = &gate.conn.shared.worker;
+    let key = external.cache.as_ref().map(|cache| key(cache, gate, request));
+    if let Some(key) = &key
+        && let Some(said) = worker.verdicts().of(asker, key, worker.now())
+    {
+        return decide(&said, external, gate, request, kept);
+    }
+    let question = question(external, gate, request, kept.certified.as_deref())?;
+    let request_id = question.headers.get(&X_REQUEST_ID).cloned();
     let asked =
-        tokio::time::timeout(worker.scaled(PATIENCE), ask(external, gate, request, question));
+        tokio::time::timeout(worker.scaled(TIMEOUT), ask(external, gate, request, question));
     let (answer, upstream) = match asked.await {
         Ok(answered) => answered?,
         Err(_) => return Err(failed(gate, "it has not answered in time")),
     };
     let (parts, body) = answer.into_parts();
-    let patience = worker.scaled(DRAIN.1);
-    // Without it the connection is only not used again.
-    let _ = tokio::time::timeout(patience, drain(gate, body, upstream)).await;
-    let cookies = || parts.headers.get_all(header::SET_COOKIE).iter().cloned();
-    match parts.status {
+    discard((worker, &gate.conn.upstreams.pool), (body, upstream), DRAIN).await;
+    let said = Rc::new(said(&parts, external));
+    if let (Some(cache), Some(key)) = (&external.cache, key)
+        && let Some(time) = cache.durations.of(parts.status)
+        && may_count_again(&parts)
+    {
+        let time = Tick::try_from(time.as_millis()).unwrap_or(Tick::MAX);
+        let now = worker.now();
+        worker.verdicts().learn(asker, key, &said, (now, now.saturating_add(time)));
+    }
+    let decision = decide(&said, external, gate, request, kept);
+    if let (Some(id), Some(passed)) = (request_id, &mut kept.passed) {
+        passed.set.push((X_REQUEST_ID.clone(), id));
+    }
+    decision
+}
+
+/// What an answer says, as far as it matters.
+fn said(parts: &response::Parts, external: &External) -> Said {
+    let all = |name: &HeaderName| parts.headers.get_all(name).iter().cloned().collect();
+    let copied = external.copy.iter().flat_map(|name| {
+        parts.headers.get_all(name).iter().map(move |value| (name.clone(), value.clone()))
+    });
+    Said {
+        status: parts.status,
+        copied: copied.collect(),
+        challenges: all(&header::WWW_AUTHENTICATE),
+        cookies: all(&header::SET_COOKIE),
+    }
+}
+
+/// Whether an answer may count for other requests: one that sets a cookie is meant for one client alone, however
+/// little the key tells clients apart.
+fn may_count_again(parts: &response::Parts) -> bool {
+    let alone = |value: &HeaderValue| {
+        let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+        ["no-store", "no-cache", "private"].iter().any(|word| text.contains(word))
+    };
+    let usual = parts.status.is_success()
+        || matches!(parts.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    usual
+        && !parts.headers.contains_key(header::SET_COOKIE)
+        && !parts.headers.get_all(header::CACHE_CONTROL).iter().any(alone)
+}
+
+/// What requests have in common that an answer counts for; the object is known apart from it.
+fn key(cache: &Cache, gate: &Gate<'_>, request: &FilterRequest<'_>) -> Vec<u8> {
+    let mut key = Vec::with_capacity(128);
+    for part in [&*request.head.host, gate.rule.matches.path.text()] {
+        key.extend_from_slice(part.as_bytes());
+        key.push(0);
+    }
+    let view = RequestView {
+        scheme: gate.scheme,
+        host: &request.head.host,
+        path: &request.head.path,
+        parts: gate.parts,
+    };
+    cache.key.append(&view, || request.client(), &mut key);
+    key
+}
+
+/// What an answer means for a request.
+fn decide(
+    said: &Said,
+    external: &External,
+    gate: &Gate<'_>,
+    request: &FilterRequest<'_>,
+    kept: &mut Kept,
+) -> Result<Decision, ProxyErrorKind> {
+    let id = || headers::request_id_of(request.headers);
+    let mut with_cookies = external.always_cookies;
+    let mut response = match said.status {
         status if status.is_success() => {
-            let copied = external.copy.iter().flat_map(|name| {
-                parts.headers.get_all(name).iter().map(move |value| (name.clone(), value.clone()))
-            });
-            let id = request_id.map(|id| (X_REQUEST_ID.clone(), id));
-            Ok(Verdict::Passes(Some(Box::new(Passed {
-                set: copied.chain(id).collect(),
-                cookies: cookies().collect(),
-                always: external.always_cookies,
-            }))))
+            let passed = kept.passed.get_or_insert_default();
+            passed.set = said.copied.clone();
+            passed.cookies = said.cookies.clone();
+            passed.always = external.always_cookies;
+            return Ok(Decision::Passes);
         }
         StatusCode::UNAUTHORIZED => {
+            with_cookies |= external.signin.is_some();
             let mut response = match &external.signin {
                 Some(signin) => {
                     let to = redirect::filled(signin, gate.scheme, request.head, gate.parts);
@@ -124,35 +196,20 @@ pub(super) async fn check(
                     response.headers_mut().insert(header::LOCATION, location);
                     response
                 }
-                None => respond::error(
-                    ProxyErrorKind::Unauthorized,
-                    headers::request_id_of(request.headers),
-                ),
+                None => respond::error(ProxyErrorKind::Unauthorized, id()),
             };
-            for value in parts.headers.get_all(header::WWW_AUTHENTICATE) {
+            for value in &said.challenges {
                 response.headers_mut().append(header::WWW_AUTHENTICATE, value.clone());
             }
-            if external.signin.is_some() || external.always_cookies {
-                cookies().for_each(|value| {
-                    response.headers_mut().append(header::SET_COOKIE, value);
-                });
-            }
-            Ok(Verdict::Refuses(response))
+            response
         }
-        StatusCode::FORBIDDEN => {
-            let mut response = respond::error(
-                ProxyErrorKind::AuthenticationRefused,
-                headers::request_id_of(request.headers),
-            );
-            if external.always_cookies {
-                cookies().for_each(|value| {
-                    response.headers_mut().append(header::SET_COOKIE, value);
-                });
-            }
-            Ok(Verdict::Refuses(response))
-        }
-        status => Err(failed(gate, status.as_str())),
+        StatusCode::FORBIDDEN => respond::error(ProxyErrorKind::AuthenticationRefused, id()),
+        status => return Err(failed(gate, status.as_str())),
+    };
+    for value in said.cookies.iter().filter(|_| with_cookies) {
+        response.headers_mut().append(header::SET_COOKIE, value.clone());
     }
+    Ok(Decision::Refuses(response))
 }
 
 /// What the service gets: the request's own fields but those of its body, and what it needs to know about it.
@@ -160,6 +217,7 @@ fn question(
     external: &External,
     gate: &Gate<'_>,
     request: &FilterRequest<'_>,
+    certified: Option<&Certified>,
 ) -> Result<Question, ProxyErrorKind> {
     let fill = |template| redirect::filled(template, gate.scheme, request.head, gate.parts);
     let target = PathAndQuery::try_from(fill(&external.target))
@@ -170,13 +228,16 @@ fn question(
     headers::prepare_request(
         &mut headers,
         request.head.seen,
-        false,
+        None,
         authority,
         (
             &gate.conn.forwarding,
             gate.rule.forward().and_then(|forward| forward.spec.policy.forwarded),
         ),
     );
+    if let Some(certified) = certified {
+        certified.tell(request.head.seen, &mut headers);
+    }
     for name in NOT_ASKED {
         headers.remove(name);
     }
@@ -230,17 +291,20 @@ async fn ask(
         AuthServer::Host { name, .. } if serves(gate, &name.host) => {
             ask_own(&name.host, gate, request, question).await
         }
-        AuthServer::Host { secure: true, .. } => {
-            Err(failed(gate, "TLS to a host that is not this gateway's is not supported"))
-        }
-        AuthServer::Host { name, .. } => {
+        AuthServer::Host { name, secure, trust, .. } => {
             let endpoints = conn.upstreams.names.endpoints(worker, name).await;
             let at = fastrand::usize(..endpoints.len().max(1));
             let Some(endpoint) = endpoints.get(at) else {
                 return Err(failed(gate, "its name has no address that may be asked"));
             };
-            let key = UpstreamKey { address: endpoint.address, transport: Transport::Clear };
-            send(gate, endpoint, Target { key, way: None }, question).await
+            let way = match secure {
+                true => Some(conn.upstreams.outside.way(&name.host, trust.as_ref())),
+                false => None,
+            };
+            let way = way.transpose().map_err(|why| failed(gate, &why))?;
+            let transport = way.as_ref().map_or(Transport::Clear, |way| Transport::Tls(way.id));
+            let key = UpstreamKey { address: endpoint.address, transport };
+            send(gate, endpoint, Target { key, way: way.as_deref() }, question).await
         }
     }
 }
@@ -264,6 +328,9 @@ async fn ask_own(
         return Err(failed(gate, "no rule of this gateway has its host and path"));
     };
     let rule = &**matched.rule;
+    if matched.host.client_certificates().is_some() && *host != *request.head.host {
+        return Err(failed(gate, "its own host asks for client certificates"));
+    }
     for filter in rule.filters.iter() {
         match filter {
             Filter::Access(rules) if !rules.admit(request.client()) => {
@@ -282,11 +349,15 @@ async fn ask_own(
         return Err(failed(gate, "its own path leads to no backend"));
     };
     let upstreams = &gate.conn.upstreams;
-    let picked =
-        upstreams.pick_backend(forward, &gate.snapshot.backends, &parts.headers, Wish::default());
+    let picked = upstreams.pick_backend(
+        forward,
+        &gate.snapshot.backends,
+        &parts.headers,
+        PickContext::default(),
+    );
     let (backend, index) = picked.ok_or_else(|| failed(gate, "it has no ready endpoint"))?;
     let slot = forward.spec.backends[index].slot;
-    let mut tries = Tries::of(backend, forward, index, Wish::default());
+    let mut tries = Tries::of(backend, forward, index, PickContext::default());
     let endpoint = upstreams.pick_endpoint(&gate.conn.shared.worker, &mut tries).await;
     let endpoint = endpoint.ok_or_else(|| failed(gate, "it has no ready endpoint"))?;
     // As for a tunnel: the question is put into HTTP/1.1.
@@ -366,32 +437,6 @@ async fn exchange(
     })
     .await?;
     Ok((answered, upstream))
-}
-
-/// Reads what is left of an answer, so that its connection can be used again.
-async fn drain(gate: &Gate<'_>, mut body: Incoming, mut upstream: Upstream) {
-    let mut left = DRAIN.0;
-    while !body.is_end_stream() {
-        let frame = poll_fn(|cx| {
-            // Let the connection read before and after the look: what it has read wakes nobody.
-            upstream.drive(cx);
-            match Pin::new(&mut body).poll_frame(cx) {
-                Poll::Pending if upstream.drive(cx) => Poll::Pending,
-                Poll::Pending => Poll::Ready(None),
-                ready => ready,
-            }
-        });
-        match frame.await {
-            None => break,
-            Some(Err(_)) => return,
-            Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, bytes::Bytes::len);
-                let Some(rest) = left.checked_sub(bytes) else { return };
-                left = rest;
-            }
-        }
-    }
-    gate.conn.upstreams.pool.checkin(upstream, gate.conn.shared.worker.now());
 }
 
 /// The service cannot be asked, or has not said what it may say.

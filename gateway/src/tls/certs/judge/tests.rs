@@ -27,13 +27,13 @@ fn signed(ca: &Ca, change: impl FnOnce(&mut CertificateParams)) -> (String, Stri
 }
 
 fn store<T>(objects: impl IntoIterator<Item = (&'static str, T)>) -> Store<T> {
-    let stored = |object| Stored { object: Arc::new(object), order: 0, trust: Default::default() };
+    let stored = |object| Stored::new(Arc::new(object), 0, Default::default());
     let keyed = |(name, object)| (ObjectKey::new("d", name), stored(object));
     objects.into_iter().map(keyed).collect()
 }
 
 fn fault_with(tls: TlsConfig, secrets: Store<Secret>) -> Option<String> {
-    let mut route = Route::default();
+    let mut route = gatehouse_routes::openshift::Route::default();
     route.spec.tls = Some(tls);
     let objects = Objects { routes: store([("r", route)]), ..Objects::default() };
     let mut builder = Builder::new(&secrets, None);

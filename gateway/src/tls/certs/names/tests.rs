@@ -34,7 +34,7 @@ fn shown(
         .iter()
         .map(|(name, names)| {
             let object = Arc::new(secret(names));
-            (ObjectKey::new("d", *name), Stored { object, order: 0, trust: Default::default() })
+            (ObjectKey::new("d", *name), Stored::new(object, 0, Default::default()))
         })
         .collect();
     let bindings: Vec<_> = bindings

@@ -211,15 +211,19 @@ fn a_successor_on_the_same_node_goes_on_as_the_same_member() {
 }
 
 #[test]
-fn the_sixty_fifth_member_is_refused_and_a_dead_one_makes_room() {
+fn there_are_512_members_at_most_and_a_dead_one_makes_room() {
     let mut lab = Lab::with(&["node-1"]);
     let key = key();
     let from = SocketAddr::from(([192, 0, 2, 2], 7471));
     lab.pass(ms(100));
     let now = lab.now;
-    let mut hello = |number: u8, now: Instant| {
+    let host = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        LinkFacts { mac: [2, 0, 0, 1, high, low], ..facts(low) }
+    };
+    let mut hello = |number: u16, now: Instant| {
         let mut incarnation = [7; 16];
-        incarnation[0] = number;
+        incarnation[..2].copy_from_slice(&number.to_be_bytes());
         let sent = lab.nodes["node-1"].group.sequence;
         let echo = wire::Echo {
             prefix: wire::prefix(&lab.nodes["node-1"].group.header.incarnation),
@@ -232,24 +236,25 @@ fn the_sixty_fifth_member_is_refused_and_a_dead_one_makes_room() {
             sequence: 1,
             draining: false,
             serving: true,
-            facts: facts(number),
+            facts: host(number),
             node: format!("many-{number}").into(),
             version: 1,
             chunks: 0,
             echoes: Some(vec![echo]),
+            partial: false,
             chunk: None,
         };
         lab.group("node-1").receive(&message.seal(&key), from, LINK, now);
     };
-    for number in 0..65 {
+    for number in 0..513 {
         hello(number, now);
     }
     assert_eq!(lab.refused("node-1", "TooManyMembers"), 1);
-    assert_eq!(lab.group("node-1").member_of(LINK, facts(63).mac), Some("many-63"));
-    assert_eq!(lab.group("node-1").member_of(LINK, facts(64).mac), None);
+    assert_eq!(lab.group("node-1").member_of(LINK, host(511).mac), Some("many-511"));
+    assert_eq!(lab.group("node-1").member_of(LINK, host(512).mac), None);
     lab.pass(ms(500));
     // All are dead, and still no strangers.
-    assert_eq!(lab.group("node-1").member_of(LINK, facts(63).mac), Some("many-63"));
+    assert_eq!(lab.group("node-1").member_of(LINK, host(511).mac), Some("many-511"));
 }
 
 #[test]

@@ -1,0 +1,271 @@
+//! Which Services are passed on, by what, and which backends that takes.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use gatehouse_routes::{
+    annotations::{self, gatehouse},
+    compile::Asked,
+    model::{
+        BackendKey, BackendPort, BackendProtocol, CertBinding, CertSource, HostPattern, Transport,
+    },
+    objects::{ObjectKey, ObjectRef, Stored},
+    policy::{Policy, proxy_protocol::ProxyProtocol},
+    problem::Problem,
+};
+use k8s_openapi::{
+    api::core::v1::{PortStatus, Service, ServicePort},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+use super::{
+    Forwarding,
+    names::{self, Name},
+};
+use crate::{
+    compile::{NodeContext, gateways::claims_address},
+    state::ClusterState,
+};
+
+/// A Service and those of its ports that can be passed on.
+pub(in crate::compile) struct Forwarded<'s> {
+    pub(in crate::compile) key: &'s ObjectKey,
+    pub(in crate::compile) service: &'s Service,
+    pub(super) forwarding: Forwarding,
+    pub(super) policy: Arc<Policy>,
+    pub(super) ports: Vec<Port>,
+    pub(super) tls: Option<CertBinding>,
+}
+
+/// A port and its backend.
+pub(super) struct Port {
+    pub(super) transport: Transport,
+    pub(super) number: u16,
+    pub(super) backend: BackendKey,
+    /// The backends of server names.
+    pub(super) named: Vec<(Name, BackendKey)>,
+    /// Its place in `spec.ports`.
+    at: usize,
+}
+
+/// The Services that are passed on here. `gateways` are those that are served otherwise.
+pub(in crate::compile) fn services<'s>(
+    state: &'s ClusterState,
+    node: &NodeContext,
+    gateways: &BTreeSet<ObjectKey>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Forwarded<'s>> {
+    let others =
+        state.objects.services.iter().filter(|(key, stored)| {
+            !gateways.contains(*key) && claims_address(state, node, stored)
+        });
+    let mut forwarded = Vec::new();
+    for (key, stored) in others {
+        let Some(forwarding) = asks(key, stored, problems) else { continue };
+        let object = ObjectRef::new("Service", key.clone());
+        let policy = annotations::policy(&object, &stored.object.metadata);
+        let tls = tls(&object, &stored.object);
+        let metadata = &stored.object.metadata;
+        let names = names::names(&object, metadata, tls.is_some(), problems);
+        let beyond = beyond_kernel(tls.as_ref(), &names, &policy);
+        let forwarding = what_can(forwarding, (&object, metadata), beyond, problems);
+        let mut ports = ports(key, &stored.object, &policy, problems);
+        for port in ports.iter_mut().filter(|port| port.transport == Transport::Tcp) {
+            let backends = names.iter().map(|name| (name.clone(), name.backend(port.number)));
+            port.named = backends.collect();
+        }
+        if policy.check.is_some() && !ports.iter().any(|port| port.transport == Transport::Tcp) {
+            let found = gatehouse::FAMILY.find(&gatehouse::HEALTH_CHECK, &stored.object.metadata);
+            problems.push(Problem::warning(
+                &object,
+                "CheckImpossible",
+                found.map(|found| found.field()).unwrap_or_default(),
+                "endpoints are checked at a TCP port, and the Service has none, so they are not checked",
+                "add a TCP port at which the endpoints say how they are, or remove the annotation",
+            ));
+        }
+        if !ports.is_empty() {
+            forwarded.push(Forwarded {
+                key,
+                service: &stored.object,
+                forwarding,
+                policy,
+                ports,
+                tls,
+            });
+        }
+    }
+    forwarded
+}
+
+/// By what a Service asks to be passed on; `None`: by the cluster.
+fn asks(
+    key: &ObjectKey,
+    stored: &Stored<Service>,
+    problems: &mut Vec<Problem>,
+) -> Option<Forwarding> {
+    let found = gatehouse::FAMILY.find(&gatehouse::FORWARDING, &stored.object.metadata);
+    let asked = found.as_ref().map(|found| Forwarding::of_annotation(found.value.trim()));
+    if let (Some(found), Some(None)) = (&found, asked) {
+        let instead = if stored.trust.standalone { "this process" } else { "kube-proxy" };
+        problems.push(Problem::error(
+            &ObjectRef::new("Service", key.clone()),
+            "InvalidAnnotation",
+            found.field(),
+            format!(
+                "{:?} is neither \"gateway\" nor \"kernel\", so {instead} passes its connections on",
+                found.value
+            ),
+            "write gateway or kernel, or remove the annotation",
+        ));
+    }
+    asked.flatten().or_else(|| stored.trust.standalone.then_some(Forwarding::Gateway))
+}
+
+/// What of the things that a Service asks for a kernel cannot do.
+fn beyond_kernel(
+    tls: Option<&CertBinding>,
+    names: &[Name],
+    policy: &Policy,
+) -> Option<&'static str> {
+    match policy.proxy_protocol {
+        _ if tls.is_some() => Some("end TLS"),
+        _ if !names.is_empty() => Some("choose by server name"),
+        Some(_) => Some("send a PROXY header"),
+        None => None,
+    }
+}
+
+/// By what a Service is passed on that asks for this: what is to be done with the bytes of connections takes a process.
+fn what_can(
+    asked: Forwarding,
+    (object, metadata): (&ObjectRef, &ObjectMeta),
+    beyond: Option<&str>,
+    problems: &mut Vec<Problem>,
+) -> Forwarding {
+    let Some(what) = beyond.filter(|_| asked == Forwarding::Kernel) else { return asked };
+    let found = gatehouse::FAMILY.find(&gatehouse::FORWARDING, metadata);
+    let field = found.map(|found| found.field()).unwrap_or_default();
+    problems.push(Problem::warning(
+        object,
+        "KernelCannot",
+        field,
+        format!("the kernel cannot {what}, so this process passes the connections on"),
+        "write gateway, or remove the annotation that asks for it",
+    ));
+    Forwarding::Gateway
+}
+
+/// The TCP and UDP ports of a Service, and the backend of each.
+fn ports(
+    key: &ObjectKey,
+    service: &Service,
+    policy: &Policy,
+    problems: &mut Vec<Problem>,
+) -> Vec<Port> {
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    let mut passed = Vec::with_capacity(ports.len());
+    for (at, port) in ports.iter().enumerate() {
+        let number = u16::try_from(port.port).ok().filter(|number| *number > 0);
+        let known = transport(port, policy).and_then(|transport| {
+            let none = || (format!("port {} is none", port.port), "write a port from 1 to 65535");
+            Ok((transport, number.ok_or_else(none)?))
+        });
+        let problem = |(message, hint)| {
+            problems.push(Problem::warning(
+                &ObjectRef::new("Service", key.clone()),
+                "PortNotServed",
+                format!("spec.ports[{at}]"),
+                message,
+                hint,
+            ));
+        };
+        let Ok((transport, number)) = known.map_err(problem) else { continue };
+        let protocol = match transport {
+            Transport::Tcp => BackendProtocol::Bytes,
+            Transport::Udp => BackendProtocol::Datagrams,
+        };
+        let port = BackendPort::Number(number);
+        let backend = BackendKey { service: key.clone(), port, protocol, whole: false };
+        passed.push(Port { transport, number, backend, named: Vec::new(), at });
+    }
+    passed
+}
+
+/// What a port is of, if that is passed on; message and hint if not.
+fn transport(port: &ServicePort, policy: &Policy) -> Result<Transport, (String, &'static str)> {
+    let protocol = port.protocol.as_deref().unwrap_or_default();
+    match Transport::of_port(port.protocol.as_deref()) {
+        None => Err((
+            format!("port {} is of {protocol}, and only TCP and UDP are passed on", port.port),
+            "have kube-proxy forward it: without gatehouse.io/forwarding, in a cluster",
+        )),
+        // Version 1 has no word for it, and an endpoint that waits for a header must not take a client's bytes for one.
+        Some(Transport::Udp) if policy.proxy_protocol == Some(ProxyProtocol::V1) => Err((
+            format!(
+                "port {} is of UDP, which version 1 of the PROXY protocol does not know",
+                port.port
+            ),
+            "write gatehouse.io/proxy-protocol: v2, or remove the annotation",
+        )),
+        Some(transport) => Ok(transport),
+    }
+}
+
+/// The certificate that a Service asks for.
+fn tls(object: &ObjectRef, service: &Service) -> Option<CertBinding> {
+    let found = gatehouse::FAMILY.find(&gatehouse::TLS_SECRET, &service.metadata)?;
+    let secret = ObjectKey::new(Arc::clone(&object.key.namespace), found.value.trim());
+    Some(CertBinding {
+        host: HostPattern::Any,
+        if_named: false,
+        source: CertSource::Secret(secret),
+        object: object.clone(),
+        field: found.field(),
+    })
+}
+
+/// The Secrets that they name.
+pub(in crate::compile) fn secrets<'s>(
+    services: &'s [Forwarded<'_>],
+) -> impl Iterator<Item = &'s ObjectKey> {
+    services.iter().filter_map(|service| match &service.tls.as_ref()?.source {
+        CertSource::Secret(secret) => Some(secret),
+        CertSource::Inline { .. } => None,
+    })
+}
+
+/// The backends that they take, in one order with [`plan`](super::plan()).
+pub(in crate::compile) fn asked(services: &[Forwarded<'_>]) -> Vec<Asked> {
+    let mut all = Vec::new();
+    for service in services {
+        let object = ObjectRef::new("Service", service.key.clone());
+        let of_names = names::field(&service.service.metadata).unwrap_or_default();
+        for port in &service.ports {
+            let (key, field) = (port.backend.clone(), format!("spec.ports[{}]", port.at));
+            all.push(Asked { object: object.clone(), key, field });
+            let named = port.named.iter().map(|(_, key)| Asked {
+                object: object.clone(),
+                key: key.clone(),
+                field: of_names.clone(),
+            });
+            all.extend(named);
+        }
+    }
+    all
+}
+
+/// What the status of such a Service says of its ports: those that are not passed on have an error.
+pub(in crate::compile) fn port_statuses(key: &ObjectKey, service: &Service) -> Vec<PortStatus> {
+    let object = ObjectRef::new("Service", key.clone());
+    let policy = annotations::policy(&object, &service.metadata);
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    let status = |port: &ServicePort| {
+        let passed = transport(port, &policy).is_ok();
+        let error = (!passed).then(|| "gatehouse.io/PortNotServed".to_owned());
+        let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+        PortStatus { port: port.port, protocol, error }
+    };
+    // With nothing to say there is no need to list them.
+    let statuses: Vec<_> = ports.iter().map(status).collect();
+    if statuses.iter().any(|status| status.error.is_some()) { statuses } else { Vec::new() }
+}

@@ -1,0 +1,121 @@
+//! The thread that asks for keys: a GET, over TLS where the URL says so, to an address that backends may have, too.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use gatehouse_routes::{endpoints, filter::authentication::jwt::KeyUrl};
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::mpsc::UnboundedReceiver,
+    task::{JoinSet, LocalSet},
+};
+
+use super::Issuer;
+use crate::{tls::backends::outside, tokens::KeySet, upstream::names::resolver::Resolver};
+
+/// Longest that an issuer may take, over all.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Longest that one address may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(3);
+/// Addresses of a name that are tried.
+const TRIED: usize = 3;
+/// Most bytes of a JWK Set.
+const LONGEST: usize = 512 * 1024;
+
+/// Starts the thread, which ends with the last sender.
+pub(super) fn start(jobs: UnboundedReceiver<Arc<Issuer>>, resolver: Resolver) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new()
+        .name("issuers".to_owned())
+        .spawn(move || LocalSet::new().block_on(&runtime, run(jobs, resolver)))?;
+    Ok(())
+}
+
+async fn run(mut jobs: UnboundedReceiver<Arc<Issuer>>, resolver: Resolver) {
+    let mut under_way = JoinSet::new();
+    loop {
+        tokio::select! {
+            job = jobs.recv() => {
+                let Some(issuer) = job else { return };
+                let resolver = resolver.clone();
+                under_way.spawn_local(async move {
+                    let asked = tokio::time::timeout(DEADLINE, keys(&issuer.url, &resolver)).await;
+                    match asked.unwrap_or_else(|_| Err("it has not answered in time".to_owned())) {
+                        Ok(keys) => issuer.learned(keys, Instant::now()),
+                        Err(why) => {
+                            let url = &issuer.url;
+                            tracing::warn!(%url, why, "keys of tokens cannot be had");
+                            issuer.failed(Instant::now());
+                        }
+                    }
+                });
+            }
+            Some(_) = under_way.join_next() => {}
+        }
+    }
+}
+
+/// Asks for the keys at a URL.
+async fn keys(url: &KeyUrl, resolver: &Resolver) -> Result<KeySet, String> {
+    let name = &url.name;
+    let answer = resolver.resolve(&name.host).await;
+    let allowed = answer
+        .addresses
+        .iter()
+        .filter(|ip| endpoints::refusal(**ip).is_none() || (name.loopback && ip.is_loopback()));
+    let mut why = "its name has no address that may be asked".to_owned();
+    for ip in allowed.take(TRIED) {
+        let address = SocketAddr::new(*ip, name.port);
+        let connected = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
+        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Err(error) => why = format!("{address}: {error}"),
+            Ok(stream) if url.secure => {
+                let way =
+                    outside::way(&name.host, url.trust.as_ref()).map_err(|why| why.to_string())?;
+                let stream = way.connector.connect(way.name.clone(), stream).await;
+                return asked(url, stream.map_err(|error| format!("{address}: {error}"))?).await;
+            }
+            Ok(stream) => return asked(url, stream).await,
+        }
+    }
+    Err(why)
+}
+
+async fn asked(
+    url: &KeyUrl,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+) -> Result<KeySet, String> {
+    let text = |error: hyper::Error| error.to_string();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
+    let driven = tokio::task::spawn_local(connection);
+    let request = Request::builder()
+        .uri(&*url.target)
+        .header(header::HOST, &url.authority)
+        .header(header::ACCEPT, "application/json")
+        .header(header::USER_AGENT, HeaderValue::from_static("gatehouse"))
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let response = sender.send_request(request).await.map_err(text)?;
+    if response.status() != StatusCode::OK {
+        return Err(format!("it answers {}", response.status()));
+    }
+    let body = Limited::new(response.into_body(), LONGEST).collect().await;
+    let body = body.map_err(|error| error.to_string())?.to_bytes();
+    driven.abort();
+    let keys = KeySet::parse(&String::from_utf8_lossy(&body));
+    if keys.is_empty() {
+        return Err("its answer has no key that can verify a signature".to_owned());
+    }
+    Ok(keys)
+}

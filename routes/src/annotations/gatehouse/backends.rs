@@ -1,0 +1,63 @@
+//! Rows of which backend and which endpoint gets a request.
+
+use super::{INGRESS, ROUTED};
+use crate::annotations::{
+    table::Annotation,
+    value::{ALGORITHM, HASH_BY, MAX_CONNECTIONS, MAX_PENDING, PANIC_PERCENT, SLOW_START, WEIGHTS},
+};
+
+pub(super) const ROWS: &[Annotation] = &[
+    Annotation::honoured(
+        "backend-weights",
+        INGRESS,
+        WEIGHTS,
+        "",
+        "Services of the namespace that share the requests of every path whose backend is one of them, at the port of \
+         that path: `app=80,app-v2=20`.",
+    ),
+    Annotation::honoured(
+        "hash-by",
+        ROUTED,
+        HASH_BY,
+        "",
+        "Text with variables of nginx that chooses the endpoint, the same one for the same text.",
+    ),
+    Annotation::honoured(
+        "load-balance",
+        ROUTED,
+        ALGORITHM,
+        "",
+        "How the endpoint is chosen: `round-robin` (the default), `least-request`, `least-time`, `random` or \
+         `source`.",
+    ),
+    Annotation::honoured(
+        "max-connections",
+        ROUTED,
+        MAX_CONNECTIONS,
+        "0",
+        "Requests under way at each endpoint at most, over all threads of the process; further ones wait.",
+    )
+    .protecting(),
+    Annotation::honoured(
+        "max-pending",
+        ROUTED,
+        MAX_PENDING,
+        "",
+        "Requests that wait for an endpoint at most, 1024 if it is not given; further ones get 503 at once.",
+    ),
+    Annotation::honoured(
+        "panic-threshold",
+        ROUTED,
+        PANIC_PERCENT,
+        "0",
+        "Percent: where fewer of all endpoints are fit for requests, all of them get requests.",
+    ),
+    Annotation::honoured(
+        "slow-start",
+        ROUTED,
+        SLOW_START,
+        "",
+        "For how long the share of a new endpoint grows before it is a full one: seconds, or a time such as \
+         `2m`.",
+    ),
+];

@@ -1,0 +1,25 @@
+//! Rows of configuration and rules of other programs, which are never executed.
+
+use super::closes;
+use crate::annotations::{
+    table::Annotation,
+    value::{FIREWALL, FLAG, TEXT},
+};
+
+pub(super) const ROWS: &[Annotation] = &[
+    closes("auth-snippet", TEXT, "Configuration of nginx about auth-url."),
+    closes(
+        "configuration-snippet",
+        TEXT,
+        "Configuration of nginx, which may refuse requests. With `--understand-snippets` one that says only what has a \
+         setting here does that.",
+    )
+    .remedy("say it with annotations; with --understand-snippets many a snippet is read as it stands"),
+    closes("enable-modsecurity", FLAG, "Whether ModSecurity looks at requests."),
+    closes("enable-owasp-core-rules", FLAG, "Whether ModSecurity uses the OWASP rules."),
+    closes("lua-resty-waf", FIREWALL, "Mode of an older firewall."),
+    closes("modsecurity-snippet", TEXT, "Rules of ModSecurity."),
+    closes("modsecurity-transaction-id", TEXT, "Name of a request in the log of ModSecurity."),
+    closes("server-snippet", TEXT, "Configuration of nginx for the host.").of_host(),
+    closes("stream-snippet", TEXT, "Configuration of nginx for TCP and UDP."),
+];

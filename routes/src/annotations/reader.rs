@@ -1,0 +1,293 @@
+//! The annotations of one object, read row by row: into settings, or into problems.
+
+use super::{
+    Annotation, Family, Found, ObjectKind, Settings, Status, family_of, foreign, gatehouse, nginx,
+    snippet::{self, Reach},
+    transport, unknown,
+    value::{self, Fault, Setting},
+};
+use crate::{objects::ObjectRef, problem::Problem, transport::Speaks};
+
+/// Why the paths of an object are closed that asks for a protection which is not built.
+pub(super) const NOT_SUPPORTED: &str = "ProtectionNotSupported";
+/// Longest value that a message repeats, in characters.
+const MAX_SHOWN: usize = 60;
+
+/// An object under way.
+pub(super) struct Reader<'o> {
+    object: &'o ObjectRef,
+    settings: Settings,
+    /// Snippets are read, those that are understood in whole.
+    snippets: bool,
+    problems: Vec<Problem>,
+    /// Names that have no effect.
+    ignored: Vec<String>,
+}
+
+impl<'o> Reader<'o> {
+    /// A reader of one object, whose settings so far are those of the defaults.
+    pub(super) fn new(object: &'o ObjectRef, settings: Settings, snippets: bool) -> Self {
+        Self { object, settings, snippets, problems: Vec::new(), ignored: Vec::new() }
+    }
+
+    /// Reads all annotations of the object.
+    pub(super) fn all<'m>(
+        &mut self,
+        kind: ObjectKind,
+        annotations: impl Iterator<Item = (&'m String, &'m String)> + Clone,
+    ) {
+        for (name, value) in annotations.clone() {
+            self.annotation(kind, name, value);
+        }
+        if kind.has_paths() {
+            self.foreign(annotations);
+        }
+        self.ignored();
+    }
+
+    /// What they ask for, and what is wrong with them.
+    pub(super) fn done(self) -> (Settings, Vec<Problem>) {
+        (self.settings, self.problems)
+    }
+
+    fn annotation(&mut self, kind: ObjectKind, full: &str, value: &str) {
+        let Some((family, name)) = family_of(full) else { return };
+        if !family.objects.contains(&kind) {
+            return;
+        }
+        match family.row(name) {
+            Some(row) if row.objects.contains(&kind) => self.known(row, full, value),
+            Some(row) => self.misplaced(row, full),
+            None if family.exclusive => {
+                let unknown = unknown::judge(name, family, kind);
+                self.unknown(kind, &unknown, family, full, value);
+            }
+            None => {}
+        }
+        if !full.starts_with(family.prefix) && family.row(name).is_some() {
+            let current = format!("{}{name}", family.prefix);
+            self.warn(
+                "DeprecatedAnnotation",
+                full,
+                format!("it is the old name of {current}"),
+                "rename it: the new name wins where both are there".into(),
+            );
+        }
+    }
+
+    fn known(&mut self, row: &Annotation, full: &str, value: &str) {
+        match (row.parser.read)(value) {
+            Ok(Setting::Unbuilt) if row.name == gatehouse::UNREAD_FIELDS.name => self.unread(value),
+            Ok(Setting::Unbuilt) if self.snippets && row.of_nginx() => {
+                self.snippet(row, full, value);
+            }
+            Ok(Setting::Unbuilt) => self.unbuilt(row, full, value),
+            Ok(setting) => self.settings.put(setting, full),
+            Err(fault) => self.invalid(row, full, value, fault),
+        }
+    }
+
+    /// Does what a snippet says, if all of it has settings here.
+    fn snippet(&mut self, row: &Annotation, full: &str, value: &str) {
+        let reach = if row.of_host { Reach::Host } else { Reach::Paths };
+        let read = snippet::understand(value, reach);
+        let same =
+            |name: &str| nginx::FAMILY.row(name).filter(|row| row.status == Status::Honoured);
+        let settings = read.and_then(|snippet| {
+            let settings = snippet.annotations.iter().map(|(name, value)| {
+                let read = same(name).map(|row| (row.parser.read)(value));
+                read.and_then(Result::ok).ok_or_else(|| format!("{name} {value}"))
+            });
+            Ok((settings.collect::<Result<Vec<_>, _>>()?, snippet))
+        });
+        match settings {
+            Ok((settings, snippet)) => {
+                settings.into_iter().for_each(|setting| self.settings.put(setting, full));
+                self.settings.snippet.answer.extend(snippet.answer);
+                self.settings.snippet.request.extend(snippet.request);
+            }
+            Err(what) => {
+                let what = format!("{} is not understood", shown(&what));
+                self.close(full, &what, row.nothing(), Some(row));
+            }
+        }
+    }
+
+    /// The value asks for something that is not built.
+    fn unbuilt(&mut self, row: &Annotation, full: &str, value: &str) {
+        if row.protects {
+            let what = format!("{} is not supported yet", shown(value));
+            self.close(full, &what, row.nothing(), Some(row));
+        } else {
+            self.ignored.push(full.to_owned());
+        }
+    }
+
+    /// Fields that the reader of the object does not know.
+    fn unread(&mut self, fields: &str) {
+        self.settings.deny.get_or_insert("UnknownField");
+        for field in fields.split_whitespace() {
+            let (field, meant) = field.split_once('=').unwrap_or((field, ""));
+            let meant = if meant.is_empty() { String::new() } else { format!(" ({meant}?)") };
+            let message = format!(
+                "the field is not known{meant} and may limit who is served, so every path is closed (503)"
+            );
+            let hint = "correct its name, or remove it";
+            self.problems.push(Problem::error(self.object, "UnknownField", field, message, hint));
+        }
+    }
+
+    fn invalid(&mut self, row: &Annotation, full: &str, value: &str, fault: Fault) {
+        let Fault { reason, message, hint, leaves } = fault;
+        let message = format!("value {} {message}", shown(value));
+        let rest = match (&leaves, row.default) {
+            (Setting::Nothing, "") => "; it has no effect".to_owned(),
+            (Setting::Nothing, default) => format!("; {default:?} is used"),
+            _ => String::new(),
+        };
+        self.settings.set(leaves);
+        if row.protects {
+            self.settings.deny.get_or_insert(reason);
+            self.settings.deny_host |= row.of_host;
+            self.error(reason, full, format!("{message}; every path is closed (503)"), hint.into());
+        } else {
+            self.warn(reason, full, message, format!("{hint}{rest}"));
+        }
+    }
+
+    /// The row is read on other kinds of objects.
+    fn misplaced(&mut self, row: &Annotation, full: &str) {
+        let kinds: Vec<_> = row.objects.iter().map(|kind| kind.name()).collect();
+        let message = format!("it has no effect on a {}", self.object.kind);
+        self.warn(
+            "AnnotationIgnored",
+            full,
+            message,
+            format!("it belongs on {}", kinds.join(", ")),
+        );
+    }
+
+    fn unknown(
+        &mut self,
+        kind: ObjectKind,
+        unknown: &unknown::Unknown,
+        family: &Family,
+        full: &str,
+        value: &str,
+    ) {
+        let meant = unknown.meant.map(|row| format!(": {}{} was meant?", family.prefix, row.name));
+        let meant = meant.unwrap_or_default();
+        match unknown.protects {
+            Some(parser) if kind.has_paths() && asks(parser, value) => {
+                let what = format!("{} is not known{meant}", shown(value));
+                self.close(full, &what, parser.nothing, unknown.meant);
+            }
+            _ if meant.is_empty() => self.ignored.push(full.to_owned()),
+            _ => {
+                let message = format!("it is not known and has no effect{meant}");
+                self.warn("AnnotationIgnored", full, message, "correct the name".into());
+            }
+        }
+    }
+
+    /// What has no effect and changes no answer, in one problem.
+    fn ignored(&mut self) {
+        let one = match &*std::mem::take(&mut self.ignored) {
+            [] => return,
+            [one] => Some(one.clone()),
+            many => {
+                let message =
+                    format!("{} annotations have no effect: {}", many.len(), many.join(", "));
+                let hint = format!("remove them if the {} may do without", self.object.kind);
+                let field = "metadata.annotations";
+                let problem =
+                    Problem::warning(self.object, "AnnotationIgnored", field, message, hint);
+                self.problems.push(problem);
+                None
+            }
+        };
+        if let Some(full) = one {
+            let hint = format!("remove it if the {} may do without", self.object.kind);
+            self.warn("AnnotationIgnored", &full, "it has no effect".into(), hint);
+        }
+    }
+
+    /// Closes every path; `nothing` are values that would not.
+    fn close(&mut self, full: &str, what: &str, nothing: &[&str], row: Option<&Annotation>) {
+        self.settings.deny.get_or_insert(NOT_SUPPORTED);
+        let hint = match (row.map_or("", |row| row.remedy), nothing) {
+            ("", []) => "remove the annotation if the paths may be open".to_owned(),
+            ("", [value, ..]) => {
+                format!("remove the annotation, or write {value:?}, if the paths may be open")
+            }
+            (remedy, _) => remedy.to_owned(),
+        };
+        let of_host = row.is_some_and(|row| row.of_host);
+        self.settings.deny_host |= of_host;
+        let reach = if of_host { " of its hosts" } else { "" };
+        let message = format!("{what}, so every path{reach} is closed (503)");
+        self.error(NOT_SUPPORTED, full, message, hint);
+    }
+
+    /// Annotations of other controllers: one problem for each prefix and effect.
+    fn foreign<'m>(&mut self, annotations: impl Iterator<Item = (&'m String, &'m String)>) {
+        for found in foreign::judge(annotations) {
+            let (field, who) = match &*found.names {
+                [one] => (Found { name: one, value: "" }.field(), String::new()),
+                many => ("metadata.annotations".to_owned(), format!("{}: ", many.join(", "))),
+            };
+            let who = format!("{who}read by {} only", found.program);
+            let problem = match found.effect {
+                foreign::Effect::Protects => {
+                    self.settings.deny.get_or_insert(NOT_SUPPORTED);
+                    Problem::error(
+                        self.object,
+                        NOT_SUPPORTED,
+                        field,
+                        format!("{who}, and protects, so every path is closed (503)"),
+                        "remove it if the paths may be open, or give the object a class of that controller",
+                    )
+                }
+                foreign::Effect::Answers => Problem::error(
+                    self.object,
+                    "AnnotationIgnored",
+                    field,
+                    format!("{who}; the answers are not what it asks for"),
+                    "remove it, or say the same with an annotation of ingress-nginx",
+                ),
+                foreign::Effect::Tuning => Problem::warning(
+                    self.object,
+                    "AnnotationIgnored",
+                    field,
+                    format!("{who}, without effect here"),
+                    "remove it",
+                ),
+            };
+            self.problems.push(problem);
+        }
+    }
+
+    fn warn(&mut self, reason: &'static str, full: &str, message: String, hint: String) {
+        let field = Found { name: full, value: "" }.field();
+        self.problems.push(Problem::warning(self.object, reason, field, message, hint));
+    }
+
+    fn error(&mut self, reason: &'static str, full: &str, message: String, hint: String) {
+        let field = Found { name: full, value: "" }.field();
+        self.problems.push(Problem::error(self.object, reason, field, message, hint));
+    }
+}
+
+/// Whether a value asks for anything but what happens anyway.
+fn asks(parser: value::Parser, value: &str) -> bool {
+    let clear_text = Setting::Transport(transport::Part::Speaks(Speaks::Http1));
+    !matches!((parser.read)(value), Ok(Setting::Nothing)) && (parser.read)(value) != Ok(clear_text)
+}
+
+/// A value as messages repeat it.
+fn shown(value: &str) -> String {
+    match value.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{:?}…", &value[..end]),
+        None => format!("{value:?}"),
+    }
+}

@@ -1,0 +1,293 @@
+//! What forwarding is made of in nf_tables, and how it changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use super::{
+    Endpoint, Left, Rules, TABLE, Traffic, Transport,
+    group::{self, counter},
+    layout::{FIRST, LAYOUTS, Layout, key, octets},
+};
+use crate::nftables::{
+    Batch, Data, Element, End, Expression, Hook, Listed, PORT, PROTOCOL, Set, TableFamily, Value,
+};
+
+/// Before destinations are changed by others, as kube-proxy: a connection is given its first one.
+const DNAT_PRIORITY: i32 = -105;
+/// Before sources are changed by others.
+const WAY_BACK_PRIORITY: i32 = 95;
+/// Before destinations, and after sources are changed: packets have the client's and the virtual address.
+const COUNT_IN_PRIORITY: i32 = -150;
+const COUNT_OUT_PRIORITY: i32 = 150;
+const REFUSE_PRIORITY: i32 = -5;
+
+/// `IPS_DST_NAT` (nf_conntrack_common.h), in host order.
+const DESTINATION_CHANGED: [u8; 4] = (1_u32 << 5).to_ne_bytes();
+/// `RTN_LOCAL` (rtnetlink.h), in host order.
+const LOCAL: [u8; 4] = 2_u32.to_ne_bytes();
+
+// No name is a word of nft's language, so that nft can read what it lists.
+const MASQUERADE: &str = "by-node";
+const KEEP_CLIENT: &str = "keep-client";
+const REFUSED_CHAIN: &str = "refused";
+
+/// What a table has counted, by group.
+pub type Totals = BTreeMap<String, Traffic>;
+
+/// The totals that a list of counters says.
+pub(crate) fn counters_of(listed: &[Listed]) -> Totals {
+    let mut totals = Totals::new();
+    for Listed { name, bytes, packets } in listed {
+        let Some((group, which)) = name.rsplit_once('/') else { continue };
+        let traffic = totals.entry(group.to_owned()).or_default();
+        match which {
+            "in" => traffic.bytes_in = *bytes,
+            "out" => traffic.bytes_out = *bytes,
+            _ => traffic.connections = *packets,
+        }
+    }
+    totals
+}
+
+/// The transaction that makes the table as `wanted`; `None`: it is. `standing`: what a transaction of this process has
+/// made it; without, whatever table there is is replaced by one that goes on with what is `left` of it.
+pub(crate) fn change(standing: Option<&Rules>, wanted: &Rules, left: &Left) -> Option<Batch> {
+    if standing == Some(wanted) {
+        return None;
+    }
+    let mut batch = Batch::of(TableFamily::Inet, TABLE);
+    let nothing = Rules::default();
+    let before = match standing {
+        Some(standing) => standing,
+        None => {
+            batch.replace_table();
+            create(&mut batch);
+            &nothing
+        }
+    };
+    let (had, has) = (Content::of(before), Content::of(wanted));
+    for (name, group) in &wanted.groups {
+        let known = before.groups.get(name);
+        if known != Some(group) {
+            group::put(&mut batch, name, (known, group), left);
+        }
+    }
+    // Deletions first: an element is changed by replacing it.
+    for (set, elements) in had.missing_in(&has) {
+        batch.delete_elements(set, &elements);
+    }
+    for (set, elements) in has.missing_in(&had) {
+        batch.add_elements(set, &elements);
+    }
+    let gone = before.groups.iter().filter(|(name, _)| !wanted.groups.contains_key(*name));
+    gone.for_each(|(name, group)| group::remove(&mut batch, name, group));
+    Some(batch)
+}
+
+/// The names of the sets of clients that rules ask for.
+pub(crate) fn sets_of_clients(rules: &Rules) -> impl Iterator<Item = String> {
+    rules.groups.iter().flat_map(|(name, group)| group::sets_of_clients(name, group))
+}
+
+/// Removes the table.
+pub(crate) fn removal() -> Batch {
+    let mut batch = Batch::of(TableFamily::Inet, TABLE);
+    batch.delete_table();
+    batch
+}
+
+/// The elements of all sets.
+#[derive(Default)]
+struct Content(BTreeMap<&'static str, BTreeMap<Vec<u8>, Value>>);
+
+impl Content {
+    fn of(rules: &Rules) -> Self {
+        let mut content = Self::default();
+        for ((ip, transport, port), name) in &rules.ports {
+            let layout = Layout::of(ip.is_ipv6());
+            let key = key(*ip, *transport, *port);
+            let group = rules.groups.get(name).filter(|group| {
+                group.v6 == ip.is_ipv6()
+                    && group.transport == *transport
+                    && !group.usable().is_empty()
+            });
+            let Some(group) = group else {
+                content.put(layout.refused, key, Value::None);
+                continue;
+            };
+            let way_back = if group.keeps_client { KEEP_CLIENT } else { MASQUERADE };
+            content.put(layout.services, key.clone(), Value::Goto(name.to_string()));
+            content.put(layout.way_back, key.clone(), Value::Goto(way_back.to_owned()));
+            content.put(layout.count_in, key.clone(), Value::Counter(counter(name, "in")));
+            content.put(layout.count_out, key, Value::Counter(counter(name, "out")));
+        }
+        for group in rules.groups.values().filter(|group| group.keeps_client) {
+            for endpoint in group.serving() {
+                content.put(Layout::of(group.v6).here, octets(endpoint.ip), Value::None);
+            }
+        }
+        content
+    }
+
+    fn put(&mut self, set: &'static str, key: Vec<u8>, value: Value) {
+        self.0.entry(set).or_default().insert(key, value);
+    }
+
+    /// The elements, by set, that are here and not, or differently, in the other.
+    fn missing_in(&self, other: &Self) -> Vec<(&'static str, Vec<Element>)> {
+        let missing = self.0.iter().map(|(set, elements)| {
+            let others = other.0.get(set);
+            let differs = |(key, value): &(&Vec<u8>, &Value)| {
+                others.and_then(|others| others.get(*key)) != Some(*value)
+            };
+            let elements = elements.iter().filter(differs);
+            (*set, elements.map(|(key, value)| (key.clone(), value.clone())).collect())
+        });
+        missing.filter(|(_, elements): &(_, Vec<_>)| !elements.is_empty()).collect()
+    }
+}
+
+/// All that does not depend on what is forwarded.
+fn create(batch: &mut Batch) {
+    for layout in &LAYOUTS {
+        let key = &[layout.address, PROTOCOL, PORT];
+        let sets = [
+            (layout.services, Some(Data::Verdict)),
+            (layout.refused, None),
+            (layout.way_back, Some(Data::Verdict)),
+            (layout.count_in, Some(Data::Counter)),
+            (layout.count_out, Some(Data::Counter)),
+        ];
+        for (name, data) in sets {
+            batch.create_set(&Set { name, key, data, dynamic: None });
+        }
+        batch.create_set(&Set {
+            name: layout.here,
+            key: &[layout.address],
+            data: None,
+            dynamic: None,
+        });
+    }
+    create_dnat(batch);
+    create_way_back(batch);
+    create_refuse(batch);
+    create_counting(batch);
+}
+
+fn create_dnat(batch: &mut Batch) {
+    for (name, hook) in [("to-endpoint", Hook::Prerouting), ("to-endpoint-local", Hook::Output)] {
+        batch.create_base_chain(name, "nat", hook, DNAT_PRIORITY);
+        batch.append_rule(
+            name,
+            &[
+                Expression::AddressKind { of: End::Destination, to: FIRST },
+                Expression::Differs { register: FIRST, value: &LOCAL },
+                Expression::Return,
+            ],
+        );
+        for layout in &LAYOUTS {
+            let mut rule = layout.is_family().to_vec();
+            rule.extend(layout.key(End::Destination));
+            rule.push(Expression::Dispatch { map: layout.services, key: FIRST });
+            batch.append_rule(name, &rule);
+        }
+    }
+}
+
+fn create_way_back(batch: &mut Batch) {
+    batch.create_chain(MASQUERADE);
+    batch.append_rule(MASQUERADE, &[Expression::Masquerade]);
+    batch.create_chain(KEEP_CLIENT);
+    // This host itself, whose address the kernel has chosen for another destination.
+    batch.append_rule(
+        KEEP_CLIENT,
+        &[
+            Expression::AddressKind { of: End::Source, to: FIRST },
+            Expression::Equal { register: FIRST, value: &LOCAL },
+            Expression::Masquerade,
+        ],
+    );
+    // A neighbour of the endpoint, or the endpoint itself: it would answer directly.
+    for layout in &LAYOUTS {
+        let mut rule = layout.is_family().to_vec();
+        rule.push(layout.address(End::Source));
+        rule.push(Expression::Lookup { set: layout.here, key: FIRST, to: None });
+        rule.push(Expression::Masquerade);
+        batch.append_rule(KEEP_CLIENT, &rule);
+    }
+    batch.create_base_chain("way-back", "nat", Hook::Postrouting, WAY_BACK_PRIORITY);
+    for layout in &LAYOUTS {
+        let mut rule = layout.is_family().to_vec();
+        rule.extend([
+            Expression::Connection { key: libc::NFT_CT_STATUS, to: FIRST },
+            Expression::Mask { mask: &DESTINATION_CHANGED, register: FIRST },
+            Expression::Differs { register: FIRST, value: &[0; 4] },
+        ]);
+        rule.extend(layout.original_key());
+        rule.push(Expression::Dispatch { map: layout.way_back, key: FIRST });
+        batch.append_rule("way-back", &rule);
+    }
+}
+
+fn create_refuse(batch: &mut Batch) {
+    batch.create_chain(REFUSED_CHAIN);
+    batch.append_rule(
+        REFUSED_CHAIN,
+        &[
+            Expression::Meta { key: libc::NFT_META_L4PROTO, to: FIRST },
+            Expression::Equal { register: FIRST, value: &[libc::IPPROTO_TCP as u8] },
+            Expression::Reject { reset: true },
+        ],
+    );
+    batch.append_rule(REFUSED_CHAIN, &[Expression::Reject { reset: false }]);
+    batch.create_base_chain("refuse", "filter", Hook::Input, REFUSE_PRIORITY);
+    for layout in &LAYOUTS {
+        let mut rule = layout.is_family().to_vec();
+        rule.extend(layout.key(End::Destination));
+        rule.push(Expression::Lookup { set: layout.refused, key: FIRST, to: None });
+        rule.push(Expression::Goto { chain: REFUSED_CHAIN });
+        batch.append_rule("refuse", &rule);
+    }
+}
+
+fn create_counting(batch: &mut Batch) {
+    let ways = [
+        ("count-in", Hook::Prerouting, End::Destination),
+        ("count-in-local", Hook::Output, End::Destination),
+        ("count-out", Hook::Postrouting, End::Source),
+        ("count-out-local", Hook::Input, End::Source),
+    ];
+    for (name, hook, end) in ways {
+        let inwards = end == End::Destination;
+        let priority = if inwards { COUNT_IN_PRIORITY } else { COUNT_OUT_PRIORITY };
+        batch.create_base_chain(name, "filter", hook, priority);
+        for layout in &LAYOUTS {
+            let map = if inwards { layout.count_in } else { layout.count_out };
+            let mut rule = layout.is_family().to_vec();
+            rule.extend(layout.key(end));
+            rule.push(Expression::CountBy { map, key: FIRST });
+            batch.append_rule(name, &rule);
+        }
+    }
+}
+
+/// What flows of UDP may lead to: by address and port, the endpoints that serve there.
+pub(crate) type Datagrams = BTreeMap<(IpAddr, u16), BTreeSet<(IpAddr, u16)>>;
+
+/// The UDP ports of rules with the endpoints that each has now.
+pub(crate) fn datagrams(rules: &Rules) -> Datagrams {
+    let ports = rules.ports.iter().filter(|((_, transport, _), _)| *transport == Transport::Udp);
+    let endpoints = |((ip, _, port), name): (&(IpAddr, Transport, u16), &Arc<str>)| {
+        let group = rules.groups.get(name);
+        let endpoints = group.into_iter().flat_map(|group| {
+            let port =
+                move |endpoint: &Endpoint| if group.keeps_port { *port } else { endpoint.port };
+            group.serving().into_iter().map(move |endpoint| (endpoint.ip, port(&endpoint)))
+        });
+        ((*ip, *port), endpoints.collect())
+    };
+    ports.map(endpoints).collect()
+}

@@ -1,0 +1,141 @@
+//! Which endpoint of a group gets which part of the connections.
+//!
+//! A number below [`Shares::below`] chooses: a random one, or one that follows from the client's address. Numbers are
+//! dealt out in ranges, so that a map has one element for each endpoint, or a few more.
+
+use super::{Endpoint, Group};
+
+/// Numbers among which clients are spread. Endpoints get them one by one, so that one that goes leaves those of others
+/// as they are; their parts are then right but for about 1/√(numbers of the endpoint).
+const CLIENT_SLOTS: u32 = 1024;
+
+/// Ranges of numbers, by the number that each begins with.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    pub(super) below: u32,
+    pub(super) ranges: Vec<(u32, Endpoint)>,
+}
+
+/// The parts of a group's endpoints; `None`: there is no endpoint.
+pub(super) fn shares(group: &Group) -> Option<Shares> {
+    let endpoints = group.usable();
+    if endpoints.is_empty() {
+        return None;
+    }
+    Some(if group.by_client.is_some() { by_client(&endpoints) } else { by_weight(&endpoints) })
+}
+
+fn by_weight(endpoints: &[Endpoint]) -> Shares {
+    let mut below = 0;
+    let ranges = endpoints.iter().map(|endpoint| {
+        let from = below;
+        // Fits: a kernel's map has fewer than 2^16 endpoints of less than 2^16 each.
+        below += u32::from(endpoint.weight);
+        (from, *endpoint)
+    });
+    let ranges = ranges.collect();
+    Shares { below, ranges }
+}
+
+fn by_client(endpoints: &[Endpoint]) -> Shares {
+    let common = endpoints.iter().fold(0, |common, endpoint| gcd(common, endpoint.weight));
+    let mut ranges: Vec<(u32, Endpoint)> = Vec::new();
+    for slot in 0..CLIENT_SLOTS {
+        let best = endpoints.iter().max_by_key(|endpoint| score(slot, endpoint, common));
+        let Some(best) = best else { continue };
+        if ranges.last().is_none_or(|(_, last)| last != best) {
+            ranges.push((slot, *best));
+        }
+    }
+    Shares { below: CLIENT_SLOTS, ranges }
+}
+
+/// Highest random weight (Thaler, Ravishankar 1998); one that weighs twice as much draws twice as often.
+fn score(slot: u32, endpoint: &Endpoint, common: u16) -> u64 {
+    let ip = endpoint.ip.to_string();
+    let named = ip
+        .bytes()
+        .fold(mixed(u64::from(endpoint.port)), |seed, byte| mixed(seed ^ u64::from(byte)));
+    let draws = u64::from(endpoint.weight / common.max(1)).max(1);
+    let draw = |draw| mixed(named ^ mixed(u64::from(slot) << 16 | draw));
+    (0..draws).map(draw).max().unwrap_or(0)
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): the same on every node and in every version.
+fn mixed(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn gcd(a: u16, b: u16) -> u16 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::forwarding::Transport;
+
+    fn group(weights: &[u16], is_by_client: bool) -> Group {
+        let endpoint = |(n, weight): (usize, &u16)| Endpoint {
+            ip: [10, 1, 0, n as u8].into(),
+            port: 80,
+            weight: *weight,
+        };
+        Group {
+            transport: Transport::Tcp,
+            v6: false,
+            endpoints: weights.iter().enumerate().map(endpoint).collect(),
+            draining: Vec::new(),
+            by_client: is_by_client.then_some(std::time::Duration::from_secs(60)),
+            keeps_client: false,
+            keeps_port: false,
+            sources: None,
+        }
+    }
+
+    fn counts(shares: &Shares) -> BTreeMap<Endpoint, u32> {
+        let ends = shares.ranges.iter().skip(1).map(|(from, _)| *from).chain([shares.below]);
+        let mut counts = BTreeMap::new();
+        for ((from, endpoint), end) in shares.ranges.iter().zip(ends) {
+            *counts.entry(*endpoint).or_default() += end - from;
+        }
+        counts
+    }
+
+    #[test]
+    fn each_endpoint_gets_its_weight_and_those_without_weight_get_nothing() {
+        let shares = shares(&group(&[1, 0, 3], false)).unwrap();
+        assert_eq!(shares.below, 4);
+        assert_eq!(counts(&shares).values().copied().collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(super::shares(&group(&[0], false)), None);
+        assert_eq!(super::shares(&group(&[], true)), None);
+    }
+
+    #[test]
+    fn clients_are_spread_by_weight() {
+        let counts = counts(&shares(&group(&[100, 200, 100], true)).unwrap());
+        let counts: Vec<_> = counts.values().copied().collect();
+        // Three standard deviations of 1024 draws with p = 1/4 and 1/2.
+        for (count, part) in counts.into_iter().zip([256_u32, 512, 256]) {
+            assert!(count.abs_diff(part) <= 48, "{count} for {part}");
+        }
+    }
+
+    #[test]
+    fn clients_of_an_endpoint_stay_when_another_one_goes() {
+        let all = shares(&group(&[1, 1, 1, 1], true)).unwrap();
+        let rest = shares(&group(&[1, 1, 0, 1], true)).unwrap();
+        let of = |shares: &Shares, slot| {
+            shares.ranges.iter().rev().find(|(from, _)| *from <= slot).unwrap().1.ip
+        };
+        for slot in 0..CLIENT_SLOTS {
+            let (before, after) = (of(&all, slot), of(&rest, slot));
+            assert!(before == after || before == std::net::IpAddr::from([10, 1, 0, 2]));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What a change of rules changes in the kernel, and that what did not change is left alone.
+
+use super::*;
+
+fn group(endpoints: &[u8]) -> Group {
+    let endpoint = |n: &u8| Endpoint { ip: [10, 1, 0, *n].into(), port: 80, weight: 1 };
+    Group {
+        transport: Transport::Tcp,
+        v6: false,
+        endpoints: endpoints.iter().map(endpoint).collect(),
+        draining: Vec::new(),
+        by_client: None,
+        keeps_client: false,
+        keeps_port: false,
+        sources: None,
+    }
+}
+
+fn rules(groups: &[(&str, &[u8])]) -> Rules {
+    let mut rules = Rules::default();
+    for (at, (name, endpoints)) in groups.iter().enumerate() {
+        let name: Arc<str> = (*name).into();
+        let port = ([10, 9, 0, 200].into(), Transport::Tcp, 80 + at as u16);
+        rules.ports.insert(port, Arc::clone(&name));
+        rules.groups.insert(name, group(endpoints));
+    }
+    rules
+}
+
+/// What a change tries, in words.
+fn attempts(standing: Option<&Rules>, wanted: &Rules) -> Vec<String> {
+    let Some(batch) = change(standing, wanted, &Left::default()) else { return Vec::new() };
+    batch.finish().1.into_iter().skip(1).map(|attempt| attempt.what).collect()
+}
+
+#[test]
+fn what_stands_as_wanted_is_left_alone() {
+    let one = rules(&[("a", &[1])]);
+    assert!(attempts(Some(&one), &one.clone()).is_empty());
+}
+
+#[test]
+fn without_knowledge_the_table_is_replaced_in_one_transaction() {
+    let attempts = attempts(None, &rules(&[("a", &[1])]));
+    assert_eq!(
+        attempts[..3],
+        [
+            "create table inet gatehouse-l4",
+            "delete table inet gatehouse-l4",
+            "create table inet gatehouse-l4"
+        ]
+    );
+    assert!(attempts.contains(&"create chain a".to_owned()));
+}
+
+#[test]
+fn a_table_that_replaces_another_one_goes_on_with_the_clients_of_endpoints_that_are_left() {
+    let mut rules = rules(&[("a", &[1])]);
+    rules.groups.get_mut("a").unwrap().by_client = Some(Duration::from_secs(60));
+    assert_eq!(sets_of_clients(&rules).collect::<Vec<_>>(), ["a/10.1.0.1/80"]);
+    let client = |n: u8| (vec![10, 9, 0, n], 30_000);
+    let clients =
+        [("a/10.1.0.1/80", vec![client(1), client(2)]), ("a/10.1.0.2/80", vec![client(3)])];
+    let clients = clients.map(|(set, clients)| (set.to_owned(), clients)).into();
+    let batch = change(None, &rules, &Left { totals: Totals::new(), clients }).unwrap();
+    let attempts: Vec<_> = batch.finish().1.into_iter().map(|attempt| attempt.what).collect();
+    let clients: Vec<_> = attempts.iter().filter(|what| what.contains("of set a/")).collect();
+    assert_eq!(clients, ["add 2 elements of set a/10.1.0.1/80"]);
+}
+
+#[test]
+fn an_endpoint_that_goes_changes_the_chain_of_its_group_alone() {
+    let (before, after) =
+        (rules(&[("a", &[1, 2]), ("b", &[3])]), rules(&[("a", &[1]), ("b", &[3])]));
+    assert_eq!(
+        attempts(Some(&before), &after),
+        [
+            "delete the rules of chain a",
+            "append a rule to chain a",
+            "create set __map%d",
+            "add 2 elements of set __map%d",
+            "append a rule to chain a",
+        ]
+    );
+}
+
+#[test]
+fn a_group_without_endpoints_is_refused() {
+    let (before, after) = (rules(&[("a", &[1])]), rules(&[("a", &[])]));
+    let attempts = attempts(Some(&before), &after);
+    assert!(attempts.contains(&"delete 1 elements of set services4".to_owned()), "{attempts:?}");
+    assert!(attempts.contains(&"add 1 elements of set refused4".to_owned()), "{attempts:?}");
+    // Endpoints that a kernel cannot reach for others are none.
+    let mut loopback = rules(&[("a", &[1])]);
+    let group = loopback.groups.get_mut("a").unwrap();
+    group.endpoints[0].ip = [127, 0, 0, 1].into();
+    assert!(datagrams(&loopback).is_empty(), "TCP has none");
+    group_is_refused(&loopback);
+}
+
+fn group_is_refused(rules: &Rules) {
+    let attempts = attempts(None, rules);
+    assert!(attempts.contains(&"add 1 elements of set refused4".to_owned()), "{attempts:?}");
+}
+
+#[test]
+fn a_group_that_goes_takes_its_elements_its_chain_and_its_counters() {
+    let (before, after) = (rules(&[("a", &[1]), ("b", &[3])]), rules(&[("a", &[1])]));
+    let attempts = attempts(Some(&before), &after);
+    let elements = attempts.iter().filter(|what| what.starts_with("delete 1 elements")).count();
+    assert_eq!(elements, 4);
+    assert_eq!(
+        attempts[elements..],
+        ["delete chain b", "delete counter b/in", "delete counter b/out", "delete counter b/new"]
+    );
+}
+
+#[test]
+fn an_endpoint_that_serves_on_gets_nothing_new_and_keeps_flows_of_datagrams() {
+    let mut rules = rules(&[("a", &[1])]);
+    let group = rules.groups.get_mut("a").unwrap();
+    group.transport = Transport::Udp;
+    group.draining = vec![Endpoint { ip: [10, 1, 0, 2].into(), port: 80, weight: 1 }];
+    assert_eq!(share::shares(group).unwrap().ranges.len(), 1);
+    let vip = IpAddr::from([10, 9, 0, 200]);
+    rules.ports = [((vip, Transport::Udp, 80), "a".into())].into();
+    let flows = datagrams(&rules);
+    let of = flows[&(vip, 80)].iter().map(|(ip, _)| ip.to_string()).collect::<Vec<_>>();
+    assert_eq!(of, ["10.1.0.1", "10.1.0.2"]);
+}

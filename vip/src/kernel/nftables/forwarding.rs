@@ -1,0 +1,187 @@
+//! The table of [`crate::forwarding`] in the kernel: one netlink socket that changes it, reads its counters and makes the
+//! kernel forget flows of UDP that lead to endpoints which are gone.
+//!
+//! The gateway calls this. What the table is made of is decided by [`crate::forwarding`].
+//! It belongs to no socket, so that a successor can replace it and a killed process leaves it behind.
+//! Needs `CAP_NET_ADMIN` in the network namespace's user namespace, and Linux 5.13 (`ct`, `fib`, `numgen`, `hash` and
+//! `nat` of nf_tables with the family inet).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+};
+
+use super::Transactions;
+use crate::{
+    forwarding::{self, Clients, Left, Rules, TABLE, Totals},
+    kernel::sysctl,
+    nftables::{
+        TableFamily,
+        conntrack::{self, Flow},
+        elements, list_elements,
+    },
+};
+
+/// Clients of all endpoints that a table goes on with at most: a transaction of ten megabytes.
+const CLIENTS: usize = 1 << 18;
+
+/// The kernel's table; its socket is opened at the first need, in the network namespace of the calling thread.
+#[derive(Debug, Default)]
+pub struct ForwardingTable {
+    transactions: Option<Transactions>,
+    /// What this process has made of it; `None`: nothing yet, or nobody knows.
+    standing: Option<Rules>,
+}
+
+impl ForwardingTable {
+    /// Makes the table as wanted, in one transaction, whether or not there is one; does nothing if it is so by this
+    /// process' doing. On an error it is as it was.
+    pub fn apply(&mut self, wanted: &Rules) -> io::Result<()> {
+        if self.standing.is_some() {
+            if self.commit(wanted, &Left::default()).is_ok() {
+                return Ok(());
+            }
+            // Another program may have changed it.
+            self.forget();
+        }
+        // A predecessor's counters go on, and clients keep their endpoints.
+        let left = Left { totals: self.totals()?, clients: self.clients(wanted)? };
+        self.commit(wanted, &left)
+    }
+
+    /// The clients that endpoints of the table have, where the rules ask for them as well.
+    fn clients(&mut self, rules: &Rules) -> io::Result<Clients> {
+        let (mut clients, mut room) = (Clients::new(), CLIENTS);
+        for set in forwarding::sets_of_clients(rules) {
+            let mut found = Vec::new();
+            let request = list_elements(TableFamily::Inet, TABLE, &set);
+            let listed = self.transactions()?.list(&request, "list clients", |datagram| {
+                let (some, end) = elements(datagram);
+                found.extend(some);
+                end
+            });
+            match listed {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                listed => listed?,
+            }
+            found.truncate(room);
+            room -= found.len();
+            clients.insert(set, found);
+        }
+        Ok(clients)
+    }
+
+    /// Has this host pass packets of others on. An error says what to do about it.
+    pub fn let_through(&self, rules: &Rules) -> io::Result<()> {
+        let has = |v6| rules.ports.keys().any(|(ip, ..)| ip.is_ipv6() == v6);
+        if has(false)
+            && let Err(error) = sysctl::forward_ipv4()
+        {
+            let hint = "set net.ipv4.ip_forward=1 on this host";
+            return Err(io::Error::new(
+                error.kind(),
+                format!("forwarding of IPv4 is off ({error}); {hint}"),
+            ));
+        }
+        if has(true) && !sysctl::forwards_ipv6() {
+            let hint = "set net.ipv6.conf.all.forwarding=1 on this host, and accept_ra=2 on interfaces whose routes \
+                        are a router's";
+            return Err(io::Error::other(format!("forwarding of IPv6 is off; {hint}")));
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, wanted: &Rules, left: &Left) -> io::Result<()> {
+        if let Some(batch) = forwarding::change(self.standing.as_ref(), wanted, left) {
+            self.transactions()?.commit(batch)?;
+            self.standing = Some(wanted.clone());
+        }
+        Ok(())
+    }
+
+    /// What the table has counted. There are none if it is gone.
+    pub fn totals(&mut self) -> io::Result<Totals> {
+        Ok(forwarding::counters_of(&self.transactions()?.counters(TABLE)?))
+    }
+
+    /// How many TCP connections to each of these addresses are open; those that have none are not there. Walks over all
+    /// that the kernel tracks.
+    pub fn open(&mut self, ips: &BTreeSet<IpAddr>) -> io::Result<BTreeMap<IpAddr, usize>> {
+        let mut open = BTreeMap::new();
+        for (local, _) in self.transactions()?.passed_on(ips)? {
+            *open.entry(local.ip()).or_default() += 1;
+        }
+        Ok(open)
+    }
+
+    /// Whether the table has all that this process has put there. `totals`: what it has counted.
+    pub fn stands(&self, totals: &Totals) -> bool {
+        self.standing
+            .as_ref()
+            .is_some_and(|standing| standing.groups.keys().all(|name| totals.contains_key(&**name)))
+    }
+
+    /// The table is not what it was: the next call of [`apply`](Self::apply) replaces it.
+    pub fn forget(&mut self) {
+        self.standing = None;
+        // An answer may still be on its way to the old one.
+        self.transactions = None;
+    }
+
+    /// Removes the table, whoever has made it. There may be none.
+    pub fn remove(&mut self) -> io::Result<()> {
+        let removed = self.transactions()?.commit(forwarding::removal());
+        self.forget();
+        match removed.map_err(io::Error::from) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the kernel forget flows of UDP that go elsewhere than the rules say, so that their next datagram is given an
+    /// endpoint that there is. How many it were.
+    pub fn flush_datagrams(&mut self, rules: &Rules) -> io::Result<usize> {
+        let endpoints = forwarding::datagrams(rules);
+        let mut stale: Vec<Flow> = Vec::new();
+        for v6 in [false, true] {
+            if !endpoints.keys().any(|(ip, _)| ip.is_ipv6() == v6) {
+                continue;
+            }
+            let request = conntrack::list_tracked(v6);
+            self.transactions()?.list(&request, "list tracked connections", |datagram| {
+                let (flows, end) = conntrack::flows(datagram);
+                stale.extend(flows.into_iter().filter(|flow| {
+                    let endpoints = endpoints.get(&flow.to);
+                    endpoints.is_some_and(|endpoints| !endpoints.contains(&flow.answered_by))
+                }));
+                end
+            })?;
+        }
+        for flow in &stale {
+            let request = conntrack::forget(flow);
+            let ended = self
+                .transactions()?
+                .list(&request, "forget a flow", |datagram| conntrack::flows(datagram).1);
+            match ended {
+                // It has ended meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                ended => ended?,
+            }
+        }
+        Ok(stale.len())
+    }
+
+    fn transactions(&mut self) -> io::Result<&Transactions> {
+        match &mut self.transactions {
+            Some(transactions) => Ok(transactions),
+            closed => {
+                let needs = "Linux 5.13 with nf_tables, inet and nat";
+                Ok(closed.insert(Transactions::open("kernel forwarding", needs)?))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
