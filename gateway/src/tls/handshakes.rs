@@ -2,7 +2,7 @@
 //!
 //! The compile step builds [`Handshakes`]; a ClientHello chooses by its server name. A name and a host need not agree, a
 //! connection may be older than the terms: so a request is judged by the cipher that its connection has
-//! ([`Handshakes::admit`]), not by the name that the handshake was made for.
+//! (`Handshakes::admit`), not by the name that the handshake was made for.
 
 use std::{
     collections::HashMap,
