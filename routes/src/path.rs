@@ -11,7 +11,8 @@ use std::{borrow::Cow, ops::Range};
 /// A request path that is safe to match on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanonicalPath<'a> {
-    /// Unreserved characters decoded, other escapes with upper-case digits, no dot segments, no `//`.
+    /// What a path may hold unescaped is unescaped (`pchar`, RFC 3986 §3.3), all else escaped with upper-case
+    /// digits; no dot segments, no `//`.
     pub matched: Cow<'a, str>,
     /// The raw path had dot segments: the backend must get `matched` instead of it.
     pub rewritten: bool,
@@ -56,10 +57,11 @@ pub enum PathError {
 
 /// Canonicalises the path part of a request target, before any `?` (RFC 3986 §6.2.2).
 ///
-/// Decodes escapes of unreserved characters exactly once, gives the other escapes (slashes among them)
-/// upper-case digits,
-/// merges `//`, then removes dot segments (§5.2.4), also those that were escaped. The result is its own
-/// canonical form. Does not allocate if `raw` is canonical already.
+/// Each character has one spelling: escapes of what needs none are decoded, exactly once, as servers read them
+/// (`/users%3Adelete` is `/users:delete`); what a path should not hold unescaped (`{`) is escaped; other escapes,
+/// slashes among them, get upper-case digits. Then `//` is merged and dot segments are removed (§5.2.4), also
+/// those that were escaped. The result is its own canonical form. Does not allocate if `raw` is canonical
+/// already.
 pub fn canonical(raw: &str) -> Result<CanonicalPath<'_>, PathError> {
     let bytes = raw.as_bytes();
     if bytes.first() != Some(&b'/') {
@@ -70,7 +72,7 @@ pub fn canonical(raw: &str) -> Result<CanonicalPath<'_>, PathError> {
         match CLASS[byte as usize] {
             Class::Plain => {}
             Class::Forbidden => return Err(PathError::ForbiddenByte { byte, at }),
-            Class::Percent => plain = false,
+            Class::Percent | Class::Odd => plain = false,
             Class::Slash => plain &= !is_unclean(&bytes[at + 1..]),
         }
     }
@@ -197,14 +199,16 @@ pub(crate) fn read_escapes(text: &str, mut piece: impl FnMut(Range<usize>, Optio
 
 #[derive(Clone, Copy)]
 enum Class {
+    /// What a segment is made of: `pchar` (RFC 3986 §3.3).
     Plain,
+    /// Quotes, braces and the like: common in the wild and read alike by everyone, so let through.
+    Odd,
     Slash,
     Percent,
     Forbidden,
 }
 
-/// What each raw byte means. More is let through than `pchar` (RFC 3986 §3.3) allows: quotes, braces and
-/// the like are common in the wild and read alike by everyone.
+/// What each raw byte means.
 static CLASS: [Class; 256] = {
     let mut class = [Class::Plain; 256];
     let mut byte = 0;
@@ -213,6 +217,7 @@ static CLASS: [Class; 256] = {
             b'/' => Class::Slash,
             b'%' => Class::Percent,
             0..=b' ' | b'#' | b'?' | b'\\' | 0x7f.. => Class::Forbidden,
+            b'"' | b'<' | b'>' | b'[' | b']' | b'^' | b'`' | b'{' | b'|' | b'}' => Class::Odd,
             _ => Class::Plain,
         };
         byte += 1;
@@ -232,28 +237,27 @@ fn escape_at(bytes: &[u8], at: usize) -> Option<u8> {
     Some((digit(at + 1)? * 16 + digit(at + 2)?) as u8)
 }
 
-/// The path with the escapes decoded that stand for unreserved characters; whether a slash is encoded.
+/// The path with each character in its one spelling; whether a slash is encoded.
 fn decode(raw: &str) -> Result<(String, bool), PathError> {
     let bytes = raw.as_bytes();
     let mut out = String::with_capacity(raw.len());
     let (mut at, mut encoded_slash) = (0, false);
     while let Some(&byte) = bytes.get(at) {
         if byte != b'%' {
-            out.push(char::from(byte));
+            match CLASS[usize::from(byte)] {
+                Class::Odd => push_escape(&mut out, byte),
+                _ => out.push(char::from(byte)),
+            }
             at += 1;
             continue;
         }
         match escape_at(bytes, at).ok_or(PathError::BadEscape { at })? {
             byte @ (0..=0x1f | 0x7f) => return Err(PathError::ForbiddenEscape { byte, at }),
-            byte @ (b'/' | b'\\') => {
-                encoded_slash = true;
+            byte if matches!(CLASS[usize::from(byte)], Class::Plain) => out.push(char::from(byte)),
+            byte => {
+                encoded_slash |= matches!(byte, b'/' | b'\\');
                 push_escape(&mut out, byte);
             }
-            // RFC 3986 §2.3: the unreserved characters mean the same escaped and unescaped.
-            byte @ (b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~') => {
-                out.push(char::from(byte));
-            }
-            byte => push_escape(&mut out, byte),
         }
         at += 3;
     }

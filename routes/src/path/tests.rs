@@ -12,13 +12,18 @@ fn each_path_has_one_canonical_form() {
         ("/a/...", "/a/...", false),
         ("/a/..b/.c", "/a/..b/.c", false),
         ("/a;v=1/b@c:d!$&'()*+,=", "/a;v=1/b@c:d!$&'()*+,=", false),
-        ("/\"<>^`{|}[]", "/\"<>^`{|}[]", false),
-        // unreserved characters are decoded once, other escapes are kept in capitals
+        // what needs no escape is decoded once, other escapes are kept in capitals
+        ("/users%3Adelete", "/users:delete", false),
+        ("/%40me/it%27s%281%29%21%24%26%2a%2B%2c%3b%3D", "/@me/it's(1)!$&*+,;=", false),
         ("/%61%7E%2d%5f", "/a~-_", false),
         ("/%e2%82%ac", "/%E2%82%AC", false),
         ("/a%20b", "/a%20b", false),
         ("/a%3fb%23c", "/a%3Fb%23c", false),
         ("/%2561", "/%2561", false),
+        ("/%253A", "/%253A", false),
+        // what should be escaped is
+        ("/\"<>^`{|}[]", "/%22%3C%3E%5E%60%7B%7C%7D%5B%5D", false),
+        ("/%22%3c%3E%5e%60%7b%7C%7d%5b%5d", "/%22%3C%3E%5E%60%7B%7C%7D%5B%5D", false),
         ("/%252e%252e/a", "/%252e%252e/a", false),
         ("/%252f", "/%252f", false),
         // slashes
@@ -177,6 +182,26 @@ proptest! {
         let path = canonical(&raw).unwrap();
         let matched = Cow::Borrowed(&*raw);
         prop_assert_eq!(path, CanonicalPath { matched, rewritten: false, encoded_slash: false });
+    }
+
+    #[test]
+    fn a_rule_and_a_request_meet_however_either_spells_its_characters(
+        spelled in proptest::collection::vec((r"[^/\\%\pC]", any::<bool>(), any::<bool>()), 1..24)
+    ) {
+        let spell = |escape: fn(&(String, bool, bool)) -> bool| {
+            let mut out = "/x".to_owned();
+            for one in &spelled {
+                match escape(one) {
+                    true => one.0.bytes().for_each(|byte| push_escape(&mut out, byte)),
+                    false => out.push_str(&one.0),
+                }
+            }
+            out + "x"
+        };
+        let request = escaped(&spell(|one| one.1)).into_owned();
+        let (rule, request) = (pattern(&spell(|one| one.2)).unwrap().into_owned(), canonical(&request).unwrap());
+        prop_assert_eq!(rule, &*request.matched);
+        prop_assert!(request.matched.bytes().all(|byte| !matches!(CLASS[usize::from(byte)], Class::Odd)));
     }
 
     #[test]
