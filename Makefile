@@ -47,10 +47,9 @@ run:
 	exec $(TARGET)/quick/gatehouse-loadtest quickstart --gatehouse $(TARGET)/quick/gatehouse --manifests examples/quickstart \
 	  --access-log $(TARGET)/quickstart-access.log
 
-# Tests start the echo backend and the node agent from the same target folder, so these are built first. Compilers of
-# Go and of Rust want all processors and up to 3 GB: one after the other.
+# Tests start the echo backend and the node agent from the same target folder: both have a test of their own, so they are
+# built before any test runs. Compilers of Go and of Rust want all processors and up to 3 GB: one after the other.
 test: cluster lint
-	$(CARGO) build -p gatehouse-loadtest -p gatehouse-testbed
 	$(CARGO) test --workspace
 	$(TARGET)/debug/gatehouse-loadtest chaos --quick --gatehouse $(TARGET)/debug/gatehouse
 	CARGO=$(CARGO) vip/fuzz/run 2
