@@ -221,9 +221,9 @@ pub struct Compiled {
     /// The clients that Services let in, by Service; those that are not here let everybody in.
     pub source_ranges: BTreeMap<ObjectKey, Arc<Networks>>,
     /// Addresses by Service, those that count: of a cluster's Services the recorded ones.
-    pub addresses: BTreeMap<ObjectKey, Assigned>,
+    pub addresses: Arc<BTreeMap<ObjectKey, Assigned>>,
     /// The same, with those that wait to be recorded and without those that are to be given up.
-    pub dealt: BTreeMap<ObjectKey, Dealt>,
+    pub dealt: Arc<BTreeMap<ObjectKey, Dealt>>,
     /// Addresses that the cluster forwards, not this process: no listener is waited for.
     pub forwarded: BTreeSet<IpAddr>,
     /// How full the usable pools are, oldest first.
@@ -239,6 +239,7 @@ pub struct Compiled {
     /// Those among them that routes do not refer to.
     not_of_routes: BTreeSet<ObjectKey>,
     cert_cache: CertCache,
+    deal: Arc<addresses::Deal>,
 }
 
 impl Compiled {
@@ -307,16 +308,17 @@ pub fn compile(
         gateways: &gateways,
         passed_on: passed_on.iter().map(|service| service.key).collect(),
     };
-    let addresses = addresses::allocate(state, node, role, previous, &ours, &mut problems);
+    let deal = addresses::deal(state, node, role, previous);
+    let announced = addresses::announce(state, node, &deal, &ours, &mut problems);
     let mut listeners =
-        gateways::listeners(node, &gateways, &routes, &addresses.assigned, &mut problems);
+        gateways::listeners(node, &gateways, &routes, &deal.assigned, &mut problems);
     let here = passed_on.iter().map(|service| (service.key, service.service));
     let source_ranges = source_ranges::of(
         gateways.iter().map(|(key, service)| (key, *service)).chain(here),
         previous.map(|previous| &previous.source_ranges),
         &mut problems,
     );
-    let served = l4::with_external(&passed_on, node, &addresses.assigned, &mut problems);
+    let served = l4::with_external(&passed_on, node, &deal.assigned, &mut problems);
     let l4 = l4::plan(
         &passed_on,
         &routes.asked,
@@ -348,8 +350,8 @@ pub fn compile(
         backend_tls,
         client_trust,
         handshakes,
-        vips: shared(addresses.vips, previous.map(|previous| &previous.vips)),
-        bgp: shared(addresses.bgp, previous.map(|previous| &previous.bgp)),
+        vips: shared(announced.vips, previous.map(|previous| &previous.vips)),
+        bgp: shared(announced.bgp, previous.map(|previous| &previous.bgp)),
         listeners: match previous {
             Some(previous) if *previous.listeners == *listeners => Arc::clone(&previous.listeners),
             _ => listeners.into(),
@@ -358,12 +360,13 @@ pub fn compile(
         l4: shared(l4, previous.map(|previous| &previous.l4)),
         kernel: shared(kernel, previous.map(|previous| &previous.kernel)),
         source_ranges,
-        excluded: addresses.excluded,
-        addresses: addresses.assigned,
-        dealt: addresses.dealt,
-        forwarded: addresses.forwarded,
-        pools: addresses.pools,
-        quarantined: addresses.quarantined,
+        excluded: announced.excluded,
+        addresses: Arc::clone(&deal.assigned),
+        dealt: Arc::clone(&deal.dealt),
+        forwarded: announced.forwarded,
+        pools: deal.usage.clone(),
+        quarantined: deal.allocation.quarantined.clone(),
+        deal,
         problems,
         routes: Arc::new(routes),
         cert_cache,

@@ -4,6 +4,7 @@ use super::*;
 use crate::source::{Change, Event, Kind, Source, SourceId, manifest::Manifest};
 
 mod addresses;
+mod deals;
 mod kernel;
 mod role;
 mod trust;

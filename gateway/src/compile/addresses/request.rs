@@ -25,6 +25,7 @@ use k8s_openapi::api::core::v1::Service;
 use super::claim_id;
 
 /// What a Service asks for, and where it says so.
+#[derive(Debug)]
 pub(super) struct Request {
     addresses: Vec<IpAddr>,
     /// Field that holds the addresses.
