@@ -20,6 +20,7 @@ pub mod files;
 mod kinds;
 pub mod kube;
 pub mod manifest;
+mod salvage;
 
 pub use kinds::{Custom, Kind, Object, Stores, api_version, key_of};
 pub(crate) use kinds::{Put, Read};

@@ -10,6 +10,7 @@ use std::{
 };
 
 use gatehouse_routes::{
+    annotations::gatehouse::UNREADABLE_REASON as UNREADABLE,
     objects::ObjectRef,
     problem::{Problem, Severity},
 };
@@ -77,7 +78,9 @@ pub(super) struct Found {
 /// All problems of a plan.
 pub(super) fn report(planned: &Planned, page: Page, out: &mut String) -> Found {
     let mut objects: BTreeMap<&ObjectRef, Vec<&Problem>> = BTreeMap::new();
-    for problem in &planned.compiled.problems {
+    // What stands in for an object says again what its file has said, with the line.
+    let told = || planned.compiled.problems.iter().filter(|it| it.reason != UNREADABLE);
+    for problem in told() {
         objects.entry(&problem.object).or_default().push(problem);
     }
     let mut objects: Vec<_> = objects.into_iter().collect();
@@ -94,8 +97,8 @@ pub(super) fn report(planned: &Planned, page: Page, out: &mut String) -> Found {
             print(problem, page, out);
         }
     }
-    let errors = planned.compiled.problems.iter().filter(|problem| problem.is_error()).count();
-    let found = Found { errors, warnings: planned.compiled.problems.len() - errors };
+    let errors = told().filter(|problem| problem.is_error()).count();
+    let found = Found { errors, warnings: told().count() - errors };
     total(found, out);
     found
 }

@@ -5,6 +5,8 @@ use serde_json::json;
 use super::*;
 use crate::cli::try_parse;
 
+mod unreadable;
+
 const MANIFESTS: &str = "
 apiVersion: networking.k8s.io/v1
 kind: Ingress

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     Change, Event, Kind, Object, Source, SourceId, fields,
-    manifest::{Manifest, ManifestError, in_parallel},
+    manifest::{Manifest, ManifestError, Unsupported, in_parallel},
 };
 
 mod index;
@@ -185,7 +185,7 @@ struct File {
     stamp: Option<Stamp>,
     /// As last understood.
     manifest: Manifest,
-    /// Why the present content is not even text.
+    /// Why there is no present content.
     broken: Option<ManifestError>,
     /// What is wrong with the present content, and what is left out on purpose, for the receiver.
     problems: Vec<Problem>,
@@ -426,19 +426,10 @@ fn read_file(
     previous: Option<&Manifest>,
     threads: usize,
 ) -> Result<Manifest, ManifestError> {
-    let whole = |line, message: String| ManifestError {
-        line,
-        object: String::new(),
-        field: String::new(),
-        message,
-    };
-    let bytes = fs::read(path).map_err(|error| whole(0, format!("cannot be read: {error}")))?;
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let before = memchr::memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count();
-        whole(u32::try_from(before).unwrap_or(u32::MAX - 1) + 1, "not valid UTF-8".to_owned())
-    })?;
+    let unreadable = |error| ManifestError::at(0, format!("cannot be read: {error}"));
+    let bytes = fs::read(path).map_err(unreadable)?;
     let json = path.extension().is_some_and(|extension| extension == "json");
-    Ok(Manifest::parse(text, json, previous, threads))
+    Ok(Manifest::parse_bytes(&bytes, json, previous, threads))
 }
 
 /// Numbers files evenly between two bounds, excluded, and empties the list; false if there is no room.
@@ -454,13 +445,13 @@ fn spread(files: &mut Vec<&mut File>, below: u32, above: u32) -> bool {
 fn about(path: &Path, file: &File) -> Vec<Problem> {
     let object = file_ref(path);
     let unreadable = file.errors().map(|error| {
-        Problem::error(
-            &object,
-            "ManifestUnreadable",
-            error.field.clone(),
-            located(path, &error),
-            "mend it; until then, what the file said before and no longer names stays in use",
-        )
+        let hint = if error.stand_ins.iter().any(|name| file.manifest.is_closed(name)) {
+            "mend it; until then its hosts and paths are closed (503)"
+        } else {
+            "mend it; until then, what the file said before and no longer names stays in use"
+        };
+        let field = error.field.clone();
+        Problem::error(&object, "ManifestUnreadable", field, located(path, &error), hint)
     });
     let unsupported = file.manifest.unsupported().map(|one| {
         let (path, line) = (path.display(), one.line);
@@ -469,7 +460,7 @@ fn about(path: &Path, file: &File) -> Vec<Problem> {
             "KindNotSupported",
             "",
             format!("{path}:{line}: {} {} {} is not read", one.api_version, one.kind, one.name),
-            unsupported_hint(&one.kind),
+            unsupported_hint(&one),
         )
     });
     let unread = file.manifest.unread().filter(|(object, one)| {
@@ -490,14 +481,24 @@ fn about(path: &Path, file: &File) -> Vec<Problem> {
 }
 
 /// What to do about a document that nobody reads.
-fn unsupported_hint(kind: &str) -> &'static str {
-    match kind {
+fn unsupported_hint(one: &Unsupported) -> String {
+    if let Some(kind) = one.meant() {
+        let (version, name) = (kind.api_version(), kind.name());
+        let backends = match kind {
+            Kind::Ingress if one.api_version.ends_with("beta1") => {
+                "; there a path has a pathType, and a backend is service.name and service.port"
+            }
+            _ => "",
+        };
+        return format!("write apiVersion: {version}, kind: {name}{backends}");
+    }
+    let hint = match &*one.kind {
         "Endpoints" => "write an EndpointSlice with the label kubernetes.io/service-name",
-        _ if Kind::named(kind).is_some() => "write it in the version of the API that is read",
         _ => {
             "say the same with an Ingress or a Route, or leave the object to the program that reads it"
         }
-    }
+    };
+    hint.to_owned()
 }
 
 /// `file:line: …`; without line where the file as a whole is meant.

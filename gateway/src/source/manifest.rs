@@ -4,6 +4,7 @@
 //! text did not change are not parsed again.
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
     collections::{HashMap, HashSet},
     fmt,
@@ -23,10 +24,12 @@ use serde_saphyr::Spanned;
 use super::{
     Kind, Object, Read,
     fields::{self, Unread},
+    salvage::{self, Remains},
 };
 
 mod admission;
 mod document;
+mod remains;
 
 use admission::Understood;
 use document::Format;
@@ -34,15 +37,19 @@ use document::Format;
 /// The objects of one file, and what is wrong with it.
 ///
 /// A document that cannot be read takes no other with it. As nobody can tell what it would have said, all
-/// that the file had before, and no longer names, stays until every document can be read again.
+/// that the file had before, and no longer names, stays until every document can be read again. Of an Ingress or a
+/// Route that was not there before, what can be told of its hosts and paths stands in for it, closed.
 #[derive(Debug, Default)]
 pub(crate) struct Manifest {
     documents: Vec<(u32, Arc<Document>)>,
     /// What stays of the version before, with its lines there.
-    kept: Vec<(u32, Object, ObjectRef)>,
-    /// Why the file cannot even be taken apart from some line on.
-    broken: Option<ManifestError>,
+    kept: Vec<Held>,
+    /// What stands in for objects of which there is no version before.
+    closed: Vec<Held>,
 }
+
+/// An object that is not in the text, its line and its name.
+type Held = (u32, Object, ObjectRef);
 
 /// An object and the line of the file on which its document begins.
 #[derive(Debug)]
@@ -63,6 +70,15 @@ pub struct ManifestError {
     pub field: String,
     /// What is wrong.
     pub message: String,
+    /// Who is closed for it, unless a version before stays.
+    pub stand_ins: Vec<ObjectRef>,
+}
+
+impl ManifestError {
+    pub(crate) fn at(line: u32, message: String) -> Self {
+        let (object, field) = (String::new(), String::new());
+        Self { line, object, field, message, stand_ins: Vec::new() }
+    }
 }
 
 impl fmt::Display for ManifestError {
@@ -84,11 +100,20 @@ pub(crate) struct Unsupported {
     pub(crate) line: u32,
 }
 
+impl Unsupported {
+    /// The kind of ours that is probably meant.
+    pub(crate) fn meant(&self) -> Option<Kind> {
+        admission::meant(&self.kind)
+    }
+}
+
 /// One parsed document; lines count from its own first line, as 0.
 #[derive(Debug, Default)]
 struct Document {
     fingerprint: u64,
     objects: Vec<(u32, Object, ObjectRef)>,
+    /// What stands in for those that cannot be read.
+    closed: Vec<(u32, Object, ObjectRef)>,
     unsupported: Vec<Unsupported>,
     /// Fields of objects that are served nevertheless.
     unread: Vec<(ObjectRef, Unread)>,
@@ -99,15 +124,38 @@ struct Document {
 }
 
 impl Manifest {
-    /// Parses a file. Documents that `previous` holds too are taken from there; more than one thread is
-    /// worth it for thousands of documents only. All errors of the file are found.
+    /// Parses a text.
+    #[cfg(test)]
     pub(crate) fn parse(text: &str, json: bool, previous: Option<&Self>, threads: usize) -> Self {
-        let mut manifest = Self::default();
-        let texts;
-        (texts, manifest.broken) = match json {
+        Self::read((text, json, false), previous, threads)
+    }
+
+    /// Parses a file. Documents that `previous` holds too are taken from there; more than one thread is worth it for
+    /// thousands of documents only. All errors of the file are found. Of a file that is not text in whole, the
+    /// documents that are count.
+    pub(crate) fn parse_bytes(
+        bytes: &[u8],
+        json: bool,
+        previous: Option<&Self>,
+        threads: usize,
+    ) -> Self {
+        match String::from_utf8_lossy(bytes) {
+            Cow::Borrowed(text) => Self::read((text, json, false), previous, threads),
+            Cow::Owned(text) => Self::read((&text, json, true), previous, threads),
+        }
+    }
+
+    /// `lossy`: the file holds bytes that are no text, in whose place the replacement character stands.
+    fn read(
+        (text, json, lossy): (&str, bool, bool),
+        previous: Option<&Self>,
+        threads: usize,
+    ) -> Self {
+        let (texts, torn) = match json {
             true => document::split_json(text),
             false => (document::split_yaml(text), None),
         };
+        let mut manifest = Self::default();
         let known: HashMap<u64, &Arc<Document>> = previous
             .into_iter()
             .flat_map(|previous| &previous.documents)
@@ -117,17 +165,46 @@ impl Manifest {
             let text = &texts[index];
             let fingerprint = fingerprint(text.text);
             match known.get(&fingerprint) {
-                Some(document) => Arc::clone(document),
-                None => Arc::new(Document::parse(text, fingerprint)),
+                // Whether a file is text or not, the document may be another.
+                Some(document) if !lossy => Arc::clone(document),
+                _ => Arc::new(Document::parse(text, fingerprint, lossy)),
             }
         });
         manifest.documents = texts.iter().map(|text| text.line).zip(parsed).collect();
-        if let Some(previous) = previous.filter(|_| manifest.errors().next().is_some()) {
-            let named: HashSet<&ObjectRef> = manifest.objects().map(|placed| placed.name).collect();
-            let kept = previous.objects().filter(|placed| !named.contains(placed.name));
-            manifest.kept = kept.map(|it| (it.line, it.object.clone(), it.name.clone())).collect();
+        let torn = torn.map(|(text, error)| (text.line, Arc::new(Document::torn(&text, error))));
+        manifest.documents.extend(torn);
+        if manifest.errors().next().is_some() {
+            (manifest.kept, manifest.closed) = manifest.stays(previous);
         }
         manifest
+    }
+
+    /// What stays of the version before; and what stands in for objects of which there is none, by the present
+    /// version or else by the one before.
+    fn stays(&self, previous: Option<&Self>) -> (Vec<Held>, Vec<Held>) {
+        let mut named: HashSet<&ObjectRef> = self.objects().map(|placed| placed.name).collect();
+        let held = |it: Placed<'_>| (it.line, it.object.clone(), it.name.clone());
+        let closed: HashSet<&ObjectRef> =
+            previous.into_iter().flat_map(|it| &it.closed).map(|(_, _, name)| name).collect();
+        let before = || previous.into_iter().flat_map(Self::objects);
+        let kept = before().filter(|it| !named.contains(it.name) && !closed.contains(it.name));
+        let kept: Vec<Held> = kept.map(held).collect();
+        named.extend(kept.iter().map(|(_, _, name)| name));
+        let stand_ins = self.documents.iter().flat_map(|(start, document)| {
+            let closed = document.closed.iter();
+            closed.map(move |(line, object, name)| Placed { object, name, line: start + line })
+        });
+        let stand_ins: Vec<Held> =
+            stand_ins.filter(|it| !named.contains(it.name)).map(held).collect();
+        named.extend(stand_ins.iter().map(|(_, _, name)| name));
+        let still = before().filter(|it| !named.contains(it.name)).map(held).collect::<Vec<_>>();
+        let stand_ins = stand_ins.into_iter().chain(still).collect();
+        (kept, stand_ins)
+    }
+
+    /// Whether something stands in for an object of this name.
+    pub(crate) fn is_closed(&self, name: &ObjectRef) -> bool {
+        self.closed.iter().any(|(_, _, closed)| closed == name)
     }
 
     /// A YAML file in which nothing is wrong.
@@ -141,11 +218,10 @@ impl Manifest {
 
     /// What is wrong with the file, in its order.
     pub(crate) fn errors(&self) -> impl Iterator<Item = ManifestError> {
-        let documents = self.documents.iter().flat_map(|(start, document)| {
+        self.documents.iter().flat_map(|(start, document)| {
             let errors = document.errors.iter();
             errors.map(move |error| ManifestError { line: start + error.line, ..error.clone() })
-        });
-        documents.chain(self.broken.clone())
+        })
     }
 
     /// The objects in the order of the file; what stays of the version before comes last.
@@ -154,14 +230,14 @@ impl Manifest {
             let objects = document.objects.iter();
             objects.map(move |(line, object, name)| Placed { object, name, line: start + line })
         });
-        let kept = self.kept.iter();
+        let kept = self.kept.iter().chain(&self.closed);
         documents.chain(kept.map(|(line, object, name)| Placed { object, name, line: *line }))
     }
 
     /// Number of objects.
     pub(crate) fn len(&self) -> usize {
         let documents = self.documents.iter().map(|(_, document)| document.objects.len());
-        documents.sum::<usize>() + self.kept.len()
+        documents.sum::<usize>() + self.kept.len() + self.closed.len()
     }
 
     /// Documents of API groups that we speak, but of a kind or version that we do not.
@@ -219,14 +295,98 @@ pub(crate) fn in_parallel<T: Send>(
 }
 
 impl Document {
-    fn parse(text: &document::Text<'_>, fingerprint: u64) -> Self {
+    fn parse(text: &document::Text<'_>, fingerprint: u64, lossy: bool) -> Self {
         let mut document = Self { fingerprint, ..Self::default() };
-        let read = document::head(text).and_then(|head| match admission::is_list(&head) {
+        let head = if lossy { document::text(text) } else { Ok(()) };
+        let head = head.and_then(|()| document::head(text));
+        let read = head.and_then(|head| match admission::is_list(&head) {
             true => document.list(text, &head),
             false => document.object(&head, 0, &Body::new(From::Text(text))),
         });
-        document.errors.extend(read.err());
+        if let Err(error) = read {
+            document.salvage(text, error);
+        }
         document
+    }
+
+    /// What cannot be taken apart any further.
+    fn torn(text: &document::Text<'_>, error: ManifestError) -> Self {
+        let mut document = Self { fingerprint: fingerprint(text.text), ..Self::default() };
+        document.salvage(text, error);
+        document
+    }
+
+    /// Notes that a document cannot be read, and what of it still counts: of a list what nothing is wrong with, of
+    /// anything else what it keeps closed.
+    fn salvage(&mut self, text: &document::Text<'_>, mut error: ManifestError) {
+        if let Some(remains) = remains::of(text, error.line) {
+            let head = remains.readings.last().and_then(|value| document::head_of(value, None));
+            match head.filter(admission::is_list) {
+                Some(list) => self.salvage_list(&list, &remains, &mut error),
+                None => self.stand_in(0, &remains, None, &mut error),
+            }
+        }
+        let kind = error.object.split(' ').next().unwrap_or_default();
+        let has_paths = matches!(Kind::named(kind), Some(Kind::Ingress | Kind::Route));
+        if has_paths && error.stand_ins.is_empty() {
+            error.message += "; none of its hosts can be read, so nothing keeps them closed";
+        }
+        self.errors.push(error);
+    }
+
+    fn salvage_list(
+        &mut self,
+        list: &document::Head,
+        remains: &Remains,
+        error: &mut ManifestError,
+    ) {
+        let lists = remains.readings.iter().filter_map(|reading| reading.get("items")?.as_array());
+        let lists: Vec<&Vec<Value>> = lists.collect();
+        let count = lists.iter().map(|list| list.len()).max().unwrap_or_default();
+        for index in 0..count {
+            let mut readings: Vec<Value> =
+                lists.iter().filter_map(|list| list.get(index)).cloned().collect();
+            readings.dedup();
+            let item = Remains { readings, cut: remains.cut && index + 1 == count };
+            let whole = match &*item.readings {
+                [only] if !item.cut => document::head_of(only, Some(list)).map(|head| (only, head)),
+                _ => None,
+            };
+            let read =
+                whole.map(|(value, head)| self.object(&head, 0, &Body::new(From::Value(value))));
+            if !matches!(read, Some(Ok(()))) {
+                self.stand_in(0, &item, Some(list), error);
+            }
+        }
+    }
+
+    /// Puts in what stands in for an object that cannot be read, if its kind has paths and its hosts are known.
+    fn stand_in(
+        &mut self,
+        line: u32,
+        remains: &Remains,
+        list: Option<&document::Head>,
+        error: &mut ManifestError,
+    ) {
+        let head = remains.readings.last().and_then(|value| document::head_of(value, list));
+        let Some(Understood::Kind(kind)) = head.map(|head| admission::understand(&head)) else {
+            return;
+        };
+        let why = format!("{}: {}", error.field, error.message);
+        let Some(mut object) = salvage::stand_in(kind, remains, &why) else { return };
+        let metadata = object.metadata_mut();
+        let usable = |name: &Option<String>| name.as_deref().is_some_and(admission::is_dns_name);
+        if !usable(&metadata.name) {
+            // Nothing else may have this name, or one of both would not count.
+            let unnamed = format!("unnamed-{:x}-{}", self.fingerprint, self.closed.len());
+            metadata.name = Some(unnamed);
+        }
+        metadata.namespace = metadata.namespace.take().filter(|name| admission::is_dns_name(name));
+        if admission::complete(kind, metadata).is_ok() {
+            let name = object.object_ref();
+            error.stand_ins.push(name.clone());
+            self.closed.push((line, object, name));
+        }
     }
 
     /// Adds the items of a list, and what is wrong with single ones.
@@ -254,22 +414,15 @@ impl Document {
             }
         };
         for (index, (line, item)) in items.into_iter().enumerate() {
-            let of_item = |field: &str| {
-                let field = item.get(field).and_then(Value::as_str);
-                field.map(str::to_owned)
-            };
-            // The items of an `IngressList` need not say what they are.
-            let head = document::Head {
-                api_version: of_item("apiVersion").unwrap_or_else(|| head.api_version.clone()),
-                kind: of_item("kind")
-                    .unwrap_or_else(|| head.kind.trim_end_matches("List").to_owned()),
-            };
-            if let Err(mut error) = self.object(&head, line, &Body::new(From::Value(&item))) {
+            let of_item = document::item_head(&item, head);
+            if let Err(mut error) = self.object(&of_item, line, &Body::new(From::Value(&item))) {
                 error.line = line;
                 error.field = match error.field.as_str() {
                     "" => format!("items[{index}]"),
                     field => format!("items[{index}].{field}"),
                 };
+                let item = Remains { readings: vec![item], cut: false };
+                self.stand_in(line, &item, Some(head), &mut error);
                 self.errors.push(error);
             }
         }
@@ -303,12 +456,8 @@ impl Document {
                 "the field is not known{}; it may limit who gets what, so nothing of the object counts",
                 one.advice()
             );
-            return Err(ManifestError {
-                line: 0,
-                object: body.named(kind),
-                field: one.path,
-                message,
-            });
+            let (object, field) = (body.named(kind), one.path);
+            return Err(ManifestError { object, field, ..ManifestError::at(0, message) });
         }
         let name = object.object_ref();
         self.unread.extend(unread.into_iter().map(|one| (name.clone(), one)));
@@ -353,8 +502,8 @@ impl Read for Body<'_> {
         match self.from {
             From::Text(text) => document::watched(text, kind, unread),
             From::Value(value) => fields::read_value(value, unread).map_err(|(field, error)| {
-                let (object, message) = (self.named(kind), error.to_string());
-                ManifestError { line: 0, object, field, message }
+                let object = self.named(kind);
+                ManifestError { object, field, ..ManifestError::at(0, error.to_string()) }
             }),
         }
     }

@@ -42,7 +42,7 @@ pub static FAMILY: Family = Family::new(
 
 /// Rows whose values nothing here reads.
 const READ_ELSEWHERE: &[Annotation] =
-    &[DRAIN, FORWARDING, TLS_SECRET, TLS_SERVER_NAMES, UNREAD_FIELDS];
+    &[DRAIN, FORWARDING, TLS_SECRET, TLS_SERVER_NAMES, UNREAD_FIELDS, UNREADABLE];
 
 /// Ends TLS of a Service's ports here.
 pub const TLS_SECRET: Annotation = Annotation::honoured(
@@ -83,6 +83,23 @@ pub(super) const UNREAD_FIELDS: Annotation = Annotation::closes(
     TEXT,
     "Set by the reader of the object: fields that are not known and may limit who is served.",
 );
+
+/// What the reader of an object tells the translation of what stands in for it.
+pub(super) const UNREADABLE: Annotation = Annotation::closes(
+    "unreadable",
+    &[ObjectKind::Ingress, ObjectKind::Route],
+    TEXT,
+    "Set by the reader of the object: it cannot be read in whole, and why.",
+);
+
+/// Why what stands in for an object is closed.
+pub const UNREADABLE_REASON: &str = "ObjectUnreadable";
+
+/// The whole name of the annotation by which the reader of an Ingress or a Route says that this only stands in for
+/// one that cannot be read, and must be closed. The value is `field: what is wrong`.
+pub fn unreadable() -> String {
+    format!("{}{}", FAMILY.prefix, UNREADABLE.name)
+}
 
 /// The whole name of the annotation by which the reader of an Ingress or a Route says that fields of it are not
 /// known and may limit who is served, so that it must be closed. The value is their paths, separated

@@ -78,6 +78,9 @@ impl<'o> Reader<'o> {
     fn known(&mut self, row: &Annotation, full: &str, value: &str) {
         match (row.parser.read)(value) {
             Ok(Setting::Unbuilt) if row.name == gatehouse::UNREAD_FIELDS.name => self.unread(value),
+            Ok(Setting::Unbuilt) if row.name == gatehouse::UNREADABLE.name => {
+                self.unreadable(value);
+            }
             Ok(Setting::Unbuilt) if self.snippets && row.of_nginx() => {
                 self.snippet(row, full, value);
             }
@@ -135,6 +138,16 @@ impl<'o> Reader<'o> {
             let hint = "correct its name, or remove it";
             self.problems.push(Problem::error(self.object, "UnknownField", field, message, hint));
         }
+    }
+
+    /// The object only stands in for one that its reader could not read.
+    fn unreadable(&mut self, why: &str) {
+        const REASON: &str = gatehouse::UNREADABLE_REASON;
+        self.settings.deny.get_or_insert(REASON);
+        let (field, why) = why.split_once(": ").unwrap_or(("", why));
+        let message = format!("the object cannot be read: {why}; so every path is closed (503)");
+        let hint = "mend it where it is written";
+        self.problems.push(Problem::error(self.object, REASON, field, message, hint));
     }
 
     fn invalid(&mut self, row: &Annotation, full: &str, value: &str, fault: Fault) {

@@ -147,6 +147,13 @@ fn each_protection_that_is_not_built_closes_and_says_how_to_open() {
             assert_eq!((settings.deny, &*problems[0].field), (Some("UnknownField"), "7"));
             continue;
         }
+        if full == gatehouse::unreadable() {
+            let (settings, problems) = parse_on(kind, &full, "spec.x: it is torn: off");
+            assert_eq!(settings.deny, Some("ObjectUnreadable"));
+            assert_eq!(&*problems[0].field, "spec.x");
+            assert!(problems[0].message.contains("read: it is torn: off; so every path is closed"));
+            continue;
+        }
         assert_eq!(settings.deny, Some("ProtectionNotSupported"), "{full}");
         let [problem] = &problems[..] else { panic!("{full}: {problems:?}") };
         assert_eq!(problem.reason, "ProtectionNotSupported");

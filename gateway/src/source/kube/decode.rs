@@ -18,10 +18,11 @@ use kube::{
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::world::Received;
+use super::world::{Broken, Received};
 use crate::source::{
     Kind, Object, Read,
     fields::{self, Unread},
+    salvage::{self, Remains},
 };
 
 /// What `kubectl apply` leaves on an object: the object once more.
@@ -112,7 +113,14 @@ impl Raw {
                 trim(&mut object);
                 Ok(object)
             }
-            Err(unreadable) => Err(Box::new((self.key(), unreadable.problem(kind, self.key())))),
+            Err(unreadable) => {
+                let remains = Remains { readings: vec![self.value.clone()], cut: false };
+                let why = format!("{}: {}", unreadable.field, unreadable.message);
+                let stand_in = salvage::stand_in(kind, &remains, &why);
+                let key = self.key();
+                let problem = unreadable.problem(kind, key.clone());
+                Err(Box::new(Broken { key, problem, stand_in }))
+            }
         }
     }
 }
@@ -151,11 +159,17 @@ impl From<Unread> for Unreadable {
 
 impl Unreadable {
     fn problem(self, kind: Kind, key: ObjectKey) -> Problem {
+        let closed = match kind {
+            Kind::Ingress | Kind::Route => {
+                ", or its hosts and paths are closed (503) if there is none"
+            }
+            _ => "",
+        };
         Problem::error(
             &ObjectRef::new(kind.name(), key),
             "ObjectUnreadable",
             self.field,
-            format!("{}; the last readable version of the object stays in use", self.message),
+            format!("{}; the last version that could be read stays in use{closed}", self.message),
             "correct the field, or update the resource definition that let it pass",
         )
     }
@@ -299,7 +313,7 @@ mod tests {
             .decode(Kind::IpAddressPool, "metallb.io/v1beta1")
         };
         assert!(pool("autoAssign").is_ok() && pool("colour").is_ok());
-        let (_, problem) = *pool("autoassign").unwrap_err();
+        let problem = pool("autoassign").unwrap_err().problem;
         assert_eq!((problem.reason, &*problem.field), ("ObjectUnreadable", "spec.autoassign"));
         let route = raw(json!({
             "metadata": { "namespace": "a", "name": "r" },
@@ -319,7 +333,9 @@ mod tests {
             "metadata": { "namespace": "a", "name": "b" },
             "spec": { "to": { "kind": "Service", "name": "x", "weight": "much" } },
         }));
-        let (key, problem) = *route.decode(Kind::Route, "route.openshift.io/v1").unwrap_err();
+        let Broken { key, problem, stand_in } =
+            *route.decode(Kind::Route, "route.openshift.io/v1").unwrap_err();
+        assert_eq!(stand_in.unwrap().key(), key);
         assert_eq!(key, ObjectKey::new("a", "b"));
         assert_eq!(problem.field, "spec.to.weight");
         assert_eq!(problem.object.to_string(), "Route a/b");

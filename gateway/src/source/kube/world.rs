@@ -16,7 +16,7 @@ use std::{
 use gatehouse_routes::{objects::ObjectKey, problem::Problem};
 
 use super::SOURCE;
-use crate::source::{Change, Event, Kind, Object, Reference, References};
+use crate::source::{Change, Event, Kind, Object, Reference, References, salvage::is_stand_in};
 
 /// One list of the API server that is watched: a kind in one namespace, or in all of them (`None`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,16 @@ pub(super) struct List {
 }
 
 /// An object as it came: understood, or what is wrong with it.
-pub(super) type Received = Result<Object, Box<(ObjectKey, Problem)>>;
+pub(super) type Received = Result<Object, Box<Broken>>;
+
+/// An object that makes no sense.
+#[derive(Clone, Debug)]
+pub(super) struct Broken {
+    pub(super) key: ObjectKey,
+    pub(super) problem: Problem,
+    /// What keeps its hosts and paths closed where no version is known that could be read.
+    pub(super) stand_in: Option<Object>,
+}
 
 /// What a watch hears.
 #[derive(Debug)]
@@ -94,7 +103,7 @@ struct Known {
 
 type Entries = BTreeMap<ObjectKey, Entry>;
 
-/// An object, and what is wrong with it as it is now: then the object is the last good one.
+/// An object, and what is wrong with it as it is now: then the object is the last good one, or stands in for it.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Entry {
     object: Option<Object>,
@@ -414,7 +423,7 @@ impl Known {
     }
 
     /// What becomes of an object that came: an equal one stays the one that it was, and one that makes
-    /// no sense leaves the last good one in place.
+    /// no sense leaves the last good one in place, or what keeps its paths closed.
     fn entry(&self, received: Received) -> (ObjectKey, Entry) {
         match received {
             Ok(object) => {
@@ -427,9 +436,10 @@ impl Known {
                 (key, Entry { object: Some(object), problem: None })
             }
             Err(broken) => {
-                let (key, problem) = *broken;
+                let Broken { key, problem, stand_in } = *broken;
                 let known = self.entries.get(&key).and_then(|entry| entry.object.clone());
-                (key, Entry { object: known, problem: Some(problem) })
+                let known = known.filter(|object| !is_stand_in(object));
+                (key, Entry { object: known.or(stand_in), problem: Some(problem) })
             }
         }
     }

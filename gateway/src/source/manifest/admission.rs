@@ -51,22 +51,38 @@ pub(super) enum Understood {
 /// What a document is to us.
 pub(super) fn understand(head: &Head) -> Understood {
     let (group, _) = head.api_version.split_once('/').unwrap_or_default();
-    if let Some(kind) = Kind::named(&head.kind) {
-        if kind.api_versions().contains(&&*head.api_version) {
+    if let Some(kind) = meant(&head.kind) {
+        if kind.name() == head.kind && kind.api_versions().contains(&&*head.api_version) {
             return Understood::Kind(kind);
         }
         let mut groups = kind.api_versions().iter().map(|version| {
             let (group, _) = version.split_once('/').unwrap_or_default();
             group
         });
-        // An old version of a kind of ours; `extensions` is where Ingress came from.
-        if groups.any(|known| known == group) || (kind == Kind::Ingress && group == "extensions") {
+        // An old version of a kind of ours, or one that nobody has made. `extensions` is where Ingress came from, and
+        // what is not of Kubernetes may well have a kind of its own that is called a Route.
+        if !group.contains('.')
+            || group.ends_with("k8s.io")
+            || groups.any(|known| is_near(group, known))
+        {
             return Understood::NotYet;
         }
     }
     let expected =
         EXPECTED_GROUPS.contains(&group) || EXPECTED_KINDS.contains(&(group, &*head.kind));
     if expected { Understood::NotYet } else { Understood::Foreign }
+}
+
+/// The kind of this name, whatever its capitals and its number.
+pub(super) fn meant(name: &str) -> Option<Kind> {
+    let same = |one: &str| one.eq_ignore_ascii_case(name);
+    Kind::ALL.iter().copied().find(|kind| same(kind.name()) || same(kind.plural()))
+}
+
+/// Whether a group is another by a slip of the pen at most.
+fn is_near(group: &str, known: &str) -> bool {
+    const MOST: usize = 3;
+    group.len().abs_diff(known.len()) <= MOST && strsim::osa_distance(group, known) <= MOST
 }
 
 /// True for the list form that `kubectl get -o yaml` prints, of any kind that somebody may expect us to honour.
@@ -101,13 +117,14 @@ pub(super) fn complete(kind: Kind, metadata: &mut ObjectMeta) -> Result<(), Mani
             (Some(namespace), name) => format!("{kind} {namespace}/{name}"),
             (None, name) => format!("{kind} {name}"),
         };
-        return Err(ManifestError { line: 0, object, field: field.to_owned(), message });
+        let field = field.to_owned();
+        return Err(ManifestError { object, field, ..ManifestError::at(0, message) });
     }
     Ok(())
 }
 
 /// RFC 1123 subdomain, as the API server asks of the names of all these kinds.
-fn is_dns_name(name: &str) -> bool {
+pub(super) fn is_dns_name(name: &str) -> bool {
     name.len() <= 253
         && name.split('.').all(|label| {
             let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();

@@ -5,7 +5,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::ManifestError;
-use crate::source::fields::{self, Unread, field_path};
+use crate::source::{
+    Kind,
+    fields::{self, Unread, field_path},
+};
 
 /// What a text is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,18 +60,21 @@ pub(super) fn split_yaml(text: &str) -> Vec<Text<'_>> {
     documents
 }
 
-/// Splits a stream of JSON values; what is no JSON ends it.
-pub(super) fn split_json(text: &str) -> (Vec<Text<'_>>, Option<ManifestError>) {
+/// What is left of a stream that ends in the middle, and why.
+pub(super) type Torn<'t> = (Text<'t>, ManifestError);
+
+/// Splits a stream of JSON values; what is no JSON ends it, and comes with the error.
+pub(super) fn split_json(text: &str) -> (Vec<Text<'_>>, Option<Torn<'_>>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut documents = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
     let (mut begin, mut line) = (0, 1);
     while let Some(value) = stream.next() {
         if let Err(error) = value {
-            let line = u32::try_from(error.line()).unwrap_or(u32::MAX);
-            let message = without_place(&error.to_string());
-            let (object, field) = (String::new(), String::new());
-            return (documents, Some(ManifestError { line, object, field, message }));
+            let rest = Text { text: &text[begin..], line, format: Format::Json };
+            let line = u32::try_from(error.line()).unwrap_or(u32::MAX).max(rest.line);
+            let error = ManifestError::at(line - rest.line, without_place(&error.to_string()));
+            return (documents, Some((rest, error)));
         }
         let end = stream.byte_offset();
         let skipped = text[begin..end].len() - text[begin..end].trim_start().len();
@@ -93,6 +99,42 @@ pub(super) fn head(text: &Text<'_>) -> Result<Head, ManifestError> {
             ManifestError { line: 0, field: String::new(), message, ..error }
         }
         _ => error,
+    })
+}
+
+/// What a value says it is. One that does not say in which API may be meant in that which is read; the items of an
+/// `IngressList` need not say anything.
+pub(super) fn head_of(value: &Value, list: Option<&Head>) -> Option<Head> {
+    let field = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    match (list, field("kind")) {
+        (Some(list), _) => Some(item_head(value, list)),
+        (None, Some(kind)) => {
+            let known = || Kind::named(&kind).map(|kind| kind.api_version().to_owned());
+            Some(Head { api_version: field("apiVersion").or_else(known)?, kind })
+        }
+        (None, None) => None,
+    }
+}
+
+/// What an item of a list is, by its own words or those of the list.
+pub(super) fn item_head(item: &Value, list: &Head) -> Head {
+    let field = |name: &str| item.get(name).and_then(Value::as_str).map(str::to_owned);
+    Head {
+        api_version: field("apiVersion").unwrap_or_else(|| list.api_version.clone()),
+        kind: field("kind").unwrap_or_else(|| list.kind.trim_end_matches("List").to_owned()),
+    }
+}
+
+/// Fails if bytes of the document were no text.
+pub(super) fn text(text: &Text<'_>) -> Result<(), ManifestError> {
+    let Some((before, _)) = text.text.split_once(char::REPLACEMENT_CHARACTER) else {
+        return Ok(());
+    };
+    let kind = quick_head(text.text).map(|head| head.kind).unwrap_or_default();
+    let object = if kind.is_empty() { kind } else { name(&kind, metadata(text)) };
+    Err(ManifestError {
+        object,
+        ..ManifestError::at(newlines(before), "not valid UTF-8".to_owned())
     })
 }
 
@@ -124,7 +166,8 @@ pub(super) fn watched<T: DeserializeOwned>(
                 Err(error) => error,
             };
             let line = error.location().map_or(1, |location| location.line().max(1));
-            (line, path, in_our_words(&without_place(&error.without_snippet().to_string())))
+            let message = without_place(&error.without_snippet().to_string());
+            (line, path, in_our_words(&message))
         }
         Format::Json => {
             let mut deserializer = serde_json::Deserializer::from_str(text.text);
@@ -140,7 +183,7 @@ pub(super) fn watched<T: DeserializeOwned>(
     };
     let line = u32::try_from(line - 1).unwrap_or(u32::MAX);
     let object = if kind.is_empty() { String::new() } else { name(kind, metadata(text)) };
-    Err(ManifestError { line, object, field, message })
+    Err(ManifestError { object, field, ..ManifestError::at(line, message) })
 }
 
 /// `Kind namespace/name` from whatever can be read of the metadata.
@@ -158,7 +201,7 @@ pub(super) fn name(kind: &str, metadata: Option<Value>) -> String {
 
 /// Kubernetes reads `on`, `yes` and numbers as what they look like, and so do we: a text field that
 /// holds one without quotes is an error there and here.
-fn options() -> serde_saphyr::Options {
+pub(super) fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         emit_comments: false,
         no_schema: true,
@@ -236,7 +279,12 @@ fn in_our_words(message: &str) -> String {
         .strip_prefix("The string value [")
         .and_then(|rest| rest.strip_suffix("] must be quoted"))
     {
-        return format!("{value} reads as a boolean or a number, so as a text it must be quoted");
+        return format!(
+            "{value} reads as a boolean or a number, so as a text it must be quoted: \"{value}\""
+        );
+    }
+    if message.starts_with("cannot deserialize null into string") {
+        return "nothing stands where a text is meant: write it, or \"\" if it is empty".to_owned();
     }
     let advice = [", set DuplicateKeyPolicy in Options if acceptable", "; use Option<String>"];
     advice.iter().fold(message.to_owned(), |message, advice| message.replace(advice, ""))

@@ -175,6 +175,86 @@ fn what_a_file_no_longer_names_stays_while_a_part_of_it_cannot_be_read() {
     }
 }
 
+/// An Ingress of one path.
+fn ingress(name: &str, path: &str, annotation: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: {name}, annotations: {{a: \
+         {annotation}}}}}\nspec: {{rules: [{{host: a.b, http: {{paths: [{{path: {path}, pathType: Prefix}}]}}}}]}}\n---\n"
+    )
+}
+
+/// `name path`, and whether it stands in for an object that cannot be read.
+fn paths(manifest: &Manifest) -> Vec<String> {
+    let shown = |placed: Placed<'_>| {
+        let Object::Ingress(ingress) = placed.object else { panic!() };
+        let spec = ingress.spec.as_ref().unwrap();
+        let paths = &spec.rules.as_ref().unwrap()[0].http.as_ref().unwrap().paths;
+        let closed = if salvage::is_stand_in(placed.object) { " closed" } else { "" };
+        format!("{} {}{closed}", placed.name.key.name, paths[0].path.as_ref().unwrap())
+    };
+    manifest.objects().map(shown).collect()
+}
+
+#[test]
+fn an_ingress_that_cannot_be_read_is_closed_unless_a_version_before_is_known() {
+    let mut known = Manifest::default();
+    for (text, expected) in [
+        (ingress("x", "/a", "5"), &["x /a closed"][..]),
+        (ingress("x", "/b", "5"), &["x /b closed"]),
+        // Now it cannot be told which one is meant.
+        ("kind: [\n".to_owned(), &["x /b closed"]),
+        (ingress("x", "/c", "text") + &ingress("w", "/d", "5"), &["x /c", "w /d closed"]),
+        (ingress("x", "/e", "5") + &ingress("w", "/f", "text"), &["w /f", "x /c"]),
+        (ingress("w", "/f", "text"), &["w /f"]),
+    ] {
+        known = Manifest::read((&text, false, false), Some(&known), 1);
+        assert_eq!(paths(&known), expected, "{text}");
+        assert_eq!(known.len(), expected.len());
+    }
+}
+
+#[test]
+fn of_a_file_that_is_not_text_in_whole_the_documents_that_are_count() {
+    let text = ingress("a", "/a", "text") + &ingress("b", "/b", "\"\u{fc}\"") + "# \u{fc}\n---\n";
+    assert_eq!(paths(&parse(&text).unwrap()), ["a /a", "b /b"]);
+    let latin: Vec<u8> = text.chars().map(|char| char as u32 as u8).collect();
+    let manifest = Manifest::parse_bytes(&latin, false, None, 1);
+    assert_eq!(paths(&manifest), ["a /a", "b /b closed"]);
+    let errors: Vec<_> =
+        manifest.errors().map(|error| format!("{}: {error}", error.line)).collect();
+    assert_eq!(errors, ["8: Ingress b: not valid UTF-8"]);
+    // The same text, now in UTF-8.
+    let mended = Manifest::parse_bytes(text.as_bytes(), false, Some(&manifest), 1);
+    assert_eq!(paths(&mended), ["a /a", "b /b"]);
+}
+
+#[test]
+fn of_json_and_of_lists_that_end_in_the_middle_counts_what_is_there() {
+    let item = |name: &str| {
+        format!(
+            r#"{{"apiVersion":"networking.k8s.io/v1","kind":"Ingress","metadata":{{"name":"{name}"}},"spec":{{"rules":[{{"host":"a.b","http":{{"paths":[{{"path":"/{name}","pathType":"Prefix","backend":{{}}}}]}}}}]}}}}"#
+        )
+    };
+    let json = |text: &str| Manifest::parse(text, true, None, 1);
+    let torn = item("b").replace(r#","backend":{}}]}}]}}"#, r#","ba"#);
+    let manifest = json(&(item("a") + "\n" + &torn));
+    assert_eq!(paths(&manifest), ["a /a", "b /b closed"]);
+    assert_eq!(manifest.errors().map(|error| error.line).collect::<Vec<_>>(), [2]);
+    let list = format!(r#"{{"apiVersion":"v1","kind":"List","items":[{},{torn}"#, item("a"));
+    assert_eq!(paths(&json(&list)), ["a /a", "b /b closed"]);
+    for end in 0..list.len() {
+        // It has no end that makes anybody panic.
+        json(&list[..end]);
+    }
+    // A key that is there twice closes the item that has it.
+    let yaml = format!(
+        "apiVersion: v1\nkind: List\nitems:\n- {}\n- {}\n",
+        item("a"),
+        item("b").replace(r#""kind""#, r#""kind":"Route","kind""#)
+    );
+    assert_eq!(paths(&Manifest::parse(&yaml, false, None, 1)), ["a /a", "b /b closed"]);
+}
+
 #[test]
 fn text_that_looks_like_a_number_or_a_boolean_needs_quotes_as_in_a_cluster() {
     let annotation = |value: &str| {
@@ -188,7 +268,7 @@ fn text_that_looks_like_a_number_or_a_boolean_needs_quotes_as_in_a_cluster() {
         let text = format!("{SERVICE}  annotations:\n    x: {value}\n");
         let expected = format!(
             "6: Service web: metadata.annotations.x: {value} reads as a boolean or a number, so as a \
-             text it must be quoted"
+             text it must be quoted: \"{value}\""
         );
         assert_eq!(errors(&text), [expected]);
     }
@@ -312,8 +392,10 @@ proptest::proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "[-.a-z:{}\\[\\]\"'&*#|>%\n \t]{0,80}", json in proptest::bool::ANY) {
         let _ = Manifest::parse(&text, json, None, 1);
-        let document = format!("apiVersion: v1\nkind: Service\nmetadata:\n  name: {text}");
-        let _ = Manifest::parse(&document, json, None, 1);
+        for kind in ["v1\nkind: Service", "networking.k8s.io/v1\nkind: Ingress", "v1\nkind: List"] {
+            let document = format!("apiVersion: {kind}\nmetadata:\n  name: {text}");
+            let _ = Manifest::parse(&document, json, None, 1);
+        }
     }
 }
 

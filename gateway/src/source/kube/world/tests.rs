@@ -178,7 +178,7 @@ fn an_object_that_makes_no_sense_leaves_its_last_good_version_and_spoils_nothing
         let key = ObjectKey::new("a", name);
         let object = ObjectRef::new("Ingress", key.clone());
         let problem = Problem::error(&object, "ObjectUnreadable", "spec", "no sense", "");
-        Heard::Object(list(Kind::Ingress), Err(Box::new((key, problem))))
+        Heard::Object(list(Kind::Ingress), Err(Box::new(Broken { key, problem, stand_in: None })))
     };
     world.hear(broken("x"));
     world.hear(broken("new"));
@@ -193,6 +193,36 @@ fn an_object_that_makes_no_sense_leaves_its_last_good_version_and_spoils_nothing
     world.hear(broken("x"));
     world.hear(Heard::Gone(ingresses, ObjectKey::new("a", "x")));
     assert_eq!(events(&mut world), "-Ingress a/x");
+}
+
+#[test]
+fn an_object_that_makes_no_sense_and_never_did_is_closed_as_it_is_now() {
+    let mut world = world(&[Kind::Route]);
+    let routes = list(Kind::Route);
+    tell(&mut world, &routes, &[]);
+    events(&mut world);
+    let route = |path: &str, weight: Value| {
+        let value = json!({
+            "metadata": { "namespace": "a", "name": "x" },
+            "spec": { "host": "a.b", "path": path, "to": { "name": "s", "weight": weight } },
+        });
+        let raw: crate::source::kube::decode::Raw = serde_json::from_value(value).unwrap();
+        Heard::Object(list(Kind::Route), raw.decode(Kind::Route, "route.openshift.io/v1"))
+    };
+    let path = |world: &World| match &world.objects()[..] {
+        [object @ Object::Route(route)] => (route.spec.path.clone().unwrap(), is_stand_in(object)),
+        other => panic!("{other:?}"),
+    };
+    for (weight, path_now, expected) in [
+        (json!("much"), "/a", ("/a".to_owned(), true)),
+        (json!("more"), "/b", ("/b".to_owned(), true)),
+        (json!(3), "/c", ("/c".to_owned(), false)),
+        (json!("much"), "/d", ("/c".to_owned(), false)),
+    ] {
+        world.hear(route(path_now, weight));
+        events(&mut world);
+        assert_eq!(path(&world), expected);
+    }
 }
 
 #[test]

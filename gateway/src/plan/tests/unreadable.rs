@@ -1,0 +1,189 @@
+//! What cannot be read at the start, beside an object whose `/` is open: what was protected stays closed.
+
+use super::*;
+
+const OPEN: &str = "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: open}
+spec:
+  rules:
+  - host: example.com
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: b, port: {number: 80}}}}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: b-1, labels: {kubernetes.io/service-name: b}}
+addressType: IPv4
+endpoints: [{addresses: [127.0.0.1]}]
+ports: [{port: 8080}]
+---
+";
+
+/// An Ingress of `/admin` with more lines under its annotations and at its end.
+fn guarded(annotations: &str, rest: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: guarded\n  annotations:\n    \
+         nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/8\n{annotations}spec:\n  rules:\n  \
+         - host: example.com\n    http:\n      paths:\n      - path: /admin\n        pathType: Prefix\n        \
+         backend: {{service: {{name: b, port: {{number: 80}}}}}}\n{rest}"
+    )
+}
+
+/// Of which the host that is open cannot be told apart.
+const CUT: [&str; 3] = ["\tx: y", "path: [/admin]", "- host: \"a"];
+
+fn explained(manifests: &str, path: &str) -> String {
+    let (result, out) = command(manifests, &format!("explain @ http://example.com{path}"));
+    result.unwrap_or_else(|error| panic!("{error}\n{manifests}"));
+    out
+}
+
+fn annotation(value: &str) -> String {
+    format!("    nginx.ingress.kubernetes.io/limit-rps: {value}\n")
+}
+
+#[test]
+fn an_ingress_that_cannot_be_read_in_whole_closes_its_hosts_and_paths() {
+    let rule = "  - host: other.example\n    http:\n      paths:\n      ";
+    let json = |text: &str| {
+        format!("{{\"apiVersion\": \"networking.k8s.io/v1\", \"kind\": \"Ingress\", {text}}}\n")
+    };
+    let list = |item: &str| {
+        let item = item.trim_end().replace('\n', "\n  ");
+        format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n")
+    };
+    let cases = [
+        guarded(&annotation("5"), ""),
+        guarded(&annotation("true"), ""),
+        guarded(&annotation("yes"), ""),
+        guarded(&annotation("1.5"), ""),
+        guarded(&annotation("[a]"), ""),
+        guarded(&annotation("{a: b}"), ""),
+        guarded(&(annotation("\"5\"") + &annotation("\"5\"")), ""),
+        guarded("", "  ingressClassName: [a]\n"),
+        guarded("", "  tls: nothing\n"),
+        guarded("", "spec: {}\n"),
+        guarded("", "spec:\n  rules: []\n"),
+        guarded("", &format!("{rule}- path: [/\n")),
+        guarded("", &format!("{rule}- path: \"/x\n")),
+        guarded("", &format!("{rule}- path: /x\n        backend: {{service: {{na")),
+        guarded("", "  - host\n"),
+        guarded("", "\tx: y\n"),
+        guarded("", "").replace("name: guarded", "name: Guarded_"),
+        guarded("", "").replace("  name: guarded\n", ""),
+        guarded("", "").replace("- path: /admin", "- path: [/admin]"),
+        guarded("", "").replace("80}", "eighty}"),
+        guarded("", "").replace("apiVersion: networking.k8s.io/v1\n", ""),
+        guarded("", "").replace("- host:", "  host:"),
+        json(
+            "\"metadata\": {\"name\": \"guarded\", \"annotations\": {\"x\": 5}}, \"spec\": {\"rules\": [{\"host\": \
+              \"example.com\", \"http\": {\"paths\": [{\"path\": \"/admin\", \"pathType\": \"Prefix\"}]}}]}",
+        ),
+        list(&guarded(&annotation("5"), "")),
+        list(&guarded("", "spec: {}\n")),
+        list(&guarded("", "  - host: \"a\n")),
+    ];
+    for guarded in cases {
+        // The open one is the older; and it is the younger.
+        for manifests in [format!("{OPEN}{guarded}"), format!("{guarded}\n---\n{OPEN}")] {
+            let out = explained(&manifests, "/admin/x");
+            assert!(out.contains("with 503: ObjectUnreadable"), "{manifests}\n{out}");
+            let out = explained(&manifests, "/");
+            let cut = out.contains("with 503: ObjectUnreadable");
+            assert_eq!(cut, CUT.iter().any(|part| guarded.contains(part)), "{manifests}\n{out}");
+            let (_, out) = command(&manifests, "check @");
+            assert!(out.contains("closed (503)"), "{manifests}\n{out}");
+        }
+    }
+}
+
+#[test]
+fn a_route_that_cannot_be_read_in_whole_closes_its_path() {
+    let route = |name: &str, more: &str, rest: &str| {
+        format!(
+            "apiVersion: route.openshift.io/v1\nkind: Route\nmetadata:\n  name: {name}\n{more}spec:\n  host: \
+             example.com\n  to: {{kind: Service, name: b}}\n{rest}---\n"
+        )
+    };
+    let open = route("open", "", "") + OPEN.split_once("---\n").unwrap().1;
+    let limit = "  annotations:\n    haproxy.router.openshift.io/rate-limit-connections: true\n";
+    for (more, rest) in [
+        (limit, "  path: /admin\n"),
+        ("", "  path: /admin\n  tls: edge\n"),
+        ("", "  path: /admin\n  path: /admin\n"),
+        ("", "  path: /admin\n  port: {targetPort: [\n"),
+        ("", "  path: /admin\n  alternateBackends: {}\n"),
+    ] {
+        let manifests = format!("{open}{}", route("guarded", more, rest));
+        let out = explained(&manifests, "/admin/x");
+        assert!(out.contains("with 503: ObjectUnreadable"), "{manifests}\n{out}");
+        let out = explained(&manifests, "/");
+        assert!(!out.contains("with 503: ObjectUnreadable"), "{manifests}\n{out}");
+    }
+}
+
+#[test]
+fn where_a_document_is_cut_off_the_last_host_that_can_be_read_is_closed_whole() {
+    let manifests = format!("{}  - host: example.com\n    http: {{pa", guarded("", ""));
+    assert!(explained(&format!("{OPEN}{manifests}"), "/").contains("with 503: ObjectUnreadable"));
+    // A canary takes nothing while it cannot be read.
+    let canary = guarded("    nginx.ingress.kubernetes.io/canary: true\n", "");
+    assert!(
+        !explained(&format!("{OPEN}{canary}"), "/admin").contains("with 503: ObjectUnreadable")
+    );
+}
+
+#[test]
+fn a_document_of_which_not_even_hosts_can_be_read_is_an_error_that_says_so() {
+    let broken = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: x\nspec:\n";
+    let (_, out) = command(&format!("{OPEN}{broken}"), "check @");
+    assert!(out.contains("none of its hosts can be read, so nothing keeps them closed"), "{out}");
+    assert!(!explained(&format!("{OPEN}{broken}"), "/").contains("with 503: ObjectUnreadable"));
+}
+
+#[test]
+fn a_value_without_quotes_is_told_with_object_annotation_value_and_what_to_write() {
+    let (_, out) = command(&guarded(&annotation("5"), ""), "check @");
+    for part in ["Ingress guarded", "nginx.ingress.kubernetes.io/limit-rps", "5 reads as", "\"5\""]
+    {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    let (_, out) = command(&guarded(&annotation(""), ""), "check @");
+    assert!(out.contains("limit-rps") && out.contains("\"\""), "{out}");
+}
+
+#[test]
+fn an_object_in_another_version_or_spelling_of_its_kind_is_named_with_what_to_write() {
+    for (version, kind) in [
+        ("networking.k8s.io/v1beta1", "Ingress"),
+        ("extensions/v1beta1", "Ingress"),
+        ("networking.k8s.io/v1", "ingress"),
+        ("networking.k8s.io/v1", "Ingresses"),
+        ("networking.k8s.io/v2", "Ingress"),
+        ("networking/v1", "Ingress"),
+        ("network.k8s.io/v1", "Ingress"),
+        ("v1", "Ingress"),
+        ("apps/v1", "Ingress"),
+    ] {
+        let text = format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: old}}\n");
+        let (result, out) = command(&text, "check @");
+        assert!(succeeded(&result.unwrap()), "{out}");
+        let fix = "write apiVersion: networking.k8s.io/v1, kind: Ingress";
+        assert!(out.contains(&format!("{version} {kind} old is not read")), "{out}");
+        assert!(out.contains(fix), "{out}");
+    }
+    let text = "apiVersion: v1\nkind: Route\nmetadata: {name: old}\n";
+    assert!(command(text, "check @").1.contains("write apiVersion: route.openshift.io/v1"));
+    for (version, kind) in
+        [("serving.knative.dev/v1", "Route"), ("config.openshift.io/v1", "Ingress")]
+    {
+        let text = format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: theirs}}\n");
+        assert!(command(&text, "check @").1.contains("0 warnings"), "{kind}");
+    }
+}
