@@ -4,16 +4,16 @@
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gatehouse_testbed::gatehouse::{
     backend::{Act, Backend, Gate, echo_answer},
     bed::Bed,
-    client::dial,
+    client::{dial, get, send},
     gateway::{Gateway, Plan},
     h2raw::{self, H2},
     manifests::{ingress, prefix, service},
@@ -181,8 +181,47 @@ fn an_expectation_without_a_body_or_of_http_1_0_is_not_passed_on() {
         "POST /a HTTP/1.1\r\nHost: good.test\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n",
         "POST /a HTTP/1.0\r\nHost: good.test\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
     ] {
-        let seen = gatehouse_testbed::gatehouse::client::send(bed.http, request.as_bytes());
+        let seen = send(bed.http, request.as_bytes());
         assert_eq!(seen.status(), 200, "{request:?}: {seen:?}");
     }
     assert!(bed.app.requests().iter().all(|request| request.all("expect").is_empty()));
+}
+
+/// A backend that never comes to its answer, but says so all the time; whoever connects is noted.
+fn stammerer() -> (SocketAddr, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (gave_up, ended) = mpsc::channel();
+    thread::spawn(move || {
+        let flood = b"HTTP/1.1 102 Processing\r\n\r\n".repeat(1_000);
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            until(&mut stream, "\r\n\r\n", &mut String::new());
+            while stream.write_all(&flood).is_ok() {}
+            let _ = gave_up.send(());
+        }
+    });
+    (addr, ended)
+}
+
+#[test]
+fn a_backend_that_goes_on_with_interim_answers_loses_its_connection_and_holds_up_nobody() {
+    let (stammerer, ended) = stammerer();
+    let app = Backend::echo("app");
+    let auth = format!("nginx.ingress.kubernetes.io/auth-url: \"http://{stammerer}/\"");
+    let mirror = format!("nginx.ingress.kubernetes.io/mirror-target: \"http://{stammerer}/\"");
+    let gateway = Plan::default()
+        .manifest("app.yaml", service("app", &[app.addr]))
+        .manifest("bad.yaml", service("bad", &[stammerer]))
+        .manifest("a.yaml", ingress("a", "", "", &[prefix("backend.test", "/", "bad")]))
+        .manifest("b.yaml", ingress("b", &auth, "", &[prefix("auth.test", "/", "app")]))
+        .manifest("c.yaml", ingress("c", &mirror, "", &[prefix("mirror.test", "/", "app")]))
+        .start();
+    for (host, expected) in [("backend.test", 502), ("auth.test", 500), ("mirror.test", 200)] {
+        let began = Instant::now();
+        assert_eq!(get(gateway.http, host, "/").status(), expected, "{host}");
+        let cut_off = ended.recv_timeout(Duration::from_secs(5));
+        assert!(cut_off.is_ok(), "{host}: its connection goes on after {:?}", began.elapsed());
+    }
+    assert_eq!(get(gateway.http, "mirror.test", "/").status(), 200);
 }

@@ -36,6 +36,7 @@ use crate::{
         connect::connect,
         connection::Upstream,
         h2,
+        interim::Flood,
         key::{Asks, Target},
         permit::Most,
         pick::Tries,
@@ -486,7 +487,7 @@ fn kind_of(error: &hyper::Error, timers: &RequestTimers) -> ProxyErrorKind {
         Some(BrokenOff::TooLarge) => ProxyErrorKind::BodyTooLarge,
         Some(BrokenOff::Unread) => ProxyErrorKind::BodyUnkept,
         None if error.is_parse_too_large() => ProxyErrorKind::AnswerTooLarge,
-        None if error.is_parse() => ProxyErrorKind::UpstreamInvalid,
+        None if error.is_parse() || Flood::is_cause_of(error) => ProxyErrorKind::UpstreamInvalid,
         None => ProxyErrorKind::UpstreamClosed,
     }
 }

@@ -1,12 +1,14 @@
-//! Interim answers (1xx) of a backend, seen on their way in: hyper reads over them.
+//! Interim answers (1xx) of a backend, seen on their way in: hyper reads over them, however many there are.
 //!
 //! Sits between hyper and the socket of every backend connection. It changes no byte; of a final answer it looks
-//! at the first twelve bytes.
+//! at the first twelve bytes. A backend that goes on with interim answers instead of giving one is cut off here:
+//! hyper would never come to an end with them.
 
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    io,
+    error::Error as _,
+    io, mem,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -19,8 +21,12 @@ use crate::upstream::stream::UpstreamStream;
 
 /// Longest head of an interim answer that is passed on.
 const MAX_HEAD: usize = 16 * 1024;
-/// What an interim answer begins with.
-const START: &[u8] = b"HTTP/1.1 1";
+/// Most interim answers before one answer.
+const MOST: usize = 64;
+/// Most bytes of them.
+const MOST_BYTES: usize = 64 * 1024;
+/// What an interim answer begins with; hyper takes one of HTTP/1.0 for one, too.
+const STARTS: [&[u8; 10]; 2] = [b"HTTP/1.1 1", b"HTTP/1.0 1"];
 
 /// An interim answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,22 +36,49 @@ pub(crate) struct Interim {
     pub(crate) head: Vec<u8>,
 }
 
+/// A backend sends interim answers without end.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {MOST} interim answers, or {MOST_BYTES} bytes of them, before an answer")]
+pub(crate) struct Flood;
+
+impl Flood {
+    /// Whether an exchange has failed of it.
+    pub(crate) fn is_cause_of(error: &hyper::Error) -> bool {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        cause.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<Self>())
+    }
+}
+
 /// What was seen of the answer that a connection is waiting for.
 #[derive(Default)]
 pub(crate) struct Lookout {
     looking: Cell<bool>,
     found: Cell<bool>,
-    begun: RefCell<Vec<u8>>,
-    seen: RefCell<VecDeque<Interim>>,
+    sight: RefCell<Sight>,
+}
+
+#[derive(Default)]
+struct Sight {
+    /// An interim answer that is not all there.
+    begun: Vec<u8>,
+    /// Bytes of it that its end was looked for in.
+    searched: usize,
+    seen: VecDeque<Interim>,
+    /// How many have come, also of those that make no sense.
+    count: usize,
+    /// Their bytes.
+    bytes: usize,
 }
 
 impl Lookout {
     /// An answer is due.
     pub(super) fn begin(&self) {
         self.looking.set(true);
-        self.begun.borrow_mut().clear();
-        self.seen.borrow_mut().clear();
         self.found.set(false);
+        let Sight { begun, searched, seen, count, bytes } = &mut *self.sight.borrow_mut();
+        begun.clear();
+        seen.clear();
+        (*searched, *count, *bytes) = (0, 0, 0);
     }
 
     /// The next interim answer, in the order in which they came.
@@ -53,36 +86,61 @@ impl Lookout {
         if !self.found.get() {
             return None;
         }
-        let mut seen = self.seen.borrow_mut();
+        let seen = &mut self.sight.borrow_mut().seen;
         let next = seen.pop_front();
         self.found.set(!seen.is_empty());
         next
     }
 
-    fn received(&self, bytes: &[u8]) {
-        let mut begun = self.begun.borrow_mut();
-        if begun.is_empty() && matches!(Part::of(bytes), Part::Final) {
+    fn received(&self, bytes: &[u8]) -> Result<(), Flood> {
+        let sight = &mut *self.sight.borrow_mut();
+        if sight.begun.is_empty() && matches!(Part::of(bytes, 0), Part::Final) {
             self.looking.set(false);
-            return;
+            return Ok(());
         }
+        self.looking.set(sight.received(bytes)?);
+        self.found.set(!sight.seen.is_empty());
+        Ok(())
+    }
+}
+
+impl Sight {
+    /// Takes what has come in; true if the answer has not begun.
+    fn received(&mut self, bytes: &[u8]) -> Result<bool, Flood> {
+        let mut begun = mem::take(&mut self.begun);
         begun.extend_from_slice(bytes);
+        let mut at = 0;
         loop {
-            match Part::of(&begun) {
+            let rest = &begun[at..];
+            // Whoever parses skips them (RFC 9112 §2.2).
+            let blank = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            if blank > 0 {
+                at += blank;
+                self.spend(blank)?;
+                continue;
+            }
+            match Part::of(rest, mem::take(&mut self.searched)) {
                 Part::Interim(length) => {
-                    let head: Vec<u8> = begun.drain(..length).collect();
-                    if let Some(interim) = fit(&head) {
-                        self.seen.borrow_mut().push_back(interim);
-                        self.found.set(true);
-                    }
+                    at += length;
+                    self.count += 1;
+                    self.spend(length)?;
+                    self.seen.extend(fit(&rest[..length]));
                 }
-                Part::Unfinished if begun.len() <= MAX_HEAD => return,
-                Part::Unfinished | Part::Final => {
-                    self.looking.set(false);
-                    *begun = Vec::new();
-                    return;
+                Part::Unfinished if self.bytes + rest.len() > MOST_BYTES => return Err(Flood),
+                Part::Unfinished => {
+                    self.searched = rest.len();
+                    begun.drain(..at);
+                    self.begun = begun;
+                    return Ok(true);
                 }
+                Part::Final => return Ok(false),
             }
         }
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), Flood> {
+        self.bytes += bytes;
+        if self.count > MOST || self.bytes > MOST_BYTES { Err(Flood) } else { Ok(()) }
     }
 }
 
@@ -97,22 +155,35 @@ enum Part {
 }
 
 impl Part {
-    fn of(bytes: &[u8]) -> Self {
-        let known = bytes.len().min(START.len());
-        if bytes[..known] != START[..known] || bytes.get(9..12) == Some(b"101") {
-            return Self::Final;
+    /// `searched`: so many bytes hold no end.
+    fn of(bytes: &[u8], searched: usize) -> Self {
+        let known = bytes.len().min(STARTS[0].len());
+        if !STARTS.iter().any(|start| bytes[..known] == start[..known])
+            || bytes.get(9..12) == Some(b"101")
+        {
+            return match bytes.first() {
+                Some(b'\r' | b'\n') => Self::Unfinished,
+                _ => Self::Final,
+            };
         }
-        match bytes.windows(4).position(|end| end == b"\r\n\r\n") {
-            Some(at) if bytes.len() > 12 => Self::Interim(at + 4),
-            _ => Self::Unfinished,
-        }
+        // An empty line, which may end without CR as any line may (RFC 9112 §2.2).
+        let from = searched.saturating_sub(2);
+        let mut lines = bytes[from..].iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        lines
+            .find_map(|(at, _)| match bytes[from + at + 1..] {
+                [b'\n', ..] => Some(Self::Interim(from + at + 2)),
+                [b'\r', b'\n', ..] => Some(Self::Interim(from + at + 3)),
+                _ => None,
+            })
+            .unwrap_or(Self::Unfinished)
     }
 }
 
 /// What a client gets of an interim answer; `None` if it makes no sense.
 fn fit(head: &[u8]) -> Option<Interim> {
-    let mut lines = head.strip_suffix(b"\r\n\r\n")?.split(|byte| *byte == b'\n');
-    let status = StatusCode::from_bytes(lines.next()?.get(9..12)?).ok()?;
+    let head = head.strip_prefix(b"HTTP/1.1 ").filter(|_| head.len() <= MAX_HEAD)?;
+    let mut lines = head.trim_ascii_end().split(|byte| *byte == b'\n');
+    let status = StatusCode::from_bytes(lines.next()?.get(..3)?).ok()?;
     let reason = status.canonical_reason().unwrap_or("");
     let mut fit = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
     for line in lines {
@@ -146,23 +217,23 @@ fn is_of_this_hop(name: &HeaderName) -> bool {
 }
 
 /// The byte stream of a backend connection.
-pub(crate) struct UpstreamIo {
-    stream: UpstreamStream,
+pub(crate) struct UpstreamIo<S = UpstreamStream> {
+    stream: S,
     lookout: Rc<Lookout>,
 }
 
-impl UpstreamIo {
-    pub(super) fn new(stream: UpstreamStream, lookout: Rc<Lookout>) -> Self {
+impl<S> UpstreamIo<S> {
+    pub(super) fn new(stream: S, lookout: Rc<Lookout>) -> Self {
         Self { stream, lookout }
     }
 
     /// The bare stream.
-    pub(super) fn into_stream(self) -> UpstreamStream {
+    pub(super) fn into_stream(self) -> S {
         self.stream
     }
 }
 
-impl AsyncRead for UpstreamIo {
+impl<S: AsyncRead + Unpin> AsyncRead for UpstreamIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -171,13 +242,13 @@ impl AsyncRead for UpstreamIo {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if self.lookout.looking.get() && polled.is_ready() && buf.filled().len() > before {
-            self.lookout.received(&buf.filled()[before..]);
+            self.lookout.received(&buf.filled()[before..]).map_err(io::Error::other)?;
         }
         polled
     }
 }
 
-impl AsyncWrite for UpstreamIo {
+impl<S: AsyncWrite + Unpin> AsyncWrite for UpstreamIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -211,32 +282,41 @@ impl AsyncWrite for UpstreamIo {
 mod tests {
     use super::*;
 
-    /// What is seen of a stream that comes in pieces of this size.
-    fn seen(stream: &str, size: usize) -> Vec<(u16, String)> {
+    /// What is seen of a stream that comes in pieces of this size, and whether it was cut off.
+    fn look(stream: &[u8], size: usize) -> (Vec<Interim>, bool) {
         let lookout = Lookout::default();
         lookout.begin();
-        for piece in stream.as_bytes().chunks(size) {
-            if lookout.looking.get() {
-                lookout.received(piece);
-            }
-        }
-        assert!(lookout.begun.borrow().len() <= MAX_HEAD + size);
-        let heads = std::iter::from_fn(|| lookout.next());
-        heads.map(|it| (it.status.as_u16(), String::from_utf8(it.head).unwrap())).collect()
+        let mut pieces = stream.chunks(size).filter(|_| lookout.looking.get());
+        let flood = pieces.any(|piece| lookout.received(piece).is_err());
+        assert!(lookout.sight.borrow().begun.len() <= MOST_BYTES);
+        (std::iter::from_fn(|| lookout.next()).collect(), flood)
     }
+
+    fn seen(stream: &str, size: usize) -> Vec<(u16, String)> {
+        let (heads, flood) = look(stream.as_bytes(), size);
+        assert!(!flood, "{stream:?} by {size}");
+        let text = |it: Interim| (it.status.as_u16(), String::from_utf8(it.head).unwrap());
+        heads.into_iter().map(text).collect()
+    }
+
+    const LAST: &str = "HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\nHTTP/1.1 103 X\r\n\r\n";
 
     #[test]
     fn interim_answers_are_seen_in_pieces_of_any_size_and_lose_the_fields_of_their_hop() {
-        let last = "HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\nHTTP/1.1 103 X\r\n\r\n";
         let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\nlink:</b> \r\n\r\n";
-        let stream = format!("HTTP/1.1 100 Continue\r\n\r\n{hints}HTTP/1.1 199 \r\n\r\n{last}");
-        for size in [1, 2, 7, 11, 12, 13, 50, 1_000] {
-            let heads = seen(&stream, size);
-            let fit = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nlink: </b>\r\n\r\n";
-            assert_eq!(heads.len(), 3, "{size}: {heads:?}");
-            assert_eq!(heads[0], (100, "HTTP/1.1 100 Continue\r\n\r\n".to_owned()));
-            assert_eq!(heads[1], (103, fit.to_owned()));
-            assert_eq!(heads[2].0, 199);
+        for stream in [
+            format!("HTTP/1.1 100 Continue\r\n\r\n{hints}HTTP/1.1 199 \r\n\r\n{LAST}"),
+            // What ends its lines without CR, or has empty lines before it, is one as well.
+            format!("\r\n\nHTTP/1.1 100\n\n{}HTTP/1.1 199\n\r\n{LAST}", hints.replace('\r', "")),
+        ] {
+            for size in [1, 2, 7, 11, 12, 13, 50, 1_000] {
+                let heads = seen(&stream, size);
+                let fit = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nlink: </b>\r\n\r\n";
+                assert_eq!(heads.len(), 3, "{size}: {heads:?}");
+                assert_eq!(heads[0], (100, "HTTP/1.1 100 Continue\r\n\r\n".to_owned()));
+                assert_eq!(heads[1], (103, fit.to_owned()));
+                assert_eq!(heads[2].0, 199);
+            }
         }
     }
 
@@ -246,6 +326,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\n\r\n".to_owned(),
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n".to_owned(),
             "HTTP/1.0 103 Early Hints\r\n\r\n".to_owned(),
+            "HTTP/1.1 1\n\n".to_owned(),
             "HTTP/1.1 103 Early Hints\r\nno colon\r\n\r\n".to_owned(),
             "HTTP/1.1 103 Early Hints\r\nA: b\r\n folded\r\n\r\n".to_owned(),
             "HTTP/1.1 103 Early Hints\r\nA: b\rX: c\r\n\r\n".to_owned(),
@@ -253,6 +334,46 @@ mod tests {
             String::new(),
         ] {
             assert_eq!(seen(&stream, 100), [], "{stream:?}");
+        }
+    }
+
+    #[test]
+    fn a_backend_that_goes_on_with_interim_answers_is_cut_off_however_it_spells_them() {
+        for one in [
+            "HTTP/1.1 102 Processing\r\n\r\n",
+            "HTTP/1.0 103\n\n",
+            "\r\n\nHTTP/1.1 103\n\r\n",
+            "HTTP/1.1 103 \r\nno colon\r\n\r\n",
+        ] {
+            for size in [1, 7, 1_000, 300_000] {
+                let (_, flood) = look((one.repeat(MOST) + LAST).as_bytes(), size);
+                assert!(!flood, "{one:?} by {size}: as many as may be");
+                let (passed, flood) = look((one.repeat(20_000) + LAST).as_bytes(), size);
+                assert!(flood && passed.len() <= MOST, "{one:?} by {size}: {}", passed.len());
+            }
+        }
+    }
+
+    #[test]
+    fn their_bytes_have_a_bound_and_each_is_looked_at_once() {
+        let one = format!("HTTP/1.1 103 X\r\nA: {}\r\n\r\n", "x".repeat(15_000));
+        let endless = format!("HTTP/1.1 103 X\r\nA: {}", "x".repeat(10 * MOST_BYTES));
+        for size in [1, 7, 300_000] {
+            assert!(!look((one.repeat(4) + LAST).as_bytes(), size).1, "by {size}");
+            assert!(look((one.repeat(5) + LAST).as_bytes(), size).1, "by {size}");
+            assert!(look(endless.as_bytes(), size).1, "by {size}");
+            assert!(look("\r\n".repeat(MOST_BYTES).as_bytes(), size).1, "by {size}");
+        }
+    }
+
+    #[test]
+    fn every_answer_may_have_as_many_before_it() {
+        let lookout = Lookout::default();
+        for _ in 0..3 {
+            lookout.begin();
+            let stream = "HTTP/1.1 102 Processing\r\n\r\n".repeat(MOST);
+            assert!(lookout.received(stream.as_bytes()).is_ok());
+            assert_eq!(std::iter::from_fn(|| lookout.next()).count(), MOST);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    rc::Rc,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -22,7 +23,14 @@ use tokio::{
 };
 
 use super::Issuer;
-use crate::{tls::backends::outside, tokens::KeySet, upstream::names::resolver::Resolver};
+use crate::{
+    tls::backends::outside,
+    tokens::KeySet,
+    upstream::{
+        interim::{Lookout, UpstreamIo},
+        names::resolver::Resolver,
+    },
+};
 
 /// Longest that an issuer may take, over all.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -97,7 +105,10 @@ async fn asked(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
 ) -> Result<KeySet, String> {
     let text = |error: hyper::Error| error.to_string();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
+    let lookout = Rc::<Lookout>::default();
+    lookout.begin();
+    let stream = TokioIo::new(UpstreamIo::new(stream, lookout));
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(text)?;
     let driven = tokio::task::spawn_local(connection);
     let request = Request::builder()
         .uri(&*url.target)
