@@ -17,7 +17,9 @@ use gatehouse_routes::{
     matcher::RequestView,
     model::Scheme,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header, request::Parts,
+};
 
 use crate::{
     http::{
@@ -26,7 +28,7 @@ use crate::{
         client_certificate::Certified,
         error::ProxyErrorKind,
         head::RequestHead,
-        headers::client_address,
+        headers::{self, client_address},
     },
     snapshot::GatewaySnapshot,
     worker::in_flight::Counted,
@@ -219,6 +221,29 @@ pub(crate) fn run_forward(filters: &[Filter], kept: &Kept, headers: &mut HeaderM
                 authenticate::on_forward(authentication, kept, headers);
             }
             _ => {}
+        }
+    }
+}
+
+/// Takes off a request what the backend of a rule gets of the gateway alone, for a service that is told none of it: what
+/// the client says in its place would be believed there.
+pub(crate) fn strip(filters: &[Filter], headers: &mut HeaderMap) {
+    let mut strip = |name: &HeaderName| {
+        // Without a host there is no request.
+        if name != header::HOST {
+            headers::remove_spellings(headers, name);
+        }
+    };
+    for filter in filters {
+        match filter {
+            Filter::SetHeader(name, _) => strip(name),
+            Filter::EditRequest(edits) => edits.iter().for_each(|edit| strip(&edit.name)),
+            _ => {}
+        }
+    }
+    for filter in filters {
+        if let Filter::Authenticate(authentication) = filter {
+            authenticate::strip(authentication, headers);
         }
     }
 }

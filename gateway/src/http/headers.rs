@@ -234,6 +234,19 @@ pub(crate) fn remove_certificate(headers: &mut HeaderMap) {
     remove_fields(headers, is_certificate);
 }
 
+/// Takes a field off a request, also where it is spelled with underscores: many backends do not tell them apart.
+pub(crate) fn remove_spellings(headers: &mut HeaderMap, name: &HeaderName) {
+    headers.remove(name);
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let alike = |other: &&HeaderName| {
+        let (other, name) = (other.as_str(), name.as_str());
+        other.contains('_') && other.bytes().map(dashed).eq(name.bytes().map(dashed))
+    };
+    while let Some(other) = headers.keys().find(alike).cloned() {
+        headers.remove(other);
+    }
+}
+
 fn remove_fields(headers: &mut HeaderMap, which: fn(&str) -> bool) {
     let named: Vec<HeaderName> =
         headers.keys().filter(|name| which(name.as_str())).cloned().collect();

@@ -15,7 +15,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, req
 
 use super::{FilterRequest, Kept, Outcome, run_request};
 use crate::{
-    http::{body::ResponseBody, client::ClientConn, error::ProxyErrorKind, head::RequestHead},
+    http::{
+        body::ResponseBody, client::ClientConn, error::ProxyErrorKind, head::RequestHead, headers,
+    },
     snapshot::{GatewaySnapshot, Snapshot},
     worker::timeouts::RequestTimers,
 };
@@ -162,8 +164,9 @@ impl SoFar {
     }
 }
 
-/// What the backend gets to know of who a client is: what was found out, and nothing that the client says itself.
-pub(super) fn on_forward(authentication: &Authentication, kept: &Kept, headers: &mut HeaderMap) {
+/// Takes off what a client says itself of who it is, where that is the gateway's to say, and its password, which is for
+/// the gateway alone.
+pub(super) fn strip(authentication: &Authentication, headers: &mut HeaderMap) {
     let Authentication { any: _, basic, jwt, external } = authentication;
     if basic.is_some() {
         headers.remove(header::AUTHORIZATION);
@@ -171,8 +174,13 @@ pub(super) fn on_forward(authentication: &Authentication, kept: &Kept, headers: 
     let copied = external.iter().flat_map(|external| &external.copy);
     let told = jwt.iter().flat_map(|jwt| jwt.copy.iter().map(|(_, name)| name));
     for name in copied.chain(told) {
-        remove(headers, name);
+        headers::remove_spellings(headers, name);
     }
+}
+
+/// What the backend gets to know of who a client is: what was found out, and nothing that the client says itself.
+pub(super) fn on_forward(authentication: &Authentication, kept: &Kept, headers: &mut HeaderMap) {
+    strip(authentication, headers);
     let Some(passed) = &kept.passed else { return };
     for (name, _) in &passed.set {
         headers.remove(name);
@@ -180,23 +188,10 @@ pub(super) fn on_forward(authentication: &Authentication, kept: &Kept, headers: 
     for (name, value) in &passed.set {
         headers.append(name, value.clone());
     }
-    if let (Some(jwt), Some(claims)) = (jwt, kept.claims()) {
+    if let (Some(jwt), Some(claims)) = (&authentication.jwt, kept.claims()) {
         for (name, value) in jwt.fields(claims) {
             headers.append(name, value);
         }
-    }
-}
-
-/// Takes a field off a request, also where it is spelled with underscores: many backends do not tell them apart.
-fn remove(headers: &mut HeaderMap, name: &HeaderName) {
-    headers.remove(name);
-    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    let alike = |other: &&HeaderName| {
-        let (other, name) = (other.as_str(), name.as_str());
-        other.contains('_') && other.bytes().map(dashed).eq(name.bytes().map(dashed))
-    };
-    while let Some(other) = headers.keys().find(alike).cloned() {
-        headers.remove(other);
     }
 }
 

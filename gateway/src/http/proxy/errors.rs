@@ -22,7 +22,7 @@ use http::{
 use super::{Answer, Origin, finish_answer};
 use crate::{
     http::{
-        body::ResponseBody, client::ClientConn, error::ProxyErrorKind, exchange::exchange,
+        body::ResponseBody, client::ClientConn, error::ProxyErrorKind, exchange::exchange, filter,
         head::Seen, headers, record::Record,
     },
     snapshot::Snapshot,
@@ -169,6 +169,11 @@ impl<'r> Asked<'r> {
             authority,
             (&conn.forwarding, None),
         );
+        // Nothing was found out of its client that it may believe.
+        if self.seen.certificate {
+            headers::remove_certificate(&mut parts.headers);
+        }
+        filter::strip(&self.rule.filters, &mut parts.headers);
         self.tell(&mut parts.headers, record, status);
         let clock = Rc::clone(conn.shared.worker.clock());
         let mut body = RequestBody::new(None, Rc::clone(&record.timers), clock);
@@ -183,17 +188,26 @@ impl<'r> Asked<'r> {
     fn tell(&self, headers: &mut HeaderMap, record: &mut Record, status: StatusCode) {
         let key = &self.rule.object.key;
         let backend = self.rule.forward().and_then(|forward| forward.spec.backends.first());
-        let mut set = |name: HeaderName, text: &str| match HeaderValue::from_str(text) {
-            Ok(value) => headers.insert(name, value),
-            Err(_) => headers.remove(name),
+        let set = |headers: &mut HeaderMap, name: HeaderName, text: &str| {
+            headers::remove_spellings(headers, &name);
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.insert(name, value);
+            }
         };
-        set(X_CODE, status.as_str());
-        set(X_ORIGINAL_URI, self.uri.path_and_query().map_or("/", |target| target.as_str()));
-        set(X_NAMESPACE, &key.namespace);
-        set(X_INGRESS_NAME, &key.name);
+        set(headers, X_CODE, status.as_str());
+        set(
+            headers,
+            X_ORIGINAL_URI,
+            self.uri.path_and_query().map_or("/", |target| target.as_str()),
+        );
+        set(headers, X_NAMESPACE, &key.namespace);
+        set(headers, X_INGRESS_NAME, &key.name);
+        for name in [X_SERVICE_NAME, X_SERVICE_PORT, X_FORMAT] {
+            headers::remove_spellings(headers, &name);
+        }
         if let Some(backend) = backend {
-            set(X_SERVICE_NAME, &backend.key.service.name);
-            set(X_SERVICE_PORT, &backend.key.port.to_string());
+            set(headers, X_SERVICE_NAME, &backend.key.service.name);
+            set(headers, X_SERVICE_PORT, &backend.key.port.to_string());
         }
         let accept = self.headers.get(header::ACCEPT).cloned();
         headers.insert(X_FORMAT, accept.unwrap_or(HeaderValue::from_static("")));
