@@ -394,7 +394,12 @@ fn authentication_service() -> Backend {
         let field = |name: &str| request.one(name).unwrap_or_else(|| "-".to_owned());
         let fields = ["host", "x-original-method", "x-original-url", "x-auth-request-redirect"];
         let fields = fields.into_iter().chain(["content-length", "x-team"]).map(field);
-        let asked = fields.collect::<Vec<_>>().join(" ");
+        let mut asked = fields.collect::<Vec<_>>().join(" ");
+        // Of these it believes a word too much.
+        let names = request.fields.iter().map(|field| field.name.to_lowercase());
+        for name in names.filter(|it| it.contains('_') || it.starts_with("x-forwarded-uri")) {
+            asked += &format!(" and {name}");
+        }
         let user = if session == "ann" { "X-Auth-Request-User: ann\r\n" } else { "" };
         let answer = format!(
             "HTTP/1.1 {status}\r\n{user}X-Asked: {} {} {asked}\r\nSet-Cookie: refreshed=1\r\n\

@@ -113,6 +113,17 @@ fn variables_are_filled_in_and_host_and_body_are_the_authors_to_say() {
 }
 
 #[test]
+fn a_copy_asks_for_the_path_that_its_request_asks_for_without_dot_segments() {
+    for (path, mirrored) in [("", "/b?c"), ("/x$request_uri", "/x/b?c"), ("/x$uri", "/x/b")] {
+        let (app, mirror) = (Backend::echo("app"), Backend::echo("mirror"));
+        let gateway = gateway(&app, &target(mirror.addr, path));
+        assert_eq!(get(gateway.http, "a.test", "/a/../b?c").status(), 200);
+        assert_eq!(copies(&mirror, 1)[0].target, mirrored);
+        assert_eq!(app.requests()[0].target, "/b?c");
+    }
+}
+
+#[test]
 fn a_service_of_the_namespace_gets_copies_at_its_endpoints() {
     let (app, mirror) = (Backend::echo("app"), Backend::echo("mirror"));
     let annotations = format!("{MIRROR}-target: \"http://shadow.default.svc.cluster.local\"");

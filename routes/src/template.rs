@@ -19,11 +19,11 @@ enum Part {
 /// What is filled in (`ngx_http_core_module`, embedded variables).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variable {
-    /// `$request_uri`: path and query as received.
+    /// `$request_uri`: path and query as received, but for dot segments: none of them is left.
     RequestUri,
     /// `$escaped_request_uri`: the same, to be put into a query.
     EscapedRequestUri,
-    /// `$uri`: the path alone.
+    /// `$uri`: the path alone, in its canonical form.
     Uri,
     /// `$args`, `$query_string`: the query alone.
     Args,

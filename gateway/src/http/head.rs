@@ -7,7 +7,11 @@
 use std::{borrow::Cow, net::IpAddr};
 
 use gatehouse_routes::{host, path};
-use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts, uri::Uri};
+use http::{
+    HeaderMap, HeaderValue, Method, Version, header,
+    request::Parts,
+    uri::{PathAndQuery, Uri},
+};
 
 use crate::http::{error::ProxyErrorKind, head_scanner::HeadFlags};
 
@@ -115,6 +119,27 @@ impl<'r> RequestHead<'r> {
         head.path_rewritten = canonical.rewritten;
         head.encoded_slash = canonical.encoded_slash;
         Ok(head)
+    }
+
+    /// Path and query as the backend gets them, unless a filter has another path for it: those received, without dot
+    /// segments. Whatever tells others of the target tells this one, or they would judge another path than the one that is
+    /// answered.
+    pub(crate) fn target<'t>(&'t self, uri: &'t Uri) -> Cow<'t, str> {
+        if !self.path_rewritten {
+            return Cow::Borrowed(uri.path_and_query().map_or("/", PathAndQuery::as_str));
+        }
+        match uri.query() {
+            Some(query) => Cow::Owned(format!("{}?{query}", self.path)),
+            None => Cow::Borrowed(&self.path),
+        }
+    }
+
+    /// The same in a form to be sent.
+    pub(crate) fn path_and_query(&self, uri: &Uri) -> Option<PathAndQuery> {
+        if self.path_rewritten {
+            return PathAndQuery::try_from(&*self.target(uri)).ok();
+        }
+        uri.path_and_query().cloned()
     }
 }
 
@@ -340,6 +365,23 @@ mod tests {
             ("10.0.0.1", "10.0.0.1"),
         ] {
             assert_eq!(judge(&get("/", host)), Ok(format!("{expected}/")), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_told_as_it_came_but_without_dot_segments() {
+        for (target, told) in [
+            ("/a/b?c=/../d", "/a/b?c=/../d"),
+            ("/public/../admin", "/admin"),
+            ("/public/%2e%2e/admin?a=b", "/admin?a=b"),
+            ("/./a?", "/a?"),
+            ("/%61//b", "/%61//b"),
+            ("http://a.test/x/../y?z", "/y?z"),
+        ] {
+            let parts = get(target, "a.test");
+            let head = RequestHead::validate(&parts, HeadFlags::default()).unwrap();
+            assert_eq!(head.target(&parts.uri), told, "{target}");
+            assert_eq!(head.path_and_query(&parts.uri).unwrap(), told, "{target}");
         }
     }
 

@@ -237,6 +237,11 @@ pub(crate) fn remove_certificate(headers: &mut HeaderMap) {
 /// Takes a field off a request, also where it is spelled with underscores: many backends do not tell them apart.
 pub(crate) fn remove_spellings(headers: &mut HeaderMap, name: &HeaderName) {
     headers.remove(name);
+    remove_aliases(headers, name);
+}
+
+/// The same of such spellings alone.
+pub(crate) fn remove_aliases(headers: &mut HeaderMap, name: &HeaderName) {
     let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
     let alike = |other: &&HeaderName| {
         let (other, name) = (other.as_str(), name.as_str());

@@ -204,7 +204,7 @@ async fn answer(
     if head.encoded_slash && !encoded_slash::admits(&gateway.routes, &view, rule) {
         return Err(ProxyErrorKind::BadPath);
     }
-    let asked = Asked::of(rule, head.seen, parts);
+    let asked = Asked::of(rule, &head, parts);
     let mut kept = Kept::default();
     // Lent and given back, so that what waits is in the box alone.
     let mut refused = None;
@@ -415,10 +415,9 @@ fn upstream_target(
     uri: &Uri,
     path: Option<Cow<'_, str>>,
 ) -> Result<Option<PathAndQuery>, ProxyErrorKind> {
-    let path = match path {
-        Some(path) => path,
-        None if head.path_rewritten => Cow::Borrowed(&*head.path),
-        None => return Ok(None),
+    let Some(path) = path else {
+        let own = head.path_rewritten.then(|| head.path_and_query(uri));
+        return own.map(|own| own.ok_or(ProxyErrorKind::BadPath)).transpose();
     };
     let target = match uri.query() {
         Some(query) => format!("{path}{}{query}", if path.contains('?') { '&' } else { '?' }),

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use gatehouse_routes::filter::HttpsRedirect;
-use http::{HeaderValue, Response, header, uri::PathAndQuery};
+use http::{HeaderValue, Response, header};
 
 use super::{FilterRequest, Outcome};
 use crate::http::{body::ResponseBody, error::ProxyErrorKind, respond};
@@ -18,8 +18,8 @@ pub(super) fn on_request(redirect: HttpsRedirect, request: &FilterRequest<'_>) -
         // There is no place to send a client that named none.
         return Err(ProxyErrorKind::BadHost);
     }
-    let target = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    Ok(ControlFlow::Break(answer(redirect, host, https_port(request), target)))
+    let target = request.head.target(request.uri);
+    Ok(ControlFlow::Break(answer(redirect, host, https_port(request), &target)))
 }
 
 /// The port to name, if it is not the usual one.

@@ -54,7 +54,7 @@ pub(super) fn on_request(mirror: &Arc<Mirror>, request: &mut FilterRequest<'_>) 
     let fill =
         |template| redirect::fill(template, request.scheme, request.head, uri, request.headers);
     let target = match &mirror.target {
-        MirrorTarget::Same => uri.path_and_query().cloned(),
+        MirrorTarget::Same => request.head.path_and_query(uri),
         MirrorTarget::Path(path) => {
             let path = fill(path);
             let target = match uri.query() {

@@ -5,7 +5,7 @@ use gatehouse_routes::{
     model::Scheme,
     template::{Template, Variable},
 };
-use http::{HeaderMap, HeaderValue, Response, Uri, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Response, Uri, header, request::Parts};
 
 use crate::http::{body::ResponseBody, error::ProxyErrorKind, head::RequestHead, respond};
 
@@ -42,12 +42,11 @@ pub(super) fn fill(
     headers: &HeaderMap,
 ) -> String {
     let field = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let target = || uri.path_and_query().map_or("/", PathAndQuery::as_str);
     template.fill(|variable, out| {
         out.push_str(match variable {
-            Variable::RequestUri => target(),
-            Variable::EscapedRequestUri => return escape(target(), out),
-            Variable::Uri => uri.path(),
+            Variable::RequestUri => return out.push_str(&head.target(uri)),
+            Variable::EscapedRequestUri => return escape(&head.target(uri), out),
+            Variable::Uri => &head.path,
             Variable::Args => uri.query().unwrap_or_default(),
             Variable::IsArgs if uri.query().is_some_and(|query| !query.is_empty()) => "?",
             Variable::IsArgs => "",

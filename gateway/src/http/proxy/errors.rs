@@ -16,14 +16,20 @@ use gatehouse_routes::{
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
-    request::Parts,
+    request::Parts, uri::PathAndQuery,
 };
 
 use super::{Answer, Origin, finish_answer};
 use crate::{
     http::{
-        body::ResponseBody, client::ClientConn, error::ProxyErrorKind, exchange::exchange, filter,
-        head::Seen, headers, record::Record,
+        body::ResponseBody,
+        client::ClientConn,
+        error::ProxyErrorKind,
+        exchange::exchange,
+        filter,
+        head::{RequestHead, Seen},
+        headers,
+        record::Record,
     },
     snapshot::Snapshot,
     upstream::request_body::RequestBody,
@@ -65,7 +71,8 @@ pub(super) struct Asked<'r> {
     pages: &'r ErrorPages,
     seen: Seen,
     head: bool,
-    uri: Uri,
+    authority: Option<HeaderValue>,
+    target: Option<PathAndQuery>,
     headers: HeaderMap,
 }
 
@@ -78,7 +85,11 @@ pub(super) struct Via<'a> {
 
 impl<'r> Asked<'r> {
     /// Keeps a request whose rule cares for errors.
-    pub(super) fn of(rule: &'r RouteRule, seen: Seen, parts: &Parts) -> Option<Box<Self>> {
+    pub(super) fn of(
+        rule: &'r RouteRule,
+        head: &RequestHead<'_>,
+        parts: &Parts,
+    ) -> Option<Box<Self>> {
         let pages = rule.filters.iter().find_map(|filter| match filter {
             Filter::ErrorPages(pages) => Some(&**pages),
             _ => None,
@@ -96,8 +107,16 @@ impl<'r> Asked<'r> {
                 }
             }
         }
-        let head = parts.method == Method::HEAD;
-        Some(Box::new(Self { rule, pages, seen, head, uri: parts.uri.clone(), headers }))
+        let authority = parts.uri.authority();
+        Some(Box::new(Self {
+            rule,
+            pages,
+            seen: head.seen,
+            head: parts.method == Method::HEAD,
+            authority: authority.and_then(|it| HeaderValue::from_str(it.as_str()).ok()),
+            target: head.path_and_query(&parts.uri),
+            headers,
+        }))
     }
 
     /// The answer that the client gets.
@@ -155,18 +174,15 @@ impl<'r> Asked<'r> {
         if self.head {
             parts.method = Method::HEAD;
         }
-        let target = self.uri.path_and_query().cloned();
-        if let Some(target) = target.filter(|_| empty) {
-            parts.uri = Uri::from(target);
+        if let Some(target) = self.target.as_ref().filter(|_| empty) {
+            parts.uri = Uri::from(target.clone());
         }
-        let authority = self.uri.authority();
-        let authority = authority.and_then(|it| HeaderValue::from_str(it.as_str()).ok());
         parts.headers = self.headers.clone();
         headers::prepare_request(
             &mut parts.headers,
             self.seen,
             None,
-            authority,
+            self.authority.clone(),
             (&conn.forwarding, None),
         );
         // Nothing was found out of its client that it may believe.
@@ -195,11 +211,7 @@ impl<'r> Asked<'r> {
             }
         };
         set(headers, X_CODE, status.as_str());
-        set(
-            headers,
-            X_ORIGINAL_URI,
-            self.uri.path_and_query().map_or("/", |target| target.as_str()),
-        );
+        set(headers, X_ORIGINAL_URI, self.target.as_ref().map_or("/", PathAndQuery::as_str));
         set(headers, X_NAMESPACE, &key.namespace);
         set(headers, X_INGRESS_NAME, &key.name);
         for name in [X_SERVICE_NAME, X_SERVICE_PORT, X_FORMAT] {

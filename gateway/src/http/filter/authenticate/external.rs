@@ -58,6 +58,9 @@ static X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 static X_ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
 static X_AUTH_REQUEST_REDIRECT: HeaderName = HeaderName::from_static("x-auth-request-redirect");
 static X_SENT_FROM: HeaderName = HeaderName::from_static("x-sent-from");
+/// Other words for the target and method of a request, which this gateway does not use.
+static FORWARDED_AS: [HeaderName; 2] =
+    [HeaderName::from_static("x-forwarded-uri"), HeaderName::from_static("x-forwarded-method")];
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Fields that are about the body of the request, or about an answer that the client has already.
@@ -241,8 +244,20 @@ fn question(
     for name in NOT_ASKED {
         headers.remove(name);
     }
+    for name in &FORWARDED_AS {
+        headers::remove_spellings(&mut headers, name);
+    }
+    // A field of the answer may be one of the question, too, but only as it is spelled.
+    for name in &external.copy {
+        headers::remove_aliases(&mut headers, name);
+    }
+    if let Some((_, authentication)) = gate.rule.filters.authentication() {
+        for (_, name) in authentication.jwt.iter().flat_map(|jwt| &jwt.copy) {
+            headers::remove_spellings(&mut headers, name);
+        }
+    }
     let asked = headers.get(header::HOST).cloned();
-    let uri = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let uri = &*request.head.target(request.uri);
     let scheme = match gate.scheme {
         Scheme::Http => "http",
         Scheme::Https => "https",
@@ -250,6 +265,7 @@ fn question(
     let host = asked.as_ref().and_then(|host| host.to_str().ok()).unwrap_or(&request.head.host);
     let mut put = |name: &HeaderName, value: Cow<'_, str>| match HeaderValue::from_str(&value) {
         Ok(value) => {
+            headers::remove_spellings(&mut headers, name);
             headers.insert(name.clone(), value);
             Ok(())
         }
