@@ -1,10 +1,14 @@
 //! The path that the backend gets instead of the one received, or the URL that the client is sent to.
+//!
+//! What a client writes is put together anew here, so that the outcome is looked at as the path was that came in: pieces
+//! of names that were harmless may be dot segments side by side.
 
 use std::{borrow::Cow, ops::ControlFlow};
 
 use gatehouse_routes::{
     filter::{Rewrite, leads_away},
     matcher::Overrun,
+    path::canonical,
 };
 use http::{HeaderValue, header};
 
@@ -25,7 +29,11 @@ pub(super) fn on_request<'r>(rewrite: &'r Rewrite, request: &mut FilterRequest<'
         response.headers_mut().insert(header::LOCATION, to);
         return Ok(ControlFlow::Break(response));
     }
-    request.path = Some(path);
+    request.path = Some(match rewrite {
+        // As the object spells it.
+        Rewrite::Replace(_) => path,
+        Rewrite::Captures { .. } | Rewrite::Prefix { .. } => cleaned(path)?,
+    });
     Ok(ControlFlow::Continue(()))
 }
 
@@ -49,6 +57,30 @@ fn rewritten<'r>(rewrite: &'r Rewrite, path: &'r str) -> Result<Cow<'r, str>, Pr
                 target => Cow::Owned(format!("{target}{rest}")),
             }
         }
+    })
+}
+
+/// A path with a client's words in it. It is refused if they make dot segments, which lead out of the folder that the
+/// object names, also if only a server sees them that takes an encoded slash for a separator.
+fn cleaned(path: Cow<'_, str>) -> Result<Cow<'_, str>, ProxyErrorKind> {
+    let end = path.find('?').unwrap_or(path.len());
+    let leads_elsewhere = match canonical(&path[..end]) {
+        Ok(clean) if clean.encoded_slash => {
+            let read = clean.matched.replace("%2F", "/").replace("%5C", "/");
+            clean.rewritten || canonical(&read).map_or(true, |read| read.rewritten)
+        }
+        Ok(clean) => clean.rewritten,
+        Err(_) => true,
+    };
+    if leads_elsewhere {
+        return Err(ProxyErrorKind::BadPath);
+    }
+    // Behind two slashes stands a host (RFC 3986 §4.2).
+    let spare = path.bytes().take_while(|byte| *byte == b'/').count().saturating_sub(1);
+    Ok(match path {
+        path if spare == 0 => path,
+        Cow::Borrowed(path) => Cow::Borrowed(&path[spare..]),
+        Cow::Owned(path) => Cow::Owned(path[spare..].to_owned()),
     })
 }
 
@@ -88,5 +120,39 @@ mod tests {
             assert_eq!(rewritten(&rewrite, path).unwrap(), expected, "{prefix} {target} {path}");
         }
         assert_eq!(rewritten(&Rewrite::Replace("/new".into()), "/old/x").unwrap(), "/new");
+    }
+
+    #[test]
+    fn what_is_put_together_leads_nowhere_that_its_pieces_did_not() {
+        for (regex, target, path, expected) in [
+            ("/x(.*)", "/$1", "/x../secret", None),
+            ("/x(.*)", "$1", "/x../secret", None),
+            ("/x(.*)", "/app/$1", "/x../secret", None),
+            ("/x(.*)", "/app/$1?a=/../b", "/xsecret", Some("/app/secret?a=/../b")),
+            ("/x(.*)", "/app/$1", "/x../../secret", None),
+            ("/x(.*)", "/app/$1", "/x.", None),
+            ("/x(.*)", "/app/$1", "/x...", Some("/app/...")),
+            ("/(.)-(.)/(.*)", "/a/$1$2/$3", "/.-./b", None),
+            // The pieces of an escape.
+            ("/([^-]*)-([^-]*)-(.*)", "/a/%$1%$2/$3", "/2e-2E-b", None),
+            ("/(.*)x(.*)", "/a/$1%$2", "/bxc", None),
+            // Encoded slashes stay what they are, unless a server would be led elsewhere by them.
+            ("/x(.*)", "/app/$1", "/xa%2Fb", Some("/app/a%2Fb")),
+            ("/x(.*)", "/app/$1", "/x..%2Fsecret", None),
+            ("/x(.*)", "/app/$1", "/x..%5Csecret", None),
+            ("/x(.*)", "/app/$1", "/xa%2F..%2Fb", None),
+            // A path that begins with two slashes may be taken for a host.
+            ("/x(.*)", "/$1", "/x/evil.test/a", Some("/evil.test/a")),
+            ("/x(.*)", "//$1?b", "/x/evil.test/a", Some("/evil.test/a?b")),
+            ("/x(.*)", "/a/https://$1", "/xb.test", Some("/a/https://b.test")),
+            ("/x(.*)", "/caf%C3%A9/$1", "/xy", Some("/caf%C3%A9/y")),
+        ] {
+            let regex = PathRegex::new(regex).unwrap();
+            let rewrite = Rewrite::Captures { regex, target: target.into() };
+            let out = rewritten(&rewrite, path).and_then(cleaned).ok();
+            assert_eq!(out.as_deref(), expected, "{target} {path}");
+        }
+        let plain = cleaned(Cow::Borrowed("/a/b?c=/../d")).unwrap();
+        assert!(matches!(plain, Cow::Borrowed("/a/b?c=/../d")), "nothing is copied");
     }
 }
