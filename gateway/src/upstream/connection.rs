@@ -112,7 +112,7 @@ impl Upstream {
     pub(super) fn is_clean(&mut self) -> bool {
         let alive = self.drive(&mut Context::from_waker(Waker::noop()));
         let Self::Http1(http1) = self else { return false };
-        alive && http1.sender.is_ready()
+        alive && http1.sender.is_ready() && !http1.lookout.is_deaf()
     }
 
     /// Notes that it idles from now on.

@@ -3,12 +3,16 @@
 //! Sits between hyper and the socket of every backend connection. It changes no byte; of a final answer it looks
 //! at the first twelve bytes. A backend that goes on with interim answers instead of giving one is cut off here:
 //! hyper would never come to an end with them.
+//!
+//! What one has said goes before that it does not listen any more: it may have answered a request and gone before it had
+//! all of the body. hyper would give up with the first byte that cannot be written, and what has come in would be lost.
 
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     error::Error as _,
-    io, mem,
+    io::{self, ErrorKind},
+    mem,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -54,6 +58,8 @@ impl Flood {
 pub(crate) struct Lookout {
     looking: Cell<bool>,
     found: Cell<bool>,
+    /// It takes no more bytes.
+    deaf: Cell<bool>,
     sight: RefCell<Sight>,
 }
 
@@ -90,6 +96,11 @@ impl Lookout {
         let next = seen.pop_front();
         self.found.set(!seen.is_empty());
         next
+    }
+
+    /// Whether the connection can carry no more requests, though it may still have an answer to one.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.deaf.get()
     }
 
     fn received(&self, bytes: &[u8]) -> Result<(), Flood> {
@@ -231,6 +242,29 @@ impl<S> UpstreamIo<S> {
     pub(super) fn into_stream(self) -> S {
         self.stream
     }
+
+    /// Writes as `write` does, until the peer takes no more: from then on bytes go nowhere. Whether it has answered
+    /// before that is told by reading, which comes to its end as well.
+    fn poll_write_with(
+        &mut self,
+        all: usize,
+        write: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>>
+    where
+        S: Unpin,
+    {
+        if self.lookout.deaf.get() {
+            return Poll::Ready(Ok(all));
+        }
+        let polled = write(Pin::new(&mut self.stream));
+        if let Poll::Ready(Err(error)) = &polled
+            && matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+        {
+            self.lookout.deaf.set(true);
+            return Poll::Ready(Ok(all));
+        }
+        polled
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for UpstreamIo<S> {
@@ -254,7 +288,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for UpstreamIo<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.poll_write_with(bytes.len(), |stream| stream.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -262,7 +296,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for UpstreamIo<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let all = slices.iter().map(|slice| slice.len()).sum();
+        self.poll_write_with(all, |stream| stream.poll_write_vectored(cx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -270,6 +305,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for UpstreamIo<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.lookout.deaf.get() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -280,6 +318,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for UpstreamIo<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::{convert::Infallible, task::Waker};
+
+    use bytes::Bytes;
+    use futures_util::{StreamExt as _, stream};
+    use http::Request;
+    use http_body_util::{BodyExt as _, StreamBody};
+    use hyper::{body::Frame, client::conn::http1};
+    use hyper_util::rt::TokioIo;
+    use tokio::sync::oneshot;
+
     use super::*;
 
     /// What is seen of a stream that comes in pieces of this size, and whether it was cut off.
@@ -375,5 +423,98 @@ mod tests {
             assert!(lookout.received(stream.as_bytes()).is_ok());
             assert_eq!(std::iter::from_fn(|| lookout.next()).count(), MOST);
         }
+    }
+
+    /// A peer that says the first part when it is asked, and the second one, then the end, when it has stopped listening.
+    struct Gone {
+        says: [&'static str; 2],
+        asked: bool,
+        listens: usize,
+        waits: Option<Waker>,
+    }
+
+    impl AsyncRead for Gone {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let at = usize::from(self.listens == 0);
+            let said = if self.asked { mem::take(&mut self.says[at]) } else { "" };
+            buf.put_slice(said.as_bytes());
+            if said.is_empty() && self.listens > 0 {
+                self.waits = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Gone {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.asked = true;
+            self.waits.take().into_iter().for_each(Waker::wake);
+            let taken = bytes.len().min(self.listens);
+            self.listens -= taken;
+            match taken {
+                0 => Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
+                taken => Poll::Ready(Ok(taken)),
+            }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            match self.listens {
+                0 => Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
+                _ => Poll::Ready(Ok(())),
+            }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Sends the rest of a body once the head of the answer is there, if it comes before; says what is answered.
+    async fn asked(says: [&'static str; 2], listens: usize) -> Result<Bytes, hyper::Error> {
+        let lookout = Rc::<Lookout>::default();
+        lookout.begin();
+        let stream =
+            UpstreamIo::new(Gone { says, asked: false, listens, waits: None }, Rc::clone(&lookout));
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let (answered, answer) = oneshot::channel::<()>();
+        let early = says[0].is_empty();
+        let rest = async move {
+            if !early {
+                let _ = answer.await;
+            }
+            Bytes::from_static(&[b'x'; 100])
+        };
+        let body = stream::once(async { Bytes::from_static(b"begun") }).chain(stream::once(rest));
+        let body = StreamBody::new(Box::pin(body.map(|it| Ok::<_, Infallible>(Frame::data(it)))));
+        let exchange = async move {
+            let response = sender.send_request(Request::post("/").body(body).unwrap()).await?;
+            let _ = answered.send(());
+            Ok(response.into_body().collect().await?.to_bytes())
+        };
+        let (_, answer) = tokio::join!(connection, exchange);
+        assert!(lookout.is_deaf());
+        answer
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_has_come_in_counts_though_its_backend_took_not_all_of_the_body() {
+        let (head, body) = ("HTTP/1.1 413 No\r\nContent-Length: 8\r\n\r\n", "too much");
+        for listens in [1, 30, 80] {
+            let answer =
+                asked(["", "HTTP/1.1 413 No\r\nContent-Length: 8\r\n\r\ntoo much"], listens);
+            assert_eq!(answer.await.unwrap(), body, "after {listens}");
+        }
+        assert_eq!(asked([head, body], 80).await.unwrap(), body);
+        assert!(asked(["", ""], 80).await.is_err(), "none is none");
+        assert!(asked([head, "too"], 80).await.is_err(), "a part is no answer");
     }
 }
