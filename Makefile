@@ -15,8 +15,9 @@
 #   make bench-failover  gatehouse beside keepalived, the owner of an address struck -> loadtest/results/failover.md
 #
 # BENCH_ARGS is passed on: make bench BENCH_ARGS='--quick --only plain,tls'; likewise CHAOS_ARGS: '--only kill,hang',
-# and FAILOVER_ARGS: '--trials 10 --only kill,term', or '--vips 1000' for a thousand addresses at once. FUZZ_SECONDS is how
-# long make fuzz runs each target (10), FUZZ_TARGETS which of them (all in vip/fuzz/fuzz_targets).
+# FAILOVER_ARGS: '--trials 10 --only kill,term', or '--vips 1000' for a thousand addresses at once, SCALE_ARGS, CLUSTER_ARGS
+# and FORWARDING_ARGS. FUZZ_SECONDS is how long make fuzz runs each target (10), FUZZ_TARGETS which of them (all in
+# vip/fuzz/fuzz_targets).
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -29,7 +30,9 @@ TARGET := $(abspath $(CARGO_TARGET_DIR))
 TOOLS := $(TARGET)/tools
 BENCH_ARGS ?=
 SCALE_ARGS ?=
+CLUSTER_ARGS ?=
 CHAOS_ARGS ?=
+FORWARDING_ARGS ?=
 FAILOVER_ARGS ?=
 FUZZ_SECONDS ?= 10
 FUZZ_TARGETS ?=
@@ -104,7 +107,7 @@ chaos:
 bench-forwarding:
 	TOOLS=$(TOOLS) .ci/setup test
 	$(CARGO) build --release -p gatehouse -p gatehouse-loadtest
-	$(TARGET)/release/gatehouse-loadtest forwarding --gatehouse $(TARGET)/release/gatehouse --results loadtest/results
+	$(TARGET)/release/gatehouse-loadtest forwarding --gatehouse $(TARGET)/release/gatehouse --results loadtest/results $(FORWARDING_ARGS)
 
 bench-failover:
 	.ci/setup failover
