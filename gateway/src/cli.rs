@@ -40,7 +40,7 @@ pub enum Command {
     /// Which rule answers a request, and why the others do not.
     Explain(ExplainArgs),
     /// The same in other words: Ingresses as Routes, or Routes as Ingresses. What the other kind cannot say stands
-    /// in comments.
+    /// in comments; where it would keep somebody out, the object is left out. Exit code 1 if one is left out.
     Convert(ConvertArgs),
     /// What a running node does: addresses and their owners, group, listeners, pools, problems.
     Status(StatusArgs),

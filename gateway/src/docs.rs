@@ -31,6 +31,9 @@ nothing only if it holds every IPv4 and every IPv6 address, in any order: `0.0.0
 out, so it closes. An open path of an older object of the namespace does not answer in the place of a closed one;
 one of another namespace does, and an error says so. A name that belongs to a protection closes even where it would do nothing alone.
 
+A name on a kind of object that its row does not have protects nothing there: on an Ingress or a Route it closes if its row
+protects (`whitelist-source-range` on a Route), otherwise it has no effect, and a warning says so.
+
 A name that is not in the table has no effect, and a warning says so. On an Ingress or a Route it closes if it is
 nearly the name of a protection, or if a part of it says that it protects: ";
 

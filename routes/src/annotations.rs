@@ -22,6 +22,7 @@ use crate::{
 mod answers;
 pub(crate) mod authentication;
 mod canary;
+mod carried;
 mod choice;
 pub(crate) mod client_certificates;
 mod cors;
@@ -52,7 +53,8 @@ mod written;
 use answers::AnswerSettings;
 pub(crate) use answers::Named;
 use authentication::AuthenticationSettings;
-use canary::CanarySettings;
+pub(crate) use canary::CanarySettings;
+pub(crate) use carried::{Carried, carry};
 use choice::ChoiceSettings;
 use client_certificates::ClientCertificateSettings;
 use cors::CorsSettings;

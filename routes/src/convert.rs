@@ -1,13 +1,18 @@
 //! Ingresses as Routes, and Routes as Ingresses: manifests that say the same for another kind of router.
 //!
-//! Behind `gatehouse convert`. Each object is converted by itself; what the other kind cannot say is a [`Problem`],
-//! never left out in silence.
+//! Behind `gatehouse convert`. Each object is converted by itself, but for canaries, which become a part of what they
+//! are canaries of. What the other kind cannot say is a [`Problem`], never left out in silence; where it would keep
+//! somebody out, the object is not made, with an error.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::{annotations, problem::Problem};
+use crate::{
+    annotations::{self, Carried, Found, ObjectKind},
+    objects::ObjectRef,
+    problem::Problem,
+};
 
 mod to_ingress;
 mod to_route;
@@ -24,12 +29,60 @@ pub struct Converted {
     pub problems: Vec<Problem>,
 }
 
-/// Annotations that go along: all but those that other programs left for themselves.
-fn carried(given: Option<&BTreeMap<String, String>>) -> Map<String, Value> {
-    let own =
-        |name: &str| name.starts_with("kubectl.kubernetes.io/") || annotations::is_class(name);
-    let kept = given.into_iter().flatten().filter(|(name, _)| !own(name));
-    kept.map(|(name, value)| (name.clone(), value.as_str().into())).collect()
+/// The annotations that an object has as one of another kind, and what they do not say any more. `None` if one of
+/// them protects: open it must not be, so it is not made at all.
+fn carried(
+    object: &ObjectRef,
+    to: ObjectKind,
+    given: Option<&BTreeMap<String, String>>,
+    problems: &mut Vec<Problem>,
+) -> Option<Map<String, Value>> {
+    let from = ObjectKind::named(object.kind)?;
+    let mut kept: Map<String, Value> = Map::new();
+    let mut open = true;
+    for (name, value) in given.into_iter().flatten() {
+        match annotations::carry(from, to, name, value) {
+            Carried::Said => {}
+            Carried::As(list) => {
+                list.into_iter().for_each(|(name, value)| keep(&mut kept, name, value))
+            }
+            Carried::Lost { protects, why } => {
+                open &= !protects;
+                problems.push(lost(object, to, name, protects, &why));
+            }
+        }
+    }
+    open.then_some(kept)
+}
+
+/// Of two limits of one name the lower one counts.
+fn keep(kept: &mut Map<String, Value>, name: String, value: String) {
+    let number = |value: &Value| value.as_str().and_then(|value| value.parse::<u64>().ok());
+    let lower = kept
+        .get(&name)
+        .and_then(number)
+        .filter(|before| value.parse::<u64>().is_ok_and(|value| *before < value));
+    if lower.is_none() {
+        kept.insert(name, value.into());
+    }
+}
+
+fn lost(object: &ObjectRef, to: ObjectKind, name: &str, protects: bool, why: &str) -> Problem {
+    let field = Found { name, value: "" }.field();
+    let to = to.name();
+    if protects {
+        let message = format!("it protects, and {why}, so no {to} is made of the object");
+        let hint = format!("write the {to} by hand, or remove the annotation if it may be open");
+        return Problem::error(object, "NotConverted", field, message, hint);
+    }
+    let message = format!("{why}, so it is left out; it protects nothing");
+    Problem::warning(
+        object,
+        "NotConverted",
+        field,
+        message,
+        "see what the application does without it",
+    )
 }
 
 #[cfg(test)]

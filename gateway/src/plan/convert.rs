@@ -30,13 +30,16 @@ pub(super) fn run(arguments: &ConvertArgs, out: &mut String) -> anyhow::Result<E
         comment(out, &format!("not read: {line}"));
     }
     print(&converted, out)?;
-    // What was not read was not converted.
-    Ok(if read.unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    // What was not read was not converted, nor what would be open.
+    let whole = read.unreadable.is_empty() && !converted.problems.iter().any(Problem::is_error);
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print(converted: &Converted, out: &mut String) -> anyhow::Result<()> {
-    for Problem { object, field, message, hint, .. } in &converted.problems {
-        comment(out, &format!("{object} {field}: {message}; {hint}"));
+    for problem in &converted.problems {
+        let Problem { object, field, message, hint, .. } = problem;
+        let error = if problem.is_error() { "error: " } else { "" };
+        comment(out, &format!("{error}{object} {field}: {message}; {hint}"));
     }
     for manifest in &converted.manifests {
         out.push_str("---\n");
@@ -83,6 +86,18 @@ mod tests {
         assert!(
             routes.contains("# Ingress d/shop spec.rules[0].http.paths[1].pathType: "),
             "{routes}"
+        );
+        let closed = file(
+            "c.yaml",
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: closed, namespace: d, annotations: {nginx.ingress.kubernetes.io/auth-url: 'http://a.b/'}}\nspec: {rules: [{host: shop.com, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: app, port: {number: 80}}}}]}}]}\n",
+        );
+        let mut out = String::new();
+        let direction = Direction::IngressToRoute;
+        let arguments = ConvertArgs { direction, class: None, paths: vec![closed] };
+        assert_eq!(run(&arguments, &mut out).unwrap(), ExitCode::FAILURE);
+        assert!(
+            out.starts_with("# error: Ingress d/closed ") && !out.contains("kind: Route"),
+            "{out}"
         );
         let routes = file("r.yaml", &routes);
         let back = convert(Direction::RouteToIngress, vec![service, routes]);

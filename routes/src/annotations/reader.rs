@@ -52,12 +52,15 @@ impl<'o> Reader<'o> {
 
     fn annotation(&mut self, kind: ObjectKind, full: &str, value: &str) {
         let Some((family, name)) = family_of(full) else { return };
-        if !family.objects.contains(&kind) {
+        // Those of an Ingress are looked at on a Route, too: what protects there would protect nothing here.
+        let of_paths = family.objects.iter().any(|kind| kind.has_paths());
+        let judged = family.objects.contains(&kind) || (kind.has_paths() && of_paths);
+        if !judged {
             return;
         }
         match family.row(name) {
             Some(row) if row.objects.contains(&kind) => self.known(row, full, value),
-            Some(row) => self.misplaced(row, full),
+            Some(row) => self.misplaced(kind, row, full, value),
             None if family.exclusive => {
                 let unknown = unknown::judge(name, family, kind);
                 self.unknown(kind, &unknown, family, full, value);
@@ -169,15 +172,20 @@ impl<'o> Reader<'o> {
     }
 
     /// The row is read on other kinds of objects.
-    fn misplaced(&mut self, row: &Annotation, full: &str) {
+    fn misplaced(&mut self, kind: ObjectKind, row: &Annotation, full: &str, value: &str) {
         let kinds: Vec<_> = row.objects.iter().map(|kind| kind.name()).collect();
-        let message = format!("it has no effect on a {}", self.object.kind);
-        self.warn(
-            "AnnotationIgnored",
-            full,
-            message,
-            format!("it belongs on {}", kinds.join(", ")),
+        let message = format!("it has no effect on {}", kind.with_article());
+        let hint = format!("it belongs on {}", kinds.join(", "));
+        if !kind.has_paths() || !protects_elsewhere(row, value) {
+            return self.warn("AnnotationIgnored", full, message, hint);
+        }
+        self.settings.deny.get_or_insert(NOT_SUPPORTED);
+        let message = format!("{message}, and protects, so every path is closed (503)");
+        let hint = format!(
+            "{hint}; say the same with an annotation that is read here, as gatehouse convert does, or remove it if \
+             the paths may be open"
         );
+        self.error(NOT_SUPPORTED, full, message, hint);
     }
 
     fn unknown(
@@ -289,6 +297,13 @@ impl<'o> Reader<'o> {
         let field = Found { name: full, value: "" }.field();
         self.problems.push(Problem::error(self.object, reason, field, message, hint));
     }
+}
+
+/// Whether an annotation would keep somebody out, were it on an object on which it is read.
+pub(super) fn protects_elsewhere(row: &Annotation, value: &str) -> bool {
+    let given = (row.parser.read)(value);
+    let by_default = !row.default.is_empty() && given == (row.parser.read)(row.default);
+    row.protects && !by_default && !row.nothing().contains(&value.trim()) && asks(row.parser, value)
 }
 
 /// Whether a value asks for anything but what happens anyway.

@@ -198,7 +198,14 @@ impl ObjectKind {
         }
     }
 
-    pub(super) fn named(name: &str) -> Option<Self> {
+    /// The kind in a sentence.
+    pub(super) fn with_article(self) -> String {
+        let name = self.name();
+        let article = if name.starts_with('I') { "an" } else { "a" };
+        format!("{article} {name}")
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 

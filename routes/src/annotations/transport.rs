@@ -61,6 +61,11 @@ pub(crate) struct TransportSettings {
 }
 
 impl TransportSettings {
+    /// What is spoken, if it is said.
+    pub(crate) fn speaks(&self) -> Option<Speaks> {
+        self.speaks
+    }
+
     pub(super) fn set(&mut self, part: Part) {
         match part {
             Part::Speaks(speaks) => self.speaks = Some(speaks),

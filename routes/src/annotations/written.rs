@@ -1,6 +1,6 @@
 //! The annotations that conversions write, and the one that they leave out: no name is spelled anywhere else.
 
-use super::{kubernetes, nginx};
+use super::{Found, haproxy_route, kubernetes, nginx};
 
 /// What a conversion says of an Ingress.
 #[derive(Clone, Copy)]
@@ -9,11 +9,23 @@ pub(crate) enum Written {
     Canary,
     CanaryWeight,
     CanaryWeightTotal,
+    ProxySslSecret,
+    ProxySslVerify,
     SslPassthrough,
     SslRedirect,
 }
 
 impl Written {
+    /// The whole name of what a Route says of the path that the backend gets.
+    pub(crate) fn rewrite_of_routes() -> String {
+        format!("{}rewrite-target", haproxy_route::HAPROXY.prefix)
+    }
+
+    /// Path of the annotation within its object.
+    pub(crate) fn field(self) -> String {
+        Found { name: &self.name(), value: "" }.field()
+    }
+
     /// The whole name.
     pub(crate) fn name(self) -> String {
         let name = match self {
@@ -21,6 +33,8 @@ impl Written {
             Self::Canary => "canary",
             Self::CanaryWeight => "canary-weight",
             Self::CanaryWeightTotal => "canary-weight-total",
+            Self::ProxySslSecret => "proxy-ssl-secret",
+            Self::ProxySslVerify => "proxy-ssl-verify",
             Self::SslPassthrough => "ssl-passthrough",
             Self::SslRedirect => "ssl-redirect",
         };

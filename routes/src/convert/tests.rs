@@ -142,3 +142,233 @@ spec: {{host: shop.com, path: /shop, to: {{name: app}}, tls: {{termination: edge
     }
     assert_eq!(status(&objects), before);
 }
+
+/// An Ingress with annotations of ingress-nginx, `name: value` in YAML.
+fn ingress(name: &str, annotations: &str, path: &str) -> String {
+    let annotations: String = annotations
+        .split(';')
+        .filter(|one| !one.trim().is_empty())
+        .map(|one| format!("    nginx.ingress.kubernetes.io/{}\n", one.trim()))
+        .collect();
+    format!(
+        "---\nkind: Ingress\nmetadata:\n  name: {name}\n  namespace: d\n  annotations:\n    example.com/x: me\n{annotations}\
+         spec:\n  rules:\n  - host: shop.com\n    http: {{paths: [{{path: '{path}', pathType: ImplementationSpecific, \
+         backend: {{service: {{name: app, port: {{number: 80}}}}}}}}]}}\n"
+    )
+}
+
+fn converted(manifests: &str) -> Converted {
+    routes(&testing::objects(&format!("{SERVICES}{manifests}")))
+}
+
+#[test]
+fn a_protection_that_a_route_cannot_say_makes_no_route_and_an_error() {
+    for annotations in [
+        "auth-url: http://a.b/",
+        "auth-type: basic; auth-secret: users",
+        "auth-tls-secret: d/ca",
+        "denylist-source-range: 10.0.0.0/8",
+        "whitelist-source-range: nonsense",
+        "limit-rps: '5'; limit-whitelist: 10.0.0.0/8",
+        "limit-rpm: '3'",
+        "proxy-body-size: 1m",
+        "backend-protocol: GRPC",
+        "backend-protocol: HTTPS",
+        "configuration-snippet: deny all;",
+        "rewrite-target: /other",
+        "modsecurity-snippets: x",
+    ] {
+        let converted = converted(&ingress("x", annotations, "/a"));
+        assert_eq!(converted.manifests, Vec::<Value>::new(), "{annotations}");
+        let errors = converted.problems.iter().filter(|problem| problem.is_error());
+        let reasons: Vec<_> = errors.map(|problem| problem.reason).collect();
+        assert!(reasons.starts_with(&["NotConverted"]), "{annotations}: {reasons:?}");
+    }
+    for path in ["/[a-z]+", "/a(/|$)(.*)x"] {
+        let converted = converted(&ingress("x", "use-regex: 'true'", path));
+        assert!(converted.manifests.is_empty() && converted.problems[0].is_error(), "{path}");
+    }
+}
+
+#[test]
+fn annotations_of_an_ingress_become_those_that_say_the_same_on_a_route() {
+    for (annotations, path, expected, spec) in [
+        (
+            "whitelist-source-range: '10.0.0.0/8,1.2.3.4'",
+            "/a",
+            json!({"haproxy/ip_whitelist": "10.0.0.0/8 1.2.3.4"}),
+            json!({}),
+        ),
+        (
+            "limit-rps: '5'; limit-rpm: '60'; limit-connections: '3'",
+            "/a",
+            json!({
+                "haproxy/rate-limit-connections": "true",
+                "haproxy/rate-limit-connections.rate-http": "10",
+                "haproxy/rate-limit-connections.concurrent-tcp": "3",
+            }),
+            json!({}),
+        ),
+        (
+            "limit-rpm: '600'; limit-rps: '5'",
+            "/a",
+            json!({
+                "haproxy/rate-limit-connections": "true",
+                "haproxy/rate-limit-connections.rate-http": "50",
+            }),
+            json!({}),
+        ),
+        (
+            "proxy-read-timeout: '90'",
+            "/a",
+            json!({"haproxy/timeout": "90000ms", "haproxy/timeout-tunnel": "90000ms"}),
+            json!({}),
+        ),
+        (
+            "affinity: cookie; session-cookie-name: s",
+            "/a",
+            json!({"router/cookie_name": "s"}),
+            json!({}),
+        ),
+        (
+            "rewrite-target: /$2",
+            "/a(/|$)(.*)",
+            json!({"haproxy/rewrite-target": "/"}),
+            json!({"path": "/a"}),
+        ),
+        (
+            "rewrite-target: /v2/$1",
+            "/a/(.*)",
+            json!({"haproxy/rewrite-target": "/v2"}),
+            json!({"path": "/a/"}),
+        ),
+        ("rewrite-target: /$1", "/(.*)", json!({}), json!({})),
+        ("rewrite-target: /a", "/a", json!({}), json!({"path": "/a"})),
+        (
+            "force-ssl-redirect: 'true'",
+            "/a",
+            json!({}),
+            json!({"tls": {"termination": "edge", "insecureEdgeTerminationPolicy": "Redirect"}}),
+        ),
+        (
+            "force-ssl-redirect: 'true'; backend-protocol: HTTPS",
+            "/a",
+            json!({}),
+            json!({"tls": {"termination": "reencrypt", "insecureEdgeTerminationPolicy": "Redirect"}}),
+        ),
+        (
+            "ssl-passthrough: 'true'",
+            "/",
+            json!({}),
+            json!({"tls": {"termination": "passthrough", "insecureEdgeTerminationPolicy": "Redirect"}}),
+        ),
+    ] {
+        let converted = converted(&ingress("x", annotations, path));
+        assert!(
+            !converted.problems.iter().any(Problem::is_error),
+            "{annotations}: {:?}",
+            converted.problems
+        );
+        let [route] = &converted.manifests[..] else { panic!("{annotations}") };
+        let mut own = Map::from_iter([("example.com/x".to_owned(), "me".into())]);
+        for (name, value) in expected.as_object().unwrap() {
+            let (family, name) = name.split_once('/').unwrap();
+            let prefix = if family == "haproxy" { "haproxy.router" } else { "router" };
+            own.insert(format!("{prefix}.openshift.io/{name}"), value.clone());
+        }
+        assert_eq!(route["metadata"]["annotations"], Value::Object(own), "{annotations}");
+        for (name, value) in spec.as_object().unwrap() {
+            assert_eq!(route["spec"][name], *value, "{annotations}");
+        }
+    }
+}
+
+#[test]
+fn clear_text_that_an_ingress_serves_beside_tls_a_route_serves_too() {
+    let tls = "  tls: [{hosts: [shop.com]}]\n";
+    for (annotation, policy) in
+        [("ssl-redirect: 'false'", "Allow"), ("ssl-redirect: 'true'", "Redirect"), ("", "Redirect")]
+    {
+        let converted = converted(&(ingress("x", annotation, "/a") + tls));
+        assert_eq!(converted.manifests[0]["spec"]["tls"]["insecureEdgeTerminationPolicy"], policy);
+    }
+}
+
+#[test]
+fn what_protects_nothing_is_left_out_with_a_warning() {
+    let converted = converted(&ingress("x", "enable-cors: 'true'; proxy-buffer-size: 8k", "/a"));
+    assert_eq!(converted.manifests[0]["metadata"]["annotations"], json!({ "example.com/x": "me" }));
+    let [cors, buffer] = &converted.problems[..] else { panic!("{:?}", converted.problems) };
+    assert!(!cors.is_error() && cors.message.contains("protects nothing"), "{cors:?}");
+    assert!(cors.field.contains("enable-cors") && buffer.field.contains("proxy-buffer-size"));
+}
+
+#[test]
+fn a_canary_becomes_a_backend_of_the_route_of_its_path_or_nothing() {
+    let next = |text: String| text.replace("name: app,", "name: next,");
+    let canary =
+        |name: &str, more: &str| next(ingress(name, &format!("canary: 'true'; {more}"), "/a"));
+    let weights = |converted: &Converted| {
+        let spec = &converted.manifests[0]["spec"];
+        (spec["to"]["weight"].clone(), spec["alternateBackends"].clone())
+    };
+    let own = ingress("own", "", "/a");
+    for (more, to, weight) in [
+        ("canary-weight: '20'", 80, 20),
+        ("canary-weight: '1'; canary-weight-total: '1000'", 255, 1),
+        ("canary-weight: '100'", 0, 100),
+    ] {
+        // The canary comes first or last by its name.
+        for name in ["a", "z"] {
+            let converted = converted(&(own.clone() + &canary(name, more)));
+            assert_eq!(converted.manifests.len(), 1, "{more}");
+            assert!(converted.problems.is_empty(), "{:?}", converted.problems);
+            let other = json!([{ "kind": "Service", "name": "next", "weight": weight }]);
+            assert_eq!(weights(&converted), (to.into(), other), "{more}");
+        }
+    }
+    let both = converted(
+        &(own.clone() + &canary("b", "canary-weight: '10'") + &canary("c", "canary-weight: '95'")),
+    );
+    assert_eq!(weights(&both).0, 90);
+    assert!(both.problems[0].message.contains("more than all"), "{:?}", both.problems);
+    for more in ["canary-by-header: x", "canary-by-cookie: x", "canary-weight: '0'", ""] {
+        let converted = converted(&(own.clone() + &canary("z", more)));
+        assert_eq!(weights(&converted), (100.into(), Value::Null), "{more}");
+        assert_eq!(converted.manifests.len(), 1);
+        assert!(!converted.problems.is_empty(), "{more}");
+    }
+    let alone = converted(&canary("z", "canary-weight: '20'"));
+    assert!(alone.manifests.is_empty() && alone.problems.len() == 1);
+    // What it is a canary of is not made, so it is not, either.
+    let closed = ingress("own", "auth-url: http://a.b/", "/a");
+    assert!(converted(&(closed + &canary("z", "canary-weight: '20'"))).manifests.is_empty());
+}
+
+#[test]
+fn a_route_with_what_is_read_on_an_ingress_only_does_not_become_one_that_does_it() {
+    let route = |annotation: &str, tls: &str| {
+        let objects = testing::objects(&format!(
+            "{SERVICES}---\nkind: Route\nmetadata: {{name: shop, namespace: d, annotations: {{{annotation}}}}}\n\
+             spec: {{host: shop.com, to: {{name: app}}{tls}}}\n"
+        ));
+        ingresses(&objects, None)
+    };
+    let closed = route("nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/8", "");
+    assert!(closed.manifests.is_empty() && closed.problems[0].is_error());
+    let plain = route("nginx.ingress.kubernetes.io/enable-cors: 'true'", "");
+    assert!(plain.manifests[0]["metadata"]["annotations"].is_null());
+    assert_eq!(plain.problems.len(), 1);
+    let limited = route("haproxy.router.openshift.io/ip_allowlist: 10.0.0.0/8", "");
+    let kept = json!({ "haproxy.router.openshift.io/ip_allowlist": "10.0.0.0/8" });
+    assert_eq!(limited.manifests[0]["metadata"]["annotations"], kept);
+    // Who verified the pods does so still.
+    let tls = ", tls: {termination: reencrypt, insecureEdgeTerminationPolicy: Redirect, destinationCACertificate: CA}";
+    let verified = route("", tls);
+    let [ingress, secret] = &verified.manifests[..] else { panic!("{:?}", verified.manifests) };
+    let annotations = &ingress["metadata"]["annotations"];
+    assert_eq!(annotations[Written::ProxySslSecret.name()], "d/shop-ca");
+    assert_eq!(annotations[Written::ProxySslVerify.name()], "on");
+    assert_eq!(secret["stringData"], json!({ "ca.crt": "CA" }));
+    assert_eq!(verified.problems, []);
+}

@@ -1,11 +1,11 @@
 //! A Route as an Ingress, with one more for each alternate backend and a Secret for a certificate that stands in it.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{Converted, to_route::named};
+use super::{Converted, carried, to_route::named};
 use crate::{
-    annotations::Written,
+    annotations::{ObjectKind, Written},
     objects::{ObjectKey, ObjectRef, Objects},
     openshift::{Route, RouteTargetReference, TlsConfig},
     problem::Problem,
@@ -34,6 +34,11 @@ struct One<'o> {
 impl One<'_> {
     fn convert(mut self) {
         let spec = &self.route.spec;
+        let given = self.route.metadata.annotations.as_ref();
+        let problems = &mut self.out.problems;
+        let Some(kept) = carried(&self.object, ObjectKind::Ingress, given, problems) else {
+            return;
+        };
         let Some(host) = spec.host.as_deref().filter(|host| !host.is_empty()) else {
             return self.lost(
                 "spec.host",
@@ -52,10 +57,10 @@ impl One<'_> {
         let targets: Vec<_> = std::iter::once(&spec.to).chain(&spec.alternate_backends).collect();
         let weight = |target: &RouteTargetReference| target.weight.unwrap_or(100).max(0);
         let total: i32 = targets.iter().map(|target| weight(target)).sum();
-        let own = self.ingress(&self.key.name, &host, &spec.to);
+        let own = self.ingress(&self.key.name, &host, &spec.to, &kept);
         self.out.manifests.push(own);
         for (at, target) in targets.iter().enumerate().skip(1) {
-            let mut canary = self.ingress(&format!("{}-{at}", self.key.name), &host, target);
+            let mut canary = self.ingress(&format!("{}-{at}", self.key.name), &host, target, &kept);
             let annotations = &mut canary["metadata"]["annotations"];
             annotations[Written::Canary.name()] = "true".into();
             annotations[Written::CanaryWeight.name()] = weight(target).to_string().into();
@@ -71,13 +76,42 @@ impl One<'_> {
                 "stringData": { "tls.crt": certificate, "tls.key": key.unwrap_or_default() },
             }));
         }
+        if let Some(authority) = self.authority() {
+            let secret = json!({
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": { "name": self.authority_secret(), "namespace": &*self.key.namespace },
+                "type": "Opaque",
+                "stringData": { "ca.crt": authority },
+            });
+            self.out.manifests.push(secret);
+        }
     }
 
-    fn ingress(&mut self, name: &str, host: &str, target: &RouteTargetReference) -> Value {
+    /// The authority that the pods' certificates must chain to, where TLS is spoken to them.
+    fn authority(&self) -> Option<&'_ str> {
+        let tls = self.route.spec.tls.as_ref()?;
+        let reencrypt = tls.termination.as_deref()?.eq_ignore_ascii_case("reencrypt");
+        tls.destination_ca_certificate
+            .as_deref()
+            .filter(|text| reencrypt && !text.trim().is_empty())
+    }
+
+    fn authority_secret(&self) -> String {
+        format!("{}-ca", self.key.name)
+    }
+
+    fn ingress(
+        &mut self,
+        name: &str,
+        host: &str,
+        target: &RouteTargetReference,
+        kept: &Map<String, Value>,
+    ) -> Value {
         let spec = &self.route.spec;
         let path = spec.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
         let port = self.port(target);
-        let mut metadata = named(name, &self.key.namespace, &self.route.metadata);
+        let mut metadata = named(name, &self.key.namespace, &self.route.metadata, kept.clone());
         let mut out = json!({
             "rules": [{ "host": host, "http": { "paths": [{
                 "path": path,
@@ -123,13 +157,15 @@ impl One<'_> {
                 self.lost("spec.tls.insecureEdgeTerminationPolicy", message, hint);
             }
         }
-        if tls.destination_ca_certificate.is_some() {
-            let hint = "put it into a Secret and name that in proxy-ssl-secret, with proxy-ssl-verify: \"on\"";
-            self.lost(
-                "spec.tls.destinationCACertificate",
-                "an Ingress names a Secret for it",
-                hint,
-            );
+        if self.authority().is_some() {
+            let secret = format!("{}/{}", self.key.namespace, self.authority_secret());
+            annotations[Written::ProxySslSecret.name()] = secret.into();
+            annotations[Written::ProxySslVerify.name()] = "on".into();
+        } else if termination == "reencrypt" {
+            let hint = "name the authority in proxy-ssl-secret, with proxy-ssl-verify: \"on\"";
+            let message =
+                "the authority of the cluster is not asked about the pods' certificates any more";
+            self.lost("spec.tls.termination", message, hint);
         }
     }
 

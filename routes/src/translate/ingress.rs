@@ -38,6 +38,8 @@ mod mirror;
 mod passthrough;
 mod weights;
 
+pub(crate) use closing::has_expression;
+
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// The reference to an Ingress.
@@ -486,12 +488,12 @@ impl Translator<'_, '_> {
     fn is_regex(&self, text: &str) -> bool {
         let rewrite = self.settings.rewrite.as_ref();
         self.settings.use_regex
-            || rewrite.is_some_and(|target| target.captures || closing::has_expression(text))
+            || rewrite.is_some_and(|target| target.captures || has_expression(text))
     }
 
     /// Whether the path of a type that knows no expressions was meant as one.
     fn means_expression(&self, text: &str) -> bool {
-        text.starts_with('/') && closing::has_expression(text) && self.is_regex(text)
+        text.starts_with('/') && has_expression(text) && self.is_regex(text)
     }
 
     fn literal(&mut self, exact: bool, text: &str, field: &str) -> Option<Judged> {

@@ -17,7 +17,7 @@ use crate::{
 const EXPRESSION: [char; 13] = ['(', ')', '[', ']', '{', '}', '*', '+', '?', '|', '^', '$', '\\'];
 
 /// Whether a path holds what only means something in an expression.
-pub(super) fn has_expression(text: &str) -> bool {
+pub(crate) fn has_expression(text: &str) -> bool {
     text.contains(EXPRESSION)
 }
 
