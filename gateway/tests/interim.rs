@@ -225,3 +225,38 @@ fn a_backend_that_goes_on_with_interim_answers_loses_its_connection_and_holds_up
     }
     assert_eq!(get(gateway.http, "mirror.test", "/").status(), 200);
 }
+
+#[test]
+fn a_backend_that_does_so_in_http_2_loses_its_connection_as_well() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (gave_up, ended) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut read, mut chunk) = (Vec::new(), [0; 4096]);
+            // HEADERS of the first stream (RFC 9113 §6.2).
+            let asked =
+                |read: &[u8]| read.windows(9).any(|it| it[3] == 1 && it[5..] == [0, 0, 0, 1]);
+            while !asked(&read) {
+                let n = stream.read(&mut chunk).unwrap();
+                assert!(n > 0, "the end in {read:?}");
+                read.extend_from_slice(&chunk[..n]);
+            }
+            // SETTINGS, and :status 103 again and again.
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+            let early = [0, 0, 5, 1, 4, 0, 0, 0, 1, 8, 3, b'1', b'0', b'3'].repeat(1_000);
+            while stream.write_all(&early).is_ok() {}
+            let _ = gave_up.send(());
+        }
+    });
+    let http2 = "nginx.ingress.kubernetes.io/backend-protocol: GRPC";
+    let gateway = Plan::default()
+        .manifest("bad.yaml", service("bad", &[addr]))
+        .manifest("a.yaml", ingress("a", http2, "", &[prefix("a.test", "/", "bad")]))
+        .start();
+    let began = Instant::now();
+    assert_eq!(get(gateway.http, "a.test", "/").status(), 502);
+    let cut_off = ended.recv_timeout(Duration::from_secs(5));
+    assert!(cut_off.is_ok(), "its connection goes on after {:?}", began.elapsed());
+}

@@ -3,6 +3,8 @@
 //! A streaming scanner over both directions, fed by [`super::io::ClientIo`], which ends the connection once
 //! the allowance is used up.
 
+use crate::upstream::frames::{DATA, Frames, HEADERS};
+
 /// Control frames that a connection may send at once.
 const BURST: u64 = 1_000;
 /// Control frames per second that it earns by being there (`BURST` in ten seconds).
@@ -15,49 +17,11 @@ const RESET_BURST: u64 = 100;
 /// opens its window again every few KiB, one that sends pings along with its data.
 const BYTES_PER_FRAME: u64 = 1024;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PREFACE: usize = 24;
-
-/// Cuts a byte stream into HTTP/2 frames (RFC 9113 §4.1) without keeping their payload.
-#[derive(Debug)]
-struct Frames {
-    /// Bytes of preface or payload still to skip.
-    skip: usize,
-    header: [u8; 9],
-    have: usize,
-}
-
-impl Frames {
-    fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(u8, u8, usize)) {
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let skipped = self.skip.min(bytes.len());
-                self.skip -= skipped;
-                bytes = &bytes[skipped..];
-                continue;
-            }
-            let taken = (9 - self.have).min(bytes.len());
-            self.header[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
-            self.have += taken;
-            bytes = &bytes[taken..];
-            if self.have == 9 {
-                let [a, b, c, kind, flags, ..] = self.header;
-                self.have = 0;
-                self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                each(kind, flags, self.skip);
-            }
-        }
-    }
-
-    fn at_boundary(&self) -> bool {
-        self.skip == 0 && self.have == 0
-    }
-}
 
 /// Token bucket over the frames of a client that carry no request (P21).
 #[derive(Debug)]
@@ -74,8 +38,8 @@ pub(crate) struct FrameGuard {
 impl FrameGuard {
     pub(crate) fn new(now_ms: u64) -> Self {
         Self {
-            inbound: Frames { skip: PREFACE, header: [0; 9], have: 0 },
-            outbound: Frames { skip: 0, header: [0; 9], have: 0 },
+            inbound: Frames::after(PREFACE),
+            outbound: Frames::default(),
             tokens: BURST,
             resets: RESET_BURST,
             refilled_at: now_ms,

@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::{
     upstream::{
+        frames::{Counted, Due},
         key::UpstreamKey,
         permit::Permit,
         request_body::{RequestBody, Sent},
@@ -51,6 +52,7 @@ pub(super) struct Shared {
     /// It takes no more requests.
     over: Cell<bool>,
     idle_since: Cell<Option<Tick>>,
+    due: Rc<Due>,
     _permit: Permit,
 }
 
@@ -69,6 +71,8 @@ pub(super) async fn begin(
     stream: UpstreamStream,
     permit: Permit,
 ) -> hyper::Result<Rc<Shared>> {
+    let due = Rc::<Due>::default();
+    let stream = Counted::new(stream, Rc::clone(&due));
     let (sender, mut connection) = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -84,6 +88,7 @@ pub(super) async fn begin(
         most: Cell::new(MAX_STREAMS),
         over: Cell::new(false),
         idle_since: Cell::new(None),
+        due,
         _permit: permit,
     });
     let weak = Rc::downgrade(&shared);
@@ -151,6 +156,7 @@ impl Stream {
         &mut self,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Sent> + use<> {
+        self.0.due.request();
         self.0.sender.borrow_mut().try_send_request(request)
     }
 

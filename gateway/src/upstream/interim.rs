@@ -26,7 +26,7 @@ use crate::upstream::stream::UpstreamStream;
 /// Longest head of an interim answer that is passed on.
 const MAX_HEAD: usize = 16 * 1024;
 /// Most interim answers before one answer.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 /// Most bytes of them.
 const MOST_BYTES: usize = 64 * 1024;
 /// What an interim answer begins with; hyper takes one of HTTP/1.0 for one, too.
