@@ -214,9 +214,17 @@ pub(crate) fn run_forward(filters: &[Filter], kept: &Kept, headers: &mut HeaderM
     for filter in filters {
         match filter {
             Filter::SetHeader(name, value) => {
+                headers::remove_spellings(headers, name);
                 headers.insert(name, value.clone());
             }
-            Filter::EditRequest(edits) => header_edits::apply(edits, kept.certificate(), headers),
+            Filter::EditRequest(edits) => {
+                header_edits::apply(edits, kept.certificate(), headers);
+                // An object may set one field in several spellings; a client may not.
+                let own = |name: &HeaderName| edits.iter().any(|edit| edit.name == *name);
+                for edit in edits.iter() {
+                    headers::remove_aliases(headers, &edit.name, own);
+                }
+            }
             Filter::Authenticate(authentication) => {
                 authenticate::on_forward(authentication, kept, headers);
             }

@@ -69,6 +69,11 @@ pub(crate) fn prepare_request(
         headers.remove(&PROXY);
         headers.remove(&HTTP2_SETTINGS);
     }
+    if seen.forwarded {
+        // No proxy spells them so: who does means servers that do not tell the spellings apart, and comes through
+        // proxies that are believed as well.
+        remove_fields(headers, |name| name.contains('_') && is_forwarded(name));
+    }
     if let Some(upgrade) = upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, upgrade);
@@ -237,15 +242,24 @@ pub(crate) fn remove_certificate(headers: &mut HeaderMap) {
 /// Takes a field off a request, also where it is spelled with underscores: many backends do not tell them apart.
 pub(crate) fn remove_spellings(headers: &mut HeaderMap, name: &HeaderName) {
     headers.remove(name);
-    remove_aliases(headers, name);
+    remove_aliases(headers, name, |_| false);
 }
 
-/// The same of such spellings alone.
-pub(crate) fn remove_aliases(headers: &mut HeaderMap, name: &HeaderName) {
+/// The same of the other spellings alone, but for those that are to stay.
+pub(crate) fn remove_aliases(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    stays: impl Fn(&HeaderName) -> bool,
+) {
     let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
     let alike = |other: &&HeaderName| {
+        if stays(other) {
+            return false;
+        }
         let (other, name) = (other.as_str(), name.as_str());
-        other.contains('_') && other.bytes().map(dashed).eq(name.bytes().map(dashed))
+        other != name
+            && other.contains('_')
+            && other.bytes().map(dashed).eq(name.bytes().map(dashed))
     };
     while let Some(other) = headers.keys().find(alike).cloned() {
         headers.remove(other);
@@ -448,6 +462,28 @@ mod tests {
         assert_eq!(fields["x-request-id"], "kept-1");
         for gone in ["x_forwarded_for", "forwarded", "x-forwarded-prefix"] {
             assert!(!fields.contains_key(gone), "{gone}");
+        }
+    }
+
+    #[test]
+    fn spellings_that_no_proxy_uses_come_from_behind_it_and_are_not_believed() {
+        use ForwardedFields::{Append, Beside, IfNone, Never, Only, Replace};
+        let modes = [Append, Beside, IfNone, Never, Only, Replace].map(Some);
+        for (mode, believed) in
+            [None].into_iter().chain(modes).flat_map(|mode| [(mode, true), (mode, false)])
+        {
+            let aliases = ["x_forwarded_for", "x-real_ip", "ssl_client_verify", "content_length"];
+            let mut fields = headers(&[("host", "a.test"), ("x-forwarded-for", "1.1.1.1")]);
+            for name in aliases {
+                fields.insert(name, HeaderValue::from_static("9.9.9.9"));
+            }
+            fields.insert("ssl-client-verify", HeaderValue::from_static("SUCCESS"));
+            prepare_request(&mut fields, ALL, None, None, (&forwarding(believed), mode));
+            for name in aliases {
+                assert!(!fields.contains_key(name), "{name} {mode:?} {believed}");
+            }
+            let certified = fields.contains_key("ssl-client-verify");
+            assert!(certified == believed || mode.is_some(), "{mode:?} {believed}");
         }
     }
 

@@ -249,7 +249,7 @@ fn question(
     }
     // A field of the answer may be one of the question, too, but only as it is spelled.
     for name in &external.copy {
-        headers::remove_aliases(&mut headers, name);
+        headers::remove_aliases(&mut headers, name, |_| false);
     }
     if let Some((_, authentication)) = gate.rule.filters.authentication() {
         for (_, name) in authentication.jwt.iter().flat_map(|jwt| &jwt.copy) {
