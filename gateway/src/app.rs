@@ -73,6 +73,7 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         Signals::listen().context("cannot catch signals")?
     };
     raise_descriptor_limit();
+    settings.listens_once()?;
     let mut address_options = AddressOptions::new(settings)?;
     let origin = Origin::open(settings)?;
     let problems = ProcessProblems::new(&settings.node_name());
@@ -93,6 +94,10 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
     let bodies = &settings.bodies;
     let folder = bodies.folder(settings.state_dir.as_deref());
     let spool = Spool::new(folder, bodies.body_memory, bodies.body_disk);
+    if let Some(folder) = &bodies.body_dir {
+        let context = || format!("cannot keep bodies in --body-dir {}", folder.display());
+        spool.try_folder().with_context(context)?;
+    }
     let shares = Shares::new(random()?);
     let (hear, heard) = shares::mailbox();
     let agreeing = shares.clone();
@@ -177,7 +182,7 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         live: Arc::clone(&live),
         workers,
         clock: options.clock(),
-        listeners: Listeners::new(tls, sockets),
+        listeners: Listeners::new(tls, sockets, succeeding),
         kernel: KernelForwarding::new(settings.leave_kernel_rules, succeeding, problems.clone()),
         addresses,
         progress,

@@ -4,7 +4,7 @@
 //! there. Nothing here touches the world but [`Settings::node_name`] and [`Settings::worker_threads`].
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     time::Duration,
@@ -28,7 +28,7 @@ pub use bodies::BodySettings;
 pub use cluster::ClusterSettings;
 pub use header_case::{HeaderCaseSettings, Spelling};
 pub use listen::Listen;
-pub(crate) use listen::{listen, socket};
+pub(crate) use listen::{listen, overlap, socket};
 pub use peer::Peer;
 pub use routes::RouteSettings;
 pub use tls::{ClientCertificatePolicy, RouteClientSettings, TlsProfile, TlsSettings, TlsVersion};
@@ -235,9 +235,10 @@ pub struct Settings {
     #[arg(long, value_name = "FOLDER", help_heading = "Process")]
     pub state_dir: Option<PathBuf>,
 
-    /// Data threads; 0 means one per CPU that this process may use (affinity and cgroup quota counted).
+    /// Data threads, at most 1024; 0 means one per CPU that this process may use (affinity and cgroup quota counted).
     #[arg(long, value_name = "COUNT", default_value_t = 0, help_heading = "Process")]
-    pub threads: usize,
+    #[arg(value_parser = clap::value_parser!(u16).range(..=1024))]
+    pub threads: u16,
 
     /// What the process says of itself on standard error: a level (error, warn, info, debug, trace, off),
     /// or a list of levels by part of the program, such as `warn,gatehouse::status=debug`. Default: the
@@ -376,7 +377,7 @@ impl Settings {
 
     /// Number of data threads, never 0.
     pub fn worker_threads(&self) -> NonZeroUsize {
-        NonZeroUsize::new(self.threads)
+        NonZeroUsize::new(self.threads.into())
             .or_else(|| std::thread::available_parallelism().ok())
             .unwrap_or(NonZeroUsize::MIN)
     }
@@ -477,7 +478,7 @@ pub(crate) fn object_key(text: &str) -> Result<ObjectKey, String> {
 
 fn network(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>()
-        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
         .map_err(|_| format!("\"{text}\" is neither a network, such as 10.0.0.0/8, nor an address"))
 }
 

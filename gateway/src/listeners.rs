@@ -18,6 +18,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     compile::{L4Address, ListenerPlan, Protocol},
+    config::overlap,
     l4::forward::keep_alive,
     tls::config::TlsConfigs,
     worker::{
@@ -51,6 +52,10 @@ pub(crate) struct Listeners {
     /// Listeners for datagrams whose sockets a predecessor still reads: who would read them, too, would break the flows
     /// that it has. They are open, and are read when it is over.
     waiting: Vec<(usize, OpenedUdp)>,
+    /// Another process of this gateway may listen on the same places: its predecessor or its successor.
+    shared: bool,
+    /// Where this process has listened: it may be about to close such a socket.
+    known: BTreeSet<L4Address>,
     /// Planned listeners that are not open.
     failed: BTreeMap<L4Address, Failed>,
     next_id: u64,
@@ -112,13 +117,15 @@ fn remedy(code: Option<i32>) -> &'static str {
 }
 
 impl Listeners {
-    /// None is open; `inherited` are sockets that are open already.
-    pub(crate) fn new(tls: TlsConfigs, inherited: Sockets) -> Self {
+    /// None is open; `inherited` are sockets that are open already. `shared`: a predecessor may open some, too.
+    pub(crate) fn new(tls: TlsConfigs, inherited: Sockets, shared: bool) -> Self {
         Self {
             tls,
             open: BTreeMap::new(),
             inherited,
             waiting: Vec::new(),
+            shared,
+            known: BTreeSet::new(),
             failed: BTreeMap::new(),
             next_id: 1,
         }
@@ -126,7 +133,8 @@ impl Listeners {
 
     /// The sockets of all listeners, for a successor. What waits in their queues is served as long as one
     /// process has them.
-    pub(crate) fn sockets(&self) -> io::Result<Sockets> {
+    pub(crate) fn sockets(&mut self) -> io::Result<Sockets> {
+        self.shared = true;
         let cloned = |(at, open): (&L4Address, &Open)| {
             let sockets = open.sockets.iter().map(OwnedFd::try_clone);
             Ok((*at, sockets.collect::<io::Result<_>>()?))
@@ -157,6 +165,7 @@ impl Listeners {
             match self.open_one(plan, workers) {
                 Ok(open) => {
                     tracing::info!(address = %plan.address, protocol = plan.protocol.name(), "listening");
+                    self.known.insert(plan.at());
                     // Same address, other service: the new socket is there before the old one goes.
                     if let Some(old) = self.open.insert(plan.at(), open) {
                         self.waiting.retain(|(_, opened)| opened.id != old.id);
@@ -205,6 +214,7 @@ impl Listeners {
 
     /// Reads the sockets that the predecessor has read so far.
     pub(crate) fn predecessor_is_over(&mut self, workers: &[WorkerHandle]) {
+        self.shared = false;
         for (worker, opened) in self.waiting.drain(..) {
             workers[worker].send(Command::ListenUdp(Box::new(opened)));
         }
@@ -223,6 +233,9 @@ impl Listeners {
     fn open_one(&mut self, plan: &ListenerPlan, workers: &[WorkerHandle]) -> anyhow::Result<Open> {
         let mut sockets = self.inherited.remove(&plan.at()).unwrap_or_default();
         let inherited = !sockets.is_empty();
+        if !inherited && !self.shared && !self.has_beside(plan) {
+            free(plan)?;
+        }
         // One more socket of UDP would have the kernel give flows to other sockets than before.
         while sockets.len() < workers.len() && !(inherited && plan.protocol == Protocol::Udp) {
             sockets.push(bind(plan)?);
@@ -248,6 +261,14 @@ impl Listeners {
             workers[worker].send(Command::Listen(Box::new(Opened { id, facts, socket })));
         }
         Ok(Open { plan: plan.clone(), id, sockets: kept })
+    }
+
+    /// Whether a listener of this process would be in the way of another one without `SO_REUSEPORT`.
+    fn has_beside(&self, plan: &ListenerPlan) -> bool {
+        let plan = plan.at();
+        self.known
+            .iter()
+            .any(|at| at.transport == plan.transport && overlap(at.address, plan.address))
     }
 
     /// What connections of a listener have to know of it.
@@ -276,27 +297,22 @@ fn unlisten(id: ListenerId, workers: &[WorkerHandle]) {
     }
 }
 
+/// Fails if another process has the place. `SO_REUSEPORT` would let this one in beside any other of the same user
+/// that asks for it, too, and each would get a part of the connections.
+fn free(plan: &ListenerPlan) -> io::Result<()> {
+    let socket = unbound(plan)?;
+    // Connections of a process that has ended are not in the way. With UDP it would let anybody in.
+    socket.set_reuse_address(plan.protocol.transport() == Transport::Tcp)?;
+    socket.bind(&plan.address.into())
+}
+
 /// Opens a socket of a listener. A virtual address is bound before it is on any interface, so that nothing is
 /// announced that does not answer.
 fn bind(plan: &ListenerPlan) -> io::Result<OwnedFd> {
     let (address, transport) = (plan.address, plan.protocol.transport());
-    let kind = match transport {
-        Transport::Tcp => Type::STREAM,
-        Transport::Udp => Type::DGRAM,
-    };
-    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    let socket = unbound(plan)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    if plan.vip {
-        if address.is_ipv6() {
-            socket.set_freebind_v6(true)?;
-        } else {
-            socket.set_freebind_v4(true)?;
-        }
-    }
     socket.set_nonblocking(true)?;
     if transport == Transport::Udp {
         socket.bind(&address.into())?;
@@ -311,6 +327,27 @@ fn bind(plan: &ListenerPlan) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
+/// A socket of the address family and the transport of a listener.
+fn unbound(plan: &ListenerPlan) -> io::Result<Socket> {
+    let address = plan.address;
+    let kind = match plan.protocol.transport() {
+        Transport::Tcp => Type::STREAM,
+        Transport::Udp => Type::DGRAM,
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if plan.vip {
+        if address.is_ipv6() {
+            socket.set_freebind_v6(true)?;
+        } else {
+            socket.set_freebind_v4(true)?;
+        }
+    }
+    Ok(socket)
+}
+
 #[cfg(test)]
 mod tests {
     use gatehouse_routes::{
@@ -319,6 +356,25 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_port_of_another_process_is_not_shared_unless_it_is_one_of_this_gateway() {
+        for protocol in [Protocol::Http, Protocol::Udp] {
+            let plan = |address| {
+                let (scope, slot) = (Scope::Plain, ScopeSlot::PLAIN);
+                ListenerPlan { address, scope, slot, protocol, vip: false }
+            };
+            // Somebody who shares with whoever comes.
+            let theirs = bind(&plan("127.0.0.1:0".parse().unwrap())).unwrap();
+            let at = Socket::from(theirs.try_clone().unwrap()).local_addr().unwrap();
+            let taken = plan(at.as_socket().unwrap());
+            assert!(bind(&taken).is_ok(), "which is why it is tried first");
+            let code = free(&taken).unwrap_err().raw_os_error();
+            assert_eq!(code, Some(libc::EADDRINUSE), "{protocol:?}");
+            drop(theirs);
+            assert!(free(&taken).is_ok());
+        }
+    }
 
     fn failed(code: i32, before: Option<&Failed>, now: Instant) -> Failed {
         let plan = ListenerPlan {

@@ -82,6 +82,15 @@ impl Spool {
         Self(Arc::new(Shared { folder, memory, disk, files, spilled }))
     }
 
+    /// Makes the folder if it is not there, and a file in it: whoever names a folder hears at the start that it cannot
+    /// be used, not with the first body.
+    ///
+    /// # Errors
+    /// One of them cannot be made.
+    pub(crate) fn try_folder(&self) -> io::Result<()> {
+        create(&self.0.folder).map(drop)
+    }
+
     /// How much is in use.
     pub(crate) fn facts(&self) -> SpoolFacts {
         let Shared { memory, disk, files, spilled, .. } = &*self.0;

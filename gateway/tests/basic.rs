@@ -8,6 +8,8 @@ use std::{
     net::{SocketAddr, TcpListener},
 };
 
+use socket2::{Domain, Socket, Type};
+
 use gatehouse_testbed::{
     gatehouse::{
         backend::{Act, Backend, Gate, echo_answer},
@@ -369,6 +371,25 @@ fn a_start_that_cannot_work_says_why_and_exits_with_a_code() {
     let (code, text) = run(Plan::default().args(&["--http", &addr]));
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(&addr), "{text}");
+    // Nor beside somebody who would share the port with it.
+    let sharing = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    sharing.set_reuse_address(true).unwrap();
+    sharing.set_reuse_port(true).unwrap();
+    sharing.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    sharing.listen(1).unwrap();
+    let addr = sharing.local_addr().unwrap().as_socket().unwrap().to_string();
+    for flag in ["--http", "--https"] {
+        let (code, text) = run(Plan::default().args(&[flag, &addr]));
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains(&addr) && text.contains("another process listens there"), "{text}");
+    }
+    drop(sharing);
+    let (code, text) = run(Plan::default().args(&["--http", &addr, "--https", &addr]));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("listen on the same port"), "{text}");
+    let (code, text) = run(Plan::default().args(&["--body-dir", "/proc/none"]));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("--body-dir /proc/none"), "{text}");
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::{
     path::Path,
 };
 
+use super::Settings;
+
 /// The value of `--http` or `--https`: `10.0.0.1:80`, `[::1]:80`, or `:80` for every address of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen(Vec<SocketAddr>);
@@ -24,6 +26,44 @@ pub(crate) fn listen(text: &str) -> Result<Listen, String> {
 /// Reads the value of `--admin` or `--metrics`: one socket, that of both families where a port stands alone.
 pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
     read(text, has_ipv6()).map(|addresses| addresses[addresses.len() - 1])
+}
+
+/// Whether two sockets would have connections in common. Those of IPv6 are for IPv6 only.
+pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let every = |address: SocketAddr| address.ip().is_unspecified();
+    let same = a.ip() == b.ip() || every(a) || every(b);
+    a.port() == b.port() && a.port() != 0 && a.is_ipv4() == b.is_ipv4() && same
+}
+
+impl Settings {
+    /// Fails if two flags name one place to listen: SO_REUSEPORT would let both in, and each would get a part of the
+    /// connections.
+    pub fn listens_once(&self) -> anyhow::Result<()> {
+        let (http, https) = (self.http_addresses(), self.https_addresses());
+        let pages = |address: SocketAddr| match address.ip() {
+            // One socket of both families.
+            IpAddr::V6(ip) if ip.is_unspecified() => {
+                vec![address, SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))]
+            }
+            _ => vec![address],
+        };
+        let flags = [("--http", http), ("--https", https), ("--admin", pages(self.admin))];
+        let metrics = self.metrics.map(|address| ("--metrics", pages(address)));
+        let flags: Vec<_> = flags.into_iter().chain(metrics).collect();
+        for (at, (flag, addresses)) in flags.iter().enumerate() {
+            for (other, others) in &flags[at + 1..] {
+                let same =
+                    |address: &&SocketAddr| others.iter().any(|other| overlap(**address, *other));
+                if let Some(address) = addresses.iter().find(same) {
+                    anyhow::bail!(
+                        "{flag} {address} and {other} listen on the same port of the same address: choose another \
+                         port for one of them"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Never empty; IPv4 first.
@@ -56,6 +96,15 @@ fn has_ipv6() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::{Command, try_parse};
+
+    fn settings(arguments: &str) -> Settings {
+        let words = "gatehouse run --manifests x".split(' ').chain(arguments.split_whitespace());
+        match try_parse(words).unwrap() {
+            Command::Run(settings) => *settings,
+            other => panic!("{other:?}"),
+        }
+    }
 
     fn addresses(text: &str, ipv6: bool) -> String {
         let addresses = read(text, ipv6).unwrap();
@@ -85,6 +134,41 @@ mod tests {
                 refusal.contains(&format!("\"{text}\"")) && refusal.contains(":80"),
                 "{refusal}"
             );
+        }
+    }
+
+    #[test]
+    fn two_flags_do_not_listen_on_one_port() {
+        for (arguments, refused) in [
+            ("--http 127.0.0.1:80 --https 127.0.0.1:443", ""),
+            ("--http 127.0.0.1:80 --http 127.0.0.1:80", ""),
+            ("--http 127.0.0.1:80 --https 127.0.0.2:80", ""),
+            ("--http 127.0.0.1:0 --https 127.0.0.1:0", ""),
+            ("--http 127.0.0.1:80 --https [::1]:80", ""),
+            ("--http 127.0.0.1:80 --https 127.0.0.1:80", "--https"),
+            ("--http :80 --https 10.0.0.1:80", "--https"),
+            ("--http 127.0.0.1:9901", "--admin"),
+            ("--http 127.0.0.1:80 --admin :80", "--admin"),
+            ("--https 127.0.0.1:443 --metrics 127.0.0.1:443", "--metrics"),
+            ("--metrics :9901", "--metrics"),
+            ("--https 127.0.0.1:8443 --http 127.0.0.1:8080", ""),
+        ] {
+            let said = settings(arguments).listens_once().map_err(|error| error.to_string());
+            match said {
+                Ok(()) => assert_eq!(refused, "", "{arguments}"),
+                Err(said) => {
+                    assert!(!refused.is_empty() && said.contains(refused), "{arguments}: {said}")
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_are_a_number_that_a_machine_may_have() {
+        assert_eq!(settings("--threads 1024").threads, 1024);
+        for count in ["1025", "65536", "-1", "many"] {
+            let words = ["gatehouse", "run", "--manifests", "x", "--threads", count];
+            assert!(try_parse(words).unwrap_err().to_string().contains(count), "{count}");
         }
     }
 }

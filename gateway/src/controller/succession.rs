@@ -8,7 +8,7 @@ use crate::{
 
 impl Controller {
     /// What a successor gets while this process still serves.
-    pub(super) fn handed(&self) -> Option<Handed> {
+    pub(super) fn handed(&mut self) -> Option<Handed> {
         let sockets = self.listeners.sockets().ok()?;
         Some(Handed { sockets, clients: self.clients() })
     }

@@ -93,7 +93,7 @@ impl Bed {
                 vip: false,
             })
             .collect();
-        let mut open = Listeners::new(TlsConfigs::of_tests(live), Default::default());
+        let mut open = Listeners::new(TlsConfigs::of_tests(live), Default::default(), false);
         open.open(&listeners, &workers, Instant::now());
         assert!(open.failed().is_empty(), "{:?}", open.failed());
         let [moves, stays] = addresses;
