@@ -144,12 +144,14 @@ pub(crate) enum Gap {
 }
 
 impl Gap {
-    /// The problem of an object that refers to a backend with this gap.
-    pub(crate) fn problem(self, object: &ObjectRef, key: &BackendKey, field: &str) -> Problem {
-        let so = match object.kind {
-            "Service" => "connections are refused",
-            _ => "requests get 503",
-        };
+    /// The problem of an object that refers to a backend with this gap; `so` is what becomes of its requests.
+    pub(crate) fn problem(
+        self,
+        object: &ObjectRef,
+        key: &BackendKey,
+        field: &str,
+        so: &str,
+    ) -> Problem {
         match self {
             Self::Service => Problem::error(
                 object,

@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc};
 use serde::Serialize;
 
 use crate::{
-    action::{Action, DENY_STATUS},
+    action::{Action, DENY_STATUS, WeightedBackend},
     canary::Canary,
     compile::Compiled,
     encoded_slash,
@@ -91,9 +91,20 @@ pub fn explain(compiled: &Compiled, asked: &Asked<'_>) -> Explanation {
     let mut hosts: Vec<&Arc<HostRoutes>> = table.hosts().map(|(_, host)| host).collect();
     hosts.sort_by_key(|entry| request.distance(entry.pattern()));
     let losers = hosts.into_iter().flat_map(|entry| request.losers(entry)).collect();
-    let winner =
-        request.winner.map(|winner| explained(winner.rule, &view, request.why_it_answers(&winner)));
+    let winner = request.winner.map(|winner| {
+        let why = request.why_it_answers(&winner);
+        let instead = request.stand_in(compiled, winner.rule).map(|(standing, _)| standing);
+        explained(winner.rule, &view, why + &instead.unwrap_or_default())
+    });
     Explanation { error: request.error(compiled, asked), winner, losers }
+}
+
+/// Whether one of them gets requests and has an endpoint.
+fn answers(compiled: &Compiled, backends: &[WeightedBackend]) -> bool {
+    backends.iter().any(|one| {
+        let backend = compiled.backends.get(one.slot);
+        one.weight > 0 && backend.is_some_and(|backend| !backend.endpoints.is_empty())
+    })
 }
 
 fn no_rule() -> Failure {
@@ -145,14 +156,31 @@ impl<'t> Request<'t> {
             }
             Action::Deny { reason, .. } => failure(DENY_STATUS, reason),
             Action::Redirect(_) => None,
-            Action::Forward(forward) => {
-                let answers = forward.spec.backends.iter().any(|one| {
-                    let backend = compiled.backends.get(one.slot);
-                    one.weight > 0 && backend.is_some_and(|backend| !backend.endpoints.is_empty())
-                });
-                if answers { None } else { failure(503, "no backend of it has a ready endpoint") }
-            }
+            Action::Forward(forward) if answers(compiled, &forward.spec.backends) => None,
+            Action::Forward(_) => match self.stand_in(compiled, rule) {
+                Some((_, true)) => None,
+                Some((_, false)) => failure(
+                    503,
+                    "neither a backend of it nor what stands in for them has a ready endpoint",
+                ),
+                None => failure(503, "no backend of it has a ready endpoint"),
+            },
         }
+    }
+
+    /// Who stands in for the backends of a rule, which have no endpoint, and whether it has one; `None`: nobody has
+    /// to, or there is nobody.
+    fn stand_in(&self, compiled: &Compiled, rule: &RouteRule) -> Option<(String, bool)> {
+        let forward = rule.forward().filter(|_| rule.redirect(self.view.scheme).is_none())?;
+        let stand_in = rule.stand_in().filter(|_| !answers(compiled, &forward.spec.backends))?;
+        let ready = answers(compiled, std::slice::from_ref(stand_in));
+        let standing = match ready {
+            true => {
+                format!("; as none of its backends has a ready endpoint, {} answers", stand_in.key)
+            }
+            false => String::new(),
+        };
+        Some((standing, ready))
     }
 
     /// 0 for the host's own entry, more the farther away.

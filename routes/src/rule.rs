@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    action::{Action, Forward, Reach},
+    action::{Action, Forward, Reach, WeightedBackend},
     filter::{
         Filter, Filters, HttpsRedirect, Rewrite, client_certificate::ClientCertificates,
         tls_terms::TlsTerms,
@@ -93,6 +93,15 @@ impl RouteRule {
             Action::Forward(forward) => Some(forward),
             Action::Deny { .. } | Action::Redirect(_) => None,
         }
+    }
+
+    /// The Service that answers where no backend has an endpoint, if there is one; it words errors, too.
+    pub fn stand_in(&self) -> Option<&WeightedBackend> {
+        let backend = self.filters.iter().find_map(|filter| match filter {
+            Filter::ErrorPages(pages) => pages.backend.as_ref(),
+            _ => None,
+        });
+        backend?.spec.main().first()
     }
 
     /// The same, to be changed.

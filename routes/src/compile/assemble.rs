@@ -17,6 +17,7 @@ use super::{
     passthrough,
 };
 use crate::{
+    action::WeightedBackend,
     admit::{self, Lost},
     endpoints::{Changed, Inputs, Resolved, Resolver},
     model::{Backend, BackendTable, CertBinding, CertSource, HostPattern, Scope},
@@ -200,14 +201,34 @@ impl Run<'_, '_> {
             let mut used = translation.backends.iter().filter(|usage| usage.used);
             used.any(|usage| (of_route || usage.field == field) && gap(usage).is_none())
         };
+        let stand_in = stand_in(translation);
+        let stands_in = |usage: &BackendUse| {
+            stand_in.is_some_and(|it| it.slot == usage.slot) && usage.field.starts_with("metadata")
+        };
+        let ready = |usage: &&BackendUse| stands_in(usage) && gap(usage).is_none();
+        let stand_in = translation.backends.iter().find(ready);
         for usage in &translation.backends {
-            if let Some(gap) = gap(usage) {
-                let mut problem = gap.problem(&translation.object, &usage.key, &usage.field);
-                if answered(&usage.field) {
-                    problem.severity = Severity::Warning;
+            let Some(gap) = gap(usage) else { continue };
+            let (so, answered) = match stand_in {
+                _ if translation.object.kind == "Service" => {
+                    ("connections are refused".into(), false)
                 }
-                self.problems.push(problem);
+                _ if stands_in(usage) => {
+                    ("it stands in for nobody, and errors are worded here".into(), false)
+                }
+                _ if answered(&usage.field) => {
+                    ("the other backends of the rule answer".into(), true)
+                }
+                Some(other) => {
+                    (format!("Service {} answers in its place", other.key.service), true)
+                }
+                None => ("requests get 503".to_owned(), false),
+            };
+            let mut problem = gap.problem(&translation.object, &usage.key, &usage.field, &so);
+            if answered {
+                problem.severity = Severity::Warning;
             }
+            self.problems.push(problem);
         }
     }
 
@@ -558,4 +579,10 @@ fn order(a: &Problem, b: &Problem) -> std::cmp::Ordering {
         .then_with(|| a.field.cmp(&b.field))
         .then_with(|| key(a).cmp(&key(b)))
         .then_with(|| a.message.cmp(&b.message))
+}
+
+/// The Service that answers in the place of a backend without endpoint, if the object has one.
+fn stand_in(translation: &Translation) -> Option<&WeightedBackend> {
+    let mut rules = translation.entries.iter().flat_map(|entry| &entry.rules);
+    rules.find_map(|rule| rule.stand_in())
 }

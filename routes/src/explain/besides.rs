@@ -24,12 +24,12 @@ pub fn besides(rule: &RouteRule) -> String {
             Filter::ErrorPages(pages) => {
                 let Some(backend) = &pages.backend else { continue };
                 let statuses = pages.statuses.iter().map(u16::to_string).collect::<Vec<_>>();
-                let statuses = match statuses.is_empty() {
-                    true => "without endpoints".to_owned(),
-                    false => format!("for {}", statuses.join(", ")),
-                };
                 for backend in backend.spec.main() {
-                    text.push_str(&format!("; {} answers {statuses}", backend.key));
+                    let key = &backend.key;
+                    text.push_str(&format!("; {key} answers where there is no endpoint"));
+                    if !statuses.is_empty() {
+                        text.push_str(&format!(", and instead of {}", statuses.join(", ")));
+                    }
                 }
             }
             _ => {}

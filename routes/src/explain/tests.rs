@@ -238,3 +238,53 @@ fn objects_that_claim_the_host_without_effect_say_why() {
     assert!(lines.iter().any(|line| line.contains("nonsense")), "{lines:#?}");
     assert_eq!(told(0, "else.where"), Vec::<String>::new());
 }
+
+#[test]
+fn what_stands_in_for_a_service_without_endpoints_is_said_to_answer_everywhere() {
+    let manifests = |annotations: &str, fallback: &str| {
+        format!(
+            "
+kind: Service
+metadata: {{name: empty, namespace: d}}
+spec: {{ports: [{{port: 80}}]}}
+---
+kind: Service
+metadata: {{name: fallback, namespace: d}}
+spec: {{ports: [{{port: 80}}]}}
+---
+kind: EndpointSlice
+metadata: {{name: f-1, namespace: d, labels: {{kubernetes.io/service-name: {fallback}}}}}
+addressType: IPv4
+endpoints: [{{addresses: [10.0.0.9]}}]
+ports: [{{port: 80}}]
+---
+kind: Ingress
+metadata: {{name: web, namespace: d, annotations: {{{annotations}}}}}
+spec:
+  rules: [{{host: a.test, http: {{paths: [{{pathType: Prefix, path: /, backend: {{service: {{name: empty, port: {{number: 80}}}}}}}}]}}}}]
+"
+        )
+    };
+    let stand_in = "nginx.ingress.kubernetes.io/default-backend: fallback";
+    let with_errors = format!("{stand_in}, nginx.ingress.kubernetes.io/custom-http-errors: '404'");
+    for (annotations, fallback, expected) in [
+        (stand_in, "fallback", 0),
+        (&with_errors, "fallback", 0),
+        (stand_in, "nobody", 503),
+        ("", "fallback", 503),
+    ] {
+        let compiled = testing::compiled(&manifests(annotations, fallback));
+        assert_eq!(status(&compiled, 0, "a.test/", None), expected, "{annotations} {fallback}");
+        let explanation = explained_get(&compiled, Scheme::Http, "a.test", "/");
+        let winner = explanation.winner.unwrap();
+        let answers = winner.reason.contains("fallback");
+        assert_eq!(answers, expected == 0, "{}", winner.reason);
+        // Nor does the problem of its backend say anything else.
+        let problems: Vec<_> =
+            compiled.problems.iter().filter(|it| it.message.contains("d/empty")).collect();
+        for problem in problems {
+            assert_eq!(problem.message.contains("requests get 503"), expected == 503, "{problem}");
+            assert_eq!(problem.is_error(), expected == 503, "{problem}");
+        }
+    }
+}
