@@ -7,17 +7,21 @@ use std::{
     collections::BTreeSet,
     fs,
     io::ErrorKind,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     process::Command,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use gatehouse_testbed::{
-    gatehouse::gateway::{Gateway, Plan, free_address},
+    gatehouse::{
+        client::get,
+        gateway::{Gateway, Plan, free_address, signal},
+    },
     namespace::Namespace,
     process::{Process, find_program},
     wait,
@@ -418,6 +422,116 @@ fn a_flood_from_many_addresses_ends_no_flow_that_talks() {
         assert!(bed.count("open") <= 120, "{}", bed.status()["l4"]);
         assert_eq!(talking.iter().map(ask).collect::<Vec<_>>(), before);
         assert_eq!(bed.count("full"), 0);
+    });
+}
+
+/// One address and port after another, as long as it lives: what a flood of lies looks like.
+struct Flood {
+    sent: Arc<AtomicU64>,
+    ends: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Flood {
+    fn start(to: SocketAddr) -> Self {
+        let (sent, ends) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counted, end) = (Arc::clone(&sent), Arc::clone(&ends));
+        let thread = thread::spawn(move || {
+            for n in 0u32.. {
+                if end.load(Ordering::Relaxed) {
+                    return;
+                }
+                let from = Ipv4Addr::from_bits(0x7f01_0001 + n % 0xf_0000);
+                let Ok(socket) = UdpSocket::bind((from, 0)) else { continue };
+                if socket.send_to(b"lie", to).is_ok() {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        Self { sent, ends, thread: Some(thread) }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// The most of something that changes all the time.
+struct Watch {
+    ends: Arc<AtomicBool>,
+    thread: thread::JoinHandle<usize>,
+}
+
+impl Watch {
+    fn start(of: impl Fn() -> usize + Send + 'static) -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&ends);
+        let thread = thread::spawn(move || {
+            let mut most = 0;
+            while !end.load(Ordering::Relaxed) {
+                most = most.max(of());
+                thread::sleep(Duration::from_millis(1));
+            }
+            most
+        });
+        Self { ends, thread }
+    }
+
+    fn end(self) -> usize {
+        self.ends.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+#[test]
+fn a_flood_of_flows_takes_no_more_descriptors_than_sessions_may_and_leaves_a_turn_to_all_else() {
+    on_host(|| {
+        let echo = Echo::start("127.0.0.1", "a");
+        // An eighth of the descriptors is for sessions: 504. 64 more may wait to be closed.
+        let plan = Plan::default().via(&["prlimit", "--nofile=4096:4096"]);
+        let bed = Bed::start(plan, &[echo.address], "", "");
+        let talking: Vec<_> = (0..10).map(|_| client(bed.vips[0])).collect();
+        let twice = |socket| [ask(socket), ask(socket)];
+        let before: Vec<_> = talking.iter().map(twice).collect();
+        let folder = format!("/proc/{}/fd", bed.gateway.pid());
+        let descriptors = move || fs::read_dir(&folder).map_or(0, Iterator::count);
+        let own = descriptors();
+        let most = Watch::start(descriptors);
+        let flood = Flood::start(bed.vips[0]);
+        let mut round = 0;
+        while round < 10
+            || flood.sent.load(Ordering::Relaxed) < 30_000
+            || bed.count("evicted") < 1_000
+        {
+            // All of a queue that has filled up is there at once.
+            let sent = flood.sent.load(Ordering::Relaxed);
+            signal(bed.gateway.pid(), "STOP");
+            wait::eventually("the queue is full", || {
+                let more = flood.sent.load(Ordering::Relaxed) - sent;
+                if more > 1_000 { Ok(()) } else { Err(more.to_string()) }
+            });
+            signal(bed.gateway.pid(), "CONT");
+            // What HTTP is asked meanwhile is answered,
+            let answer = get(bed.gateway.http, "nobody.test", "/");
+            assert_eq!(answer.status(), 404, "{}", bed.gateway.output());
+            // and who talks with a backend goes on with it. The queue of the port is the flood's, too, so some are lost.
+            let at = round % talking.len();
+            let socket = &talking[at];
+            socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            wait::eventually("a flow goes on", || match try_ask(socket) {
+                Ok(answer) if answer == before[at][1] => Ok(()),
+                other => Err(format!("{other:?}, before {:?}", before[at])),
+            });
+            round += 1;
+        }
+        drop(flood);
+        let most = most.end();
+        // Ten for what HTTP and this test's questions take.
+        assert!(most <= own + 504 + 64 + 10, "{most} descriptors, {own} of them without the flood");
+        bed.counts_to("open", |count| count <= 504);
     });
 }
 

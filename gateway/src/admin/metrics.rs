@@ -92,7 +92,7 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_tcp_connections_total", C, &["result"], "Connections passed on as they are (TCP of Services, TLS passed through): `forwarded`, or `failed` because no endpoint took them."),
     metric("gatehouse_tcp_bytes_total", C, &["direction"], "Bytes of such connections, counted at their end: from clients (`in`) and to them (`out`)."),
     metric("gatehouse_l4_open", G, &["service", "protocol"], "Connections (`tcp`) and sessions (`udp`) that are open to the ports of a Service that this process forwards."),
-    metric("gatehouse_l4_total", C, &["service", "protocol", "result"], "Connections and UDP sessions of such a Service: `forwarded`, `failed` (no endpoint took it, or a UDP endpoint refused), `denied` (not in loadBalancerSourceRanges), `evicted` (a UDP session that had to make room); `full` counts datagrams for which there was no room."),
+    metric("gatehouse_l4_total", C, &["service", "protocol", "result"], "Connections and UDP sessions of such a Service: `forwarded`, `failed` (no endpoint took it, or a UDP endpoint refused), `denied` (not in loadBalancerSourceRanges), `evicted` (a UDP session that had to make room); `full` counts datagrams for which there was no room, or no time: of new flows that come faster than sessions are closed."),
     metric("gatehouse_l4_bytes_total", C, &["service", "protocol", "direction"], "Bytes from clients (`in`) and to them (`out`); of TCP counted at the end of a connection."),
     metric("gatehouse_upstream_connections_total", C, &["state"], "Backend connections that carried a request: `new` or `reused`."),
     metric("gatehouse_upstream_connect_failures_total", C, &[], "Connects to backends that failed."),

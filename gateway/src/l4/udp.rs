@@ -48,10 +48,14 @@ const IDLE: (Tick, Tick) = (30_000, 120_000);
 const PATIENCE: Tick = 2_000;
 /// The part of the table that one clock tick looks at for silent sessions.
 const SWEEP: usize = 20;
-/// Batches that one listener takes before others have their turn.
-const TURNS: usize = 4;
-/// Batches that it takes at its end.
-const LAST_TURNS: usize = 64;
+/// Batches that one listener, or one session's answers, take before others have their turn.
+const BATCHES: usize = 4;
+/// New sessions after which a listener's turn ends, too: each costs more than all else that a datagram may.
+const NEW: usize = 32;
+/// Turns that a listener has at its end.
+const LAST_TURNS: usize = 16;
+/// Most sockets that wait to be closed, beside those of sessions.
+const CLOSING: usize = 64;
 
 /// All of a worker's UDP.
 pub(crate) struct Udp {
@@ -60,6 +64,13 @@ pub(crate) struct Udp {
     io: OnceCell<Io>,
     refuser: OnceCell<Refuser>,
     table: RefCell<Table<Session>>,
+    /// Most sockets that wait to be closed: a session that had to go leaves its own to its task, which closes it when it has
+    /// its turn.
+    closing: usize,
+    /// The sockets of sessions, with those that wait to be closed.
+    sockets: Rc<Cell<usize>>,
+    /// Sessions that the turn of a listener was spent on.
+    opened: Cell<usize>,
     /// There are several of one id where the process before this one had more workers.
     listeners: RefCell<Vec<Rc<Listener>>>,
     /// Their addresses.
@@ -99,6 +110,9 @@ impl Udp {
             io: OnceCell::new(),
             refuser: OnceCell::new(),
             table: RefCell::new(Table::new(Bounds { all: most, source: most.div_ceil(4) })),
+            closing: CLOSING.min(most / 2),
+            sockets: Rc::default(),
+            opened: Cell::new(0),
             listeners: RefCell::default(),
             own: RefCell::default(),
         })
@@ -140,10 +154,32 @@ impl Udp {
                     }
                 }
             }
-            (0..TURNS).all(|_| self.take(&listener));
+            // A socket that always has more must not keep the thread from all else: nothing here waits but for that.
+            if self.turn(&listener) {
+                tokio::task::yield_now().await;
+            }
         }
         // What waits in the queue would be lost with the socket, unless a successor has it, too.
-        (0..LAST_TURNS).all(|_| self.take(&listener));
+        for _ in 0..LAST_TURNS {
+            if !self.turn(&listener) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Passes some batches of clients' datagrams on; false if nothing is left.
+    fn turn(self: &Rc<Self>, listener: &Rc<Listener>) -> bool {
+        self.opened.set(0);
+        for _ in 0..BATCHES {
+            if !self.take(listener) {
+                return false;
+            }
+            if self.opened.get() >= NEW {
+                break;
+            }
+        }
+        true
     }
 
     /// Passes a batch of clients' datagrams on; false if there was none.

@@ -1,6 +1,6 @@
 //! One client's flow and the endpoint that it talks with.
 
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use gatehouse_proxy_protocol::{self as proxy_protocol, Ends};
 use gatehouse_routes::{
@@ -10,7 +10,7 @@ use gatehouse_routes::{
 use tokio::{io::Interest, net::UdpSocket, task::AbortHandle};
 
 use super::{
-    IDLE, Listener, Target, Udp,
+    BATCHES, IDLE, Listener, Target, Udp,
     refuse::Refuser,
     socket::{self, Datagrams, Io},
     table::{Flow, Room, SessionId, Stage},
@@ -37,7 +37,7 @@ pub(super) struct Session {
     /// Of the endpoint.
     stats: Arc<EndpointStats>,
     /// Talks with the endpoint alone.
-    upstream: Rc<UdpSocket>,
+    upstream: Rc<Upstream>,
     /// What every datagram begins with, if the endpoint is told of clients.
     header: Box<[u8]>,
     /// That of the target for which all this was found right.
@@ -49,6 +49,25 @@ pub(super) struct Session {
     pub(super) counts: Rc<Counts<L4Stats>>,
     /// The task that hears the endpoint.
     task: Option<AbortHandle>,
+}
+
+/// A socket that talks with an endpoint alone, and is counted for as long as it is open.
+struct Upstream {
+    socket: UdpSocket,
+    sockets: Rc<Cell<usize>>,
+}
+
+impl Upstream {
+    fn new(socket: UdpSocket, sockets: &Rc<Cell<usize>>) -> Self {
+        sockets.update(|count| count + 1);
+        Self { socket, sockets: Rc::clone(sockets) }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.sockets.update(|count| count - 1);
+    }
 }
 
 impl Drop for Session {
@@ -67,11 +86,11 @@ impl Session {
     fn send(&self, io: &Io, datagrams: &Datagrams<'_>) -> io::Result<()> {
         let to = (self.endpoint, true);
         if self.header.is_empty() {
-            return io.send(&self.upstream, to, datagrams);
+            return io.send(&self.upstream.socket, to, datagrams);
         }
         datagrams.iter().try_for_each(|datagram| {
             let told = [&*self.header, datagram].concat();
-            io.send(&self.upstream, to, &Datagrams::one(self.endpoint, &told))
+            io.send(&self.upstream.socket, to, &Datagrams::one(self.endpoint, &told))
         })
     }
 }
@@ -207,7 +226,12 @@ impl Udp {
             self.count(counts, L4Stats::DENIED, 1);
             return None;
         }
-        let room = self.table.borrow_mut().make_room(flow.client.ip());
+        // Whoever floods a port with flows gets as many as this thread can open and close beside its other work.
+        let closing = self.sockets.get().saturating_sub(self.table.borrow().len());
+        let room = match closing < self.closing {
+            true => self.table.borrow_mut().make_room(flow.client.ip()),
+            false => Room::None,
+        };
         match room {
             Room::Free => (),
             Room::Made(session) => {
@@ -222,6 +246,7 @@ impl Udp {
                 return None;
             }
         }
+        self.opened.update(|count| count + 1);
         let Some((endpoint, trial, upstream)) = self.reach(at) else {
             self.count(counts, L4Stats::FAILED, 1);
             self.refuse(listener, flow.client);
@@ -230,7 +255,7 @@ impl Udp {
         self.count(counts, L4Stats::OPENED, 1);
         let endpoints = self.worker.endpoint_counters();
         endpoints.add(&endpoints.of(&endpoint.stats), REQUEST);
-        let upstream = Rc::new(upstream);
+        let upstream = Rc::new(Upstream::new(upstream, &self.sockets));
         let session = Session {
             endpoint: endpoint.address,
             stats: Arc::clone(&endpoint.stats),
@@ -314,14 +339,14 @@ impl Udp {
     async fn hear(
         self: Rc<Self>,
         listener: Rc<Listener>,
-        upstream: Rc<UdpSocket>,
+        upstream: Rc<Upstream>,
         id: SessionId,
         Flow { client, .. }: Flow,
         counts: Rc<Counts<L4Stats>>,
     ) {
         let Some(io) = self.io.get() else { return };
-        while upstream.ready(Interest::READABLE | Interest::ERROR).await.is_ok() {
-            let heard = io.receive(&upstream, |datagrams| {
+        let hear = || {
+            let heard = io.receive(&upstream.socket, |datagrams| {
                 self.table.borrow_mut().backend_spoke(id, self.worker.now());
                 // A client that takes no more loses it, as by any link that is full.
                 if io.send(&listener.socket, (client, false), &datagrams).is_ok() {
@@ -329,10 +354,17 @@ impl Udp {
                 }
             });
             match heard {
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+                Err(error) => {
                     self.failed(io, &listener, id, &error);
+                    true
                 }
-                _ => (),
+                Ok(()) => true,
+            }
+        };
+        while upstream.socket.ready(Interest::READABLE | Interest::ERROR).await.is_ok() {
+            if (0..BATCHES).all(|_| hear()) {
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -342,7 +374,7 @@ impl Udp {
     fn failed(&self, io: &Io, listener: &Listener, id: SessionId, error: &io::Error) {
         let mut table = self.table.borrow_mut();
         let Some(session) = table.get_mut(id) else { return };
-        io.forget_errors(&session.upstream);
+        io.forget_errors(&session.upstream.socket);
         if !socket::is_unreachable(error) {
             return;
         }
