@@ -27,11 +27,11 @@ pub enum Version {
 impl FromStr for Version {
     type Err = ();
 
-    /// `v1` or `v2`.
+    /// `v1` or `v2`, in either case.
     fn from_str(text: &str) -> Result<Self, ()> {
         match text {
-            "v1" => Ok(Self::V1),
-            "v2" => Ok(Self::V2),
+            "v1" | "V1" => Ok(Self::V1),
+            "v2" | "V2" => Ok(Self::V2),
             _ => Err(()),
         }
     }

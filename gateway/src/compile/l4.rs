@@ -78,7 +78,9 @@ impl Forwarding {
     }
 
     fn of_annotation(value: &str) -> Option<Self> {
-        [Self::Gateway, Self::Kernel].into_iter().find(|mode| mode.name() == value)
+        [Self::Gateway, Self::Kernel]
+            .into_iter()
+            .find(|mode| mode.name().eq_ignore_ascii_case(value))
     }
 }
 

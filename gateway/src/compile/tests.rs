@@ -6,6 +6,7 @@ use crate::source::{Change, Event, Kind, Source, SourceId, manifest::Manifest};
 mod addresses;
 mod deals;
 mod kernel;
+mod protected;
 mod role;
 mod trust;
 

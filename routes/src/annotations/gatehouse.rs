@@ -16,6 +16,7 @@ mod streams;
 mod tls;
 
 pub use checks::HEALTH_CHECK;
+pub use streams::PROXY_PROTOCOL;
 
 const INGRESS: &[ObjectKind] = &[ObjectKind::Ingress];
 const ROUTED: &[ObjectKind] = &[ObjectKind::Ingress, ObjectKind::Route];
@@ -51,7 +52,8 @@ pub const TLS_SECRET: Annotation = Annotation::honoured(
     READ_BY_OWNER,
     "",
     "Secret of type `kubernetes.io/tls`, in the namespace of the Service: TLS on its ports ends here with that \
-     certificate, and the endpoints get what is within. Without a usable certificate connections are refused.",
+     certificate, and the endpoints get what is within. Without a usable certificate connections are refused, and with an \
+     empty value no port is passed on.",
 );
 
 /// Chooses by the server name of TLS that goes on as it is.

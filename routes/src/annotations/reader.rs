@@ -165,7 +165,11 @@ impl<'o> Reader<'o> {
         if row.protects {
             self.settings.deny.get_or_insert(reason);
             self.settings.deny_host |= row.of_host;
-            self.error(reason, full, format!("{message}; every path is closed (503)"), hint.into());
+            let closed = match ObjectKind::named(self.object.kind) {
+                Some(ObjectKind::Service) => "no port is passed on by this process",
+                _ => "every path is closed (503)",
+            };
+            self.error(reason, full, format!("{message}; {closed}"), hint.into());
         } else {
             self.warn(reason, full, message, format!("{hint}{rest}"));
         }

@@ -95,10 +95,29 @@ impl Family {
     /// An annotation of this family on an object, in the current spelling or else in the older one. An
     /// empty value counts as none.
     pub fn find<'m>(&self, row: &Annotation, metadata: &'m ObjectMeta) -> Option<Found<'m>> {
-        let annotations = metadata.annotations.as_ref()?;
-        [Some(self.prefix), self.older_prefix].into_iter().flatten().find_map(|prefix| {
+        self.written(row, metadata).find(|found| !found.value.trim().is_empty())
+    }
+
+    /// The same with a value that is empty: where the annotation protects, whoever wrote it wants to be protected.
+    pub fn find_written<'m>(
+        &self,
+        row: &Annotation,
+        metadata: &'m ObjectMeta,
+    ) -> Option<Found<'m>> {
+        self.find(row, metadata).or_else(|| self.written(row, metadata).next())
+    }
+
+    /// An annotation in each spelling.
+    fn written<'m>(
+        &self,
+        row: &Annotation,
+        metadata: &'m ObjectMeta,
+    ) -> impl Iterator<Item = Found<'m>> {
+        let prefixes = [Some(self.prefix), self.older_prefix].into_iter().flatten();
+        prefixes.filter_map(|prefix| {
+            let annotations = metadata.annotations.as_ref()?;
             let (name, value) = annotations.get_key_value(&format!("{prefix}{}", row.name))?;
-            (!value.trim().is_empty()).then_some(Found { name, value })
+            Some(Found { name, value })
         })
     }
 

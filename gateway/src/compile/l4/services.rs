@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use gatehouse_routes::{
-    annotations::{self, gatehouse},
+    annotations::{self, Found, gatehouse},
     compile::Asked,
     model::{
         BackendKey, BackendPort, BackendProtocol, CertBinding, CertSource, HostPattern, Transport,
@@ -68,12 +68,24 @@ pub(in crate::compile) fn services<'s>(
         let names = names::names(&object, metadata, tls.is_some(), problems);
         let beyond = beyond_kernel(tls.as_ref(), &names, &policy);
         let forwarding = what_can(forwarding, (&object, metadata), beyond, problems);
-        let mut ports = ports(key, &stored.object, &policy, problems);
+        let closed = closed(metadata);
+        let is_closed = closed.is_some();
+        let mut ports = match closed {
+            None => ports(key, &stored.object, &policy, problems),
+            Some((found, message, hint)) => {
+                let (reason, field) = ("PortNotServed", found.field());
+                problems.push(Problem::error(&object, reason, field, message, hint));
+                Vec::new()
+            }
+        };
         for port in ports.iter_mut().filter(|port| port.transport == Transport::Tcp) {
             let backends = names.iter().map(|name| (name.clone(), name.backend(port.number)));
             port.named = backends.collect();
         }
-        if policy.check.is_some() && !ports.iter().any(|port| port.transport == Transport::Tcp) {
+        if policy.check.is_some()
+            && !is_closed
+            && !ports.iter().any(|port| port.transport == Transport::Tcp)
+        {
             let found = gatehouse::FAMILY.find(&gatehouse::HEALTH_CHECK, &stored.object.metadata);
             problems.push(Problem::warning(
                 &object,
@@ -83,7 +95,12 @@ pub(in crate::compile) fn services<'s>(
                 "add a TCP port at which the endpoints say how they are, or remove the annotation",
             ));
         }
-        if !ports.is_empty() {
+        // Nor does kube-proxy pass on what this process does not for the sake of a protection.
+        let spec = stored.object.spec.as_ref();
+        let refused = |port: &ServicePort| refuses(port, &policy);
+        let kept =
+            spec.and_then(|spec| spec.ports.as_ref()).is_some_and(|all| all.iter().any(refused));
+        if !ports.is_empty() || kept || is_closed {
             forwarded.push(Forwarded {
                 key,
                 service: &stored.object,
@@ -155,6 +172,28 @@ fn what_can(
     Forwarding::Gateway
 }
 
+/// Why no port of a Service is passed on: an annotation that protects says nothing that can be done, message and hint. Who
+/// serves the port without that serves it to those whom it is to be protected from.
+fn closed(metadata: &ObjectMeta) -> Option<(Found<'_>, String, &'static str)> {
+    let written = |row| gatehouse::FAMILY.find_written(row, metadata);
+    let without_header = written(&gatehouse::PROXY_PROTOCOL)
+        .filter(|found| found.value.trim().parse::<ProxyProtocol>().is_err())
+        .map(|found| {
+            let what = format!(
+                "{:?} is no version of the PROXY protocol, and without a header clients could write one, so no port is passed on",
+                found.value
+            );
+            (found, what, "write v1 or v2, or remove the annotation")
+        });
+    let in_clear_text = || {
+        let found = written(&gatehouse::TLS_SECRET)?;
+        let what = "it names no Secret, and TLS is to end here, so no port is passed on".to_owned();
+        let hint = "write the name of a Secret of type kubernetes.io/tls, or remove the annotation";
+        found.value.trim().is_empty().then_some((found, what, hint))
+    };
+    without_header.or_else(in_clear_text)
+}
+
 /// The TCP and UDP ports of a Service, and the backend of each.
 fn ports(
     key: &ObjectKey,
@@ -199,8 +238,7 @@ fn transport(port: &ServicePort, policy: &Policy) -> Result<Transport, (String, 
             format!("port {} is of {protocol}, and only TCP and UDP are passed on", port.port),
             "have kube-proxy forward it: without gatehouse.io/forwarding, in a cluster",
         )),
-        // Version 1 has no word for it, and an endpoint that waits for a header must not take a client's bytes for one.
-        Some(Transport::Udp) if policy.proxy_protocol == Some(ProxyProtocol::V1) => Err((
+        Some(_) if refuses(port, policy) => Err((
             format!(
                 "port {} is of UDP, which version 1 of the PROXY protocol does not know",
                 port.port
@@ -209,6 +247,13 @@ fn transport(port: &ServicePort, policy: &Policy) -> Result<Transport, (String, 
         )),
         Some(transport) => Ok(transport),
     }
+}
+
+/// Whether a port is UDP's, and a header is to be put before it of a version that has no word for it: an endpoint that waits
+/// for a header must not take a client's bytes for one.
+fn refuses(port: &ServicePort, policy: &Policy) -> bool {
+    let transport = Transport::of_port(port.protocol.as_deref());
+    transport == Some(Transport::Udp) && policy.proxy_protocol == Some(ProxyProtocol::V1)
 }
 
 /// The certificate that a Service asks for.
@@ -259,8 +304,9 @@ pub(in crate::compile) fn port_statuses(key: &ObjectKey, service: &Service) -> V
     let object = ObjectRef::new("Service", key.clone());
     let policy = annotations::policy(&object, &service.metadata);
     let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    let closed = closed(&service.metadata).is_some();
     let status = |port: &ServicePort| {
-        let passed = transport(port, &policy).is_ok();
+        let passed = !closed && transport(port, &policy).is_ok();
         let error = (!passed).then(|| "gatehouse.io/PortNotServed".to_owned());
         let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
         PortStatus { port: port.port, protocol, error }

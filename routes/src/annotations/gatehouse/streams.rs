@@ -3,7 +3,7 @@
 use super::PASSED_ON;
 use crate::annotations::{
     table::Annotation,
-    value::{IDLE_TIMEOUT, PROXY_PROTOCOL},
+    value::{self, IDLE_TIMEOUT},
 };
 
 pub(super) const ROWS: &[Annotation] = &[
@@ -16,12 +16,17 @@ pub(super) const ROWS: &[Annotation] = &[
          By default an hour, a day for TCP of a Service, and 120 seconds for its UDP (30 until a client has spoken after \
          an answer).",
     ),
-    Annotation::honoured(
-        "proxy-protocol",
-        PASSED_ON,
-        PROXY_PROTOCOL,
-        "",
-        "`v1` or `v2`: connections that are passed on as they are begin with a PROXY header of that version, \
-         which tells the backend who its client is. For UDP `v2` alone, before every datagram.",
-    ),
+    PROXY_PROTOCOL,
 ];
+
+/// Has connections and datagrams begin with a PROXY header.
+pub const PROXY_PROTOCOL: Annotation = Annotation::honoured(
+    "proxy-protocol",
+    PASSED_ON,
+    value::PROXY_PROTOCOL,
+    "",
+    "`v1` or `v2`: connections that are passed on as they are begin with a PROXY header of that version, \
+     which tells the backend who its client is. For UDP `v2` alone, before every datagram. With any other value no port of a \
+     Service is passed on here: a backend that waits for a header would believe what a client writes in its place.",
+)
+.protecting();
