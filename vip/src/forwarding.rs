@@ -24,7 +24,7 @@ mod share;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 pub use batch::Totals;
-pub(crate) use batch::{change, counters_of, datagrams, removal, sets_of_clients};
+pub(crate) use batch::{Size, change, counters_of, datagrams, removal, sets_of_clients, size};
 
 /// The name of the table, of the family `inet`.
 pub const TABLE: &str = "gatehouse-l4";

@@ -12,7 +12,10 @@ mod wire;
 use std::os::raw::c_int;
 
 pub(crate) use expression::{End, Expression, Register};
-pub(crate) use listing::{Listed, elements, list_counters, list_elements, objects};
+pub(crate) use listing::{
+    Listed, ask_generation, count_elements, count_rules, elements, generation, list_counters,
+    list_elements, list_rules, objects,
+};
 use wire::{Attributes, HEADER_LEN, NFTA_LIST_ELEM, header};
 
 /// Set elements in one message: its list is an attribute, whose length is 16 bits.
@@ -361,6 +364,12 @@ impl Batch {
         });
     }
 
+    /// The rules that it appends.
+    pub(crate) fn rules(&self) -> usize {
+        let rules = self.attempts.iter().filter(|it| it.message == libc::NFT_MSG_NEWRULE);
+        rules.count()
+    }
+
     /// The bytes to send as one datagram, and what each message tried: the answer to message `n`
     /// has the sequence number `n`. Success of the last one, the number of attempts less one, says
     /// that everything is done.
@@ -499,6 +508,8 @@ const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
 const NFTA_CHAIN_POLICY: u16 = 5;
 const NFTA_CHAIN_TYPE: u16 = 7;
+const NFTA_GEN_ID: u16 = 1;
+const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_SET_NAME: u16 = 2;

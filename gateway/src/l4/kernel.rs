@@ -186,14 +186,15 @@ impl KernelForwarding {
     /// Whether the table stands as it was made; reads what it has counted.
     fn look(&mut self, now: Instant) -> bool {
         self.looked = Some(now);
-        match self.table.totals() {
-            Ok(totals) if self.table.stands(&totals) => {
+        let totals = self.table.totals();
+        match totals.and_then(|totals| Ok((self.table.stands(&totals)?, totals))) {
+            Ok((true, totals)) => {
                 self.totals = totals;
                 true
             }
-            Ok(_) => {
+            Ok((false, _)) => {
                 tracing::warn!(
-                    "another program has removed the table of nf_tables; it is made anew"
+                    "another program has removed the table of nf_tables or some of it; it is made anew"
                 );
                 self.table.forget();
                 false

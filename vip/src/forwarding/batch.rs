@@ -92,6 +92,25 @@ pub(crate) fn sets_of_clients(rules: &Rules) -> impl Iterator<Item = String> {
     rules.groups.iter().flat_map(|(name, group)| group::sets_of_clients(name, group))
 }
 
+/// How much a table is made of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Rules of all chains.
+    pub(crate) rules: usize,
+    /// Elements, by set; without the clients that endpoints have.
+    pub(crate) elements: BTreeMap<&'static str, usize>,
+}
+
+/// How much the kernel has to list of a table that is as these rules say.
+pub(crate) fn size(rules: &Rules) -> Size {
+    let whole = change(None, rules, &Left::default());
+    let Content(sets) = Content::of(rules);
+    Size {
+        rules: whole.map(|batch| batch.rules()).unwrap_or_default(),
+        elements: sets.into_iter().map(|(set, elements)| (set, elements.len())).collect(),
+    }
+}
+
 /// Removes the table.
 pub(crate) fn removal() -> Batch {
     let mut batch = Batch::of(TableFamily::Inet, TABLE);

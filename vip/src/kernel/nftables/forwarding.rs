@@ -14,12 +14,12 @@ use std::{
 
 use super::Transactions;
 use crate::{
-    forwarding::{self, Clients, Left, Rules, TABLE, Totals},
+    forwarding::{self, Clients, Left, Rules, Size, TABLE, Totals},
     kernel::sysctl,
     nftables::{
-        TableFamily,
+        TableFamily, ask_generation,
         conntrack::{self, Flow},
-        elements, list_elements,
+        count_elements, count_rules, elements, generation, list_elements, list_rules,
     },
 };
 
@@ -32,6 +32,8 @@ pub struct ForwardingTable {
     transactions: Option<Transactions>,
     /// What this process has made of it; `None`: nothing yet, or nobody knows.
     standing: Option<Rules>,
+    /// The generation of nf_tables in which all of it was found there; `None`: nobody has looked since it was changed.
+    found: Option<u32>,
 }
 
 impl ForwardingTable {
@@ -96,6 +98,7 @@ impl ForwardingTable {
         if let Some(batch) = forwarding::change(self.standing.as_ref(), wanted, left) {
             self.transactions()?.commit(batch)?;
             self.standing = Some(wanted.clone());
+            self.found = None;
         }
         Ok(())
     }
@@ -115,11 +118,69 @@ impl ForwardingTable {
         Ok(open)
     }
 
-    /// Whether the table has all that this process has put there. `totals`: what it has counted.
-    pub fn stands(&self, totals: &Totals) -> bool {
-        self.standing
-            .as_ref()
-            .is_some_and(|standing| standing.groups.keys().all(|name| totals.contains_key(&**name)))
+    /// Whether the table has all that this process has put there. `totals`: what it has counted. Reads it only if
+    /// anything of nf_tables has changed since the last time.
+    pub fn stands(&mut self, totals: &Totals) -> io::Result<bool> {
+        let Some(standing) = &self.standing else { return Ok(false) };
+        if !standing.groups.keys().all(|name| totals.contains_key(&**name)) {
+            return Ok(false);
+        }
+        let now = self.generation()?;
+        if self.found == Some(now) {
+            return Ok(true);
+        }
+        let size = self.standing.as_ref().map(forwarding::size);
+        let is_whole = size.map_or(Ok(false), |size| self.is_of(&size))?;
+        // Somebody changes something at this very moment: the next look says.
+        if self.generation()? != now {
+            return Ok(true);
+        }
+        self.found = is_whole.then_some(now);
+        Ok(is_whole)
+    }
+
+    fn generation(&mut self) -> io::Result<u32> {
+        let mut number = None;
+        self.transactions()?.list(&ask_generation(), "ask for the generation", |datagram| {
+            let (some, end) = generation(datagram);
+            number = some.or(number);
+            end
+        })?;
+        number.ok_or_else(|| io::Error::other("nf_tables does not say its generation"))
+    }
+
+    /// Whether the kernel lists so much of the table.
+    fn is_of(&mut self, size: &Size) -> io::Result<bool> {
+        let mut rules = 0;
+        self.transactions()?.list(
+            &list_rules(TableFamily::Inet, TABLE),
+            "list rules",
+            |datagram| {
+                let (some, end) = count_rules(datagram);
+                rules += some;
+                end
+            },
+        )?;
+        if rules != size.rules {
+            return Ok(false);
+        }
+        for (set, wanted) in &size.elements {
+            let mut count = 0;
+            let request = list_elements(TableFamily::Inet, TABLE, set);
+            let listed = self.transactions()?.list(&request, "list elements", |datagram| {
+                let (some, end) = count_elements(datagram);
+                count += some;
+                end
+            });
+            match listed {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                listed => listed?,
+            }
+            if count != *wanted {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The table is not what it was: the next call of [`apply`](Self::apply) replaces it.

@@ -124,6 +124,11 @@ impl Lab {
         node.enter(|| table.totals()).unwrap().unwrap()
     }
 
+    fn stands(&mut self, totals: &Totals) -> bool {
+        let Self { node, table, .. } = self;
+        node.enter(|| table.stands(totals)).unwrap().unwrap()
+    }
+
     fn ruleset(&self) -> String {
         self.node.run(&["nft", "list", "ruleset"]).unwrap()
     }
@@ -524,10 +529,10 @@ fn other_tables_stay_as_they_are_and_a_table_that_is_gone_comes_back() {
     lab.apply();
     ask(&lab.client, VIP4, 80);
     let totals = lab.totals();
-    assert!(lab.table.stands(&totals));
+    assert!(lab.stands(&totals));
     lab.node.run(&["nft", "delete", "table", "inet", "gatehouse-l4"]).unwrap();
     let totals = lab.totals();
-    assert!(!lab.table.stands(&totals));
+    assert!(!lab.stands(&totals));
     // Also if nobody has noticed.
     lab.group("web").endpoints.truncate(1);
     lab.apply();
@@ -536,4 +541,48 @@ fn other_tables_stay_as_they_are_and_a_table_that_is_gone_comes_back() {
     node.enter(|| table.remove()).unwrap().unwrap();
     node.enter(|| table.remove()).unwrap().unwrap();
     assert_eq!(lab.ruleset(), before);
+}
+
+#[test]
+fn rules_and_elements_that_another_program_takes_out_are_missed_and_what_else_it_does_is_not() {
+    let mut lab = Lab::new();
+    for (vip, name) in [(VIP4, "web"), (VIP6, "web6")] {
+        let group = lab.forward(name, vip, Transport::Tcp, &[80, 81]);
+        group.by_client = Some(HOUR);
+        group.keeps_client = true;
+        group.sources = Some(vec![
+            ("10.9.0.0".parse().unwrap(), "10.9.0.255".parse().unwrap()),
+            ("fd09::".parse().unwrap(), "fd09::ffff".parse().unwrap()),
+        ]);
+    }
+    lab.forward("none", VIP4, Transport::Udp, &[80]).endpoints.clear();
+    lab.apply();
+    let totals = lab.totals();
+    assert!(lab.stands(&totals));
+    // Changes, of this process and of another one, after which all is there.
+    lab.group("web").by_client = None;
+    lab.group("web6").endpoints.truncate(1);
+    lab.apply();
+    assert!(lab.stands(&totals));
+    lab.node.run(&["nft", "add", "table", "inet", "other"]).unwrap();
+    assert!(lab.stands(&totals));
+    ask(&lab.client, VIP6, 80);
+    assert!(lab.stands(&totals), "a client that an endpoint has");
+    let table = "inet gatehouse-l4";
+    for taken in [
+        format!("flush table {table}"),
+        format!("flush chain {table} to-endpoint"),
+        format!("flush chain {table} web"),
+        format!("flush map {table} services4"),
+        format!("delete element {table} services6 {{ {VIP6} . tcp . 81 }}"),
+        format!("flush set {table} refused4"),
+    ] {
+        lab.node.feed(&["nft", "-f", "-"], &taken).unwrap();
+        assert!(!lab.stands(&totals), "{taken}");
+        assert!(!lab.stands(&totals), "{taken}: it is not forgotten");
+        lab.table.forget();
+        lab.apply();
+        assert!(lab.stands(&totals), "{taken}: all is there again");
+        ask(&lab.client, VIP4, 80);
+    }
 }
