@@ -293,11 +293,27 @@ fn create_counting(batch: &mut Batch) {
     }
 }
 
-/// What flows of UDP may lead to: by address and port, the endpoints that serve there.
-pub(crate) type Datagrams = BTreeMap<(IpAddr, u16), BTreeSet<(IpAddr, u16)>>;
+/// Which flows of UDP an address and port may have.
+pub(crate) struct Datagrams<'r> {
+    /// The endpoints that serve there.
+    pub(crate) endpoints: BTreeSet<(IpAddr, u16)>,
+    /// The clients that may come in; `None`: everybody.
+    sources: Option<&'r [(IpAddr, IpAddr)]>,
+}
 
-/// The UDP ports of rules with the endpoints that each has now.
-pub(crate) fn datagrams(rules: &Rules) -> Datagrams {
+impl Datagrams<'_> {
+    /// Whether a flow of this client, which this endpoint answers, may go on.
+    pub(crate) fn allow(&self, client: IpAddr, answered_by: (IpAddr, u16)) -> bool {
+        let lets_in = self.sources.is_none_or(|sources| {
+            let after = sources.partition_point(|(first, _)| *first <= client);
+            sources[..after].last().is_some_and(|(_, last)| client <= *last)
+        });
+        lets_in && self.endpoints.contains(&answered_by)
+    }
+}
+
+/// The UDP ports of rules with what each may have now.
+pub(crate) fn datagrams(rules: &Rules) -> BTreeMap<(IpAddr, u16), Datagrams<'_>> {
     let ports = rules.ports.iter().filter(|((_, transport, _), _)| *transport == Transport::Udp);
     let endpoints = |((ip, _, port), name): (&(IpAddr, Transport, u16), &Arc<str>)| {
         let group = rules.groups.get(name);
@@ -306,7 +322,8 @@ pub(crate) fn datagrams(rules: &Rules) -> Datagrams {
                 move |endpoint: &Endpoint| if group.keeps_port { *port } else { endpoint.port };
             group.serving().into_iter().map(move |endpoint| (endpoint.ip, port(&endpoint)))
         });
-        ((*ip, *port), endpoints.collect())
+        let sources = group.and_then(|group| group.sources.as_deref());
+        ((*ip, *port), Datagrams { endpoints: endpoints.collect(), sources })
     };
     ports.map(endpoints).collect()
 }

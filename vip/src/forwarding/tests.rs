@@ -125,6 +125,32 @@ fn an_endpoint_that_serves_on_gets_nothing_new_and_keeps_flows_of_datagrams() {
     let vip = IpAddr::from([10, 9, 0, 200]);
     rules.ports = [((vip, Transport::Udp, 80), "a".into())].into();
     let flows = datagrams(&rules);
-    let of = flows[&(vip, 80)].iter().map(|(ip, _)| ip.to_string()).collect::<Vec<_>>();
+    let of = flows[&(vip, 80)].endpoints.iter().map(|(ip, _)| ip.to_string()).collect::<Vec<_>>();
     assert_eq!(of, ["10.1.0.1", "10.1.0.2"]);
+}
+
+#[test]
+fn a_flow_of_datagrams_goes_on_while_its_client_may_come_in_and_its_endpoint_serves() {
+    let mut rules = rules(&[("a", &[1])]);
+    let group = rules.groups.get_mut("a").unwrap();
+    group.transport = Transport::Udp;
+    let range = |first: [u8; 4], last: [u8; 4]| (first.into(), last.into());
+    group.sources =
+        Some(vec![range([10, 0, 0, 1], [10, 0, 0, 9]), range([10, 0, 1, 0], [10, 0, 1, 255])]);
+    let vip = IpAddr::from([10, 9, 0, 200]);
+    rules.ports = [((vip, Transport::Udp, 80), "a".into())].into();
+    let flows = &datagrams(&rules)[&(vip, 80)];
+    let endpoint = *flows.endpoints.first().unwrap();
+    for (client, goes_on) in [
+        ("10.0.0.0", false),
+        ("10.0.0.1", true),
+        ("10.0.0.9", true),
+        ("10.0.0.10", false),
+        ("10.0.1.7", true),
+        ("10.0.2.0", false),
+        ("fd00::1", false),
+    ] {
+        assert_eq!(flows.allow(client.parse().unwrap(), endpoint), goes_on, "{client}");
+    }
+    assert!(!flows.allow([10, 0, 0, 1].into(), (endpoint.0, endpoint.1 + 1)));
 }

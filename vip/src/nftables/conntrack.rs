@@ -11,6 +11,8 @@ use super::wire::{self, Attributes, attributes, header, messages};
 /// A flow of datagrams that the kernel tracks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Flow {
+    /// Whose it is.
+    pub(crate) client: IpAddr,
     /// Where its first datagram was sent.
     pub(crate) to: (IpAddr, u16),
     /// What answers it: another destination, if it was changed.
@@ -99,8 +101,9 @@ fn flow(body: &[u8]) -> Option<Flow> {
     }
     let tuple = original?;
     let to = end(tuple, Side::Destination, libc::IPPROTO_UDP)?;
+    let (client, _) = end(tuple, Side::Source, libc::IPPROTO_UDP)?;
     let answered_by = end(reply?, Side::Source, libc::IPPROTO_UDP)?;
-    Some(Flow { to, answered_by, tuple: tuple.to_vec(), zone })
+    Some(Flow { client, to, answered_by, tuple: tuple.to_vec(), zone })
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -201,20 +201,20 @@ impl ForwardingTable {
     }
 
     /// Makes the kernel forget flows of UDP that go elsewhere than the rules say, so that their next datagram is given an
-    /// endpoint that there is. How many it were.
+    /// endpoint that there is, and those of clients that may not come in any more. How many it were.
     pub fn flush_datagrams(&mut self, rules: &Rules) -> io::Result<usize> {
-        let endpoints = forwarding::datagrams(rules);
+        let ports = forwarding::datagrams(rules);
         let mut stale: Vec<Flow> = Vec::new();
         for v6 in [false, true] {
-            if !endpoints.keys().any(|(ip, _)| ip.is_ipv6() == v6) {
+            if !ports.keys().any(|(ip, _)| ip.is_ipv6() == v6) {
                 continue;
             }
             let request = conntrack::list_tracked(v6);
             self.transactions()?.list(&request, "list tracked connections", |datagram| {
                 let (flows, end) = conntrack::flows(datagram);
                 stale.extend(flows.into_iter().filter(|flow| {
-                    let endpoints = endpoints.get(&flow.to);
-                    endpoints.is_some_and(|endpoints| !endpoints.contains(&flow.answered_by))
+                    let port = ports.get(&flow.to);
+                    port.is_some_and(|port| !port.allow(flow.client, flow.answered_by))
                 }));
                 end
             })?;

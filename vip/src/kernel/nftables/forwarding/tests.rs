@@ -475,8 +475,18 @@ fn only_the_networks_of_a_service_may_come_in_and_none_if_there_are_none() {
     stranger.connect((VIP4, 53)).unwrap();
     stranger.set_read_timeout(Some(SILENCE)).unwrap();
     assert_eq!(exchange(&stranger).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    // A flow that is open ends with its client's right to come in.
+    let [open, other] = [VIP4, VIP6].map(|vip| datagram_socket(&lab.client, vip, 53));
+    for flow in [&open, &other] {
+        exchange(flow).unwrap();
+    }
     lab.group(&format!("udp{VIP4}")).sources = Some(Vec::new());
     lab.apply();
+    let Lab { node, table, rules, .. } = &mut lab;
+    assert!(node.enter(|| table.flush_datagrams(rules)).unwrap().unwrap() >= 1);
+    open.set_read_timeout(Some(SILENCE)).unwrap();
+    assert_eq!(exchange(&open).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    exchange(&other).unwrap();
     let socket = datagram_socket(&lab.client, VIP4, 53);
     socket.set_read_timeout(Some(SILENCE)).unwrap();
     assert_eq!(exchange(&socket).unwrap_err().kind(), io::ErrorKind::WouldBlock);
