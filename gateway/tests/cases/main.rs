@@ -14,7 +14,7 @@ use std::{
 };
 
 use gatehouse_testbed::gatehouse::{
-    backend::{Act, Backend, Request, echo_answer},
+    backend::{Backend, Request},
     client::{Exchange, Response, Step, Want, exchange, listen},
     gateway::{Gateway, Plan},
     manifests::service,
@@ -24,63 +24,13 @@ use gatehouse_testbed::gatehouse::{
 };
 use serde::Deserialize;
 
-/// One object and what is asked of it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    name: String,
-    /// Names without a prefix are ingress-nginx's; `{host}` stands for the case's host.
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-    /// Objects that the annotations name, as YAML; `{authority}` stands for the certificate of the authority.
-    #[serde(default)]
-    objects: String,
-    /// `[type, path]` each, `[Prefix, /]` if none is given.
-    #[serde(default)]
-    paths: Vec<(String, String)>,
-    /// The host has a `tls` entry.
-    #[serde(default)]
-    tls: bool,
-    /// Entries of a ConfigMap, which annotations name `{case}`.
-    #[serde(default)]
-    config: BTreeMap<String, String>,
-    /// The backend of all paths, `app` if none is given.
-    backend: Option<String>,
-    /// Instead of an Ingress a Route with this `spec`; `to` is `app` unless it says otherwise.
-    route: Option<serde_json::Value>,
-    /// Routes beside that one, which is made in the fifth minute.
-    #[serde(default)]
-    routes: Vec<Beside>,
-    /// Ingresses that take requests of this one.
-    #[serde(default)]
-    canaries: Vec<Canary>,
-    requests: Vec<Ask>,
-}
+use crate::{
+    objects::{Case, manifest},
+    pods::{app, authentication_service},
+};
 
-/// An Ingress with the annotation `canary`, and more.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Canary {
-    annotations: BTreeMap<String, String>,
-    /// Those of the case, if none is given.
-    #[serde(default)]
-    paths: Vec<(String, String)>,
-    backend: Option<String>,
-}
-
-/// A Route beside that of a case, as `default/case-N-NAME`; its host is that of the case unless it says otherwise, with
-/// `{host}` for that.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Beside {
-    name: String,
-    namespace: Option<String>,
-    /// The minute in which it was made.
-    made: u32,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-    spec: serde_json::Value,
-}
+mod objects;
+mod pods;
 
 /// A request and what must come of it.
 #[derive(Default, Deserialize)]
@@ -221,115 +171,6 @@ fn decoded(response: &Response) -> String {
     read.map_or_else(|error| error.to_string(), |_| text)
 }
 
-fn manifest(at: usize, case: &Case) -> String {
-    let config = match case.config.is_empty() {
-        true => String::new(),
-        false => format!(
-            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: case-{at}}}\ndata: {}\n",
-            serde_json::to_string(&case.config).unwrap()
-        ),
-    };
-    if let Some(spec) = &case.route {
-        let own = route(&format!("case-{at}"), "default", 5, at, &case.annotations, spec);
-        let others = case.routes.iter().map(|other| {
-            let Beside { name, namespace, made, annotations, spec } = other;
-            let namespace = namespace.as_deref().unwrap_or("default");
-            route(&format!("case-{at}-{name}"), namespace, *made, at, annotations, spec)
-        });
-        return config + &own + &others.collect::<String>();
-    }
-    let own = ingress(
-        at,
-        "",
-        &case.annotations,
-        &case.paths,
-        case.backend.as_deref().unwrap_or("app"),
-        case.tls,
-    );
-    let canaries = case.canaries.iter().enumerate().map(|(number, canary)| {
-        let mut annotations = canary.annotations.clone();
-        annotations.insert("canary".to_owned(), "true".to_owned());
-        let paths = if canary.paths.is_empty() { &case.paths } else { &canary.paths };
-        let backend = canary.backend.as_deref().unwrap_or("canary");
-        ingress(at, &format!("-canary-{number}"), &annotations, paths, backend, false)
-    });
-    let objects = case.objects.replace("{host}", &format!("case-{at}.test"));
-    let objects = if objects.is_empty() { objects } else { format!("---\n{objects}\n") };
-    config + &own + &canaries.collect::<String>() + &objects
-}
-
-fn route(
-    name: &str,
-    namespace: &str,
-    made: u32,
-    at: usize,
-    annotations: &BTreeMap<String, String>,
-    spec: &serde_json::Value,
-) -> String {
-    let annotations: BTreeMap<String, &String> = annotations
-        .iter()
-        .map(|(name, value)| {
-            let prefix = if name.contains('/') { "" } else { "haproxy.router.openshift.io/" };
-            (format!("{prefix}{name}"), value)
-        })
-        .collect();
-    let mut spec = spec.clone();
-    let own = format!("case-{at}.test");
-    spec["host"] = match &spec["host"] {
-        serde_json::Value::String(host) => host.replace("{host}", &own).into(),
-        _ => own.into(),
-    };
-    if spec["to"].is_null() {
-        spec["to"] = serde_json::json!({ "kind": "Service", "name": "app" });
-    }
-    let created = format!("2024-01-01T00:{made:02}:00Z");
-    let route = serde_json::json!({
-        "apiVersion": "route.openshift.io/v1",
-        "kind": "Route",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "creationTimestamp": created,
-            "annotations": annotations,
-        },
-        "spec": spec,
-    });
-    format!("---\n{route}\n")
-}
-
-fn ingress(
-    at: usize,
-    suffix: &str,
-    annotations: &BTreeMap<String, String>,
-    paths: &[(String, String)],
-    backend: &str,
-    tls: bool,
-) -> String {
-    let annotations = annotations.iter().map(|(name, value)| {
-        // `${host}` is nginx's variable.
-        let own = value.replace("${host}", "${}").replace("{host}", &format!("case-{at}.test"));
-        let value = own.replace("${}", "${host}");
-        let prefix = if name.contains('/') { "" } else { "nginx.ingress.kubernetes.io/" };
-        let value = value.replace("{case}", &format!("case-{at}"));
-        format!("    {prefix}{name}: {}\n", serde_json::to_string(&value).unwrap())
-    });
-    let default = [("Prefix".to_owned(), "/".to_owned())];
-    let paths = if paths.is_empty() { &default } else { paths };
-    let paths = paths.iter().map(|(kind, path)| {
-        format!(
-            "      - {{path: {}, pathType: {kind}, backend: {{service: {{name: {backend}, port: {{number: 80}}}}}}}}\n",
-            serde_json::to_string(path).unwrap()
-        )
-    });
-    let tls = if tls { format!("  tls: [{{hosts: [case-{at}.test]}}]\n") } else { String::new() };
-    format!(
-        "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: case-{at}{suffix}\n  annotations:\n    \
-         test: case\n{}spec:\n{tls}  rules:\n  - host: case-{at}.test\n    http:\n      paths:\n{}",
-        annotations.collect::<String>(),
-        paths.collect::<String>()
-    )
-}
-
 /// Sends a request, in clear text or over TLS.
 fn exchanged(bed: &Bed, own: &str, ask: &Ask) -> Exchange {
     let (bytes, want) = (ask.bytes(own), Want::responses(1));
@@ -379,37 +220,6 @@ fn share(gateway: &Gateway, own: &str, ask: &Ask, times: u32, share: f64) -> Vec
     }
 }
 
-/// What an authentication service says, and what it was asked.
-fn authentication_service() -> Backend {
-    Backend::scripted("auth", |request| {
-        let cookies = request.one("cookie").unwrap_or_default();
-        let session = cookies.strip_prefix("session=").unwrap_or_default();
-        let status = match session {
-            "ann" => "202 Accepted",
-            "banned" => "403 Forbidden",
-            "broken" => "500 Internal Server Error",
-            "moved" => "302 Found",
-            _ => "401 Unauthorized\r\nWWW-Authenticate: Bearer",
-        };
-        let field = |name: &str| request.one(name).unwrap_or_else(|| "-".to_owned());
-        let fields = ["host", "x-original-method", "x-original-url", "x-auth-request-redirect"];
-        let fields = fields.into_iter().chain(["content-length", "x-team"]).map(field);
-        let mut asked = fields.collect::<Vec<_>>().join(" ");
-        // Of these it believes a word too much.
-        let names = request.fields.iter().map(|field| field.name.to_lowercase());
-        for name in names.filter(|it| it.contains('_') || it.starts_with("x-forwarded-uri")) {
-            asked += &format!(" and {name}");
-        }
-        let user = if session == "ann" { "X-Auth-Request-User: ann\r\n" } else { "" };
-        let answer = format!(
-            "HTTP/1.1 {status}\r\n{user}X-Asked: {} {} {asked}\r\nSet-Cookie: refreshed=1\r\n\
-             Content-Length: 4\r\n\r\nauth",
-            request.method, request.target
-        );
-        vec![Act::Send(answer.into_bytes())]
-    })
-}
-
 fn run(table: &str) {
     run_with(table, &[]);
 }
@@ -420,36 +230,9 @@ fn run_with(table: &str, flags: &[&str]) {
     let authority = Authority::new("authority");
     let text = fs::read_to_string(file).unwrap().replace("{auth}", &auth.addr.to_string());
     let cases: Vec<Case> = serde_saphyr::from_str(&text).unwrap();
-    let app = Backend::scripted("app", |request| {
-        let custom = request.one("x-answer").map(|text| text.replace('|', "\r\n"));
-        let own = request.one("x-body").map(|text| text.repeat(100));
-        let status = request.one("x-status").or_else(|| own.is_some().then(|| "200".to_owned()));
-        if let Some(status) = status {
-            let text = own.unwrap_or_else(|| format!("app {status}"));
-            let fields = custom.map(|custom| custom + "\r\n").unwrap_or_default();
-            let length = text.len();
-            let answer =
-                format!("HTTP/1.1 {status} -\r\nContent-Length: {length}\r\n{fields}\r\n{text}");
-            return vec![Act::Send(answer.into_bytes())];
-        }
-        match custom {
-            Some(fields) => {
-                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n\r\n");
-                vec![Act::Send(answer.into_bytes())]
-            }
-            None => vec![Act::Send(echo_answer("app", request))],
-        }
-    });
+    let app = app();
     let [canary, other] = ["canary", "other"].map(Backend::echo);
-    // As the reference does: the status is the one that it is told.
-    let errors = Backend::scripted("errors", |request| {
-        let status = request.one("x-code").unwrap_or_else(|| "200".to_owned());
-        let text = format!("errors {status}");
-        let length = text.len();
-        let answer =
-            format!("HTTP/1.1 {status} -\r\nX-Page: 1\r\nContent-Length: {length}\r\n\r\n{text}");
-        vec![Act::Send(answer.into_bytes())]
-    });
+    let errors = pods::errors();
     // Nobody listens there once the listener is gone.
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let pem = serde_json::to_string(&authority.pem()).unwrap();
