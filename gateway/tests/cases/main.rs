@@ -1,4 +1,4 @@
-//! Annotations through the process on real sockets: objects in, requests, answers out.
+//! Annotations and TLS through the process on real sockets: objects in, requests, answers out.
 //!
 //! The cases are the YAML tables of `routes/tests/cases/`, one gateway for each table. Each case is one
 //! Ingress (or Route) with a host of its own.
@@ -8,27 +8,31 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
-    net::TcpListener,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener},
     path::Path,
 };
 
 use gatehouse_testbed::gatehouse::{
     backend::{Backend, Request},
-    client::{Exchange, Response, Step, Want, exchange, listen},
+    call::Caller,
+    client::{End, Exchange, Response, Step, Want, exchange, listen},
     gateway::{Gateway, Plan},
     manifests::service,
     pki::Authority,
     show,
+    strict::Field,
     tls::{Tls, client_config, client_config_showing},
 };
 use serde::Deserialize;
 
 use crate::{
+    certificates::Certificates,
     objects::{Case, manifest},
     pods::{app, authentication_service},
 };
 
+mod certificates;
 mod objects;
 mod pods;
 
@@ -47,6 +51,14 @@ struct Ask {
     secure: bool,
     /// The name in the certificate that the client shows there, and whether the authority has signed it.
     shows: Option<(String, bool)>,
+    /// The server name that it asks for there instead of the case's own host; an address: it asks for none.
+    sni: Option<String>,
+    /// What the certificate that it is shown there is called: see [`certificates`].
+    shown: Option<String>,
+    /// Asked by HTTP/2, over TLS.
+    http2: bool,
+    /// No answer comes, neither in TLS.
+    closed: bool,
     body: Option<String>,
     /// A body of so many bytes.
     body_of: Option<usize>,
@@ -67,9 +79,11 @@ struct Ask {
     by: Option<String>,
     /// What the backend's answer says behind its name.
     says: Option<String>,
+    /// What a pod that speaks TLS says that it heard; `{host}` and `…` as above.
+    heard: Option<String>,
     /// Asked so often.
     times: Option<u32>,
-    /// Of these, so many parts of 1 are answered by `canary`, and the others by `app`.
+    /// Of these, so many parts of 1 are answered by `canary` (or by whom `shown` says), and the others by `app`.
     share: Option<f64>,
 }
 
@@ -139,6 +153,11 @@ impl Ask {
                 wrong.push(format!("{found:?} answers instead of {wanted:?}"));
             }
         }
+        if let Some(wanted) = self.heard.as_ref().map(|wanted| wanted.replace("{host}", own))
+            && !fits(Some(text.trim_end()), Some(&wanted))
+        {
+            wrong.push(format!("the pod heard {text:?} instead of {wanted:?}"));
+        }
         if self.status != 200 && !got.is_empty() && !self.headers.contains_key("X-Status") {
             wrong.push("the backend got it".to_owned());
         }
@@ -171,46 +190,81 @@ fn decoded(response: &Response) -> String {
     read.map_or_else(|error| error.to_string(), |_| text)
 }
 
-/// Sends a request, in clear text or over TLS.
-fn exchanged(bed: &Bed, own: &str, ask: &Ask) -> Exchange {
+/// Sends a request, in clear text or over TLS; the answers, and the certificate that was shown.
+fn exchanged(bed: &Bed, own: &str, ask: &Ask) -> io::Result<(Exchange, Option<String>)> {
     let (bytes, want) = (ask.bytes(own), Want::responses(1));
+    let sni = ask.sni.as_deref().unwrap_or("{host}").replace("{host}", own);
+    if ask.http2 {
+        return Ok((by_http2(bed.gateway.https, &sni, ask), None));
+    }
     let config = match &ask.shows {
         Some((name, signed)) => {
             let other = Authority::new("another");
-            let signer = if *signed { &bed.authority } else { &other };
+            let signer = if *signed { &bed.certificates.authority } else { &other };
             client_config_showing(&signer.client(name, 1))
         }
-        None if ask.secure => client_config(&[]),
-        None => return exchange(bed.gateway.http, &[Step::Send(bytes)], want),
+        None if ask.secure || ask.sni.is_some() || ask.shown.is_some() => client_config(&[]),
+        None => return Ok((exchange(bed.gateway.http, &[Step::Send(bytes)], want), None)),
     };
-    let mut client = Tls::connect_with(config, bed.gateway.https, own).unwrap();
-    client.write_all(&bytes).unwrap();
-    listen(&mut client, want, false)
+    let mut client = Tls::connect_with(config, bed.gateway.https, &sni)?;
+    let shown = bed.certificates.name(&client.peer(), own);
+    client.write_all(&bytes)?;
+    Ok((listen(&mut client, want, false), Some(shown)))
+}
+
+/// A GET of HTTP/2.
+fn by_http2(gateway: SocketAddr, host: &str, ask: &Ask) -> Exchange {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let called = runtime.block_on(async {
+        let mut caller = Caller::connect(gateway, host).await;
+        caller.get(ask.path.as_deref().unwrap_or("/")).await
+    });
+    let fields = called.fields.iter();
+    let fields = fields
+        .map(|(name, value)| Field { name: name.to_string(), value: value.as_bytes().into() });
+    let end = if called.broken.is_some() { End::Cut } else { End::Complete };
+    let response =
+        Response { status: called.status, fields: fields.collect(), body: called.body, end };
+    Exchange { responses: vec![response], ..Exchange::default() }
 }
 
 fn ask(bed: &Bed, [app, errors]: [&Backend; 2], own: &str, ask: &Ask) -> Vec<String> {
     let _ = (app.arrived(), errors.arrived());
     let seen = exchanged(bed, own, ask);
-    let got = if ask.status == 200 { app.requests() } else { app.arrived() };
-    match seen.responses.first() {
+    let got = if ask.status == 200 && ask.heard.is_none() { app.requests() } else { app.arrived() };
+    let (seen, shown) = match seen {
+        Ok(seen) => seen,
+        Err(_) if ask.closed => return Vec::new(),
+        Err(error) => return vec![format!("no TLS: {error}")],
+    };
+    let mut wrong = match seen.responses.first() {
+        Some(_) if ask.closed => vec![format!("there is an answer: {seen:?}")],
         Some(response) => ask.judge(own, response, [&got, &errors.arrived()]),
+        None if ask.closed => Vec::new(),
         None => vec![format!("no answer: {seen:?}")],
+    };
+    if ask.shown.is_some() && ask.shown != shown {
+        wrong.push(format!("{shown:?} is shown instead of {:?}", ask.shown));
     }
+    wrong
 }
 
-/// A gateway, and the authority of its clients.
+/// A gateway, and the certificates around it.
 struct Bed {
     gateway: Gateway,
-    authority: Authority,
+    certificates: Certificates,
 }
 
 /// Whether a share of many requests is taken, within what chance leaves.
-fn share(gateway: &Gateway, own: &str, ask: &Ask, times: u32, share: f64) -> Vec<String> {
+fn share(bed: &Bed, own: &str, ask: &Ask, times: u32, share: f64) -> Vec<String> {
     let mut taken = 0;
     for _ in 0..times {
-        let seen = exchange(gateway.http, &[Step::Send(ask.bytes(own))], Want::responses(1));
-        taken +=
-            u32::from(seen.responses.first().is_some_and(|it| it.text().starts_with("canary")));
+        let Ok((seen, shown)) = exchanged(bed, own, ask) else { continue };
+        let by_canary = |it: &Response| it.text().starts_with("canary");
+        taken += u32::from(match &ask.shown {
+            Some(_) => ask.shown == shown,
+            None => seen.responses.first().is_some_and(by_canary),
+        });
     }
     let (times, taken) = (f64::from(times), f64::from(taken));
     let deviation = (share * (1.0 - share) * times).sqrt();
@@ -220,6 +274,14 @@ fn share(gateway: &Gateway, own: &str, ask: &Ask, times: u32, share: f64) -> Vec
     }
 }
 
+/// The authorities as Secrets.
+const AUTHORITIES: &str = r#"
+{apiVersion: v1, kind: Secret, metadata: {name: authority, namespace: default}, stringData: {ca.crt: "{authority}"}}
+---
+{apiVersion: v1, kind: Secret, metadata: {name: stranger, namespace: default}, stringData: {ca.crt: "{stranger}"}}
+---
+"#;
+
 fn run(table: &str) {
     run_with(table, &[]);
 }
@@ -227,7 +289,7 @@ fn run(table: &str) {
 fn run_with(table: &str, flags: &[&str]) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../routes/tests/cases").join(table);
     let auth = authentication_service();
-    let authority = Authority::new("authority");
+    let certificates = Certificates::new();
     let text = fs::read_to_string(file).unwrap().replace("{auth}", &auth.addr.to_string());
     let cases: Vec<Case> = serde_saphyr::from_str(&text).unwrap();
     let app = app();
@@ -235,9 +297,12 @@ fn run_with(table: &str, flags: &[&str]) {
     let errors = pods::errors();
     // Nobody listens there once the listener is gone.
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let pem = serde_json::to_string(&authority.pem()).unwrap();
-    let manifests = cases.iter().enumerate().map(|(at, case)| manifest(at, case));
-    let manifests = manifests.collect::<String>().replace("{authority}", &pem);
+    let (_pods, secure_services) = certificates.pods();
+    let manifests = cases
+        .iter()
+        .enumerate()
+        .map(|(at, case)| certificates.fill(&format!("case-{at}.test"), &manifest(at, case)));
+    let manifests = manifests.collect::<String>();
     let gateway = Plan::default()
         .manifest(
             "app.yaml",
@@ -253,17 +318,18 @@ fn run_with(table: &str, flags: &[&str]) {
                 + &service("errors", &[errors.addr])
                 + &service("app", &[other.addr]).replace("namespace: default", "namespace: theirs"),
         )
+        .manifest("pods.yaml", certificates.fill("", AUTHORITIES) + &secure_services)
         .manifest("cases.yaml", manifests)
         .args(&["--trusted-proxy", "127.0.0.0/8"])
         .args(flags)
         .start();
-    let bed = Bed { gateway, authority };
+    let bed = Bed { gateway, certificates };
     let mut failures = Vec::new();
     for (at, case) in cases.iter().enumerate() {
         let own = format!("case-{at}.test");
         for (number, request) in case.requests.iter().enumerate() {
             let wrong = match request.times.zip(request.share) {
-                Some((times, part)) => share(&bed.gateway, &own, request, times, part),
+                Some((times, part)) => share(&bed, &own, request, times, part),
                 None => ask(&bed, [&app, &errors], &own, request),
             };
             for wrong in wrong {
@@ -307,7 +373,8 @@ tables!(
     routes,
     routes_proxy,
     authentication,
-    authentication_external
+    authentication_external,
+    ingress_tls
 );
 
 #[test]
@@ -318,6 +385,11 @@ fn snippets() {
 #[test]
 fn routes_claims() {
     run_with("routes_claims.yaml", &["--allow-wildcard-routes"]);
+}
+
+#[test]
+fn routes_tls() {
+    run_with("routes_tls.yaml", &["--allow-wildcard-routes"]);
 }
 
 #[test]

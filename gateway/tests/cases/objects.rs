@@ -20,9 +20,12 @@ pub(crate) struct Case {
     /// `[type, path]` each, `[Prefix, /]` if none is given.
     #[serde(default)]
     paths: Vec<(String, String)>,
-    /// The host has a `tls` entry.
+    /// `true`: the host has a `tls` entry; else the entries.
     #[serde(default)]
-    tls: bool,
+    tls: serde_json::Value,
+    /// Secrets, which the objects call `{case}-NAME`, and what is in them: see [`secret`].
+    #[serde(default)]
+    secrets: BTreeMap<String, String>,
     /// Entries of a ConfigMap, which annotations name `{case}`.
     #[serde(default)]
     config: BTreeMap<String, String>,
@@ -36,14 +39,20 @@ pub(crate) struct Case {
     /// Ingresses that take requests of this one.
     #[serde(default)]
     canaries: Vec<Canary>,
+    /// Ingresses of the same host, younger by their names.
+    #[serde(default)]
+    others: Vec<Canary>,
     pub(crate) requests: Vec<Ask>,
 }
 
-/// An Ingress with the annotation `canary`, and more.
+/// An Ingress beside that of a case.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Canary {
+    #[serde(default)]
     annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    tls: serde_json::Value,
     /// Those of the case, if none is given.
     #[serde(default)]
     paths: Vec<(String, String)>,
@@ -64,8 +73,25 @@ struct Beside {
     spec: serde_json::Value,
 }
 
-/// The objects of a case as YAML.
+/// The objects of a case as YAML. `{case}` stands for its name in names.
 pub(crate) fn manifest(at: usize, case: &Case) -> String {
+    let objects = case.objects.replace("{host}", &format!("case-{at}.test"));
+    let secrets = case.secrets.iter().map(|(name, what)| secret(name, what));
+    let text = served(at, case) + &secrets.collect::<String>() + "---\n" + &objects + "\n";
+    text.replace("{case}", &format!("case-{at}"))
+}
+
+/// A Secret with a certificate, as [`super::certificates`] calls it, and its key. `mixed`: the key is of another one.
+fn secret(name: &str, what: &str) -> String {
+    let (pair, key) = if what == "mixed" { ("own", "second") } else { (what, what) };
+    format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: \"{{case}}-{name}\", namespace: default}}\n\
+         type: kubernetes.io/tls\nstringData: {{tls.crt: \"{{{pair}.crt}}\", tls.key: \"{{{key}.key}}\"}}\n"
+    )
+}
+
+/// The object of a case and those beside it.
+fn served(at: usize, case: &Case) -> String {
     let config = match case.config.is_empty() {
         true => String::new(),
         false => format!(
@@ -82,24 +108,20 @@ pub(crate) fn manifest(at: usize, case: &Case) -> String {
         });
         return config + &own + &others.collect::<String>();
     }
-    let own = ingress(
-        at,
-        "",
-        &case.annotations,
-        &case.paths,
-        case.backend.as_deref().unwrap_or("app"),
-        case.tls,
-    );
-    let canaries = case.canaries.iter().enumerate().map(|(number, canary)| {
-        let mut annotations = canary.annotations.clone();
-        annotations.insert("canary".to_owned(), "true".to_owned());
-        let paths = if canary.paths.is_empty() { &case.paths } else { &canary.paths };
-        let backend = canary.backend.as_deref().unwrap_or("canary");
-        ingress(at, &format!("-canary-{number}"), &annotations, paths, backend, false)
-    });
-    let objects = case.objects.replace("{host}", &format!("case-{at}.test"));
-    let objects = if objects.is_empty() { objects } else { format!("---\n{objects}\n") };
-    config + &own + &canaries.collect::<String>() + &objects
+    let own = Canary {
+        annotations: case.annotations.clone(),
+        tls: case.tls.clone(),
+        paths: Vec::new(),
+        backend: Some(case.backend.clone().unwrap_or_else(|| "app".to_owned())),
+    };
+    let own = ingress(at, "", case, &own, false);
+    let canaries = case.canaries.iter().enumerate();
+    let canaries =
+        canaries.map(|(number, it)| ingress(at, &format!("-canary-{number}"), case, it, true));
+    let others = case.others.iter().enumerate();
+    let others =
+        others.map(|(number, it)| ingress(at, &format!("-other-{number}"), case, it, false));
+    config + &own + &canaries.chain(others).collect::<String>()
 }
 
 fn route(
@@ -141,23 +163,27 @@ fn route(
     format!("---\n{route}\n")
 }
 
-fn ingress(
-    at: usize,
-    suffix: &str,
-    annotations: &BTreeMap<String, String>,
-    paths: &[(String, String)],
-    backend: &str,
-    tls: bool,
-) -> String {
+fn ingress(at: usize, suffix: &str, case: &Case, object: &Canary, canary: bool) -> String {
+    let mut annotations = object.annotations.clone();
+    if canary {
+        annotations.insert("canary".to_owned(), "true".to_owned());
+    }
+    let paths = if object.paths.is_empty() { &case.paths } else { &object.paths };
+    let backend = object.backend.as_deref().unwrap_or("canary");
+    let tls = match &object.tls {
+        serde_json::Value::Bool(true) => "[{hosts: [\"{host}\"]}]".to_owned(),
+        serde_json::Value::Array(entries) => serde_json::to_string(entries).unwrap(),
+        _ => "[]".to_owned(),
+    };
+    let tls = tls.replace("{host}", &format!("case-{at}.test"));
     let annotations = annotations.iter().map(|(name, value)| {
         // `${host}` is nginx's variable.
         let own = value.replace("${host}", "${}").replace("{host}", &format!("case-{at}.test"));
         let value = own.replace("${}", "${host}");
         let prefix = if name.contains('/') { "" } else { "nginx.ingress.kubernetes.io/" };
-        let value = value.replace("{case}", &format!("case-{at}"));
         format!("    {prefix}{name}: {}\n", serde_json::to_string(&value).unwrap())
     });
-    let default = [("Prefix".to_owned(), "/".to_owned())];
+    let default = vec![("Prefix".to_owned(), "/".to_owned())];
     let paths = if paths.is_empty() { &default } else { paths };
     let paths = paths.iter().map(|(kind, path)| {
         format!(
@@ -165,10 +191,9 @@ fn ingress(
             serde_json::to_string(path).unwrap()
         )
     });
-    let tls = if tls { format!("  tls: [{{hosts: [case-{at}.test]}}]\n") } else { String::new() };
     format!(
         "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: case-{at}{suffix}\n  annotations:\n    \
-         test: case\n{}spec:\n{tls}  rules:\n  - host: case-{at}.test\n    http:\n      paths:\n{}",
+         test: case\n{}spec:\n  tls: {tls}\n  rules:\n  - host: case-{at}.test\n    http:\n      paths:\n{}",
         annotations.collect::<String>(),
         paths.collect::<String>()
     )
