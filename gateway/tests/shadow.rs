@@ -42,6 +42,7 @@ fn nginx(folder: &Path, backend: &Backend) -> (Program, SocketAddr, SocketAddr) 
            ssl_certificate {folder}/tls.pem; ssl_certificate_key {folder}/tls.key;
            server {{ listen {address}; listen {tls} ssl; server_name app.test;
              location / {{ proxy_set_header Host $host; proxy_set_header Connection \"\"; proxy_pass http://{backend}; }}
+             location = /silent {{ return 444; }}
              location /old {{ return 301 https://new.test/; }} }}
            server {{ listen {address}; server_name tls.test;
              location = / {{ return 308 https://$host; }}
@@ -173,6 +174,21 @@ fn an_https_address_is_asked_by_tls_under_the_names_of_hosts_and_verified_unless
     assert!(refused.contains("certificate") && !refused.contains("otherwise"), "{refused}");
     let unverified = ask(&["--insecure"], "other.pem");
     assert!(unverified.contains("3 requests, 0 answered otherwise"), "{unverified}");
+}
+
+#[test]
+fn a_request_that_gets_no_answer_is_told_and_the_others_are_compared() {
+    let bed = bed();
+    let list = bed.folder.path().join("list");
+    let words = ["--shadow", &bed.url, "--requests", list.to_str().unwrap()];
+    fs::write(&list, "app.test/silent\napp.test/old\nother.test/\n").unwrap();
+    let told = text(&migrate(bed.folder.path(), &words));
+    assert!(told.contains("3 requests, 1 answered otherwise"), "{told}");
+    let line = told.lines().find(|line| line.contains("GET app.test/silent")).unwrap();
+    assert!(line.contains("closes the connection") && line.contains("of the backend"), "{told}");
+    fs::write(&list, "app.test/silent\n").unwrap();
+    let told = text(&migrate(bed.folder.path(), &words));
+    assert!(told.contains("does not answer GET app.test/silent"), "{told}");
 }
 
 #[test]

@@ -33,6 +33,8 @@ use crate::{cli::ShadowArgs, text_table::columns};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of the head of an answer.
 const MAX_HEAD: usize = 64 * 1024;
+/// Requests in a row without an answer, before the first one, that show that nobody answers there.
+const SILENT: usize = 3;
 /// Fields of answers that are compared besides the status and `Location`.
 const FIELDS: [HeaderName; 5] = [
     header::WWW_AUTHENTICATE,
@@ -86,6 +88,15 @@ enum Here {
     Backend,
 }
 
+impl std::fmt::Display for Here {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Own { status, .. } => write!(f, "{status}"),
+            Self::Backend => f.write_str("that of the backend"),
+        }
+    }
+}
+
 /// Sends the requests and compares.
 ///
 /// # Errors
@@ -104,14 +115,32 @@ pub(super) fn run(arguments: &ShadowArgs, planned: &Planned) -> anyhow::Result<O
     };
     let all = asks.len();
     asks.truncate(arguments.shadow_limit);
-    let mut shadowed = Shadowed::default();
+    let (mut shadowed, mut silent) = (Shadowed::default(), 0);
     let (began, pause) = (Instant::now(), Duration::from_secs(1) / arguments.shadow_rate.max(1));
     for ask in &asks {
         if began.elapsed() > Duration::from_secs(arguments.shadow_time) {
             break;
         }
         let next = Instant::now() + pause;
-        let answer = ask.send(&today).with_context(|| format!("{url} does not answer {ask}"))?;
+        let answer = match ask.send(&today) {
+            Ok(answer) => answer,
+            Err(why) => {
+                silent += 1;
+                if silent == shadowed.asked + 1 && (silent == SILENT || silent == asks.len()) {
+                    return Err(why.context(format!("{url} does not answer {ask}")));
+                }
+                let (request, what) = (ask.to_string(), "answer".to_owned());
+                let here = match &beside {
+                    Some(_) => "see --beside".to_owned(),
+                    None => here(planned, ask, today.scheme()).to_string(),
+                };
+                let today = format!("none: {why:#}");
+                shadowed.differences.push(Difference { request, what, today, here });
+                shadowed.asked += 1;
+                thread::sleep(next.saturating_duration_since(Instant::now()));
+                continue;
+            }
+        };
         let mut note = |what: &str, today: String, here: String| {
             if today != here {
                 let (request, what) = (ask.to_string(), what.to_owned());
@@ -168,8 +197,8 @@ pub(super) fn print(shadowed: &Shadowed, out: &mut String) {
 /// Every path of every host, and one that no rule has.
 fn derived(planned: &Planned) -> Vec<Ask> {
     let mut asks = Vec::new();
-    let Some(table) = planned.compiled.routes.tables.first() else { return asks };
-    for (pattern, routes) in table.routes.hosts() {
+    for (pattern, routes) in planned.compiled.routes.tables.iter().flat_map(|it| it.routes.hosts())
+    {
         let host = match &pattern {
             HostPattern::Exact(host) => host.to_string(),
             HostPattern::OneLabel(rest) => format!("{ANY}.{rest}"),
@@ -243,6 +272,11 @@ impl Ask {
         let (mut read, mut part) = (Vec::new(), [0; 4096]);
         loop {
             if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+                // What comes before the answer is not the answer (RFC 9110 §15.2).
+                if matches!(read.get(8..12), Some([b' ', b'1', ..])) {
+                    read.drain(..end + 4);
+                    continue;
+                }
                 read.truncate(end);
                 break;
             }
@@ -282,14 +316,16 @@ impl Answer {
     }
 }
 
-/// What the table says.
+/// What the table says: that of the gateway that has the host, if there are several.
 fn here(planned: &Planned, ask: &Ask, scheme: Scheme) -> Here {
     let own = |status| Here::Own { status, location: None };
     let name = ask.host.rsplit_once(':').map_or(&*ask.host, |(name, _)| name);
-    let Some(table) = planned.compiled.routes.tables.first() else { return own(404) };
     let (Some(host), Ok(uri)) = (host::canonical(name), ask.target.parse::<Uri>()) else {
         return own(400);
     };
+    let tables = &planned.compiled.routes.tables;
+    let has_host = tables.iter().find(|table| table.routes.host_for(&host).is_some());
+    let Some(table) = has_host.or_else(|| tables.first()) else { return own(404) };
     let Ok(path) = path::canonical(uri.path()) else { return own(400) };
     let mut request = http::Request::new(());
     *request.uri_mut() = uri.clone();
