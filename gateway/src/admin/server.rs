@@ -4,7 +4,10 @@
 //! functions ([`Admin`]). Everybody who reaches the address may read everything, so by default it is on
 //! loopback; nothing can be changed here, and no key or Secret is shown.
 
-use std::{convert::Infallible, fmt, future::Future, io, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, fmt, future::Future, io, pin::Pin, sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri, header};
@@ -19,7 +22,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::Semaphore,
+    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
@@ -27,7 +30,7 @@ use tokio::{
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection ends after this time, whatever happens on it.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
-/// Connections at one time; further ones wait in the kernel's queue.
+/// Connections at one time; a further one ends the oldest, so that clients that stay keep no probe waiting.
 const CONNECTIONS: usize = 64;
 /// Pause after a failed accept, so that a lack of descriptors does not spin a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -69,17 +72,21 @@ impl fmt::Debug for Admin {
 pub async fn serve(listener: std::net::TcpListener, admin: Admin, pages: Pages) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open: VecDeque<JoinHandle<()>> = VecDeque::with_capacity(CONNECTIONS);
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return Ok(()) };
         match listener.accept().await {
             Ok((stream, _)) => {
+                open.retain(|connection| !connection.is_finished());
+                if open.len() == CONNECTIONS
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
                 let connection = connection(stream, admin.clone(), pages);
-                tokio::spawn(async move {
+                open.push_back(tokio::spawn(async move {
                     // However it ended, the next connection is as good as this one.
                     let _ = timeout(CONNECTION_TIMEOUT, connection).await;
-                    drop(slot);
-                });
+                }));
             }
             Err(error) => {
                 tracing::warn!(%error, "the admin server cannot accept a connection");
@@ -325,6 +332,26 @@ mod tests {
         for page in ["/readyz", "/status", "/snapshot", "/"] {
             assert_eq!(get(server.address, page).await.0, 404, "{page}");
         }
+    }
+
+    #[tokio::test]
+    async fn clients_that_stay_keep_no_probe_waiting() {
+        let server = start(Pages::All);
+        let mut staying = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            let mut first = [0; 12];
+            stream.read_exact(&mut first).await.unwrap();
+            assert_eq!(&first, b"HTTP/1.1 200");
+            staying.push(stream);
+        }
+        for _ in 0..3 {
+            assert_eq!(get(server.address, "/healthz").await.0, 200);
+        }
+        let mut rest = Vec::new();
+        staying[0].read_to_end(&mut rest).await.expect("the oldest was ended for it");
+        staying.last_mut().unwrap().write_all(b"GET /").await.expect("and no other one");
     }
 
     #[tokio::test]

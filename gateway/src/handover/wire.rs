@@ -17,6 +17,7 @@ use std::{
 };
 
 use gatehouse_routes::model::Transport;
+use rustix::io::retry_on_intr;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
@@ -70,7 +71,8 @@ impl Line {
         if !along.is_empty() && !control.push(SendAncillaryMessage::ScmRights(along)) {
             return Err(io::Error::other("too many sockets for one message"));
         }
-        sendmsg(&self.0, &[IoSlice::new(&text)], &mut control, SendFlags::NOSIGNAL)?;
+        let text = [IoSlice::new(&text)];
+        retry_on_intr(|| sendmsg(&self.0, &text, &mut control, SendFlags::NOSIGNAL))?;
         Ok(())
     }
 
@@ -79,7 +81,9 @@ impl Line {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut text)];
-        let received = recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        // A signal is for another thread: this one goes on waiting.
+        let received =
+            retry_on_intr(|| recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC))?;
         let along = control.drain().flat_map(|message| match message {
             RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
             _ => Vec::new(),
@@ -114,7 +118,7 @@ pub(super) fn listen(path: &Path) -> io::Result<OwnedFd> {
 
 /// Waits for a process that connects.
 pub(super) fn accept(socket: &OwnedFd) -> io::Result<Line> {
-    Ok(Line(accept_with(socket, SocketFlags::CLOEXEC)?))
+    Ok(Line(retry_on_intr(|| accept_with(socket, SocketFlags::CLOEXEC))?))
 }
 
 fn socket() -> io::Result<OwnedFd> {
