@@ -32,6 +32,8 @@ pub(crate) struct FrameGuard {
     resets: u64,
     refilled_at: u64,
     bytes: u64,
+    /// Requests whose end the client has not told.
+    unended: u64,
     header_block_open: bool,
 }
 
@@ -44,6 +46,7 @@ impl FrameGuard {
             resets: RESET_BURST,
             refilled_at: now_ms,
             bytes: 0,
+            unended: 0,
             header_block_open: false,
         }
     }
@@ -57,11 +60,19 @@ impl FrameGuard {
             self.refilled_at = now_ms;
         }
         let mut within = true;
-        let Self { inbound, tokens, resets, bytes: moved, header_block_open, .. } = self;
+        let Self { inbound, tokens, resets, bytes: moved, unended, header_block_open, .. } = self;
         inbound.feed(bytes, |kind, flags, length| match kind {
-            DATA if length > 0 => earn_bytes(tokens, moved, length),
-            DATA if flags & END_STREAM != 0 => (),
+            DATA => {
+                let ends = flags & END_STREAM != 0 && *unended > 0;
+                *unended -= u64::from(ends);
+                match length {
+                    0 if ends => (),
+                    0 => within &= spend(tokens),
+                    _ => earn_bytes(tokens, moved, length),
+                }
+            }
             HEADERS => {
+                *unended += u64::from(flags & END_STREAM == 0);
                 *header_block_open = flags & END_HEADERS == 0;
                 *tokens = (*tokens + PER_REQUEST).min(BURST);
             }
@@ -140,6 +151,19 @@ mod tests {
                 (0..5_000).take_while(|_| guard.received(&frame(kind, 0, payload), 0)).count();
             assert_eq!(sent, BURST as usize, "frame type {kind}");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_body_is_told_for_nothing_once_for_each_request_that_has_one() {
+        let end = frame(DATA, END_STREAM, 0);
+        let mut guard = guard();
+        for _ in 0..5_000 {
+            assert!(guard.received(&frame(HEADERS, END_HEADERS, 20), 0));
+            assert!(guard.received(&end, 0));
+        }
+        assert!(guard.received(&frame(HEADERS, END_HEADERS | END_STREAM, 20), 0));
+        let sent = (0..5_000).take_while(|_| guard.received(&end, 0)).count();
+        assert_eq!(sent, BURST as usize, "of streams that are closed or never were");
     }
 
     #[test]

@@ -463,6 +463,23 @@ fn a_link_back_to_a_folder_above_is_no_endless_loop() {
 }
 
 #[test]
+fn what_has_no_end_is_not_read_and_keeps_nothing_waiting() {
+    let (_guard, path) = folder();
+    write(&path, "a.yaml", &service("a", "10.0.0.1"));
+    symlink("/dev/zero", path.join("device.yaml")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(path.join("pipe.yaml")).status().unwrap();
+    assert!(made.success());
+    let state = loaded(&[path]);
+    assert_eq!(state.objects.services.len(), 1);
+    let problems = problems(&state);
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(
+        problems.iter().all(|it| format!("{it:?}").contains("no regular file")),
+        "{problems:?}"
+    );
+}
+
+#[test]
 fn changes_between_load_and_watch_are_not_missed() {
     let (_guard, path) = folder();
     write(&path, "a.yaml", &service("a", "10.0.0.1"));
