@@ -51,7 +51,8 @@ fn table(paths: Vec<PathMatch>) -> RouteTable {
 }
 
 fn answer(table: &RouteTable, path: &str) -> Option<PathMatch> {
-    Some(testing::lookup(table, Scheme::Http, "foo.com", path)?.rule.matches.path.clone())
+    let path = path::canonical(path).unwrap().matched;
+    Some(testing::lookup(table, Scheme::Http, "foo.com", &path)?.rule.matches.path.clone())
 }
 
 #[test]
