@@ -537,6 +537,8 @@ fn what_did_not_change_keeps_its_pointer() {
     let after = compile(&state, &node(), Some(&before));
     assert!(Arc::ptr_eq(&before.listeners, &after.listeners));
     assert!(Arc::ptr_eq(&before.vips, &after.vips));
+    let later = compile(&state, &node(), Some(&after));
+    assert!(Arc::ptr_eq(&after.deal, &later.deal), "the first one knew of none before it");
     assert!(Arc::ptr_eq(&before.certs[0].1, &after.certs[0].1));
     assert_eq!(before.problems, after.problems);
 }
