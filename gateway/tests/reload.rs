@@ -171,7 +171,7 @@ fn a_start_serves_what_can_be_read_and_says_what_cannot() {
             )
     };
     let gateway = plan().start();
-    for (host, expected) in [("x.test", 200), ("b.test", 200), ("z.test", 404)] {
+    for (host, expected) in [("x.test", 200), ("b.test", 200), ("z.test", 503)] {
         assert_eq!(get(gateway.http, host, "/").status(), expected, "{host}");
     }
     let ready = gateway.page("/readyz");

@@ -285,10 +285,14 @@ fn bodies_for_which_the_disk_has_no_room_are_refused_and_counted() {
 #[test]
 fn a_folder_without_room_for_files_answers_503_and_small_bodies_pass() {
     let app = Backend::echo("app");
-    let gateway = gateway(&[&app], "", &["--body-dir", "/proc/nothing"]);
+    let folder = tempfile::tempdir().unwrap();
+    let bodies = folder.path().join("bodies");
+    let gateway = gateway(&[&app], "", &["--body-dir", bodies.to_str().unwrap()]);
+    std::fs::remove_dir_all(&bodies).unwrap();
+    std::fs::write(&bodies, "no folder").unwrap();
     assert_eq!(send(gateway.http, &sized("POST", &text(100 * KIB))).status(), 503);
     assert_eq!(send(gateway.http, &sized("POST", &text(60 * KIB))).status(), 200);
-    assert!(gateway.output().contains("/proc/nothing"), "{}", gateway.output());
+    assert!(gateway.output().contains("/bodies"), "{}", gateway.output());
     assert!(is_empty(&gateway));
 }
 
