@@ -184,18 +184,19 @@ fn go_through(world: &mut World<'_>, client: &Host) {
     let (ours, theirs) = (world.classes.gatehouse, world.classes.metallb);
     world.apply("ours-1", ours, 80, "LoadBalancer");
     world.apply("theirs-1", theirs, 80, "LoadBalancer");
+    // MetalLB takes Services that wait in no order of theirs.
+    world.has("theirs-1", "10.77.1.1");
     world.apply("inside", None, 80, "ClusterIP");
     world.apply("foreign", Some("example.com/other"), 80, "LoadBalancer");
     world.apply("theirs-2", theirs, 80, "LoadBalancer");
     world.apply("ours-2", ours, 80, "LoadBalancer");
     world.has("ours-1", "10.77.2.1");
     world.has("ours-2", "10.77.2.2");
-    world.has("theirs-1", "10.77.1.1");
     world.has("theirs-2", "10.77.1.2");
     for ip in ["10.77.1.1", "10.77.2.1"] {
         let answered = || match client.who_has(ip.parse().unwrap()).unwrap().len() {
             1 => Ok(()),
-            number => Err(format!("{number} answers")),
+            number => Err(format!("{number} answers\n{}", world.metallb.log_tail())),
         };
         eventually(ip, answered);
     }
