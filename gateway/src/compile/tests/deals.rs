@@ -6,7 +6,7 @@ use super::*;
 
 /// A Service of the world: what it asks for, and what its status says.
 #[derive(Clone, Debug, Default)]
-struct Wish {
+struct Asks {
     there: bool,
     address: Option<u8>,
     shares: bool,
@@ -17,7 +17,7 @@ struct Wish {
 /// What changes from one compile to the next.
 #[derive(Clone, Debug)]
 enum Step {
-    Wish(usize, Wish),
+    Asks(usize, Asks),
     Pool { small: bool, labelled: bool },
     Label(bool),
     Occupied(Option<u8>),
@@ -28,11 +28,11 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let wish = || {
+    let asks = || {
         let number = || proptest::option::of(200u8..206);
-        let wish =
+        let asks =
             (any::<bool>(), number(), any::<bool>(), proptest::bool::weighted(0.1), number());
-        wish.prop_map(|(there, address, shares, foreign, recorded)| Wish {
+        asks.prop_map(|(there, address, shares, foreign, recorded)| Asks {
             there,
             address,
             shares,
@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
     };
     let number = || proptest::option::of(200u8..206);
     prop_oneof![
-        4 => (0..4usize, wish()).prop_map(|(at, wish)| Step::Wish(at, wish)),
+        4 => (0..4usize, asks()).prop_map(|(at, asks)| Step::Asks(at, asks)),
         1 => any::<(bool, bool)>().prop_map(|(small, labelled)| Step::Pool { small, labelled }),
         1 => any::<bool>().prop_map(Step::Label),
         1 => number().prop_map(Step::Occupied),
@@ -57,11 +57,11 @@ fn ip(number: u8) -> IpAddr {
     IpAddr::from([192, 168, 1, number])
 }
 
-fn service(at: usize, wish: &Wish) -> String {
-    let class = if wish.foreign { ", loadBalancerClass: other.test/lb" } else { "" };
-    let address = wish.address.map(|n| format!(", loadBalancerIP: {}", ip(n))).unwrap_or_default();
-    let shares = if wish.shares { "{metallb.io/allow-shared-ip: k}" } else { "{}" };
-    let recorded = wish.recorded.map(|n| format!("{{ip: {}}}", ip(n))).unwrap_or_default();
+fn service(at: usize, asks: &Asks) -> String {
+    let class = if asks.foreign { ", loadBalancerClass: other.test/lb" } else { "" };
+    let address = asks.address.map(|n| format!(", loadBalancerIP: {}", ip(n))).unwrap_or_default();
+    let shares = if asks.shares { "{metallb.io/allow-shared-ip: k}" } else { "{}" };
+    let recorded = asks.recorded.map(|n| format!("{{ip: {}}}", ip(n))).unwrap_or_default();
     format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{at}, annotations: {shares}}}\nspec: {{type: \
          LoadBalancer, ports: [{{port: {}}}]{class}{address}}}\nstatus: {{loadBalancer: {{ingress: \
@@ -95,8 +95,8 @@ proptest! {
         let mut before: Option<Compiled> = None;
         for step in steps {
             match &step {
-                Step::Wish(at, wish) if wish.there => tell(&mut state, &service(*at, wish), source),
-                Step::Wish(at, _) => {
+                Step::Asks(at, asks) if asks.there => tell(&mut state, &service(*at, asks), source),
+                Step::Asks(at, _) => {
                     let gone = ObjectKey::new("default", format!("s{at}").as_str());
                     let gone = vec![Change::Delete(Kind::Service, gone)];
                     state.apply(Event::Batch(source.id, gone));
