@@ -269,6 +269,45 @@ fn calls_go_both_ways_and_end_with_trailers() {
 }
 
 #[test]
+fn trailers_tell_a_backend_nothing_that_heads_may_not() {
+    let clear = Secure::h2c();
+    let declared = service("declared", &[clear.addr])
+        .replace("name: http, port: 80,", "name: http, port: 80, appProtocol: kubernetes.io/h2c,");
+    let route = "apiVersion: route.openshift.io/v1\nkind: Route\nmetadata: {name: own, namespace: \
+                 default}\nspec:\n  host: own.test\n  to: {kind: Service, name: declared}\n  tls: \
+                 {termination: edge}\n  httpHeaders: {actions: {request: [{name: X-Tenant, action: \
+                 {type: Set, set: {value: ours}}}, {name: X-Role, action: {type: Delete}}]}}\n---\n";
+    let gateway = Plan::default()
+        .manifest("declared.yaml", declared + route + &host("plain", "declared", &[]))
+        .start();
+    on_a_runtime(async {
+        for (name, expected) in [("own", "x-sum"), ("plain", "x-sum x-tenant x_tenant x-role")] {
+            let mut caller = Caller::connect(gateway.https, &format!("{name}.test")).await;
+            let trailers = [
+                "x-sum",
+                "x-forwarded-for",
+                "x_forwarded_proto",
+                "x-real-ip",
+                "ssl-client-verify",
+                "gatehouse-hops",
+                "authorization",
+                "content_length",
+                "x-tenant",
+                "x_tenant",
+                "x-role",
+            ];
+            let trailers = trailers.map(|name| {
+                (name.parse::<http::HeaderName>().unwrap(), http::HeaderValue::from_static("x"))
+            });
+            let trailers = trailers.into_iter().collect();
+            let called = caller.call_with("/echo", b"hello", Some(trailers)).await;
+            assert_eq!(called.text(), "hello", "{name}: {called:?}");
+            assert_eq!(called.trailers.get("heard").unwrap(), expected, "{name}");
+        }
+    });
+}
+
+#[test]
 fn requests_share_connections_and_leave_those_that_take_no_more() {
     let (gateway, [clear, tls]) = http2_bed();
     on_a_runtime(async {

@@ -233,21 +233,23 @@ pub(crate) fn run_forward(filters: &[Filter], kept: &Kept, headers: &mut HeaderM
     }
 }
 
+/// The fields that the backend of a rule gets of the gateway alone, whatever a client says in their place.
+pub(crate) fn own_names(filters: &[Filter]) -> impl Iterator<Item = &HeaderName> {
+    filters.iter().flat_map(|filter| {
+        let set = if let Filter::SetHeader(name, _) = filter { Some(name) } else { None };
+        let edits = if let Filter::EditRequest(edits) = filter { &**edits } else { &[] };
+        let found = if let Filter::Authenticate(found) = filter { Some(&**found) } else { None };
+        let found = found.into_iter().flat_map(authenticate::own_names);
+        set.into_iter().chain(edits.iter().map(|edit| &edit.name)).chain(found)
+    })
+}
+
 /// Takes off a request what the backend of a rule gets of the gateway alone, for a service that is told none of it: what
 /// the client says in its place would be believed there.
 pub(crate) fn strip(filters: &[Filter], headers: &mut HeaderMap) {
-    let mut strip = |name: &HeaderName| {
-        // Without a host there is no request.
-        if name != header::HOST {
-            headers::remove_spellings(headers, name);
-        }
-    };
-    for filter in filters {
-        match filter {
-            Filter::SetHeader(name, _) => strip(name),
-            Filter::EditRequest(edits) => edits.iter().for_each(|edit| strip(&edit.name)),
-            _ => {}
-        }
+    // Without a host there is no request.
+    for name in own_names(filters).filter(|name| **name != header::HOST) {
+        headers::remove_spellings(headers, name);
     }
     for filter in filters {
         if let Filter::Authenticate(authentication) = filter {

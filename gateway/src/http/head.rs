@@ -13,7 +13,10 @@ use http::{
     uri::{PathAndQuery, Uri},
 };
 
-use crate::http::{error::ProxyErrorKind, head_scanner::HeadFlags};
+use crate::{
+    field_names::{HOPS, is_certificate, is_forwarded},
+    http::{error::ProxyErrorKind, head_scanner::HeadFlags},
+};
 
 /// Longest request target, in bytes (P5).
 pub(crate) const MAX_TARGET: usize = 8 * 1024;
@@ -21,8 +24,6 @@ pub(crate) const MAX_TARGET: usize = 8 * 1024;
 pub(crate) const MAX_FIELDS: usize = 100;
 /// Most bytes of header fields, as `name: value\r\n` (P5).
 pub(crate) const MAX_FIELD_BYTES: usize = 64 * 1024;
-/// Says how many gateways like this one the request has come through.
-pub(crate) const HOPS: &str = "gatehouse-hops";
 /// Longest method.
 const MAX_METHOD: usize = 32;
 
@@ -210,40 +211,6 @@ fn check_fields(parts: &Parts) -> Result<Seen, ProxyErrorKind> {
     }
     seen.cookies = cookies > 1;
     Ok(seen)
-}
-
-/// True for the fields that say where a request came from and with which certificate, in any spelling that an application server
-/// may fold into the same variable (`_` for `-`), and for such spellings of the framing fields.
-pub(crate) fn is_forwarded(name: &str) -> bool {
-    const OURS: [&str; 9] = [
-        "forwarded",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-proto",
-        "x-forwarded-scheme",
-        "x-forwarded-prefix",
-        "x-real-ip",
-        "x-request-id",
-    ];
-    const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
-    OURS.iter().any(|ours| is_alias(name, ours))
-        || is_certificate(name)
-        || FRAMING.iter().any(|framing| name != *framing && is_alias(name, framing))
-}
-
-/// True for the fields that say which certificate a client has shown, in any such spelling.
-pub(crate) fn is_certificate(name: &str) -> bool {
-    const NAMES: [&str; 4] =
-        ["x-forwarded-client-cert", "client-cert", "client-cert-chain", "x-ssl"];
-    NAMES.iter().any(|ours| is_alias(name, ours))
-        || is_alias(name.get(..10).unwrap_or_default(), "ssl-client")
-        || is_alias(name.get(..6).unwrap_or_default(), "x-ssl-")
-}
-
-fn is_alias(name: &str, ours: &str) -> bool {
-    name.len() == ours.len()
-        && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
 }
 
 /// The one host that the request names (P13), and the port behind it.
@@ -485,38 +452,5 @@ mod tests {
         assert_eq!(asks("Upgrade", "SPDY/3.1").unwrap(), "SPDY/3.1");
         assert_eq!(asks("keep-alive", "websocket"), None);
         assert_eq!(asks("upgrade", "websocket, h2c"), None);
-    }
-
-    #[test]
-    fn every_spelling_of_a_forwarding_field_is_recognised() {
-        for name in [
-            "x-forwarded-for",
-            "x_forwarded_for",
-            "x-forwarded_proto",
-            "x_real_ip",
-            "forwarded",
-            "content_length",
-            "transfer_encoding",
-            "x-ssl",
-            "x-ssl-client-cn",
-            "x_ssl_client_der",
-            "ssl-client-verify",
-            "client-cert",
-            "x-forwarded-client-cert",
-        ] {
-            assert!(is_forwarded(name), "{name}");
-        }
-        for name in [
-            "x-forwarded",
-            "host",
-            "content-length",
-            "transfer-encoding",
-            "x-forwarded-forx",
-            "forward",
-            "x-sslabs",
-            "client-certificate",
-        ] {
-            assert!(!is_forwarded(name), "{name}");
-        }
     }
 }

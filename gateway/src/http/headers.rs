@@ -13,11 +13,14 @@ use http::{
 use gatehouse_routes::{model::Scheme, policy::forwarded::ForwardedFields};
 use ipnet::IpNet;
 
-use crate::http::head::{self, Seen, is_certificate, is_forwarded, is_trusted};
+use crate::{
+    field_names::{self, is_alike, is_certificate, is_forwarded},
+    http::head::{Seen, is_trusted},
+};
 
 mod forwarded;
 
-static HOPS: HeaderName = HeaderName::from_static(head::HOPS);
+static HOPS: HeaderName = HeaderName::from_static(field_names::HOPS);
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -251,15 +254,9 @@ pub(crate) fn remove_aliases(
     name: &HeaderName,
     stays: impl Fn(&HeaderName) -> bool,
 ) {
-    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
     let alike = |other: &&HeaderName| {
-        if stays(other) {
-            return false;
-        }
-        let (other, name) = (other.as_str(), name.as_str());
-        other != name
-            && other.contains('_')
-            && other.bytes().map(dashed).eq(name.bytes().map(dashed))
+        let (own, said) = (name.as_str(), other.as_str());
+        !stays(other) && said != own && said.contains('_') && is_alike(said, own)
     };
     while let Some(other) = headers.keys().find(alike).cloned() {
         headers.remove(other);

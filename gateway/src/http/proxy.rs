@@ -286,6 +286,7 @@ async fn answer(
                 }
                 filter::run_forward(&rule.filters, &kept, headers);
             });
+            body.withhold(filter::own_names(&rule.filters));
             if let Some(copy) = kept.copy.take().filter(|_| upgrade.is_none()) {
                 filter::mirror::begin(&copy, conn, &snapshot, parts, body);
             }

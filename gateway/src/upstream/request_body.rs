@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::{
+    field_names::{HOPS, is_alike, is_forwarded},
     spool::{Kept, Reader},
     upstream::{
         copies::{Copied, CopyError, Place, Tee},
@@ -70,6 +71,8 @@ pub(crate) struct RequestBody {
     /// Bytes that may still come.
     left: u64,
     trailers: bool,
+    /// Fields that the backend gets of the gateway alone: no trailer has their names.
+    withheld: Box<[HeaderName]>,
     timers: Rc<RequestTimers>,
     clock: Rc<Clock>,
 }
@@ -95,7 +98,8 @@ impl RequestBody {
     }
 
     fn of(source: Source, timers: Rc<RequestTimers>, clock: Rc<Clock>) -> Self {
-        Self { source, tee: None, left: u64::MAX, trailers: false, timers, clock }
+        let withheld = Box::default();
+        Self { source, tee: None, left: u64::MAX, trailers: false, withheld, timers, clock }
     }
 
     /// A body that was read in whole, from its beginning.
@@ -142,6 +146,13 @@ impl RequestBody {
         self.trailers = pass;
     }
 
+    /// Trailers may not have these names, in any spelling.
+    pub(crate) fn withhold<'n>(&mut self, names: impl Iterator<Item = &'n HeaderName>) {
+        if !self.is_end_stream() {
+            self.withheld = names.cloned().collect();
+        }
+    }
+
     /// The body itself, which leaves nothing here.
     pub(crate) fn take(&mut self) -> Self {
         Self {
@@ -149,6 +160,7 @@ impl RequestBody {
             tee: self.tee.take(),
             left: self.left,
             trailers: self.trailers,
+            withheld: std::mem::take(&mut self.withheld),
             timers: Rc::clone(&self.timers),
             clock: Rc::clone(&self.clock),
         }
@@ -208,7 +220,8 @@ impl Body for RequestBody {
                     if self.trailers
                         && let Ok(trailers) = frame.into_trailers()
                     {
-                        return Poll::Ready(Some(Ok(Frame::trailers(fit(trailers)))));
+                        let trailers = fit_for_backend(trailers, &self.withheld);
+                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -284,26 +297,52 @@ impl RequestBody {
     }
 }
 
-/// Trailers without those that would mean something of the message itself (RFC 9110 §6.5.1).
+/// Trailers without those that would mean something of the message itself (RFC 9110 §6.5.1), in any spelling.
 pub(crate) fn fit(mut trailers: HeaderMap) -> HeaderMap {
-    const NEVER: [HeaderName; 12] = [
+    const NEVER: [HeaderName; 21] = [
         header::AUTHORIZATION,
         header::CONNECTION,
+        header::CONTENT_ENCODING,
         header::CONTENT_LENGTH,
+        header::CONTENT_RANGE,
         header::CONTENT_TYPE,
         header::COOKIE,
+        header::EXPECT,
         header::HOST,
+        header::MAX_FORWARDS,
+        header::PROXY_AUTHENTICATE,
         header::PROXY_AUTHORIZATION,
+        header::RANGE,
         header::SET_COOKIE,
         header::TE,
         header::TRAILER,
         header::TRANSFER_ENCODING,
         header::UPGRADE,
+        header::WWW_AUTHENTICATE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
     ];
-    for name in &NEVER {
+    remove(&mut trailers, |name| NEVER.iter().any(|never| is_alike(name, never.as_str())));
+    trailers
+}
+
+/// Those of a request: what its head may not say they may not say either. A server that takes trailers for fields would
+/// believe them.
+fn fit_for_backend(trailers: HeaderMap, withheld: &[HeaderName]) -> HeaderMap {
+    let mut trailers = fit(trailers);
+    remove(&mut trailers, |name| {
+        is_forwarded(name)
+            || is_alike(name, HOPS)
+            || is_alike(name, "proxy")
+            || withheld.iter().any(|own| is_alike(name, own.as_str()))
+    });
+    trailers
+}
+
+fn remove(trailers: &mut HeaderMap, which: impl Fn(&str) -> bool) {
+    while let Some(name) = trailers.keys().find(|name| which(name.as_str())).cloned() {
         trailers.remove(name);
     }
-    trailers
 }
 
 impl Drop for RequestBody {
@@ -311,5 +350,65 @@ impl Drop for RequestBody {
         if matches!(self.source, Source::Client(_) | Source::Kept(_)) {
             self.timers.body_over(self.clock.now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    /// Which of these trailers reach a backend whose rule has these fields of its own.
+    fn passed(names: &[&'static str], own: &[HeaderName]) -> Vec<String> {
+        let fields = names.iter().map(|name| (HeaderName::from_static(name), "x"));
+        let fields = fields.map(|(name, value)| (name, HeaderValue::from_static(value)));
+        let left = fit_for_backend(fields.collect(), own);
+        left.keys().map(|name| name.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn trailers_of_a_request_say_nothing_that_its_head_may_not_say() {
+        for name in [
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x-forwarded_proto",
+            "forwarded",
+            "x-real-ip",
+            "x_real_ip",
+            "x-request-id",
+            "ssl-client-verify",
+            "ssl_client_subject_dn",
+            "x-ssl-client-cn",
+            "client-cert",
+            "x_forwarded_client_cert",
+            "gatehouse-hops",
+            "gatehouse_hops",
+            "content_length",
+            "transfer_encoding",
+            "proxy",
+            "proxy_connection",
+            "authorization",
+            "cookie",
+            "host",
+            "x-tenant",
+            "x_tenant",
+            "x-auth_user",
+        ] {
+            let own = [HeaderName::from_static("x-tenant"), HeaderName::from_static("x_auth_user")];
+            assert_eq!(passed(&[name, "x-sum"], &own), ["x-sum"], "{name}");
+        }
+        for name in ["x-sum", "grpc-status", "x-tenant", "x_sum", "server-timing"] {
+            assert_eq!(passed(&[name], &[]), [name]);
+        }
+    }
+
+    #[test]
+    fn trailers_of_an_answer_may_have_the_names_that_only_requests_are_judged_by() {
+        let mut trailers = HeaderMap::new();
+        for name in ["x-request-id", "grpc-status", "set-cookie", "content_length"] {
+            trailers.insert(name, HeaderValue::from_static("x"));
+        }
+        assert_eq!(fit(trailers).keys().collect::<Vec<_>>(), ["x-request-id", "grpc-status"]);
     }
 }

@@ -13,6 +13,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::gatehouse::tls::client_config;
 
+const SENT: http::HeaderName = http::HeaderName::from_static("sent");
+
 /// A connection.
 pub struct Caller {
     sender: SendRequest<Bytes>,
@@ -91,12 +93,21 @@ impl Caller {
         message: &'static [u8],
         sent: Option<&'static str>,
     ) -> Called {
+        let sent = sent.map(|sent| HeaderMap::from_iter([(SENT, HeaderValue::from_static(sent))]));
+        self.call_with(path, message, sent).await
+    }
+
+    /// One with these trailers.
+    pub async fn call_with(
+        &mut self,
+        path: &str,
+        message: &'static [u8],
+        trailers: Option<HeaderMap>,
+    ) -> Called {
         let (response, mut send) = self.begin("POST", path, "application/grpc", true).await;
         // The answer may come first.
-        drop(send.send_data(Bytes::from_static(message), sent.is_none()));
-        if let Some(sent) = sent {
-            let mut trailers = HeaderMap::new();
-            trailers.insert("sent", HeaderValue::from_static(sent));
+        drop(send.send_data(Bytes::from_static(message), trailers.is_none()));
+        if let Some(trailers) = trailers {
             drop(send.send_trailers(trailers));
         }
         finish(response.await).await

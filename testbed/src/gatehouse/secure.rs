@@ -33,10 +33,13 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::gatehouse::tls::Pair;
 
+/// Names of the trailers that a request had.
+const HEARD: http::HeaderName = http::HeaderName::from_static("heard");
+
 /// A running backend.
 ///
 /// Over HTTP/2, `/echo` sends the body back as it comes and ends with the trailers `grpc-status: 0` and, if there were
-/// any, `got` with that of the request; `/only` answers without a body; `/refuse` is refused the first time it is
+/// any, `got` with that of the request, in `heard` the names of all it had; `/only` answers without a body; `/refuse` is refused the first time it is
 /// asked for, `/reset` broken off within its body; after `/leave` the connection takes no more requests.
 pub struct Secure {
     /// Where it listens.
@@ -208,9 +211,12 @@ async fn answer(
                 send.send_data(data, false)?;
             }
             let mut trailers = HeaderMap::new();
-            if let Some(got) = body.trailers().await?.and_then(|it| it.get("sent").cloned()) {
-                trailers.insert("got", got);
+            let heard = body.trailers().await?.unwrap_or_default();
+            if let Some(got) = heard.get("sent") {
+                trailers.insert("got", got.clone());
             }
+            let names: Vec<_> = heard.keys().map(http::HeaderName::as_str).collect();
+            trailers.extend(HeaderValue::from_str(&names.join(" ")).map(|it| (HEARD, it)));
             trailers.insert("grpc-status", HeaderValue::from_static("0"));
             send.send_trailers(trailers)
         }

@@ -164,16 +164,19 @@ impl SoFar {
     }
 }
 
-/// Takes off what a client says itself of who it is, where that is the gateway's to say, and its password, which is for
-/// the gateway alone.
+/// The fields that say who a client is, where that is the gateway's to say.
+pub(super) fn own_names(authentication: &Authentication) -> impl Iterator<Item = &HeaderName> {
+    let Authentication { any: _, basic: _, jwt, external } = authentication;
+    let copied = external.iter().flat_map(|external| &external.copy);
+    copied.chain(jwt.iter().flat_map(|jwt| jwt.copy.iter().map(|(_, name)| name)))
+}
+
+/// Takes them off where a client says them itself, and its password, which is for the gateway alone.
 pub(super) fn strip(authentication: &Authentication, headers: &mut HeaderMap) {
-    let Authentication { any: _, basic, jwt, external } = authentication;
-    if basic.is_some() {
+    if authentication.basic.is_some() {
         headers.remove(header::AUTHORIZATION);
     }
-    let copied = external.iter().flat_map(|external| &external.copy);
-    let told = jwt.iter().flat_map(|jwt| jwt.copy.iter().map(|(_, name)| name));
-    for name in copied.chain(told) {
+    for name in own_names(authentication) {
         headers::remove_spellings(headers, name);
     }
 }
