@@ -129,6 +129,14 @@ fn cases() -> Vec<Case> {
         Case { body: Some(b"hello"), ..served("body", post(&[]), |r| r.body == b"hello") },
         Case {
             body: Some(b"hello"),
+            ..served(
+                "one length, said three times",
+                post(&[("content-length", "5"), ("content-length", "5"), ("content-length", "5")]),
+                |r| r.body == b"hello" && r.all("content-length") == ["5"],
+            )
+        },
+        Case {
+            body: Some(b"hello"),
             ..served("body with length", post(&[("content-length", "5")]), |r| r.body == b"hello")
         },
         Case {
@@ -322,6 +330,17 @@ fn cases() -> Vec<Case> {
         body("body shorter than length", post(&[("content-length", "50")]), b"hello"),
         body("body longer than length", post(&[("content-length", "2")]), b"hello"),
         body("two lengths", post(&[("content-length", "5"), ("content-length", "6")]), b"hello"),
+        body("two lengths", post(&[("content-length", "6"), ("content-length", "5")]), b"hello"),
+        body(
+            "no second length",
+            post(&[("content-length", "5"), ("content-length", "")]),
+            b"hello",
+        ),
+        body(
+            "a third length",
+            post(&[("content-length", "5"), ("content-length", "5"), ("content-length", "50")]),
+            b"hello",
+        ),
         body(
             "length and chunked",
             post(&[("content-length", "5"), ("transfer-encoding", "chunked")]),

@@ -40,6 +40,8 @@ pub(crate) struct Seen {
     pub(crate) cookies: bool,
     /// `Expect` that is not passed on.
     pub(crate) expect: bool,
+    /// More than one `Content-Length`, all of them equal.
+    pub(crate) lengths: bool,
     /// `Max-Forwards`.
     pub(crate) max_forwards: bool,
     /// Our own count of the gateways that the request has come through.
@@ -168,11 +170,19 @@ fn check_fields(parts: &Parts) -> Result<Seen, ProxyErrorKind> {
     let mut seen = Seen::default();
     let mut bytes = 0;
     let mut cookies = 0;
+    let mut length: Option<&HeaderValue> = None;
     for (name, value) in headers {
         let name = name.as_str();
         bytes += name.len() + value.len() + 4;
         match name.as_bytes()[0] | 0x20 {
             b'c' if name == "cookie" => cookies += 1,
+            b'c' if name == "content-length" => {
+                // Of HTTP/2 they come as they are: the library looks at the first one.
+                if length.is_some_and(|length| length != value) {
+                    return Err(ProxyErrorKind::BadFraming);
+                }
+                seen.lengths |= length.replace(value).is_some();
+            }
             b'c' if name == "connection" => seen.hop_by_hop = true,
             b'c' if name == "content_length" => seen.forwarded = true,
             b'e' if name == "expect" => {
@@ -399,6 +409,24 @@ mod tests {
                 .header("transfer-encoding", "chunked"),
         );
         assert_eq!(judge(&twice), Err(ProxyErrorKind::BadFraming));
+        for (lengths, well) in [
+            (&["5"][..], true),
+            (&["5", "5"], true),
+            (&["5", "5", "5"], true),
+            (&["5", "6"], false),
+            (&["6", "5"], false),
+            (&["5", "5", "6"], false),
+            (&["5", ""], false),
+            (&["5", "5, 5"], false),
+            (&["5", "05"], false),
+        ] {
+            let mut request = Request::post("/").header("host", "a");
+            for length in lengths {
+                request = request.header("content-length", *length);
+            }
+            let expected = if well { Ok("a/".to_owned()) } else { Err(ProxyErrorKind::BadFraming) };
+            assert_eq!(judge(&parts(request)), expected, "{lengths:?}");
+        }
     }
 
     #[test]

@@ -457,6 +457,10 @@ fn finish_answer(
 ) -> Result<Response<ResponseBody>, ProxyErrorKind> {
     let (mut parts, incoming) = response.into_parts();
     check_framing(&parts.headers)?;
+    // hyper sees to that of HTTP/1 itself.
+    if upstream.is_http2() && !headers::one_length(&mut parts.headers) {
+        return Err(ProxyErrorKind::UpstreamInvalid);
+    }
     let upgraded = parts.status == StatusCode::SWITCHING_PROTOCOLS;
     if upgraded {
         // What nobody has asked for, or something else than that, is no answer.
