@@ -6,6 +6,7 @@ pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod copies;
 pub(crate) mod discard;
+mod flood;
 pub(crate) mod frames;
 pub(crate) mod gates;
 pub(crate) mod h2;

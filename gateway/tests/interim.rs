@@ -226,8 +226,8 @@ fn a_backend_that_goes_on_with_interim_answers_loses_its_connection_and_holds_up
     assert_eq!(get(gateway.http, "mirror.test", "/").status(), 200);
 }
 
-#[test]
-fn a_backend_that_does_so_in_http_2_loses_its_connection_as_well() {
+/// A backend that speaks HTTP/2: it waits for a request, or does not, then sends this without end.
+fn flooder(flood: Vec<u8>, waits: bool) -> (SocketAddr, mpsc::Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let (gave_up, ended) = mpsc::channel();
@@ -238,25 +238,51 @@ fn a_backend_that_does_so_in_http_2_loses_its_connection_as_well() {
             // HEADERS of the first stream (RFC 9113 §6.2).
             let asked =
                 |read: &[u8]| read.windows(9).any(|it| it[3] == 1 && it[5..] == [0, 0, 0, 1]);
-            while !asked(&read) {
-                let n = stream.read(&mut chunk).unwrap();
-                assert!(n > 0, "the end in {read:?}");
+            while waits && !asked(&read) {
+                let Ok(n @ 1..) = stream.read(&mut chunk) else { break };
                 read.extend_from_slice(&chunk[..n]);
             }
-            // SETTINGS, and :status 103 again and again.
-            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
-            let early = [0, 0, 5, 1, 4, 0, 0, 0, 1, 8, 3, b'1', b'0', b'3'].repeat(1_000);
-            while stream.write_all(&early).is_ok() {}
+            // What is said to us is read, or our answers would be what stops us.
+            let mut other = stream.try_clone().unwrap();
+            thread::spawn(move || std::io::copy(&mut other, &mut std::io::sink()));
+            // SETTINGS, and it goes on.
+            drop(stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]));
+            while stream.write_all(&flood).is_ok() {}
             let _ = gave_up.send(());
         }
     });
-    let http2 = "nginx.ingress.kubernetes.io/backend-protocol: GRPC";
-    let gateway = Plan::default()
-        .manifest("bad.yaml", service("bad", &[addr]))
-        .manifest("a.yaml", ingress("a", http2, "", &[prefix("a.test", "/", "bad")]))
-        .start();
-    let began = Instant::now();
-    assert_eq!(get(gateway.http, "a.test", "/").status(), 502);
-    let cut_off = ended.recv_timeout(Duration::from_secs(5));
-    assert!(cut_off.is_ok(), "its connection goes on after {:?}", began.elapsed());
+    (addr, ended)
+}
+
+#[test]
+fn a_backend_that_floods_in_http_2_loses_its_connection_as_well() {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let mut frame = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
+        frame.extend_from_slice(payload);
+        frame
+    };
+    let headers = frame(1, 4, 1, &[0x88]);
+    for (name, begins, flood) in [
+        ("interim answers", vec![], frame(1, 4, 1, &[8, 3, b'1', b'0', b'3'])),
+        ("PING", vec![], frame(6, 0, 0, &[7; 8])),
+        ("SETTINGS", vec![], frame(4, 0, 0, &[])),
+        ("WINDOW_UPDATE", vec![], frame(8, 0, 0, &[0, 0, 0, 1])),
+        ("what nobody knows", vec![], frame(99, 0, 0, &[0])),
+        ("empty DATA", headers.clone(), frame(0, 0, 1, &[])),
+        ("DATA of padding", headers, frame(0, 8, 1, &[0])),
+    ] {
+        let begun = !begins.is_empty();
+        let (addr, ended) = flooder([begins, flood.repeat(1_000)].concat(), true);
+        let http2 = "nginx.ingress.kubernetes.io/backend-protocol: GRPC";
+        let gateway = Plan::default()
+            .manifest("bad.yaml", service("bad", &[addr]))
+            .manifest("a.yaml", ingress("a", http2, "", &[prefix("a.test", "/", "bad")]))
+            .start();
+        let began = Instant::now();
+        let seen = get(gateway.http, "a.test", "/");
+        // An answer that has begun is cut off.
+        assert!(begun || seen.status() == 502, "{name}: {seen:?}");
+        let cut_off = ended.recv_timeout(Duration::from_secs(5));
+        assert!(cut_off.is_ok(), "{name}: its connection goes on after {:?}", began.elapsed());
+    }
 }

@@ -36,7 +36,6 @@ use crate::{
         connect::connect,
         connection::Upstream,
         h2,
-        interim::Flood,
         key::{Asks, Target},
         permit::Most,
         pick::Tries,
@@ -470,9 +469,15 @@ async fn answer_to(
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
             Poll::Ready(Err(mut failed)) => {
                 let unsent = failed.take_message();
-                let (kind, refused) =
-                    (kind_of(failed.error(), timers), h2::is_refused(failed.error()));
-                Poll::Ready(Err(Failure { kind, unsent, refused }))
+                let error = failed.error();
+                let flood = upstream.flood(error);
+                if let Some(why) = flood {
+                    let address = upstream.key().address;
+                    let worker = &conn.shared.worker;
+                    worker.warn(|| tracing::warn!(%address, %why, "a backend is cut off"));
+                }
+                let kind = kind_of(error, timers, flood.is_some());
+                Poll::Ready(Err(Failure { kind, unsent, refused: h2::is_refused(error) }))
             }
             Poll::Pending if alive => Poll::Pending,
             Poll::Pending => Poll::Ready(Err(Failure::from(ProxyErrorKind::UpstreamClosed))),
@@ -481,13 +486,13 @@ async fn answer_to(
     .await
 }
 
-fn kind_of(error: &hyper::Error, timers: &RequestTimers) -> ProxyErrorKind {
+fn kind_of(error: &hyper::Error, timers: &RequestTimers, floods: bool) -> ProxyErrorKind {
     match timers.broken_off() {
         Some(BrokenOff::ByClient) => ProxyErrorKind::ClientGone,
         Some(BrokenOff::TooLarge) => ProxyErrorKind::BodyTooLarge,
         Some(BrokenOff::Unread) => ProxyErrorKind::BodyUnkept,
         None if error.is_parse_too_large() => ProxyErrorKind::AnswerTooLarge,
-        None if error.is_parse() || Flood::is_cause_of(error) => ProxyErrorKind::UpstreamInvalid,
+        None if error.is_parse() || floods => ProxyErrorKind::UpstreamInvalid,
         None => ProxyErrorKind::UpstreamClosed,
     }
 }

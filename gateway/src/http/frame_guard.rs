@@ -3,35 +3,23 @@
 //! A streaming scanner over both directions, fed by [`super::io::ClientIo`], which ends the connection once
 //! the allowance is used up.
 
-use crate::upstream::frames::{DATA, Frames, HEADERS};
+use crate::upstream::frames::{Allowance, DATA, Frames, HEADERS, PER_REQUEST, PREFACE, is_hollow};
 
-/// Control frames that a connection may send at once.
-const BURST: u64 = 1_000;
-/// Control frames per second that it earns by being there (`BURST` in ten seconds).
-const PER_SECOND: u64 = 100;
-/// Control frames that a request earns: priorities, window updates and a reset may come with it.
-const PER_REQUEST: u64 = 4;
 /// Streams that a client may reset at once; each answer that it takes to the end earns it one more.
 const RESET_BURST: u64 = 100;
-/// Bytes of body, in either direction, that earn one control frame: a client that takes a large answer
-/// opens its window again every few KiB, one that sends pings along with its data.
-const BYTES_PER_FRAME: u64 = 1024;
-
 const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
-const PREFACE: usize = 24;
 
 /// Token bucket over the frames of a client that carry no request (P21).
 #[derive(Debug)]
 pub(crate) struct FrameGuard {
     inbound: Frames,
     outbound: Frames,
-    tokens: u64,
+    idle: Allowance,
     resets: u64,
     refilled_at: u64,
-    bytes: u64,
     /// Requests whose end the client has not told.
     unended: u64,
     header_block_open: bool,
@@ -42,10 +30,9 @@ impl FrameGuard {
         Self {
             inbound: Frames::after(PREFACE),
             outbound: Frames::default(),
-            tokens: BURST,
+            idle: Allowance::default(),
             resets: RESET_BURST,
             refilled_at: now_ms,
-            bytes: 0,
             unended: 0,
             header_block_open: false,
         }
@@ -53,35 +40,35 @@ impl FrameGuard {
 
     /// Looks at bytes from the client; false once the allowance is used up.
     pub(crate) fn received(&mut self, bytes: &[u8], now_ms: u64) -> bool {
-        let earned = now_ms.saturating_sub(self.refilled_at) * PER_SECOND / 1000;
+        let earned = Allowance::earned_in(now_ms.saturating_sub(self.refilled_at));
         if earned > 0 {
-            self.tokens = (self.tokens + earned).min(BURST);
+            self.idle.earn(earned);
             self.resets = (self.resets + earned / 10).min(RESET_BURST);
             self.refilled_at = now_ms;
         }
         let mut within = true;
-        let Self { inbound, tokens, resets, bytes: moved, unended, header_block_open, .. } = self;
+        let Self { inbound, idle, resets, unended, header_block_open, .. } = self;
         inbound.feed(bytes, |kind, flags, length| match kind {
             DATA => {
                 let ends = flags & END_STREAM != 0 && *unended > 0;
                 *unended -= u64::from(ends);
                 match length {
                     0 if ends => (),
-                    0 => within &= spend(tokens),
-                    _ => earn_bytes(tokens, moved, length),
+                    _ if is_hollow(flags, length) => within &= idle.spend(),
+                    _ => idle.move_bytes(length),
                 }
             }
             HEADERS => {
                 *unended += u64::from(flags & END_STREAM == 0);
                 *header_block_open = flags & END_HEADERS == 0;
-                *tokens = (*tokens + PER_REQUEST).min(BURST);
+                idle.earn(PER_REQUEST);
             }
             RST_STREAM => within &= spend(resets),
             kind => {
                 if kind == CONTINUATION {
                     *header_block_open = flags & END_HEADERS == 0;
                 }
-                within &= spend(tokens);
+                within &= idle.spend();
             }
         });
         within
@@ -89,10 +76,10 @@ impl FrameGuard {
 
     /// Looks at bytes to the client.
     pub(crate) fn sent(&mut self, bytes: &[u8]) {
-        let Self { outbound, tokens, resets, bytes: moved, .. } = self;
+        let Self { outbound, idle, resets, .. } = self;
         outbound.feed(bytes, |kind, flags, length| {
             if kind == DATA {
-                earn_bytes(tokens, moved, length);
+                idle.move_bytes(length);
             }
             if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
                 *resets = (*resets + 1).min(RESET_BURST);
@@ -117,18 +104,13 @@ fn spend(budget: &mut u64) -> bool {
     left.is_some()
 }
 
-fn earn_bytes(tokens: &mut u64, moved: &mut u64, length: usize) {
-    *moved += length as u64;
-    *tokens = (*tokens + *moved / BYTES_PER_FRAME).min(BURST);
-    *moved %= BYTES_PER_FRAME;
-}
-
 /// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 §6.8, §7), last stream 0.
 pub(crate) const GOAWAY_CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::frames::{BURST, BYTES_PER_FRAME};
 
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
         let length = (payload as u32).to_be_bytes();
@@ -145,11 +127,20 @@ mod tests {
 
     #[test]
     fn every_kind_of_idle_frame_ends_the_connection_within_the_burst() {
-        for (kind, payload) in [(6, 8), (4, 0), (2, 5), (8, 4), (99, 1), (0, 0)] {
+        for (kind, flags, payload) in [
+            (6, 0, 8),
+            (4, 0, 0),
+            (2, 0, 5),
+            (8, 0, 4),
+            (99, 0, 1),
+            (0, 0, 0),
+            // Nothing but padding.
+            (0, 8, 1),
+        ] {
             let mut guard = guard();
             let sent =
-                (0..5_000).take_while(|_| guard.received(&frame(kind, 0, payload), 0)).count();
-            assert_eq!(sent, BURST as usize, "frame type {kind}");
+                (0..5_000).take_while(|_| guard.received(&frame(kind, flags, payload), 0)).count();
+            assert_eq!(sent, BURST as usize, "frame type {kind} of {payload}");
         }
     }
 
@@ -203,7 +194,7 @@ mod tests {
                 assert!(guard.received(part, 0));
             }
             let earned = (100 * 100) as u64 / BYTES_PER_FRAME;
-            assert_eq!(guard.tokens, BURST - 200 + earned, "by {piece}");
+            assert_eq!(guard.idle.left(), BURST - 200 + earned, "by {piece}");
         }
     }
 

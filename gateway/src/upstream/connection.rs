@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::{
     upstream::{
+        flood::Flood,
         h2::Stream as Http2,
         interim::{Interim, Lookout, UpstreamIo},
         key::UpstreamKey,
@@ -131,6 +132,14 @@ impl Upstream {
     pub(crate) fn timed_out(&self) {
         if let Self::Http2(stream) = self {
             stream.distrust();
+        }
+    }
+
+    /// What the endpoint has sent too many of, if an exchange has failed of that.
+    pub(crate) fn flood(&self, error: &hyper::Error) -> Option<Flood> {
+        match self {
+            Self::Http1(_) => Flood::cause_of(error),
+            Self::Http2(stream) => stream.flood(),
         }
     }
 

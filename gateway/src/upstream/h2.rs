@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::Poll,
+    time::Instant,
 };
 
 use http::{HeaderName, HeaderValue, Request, Uri, header, uri};
@@ -19,6 +20,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::{
     upstream::{
+        flood::Flood,
         frames::{Counted, Due},
         key::UpstreamKey,
         permit::Permit,
@@ -71,7 +73,7 @@ pub(super) async fn begin(
     stream: UpstreamStream,
     permit: Permit,
 ) -> hyper::Result<Rc<Shared>> {
-    let due = Rc::<Due>::default();
+    let due = Rc::new(Due::since(Instant::now()));
     let stream = Counted::new(stream, Rc::clone(&due));
     let (sender, mut connection) = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -158,6 +160,11 @@ impl Stream {
     ) -> impl Future<Output = Sent> + use<> {
         self.0.due.request();
         self.0.sender.borrow_mut().try_send_request(request)
+    }
+
+    /// What the endpoint has sent too many of, if that has ended the connection.
+    pub(super) fn flood(&self) -> Option<Flood> {
+        self.0.due.flood()
     }
 
     /// The connection gets no more requests: the endpoint may be gone without a word.

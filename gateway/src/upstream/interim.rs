@@ -10,7 +10,6 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    error::Error as _,
     io::{self, ErrorKind},
     mem,
     pin::Pin,
@@ -21,14 +20,13 @@ use std::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::upstream::stream::UpstreamStream;
+use crate::upstream::{
+    flood::{Flood, MOST, MOST_BYTES},
+    stream::UpstreamStream,
+};
 
 /// Longest head of an interim answer that is passed on.
 const MAX_HEAD: usize = 16 * 1024;
-/// Most interim answers before one answer.
-pub(super) const MOST: usize = 64;
-/// Most bytes of them.
-const MOST_BYTES: usize = 64 * 1024;
 /// What an interim answer begins with; hyper takes one of HTTP/1.0 for one, too.
 const STARTS: [&[u8; 10]; 2] = [b"HTTP/1.1 1", b"HTTP/1.0 1"];
 
@@ -38,19 +36,6 @@ pub(crate) struct Interim {
     pub(crate) status: StatusCode,
     /// Fit for the client, as HTTP/1.1 has it.
     pub(crate) head: Vec<u8>,
-}
-
-/// A backend sends interim answers without end.
-#[derive(Debug, thiserror::Error)]
-#[error("more than {MOST} interim answers, or {MOST_BYTES} bytes of them, before an answer")]
-pub(crate) struct Flood;
-
-impl Flood {
-    /// Whether an exchange has failed of it.
-    pub(crate) fn is_cause_of(error: &hyper::Error) -> bool {
-        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-        cause.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<Self>())
-    }
 }
 
 /// What was seen of the answer that a connection is waiting for.
@@ -137,7 +122,9 @@ impl Sight {
                     self.spend(length)?;
                     self.seen.extend(fit(&rest[..length]));
                 }
-                Part::Unfinished if self.bytes + rest.len() > MOST_BYTES => return Err(Flood),
+                Part::Unfinished if self.bytes + rest.len() > MOST_BYTES => {
+                    return Err(Flood::Interim);
+                }
                 Part::Unfinished => {
                     self.searched = rest.len();
                     begun.drain(..at);
@@ -151,7 +138,7 @@ impl Sight {
 
     fn spend(&mut self, bytes: usize) -> Result<(), Flood> {
         self.bytes += bytes;
-        if self.count > MOST || self.bytes > MOST_BYTES { Err(Flood) } else { Ok(()) }
+        if self.count > MOST || self.bytes > MOST_BYTES { Err(Flood::Interim) } else { Ok(()) }
     }
 }
 
