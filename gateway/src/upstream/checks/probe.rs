@@ -1,6 +1,6 @@
 //! One check of one endpoint.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use gatehouse_routes::policy::check::CheckKind;
@@ -12,7 +12,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     tls::backends::Way,
-    upstream::stream::{self, UpstreamStream},
+    upstream::{
+        frames::{Counted, Due},
+        stream::{self, UpstreamStream},
+    },
 };
 
 /// Longest status line, and longest answer in gRPC's protocol.
@@ -75,9 +78,12 @@ async fn grpc(
     service: &str,
 ) -> io::Result<()> {
     let scheme = if secure { "https" } else { "http" };
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
+    // It may say no more than a backend may say to one request.
+    let due = Due::since(Instant::now());
+    due.request();
+    let stream = TokioIo::new(Counted::new(stream, due));
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), stream).await.map_err(io::Error::other)?;
     let request = Request::post(format!("{scheme}://{address}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -175,6 +181,51 @@ mod tests {
             let kind = CheckKind::Grpc { service: service.into() };
             let result = probe(grpc_server(status).await, &kind, None).await;
             assert_eq!(result.is_ok(), well, "{service} {status}: {result:?}");
+        }
+    }
+
+    /// A server of HTTP/2 that goes on saying this; whether anybody still listens after a while is told.
+    async fn flooder(flood: Vec<u8>) -> (SocketAddr, tokio::sync::oneshot::Receiver<usize>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (gone, ended) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (mut read, mut write) = stream.into_split();
+            // The preface, SETTINGS, HEADERS and the question; what follows is read, too.
+            let mut asked = vec![0; 24];
+            read.read_exact(&mut asked).await.unwrap();
+            while !asked.windows(9).any(|it| it[3] == 1 && it[5..] == [0, 0, 0, 1]) {
+                assert!(read.read_buf(&mut asked).await.unwrap() > 0);
+            }
+            tokio::spawn(async move { tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
+            let _ = write.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+            let mut sent = 0;
+            while write.write_all(&flood).await.is_ok() {
+                sent += 1;
+            }
+            let _ = gone.send(sent);
+        });
+        (address, ended)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_something_else_without_end_is_not_well_and_not_heard() {
+        for flood in [
+            // :status 103, PING, SETTINGS, a window of one byte more, nothing.
+            &[0, 0, 5, 1, 4, 0, 0, 0, 1, 8, 3, b'1', b'0', b'3'][..],
+            &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8],
+            &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+            &[0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            &[0, 0, 0, 99, 0, 0, 0, 0, 0],
+        ] {
+            let (address, ended) = flooder(flood.repeat(1_000)).await;
+            let kind = CheckKind::Grpc { service: "".into() };
+            let limit = std::time::Duration::from_secs(10);
+            let probed = tokio::time::timeout(limit, probe(address, &kind, None)).await;
+            assert!(probed.unwrap().is_err(), "{flood:?}");
+            let sent = tokio::time::timeout(limit, ended).await;
+            assert!(sent.is_ok(), "{flood:?}");
         }
     }
 
