@@ -335,6 +335,11 @@ fn family_of(full: &str) -> Option<(&'static Family, &str)> {
     FAMILIES.into_iter().find_map(|family| Some((family, family.strip(full)?)))
 }
 
+/// The whole name of the annotation that marks the class of Ingresses that name none.
+pub fn is_default_class() -> String {
+    format!("{}{}", kubernetes::INGRESS_CLASS.prefix, kubernetes::IS_DEFAULT_CLASS.name)
+}
+
 /// Whether there is a row of this whole name.
 #[cfg(test)]
 pub(crate) fn is_known(full: &str) -> bool {

@@ -4,12 +4,15 @@
 //! the operator (`--claim-class`) are ours in any case, so that manifests written for another controller
 //! work unchanged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, IngressClassParametersReference};
 
 use crate::{
-    annotations::kubernetes,
+    annotations::{gatehouse, kubernetes},
     objects::{ObjectKey, ObjectRef, Objects},
     options::Options,
     problem::Problem,
@@ -26,15 +29,23 @@ pub(crate) struct Classes<'o> {
 
 #[derive(Clone)]
 enum Class {
-    Ours { gateway: Option<ObjectKey> },
+    Ours {
+        gateway: Option<ObjectKey>,
+    },
+    /// It cannot be read and may be ours: so are its Ingresses, closed. `why`: what is wrong with it.
+    Unread {
+        gateway: Option<ObjectKey>,
+        why: Arc<str>,
+    },
     Foreign,
 }
 
 /// Whose Ingress it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Claim<'c> {
-    /// Ours, served on plain addresses and on those of this gateway Service.
-    Ours { class: Option<&'c str>, gateway: Option<&'c ObjectKey> },
+    /// Ours, served on plain addresses and on those of this gateway Service; `unread`: closed, as nobody can tell what
+    /// its class asks for.
+    Ours { class: Option<&'c str>, gateway: Option<&'c ObjectKey>, unread: Option<&'c Arc<str>> },
     /// Somebody else's: not a word about it.
     Foreign,
     /// It names a class that nobody has made.
@@ -60,7 +71,13 @@ impl<'o> Classes<'o> {
             let default = kubernetes::INGRESS_CLASS
                 .find(&kubernetes::IS_DEFAULT_CLASS, &stored.object.metadata)
                 .is_some_and(|found| found.value == "true");
-            if default && classes.unnamed.is_none() && matches!(class, Class::Ours { .. }) {
+            // One that can be read goes before one that cannot.
+            let free = match classes.unnamed {
+                None => !matches!(class, Class::Foreign),
+                Some(Class::Unread { .. }) => matches!(class, Class::Ours { .. }),
+                Some(_) => false,
+            };
+            if default && free {
                 classes.unnamed = Some(class.clone());
             }
             classes.named.insert(&key.name, class);
@@ -77,20 +94,12 @@ impl<'o> Classes<'o> {
         };
         let named = field.or_else(|| legacy.map(|found| found.value));
         let Some(name) = named.filter(|name| !name.is_empty()) else {
-            return match &self.unnamed {
-                Some(Class::Ours { gateway }) => {
-                    Claim::Ours { class: None, gateway: gateway.as_ref() }
-                }
-                _ => Claim::Foreign,
-            };
+            return self.unnamed.as_ref().map_or(Claim::Foreign, |class| class.claim(None));
         };
         match self.named.get(name) {
-            Some(Class::Ours { gateway }) => {
-                Claim::Ours { class: Some(name), gateway: gateway.as_ref() }
-            }
-            Some(Class::Foreign) => Claim::Foreign,
+            Some(class) => class.claim(Some(name)),
             None if self.claimed.iter().any(|claimed| claimed == name) => {
-                Claim::Ours { class: Some(name), gateway: self.default_gateway }
+                Claim::Ours { class: Some(name), gateway: self.default_gateway, unread: None }
             }
             None => {
                 let annotation = legacy.map(|found| found.field());
@@ -103,11 +112,33 @@ impl<'o> Classes<'o> {
     /// The gateway Services of all classes of ours and the default one, by key.
     pub(crate) fn gateways(&self) -> BTreeSet<ObjectKey> {
         let of_classes = self.named.values().filter_map(|class| match class {
-            Class::Ours { gateway } => gateway.as_ref(),
+            Class::Ours { gateway } | Class::Unread { gateway, .. } => gateway.as_ref(),
             Class::Foreign => None,
         });
         of_classes.chain(self.default_gateway).cloned().collect()
     }
+}
+
+impl Class {
+    fn claim<'c>(&'c self, class: Option<&'c str>) -> Claim<'c> {
+        let (gateway, unread) = match self {
+            Self::Ours { gateway } => (gateway.as_ref(), None),
+            Self::Unread { gateway, why } => (gateway.as_ref(), Some(why)),
+            Self::Foreign => return Claim::Foreign,
+        };
+        Claim::Ours { class, gateway, unread }
+    }
+}
+
+/// The problem of an Ingress whose class cannot be read.
+pub(crate) fn unread(object: &ObjectRef, why: &str) -> Problem {
+    Problem::error(
+        object,
+        "ClassUnreadable",
+        "spec.ingressClassName",
+        format!("{why}; so every path is closed (503)"),
+        "mend the IngressClass where it is written",
+    )
 }
 
 /// The problem of an Ingress whose class does not exist.
@@ -132,6 +163,18 @@ fn judge(
 ) -> Class {
     let spec = class.spec.as_ref();
     let controller = spec.and_then(|spec| spec.controller.as_deref());
+    let annotations = class.metadata.annotations.as_ref();
+    let unread = annotations.and_then(|annotations| annotations.get(&gatehouse::unreadable()));
+    if let Some(why) = unread
+        && controller.is_none_or(|controller| controller == &*options.controller)
+    {
+        // Of its gateway, what can be read.
+        let given = spec.and_then(|spec| spec.parameters.as_ref());
+        let gateway = given.and_then(|given| gateway_service(given).ok());
+        let gateway = gateway.or_else(|| options.default_gateway.clone());
+        let why = format!("IngressClass {} cannot be read: {why}", key.name).into();
+        return Class::Unread { gateway, why };
+    }
     if controller != Some(&*options.controller) {
         // A foreign class claimed by name: its parameters are meant for its own controller.
         let claimed = options.claim_classes.iter().any(|name| **name == *key.name);

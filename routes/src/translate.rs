@@ -40,6 +40,8 @@ pub(crate) struct Translation {
     pub(crate) references: Vec<Reference>,
     /// It was read as ingress-nginx reads it: its class is claimed by name.
     pub(crate) as_nginx: bool,
+    /// Why its class cannot be read, for which it is closed.
+    pub(crate) unread_class: Option<Arc<str>>,
 }
 
 /// Another name of a host.
@@ -96,6 +98,7 @@ impl Translation {
             problems,
             references: Vec::new(),
             as_nginx: false,
+            unread_class: None,
         }
     }
 

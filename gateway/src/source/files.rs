@@ -457,7 +457,10 @@ fn about(path: &Path, file: &File) -> Vec<Problem> {
     let object = file_ref(path);
     let unreadable = file.errors().map(|error| {
         let hint = if error.stand_ins.iter().any(|name| file.manifest.is_closed(name)) {
-            "mend it; until then its hosts and paths are closed (503)"
+            match error.stand_ins.iter().all(|name| name.kind == Kind::IngressClass.name()) {
+                true => "mend it; until then its Ingresses are closed (503)",
+                false => "mend it; until then its hosts and paths are closed (503)",
+            }
         } else {
             "mend it; until then, what the file said before and no longer names stays in use"
         };

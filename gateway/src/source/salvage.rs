@@ -1,18 +1,19 @@
-//! What an Ingress or a Route that cannot be read still keeps closed.
+//! What an Ingress, a Route or an IngressClass that cannot be read still keeps closed.
 //!
 //! Such an object would not be there, and what it protects could be answered for by a rule of another one. So the
 //! readers of manifests and of the API server put a stand-in in its place where they know no earlier version: its
 //! name, class, hosts and paths, as far as they can be told, and the word that all of them are to be closed. What
-//! cannot be told apart closes with what can: a path without its text is its whole host.
+//! cannot be told apart closes with what can: a path without its text is its whole host. Of a class that is all that its
+//! Ingresses ask for.
 
 use gatehouse_routes::{
-    annotations::gatehouse,
+    annotations::{gatehouse, is_default_class},
     openshift::{Route, RouteSpec, TlsConfig},
 };
 use k8s_openapi::{
     api::networking::v1::{
-        HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressSpec,
-        IngressTLS,
+        HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressClass,
+        IngressClassSpec, IngressRule, IngressSpec, IngressTLS,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -41,6 +42,10 @@ pub(crate) fn stand_in(kind: Kind, remains: &Remains, why: &str) -> Option<Objec
         Kind::Route => {
             let spec = route(remains)?;
             Some(Object::Route(Route { metadata, spec, status: None }.into()))
+        }
+        Kind::IngressClass => {
+            let spec = class(remains, &mut metadata);
+            Some(Object::IngressClass(IngressClass { metadata, spec: Some(spec) }.into()))
         }
         _ => None,
     }
@@ -195,6 +200,27 @@ fn route(remains: &Remains) -> Option<RouteSpec> {
         tls,
         ..RouteSpec::default()
     })
+}
+
+/// Whose class it is, if that is sure, and whether it may be the one of Ingresses that name none.
+fn class(remains: &Remains, metadata: &mut ObjectMeta) -> IngressClassSpec {
+    let name = is_default_class();
+    let may_be_default = remains.readings.iter().any(|reading| {
+        let annotations = reading.get("metadata").and_then(|it| it.get("annotations"));
+        match annotations.and_then(|annotations| annotations.get(&name)) {
+            Some(said) => text(said).as_deref() != Some("false"),
+            // It may have stood where the text ends, or in what is no table of annotations.
+            None => remains.cut || annotations.is_some_and(|it| !it.is_object() && !it.is_null()),
+        }
+    });
+    metadata.annotations.get_or_insert_default().insert(name, may_be_default.to_string());
+    let mut specs = remains.readings.iter().map(|reading| reading.get("spec"));
+    let said = |spec: Option<&Value>| spec?.get("controller").and_then(text);
+    let first = said(specs.next().flatten());
+    let controller = first.filter(|first| specs.all(|spec| said(spec).as_ref() == Some(first)));
+    let last = remains.readings.last().and_then(|reading| reading.get("spec")?.get("parameters"));
+    let parameters = last.and_then(|parameters| serde_json::from_value(parameters.clone()).ok());
+    IngressClassSpec { controller, parameters }
 }
 
 /// The items of a list, or the one thing that stands where a list is meant.

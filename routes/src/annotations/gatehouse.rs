@@ -97,8 +97,8 @@ pub(super) const UNREADABLE: Annotation = Annotation::closes(
 /// Why what stands in for an object is closed.
 pub const UNREADABLE_REASON: &str = "ObjectUnreadable";
 
-/// The whole name of the annotation by which the reader of an Ingress or a Route says that this only stands in for
-/// one that cannot be read, and must be closed. The value is `field: what is wrong`.
+/// The whole name of the annotation by which the reader of an Ingress, a Route or an IngressClass says that this only
+/// stands in for one that cannot be read, and must be closed. The value is `field: what is wrong`.
 pub fn unreadable() -> String {
     format!("{}{}", FAMILY.prefix, UNREADABLE.name)
 }

@@ -36,6 +36,7 @@ fn claim(yaml: &str, options: &Options, class: Option<&str>, legacy: Option<&str
     let objects = objects(yaml);
     let (classes, _) = Classes::new(&objects, options);
     match classes.claim(&ingress(class, legacy)) {
+        Claim::Ours { unread: Some(why), .. } => format!("closed: {why}"),
         Claim::Ours { gateway: None, .. } => "ours".into(),
         Claim::Ours { gateway: Some(gateway), .. } => format!("ours at {gateway}"),
         Claim::Foreign => "foreign".into(),
@@ -79,6 +80,39 @@ fn an_ingress_without_a_class_needs_a_default_class_of_ours() {
     assert_eq!(claim(&default("theirs"), &options, None, None), "foreign");
     assert_eq!(claim("", &options, None, None), "ours");
     assert_eq!(claim("", &options, Some("nginx"), None), "unknown");
+}
+
+#[test]
+fn ingresses_of_a_class_that_cannot_be_read_are_closed_unless_it_is_surely_anothers() {
+    let unread = |controller: &str, default: bool| {
+        format!(
+            "kind: IngressClass\nmetadata: {{name: bad, annotations: {{gatehouse.io/unreadable: 'spec: torn', \
+             ingressclass.kubernetes.io/is-default-class: '{default}'}}}}\nspec: {{{controller}}}\n---\n{CLASSES}"
+        )
+    };
+    let options = Options::default();
+    let claiming = Options { claim_classes: vec!["bad".into()], ..Options::default() };
+    let closed = "closed: IngressClass bad cannot be read: spec: torn";
+    let theirs = "controller: k8s.io/ingress-nginx";
+    for (options, controller, class, expected) in [
+        (&options, "controller: gatehouse.io/ingress", Some("bad"), closed),
+        (&options, "", Some("bad"), closed),
+        (&options, "", None, closed),
+        (&options, theirs, Some("bad"), "foreign"),
+        (&options, theirs, None, "foreign"),
+        (&claiming, "", Some("bad"), closed),
+        // Ours by its name, whatever it says of its own controller.
+        (&claiming, theirs, Some("bad"), "ours"),
+        (&options, "", Some("ours"), "ours"),
+    ] {
+        let found = claim(&unread(controller, true), options, class, None);
+        assert_eq!(found, expected, "{controller} {class:?}");
+    }
+    assert_eq!(claim(&unread("", false), &options, None, None), "foreign");
+    let annotations = "annotations: {ingressclass.kubernetes.io/is-default-class: 'true'}";
+    let with_default = unread("", true)
+        .replace("metadata: {name: ours}", &format!("metadata: {{name: ours, {annotations}}}"));
+    assert_eq!(claim(&with_default, &options, None, None), "ours", "the one that can be read");
 }
 
 #[test]

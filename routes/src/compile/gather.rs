@@ -123,6 +123,8 @@ struct Pending<'o, 'p> {
     stored: &'o Stored<Ingress>,
     class: Option<&'o str>,
     gateway: Option<&'o ObjectKey>,
+    /// Why its class cannot be read.
+    unread: Option<&'o Arc<str>>,
     tls: Arc<Tls>,
     old: Option<Old<'p, (Arc<Tls>, Translation)>>,
 }
@@ -139,7 +141,7 @@ impl<'o, 'p> Run<'o, 'p> {
         let with = |defaults: Defaults| defaults.with_snippets(snippets);
         let (none, of_nginx) = (with(Defaults::default()), with(Defaults::of_nginx()));
         let of_config = self.defaults.clone().map(with);
-        for Pending { key, stored, class, gateway, tls, old } in &pending {
+        for Pending { key, stored, class, gateway, unread, tls, old } in &pending {
             let as_nginx = class.is_some_and(|class| self.options.claims(class));
             let of_class = if as_nginx { &of_nginx } else { &none };
             let defaults = of_config.as_ref().unwrap_or(of_class);
@@ -149,6 +151,7 @@ impl<'o, 'p> Run<'o, 'p> {
                 defaults,
                 loopback: stored.trust.loopback_endpoints,
                 as_nginx,
+                unread_class: *unread,
                 has_tls: &has_tls,
             };
             let kept = match old {
@@ -183,8 +186,8 @@ impl<'o, 'p> Run<'o, 'p> {
         let mut old = Walk::new(self.kept.map_or(&[][..], |kept| &kept.ingresses));
         let mut pending = Vec::with_capacity(objects.ingresses.len());
         for (key, stored) in &objects.ingresses {
-            let (class, gateway) = match self.classes.claim(&stored.object) {
-                Claim::Ours { class, gateway } => (class, gateway),
+            let (class, gateway, unread) = match self.classes.claim(&stored.object) {
+                Claim::Ours { class, gateway, unread } => (class, gateway, unread),
                 Claim::Foreign => continue,
                 Claim::Unknown { class, field } => {
                     let object = ingress::reference(key);
@@ -197,7 +200,7 @@ impl<'o, 'p> Run<'o, 'p> {
                 Some(old) if old.same => Arc::clone(&old.kept.result.0),
                 _ => Arc::new(ingress::tls(key, &stored.object)),
             };
-            pending.push(Pending { key, stored, class, gateway, tls, old });
+            pending.push(Pending { key, stored, class, gateway, unread, tls, old });
         }
         pending
     }
@@ -310,9 +313,11 @@ fn failed_claims(routes: &[JudgedRoute<'_>], options: &Options) -> HashMap<usize
 /// Whether the rules were made with what is known now about the class, the TLS of their hosts
 /// and about the objects that they were read from.
 fn is_current(kept: &KeptIngress, reading: Reading<'_>) -> bool {
-    let Reading { objects, as_nginx, has_tls, .. } = reading;
+    let Reading { objects, as_nginx, unread_class, has_tls, .. } = reading;
     let translation = &kept.result.1;
-    if translation.as_nginx != as_nginx || !translation.is_current(objects) {
+    let same_class =
+        translation.as_nginx == as_nginx && translation.unread_class.as_ref() == unread_class;
+    if !same_class || !translation.is_current(objects) {
         return false;
     }
     let made = translation.entries.iter();

@@ -14,7 +14,8 @@ use k8s_openapi::api::networking::v1::{
 use super::{Translation, openshift::reencrypt};
 use crate::{
     action::{Action, Forward, ForwardSpec, Reach},
-    annotations::{self, Defaults, Settings},
+    annotations::{self, Defaults, Settings, gatehouse},
+    class,
     filter::{Filter, Filters, HttpsRedirect, Rewrite},
     host,
     matcher::{Matches, PathMatch, PathRegex, Schemes},
@@ -70,7 +71,7 @@ pub(crate) fn tls(key: &ObjectKey, ingress: &Ingress) -> Tls {
                 Ok(host) => hosts.push(host),
                 Err(error) => {
                     let field = format!("spec.tls[{at}].hosts[{index}]");
-                    found.problems.push(invalid_host(&object, field, text, error));
+                    found.problems.push(closing::invalid_host(&object, field, text, error));
                 }
             }
         }
@@ -125,6 +126,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) loopback: bool,
     /// As ingress-nginx would: the class is claimed by its name.
     pub(crate) as_nginx: bool,
+    /// Why its class cannot be read, if that is so.
+    pub(crate) unread_class: Option<&'a Arc<str>>,
     /// Whether any Ingress of ours has a `tls` entry for a host.
     pub(crate) has_tls: &'a dyn Fn(&HostPattern) -> bool,
 }
@@ -140,12 +143,17 @@ pub(crate) fn translate(
     let object = reference(key);
     let (mut settings, mut problems) =
         annotations::parse_over(reading.defaults, &object, &ingress.metadata);
+    if let Some(why) = reading.unread_class {
+        settings.deny.get_or_insert(gatehouse::UNREADABLE_REASON);
+        problems.push(class::unread(&object, why));
+    }
     if let Some(fault) = settings.transport.fault(&object) {
         settings.deny.get_or_insert(fault.reason);
         problems.push(fault);
     }
     let mut out = Translation::new(object, problems);
     out.as_nginx = reading.as_nginx;
+    out.unread_class = reading.unread_class.cloned();
     if settings.canary.is_on() {
         return match (&ingress.spec, settings.deny) {
             // A canary that cannot be what it asks for takes nothing.
@@ -245,7 +253,7 @@ impl Translator<'_, '_> {
             Ok(host) => host,
             Err(error) => {
                 let field = format!("spec.rules[{at}].host");
-                let mut problem = invalid_host(&self.out.object, field, text, error);
+                let mut problem = closing::invalid_host(&self.out.object, field, text, error);
                 let meant = if self.protects() { closing::host(text) } else { None };
                 if let Some(host) = &meant {
                     problem.message.push_str(&format!("; {host} is closed (503)"));
@@ -546,17 +554,6 @@ impl Translator<'_, '_> {
             }
         }
     }
-}
-
-fn invalid_host(object: &ObjectRef, field: String, text: &str, error: host::HostError) -> Problem {
-    let message = format!("host {text:?} {error}");
-    Problem::error(
-        object,
-        "InvalidHost",
-        field,
-        message,
-        "write a DNS name such as www.example.com",
-    )
 }
 
 fn backend_port(port: &ServiceBackendPort) -> Result<BackendPort, String> {

@@ -187,3 +187,37 @@ fn an_object_in_another_version_or_spelling_of_its_kind_is_named_with_what_to_wr
         assert!(command(&text, "check @").1.contains("0 warnings"), "{kind}");
     }
 }
+
+#[test]
+fn ingresses_of_a_class_that_cannot_be_read_are_closed_and_neither_open_nor_missing() {
+    let named = OPEN.replace("spec:\n  rules:", "spec:\n  ingressClassName: web\n  rules:");
+    let class = |annotations: &str, rest: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata:\n  name: web\n  annotations:\n    \
+             {annotations}\nspec:\n  controller: gatehouse.io/ingress\n{rest}---\n"
+        )
+    };
+    let default = |value: &str| format!("ingressclass.kubernetes.io/is-default-class: {value}");
+    for (annotations, rest, unnamed) in [
+        (default("true"), "", true),
+        (default("\"true\""), "  parameters: [\n", true),
+        ("x: 5".to_owned(), "", false),
+        ("x: y".to_owned(), "  controller: 5\n", false),
+        ("x: y".to_owned(), "\tparameters:\n", true),
+    ] {
+        let class = class(&annotations, rest);
+        for manifests in [format!("{named}{class}"), format!("{class}{named}")] {
+            let out = explained(&manifests, "/");
+            assert!(out.contains("with 503: ObjectUnreadable"), "{manifests}\n{out}");
+            let (_, out) = command(&manifests, "check @");
+            assert!(out.contains("IngressClass web cannot be read"), "{manifests}\n{out}");
+        }
+        let out = explained(&format!("{class}{OPEN}"), "/");
+        let closed = out.contains("with 503: ObjectUnreadable");
+        assert_eq!(closed, unnamed, "of Ingresses that name none: {class}\n{out}");
+    }
+    let whole = class(&default("\"true\""), "");
+    for open in [&*named, OPEN] {
+        assert!(!explained(&format!("{whole}{open}"), "/").contains("503"), "{whole}{open}");
+    }
+}

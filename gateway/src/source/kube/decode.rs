@@ -163,6 +163,7 @@ impl Unreadable {
             Kind::Ingress | Kind::Route => {
                 ", or its hosts and paths are closed (503) if there is none"
             }
+            Kind::IngressClass => ", or its Ingresses are closed (503) if there is none",
             _ => "",
         };
         Problem::error(
@@ -325,6 +326,32 @@ mod tests {
             "metadata": { "namespace": "a", "name": "s" }, "spec": { "loadBalancerSourceRange": [] },
         }));
         assert!(service.decode(Kind::Service, "v1").is_ok(), "it is of a newer API server");
+    }
+
+    #[test]
+    fn a_class_that_makes_no_sense_leaves_one_that_closes_its_ingresses() {
+        for (annotations, default) in [
+            (json!({ "ingressclass.kubernetes.io/is-default-class": true }), "true"),
+            (json!({ "ingressclass.kubernetes.io/is-default-class": false }), "false"),
+            (json!({ "a": 5 }), "false"),
+            (json!(["ingressclass.kubernetes.io/is-default-class"]), "true"),
+        ] {
+            let class = raw(json!({
+                "metadata": { "name": "web", "annotations": annotations },
+                "spec": { "controller": "gatehouse.io/ingress", "parameters": 5 },
+            }));
+            let broken = *class.decode(Kind::IngressClass, "networking.k8s.io/v1").unwrap_err();
+            assert_eq!(broken.problem.object.to_string(), "IngressClass web");
+            assert!(broken.problem.message.contains("Ingresses are closed"), "{}", broken.problem);
+            let Some(Object::IngressClass(class)) = broken.stand_in else {
+                panic!("{annotations}")
+            };
+            let spec = class.spec.as_ref().unwrap();
+            assert_eq!(spec.controller.as_deref(), Some("gatehouse.io/ingress"));
+            let said = class.metadata.annotations.as_ref().unwrap();
+            assert_eq!(said["ingressclass.kubernetes.io/is-default-class"], default);
+            assert!(said.contains_key("gatehouse.io/unreadable"));
+        }
     }
 
     #[test]

@@ -10,7 +10,9 @@ use crate::{
     host,
     matcher::{PathMatch, PathRegex},
     model::HostPattern,
+    objects::ObjectRef,
     path,
+    problem::Problem,
 };
 
 /// What only means something in an expression.
@@ -54,6 +56,23 @@ pub(super) fn host(text: &str) -> Option<HostPattern> {
     };
     let name = host::canonical(without_port.trim())?;
     Some(HostPattern::Exact((&*name).into()))
+}
+
+/// The problem of a host that is none.
+pub(super) fn invalid_host(
+    object: &ObjectRef,
+    field: String,
+    text: &str,
+    error: host::HostError,
+) -> Problem {
+    let message = format!("host {text:?} {error}");
+    Problem::error(
+        object,
+        "InvalidHost",
+        field,
+        message,
+        "write a DNS name such as www.example.com",
+    )
 }
 
 /// The directory that every match of an expression begins with; `None` if there is none but the root.
