@@ -60,7 +60,7 @@ use client_certificates::ClientCertificateSettings;
 use cors::CorsSettings;
 pub(crate) use defaults::Defaults;
 use defaults::Refused;
-pub use each::{Judged, Verdict, each};
+pub use each::{Judged, Verdict, each, protecting};
 pub use foreign::PROGRAMS;
 use global::Global;
 use limits::Limits;

@@ -469,13 +469,16 @@ fn about(path: &Path, file: &File) -> Vec<Problem> {
     });
     let unsupported = file.manifest.unsupported().map(|one| {
         let (path, line) = (path.display(), one.line);
-        Problem::warning(
-            &object,
-            "KindNotSupported",
-            "",
-            format!("{path}:{line}: {} {} {} is not read", one.api_version, one.kind, one.name),
-            unsupported_hint(&one),
-        )
+        let what =
+            format!("{path}:{line}: {} {} {} is not read", one.api_version, one.kind, one.name);
+        let (reason, hint) = ("KindNotSupported", unsupported_hint(&one));
+        match one.closed {
+            false => Problem::warning(&object, reason, "", what, hint),
+            true => {
+                let what = format!("{what}, and protects, so its hosts and paths are closed (503)");
+                Problem::error(&object, reason, "", what, hint)
+            }
+        }
     });
     let unread = file.manifest.unread().filter(|(object, one)| {
         // Those close their object, whose translation says so.

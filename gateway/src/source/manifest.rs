@@ -16,7 +16,10 @@ use std::{
     thread,
 };
 
-use gatehouse_routes::objects::ObjectRef;
+use gatehouse_routes::{
+    annotations::{gatehouse, protecting},
+    objects::ObjectRef,
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use serde_saphyr::Spanned;
@@ -98,6 +101,8 @@ pub(crate) struct Unsupported {
     /// `namespace/name`, as far as it could be read.
     pub(crate) name: String,
     pub(crate) line: u32,
+    /// It protects, so what it would have served is closed.
+    pub(crate) closed: bool,
 }
 
 impl Unsupported {
@@ -369,24 +374,63 @@ impl Document {
         error: &mut ManifestError,
     ) {
         let head = remains.readings.last().and_then(|value| document::head_of(value, list));
-        let Some(Understood::Kind(kind)) = head.map(|head| admission::understand(&head)) else {
-            return;
+        let Some(head) = head else { return };
+        let kind = match admission::understand(&head) {
+            Understood::Kind(kind) => kind,
+            // What it says of who may pass cannot be told.
+            Understood::NotYet => match admission::meant(&head.kind) {
+                Some(kind) => kind,
+                None => return,
+            },
+            Understood::Foreign => return,
         };
         let why = format!("{}: {}", error.field, error.message);
-        let Some(mut object) = salvage::stand_in(kind, remains, &why) else { return };
+        if let Some((object, name)) = self.named_stand_in(kind, remains, &why) {
+            error.stand_ins.push(name.clone());
+            self.closed.push((line, object, name));
+        }
+    }
+
+    /// What stands in for an object that cannot be read, with a name.
+    fn named_stand_in(
+        &self,
+        kind: Kind,
+        remains: &Remains,
+        why: &str,
+    ) -> Option<(Object, ObjectRef)> {
+        let mut object = salvage::stand_in(kind, remains, why)?;
         let metadata = object.metadata_mut();
         let usable = |name: &Option<String>| name.as_deref().is_some_and(admission::is_dns_name);
         if !usable(&metadata.name) {
             // Nothing else may have this name, or one of both would not count.
-            let unnamed = format!("unnamed-{:x}-{}", self.fingerprint, self.closed.len());
-            metadata.name = Some(unnamed);
+            let before = self.closed.len() + self.objects.len();
+            metadata.name = Some(format!("unnamed-{:x}-{before}", self.fingerprint));
         }
         metadata.namespace = metadata.namespace.take().filter(|name| admission::is_dns_name(name));
-        if admission::complete(kind, metadata).is_ok() {
-            let name = object.object_ref();
-            error.stand_ins.push(name.clone());
-            self.closed.push((line, object, name));
+        admission::complete(kind, metadata).ok()?;
+        let name = object.object_ref();
+        Some((object, name))
+    }
+
+    /// Closes what an Ingress or a Route of a version that is not read would have protected: nothing of it is served, but
+    /// something else may be at the same place. `None`: it protects nothing.
+    fn close_old(&mut self, head: &document::Head, line: u32, body: &Body<'_>) -> Option<()> {
+        let meant = admission::meant(&head.kind);
+        let kind = meant.filter(|kind| matches!(kind, Kind::Ingress | Kind::Route))?;
+        let remains = body.remains()?;
+        let document::Head { api_version, kind: written } = head;
+        let why = format!("apiVersion: {api_version} {written} is not read, and it protects");
+        let (object, name) = self.named_stand_in(kind, &remains, &why)?;
+        let mut metadata = object.metadata().clone();
+        if let Some(annotations) = &mut metadata.annotations {
+            annotations.remove(&gatehouse::unreadable());
         }
+        // Of one that is torn nobody knows.
+        if !remains.cut {
+            protecting(&name, &metadata)?;
+        }
+        self.objects.push((line, object, name));
+        Some(())
     }
 
     /// Adds the items of a list, and what is wrong with single ones.
@@ -440,7 +484,8 @@ impl Document {
             Understood::NotYet => {
                 let document::Head { api_version, kind } = head.clone();
                 let name = body.named("").trim_start().to_owned();
-                self.unsupported.push(Unsupported { api_version, kind, name, line });
+                let closed = self.close_old(head, line, body).is_some();
+                self.unsupported.push(Unsupported { api_version, kind, name, line, closed });
                 return Ok(());
             }
             Understood::Foreign => {
@@ -481,6 +526,14 @@ enum From<'b> {
 impl<'b> Body<'b> {
     fn new(from: From<'b>) -> Self {
         Self { from, unread: RefCell::default() }
+    }
+
+    /// All that can be read of it.
+    fn remains(&self) -> Option<Remains> {
+        match self.from {
+            From::Text(text) => remains::of(text, u32::MAX),
+            From::Value(value) => Some(Remains { readings: vec![value.clone()], cut: false }),
+        }
     }
 
     /// `Kind namespace/name`, as far as it can be read.

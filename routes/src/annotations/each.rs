@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-use super::{Defaults, ObjectKind, family_of, parse_over};
+use super::{Defaults, ObjectKind, family_of, parse_over, reader::protects_elsewhere};
 use crate::{objects::ObjectRef, problem::Problem};
 
 /// How close an object comes to what its author asks for, from whole to not at all.
@@ -73,6 +73,20 @@ pub fn each(object: &ObjectRef, metadata: &ObjectMeta, understand_snippets: bool
     .collect()
 }
 
+/// An annotation of an object that keeps somebody out, or would if it could.
+pub fn protecting<'m>(object: &ObjectRef, metadata: &'m ObjectMeta) -> Option<&'m str> {
+    let mut all = metadata.annotations.iter().flatten();
+    let protects = |name: &str, value: &str| {
+        let row = family_of(name).and_then(|(family, name)| family.row(name));
+        row.is_some_and(|row| protects_elsewhere(row, value)) || {
+            let annotations = Some([(name.to_owned(), value.to_owned())].into());
+            let alone = ObjectMeta { annotations, ..ObjectMeta::default() };
+            parse_over(&Defaults::default(), object, &alone).0.deny.is_some()
+        }
+    };
+    all.find(|(name, value)| protects(name, value)).map(|(name, _)| &**name)
+}
+
 fn worst(problems: Vec<Problem>) -> Option<Problem> {
     problems.into_iter().max_by_key(Problem::is_error)
 }
@@ -81,6 +95,31 @@ fn worst(problems: Vec<Problem>) -> Option<Problem> {
 mod tests {
     use super::*;
     use crate::objects::ObjectKey;
+
+    #[test]
+    fn an_annotation_protects_by_its_row_or_by_its_words_unless_its_value_asks_for_nothing() {
+        for (kind, name, value, expected) in [
+            ("Ingress", "nginx.ingress.kubernetes.io/whitelist-source-range", "10.0.0.0/8", true),
+            ("Ingress", "nginx.ingress.kubernetes.io/auth-type", "basic", true),
+            ("Ingress", "nginx.ingress.kubernetes.io/auth-url", "http://a.b/", true),
+            ("Ingress", "nginx.ingress.kubernetes.io/auth-tls-secret", "a/b", true),
+            ("Ingress", "nginx.ingress.kubernetes.io/limit-rps", "5", true),
+            ("Ingress", "nginx.ingress.kubernetes.io/server-snippet", "deny all;", true),
+            ("Ingress", "nginx.org/jwt-key", "k", true),
+            ("Ingress", "gatehouse.io/alow-source-range", "10.0.0.0/8", true),
+            ("Ingress", "nginx.ingress.kubernetes.io/proxy-read-timeout", "5", false),
+            ("Ingress", "nginx.ingress.kubernetes.io/limit-rps", "0", false),
+            ("Ingress", "example.com/auth", "x", false),
+            ("Route", "haproxy.router.openshift.io/ip_whitelist", "10.0.0.0/8", true),
+            ("Route", "haproxy.router.openshift.io/timeout", "5s", false),
+        ] {
+            let object = ObjectRef::new(kind, ObjectKey::new("d", "a"));
+            let annotations = Some([(name.to_owned(), value.to_owned())].into());
+            let metadata = ObjectMeta { annotations, ..ObjectMeta::default() };
+            let found = protecting(&object, &metadata);
+            assert_eq!(found, expected.then_some(name), "{kind} {name} {value}");
+        }
+    }
 
     #[test]
     fn each_annotation_has_its_own_verdict_and_those_of_nobody_have_none() {

@@ -189,6 +189,59 @@ fn an_object_in_another_version_or_spelling_of_its_kind_is_named_with_what_to_wr
 }
 
 #[test]
+fn an_object_in_another_version_that_protects_is_closed_and_one_that_does_not_is_not_there() {
+    let old = |version: &str, kind: &str, annotation: &str| {
+        format!(
+            "apiVersion: {version}\nkind: {kind}\nmetadata:\n  name: guarded\n  annotations:\n    \
+             nginx.ingress.kubernetes.io/{annotation}\nspec:\n  rules:\n  - host: example.com\n    http:\n      \
+             paths:\n      - path: /admin\n        backend: {{serviceName: b, servicePort: 80}}\n"
+        )
+    };
+    let list = |item: &str| {
+        let item = item.trim_end().replace('\n', "\n  ");
+        format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n")
+    };
+    let guard = "whitelist-source-range: 10.0.0.0/8";
+    for guarded in [
+        old("networking.k8s.io/v1beta1", "Ingress", guard),
+        old("extensions/v1beta1", "Ingress", guard),
+        old("networking.k8s.io/v1", "ingress", guard),
+        old("network.k8s.io/v1", "Ingress", guard),
+        old("extensions/v1beta1", "Ingress", "auth-url: http://auth.example"),
+        old("extensions/v1beta1", "Ingress", "auth-type: basic"),
+        old("extensions/v1beta1", "Ingress", "limit-rps: 5"),
+        list(&old("extensions/v1beta1", "Ingress", guard)),
+        list(&old("extensions/v1beta1", "Ingress", guard))
+            .replace("kind: List", "kind: IngressList"),
+        old("extensions/v1beta1", "Ingress", guard).replace("  name: guarded\n", ""),
+        // Torn, nobody knows what else it said.
+        old("extensions/v1beta1", "Ingress", "x: y") + "  tls: [\n",
+    ] {
+        for manifests in [format!("{OPEN}{guarded}"), format!("{guarded}\n---\n{OPEN}")] {
+            let out = explained(&manifests, "/admin/x");
+            assert!(out.contains("with 503: ObjectUnreadable"), "{manifests}\n{out}");
+            let (_, out) = command(&manifests, "check @");
+            assert!(out.contains("closed (503)"), "{manifests}\n{out}");
+        }
+    }
+    for harmless in [
+        old("extensions/v1beta1", "Ingress", "proxy-read-timeout: \"5\""),
+        old("config.openshift.io/v1", "Ingress", guard),
+    ] {
+        let out = explained(&format!("{OPEN}{harmless}"), "/admin/x");
+        assert!(!out.contains("503"), "{harmless}\n{out}");
+    }
+    let route = "apiVersion: v1\nkind: Route\nmetadata: {name: old, annotations: \
+                 {haproxy.router.openshift.io/ip_whitelist: 10.0.0.0/8}}\nspec: {host: example.com, path: /admin, to: \
+                 {kind: Service, name: b}}\n";
+    let open = "apiVersion: route.openshift.io/v1\nkind: Route\nmetadata: {name: open}\nspec: {host: example.com, \
+                to: {kind: Service, name: b}}\n---\n";
+    let open = format!("{open}{}", OPEN.split_once("---\n").unwrap().1);
+    assert!(explained(&format!("{open}{route}"), "/admin/x").contains("ObjectUnreadable"));
+    assert!(!explained(&format!("{open}{route}"), "/").contains("with 503"));
+}
+
+#[test]
 fn ingresses_of_a_class_that_cannot_be_read_are_closed_and_neither_open_nor_missing() {
     let named = OPEN.replace("spec:\n  rules:", "spec:\n  ingressClassName: web\n  rules:");
     let class = |annotations: &str, rest: &str| {
