@@ -182,6 +182,13 @@ pub fn problems(object: &ObjectRef, metadata: &ObjectMeta) -> Vec<Problem> {
     parse(object, metadata).1
 }
 
+/// Why nothing of an object may be open: an annotation asks for a protection that cannot be given, or is not known and
+/// may be meant as one.
+pub fn closing(object: &ObjectRef, metadata: &ObjectMeta) -> Option<Problem> {
+    let (settings, problems) = parse(object, metadata);
+    settings.deny.and_then(|reason| problems.into_iter().find(|problem| problem.reason == reason))
+}
+
 /// What the annotations of an object say of the way to its backends. What is wrong with them [`problems`] says.
 pub fn policy(object: &ObjectRef, metadata: &ObjectMeta) -> Arc<Policy> {
     let settings = parse(object, metadata).0;

@@ -1,4 +1,5 @@
-//! Which clients a Service of type `LoadBalancer` lets in: `spec.loadBalancerSourceRanges`.
+//! Which clients a Service of type `LoadBalancer` lets in: `spec.loadBalancerSourceRanges`. One with an annotation that
+//! would protect and cannot, or that nobody reads and may be meant to, lets nobody in.
 //!
 //! In a cluster kube-proxy sees to it for Services that it forwards. What ends in this process is this process's
 //! to refuse: `worker::accept` asks before anything else.
@@ -6,6 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use gatehouse_routes::{
+    annotations,
     networks::{Network, Networks},
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
@@ -36,6 +38,11 @@ pub(super) fn of<'s>(
 
 /// `None`: everybody may come in. What is no network lets nobody in.
 fn said(key: &ObjectKey, service: &Service, problems: &mut Vec<Problem>) -> Option<Networks> {
+    let object = ObjectRef::new("Service", key.clone());
+    if annotations::closing(&object, &service.metadata).is_some() {
+        // Why, the judge of annotations says.
+        return Some(Networks::default());
+    }
     let spec = service.spec.as_ref()?;
     let ranges = spec.load_balancer_source_ranges.as_deref().filter(|list| !list.is_empty())?;
     let mut networks: Vec<Network> = Vec::with_capacity(ranges.len());
@@ -43,7 +50,7 @@ fn said(key: &ObjectKey, service: &Service, problems: &mut Vec<Problem>) -> Opti
         match text.trim().parse() {
             Ok(network) => networks.push(network),
             Err(error) => problems.push(Problem::error(
-                &ObjectRef::new("Service", key.clone()),
+                &object,
                 "InvalidSourceRange",
                 format!("spec.loadBalancerSourceRanges[{at}]"),
                 format!("{text:?} {error}, so it lets nobody in"),
@@ -104,6 +111,25 @@ mod tests {
               10.0.0.0/8, so it lets nobody in"
             ]
         );
+    }
+
+    #[test]
+    fn a_service_with_a_protection_that_nobody_reads_lets_nobody_in() {
+        for (name, value, open) in [
+            ("gatehouse.io/source-ranges", "10.0.0.0/8", false),
+            ("gatehouse.io/allow-source-rnge", "10.0.0.0/8", false),
+            ("gatehouse.io/proxy-protokol", "v2", false),
+            ("gatehouse.io/tls-secert", "pair", false),
+            ("gatehouse.io/colour", "blue", true),
+            ("gatehouse.io/idle-timeot", "5m", true),
+            ("example.com/source-ranges", "10.0.0.0/8", true),
+        ] {
+            let mut service = Service::default();
+            service.metadata.annotations = Some([(name.to_owned(), value.to_owned())].into());
+            let (all, _) = ranges(&service, None);
+            let client = "10.1.2.3".parse().unwrap();
+            assert_eq!(all.values().all(|networks| networks.contains(client)), open, "{name}");
+        }
     }
 
     #[test]

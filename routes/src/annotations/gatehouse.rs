@@ -54,7 +54,8 @@ pub const TLS_SECRET: Annotation = Annotation::honoured(
     "Secret of type `kubernetes.io/tls`, in the namespace of the Service: TLS on its ports ends here with that \
      certificate, and the endpoints get what is within. Without a usable certificate connections are refused, and with an \
      empty value no port is passed on.",
-);
+)
+.protecting();
 
 /// Chooses by the server name of TLS that goes on as it is.
 pub const TLS_SERVER_NAMES: Annotation = Annotation::honoured(

@@ -165,10 +165,7 @@ impl<'o> Reader<'o> {
         if row.protects {
             self.settings.deny.get_or_insert(reason);
             self.settings.deny_host |= row.of_host;
-            let closed = match ObjectKind::named(self.object.kind) {
-                Some(ObjectKind::Service) => "no port is passed on by this process",
-                _ => "every path is closed (503)",
-            };
+            let closed = self.closed("");
             self.error(reason, full, format!("{message}; {closed}"), hint.into());
         } else {
             self.warn(reason, full, message, format!("{hint}{rest}"));
@@ -180,15 +177,18 @@ impl<'o> Reader<'o> {
         let kinds: Vec<_> = row.objects.iter().map(|kind| kind.name()).collect();
         let message = format!("it has no effect on {}", kind.with_article());
         let hint = format!("it belongs on {}", kinds.join(", "));
-        if !kind.has_paths() || !protects_elsewhere(row, value) {
+        // No other names than ours are looked at on a Service.
+        let opens = kind.has_paths() || kind == ObjectKind::Service;
+        if !opens || !protects_elsewhere(row, value) {
             return self.warn("AnnotationIgnored", full, message, hint);
         }
         self.settings.deny.get_or_insert(NOT_SUPPORTED);
-        let message = format!("{message}, and protects, so every path is closed (503)");
-        let hint = format!(
-            "{hint}; say the same with an annotation that is read here, as gatehouse convert does, or remove it if \
-             the paths may be open"
-        );
+        let message = format!("{message}, and protects, so {}", self.closed(""));
+        let instead = match kind.has_paths() {
+            true => "say the same with an annotation that is read here, as gatehouse convert does",
+            false => "say of a Service with spec.loadBalancerSourceRanges who may come in",
+        };
+        let hint = format!("{hint}; {instead}, or remove it if the {} may be open", self.places());
         self.error(NOT_SUPPORTED, full, message, hint);
     }
 
@@ -203,7 +203,7 @@ impl<'o> Reader<'o> {
         let meant = unknown.meant.map(|row| format!(": {}{} was meant?", family.prefix, row.name));
         let meant = meant.unwrap_or_default();
         match unknown.protects {
-            Some(parser) if kind.has_paths() && asks(parser, value) => {
+            Some(parser) if opens(kind, family) && asks(parser, value) => {
                 let what = format!("{} is not known{meant}", shown(value));
                 self.close(full, &what, parser.nothing, unknown.meant);
             }
@@ -241,17 +241,33 @@ impl<'o> Reader<'o> {
     fn close(&mut self, full: &str, what: &str, nothing: &[&str], row: Option<&Annotation>) {
         self.settings.deny.get_or_insert(NOT_SUPPORTED);
         let hint = match (row.map_or("", |row| row.remedy), nothing) {
-            ("", []) => "remove the annotation if the paths may be open".to_owned(),
+            ("", []) => format!("remove the annotation if the {} may be open", self.places()),
             ("", [value, ..]) => {
-                format!("remove the annotation, or write {value:?}, if the paths may be open")
+                let places = self.places();
+                format!("remove the annotation, or write {value:?}, if the {places} may be open")
             }
             (remedy, _) => remedy.to_owned(),
         };
         let of_host = row.is_some_and(|row| row.of_host);
         self.settings.deny_host |= of_host;
         let reach = if of_host { " of its hosts" } else { "" };
-        let message = format!("{what}, so every path{reach} is closed (503)");
+        let message = format!("{what}, so {}", self.closed(reach));
         self.error(NOT_SUPPORTED, full, message, hint);
+    }
+
+    /// What is closed of an object that asks for a protection which is not in force.
+    fn closed(&self, reach: &str) -> String {
+        match ObjectKind::named(self.object.kind) {
+            Some(ObjectKind::Service) => "no port is passed on by this process".to_owned(),
+            _ => format!("every path{reach} is closed (503)"),
+        }
+    }
+
+    fn places(&self) -> &'static str {
+        match ObjectKind::named(self.object.kind) {
+            Some(ObjectKind::Service) => "ports",
+            _ => "paths",
+        }
     }
 
     /// Annotations of other controllers: one problem for each prefix and effect.
@@ -301,6 +317,11 @@ impl<'o> Reader<'o> {
         let field = Found { name: full, value: "" }.field();
         self.problems.push(Problem::error(self.object, reason, field, message, hint));
     }
+}
+
+/// Whether clients come in by objects of this kind as such names say. Those of others say where a Service is to be had.
+fn opens(kind: ObjectKind, family: &Family) -> bool {
+    kind.has_paths() || (kind == ObjectKind::Service && family.prefix == gatehouse::FAMILY.prefix)
 }
 
 /// Whether an annotation would keep somebody out, were it on an object on which it is read.

@@ -270,6 +270,10 @@ fn a_name_without_a_row_closes_if_it_protects_and_warns_if_not() {
         ("Route", "haproxy.router.openshift.io/colour", "blue", None, "no effect"),
         ("Service", "metallb.io/loadbalancerips", "10.0.0.1", None, "loadBalancerIPs was meant?"),
         ("Service", "metallb.io/deny-all", "true", None, "no effect"),
+        ("Service", "gatehouse.io/source-ranges", "10.0.0.0/8", CLOSED, "no port is passed on"),
+        ("Service", "gatehouse.io/proxy-protocl", "v2", CLOSED, "proxy-protocol was meant?"),
+        ("Service", "gatehouse.io/tls-secrt", "pair", CLOSED, "tls-secret was meant?"),
+        ("Service", "gatehouse.io/fowarding", "kernel", None, "forwarding was meant?"),
         ("IPAddressPool", "gatehouse.io/drian", "true", None, "no effect"),
     ] {
         let (settings, problems) = parse_on(kind, name, value);
@@ -277,6 +281,17 @@ fn a_name_without_a_row_closes_if_it_protects_and_warns_if_not() {
         let [problem] = &problems[..] else { panic!("{name}: {problems:?}") };
         assert!(problem.message.contains(said), "{name}: {}", problem.message);
         assert_eq!(problem.field, format!("metadata.annotations[{name}]"));
+    }
+}
+
+#[test]
+fn a_version_of_the_proxy_protocol_that_is_none_closes_an_empty_one_too() {
+    for (value, deny) in [("v1", None), (" V2 ", None), ("", Some("InvalidAnnotation"))] {
+        for kind in ["Ingress", "Route", "Service"] {
+            let (settings, problems) = parse_on(kind, "gatehouse.io/proxy-protocol", value);
+            assert_eq!(settings.deny, deny, "{value:?} on {kind}");
+            assert_eq!(problems.iter().any(Problem::is_error), deny.is_some(), "{problems:?}");
+        }
     }
 }
 

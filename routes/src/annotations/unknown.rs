@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Parts of a name that say that it protects.
-pub static PROTECTING_WORDS: [&str; 30] = [
+pub static PROTECTING_WORDS: [&str; 31] = [
     "acl",
     "allow",
     "auth",
@@ -28,6 +28,7 @@ pub static PROTECTING_WORDS: [&str; 30] = [
     "modsec",
     "oidc",
     "protect",
+    "proxy-protocol",
     "quota",
     "restrict",
     "secret",

@@ -68,13 +68,12 @@ pub(in crate::compile) fn services<'s>(
         let names = names::names(&object, metadata, tls.is_some(), problems);
         let beyond = beyond_kernel(tls.as_ref(), &names, &policy);
         let forwarding = what_can(forwarding, (&object, metadata), beyond, problems);
-        let closed = closed(metadata);
+        let closed = closed(&object, metadata);
         let is_closed = closed.is_some();
         let mut ports = match closed {
             None => ports(key, &stored.object, &policy, problems),
-            Some((found, message, hint)) => {
-                let (reason, field) = ("PortNotServed", found.field());
-                problems.push(Problem::error(&object, reason, field, message, hint));
+            Some((field, message, hint)) => {
+                problems.push(Problem::error(&object, "PortNotServed", field, message, hint));
                 Vec::new()
             }
         };
@@ -172,9 +171,10 @@ fn what_can(
     Forwarding::Gateway
 }
 
-/// Why no port of a Service is passed on: an annotation that protects says nothing that can be done, message and hint. Who
-/// serves the port without that serves it to those whom it is to be protected from.
-fn closed(metadata: &ObjectMeta) -> Option<(Found<'_>, String, &'static str)> {
+/// Why no port of a Service is passed on: an annotation that protects says nothing that can be done, or stands under a name
+/// that nobody reads; field, message and hint. Who serves the port without that serves it to those whom it is to be
+/// protected from.
+fn closed(object: &ObjectRef, metadata: &ObjectMeta) -> Option<(String, String, String)> {
     let written = |row| gatehouse::FAMILY.find_written(row, metadata);
     let without_header = written(&gatehouse::PROXY_PROTOCOL)
         .filter(|found| found.value.trim().parse::<ProxyProtocol>().is_err())
@@ -191,7 +191,12 @@ fn closed(metadata: &ObjectMeta) -> Option<(Found<'_>, String, &'static str)> {
         let hint = "write the name of a Secret of type kubernetes.io/tls, or remove the annotation";
         found.value.trim().is_empty().then_some((found, what, hint))
     };
-    without_header.or_else(in_clear_text)
+    let said =
+        |(found, what, hint): (Found<'_>, String, &str)| (found.field(), what, hint.to_owned());
+    without_header.or_else(in_clear_text).map(said).or_else(|| {
+        let problem = annotations::closing(object, metadata)?;
+        Some((problem.field, problem.message, problem.hint))
+    })
 }
 
 /// The TCP and UDP ports of a Service, and the backend of each.
@@ -304,7 +309,7 @@ pub(in crate::compile) fn port_statuses(key: &ObjectKey, service: &Service) -> V
     let object = ObjectRef::new("Service", key.clone());
     let policy = annotations::policy(&object, &service.metadata);
     let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-    let closed = closed(&service.metadata).is_some();
+    let closed = closed(&object, &service.metadata).is_some();
     let status = |port: &ServicePort| {
         let passed = !closed && transport(port, &policy).is_ok();
         let error = (!passed).then(|| "gatehouse.io/PortNotServed".to_owned());

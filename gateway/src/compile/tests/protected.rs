@@ -15,6 +15,20 @@ fn a_service_whose_protection_cannot_be_read_is_passed_on_by_nobody() {
         ("gatehouse.io/proxy-protocol: v3, gatehouse.io/forwarding: kernel", false),
         ("gatehouse.io/tls-secret: ''", false),
         ("gatehouse.io/tls-secret: ' ', gatehouse.io/tls-server-names: 'a.test=b'", false),
+        // Names that nobody reads.
+        ("gatehouse.io/proxy-protocl: v2", false),
+        ("gatehouse.io/Proxy_Protocol: v2", false),
+        ("gatehouse.io/proxy-protocol-version: v2", false),
+        ("gatehouse.io/tls-secrets: pair", false),
+        ("gatehouse.io/tls_secret: pair, gatehouse.io/forwarding: kernel", false),
+        ("gatehouse.io/source-ranges: 10.0.0.0/8", false),
+        ("gatehouse.io/loadbalancer-source-ranges: 10.0.0.0/8", false),
+        ("gatehouse.io/source-ranges: '0.0.0.0/0,::/0'", true),
+        // Those of other kinds of objects.
+        ("gatehouse.io/jwt-isuer: https://a.test", false),
+        ("gatehouse.io/idle-timeot: 5m", true),
+        ("gatehouse.io/colour: blue", true),
+        ("example.com/source-ranges: 10.0.0.0/8", true),
     ] {
         let yaml = format!(
             "{POOL}{}{}",

@@ -26,7 +26,8 @@ pub const PROXY_PROTOCOL: Annotation = Annotation::honoured(
     value::PROXY_PROTOCOL,
     "",
     "`v1` or `v2`: connections that are passed on as they are begin with a PROXY header of that version, \
-     which tells the backend who its client is. For UDP `v2` alone, before every datagram. With any other value no port of a \
-     Service is passed on here: a backend that waits for a header would believe what a client writes in its place.",
+     which tells the backend who its client is. For UDP `v2` alone, before every datagram. With any other value, \
+     an empty one too, no port of a Service is passed on here and every path of an Ingress or a Route is closed: a backend \
+     that waits for a header would believe what a client writes in its place.",
 )
 .protecting();

@@ -47,11 +47,12 @@ pub(in crate::annotations) const BODY_MEMORY: Parser = Parser {
 };
 /// A version of the PROXY protocol.
 pub(in crate::annotations) const PROXY_PROTOCOL: Parser = Parser {
-    read: |value| match value.trim() {
-        "" => Ok(Setting::Nothing),
-        value => value.parse().map(Setting::ProxyProtocol).map_err(|()| {
-            Fault::new("InvalidAnnotation", "is neither v1 nor v2", "write one of the two")
-        }),
+    // An empty one is none of them, too: its author wants a header, and a template has lost its version.
+    read: |value| {
+        value.trim().parse().map(Setting::ProxyProtocol).map_err(|()| {
+            let hint = "write one of the two, or remove the annotation";
+            Fault::new("InvalidAnnotation", "is neither v1 nor v2", hint)
+        })
     },
     nothing: &[],
 };
