@@ -22,9 +22,11 @@ use crate::{
 };
 
 mod besides;
+mod connection;
 mod refused;
 
 pub use besides::{besides, requires};
+pub use connection::{PassedOn, demand};
 pub use refused::{Refused, refused};
 
 /// What is asked.
@@ -38,6 +40,8 @@ pub struct Asked<'r> {
     pub encoded_slash: bool,
     /// Where it comes from, if that is to count.
     pub client: Option<IpAddr>,
+    /// The canonical name that its handshake is made for.
+    pub server_name: Option<&'r str>,
 }
 
 /// An answer of our own that says that something is wrong.
@@ -54,6 +58,8 @@ pub struct Failure {
 pub struct Explanation {
     /// What the client gets instead of an answer.
     pub error: Option<Failure>,
+    /// Its connection is passed on, and no rule is asked.
+    pub passed_on: Option<PassedOn>,
     /// The rule that answers; none: 404 or 503.
     pub winner: Option<ExplainedRule>,
     /// All other rules of the table, the nearest first.
@@ -85,8 +91,17 @@ pub struct ExplainedRule {
 pub fn explain(compiled: &Compiled, asked: &Asked<'_>) -> Explanation {
     let view = asked.view;
     let Some(table) = compiled.tables.get(asked.table).map(|table| &*table.routes) else {
-        return Explanation { error: Some(no_rule()), winner: None, losers: Vec::new() };
+        let error = Some(no_rule());
+        return Explanation { error, passed_on: None, winner: None, losers: Vec::new() };
     };
+    if let Some(passed_on) = connection::passed_on(compiled, asked) {
+        let losers = table.hosts().flat_map(|(_, host)| host.rules()).map(|rule| {
+            let reason = "TLS of the host is passed on as it is".to_owned();
+            explained(rule, &view, reason)
+        });
+        let losers = losers.collect();
+        return Explanation { error: None, passed_on: Some(passed_on), winner: None, losers };
+    }
     let request = Request { view, table, winner: table.lookup(&view) };
     let mut hosts: Vec<&Arc<HostRoutes>> = table.hosts().map(|(_, host)| host).collect();
     hosts.sort_by_key(|entry| request.distance(entry.pattern()));
@@ -94,9 +109,11 @@ pub fn explain(compiled: &Compiled, asked: &Asked<'_>) -> Explanation {
     let winner = request.winner.map(|winner| {
         let why = request.why_it_answers(&winner);
         let instead = request.stand_in(compiled, winner.rule).map(|(standing, _)| standing);
-        explained(winner.rule, &view, why + &instead.unwrap_or_default())
+        let mut told = explained(winner.rule, &view, why + &instead.unwrap_or_default());
+        told.action.push_str(connection::required(table, &view, winner));
+        told
     });
-    Explanation { error: request.error(compiled, asked), winner, losers }
+    Explanation { error: request.error(compiled, asked), passed_on: None, winner, losers }
 }
 
 /// Whether one of them gets requests and has an endpoint.
@@ -143,6 +160,12 @@ impl<'t> Request<'t> {
             return failure(
                 400,
                 "a server that decodes the encoded slash would see the path of another rule",
+            );
+        }
+        if connection::lacks_certificate(self.table, &self.view, *winner) {
+            return failure(
+                400,
+                "the host asks for a client certificate, and in clear text nobody has one",
             );
         }
         let refuses = |filter: &Filter| match filter {

@@ -11,7 +11,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use gatehouse_routes::{
-    explain::{self, Asked, ExplainedRule, Explanation, Refused},
+    action::DENY_STATUS,
+    explain::{self, Asked, ExplainedRule, Explanation, Failure, Refused},
     host,
     matcher::RequestView,
     model::{Scheme, Scope},
@@ -54,15 +55,24 @@ pub(super) fn run(arguments: &ExplainArgs, out: &mut String) -> anyhow::Result<E
     }
     let routes = &planned.compiled.routes;
     let (table, at) = arrival(&planned.compiled, &request, arguments.gateway.as_ref())?;
-    let mut explanation =
-        explain::explain(routes, &Asked { table, ..request.asked(arguments.client) });
+    let asked = Asked { table, ..request.asked(arguments.client) };
+    let mut explanation = explain::explain(routes, &asked);
+    check_client(&planned.compiled, &asked)?;
+    if explanation.passed_on.is_none()
+        && let Some(demand) = explain::demand(routes, &asked)
+        && let Err(why) = planned.compiled.client_trust.get(demand)
+    {
+        let reason = format!("no client certificate can be judged: {why}");
+        explanation.error = Some(Failure { status: DENY_STATUS, reason });
+    }
     let all = explanation.losers.len();
     if !arguments.all {
         explanation.losers.retain(|loser| loser.near);
     }
     let far = all - explanation.losers.len();
     let refused = explain::refused(routes, &planned.state.objects, table, &request.host);
-    let failed = explanation.error.is_some();
+    let broken_off = explanation.passed_on.as_ref().is_some_and(|it| it.broken_off.is_some());
+    let failed = explanation.error.is_some() || broken_off;
     let told = Told { request, at, explanation, far, refused };
     match arguments.output {
         Output::Json => json_text(&told.json(), out),
@@ -81,6 +91,7 @@ impl Told {
             },
             "listeners": self.at,
             "error": self.explanation.error,
+            "passedOn": self.explanation.passed_on,
             "winner": self.explanation.winner,
             "losers": self.explanation.losers,
             "refused": self.refused,
@@ -96,18 +107,34 @@ fn print(told: &Told, out: &mut String) {
         Scheme::Https => "https",
     };
     let _ = writeln!(out, "{scheme}://{}{}", request.host, request.path);
-    match &explanation.winner {
-        Some(winner) => {
+    let mut error = explanation.error.as_ref();
+    match (&explanation.passed_on, &explanation.winner) {
+        (Some(passed), _) => {
+            let to = match &*passed.to {
+                [] => "nobody".to_owned(),
+                to => to.join(", "),
+            };
+            let (object, name) = (&passed.object, &passed.host);
+            let _ = writeln!(out, "  is passed on as it is by {object} ({name}): to {to}");
+            let _ = writeln!(out, "  because TLS of this server name does not end here");
+        }
+        (None, Some(winner)) => {
             let _ = writeln!(out, "  is answered by {}: {}", rule(winner), winner.action);
             let _ = writeln!(out, "  because {}", winner.reason);
         }
-        None => {
-            let _ = writeln!(out, "  is answered by no rule: 404");
+        (None, None) => {
+            // What 404 means need not be said.
+            let status = error.map_or(404, |error| error.status);
+            let _ = writeln!(out, "  is answered by no rule: {status}");
+            error = error.filter(|_| status != 404);
         }
     }
     let _ = writeln!(out, "  at {at}");
-    if let Some(error) = explanation.error.as_ref().filter(|_| explanation.winner.is_some()) {
+    if let Some(error) = error {
         let _ = writeln!(out, "  with {}: {}", error.status, error.reason);
+    }
+    if let Some(why) = explanation.passed_on.as_ref().and_then(|passed| passed.broken_off) {
+        let _ = writeln!(out, "  and broken off: {why}");
     }
     if !refused.is_empty() {
         let _ = writeln!(out, "\nrefused, or not all of it");
@@ -132,6 +159,21 @@ fn print(told: &Told, out: &mut String) {
 fn rule(rule: &ExplainedRule) -> String {
     let ExplainedRule { object, host, path, match_kind, .. } = rule;
     format!("{object} ({host} {match_kind} {path})").replace(" )", ")")
+}
+
+/// Fails where a client gets no further than to connect.
+fn check_client(compiled: &Compiled, asked: &Asked<'_>) -> anyhow::Result<()> {
+    let scope = compiled.routes.tables.get(asked.table).map(|table| &table.scope);
+    let (Some(Scope::Gateway(service)), Some(client)) = (scope, asked.client) else {
+        return Ok(());
+    };
+    let sources = compiled.source_ranges.get(service);
+    if sources.is_some_and(|sources| !sources.contains(client)) {
+        bail!(
+            "connections of {client} are reset: they are in none of the networks of Service {service}"
+        );
+    }
+    Ok(())
 }
 
 /// The table of the listener that the request comes to, and which one that is in words.
@@ -304,7 +346,11 @@ impl Request {
 
     /// The request as the first table would be asked.
     fn asked(&self, client: Option<IpAddr>) -> Asked<'_> {
-        Asked { table: 0, view: self.view(), encoded_slash: self.encoded_slash, client }
+        let view = self.view();
+        // An address is no server name.
+        let named = self.scheme == Scheme::Https && self.address.is_none();
+        let server_name = named.then_some(&*self.host);
+        Asked { table: 0, view, encoded_slash: self.encoded_slash, client, server_name }
     }
 
     fn view(&self) -> RequestView<'_> {

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::cli::try_parse;
 
+mod explained;
 mod unreadable;
 
 const MANIFESTS: &str = "

@@ -32,7 +32,8 @@ spec: {host: b.bar.com, to: {name: secure}, tls: {termination: edge}}
 fn explained_get(compiled: &Compiled, scheme: Scheme, host: &str, path: &str) -> Explanation {
     let (parts, ()) = http::Request::new(()).into_parts();
     let view = RequestView { scheme, host, path, parts: &parts };
-    explain(compiled, &Asked { table: 0, view, encoded_slash: false, client: None })
+    let server_name = Some(host);
+    explain(compiled, &Asked { table: 0, view, encoded_slash: false, client: None, server_name })
 }
 
 /// Winner and losers as `path: reason`.
@@ -119,7 +120,8 @@ fn status(compiled: &Compiled, table: usize, url: &str, client: Option<&str>) ->
     let (parts, ()) = http::Request::new(()).into_parts();
     let view = RequestView { scheme: Scheme::Http, host, path: &path.matched, parts: &parts };
     let client = client.map(|client| client.parse().unwrap());
-    let asked = Asked { table, view, encoded_slash: path.encoded_slash, client };
+    let server_name = None;
+    let asked = Asked { table, view, encoded_slash: path.encoded_slash, client, server_name };
     explain(compiled, &asked).error.map_or(0, |error| error.status)
 }
 
@@ -286,5 +288,49 @@ spec:
             assert_eq!(problem.message.contains("requests get 503"), expected == 503, "{problem}");
             assert_eq!(problem.is_error(), expected == 503, "{problem}");
         }
+    }
+}
+
+#[test]
+fn what_clients_have_to_show_is_said_and_in_clear_text_nobody_can() {
+    let manifests = |more: &str| {
+        format!(
+            "
+kind: Service
+metadata: {{name: web, namespace: d}}
+spec: {{ports: [{{port: 80}}]}}
+---
+kind: EndpointSlice
+metadata: {{name: web, namespace: d, labels: {{kubernetes.io/service-name: web}}}}
+addressType: IPv4
+endpoints: [{{addresses: [10.0.0.9]}}]
+ports: [{{port: 80}}]
+---
+kind: Secret
+metadata: {{name: ca, namespace: d}}
+stringData: {{ca.crt: x}}
+---
+kind: Ingress
+metadata: {{name: web, namespace: d, annotations: {{nginx.ingress.kubernetes.io/auth-tls-secret: d/ca{more}}}}}
+spec:
+  rules: [{{host: a.test, http: {{paths: [{{pathType: Prefix, path: /, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}]}}}}]
+"
+        )
+    };
+    let nginx =
+        |name: &str, value: &str| format!(", nginx.ingress.kubernetes.io/{name}: '{value}'");
+    for (more, said, in_clear_text) in [
+        (String::new(), "; requires a client certificate", 400),
+        (nginx("auth-tls-verify-client", "optional"), "; requires that a client certificate", 0),
+        (nginx("auth-tls-verify-client", "optional_no_ca"), "", 0),
+        (nginx("auth-tls-error-page", "https://b.test/"), "; requires a client certificate", 0),
+    ] {
+        let compiled = testing::compiled(&manifests(&more));
+        let explanation = explained_get(&compiled, Scheme::Https, "a.test", "/");
+        let action = explanation.winner.unwrap().action;
+        assert!(action.contains(said), "{more}: {action}");
+        assert_eq!(action.contains("certificate"), !said.is_empty(), "{more}: {action}");
+        assert_eq!(explanation.error, None, "{more}");
+        assert_eq!(status(&compiled, 0, "a.test/", None), in_clear_text, "{more}");
     }
 }
