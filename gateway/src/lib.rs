@@ -26,6 +26,7 @@ pub mod logging;
 mod passwords;
 pub mod plan;
 mod process;
+mod regular_file;
 mod shares;
 pub mod snapshot;
 pub mod source;

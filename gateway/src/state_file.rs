@@ -17,6 +17,8 @@ use gatehouse_routes::objects::ObjectKey;
 use gatehouse_vip::{ClaimId, Quarantined};
 use serde::{Deserialize, Serialize};
 
+use crate::regular_file;
+
 /// Addresses by Service.
 pub type Addresses = BTreeMap<ObjectKey, Vec<IpAddr>>;
 
@@ -50,7 +52,7 @@ struct Content {
 /// and the second value says what is wrong with it.
 pub fn load(state_dir: &Path) -> (Recorded, Option<String>) {
     let path = state_dir.join(FILE);
-    match fs::read(&path) {
+    match regular_file::read(&path) {
         Ok(bytes) => match parse(&bytes) {
             Ok(recorded) => (recorded, None),
             Err(why) => (Recorded::default(), Some(ignored(&path, &why))),
@@ -64,7 +66,7 @@ pub fn load(state_dir: &Path) -> (Recorded, Option<String>) {
 pub fn probe(state_dir: &Path) -> io::Result<()> {
     fs::create_dir_all(state_dir)?;
     let trial = state_dir.join(".trial");
-    File::create(&trial)?;
+    make(&trial, 0o644)?;
     fs::remove_file(&trial)
 }
 
@@ -81,7 +83,7 @@ pub fn store(state_dir: &Path, recorded: &Recorded) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(&Content { version: VERSION, addresses, resting })?;
     text.push(b'\n');
     let new: PathBuf = state_dir.join(format!(".{FILE}.new"));
-    let mut file = File::create(&new)?;
+    let mut file = make(&new, 0o644)?;
     file.write_all(&text)?;
     file.sync_all()?;
     fs::rename(&new, state_dir.join(FILE))?;
@@ -93,9 +95,8 @@ pub fn store(state_dir: &Path, recorded: &Recorded) -> io::Result<()> {
 /// # Errors
 /// The folder cannot be written, or the system has no random numbers.
 pub fn secret(state_dir: &Path) -> io::Result<[u8; 32]> {
-    use std::os::unix::fs::OpenOptionsExt as _;
     let path = state_dir.join(SECRET);
-    if let Ok(bytes) = fs::read(&path)
+    if let Ok(bytes) = regular_file::read(&path)
         && let Ok(secret) = bytes.try_into()
     {
         return Ok(secret);
@@ -103,12 +104,20 @@ pub fn secret(state_dir: &Path) -> io::Result<[u8; 32]> {
     fs::create_dir_all(state_dir)?;
     let secret = new_secret()?;
     let new = state_dir.join(format!(".{SECRET}.new"));
-    let _ = fs::remove_file(&new);
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+    let mut file = make(&new, 0o600)?;
     file.write_all(&secret)?;
     file.sync_all()?;
     fs::rename(&new, &path)?;
     Ok(secret)
+}
+
+/// A new file, in place of whatever is there: what an interrupted write has left, or what nobody could write to.
+fn make(path: &Path, mode: u32) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => File::options().write(true).create_new(true).mode(mode).open(path),
+    }
 }
 
 /// A secret of this process alone.
@@ -145,6 +154,7 @@ fn ignored(path: &Path, why: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::regular_file::tests::make_pipe;
 
     fn sample() -> Recorded {
         let ips = vec!["192.168.1.200".parse().unwrap(), "fd00::1".parse().unwrap()];
@@ -173,6 +183,24 @@ mod tests {
         assert_eq!(load(&state), (Recorded::default(), None));
         let names: Vec<_> = fs::read_dir(&state).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, [FILE], "no temporary file stays behind");
+    }
+
+    #[test]
+    fn what_is_no_file_in_a_state_folder_keeps_nobody_waiting_and_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let names = [FILE, SECRET, ".trial", &format!(".{FILE}.new"), &format!(".{SECRET}.new")];
+        for name in names {
+            make_pipe(&state.join(name));
+        }
+        let (recorded, why) = load(state);
+        assert_eq!(recorded, Recorded::default());
+        assert!(why.as_ref().is_some_and(|why| why.contains("it is no regular file")), "{why:?}");
+        probe(state).unwrap();
+        store(state, &sample()).unwrap();
+        assert_eq!(load(state), (sample(), None));
+        let made = secret(state).unwrap();
+        assert_eq!(secret(state).unwrap(), made);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Where lines go: standard output, or a file that can be opened anew after somebody has moved it away.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Stdout, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -56,5 +56,50 @@ impl Sink for LogFile {
 
 /// Who asked for what is nobody else's business.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o640);
+    let is_pipe = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    if !is_pipe {
+        return options.open(path);
+    }
+    // One that nobody reads would keep us waiting. It is open until the other is, or who reads it would see its end.
+    let trial = options.clone().custom_flags(libc::O_NONBLOCK).open(path);
+    let _trial = trial.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENXIO) => io::Error::new(error.kind(), "it is a pipe, and nobody reads it"),
+        _ => error,
+    })?;
+    options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read as _, thread};
+
+    use super::*;
+    use crate::regular_file::tests::make_pipe;
+
+    #[test]
+    fn a_pipe_takes_lines_once_somebody_reads_it_and_keeps_nobody_waiting_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        make_pipe(&path);
+        let why = LogFile::open(&path).unwrap_err().to_string();
+        assert_eq!(why, "it is a pipe, and nobody reads it");
+        let reader = thread::spawn({
+            let path = path.clone();
+            move || {
+                let mut text = String::new();
+                File::open(path).unwrap().read_to_string(&mut text).map(|_| text)
+            }
+        });
+        let mut log = loop {
+            match LogFile::open(&path) {
+                Ok(log) => break log,
+                Err(_) => thread::yield_now(),
+            }
+        };
+        log.write_all(b"a line").unwrap();
+        drop(log);
+        assert_eq!(reader.join().unwrap().unwrap(), "a line");
+    }
 }

@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use gatehouse_routes::{objects::ObjectRef, problem::Problem};
 use gatehouse_vip::{GroupKey, GroupOptions};
 
-use crate::{compile::GroupPlan, config::Settings};
+use crate::{compile::GroupPlan, config::Settings, regular_file};
 
 /// Most that is read of a key file: more is another file.
 const LONGEST_KEY: u64 = 64 * 1024;
@@ -98,7 +98,7 @@ pub(crate) fn options(settings: &Settings, node: &ObjectRef) -> anyhow::Result<A
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::{Error, ErrorKind, Read as _};
     let mut secret = Vec::new();
-    fs::File::open(file)?.take(LONGEST_KEY + 1).read_to_end(&mut secret)?;
+    regular_file::open(file)?.take(LONGEST_KEY + 1).read_to_end(&mut secret)?;
     if secret.len() as u64 > LONGEST_KEY {
         let message = format!("it is longer than {LONGEST_KEY} bytes, so it is no key");
         return Err(Error::new(ErrorKind::InvalidData, message));

@@ -1,6 +1,6 @@
 //! Files with authorities that the command line names: read at the start, which fails where they cannot be used.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use gatehouse_routes::filter::client_certificate::{
@@ -9,6 +9,7 @@ use gatehouse_routes::filter::client_certificate::{
 
 use crate::{
     config::{RouteClientSettings, Settings},
+    regular_file,
     tls::chain::Authorities,
 };
 
@@ -55,5 +56,6 @@ pub(super) fn route_clients(
 }
 
 fn read(flag: &str, file: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(file).with_context(|| format!("cannot read {flag} {}", file.display()))
+    regular_file::read_to_string(file)
+        .with_context(|| format!("cannot read {flag} {}", file.display()))
 }

@@ -8,7 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, mpsc::Sender},
     thread::{self, JoinHandle},
@@ -25,6 +25,7 @@ use super::{
     Change, Event, Kind, Object, Source, SourceId, fields,
     manifest::{Manifest, ManifestError, Unsupported, in_parallel},
 };
+use crate::regular_file;
 
 mod index;
 mod walk;
@@ -427,20 +428,9 @@ fn read_file(
     threads: usize,
 ) -> Result<Manifest, ManifestError> {
     let unreadable = |error| ManifestError::at(0, format!("cannot be read: {error}"));
-    let bytes = read_whole(path).map_err(unreadable)?;
+    let bytes = regular_file::read(path).map_err(unreadable)?;
     let json = path.extension().is_some_and(|extension| extension == "json");
     Ok(Manifest::parse_bytes(&bytes, json, previous, threads))
-}
-
-/// Reads what has an end: a pipe or a device in a folder would keep everything waiting. What a shell hands over has
-/// one: `<(…)`, `/dev/stdin`.
-fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
-    let handed_over =
-        ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|it| path.starts_with(it));
-    if !handed_over && !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    fs::read(path)
 }
 
 /// Numbers files evenly between two bounds, excluded, and empties the list; false if there is no room.

@@ -27,7 +27,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use serde::Serialize;
 
 use super::{Planned, place::Place};
-use crate::{cli::ShadowArgs, text_table::columns};
+use crate::{cli::ShadowArgs, regular_file, text_table::columns};
 
 /// Longest that one answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -109,7 +109,7 @@ pub(super) fn run(arguments: &ShadowArgs, planned: &Planned) -> anyhow::Result<O
     let mut asks = match &arguments.requests {
         None => derived(planned),
         Some(file) => {
-            let text = fs::read_to_string(file);
+            let text = regular_file::read_to_string(file);
             listed(&text.with_context(|| format!("cannot read {}", file.display()))?)?
         }
     };

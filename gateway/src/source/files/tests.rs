@@ -1,5 +1,5 @@
 use std::{
-    fs::File as DiskFile,
+    fs::{self, File as DiskFile},
     io::Write as _,
     os::unix::fs::symlink,
     sync::mpsc::{self, Receiver, RecvTimeoutError},

@@ -17,7 +17,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::decode::from_json;
-use crate::source::{Kind, Object};
+use crate::{
+    regular_file,
+    source::{Kind, Object},
+};
 
 const FILE: &str = "objects.jsonl";
 /// The only form of the file so far.
@@ -67,7 +70,7 @@ impl Cache {
     /// The objects, and when they were written; nothing if there are none or they cannot be read.
     pub(super) fn load(&self) -> Option<(Vec<Object>, SystemTime)> {
         let path = self.folder.join(FILE);
-        let text = match fs::read_to_string(&path) {
+        let text = match regular_file::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {

@@ -72,6 +72,8 @@ impl Access {
         match &self.kubeconfig {
             Some(path) => {
                 let named = || format!("--kubeconfig {}", path.display());
+                // Whoever reads it next would wait for a pipe.
+                crate::regular_file::check(path).with_context(named)?;
                 let kubeconfig = Kubeconfig::read_from(path).with_context(named)?;
                 Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(named)
             }
