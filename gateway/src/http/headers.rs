@@ -10,7 +10,11 @@ use http::{
     header::{self, HOST},
 };
 
-use gatehouse_routes::{model::Scheme, policy::forwarded::ForwardedFields};
+use gatehouse_routes::{
+    cookie,
+    model::Scheme,
+    policy::{Policy, forwarded::ForwardedFields},
+};
 use ipnet::IpNet;
 
 use crate::{
@@ -278,6 +282,14 @@ pub(crate) fn remove_aliases(
     };
     while let Some(other) = headers.keys().find(alike).cloned() {
         headers.remove(other);
+    }
+}
+
+/// Takes the cookie out by which clients of a rule come back to their endpoint, where it is the gateway's alone: neither
+/// the backend gets it nor whoever is asked for it or in its place.
+pub(crate) fn hide_session(policy: &Policy, headers: &mut HeaderMap) {
+    if let Some(affinity) = policy.affinity.as_ref().filter(|affinity| affinity.hidden) {
+        cookie::remove(headers, &affinity.name);
     }
 }
 

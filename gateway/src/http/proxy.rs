@@ -262,7 +262,7 @@ async fn answer(
             let (upgrade, mut seen) = (upgrade.cloned().map(Box::new), head.seen);
             drop(head);
             if steers {
-                steer::hide(forward, &mut parts.headers);
+                headers::hide_session(policy, &mut parts.headers);
             }
             let mut later = None;
             if upgrade.is_none() && keep_body::is_wanted(policy, &parts.headers, body) {

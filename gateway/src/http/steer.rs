@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use gatehouse_routes::{
     action::Forward,
-    balance, cookie,
+    balance,
     matcher::RequestView,
     model::Scheme,
     policy::{
@@ -59,15 +59,6 @@ pub(super) fn keeps_clients(snapshot: &Snapshot, forward: &Forward) -> bool {
         && forward.spec.backends.iter().any(|weighted| {
             table.get(weighted.slot).is_some_and(|backend| backend.endpoints.by_client)
         })
-}
-
-/// Takes the cookie out of what the backend gets, if it is not to see it.
-pub(super) fn hide(forward: &Forward, headers: &mut HeaderMap) {
-    if let Some(affinity) = &forward.spec.policy.affinity
-        && affinity.hidden
-    {
-        cookie::remove(headers, &affinity.name);
-    }
 }
 
 /// Sets the cookie where the client is to come back to another endpoint than the one that it named, or named

@@ -190,6 +190,9 @@ impl<'r> Asked<'r> {
             headers::remove_certificate(&mut parts.headers);
         }
         filter::strip(&self.rule.filters, &mut parts.headers);
+        if let Some(of_rule) = self.rule.forward() {
+            headers::hide_session(&of_rule.spec.policy, &mut parts.headers);
+        }
         self.tell(&mut parts.headers, record, status);
         let clock = Rc::clone(conn.shared.worker.clock());
         let mut body = RequestBody::new(None, Rc::clone(&record.timers), clock);

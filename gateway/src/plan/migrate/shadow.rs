@@ -7,7 +7,6 @@
 
 use std::{
     fmt::Write as _,
-    fs,
     io::{Read as _, Write as _},
     thread,
     time::{Duration, Instant},

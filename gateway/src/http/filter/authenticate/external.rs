@@ -244,6 +244,9 @@ fn question(
     for name in NOT_ASKED {
         headers.remove(name);
     }
+    if let Some(forward) = gate.rule.forward() {
+        headers::hide_session(&forward.spec.policy, &mut headers);
+    }
     for name in &FORWARDED_AS {
         headers::remove_spellings(&mut headers, name);
     }
