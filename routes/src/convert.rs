@@ -46,6 +46,12 @@ fn carried(
             Carried::As(list) => {
                 list.into_iter().for_each(|(name, value)| keep(&mut kept, name, value))
             }
+            Carried::Near(list, difference) => {
+                list.into_iter().for_each(|(name, value)| keep(&mut kept, name, value));
+                let field = Found { name, value: "" }.field();
+                let hint = "lower the limit of what is made of it if that is too many";
+                problems.push(Problem::warning(object, "ConvertedNearly", field, difference, hint));
+            }
             Carried::Lost { protects, why } => {
                 open &= !protects;
                 problems.push(lost(object, to, name, protects, &why));

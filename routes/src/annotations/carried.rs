@@ -13,6 +13,8 @@ use super::{
 pub(crate) enum Carried {
     /// These, which say the same: whole names and values.
     As(Vec<(String, String)>),
+    /// These, which keep out whom it keeps out, and what is not quite the same.
+    Near(Vec<(String, String)>, String),
     /// Nothing: it asks for nothing, or for what the fields of the object say.
     Said,
     /// Nothing there says it.
@@ -83,9 +85,10 @@ pub(crate) fn carry(from: ObjectKind, to: ObjectKind, full: &str, value: &str) -
     if to == ObjectKind::Route && is_said_by_fields(family, name) {
         return Carried::Said;
     }
-    match equal(family, row, value) {
-        Some(list) => Carried::As(list),
-        None => Carried::Lost {
+    match (equal(family, row, value), limit(family, row, value)) {
+        (Some(list), _) => Carried::As(list),
+        (None, Some((list, difference))) => Carried::Near(list, difference),
+        (None, None) => Carried::Lost {
             protects: row.protects,
             why: format!("nothing on {} says the same", to.with_article()),
         },
@@ -100,8 +103,41 @@ fn is_said_by_fields(family: &Family, name: &str) -> bool {
         && (FIELDS_OF_ROUTES.contains(&name) || WITH_PATHS.contains(&name))
 }
 
-/// The annotations of a Route that are equal to one of ingress-nginx. Limits are those of OpenShift's router, which
-/// counts requests within 10 s: so many, all of which may come at once.
+/// The limits of a Route that keep to the rate of one of ingress-nginx. OpenShift's router counts requests within 10 s: so
+/// many, all of which may come at once. nginx lets as many as a multiple of its limit come before their time.
+fn limit(
+    family: &Family,
+    row: &Annotation,
+    value: &str,
+) -> Option<(Vec<(String, String)>, String)> {
+    if family.prefix != nginx::FAMILY.prefix {
+        return None;
+    }
+    let (count, limit) = match (row.parser.read)(value).ok()? {
+        Setting::PerSecond(count) => (count.checked_mul(10)?, count),
+        // Fewer than one within 10 s cannot be said.
+        Setting::PerMinute(count) => (Some(count / 6).filter(|count| *count > 0)?, count),
+        _ => return None,
+    };
+    // Another multiplier than this one is an annotation of its own, which no Route says.
+    let burst = u64::from(limit) * BURST + 1;
+    let difference = format!(
+        "a Route counts requests within 10 s, so a client may send {count} at once instead of {burst}, and {count} \
+         within any further 10 s"
+    );
+    Some((router_limit("rate-http", count), difference))
+}
+
+/// How many times its limit a client of nginx may send at once.
+const BURST: u64 = 5;
+
+fn router_limit(name: &str, count: u32) -> Vec<(String, String)> {
+    let prefix = haproxy_route::HAPROXY.prefix;
+    let on = (format!("{prefix}rate-limit-connections"), "true".to_owned());
+    vec![on, (format!("{prefix}rate-limit-connections.{name}"), count.to_string())]
+}
+
+/// The annotations of a Route that are equal to one of ingress-nginx.
 fn equal(family: &Family, row: &Annotation, value: &str) -> Option<Vec<(String, String)>> {
     if family.prefix != nginx::FAMILY.prefix {
         return None;
@@ -111,20 +147,11 @@ fn equal(family: &Family, row: &Annotation, value: &str) -> Option<Vec<(String, 
         |name: &str, value: String| (format!("{}{name}", haproxy_route::HAPROXY.prefix), value);
     let router =
         |name: &str, value: String| (format!("{}{name}", haproxy_route::ROUTER.prefix), value);
-    let limit = |name: &str, count: u32| {
-        let on = haproxy("rate-limit-connections", "true".to_owned());
-        Some(vec![on, haproxy(&format!("rate-limit-connections.{name}"), count.to_string())])
-    };
     let spaced = || value.split(',').map(str::trim).collect::<Vec<_>>().join(" ");
     let found = match (row.name, &setting) {
         ("whitelist-source-range", _) => vec![haproxy("ip_whitelist", spaced())],
         ("allowlist-source-range", _) => vec![haproxy("ip_allowlist", spaced())],
-        (_, Setting::PerSecond(count)) => return limit("rate-http", count.checked_mul(10)?),
-        // Fewer than one within 10 s cannot be said.
-        (_, Setting::PerMinute(count)) => {
-            return (*count >= 6).then(|| limit("rate-http", count / 6)).flatten();
-        }
-        (_, Setting::Connections(count)) => return limit("concurrent-tcp", *count),
+        (_, Setting::Connections(count)) => return Some(router_limit("concurrent-tcp", *count)),
         (_, Setting::PauseTimeout(time)) => {
             let time = format!("{}ms", time.as_millis().max(1));
             return Some(vec![haproxy("timeout", time.clone()), haproxy("timeout-tunnel", time)]);
@@ -177,22 +204,6 @@ mod tests {
             ),
             ("allowlist-source-range", "fd00::/8", haproxy(&[("ip_allowlist", "fd00::/8")])),
             (
-                "limit-rps",
-                "5",
-                haproxy(&[
-                    ("rate-limit-connections", "true"),
-                    ("rate-limit-connections.rate-http", "50"),
-                ]),
-            ),
-            (
-                "limit-rpm",
-                "60",
-                haproxy(&[
-                    ("rate-limit-connections", "true"),
-                    ("rate-limit-connections.rate-http", "10"),
-                ]),
-            ),
-            (
                 "limit-connections",
                 "7",
                 haproxy(&[
@@ -218,6 +229,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_limit_keeps_its_rate_and_what_may_come_at_once_is_told() {
+        for (name, value, count, difference) in [
+            ("limit-rps", "5", "50", "send 50 at once instead of 26"),
+            ("limit-rpm", "60", "10", "send 10 at once instead of 301"),
+            ("limit-rpm", "600", "100", "send 100 at once instead of 3001"),
+        ] {
+            let Carried::Near(list, told) = of_ingress(name, value) else { panic!("{name}") };
+            let limit =
+                format!("{}rate-limit-connections.rate-http", haproxy_route::HAPROXY.prefix);
+            assert!(list.contains(&(limit, count.to_owned())), "{list:?}");
+            assert!(told.contains(difference), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_burst_that_is_told_is_the_one_that_an_ingress_has() {
+        let row = nginx::FAMILY.row("limit-burst-multiplier").unwrap();
+        assert_eq!(row.default, BURST.to_string());
+    }
+
     /// Whatever is added to the table of ingress-nginx: it is read on a Route, or told.
     #[test]
     fn no_annotation_is_carried_to_where_nobody_reads_it() {
@@ -229,7 +261,10 @@ mod tests {
             {
                 for value in ["true", "5", "10.0.0.0/8", "cookie", "text", "on", "/x"] {
                     let full = format!("{}{}", family.prefix, row.name);
-                    let Carried::As(list) = carry(from, to, &full, value) else { continue };
+                    let list = match carry(from, to, &full, value) {
+                        Carried::As(list) | Carried::Near(list, _) => list,
+                        Carried::Said | Carried::Lost { .. } => continue,
+                    };
                     for (full, _) in list {
                         let (family, name) = family_of(&full).unwrap();
                         let read = family.row(name).unwrap().objects.contains(&to);
