@@ -78,7 +78,9 @@ impl FrameGuard {
     pub(crate) fn sent(&mut self, bytes: &[u8]) {
         let Self { outbound, idle, resets, .. } = self;
         outbound.feed(bytes, |kind, flags, length| {
-            if kind == DATA {
+            if kind == DATA && length > 0 {
+                // Clients of gRPC measure the way with each message, however small.
+                idle.earn(1);
                 idle.move_bytes(length);
             }
             if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
@@ -178,6 +180,21 @@ mod tests {
             assert!(guard.received(&frame(8, 0, 4), 0));
             assert!(guard.received(&frame(8, 0, 4), 0));
         }
+    }
+
+    #[test]
+    fn a_client_may_measure_the_way_with_each_small_message() {
+        let mut measuring = guard();
+        for _ in 0..50_000 {
+            measuring.sent(&frame(DATA, 0, 20));
+            assert!(measuring.received(&frame(6, 0, 8), 0));
+        }
+        let mut more = guard();
+        let passed = |guard: &mut FrameGuard| {
+            guard.sent(&frame(DATA, 0, 20));
+            guard.received(&frame(6, 0, 8).repeat(3), 0)
+        };
+        assert!((0..5_000).take_while(|_| passed(&mut more)).count() < 600);
     }
 
     #[test]
