@@ -42,6 +42,9 @@ pub(crate) struct Translation {
     pub(crate) as_nginx: bool,
     /// Why its class cannot be read, for which it is closed.
     pub(crate) unread_class: Option<Arc<str>>,
+    /// It is here to close its path only, and has no say in the TLS of its host: not what is shown there, nor whether it
+    /// ends here.
+    pub(crate) refused: bool,
 }
 
 /// Another name of a host.
@@ -99,6 +102,7 @@ impl Translation {
             references: Vec::new(),
             as_nginx: false,
             unread_class: None,
+            refused: false,
         }
     }
 
@@ -129,7 +133,8 @@ impl Translation {
         let of_route = self.entries.iter().filter(move |entry| {
             route && entry.rules.iter().any(|rule| rule.serves(Scheme::Https))
         });
-        named.chain(of_route.map(|entry| &entry.host))
+        let hosts = named.chain(of_route.map(|entry| &entry.host));
+        hosts.filter(|_| !self.refused)
     }
 
     /// Notes that the field refers to a backend and returns the rule's side of it.

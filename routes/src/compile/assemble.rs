@@ -286,20 +286,28 @@ impl Run<'_, '_> {
         let Built { table: routes, lost, taken } = routes(claimants, besides, previous, plain);
         self.problems.extend(taken);
         let kept = at.and_then(|at| self.previous?.cache.certs.get(at));
-        let (certs, kept) = self.certs(claimants, previous.zip(kept));
+        let (certs, kept) = self.certs(claimants, &lost, previous.zip(kept));
         let passthrough = self.passthrough(claimants, previous);
         (GatewayTable { scope, slot, routes, certs, passthrough }, kept, lost)
     }
 
     /// The certificates of these claimants, oldest first: the oldest binding of a host counts, even if
-    /// its Secret is missing. Then the host gets the default certificate, not that of somebody younger.
+    /// its Secret is missing. Then the host gets the default certificate, not that of somebody younger. Those of
+    /// refused Routes count where nobody else has one: whoever asks is told 503 on a host that is known.
     fn certs(
         &self,
         claimants: &[Claimant<'_>],
+        lost: &[Lost],
         previous: Option<(&GatewayTable, &Arc<KeptCerts>)>,
     ) -> (Arc<[CertBinding]>, Arc<KeptCerts>) {
-        let given = claimants.iter().map(|claimant| &claimant.translation.certs);
-        let bindings: Vec<_> = given.filter(|certs| !certs.is_empty()).cloned().collect();
+        let given = claimants.iter().map(|claimant| claimant.translation);
+        let given = given.filter(|translation| !translation.certs.is_empty());
+        let lost: HashSet<_> = lost.iter().map(|lost| &lost.rule.object).collect();
+        let lost = |object: &ObjectRef| object.kind == "Route" && lost.contains(object);
+        let (refused, served): (Vec<_>, Vec<_>) =
+            given.partition(|translation| translation.refused || lost(&translation.object));
+        let given = served.into_iter().chain(refused);
+        let bindings: Vec<_> = given.map(|translation| Arc::clone(&translation.certs)).collect();
         if let Some((table, kept)) = previous.filter(|_| self.same_secrets)
             && kept.bindings.len() == bindings.len()
             && kept.bindings.iter().zip(&bindings).all(|(a, b)| Arc::ptr_eq(a, b))

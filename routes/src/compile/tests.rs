@@ -183,6 +183,12 @@ fn the_oldest_tls_entry_of_a_host_names_its_certificate() {
     assert!(given.contains(&"Ingress d/b SecretNotFound spec.tls[0].secretName".to_owned()));
     let inline = "kind: Route\nmetadata: {name: r, namespace: d}\nspec: {host: r.com, to: {name: s}, tls: {certificate: CERT, key: KEY, caCertificate: CA}}";
     assert_eq!(certs(inline), ["r.com CERT\nCA"]);
+    // What a Route is refused for is nobody else's, unless nobody else has anything.
+    let refused = inline.replace("name: r,", "name: q,").replace("{name: s}", "{name: ''}");
+    let alone = refused.replace("CERT", "REFUSED");
+    let both = format!("{}---\n{inline}", alone.replace("to:", "path: /a, to:") + "\n");
+    assert_eq!(certs(&both), ["r.com CERT\nCA"]);
+    assert_eq!(certs(&alone), ["r.com REFUSED\nCA"]);
 }
 
 #[test]

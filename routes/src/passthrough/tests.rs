@@ -162,6 +162,18 @@ fn an_ingress_and_a_route_of_one_host_are_told_who_has_its_tls() {
 }
 
 #[test]
+fn a_route_that_is_refused_does_not_say_where_the_tls_of_its_host_ends() {
+    let edge = |more: &str| {
+        route("edge", 1, "a.test", &format!(", path: /edge, tls: {{termination: edge{more}}}"))
+    };
+    let through = ingress("deep", 2, "a.test", SSL_PASSTHROUGH, "");
+    let refused = compiled(&[edge(", certificate: x"), through.clone()].concat());
+    assert_eq!(passed(&refused, "a.test"), "d/deep:443");
+    let served = compiled(&[edge(""), through].concat());
+    assert_eq!(passed(&served, "a.test"), "terminated");
+}
+
+#[test]
 fn what_cannot_be_protected_or_makes_no_sense_is_passed_to_nobody() {
     let whitelist = "nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/8";
     let limited = ingress("a", 1, "a.test", &format!("{SSL_PASSTHROUGH}, {whitelist}"), "");

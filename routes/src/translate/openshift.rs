@@ -148,6 +148,8 @@ pub(crate) fn translate(
             let protects = settings.deny.is_some() || refusal.field.starts_with("spec.tls");
             let reach = if protects { Reach::Path } else { Reach::Rule };
             out.translation = closed(route, Action::Deny { reason, reach }, object, &host);
+            // OpenShift's router knows nothing of what it refuses; a protection that is broken it serves.
+            out.translation.refused = settings.deny.is_none();
             // The message of a protection says so already.
             let closes = out.translation.entries.iter().any(|entry| !entry.rules.is_empty());
             if settings.deny.is_none() && closes {
