@@ -44,6 +44,7 @@ mod reader;
 mod redirects;
 mod snippet;
 mod table;
+mod termination;
 pub mod tls;
 pub(crate) mod transport;
 mod unknown;
@@ -70,6 +71,7 @@ use reader::Reader;
 use redirects::Redirects;
 use snippet::Snippet;
 pub use table::{Annotation, Family, Found, ObjectKind, Status};
+pub(crate) use termination::Termination;
 use transport::TransportSettings;
 pub use unknown::PROTECTING_WORDS;
 use value::Setting;
@@ -110,10 +112,8 @@ pub(crate) struct Settings {
     pub(crate) transport: TransportSettings,
     /// TLS goes to the backends as it is.
     pub(crate) passthrough: bool,
-    /// It does so as a Route would.
-    pub(crate) as_route: bool,
-    /// TLS to the backend, as a Route of that termination has it.
-    pub(crate) reencrypt: bool,
+    /// What becomes of TLS is what a Route of that termination does with it.
+    pub(crate) termination: Option<Termination>,
     pub(crate) limits: Limits,
     pub(crate) mirror: MirrorSettings,
     pub(crate) canary: CanarySettings,
@@ -240,10 +240,7 @@ impl Settings {
             Setting::MaybeRegex => self.maybe_regex = true,
             Setting::Transport(part) => self.transport.set(part),
             Setting::PassThrough(on) => self.passthrough = on,
-            Setting::PassThroughAsRoute => {
-                (self.passthrough, self.as_route, self.force_ssl_redirect) = (true, true, true);
-            }
-            Setting::Reencrypt => (self.reencrypt, self.force_ssl_redirect) = (true, true),
+            Setting::Termination(termination) => self.termination = Some(termination),
             Setting::Authentication(setting) => self.authentication.set(setting),
             Setting::Mirror(setting) => self.mirror.set(setting),
             Setting::Jwt(setting) => self.authentication.jwt.set(setting),

@@ -39,7 +39,7 @@ pub(super) static FAMILY: Family = Family::new(
             INGRESS,
             TERMINATION,
             "",
-            "What a Route of that termination does, with clear text redirected to https: `edge`, `reencrypt` (TLS to the pods) or \
+            "What a Route of that termination does, with clear text redirected to https (302): `edge`, `reencrypt` (TLS to the pods) or \
              `passthrough` (TLS goes to the backend of `/` as it is).",
         )
         .protecting(),

@@ -331,7 +331,7 @@ fn each_honoured_flag_sets_its_own_field_and_no_other() {
     assert_eq!(parse_one("ssl-redirect", "false"), with(|s| s.ssl_redirect = false));
     assert_eq!(parse_one("force-ssl-redirect", "true"), with(|s| s.force_ssl_redirect = true));
     let termination = parse_on("Ingress", "route.openshift.io/termination", "edge");
-    assert_eq!(termination, (with(|s| s.force_ssl_redirect = true).0, vec![]));
+    assert_eq!(termination, (with(|s| s.termination = Some(Termination::Edge)).0, vec![]));
 }
 
 #[test]

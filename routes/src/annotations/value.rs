@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::choice::ChoiceSetting;
+use super::termination::Termination;
 use super::transport::Part;
 use crate::{
     canary::ValueRegex,
@@ -91,10 +92,8 @@ pub(crate) enum Setting {
     Transport(Part),
     /// TLS to the backend as it is.
     PassThrough(bool),
-    /// The same as a Route does it: clear text is redirected, and clients keep their endpoints.
-    PassThroughAsRoute,
-    /// TLS to the backend, and none but https from clients.
-    Reencrypt,
+    /// What becomes of TLS, as a Route has it: clear text is redirected.
+    Termination(Termination),
     /// The header that connections to the backend begin with.
     ProxyProtocol(ProxyProtocol),
     /// Who may pass.
@@ -296,9 +295,9 @@ pub(super) const TERMINATION: Parser = Parser {
     read: |value| {
         Ok(match value.trim() {
             "" => Setting::Nothing,
-            "edge" => Setting::ForceSslRedirect(true),
-            "reencrypt" => Setting::Reencrypt,
-            "passthrough" => Setting::PassThroughAsRoute,
+            "edge" => Setting::Termination(Termination::Edge),
+            "reencrypt" => Setting::Termination(Termination::Reencrypt),
+            "passthrough" => Setting::Termination(Termination::PassThrough),
             _ => Setting::Unbuilt,
         })
     },

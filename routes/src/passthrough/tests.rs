@@ -101,7 +101,7 @@ fn an_ingress_may_have_the_termination_of_a_route() {
     assert_eq!(passed(&through, "a.test"), "d/deep:443");
     let table = &through.tables[0];
     assert!(table.passthrough.find("a.test", &table.routes).unwrap().by_client);
-    assert!(answer(&through, "http://a.test/").starts_with("redirect"));
+    assert_eq!(answer(&through, "http://a.test/"), "redirect 302");
 
     let again = ingress("again", 1, "a.test", &annotation("reencrypt"), "{hosts: [a.test]}");
     let again = compiled(&again);

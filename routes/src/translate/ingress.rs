@@ -14,12 +14,12 @@ use k8s_openapi::api::networking::v1::{
 use super::{Translation, openshift::reencrypt};
 use crate::{
     action::{Action, Forward, ForwardSpec, Reach},
-    annotations::{self, Defaults, Settings, gatehouse},
+    annotations::{self, Defaults, Settings, Termination, gatehouse},
     class,
-    filter::{Filter, Filters, HttpsRedirect, Rewrite},
+    filter::{Filter, Filters, Rewrite},
     host,
     matcher::{Matches, PathMatch, PathRegex, Schemes},
-    model::{BackendKey, BackendPort, BackendProtocol, CertBinding, CertSource, HostPattern},
+    model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef, Objects},
     options::Options,
     path,
@@ -37,6 +37,7 @@ mod client_certificates;
 mod closing;
 mod mirror;
 mod passthrough;
+mod termination;
 mod weights;
 
 pub(crate) use closing::has_expression;
@@ -166,11 +167,11 @@ pub(crate) fn translate(
             }
         };
     }
-    if settings.reencrypt
+    if settings.termination == Some(Termination::Reencrypt)
         && reading.options.destination_ca.is_none()
         && !settings.transport.is_said_of_tls()
     {
-        out.problems.push(reencrypt::not_verified(&out.object, passthrough::AS_ROUTE));
+        out.problems.push(reencrypt::not_verified(&out.object, termination::FIELD));
     }
     out.problems.extend(tls.problems.iter().cloned());
     out.certs = Arc::clone(&tls.certs);
@@ -337,12 +338,7 @@ impl Translator<'_, '_> {
         let settings = &self.settings;
         let exempt = path::is_acme(path.text());
         let has_tls = settings.ssl_redirect.then(|| (self.reading.has_tls)(host));
-        let redirect = (settings.force_ssl_redirect || has_tls == Some(true)) && !exempt;
-        let trim_slash = !settings.redirects.keep_slash;
-        let redirect = redirect.then(|| {
-            let status = settings.global.https_status.unwrap_or(308);
-            HttpsRedirect { status, trim_slash }
-        });
+        let redirect = self.https_redirect(has_tls == Some(true)).filter(|_| !exempt);
         // Without a rewrite there is no prefix that the backend could miss.
         let prefix = settings.forwarded_prefix.clone().filter(|_| rewrite.is_some());
         let prefix = prefix.map(|prefix| Filter::SetHeader(X_FORWARDED_PREFIX, prefix));
@@ -426,17 +422,6 @@ impl Translator<'_, '_> {
             whole: self.settings.transport.whole,
             service,
         })
-    }
-
-    /// How a Service is spoken to.
-    fn protocol(&self, service: &ObjectKey) -> BackendProtocol {
-        let (transport, object) = (&self.settings.transport, &self.out.object);
-        if !self.settings.reencrypt {
-            return transport.of(object, service);
-        }
-        let options = self.reading.options;
-        let as_route = || reencrypt::way(None, object, service, options);
-        transport.over_tls(object, service).unwrap_or_else(as_route)
     }
 
     fn judge(&mut self, path: &HTTPIngressPath, field: &str) -> Option<Judged> {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Translator;
+use super::{Translator, termination};
 use crate::{
     action::{Forward, ForwardSpec},
+    annotations::Termination,
     filter::{AddressRules, Filter},
     matcher::{PathMatch, Schemes},
     model::{BackendKey, BackendProtocol, HostPattern},
@@ -13,14 +14,12 @@ use crate::{
 };
 
 const FIELD: &str = "metadata.annotations[nginx.ingress.kubernetes.io/ssl-passthrough]";
-/// Where an Ingress names the termination of a Route.
-pub(super) const AS_ROUTE: &str = "metadata.annotations[route.openshift.io/termination]";
 
 impl Translator<'_, '_> {
     /// Passes TLS of all hosts on and leaves the rules to clear text, if that is asked for. An Ingress that is closed
     /// stays closed.
     pub(super) fn pass_through(&mut self) {
-        if !self.settings.passthrough || self.settings.deny.is_some() {
+        if !(self.settings.passthrough || self.as_route()) || self.settings.deny.is_some() {
             return;
         }
         let access = self.access();
@@ -48,15 +47,20 @@ impl Translator<'_, '_> {
                 object: self.out.object.clone(),
                 host,
                 forward,
-                by_client: self.settings.as_route,
+                by_client: self.as_route(),
                 access: access.clone().unwrap_or_default(),
             }));
         }
     }
 
+    /// It is passed through as a Route does it.
+    fn as_route(&self) -> bool {
+        self.settings.termination == Some(Termination::PassThrough)
+    }
+
     fn not_passed(&mut self, message: &str) {
         let hint = "name a host and a backend for its path \"/\", or remove the annotation";
-        let field = if self.settings.as_route { AS_ROUTE } else { FIELD };
+        let field = if self.as_route() { termination::FIELD } else { FIELD };
         let problem =
             Problem::error(&self.out.object, "PassthroughImpossible", field, message, hint);
         self.out.problems.push(problem);
