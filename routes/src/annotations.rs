@@ -114,6 +114,8 @@ pub(crate) struct Settings {
     pub(crate) passthrough: bool,
     /// What becomes of TLS is what a Route of that termination does with it.
     pub(crate) termination: Option<Termination>,
+    /// Secret of the namespace with the authorities of the pods, if the termination is `reencrypt`.
+    pub(crate) destination_ca: Option<Arc<str>>,
     pub(crate) limits: Limits,
     pub(crate) mirror: MirrorSettings,
     pub(crate) canary: CanarySettings,
@@ -241,6 +243,7 @@ impl Settings {
             Setting::Transport(part) => self.transport.set(part),
             Setting::PassThrough(on) => self.passthrough = on,
             Setting::Termination(termination) => self.termination = Some(termination),
+            Setting::DestinationCa(secret) => self.destination_ca = Some(secret),
             Setting::Authentication(setting) => self.authentication.set(setting),
             Setting::Mirror(setting) => self.mirror.set(setting),
             Setting::Jwt(setting) => self.authentication.jwt.set(setting),

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{
     table::{Annotation, Family, ObjectKind},
-    value::{FLAG, IGNORED, TERMINATION, TEXT},
+    value::{FLAG, IGNORED, OWN_SECRET, TERMINATION},
 };
 
 const INGRESS: &[ObjectKind] = &[ObjectKind::Ingress];
@@ -21,12 +21,16 @@ pub(super) static FAMILY: Family = Family::new(
             FLAG,
             "Labels of the host need not be DNS labels.",
         ),
-        Annotation::closes(
+        Annotation::honoured(
             "destination-ca-certificate-secret",
             INGRESS,
-            TEXT,
-            "Authorities that the pods' certificates must chain to.",
-        ),
+            OWN_SECRET,
+            "",
+            "With termination `reencrypt`: Secret of the same namespace whose `tls.crt`, or else `ca.crt`, has the authorities \
+             that the pods' certificates must chain to.",
+        )
+        .protecting()
+        .but("a Secret that is missing, or has neither, closes the path"),
         Annotation::honoured(
             "reconcile-labels",
             INGRESS,

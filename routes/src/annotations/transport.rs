@@ -114,14 +114,23 @@ impl TransportSettings {
         }
     }
 
-    /// How a Service is spoken to over TLS, if anything is said of that.
+    /// How a Service is spoken to over TLS, if anything is said of that. These authorities verify it where no others
+    /// do: the field names them.
     pub(crate) fn over_tls(
         &self,
         object: &ObjectRef,
         service: &ObjectKey,
+        authorities: Option<(&Arc<str>, &str)>,
     ) -> Option<BackendProtocol> {
-        let tls = || BackendProtocol::Tls(Alpn::Either, Arc::new(self.tls(object, service)));
-        self.is_said_of_tls().then(tls)
+        if !self.is_said_of_tls() {
+            return None;
+        }
+        let mut tls = self.tls(object, service);
+        if let (None, Some((pem, field))) = (&tls.trust, authorities) {
+            tls.trust = Some(Trust::Pem(Arc::clone(pem)));
+            tls.asked_by.get_or_insert_with(|| (object.clone(), field.into()));
+        }
+        Some(BackendProtocol::Tls(Alpn::Either, Arc::new(tls)))
     }
 
     /// Whether anything is said of how TLS is done.

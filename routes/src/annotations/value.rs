@@ -94,6 +94,8 @@ pub(crate) enum Setting {
     PassThrough(bool),
     /// What becomes of TLS, as a Route has it: clear text is redirected.
     Termination(Termination),
+    /// Secret with the authorities of the pods.
+    DestinationCa(Arc<str>),
     /// The header that connections to the backend begin with.
     ProxyProtocol(ProxyProtocol),
     /// Who may pass.

@@ -155,19 +155,22 @@ pub(crate) fn translate(
     let mut out = Translation::new(object, problems);
     out.as_nginx = reading.as_nginx;
     out.unread_class = reading.unread_class.cloned();
+    let authorities = termination::authorities(&mut settings, reading.objects, &mut out);
     if settings.canary.is_on() {
         return match (&ingress.spec, settings.deny) {
             // A canary that cannot be what it asks for takes nothing.
             (None, _) | (_, Some(_)) => out,
             (Some(spec), None) => {
                 let (filters, policy) = (Vec::new(), Policy::of_the_process());
-                let mut canary = Translator { key, settings, filters, policy, reading, slots, out };
+                let mut canary =
+                    Translator { key, settings, authorities, filters, policy, reading, slots, out };
                 canary.propose(spec);
                 canary.out
             }
         };
     }
     if settings.termination == Some(Termination::Reencrypt)
+        && settings.destination_ca.is_none()
         && reading.options.destination_ca.is_none()
         && !settings.transport.is_said_of_tls()
     {
@@ -180,7 +183,8 @@ pub(crate) fn translate(
     };
     let filters = settings.filters(&out.object);
     let policy = settings.policy(&out.object, None);
-    let mut translator = Translator { key, settings, filters, policy, reading, slots, out };
+    let mut translator =
+        Translator { key, settings, authorities, filters, policy, reading, slots, out };
     translator.answers();
     translator.mirror();
     translator.authentication();
@@ -192,6 +196,8 @@ pub(crate) fn translate(
 struct Translator<'a, 'p> {
     key: &'a ObjectKey,
     settings: Settings,
+    /// Those of the pods, in PEM, where OpenShift's annotations name them.
+    authorities: Option<Arc<str>>,
     /// What every path of the object has in common.
     filters: Vec<Filter>,
     policy: Arc<Policy>,

@@ -34,6 +34,18 @@ pub(in crate::annotations) const PREFIX_TARGET: Parser = Parser {
     },
     nothing: &[],
 };
+/// A Secret of the object's own namespace.
+pub(in crate::annotations) const OWN_SECRET: Parser = Parser {
+    read: |value| match value.trim() {
+        "" => Ok(Setting::Nothing),
+        name if name.contains(['/', ' ']) => {
+            let hint = "write the name of a Secret of the same namespace";
+            Err(Fault::new("InvalidAnnotation", "names no Secret of the namespace", hint))
+        }
+        name => Ok(Setting::DestinationCa(name.into())),
+    },
+    nothing: &[],
+};
 /// Names of headers are spelled as the process lists them.
 pub(in crate::annotations) const HEADER_CASE: Parser =
     Parser { read: |value| flag(value).map(Setting::HeaderCase), nothing: &[] };

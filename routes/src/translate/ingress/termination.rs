@@ -1,12 +1,26 @@
 //! `route.openshift.io/termination`: what OpenShift's controller makes of an Ingress is a Route, and TLS is done as that
 //! one has it; and what an Ingress without it does with clear text.
 
+use std::sync::Arc;
+
 use super::Translator;
 use crate::{
-    annotations::Termination, filter::HttpsRedirect, model::BackendProtocol, objects::ObjectKey,
-    translate::openshift::reencrypt,
+    annotations::{Settings, Termination},
+    filter::HttpsRedirect,
+    model::BackendProtocol,
+    objects::{ObjectKey, Objects, secret_field},
+    problem::Problem,
+    references::Reference,
+    translate::{Translation, openshift::reencrypt},
 };
 
+/// Where an Ingress names the Secret with the authorities of its pods.
+const AUTHORITIES: &str =
+    "metadata.annotations[route.openshift.io/destination-ca-certificate-secret]";
+/// Where that Secret has them: as OpenShift's controller reads it, else where authorities stand elsewhere.
+const KEYS: [&str; 2] = ["tls.crt", "ca.crt"];
+/// What comes of a Secret that cannot be used.
+const CLOSED: &str = "every path is closed (503)";
 /// Where an Ingress names the termination of a Route.
 pub(super) const FIELD: &str = "metadata.annotations[route.openshift.io/termination]";
 
@@ -32,7 +46,51 @@ impl Translator<'_, '_> {
             return transport.of(object, service);
         }
         let options = self.reading.options;
-        let as_route = || reencrypt::way(None, object, service, options);
-        transport.over_tls(object, service).unwrap_or_else(as_route)
+        let authorities = self.authorities.as_ref().map(|pem| (pem, AUTHORITIES));
+        let as_route = || reencrypt::way(authorities, object, service, options);
+        transport.over_tls(object, service, authorities).unwrap_or_else(as_route)
     }
+}
+
+/// The authorities of the pods that an Ingress names, in PEM. What it names and does not have closes it.
+pub(super) fn authorities(
+    settings: &mut Settings,
+    objects: &Objects,
+    out: &mut Translation,
+) -> Option<Arc<str>> {
+    let name = settings.destination_ca.as_ref()?;
+    let object = &out.object;
+    if settings.termination != Some(Termination::Reencrypt) {
+        out.problems.push(Problem::warning(
+            object,
+            "AnnotationIgnored",
+            AUTHORITIES,
+            "it has no effect, as TLS to the pods is asked for by termination reencrypt alone",
+            "write route.openshift.io/termination: reencrypt, or remove it",
+        ));
+        return None;
+    }
+    let key = ObjectKey::new(Arc::clone(&object.key.namespace), &**name);
+    let reference = Reference::secret(objects, key);
+    out.references.push(reference.clone());
+    let found = reference.as_secret(object, AUTHORITIES, CLOSED).and_then(|secret| {
+        // A certificate of another kind than text is told of where it is used.
+        let pem = KEYS.into_iter().find_map(|key| secret_field(&secret, key));
+        pem.map(|pem| String::from_utf8_lossy(pem).into()).ok_or_else(|| {
+            let [first, second] = KEYS;
+            Box::new(Problem::error(
+                object,
+                "AuthoritiesInvalid",
+                AUTHORITIES,
+                format!("{} has neither {first} nor {second}; {CLOSED}", reference.object()),
+                "put the certificates of the authorities there, in PEM",
+            ))
+        })
+    });
+    found
+        .map_err(|problem| {
+            settings.deny.get_or_insert(problem.reason);
+            out.problems.push(*problem);
+        })
+        .ok()
 }

@@ -30,20 +30,21 @@ pub(super) fn protocol(
     options: &Options,
 ) -> BackendProtocol {
     let Some(tls) = tls.filter(|tls| is_asked(tls)) else { return BackendProtocol::Declared };
-    way(given(&tls.destination_ca_certificate).as_deref(), object, service, options)
+    let own = given(&tls.destination_ca_certificate).map(Arc::from);
+    way(own.as_ref().map(|text| (text, FIELD)), object, service, options)
 }
 
-/// The same with these authorities of its own, if it has any.
+/// The same with these authorities of its own, which the field names, if it has any.
 pub(in crate::translate) fn way(
-    authorities: Option<&str>,
+    authorities: Option<(&Arc<str>, &str)>,
     object: &ObjectRef,
     service: &ObjectKey,
     options: &Options,
 ) -> BackendProtocol {
     let way = match (authorities, &options.destination_ca) {
-        (Some(text), _) => BackendTls {
-            trust: Some(Trust::Pem(text.into())),
-            asked_by: Some((object.clone(), FIELD.into())),
+        (Some((text, field)), _) => BackendTls {
+            trust: Some(Trust::Pem(Arc::clone(text))),
+            asked_by: Some((object.clone(), field.into())),
             ..BackendTls::default()
         },
         (None, Some(text)) => {
