@@ -1,6 +1,6 @@
-//! Where bodies of requests wait that are read in whole before a backend hears of them
-//! (`proxy-request-buffering`): in memory as far as the rule allows and the process has room, then in a file
-//! without a name.
+//! Where bodies wait: those of requests that are read in whole before a backend hears of them
+//! (`proxy-request-buffering`), and those of answers whose clients are slow (`proxy-buffering`, see [`reservoir`]); in
+//! memory as far as the rule allows and the process has room, then in a file without a name.
 //!
 //! A [`Spool`] is the account of memory and disk for the whole process; what is dropped gives its share back.
 //! A data thread fills a [`Keeping`], which becomes a [`Kept`] that any number of [`Reader`]s send. Files are
@@ -25,6 +25,8 @@ use tokio::{
     runtime::Handle,
     task::{JoinHandle, spawn_blocking},
 };
+
+pub(crate) mod reservoir;
 
 /// Bytes that are written to a file, or read from it, at one time. A body that takes no more of memory anyway
 /// stays there.

@@ -21,6 +21,7 @@ use crate::{
 
 mod answers;
 pub(crate) mod authentication;
+mod buffers;
 mod canary;
 mod carried;
 mod choice;
@@ -54,6 +55,7 @@ mod written;
 use answers::AnswerSettings;
 pub(crate) use answers::Named;
 use authentication::AuthenticationSettings;
+use buffers::AnswerBuffers;
 pub(crate) use canary::CanarySettings;
 pub(crate) use carried::{Carried, carry};
 use choice::ChoiceSettings;
@@ -140,6 +142,8 @@ pub(crate) struct Settings {
     buffers: bool,
     /// How, if they are.
     buffering: Buffering,
+    /// Answers wait here for their clients.
+    answer_buffers: AnswerBuffers,
     /// Every path is to be denied, for this reason.
     pub(crate) deny: Option<&'static str>,
     /// And what other objects of the namespace have on the same hosts.
@@ -239,6 +243,7 @@ impl Settings {
             Setting::BodyLimit(limit) => self.body_limit = Some(limit),
             Setting::BufferRequests(on) => self.buffers = on,
             Setting::BodyMemory(memory) => self.buffering = Buffering { memory },
+            Setting::AnswerBuffer(part) => self.answer_buffers.set(part),
             Setting::MaybeRegex => self.maybe_regex = true,
             Setting::Transport(part) => self.transport.set(part),
             Setting::PassThrough(on) => self.passthrough = on,

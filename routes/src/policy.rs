@@ -22,7 +22,7 @@ pub mod upgrades;
 
 use affinity::Affinity;
 use balance::Balance;
-use buffering::Buffering;
+use buffering::{AnswerBuffering, Buffering};
 use check::Check;
 use ejection::Ejection;
 use forwarded::ForwardedFields;
@@ -57,6 +57,8 @@ pub struct Policy {
     pub check: Option<Arc<Check>>,
     /// Bodies of requests are read in whole before a backend gets them; `None`: they pass as they come.
     pub buffering: Option<Buffering>,
+    /// Whether answers wait here for their clients; `None`: they pass as they come, whatever the backend says of it.
+    pub answers: Option<AnswerBuffering>,
     /// When endpoints are ejected for their answers, if they are.
     pub ejection: Option<Ejection>,
 }

@@ -101,7 +101,7 @@ pub const METRICS: &[Metric] = &[
     metric("gatehouse_endpoint_ejections_total", C, &[], "Times that an endpoint was ejected."),
     metric("gatehouse_endpoint_failures_total", C, &["service", "endpoint"], "Connects to the endpoint and exchanges with it that failed; endpoints without a failure are left out."),
     metric("gatehouse_mirrored_requests_total", C, &["result"], "Copies of requests for mirrors: `answered`, `dropped` (too many at once, or the mirror takes them too slowly) or `failed`."),
-    metric("gatehouse_kept_body_bytes", G, &["place"], "Bytes of bodies of requests that are read in whole (`proxy-request-buffering`), in `memory` and in `file`s."),
+    metric("gatehouse_kept_body_bytes", G, &["place"], "Bytes of bodies of requests that are read in whole (`proxy-request-buffering`) and of answers that wait for their clients (`proxy-buffering`), in `memory` and in `file`s."),
     metric("gatehouse_kept_body_files", G, &[], "Files of such bodies that are open."),
     metric("gatehouse_kept_body_files_total", C, &[], "Such bodies that did not fit into memory. What there was no room for is in `gatehouse_errors_total`, reason `body_unkept`."),
     metric("gatehouse_retries_refused_total", C, &[], "Requests not sent a second time, because too many were under way that had been (retry budget)."),

@@ -1,12 +1,12 @@
-//! Flags about bodies of requests that are read in whole before a backend gets them.
+//! Flags about bodies that wait here: of requests that are read in whole, of answers that are taken ahead of their clients.
 
 use std::path::{Path, PathBuf};
 
 /// Where they wait, and how much room they have.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BodySettings {
-    /// Folder for the files, which have no names, of bodies that are read in whole (`proxy-request-buffering`) and do not
-    /// fit into memory. Default: --state-dir, or that of the system for temporary files.
+    /// Folder for the files, which have no names, of bodies that are read in whole (`proxy-request-buffering`) or wait for
+    /// a slow client (`proxy-buffering`) and do not fit into memory. Default: --state-dir, or that of the system for temporary files.
     #[arg(long, value_name = "FOLDER", help_heading = "Traffic")]
     pub body_dir: Option<PathBuf>,
 
@@ -14,7 +14,8 @@ pub struct BodySettings {
     #[arg(long, value_name = "SIZE", default_value = "64m", value_parser = size, help_heading = "Traffic")]
     pub body_memory: u64,
 
-    /// Bytes that their files may take, such as `4g`; a request that would need more gets 503.
+    /// Bytes that their files may take, such as `4g`; a request that would need more gets 503, an answer waits in its
+    /// backend.
     #[arg(long, value_name = "SIZE", default_value = "4g", value_parser = size, help_heading = "Traffic")]
     pub body_disk: u64,
 }

@@ -14,8 +14,11 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+mod buffered;
 mod pace;
 
+use buffered::Buffered;
+pub(crate) use buffered::Plan;
 use pace::Pace;
 
 use crate::{
@@ -52,6 +55,8 @@ enum Source {
     Transformed(Box<Transformed>),
     /// Leaves no faster than its rule says.
     Paced(Box<Paced>),
+    /// Comes no slower than its backend gives it.
+    Buffered(Box<Buffered>),
 }
 
 /// Changes a body on its way: what a filter puts on an answer. The filter also takes off the fields of the
@@ -103,6 +108,14 @@ impl ResponseBody {
         body
     }
 
+    /// Takes what is to come from the backend whatever the client takes.
+    pub(crate) fn buffer(&mut self, plan: Plan) {
+        if !self.source.is_end() {
+            let source = std::mem::replace(&mut self.source, Source::Empty);
+            self.source = Source::Buffered(Box::new(Buffered::new(source, plan)));
+        }
+    }
+
     /// Changes what is to come; a later transform works on what an earlier one gave. An answer without a
     /// body (to HEAD, 304) stays without one.
     pub(crate) fn transform(&mut self, transform: Box<dyn BodyTransform>) {
@@ -125,6 +138,10 @@ impl ResponseBody {
     /// Lets go of a body that no client gets. Where the rest of it is there already, its connection may serve the
     /// next request.
     pub(crate) fn discard(mut self, record: &Record) {
+        if let Source::Buffered(buffered) = &mut self.source {
+            // It waits for nobody.
+            self.source = std::mem::replace(&mut buffered.source, Source::Empty);
+        }
         let mut cx = Context::from_waker(Waker::noop());
         let mut left = MAX_DISCARD;
         loop {
@@ -165,6 +182,7 @@ impl Source {
             }
             Self::Transformed(transformed) => transformed.poll(cx, timers),
             Self::Paced(paced) => paced.poll(cx, timers),
+            Self::Buffered(buffered) => buffered.poll(cx, timers),
         }
     }
 
@@ -174,6 +192,7 @@ impl Source {
             Self::Upstream { upstream, .. } => upstream.take(),
             Self::Transformed(transformed) => transformed.source.take_upstream(),
             Self::Paced(paced) => paced.source.take_upstream(),
+            Self::Buffered(buffered) => buffered.source.take_upstream(),
         }
     }
 
@@ -183,6 +202,7 @@ impl Source {
             Self::Upstream { trailers, .. } => trailers.take().map(|trailers| *trailers),
             Self::Transformed(transformed) => transformed.source.take_trailers(),
             Self::Paced(paced) => paced.source.take_trailers(),
+            Self::Buffered(buffered) => buffered.take_trailers(),
         }
     }
 
@@ -195,6 +215,7 @@ impl Source {
             }
             Self::Transformed(transformed) => transformed.transform.is_none(),
             Self::Paced(paced) => !paced.pace.holds() && paced.source.is_end(),
+            Self::Buffered(buffered) => buffered.is_end(),
         }
     }
 
@@ -206,6 +227,7 @@ impl Source {
             Self::Transformed(_) => SizeHint::default(),
             Self::Paced(paced) if paced.pace.holds() => SizeHint::default(),
             Self::Paced(paced) => paced.source.size_hint(),
+            Self::Buffered(buffered) => buffered.size_hint(),
         }
     }
 }
@@ -303,7 +325,10 @@ impl Body for ResponseBody {
                 }
                 return Poll::Ready(Some(Ok(Frame::data(text))));
             }
-            Source::Upstream { .. } | Source::Transformed(_) | Source::Paced(_) => (),
+            Source::Upstream { .. }
+            | Source::Transformed(_)
+            | Source::Paced(_)
+            | Source::Buffered(_) => (),
         }
         let Some(record) = &mut this.record else { return Poll::Ready(None) };
         let polled = this.source.poll(cx, &record.timers);

@@ -9,6 +9,7 @@ use gatehouse_routes::{
     action::{Action, Forward},
     encoded_slash,
     matcher::RequestView,
+    policy::Policy,
     rule::RouteRule,
     table::Matched,
 };
@@ -25,7 +26,7 @@ use errors::{Asked, Via};
 
 use crate::{
     http::{
-        body::ResponseBody,
+        body::{Plan, ResponseBody},
         client::ClientConn,
         client_certificate,
         error::ProxyErrorKind,
@@ -294,7 +295,9 @@ async fn answer(
             header_case.request(&parts.headers, &mut parts.extensions, policy.header_case);
             let via = later.as_deref().unwrap_or(&snapshot);
             let exchanged = exchange(conn, record, via, forward, parts, body).await;
-            match exchanged.and_then(|exchanged| finish_answer(conn, record, upgrade, exchanged)) {
+            let finished = exchanged
+                .and_then(|exchanged| finish_answer(conn, record, (upgrade, policy), exchanged));
+            match finished {
                 Ok(mut response) => {
                     if steers {
                         steer::answered(
@@ -451,8 +454,8 @@ fn to_upstream_form(
 /// Checks a backend's answer (P8, P9) and makes it fit for the client.
 fn finish_answer(
     conn: &Rc<ClientConn>,
-    record: &Record,
-    upgrade: Option<Box<HeaderValue>>,
+    record: &mut Record,
+    (upgrade, policy): (Option<Box<HeaderValue>>, &Policy),
     (response, upstream): Exchanged,
 ) -> Result<Response<ResponseBody>, ProxyErrorKind> {
     let (mut parts, incoming) = response.into_parts();
@@ -478,7 +481,14 @@ fn finish_answer(
         conn.tunnel.replace(Some(Tunnel::new(upstream, record.timers.tunnel())));
         ResponseBody::empty()
     } else {
-        ResponseBody::upstream(incoming, upstream, record)
+        // A call is a conversation.
+        let waits = policy.answers.filter(|_| !grpc::is_call(&parts.headers));
+        let plan = waits.and_then(|_| Plan::of(policy, &mut parts.headers, record));
+        let mut body = ResponseBody::upstream(incoming, upstream, record);
+        if let Some(plan) = plan {
+            body.buffer(plan);
+        }
+        body
     };
     Ok(Response::from_parts(parts, body))
 }

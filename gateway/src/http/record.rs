@@ -228,6 +228,7 @@ impl Record {
             BodyError::Expired(Expiry::Gone) => ProxyErrorKind::ClientGone,
             BodyError::Trailers(_) => ProxyErrorKind::ClientGone,
             BodyError::TooLarge => ProxyErrorKind::BodyTooLarge,
+            BodyError::Unkept(_) => ProxyErrorKind::BodyUnkept,
             BodyError::Broken(_)
             | BodyError::Copy(_)
             | BodyError::Cut

@@ -14,7 +14,7 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::{
     field_names::{HOPS, is_alike, is_forwarded},
-    spool::{Kept, Reader},
+    spool::{KeepError, Kept, Reader},
     upstream::{
         copies::{Copied, CopyError, Place, Tee},
         joined::Joined,
@@ -52,6 +52,9 @@ pub(crate) enum BodyError {
     /// What was kept of it cannot be read.
     #[error("the body cannot be read: {0}")]
     Kept(#[source] std::io::Error),
+    /// What has come of it cannot be kept for its client.
+    #[error("the body cannot be kept: {0}")]
+    Unkept(#[source] KeepError),
     /// What changes it on its way has failed.
     #[error("the body cannot be changed: {0}")]
     Transform(#[source] std::io::Error),

@@ -142,8 +142,9 @@ impl Settings {
         let (limits, check) = (self.choice.limits(), self.choice.check());
         let ejection = self.choice.ejection.ejection();
         let buffering = self.buffers.then_some(self.buffering);
-        Policy { balance, affinity, limits, buffering, check, ejection, ..self.policy.clone() }
-            .shared()
+        let answers = self.answer_buffers.buffering();
+        let own = self.policy.clone();
+        Policy { balance, affinity, limits, buffering, answers, check, ejection, ..own }.shared()
     }
 }
 

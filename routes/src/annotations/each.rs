@@ -128,7 +128,7 @@ mod tests {
         let annotations = [
             (nginx("proxy-body-size"), "8m"),
             (nginx("limit-rps"), "5"),
-            (nginx("proxy-buffer-size"), "8k"),
+            (nginx("proxy-busy-buffers-size"), "8k"),
             (nginx("configuration-snippet"), "deny all;"),
             ("haproxy.org/rewrite-target".to_owned(), "/x"),
             ("example.com/owner".to_owned(), "me"),
@@ -148,7 +148,7 @@ mod tests {
                 ("configuration-snippet", Verdict::Closed),
                 ("limit-rps", Verdict::Noted),
                 ("proxy-body-size", Verdict::Honoured),
-                ("proxy-buffer-size", Verdict::Noted),
+                ("proxy-busy-buffers-size", Verdict::Noted),
             ]
         );
     }

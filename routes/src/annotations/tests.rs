@@ -336,7 +336,7 @@ fn each_honoured_flag_sets_its_own_field_and_no_other() {
 
 #[test]
 fn what_has_no_effect_is_one_line_with_its_list() {
-    let names = ["proxy-buffer-size", "enable-opentracing", "enable-opentelemetry"];
+    let names = ["proxy-busy-buffers-size", "enable-opentracing", "enable-opentelemetry"];
     let all = names.map(|name| (format!("{NGINX}{name}"), "true".to_owned()));
     let object = ObjectRef::new("Ingress", ObjectKey::new("d", "a"));
     let annotations = Some(all.into());

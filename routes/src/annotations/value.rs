@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::buffers::AnswerBuffer;
 use super::choice::ChoiceSetting;
 use super::termination::Termination;
 use super::transport::Part;
@@ -86,6 +87,8 @@ pub(crate) enum Setting {
     BufferRequests(bool),
     /// Bytes of such a body in memory.
     BodyMemory(u64),
+    /// A part of how answers wait for their clients.
+    AnswerBuffer(AnswerBuffer),
     /// Paths may be regular expressions: what would say so cannot be read.
     MaybeRegex,
     /// A part of what is said of the way to the backend.
@@ -342,8 +345,6 @@ pub(super) const FLAG_ON: Parser = Parser {
     read: |value| unless(value.trim().is_empty() || go_bool(value.trim()) == Some(true)),
     nothing: &["true"],
 };
-/// `on` or `off`.
-pub(super) const SWITCH: Parser = Parser { read: |value| unless(is_off(value)), nothing: &["off"] };
 /// The mode of a firewall.
 pub(super) const FIREWALL: Parser = Parser {
     read: |value| unless(is_off(value) || value.trim().eq_ignore_ascii_case("inactive")),

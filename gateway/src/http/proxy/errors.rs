@@ -200,7 +200,8 @@ impl<'r> Asked<'r> {
         let mark = record.mark();
         let exchanged = exchange(conn, record, snapshot, forward, &mut parts, &mut body).await;
         record.restore(mark);
-        exchanged.and_then(|exchanged| finish_answer(conn, record, None, exchanged)).ok()
+        let policy = &forward.spec.policy;
+        exchanged.and_then(|exchanged| finish_answer(conn, record, (None, policy), exchanged)).ok()
     }
 
     /// Which error it is, in the fields of ingress-nginx.

@@ -3,7 +3,10 @@
 use super::{harmless, honoured};
 use crate::annotations::{
     table::Annotation,
-    value::{BODY_MEMORY, BODY_SIZE, FLAG, REQUEST_BUFFERING, SWITCH, TEXT},
+    value::{
+        BODY_MEMORY, BODY_SIZE, BUFFER_COUNT, BUFFER_FILE, BUFFER_SIZE, BUFFERING, FLAG,
+        REQUEST_BUFFERING, TEXT,
+    },
 };
 
 pub(super) const ROWS: &[Annotation] = &[
@@ -21,15 +24,34 @@ pub(super) const ROWS: &[Annotation] = &[
         "Size of a request body at most, such as `8m`; larger ones get 413.",
     )
     .protecting(),
-    harmless(
+    honoured(
         "proxy-buffer-size",
-        TEXT,
-        "Buffer for the head of an answer: 256 KiB of fields pass.",
+        BUFFER_SIZE,
+        "4k",
+        "Size of one of the `proxy-buffers-number` buffers, such as `16k`: so much of an answer waits in memory where `proxy-buffering` \
+         is on; 64k in any case. The head of an answer may have 256 KiB whatever it says.",
     ),
-    harmless("proxy-buffering", SWITCH, "Whether answers are read ahead: they pass as they come."),
-    harmless("proxy-buffers-number", TEXT, "Buffers for an answer."),
+    honoured(
+        "proxy-buffering",
+        BUFFERING,
+        "",
+        "`on`: an answer is taken from its backend as fast as that gives it, and waits here for its client, so that a slow one holds \
+         no backend; what has come leaves at once. The backend has the last word by `X-Accel-Buffering: yes` or `no`, also beside \
+         `off`; where nothing is said, answers pass as they come and that field with them. Upgrades and gRPC pass as they come.",
+    ),
+    honoured(
+        "proxy-buffers-number",
+        BUFFER_COUNT,
+        "4",
+        "Number of buffers in memory for an answer that waits.",
+    ),
     harmless("proxy-busy-buffers-size", TEXT, "How much of them may be on its way."),
-    harmless("proxy-max-temp-file-size", TEXT, "How much of an answer may be in a file."),
+    honoured(
+        "proxy-max-temp-file-size",
+        BUFFER_FILE,
+        "1024m",
+        "How much of an answer that waits may be in a file; what is beyond waits in the backend. `0`: no file.",
+    ),
     honoured(
         "proxy-request-buffering",
         REQUEST_BUFFERING,

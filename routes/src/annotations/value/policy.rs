@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Fault, Parser, Setting, go_bool, is_off, size};
-use crate::{annotations::choice::ChoiceSetting, policy::retries::Failures};
+use crate::{
+    annotations::{buffers::AnswerBuffer, choice::ChoiceSetting},
+    policy::retries::Failures,
+};
 
 /// Longest time that counts: what HAProxy's timers hold, in milliseconds.
 const LONGEST: u64 = i32::MAX as u64;
@@ -24,27 +27,34 @@ pub(in crate::annotations) const BODY_RATE: Parser = Parser {
     nothing: &[],
 };
 /// `on` or `off`.
-pub(in crate::annotations) const REQUEST_BUFFERING: Parser = Parser {
+pub(in crate::annotations) const REQUEST_BUFFERING: Parser =
+    Parser { read: |value| switch(value, Setting::BufferRequests), nothing: &[] };
+/// The same of answers.
+pub(in crate::annotations) const BUFFERING: Parser = Parser {
+    read: |value| switch(value, |on| Setting::AnswerBuffer(AnswerBuffer::On(on))),
+    nothing: &[],
+};
+/// Bytes of one buffer.
+pub(in crate::annotations) const BUFFER_SIZE: Parser = Parser {
+    read: |value| bytes(value, |bytes| Setting::AnswerBuffer(AnswerBuffer::Size(bytes))),
+    nothing: &[],
+};
+/// How many there are.
+pub(in crate::annotations) const BUFFER_COUNT: Parser = Parser {
     read: |value| match value.trim() {
         "" => Ok(Setting::Nothing),
-        value if is_off(value) => Ok(Setting::BufferRequests(false)),
-        value if value.eq_ignore_ascii_case("on") || go_bool(value) == Some(true) => {
-            Ok(Setting::BufferRequests(true))
-        }
-        _ => {
-            Err(Fault::new("InvalidAnnotation", "is neither on nor off", "write \"on\" or \"off\""))
-        }
+        value => number(value).map(|count| Setting::AnswerBuffer(AnswerBuffer::Count(count))),
     },
+    nothing: &[],
+};
+/// Bytes in a file; zero stands for no file.
+pub(in crate::annotations) const BUFFER_FILE: Parser = Parser {
+    read: |value| bytes(value, |bytes| Setting::AnswerBuffer(AnswerBuffer::File(bytes))),
     nothing: &[],
 };
 /// Bytes, in nginx's units.
-pub(in crate::annotations) const BODY_MEMORY: Parser = Parser {
-    read: |value| match value.trim() {
-        "" => Ok(Setting::Nothing),
-        value => size(value).map(Setting::BodyMemory),
-    },
-    nothing: &[],
-};
+pub(in crate::annotations) const BODY_MEMORY: Parser =
+    Parser { read: |value| bytes(value, Setting::BodyMemory), nothing: &[] };
 /// A version of the PROXY protocol.
 pub(in crate::annotations) const PROXY_PROTOCOL: Parser = Parser {
     // An empty one is none of them, too: its author wants a header, and a template has lost its version.
@@ -150,6 +160,28 @@ pub(in crate::annotations) fn time(
             Ok(setting(Duration::from_millis(micros.div_ceil(1_000))))
         },
     )
+}
+
+/// `on` or `off`.
+fn switch(value: &str, setting: impl FnOnce(bool) -> Setting) -> Result<Setting, Fault> {
+    match value.trim() {
+        "" => Ok(Setting::Nothing),
+        value if is_off(value) => Ok(setting(false)),
+        value if value.eq_ignore_ascii_case("on") || go_bool(value) == Some(true) => {
+            Ok(setting(true))
+        }
+        _ => {
+            Err(Fault::new("InvalidAnnotation", "is neither on nor off", "write \"on\" or \"off\""))
+        }
+    }
+}
+
+/// A size in nginx's units.
+fn bytes(value: &str, setting: impl FnOnce(u64) -> Setting) -> Result<Setting, Fault> {
+    match value.trim() {
+        "" => Ok(Setting::Nothing),
+        value => size(value).map(setting),
+    }
 }
 
 fn number(value: &str) -> Result<u32, Fault> {

@@ -77,7 +77,6 @@ fn what_is_switched_off_asks_for_nothing() {
     for (parser, off, on) in [
         (FLAG, &["", "false", "F", "0", "no", "Off", " none "][..], &["true", "on", "x"][..]),
         (FLAG_ON, &["", "true", "1"], &["false", "x"]),
-        (SWITCH, &["", " off ", "false", "OFF"], &["on", "optional"]),
         (FIREWALL, &["", "off", "inactive"], &["active", "simulate"]),
         (TEXT, &["", "\n"], &["0", "off", "false"]),
         (UNKNOWN, &["", "off", "false", "0", "::/0,0.0.0.0/0"], &["on", "true", "10", "0.0.0.0/0"]),
