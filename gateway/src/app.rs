@@ -42,7 +42,7 @@ use crate::{
     status::Status,
     tls::{
         config::TlsConfigs,
-        profile::Profile,
+        profile::{self, Profile},
         tickets::{self, TicketSecret},
     },
     upstream::{
@@ -425,7 +425,7 @@ fn access_log(
 fn tls_profile(settings: &Settings, problems: &ProcessProblems) -> anyhow::Result<Arc<Profile>> {
     let (profile, absent) = Profile::new(&settings.tls)?;
     if let Some(absent) = absent {
-        let message = format!("clients cannot use {absent}: not built in");
+        let message = profile::reduced(&absent);
         let hint = "clients need TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or TLS 1.3";
         problems.warning(tls_terms::REDUCED, "--tls-profile", message, hint);
     }

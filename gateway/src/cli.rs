@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use gatehouse_routes::{networks::Network, objects::ObjectKey, options::EncodedSlashes};
 
 use crate::{
-    config::{Listen, RouteSettings, Settings, listen, object_key, socket},
+    config::{Listen, RouteSettings, Settings, TlsSettings, listen, object_key, socket},
     crds,
 };
 
@@ -77,6 +77,9 @@ pub struct ManifestArgs {
     /// Which Routes are served, and who may have which host.
     #[command(flatten)]
     pub routes: RouteSettings,
+    /// What TLS clients may speak.
+    #[command(flatten)]
+    pub tls: TlsSettings,
     /// The Service whose addresses serve every IngressClass without parameters.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key)]
     pub gateway_service: Option<ObjectKey>,

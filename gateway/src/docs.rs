@@ -154,6 +154,7 @@ pub fn nginx_config() -> String {
                 Tls::Groups => "honoured for every host: `X25519`, `P-256`, `P-384`, `X25519MLKEM768`; without one of them hosts are closed over TLS (503)",
                 Tls::Tickets => "honoured where it is there; `false`: each process remembers the sessions of its clients. By default there are tickets",
                 Tls::Cache => "honoured: `false` without `ssl-session-tickets: \"true\"` resumes no session",
+                Tls::Lifetime => "honoured where it is there, up to `6h`, also of sessions that the process remembers. By default a session is resumed for 6 to 12 hours, as the keys of its ticket live",
                 Tls::Http2 => "honoured: `false` offers HTTP/1.1 alone",
                 Tls::KnownNames => "honoured: `true` ends handshakes for names without a rule of their own",
             }

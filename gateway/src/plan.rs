@@ -9,6 +9,7 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::Context as _;
@@ -22,6 +23,7 @@ use crate::{
     source::files::{self, LoadError},
     state::ClusterState,
     state_file,
+    tls::profile::{self, Profile},
 };
 
 mod check;
@@ -41,7 +43,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     let mut text = String::new();
     let code = match command {
         Command::Plan(arguments) => plan(&arguments, &mut text)?,
-        Command::Check(arguments) => check(&arguments, check::Page::of_stdout(), &mut text),
+        Command::Check(arguments) => check(&arguments, check::Page::of_stdout(), &mut text)?,
         Command::Migrate(arguments) => migrate::run(&arguments, &mut text)?,
         Command::Convert(arguments) => convert::run(&arguments, &mut text)?,
         Command::Explain(arguments) => explain::run(&arguments, &mut text)?,
@@ -117,7 +119,10 @@ fn files(paths: &[PathBuf]) -> Result<Unplanned, LoadError> {
 }
 
 /// The node that the arguments describe.
-pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
+///
+/// # Errors
+/// They leave TLS without a cipher.
+pub fn node_context(arguments: &ManifestArgs) -> anyhow::Result<NodeContext> {
     let recorded = match &arguments.state_dir {
         Some(folder) => state_file::load(folder),
         None => Default::default(),
@@ -130,7 +135,11 @@ pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
         https: &arguments.https,
         gateway_service: arguments.gateway_service.as_ref(),
     };
-    NodeContext {
+    let (profile, absent) = Profile::new(&arguments.tls)?;
+    if let Some(absent) = absent {
+        tracing::warn!("{}", profile::reduced(&absent));
+    }
+    Ok(NodeContext {
         node: arguments.node.clone().unwrap_or_else(config::host_name),
         options: arguments.routes.applied_to(Options {
             claim_classes: arguments.claim_classes.clone(),
@@ -148,12 +157,13 @@ pub fn node_context(arguments: &ManifestArgs) -> NodeContext {
         external_ips: arguments.external_ips.iter().copied().collect(),
         recorded: recorded.0.addresses,
         quarantined: recorded.0.quarantined,
+        tls: Arc::new(profile),
         ..NodeContext::default()
-    }
+    })
 }
 
 fn plan(arguments: &PlanArgs, out: &mut String) -> anyhow::Result<ExitCode> {
-    let planned = planned(&arguments.paths, node_context(&arguments.manifests))?;
+    let planned = planned(&arguments.paths, node_context(&arguments.manifests)?)?;
     match arguments.output {
         Output::Json => json_text(&plan_json(&planned), out),
         Output::Table => table::plan(&planned, out),
@@ -162,13 +172,13 @@ fn plan(arguments: &PlanArgs, out: &mut String) -> anyhow::Result<ExitCode> {
     Ok(if planned.unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn check(arguments: &CheckArgs, page: check::Page, out: &mut String) -> ExitCode {
-    let found = match planned(&arguments.paths, node_context(&arguments.manifests)) {
+fn check(arguments: &CheckArgs, page: check::Page, out: &mut String) -> anyhow::Result<ExitCode> {
+    let found = match planned(&arguments.paths, node_context(&arguments.manifests)?) {
         Ok(planned) => check::report(&planned, page, out),
         Err(LoadError { errors }) => check::missing(&errors, out),
     };
     let failed = found.errors > 0 || (arguments.strict && found.warnings > 0);
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn json_text(value: &Value, out: &mut String) {

@@ -8,6 +8,7 @@ pub mod client_certificates;
 pub(crate) mod client_hello;
 pub(crate) mod config;
 pub mod handshakes;
+mod lifetime;
 mod port;
 pub mod profile;
 pub(crate) mod tickets;

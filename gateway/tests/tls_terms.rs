@@ -316,3 +316,47 @@ fn of_two_objects_that_disagree_about_a_host_both_get_what_they_ask_for_and_hear
     }));
     assert!(bed.has_problem("TlsTermsDiffer", "stranger"));
 }
+
+#[test]
+fn sessions_are_resumed_for_as_long_as_the_config_map_says() {
+    let folder = guard::folder("sessions-").unwrap();
+    let bed = Bed::new(GLOBAL, &[host("a", "")]);
+    let session = folder.path().join("session");
+    let session = session.to_str().unwrap();
+    let memory = "ssl-session-tickets: \"false\"";
+    for (data, version, lives) in [
+        ("ssl-session-timeout: 1h", "-tls1_3", true),
+        ("ssl-session-timeout: 1s", "-tls1_3", false),
+        ("ssl-session-timeout: 1h", "-tls1_2", true),
+        ("ssl-session-timeout: 1s", "-tls1_2", false),
+        (&format!("ssl-session-timeout: 1h, {memory}"), "-tls1_2", true),
+        (&format!("ssl-session-timeout: 1s, {memory}"), "-tls1_2", false),
+    ] {
+        let ask = |more: &[&str]| {
+            request(bed.gateway.https, "a.test", "a.test", &[&[version], more].concat())
+        };
+        let seconds = if lives { 3600 } else { 1 };
+        let hint = format!("lifetime hint: {seconds} ");
+        let ticket = !data.contains(memory);
+        let before = bed.gateway.page("/metrics");
+        bed.becomes(data, |bed| match ticket {
+            true => ask(&[]).contains(&hint),
+            // Nothing tells the client.
+            false => generation(&bed.gateway.page("/metrics")) > generation(&before),
+        });
+        assert!(ask(&["-sess_out", session]).contains("HTTP/1.1 200"), "{data}");
+        // A second has begun when it is noted.
+        std::thread::sleep(std::time::Duration::from_millis(2100));
+        let again = ask(&["-sess_in", session]);
+        assert_eq!(again.contains("Reused, "), lives, "{data} {version}: {again}");
+    }
+    bed.becomes("ssl-session-timeout: 1d", |bed| {
+        bed.has_problem("SettingReduced", "data[ssl-session-timeout]")
+    });
+}
+
+/// Of the configuration that is served.
+fn generation(metrics: &str) -> u64 {
+    let name = "gatehouse_snapshot_generation ";
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).unwrap()
+}

@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &ExplainArgs, out: &mut String) -> anyhow::Result<E
     let (url, paths) = arguments.paths_and_url.split_last().context("a URL is missing")?;
     let request = Request::parse(url, &arguments.headers)?;
     let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-    let planned = planned(&paths, node_context(&arguments.manifests))?;
+    let planned = planned(&paths, node_context(&arguments.manifests)?)?;
     for line in &planned.unreadable {
         tracing::warn!("left out: {line}");
     }

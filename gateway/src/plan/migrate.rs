@@ -81,7 +81,7 @@ struct Totals {
 /// # Errors
 /// Paths that are not there, or an API server that does not answer.
 pub(super) fn run(arguments: &MigrateArgs, out: &mut String) -> anyhow::Result<ExitCode> {
-    let mut node = node_context(&arguments.manifests);
+    let mut node = node_context(&arguments.manifests)?;
     let read = match &arguments.context {
         None => files(&arguments.paths)?,
         Some(context) => {

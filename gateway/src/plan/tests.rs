@@ -48,7 +48,7 @@ pub(super) fn command(manifests: &str, words: &str) -> (anyhow::Result<ExitCode>
     let mut out = String::new();
     let result = match try_parse(["gatehouse"].into_iter().chain(words)).unwrap() {
         Command::Plan(arguments) => plan(&arguments, &mut out),
-        Command::Check(arguments) => Ok(check(&arguments, check::Page::default(), &mut out)),
+        Command::Check(arguments) => check(&arguments, check::Page::default(), &mut out),
         Command::Explain(arguments) => explain::run(&arguments, &mut out),
         Command::Migrate(arguments) => migrate::run(&arguments, &mut out),
         other => panic!("{other:?}"),
@@ -97,6 +97,25 @@ fn answered() -> String {
                  {kubernetes.io/service-name: b}}\naddressType: IPv4\nendpoints: [{addresses: [127.0.0.3]}]\n\
                  ports: [{port: 8080}]\n";
     format!("{}{slice}", MANIFESTS.trim_start())
+}
+
+#[test]
+fn manifests_are_judged_by_the_tls_that_the_flags_of_run_leave() {
+    let config = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: global, namespace: default}\n\
+                  data: {ssl-protocols: TLSv1.2}\n";
+    let own = format!("{}{config}", answered());
+    for (flags, possible) in
+        [("", true), (" --tls-profile modern", false), (" --tls-min-version 1.3", false)]
+    {
+        let words = format!("check @ --nginx-config default/global{flags}");
+        let (_, out) = command(&own, &words);
+        assert_eq!(out.contains("TlsTermsImpossible"), !possible, "{words}: {out}");
+    }
+    for words in ["plan @", "explain @ http://example.com/a", "check @"] {
+        let (result, _) =
+            command(&own, &format!("{words} --tls-profile custom --tls-ciphers NONE"));
+        assert!(result.unwrap_err().to_string().contains("--tls-ciphers"), "{words}");
+    }
 }
 
 #[test]

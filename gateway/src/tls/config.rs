@@ -22,8 +22,8 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     server::{
-        ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
-        WebPkiClientVerifier, danger::ClientCertVerifier,
+        ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+        danger::ClientCertVerifier,
     },
     sign::CertifiedKey,
 };
@@ -33,6 +33,7 @@ use crate::{
     tls::{
         client_certificates::ClientTrust,
         handshakes::Handshake,
+        lifetime::{Lifetime, Remembered},
         port,
         profile::{Profile, Sessions},
         tickets::{TicketSecret, Tickets},
@@ -145,12 +146,14 @@ fn config(
     };
     let terms = Some(handshake.audience.as_bytes()).filter(|terms| !terms.is_empty());
     let audience: Vec<_> = [scope.as_bytes()].iter().chain(asked).copied().chain(terms).collect();
+    let lifetime = Lifetime(profile.lifetime);
     match profile.sessions {
         Sessions::Tickets => {
-            config.ticketer = Arc::new(Tickets::new(Arc::clone(&resolver.group), &audience)?);
+            let tickets = Tickets::new(Arc::clone(&resolver.group), &audience, lifetime)?;
+            config.ticketer = Arc::new(tickets);
         }
         Sessions::Remembered => {
-            config.session_storage = ServerSessionMemoryCache::new(REMEMBERED);
+            config.session_storage = Arc::new(Remembered::new(REMEMBERED, lifetime));
         }
         Sessions::Never => {
             config.session_storage = Arc::new(NoServerSessionStorage {});

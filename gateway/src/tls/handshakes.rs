@@ -278,7 +278,9 @@ fn for_all(
     }
     profile.http2 = global.http2;
     profile.only_known_names = global.only_known_names;
+    profile.lifetime = global.lifetime;
     profile.sessions = match (global.tickets, global.cache) {
+        _ if global.lifetime == Some(0) => Sessions::Never,
         (true, _) => Sessions::Tickets,
         (false, true) => Sessions::Remembered,
         (false, false) => Sessions::Never,

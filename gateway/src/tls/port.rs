@@ -13,6 +13,7 @@ use crate::{
     compile::L4Address,
     snapshot::Live,
     tls::{
+        lifetime::Lifetime,
         profile::Profile,
         tickets::{TicketSecret, Tickets},
     },
@@ -34,7 +35,8 @@ pub(super) fn config(
         .with_cert_resolver(Arc::new(resolver));
     config.ignore_client_order = profile.own_order;
     let audience = format!("port {address}");
-    config.ticketer = Arc::new(Tickets::new(Arc::clone(group), &[audience.as_bytes()])?);
+    let tickets = Tickets::new(Arc::clone(group), &[audience.as_bytes()], Lifetime::default())?;
+    config.ticketer = Arc::new(tickets);
     Ok(Arc::new(config))
 }
 

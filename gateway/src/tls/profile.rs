@@ -60,6 +60,8 @@ pub struct Profile {
     /// HTTP/2 is offered.
     pub(crate) http2: bool,
     pub(crate) sessions: Sessions,
+    /// Seconds for which they may be, if that is said.
+    pub(crate) lifetime: Option<u32>,
     /// A handshake for a name without a rule of its own fails.
     pub(crate) only_known_names: bool,
 }
@@ -74,6 +76,7 @@ impl Default for Profile {
             own_order: false,
             http2: true,
             sessions: Sessions::Tickets,
+            lifetime: None,
             only_known_names: false,
         }
     }
@@ -89,9 +92,9 @@ impl fmt::Debug for Profile {
 impl PartialEq for Profile {
     fn eq(&self, other: &Self) -> bool {
         let all = |profile: &Self| {
-            let Self { own_order, http2, sessions, only_known_names, .. } = *profile;
+            let Self { own_order, http2, sessions, lifetime, only_known_names, .. } = *profile;
             let groups: Vec<_> = profile.groups.iter().map(|group| group.name()).collect();
-            (own_order, http2, sessions, only_known_names, groups)
+            (own_order, http2, sessions, lifetime, only_known_names, groups)
         };
         self.ciphers == other.ciphers && all(self) == all(other)
     }
@@ -225,6 +228,11 @@ impl Profile {
         };
         ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions)
     }
+}
+
+/// What is said of what is asked for and not built in.
+pub(crate) fn reduced(absent: &str) -> String {
+    format!("clients cannot use {absent}: not built in")
 }
 
 #[cfg(test)]

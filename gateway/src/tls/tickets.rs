@@ -12,14 +12,16 @@ use aws_lc_rs::{
     digest::{SHA256, digest},
     hkdf::{HKDF_SHA256, Salt},
 };
+use gatehouse_routes::filter::tls_terms::LONGEST_SESSION;
 use rustls::{crypto::aws_lc_rs::Ticketer, pki_types::UnixTime, server::ProducesTickets};
 
+use super::lifetime::{self, Lifetime};
 use crate::snapshot::Live;
 
 /// What the secret for tickets is derived from the key of the group for.
-pub(crate) const PURPOSE: &str = "gatehouse tls session tickets";
+pub(crate) const PURPOSE: &str = "gatehouse tls session tickets with their time";
 /// Seconds for which a key makes tickets; for as many more it understands them (P27).
-const PERIOD: u64 = 6 * 3600;
+const PERIOD: u64 = LONGEST_SESSION as u64;
 const SALT: usize = 16;
 
 /// The secret that tickets of the group are made with.
@@ -43,6 +45,7 @@ pub(crate) struct Tickets {
     group: Arc<TicketSecret>,
     /// What they are made for.
     audience: [u8; 32],
+    lifetime: Lifetime,
     /// Those of this process alone.
     own: Arc<dyn ProducesTickets>,
 }
@@ -55,11 +58,15 @@ impl fmt::Debug for Tickets {
 
 impl Tickets {
     /// Tickets for what these texts describe, the same on every node.
-    pub(crate) fn new(group: Arc<TicketSecret>, audience: &[&[u8]]) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        group: Arc<TicketSecret>,
+        audience: &[&[u8]],
+        lifetime: Lifetime,
+    ) -> anyhow::Result<Self> {
         // Each by its digest, so that none can run into the next.
         let each: Vec<u8> = audience.iter().flat_map(|text| sha256(text)).collect();
         let own = Ticketer::new().context("no session ticket key")?;
-        Ok(Self { group, audience: sha256(&each), own })
+        Ok(Self { group, audience: sha256(&each), lifetime, own })
     }
 
     fn seal(&self, secret: &[u8; 32], plain: &[u8], now: UnixTime) -> Option<Vec<u8>> {
@@ -111,20 +118,24 @@ impl ProducesTickets for Tickets {
     }
 
     fn lifetime(&self) -> u32 {
-        u32::try_from(PERIOD).unwrap_or(u32::MAX)
+        self.lifetime.0.unwrap_or(LONGEST_SESSION)
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let now = UnixTime::now();
+        let plain = lifetime::stamped(plain, now);
         match self.group.current() {
-            Some(secret) => self.seal(&secret, plain, UnixTime::now()),
-            None => self.own.encrypt(plain),
+            Some(secret) => self.seal(&secret, &plain, now),
+            None => self.own.encrypt(&plain),
         }
     }
 
     /// A ticket of this process counts also after the node has joined a group.
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        let of_group = |secret| self.open(&secret, ticket, UnixTime::now());
-        self.group.current().and_then(of_group).or_else(|| self.own.decrypt(ticket))
+        let now = UnixTime::now();
+        let of_group = |secret| self.open(&secret, ticket, now);
+        let plain = self.group.current().and_then(of_group).or_else(|| self.own.decrypt(ticket))?;
+        self.lifetime.fresh(&plain, now)
     }
 }
 
@@ -139,7 +150,7 @@ mod tests {
     fn tickets(given: Option<[u8; 32]>, audience: &[&str]) -> Tickets {
         let group = TicketSecret { live: Arc::default(), given };
         let audience: Vec<&[u8]> = audience.iter().map(|text| text.as_bytes()).collect();
-        Tickets::new(Arc::new(group), &audience).unwrap()
+        Tickets::new(Arc::new(group), &audience, Lifetime::default()).unwrap()
     }
 
     fn at(hours: u64) -> UnixTime {

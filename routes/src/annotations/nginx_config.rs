@@ -75,6 +75,8 @@ pub enum Tls {
     Tickets,
     /// Sessions that this process remembers.
     Cache,
+    /// How long sessions are resumed.
+    Lifetime,
     /// HTTP/2.
     Http2,
     /// Handshakes for unknown names fail.

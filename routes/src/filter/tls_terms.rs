@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use crate::objects::ObjectRef;
 
+/// Longest that sessions may be resumed, in seconds: for so long the keys of tickets are known (P27).
+pub const LONGEST_SESSION: u32 = 6 * 3600;
 /// The reason of the problem that not all that is asked for is built in.
 pub const REDUCED: &str = "TlsProfileReduced";
 
@@ -98,6 +100,8 @@ pub struct GlobalTls {
     pub tickets: bool,
     /// Without tickets: this process remembers sessions itself.
     pub cache: bool,
+    /// Seconds for which a session may be resumed. `None`: as long as the keys of its ticket are known.
+    pub lifetime: Option<u32>,
     /// A handshake for a name without a rule of its own fails.
     pub only_known_names: bool,
 }
@@ -112,6 +116,7 @@ impl GlobalTls {
             http2: true,
             tickets: true,
             cache: true,
+            lifetime: None,
             only_known_names: false,
         }
     }

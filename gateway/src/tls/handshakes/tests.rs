@@ -49,6 +49,7 @@ fn the_config_map_takes_from_what_the_command_line_leaves_and_adds_nothing() {
         http2: true,
         tickets: false,
         cache: true,
+        lifetime: None,
         only_known_names: false,
     };
     let all = Arc::new(Profile::default());

@@ -262,10 +262,7 @@ pub const KEYS: &[Key] = &[
         Differs("keys come from the key of the group (--group-key), or are random"),
     ),
     key("ssl-session-tickets", Tls(Part::Tickets)),
-    key(
-        "ssl-session-timeout",
-        Elsewhere("a session is resumed for 6 to 12 hours, as its ticket lives"),
-    ),
+    key("ssl-session-timeout", Tls(Part::Lifetime)),
     key("stream-access-log-path", NotNeeded("logs are this process's own")),
     key("stream-snippet", Snippet),
     key("strict-validate-path-type", NotNeeded("no text of an object becomes configuration")),
