@@ -29,6 +29,7 @@ mod demands;
 mod error_pages;
 mod fallback;
 mod gather;
+mod hosts;
 mod own;
 mod passthrough;
 
@@ -70,8 +71,8 @@ pub struct IngressOutcome {
     pub object: ObjectKey,
     /// Name of its class, if it names one.
     pub class: Option<String>,
-    /// The scopes that serve it; the addresses of the gateway Services among them become its status.
-    pub scopes: Vec<Scope>,
+    /// The gateway Service that serves it, besides plain addresses; its addresses become the status.
+    pub gateway: Option<ObjectKey>,
 }
 
 /// What becomes of a Route.
@@ -98,10 +99,10 @@ pub struct Compiled {
     pub backends: Arc<BackendTable>,
     /// Slots of the backends that were asked for besides.
     pub asked: Vec<BackendSlot>,
-    /// Ingresses of ours, by key.
-    pub ingresses: Vec<IngressOutcome>,
-    /// Routes, by key.
-    pub routes: Vec<RouteOutcome>,
+    /// Ingresses of ours, by key; the same `Arc` as before where nothing else becomes of one.
+    pub ingresses: Vec<Arc<IngressOutcome>>,
+    /// Routes, by key, likewise.
+    pub routes: Vec<Arc<RouteOutcome>>,
     /// Texts of errors where no object has its own.
     pub error_pages: Option<Arc<ErrorPages>>,
     /// What the ConfigMap of ingress-nginx says of TLS.
@@ -170,6 +171,7 @@ pub fn compile_judged(
                 && objects.refused == previous.cache.refused
         }),
         slots: Slots::new(previous.map(|previous| (&previous.cache.slots, &*previous.backends))),
+        failed_claims: Arc::default(),
         scopes: previous.map(|previous| previous.cache.scopes.clone()).unwrap_or_default(),
         problems: problems.into_iter().chain(unread).chain(unworded).collect(),
     };

@@ -19,10 +19,15 @@ use crate::{
     filter::{client_certificate::ClientCertificates, tls_terms::TlsTerms},
     matcher::{Overrun, PathMatch, PathRegex, RequestView},
     model::HostPattern,
+    objects::ObjectRef,
     path,
     policy::Policy,
     rule::RouteRule,
 };
+
+mod hosts;
+
+use hosts::Hosts;
 
 /// All rules of one host pattern.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ pub struct HostRoutes {
     default: Option<u32>,
     /// Every rule that asked for this host, by age: what this value was built from.
     candidates: Box<[Arc<RouteRule>]>,
+    /// Objects that asked for it without a rule, by age.
+    without_rules: Box<[ObjectRef]>,
     lost: Box<[Lost]>,
     client_certificates: Option<Arc<ClientCertificates>>,
     tls_terms: Option<Arc<TlsTerms>>,
@@ -78,19 +85,19 @@ pub struct Matched<'t> {
 }
 
 /// All rules of the listeners of one scope.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RouteTable {
-    exact: HashMap<Arc<str>, Arc<HostRoutes>>,
-    /// By what follows `*.`.
-    wildcard: HashMap<Arc<str>, Arc<HostRoutes>>,
-    any: Option<Arc<HostRoutes>>,
+    own: Hosts,
+    /// More names; none of them is a host's own.
+    aliased: Hosts,
     aliases: Box<[Alias]>,
     /// What answers where no rule is for a request.
     fallback: Option<Arc<HostRoutes>>,
-    asks_certificates: bool,
-    has_tls_terms: bool,
-    /// A host is.
-    watched: bool,
+    /// How many hosts ask something of the certificates of their clients, and of TLS.
+    ask_certificates: usize,
+    have_tls_terms: usize,
+    /// How many hosts have a rule that asks for checks of endpoints or has their answers measured.
+    watched: usize,
 }
 
 /// Another name of a host.
@@ -109,29 +116,35 @@ impl PartialEq for Alias {
 }
 
 impl RouteTable {
-    /// The table of these hosts, each pattern at most once, and of more names for them.
-    pub(crate) fn new(
-        hosts: Vec<Arc<HostRoutes>>,
-        aliases: Vec<Alias>,
-        fallback: Option<Arc<HostRoutes>>,
+    /// The same table with other entries, or none, for some patterns, and without other names for hosts.
+    pub(crate) fn edited(
+        &self,
+        edits: impl IntoIterator<Item = (HostPattern, Option<Arc<HostRoutes>>)>,
     ) -> Self {
-        let exact = HashMap::with_capacity(hosts.len());
-        let mut table = Self { exact, fallback, ..Self::default() };
-        let own = hosts.into_iter().map(|host| (host.pattern.clone(), host));
-        let aliased = aliases.iter().map(|alias| (alias.name.clone(), Arc::clone(&alias.of)));
-        for (pattern, host) in own.chain(aliased) {
-            match pattern {
-                HostPattern::Exact(name) => drop(table.exact.insert(name, host)),
-                HostPattern::OneLabel(rest) => drop(table.wildcard.insert(rest, host)),
-                HostPattern::Any => table.any = Some(host),
+        let mut table = self.clone();
+        (table.aliased, table.aliases) = (Hosts::default(), Box::default());
+        for (pattern, host) in edits {
+            if let Some(new) = &host {
+                table.ask_certificates += usize::from(new.client_certificates.is_some());
+                table.have_tls_terms += usize::from(new.tls_terms.is_some());
+                table.watched += usize::from(new.watched);
+            }
+            if let Some(old) = table.own.set(&pattern, host) {
+                table.ask_certificates -= usize::from(old.client_certificates.is_some());
+                table.have_tls_terms -= usize::from(old.tls_terms.is_some());
+                table.watched -= usize::from(old.watched);
             }
         }
-        table.aliases = aliases.into();
-        let asks = table.entries().any(|host| host.client_certificates.is_some());
-        let has_terms = table.entries().any(|host| host.tls_terms.is_some());
-        let watched = table.entries().any(|host| host.watched);
-        (table.asks_certificates, table.has_tls_terms, table.watched) = (asks, has_terms, watched);
         table
+    }
+
+    /// The same table with other names for hosts, and with what answers where there is no rule.
+    pub(crate) fn with(self, aliases: Vec<Alias>, fallback: Option<Arc<HostRoutes>>) -> Self {
+        let mut aliased = Hosts::default();
+        for alias in &aliases {
+            aliased.set(&alias.name, Some(Arc::clone(&alias.of)));
+        }
+        Self { aliased, aliases: aliases.into(), fallback, ..self }
     }
 
     /// The rule for a request; `None` is a 404, or a 503 where only Routes name the host.
@@ -158,26 +171,21 @@ impl RouteTable {
 
     /// The entry of exactly this pattern, which is not another host's name.
     pub fn host(&self, pattern: &HostPattern) -> Option<&Arc<HostRoutes>> {
-        let entry = match pattern {
-            HostPattern::Exact(name) => self.exact.get(name),
-            HostPattern::OneLabel(rest) => self.wildcard.get(rest),
-            HostPattern::Any => self.any.as_ref(),
-        };
-        entry.filter(|entry| entry.pattern == *pattern)
+        self.own.get(pattern)
     }
 
     /// Whether any host asks its clients for a certificate.
     pub fn asks_certificates(&self) -> bool {
-        self.asks_certificates
+        self.ask_certificates > 0
     }
 
     /// What a handshake for a canonical host asks of its client, or one that names none: what any rule asks that may
     /// answer for the host.
     pub fn client_certificates(&self, host: Option<&str>) -> Option<&Arc<ClientCertificates>> {
-        if !self.asks_certificates {
+        if !self.asks_certificates() {
             return None;
         }
-        let Some(host) = host else { return self.any.as_ref()?.client_certificates.as_ref() };
+        let Some(host) = host else { return self.own.any()?.client_certificates.as_ref() };
         for entry in self.entries_for(host) {
             if entry.no_fallthrough || entry.client_certificates.is_some() {
                 return entry.client_certificates.as_ref();
@@ -188,16 +196,16 @@ impl RouteTable {
 
     /// Whether any host asks something of TLS.
     pub fn has_tls_terms(&self) -> bool {
-        self.has_tls_terms
+        self.have_tls_terms > 0
     }
 
     /// What a handshake for a canonical host, or one that names none, agrees on: what the most specific entry asks that
     /// may answer for the host and asks something.
     pub fn tls_terms(&self, host: Option<&str>) -> Option<&Arc<TlsTerms>> {
-        if !self.has_tls_terms {
+        if !self.has_tls_terms() {
             return None;
         }
-        let Some(host) = host else { return self.any.as_ref()?.tls_terms.as_ref() };
+        let Some(host) = host else { return self.own.any()?.tls_terms.as_ref() };
         for entry in self.entries_for(host) {
             if entry.no_fallthrough || entry.tls_terms.is_some() {
                 return entry.tls_terms.as_ref();
@@ -213,19 +221,15 @@ impl RouteTable {
 
     /// All entries: exact hosts by name, then wildcards by name, then the rules without a host.
     pub fn hosts(&self) -> impl Iterator<Item = (HostPattern, &Arc<HostRoutes>)> {
-        sorted(self.entries()).into_iter().map(|host| (host.pattern.clone(), host))
+        sorted(self.own.all()).into_iter().map(|host| (host.pattern.clone(), host))
     }
 
     /// The rules, host by host in the same order, of those hosts of which a rule asks for checks of endpoints or has
     /// their answers measured: mostly there are none, whatever the number of hosts.
     pub fn watched_rules(&self) -> impl Iterator<Item = &Arc<RouteRule>> {
-        let hosts = self.entries().filter(|host| self.watched && host.watched);
+        let hosts = if self.watched == 0 { None } else { Some(self.own.all()) };
+        let hosts = hosts.into_iter().flatten().filter(|host| host.watched);
         sorted(hosts).into_iter().flat_map(|host| host.rules())
-    }
-
-    /// All entries, in no order; a host stands there under all its names.
-    fn entries(&self) -> impl Iterator<Item = &Arc<HostRoutes>> {
-        self.exact.values().chain(self.wildcard.values()).chain(&self.any)
     }
 
     /// The most specific entry that a canonical host belongs to, whether or not a path of it matches.
@@ -240,26 +244,25 @@ impl RouteTable {
 
     /// Number of hosts.
     pub(crate) fn len(&self) -> usize {
-        let named = self.exact.len() + self.wildcard.len() + usize::from(self.any.is_some());
-        named - self.aliases.len()
+        self.own.len()
     }
 
     /// The entries that a canonical host belongs to, from the most specific to the least.
     pub(crate) fn entries_for(&self, host: &str) -> impl Iterator<Item = &Arc<HostRoutes>> {
-        let wildcard = || {
-            let rest = if self.wildcard.is_empty() { None } else { host.split_once('.') };
-            rest.and_then(|(_, rest)| self.wildcard.get(rest))
-        };
-        let levels = [self.exact.get(host), wildcard(), self.any.as_ref()];
+        let (own, aliased) = (&self.own, &self.aliased);
+        let levels = [
+            own.exact(host).or_else(|| aliased.exact(host)),
+            own.wildcard(host).or_else(|| aliased.wildcard(host)),
+            own.any(),
+        ];
         levels.into_iter().flatten()
     }
 }
 
-/// By pattern, each once.
+/// By pattern.
 fn sorted<'t>(hosts: impl Iterator<Item = &'t Arc<HostRoutes>>) -> Vec<&'t Arc<HostRoutes>> {
     let mut hosts: Vec<_> = hosts.collect();
     hosts.sort_unstable_by(|a, b| a.pattern.cmp(&b.pattern));
-    hosts.dedup_by(|a, b| a.pattern == b.pattern);
     hosts
 }
 
@@ -288,6 +291,21 @@ impl HostRoutes {
     /// The same host, named by Routes only or by others, too.
     pub(crate) fn with_routes_only(self, of_routes: bool) -> Self {
         Self { of_routes, ..self }
+    }
+
+    /// The same host, asked for by these objects, too.
+    pub(crate) fn with_objects_without_rules(self, without_rules: Box<[ObjectRef]>) -> Self {
+        Self { without_rules, ..self }
+    }
+
+    /// Objects that asked for the host without a rule, by age.
+    pub(crate) fn without_rules(&self) -> &[ObjectRef] {
+        &self.without_rules
+    }
+
+    /// Every object that asked for the host, some of them more than once.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.candidates.iter().map(|rule| &rule.object).chain(&self.without_rules)
     }
 
     /// Rules that asked for a path that an older object has.
@@ -377,6 +395,7 @@ impl HostRoutes {
             regexes: Box::default(),
             default: None,
             candidates: candidates.into(),
+            without_rules: Box::default(),
             lost: lost.into(),
             client_certificates,
             tls_terms,

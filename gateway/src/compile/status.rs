@@ -5,7 +5,7 @@
 //! `plan` prints [`statuses`] as they are; `status::diff` compares [`Statuses`] with what the objects say
 //! already.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use gatehouse_routes::{
     compile::{IngressOutcome, RouteOutcome},
@@ -148,19 +148,19 @@ impl<'c> Statuses<'c> {
         if let Some(published) = &self.published {
             return published.clone();
         }
-        let mut ips: Vec<IpAddr> = Vec::new();
-        for scope in &outcome.scopes {
-            let Scope::Gateway(service) = scope else { continue };
-            let assigned = self.compiled.addresses.get(service);
-            let assigned: &[IpAddr] = assigned.map_or(&[], |assigned| &assigned.ips);
-            ips.extend(assigned.iter().filter(|ip| !ips.contains(ip)).collect::<Vec<_>>());
-        }
+        let of_gateway = outcome.gateway.as_ref();
+        let assigned = of_gateway.and_then(|service| self.compiled.addresses.get(service));
+        let ips: &[IpAddr] = assigned.map_or(&[], |assigned| &assigned.ips);
         // A plain address is only worth telling where there is no virtual one.
-        if ips.is_empty() { plain.to_vec() } else { ips.into_iter().map(ingress_entry).collect() }
+        if ips.is_empty() {
+            plain.to_vec()
+        } else {
+            ips.iter().copied().map(ingress_entry).collect()
+        }
     }
 
     /// Every Route and what became of it.
-    pub(crate) fn routes(&self) -> impl Iterator<Item = &'c RouteOutcome> {
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &'c Arc<RouteOutcome>> {
         self.compiled.routes.routes.iter()
     }
 

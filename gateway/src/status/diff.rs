@@ -105,7 +105,7 @@ pub(crate) struct Differ {
 struct Told {
     /// Holding it keeps its address from being used again.
     route: Arc<Route>,
-    outcome: RouteOutcome,
+    outcome: Arc<RouteOutcome>,
 }
 
 impl Differ {
@@ -162,7 +162,8 @@ impl Differ {
             } else if let Some(patch) = route(statuses, outcome, stored, now) {
                 patches.push(patch);
             } else {
-                let known = Told { route: Arc::clone(&stored.object), outcome: outcome.clone() };
+                let known =
+                    Told { route: Arc::clone(&stored.object), outcome: Arc::clone(outcome) };
                 told.insert(outcome.object.clone(), known);
             }
         }

@@ -6,27 +6,27 @@ use std::{
     sync::Arc,
 };
 
-use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use foldhash::{HashMap, HashSet, HashSetExt};
 
 use super::{
-    Compiled, GatewayTable, IngressOutcome,
-    by_age::{self, Claimant},
-    canaries::{self, Replaced},
-    demands, fallback,
+    Compiled, GatewayTable,
+    by_age::{self, ByAge, Changes, Claimant, Claimants, Served},
+    canaries, fallback,
     gather::{Cache, JudgedRoute, KeptCerts, Run, ServedIngress},
+    hosts::{self, Besides, KeptHosts},
     passthrough,
 };
 use crate::{
     action::WeightedBackend,
     admit::{self, Lost},
-    endpoints::{Changed, Inputs, Resolved, Resolver},
-    model::{Backend, BackendTable, CertBinding, CertSource, HostPattern, Scope},
+    endpoints::{Changed, Gap, Inputs, Resolved, Resolver},
+    model::{Backend, BackendTable, CertBinding, CertSource, Scope},
     objects::{ObjectKey, ObjectRef},
     passthrough::PassThroughTable,
     problem::{Problem, Severity},
     references::{self, Reference},
     rule::RouteRule,
-    table::{Alias, HostRoutes, RouteTable},
+    table::RouteTable,
     translate::{BackendUse, Translation},
 };
 
@@ -38,6 +38,20 @@ fn looked_into(ingresses: &[ServedIngress<'_>], routes: &[JudgedRoute<'_>]) -> V
     references.map(Reference::object).cloned().collect()
 }
 
+/// What is served, and what of it differs from the previous compile.
+type Since<'s, 'c, 'o> = (Served<'c, 'o>, &'s Changes<'c>);
+
+/// The tables of all scopes.
+struct Tables {
+    tables: Vec<GatewayTable>,
+    /// What the certificates of each were made from.
+    certs: Vec<Arc<KeptCerts>>,
+    /// What there is to be said of the hosts of the first one.
+    hosts: Arc<KeptHosts>,
+    /// The rules that lost.
+    lost: Vec<Lost>,
+}
+
 impl Run<'_, '_> {
     /// Puts the result together.
     pub(super) fn finish(
@@ -47,27 +61,30 @@ impl Run<'_, '_> {
         asked: Vec<Translation>,
     ) -> Compiled {
         let fallback = fallback::of(self.options, &asked, self.previous);
+        let (replaced, unused) = canaries::merge(&ingresses, self.previous);
+        self.problems.extend(unused);
         let default_gateway = self.options.default_gateway.as_ref();
-        let (claimants, by_age) =
-            by_age::claimants(&ingresses, &routes, default_gateway, self.kept);
+        let all_served = Served { ingresses: &ingresses, routes: &routes, default_gateway };
+        let ByAge { claimants, places: by_age, changes } = all_served.by_age(self.kept);
+        let ages = all_served.ages();
         let translations = ingresses.iter().map(|ingress| &ingress.kept.result.1);
         let all = translations.chain(routes.iter().map(|route| &route.kept.result.translation));
         let all = all.chain(&asked);
         let inputs = self.kept.map(|kept| &kept.inputs);
         let changed = inputs.map(|inputs| inputs.changed(self.objects)).unwrap_or_default();
         let resolved = self.resolve(all, &changed);
-        for claimant in &claimants {
-            self.report(claimant.translation, &resolved);
-        }
-        for translation in &asked {
-            self.report(translation, &resolved);
-        }
+        let gap = |resolved: &Option<Arc<Resolved>>| resolved.as_ref()?.gap;
+        let gaps: Vec<_> = resolved.iter().map(gap).collect();
+        all_served
+            .translations()
+            .chain(&asked)
+            .for_each(|translation| self.report(translation, &gaps));
         let looked_into = looked_into(&ingresses, &routes);
         let wanted_config_maps = self.wanted_config_maps(&looked_into);
-        let (replaced, unused) = canaries::merge(&ingresses, self.previous);
-        self.problems.extend(unused);
-        let (tables, certs, lost) = self.tables(&claimants, &replaced, fallback.as_ref());
-        drop(claimants);
+        let besides = (&replaced, fallback.as_ref());
+        let Tables { tables, certs, hosts, lost } =
+            self.tables(&claimants, besides, all_served, changes.as_ref());
+        drop((claimants, changes));
         // The first table has the rules of all gateways.
         let of_certs = certs.first().map(|kept| Arc::clone(&kept.secrets)).unwrap_or_default();
         let wanted_secrets = self.wanted_secrets(&looked_into, of_certs);
@@ -81,16 +98,14 @@ impl Run<'_, '_> {
 
         let slots = resolved.iter().map(|r| r.as_ref().map(|r| Arc::clone(&r.backend)));
         let backends = self.backend_table(slots.collect());
-        let outcome = |ingress: &ServedIngress<'_>| IngressOutcome {
-            object: ingress.kept.key.clone(),
-            class: ingress.class.map(str::to_owned),
-            scopes: scopes(ingress.gateway),
-        };
+        let of_ingresses = ingresses.iter().map(|ingress| ingress.outcome(self.previous)).collect();
+        let of_routes = routes.iter().map(|route| route.outcome(self.previous)).collect();
         Compiled {
             error_pages: None,
             tls: None,
             tables,
-            ingresses: ingresses.iter().map(outcome).collect(),
+            ingresses: of_ingresses,
+            routes: of_routes,
             problems: self.problems,
             wanted_secrets,
             wanted_config_maps,
@@ -98,18 +113,20 @@ impl Run<'_, '_> {
                 options: self.options.clone(),
                 defaults: self.defaults,
                 ingresses: ingresses.into_iter().map(|ingress| ingress.kept).collect(),
-                routes: routes.iter().map(|route| Arc::clone(&route.kept)).collect(),
+                routes: routes.into_iter().map(|route| route.kept).collect(),
+                failed_claims: self.failed_claims,
                 by_age,
+                ages,
                 slots: self.slots.finish(&backends),
                 scopes: self.scopes,
                 secrets: self.objects.secrets.keys().cloned().collect(),
                 refused: self.objects.refused.clone(),
                 certs,
+                hosts,
                 own: self.own,
                 inputs: Inputs::of(self.objects, inputs.map(|inputs| (inputs, &changed))),
                 resolved,
             },
-            routes: routes.into_iter().map(|route| route.outcome).collect(),
             backends,
             asked: fallback::others(self.options, &asked).map(|asked| asked.slot).collect(),
         }
@@ -188,13 +205,14 @@ impl Run<'_, '_> {
         resolved
     }
 
-    /// The problems of a served object, those of its references included.
-    fn report(&mut self, translation: &Translation, resolved: &[Option<Arc<Resolved>>]) {
+    /// The problems of a served object, those of its references included. `gaps` are by slot.
+    fn report(&mut self, translation: &Translation, gaps: &[Option<Gap>]) {
         self.problems.extend(translation.problems.iter().cloned());
-        let gap = |usage: &BackendUse| {
-            let resolved = resolved.get(usage.slot.0 as usize).and_then(Option::as_ref);
-            resolved.and_then(|resolved| resolved.gap)
-        };
+        let gap = |usage: &BackendUse| gaps.get(usage.slot.0 as usize).copied().flatten();
+        // Mostly nothing is missing.
+        if translation.backends.iter().all(|usage| gap(usage).is_none()) {
+            return;
+        }
         // A Route is one rule, a path of an Ingress another: while one backend of a rule answers, its requests are.
         let of_route = translation.object.kind == "Route";
         let answered = |field: &str| {
@@ -232,15 +250,17 @@ impl Run<'_, '_> {
         }
     }
 
-    /// The tables of all scopes, what their certificates were made from, and the rules that lost.
-    fn tables(
+    /// The tables of all scopes.
+    fn tables<'c, 'o: 'c>(
         &mut self,
-        claimants: &[Claimant<'_>],
-        replaced: &Replaced,
-        fallback: Option<&Arc<HostRoutes>>,
-    ) -> (Vec<GatewayTable>, Vec<Arc<KeptCerts>>, Vec<Lost>) {
-        let (plain, kept, mut lost) =
-            self.table(Scope::Plain, claimants, (replaced, fallback), None);
+        claimants: &Claimants<'c>,
+        besides: Besides<'c>,
+        served: Served<'c, 'o>,
+        changes: Option<&Changes<'c>>,
+    ) -> Tables {
+        let since = changes.map(|changes| (served, changes));
+        let (plain, kept, hosts) = self.table(Scope::Plain, claimants, besides, since, None);
+        let mut lost: Vec<_> = hosts.lost().cloned().collect();
         if !lost.is_empty() {
             let gateways: HashMap<_, _> =
                 claimants.iter().map(|c| (&c.translation.object, c.gateway)).collect();
@@ -249,66 +269,87 @@ impl Run<'_, '_> {
         let mut certs = vec![kept];
         let mut tables = Vec::new();
         for gateway in self.classes.gateways() {
-            let of_gateway = |c: &&Claimant<'_>| c.gateway == Some(&gateway);
-            let scoped: Vec<_> = claimants.iter().filter(of_gateway).copied().collect();
             let scope = Scope::Gateway(gateway.clone());
-            if scoped.len() == claimants.len() {
+            if served.are_of(&gateway) {
                 let slot = self.scopes.slot(&scope);
                 tables.push(GatewayTable { scope, slot, ..plain.clone() });
                 certs.push(Arc::clone(&certs[0]));
                 continue;
             }
+            let of_gateway = |c: &&Claimant<'_>| c.gateway == Some(&gateway);
+            let scoped = by_age::of(claimants.iter().filter(of_gateway).copied().collect());
             let (table, kept, here) =
-                self.table(scope, &scoped, (replaced, fallback), Some(&plain.routes));
+                self.table(scope, &scoped, besides, None, Some(&plain.routes));
             tables.push(table);
             certs.push(kept);
-            lost.extend(here);
+            lost.extend(here.lost().cloned());
         }
         tables.insert(0, plain);
         for kept in &certs {
             self.problems.extend(kept.problems.iter().cloned());
         }
-        (tables, certs, lost)
+        Tables { tables, certs, hosts, lost }
     }
 
-    /// One table, sharing with its predecessor and with the table of all gateways what is the same.
-    fn table(
+    /// One table, sharing with its predecessor and with the table of all gateways what is the same. `since` is for the
+    /// latter alone.
+    fn table<'c, 'o: 'c>(
         &mut self,
         scope: Scope,
-        claimants: &[Claimant<'_>],
-        besides: Besides<'_>,
+        claimants: &Claimants<'c>,
+        besides: Besides<'c>,
+        since: Option<Since<'_, 'c, 'o>>,
         plain: Option<&Arc<RouteTable>>,
-    ) -> (GatewayTable, Arc<KeptCerts>, Vec<Lost>) {
+    ) -> (GatewayTable, Arc<KeptCerts>, Arc<KeptHosts>) {
         let slot = self.scopes.slot(&scope);
         let tables = self.previous.map_or(&[][..], |previous| &previous.tables);
         let at = tables.iter().position(|table| table.scope == scope);
         let previous = at.map(|at| &tables[at]);
-        let Built { table: routes, lost, taken } = routes(claimants, besides, previous, plain);
-        self.problems.extend(taken);
+        let routes = previous.map(|table| &table.routes);
+        let before = self.kept.map(|kept| &kept.hosts);
+        let built = match since.zip(routes.zip(before)) {
+            Some(((served, changes), before)) => {
+                let find = |object: &ObjectRef| served.find(object);
+                hosts::changed(claimants, changes, find, besides, before)
+            }
+            None => hosts::all(claimants, besides, routes, plain),
+        };
+        self.problems.extend(built.taken);
+        let changes = since.map(|(_, changes)| changes);
         let kept = at.and_then(|at| self.previous?.cache.certs.get(at));
-        let (certs, kept) = self.certs(claimants, &lost, previous.zip(kept));
-        let passthrough = self.passthrough(claimants, previous);
-        (GatewayTable { scope, slot, routes, certs, passthrough }, kept, lost)
+        let as_before = before.is_some_and(|before| Arc::ptr_eq(before, &built.kept));
+        let (certs, kept) =
+            self.certs(claimants, &built.kept, previous.zip(kept), changes.filter(|_| as_before));
+        let passthrough = self.passthrough(claimants, previous, changes);
+        (GatewayTable { scope, slot, routes: built.table, certs, passthrough }, kept, built.kept)
     }
 
     /// The certificates of these claimants, oldest first: the oldest binding of a host counts, even if
     /// its Secret is missing. Then the host gets the default certificate, not that of somebody younger. Those of
-    /// refused Routes count where nobody else has one: whoever asks is told 503 on a host that is known.
+    /// refused Routes count where nobody else has one: whoever asks is told 503 on a host that is known. `changes` are
+    /// given where in the hosts the same rules lost as before.
     fn certs(
         &self,
-        claimants: &[Claimant<'_>],
-        lost: &[Lost],
+        claimants: &Claimants<'_>,
+        hosts: &KeptHosts,
         previous: Option<(&GatewayTable, &Arc<KeptCerts>)>,
+        changes: Option<&Changes<'_>>,
     ) -> (Arc<[CertBinding]>, Arc<KeptCerts>) {
+        let current = previous.filter(|_| self.same_secrets);
+        if let (Some((table, kept)), Some(changes)) = (current, changes)
+            && !changes.any(|translation| !translation.certs.is_empty())
+        {
+            return (Arc::clone(&table.certs), Arc::clone(kept));
+        }
         let given = claimants.iter().map(|claimant| claimant.translation);
         let given = given.filter(|translation| !translation.certs.is_empty());
-        let lost: HashSet<_> = lost.iter().map(|lost| &lost.rule.object).collect();
+        let lost: HashSet<_> = hosts.lost().map(|lost| &lost.rule.object).collect();
         let lost = |object: &ObjectRef| object.kind == "Route" && lost.contains(object);
         let (refused, served): (Vec<_>, Vec<_>) =
             given.partition(|translation| translation.refused || lost(&translation.object));
         let given = served.into_iter().chain(refused);
         let bindings: Vec<_> = given.map(|translation| Arc::clone(&translation.certs)).collect();
-        if let Some((table, kept)) = previous.filter(|_| self.same_secrets)
+        if let Some((table, kept)) = current
             && kept.bindings.len() == bindings.len()
             && kept.bindings.iter().zip(&bindings).all(|(a, b)| Arc::ptr_eq(a, b))
         {
@@ -347,14 +388,19 @@ impl Run<'_, '_> {
     /// The server names of these claimants that are passed on, the previous table if it says the same.
     fn passthrough(
         &mut self,
-        claimants: &[Claimant<'_>],
+        claimants: &Claimants<'_>,
         previous: Option<&GatewayTable>,
+        changes: Option<&Changes<'_>>,
     ) -> Arc<PassThroughTable> {
-        if claimants.iter().all(|claimant| claimant.translation.passthrough.is_empty()) {
-            return previous
-                .map(|table| &table.passthrough)
-                .filter(|table| table.is_empty())
-                .map_or_else(Arc::default, Arc::clone);
+        let passes = |translation: &Translation| !translation.passthrough.is_empty();
+        let none = previous.map(|table| &table.passthrough).filter(|table| table.is_empty());
+        if let (Some(none), Some(changes)) = (none, changes)
+            && !changes.any(passes)
+        {
+            return Arc::clone(none);
+        }
+        if !claimants.iter().any(|claimant| passes(claimant.translation)) {
+            return none.map_or_else(Arc::default, Arc::clone);
         }
         let objects = claimants.iter().map(|claimant| claimant.translation);
         let (table, problems) = passthrough::table(objects);
@@ -380,142 +426,6 @@ impl Run<'_, '_> {
             }
         }
         Arc::new(BackendTable::new(slots.into()))
-    }
-}
-
-/// All that is asked for under one host.
-struct Group<'c> {
-    host: &'c HostPattern,
-    /// By age.
-    rules: Vec<&'c Arc<RouteRule>>,
-    no_fallthrough: bool,
-    of_routes: bool,
-}
-
-/// What every table has besides the rules of its claimants: rules in the place of theirs, and what answers where
-/// there is none.
-type Besides<'b> = (&'b Replaced, Option<&'b Arc<HostRoutes>>);
-
-/// A table, and who did not get what was asked for.
-struct Built {
-    table: Arc<RouteTable>,
-    lost: Vec<Lost>,
-    /// Aliases that others have, and demands for client certificates that are not those of the host.
-    taken: Vec<Problem>,
-}
-
-/// The table of these claimants, oldest first. `plain` is the table of all gateways, with which most hosts
-/// can be shared.
-fn routes(
-    claimants: &[Claimant<'_>],
-    (replaced, fallback): Besides<'_>,
-    previous: Option<&GatewayTable>,
-    plain: Option<&Arc<RouteTable>>,
-) -> Built {
-    let previous = previous.map(|table| &table.routes);
-    let mut lost = Vec::new();
-    let mut unchanged = true;
-    let mut hosts = Vec::new();
-    for group in groups(claimants, replaced) {
-        let old = previous.and_then(|table| table.host(group.host));
-        let in_plain = || plain.and_then(|table| table.host(group.host));
-        let kept = old.filter(|host| group.is(host));
-        unchanged &= kept.is_some();
-        let host = match kept.or_else(|| in_plain().filter(|host| group.is(host))) {
-            Some(host) => Arc::clone(host),
-            None => Arc::new(group.build()),
-        };
-        lost.extend_from_slice(host.lost());
-        hosts.push(host);
-    }
-    let (aliases, mut taken) = aliases(claimants, &hosts);
-    taken.extend(hosts.iter().flat_map(|host| demands::problems(host)));
-    let same = |table: &&Arc<RouteTable>| {
-        unchanged
-            && table.len() == hosts.len()
-            && table.aliases() == aliases
-            && table.fallback().map(Arc::as_ptr) == fallback.map(Arc::as_ptr)
-    };
-    let table = match previous.filter(same) {
-        Some(table) => Arc::clone(table),
-        None => Arc::new(RouteTable::new(hosts, aliases, fallback.cloned())),
-    };
-    Built { table, lost, taken }
-}
-
-/// The names that the oldest claimants may give their hosts, and problems of those that may not: whoever has rules
-/// for a host keeps it.
-fn aliases(claimants: &[Claimant<'_>], hosts: &[Arc<HostRoutes>]) -> (Vec<Alias>, Vec<Problem>) {
-    let (mut aliases, mut problems) = (Vec::new(), Vec::new());
-    let asking = |claimant: &&Claimant<'_>| !claimant.translation.aliases.is_empty();
-    let mut claimants = claimants.iter().filter(asking).peekable();
-    if claimants.peek().is_none() {
-        return (aliases, problems);
-    }
-    let hosts: HashMap<_, _> = hosts.iter().map(|host| (host.pattern(), host)).collect();
-    let mut named = HashMap::new();
-    for translation in claimants.map(|claimant| claimant.translation) {
-        for alias in &translation.aliases {
-            let Some(of) = hosts.get(&alias.of) else { continue };
-            let why = match (hosts.get(&alias.name), named.get(&alias.name)) {
-                (Some(_), _) => "has rules of its own".to_owned(),
-                (None, Some(other)) if *other != alias.of => {
-                    format!("is the alias of {other} already")
-                }
-                (None, Some(_)) => continue,
-                (None, None) => {
-                    named.insert(alias.name.clone(), alias.of.clone());
-                    aliases.push(Alias { name: alias.name.clone(), of: Arc::clone(of) });
-                    continue;
-                }
-            };
-            problems.push(Problem::warning(
-                &translation.object,
-                "AliasTaken",
-                "metadata.annotations[nginx.ingress.kubernetes.io/server-alias]",
-                format!("{} {why}, so it is no alias of {}", alias.name, alias.of),
-                "remove one of the two",
-            ));
-        }
-    }
-    (aliases, problems)
-}
-
-fn groups<'c>(claimants: &[Claimant<'c>], replaced: &'c Replaced) -> Vec<Group<'c>> {
-    let current = |rule: &'c Arc<RouteRule>| replaced.get(&Arc::as_ptr(rule)).unwrap_or(rule);
-    let mut groups: Vec<Group<'c>> = Vec::with_capacity(claimants.len());
-    let mut by_host = HashMap::with_capacity(claimants.len());
-    let entries = claimants.iter().flat_map(|claimant| {
-        let of_route = claimant.translation.object.kind == "Route";
-        claimant.translation.entries.iter().map(move |entry| (entry, of_route))
-    });
-    for (entry, of_route) in entries {
-        let at = *by_host.entry(&entry.host).or_insert_with(|| {
-            let rules = Vec::with_capacity(entry.rules.len());
-            let host = &entry.host;
-            groups.push(Group { host, rules, no_fallthrough: false, of_routes: true });
-            groups.len() - 1
-        });
-        groups[at].rules.extend(entry.rules.iter().map(current));
-        groups[at].no_fallthrough |= entry.no_fallthrough;
-        groups[at].of_routes &= of_route;
-    }
-    groups
-}
-
-impl Group<'_> {
-    fn is(&self, host: &HostRoutes) -> bool {
-        let candidates = host.candidates();
-        self.no_fallthrough == host.no_fallthrough()
-            && self.of_routes == host.of_routes()
-            && self.rules.len() == candidates.len()
-            && self.rules.iter().zip(candidates).all(|(a, b)| Arc::ptr_eq(a, b))
-    }
-
-    fn build(self) -> HostRoutes {
-        let candidates = self.rules.into_iter().cloned().collect();
-        let host = HostRoutes::build(self.host.clone(), candidates, self.no_fallthrough);
-        host.with_routes_only(self.of_routes)
     }
 }
 
@@ -572,12 +482,8 @@ fn refuse_route(routes: &mut [JudgedRoute<'_>], lost: &Lost) {
             Some(_) => format!("{owner} keeps this path of {host} closed"),
             None => format!("{owner} already exposes {host} with this path and is older"),
         };
-        routes[at].outcome.refuse("HostAlreadyClaimed", message);
+        routes[at].refused = Some(("HostAlreadyClaimed", message));
     }
-}
-
-fn scopes(gateway: Option<&ObjectKey>) -> Vec<Scope> {
-    std::iter::once(Scope::Plain).chain(gateway.cloned().map(Scope::Gateway)).collect()
 }
 
 fn order(a: &Problem, b: &Problem) -> std::cmp::Ordering {

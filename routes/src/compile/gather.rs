@@ -9,14 +9,14 @@ use std::{
 use foldhash::{HashMap, HashSet};
 use k8s_openapi::api::networking::v1::Ingress;
 
-use super::{CertificateFaults, Compiled, RouteOutcome};
+use super::{CertificateFaults, Compiled, IngressOutcome, RouteOutcome, hosts::KeptHosts};
 use crate::{
     admit::{self, RouteClaim, Seniority, claimed_path},
     annotations::Defaults,
     class::{self, Claim, Classes},
     endpoints::{Inputs, Resolved},
     model::{CertBinding, HostPattern},
-    objects::{ObjectKey, ObjectRef, Objects, Revision, Stored},
+    objects::{Age, ObjectKey, ObjectRef, Objects, Revision, Stored},
     openshift::Route,
     options::Options,
     problem::Problem,
@@ -39,14 +39,19 @@ pub(super) struct Cache {
     /// In the order of their keys, as are the routes.
     pub(super) ingresses: Vec<Arc<KeptIngress>>,
     pub(super) routes: Vec<Arc<KeptRoute>>,
+    pub(super) failed_claims: Arc<FailedClaims>,
     /// The places of both by age, those of the Routes behind those of the Ingresses, without what is in no table.
-    pub(super) by_age: Vec<usize>,
+    pub(super) by_age: Arc<[usize]>,
+    /// By place.
+    pub(super) ages: Vec<Age>,
     pub(super) slots: Arc<SlotMap>,
     pub(super) scopes: ScopeSlots,
     /// Keys of all Secrets, those that may not be read, and what each table's certificates were made from.
     pub(super) secrets: Vec<ObjectKey>,
     pub(super) refused: BTreeMap<ObjectRef, Arc<str>>,
     pub(super) certs: Vec<Arc<KeptCerts>>,
+    /// What there is to be said of the hosts of the first table.
+    pub(super) hosts: Arc<KeptHosts>,
     /// What `resolved` was made from.
     pub(super) inputs: Arc<Inputs>,
     pub(super) own: BTreeSet<SocketAddr>,
@@ -68,10 +73,15 @@ pub(super) type KeptIngress = Kept<(Arc<Tls>, Translation)>;
 /// A Route and its translation.
 pub(super) type KeptRoute = Kept<RouteTranslation>;
 
+/// Positions of the Routes that do not get their host, with the reason.
+pub(super) type FailedClaims = HashMap<usize, String>;
+
 /// What an object became.
 #[derive(Debug)]
 pub(super) struct Kept<D> {
     pub(super) key: ObjectKey,
+    /// `metadata.uid`.
+    pub(super) uid: Option<Box<str>>,
     revision: Revision,
     pub(super) result: D,
 }
@@ -91,6 +101,8 @@ pub(super) struct Run<'o, 'p> {
     pub(super) same_secrets: bool,
     pub(super) slots: Slots<'p>,
     pub(super) scopes: ScopeSlots,
+    /// Of this compile, once its Routes are judged.
+    pub(super) failed_claims: Arc<FailedClaims>,
     /// What holds for every Ingress, if the ConfigMap of ingress-nginx is read.
     pub(super) defaults: Option<Defaults>,
     pub(super) problems: Vec<Problem>,
@@ -112,7 +124,8 @@ pub(super) struct JudgedRoute<'o> {
     /// Its place among the Routes of the previous compile.
     pub(super) was_at: Option<usize>,
     pub(super) seniority: Seniority<'o>,
-    pub(super) outcome: RouteOutcome,
+    /// Reason and message, if it is not admitted.
+    pub(super) refused: Option<(&'static str, String)>,
     /// Its rules go into the tables, be it to close its path.
     pub(super) in_table: bool,
 }
@@ -162,8 +175,9 @@ impl<'o, 'p> Run<'o, 'p> {
                     if let Some(old) = old {
                         new.carry_over(&old.kept.result.1);
                     }
-                    let result = (Arc::clone(tls), new);
-                    Arc::new(Kept { key: (*key).clone(), revision: stored.revision, result })
+                    let uid = stored.object.metadata.uid.as_deref().map(Box::from);
+                    let (key, result) = ((*key).clone(), (Arc::clone(tls), new));
+                    Arc::new(Kept { key, uid, revision: stored.revision, result })
                 }
             };
             let metadata = &stored.object.metadata;
@@ -214,16 +228,13 @@ impl<'o, 'p> Run<'o, 'p> {
             let metadata = &stored.object.metadata;
             let uid = metadata.uid.as_deref();
             let seniority = Seniority { age: stored.age(metadata), kind: "Route", uid, key };
-            let outcome = RouteOutcome {
-                object: key.clone(),
-                host: kept.result.host.to_string(),
-                admitted: true,
-                reason: "",
-                message: String::new(),
-            };
-            judged.push(JudgedRoute { kept, was_at, seniority, outcome, in_table: true });
+            judged.push(JudgedRoute { kept, was_at, seniority, refused: None, in_table: true });
         }
-        let failed = failed_claims(&judged, self.options);
+        let failed = match self.kept.filter(|kept| are_same_claims(&judged, kept)) {
+            Some(kept) => Arc::clone(&kept.failed_claims),
+            None => Arc::new(failed_claims(&judged, self.options)),
+        };
+        self.failed_claims = Arc::clone(&failed);
         for (at, route) in judged.iter_mut().enumerate() {
             let object = &route.kept.result.translation.object;
             match (&route.kept.result.verdict, failed.get(&at)) {
@@ -233,12 +244,12 @@ impl<'o, 'p> Run<'o, 'p> {
                     // A condition has no field beside it.
                     let alone = !matches!(reason, "ExtendedValidationFailed" | EXTERNAL);
                     let message = if alone { message } else { format!("{field}: {message}") };
-                    route.outcome.refuse(reason, message);
+                    route.refused = Some((reason, message));
                 }
                 (_, Some(message)) => {
                     route.in_table = false;
                     self.problems.push(admit::claimed(object, message));
-                    route.outcome.refuse("HostAlreadyClaimed", message.clone());
+                    route.refused = Some(("HostAlreadyClaimed", message.clone()));
                 }
                 (Verdict::Usable, None) => {}
             }
@@ -283,24 +294,76 @@ impl<'o, 'p> Run<'o, 'p> {
             if let Some(old) = old {
                 result.translation.carry_over(&old.kept.result.translation);
             }
-            let kept = Kept { key: (*key).clone(), revision: stored.revision, result };
+            let uid = stored.object.metadata.uid.as_deref().map(Box::from);
+            let kept = Kept { key: key.clone(), uid, revision: stored.revision, result };
             all.push((Arc::new(kept), was_at));
         }
         all
     }
 }
 
-impl RouteOutcome {
-    /// Marks the Route as not admitted.
-    pub(super) fn refuse(&mut self, reason: &'static str, message: String) {
-        self.admitted = false;
-        self.reason = reason;
-        self.message = message;
+impl JudgedRoute<'_> {
+    /// What becomes of it, the previous value if it is the same.
+    pub(super) fn outcome(&self, previous: Option<&Compiled>) -> Arc<RouteOutcome> {
+        let (reason, message) = match &self.refused {
+            Some((reason, message)) => (*reason, &**message),
+            None => ("", ""),
+        };
+        let admitted = self.refused.is_none();
+        // Outcomes stand where their Routes do.
+        let before = self.was_at.zip(previous).and_then(|(at, previous)| {
+            let same = Arc::ptr_eq(previous.cache.routes.get(at)?, &self.kept);
+            previous.routes.get(at).filter(|_| same)
+        });
+        let same = |before: &&Arc<RouteOutcome>| {
+            (before.admitted, before.reason, &*before.message) == (admitted, reason, message)
+        };
+        before.filter(same).cloned().unwrap_or_else(|| {
+            Arc::new(RouteOutcome {
+                object: self.kept.key.clone(),
+                host: self.kept.result.host.to_string(),
+                admitted,
+                reason,
+                message: message.to_owned(),
+            })
+        })
     }
 }
 
-/// Positions of the Routes that do not get their host, with the reason.
-fn failed_claims(routes: &[JudgedRoute<'_>], options: &Options) -> HashMap<usize, String> {
+impl ServedIngress<'_> {
+    /// What becomes of it, the previous value if it is the same.
+    pub(super) fn outcome(&self, previous: Option<&Compiled>) -> Arc<IngressOutcome> {
+        // Outcomes stand where their Ingresses do.
+        let before = self.was_at.zip(previous);
+        let before = before.and_then(|(at, previous)| previous.ingresses.get(at));
+        let same = |before: &&Arc<IngressOutcome>| {
+            before.object == self.kept.key
+                && before.class.as_deref() == self.class
+                && before.gateway.as_ref() == self.gateway
+        };
+        before.filter(same).cloned().unwrap_or_else(|| {
+            Arc::new(IngressOutcome {
+                object: self.kept.key.clone(),
+                class: self.class.map(str::to_owned),
+                gateway: self.gateway.cloned(),
+            })
+        })
+    }
+}
+
+/// Whether the Routes are those of the previous compile, and of the same age.
+fn are_same_claims(routes: &[JudgedRoute<'_>], kept: &Cache) -> bool {
+    let before = kept.routes.iter().enumerate();
+    routes.len() == kept.routes.len()
+        && routes.iter().zip(before).all(|(route, (at, before))| {
+            let Seniority { age, uid, .. } = route.seniority;
+            // Without these the place in the source decides, which may be another one.
+            let has_age = age.created.is_some() && uid.is_some();
+            has_age && route.was_at == Some(at) && Arc::ptr_eq(&route.kept, before)
+        })
+}
+
+fn failed_claims(routes: &[JudgedRoute<'_>], options: &Options) -> FailedClaims {
     let claims = routes.iter().enumerate().filter_map(|(at, route)| {
         let RouteTranslation { claim, path, lane, .. } = &route.kept.result;
         let (host, path) = (claim.as_ref()?, claimed_path(path));

@@ -97,15 +97,15 @@ fn each_gateway_serves_the_ingresses_of_its_classes_and_plain_addresses_serve_al
         .ingresses
         .iter()
         .map(|outcome| {
-            (outcome.object.name.to_string(), outcome.class.clone(), outcome.scopes.clone())
+            (outcome.object.name.to_string(), outcome.class.clone(), outcome.gateway.clone())
         })
         .collect();
-    let scopes = |name| vec![Scope::Plain, Scope::Gateway(ObjectKey::new("gw", name))];
+    let gateway = |name| Some(ObjectKey::new("gw", name));
     assert_eq!(
         outcomes,
         [
-            ("a".to_owned(), Some("inner".to_owned()), scopes("inner")),
-            ("b".to_owned(), Some("outer".to_owned()), scopes("outer")),
+            ("a".to_owned(), Some("inner".to_owned()), gateway("inner")),
+            ("b".to_owned(), Some("outer".to_owned()), gateway("outer")),
         ]
     );
 }

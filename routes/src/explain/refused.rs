@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::{
     compile::Compiled,
     host,
-    model::{HostPattern, Scope},
+    model::HostPattern,
     objects::{ObjectRef, Objects},
     problem::{Problem, Severity},
 };
@@ -112,14 +112,8 @@ fn ingress_elsewhere(compiled: &Compiled, object: &ObjectRef, ingress: &Ingress)
             None => "it names no class, and the default class is not ours".to_owned(),
         };
     };
-    let gateways = outcome.scopes.iter().filter_map(|scope| match scope {
-        Scope::Plain => None,
-        Scope::Gateway(key) => Some(key.to_string()),
-    });
-    match gateways.collect::<Vec<_>>().as_slice() {
-        [] => "it is served on plain addresses only".to_owned(),
-        gateways => {
-            format!("it is served on the addresses of gateway {} only", gateways.join(", "))
-        }
+    match &outcome.gateway {
+        None => "it is served on plain addresses only".to_owned(),
+        Some(gateway) => format!("it is served on the addresses of gateway {gateway} only"),
     }
 }

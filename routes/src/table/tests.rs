@@ -47,7 +47,7 @@ fn rule(path: PathMatch) -> Arc<RouteRule> {
 fn table(paths: Vec<PathMatch>) -> RouteTable {
     let rules = paths.into_iter().map(rule).collect();
     let host = HostRoutes::build(HostPattern::Any, rules, true);
-    RouteTable::new(vec![Arc::new(host)], Vec::new(), None)
+    RouteTable::default().edited([(HostPattern::Any, Some(Arc::new(host)))])
 }
 
 fn answer(table: &RouteTable, path: &str) -> Option<PathMatch> {
@@ -159,4 +159,25 @@ proptest! {
         // slash; they are different lengths then.
         prop_assert_eq!(answer(&table(paths), &request), by_hand(&winners, &request));
     }
+}
+
+#[test]
+fn of_many_hosts_each_is_found_until_it_is_taken_out_and_the_table_before_keeps_it() {
+    let host = |number: usize| HostPattern::Exact(format!("h{number}.example.com").into());
+    let entry = |number: usize| {
+        let rules = vec![rule(PathMatch::Prefix("/".into()))];
+        (host(number), Some(Arc::new(HostRoutes::build(host(number), rules, true))))
+    };
+    let all = RouteTable::default().edited((0..3000).map(entry));
+    assert_eq!(all.len(), 3000);
+    let fewer = all.edited((0..3000).step_by(3).map(|number| (host(number), None)));
+    assert_eq!(fewer.len(), 2000);
+    for number in 0..3000 {
+        let name = format!("h{number}.example.com");
+        let found = |table: &RouteTable| testing::lookup(table, Scheme::Http, &name, "/").is_some();
+        assert!(found(&all), "{name}");
+        assert_eq!(found(&fewer), number % 3 != 0, "{name}");
+    }
+    let again = fewer.edited((0..3000).step_by(3).map(entry));
+    assert_eq!(again.hosts().count(), 3000);
 }
