@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use foldhash::{HashMap, HashMapExt as _};
 use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
@@ -134,7 +135,8 @@ pub(super) fn wanted(
             continue;
         }
         let slices = slices.get_or_insert_with(|| by_service(state));
-        let usable = usable_on(slices.get(key).map_or(&[], Vec::as_slice), &node.node);
+        let of_service = slices.get(&(&*key.namespace, &*key.name));
+        let usable = usable_on(of_service.map_or(&[], Vec::as_slice), &node.node);
         let Some(here) = usable else {
             // Of objects that are written by hand that is said where their endpoints are looked for.
             if passed_on && stored.trust.standalone {
@@ -155,15 +157,15 @@ pub(super) fn wanted(
     wanted
 }
 
-type Slices<'s> = BTreeMap<ObjectKey, Vec<&'s EndpointSlice>>;
+/// By namespace and name of their Service.
+type Slices<'s> = HashMap<(&'s str, &'s str), Vec<&'s EndpointSlice>>;
 
 fn by_service(state: &ClusterState) -> Slices<'_> {
     let mut slices = Slices::new();
     for (key, stored) in &state.objects.endpoint_slices {
         let labels = stored.object.metadata.labels.as_ref();
         if let Some(service) = labels.and_then(|labels| labels.get(SERVICE_NAME)) {
-            let service = ObjectKey::new(key.namespace.clone(), service.as_str());
-            slices.entry(service).or_default().push(&stored.object);
+            slices.entry((&key.namespace, service)).or_default().push(&stored.object);
         }
     }
     slices
