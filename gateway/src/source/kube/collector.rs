@@ -22,9 +22,9 @@ use super::{
 use crate::source::{Event, Object, Reference, References};
 
 /// Silence that ends a batch.
-const QUIET: Duration = Duration::from_millis(10);
+const QUIET: Duration = Duration::from_millis(4);
 /// Longest that a batch is waited for.
-const SETTLE: Duration = Duration::from_millis(100);
+const SETTLE: Duration = Duration::from_millis(25);
 /// Period of everything that is not an answer to a watch.
 const TICK: Duration = Duration::from_millis(250);
 /// An API server that has not answered anything for so long after the start is away.
