@@ -32,6 +32,7 @@ mod gather;
 mod hosts;
 mod own;
 mod passthrough;
+mod remarks;
 
 use gather::{Cache, Run};
 

@@ -13,8 +13,9 @@ use super::{
     by_age::{self, ByAge, Changes, Claimant, Claimants, Served},
     canaries, fallback,
     gather::{Cache, JudgedRoute, KeptCerts, Run, ServedIngress},
-    hosts::{self, Besides, KeptHosts},
+    hosts::{self, Besides},
     passthrough,
+    remarks::KeptHosts,
 };
 use crate::{
     action::WeightedBackend,

@@ -9,7 +9,7 @@ use std::{
 use foldhash::{HashMap, HashSet};
 use k8s_openapi::api::networking::v1::Ingress;
 
-use super::{CertificateFaults, Compiled, IngressOutcome, RouteOutcome, hosts::KeptHosts};
+use super::{CertificateFaults, Compiled, IngressOutcome, RouteOutcome, remarks::KeptHosts};
 use crate::{
     admit::{self, RouteClaim, Seniority, claimed_path},
     annotations::Defaults,

@@ -11,10 +11,9 @@ use foldhash::{HashMap, HashMapExt, HashSet};
 use super::{
     by_age::{Changes, Claimant, Claimants},
     canaries::Replaced,
-    demands,
+    remarks::{KeptHosts, Remarks},
 };
 use crate::{
-    admit::Lost,
     model::HostPattern,
     objects::ObjectRef,
     problem::Problem,
@@ -32,39 +31,6 @@ pub(super) struct Built {
     /// Aliases that others have, and demands for client certificates that are not those of the host.
     pub(super) taken: Vec<Problem>,
     pub(super) kept: Arc<KeptHosts>,
-}
-
-/// What there is to be said of the hosts of a table, for the next compile.
-#[derive(Debug, Default)]
-pub(super) struct KeptHosts {
-    /// Of those of which there is something to be said.
-    remarks: BTreeMap<HostPattern, Remarks>,
-    /// Those with rules in the place of others.
-    replaced: Vec<HostPattern>,
-    /// Some claimant asks for an alias.
-    has_aliases: bool,
-}
-
-impl KeptHosts {
-    /// Rules that asked for a path that an older object has.
-    pub(super) fn lost(&self) -> impl Iterator<Item = &Lost> {
-        self.remarks.values().flat_map(|remarks| &remarks.lost)
-    }
-}
-
-/// What there is to be said of a host.
-#[derive(Clone, Debug)]
-struct Remarks {
-    lost: Box<[Lost]>,
-    problems: Vec<Problem>,
-}
-
-impl Remarks {
-    fn of(host: &HostRoutes) -> Option<Self> {
-        let problems: Vec<_> = demands::problems(host).collect();
-        let quiet = problems.is_empty() && host.lost().is_empty();
-        (!quiet).then(|| Self { lost: host.lost().into(), problems })
-    }
 }
 
 /// All that is asked for under one host.
