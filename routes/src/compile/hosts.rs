@@ -152,7 +152,7 @@ fn finish(
     fallback: Option<&Arc<HostRoutes>>,
     previous: Option<&Arc<RouteTable>>,
 ) -> Built {
-    let hosts = other.as_ref().or(previous.map(|table| &**table));
+    let hosts = other.as_ref().or_else(|| previous.map(|table| &**table));
     let (aliases, mut taken) = match hosts.filter(|_| kept.has_aliases) {
         Some(hosts) => aliases(claimants, hosts),
         None => (Vec::new(), Vec::new()),
