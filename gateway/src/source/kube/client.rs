@@ -5,7 +5,12 @@
 //! tried again, every request has a time limit, and every answer is counted ([`Requests`]). Tokens and
 //! authorities in files are read again at least once a minute, as they rotate (kube does that).
 
-use std::{env, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    env, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use hyper_timeout::TimeoutConnector;
@@ -24,6 +29,8 @@ use tower::{
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
+
+use crate::regular_file;
 
 mod requests;
 mod retry;
@@ -69,20 +76,55 @@ impl Access {
             return Config::incluster().context("the service account of this Pod cannot be used");
         }
         let options = KubeConfigOptions { context: self.context.clone(), ..Default::default() };
-        match &self.kubeconfig {
-            Some(path) => {
-                let named = || format!("--kubeconfig {}", path.display());
-                // Whoever reads it next would wait for a pipe.
-                crate::regular_file::check(path).with_context(named)?;
-                let kubeconfig = Kubeconfig::read_from(path).with_context(named)?;
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(named)
+        let named = || match &self.kubeconfig {
+            Some(path) => format!("--kubeconfig {}", path.display()),
+            None => "no API server is known: this is no Pod, and the kubeconfig (--kubeconfig, \
+                     $KUBECONFIG or ~/.kube/config) cannot be used; --manifests PATH needs none"
+                .to_owned(),
+        };
+        let usual = if self.kubeconfig.is_none() { usual() } else { Vec::new() };
+        check_files(self.kubeconfig.iter().chain(&usual)).with_context(named)?;
+        let kubeconfig = match &self.kubeconfig {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
+        };
+        let kubeconfig = kubeconfig.with_context(named)?;
+        check_files(&files_of(&kubeconfig)).with_context(named)?;
+        Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(named)
+    }
+}
+
+/// Where kube looks for a kubeconfig that no flag names.
+fn usual() -> Vec<PathBuf> {
+    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".kube/config"));
+    match env::var_os("KUBECONFIG") {
+        Some(list) => env::split_paths(&list).collect(),
+        None => home().into_iter().collect(),
+    }
+}
+
+/// The files that a kubeconfig names.
+fn files_of(kubeconfig: &Kubeconfig) -> Vec<PathBuf> {
+    let clusters = kubeconfig.clusters.iter().filter_map(|named| named.cluster.as_ref());
+    let users = kubeconfig.auth_infos.iter().filter_map(|named| named.auth_info.as_ref());
+    let of_users = users.flat_map(|user| {
+        [&user.client_certificate, &user.client_key, &user.token_file].into_iter().flatten()
+    });
+    let of_clusters = clusters.filter_map(|cluster| cluster.certificate_authority.as_ref());
+    of_clusters.chain(of_users).map(PathBuf::from).collect()
+}
+
+/// Fails for what kube would wait for, which reads them next: a pipe or a device. What is missing it says itself.
+fn check_files<'p>(paths: impl IntoIterator<Item = &'p PathBuf>) -> anyhow::Result<()> {
+    for path in paths.into_iter().filter(|path| !path.as_os_str().is_empty()) {
+        match regular_file::check(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| path.display().to_string());
             }
-            None => Config::from_kubeconfig(&options).await.context(
-                "no API server is known: this is no Pod, and the kubeconfig (--kubeconfig, \
-                 $KUBECONFIG or ~/.kube/config) cannot be used; --manifests PATH needs none",
-            ),
+            _ => {}
         }
     }
+    Ok(())
 }
 
 fn client(mut config: Config, requests: &Arc<Requests>, rate: u64) -> anyhow::Result<Client> {
@@ -113,4 +155,44 @@ fn client(mut config: Config, requests: &Arc<Requests>, rate: u64) -> anyhow::Re
         .map_err(BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::regular_file::tests::make_pipe;
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_has_no_end_or_names_such_a_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        make_pipe(&at("pipe"));
+        let kubeconfig = |field: &str, of: &str| {
+            let (cluster, user) = match of {
+                "cluster" => (format!(", {field}: {}", at("pipe").display()), String::new()),
+                _ => (String::new(), format!("{field}: {}", at("pipe").display())),
+            };
+            format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts: [{{name: a, context: {{cluster: a, \
+                 user: a}}}}]\nclusters: [{{name: a, cluster: {{server: 'https://127.0.0.1:1'{cluster}}}}}]\nusers: \
+                 [{{name: a, user: {{{user}}}}}]\n"
+            )
+        };
+        for (name, text) in [
+            ("authority", kubeconfig("certificate-authority", "cluster")),
+            ("certificate", kubeconfig("client-certificate", "user")),
+            ("key", kubeconfig("client-key", "user")),
+            ("token", kubeconfig("tokenFile", "user")),
+        ] {
+            fs::write(at(name), text).unwrap();
+        }
+        for name in ["pipe", "authority", "certificate", "key", "token"] {
+            let access = Access { kubeconfig: Some(at(name)), context: None };
+            let why = access.config().await.map(|_| ()).unwrap_err();
+            let why = format!("{why:#}");
+            assert!(why.contains("it is no regular file") && why.contains("pipe"), "{name}: {why}");
+        }
+    }
 }
