@@ -120,6 +120,36 @@ fn each_way_of_asking_admits_whom_nginx_admits() {
     assert_eq!(sent.location, "https://help.test/no-certificate");
 }
 
+/// A certificate of version 1, which signs itself.
+fn old_certificate() -> Pair {
+    let folder = guard::folder("old-").unwrap();
+    let run = |line: &str| {
+        let mut openssl = guard::command("openssl");
+        let output = openssl.args(line.split(' ')).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+    };
+    run(
+        "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key -subj /CN=alice -out request",
+    );
+    run("x509 -req -in request -signkey key -days 1 -out certificate");
+    let [certificate, key] = ["certificate", "key"]
+        .map(|name| std::fs::read_to_string(folder.path().join(name)).unwrap());
+    Pair { certificate, key, der: Vec::new() }
+}
+
+#[test]
+fn a_certificate_of_version_1_ends_the_handshake_and_the_log_says_why() {
+    let bed = Bed::new(|_, _| vec![host("asks", &[("secret", "default/ca")])]);
+    let old = old_certificate();
+    for version in ["1.2", "1.3"] {
+        let asked = bed.curl.ask(Some(&old), &["--tls-max", version], "https://asks.test/");
+        assert_eq!(asked.status, 0, "{version}");
+        let told = || bed.gateway.output().contains("it is of version 1 of X.509");
+        assert!(wait::comes_true(told), "{}", bed.gateway.output());
+    }
+    assert_eq!(bed.status("asks", Some(&bed.ours.client("alice", 7))), 200);
+}
+
 #[test]
 fn the_backend_hears_of_the_certificate_from_the_gateway_alone() {
     let bed = Bed::new(|_, _| {

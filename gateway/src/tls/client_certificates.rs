@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt,
+    fmt, io,
     sync::Arc,
 };
 
@@ -15,7 +15,7 @@ use gatehouse_routes::{
     problem::Problem, table::RouteTable,
 };
 use rustls::{
-    DistinguishedName, Error,
+    CertificateError, DistinguishedName, Error, OtherError,
     pki_types::{CertificateDer, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
@@ -165,6 +165,28 @@ impl ClientTrustTable {
     }
 }
 
+/// Why the handshake of a client ends that has shown a certificate without extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it is of version {version} of X.509, and only version 3 is taken (RFC 5280): have it made anew with an extension, \
+     such as extendedKeyUsage = clientAuth"
+)]
+pub(crate) struct OldCertificate {
+    version: u8,
+}
+
+impl OldCertificate {
+    /// That, if it is why a handshake has failed.
+    pub(crate) fn is_why(error: &io::Error) -> Option<Self> {
+        match error.get_ref()?.downcast_ref()? {
+            Error::InvalidCertificate(CertificateError::Other(OtherError(why))) => {
+                why.downcast_ref().copied()
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Asks for a certificate and takes any whose key the client has.
 #[derive(Debug)]
 pub(crate) struct Asking {
@@ -181,14 +203,20 @@ impl ClientCertVerifier for Asking {
         &self.hints
     }
 
-    /// Not here: see the head of this file.
+    /// Not here: see the head of this file. But whether a client has the key of an old certificate, nobody here can tell.
     fn verify_client_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
+        end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        Ok(ClientCertVerified::assertion())
+        match der::fields(end_entity).map(|fields| fields.version) {
+            Some(version @ 1..=2) => {
+                let why = OtherError(Arc::new(OldCertificate { version }));
+                Err(Error::InvalidCertificate(CertificateError::Other(why)))
+            }
+            _ => Ok(ClientCertVerified::assertion()),
+        }
     }
 
     checks_signatures!();

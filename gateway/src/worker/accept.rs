@@ -36,6 +36,7 @@ use crate::{
     },
     snapshot::{GatewaySnapshot, Snapshot},
     tls::{
+        client_certificates::OldCertificate,
         client_hello::{self, Choice, Replayed},
         config::TlsPolicies,
         profile::CipherSet,
@@ -419,8 +420,10 @@ async fn serve_tls(
     let worker = &entrance.worker;
     let timers = entrance.timers(Phase::Handshake);
     let mut opening = Box::pin(open(entrance, policies, stream));
-    let opened = within(&timers, opening.as_mut()).await.and_then(Result::ok);
+    let opened = within(&timers, opening.as_mut()).await;
     drop(opening);
+    let opened =
+        opened.and_then(|opened| opened.inspect_err(|error| tell(worker, error, &ends)).ok());
     let Terminated { stream, server_name, identity } = match opened {
         Some(Opened::Terminated(terminated)) => terminated,
         Some(Opened::PassedThrough { stream, early, name }) => {
@@ -451,6 +454,17 @@ async fn serve_tls(
     let tls = Some(TlsSession { http2, version, cipher, server_name, identity });
     conn::serve(entrance.accepted(timers, ends, tls), stream).await;
     None
+}
+
+/// Says why a handshake has failed, where its client's owner has to do something about it.
+fn tell(worker: &Worker, error: &io::Error, ends: &Ends) {
+    if let Some(why) = OldCertificate::is_why(error) {
+        let client = ends.peer;
+        worker.warn(|| {
+            let error: &dyn std::error::Error = &why;
+            tracing::warn!(%client, error, "the certificate that a client shows cannot be used");
+        });
+    }
 }
 
 /// What became of a TLS connection.
