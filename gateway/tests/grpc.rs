@@ -90,8 +90,10 @@ impl Bed {
 fn calls_of_every_kind_reach_backends_in_clear_text_and_over_tls() {
     let (clear, tls) =
         (format!("{NGINX}backend-protocol: GRPC"), format!("{NGINX}backend-protocol: GRPCS"));
-    // Which has no say about conversations.
-    let kept = format!("{clear}, {NGINX}proxy-request-buffering: \"on\"");
+    // Which have no say about conversations.
+    let buffering =
+        format!("{NGINX}proxy-request-buffering: \"on\", {NGINX}proxy-buffering: \"on\"");
+    let kept = format!("{clear}, {buffering}");
     let bed = Bed::of(&[
         ("clear.test", &clear, "/", "clear"),
         ("tls.test", &tls, "/", "tls"),
