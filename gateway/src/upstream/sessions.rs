@@ -247,7 +247,6 @@ mod tests {
     use gatehouse_routes::{
         model::{BackendKey, BackendPort, BackendProtocol, Endpoint},
         objects::ObjectKey,
-        policy::affinity::Secure,
         transport::Speaks,
     };
 
@@ -258,22 +257,7 @@ mod tests {
     }
 
     fn affinity(scope: &str, mode: Mode) -> Affinity {
-        Affinity {
-            scope: scope.into(),
-            mode,
-            name: "id".into(),
-            path: None,
-            domain: None,
-            secure: Secure::OverTls,
-            same_site: None,
-            conditional_none: false,
-            partitioned: false,
-            max_age: None,
-            expires: None,
-            moves: false,
-            hidden: false,
-            canaries: true,
-        }
+        Affinity { mode, ..Affinity::new(scope.into(), "id".into()) }
     }
 
     fn address(n: u16) -> SocketAddr {

@@ -222,9 +222,7 @@ impl ChoiceSettings {
         let CookieSettings { mode, conditional_none, partitioned, moves, .. } = self.cookie;
         if self.cookie.on {
             return Some(Affinity {
-                scope: scope(),
                 mode,
-                name: self.cookie.name.clone()?,
                 path: self.cookie.path.clone(),
                 domain: self.cookie.domain.clone(),
                 secure: match self.cookie.secure {
@@ -238,8 +236,8 @@ impl ChoiceSettings {
                 max_age: self.cookie.max_age,
                 expires: self.cookie.expires,
                 moves,
-                hidden: false,
                 canaries: self.cookie.sticky_canary,
+                ..Affinity::new(scope(), self.cookie.name.clone()?)
             });
         }
         // On an Ingress they say what the Routes would do that OpenShift makes of it.
@@ -255,21 +253,14 @@ impl ChoiceSettings {
             Some(false) => Secure::Never,
         };
         Some(Affinity {
-            scope: scope(),
             mode: Mode::Persistent,
-            name: self.router.name.clone().unwrap_or_else(name),
             path: Some("/".into()),
-            domain: None,
             secure,
             same_site: (secure == Secure::Always)
                 .then(|| self.router.same_site.unwrap_or(SameSite::None)),
-            conditional_none: false,
-            partitioned: false,
-            max_age: None,
-            expires: None,
             moves: true,
             hidden: true,
-            canaries: true,
+            ..Affinity::new(scope(), self.router.name.clone().unwrap_or_else(name))
         })
     }
 }

@@ -38,6 +38,28 @@ pub struct Affinity {
     pub canaries: bool,
 }
 
+impl Affinity {
+    /// A cookie of this name, without anything that would have to be asked for.
+    pub fn new(scope: Arc<str>, name: Arc<str>) -> Self {
+        Self {
+            scope,
+            mode: Mode::default(),
+            name,
+            path: None,
+            domain: None,
+            secure: Secure::default(),
+            same_site: None,
+            conditional_none: false,
+            partitioned: false,
+            max_age: None,
+            expires: None,
+            moves: false,
+            hidden: false,
+            canaries: true,
+        }
+    }
+}
+
 /// What a cookie's value stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -130,22 +152,7 @@ mod tests {
     use super::*;
 
     fn affinity() -> Affinity {
-        Affinity {
-            scope: "Ingress d/a".into(),
-            mode: Mode::Balanced,
-            name: "sid".into(),
-            path: None,
-            domain: None,
-            secure: Secure::OverTls,
-            same_site: None,
-            conditional_none: false,
-            partitioned: false,
-            max_age: None,
-            expires: None,
-            moves: false,
-            hidden: false,
-            canaries: true,
-        }
+        Affinity::new("Ingress d/a".into(), "sid".into())
     }
 
     #[test]
