@@ -255,6 +255,25 @@ fn an_answer_that_its_backend_breaks_off_is_cut_behind_what_came() {
 }
 
 #[test]
+fn a_backend_that_hangs_within_its_answer_is_let_go_of_though_the_client_takes_nothing() {
+    let app = Backend::scripted("app", |_| {
+        let mut answer = sized("", large());
+        answer.truncate(20 * MIB);
+        vec![Act::Send(answer), Act::Hang]
+    });
+    let timeout = "nginx.ingress.kubernetes.io/proxy-read-timeout: \"1\"";
+    let gateway = gateway(&app, &format!("{ON}, {timeout}"), &[]);
+    let mut client = ask(&gateway, "/large");
+    assert!(wait::comes_true(|| in_files(&gateway) > 0));
+    assert!(wait::comes_true(|| app.open() == 0), "the connection stays open");
+    let seen = taken(&mut client);
+    let answer = &seen.responses[0];
+    assert_eq!(answer.end, End::Cut);
+    assert!(answer.body.len() > 19 * MIB && large().starts_with(&answer.body));
+    assert!(is_empty(&gateway));
+}
+
+#[test]
 fn a_client_that_leaves_leaves_nothing() {
     let app = backend("");
     let gateway = gateway(
