@@ -32,19 +32,16 @@ pub(super) enum Reach {
 }
 
 /// Directives that say what happens anyway, or tune nginx.
-const NOTHING: [&str; 15] = [
+const NOTHING: [&str; 12] = [
     "access_log",
     "chunked_transfer_encoding",
     "gzip",
     "keepalive_timeout",
     "log_not_found",
-    "proxy_buffer_size",
-    "proxy_buffering",
     "proxy_buffers",
     "proxy_busy_buffers_size",
     "proxy_cache",
     "proxy_http_version",
-    "proxy_max_temp_file_size",
     "proxy_pass_request_headers",
     "server_tokens",
     "tcp_nodelay",
@@ -52,10 +49,13 @@ const NOTHING: [&str; 15] = [
 
 /// Directives that are an annotation by another name, with one value. (`limit_rate` is none of them: it counts
 /// bytes, the annotation KiB.)
-const SAME: [(&str, &str); 7] = [
+const SAME: [(&str, &str); 10] = [
     ("client_body_buffer_size", "client-body-buffer-size"),
     ("client_max_body_size", "proxy-body-size"),
+    ("proxy_buffer_size", "proxy-buffer-size"),
+    ("proxy_buffering", "proxy-buffering"),
     ("proxy_connect_timeout", "proxy-connect-timeout"),
+    ("proxy_max_temp_file_size", "proxy-max-temp-file-size"),
     ("proxy_read_timeout", "proxy-read-timeout"),
     ("proxy_request_buffering", "proxy-request-buffering"),
     ("proxy_send_timeout", "proxy-send-timeout"),
@@ -308,7 +308,7 @@ mod tests {
             ("deny 10.0.0.1; deny 10.0.0.2;", "denylist-source-range=10.0.0.1,10.0.0.2"),
             ("deny 10.0.0.1; allow all;", "denylist-source-range=10.0.0.1"),
             ("allow all;", ""),
-            ("proxy_buffering off; proxy_http_version 1.1;", ""),
+            ("proxy_buffering off; proxy_http_version 1.1;", "proxy-buffering=off"),
             ("", ""),
         ] {
             assert_eq!(annotations(text, Reach::Paths).as_deref(), Ok(same), "{text}");
