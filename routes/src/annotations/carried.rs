@@ -97,7 +97,8 @@ pub(crate) fn carry(from: ObjectKind, to: ObjectKind, full: &str, value: &str) -
 
 fn is_said_by_fields(family: &Family, name: &str) -> bool {
     if family.prefix == openshift::FAMILY.prefix {
-        return ["termination", "reconcile-labels"].contains(&name);
+        return ["destination-ca-certificate-secret", "termination", "reconcile-labels"]
+            .contains(&name);
     }
     family.prefix == nginx::FAMILY.prefix
         && (FIELDS_OF_ROUTES.contains(&name) || WITH_PATHS.contains(&name))

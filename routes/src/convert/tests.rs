@@ -295,6 +295,31 @@ fn clear_text_that_an_ingress_serves_beside_tls_a_route_serves_too() {
 }
 
 #[test]
+fn the_authorities_that_an_ingress_names_stand_in_its_route() {
+    let own = "    route.openshift.io/termination: reencrypt\n    \
+               route.openshift.io/destination-ca-certificate-secret: ca\nspec:\n";
+    let text = ingress("x", "", "/a").replace("spec:\n", own);
+    let secret = |key: &str| {
+        format!(
+            "---\nkind: Secret\nmetadata: {{name: ca, namespace: d}}\nstringData: {{{key}: CA}}\n"
+        )
+    };
+    for key in ["tls.crt", "ca.crt"] {
+        let converted = converted(&(text.clone() + &secret(key)));
+        assert_eq!(converted.problems, [], "{key}");
+        let tls = &converted.manifests[0]["spec"]["tls"];
+        assert_eq!(tls["destinationCACertificate"], "CA", "{key}");
+        assert_eq!(tls["termination"], "reencrypt", "{key}");
+    }
+    // A Route without them would believe any pod.
+    for missing in [text.clone(), text + &secret("other")] {
+        let converted = converted(&missing);
+        assert_eq!(converted.manifests, [] as [Value; 0]);
+        assert!(converted.problems[0].field.contains("destination-ca"), "{:?}", converted.problems);
+    }
+}
+
+#[test]
 fn what_protects_nothing_is_left_out_with_a_warning() {
     let converted = converted(&ingress("x", "enable-cors: 'true'; proxy-buffer-size: 8k", "/a"));
     assert_eq!(converted.manifests[0]["metadata"]["annotations"], json!({ "example.com/x": "me" }));

@@ -23,7 +23,7 @@ use crate::{
     annotations::{self, ObjectKind, Settings, Written},
     objects::{ObjectKey, ObjectRef, Objects},
     problem::Problem,
-    translate::ingress::has_expression,
+    translate::ingress::{AUTHORITIES, authorities_in, has_expression},
     transport::Speaks,
 };
 use canaries::Canaries;
@@ -138,9 +138,8 @@ impl One<'_, '_> {
         match self.tls(&host, prefix) {
             Ok(None) => {}
             Ok(Some(tls)) => spec["tls"] = tls,
-            Err(message) => {
-                let field = Written::BackendProtocol.field();
-                return self.refused(&field, message, "write the Route by hand");
+            Err((field, message)) => {
+                return self.refused(&field, &message, "write the Route by hand");
             }
         }
         let port = port.ok().flatten();
@@ -196,8 +195,8 @@ impl One<'_, '_> {
         }
     }
 
-    /// What becomes of TLS; an error if what is spoken to the backend cannot be said.
-    fn tls(&mut self, host: &str, path: &str) -> Result<Option<Value>, &'static str> {
+    /// What becomes of TLS; an error, with its field, if what is spoken to the backend cannot be said.
+    fn tls(&mut self, host: &str, path: &str) -> Result<Option<Value>, (String, String)> {
         let metadata = &self.ingress.metadata;
         let mut termination = annotations::termination(metadata);
         if self.settings.passthrough {
@@ -212,14 +211,15 @@ impl One<'_, '_> {
             hosts.iter().any(named) || (hosts.is_empty() && entry.secret_name.is_none())
         });
         let has_tls = entry.is_some() || forced;
+        let protocol = |message: &str| Err((Written::BackendProtocol.field(), message.to_owned()));
         let termination = match (self.settings.transport.speaks(), termination) {
             (Some(Speaks::Http1) | None, termination) => termination.unwrap_or("edge"),
             (Some(_), Some(termination @ ("reencrypt" | "passthrough"))) => termination,
             (Some(Speaks::Tls(_)), None) if has_tls => "reencrypt",
             (Some(Speaks::Tls(_)), _) => {
-                return Err("a Route speaks TLS to its backends only if clients do, too");
+                return protocol("a Route speaks TLS to its backends only if clients do, too");
             }
-            (Some(_), _) => return Err("a Route has no such protocol of its backends"),
+            (Some(_), _) => return protocol("a Route has no such protocol of its backends"),
         };
         if !has_tls {
             return Ok(None);
@@ -230,6 +230,17 @@ impl One<'_, '_> {
         let redirects = forced || self.settings.ssl_redirect;
         let insecure = if redirects { "Redirect" } else { "Allow" };
         tls.insert("insecureEdgeTerminationPolicy".into(), insecure.into());
+        if let Some(name) =
+            self.settings.destination_ca.as_ref().filter(|_| termination == "reencrypt")
+        {
+            let key = ObjectKey::new(Arc::clone(&self.key.namespace), &**name);
+            let secret = self.objects.secrets.get(&key);
+            let authorities = secret.and_then(|secret| authorities_in(&secret.object));
+            let authorities = authorities.ok_or_else(|| {
+                (AUTHORITIES.to_owned(), format!("the authorities in Secret {key} are not known"))
+            })?;
+            tls.insert("destinationCACertificate".into(), authorities.into());
+        }
         let secret = entry.and_then(|(at, entry)| Some((at, entry.secret_name.clone()?)));
         match (termination, secret) {
             ("passthrough", _) if !path.is_empty() => {

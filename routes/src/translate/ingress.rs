@@ -41,6 +41,7 @@ mod termination;
 mod weights;
 
 pub(crate) use closing::has_expression;
+pub(crate) use termination::{AUTHORITIES, authorities_in};
 
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Secret;
+
 use super::Translator;
 use crate::{
     annotations::{Settings, Termination},
@@ -15,7 +17,7 @@ use crate::{
 };
 
 /// Where an Ingress names the Secret with the authorities of its pods.
-const AUTHORITIES: &str =
+pub(crate) const AUTHORITIES: &str =
     "metadata.annotations[route.openshift.io/destination-ca-certificate-secret]";
 /// Where that Secret has them: as OpenShift's controller reads it, else where authorities stand elsewhere.
 const KEYS: [&str; 2] = ["tls.crt", "ca.crt"];
@@ -52,6 +54,12 @@ impl Translator<'_, '_> {
     }
 }
 
+/// The authorities in a Secret. What is not PEM is told of where it is used.
+pub(crate) fn authorities_in(secret: &Secret) -> Option<String> {
+    let pem = KEYS.into_iter().find_map(|key| secret_field(secret, key));
+    pem.map(|pem| String::from_utf8_lossy(pem).into_owned())
+}
+
 /// The authorities of the pods that an Ingress names, in PEM. What it names and does not have closes it.
 pub(super) fn authorities(
     settings: &mut Settings,
@@ -74,9 +82,7 @@ pub(super) fn authorities(
     let reference = Reference::secret(objects, key);
     out.references.push(reference.clone());
     let found = reference.as_secret(object, AUTHORITIES, CLOSED).and_then(|secret| {
-        // A certificate of another kind than text is told of where it is used.
-        let pem = KEYS.into_iter().find_map(|key| secret_field(&secret, key));
-        pem.map(|pem| String::from_utf8_lossy(pem).into()).ok_or_else(|| {
+        authorities_in(&secret).map(Arc::from).ok_or_else(|| {
             let [first, second] = KEYS;
             Box::new(Problem::error(
                 object,
