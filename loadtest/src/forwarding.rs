@@ -93,50 +93,88 @@ const LOADS: [(Load, &str); 3] = [
     (Load::Datagrams, "µs/datagram of 64 bytes"),
 ];
 
+/// What one of a load has cost.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+struct Cost {
+    /// Of all processors.
+    machine: f64,
+    /// Of the program that passes on, if there is one.
+    program: Option<f64>,
+}
+
 /// Runs everything and writes the result.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     process::catch_signals()?;
     let ways = if options.only.is_empty() { Way::value_variants() } else { &options.only };
-    let mut table =
-        "# Passing on\n\nTime that all processors of the machine were busy, client and server \
-                     included.\n\n| |"
-            .to_owned();
+    let beds = ways.iter().map(|way| Ok((*way, Bed::start(*way, &options.gatehouse)?)));
+    let beds = beds.collect::<anyhow::Result<Vec<_>>>()?;
+    let mut costs: Vec<[Vec<Cost>; LOADS.len()]> = vec![Default::default(); beds.len()];
+    // In turns: what else the machine does meets them alike.
+    for _ in 0..options.rounds {
+        for (at, (load, unit)) in LOADS.into_iter().enumerate() {
+            for ((way, bed), costs) in beds.iter().zip(&mut costs) {
+                process::check_stopping()?;
+                if matches!((way, load), (Way::Haproxy, Load::Datagrams)) {
+                    continue;
+                }
+                let cost = bed.cost(load, options.seconds)?;
+                println!("{:<20} {:>10.2} {unit}", way.title(), cost.machine);
+                costs[at].push(cost);
+            }
+        }
+    }
+    let mut text = "# Passing on\n".to_owned();
+    let of_machine = |cost: &Cost| Some(cost.machine);
+    text += "\nTime that all processors of the machine were busy, client and server included.\n\n";
+    text += &table(&beds, &costs, of_machine);
+    text += "\nOf it, the time of the program that passes on; what the kernel does for it on its way in is not in it.\n\n";
+    text += &table(&beds, &costs, |cost| cost.program);
+    println!("\n{text}");
+    fs::create_dir_all(&options.results)?;
+    let file = options.results.join("forwarding.md");
+    fs::write(&file, text).with_context(|| file.display().to_string())
+}
+
+/// The middle of all rounds.
+fn table(
+    beds: &[(Way, Bed)],
+    costs: &[[Vec<Cost>; LOADS.len()]],
+    of: impl Fn(&Cost) -> Option<f64>,
+) -> String {
+    let mut table = "| |".to_owned();
     for (_, unit) in LOADS {
         let _ = write!(table, " {unit} |");
     }
     table += "\n|---|--:|--:|--:|\n";
-    for way in ways {
-        let bed = Bed::start(*way, &options.gatehouse)?;
-        let _ = write!(table, "| {} |", way.title());
-        for (load, unit) in LOADS {
-            process::check_stopping()?;
-            if matches!((way, load), (Way::Haproxy, Load::Datagrams)) {
-                table += " – |";
-                continue;
-            }
-            let rounds = (0..options.rounds).map(|_| bed.cost(load, options.seconds));
-            let mut rounds = rounds.collect::<anyhow::Result<Vec<f64>>>()?;
+    for ((way, _), costs) in beds.iter().zip(costs) {
+        let middles = costs.each_ref().map(|rounds| {
+            let mut rounds: Vec<_> = rounds.iter().filter_map(&of).collect();
             rounds.sort_by(f64::total_cmp);
-            let middle = rounds[rounds.len() / 2];
-            println!("{:<20} {middle:>10.2} {unit}", way.title());
-            let _ = write!(table, " {middle:.2} |");
+            rounds.get(rounds.len() / 2).copied()
+        });
+        if middles.iter().all(Option::is_none) {
+            continue;
+        }
+        let _ = write!(table, "| {} |", way.title());
+        for middle in middles {
+            let _ = match middle {
+                Some(middle) => write!(table, " {middle:.2} |"),
+                None => write!(table, " – |"),
+            };
         }
         table += "\n";
     }
-    println!("\n{table}");
-    fs::create_dir_all(&options.results)?;
-    let file = options.results.join("forwarding.md");
-    fs::write(&file, table).with_context(|| file.display().to_string())
+    table
 }
 
-/// Hosts, servers and whoever passes on.
+/// Hosts, servers, and the program that passes on.
 struct Bed {
     client: Host,
     /// Where the client asks.
     target: String,
     /// Rules go with their host.
     _node: Host,
-    _passes_on: Option<Process>,
+    passes_on: Option<Process>,
     _servers: [Process; 2],
     _folder: tempfile::TempDir,
     _lan: Lan,
@@ -167,7 +205,7 @@ impl Bed {
             client,
             target,
             _node: node,
-            _passes_on: passes_on,
+            passes_on,
             _servers: servers,
             _folder: folder,
             _lan: lan,
@@ -198,10 +236,11 @@ impl Bed {
         Ok(serde_json::from_str(&self.client.run(&words)?)?)
     }
 
-    /// The time that processors were busy for one of what is counted, in its unit.
-    fn cost(&self, load: Load, seconds: u32) -> anyhow::Result<f64> {
+    /// What one of what is counted costs, in its unit.
+    fn cost(&self, load: Load, seconds: u32) -> anyhow::Result<Cost> {
         let time = seconds.to_string();
-        let before = busy()?;
+        let program = || self.passes_on.as_ref().map(Process::cpu);
+        let before = (busy()?, program());
         let count = match load {
             Load::Connections => {
                 let url = format!("http://{}:{}/", self.target, PORTS[0]);
@@ -230,7 +269,9 @@ impl Bed {
         if count <= 0.0 {
             bail!("nothing came through at {}", self.target);
         }
-        Ok((busy()? - before).as_secs_f64() / count)
+        let per_one = |time: Duration| time.as_secs_f64() / count;
+        let program = program().zip(before.1).map(|(after, before)| per_one(after - before));
+        Ok(Cost { machine: per_one(busy()? - before.0), program })
     }
 }
 
