@@ -137,8 +137,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             "a change shows in traffic, {} a second: median, 99 of 100, slowest",
             options.rate
         ),
-        spread(&mut times),
+        spread(&mut times.shown),
     );
+    row("of that the API server took to answer", spread(&mut times.answered));
     row("CPU time per change", format!("{:.1} ms", per_change.as_secs_f64() * 1e3));
     row("memory then", mebibytes(bed.gateway.memory_kib()));
     row("peak of resident memory", mebibytes(peak(&bed.gateway)?));

@@ -45,14 +45,22 @@ struct Sight {
     also: &'static str,
 }
 
-/// Makes the changes; returns how long each took, from before the request to the API server.
+/// How long each change took, from before the request to the API server.
+pub(super) struct Times {
+    /// Until that has answered.
+    pub(super) answered: Vec<Duration>,
+    /// Until traffic showed it.
+    pub(super) shown: Vec<Duration>,
+}
+
+/// Makes the changes.
 pub(super) fn run(
     site: &Site,
     api: &Api,
     http: SocketAddr,
     rate: u32,
     count: u32,
-) -> anyhow::Result<Vec<Duration>> {
+) -> anyhow::Result<Times> {
     let fewest = site.services.min(site.ingresses).min(site.routes);
     ensure!(
         count.div_ceil(3) <= fewest,
@@ -74,12 +82,17 @@ pub(super) fn run(
         }
     });
     let sent = changes
-        .map(|(kind, key, patch)| api::patch(client.clone(), kind, key, patch))
+        .map(|(kind, key, patch)| {
+            let (client, begun) = (client.clone(), Instant::now());
+            async move { api::patch(client, kind, key, patch).await.map(|()| begun.elapsed()) }
+        })
         .buffer_unordered(AT_ONCE)
-        .try_collect::<()>();
-    runtime.block_on(sent)?;
+        .try_collect();
+    let answered = runtime.block_on(sent)?;
     drop(made);
-    watching.join().unwrap_or_else(|_| bail!("the thread that looks has failed"))
+    let shown = watching.join();
+    let shown = shown.unwrap_or_else(|_| bail!("the thread that looks has failed"))?;
+    Ok(Times { answered, shown })
 }
 
 /// Endpoints, Ingresses and Routes in turn, another object each time.
