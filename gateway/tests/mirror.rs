@@ -237,8 +237,10 @@ fn there_is_no_copy_of_a_copy() {
         .start();
     assert_eq!(get(gateway.http, "a.test", "/original").status(), 200);
     assert!(wait::comes_true(|| count(&gateway, "answered") == 1));
-    let targets: Vec<_> = app.requests().into_iter().map(|request| request.target).collect();
-    assert_eq!(targets, ["/original", "/copy"]);
+    let mut targets: Vec<_> = app.requests().into_iter().map(|request| request.target).collect();
+    // Each goes its own way: either may be there first.
+    targets.sort();
+    assert_eq!(targets, ["/copy", "/original"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub(super) struct KeptHosts {
     pub(super) remarks: BTreeMap<HostPattern, Remarks>,
     /// Those with rules in the place of others.
     pub(super) replaced: Vec<HostPattern>,
-    /// Some claimant asks for an alias.
+    /// Some claimant asks for an alias, or has done so since all hosts were grouped.
     pub(super) has_aliases: bool,
 }
 
