@@ -319,7 +319,11 @@ impl Router<'_> {
         let end = |path: PathBuf| {
             let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
             let lines: Vec<_> = text.lines().collect();
-            format!("{}:\n{}\n", path.display(), lines[lines.len().saturating_sub(30)..].join("\n"))
+            format!(
+                "{}:\n{}\n",
+                path.display(),
+                lines[lines.len().saturating_sub(120)..].join("\n")
+            )
         };
         let logs: String = logs.map(end).collect();
         match self.kind {
