@@ -217,9 +217,18 @@ fn explain_names_the_rule_that_answers_and_the_ones_that_do_not() {
     assert!(out.starts_with("https://other.com/\n  is answered by no rule: 404\n"), "{out}");
 }
 
+/// What is explained with these words: whether the client gets an answer, and a part of what is said.
+fn explains(manifests: &str, rows: &[(&str, bool, &str)]) {
+    for (words, good, what) in rows {
+        let (result, out) = command(manifests, words);
+        assert_eq!(succeeded(&result.unwrap()), *good, "{words}: {out}");
+        assert!(out.contains(what), "{words}: {out}");
+    }
+}
+
 #[test]
 fn explain_fails_where_the_client_gets_an_error() {
-    for (words, good, what) in [
+    let rows = [
         ("explain @ http://example.com/a", true, "  at plain addresses\n"),
         (
             "explain @ http://example.com/b",
@@ -236,11 +245,37 @@ fn explain_fails_where_the_client_gets_an_error() {
             "(example.com Prefix /a)  host does not match",
         ),
         ("explain @ http://127.0.0.1:8080/ -H Host:example.com", false, "503"),
-    ] {
-        let (result, out) = command(MANIFESTS, words);
-        assert_eq!(succeeded(&result.unwrap()), good, "{words}: {out}");
-        assert!(out.contains(what), "{words}: {out}");
-    }
+    ];
+    explains(MANIFESTS, &rows);
+}
+
+/// An Ingress without any protection, and its backend.
+const OPEN: &str = "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: open}
+spec:
+  rules:
+  - host: example.com
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: b, port: {number: 80}}}}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: b-1, labels: {kubernetes.io/service-name: b}}
+addressType: IPv4
+endpoints: [{addresses: [127.0.0.1]}]
+ports: [{port: 8080}]
+---
+";
+
+/// The backend of it alone: Service `b` with an endpoint.
+fn backend() -> &'static str {
+    OPEN.split_once("---\n").unwrap().1
 }
 
 /// Two gateways that have an address each, and one host on the second.
@@ -277,7 +312,7 @@ fn explain_asks_the_listener_that_the_request_comes_to() {
     let class = "spec:\n  ingressClassName: two\n  rules";
     let manifests =
         format!("{GATEWAYS}{}", MANIFESTS.trim_start().replace("spec:\n  rules", class));
-    for (words, good, what) in [
+    let rows = [
         ("explain @ http://example.com/a", true, "  at gateway default/two\n"),
         ("explain @ http://192.0.2.2/a -H Host:example.com", true, "  at gateway default/two\n"),
         ("explain @ http://192.0.2.1/a -H Host:example.com", false, "is answered by no rule: 404"),
@@ -292,11 +327,8 @@ fn explain_asks_the_listener_that_the_request_comes_to() {
             "  at gateway default/one\n",
         ),
         ("explain @ http://127.0.0.1:8080/a -H Host:example.com", true, "  at plain addresses\n"),
-    ] {
-        let (result, out) = command(&manifests, words);
-        assert_eq!(succeeded(&result.unwrap()), good, "{words}: {out}");
-        assert!(out.contains(what), "{words}: {out}");
-    }
+    ];
+    explains(&manifests, &rows);
 }
 
 #[test]

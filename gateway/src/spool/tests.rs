@@ -2,15 +2,15 @@ use std::future::poll_fn;
 
 use super::*;
 
-const KIB: usize = 1024;
+pub(super) const KIB: usize = 1024;
 
 /// Room of so many KiB in memory and on the disk.
-fn spool(memory: usize, disk: usize) -> (Spool, tempfile::TempDir) {
+pub(super) fn spool(memory: usize, disk: usize) -> (Spool, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     (Spool::new(folder.path().join("bodies"), (memory * KIB) as u64, (disk * KIB) as u64), folder)
 }
 
-fn text(bytes: usize) -> Vec<u8> {
+pub(super) fn text(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at * 31 + at / 251) as u8).collect()
 }
 

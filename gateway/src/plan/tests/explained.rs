@@ -31,22 +31,12 @@ spec:
   - host: shown.test
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: b, port: {number: 80}}}}]}
 ---
-apiVersion: v1
-kind: Service
-metadata: {name: b}
-spec: {ports: [{port: 80}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: b-1, labels: {kubernetes.io/service-name: b}}
-addressType: IPv4
-endpoints: [{addresses: [127.0.0.1]}]
-ports: [{port: 8080}]
 ";
 
 #[test]
 fn explain_says_what_the_listener_does_before_it_asks_a_rule() {
-    for (words, good, what) in [
+    let served = format!("{SERVED}{}", backend());
+    let rows = [
         ("explain @ http://app.test/app", true, "is answered by Route default/app"),
         ("explain @ http://app.test/else", false, "  is answered by no rule: 503\n"),
         ("explain @ http://app.test/else", false, "  with 503: only Routes name this host"),
@@ -65,16 +55,13 @@ fn explain_says_what_the_listener_does_before_it_asks_a_rule() {
             "  is answered by no rule",
         ),
         ("explain @ https://shown.test/", false, "  with 503: no client certificate can be judged"),
-    ] {
-        let (result, out) = command(SERVED, words);
-        assert_eq!(succeeded(&result.unwrap()), good, "{words}: {out}");
-        assert!(out.contains(what), "{words}: {out}");
-    }
-    let (_, out) = command(SERVED, "explain @ https://through.test/ -o json");
+    ];
+    explains(&served, &rows);
+    let (_, out) = command(&served, "explain @ https://through.test/ -o json");
     let json: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(json["passedOn"]["object"], "Route default/through");
     assert_eq!((&json["winner"], &json["error"]), (&Value::Null, &Value::Null));
-    let (_, out) = command(SERVED, "explain @ http://app.test/else -o json");
+    let (_, out) = command(&served, "explain @ http://app.test/else -o json");
     let json: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(json["error"]["status"], 503);
 }

@@ -2,29 +2,6 @@
 
 use super::*;
 
-const OPEN: &str = "
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: open}
-spec:
-  rules:
-  - host: example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: b, port: {number: 80}}}}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: b}
-spec: {ports: [{port: 80}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: b-1, labels: {kubernetes.io/service-name: b}}
-addressType: IPv4
-endpoints: [{addresses: [127.0.0.1]}]
-ports: [{port: 8080}]
----
-";
-
 /// An Ingress of `/admin` with more lines under its annotations and at its end.
 fn guarded(annotations: &str, rest: &str) -> String {
     format!(
@@ -111,7 +88,7 @@ fn a_route_that_cannot_be_read_in_whole_closes_its_path() {
              example.com\n  to: {{kind: Service, name: b}}\n{rest}---\n"
         )
     };
-    let open = route("open", "", "") + OPEN.split_once("---\n").unwrap().1;
+    let open = route("open", "", "") + backend();
     let limit = "  annotations:\n    haproxy.router.openshift.io/rate-limit-connections: true\n";
     for (more, rest) in [
         (limit, "  path: /admin\n"),
@@ -236,7 +213,7 @@ fn an_object_in_another_version_that_protects_is_closed_and_one_that_does_not_is
                  {kind: Service, name: b}}\n";
     let open = "apiVersion: route.openshift.io/v1\nkind: Route\nmetadata: {name: open}\nspec: {host: example.com, \
                 to: {kind: Service, name: b}}\n---\n";
-    let open = format!("{open}{}", OPEN.split_once("---\n").unwrap().1);
+    let open = format!("{open}{}", backend());
     assert!(explained(&format!("{open}{route}"), "/admin/x").contains("ObjectUnreadable"));
     assert!(!explained(&format!("{open}{route}"), "/").contains("with 503"));
 }

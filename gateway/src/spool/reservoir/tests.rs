@@ -3,19 +3,10 @@
 use std::{future::poll_fn, time::Duration};
 
 use super::*;
-use crate::spool::SpoolFacts;
-
-const KIB: usize = 1024;
-
-/// Room of so many KiB in memory and on the disk.
-fn spool(memory: usize, disk: usize) -> (Spool, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    (Spool::new(folder.path().join("bodies"), (memory * KIB) as u64, (disk * KIB) as u64), folder)
-}
-
-fn text(bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|at| (at * 31 + at / 251) as u8).collect()
-}
+use crate::spool::{
+    SpoolFacts,
+    tests::{KIB, spool, text},
+};
 
 /// What leaves next, in the order in which it came; `None` at the end.
 async fn part(outlet: &mut Outlet<&'static str>) -> Option<Bytes> {
