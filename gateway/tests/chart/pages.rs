@@ -15,7 +15,7 @@ use super::site::Site;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Blocks of commands in the pages about an installation, by their first words. A test runs each, as
-/// [`Desk::run`] has it.
+/// [`Shell::run`] has it.
 pub(crate) const BLOCKS: [(&str, &str); 9] = [
     (INSTALL, "kubectl create namespace"),
     (INSTALL, "helm install gatehouse"),
@@ -99,14 +99,14 @@ fn every_block_of_commands_is_known() {
     assert_eq!(block("charts/gatehouse/README.md", first), block(INSTALL, first));
 }
 
-/// Where a reader of the pages sits: in a folder with the chart and the examples, with the programs that the
+/// The shell of a reader of the pages: in a folder with the chart and the examples, with the programs that the
 /// pages use.
-pub(crate) struct Desk<'a> {
+pub(crate) struct Shell<'a> {
     site: &'a Site,
     folder: TempDir,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> Shell<'a> {
     pub(crate) fn new(site: &'a Site) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);

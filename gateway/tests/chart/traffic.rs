@@ -14,7 +14,7 @@ use gatehouse_testbed::{
 
 use super::{
     CHART, NAMESPACE,
-    pages::{Desk, INSTALL, MIGRATION, ROUTER, TROUBLES},
+    pages::{INSTALL, MIGRATION, ROUTER, Shell, TROUBLES},
     site::Site,
 };
 
@@ -66,32 +66,32 @@ spec:
 #[test]
 fn one_line_is_the_whole_installation() {
     let site = Site::new();
-    let desk = Desk::new(&site);
+    let shell = Shell::new(&site);
     // Ends with `helm test`, so that the gateway has answered.
-    desk.run(INSTALL, "kubectl create namespace");
+    shell.run(INSTALL, "kubectl create namespace");
     let address = site.address();
     assert_eq!(address, "192.168.1.200".parse::<IpAddr>().unwrap());
     installed_whole(&site, address);
 
-    desk.run(INSTALL, "helm upgrade gatehouse");
+    shell.run(INSTALL, "helm upgrade gatehouse");
     site.helm(&["uninstall", "gatehouse", "--namespace", NAMESPACE, "--wait"]);
     // The nodes have made one of their own.
-    desk.sh("kubectl delete secret gatehouse-group -n gatehouse-system");
-    desk.run(INSTALL, "kubectl create secret");
+    shell.sh("kubectl delete secret gatehouse-group -n gatehouse-system");
+    shell.run(INSTALL, "kubectl create secret");
     let left = || Ok(site.nodes.iter().all(|node| !has(node, address)));
     eventually("the address is on no node", left).unwrap();
 
     // What is said of OpenShift is right where Routes come from the chart, too.
-    desk.run(ROUTER, "oc get routes");
-    desk.sh(
+    shell.run(ROUTER, "oc get routes");
+    shell.sh(
         "oc get routes -A -o yaml > routes.yaml; kubectl get services -A -o yaml > services.yaml",
     );
-    desk.run(ROUTER, "gatehouse convert");
-    desk.run(INSTALL, "helm install gatehouse");
+    shell.run(ROUTER, "gatehouse convert");
+    shell.run(INSTALL, "helm install gatehouse");
     site.helm(&["uninstall", "gatehouse", "--namespace", NAMESPACE, "--wait"]);
 
     // Beside MetalLB, with a class of its own.
-    desk.run(MIGRATION, "helm install gatehouse");
+    shell.run(MIGRATION, "helm install gatehouse");
     assert_eq!(site.address(), "192.168.1.251".parse::<IpAddr>().unwrap());
 }
 
@@ -132,11 +132,11 @@ fn what_metallb_and_ingress_nginx_served_is_served_through_outage_upgrade_and_de
     site.cluster.apply(&pods).unwrap();
     answers(&site, address);
     // The page says how to see beforehand what will differ: nothing that the example has.
-    let desk = Desk::new(&site);
-    let said = desk.run(MIGRATION, "kubectl get ingresses");
+    let shell = Shell::new(&site);
+    let said = shell.run(MIGRATION, "kubectl get ingresses");
     assert!(said.contains("\n0 errors"), "{said}");
     site.cluster.apply(WWW).unwrap();
-    let said = desk.run(TROUBLES, "kubectl exec");
+    let said = shell.run(TROUBLES, "kubectl exec");
     let answers = "is answered by Ingress default/www";
     assert!(said.contains("192.168.1.200") && said.contains(answers), "{said}");
 
