@@ -86,21 +86,9 @@ pub(super) fn changed<'c>(
     (replaced, fallback): Besides<'c>,
     (previous, before): (&Arc<RouteTable>, &'c Arc<KeptHosts>),
 ) -> Built {
-    let mut askers: HashMap<&HostPattern, Vec<Claimant<'c>>> = HashMap::new();
-    for claimant in &changes.came {
-        for entry in &claimant.translation.entries {
-            askers.entry(&entry.host).or_default().push(*claimant);
-        }
-    }
-    let left = changes.went.iter().flat_map(|translation| &translation.entries);
-    let replacing = replaced.values().map(|rule| &rule.host);
-    let hosts = left.map(|entry| &entry.host).chain(replacing).chain(&before.replaced);
-    for host in hosts {
-        askers.entry(host).or_default();
-    }
     let mut edits = Vec::new();
     let mut remarks = None;
-    for (pattern, mut askers) in askers {
+    for (pattern, mut askers) in touched(changes, replaced, before) {
         let old = previous.host(pattern);
         let mut known = HashSet::default();
         for object in old.into_iter().flat_map(|host| host.objects()) {
@@ -142,6 +130,27 @@ pub(super) fn changed<'c>(
     };
     let other = (!edits.is_empty()).then(|| previous.edited(edits));
     finish(other, kept, claimants, fallback, Some(previous))
+}
+
+/// The hosts that may have other rules now, each with those that came and ask for it.
+fn touched<'c>(
+    changes: &Changes<'c>,
+    replaced: &'c Replaced,
+    before: &'c KeptHosts,
+) -> HashMap<&'c HostPattern, Vec<Claimant<'c>>> {
+    let mut askers: HashMap<&HostPattern, Vec<Claimant<'c>>> = HashMap::new();
+    for claimant in &changes.came {
+        for entry in &claimant.translation.entries {
+            askers.entry(&entry.host).or_default().push(*claimant);
+        }
+    }
+    let left = changes.went.iter().flat_map(|translation| &translation.entries);
+    let replacing = replaced.values().map(|rule| &rule.host);
+    let hosts = left.map(|entry| &entry.host).chain(replacing).chain(&before.replaced);
+    for host in hosts {
+        askers.entry(host).or_default();
+    }
+    askers
 }
 
 /// The table with its aliases: `other`, or where there is none the previous one's hosts.
