@@ -50,6 +50,22 @@ fn backend(fields: &'static str) -> Backend {
     })
 }
 
+/// A backend that does something else than to end its large answer, after 20 MiB of it.
+fn unfinished(then: Act) -> Backend {
+    // Made before anybody waits for it.
+    let mut answer = sized("", large());
+    answer.truncate(20 * MIB);
+    Backend::scripted("app", move |_| vec![Act::Send(answer.clone()), then.clone()])
+}
+
+/// The client gets what came of it, and hears that there is more.
+fn is_cut(client: &mut TcpStream) {
+    let seen = taken(client);
+    let answer = &seen.responses[0];
+    assert_eq!(answer.end, End::Cut);
+    assert!(answer.body.len() > 19 * MIB && large().starts_with(&answer.body));
+}
+
 fn sized(fields: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{fields}\r\n", body.len());
     [head.as_bytes(), body].concat()
@@ -81,30 +97,6 @@ fn taken(client: &mut TcpStream) -> Exchange {
     listen(client, Want::responses(1), false)
 }
 
-/// The value of a metric, by its name and labels.
-fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let page = gateway.page("/metrics");
-    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("{name}: {page}")).parse().unwrap()
-}
-
-fn in_memory(gateway: &Gateway) -> u64 {
-    metric(gateway, "gatehouse_kept_body_bytes{place=\"memory\"}")
-}
-
-fn in_files(gateway: &Gateway) -> u64 {
-    metric(gateway, "gatehouse_kept_body_bytes{place=\"file\"}")
-}
-
-/// Whether nothing of any body is left.
-fn is_empty(gateway: &Gateway) -> bool {
-    wait::comes_true(|| {
-        in_memory(gateway) == 0
-            && in_files(gateway) == 0
-            && metric(gateway, "gatehouse_kept_body_files") == 0
-    })
-}
-
 #[test]
 fn a_slow_client_holds_no_backend_and_gets_everything() {
     let app = backend("");
@@ -113,18 +105,18 @@ fn a_slow_client_holds_no_backend_and_gets_everything() {
     for (nth, path) in ["/large", "/large-chunks"].into_iter().enumerate() {
         let mut client = ask(&gateway, path);
         assert!(
-            wait::comes_true(|| in_files(&gateway) > 4 * MIB as u64 && app.is_done()),
+            wait::comes_true(|| gateway.kept("file") > 4 * MIB as u64 && app.is_done()),
             "{path}"
         );
-        assert!(in_memory(&gateway) <= 512 * 1024, "{}", in_memory(&gateway));
+        assert!(gateway.kept("memory") <= 512 * 1024, "{}", gateway.kept("memory"));
         // The connection serves others meanwhile.
         assert_eq!(get(&gateway, "/small").responses[0].text(), "small");
         assert_eq!(app.connections(), 1);
         let seen = taken(&mut client);
         assert!(seen.responses[0].body == large(), "{path}");
         assert_eq!(seen.responses[0].end, End::Complete);
-        assert!(is_empty(&gateway));
-        assert_eq!(metric(&gateway, "gatehouse_kept_body_files_total"), nth as u64 + 1);
+        assert!(gateway.keeps_no_body());
+        assert_eq!(gateway.count("gatehouse_kept_body_files_total"), nth as u64 + 1);
         // The client's connection goes on as well.
         client.write_all(b"GET /small HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
         assert_eq!(taken(&mut client).responses[0].text(), "small");
@@ -148,11 +140,11 @@ fn the_object_says_whether_an_answer_waits_here_and_its_backend_has_the_last_wor
         let mut client = ask(&gateway, "/large");
         let case = format!("{annotations:?} {fields:?}");
         if waits {
-            assert!(wait::comes_true(|| in_files(&gateway) > 0 && app.is_done()), "{case}");
+            assert!(wait::comes_true(|| gateway.kept("file") > 0 && app.is_done()), "{case}");
         } else {
             assert!(wait::comes_true(|| !app.is_done()), "{case}");
             std::thread::sleep(Duration::from_millis(300));
-            assert_eq!((in_files(&gateway), app.is_done()), (0, false), "{case}");
+            assert_eq!((gateway.kept("file"), app.is_done()), (0, false), "{case}");
         }
         let seen = taken(&mut client);
         assert!(seen.responses[0].body == large(), "{case}");
@@ -186,7 +178,7 @@ fn what_has_come_leaves_at_once() {
         assert!(read_some(&mut client, wait::LIMIT, &mut bytes).unwrap() > 0);
     }
     assert!(bytes.windows(9).any(|part| part == b"data: 3\n\n"));
-    assert_eq!(metric(&gateway, "gatehouse_kept_body_files_total"), 0);
+    assert_eq!(gateway.count("gatehouse_kept_body_files_total"), 0);
 }
 
 #[test]
@@ -202,15 +194,15 @@ fn an_answer_takes_no_more_of_the_disk_than_it_may_and_waits_in_its_backend_beyo
     ] {
         let gateway = gateway(&app, &format!("{ON}, {annotations}"), flags);
         let mut clients = [(); 3].map(|()| ask(&gateway, "/large"));
-        assert!(wait::comes_true(|| !app.is_done() && in_files(&gateway) >= most as u64 / 2));
+        assert!(wait::comes_true(|| !app.is_done() && gateway.kept("file") >= most as u64 / 2));
         std::thread::sleep(Duration::from_millis(200));
         let all = if flags.is_empty() { 3 * most } else { most };
-        assert!(in_files(&gateway) <= all as u64, "{annotations} {flags:?}");
+        assert!(gateway.kept("file") <= all as u64, "{annotations} {flags:?}");
         assert!(!app.is_done(), "{annotations} {flags:?}");
         for client in &mut clients {
             assert!(taken(client).responses[0].body == large(), "{annotations} {flags:?}");
         }
-        assert!(is_empty(&gateway));
+        assert!(gateway.keeps_no_body());
     }
 }
 
@@ -231,46 +223,32 @@ fn an_answer_that_the_disk_fails_is_broken_off_and_told() {
         // Of chunks the client shows the frames, too.
         assert!(path != "/large" || large().starts_with(&answer.body));
     }
-    let refused = || metric(&gateway, "gatehouse_errors_total{reason=\"body_unkept\"}");
+    let refused = || gateway.count("gatehouse_errors_total{reason=\"body_unkept\"}");
     assert!(wait::comes_true(|| refused() == 2), "{}", refused());
     assert_eq!(get(&gateway, "/small").responses[0].text(), "small");
-    assert!(is_empty(&gateway));
+    assert!(gateway.keeps_no_body());
 }
 
 #[test]
 fn an_answer_that_its_backend_breaks_off_is_cut_behind_what_came() {
-    let app = Backend::scripted("app", |_| {
-        let mut answer = sized("", large());
-        answer.truncate(20 * MIB);
-        vec![Act::Send(answer), Act::Close]
-    });
+    let app = unfinished(Act::Close);
     let gateway = gateway(&app, ON, &[]);
     let mut client = ask(&gateway, "/large");
-    assert!(wait::comes_true(|| app.is_done() && in_files(&gateway) > 0));
-    let seen = taken(&mut client);
-    let answer = &seen.responses[0];
-    assert_eq!(answer.end, End::Cut);
-    assert!(answer.body.len() > 19 * MIB && large().starts_with(&answer.body));
-    assert!(is_empty(&gateway));
+    assert!(wait::comes_true(|| app.is_done() && gateway.kept("file") > 0));
+    is_cut(&mut client);
+    assert!(gateway.keeps_no_body());
 }
 
 #[test]
 fn a_backend_that_hangs_within_its_answer_is_let_go_of_though_the_client_takes_nothing() {
-    let app = Backend::scripted("app", |_| {
-        let mut answer = sized("", large());
-        answer.truncate(20 * MIB);
-        vec![Act::Send(answer), Act::Hang]
-    });
+    let app = unfinished(Act::Hang);
     let timeout = "nginx.ingress.kubernetes.io/proxy-read-timeout: \"1\"";
     let gateway = gateway(&app, &format!("{ON}, {timeout}"), &[]);
     let mut client = ask(&gateway, "/large");
-    assert!(wait::comes_true(|| in_files(&gateway) > 0));
+    assert!(wait::comes_true(|| gateway.kept("file") > 0));
     assert!(wait::comes_true(|| app.open() == 0), "the connection stays open");
-    let seen = taken(&mut client);
-    let answer = &seen.responses[0];
-    assert_eq!(answer.end, End::Cut);
-    assert!(answer.body.len() > 19 * MIB && large().starts_with(&answer.body));
-    assert!(is_empty(&gateway));
+    is_cut(&mut client);
+    assert!(gateway.keeps_no_body());
 }
 
 #[test]
@@ -282,9 +260,9 @@ fn a_client_that_leaves_leaves_nothing() {
         &[],
     );
     let client = ask(&gateway, "/large");
-    assert!(wait::comes_true(|| in_files(&gateway) > 4 * MIB as u64));
+    assert!(wait::comes_true(|| gateway.kept("file") > 4 * MIB as u64));
     drop(client);
-    assert!(is_empty(&gateway));
+    assert!(gateway.keeps_no_body());
     assert!(wait::comes_true(|| app.open() == 0), "the backend writes on");
 }
 
@@ -304,5 +282,5 @@ fn answers_over_http2_wait_as_well_and_may_be_paced_and_compressed() {
         assert!(status.success(), "{more:?}: {status}");
         assert!(std::fs::read(&path).unwrap() == large(), "{more:?}");
     }
-    assert!(is_empty(&gateway));
+    assert!(gateway.keeps_no_body());
 }

@@ -295,15 +295,9 @@ fn save(gateway: &Gateway, name: &str, text: &str) {
     assert!(comes_true(|| generation() > before), "{name} is not taken: {}", gateway.output());
 }
 
-fn metric(gateway: &Gateway, name: &str) -> Option<f64> {
-    let page = gateway.page("/metrics");
-    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-    line.parse().ok()
-}
-
 fn ejections(gateway: &Gateway, addr: SocketAddr) -> f64 {
     let name = format!("gatehouse_ejections_total{{service=\"default/app\",endpoint=\"{addr}\"}}");
-    metric(gateway, &name).unwrap_or_default()
+    gateway.metric(&name).unwrap_or_default()
 }
 
 #[test]
@@ -328,7 +322,7 @@ fn an_endpoint_has_so_many_requests_at_a_time_others_wait_and_the_rest_is_told_s
     assert!(comes_true(|| next.iter().any(thread::JoinHandle::is_finished)));
     let refused = next.remove(usize::from(next[1].is_finished()));
     assert_eq!(refused.join().unwrap(), 503);
-    assert_eq!(metric(&gateway, "gatehouse_errors_total{reason=\"queue_full\"}"), Some(1.0));
+    assert_eq!(gateway.metric("gatehouse_errors_total{reason=\"queue_full\"}"), Some(1.0));
     assert_eq!(busy.connections(), 2, "no third one is sent");
     gate.open();
     let all: Vec<_> = first.into_iter().chain(next).map(|it| it.join().unwrap()).collect();

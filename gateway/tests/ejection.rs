@@ -46,12 +46,6 @@ fn start(annotations: &str, backends: &[&Backend], args: &[&str]) -> Gateway {
         .start()
 }
 
-fn metric(gateway: &Gateway, name: &str) -> f64 {
-    let page = gateway.page("/metrics");
-    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|value| value.parse().ok()).unwrap_or_default()
-}
-
 /// So many requests; how many of them failed.
 fn failed(gateway: &Gateway, requests: usize) -> usize {
     (0..requests).filter(|_| get(gateway.http, "x.test", "/").status() == 503).count()
@@ -78,7 +72,7 @@ fn failures_in_a_row_eject_an_endpoint_until_one_request_is_answered_well() {
     let many = failed(&gateway, 120);
     assert!((3..=5).contains(&many), "{many} of 120: {}", gateway.output());
     assert_eq!(why_ejected(&gateway), [(c.addr.to_string(), "answers".to_owned())]);
-    assert!(metric(&gateway, "gatehouse_endpoint_ejections_total") >= 1.0);
+    assert!(gateway.metric("gatehouse_endpoint_ejections_total").unwrap_or_default() >= 1.0);
 
     ill.store(false, Relaxed);
     c.requests();
@@ -169,7 +163,7 @@ fn second_tries_are_bounded_where_a_whole_backend_fails() {
         assert!(clients.into_iter().all(|client| client.join().unwrap() == 503));
         let again = arrived();
         assert!((least..=most).contains(&again), "{own}: {again} second tries");
-        let refused = metric(&gateway, "gatehouse_retries_refused_total");
+        let refused = gateway.metric("gatehouse_retries_refused_total").unwrap_or_default();
         assert_eq!(refused > 0.0, again < 2 * CLIENTS, "{refused} refused");
     }
 }

@@ -39,20 +39,13 @@ fn site(host: &str) -> String {
     ingress(host, "", "", &[prefix(host, "/", "app")])
 }
 
-/// The value of a metric, if it is shown.
-fn metric(gateway: &Gateway, name: &str) -> Option<f64> {
-    let page = gateway.page("/metrics");
-    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-    line.parse().ok()
-}
-
 fn is_ejected(gateway: &Gateway, addr: SocketAddr) -> bool {
     let name = format!("gatehouse_endpoint_ejected{{service=\"default/app\",endpoint=\"{addr}\"}}");
-    metric(gateway, &name).is_some()
+    gateway.metric(&name).is_some()
 }
 
 fn connects_failed(gateway: &Gateway) -> f64 {
-    metric(gateway, "gatehouse_upstream_connect_failures_total").unwrap()
+    gateway.metric("gatehouse_upstream_connect_failures_total").unwrap()
 }
 
 /// Requests, each on a connection of its own, that are all answered.
@@ -79,12 +72,12 @@ fn an_endpoint_that_refuses_connections_is_passed_over_until_it_accepts_them_aga
     let status: serde_json::Value = serde_json::from_str(&gateway.page("/status")).unwrap();
     let row = serde_json::json!([{"service": "default/app", "endpoint": gone.to_string(), "why": "connects"}]);
     assert_eq!(status["ejected"], row);
-    assert_eq!(metric(&gateway, "gatehouse_endpoint_ejections_total"), Some(1.0));
+    assert_eq!(gateway.metric("gatehouse_endpoint_ejections_total"), Some(1.0));
     let shares = [&a, &c].map(|backend| backend.requests().len());
     assert!(shares.iter().all(|share| *share > 90), "of 230 requests: {shares:?}");
 
     // A new configuration does not forget it.
-    let generation = || metric(&gateway, "gatehouse_snapshot_generation").unwrap();
+    let generation = || gateway.metric("gatehouse_snapshot_generation").unwrap();
     let before = generation();
     gateway.save("app.yaml", &service("app", &[all[0], all[1]]));
     assert!(comes_true(|| generation() > before));
@@ -260,7 +253,7 @@ fn a_request_that_goes_round_through_others_ends_after_a_few_hops() {
     assert_eq!(get(one, "x.test", "/").status(), 508);
     let warned = [&first, &second].iter().filter(|it| it.output().contains("goes round")).count();
     assert_eq!(warned, 1);
-    let accepted = |it: &Gateway| metric(it, "gatehouse_connections_accepted_total").unwrap();
+    let accepted = |it: &Gateway| it.metric("gatehouse_connections_accepted_total").unwrap();
     assert!(accepted(&first) + accepted(&second) <= 8.0, "one request, a few hops");
     // What a client says of hops can only bring it nearer to the end.
     for (hops, status) in [("6", 508), ("-9", 508), ("x", 508)] {

@@ -64,32 +64,8 @@ fn chunked(method: &str, body: &[u8], size: usize) -> Vec<u8> {
     [&head(method, "Transfer-Encoding: chunked\r\n"), &*chunks, b"0\r\n\r\n"].concat()
 }
 
-/// The value of a metric, by its name and labels.
-fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let page = gateway.page("/metrics");
-    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("{name}: {page}")).parse().unwrap()
-}
-
-fn in_memory(gateway: &Gateway) -> u64 {
-    metric(gateway, "gatehouse_kept_body_bytes{place=\"memory\"}")
-}
-
-fn in_files(gateway: &Gateway) -> u64 {
-    metric(gateway, "gatehouse_kept_body_bytes{place=\"file\"}")
-}
-
 fn refused(gateway: &Gateway) -> u64 {
-    metric(gateway, "gatehouse_errors_total{reason=\"body_unkept\"}")
-}
-
-/// Whether nothing of any body is left.
-fn is_empty(gateway: &Gateway) -> bool {
-    wait::comes_true(|| {
-        in_memory(gateway) == 0
-            && in_files(gateway) == 0
-            && metric(gateway, "gatehouse_kept_body_files") == 0
-    })
+    gateway.count("gatehouse_errors_total{reason=\"body_unkept\"}")
 }
 
 /// An answer that says how the request was framed.
@@ -118,8 +94,8 @@ fn a_body_of_any_size_arrives_intact_with_its_length() {
             spilled += u64::from(bytes > 70 * KIB);
         }
     }
-    assert_eq!(metric(&gateway, "gatehouse_kept_body_files_total"), spilled);
-    assert!(is_empty(&gateway));
+    assert_eq!(gateway.count("gatehouse_kept_body_files_total"), spilled);
+    assert!(gateway.keeps_no_body());
 }
 
 #[test]
@@ -149,7 +125,7 @@ fn a_slow_client_holds_no_connection_to_a_backend() {
     let (first, rest) = body.split_at(3 * KIB);
     client.write_all(&head("POST", "Content-Length: 10240\r\n")).unwrap();
     client.write_all(first).unwrap();
-    assert!(wait::comes_true(|| in_memory(&gateway) >= 3 * KIB as u64));
+    assert!(wait::comes_true(|| gateway.kept("memory") >= 3 * KIB as u64));
     assert_eq!((app.connections(), app.arriving()), (0, 0));
     client.write_all(rest).unwrap();
     assert_eq!(listen(&mut client, Want::responses(1), false).status(), 200);
@@ -167,9 +143,9 @@ fn a_body_that_took_its_time_goes_to_an_endpoint_that_is_there_by_then() {
     let mut client = dial(gateway.http);
     client.write_all(&head("POST", "Content-Length: 5\r\n")).unwrap();
     client.write_all(b"hel").unwrap();
-    assert!(wait::comes_true(|| in_memory(&gateway) > 0));
+    assert!(wait::comes_true(|| gateway.kept("memory") > 0));
     gateway.save("app.yaml", &service("app", &[after.addr]));
-    assert!(wait::comes_true(|| metric(&gateway, "gatehouse_snapshot_generation") == 2));
+    assert!(wait::comes_true(|| gateway.count("gatehouse_snapshot_generation") == 2));
     client.write_all(b"lo").unwrap();
     let seen = listen(&mut client, Want::responses(1), false);
     assert!(seen.responses[0].text().starts_with("after"), "{seen:?}");
@@ -186,7 +162,7 @@ fn a_client_that_is_too_slow_is_told_so_and_nothing_is_left_of_its_body() {
     client.write_all(&text(50_000)).unwrap();
     let seen = listen(&mut client, Want::responses(1), false);
     assert_eq!(seen.status(), 408, "{seen:?}");
-    assert!(is_empty(&gateway));
+    assert!(gateway.keeps_no_body());
     assert_eq!(app.connections(), 0);
 }
 
@@ -219,7 +195,7 @@ fn a_request_whose_body_is_kept_goes_to_another_endpoint_as_one_without_a_body_w
         let got: Vec<Request> = backends.iter().flat_map(Backend::requests).collect();
         assert_eq!(got.len(), if status == 200 { 2 } else { 1 });
         assert!(got.iter().all(|request| request.body == body), "{method} {bytes}");
-        assert!(is_empty(&gateway));
+        assert!(gateway.keeps_no_body());
     }
 }
 
@@ -233,7 +209,7 @@ fn a_body_that_is_too_large_is_refused_before_a_backend_hears_of_it() {
         let seen = send(gateway.http, &request);
         assert_eq!((seen.status(), seen.interim.len()), (413, 0), "{seen:?}");
     }
-    assert!(is_empty(&gateway));
+    assert!(gateway.keeps_no_body());
     assert_eq!(app.connections(), 0);
 }
 
@@ -268,17 +244,17 @@ fn bodies_for_which_the_disk_has_no_room_are_refused_and_counted() {
     assert_eq!(seen.status(), 503, "{seen:?}");
     assert!(seen.responses[0].text().contains("no room"), "{}", seen.responses[0].text());
     assert_eq!((refused(&gateway), app.connections()), (2, 0));
-    assert!(is_empty(&gateway));
+    assert!(gateway.keeps_no_body());
     // There is room for what fits, and for one body at a time.
     let mut holder = dial(gateway.http);
     holder.write_all(&head("POST", "Content-Length: 400000\r\n")).unwrap();
     holder.write_all(&text(399_999)).unwrap();
-    assert!(wait::comes_true(|| in_files(&gateway) > 300_000));
+    assert!(wait::comes_true(|| gateway.kept("file") > 300_000));
     assert_eq!(send(gateway.http, &sized("POST", &text(300_000))).status(), 503);
     assert_eq!(send(gateway.http, &sized("POST", b"small")).status(), 200);
     holder.write_all(b"x").unwrap();
     assert_eq!(listen(&mut holder, Want::responses(1), false).status(), 200);
-    assert!(is_empty(&gateway));
+    assert!(gateway.keeps_no_body());
     assert_eq!(send(gateway.http, &sized("POST", &text(300_000))).status(), 200);
 }
 
@@ -293,7 +269,7 @@ fn a_folder_without_room_for_files_answers_503_and_small_bodies_pass() {
     assert_eq!(send(gateway.http, &sized("POST", &text(100 * KIB))).status(), 503);
     assert_eq!(send(gateway.http, &sized("POST", &text(60 * KIB))).status(), 200);
     assert!(gateway.output().contains("/bodies"), "{}", gateway.output());
-    assert!(is_empty(&gateway));
+    assert!(gateway.keeps_no_body());
 }
 
 #[test]
@@ -306,9 +282,9 @@ fn a_client_that_breaks_off_leaves_nothing() {
         let part = text(300_000);
         let part = if framing.contains("chunked") { chunk(&part) } else { part };
         client.write_all(&part).unwrap();
-        assert!(wait::comes_true(|| in_files(&gateway) > 200_000));
+        assert!(wait::comes_true(|| gateway.kept("file") > 200_000));
         client.shutdown(Shutdown::Both).unwrap();
-        assert!(is_empty(&gateway), "{framing}");
+        assert!(gateway.keeps_no_body(), "{framing}");
     }
     assert_eq!(app.connections(), 0);
 }
@@ -367,7 +343,7 @@ fn a_mirror_gets_the_body_once_however_often_it_is_sent() {
         copies.append(&mut mirror.arrived());
         !copies.is_empty()
     }));
-    assert!(copies[0].body == body && is_empty(&gateway));
+    assert!(copies[0].body == body && gateway.keeps_no_body());
     assert_eq!(mirror.arrived().len(), 0);
 }
 
@@ -404,7 +380,7 @@ fn uploads_over_http2_are_kept_as_well() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains(":status: 413"), "{said}");
     assert_eq!(app.requests().len(), 0);
-    assert!(is_empty(&gateway));
+    assert!(gateway.keeps_no_body());
 }
 
 #[test]
@@ -423,7 +399,7 @@ fn many_clients_that_wait_take_no_more_memory_than_they_may() {
         })
         .collect();
     let all = (CLIENTS * (body.len() - 1)) as u64;
-    let held = || (in_memory(&gateway), in_files(&gateway));
+    let held = || (gateway.kept("memory"), gateway.kept("file"));
     // Memory is counted by what is set aside for a body that says its length.
     assert!(wait::comes_true(|| held().0 + held().1 >= all - 2 * 1024 * 1024));
     assert!(held().0 <= 2 * 1024 * 1024, "{:?}", held());
@@ -435,5 +411,5 @@ fn many_clients_that_wait_take_no_more_memory_than_they_may() {
     let got = app.requests();
     let whole = [&body[1..], &body[..1]].concat();
     assert!(got.len() == CLIENTS && got.iter().all(|request| request.body == whole));
-    assert!(is_empty(&gateway));
+    assert!(gateway.keeps_no_body());
 }

@@ -225,6 +225,34 @@ impl Gateway {
         answer.responses.first().map(client::Response::text).unwrap_or_default()
     }
 
+    /// The value of a metric, by its name and labels, if there is one.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let page = self.page("/metrics");
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        line.parse().ok()
+    }
+
+    /// The value of a metric that counts and is always there.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn count(&self, name: &str) -> u64 {
+        self.metric(name).unwrap_or_else(|| panic!("no {name} at /metrics")) as u64
+    }
+
+    /// Bytes of bodies that wait in `memory`, or in `file`s.
+    pub fn kept(&self, place: &str) -> u64 {
+        self.count(&format!("gatehouse_kept_body_bytes{{place=\"{place}\"}}"))
+    }
+
+    /// Whether nothing of any body is left, at last.
+    pub fn keeps_no_body(&self) -> bool {
+        wait::comes_true(|| {
+            let files = self.count("gatehouse_kept_body_files");
+            (self.kept("memory"), self.kept("file"), files) == (0, 0, 0)
+        })
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         signal(self.pid(), "TERM");
