@@ -133,7 +133,15 @@ impl World<'_> {
                 assert_eq!(by, side, "{name}: {event:#}");
             }
         }
-        for status in self.bed.all("servicel2statuses") {
+        // Each makes the object first and says in a second write whose it is.
+        let statuses = eventually("every status says of which Service it is", || {
+            let all = self.bed.all("servicel2statuses");
+            match all.iter().find(|status| status["status"]["serviceName"].is_null()) {
+                Some(empty) => Err(format!("{empty:#}")),
+                None => Ok(all),
+            }
+        });
+        for status in statuses {
             let name = status["status"]["serviceName"].as_str().unwrap_or_default();
             let metallb = status["metadata"]["namespace"] == "metallb-system";
             let side = if metallb { Side::MetalLb } else { Side::Gatehouse };
