@@ -15,9 +15,7 @@ use std::{
 
 use socket2::SockRef;
 use tokio::{
-    io::{
-        AsyncRead, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf, copy_bidirectional_with_sizes,
-    },
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf},
     net::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
@@ -137,7 +135,8 @@ impl Relay {
 }
 
 /// Passes on what is within a client's TLS, until both sides have ended, one breaks off or the timers end it. Returns how
-/// many bytes came from the client, and how many went to it.
+/// many bytes came from the client, and how many went to it. As in [`Relay::poll`], a side that has been told all is not
+/// broken off, and what the backend said is still told when it takes no more.
 pub(crate) async fn relay_tls(
     ends: (&Worker, &ConnTimers),
     client: &mut TlsStream<TcpStream>,
@@ -146,26 +145,67 @@ pub(crate) async fn relay_tls(
 ) -> (u64, u64) {
     let timers = ends.1;
     let mut client = Watched { stream: client, ends, came: 0, went: 0 };
-    let whole = {
-        let mut copying = pin!(async {
-            backend.write_all(&early).await?;
-            copy_bidirectional_with_sizes(&mut client, backend, BUFFER, BUFFER).await
-        });
+    let (mut up, mut down) = (None, None);
+    {
+        let (mut from_client, mut to_client) = tokio::io::split(&mut client);
+        let (mut from_backend, mut to_backend) = backend.split();
+        let mut there = pin!(pass_on(&mut from_client, &mut to_backend, early));
+        let mut back = pin!(pass_on(&mut from_backend, &mut to_client, Vec::new()));
         poll_fn(|cx| {
             timers.register(cx);
             if timers.expired().is_some() {
-                return Poll::Ready(false);
+                return Poll::Ready(());
             }
-            copying.as_mut().poll(cx).map(|copied| copied.is_ok())
+            advance(&mut up, there.as_mut(), cx);
+            advance(&mut down, back.as_mut(), cx);
+            match (up, down) {
+                // The backend takes no more, but what it has said may be on its way.
+                (None | Some(Ok(()) | Err(Broken::To)), None) | (None, Some(Ok(()))) => {
+                    Poll::Pending
+                }
+                _ => Poll::Ready(()),
+            }
         })
-        .await
-    };
+        .await;
+    }
     let moved = (client.came, client.went);
-    if !whole {
+    if down != Some(Ok(())) {
         break_off(client.stream.get_ref().0);
+    }
+    if up != Some(Ok(())) {
         break_off(backend);
     }
     moved
+}
+
+/// Goes on with one of two directions, until it has come to its end.
+fn advance<T>(end: &mut Option<T>, way: Pin<&mut impl Future<Output = T>>, cx: &mut Context<'_>) {
+    if end.is_none()
+        && let Poll::Ready(ended) = way.poll(cx)
+    {
+        *end = Some(ended);
+    }
+}
+
+/// Passes on what one side says, `early` before all else, until the other has been told that it has ended.
+async fn pass_on(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    early: Vec<u8>,
+) -> Result<(), Broken> {
+    to.write_all(&early).await.map_err(|_| Broken::To)?;
+    drop(early);
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let got = from.read(&mut buffer).await.map_err(|_| Broken::From)?;
+        if got == 0 {
+            // A receiver that has gone needs not be told.
+            let _ = to.shutdown().await;
+            return Ok(());
+        }
+        to.write_all(&buffer[..got]).await.map_err(|_| Broken::To)?;
+        to.flush().await.map_err(|_| Broken::To)?;
+    }
 }
 
 /// A client's TLS, and what moves on it.
@@ -190,7 +230,12 @@ impl AsyncRead for Watched<'_> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut *self.stream).poll_read(cx, buffer))?;
+        match ready!(Pin::new(&mut *self.stream).poll_read(cx, buffer)) {
+            // Many clients end without a close_notify, those above all that are killed. All that came before has to
+            // arrive: who has broken off has said nothing more, which is an end to any protocol that needs to know.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => (),
+            read => read?,
+        }
         self.came += (buffer.filled().len() - before) as u64;
         self.moved();
         Poll::Ready(Ok(()))
