@@ -38,6 +38,7 @@ mod addresses;
 mod gateways;
 mod group;
 mod l4;
+mod slices;
 mod source_ranges;
 mod status;
 
@@ -304,8 +305,10 @@ pub fn compile(
     problems.extend(status::problems(state, node));
 
     let gateways = gateways::gateways(state, node, &routes, &mut problems);
+    let slices = slices::Slices::new(state);
     let ours = addresses::Ours {
         gateways: &gateways,
+        slices: &slices,
         passed_on: passed_on.iter().map(|service| service.key).collect(),
     };
     let deal = addresses::deal(state, node, role, previous);
@@ -322,7 +325,7 @@ pub fn compile(
     let l4 = l4::plan(
         &passed_on,
         &routes.asked,
-        (state, node),
+        (&slices, node),
         &served,
         (&source_ranges, &l4_certs),
         before,

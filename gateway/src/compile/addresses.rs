@@ -15,7 +15,7 @@ use gatehouse_routes::{
 use gatehouse_vip::{ClaimId, Exclusion, VipPlan, bgp::BgpPlan};
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
-use super::NodeContext;
+use super::{NodeContext, slices::Slices};
 use crate::state::ClusterState;
 
 mod bgp;
@@ -46,6 +46,7 @@ pub(super) struct Ours<'s> {
     pub(super) gateways: &'s BTreeMap<ObjectKey, &'s Service>,
     /// Those whose connections it passes on.
     pub(super) passed_on: BTreeSet<&'s ObjectKey>,
+    pub(super) slices: &'s Slices<'s>,
 }
 
 impl Ours<'_> {

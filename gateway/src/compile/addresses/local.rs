@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use foldhash::{HashMap, HashMapExt as _};
 use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::Problem,
@@ -19,9 +18,6 @@ use crate::{
     compile::{Assigned, NodeContext},
     state::ClusterState,
 };
-
-/// Label of an EndpointSlice: the Service that it belongs to.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Labels of the Node object if there is one, else those of the command line.
 pub(super) fn facts(state: &ClusterState, node: &NodeContext) -> NodeFacts {
@@ -119,7 +115,6 @@ pub(super) fn wanted(
         wanted.insert(claim_id(key), Wanted { labels: labels(service), local });
     }
     let others = assigned.keys().filter(|key| !ours.gateways.contains_key(*key));
-    let mut slices: Option<Slices<'_>> = None;
     for key in others {
         let Some(stored) = state.objects.services.get(key) else { continue };
         let object = ObjectRef::new("Service", key.clone());
@@ -134,9 +129,7 @@ pub(super) fn wanted(
             ));
             continue;
         }
-        let slices = slices.get_or_insert_with(|| by_service(state));
-        let of_service = slices.get(&(&*key.namespace, &*key.name));
-        let usable = usable_on(of_service.map_or(&[], Vec::as_slice), &node.node);
+        let usable = usable_on(ours.slices.of(key), &node.node);
         let Some(here) = usable else {
             // Of objects that are written by hand that is said where their endpoints are looked for.
             if passed_on && stored.trust.standalone {
@@ -155,20 +148,6 @@ pub(super) fn wanted(
         wanted.insert(claim_id(key), Wanted { labels: labels(&stored.object), local });
     }
     wanted
-}
-
-/// By namespace and name of their Service.
-type Slices<'s> = HashMap<(&'s str, &'s str), Vec<&'s EndpointSlice>>;
-
-fn by_service(state: &ClusterState) -> Slices<'_> {
-    let mut slices = Slices::new();
-    for (key, stored) in &state.objects.endpoint_slices {
-        let labels = stored.object.metadata.labels.as_ref();
-        if let Some(service) = labels.and_then(|labels| labels.get(SERVICE_NAME)) {
-            slices.entry((&key.namespace, service)).or_default().push(&stored.object);
-        }
-    }
-    slices
 }
 
 /// Whether one of the usable endpoints is on this node; `None` if no endpoint is usable anywhere. As

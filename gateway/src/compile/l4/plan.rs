@@ -12,25 +12,22 @@ use gatehouse_routes::{
     objects::ObjectKey,
     server_names::ServerNames,
 };
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::{
     Certs, ClientAffinity, Forwarding, L4Address, L4Plan, L4Port, Named, StatsHandle,
     services::{Forwarded, Port},
 };
-use crate::{
-    compile::{Assigned, ListenerPlan, NodeContext, Protocol, source_ranges::SourceRanges},
-    state::ClusterState,
+use crate::compile::{
+    Assigned, ListenerPlan, NodeContext, Protocol, slices::Slices, source_ranges::SourceRanges,
 };
-
-/// Label of an EndpointSlice: the Service that it belongs to.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// What is passed on, given the slots of the backends and who has which address. Ports that say the same as before
 /// are the same.
 pub(in crate::compile) fn plan(
     services: &[Forwarded<'_>],
     slots: &[BackendSlot],
-    (state, node): (&ClusterState, &NodeContext),
+    (slices, node): (&Slices<'_>, &NodeContext),
     addresses: &BTreeMap<ObjectKey, Assigned>,
     (sources, certs): (&SourceRanges, &BTreeMap<ObjectKey, Certs>),
     previous: Option<&L4Plan>,
@@ -50,7 +47,8 @@ pub(in crate::compile) fn plan(
         let spec = service.spec.as_ref();
         let text = |field: Option<&Option<String>>| field.and_then(|text| text.clone());
         let local = text(spec.map(|spec| &spec.external_traffic_policy));
-        let here = (local.as_deref() == Some("Local")).then(|| on_node(state, key, &node.node));
+        let here_of = |service: &ObjectKey| on_node(slices.of(service), &node.node);
+        let here = (local.as_deref() == Some("Local")).then(|| here_of(key));
         let ips: &[IpAddr] = addresses.get(*key).map_or(&[], |assigned| &assigned.ips);
         for Port { transport, number, backend, named, .. } in ports {
             // One slot for each backend that was asked for, in that order.
@@ -60,7 +58,7 @@ pub(in crate::compile) fn plan(
                 let backend = WeightedBackend { slot: *slot, key: backend.clone(), weight: 1 };
                 let spec = ForwardSpec::of(Box::new([backend]), Arc::clone(policy));
                 let (host, service) = (name.host.clone(), name.service.clone());
-                let here = here.as_ref().map(|_| on_node(state, &service, &node.node));
+                let here = here.as_ref().map(|_| here_of(&service));
                 let forward = Forward::new(spec);
                 names.insert(&name.host, Named { host, service, forward, here });
             }
@@ -118,15 +116,8 @@ pub(in crate::compile) fn listeners(plan: &L4Plan) -> impl Iterator<Item = Liste
 }
 
 /// The addresses of a Service's endpoints on a node, in order.
-fn on_node(state: &ClusterState, service: &ObjectKey, node: &str) -> Box<[IpAddr]> {
-    let slices = state.objects.endpoint_slices.iter().filter(|(key, stored)| {
-        let labels = stored.object.metadata.labels.as_ref();
-        key.namespace == service.namespace
-            && labels
-                .and_then(|labels| labels.get(SERVICE_NAME))
-                .is_some_and(|of| **of == *service.name)
-    });
-    let endpoints = slices.flat_map(|(_, stored)| &stored.object.endpoints);
+fn on_node(slices: &[&EndpointSlice], node: &str) -> Box<[IpAddr]> {
+    let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
     let here = endpoints.filter(|endpoint| endpoint.node_name.as_deref() == Some(node));
     let ips = here.flat_map(|endpoint| &endpoint.addresses);
     let mut ips: Vec<IpAddr> = ips.filter_map(|text| text.parse().ok()).collect();
