@@ -309,7 +309,7 @@ pub fn compile(
     let ours = addresses::Ours {
         gateways: &gateways,
         slices: &slices,
-        passed_on: passed_on.iter().map(|service| service.key).collect(),
+        passed_on: passed_on.iter().map(|service| (service.key, service.named())).collect(),
     };
     let deal = addresses::deal(state, node, role, previous);
     let announced = addresses::announce(state, node, &deal, &ours, &mut problems);

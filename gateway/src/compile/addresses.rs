@@ -44,14 +44,14 @@ pub(super) struct Announced {
 /// The Services whose traffic ends in this process.
 pub(super) struct Ours<'s> {
     pub(super) gateways: &'s BTreeMap<ObjectKey, &'s Service>,
-    /// Those whose connections it passes on.
-    pub(super) passed_on: BTreeSet<&'s ObjectKey>,
+    /// Those whose connections it passes on, and the Services that server names lead them to.
+    pub(super) passed_on: BTreeMap<&'s ObjectKey, Vec<&'s ObjectKey>>,
     pub(super) slices: &'s Slices<'s>,
 }
 
 impl Ours<'_> {
     fn has(&self, key: &ObjectKey) -> bool {
-        self.gateways.contains_key(key) || self.passed_on.contains(key)
+        self.gateways.contains_key(key) || self.passed_on.contains_key(key)
     }
 }
 

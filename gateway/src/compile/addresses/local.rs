@@ -101,7 +101,8 @@ pub(super) fn excluded(
 ///
 /// A gateway's traffic ends in this process, so this node always has a local endpoint of it. Traffic of
 /// other Services is passed on by this process or by kube-proxy, and as MetalLB does, their
-/// addresses are announced only while some endpoint is usable.
+/// addresses are announced only while some endpoint is usable: one of their own, or of a Service that a
+/// server name leads to.
 pub(super) fn wanted(
     state: &ClusterState,
     node: &NodeContext,
@@ -118,8 +119,8 @@ pub(super) fn wanted(
     for key in others {
         let Some(stored) = state.objects.services.get(key) else { continue };
         let object = ObjectRef::new("Service", key.clone());
-        let passed_on = ours.passed_on.contains(key);
-        if stored.trust.standalone && !passed_on {
+        let passed_on = ours.passed_on.get(key);
+        if stored.trust.standalone && passed_on.is_none() {
             problems.push(Problem::warning(
                 &object,
                 "NotForwarded",
@@ -129,10 +130,14 @@ pub(super) fn wanted(
             ));
             continue;
         }
-        let usable = usable_on(ours.slices.of(key), &node.node);
-        let Some(here) = usable else {
+        let named = passed_on.into_iter().flatten().copied();
+        let usable = [key].into_iter().chain(named).filter_map(|service| {
+            let usable = usable_on(ours.slices.of(service), &node.node);
+            usable.or_else(|| is_elsewhere(state, service).then_some(false))
+        });
+        let Some(here) = usable.reduce(|any, one| any || one) else {
             // Of objects that are written by hand that is said where their endpoints are looked for.
-            if passed_on && stored.trust.standalone {
+            if passed_on.is_some() && stored.trust.standalone {
                 continue;
             }
             problems.push(Problem::warning(
@@ -161,6 +166,12 @@ fn usable_on(slices: &[&EndpointSlice], node: &str) -> Option<bool> {
     });
     let here = usable.map(|endpoint| endpoint.node_name.as_deref() == Some(node));
     here.reduce(|any, one| any || one)
+}
+
+/// Whether the endpoints of a Service are found by DNS: on no node that is known here.
+fn is_elsewhere(state: &ClusterState, service: &ObjectKey) -> bool {
+    let spec = state.objects.services.get(service).and_then(|stored| stored.object.spec.as_ref());
+    spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
 }
 
 fn labels(service: &Service) -> BTreeMap<String, String> {

@@ -36,6 +36,15 @@ pub(in crate::compile) struct Forwarded<'s> {
     pub(super) tls: Option<CertBinding>,
 }
 
+impl Forwarded<'_> {
+    /// The Services that server names lead to, each once.
+    pub(in crate::compile) fn named(&self) -> Vec<&ObjectKey> {
+        let all = self.ports.iter().flat_map(|port| &port.named);
+        let all: BTreeSet<_> = all.map(|(name, _)| &name.service).collect();
+        all.into_iter().collect()
+    }
+}
+
 /// A port and its backend.
 pub(super) struct Port {
     pub(super) transport: Transport,

@@ -250,3 +250,37 @@ fn server_names_lead_to_services_of_the_namespace_and_take_a_process() {
         ]
     );
 }
+
+#[test]
+fn the_address_of_server_names_is_announced_while_any_of_their_services_has_an_endpoint() {
+    let names =
+        "gatehouse.io/forwarding: gateway, gatehouse.io/tls-server-names: 'a.test=a, b.test=b'";
+    let to = |name: &str, spec: &str| {
+        format!(
+            "\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{port: 25}}]{spec}}}\n"
+        )
+    };
+    let outside = to("b", ", type: ExternalName, externalName: db.example.com");
+    let (own, a) = (endpoint("mail", "10.0.0.1", "node-2"), endpoint("a", "10.0.0.2", "node-1"));
+    let far = endpoint("a", "10.0.0.3", "node-2");
+    let local = ", externalTrafficPolicy: Local";
+    for (spec, others, announced) in [
+        ("", "", false),
+        ("", &*own, true),
+        ("", &*a, true),
+        ("", &*outside, true),
+        (local, &*a, true),
+        (local, &*far, false),
+        (local, &*outside, false),
+        (local, &*format!("{own}{a}"), true),
+    ] {
+        let service = load_balancer("mail", names, spec);
+        let recorded = "status: {loadBalancer: {ingress: [{ip: 192.168.1.200}]}}\n";
+        let yaml = format!("{POOL}{service}{recorded}{}{others}", to("a", ""));
+        for source in [SOURCE, Source { trust: SourceTrust::default(), ..SOURCE }] {
+            let compiled = compile(&state_of(&yaml, source), &node(), None);
+            assert_eq!(ips(&compiled, "default/mail"), ["192.168.1.200"]);
+            assert_eq!(!compiled.vips.vips.is_empty(), announced, "{spec} {others} {source:?}");
+        }
+    }
+}
