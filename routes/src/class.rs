@@ -25,6 +25,8 @@ pub(crate) struct Classes<'o> {
     default_gateway: Option<&'o ObjectKey>,
     /// Class of the Ingresses that name none.
     unnamed: Option<Class>,
+    /// One whose own name cannot be read: it may be any that nothing else defines.
+    nameless: Option<Class>,
 }
 
 #[derive(Clone)]
@@ -65,6 +67,7 @@ impl<'o> Classes<'o> {
                 .ingress_classes
                 .is_empty()
                 .then(|| Class::Ours { gateway: options.default_gateway.clone() }),
+            nameless: None,
         };
         for (key, stored) in &objects.ingress_classes {
             let class = judge(key, &stored.object, options, &mut problems);
@@ -79,6 +82,13 @@ impl<'o> Classes<'o> {
             };
             if default && free {
                 classes.unnamed = Some(class.clone());
+            }
+            if is_nameless(&stored.object)
+                && let Class::Unread { gateway, why } = &class
+            {
+                let why = format!("nothing else defines the class, and {why}").into();
+                let all = Class::Unread { gateway: gateway.clone(), why };
+                classes.nameless.get_or_insert(all);
             }
             classes.named.insert(&key.name, class);
         }
@@ -102,9 +112,12 @@ impl<'o> Classes<'o> {
                 Claim::Ours { class: Some(name), gateway: self.default_gateway, unread: None }
             }
             None => {
-                let annotation = legacy.map(|found| found.field());
-                let field = annotation.unwrap_or_else(|| "spec.ingressClassName".to_owned());
-                Claim::Unknown { class: name, field }
+                let unknown = || {
+                    let annotation = legacy.map(|found| found.field());
+                    let field = annotation.unwrap_or_else(|| "spec.ingressClassName".to_owned());
+                    Claim::Unknown { class: name, field }
+                };
+                self.nameless.as_ref().map_or_else(unknown, |class| class.claim(Some(name)))
             }
         }
     }
@@ -172,7 +185,11 @@ fn judge(
         let given = spec.and_then(|spec| spec.parameters.as_ref());
         let gateway = given.and_then(|given| gateway_service(given).ok());
         let gateway = gateway.or_else(|| options.default_gateway.clone());
-        let why = format!("IngressClass {} cannot be read: {why}", key.name).into();
+        let called = match is_nameless(class) {
+            true => "an IngressClass whose name is not known".to_owned(),
+            false => format!("IngressClass {}", key.name),
+        };
+        let why = format!("{called} cannot be read: {why}").into();
         return Class::Unread { gateway, why };
     }
     if controller != Some(&*options.controller) {
@@ -198,6 +215,12 @@ fn judge(
         },
     };
     Class::Ours { gateway }
+}
+
+/// Whether it stands in for a class that may have any name.
+fn is_nameless(class: &IngressClass) -> bool {
+    let annotations = class.metadata.annotations.as_ref();
+    annotations.is_some_and(|annotations| annotations.contains_key(&gatehouse::unnamed()))
 }
 
 fn gateway_service(

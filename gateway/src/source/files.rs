@@ -448,7 +448,10 @@ fn about(path: &Path, file: &File) -> Vec<Problem> {
     let unreadable = file.errors().map(|error| {
         let hint = if error.stand_ins.iter().any(|name| file.manifest.is_closed(name)) {
             match error.stand_ins.iter().all(|name| name.kind == Kind::IngressClass.name()) {
-                true => "mend it; until then its Ingresses are closed (503)",
+                true => {
+                    "mend it; until then its Ingresses are closed (503), and where its name cannot be read those of every \
+                     class that nothing else defines"
+                }
                 false => "mend it; until then its hosts and paths are closed (503)",
             }
         } else {

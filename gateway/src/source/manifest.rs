@@ -401,6 +401,10 @@ impl Document {
         let mut object = salvage::stand_in(kind, remains, why)?;
         let metadata = object.metadata_mut();
         let usable = |name: &Option<String>| name.as_deref().is_some_and(admission::is_dns_name);
+        if kind == Kind::IngressClass && !(usable(&metadata.name) && remains.agree_on_name()) {
+            let annotations = metadata.annotations.get_or_insert_default();
+            annotations.insert(gatehouse::unnamed(), "true".to_owned());
+        }
         if !usable(&metadata.name) {
             // Nothing else may have this name, or one of both would not count.
             let before = self.closed.len() + self.objects.len();

@@ -29,6 +29,15 @@ pub(crate) struct Remains {
     pub(crate) cut: bool,
 }
 
+impl Remains {
+    /// Whether the object has the same name however it is read.
+    pub(crate) fn agree_on_name(&self) -> bool {
+        let mut names = self.readings.iter().map(|it| it.get("metadata")?.get("name"));
+        let first = names.next().flatten();
+        names.all(|name| name == first)
+    }
+}
+
 /// The stand-in; `None` if no host can be read, or the kind has none. `why` is `field: what is wrong`.
 pub(crate) fn stand_in(kind: Kind, remains: &Remains, why: &str) -> Option<Object> {
     let last = remains.readings.last()?;

@@ -105,6 +105,12 @@ pub fn unreadable() -> String {
 }
 
 /// The whole name of the annotation by which the reader of an Ingress or a Route says that fields of it are not
+/// The whole name of the annotation by which the reader of an IngressClass says of such a stand-in that the name of the
+/// class cannot be read either: it may be any.
+pub fn unnamed() -> String {
+    format!("{}unnamed", FAMILY.prefix)
+}
+
 /// known and may limit who is served, so that it must be closed. The value is their paths, separated
 /// by blanks, each with `=` and the name that was probably meant.
 pub fn unread_fields() -> String {

@@ -116,6 +116,36 @@ fn ingresses_of_a_class_that_cannot_be_read_are_closed_unless_it_is_surely_anoth
 }
 
 #[test]
+fn a_class_without_a_name_that_can_be_read_closes_what_nothing_else_defines() {
+    let nameless = |controller: &str| {
+        format!(
+            "kind: IngressClass\nmetadata: {{name: unnamed-1, annotations: {{gatehouse.io/unreadable: 'name: torn', \
+             gatehouse.io/unnamed: 'true'}}}}\nspec: {{{controller}}}\n---\n{CLASSES}"
+        )
+    };
+    let options = Options::default();
+    let claiming = Options { claim_classes: vec!["nginx".into()], ..Options::default() };
+    let closed = "closed: nothing else defines the class, and an IngressClass whose name is not known cannot be read: \
+                  name: torn";
+    let ours = "controller: gatehouse.io/ingress";
+    let theirs = "controller: k8s.io/ingress-nginx";
+    for (options, controller, class, legacy, expected) in [
+        (&options, ours, Some("web"), None, closed),
+        (&options, "", Some("web"), None, closed),
+        (&options, "", None, Some("web"), closed),
+        (&options, "", Some("edge"), None, "ours at gw/edge"),
+        (&options, "", Some("theirs"), None, "foreign"),
+        (&options, "", None, None, "foreign"),
+        (&options, theirs, Some("web"), None, "unknown"),
+        (&claiming, "", Some("nginx"), None, "ours"),
+        (&claiming, "", Some("web"), None, closed),
+    ] {
+        let found = claim(&nameless(controller), options, class, legacy);
+        assert_eq!(found, expected, "{controller} {class:?} {legacy:?}");
+    }
+}
+
+#[test]
 fn classes_without_parameters_are_served_on_the_default_gateway() {
     let gateway = Some(ObjectKey::new("gw", "main"));
     let options = Options { default_gateway: gateway, ..Options::default() };

@@ -251,3 +251,52 @@ fn ingresses_of_a_class_that_cannot_be_read_are_closed_and_neither_open_nor_miss
         assert!(!explained(&format!("{whole}{open}"), "/").contains("503"), "{whole}{open}");
     }
 }
+
+#[test]
+fn a_class_whose_name_cannot_be_read_closes_the_ingresses_of_classes_that_nothing_else_defines() {
+    let of = |class: &str| {
+        OPEN.replace("spec:\n  rules:", &format!("spec:\n  ingressClassName: {class}\n  rules:"))
+    };
+    let class = |metadata: &str, controller: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: IngressClass\n{metadata}spec:\n  controller: {controller}\n---\n"
+        )
+    };
+    let ours = "gatehouse.io/ingress";
+    let other = class("metadata: {name: other}\n", ours);
+    let mut classes: Vec<String> = [
+        "metadata: {}\n",
+        "",
+        "metadata:\n",
+        "metadata: {name: [web]}\n",
+        "metadata: {name: {web: }}\n",
+        "metadata: {name: \"\"}\n",
+        "metadata: {name: Web_}\n",
+        "metadata: web\n",
+        "metadata:\n  name: \"web\n",
+        "metadata:\n\tname: web\n",
+        "metadata: {nmae: web}\n",
+        // Whichever counts.
+        "metadata:\n  name: web\n  name: old\n",
+    ]
+    .map(|metadata| class(metadata, ours))
+    .into();
+    classes.push(
+        "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: web\n---\n".into(),
+    );
+    for class in &classes {
+        let web = of("web");
+        for manifests in [format!("{other}{web}{class}"), format!("{class}{web}---\n{other}")] {
+            let out = explained(&manifests, "/");
+            assert!(out.contains("with 503: ObjectUnreadable"), "{manifests}\n{out}");
+            let (_, out) = command(&manifests, "check @");
+            let told = out.contains("ClassUnreadable") && out.contains("name is not known");
+            assert!(told || class.contains("old"), "{manifests}\n{out}");
+        }
+        let out = explained(&format!("{class}{other}{}", of("other")), "/");
+        assert!(!out.contains("503"), "{class}\n{out}");
+    }
+    let theirs = class("metadata: {}\n", "k8s.io/ingress-nginx");
+    let out = explained(&format!("{theirs}{}", of("web")), "/");
+    assert!(!out.contains("503"), "surely another's: {out}");
+}
