@@ -9,6 +9,7 @@ use std::{
 };
 
 use gatehouse_routes::{
+    annotations::ServedBy,
     objects::{Age, ObjectKey, ObjectRef, Stored},
     problem::Problem,
 };
@@ -53,6 +54,19 @@ impl Ours<'_> {
     fn has(&self, key: &ObjectKey) -> bool {
         self.gateways.contains_key(key) || self.passed_on.contains_key(key)
     }
+
+    /// Who serves a Service that asks for an address.
+    fn served(&self, state: &ClusterState, key: &ObjectKey) -> ServedBy {
+        let stored = || state.objects.services.get(key);
+        if self.gateways.contains_key(key) {
+            ServedBy::Gateway
+        } else if self.passed_on.contains_key(key) || stored().is_some_and(|it| it.trust.standalone)
+        {
+            ServedBy::Process
+        } else {
+            ServedBy::Cluster
+        }
+    }
 }
 
 /// Plans what this node announces of the addresses that have been dealt out.
@@ -64,6 +78,7 @@ pub(super) fn announce(
     problems: &mut Vec<Problem>,
 ) -> Announced {
     problems.extend(deal.problems.iter().cloned());
+    problems.extend(deal.of_annotations(|key| ours.served(state, key)).cloned());
     let wanted = local::wanted(state, node, ours, &deal.assigned, problems);
     let forwarded = deal.assigned.iter().filter(|(key, _)| !ours.has(key));
     let forwarded = forwarded.flat_map(|(_, assigned)| assigned.ips.iter().copied()).collect();

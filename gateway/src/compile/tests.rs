@@ -18,6 +18,14 @@ const SOURCE: Source = Source {
     by_name: &[],
 };
 
+/// A source behind which there is a cluster.
+const CLUSTER: Source = Source {
+    id: SourceId("cluster"),
+    trust: SourceTrust { loopback_endpoints: false, standalone: false },
+    kinds: Kind::ALL,
+    by_name: &[],
+};
+
 fn state(yaml: &str) -> ClusterState {
     state_of(yaml, SOURCE)
 }

@@ -2,6 +2,7 @@
 
 use super::{
     Annotation, Family, Found, ObjectKind, Settings, Status, family_of, foreign, gatehouse, nginx,
+    service::{HEEDED, ServedBy},
     snippet::{self, Reach},
     transport, unknown,
     value::{self, Fault, Setting},
@@ -19,6 +20,8 @@ pub(super) struct Reader<'o> {
     settings: Settings,
     /// Snippets are read, those that are understood in whole.
     snippets: bool,
+    /// Who serves it, if it is a Service.
+    served: ServedBy,
     problems: Vec<Problem>,
     /// Names that have no effect.
     ignored: Vec<String>,
@@ -27,7 +30,13 @@ pub(super) struct Reader<'o> {
 impl<'o> Reader<'o> {
     /// A reader of one object, whose settings so far are those of the defaults.
     pub(super) fn new(object: &'o ObjectRef, settings: Settings, snippets: bool) -> Self {
-        Self { object, settings, snippets, problems: Vec::new(), ignored: Vec::new() }
+        let (problems, ignored) = (Vec::new(), Vec::new());
+        Self { object, settings, snippets, served: ServedBy::default(), problems, ignored }
+    }
+
+    /// One of a Service that these serve.
+    pub(super) fn served(self, served: ServedBy) -> Self {
+        Self { served, ..self }
     }
 
     /// Reads all annotations of the object.
@@ -253,12 +262,13 @@ impl<'o> Reader<'o> {
         let reach = if of_host { " of its hosts" } else { "" };
         let message = format!("{what}, so {}", self.closed(reach));
         self.error(NOT_SUPPORTED, full, message, hint);
+            _ if self.served == ServedBy::Cluster => HEEDED.to_owned(),
     }
 
     /// What is closed of an object that asks for a protection which is not in force.
     fn closed(&self, reach: &str) -> String {
         match ObjectKind::named(self.object.kind) {
-            Some(ObjectKind::Service) => "no port is passed on by this process".to_owned(),
+            Some(ObjectKind::Service) => self.served.unprotected().to_owned(),
             _ => format!("every path{reach} is closed (503)"),
         }
     }

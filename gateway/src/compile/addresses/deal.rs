@@ -11,7 +11,8 @@ use std::{
 };
 
 use gatehouse_routes::{
-    objects::{ObjectKey, Revision, Store, Stored},
+    annotations::{self, ServedBy},
+    objects::{ObjectKey, ObjectRef, Revision, Store, Stored},
     problem::Problem,
 };
 use gatehouse_vip::{Allocation, Claim, ClaimId, Pool, PoolUsage, Problem as Refusal, Quarantined};
@@ -37,6 +38,8 @@ pub(in crate::compile) struct Deal {
     requests: Requests,
     /// What is wrong with pools and requests.
     pub(super) problems: Vec<Problem>,
+    /// What is wrong with annotations of Services, by who serves them.
+    annotated: Annotated,
     /// [`Compiled::pools`].
     pub(in crate::compile) usage: Vec<PoolUsage>,
     /// [`Compiled::addresses`].
@@ -83,6 +86,9 @@ impl MadeOf {
 /// The objects of a kind, as they are and as they stand.
 type Versions = Vec<(Revision, u64)>;
 
+/// Those of which something is wrong, whoever it is that serves them, in the order of [`ServedBy::ALL`].
+type Annotated = BTreeMap<ObjectKey, [Vec<Problem>; ServedBy::ALL.len()]>;
+
 type Requests = BTreeMap<ClaimId, (ObjectKey, Request)>;
 
 /// Deals out addresses to every Service that asks for one, or takes those that are recorded. What is dealt
@@ -122,6 +128,7 @@ fn made(state: &ClusterState, node: &NodeContext, role: Role, made_of: MadeOf) -
         made_of,
         pools,
         allocation,
+        annotated: annotated(state, &requests),
         requests,
         problems,
         usage,
@@ -138,6 +145,18 @@ impl Deal {
     pub(super) fn problem(&self, id: &ClaimId, refusal: Refusal) -> Option<Problem> {
         let (key, request) = self.requests.get(id)?;
         Some(request.problem(key, refusal))
+    }
+
+    /// What is wrong with the annotations of Services.
+    pub(super) fn of_annotations(
+        &self,
+        served: impl Fn(&ObjectKey) -> ServedBy,
+    ) -> impl Iterator<Item = &Problem> {
+        self.annotated.iter().flat_map(move |(key, problems)| {
+            let by = served(key);
+            let all = ServedBy::ALL.iter().zip(problems);
+            all.filter(move |(one, _)| **one == by).flat_map(|(_, problems)| problems)
+        })
     }
 }
 
@@ -183,6 +202,17 @@ fn claims(
         requests.insert(claim_id(key), (key.clone(), request));
     }
     (claims, requests)
+}
+
+/// What is wrong with the annotations of the Services that ask.
+fn annotated(state: &ClusterState, requests: &Requests) -> Annotated {
+    let asking = requests.values().filter_map(|(key, _)| {
+        let service = &state.objects.services.get(key)?.object;
+        let object = ObjectRef::new("Service", key.clone());
+        let of = |by| annotations::of_service(&object, &service.metadata, by);
+        Some((key.clone(), ServedBy::ALL.map(of)))
+    });
+    asking.filter(|(_, all)| all.iter().any(|problems| !problems.is_empty())).collect()
 }
 
 /// Labels of the Namespace object; without one, only the label that every namespace has.

@@ -11,7 +11,7 @@ use std::{
 
 use gatehouse_routes::{
     annotations::{
-        self, Annotation,
+        Annotation,
         metallb::{self, ADDRESS_POOL, ALLOW_SHARED_IP, LOAD_BALANCER_IPS},
     },
     objects::{ObjectKey, ObjectRef},
@@ -46,7 +46,6 @@ impl Request {
         problems: &mut Vec<Problem>,
     ) -> (Self, bool) {
         let object = ObjectRef::new("Service", key.clone());
-        problems.extend(annotations::problems(&object, &service.metadata));
         let annotated = annotation(service, &LOAD_BALANCER_IPS);
         let in_spec = service
             .spec

@@ -65,3 +65,116 @@ fn datagrams_that_no_header_can_precede_are_left_to_nobody_else() {
     assert_eq!(ingress["ipMode"], "Proxy", "{status}");
     assert_eq!(ingress["ports"][0]["error"], "gatehouse.io/PortNotServed", "{status}");
 }
+
+/// Severity, message and hint of what is said of an annotation of a Service.
+fn said(compiled: &Compiled, annotation: &str) -> String {
+    let field = format!("metadata.annotations[{annotation}]");
+    let of = |problem: &&Problem| problem.object.kind == "Service" && problem.field == field;
+    let all = compiled.problems.iter().filter(of);
+    let all = all.map(|one| format!("{:?}: {}; {}", one.severity, one.message, one.hint));
+    all.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_a_protection_on_a_service_comes_to_is_said_by_who_serves_it() {
+    const KUBE_PROXY: &str = "kube-proxy passes the connections on";
+    const UNREAD: &str =
+        "kube-proxy passes the connections of the Service on, which does not read it";
+    for (annotation, value, by_cluster, on_gateway, by_process) in [
+        // What nobody reads.
+        (
+            "gatehouse.io/source-ranges",
+            "10.0.0.0/8",
+            [KUBE_PROXY, "loadBalancerSourceRanges"],
+            ["resets every connection", "Error"],
+            ["no port is passed on", "Error"],
+        ),
+        (
+            "gatehouse.io/proxy-protocl",
+            "v2",
+            [KUBE_PROXY, "forwarding: gateway"],
+            ["resets every connection", "proxy-protocol was meant"],
+            ["no port is passed on", "proxy-protocol was meant"],
+        ),
+        (
+            "gatehouse.io/proxy-protocol",
+            "v3",
+            [KUBE_PROXY, "Error"],
+            ["resets", "Error"],
+            ["no port", "Error"],
+        ),
+        (
+            "gatehouse.io/jwt-issuer",
+            "https://a.test",
+            [KUBE_PROXY, "Error"],
+            ["resets", "Error"],
+            ["no port", "Error"],
+        ),
+        // What only this process reads.
+        (
+            "gatehouse.io/proxy-protocol",
+            "v2",
+            [UNREAD, "Error"],
+            ["no effect on a gateway", "Error"],
+            ["", ""],
+        ),
+        (
+            "gatehouse.io/tls-secret",
+            "pair",
+            [UNREAD, "Error"],
+            ["spec.tls", "Error"],
+            ["connections are refused", "Error"],
+        ),
+        (
+            "gatehouse.io/idle-timeout",
+            "5m",
+            [UNREAD, "Warning"],
+            ["no effect on a gateway", "Warning"],
+            ["", ""],
+        ),
+        (
+            "gatehouse.io/health-check",
+            "tcp",
+            [UNREAD, "Warning"],
+            ["no effect on a gateway", "Warning"],
+            ["", ""],
+        ),
+        (
+            "gatehouse.io/forwarding",
+            "kernel",
+            ["", ""],
+            ["no effect on a gateway", "Warning"],
+            ["", ""],
+        ),
+        ("example.com/source-ranges", "10.0.0.0/8", ["", ""], ["", ""], ["", ""]),
+    ] {
+        let annotations = format!("{annotation}: '{value}'");
+        let a = |more: &str| load_balancer("a", &format!("{annotations}{more}"), "");
+        let of_gateway = GATEWAY.replace(
+            "namespace: gatehouse}\nspec:",
+            &format!("namespace: gatehouse, annotations: {{{annotations}}}}}\nspec:"),
+        );
+        let of = |yaml: &str, source| {
+            compile(&state_of(&format!("{POOL}{yaml}"), source), &node(), None)
+        };
+        let forwarding = ", gatehouse.io/forwarding: gateway";
+        let asked = if annotation.ends_with("forwarding") { "" } else { forwarding };
+        for (compiled, expected) in [
+            (of(&a(""), CLUSTER), by_cluster),
+            (of(&of_gateway, CLUSTER), on_gateway),
+            (of(&of_gateway, SOURCE), on_gateway),
+            (of(&a(asked), CLUSTER), by_process),
+            (of(&a(""), SOURCE), by_process),
+        ] {
+            let said = said(&compiled, annotation);
+            let right = expected.iter().all(|part| said.contains(part));
+            assert!(
+                right && said.is_empty() == expected[0].is_empty(),
+                "{annotations}: {expected:?}: {said}"
+            );
+            if expected == by_cluster && !expected[0].is_empty() {
+                assert!(!said.contains("no port is passed on"), "{annotations}: {said}");
+            }
+        }
+    }
+}

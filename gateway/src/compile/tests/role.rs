@@ -2,14 +2,6 @@
 
 use super::*;
 
-/// A source behind which there is a cluster.
-const CLUSTER: Source = Source {
-    id: SourceId("cluster"),
-    trust: SourceTrust { loopback_endpoints: false, standalone: false },
-    kinds: Kind::ALL,
-    by_name: &[],
-};
-
 /// A Service whose status says that it has these addresses.
 fn holder(name: &str, addresses: &[&str]) -> String {
     let entries: Vec<_> = addresses.iter().map(|ip| format!("{{ip: '{ip}'}}")).collect();
