@@ -222,6 +222,9 @@ pub struct ExplainArgs {
     /// Address that the request comes from. Default: every address may pass.
     #[arg(long, value_name = "ADDRESS")]
     pub client: Option<std::net::IpAddr>,
+    /// Server name (SNI) of its handshake. Default: the host of the URL, unless that is an address.
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
     /// The gateway Service to whose addresses the request comes. Default: found by the address or the port of
     /// the URL.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key)]

@@ -26,7 +26,7 @@ mod connection;
 mod refused;
 
 pub use besides::{besides, requires};
-pub use connection::{PassedOn, demand};
+pub use connection::{Certificate, PassedOn, demand};
 pub use refused::{Refused, refused};
 
 /// What is asked.
@@ -54,12 +54,15 @@ pub struct Failure {
 }
 
 /// The rules that a request may meet.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// What the client gets instead of an answer.
     pub error: Option<Failure>,
     /// Its connection is passed on, and no rule is asked.
     pub passed_on: Option<PassedOn>,
+    /// What its client is asked for.
+    pub client_certificate: Option<Certificate>,
     /// The rule that answers; none: 404 or 503.
     pub winner: Option<ExplainedRule>,
     /// All other rules of the table, the nearest first.
@@ -91,8 +94,7 @@ pub struct ExplainedRule {
 pub fn explain(compiled: &Compiled, asked: &Asked<'_>) -> Explanation {
     let view = asked.view;
     let Some(table) = compiled.tables.get(asked.table).map(|table| &*table.routes) else {
-        let error = Some(no_rule());
-        return Explanation { error, passed_on: None, winner: None, losers: Vec::new() };
+        return Explanation { error: Some(no_rule()), ..Explanation::default() };
     };
     if let Some(passed_on) = connection::passed_on(compiled, asked) {
         let losers = table.hosts().flat_map(|(_, host)| host.rules()).map(|rule| {
@@ -100,7 +102,7 @@ pub fn explain(compiled: &Compiled, asked: &Asked<'_>) -> Explanation {
             explained(rule, &view, reason)
         });
         let losers = losers.collect();
-        return Explanation { error: None, passed_on: Some(passed_on), winner: None, losers };
+        return Explanation { passed_on: Some(passed_on), losers, ..Explanation::default() };
     }
     let request = Request { view, table, winner: table.lookup(&view) };
     let mut hosts: Vec<&Arc<HostRoutes>> = table.hosts().map(|(_, host)| host).collect();
@@ -113,7 +115,10 @@ pub fn explain(compiled: &Compiled, asked: &Asked<'_>) -> Explanation {
         told.action.push_str(connection::required(table, &view, winner));
         told
     });
-    Explanation { error: request.error(compiled, asked), passed_on: None, winner, losers }
+    let found = request.winner;
+    let client_certificate = found.and_then(|found| connection::certificate(table, &view, found));
+    let error = request.error(compiled, asked);
+    Explanation { error, passed_on: None, client_certificate, winner, losers }
 }
 
 /// Whether one of them gets requests and has an endpoint.
@@ -166,6 +171,12 @@ impl<'t> Request<'t> {
             return failure(
                 400,
                 "the host asks for a client certificate, and in clear text nobody has one",
+            );
+        }
+        if connection::is_misdirected(self.table, (&self.view, asked.server_name), *winner) {
+            return failure(
+                421,
+                "the handshake is made for another server name, of which other client certificates are asked",
             );
         }
         let refuses = |filter: &Filter| match filter {

@@ -12,28 +12,32 @@ use std::{
 use anyhow::{Context as _, bail};
 use gatehouse_routes::{
     action::DENY_STATUS,
-    explain::{self, Asked, ExplainedRule, Explanation, Failure, Refused},
+    explain::{self, Asked, Certificate, ExplainedRule, Explanation, Failure, Refused},
     host,
     matcher::RequestView,
-    model::{Scheme, Scope},
+    model::{HostPattern, Scheme, Scope},
     objects::ObjectKey,
     path,
 };
 use http::{HeaderName, header, request::Parts};
 use serde_json::{Value, json};
 
-use super::{json as rows, json_text, node_context, planned};
+use super::{Planned, json as rows, json_text, node_context, planned};
 use crate::{
     cli::{ExplainArgs, Output},
-    compile::{Compiled, Forwarding, L4Address, ListenerPlan, Protocol},
+    compile::{Compiled, ListenerPlan, Protocol},
     text_table::columns,
 };
+
+mod port;
 
 /// An explanation, and what belongs around it.
 struct Told {
     request: Request,
     /// The listeners that it is for.
     at: String,
+    /// Why it is passed on, if it is.
+    because: String,
     explanation: Explanation,
     /// Rules that are left out, as they are for other hosts.
     far: usize,
@@ -47,14 +51,38 @@ struct Told {
 pub(super) fn run(arguments: &ExplainArgs, out: &mut String) -> anyhow::Result<ExitCode> {
     // clap asks for two values at least.
     let (url, paths) = arguments.paths_and_url.split_last().context("a URL is missing")?;
-    let request = Request::parse(url, &arguments.headers)?;
+    let request = Request::parse(url, &arguments.headers, arguments.server_name.as_deref())?;
     let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
     let planned = planned(&paths, node_context(&arguments.manifests)?)?;
     for line in &planned.unreadable {
         tracing::warn!("left out: {line}");
     }
+    let told = match arrival(&planned.compiled, &request, arguments.gateway.as_ref())? {
+        Arrival::Table(table, at) => of_table(&planned, request, (table, at), arguments)?,
+        Arrival::Port(port) => {
+            let (explanation, because, at) =
+                port::explain(&planned.compiled, &request, arguments.client, port);
+            Told { request, at, because, explanation, far: 0, refused: Vec::new() }
+        }
+    };
+    let explanation = &told.explanation;
+    let broken_off = explanation.passed_on.as_ref().is_some_and(|it| it.broken_off.is_some());
+    let failed = explanation.error.is_some() || broken_off;
+    match arguments.output {
+        Output::Json => json_text(&told.json(), out),
+        Output::Table => print(&told, out),
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What the rules of a table say.
+fn of_table(
+    planned: &Planned,
+    request: Request,
+    (table, at): (usize, String),
+    arguments: &ExplainArgs,
+) -> anyhow::Result<Told> {
     let routes = &planned.compiled.routes;
-    let (table, at) = arrival(&planned.compiled, &request, arguments.gateway.as_ref())?;
     let asked = Asked { table, ..request.asked(arguments.client) };
     let mut explanation = explain::explain(routes, &asked);
     check_client(&planned.compiled, &asked)?;
@@ -64,6 +92,8 @@ pub(super) fn run(arguments: &ExplainArgs, out: &mut String) -> anyhow::Result<E
     {
         let reason = format!("no client certificate can be judged: {why}");
         explanation.error = Some(Failure { status: DENY_STATUS, reason });
+        // Where authorities are broken, nobody is asked.
+        explanation.client_certificate = None;
     }
     let all = explanation.losers.len();
     if !arguments.all {
@@ -71,14 +101,8 @@ pub(super) fn run(arguments: &ExplainArgs, out: &mut String) -> anyhow::Result<E
     }
     let far = all - explanation.losers.len();
     let refused = explain::refused(routes, &planned.state.objects, table, &request.host);
-    let broken_off = explanation.passed_on.as_ref().is_some_and(|it| it.broken_off.is_some());
-    let failed = explanation.error.is_some() || broken_off;
-    let told = Told { request, at, explanation, far, refused };
-    match arguments.output {
-        Output::Json => json_text(&told.json(), out),
-        Output::Table => print(&told, out),
-    }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let because = "TLS of this server name does not end here".to_owned();
+    Ok(Told { request, at, because, explanation, far, refused })
 }
 
 impl Told {
@@ -92,6 +116,7 @@ impl Told {
             "listeners": self.at,
             "error": self.explanation.error,
             "passedOn": self.explanation.passed_on,
+            "clientCertificate": self.explanation.client_certificate,
             "winner": self.explanation.winner,
             "losers": self.explanation.losers,
             "refused": self.refused,
@@ -101,7 +126,7 @@ impl Told {
 
 /// The explanation for people.
 fn print(told: &Told, out: &mut String) {
-    let Told { request, at, explanation, far, refused } = told;
+    let Told { request, at, because, explanation, far, refused } = told;
     let scheme = match request.scheme {
         Scheme::Http => "http",
         Scheme::Https => "https",
@@ -114,9 +139,13 @@ fn print(told: &Told, out: &mut String) {
                 [] => "nobody".to_owned(),
                 to => to.join(", "),
             };
-            let (object, name) = (&passed.object, &passed.host);
-            let _ = writeln!(out, "  is passed on as it is by {object} ({name}): to {to}");
-            let _ = writeln!(out, "  because TLS of this server name does not end here");
+            let object = &passed.object;
+            let name = match &passed.host {
+                HostPattern::Any => String::new(),
+                name => format!(" ({name})"),
+            };
+            let _ = writeln!(out, "  is passed on as it is by {object}{name}: to {to}");
+            let _ = writeln!(out, "  because {because}");
         }
         (None, Some(winner)) => {
             let _ = writeln!(out, "  is answered by {}: {}", rule(winner), winner.action);
@@ -130,6 +159,9 @@ fn print(told: &Told, out: &mut String) {
         }
     }
     let _ = writeln!(out, "  at {at}");
+    if let Some(asked) = &explanation.client_certificate {
+        let _ = writeln!(out, "  its client {}", certificate(asked));
+    }
     if let Some(error) = error {
         let _ = writeln!(out, "  with {}: {}", error.status, error.reason);
     }
@@ -156,6 +188,18 @@ fn print(told: &Told, out: &mut String) {
     }
 }
 
+/// What the handshake asks of a client. Of what it would show, nothing is known here.
+fn certificate(asked: &Certificate) -> String {
+    let Certificate { asked_by, verify, depth, subjects, revocation_lists, without } = asked;
+    let by = asked_by.as_ref().map(|object| format!(" by {object}")).unwrap_or_default();
+    let depth = format!(", at most {depth} between it and an authority");
+    let subjects = subjects.as_ref().map(|it| format!(", subject {it}")).unwrap_or_default();
+    let lists = if *revocation_lists { ", and not taken back" } else { "" };
+    format!(
+        "is asked for a certificate{by} ({verify}{depth}{subjects}{lists}); without one: {without}"
+    )
+}
+
 fn rule(rule: &ExplainedRule) -> String {
     let ExplainedRule { object, host, path, match_kind, .. } = rule;
     format!("{object} ({host} {match_kind} {path})").replace(" )", ")")
@@ -176,25 +220,47 @@ fn check_client(compiled: &Compiled, asked: &Asked<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The table of the listener that the request comes to, and which one that is in words.
-fn arrival(
-    compiled: &Compiled,
+/// Where a request comes in.
+enum Arrival<'c> {
+    /// A listener with this table, and which one that is in words.
+    Table(usize, String),
+    /// A port of a Service.
+    Port(port::Port<'c>),
+}
+
+/// Where a request comes in.
+fn arrival<'c>(
+    compiled: &'c Compiled,
     request: &Request,
     gateway: Option<&ObjectKey>,
-) -> anyhow::Result<(usize, String)> {
+) -> anyhow::Result<Arrival<'c>> {
     let tables = &compiled.routes.tables;
     let at = |scope: &Scope| tables.iter().position(|table| table.scope == *scope);
     if let Some(key) = gateway {
         let table = at(&Scope::Gateway(key.clone()));
         let table = table.with_context(|| format!("no class of ours has {key} as its gateway"))?;
-        return Ok((table, format!("gateway {key}")));
+        return Ok(Arrival::Table(table, format!("gateway {key}")));
     }
     if let Some(ip) = request.address {
-        let listener = listener(compiled, request, SocketAddr::new(ip, request.port))?;
-        return Ok((at(&listener.scope).unwrap_or_default(), told(&listener.scope)));
+        let address = SocketAddr::new(ip, request.port);
+        if let Some(port) = port::at(compiled, address) {
+            return Ok(Arrival::Port(port));
+        }
+        let listener = listener(compiled, request, address)?;
+        let table = at(&listener.scope).unwrap_or_default();
+        return Ok(Arrival::Table(table, told(&listener.scope)));
     }
     let speaks = compiled.listeners.iter().filter(|one| one.protocol == request.protocol());
     let same_port = speaks.clone().filter(|one| one.address.port() == request.port);
+    let has_name = |one: &ListenerPlan| {
+        let table = at(&one.scope).and_then(|table| tables.get(table));
+        table.is_some_and(|table| table.routes.has_name(&request.host))
+    };
+    let is_web = same_port.clone().next().is_some();
+    let served = speaks.clone().any(has_name);
+    if let Some(port) = port::by_name(compiled, request, (served, is_web)) {
+        return Ok(Arrival::Port(port));
+    }
     let mut scopes: Vec<&Scope> = Vec::new();
     for listener in if same_port.clone().next().is_some() {
         same_port.collect()
@@ -215,13 +281,13 @@ fn arrival(
     let chosen =
         knowing.first().copied().or_else(|| scopes.iter().find(|one| ***one == Scope::Plain));
     let Some(scope) = chosen.or_else(|| scopes.first()) else {
-        return Ok((0, "no listener: there is none for this scheme".into()));
+        return Ok(Arrival::Table(0, "no listener: there is none for this scheme".into()));
     };
     let others = match knowing.len() {
         0 | 1 => String::new(),
         many => format!(" ({} more know the host: choose with --gateway)", many - 1),
     };
-    Ok((at(scope).unwrap_or_default(), told(scope) + &others))
+    Ok(Arrival::Table(at(scope).unwrap_or_default(), told(scope) + &others))
 }
 
 /// The listener of an address: the one for it alone before the one for all.
@@ -230,22 +296,6 @@ fn listener<'c>(
     request: &Request,
     address: SocketAddr,
 ) -> anyhow::Result<&'c ListenerPlan> {
-    if let Some(port) = compiled.l4.get(&L4Address::tcp(address)) {
-        let by = match port.forwarding {
-            Forwarding::Gateway => "this process",
-            Forwarding::Kernel => "the kernel",
-        };
-        let endpoints = rows::forwarded_to(compiled, &port.forward, port.here.as_deref());
-        bail!(
-            "connections to {address} are passed on by {by}, whatever is asked, to Service {}: {}",
-            port.service,
-            if endpoints.is_empty() {
-                "it has no endpoint".to_owned()
-            } else {
-                endpoints.join(", ")
-            }
-        );
-    }
     let everywhere = |ip: IpAddr| ip.is_unspecified() && ip.is_ipv4() == address.is_ipv4();
     let listeners = || compiled.listeners.iter().filter(|one| one.protocol != Protocol::Udp);
     let own = listeners().find(|one| one.address == address);
@@ -286,6 +336,8 @@ struct Request {
     port: u16,
     /// Canonical.
     host: String,
+    /// Canonical; of a handshake that is not for the host of the URL.
+    handshake: Option<String>,
     /// Canonical.
     path: String,
     encoded_slash: bool,
@@ -294,7 +346,7 @@ struct Request {
 }
 
 impl Request {
-    fn parse(url: &str, headers: &[String]) -> anyhow::Result<Self> {
+    fn parse(url: &str, headers: &[String], handshake: Option<&str>) -> anyhow::Result<Self> {
         let shape = "write it as http://host/path or https://host/path";
         let (scheme, rest) = match url.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
@@ -320,6 +372,10 @@ impl Request {
         }
         let host = host::canonical(without_port(name))
             .with_context(|| format!("\"{name}\" is not a host name: {shape}"))?;
+        let handshake = handshake.map(|name| {
+            let canonical = host::canonical(name).map(|name| name.into_owned());
+            canonical.with_context(|| format!("\"{name}\" is no server name"))
+        });
         let target = target.split('#').next().unwrap_or_default();
         let (raw, query) = target.split_once('?').map_or((target, None), |(a, b)| (a, Some(b)));
         let raw = if raw.is_empty() { "/" } else { raw };
@@ -331,6 +387,7 @@ impl Request {
             address,
             port,
             host: host.into_owned(),
+            handshake: handshake.transpose()?,
             encoded_slash: path.encoded_slash,
             path: path.matched.into_owned(),
             parts,
@@ -346,11 +403,21 @@ impl Request {
 
     /// The request as the first table would be asked.
     fn asked(&self, client: Option<IpAddr>) -> Asked<'_> {
-        let view = self.view();
-        // An address is no server name.
-        let named = self.scheme == Scheme::Https && self.address.is_none();
-        let server_name = named.then_some(&*self.host);
+        let (view, server_name) = (self.view(), self.server_name());
         Asked { table: 0, view, encoded_slash: self.encoded_slash, client, server_name }
+    }
+
+    /// The name that its handshake is made for.
+    fn server_name(&self) -> Option<&str> {
+        // An address is no server name.
+        let of_url = || self.address.is_none().then_some(&*self.host);
+        let is_tls = self.scheme == Scheme::Https;
+        is_tls.then(|| self.handshake.as_deref().or_else(of_url)).flatten()
+    }
+
+    /// Whether the port is the one that a URL of its scheme need not name.
+    fn is_default_port(&self) -> bool {
+        matches!((self.scheme, self.port), (Scheme::Http, 80) | (Scheme::Https, 443))
     }
 
     fn view(&self) -> RequestView<'_> {

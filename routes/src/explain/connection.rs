@@ -7,7 +7,9 @@ use serde::Serialize;
 use super::{Asked, answers};
 use crate::{
     compile::Compiled,
-    filter::client_certificate::{CertificateFields, ClientCertificates, Demand, Shown, Verify},
+    filter::client_certificate::{
+        CertificateFields, ClientCertificates, Demand, Refusal, Shown, Subjects, Verify,
+    },
     matcher::RequestView,
     model::{HostPattern, Scheme},
     objects::ObjectRef,
@@ -45,6 +47,71 @@ pub(super) fn passed_on(compiled: &Compiled, asked: &Asked<'_>) -> Option<Passed
     let to = backends.iter().filter(|one| one.weight > 0).map(|one| one.key.to_string());
     let (object, host) = (pass.object.clone(), pass.host.clone());
     Some(PassedOn { object, host, to: to.collect(), broken_off })
+}
+
+/// The certificate that a client is asked for in its handshake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate {
+    /// The object that says so; `None`: the settings of this process.
+    pub asked_by: Option<ObjectRef>,
+    /// What happens to one that is not believed.
+    pub verify: &'static str,
+    /// Certificates between that of the client and that of an authority, at most.
+    pub depth: u8,
+    /// Expressions for the subjects that may pass; `None`: all.
+    pub subjects: Option<String>,
+    /// Whether lists of certificates that were taken back are looked at.
+    pub revocation_lists: bool,
+    /// What becomes of a request without one.
+    pub without: String,
+}
+
+/// What the client of a request is asked for; `None`: nothing.
+pub(super) fn certificate(
+    table: &RouteTable,
+    view: &RequestView<'_>,
+    winner: Matched<'_>,
+) -> Option<Certificate> {
+    let asked = demands(table, view, winner).filter(|_| view.scheme == Scheme::Https)?;
+    let demand = &asked.demand;
+    let own = winner.rule.client_certificates().unwrap_or(asked);
+    let without = match (demand.admit(Shown::None), &own.error_page) {
+        (Ok(()), _) => "it passes".to_owned(),
+        (Err(Refusal::OtherName), _) => "403".to_owned(),
+        (Err(_), Some(page)) => format!("302 to {}", String::from_utf8_lossy(page.as_bytes())),
+        (Err(_), None) => "400".to_owned(),
+    };
+    let mut hosts = table.entries_for(view.host);
+    let by = hosts.find_map(|host| host.certificates_asked_by());
+    Some(Certificate {
+        asked_by: by.map(|rule| rule.object.clone()),
+        verify: match demand.verify {
+            Verify::Required => "required",
+            Verify::Optional => "optional",
+            Verify::OptionalUnknown => "optional, of any authority",
+        },
+        depth: demand.depth,
+        subjects: demand.subjects.as_ref().map(Subjects::text),
+        revocation_lists: demand.revoked.is_some(),
+        without,
+    })
+}
+
+/// Whether the handshake of a request was made for a name that is asked for another certificate than its host.
+pub(super) fn is_misdirected(
+    table: &RouteTable,
+    (view, server_name): (&RequestView<'_>, Option<&str>),
+    winner: Matched<'_>,
+) -> bool {
+    if view.scheme != Scheme::Https
+        || winner.rule.is_solver()
+        || winner.rule.redirect(view.scheme).is_some()
+    {
+        return false;
+    }
+    let demand = |name| table.client_certificates(name).map(|asked| &asked.demand);
+    server_name != Some(view.host) && demand(server_name) != demand(Some(view.host))
 }
 
 /// What a request is asked for by the certificate of its client; `None`: nothing.

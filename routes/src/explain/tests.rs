@@ -291,11 +291,10 @@ spec:
     }
 }
 
-#[test]
-fn what_clients_have_to_show_is_said_and_in_clear_text_nobody_can() {
-    let manifests = |more: &str| {
-        format!(
-            "
+/// A host that asks for client certificates, with more annotations.
+fn shown(more: &str) -> String {
+    format!(
+        "
 kind: Service
 metadata: {{name: web, namespace: d}}
 spec: {{ports: [{{port: 80}}]}}
@@ -315,22 +314,50 @@ metadata: {{name: web, namespace: d, annotations: {{nginx.ingress.kubernetes.io/
 spec:
   rules: [{{host: a.test, http: {{paths: [{{pathType: Prefix, path: /, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}]}}}}]
 "
-        )
-    };
+    )
+}
+
+#[test]
+fn what_clients_have_to_show_is_said_and_in_clear_text_nobody_can() {
     let nginx =
         |name: &str, value: &str| format!(", nginx.ingress.kubernetes.io/{name}: '{value}'");
-    for (more, said, in_clear_text) in [
-        (String::new(), "; requires a client certificate", 400),
-        (nginx("auth-tls-verify-client", "optional"), "; requires that a client certificate", 0),
-        (nginx("auth-tls-verify-client", "optional_no_ca"), "", 0),
-        (nginx("auth-tls-error-page", "https://b.test/"), "; requires a client certificate", 0),
+    let optional = nginx("auth-tls-verify-client", "optional");
+    let page = nginx("auth-tls-error-page", "https://b.test/");
+    for (more, said, in_clear_text, without) in [
+        (String::new(), "; requires a client certificate", 400, "400"),
+        (optional, "; requires that a client certificate", 0, "it passes"),
+        (nginx("auth-tls-verify-client", "optional_no_ca"), "", 0, "it passes"),
+        (page, "; requires a client certificate", 0, "302 to https://b.test/"),
     ] {
-        let compiled = testing::compiled(&manifests(&more));
+        let compiled = testing::compiled(&shown(&more));
         let explanation = explained_get(&compiled, Scheme::Https, "a.test", "/");
         let action = explanation.winner.unwrap().action;
         assert!(action.contains(said), "{more}: {action}");
         assert_eq!(action.contains("certificate"), !said.is_empty(), "{more}: {action}");
         assert_eq!(explanation.error, None, "{more}");
+        let asked = explanation.client_certificate.unwrap();
+        assert_eq!(asked.without, without, "{more}");
+        assert_eq!(asked.asked_by.unwrap().to_string(), "Ingress d/web");
         assert_eq!(status(&compiled, 0, "a.test/", None), in_clear_text, "{more}");
+        let clear = explained_get(&compiled, Scheme::Http, "a.test", "/");
+        assert_eq!(clear.client_certificate, None, "there is no handshake: {more}");
+    }
+    let named = nginx("auth-tls-match-cn", "CN=me") + &nginx("auth-tls-verify-depth", "3");
+    let asked = explained_get(&testing::compiled(&shown(&named)), Scheme::Https, "a.test", "/");
+    let asked = asked.client_certificate.unwrap();
+    assert_eq!((asked.subjects.as_deref(), asked.depth), (Some("CN=me"), 3));
+}
+
+#[test]
+fn a_request_whose_handshake_was_asked_for_nothing_is_misdirected() {
+    let compiled = testing::compiled(&shown(""));
+    let (parts, ()) = http::Request::new(()).into_parts();
+    let view = RequestView { scheme: Scheme::Https, host: "a.test", path: "/", parts: &parts };
+    for (server_name, expected) in
+        [(Some("a.test"), None), (Some("b.test"), Some(421)), (None, Some(421))]
+    {
+        let asked = Asked { table: 0, view, encoded_slash: false, client: None, server_name };
+        let error = explain(&compiled, &asked).error.map(|error| error.status);
+        assert_eq!(error, expected, "{server_name:?}");
     }
 }
