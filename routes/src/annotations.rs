@@ -146,6 +146,8 @@ pub(crate) struct Settings {
     buffering: Buffering,
     /// Answers wait here for their clients.
     answer_buffers: AnswerBuffers,
+    /// The annotation that names a certificate, where nobody reads it: TLS is meant.
+    tls_secret: Option<Arc<str>>,
     /// Every path is to be denied, for this reason.
     pub(crate) deny: Option<&'static str>,
     /// And what other objects of the namespace have on the same hosts.
@@ -339,6 +341,24 @@ impl Settings {
     }
 
     /// Whether paths are regular expressions, or may be.
+    /// Closes an object that means to be served over TLS, by an annotation which names a certificate and is not read there,
+    /// if its hosts have none: nobody is to send in clear text what TLS was to protect.
+    pub(crate) fn close_without_tls(
+        &mut self,
+        object: &ObjectRef,
+        has_tls: bool,
+    ) -> Option<Problem> {
+        let name = self.tls_secret.take().filter(|_| !has_tls)?;
+        self.deny.get_or_insert(reader::NOT_SUPPORTED);
+        Some(Problem::error(
+            object,
+            reader::NOT_SUPPORTED,
+            Found { name: &name, value: "" }.field(),
+            "TLS is meant, and spec.tls has none of all its hosts, so every path is closed (503)",
+            "write spec.tls, and remove the annotation",
+        ))
+    }
+
     pub(crate) fn expressions(&self) -> bool {
         self.use_regex || self.rewrite.is_some() || self.maybe_regex
     }

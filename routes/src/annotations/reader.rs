@@ -191,6 +191,18 @@ impl<'o> Reader<'o> {
         if !opens || !protects_elsewhere(row, value) {
             return self.warn("AnnotationIgnored", full, message, hint);
         }
+        if row.name == gatehouse::TLS_SECRET.name && kind.has_paths() {
+            // Whether anything is lost without it is for who knows the hosts.
+            self.settings.tls_secret = Some(full.into());
+            let instead = match kind {
+                ObjectKind::Route => {
+                    "write certificate and key, or externalCertificate, in spec.tls"
+                }
+                _ => "name the Secret in spec.tls, with the hosts",
+            };
+            let hint = format!("{instead}, and remove the annotation");
+            return self.error("AnnotationIgnored", full, message, hint);
+        }
         self.settings.deny.get_or_insert(NOT_SUPPORTED);
         let message = format!("{message}, and protects, so {}", self.closed(""));
         let instead = match kind.has_paths() {

@@ -19,7 +19,7 @@ use crate::{
     filter::{Filter, Filters, Rewrite},
     host,
     matcher::{Matches, PathMatch, PathRegex, Schemes},
-    model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
+    model::{BackendKey, BackendPort, HostPattern},
     objects::{ObjectKey, ObjectRef, Objects},
     options::Options,
     path,
@@ -38,82 +38,18 @@ mod closing;
 mod mirror;
 mod passthrough;
 mod termination;
+mod tls;
 mod weights;
 
 pub(crate) use closing::has_expression;
 pub(crate) use termination::{AUTHORITIES, authorities_in};
+pub(crate) use tls::{Tls, tls};
 
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// The reference to an Ingress.
 pub(crate) fn reference(key: &ObjectKey) -> ObjectRef {
     ObjectRef::new("Ingress", key.clone())
-}
-
-/// What the `tls` entries of an Ingress say.
-#[derive(Debug, Default)]
-pub(crate) struct Tls {
-    /// Hosts that count as served over TLS.
-    pub(crate) hosts: Vec<HostPattern>,
-    certs: Arc<[CertBinding]>,
-    problems: Vec<Problem>,
-}
-
-/// Reads `spec.tls`.
-pub(crate) fn tls(key: &ObjectKey, ingress: &Ingress) -> Tls {
-    let object = reference(key);
-    let mut found = Tls::default();
-    let Some(spec) = &ingress.spec else { return found };
-    // Entries that name their hosts first.
-    let (mut certs, mut unnamed) = (Vec::new(), Vec::new());
-    for (at, entry) in spec.tls.iter().flatten().enumerate() {
-        let mut hosts = Vec::new();
-        for (index, text) in entry.hosts.iter().flatten().enumerate() {
-            match host::pattern(text) {
-                Ok(host) => hosts.push(host),
-                Err(error) => {
-                    let field = format!("spec.tls[{at}].hosts[{index}]");
-                    found.problems.push(closing::invalid_host(&object, field, text, error));
-                }
-            }
-        }
-        let if_named = entry.hosts.as_ref().is_none_or(Vec::is_empty);
-        if if_named {
-            hosts = own_hosts(spec);
-        }
-        if let Some(name) = entry.secret_name.as_deref().filter(|name| !name.is_empty()) {
-            let secret = ObjectKey::new(Arc::clone(&key.namespace), name);
-            let certs = if if_named { &mut unnamed } else { &mut certs };
-            certs.extend(hosts.iter().map(|host| CertBinding {
-                host: host.clone(),
-                if_named,
-                source: CertSource::Secret(secret.clone()),
-                object: object.clone(),
-                field: format!("spec.tls[{at}].secretName"),
-            }));
-        }
-        found.hosts.extend(hosts);
-    }
-    certs.append(&mut unnamed);
-    found.certs = certs.into();
-    found
-}
-
-/// The hosts of an Ingress' rules, each once: what a `tls` entry without hosts is meant for.
-fn own_hosts(spec: &IngressSpec) -> Vec<HostPattern> {
-    let rules = spec.rules.as_deref().unwrap_or_default();
-    if rules.is_empty() {
-        return vec![HostPattern::Any];
-    }
-    let mut hosts = Vec::new();
-    for rule in rules {
-        if let Ok(host) = host::pattern(rule.host.as_deref().unwrap_or_default())
-            && !hosts.contains(&host)
-        {
-            hosts.push(host);
-        }
-    }
-    hosts
 }
 
 /// What an Ingress is read by besides itself.
@@ -149,6 +85,7 @@ pub(crate) fn translate(
         settings.deny.get_or_insert(gatehouse::UNREADABLE_REASON);
         problems.push(class::unread(&object, why));
     }
+    problems.extend(settings.close_without_tls(&object, tls.covers(ingress)));
     if let Some(fault) = settings.transport.fault(&object) {
         settings.deny.get_or_insert(fault.reason);
         problems.push(fault);

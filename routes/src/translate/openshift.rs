@@ -109,6 +109,7 @@ pub(crate) fn translate(
     };
     out.claim = Some(host.clone());
     let (mut settings, mut problems) = annotations::parse(&object, &route.metadata);
+    problems.extend(settings.close_without_tls(&object, route.spec.tls.is_some()));
     let mut references = Vec::new();
     let loopback = objects.routes.get(key).is_some_and(|it| it.trust.loopback_endpoints);
     let references_to = &mut references;
@@ -210,7 +211,9 @@ fn served(
 /// Why a Route is refused whose annotations ask for a protection that is not built: the first of the
 /// problems that say so, which becomes the Route's own.
 fn protection(reason: &'static str, problems: &mut Vec<Problem>) -> Refusal {
-    let at = problems.iter().position(|problem| problem.severity == Severity::Error);
+    let errors = || problems.iter().enumerate().filter(|(_, one)| one.severity == Severity::Error);
+    let of_reason = errors().find(|(_, problem)| problem.reason == reason);
+    let at = of_reason.or_else(|| errors().next()).map(|(at, _)| at);
     match at.map(|at| problems.remove(at)) {
         Some(Problem { field, message, hint, .. }) => invalid(field, message, hint),
         None => invalid("metadata.annotations", reason, "remove the annotation"),
