@@ -80,7 +80,7 @@ use transport::TransportSettings;
 pub use unknown::PROTECTING_WORDS;
 use value::Setting;
 pub(crate) use value::{SecurityHeaders, Target};
-pub(crate) use written::{Written, is_class};
+pub(crate) use written::{Written, is_class, is_list_of_exempt};
 
 /// Every annotation that means something here, by prefix.
 pub static FAMILIES: [&Family; 8] = [

@@ -49,7 +49,7 @@ fn carried(
             Carried::Near(list, difference) => {
                 list.into_iter().for_each(|(name, value)| keep(&mut kept, name, value));
                 let field = Found { name, value: "" }.field();
-                let hint = "lower the limit of what is made of it if that is too many";
+                let hint = "add what that router reads if it is to serve the Route, too";
                 problems.push(Problem::warning(object, "ConvertedNearly", field, difference, hint));
             }
             Carried::Lost { protects, why } => {
@@ -61,8 +61,13 @@ fn carried(
     open.then_some(kept)
 }
 
-/// Of two limits of one name the lower one counts.
-fn keep(kept: &mut Map<String, Value>, name: String, value: String) {
+/// Of two limits of one name the lower one counts, and of two lists both do.
+fn keep(kept: &mut Map<String, Value>, name: String, mut value: String) {
+    if annotations::is_list_of_exempt(&name)
+        && let Some(before) = kept.get(&name).and_then(Value::as_str)
+    {
+        value = format!("{before},{value}");
+    }
     let number = |value: &Value| value.as_str().and_then(|value| value.parse::<u64>().ok());
     let lower = kept
         .get(&name)

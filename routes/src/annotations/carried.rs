@@ -13,7 +13,7 @@ use super::{
 pub(crate) enum Carried {
     /// These, which say the same: whole names and values.
     As(Vec<(String, String)>),
-    /// These, which keep out whom it keeps out, and what is not quite the same.
+    /// These, which keep out whom it keeps out here, and what is not the same elsewhere.
     Near(Vec<(String, String)>, String),
     /// Nothing: it asks for nothing, or for what the fields of the object say.
     Said,
@@ -85,10 +85,15 @@ pub(crate) fn carry(from: ObjectKind, to: ObjectKind, full: &str, value: &str) -
     if to == ObjectKind::Route && is_said_by_fields(family, name) {
         return Carried::Said;
     }
-    match (equal(family, row, value), limit(family, row, value)) {
-        (Some(list), _) => Carried::As(list),
-        (None, Some((list, difference))) => Carried::Near(list, difference),
-        (None, None) => Carried::Lost {
+    match equal(family, row, value) {
+        // Elsewhere a Route is served by who does not know it.
+        Some(list) if to == ObjectKind::Route && row.protects && list.iter().any(is_own) => {
+            let why =
+                "only Gatehouse reads it; OpenShift's router lets everybody in whom it keeps out";
+            Carried::Near(list, why.to_owned())
+        }
+        Some(list) => Carried::As(list),
+        None => Carried::Lost {
             protects: row.protects,
             why: format!("nothing on {} says the same", to.with_article()),
         },
@@ -104,44 +109,33 @@ fn is_said_by_fields(family: &Family, name: &str) -> bool {
         && (FIELDS_OF_ROUTES.contains(&name) || WITH_PATHS.contains(&name))
 }
 
-/// The limits of a Route that keep to the rate of one of ingress-nginx. OpenShift's router counts requests within 10 s: so
-/// many, all of which may come at once. nginx lets as many as a multiple of its limit come before their time.
-fn limit(
-    family: &Family,
-    row: &Annotation,
-    value: &str,
-) -> Option<(Vec<(String, String)>, String)> {
-    if family.prefix != nginx::FAMILY.prefix {
-        return None;
-    }
-    let (count, limit) = match (row.parser.read)(value).ok()? {
-        Setting::PerSecond(count) => (count.checked_mul(10)?, count),
-        // Fewer than one within 10 s cannot be said.
-        Setting::PerMinute(count) => (Some(count / 6).filter(|count| *count > 0)?, count),
-        _ => return None,
-    };
-    // Another multiplier than this one is an annotation of its own, which no Route says.
-    let burst = u64::from(limit) * BURST + 1;
-    let difference = format!(
-        "a Route counts requests within 10 s, so a client may send {count} at once instead of {burst}, and {count} \
-         within any further 10 s"
-    );
-    Some((router_limit("rate-http", count), difference))
-}
-
-/// How many times its limit a client of nginx may send at once.
-const BURST: u64 = 5;
-
 fn router_limit(name: &str, count: u32) -> Vec<(String, String)> {
     let prefix = haproxy_route::HAPROXY.prefix;
     let on = (format!("{prefix}rate-limit-connections"), "true".to_owned());
     vec![on, (format!("{prefix}rate-limit-connections.{name}"), count.to_string())]
 }
 
-/// The annotations of a Route that are equal to one of ingress-nginx.
+/// Names of ingress-nginx that Routes have with our own prefix.
+const OWN: [(&str, &str); 9] = [
+    ("limit-allowlist", "limit-allowlist"),
+    ("limit-burst-multiplier", "limit-burst-multiplier"),
+    ("limit-rpm", "limit-rpm"),
+    ("limit-rps", "limit-rps"),
+    ("limit-whitelist", "limit-allowlist"),
+    ("load-balance", "load-balance"),
+    ("proxy-buffering", "response-buffering"),
+    ("proxy-max-temp-file-size", "response-file"),
+    ("proxy-request-buffering", "request-buffering"),
+];
+
+/// The annotations of the other kind that are equal to one.
 fn equal(family: &Family, row: &Annotation, value: &str) -> Option<Vec<(String, String)>> {
     if family.prefix != nginx::FAMILY.prefix {
         return None;
+    if family.prefix == super::gatehouse::FAMILY.prefix {
+        let (nginx, _) = OWN.iter().find(|(_, own)| *own == row.name)?;
+        return Some(vec![(format!("{}{nginx}", nginx::FAMILY.prefix), value.to_owned())]);
+    }
     }
     let setting = (row.parser.read)(value).ok()?;
     let haproxy =
@@ -163,10 +157,11 @@ fn equal(family: &Family, row: &Annotation, value: &str) -> Option<Vec<(String, 
         ("session-cookie-samesite", _) => {
             return Some(vec![router("cookie-same-site", value.to_owned())]);
         }
-        ("load-balance", _) => vec![own("load-balance", value)],
         ("upstream-hash-by", _) => vec![own("hash-by", value)],
-        ("proxy-request-buffering", _) => vec![own("request-buffering", value)],
-        _ => return None,
+        (name, _) => {
+            let (_, name) = OWN.iter().find(|(nginx, _)| *nginx == name)?;
+            vec![own(name, value)]
+        }
     };
     // The value must mean there what it means here.
     let means_same = found.iter().all(|(full, value)| {
@@ -178,6 +173,10 @@ fn equal(family: &Family, row: &Annotation, value: &str) -> Option<Vec<(String, 
 
 fn own(name: &str, value: &str) -> (String, String) {
     (format!("{}{name}", super::gatehouse::FAMILY.prefix), value.to_owned())
+fn is_own((name, _): &(String, String)) -> bool {
+    name.starts_with(super::gatehouse::FAMILY.prefix)
+}
+
 }
 
 #[cfg(test)]
@@ -231,24 +230,27 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_keeps_its_rate_and_what_may_come_at_once_is_told() {
-        for (name, value, count, difference) in [
-            ("limit-rps", "5", "50", "send 50 at once instead of 26"),
-            ("limit-rpm", "60", "10", "send 10 at once instead of 301"),
-            ("limit-rpm", "600", "100", "send 100 at once instead of 3001"),
+    fn limits_are_the_same_on_a_route_and_are_told_to_be_read_here_alone() {
+        for (name, value, own) in [
+            ("limit-rps", "5", "limit-rps"),
+            ("limit-rpm", "5", "limit-rpm"),
+            ("limit-rpm", "600", "limit-rpm"),
+            ("limit-burst-multiplier", "1", "limit-burst-multiplier"),
+            ("limit-allowlist", "10.0.0.0/8,1.2.3.4", "limit-allowlist"),
+            ("limit-whitelist", "1.2.3.4", "limit-allowlist"),
         ] {
             let Carried::Near(list, told) = of_ingress(name, value) else { panic!("{name}") };
-            let limit =
-                format!("{}rate-limit-connections.rate-http", haproxy_route::HAPROXY.prefix);
-            assert!(list.contains(&(limit, count.to_owned())), "{list:?}");
-            assert!(told.contains(difference), "{told}");
+            let own = format!("{}{own}", super::super::gatehouse::FAMILY.prefix);
+            assert_eq!(list, [(own.clone(), value.to_owned())]);
+            assert!(told.contains("OpenShift's router"), "{told}");
+            let Carried::As(back) = carry(ObjectKind::Route, ObjectKind::Ingress, &own, value)
+            else {
+                panic!("{own}")
+            };
+            let name = name.replace("whitelist", "allowlist");
+            assert_eq!(back, [(format!("{}{name}", nginx::FAMILY.prefix), value.to_owned())]);
         }
-    }
-
-    #[test]
-    fn the_burst_that_is_told_is_the_one_that_an_ingress_has() {
-        let row = nginx::FAMILY.row("limit-burst-multiplier").unwrap();
-        assert_eq!(row.default, BURST.to_string());
+        assert_eq!(of_ingress("limit-burst-multiplier", "5"), Carried::Said);
     }
 
     /// Whatever is added to the table of ingress-nginx: it is read on a Route, or told.
@@ -285,8 +287,8 @@ mod tests {
             ("auth-tls-secret", "d/ca", true),
             ("denylist-source-range", "1.2.3.4", true),
             ("whitelist-source-range", "nonsense", true),
-            ("limit-rpm", "5", true),
-            ("limit-whitelist", "1.2.3.4", true),
+            ("limit-rate", "5", true),
+            ("limit-whitelist", "nonsense", true),
             ("proxy-body-size", "1m", true),
             ("whitelist-source-rang", "1.2.3.4", true),
             ("configuration-snippet", "deny all;", true),

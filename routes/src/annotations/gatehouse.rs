@@ -19,6 +19,7 @@ pub use checks::HEALTH_CHECK;
 pub use streams::PROXY_PROTOCOL;
 
 const INGRESS: &[ObjectKind] = &[ObjectKind::Ingress];
+const ROUTE: &[ObjectKind] = &[ObjectKind::Route];
 const ROUTED: &[ObjectKind] = &[ObjectKind::Ingress, ObjectKind::Route];
 /// What has traffic passed on, requests or connections.
 const PASSED_ON: &[ObjectKind] = &[ObjectKind::Ingress, ObjectKind::Route, ObjectKind::Service];
@@ -104,13 +105,13 @@ pub fn unreadable() -> String {
     format!("{}{}", FAMILY.prefix, UNREADABLE.name)
 }
 
-/// The whole name of the annotation by which the reader of an Ingress or a Route says that fields of it are not
 /// The whole name of the annotation by which the reader of an IngressClass says of such a stand-in that the name of the
 /// class cannot be read either: it may be any.
 pub fn unnamed() -> String {
     format!("{}unnamed", FAMILY.prefix)
 }
 
+/// The whole name of the annotation by which the reader of an Ingress or a Route says that fields of it are not
 /// known and may limit who is served, so that it must be closed. The value is their paths, separated
 /// by blanks, each with `=` and the name that was probably meant.
 pub fn unread_fields() -> String {

@@ -1,6 +1,6 @@
 //! The annotations that conversions write, and the one that they leave out: no name is spelled anywhere else.
 
-use super::{Found, haproxy_route, kubernetes, nginx};
+use super::{Found, gatehouse, haproxy_route, kubernetes, nginx};
 
 /// What a conversion says of an Ingress.
 #[derive(Clone, Copy)]
@@ -46,3 +46,9 @@ impl Written {
 pub(crate) fn is_class(name: &str) -> bool {
     kubernetes::INGRESS.strip(name) == Some(kubernetes::CLASS.name)
 }
+/// Whether it holds the clients that limits are not for, of which there may be two lists.
+pub(crate) fn is_list_of_exempt(name: &str) -> bool {
+    let families = [&nginx::FAMILY, &gatehouse::FAMILY];
+    families.iter().any(|family| family.strip(name) == Some("limit-allowlist"))
+}
+

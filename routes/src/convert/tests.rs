@@ -169,8 +169,8 @@ fn a_protection_that_a_route_cannot_say_makes_no_route_and_an_error() {
         "auth-tls-secret: d/ca",
         "denylist-source-range: 10.0.0.0/8",
         "whitelist-source-range: nonsense",
-        "limit-rps: '5'; limit-whitelist: 10.0.0.0/8",
-        "limit-rpm: '3'",
+        "limit-rps: '5'; limit-whitelist: nonsense",
+        "limit-rate: '3'",
         "proxy-body-size: 1m",
         "backend-protocol: GRPC",
         "backend-protocol: HTTPS",
@@ -203,18 +203,30 @@ fn annotations_of_an_ingress_become_those_that_say_the_same_on_a_route() {
             "limit-rps: '5'; limit-rpm: '60'; limit-connections: '3'",
             "/a",
             json!({
+                "gatehouse/limit-rps": "5",
+                "gatehouse/limit-rpm": "60",
                 "haproxy/rate-limit-connections": "true",
-                "haproxy/rate-limit-connections.rate-http": "10",
                 "haproxy/rate-limit-connections.concurrent-tcp": "3",
             }),
             json!({}),
         ),
         (
-            "limit-rpm: '600'; limit-rps: '5'",
+            "limit-rpm: '5'; limit-burst-multiplier: '2'; limit-whitelist: 1.2.3.4; limit-allowlist: 10.0.0.0/8",
             "/a",
             json!({
-                "haproxy/rate-limit-connections": "true",
-                "haproxy/rate-limit-connections.rate-http": "50",
+                "gatehouse/limit-rpm": "5",
+                "gatehouse/limit-burst-multiplier": "2",
+                "gatehouse/limit-allowlist": "10.0.0.0/8,1.2.3.4",
+            }),
+            json!({}),
+        ),
+        (
+            "proxy-buffering: 'on'; proxy-buffer-size: 16k; proxy-buffers-number: '8'; proxy-max-temp-file-size: '0'",
+            "/a",
+            json!({
+                "gatehouse/response-buffering": "on",
+                "gatehouse/response-memory": "131072",
+                "gatehouse/response-file": "0",
             }),
             json!({}),
         ),
@@ -273,8 +285,12 @@ fn annotations_of_an_ingress_become_those_that_say_the_same_on_a_route() {
         let mut own = Map::from_iter([("example.com/x".to_owned(), "me".into())]);
         for (name, value) in expected.as_object().unwrap() {
             let (family, name) = name.split_once('/').unwrap();
-            let prefix = if family == "haproxy" { "haproxy.router" } else { "router" };
-            own.insert(format!("{prefix}.openshift.io/{name}"), value.clone());
+            let prefix = match family {
+                "haproxy" => "haproxy.router.openshift.io",
+                "router" => "router.openshift.io",
+                _ => "gatehouse.io",
+            };
+            own.insert(format!("{prefix}/{name}"), value.clone());
         }
         assert_eq!(route["metadata"]["annotations"], Value::Object(own), "{annotations}");
         for (name, value) in spec.as_object().unwrap() {
@@ -321,11 +337,12 @@ fn the_authorities_that_an_ingress_names_stand_in_its_route() {
 
 #[test]
 fn what_protects_nothing_is_left_out_with_a_warning() {
-    let converted = converted(&ingress("x", "enable-cors: 'true'; proxy-buffer-size: 8k", "/a"));
+    let converted =
+        converted(&ingress("x", "enable-cors: 'true'; proxy-connect-timeout: '8'", "/a"));
     assert_eq!(converted.manifests[0]["metadata"]["annotations"], json!({ "example.com/x": "me" }));
-    let [cors, buffer] = &converted.problems[..] else { panic!("{:?}", converted.problems) };
+    let [cors, timeout] = &converted.problems[..] else { panic!("{:?}", converted.problems) };
     assert!(!cors.is_error() && cors.message.contains("protects nothing"), "{cors:?}");
-    assert!(cors.field.contains("enable-cors") && buffer.field.contains("proxy-buffer-size"));
+    assert!(cors.field.contains("enable-cors") && timeout.field.contains("proxy-connect-timeout"));
 }
 
 #[test]

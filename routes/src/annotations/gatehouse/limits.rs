@@ -1,12 +1,31 @@
 //! Rows of how limits for each client count, and what clients are told of them.
 
-use super::ROUTED;
+use super::{ROUTE, ROUTED};
 use crate::annotations::{
     table::Annotation,
-    value::{CONNECTIONS_STATUS, LIMIT_BY, LIMIT_SCOPE, LIMIT_SHOWN, LIMIT_STATUS},
+    value::{
+        BURST, CONNECTIONS_STATUS, LIMIT_BY, LIMIT_EXEMPT, LIMIT_SCOPE, LIMIT_SHOWN, LIMIT_STATUS,
+        RATE_PER_MINUTE, RATE_PER_SECOND,
+    },
 };
 
 pub(super) const ROWS: &[Annotation] = &[
+    Annotation::honoured(
+        "limit-allowlist",
+        ROUTE,
+        LIMIT_EXEMPT,
+        "",
+        "Client networks that no limit is for, separated by commas, as ingress-nginx has them.",
+    )
+    .protecting(),
+    Annotation::honoured(
+        "limit-burst-multiplier",
+        ROUTE,
+        BURST,
+        "5",
+        "How many times its `limit-rps` or `limit-rpm` a client may send at once.",
+    )
+    .protecting(),
     Annotation::honoured(
         "limit-by",
         ROUTED,
@@ -31,6 +50,22 @@ pub(super) const ROWS: &[Annotation] = &[
         "false",
         "Whether answers tell clients of their limits, in the fields `RateLimit-Policy` and `RateLimit`.",
     ),
+    Annotation::honoured(
+        "limit-rpm",
+        ROUTE,
+        RATE_PER_MINUTE,
+        "0",
+        "Requests per minute and client at most, counted as those of ingress-nginx; others get 429.",
+    )
+    .protecting(),
+    Annotation::honoured(
+        "limit-rps",
+        ROUTE,
+        RATE_PER_SECOND,
+        "0",
+        "Requests per second and client at most, counted as those of ingress-nginx: one in its turn, and          `limit-burst-multiplier` times as many before it. `rate-limit-connections.rate-http` counts within 10 s instead.",
+    )
+    .protecting(),
     Annotation::honoured(
         "limit-scope",
         ROUTED,
