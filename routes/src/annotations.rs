@@ -332,15 +332,15 @@ impl Settings {
         }
     }
 
+    /// Bytes of an answer that wait in memory, if the object says so.
+    pub(crate) fn response_memory(&self) -> Option<u64> {
+        self.answer_buffers.memory_said()
+    }
+
     fn tls_terms(&self) -> Option<TlsTerms> {
         Some(self.tls.clone()).filter(|terms| *terms != TlsTerms::default())
     }
 
-    fn timeouts(&mut self) -> &mut Timeouts {
-        self.policy.timeouts.get_or_insert_default()
-    }
-
-    /// Whether paths are regular expressions, or may be.
     /// Closes an object that means to be served over TLS, by an annotation which names a certificate and is not read there,
     /// if its hosts have none: nobody is to send in clear text what TLS was to protect.
     pub(crate) fn close_without_tls(
@@ -359,6 +359,11 @@ impl Settings {
         ))
     }
 
+    fn timeouts(&mut self) -> &mut Timeouts {
+        self.policy.timeouts.get_or_insert_default()
+    }
+
+    /// Whether paths are regular expressions, or may be.
     pub(crate) fn expressions(&self) -> bool {
         self.use_regex || self.rewrite.is_some() || self.maybe_regex
     }

@@ -41,6 +41,8 @@ const FIELDS_OF_ROUTES: [&str; 11] = [
 ];
 /// The same of names that are more than fields only where paths are expressions.
 const WITH_PATHS: [&str; 2] = ["ssl-redirect", "use-regex"];
+/// Names of which a Route has one for both, `response-memory`, which the conversion writes.
+const AS_MEMORY: [&str; 2] = ["proxy-buffer-size", "proxy-buffers-number"];
 
 /// What becomes of an annotation.
 pub(crate) fn carry(from: ObjectKind, to: ObjectKind, full: &str, value: &str) -> Carried {
@@ -106,7 +108,7 @@ fn is_said_by_fields(family: &Family, name: &str) -> bool {
             .contains(&name);
     }
     family.prefix == nginx::FAMILY.prefix
-        && (FIELDS_OF_ROUTES.contains(&name) || WITH_PATHS.contains(&name))
+        && [&FIELDS_OF_ROUTES[..], &WITH_PATHS, &AS_MEMORY].iter().any(|list| list.contains(&name))
 }
 
 fn router_limit(name: &str, count: u32) -> Vec<(String, String)> {
@@ -130,12 +132,12 @@ const OWN: [(&str, &str); 9] = [
 
 /// The annotations of the other kind that are equal to one.
 fn equal(family: &Family, row: &Annotation, value: &str) -> Option<Vec<(String, String)>> {
-    if family.prefix != nginx::FAMILY.prefix {
-        return None;
     if family.prefix == super::gatehouse::FAMILY.prefix {
         let (nginx, _) = OWN.iter().find(|(_, own)| *own == row.name)?;
         return Some(vec![(format!("{}{nginx}", nginx::FAMILY.prefix), value.to_owned())]);
     }
+    if family.prefix != nginx::FAMILY.prefix {
+        return None;
     }
     let setting = (row.parser.read)(value).ok()?;
     let haproxy =
@@ -171,12 +173,12 @@ fn equal(family: &Family, row: &Annotation, value: &str) -> Option<Vec<(String, 
     means_same.then_some(found)
 }
 
-fn own(name: &str, value: &str) -> (String, String) {
-    (format!("{}{name}", super::gatehouse::FAMILY.prefix), value.to_owned())
 fn is_own((name, _): &(String, String)) -> bool {
     name.starts_with(super::gatehouse::FAMILY.prefix)
 }
 
+fn own(name: &str, value: &str) -> (String, String) {
+    (format!("{}{name}", super::gatehouse::FAMILY.prefix), value.to_owned())
 }
 
 #[cfg(test)]

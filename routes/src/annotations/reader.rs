@@ -262,6 +262,7 @@ impl<'o> Reader<'o> {
     fn close(&mut self, full: &str, what: &str, nothing: &[&str], row: Option<&Annotation>) {
         self.settings.deny.get_or_insert(NOT_SUPPORTED);
         let hint = match (row.map_or("", |row| row.remedy), nothing) {
+            _ if self.served == ServedBy::Cluster => HEEDED.to_owned(),
             ("", []) => format!("remove the annotation if the {} may be open", self.places()),
             ("", [value, ..]) => {
                 let places = self.places();
@@ -274,7 +275,6 @@ impl<'o> Reader<'o> {
         let reach = if of_host { " of its hosts" } else { "" };
         let message = format!("{what}, so {}", self.closed(reach));
         self.error(NOT_SUPPORTED, full, message, hint);
-            _ if self.served == ServedBy::Cluster => HEEDED.to_owned(),
     }
 
     /// What is closed of an object that asks for a protection which is not in force.

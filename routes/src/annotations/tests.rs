@@ -531,3 +531,45 @@ fn a_protection_of_ingresses_closes_a_route_and_the_rest_of_them_is_named() {
         assert!(means_nothing || meant.any(|value| closed(ROUTE, &full, value)), "{full}");
     }
 }
+
+#[test]
+fn a_route_counts_and_keeps_answers_as_the_ingress_of_the_same_words() {
+    let read = |kind, annotations: &[(&str, &str)]| {
+        let object = ObjectRef::new(kind, ObjectKey::new("d", "a"));
+        let whole = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let annotations = Some(annotations.iter().map(whole).collect());
+        let metadata = ObjectMeta { annotations, ..ObjectMeta::default() };
+        let (settings, problems) = parse(&object, &metadata);
+        assert_eq!(problems, [], "{metadata:?}");
+        let limits = settings.filters(&object).into_iter().filter_map(|filter| match filter {
+            Filter::RateLimit(it) => Some((it.interval, it.burst, it.exempt.clone(), it.status)),
+            _ => None,
+        });
+        (limits.collect::<Vec<_>>(), settings.policy(&object, None).answers)
+    };
+    let nginx: Vec<(String, &str)> = [
+        ("limit-rps", "5"),
+        ("limit-rpm", "7"),
+        ("limit-burst-multiplier", "3"),
+        ("limit-allowlist", "10.0.0.0/8"),
+        ("proxy-buffering", "on"),
+        ("proxy-buffer-size", "64k"),
+        ("proxy-buffers-number", "2"),
+        ("proxy-max-temp-file-size", "1m"),
+    ]
+    .map(|(name, value)| (format!("{NGINX}{name}"), value))
+    .into();
+    let nginx: Vec<(&str, &str)> = nginx.iter().map(|(name, value)| (&**name, *value)).collect();
+    let of_route = [
+        ("gatehouse.io/limit-rps", "5"),
+        ("gatehouse.io/limit-rpm", "7"),
+        ("gatehouse.io/limit-burst-multiplier", "3"),
+        ("gatehouse.io/limit-allowlist", "10.0.0.0/8"),
+        ("gatehouse.io/response-buffering", "on"),
+        ("gatehouse.io/response-memory", "128k"),
+        ("gatehouse.io/response-file", "1m"),
+    ];
+    let (limits, answers) = read("Ingress", &nginx);
+    assert!(limits.len() == 2 && answers.is_some_and(|it| it.on && it.memory == 128 * 1024));
+    assert_eq!(read("Route", &of_route), (limits, answers));
+}

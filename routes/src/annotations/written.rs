@@ -21,6 +21,11 @@ impl Written {
         format!("{}rewrite-target", haproxy_route::HAPROXY.prefix)
     }
 
+    /// The whole name of how much of an answer that waits a Route has in memory.
+    pub(crate) fn response_memory() -> String {
+        format!("{}response-memory", gatehouse::FAMILY.prefix)
+    }
+
     /// Path of the annotation within its object.
     pub(crate) fn field(self) -> String {
         Found { name: &self.name(), value: "" }.field()
@@ -42,13 +47,13 @@ impl Written {
     }
 }
 
-/// Whether it names the class of an Ingress, which a Route has not.
-pub(crate) fn is_class(name: &str) -> bool {
-    kubernetes::INGRESS.strip(name) == Some(kubernetes::CLASS.name)
-}
 /// Whether it holds the clients that limits are not for, of which there may be two lists.
 pub(crate) fn is_list_of_exempt(name: &str) -> bool {
     let families = [&nginx::FAMILY, &gatehouse::FAMILY];
     families.iter().any(|family| family.strip(name) == Some("limit-allowlist"))
 }
 
+/// Whether it names the class of an Ingress, which a Route has not.
+pub(crate) fn is_class(name: &str) -> bool {
+    kubernetes::INGRESS.strip(name) == Some(kubernetes::CLASS.name)
+}

@@ -74,7 +74,10 @@ impl One<'_, '_> {
         let Some(spec) = &self.ingress.spec else { return };
         let given = self.ingress.metadata.annotations.as_ref();
         let problems = &mut self.out.problems;
-        let Some(kept) = carried(&self.object, ObjectKind::Route, given, problems) else { return };
+        let kept = carried(&self.object, ObjectKind::Route, given, problems);
+        let Some(mut kept) = kept else { return };
+        let memory = self.settings.response_memory();
+        kept.extend(memory.map(|bytes| (Written::response_memory(), bytes.to_string().into())));
         if spec.default_backend.is_some() {
             let hint = "write a Route with the host that it is to be for";
             self.lost("spec.defaultBackend", "a Route has no default backend", hint);

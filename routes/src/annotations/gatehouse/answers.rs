@@ -1,9 +1,12 @@
 //! Rows of what answers look like.
 
-use super::INGRESS;
+use super::{INGRESS, ROUTED};
 use crate::annotations::{
     table::Annotation,
-    value::{COMPRESS, COMPRESS_MINIMUM, COMPRESS_TYPES, ERROR_PAGES, HIDE, SECURITY},
+    value::{
+        BUFFER_FILE, BUFFERING, COMPRESS, COMPRESS_MINIMUM, COMPRESS_TYPES, ERROR_PAGES, HIDE,
+        RESPONSE_MEMORY, SECURITY,
+    },
 };
 
 pub(super) const ROWS: &[Annotation] = &[
@@ -41,6 +44,29 @@ pub(super) const ROWS: &[Annotation] = &[
         HIDE,
         "",
         "Headers of the backend's answers that clients do not get, separated by commas.",
+    ),
+    Annotation::honoured(
+        "response-buffering",
+        ROUTED,
+        BUFFERING,
+        "",
+        "`on`: an answer is taken from its backend as fast as that gives it, and waits here for its client, so that a slow one holds \
+         no backend; what has come leaves at once. The backend has the last word by `X-Accel-Buffering: yes` or `no`, also beside \
+         `off`; where nothing is said, answers pass as they come and that field with them. Upgrades and gRPC pass as they come.",
+    ),
+    Annotation::honoured(
+        "response-file",
+        ROUTED,
+        BUFFER_FILE,
+        "1024m",
+        "How much of an answer that waits may be in a file; what is beyond waits in the backend. `0`: no file.",
+    ),
+    Annotation::honoured(
+        "response-memory",
+        ROUTED,
+        RESPONSE_MEMORY,
+        "",
+        "How much of an answer that waits may be in memory, such as `1m`. Less than 64k is as good as 64k.",
     ),
     Annotation::honoured(
         "security-headers",

@@ -52,6 +52,11 @@ pub(in crate::annotations) const BUFFER_FILE: Parser = Parser {
     read: |value| bytes(value, |bytes| Setting::AnswerBuffer(AnswerBuffer::File(bytes))),
     nothing: &[],
 };
+/// Bytes of all buffers.
+pub(in crate::annotations) const RESPONSE_MEMORY: Parser = Parser {
+    read: |value| bytes(value, |bytes| Setting::AnswerBuffer(AnswerBuffer::Memory(bytes))),
+    nothing: &[],
+};
 /// Bytes, in nginx's units.
 pub(in crate::annotations) const BODY_MEMORY: Parser =
     Parser { read: |value| bytes(value, Setting::BodyMemory), nothing: &[] };
