@@ -2,7 +2,7 @@
 
 use super::{
     Annotation, Family, Found, ObjectKind, Settings, Status, family_of, foreign, gatehouse, nginx,
-    service::{HEEDED, ServedBy},
+    served::{HEEDED, ServedBy},
     snippet::{self, Reach},
     transport, unknown,
     value::{self, Fault, Setting},
