@@ -3,6 +3,7 @@
 
 use std::{
     net::SocketAddr,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -20,6 +21,8 @@ use super::{BFD, MANIFEST, NODE, ROUTES, Scene, VIP, leads};
 
 /// Answers over this time in a row are an address that is served.
 const QUIET: Duration = Duration::from_secs(1);
+/// Less than a process waits for a router to notice that its session is closed, retransmissions included.
+const LOST: Duration = Duration::from_millis(400);
 
 impl Scene {
     /// FRR, which keeps routes for a neighbour that restarts.
@@ -43,7 +46,15 @@ impl Scene {
     }
 }
 
-fn upgrade(bfd: bool) {
+/// When a router hears that a connection has ended.
+#[derive(Clone, Copy, PartialEq)]
+enum Ends {
+    AtOnce,
+    /// The packet that says so is lost, and comes again.
+    Late,
+}
+
+fn upgrade(bfd: bool, ends: Ends) {
     let scene = Scene::new();
     let router = scene.patient_router(bfd.then_some(BFD));
     let restarts = "dualStackAddressFamily: true\n  enableGracefulRestart: true";
@@ -65,7 +76,18 @@ fn upgrade(bfd: bool) {
     let event = Instant::now();
     let after = scene.process(&manifest, state.path());
     scene.wait_says("node", &format!("http://{}/readyz", after.admin), "ready");
+    let at_router = scene.lab.namespace("router");
+    let nft = |commands: &str| at_router.feed(&["nft", "-f", "-"], commands).unwrap();
+    if ends == Ends::Late {
+        nft(
+            "table inet lossy {\n chain c {\n type filter hook input priority 0\n tcp flags fin,rst drop\n }\n}\n",
+        );
+    }
     before.terminate();
+    if ends == Ends::Late {
+        thread::sleep(LOST);
+        nft("delete table inet lossy\n");
+    }
     assert_eq!(before.wait().and_then(|status| status.code()), Some(0), "{}", before.output());
     let metrics = format!("http://{}/metrics", after.admin);
     scene.wait_says("node", &metrics, "gatehouse_bgp_session_up{peer=\"tor\"} 1");
@@ -92,10 +114,16 @@ fn upgrade(bfd: bool) {
 
 #[test]
 fn a_router_keeps_its_routes_while_a_process_succeeds_another() {
-    upgrade(false);
+    upgrade(false, Ends::AtOnce);
 }
 
 #[test]
 fn a_router_that_watches_by_bfd_keeps_them_too() {
-    upgrade(true);
+    upgrade(true, Ends::AtOnce);
+}
+
+/// To a router that does not know of the end of the connection yet, BFD's last word is the death of the node.
+#[test]
+fn a_router_that_hears_late_of_the_end_of_its_session_keeps_them_as_well() {
+    upgrade(true, Ends::Late);
 }

@@ -8,7 +8,10 @@ use serde_json::Value;
 use super::{Config, Route, Router, community};
 
 pub(super) fn start(router: &mut Router<'_>) {
-    let log = format!("log file {}\n", router.folder.join("frr.log").display());
+    let log = format!(
+        "log timestamp precision 3\nlog file {}\n",
+        router.folder.join("frr.log").display()
+    );
     let (bgp, bfd) = config(&router.config);
     // One file each: in a file for all, a daemon leaves the configuration at the first `exit` from a
     // mode that it does not have.

@@ -182,13 +182,20 @@ impl<E: Fn(BgpEvent)> Driver<E> {
         }
     }
 
-    /// Ends as if killed. A router that watches this node by BFD is told not to, once its session is closed: it would take
-    /// the first word of the next process for the death of this one, and end the session with that one as well.
+    /// Ends as if killed. A router that watches this node by BFD is told not to, once it has noticed that its session is
+    /// closed: it would take the first word of the next process for the death of this one, and end the session with that
+    /// one as well. Told before, some routers (FRR) end the session themselves, and its routes with it.
     fn abandon(mut self, now: Instant) {
+        self.acceptors.close();
+        for peer in std::mem::take(&mut self.peers).into_values() {
+            self.closing.extend(peer.hang_up(now));
+        }
+        while !self.closing.is_empty() {
+            self.wait();
+            self.take_input();
+        }
         let (mailbox, serial) = (Arc::clone(&self.mailbox), self.serial);
-        self.peers.clear();
-        self.closing.clear();
-        self.bfd_client.forget_all(now);
+        self.bfd_client.forget_all(Instant::now());
         drop(self);
         mailbox.report(serial, Progress { drained: true });
     }

@@ -286,6 +286,14 @@ impl PeerDriver {
         std::mem::take(&mut self.closing)
     }
 
+    /// Closes all connections, with no more than what is queued already; they last until the router has closed them as well,
+    /// for a while at most.
+    pub(super) fn hang_up(self, now: Instant) -> impl Iterator<Item = (Instant, Closing)> {
+        let open = self.connections.into_values();
+        let closing = open.map(move |connection| (now + LAST_WORD, connection.close()));
+        closing.chain(self.closing)
+    }
+
     /// The router has dialled in.
     pub(super) fn incoming(&mut self, incoming: Incoming, context: &Context<'_>) {
         let actions = self.session.handle(Event::Incoming, context.now);
