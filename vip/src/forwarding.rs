@@ -1,17 +1,20 @@
 //! Forwarding by the kernel: what connections to an address and port become, without a process on their way.
 //!
 //! [`Rules`] say where connections go. `change` turns two of them, those that are wanted and those that stand, into
-//! one transaction of nf_tables; a [`ForwardingTable`](crate::ForwardingTable) carries it out, and conntrack does the rest. All of it is in one table that is this program's alone:
+//! transactions of nf_tables, in an order in which no packet is lost (`steps`); a
+//! [`ForwardingTable`](crate::ForwardingTable) carries them out, and conntrack does the rest. All of it is in one table that is this program's alone:
 //!
 //! - chain `to-endpoint` (and `to-endpoint-local`, for clients on this host) looks an address, protocol and port up in one map,
 //!   however many there are, and goes on in the chain of the group that it leads to. Only addresses that this host has
 //!   are looked at: rules of an address that is elsewhere, or that a process which was killed has left, do nothing.
-//! - the chain of a group drops clients that may not come in, counts and chooses an endpoint.
+//! - the chain of a group drops clients that may not come in, counts and chooses an endpoint. It has maps of its own for
+//!   that, whose elements change with the endpoints while the chain stays.
 //! - chain `way-back` gives connections an address of this host as their source, where an answer would else not come
 //!   back by this host.
 //! - chain `refuse` answers for addresses and ports that have no endpoint, so that no other program of this host does
 //!   in their place.
 //! - the chains `count-*` count what comes in and goes out, by group.
+//! - the counter `made-of-*` counts nothing: its name says what the table is made of.
 //!
 //! A connection that stands goes on, whatever becomes of its group: the kernel asks for its first packet only.
 //! Pure.
@@ -20,11 +23,12 @@ mod batch;
 mod group;
 mod layout;
 mod share;
+mod steps;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 pub use batch::Totals;
-pub(crate) use batch::{Size, change, counters_of, datagrams, removal, sets_of_clients, size};
+pub(crate) use batch::{Made, change, counters_of, datagrams, removal, sets_of_clients};
 
 /// The name of the table, of the family `inet`.
 pub const TABLE: &str = "gatehouse-l4";

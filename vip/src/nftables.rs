@@ -89,8 +89,18 @@ pub(crate) struct Set<'a> {
     pub(crate) key: &'a [Type],
     /// With data it is a map.
     pub(crate) data: Option<Data<'a>>,
-    /// That packets may add elements, which expire.
-    pub(crate) dynamic: Option<Dynamic>,
+    pub(crate) kind: Kind,
+}
+
+/// How a set has its elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One by one.
+    Single,
+    /// In ranges: the first key of each, and a [`Value::End`].
+    Ranges,
+    /// Packets may add elements, which expire.
+    Dynamic(Dynamic),
 }
 
 /// A set that rules add to.
@@ -102,13 +112,6 @@ pub(crate) struct Dynamic {
     pub(crate) timeout: u64,
     /// Between two looks for expired elements, in milliseconds.
     pub(crate) gc_interval: u32,
-}
-
-/// A list of ranges that belongs to the rule which looks into it; it goes with the rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ranges {
-    id: u32,
-    pub(crate) is_map: bool,
 }
 
 /// An element of a set; with a value other than none, of a map.
@@ -149,6 +152,19 @@ pub(crate) struct Batch {
     bytes: Vec<u8>,
     last: usize,
     attempts: Vec<Attempt>,
+}
+
+/// The steps of a rule, as the kernel reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rule(Vec<u8>);
+
+impl Rule {
+    /// Rules of the same steps are equal.
+    pub(crate) fn of(expressions: &[Expression<'_>]) -> Self {
+        let mut out = Attributes(Vec::new());
+        out.expressions(expressions);
+        Self(out.0)
+    }
 }
 
 /// One message of a batch, in words for an error.
@@ -208,42 +224,24 @@ impl Batch {
 
     /// Creates a set or map.
     pub(crate) fn create_set(&mut self, set: &Set<'_>) {
-        self.new_set(set, 0);
-    }
-
-    /// Creates ranges for the next rule: keys are of `key`, and lead to data if there is any. Elements are the
-    /// beginnings of ranges, in order, each followed by its [`Value::End`] unless another begins there.
-    pub(crate) fn create_ranges(
-        &mut self,
-        key: Type,
-        data: Option<Data<'_>>,
-        elements: &[Element],
-    ) -> Ranges {
-        let is_map = data.is_some();
-        let flags = libc::NFT_SET_ANONYMOUS | libc::NFT_SET_CONSTANT | libc::NFT_SET_INTERVAL;
-        let set = Set { name: anonymous(is_map), key: &[key], data, dynamic: None };
-        let id = self.new_set(&set, flags);
-        self.elements(libc::NFT_MSG_NEWSETELEM, libc::NLM_F_CREATE, set.name, Some(id), elements);
-        Ranges { id, is_map }
-    }
-
-    fn new_set(&mut self, set: &Set<'_>, mut flags: c_int) -> u32 {
-        // Unique in the transaction; rules find a set that has a name by it.
+        // Unique in the transaction; rules find it by its name.
         let id = self.attempts.len() as u32;
         let what = format!("create set {}", set.name);
         self.message(libc::NFT_MSG_NEWSET, libc::NLM_F_CREATE, what, |out| {
-            flags |= match set.data {
+            let is_map = match set.data {
                 None => 0,
                 Some(Data::Fields(_) | Data::Verdict) => libc::NFT_SET_MAP,
                 Some(Data::Counter) => NFT_SET_OBJECT,
             };
-            if set.dynamic.is_some() {
-                flags |= libc::NFT_SET_TIMEOUT | libc::NFT_SET_EVAL;
-            }
+            let kind = match set.kind {
+                Kind::Single => 0,
+                Kind::Ranges => libc::NFT_SET_INTERVAL,
+                Kind::Dynamic(_) => libc::NFT_SET_TIMEOUT | libc::NFT_SET_EVAL,
+            };
             let (number, len) = concatenated(set.key);
             out.text(NFTA_SET_NAME, set.name);
             out.number(NFTA_SET_ID, id);
-            out.number(NFTA_SET_FLAGS, flags as u32);
+            out.number(NFTA_SET_FLAGS, (is_map | kind) as u32);
             out.number(NFTA_SET_KEY_TYPE, number);
             out.number(NFTA_SET_KEY_LEN, len);
             match set.data {
@@ -256,13 +254,12 @@ impl Batch {
                 Some(Data::Verdict) => out.number(NFTA_SET_DATA_TYPE, libc::NFT_DATA_VERDICT),
                 Some(Data::Counter) => out.number(NFTA_SET_OBJ_TYPE, NFT_OBJECT_COUNTER),
             }
-            if let Some(dynamic) = set.dynamic {
+            if let Kind::Dynamic(dynamic) = set.kind {
                 out.nested(NFTA_SET_DESC, |out| out.number(NFTA_SET_DESC_SIZE, dynamic.size));
                 out.bytes(NFTA_SET_TIMEOUT, &dynamic.timeout.to_be_bytes());
                 out.number(NFTA_SET_GC_INTERVAL, dynamic.gc_interval);
             }
         });
-        id
     }
 
     /// Deletes a set or map that nothing uses.
@@ -295,12 +292,20 @@ impl Batch {
 
     /// Adds elements to a set or map.
     pub(crate) fn add_elements(&mut self, set: &str, elements: &[Element]) {
-        self.elements(libc::NFT_MSG_NEWSETELEM, libc::NLM_F_CREATE, set, None, elements);
+        self.elements(libc::NFT_MSG_NEWSETELEM, libc::NLM_F_CREATE, set, elements);
     }
 
     /// Deletes elements by their keys.
     pub(crate) fn delete_elements(&mut self, set: &str, elements: &[Element]) {
-        self.elements(libc::NFT_MSG_DELSETELEM, 0, set, None, elements);
+        self.elements(libc::NFT_MSG_DELSETELEM, 0, set, elements);
+    }
+
+    /// Deletes all elements of a set or map.
+    pub(crate) fn clear_set(&mut self, set: &str) {
+        let what = format!("delete the elements of set {set}");
+        self.message(libc::NFT_MSG_DELSETELEM, 0, what, |out| {
+            out.text(NFTA_SET_ELEM_LIST_SET, set)
+        });
     }
 
     /// Creates a chain that others go to.
@@ -356,12 +361,27 @@ impl Batch {
 
     /// Appends a rule to a chain.
     pub(crate) fn append_rule(&mut self, chain: &str, expressions: &[Expression<'_>]) {
+        self.append(chain, &Rule::of(expressions));
+    }
+
+    /// Appends a rule that is written already.
+    pub(crate) fn append(&mut self, chain: &str, rule: &Rule) {
         let what = format!("append a rule to chain {chain}");
         let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
         self.message(libc::NFT_MSG_NEWRULE, flags, what, |out| {
             out.text(NFTA_RULE_CHAIN, chain);
-            out.nested(NFTA_RULE_EXPRESSIONS, |out| out.expressions(expressions));
+            out.nested(NFTA_RULE_EXPRESSIONS, |out| out.0.extend(&rule.0));
         });
+    }
+
+    /// Whether it changes nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.attempts.len() == 1
+    }
+
+    /// Its messages as bytes: the same wherever the same is done.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The rules that it appends.
@@ -385,14 +405,7 @@ impl Batch {
         (self.bytes, self.attempts)
     }
 
-    fn elements(
-        &mut self,
-        message: c_int,
-        flags: c_int,
-        set: &str,
-        id: Option<u32>,
-        elements: &[Element],
-    ) {
+    fn elements(&mut self, message: c_int, flags: c_int, set: &str, elements: &[Element]) {
         let verb = if message == libc::NFT_MSG_NEWSETELEM { "add" } else { "delete" };
         let at_once = match elements.first() {
             Some((_, Value::Goto(_) | Value::Counter(_))) => NAMING_ELEMENTS_PER_MESSAGE,
@@ -402,9 +415,6 @@ impl Batch {
             let what = format!("{verb} {} elements of set {set}", part.len());
             self.message(message, flags, what, |out| {
                 out.text(NFTA_SET_ELEM_LIST_SET, set);
-                if let Some(id) = id {
-                    out.number(NFTA_SET_ELEM_LIST_SET_ID, id);
-                }
                 out.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |out| {
                     for (key, value) in part {
                         out.nested(NFTA_LIST_ELEM, |out| {
@@ -448,11 +458,6 @@ impl Batch {
         self.bytes.extend(out.finish());
         self.attempts.push(Attempt { what, message });
     }
-}
-
-/// The name of a set that has none: the kernel gives it a number.
-fn anonymous(is_map: bool) -> &'static str {
-    if is_map { "__map%d" } else { "__set%d" }
 }
 
 /// The number and length of a concatenation: nft packs the types 6 bits each; fields are padded to 4 bytes.
@@ -531,7 +536,6 @@ const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
 const NFTA_SET_ELEM_OBJREF: u16 = 9;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
-const NFTA_SET_ELEM_LIST_SET_ID: u16 = 4;
 const NFTA_OBJ_NAME: u16 = 2;
 const NFTA_OBJ_TYPE: u16 = 3;
 const NFTA_OBJ_DATA: u16 = 4;

@@ -1,11 +1,11 @@
 //! Services that the kernel passes on: keeps its table as the configuration says, and knows what it has counted.
 //!
 //! The compiler thread calls this between opening listeners and announcing addresses: an address that the kernel forwards
-//! on is announced when its rules stand. A change is one transaction of a few milliseconds. Which rules there are is
+//! on is announced when its rules stand. A change takes a few milliseconds. Which rules there are is
 //! decided in `compile`, what they are made of in [`gatehouse_vip::forwarding`].
 //!
-//! Two processes of one node have one table. While the predecessor has the addresses it has the table, too; the
-//! successor then puts its own in place in one transaction.
+//! Two processes of one node have one table. While the predecessor has the addresses it has the table, too; then it is the
+//! successor's, which leaves it alone if it would make the same one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -7,12 +7,14 @@ use std::{
 };
 
 use super::{
-    Endpoint, Left, Rules, TABLE, Traffic, Transport,
+    Endpoint, Left, Rules, Traffic, Transport,
     group::{self, counter},
     layout::{FIRST, LAYOUTS, Layout, key, octets},
+    share::mixed,
+    steps::{self, Steps},
 };
 use crate::nftables::{
-    Batch, Data, Element, End, Expression, Hook, Listed, PORT, PROTOCOL, Set, TableFamily, Value,
+    Batch, Data, Element, End, Expression, Hook, Kind, Listed, PORT, PROTOCOL, Set, Value,
 };
 
 /// Before destinations are changed by others, as kube-proxy: a connection is given its first one.
@@ -33,6 +35,7 @@ const LOCAL: [u8; 4] = 2_u32.to_ne_bytes();
 const MASQUERADE: &str = "by-node";
 const KEEP_CLIENT: &str = "keep-client";
 const REFUSED_CHAIN: &str = "refused";
+const MARK: &str = "made-of-";
 
 /// What a table has counted, by group.
 pub type Totals = BTreeMap<String, Traffic>;
@@ -52,39 +55,85 @@ pub(crate) fn counters_of(listed: &[Listed]) -> Totals {
     totals
 }
 
-/// The transaction that makes the table as `wanted`; `None`: it is. `standing`: what a transaction of this process has
-/// made it; without, whatever table there is is replaced by one that goes on with what is `left` of it.
-pub(crate) fn change(standing: Option<&Rules>, wanted: &Rules, left: &Left) -> Option<Batch> {
-    if standing == Some(wanted) {
-        return None;
-    }
-    let mut batch = Batch::of(TableFamily::Inet, TABLE);
-    let nothing = Rules::default();
-    let before = match standing {
-        Some(standing) => standing,
-        None => {
-            batch.replace_table();
-            create(&mut batch);
-            &nothing
+/// Rules, and how a table that is made of them is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    pub(crate) rules: Rules,
+    /// The rules that the kernel lists of all chains.
+    pub(crate) len: usize,
+    /// The elements that it lists, by set; without the clients that endpoints have.
+    pub(crate) elements: BTreeMap<String, usize>,
+    /// The name of a counter that says which rules the table is made of, and how: a process that comes after this one,
+    /// and wants the same, leaves the table as it is.
+    pub(crate) mark: String,
+}
+
+impl Made {
+    /// What becomes of rules.
+    pub(crate) fn of(rules: &Rules) -> Self {
+        let whole = whole(rules, &Left::default());
+        let Content(sets) = Content::of(rules);
+        let sets = sets.into_iter().map(|(set, elements)| (set.to_owned(), elements.len()));
+        let of_groups = rules.groups.iter().flat_map(|(name, group)| group::sizes(name, group));
+        Self {
+            rules: rules.clone(),
+            len: whole.rules(),
+            elements: sets.chain(of_groups).collect(),
+            mark: format!("{MARK}{:016x}", digest(whole.bytes())),
         }
+    }
+}
+
+/// A number that follows from bytes, and hardly from others.
+fn digest(bytes: &[u8]) -> u64 {
+    let word = |bytes: &[u8]| bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    bytes.chunks(8).fold(0, |digest, bytes| mixed(digest ^ word(bytes)))
+}
+
+/// The transactions that make the table as wanted, in order; none: it is. `standing`: what transactions of this process
+/// have made it; without, whatever table there is is replaced by one that goes on with what is `left` of it.
+pub(crate) fn change(standing: Option<&Made>, wanted: &Made, left: &Left) -> Vec<Batch> {
+    let Some(standing) = standing else {
+        let mut batch = whole(&wanted.rules, left);
+        batch.create_counter(&wanted.mark, 0, 0);
+        return vec![batch];
     };
-    let (had, has) = (Content::of(before), Content::of(wanted));
-    for (name, group) in &wanted.groups {
+    let mut steps = Steps::apart();
+    if standing.mark != wanted.mark {
+        turn(&mut steps, &standing.rules, &wanted.rules, left);
+        steps.turn().delete_counter(&standing.mark);
+        steps.turn().create_counter(&wanted.mark, 0, 0);
+    }
+    steps.batches()
+}
+
+/// The transaction that replaces whatever table there is, but for its mark.
+fn whole(rules: &Rules, left: &Left) -> Batch {
+    let mut steps = Steps::at_once();
+    steps.begin().replace_table();
+    create(steps.begin());
+    turn(&mut steps, &Rules::default(), rules, left);
+    steps.batches().pop().unwrap_or_else(steps::batch)
+}
+
+/// From rules that stand to others.
+fn turn(steps: &mut Steps, before: &Rules, after: &Rules, left: &Left) {
+    let (had, has) = (Content::of(before), Content::of(after));
+    for (name, group) in &after.groups {
         let known = before.groups.get(name);
         if known != Some(group) {
-            group::put(&mut batch, name, (known, group), left);
+            group::change(steps, name, (known, Some(group)), left);
         }
     }
     // Deletions first: an element is changed by replacing it.
     for (set, elements) in had.missing_in(&has) {
-        batch.delete_elements(set, &elements);
+        steps.turn().delete_elements(set, &elements);
     }
     for (set, elements) in has.missing_in(&had) {
-        batch.add_elements(set, &elements);
+        steps.turn().add_elements(set, &elements);
     }
-    let gone = before.groups.iter().filter(|(name, _)| !wanted.groups.contains_key(*name));
-    gone.for_each(|(name, group)| group::remove(&mut batch, name, group));
-    Some(batch)
+    let gone = before.groups.iter().filter(|(name, _)| !after.groups.contains_key(*name));
+    gone.for_each(|(name, group)| group::change(steps, name, (Some(group), None), left));
 }
 
 /// The names of the sets of clients that rules ask for.
@@ -92,28 +141,9 @@ pub(crate) fn sets_of_clients(rules: &Rules) -> impl Iterator<Item = String> {
     rules.groups.iter().flat_map(|(name, group)| group::sets_of_clients(name, group))
 }
 
-/// How much a table is made of.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Size {
-    /// Rules of all chains.
-    pub(crate) rules: usize,
-    /// Elements, by set; without the clients that endpoints have.
-    pub(crate) elements: BTreeMap<&'static str, usize>,
-}
-
-/// How much the kernel has to list of a table that is as these rules say.
-pub(crate) fn size(rules: &Rules) -> Size {
-    let whole = change(None, rules, &Left::default());
-    let Content(sets) = Content::of(rules);
-    Size {
-        rules: whole.map(|batch| batch.rules()).unwrap_or_default(),
-        elements: sets.into_iter().map(|(set, elements)| (set, elements.len())).collect(),
-    }
-}
-
 /// Removes the table.
 pub(crate) fn removal() -> Batch {
-    let mut batch = Batch::of(TableFamily::Inet, TABLE);
+    let mut batch = steps::batch();
     batch.delete_table();
     batch
 }
@@ -181,13 +211,13 @@ fn create(batch: &mut Batch) {
             (layout.count_out, Some(Data::Counter)),
         ];
         for (name, data) in sets {
-            batch.create_set(&Set { name, key, data, dynamic: None });
+            batch.create_set(&Set { name, key, data, kind: Kind::Single });
         }
         batch.create_set(&Set {
             name: layout.here,
             key: &[layout.address],
             data: None,
-            dynamic: None,
+            kind: Kind::Single,
         });
     }
     create_dnat(batch);

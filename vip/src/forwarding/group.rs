@@ -1,14 +1,16 @@
-//! What a group is made of: its chain, its counters and, where clients keep their endpoints, who has which.
+//! What a group is made of: its chain, its counters, the maps that its chain looks into and, where clients keep their
+//! endpoints, who has which.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
     Endpoint, Group, Left, Traffic,
     layout::{FIRST, Layout, octets},
     share::{Shares, shares},
+    steps::Steps,
 };
 use crate::nftables::{
-    Batch, Data, Dynamic, Element, End, Expression, INTEGER, PORT, Register, Set, Value,
+    Data, Dynamic, Element, End, Expression, INTEGER, Kind, Register, Rule, Set, Type, Value,
 };
 
 /// The same on every node, so that every node chooses the same endpoint for a client.
@@ -21,8 +23,6 @@ const FORGETTING: u32 = 60_000;
 
 /// The second register of 16 bytes.
 const SECOND: Register = 2;
-/// The register that says where to go on.
-const VERDICT: Register = libc::NFT_REG_VERDICT as Register;
 
 /// The three counters of a group.
 pub(super) const COUNTERS: [&str; 3] = ["in", "out", "new"];
@@ -47,109 +47,162 @@ pub(super) fn sets_of_clients(name: &str, group: &Group) -> Vec<String> {
     kept(group).iter().map(|endpoint| endpoint_name(name, endpoint)).collect()
 }
 
-/// Makes a group as wanted that stands otherwise, or not at all; a new one goes on with what is `left` of another table.
-pub(super) fn put(
-    batch: &mut Batch,
+/// A set or map.
+struct Content {
+    key: Type,
+    data: Option<Data<'static>>,
+    kind: Kind,
+    /// None where packets add them.
+    elements: Vec<Element>,
+}
+
+/// Chains and sets of a group, by name.
+#[derive(Default)]
+struct Parts {
+    chains: BTreeMap<String, Vec<Rule>>,
+    sets: BTreeMap<String, Content>,
+}
+
+/// Makes a group as wanted that stands otherwise; a new one goes on with what is `left` of another table.
+pub(super) fn change(
+    steps: &mut Steps,
     name: &str,
-    (standing, wanted): (Option<&Group>, &Group),
+    (standing, wanted): (Option<&Group>, Option<&Group>),
     left: &Left,
 ) {
-    match standing {
-        None => create(batch, name, left.totals.get(name).copied().unwrap_or_default()),
-        Some(_) => batch.clear_chain(name),
+    let parts = |group: Option<&Group>| group.map(|group| parts(name, group)).unwrap_or_default();
+    let (had, has) = (parts(standing), parts(wanted));
+    if standing.is_none() {
+        create_counters(steps, name, left.totals.get(name).copied().unwrap_or_default());
     }
-    let same = |one: &Endpoint, other: &Endpoint| (one.ip, one.port) == (other.ip, other.port);
-    let (had, has) = (standing.map(kept).unwrap_or_default(), kept(wanted));
-    for gone in had.iter().filter(|one| !has.iter().any(|other| same(one, other))) {
-        remove_kept(batch, name, gone);
-    }
-    for endpoint in &has {
-        let own = endpoint_name(name, endpoint);
-        if had.iter().any(|other| same(endpoint, other)) {
-            // The clients that it has stay.
-            batch.clear_chain(&own);
-        } else {
-            let (address, timeout) = (Layout::of(wanted.v6).address, lifetime(wanted));
-            let dynamic = Some(Dynamic { size: CLIENTS, timeout, gc_interval: FORGETTING });
-            batch.create_set(&Set { name: &own, key: &[address], data: None, dynamic });
-            batch.create_chain(&own);
-            if let Some(clients) = left.clients.get(&own) {
-                let client = |(key, left): &(Vec<u8>, u64)| {
-                    (key.clone(), Value::Expires((*left).clamp(1, timeout)))
-                };
-                let clients: Vec<_> = clients.iter().take(CLIENTS as usize).map(client).collect();
-                batch.add_elements(&own, &clients);
-            }
+    create(steps, &had, &has, left);
+    turn(steps, &had, &has);
+    delete(steps, name, &had, &has);
+    if wanted.is_none() {
+        for which in COUNTERS {
+            steps.end().delete_counter(&counter(name, which));
         }
-        fill_kept(batch, &own, wanted, endpoint);
-    }
-    fill(batch, name, wanted, &has);
-}
-
-/// Removes a group that nothing leads to.
-pub(super) fn remove(batch: &mut Batch, name: &str, group: &Group) {
-    batch.delete_chain(name);
-    kept(group).iter().for_each(|endpoint| remove_kept(batch, name, endpoint));
-    for which in COUNTERS {
-        batch.delete_counter(&counter(name, which));
     }
 }
 
-fn remove_kept(batch: &mut Batch, group: &str, endpoint: &Endpoint) {
-    let own = endpoint_name(group, endpoint);
-    batch.delete_chain(&own);
-    batch.delete_set(&own);
+/// How many elements each set of a group has, but for those that packets add.
+pub(super) fn sizes(name: &str, group: &Group) -> impl Iterator<Item = (String, usize)> {
+    let sets = parts(name, group).sets.into_iter();
+    sets.filter(|(_, set)| set.kind == Kind::Ranges).map(|(set, it)| (set, it.elements.len()))
 }
 
-/// The rules of the chain of an endpoint: it has the client now, if there is room to remember that, and gets the
-/// connection.
-fn fill_kept(batch: &mut Batch, own: &str, group: &Group, endpoint: &Endpoint) {
-    let layout = Layout::of(group.v6);
-    let mut rule = layout.is_family().to_vec();
-    rule.push(layout.address(End::Source));
-    rule.push(Expression::Update { set: own, key: FIRST, timeout: Some(lifetime(group)) });
-    batch.append_rule(own, &rule);
-    let (protocol, ip) = ([group.transport.number()], octets(endpoint.ip));
-    let port = endpoint.port.to_be_bytes();
-    let mut rule = begin(layout, &protocol).to_vec();
-    rule.push(Expression::Immediate { value: &ip, to: FIRST });
-    if !group.keeps_port {
-        rule.push(Expression::Immediate { value: &port, to: layout.after_address });
-    }
-    rule.push(change_destination(layout, group));
-    batch.append_rule(own, &rule);
-}
-
-fn create(batch: &mut Batch, name: &str, total: Traffic) {
+fn create_counters(steps: &mut Steps, name: &str, total: Traffic) {
     for which in COUNTERS {
         let (bytes, packets) = match which {
             "in" => (total.bytes_in, 0),
             "out" => (total.bytes_out, 0),
             _ => (0, total.connections),
         };
-        batch.create_counter(&counter(name, which), bytes, packets);
+        steps.begin().create_counter(&counter(name, which), bytes, packets);
     }
-    batch.create_chain(name);
 }
 
-/// The rules of a group's chain.
-fn fill(batch: &mut Batch, name: &str, group: &Group, kept: &[Endpoint]) {
+/// What is new: first all names, as chains and maps name each other.
+fn create(steps: &mut Steps, had: &Parts, has: &Parts, left: &Left) {
+    let batch = steps.begin();
+    let chains = || has.chains.iter().filter(|(name, _)| !had.chains.contains_key(*name));
+    let sets = || has.sets.iter().filter(|(name, _)| !had.sets.contains_key(*name));
+    chains().for_each(|(name, _)| batch.create_chain(name));
+    for (name, set) in sets() {
+        batch.create_set(&Set { name, key: &[set.key], data: set.data, kind: set.kind });
+    }
+    for (name, set) in sets() {
+        batch.add_elements(name, &set.elements);
+        if let (Kind::Dynamic(dynamic), Some(clients)) = (set.kind, left.clients.get(name)) {
+            let client = |(key, left): &(Vec<u8>, u64)| {
+                (key.clone(), Value::Expires((*left).clamp(1, dynamic.timeout)))
+            };
+            let clients: Vec<_> = clients.iter().take(CLIENTS as usize).map(client).collect();
+            batch.add_elements(name, &clients);
+        }
+    }
+    for (name, rules) in chains() {
+        rules.iter().for_each(|rule| batch.append(name, rule));
+    }
+}
+
+/// What stays and is otherwise.
+fn turn(steps: &mut Steps, had: &Parts, has: &Parts) {
+    for (name, set) in &has.sets {
+        if had.sets.get(name).is_some_and(|had| had.elements != set.elements) {
+            steps.turn().clear_set(name);
+            steps.turn().add_elements(name, &set.elements);
+        }
+    }
+    for (name, rules) in &has.chains {
+        if had.chains.get(name).is_some_and(|had| had != rules) {
+            steps.turn().clear_chain(name);
+            rules.iter().for_each(|rule| steps.turn().append(name, rule));
+        }
+    }
+}
+
+/// What is over. The group's chain leads to maps, these to the chains of endpoints, and these to the sets of clients.
+fn delete(steps: &mut Steps, group: &str, had: &Parts, has: &Parts) {
+    let batch = steps.end();
+    let mut chains: Vec<_> =
+        had.chains.keys().filter(|name| !has.chains.contains_key(*name)).collect();
+    let (maps, clients): (Vec<_>, Vec<_>) = had
+        .sets
+        .iter()
+        .filter(|(name, _)| !has.sets.contains_key(*name))
+        .partition(|(_, set)| set.kind == Kind::Ranges);
+    if let Some(own) = chains.iter().position(|name| *name == group) {
+        batch.delete_chain(chains.remove(own));
+    }
+    maps.iter().for_each(|(name, _)| batch.delete_set(name));
+    chains.iter().for_each(|name| batch.delete_chain(name));
+    clients.iter().for_each(|(name, _)| batch.delete_set(name));
+}
+
+/// What a group is made of.
+fn parts(name: &str, group: &Group) -> Parts {
+    let mut parts = Parts::default();
     let layout = Layout::of(group.v6);
+    let kept = kept(group);
+    for endpoint in &kept {
+        let own = endpoint_name(name, endpoint);
+        let dynamic = Dynamic { size: CLIENTS, timeout: lifetime(group), gc_interval: FORGETTING };
+        let (key, kind) = (layout.address, Kind::Dynamic(dynamic));
+        let set = Content { key, data: None, kind, elements: Vec::new() };
+        parts.chains.insert(own.clone(), rules_of_kept(&own, group, endpoint));
+        parts.sets.insert(own, set);
+    }
+    let rules = rules(name, group, &kept, &mut parts.sets);
+    parts.chains.insert(name.to_owned(), rules);
+    parts
+}
+
+/// The rules of a group's chain, and the maps that they look into.
+fn rules(
+    name: &str,
+    group: &Group,
+    kept: &[Endpoint],
+    sets: &mut BTreeMap<String, Content>,
+) -> Vec<Rule> {
+    let layout = Layout::of(group.v6);
+    let mut rules = Vec::new();
     if let Some(sources) = &group.sources {
         let elements = ranges(sources, group.v6);
         if elements.is_empty() {
-            return batch.append_rule(name, &[Expression::Drop]);
+            return vec![Rule::of(&[Expression::Drop])];
         }
-        let ranges = batch.create_ranges(layout.address, None, &elements);
+        let set = format!("{name}/sources{}", layout.version);
         let mut rule = layout.is_family().to_vec();
         rule.push(layout.address(End::Source));
-        rule.push(Expression::Within { ranges, key: FIRST, to: None, inverted: true });
+        rule.push(Expression::Missing { set: &set, key: FIRST });
         rule.push(Expression::Drop);
-        batch.append_rule(name, &rule);
+        rules.push(Rule::of(&rule));
+        let (key, kind) = (layout.address, Kind::Ranges);
+        sets.insert(set, Content { key, data: None, kind, elements });
     }
-    let Some(shares) = shares(group) else { return };
     let new = counter(name, "new");
-    batch.append_rule(name, &[Expression::Count { counter: &new }]);
+    rules.push(Rule::of(&[Expression::Count { counter: &new }]));
     for endpoint in kept {
         let own = endpoint_name(name, endpoint);
         let mut rule = layout.is_family().to_vec();
@@ -158,20 +211,20 @@ fn fill(batch: &mut Batch, name: &str, group: &Group, kept: &[Endpoint]) {
             Expression::Lookup { set: &own, key: FIRST, to: None },
             Expression::Goto { chain: &own },
         ]);
-        batch.append_rule(name, &rule);
+        rules.push(Rule::of(&rule));
     }
-    if group.by_client.is_some() {
-        choose_by_client(batch, name, group, &shares);
-    } else {
-        choose_by_weight(batch, name, group, &shares);
-    }
+    let choose = if group.by_client.is_some() { choose_by_client } else { choose_by_weight };
+    let (map, content, rule) = choose(name, group, &shares(group));
+    sets.insert(map, content);
+    rules.push(rule);
+    rules
 }
 
 /// The hash of a client's address leads to the chain of an endpoint.
-fn choose_by_client(batch: &mut Batch, name: &str, group: &Group, shares: &Shares) {
+fn choose_by_client(name: &str, group: &Group, shares: &Shares) -> (String, Content, Rule) {
     let layout = Layout::of(group.v6);
-    let chain = |(_, endpoint): &(u32, Endpoint)| Value::Goto(endpoint_name(name, endpoint));
-    let ranges = batch.create_ranges(INTEGER, Some(Data::Verdict), &dealt(shares, chain));
+    let map = format!("{name}/hashes{}", layout.version);
+    let elements = dealt(shares, |endpoint| Value::Goto(endpoint_name(name, endpoint)));
     let (len, below) = (layout.address.len, shares.below);
     let (base, offset) = (libc::NFT_PAYLOAD_NETWORK_HEADER, layout.source);
     let mut rule = layout.is_family().to_vec();
@@ -179,41 +232,64 @@ fn choose_by_client(batch: &mut Batch, name: &str, group: &Group, shares: &Share
         Expression::Payload { base, offset, len, to: SECOND },
         Expression::Hash { from: SECOND, len, below, seed: SEED, to: FIRST },
         Expression::NetworkOrder { register: FIRST },
-        Expression::Within { ranges, key: FIRST, to: Some(VERDICT), inverted: false },
+        Expression::Dispatch { map: &map, key: FIRST },
     ]);
-    batch.append_rule(name, &rule);
+    let rule = Rule::of(&rule);
+    let data = Some(Data::Verdict);
+    (map, Content { key: INTEGER, data, kind: Kind::Ranges, elements }, rule)
 }
 
 /// A random number leads to an endpoint.
-fn choose_by_weight(batch: &mut Batch, name: &str, group: &Group, shares: &Shares) {
+fn choose_by_weight(name: &str, group: &Group, shares: &Shares) -> (String, Content, Rule) {
     let layout = Layout::of(group.v6);
-    let destination = |(_, endpoint): &(u32, Endpoint)| {
+    let (map, fields) = match group.keeps_port {
+        true => (format!("{name}/hosts{}", layout.version), &layout.endpoint[..1]),
+        false => (format!("{name}/endpoints{}", layout.version), layout.endpoint),
+    };
+    let elements = dealt(shares, |endpoint| {
         let mut data = octets(endpoint.ip);
         if !group.keeps_port {
             data.extend(endpoint.port.to_be_bytes());
             data.extend([0; 2]);
         }
         Value::Data(data)
-    };
-    let fields = &[layout.address, PORT][..if group.keeps_port { 1 } else { 2 }];
-    let data = Some(Data::Fields(fields));
-    let ranges = batch.create_ranges(INTEGER, data, &dealt(shares, destination));
+    });
     let protocol = [group.transport.number()];
     let mut rule = begin(layout, &protocol).to_vec();
     rule.extend([
         Expression::Random { below: shares.below, to: FIRST },
         Expression::NetworkOrder { register: FIRST },
-        Expression::Within { ranges, key: FIRST, to: Some(FIRST), inverted: false },
+        Expression::Lookup { set: &map, key: FIRST, to: Some(FIRST) },
         change_destination(layout, group),
     ]);
-    batch.append_rule(name, &rule);
+    let rule = Rule::of(&rule);
+    let data = Some(Data::Fields(fields));
+    (map, Content { key: INTEGER, data, kind: Kind::Ranges, elements }, rule)
+}
+
+/// The rules of the chain of an endpoint: it has the client now, if there is room to remember that, and gets the
+/// connection.
+fn rules_of_kept(own: &str, group: &Group, endpoint: &Endpoint) -> Vec<Rule> {
+    let layout = Layout::of(group.v6);
+    let mut remember = layout.is_family().to_vec();
+    remember.push(layout.address(End::Source));
+    remember.push(Expression::Update { set: own, key: FIRST, timeout: Some(lifetime(group)) });
+    let (protocol, ip) = ([group.transport.number()], octets(endpoint.ip));
+    let port = endpoint.port.to_be_bytes();
+    let mut send = begin(layout, &protocol).to_vec();
+    send.push(Expression::Immediate { value: &ip, to: FIRST });
+    if !group.keeps_port {
+        send.push(Expression::Immediate { value: &port, to: layout.after_address });
+    }
+    send.push(change_destination(layout, group));
+    vec![Rule::of(&remember), Rule::of(&send)]
 }
 
 /// The ranges of numbers, each with what it leads to.
-fn dealt(shares: &Shares, to: impl Fn(&(u32, Endpoint)) -> Value) -> Vec<Element> {
-    let ranges = shares.ranges.iter().map(|range| (range.0.to_be_bytes().to_vec(), to(range)));
-    let end = (shares.below.to_be_bytes().to_vec(), Value::End);
-    ranges.chain([end]).collect()
+fn dealt(shares: &Shares, to: impl Fn(&Endpoint) -> Value) -> Vec<Element> {
+    let key = |number: u32| number.to_be_bytes().to_vec();
+    let range = |(from, end, endpoint)| [(key(from), to(endpoint)), (key(end), Value::End)];
+    shares.ranges().flat_map(range).collect()
 }
 
 /// Goes on with packets of the family and protocol.

@@ -3,10 +3,12 @@
 use std::{net::IpAddr, os::raw::c_int};
 
 use super::Transport;
-use crate::nftables::{End, Expression, IPV4, IPV6, Register, Type};
+use crate::nftables::{End, Expression, IPV4, IPV6, PORT, Register, Type};
 
 /// Names of sets and offsets of fields, by family.
 pub(super) struct Layout {
+    /// Of IP.
+    pub(super) version: char,
     pub(super) services: &'static str,
     pub(super) refused: &'static str,
     pub(super) way_back: &'static str,
@@ -17,6 +19,8 @@ pub(super) struct Layout {
     /// What [`libc::NFT_META_NFPROTO`] says.
     pub(super) family: c_int,
     pub(super) address: Type,
+    /// An endpoint: its address and its port.
+    pub(super) endpoint: &'static [Type],
     /// Offset of the source address in the header; the destination follows.
     pub(super) source: u32,
     /// The register after an address in register 1.
@@ -27,6 +31,7 @@ pub(super) struct Layout {
 
 pub(super) const LAYOUTS: [Layout; 2] = [
     Layout {
+        version: '4',
         services: "services4",
         refused: "refused4",
         way_back: "way-back4",
@@ -35,11 +40,13 @@ pub(super) const LAYOUTS: [Layout; 2] = [
         here: "here4",
         family: libc::NFPROTO_IPV4,
         address: IPV4,
+        endpoint: &[IPV4, PORT],
         source: 12,
         after_address: 9,
         original: libc::NFT_CT_DST_IP,
     },
     Layout {
+        version: '6',
         services: "services6",
         refused: "refused6",
         way_back: "way-back6",
@@ -48,6 +55,7 @@ pub(super) const LAYOUTS: [Layout; 2] = [
         here: "here6",
         family: libc::NFPROTO_IPV6,
         address: IPV6,
+        endpoint: &[IPV6, PORT],
         source: 8,
         after_address: 12,
         original: libc::NFT_CT_DST_IP6,

@@ -1,13 +1,16 @@
 //! Which endpoint of a group gets which part of the connections.
 //!
 //! A number below [`Shares::below`] chooses: a random one, or one that follows from the client's address. Numbers are
-//! dealt out in ranges, so that a map has one element for each endpoint, or a few more.
+//! dealt out in ranges, so that a map has two elements for each endpoint, or a few more. How many numbers there are does
+//! not depend on the endpoints: they change while rules that draw a number stay.
 
 use super::{Endpoint, Group};
 
 /// Numbers among which clients are spread. Endpoints get them one by one, so that one that goes leaves those of others
 /// as they are; their parts are then right but for about 1/√(numbers of the endpoint).
 const CLIENT_SLOTS: u32 = 1024;
+/// Numbers of which an endpoint gets its weight's part, but for one.
+const WEIGHT_SLOTS: u32 = 1 << 31;
 
 /// Ranges of numbers, by the number that each begins with.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,25 +19,33 @@ pub(super) struct Shares {
     pub(super) ranges: Vec<(u32, Endpoint)>,
 }
 
-/// The parts of a group's endpoints; `None`: there is no endpoint.
-pub(super) fn shares(group: &Group) -> Option<Shares> {
-    let endpoints = group.usable();
-    if endpoints.is_empty() {
-        return None;
+impl Shares {
+    /// The first number of each range, the one after its last, and its endpoint.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (u32, u32, &Endpoint)> {
+        let ends = self.ranges.iter().skip(1).map(|(from, _)| *from).chain([self.below]);
+        self.ranges.iter().zip(ends).map(|((from, endpoint), end)| (*from, end, endpoint))
     }
-    Some(if group.by_client.is_some() { by_client(&endpoints) } else { by_weight(&endpoints) })
+}
+
+/// The parts of a group's endpoints; there is no range if there is no endpoint.
+pub(super) fn shares(group: &Group) -> Shares {
+    let endpoints = group.usable();
+    if group.by_client.is_some() { by_client(&endpoints) } else { by_weight(&endpoints) }
 }
 
 fn by_weight(endpoints: &[Endpoint]) -> Shares {
-    let mut below = 0;
-    let ranges = endpoints.iter().map(|endpoint| {
-        let from = below;
-        // Fits: a kernel's map has fewer than 2^16 endpoints of less than 2^16 each.
-        below += u32::from(endpoint.weight);
-        (from, *endpoint)
-    });
-    let ranges = ranges.collect();
-    Shares { below, ranges }
+    let sum: u64 = endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
+    let (mut before, mut ranges) = (0, Vec::<(u32, Endpoint)>::new());
+    for endpoint in endpoints {
+        // Less than WEIGHT_SLOTS, as `before` is less than `sum`: a kernel's map has fewer than 2^16 endpoints of less
+        // than 2^16 each.
+        let from = (before * u64::from(WEIGHT_SLOTS) / sum.max(1)) as u32;
+        // One whose part is less than a number has none.
+        ranges.pop_if(|(last, _)| *last == from);
+        ranges.push((from, *endpoint));
+        before += u64::from(endpoint.weight);
+    }
+    Shares { below: WEIGHT_SLOTS, ranges }
 }
 
 fn by_client(endpoints: &[Endpoint]) -> Shares {
@@ -62,7 +73,7 @@ fn score(slot: u32, endpoint: &Endpoint, common: u16) -> u64 {
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): the same on every node and in every version.
-fn mixed(seed: u64) -> u64 {
+pub(super) fn mixed(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -99,9 +110,8 @@ mod tests {
     }
 
     fn counts(shares: &Shares) -> BTreeMap<Endpoint, u32> {
-        let ends = shares.ranges.iter().skip(1).map(|(from, _)| *from).chain([shares.below]);
         let mut counts = BTreeMap::new();
-        for ((from, endpoint), end) in shares.ranges.iter().zip(ends) {
+        for (from, end, endpoint) in shares.ranges() {
             *counts.entry(*endpoint).or_default() += end - from;
         }
         counts
@@ -109,16 +119,28 @@ mod tests {
 
     #[test]
     fn each_endpoint_gets_its_weight_and_those_without_weight_get_nothing() {
-        let shares = shares(&group(&[1, 0, 3], false)).unwrap();
-        assert_eq!(shares.below, 4);
-        assert_eq!(counts(&shares).values().copied().collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(super::shares(&group(&[0], false)), None);
-        assert_eq!(super::shares(&group(&[], true)), None);
+        let shares = shares(&group(&[1, 0, 3], false));
+        let quarter = WEIGHT_SLOTS / 4;
+        let counts = counts(&shares).values().copied().collect::<Vec<_>>();
+        assert_eq!(counts, [quarter, 3 * quarter]);
+        for none in [group(&[0], false), group(&[], true)] {
+            assert_eq!(super::shares(&none).ranges, []);
+        }
+    }
+
+    #[test]
+    fn the_least_weight_beside_many_of_the_greatest_has_its_part_of_the_numbers() {
+        let weights: Vec<u16> = [1].into_iter().chain([u16::MAX; 255]).collect();
+        let shares = shares(&group(&weights, false));
+        let first = shares.ranges().next().unwrap();
+        let part = u64::from(WEIGHT_SLOTS) / (1 + 255 * u64::from(u16::MAX));
+        assert_eq!((first.0, u64::from(first.1)), (0, part));
+        assert_eq!(shares.ranges().map(|(from, end, _)| end - from).sum::<u32>(), WEIGHT_SLOTS);
     }
 
     #[test]
     fn clients_are_spread_by_weight() {
-        let counts = counts(&shares(&group(&[100, 200, 100], true)).unwrap());
+        let counts = counts(&shares(&group(&[100, 200, 100], true)));
         let counts: Vec<_> = counts.values().copied().collect();
         // Three standard deviations of 1024 draws with p = 1/4 and 1/2.
         for (count, part) in counts.into_iter().zip([256_u32, 512, 256]) {
@@ -128,8 +150,8 @@ mod tests {
 
     #[test]
     fn clients_of_an_endpoint_stay_when_another_one_goes() {
-        let all = shares(&group(&[1, 1, 1, 1], true)).unwrap();
-        let rest = shares(&group(&[1, 1, 0, 1], true)).unwrap();
+        let all = shares(&group(&[1, 1, 1, 1], true));
+        let rest = shares(&group(&[1, 1, 0, 1], true));
         let of = |shares: &Shares, slot| {
             shares.ranges.iter().rev().find(|(from, _)| *from <= slot).unwrap().1.ip
         };

@@ -1,6 +1,7 @@
 //! What a change of rules changes in the kernel, and that what did not change is left alone.
 
 use super::*;
+use crate::nftables::Batch;
 
 fn group(endpoints: &[u8]) -> Group {
     let endpoint = |n: &u8| Endpoint { ip: [10, 1, 0, *n].into(), port: 80, weight: 1 };
@@ -27,10 +28,19 @@ fn rules(groups: &[(&str, &[u8])]) -> Rules {
     rules
 }
 
-/// What a change tries, in words.
+/// What the transactions of a change try, in words, but for their marks.
+fn transactions(standing: Option<&Rules>, wanted: &Rules) -> Vec<Vec<String>> {
+    let standing = standing.map(Made::of);
+    let batches = change(standing.as_ref(), &Made::of(wanted), &Left::default());
+    let words = |batch: Batch| {
+        let attempts = batch.finish().1.into_iter().skip(1).map(|attempt| attempt.what);
+        attempts.filter(|what| !what.contains("made-of-")).collect()
+    };
+    batches.into_iter().map(words).collect()
+}
+
 fn attempts(standing: Option<&Rules>, wanted: &Rules) -> Vec<String> {
-    let Some(batch) = change(standing, wanted, &Left::default()) else { return Vec::new() };
-    batch.finish().1.into_iter().skip(1).map(|attempt| attempt.what).collect()
+    transactions(standing, wanted).concat()
 }
 
 #[test]
@@ -62,26 +72,87 @@ fn a_table_that_replaces_another_one_goes_on_with_the_clients_of_endpoints_that_
     let clients =
         [("a/10.1.0.1/80", vec![client(1), client(2)]), ("a/10.1.0.2/80", vec![client(3)])];
     let clients = clients.map(|(set, clients)| (set.to_owned(), clients)).into();
-    let batch = change(None, &rules, &Left { totals: Totals::new(), clients }).unwrap();
+    let left = Left { totals: Totals::new(), clients };
+    let batch = change(None, &Made::of(&rules), &left).pop().unwrap();
     let attempts: Vec<_> = batch.finish().1.into_iter().map(|attempt| attempt.what).collect();
-    let clients: Vec<_> = attempts.iter().filter(|what| what.contains("of set a/")).collect();
+    let clients: Vec<_> = attempts.iter().filter(|what| what.contains("of set a/10.")).collect();
     assert_eq!(clients, ["add 2 elements of set a/10.1.0.1/80"]);
 }
 
 #[test]
-fn an_endpoint_that_goes_changes_the_chain_of_its_group_alone() {
+fn an_endpoint_that_goes_changes_the_elements_of_its_group_s_map_alone() {
     let (before, after) =
         (rules(&[("a", &[1, 2]), ("b", &[3])]), rules(&[("a", &[1]), ("b", &[3])]));
     assert_eq!(
-        attempts(Some(&before), &after),
+        transactions(Some(&before), &after),
+        [["delete the elements of set a/endpoints4", "add 2 elements of set a/endpoints4"]]
+    );
+}
+
+#[test]
+fn what_packets_are_led_to_is_there_before_and_goes_after_what_leads_to_it() {
+    let kept = |endpoints: &[u8]| {
+        let mut rules = rules(&[("a", endpoints)]);
+        rules.groups.get_mut("a").unwrap().by_client = Some(Duration::from_secs(60));
+        rules
+    };
+    let words = transactions(Some(&kept(&[1])), &kept(&[2]));
+    assert_eq!(
+        words,
         [
-            "delete the rules of chain a",
-            "append a rule to chain a",
-            "create set __map%d",
-            "add 2 elements of set __map%d",
-            "append a rule to chain a",
+            vec![
+                "create chain a/10.1.0.2/80",
+                "create set a/10.1.0.2/80",
+                "append a rule to chain a/10.1.0.2/80",
+                "append a rule to chain a/10.1.0.2/80",
+            ],
+            vec![
+                "delete the elements of set a/hashes4",
+                "add 2 elements of set a/hashes4",
+                "delete the rules of chain a",
+                "append a rule to chain a",
+                "append a rule to chain a",
+                "append a rule to chain a",
+            ],
+            vec!["delete chain a/10.1.0.1/80", "delete set a/10.1.0.1/80"],
         ]
     );
+    // From one way to choose to another.
+    let words = transactions(Some(&kept(&[1])), &rules(&[("a", &[1])]));
+    assert_eq!(words[0], ["create set a/endpoints4", "add 2 elements of set a/endpoints4"]);
+    assert_eq!(
+        words[2],
+        ["delete set a/hashes4", "delete chain a/10.1.0.1/80", "delete set a/10.1.0.1/80"]
+    );
+}
+
+#[test]
+fn a_table_is_known_by_what_it_is_made_of() {
+    let mark = |rules: &Rules| Made::of(rules).mark;
+    let one = rules(&[("a", &[1, 2])]);
+    let mut other = one.clone();
+    assert_eq!(mark(&one), mark(&rules(&[("a", &[2, 1])])), "in whatever order");
+    // What the kernel does not see of them.
+    other.groups.get_mut("a").unwrap().draining.push(one.groups["a"].endpoints[0]);
+    assert_eq!(mark(&one), mark(&other));
+    assert!(attempts(Some(&one), &other).is_empty());
+    let weighs = |rules: &mut Group| rules.endpoints[0].weight = 2;
+    let keeps = |rules: &mut Group| rules.by_client = Some(Duration::from_secs(60));
+    let lets_in = |rules: &mut Group| rules.sources = Some(Vec::new());
+    let local = |rules: &mut Group| rules.keeps_client = true;
+    let changes: [&dyn Fn(&mut Group); 4] = [&weighs, &keeps, &lets_in, &local];
+    let mut marks: Vec<_> = changes
+        .iter()
+        .map(|change| {
+            let mut rules = one.clone();
+            change(rules.groups.get_mut("a").unwrap());
+            mark(&rules)
+        })
+        .chain([mark(&one)])
+        .collect();
+    marks.sort_unstable();
+    marks.dedup();
+    assert_eq!(marks.len(), 5);
 }
 
 #[test]
@@ -111,7 +182,13 @@ fn a_group_that_goes_takes_its_elements_its_chain_and_its_counters() {
     assert_eq!(elements, 4);
     assert_eq!(
         attempts[elements..],
-        ["delete chain b", "delete counter b/in", "delete counter b/out", "delete counter b/new"]
+        [
+            "delete chain b",
+            "delete set b/endpoints4",
+            "delete counter b/in",
+            "delete counter b/out",
+            "delete counter b/new"
+        ]
     );
 }
 
@@ -121,7 +198,7 @@ fn an_endpoint_that_serves_on_gets_nothing_new_and_keeps_flows_of_datagrams() {
     let group = rules.groups.get_mut("a").unwrap();
     group.transport = Transport::Udp;
     group.draining = vec![Endpoint { ip: [10, 1, 0, 2].into(), port: 80, weight: 1 }];
-    assert_eq!(share::shares(group).unwrap().ranges.len(), 1);
+    assert_eq!(share::shares(group).ranges.len(), 1);
     let vip = IpAddr::from([10, 9, 0, 200]);
     rules.ports = [((vip, Transport::Udp, 80), "a".into())].into();
     let flows = datagrams(&rules);

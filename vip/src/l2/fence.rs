@@ -32,7 +32,7 @@ use std::{
 };
 
 use crate::nftables::{
-    Batch, Dynamic, ETHERTYPE, Element, Expression, IPV4, IPV6, Register, Set, Value,
+    Batch, Dynamic, ETHERTYPE, Element, Expression, IPV4, IPV6, Kind, Register, Set, Value,
 };
 
 /// From turning the key until the kernel falls silent. Less than the time after which other nodes take
@@ -172,13 +172,18 @@ fn families<'a>(held: impl Iterator<Item = &'a IpAddr>) -> Vec<(&'static str, Ve
 
 fn create_sets(batch: &mut Batch) {
     for (name, key) in HELD.into_iter().zip([IPV4, IPV6]) {
-        batch.create_set(&Set { name, key: &[key], data: None, dynamic: None });
+        batch.create_set(&Set { name, key: &[key], data: None, kind: Kind::Single });
     }
     for (name, timeout) in [(ALIVE, KEY_LIFE), (ARMED_SET, ARMED)] {
         // Elements that have expired count until they are swept; there are two, one per protocol.
         let dynamic =
             Dynamic { size: 256, timeout: timeout.as_millis() as u64, gc_interval: 10_000 };
-        batch.create_set(&Set { name, key: &[ETHERTYPE], data: None, dynamic: Some(dynamic) });
+        batch.create_set(&Set {
+            name,
+            key: &[ETHERTYPE],
+            data: None,
+            kind: Kind::Dynamic(dynamic),
+        });
     }
 }
 

@@ -3,7 +3,7 @@
 use std::os::raw::c_int;
 
 use super::{
-    NFT_OBJECT_COUNTER, Ranges, anonymous,
+    NFT_OBJECT_COUNTER,
     wire::{Attributes, NFTA_LIST_ELEM},
 };
 
@@ -28,8 +28,8 @@ pub(crate) enum Expression<'a> {
     Differs { register: Register, value: &'a [u8] },
     /// Goes on if a map contains the key, in the chain that it leads to.
     Dispatch { map: &'a str, key: Register },
-    /// Goes on if one of the next rule's ranges contains the key, or if none does; a map's data is loaded.
-    Within { ranges: Ranges, key: Register, to: Option<Register>, inverted: bool },
+    /// Goes on if a set does not contain the key.
+    Missing { set: &'a str, key: Register },
     /// Loads `NFT_CT_*` of the connection, of its first packet's direction where there are two.
     Connection { key: c_int, to: Register },
     /// Loads a random number less than this.
@@ -92,9 +92,9 @@ impl Attributes {
             Expression::Payload { .. } | Expression::Store { .. } => "payload",
             Expression::Mask { .. } => "bitwise",
             Expression::Equal { .. } | Expression::Differs { .. } => "cmp",
-            Expression::Lookup { .. } | Expression::Dispatch { .. } | Expression::Within { .. } => {
-                "lookup"
-            }
+            Expression::Lookup { .. }
+            | Expression::Dispatch { .. }
+            | Expression::Missing { .. } => "lookup",
             Expression::Connection { .. } => "ct",
             Expression::Random { .. } => "numgen",
             Expression::Hash { .. } => "hash",
@@ -158,16 +158,10 @@ impl Attributes {
                 self.number(NFTA_LOOKUP_SREG, key);
                 self.number(NFTA_LOOKUP_DREG, libc::NFT_REG_VERDICT as u32);
             }
-            Expression::Within { ranges, key, to, inverted } => {
-                self.text(NFTA_LOOKUP_SET, anonymous(ranges.is_map));
-                self.number(NFTA_LOOKUP_SET_ID, ranges.id);
+            Expression::Missing { set, key } => {
+                self.text(NFTA_LOOKUP_SET, set);
                 self.number(NFTA_LOOKUP_SREG, key);
-                if let Some(to) = to {
-                    self.number(NFTA_LOOKUP_DREG, to);
-                }
-                if inverted {
-                    self.number(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
-                }
+                self.number(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
             }
             Expression::Connection { key, to } => {
                 self.number(NFTA_CT_DREG, to);
@@ -297,7 +291,6 @@ const NFTA_CMP_DATA: u16 = 3;
 const NFTA_LOOKUP_SET: u16 = 1;
 const NFTA_LOOKUP_SREG: u16 = 2;
 const NFTA_LOOKUP_DREG: u16 = 3;
-const NFTA_LOOKUP_SET_ID: u16 = 4;
 const NFTA_LOOKUP_FLAGS: u16 = 5;
 const NFTA_DYNSET_SET_NAME: u16 = 1;
 const NFTA_DYNSET_OP: u16 = 3;

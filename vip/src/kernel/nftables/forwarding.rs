@@ -14,7 +14,7 @@ use std::{
 
 use super::Transactions;
 use crate::{
-    forwarding::{self, Clients, Left, Rules, Size, TABLE, Totals},
+    forwarding::{self, Clients, Left, Made, Rules, TABLE, Totals},
     kernel::sysctl,
     nftables::{
         TableFamily, ask_generation,
@@ -31,25 +31,37 @@ const CLIENTS: usize = 1 << 18;
 pub struct ForwardingTable {
     transactions: Option<Transactions>,
     /// What this process has made of it; `None`: nothing yet, or nobody knows.
-    standing: Option<Rules>,
+    standing: Option<Made>,
     /// The generation of nf_tables in which all of it was found there; `None`: nobody has looked since it was changed.
     found: Option<u32>,
 }
 
 impl ForwardingTable {
-    /// Makes the table as wanted, in one transaction, whether or not there is one; does nothing if it is so by this
-    /// process' doing. On an error it is as it was.
+    /// Makes the table as wanted, whether or not there is one, and has no packet lost by that: it changes what this process
+    /// has made, leaves alone what is as wanted by whomever it was made, and replaces anything else. On an error it is
+    /// as it was, or is replaced by the next call.
     pub fn apply(&mut self, wanted: &Rules) -> io::Result<()> {
+        if self.standing.as_ref().is_some_and(|standing| standing.rules == *wanted) {
+            return Ok(());
+        }
+        let wanted = Made::of(wanted);
         if self.standing.is_some() {
-            if self.commit(wanted, &Left::default()).is_ok() {
+            if self.commit(&wanted, &Left::default()).is_ok() {
                 return Ok(());
             }
             // Another program may have changed it.
             self.forget();
         }
-        // A predecessor's counters go on, and clients keep their endpoints.
-        let left = Left { totals: self.totals()?, clients: self.clients(wanted)? };
-        self.commit(wanted, &left)
+        // That of a predecessor, or of one that was killed.
+        let listed = self.transactions()?.counters(TABLE)?;
+        if listed.iter().any(|counter| counter.name == wanted.mark) && self.is(&wanted)? {
+            self.standing = Some(wanted);
+            return Ok(());
+        }
+        // Its counters go on, and clients keep their endpoints.
+        let totals = forwarding::counters_of(&listed);
+        let left = Left { totals, clients: self.clients(&wanted.rules)? };
+        self.commit(&wanted, &left)
     }
 
     /// The clients that endpoints of the table have, where the rules ask for them as well.
@@ -94,12 +106,12 @@ impl ForwardingTable {
         Ok(())
     }
 
-    fn commit(&mut self, wanted: &Rules, left: &Left) -> io::Result<()> {
-        if let Some(batch) = forwarding::change(self.standing.as_ref(), wanted, left) {
-            self.transactions()?.commit(batch)?;
-            self.standing = Some(wanted.clone());
+    fn commit(&mut self, wanted: &Made, left: &Left) -> io::Result<()> {
+        for batch in forwarding::change(self.standing.as_ref(), wanted, left) {
             self.found = None;
+            self.transactions()?.commit(batch)?;
         }
+        self.standing = Some(wanted.clone());
         Ok(())
     }
 
@@ -121,16 +133,21 @@ impl ForwardingTable {
     /// Whether the table has all that this process has put there. `totals`: what it has counted. Reads it only if
     /// anything of nf_tables has changed since the last time.
     pub fn stands(&mut self, totals: &Totals) -> io::Result<bool> {
-        let Some(standing) = &self.standing else { return Ok(false) };
-        if !standing.groups.keys().all(|name| totals.contains_key(&**name)) {
+        let Some(standing) = self.standing.take() else { return Ok(false) };
+        let stands = self.has_all(&standing, totals);
+        self.standing = Some(standing);
+        stands
+    }
+
+    fn has_all(&mut self, standing: &Made, totals: &Totals) -> io::Result<bool> {
+        if !standing.rules.groups.keys().all(|name| totals.contains_key(&**name)) {
             return Ok(false);
         }
         let now = self.generation()?;
         if self.found == Some(now) {
             return Ok(true);
         }
-        let size = self.standing.as_ref().map(forwarding::size);
-        let is_whole = size.map_or(Ok(false), |size| self.is_of(&size))?;
+        let is_whole = self.is(standing)?;
         // Somebody changes something at this very moment: the next look says.
         if self.generation()? != now {
             return Ok(true);
@@ -149,8 +166,8 @@ impl ForwardingTable {
         number.ok_or_else(|| io::Error::other("nf_tables does not say its generation"))
     }
 
-    /// Whether the kernel lists so much of the table.
-    fn is_of(&mut self, size: &Size) -> io::Result<bool> {
+    /// Whether the kernel lists as much of the table.
+    fn is(&mut self, made: &Made) -> io::Result<bool> {
         let mut rules = 0;
         self.transactions()?.list(
             &list_rules(TableFamily::Inet, TABLE),
@@ -161,10 +178,10 @@ impl ForwardingTable {
                 end
             },
         )?;
-        if rules != size.rules {
+        if rules != made.len {
             return Ok(false);
         }
-        for (set, wanted) in &size.elements {
+        for (set, wanted) in &made.elements {
             let mut count = 0;
             let request = list_elements(TableFamily::Inet, TABLE, set);
             let listed = self.transactions()?.list(&request, "list elements", |datagram| {

@@ -7,7 +7,7 @@ use std::{net::IpAddr, slice};
 
 use super::Generation;
 use crate::nftables::{
-    Batch, DEVICE, Data, Dynamic, ETHERNET, Expression, IPV4, IPV6, PORT, Register, Set, Type,
+    Batch, DEVICE, Data, Dynamic, ETHERNET, Expression, IPV4, IPV6, Kind, PORT, Register, Set, Type,
 };
 
 /// Connections that one set of notes holds. As each takes about 100 bytes of the kernel's memory,
@@ -123,7 +123,7 @@ impl Layout {
             name: &self.notes(generation),
             key: &[self.address, PORT, self.address, PORT],
             data: None,
-            dynamic: Some(Dynamic {
+            kind: Kind::Dynamic(Dynamic {
                 size: NOTES,
                 timeout: NOTE_TIMEOUT,
                 gc_interval: SWEEP_INTERVAL,
@@ -254,7 +254,7 @@ pub(super) fn create_chains(batch: &mut Batch, device: u32, generation: Generati
     for layout in &LAYOUTS {
         let names = Names::new(layout, device, generation);
         let (vip, handed_in) = ([layout.address], [layout.address, ETHERNET]);
-        let moved = Set { name: &names.moved, key: &vip, data: None, dynamic: None };
+        let moved = Set { name: &names.moved, key: &vip, data: None, kind: Kind::Single };
         let stay = Set { name: &names.stay, key: &handed_in, ..moved.clone() };
         batch.create_set(&moved);
         batch.create_set(&Set {
