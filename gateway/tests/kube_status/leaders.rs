@@ -163,6 +163,44 @@ fn a_leader_that_ends_lets_the_next_one_begin_at_once() {
     assert_distinct(&eventually("both have an address", || all_assigned(&bed, 2)));
 }
 
+/// Whoever was to remove its finalizer may be long gone: a controller that was uninstalled.
+#[test]
+fn a_service_that_is_never_gone_keeps_its_address_and_no_leader_from_allocating() {
+    let bed = Bed::new("stuck");
+    bed.pool("10.25.0.0/30");
+    let finalizers = |names: &[&str]| {
+        let patch = Patch::Merge(json!({ "metadata": { "finalizers": names } }));
+        let (services, params) = (bed.services(), PatchParams::default());
+        bed.runtime.block_on(services.patch("stuck", &params, &patch)).unwrap();
+    };
+    let gateway = bed.gateway("node-1", &[]);
+    for name in ["stuck", "waits"] {
+        bed.service(name, json!({}));
+    }
+    let before = eventually("both have an address", || all_assigned(&bed, 2));
+    finalizers(&["test.example/wait"]);
+    for name in ["stuck", "waits"] {
+        let services = bed.services();
+        bed.runtime.block_on(services.delete(name, &Default::default())).unwrap();
+    }
+    drop(gateway);
+    let _gateway = bed.gateway("node-2", &[]);
+    // As many as there are addresses left, and one more.
+    for name in ["a", "b", "c", "d"] {
+        bed.service(name, json!({}));
+    }
+    let others = |all: &BTreeMap<String, BTreeSet<String>>| {
+        all.iter().filter(|(name, ips)| *name != "stuck" && !ips.is_empty()).count()
+    };
+    eventually("three have an address", || (others(&bed.addresses()) == 3).then_some(()));
+    thread::sleep(Duration::from_secs(2));
+    let all = bed.addresses();
+    assert_eq!((&all["stuck"], others(&all)), (&before["stuck"], 3), "{all:?}");
+    assert_distinct(&all);
+    finalizers(&[]);
+    eventually("it is gone, and the last one has an address", || all_assigned(&bed, 4));
+}
+
 #[test]
 fn who_loses_the_lease_writes_nothing_more() {
     let bed = Bed::new("lost");

@@ -203,6 +203,10 @@ fn claims(
     }
     (claims, requests)
 }
+        // It keeps what it has until it is gone.
+        if !holding && stored.object.metadata.deletion_timestamp.is_some() {
+            continue;
+        }
 
 /// What is wrong with the annotations of the Services that ask.
 fn annotated(state: &ClusterState, requests: &Requests) -> Annotated {

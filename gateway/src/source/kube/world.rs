@@ -3,8 +3,9 @@
 //! The collector puts in what the watches hear and takes out [`Event`]s. A list that is told anew takes
 //! the place of the old one when it is complete, and only differences go on, so that a watch which began
 //! again, or a start from the cache, changes nothing for traffic by itself. An object that is being
-//! deleted, or whose namespace is, does not count: whoever is next in line for its host, path or address
-//! has it at once. Nothing here knows what an object means.
+//! deleted, or whose namespace is, does not count: whoever is next in line for its host or path has it at
+//! once. A Service counts until it is gone: kube-proxy serves it until then, so its address is not free, and a
+//! leader waits until it knows every Service that there is. Nothing here knows what an object means.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -324,8 +325,11 @@ impl World {
         changes
     }
 
-    /// False for what is being deleted, and for what nobody selected.
+    /// False for what is being deleted, unless it has an address until it is gone, and for what nobody selected.
     fn counts(&self, object: &Object) -> bool {
+        if object.kind() == Kind::Service {
+            return true;
+        }
         let metadata = object.metadata();
         if metadata.deletion_timestamp.is_some() {
             return false;

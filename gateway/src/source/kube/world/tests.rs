@@ -246,6 +246,21 @@ fn what_is_being_deleted_does_not_count_and_neither_does_its_namespace() {
 }
 
 #[test]
+fn a_service_counts_until_it_is_gone() {
+    let mut world = world(&[Kind::Service, Kind::Namespace]);
+    tell(&mut world, &list(Kind::Service), &[service("a", "s", 80)]);
+    tell(&mut world, &list(Kind::Namespace), &[namespace("a", "Active")]);
+    events(&mut world);
+    let deleted = json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } });
+    hear(&mut world, object(Kind::Service, "a", "s", deleted));
+    assert_eq!(events(&mut world), "+Service a/s");
+    hear(&mut world, namespace("a", "Terminating"));
+    assert_eq!(events(&mut world), "+Namespace a");
+    world.hear(Heard::Gone(list(Kind::Service), ObjectKey::new("a", "s")));
+    assert_eq!(events(&mut world), "-Service a/s");
+}
+
+#[test]
 fn where_namespaces_are_selected_nothing_asks_for_hosts_in_others() {
     let scope = Scope { selected: true, ..Scope::default() };
     let mut world = World::new(&[Kind::Ingress, Kind::Service, Kind::Namespace], scope);
