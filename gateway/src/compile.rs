@@ -250,6 +250,11 @@ impl Compiled {
         maps.chain(self.wanted_secrets.iter().map(|key| (Kind::Secret, key)))
     }
 
+    /// Why a Service that asks for an address has none, of all that is wrong with it.
+    pub(crate) fn unassigned(&self, service: &ObjectKey) -> Option<&Problem> {
+        self.deal.unassigned(service)
+    }
+
     /// The addresses to remember over a restart.
     pub fn recorded(&self) -> BTreeMap<ObjectKey, Vec<IpAddr>> {
         self.addresses.iter().map(|(key, assigned)| (key.clone(), assigned.ips.clone())).collect()

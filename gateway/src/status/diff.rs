@@ -235,7 +235,7 @@ fn service(
         let status = service_status(present, Some(condition));
         return apply("Service", &service.metadata, Over::Seen, status);
     }
-    let why = if entries.is_empty() { refusal(statuses, key) } else { None };
+    let why = entries.is_empty().then(|| statuses.compiled().unassigned(key)).flatten();
     if entries == present && known.map(|known| &*known.reason) == why.map(|why| why.reason) {
         return None;
     }
@@ -377,16 +377,6 @@ fn condition(reason: &str, message: &str, known: Option<&Condition>, now: &str) 
         "message": message,
         "lastTransitionTime": since,
     })
-}
-
-/// Why a Service gets no address.
-fn refusal<'c>(statuses: &Statuses<'c>, key: &ObjectKey) -> Option<&'c Problem> {
-    let problems = &statuses.compiled().problems;
-    // They are sorted by object.
-    let at = |problem: &Problem| (problem.object.kind, &problem.object.key).cmp(&("Service", key));
-    let first = problems.partition_point(|problem| at(problem).is_lt());
-    let mut about = problems[first..].iter().take_while(|problem| at(problem).is_eq());
-    about.find(|problem| problem.is_error())
 }
 
 fn told(why: &Problem) -> String {

@@ -40,6 +40,8 @@ pub(in crate::compile) struct Deal {
     pub(super) problems: Vec<Problem>,
     /// What is wrong with annotations of Services, by who serves them.
     annotated: Annotated,
+    /// Why Services have no address, by Service: the first error of what each asks for.
+    unassigned: BTreeMap<ObjectKey, Problem>,
     /// [`Compiled::pools`].
     pub(in crate::compile) usage: Vec<PoolUsage>,
     /// [`Compiled::addresses`].
@@ -129,6 +131,7 @@ fn made(state: &ClusterState, node: &NodeContext, role: Role, made_of: MadeOf) -
         pools,
         allocation,
         annotated: annotated(state, &requests),
+        unassigned: BTreeMap::new(),
         requests,
         problems,
         usage,
@@ -137,6 +140,10 @@ fn made(state: &ClusterState, node: &NodeContext, role: Role, made_of: MadeOf) -
     let refused = refused.flat_map(|(id, list)| list.iter().map(move |one| (id, one.clone())));
     let refused: Vec<_> = refused.filter_map(|(id, refusal)| deal.problem(id, refusal)).collect();
     deal.problems.extend(refused);
+    let errors = deal.problems.iter().filter(|it| it.is_error() && it.object.kind == "Service");
+    for problem in errors {
+        deal.unassigned.entry(problem.object.key.clone()).or_insert_with(|| problem.clone());
+    }
     deal
 }
 
@@ -145,6 +152,11 @@ impl Deal {
     pub(super) fn problem(&self, id: &ClaimId, refusal: Refusal) -> Option<Problem> {
         let (key, request) = self.requests.get(id)?;
         Some(request.problem(key, refusal))
+    }
+
+    /// Why a Service has no address, of all that is wrong with it.
+    pub(in crate::compile) fn unassigned(&self, service: &ObjectKey) -> Option<&Problem> {
+        self.unassigned.get(service)
     }
 
     /// What is wrong with the annotations of Services.
@@ -191,6 +203,10 @@ fn claims(
     for (key, stored) in by_age(services, |service| &service.metadata) {
         let held = recorded.of(key, stored);
         let holding = !held.is_empty();
+        // It keeps what it has until it is gone.
+        if !holding && stored.object.metadata.deletion_timestamp.is_some() {
+            continue;
+        }
         let (request, broken) = Request::read(key, &stored.object, holding, problems);
         if !broken || holding {
             let labels = namespaces
@@ -203,10 +219,6 @@ fn claims(
     }
     (claims, requests)
 }
-        // It keeps what it has until it is gone.
-        if !holding && stored.object.metadata.deletion_timestamp.is_some() {
-            continue;
-        }
 
 /// What is wrong with the annotations of the Services that ask.
 fn annotated(state: &ClusterState, requests: &Requests) -> Annotated {

@@ -182,6 +182,21 @@ fn a_new_leader_touches_what_an_old_one_could_still_give_an_address() {
 }
 
 #[test]
+fn why_a_service_has_no_address_is_not_what_else_is_wrong_with_it() {
+    let reason = |annotations: &str| {
+        let wish = service("a", 5, ", loadBalancerIP: 10.9.9.9", "");
+        let annotated = wish.replace("shop,", &format!("shop, annotations: {{{annotations}}},"));
+        let patch = one(patches(&format!("{POOL}{annotated}")));
+        patch.says()["status"]["conditions"][0]["reason"].as_str().map(str::to_owned)
+    };
+    let why = reason("");
+    assert!(why.is_some());
+    for annotation in ["tls-secret: x", "source-ranges: 10.0.0.0/8", "forwarding: nobody"] {
+        assert_eq!(reason(&format!("gatehouse.io/{annotation}")), why, "{annotation}");
+    }
+}
+
+#[test]
 fn a_service_that_gets_no_address_says_why_once() {
     let all = format!(
         "{}{}",
