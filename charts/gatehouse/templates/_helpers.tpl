@@ -21,15 +21,15 @@
 
 {{- /* What selects the Pods: immutable, so never a version. */}}
 {{- define "gatehouse.selector" -}}
-app.kubernetes.io/name: {{ include "gatehouse.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "gatehouse.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: gateway
 {{- end }}
 
 {{- define "gatehouse.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/name: {{ include "gatehouse.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "gatehouse.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: gatehouse
 app.kubernetes.io/managed-by: {{ .Release.Service }}
@@ -41,9 +41,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- /* metadata of an object. Arguments: context, name, and optionally labels, annotations, cluster (no namespace). */}}
 {{- define "gatehouse.metadata" -}}
 {{- $context := .context -}}
-name: {{ .name }}
+{{ toYaml (dict "name" .name) }}
 {{- if not .cluster }}
-namespace: {{ default (include "gatehouse.namespace" $context) .namespace }}
+{{ toYaml (dict "namespace" (default (include "gatehouse.namespace" $context) .namespace)) }}
 {{- end }}
 labels:
 {{- $labels := include "gatehouse.labels" $context | fromYaml }}
@@ -132,4 +132,18 @@ annotations:
 {{- define "gatehouse.scc" -}}
 {{- $setting := .Values.openshift.scc }}
 {{- if or (eq $setting "always") (and (eq $setting "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) }}true{{ end }}
+{{- end }}
+
+{{- /* Whether the Pods write to folders of the node. */}}
+{{- define "gatehouse.onNode" -}}
+{{- if or .Values.hostSysctls (eq .Values.state.type "hostPath") }}true{{ end }}
+{{- end }}
+
+{{- /* With SELinux a container may not write to them, whoever it runs as. */}}
+{{- define "gatehouse.seLinux" -}}
+{{- if .Values.seLinuxOptions }}
+{{- toYaml .Values.seLinuxOptions }}
+{{- else if and (include "gatehouse.scc" .) (include "gatehouse.onNode" .) }}
+{{- toYaml (dict "type" "spc_t") }}
+{{- end }}
 {{- end }}

@@ -17,7 +17,8 @@ fn an_api_server_takes_every_object_that_is_rendered() {
         cluster().kubectl(&["create", "namespace", namespace]).unwrap();
     }
     // A Pod is asked for its ServiceAccount at once.
-    for (namespace, account) in [(NAMESPACE, "gatehouse-test"), ("edge", "edge-test")] {
+    let accounts = [(NAMESPACE, "gatehouse-test"), (NAMESPACE, "edge-test"), ("edge", "edge-test")];
+    for (namespace, account) in accounts {
         let words = ["create", "serviceaccount", account, "--namespace", namespace];
         cluster().kubectl(&words).unwrap();
     }

@@ -94,7 +94,10 @@ impl Case {
     /// What helm makes of it.
     fn rendered(&self) -> String {
         let values = self.values();
-        let mut words = vec!["template", "gatehouse", CHART, "--namespace", NAMESPACE];
+        let mut words = vec!["template", CHART, "--namespace", NAMESPACE];
+        if !self.arguments.iter().any(|argument| argument == "--name-template") {
+            words.insert(1, "gatehouse");
+        }
         words.extend(["--values", &values]);
         words.extend(self.arguments.iter().map(String::as_str));
         cluster().helm(&words).unwrap()
