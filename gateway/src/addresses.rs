@@ -1,6 +1,6 @@
 //! The virtual addresses of this node: the one owner of what a link has (L2) and routers hear of (BGP).
 //!
-//! The plan says what may be announced. [`Addresses`] holds an address back until every listener on it is
+//! The plan says what may be announced. [`Addresses`] holds an address back until every listener of a Service on it is
 //! open (bind, then announce) and knows which ones are still on an interface, so that listeners outlive
 //! them (withdraw, then unbind). Listeners of all addresses that this node could have stay open, so that an
 //! address is served the moment it comes. `app` starts it, `controller` hands over every new plan, passes

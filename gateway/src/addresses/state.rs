@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gatehouse_routes::{objects::ObjectKey, problem::Problem};
+use gatehouse_routes::{model::Scope, objects::ObjectKey, problem::Problem};
 use gatehouse_vip::{
     BgpStatus, Routed, RoutedAddresses, SpeakerEvent, SpeakerStatus, VipPlan, bgp::BgpPlan,
 };
@@ -169,18 +169,22 @@ impl AddressState {
     }
 }
 
-/// The virtual addresses that are served: every listener on them is open, and without any the cluster
-/// forwards them.
+/// The virtual addresses that are served: those that the cluster forwards, and those of which some Service has all
+/// its listeners open.
+///
+/// A Service is served whole or not at all: another node may have the port that is closed here. But of Services that share
+/// an address, one that cannot be served does not take the address from the others.
 pub(super) fn open_addresses(
     plans: &[ListenerPlan],
     forwarded: &BTreeSet<IpAddr>,
     is_open: impl Fn(&ListenerPlan) -> bool,
 ) -> BTreeSet<IpAddr> {
-    let mut serves: BTreeMap<IpAddr, bool> = forwarded.iter().map(|ip| (*ip, true)).collect();
+    let mut serves: BTreeMap<(IpAddr, &Scope), bool> = BTreeMap::new();
     for plan in plans.iter().filter(|plan| plan.vip) {
-        *serves.entry(plan.address.ip()).or_insert(true) &= is_open(plan);
+        *serves.entry((plan.address.ip(), &plan.scope)).or_insert(true) &= is_open(plan);
     }
-    serves.into_iter().filter_map(|(ip, serves)| serves.then_some(ip)).collect()
+    let served = serves.into_iter().filter_map(|((ip, _), serves)| serves.then_some(ip));
+    served.chain(forwarded.iter().copied()).collect()
 }
 
 /// What a change on a link means for the connections on the address: those on one that leaves the link go

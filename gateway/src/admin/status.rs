@@ -119,7 +119,7 @@ pub struct VipRow {
     /// The node that holds it, as far as this one knows.
     pub owner: Option<String>,
     /// What this node does with it: `holding`, `lingering` (open connections only), `probing`, `standby`,
-    /// `blocked` (it could not hold it) or `held back` (not every listener on it is open).
+    /// `blocked` (it could not hold it) or `held back` (no Service on it has all its listeners open).
     pub here: String,
     /// Where it is, or would be, on this node.
     pub interface: Option<String>,

@@ -60,7 +60,7 @@ fn forwarded(elsewhere: bool) -> Event {
 }
 
 #[test]
-fn an_address_is_held_back_until_every_listener_on_it_is_open() {
+fn an_address_is_held_back_until_every_listener_of_its_service_is_open() {
     let (vip, plan) = (vip(), on_link());
     let listener = |port, protocol| ListenerPlan {
         address: (vip, port).into(),
@@ -79,10 +79,44 @@ fn an_address_is_held_back_until_every_listener_on_it_is_open() {
     assert_eq!(served(&both, |_| true), plan);
     assert_eq!(served(&both, |plan| plan.address.port() == 80), VipPlan::default());
     assert_eq!(served(&[], |_| true), VipPlan::default());
-    // What the cluster forwards needs no listener, but waits for those that there are.
     let forwarded = BTreeSet::from([vip]);
     assert_eq!(open_addresses(&[], &forwarded, |_| false), forwarded);
-    assert_eq!(open_addresses(&both, &forwarded, |_| false), BTreeSet::new());
+}
+
+#[test]
+fn a_service_that_cannot_be_served_does_not_take_the_address_from_those_that_share_it() {
+    let listener = |service: &str, port, protocol| ListenerPlan {
+        address: (vip(), port).into(),
+        scope: Scope::Gateway(ObjectKey::new("default", service)),
+        slot: ScopeSlot::NONE,
+        protocol,
+        vip: true,
+    };
+    let plans = [
+        listener("gateway", 80, Protocol::Http),
+        listener("gateway", 443, Protocol::Https),
+        listener("mail", 25, Protocol::Tcp),
+        listener("mail", 587, Protocol::Tcp),
+    ];
+    let served = |forwarded: &BTreeSet<IpAddr>, closed: &[u16]| {
+        let open = |plan: &ListenerPlan| !closed.contains(&plan.address.port());
+        open_addresses(&plans, forwarded, open).contains(&vip())
+    };
+    let none = BTreeSet::new();
+    for (closed, announced) in [
+        (&[][..], true),
+        (&[25], true),
+        (&[25, 587], true),
+        (&[443], true),
+        (&[443, 25], false),
+        (&[80, 443, 25, 587], false),
+    ] {
+        assert_eq!(served(&none, closed), announced, "{closed:?}");
+        assert!(
+            served(&BTreeSet::from([vip()]), closed),
+            "the cluster forwards others: {closed:?}"
+        );
+    }
 }
 
 #[test]

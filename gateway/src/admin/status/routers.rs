@@ -56,8 +56,8 @@ pub struct RoutedRow {
     pub address: IpAddr,
     /// The Services served on it, as namespace/name.
     pub services: Vec<String>,
-    /// `announced`, `no session` (nobody hears it), `leaving` (the node stops) or `held back` (not every listener on it is open, or
-    /// it is not on the loopback interface).
+    /// `announced`, `no session` (nobody hears it), `leaving` (the node stops) or `held back` (no Service on it has all its
+    /// listeners open, or it is not on the loopback interface).
     pub here: String,
     /// The BGPPeers whose sessions are up that hear of it.
     pub peers: Vec<String>,
