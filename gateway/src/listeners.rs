@@ -9,7 +9,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     os::fd::OwnedFd,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -41,6 +41,8 @@ struct Open {
     id: ListenerId,
     /// The workers', once more.
     sockets: Vec<OwnedFd>,
+    /// The workers have it, too.
+    _in_use: Arc<()>,
 }
 
 /// The open listeners; belongs to the controller.
@@ -54,8 +56,9 @@ pub(crate) struct Listeners {
     waiting: Vec<(usize, OpenedUdp)>,
     /// Another process of this gateway may listen on the same places: its predecessor or its successor.
     shared: bool,
-    /// Where this process has listened: it may be about to close such a socket.
-    known: BTreeSet<L4Address>,
+    /// Where this process listens; once nobody has a socket there any more, which workers close in their time, the
+    /// [`Weak`] leads nowhere.
+    own: Vec<(L4Address, Weak<()>)>,
     /// Planned listeners that are not open.
     failed: BTreeMap<L4Address, Failed>,
     next_id: u64,
@@ -125,7 +128,7 @@ impl Listeners {
             inherited,
             waiting: Vec::new(),
             shared,
-            known: BTreeSet::new(),
+            own: Vec::new(),
             failed: BTreeMap::new(),
             next_id: 1,
         }
@@ -165,7 +168,6 @@ impl Listeners {
             match self.open_one(plan, workers) {
                 Ok(open) => {
                     tracing::info!(address = %plan.address, protocol = plan.protocol.name(), "listening");
-                    self.known.insert(plan.at());
                     // Same address, other service: the new socket is there before the old one goes.
                     if let Some(old) = self.open.insert(plan.at(), open) {
                         self.waiting.retain(|(_, opened)| opened.id != old.id);
@@ -241,34 +243,47 @@ impl Listeners {
             sockets.push(bind(plan)?);
         }
         let kept = sockets.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+        let in_use = Arc::new(());
         let id = ListenerId(self.next_id);
         self.next_id += 1;
         // The process before may have had more workers.
         let sockets = (0..workers.len()).cycle().zip(sockets);
         if plan.protocol == Protocol::Udp {
             for (worker, socket) in sockets {
-                let opened = OpenedUdp { id, address: plan.address, socket: socket.into() };
+                let (address, in_use) = (plan.address, Arc::clone(&in_use));
+                let opened = OpenedUdp { id, address, socket: socket.into(), in_use };
                 match inherited {
                     true => self.waiting.push((worker, opened)),
                     false => workers[worker].send(Command::ListenUdp(Box::new(opened))),
                 }
             }
-            return Ok(Open { plan: plan.clone(), id, sockets: kept });
+            return Ok(self.opened(plan, id, kept, in_use));
         }
         let facts = Arc::new(self.facts(plan)?);
         for (worker, socket) in sockets {
-            let (facts, socket) = (Arc::clone(&facts), socket.into());
-            workers[worker].send(Command::Listen(Box::new(Opened { id, facts, socket })));
+            let (facts, in_use, socket) = (Arc::clone(&facts), Arc::clone(&in_use), socket.into());
+            workers[worker].send(Command::Listen(Box::new(Opened { id, facts, socket, in_use })));
         }
-        Ok(Open { plan: plan.clone(), id, sockets: kept })
+        Ok(self.opened(plan, id, kept, in_use))
+    }
+
+    fn opened(
+        &mut self,
+        plan: &ListenerPlan,
+        id: ListenerId,
+        sockets: Vec<OwnedFd>,
+        in_use: Arc<()>,
+    ) -> Open {
+        self.own.push((plan.at(), Arc::downgrade(&in_use)));
+        Open { plan: plan.clone(), id, sockets, _in_use: in_use }
     }
 
     /// Whether a listener of this process would be in the way of another one without `SO_REUSEPORT`.
-    fn has_beside(&self, plan: &ListenerPlan) -> bool {
+    fn has_beside(&mut self, plan: &ListenerPlan) -> bool {
         let plan = plan.at();
-        self.known
-            .iter()
-            .any(|at| at.transport == plan.transport && overlap(at.address, plan.address))
+        self.own.retain(|(_, in_use)| in_use.strong_count() > 0);
+        let mut own = self.own.iter().map(|(at, _)| at);
+        own.any(|at| at.transport == plan.transport && overlap(at.address, plan.address))
     }
 
     /// What connections of a listener have to know of it.
@@ -356,6 +371,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::snapshot::Live;
 
     #[test]
     fn a_port_of_another_process_is_not_shared_unless_it_is_one_of_this_gateway() {
@@ -373,6 +389,39 @@ mod tests {
             assert_eq!(code, Some(libc::EADDRINUSE), "{protocol:?}");
             drop(theirs);
             assert!(free(&taken).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_port_that_was_one_of_this_gateway_is_not_shared_with_who_has_it_since() {
+        for protocol in [Protocol::Http, Protocol::Udp] {
+            let plan = |address| {
+                let (scope, slot) = (Scope::Plain, ScopeSlot::PLAIN);
+                ListenerPlan { address, scope, slot, protocol, vip: false }
+            };
+            let first = Socket::from(bind(&plan("127.0.0.1:0".parse().unwrap())).unwrap());
+            let plan = plan(first.local_addr().unwrap().as_socket().unwrap());
+            drop(first);
+            let live = Arc::new(Live::default());
+            let mut listeners = Listeners::new(TlsConfigs::of_tests(live), Sockets::new(), false);
+            let open = |listeners: &mut Listeners| {
+                listeners.hurry(Instant::now());
+                listeners.open(std::slice::from_ref(&plan), &[], Instant::now());
+                listeners.is_open(&plan)
+            };
+            assert!(open(&mut listeners), "{:?}", listeners.failed());
+            // A worker may have its socket a little longer.
+            let closing = listeners.own[0].1.upgrade().unwrap();
+            listeners.close(&[], &[], |_| false);
+            let theirs = bind(&plan).unwrap();
+            assert!(open(&mut listeners), "as far as is known it is the own one");
+            listeners.close(&[], &[], |_| false);
+            drop(closing);
+            assert!(!open(&mut listeners), "{protocol:?}");
+            let problems = listeners.problems(&ObjectRef::new("Node", ObjectKey::new("", "n")));
+            assert_eq!(problems[0].reason, "ListenerClosed");
+            drop(theirs);
+            assert!(open(&mut listeners), "{:?}", listeners.failed());
         }
     }
 

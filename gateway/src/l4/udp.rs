@@ -88,6 +88,8 @@ struct Listener {
     reading: RefCell<Option<oneshot::Sender<()>>>,
     /// Its clients that wait for answers count as one connection of its address, which is leaving.
     awaited: Cell<bool>,
+    /// After the socket.
+    _in_use: Arc<()>,
 }
 
 /// Where a listener's datagrams go, as of a snapshot.
@@ -126,7 +128,7 @@ impl Udp {
         if self.io.get().is_none() {
             let _ = self.io.set(Io::new()?);
         }
-        let OpenedUdp { id, address, socket } = opened;
+        let OpenedUdp { id, address, socket, in_use } = opened;
         let (reading, closed) = oneshot::channel();
         let listener = Rc::new(Listener {
             id,
@@ -136,6 +138,7 @@ impl Udp {
             target: RefCell::default(),
             reading: RefCell::new(Some(reading)),
             awaited: Cell::new(false),
+            _in_use: in_use,
         });
         self.own.borrow_mut().insert(address);
         self.listeners.borrow_mut().push(Rc::clone(&listener));

@@ -99,6 +99,8 @@ pub(crate) fn accept(
         {
             entrance.admit(stream, peer);
         }
+        drop(socket);
+        drop(opened.in_use);
     });
     Ok(closing)
 }

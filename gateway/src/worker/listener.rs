@@ -29,6 +29,8 @@ pub(crate) struct OpenedUdp {
     pub(crate) id: ListenerId,
     pub(crate) address: SocketAddr,
     pub(crate) socket: std::net::UdpSocket,
+    /// Goes when the socket is closed.
+    pub(crate) in_use: Arc<()>,
 }
 
 /// One worker's socket of a listener.
@@ -36,4 +38,6 @@ pub(crate) struct Opened {
     pub(crate) id: ListenerId,
     pub(crate) facts: Arc<ListenerFacts>,
     pub(crate) socket: std::net::TcpListener,
+    /// Goes when the socket is closed.
+    pub(crate) in_use: Arc<()>,
 }
