@@ -235,7 +235,7 @@ impl Udp {
         self.listeners.borrow().iter().for_each(|listener| self.refresh(listener));
         let now = self.worker.now();
         let mut table = self.table.borrow_mut();
-        let places = table.len() / SWEEP + SWEEP;
+        let places = table.share(SWEEP);
         let ended = table.sweep(now, places, |session: &Session, stage| session.idle(stage));
         ended.iter().for_each(|session| self.count(&session.counts, L4Stats::ENDED, 1));
         drop(table);

@@ -256,6 +256,12 @@ impl<V> Table<V> {
         Some(entry.value)
     }
 
+    /// How many places to look at for the whole table to be looked at in so many sweeps. Places that a flood has left
+    /// empty count, too: who talks may be behind them.
+    pub(super) fn share(&self, sweeps: usize) -> usize {
+        self.entries.len() / sweeps + sweeps
+    }
+
     /// Looks at so many places of the table, beginning where it stopped the last time, and takes out the sessions that
     /// were silent for as long as `idle` says.
     pub(super) fn sweep(

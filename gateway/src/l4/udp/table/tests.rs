@@ -111,6 +111,22 @@ fn silence_ends_sessions_and_a_sweep_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn silence_ends_a_session_in_time_after_a_flood_as_well() {
+    let mut table = Table::new(Bounds { all: 100_000, source: 100_000 });
+    let flood: Vec<_> = (0..50_000).map(|n| put(&mut table, flow(1, n), 0, 0).unwrap()).collect();
+    let silent = put(&mut table, flow(2, 1), 7, 0).unwrap();
+    for id in flood {
+        table.remove(id);
+    }
+    let ended = (0..20).flat_map(|_| {
+        let places = table.share(20);
+        table.sweep(30, places, |_, _| 30)
+    });
+    assert_eq!(ended.collect::<Vec<_>>(), [7]);
+    assert!(table.get_mut(silent).is_none());
+}
+
+#[test]
 fn a_question_is_open_until_it_is_answered_or_too_old() {
     let mut table = Table::new(Bounds { all: 10, source: 10 });
     let id = at(&mut table, Stage::Fresh, flow(1, 1), 0, 100);
