@@ -69,14 +69,14 @@ fn a_backend_is_waited_for_as_long_as_its_ingress_says() {
 
 #[test]
 fn a_client_that_takes_its_time_with_a_body_is_not_the_backends_delay() {
-    // The body takes three times as long as the backend may, and the backend answers only then.
+    // The body takes twice as long as the backend may, and the backend answers only then.
     let app = Backend::scripted("app", |request| {
         vec![Act::Wait(Duration::from_millis(600)), Act::Send(echo_answer("app", request))]
     });
-    let gateway = start(&[app.addr], &[], &["--upstream-timeout=1"]);
+    let gateway = start(&[app.addr], &[], &["--upstream-timeout=2"]);
     let mut steps = vec![Step::Send(request("POST", "Content-Length: 60\r\n", ""))];
     for _ in 0..6 {
-        steps.extend([Step::Pause(Duration::from_millis(500)), Step::Send(b"0123456789".to_vec())]);
+        steps.extend([Step::Pause(Duration::from_millis(700)), Step::Send(b"0123456789".to_vec())]);
     }
     let seen = exchange(gateway.http, &steps, Want::responses(1));
     assert_eq!(seen.status(), 200, "{seen:?}");
