@@ -23,6 +23,7 @@ use crate::{
 mod denial;
 mod follow;
 mod ledger;
+mod overlap;
 mod quarantine;
 mod sharing;
 mod strangers;
@@ -30,6 +31,7 @@ mod usage;
 
 pub use follow::follow;
 use ledger::Ledger;
+pub use overlap::part;
 pub use quarantine::{QUARANTINE, Quarantine, Quarantined};
 pub use sharing::{Sharing, TrafficPolicy};
 pub use strangers::Strangers;
@@ -110,8 +112,7 @@ pub struct Allocation {
     pub quarantined: Quarantined,
 }
 
-/// Gives addresses of `pools` (oldest first, without the ones that [`overlaps`](crate::overlaps)
-/// calls unusable) to `claims` (in the order in which new ones are to be served).
+/// Gives addresses of `pools` (oldest first, sharing nothing: [`part`]) to `claims` (in the order in which new ones are to be served).
 ///
 /// Recorded addresses that a pool still allows stay, whatever the order of the claims; then former
 /// holders get back what is quarantined. Then come requested addresses, then claims that name a pool,

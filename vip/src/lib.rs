@@ -28,7 +28,7 @@ pub mod testing;
 
 pub use alloc::{
     Allocation, Assignment, Claim, ClaimId, Families, PoolUsage, QUARANTINE, Quarantine,
-    Quarantined, Sharing, Strangers, TrafficPolicy, allocate, follow, usage,
+    Quarantined, Sharing, Strangers, TrafficPolicy, allocate, follow, part, usage,
 };
 pub use bgp::{
     bfd,
@@ -55,7 +55,7 @@ pub use plan::{
     advertisement_refusals, diff, plan,
 };
 pub use pool::{
-    Pool, Tenant, overlaps,
+    Pool, Tenant,
     ranges::{AddressSet, Family},
 };
 pub use problem::Problem;

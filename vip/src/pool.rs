@@ -1,8 +1,8 @@
 //! Address pools: which addresses may be given away, and to which claims without a request.
 //!
-//! The compile step of the gateway parses every `IPAddressPool` with [`Pool::parse`], leaves out the
-//! ones that [`overlaps`] names, and hands the rest to [`allocate`](crate::allocate). A pool knows
-//! nothing of the claims that hold its addresses.
+//! The compile step of the gateway parses every `IPAddressPool` with [`Pool::parse`], has [`part`](crate::part)
+//! part those that overlap, and hands them to [`allocate`](crate::allocate). A pool knows nothing of the claims
+//! that hold its addresses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -223,36 +223,30 @@ impl Pool {
         };
         self.addresses.of(family).iter().map(count).fold(0, u128::saturating_add)
     }
-}
 
-/// Which pools share addresses with an older one: (newer, older, the shared range), from pools in
-/// order of age. The newer pool is unusable, and only it: what it holds besides does not count
-/// against pools that are newer still.
-pub fn overlaps(pools: &[Pool]) -> Vec<(String, String, String)> {
-    let mut found = Vec::new();
-    let mut usable: Vec<&Pool> = Vec::new();
-    for pool in pools {
-        let clash = usable.iter().find_map(|older| Some((older, first_shared(pool, older)?)));
-        match clash {
-            Some((older, what)) => {
-                found.push((pool.name.to_string(), older.name.to_string(), what));
-            }
-            None => usable.push(pool),
+    /// The first range that is in both pools.
+    pub(crate) fn shares(&self, other: &Self) -> Option<String> {
+        [Family::V4, Family::V6].into_iter().find_map(|family| {
+            let others = other.addresses.of(family);
+            let mut own = self.addresses.of(family).iter();
+            let (first, last) = own.find_map(|(first, last)| others.shared(first, last))?;
+            Some(range_text(family, first, last))
+        })
+    }
+
+    /// Lets go of what is in `others`, except for these addresses of its own.
+    pub(crate) fn keep(&mut self, others: &AddressSet, own: &[IpAddr]) {
+        let listed = self.listed.iter().flat_map(|&(family, first, last)| {
+            let left = others.of(family).lacking(first, last);
+            left.map(move |(first, last)| (family, first, last))
+        });
+        let own = own.iter().map(|ip| (Family::of(*ip), number(*ip), number(*ip)));
+        self.listed = listed.chain(own).collect();
+        self.addresses = AddressSet::default();
+        for &(family, first, last) in &self.listed {
+            self.addresses.of_mut(family).insert(first, last);
         }
     }
-    found
-}
-
-fn first_shared(newer: &Pool, older: &Pool) -> Option<String> {
-    [Family::V4, Family::V6].into_iter().find_map(|family| {
-        let older = older.addresses.of(family);
-        let (first, last) = newer
-            .addresses
-            .of(family)
-            .iter()
-            .find_map(|(first, last)| older.shared(first, last))?;
-        Some(range_text(family, first, last))
-    })
 }
 
 fn range_text(family: Family, first: u128, last: u128) -> String {

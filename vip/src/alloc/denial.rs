@@ -84,7 +84,8 @@ impl Denial {
             ),
             Self::Draining => (
                 "PoolDraining",
-                "use another pool, or remove gatehouse.io/drain from this one".to_owned(),
+                "use another pool, or have this one give again: no gatehouse.io/drain, no overlap"
+                    .to_owned(),
             ),
             Self::Full { unshared: Some((_, why)), .. } => {
                 ("ShareRefused", format!("{}, or add addresses to a pool", why.remedy()))

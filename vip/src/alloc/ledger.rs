@@ -465,7 +465,7 @@ impl<'a> Ledger<'a> {
                 "PoolDraining",
                 "requested",
                 format!("{ip} is of pool \"{}\", which is draining", self.pools[pool].name()),
-                "use another pool, or remove gatehouse.io/drain from this one",
+                "use another pool, or have this one give again: no gatehouse.io/drain, no overlap",
             ));
         }
         Ok(pool)

@@ -5,6 +5,7 @@ use crate::api::{IpAddressPoolSpec, ServiceAllocation};
 
 mod admission;
 mod follow;
+mod overlap;
 mod properties;
 mod quarantine;
 mod renumbered;

@@ -307,20 +307,3 @@ fn a_broken_selector_is_told_on_the_pool() {
     assert_eq!(pool.refusals()[0].field, "spec.serviceAllocation.serviceSelectors[0]");
     assert!(pool.admits(&Tenant::default()).is_err());
 }
-
-#[test]
-fn only_the_newer_of_two_overlapping_pools_is_unusable() {
-    let pools = [
-        named("a", &["10.0.0.0/28", "2001:db8::/126"]),
-        named("b", &["10.0.0.15-10.0.0.40"]),
-        named("c", &["10.0.0.30-10.0.0.50"]),
-        named("d", &["2001:db8::3/128", "10.9.0.0/24"]),
-        named("e", &["10.9.0.0/24"]),
-    ];
-    let text = |text: &str| text.to_owned();
-    assert_eq!(
-        overlaps(&pools),
-        [(text("b"), text("a"), text("10.0.0.15")), (text("d"), text("a"), text("2001:db8::3")),]
-    );
-    assert_eq!(overlaps(&pools[1..3])[0].2, "10.0.0.30-10.0.0.40");
-}

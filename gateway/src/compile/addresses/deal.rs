@@ -110,9 +110,10 @@ pub(in crate::compile) fn deal(
 
 fn made(state: &ClusterState, node: &NodeContext, role: Role, made_of: MadeOf) -> Deal {
     let mut problems = Vec::new();
-    let pools = pools::usable(&state.pools, &mut problems);
+    let mut pools = pools::usable(&state.pools, &mut problems);
     let recorded = Recorded::new(state, node, role, made_of.before.as_deref());
     let (claims, requests) = claims(state, &pools, &recorded, &mut problems);
+    pools::part(&state.pools, &mut pools, &claims, &mut problems);
     let quarantined = recorded.quarantined(&requests);
     let mut allocation = match role {
         Role::Allocate => {

@@ -7,7 +7,7 @@ use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef, Store},
     problem::Problem,
 };
-use gatehouse_vip::{Pool, api::IpAddressPoolSpec};
+use gatehouse_vip::{Claim, Pool, api::IpAddressPoolSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::by_age;
@@ -46,19 +46,34 @@ pub(super) fn usable(
         }
         objects.insert(&key.name, object);
     }
-    for (newer, older, what) in gatehouse_vip::overlaps(&pools) {
-        pools.retain(|pool| pool.name() != newer);
-        if let Some(object) = objects.get(&*newer) {
-            problems.push(Problem::error(
-                object,
-                "PoolOverlap",
-                "spec.addresses",
-                format!("{what} belongs to the older pool \"{older}\", so this pool is not used"),
-                "give every address to one pool only",
-            ));
-        }
-    }
     pools
+}
+
+/// Has each address be of one pool; that pools overlap becomes a problem of the newer one.
+pub(super) fn part(
+    store: &Store<Custom<IpAddressPoolSpec>>,
+    pools: &mut [Pool],
+    claims: &[Claim],
+    problems: &mut Vec<Problem>,
+) {
+    let overlaps = gatehouse_vip::part(pools, claims);
+    if overlaps.is_empty() {
+        return;
+    }
+    let objects = named(store);
+    for (newer, older, what) in overlaps {
+        let Some(key) = objects.get(&*newer) else { continue };
+        problems.push(Problem::error(
+            &ObjectRef::new("IPAddressPool", (*key).clone()),
+            "PoolOverlap",
+            "spec.addresses",
+            format!(
+                "{what} is also in the older pool \"{older}\", so this pool gives nothing new; \
+                 Services keep what they have"
+            ),
+            "give every address to one pool only",
+        ));
+    }
 }
 
 /// The object behind each name that [`usable`] looks at: of several of one name, the oldest.

@@ -126,6 +126,37 @@ fn both_families_may_come_from_two_pools_and_the_second_may_come_later() {
 }
 
 #[test]
+fn services_keep_their_addresses_when_an_edit_has_pools_overlap() {
+    let service = |name: &str, pool: &str| {
+        load_balancer(name, &format!("metallb.io/address-pool: {pool}"), "")
+    };
+    let services = service("a", "older") + &service("b", "newer");
+    let pools = |older: &str, newer: &str| {
+        let of = |name: &str, addresses: &str| {
+            pool(name, "", &format!("addresses: [{addresses}], autoAssign: false"))
+        };
+        of("older", older) + &of("newer", newer)
+    };
+    let good = pools("10.0.0.0/28", "10.0.0.16/28");
+    let before = compiled(&format!("{good}{services}"));
+    let recorded = before.addresses.iter().map(|(key, it)| (key.clone(), it.ips.clone()));
+    let node = NodeContext { recorded: recorded.collect(), ..node() };
+    for bad in [pools("10.0.0.0/27", "10.0.0.16/28"), pools("10.0.0.0/28", "10.0.0.0/27")] {
+        let more = service("c", "newer");
+        let after = compile(&state(&format!("{bad}{services}{more}")), &node, Some(&before));
+        assert_eq!(ips(&after, "default/a"), ["10.0.0.0"]);
+        assert_eq!(ips(&after, "default/b"), ["10.0.0.16"]);
+        let b = &after.addresses[&ObjectKey::new("default", "b")];
+        assert_eq!(b.pools, ["newer"], "it is announced as before");
+        assert_eq!(ips(&after, "default/c"), [""; 0]);
+        let found = reasons(&after);
+        for wanted in ["PoolOverlap IPAddressPool m/newer ", "PoolDraining Service default/c "] {
+            assert!(found.iter().any(|found| found.starts_with(wanted)), "{found:?}");
+        }
+    }
+}
+
+#[test]
 fn a_draining_pool_gives_nothing_new_and_any_other_value_is_told() {
     let with = |value: &str| {
         let drain = format!("gatehouse.io/drain: '{value}'");
