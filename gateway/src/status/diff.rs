@@ -183,7 +183,9 @@ impl Differ {
             let (metadata, told) = match object.kind {
                 "Service" => match objects.services.get(&object.key) {
                     Some(stored) => {
-                        (&stored.object.metadata, !in_service(&stored.object).is_empty())
+                        let service = &*stored.object;
+                        let said = !in_service(service).is_empty() || pending(service).is_some();
+                        (&service.metadata, said)
                     }
                     None => continue,
                 },

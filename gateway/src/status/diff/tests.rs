@@ -249,6 +249,23 @@ fn a_service_that_is_not_ours_any_more_is_given_up_as_far_as_it_was_ours() {
 }
 
 #[test]
+fn a_service_that_waits_for_no_address_any_more_does_not_say_so() {
+    let others = format!(
+        "{POOL}{}{}",
+        service("a", 1, "", &address("192.168.1.200")),
+        service("b", 1, "", &address("192.168.1.201"))
+    );
+    let c = |kind: &str| {
+        let waits = service("c", 5, "", &pending("PoolExhausted"));
+        format!("{others}{}", waits.replace("type: LoadBalancer", &format!("type: {kind}")))
+    };
+    let mut leader = Leader::default();
+    assert_eq!(leader.sees(&c("LoadBalancer")), []);
+    let patch = one(leader.sees(&c("ClusterIP")));
+    assert_eq!((patch.how, &patch.says()["status"]), (How::GiveUp, &json!({})));
+}
+
+#[test]
 fn a_pool_that_is_missing_for_a_moment_changes_nothing() {
     let mut leader = Leader::default();
     let a = service("a", 1, ", ipFamilies: [IPv4]", &address("192.168.1.200"));
