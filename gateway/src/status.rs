@@ -38,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) namespace: String,
     /// Name of the Lease.
     pub(crate) lease_name: String,
+    /// Who owns the fields of statuses: see [`manager`].
+    pub(crate) manager: String,
     /// Times of the election.
     pub(crate) timing: Timing,
     /// Which Services matter.
@@ -45,11 +47,11 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// `namespace` is that of this Pod, or of the kubeconfig's context.
+    /// `default_namespace` is that of this Pod, or of the kubeconfig's context.
     ///
     /// # Errors
     /// Times that make no election.
-    pub(crate) fn new(settings: &Settings, namespace: &str) -> anyhow::Result<Self> {
+    pub(crate) fn new(settings: &Settings, default_namespace: &str) -> anyhow::Result<Self> {
         let cluster = &settings.cluster;
         let timing = Timing {
             lease: cluster.lease_duration,
@@ -58,13 +60,16 @@ impl Options {
         };
         timing.check().map_err(anyhow::Error::msg)?;
         let node = settings.node_name();
+        let namespace = cluster.lease_namespace.clone();
+        let namespace = namespace.unwrap_or_else(|| default_namespace.to_owned());
         let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
         Ok(Self {
             // The old and the new process of a node are two.
             identity: format!("{node}_{:016x}", fastrand::u64(..)),
             node,
             pod: variable("POD_NAME").zip(variable("POD_UID")),
-            namespace: cluster.lease_namespace.clone().unwrap_or_else(|| namespace.to_owned()),
+            manager: manager(&namespace, &cluster.lease_name),
+            namespace,
             lease_name: cluster.lease_name.clone(),
             timing,
             scope: Scope {
@@ -72,6 +77,18 @@ impl Options {
                 class: cluster.load_balancer_class.clone(),
             },
         })
+    }
+}
+
+/// The field manager of the processes that compete for a Lease: they take away what one of them has written, and nothing of
+/// another gateway in the same cluster, which serves other classes.
+fn manager(namespace: &str, lease: &str) -> String {
+    /// Bytes that the API server takes.
+    const LONGEST: usize = 128;
+    let whole = format!("{}:{namespace}/{lease}", requests::MANAGER);
+    match whole.len() <= LONGEST {
+        true => whole,
+        false => format!("{}:{:016x}", requests::MANAGER, events::hash(&[&whole])),
     }
 }
 

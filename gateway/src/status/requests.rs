@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{compile::GroupSecret, source::Kind};
 
-/// The one field manager of this program.
+/// The field manager of what has a name of its own; those of statuses begin so.
 pub(super) const MANAGER: &str = "gatehouse";
 
 /// Time for one request. Nothing is given away that an unanswered one could still be about: see `diff`.
@@ -34,7 +34,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 const PAGE: u32 = 500;
 
 /// Writes the status of an object.
-pub(super) async fn write(client: &Client, patch: &Patch) -> Outcome {
+pub(super) async fn write(client: &Client, patch: &Patch, manager: &str) -> Outcome {
     let Some(kind) = Kind::named(patch.object.kind) else {
         return Outcome::Refused(format!("{} has no status of ours", patch.object.kind));
     };
@@ -42,7 +42,7 @@ pub(super) async fn write(client: &Client, patch: &Patch) -> Outcome {
     let namespace = Some(&*patch.object.key.namespace).filter(|namespace| !namespace.is_empty());
     let path = Path::new(DynamicObject::url_path(&resource, namespace));
     let params = PatchParams {
-        field_manager: Some(MANAGER.to_owned()),
+        field_manager: Some(manager.to_owned()),
         force: patch.how == How::Apply,
         ..PatchParams::default()
     };

@@ -20,7 +20,7 @@ use super::{
     diff::{self, Patch},
     leader::Term,
     queue::Outcome,
-    requests::{self, MANAGER},
+    requests,
 };
 use crate::{
     compile,
@@ -44,11 +44,19 @@ pub(crate) struct Taken {
     pub(crate) written_before: BTreeSet<ObjectRef>,
 }
 
+/// Whose leader takes over, and of what.
+#[derive(Clone, Copy)]
+pub(super) struct Realm<'r> {
+    pub(super) scope: &'r Scope,
+    /// The field manager.
+    pub(super) manager: &'r str,
+}
+
 /// Takes over from the leader before. `again`: this term has done it already, and only what Services there
 /// are is of interest.
 pub(super) async fn take_over(
     client: &Client,
-    scope: &Scope,
+    Realm { scope, manager }: Realm<'_>,
     leader: &str,
     term: Term,
     again: bool,
@@ -67,14 +75,14 @@ pub(super) async fn take_over(
     let versions = stream::iter(ours).map(|(key, version, touch)| async move {
         let version = match touch {
             None => version,
-            Some(patch) => fence(client, patch, leader, now).await?,
+            Some(patch) => fence((client, manager), patch, leader, now).await?,
         };
         Ok::<_, String>(version.and_then(|it| it.parse().ok()).map(|version| (key, version)))
     });
     let versions: Vec<_> = versions.buffer_unordered(CONCURRENCY).try_collect().await?;
     if !again {
         let of = |kind, metadata: &ObjectMeta| {
-            is_written(metadata).then(|| ObjectRef::new(kind, key_of(metadata)))
+            is_written(metadata, manager).then(|| ObjectRef::new(kind, key_of(metadata)))
         };
         written_before.extend(services.iter().filter_map(|it| of("Service", &it.metadata)));
         for ingress in everywhere_metadata(client, scope).await.map_err(text)? {
@@ -91,13 +99,13 @@ pub(super) async fn take_over(
 /// Writes to a Service until it is certain that nothing older can be written over it; its version then.
 /// `None`: it is gone.
 async fn fence(
-    client: &Client,
+    (client, manager): (&Client, &str),
     mut patch: Patch,
     leader: &str,
     now: &str,
 ) -> Result<Option<String>, String> {
     for _ in 0..TRIES {
-        match requests::write(client, &patch).await {
+        match requests::write(client, &patch, manager).await {
             Outcome::Done(version) => return Ok(Some(version)),
             Outcome::Gone => return Ok(None),
             Outcome::Refused(why) | Outcome::Failed(why, _) => {
@@ -161,10 +169,10 @@ async fn everywhere_metadata(client: &Client, scope: &Scope) -> Result<Vec<Objec
     Ok(found)
 }
 
-fn is_written(metadata: &ObjectMeta) -> bool {
+fn is_written(metadata: &ObjectMeta, manager: &str) -> bool {
     let managers = metadata.managed_fields.as_deref().unwrap_or_default();
     managers.iter().any(|entry| {
-        entry.manager.as_deref() == Some(MANAGER) && entry.subresource.as_deref() == Some("status")
+        entry.manager.as_deref() == Some(manager) && entry.subresource.as_deref() == Some("status")
     })
 }
 

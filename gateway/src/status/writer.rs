@@ -27,7 +27,7 @@ use super::{
     queue::{Next, Outcome, Queue},
     requests,
     standing::Standing,
-    takeover::{self, Taken},
+    takeover::{self, Realm, Taken},
 };
 use crate::{
     compile::GroupSecret,
@@ -334,8 +334,8 @@ impl Writer {
                 let (term, again) = (leading.term, leading.taken);
                 self.work.spawn(async move {
                     let leader = format!("{} (term {})", options.identity, term.number);
-                    let taken =
-                        takeover::take_over(&client, &options.scope, &leader, term, again).await;
+                    let realm = Realm { scope: &options.scope, manager: &options.manager };
+                    let taken = takeover::take_over(&client, realm, &leader, term, again).await;
                     Done::Taken(term.number, taken)
                 });
             } else {
@@ -347,9 +347,9 @@ impl Writer {
                 Next::Idle => return wake,
                 Next::Later(at) => return wake.min(at),
                 Next::Send(patch) => {
-                    let client = self.client.clone();
+                    let (client, manager) = (self.client.clone(), self.options.manager.clone());
                     self.work.spawn(async move {
-                        let outcome = requests::write(&client, &patch).await;
+                        let outcome = requests::write(&client, &patch, &manager).await;
                         Done::Patched(patch, outcome)
                     });
                 }

@@ -112,7 +112,7 @@ impl World<'_> {
             for manager in managers.iter().map(|entry| entry["manager"].as_str().unwrap()) {
                 let by = match manager {
                     "kubectl" | "kube-apiserver" => continue,
-                    "gatehouse" => Side::Gatehouse,
+                    ours if ours.starts_with("gatehouse:") => Side::Gatehouse,
                     "controller" | "speaker" => Side::MetalLb,
                     other => panic!("{other} has written to {name}"),
                 };

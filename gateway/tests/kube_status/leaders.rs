@@ -201,6 +201,26 @@ fn a_service_that_is_never_gone_keeps_its_address_and_no_leader_from_allocating(
     eventually("it is gone, and the last one has an address", || all_assigned(&bed, 4));
 }
 
+/// Each with a Lease of its own: one for the inside, one for the outside.
+#[test]
+fn gateways_of_two_classes_leave_each_other_their_addresses() {
+    let bed = Bed::new("classes");
+    bed.pool("10.26.0.0/24");
+    let history = History::record(&bed);
+    let of = |node: &str, class: &str| {
+        bed.gateway(node, &["--lease-name", node, "--load-balancer-class", class])
+    };
+    let _inside = of("inside", "example.com/inside");
+    bed.service("inside", json!({ "loadBalancerClass": "example.com/inside" }));
+    eventually("it has an address", || all_assigned(&bed, 1));
+    let _outside = of("outside", "example.com/outside");
+    bed.service("outside", json!({ "loadBalancerClass": "example.com/outside" }));
+    eventually("both have an address", || all_assigned(&bed, 2));
+    thread::sleep(Duration::from_secs(3));
+    assert_distinct(&eventually("both have it still", || all_assigned(&bed, 2)));
+    history.assert_safe();
+}
+
 #[test]
 fn who_loses_the_lease_writes_nothing_more() {
     let bed = Bed::new("lost");
