@@ -27,6 +27,7 @@ mod by_age;
 mod canaries;
 mod demands;
 mod error_pages;
+mod facts;
 mod fallback;
 mod gather;
 mod hosts;
@@ -157,6 +158,7 @@ pub fn compile_judged(
     let (defaults, tls, unread) = defaults(objects, options);
     let (error_pages, unworded) = error_pages::read(options, objects);
     let same_defaults = |kept: &&Cache| kept.options == *options && kept.defaults == defaults;
+    let kept = previous.map(|previous| &previous.cache).filter(same_defaults);
     let mut run = Run {
         own,
         faults,
@@ -165,7 +167,8 @@ pub fn compile_judged(
         classes: &classes,
         previous,
         // Translations depend on the options; counters and slots do not.
-        kept: previous.map(|previous| &previous.cache).filter(same_defaults),
+        kept,
+        same_classes: kept.is_some_and(|kept| gather::classes(objects).eq(kept.classes())),
         defaults: defaults.clone(),
         same_secrets: previous.is_some_and(|previous| {
             objects.secrets.keys().eq(&previous.cache.secrets)

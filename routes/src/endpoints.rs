@@ -108,7 +108,7 @@ fn differences<'o, T>(
 ) {
     let mut old = old.iter().peekable();
     for (key, stored) in new {
-        // Equality first: keys mostly share their memory, which makes it a pointer comparison.
+        // Equality first: keys mostly share their memory.
         while let Some((gone, object)) = old.next_if(|(old, _)| old != key && old < key) {
             found(gone, object);
         }

@@ -8,6 +8,7 @@ use std::{
     cmp::Ordering,
     collections::BTreeMap,
     fmt,
+    hash::{Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -27,7 +28,9 @@ use serde::{Serialize, Serializer};
 use crate::openshift::Route;
 
 /// Namespace and name; the namespace is empty for cluster-scoped objects.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Keys of one object mostly share their memory: then they are equal without a look at it.
+#[derive(Clone, Debug, Eq)]
 pub struct ObjectKey {
     /// `metadata.namespace`, empty for cluster-scoped kinds.
     pub namespace: Arc<str>,
@@ -39,6 +42,37 @@ impl ObjectKey {
     /// The key of `namespace/name`.
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl PartialEq for ObjectKey {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |a: &Arc<str>, b: &Arc<str>| Arc::ptr_eq(a, b) || a == b;
+        // Names differ more often.
+        same(&self.name, &other.name) && same(&self.namespace, &other.namespace)
+    }
+}
+
+impl Ord for ObjectKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let order = |a: &Arc<str>, b: &Arc<str>| match Arc::ptr_eq(a, b) {
+            true => Ordering::Equal,
+            false => a.cmp(b),
+        };
+        order(&self.namespace, &other.namespace).then_with(|| order(&self.name, &other.name))
+    }
+}
+
+impl PartialOrd for ObjectKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Hash for ObjectKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.namespace.hash(state);
+        self.name.hash(state);
     }
 }
 

@@ -11,8 +11,10 @@ use foldhash::{HashMap, HashSet, HashSetExt};
 use super::{
     Compiled, GatewayTable,
     by_age::{self, ByAge, Changes, Claimant, Claimants, Served},
-    canaries, fallback,
-    gather::{Cache, JudgedRoute, KeptCerts, Run, ServedIngress},
+    canaries,
+    facts::Has,
+    fallback,
+    gather::{self, Cache, JudgedRoute, KeptCerts, Run, ServedIngress},
     hosts::{self, Besides},
     passthrough,
     remarks::KeptHosts,
@@ -32,15 +34,13 @@ use crate::{
 };
 
 /// The objects that others refer to, found or not.
-fn looked_into(ingresses: &[ServedIngress<'_>], routes: &[JudgedRoute<'_>]) -> Vec<ObjectRef> {
-    let ingresses = ingresses.iter().map(|ingress| &ingress.kept.result.1);
-    let translations = ingresses.chain(routes.iter().map(|route| &route.kept.result.translation));
-    let references = translations.flat_map(|translation| &translation.references);
+fn looked_into(served: Served<'_>) -> Vec<ObjectRef> {
+    let references = served.with(Has::REFERENCES).flat_map(|translation| &translation.references);
     references.map(Reference::object).cloned().collect()
 }
 
 /// What is served, and what of it differs from the previous compile.
-type Since<'s, 'c, 'o> = (Served<'c, 'o>, &'s Changes<'c>);
+type Since<'s, 'c> = (Served<'c>, &'s Changes<'c>);
 
 /// The tables of all scopes.
 struct Tables {
@@ -57,8 +57,8 @@ impl Run<'_, '_> {
     /// Puts the result together.
     pub(super) fn finish(
         mut self,
-        ingresses: Vec<ServedIngress<'_>>,
-        mut routes: Vec<JudgedRoute<'_>>,
+        ingresses: Vec<ServedIngress>,
+        mut routes: Vec<JudgedRoute>,
         asked: Vec<Translation>,
     ) -> Compiled {
         let fallback = fallback::of(self.options, &asked, self.previous);
@@ -67,8 +67,8 @@ impl Run<'_, '_> {
         let default_gateway = self.options.default_gateway.as_ref();
         let all_served = Served { ingresses: &ingresses, routes: &routes, default_gateway };
         let ByAge { claimants, places: by_age, changes } = all_served.by_age(self.kept);
-        let ages = all_served.ages();
-        let translations = ingresses.iter().map(|ingress| &ingress.kept.result.1);
+        let facts = all_served.facts();
+        let translations = ingresses.iter().map(|ingress| &ingress.kept.result.translation);
         let all = translations.chain(routes.iter().map(|route| &route.kept.result.translation));
         let all = all.chain(&asked);
         let inputs = self.kept.map(|kept| &kept.inputs);
@@ -76,11 +76,13 @@ impl Run<'_, '_> {
         let resolved = self.resolve(all, &changed);
         let gap = |resolved: &Option<Arc<Resolved>>| resolved.as_ref()?.gap;
         let gaps: Vec<_> = resolved.iter().map(gap).collect();
-        all_served
-            .translations()
-            .chain(&asked)
-            .for_each(|translation| self.report(translation, &gaps));
-        let looked_into = looked_into(&ingresses, &routes);
+        // Mostly nothing is missing.
+        let told = match gaps.iter().any(Option::is_some) {
+            true => all_served.translations(Has::ANYTHING),
+            false => all_served.translations(Has::PROBLEMS),
+        };
+        told.chain(&asked).for_each(|translation| self.report(translation, &gaps));
+        let looked_into = looked_into(all_served);
         let wanted_config_maps = self.wanted_config_maps(&looked_into);
         let besides = (&replaced, fallback.as_ref());
         let Tables { tables, certs, hosts, lost } =
@@ -117,7 +119,10 @@ impl Run<'_, '_> {
                 routes: routes.into_iter().map(|route| route.kept).collect(),
                 failed_claims: self.failed_claims,
                 by_age,
-                ages,
+                facts,
+                classes: gather::classes(self.objects)
+                    .map(|(key, revision)| (key.clone(), revision))
+                    .collect(),
                 slots: self.slots.finish(&backends),
                 scopes: self.scopes,
                 secrets: self.objects.secrets.keys().cloned().collect(),
@@ -252,11 +257,11 @@ impl Run<'_, '_> {
     }
 
     /// The tables of all scopes.
-    fn tables<'c, 'o: 'c>(
+    fn tables<'c>(
         &mut self,
         claimants: &Claimants<'c>,
         besides: Besides<'c>,
-        served: Served<'c, 'o>,
+        served: Served<'c>,
         changes: Option<&Changes<'c>>,
     ) -> Tables {
         let since = changes.map(|changes| (served, changes));
@@ -294,12 +299,12 @@ impl Run<'_, '_> {
 
     /// One table, sharing with its predecessor and with the table of all gateways what is the same. `since` is for the
     /// latter alone.
-    fn table<'c, 'o: 'c>(
+    fn table<'c>(
         &mut self,
         scope: Scope,
         claimants: &Claimants<'c>,
         besides: Besides<'c>,
-        since: Option<Since<'_, 'c, 'o>>,
+        since: Option<Since<'_, 'c>>,
         plain: Option<&Arc<RouteTable>>,
     ) -> (GatewayTable, Arc<KeptCerts>, Arc<KeptHosts>) {
         let slot = self.scopes.slot(&scope);
@@ -469,7 +474,7 @@ fn meet(gateways: &HashMap<&ObjectRef, Option<&ObjectKey>>, lost: &Lost) -> bool
 
 /// A Route has one rule: if another object holds its place, nothing of it is served, but where its TLS is passed on: then
 /// that rule is about clear text alone.
-fn refuse_route(routes: &mut [JudgedRoute<'_>], lost: &Lost) {
+fn refuse_route(routes: &mut [JudgedRoute], lost: &Lost) {
     if lost.rule.object.kind != "Route" {
         return;
     }

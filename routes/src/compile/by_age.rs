@@ -5,7 +5,10 @@
 
 use std::{cell::LazyCell, sync::Arc};
 
-use super::gather::{Cache, JudgedRoute, ServedIngress};
+use super::{
+    facts::{Facts, Has},
+    gather::{Cache, JudgedRoute, ServedIngress},
+};
 use crate::{
     admit::Seniority,
     objects::{Age, ObjectKey, ObjectRef},
@@ -22,9 +25,9 @@ pub(super) struct Claimant<'c> {
 
 /// All that is served. Places of Routes stand behind those of the Ingresses.
 #[derive(Clone, Copy)]
-pub(super) struct Served<'c, 'o> {
-    pub(super) ingresses: &'c [ServedIngress<'o>],
-    pub(super) routes: &'c [JudgedRoute<'o>],
+pub(super) struct Served<'c> {
+    pub(super) ingresses: &'c [ServedIngress],
+    pub(super) routes: &'c [JudgedRoute],
     /// The gateway of all Routes.
     pub(super) default_gateway: Option<&'c ObjectKey>,
 }
@@ -63,7 +66,7 @@ pub(super) fn of(claimants: Vec<Claimant<'_>>) -> Claimants<'_> {
     LazyCell::new(Box::new(|| claimants))
 }
 
-impl<'c, 'o: 'c> Served<'c, 'o> {
+impl<'c> Served<'c> {
     /// All of it, the oldest first.
     pub(super) fn by_age(self, kept: Option<&'c Cache>) -> ByAge<'c> {
         if let Some(kept) = kept.filter(|kept| self.is_of_same_ages(kept)) {
@@ -92,10 +95,11 @@ impl<'c, 'o: 'c> Served<'c, 'o> {
         ByAge { claimants: of(claimants), places: places.into(), changes }
     }
 
-    /// What every one of them means, in the order of their keys.
-    pub(super) fn translations(self) -> impl Iterator<Item = &'c Translation> {
-        let ingresses = self.ingresses.iter().map(|ingress| &ingress.kept.result.1);
-        let routes = self.routes.iter().filter(|route| route.in_table);
+    /// What those mean that are in the tables and have any of these things, in the order of their keys.
+    pub(super) fn translations(self, any: Has) -> impl Iterator<Item = &'c Translation> {
+        let ingresses = self.ingresses.iter().filter(move |ingress| ingress.facts.has.any(any));
+        let routes = self.routes.iter().filter(move |it| it.in_table && it.facts.has.any(any));
+        let ingresses = ingresses.map(|ingress| &ingress.kept.result.translation);
         ingresses.chain(routes.map(|route| &route.kept.result.translation))
     }
 
@@ -103,13 +107,22 @@ impl<'c, 'o: 'c> Served<'c, 'o> {
     pub(super) fn are_of(self, gateway: &ObjectKey) -> bool {
         let mut routes = self.routes.iter().filter(|route| route.in_table);
         (routes.next().is_none() || self.default_gateway == Some(gateway))
-            && self.ingresses.iter().all(|ingress| ingress.gateway == Some(gateway))
+            && self.ingresses.iter().all(|ingress| ingress.gateway() == Some(gateway))
     }
 
-    /// Of every place, how old it is.
-    pub(super) fn ages(self) -> Vec<Age> {
-        let ingresses = self.ingresses.iter().map(|ingress| ingress.seniority.age);
-        ingresses.chain(self.routes.iter().map(|route| route.seniority.age)).collect()
+    /// The facts of every place.
+    pub(super) fn facts(self) -> Vec<Facts> {
+        let ingresses = self.ingresses.iter().map(|ingress| ingress.facts);
+        ingresses.chain(self.routes.iter().map(|route| route.facts)).collect()
+    }
+
+    /// Of those with any of these things, what they mean, in the order of their keys.
+    pub(super) fn with(self, any: Has) -> impl Iterator<Item = &'c Translation> {
+        let ingresses = self.ingresses.iter().filter(move |ingress| ingress.facts.has.any(any));
+        let routes = self.routes.iter().filter(move |route| route.facts.has.any(any));
+        ingresses
+            .map(|ingress| &ingress.kept.result.translation)
+            .chain(routes.map(|route| &route.kept.result.translation))
     }
 
     /// The claimant that an object is.
@@ -139,17 +152,24 @@ impl<'c, 'o: 'c> Served<'c, 'o> {
         let is = |(place, was_at): (usize, Option<usize>)| {
             was_at == Some(place)
                 && stood[place] == self.is_in_table(place)
-                && kept.ages[place] == self.seniority(place).age
+                && kept.facts[place].age == self.age(place)
                 && (self.is_same(place, kept, place)
                     || kept.uid(place) == self.seniority(place).uid)
         };
         self.was_at(kept).enumerate().all(is)
     }
 
+    fn age(self, place: usize) -> Age {
+        match self.ingresses.get(place) {
+            Some(ingress) => ingress.facts.age,
+            None => self.routes[place - self.ingresses.len()].facts.age,
+        }
+    }
+
     fn seniority(self, place: usize) -> Seniority<'c> {
         match self.ingresses.get(place) {
-            Some(ingress) => ingress.seniority,
-            None => self.routes[place - self.ingresses.len()].seniority,
+            Some(ingress) => ingress.seniority(),
+            None => self.routes[place - self.ingresses.len()].seniority(),
         }
     }
 
@@ -161,14 +181,14 @@ impl<'c, 'o: 'c> Served<'c, 'o> {
     fn claimant(self, at: usize) -> Claimant<'c> {
         match self.ingresses.get(at) {
             Some(ingress) => Claimant {
-                seniority: ingress.seniority,
-                translation: &ingress.kept.result.1,
-                gateway: ingress.gateway,
+                seniority: ingress.seniority(),
+                translation: &ingress.kept.result.translation,
+                gateway: ingress.gateway(),
             },
             None => {
                 let route = &self.routes[at - self.ingresses.len()];
                 Claimant {
-                    seniority: route.seniority,
+                    seniority: route.seniority(),
                     translation: &route.kept.result.translation,
                     gateway: self.default_gateway,
                 }
@@ -251,7 +271,7 @@ impl Cache {
     /// What stood at a place.
     fn translation(&self, place: usize) -> &Translation {
         match self.ingresses.get(place) {
-            Some(ingress) => &ingress.result.1,
+            Some(ingress) => &ingress.result.translation,
             None => &self.routes[place - self.ingresses.len()].result.translation,
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
-use super::{Compiled, gather::ServedIngress};
+use super::{Compiled, facts::Has, gather::ServedIngress};
 use crate::{
     action::{Action, Forward, ForwardSpec},
     problem::Problem,
@@ -20,24 +20,24 @@ pub(super) type Replaced = HashMap<*const RouteRule, Arc<RouteRule>>;
 
 /// What canaries become, and those that have no rule to take requests from.
 pub(super) fn merge(
-    ingresses: &[ServedIngress<'_>],
+    ingresses: &[ServedIngress],
     previous: Option<&Compiled>,
 ) -> (Replaced, Vec<Problem>) {
     let mut replaced = Replaced::new();
     let mut problems = Vec::new();
-    let asking = |ingress: &&ServedIngress<'_>| !ingress.kept.result.1.proposals.is_empty();
+    let asking = |ingress: &&ServedIngress| ingress.facts.has.any(Has::PROPOSALS);
     let mut canaries: Vec<_> = ingresses.iter().filter(asking).collect();
-    canaries.sort_by(|a, b| a.seniority.cmp(&b.seniority));
+    canaries.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
     let mut wanted: HashMap<*const RouteRule, (&Arc<RouteRule>, Vec<&Proposal>)> = HashMap::new();
     for canary in canaries {
-        for proposal in &canary.kept.result.1.proposals {
+        for proposal in &canary.kept.result.translation.proposals {
             let mut mains = ingresses
                 .iter()
                 .filter(|main| {
                     main.kept.key.namespace == canary.kept.key.namespace
-                        && main.gateway == canary.gateway
+                        && main.gateway() == canary.gateway()
                 })
-                .flat_map(|main| &main.kept.result.1.entries)
+                .flat_map(|main| &main.kept.result.translation.entries)
                 .filter(|entry| entry.host == proposal.host)
                 .flat_map(|entry| &entry.rules)
                 .filter(|rule| rule.forward().is_some() && proposal.is_for(&rule.matches.path))
