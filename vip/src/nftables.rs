@@ -5,6 +5,7 @@
 //! [`crate::l2::fence`] decide what goes into a batch, `kernel` sends it. Nothing here knows what the rules are for.
 
 pub(crate) mod conntrack;
+pub(crate) mod description;
 mod expression;
 mod listing;
 mod wire;
@@ -90,6 +91,8 @@ pub(crate) struct Set<'a> {
     /// With data it is a map.
     pub(crate) data: Option<Data<'a>>,
     pub(crate) kind: Kind,
+    /// How nft is to write its type ([`description`]); empty: by the types of key and data.
+    pub(crate) described: &'a [u8],
 }
 
 /// How a set has its elements.
@@ -258,6 +261,9 @@ impl Batch {
                 out.nested(NFTA_SET_DESC, |out| out.number(NFTA_SET_DESC_SIZE, dynamic.size));
                 out.bytes(NFTA_SET_TIMEOUT, &dynamic.timeout.to_be_bytes());
                 out.number(NFTA_SET_GC_INTERVAL, dynamic.gc_interval);
+            }
+            if !set.described.is_empty() {
+                out.bytes(NFTA_SET_USERDATA, set.described);
             }
         });
     }
@@ -528,6 +534,7 @@ const NFTA_SET_DESC_SIZE: u16 = 1;
 const NFTA_SET_ID: u16 = 10;
 const NFTA_SET_TIMEOUT: u16 = 11;
 const NFTA_SET_GC_INTERVAL: u16 = 12;
+const NFTA_SET_USERDATA: u16 = 13;
 const NFTA_SET_OBJ_TYPE: u16 = 15;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;

@@ -26,6 +26,8 @@ const COUNT_IN_PRIORITY: i32 = -150;
 const COUNT_OUT_PRIORITY: i32 = 150;
 const REFUSE_PRIORITY: i32 = -5;
 
+const BOTH: [Transport; 2] = [Transport::Tcp, Transport::Udp];
+
 /// `IPS_DST_NAT` (nf_conntrack_common.h), in host order.
 const DESTINATION_CHANGED: [u8; 4] = (1_u32 << 5).to_ne_bytes();
 /// `RTN_LOCAL` (rtnetlink.h), in host order.
@@ -211,13 +213,14 @@ fn create(batch: &mut Batch) {
             (layout.count_out, Some(Data::Counter)),
         ];
         for (name, data) in sets {
-            batch.create_set(&Set { name, key, data, kind: Kind::Single });
+            batch.create_set(&Set { name, key, data, kind: Kind::Single, described: &[] });
         }
         batch.create_set(&Set {
             name: layout.here,
             key: &[layout.address],
             data: None,
             kind: Kind::Single,
+            described: &[],
         });
     }
     create_dnat(batch);
@@ -268,9 +271,13 @@ fn create_way_back(batch: &mut Batch) {
         batch.append_rule(KEEP_CLIENT, &rule);
     }
     batch.create_base_chain("way-back", "nat", Hook::Postrouting, WAY_BACK_PRIORITY);
-    for layout in &LAYOUTS {
+    for (layout, transport) in LAYOUTS.iter().flat_map(|layout| BOTH.map(|it| (layout, it))) {
+        let protocol = [transport.number()];
         let mut rule = layout.is_family().to_vec();
         rule.extend([
+            // Nft cannot read that a port is one if it has not read of what.
+            Expression::Meta { key: libc::NFT_META_L4PROTO, to: FIRST },
+            Expression::Equal { register: FIRST, value: &protocol },
             Expression::Connection { key: libc::NFT_CT_STATUS, to: FIRST },
             Expression::Mask { mask: &DESTINATION_CHANGED, register: FIRST },
             Expression::Differs { register: FIRST, value: &[0; 4] },

@@ -4,13 +4,14 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
-    Endpoint, Group, Left, Traffic,
+    Endpoint, Group, Left, Traffic, Transport,
     layout::{FIRST, Layout, octets},
     share::{Shares, shares},
     steps::Steps,
 };
 use crate::nftables::{
     Data, Dynamic, Element, End, Expression, INTEGER, Kind, Register, Rule, Set, Type, Value,
+    description::{LeadsTo, of_numbers},
 };
 
 /// The same on every node, so that every node chooses the same endpoint for a client.
@@ -52,8 +53,22 @@ struct Content {
     key: Type,
     data: Option<Data<'static>>,
     kind: Kind,
+    described: Vec<u8>,
     /// None where packets add them.
     elements: Vec<Element>,
+}
+
+impl Content {
+    /// A map from the numbers that are dealt out.
+    fn of_numbers(below: u32, data: Data<'static>, to: LeadsTo, elements: Vec<Element>) -> Self {
+        let described = of_numbers(below, to);
+        Self { key: INTEGER, data: Some(data), kind: Kind::Ranges, described, elements }
+    }
+
+    /// A set of addresses.
+    fn of_addresses(layout: &Layout, kind: Kind, elements: Vec<Element>) -> Self {
+        Self { key: layout.address, data: None, kind, described: Vec::new(), elements }
+    }
 }
 
 /// Chains and sets of a group, by name.
@@ -109,7 +124,8 @@ fn create(steps: &mut Steps, had: &Parts, has: &Parts, left: &Left) {
     let sets = || has.sets.iter().filter(|(name, _)| !had.sets.contains_key(*name));
     chains().for_each(|(name, _)| batch.create_chain(name));
     for (name, set) in sets() {
-        batch.create_set(&Set { name, key: &[set.key], data: set.data, kind: set.kind });
+        let Content { key, data, kind, described, .. } = set;
+        batch.create_set(&Set { name, key: &[*key], data: *data, kind: *kind, described });
     }
     for (name, set) in sets() {
         batch.add_elements(name, &set.elements);
@@ -168,8 +184,7 @@ fn parts(name: &str, group: &Group) -> Parts {
     for endpoint in &kept {
         let own = endpoint_name(name, endpoint);
         let dynamic = Dynamic { size: CLIENTS, timeout: lifetime(group), gc_interval: FORGETTING };
-        let (key, kind) = (layout.address, Kind::Dynamic(dynamic));
-        let set = Content { key, data: None, kind, elements: Vec::new() };
+        let set = Content::of_addresses(layout, Kind::Dynamic(dynamic), Vec::new());
         parts.chains.insert(own.clone(), rules_of_kept(&own, group, endpoint));
         parts.sets.insert(own, set);
     }
@@ -198,8 +213,7 @@ fn rules(
         rule.push(Expression::Missing { set: &set, key: FIRST });
         rule.push(Expression::Drop);
         rules.push(Rule::of(&rule));
-        let (key, kind) = (layout.address, Kind::Ranges);
-        sets.insert(set, Content { key, data: None, kind, elements });
+        sets.insert(set, Content::of_addresses(layout, Kind::Ranges, elements));
     }
     let new = counter(name, "new");
     rules.push(Rule::of(&[Expression::Count { counter: &new }]));
@@ -235,17 +249,20 @@ fn choose_by_client(name: &str, group: &Group, shares: &Shares) -> (String, Cont
         Expression::Dispatch { map: &map, key: FIRST },
     ]);
     let rule = Rule::of(&rule);
-    let data = Some(Data::Verdict);
-    (map, Content { key: INTEGER, data, kind: Kind::Ranges, elements }, rule)
+    (map, Content::of_numbers(below, Data::Verdict, LeadsTo::Verdict, elements), rule)
 }
 
 /// A random number leads to an endpoint.
 fn choose_by_weight(name: &str, group: &Group, shares: &Shares) -> (String, Content, Rule) {
     let layout = Layout::of(group.v6);
-    let (map, fields) = match group.keeps_port {
-        true => (format!("{name}/hosts{}", layout.version), &layout.endpoint[..1]),
-        false => (format!("{name}/endpoints{}", layout.version), layout.endpoint),
+    let (what, fields, to) = match (group.keeps_port, group.v6) {
+        (true, v6) => ("hosts", &layout.endpoint[..1], LeadsTo::Address { v6 }),
+        (false, v6) => {
+            let tcp = group.transport == Transport::Tcp;
+            ("endpoints", layout.endpoint, LeadsTo::AddressAndPort { v6, tcp })
+        }
     };
+    let map = format!("{name}/{what}{}", layout.version);
     let elements = dealt(shares, |endpoint| {
         let mut data = octets(endpoint.ip);
         if !group.keeps_port {
@@ -263,8 +280,7 @@ fn choose_by_weight(name: &str, group: &Group, shares: &Shares) -> (String, Cont
         change_destination(layout, group),
     ]);
     let rule = Rule::of(&rule);
-    let data = Some(Data::Fields(fields));
-    (map, Content { key: INTEGER, data, kind: Kind::Ranges, elements }, rule)
+    (map, Content::of_numbers(shares.below, Data::Fields(fields), to, elements), rule)
 }
 
 /// The rules of the chain of an endpoint: it has the client now, if there is room to remember that, and gets the

@@ -172,7 +172,13 @@ fn families<'a>(held: impl Iterator<Item = &'a IpAddr>) -> Vec<(&'static str, Ve
 
 fn create_sets(batch: &mut Batch) {
     for (name, key) in HELD.into_iter().zip([IPV4, IPV6]) {
-        batch.create_set(&Set { name, key: &[key], data: None, kind: Kind::Single });
+        batch.create_set(&Set {
+            name,
+            key: &[key],
+            data: None,
+            kind: Kind::Single,
+            described: &[],
+        });
     }
     for (name, timeout) in [(ALIVE, KEY_LIFE), (ARMED_SET, ARMED)] {
         // Elements that have expired count until they are swept; there are two, one per protocol.
@@ -183,6 +189,7 @@ fn create_sets(batch: &mut Batch) {
             key: &[ETHERTYPE],
             data: None,
             kind: Kind::Dynamic(dynamic),
+            described: &[],
         });
     }
 }

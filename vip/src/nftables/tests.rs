@@ -59,6 +59,7 @@ fn a_set_of_connections_has_the_fields_that_nft_gives_it() {
         key: &[IPV4, PORT, IPV4, PORT],
         data: None,
         kind: Kind::Dynamic(Dynamic { size: 1 << 20, timeout: 3_600_000, gc_interval: 10_000 }),
+        described: &[],
     });
     let mut body = vec![5, 0, 0, 0];
     body.extend(attribute(1, b"t\0"));

@@ -128,6 +128,7 @@ impl Layout {
                 timeout: NOTE_TIMEOUT,
                 gc_interval: SWEEP_INTERVAL,
             }),
+            described: &[],
         });
     }
 
@@ -254,7 +255,8 @@ pub(super) fn create_chains(batch: &mut Batch, device: u32, generation: Generati
     for layout in &LAYOUTS {
         let names = Names::new(layout, device, generation);
         let (vip, handed_in) = ([layout.address], [layout.address, ETHERNET]);
-        let moved = Set { name: &names.moved, key: &vip, data: None, kind: Kind::Single };
+        let moved =
+            Set { name: &names.moved, key: &vip, data: None, kind: Kind::Single, described: &[] };
         let stay = Set { name: &names.stay, key: &handed_in, ..moved.clone() };
         batch.create_set(&moved);
         batch.create_set(&Set {

@@ -110,6 +110,29 @@ fn a_process_leaves_a_table_of_another_one_alone_that_is_as_it_wants_it() {
     assert!(ask(&lab.client, VIP4, 80).contains(" 8081 "));
 }
 
+/// As hosts do that save their rules for the next start.
+#[test]
+fn what_nft_lists_of_a_table_it_can_read() {
+    let mut lab = Lab::new();
+    let networks = [("10.9.0.0", "10.9.0.255"), ("fd09::", "fd09::ffff")];
+    let networks = networks.map(|(first, last)| (first.parse().unwrap(), last.parse().unwrap()));
+    for vip in [VIP4, VIP6] {
+        let name = |what| format!("service/a/{what}/{}", if vip == VIP6 { 6 } else { 4 });
+        lab.forward(&name("web"), vip, Transport::Tcp, &[80]);
+        lab.forward(&name("dns"), vip, Transport::Udp, &[80]).endpoints[0].weight = 3;
+        lab.forward(&name("kept"), vip, Transport::Tcp, &[81]).by_client = Some(HOUR);
+        lab.forward(&name("range"), vip, Transport::Udp, &[82, 83]).keeps_port = true;
+        lab.forward(&name("own"), vip, Transport::Tcp, &[84]).sources = Some(networks.to_vec());
+        lab.forward(&name("local"), vip, Transport::Tcp, &[85]).keeps_client = true;
+        lab.forward(&name("none"), vip, Transport::Tcp, &[86]).endpoints.clear();
+    }
+    lab.apply();
+    ask(&lab.client, VIP4, 81);
+    let listed = lab.ruleset();
+    lab.node.feed(&["nft", "--check", "--file", "-"], &listed).unwrap();
+    assert!(listed.contains("typeof numgen random mod 2147483648 : ip6 daddr . udp dport"));
+}
+
 #[test]
 fn open_connections_go_on_when_their_endpoint_goes_and_when_the_table_is_replaced() {
     let mut lab = Lab::new();
