@@ -35,7 +35,8 @@ use crate::{
 
 /// The objects that others refer to, found or not.
 fn looked_into(served: Served<'_>) -> Vec<ObjectRef> {
-    let references = served.with(Has::REFERENCES).flat_map(|translation| &translation.references);
+    let with = served.translations(|has, _| has.any(Has::REFERENCES));
+    let references = with.flat_map(|translation| &translation.references);
     references.map(Reference::object).cloned().collect()
 }
 
@@ -77,11 +78,12 @@ impl Run<'_, '_> {
         let gap = |resolved: &Option<Arc<Resolved>>| resolved.as_ref()?.gap;
         let gaps: Vec<_> = resolved.iter().map(gap).collect();
         // Mostly nothing is missing.
-        let told = match gaps.iter().any(Option::is_some) {
-            true => all_served.translations(Has::ANYTHING),
-            false => all_served.translations(Has::PROBLEMS),
-        };
-        told.chain(&asked).for_each(|translation| self.report(translation, &gaps));
+        let missing = gaps.iter().any(Option::is_some);
+        let told = |has: Has, in_table| in_table && (missing || has.any(Has::PROBLEMS));
+        all_served
+            .translations(told)
+            .chain(&asked)
+            .for_each(|translation| self.report(translation, &gaps));
         let looked_into = looked_into(all_served);
         let wanted_config_maps = self.wanted_config_maps(&looked_into);
         let besides = (&replaced, fallback.as_ref());

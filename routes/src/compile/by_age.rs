@@ -95,10 +95,14 @@ impl<'c> Served<'c> {
         ByAge { claimants: of(claimants), places: places.into(), changes }
     }
 
-    /// What those mean that are in the tables and have any of these things, in the order of their keys.
-    pub(super) fn translations(self, any: Has) -> impl Iterator<Item = &'c Translation> {
-        let ingresses = self.ingresses.iter().filter(move |ingress| ingress.facts.has.any(any));
-        let routes = self.routes.iter().filter(move |it| it.in_table && it.facts.has.any(any));
+    /// What those mean for which this holds of what they have, and of whether they are in the tables; in the order of
+    /// their keys.
+    pub(super) fn translations(
+        self,
+        which: impl Fn(Has, bool) -> bool + Copy,
+    ) -> impl Iterator<Item = &'c Translation> {
+        let ingresses = self.ingresses.iter().filter(move |it| which(it.facts.has, true));
+        let routes = self.routes.iter().filter(move |it| which(it.facts.has, it.in_table));
         let ingresses = ingresses.map(|ingress| &ingress.kept.result.translation);
         ingresses.chain(routes.map(|route| &route.kept.result.translation))
     }
@@ -114,15 +118,6 @@ impl<'c> Served<'c> {
     pub(super) fn facts(self) -> Vec<Facts> {
         let ingresses = self.ingresses.iter().map(|ingress| ingress.facts);
         ingresses.chain(self.routes.iter().map(|route| route.facts)).collect()
-    }
-
-    /// Of those with any of these things, what they mean, in the order of their keys.
-    pub(super) fn with(self, any: Has) -> impl Iterator<Item = &'c Translation> {
-        let ingresses = self.ingresses.iter().filter(move |ingress| ingress.facts.has.any(any));
-        let routes = self.routes.iter().filter(move |route| route.facts.has.any(any));
-        ingresses
-            .map(|ingress| &ingress.kept.result.translation)
-            .chain(routes.map(|route| &route.kept.result.translation))
     }
 
     /// The claimant that an object is.

@@ -33,10 +33,6 @@ impl Facts {
 pub(super) struct Has(u8);
 
 impl Has {
-    /// Whatever there is, or nothing.
-    pub(super) const ANYTHING: Self = Self(u8::MAX);
-    /// It is there.
-    const BEING: Self = Self(1 << 7);
     /// Shares of the rules of others.
     pub(super) const PROPOSALS: Self = Self(1);
     /// Something that is wrong with it.
@@ -48,9 +44,9 @@ impl Has {
     /// Rules for which it matters whether their host has TLS.
     pub(super) const ASKS_FOR_TLS: Self = Self(1 << 4);
     /// Such rules that were made for a host that has TLS.
-    pub(super) const MADE_WITH_TLS: Self = Self(1 << 6);
+    pub(super) const MADE_WITH_TLS: Self = Self(1 << 5);
     /// A reason not to be served as it stands.
-    pub(super) const VERDICT: Self = Self(1 << 5);
+    pub(super) const VERDICT: Self = Self(1 << 6);
 
     /// Of an Ingress.
     pub(super) fn of_ingress(tls: &Tls, translation: &Translation) -> Self {
@@ -68,8 +64,7 @@ impl Has {
         let made = |with: fn(bool) -> bool| {
             entries.iter().filter_map(|entry| entry.made_with_tls).any(with)
         };
-        Self::BEING
-            | Self::PROPOSALS.given(!proposals.is_empty())
+        Self::PROPOSALS.given(!proposals.is_empty())
             | Self::PROBLEMS.given(!problems.is_empty())
             | Self::REFERENCES.given(!references.is_empty())
             | Self::ASKS_FOR_TLS.given(made(|_| true))

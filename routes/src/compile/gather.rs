@@ -88,16 +88,6 @@ pub(super) struct OwnIngress {
     pub(super) translation: Translation,
 }
 
-impl OwnIngress {
-    /// Whether it was made as an Ingress that is claimed so.
-    fn is_of(&self, claim: &Own<'_>) -> bool {
-        let Own { class, gateway, unread } = claim;
-        self.class.as_deref() == *class
-            && self.gateway.as_ref() == *gateway
-            && self.translation.unread_class.as_ref() == *unread
-    }
-}
-
 /// Positions of the Routes that do not get their host, with the reason.
 pub(super) type FailedClaims = HashMap<usize, String>;
 
@@ -156,7 +146,7 @@ pub(super) struct JudgedRoute {
 }
 
 /// Whose an Ingress of ours is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Own<'o> {
     class: Option<&'o str>,
     gateway: Option<&'o ObjectKey>,
@@ -262,7 +252,7 @@ impl<'o, 'p> Run<'o, 'p> {
                 }
             };
             let new = match same {
-                Some(old) if old.kept.result.is_of(&own) => None,
+                Some(old) if old.kept.result.own() == own => None,
                 Some(old) => Some((own, Arc::clone(&old.kept.result.tls))),
                 None => Some((own, Arc::new(ingress::tls(key, &stored.object)))),
             };
@@ -434,6 +424,7 @@ impl<D> Kept<D> {
 }
 
 impl OwnIngress {
+    /// Whose it was when it was made.
     fn own(&self) -> Own<'_> {
         let unread = self.translation.unread_class.as_ref();
         Own { class: self.class.as_deref(), gateway: self.gateway.as_ref(), unread }
