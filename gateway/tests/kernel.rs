@@ -322,7 +322,18 @@ fn an_endpoint_that_terminates_keeps_its_connections_and_flows_and_gets_no_new_o
     }
     // It has gone.
     gateway.save("db.yaml", &manifest(&[BOTH[usize::from(its == "one")]]));
-    assert!(comes_true(|| ask(&flow).unwrap() == other), "its flows go elsewhere");
+    // The kernel forgets its flows: an answer that is on its way at that instant finds no way back.
+    flow.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut lost = 0;
+    let moves = || match ask(&flow) {
+        Ok(by) => by == other,
+        Err(_) => {
+            lost += 1;
+            false
+        }
+    };
+    assert!(comes_true(moves), "its flows go elsewhere");
+    assert!(lost <= 1, "{lost} datagrams were not answered");
     goes_on(&mut stream);
 }
 
