@@ -554,6 +554,23 @@ fn an_http_1_0_backend_is_answered_for_in_our_own_version_and_framing() {
 }
 
 #[test]
+fn what_follows_an_answer_of_http_1_0_reaches_the_backend_whole_and_in_http_1_1() {
+    let old = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok";
+    let bed = bed_of(vec![answer(old)], &[]);
+    let head = "POST /new HTTP/1.1\r\nHost: good.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for _ in 0..10 {
+        assert_eq!(get(bed.http, "good.test", "/case/0").status(), 200);
+        assert_eq!(
+            send(bed.http, format!("{head}5\r\nhello\r\n0\r\n\r\n").as_bytes()).status(),
+            200
+        );
+        let requests = bed.app.requests();
+        let new = requests.last().unwrap();
+        assert!(new.raw.starts_with(b"POST /new HTTP/1.1\r\n") && new.body == b"hello", "{new:?}");
+    }
+}
+
+#[test]
 fn a_client_that_ends_its_half_after_a_whole_request_gets_its_answer() {
     let app = Backend::scripted("app", |request| {
         let answer = Act::Send(echo_answer("app", request));

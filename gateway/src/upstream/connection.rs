@@ -107,13 +107,13 @@ impl Upstream {
         !http1.over
     }
 
-    /// True if the last exchange is complete in both directions and not a byte came unasked (P11).
+    /// True if the last exchange is complete in both directions, in HTTP/1.1, and not a byte came unasked (P11).
     ///
     /// Polling without a waker also lets go of the task that used the connection last.
     pub(super) fn is_clean(&mut self) -> bool {
         let alive = self.drive(&mut Context::from_waker(Waker::noop()));
         let Self::Http1(http1) = self else { return false };
-        alive && http1.sender.is_ready() && !http1.lookout.is_deaf()
+        alive && http1.sender.is_ready() && !http1.lookout.is_last()
     }
 
     /// Notes that it idles from now on.

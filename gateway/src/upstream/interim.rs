@@ -27,6 +27,8 @@ use crate::upstream::{
 
 /// Longest head of an interim answer that is passed on.
 const MAX_HEAD: usize = 16 * 1024;
+/// Whoever answers so is spoken to in HTTP/1.0 from then on, and cannot be told of a body without a length.
+const OLD: &[u8; 8] = b"HTTP/1.0";
 /// What an interim answer begins with; hyper takes one of HTTP/1.0 for one, too.
 const STARTS: [&[u8; 10]; 2] = [b"HTTP/1.1 1", b"HTTP/1.0 1"];
 
@@ -45,6 +47,8 @@ pub(crate) struct Lookout {
     found: Cell<bool>,
     /// It takes no more bytes.
     deaf: Cell<bool>,
+    /// It has answered in HTTP/1.0.
+    old: Cell<bool>,
     sight: RefCell<Sight>,
 }
 
@@ -59,6 +63,8 @@ struct Sight {
     count: usize,
     /// Their bytes.
     bytes: usize,
+    /// One of them, or what came after them, is of HTTP/1.0.
+    old: bool,
 }
 
 impl Lookout {
@@ -66,10 +72,10 @@ impl Lookout {
     pub(super) fn begin(&self) {
         self.looking.set(true);
         self.found.set(false);
-        let Sight { begun, searched, seen, count, bytes } = &mut *self.sight.borrow_mut();
+        let Sight { begun, searched, seen, count, bytes, old } = &mut *self.sight.borrow_mut();
         begun.clear();
         seen.clear();
-        (*searched, *count, *bytes) = (0, 0, 0);
+        (*searched, *count, *bytes, *old) = (0, 0, 0, false);
     }
 
     /// The next interim answer, in the order in which they came.
@@ -83,18 +89,21 @@ impl Lookout {
         next
     }
 
-    /// Whether the connection can carry no more requests, though it may still have an answer to one.
-    pub(super) fn is_deaf(&self) -> bool {
-        self.deaf.get()
+    /// Whether the connection is to carry no more requests, though it may still have an answer to one: it takes no
+    /// more bytes, or hyper would say `HTTP/1.0` on it, which a body of unknown length cannot follow.
+    pub(super) fn is_last(&self) -> bool {
+        self.deaf.get() || self.old.get()
     }
 
     fn received(&self, bytes: &[u8]) -> Result<(), Flood> {
         let sight = &mut *self.sight.borrow_mut();
         if sight.begun.is_empty() && matches!(Part::of(bytes, 0), Part::Final) {
             self.looking.set(false);
+            self.old.set(bytes.starts_with(OLD));
             return Ok(());
         }
         self.looking.set(sight.received(bytes)?);
+        self.old.set(sight.old);
         self.found.set(!sight.seen.is_empty());
         Ok(())
     }
@@ -115,6 +124,7 @@ impl Sight {
                 self.spend(blank)?;
                 continue;
             }
+            self.old |= rest.starts_with(OLD);
             match Part::of(rest, mem::take(&mut self.searched)) {
                 Part::Interim(length) => {
                     at += length;
@@ -488,7 +498,7 @@ mod tests {
             Ok(response.into_body().collect().await?.to_bytes())
         };
         let (_, answer) = tokio::join!(connection, exchange);
-        assert!(lookout.is_deaf());
+        assert!(lookout.is_last());
         answer
     }
 
