@@ -147,6 +147,38 @@ fn a_refusal_can_be_read_by_a_client_that_was_still_sending() {
 }
 
 #[test]
+fn an_answer_before_the_end_of_a_large_upload_can_be_read_whoever_gives_it() {
+    let early = "HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\n\r\ntoo large";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let app = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut head = [0; 1024];
+            drop(stream.read(&mut head));
+            drop(stream.write_all(early.as_bytes()));
+        }
+    });
+    let limited = "nginx.ingress.kubernetes.io/proxy-body-size: 1k";
+    let paths = |host| [prefix(host, "/", "app")];
+    let text = service("app", &[app])
+        + &ingress("early", "", "", &paths("early.test"))
+        + &ingress("limited", limited, "", &paths("limited.test"));
+    let gateway = Plan::default().manifest("a.yaml", text).args(&["--time-scale=10"]).start();
+    for (host, status) in [("early.test", 413), ("limited.test", 413), ("unknown.test", 404)] {
+        let mut client = dial(gateway.http);
+        let head = format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6000000\r\n\r\n");
+        client.write_all(head.as_bytes()).unwrap();
+        for part in 0..60 {
+            let written = client.write_all(&[b'x'; 100_000]);
+            assert!(written.is_ok(), "{host}: reset at part {part}, before the answer was read");
+        }
+        let seen = listen(&mut client, Want::responses(1), false);
+        assert_eq!(seen.status(), status, "{host}: {seen:?}");
+        assert!(!seen.reset, "{host}: reset behind the answer");
+    }
+}
+
+#[test]
 fn a_client_that_ends_its_half_after_the_request_still_gets_the_answer_or_a_clean_end() {
     let bed = Bed::gateway(&[]);
     let mut client = dial(bed.http);

@@ -58,9 +58,12 @@ const MAX_RESETS: usize = 100;
 /// How long an idle HTTP/1 client that is to leave may stay: one that is about to ask again hears it with
 /// its answer and loses no request; one that does not ask is cut off.
 const LEAVE: Duration = Duration::from_secs(1);
-/// How long and how much a refused client may go on sending, so that it gets to read why.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 64 * 1024;
+/// How long and how much a client may go on sending that was answered before it had sent all, so that it gets to
+/// read the answer: what is on its way in a second or two of a fast connection.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
+/// How long a client of HTTP/2 may take to hear that the connection ends.
+const GOAWAY: Duration = Duration::from_secs(1);
 
 /// An accepted connection: what is known of it before its first request.
 pub(crate) struct Accepted {
@@ -204,7 +207,7 @@ where
         }
         return;
     }
-    if matches!(outcome, Outcome::Done) && !shared.half_closes.get() {
+    if matches!(outcome, Outcome::Done) && !shared.half_closes.get() && shared.has_all() {
         return;
     }
     shared.half_closes.set(true);
@@ -228,7 +231,7 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(io: &mut ClientIo<S>) {
         return;
     }
     let mut left = LINGER_BYTES;
-    let mut buffer = [0; 4096];
+    let mut buffer = vec![0; 16 * 1024];
     while let Ok(read) = io.read(&mut buffer).await {
         left = left.saturating_sub(read);
         if read == 0 || left == 0 {
@@ -266,7 +269,7 @@ where
         if (expired || leaves) && leaving.is_none() {
             // GOAWAY, then a moment to take it.
             Pin::new(&mut connection).graceful_shutdown();
-            leaving = Some(Box::pin(tokio::time::sleep(shared.worker.scaled(LINGER))));
+            leaving = Some(Box::pin(tokio::time::sleep(shared.worker.scaled(GOAWAY))));
         }
         // hyper waits for the answer to its closing ping, which a client need not give.
         if let Some(deadline) = &mut leaving

@@ -108,6 +108,14 @@ impl ConnShared {
         }
     }
 
+    /// Whether what the client has begun to send has come in whole.
+    pub(crate) fn has_all(&self) -> bool {
+        match &*self.guard.borrow() {
+            Guard::Head(scanner) => scanner.is_between(),
+            Guard::Frames(_) => true,
+        }
+    }
+
     /// The client's half has ended. True if its last request was whole and is being answered: it may have gone,
     /// or only have nothing more to say.
     fn awaits_answer(&self) -> bool {
