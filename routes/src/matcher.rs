@@ -213,8 +213,8 @@ impl PathRegex {
     }
 
     /// Appends `template` to `out`, with what the groups of the expression hold of a canonical path, as that
-    /// spells it, in the place of its references: `$` and one digit, whatever follows. Appends nothing if
-    /// the path does not match.
+    /// spells it, in the place of its references: `$` and one digit, whatever follows. Behind a `?` what is held is
+    /// part of one argument, whatever a client writes. Appends nothing if the path does not match.
     ///
     /// # Errors
     /// It takes too many steps to say.
@@ -226,14 +226,19 @@ impl PathRegex {
         let text = if offsets.is_empty() { path } else { &readable };
         let Some(groups) = self.engine.groups(text)? else { return Ok(()) };
         let at = |offset: usize| offsets.get(offset).copied().unwrap_or(offset);
-        let mut rest = template;
+        let (mut rest, mut in_query) = (template, false);
         while let Some(reference) = rest.find('$') {
+            in_query |= rest[..reference].contains('?');
             out.push_str(&rest[..reference]);
             rest = &rest[reference + 1..];
             match rest.bytes().next().filter(u8::is_ascii_digit) {
                 Some(digit) => {
                     let group = groups[usize::from(digit - b'0')].clone();
-                    out.push_str(group.map_or("", |group| &path[at(group.start)..at(group.end)]));
+                    let held = group.map_or("", |group| &path[at(group.start)..at(group.end)]);
+                    match in_query && held.contains(['&', '+']) {
+                        true => out.push_str(&held.replace('&', "%26").replace('+', "%2B")),
+                        false => out.push_str(held),
+                    }
                     rest = &rest[1..];
                 }
                 None => out.push('$'),

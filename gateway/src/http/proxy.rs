@@ -424,6 +424,7 @@ fn upstream_target(
         return own.map(|own| own.ok_or(ProxyErrorKind::BadPath)).transpose();
     };
     let target = match uri.query() {
+        _ if path.ends_with('?') => path.trim_end_matches('?').to_owned(),
         Some(query) => format!("{path}{}{query}", if path.contains('?') { '&' } else { '?' }),
         None => path.into_owned(),
     };

@@ -462,16 +462,17 @@ fn rewrite(value: &str) -> Result<Setting, Fault> {
 /// Checks a rewrite target; `Err` holds what is wrong and what to do.
 fn target(value: &str) -> Result<Target, (String, &'static str)> {
     let away = crate::filter::leads_away(value);
-    if !away && value.contains('?') {
-        return Err(("holds a query".into(), "write the path only; the query is kept as received"));
+    let at = value.find('?').filter(|_| !away).unwrap_or(value.len());
+    let (value, query) = value.split_at(at);
+    if let Some(bad) = query.bytes().find(|b| !b.is_ascii_graphic() || b"#\\\"<>".contains(b)) {
+        return Err((format!("holds the byte 0x{bad:02x} in its query"), "percent-encode it"));
     }
     if !away && !value.starts_with(['/', '$']) {
         return Err(("does not begin with '/'".into(), "begin the path with '/'"));
     }
-    let bytes = value.as_bytes();
     let mut captures = false;
-    for (at, _) in value.match_indices('$') {
-        if !bytes.get(at + 1).is_some_and(|next| (b'1'..=b'9').contains(next)) {
+    for behind in [value, query].iter().flat_map(|part| part.split('$').skip(1)) {
+        if !behind.starts_with(|next| ('1'..='9').contains(&next)) {
             let message = "holds a '$' that is not followed by a digit from 1 to 9".into();
             return Err((message, "only $1 to $9 can be filled in"));
         }
@@ -479,20 +480,20 @@ fn target(value: &str) -> Result<Target, (String, &'static str)> {
     }
     if captures || away {
         // The parts between the references are checked once they are put together.
-        if let Some(bad) = bytes.iter().find(|b| b.is_ascii_control() || b"#\\".contains(b)) {
+        if let Some(bad) = value.bytes().find(|b| b.is_ascii_control() || b"#\\".contains(b)) {
             return Err((format!("holds the byte 0x{bad:02x}"), "percent-encode it"));
         }
-        let text = if away { value.to_owned() } else { path::escaped(value).into() };
+        let text = if away { value.to_owned() } else { path::escaped(value).into_owned() };
         if away && !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err((
                 "cannot be sent".into(),
                 "write a URL such as https://www.example.com/$1",
             ));
         }
-        return Ok(Target { text: text.into(), captures });
+        return Ok(Target { text: (text + query).into(), captures });
     }
     match path::pattern(value) {
-        Ok(text) => Ok(Target { text: text.into(), captures }),
+        Ok(text) => Ok(Target { text: (text.into_owned() + query).into(), captures }),
         Err(error) => {
             Err((format!("cannot be sent: {error}"), "write a path that a client could send"))
         }

@@ -186,7 +186,7 @@ impl One<'_, '_> {
                 None => (text.strip_suffix("(.*)").filter(|prefix| prefix.ends_with('/'))?, "$1"),
             };
             let to = target.text.strip_suffix(captured)?.strip_suffix('/')?;
-            (!has_expression(prefix) && !to.contains('$')).then_some((prefix, to))
+            (!has_expression(prefix) && !to.contains(['$', '?'])).then_some((prefix, to))
         });
         match prefix {
             Some((prefix, to)) => {

@@ -15,7 +15,7 @@ use http::{HeaderValue, header};
 use super::{FilterRequest, Outcome};
 use crate::http::{error::ProxyErrorKind, respond};
 
-/// Leaves the new path for `proxy`, which puts the query behind it.
+/// Leaves the new path for `proxy`, which puts the client's query behind it unless it ends in `?`.
 pub(super) fn on_request<'r>(rewrite: &'r Rewrite, request: &mut FilterRequest<'r>) -> Outcome {
     let path = rewritten(rewrite, &request.head.path)?;
     if leads_away(rewrite.target()) {
@@ -32,7 +32,8 @@ pub(super) fn on_request<'r>(rewrite: &'r Rewrite, request: &mut FilterRequest<'
     request.path = Some(match rewrite {
         // As the object spells it.
         Rewrite::Replace(_) => path,
-        Rewrite::Captures { .. } | Rewrite::Prefix { .. } => cleaned(path)?,
+        Rewrite::Captures { target, .. } => without_end(cleaned(path)?, target),
+        Rewrite::Prefix { .. } => cleaned(path)?,
     });
     Ok(ControlFlow::Continue(()))
 }
@@ -58,6 +59,14 @@ fn rewritten<'r>(rewrite: &'r Rewrite, path: &'r str) -> Result<Cow<'r, str>, Pr
             }
         }
     })
+}
+
+/// A query that turned out to be empty is none; only the object itself leaves the client's out.
+fn without_end<'p>(path: Cow<'p, str>, target: &str) -> Cow<'p, str> {
+    match path.strip_suffix('?') {
+        Some(bare) if !target.ends_with('?') => Cow::Owned(bare.to_owned()),
+        _ => path,
+    }
 }
 
 /// A path with a client's words in it. It is refused if they make dot segments, which lead out of the folder that the

@@ -36,7 +36,8 @@ pub(super) const ROWS: &[Annotation] = &[
         "rewrite-target",
         REWRITE,
         "",
-        "Path to send to the backend instead of the one received; a URL: where the client is sent (302).",
+        "Path to send to the backend instead of the one received; a query behind it goes before the client's own, and a \
+         `?` at its end leaves that out. A URL: where the client is sent (302).",
     )
     .protecting(),
     honoured(

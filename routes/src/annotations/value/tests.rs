@@ -18,6 +18,9 @@ fn rewrite_targets_are_paths_with_numbered_references() {
         ("/$1 x", ("/$1%20x", true)),
         ("/café/$1", ("/caf%C3%A9/$1", true)),
         ("/a%2fb", ("/a%2Fb", false)),
+        ("/é?b=c&d", ("/%C3%A9?b=c&d", false)),
+        ("/x?p=/$1&q=/../x", ("/x?p=/$1&q=/../x", true)),
+        ("/$1?", ("/$1?", true)),
     ] {
         let (text, captures) = expected;
         let expected = Target { text: text.into(), captures };
@@ -27,7 +30,11 @@ fn rewrite_targets_are_paths_with_numbered_references() {
         "new",
         "https://a/é",
         "ftp://a/",
-        "/a?b=c",
+        "/a?b=c d",
+        "/a?b=é",
+        "/a?b=#",
+        "/a?$args",
+        "?b=c",
         "/$host",
         "/$0",
         "/$",
