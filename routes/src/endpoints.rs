@@ -29,12 +29,16 @@ use crate::{
 
 mod address;
 mod empty;
+mod gap;
+mod named;
 mod near;
 mod protocol;
 
 pub use address::refusal;
 use address::{checked, external_host};
 use empty::Empty;
+pub(crate) use gap::Gap;
+pub(crate) use named::{service_named, through};
 use near::{Distribution, Nearness};
 use protocol::spoken;
 
@@ -127,63 +131,10 @@ fn differences<'o, T>(
 pub(crate) struct Resolved {
     pub(crate) backend: Arc<Backend>,
     pub(crate) gap: Option<Gap>,
+    /// Other Services that it leads to by their names; the last one need not exist.
+    pub(crate) through: Vec<ObjectKey>,
     /// About Service and EndpointSlices; about the rules' objects see [`Gap`].
     pub(crate) problems: Vec<Problem>,
-}
-
-/// What a reference to a backend misses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gap {
-    /// There is no such Service.
-    Service,
-    /// The Service has no such port.
-    Port,
-    /// Nobody is there, for this reason; asked only where the objects are written by hand, as the endpoints of a
-    /// cluster come and go.
-    Endpoints(Empty),
-}
-
-impl Gap {
-    /// The problem of an object that refers to a backend with this gap; `so` is what becomes of its requests.
-    pub(crate) fn problem(
-        self,
-        object: &ObjectRef,
-        key: &BackendKey,
-        field: &str,
-        so: &str,
-    ) -> Problem {
-        match self {
-            Self::Service => Problem::error(
-                object,
-                "BackendNotFound",
-                field,
-                format!("Service {} does not exist; {so}", key.service),
-                "create the Service in the same namespace, or correct its name",
-            ),
-            Self::Port => Problem::error(
-                object,
-                "PortNotFound",
-                field,
-                format!(
-                    "Service {} has no {} port {}; {so}",
-                    key.service,
-                    key.protocol.transport().name(),
-                    key.port
-                ),
-                match key.port {
-                    BackendPort::Target(_) => "name a port of the pods, not of the Service",
-                    _ => "name a port that the Service lists in spec.ports",
-                },
-            ),
-            Self::Endpoints(why) => Problem::error(
-                object,
-                "NoEndpoints",
-                field,
-                format!("Service {} has no endpoint: {why}; {so}", key.service),
-                "write an EndpointSlice of that label, with the Service's port name and an address that is ready",
-            ),
-        }
-    }
 }
 
 impl<'o> Resolver<'o> {
@@ -214,31 +165,35 @@ impl<'o> Resolver<'o> {
 
     /// Resolves a backend. The counters of the previous value go on, and all of it if nothing differs.
     pub(crate) fn resolve(&self, key: &BackendKey, previous: Option<&Resolved>) -> Resolved {
-        let owner = (&*key.service.namespace, &*key.service.name);
-        let slices = self.slices.get(&owner).map_or(&[][..], Vec::as_slice);
         let mut draft = Draft::default();
-        if let BackendPort::Outside { number: port, loopback } = key.port {
-            let speaks = key.protocol.stated().unwrap_or_default();
-            let host = &key.service.name;
-            match host.parse::<IpAddr>() {
-                Ok(ip) => draft.addresses.push((SocketAddr::new(ip, port), speaks)),
-                Err(_) => {
-                    let host = Arc::clone(host);
-                    draft.external = Some(ExternalName { host, port, speaks, loopback });
-                }
+        match (&key.port, self.objects.services.get(&key.service)) {
+            (BackendPort::Outside { number, loopback }, _) => {
+                draft.outside(key, *number, *loopback);
             }
-            let backend = draft.backend(key, previous.map(|old| &old.backend));
-            return Resolved { backend, gap: None, problems: Vec::new() };
+            (_, None) => draft.gap = Some(Gap::Service),
+            (_, Some(service)) => self.fill(&mut draft, key, service),
         }
-        match self.objects.services.get(&key.service) {
-            None => draft.gap = Some(Gap::Service),
-            Some(service) => draft.fill(key, service, slices, (self.own, self.place)),
+        let through = through(key, self.objects);
+        for to in &through {
+            let service = self.objects.services.get(to).filter(|it| it.trust.standalone);
+            let Some(service) = service else { break };
+            let Some(named) = draft.external.take() else { break };
+            // What is said of the port here counts there.
+            draft.stated = Some(named.speaks).filter(|speaks| *speaks != Speaks::default());
+            self.fill(&mut draft, &named::key(key, &named, (to, &service.object)), service);
         }
         Resolved {
             gap: draft.gap,
+            through,
             backend: draft.backend(key, previous.map(|old| &old.backend)),
             problems: draft.problems,
         }
+    }
+
+    fn fill(&self, draft: &mut Draft<'o>, key: &BackendKey, service: &'o Stored<Service>) {
+        let owner = (&*key.service.namespace, &*key.service.name);
+        let slices = self.slices.get(&owner).map_or(&[][..], Vec::as_slice);
+        draft.fill(key, service, slices, (self.own, self.place));
     }
 }
 
@@ -312,7 +267,7 @@ impl<'s> Draft<'s> {
     ) {
         let spec = service.object.spec.as_ref();
         self.ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-        self.stated = key.protocol.stated();
+        self.stated = key.protocol.stated().or(self.stated);
         self.transport = key.protocol.transport();
         let affinity = spec.and_then(|spec| spec.session_affinity.as_deref());
         self.by_client = affinity == Some("ClientIP");
@@ -432,6 +387,19 @@ impl<'s> Draft<'s> {
                     format!("address {text:?} is {why}, so the endpoint gets no traffic"),
                     "list the addresses of the pods",
                 )),
+            }
+        }
+    }
+
+    /// A host or an address that an object names itself.
+    fn outside(&mut self, key: &BackendKey, port: u16, loopback: bool) {
+        let speaks = key.protocol.stated().unwrap_or_default();
+        let host = &key.service.name;
+        match host.parse::<IpAddr>() {
+            Ok(ip) => self.addresses.push((SocketAddr::new(ip, port), speaks)),
+            Err(_) => {
+                let host = Arc::clone(host);
+                self.external = Some(ExternalName { host, port, speaks, loopback });
             }
         }
     }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     action::WeightedBackend,
     admit::{self, Lost},
-    endpoints::{Changed, Gap, Inputs, Resolved, Resolver},
+    endpoints::{Changed, Gap, Inputs, Resolved, Resolver, through},
     model::{Backend, BackendTable, CertBinding, CertSource, Scope},
     objects::{ObjectKey, ObjectRef},
     passthrough::PassThroughTable,
@@ -189,19 +189,20 @@ impl Run<'_, '_> {
             let at = usage.slot.0 as usize;
             let Some(entry @ None) = resolved.get_mut(at) else { continue };
             let old = known.get(at).and_then(Option::as_ref);
-            let service = &usage.key.service;
+            let same = |key: &ObjectKey| !changed.contains(&(&*key.namespace, &*key.name));
             match old.filter(|old| old.backend.key == usage.key) {
                 Some(old)
-                    if same_own && !changed.contains(&(&*service.namespace, &*service.name)) =>
+                    if same_own && same(&usage.key.service) && old.through.iter().all(same) =>
                 {
                     *entry = Some(Arc::clone(old));
                 }
                 old => pending.push((at, &usage.key, old.map(|old| &**old))),
             }
         }
-        let services =
-            pending.iter().map(|(_, key, _)| (&*key.service.namespace, &*key.service.name));
-        let services = services.collect();
+        let through = pending.iter().flat_map(|(_, key, _)| through(key, self.objects));
+        let through: Vec<_> = through.collect();
+        let services = pending.iter().map(|(_, key, _)| &key.service).chain(&through);
+        let services = services.map(|key| (&*key.namespace, &*key.name)).collect();
         let resolver = Resolver::new(self.objects, &self.own, &services).at(&self.options.place);
         for (at, key, old) in pending {
             // A backend that two rules refer to is pending twice.

@@ -391,3 +391,48 @@ fn a_service_of_files_that_nobody_answers_for_says_why() {
         assert_eq!(gap(&objects), Some(Gap::Endpoints(expected)), "{yaml}");
     }
 }
+
+/// A Service that is a name, `far` in another namespace that has endpoints, and whether files say so.
+fn led(name: &str, far: &str, standalone: bool) -> Resolved {
+    let yaml = format!(
+        "kind: Service\nmetadata: {{name: web, namespace: d}}\nspec: {{type: ExternalName, externalName: {name}, \
+         ports: [{{name: http, port: 80, targetPort: 81}}]}}\n---\nkind: Service\nmetadata: {{name: far, namespace: o}}\n\
+         spec: {{{far}, ports: [{{name: http, port: 81, targetPort: 8080}}]}}\n---\nkind: EndpointSlice\n\
+         metadata: {{name: far-1, namespace: o, labels: {{kubernetes.io/service-name: far}}}}\naddressType: IPv4\n\
+         ports: [{{name: http, port: 8080}}, {{name: same, port: 81}}]\nendpoints: [{{addresses: [10.0.0.7]}}]\n\
+         ---\nkind: Service\nmetadata: {{name: next, namespace: o}}\n\
+         spec: {{type: ExternalName, externalName: far.o.svc, ports: [{{port: 81}}]}}\n"
+    );
+    let mut objects = objects(&yaml);
+    let trust = SourceTrust { standalone, ..SourceTrust::default() };
+    objects.services.values_mut().for_each(|stored| stored.trust = trust);
+    let key = key(BackendPort::Number(80));
+    let (own, way) = (BTreeSet::new(), through(&key, &objects));
+    let services = way.iter().map(|key| (&*key.namespace, &*key.name)).collect();
+    Resolver::new(&objects, &own, &services).resolve(&key, None)
+}
+
+#[test]
+fn a_name_that_a_service_of_the_files_has_in_a_cluster_leads_to_its_endpoints() {
+    let (plain, headless) = ("type: ClusterIP", "clusterIP: None");
+    for (name, far, expected) in [
+        ("far.o.svc.cluster.local", plain, "10.0.0.7:8080"),
+        ("Far.o.svc.", plain, "10.0.0.7:8080"),
+        ("next.o.svc", plain, "10.0.0.7:8080"),
+        // Whoever asks for it gets its pods, and chooses the port himself.
+        ("far.o.svc", headless, "10.0.0.7:81"),
+    ] {
+        let resolved = led(name, far, true);
+        assert_eq!(addresses(&resolved), [expected], "{name} {far}");
+        assert!(resolved.backend.endpoints.external.is_none() && resolved.gap.is_none());
+        assert!(resolved.through.contains(&ObjectKey::new("o", "far")));
+        // In a cluster its name servers say what is meant.
+        assert!(led(name, far, false).backend.endpoints.external.is_some());
+    }
+    for name in
+        ["gone.o.svc", "far.o", "far.o.pod.cluster.local", "a.far.o.svc", "far.o.svc.example.com"]
+    {
+        let resolved = led(name, plain, true);
+        assert_eq!(&*resolved.backend.endpoints.external.as_ref().unwrap().host, name);
+    }
+}

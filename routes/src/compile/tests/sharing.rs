@@ -94,6 +94,44 @@ fn a_change_that_says_the_same_keeps_the_rules() {
 }
 
 #[test]
+fn a_backend_that_is_a_name_of_another_service_changes_with_that() {
+    let mut state = ten();
+    let named = json!({"kind": "Service", "metadata": {"name": "s3", "namespace": "d"},
+        "spec": {"type": "ExternalName", "externalName": "far.o.svc", "ports": [{"port": 80}]}});
+    add(&mut state, 3, named);
+    let standalone = |state: &mut Objects| {
+        state.services.values_mut().for_each(|stored| stored.trust.standalone = true);
+    };
+    standalone(&mut state);
+    let before = compile(&state, &Options::default(), None);
+    let addresses = |compiled: &Compiled| {
+        let endpoints = &backend(compiled, 3).endpoints;
+        let listed = endpoints.endpoints.iter().map(|it| it.address.to_string());
+        (listed.collect::<Vec<_>>(), endpoints.external.is_some())
+    };
+    assert_eq!(addresses(&before), (vec![], true), "nobody but a name server can know it");
+    let mut slice = slice(3, &["10.0.0.9"]);
+    slice["metadata"] =
+        json!({"name": "far", "namespace": "o", "labels": {"kubernetes.io/service-name": "far"}});
+    let far = json!({"kind": "Service", "metadata": {"name": "far", "namespace": "o"}, "spec": {"ports": [{"port": 80}]}});
+    for object in [far, slice.clone()] {
+        add(&mut state, 11, object);
+    }
+    standalone(&mut state);
+    let came = recompile(&state, &before);
+    assert_eq!(addresses(&came), (vec!["10.0.0.9:8080".into()], false));
+    slice["endpoints"] = json!([{"addresses": ["10.0.0.8"]}]);
+    add(&mut state, 11, slice);
+    let moved = recompile(&state, &came);
+    assert_eq!(addresses(&moved), (vec!["10.0.0.8:8080".into()], false));
+    for n in (0..10).filter(|n| *n != 3) {
+        assert!(Arc::ptr_eq(backend(&before, n), backend(&moved, n)));
+    }
+    state.services.remove(&ObjectKey::new("o", "far"));
+    assert_eq!(addresses(&recompile(&state, &moved)), (vec![], true));
+}
+
+#[test]
 fn a_moved_pod_rebuilds_its_own_backend_and_keeps_what_is_known_of_the_others() {
     let mut state = ten();
     let before = compile(&state, &Options::default(), None);

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::{model::ExternalName, policy::hash_by::HashKey, template::Template};
+use crate::{action::Forward, model::ExternalName, policy::hash_by::HashKey, template::Template};
 
 /// Whom to ask, what to say, and what becomes of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub enum AuthServer {
     Host {
         /// Name or address, and port.
         name: ExternalName,
+        /// The Service that has this name, where no name server knows it: one that is written in a file.
+        service: Option<Arc<Forward>>,
         /// `Host` of the question.
         authority: HeaderValue,
         /// TLS is spoken there.

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::Translator;
 use crate::{
+    action::{Forward, ForwardSpec},
     annotations::authentication::{AuthUrl, ExternalSettings, Layout, Part},
     endpoints,
     filter::{
@@ -19,7 +20,9 @@ use crate::{
             external::{AuthServer, Cache, Durations, External, Statuses},
         },
     },
-    model::ExternalName,
+    model::{BackendKey, BackendPort, BackendProtocol, ExternalName},
+    objects::ObjectKey,
+    policy::Policy,
     problem::Problem,
     references::Reference,
     template::Template,
@@ -167,8 +170,20 @@ impl Translator<'_, '_> {
             }
             None => None,
         };
+        let named = loopback && endpoints::service_named(&host).is_some();
+        let service = named.then(|| {
+            let key = BackendKey {
+                service: ObjectKey::new(Arc::clone(&self.key.namespace), Arc::clone(&host)),
+                port: BackendPort::Outside { number: port, loopback },
+                protocol: BackendProtocol::ClearText,
+                whole: false,
+            };
+            let backend = self.out.backend(key, 1, Part::Url.field(), self.slots);
+            let spec = ForwardSpec::of(Box::new([backend]), Policy::of_the_process());
+            Arc::new(Forward::new(spec))
+        });
         let name = ExternalName { host, port, speaks: Speaks::Http1, loopback };
-        Ok(AuthServer::Host { name, authority, secure: url.secure, trust })
+        Ok(AuthServer::Host { name, service, authority, secure: url.secure, trust })
     }
 
     /// The fields that a ConfigMap adds to the question.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use gatehouse_routes::{
-    action::Action,
+    action::{Action, Forward},
     filter::{
         Filter,
         authentication::{
@@ -20,7 +20,7 @@ use gatehouse_routes::{
         },
     },
     matcher::RequestView,
-    model::{Endpoint, HostPattern, Scheme},
+    model::{BackendSlot, Endpoint, HostPattern, Scheme},
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
@@ -40,7 +40,7 @@ use crate::{
         discard::discard,
         key::{Asks, Target, Transport, UpstreamKey},
         permit::Most,
-        pick::Tries,
+        pick::{Picked, Tries},
         request_body::RequestBody,
         sessions::PickContext,
     },
@@ -310,10 +310,16 @@ async fn ask(
         AuthServer::Host { name, .. } if serves(gate, &name.host) => {
             ask_own(&name.host, gate, request, question).await
         }
-        AuthServer::Host { name, secure, trust, .. } => {
-            let endpoints = conn.upstreams.names.endpoints(worker, name).await;
-            let at = fastrand::usize(..endpoints.len().max(1));
-            let Some(endpoint) = endpoints.get(at) else {
+        AuthServer::Host { name, service, secure, trust, .. } => {
+            let endpoint = match service {
+                Some(service) => Some(picked((service, gate), &question.headers).await?.1),
+                None => {
+                    let endpoints = conn.upstreams.names.endpoints(worker, name).await;
+                    let at = fastrand::usize(..endpoints.len().max(1));
+                    endpoints.get(at).map(|endpoint| Picked::Named(Rc::clone(endpoint)))
+                }
+            };
+            let Some(endpoint) = endpoint else {
                 return Err(failed(gate, "its name has no address that may be asked"));
             };
             let way = match secure {
@@ -323,7 +329,7 @@ async fn ask(
             let way = way.transpose().map_err(|why| failed(gate, &why))?;
             let transport = way.as_ref().map_or(Transport::Clear, |way| Transport::Tls(way.id));
             let key = UpstreamKey { address: endpoint.address, transport };
-            send(gate, endpoint, Target { key, way: way.as_deref() }, question).await
+            send(gate, &endpoint, Target { key, way: way.as_deref() }, question).await
         }
     }
 }
@@ -367,23 +373,28 @@ async fn ask_own(
     let Action::Forward(forward) = &rule.action else {
         return Err(failed(gate, "its own path leads to no backend"));
     };
-    let upstreams = &gate.conn.upstreams;
-    let picked = upstreams.pick_backend(
-        forward,
-        &gate.snapshot.backends,
-        &parts.headers,
-        PickContext::default(),
-    );
-    let (backend, index) = picked.ok_or_else(|| failed(gate, "it has no ready endpoint"))?;
-    let slot = forward.spec.backends[index].slot;
-    let mut tries = Tries::of(backend, forward, index, PickContext::default());
-    let endpoint = upstreams.pick_endpoint(&gate.conn.shared.worker, &mut tries).await;
-    let endpoint = endpoint.ok_or_else(|| failed(gate, "it has no ready endpoint"))?;
+    let (slot, endpoint) = picked((forward, gate), &parts.headers).await?;
     // As for a tunnel: the question is put into HTTP/1.1.
     let asks = || Asks { http2: false, upgrades: true };
     let target = Target::of(&endpoint, slot, &gate.snapshot.backend_tls, asks);
     let target = target.map_err(|why| failed(gate, why))?;
     send(gate, &endpoint, target, question).await
+}
+
+/// The endpoint that is asked, and of which backend it is.
+async fn picked<'g>(
+    (forward, gate): (&'g Forward, &Gate<'g>),
+    headers: &HeaderMap,
+) -> Result<(BackendSlot, Picked<'g>), ProxyErrorKind> {
+    let nobody = || failed(gate, "it has no ready endpoint");
+    let (upstreams, context) = (&gate.conn.upstreams, PickContext::default);
+    let table = &gate.snapshot.backends;
+    let picked = upstreams.pick_backend(forward, table, headers, context());
+    let (backend, index) = picked.ok_or_else(nobody)?;
+    let slot = forward.spec.backends[index].slot;
+    let mut tries = Tries::of(backend, forward, index, context());
+    let endpoint = upstreams.pick_endpoint(&gate.conn.shared.worker, &mut tries).await;
+    Ok((slot, endpoint.ok_or_else(nobody)?))
 }
 
 /// Whether rules of this gateway name a host.

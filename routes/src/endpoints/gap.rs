@@ -1,0 +1,63 @@
+//! What is missing where an object refers to a backend, and how it is told.
+
+use super::empty::Empty;
+use crate::{
+    model::{BackendKey, BackendPort},
+    objects::ObjectRef,
+    problem::Problem,
+};
+
+/// What a reference to a backend misses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gap {
+    /// There is no such Service.
+    Service,
+    /// The Service has no such port.
+    Port,
+    /// Nobody is there, for this reason; asked only where the objects are written by hand, as the endpoints of a
+    /// cluster come and go.
+    Endpoints(Empty),
+}
+
+impl Gap {
+    /// The problem of an object that refers to a backend with this gap; `so` is what becomes of its requests.
+    pub(crate) fn problem(
+        self,
+        object: &ObjectRef,
+        key: &BackendKey,
+        field: &str,
+        so: &str,
+    ) -> Problem {
+        match self {
+            Self::Service => Problem::error(
+                object,
+                "BackendNotFound",
+                field,
+                format!("Service {} does not exist; {so}", key.service),
+                "create the Service in the same namespace, or correct its name",
+            ),
+            Self::Port => Problem::error(
+                object,
+                "PortNotFound",
+                field,
+                format!(
+                    "Service {} has no {} port {}; {so}",
+                    key.service,
+                    key.protocol.transport().name(),
+                    key.port
+                ),
+                match key.port {
+                    BackendPort::Target(_) => "name a port of the pods, not of the Service",
+                    _ => "name a port that the Service lists in spec.ports",
+                },
+            ),
+            Self::Endpoints(why) => Problem::error(
+                object,
+                "NoEndpoints",
+                field,
+                format!("Service {} has no endpoint: {why}; {so}", key.service),
+                "write an EndpointSlice of that label, with the Service's port name and an address that is ready",
+            ),
+        }
+    }
+}
