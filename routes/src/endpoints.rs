@@ -302,11 +302,23 @@ impl<'s> Draft<'s> {
                 own,
             );
         }
+        // A cluster names the ports of a slice anew a moment after those of its Service. Until then the number that the
+        // Service's port leads to says which is meant.
+        let number = match wanted {
+            Wanted::Name(_) if !service.trust.standalone => port.and_then(target_number),
+            _ => None,
+        };
+        let number = number.map(|number| number.to_string());
+        let before = number.as_deref().map(Wanted::Target);
         let (mut listed, mut found) = (false, false);
         for (slice_key, slice) in slices {
             listed |= slice.object.ports.as_ref().is_some_and(|ports| !ports.is_empty());
-            found |= slice_ports(&slice.object, self.transport).any(|port| wanted.takes(&port));
-            self.take(slice_key, slice, &wanted, (own, place));
+            let has = |wanted: &Wanted<'_>| {
+                slice_ports(&slice.object, self.transport).any(|port| wanted.takes(&port))
+            };
+            let wanted = before.as_ref().filter(|_| !has(&wanted)).unwrap_or(&wanted);
+            found |= has(wanted);
+            self.take(slice_key, slice, wanted, (own, place));
         }
         if self.addresses.is_empty() {
             self.addresses = std::mem::take(&mut self.terminating);
@@ -537,6 +549,15 @@ fn service_port<'s>(
         BackendPort::Target(text) => ports.find(|port| port.name.as_deref() == Some(&**text)),
         BackendPort::First => ports.next(),
         BackendPort::All | BackendPort::Outside { .. } => None,
+    }
+}
+
+/// The port of the pods to which one of a Service leads, if that is a number.
+fn target_number(port: &ServicePort) -> Option<i32> {
+    match &port.target_port {
+        None => Some(port.port),
+        Some(IntOrString::Int(number)) => Some(*number),
+        Some(IntOrString::String(_)) => None,
     }
 }
 

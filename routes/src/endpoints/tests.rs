@@ -92,6 +92,34 @@ fn ports_are_found_as_each_object_names_them() {
 }
 
 #[test]
+fn a_port_that_has_a_new_name_keeps_its_endpoints_until_their_slices_have_it_too() {
+    let service = SERVICE.replace("name: http", "name: web");
+    let half = SLICES.replacen("name: http", "name: web", 1);
+    let all = ["10.0.0.1:8080", "10.0.0.2:8080"].as_slice();
+    for (service, slices, port, expected) in [
+        (&*service, SLICES, BackendPort::Number(80), all),
+        (&*service, SLICES, BackendPort::Name("web".into()), all),
+        // The first slice has the new name already; of the other one the old name leads elsewhere.
+        (&*service, &*half, BackendPort::Number(80), all),
+        // What a name leads to is for the slices to say.
+        (&*SERVICE.replace("name: admin", "name: ops"), SLICES, BackendPort::Number(81), &[]),
+    ] {
+        let resolved = resolve(&format!("{service}---{slices}"), port.clone(), false);
+        assert_eq!(addresses(&resolved), expected, "{port:?}");
+        assert_eq!(resolved.gap, None);
+    }
+    // Who writes both by hand is told that they do not fit.
+    let mut objects = objects(&format!("{service}---{SLICES}"));
+    let trust = SourceTrust { standalone: true, ..SourceTrust::default() };
+    objects.services.values_mut().for_each(|stored| stored.trust = trust);
+    let services = [("d", "web")].into_iter().collect();
+    let own = BTreeSet::new();
+    let resolved =
+        Resolver::new(&objects, &own, &services).resolve(&key(BackendPort::Number(80)), None);
+    assert!(addresses(&resolved).is_empty() && matches!(resolved.gap, Some(Gap::Endpoints(_))));
+}
+
+#[test]
 fn a_gateway_is_no_endpoint_of_its_own_whoever_says_so() {
     let yaml = format!("{SERVICE}---{SLICES}");
     let own = ["10.0.0.2:8080", "10.0.0.1:80", "[fd00::1]:443"];
