@@ -176,6 +176,10 @@ fn a_protection_that_a_route_cannot_say_makes_no_route_and_an_error() {
         "backend-protocol: HTTPS",
         "configuration-snippet: deny all;",
         "rewrite-target: /other",
+        "rewrite-target: '/index.php?a=b'",
+        "use-regex: 'true'; rewrite-target: '/index.php?path=/$2'",
+        "permanent-redirect: 'https://elsewhere.test/'",
+        "temporal-redirect: 'https://elsewhere.test/'",
         "modsecurity-snippets: x",
     ] {
         let converted = converted(&ingress("x", annotations, "/a"));

@@ -72,6 +72,11 @@ struct One<'r, 'o> {
 impl One<'_, '_> {
     fn convert(mut self) {
         let Some(spec) = &self.ingress.spec else { return };
+        if self.settings.redirects.everywhere().is_some() {
+            let message = "every request is sent elsewhere and none meets its Services; a Route cannot say that";
+            let hint = "write a Route that leads to a server which redirects, or leave the redirect to an Ingress";
+            return self.refused("metadata.annotations", message, hint);
+        }
         let given = self.ingress.metadata.annotations.as_ref();
         let problems = &mut self.out.problems;
         let kept = carried(&self.object, ObjectKind::Route, given, problems);
