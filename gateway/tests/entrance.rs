@@ -82,7 +82,7 @@ fn a_gateway_service_that_names_its_clients() {
     assert_eq!(app.requests().len(), 1, "the other client's request came to nobody");
     assert_eq!(asks_from("127.0.0.3", gateway.http), Some(200), "a plain address names nobody");
     let refused = "gatehouse_connections_refused_total{reason=\"source\"} 1";
-    assert!(gateway.page("/metrics").contains(refused));
+    assert!(wait::comes_true(|| gateway.page("/metrics").contains(refused)));
 
     gateway.save("gw.yaml", &gateway_service(address.port(), "127.0.0.3/32, '::1/128'"));
     wait::eventually("the other client is served", || {
@@ -171,7 +171,8 @@ fn without_a_header_that_makes_sense_a_load_balancer_is_not_served_and_others_ne
         assert!(seen.closed && seen.received.is_empty(), "{first:?}: {seen:?}");
     }
     assert!(app.requests().is_empty());
-    assert!(gateway.page("/metrics").contains("_refused_total{reason=\"proxy_header\"} 5"));
+    let counted = || gateway.page("/metrics").contains("_refused_total{reason=\"proxy_header\"} 5");
+    assert!(wait::comes_true(counted), "{}", gateway.page("/metrics"));
     // Another client that claims to be a load balancer is no such thing.
     let claims = [&b"PROXY TCP4 192.0.2.9 198.51.100.1 7 443\r\n"[..], GET].concat();
     let mut wire = dial_from("127.0.0.9", gateway.http).unwrap();

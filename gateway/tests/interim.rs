@@ -10,13 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gatehouse_testbed::gatehouse::{
-    backend::{Act, Backend, Gate, echo_answer},
-    bed::Bed,
-    client::{dial, get, send},
-    gateway::{Gateway, Plan},
-    h2raw::{self, H2},
-    manifests::{ingress, prefix, service},
+use gatehouse_testbed::{
+    gatehouse::{
+        backend::{Act, Backend, Gate, echo_answer},
+        bed::Bed,
+        client::{dial, get, send},
+        gateway::{Gateway, Plan},
+        h2raw::{self, H2},
+        manifests::{ingress, prefix, service},
+    },
+    wait,
 };
 
 /// Reads until this text has come.
@@ -220,7 +223,7 @@ fn a_backend_that_goes_on_with_interim_answers_loses_its_connection_and_holds_up
     for (host, expected) in [("backend.test", 502), ("auth.test", 500), ("mirror.test", 200)] {
         let began = Instant::now();
         assert_eq!(get(gateway.http, host, "/").status(), expected, "{host}");
-        let cut_off = ended.recv_timeout(Duration::from_secs(5));
+        let cut_off = ended.recv_timeout(wait::LIMIT);
         assert!(cut_off.is_ok(), "{host}: its connection goes on after {:?}", began.elapsed());
     }
     assert_eq!(get(gateway.http, "mirror.test", "/").status(), 200);
@@ -282,7 +285,7 @@ fn a_backend_that_floods_in_http_2_loses_its_connection_as_well() {
         let seen = get(gateway.http, "a.test", "/");
         // An answer that has begun is cut off.
         assert!(begun || seen.status() == 502, "{name}: {seen:?}");
-        let cut_off = ended.recv_timeout(Duration::from_secs(5));
+        let cut_off = ended.recv_timeout(wait::LIMIT);
         assert!(cut_off.is_ok(), "{name}: its connection goes on after {:?}", began.elapsed());
     }
 }

@@ -61,8 +61,8 @@ fn ask(site: &Site, node: usize, key: &str, requests: usize) -> usize {
 fn shares(site: &Site, node: usize, what: &str, is: impl Fn(&serde_json::Value) -> bool) {
     let mut last = String::new();
     let there = wait::look(|| {
-        last = site.nodes[node].page("/status").unwrap();
-        let status: serde_json::Value = serde_json::from_str(&last).unwrap();
+        last = site.nodes[node].page("/status").ok()?;
+        let status: serde_json::Value = serde_json::from_str(&last).ok()?;
         is(&status["shares"]).then_some(())
     });
     assert!(there.is_some(), "{what}:\n{last}\n{}", site.describe());
@@ -72,10 +72,12 @@ fn shares(site: &Site, node: usize, what: &str, is: impl Fn(&serde_json::Value) 
 /// late.
 fn hear(site: &Site, nodes: usize) {
     let received = |node: usize| {
-        let page = site.nodes[node].page("/metrics").unwrap();
-        let name = "gatehouse_shared_limit_reports_total{direction=\"received\"} ";
-        let count = page.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok());
-        count.unwrap_or_else(|| panic!("{page}"))
+        wait::eventually("the metrics of a node", || {
+            let page = site.nodes[node].page("/metrics").map_err(|error| format!("{error:#}"))?;
+            let name = "gatehouse_shared_limit_reports_total{direction=\"received\"} ";
+            let count = page.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok());
+            count.ok_or(page)
+        })
     };
     let before: Vec<_> = (0..nodes).map(received).collect();
     thread::sleep(HEARD);
@@ -122,9 +124,14 @@ fn three_nodes_keep_one_limit_and_those_that_are_left_go_on() {
         "{passed} of {}",
         rounds * NODES * each
     );
-    let page = site.nodes[1].page("/metrics").unwrap();
-    assert!(page.contains("gatehouse_shared_limit_nodes{state=\"heard\"} 2"), "{page}");
-    assert!(page.contains("gatehouse_shared_limit_part 100"), "{page}");
+    let metrics =
+        ["gatehouse_shared_limit_nodes{state=\"heard\"} 2", "gatehouse_shared_limit_part 100"];
+    wait::eventually("the metrics say so", || {
+        match site.nodes[1].page("/metrics").unwrap_or_default() {
+            page if metrics.iter().all(|metric| page.contains(metric)) => Ok(()),
+            page => Err(page),
+        }
+    });
 
     // A node dies: the others are the majority, and give out all of the limit.
     site.nodes[2].kill();

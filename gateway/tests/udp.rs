@@ -296,15 +296,19 @@ fn datagrams_of_every_size_go_both_ways_and_bulk_arrives() {
         let server = SocketAddr::new("127.0.0.1".parse().unwrap(), free_address().port());
         let program = find_program("iperf3").expect("iperf3 is installed by .ci/setup");
         let port = server.port().to_string();
-        let words = ["-s", "-1", "-B", "127.0.0.1", "-p", &port];
+        let words = ["-s", "-B", "127.0.0.1", "-p", &port];
         let _iperf = Process::start("iperf3", &program, words, None).unwrap();
         bed.save(&[(server, "")], "");
         let port = bed.vips[0].port().to_string();
-        let done = Command::new(program)
-            .args(["-c", VIPS[0], "-p", &port, "-u", "-b", "20M", "-n", "4M", "-J"])
-            .output()
-            .unwrap();
-        let told: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+        // A server that does not listen yet refuses, and its client says so.
+        let told = wait::eventually("a test is made", || {
+            let done = Command::new(&program)
+                .args(["-c", VIPS[0], "-p", &port, "-u", "-b", "20M", "-n", "4M", "-J"])
+                .output()
+                .unwrap();
+            let told: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+            if told["error"].is_null() { Ok(told) } else { Err(told["error"].to_string()) }
+        });
         let sum = &told["end"]["sum"];
         let (packets, lost) = (sum["packets"].as_u64(), sum["lost_packets"].as_u64());
         assert!(packets.unwrap() > 60 && lost.unwrap() * 10 < packets.unwrap(), "{told}");
@@ -372,7 +376,11 @@ fn an_endpoint_that_refuses_loses_its_flows_and_its_clients_hear_of_it() {
         }
         assert!(told >= 1, "a client whose endpoint refused has heard of it");
         bed.counts_to("failed", |count| count >= 1);
-        assert_eq!(bed.status()["ejected"][0]["endpoint"], at.to_string());
+        wait::eventually("it is ejected", || {
+            let ejected = bed.status()["ejected"].clone();
+            let so = ejected[0]["endpoint"] == at.to_string();
+            if so { Ok(()) } else { Err(ejected.to_string()) }
+        });
         // Nobody is there: clients hear that, too.
         drop(b);
         let lost = client(bed.vips[1]);

@@ -13,7 +13,7 @@ use gatehouse_testbed::{
     gatehouse::{
         backend::{Act, Backend, Record, echo_answer},
         bed::Bed,
-        client::{End, Want, Wire, dial, listen, read_some},
+        client::{End, Exchange, Want, Wire, dial, listen, read_some},
         show,
         tls::Tls,
     },
@@ -56,17 +56,23 @@ fn until(wire: &mut impl Wire, wanted: &[u8]) -> Vec<u8> {
     }
 }
 
+/// A connection whose handshake is answered, and the answer.
+fn greeted<W: Wire>(wire: std::io::Result<W>) -> Result<(W, Exchange), String> {
+    let mut wire = wire.map_err(|error| error.to_string())?;
+    wire.write_all(HELLO.as_bytes()).map_err(|error| error.to_string())?;
+    let seen = listen(&mut wire, Want::responses(1), false);
+    if seen.status() == 101 { Ok((wire, seen)) } else { Err(format!("{seen:?}")) }
+}
+
 #[test]
 fn it_passes_through_and_outlives_every_timeout_of_a_request() {
     let bed = bed(tunnel(), &["--time-scale=0.05", "--upstream-timeout=2"]);
-    let mut plain = dial(bed.http);
-    let mut tls = Tls::connect(bed.https, "good.test", &["http/1.1"]).unwrap();
-    plain.write_all(HELLO.as_bytes()).unwrap();
-    tls.write_all(HELLO.as_bytes()).unwrap();
-    for seen in
-        [listen(&mut plain, Want::responses(1), false), listen(&mut tls, Want::responses(1), false)]
-    {
-        assert_eq!(seen.status(), 101, "{seen:?}");
+    // Under that scale half a second is all that a handshake or a header may take: who is late on a busy machine comes again.
+    let (mut plain, clear) = wait::eventually("a tunnel", || greeted(Ok(dial(bed.http))));
+    let (mut tls, secure) = wait::eventually("a tunnel over TLS", || {
+        greeted(Tls::connect(bed.https, "good.test", &["http/1.1"]))
+    });
+    for seen in [clear, secure] {
         let accept = seen.responses[0].one("sec-websocket-accept");
         assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         assert_eq!(seen.responses[0].one("upgrade").as_deref(), Some("websocket"));

@@ -241,13 +241,13 @@ fn clients_are_spread_over_two_nodes_and_one_that_dies_is_soon_forgotten() {
     let client = site.client();
     site.backends.iter().for_each(|backend| drop(backend.arrived()));
     client.clear();
-    eventually("many answers", || match client.attempts().len() {
-        500.. => Ok(()),
-        some => Err(some.to_string()),
+    // BFD this fast may take a node for dead on a busy machine: then the other one has more for a while.
+    let mut count = site.counter("/");
+    let asked = eventually("many answers of each node", || match count() {
+        asked if asked.iter().all(|asked| *asked > 100) => Ok(asked),
+        asked => Err(format!("{asked:?}")),
     });
-    let asked = site.backends.each_ref().map(|backend| backend.arrived().len());
     println!("requests of {} that each node answered: {asked:?}", asked[0] + asked[1]);
-    assert!(asked.iter().all(|asked| *asked > 100), "not spread: {asked:?}");
 
     // Its process: the kernel refuses connections until the router knows.
     let event = Instant::now();

@@ -66,10 +66,13 @@ impl Site {
     /// The node that has an address on its interface, once exactly one has.
     pub(crate) fn owner(&self, address: IpAddr) -> &Node {
         let holds = |node: &&Node| node.host().addresses("eth0").unwrap().contains(&address);
-        let one = || Ok(self.nodes.iter().filter(holds).count() == 1);
-        let held = eventually("one node has the address", one);
+        let mut holders = Vec::new();
+        let held = eventually("one node has the address", || {
+            holders = self.nodes.iter().filter(holds).collect();
+            Ok(holders.len() == 1)
+        });
         held.unwrap_or_else(|error| panic!("{error:#}\n{}", self.describe()));
-        self.nodes.iter().find(holds).unwrap()
+        holders[0]
     }
 
     /// What the client gets at a path of a host.

@@ -97,9 +97,14 @@ fn one_line_is_the_whole_installation() {
 
 /// One node holds the address and says so alone, interfaces are set up, and nothing was refused.
 fn installed_whole(site: &Site, address: IpAddr) {
-    let owner = site.owner(address);
-    let macs = site.client.who_has(address).unwrap();
-    assert_eq!(macs.into_iter().collect::<Vec<_>>(), [owner.host().mac()]);
+    let mut owner = site.owner(address);
+    let mut macs = Vec::new();
+    let alone = eventually("its owner answers for it, and nobody else", || {
+        owner = site.owner(address);
+        macs = site.client.who_has(address)?.into_iter().collect();
+        Ok(macs == [owner.host().mac()])
+    });
+    alone.unwrap_or_else(|error| panic!("{error:#}: {macs:?}\n{}", site.describe()));
     let arp = owner.host().run(&["sysctl", "-n", "net.ipv4.conf.eth0.arp_ignore"]).unwrap();
     assert_eq!(arp.trim(), "1", "the settings of interfaces are not the host's:\n{}", site.logs());
 

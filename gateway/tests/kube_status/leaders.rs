@@ -122,7 +122,7 @@ fn a_leader_that_is_killed_in_the_middle_gives_nothing_twice() {
     }
     let all = eventually("all have an address", || all_assigned(&bed, 600));
     assert_distinct(&all);
-    assert_ne!(bed.leader().unwrap(), first);
+    assert_ne!(eventually("a node leads", || bed.leader()), first);
     history.assert_safe();
 }
 
@@ -140,9 +140,9 @@ fn a_leader_that_is_paused_and_goes_on_gives_nothing_twice() {
     bed.many_services((0..300).map(|at| format!("two-{at}")));
     eventually("the other one leads", || bed.leader().filter(|it| *it != first));
     paused.signal(libc::SIGCONT);
+    // Whoever leads then: one of them may be late with its renewal on a busy machine.
     let all = eventually("all have an address", || all_assigned(&bed, 600));
     assert_distinct(&all);
-    assert_ne!(bed.leader().unwrap(), first);
     history.assert_safe();
 }
 

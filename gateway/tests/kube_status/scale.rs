@@ -106,9 +106,13 @@ fn hundreds_of_objects_of_each_kind_at_once_are_served_and_told_with_one_write_e
     }
     assert_eq!(gateway.answer("nobody.example.com"), 404);
 
-    let requests = since(&gateway, &before);
-    let of = |verb: &str| requests.get(verb).copied().unwrap_or(0);
     let statuses = 3 * COUNT as u64;
+    // Events come after the statuses that they tell of.
+    let requests = eventually("every Event is written", || {
+        let requests = since(&gateway, &before);
+        requests.get("create").is_some_and(|events| *events >= statuses).then_some(requests)
+    });
+    let of = |verb: &str| requests.get(verb).copied().unwrap_or(0);
     // Besides the statuses: the counts of the pool, and conflicts.
     let writes = statuses..statuses + statuses / 4;
     assert!(writes.contains(&of("patch")), "{requests:?} for {statuses} statuses");

@@ -247,7 +247,12 @@ fn endpoints_take_turns_and_those_that_refuse_are_passed_over() {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
             other => Err(format!("{other:?}")),
         });
-        assert!(!gateway.page("/metrics").contains("tcp_connections_total{result=\"failed\"} 0"));
+        // The client may hear of it before it is counted.
+        wait::eventually("it is counted", || {
+            let page = gateway.page("/metrics");
+            let none = page.contains("tcp_connections_total{result=\"failed\"} 0");
+            if none { Err(page) } else { Ok(()) }
+        });
     });
 }
 

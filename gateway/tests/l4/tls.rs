@@ -102,10 +102,13 @@ fn all_that_came_before_a_client_left_without_a_word_arrives() {
 fn a_backend_that_takes_no_more_still_says_why_over_tls() {
     on_host(|| {
         const WHY: usize = 1 << 20;
-        let end = server(|mut stream| {
+        let (go, gone) = mpsc::channel();
+        let end = server(move |mut stream| {
             // It hears the beginning, says at length what is wrong and is gone: what comes then is reset.
             if stream.read_exact(&mut [0; 4]).is_ok() {
                 let _ = stream.write_all(&vec![b'w'; WHY]);
+                drop(stream);
+                let _ = go.send(());
             }
         });
         let (gateway, address) = start(&[end], "gatehouse.io/tls-secret: db", "", &[]);
@@ -118,6 +121,9 @@ fn a_backend_that_takes_no_more_still_says_why_over_tls() {
         for part in ["long", "more", "still more"] {
             tls.write_all(part.as_bytes()).unwrap();
             tls.flush().unwrap();
+            if part == "long" {
+                gone.recv_timeout(wait::LIMIT).expect("the backend has said why");
+            }
             thread::sleep(Duration::from_millis(200));
         }
         let mut why = Vec::new();

@@ -23,8 +23,8 @@ fn assert_next_hop(router: &Router<'_>, prefix: &str, hop: &str) {
 fn a_changed_peer_is_reset_once_also_with_bfd() {
     let kinds = [Kind::Frr, Kind::Bird];
     let lab = hosts(&kinds);
-    let routers = routers(&lab, &kinds, Asn::External, |peer| peer.bfd = Some((100, 5)));
-    let desired = Desired::new(&kinds, Asn::External).with_bfd(100, 5);
+    let routers = routers(&lab, &kinds, Asn::External, |peer| peer.bfd = Some((100, 20)));
+    let desired = Desired::new(&kinds, Asn::External).with_bfd(100, 20);
     let mut node = Node::start(&lab, "node");
     node.plan(&desired);
     assert_up(&mut node, &routers);

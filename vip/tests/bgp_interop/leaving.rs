@@ -29,7 +29,7 @@ fn a_node_that_drains_is_marked_then_withdrawn_then_gone_and_keeps_its_address_t
     let lab = hosts(&Kind::ALL);
     let routers = routers(&lab, &Kind::ALL, Asn::External, |_| {});
     // Long enough to be seen by routers that are asked one after the other.
-    let mut node = Node::start_with_grace(&lab, "node", Duration::from_secs(5));
+    let mut node = Node::start_with_grace(&lab, "node", Duration::from_secs(12));
     let mut desired = Desired::new(&Kind::ALL, Asn::External);
     desired.advertisements.get_mut("all").unwrap().communities = vec!["64512:1".into()];
     node.plan(&desired);
