@@ -81,4 +81,7 @@ pub enum Change {
     Apply(Object, u64),
     /// The object is gone.
     Delete(Kind, ObjectKey),
+    /// The object does not count, for nothing but that its namespace is not selected. Only told of those that may have a
+    /// status of ours.
+    Unselected(Object),
 }

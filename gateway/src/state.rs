@@ -32,6 +32,8 @@ pub struct ClusterState {
     sources: Vec<Told>,
     /// Objects that more than one source has.
     contested: BTreeSet<(Kind, ObjectKey)>,
+    /// Objects that do not count because their namespaces are not selected.
+    unselected: BTreeMap<Reference, Object>,
     /// An object has another status than before, and nobody has been told.
     other_statuses: bool,
 }
@@ -121,6 +123,11 @@ impl ClusterState {
         mem::take(&mut self.other_statuses)
     }
 
+    /// An object that exists and does not count, because its namespace is not selected, if it may have a status of ours.
+    pub(crate) fn unselected(&self, kind: Kind, key: &ObjectKey) -> Option<&Object> {
+        self.unselected.get(&(kind, key.clone()))
+    }
+
     /// True once every source has told everything of every kind that existed at its start; before that
     /// nothing may be published.
     pub fn synced(&self) -> bool {
@@ -167,10 +174,27 @@ impl ClusterState {
     }
 
     fn change(&mut self, at: usize, change: Change) -> bool {
+        let mut unselected = None;
         let (kind, key, known) = match change {
             Change::Apply(object, order) => (object.kind(), object.key(), Some((object, order))),
             Change::Delete(kind, key) => (kind, key, None),
+            Change::Unselected(object) => {
+                let (kind, key) = (object.kind(), object.key());
+                unselected = Some(object);
+                (kind, key, None)
+            }
         };
+        if self.listed(at, kind).is_none() {
+            return false;
+        }
+        match unselected {
+            Some(object) => {
+                self.unselected.insert((kind, key.clone()), object);
+                self.other_statuses = true;
+            }
+            None if self.unselected.is_empty() => {}
+            None => drop(self.unselected.remove(&(kind, key.clone()))),
+        }
         let Some(listed) = self.listed(at, kind) else { return false };
         match known {
             Some(known) => listed.objects.insert(key.clone(), known),

@@ -14,6 +14,7 @@ pub(crate) mod diff;
 pub(crate) mod events;
 pub(crate) mod leader;
 mod lease;
+mod leaving;
 mod queue;
 mod requests;
 mod standing;

@@ -39,9 +39,10 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
+use super::leaving::{Leaving, in_route};
 use crate::{
     compile::{self, Statuses},
-    source::api_version,
+    source::{Kind, Object, api_version},
 };
 
 /// Condition of a Service that waits for an address, with the reason why it has none yet.
@@ -98,6 +99,10 @@ pub(crate) struct Differ {
     told: BTreeMap<ObjectKey, Told>,
     /// What all of these have in common.
     common: Option<(String, Option<String>)>,
+    /// Routes whose status was wrong when it was looked at, and their versions then.
+    asked: BTreeMap<ObjectKey, String>,
+    /// Routes that were ours.
+    leaving: Leaving,
 }
 
 /// A Route, and what became of it.
@@ -110,8 +115,12 @@ struct Told {
 
 impl Differ {
     /// The objects whose status was written by a leader before.
-    pub(crate) fn written_before(objects: BTreeSet<ObjectRef>) -> Self {
-        Self { ours: objects, ..Self::default() }
+    pub(crate) fn written_before(mut objects: BTreeSet<ObjectRef>) -> Self {
+        let mut leaving = Leaving::default();
+        for route in objects.extract_if(.., |object| object.kind == "Route") {
+            leaving.left(route.key, None);
+        }
+        Self { ours: objects, leaving, ..Self::default() }
     }
 
     /// All that is to be written now. `now` is the time of transitions, in RFC 3339.
@@ -144,22 +153,24 @@ impl Differ {
     }
 
     fn routes(&mut self, statuses: &Statuses<'_>, now: &str, patches: &mut Vec<Patch>) {
-        let common = (statuses.router_name().to_owned(), statuses.canonical_hostname());
-        if self.common.as_ref() != Some(&common) {
-            self.told.clear();
-            self.common = Some(common);
-        }
-        let mut told = BTreeMap::new();
+        let common = Some((statuses.router_name().to_owned(), statuses.canonical_hostname()));
+        let common_is_same = std::mem::replace(&mut self.common, common) == self.common;
+        let (mut told, mut asked) = (BTreeMap::new(), BTreeMap::new());
         for outcome in statuses.routes() {
             let stored = statuses.state().objects.routes.get(&outcome.object);
             let Some(stored) = stored.filter(|stored| !stored.trust.standalone) else { continue };
+            self.asked.remove(&outcome.object);
+            self.leaving.is_back(&outcome.object);
             let known = self.told.remove_entry(&outcome.object);
             let same = known.filter(|(_, known)| {
-                Arc::ptr_eq(&known.route, &stored.object) && known.outcome == *outcome
+                common_is_same
+                    && Arc::ptr_eq(&known.route, &stored.object)
+                    && known.outcome == *outcome
             });
             if let Some((key, known)) = same {
                 told.insert(key, known);
             } else if let Some(patch) = route(statuses, outcome, stored, now) {
+                asked.insert(outcome.object.clone(), patch.seen.clone());
                 patches.push(patch);
             } else {
                 let known =
@@ -167,7 +178,25 @@ impl Differ {
                 told.insert(outcome.object.clone(), known);
             }
         }
-        self.told = told;
+        for key in std::mem::replace(&mut self.told, told).into_keys() {
+            self.leaving.left(key, None);
+        }
+        for (key, version) in std::mem::replace(&mut self.asked, asked) {
+            self.leaving.left(key, Some(version));
+        }
+        let (state, name) = (statuses.state(), statuses.router_name());
+        let left = self.leaving.entries(name, |key| {
+            let stored = state.objects.routes.get(key).filter(|stored| !stored.trust.standalone);
+            let unselected = || match state.unselected(Kind::Route, key) {
+                Some(Object::Route(route)) => Some(route),
+                _ => None,
+            };
+            stored.map(|stored| &stored.object).or_else(unselected)
+        });
+        let patch = |(key, route, entries): (_, &Arc<Route>, Vec<Value>)| {
+            route_entries(&key, route, &entries)
+        };
+        patches.extend(left.into_iter().filter_map(patch));
     }
 
     /// Takes our part out of the statuses that are not ours any more, for as long as there is anything.
@@ -177,7 +206,8 @@ impl Differ {
         ours: BTreeSet<ObjectRef>,
         patches: &mut Vec<Patch>,
     ) {
-        let objects = &statuses.state().objects;
+        let state = statuses.state();
+        let objects = &state.objects;
         let mut left = BTreeSet::new();
         for object in self.ours.difference(&ours) {
             let (metadata, told) = match object.kind {
@@ -189,12 +219,17 @@ impl Differ {
                     }
                     None => continue,
                 },
-                _ => match objects.ingresses.get(&object.key) {
-                    Some(stored) => {
-                        (&stored.object.metadata, !in_ingress(&stored.object).is_empty())
+                _ => {
+                    let selected = objects.ingresses.get(&object.key).map(|stored| &stored.object);
+                    let unselected = || match state.unselected(Kind::Ingress, &object.key) {
+                        Some(Object::Ingress(ingress)) => Some(ingress),
+                        _ => None,
+                    };
+                    match selected.or_else(unselected) {
+                        Some(ingress) => (&ingress.metadata, !in_ingress(ingress).is_empty()),
+                        None => continue,
                     }
-                    None => continue,
-                },
+                }
             };
             if told {
                 patches.extend(apply(object.kind, metadata, Over::Own, json!({})));
@@ -281,10 +316,7 @@ fn route(
     now: &str,
 ) -> Option<Patch> {
     let route = &*stored.object;
-    let status = route.status.as_ref().map(|status| status.value()).unwrap_or_default();
-    let present = status["ingress"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let name = statuses.router_name();
-    let own = present.iter().position(|entry| entry["routerName"] == name);
+    let (present, own) = in_route(route, statuses.router_name());
     let mut wanted = statuses.route_entry(outcome);
     let known = own.map(|at| &present[at]);
     let before = known.and_then(|known| admitted(known));
@@ -295,18 +327,23 @@ fn route(
     if known == Some(&wanted) {
         return None;
     }
-    let mut entries = present.to_vec();
+    let mut entries = present.clone();
     match own {
         Some(at) => entries[at] = wanted,
         None => entries.push(wanted),
     }
+    route_entries(&outcome.object, route, &entries)
+}
+
+/// Makes these the entries of a Route, if it is still the one that was looked at.
+fn route_entries(key: &ObjectKey, route: &Route, entries: &[Value]) -> Option<Patch> {
     let seen = route.metadata.resource_version.clone()?;
     let body = json!({
         "metadata": { "resourceVersion": seen },
         "status": { "ingress": entries },
     });
     Some(Patch {
-        object: ObjectRef::new("Route", outcome.object.clone()),
+        object: ObjectRef::new("Route", key.clone()),
         api_version: api_version("Route"),
         uid: route.metadata.uid.clone().unwrap_or_default(),
         how: How::Merge,

@@ -6,10 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use gatehouse_routes::objects::{ObjectKey, ObjectRef};
-use k8s_openapi::{
-    api::{core::v1::Service, networking::v1::Ingress},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, Error,
     api::{DynamicObject, ListParams},
@@ -40,7 +37,7 @@ pub(crate) struct Taken {
     /// Every Service that may have an address of ours, and the version that has to be known before an
     /// address is dealt out.
     pub(crate) services: BTreeMap<ObjectKey, u64>,
-    /// Services and Ingresses whose status our field manager has a part in.
+    /// Services, Ingresses and Routes whose status our field manager has a part in.
     pub(crate) written_before: BTreeSet<ObjectRef>,
 }
 
@@ -85,8 +82,13 @@ pub(super) async fn take_over(
             is_written(metadata, manager).then(|| ObjectRef::new(kind, key_of(metadata)))
         };
         written_before.extend(services.iter().filter_map(|it| of("Service", &it.metadata)));
-        for ingress in everywhere_metadata(client, scope).await.map_err(text)? {
+        for ingress in everywhere_metadata(client, scope, Kind::Ingress).await.map_err(text)? {
             written_before.extend(of("Ingress", &ingress));
+        }
+        // There may be no such kind, or no right to it, and what is left at a Route does no harm.
+        match everywhere_metadata(client, scope, Kind::Route).await {
+            Ok(routes) => written_before.extend(routes.iter().filter_map(|it| of("Route", it))),
+            Err(error) => tracing::debug!(%error, "Routes that were served before are not known"),
         }
     }
     Ok(Taken {
@@ -148,12 +150,17 @@ async fn everywhere(client: &Client, scope: &Scope) -> Result<Vec<Service>, Erro
     Ok(all)
 }
 
-async fn everywhere_metadata(client: &Client, scope: &Scope) -> Result<Vec<ObjectMeta>, Error> {
-    let mut apis: Vec<Api<Ingress>> = Vec::new();
-    match scope.namespaces.is_empty() {
-        true => apis.push(Api::all(client.clone())),
-        false => apis.extend(scope.namespaces.iter().map(|it| Api::namespaced(client.clone(), it))),
-    }
+async fn everywhere_metadata(
+    client: &Client,
+    scope: &Scope,
+    kind: Kind,
+) -> Result<Vec<ObjectMeta>, Error> {
+    let resource = requests::resource(kind.api_version(), kind.name(), kind.plural());
+    let within = |it: &String| Api::namespaced_with(client.clone(), it, &resource);
+    let apis: Vec<Api<DynamicObject>> = match scope.namespaces.is_empty() {
+        true => vec![Api::all_with(client.clone(), &resource)],
+        false => scope.namespaces.iter().map(within).collect(),
+    };
     let mut found = Vec::new();
     for api in apis {
         let mut params = ListParams::default().limit(500);

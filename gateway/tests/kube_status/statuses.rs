@@ -214,6 +214,70 @@ fn an_ingress_of_another_class_is_given_up() {
     eventually("its status is empty", || shown("later").is_null().then_some(()));
 }
 
+/// Routes of this gateway are those with a label, in namespaces with another one.
+#[test]
+fn what_is_selected_no_more_is_given_up() {
+    let bed = Bed::new("selected");
+    bed.pool("10.36.0.0/24");
+    let gateway = format!("{}/gateway", bed.namespace);
+    let more = ["--gateway-service", &*gateway, "--claim-class", "ours"];
+    let start = |node: &str, shard: &str| {
+        let selectors = ["--namespace-selector", "zone=in", "--route-selector", shard];
+        bed.gateway(node, &[&more[..], &selectors].concat())
+    };
+    let label = |object: &str, name: &str, label: &str| {
+        let (version, kind) = match object {
+            "Route" => (ROUTE.0, "Route"),
+            _ => ("v1", "Namespace"),
+        };
+        let namespace = if kind == "Route" { ", namespace: selected" } else { "" };
+        bed.apply(&format!(
+            "{{apiVersion: {version}, kind: {kind}, metadata: {{name: {name}{namespace}, labels: {{{label}}}}}}}"
+        ));
+    };
+    label("Namespace", "selected", "zone: in");
+    let names = ["label", "later", "namespace"];
+    for name in names.iter().chain(&["foreign"]) {
+        route(&bed, name, &format!("{name}.example.com"));
+    }
+    ingress(&bed, "web", "ours");
+    bed.service("gateway", json!({}));
+    names.iter().for_each(|name| label("Route", name, "shard: a"));
+    // An entry of somebody who has our name, against all advice.
+    let foreign = json!({ "host": "foreign.example.com", "routerName": "gatehouse" });
+    let routes = bed.objects(ROUTE.0, ROUTE.1, ROUTE.2);
+    bed.patch_status(&routes, "foreign", json!({ "ingress": [foreign] }));
+    let router = json!({ "host": "label.example.com", "routerName": "default" });
+    bed.patch_status(&routes, "label", json!({ "ingress": [router] }));
+    let entries = |name: &str| status(&bed, ROUTE, name)["ingress"].clone();
+    let count = |name: &str| entries(name).as_array().map_or(0, Vec::len);
+    let shown = || status(&bed, INGRESS, "web")["loadBalancer"]["ingress"].clone();
+
+    let first = start("node-1", "shard=a");
+    let all = || names.iter().map(|name| count(name)).eq([2, 1, 1]);
+    eventually("every Route is admitted", || all().then_some(()));
+    eventually("the Ingress has an address", || shown().is_array().then_some(()));
+    // A label of the Route.
+    label("Route", "label", "shard: b");
+    eventually("our entry is gone", || (entries("label") == json!([router])).then_some(()));
+    // The selector, while nobody leads; the next leader finds what the last one wrote.
+    drop(first);
+    label("Route", "namespace", "shard: c");
+    let _second = start("node-2", "shard=c");
+    eventually("our entry is gone", || (count("later") == 0).then_some(()));
+    assert_eq!(count("namespace"), 1);
+    // A label of the namespace.
+    label("Namespace", "selected", "zone: out");
+    eventually("our entry is gone", || (count("namespace") == 0).then_some(()));
+    eventually("the Ingress has no address", || shown().is_null().then_some(()));
+    assert_eq!(entries("foreign"), json!([foreign]));
+    assert_eq!(entries("label"), json!([router]));
+    // And back.
+    label("Namespace", "selected", "zone: in");
+    eventually("the Route is admitted", || (count("namespace") == 1).then_some(()));
+    eventually("the Ingress has an address", || shown().is_array().then_some(()));
+}
+
 #[test]
 fn an_event_is_written_once_whoever_leads() {
     let bed = Bed::new("events");

@@ -115,6 +115,8 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Told {
     objects: BTreeMap<Reference, Object>,
+    /// Of those that nobody selected.
+    unselected: BTreeMap<Reference, Object>,
     problems: BTreeMap<Reference, Problem>,
     refused: BTreeMap<Reference, String>,
     synced: BTreeSet<Kind>,
@@ -305,24 +307,43 @@ impl World {
         let mut changes = Vec::new();
         for reference in mem::take(&mut self.dirty) {
             let (kind, key) = &reference;
-            let now =
-                self.kinds.get(kind).and_then(|known| known.entries.get(key)?.object.as_ref());
-            match now.filter(|object| self.counts(object)).cloned() {
-                Some(now) => {
-                    let told = self.told.objects.get(&reference);
-                    if !told.is_some_and(|told| told.is_same(&now)) {
-                        changes.push(Change::Apply(now.clone(), 0));
-                        self.told.objects.insert(reference, now);
-                    }
+            let now = self.kinds.get(kind).and_then(|known| known.entries.get(key)?.object.clone());
+            if let Some(now) = now.clone().filter(|object| self.counts(object)) {
+                self.told.unselected.remove(&reference);
+                let told = self.told.objects.get(&reference);
+                if !told.is_some_and(|told| told.is_same(&now)) {
+                    changes.push(Change::Apply(now.clone(), 0));
+                    self.told.objects.insert(reference, now);
                 }
-                None => {
-                    if self.told.objects.remove(&reference).is_some() {
-                        changes.push(Change::Delete(reference.0, reference.1));
-                    }
+                continue;
+            }
+            let counted = self.told.objects.remove(&reference).is_some();
+            let told = self.told.unselected.remove(&reference);
+            // What never counted and says nothing of anybody who serves it is of no interest.
+            let left = |object: &Object| {
+                self.is_unselected(object) && (counted || told.is_some() || names_a_server(object))
+            };
+            if let Some(now) = now.filter(left) {
+                if !told.is_some_and(|told| told.is_same(&now)) {
+                    changes.push(Change::Unselected(now.clone()));
                 }
+                self.told.unselected.insert(reference, now);
+            } else if counted || told.is_some() {
+                changes.push(Change::Delete(reference.0, reference.1));
             }
         }
         changes
+    }
+
+    /// True for what would count if its namespace were selected.
+    fn is_unselected(&self, object: &Object) -> bool {
+        let metadata = object.metadata();
+        let namespaces = self.kinds.get(&Kind::Namespace);
+        self.scope.selected
+            && matches!(object.kind(), Kind::Ingress | Kind::Route)
+            && metadata.deletion_timestamp.is_none()
+            && namespaces.is_some_and(Known::is_listed)
+            && metadata.namespace.as_deref().is_some_and(|name| self.namespace(name).is_none())
     }
 
     /// False for what is being deleted, unless it has an address until it is gone, and for what nobody selected.
@@ -379,8 +400,15 @@ impl World {
         });
         known.entries.extend(new);
         let kind = list.kind;
-        known.listed.insert(list);
+        let first = known.listed.insert(list);
         names.into_iter().for_each(|key| self.dirty(kind, key));
+        if first && kind == Kind::Namespace && self.scope.selected {
+            // Now it is known which ones are not selected.
+            for kind in [Kind::Ingress, Kind::Route] {
+                let keys = self.kinds.get(&kind).into_iter().flat_map(|it| it.entries.keys());
+                self.dirty.extend(keys.map(|key| (kind, key.clone())));
+            }
+        }
     }
 
     fn answer(&mut self, reference: Reference, answer: Answer) {
@@ -418,6 +446,18 @@ impl World {
             }
         }
         self.dirty.insert((kind, key));
+    }
+}
+
+/// Whether the status of an object says that somebody serves it.
+fn names_a_server(object: &Object) -> bool {
+    match object {
+        Object::Ingress(ingress) => {
+            let status = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+            status.and_then(|status| status.ingress.as_ref()).is_some_and(|it| !it.is_empty())
+        }
+        Object::Route(route) => route.status.is_some(),
+        _ => false,
     }
 }
 

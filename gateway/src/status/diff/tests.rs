@@ -434,6 +434,62 @@ fn a_route_that_was_right_is_looked_at_again_when_anything_about_it_changes() {
 }
 
 #[test]
+fn a_route_that_is_selected_no_more_loses_the_entry_that_we_wrote() {
+    let other = "{host: r.example.com, routerName: default}";
+    let own = |second: u32| {
+        format!(
+            "{{host: r.example.com, routerName: gatehouse, wildcardPolicy: None, conditions: [{{type: Admitted, \
+             status: 'True', lastTransitionTime: '2026-01-01T00:00:0{second}Z'}}]}}"
+        )
+    };
+    let of = |shard: &str, version: u32, entries: &str| {
+        let route = route("", &format!("ingress: [{entries}]"));
+        let labels = format!("namespace: shop, labels: {{shard: {shard}}},");
+        route.replace("namespace: shop,", &labels).replace("'5'", &format!("'{version}'"))
+    };
+    let both = format!("{other}, {}", own(1));
+    let mut node = node();
+    node.options.route_admission.labels = "shard=a".parse().unwrap();
+    let leader = |before: BTreeSet<ObjectRef>| {
+        let differ = Differ::written_before(before);
+        Leader { node: Some(node.clone()), differ, ..Leader::default() }
+    };
+    let before = || BTreeSet::from([ObjectRef::new("Route", ObjectKey::new("shop", "r"))]);
+    let taken_out = |patches: Vec<Patch>, version: &str| {
+        let patch = one(patches);
+        assert_eq!((patch.how, &*patch.seen), (How::Merge, version));
+        let expected = json!({
+            "metadata": { "resourceVersion": version },
+            "status": { "ingress": [{ "host": "r.example.com", "routerName": "default" }] },
+        });
+        assert_eq!(patch.says(), expected);
+    };
+
+    // Its label is another one now.
+    let mut running = leader(BTreeSet::new());
+    assert_eq!(running.sees(&of("a", 5, &both)), []);
+    taken_out(running.sees(&of("b", 6, &both)), "6");
+    taken_out(running.sees(&of("b", 7, &both)), "7");
+    assert_eq!(running.sees(&of("b", 8, other)), []);
+    assert_eq!(running.sees(&of("b", 9, &both)), [], "that is not ours");
+    // Another gateway of our name serves it before we have looked.
+    assert_eq!(running.sees(&of("a", 10, &both)), []);
+    taken_out(running.sees(&of("b", 11, &both)), "11");
+    assert_eq!(running.sees(&of("b", 12, &format!("{other}, {}", own(2)))), []);
+    // A write arrives late: when nothing but its namespace has changed, the version is the one that it is about.
+    assert_eq!(running.sees(&of("a", 13, other)).len(), 1);
+    assert_eq!(running.sees(&of("b", 13, other)), []);
+    taken_out(running.sees(&of("b", 14, &both)), "14");
+
+    // The selector is another one since the last leader.
+    taken_out(leader(before()).sees(&of("b", 5, &both)), "5");
+    assert_eq!(leader(BTreeSet::new()).sees(&of("b", 5, &both)), [], "nobody knows who wrote it");
+    assert_eq!(leader(before()).sees(&of("a", 5, &both)), []);
+    assert_eq!(leader(before()).sees(&of("b", 5, other)), []);
+    assert_eq!(leader(before()).sees(""), []);
+}
+
+#[test]
 fn pools_say_how_full_they_are() {
     let yaml = format!("{POOL}{}", service("a", 1, "", &address("192.168.1.200")));
     let state = state(&yaml);

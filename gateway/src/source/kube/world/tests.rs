@@ -67,6 +67,7 @@ fn events(world: &mut World) -> String {
                     Change::Apply(object, 0) => format!("+{}", object.object_ref()),
                     Change::Apply(..) => panic!("objects of a cluster have no order"),
                     Change::Delete(kind, key) => format!("-{}", ObjectRef::new(kind.name(), key)),
+                    Change::Unselected(object) => format!("~{}", object.object_ref()),
                 }))
             }
             Event::Synced(_, kind) => words.push(format!("synced {}", kind.name())),
@@ -274,7 +275,30 @@ fn where_namespaces_are_selected_nothing_asks_for_hosts_in_others() {
     hear(&mut world, namespace("b", "Active"));
     assert_eq!(events(&mut world), "+Ingress b/x, +Namespace b");
     world.hear(Heard::Gone(list(Kind::Namespace), ObjectKey::new("", "a")));
-    assert_eq!(events(&mut world), "-Ingress a/x, -Namespace a");
+    assert_eq!(events(&mut world), "~Ingress a/x, -Namespace a");
+    let deleted = json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } });
+    hear(&mut world, object(Kind::Ingress, "a", "x", deleted));
+    assert_eq!(events(&mut world), "-Ingress a/x");
+}
+
+#[test]
+fn what_nobody_selected_is_told_of_as_far_as_somebody_says_that_it_is_served() {
+    let scope = Scope { selected: true, ..Scope::default() };
+    let mut world = World::new(&[Kind::Ingress, Kind::Namespace], scope);
+    let served = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } } });
+    let served = object(Kind::Ingress, "a", "served", served);
+    tell(&mut world, &list(Kind::Ingress), &[ingress("a", "x"), served.clone()]);
+    assert_eq!(events(&mut world), "synced Ingress, answered 0", "it may be selected");
+    tell(&mut world, &list(Kind::Namespace), &[]);
+    assert_eq!(events(&mut world), "~Ingress a/served, synced Namespace");
+    tell(&mut world, &list(Kind::Ingress), &[ingress("a", "x"), served]);
+    assert_eq!(events(&mut world), "");
+    hear(&mut world, ingress("a", "served"));
+    assert_eq!(events(&mut world), "~Ingress a/served", "it is served no more");
+    hear(&mut world, namespace("a", "Active"));
+    assert_eq!(events(&mut world), "+Ingress a/served, +Ingress a/x, +Namespace a");
+    world.hear(Heard::Gone(list(Kind::Ingress), ObjectKey::new("a", "x")));
+    assert_eq!(events(&mut world), "-Ingress a/x");
 }
 
 #[test]
