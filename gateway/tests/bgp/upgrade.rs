@@ -28,6 +28,8 @@ impl Scene {
     /// FRR, which keeps routes for a neighbour that restarts.
     fn patient_router(&self, bfd: Option<(u16, u8)>) -> Router<'_> {
         let peer = Peer { v6: true, graceful_restart: true, bfd, ..Peer::new(NODE[0], 64512) };
+        // Where both dial at one moment, FRR 8 ends the session that it has, and forgets what it kept.
+        let peer = Peer { passive: true, ..peer };
         let peer = Peer { password: Some("opensesame".into()), ..peer.from("10.79.0.1") };
         self.lab.router(Kind::Frr, "router", Config::new(64501, [10, 79, 0, 1], vec![peer]))
     }
