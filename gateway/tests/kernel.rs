@@ -388,3 +388,73 @@ fn in_an_upgrade_no_packet_is_lost_and_one_table_is_left() {
     assert_eq!(last.wait().expect("it ends").code(), Some(0), "{}", last.output());
     assert!(!bed.ruleset().contains("gatehouse-l4"), "removed at the end");
 }
+
+/// First by the process, then by the kernel, then by the process again.
+#[test]
+fn connections_and_flows_go_on_when_another_one_of_both_passes_their_service_on() {
+    let bed = Bed::new();
+    let by =
+        |who: &str| manifest(BOTH).replace("forwarding: kernel", &format!("forwarding: {who}"));
+    let gateway = bed.start_with(&by("gateway"), &[]);
+    let (mut first, _) = bed.connect(&gateway);
+    let flow = bed.flow();
+    ask(&flow).unwrap();
+    let over = AtomicBool::new(false);
+    let asked = thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let (mut asked, mut lost) = (0, Vec::new());
+            while !over.load(Ordering::Relaxed) {
+                lost.extend(bed.dial().err().map(|error| format!("connection {asked}: {error}")));
+                lost.extend(ask(&bed.flow()).err().map(|error| format!("flow {asked}: {error}")));
+                asked += 1;
+            }
+            (asked, lost)
+        });
+        let mut end = || {
+            let becomes = |wanted| comes_true(|| bed.endpoints(&gateway) == wanted);
+            gateway.save("db.yaml", &by("kernel"));
+            if !becomes([Some(2); 2]) {
+                return Err("the kernel does not pass it on".to_owned());
+            }
+            thread::sleep(Duration::from_secs(1));
+            said(&mut first).map_err(|error| format!("the first connection: {error}"))?;
+            let (mut second, _) = bed.dial().map_err(|error| error.to_string())?;
+            gateway.save("db.yaml", &by("gateway"));
+            if !becomes([None; 2]) {
+                return Err("the kernel still passes it on".to_owned());
+            }
+            thread::sleep(Duration::from_secs(1));
+            said(&mut first).map_err(|error| format!("the first connection at last: {error}"))?;
+            said(&mut second).map_err(|error| format!("the second connection: {error}"))?;
+            drop(second);
+            // Those of the traffic end as well.
+            over.store(true, Ordering::Relaxed);
+            match comes_true(|| !bed.ruleset().contains("gatehouse-l4")) {
+                true => said(&mut first).map_err(|error| format!("without a table: {error}")),
+                false => Err("the table stays, though it forwards nothing any more".to_owned()),
+            }
+        };
+        let end = end();
+        over.store(true, Ordering::Relaxed);
+        let (asked, lost) = traffic.join().unwrap();
+        assert_eq!(end, Ok(()), "{lost:?} {}", gateway.output());
+        assert_eq!(lost, Vec::<String>::new(), "of {asked}: {}", gateway.output());
+        asked
+    });
+    assert!(asked > 0);
+    // The kernel has forgotten its flows: they are the process's, which knows when an endpoint goes.
+    let its = ask(&flow).unwrap();
+    let (left, other) = if its == "one" { (BOTH[1], "two") } else { (BOTH[0], "one") };
+    gateway
+        .save("db.yaml", &manifest(&[left]).replace("forwarding: kernel", "forwarding: gateway"));
+    assert!(comes_true(|| ask(&flow).unwrap() == other), "{}", gateway.output());
+}
+
+/// Says something and hears it.
+fn said(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"still there")?;
+    let mut back = [0; 11];
+    stream.read_exact(&mut back)?;
+    assert_eq!(&back, b"still there");
+    Ok(())
+}

@@ -103,6 +103,9 @@ pub(crate) struct KernelForwarding {
     waits: bool,
     /// What stands.
     applied: Option<Applied>,
+    /// Addresses of which nothing is forwarded any more, while the table stays without rules: connections that it has
+    /// begun to forward go on as long as there is one that changes destinations.
+    ending: BTreeSet<IpAddr>,
     totals: Totals,
     /// The last try or look.
     looked: Option<Instant>,
@@ -115,8 +118,8 @@ impl KernelForwarding {
     /// addresses until [`succeed`](Self::succeed).
     pub(crate) fn new(leave: bool, waits: bool, problems: ProcessProblems) -> Self {
         let table = ForwardingTable::default();
-        let (applied, totals) = (None, Totals::new());
-        Self { table, problems, leave, waits, applied, totals, looked: None, open: None }
+        let (applied, ending, totals) = (None, BTreeSet::new(), Totals::new());
+        Self { table, problems, leave, waits, applied, ending, totals, looked: None, open: None }
     }
 
     /// The predecessor is gone.
@@ -132,7 +135,10 @@ impl KernelForwarding {
         let down = down(wanted);
         let is_it = |it: &Applied| Arc::ptr_eq(&it.plan, wanted) && it.down == down;
         let stands = self.applied.as_ref().is_some_and(is_it);
-        if stands && (wanted.rules.is_empty() || !self.has_rested(now) || self.look(now)) {
+        if stands && wanted.rules.is_empty() {
+            return self.end(now);
+        }
+        if stands && (!self.has_rested(now) || self.look(now)) {
             return;
         }
         // What is new is tried at once.
@@ -155,7 +161,8 @@ impl KernelForwarding {
     /// Whether [`apply`](Self::apply) is to be called though the configuration is not new: to try again, to look, or
     /// because endpoints have gone down or come back.
     pub(crate) fn has_work(&self, now: Instant) -> bool {
-        let idle = self.applied.as_ref().is_some_and(|it| it.rules.is_empty());
+        let idle =
+            self.ending.is_empty() && self.applied.as_ref().is_some_and(|it| it.rules.is_empty());
         let turned = || self.applied.as_ref().is_some_and(|it| down(&it.plan) != it.down);
         !self.waits && !idle && (self.has_rested(now) || turned())
     }
@@ -168,10 +175,16 @@ impl KernelForwarding {
         if wanted.is_empty() {
             self.problems.clear(OFF);
             self.totals.clear();
-            let ours = self.is_ours();
-            // What a process before this one has left is gone in any case, if this one may do that.
-            return self.table.remove().or_else(|error| if ours { Err(error) } else { Ok(()) });
+            if !self.is_ours() {
+                // What a process before this one has left is gone, if this one may do that.
+                let _ = self.table.remove();
+                return Ok(());
+            }
+            let gone = self.applied.iter().flat_map(|applied| applied.rules.ports.keys());
+            self.ending = gone.map(|(ip, ..)| *ip).collect();
+            return self.change_table(wanted);
         }
+        self.ending.clear();
         match self.table.let_through(wanted) {
             Ok(()) => self.problems.clear(OFF),
             Err(error) => {
@@ -179,8 +192,35 @@ impl KernelForwarding {
                 self.problems.error(OFF, "", error.to_string(), hint);
             }
         }
+        self.change_table(wanted)
+    }
+
+    /// From then on flows of datagrams go where the rules say, also those to ports that are not forwarded any more.
+    fn change_table(&mut self, wanted: &Rules) -> io::Result<()> {
         self.table.apply(wanted)?;
-        self.table.flush_datagrams(wanted).map(drop)
+        let mut flows = wanted.clone();
+        for port in self.applied.iter().flat_map(|applied| applied.rules.ports.keys()) {
+            // A group without endpoints.
+            flows.ports.entry(*port).or_default();
+        }
+        self.table.flush_datagrams(&flows).map(drop)
+    }
+
+    /// Removes the table without rules once nothing is left that it has forwarded.
+    fn end(&mut self, now: Instant) {
+        if self.ending.is_empty() || !self.has_rested(now) {
+            return;
+        }
+        self.looked = Some(now);
+        match self.table.open(&self.ending) {
+            Ok(open) if open.is_empty() => {
+                if self.table.remove().is_ok() {
+                    self.ending.clear();
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "connections cannot be counted"),
+        }
     }
 
     /// Whether the table stands as it was made; reads what it has counted.
@@ -209,7 +249,8 @@ impl KernelForwarding {
             self.open = None;
         } else if self.open.as_ref().is_none_or(|(counted, _)| now >= *counted + COUNT) {
             let ports = self.applied.iter().flat_map(|applied| applied.rules.ports.keys());
-            let ips: BTreeSet<IpAddr> = ports.map(|(ip, ..)| *ip).collect();
+            let ips: BTreeSet<IpAddr> =
+                ports.map(|(ip, ..)| ip).chain(&self.ending).copied().collect();
             let open = if ips.is_empty() { Ok(BTreeMap::new()) } else { self.table.open(&ips) };
             let open =
                 open.inspect_err(|error| tracing::warn!(%error, "connections cannot be counted"));
@@ -229,9 +270,9 @@ impl KernelForwarding {
         self.waits || !of(&wanted.rules) || self.applied.as_ref().is_some_and(|it| of(&it.rules))
     }
 
-    /// Whether this process has made a table.
+    /// Whether this process has made a table, and not removed it.
     fn is_ours(&self) -> bool {
-        self.applied.as_ref().is_some_and(|it| !it.rules.is_empty())
+        !self.ending.is_empty() || self.applied.as_ref().is_some_and(|it| !it.rules.is_empty())
     }
 
     /// What the kernel does, by Service.

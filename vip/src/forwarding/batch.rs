@@ -30,6 +30,10 @@ const BOTH: [Transport; 2] = [Transport::Tcp, Transport::Udp];
 
 /// `IPS_DST_NAT` (nf_conntrack_common.h), in host order.
 const DESTINATION_CHANGED: [u8; 4] = (1_u32 << 5).to_ne_bytes();
+/// RFC 9293 §3.1: the byte of the flags, the bits of FIN, SYN, RST and ACK in it, and those of a connection's first packet.
+const FLAGS: u32 = 13;
+const FLAGS_OF_INTEREST: [u8; 1] = [0x17];
+const FIRST_PACKET: [u8; 1] = [0x02];
 /// `RTN_LOCAL` (rtnetlink.h), in host order.
 const LOCAL: [u8; 4] = 2_u32.to_ne_bytes();
 
@@ -237,6 +241,24 @@ fn create_dnat(batch: &mut Batch) {
             &[
                 Expression::AddressKind { of: End::Destination, to: FIRST },
                 Expression::Differs { register: FIRST, value: &LOCAL },
+                Expression::Return,
+            ],
+        );
+        // The kernel begins to watch connections with the first table that asks for it, and takes up those which are open:
+        // the process's own, where it has passed on the Service up to now.
+        batch.append_rule(
+            name,
+            &[
+                Expression::Meta { key: libc::NFT_META_L4PROTO, to: FIRST },
+                Expression::Equal { register: FIRST, value: &[libc::IPPROTO_TCP as u8] },
+                Expression::Payload {
+                    base: libc::NFT_PAYLOAD_TRANSPORT_HEADER,
+                    offset: FLAGS,
+                    len: 1,
+                    to: FIRST,
+                },
+                Expression::Mask { mask: &FLAGS_OF_INTEREST, register: FIRST },
+                Expression::Differs { register: FIRST, value: &FIRST_PACKET },
                 Expression::Return,
             ],
         );
