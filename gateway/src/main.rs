@@ -15,6 +15,9 @@ use gatehouse::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // The allocator asks for no huge pages (`no_thp`), but some hosts give them to everybody: an idle process is twice as
+    // large with them, and no request is cheaper. A kernel without such a switch has none to give.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let command = cli::parse();
     let (asked, format) = match &command {
         Command::Run(settings) => (settings.log.as_deref(), settings.log_format),
