@@ -150,6 +150,13 @@ impl Translation {
         WeightedBackend { slot, key, weight }
     }
 
+    /// Gives back room that it could still grow into: it stays as it is for as long as its object does.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.rules.shrink_to_fit());
+        self.entries.shrink_to_fit();
+        self.backends.shrink_to_fit();
+    }
+
     /// Takes over from the translation of the object's previous version: what says the same stays the
     /// same `Arc`, the other rules keep their position in the weighted sequence.
     pub(crate) fn carry_over(&mut self, previous: &Self) {

@@ -311,6 +311,8 @@ impl Document {
         if let Err(error) = read {
             document.salvage(text, error);
         }
+        // It is kept with its file.
+        document.objects.shrink_to_fit();
         document
     }
 

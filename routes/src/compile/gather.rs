@@ -218,6 +218,7 @@ impl<'o, 'p> Run<'o, 'p> {
             if let Some(old) = old {
                 translation.carry_over(&old.kept.result.translation);
             }
+            translation.shrink_to_fit();
             let metadata = &stored.object.metadata;
             let has = Has::of_ingress(&tls, &translation);
             let facts = Facts { age: stored.age(metadata), has };
@@ -282,8 +283,9 @@ impl<'o, 'p> Run<'o, 'p> {
             let object = &route.kept.result.translation.object;
             match (&route.kept.result.verdict, failed.get(&at)) {
                 (Verdict::Void(refusal), _) | (Verdict::Closed(refusal), None) => {
+                    let refusal = CertificateFault::clone(refusal);
                     self.problems.push(refusal.clone().about(object.clone()));
-                    let gatehouse_problem::Problem { reason, field, message, .. } = refusal.clone();
+                    let gatehouse_problem::Problem { reason, field, message, .. } = refusal;
                     // A condition has no field beside it.
                     let alone = !matches!(reason, "ExtendedValidationFailed" | EXTERNAL);
                     let message = if alone { message } else { format!("{field}: {message}") };
@@ -341,6 +343,7 @@ impl<'o, 'p> Run<'o, 'p> {
             if let Some(old) = old {
                 result.translation.carry_over(&old.kept.result.translation);
             }
+            result.translation.shrink_to_fit();
             let metadata = &stored.object.metadata;
             let facts = Facts { age: stored.age(metadata), has: Has::of_route(&result) };
             let uid = metadata.uid.as_deref().map(Box::from);
@@ -495,7 +498,7 @@ fn refers_to_same<D>(
 
 /// Whether nothing else is wrong with the certificate of a Route than before.
 fn is_same_fault(old: &Old<'_, RouteTranslation>, fault: Option<&CertificateFault>) -> bool {
-    let before = old.facts.has.any(Has::VERDICT).then(|| old.kept.result.fault.as_ref());
+    let before = old.facts.has.any(Has::VERDICT).then(|| old.kept.result.fault.as_deref());
     before.flatten() == fault
 }
 

@@ -44,11 +44,11 @@ pub(crate) struct RouteTranslation {
     /// The hosts that it claims, if it may.
     pub(crate) claim: Option<HostPattern>,
     /// `spec.path` as it stands.
-    pub(crate) path: String,
+    pub(crate) path: Box<str>,
     /// Which connections it claims.
     pub(crate) lane: Lane,
     /// What is wrong with its certificate, as it was told.
-    pub(crate) fault: Option<CertificateFault>,
+    pub(crate) fault: Option<Box<CertificateFault>>,
     pub(crate) verdict: Verdict,
 }
 
@@ -58,9 +58,9 @@ pub(crate) enum Verdict {
     /// Served if it gets its host.
     Usable,
     /// Not served, but it holds its host against younger Routes. If it gets its host, its path answers 503.
-    Closed(Refusal),
+    Closed(Box<Refusal>),
     /// Not served, and it claims nothing.
-    Void(Refusal),
+    Void(Box<Refusal>),
 }
 
 /// Why a Route is not admitted.
@@ -90,8 +90,8 @@ pub(crate) fn translate(
         host: "".into(),
         claim: None,
         lane: lane(route.spec.tls.as_ref()),
-        fault: fault.cloned(),
-        path: route.spec.path.clone().unwrap_or_default(),
+        fault: fault.cloned().map(Box::new),
+        path: route.spec.path.as_deref().unwrap_or_default().into(),
         verdict: Verdict::Usable,
     };
     let (name, claimed) = host::claimed(key, route, options);
@@ -103,7 +103,7 @@ pub(crate) fn translate(
             if !out.host.is_empty() {
                 out.translation.entry(&HostPattern::Exact(Arc::clone(&out.host)), false);
             }
-            out.verdict = Verdict::Void(refusal);
+            out.verdict = Verdict::Void(Box::new(refusal));
             return out;
         }
     };
@@ -156,7 +156,7 @@ pub(crate) fn translate(
             if settings.deny.is_none() && closes {
                 refusal.message.push_str(", so its path is closed (503)");
             }
-            out.verdict = Verdict::Closed(refusal);
+            out.verdict = Verdict::Closed(Box::new(refusal));
         }
     }
     out.translation.problems.extend(problems);

@@ -72,7 +72,10 @@ impl Index {
         for (position, one) in placed {
             let claim =
                 Claim { order: order(position), line: one.line, object: one.object.clone() };
-            self.entries.entry(one.name.clone()).or_default().claims.push(claim);
+            let claims = &mut self.entries.entry(one.name.clone()).or_default().claims;
+            // Mostly the only one.
+            claims.reserve_exact(1);
+            claims.push(claim);
             self.touched.insert(one.name.clone());
             names.push(one.name.clone());
         }
