@@ -1,14 +1,13 @@
 //! Many hosts in one gateway: `gatehouse-loadtest scale`.
 //!
-//! Every host has its own Ingress, Service and EndpointSlice. Measured: start until `/readyz` says yes,
-//! memory, and the time from saving one file until the changed answer comes, for a changed path and for
-//! a moved endpoint. All on loopback, in a temporary folder.
+//! Every host has its own Service and EndpointSlice, and an Ingress or, in a second run, a Route. Measured: start until
+//! `/readyz` says yes, memory, and the time from saving one file until the changed answer comes, for a changed path and
+//! for a moved endpoint. All on loopback, in a temporary folder.
 
 use std::{
-    fmt::Write as _,
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -23,7 +22,7 @@ use gatehouse_testbed::{
 /// Flags of `gatehouse-loadtest scale`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Hosts, each with an Ingress, a Service and an EndpointSlice.
+    /// Hosts, each with an Ingress or a Route, a Service and an EndpointSlice.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     hosts: u32,
     /// Hosts per file.
@@ -43,16 +42,35 @@ pub(crate) struct Options {
 /// Longest time until ready, and until a change is live.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// What names the hosts.
+#[derive(Clone, Copy)]
+enum By {
+    Ingress,
+    Route,
+}
+
 /// The generated folder.
 struct Site {
     folder: PathBuf,
+    by: By,
     hosts: u32,
     per_file: u32,
     /// Where endpoints are, and where they move to.
     endpoints: [SocketAddr; 2],
 }
 
-/// Starts the gateway on the generated folder, changes it and writes the result.
+/// What a gateway on a generated folder was measured at.
+struct Figures {
+    bytes: u64,
+    ready_after: Duration,
+    start_cpu: Duration,
+    kib_when_ready: u64,
+    kib_after_changes: u64,
+    paths: Vec<Duration>,
+    endpoints: Vec<Duration>,
+}
+
+/// Measures both kinds of objects, one after the other, and writes the result.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     process::catch_signals()?;
     let folder = guard::folder("gatehouse-scale-")?;
@@ -63,69 +81,45 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         endpoint: address.to_string(),
     });
     echo::spawn(&listeners, 1)?;
-    let site = Site {
-        folder: folder.path().join("manifests"),
-        hosts: options.hosts,
-        per_file: options.per_file,
-        endpoints: [first, second],
+    let measure = |by: By, name: &str| {
+        let folder = folder.path().join(name);
+        let (hosts, per_file) = (options.hosts, options.per_file);
+        let site = Site {
+            folder: folder.join("manifests"),
+            by,
+            hosts,
+            per_file,
+            endpoints: [first, second],
+        };
+        site.measure(options, &folder, http, admin).with_context(|| name.to_owned())
     };
-    let bytes = site.write()?;
-
-    let log = folder.path().join("log");
-    let state = folder.path().join("state");
-    #[rustfmt::skip]
-    let arguments = [
-        "run", "--manifests", &site.folder.to_string_lossy(), "--state-dir", &state.to_string_lossy(),
-        "--http", &http.to_string(), "--admin", &admin.to_string(), "--threads", "2", "--no-access-log",
-    ].map(str::to_owned);
-    let mut gateway = Process::start("gatehouse", &options.gatehouse, arguments, Some(&log))?;
-    let ready = Target {
-        address: admin,
-        host: "localhost".to_owned(),
-        path: "/readyz".to_owned(),
-        tls: None,
+    let all = [measure(By::Ingress, "ingresses")?, measure(By::Route, "routes")?];
+    let row = |what: &str, figure: &dyn Fn(&Figures) -> String| {
+        let [ingresses, routes] = all.each_ref().map(figure);
+        format!("| {what} | {ingresses} | {routes} |\n")
     };
-    let ready_after = ports::wait_for(&ready, &mut gateway, TIMEOUT)?;
-    let start_cpu = gateway.cpu();
-    site.verify(http)?;
-    let memory_at_start = gateway.memory_kib();
-
-    let mut paths = Vec::new();
-    let mut endpoints = Vec::new();
-    for number in 0..options.changes {
-        process::check_stopping()?;
-        // Another file each time, spread over the folder.
-        let host = (number * 2_654_435 + 1) % site.hosts;
-        paths.push(site.time_change(host, Change::Path, http, &mut gateway)?);
-        endpoints.push(site.time_change(host, Change::Endpoint, http, &mut gateway)?);
-    }
-    let mut text = String::from("# Scale\n\n");
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        text,
-        "{} hosts, each with an Ingress, a Service and an EndpointSlice, in {} YAML files ({:.1} MiB).\n\n\
-         | what | figure |\n|---|--:|\n\
-         | start until ready | {:.0} ms |\n\
-         | CPU time of that | {:.0} ms |\n\
-         | memory when ready | {:.1} MiB |\n\
-         | memory after {} changes | {:.1} MiB |\n\
-         | a saved path is live after | {} |\n\
-         | a saved endpoint is live after | {} |\n\n\
+    let mib = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
+    let after = format!("memory after {} changes", options.changes * 4);
+    let rows = [
+        row("size of the files", &|of| mib(of.bytes / 1024)),
+        row("start until ready", &|of| format!("{:.0} ms", ms(of.ready_after))),
+        row("CPU time of that", &|of| format!("{:.0} ms", ms(of.start_cpu))),
+        row("memory when ready", &|of| mib(of.kib_when_ready)),
+        row(&after, &|of| mib(of.kib_after_changes)),
+        row("a saved path is live after", &|of| spread(&of.paths)),
+        row("a saved endpoint is live after", &|of| spread(&of.endpoints)),
+    ];
+    let text = format!(
+        "# Scale\n\n\
+         {} hosts, each with a Service, an EndpointSlice, and an Ingress or a Route, in {} YAML files.\n\n\
+         | | Ingress | Route |\n|---|--:|--:|\n{}\n\
          The last two are median and slowest of {} saves, from before the write until the changed answer \
-         has arrived.\nMade by `make bench-scale`.",
+         has arrived.\nMade by `make bench-scale`.\n",
         options.hosts,
         options.hosts.div_ceil(options.per_file),
-        bytes as f64 / f64::from(1 << 20),
-        ms(ready_after),
-        ms(start_cpu),
-        memory_at_start as f64 / 1024.0,
-        options.changes * 4,
-        gateway.memory_kib() as f64 / 1024.0,
-        spread(&mut paths),
-        spread(&mut endpoints),
+        rows.concat(),
         options.changes,
     );
-    gateway.end();
     fs::create_dir_all(&options.results)?;
     let file = options.results.join("scale.md");
     fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -136,13 +130,61 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 /// What is changed about a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
-    /// Its Ingress gets another path.
+    /// Its Ingress or Route gets another path.
     Path,
     /// Its endpoint moves.
     Endpoint,
 }
 
+impl By {
+    /// Status of requests that none of the objects is for: OpenShift's router says 503 where Routes name the host.
+    fn no_rule(self) -> u16 {
+        match self {
+            Self::Ingress => 404,
+            Self::Route => 503,
+        }
+    }
+}
+
 impl Site {
+    /// Starts the gateway on the folder, and changes it.
+    fn measure(
+        &self,
+        options: &Options,
+        folder: &Path,
+        http: SocketAddr,
+        admin: SocketAddr,
+    ) -> anyhow::Result<Figures> {
+        let bytes = self.write()?;
+        let (log, state) = (folder.join("log"), folder.join("state"));
+        #[rustfmt::skip]
+        let arguments = [
+            "run", "--manifests", &self.folder.to_string_lossy(), "--state-dir", &state.to_string_lossy(),
+            "--http", &http.to_string(), "--admin", &admin.to_string(), "--threads", "2", "--no-access-log",
+        ].map(str::to_owned);
+        let mut gateway = Process::start("gatehouse", &options.gatehouse, arguments, Some(&log))?;
+        let (host, path) = ("localhost".to_owned(), "/readyz".to_owned());
+        let ready = Target { address: admin, host, path, tls: None };
+        let ready_after = ports::wait_for(&ready, &mut gateway, TIMEOUT)?;
+        let start_cpu = gateway.cpu();
+        self.verify(http)?;
+        let kib_when_ready = gateway.memory_kib();
+        let (mut paths, mut endpoints) = (Vec::new(), Vec::new());
+        for number in 0..options.changes {
+            process::check_stopping()?;
+            // Another file each time, spread over the folder.
+            let host = (number * 2_654_435 + 1) % self.hosts;
+            paths.push(self.time_change(host, Change::Path, http, &mut gateway)?);
+            endpoints.push(self.time_change(host, Change::Endpoint, http, &mut gateway)?);
+        }
+        let kib_after_changes = gateway.memory_kib();
+        gateway.end();
+        #[rustfmt::skip]
+        let figures =
+            Figures { bytes, ready_after, start_cpu, kib_when_ready, kib_after_changes, paths, endpoints };
+        Ok(figures)
+    }
+
     /// Writes all files; returns their total size in bytes.
     fn write(&self) -> anyhow::Result<u64> {
         fs::create_dir_all(&self.folder)?;
@@ -183,7 +225,7 @@ impl Site {
         let started = Instant::now();
         self.save(file, Some((host, change)))?;
         wait_until(&target, gateway, |answer| match change {
-            Change::Path => answer.status == 404,
+            Change::Path => answer.status == self.by.no_rule(),
             Change::Endpoint => answer.body.starts_with(b"service=second "),
         })?;
         let took = started.elapsed();
@@ -223,7 +265,10 @@ impl Site {
             let endpoint = self.endpoints[usize::from(change == Some(Change::Endpoint))];
             let object = format!("site-{host:06}");
             text += &manifests::service(&object, endpoint);
-            text += &manifests::ingress(&object, &name(host), path, &object, None);
+            text += &match self.by {
+                By::Ingress => manifests::ingress(&object, &name(host), path, &object, None),
+                By::Route => manifests::route(&object, &name(host), path, &object),
+            };
         }
         text
     }
@@ -271,7 +316,8 @@ fn ms(duration: Duration) -> f64 {
 }
 
 /// Median and slowest.
-fn spread(times: &mut [Duration]) -> String {
+fn spread(times: &[Duration]) -> String {
+    let mut times = times.to_owned();
     times.sort();
     match (times.get(times.len() / 2), times.last()) {
         (Some(median), Some(slowest)) => format!("{:.0} ms, {:.0} ms", ms(*median), ms(*slowest)),

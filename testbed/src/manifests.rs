@@ -85,6 +85,23 @@ spec:
     )
 }
 
+/// A Route without TLS for everything under `path`.
+pub fn route(name: &str, host: &str, path: &str, service: &str) -> String {
+    format!(
+        "---
+apiVersion: route.openshift.io/v1
+kind: Route
+metadata:
+  name: {name}
+  namespace: default
+spec:
+  host: {host}
+  path: {path}
+  to: {{kind: Service, name: {service}, weight: 100}}
+"
+    )
+}
+
 /// A `Secret` of type `kubernetes.io/tls`.
 pub fn tls_secret(name: &str, certificate_pem: &str, key_pem: &str) -> String {
     format!(
