@@ -46,7 +46,7 @@ pub(crate) use gateways::may_be_ours;
 pub use group::{GroupPlan, GroupSecret};
 pub use l4::{
     Affinities, Certs, ClientAffinity, Forwarding, Kept, KernelPlan, L4Address, L4Plan, L4Port,
-    L4Stats, Named, ServicePort, Watched,
+    L4Stats, Named, ServicePort, Watched, of_new_clients,
 };
 pub use status::statuses;
 pub(crate) use status::{Statuses, load_balancer, pool as pool_status};

@@ -14,7 +14,10 @@ use std::{
 };
 
 use gatehouse_routes::{
-    action::Forward, model::Transport, networks::Networks, objects::ObjectKey,
+    action::Forward,
+    model::{Endpoint, EndpointSet, Transport},
+    networks::Networks,
+    objects::ObjectKey,
     server_names::ServerNames,
 };
 use serde::Serialize;
@@ -113,6 +116,16 @@ impl L4Port {
         let named = self.names.iter().flat_map(|names| names.values());
         [&self.forward].into_iter().chain(named.map(|named| &named.forward))
     }
+}
+
+/// The endpoints among which those on this node, `here`, get new clients; `None`: all of them do. Where none here is ready,
+/// those here that serve on while they terminate do: as with kube-proxy, what is ready elsewhere does not matter.
+pub fn of_new_clients<'e>(set: &'e EndpointSet, here: Option<&[IpAddr]>) -> &'e [Endpoint] {
+    let Some(here) = here else { return &set.endpoints };
+    let has = |all: &[Endpoint]| {
+        all.iter().any(|one| here.binary_search(&one.address.ip().to_canonical()).is_ok())
+    };
+    if !has(&set.endpoints) && has(&set.draining) { &set.draining } else { &set.endpoints }
 }
 
 /// What is counted of a Service's TCP or UDP ports, over all workers; carried from compile to compile.

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     admin::metrics::Counter,
-    compile::{ClientAffinity, L4Port, L4Stats, Named},
+    compile::{ClientAffinity, L4Port, L4Stats, Named, of_new_clients},
     snapshot::Snapshot,
     upstream::{
         Upstreams,
@@ -291,7 +291,7 @@ async fn reach(
     let slot = to.forward.spec.backends.get(index)?.slot;
     let set = &backend.endpoints;
     match &set.external {
-        None => one_of(means, &set.endpoints, slot, to, client).await,
+        None => one_of(means, of_new_clients(set, to.here), slot, to, client).await,
         Some(external) => {
             let named = Box::pin(upstreams.names.endpoints(worker, external)).await;
             one_of(means, &named, slot, to, client).await

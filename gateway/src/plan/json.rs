@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::Planned;
 use crate::{
-    compile::{Compiled, L4Address, L4Port, ListenerPlan, Named, statuses},
+    compile::{Compiled, L4Address, L4Port, ListenerPlan, Named, of_new_clients, statuses},
     source::api_version,
 };
 
@@ -125,15 +125,12 @@ pub(super) fn forwarded_to(
 ) -> Vec<String> {
     let table = &compiled.routes.backends;
     let backends = forward.spec.backends.iter();
-    let mut all: Vec<String> =
-        backends.flat_map(|one| endpoints(table.get(one.slot).map(|one| &**one))).collect();
-    if let Some(here) = here {
-        let is_here = |text: &String| {
-            text.parse::<SocketAddr>().is_ok_and(|at| here.binary_search(&at.ip()).is_ok())
-        };
-        all.retain(is_here);
-    }
-    all
+    let backends = backends.map(|one| table.get(one.slot).map(|one| &**one));
+    let Some(here) = here else { return backends.flat_map(endpoints).collect() };
+    let chosen = backends.flatten().flat_map(|one| of_new_clients(&one.endpoints, Some(here)));
+    let chosen = chosen.map(|endpoint| endpoint.address);
+    let is_here = |at: &SocketAddr| here.binary_search(&at.ip()).is_ok();
+    chosen.filter(is_here).map(|at| at.to_string()).collect()
 }
 
 /// More names of hosts: the name and the host.

@@ -333,6 +333,29 @@ fn endpoints_of_other_nodes_get_nothing_of_a_local_service() {
     });
 }
 
+/// What is ready on another node is of no use to a client that came to this one.
+#[test]
+fn a_local_service_is_served_by_endpoints_that_terminate_where_no_other_is_here() {
+    on_host(|| {
+        let going =
+            "nodeName: test-node, conditions: {ready: false, serving: true, terminating: true}";
+        let [one, two] = [echo("one"), echo_at("127.0.0.2", "two")];
+        let address = SocketAddr::new(VIP.parse().unwrap(), free_address().port());
+        let manifest = |one_is: &str| {
+            let text = balanced(address.port(), &[one, two], "", "externalTrafficPolicy: Local");
+            let text = text.replacen("nodeName: test-node", one_is, 1);
+            text.replacen("127.0.0.2], nodeName: test-node", "127.0.0.2], nodeName: other-node", 1)
+        };
+        let gateway = Plan::default().manifest("db.yaml", manifest(going)).start();
+        wait::eventually("the port is open", || {
+            TcpStream::connect(address).map(drop).map_err(|_| gateway.output())
+        });
+        for _ in 0..4 {
+            assert_eq!(read_text(&mut dial(address), 3), "one");
+        }
+    });
+}
+
 #[test]
 fn a_backend_is_told_who_its_client_is_where_its_service_asks_for_that() {
     on_host(|| {

@@ -11,7 +11,7 @@ use gatehouse_routes::{
 };
 use gatehouse_vip::forwarding::{self, Endpoint, Group, Rules};
 
-use super::{Forwarding, L4Address, L4Plan, L4Port};
+use super::{Forwarding, L4Address, L4Plan, L4Port, of_new_clients};
 
 /// What the kernel is to pass on, and the endpoints that checks may take out of it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -136,7 +136,7 @@ fn group(
     };
     for backend in &port.forward.spec.backends {
         let Some(known) = backends.get(backend.slot) else { continue };
-        reachable(&known.endpoints.endpoints, &mut endpoints);
+        reachable(of_new_clients(&known.endpoints, port.here.as_deref()), &mut endpoints);
         reachable(&known.endpoints.draining, &mut draining);
     }
     let number = at.address.port();

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     admin::metrics::Counter,
-    compile::{ClientAffinity, L4Port, L4Stats},
+    compile::{ClientAffinity, L4Port, L4Stats, of_new_clients},
     l4::pick::{By, Key, pick},
     upstream::{connect, health},
     worker::{
@@ -284,7 +284,7 @@ impl Udp {
 
     /// An endpoint, and a socket that talks with it.
     fn reach<'s>(&self, at: At<'s>) -> Option<(&'s Endpoint, bool, UdpSocket)> {
-        let endpoints = &*at.backend?.endpoints.endpoints;
+        let endpoints = of_new_clients(&at.backend?.endpoints, at.port.here.as_deref());
         let client = at.flow.client.ip();
         let by = match &at.port.by_client {
             Some(affinity) => By::client(client, Some(affinity), self.worker.now()),
