@@ -73,6 +73,8 @@ kinds! {
     CertificateMisdirected: 421 "certificate_misdirected" "misdirected request: this connection was not asked for the client certificate of this host";
     /// The TLS of the connection is none that this host speaks.
     TlsMisdirected: 421 "tls_misdirected" "misdirected request: this connection has a version or a cipher of TLS that is none of this host";
+    /// The TLS of this host is passed on, and that of the connection ended here.
+    TlsPassedOn: 421 "tls_passed_on" "misdirected request: this host ends TLS itself, over connections of its own name";
     /// The client sends more requests than the rule allows.
     TooManyRequests: 429 "too_many_requests" "too many requests: this client sends more than this path allows";
     /// More than 100 fields or 64 KiB of them.
@@ -140,6 +142,7 @@ impl ProxyErrorKind {
                 | Self::NotImplemented
                 | Self::CertificateMisdirected
                 | Self::TlsMisdirected
+                | Self::TlsPassedOn
                 | Self::ClientGone
         )
     }

@@ -174,6 +174,13 @@ async fn answer(
     let snapshot = conn.shared.worker.pin();
     let gateway = snapshot.gateway(conn.listener.slot).ok_or(ProxyErrorKind::NoRoute)?;
     check_owner(conn, gateway, &head)?;
+    if conn.tls_version.is_some()
+        && gateway.passes_through()
+        && gateway.passed_through(&head.host).is_some()
+    {
+        // A wildcard may have rules for this name, and the connection may be older than what passes it on.
+        return Err(ProxyErrorKind::TlsPassedOn);
+    }
 
     let scheme = headers::client_scheme(&parts.headers, head.seen, &conn.forwarding, conn.scheme);
     let view = RequestView { scheme, host: &head.host, path: &head.path, parts };
