@@ -22,6 +22,7 @@ use super::{
 use crate::{
     action::WeightedBackend,
     admit::{self, Lost},
+    annotations::{authentication::Part, mirror::MirrorSettings},
     endpoints::{Changed, Gap, Inputs, Resolved, Resolver, through},
     model::{Backend, BackendTable, CertBinding, CertSource, Scope},
     objects::{ObjectKey, ObjectRef},
@@ -239,6 +240,11 @@ impl Run<'_, '_> {
             let (so, answered) = match stand_in {
                 _ if translation.object.kind == "Service" => {
                     ("connections are refused".into(), false)
+                }
+                // Requests go on; only their copies do not.
+                _ if usage.field == MirrorSettings::field() => ("no copy is sent".into(), true),
+                _ if usage.field == Part::Url.field() => {
+                    ("it cannot be asked, so nobody passes (500)".into(), false)
                 }
                 _ if stands_in(usage) => {
                     ("it stands in for nobody, and errors are worded here".into(), false)

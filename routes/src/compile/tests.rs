@@ -8,6 +8,8 @@ use crate::{
     action::Action,
     filter::HttpsRedirect,
     model::{CertSource, HostPattern, Scheme},
+    objects::SourceTrust,
+    problem::Severity,
     testing::{self, add, answer, answer_of, objects, problems},
 };
 
@@ -189,6 +191,52 @@ fn the_oldest_tls_entry_of_a_host_names_its_certificate() {
     let both = format!("{}---\n{inline}", alone.replace("to:", "path: /a, to:") + "\n");
     assert_eq!(certs(&both), ["r.com CERT\nCA"]);
     assert_eq!(certs(&alone), ["r.com REFUSED\nCA"]);
+}
+
+#[test]
+fn what_a_missing_service_costs_is_said_of_copies_and_of_authentication() {
+    let of = |name: &str, annotations: &str| {
+        let own = "nginx.ingress.kubernetes.io";
+        let annotations = annotations.replace("own/", &format!("{own}/"));
+        of_class(name, "nginx", "there").replace("foo.com", &format!("{name}.com")).replacen(
+            "metadata: {",
+            &format!("metadata: {{annotations: {{{annotations}}}, "),
+            1,
+        )
+    };
+    let yaml = [
+        "kind: Service\nmetadata: {name: there, namespace: d}\nspec: {ports: [{port: 80}]}\n"
+            .to_owned(),
+        of("a", "own/mirror-target: 'http://gone.d.svc'"),
+        of("b", "own/mirror-target: 'http://there.d.svc:81', own/default-backend: there"),
+        of("c", "own/auth-url: 'http://there.d.svc.cluster.local:81/'"),
+    ];
+    let mut objects = objects(&yaml.join("---\n"));
+    let trust = SourceTrust { standalone: true, loopback_endpoints: true };
+    objects.services.values_mut().for_each(|stored| stored.trust = trust);
+    objects.ingresses.values_mut().for_each(|stored| stored.trust = trust);
+    let options = Options { claim_classes: vec!["nginx".into()], ..Options::default() };
+    let compiled = compile(&objects, &options, None);
+    let told = |problem: &Problem| {
+        (problem.object.key.name.to_string(), problem.severity, problem.message.clone())
+    };
+    let told: Vec<_> =
+        compiled.problems.iter().filter(|it| it.field.contains('[')).map(told).collect();
+    for expected in [
+        ("a", Severity::Warning, "Service d/gone does not exist; no copy is sent"),
+        ("b", Severity::Warning, "Service d/there has no TCP port 81; no copy is sent"),
+        (
+            "c",
+            Severity::Error,
+            "Service d/there has no TCP port 81; it cannot be asked, so nobody passes (500)",
+        ),
+    ] {
+        let (name, severity, message) = expected;
+        assert!(
+            told.contains(&(name.to_owned(), severity, message.to_owned())),
+            "{expected:?}: {told:#?}"
+        );
+    }
 }
 
 #[test]

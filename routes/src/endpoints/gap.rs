@@ -1,6 +1,6 @@
 //! What is missing where an object refers to a backend, and how it is told.
 
-use super::empty::Empty;
+use super::{empty::Empty, named::service_named};
 use crate::{
     model::{BackendKey, BackendPort},
     objects::ObjectRef,
@@ -28,12 +28,16 @@ impl Gap {
         field: &str,
         so: &str,
     ) -> Problem {
+        let service = match (&key.port, service_named(&key.service.name)) {
+            (BackendPort::Outside { .. }, Some((namespace, name))) => format!("{namespace}/{name}"),
+            _ => key.service.to_string(),
+        };
         match self {
             Self::Service => Problem::error(
                 object,
                 "BackendNotFound",
                 field,
-                format!("Service {} does not exist; {so}", key.service),
+                format!("Service {service} does not exist; {so}"),
                 "create the Service in the same namespace, or correct its name",
             ),
             Self::Port => Problem::error(
@@ -41,8 +45,7 @@ impl Gap {
                 "PortNotFound",
                 field,
                 format!(
-                    "Service {} has no {} port {}; {so}",
-                    key.service,
+                    "Service {service} has no {} port {}; {so}",
                     key.protocol.transport().name(),
                     key.port
                 ),
@@ -55,7 +58,7 @@ impl Gap {
                 object,
                 "NoEndpoints",
                 field,
-                format!("Service {} has no endpoint: {why}; {so}", key.service),
+                format!("Service {service} has no endpoint: {why}; {so}"),
                 "write an EndpointSlice of that label, with the Service's port name and an address that is ready",
             ),
         }
