@@ -111,6 +111,38 @@ spec: {{to: {{name: app}}}}
 
 /// What is converted there answers as what it is made of.
 #[test]
+fn a_route_whose_weights_serve_nobody_makes_no_ingress_that_serves_everybody() {
+    let route = |to: &str| {
+        let objects = testing::objects(&format!(
+            "{SERVICES}---\nkind: Route\nmetadata: {{name: r, namespace: d}}\nspec: {{host: r.com, {to}}}\n"
+        ));
+        let converted = ingresses(&objects, None);
+        let errors = converted.problems.iter().filter(|problem| problem.is_error());
+        (converted.manifests.len(), errors.map(|it| it.field.to_string()).collect::<Vec<_>>())
+    };
+    for (to, made) in [
+        ("to: {name: app, weight: 0}", 0),
+        ("to: {name: app, weight: 0}, alternateBackends: [{name: next, weight: 0}]", 0),
+        ("to: {name: app, weight: 0}, alternateBackends: [{name: next, weight: 1}]", 2),
+        ("to: {name: app}", 1),
+    ] {
+        let errors = if made == 0 { vec!["spec.to.weight".to_owned()] } else { vec![] };
+        assert_eq!(route(to), (made, errors), "{to}");
+    }
+}
+
+#[test]
+fn a_slash_at_the_end_of_a_routes_path_is_said_to_mean_less() {
+    for (path, told) in [("/", false), ("/a", false), ("/a/", true)] {
+        let objects = testing::objects(&format!(
+            "{SERVICES}---\nkind: Route\nmetadata: {{name: r, namespace: d}}\nspec: {{host: r.com, path: {path}, to: {{name: app}}}}\n"
+        ));
+        let converted = ingresses(&objects, None);
+        assert_eq!(fields(&converted).contains(&"spec.path"), told, "{path}");
+    }
+}
+
+#[test]
 fn both_ways_lead_to_the_same_backends() {
     let options = Options { claim_classes: vec!["nginx".into()], ..Options::default() };
     let mut objects = testing::objects(&format!(

@@ -57,6 +57,20 @@ impl One<'_> {
         let targets: Vec<_> = std::iter::once(&spec.to).chain(&spec.alternate_backends).collect();
         let weight = |target: &RouteTargetReference| target.weight.unwrap_or(100).max(0);
         let total: i32 = targets.iter().map(|target| weight(target)).sum();
+        if total == 0 {
+            let message = "no Service has a weight, so nobody is served; an Ingress would serve everybody, so none is \
+                           made of the Route";
+            let hint = "give a Service a weight if it is to be served again";
+            let problem =
+                Problem::error(&self.object, "NotConverted", "spec.to.weight", message, hint);
+            return self.out.problems.push(problem);
+        }
+        if spec.path.as_deref().is_some_and(|path| path.len() > 1 && path.ends_with('/')) {
+            let hint = "see whether that may be served, too";
+            let message =
+                "a Route's slash at the end leaves out the path without it, a Prefix takes it in";
+            self.lost("spec.path", message, hint);
+        }
         let own = self.ingress(&self.key.name, &host, &spec.to, &kept);
         self.out.manifests.push(own);
         for (at, target) in targets.iter().enumerate().skip(1) {
