@@ -182,6 +182,12 @@ impl<'o> Resolver<'o> {
             draft.stated = Some(named.speaks).filter(|speaks| *speaks != Speaks::default());
             self.fill(&mut draft, &named::key(key, &named, (to, &service.object)), service);
         }
+        if let Some(last) = through.last()
+            && draft.external.is_some()
+            && !self.objects.services.contains_key(last)
+        {
+            draft.gap = Some(Gap::Named);
+        }
         Resolved {
             gap: draft.gap,
             through,

@@ -241,6 +241,7 @@ impl Run<'_, '_> {
                 _ if translation.object.kind == "Service" => {
                     ("connections are refused".into(), false)
                 }
+                _ if gap == Gap::Named => ("a name server is asked for it".into(), true),
                 // Requests go on; only their copies do not.
                 _ if usage.field == MirrorSettings::field() => ("no copy is sent".into(), true),
                 _ if usage.field == Part::Url.field() => {

@@ -210,6 +210,7 @@ fn what_a_missing_service_costs_is_said_of_copies_and_of_authentication() {
         of("a", "own/mirror-target: 'http://gone.d.svc'"),
         of("b", "own/mirror-target: 'http://there.d.svc:81', own/default-backend: there"),
         of("c", "own/auth-url: 'http://there.d.svc.cluster.local:81/'"),
+        of("d", "own/auth-url: 'http://gone.o.svc/'"),
     ];
     let mut objects = objects(&yaml.join("---\n"));
     let trust = SourceTrust { standalone: true, loopback_endpoints: true };
@@ -225,6 +226,11 @@ fn what_a_missing_service_costs_is_said_of_copies_and_of_authentication() {
     for expected in [
         ("a", Severity::Warning, "Service d/gone does not exist; no copy is sent"),
         ("b", Severity::Warning, "Service d/there has no TCP port 81; no copy is sent"),
+        (
+            "d",
+            Severity::Warning,
+            "Service o/gone is in none of the files; a name server is asked for it",
+        ),
         (
             "c",
             Severity::Error,

@@ -14,6 +14,8 @@ pub(crate) enum Gap {
     Service,
     /// The Service has no such port.
     Port,
+    /// It is named as a cluster names a Service, and no file has one of that name.
+    Named,
     /// Nobody is there, for this reason; asked only where the objects are written by hand, as the endpoints of a
     /// cluster come and go.
     Endpoints(Empty),
@@ -53,6 +55,20 @@ impl Gap {
                     BackendPort::Target(_) => "name a port of the pods, not of the Service",
                     _ => "name a port that the Service lists in spec.ports",
                 },
+            ),
+            Self::Named => Problem::error(
+                object,
+                "BackendNotFound",
+                field,
+                match key.port {
+                    BackendPort::Outside { .. } => {
+                        format!("Service {service} is in none of the files; {so}")
+                    }
+                    _ => format!(
+                        "Service {service} is the name of a Service that is in none of the files; {so}"
+                    ),
+                },
+                "write the Service that is meant, or name a host that name servers know",
             ),
             Self::Endpoints(why) => Problem::error(
                 object,

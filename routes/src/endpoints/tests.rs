@@ -457,6 +457,7 @@ fn a_name_that_a_service_of_the_files_has_in_a_cluster_leads_to_its_endpoints() 
         // In a cluster its name servers say what is meant.
         assert!(led(name, far, false).backend.endpoints.external.is_some());
     }
+    assert_eq!(led("gone.o.svc", plain, true).gap, Some(Gap::Named));
     for name in
         ["gone.o.svc", "far.o", "far.o.pod.cluster.local", "a.far.o.svc", "far.o.svc.example.com"]
     {
