@@ -132,6 +132,23 @@ fn a_route_whose_weights_serve_nobody_makes_no_ingress_that_serves_everybody() {
 }
 
 #[test]
+fn a_route_that_sets_fields_of_requests_makes_no_ingress_that_lets_clients_say_them() {
+    for (direction, action, made) in [
+        ("request", "{type: Delete}", 0),
+        ("request", "{type: Set, set: {value: b}}", 0),
+        ("response", "{type: Delete}", 1),
+    ] {
+        let objects = testing::objects(&format!(
+            "{SERVICES}---\nkind: Route\nmetadata: {{name: r, namespace: d}}\nspec: {{host: r.com, to: {{name: app}}, \
+             httpHeaders: {{actions: {{{direction}: [{{name: X-User, action: {action}}}]}}}}}}\n"
+        ));
+        let converted = ingresses(&objects, None);
+        assert_eq!(converted.manifests.len(), made, "{direction} {action}");
+        assert_eq!(converted.problems.iter().any(Problem::is_error), made == 0);
+    }
+}
+
+#[test]
 fn a_slash_at_the_end_of_a_routes_path_is_said_to_mean_less() {
     for (path, told) in [("/", false), ("/a", false), ("/a/", true)] {
         let objects = testing::objects(&format!(

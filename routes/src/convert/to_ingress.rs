@@ -50,8 +50,13 @@ impl One<'_> {
             (Some("Subdomain"), Some((_, domain))) => format!("*.{domain}"),
             _ => host.to_owned(),
         };
-        if spec.http_headers.is_some() {
-            let hint = "see custom-headers for those of answers";
+        if let Some(headers) = &spec.http_headers {
+            if !headers.actions.request.is_empty() {
+                let message = "pods would get what clients say in these fields, and nothing on an Ingress sets or \
+                               deletes them, so no Ingress is made of the Route";
+                return self.refused("spec.httpHeaders.actions.request", message, "keep the Route");
+            }
+            let hint = "see custom-headers";
             self.lost("spec.httpHeaders", "an Ingress has no such field", hint);
         }
         let targets: Vec<_> = std::iter::once(&spec.to).chain(&spec.alternate_backends).collect();
@@ -61,9 +66,7 @@ impl One<'_> {
             let message = "no Service has a weight, so nobody is served; an Ingress would serve everybody, so none is \
                            made of the Route";
             let hint = "give a Service a weight if it is to be served again";
-            let problem =
-                Problem::error(&self.object, "NotConverted", "spec.to.weight", message, hint);
-            return self.out.problems.push(problem);
+            return self.refused("spec.to.weight", message, hint);
         }
         if spec.path.as_deref().is_some_and(|path| path.len() > 1 && path.ends_with('/')) {
             let hint = "see whether that may be served, too";
@@ -224,6 +227,11 @@ impl One<'_> {
 
     fn secret(&self) -> String {
         format!("{}-tls", self.key.name)
+    }
+
+    /// Nothing is made of it: open it would be another than it was.
+    fn refused(&mut self, field: &str, message: &str, hint: &str) {
+        self.out.problems.push(Problem::error(&self.object, "NotConverted", field, message, hint));
     }
 
     fn lost(&mut self, field: &str, message: &str, hint: &str) {
