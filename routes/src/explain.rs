@@ -147,6 +147,12 @@ struct Request<'t> {
 impl<'t> Request<'t> {
     /// What goes wrong once the winner is found, in the order of the data path.
     fn error(&self, compiled: &Compiled, asked: &Asked<'_>) -> Option<Failure> {
+        if connection::is_passed_on(compiled, asked.table, &self.view) {
+            let reason =
+                "TLS of the host is passed on as it is, and that of this server name ends here"
+                    .into();
+            return Some(Failure { status: 421, reason });
+        }
         let Some(winner) = &self.winner else {
             let host = self.table.host_for(self.view.host);
             return Some(if host.is_some_and(|host| host.of_routes()) {
@@ -191,12 +197,15 @@ impl<'t> Request<'t> {
             Action::Deny { reason, .. } => failure(DENY_STATUS, reason),
             Action::Redirect(_) => None,
             Action::Forward(forward) if answers(compiled, &forward.spec.backends) => None,
-            Action::Forward(_) => match self.stand_in(compiled, rule) {
+            Action::Forward(forward) => match self.stand_in(compiled, rule) {
                 Some((_, true)) => None,
                 Some((_, false)) => failure(
                     503,
                     "neither a backend of it nor what stands in for them has a ready endpoint",
                 ),
+                None if forward.spec.backends.iter().all(|one| one.weight == 0) => {
+                    failure(503, "no backend of it has a weight")
+                }
                 None => failure(503, "no backend of it has a ready endpoint"),
             },
         }

@@ -49,6 +49,12 @@ pub(super) fn passed_on(compiled: &Compiled, asked: &Asked<'_>) -> Option<Passed
     Some(PassedOn { object, host, to: to.collect(), broken_off })
 }
 
+/// Whether a host is reached by connections whose TLS does not end here, and by no other.
+pub(super) fn is_passed_on(compiled: &Compiled, table: usize, view: &RequestView<'_>) -> bool {
+    let table = compiled.tables.get(table).filter(|_| view.scheme == Scheme::Https);
+    table.is_some_and(|table| table.passthrough.find(view.host, &table.routes).is_some())
+}
+
 /// The certificate that a client is asked for in its handshake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -11,6 +11,7 @@ use crate::{
     host,
     model::HostPattern,
     objects::{ObjectRef, Objects},
+    openshift::RouteSpec,
     problem::{Problem, Severity},
 };
 
@@ -40,7 +41,10 @@ pub fn refused(compiled: &Compiled, objects: &Objects, table: usize, host: &str)
         let reasons = reasons(compiled, &object, place(&object), &elsewhere);
         Refused { object, reasons }
     });
-    let routes = compiled.routes.iter().filter(|outcome| outcome.host == host);
+    let routes = compiled.routes.iter().filter(|outcome| {
+        let spec = objects.routes.get(&outcome.object).map(|stored| &stored.object.spec);
+        outcome.host == host || spec.is_some_and(|spec| asks_for(spec, host))
+    });
     let routes = routes.map(|outcome| {
         let object = ObjectRef::new("Route", outcome.object.clone());
         let elsewhere = || "it is served on the addresses of another gateway".to_owned();
@@ -74,6 +78,16 @@ fn claims(ingress: &Ingress, host: &str) -> bool {
         // It is refused for its host.
         Err(_) => text.to_ascii_lowercase().starts_with(host),
     })
+}
+
+/// Whether a Route is written for the host, admitted or not: by its name or with a wildcard.
+fn asks_for(route: &RouteSpec, host: &str) -> bool {
+    let own = route.host.as_deref().unwrap_or_default();
+    let domain =
+        |host: &'_ str| host.split_once('.').map(|(_, domain)| domain.to_ascii_lowercase());
+    let wildcard = route.wildcard_policy.as_deref() == Some("Subdomain");
+    own.eq_ignore_ascii_case(host)
+        || (wildcard && domain(own).is_some_and(|own| domain(host) == Some(own)))
 }
 
 /// What is wrong with an object: the errors of one that has rules in the table, all problems of one that has

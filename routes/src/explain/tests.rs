@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing;
+use crate::{compile::compile, options::Options, testing};
 
 const OBJECTS: &str = "
 kind: Ingress
@@ -346,6 +346,52 @@ fn what_clients_have_to_show_is_said_and_in_clear_text_nobody_can() {
     let asked = explained_get(&testing::compiled(&shown(&named)), Scheme::Https, "a.test", "/");
     let asked = asked.client_certificate.unwrap();
     assert_eq!((asked.subjects.as_deref(), asked.depth), (Some("CN=me"), 3));
+}
+
+#[test]
+fn a_host_that_is_passed_through_is_misdirected_where_tls_ends_here() {
+    let mut options = Options::default();
+    options.route_admission.wildcards = true;
+    let route = |name: &str, host: &str, more: &str, termination: &str| {
+        format!(
+            "---\nkind: Route\nmetadata: {{name: {name}, namespace: d}}\nspec: {{host: {host}{more}, to: {{name: s}}, \
+             tls: {{termination: {termination}}}}}\n"
+        )
+    };
+    let yaml = route("w", "any.a.test", ", wildcardPolicy: Subdomain", "edge")
+        + &route("b", "b.a.test", "", "passthrough");
+    let compiled = compile(&testing::objects(&yaml), &options, None);
+    let (parts, ()) = http::Request::new(()).into_parts();
+    for (scheme, host, server_name, expected) in [
+        (Scheme::Https, "b.a.test", Some("b.a.test"), None),
+        (Scheme::Https, "b.a.test", Some("c.a.test"), Some(421)),
+        (Scheme::Https, "b.a.test", None, Some(421)),
+        (Scheme::Https, "c.a.test", Some("c.a.test"), Some(503)),
+        (Scheme::Http, "b.a.test", None, Some(503)),
+    ] {
+        let view = RequestView { scheme, host, path: "/", parts: &parts };
+        let asked = Asked { table: 0, view, encoded_slash: false, client: None, server_name };
+        let error = explain(&compiled, &asked).error.map(|error| error.status);
+        assert_eq!(error, expected, "{scheme:?} {host} {server_name:?}");
+    }
+}
+
+#[test]
+fn a_wildcard_that_is_refused_is_named_to_whoever_asks_for_a_host_below_it() {
+    let yaml = "kind: Route\nmetadata: {name: w, namespace: d}\nspec: {host: any.a.test, wildcardPolicy: Subdomain, \
+                to: {name: s}}\n---\nkind: Route\nmetadata: {name: u, namespace: d}\nspec: {host: UPPER.test, to: {name: s}}\n";
+    let objects = testing::objects(yaml);
+    let compiled = compile(&objects, &Options::default(), None);
+    for (host, expected) in [
+        ("x.a.test", &["Route d/w"][..]),
+        ("upper.test", &["Route d/u"]),
+        ("x.b.a.test", &[]),
+        ("b.test", &[]),
+    ] {
+        let refused = refused(&compiled, &objects, 0, host);
+        let named: Vec<_> = refused.iter().map(|one| one.object.to_string()).collect();
+        assert_eq!(named, expected, "{host}");
+    }
 }
 
 #[test]
