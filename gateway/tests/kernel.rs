@@ -426,9 +426,14 @@ fn connections_and_flows_go_on_when_another_one_of_both_passes_their_service_on(
             thread::sleep(Duration::from_secs(1));
             said(&mut first).map_err(|error| format!("the first connection at last: {error}"))?;
             said(&mut second).map_err(|error| format!("the second connection: {error}"))?;
-            drop(second);
             // Those of the traffic end as well.
             over.store(true, Ordering::Relaxed);
+            bed.gateway.run(&["nft", "flush", "ruleset"]).map_err(|error| error.to_string())?;
+            if !comes_true(|| bed.ruleset().contains("gatehouse-l4")) {
+                return Err("what another program has removed is not made anew".to_owned());
+            }
+            said(&mut second).map_err(|error| format!("after that: {error}"))?;
+            drop(second);
             match comes_true(|| !bed.ruleset().contains("gatehouse-l4")) {
                 true => said(&mut first).map_err(|error| format!("without a table: {error}")),
                 false => Err("the table stays, though it forwards nothing any more".to_owned()),

@@ -218,7 +218,13 @@ impl KernelForwarding {
                     self.ending.clear();
                 }
             }
-            Ok(_) => {}
+            Ok(_) => {
+                if !self.look(now)
+                    && let Err(error) = self.table.apply(&Rules::default())
+                {
+                    tracing::warn!(%error, "connections that the kernel passes on break off");
+                }
+            }
             Err(error) => tracing::debug!(%error, "connections cannot be counted"),
         }
     }
