@@ -1,7 +1,7 @@
 //! Objects in, tables out: the one entry point of this crate.
 //!
-//! `gather` translates what changed, `assemble` puts the tables together; this file holds the public
-//! types and the order of the steps.
+//! `gather` translates what changed, `claims` says which Routes get their hosts, `assemble` puts the tables together;
+//! `kept` is what one compile leaves for the next. This file holds the public types and the order of the steps.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,17 +25,21 @@ use crate::{
 mod assemble;
 mod by_age;
 mod canaries;
+mod claims;
 mod demands;
 mod error_pages;
 mod facts;
 mod fallback;
 mod gather;
 mod hosts;
+mod kept;
 mod own;
 mod passthrough;
 mod remarks;
+mod served;
 
-use gather::{Cache, Run};
+use gather::Run;
+use kept::Cache;
 
 pub use crate::translate::openshift::CertificateFault;
 

@@ -14,10 +14,12 @@ use super::{
     canaries,
     facts::Has,
     fallback,
-    gather::{self, Cache, JudgedRoute, KeptCerts, Run, ServedIngress},
+    gather::{self, Run},
     hosts::{self, Besides},
+    kept::{Cache, KeptCerts},
     passthrough,
     remarks::KeptHosts,
+    served::{JudgedRoute, ServedIngress},
 };
 use crate::{
     action::WeightedBackend,

@@ -7,7 +7,8 @@ use std::{cell::LazyCell, sync::Arc};
 
 use super::{
     facts::{Facts, Has},
-    gather::{Cache, JudgedRoute, ServedIngress},
+    kept::Cache,
+    served::{JudgedRoute, ServedIngress},
 };
 use crate::{
     admit::Seniority,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
-use super::{Compiled, facts::Has, gather::ServedIngress};
+use super::{Compiled, facts::Has, served::ServedIngress};
 use crate::{
     action::{Action, Forward, ForwardSpec},
     problem::Problem,

@@ -1,30 +1,27 @@
 //! The first half of a compile: every object translated, by the previous compile if it did not change.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashSet;
 use k8s_openapi::api::networking::v1::Ingress;
 
 use super::{
-    CertificateFault, CertificateFaults, Compiled, IngressOutcome, RouteOutcome,
+    CertificateFault, CertificateFaults, Compiled,
+    claims::{are_same_claims, failed_claims},
     facts::{Facts, Has},
-    remarks::KeptHosts,
+    kept::{Cache, FailedClaims, Kept, Old, OwnIngress, Walk},
+    served::{JudgedRoute, ServedIngress},
 };
 use crate::{
-    admit::{self, RouteClaim, Seniority, claimed_path},
+    admit,
     annotations::Defaults,
     class::{self, Claim, Classes},
-    endpoints::{Inputs, Resolved},
-    model::{CertBinding, HostPattern},
-    objects::{Age, ObjectKey, ObjectRef, Objects, Revision, Stored},
+    model::HostPattern,
+    objects::{ObjectKey, Objects, Revision, Stored},
     openshift::Route,
     options::Options,
     problem::Problem,
-    slots::{ScopeSlots, SlotMap, Slots},
+    slots::{ScopeSlots, Slots},
     translate::{
         Translation,
         ingress::{self, Reading, Tls},
@@ -34,72 +31,6 @@ use crate::{
 
 /// Why a Route is refused whose certificate is in a Secret.
 const EXTERNAL: &str = "ExternalCertificateValidationFailed";
-
-/// What one compile leaves for the next.
-#[derive(Debug)]
-pub(super) struct Cache {
-    pub(super) options: Options,
-    pub(super) defaults: Option<Defaults>,
-    /// In the order of their keys, as are the routes.
-    pub(super) ingresses: Vec<Arc<KeptIngress>>,
-    pub(super) routes: Vec<Arc<KeptRoute>>,
-    pub(super) failed_claims: Arc<FailedClaims>,
-    /// The places of both by age, those of the Routes behind those of the Ingresses, without what is in no table.
-    pub(super) by_age: Arc<[usize]>,
-    /// By place.
-    pub(super) facts: Vec<Facts>,
-    /// What the classes were judged by.
-    pub(super) classes: Vec<(ObjectKey, Revision)>,
-    pub(super) slots: Arc<SlotMap>,
-    pub(super) scopes: ScopeSlots,
-    /// Keys of all Secrets, those that may not be read, and what each table's certificates were made from.
-    pub(super) secrets: Vec<ObjectKey>,
-    pub(super) refused: BTreeMap<ObjectRef, Arc<str>>,
-    pub(super) certs: Vec<Arc<KeptCerts>>,
-    /// What there is to be said of the hosts of the first table.
-    pub(super) hosts: Arc<KeptHosts>,
-    /// What `resolved` was made from.
-    pub(super) inputs: Arc<Inputs>,
-    pub(super) own: BTreeSet<SocketAddr>,
-    /// By slot.
-    pub(super) resolved: Vec<Option<Arc<Resolved>>>,
-}
-
-/// What the certificates of a table were made from, and what was wrong with them.
-#[derive(Debug)]
-pub(super) struct KeptCerts {
-    pub(super) bindings: Vec<Arc<[CertBinding]>>,
-    /// The Secrets that they name, whether or not they exist.
-    pub(super) secrets: Arc<BTreeSet<ObjectKey>>,
-    pub(super) problems: Vec<Problem>,
-}
-
-/// An Ingress of ours and its translation.
-pub(super) type KeptIngress = Kept<OwnIngress>;
-/// A Route and its translation.
-pub(super) type KeptRoute = Kept<RouteTranslation>;
-
-/// What an Ingress of ours became.
-#[derive(Debug)]
-pub(super) struct OwnIngress {
-    pub(super) class: Option<Box<str>>,
-    pub(super) gateway: Option<ObjectKey>,
-    tls: Arc<Tls>,
-    pub(super) translation: Translation,
-}
-
-/// Positions of the Routes that do not get their host, with the reason.
-pub(super) type FailedClaims = HashMap<usize, String>;
-
-/// What an object became.
-#[derive(Debug)]
-pub(super) struct Kept<D> {
-    pub(super) key: ObjectKey,
-    /// `metadata.uid`.
-    pub(super) uid: Option<Box<str>>,
-    revision: Revision,
-    pub(super) result: D,
-}
 
 /// A compile under way.
 pub(super) struct Run<'o, 'p> {
@@ -123,26 +54,6 @@ pub(super) struct Run<'o, 'p> {
     /// What holds for every Ingress, if the ConfigMap of ingress-nginx is read.
     pub(super) defaults: Option<Defaults>,
     pub(super) problems: Vec<Problem>,
-}
-
-/// An Ingress of ours, ready to be put into the tables.
-pub(super) struct ServedIngress {
-    pub(super) kept: Arc<KeptIngress>,
-    /// Its place among the Ingresses of the previous compile.
-    pub(super) was_at: Option<usize>,
-    pub(super) facts: Facts,
-}
-
-/// A Route with its outcome so far.
-pub(super) struct JudgedRoute {
-    pub(super) kept: Arc<KeptRoute>,
-    /// Its place among the Routes of the previous compile.
-    pub(super) was_at: Option<usize>,
-    pub(super) facts: Facts,
-    /// Reason and message, if it is not admitted.
-    pub(super) refused: Option<(&'static str, String)>,
-    /// Its rules go into the tables, be it to close its path.
-    pub(super) in_table: bool,
 }
 
 /// Whose an Ingress of ours is.
@@ -354,78 +265,6 @@ impl<'o, 'p> Run<'o, 'p> {
     }
 }
 
-impl JudgedRoute {
-    pub(super) fn seniority(&self) -> Seniority<'_> {
-        self.kept.seniority("Route", self.facts.age)
-    }
-
-    /// What becomes of it, the previous value if it is the same.
-    pub(super) fn outcome(&self, previous: Option<&Compiled>) -> Arc<RouteOutcome> {
-        let (reason, message) = match &self.refused {
-            Some((reason, message)) => (*reason, &**message),
-            None => ("", ""),
-        };
-        let admitted = self.refused.is_none();
-        // Outcomes stand where their Routes do.
-        let before = self.was_at.zip(previous).and_then(|(at, previous)| {
-            let same = Arc::ptr_eq(previous.cache.routes.get(at)?, &self.kept);
-            previous.routes.get(at).filter(|_| same)
-        });
-        let same = |before: &&Arc<RouteOutcome>| {
-            (before.admitted, before.reason, &*before.message) == (admitted, reason, message)
-        };
-        before.filter(same).cloned().unwrap_or_else(|| {
-            Arc::new(RouteOutcome {
-                object: self.kept.key.clone(),
-                host: self.kept.result.host.to_string(),
-                admitted,
-                reason,
-                message: message.to_owned(),
-            })
-        })
-    }
-}
-
-impl ServedIngress {
-    pub(super) fn seniority(&self) -> Seniority<'_> {
-        self.kept.seniority("Ingress", self.facts.age)
-    }
-
-    /// The gateway Service that serves it.
-    pub(super) fn gateway(&self) -> Option<&ObjectKey> {
-        self.kept.result.gateway.as_ref()
-    }
-
-    /// What becomes of it, the previous value if it is the same.
-    pub(super) fn outcome(&self, previous: Option<&Compiled>) -> Arc<IngressOutcome> {
-        // Outcomes stand where their Ingresses do.
-        let before = self.was_at.zip(previous).and_then(|(at, previous)| {
-            let same = Arc::ptr_eq(previous.cache.ingresses.get(at)?, &self.kept);
-            Some((previous.ingresses.get(at)?, same))
-        });
-        let OwnIngress { class, gateway, .. } = &self.kept.result;
-        let is = |before: &Arc<IngressOutcome>| {
-            before.object == self.kept.key
-                && before.class.as_deref() == class.as_deref()
-                && before.gateway == *gateway
-        };
-        match before {
-            Some((before, same)) if same || is(before) => Arc::clone(before),
-            _ => Arc::new(IngressOutcome {
-                object: self.kept.key.clone(),
-                class: class.as_deref().map(str::to_owned),
-                gateway: gateway.clone(),
-            }),
-        }
-    }
-}
-
-impl<D> Kept<D> {
-    fn seniority(&self, kind: &'static str, age: Age) -> Seniority<'_> {
-        Seniority { age, kind, uid: self.uid.as_deref(), key: &self.key }
-    }
-}
-
 impl OwnIngress {
     /// Whose it was when it was made.
     fn own(&self) -> Own<'_> {
@@ -437,35 +276,6 @@ impl OwnIngress {
 /// What the classes are judged by, besides the options.
 pub(super) fn classes(objects: &Objects) -> impl Iterator<Item = (&ObjectKey, Revision)> {
     objects.ingress_classes.iter().map(|(key, stored)| (key, stored.revision))
-}
-
-impl Cache {
-    /// The classes of that compile.
-    pub(super) fn classes(&self) -> impl Iterator<Item = (&ObjectKey, Revision)> {
-        self.classes.iter().map(|(key, revision)| (key, *revision))
-    }
-}
-
-/// Whether the Routes are those of the previous compile, and of the same age.
-fn are_same_claims(routes: &[JudgedRoute], kept: &Cache) -> bool {
-    let before = kept.routes.iter().zip(&kept.facts[kept.ingresses.len()..]).enumerate();
-    routes.len() == kept.routes.len()
-        && routes.iter().zip(before).all(|(route, (at, (before, facts)))| {
-            // The age says where it stands in its source, too.
-            route.was_at == Some(at)
-                && route.facts.age == facts.age
-                && Arc::ptr_eq(&route.kept, before)
-        })
-}
-
-fn failed_claims(routes: &[JudgedRoute], options: &Options) -> FailedClaims {
-    let claims = routes.iter().enumerate().filter_map(|(at, route)| {
-        let RouteTranslation { claim, path, lane, .. } = &route.kept.result;
-        let (host, path) = (claim.as_ref()?, claimed_path(path));
-        Some(RouteClaim { seniority: route.seniority(), host, path, lane: *lane, at })
-    });
-    let ownership = options.route_admission.ownership;
-    admit::route_claims(claims.collect(), ownership).into_iter().collect()
 }
 
 /// Whether the rules of an Ingress that is the same were made with what is known now of the TLS of their hosts, and of the
@@ -533,45 +343,5 @@ impl<'t> TlsHosts<'t> {
             HostPattern::OneLabel(_) | HostPattern::Any => None,
         };
         self.named.contains(host) || parent.is_some_and(|rest| self.wildcards.contains(rest))
-    }
-}
-
-/// Walks along the previous compile's values while the caller walks along the objects, both by key.
-struct Walk<'p, D> {
-    all: &'p [Arc<Kept<D>>],
-    facts: &'p [Facts],
-    at: usize,
-}
-
-/// What the object was.
-pub(super) struct Old<'p, D> {
-    kept: &'p Arc<Kept<D>>,
-    facts: Facts,
-    /// The object is the same.
-    same: bool,
-    /// Where it stood.
-    at: usize,
-}
-
-impl<'p, D> Walk<'p, D> {
-    fn new(all: &'p [Arc<Kept<D>>], facts: &'p [Facts]) -> Self {
-        Self { all, facts, at: 0 }
-    }
-
-    /// What the object of this key was. Keys must ascend.
-    fn find(&mut self, key: &ObjectKey, revision: Revision) -> Option<Old<'p, D>> {
-        while let (Some(kept), Some(facts)) = (self.all.get(self.at), self.facts.get(self.at)) {
-            // Equality first: keys mostly share their memory.
-            let found = kept.key == *key;
-            if !found && kept.key > *key {
-                return None;
-            }
-            let at = self.at;
-            self.at += 1;
-            if found {
-                return Some(Old { kept, facts: *facts, same: kept.revision == revision, at });
-            }
-        }
-        None
     }
 }
