@@ -3,9 +3,12 @@
 //! Thousands of objects lie all over the memory, and each look at one is a cache miss or several. So the few facts that
 //! decide whether there is anything to look for stand side by side, and are kept from compile to compile.
 
-use std::ops::BitOr;
+use std::{hash::BuildHasher as _, ops::BitOr};
+
+use foldhash::quality::FixedState;
 
 use crate::{
+    model::HostPattern,
     objects::Age,
     translate::{
         Translation,
@@ -19,9 +22,17 @@ use crate::{
 pub(super) struct Facts {
     pub(super) age: Age,
     pub(super) has: Has,
+    /// Stands for the host that a Route claims, 0 for none; another host has another one, but for a rare chance.
+    pub(super) host: u64,
 }
 
 impl Facts {
+    /// Of a Route.
+    pub(super) fn of_route(route: &RouteTranslation, age: Age) -> Self {
+        let host = route.claim.as_ref().map_or(0, |host| FixedState::default().hash_one(host));
+        Self { age, has: Has::of_route(route), host }
+    }
+
     /// The same of an object that may stand elsewhere in its source.
     pub(super) fn of_order(self, order: u64) -> Self {
         Self { age: Age { order, ..self.age }, ..self }
@@ -47,6 +58,8 @@ impl Has {
     pub(super) const MADE_WITH_TLS: Self = Self(1 << 5);
     /// A reason not to be served as it stands.
     pub(super) const VERDICT: Self = Self(1 << 6);
+    /// A claim on all hosts of a domain.
+    pub(super) const WILDCARD_CLAIM: Self = Self(1 << 7);
 
     /// Of an Ingress.
     pub(super) fn of_ingress(tls: &Tls, translation: &Translation) -> Self {
@@ -54,9 +67,12 @@ impl Has {
     }
 
     /// Of a Route.
-    pub(super) fn of_route(route: &RouteTranslation) -> Self {
+    fn of_route(route: &RouteTranslation) -> Self {
         let usable = matches!(route.verdict, Verdict::Usable) && route.fault.is_none();
-        Self::of(&route.translation) | Self::VERDICT.given(!usable)
+        let of_domain = matches!(route.claim, Some(HostPattern::OneLabel(_)));
+        Self::of(&route.translation)
+            | Self::VERDICT.given(!usable)
+            | Self::WILDCARD_CLAIM.given(of_domain)
     }
 
     fn of(translation: &Translation) -> Self {

@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 
 use super::{
     CertificateFault, CertificateFaults, Compiled,
-    claims::{are_same_claims, failed_claims},
+    claims::failed_claims,
     facts::{Facts, Has},
     kept::{Cache, FailedClaims, Kept, Old, OwnIngress, Walk},
     served::{JudgedRoute, ServedIngress},
@@ -132,7 +132,7 @@ impl<'o, 'p> Run<'o, 'p> {
             translation.shrink_to_fit();
             let metadata = &stored.object.metadata;
             let has = Has::of_ingress(&tls, &translation);
-            let facts = Facts { age: stored.age(metadata), has };
+            let facts = Facts { age: stored.age(metadata), has, host: 0 };
             let uid = metadata.uid.as_deref().map(Box::from);
             let (class, gateway) = (own.class.map(Box::from), own.gateway.cloned());
             let result = OwnIngress { class, gateway, tls, translation };
@@ -182,10 +182,7 @@ impl<'o, 'p> Run<'o, 'p> {
     pub(super) fn routes(&mut self) -> Vec<JudgedRoute> {
         let selected = self.selected_routes();
         let mut judged = self.translate_routes(&selected);
-        let failed = match self.kept.filter(|kept| are_same_claims(&judged, kept)) {
-            Some(kept) => Arc::clone(&kept.failed_claims),
-            None => Arc::new(failed_claims(&judged, self.options)),
-        };
+        let failed = failed_claims(&judged, self.options, self.kept);
         self.failed_claims = Arc::clone(&failed);
         for (at, route) in judged.iter_mut().enumerate() {
             if failed.is_empty() && !route.facts.has.any(Has::VERDICT) {
@@ -256,7 +253,7 @@ impl<'o, 'p> Run<'o, 'p> {
             }
             result.translation.shrink_to_fit();
             let metadata = &stored.object.metadata;
-            let facts = Facts { age: stored.age(metadata), has: Has::of_route(&result) };
+            let facts = Facts::of_route(&result, stored.age(metadata));
             let uid = metadata.uid.as_deref().map(Box::from);
             let kept = Arc::new(Kept { key: key.clone(), uid, revision: stored.revision, result });
             all.push(JudgedRoute { kept, was_at, facts, refused: None, in_table: true });

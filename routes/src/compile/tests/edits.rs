@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::rule::RouteRule;
+use crate::{options::admission::Ownership, rule::RouteRule};
 
 /// Names of objects of each kind. Few, so that they replace each other and collide.
 const NAMES: u8 = 4;
@@ -56,7 +56,7 @@ fn read((kind, name, version): &Edit) -> (&'static str, ObjectKey, Option<Value>
                     "backend": { "service": { "name": service, "port": { "number": 80 } } } }] } }],
             }),
             "Route" => json!({
-                "host": host.replace("*.", ""), "path": path,
+                "host": host.replace("*.", "w."), "path": path,
                 "wildcardPolicy": if host.starts_with('*') { "Subdomain" } else { "None" },
                 "to": { "name": service },
                 "tls": match more {
@@ -143,8 +143,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn after_any_edits_a_compile_says_what_the_first_one_would_have_said(edits in edits()) {
-        let options = Options::default();
+    fn after_any_edits_a_compile_says_what_the_first_one_would_have_said(
+        edits in edits(), shared in any::<bool>(), wildcards in any::<bool>(),
+    ) {
+        let mut options = Options::default();
+        options.route_admission.wildcards = wildcards;
+        if shared {
+            options.route_admission.ownership = Ownership::InterNamespaceAllowed;
+        }
         let mut objects = objects("");
         let mut last: Option<Compiled> = None;
         for (count, edit) in edits.iter().enumerate() {
