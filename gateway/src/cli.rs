@@ -235,8 +235,8 @@ pub struct ExplainArgs {
     /// Shared by the commands that read manifests.
     #[command(flatten)]
     pub manifests: ManifestArgs,
-    /// Files and folders of manifests, then the URL of the request.
-    #[arg(required = true, num_args = 2.., value_names = ["PATH", "URL"])]
+    /// Files and folders of manifests, and the URL of the request behind them.
+    #[arg(required = true, value_name = "PATH or URL")]
     pub paths_and_url: Vec<String>,
 }
 
@@ -394,12 +394,17 @@ mod tests {
 
     #[test]
     fn explain_takes_paths_first_and_the_url_last() {
-        let words = ["gatehouse", "explain", "a", "b", "http://c/", "-H", "Host: d", "-o", "json"];
-        let Command::Explain(arguments) = try_parse(words).unwrap() else { panic!() };
-        assert_eq!(arguments.paths_and_url, ["a", "b", "http://c/"]);
-        assert_eq!(arguments.headers, ["Host: d"]);
-        assert_eq!(arguments.output, Output::Json);
-        assert!(try_parse(["gatehouse", "explain", "a"]).is_err());
+        for words in [
+            "a b http://c/ -H Host:d -o json",
+            "-H Host:d a -o json b http://c/",
+            "a b -o json -H Host:d http://c/",
+        ] {
+            let all = ["gatehouse", "explain"].into_iter().chain(words.split(' '));
+            let Command::Explain(arguments) = try_parse(all).unwrap() else { panic!() };
+            assert_eq!(arguments.paths_and_url, ["a", "b", "http://c/"], "{words}");
+            assert_eq!(arguments.headers, ["Host:d"]);
+            assert_eq!(arguments.output, Output::Json);
+        }
     }
 
     #[test]

@@ -49,8 +49,10 @@ struct Told {
 /// # Errors
 /// Manifests that cannot be read, what is no request, an address at which nothing listens.
 pub(super) fn run(arguments: &ExplainArgs, out: &mut String) -> anyhow::Result<ExitCode> {
-    // clap asks for two values at least.
-    let (url, paths) = arguments.paths_and_url.split_last().context("a URL is missing")?;
+    let all = arguments.paths_and_url.split_last();
+    let Some((url, paths)) = all.filter(|(_, paths)| !paths.is_empty()) else {
+        bail!("name files or folders of manifests, and the URL of the request behind them");
+    };
     let request = Request::parse(url, &arguments.headers, arguments.server_name.as_deref())?;
     let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
     let planned = planned(&paths, node_context(&arguments.manifests)?)?;
