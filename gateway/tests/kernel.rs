@@ -15,7 +15,7 @@ use std::{
 use gatehouse_testbed::{
     gatehouse::gateway::{Gateway, Plan, signal},
     lan::{Host, Lan},
-    wait::{self, comes_true},
+    wait::{self, Until, comes_true},
 };
 use tempfile::TempDir;
 
@@ -346,6 +346,7 @@ fn in_an_upgrade_no_packet_is_lost_and_one_table_is_left() {
     ask(&flow).unwrap();
     let over = AtomicBool::new(false);
     let (asked, last) = thread::scope(|scope| {
+        let until = Until::dropped(&over);
         // Every datagram is sent once. One of a new flow, or of a new connection, asks the rules.
         let traffic = scope.spawn(|| {
             let mut asked = 0;
@@ -366,7 +367,7 @@ fn in_an_upgrade_no_packet_is_lost_and_one_table_is_left() {
         assert!(comes_true(succeeds), "{}", next.output());
         // Its own rules, and a look at them.
         thread::sleep(Duration::from_secs(3));
-        over.store(true, Ordering::Relaxed);
+        drop(until);
         (traffic.join().unwrap(), next)
     });
     assert!(asked > 0);
@@ -401,6 +402,7 @@ fn connections_and_flows_go_on_when_another_one_of_both_passes_their_service_on(
     ask(&flow).unwrap();
     let over = AtomicBool::new(false);
     let asked = thread::scope(|scope| {
+        let until = Until::dropped(&over);
         let traffic = scope.spawn(|| {
             let (mut asked, mut lost) = (0, Vec::new());
             while !over.load(Ordering::Relaxed) {
@@ -440,7 +442,7 @@ fn connections_and_flows_go_on_when_another_one_of_both_passes_their_service_on(
             }
         };
         let end = end();
-        over.store(true, Ordering::Relaxed);
+        drop(until);
         let (asked, lost) = traffic.join().unwrap();
         assert_eq!(end, Ok(()), "{lost:?} {}", gateway.output());
         assert_eq!(lost, Vec::<String>::new(), "of {asked}: {}", gateway.output());

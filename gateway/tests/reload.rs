@@ -17,7 +17,7 @@ use gatehouse_testbed::{
         manifests::{ingress, prefix, route, secret, service},
         tls::{Pair, Tls, certificate, client_config},
     },
-    wait::{self, comes_true},
+    wait::{self, Until, comes_true},
 };
 
 /// Requests that are made meanwhile, at least.
@@ -42,6 +42,7 @@ fn two_hundred_saves_under_load_fail_no_request() {
     let done = AtomicBool::new(false);
     let served = AtomicU64::new(0);
     std::thread::scope(|scope| {
+        let until = Until::dropped(&done);
         let clients: Vec<_> = (0..8)
             .map(|n| {
                 let host = if n % 2 == 0 { "x.test" } else { "y.test" };
@@ -59,7 +60,7 @@ fn two_hundred_saves_under_load_fail_no_request() {
         });
         let ended = || clients.iter().any(|client| client.is_finished());
         comes_true(|| served.load(Ordering::Relaxed) > REQUESTS || ended());
-        done.store(true, Ordering::Relaxed);
+        drop(until);
         let failures: Vec<String> =
             clients.into_iter().filter_map(|c| c.join().unwrap().err()).collect();
         assert!(failures.is_empty(), "{}", failures.join("\n"));

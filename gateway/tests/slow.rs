@@ -18,7 +18,7 @@ use gatehouse_testbed::{
         h2raw::{self, END_HEADERS, END_STREAM, H2, PREFACE, block, frame, kind},
         tls::Tls,
     },
-    wait::{self, comes_true},
+    wait::{self, Until, comes_true},
 };
 
 /// 1/10 of the real limits: 10 s become 1 s, the 75 s of an idle connection 7.5 s. An honest client on a busy
@@ -183,6 +183,7 @@ fn every_slow_client_is_sent_away_and_fast_ones_are_served_meanwhile() {
     let bed = Bed::gateway(&[&format!("--time-scale={SCALE}")]);
     let done = AtomicBool::new(false);
     let failures: Vec<String> = std::thread::scope(|scope| {
+        let until = Until::dropped(&done);
         let fast = scope.spawn(|| {
             let mut waited = Vec::new();
             while !done.load(Ordering::Relaxed) {
@@ -196,7 +197,7 @@ fn every_slow_client_is_sent_away_and_fast_ones_are_served_meanwhile() {
         });
         let rows: Vec<_> = ROWS.iter().map(|row| scope.spawn(|| judge(&bed, row))).collect();
         let failures = rows.into_iter().filter_map(|r| r.join().unwrap()).collect();
-        done.store(true, Ordering::Relaxed);
+        drop(until);
         // Half of them: one or the other may wait for the machine.
         let half = fast.join().unwrap();
         assert!(half < Duration::from_secs(1), "fast clients waited {half:?}");

@@ -22,7 +22,7 @@ use gatehouse_testbed::{
         h2raw::{self, H2},
         show,
     },
-    wait::{self, comes_true},
+    wait::{self, Until, comes_true},
 };
 
 const TIME: Duration = Duration::from_secs(6);
@@ -46,6 +46,7 @@ fn honest_clients_get_their_own_answers_amid_hostile_ones() {
     let done = AtomicBool::new(false);
     let answered = AtomicU64::new(0);
     let failures: Vec<String> = std::thread::scope(|scope| {
+        let until = Until::dropped(&done);
         for n in 0..6 {
             let (done, http) = (&done, bed.http);
             scope.spawn(move || hostile(http, SEED + n, done));
@@ -67,7 +68,7 @@ fn honest_clients_get_their_own_answers_amid_hostile_ones() {
         std::thread::sleep(TIME);
         let ended = || clients.iter().any(|client| client.is_finished());
         comes_true(|| answered.load(Ordering::Relaxed) > ROUNDS || ended());
-        done.store(true, Ordering::Relaxed);
+        drop(until);
         clients.into_iter().filter_map(|c| c.join().unwrap().err()).collect()
     });
     assert!(failures.is_empty(), "seed {SEED:#x}: {}", failures.join("\n"));

@@ -24,7 +24,7 @@ use gatehouse_testbed::{
     },
     namespace::Namespace,
     process::{Process, find_program},
-    wait,
+    wait::{self, Until},
 };
 
 /// Addresses that the Service gets.
@@ -561,13 +561,14 @@ fn a_successor_reads_what_its_predecessor_does_not_and_nothing_is_lost() {
         bed.gateway.terminate();
         let (mut gateway, over) = (bed.gateway, AtomicBool::new(false));
         thread::scope(|scope| {
+            let until = Until::dropped(&over);
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     assert_eq!(ask(&socket).0, "a");
                 }
             });
             let ended = gateway.wait();
-            over.store(true, Ordering::Relaxed);
+            drop(until);
             assert!(ended.unwrap().success(), "{}", gateway.output());
         });
         assert_ne!(ask(&socket), before, "the successor has a socket of its own");

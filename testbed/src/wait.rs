@@ -5,6 +5,7 @@
 //! is measured by it. What must *not* happen within a time is watched by the test itself.
 
 use std::{
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -53,9 +54,44 @@ pub fn eventually<T>(what: &str, mut is_so: impl FnMut() -> Result<T, String>) -
     seen.unwrap_or_else(|| panic!("not within {LIMIT:?}: {what}; instead: {instead}"))
 }
 
+/// Raises a flag when it goes out of scope, by a panic too: threads that run beside a test until then end with it, and
+/// the test fails instead of waiting for them.
+#[must_use = "the flag is raised when this is dropped"]
+pub struct Until<'f>(&'f AtomicBool);
+
+impl<'f> Until<'f> {
+    /// Will raise `flag`.
+    pub fn dropped(flag: &'f AtomicBool) -> Self {
+        Self(flag)
+    }
+}
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_beside_a_test_that_panics_end() {
+        let flag = AtomicBool::new(false);
+        let test = || {
+            thread::scope(|scope| {
+                let _until = Until::dropped(&flag);
+                scope.spawn(|| {
+                    while !flag.load(Ordering::Relaxed) {
+                        thread::yield_now();
+                    }
+                });
+                panic!("as a test may");
+            })
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)).is_err());
+    }
 
     #[test]
     fn it_looks_until_there_is_something_and_once_more_after_the_limit() {

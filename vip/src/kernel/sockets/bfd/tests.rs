@@ -6,6 +6,7 @@ use std::{
     },
 };
 
+use gatehouse_testbed::wait::Until;
 use socket2::SockRef;
 
 use super::*;
@@ -385,6 +386,7 @@ fn sessions_at_3_times_20_ms_stay_up_while_all_cores_are_busy() {
         let stop = AtomicBool::new(false);
         let cores = std::thread::available_parallelism().unwrap().get();
         let spans = std::thread::scope(|scope| {
+            let until = Until::dropped(&stop);
             for _ in 0..cores * 4 {
                 scope.spawn(|| {
                     while !stop.load(Relaxed) {
@@ -408,7 +410,7 @@ fn sessions_at_3_times_20_ms_stay_up_while_all_cores_are_busy() {
                     break;
                 }
             }
-            stop.store(true, Relaxed);
+            drop(until);
             spans
         });
         assert_eq!(spans.last(), Some(&true), "spans of 3 s: {spans:?}");

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use gatehouse_testbed::wait::Until;
+
 use super::*;
 
 /// How often a table changes under traffic. Of the first packets of flows that come in while it does, one was lost with
@@ -25,6 +27,7 @@ fn while_endpoints_weights_clients_and_networks_change_no_first_packet_is_lost()
     let over = AtomicBool::new(false);
     let Lab { client, node, table, rules, .. } = &mut lab;
     let asked = thread::scope(|scope| {
+        let until = Until::dropped(&over);
         let traffic = scope.spawn(|| {
             let mut asked = 0;
             while !over.load(Ordering::Relaxed) {
@@ -49,7 +52,7 @@ fn while_endpoints_weights_clients_and_networks_change_no_first_packet_is_lost()
             }
             node.enter(|| table.apply(rules)).unwrap().unwrap();
         }
-        over.store(true, Ordering::Relaxed);
+        drop(until);
         traffic.join().unwrap()
     });
     assert!(asked > 0);
