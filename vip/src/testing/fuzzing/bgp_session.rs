@@ -12,7 +12,7 @@ use std::{
 use super::bgp::{check_notification, settings};
 use crate::{
     bgp::{
-        Action, Cease, ConnectionId, Event, Reason, Session, State,
+        Action, Cease, ConnectionId, Event, Negotiated, Reason, Session, State,
         header::{self, HEADER, Kind, LONGEST, LONGEST_EXTENDED},
         message::Framer,
     },
@@ -34,6 +34,8 @@ struct Ledger {
     /// Connections that are open, and whether the last word has been sent.
     open: BTreeMap<ConnectionId, Said>,
     up: Option<ConnectionId>,
+    /// What it was said to be up with; one event can bring it up and down again.
+    agreed: Option<Negotiated>,
     /// Ids that have been used.
     past: Vec<ConnectionId>,
 }
@@ -60,6 +62,7 @@ pub(crate) fn session(data: &[u8], now: Instant) {
         dial: None,
         open: BTreeMap::new(),
         up: None,
+        agreed: None,
         past: Vec::new(),
     };
     while !input.is_empty() {
@@ -227,12 +230,13 @@ impl Ledger {
             Action::Up(id, negotiated) => {
                 assert_eq!(self.up, None, "two sessions with one router");
                 assert!(self.open.get(&id) == Some(&Said::Open));
-                assert_eq!(self.session.negotiated(), Some(&negotiated));
                 self.up = Some(id);
+                self.agreed = Some(negotiated);
             }
             Action::Down(reason) => {
                 shown(&reason);
                 assert!(self.up.take().is_some(), "down without having been up");
+                self.agreed = None;
             }
             Action::Refresh(families) => {
                 assert!(self.up.is_some() && !families.is_empty(), "nobody to send routes to");
@@ -266,7 +270,7 @@ impl Ledger {
     fn check(&self) {
         let session = &self.session;
         assert_eq!(session.state() == State::Established, self.up.is_some());
-        assert_eq!(session.negotiated().is_some(), self.up.is_some());
+        assert_eq!(session.negotiated(), self.agreed.as_ref());
         assert_eq!(session.report().since.is_some(), self.up.is_some());
         assert!(self.open.len() <= MOST_CONNECTIONS, "{} connections", self.open.len());
         assert!(self.open.values().all(|said| *said == Said::Open), "a connection is left behind");
