@@ -33,7 +33,7 @@ use self::{
     member::Member,
     programs::program,
 };
-use crate::lan::Host;
+use crate::lan::{Family, Host};
 
 /// Longest time for anything that happens by itself soon; generous, as the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -44,6 +44,7 @@ pub struct Builder {
     controllers: bool,
     scheduler: bool,
     host: Option<Host>,
+    family: Family,
     api_flags: Vec<String>,
     controller_flags: Vec<String>,
 }
@@ -68,6 +69,12 @@ impl Builder {
         self
     }
 
+    /// With addresses of this family, and no others, for Services, nodes and Pods. Default: IPv4.
+    pub fn family(mut self, family: Family) -> Self {
+        self.family = family;
+        self
+    }
+
     /// A further flag of the API server.
     pub fn api_flag(mut self, flag: &str) -> Self {
         self.api_flags.push(flag.to_owned());
@@ -83,7 +90,7 @@ impl Builder {
     /// Starts everything and waits until it serves.
     pub fn start(self) -> anyhow::Result<Cluster> {
         let folder = Folder::new()?;
-        let layout = Layout::new(self.host.as_ref())?;
+        let layout = Layout::new(self.host.as_ref(), self.family)?;
         let authority = Authority::new()?;
         write_credentials(&folder, &layout, &authority)?;
 
@@ -112,6 +119,7 @@ impl Builder {
             _etcd: etcd,
             _layout: layout,
             host: self.host,
+            family: self.family,
             authority,
             folder,
         };
@@ -129,6 +137,7 @@ pub struct Cluster {
     _etcd: Member,
     _layout: Layout,
     host: Option<Host>,
+    family: Family,
     authority: Authority,
     folder: Folder,
 }

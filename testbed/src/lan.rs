@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::Deref,
     sync::{Mutex, PoisonError},
 };
@@ -16,6 +16,16 @@ use crate::namespace::Namespace;
 
 /// Prefix length of the hosts' IPv4 addresses, 10.77.0.N: room for 1 000 virtual addresses on the link.
 const PREFIX4: u8 = 16;
+
+/// Which of a host's two addresses others know it by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Family {
+    /// [`Host::v4`].
+    #[default]
+    V4,
+    /// [`Host::v6`].
+    V6,
+}
 
 /// A host: one cable (`eth0`), one IPv4 and one IPv6 address, a MAC address. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -33,6 +43,24 @@ impl Host {
     /// Its own IPv6 address, `fd77::N`.
     pub fn v6(&self) -> Ipv6Addr {
         Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, self.number.into())
+    }
+
+    /// Its own address of a family.
+    pub fn address(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.v4().into(),
+            Family::V6 => self.v6().into(),
+        }
+    }
+
+    /// Its number on the link, from 1 on.
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// Takes its IPv4 address away.
+    pub fn forget_v4(&self) -> anyhow::Result<()> {
+        self.run(&["ip", "-4", "address", "flush", "dev", "eth0"]).map(drop)
     }
 
     /// The MAC address of its `eth0`, in lower case.

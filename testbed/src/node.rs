@@ -16,7 +16,7 @@ mod volumes;
 
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, mpsc},
     thread,
@@ -50,12 +50,12 @@ pub struct Options {
     /// The node's name.
     #[arg(long)]
     pub name: String,
-    /// Its number, of which the addresses of its Pods are made: 10.78.N.0/24.
+    /// Its number, of which the addresses of its Pods are made: 10.78.N.0/24 or fd78:0:0:N::/64, as its own.
     #[arg(long)]
     pub number: u8,
     /// Its address.
     #[arg(long)]
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// A folder of its own.
     #[arg(long)]
     pub folder: PathBuf,
@@ -70,7 +70,7 @@ pub struct Options {
 /// What all Pods of a node share.
 #[derive(Debug)]
 pub(crate) struct Site {
-    address: Ipv4Addr,
+    address: IpAddr,
     folder: PathBuf,
     images: Images,
     access: Access,
@@ -88,17 +88,17 @@ impl Site {
 
 /// Keeps the node going until the process is killed.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let server = &options.access.server;
+    let access = &options.access;
     let variables = [
-        ("KUBERNETES_SERVICE_HOST", server.host().context("no host in --server")?.to_owned()),
-        ("KUBERNETES_SERVICE_PORT", server.port_u16().unwrap_or(443).to_string()),
+        ("KUBERNETES_SERVICE_HOST", access.host()?.to_owned()),
+        ("KUBERNETES_SERVICE_PORT", access.port().to_string()),
     ];
     let site = Arc::new(Site {
         address: options.address,
         folder: options.folder.clone(),
         images: Images::new(&options.images)?,
         access: options.access.clone(),
-        range: Range::new(options.number),
+        range: Range::new(options.number, options.address),
         service: variables.map(|(name, value)| (name.to_owned(), value)).into(),
     });
     std::fs::create_dir_all(site.folder.join("logs"))?;

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 mod custom_resources;
 mod install;
+mod ipv6;
 mod monitoring;
 mod pages;
 mod render;

@@ -7,12 +7,12 @@ use std::{
 
 use gatehouse_testbed::{
     cluster::{Cluster, Node, eventually},
-    lan::{Host, Lan},
+    lan::{Family, Host, Lan},
 };
 
 use super::{CHART, NAMESPACE};
 
-/// Three nodes on a link, `192.168.1.0/24`, beside the addresses that hosts of a link have.
+/// Three nodes on a link, `192.168.1.0/24` or `2001:db8:1::/64`, beside the addresses that hosts of a link have.
 pub(crate) struct Site {
     pub(crate) nodes: Vec<Node>,
     pub(crate) cluster: Cluster,
@@ -23,13 +23,27 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new() -> Self {
+        Self::of(Family::V4)
+    }
+
+    /// With addresses of one family. Where that is IPv6, no host has an IPv4 address but loopback's.
+    pub(crate) fn of(family: Family) -> Self {
         let (lan, hosts) = Lan::new(["api", "node-1", "node-2", "node-3", "client"]).unwrap();
         for host in &hosts {
-            let own = format!("192.168.1.{}/24", host.v4().octets()[3]);
-            host.run(&["ip", "address", "add", &own, "dev", "eth0"]).unwrap();
+            let own = match family {
+                Family::V4 => format!("192.168.1.{}/24", host.number()),
+                Family::V6 => {
+                    host.forget_v4().unwrap();
+                    format!("2001:db8:1::{:x}/64", host.number())
+                }
+            };
+            // Nobody else has it, and a wait for that to be found out is none of the tests' business.
+            let nodad: &[&str] = if family == Family::V6 { &["nodad"] } else { &[] };
+            host.run(&[&["ip", "address", "add", &own, "dev", "eth0"], nodad].concat()).unwrap();
         }
         let [api, one, two, three, client] = hosts;
-        let cluster = Cluster::builder().host(&api).controllers(true).scheduler(true);
+        let cluster =
+            Cluster::builder().host(&api).family(family).controllers(true).scheduler(true);
         let cluster = cluster.start().unwrap();
         let gatehouse = env!("CARGO_BIN_EXE_gatehouse");
         let echo = echo().to_string_lossy().into_owned();
@@ -77,7 +91,7 @@ impl Site {
 
     /// What the client gets at a path of a host.
     pub(crate) fn get(&self, address: IpAddr, host: &str, path: &str) -> String {
-        let resolve = format!("{host}:80:{address}");
+        let resolve = format!("{host}:80:[{address}]");
         let url = format!("http://{host}{path}");
         self.client.output(&["curl", "-sS", "-m", "5", "--resolve", &resolve, &url]).unwrap().1
     }

@@ -19,15 +19,16 @@ use super::{
 };
 
 /// As a user has it who comes from MetalLB and ingress-nginx.
-const MIGRATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/migrate");
+pub(super) const MIGRATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/migrate");
 /// Answers over this time in a row are an address that is served.
-const QUIET: Duration = Duration::from_secs(2);
+pub(super) const QUIET: Duration = Duration::from_secs(2);
 
 /// A whole control plane starts on the machine meanwhile: what is answered late is answered.
-const PATIENT: Pace = Pace { every: Duration::from_millis(50), timeout: Duration::from_secs(20) };
+pub(super) const PATIENT: Pace =
+    Pace { every: Duration::from_millis(50), timeout: Duration::from_secs(20) };
 
 /// The Pods of one of the example's Services, on one node.
-fn backends(service: &str, app: &str, node: &Node) -> String {
+pub(super) fn backends(service: &str, app: &str, node: &Node) -> String {
     format!(
         "\
 apiVersion: apps/v1
@@ -43,7 +44,7 @@ spec:
       containers:
       - name: echo
         image: echo
-        args: [echo, '--listen=0.0.0.0:8080', --service={service}]
+        args: [echo, '--listen=[::]:8080', --service={service}]
 ---
 ",
         node.name()
@@ -96,7 +97,7 @@ fn one_line_is_the_whole_installation() {
 }
 
 /// One node holds the address and says so alone, interfaces are set up, and nothing was refused.
-fn installed_whole(site: &Site, address: IpAddr) {
+pub(super) fn installed_whole(site: &Site, address: IpAddr) {
     let mut owner = site.owner(address);
     let mut macs = Vec::new();
     let alone = eventually("its owner answers for it, and nobody else", || {
@@ -105,8 +106,11 @@ fn installed_whole(site: &Site, address: IpAddr) {
         Ok(macs == [owner.host().mac()])
     });
     alone.unwrap_or_else(|error| panic!("{error:#}: {macs:?}\n{}", site.describe()));
-    let arp = owner.host().run(&["sysctl", "-n", "net.ipv4.conf.eth0.arp_ignore"]).unwrap();
-    assert_eq!(arp.trim(), "1", "the settings of interfaces are not the host's:\n{}", site.logs());
+    if address.is_ipv4() {
+        let arp = owner.host().run(&["sysctl", "-n", "net.ipv4.conf.eth0.arp_ignore"]).unwrap();
+        let why = "the settings of interfaces are not the host's";
+        assert_eq!(arp.trim(), "1", "{why}:\n{}", site.logs());
+    }
 
     for node in &site.nodes {
         assert!(node.disk().join("var/lib/gatehouse").is_dir(), "the state is not on the node");
@@ -161,7 +165,7 @@ fn what_metallb_and_ingress_nginx_served_is_served_through_outage_upgrade_and_de
 }
 
 /// Both paths and both subdomains lead where the Ingresses say, and the Ingresses tell of the address.
-fn answers(site: &Site, address: IpAddr) {
+pub(super) fn answers(site: &Site, address: IpAddr) {
     for (host, path, service, seen) in [
         ("example.com", "/nginx", "nginx-service", "/"),
         ("example.com", "/other", "other-service", "/"),
@@ -192,7 +196,7 @@ fn assert_unnoticed(site: &Site, client: &Prober, event: Instant, what: &str) {
     client.clear();
 }
 
-fn outage_of_the_api_server(site: &Site, client: &Prober) {
+pub(super) fn outage_of_the_api_server(site: &Site, client: &Prober) {
     let event = Instant::now();
     site.cluster.api_server().stop();
     std::thread::sleep(Duration::from_secs(10));
@@ -202,7 +206,7 @@ fn outage_of_the_api_server(site: &Site, client: &Prober) {
 }
 
 /// A change replaces the Pods of all nodes, of which so many have one afterwards.
-fn upgrade(site: &Site, client: &Prober, nodes: usize, change: &str) {
+pub(super) fn upgrade(site: &Site, client: &Prober, nodes: usize, change: &str) {
     let pods = || {
         let get = ["get", "pods", "--namespace", NAMESPACE, "--output=name"];
         site.cluster.kubectl(&get).unwrap()
@@ -223,7 +227,7 @@ fn upgrade(site: &Site, client: &Prober, nodes: usize, change: &str) {
 }
 
 /// A node loses its power, and comes back.
-fn death_of_the_owner(site: &Site, server: SocketAddr) {
+pub(super) fn death_of_the_owner(site: &Site, server: SocketAddr) {
     let address = server.ip();
     let pace = Pace::TESTING;
     let client = Prober::start(&site.client, server, "nginx.example.com", pace).unwrap();

@@ -1,19 +1,30 @@
 //! Where the parts of a control plane listen, and what flags they have.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
 
 use anyhow::Context as _;
 use socket2::{Domain, Socket, Type};
 
-use crate::lan::Host;
+use crate::lan::{Family, Host};
 
 /// What Services would have their addresses from. Nothing answers on them: there is no kube-proxy.
-const SERVICE_NETWORK: &str = "10.96.0.0/16";
-/// The first address of [`SERVICE_NETWORK`], which is that of the Service `kubernetes`.
-const API_SERVICE: &str = "10.96.0.1";
+const fn service_network(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "10.96.0.0/16",
+        Family::V6 => "fd96::/112",
+    }
+}
+
+/// The first address of [`service_network`], which is that of the Service `kubernetes`.
+const fn api_service(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "10.96.0.1",
+        Family::V6 => "fd96::1",
+    }
+}
 
 /// Controllers whose work tests see. `endpoints-controller`: for old clients that wait for `Endpoints`.
 const CONTROLLERS: &str = "daemonset-controller,deployment-controller,disruption-controller,\
@@ -28,6 +39,7 @@ pub(super) struct Layout {
     pub(super) api: SocketAddr,
     etcd: SocketAddr,
     etcd_peer: SocketAddr,
+    family: Family,
     /// Bound and not listening, so that the ports stay ours while nothing listens on them. The processes
     /// share them (SO_REUSEPORT).
     _held: Vec<Socket>,
@@ -35,13 +47,14 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Free ports on loopback, or the usual ones on a host that is ours alone.
-    pub(super) fn new(host: Option<&Host>) -> anyhow::Result<Self> {
+    pub(super) fn new(host: Option<&Host>, family: Family) -> anyhow::Result<Self> {
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         if let Some(host) = host {
             return Ok(Self {
-                api: SocketAddr::from((host.v4(), 6443)),
+                api: SocketAddr::from((host.address(family), 6443)),
                 etcd: loopback(2379),
                 etcd_peer: loopback(2380),
+                family,
                 _held: Vec::new(),
             });
         }
@@ -54,13 +67,14 @@ impl Layout {
             held.push(socket);
         }
         let [api, etcd, etcd_peer] = addresses;
-        Ok(Self { api, etcd, etcd_peer, _held: held })
+        Ok(Self { api, etcd, etcd_peer, family, _held: held })
     }
 
     /// What the API server's certificate is for.
     pub(super) fn names(&self) -> Vec<String> {
         let own = self.api.ip().to_string();
-        let names = ["127.0.0.1", API_SERVICE, "localhost", "kubernetes.default.svc", "kubernetes"];
+        let service = api_service(self.family);
+        let names = ["127.0.0.1", service, "localhost", "kubernetes.default.svc", "kubernetes"];
         names.into_iter().map(str::to_owned).chain([own]).collect()
     }
 
@@ -83,8 +97,11 @@ impl Layout {
         let file = |name: &str| folder.join(name).display().to_string();
         // It refuses to advertise loopback; nobody is told, as the Service `kubernetes` has no endpoints here.
         let advertised = match self.api.ip() {
-            ip if ip.is_loopback() => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-            ip => ip,
+            ip if !ip.is_loopback() => ip,
+            _ if self.family == Family::V6 => {
+                IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))
+            }
+            _ => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
         };
         vec![
             format!("--etcd-servers=http://{}", self.etcd),
@@ -101,7 +118,7 @@ impl Layout {
             format!("--service-account-signing-key-file={}", file("tokens.key")),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             "--authorization-mode=Node,RBAC".to_owned(),
-            format!("--service-cluster-ip-range={SERVICE_NETWORK}"),
+            format!("--service-cluster-ip-range={}", service_network(self.family)),
             "--allow-privileged=true".to_owned(),
             // Else `kubectl logs` looks the node's name up.
             "--kubelet-preferred-address-types=InternalIP".to_owned(),

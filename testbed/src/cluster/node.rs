@@ -5,7 +5,7 @@ use std::{fs, path::Path, path::PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::{Cluster, credentials::Identity, eventually, member::Member};
-use crate::lan::Host;
+use crate::lan::{Family, Host};
 
 /// A node. It ends, with all its Pods, when it is dropped.
 #[derive(Debug)]
@@ -61,8 +61,9 @@ impl Cluster {
         let all: Vec<&Host> = hosts.iter().chain(others).copied().chain([own]).collect();
         let mut nodes = Vec::with_capacity(hosts.len());
         for host in hosts {
-            host.run(&["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])?;
-            let (pods, via) = (pod_network(host), host.v4().to_string());
+            host.run(&["sysctl", "-q", "-w", forwarding(self.family)])?;
+            let (pods, via) =
+                (pod_network(host, self.family), host.address(self.family).to_string());
             for other in all.iter().filter(|other| other.name() != host.name()) {
                 other.run(&["ip", "route", "replace", &pods, "via", &via])?;
             }
@@ -93,8 +94,8 @@ impl Cluster {
         let file = |name: &str| folder.join(name).display().to_string();
         let mut flags = vec![
             format!("--name={name}"),
-            format!("--number={}", host.v4().octets()[3]),
-            format!("--address={}", host.v4()),
+            format!("--number={}", host.number()),
+            format!("--address={}", host.address(self.family)),
             format!("--folder={}", folder.display()),
             format!("--server=https://{}", self.api_server.address()),
             format!("--authority={}", self.authority().display()),
@@ -108,8 +109,19 @@ impl Cluster {
 }
 
 /// What a node's Pods have their addresses from.
-fn pod_network(host: &Host) -> String {
-    format!("10.78.{}.0/24", host.v4().octets()[3])
+fn pod_network(host: &Host, family: Family) -> String {
+    match family {
+        Family::V4 => format!("10.78.{}.0/24", host.number()),
+        Family::V6 => format!("fd78:0:0:{:x}::/64", host.number()),
+    }
+}
+
+/// Makes a host pass on what comes for its Pods.
+const fn forwarding(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "net.ipv4.ip_forward=1",
+        Family::V6 => "net.ipv6.conf.all.forwarding=1",
+    }
 }
 
 /// The agent's program, which cargo builds beside the test that calls this.

@@ -39,6 +39,19 @@ pub struct Access {
     pub key: PathBuf,
 }
 
+impl Access {
+    /// The API server's name or address, without the brackets that a URL has around IPv6.
+    pub(super) fn host(&self) -> anyhow::Result<&str> {
+        let host = self.server.host().context("no host in --server")?;
+        Ok(host.trim_matches(['[', ']']))
+    }
+
+    /// Its port.
+    pub(super) fn port(&self) -> u16 {
+        self.server.port_u16().unwrap_or(443)
+    }
+}
+
 /// How the body of a change is to be read.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Change {
@@ -79,8 +92,8 @@ impl Api {
         Ok(Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             connector: TlsConnector::from(Arc::new(config)),
-            host: access.server.host().context("no host in --server")?.to_owned(),
-            port: access.server.port_u16().unwrap_or(443),
+            host: access.host()?.to_owned(),
+            port: access.port(),
             sender: None,
         })
     }
@@ -122,8 +135,11 @@ impl Api {
     }
 
     fn ask(&mut self, mut request: Request<Full<Bytes>>) -> anyhow::Result<(u16, Bytes)> {
-        let host = format!("{}:{}", self.host, self.port).parse()?;
-        request.headers_mut().insert(header::HOST, host);
+        let host = match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        };
+        request.headers_mut().insert(header::HOST, host.parse()?);
         let Self { runtime, connector, host, port, sender } = self;
         let asked = async {
             let mut connection = match sender.take().filter(|sender| !sender.is_closed()) {

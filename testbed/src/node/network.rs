@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     process::Command,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -14,10 +14,11 @@ use anyhow::{Context as _, bail};
 
 use crate::namespace::Namespace;
 
-/// The addresses of a node's Pods: 10.78.N.2 to 10.78.N.254. Those of Pods that are gone are given out again.
+/// The addresses of a node's Pods: 10.78.N.2 to 10.78.N.254, or fd78:0:0:N::2 to fd78:0:0:N::fe. Those of Pods that are gone are given out again.
 #[derive(Debug, Clone)]
 pub(super) struct Range {
     node: u8,
+    v6: bool,
     taken: Arc<Mutex<BTreeSet<u8>>>,
 }
 
@@ -25,19 +26,22 @@ pub(super) struct Range {
 #[derive(Debug)]
 pub(super) struct Sandbox {
     /// Its own address.
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     namespace: Option<Namespace>,
     lease: Option<(Range, u8)>,
 }
 
 impl Range {
-    /// That of the node with this number.
-    pub(super) fn new(node: u8) -> Self {
-        Self { node, taken: Arc::default() }
+    /// That of the node with this number and address, of the same family.
+    pub(super) fn new(node: u8, address: IpAddr) -> Self {
+        Self { node, v6: address.is_ipv6(), taken: Arc::default() }
     }
 
-    fn address(&self, number: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 78, self.node, number)
+    fn address(&self, number: u8) -> IpAddr {
+        match self.v6 {
+            true => Ipv6Addr::new(0xfd78, 0, 0, self.node.into(), 0, 0, 0, number.into()).into(),
+            false => Ipv4Addr::new(10, 78, self.node, number).into(),
+        }
     }
 
     fn take(&self) -> anyhow::Result<u8> {
@@ -55,7 +59,7 @@ impl Range {
 
 impl Sandbox {
     /// The node's own network.
-    pub(super) fn of_node(address: Ipv4Addr) -> Self {
+    pub(super) fn of_node(address: IpAddr) -> Self {
         Self { address, namespace: None, lease: None }
     }
 
@@ -68,14 +72,16 @@ impl Sandbox {
         let cable = format!("pod{number}");
         // One that a Pod before it had may still be about to go.
         let _ = Command::new("ip").args(["link", "del", &cable]).output();
+        // Nobody else is on the cable.
+        let own = if address.is_ipv6() { " nodad" } else { "" };
         let node = format!(
-            "link add {cable} type veth peer name eth0 netns {}\naddress add {gateway}/32 dev {cable}\n\
-             link set {cable} up\nroute add {address}/32 dev {cable}\n",
+            "link add {cable} type veth peer name eth0 netns {}\naddress add {gateway} dev {cable}{own}\n\
+             link set {cable} up\nroute add {address} dev {cable}\n",
             namespace.path()
         );
         let pod = format!(
-            "link set lo up\nlink set eth0 up\naddress add {address}/32 dev eth0\n\
-             route add {gateway}/32 dev eth0\nroute add default via {gateway} src {address}\n"
+            "link set lo up\nlink set eth0 up\naddress add {address} dev eth0{own}\n\
+             route add {gateway} dev eth0\nroute add default via {gateway} dev eth0 src {address}\n"
         );
         batch(&[], &node)?;
         batch(&namespace.prefix(), &pod)?;

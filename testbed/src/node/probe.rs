@@ -146,6 +146,7 @@ fn http_get(get: &HTTPGetAction, spec: &Spec, sandbox: &Sandbox) -> Vec<String> 
     for header in get.http_headers.iter().flatten() {
         words.extend(["-H".to_owned(), format!("{}: {}", header.name, header.value)]);
     }
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
     words.push(format!("{scheme}://{host}:{}{path}", port(&get.port, spec)));
     words
 }
