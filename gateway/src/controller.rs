@@ -334,7 +334,8 @@ impl Controller {
         self.retired.push(self.live.publish(snapshot));
         self.compiled = Some(compiled);
         self.reports.iter_mut().for_each(|reports| reports.published(self.role));
-        let took_ms = took.as_secs_f64() * 1000.0;
+        // To a microsecond: more digits are noise in the log.
+        let took_ms = f64::from(u32::try_from(took.as_micros()).unwrap_or(u32::MAX)) / 1000.0;
         tracing::info!(generation = self.generation, took_ms, "published");
         let reloaded = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.progress.update(|facts| {

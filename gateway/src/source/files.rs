@@ -197,6 +197,14 @@ struct File {
     claimed: Vec<ObjectRef>,
 }
 
+/// A file that has been read and does not count yet.
+#[derive(Debug)]
+struct Prepared {
+    place: Place,
+    stamp: Stamp,
+    read: Result<Manifest, ManifestError>,
+}
+
 /// Tells whether a file has been written or replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
@@ -290,22 +298,34 @@ impl Tree {
         self.read(&changed);
     }
 
-    /// Reads a known file again, or forgets it if it is gone. False if it is not known: then only a
-    /// [`Tree::rescan`] can tell whether it is new or another name of a known one.
-    fn reread(&mut self, path: &Path) -> bool {
-        let Some(place) = self.place(path).filter(|place| self.files.contains_key(place)) else {
+    /// Reads a known file, to be taken over by [`Tree::take`]. `None` if it is not known or not there.
+    fn prepare(&self, path: &Path) -> Option<Prepared> {
+        let place = self.known(path)?;
+        let stamp = walk::stamp(path).ok()?;
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let read = read_file(path, self.files.get(&place).map(|file| &file.manifest), threads);
+        Some(Prepared { place, stamp, read })
+    }
+
+    /// Forgets a known file that is gone. False if it is there or not known: then only a [`Tree::rescan`] can tell
+    /// whether it is new or another name of a known one.
+    fn forget(&mut self, path: &Path) -> bool {
+        let Some(place) = self.known(path).filter(|_| walk::stamp(path).is_err()) else {
             return false;
         };
         let root = &self.roots[place.root];
-        match (walk::stamp(path), walk::stamp(root)) {
-            (Ok(stamp), _) => self.read(&[(place, stamp)]),
+        match walk::stamp(root) {
             // A path of the command line is missed with all that was in it, any other file is simply gone.
-            (Err(_), Err(error)) => {
+            Err(error) => {
                 self.missing.insert(root.clone(), error.to_string());
             }
-            (Err(_), Ok(_)) => self.remove(&place),
+            Ok(_) => self.remove(&place),
         }
         true
+    }
+
+    fn known(&self, path: &Path) -> Option<Place> {
+        self.place(path).filter(|place| self.files.contains_key(place))
     }
 
     /// The differences since the last call, and the problems if they are others than before.
@@ -395,23 +415,30 @@ impl Tree {
             let place = &changed[index].0;
             read_file(&place.path, files.get(place).map(|file| &file.manifest), inner)
         });
-        for ((place, stamp), result) in changed.iter().zip(read) {
-            self.missing.remove(&place.path);
-            let file = self.files.entry(place.clone()).or_default();
-            file.stamp = Some(*stamp);
-            match result {
-                Ok(manifest) => {
-                    for kind in manifest.ignored() {
-                        if self.mentioned.insert(kind.to_owned()) {
-                            tracing::debug!(kind, "objects of this kind are ignored");
-                        }
+        for ((place, stamp), read) in changed.iter().zip(read) {
+            self.take(Prepared { place: place.clone(), stamp: *stamp, read });
+        }
+    }
+
+    /// What has been read counts from now on.
+    fn take(&mut self, Prepared { place, stamp, read }: Prepared) {
+        self.missing.remove(&place.path);
+        let file = self.files.entry(place.clone()).or_default();
+        file.stamp = Some(stamp);
+        match read {
+            Ok(manifest) => {
+                for kind in manifest.ignored() {
+                    if self.mentioned.insert(kind.to_owned()) {
+                        tracing::debug!(kind, "objects of this kind are ignored");
                     }
-                    (file.manifest, file.broken) = (manifest, None);
-                    self.dirty.insert(place.clone());
                 }
-                Err(error) => file.broken = Some(error),
+                (file.manifest, file.broken) = (manifest, None);
             }
-            file.problems = about(&place.path, file);
+            Err(error) => file.broken = Some(error),
+        }
+        file.problems = about(&place.path, file);
+        if file.broken.is_none() {
+            self.dirty.insert(place);
         }
     }
 

@@ -3,10 +3,11 @@
 //! Runs on the thread of the [`FileSource`](super::FileSource). A file is read when its writer has
 //! closed it, never before: until then it stands in [`Pending::writing`]. Events are collected until
 //! nothing has happened for 10 ms, but for no more than 100 ms, so that a save of many files becomes one
-//! batch.
+//! batch. Files are read meanwhile; what was read counts when the batch ends, unless somebody has begun to
+//! write the file again.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ffi::OsStr,
     fs, io,
     os::unix::fs::MetadataExt,
@@ -23,7 +24,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Event, Tree};
+use super::{Event, Prepared, Tree};
 
 /// So much quiet ends a batch.
 const QUIET: Duration = Duration::from_millis(10);
@@ -98,7 +99,12 @@ struct Folders {
 #[derive(Default)]
 struct Pending {
     rescan: bool,
+    /// Files that were closed, replaced or deleted.
     files: BTreeSet<PathBuf>,
+    /// Those of them that have been read.
+    read: BTreeMap<PathBuf, Prepared>,
+    /// Those of them that are gone, or new.
+    others: BTreeSet<PathBuf>,
     /// The last look at everything found files that may be incomplete.
     incomplete: bool,
     /// Files that somebody has open for writing. Outlives a batch.
@@ -110,7 +116,14 @@ struct Pending {
 
 impl Pending {
     fn is_empty(&self) -> bool {
-        !self.rescan && self.files.is_empty()
+        !self.rescan && self.files.is_empty() && self.read.is_empty() && self.others.is_empty()
+    }
+
+    /// Something has happened to a file: what was known of it is old.
+    fn forget(&mut self, path: &Path) {
+        self.files.remove(path);
+        self.read.remove(path);
+        self.others.remove(path);
     }
 }
 
@@ -120,7 +133,7 @@ impl Follower<'_> {
         let mut pending = Pending { rescan: true, ..Pending::default() };
         let mut limit = Instant::now() + AT_MOST;
         loop {
-            self.look(&mut pending);
+            self.look(&mut pending)?;
             // What happened meanwhile may have been seen in part: it belongs to the same batch. So do files
             // that cannot be read yet.
             self.drain(&mut pending)?;
@@ -165,13 +178,15 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Waits for quiet, until `limit` at most.
+    /// Waits for quiet, until `limit` at most, and reads meanwhile.
     async fn settle(&mut self, pending: &mut Pending, limit: Instant) -> io::Result<()> {
+        let mut last = Instant::now();
         loop {
-            let quiet = (Instant::now() + QUIET).min(limit);
-            match timeout_at(quiet, self.inotify.readable_mut()).await {
+            self.prepare(pending);
+            match timeout_at((last + QUIET).min(limit), self.inotify.readable_mut()).await {
                 Ok(ready) => {
                     ready?.clear_ready();
+                    last = Instant::now();
                     self.drain(pending)?;
                 }
                 Err(_) => return Ok(()),
@@ -198,10 +213,27 @@ impl Follower<'_> {
         }
     }
 
-    fn look(&mut self, pending: &mut Pending) {
-        let files = std::mem::take(&mut pending.files);
-        for path in files.iter().filter(|path| !pending.writing.contains(*path)) {
-            pending.rescan |= !self.tree.reread(path);
+    /// Reads the files that have been closed.
+    fn prepare(&self, pending: &mut Pending) {
+        for path in std::mem::take(&mut pending.files) {
+            match self.tree.prepare(&path) {
+                Some(prepared) => drop(pending.read.insert(path, prepared)),
+                None => drop(pending.others.insert(path)),
+            }
+        }
+    }
+
+    fn look(&mut self, pending: &mut Pending) -> io::Result<()> {
+        self.prepare(pending);
+        // A file that somebody writes again may have been read in part: it waits for its writer.
+        self.drain(pending)?;
+        let mut closed = std::mem::take(&mut pending.others);
+        for path in &closed {
+            pending.rescan |= !self.tree.forget(path);
+        }
+        for (path, prepared) in std::mem::take(&mut pending.read) {
+            self.tree.take(prepared);
+            closed.insert(path);
         }
         if std::mem::take(&mut pending.rescan) {
             pending.again = None;
@@ -228,7 +260,7 @@ impl Follower<'_> {
                         Err(ahead) => ahead.duration() < FRESH,
                     };
                     // What has been closed since the last look was closed by its writer.
-                    let unsure = fresh && !files.contains(path);
+                    let unsure = fresh && !closed.contains(path);
                     incomplete.set(incomplete.get() || unsure);
                     !unsure && !pending.writing.contains(path)
                 },
@@ -245,6 +277,7 @@ impl Follower<'_> {
         if self.tree.is_incomplete() {
             pending.again.get_or_insert_with(|| Instant::now() + MISSING);
         }
+        Ok(())
     }
 }
 
@@ -313,8 +346,9 @@ impl Folders {
     fn note(&self, tree: &Tree, event: &inotify::Event<&OsStr>, pending: &mut Pending) {
         let mask = event.mask;
         if mask.contains(EventMask::Q_OVERFLOW) {
-            // Events were lost, among them perhaps the end of a write.
+            // Events were lost, among them perhaps the end of a write, or its beginning.
             pending.writing.clear();
+            pending.read.clear();
             pending.rescan = true;
             return;
         }
@@ -364,13 +398,17 @@ fn note_entry(tree: &Tree, path: &Path, mask: EventMask, pending: &mut Pending) 
     if mask.contains(EventMask::MODIFY)
         || mask.contains(EventMask::CREATE) && is_being_written(path)
     {
+        pending.forget(path);
         pending.writing.insert(path.to_owned());
         return;
     }
     if !mask.contains(EventMask::ATTRIB) {
         pending.writing.remove(path);
     }
-    pending.files.insert(path.to_owned());
+    if !pending.writing.contains(path) {
+        pending.forget(path);
+        pending.files.insert(path.to_owned());
+    }
 }
 
 /// A new regular file has a writer that will close it; a new link, hard or symbolic, has none.
