@@ -6,11 +6,16 @@
 use std::sync::Arc;
 
 use crate::{
-    action::WeightedBackend,
+    action::{Forward, ForwardSpec, WeightedBackend},
     canary::Canary,
-    model::{BackendKey, BackendSlot, CertBinding, HostPattern, Scheme},
-    objects::{ObjectRef, Objects},
+    endpoints,
+    model::{
+        BackendKey, BackendPort, BackendProtocol, BackendSlot, CertBinding, ExternalName,
+        HostPattern, Scheme,
+    },
+    objects::{ObjectKey, ObjectRef, Objects},
     passthrough::PassThrough,
+    policy::Policy,
     problem::Problem,
     references::Reference,
     rule::RouteRule,
@@ -148,6 +153,27 @@ impl Translation {
         let slot = slots.slot(&key);
         self.backends.push(BackendUse { key: key.clone(), slot, used: weight > 0, field });
         WeightedBackend { slot, key, weight }
+    }
+
+    /// The Service that a setting names by a host, where that is its name in a cluster and files say so: no name server
+    /// knows it.
+    pub(crate) fn named(
+        &mut self,
+        name: &ExternalName,
+        field: String,
+        slots: &mut Slots<'_>,
+    ) -> Option<Arc<Forward>> {
+        endpoints::service_named(&name.host).filter(|_| name.loopback)?;
+        let namespace = Arc::clone(&self.object.key.namespace);
+        let key = BackendKey {
+            service: ObjectKey::new(namespace, Arc::clone(&name.host)),
+            port: BackendPort::Outside { number: name.port, loopback: name.loopback },
+            protocol: BackendProtocol::ClearText,
+            whole: false,
+        };
+        let backend = self.backend(key, 1, field, slots);
+        let spec = ForwardSpec::of(Box::new([backend]), Policy::of_the_process());
+        Some(Arc::new(Forward::new(spec)))
     }
 
     /// Gives back room that it could still grow into: it stays as it is for as long as its object does.

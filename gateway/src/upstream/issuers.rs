@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use gatehouse_routes::filter::authentication::jwt::KeyUrl;
+use gatehouse_routes::{filter::authentication::jwt::KeyUrl, model::EndpointSet};
 use tokio::sync::{
     mpsc::{UnboundedSender, unbounded_channel},
     oneshot,
@@ -46,8 +46,15 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// The way to the thread, once there is one.
-    jobs: Option<UnboundedSender<Arc<Issuer>>>,
+    jobs: Option<UnboundedSender<Job>>,
     issuers: HashMap<Arc<KeyUrl>, Weak<Issuer>>,
+}
+
+/// A question.
+struct Job {
+    issuer: Arc<Issuer>,
+    /// Where the Service is that the issuer is, if no name server knows it.
+    service: Option<Arc<EndpointSet>>,
 }
 
 /// What is known of one.
@@ -120,7 +127,7 @@ impl Issuers {
     }
 
     /// Has the thread ask, which is started if there is none.
-    fn send(&self, issuer: &Arc<Issuer>) {
+    fn send(&self, issuer: &Arc<Issuer>, service: Option<Arc<EndpointSet>>) {
         let mut state = self.0.lock();
         if state.jobs.is_none() {
             let (jobs, receiver) = unbounded_channel();
@@ -129,7 +136,8 @@ impl Issuers {
                 Err(error) => tracing::error!(%error, "no thread that asks for keys of tokens"),
             }
         }
-        let sent = state.jobs.as_ref().is_some_and(|jobs| jobs.send(Arc::clone(issuer)).is_ok());
+        let job = Job { issuer: Arc::clone(issuer), service };
+        let sent = state.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         drop(state);
         if !sent {
             issuer.failed(Instant::now());
@@ -194,34 +202,45 @@ impl LocalIssuers {
         Self { all, known: RefCell::default() }
     }
 
-    /// The keys at a URL; none if it never had an answer.
-    pub(crate) async fn keys(&self, url: &Arc<KeyUrl>) -> Option<Arc<KeySet>> {
+    /// The keys at a URL; none if it never had an answer. `service` finds the Service that has its name, if that is
+    /// not for name servers to say.
+    pub(crate) async fn keys(
+        &self,
+        url: &Arc<KeyUrl>,
+        service: impl Fn() -> Option<Arc<EndpointSet>>,
+    ) -> Option<Arc<KeySet>> {
         let issuer = self.issuer(url);
         let now = Instant::now();
         if let Some(loaded) = &*issuer.keys.load() {
             if now.saturating_duration_since(loaded.since) >= FRESH {
                 // The request does not wait for it.
-                drop(self.ask(&issuer, now));
+                drop(self.ask(&issuer, service, now));
             }
             return Some(Arc::clone(&loaded.keys));
         }
-        self.wait(&issuer, now).await
+        self.wait(&issuer, service, now).await
     }
 
     /// The keys at a URL, asked for because a token names one that these do not have. None if there are no others.
     pub(crate) async fn other_keys(
         &self,
         url: &Arc<KeyUrl>,
+        service: impl Fn() -> Option<Arc<EndpointSet>>,
         than: &Arc<KeySet>,
     ) -> Option<Arc<KeySet>> {
         let issuer = self.issuer(url);
-        let keys = self.wait(&issuer, Instant::now()).await;
+        let keys = self.wait(&issuer, service, Instant::now()).await;
         keys.filter(|keys| !Arc::ptr_eq(keys, than))
     }
 
     /// What is known once a question that is under way, or may be asked now, has its answer.
-    async fn wait(&self, issuer: &Arc<Issuer>, now: Instant) -> Option<Arc<KeySet>> {
-        if let Some(receiver) = self.ask(issuer, now) {
+    async fn wait(
+        &self,
+        issuer: &Arc<Issuer>,
+        service: impl Fn() -> Option<Arc<EndpointSet>>,
+        now: Instant,
+    ) -> Option<Arc<KeySet>> {
+        if let Some(receiver) = self.ask(issuer, service, now) {
             // What is known then counts, whatever became of it.
             let _ = tokio::time::timeout(PATIENCE, receiver).await;
         }
@@ -229,7 +248,12 @@ impl LocalIssuers {
     }
 
     /// Asks, if nobody does and it is not too early; the end of the question, if one is under way then.
-    fn ask(&self, issuer: &Arc<Issuer>, now: Instant) -> Option<oneshot::Receiver<()>> {
+    fn ask(
+        &self,
+        issuer: &Arc<Issuer>,
+        service: impl Fn() -> Option<Arc<EndpointSet>>,
+        now: Instant,
+    ) -> Option<oneshot::Receiver<()>> {
         let mut asking = issuer.asking();
         let begins = asking.begins(now);
         if !asking.under_way {
@@ -239,7 +263,7 @@ impl LocalIssuers {
         asking.waiting.push(sender);
         drop(asking);
         if begins {
-            self.all.send(issuer);
+            self.all.send(issuer, service());
         }
         Some(receiver)
     }

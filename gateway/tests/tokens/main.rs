@@ -301,6 +301,43 @@ fn keys_at_a_url_are_had_once_and_again_when_a_token_names_another_and_outlive_i
     assert_eq!(url.requests()[0].target, "/keys?x=1");
 }
 
+#[test]
+fn keys_are_asked_of_a_service_of_the_files_by_the_name_that_it_has_in_a_cluster() {
+    let (app, issuer) = (Backend::echo("app"), Issuer::new(Kind::Ec, "k"));
+    let set = Issuer::set([&issuer]);
+    let keys = Backend::scripted("keys", move |_| {
+        let length = set.len();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n");
+        vec![Act::Send(format!("{head}\r\n{set}").into_bytes())]
+    });
+    let jwks = "gatehouse.io/jwt-jwks-url";
+    let route = "apiVersion: route.openshift.io/v1\nkind: Route\nmetadata: {name: r, namespace: default, annotations: \
+                 {gatehouse.io/jwt-jwks-url: 'http://keys.default.svc/route'}}\nspec: {host: r.test, to: {kind: Service, \
+                 name: app}}\n---\n";
+    let leads_on = "apiVersion: v1\nkind: Service\nmetadata: {name: keys, namespace: other}\nspec: {type: ExternalName, \
+                    externalName: keys.default.svc.cluster.local, ports: [{port: 80}]}\n---\n";
+    let text = [
+        service("keys", &[keys.addr]),
+        leads_on.to_owned(),
+        ingress("a.test", &[(jwks, "http://keys.default.svc.cluster.local/keys")]),
+        ingress("b.test", &[(jwks, "http://keys.other.svc/far")]),
+        ingress("gone.test", &[(jwks, "http://gone.default.svc/keys")]),
+        route.to_owned(),
+    ];
+    let gateway = start(app.addr, &text.concat());
+    let token = issuer.sign(&format!(r#"{{"exp": {}}}"#, issuer::now() + 3_600));
+    for (host, status) in [("a.test", 200), ("b.test", 200), ("r.test", 200), ("gone.test", 503)] {
+        let answer = with_token(&gateway, host, &token);
+        assert_eq!(answer.status, status, "{host}: {answer:?}\n{}", gateway.output());
+    }
+    let asked = keys.requests();
+    let asked: Vec<_> =
+        asked.iter().map(|it| (it.one("host").unwrap_or_default(), &*it.target)).collect();
+    let hosts = ["keys.default.svc.cluster.local", "keys.other.svc", "keys.default.svc"];
+    let expected = hosts.map(str::to_owned).into_iter().zip(["/keys", "/far", "/route"]);
+    assert_eq!(asked, expected.collect::<Vec<_>>());
+}
+
 /// Serves a folder over TLS, as `openssl s_server -WWW` does.
 struct Site(Child);
 

@@ -229,7 +229,11 @@ impl Run<'_, '_> {
         let of_route = translation.object.kind == "Route";
         let answered = |field: &str| {
             let mut used = translation.backends.iter().filter(|usage| usage.used);
-            used.any(|usage| (of_route || usage.field == field) && gap(usage).is_none())
+            let same = |usage: &BackendUse| match of_route {
+                true => !usage.field.starts_with("metadata"),
+                false => usage.field == field,
+            };
+            used.any(|usage| same(usage) && gap(usage).is_none())
         };
         let stand_in = stand_in(translation);
         let stands_in = |usage: &BackendUse| {
@@ -248,6 +252,9 @@ impl Run<'_, '_> {
                 _ if usage.field == MirrorSettings::field() => ("no copy is sent".into(), true),
                 _ if usage.field == Part::Url.field() => {
                     ("it cannot be asked, so nobody passes (500)".into(), false)
+                }
+                _ if usage.field == Part::JwtUrl.field() => {
+                    ("its keys cannot be had, so nobody passes (503)".into(), false)
                 }
                 _ if stands_in(usage) => {
                     ("it stands in for nobody, and errors are worded here".into(), false)

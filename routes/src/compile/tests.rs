@@ -211,6 +211,7 @@ fn what_a_missing_service_costs_is_said_of_copies_and_of_authentication() {
         of("b", "own/mirror-target: 'http://there.d.svc:81', own/default-backend: there"),
         of("c", "own/auth-url: 'http://there.d.svc.cluster.local:81/'"),
         of("d", "own/auth-url: 'http://gone.o.svc/'"),
+        of("e", "gatehouse.io/jwt-jwks-url: 'http://there.d.svc:81/'"),
     ];
     let mut objects = objects(&yaml.join("---\n"));
     let trust = SourceTrust { standalone: true, loopback_endpoints: true };
@@ -235,6 +236,11 @@ fn what_a_missing_service_costs_is_said_of_copies_and_of_authentication() {
             "c",
             Severity::Error,
             "Service d/there has no TCP port 81; it cannot be asked, so nobody passes (500)",
+        ),
+        (
+            "e",
+            Severity::Error,
+            "Service d/there has no TCP port 81; its keys cannot be had, so nobody passes (503)",
         ),
     ] {
         let (name, severity, message) = expected;

@@ -58,7 +58,7 @@ fn required(authentication: &Authentication) -> String {
     let address = any.as_ref().filter(|rules| **rules != Default::default()).map(|_| "an address");
     let token = jwt.as_ref().map(|jwt| match &jwt.keys {
         KeySource::Given(_) => "a token".to_owned(),
-        KeySource::Url(url) => format!("a token by keys of {url}"),
+        KeySource::Url(url, _) => format!("a token by keys of {url}"),
     });
     let all = address
         .map(str::to_owned)

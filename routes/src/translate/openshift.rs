@@ -117,7 +117,12 @@ pub(crate) fn translate(
         tokens::Reader { object: &object, objects, loopback, references: references_to };
     let limits = settings.limits.need_tokens();
     let jwt = match reader.jwt(&settings.authentication, limits) {
-        Ok(jwt) => jwt,
+        Ok(mut jwt) => {
+            if let Some(jwt) = &mut jwt {
+                tokens::find_service(jwt, &mut out.translation, slots);
+            }
+            jwt
+        }
         Err(problem) => {
             settings.deny.get_or_insert(problem.reason);
             problems.push(*problem);

@@ -7,6 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use serde_json::{Map, Value};
 
+use super::Translation;
 use crate::{
     annotations::authentication::{AuthUrl, AuthenticationSettings, JwtSettings, Part},
     endpoints,
@@ -15,6 +16,7 @@ use crate::{
     objects::{ObjectKey, ObjectRef, Objects},
     problem::Problem,
     references::Reference,
+    slots::Slots,
     transport::Speaks,
 };
 
@@ -43,6 +45,13 @@ pub(super) fn own_key(
         ))),
         Some((_, name)) => Ok(ObjectKey::new(Arc::clone(namespace), name)),
         None => Ok(ObjectKey::new(Arc::clone(namespace), value)),
+    }
+}
+
+/// Notes the Service that keys are asked of, if its URL says one by the name that it has in a cluster.
+pub(super) fn find_service(jwt: &mut Jwt, out: &mut Translation, slots: &mut Slots<'_>) {
+    if let KeySource::Url(url, service) = &mut jwt.keys {
+        *service = out.named(&url.name, Part::JwtUrl.field(), slots);
     }
 }
 
@@ -190,13 +199,14 @@ impl Reader<'_> {
             Some(name) => Some(self.authorities(Part::JwtAuthorities, name)?),
         };
         let (speaks, loopback) = (Speaks::Http1, self.loopback);
-        Ok(KeySource::Url(Arc::new(KeyUrl {
+        let url = KeyUrl {
             name: ExternalName { host, port, speaks, loopback },
             authority,
             secure: url.secure,
             target: url.target.text().into(),
             trust,
-        })))
+        };
+        Ok(KeySource::Url(Arc::new(url), None))
     }
 
     fn no_key(&self, part: Part, reference: &Reference, key: &str) -> Box<Problem> {

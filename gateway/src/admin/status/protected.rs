@@ -61,7 +61,7 @@ pub(crate) fn rows(
 fn url(rule: &RouteRule) -> Option<String> {
     let (_, authentication) = rule.filters.authentication()?;
     match &authentication.jwt.as_ref()?.keys {
-        KeySource::Url(url) => Some(url.to_string()),
+        KeySource::Url(url, _) => Some(url.to_string()),
         KeySource::Given(_) => None,
     }
 }

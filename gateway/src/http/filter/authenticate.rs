@@ -111,7 +111,7 @@ async fn authenticate(
         }
     }
     if let Some(jwt) = &authentication.jwt {
-        let decision = match jwt::check(jwt, request).await? {
+        let decision = match jwt::check(jwt, request, &gate.snapshot.backends).await? {
             Ok(claims) => {
                 kept.passed.get_or_insert_default().claims = Some(claims);
                 Decision::Passes

@@ -2,15 +2,14 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use gatehouse_routes::{endpoints, filter::authentication::jwt::KeyUrl};
+use gatehouse_routes::{endpoints, filter::authentication::jwt::KeyUrl, model::EndpointSet};
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
@@ -22,7 +21,7 @@ use tokio::{
     task::{JoinSet, LocalSet},
 };
 
-use super::Issuer;
+use super::Job;
 use crate::{
     tls::backends::outside,
     tokens::KeySet,
@@ -42,7 +41,7 @@ const TRIED: usize = 3;
 const LONGEST: usize = 512 * 1024;
 
 /// Starts the thread, which ends with the last sender.
-pub(super) fn start(jobs: UnboundedReceiver<Arc<Issuer>>, resolver: Resolver) -> io::Result<()> {
+pub(super) fn start(jobs: UnboundedReceiver<Job>, resolver: Resolver) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new()
         .name("issuers".to_owned())
@@ -50,15 +49,16 @@ pub(super) fn start(jobs: UnboundedReceiver<Arc<Issuer>>, resolver: Resolver) ->
     Ok(())
 }
 
-async fn run(mut jobs: UnboundedReceiver<Arc<Issuer>>, resolver: Resolver) {
+async fn run(mut jobs: UnboundedReceiver<Job>, resolver: Resolver) {
     let mut under_way = JoinSet::new();
     loop {
         tokio::select! {
             job = jobs.recv() => {
-                let Some(issuer) = job else { return };
+                let Some(Job { issuer, service }) = job else { return };
                 let resolver = resolver.clone();
                 under_way.spawn_local(async move {
-                    let asked = tokio::time::timeout(DEADLINE, keys(&issuer.url, &resolver)).await;
+                    let keys = keys(&issuer.url, service.as_deref(), &resolver);
+                    let asked = tokio::time::timeout(DEADLINE, keys).await;
                     match asked.unwrap_or_else(|_| Err("it has not answered in time".to_owned())) {
                         Ok(keys) => issuer.learned(keys, Instant::now()),
                         Err(why) => {
@@ -75,22 +75,19 @@ async fn run(mut jobs: UnboundedReceiver<Arc<Issuer>>, resolver: Resolver) {
 }
 
 /// Asks for the keys at a URL.
-async fn keys(url: &KeyUrl, resolver: &Resolver) -> Result<KeySet, String> {
-    let name = &url.name;
-    let answer = resolver.resolve(&name.host).await;
-    let allowed = answer
-        .addresses
-        .iter()
-        .filter(|ip| endpoints::refusal(**ip).is_none() || (name.loopback && ip.is_loopback()));
+async fn keys(
+    url: &KeyUrl,
+    service: Option<&EndpointSet>,
+    resolver: &Resolver,
+) -> Result<KeySet, String> {
     let mut why = "its name has no address that may be asked".to_owned();
-    for ip in allowed.take(TRIED) {
-        let address = SocketAddr::new(*ip, name.port);
+    for address in addresses(url, service, resolver).await {
         let connected = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
         match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Err(error) => why = format!("{address}: {error}"),
             Ok(stream) if url.secure => {
-                let way =
-                    outside::way(&name.host, url.trust.as_ref()).map_err(|why| why.to_string())?;
+                let way = outside::way(&url.name.host, url.trust.as_ref())
+                    .map_err(|why| why.to_string())?;
                 let stream = way.connector.connect(way.name.clone(), stream).await;
                 return asked(url, stream.map_err(|error| format!("{address}: {error}"))?).await;
             }
@@ -98,6 +95,27 @@ async fn keys(url: &KeyUrl, resolver: &Resolver) -> Result<KeySet, String> {
         }
     }
     Err(why)
+}
+
+/// Where it is asked: at endpoints of the Service, or at addresses of the name that it leads to.
+async fn addresses(
+    url: &KeyUrl,
+    service: Option<&EndpointSet>,
+    resolver: &Resolver,
+) -> Vec<SocketAddr> {
+    let name = match service.map(|service| (service, service.external.as_ref())) {
+        None => &url.name,
+        Some((_, Some(name))) => name,
+        Some((service, None)) => {
+            let endpoints = service.endpoints.iter().map(|endpoint| endpoint.address);
+            return fastrand::choose_multiple(endpoints, TRIED);
+        }
+    };
+    let answer = resolver.resolve(&name.host).await;
+    let may =
+        |ip: &&IpAddr| endpoints::refusal(**ip).is_none() || (name.loopback && ip.is_loopback());
+    let allowed = answer.addresses.iter().filter(may).take(TRIED);
+    allowed.map(|ip| SocketAddr::new(*ip, name.port)).collect()
 }
 
 async fn asked(

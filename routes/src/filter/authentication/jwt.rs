@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use crate::model::ExternalName;
+use crate::{action::Forward, model::ExternalName};
 
 /// What a token says.
 pub type Claims = Map<String, Value>;
@@ -39,8 +39,9 @@ pub struct Jwt {
 pub enum KeySource {
     /// In an object: a JWK Set (RFC 7517 §5).
     Given(Arc<KeyText>),
-    /// At a URL, which is asked for them.
-    Url(Arc<KeyUrl>),
+    /// At a URL, which is asked for them; with the Service that has its host's name, where no name server knows it: one
+    /// that is written in a file.
+    Url(Arc<KeyUrl>, Option<Arc<Forward>>),
 }
 
 /// A URL of a JWK Set.

@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::Translator;
 use crate::{
-    action::{Forward, ForwardSpec},
     annotations::authentication::{AuthUrl, ExternalSettings, Layout, Part},
     endpoints,
     filter::{
@@ -20,9 +19,7 @@ use crate::{
             external::{AuthServer, Cache, Durations, External, Statuses},
         },
     },
-    model::{BackendKey, BackendPort, BackendProtocol, ExternalName},
-    objects::ObjectKey,
-    policy::Policy,
+    model::ExternalName,
     problem::Problem,
     references::Reference,
     template::Template,
@@ -54,10 +51,13 @@ impl Translator<'_, '_> {
             loopback: self.reading.loopback,
             references: &mut self.out.references,
         };
-        let jwt = match reader.jwt(settings, self.settings.limits.need_tokens()) {
+        let mut jwt = match reader.jwt(settings, self.settings.limits.need_tokens()) {
             Ok(jwt) => jwt,
             Err(problem) => return self.refuse(*problem),
         };
+        if let Some(jwt) = &mut jwt {
+            tokens::find_service(jwt, &mut self.out, self.slots);
+        }
         let any = settings.any.then(|| self.settings.addresses.clone());
         Authentication { any, basic, jwt, external }.join(&mut self.filters);
     }
@@ -170,19 +170,8 @@ impl Translator<'_, '_> {
             }
             None => None,
         };
-        let named = loopback && endpoints::service_named(&host).is_some();
-        let service = named.then(|| {
-            let key = BackendKey {
-                service: ObjectKey::new(Arc::clone(&self.key.namespace), Arc::clone(&host)),
-                port: BackendPort::Outside { number: port, loopback },
-                protocol: BackendProtocol::ClearText,
-                whole: false,
-            };
-            let backend = self.out.backend(key, 1, Part::Url.field(), self.slots);
-            let spec = ForwardSpec::of(Box::new([backend]), Policy::of_the_process());
-            Arc::new(Forward::new(spec))
-        });
         let name = ExternalName { host, port, speaks: Speaks::Http1, loopback };
+        let service = self.out.named(&name, Part::Url.field(), self.slots);
         Ok(AuthServer::Host { name, service, authority, secure: url.secure, trust })
     }
 

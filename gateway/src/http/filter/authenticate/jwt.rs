@@ -5,6 +5,7 @@ use std::{rc::Rc, sync::Arc, time::SystemTime};
 use gatehouse_routes::{
     cookie,
     filter::authentication::jwt::{Claims, Fault, Jwt, KeySource, Place},
+    model::BackendTable,
 };
 use http::{HeaderMap, HeaderValue, Response, header};
 
@@ -18,14 +19,16 @@ use crate::{
 pub(super) async fn check(
     jwt: &Jwt,
     request: &FilterRequest<'_>,
+    backends: &BackendTable,
 ) -> Result<Result<Rc<Claims>, Response<ResponseBody>>, ProxyErrorKind> {
-    let judged = judge(jwt, request).await?;
+    let judged = judge(jwt, request, backends).await?;
     Ok(judged.map_err(|fault| refusal(fault, request)))
 }
 
 async fn judge(
     jwt: &Jwt,
     request: &FilterRequest<'_>,
+    backends: &BackendTable,
 ) -> Result<Result<Rc<Claims>, Fault>, ProxyErrorKind> {
     let token = match token(&jwt.place, request.headers) {
         Ok(token) => token,
@@ -36,13 +39,17 @@ async fn judge(
         |keys: &Arc<KeySet>| worker.tokens().verified(keys, jwt.algorithms, token, worker.now());
     let verified = match &jwt.keys {
         KeySource::Given(text) => verified(&worker.tokens().given(text)),
-        KeySource::Url(url) => {
-            let Some(keys) = issuers.keys(url).await else {
+        KeySource::Url(url, service) => {
+            let service = || {
+                let slot = service.as_ref()?.spec.backends.first()?.slot;
+                backends.get(slot).map(|backend| Arc::clone(&backend.endpoints))
+            };
+            let Some(keys) = issuers.keys(url, service).await else {
                 return Err(ProxyErrorKind::KeysMissing);
             };
             match verified(&keys) {
                 // The issuer may have a new one.
-                Err(Fault::Key) => match issuers.other_keys(url, &keys).await {
+                Err(Fault::Key) => match issuers.other_keys(url, service, &keys).await {
                     Some(others) => verified(&others),
                     None => Err(Fault::Key),
                 },
