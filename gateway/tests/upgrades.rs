@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 
 use gatehouse_testbed::gatehouse::{
     backend::{Act, Backend, echo_answer},
+    call::Caller,
     client::{Want, dial, listen, send},
     gateway::{Gateway, Plan},
     manifests::{ingress, prefix, service},
@@ -98,4 +99,36 @@ fn a_101_that_names_another_protocol_than_asked_for_is_a_bad_gateway() {
     let gateway = gateway(&app);
     let seen = send(gateway.http, exec("exec.test", "/other", "SPDY/3.1").as_bytes());
     assert_eq!(seen.status(), 502, "{seen:?}");
+}
+
+#[tokio::test]
+async fn whoever_must_change_the_protocol_is_told_which_and_an_offer_stays_with_its_hop() {
+    let app = Backend::scripted("app", |request| {
+        let status = if request.target == "/offer" { "200 OK" } else { "426 Upgrade Required" };
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nConnection: Upgrade\r\nUpgrade: TLS/1.2, HTTP/1.1\r\n\
+             Content-Length: 2\r\n\r\nno"
+        );
+        vec![Act::Send(answer.into())]
+    });
+    let gateway = gateway(&app);
+    for version in ["1.1", "1.0"] {
+        let get = |target: &str| {
+            let head = format!("GET {target} HTTP/{version}\r\nHost: plain.test\r\n\r\n");
+            send(gateway.http, head.as_bytes())
+        };
+        let refused = get("/");
+        let answer = &refused.responses[0];
+        assert_eq!(answer.status, 426, "{version}: {refused:?}");
+        assert_eq!(answer.one("upgrade").as_deref(), Some("TLS/1.2, HTTP/1.1"), "{refused:?}");
+        assert_eq!(answer.one("connection").as_deref(), Some("upgrade"), "{refused:?}");
+        let offered = get("/offer");
+        assert_eq!((offered.status(), offered.responses[0].one("upgrade")), (200, None));
+    }
+    let mut caller = Caller::connect(gateway.https, "plain.test").await;
+    let called = caller.get("/").await;
+    assert_eq!((called.status, &*called.body), (426, &b"no"[..]));
+    for name in ["upgrade", "connection"] {
+        assert!(!called.fields.contains_key(name), "{:?}", called.fields);
+    }
 }

@@ -132,9 +132,11 @@ pub(crate) fn is_copy(headers: &HeaderMap) -> bool {
     hops(headers) >= MAX_HOPS - 1
 }
 
-/// Makes an answer's fields fit for the client.
-pub(crate) fn prepare_response(headers: &mut HeaderMap, upgraded: bool) {
-    let upgrade = if upgraded { headers.remove(header::UPGRADE) } else { None };
+/// Makes an answer's fields fit for the client. `upgrade`: it gets what the answer says of other protocols, too: one
+/// that it has asked for, or those without which it is refused. A backend that only offers them (RFC 9110 §7.8) offers
+/// what this hop does not have.
+pub(crate) fn prepare_response(headers: &mut HeaderMap, upgrade: bool) {
+    let upgrade = if upgrade { one_upgrade(headers) } else { None };
     let hop_by_hop = headers.contains_key(header::CONNECTION)
         || headers.contains_key(header::TRANSFER_ENCODING)
         || headers.contains_key(&KEEP_ALIVE)
@@ -148,6 +150,23 @@ pub(crate) fn prepare_response(headers: &mut HeaderMap, upgraded: bool) {
     if let Some(upgrade) = upgrade {
         headers.insert(header::UPGRADE, upgrade);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
+/// The protocols that an answer names, in one field (RFC 9110 §5.3).
+fn one_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let named: Vec<_> =
+        headers.get_all(header::UPGRADE).iter().map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&named.join(&b", "[..])).ok().filter(|named| !named.is_empty())
+}
+
+/// Has the connection end with an answer, whose `Upgrade` needs to be named there as well.
+pub(crate) fn end_connection(headers: &mut HeaderMap) {
+    let close = HeaderValue::from_static("close");
+    if headers.contains_key(header::UPGRADE) {
+        headers.append(header::CONNECTION, close);
+    } else {
+        headers.insert(header::CONNECTION, close);
     }
 }
 

@@ -89,7 +89,7 @@ async fn respond(
         Origin::Backend if timers.body_held() && !conn.http2 => {
             // It never asked for the body: whether that comes all the same, nobody can tell.
             conn.shared.half_closes.set(true);
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers::end_connection(response.headers_mut());
             None
         }
         Origin::Backend => None,
@@ -109,7 +109,7 @@ async fn respond(
         if conn.shared.timers.leaving().is_some()
             && response.status() != StatusCode::SWITCHING_PROTOCOLS
         {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers::end_connection(response.headers_mut());
         }
         conn.shared.worker.options.header_case.answer(&mut response);
     }
@@ -482,7 +482,9 @@ fn finish_answer(
             return Err(ProxyErrorKind::UpstreamInvalid);
         }
     }
-    headers::prepare_response(&mut parts.headers, upgraded);
+    // RFC 9110 §15.5.22: who is refused for its protocol is told which are taken. HTTP/2 has no way to change.
+    let required = parts.status == StatusCode::UPGRADE_REQUIRED && !conn.http2;
+    headers::prepare_response(&mut parts.headers, upgraded || required);
     // RFC 9112 §2.3: an intermediary sends its own version, and with it comes a framing of our own.
     parts.version = Version::HTTP_11;
     let body = if upgraded {
@@ -542,6 +544,6 @@ async fn drain(
     .await;
     if emptied != Ok(true) {
         conn.shared.half_closes.set(true);
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        headers::end_connection(response.headers_mut());
     }
 }

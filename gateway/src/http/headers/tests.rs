@@ -245,3 +245,20 @@ fn a_websocket_keeps_its_upgrade_both_ways() {
     prepare_response(&mut answer, true);
     assert_eq!(answer["upgrade"], "websocket");
 }
+
+#[test]
+fn protocols_that_are_required_stay_named_beside_the_end_of_the_connection() {
+    let required = [("connection", "x-hop, Upgrade"), ("x-hop", "1"), ("upgrade", "TLS/1.2")];
+    let mut answer = headers(&required);
+    answer.append("upgrade", HeaderValue::from_static("HTTP/2.0"));
+    let mut offered = answer.clone();
+    prepare_response(&mut answer, true);
+    end_connection(&mut answer);
+    let all = |name: &str| answer.get_all(name).iter().cloned().collect::<Vec<_>>();
+    assert_eq!(all("upgrade"), ["TLS/1.2, HTTP/2.0"]);
+    assert_eq!(all("connection"), ["upgrade", "close"]);
+    assert_eq!(answer.keys().count(), 2);
+    prepare_response(&mut offered, false);
+    end_connection(&mut offered);
+    assert_eq!((offered.len(), offered["connection"].as_bytes()), (1, &b"close"[..]));
+}

@@ -62,8 +62,13 @@ const NOT_ASKED: [HeaderName; 13] = [
 ];
 
 /// Fields of an error that hold whatever words it.
-const KEPT: [HeaderName; 4] =
-    [header::ALLOW, header::CONNECTION, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
+const KEPT: [HeaderName; 5] = [
+    header::ALLOW,
+    header::CONNECTION,
+    header::RETRY_AFTER,
+    header::UPGRADE,
+    header::WWW_AUTHENTICATE,
+];
 
 /// What a request said, and what its rule wants done about errors.
 pub(super) struct Asked<'r> {
