@@ -212,3 +212,25 @@ impl Translation {
         }
     }
 }
+
+/// Tells of a path that holds what ends the path of a request: it is compared as it is written, and clients send it
+/// only if they escape it.
+fn never_asked(object: &ObjectRef, field: String, path: &str) -> Option<Problem> {
+    let at = path.find(['?', '#'])?;
+    let (before, ends) = path.split_at(at);
+    let (sign, why, escape) = match ends.starts_with('?') {
+        true => ('?', "where the query of a request begins", "%3F"),
+        false => ('#', "from where on clients send nothing", "%23"),
+    };
+    Some(Problem::warning(
+        object,
+        "PathNeverAsked",
+        field,
+        format!(
+            "path {path:?} holds {sign:?}, {why}: only requests that spell it {escape} have such a path"
+        ),
+        format!(
+            "write {before:?}, which takes requests with any query; or {escape}, if that is meant"
+        ),
+    ))
+}

@@ -11,7 +11,7 @@ use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec, ServiceBackendPort,
 };
 
-use super::{Translation, openshift::reencrypt};
+use super::{Translation, never_asked, openshift::reencrypt};
 use crate::{
     action::{Action, Forward, ForwardSpec, Reach},
     annotations::{self, Defaults, Settings, Termination, gatehouse},
@@ -438,6 +438,10 @@ impl Translator<'_, '_> {
             let message = format!("path {text:?} can match no request: {error}");
             self.invalid_path(format!("{field}.path"), message);
             return None;
+        }
+        if !self.means_expression(text) {
+            let never_asked = never_asked(&self.out.object, format!("{field}.path"), text);
+            self.out.problems.extend(never_asked);
         }
         let matcher =
             if exact { PathMatch::Exact(text.into()) } else { PathMatch::Prefix(text.into()) };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Translation, tokens};
+use super::{Translation, never_asked, tokens};
 use crate::{
     action::{Action, Forward, ForwardSpec, Reach, WeightedBackend},
     admit::Lane,
@@ -185,7 +185,9 @@ fn served(
         let settings = (filters, policy);
         return passthrough::served(route, (object, host), options, settings, translation, slots);
     }
-    let path = route_path(spec.path.as_deref().unwrap_or_default())?;
+    let text = spec.path.as_deref().unwrap_or_default();
+    let path = route_path(text)?;
+    translation.problems.extend(never_asked(object, "spec.path".into(), text));
     let rewrite = target.and_then(|target| Rewrite::of_prefix(&path, target));
     let (clear, secure) = schemes(spec.tls.as_ref())?;
     if let Some(tls) = &spec.tls {
