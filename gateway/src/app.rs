@@ -304,7 +304,7 @@ async fn until_drained(signals: &mpsc::Sender<Signal>, asked: &mut Signals) {
 
 /// Where objects come from, found to be usable.
 enum Origin {
-    Manifests(files::Loaded),
+    Manifests(Box<files::Loaded>),
     Cluster(kube::Options),
 }
 
@@ -327,10 +327,12 @@ impl Feed {
 impl Origin {
     fn open(settings: &Settings) -> anyhow::Result<Self> {
         if !settings.manifests.is_empty() {
-            let loaded = files::load(&settings.manifests)?;
+            let memory = settings.state_dir.as_deref();
+            let memory = memory.map(|it| files::Memory::new(it, !settings.no_cached_secrets));
+            let loaded = files::load_after(&settings.manifests, memory)?;
             let unreadable = loaded.unreadable();
             anyhow::ensure!(!settings.strict || unreadable.is_empty(), unreadable.join("\n"));
-            return Ok(Self::Manifests(loaded));
+            return Ok(Self::Manifests(Box::new(loaded)));
         }
         Ok(Self::Cluster(kube::Options {
             access: access(settings),
@@ -345,7 +347,7 @@ impl Origin {
         let events = relay(signals)?;
         match self {
             Self::Manifests(loaded) => {
-                let manifests = files::FileSource::start(loaded, events);
+                let manifests = files::FileSource::start(*loaded, events);
                 Ok(Feed {
                     source: files::SOURCE,
                     // Manifests are this node's own, so nobody else deals out what is in them.

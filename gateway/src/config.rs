@@ -78,8 +78,8 @@ pub struct Settings {
     #[arg(long, value_name = "SELECTOR", conflicts_with = "manifests", help_heading = "Sources")]
     pub namespace_selector: Option<String>,
 
-    /// Do not keep private keys in --state-dir. Then a start while the API server is away serves the
-    /// default certificate until it is back.
+    /// Do not keep private keys in --state-dir. Then a start while the API server is away, or a manifest
+    /// cannot be read, serves the default certificate until it is back.
     #[arg(long, help_heading = "Process")]
     pub no_cached_secrets: bool,
 
@@ -228,10 +228,10 @@ pub struct Settings {
     )]
     pub pod_uid: Option<String>,
 
-    /// Folder for what has to survive a restart: which Service holds which address, and the last known
-    /// objects of the API server, which are served while it does not answer at the start. They hold
-    /// private keys; only the owner may read them. Default: none, so that a restart may deal addresses
-    /// out anew and waits for the API server.
+    /// Folder for what has to survive a restart: which Service holds which address, the last known
+    /// objects of the API server, which are served while it does not answer at the start, and what
+    /// manifests said that cannot be read any more. They hold private keys; only the owner may read
+    /// them. Default: none, so that a restart may deal addresses out anew and waits for the API server.
     #[arg(long, value_name = "FOLDER", help_heading = "Process")]
     pub state_dir: Option<PathBuf>,
 

@@ -13,7 +13,7 @@ use gatehouse_testbed::{
     gatehouse::{
         backend::Backend,
         client::{KeepAlive, Step, Want, exchange, get, listen},
-        gateway::{Plan, replace},
+        gateway::{Gateway, Plan, replace},
         manifests::{ingress, prefix, route, secret, service},
         tls::{Pair, Tls, certificate, client_config},
     },
@@ -220,6 +220,31 @@ fn a_file_that_breaks_keeps_its_last_good_objects_and_says_where() {
     assert!(comes_true(|| get(gateway.http, "fixed.test", "/").status() == 200), "repaired");
     assert_eq!(get(gateway.http, "o.test", "/").status(), 404, "the old object is gone");
     assert!(!gateway.page("/snapshot").contains("ManifestUnreadable"), "and so is the problem");
+}
+
+#[test]
+fn what_a_broken_file_said_before_is_served_by_a_successor_too() {
+    let app = Backend::echo("app");
+    let (state, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let shared = folder.path().join("shared.yaml");
+    std::fs::write(&shared, ingress("o", "", "", &[prefix("o.test", "/", "app")])).unwrap();
+    let plan = || {
+        let own = service("app", &[app.addr]);
+        let args = ["--manifests", shared.to_str().unwrap()];
+        Plan::default().state_dir(state.path()).manifest("app.yaml", own).args(&args)
+    };
+    let mut gateway = plan().start();
+    std::fs::write(&shared, "kind: Ingress\nmetadata: {name: [o\n").unwrap();
+    assert!(comes_true(|| gateway.page("/snapshot").contains("ManifestUnreadable")));
+    let successor = plan().start();
+    let status = |gateway: &Gateway| get(gateway.http, "o.test", "/").status();
+    assert_eq!((status(&gateway), status(&successor)), (200, 200), "{}", successor.output());
+    gateway.terminate();
+    assert!(gateway.wait().is_some_and(|status| status.success()), "{}", gateway.output());
+    assert!(successor.page("/readyz").contains("shared.yaml:"), "it says so, too");
+    drop(successor);
+    let restarted = plan().start();
+    assert_eq!(status(&restarted), 200, "{}", restarted.output());
 }
 
 #[test]

@@ -28,10 +28,12 @@ use super::{
 use crate::regular_file;
 
 mod index;
+mod memory;
 mod walk;
 mod watch;
 
 use index::Index;
+pub use memory::Memory;
 
 /// Name of this source.
 const ID: SourceId = SourceId("files");
@@ -53,17 +55,29 @@ pub const SOURCE: Source = Source {
 /// # Errors
 /// Paths that are not there; all of them are named.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, LoadError> {
+    load_after(paths, None)
+}
+
+/// The same where a process has been before, or still is: of files that cannot be read, what `memory` has of them stays
+/// in use, and what stays in use later is kept there.
+///
+/// # Errors
+/// Paths that are not there; all of them are named.
+pub fn load_after(paths: &[PathBuf], memory: Option<Memory>) -> Result<Loaded, LoadError> {
     let mut tree = Tree::new(paths);
+    tree.before = memory.as_ref().map(Memory::load).unwrap_or_default();
     tree.rescan(&mut |_| {}, &|_, _| true);
+    tree.before.clear();
     let missing = tree.missing.iter().map(|(path, why)| format!("{}: {why}", path.display()));
     let errors: Vec<String> = missing.collect();
-    if errors.is_empty() { Ok(Loaded { tree }) } else { Err(LoadError { errors }) }
+    if errors.is_empty() { Ok(Loaded { tree, memory }) } else { Err(LoadError { errors }) }
 }
 
 /// Manifests as they were when they were read.
 #[derive(Debug)]
 pub struct Loaded {
     tree: Tree,
+    memory: Option<Memory>,
 }
 
 impl Loaded {
@@ -132,7 +146,7 @@ impl FileSource {
                     return;
                 }
             }
-            watch.run(loaded.tree, &events, stopped, &asked);
+            watch.run((loaded.tree, loaded.memory), &events, stopped, &asked);
         })?;
         Ok(Self { stop: Some(stop), reload, thread: Some(thread) })
     }
@@ -159,6 +173,8 @@ impl Drop for FileSource {
 struct Tree {
     roots: Vec<PathBuf>,
     files: BTreeMap<Place, File>,
+    /// What files said that a process before this one could not read any more; known at the first look.
+    before: HashMap<PathBuf, Manifest>,
     /// Paths of the command line that are not there, and why.
     missing: BTreeMap<PathBuf, String>,
     /// Links that were followed, and where they lead.
@@ -221,6 +237,13 @@ impl File {
         let documents = self.broken.is_none().then(|| self.manifest.errors());
         self.broken.iter().cloned().chain(documents.into_iter().flatten())
     }
+
+    /// What it does not say, and what stays in use of it all the same.
+    fn held(&self) -> impl Iterator<Item = &Object> {
+        let all = self.broken.is_some().then(|| self.manifest.objects().map(|one| one.object));
+        let held = self.broken.is_none().then(|| self.manifest.held());
+        all.into_iter().flatten().chain(held.into_iter().flatten())
+    }
 }
 
 impl Tree {
@@ -228,6 +251,7 @@ impl Tree {
         Self {
             roots: paths.to_vec(),
             files: BTreeMap::new(),
+            before: HashMap::new(),
             missing: BTreeMap::new(),
             ways: BTreeSet::new(),
             dirty: BTreeSet::new(),
@@ -374,6 +398,12 @@ impl Tree {
         problems
     }
 
+    /// What stays in use of files that do not say it any more.
+    fn held(&self) -> impl Iterator<Item = (PathBuf, Object)> {
+        let files = self.files.iter();
+        files.flat_map(|(place, file)| file.held().map(|it| (place.path.clone(), it.clone())))
+    }
+
     /// Gives every new file a number between those of its neighbours.
     fn number_new_files(&mut self) {
         let mut new: Vec<&mut File> = Vec::new();
@@ -410,10 +440,11 @@ impl Tree {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         // Either there are many files, or a few with many documents.
         let inner = if changed.len() < 64 { threads } else { 1 };
-        let files = &self.files;
+        let (files, before) = (&self.files, &self.before);
         let read = in_parallel(changed.len(), threads, |index| {
             let place = &changed[index].0;
-            read_file(&place.path, files.get(place).map(|file| &file.manifest), inner)
+            let known = files.get(place).map(|file| &file.manifest);
+            read_file(&place.path, known.or_else(|| before.get(&place.path)), inner)
         });
         for ((place, stamp), read) in changed.iter().zip(read) {
             self.take(Prepared { place: place.clone(), stamp: *stamp, read });
@@ -424,6 +455,10 @@ impl Tree {
     fn take(&mut self, Prepared { place, stamp, read }: Prepared) {
         self.missing.remove(&place.path);
         let file = self.files.entry(place.clone()).or_default();
+        if let Some(before) = self.before.remove(&place.path) {
+            file.manifest = before;
+            self.dirty.insert(place.clone());
+        }
         file.stamp = Some(stamp);
         match read {
             Ok(manifest) => {

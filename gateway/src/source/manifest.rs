@@ -207,6 +207,20 @@ impl Manifest {
         (kept, stand_ins)
     }
 
+    /// What a file said that nobody has read yet, as an earlier process knew it: a List in JSON.
+    pub(crate) fn remembered(list: &str) -> Self {
+        let manifest = Self::read((list, true, false), None, 1);
+        let held = |it: Placed<'_>| (it.line, it.object.clone(), it.name.clone());
+        let all = manifest.objects().map(held);
+        let (closed, kept) = all.partition(|(_, object, _)| salvage::is_stand_in(object));
+        Self { documents: Vec::new(), kept, closed }
+    }
+
+    /// The objects that are not in the text.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &Object> {
+        self.kept.iter().chain(&self.closed).map(|(_, object, _)| object)
+    }
+
     /// Whether something stands in for an object of this name.
     pub(crate) fn is_closed(&self, name: &ObjectRef) -> bool {
         self.closed.iter().any(|(_, _, closed)| closed == name)

@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Event, Prepared, Tree};
+use super::{Event, Memory, Prepared, Tree};
 
 /// So much quiet ends a batch.
 const QUIET: Duration = Duration::from_millis(10);
@@ -54,7 +54,7 @@ impl Watch {
     /// Follows the tree until `stop` is closed or nobody receives any more.
     pub(super) fn run(
         self,
-        tree: Tree,
+        (tree, memory): (Tree, Option<Memory>),
         events: &Sender<Event>,
         stop: oneshot::Receiver<()>,
         reload: &Notify,
@@ -64,7 +64,7 @@ impl Watch {
             // The descriptor must be registered from within the runtime.
             #[expect(deprecated, reason = "the replacement is unsafe; Inotify owns its descriptor")]
             let inotify = AsyncFd::new(self.inotify)?;
-            Follower { inotify, folders, tree, reload }.follow(events).await
+            Follower { inotify, folders, tree, memory, reload }.follow(events).await
         };
         self.runtime.block_on(async {
             tokio::select! {
@@ -81,6 +81,8 @@ struct Follower<'r> {
     inotify: AsyncFd<Inotify>,
     folders: Folders,
     tree: Tree,
+    /// What a process after this one will know, if there is a folder for it.
+    memory: Option<Memory>,
     /// Notified when everything is to be read again.
     reload: &'r Notify,
 }
@@ -141,7 +143,11 @@ impl Follower<'_> {
             if pending.is_empty() || Instant::now() >= limit {
                 // Incomplete even so: looked at again in a while.
                 pending.rescan &= !pending.incomplete;
-                for event in self.tree.events() {
+                let told = self.tree.events();
+                if let Some(memory) = &mut self.memory {
+                    memory.keep(&self.tree);
+                }
+                for event in told {
                     if events.send(event).is_err() {
                         return Ok(());
                     }
