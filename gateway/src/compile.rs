@@ -276,11 +276,12 @@ pub fn compile(
     let options = Options { place, ..node.options.clone() };
     let named = gatehouse_routes::compile::gateways(&state.objects, &node.options);
     let passed_on = l4::services(state, node, &named, &mut problems);
+    let slices = slices::Slices::new(state);
     let routes = gatehouse_routes::compile::compile_judged(
         &state.objects,
         &options,
         &faults,
-        &l4::asked(&passed_on),
+        &l4::asked(&passed_on, (state, &slices), node),
         previous.map(|previous| &*previous.routes),
     );
     problems.extend(routes.problems.iter().cloned());
@@ -310,7 +311,6 @@ pub fn compile(
     problems.extend(status::problems(state, node));
 
     let gateways = gateways::gateways(state, node, &routes, &mut problems);
-    let slices = slices::Slices::new(state);
     let ours = addresses::Ours {
         gateways: &gateways,
         slices: &slices,

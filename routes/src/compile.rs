@@ -132,6 +132,8 @@ pub struct Asked {
     pub key: BackendKey,
     /// Field of the object that names it.
     pub field: String,
+    /// What becomes of its clients while nobody is there; `None`: as of requests.
+    pub so: Option<&'static str>,
 }
 
 /// The gateway Services of all classes of ours and the default one.
@@ -187,6 +189,7 @@ pub fn compile_judged(
     let asked = asked.iter().chain(&default_backend).map(|asked| {
         let mut translation = Translation::new(asked.object.clone(), Vec::new());
         translation.backend(asked.key.clone(), 1, asked.field.clone(), &mut run.slots);
+        translation.so = asked.so;
         translation
     });
     let asked = asked.collect();

@@ -50,6 +50,8 @@ pub(crate) struct Translation {
     /// It is here to close its path only, and has no say in the TLS of its host: not what is shown there, nor whether it
     /// ends here.
     pub(crate) refused: bool,
+    /// What becomes of clients of its backends while nobody is there, if they send no requests.
+    pub(crate) so: Option<&'static str>,
 }
 
 /// Another name of a host.
@@ -108,6 +110,7 @@ impl Translation {
             as_nginx: false,
             unread_class: None,
             refused: false,
+            so: None,
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) use bgp::passwords;
 #[cfg(test)]
 pub(super) use deal::deal_anew;
 pub(super) use deal::{Deal, deal};
-pub(super) use local::zone;
+pub(super) use local::{usable, zone};
 
 /// Reason of the refusal of a claim that no L2Advertisement is for.
 const NOT_ADVERTISED: &str = "NotAdvertised";

@@ -243,11 +243,9 @@ impl Run<'_, '_> {
         let stand_in = translation.backends.iter().find(ready);
         for usage in &translation.backends {
             let Some(gap) = gap(usage) else { continue };
-            let (so, answered) = match stand_in {
-                _ if translation.object.kind == "Service" => {
-                    ("connections are refused".into(), false)
-                }
+            let (so, answered) = match (translation.so, stand_in) {
                 _ if gap == Gap::Named => ("a name server is asked for it".into(), true),
+                (Some(so), _) => (so.into(), false),
                 // Requests go on; only their copies do not.
                 _ if usage.field == MirrorSettings::field() => ("no copy is sent".into(), true),
                 _ if usage.field == Part::Url.field() => {
@@ -262,10 +260,10 @@ impl Run<'_, '_> {
                 _ if answered(&usage.field) => {
                     ("the other backends of the rule answer".into(), true)
                 }
-                Some(other) => {
+                (None, Some(other)) => {
                     (format!("Service {} answers in its place", other.key.service), true)
                 }
-                None => ("requests get 503".to_owned(), false),
+                (None, None) => ("requests get 503".to_owned(), false),
             };
             let mut problem = gap.problem(&translation.object, &usage.key, &usage.field, &so);
             if answered {

@@ -26,6 +26,7 @@ pub(super) fn asked(options: &Options) -> Option<Asked> {
         object: ObjectRef::new("Service", service.clone()),
         key: BackendKey { service, port, protocol, whole: false },
         field: "--default-backend".to_owned(),
+        so: None,
     })
 }
 

@@ -15,7 +15,7 @@ use k8s_openapi::api::{
 
 use super::{Ours, claim_id, request::is_local};
 use crate::{
-    compile::{Assigned, NodeContext},
+    compile::{Assigned, NodeContext, slices::Slices},
     state::ClusterState,
 };
 
@@ -130,12 +130,8 @@ pub(super) fn wanted(
             ));
             continue;
         }
-        let named = passed_on.into_iter().flatten().copied();
-        let usable = [key].into_iter().chain(named).filter_map(|service| {
-            let usable = usable_on(ours.slices.of(service), &node.node);
-            usable.or_else(|| is_elsewhere(state, service).then_some(false))
-        });
-        let Some(here) = usable.reduce(|any, one| any || one) else {
+        let named = passed_on.map(Vec::as_slice).unwrap_or_default();
+        let Some(here) = usable((state, ours.slices), node, key, named) else {
             // Of objects that are written by hand that is said where their endpoints are looked for.
             if passed_on.is_some() && stored.trust.standalone {
                 continue;
@@ -153,6 +149,22 @@ pub(super) fn wanted(
         wanted.insert(claim_id(key), Wanted { labels: labels(&stored.object), local });
     }
     wanted
+}
+
+/// Whether an endpoint of a Service, or of one that its server names lead to, is on this node. `None`: there is none that
+/// can be used, and so no address of the Service is announced.
+pub(in crate::compile) fn usable(
+    (state, slices): (&ClusterState, &Slices<'_>),
+    node: &NodeContext,
+    service: &ObjectKey,
+    named: &[&ObjectKey],
+) -> Option<bool> {
+    let all = [service].into_iter().chain(named.iter().copied());
+    let usable = all.filter_map(|service| {
+        let usable = usable_on(slices.of(service), &node.node);
+        usable.or_else(|| is_elsewhere(state, service).then_some(false))
+    });
+    usable.reduce(|any, one| any || one)
 }
 
 /// Whether one of the usable endpoints is on this node; `None` if no endpoint is usable anywhere. As

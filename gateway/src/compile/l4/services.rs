@@ -22,7 +22,7 @@ use super::{
     names::{self, Name},
 };
 use crate::{
-    compile::{NodeContext, gateways::claims_address},
+    compile::{NodeContext, addresses, gateways::claims_address, slices::Slices},
     state::ClusterState,
 };
 
@@ -294,23 +294,41 @@ pub(in crate::compile) fn secrets<'s>(
 }
 
 /// The backends that they take, in one order with [`plan`](super::plan()).
-pub(in crate::compile) fn asked(services: &[Forwarded<'_>]) -> Vec<Asked> {
+pub(in crate::compile) fn asked(
+    services: &[Forwarded<'_>],
+    known: (&ClusterState, &Slices<'_>),
+    node: &NodeContext,
+) -> Vec<Asked> {
     let mut all = Vec::new();
     for service in services {
         let object = ObjectRef::new("Service", service.key.clone());
         let of_names = names::field(&service.service.metadata).unwrap_or_default();
+        let announced = addresses::usable(known, node, service.key, &service.named()).is_some();
+        let so = |lost| Some(if announced { lost } else { "no address of it is announced" });
         for port in &service.ports {
             let (key, field) = (port.backend.clone(), format!("spec.ports[{}]", port.at));
-            all.push(Asked { object: object.clone(), key, field });
+            let lost = lost(service.forwarding, port.transport);
+            all.push(Asked { object: object.clone(), key, field, so: so(lost) });
             let named = port.named.iter().map(|(_, key)| Asked {
                 object: object.clone(),
                 key: key.clone(),
                 field: of_names.clone(),
+                so: so("connections of its names are reset"),
             });
             all.extend(named);
         }
     }
     all
+}
+
+/// What becomes of clients of a port without an endpoint on an address that is announced.
+fn lost(forwarding: Forwarding, transport: Transport) -> &'static str {
+    match (forwarding, transport) {
+        (Forwarding::Kernel, Transport::Tcp) => "connections are refused",
+        (Forwarding::Kernel, Transport::Udp) => "datagrams are refused",
+        (Forwarding::Gateway, Transport::Tcp) => "connections are reset",
+        (Forwarding::Gateway, Transport::Udp) => "datagrams are not answered",
+    }
 }
 
 /// What the status of such a Service says of its ports: those that are not passed on have an error.

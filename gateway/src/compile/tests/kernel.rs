@@ -284,3 +284,36 @@ fn the_address_of_server_names_is_announced_while_any_of_their_services_has_an_e
         }
     }
 }
+
+#[test]
+fn what_becomes_of_clients_that_nobody_is_there_for_depends_on_the_address_and_on_who_passes_it_on()
+{
+    let ports =
+        "ports: [{name: a, port: 25}, {name: b, port: 26}, {name: c, port: 27, protocol: UDP}]";
+    let one = endpoint("mail", "10.0.0.1", "node-1")
+        .replace("ports: [{port: 2525}]", "ports: [{name: a, port: 2525}]");
+    let hidden = "no address of it is announced";
+    for (annotations, endpoints, announced, expected) in [
+        ("", "", false, &[hidden, hidden, hidden][..]),
+        (KERNEL, "", false, &[hidden, hidden, hidden]),
+        ("", &*one, true, &["connections are reset", "datagrams are not answered"]),
+        (KERNEL, &*one, true, &["connections are refused", "datagrams are refused"]),
+        (
+            "gatehouse.io/tls-server-names: a.test=gone",
+            &*one,
+            true,
+            &[
+                "connections of its names are reset",
+                "connections are reset",
+                "datagrams are not answered",
+            ],
+        ),
+    ] {
+        let yaml = mail(annotations, "", endpoints).replacen("ports: [{port: 25}]", ports, 1);
+        let compiled = compiled(&yaml);
+        assert_eq!(!compiled.vips.vips.is_empty(), announced, "{annotations}");
+        let told = compiled.problems.iter().filter_map(|one| one.message.rsplit_once("; "));
+        let told: Vec<_> = told.map(|(_, so)| so).collect();
+        assert_eq!(told, expected, "{annotations}: {:?}", compiled.problems);
+    }
+}
