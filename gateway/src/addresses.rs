@@ -158,7 +158,7 @@ impl AddressOptions {
         Ok(Self { node, group, following, drain, bgp_grace, sysctls, problems, notes, agreed })
     }
 
-    /// Has somebody hear the notes of the group's other nodes, on a thread that must not wait, and a secret that all
+    /// Names the receiver of the notes of the group's other nodes, on a thread that must not wait, and a secret that all
     /// nodes share, as soon as its key is known and with each other one. False if there is no group.
     pub(crate) fn share(
         &mut self,

@@ -40,7 +40,7 @@ pub enum Command {
     /// Which rule answers a request, and why the others do not.
     Explain(ExplainArgs),
     /// The same in other words: Ingresses as Routes, or Routes as Ingresses. What the other kind cannot say stands
-    /// in comments; where it would keep somebody out, the object is left out. Exit code 1 if one is left out.
+    /// in comments; where it would keep clients out, the object is left out. Exit code 1 if one is left out.
     Convert(ConvertArgs),
     /// What a running node does: addresses and their owners, group, listeners, pools, problems.
     Status(StatusArgs),
@@ -276,7 +276,7 @@ pub struct StatusArgs {
     #[arg(long, value_enum, value_name = "WHAT")]
     pub probe: Option<Probe>,
     /// With --probe: unique id of the Pod that must be the one that answers. Default: the environment
-    /// variable POD_UID, or whoever answers.
+    /// variable POD_UID, or any.
     #[arg(long, value_name = "UID", env = "POD_UID", hide_env_values = true)]
     pub pod_uid: Option<String>,
 }

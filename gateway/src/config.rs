@@ -194,8 +194,8 @@ pub struct Settings {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Group")]
     pub linger_timeout: Option<Duration>,
 
-    /// Networks in which `spec.externalIPs` of Services may be. Whoever may write a Service may take the traffic to any
-    /// address of them that this node has. They are served, and never claimed or announced. Default: none.
+    /// Networks in which `spec.externalIPs` of Services may be. A user who may write a Service may take the traffic to
+    /// any address of them that this node has. They are served, and never claimed or announced. Default: none.
     #[arg(long = "external-ips", value_name = "CIDR", num_args = 1.., value_parser = str::parse::<Network>, help_heading = "Addresses")]
     pub external_ips: Vec<Network>,
 
@@ -217,8 +217,8 @@ pub struct Settings {
     #[arg(long, value_name = "NAME", help_heading = "Process")]
     pub node: Option<String>,
 
-    /// Unique id of the Pod that this process is. Whoever asks for the health of another Pod
-    /// (`/readyz?pod=UID`) is told so with 421. Default: the environment variable POD_UID, or none.
+    /// Unique id of the Pod that this process is. A probe of another Pod (`/readyz?pod=UID`) gets 421. Default: the
+    /// environment variable POD_UID, or none.
     #[arg(
         long,
         value_name = "UID",
@@ -281,14 +281,14 @@ pub struct Settings {
     #[arg(long, value_name = "SHARE", default_value = "1", value_parser = str::parse::<Share>, help_heading = "Logs")]
     pub access_log_share: Share,
 
-    /// Peers whose X-Forwarded-* headers are believed; everybody else's are overwritten. May repeat.
-    /// Default: nobody.
+    /// Peers whose X-Forwarded-* headers are believed; those of other peers are overwritten. May repeat.
+    /// Default: none.
     #[arg(long = "trusted-proxy", value_name = "CIDR", num_args = 1.., value_parser = network, help_heading = "Traffic")]
     pub trusted_proxies: Vec<IpNet>,
 
     /// Load balancers in front that say who their client is by the PROXY protocol (version 1 or 2), on every
     /// listener. Each of their connections has to begin with its header; without one that makes sense it is ended.
-    /// May repeat. Default: none, nobody is asked for a header.
+    /// May repeat. Default: none, no header is expected.
     #[arg(long = "proxy-protocol-from", value_name = "CIDR", num_args = 1.., value_parser = str::parse::<Network>, help_heading = "Traffic")]
     pub proxy_protocol_from: Vec<Network>,
 

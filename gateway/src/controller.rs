@@ -253,7 +253,7 @@ impl Controller {
                     burst.addresses = true;
                 }
                 Ok(Signal::HandOver(answer)) => {
-                    // Whoever asked may have gone.
+                    // The asker may have gone.
                     let _ = answer.send(self.handed());
                 }
                 Ok(Signal::Source(event)) => {
@@ -268,9 +268,9 @@ impl Controller {
                 Some(since) => QUIET.min(SETTLE.saturating_sub(since.elapsed())),
             };
         }
-        // Whoever waits for an address is served when one has rested long enough.
+        // A Service that waits for an address gets one when it has rested long enough.
         burst.objects |= self.quarantine.expire(Instant::now());
-        // So is whoever has one that a host outside uses.
+        // So does a Service whose address a host outside uses.
         burst.objects |= self.strangers.turn(Instant::now()) && self.role == Role::Allocate;
         // A configuration that waits for answers does not wait for ever.
         burst.objects |= self.references.as_ref().is_some_and(|asking| asking.since.is_some());

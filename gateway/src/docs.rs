@@ -33,7 +33,7 @@ one of another namespace does, and an error says so. A name that belongs to a pr
 
 A name on a kind of object that its row does not have protects nothing there: on an Ingress or a Route it closes if its row
 protects (`whitelist-source-range` on a Route), otherwise it has no effect, and a warning says so. On a Service names that begin
-`gatehouse.io/` do the same: no port of it is passed on, and one that serves Ingresses lets nobody in.
+`gatehouse.io/` do the same: no port of it is passed on, and one that serves Ingresses admits no client.
 
 A name that is not in the table has no effect, and a warning says so. On an Ingress or a Route, and on
 a Service where it begins `gatehouse.io/`, it closes if it is nearly the name of a protection, or if a part of it says that it protects: ";

@@ -380,7 +380,7 @@ mod tests {
                 let (scope, slot) = (Scope::Plain, ScopeSlot::PLAIN);
                 ListenerPlan { address, scope, slot, protocol, vip: false }
             };
-            // Somebody who shares with whoever comes.
+            // A program that shares the port with any other.
             let theirs = bind(&plan("127.0.0.1:0".parse().unwrap())).unwrap();
             let at = Socket::from(theirs.try_clone().unwrap()).local_addr().unwrap();
             let taken = plan(at.as_socket().unwrap());

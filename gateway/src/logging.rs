@@ -77,7 +77,7 @@ fn default() -> EnvFilter {
 }
 
 fn understand(text: &str) -> Result<EnvFilter, String> {
-    // Spans may hold commas; whoever writes them knows the language.
+    // Spans may hold commas; an author of spans knows the language.
     let words = if text.contains('[') { "" } else { text };
     for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         let target = word.split('=').next().unwrap_or(word);

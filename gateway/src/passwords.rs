@@ -1,6 +1,6 @@
 //! Whether passwords are right: asked by the data threads, found out on threads of their own.
 //!
-//! A hash such as bcrypt is made to be slow, so whoever may try passwords may spend this host's time. Hence
+//! A hash such as bcrypt is made to be slow, so a client that may try passwords may spend this host's time. Hence
 //! everything here has a bound: few threads, which give way to all others; a queue of so many passwords, of each
 //! client only a few among them; a time after which nobody waits any more. What was found out is remembered by a
 //! keyed digest of hash and password, so that a user waits once and not with every request; neither passwords nor

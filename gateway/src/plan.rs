@@ -187,7 +187,7 @@ fn json_text(value: &Value, out: &mut String) {
 
 fn print(text: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads our output may stop when it has seen enough.
+        // The reader of our output (`head`) may stop when it has seen enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to standard output")
         }

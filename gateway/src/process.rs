@@ -1,6 +1,6 @@
 //! What is wrong in this process itself, rather than with an object that it reads.
 //!
-//! Whoever finds such a thing raises it here, on whatever thread; the controller logs it and shows it with
+//! Any thread that finds such a thing raises it here; the controller logs it and shows it with
 //! all other problems. It is about the Node, as nothing else in the configuration is to blame.
 
 use std::{

@@ -27,7 +27,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Fails for what is no such file, before somebody else opens it.
+/// Fails for what is no such file, before a library opens it.
 ///
 /// # Errors
 /// It cannot be opened, or is none.

@@ -84,7 +84,7 @@ impl Spool {
         Self(Arc::new(Shared { folder, memory, disk, files, spilled }))
     }
 
-    /// Makes the folder if it is not there, and a file in it: whoever names a folder hears at the start that it cannot
+    /// Makes the folder if it is not there, and a file in it: an operator who names a folder hears at the start that it cannot
     /// be used, not with the first body.
     ///
     /// # Errors

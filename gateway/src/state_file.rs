@@ -70,7 +70,7 @@ pub fn probe(state_dir: &Path) -> io::Result<()> {
     fs::remove_file(&trial)
 }
 
-/// Writes the addresses of a state folder, creating it if need be. Whoever reads the file meanwhile, or
+/// Writes the addresses of a state folder, creating it if need be. A process that reads the file meanwhile, or
 /// after a power cut, finds the old content or the new one, never a part.
 pub fn store(state_dir: &Path, recorded: &Recorded) -> io::Result<()> {
     fs::create_dir_all(state_dir)?;

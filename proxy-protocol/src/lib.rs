@@ -1,6 +1,6 @@
 //! The PROXY protocol, versions 1 and 2: what a load balancer in front says of its client.
 //!
-//! Pure: bytes in, a [`Step`] out; whoever has a socket takes the steps on it, for senders that the operator trusts and
+//! Pure: bytes in, a [`Step`] out; the owner of the socket takes the steps on it, for senders that the operator trusts and
 //! no others. What is not exactly a header is [`Malformed`] and ends the connection: a guess would let a client say where
 //! it comes from. The crate is apart so that a fuzzer reaches it without everything that a gateway is made of.
 //! Specification: HAProxy's `doc/proxy-protocol.txt`.

@@ -150,7 +150,7 @@ proptest! {
         prop_assert_eq!(parse(&binary), Ok(Some((wanted, binary.len()))));
     }
 
-    /// What is told here is understood by whoever reads it as strictly.
+    /// What is told here is understood by a reader as strict.
     #[test]
     fn what_is_told_is_read_back(
         client in any::<IpAddr>(),

@@ -48,7 +48,7 @@ pub(crate) enum Claim<'c> {
     /// Ours, served on plain addresses and on those of this gateway Service; `unread`: closed, as nobody can tell what
     /// its class asks for.
     Ours { class: Option<&'c str>, gateway: Option<&'c ObjectKey>, unread: Option<&'c Arc<str>> },
-    /// Somebody else's: not a word about it.
+    /// Another controller's: not a word about it.
     Foreign,
     /// It names a class that nobody has made.
     Unknown { class: &'c str, field: String },

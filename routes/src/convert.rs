@@ -2,7 +2,7 @@
 //!
 //! Behind `gatehouse convert`. Each object is converted by itself, but for canaries, which become a part of what they
 //! are canaries of. What the other kind cannot say is a [`Problem`], never left out in silence; where it would keep
-//! somebody out, the object is not made, with an error.
+//! clients out, the object is not made, with an error.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! From a Service and its EndpointSlices to the addresses that answer.
 //!
-//! The one input that needs distrust: whoever may write an EndpointSlice could point the gateway at the
+//! The one input that needs distrust: a user who may write an EndpointSlice could point the gateway at the
 //! node itself or at a cloud's metadata service. [`refusal`] is the list of addresses that are never
 //! dialled. Every endpoint is spoken to as its rule says or, where that says nothing, as its port does.
 

@@ -161,7 +161,7 @@ impl PartialOrd for Age {
 /// What a source may ask for with its objects, and what is true of the world that they describe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceTrust {
-    /// Endpoints may be on loopback addresses: only where whoever writes the objects owns the host anyway.
+    /// Endpoints may be on loopback addresses: only where the author of the objects owns the host anyway.
     pub loopback_endpoints: bool,
     /// There is no cluster behind the objects: nobody else forwards what this process does not, and
     /// nobody's allocation is recorded in their status.

@@ -118,7 +118,7 @@ pub struct Allocation {
 /// holders get back what is quarantined. Then come requested addresses, then claims that name a pool,
 /// then the first address that is free, or that the claim may share, of the pools that assign by
 /// themselves, in the order of their lists. A claim that held an address and can keep none comes before all that wait for their first one,
-/// and is not given what another one requests, as long as there is anything else. Whoever could have more when all
+/// and is not given what another one requests, as long as there is anything else. A Service that could have more when all
 /// have been served is served again, so that the result, recorded, is the result of the next time too. A claim that cannot have
 /// what it newly asks for keeps what it has and gets a refusal that is not severe. What a claim lets go is quarantined. Of several claims with one id only the first counts.
 ///

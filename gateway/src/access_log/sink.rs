@@ -1,4 +1,4 @@
-//! Where lines go: standard output, or a file that can be opened anew after somebody has moved it away.
+//! Where lines go: standard output, or a file that can be opened anew after log rotation has moved it away.
 
 use std::{
     fs::{self, File, OpenOptions},

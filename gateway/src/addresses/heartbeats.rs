@@ -16,7 +16,7 @@ const OVER: Duration = Duration::from_secs(10);
 /// Reason of the speaker, reason of the problem, message, hint.
 type Row = (&'static str, &'static str, &'static str, &'static str);
 
-/// Refusals that somebody should do something about; others (replays, duplicates) are part of networks.
+/// Refusals that an operator should look into; others (replays, duplicates) are part of networks.
 const PROBLEMS: [Row; 3] = [
     (
         "NotAuthentic",

@@ -1,7 +1,7 @@
 //! What is counted, and how it is shown to Prometheus.
 //!
 //! Every data thread writes its own [`WorkerMetrics`] (plain loads and stores, no shared cache line); the
-//! admin server sums them up when somebody asks. [`METRICS`] is the one table of names: the exposition
+//! admin server sums them up at each scrape. [`METRICS`] is the one table of names: the exposition
 //! and `docs/metrics.md` are made from it.
 
 use std::{

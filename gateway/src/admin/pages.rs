@@ -1,4 +1,4 @@
-//! What the admin pages show: everything that is known of this node, put together when somebody asks.
+//! What the admin pages show: everything that is known of this node, put together at each request.
 //!
 //! `app` makes one [`AdminPages`] of handles to the parts of the process; `admin` gets functions and knows
 //! nothing of the parts. Nothing here changes anything.

@@ -1,6 +1,6 @@
 //! What one node does right now, for its operator: the admin page `/status` and `gatehouse status`.
 //!
-//! `pages` fills a [`NodeStatus`] whenever somebody asks; the page is its JSON. The command reads that page
+//! `pages` fills a [`NodeStatus`] for each request; the page is its JSON. The command reads that page
 //! of a running node ([`run`]) and prints it for people or passes it on. Nothing is decided here, and
 //! nothing in it is secret.
 
@@ -193,9 +193,9 @@ pub struct EjectedRow {
 pub struct PoolRow {
     /// Its name.
     pub pool: String,
-    /// IPv4 addresses that somebody holds.
+    /// IPv4 addresses in use.
     pub assigned_v4: u128,
-    /// IPv6 addresses that somebody holds.
+    /// IPv6 addresses in use.
     pub assigned_v6: u128,
     /// IPv4 addresses that are free.
     pub available_v4: u128,

@@ -15,7 +15,7 @@ pub(super) enum Asked {
     Stop(&'static str),
     /// Read again whatever can be read again.
     Reload,
-    /// Open log files anew: somebody has moved them away.
+    /// Open log files anew: log rotation has moved them away.
     ReopenLogs,
     /// Nothing.
     Nothing,

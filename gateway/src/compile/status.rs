@@ -1,5 +1,5 @@
 //! The statuses that belong on the objects, without any time, so that they stay a pure function of the
-//! objects. Made for whoever shows or writes them, not with every compile: with thousands of objects that
+//! objects. Made when they are shown or written, not with every compile: with thousands of objects that
 //! would cost as much as compiling the one that changed.
 //!
 //! `plan` prints [`statuses`] as they are; `status::diff` compares [`Statuses`] with what the objects say

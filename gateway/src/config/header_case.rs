@@ -25,7 +25,7 @@ pub struct HeaderCaseSettings {
     pub preserve_header_case: bool,
 }
 
-/// The name of a header in the spelling that somebody wants.
+/// The name of a header in the configured spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spelling {
     name: HeaderName,

@@ -33,7 +33,7 @@ pub struct RouteSettings {
     #[arg(long, value_name = "SELECTOR", value_parser = fields, help_heading = "Routes")]
     pub route_field_selector: Option<Selector>,
 
-    /// Who may use a host that a Route of another namespace has: with `Strict` nobody, the oldest Route of a host
+    /// Who may use a host that a Route of another namespace has: with `Strict` no Route, the oldest Route of a host
     /// fixes its namespace; with `InterNamespaceAllowed` everybody, for other paths. The latter only where all
     /// namespaces trust each other.
     #[arg(

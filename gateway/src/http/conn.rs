@@ -76,7 +76,7 @@ pub(crate) struct Accepted {
     pub(crate) local: SocketAddr,
     /// `None` on plain TCP.
     pub(crate) tls: Option<TlsSession>,
-    /// The client speaks TLS to whoever passes its connection on.
+    /// The client speaks TLS to the proxy that passes its connection on.
     pub(crate) secured: bool,
 }
 

@@ -166,7 +166,7 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
                 return Err(ProxyErrorKind::ClientBlocked);
             }
             Filter::Block(_) => ControlFlow::Continue(()),
-            // It was looked at before all filters; whoever comes here all the same has not been.
+            // It was looked at before all filters; a request that comes here all the same has not been.
             Filter::ClientCertificate(_) if request.kept.certified.is_none() => {
                 return Err(ProxyErrorKind::Denied);
             }
@@ -176,7 +176,7 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
             }
             Filter::RateLimit(limit) => rate_limit::on_request(limit, request)?,
             Filter::Connections(limit) => connection_limit::on_request(limit, request)?,
-            // It has a phase of its own; whoever comes here all the same has not been asked.
+            // It has a phase of its own; a request that comes here all the same has skipped it.
             Filter::Authenticate(_) => return Err(ProxyErrorKind::Denied),
             Filter::Compress(compress) => {
                 compress::on_request(compress, request);

@@ -305,7 +305,7 @@ pub(crate) fn remove_aliases(
 }
 
 /// Takes the cookie out by which clients of a rule come back to their endpoint, where it is the gateway's alone: neither
-/// the backend gets it nor whoever is asked for it or in its place.
+/// the backend gets it nor any other service that is asked about the request.
 pub(crate) fn hide_session(policy: &Policy, headers: &mut HeaderMap) {
     if let Some(affinity) = policy.affinity.as_ref().filter(|affinity| affinity.hidden) {
         cookie::remove(headers, &affinity.name);

@@ -41,7 +41,7 @@ impl Tunnel {
         Self { upstream, idle, flow: None }
     }
 
-    /// Has the flow told to whoever lives until the end of this tunnel.
+    /// Keeps `flow` alive until the end of this tunnel.
     pub(crate) fn tells(&mut self, flow: Box<dyn Flow>) {
         self.flow = Some(flow);
     }

@@ -11,7 +11,7 @@
 //! on: it gives out its part of the limit ([`CUT_OFF`]), then the whole. Nodes that say goodbye are not waited for.
 //!
 //! Pure: the caller says what time it is and carries notes. Memory is bounded: so many clients are watched, so many
-//! reported with each look, whoever is not is counted by each node alone.
+//! reported with each look, the others are counted by each node alone.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -379,7 +379,7 @@ impl Key {
                 (other.rate, other.wanted) = (0, false);
             }
         }
-        // Whoever were forgotten and met again would be believed what it says of all nodes.
+        // A node forgotten and met again would be believed what it says of all nodes.
         self.others.retain(|other| now < other.heard + units(CUT_OFF));
         let debit = std::mem::take(&mut self.debit);
         table.debit(id, debit, since, WHOLE - share(&self.others));

@@ -193,7 +193,7 @@ impl SharedTable {
                 return;
             }
             if !known && seen & TIME > due {
-                return; // whoever is closer to a limit of this node keeps its entry
+                return; // a client closer to a limit of this node keeps its entry
             }
             let new = mark | due.min(TIME);
             if entry.time.compare_exchange(seen, new, Relaxed, Relaxed).is_ok() {

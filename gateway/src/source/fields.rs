@@ -2,7 +2,7 @@
 //!
 //! [`read`] stands between a parser and a type, and notes what the type leaves out, with the name that was
 //! probably meant; the readers of manifests and of the API server call it. [`limits`] says which of them would
-//! have kept somebody out: an object that lacks one of those must not be taken for one that never had it.
+//! have kept clients out: an object that lacks one of those must not be taken for one that never had it.
 
 use std::cell::RefCell;
 
@@ -182,7 +182,7 @@ fn limiting(kind: Kind) -> &'static [&'static str] {
     }
 }
 
-/// Whether a field may have kept somebody out.
+/// Whether a field may have kept clients out.
 pub(crate) fn limits(kind: Kind, unread: &Unread) -> bool {
     let known = limiting(kind);
     if matches!(

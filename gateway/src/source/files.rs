@@ -41,7 +41,7 @@ const ID: SourceId = SourceId("files");
 /// Kind of the object of a problem with a file as such.
 pub const PROBLEM_KIND: &str = "File";
 
-/// This source, to be told to the owner of the cluster state. Whoever may write the manifests owns the
+/// This source, to be told to the owner of the cluster state. A user who may write the manifests owns the
 /// host, and no cluster is behind them.
 pub const SOURCE: Source = Source {
     id: ID,

@@ -37,7 +37,7 @@ use world::{Scope, World};
 /// What the watches have heard and nobody has taken yet.
 const HEARD: usize = 1024;
 
-/// This source, to be told to the owner of the cluster state. Whoever may write an EndpointSlice does not
+/// This source, to be told to the owner of the cluster state. A user who may write an EndpointSlice does not
 /// own the node, and what has an address is recorded in the status of its Service.
 pub const SOURCE: Source = Source {
     id: SourceId("cluster"),

@@ -93,7 +93,7 @@ impl fmt::Display for ManifestError {
     }
 }
 
-/// A document that is left out on purpose, although somebody may expect it to matter.
+/// A document that is left out on purpose, although a user may expect it to matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unsupported {
     pub(crate) api_version: String,

@@ -82,7 +82,7 @@ impl Patch {
 /// How a [`Patch`] is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
-    /// Server-side apply that takes the fields from whoever has them.
+    /// Server-side apply that takes the fields from their present manager.
     Apply,
     /// Server-side apply that takes nothing from anybody.
     GiveUp,
@@ -360,7 +360,7 @@ fn admitted(entry: &Value) -> Option<&Value> {
 /// What a server-side apply is written over.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
-    /// Whatever is there, whoever wrote it.
+    /// Whatever is there, of every writer.
     Any,
     /// The same, if the object is still the one that was looked at.
     Seen,

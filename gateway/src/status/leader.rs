@@ -183,7 +183,7 @@ impl Election {
                 };
                 false
             }
-            // Somebody else has it, or wrote something of no concern into it: reading tells.
+            // Another node has it, or a program wrote something of no concern into it: reading tells.
             Written::Conflict => {
                 self.seen = None;
                 true

@@ -2,7 +2,7 @@
 //! entry is taken out of their status, as the operator of OpenShift does it for a router that admits them no more.
 //!
 //! Pure. An entry is known by the router's name alone, which two gateways may share against all advice: so
-//! nothing is taken out but what we know to have written, and what somebody writes after that is not ours.
+//! nothing is taken out but what we know to have written; later writes of others are not ours.
 
 use std::{collections::BTreeMap, sync::Arc};
 

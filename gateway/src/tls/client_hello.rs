@@ -28,7 +28,7 @@ pub(crate) struct Replayed {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Reads a ClientHello as [`read`] does and keeps what was read, for whoever it is passed on to.
+/// Reads a ClientHello as [`read`] does and keeps what was read, to be passed on.
 pub(crate) async fn read_and_keep(stream: TcpStream) -> io::Result<Replayed> {
     let start = read(Kept { stream, bytes: Vec::new() }).await?;
     let StartHandshake { accepted, io: Kept { stream, bytes }, .. } = start;

@@ -126,7 +126,7 @@ pub(crate) fn is_hollow(flags: u8, length: usize) -> bool {
 /// What an endpoint may still send without saying anything: what its requests are good for.
 #[derive(Debug)]
 pub(super) struct Due {
-    /// Header blocks. An interim answer is one, and h2 keeps all of them until somebody looks.
+    /// Header blocks. An interim answer is one, and h2 keeps all of them until they are polled.
     blocks: Cell<usize>,
     /// Frames that carry nothing. Each costs work, and most of them an answer.
     idle: Cell<Allowance>,

@@ -27,7 +27,7 @@ use crate::upstream::{
 
 /// Longest head of an interim answer that is passed on.
 const MAX_HEAD: usize = 16 * 1024;
-/// Whoever answers so is spoken to in HTTP/1.0 from then on, and cannot be told of a body without a length.
+/// A backend that answers so is spoken to in HTTP/1.0 from then on, and takes no body without a length.
 const OLD: &[u8; 8] = b"HTTP/1.0";
 /// What an interim answer begins with; hyper takes one of HTTP/1.0 for one, too.
 const STARTS: [&[u8; 10]; 2] = [b"HTTP/1.1 1", b"HTTP/1.0 1"];
@@ -117,7 +117,7 @@ impl Sight {
         let mut at = 0;
         loop {
             let rest = &begun[at..];
-            // Whoever parses skips them (RFC 9112 §2.2).
+            // A parser skips them (RFC 9112 §2.2).
             let blank = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             if blank > 0 {
                 at += blank;

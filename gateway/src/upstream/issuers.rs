@@ -104,7 +104,7 @@ impl Issuers {
         Self(Arc::new(Shared { resolver, state: Mutex::default() }))
     }
 
-    /// What is known of those that somebody has asked for, by their URLs.
+    /// What is known of the issuers in use, by their URLs.
     pub(crate) fn facts(&self) -> BTreeMap<String, IssuerFact> {
         let issuers: Vec<_> = self.0.lock().issuers.values().filter_map(Weak::upgrade).collect();
         let fact = |issuer: Arc<Issuer>| {

@@ -143,7 +143,7 @@ impl AuthenticationSettings {
             AuthenticationSetting::CacheDurations(durations) => {
                 self.external.cache_durations = Some(durations);
             }
-            // Whoever puts in what holds for all has looked already.
+            // The global settings have been checked already.
             AuthenticationSetting::Global(_) => {}
         }
     }

@@ -19,7 +19,7 @@ pub(crate) enum Carried {
     Said,
     /// Nothing there says it.
     Lost {
-        /// Somebody is kept out by it.
+        /// It keeps clients out.
         protects: bool,
         why: String,
     },

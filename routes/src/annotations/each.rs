@@ -1,4 +1,4 @@
-//! Annotation by annotation: what becomes of each, for whoever moves here.
+//! Annotation by annotation: what becomes of each in a migration.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
@@ -73,7 +73,7 @@ pub fn each(object: &ObjectRef, metadata: &ObjectMeta, understand_snippets: bool
     .collect()
 }
 
-/// An annotation of an object that keeps somebody out, or would if it could.
+/// An annotation of an object that keeps clients out, or would if it could.
 pub fn protecting<'m>(object: &ObjectRef, metadata: &'m ObjectMeta) -> Option<&'m str> {
     let mut all = metadata.annotations.iter().flatten();
     let protects = |name: &str, value: &str| {

@@ -1,7 +1,7 @@
 //! Annotations of other controllers, on objects that are ours: what they ask for, judged by their names.
 //!
-//! Whoever moves here brings them along, and nothing of them is read. One that limits, authenticates or verifies
-//! was meant to keep somebody out, so it closes the object; one that changes answers is an error, the rest is
+//! Migrated objects bring them along, and nothing of them is read. One that limits, authenticates or verifies
+//! was meant to keep clients out, so it closes the object; one that changes answers is an error, the rest is
 //! tuning. A name that could be either is taken for a protection.
 
 use std::collections::BTreeMap;
@@ -98,7 +98,7 @@ const PERHAPS_ANSWERS: [&str; 8] =
 /// What it does to an object that an annotation is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Effect {
-    /// Somebody was to be kept out.
+    /// Clients were to be kept out.
     Protects,
     /// Answers are not the same.
     Answers,

@@ -86,7 +86,7 @@ pub(super) static HAPROXY: Family = Family::new(
             CONCURRENT_TCP,
             "",
             "Requests of a client address under way at most; more get 429. Connections that wait for a request do \
-             not count: before one comes nobody knows where it wants to go.",
+             not count: their Route is not known before.",
         )
         .protecting(),
         Annotation::honoured(
@@ -103,7 +103,7 @@ pub(super) static HAPROXY: Family = Family::new(
             RATE_TCP,
             "",
             "Connections within 3 s at most; requests of more get 429. A connection counts with its first request \
-             for the Route: before that nobody knows where it wants to go.",
+             for the Route: before that its Route is not known.",
         )
         .protecting(),
         Annotation::honoured(

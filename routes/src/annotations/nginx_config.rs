@@ -106,7 +106,7 @@ pub(crate) fn read(key: &ObjectKey, objects: &Objects) -> (Defaults, GlobalTls, 
     let map = match reference.as_config_map(&reader.object, "", "every Ingress is closed (503)") {
         Ok(map) => map,
         Err(problem) => {
-            // What it would have said may have protected somebody.
+            // What it would have said may have protected a path.
             reader.defaults.close(problem.reason);
             return (reader.defaults, reader.tls, vec![*problem]);
         }
@@ -208,7 +208,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Text that may keep somebody out closes; other text only changes answers.
+    /// Text that may keep clients out closes; other text only changes answers.
     fn snippet(&mut self, name: &str, value: &str) {
         let words = ["deny", "allow", "return", "limit_", "satisfy", "access_by", "if ", "if("];
         let protects = words.iter().chain(&PROTECTING_WORDS).any(|word| value.contains(word));

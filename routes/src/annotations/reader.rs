@@ -346,7 +346,7 @@ fn opens(kind: ObjectKind, family: &Family) -> bool {
     kind.has_paths() || (kind == ObjectKind::Service && family.prefix == gatehouse::FAMILY.prefix)
 }
 
-/// Whether an annotation would keep somebody out, were it on an object on which it is read.
+/// Whether an annotation would keep clients out, were it on an object on which it is read.
 pub(super) fn protects_elsewhere(row: &Annotation, value: &str) -> bool {
     let given = (row.parser.read)(value);
     let by_default = !row.default.is_empty() && given == (row.parser.read)(row.default);

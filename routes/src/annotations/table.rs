@@ -98,7 +98,7 @@ impl Family {
         self.written(row, metadata).find(|found| !found.value.trim().is_empty())
     }
 
-    /// The same with a value that is empty: where the annotation protects, whoever wrote it wants to be protected.
+    /// The same with a value that is empty: where the annotation protects, its author wants to be protected.
     pub fn find_written<'m>(
         &self,
         row: &Annotation,

@@ -348,8 +348,8 @@ impl Run<'_, '_> {
     }
 
     /// The certificates of these claimants, oldest first: the oldest binding of a host counts, even if
-    /// its Secret is missing. Then the host gets the default certificate, not that of somebody younger. Those of
-    /// refused Routes count where nobody else has one: whoever asks is told 503 on a host that is known. `changes` are
+    /// its Secret is missing. Then the host gets the default certificate, not that of a younger object. Those of
+    /// refused Routes count where no other object has one: clients get 503 on a host that is known. `changes` are
     /// given where in the hosts the same rules lost as before.
     fn certs(
         &self,

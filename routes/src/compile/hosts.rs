@@ -189,7 +189,7 @@ fn replaced_hosts(replaced: &Replaced) -> Vec<HostPattern> {
     hosts
 }
 
-/// The names that the oldest claimants may give their hosts, and problems of those that may not: whoever has rules
+/// The names that the oldest claimants may give their hosts, and problems of those that may not: an object that has rules
 /// for a host keeps it.
 fn aliases(claimants: &[Claimant<'_>], hosts: &RouteTable) -> (Vec<Alias>, Vec<Problem>) {
     let (mut aliases, mut problems) = (Vec::new(), Vec::new());

@@ -178,7 +178,7 @@ fn the_oldest_tls_entry_of_a_host_names_its_certificate() {
     let both = entry("a", "young", 2020) + &entry("b", "old", 2010);
     let all = format!("{both}{}{}", secret("young"), secret("old"));
     assert_eq!(certs(&all), ["foo.com old", "b.com old", "a.com young"]);
-    // A missing Secret means the default certificate, not that of somebody younger.
+    // A missing Secret means the default certificate, not that of a younger object.
     let missing = format!("{both}{}", secret("young"));
     assert_eq!(certs(&missing), ["a.com young"]);
     let given = problems(&testing::compiled(&missing));

@@ -1,4 +1,4 @@
-//! Which addresses and names are never dialled: whoever may write a Service or an EndpointSlice could point the gateway at
+//! Which addresses and names are never dialled: a user who may write a Service or an EndpointSlice could point the gateway at
 //! the node itself or at a cloud's metadata service.
 
 use std::{

@@ -1,4 +1,4 @@
-//! Why a Service has no endpoint, in the order in which somebody who writes EndpointSlices by hand would look.
+//! Why a Service has no endpoint, in the order in which an author of EndpointSlices would look.
 
 use std::fmt;
 

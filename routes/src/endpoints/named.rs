@@ -9,7 +9,7 @@ use crate::{
     objects::{ObjectKey, Objects},
 };
 
-/// The domain of a cluster, unless somebody has chosen another one.
+/// The default domain of a cluster.
 const DOMAIN: &str = ".cluster.local";
 /// Most names that lead from one to the next.
 const MOST: usize = 4;
@@ -48,7 +48,7 @@ fn external_name<'o>(service: &ObjectKey, objects: &'o Objects) -> Option<&'o st
     spec.external_name.as_deref().filter(|_| spec.type_.as_deref() == Some("ExternalName"))
 }
 
-/// The backend that whoever connects to the name would have: that of the Service's port, or of the pods' own port
+/// The backend that a connection to the name would have: that of the Service's port, or of the pods' own port
 /// where the Service has no address.
 pub(super) fn key(
     asked: &BackendKey,

@@ -447,7 +447,7 @@ fn a_name_that_a_service_of_the_files_has_in_a_cluster_leads_to_its_endpoints() 
         ("far.o.svc.cluster.local", plain, "10.0.0.7:8080"),
         ("Far.o.svc.", plain, "10.0.0.7:8080"),
         ("next.o.svc", plain, "10.0.0.7:8080"),
-        // Whoever asks for it gets its pods, and chooses the port himself.
+        // A backend of it has its pods, and chooses the port itself.
         ("far.o.svc", headless, "10.0.0.7:81"),
     ] {
         let resolved = led(name, far, true);

@@ -1,4 +1,4 @@
-//! Objects that claim a host and do not serve it, or not all that they ask for: whoever looks for the rule of a
+//! Objects that claim a host and do not serve it, or not all that they ask for: an operator who looks for the rule of a
 //! request looks for these first.
 
 use std::collections::HashSet;

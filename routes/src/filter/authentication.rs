@@ -66,7 +66,7 @@ pub struct Unreadable {
 
 impl Users {
     /// Reads a file of Apache's `htpasswd`: `user:hash` on each line. Of two lines for one user the first counts.
-    /// Whoever cannot be read is not let in.
+    /// A user that cannot be read is not let in.
     pub fn from_htpasswd(text: &str) -> (Self, Vec<Unreadable>) {
         let lines = text.lines().map(str::trim).zip(1..);
         let lines = lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));

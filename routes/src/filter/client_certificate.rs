@@ -122,7 +122,7 @@ pub enum Verify {
     /// Nobody passes without one.
     #[default]
     Required,
-    /// Whoever shows one shows one that is believed.
+    /// A certificate, where one is shown, has to be believed.
     Optional,
     /// One that no authority answers for passes, too, and the backend is told.
     OptionalUnknown,

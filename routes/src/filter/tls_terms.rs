@@ -78,7 +78,7 @@ impl TlsTerms {
         self.own_order = orders.into_iter().flatten().reduce(|one, two| one || two);
     }
 
-    /// Whether whoever asks for `other` gets that, too.
+    /// Whether a client that asks for `other` gets that, too.
     pub(crate) fn includes(&self, other: &Self) -> bool {
         self.versions.both(other.versions) == self.versions
             && other.ciphers.iter().all(|list| self.ciphers.contains(list))

@@ -6,7 +6,7 @@
 pub enum ForwardedFields {
     /// The gateway adds itself to the chains that anybody sent; host, port and scheme are what it has seen itself.
     Append,
-    /// The gateway's own alone, whoever sent others.
+    /// The gateway's own alone, whatever the client sent.
     Replace,
     /// Each of them is set where the client sent none.
     IfNone,

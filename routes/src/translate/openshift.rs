@@ -99,7 +99,7 @@ pub(crate) fn translate(
     let host = match claimed {
         Ok(host) => host,
         Err(refusal) => {
-            // Whoever asks for it learns that there is an application, and that it is not available.
+            // Its clients learn that there is an application, and that it is not available.
             if !out.host.is_empty() {
                 out.translation.entry(&HostPattern::Exact(Arc::clone(&out.host)), false);
             }

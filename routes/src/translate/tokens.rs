@@ -140,7 +140,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Whoever can verify by HMAC can sign, so its keys have to be in a Secret.
+    /// A key that verifies by HMAC signs as well, so it has to be in a Secret.
     fn symmetric(&self, settings: &JwtSettings, part: Part) -> Result<(), Box<Problem>> {
         if part == Part::JwtSecret || !settings.algorithms.is_some_and(Algorithms::any_symmetric) {
             return Ok(());

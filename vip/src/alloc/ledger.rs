@@ -194,7 +194,7 @@ impl<'a> Ledger<'a> {
 
     /// Keeps what a claim requests, and may have, from those that would take any address.
     pub(super) fn reserve_requested(&mut self, claim: &Claim) {
-        // Whoever may not have all of it gets nothing of it.
+        // A Service that may not have all of it gets nothing of it.
         let requested = self.requested(claim).unwrap_or_default();
         requested.iter().for_each(|given| self.avoided.insert(given.ip));
     }

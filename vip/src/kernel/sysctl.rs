@@ -165,7 +165,7 @@ impl Changed {
     }
 }
 
-/// Whoever reads meanwhile finds the old text or the new one.
+/// A reader finds the old text or the new one.
 fn replace(file: &Path, text: &str) -> io::Result<()> {
     file.parent().map(fs::create_dir_all).transpose()?;
     let new = file.with_extension("new");

@@ -23,7 +23,7 @@ pub(super) struct AnotherPod(SocketAddr);
 /// The body of a page.
 ///
 /// # Errors
-/// Nobody listens, somebody else does, or the node refuses; the message says which and what to do.
+/// Nothing listens, another program does, or the node refuses; the message says which and what to do.
 pub(super) fn page(admin: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&admin, PATIENCE).map_err(|error| {
         let why = match error.kind() {
@@ -58,7 +58,7 @@ pub(super) fn page(admin: SocketAddr, path: &str) -> anyhow::Result<String> {
 fn exchange(stream: &mut TcpStream, admin: SocketAddr, path: &str) -> std::io::Result<String> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    // One segment: whoever listens there may judge by the first it reads.
+    // One segment: another program there may judge by the first that it reads.
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {admin}\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(LONGEST).read_to_end(&mut answer)?;

@@ -88,7 +88,7 @@ impl MadeOf {
 /// The objects of a kind, as they are and as they stand.
 type Versions = Vec<(Revision, u64)>;
 
-/// Those of which something is wrong, whoever it is that serves them, in the order of [`ServedBy::ALL`].
+/// Those of which something is wrong, however they are served, in the order of [`ServedBy::ALL`].
 type Annotated = BTreeMap<ObjectKey, [Vec<Problem>; ServedBy::ALL.len()]>;
 
 type Requests = BTreeMap<ClaimId, (ObjectKey, Request)>;
@@ -253,7 +253,7 @@ struct Recorded<'c> {
     before: Option<&'c BTreeMap<ObjectKey, Dealt>>,
     /// Recorded addresses: no Service has one of them that only waits for it to be recorded.
     taken: BTreeSet<IpAddr>,
-    /// Addresses of Services that somebody else serves: another class in the same cluster.
+    /// Addresses of Services of another controller: another class in the same cluster.
     foreign: BTreeSet<IpAddr>,
 }
 

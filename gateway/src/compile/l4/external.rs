@@ -1,6 +1,6 @@
-//! `spec.externalIPs`: addresses that somebody else leads to the node.
+//! `spec.externalIPs`: addresses that are routed to the node from outside.
 //!
-//! Whoever may write a Service may write any address there, and so take the traffic of others (CVE-2020-8554). So
+//! A user who may write a Service may write any address there, and so take the traffic of others (CVE-2020-8554). So
 //! only addresses within `--external-ips` count, and none that a Service has from a pool. They are served where the node
 //! has them, never claimed and never announced.
 

@@ -36,7 +36,7 @@ fn who_follows_takes_what_the_status_says_and_lets_the_others_wait_in_silence() 
     assert_eq!(all(&before), [expected.to_vec(), vec![], vec![]]);
     let told = ["NoEndpoints Service default/a "];
     assert_eq!(reasons(&before), told, "waiting is no problem");
-    // The record moves: so does whoever follows it, whatever was before.
+    // The record moves: so does a node that follows it, whatever was before.
     let moved =
         services(&holder("c", &["192.168.1.202"])).replace("192.168.1.205", "192.168.1.206");
     let after = follow(&state_of(&moved, CLUSTER), &node(), Some(&before));
@@ -128,7 +128,7 @@ fn without_a_pool_services_without_a_class_are_somebody_elses() {
     // Manifests have nobody else.
     let own = reasons(&compile(&state(&yaml), &node(), None));
     assert_eq!(own.iter().filter(|reason| reason.starts_with("NoPool")).count(), 2, "{own:?}");
-    // With a class of our own, the others are somebody else's whatever pools there are.
+    // With a class of our own, the others are another controller's whatever pools there are.
     let node = NodeContext { load_balancer_class: Some("example.com/x".to_owned()), ..node() };
     let mine = load_balancer("c", "", ", loadBalancerClass: example.com/x");
     let compiled = compile(&state_of(&format!("{POOL}{yaml}{mine}"), CLUSTER), &node, None);

@@ -130,7 +130,7 @@ async fn authenticate(
     }
     match so_far.refusal {
         Some(response) => Ok(ControlFlow::Break(response)),
-        // With `any`, whoever passes one has returned by now.
+        // With `any`, a request that passes one has returned by now.
         None if any.is_some() => Err(ProxyErrorKind::Unauthorized),
         None => Ok(ControlFlow::Continue(())),
     }

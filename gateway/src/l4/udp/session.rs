@@ -226,7 +226,7 @@ impl Udp {
             self.count(counts, L4Stats::DENIED, 1);
             return None;
         }
-        // Whoever floods a port with flows gets as many as this thread can open and close beside its other work.
+        // A flood of flows gets as many as this thread can open and close beside its other work.
         let closing = self.sockets.get().saturating_sub(self.table.borrow().len());
         let room = match closing < self.closing {
             true => self.table.borrow_mut().make_room(flow.client.ip()),

@@ -1,6 +1,6 @@
 //! The UDP sessions of one worker: a table of bounded size, and who has to go when it is full. Pure.
 //!
-//! A datagram's source address may be a lie, so whoever sends many must not push out those who talk with a backend.
+//! A datagram's source address may be a lie, so a flood of new flows must not push out those that talk with a backend.
 //! A session is [`Stage::Established`] once its client has answered the backend, which a liar cannot do: it does not
 //! hear the backend. Only sessions that are not established give way, first of the same source, then those that have
 //! had their answer, then those that wait for it, each time the one that was silent for the longest.
@@ -46,7 +46,7 @@ pub(super) struct Bounds {
     pub(super) source: usize,
 }
 
-/// Whose a client's address is, as far as bounds are concerned: whoever has one IPv6 address of a /64 has all of them.
+/// Whose a client's address is, as far as bounds are concerned: a host with one IPv6 address of a /64 has all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Source {
     V4(Ipv4Addr),

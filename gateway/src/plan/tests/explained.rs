@@ -159,7 +159,7 @@ spec:
                 false,
                 "broken off: the client is in none",
             ),
-            // Whoever knows the host, where the number says nothing.
+            // By host, where the address decides nothing.
             ("explain @ https://known.db.test/", true, "is answered by Ingress default/known"),
             (
                 "explain @ https://known.db.test:5432/",

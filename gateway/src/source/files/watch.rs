@@ -3,7 +3,7 @@
 //! Runs on the thread of the [`FileSource`](super::FileSource). A file is read when its writer has
 //! closed it, never before: until then it stands in [`Pending::writing`]. Events are collected until
 //! nothing has happened for 10 ms, but for no more than 100 ms, so that a save of many files becomes one
-//! batch. Files are read meanwhile; what was read counts when the batch ends, unless somebody has begun to
+//! batch. Files are read meanwhile; what was read counts when the batch ends, unless a writer has begun to
 //! write the file again.
 
 use std::{
@@ -32,7 +32,7 @@ const QUIET: Duration = Duration::from_millis(10);
 const AT_MOST: Duration = Duration::from_millis(100);
 /// How often a path of the command line that is not there is looked for.
 const MISSING: Duration = Duration::from_millis(100);
-/// A file that was found by listing a folder and is younger than this may still be written by somebody
+/// A file that was found by listing a folder and is younger than this may still be open in a program
 /// whose first write came before the watch.
 const FRESH: Duration = Duration::from_millis(20);
 
@@ -109,7 +109,7 @@ struct Pending {
     others: BTreeSet<PathBuf>,
     /// The last look at everything found files that may be incomplete.
     incomplete: bool,
-    /// Files that somebody has open for writing. Outlives a batch.
+    /// Files that a program has open for writing. Outlives a batch.
     writing: HashSet<PathBuf>,
     /// Look at everything again at this time, for files that may be incomplete or paths that are missing.
     /// Stays until that is done, whatever else happens.
@@ -231,7 +231,7 @@ impl Follower<'_> {
 
     fn look(&mut self, pending: &mut Pending) -> io::Result<()> {
         self.prepare(pending);
-        // A file that somebody writes again may have been read in part: it waits for its writer.
+        // A file that is being written again may have been read in part: it waits for its writer.
         self.drain(pending)?;
         let mut closed = std::mem::take(&mut pending.others);
         for path in &closed {
@@ -262,7 +262,7 @@ impl Follower<'_> {
                     let fresh = match now.duration_since(modified) {
                         Ok(age) => age < FRESH,
                         // The clock that stamps files lags a little, the one that set a later time is
-                        // somebody else's.
+                        // another machine's.
                         Err(ahead) => ahead.duration() < FRESH,
                     };
                     // What has been closed since the last look was closed by its writer.

@@ -1,6 +1,6 @@
 //! How this process talks to the API server: which one, as whom, and within which limits.
 //!
-//! [`Access::connect`] makes a client for whoever needs one, on the runtime that calls it. Its layers, from
+//! [`Access::connect`] makes a client on the runtime that calls it. Its layers, from
 //! the outside in: at most so many requests a second and at a time, reads that failed for the moment are
 //! tried again, every request has a time limit, and every answer is counted ([`Requests`]). Tokens and
 //! authorities in files are read again at least once a minute, as they rotate (kube does that).

@@ -1,5 +1,5 @@
 //! Notices when custom resource definitions come, change and go, so that a kind which the API server did
-//! not know is asked for at once. Whoever may not watch them asks once in a while instead.
+//! not know is asked for at once. A process that may not watch them asks once in a while instead.
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 

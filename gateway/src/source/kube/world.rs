@@ -3,7 +3,7 @@
 //! The collector puts in what the watches hear and takes out [`Event`]s. A list that is told anew takes
 //! the place of the old one when it is complete, and only differences go on, so that a watch which began
 //! again, or a start from the cache, changes nothing for traffic by itself. An object that is being
-//! deleted, or whose namespace is, does not count: whoever is next in line for its host or path has it at
+//! deleted, or whose namespace is, does not count: the next claimant of its host or path has it at
 //! once. A Service counts until it is gone: kube-proxy serves it until then, so its address is not free, and a
 //! leader waits until it knows every Service that there is. Nothing here knows what an object means.
 
@@ -449,7 +449,7 @@ impl World {
     }
 }
 
-/// Whether the status of an object says that somebody serves it.
+/// Whether the status of an object names a router or an address.
 fn names_a_server(object: &Object) -> bool {
     match object {
         Object::Ingress(ingress) => {

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::{ManifestError, document::Head};
 use crate::source::Kind;
 
-/// API groups whose objects somebody may expect us to honour: they bring traffic in, or say who may.
+/// API groups whose objects a user may expect us to honour: they bring traffic in, or say who may.
 const EXPECTED_GROUPS: [&str; 22] = [
     "configuration.konghq.com",
     "core.haproxy.org",
@@ -44,7 +44,7 @@ pub(super) enum Understood {
     Kind(Kind),
     /// One of ours by its group or kind, but not in this version of the program.
     NotYet,
-    /// Somebody else's.
+    /// Another program's.
     Foreign,
 }
 
@@ -85,7 +85,7 @@ fn is_near(group: &str, known: &str) -> bool {
     group.len().abs_diff(known.len()) <= MOST && strsim::osa_distance(group, known) <= MOST
 }
 
-/// True for the list form that `kubectl get -o yaml` prints, of any kind that somebody may expect us to honour.
+/// True for the list form that `kubectl get -o yaml` prints, of any kind that a user may expect us to honour.
 pub(super) fn is_list(head: &Head) -> bool {
     let item = |item: &str| {
         let head = Head { kind: item.to_owned(), ..head.clone() };

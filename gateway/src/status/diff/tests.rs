@@ -223,7 +223,7 @@ fn foreign_services_are_left_alone() {
     let cloud = "loadBalancer: {ingress: [{hostname: a.elb.example}]}";
     let foreign = service("a", 1, ", loadBalancerClass: example.com/lb", cloud);
     assert_eq!(patches(&format!("{POOL}{foreign}")), []);
-    // Without any pool, a Service without a class is somebody else's.
+    // Without any pool, a Service without a class is another controller's.
     let all = format!("{}{}", service("a", 1, "", cloud), service("b", 1, "", ""));
     assert_eq!(patches(&all), []);
     // With a class of our own by flag, every other one is.
@@ -239,7 +239,7 @@ fn a_service_that_is_not_ours_any_more_is_given_up_as_far_as_it_was_ours() {
     let mut leader = Leader::default();
     let has = address("192.168.1.200");
     assert_eq!(leader.sees(&format!("{POOL}{}", service("a", 1, "", &has))), []);
-    // The last pool goes: whoever gives addresses without one may have it.
+    // The last pool goes: a controller that gives addresses without one may have it.
     let patch = one(leader.sees(&service("a", 1, "", &has)));
     assert_eq!((patch.how, &patch.says()["status"]), (How::GiveUp, &json!({})));
     let again = one(leader.sees(&service("a", 1, "", &has)));

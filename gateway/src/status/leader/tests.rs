@@ -143,11 +143,11 @@ fn who_lets_go_of_it_need_not_be_waited_for() {
 fn a_conflict_is_read_before_it_is_believed() {
     let (mut world, mut a, mut b) = (World::new(), process("a"), process("b"));
     world.attempt(&mut a, 0.0);
-    // Somebody labels the Lease: nothing to do with the election.
+    // A user labels the Lease: nothing to do with the election.
     world.lease.as_mut().unwrap().version = "labelled".to_owned();
     world.attempt(&mut a, 2.0);
     assert_eq!(world.leads(&a, 11.9), Some((1, false)));
-    // Somebody takes it by force.
+    // Another node takes it by force.
     let stolen = b.found(world.lease.clone(), world.at(3.0));
     assert_eq!(stolen, None);
     let holder = "b".to_owned();

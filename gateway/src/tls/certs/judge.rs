@@ -260,7 +260,7 @@ fn is_signed(
     match certificate.verify_for_usage(algorithms, &anchors, rest, time, usage, None, None) {
         Ok(_) => true,
         Err(webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey) => false,
-        // Times and uses are the client's to judge; but somebody else's certificate is not what was asked for.
+        // Times and uses are the client's to judge; but another name's certificate is not what was asked for.
         Err(_) => {
             let issuer = der::names(leaf).map(|(issuer, _)| issuer);
             let mut subjects = authorities.iter().chain(rest).filter_map(|one| der::names(one));

@@ -148,7 +148,7 @@ mod tests {
         }
     }
 
-    /// A server of one connection that says this status to whoever asks for `acme.Shop`.
+    /// A server of one connection that reports this status for `acme.Shop`.
     async fn grpc_server(status: u8) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

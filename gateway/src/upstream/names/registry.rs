@@ -57,7 +57,7 @@ mod tests {
         for port in 2..u16::try_from(MAX_ADDRESSES).unwrap() + 2 {
             named.of(&name, at(port));
         }
-        assert_eq!(named.at("a.test", 1).len(), 1, "somebody uses it");
+        assert_eq!(named.at("a.test", 1).len(), 1, "a holder uses it");
         assert!(named.at("a.test", 2).is_empty());
         assert!(named.at("b.test", 1).is_empty());
     }

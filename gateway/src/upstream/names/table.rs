@@ -57,7 +57,7 @@ impl<W> Table<W> {
         Self { names: HashMap::new(), flights: 0, limits }
     }
 
-    /// Somebody wants to know a name.
+    /// A name is asked for.
     pub(super) fn ask(&mut self, name: &Arc<str>, waiter: W, now: Instant) -> Asked<W> {
         match self.names.get_mut(name) {
             Some(State::Asked(waiters)) => {

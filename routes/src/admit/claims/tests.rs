@@ -145,7 +145,7 @@ proptest! {
             turned.reverse();
         }
         prop_assert_eq!(&judge(turned), &first);
-        // The oldest of all has what it asks for, and whoever failed takes nothing from anybody.
+        // The oldest of all has what it asks for, and a refused claimant takes nothing from the others.
         prop_assert!(first.iter().all(|(at, _)| *at != 0));
         let failed: Vec<_> = first.iter().map(|(at, _)| *at).collect();
         let rest = given.iter().filter(|one| !failed.contains(&one.age)).collect();

@@ -24,7 +24,7 @@ pub(super) const ROWS: &[Annotation] = &[
     row("jwt-jwks-secret", JWT_SECRET, "", "Secret of the same namespace with the keys of the issuer, as jwt-jwks-config-map."),
     row("jwt-jwks-url", JWT_URL, "", "URL of the keys of the issuer, which is asked when a request first needs them, every 5 minutes, and when a token names a key that is not known (every 10 s at most). What was had once counts until there is better; a URL that never answered closes (503)."),
     row("jwt-require", JWT_REQUIRE, "", "Claims that a token must have, all of them, separated by commas: `role=admin` (or a list with it), `groups=` and several values with a vertical bar between them (one of these), `email` (it is there), `realm_access.roles=dev` (within objects). Others get 403."),
-    row("satisfy", SATISFY, "all", "`any`: whoever may pass by address need not authenticate, and others may pass by any way that is asked for."),
+    row("satisfy", SATISFY, "all", "`any`: a client that passes by address need not authenticate, and others may pass by any one way that is asked for."),
 ];
 
 const fn row(

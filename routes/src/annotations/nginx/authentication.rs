@@ -23,7 +23,7 @@ pub(super) const ROWS: &[Annotation] = &[
     honoured("auth-realm", AUTH_REALM, "Authentication Required", "What clients are told that they need a password for.").protecting(),
     honoured("auth-request-redirect", AUTH_REDIRECT, "", "X-Auth-Request-Redirect of the request to auth-url, if not the target of the client's.").protecting(),
     honoured("auth-response-headers", AUTH_COPY, "", "Fields of the answer of auth-url that the backend gets, separated by commas. A client's own never reach it.").protecting(),
-    honoured("auth-secret", AUTH_SECRET, "", "Secret of the same namespace with the users of auth-type and their passwords, as `htpasswd` hashes them (bcrypt, apr1, SHA-1, SHA-256- and SHA-512-crypt). A Secret that is missing or lets nobody in closes.").protecting(),
+    honoured("auth-secret", AUTH_SECRET, "", "Secret of the same namespace with the users of auth-type and their passwords, as `htpasswd` hashes them (bcrypt, apr1, SHA-1, SHA-256- and SHA-512-crypt). A Secret that is missing or holds no usable password closes.").protecting(),
     honoured("auth-secret-type", AUTH_LAYOUT, "auth-file", "`auth-file`: a file of htpasswd under the key `auth`; `auth-map`: a key for each user.").protecting(),
     honoured("auth-signin", AUTH_SIGNIN, "", "URL to which clients are redirected (302) that auth-url answers with 401.").protecting(),
     honoured("auth-signin-redirect-param", AUTH_SIGNIN_PARAMETER, "rd", "Parameter of auth-signin that names the way back, unless it is there already.").protecting(),

@@ -35,7 +35,7 @@ pub(super) const ROWS: &[Annotation] = &[
         "*",
         "Origins whose pages may send requests, separated by commas; `https://*.example.com` is any one label.",
     )
-    .but("origins match whole; one that cannot be read lets nobody in"),
+    .but("origins match whole; one that cannot be read admits no origin"),
     honoured(
         "cors-expose-headers",
         CORS_EXPOSE,

@@ -44,7 +44,7 @@ pub(super) const ROWS: &[Annotation] = &[
         "server-alias",
         ALIASES,
         "",
-        "More names of the Ingress' hosts, separated by commas; a host that any object has rules for is nobody's alias.",
+        "More names of the Ingress' hosts, separated by commas; a host that any object has rules for is no alias.",
     ),
     honoured(
         "temporal-redirect",

@@ -1,4 +1,4 @@
-//! Keys about the TLS that clients speak. What they name is judged by whoever has the ciphers; see
+//! Keys about the TLS that clients speak. What they name is judged by the crate that has the ciphers; see
 //! [`crate::filter::tls_terms`].
 
 use super::{Reader, Tls};

@@ -115,9 +115,9 @@ pub enum Fault {
     Expired,
     /// Its time has not come.
     Early,
-    /// Somebody else has made it.
+    /// Another issuer has made it.
     Issuer,
-    /// It is for somebody else.
+    /// It is for another audience.
     Audience,
     /// It is right, and does not say what it must.
     Claims,
@@ -149,7 +149,7 @@ impl Algorithm {
         }
     }
 
-    /// Whoever can verify can sign, too.
+    /// The key that verifies signs, too.
     pub fn is_symmetric(self) -> bool {
         matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
     }

@@ -1,7 +1,7 @@
 //! The forms in which Apache's `htpasswd` and crypt(3) keep a password.
 //!
 //! Told apart here, verified where there is time for it. A form that costs a verifier more than a second is refused
-//! with the object: whoever may ask for a password could stop the verifier with it.
+//! with the object: its author could stop the verifier with it.
 
 use std::sync::Arc;
 

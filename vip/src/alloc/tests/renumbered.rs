@@ -43,7 +43,7 @@ fn what_others_ask_for_by_name_is_left_to_them_while_there_is_anything_else() {
     let result = allocate(&after, &claims);
     let all = ["waiting", "first", "second"].map(|name| got(&result, name));
     assert_eq!(all, ["p:10.0.0.2", "p:10.0.0.3", "p:10.0.0.4"]);
-    // What cannot be had is not kept free for whoever asks for it.
+    // What cannot be had is not kept free for a Service that asks for it.
     let elsewhere = Claim { pool: Some("q".into()), ..requesting("waiting", &["10.0.0.2"]) };
     let result = allocate(&after, &[elsewhere, recorded("first", &["10.0.0.1"])]);
     assert_eq!(got(&result, "first"), "p:10.0.0.2");

@@ -148,7 +148,7 @@ impl ForwardingTable {
             return Ok(true);
         }
         let is_whole = self.is(standing)?;
-        // Somebody changes something at this very moment: the next look says.
+        // Another program changes something at this very moment: the next look says.
         if self.generation()? != now {
             return Ok(true);
         }
@@ -207,7 +207,7 @@ impl ForwardingTable {
         self.transactions = None;
     }
 
-    /// Removes the table, whoever has made it. There may be none.
+    /// Removes the table, also one of an earlier process. There may be none.
     pub fn remove(&mut self) -> io::Result<()> {
         let removed = self.transactions()?.commit(forwarding::removal());
         self.forget();

@@ -50,7 +50,7 @@ pub(super) fn failed(action: &Action, links: &Links, failure: &Failure) -> Optio
         (Action::Probe { ip, index, .. }, _) => (
             "ProbeFailed",
             format!(
-                "it cannot be asked on {} whether somebody else has {ip}: {message}",
+                "it cannot be asked on {} whether another host has {ip}: {message}",
                 name(index)
             ),
         ),

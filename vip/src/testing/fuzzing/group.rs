@@ -76,7 +76,7 @@ pub(crate) fn group(data: &[u8], now: Instant) {
     }
     ledger.passes(MS * 1500);
     let alive = |ledger: &Ledger| ledger.group.alive().into_iter().flatten().any(|alive| alive);
-    assert!(!alive(&ledger), "somebody who is not heard is alive");
+    assert!(!alive(&ledger), "a node that is not heard is alive");
 }
 
 fn address(index: u8) -> IpAddr {

@@ -1,6 +1,6 @@
 //! Which requests are sent a second time by themselves: reads that failed for the moment.
 //!
-//! A watch is none of them: whoever watches goes on from where it was.
+//! A watch is none of them: a watcher goes on from where it was.
 
 use std::time::Duration;
 

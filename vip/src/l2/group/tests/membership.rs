@@ -118,7 +118,7 @@ fn two_nodes_of_one_name_are_told_of_and_still_only_one_owns() {
 #[test]
 fn what_is_not_of_this_group_or_this_link_is_counted_and_changes_nothing() {
     let mut lab = Lab::with(&["node-1", "node-2"]);
-    let stranger = Some(GroupKey::new(b"the secret of somebody else").unwrap());
+    let stranger = Some(GroupKey::new(b"the secret of another group").unwrap());
     lab.start_as("node-3", "node-3", 1, stranger);
     lab.pass(ms(1000));
     let now = lab.now;
