@@ -139,20 +139,25 @@ fn tokens(value: &str, setting: fn(HeaderValue) -> Setting) -> Result<Setting, F
 }
 
 /// Hosts, separated by commas or white space; each counts once.
+/// A list of hosts. What is none makes no alias, and the others do.
 fn aliases(value: &str) -> Result<Setting, Fault> {
     let names = value.split([',', ' ', '\t', '\r', '\n']).filter(|name| !name.is_empty());
-    let mut hosts = Vec::new();
+    let (mut hosts, mut bad) = (Vec::new(), None);
     for name in names {
-        let host = crate::host::pattern(name).map_err(|error| {
-            let message = format!("holds {name:?}, which {error}");
-            let hint = "write hosts such as www.example.com, separated by commas; expressions are not read";
-            Fault::new("InvalidAnnotation", message, hint)
-        })?;
-        if !hosts.contains(&host) {
-            hosts.push(host);
+        match crate::host::pattern(name) {
+            Ok(host) if !hosts.contains(&host) => hosts.push(host),
+            Ok(_) => {}
+            Err(error) => {
+                bad.get_or_insert((name, error));
+            }
         }
     }
-    Ok(if hosts.is_empty() { Setting::Nothing } else { Setting::Aliases(hosts.into()) })
+    let known = if hosts.is_empty() { Setting::Nothing } else { Setting::Aliases(hosts.into()) };
+    let Some((name, error)) = bad else { return Ok(known) };
+    let others = if known == Setting::Nothing { "" } else { "; the others count" };
+    let message = format!("holds {name:?}, which {error}{others}");
+    let hint = "write hosts such as www.example.com, separated by commas; expressions are not read";
+    Err(Fault { leaves: known, ..Fault::new("InvalidAnnotation", message, hint) })
 }
 
 fn field(value: &str, setting: fn(HeaderValue) -> Setting) -> Result<Setting, Fault> {
