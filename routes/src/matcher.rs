@@ -91,6 +91,16 @@ impl PathMatch {
         }
     }
 
+    /// A path that all of its requests are at or below, as a cookie has it: of an expression what does not vary.
+    pub fn cookie_path(&self) -> &str {
+        let Self::Regex(regex) = self else { return self.text() };
+        let varies = |text: &str| text.contains(|c| c == '.' || EXPRESSION.contains(&c));
+        match regex.text().split_once("(/|$)") {
+            Some((head, rest)) if !head.is_empty() && !varies(head) && !rest.contains('|') => head,
+            _ => literal_directory(regex.text()).unwrap_or("/"),
+        }
+    }
+
     /// The kind of match as `plan` prints it.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -101,6 +111,24 @@ impl PathMatch {
             Self::Default => "Default",
         }
     }
+}
+
+/// What only means something in an expression.
+pub(crate) const EXPRESSION: [char; 13] =
+    ['(', ')', '[', ']', '{', '}', '*', '+', '?', '|', '^', '$', '\\'];
+
+/// The directory that every match of an expression begins with.
+pub(crate) fn literal_directory(text: &str) -> Option<&str> {
+    let end = text.find(|c| c == '.' || EXPRESSION.contains(&c));
+    let mut head = &text[..end.unwrap_or(text.len())];
+    if text.contains('|') {
+        return None;
+    }
+    if end.is_some_and(|end| matches!(text.as_bytes()[end], b'*' | b'?' | b'{')) {
+        // The character before it need not be there.
+        head = &head[..head.char_indices().next_back().map_or(0, |(at, _)| at)];
+    }
+    Some(&head[..=head.rfind('/')?])
 }
 
 /// Largest compiled program of one expression, in bytes: a tenant's expression must not eat the node.
@@ -284,6 +312,25 @@ mod tests {
         assert!(PathRegex::new("a)(b").is_err());
         assert!(PathRegex::new("(?=x").is_err());
         assert!(!PathRegex::new("/a|b").unwrap().is_match("/xb").unwrap());
+    }
+
+    #[test]
+    fn a_cookie_is_for_what_all_requests_of_an_expression_have_in_common() {
+        for (text, path) in [
+            ("/s/[a-z]+", "/s/"),
+            ("/app(/|$)(.*)", "/app"),
+            ("/app.v1(/|$)(.*)", "/"),
+            ("/app(/|$)(.*)|/other", "/"),
+            ("/a/b?/c", "/a/"),
+            ("/a/b", "/a/"),
+            ("/api/v\\d+/x", "/api/"),
+            ("/(a|b)/", "/"),
+            ("^/a", "/"),
+        ] {
+            let path_match = PathMatch::Regex(PathRegex::new(text).unwrap());
+            assert_eq!(path_match.cookie_path(), path, "{text}");
+        }
+        assert_eq!(PathMatch::Prefix("/shop".into()).cookie_path(), "/shop");
     }
 
     #[test]

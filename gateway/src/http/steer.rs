@@ -98,7 +98,7 @@ pub(super) fn answered(
         .and_then(|target| sessions.value(&conn.shared.worker, snapshot, policy, backend, target));
     let Some(value) = value else { return };
     let asked = Asked {
-        path: rule.matches.path.text(),
+        path: rule.matches.path.cookie_path(),
         secure: scheme == Scheme::Https,
         takes_none: !record.pick_context.old_browser,
     };

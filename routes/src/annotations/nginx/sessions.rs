@@ -70,7 +70,7 @@ pub(super) const ROWS: &[Annotation] = &[
         "session-cookie-path",
         SESSION_PATH,
         "",
-        "Path of the cookie; without, the path of the rule.",
+        "Path of the cookie; without, the path of the rule, of a regular expression the part that does not vary.",
     ),
     honoured(
         "session-cookie-samesite",

@@ -8,15 +8,12 @@ use k8s_openapi::api::networking::v1::HTTPIngressPath;
 use super::literal_fault;
 use crate::{
     host,
-    matcher::{PathMatch, PathRegex},
+    matcher::{EXPRESSION, PathMatch, PathRegex, literal_directory},
     model::HostPattern,
     objects::ObjectRef,
     path,
     problem::Problem,
 };
-
-/// What only means something in an expression.
-const EXPRESSION: [char; 13] = ['(', ')', '[', ']', '{', '}', '*', '+', '?', '|', '^', '$', '\\'];
 
 /// Whether a path holds what only means something in an expression.
 pub(crate) fn has_expression(text: &str) -> bool {
@@ -77,16 +74,7 @@ pub(super) fn invalid_host(
 
 /// The directory that every match of an expression begins with; `None` if there is none but the root.
 pub(super) fn literal_head(text: &str) -> Option<&str> {
-    let end = text.find(|c| c == '.' || EXPRESSION.contains(&c));
-    let mut head = &text[..end.unwrap_or(text.len())];
-    if text.contains('|') {
-        return None;
-    }
-    if end.is_some_and(|end| matches!(text.as_bytes()[end], b'*' | b'?' | b'{')) {
-        // The character before it need not be there.
-        head = &head[..head.char_indices().next_back().map_or(0, |(at, _)| at)];
-    }
-    let head = &head[..=head.rfind('/')?];
+    let head = literal_directory(text)?;
     (head.len() > 1 && literal_fault(head).is_none() && path::pattern(head).is_ok()).then_some(head)
 }
 
