@@ -66,7 +66,7 @@ impl Run<'_, '_> {
         asked: Vec<Translation>,
     ) -> Compiled {
         let fallback = fallback::of(self.options, &asked, self.previous);
-        let (replaced, unused) = canaries::merge(&ingresses, self.previous);
+        let (replaced, unused) = canaries::merge(&ingresses, self.objects, self.previous);
         self.problems.extend(unused);
         let default_gateway = self.options.default_gateway.as_ref();
         let all_served = Served { ingresses: &ingresses, routes: &routes, default_gateway };

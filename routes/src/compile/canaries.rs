@@ -6,10 +6,13 @@
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Compiled, facts::Has, served::ServedIngress};
 use crate::{
     action::{Action, Forward, ForwardSpec},
+    annotations::protecting,
+    objects::{ObjectKey, ObjectRef, Objects},
     problem::Problem,
     rule::RouteRule,
     translate::Proposal,
@@ -21,6 +24,7 @@ pub(super) type Replaced = HashMap<*const RouteRule, Arc<RouteRule>>;
 /// What canaries become, and those that have no rule to take requests from.
 pub(super) fn merge(
     ingresses: &[ServedIngress],
+    objects: &Objects,
     previous: Option<&Compiled>,
 ) -> (Replaced, Vec<Problem>) {
     let mut replaced = Replaced::new();
@@ -46,6 +50,8 @@ pub(super) fn merge(
                 problems.push(unused(proposal));
             }
             for main in mains {
+                let told = unguarded(&canary.kept.key, &main.object, objects);
+                problems.extend(told.filter(|told| !problems.contains(told)));
                 let entry = wanted.entry(Arc::as_ptr(main)).or_insert_with(|| (main, Vec::new()));
                 entry.1.push(proposal);
             }
@@ -84,6 +90,27 @@ fn known(rule: &RouteRule, previous: Option<&Compiled>) -> Option<Arc<RouteRule>
     let host = previous?.tables.first()?.routes.host(&rule.host)?;
     let same = |old: &&Arc<RouteRule>| old.object == rule.object && ***old == *rule;
     host.candidates().iter().find(same).cloned()
+}
+
+/// Tells of what a canary alone asks for to keep somebody out: whoever its main Ingress lets in may get the canary.
+fn unguarded(canary: &ObjectKey, main: &ObjectRef, objects: &Objects) -> Option<Problem> {
+    let metadata = |key| objects.ingresses.get(key).map(|stored| &stored.object.metadata);
+    let said = metadata(&main.key)?.annotations.as_ref();
+    let mut own = ObjectMeta::default();
+    let only_here = |(name, value): &(&String, &String)| {
+        said.and_then(|said| said.get(*name)) != Some(value) && !name.contains("/canary")
+    };
+    let all = metadata(canary)?.annotations.iter().flatten().filter(only_here);
+    own.annotations = Some(all.map(|(name, value)| (name.clone(), value.clone())).collect());
+    let object = ObjectRef::new("Ingress", canary.clone());
+    let name = protecting(&object, &own)?;
+    Some(Problem::error(
+        &object,
+        "AnnotationIgnored",
+        format!("metadata.annotations[{name}]"),
+        format!("it has no effect on a canary, which is protected as {main} is"),
+        "write it on the main Ingress as well, or remove it",
+    ))
 }
 
 fn unused(proposal: &Proposal) -> Problem {
