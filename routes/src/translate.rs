@@ -216,24 +216,33 @@ impl Translation {
     }
 }
 
-/// Tells of a path that holds what ends the path of a request: it is compared as it is written, and clients send it
-/// only if they escape it.
+/// Tells of a path that no client sends as it is written, and as it is written it is compared: it holds what ends the path
+/// of a request, or what stands for any path elsewhere.
 fn never_asked(object: &ObjectRef, field: String, path: &str) -> Option<Problem> {
+    let warning = |message: String, hint: String| {
+        Some(Problem::warning(object, "PathNeverAsked", field, message, hint))
+    };
+    if let Some(before) = path.strip_suffix("/*") {
+        let before = if before.is_empty() { "/" } else { before };
+        return warning(
+            format!(
+                "path {path:?} ends in '*', which stands for itself: no request has such a path"
+            ),
+            format!("write {before:?}, which takes all that is below it, too"),
+        );
+    }
     let at = path.find(['?', '#'])?;
     let (before, ends) = path.split_at(at);
     let (sign, why, escape) = match ends.starts_with('?') {
         true => ('?', "where the query of a request begins", "%3F"),
         false => ('#', "from where on clients send nothing", "%23"),
     };
-    Some(Problem::warning(
-        object,
-        "PathNeverAsked",
-        field,
+    warning(
         format!(
             "path {path:?} holds {sign:?}, {why}: only requests that spell it {escape} have such a path"
         ),
         format!(
             "write {before:?}, which takes requests with any query; or {escape}, if that is meant"
         ),
-    ))
+    )
 }
