@@ -208,17 +208,20 @@ pub(in crate::annotations) const AUTH_REDIRECT: Parser = Parser {
 pub(in crate::annotations) const AUTH_COPY: Parser = Parser {
     read: |value| {
         let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
-        let read = |name: &str| HeaderName::try_from(name).ok().filter(may_be_set);
-        let names: Option<Vec<HeaderName>> = names.map(read).collect();
-        match names {
-            Some(names) if names.is_empty() => Ok(Setting::Nothing),
-            Some(names) => Ok(set(AuthenticationSetting::Copy(names.into()))),
-            None => Err(Fault::new(
-                "InvalidAnnotation",
-                "is not a list of fields that can be passed on",
-                "separate names of fields by commas",
-            )),
-        }
+        let read = |name: &str| {
+            let field = HeaderName::try_from(name).ok().filter(may_be_set);
+            field.ok_or_else(|| {
+                let message = format!("holds {name:?}, which is no field that can be passed on");
+                let hint =
+                    "separate names of fields by commas; those of framing and Host are not copied";
+                Fault::new("InvalidAnnotation", message, hint)
+            })
+        };
+        let names: Vec<HeaderName> = names.map(read).collect::<Result<_, _>>()?;
+        Ok(match names.is_empty() {
+            true => Setting::Nothing,
+            false => set(AuthenticationSetting::Copy(names.into())),
+        })
     },
     nothing: &[],
 };
