@@ -13,6 +13,7 @@ mod draining;
 mod group;
 mod heartbeats;
 mod l2;
+mod open;
 mod problems;
 mod state;
 
@@ -333,10 +334,10 @@ impl Addresses {
         }
         let by_kernel = compiled.kernel.rules.ports.keys().map(|(ip, ..)| *ip);
         let without_listener = by_kernel.chain(compiled.forwarded.iter().copied()).collect();
-        let open = state::open_addresses(&compiled.listeners, &without_listener, |plan| {
+        let mut open = open::open_addresses(&compiled.listeners, &without_listener, |plan| {
             listeners.is_open(plan)
         });
-        let open = open.into_iter().filter(|ip| serves(*ip)).collect();
+        open.addresses.retain(|ip| serves(*ip));
         let (orders, changes) =
             self.state.apply(&compiled.vips, &compiled.bgp, open, Instant::now());
         let Orders { vips, bgp, routed } = orders;

@@ -38,6 +38,10 @@ pub struct Vip {
     /// How much this node is preferred as its owner: the sum of the weights of all
     /// `preferredNodeSelectors` that match it, 0 if none does. The greatest of all nodes wins.
     pub preference: u32,
+    /// This node can serve some of the claims only: every node that can serve all of them comes before it, whatever the
+    /// preference.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 impl Vip {
@@ -216,7 +220,8 @@ pub fn plan(
         let specs = || by.iter().map(|at| &advertisements[*at].1);
         let interfaces = specs().map(interfaces).reduce(Interfaces::join);
         let preference = specs().map(|spec| preference(spec, node)).fold(0, u32::saturating_add);
-        Vip { claims, interfaces: interfaces.unwrap_or(Interfaces::Any), preference }
+        let interfaces = interfaces.unwrap_or(Interfaces::Any);
+        Vip { claims, interfaces, preference, partial: false }
     };
     planned.plan.vips = vips.into_iter().map(|(ip, found)| (ip, vip(found))).collect();
     planned

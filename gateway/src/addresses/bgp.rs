@@ -20,7 +20,7 @@ use gatehouse_vip::{
     bgp::{BgpPlan, PeerAddress},
 };
 
-use super::{Change, Changes, draining::Draining, problems::of_services};
+use super::{Change, Changes, draining::Draining, open::Open, problems::of_services};
 
 /// The addresses that routers hear of.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct BgpAddresses {
     applied: Arc<BgpPlan>,
     /// What `applied` was made from.
     planned: Arc<BgpPlan>,
-    open: BTreeSet<IpAddr>,
+    open: Open,
     /// `None`: there is no group whose nodes could forward connections.
     draining: Option<Draining>,
     /// Addresses on the loopback interface by our doing.
@@ -45,26 +45,29 @@ impl BgpAddresses {
             node: ObjectRef::new("Node", ObjectKey::new("", node)),
             applied: Arc::default(),
             planned: Arc::default(),
-            open: BTreeSet::new(),
+            open: Open::default(),
             draining: drain.map(Draining::new),
             held: BTreeSet::new(),
             refused: BTreeMap::new(),
         }
     }
 
-    /// What the speaker is to have of the plan, if that has changed: the addresses in `open`, and those
-    /// that are drained. Says what that means for the connections on addresses that come or go.
+    /// What the speaker is to have of the plan, if that has changed: the addresses that are `open`, and
+    /// those that are drained. Says what that means for the connections on addresses that come or go.
     pub(super) fn apply(
         &mut self,
         plan: &Arc<BgpPlan>,
-        open: BTreeSet<IpAddr>,
+        open: Open,
         now: Instant,
     ) -> (Option<Arc<BgpPlan>>, Changes) {
         let turned = self.draining.as_ref().is_some_and(Draining::changed);
         if Arc::ptr_eq(plan, &self.planned) && open == self.open && !turned {
             return (None, Changes::new());
         }
-        let mut allowed = plan.only(|ip| open.contains(ip));
+        let mut allowed = plan.only(|ip| open.addresses.contains(ip));
+        if !open.partial.is_empty() {
+            allowed = allowed.deferring(&open.partial);
+        }
         let before = self.announced();
         if let Some(draining) = &mut self.draining {
             allowed = draining.follow(allowed, &self.applied, &self.held, now);

@@ -4,12 +4,7 @@
 //! An address that another node has taken over is drained: it stays usable here until its last connection
 //! has ended. Pure: `super` talks to the speaker, `state` asks for both.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 
 use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
@@ -17,7 +12,9 @@ use gatehouse_routes::{
 };
 use gatehouse_vip::{LocalState, Problem as VipProblem, SpeakerEvent, SpeakerStatus, VipPlan};
 
-use super::{Change, drain_timer::DrainTimer, heartbeats::Heartbeats, problems::of_services};
+use super::{
+    Change, drain_timer::DrainTimer, heartbeats::Heartbeats, open::Open, problems::of_services,
+};
 
 /// Refusals that an address meets, but that say what this host cannot do for any address.
 const OF_NODE: [&str; 3] = ["ArpNotStrict", "ConnectionsCut", "RelayFailed"];
@@ -50,10 +47,13 @@ impl L2Addresses {
         }
     }
 
-    /// What the speaker is to have of the plan, if that has changed: the addresses in `open`.
-    pub(super) fn apply(&mut self, plan: &VipPlan, open: &BTreeSet<IpAddr>) -> Option<VipPlan> {
+    /// What the speaker is to have of the plan, if that has changed: the addresses that are `open`.
+    pub(super) fn apply(&mut self, plan: &VipPlan, open: &Open) -> Option<VipPlan> {
         let mut allowed = plan.clone();
-        allowed.vips.retain(|vip, _| open.contains(vip));
+        allowed.vips.retain(|vip, _| open.addresses.contains(vip));
+        for (ip, vip) in &mut allowed.vips {
+            vip.partial = open.partial.contains(ip);
+        }
         self.refused.retain(|vip, _| allowed.vips.contains_key(vip));
         if allowed == self.applied {
             return None;

@@ -5,19 +5,17 @@
 //! what is decided here. Pure: time is an argument, nothing is sent.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use gatehouse_routes::{model::Scope, objects::ObjectKey, problem::Problem};
+use gatehouse_routes::{objects::ObjectKey, problem::Problem};
 use gatehouse_vip::{
     BgpStatus, Routed, RoutedAddresses, SpeakerEvent, SpeakerStatus, VipPlan, bgp::BgpPlan,
 };
 
-use super::{Announced, Change, Changes, Event, bgp::BgpAddresses, l2::L2Addresses};
-use crate::compile::ListenerPlan;
+use super::{Announced, Change, Changes, Event, bgp::BgpAddresses, l2::L2Addresses, open::Open};
 
 /// The addresses of this node.
 #[derive(Debug)]
@@ -48,13 +46,13 @@ impl AddressState {
         }
     }
 
-    /// What may be announced of the plans, on the addresses in `open`. Says what that means for the
+    /// What may be announced of the plans, on the addresses that are `open`. Says what that means for the
     /// connections on the addresses that come or go.
     pub(super) fn apply(
         &mut self,
         vips: &VipPlan,
         bgp: &Arc<BgpPlan>,
-        open: BTreeSet<IpAddr>,
+        open: Open,
         now: Instant,
     ) -> (Orders, Changes) {
         let vips = self.l2.apply(vips, &open);
@@ -167,24 +165,6 @@ impl AddressState {
         }
         Some(routed)
     }
-}
-
-/// The virtual addresses that are served: those that the cluster forwards, and those of which some Service has all
-/// its listeners open.
-///
-/// A Service is served whole or not at all: another node may have the port that is closed here. But of Services that share
-/// an address, one that cannot be served does not take the address from the others.
-pub(super) fn open_addresses(
-    plans: &[ListenerPlan],
-    forwarded: &BTreeSet<IpAddr>,
-    is_open: impl Fn(&ListenerPlan) -> bool,
-) -> BTreeSet<IpAddr> {
-    let mut serves: BTreeMap<(IpAddr, &Scope), bool> = BTreeMap::new();
-    for plan in plans.iter().filter(|plan| plan.vip) {
-        *serves.entry((plan.address.ip(), &plan.scope)).or_insert(true) &= is_open(plan);
-    }
-    let served = serves.into_iter().filter_map(|((ip, _), serves)| serves.then_some(ip));
-    served.chain(forwarded.iter().copied()).collect()
 }
 
 /// What a change on a link means for the connections on the address: those on one that leaves the link go

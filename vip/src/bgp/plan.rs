@@ -118,6 +118,24 @@ impl BgpPlan {
         plan
     }
 
+    /// The same plan, with routers preferring other nodes for these addresses. A route to several addresses is as good as
+    /// the best of them.
+    pub fn deferring(&self, addresses: &BTreeSet<IpAddr>) -> Self {
+        let defers = |prefix: &IpNet| {
+            let mut within = self
+                .addresses
+                .range(prefix.network()..=prefix.broadcast())
+                .map(|(ip, _)| ip)
+                .peekable();
+            within.peek().is_some() && within.all(|ip| addresses.contains(ip))
+        };
+        let mut plan = self.clone();
+        for rib in plan.routes.values_mut().filter(|rib| rib.routes.keys().any(&defers)) {
+            *rib = Arc::new(rib.deferring(defers));
+        }
+        plan
+    }
+
     /// Whether there is nothing to do for it.
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty() && self.addresses.is_empty()

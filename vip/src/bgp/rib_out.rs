@@ -66,7 +66,12 @@ impl RibOut {
 
     /// The same routes, about to go away (RFC 8326): routers are to prefer any other one to them.
     pub fn shutting_down(&self) -> Self {
-        self.changed(|attributes| {
+        self.deferring(|_| true)
+    }
+
+    /// The same routes; routers are to prefer any other one to these of them, in the words of RFC 8326.
+    pub fn deferring(&self, which: impl Fn(&IpNet) -> bool) -> Self {
+        self.changed(which, |attributes| {
             attributes.communities.insert(Community::GRACEFUL_SHUTDOWN);
             // Within the ASN no router would lower it.
             attributes.local_pref = Some(0);
@@ -76,14 +81,18 @@ impl RibOut {
     /// The same routes for a router of another ASN, which gets no LOCAL_PREF (RFC 4271 §5.1.5), and so
     /// nothing when only that changes.
     pub fn for_external(&self) -> Self {
-        self.changed(|attributes| attributes.local_pref = None)
+        self.changed(|_| true, |attributes| attributes.local_pref = None)
     }
 
     /// Routes with equal attributes go on sharing them.
-    fn changed(&self, change: impl Fn(&mut Attributes)) -> Self {
+    fn changed(&self, which: impl Fn(&IpNet) -> bool, change: impl Fn(&mut Attributes)) -> Self {
         let mut known: HashMap<&Arc<Attributes>, Arc<Attributes>> = HashMap::new();
         let mut routes = BTreeMap::new();
         for (prefix, attributes) in &self.routes {
+            if !which(prefix) {
+                routes.insert(*prefix, Arc::clone(attributes));
+                continue;
+            }
             let changed = known.entry(attributes).or_insert_with(|| {
                 let mut changed = Attributes::clone(attributes);
                 change(&mut changed);

@@ -86,6 +86,8 @@ pub(crate) struct Offer {
     pub(crate) preference: u32,
     /// Digest of the claims that are served on it ([`Vip::tenants`](crate::Vip::tenants)): all nodes should agree.
     pub(crate) tenants: u32,
+    /// Only some of these claims ([`Vip::partial`](crate::Vip::partial)).
+    pub(crate) partial: bool,
 }
 
 /// What is really on this node's interfaces.

@@ -294,7 +294,12 @@ fn claims_that_are_not_wanted_here_are_not_announced() {
 
 #[test]
 fn steps_are_minimal_and_withdraw_first() {
-    let vip = |claim: &str, interfaces| Vip { claims: vec![id(claim)], interfaces, preference: 0 };
+    let vip = |claim: &str, interfaces| Vip {
+        claims: vec![id(claim)],
+        interfaces,
+        preference: 0,
+        partial: false,
+    };
     let plan = |of: &[(&str, Vip)]| VipPlan {
         vips: of.iter().map(|(address, vip)| (ip(address), vip.clone())).collect(),
     };
@@ -326,6 +331,7 @@ fn nodes_recognise_that_they_serve_the_same_services_whatever_the_order() {
         claims: names.iter().map(|name| ClaimId((*name).into())).collect(),
         interfaces: Interfaces::Any,
         preference: 0,
+        partial: false,
     };
     let tenants = vip(&["a/b", "c/d"]).tenants();
     assert_eq!(vip(&["c/d", "a/b"]).tenants(), tenants);

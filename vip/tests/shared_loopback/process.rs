@@ -46,7 +46,8 @@ pub(crate) fn run() {
 }
 
 fn vip(ip: &str) -> (IpAddr, Vip) {
-    let vip = Vip { claims: Vec::new(), interfaces: Interfaces::Any, preference: 0 };
+    let vip =
+        Vip { claims: Vec::new(), interfaces: Interfaces::Any, preference: 0, partial: false };
     (ip.parse().unwrap(), vip)
 }
 

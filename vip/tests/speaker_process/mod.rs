@@ -113,7 +113,7 @@ fn plan<'a>(addresses: impl Iterator<Item = &'a str>) -> VipPlan {
             Some((ip, name)) => (ip, Interfaces::Named(BTreeSet::from([name.to_owned()]))),
             None => (text, Interfaces::Any),
         };
-        (ip.parse().unwrap(), Vip { claims: vec![], interfaces, preference: 0 })
+        (ip.parse().unwrap(), Vip { claims: vec![], interfaces, preference: 0, partial: false })
     };
     VipPlan { vips: addresses.map(vip).collect() }
 }

@@ -1,10 +1,15 @@
 //! Addresses on a link, towards routers, and both.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use gatehouse_routes::model::{Scope, ScopeSlot};
 use gatehouse_vip::{BgpEvent, ClaimId, Interfaces, Vip};
 
 use super::*;
-use crate::compile::Protocol;
+use crate::{
+    addresses::open::open_addresses,
+    compile::{ListenerPlan, Protocol},
+};
 
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -15,8 +20,15 @@ fn vip() -> IpAddr {
 fn on_link() -> VipPlan {
     let claims = vec![ClaimId("a/b".into())];
     VipPlan {
-        vips: BTreeMap::from([(vip(), Vip { claims, interfaces: Interfaces::Any, preference: 0 })]),
+        vips: BTreeMap::from([(
+            vip(),
+            Vip { claims, interfaces: Interfaces::Any, preference: 0, partial: false },
+        )]),
     }
+}
+
+fn open() -> Open {
+    Open { addresses: [vip()].into(), partial: BTreeSet::new() }
 }
 
 fn routed() -> Arc<BgpPlan> {
@@ -29,7 +41,7 @@ fn node(link: bool, routers: bool, drain: Option<Duration>, now: Instant) -> Add
     let mut state = AddressState::new("n", drain, Vec::new());
     let vips = if link { on_link() } else { VipPlan::default() };
     let bgp = if routers { routed() } else { Arc::default() };
-    state.apply(&vips, &bgp, [vip()].into(), now);
+    state.apply(&vips, &bgp, open(), now);
     if link {
         assert_eq!(state.heard(announced(), now), Some((vip(), Change::Active)));
     }
@@ -80,7 +92,7 @@ fn an_address_is_held_back_until_every_listener_of_its_service_is_open() {
     assert_eq!(served(&both, |plan| plan.address.port() == 80), VipPlan::default());
     assert_eq!(served(&[], |_| true), VipPlan::default());
     let forwarded = BTreeSet::from([vip]);
-    assert_eq!(open_addresses(&[], &forwarded, |_| false), forwarded);
+    assert_eq!(open_addresses(&[], &forwarded, |_| false), open());
 }
 
 #[test]
@@ -100,7 +112,11 @@ fn a_service_that_cannot_be_served_does_not_take_the_address_from_those_that_sha
     ];
     let served = |forwarded: &BTreeSet<IpAddr>, closed: &[u16]| {
         let open = |plan: &ListenerPlan| !closed.contains(&plan.address.port());
-        open_addresses(&plans, forwarded, open).contains(&vip())
+        let open = open_addresses(&plans, forwarded, open);
+        let served = open.addresses.contains(&vip());
+        // Others come first if something is closed here.
+        assert_eq!(open.partial.contains(&vip()), served && !closed.is_empty(), "{closed:?}");
+        served
     };
     let none = BTreeSet::new();
     for (closed, announced) in [
@@ -120,14 +136,36 @@ fn a_service_that_cannot_be_served_does_not_take_the_address_from_those_that_sha
 }
 
 #[test]
+fn an_address_of_which_this_node_serves_a_part_is_left_to_nodes_that_serve_all_of_it() {
+    let now = Instant::now();
+    let mut state = AddressState::new("n", None, Vec::new());
+    let net = ipnet::IpNet::from(vip());
+    let rib = gatehouse_vip::bgp::RibOut { routes: [(net, Arc::default())].into() };
+    let bgp =
+        BgpPlan { routes: [("tor".to_owned(), Arc::new(rib))].into(), ..BgpPlan::clone(&routed()) };
+    let bgp = Arc::new(bgp);
+    let mut told = |open: Open| {
+        let (orders, _) = state.apply(&on_link(), &bgp, open, now);
+        let partial = orders.vips.map(|plan| plan.vips[&vip()].partial);
+        let communities = |plan: Arc<BgpPlan>| plan.routes["tor"].routes[&net].communities.len();
+        (partial, orders.bgp.map(communities))
+    };
+    assert_eq!(told(open()), (Some(false), Some(0)));
+    let partial = Open { partial: [vip()].into(), ..open() };
+    assert_eq!(told(partial.clone()), (Some(true), Some(1)));
+    assert_eq!(told(partial), (None, None));
+    assert_eq!(told(open()), (Some(false), Some(0)));
+}
+
+#[test]
 fn a_plan_is_handed_to_the_speakers_once() {
     let now = Instant::now();
     let mut state = AddressState::new("n", None, Vec::new());
     let bgp = routed();
-    let (orders, changes) = state.apply(&on_link(), &bgp, [vip()].into(), now);
+    let (orders, changes) = state.apply(&on_link(), &bgp, open(), now);
     assert_eq!((orders.vips, orders.bgp), (Some(on_link()), Some(Arc::clone(&bgp))));
     assert_eq!((orders.routed, changes), (None, [(vip(), Change::Active)].into()));
-    let (orders, changes) = state.apply(&on_link(), &bgp, [vip()].into(), now);
+    let (orders, changes) = state.apply(&on_link(), &bgp, open(), now);
     assert_eq!((orders.vips, orders.bgp, changes), (None, None, Changes::new()));
 }
 
@@ -149,12 +187,12 @@ fn what_a_link_and_routers_have_stays_until_the_last_lets_go() {
 fn connections_go_on_when_routers_let_go_of_an_address_that_a_link_has() {
     let now = Instant::now();
     let mut state = node(true, true, None, now);
-    let (_, changes) = state.apply(&on_link(), &Arc::default(), [vip()].into(), now);
+    let (_, changes) = state.apply(&on_link(), &Arc::default(), open(), now);
     assert_eq!(changes, Changes::new(), "not asked to leave");
     assert_eq!(state.heard(removed(), now), None, "not cut");
     assert!(state.holds(vip()));
     // The last lets go.
-    state.apply(&VipPlan::default(), &Arc::default(), BTreeSet::new(), now);
+    state.apply(&VipPlan::default(), &Arc::default(), Open::default(), now);
     assert!(state.holds(vip()), "still on the interface");
     state.heard(withdrawn(), now);
     assert!(!state.holds(vip()));
@@ -166,11 +204,11 @@ fn connections_go_on_when_a_link_lets_go_of_an_address_that_routers_lead_here() 
     let mut state = node(true, true, None, now);
     assert_eq!(state.heard(taken_over(), now), Some((vip(), Change::Draining)));
     assert_eq!(state.draining()[..], [vip()]);
-    state.apply(&VipPlan::default(), &routed(), [vip()].into(), now);
+    state.apply(&VipPlan::default(), &routed(), open(), now);
     assert_eq!(state.heard(withdrawn(), now), Some((vip(), Change::Active)), "not cut");
     assert!(state.holds(vip()));
     // The last lets go.
-    let (_, changes) = state.apply(&VipPlan::default(), &Arc::default(), BTreeSet::new(), now);
+    let (_, changes) = state.apply(&VipPlan::default(), &Arc::default(), Open::default(), now);
     assert_eq!(changes, [(vip(), Change::Draining)].into());
     assert_eq!(state.heard(removed(), now), Some((vip(), Change::Gone)));
     assert!(!state.holds(vip()));
@@ -181,7 +219,7 @@ fn an_address_of_one_speaker_is_gone_when_that_one_lets_go() {
     let now = Instant::now();
     let mut state = node(true, false, None, now);
     state.heard(taken_over(), now);
-    state.apply(&VipPlan::default(), &Arc::default(), BTreeSet::new(), now);
+    state.apply(&VipPlan::default(), &Arc::default(), Open::default(), now);
     assert_eq!(state.heard(withdrawn(), now), Some((vip(), Change::Gone)));
     let mut state = node(false, true, None, now);
     assert_eq!(state.heard(removed(), now), Some((vip(), Change::Gone)));
@@ -207,18 +245,18 @@ fn what_routers_lead_elsewhere_drains_when_the_group_forwards_it() {
     let at = |millis| start + Duration::from_millis(millis);
     let mut state = node(false, true, Some(DRAIN), start);
     let none = Arc::default();
-    let (orders, changes) = state.apply(&VipPlan::default(), &none, BTreeSet::new(), start);
+    let (orders, changes) = state.apply(&VipPlan::default(), &none, Open::default(), start);
     assert_eq!(changes, Changes::new(), "announced until the group forwards");
     assert_eq!(orders.routed.unwrap().addresses, [(vip(), Routed::Leaving)].into());
     let leave = Some((vip(), Change::Draining));
     assert_eq!(state.heard(forwarded(true), start), leave, "idle connections do not wait");
     assert_eq!(state.heard(forwarded(true), start), None, "said once");
-    let (_, changes) = state.apply(&VipPlan::default(), &none, BTreeSet::new(), start);
+    let (_, changes) = state.apply(&VipPlan::default(), &none, Open::default(), start);
     assert_eq!(changes, Changes::new());
     assert!(state.is_draining() && state.holds(vip()) && state.announced().is_empty());
     assert!(!state.release_drained(|_| Some(0), at(2_000)).1);
     assert!(state.release_drained(|_| Some(0), at(2_200)).1, "the plan is to be applied again");
-    let (orders, _) = state.apply(&VipPlan::default(), &none, BTreeSet::new(), at(2_200));
+    let (orders, _) = state.apply(&VipPlan::default(), &none, Open::default(), at(2_200));
     assert_eq!(orders.bgp.unwrap().addresses.len(), 0);
 }
 
@@ -226,7 +264,7 @@ fn what_routers_lead_elsewhere_drains_when_the_group_forwards_it() {
 fn what_the_group_forwards_stays_where_a_link_has_it_as_well() {
     let now = Instant::now();
     let mut state = node(true, true, Some(DRAIN), now);
-    state.apply(&on_link(), &Arc::default(), [vip()].into(), now);
+    state.apply(&on_link(), &Arc::default(), open(), now);
     assert_eq!(state.heard(forwarded(true), now), None);
     assert!(state.is_draining(), "routers lead elsewhere all the same");
 }
@@ -235,7 +273,7 @@ fn what_the_group_forwards_stays_where_a_link_has_it_as_well() {
 fn an_address_that_no_other_node_serves_has_its_connections_asked_to_leave() {
     let now = Instant::now();
     let mut state = node(false, true, Some(DRAIN), now);
-    state.apply(&VipPlan::default(), &Arc::default(), BTreeSet::new(), now);
+    state.apply(&VipPlan::default(), &Arc::default(), Open::default(), now);
     assert_eq!(state.heard(forwarded(false), now), Some((vip(), Change::Draining)));
     assert!(!state.is_draining(), "there is nobody to forward what is open");
 }
@@ -248,16 +286,16 @@ fn nothing_that_is_applied_during_a_stop_says_that_the_node_serves_an_address() 
     // An address of which the drain ends during the stop makes `super` apply the plan again.
     let mut state = node(false, true, Some(DRAIN), start);
     state.begin_stop();
-    let (orders, changes) = state.apply(&VipPlan::default(), &routed(), [vip()].into(), later);
+    let (orders, changes) = state.apply(&VipPlan::default(), &routed(), open(), later);
     assert_eq!(orders.routed.map(|routed| routed.addresses), leaving());
     assert_eq!(changes, Changes::new());
     // Neither does an address that comes back: its connections were told to leave.
     let mut state = node(false, true, Some(DRAIN), start);
-    state.apply(&VipPlan::default(), &none, BTreeSet::new(), start);
+    state.apply(&VipPlan::default(), &none, Open::default(), start);
     state.heard(forwarded(true), start);
-    state.apply(&VipPlan::default(), &none, BTreeSet::new(), start);
+    state.apply(&VipPlan::default(), &none, Open::default(), start);
     state.begin_stop();
-    let (orders, changes) = state.apply(&VipPlan::default(), &routed(), [vip()].into(), later);
+    let (orders, changes) = state.apply(&VipPlan::default(), &routed(), open(), later);
     assert_eq!(orders.routed.map(|routed| routed.addresses), leaving());
     assert_eq!(changes, Changes::new(), "no connection is told to stay");
 }

@@ -9,7 +9,8 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn vip(service: &str) -> Vip {
-    let mut vip = Vip { claims: Vec::new(), interfaces: Interfaces::Any, preference: 0 };
+    let mut vip =
+        Vip { claims: Vec::new(), interfaces: Interfaces::Any, preference: 0, partial: false };
     vip.claims.push(ClaimId(service.into()));
     vip
 }

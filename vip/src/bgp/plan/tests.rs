@@ -1,7 +1,12 @@
 //! What a node tells its routers, from objects as they are written.
 
 use super::*;
-use crate::{alloc::Quarantined, api::IpAddressPoolSpec, plan::EXCLUDE_LABEL};
+use crate::{
+    alloc::Quarantined,
+    api::IpAddressPoolSpec,
+    bgp::{Attributes, Community},
+    plan::EXCLUDE_LABEL,
+};
 
 /// Two services with an address each, "web" of both families and "db", and all objects as YAML.
 struct Scene {
@@ -204,6 +209,36 @@ fn a_broken_object_takes_no_other_one_along_and_a_conflict_is_told_once() {
     );
     let conflicts = |one: &&String| one.ends_with("ConflictingAdvertisements");
     assert_eq!(scene.of_peer("tor").1.iter().filter(conflicts).count(), 1);
+}
+
+#[test]
+fn routers_prefer_other_nodes_for_a_route_of_whose_addresses_every_one_is_deferred() {
+    let planned = scene(&[("tor", TOR)], &[("all", "{}")]).plan();
+    let deferred = |addresses: &BTreeSet<IpAddr>| {
+        let plan = planned.plan.deferring(addresses);
+        assert_eq!((&plan.peers, &plan.addresses), (&planned.plan.peers, &planned.plan.addresses));
+        let shuts = |attributes: &Attributes| {
+            attributes.communities.contains(&Community::GRACEFUL_SHUTDOWN)
+        };
+        let routes = plan.routes["tor"].routes.iter();
+        routes.filter(|(_, of)| shuts(of)).map(|(prefix, _)| *prefix).collect::<Vec<_>>()
+    };
+    assert_eq!(deferred(&BTreeSet::new()), []);
+    let v6: BTreeSet<IpAddr> =
+        planned.plan.addresses.keys().copied().filter(IpAddr::is_ipv6).collect();
+    assert!(!v6.is_empty());
+    let found = deferred(&v6);
+    assert!(
+        !found.is_empty() && found.iter().all(|prefix| v6.iter().any(|ip| prefix.contains(ip)))
+    );
+    // A route to several addresses, of which some are served whole.
+    let mut plan = planned.plan.clone();
+    let ip: IpAddr = "192.0.2.8".parse().unwrap();
+    plan.addresses = [ip, "192.0.2.9".parse().unwrap()].map(|ip| (ip, Vec::new())).into();
+    let routes = [("192.0.2.0/24".parse().unwrap(), Arc::default())].into();
+    plan.routes = [("tor".to_owned(), Arc::new(RibOut { routes }))].into();
+    assert_eq!(plan.deferring(&BTreeSet::from([ip])), plan);
+    assert_ne!(plan.deferring(&plan.addresses.keys().copied().collect()), plan);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use super::{
     election::{Priority, Rank, rank},
     link::{Candidate, Header, Link, Report, View},
     member::Member,
-    wire::Incarnation,
+    wire::{Incarnation, Merit},
 };
 use crate::{l2::group::wire::Entry, links::LinkFacts};
 
@@ -126,7 +126,7 @@ impl Address {
     /// The priority of this node for the address.
     pub(super) fn priority(&self, link: &Link, me: &Header) -> Priority {
         let fit = me.serving && !me.draining && self.offered() && !link.listening();
-        Priority::new(fit, self.preference(), self.rank, me.incarnation)
+        Priority::new(fit, self.merit(), self.rank, me.incarnation)
     }
 
     /// When a decision is due though nothing changes.
@@ -179,7 +179,8 @@ impl Address {
     /// What this node tells of it.
     pub(super) fn entry(&self, introduced: bool, healthy: bool) -> Option<Entry> {
         let entry = Entry {
-            preference: self.preference(),
+            preference: self.merit().preference,
+            partial: self.merit().partial,
             tenants: self.tenants().unwrap_or_default(),
             eligible: self.offered() && introduced && healthy,
             active: self.active(),
@@ -441,7 +442,8 @@ impl Address {
         self.offer.map(|offer| offer.tenants)
     }
 
-    fn preference(&self) -> u32 {
-        self.offer.map_or(0, |offer| offer.preference)
+    fn merit(&self) -> Merit {
+        let of = |Offer { partial, preference, .. }| Merit { partial, preference };
+        self.offer.map(of).unwrap_or_default()
     }
 }

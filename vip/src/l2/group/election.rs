@@ -1,7 +1,7 @@
 //! The priorities of a group's members for one address.
 //!
-//! A fit member comes before one that is not; among those, the higher preference; among equals, the
-//! lower SHA-256 of `node#address`. The latter two are what MetalLB sorts by (`speaker/
+//! A fit member comes before one that is not; among those, who serves all claims of the address before who serves some of
+//! them; then the higher preference; among equals, the lower SHA-256 of `node#address`. The latter two are what MetalLB sorts by (`speaker/
 //! layer2_controller.go`), so that an address stays where it is when a cluster changes over. Pure;
 //! every member reckons the same from the same tables.
 
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::wire::Incarnation;
+use super::wire::{Incarnation, Merit};
 
 /// Place of a node for an address among nodes of the same preference: the lowest is first.
 pub(crate) type Rank = [u8; 32];
@@ -18,6 +18,7 @@ pub(crate) type Rank = [u8; 32];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Priority {
     unfit: bool,
+    partial: bool,
     /// `u32::MAX` less the preference, so that the highest preference comes first.
     reversed_preference: u32,
     rank: Rank,
@@ -27,8 +28,9 @@ pub(crate) struct Priority {
 
 impl Priority {
     /// `fit`: could hold the address, serves and does not drain.
-    pub(crate) fn new(fit: bool, preference: u32, rank: Rank, incarnation: Incarnation) -> Self {
-        Self { unfit: !fit, reversed_preference: u32::MAX - preference, rank, incarnation }
+    pub(crate) fn new(fit: bool, merit: Merit, rank: Rank, incarnation: Incarnation) -> Self {
+        let Merit { partial, preference } = merit;
+        Self { unfit: !fit, partial, reversed_preference: u32::MAX - preference, rank, incarnation }
     }
 
     pub(crate) fn fit(&self) -> bool {
@@ -49,7 +51,8 @@ mod tests {
 
     fn order(ip: &str, nodes: &[(&str, u32, bool)]) -> Vec<String> {
         let priority = |(node, preference, fit): (&str, u32, bool)| {
-            Priority::new(fit, preference, rank(node, ip.parse().unwrap()), [0; 16])
+            let merit = Merit { preference, partial: node.ends_with("-partial") };
+            Priority::new(fit, merit, rank(node, ip.parse().unwrap()), [0; 16])
         };
         let mut nodes = nodes.to_vec();
         nodes.sort_by_key(|node| priority(*node));
@@ -80,6 +83,13 @@ mod tests {
     }
 
     #[test]
+    fn who_serves_every_service_comes_before_who_serves_some_whatever_the_preference() {
+        let nodes =
+            [("a-partial", 100, true), ("b-partial", 0, true), ("c", 0, true), ("d", 100, false)];
+        assert_eq!(order("192.0.2.1", &nodes), ["c", "a-partial", "b-partial", "d"]);
+    }
+
+    #[test]
     fn every_node_is_first_for_about_its_share_of_the_addresses() {
         let mut first = [0; 4];
         for host in 0..1000_u32 {
@@ -93,7 +103,8 @@ mod tests {
     #[test]
     fn two_nodes_of_one_name_still_have_an_order() {
         let rank = rank("node-1", "192.0.2.1".parse().unwrap());
-        let [first, second] = [[1; 16], [2; 16]].map(|id| Priority::new(true, 0, rank, id));
+        let [first, second] =
+            [[1; 16], [2; 16]].map(|id| Priority::new(true, Merit::default(), rank, id));
         assert!(first < second);
     }
 }

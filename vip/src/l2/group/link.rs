@@ -302,7 +302,7 @@ impl Link {
             view.doubt |= silent && member.proven.is_some_and(|since| now < since + DOUBT);
             let Some((entry, rank)) = entry else { continue };
             let fit = member.fit(ip);
-            let priority = Priority::new(fit, entry.preference, *rank, *incarnation);
+            let priority = Priority::new(fit, entry.merit(), *rank, *incarnation);
             let candidate = Candidate { priority, incarnation: *incarnation, member };
             if fit {
                 first(&mut view.candidate, candidate);

@@ -143,7 +143,7 @@ impl Group {
             if entry.eligible && tenants.is_some_and(|tenants| tenants != entry.tenants) {
                 at_odds.insert(member.node.to_string());
             }
-            let priority = Priority::new(member.fit(ip), entry.preference, *rank, *incarnation);
+            let priority = Priority::new(member.fit(ip), entry.merit(), *rank, *incarnation);
             let other = (priority, &*member.node);
             eligible.extend(priority.fit().then_some(other));
             holders.extend(entry.active.then_some(other));

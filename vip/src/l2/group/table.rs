@@ -177,6 +177,7 @@ mod tests {
         draining: false,
         routed: false,
         leaving: false,
+        partial: false,
         terms: 0,
     };
     const HELD: Entry = Entry { active: true, ..ELIGIBLE };

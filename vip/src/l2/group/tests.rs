@@ -246,6 +246,33 @@ fn a_higher_preference_moves_an_address_without_hold_down_if_the_node_has_long_b
 }
 
 #[test]
+fn an_address_leaves_a_node_that_serves_a_part_of_it_for_one_that_serves_all_of_it() {
+    let mut lab = Lab::with(&["node-1", "node-2", "node-3"]);
+    lab.pass(ms(6000));
+    let offer = |lab: &mut Lab, node: &str, partial| {
+        let mut terms = offers(100);
+        terms.values_mut().for_each(|offer| offer.partial = partial);
+        let now = lab.now;
+        lab.group(node).offers(terms, now);
+    };
+    let holders = |lab: &mut Lab| {
+        // Longer than any hold-down.
+        lab.pass(ms(130_000));
+        let active = |node: &&str| lab.nodes[*node].group.addresses.values().any(Address::active);
+        ["node-1", "node-2", "node-3"].into_iter().filter(active).collect::<Vec<_>>()
+    };
+    offer(&mut lab, "node-3", false);
+    assert_eq!(holders(&mut lab), ["node-3"]);
+    offer(&mut lab, "node-3", true);
+    assert_eq!(holders(&mut lab), ["node-2"]);
+    // There is none any more.
+    offer(&mut lab, "node-1", true);
+    offer(&mut lab, "node-2", true);
+    offer(&mut lab, "node-3", true);
+    assert_eq!(holders(&mut lab).len(), 1);
+}
+
+#[test]
 fn a_change_is_sent_at_once_and_heartbeats_every_100_ms_else() {
     let mut lab = Lab::with(&["node-1"]);
     lab.pass(ms(3000));
@@ -298,7 +325,7 @@ fn a_thousand_addresses_move_from_a_dead_node_in_one_turn() {
         .map(|host| {
             (
                 Ipv4Addr::from_bits(0xc000_0300 + host).into(),
-                Offer { link: LINK, preference: 0, tenants: 0 },
+                Offer { link: LINK, preference: 0, tenants: 0, partial: false },
             )
         })
         .collect();

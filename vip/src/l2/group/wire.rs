@@ -19,9 +19,12 @@
 //! | 3 + n | if flagged: number of the chunk (2), of its entries (1), then the entries |
 //! | 32 | HMAC-SHA-256 of everything before |
 //!
-//! An entry: flags (1: 1 eligible, 2 active, 4 draining, 8 IPv6, 16 routed, 32 leaving), preference
+//! An entry: flags (1: 1 eligible, 2 active, 4 draining, 8 IPv6, 16 routed, 32 leaving, 64 partial), preference
 //! (4), tenants (4: a digest of the claims that are served on it), terms (1: how often it was held), address (4 or
 //! 16).
+//!
+//! Partial is an address of which the sender serves a part only. A release that does not know this flag takes no datagram that
+//! has it.
 //!
 //! An echo is cut short because it only has to be recognised by the member that it names, among the
 //! datagrams of its last second.
@@ -69,6 +72,7 @@ const DRAINING_ADDRESS: u8 = 4;
 const IS_V6: u8 = 8;
 const ROUTED: u8 = 16;
 const LEAVING: u8 = 32;
+const PARTIAL_ADDRESS: u8 = 64;
 
 const FOLLOWS: u8 = 1;
 
@@ -143,12 +147,28 @@ pub(crate) struct Entry {
     pub(crate) routed: bool,
     /// It is leaving it, though: what others do not know of is to be passed on to it.
     pub(crate) leaving: bool,
+    /// Could serve some of the claims only.
+    pub(crate) partial: bool,
     /// How often the member has begun to hold it in this life; after 255 comes 1. So a term that was
     /// over before any member heard of it is noticed all the same.
     pub(crate) terms: u8,
 }
 
+/// What a member says of how well it would hold an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Merit {
+    /// It would serve some of the claims only.
+    pub(crate) partial: bool,
+    /// The highest comes first.
+    pub(crate) preference: u32,
+}
+
 impl Entry {
+    /// How well the member would hold it.
+    pub(crate) fn merit(&self) -> Merit {
+        Merit { partial: self.partial, preference: self.preference }
+    }
+
     /// Whether it is about the link, and not only about routers that lead to the member.
     pub(crate) fn on_link(&self) -> bool {
         !self.routed || self.eligible || self.active || self.draining
@@ -270,6 +290,7 @@ impl Chunk {
                 (ip.is_ipv6(), IS_V6),
                 (entry.routed, ROUTED),
                 (entry.leaving, LEAVING),
+                (entry.partial, PARTIAL_ADDRESS),
             ]));
             bytes.extend(entry.preference.to_be_bytes());
             bytes.extend(entry.tenants.to_be_bytes());
@@ -333,7 +354,9 @@ impl Reader<'_> {
     }
 
     fn entry(&mut self) -> Option<(IpAddr, Entry)> {
-        let flags = self.flags(ELIGIBLE | ACTIVE | DRAINING_ADDRESS | IS_V6 | ROUTED | LEAVING)?;
+        const KNOWN: u8 =
+            ELIGIBLE | ACTIVE | DRAINING_ADDRESS | IS_V6 | ROUTED | LEAVING | PARTIAL_ADDRESS;
+        let flags = self.flags(KNOWN)?;
         let preference = u32::from_be_bytes(self.take()?);
         let tenants = u32::from_be_bytes(self.take()?);
         let [terms] = self.take()?;
@@ -347,6 +370,7 @@ impl Reader<'_> {
             draining: flags & DRAINING_ADDRESS != 0,
             routed: flags & ROUTED != 0,
             leaving: flags & LEAVING != 0,
+            partial: flags & PARTIAL_ADDRESS != 0,
             terms,
         };
         Some((ip, entry))

@@ -65,6 +65,7 @@ pub(super) struct VipState {
     planned: bool,
     allowed: Interfaces,
     preference: u32,
+    partial: bool,
     tenants: u32,
     /// What could be done, as of the last [`refresh`](Self::refresh).
     pub(super) offer: Option<Offer>,
@@ -103,6 +104,7 @@ impl VipState {
             planned: false,
             allowed: Interfaces::Any,
             preference: 0,
+            partial: false,
             tenants: 0,
             offer: None,
             home: None,
@@ -127,6 +129,7 @@ impl VipState {
         if let Some(vip) = vip {
             self.tenants = vip.tenants();
             (self.allowed, self.preference) = (vip.interfaces, vip.preference);
+            self.partial = vip.partial;
         }
         self.not_before = None;
         self.block = Block::default();
@@ -164,7 +167,12 @@ impl VipState {
                 return None;
             }
         }
-        let offer = Offer { link: link.index, preference: self.preference, tenants: self.tenants };
+        let offer = Offer {
+            link: link.index,
+            preference: self.preference,
+            tenants: self.tenants,
+            partial: self.partial,
+        };
         (!self.block.is_active()).then_some(offer)
     }
 

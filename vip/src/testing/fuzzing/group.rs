@@ -175,6 +175,7 @@ impl Ledger {
             draining: flags & 4 != 0,
             routed: flags & 8 != 0,
             leaving: flags & 16 != 0,
+            partial: flags & 32 != 0,
             terms,
         };
         (address(which), entry)
@@ -197,7 +198,12 @@ impl Ledger {
         for index in (0..ADDRESSES).filter(|index| which >> index & 1 != 0) {
             self.offered[usize::from(index)] = true;
             let link = u32::from(link) % LINKS + 1;
-            let offer = Offer { link, preference: preference.into(), tenants: 0 };
+            let offer = Offer {
+                link,
+                preference: preference.into(),
+                tenants: 0,
+                partial: preference & 1 == 1,
+            };
             offers.insert(address(index), offer);
         }
         self.group.offers(offers, self.now);

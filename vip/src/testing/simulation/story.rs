@@ -7,7 +7,10 @@
 use std::{net::IpAddr, time::Instant};
 
 use super::world::{MS, Weather, World};
-use crate::l2::group::election::{Priority, rank};
+use crate::l2::group::{
+    election::{Priority, rank},
+    wire::Merit,
+};
 
 /// How long two may hold an address though nothing has been lost between them: a heartbeat, its
 /// delay, the gap before the answer, the answer's delay.
@@ -209,7 +212,8 @@ impl Story {
         for &ip in &world.addresses {
             let priority = |host: usize| {
                 let preference = world.hosts[host].plan.get(&ip).copied().unwrap_or(0);
-                Priority::new(true, preference, rank(&format!("node-{host}"), ip), [0; 16])
+                let merit = Merit { preference, partial: false };
+                Priority::new(true, merit, rank(&format!("node-{host}"), ip), [0; 16])
             };
             let fit = (0..self.hosts).filter(|host| world.hosts[*host].fit(ip));
             if let Some(best) = fit.min_by_key(|host| priority(*host)) {

@@ -362,7 +362,7 @@ impl World {
             v6: None,
         };
         let offer = |(ip, preference): (&IpAddr, &u32)| {
-            (*ip, Offer { link: LINK, preference: *preference, tenants: 0 })
+            (*ip, Offer { link: LINK, preference: *preference, tenants: 0, partial: false })
         };
         let (links, offers) = if host.plugged {
             (BTreeMap::from([(LINK, facts)]), host.plan.iter().map(offer).collect())

@@ -185,7 +185,7 @@ pub(in crate::l2::group) fn facts(octet: u8) -> LinkFacts {
 }
 
 pub(in crate::l2::group) fn offers(preference: u32) -> BTreeMap<IpAddr, Offer> {
-    [(vip(), Offer { link: LINK, preference, tenants: 0 })].into()
+    [(vip(), Offer { link: LINK, preference, tenants: 0, partial: false })].into()
 }
 
 pub(in crate::l2::group) fn claim(probe: bool, contested: bool) -> Decision {

@@ -267,7 +267,7 @@ fn nodes_that_would_serve_different_services_on_an_address_see_that_of_each_othe
     };
     assert!(at_odds(&mut lab, "node-1").is_empty());
     let now = lab.now;
-    let offer = Offer { link: LINK, preference: 0, tenants: 7 };
+    let offer = Offer { link: LINK, preference: 0, tenants: 7, partial: false };
     lab.group("node-2").offers([(vip(), offer)].into(), now);
     lab.pass(ms(100));
     assert_eq!(at_odds(&mut lab, "node-1"), ["node-2"]);

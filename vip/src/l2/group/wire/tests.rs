@@ -8,11 +8,22 @@ fn key() -> GroupKey {
 }
 
 fn entry() -> impl Strategy<Value = (IpAddr, Entry)> {
-    let flags = any::<[bool; 5]>();
+    let flags = any::<[bool; 6]>();
     (any::<IpAddr>(), any::<[u32; 2]>(), any::<u8>(), flags).prop_map(
         |(ip, [preference, tenants], terms, flags)| {
-            let [eligible, active, draining, routed, leaving] = flags;
-            (ip, Entry { preference, tenants, eligible, active, draining, routed, leaving, terms })
+            let [eligible, active, draining, routed, leaving, partial] = flags;
+            let entry = Entry {
+                preference,
+                tenants,
+                eligible,
+                active,
+                draining,
+                routed,
+                leaving,
+                partial,
+                terms,
+            };
+            (ip, entry)
         },
     )
 }
@@ -91,6 +102,7 @@ fn example() -> Message {
                     draining: true,
                     routed: true,
                     leaving: false,
+                    partial: false,
                     terms: 3,
                 },
             )]
@@ -155,7 +167,7 @@ fn what_is_cut_short_too_long_or_out_of_bounds_is_refused_though_the_seal_is_goo
         ("a name that is not UTF-8", name, b"\x06node-\xff"),
         ("more echoes than members", name + 7, &[65]),
         ("unknown flag of an echo", name + 15, &[2]),
-        ("unknown flag of an entry", good.len() - 14, &[0x40 | 5]),
+        ("unknown flag of an entry", good.len() - 14, &[0x80 | 5]),
     ];
     for (what, at, bytes) in cases {
         let mut bad = good.clone();

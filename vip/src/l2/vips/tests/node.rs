@@ -268,6 +268,7 @@ pub(super) fn plan(vips: &[(&str, Interfaces)]) -> VipPlan {
         claims: vec![],
         interfaces: interfaces.clone(),
         preference: 0,
+        partial: false,
     };
     VipPlan { vips: vips.iter().map(|(ip, at)| (ip.parse().unwrap(), vip(at))).collect() }
 }
