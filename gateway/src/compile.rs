@@ -162,7 +162,7 @@ impl ListenerPlan {
 }
 
 /// What a Service got.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Assigned {
     /// At most one of each family.
     pub ips: Vec<IpAddr>,

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use super::{
     Compiled, NodeContext, ObjectStatus,
     addresses::pools,
-    gateways::{claims_address, port_statuses},
+    gateways::{claims_address, may_be_ours, port_statuses},
     l4,
 };
 use crate::{source::api_version, state::ClusterState};
@@ -122,6 +122,12 @@ impl<'c> Statuses<'c> {
             };
             (key, stored, ips.iter().map(entry).collect())
         })
+    }
+
+    /// Whether the Service would ask for an address of ours if there were any pool.
+    pub(crate) fn lacks_pools(&self, service: &Service) -> bool {
+        self.state.pools.is_empty()
+            && may_be_ours(self.node.load_balancer_class.as_deref(), service)
     }
 
     /// How full every pool is.

@@ -137,7 +137,7 @@ impl Differ {
             let stored = statuses.state().objects.ingresses.get(key);
             if let Some(stored) = stored.filter(|stored| !stored.trust.standalone) {
                 ours.insert(ObjectRef::new("Ingress", key.clone()));
-                patches.extend(ingress(key, stored, entries));
+                patches.extend(ingress(statuses, key, stored, entries));
             }
         }
         self.routes(statuses, now, &mut patches);
@@ -214,6 +214,12 @@ impl Differ {
                 "Service" => match objects.services.get(&object.key) {
                     Some(stored) => {
                         let service = &*stored.object;
+                        let had = addresses(in_service(service));
+                        let rests = |ip: &IpAddr| rests_for(statuses, *ip, &object.key);
+                        if statuses.lacks_pools(service) && had.iter().any(rests) {
+                            left.insert(object.clone());
+                            continue;
+                        }
                         let said = !in_service(service).is_empty() || pending(service).is_some();
                         (&service.metadata, said)
                     }
@@ -226,6 +232,10 @@ impl Differ {
                         _ => None,
                     };
                     match selected.or_else(unselected) {
+                        Some(ingress) if rests(statuses, ingress) => {
+                            left.insert(object.clone());
+                            continue;
+                        }
                         Some(ingress) => (&ingress.metadata, !in_ingress(ingress).is_empty()),
                         None => continue,
                     }
@@ -294,6 +304,7 @@ fn service(
 }
 
 fn ingress(
+    statuses: &Statuses<'_>,
     key: &ObjectKey,
     stored: &Stored<Ingress>,
     entries: Vec<IngressLoadBalancerIngress>,
@@ -304,6 +315,7 @@ fn ingress(
     }
     let metadata = &stored.object.metadata;
     match entries.is_empty() {
+        true if rests(statuses, &stored.object) => None,
         true => apply("Ingress", metadata, Over::Own, json!({})),
         false => apply("Ingress", metadata, Over::Any, compile::load_balancer(&entries)),
     }
@@ -428,6 +440,12 @@ fn told(why: &Problem) -> String {
 fn rests_for(statuses: &Statuses<'_>, ip: IpAddr, key: &ObjectKey) -> bool {
     let former = statuses.compiled().quarantined.get(&ip);
     former.is_some_and(|former| former.contains(&ClaimId(key.to_string().into())))
+}
+
+/// Whether the Ingress shows an address that its Service may have again in a moment.
+fn rests(statuses: &Statuses<'_>, ingress: &Ingress) -> bool {
+    let mut ips = in_ingress(ingress).iter().filter_map(|entry| entry.ip.as_ref()?.parse().ok());
+    ips.any(|ip: IpAddr| statuses.compiled().quarantined.contains_key(&ip))
 }
 
 fn in_service(service: &Service) -> &[LoadBalancerIngress] {

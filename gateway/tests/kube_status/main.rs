@@ -9,3 +9,4 @@ mod bed;
 mod leaders;
 mod scale;
 mod statuses;
+mod storm;

@@ -9,21 +9,21 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, eventually};
 
-const INGRESS: (&str, &str, &str) = ("networking.k8s.io/v1", "Ingress", "ingresses");
-const ROUTE: (&str, &str, &str) = ("route.openshift.io/v1", "Route", "routes");
-const SERVICE: (&str, &str, &str) = ("v1", "Service", "services");
+pub(crate) const INGRESS: (&str, &str, &str) = ("networking.k8s.io/v1", "Ingress", "ingresses");
+pub(crate) const ROUTE: (&str, &str, &str) = ("route.openshift.io/v1", "Route", "routes");
+pub(crate) const SERVICE: (&str, &str, &str) = ("v1", "Service", "services");
 
-fn status(bed: &Bed, (version, kind, plural): (&str, &str, &str), name: &str) -> Value {
+pub(crate) fn status(bed: &Bed, (version, kind, plural): (&str, &str, &str), name: &str) -> Value {
     let api = bed.objects(version, kind, plural);
     let object = bed.runtime.block_on(api.get(name)).unwrap();
     object.data["status"].clone()
 }
 
-fn create(bed: &Bed, (version, kind, plural): (&str, &str, &str), object: Value) {
+pub(crate) fn create(bed: &Bed, (version, kind, plural): (&str, &str, &str), object: Value) {
     bed.create(&bed.objects(version, kind, plural), object);
 }
 
-fn ingress(bed: &Bed, name: &str, class: &str) {
+pub(crate) fn ingress(bed: &Bed, name: &str, class: &str) {
     let backend = json!({ "service": { "name": "web", "port": { "number": 80 } } });
     let path = json!({ "path": "/", "pathType": "Prefix", "backend": backend });
     let rule = json!({ "host": format!("{name}.example.com"), "http": { "paths": [path] } });
@@ -36,7 +36,7 @@ fn ingress(bed: &Bed, name: &str, class: &str) {
     create(bed, INGRESS, object);
 }
 
-fn route(bed: &Bed, name: &str, host: &str) {
+pub(crate) fn route(bed: &Bed, name: &str, host: &str) {
     let object = json!({
         "apiVersion": "route.openshift.io/v1",
         "kind": "Route",

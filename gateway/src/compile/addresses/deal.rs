@@ -122,7 +122,10 @@ fn made(state: &ClusterState, node: &NodeContext, role: Role, made_of: MadeOf) -
         Role::Follow => gatehouse_vip::follow(&pools, &claims, &quarantined),
     };
     let usage = gatehouse_vip::usage(&pools, &allocation);
-    let dealt = dealt(state, assigned(&allocation, &requests));
+    let mut dealt = dealt(state, assigned(&allocation, &requests));
+    if role == Role::Allocate {
+        dealt.extend(given_up(state, &requests, &dealt));
+    }
     only_recorded(state, &mut allocation, &requests);
     let mut deal = Deal {
         assigned: Arc::new(assigned(&allocation, &requests)),
@@ -354,6 +357,22 @@ fn dealt(
         (key, Dealt { assigned, recorded })
     });
     dealt.collect()
+}
+
+/// Services that have lost the addresses that are recorded, and got none. That is known from then on, or they would lose
+/// them anew each time, and what they lost would rest for ever.
+fn given_up(
+    state: &ClusterState,
+    requests: &Requests,
+    dealt: &BTreeMap<ObjectKey, Dealt>,
+) -> BTreeMap<ObjectKey, Dealt> {
+    let without = requests.values().filter(|(key, _)| !dealt.contains_key(key));
+    let given_up = without.filter_map(|(key, _)| {
+        let stored = state.objects.services.get(key).filter(|it| !it.trust.standalone)?;
+        let (assigned, recorded) = (Assigned::default(), in_status(&stored.object));
+        (!recorded.is_empty()).then(|| (key.clone(), Dealt { assigned, recorded }))
+    });
+    given_up.collect()
 }
 
 /// Takes the addresses out that count only when they are recorded.

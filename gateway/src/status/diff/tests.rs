@@ -239,7 +239,8 @@ fn a_service_that_is_not_ours_any_more_is_given_up_as_far_as_it_was_ours() {
     let mut leader = Leader::default();
     let has = address("192.168.1.200");
     assert_eq!(leader.sees(&format!("{POOL}{}", service("a", 1, "", &has))), []);
-    // The last pool goes: a controller that gives addresses without one may have it.
+    // The last pool goes, and does not come back: a controller that gives addresses without one may have it.
+    assert_eq!(leader.sees(&service("a", 1, "", &has)), []);
     let patch = one(leader.sees(&service("a", 1, "", &has)));
     assert_eq!((patch.how, &patch.says()["status"]), (How::GiveUp, &json!({})));
     let again = one(leader.sees(&service("a", 1, "", &has)));
@@ -273,6 +274,34 @@ fn a_pool_that_is_missing_for_a_moment_changes_nothing() {
     let other =
         POOL.replace("192.168.1.200-192.168.1.201, ", "").replace("name: pool", "name: other");
     assert_eq!(leader.sees(&format!("{other}{a}")), [], "the address rests");
+    // It does not come back.
+    let patch = one(leader.sees(&format!("{other}{a}")));
+    assert_eq!(patch.says()["status"]["loadBalancer"]["ingress"], json!([]));
+    assert_eq!(patch.says()["status"]["conditions"][0]["type"], PENDING);
+    assert_eq!(one(leader.sees(&format!("{other}{a}"))), patch, "until it is done");
+    // Or it does, before that is done.
+    assert_eq!(leader.sees(&format!("{POOL}{a}")), []);
+}
+
+/// The only pool is replaced, or the kind is installed anew.
+#[test]
+fn pools_that_are_missing_for_a_moment_change_nothing() {
+    let mut leader = Leader::default();
+    let a = service("a", 1, ", ipFamilies: [IPv4]", &address("192.168.1.200"));
+    assert_eq!(leader.sees(&format!("{POOL}{a}")), []);
+    assert_eq!(leader.sees(&a), [], "the address rests");
+    assert_eq!(leader.sees(&format!("{POOL}{a}")), []);
+    assert_eq!(leader.sees(&a), []);
+    assert_eq!(one(leader.sees(&a)).how, How::GiveUp, "it has rested long enough");
+
+    let mut leader = Leader::default();
+    let web = ingress("gatehouse", "loadBalancer: {ingress: [{ip: 192.168.1.200}]}");
+    let without = web.replace(POOL, "");
+    assert_eq!(leader.sees(&web), []);
+    assert_eq!(leader.sees(&without), []);
+    let given_up = leader.sees(&without);
+    assert_eq!(given_up.len(), 2);
+    assert!(given_up.iter().all(|patch| patch.how == How::GiveUp));
 }
 
 const INGRESS: &str = "
