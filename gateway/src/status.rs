@@ -1,7 +1,7 @@
 //! What a cluster is told: statuses and Events, most of it by one leader; and which process that is.
 //!
-//! `leader` decides who leads, `diff` what has to be written, `queue` when, `events` which Events there are:
-//! all pure. `writer` is the thread that talks to the API server for them, with `lease`, `takeover`,
+//! `leader` decides who leads, `diff` what has to be written, `queue` when, `contest` whether somebody else insists on
+//! another status, `events` which Events there are: all pure. `writer` is the thread that talks to the API server for them, with `lease`, `takeover`,
 //! `announced` and `requests`; `standing` is what the admin pages see of it. The controller hands over what it compiled and hears its role; nothing here
 //! touches addresses or traffic.
 
@@ -10,7 +10,9 @@ use jiff::Timestamp;
 use crate::config::Settings;
 
 pub(crate) mod announced;
+mod contest;
 pub(crate) mod diff;
+mod digest;
 pub(crate) mod events;
 pub(crate) mod leader;
 mod lease;
@@ -25,6 +27,9 @@ use leader::Timing;
 pub(crate) use standing::{Leader, Standing};
 pub(crate) use takeover::Taken;
 pub(crate) use writer::Status;
+
+/// The field manager of what has a name of its own; those of statuses begin so.
+const MANAGER: &str = "gatehouse";
 
 /// How this process takes part.
 #[derive(Clone, Debug)]
@@ -86,10 +91,10 @@ impl Options {
 fn manager(namespace: &str, lease: &str) -> String {
     /// Bytes that the API server takes.
     const LONGEST: usize = 128;
-    let whole = format!("{}:{namespace}/{lease}", requests::MANAGER);
+    let whole = format!("{}:{namespace}/{lease}", MANAGER);
     match whole.len() <= LONGEST {
         true => whole,
-        false => format!("{}:{:016x}", requests::MANAGER, events::hash(&[&whole])),
+        false => format!("{}:{:016x}", MANAGER, digest::hash(&[&whole])),
     }
 }
 

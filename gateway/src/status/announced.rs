@@ -13,11 +13,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    events::hash,
-    queue::Outcome,
-    requests::{self, MANAGER},
-};
+use super::{MANAGER, digest::hash, queue::Outcome, requests};
 
 const NODE: &str = "metallb.io/node";
 const SERVICE_NAME: &str = "metallb.io/service-name";
@@ -175,7 +171,7 @@ async fn create(
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     match requests::in_time(api.create(&params, &object)).await.map_err(requests::failure) {
         Ok(_) | Err(Outcome::Conflict) => Ok(true),
-        Err(Outcome::Gone) => Ok(false),
+        Err(Outcome::Gone | Outcome::Contested(_)) => Ok(false),
         Err(Outcome::Refused(why) | Outcome::Failed(why, _)) => Err(why),
         Err(Outcome::Done(_)) => Ok(true),
     }

@@ -37,9 +37,13 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::leaving::{Leaving, in_route};
+use super::{
+    digest::hash,
+    leaving::{Leaving, in_route},
+};
 use crate::{
     compile::{self, Statuses},
     source::{Kind, Object, api_version},
@@ -69,14 +73,36 @@ pub(crate) struct Patch {
     pub(crate) body: Box<str>,
     /// The addresses that a Service has when this is written, if these are others than before.
     pub(crate) assigned: Option<Vec<IpAddr>>,
+    /// Digest of what the object says of what this is about.
+    pub(crate) finds: u64,
+    /// The same once this is written; `None`: what others say of it is their affair.
+    pub(crate) leaves: Option<u64>,
+    /// Before it is written the API server is to be asked who wrote what is there: see `contest`.
+    pub(crate) asks: bool,
 }
 
-#[cfg(test)]
 impl Patch {
+    /// The version of the object that was looked at. One that is no number is taken for the newest, so that what was
+    /// made from it is never left unwritten.
+    pub(super) fn seen_version(&self) -> u64 {
+        version(&self.seen)
+    }
+
+    /// It changes what is found there to what it leaves there.
+    fn about(self, finds: u64, leaves: u64) -> Self {
+        Self { finds, leaves: Some(leaves), ..self }
+    }
+
     /// What the request says.
+    #[cfg(test)]
     pub(super) fn says(&self) -> Value {
         serde_json::from_str(&self.body).expect("JSON")
     }
+}
+
+/// Versions of one kind of object are numbers that grow.
+pub(super) fn version(text: &str) -> u64 {
+    text.parse().unwrap_or(u64::MAX)
 }
 
 /// How a [`Patch`] is written.
@@ -184,19 +210,8 @@ impl Differ {
         for (key, version) in std::mem::replace(&mut self.asked, asked) {
             self.leaving.left(key, Some(version));
         }
-        let (state, name) = (statuses.state(), statuses.router_name());
-        let left = self.leaving.entries(name, |key| {
-            let stored = state.objects.routes.get(key).filter(|stored| !stored.trust.standalone);
-            let unselected = || match state.unselected(Kind::Route, key) {
-                Some(Object::Route(route)) => Some(route),
-                _ => None,
-            };
-            stored.map(|stored| &stored.object).or_else(unselected)
-        });
-        let patch = |(key, route, entries): (_, &Arc<Route>, Vec<Value>)| {
-            route_entries(&key, route, &entries)
-        };
-        patches.extend(left.into_iter().filter_map(patch));
+        let left = self.leaving.entries(statuses.router_name(), |key| existing(statuses, key));
+        patches.extend(left.into_iter().filter_map(without_ours));
     }
 
     /// Takes our part out of the statuses that are not ours any more, for as long as there is anything.
@@ -280,7 +295,13 @@ fn service(
     if adds && known.is_none_or(|known| known.reason != CHANGING) {
         let condition = condition(CHANGING, "its addresses are about to change", known, now);
         let status = service_status(present, Some(condition));
-        return apply("Service", &service.metadata, Over::Seen, status);
+        let patch = apply("Service", &service.metadata, Over::Seen, status)?;
+        return Some(
+            patch.about(
+                digest(present, known.map(|it| &*it.reason)),
+                digest(present, Some(CHANGING)),
+            ),
+        );
     }
     let why = entries.is_empty().then(|| statuses.compiled().unassigned(key)).flatten();
     if entries == present && known.map(|known| &*known.reason) == why.map(|why| why.reason) {
@@ -300,7 +321,8 @@ fn service(
     let mut patch =
         apply("Service", &service.metadata, Over::Seen, service_status(&entries, condition))?;
     patch.assigned = (had != has).then(|| has.into_iter().collect());
-    Some(patch)
+    let finds = digest(present, known.map(|known| &*known.reason));
+    Some(patch.about(finds, digest(&entries, why.map(|why| why.reason))))
 }
 
 fn ingress(
@@ -310,15 +332,16 @@ fn ingress(
     entries: Vec<IngressLoadBalancerIngress>,
 ) -> Option<Patch> {
     debug_assert_eq!(*key, crate::source::key_of(&stored.object.metadata));
-    if in_ingress(&stored.object) == entries {
+    let (present, metadata) = (in_ingress(&stored.object), &stored.object.metadata);
+    if present == entries {
         return None;
     }
-    let metadata = &stored.object.metadata;
-    match entries.is_empty() {
-        true if rests(statuses, &stored.object) => None,
-        true => apply("Ingress", metadata, Over::Own, json!({})),
-        false => apply("Ingress", metadata, Over::Any, compile::load_balancer(&entries)),
+    if entries.is_empty() {
+        let gone = !rests(statuses, &stored.object);
+        return gone.then(|| apply("Ingress", metadata, Over::Own, json!({})))?;
     }
+    let patch = apply("Ingress", metadata, Over::Any, compile::load_balancer(&entries))?;
+    Some(patch.about(digest(present, None), digest(&entries, None)))
 }
 
 fn route(
@@ -339,12 +362,28 @@ fn route(
     if known == Some(&wanted) {
         return None;
     }
+    let (finds, leaves) = (digest(&[known], None), digest(&[&wanted], None));
     let mut entries = present.clone();
     match own {
         Some(at) => entries[at] = wanted,
         None => entries.push(wanted),
     }
-    route_entries(&outcome.object, route, &entries)
+    Some(route_entries(&outcome.object, route, &entries)?.about(finds, leaves))
+}
+
+/// A Route that exists, whether or not it is selected.
+fn existing<'s>(statuses: &Statuses<'s>, key: &ObjectKey) -> Option<&'s Arc<Route>> {
+    let state = statuses.state();
+    let stored = state.objects.routes.get(key).filter(|stored| !stored.trust.standalone);
+    let unselected = || match state.unselected(Kind::Route, key) {
+        Some(Object::Route(route)) => Some(route),
+        _ => None,
+    };
+    stored.map(|stored| &stored.object).or_else(unselected)
+}
+
+fn without_ours((key, route, others): (ObjectKey, &Arc<Route>, Vec<Value>)) -> Option<Patch> {
+    route_entries(&key, route, &others)
 }
 
 /// Makes these the entries of a Route, if it is still the one that was looked at.
@@ -362,6 +401,9 @@ fn route_entries(key: &ObjectKey, route: &Route, entries: &[Value]) -> Option<Pa
         body: body.to_string().into_boxed_str(),
         seen,
         assigned: None,
+        finds: 0,
+        leaves: None,
+        asks: false,
     })
 }
 
@@ -405,7 +447,25 @@ fn apply(kind: &'static str, metadata: &ObjectMeta, over: Over, status: Value) -
     };
     let body = body.to_string().into_boxed_str();
     let (object, uid) = (ObjectRef::new(kind, key), metadata.uid.clone().unwrap_or_default());
-    Some(Patch { object, api_version: version, seen, uid, how, body, assigned: None })
+    Some(Patch {
+        object,
+        api_version: version,
+        seen,
+        uid,
+        how,
+        body,
+        assigned: None,
+        finds: 0,
+        leaves: None,
+        asks: false,
+    })
+}
+
+/// A digest of entries, and of the reason why a Service has none.
+fn digest<E: Serialize>(entries: &[E], reason: Option<&str>) -> u64 {
+    // Entries are JSON by nature; of one that were not, no change would be seen.
+    let entries = serde_json::to_string(entries).unwrap_or_default();
+    hash(&[&entries, reason.unwrap_or_default()])
 }
 
 fn service_status(entries: &[LoadBalancerIngress], condition: Option<Value>) -> Value {

@@ -16,7 +16,8 @@ use gatehouse_routes::{
 };
 use serde_json::{Value, json};
 
-use super::diff::Patch;
+use super::{diff::Patch, digest::hash};
+use crate::source::api_version;
 
 /// `reportingController` of all Events.
 pub(crate) const CONTROLLER: &str = "gatehouse.io/gateway";
@@ -289,6 +290,25 @@ pub(crate) fn assigned(patch: &Patch) -> Option<Happened> {
     Some(Happened { regarding, normal: true, reason, action: "Allocate", note })
 }
 
+/// `nodeAssigned`, as MetalLB says it: the node announces a Service from now on.
+pub(crate) fn announced(node: &str, protocol: &str, service: &ObjectKey, uid: &str) -> Happened {
+    let object = ObjectRef::new("Service", service.clone());
+    let regarding = Regarding { object, api_version: api_version("Service"), uid: uid.to_owned() };
+    let note = format!("announcing from node \"{node}\" with protocol \"{protocol}\"");
+    Happened { regarding, normal: true, reason: "nodeAssigned", action: "Announce", note }
+}
+
+/// The Event of a status that somebody else writes as well.
+pub(crate) fn contested(patch: &Patch, problem: &Problem) -> Happened {
+    let regarding = Regarding {
+        object: patch.object.clone(),
+        api_version: patch.api_version,
+        uid: patch.uid.clone(),
+    };
+    let (reason, note) = (problem.reason, note(problem));
+    Happened { regarding, normal: false, reason, action: "WriteStatus", note }
+}
+
 /// MetalLB's name for what is wrong with the addresses of a Service, else the problem's own.
 fn reason(problem: &Problem) -> &'static str {
     if problem.object.kind != "Service" {
@@ -373,14 +393,6 @@ fn name(key: &Key) -> String {
 
 fn stem(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)
-}
-
-/// FNV-1a, which is the same in every version of this program.
-pub(super) fn hash(parts: &[&str]) -> u64 {
-    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

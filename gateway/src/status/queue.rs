@@ -13,7 +13,11 @@ use std::{
 
 use gatehouse_routes::objects::ObjectRef;
 
-use super::{diff::Patch, events};
+use super::{
+    contest::{Contests, Rival},
+    diff::{self, Patch},
+    digest::hash,
+};
 
 /// Requests under way at one time.
 const CONCURRENCY: usize = 16;
@@ -37,6 +41,8 @@ pub(crate) enum Outcome {
     Conflict,
     /// There is no such object.
     Gone,
+    /// Somebody else has written what we were to write, again and again.
+    Contested(Rival),
     /// The API server will not have it, now or later.
     Refused(String),
     /// It may work another time, but not before this has passed.
@@ -61,6 +67,7 @@ pub(crate) struct Queue {
     under_way: HashSet<ObjectRef>,
     written: HashMap<ObjectRef, Left>,
     failing: HashMap<ObjectRef, Failing>,
+    contests: Contests,
     tokens: f64,
     counted: Instant,
 }
@@ -86,6 +93,8 @@ enum Left {
 struct Failing {
     attempts: u32,
     until: Instant,
+    /// The next write is not to ask who wrote before.
+    insists: bool,
 }
 
 impl Queue {
@@ -96,6 +105,7 @@ impl Queue {
             under_way: HashSet::new(),
             written: HashMap::new(),
             failing: HashMap::new(),
+            contests: Contests::new(now),
             tokens: BURST,
             counted: now,
         }
@@ -141,9 +151,12 @@ impl Queue {
                 }
             }
         }
-        let Some(patch) = due.and_then(|key| self.waiting.remove(&key)) else {
+        let Some(mut patch) = due.and_then(|key| self.waiting.remove(&key)) else {
             return earliest.map_or(Next::Idle, Next::Later);
         };
+        let failing = self.failing.get_mut(&patch.object);
+        let insists = failing.is_some_and(|failing| mem::take(&mut failing.insists));
+        patch.asks = self.contests.is_contested(&patch, now) && !insists;
         self.tokens -= 1.0;
         self.under_way.insert(patch.object.clone());
         Next::Send(Box::new(patch))
@@ -155,17 +168,25 @@ impl Queue {
         match outcome {
             Outcome::Done(version) => {
                 self.failing.remove(&patch.object);
-                let left = Left::Written { version: number(version), said: said(&patch) };
+                let version = diff::version(version);
+                self.contests.written(&patch, version, now);
+                let left = Left::Written { version, said: said(&patch) };
                 self.drop_outdated(&patch.object, &left);
                 self.written.insert(patch.object, left);
             }
             Outcome::Conflict => {
-                let left = Left::Newer { than: number(&patch.seen) };
+                let left = Left::Newer { than: patch.seen_version() };
                 self.drop_outdated(&patch.object, &left);
                 self.written.insert(patch.object, left);
             }
             Outcome::Gone => {
                 self.failing.remove(&patch.object);
+            }
+            Outcome::Contested(rival) => {
+                let (object, pause) =
+                    (patch.object.clone(), self.contests.pause(&patch.object, rival));
+                self.again(patch, pause, now);
+                self.failing.entry(object).and_modify(|failing| failing.insists = true);
             }
             Outcome::Refused(_) => self.again(patch, LONGEST, now),
             Outcome::Failed(_, pause) => {
@@ -183,8 +204,8 @@ impl Queue {
 
     /// Puts a patch back, unless a newer one waits.
     fn again(&mut self, patch: Patch, pause: Duration, now: Instant) {
-        let failing =
-            self.failing.entry(patch.object.clone()).or_insert(Failing { attempts: 0, until: now });
+        let none = Failing { attempts: 0, until: now, insists: false };
+        let failing = self.failing.entry(patch.object.clone()).or_insert(none);
         failing.attempts += 1;
         failing.until = now + pause;
         self.waiting.entry((urgency(&patch.object), patch.object.clone())).or_insert(patch);
@@ -202,7 +223,7 @@ impl Left {
     /// Whether the patch was made from an object older than this, or says the same again: either that changed
     /// nothing, or another controller counts as well. MetalLB insists on its own counts in a pool that both use.
     fn covers(&self, patch: &Patch) -> bool {
-        let seen = number(&patch.seen);
+        let seen = patch.seen_version();
         match self {
             Self::Written { version, said: before } => {
                 let counts = urgency(&patch.object) == Urgency::Counts;
@@ -222,13 +243,7 @@ fn urgency(object: &ObjectRef) -> Urgency {
 }
 
 fn said(patch: &Patch) -> u64 {
-    events::hash(&[&patch.body])
-}
-
-/// Versions of one kind of object are numbers that grow. One that is none is taken for the newest, so that
-/// what it was made from is never left unwritten.
-fn number(version: &str) -> u64 {
-    version.parse().unwrap_or(u64::MAX)
+    hash(&[&patch.body])
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use gatehouse_routes::objects::ObjectKey;
+use gatehouse_routes::objects::{ObjectKey, ObjectRef};
 use gatehouse_vip::GroupKey;
 use k8s_openapi::{
     api::{
@@ -19,14 +19,13 @@ use kube::{
 use serde::Deserialize;
 
 use super::{
+    MANAGER,
+    contest::{self, Rival},
     diff::{How, Patch},
     events::{Answer, Request, Verb},
     queue::Outcome,
 };
 use crate::{compile::GroupSecret, source::Kind};
-
-/// The field manager of what has a name of its own; those of statuses begin so.
-pub(super) const MANAGER: &str = "gatehouse";
 
 /// Time for one request. Nothing is given away that an unanswered one could still be about: see `diff`.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +38,13 @@ pub(super) async fn write(client: &Client, patch: &Patch, manager: &str) -> Outc
         return Outcome::Refused(format!("{} has no status of ours", patch.object.kind));
     };
     let resource = resource(patch.api_version, kind.name(), kind.plural());
+    if patch.asks {
+        match rival(client, &resource, &patch.object, manager).await {
+            Ok(None) => {}
+            Ok(Some(rival)) => return Outcome::Contested(rival),
+            Err(error) => return failure(error),
+        }
+    }
     let namespace = Some(&*patch.object.key.namespace).filter(|namespace| !namespace.is_empty());
     let path = Path::new(DynamicObject::url_path(&resource, namespace));
     let params = PatchParams {
@@ -61,6 +67,21 @@ pub(super) async fn write(client: &Client, patch: &Patch, manager: &str) -> Outc
         Ok(written) => Outcome::Done(written.metadata.resource_version),
         Err(error) => failure(error),
     }
+}
+
+/// Who has written what is ours to write. By a list, so that it needs no right that a leader does not have already.
+async fn rival(
+    client: &Client,
+    resource: &ApiResource,
+    object: &ObjectRef,
+    manager: &str,
+) -> Result<Option<Rival>, Error> {
+    let ObjectKey { namespace, name } = &object.key;
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
+    let named = ListParams::default().fields(&format!("metadata.name={name}"));
+    let found = in_time(api.list_metadata(&named)).await?;
+    let found = found.items.first();
+    Ok(found.and_then(|it| contest::rival(&it.metadata, object.kind, manager)))
 }
 
 /// What is of interest of an object that was written.

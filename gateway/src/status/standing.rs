@@ -14,7 +14,7 @@ use gatehouse_routes::{
 };
 use k8s_openapi::api::coordination::v1::Lease;
 
-use super::queue::Outcome;
+use super::{contest::Rival, queue::Outcome};
 
 /// Shared by the status thread and the admin pages.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Standing {
         self.known().leader.clone()
     }
 
-    /// Everything that the API server refuses.
+    /// Everything that the API server refuses, and what somebody else writes as well.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let known = self.known();
         known.lease.iter().chain(known.refused.values()).cloned().collect()
@@ -87,6 +87,9 @@ impl Standing {
                 );
                 known.refused.insert(object.clone(), problem);
             }
+            Outcome::Contested(rival) => {
+                known.refused.insert(object.clone(), contested(object, rival));
+            }
             Outcome::Failed(..) => (),
             Outcome::Done(_) | Outcome::Conflict | Outcome::Gone => {
                 known.refused.remove(object);
@@ -106,6 +109,23 @@ impl Standing {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Somebody else insists on another status.
+pub(super) fn contested(object: &ObjectRef, rival: &Rival) -> Problem {
+    let Rival { manager, prevails } = rival;
+    let whose = if *prevails {
+        "so it is left as that one writes it"
+    } else {
+        "which is to leave it to this one"
+    };
+    Problem::warning(
+        object,
+        "StatusContested",
+        "status",
+        format!("the field manager \"{manager}\" writes another status again and again, {whose}"),
+        "let only one of them serve this object: by class, selectors or --router-name",
+    )
 }
 
 fn leader(lease: &Lease, identity: &str) -> Option<Leader> {

@@ -113,7 +113,8 @@ async fn fence(
             Outcome::Refused(why) | Outcome::Failed(why, _) => {
                 return Err(format!("{}: {why}", patch.object));
             }
-            Outcome::Conflict => {
+            // The touch is not asked about.
+            Outcome::Conflict | Outcome::Contested(_) => {
                 let found = requests::service(client, &patch.object.key).await.map_err(text)?;
                 let Some(service) = found else { return Ok(None) };
                 match diff::touch(&service, leader, now) {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use gatehouse_routes::{objects::ObjectRef, problem::Problem};
+use gatehouse_routes::problem::Problem;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Client;
@@ -21,21 +21,18 @@ use super::{
     Leadership, Options,
     announced::{self, Announcements, Place, Told},
     diff::Patch,
-    events::{self, Answer, Happened, Journal, Regarding, Request},
+    events::{self, Answer, Journal, Regarding, Request},
     leader::{Election, Step, Term, Write, Written},
     lease::{self, LeaseApi},
     queue::{Next, Outcome, Queue},
     requests,
-    standing::Standing,
+    standing::{self, Standing},
     takeover::{self, Realm, Taken},
 };
 use crate::{
     compile::GroupSecret,
     config::Settings,
-    source::{
-        api_version,
-        kube::client::{Access, Requests},
-    },
+    source::kube::client::{Access, Requests},
 };
 
 /// Requests in one second, of all that this folder asks for; `queue` and `events` have bounds of their own.
@@ -461,13 +458,9 @@ impl Writer {
             if self.announcing.wanted.contains_key(&(*protocol, service.clone())) {
                 continue;
             }
-            let (node, protocol) = (&self.options.node, protocol.name());
-            let note = format!("announcing from node \"{node}\" with protocol \"{protocol}\"");
-            let object = ObjectRef::new("Service", service.clone());
-            let uid = announcement.uid.clone();
-            let regarding = Regarding { object, api_version: api_version("Service"), uid };
-            let (reason, action) = ("nodeAssigned", "Announce");
-            self.journal.happened(Happened { regarding, normal: true, reason, action, note }, now);
+            let (node, uid) = (&self.options.node, &announcement.uid);
+            let happened = events::announced(node, protocol.name(), service, uid);
+            self.journal.happened(happened, now);
         }
     }
 
@@ -526,6 +519,11 @@ impl Writer {
                 if let Some(happened) = events::assigned(&patch) {
                     self.journal.happened(happened, now);
                 }
+            }
+            Outcome::Contested(rival) => {
+                let problem = standing::contested(&patch.object, rival);
+                tracing::warn!("{problem}");
+                self.journal.happened(events::contested(&patch, &problem), now);
             }
             Outcome::Conflict | Outcome::Gone => {}
         }

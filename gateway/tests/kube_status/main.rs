@@ -7,6 +7,7 @@
 
 mod bed;
 mod leaders;
+mod others;
 mod scale;
 mod statuses;
 mod storm;

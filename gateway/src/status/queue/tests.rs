@@ -2,7 +2,7 @@ use gatehouse_routes::objects::ObjectKey;
 use serde_json::json;
 
 use super::*;
-use crate::status::diff::How;
+use crate::status::{contest::Rival, diff::How};
 
 fn patch(kind: &'static str, name: &str, seen: u64, says: &str) -> Patch {
     Patch {
@@ -13,6 +13,9 @@ fn patch(kind: &'static str, name: &str, seen: u64, says: &str) -> Patch {
         how: How::Apply,
         body: json!({ "says": says }).to_string().into(),
         assigned: None,
+        finds: 0,
+        leaves: None,
+        asks: false,
     }
 }
 
@@ -212,4 +215,44 @@ fn two_thousand_services_take_a_bounded_rate_and_less_than_four_seconds_of_it() 
     assert_eq!(most, CONCURRENCY);
     let took = (now - start).as_secs_f64();
     assert!((2.9..4.0).contains(&took), "{took}");
+}
+
+/// Two gateways of which each finds wrong what the other one has written; in turns, as the watch shows it to them.
+fn contest(prevails: bool, time: Duration) -> (usize, usize) {
+    let start = Instant::now();
+    let (mut now, mut version) = (start, 1);
+    let mut queue = Queue::new(start);
+    let (mut written, mut asked) = (0, 0);
+    while now < start + time {
+        let mut ours = patch("Ingress", "web", version, "ours");
+        (ours.finds, ours.leaves) = (2, Some(1));
+        queue.submit(vec![ours]);
+        match queue.next(now) {
+            Next::Send(patch) if patch.asks => {
+                asked += 1;
+                let rival = Rival { manager: "gatehouse:a/b".to_owned(), prevails };
+                queue.answered(*patch, &Outcome::Contested(rival), now);
+            }
+            Next::Send(patch) => {
+                written += 1;
+                queue.answered(*patch, &Outcome::Done((version + 1).to_string()), now);
+                // The other one answers at once.
+                version += 2;
+            }
+            Next::Later(at) => now = at,
+            Next::Idle => now += Duration::from_millis(20),
+        }
+    }
+    (written, asked)
+}
+
+#[test]
+fn a_status_that_somebody_else_insists_on_is_left_to_him_and_tried_again_at_times() {
+    let hour = Duration::from_secs(3600);
+    assert_eq!(contest(true, Duration::from_secs(60)), (4, 1));
+    let (written, asked) = contest(true, hour);
+    assert!((9..=10).contains(&written) && (6..=7).contains(&asked), "{written} {asked}");
+    // One that should yield and does not, as it is of an older release.
+    let (written, _) = contest(false, hour);
+    assert!((60..=90).contains(&written), "{written}");
 }
