@@ -46,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) lease_name: String,
     /// Who owns the fields of statuses: see [`manager`].
     pub(crate) manager: String,
+    /// Name of our router in the status of Routes.
+    pub(crate) router: String,
     /// Times of the election.
     pub(crate) timing: Timing,
     /// Which Services matter.
@@ -75,6 +77,7 @@ impl Options {
             node,
             pod: variable("POD_NAME").zip(variable("POD_UID")),
             manager: manager(&namespace, &cluster.lease_name),
+            router: settings.routes.router_name.clone(),
             namespace,
             lease_name: cluster.lease_name.clone(),
             timing,

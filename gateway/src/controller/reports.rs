@@ -90,7 +90,7 @@ impl Reports {
             self.lead = None;
             return false;
         };
-        let Taken { term, services, written_before } = taken;
+        let Taken { term, services, written_before, routers_before } = taken;
         match &mut self.lead {
             Some(lead) if lead.term == term => {
                 if let Some(waits_for) = &mut lead.waits_for {
@@ -99,7 +99,7 @@ impl Reports {
                 false
             }
             lead => {
-                let differ = Differ::written_before(written_before);
+                let differ = Differ::written_before(written_before, routers_before);
                 *lead = Some(Lead { term, waits_for: Some(services), differ });
                 (self.first, self.compiled_as) = (true, None);
                 true
@@ -149,7 +149,7 @@ impl Reports {
         let statuses = Statuses::new(state, node, compiled);
         let patches = lead.differ.diff(&statuses, &status::seconds(Timestamp::now()));
         self.due = Some(now + least.max(now.elapsed() * multiple));
-        self.status.patches(lead.term, patches);
+        self.status.patches(lead.term, patches, lead.differ.cleared());
     }
 
     /// Makes the Secret of the group, if this process leads and there is none.

@@ -129,6 +129,10 @@ pub(crate) struct Differ {
     asked: BTreeMap<ObjectKey, String>,
     /// Routes that were ours.
     leaving: Leaving,
+    /// Routes by the names that our router had before; none yet before the first comparison.
+    before: BTreeMap<String, Option<Leaving>>,
+    /// Names that it had before and that no Route has an entry of ours by any more.
+    cleared: Vec<String>,
 }
 
 /// A Route, and what became of it.
@@ -140,13 +144,22 @@ struct Told {
 }
 
 impl Differ {
-    /// The objects whose status was written by a leader before.
-    pub(crate) fn written_before(mut objects: BTreeSet<ObjectRef>) -> Self {
+    /// The objects whose status was written by a leader before, and the names that our router had then.
+    pub(crate) fn written_before(
+        mut objects: BTreeSet<ObjectRef>,
+        routers: BTreeSet<String>,
+    ) -> Self {
         let mut leaving = Leaving::default();
         for route in objects.extract_if(.., |object| object.kind == "Route") {
             leaving.left(route.key, None);
         }
-        Self { ours: objects, leaving, ..Self::default() }
+        let before = routers.into_iter().map(|name| (name, None)).collect();
+        Self { ours: objects, leaving, before, ..Self::default() }
+    }
+
+    /// Names that our router had before, of which nothing is left since this was last asked.
+    pub(crate) fn cleared(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.cleared)
     }
 
     /// All that is to be written now. `now` is the time of transitions, in RFC 3339.
@@ -166,6 +179,7 @@ impl Differ {
                 patches.extend(ingress(statuses, key, stored, entries));
             }
         }
+        self.routers_before(statuses, &mut patches);
         self.routes(statuses, now, &mut patches);
         for (key, usage) in statuses.pools() {
             let stored = statuses.state().pools.get(key);
@@ -212,6 +226,22 @@ impl Differ {
         }
         let left = self.leaving.entries(statuses.router_name(), |key| existing(statuses, key));
         patches.extend(left.into_iter().filter_map(without_ours));
+    }
+
+    /// Takes out the entries by names that our router had before.
+    fn routers_before(&mut self, statuses: &Statuses<'_>, patches: &mut Vec<Patch>) {
+        let routes = &statuses.state().objects.routes;
+        self.before.retain(|name, leaving| {
+            let unselected = self.leaving.routes();
+            let all = || Leaving::all(routes.keys().chain(unselected).cloned());
+            let leaving = leaving.get_or_insert_with(all);
+            let left = leaving.entries(name, |key| existing(statuses, key));
+            patches.extend(left.into_iter().filter_map(without_ours));
+            if leaving.is_empty() {
+                self.cleared.push(name.clone());
+            }
+            !leaving.is_empty()
+        });
     }
 
     /// Takes our part out of the statuses that are not ours any more, for as long as there is anything.

@@ -1,6 +1,9 @@
 //! The Lease in the API server: what [`leader`](super::leader) asks for, carried out.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -10,10 +13,14 @@ use k8s_openapi::{
 use kube::{Api, Client, api::PostParams};
 
 use super::{
+    Options,
     leader::{Record, Write, Written},
     queue::Outcome,
     requests,
 };
+
+/// Annotation with the names that our router has, or had, in the status of Routes, separated by line feeds.
+const ROUTER_NAMES: &str = "gatehouse.io/router-names";
 
 /// The Lease that the processes compete for.
 #[derive(Clone, Debug)]
@@ -24,6 +31,10 @@ pub(super) struct LeaseApi {
     duration: Duration,
     /// Time for one request.
     timeout: Duration,
+    /// The name of our router.
+    router: String,
+    /// Names that it had before, and that no Route has an entry of any more.
+    pub(super) cleared: BTreeSet<String>,
 }
 
 /// What became of a request about the Lease.
@@ -37,15 +48,23 @@ pub(super) enum Answer {
 
 impl LeaseApi {
     /// `timeout`: time for one request.
-    pub(super) fn new(
-        client: &Client,
-        namespace: &str,
-        name: &str,
-        duration: Duration,
-        timeout: Duration,
-    ) -> Self {
-        let api = Api::namespaced(client.clone(), namespace);
-        Self { api, namespace: namespace.to_owned(), name: name.to_owned(), duration, timeout }
+    pub(super) fn new(client: &Client, options: &Options, timeout: Duration) -> Self {
+        Self {
+            api: Api::namespaced(client.clone(), &options.namespace),
+            namespace: options.namespace.clone(),
+            name: options.lease_name.clone(),
+            duration: options.timing.lease,
+            timeout,
+            router: options.router.clone(),
+            cleared: BTreeSet::new(),
+        }
+    }
+
+    /// Names under which processes that led before stand in the status of Routes, unless that is known to be past.
+    pub(super) fn routers_before(&self, lease: Option<&Lease>) -> BTreeSet<String> {
+        let mut names = lease.map(routers).unwrap_or_default();
+        names.retain(|name| *name != self.router && !self.cleared.contains(name));
+        names
     }
 
     pub(super) async fn read(self) -> Answer {
@@ -92,6 +111,10 @@ impl LeaseApi {
             },
             spec: None,
         });
+        let mut names = self.routers_before(Some(&lease));
+        names.insert(self.router.clone());
+        let names = names.into_iter().collect::<Vec<_>>().join("\n");
+        lease.metadata.annotations.get_or_insert_default().insert(ROUTER_NAMES.to_owned(), names);
         lease.metadata.resource_version.clone_from(&write.over);
         let released = write.holder.is_empty();
         let seconds = if released { 1 } else { self.duration.as_secs() };
@@ -105,6 +128,12 @@ impl LeaseApi {
         }
         lease
     }
+}
+
+fn routers(lease: &Lease) -> BTreeSet<String> {
+    let annotations = lease.metadata.annotations.as_ref();
+    let names = annotations.and_then(|all| all.get(ROUTER_NAMES)).map_or("", String::as_str);
+    names.lines().filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// What matters of a Lease.

@@ -1,5 +1,5 @@
-//! Routes that this gateway served and serves no more, though they exist: a label or a selector is another one now. Our
-//! entry is taken out of their status, as the operator of OpenShift does it for a router that admits them no more.
+//! Routes that this gateway served and serves no more, though they exist: a label or a selector is another one now, or
+//! the router's name (`--router-name`), so that it serves them under a new one. Our entry is taken out of their status, as the operator of OpenShift does it for a router that admits them no more.
 //!
 //! Pure. An entry is known by the router's name alone, which two gateways may share against all advice: so
 //! nothing is taken out but what we know to have written; later writes of others are not ours.
@@ -27,6 +27,21 @@ impl Leaving {
     /// under way.
     pub(super) fn left(&mut self, route: ObjectKey, asked: Option<String>) {
         self.0.insert(route, Left { asked, entry: None });
+    }
+
+    /// All of these may have an entry of ours.
+    pub(super) fn all(routes: impl Iterator<Item = ObjectKey>) -> Self {
+        Self(routes.map(|route| (route, Left { asked: None, entry: None })).collect())
+    }
+
+    /// Those that have still to be looked at.
+    pub(super) fn routes(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.0.keys()
+    }
+
+    /// Whether nothing is left to look at.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// A Route is served.

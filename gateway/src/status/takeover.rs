@@ -39,6 +39,8 @@ pub(crate) struct Taken {
     pub(crate) services: BTreeMap<ObjectKey, u64>,
     /// Services, Ingresses and Routes whose status our field manager has a part in.
     pub(crate) written_before: BTreeSet<ObjectRef>,
+    /// Names that our router had before in the status of Routes.
+    pub(crate) routers_before: BTreeSet<String>,
 }
 
 /// Whose leader takes over, and of what.
@@ -95,6 +97,7 @@ pub(super) async fn take_over(
         term: term.number,
         services: versions.into_iter().flatten().collect(),
         written_before,
+        routers_before: BTreeSet::new(),
     })
 }
 

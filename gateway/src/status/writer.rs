@@ -58,8 +58,8 @@ pub(crate) struct Status {
 /// What the thread is told.
 #[derive(Debug)]
 enum Input {
-    /// All that differs, as the leader of a term sees it.
-    Patches { term: u32, patches: Vec<Patch> },
+    /// All that differs, as the leader of a term sees it, and earlier names of our router of which nothing is left.
+    Patches { term: u32, patches: Vec<Patch>, cleared: Vec<String> },
     /// The Secret of the group is to be made, as the leader of a term sees it.
     GroupKey { term: u32, secret: GroupSecret },
     /// All problems that this node speaks for.
@@ -104,9 +104,10 @@ impl Status {
         Arc::clone(&self.standing)
     }
 
-    /// Everything that differs from what the statuses are to be, as the leader of a term sees it.
-    pub(crate) fn patches(&self, term: u32, patches: Vec<Patch>) {
-        self.tell(Input::Patches { term, patches });
+    /// Everything that differs from what the statuses are to be, as the leader of a term sees it. `cleared`: names that
+    /// our router had before and that no Route has an entry of any more.
+    pub(crate) fn patches(&self, term: u32, patches: Vec<Patch>, cleared: Vec<String>) {
+        self.tell(Input::Patches { term, patches, cleared });
     }
 
     /// There is no Secret with the key of the group, as the leader of a term sees it.
@@ -210,13 +211,7 @@ impl Writer {
     ) -> Self {
         let now = Instant::now();
         let timing = options.timing;
-        let lease_api = LeaseApi::new(
-            &client,
-            &options.namespace,
-            &options.lease_name,
-            timing.lease,
-            timing.renew_deadline / 2,
-        );
+        let lease_api = LeaseApi::new(&client, &options, timing.renew_deadline / 2);
         let place = Place {
             namespace: options.namespace.clone(),
             node: options.node.clone(),
@@ -297,8 +292,8 @@ impl Writer {
         if let Some(term) = term.filter(|_| self.stopping.is_none()) {
             let (lease, clean) = (&self.options.lease_name, term.clean);
             tracing::info!(lease, clean, "leads: allocates addresses and writes statuses");
-            let queue = Queue::new(now);
-            let take = Some(now);
+            let (queue, take) = (Queue::new(now), Some(now));
+            self.lease_api.cleared.clear();
             self.leading = Some(Leading { term, queue, allocating: false, take, taken: false });
         }
     }
@@ -415,10 +410,11 @@ impl Writer {
 
     fn hear(&mut self, input: Input, now: Instant) {
         match input {
-            Input::Patches { term, patches } => {
+            Input::Patches { term, patches, cleared } => {
                 let current = self.leading.as_mut().filter(|it| it.term.number == term);
                 if let Some(leading) = current {
                     leading.allocating = true;
+                    self.lease_api.cleared.extend(cleared);
                     self.standing.differing(patches.iter().map(|patch| &patch.object));
                     leading.queue.submit(patches);
                 }
@@ -489,8 +485,9 @@ impl Writer {
                 }
                 leading.take = Some(now + TAKE_AGAIN);
                 match result {
-                    Ok(taken) => {
+                    Ok(mut taken) => {
                         leading.taken = true;
+                        taken.routers_before = self.lease_api.routers_before(self.lease.as_ref());
                         (self.hears)(Leadership::Lead(taken));
                     }
                     Err(why) => tracing::warn!(why, "cannot begin to allocate addresses"),

@@ -96,6 +96,19 @@ impl Bed {
         cluster.as_ref().unwrap().apply(yaml).unwrap();
     }
 
+    /// Runs a script that calls kubectl.
+    pub(crate) fn script(&self, script: &str) {
+        let cluster = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::tempdir().unwrap();
+        let kubectl = Cluster::program("kubectl").unwrap();
+        std::os::unix::fs::symlink(kubectl, folder.path().join("kubectl")).unwrap();
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let mut shell = cluster.as_ref().unwrap().command("sh");
+        let shell = shell.args(["-e", "-c", script]).env("PATH", path).current_dir(folder.path());
+        let ran = shell.env("KUBECONFIG", &self.kubeconfig).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+
     /// A gateway on a node, with quick elections.
     pub(crate) fn gateway(&self, node: &str, more: &[&str]) -> Gateway {
         self.gateway_as(&self.kubeconfig, node, more)

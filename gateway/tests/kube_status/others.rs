@@ -136,3 +136,46 @@ fn two_gateways_that_serve_the_same_services_agree_on_their_addresses() {
     // Of what they differ about the first one has the last word.
     assert_eq!(names.map(|name| entry(name)["ipMode"].clone()), ["Proxy", "VIP", "VIP"]);
 }
+
+#[test]
+fn a_router_that_gets_another_name_takes_the_entries_by_its_old_one_out() {
+    let bed = Bed::new("renamed");
+    let other = json!({ "host": "r.example.com", "routerName": "default" });
+    let routes = bed.objects(ROUTE.0, ROUTE.1, ROUTE.2);
+    for name in ["r", "left"] {
+        route(&bed, name, &format!("{name}.example.com"));
+    }
+    bed.patch_status(&routes, "r", json!({ "ingress": [other] }));
+    let names = |name: &str| {
+        let entries = status(&bed, ROUTE, name)["ingress"].as_array().cloned().unwrap_or_default();
+        entries.iter().map(|it| it["routerName"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let noted = || {
+        let lease = bed.runtime.block_on(bed.leases().get("gatehouse")).unwrap();
+        lease.metadata.annotations.and_then(|mut all| all.remove("gatehouse.io/router-names"))
+    };
+    let old = bed.gateway("node-1", &["--router-name", "old"]);
+    eventually("it is admitted", || (names("r") == ["default", "old"]).then_some(()));
+    eventually("it is admitted", || (names("left") == ["old"]).then_some(()));
+    drop(old);
+    // One of them is not served under the new name.
+    let more = ["--router-name", "new", "--route-field-selector", "metadata.name!=left"];
+    let _new = bed.gateway("node-1", &more);
+    eventually("the old entry is gone", || (names("r") == ["default", "new"]).then_some(()));
+    eventually("and of what is not served", || names("left").is_empty().then_some(()));
+    eventually("that is done", || (noted().as_deref() == Some("new")).then_some(()));
+    // Whoever has that name next is somebody else.
+    let entry = json!({ "host": "left.example.com", "routerName": "old" });
+    bed.patch_status(&routes, "left", json!({ "ingress": [entry] }));
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(names("left"), ["old"]);
+    // By hand it is taken out all the same.
+    let docs = include_str!("../../../docs/STATUS.md");
+    let script =
+        docs.split_once("```sh\nkubectl get routes").and_then(|(_, it)| it.split_once("```"));
+    let script = format!("kubectl get routes{}", script.unwrap().0);
+    assert!(script.contains("\"NAME\""));
+    bed.script(&script.replace("NAME", "old"));
+    assert!(names("left").is_empty());
+    assert_eq!(names("r"), ["default", "new"]);
+}

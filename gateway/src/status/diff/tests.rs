@@ -346,7 +346,8 @@ fn an_ingress_has_the_addresses_of_its_gateway_until_it_is_not_ours() {
     assert_eq!(patches(&ingress("other", there)), [], "never ours");
     // A new leader that knows what was written before.
     let before = [ObjectRef::new("Ingress", ObjectKey::new("shop", "web"))].into();
-    let mut next = Leader { differ: Differ::written_before(before), ..Leader::default() };
+    let mut next =
+        Leader { differ: Differ::written_before(before, BTreeSet::new()), ..Leader::default() };
     assert_eq!(one(next.sees(&ingress("other", there))).how, How::GiveUp);
 }
 
@@ -480,7 +481,7 @@ fn a_route_that_is_selected_no_more_loses_the_entry_that_we_wrote() {
     let mut node = node();
     node.options.route_admission.labels = "shard=a".parse().unwrap();
     let leader = |before: BTreeSet<ObjectRef>| {
-        let differ = Differ::written_before(before);
+        let differ = Differ::written_before(before, BTreeSet::new());
         Leader { node: Some(node.clone()), differ, ..Leader::default() }
     };
     let before = || BTreeSet::from([ObjectRef::new("Route", ObjectKey::new("shop", "r"))]);
@@ -516,6 +517,51 @@ fn a_route_that_is_selected_no_more_loses_the_entry_that_we_wrote() {
     assert_eq!(leader(before()).sees(&of("a", 5, &both)), []);
     assert_eq!(leader(before()).sees(&of("b", 5, other)), []);
     assert_eq!(leader(before()).sees(""), []);
+}
+
+#[test]
+fn entries_by_a_name_that_our_router_had_before_are_taken_out_once() {
+    let entry = |name: &str, status: &str| {
+        format!(
+            "{{host: r.example.com, routerName: {name}, wildcardPolicy: None, conditions: [{{type: Admitted, \
+             status: '{status}', lastTransitionTime: '2026-01-01T00:00:01Z'}}]}}"
+        )
+    };
+    let of = |version: u32, entries: &[String]| {
+        let route = route("", &format!("ingress: [{}]", entries.join(", ")));
+        route.replace("'5'", &format!("'{version}'"))
+    };
+    let [old, own, other] = ["old", "gatehouse", "default"].map(|name| entry(name, "True"));
+    let mut leader = Leader {
+        differ: Differ::written_before(BTreeSet::new(), BTreeSet::from(["old".to_owned()])),
+        ..Leader::default()
+    };
+    let names = |patches: Vec<Patch>| {
+        let said = one(patches).says();
+        let entries = said["status"]["ingress"].as_array().unwrap().iter();
+        entries.map(|entry| entry["routerName"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let both = leader.sees(&of(1, &[old.clone(), other.clone()]));
+    assert_eq!(both.len(), 2, "one after the other: the last one counts");
+    assert_eq!(
+        names(leader.sees(&of(2, &[old.clone(), other.clone(), own.clone()]))),
+        ["default", "gatehouse"]
+    );
+    assert_eq!(leader.differ.cleared(), [] as [&str; 0]);
+    assert_eq!(leader.sees(&of(3, &[other.clone(), own.clone()])), []);
+    assert_eq!(leader.differ.cleared(), ["old"]);
+    // Another router has that name now.
+    assert_eq!(leader.sees(&of(4, &[other, own.clone(), old.clone()])), []);
+    assert_eq!(leader.differ.cleared(), [] as [&str; 0]);
+
+    // Another router has had it all the time, against all advice: it has the last word.
+    let mut leader = Leader {
+        differ: Differ::written_before(BTreeSet::new(), BTreeSet::from(["old".to_owned()])),
+        ..Leader::default()
+    };
+    assert_eq!(leader.sees(&of(1, &[own.clone(), old])).len(), 1);
+    assert_eq!(leader.sees(&of(3, &[own, entry("old", "False")])), []);
+    assert_eq!(leader.differ.cleared(), ["old"]);
 }
 
 #[test]
