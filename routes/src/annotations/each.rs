@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-use super::{Defaults, ObjectKind, family_of, parse_over, reader::protects_elsewhere};
+use super::{Defaults, ObjectKind, Settings, family_of, parse_over, reader::protects_elsewhere};
 use crate::{objects::ObjectRef, problem::Problem};
 
 /// How close an object comes to what its author asks for, from whole to not at all.
@@ -39,6 +39,14 @@ pub struct Judged {
 pub fn each(object: &ObjectRef, metadata: &ObjectMeta, understand_snippets: bool) -> Vec<Judged> {
     let Some(kind) = ObjectKind::named(object.kind) else { return Vec::new() };
     let defaults = Defaults::default().with_snippets(understand_snippets);
+    let (whole, _) = parse_over(&defaults, object, metadata);
+    let (nothing, _) = parse_over(&defaults, object, &ObjectMeta::default());
+    // A canary has its main Ingress' settings, but for who gets it and how its pods are spoken to.
+    let idle = |settings: &Settings| {
+        let (canary, transport) = (nothing.canary.clone(), nothing.transport.clone());
+        let rest = Settings { canary, transport, ..settings.clone() };
+        whole.canary.is_on() && rest != nothing
+    };
     let all = metadata.annotations.iter().flatten();
     all.filter_map(|(name, value)| {
         let annotations = Some([(name.clone(), value.clone())].into());
@@ -61,6 +69,10 @@ pub fn each(object: &ObjectRef, metadata: &ObjectMeta, understand_snippets: bool
                     false => Verdict::Noted,
                 };
                 Some(judged(verdict, problem.message, problem.hint))
+            }
+            (None, Some(_)) if idle(&settings) => {
+                let note = "it has no effect on a canary, nor with ingress-nginx".to_owned();
+                Some(judged(Verdict::Noted, note, String::new()))
             }
             (None, Some(row)) if !row.difference.is_empty() => {
                 Some(judged(Verdict::Noted, row.difference.to_owned(), String::new()))
@@ -151,5 +163,28 @@ mod tests {
                 ("proxy-busy-buffers-size", Verdict::Noted),
             ]
         );
+    }
+
+    #[test]
+    fn on_a_canary_only_who_gets_it_and_how_its_pods_are_spoken_to_has_an_effect() {
+        let object = ObjectRef::new("Ingress", ObjectKey::new("d", "a"));
+        let judged = |canary: &str| {
+            let all = [
+                ("canary", canary),
+                ("canary-weight", "10"),
+                ("auth-url", "http://a.b/"),
+                ("service-upstream", "true"),
+                ("whitelist-source-range", "10.0.0.0/8"),
+            ];
+            let all = all.map(|(name, value)| {
+                (format!("nginx.ingress.kubernetes.io/{name}"), value.to_owned())
+            });
+            let metadata = ObjectMeta { annotations: Some(all.into()), ..ObjectMeta::default() };
+            let idle = each(&object, &metadata, false).into_iter();
+            let idle = idle.filter(|one| one.note.contains("on a canary"));
+            idle.map(|one| one.name.rsplit_once('/').unwrap().1.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(judged("true"), ["auth-url", "whitelist-source-range"]);
+        assert_eq!(judged("false"), [""; 0]);
     }
 }
