@@ -7,8 +7,11 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use k8s_openapi::api::networking::v1::{
-    HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec, ServiceBackendPort,
+use k8s_openapi::{
+    api::networking::v1::{
+        HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec, ServiceBackendPort,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
 use super::{Translation, never_asked, openshift::reencrypt};
@@ -250,9 +253,16 @@ impl Translator<'_, '_> {
         Action::Deny { reason, reach }
     }
 
-    /// Whether the Ingress keeps anybody out, or would if it could.
+    /// Whether the Ingress keeps anybody out, or would if it could. The size of bodies that every Ingress has is no wish
+    /// of its own: whoever else answers for its paths has it, too.
     fn protects(&self) -> bool {
-        self.settings.deny.is_some() || self.filters.iter().any(Filter::protects)
+        let nothing = ObjectMeta::default();
+        let every = || annotations::parse_over(self.reading.defaults, &self.out.object, &nothing).0;
+        let own = |filter: &Filter| match filter {
+            Filter::BodyLimit(limit) => every().body_limit != Some(*limit),
+            filter => filter.protects(),
+        };
+        self.settings.deny.is_some() || self.filters.iter().any(own)
     }
 
     fn default_backend(&mut self, backend: &IngressBackend) {
@@ -435,7 +445,10 @@ impl Translator<'_, '_> {
 
     fn literal(&mut self, exact: bool, text: &str, field: &str) -> Option<Judged> {
         if let Err(error) = path::pattern(text) {
-            let message = format!("path {text:?} can match no request: {error}");
+            let mut message = format!("path {text:?} can match no request: {error}");
+            if self.protects() {
+                message.push_str("; what it may be meant for is closed (503)");
+            }
             self.invalid_path(format!("{field}.path"), message);
             return None;
         }
