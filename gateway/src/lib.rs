@@ -17,6 +17,7 @@ pub mod config;
 pub(crate) mod controller;
 pub mod crds;
 pub mod docs;
+mod durable_file;
 mod field_names;
 mod handover;
 pub mod http;

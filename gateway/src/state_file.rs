@@ -7,17 +7,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
+    fs,
+    io::{self, Write as _},
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use gatehouse_routes::objects::ObjectKey;
 use gatehouse_vip::{ClaimId, Quarantined};
 use serde::{Deserialize, Serialize};
 
-use crate::regular_file;
+use crate::{durable_file, regular_file};
 
 /// Addresses by Service.
 pub type Addresses = BTreeMap<ObjectKey, Vec<IpAddr>>;
@@ -66,14 +66,12 @@ pub fn load(state_dir: &Path) -> (Recorded, Option<String>) {
 pub fn probe(state_dir: &Path) -> io::Result<()> {
     fs::create_dir_all(state_dir)?;
     let trial = state_dir.join(".trial");
-    make(&trial, 0o644)?;
+    durable_file::create(&trial, 0o644)?;
     fs::remove_file(&trial)
 }
 
-/// Writes the addresses of a state folder, creating it if need be. A process that reads the file meanwhile, or
-/// after a power cut, finds the old content or the new one, never a part.
+/// Writes the addresses of a state folder, creating it if need be.
 pub fn store(state_dir: &Path, recorded: &Recorded) -> io::Result<()> {
-    fs::create_dir_all(state_dir)?;
     let addresses = recorded.addresses.iter().map(|(key, ips)| (key.to_string(), ips.clone()));
     let resting = recorded
         .quarantined
@@ -82,12 +80,7 @@ pub fn store(state_dir: &Path, recorded: &Recorded) -> io::Result<()> {
     let (addresses, resting) = (addresses.collect(), resting.collect());
     let mut text = serde_json::to_vec_pretty(&Content { version: VERSION, addresses, resting })?;
     text.push(b'\n');
-    let new: PathBuf = state_dir.join(format!(".{FILE}.new"));
-    let mut file = make(&new, 0o644)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&new, state_dir.join(FILE))?;
-    File::open(state_dir)?.sync_all()
+    durable_file::replace(&state_dir.join(FILE), 0o644, |file| file.write_all(&text))
 }
 
 /// The secret of a state folder, made if there is none.
@@ -101,23 +94,9 @@ pub fn secret(state_dir: &Path) -> io::Result<[u8; 32]> {
     {
         return Ok(secret);
     }
-    fs::create_dir_all(state_dir)?;
     let secret = new_secret()?;
-    let new = state_dir.join(format!(".{SECRET}.new"));
-    let mut file = make(&new, 0o600)?;
-    file.write_all(&secret)?;
-    file.sync_all()?;
-    fs::rename(&new, &path)?;
+    durable_file::replace(&path, 0o600, |file| file.write_all(&secret))?;
     Ok(secret)
-}
-
-/// A new file, in place of whatever is there: what an interrupted write has left, or what nobody could write to.
-fn make(path: &Path, mode: u32) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => File::options().write(true).create_new(true).mode(mode).open(path),
-    }
 }
 
 /// A secret of this process alone.

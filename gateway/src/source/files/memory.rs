@@ -8,9 +8,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -19,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::Tree;
 use crate::{
-    regular_file,
+    durable_file, regular_file,
     source::{Kind, Object, manifest::Manifest},
 };
 
@@ -93,7 +91,7 @@ impl Memory {
 
     fn store(&self, held: &[(PathBuf, Object)]) -> io::Result<()> {
         if held.is_empty() {
-            return removed(&self.folder.join(FILE));
+            return durable_file::remove(&self.folder.join(FILE));
         }
         let mut files: BTreeMap<String, Value> = BTreeMap::new();
         for (path, object) in held {
@@ -104,15 +102,8 @@ impl Memory {
                 items.push(object);
             }
         }
-        fs::create_dir_all(&self.folder)?;
-        let new = self.folder.join(format!(".{FILE}.new"));
-        // What an interrupted write left may have other rights.
-        removed(&new)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(&Content { version: VERSION, files })?)?;
-        file.sync_all()?;
-        fs::rename(&new, self.folder.join(FILE))?;
-        File::open(&self.folder)?.sync_all()
+        let text = serde_json::to_vec(&Content { version: VERSION, files })?;
+        durable_file::replace(&self.folder.join(FILE), 0o600, |file| file.write_all(&text))
     }
 
     /// An object as a manifest has it.
@@ -138,16 +129,9 @@ impl Memory {
     }
 }
 
-fn removed(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use gatehouse_routes::objects::ObjectKey;
 

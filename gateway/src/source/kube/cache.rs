@@ -6,9 +6,8 @@
 //! file, or one of another version, is as good as none.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, BufWriter, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs,
+    io::{self, Write},
     path::PathBuf,
     time::SystemTime,
 };
@@ -18,7 +17,7 @@ use serde_json::Value;
 
 use super::decode::from_json;
 use crate::{
-    regular_file,
+    durable_file, regular_file,
     source::{Kind, Object},
 };
 
@@ -46,25 +45,13 @@ struct Line {
 }
 
 impl Cache {
-    /// Writes the objects in place of those before. A reader meanwhile, or after a power cut, finds the
-    /// old ones or the new ones.
+    /// Writes the objects in place of those before.
     pub(super) fn store(&self, objects: &[Object]) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
-        let new = self.folder.join(format!(".{FILE}.new"));
-        // What an interrupted write left may have other rights.
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => (),
-        }
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        let mut file = BufWriter::new(file);
-        write_line(&mut file, &Head { version: VERSION })?;
-        for object in objects.iter().filter_map(|object| self.line(object)) {
-            write_line(&mut file, &object)?;
-        }
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&new, self.folder.join(FILE))?;
-        File::open(&self.folder)?.sync_all()
+        durable_file::replace(&self.folder.join(FILE), 0o600, |file| {
+            write_line(file, &Head { version: VERSION })?;
+            let mut lines = objects.iter().filter_map(|object| self.line(object));
+            lines.try_for_each(|line| write_line(file, &line))
+        })
     }
 
     /// The objects, and when they were written; nothing if there are none or they cannot be read.
@@ -107,7 +94,7 @@ fn strip(route: &mut Value) {
     }
 }
 
-fn write_line(file: &mut BufWriter<File>, line: &impl Serialize) -> io::Result<()> {
+fn write_line(file: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *file, line)?;
     file.write_all(b"\n")
 }
