@@ -11,6 +11,7 @@ pub mod client;
 pub mod curl;
 pub mod gateway;
 pub mod h2raw;
+pub mod issuer;
 pub mod manifests;
 pub mod pki;
 pub mod s_client;

@@ -15,15 +15,13 @@ use gatehouse_testbed::{
     gatehouse::{
         backend::{Act, Backend},
         gateway::{Gateway, Plan, free_address},
+        issuer::{self, Issuer, Kind},
         manifests::service,
         pki::{Authority, secret},
         tls::Pair,
     },
     wait::{comes_true, eventually},
 };
-use issuer::{Issuer, Kind};
-
-mod issuer;
 
 /// What curl got.
 #[derive(Debug)]

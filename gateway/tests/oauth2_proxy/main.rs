@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -18,6 +19,10 @@ use gatehouse_testbed::{
     },
     guard, wait,
 };
+
+mod provider;
+
+use provider::{CLIENT, Provider};
 
 const NGINX: &str = "nginx.ingress.kubernetes.io/";
 const PRIVATE: &str = "https://app.test/private?x=1&y=a%20b";
@@ -40,17 +45,34 @@ struct OAuth2Proxy(Child);
 
 impl OAuth2Proxy {
     /// With one user, ann, whose password is `secret`.
-    fn start(folder: &Path, address: SocketAddr) -> Self {
+    fn with_passwords(folder: &Path, address: SocketAddr) -> Self {
         let users = folder.join("users");
         let made = guard::command("htpasswd").args(["-nbB", "ann", "secret"]).output();
         fs::write(&users, made.expect("htpasswd is installed (.ci/setup)").stdout).unwrap();
+        let file = format!("--htpasswd-file={}", users.display());
+        // The provider is asked for nothing.
+        Self::start(address, &[&file, "--client-id=none"])
+    }
+
+    /// With the users of a provider. A session is renewed when it is a second old.
+    fn with_provider(provider: &Provider, address: SocketAddr) -> Self {
+        let (url, client) = (provider.url(), format!("--client-id={CLIENT}"));
+        let issuer = format!("--oidc-issuer-url={url}");
+        let checked = ["--code-challenge-method=S256", "--insecure-oidc-skip-nonce=false"];
+        let told = ["--set-authorization-header=true", "--cookie-refresh=1s"];
+        let pages =
+            ["--skip-provider-button=true", "--redirect-url=https://app.test/oauth2/callback"];
+        let more = [&["--provider=oidc", &issuer, &client][..], &checked, &told, &pages];
+        Self::start(address, &more.concat())
+    }
+
+    fn start(address: SocketAddr, more: &[&str]) -> Self {
         let mut command = guard::command(program());
         command
             .args(["--upstream=static://202", &format!("--http-address={address}")])
-            .arg(format!("--htpasswd-file={}", users.display()))
             .args(["--cookie-secret=0123456789abcdef0123456789abcdef", "--email-domain=*"])
-            // Nobody asks the provider.
-            .args(["--client-id=none", "--client-secret=none"])
+            .arg("--client-secret=none")
+            .args(more)
             .args(["--reverse-proxy=true", "--trusted-proxy-ip=127.0.0.1"])
             .arg("--set-xauthrequest=true")
             .stdout(Stdio::null())
@@ -103,6 +125,20 @@ impl Browser {
         Page { status: status.parse().unwrap(), location: location.to_owned(), text }
     }
 
+    /// Its cookies that hold the session, by name and value.
+    fn session(&self) -> BTreeSet<(String, String)> {
+        let jar = fs::read_to_string(self.folder.path().join("jar")).unwrap_or_default();
+        let cookies = jar.lines().filter_map(|line| {
+            let mut last = line.rsplit('\t');
+            let (value, name) = (last.next()?, last.next()?);
+            Some((name.to_owned(), value.to_owned()))
+        });
+        cookies
+            .filter(|(name, _)| name.starts_with("_oauth2_proxy_"))
+            .filter(|(name, _)| !name.contains("csrf"))
+            .collect()
+    }
+
     /// Fills the form of oauth2-proxy in.
     fn sign_in(&self, password: &str) -> Page {
         let form = ["username=ann", &format!("password={password}"), "rd=/private?x=1&y=a%20b"];
@@ -111,20 +147,16 @@ impl Browser {
     }
 }
 
-#[test]
-fn a_user_signs_in_is_known_to_the_backend_and_signs_out() {
-    let app = Backend::echo("app");
-    let folder = guard::folder("oauth2-").unwrap();
-    let address = free_address();
-    let _proxy = OAuth2Proxy::start(folder.path(), address);
+/// A gateway whose host `app.test` asks oauth2-proxy, which answers below `/oauth2` there.
+fn gateway(app: &Backend, proxy: SocketAddr, page: &str, fields: &str) -> Gateway {
     let asked = [
-        format!("{NGINX}auth-url: \"http://{address}/oauth2/auth\""),
-        format!("{NGINX}auth-signin: \"https://$host/oauth2/sign_in?rd=$escaped_request_uri\""),
-        format!("{NGINX}auth-response-headers: X-Auth-Request-User"),
+        format!("{NGINX}auth-url: \"http://{proxy}/oauth2/auth\""),
+        format!("{NGINX}auth-signin: \"https://$host/oauth2/{page}?rd=$escaped_request_uri\""),
+        format!("{NGINX}auth-response-headers: \"{fields}\""),
     ];
     let tls = "{hosts: [app.test], secretName: pair}";
-    let gateway = Plan::default()
-        .manifest("app.yaml", service("app", &[app.addr]) + &service("oauth2", &[address]))
+    Plan::default()
+        .manifest("app.yaml", service("app", &[app.addr]) + &service("oauth2", &[proxy]))
         .manifest("secret.yaml", secret("pair", &certificate(&["app.test"])))
         .manifest(
             "app-ingress.yaml",
@@ -134,7 +166,16 @@ fn a_user_signs_in_is_known_to_the_backend_and_signs_out() {
             "oauth2.yaml",
             ingress("oauth2", "", tls, &[prefix("app.test", "/oauth2", "oauth2")]),
         )
-        .start();
+        .start()
+}
+
+#[test]
+fn a_user_signs_in_is_known_to_the_backend_and_signs_out() {
+    let app = Backend::echo("app");
+    let folder = guard::folder("oauth2-").unwrap();
+    let address = free_address();
+    let _proxy = OAuth2Proxy::with_passwords(folder.path(), address);
+    let gateway = gateway(&app, address, "sign_in", "X-Auth-Request-User");
     let (ann, stranger) = (Browser::of(&gateway), Browser::of(&gateway));
 
     let sent = ann.ask(&[], PRIVATE);
@@ -162,4 +203,40 @@ fn a_user_signs_in_is_known_to_the_backend_and_signs_out() {
     assert_eq!(ann.ask(&[], "https://app.test/oauth2/sign_out?rd=/").status, 302);
     assert_eq!(ann.ask(&[], PRIVATE).status, 302);
     assert_eq!(app.requests().len(), 0);
+}
+
+#[test]
+fn a_session_of_openid_connect_spans_cookies_and_is_renewed_on_the_way() {
+    let (app, provider) = (Backend::echo("app"), Provider::start());
+    let address = free_address();
+    let _proxy = OAuth2Proxy::with_provider(&provider, address);
+    let gateway = gateway(&app, address, "start", "Authorization, X-Auth-Request-Email");
+    let ann = Browser::of(&gateway);
+
+    let sent = ann.ask(&[], PRIVATE);
+    assert_eq!(sent.status, 302, "{sent:?}");
+    let to_provider = ann.ask(&[], &sent.location);
+    assert_eq!(to_provider.status, 302, "{to_provider:?}");
+    // A code that nobody asked for here lets nobody in.
+    let callback = provider.agree(&to_provider.location);
+    assert_eq!(Browser::of(&gateway).ask(&[], &callback).status, 403);
+    let back = ann.ask(&[], &callback);
+    assert_eq!((back.status, &*back.location), (302, "/private?x=1&y=a%20b"), "{}", back.text);
+    assert!(ann.session().len() >= 2, "the session fits into one cookie: {:?}", ann.session());
+    assert_eq!(app.requests().len(), 0);
+
+    // Every cookie has to arrive, there and back: a session of which one is missing is none.
+    let bearer = |ann: &Browser| {
+        let page = ann.ask(&["--header", "Authorization: Bearer forged"], PRIVATE);
+        assert_eq!(page.status, 200, "{page:?}");
+        let request = app.requests().remove(0);
+        assert_eq!(request.all("x-auth-request-email"), ["ann@example.com"]);
+        request.one("authorization").expect("a token")
+    };
+    let (token, session) = (bearer(&ann), ann.session());
+    assert!(token.starts_with("Bearer ") && token.split('.').count() == 3, "{token}");
+    let renewed = wait::comes_true(|| bearer(&ann) != token);
+    assert!(renewed && provider.refreshed() > 0);
+    assert_ne!(ann.session(), session, "the renewed session did not reach the browser");
+    bearer(&ann);
 }

@@ -1,4 +1,6 @@
-//! Whoever makes tokens: keys of openssl, as a JWK Set has them, and what they sign.
+//! An issuer of tokens: keys of openssl, as a JWK Set has them, and what they sign.
+
+#![allow(clippy::unwrap_used, reason = "a bed that cannot be made fails its test")]
 
 use std::{
     fs,
@@ -13,7 +15,7 @@ use tempfile::TempDir;
 
 /// How tokens are signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// RS256.
     Rsa,
     /// ES256.
@@ -22,9 +24,9 @@ pub(crate) enum Kind {
     Ed,
 }
 
-/// Has a key.
+/// One key, and who signs with it.
 #[derive(Debug)]
-pub(crate) struct Issuer {
+pub struct Issuer {
     kind: Kind,
     id: String,
     folder: TempDir,
@@ -32,7 +34,7 @@ pub(crate) struct Issuer {
 
 impl Kind {
     /// The algorithm.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Rsa => "RS256",
             Self::Ec => "ES256",
@@ -42,18 +44,18 @@ impl Kind {
 }
 
 /// Seconds since 1970.
-pub(crate) fn now() -> u64 {
+pub fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// As tokens have their parts.
-pub(crate) fn encoded(bytes: impl AsRef<[u8]>) -> String {
+pub fn encoded(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 impl Issuer {
     /// With a new key.
-    pub(crate) fn new(kind: Kind, id: &str) -> Self {
+    pub fn new(kind: Kind, id: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let new = Self { kind, id: id.to_owned(), folder };
         let options: &[&str] = match kind {
@@ -67,13 +69,13 @@ impl Issuer {
     }
 
     /// A JWK Set (RFC 7517 §5) of several.
-    pub(crate) fn set<'i>(all: impl IntoIterator<Item = &'i Self>) -> String {
+    pub fn set<'i>(all: impl IntoIterator<Item = &'i Self>) -> String {
         let all: Vec<String> = all.into_iter().map(Self::jwk).collect();
         format!(r#"{{"keys": [{}]}}"#, all.join(", "))
     }
 
     /// A token with these claims.
-    pub(crate) fn sign(&self, claims: &str) -> String {
+    pub fn sign(&self, claims: &str) -> String {
         let header = format!(r#"{{"typ":"JWT","alg":"{}","kid":"{}"}}"#, self.kind.name(), self.id);
         let signed = format!("{}.{}", encoded(header), encoded(claims));
         let key = self.key();
@@ -91,8 +93,8 @@ impl Issuer {
         format!("{signed}.{}", encoded(signature))
     }
 
-    /// A token that is signed by HMAC with the public key in PEM, as whoever knows that only would.
-    pub(crate) fn sign_with_public_key_as_secret(&self, claims: &str) -> String {
+    /// A token that is signed by HMAC with the public key in PEM, as a forger who knows nothing else would.
+    pub fn sign_with_public_key_as_secret(&self, claims: &str) -> String {
         let header = format!(r#"{{"alg":"HS256","kid":"{}"}}"#, self.id);
         let signed = format!("{}.{}", encoded(header), encoded(claims));
         let public = openssl(&["pkey", "-pubout", "-in", self.key().to_str().unwrap()], b"");
