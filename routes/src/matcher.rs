@@ -93,7 +93,11 @@ impl PathMatch {
 
     /// A path that all of its requests are at or below, as a cookie has it: of an expression what does not vary.
     pub fn cookie_path(&self) -> &str {
-        let Self::Regex(regex) = self else { return self.text() };
+        let regex = match self {
+            Self::Exact(path) | Self::Prefix(path) | Self::RoutePrefix(path) => return path,
+            Self::Default => return "/",
+            Self::Regex(regex) => regex,
+        };
         let varies = |text: &str| text.contains(|c| c == '.' || EXPRESSION.contains(&c));
         match regex.text().split_once("(/|$)") {
             Some((head, rest)) if !head.is_empty() && !varies(head) && !rest.contains('|') => head,
@@ -331,6 +335,7 @@ mod tests {
             assert_eq!(path_match.cookie_path(), path, "{text}");
         }
         assert_eq!(PathMatch::Prefix("/shop".into()).cookie_path(), "/shop");
+        assert_eq!(PathMatch::Default.cookie_path(), "/");
     }
 
     #[test]
