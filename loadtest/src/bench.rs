@@ -13,6 +13,7 @@ mod drive;
 mod figures;
 mod kind;
 mod peer;
+mod readme;
 mod report;
 mod scenario;
 mod setup;

@@ -15,7 +15,7 @@ use super::{
     Options, chart,
     figures::{Figures, Row, Section, compare_with_without},
     kind::Kind,
-    peer,
+    peer, readme,
     scenario::Scenario,
 };
 
@@ -74,7 +74,7 @@ impl Report {
         }
     }
 
-    /// Writes `latest.md`, `latest.json` and `cpu.svg`.
+    /// Writes `latest.md`, `latest.json` and `cpu.svg`, and the table of the README above them.
     pub(super) fn write(&self, folder: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(folder)?;
         let json = serde_json::to_string_pretty(self)? + "\n";
@@ -86,7 +86,9 @@ impl Report {
             let file = folder.join(name);
             fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         }
-        Ok(())
+        // Results that are written elsewhere have none.
+        let page = folder.join("../../README.md");
+        if page.is_file() { readme::update(&page, &serde_json::to_value(self)?) } else { Ok(()) }
     }
 
     /// The report as a page.

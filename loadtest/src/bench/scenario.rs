@@ -156,7 +156,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "external",
-        title: "a service is asked (auth-url)",
+        title: "external authentication (auth-url)",
         setup: &setup::EXTERNAL,
         headers: &[("Authorization", "Bearer bench")],
         else_status: Some(401),
