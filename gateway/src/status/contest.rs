@@ -1,10 +1,10 @@
-//! Statuses that somebody else writes as well: another gateway that serves the same object or has our router's name, or
-//! another program.
+//! Statuses that another program writes as well: another gateway that serves the same object or has our router's name,
+//! or any other controller.
 //!
-//! Who puts right what the other one wrote is put right in turn, for ever, as fast as the API server takes it. So what
+//! Two writers that put each other right do so for ever, as fast as the API server takes it. So what
 //! was undone a few times in a short while is not written again before the API server has said who did it
 //! ([`rival`]). Of two gateways that of the lower name goes on, the other one leaves the object to it, and looks again
-//! after [`YIELDED`]; everybody else is left alone for as long. So both come to the same end without a word to each
+//! after [`YIELDED`]; any other program is left alone for as long. So both come to the same end without a word to each
 //! other, and a gateway that was removed is not obeyed for ever.
 //!
 //! Pure: [`queue`](super::queue) asks before it sends, `requests` reads the object for it.
@@ -27,23 +27,23 @@ use super::{
 const QUICK: u32 = 3;
 /// What is undone later than this after our write is no contest. Controllers that insist do so once a minute.
 const WINDOW: Duration = Duration::from_secs(180);
-/// For how long a rival is remembered after he was last seen.
+/// For how long a rival is remembered after it was last seen.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// For how long an object is left to a rival.
 const YIELDED: Duration = Duration::from_secs(600);
-/// Wait before the first answer to a rival who should yield; doubles up to [`PATIENT`].
+/// Wait before the first answer to a rival that should yield; doubles up to [`PATIENT`].
 const FIRST: Duration = Duration::from_millis(200);
 /// Longest wait before such an answer.
 const PATIENT: Duration = Duration::from_secs(60);
 /// Period of forgetting.
 const TIDY: Duration = Duration::from_secs(60);
 
-/// Somebody else who has written what is ours to write.
+/// Another program that has written what is ours to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rival {
-    /// His field manager.
+    /// Its field manager.
     pub(crate) manager: String,
-    /// The status is his.
+    /// The status is left to it.
     pub(crate) prevails: bool,
 }
 
@@ -78,7 +78,7 @@ impl Contests {
         Self { told: HashMap::new(), tidied: now }
     }
 
-    /// The patch is about to be sent. True if somebody has undone our last one, and that too often.
+    /// The patch is about to be sent. True if our last one has been undone, and that too often.
     pub(super) fn is_contested(&mut self, patch: &Patch, now: Instant) -> bool {
         let Some(told) = self.told.get_mut(&patch.object).filter(|told| !told.is_over(now)) else {
             return false;
@@ -124,7 +124,7 @@ impl Contests {
     }
 }
 
-/// Who has what we want to write; `None`: nobody, or we have it, perhaps with others who say the same.
+/// The manager of what we want to write; `None`: it has none, or we are one, perhaps beside others that say the same.
 pub(super) fn rival(metadata: &ObjectMeta, kind: &str, ours: &str) -> Option<Rival> {
     let all = metadata.managed_fields.as_deref().unwrap_or_default();
     let status: Vec<_> =
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_who_insists_once_an_hour_is_no_rival() {
+    fn a_program_that_insists_once_an_hour_is_no_rival() {
         let mut now = Instant::now();
         let mut contests = Contests::new(now);
         for at in 1..20 {
@@ -245,7 +245,7 @@ mod tests {
             ("gatehouse:a/gatehouse", true),
             ("gatehouse:c/gatehouse", false),
             ("nginx-ingress-controller", true),
-            ("gatehouse-of-somebody", true),
+            ("gatehouse-of-another", true),
         ] {
             let expected = Rival { manager: manager.to_owned(), prevails };
             assert_eq!(other(manager), Some(expected), "{manager}");
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_another_part_of_the_status_is_no_rival() {
+    fn the_manager_of_another_part_of_the_status_is_no_rival() {
         let ours = "gatehouse:b/gatehouse";
         let of = |kind: &str, fields: Value| {
             rival(&managed(&[("other", fields)]), kind, ours).map(|rival| rival.manager)
