@@ -26,7 +26,8 @@ fn a_cluster_that_has_only_ipv6_is_served_through_outage_upgrade_and_death() {
     let owner = site.owner(address);
     let node = site.nodes.iter().find(|node| node.name() != owner.name()).unwrap();
     let apps = [("nginx-service", "nginx"), ("other-service", "other")];
-    let pods: String = apps.iter().map(|(service, app)| backends(service, app, node)).collect();
+    let pods = apps.iter().map(|(service, app)| backends(service, app, node, "[::]"));
+    let pods: String = pods.collect();
     site.cluster.apply(&pods).unwrap();
     answers(&site, address);
 

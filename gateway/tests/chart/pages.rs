@@ -33,7 +33,7 @@ pub(crate) const ROUTER: &str = "docs/migrate-from-openshift-router.md";
 pub(crate) const TROUBLES: &str = "docs/troubleshooting.md";
 
 /// Camel case that is no reason: kinds, values of fields, names of types.
-const NO_REASONS: [&str; 26] = [
+const NO_REASONS: [&str; 27] = [
     "BackendTlsTable",
     "BgpSpeakerOptions",
     "CertCache",
@@ -60,6 +60,7 @@ const NO_REASONS: [&str; 26] = [
     "RoutePrefix",
     "ServiceL2Status",
     "SpeakerOptions",
+    "WriteStatus",
 ];
 
 fn page(name: &str) -> String {

@@ -27,8 +27,8 @@ pub(super) const QUIET: Duration = Duration::from_secs(2);
 pub(super) const PATIENT: Pace =
     Pace { every: Duration::from_millis(50), timeout: Duration::from_secs(20) };
 
-/// The Pods of one of the example's Services, on one node.
-pub(super) fn backends(service: &str, app: &str, node: &Node) -> String {
+/// The Pods of one of the example's Services, on one node. `any`: the address that stands for all of their family.
+pub(super) fn backends(service: &str, app: &str, node: &Node, any: &str) -> String {
     format!(
         "\
 apiVersion: apps/v1
@@ -44,7 +44,7 @@ spec:
       containers:
       - name: echo
         image: echo
-        args: [echo, '--listen=[::]:8080', --service={service}]
+        args: [echo, '--listen={any}:8080', --service={service}]
 ---
 ",
         node.name()
@@ -137,7 +137,8 @@ fn what_metallb_and_ingress_nginx_served_is_served_through_outage_upgrade_and_de
     let owner = site.owner(address);
     let node = site.nodes.iter().find(|node| node.name() != owner.name()).unwrap();
     let apps = [("nginx-service", "nginx"), ("other-service", "other")];
-    let pods: String = apps.iter().map(|(service, app)| backends(service, app, node)).collect();
+    let pods: String =
+        apps.iter().map(|(service, app)| backends(service, app, node, "0.0.0.0")).collect();
     site.cluster.apply(&pods).unwrap();
     answers(&site, address);
     // The page says how to see beforehand what will differ: nothing that the example has.
