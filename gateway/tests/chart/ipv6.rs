@@ -1,15 +1,12 @@
 //! An installation where nothing has an IPv4 address: neither nodes nor Pods nor Services nor the client.
 
-use std::{net::SocketAddr, time::Instant};
+use std::net::SocketAddr;
 
-use gatehouse_testbed::{lan::Family, prober::Prober};
+use gatehouse_testbed::lan::Family;
 
 use super::{
     site::Site,
-    traffic::{
-        MIGRATE, PATIENT, QUIET, answers, backends, death_of_the_owner, installed_whole,
-        outage_of_the_api_server, upgrade,
-    },
+    traffic::{MIGRATE, example, installed_whole, outage_upgrade_and_death},
 };
 
 #[test]
@@ -23,19 +20,6 @@ fn a_cluster_that_has_only_ipv6_is_served_through_outage_upgrade_and_death() {
     for file in ["10-backends.yaml", "20-ingresses.yaml"] {
         site.cluster.kubectl(&["apply", "--filename", &format!("{MIGRATE}/{file}")]).unwrap();
     }
-    let owner = site.owner(address);
-    let node = site.nodes.iter().find(|node| node.name() != owner.name()).unwrap();
-    let apps = [("nginx-service", "nginx"), ("other-service", "other")];
-    let pods = apps.iter().map(|(service, app)| backends(service, app, node, "[::]"));
-    let pods: String = pods.collect();
-    site.cluster.apply(&pods).unwrap();
-    answers(&site, address);
-
-    let server = SocketAddr::new(address, 80);
-    let client = Prober::start(&site.client, server, "nginx.example.com", PATIENT).unwrap();
-    assert!(client.wait_quiet(Instant::now(), QUIET), "{}", site.describe());
-    outage_of_the_api_server(&site, &client);
-    upgrade(&site, &client, 3, "traffic.upstreamTimeout=30");
-    drop(client);
-    death_of_the_owner(&site, server);
+    example(&site, address);
+    outage_upgrade_and_death(&site, SocketAddr::new(address, 80));
 }

@@ -21,14 +21,13 @@ use super::{
 /// As a user has it who comes from MetalLB and ingress-nginx.
 pub(super) const MIGRATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/migrate");
 /// Answers over this time in a row are an address that is served.
-pub(super) const QUIET: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_secs(2);
 
 /// A whole control plane starts on the machine meanwhile: what is answered late is answered.
-pub(super) const PATIENT: Pace =
-    Pace { every: Duration::from_millis(50), timeout: Duration::from_secs(20) };
+const PATIENT: Pace = Pace { every: Duration::from_millis(50), timeout: Duration::from_secs(20) };
 
 /// The Pods of one of the example's Services, on one node. `any`: the address that stands for all of their family.
-pub(super) fn backends(service: &str, app: &str, node: &Node, any: &str) -> String {
+fn backends(service: &str, app: &str, node: &Node, any: &str) -> String {
     format!(
         "\
 apiVersion: apps/v1
@@ -133,14 +132,7 @@ fn what_metallb_and_ingress_nginx_served_is_served_through_outage_upgrade_and_de
     site.cluster.kubectl(&["apply", "--filename", MIGRATE]).unwrap();
     let address = site.address();
     assert_eq!(address, "192.168.1.200".parse::<IpAddr>().unwrap());
-    // On a node that is not the one whose end is watched.
-    let owner = site.owner(address);
-    let node = site.nodes.iter().find(|node| node.name() != owner.name()).unwrap();
-    let apps = [("nginx-service", "nginx"), ("other-service", "other")];
-    let pods: String =
-        apps.iter().map(|(service, app)| backends(service, app, node, "0.0.0.0")).collect();
-    site.cluster.apply(&pods).unwrap();
-    answers(&site, address);
+    let node = example(&site, address);
     // The page says how to see beforehand what will differ: nothing that the example has.
     let shell = Shell::new(&site);
     let said = shell.run(MIGRATION, "kubectl get ingresses");
@@ -151,12 +143,7 @@ fn what_metallb_and_ingress_nginx_served_is_served_through_outage_upgrade_and_de
     assert!(said.contains("192.168.1.200") && said.contains(answers), "{said}");
 
     let server = SocketAddr::new(address, 80);
-    let client = Prober::start(&site.client, server, "nginx.example.com", PATIENT).unwrap();
-    assert!(client.wait_quiet(Instant::now(), QUIET), "{}", site.describe());
-    outage_of_the_api_server(&site, &client);
-    upgrade(&site, &client, 3, "traffic.upstreamTimeout=30");
-    drop(client);
-    death_of_the_owner(&site, server);
+    outage_upgrade_and_death(&site, server);
 
     let client = Prober::start(&site.client, server, "nginx.example.com", PATIENT).unwrap();
     assert!(client.wait_quiet(Instant::now(), QUIET), "{}", site.describe());
@@ -165,8 +152,31 @@ fn what_metallb_and_ingress_nginx_served_is_served_through_outage_upgrade_and_de
     upgrade(&site, &client, 1, "traffic.upstreamTimeout=20");
 }
 
+/// Runs the backends of the example, which is applied, until they answer: on a node that is not the address' owner, whose
+/// end is watched.
+pub(super) fn example(site: &Site, address: IpAddr) -> &Node {
+    let owner = site.owner(address);
+    let node = site.nodes.iter().find(|node| node.name() != owner.name()).unwrap();
+    let any = if address.is_ipv6() { "[::]" } else { "0.0.0.0" };
+    let apps = [("nginx-service", "nginx"), ("other-service", "other")];
+    let pods = apps.iter().map(|(service, app)| backends(service, app, node, any));
+    site.cluster.apply(&pods.collect::<String>()).unwrap();
+    answers(site, address);
+    node
+}
+
+/// No client of the example notices that the API server is away, nor an upgrade; a node's death, for a while.
+pub(super) fn outage_upgrade_and_death(site: &Site, server: SocketAddr) {
+    let client = Prober::start(&site.client, server, "nginx.example.com", PATIENT).unwrap();
+    assert!(client.wait_quiet(Instant::now(), QUIET), "{}", site.describe());
+    outage_of_the_api_server(site, &client);
+    upgrade(site, &client, 3, "traffic.upstreamTimeout=30");
+    drop(client);
+    death_of_the_owner(site, server);
+}
+
 /// Both paths and both subdomains lead where the Ingresses say, and the Ingresses tell of the address.
-pub(super) fn answers(site: &Site, address: IpAddr) {
+fn answers(site: &Site, address: IpAddr) {
     for (host, path, service, seen) in [
         ("example.com", "/nginx", "nginx-service", "/"),
         ("example.com", "/other", "other-service", "/"),
@@ -197,7 +207,7 @@ fn assert_unnoticed(site: &Site, client: &Prober, event: Instant, what: &str) {
     client.clear();
 }
 
-pub(super) fn outage_of_the_api_server(site: &Site, client: &Prober) {
+fn outage_of_the_api_server(site: &Site, client: &Prober) {
     let event = Instant::now();
     site.cluster.api_server().stop();
     std::thread::sleep(Duration::from_secs(10));
@@ -207,7 +217,7 @@ pub(super) fn outage_of_the_api_server(site: &Site, client: &Prober) {
 }
 
 /// A change replaces the Pods of all nodes, of which so many have one afterwards.
-pub(super) fn upgrade(site: &Site, client: &Prober, nodes: usize, change: &str) {
+fn upgrade(site: &Site, client: &Prober, nodes: usize, change: &str) {
     let pods = || {
         let get = ["get", "pods", "--namespace", NAMESPACE, "--output=name"];
         site.cluster.kubectl(&get).unwrap()
@@ -228,7 +238,7 @@ pub(super) fn upgrade(site: &Site, client: &Prober, nodes: usize, change: &str) 
 }
 
 /// A node loses its power, and comes back.
-pub(super) fn death_of_the_owner(site: &Site, server: SocketAddr) {
+fn death_of_the_owner(site: &Site, server: SocketAddr) {
     let address = server.ip();
     let pace = Pace::TESTING;
     let client = Prober::start(&site.client, server, "nginx.example.com", pace).unwrap();
