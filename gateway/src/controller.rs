@@ -41,8 +41,8 @@ mod succession;
 pub(crate) use memory::Memory;
 pub(crate) use reports::Reports;
 
-/// Quiet that ends a burst of events. The file source lets saves settle (10 ms) before it sends; what is
-/// waited for here is that events which are sent together arrive together.
+/// Quiet that ends a burst of events of a cluster: those that are sent together arrive together. The file source lets saves
+/// settle before it sends them.
 const QUIET: Duration = Duration::from_millis(2);
 /// Longest that a burst is waited out.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -257,6 +257,7 @@ impl Controller {
                     let _ = answer.send(self.handed());
                 }
                 Ok(Signal::Source(event)) => {
+                    burst.whole |= self.state.is_whole(&event);
                     burst.objects |= self.state.apply(event);
                     burst.since.get_or_insert_with(Instant::now);
                 }
@@ -265,6 +266,7 @@ impl Controller {
             }
             wait = match burst.since {
                 None => Duration::ZERO,
+                Some(_) if burst.whole => Duration::ZERO,
                 Some(since) => QUIET.min(SETTLE.saturating_sub(since.elapsed())),
             };
         }
@@ -543,6 +545,8 @@ struct Burst {
     /// Addresses that came or went; the last word counts.
     changes: Changes,
     since: Option<Instant>,
+    /// Nothing that belongs to it is waited for any more.
+    whole: bool,
 }
 
 /// Logs problems that are new.

@@ -46,6 +46,8 @@ pub struct Source {
     pub kinds: &'static [Kind],
     /// The kinds of which it tells only what it is asked for by name.
     pub by_name: &'static [Kind],
+    /// All that belongs together comes in one batch; else a moment is waited for more.
+    pub whole_batches: bool,
 }
 
 /// An object that others refer to by its name.

@@ -117,6 +117,16 @@ impl ClusterState {
         }
     }
 
+    /// Whether all that belongs to the event has come with it.
+    pub(crate) fn is_whole(&self, event: &Event) -> bool {
+        match event {
+            Event::Batch(source, _) => {
+                self.rank(*source).is_some_and(|at| self.sources[at].source.whole_batches)
+            }
+            _ => false,
+        }
+    }
+
     /// True if an object has had another status since the last call, which changes nothing of what
     /// [`compile`](crate::compile::compile) sees.
     pub(crate) fn take_other_statuses(&mut self) -> bool {

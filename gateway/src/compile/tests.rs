@@ -16,6 +16,7 @@ const SOURCE: Source = Source {
     trust: SourceTrust { loopback_endpoints: true, standalone: true },
     kinds: Kind::ALL,
     by_name: &[],
+    whole_batches: false,
 };
 
 /// A source behind which there is a cluster.
@@ -24,6 +25,7 @@ const CLUSTER: Source = Source {
     trust: SourceTrust { loopback_endpoints: false, standalone: false },
     kinds: Kind::ALL,
     by_name: &[],
+    whole_batches: false,
 };
 
 fn state(yaml: &str) -> ClusterState {

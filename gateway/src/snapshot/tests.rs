@@ -19,7 +19,13 @@ fn compiled(gateways: &[&str], previous: Option<&Compiled>) -> Arc<Compiled> {
         )
     });
     let trust = SourceTrust { loopback_endpoints: true, standalone: true };
-    let source = Source { id: SourceId("test"), trust, kinds: Kind::ALL, by_name: &[] };
+    let source = Source {
+        id: SourceId("test"),
+        trust,
+        kinds: Kind::ALL,
+        by_name: &[],
+        whole_batches: false,
+    };
     let mut state = ClusterState::new([source]);
     let manifest = Manifest::of(&yaml.collect::<String>());
     let changes = manifest.objects().zip(0u64..);

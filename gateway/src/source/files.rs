@@ -48,6 +48,7 @@ pub const SOURCE: Source = Source {
     trust: SourceTrust { loopback_endpoints: true, standalone: true },
     kinds: Kind::ALL,
     by_name: &[],
+    whole_batches: true,
 };
 
 /// Reads files and folders. What cannot be read is a problem ([`Loaded::unreadable`]), as it is later.

@@ -58,6 +58,7 @@ pub const SOURCE: Source = Source {
         Kind::L2Advertisement,
     ],
     by_name: &[Kind::ConfigMap, Kind::Secret],
+    whole_batches: false,
 };
 
 /// What is asked of which API server.

@@ -13,6 +13,7 @@ fn source(id: SourceId) -> Source {
         trust: SourceTrust::default(),
         kinds: &[Kind::Service, Kind::Secret],
         by_name: &[],
+        whole_batches: false,
     }
 }
 

@@ -14,6 +14,7 @@ const SOURCE: Source = Source {
     trust: gatehouse_routes::objects::SourceTrust { loopback_endpoints: false, standalone: false },
     kinds: &[Kind::Node],
     by_name: &[Kind::Secret],
+    whole_batches: false,
 };
 
 fn state(objects: Vec<Object>) -> ClusterState {

@@ -3,8 +3,13 @@
 use super::*;
 
 /// A source behind which there is a cluster with tenants.
-const CLUSTER: Source =
-    Source { id: SourceId("cluster"), trust: NONE, kinds: Kind::ALL, by_name: &[] };
+const CLUSTER: Source = Source {
+    id: SourceId("cluster"),
+    trust: NONE,
+    kinds: Kind::ALL,
+    by_name: &[],
+    whole_batches: false,
+};
 const NONE: SourceTrust = SourceTrust { loopback_endpoints: false, standalone: false };
 
 /// An Ingress with two backends in the namespace: `app` by addresses, `name` by an external name.

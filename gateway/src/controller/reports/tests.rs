@@ -11,6 +11,7 @@ const CLUSTER: Source = Source {
     trust: SourceTrust { loopback_endpoints: false, standalone: false },
     kinds: Kind::ALL,
     by_name: &[],
+    whole_batches: false,
 };
 
 fn tell(state: &mut ClusterState, yaml: &str) {

@@ -14,6 +14,7 @@ const CLUSTER: Source = Source {
     trust: SourceTrust { loopback_endpoints: false, standalone: false },
     kinds: Kind::ALL,
     by_name: &[],
+    whole_batches: false,
 };
 
 const POOL: &str = "
