@@ -13,7 +13,7 @@ use std::{env, sync::Arc, time::Instant};
 
 use gatehouse_routes::{
     compile::{Compiled, compile},
-    objects::{ObjectKey, Objects, SourceTrust, Store, Stored},
+    objects::{ObjectKey, Objects, SourceTrust, Special, Store, Stored},
     options::Options,
 };
 use serde::de::DeserializeOwned;
@@ -121,7 +121,7 @@ fn slice(at: usize, port: u16) -> Value {
     slice
 }
 
-fn add<T: DeserializeOwned>(store: &mut Store<T>, object: Value) {
+fn add<T: DeserializeOwned + Special>(store: &mut Store<T>, object: Value) {
     let word = |name: &str| object["metadata"][name].as_str().expect("a word").to_owned();
     let key = ObjectKey::new(word("namespace"), word("name"));
     let object = serde_json::from_value(object).expect("an object");

@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod assemble;
+mod backends;
 mod by_age;
 mod canaries;
 mod claims;
@@ -36,6 +37,7 @@ mod kept;
 mod own;
 mod passthrough;
 mod remarks;
+mod resolve;
 mod served;
 
 use gather::Run;
@@ -105,10 +107,10 @@ pub struct Compiled {
     pub backends: Arc<BackendTable>,
     /// Slots of the backends that were asked for besides.
     pub asked: Vec<BackendSlot>,
-    /// Ingresses of ours, by key; the same `Arc` as before where nothing else becomes of one.
-    pub ingresses: Vec<Arc<IngressOutcome>>,
+    /// Ingresses of ours, by key; the same `Arc` as before where nothing else becomes of one, or of all.
+    pub ingresses: Arc<[Arc<IngressOutcome>]>,
     /// Routes, by key, likewise.
-    pub routes: Vec<Arc<RouteOutcome>>,
+    pub routes: Arc<[Arc<RouteOutcome>]>,
     /// Texts of errors where no object has its own.
     pub error_pages: Option<Arc<ErrorPages>>,
     /// What the ConfigMap of ingress-nginx says of TLS.
@@ -177,7 +179,7 @@ pub fn compile_judged(
         same_classes: kept.is_some_and(|kept| gather::classes(objects).eq(kept.classes())),
         defaults: defaults.clone(),
         same_secrets: previous.is_some_and(|previous| {
-            objects.secrets.keys().eq(&previous.cache.secrets)
+            objects.secrets.keys().eq(&*previous.cache.secrets)
                 && objects.refused == previous.cache.refused
         }),
         slots: Slots::new(previous.map(|previous| (&previous.cache.slots, &*previous.backends))),

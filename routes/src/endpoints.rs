@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use foldhash::{HashMap, HashMapExt, HashSet};
 use k8s_openapi::{
     api::{
         core::v1::{Service, ServicePort},
@@ -21,7 +21,7 @@ use k8s_openapi::{
 
 use crate::{
     model::{Backend, BackendKey, BackendPort, Endpoint, EndpointSet, ExternalName, Transport},
-    objects::{ObjectKey, ObjectRef, Objects, Store, Stored},
+    objects::{ObjectKey, ObjectRef, Objects, Stored},
     options::Place,
     problem::Problem,
     transport::Speaks,
@@ -30,6 +30,7 @@ use crate::{
 mod address;
 mod empty;
 mod gap;
+mod inputs;
 mod named;
 mod near;
 mod protocol;
@@ -38,6 +39,7 @@ pub use address::refusal;
 use address::{checked, external_host};
 use empty::Empty;
 pub(crate) use gap::Gap;
+pub(crate) use inputs::{Changed, Inputs};
 pub(crate) use named::{service_named, through};
 use near::{Distribution, Nearness};
 use protocol::spoken;
@@ -63,67 +65,6 @@ pub(crate) type ServiceName<'o> = (&'o str, &'o str);
 fn service_of<'o>(key: &'o ObjectKey, slice: &'o EndpointSlice) -> Option<ServiceName<'o>> {
     let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
     Some((&key.namespace, name))
-}
-
-/// All Services and EndpointSlices of one compile: what the next one finds the changed ones with.
-#[derive(Debug, Default)]
-pub(crate) struct Inputs {
-    services: Vec<(ObjectKey, Arc<Service>)>,
-    slices: Vec<(ObjectKey, Arc<EndpointSlice>)>,
-}
-
-impl Inputs {
-    /// Remembers the objects, or keeps `previous` if nothing has changed since.
-    pub(crate) fn of(objects: &Objects, previous: Option<(&Arc<Self>, &Changed<'_>)>) -> Arc<Self> {
-        if let Some((previous, changed)) = previous
-            && changed.is_empty()
-        {
-            return Arc::clone(previous);
-        }
-        Arc::new(Self { services: list(&objects.services), slices: list(&objects.endpoint_slices) })
-    }
-
-    /// The Services that are not what they were, or whose EndpointSlices are not.
-    pub(crate) fn changed<'o>(&'o self, objects: &'o Objects) -> Changed<'o> {
-        let mut changed = Changed::new();
-        differences(&self.services, &objects.services, |key, _| {
-            changed.insert((&*key.namespace, &*key.name));
-        });
-        differences(&self.slices, &objects.endpoint_slices, |key, slice| {
-            // A slice without a Service is nobody's; the empty name keeps the change known.
-            changed.insert(service_of(key, slice).unwrap_or((&key.namespace, "")));
-        });
-        changed
-    }
-}
-
-/// Services whose backends have to be looked at.
-pub(crate) type Changed<'o> = HashSet<ServiceName<'o>>;
-
-fn list<T>(store: &Store<T>) -> Vec<(ObjectKey, Arc<T>)> {
-    store.iter().map(|(key, stored)| (key.clone(), Arc::clone(&stored.object))).collect()
-}
-
-/// Calls `found` with every version of an object that is in one of the two only. Both are in key order.
-fn differences<'o, T>(
-    old: &'o [(ObjectKey, Arc<T>)],
-    new: &'o Store<T>,
-    mut found: impl FnMut(&'o ObjectKey, &'o T),
-) {
-    let mut old = old.iter().peekable();
-    for (key, stored) in new {
-        // Equality first: keys mostly share their memory.
-        while let Some((gone, object)) = old.next_if(|(old, _)| old != key && old < key) {
-            found(gone, object);
-        }
-        match old.next_if(|(old, _)| old == key) {
-            Some((_, before)) if Arc::ptr_eq(before, &stored.object) => continue,
-            Some((key, before)) => found(key, before),
-            None => {}
-        }
-        found(key, &stored.object);
-    }
-    old.for_each(|(gone, object)| found(gone, object));
 }
 
 /// A backend and what it was made from.

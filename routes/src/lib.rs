@@ -31,6 +31,7 @@ pub mod networks;
 pub mod objects;
 pub mod openshift;
 pub mod options;
+mod parts;
 pub mod passthrough;
 pub mod path;
 pub mod policy;

@@ -25,7 +25,7 @@ use k8s_openapi::{
 };
 use serde::{Serialize, Serializer};
 
-use crate::openshift::Route;
+use crate::openshift::{Route, TlsConfig};
 
 /// Namespace and name; the namespace is empty for cluster-scoped objects.
 ///
@@ -193,6 +193,38 @@ pub struct Stored<T> {
     pub order: u64,
     /// That of the source.
     pub trust: SourceTrust,
+    /// Whether it [`is_special`](Special::is_special).
+    pub special: bool,
+}
+
+/// Kinds of objects, some of which every compile looks at, changed or not. Whether one is of these stands beside the
+/// pointer to it: a look at the object itself is a cache miss, and there are thousands of others.
+pub trait Special {
+    /// True for Services of type `LoadBalancer` and for Routes with certificates.
+    fn is_special(&self) -> bool {
+        false
+    }
+}
+
+impl Special for ConfigMap {}
+impl Special for EndpointSlice {}
+impl Special for Ingress {}
+impl Special for IngressClass {}
+impl Special for Namespace {}
+impl Special for Node {}
+impl Special for Secret {}
+
+impl Special for Service {
+    fn is_special(&self) -> bool {
+        let spec = self.spec.as_ref();
+        spec.is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"))
+    }
+}
+
+impl Special for Route {
+    fn is_special(&self) -> bool {
+        self.spec.tls.as_ref().is_some_and(TlsConfig::has_certificates)
+    }
 }
 
 impl<T> Clone for Stored<T> {
@@ -201,12 +233,15 @@ impl<T> Clone for Stored<T> {
     }
 }
 
-impl<T> Stored<T> {
+impl<T: Special> Stored<T> {
     /// An object that is new, or not what it was.
     pub fn new(object: Arc<T>, order: u64, trust: SourceTrust) -> Self {
-        Self { object, revision: Revision::new(), order, trust }
+        let special = object.is_special();
+        Self { object, revision: Revision::new(), order, trust, special }
     }
+}
 
+impl<T> Stored<T> {
     /// Age of the object, given its metadata.
     pub fn age(&self, metadata: &ObjectMeta) -> Age {
         let created = metadata.creation_timestamp.as_ref().map(|time| time.0.as_nanosecond());

@@ -156,6 +156,15 @@ impl TlsConfig {
         }
         Some((certificate, key))
     }
+
+    /// Whether it brings certificates to be judged, here or in a Secret.
+    pub fn has_certificates(&self) -> bool {
+        let given =
+            |text: &Option<String>| text.as_ref().is_some_and(|text| !text.trim().is_empty());
+        self.external_certificate.is_some()
+            || given(&self.certificate)
+            || given(&self.destination_ca_certificate)
+    }
 }
 
 /// Name of an object in the same namespace.

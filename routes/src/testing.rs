@@ -14,7 +14,7 @@ use crate::{
     host,
     matcher::RequestView,
     model::Scheme,
-    objects::{ObjectKey, Objects, SourceTrust, Store, Stored},
+    objects::{ObjectKey, Objects, SourceTrust, Special, Store, Stored},
     options::{
         Options,
         admission::{Ownership, RouteAdmission},
@@ -57,7 +57,7 @@ pub(crate) fn add(objects: &mut Objects, order: u64, document: Value) {
     }
 }
 
-fn put<T: DeserializeOwned>(store: &mut Store<T>, order: u64, document: Value) {
+fn put<T: DeserializeOwned + Special>(store: &mut Store<T>, order: u64, document: Value) {
     let text = |field: &str| document["metadata"][field].as_str().unwrap_or_default().to_owned();
     let key = ObjectKey::new(text("namespace"), text("name"));
     let object = serde_json::from_value(document).unwrap_or_else(|error| panic!("{key}: {error}"));

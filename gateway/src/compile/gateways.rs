@@ -51,6 +51,10 @@ pub(super) fn claims_address(
     node: &NodeContext,
     stored: &Stored<Service>,
 ) -> bool {
+    // Before any look at the object.
+    if !stored.special {
+        return false;
+    }
     let ours = node.load_balancer_class.as_deref();
     let spec = stored.object.spec.as_ref();
     let class = spec.and_then(|spec| spec.load_balancer_class.as_ref());

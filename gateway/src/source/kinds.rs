@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use gatehouse_routes::{
-    objects::{ObjectKey, ObjectRef, Objects, SourceTrust, Store, Stored},
+    objects::{ObjectKey, ObjectRef, Objects, SourceTrust, Special, Store, Stored},
     openshift::Route,
 };
 use gatehouse_vip::{
@@ -34,6 +34,8 @@ pub struct Custom<S> {
     #[serde(default)]
     pub spec: S,
 }
+
+impl<S> Special for Custom<S> {}
 
 /// Reads the one object that it stands for, as whatever type is asked for.
 pub(crate) trait Read {

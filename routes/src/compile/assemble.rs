@@ -10,24 +10,26 @@ use foldhash::{HashMap, HashSet, HashSetExt};
 
 use super::{
     Compiled, GatewayTable,
+    backends::Backends,
     by_age::{self, ByAge, Changes, Claimant, Claimants, Served},
     canaries,
     facts::Has,
     fallback,
     gather::{self, Run},
     hosts::{self, Besides},
-    kept::{Cache, KeptCerts},
+    kept::{Cache, Held, Kept, KeptCerts},
     passthrough,
     remarks::KeptHosts,
-    served::{JudgedRoute, ServedIngress},
+    served::{self, JudgedRoute, ServedIngress},
 };
 use crate::{
     action::WeightedBackend,
     admit::{self, Lost},
     annotations::{authentication::Part, mirror::MirrorSettings},
-    endpoints::{Changed, Gap, Inputs, Resolved, Resolver, through},
-    model::{Backend, BackendTable, CertBinding, CertSource, Scope},
+    endpoints::{Gap, Inputs},
+    model::{CertBinding, CertSource, Scope},
     objects::{ObjectKey, ObjectRef},
+    parts::Parts,
     passthrough::PassThroughTable,
     problem::{Problem, Severity},
     references::{self, Reference},
@@ -61,8 +63,8 @@ impl Run<'_, '_> {
     /// Puts the result together.
     pub(super) fn finish(
         mut self,
-        ingresses: Vec<ServedIngress>,
-        mut routes: Vec<JudgedRoute>,
+        ingresses: Vec<ServedIngress<'_>>,
+        mut routes: Vec<JudgedRoute<'_>>,
         asked: Vec<Translation>,
     ) -> Compiled {
         let fallback = fallback::of(self.options, &asked, self.previous);
@@ -72,21 +74,15 @@ impl Run<'_, '_> {
         let all_served = Served { ingresses: &ingresses, routes: &routes, default_gateway };
         let ByAge { claimants, places: by_age, changes } = all_served.by_age(self.kept);
         let facts = all_served.facts();
-        let translations = ingresses.iter().map(|ingress| &ingress.kept.result.translation);
-        let all = translations.chain(routes.iter().map(|route| &route.kept.result.translation));
-        let all = all.chain(&asked);
         let inputs = self.kept.map(|kept| &kept.inputs);
         let changed = inputs.map(|inputs| inputs.changed(self.objects)).unwrap_or_default();
-        let resolved = self.resolve(all, &changed);
-        let gap = |resolved: &Option<Arc<Resolved>>| resolved.as_ref()?.gap;
-        let gaps: Vec<_> = resolved.iter().map(gap).collect();
+        let backends = self.backends(all_served, &asked, &changed);
         // Mostly nothing is missing.
-        let missing = gaps.iter().any(Option::is_some);
-        let told = |has: Has, in_table| in_table && (missing || has.any(Has::PROBLEMS));
+        let told = |has: Has, in_table| in_table && (backends.missing || has.any(Has::PROBLEMS));
         all_served
             .translations(told)
             .chain(&asked)
-            .for_each(|translation| self.report(translation, &gaps));
+            .for_each(|translation| self.report(translation, &backends));
         let looked_into = looked_into(all_served);
         let wanted_config_maps = self.wanted_config_maps(&looked_into);
         let besides = (&replaced, fallback.as_ref());
@@ -100,45 +96,51 @@ impl Run<'_, '_> {
             self.problems.push(admit::conflict(&lost));
             refuse_route(&mut routes, &lost);
         }
-        self.problems.extend(resolved.iter().flatten().flat_map(|r| r.problems.iter().cloned()));
+        self.problems.extend(backends.problems.iter().cloned());
         self.problems.sort_by(order);
         self.problems.dedup();
 
-        let slots = resolved.iter().map(|r| r.as_ref().map(|r| Arc::clone(&r.backend)));
-        let backends = self.backend_table(slots.collect());
-        let of_ingresses = ingresses.iter().map(|ingress| ingress.outcome(self.previous)).collect();
-        let of_routes = routes.iter().map(|route| route.outcome(self.previous)).collect();
         Compiled {
             error_pages: None,
             tls: None,
             tables,
-            ingresses: of_ingresses,
-            routes: of_routes,
+            ingresses: served::of_ingresses(&ingresses, self.previous),
+            routes: served::of_routes(&routes, self.previous),
             problems: self.problems,
             wanted_secrets,
             wanted_config_maps,
+            backends: Arc::clone(&backends.table),
             cache: Cache {
                 options: self.options.clone(),
                 defaults: self.defaults,
-                ingresses: ingresses.into_iter().map(|ingress| ingress.kept).collect(),
-                routes: routes.into_iter().map(|route| route.kept).collect(),
+                ingresses: held(
+                    ingresses.iter().map(|ingress| (&ingress.kept, ingress.was_at)),
+                    self.kept.map(|kept| &kept.ingresses),
+                ),
+                refused_routes: served::refused(&routes),
+                routes: held(
+                    routes.iter().map(|route| (&route.kept, route.was_at)),
+                    self.kept.map(|kept| &kept.routes),
+                ),
                 failed_claims: self.failed_claims,
                 by_age,
                 facts,
                 classes: gather::classes(self.objects)
                     .map(|(key, revision)| (key.clone(), revision))
                     .collect(),
-                slots: self.slots.finish(&backends),
+                slots: self.slots.finish(&backends.table),
                 scopes: self.scopes,
-                secrets: self.objects.secrets.keys().cloned().collect(),
+                secrets: match self.previous.filter(|_| self.same_secrets) {
+                    Some(previous) => Arc::clone(&previous.cache.secrets),
+                    None => self.objects.secrets.keys().cloned().collect(),
+                },
                 refused: self.objects.refused.clone(),
                 certs,
                 hosts,
                 own: self.own,
                 inputs: Inputs::of(self.objects, inputs.map(|inputs| (inputs, &changed))),
-                resolved,
+                backends,
             },
-            backends,
             asked: fallback::others(self.options, &asked).map(|asked| asked.slot).collect(),
         }
     }
@@ -177,50 +179,10 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Every backend that a translation refers to, by slot. Only those are looked at whose Service or
-    /// EndpointSlices have changed, and those that are new.
-    fn resolve<'t>(
-        &self,
-        translations: impl Iterator<Item = &'t Translation>,
-        changed: &Changed<'_>,
-    ) -> Vec<Option<Arc<Resolved>>> {
-        let mut resolved = vec![None; self.slots.len()];
-        let mut pending = Vec::new();
-        let known = self.kept.map_or(&[][..], |kept| &kept.resolved);
-        let same_own = self.kept.is_some_and(|kept| kept.own == self.own);
-        for usage in translations.flat_map(|translation| &translation.backends) {
-            let at = usage.slot.0 as usize;
-            let Some(entry @ None) = resolved.get_mut(at) else { continue };
-            let old = known.get(at).and_then(Option::as_ref);
-            let same = |key: &ObjectKey| !changed.contains(&(&*key.namespace, &*key.name));
-            match old.filter(|old| old.backend.key == usage.key) {
-                Some(old)
-                    if same_own && same(&usage.key.service) && old.through.iter().all(same) =>
-                {
-                    *entry = Some(Arc::clone(old));
-                }
-                old => pending.push((at, &usage.key, old.map(|old| &**old))),
-            }
-        }
-        let through = pending.iter().flat_map(|(_, key, _)| through(key, self.objects));
-        let through: Vec<_> = through.collect();
-        let services = pending.iter().map(|(_, key, _)| &key.service).chain(&through);
-        let services = services.map(|key| (&*key.namespace, &*key.name)).collect();
-        let resolver = Resolver::new(self.objects, &self.own, &services).at(&self.options.place);
-        for (at, key, old) in pending {
-            // A backend that two rules refer to is pending twice.
-            let entry = &mut resolved[at];
-            if entry.is_none() {
-                *entry = Some(Arc::new(resolver.resolve(key, old)));
-            }
-        }
-        resolved
-    }
-
-    /// The problems of a served object, those of its references included. `gaps` are by slot.
-    fn report(&mut self, translation: &Translation, gaps: &[Option<Gap>]) {
+    /// The problems of a served object, those of its references included.
+    fn report(&mut self, translation: &Translation, backends: &Backends) {
         self.problems.extend(translation.problems.iter().cloned());
-        let gap = |usage: &BackendUse| gaps.get(usage.slot.0 as usize).copied().flatten();
+        let gap = |usage: &BackendUse| backends.gap(usage);
         // Mostly nothing is missing.
         if translation.backends.iter().all(|usage| gap(usage).is_none()) {
             return;
@@ -433,23 +395,20 @@ impl Run<'_, '_> {
             _ => Arc::new(table),
         }
     }
+}
 
-    fn backend_table(&self, slots: Vec<Option<Arc<Backend>>>) -> Arc<BackendTable> {
-        if let Some(previous) = self.previous {
-            let same = |a: &Option<Arc<_>>, b: &Option<Arc<_>>| match (a, b) {
-                (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-                (None, None) => true,
-                _ => false,
-            };
-            let old = &previous.backends;
-            if old.slots.len() == slots.len()
-                && old.slots.iter().zip(&slots).all(|(a, b)| same(a, b))
-            {
-                return Arc::clone(old);
-            }
-        }
-        Arc::new(BackendTable::new(slots.into()))
-    }
+/// What is kept of those, with what is the same in `before` as it is there.
+fn held<'h, D: 'h>(
+    all: impl Iterator<Item = (&'h Held<'h, D>, Option<usize>)>,
+    before: Option<&Parts<Arc<Kept<D>>>>,
+) -> Parts<Arc<Kept<D>>> {
+    let none = Parts::default();
+    Parts::of(
+        all,
+        before.unwrap_or(&none),
+        |at, (held, was_at), _| *was_at == Some(at) && held.is_same(),
+        |(held, _)| held.kept(),
+    )
 }
 
 fn missing_secret(
@@ -491,7 +450,7 @@ fn meet(gateways: &HashMap<&ObjectRef, Option<&ObjectKey>>, lost: &Lost) -> bool
 
 /// A Route has one rule: if another object holds its place, nothing of it is served, but where its TLS is passed on: then
 /// that rule is about clear text alone.
-fn refuse_route(routes: &mut [JudgedRoute], lost: &Lost) {
+fn refuse_route(routes: &mut [JudgedRoute<'_>], lost: &Lost) {
     if lost.rule.object.kind != "Route" {
         return;
     }

@@ -27,8 +27,8 @@ pub(super) struct Claimant<'c> {
 /// All that is served. Places of Routes stand behind those of the Ingresses.
 #[derive(Clone, Copy)]
 pub(super) struct Served<'c> {
-    pub(super) ingresses: &'c [ServedIngress],
-    pub(super) routes: &'c [JudgedRoute],
+    pub(super) ingresses: &'c [ServedIngress<'c>],
+    pub(super) routes: &'c [JudgedRoute<'c>],
     /// The gateway of all Routes.
     pub(super) default_gateway: Option<&'c ObjectKey>,
 }
@@ -74,9 +74,9 @@ impl<'c> Served<'c> {
             let (places, came) = (Arc::clone(&kept.by_age), Vec::new());
             let mut changes = Changes { came, went: Vec::new() };
             for place in 0..self.count() {
-                if !self.is_same(place, kept, place) && self.is_in_table(place) {
+                if !self.is_same(place) && self.is_in_table(place) {
                     changes.came.push(self.claimant(place));
-                    changes.went.push(kept.translation(place));
+                    changes.went.extend(kept.translation(place));
                 }
             }
             let of_places = Arc::clone(&places);
@@ -134,6 +134,31 @@ impl<'c> Served<'c> {
         self.is_in_table(at).then(|| self.claimant(at))
     }
 
+    /// The objects that were not there, or are others now, and those that they were or that are gone; whether or not
+    /// they are in the tables.
+    pub(super) fn differences<'k>(
+        self,
+        kept: &'k Cache,
+    ) -> (Vec<&'c Translation>, Vec<&'k Translation>) {
+        let mut stays = vec![false; kept.ingresses.len() + kept.routes.len()];
+        let mut came = Vec::new();
+        for (place, was_at) in self.was_at(kept).enumerate() {
+            match was_at.filter(|_| self.is_same(place)) {
+                Some(was_at) => stays[was_at] = true,
+                None => came.push(self.translation(place)),
+            }
+        }
+        let went = stays.iter().enumerate().filter(|(_, stays)| !**stays);
+        (came, went.filter_map(|(was_at, _)| kept.translation(was_at)).collect())
+    }
+
+    fn translation(self, place: usize) -> &'c Translation {
+        match self.ingresses.get(place) {
+            Some(ingress) => &ingress.kept.result.translation,
+            None => &self.routes[place - self.ingresses.len()].kept.result.translation,
+        }
+    }
+
     fn count(self) -> usize {
         self.ingresses.len() + self.routes.len()
     }
@@ -149,8 +174,7 @@ impl<'c> Served<'c> {
             was_at == Some(place)
                 && stood[place] == self.is_in_table(place)
                 && kept.facts[place].age == self.age(place)
-                && (self.is_same(place, kept, place)
-                    || kept.uid(place) == self.seniority(place).uid)
+                && (self.is_same(place) || kept.uid(place) == self.seniority(place).uid)
         };
         self.was_at(kept).enumerate().all(is)
     }
@@ -236,7 +260,7 @@ impl<'c> Served<'c> {
         let mut changes = Changes::default();
         let mut last = None;
         for (claimant, place) in claimants.iter().zip(places) {
-            let same = was_at[*place].filter(|was_at| self.is_same(*place, kept, *was_at));
+            let same = was_at[*place].filter(|_| self.is_same(*place));
             let Some(turn) = same.and_then(|was_at| turns[was_at].take()) else {
                 changes.came.push(*claimant);
                 continue;
@@ -247,35 +271,32 @@ impl<'c> Served<'c> {
             last = Some(turn);
         }
         let left = turns.iter().enumerate().filter(|(_, turn)| turn.is_some());
-        changes.went.extend(left.map(|(was_at, _)| kept.translation(was_at)));
+        changes.went.extend(left.filter_map(|(was_at, _)| kept.translation(was_at)));
         Some(changes)
     }
 
-    fn is_same(self, place: usize, kept: &Cache, was_at: usize) -> bool {
-        match (self.ingresses.get(place), kept.ingresses.get(was_at)) {
-            (Some(now), Some(before)) => Arc::ptr_eq(&now.kept, before),
-            (None, None) => {
-                let now = &self.routes[place - self.ingresses.len()].kept;
-                Arc::ptr_eq(now, &kept.routes[was_at - kept.ingresses.len()])
-            }
-            _ => false,
+    /// Whether it is what it was, be it elsewhere.
+    fn is_same(self, place: usize) -> bool {
+        match self.ingresses.get(place) {
+            Some(ingress) => ingress.kept.is_same(),
+            None => self.routes[place - self.ingresses.len()].kept.is_same(),
         }
     }
 }
 
 impl Cache {
     /// What stood at a place.
-    fn translation(&self, place: usize) -> &Translation {
+    fn translation(&self, place: usize) -> Option<&Translation> {
         match self.ingresses.get(place) {
-            Some(ingress) => &ingress.result.translation,
-            None => &self.routes[place - self.ingresses.len()].result.translation,
+            Some(ingress) => Some(&ingress.result.translation),
+            None => Some(&self.routes.get(place - self.ingresses.len())?.result.translation),
         }
     }
 
     fn uid(&self, place: usize) -> Option<&str> {
         let uid = match self.ingresses.get(place) {
             Some(ingress) => &ingress.uid,
-            None => &self.routes[place - self.ingresses.len()].uid,
+            None => &self.routes.get(place - self.ingresses.len())?.uid,
         };
         uid.as_deref()
     }

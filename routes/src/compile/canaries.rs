@@ -23,24 +23,22 @@ pub(super) type Replaced = HashMap<*const RouteRule, Arc<RouteRule>>;
 
 /// What canaries become, and those that have no rule to take requests from.
 pub(super) fn merge(
-    ingresses: &[ServedIngress],
+    ingresses: &[ServedIngress<'_>],
     objects: &Objects,
     previous: Option<&Compiled>,
 ) -> (Replaced, Vec<Problem>) {
     let mut replaced = Replaced::new();
     let mut problems = Vec::new();
-    let asking = |ingress: &&ServedIngress| ingress.facts.has.any(Has::PROPOSALS);
+    let asking = |ingress: &&ServedIngress<'_>| ingress.facts.has.any(Has::PROPOSALS);
     let mut canaries: Vec<_> = ingresses.iter().filter(asking).collect();
     canaries.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
     let mut wanted: HashMap<*const RouteRule, (&Arc<RouteRule>, Vec<&Proposal>)> = HashMap::new();
     for canary in canaries {
+        let beside = of_namespace(ingresses, &canary.kept.key.namespace);
         for proposal in &canary.kept.result.translation.proposals {
-            let mut mains = ingresses
+            let mut mains = beside
                 .iter()
-                .filter(|main| {
-                    main.kept.key.namespace == canary.kept.key.namespace
-                        && main.gateway() == canary.gateway()
-                })
+                .filter(|main| main.gateway() == canary.gateway())
                 .flat_map(|main| &main.kept.result.translation.entries)
                 .filter(|entry| entry.host == proposal.host)
                 .flat_map(|entry| &entry.rules)
@@ -63,6 +61,16 @@ pub(super) fn merge(
         replaced.insert(key, known(&rule, previous).unwrap_or_else(|| Arc::new(rule)));
     }
     (replaced, problems)
+}
+
+/// Those of a namespace; all are in the order of their keys.
+fn of_namespace<'i, 'p>(
+    ingresses: &'i [ServedIngress<'p>],
+    namespace: &str,
+) -> &'i [ServedIngress<'p>] {
+    let from = ingresses.partition_point(|it| *it.kept.key.namespace < *namespace);
+    let beside = &ingresses[from..];
+    &beside[..beside.partition_point(|it| *it.kept.key.namespace == *namespace)]
 }
 
 fn merged(main: &RouteRule, forward: &Forward, proposals: &[&Proposal]) -> RouteRule {

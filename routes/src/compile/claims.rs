@@ -21,13 +21,13 @@ use crate::{
 
 /// The claims that fail. `kept` is what is known of the previous compile, under the same options.
 pub(super) fn failed_claims(
-    routes: &[JudgedRoute],
+    routes: &[JudgedRoute<'_>],
     options: &Options,
     kept: Option<&Cache>,
 ) -> Arc<FailedClaims> {
     let Some(kept) = kept else { return Arc::new(judge(routes, options, |_| true)) };
     let before = &kept.facts[kept.ingresses.len()..];
-    let changed = changed_hosts(routes, kept, before);
+    let changed = changed_hosts(routes, before);
     if changed.is_empty() {
         return Arc::clone(&kept.failed_claims);
     }
@@ -52,19 +52,18 @@ pub(super) fn failed_claims(
 }
 
 /// The hosts of the Routes that have come, have gone, or are not what they were.
-fn changed_hosts(routes: &[JudgedRoute], kept: &Cache, before: &[Facts]) -> HashSet<u64> {
+fn changed_hosts(routes: &[JudgedRoute<'_>], before: &[Facts]) -> HashSet<u64> {
     let mut changed = HashSet::default();
-    let mut rest = before.iter().zip(&kept.routes).enumerate();
+    let mut rest = before.iter().enumerate();
     for route in routes {
         let Some(was_at) = route.was_at else {
             changed.insert(route.facts.host);
             continue;
         };
         // Both are sorted by key.
-        for (at, (facts, kept)) in rest.by_ref() {
+        for (at, facts) in rest.by_ref() {
             // The age says where it stands in its source, too.
-            let same =
-                at == was_at && facts.age == route.facts.age && Arc::ptr_eq(&route.kept, kept);
+            let same = at == was_at && facts.age == route.facts.age && route.kept.is_same();
             if !same {
                 changed.insert(facts.host);
             }
@@ -76,12 +75,16 @@ fn changed_hosts(routes: &[JudgedRoute], kept: &Cache, before: &[Facts]) -> Hash
             }
         }
     }
-    changed.extend(rest.map(|(_, (facts, _))| facts.host));
+    changed.extend(rest.map(|(_, facts)| facts.host));
     changed
 }
 
 /// Judges the Routes of some hosts.
-fn judge(routes: &[JudgedRoute], options: &Options, of: impl Fn(&Facts) -> bool) -> FailedClaims {
+fn judge(
+    routes: &[JudgedRoute<'_>],
+    options: &Options,
+    of: impl Fn(&Facts) -> bool,
+) -> FailedClaims {
     let asked = routes.iter().enumerate().filter(|(_, route)| of(&route.facts));
     let claims = asked.filter_map(|(at, route)| {
         let RouteTranslation { claim, path, lane, .. } = &route.kept.result;

@@ -9,7 +9,7 @@ use foldhash::quality::FixedState;
 
 use crate::{
     model::HostPattern,
-    objects::Age,
+    objects::{Age, Revision},
     translate::{
         Translation,
         ingress::Tls,
@@ -20,6 +20,7 @@ use crate::{
 /// What is known of an object by its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
+    pub(super) revision: Revision,
     pub(super) age: Age,
     pub(super) has: Has,
     /// Stands for the host that a Route claims, 0 for none; another host has another one, but for a rare chance.
@@ -28,9 +29,9 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Of a Route.
-    pub(super) fn of_route(route: &RouteTranslation, age: Age) -> Self {
+    pub(super) fn of_route(route: &RouteTranslation, age: Age, revision: Revision) -> Self {
         let host = route.claim.as_ref().map_or(0, |host| FixedState::default().hash_one(host));
-        Self { age, has: Has::of_route(route), host }
+        Self { revision, age, has: Has::of_route(route), host }
     }
 
     /// The same of an object that may stand elsewhere in its source.

@@ -9,7 +9,7 @@ use super::{
     CertificateFault, CertificateFaults, Compiled,
     claims::failed_claims,
     facts::{Facts, Has},
-    kept::{Cache, FailedClaims, Kept, Old, OwnIngress, Walk},
+    kept::{Cache, FailedClaims, Held, Kept, Old, OwnIngress, Walk},
     served::{JudgedRoute, ServedIngress},
 };
 use crate::{
@@ -87,7 +87,7 @@ impl Pending<'_, '_> {
 
 impl<'o, 'p> Run<'o, 'p> {
     /// All Ingresses of ours, by key.
-    pub(super) fn ingresses(&mut self) -> Vec<ServedIngress> {
+    pub(super) fn ingresses(&mut self) -> Vec<ServedIngress<'p>> {
         let pending = self.ours();
         // Redirects depend on the tls entries of all Ingresses, so these are collected first.
         let with_tls = TlsHosts::new(pending.iter().flat_map(Pending::tls_hosts));
@@ -105,7 +105,7 @@ impl<'o, 'p> Run<'o, 'p> {
                 && is_current(old, self.objects, asks, has_tls)
             {
                 let facts = old.facts.of_order(stored.order);
-                served.push(ServedIngress { kept: Arc::clone(old.kept), was_at, facts });
+                served.push(ServedIngress { kept: Held::Same(old.kept), was_at, facts });
                 continue;
             }
             let (own, tls) = match (new, old) {
@@ -132,12 +132,12 @@ impl<'o, 'p> Run<'o, 'p> {
             translation.shrink_to_fit();
             let metadata = &stored.object.metadata;
             let has = Has::of_ingress(&tls, &translation);
-            let facts = Facts { age: stored.age(metadata), has, host: 0 };
+            let revision = stored.revision;
+            let facts = Facts { revision, age: stored.age(metadata), has, host: 0 };
             let uid = metadata.uid.as_deref().map(Box::from);
             let (class, gateway) = (own.class.map(Box::from), own.gateway.cloned());
             let result = OwnIngress { class, gateway, tls, translation };
-            let kept =
-                Arc::new(Kept { key: (*key).clone(), uid, revision: stored.revision, result });
+            let kept = Held::New(Arc::new(Kept { key: (*key).clone(), uid, result }));
             served.push(ServedIngress { kept, was_at, facts });
         }
         served
@@ -145,10 +145,10 @@ impl<'o, 'p> Run<'o, 'p> {
 
     fn ours(&mut self) -> Vec<Pending<'o, 'p>> {
         let objects = self.objects;
-        let mut old = Walk::new(self.kept.map_or(&[][..], |kept| &kept.ingresses), self.facts(0));
+        let mut old = self.kept.map(|kept| Walk::new(&kept.ingresses, self.facts(0)));
         let mut pending = Vec::with_capacity(objects.ingresses.len());
         for (key, stored) in &objects.ingresses {
-            let old = old.find(key, stored.revision);
+            let old = old.as_mut().and_then(|old| old.find(key, stored.revision));
             let same = old.as_ref().filter(|old| old.same);
             if same.is_some() && self.same_classes {
                 pending.push(Pending { key, stored, old, new: None });
@@ -179,7 +179,7 @@ impl<'o, 'p> Run<'o, 'p> {
     }
 
     /// All Routes, by key, with those refused that may not have their host.
-    pub(super) fn routes(&mut self) -> Vec<JudgedRoute> {
+    pub(super) fn routes(&mut self) -> Vec<JudgedRoute<'p>> {
         let selected = self.selected_routes();
         let mut judged = self.translate_routes(&selected);
         let failed = failed_claims(&judged, self.options, self.kept);
@@ -228,20 +228,19 @@ impl<'o, 'p> Run<'o, 'p> {
     fn translate_routes(
         &mut self,
         routes: &[(&'o ObjectKey, &'o Stored<Route>)],
-    ) -> Vec<JudgedRoute> {
-        let before = self.kept.map_or(&[][..], |kept| &kept.routes);
-        let ingresses = self.kept.map_or(0, |kept| kept.ingresses.len());
-        let mut old = Walk::new(before, self.facts(ingresses));
+    ) -> Vec<JudgedRoute<'p>> {
+        let mut old =
+            self.kept.map(|kept| Walk::new(&kept.routes, self.facts(kept.ingresses.len())));
         let mut all = Vec::with_capacity(routes.len());
         for &(key, stored) in routes {
-            let old = old.find(key, stored.revision);
+            let old = old.as_mut().and_then(|old| old.find(key, stored.revision));
             let was_at = old.as_ref().map(|old| old.at);
             let fault = if self.faults.is_empty() { None } else { self.faults.get(key) };
             if let Some(old @ Old { same: true, .. }) = &old
                 && is_same_fault(old, fault)
                 && refers_to_same(old, |kept| &kept.translation, self.objects)
             {
-                let (kept, facts) = (Arc::clone(old.kept), old.facts.of_order(stored.order));
+                let (kept, facts) = (Held::Same(old.kept), old.facts.of_order(stored.order));
                 all.push(JudgedRoute { kept, was_at, facts, refused: None, in_table: true });
                 continue;
             }
@@ -253,9 +252,9 @@ impl<'o, 'p> Run<'o, 'p> {
             }
             result.translation.shrink_to_fit();
             let metadata = &stored.object.metadata;
-            let facts = Facts::of_route(&result, stored.age(metadata));
+            let facts = Facts::of_route(&result, stored.age(metadata), stored.revision);
             let uid = metadata.uid.as_deref().map(Box::from);
-            let kept = Arc::new(Kept { key: key.clone(), uid, revision: stored.revision, result });
+            let kept = Held::New(Arc::new(Kept { key: key.clone(), uid, result }));
             all.push(JudgedRoute { kept, was_at, facts, refused: None, in_table: true });
         }
         all

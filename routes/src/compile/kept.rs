@@ -3,19 +3,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    ops::Deref,
     sync::Arc,
 };
 
 use foldhash::HashMap;
 
-use super::{facts::Facts, remarks::KeptHosts};
+use super::{backends::Backends, facts::Facts, remarks::KeptHosts};
 use crate::{
     admit::Seniority,
     annotations::Defaults,
-    endpoints::{Inputs, Resolved},
+    endpoints::Inputs,
     model::CertBinding,
     objects::{Age, ObjectKey, ObjectRef, Revision},
     options::Options,
+    parts::Parts,
     problem::Problem,
     slots::{ScopeSlots, SlotMap},
     translate::{Translation, ingress::Tls, openshift::RouteTranslation},
@@ -27,9 +29,11 @@ pub(super) struct Cache {
     pub(super) options: Options,
     pub(super) defaults: Option<Defaults>,
     /// In the order of their keys, as are the routes.
-    pub(super) ingresses: Vec<Arc<KeptIngress>>,
-    pub(super) routes: Vec<Arc<KeptRoute>>,
+    pub(super) ingresses: Parts<Arc<KeptIngress>>,
+    pub(super) routes: Parts<Arc<KeptRoute>>,
     pub(super) failed_claims: Arc<FailedClaims>,
+    /// Places of the Routes that were not admitted.
+    pub(super) refused_routes: Vec<usize>,
     /// The places of both by age, those of the Routes behind those of the Ingresses, without what is in no table.
     pub(super) by_age: Arc<[usize]>,
     /// By place.
@@ -39,16 +43,15 @@ pub(super) struct Cache {
     pub(super) slots: Arc<SlotMap>,
     pub(super) scopes: ScopeSlots,
     /// Keys of all Secrets, those that may not be read, and what each table's certificates were made from.
-    pub(super) secrets: Vec<ObjectKey>,
+    pub(super) secrets: Arc<[ObjectKey]>,
     pub(super) refused: BTreeMap<ObjectRef, Arc<str>>,
     pub(super) certs: Vec<Arc<KeptCerts>>,
     /// What there is to be said of the hosts of the first table.
     pub(super) hosts: Arc<KeptHosts>,
-    /// What `resolved` was made from.
+    /// What the backends were made from.
     pub(super) inputs: Arc<Inputs>,
     pub(super) own: BTreeSet<SocketAddr>,
-    /// By slot.
-    pub(super) resolved: Vec<Option<Arc<Resolved>>>,
+    pub(super) backends: Arc<Backends>,
 }
 
 /// Positions of the Routes that do not get their host, with the reason.
@@ -83,8 +86,38 @@ pub(super) struct Kept<D> {
     pub(super) key: ObjectKey,
     /// `metadata.uid`.
     pub(super) uid: Option<Box<str>>,
-    pub(super) revision: Revision,
     pub(super) result: D,
+}
+
+/// What an object is in a compile under way.
+pub(super) enum Held<'p, D> {
+    /// What it was in the previous one.
+    Same(&'p Arc<Kept<D>>),
+    New(Arc<Kept<D>>),
+}
+
+impl<D> Deref for Held<'_, D> {
+    type Target = Kept<D>;
+
+    fn deref(&self) -> &Kept<D> {
+        match self {
+            Self::Same(kept) => kept,
+            Self::New(kept) => kept,
+        }
+    }
+}
+
+impl<D> Held<'_, D> {
+    pub(super) fn is_same(&self) -> bool {
+        matches!(self, Self::Same(_))
+    }
+
+    pub(super) fn kept(&self) -> Arc<Kept<D>> {
+        match self {
+            Self::Same(kept) => Arc::clone(kept),
+            Self::New(kept) => Arc::clone(kept),
+        }
+    }
 }
 
 impl<D> Kept<D> {
@@ -102,7 +135,7 @@ impl Cache {
 
 /// Walks along the previous compile's values while the caller walks along the objects, both by key.
 pub(super) struct Walk<'p, D> {
-    all: &'p [Arc<Kept<D>>],
+    all: &'p Parts<Arc<Kept<D>>>,
     facts: &'p [Facts],
     at: usize,
 }
@@ -118,22 +151,23 @@ pub(super) struct Old<'p, D> {
 }
 
 impl<'p, D> Walk<'p, D> {
-    pub(super) fn new(all: &'p [Arc<Kept<D>>], facts: &'p [Facts]) -> Self {
+    pub(super) fn new(all: &'p Parts<Arc<Kept<D>>>, facts: &'p [Facts]) -> Self {
         Self { all, facts, at: 0 }
     }
 
     /// What the object of this key was. Keys must ascend.
     pub(super) fn find(&mut self, key: &ObjectKey, revision: Revision) -> Option<Old<'p, D>> {
         while let (Some(kept), Some(facts)) = (self.all.get(self.at), self.facts.get(self.at)) {
-            // Equality first: keys mostly share their memory.
-            let found = kept.key == *key;
+            // No other object has this revision, so there is no need for a look at what it was.
+            let same = facts.revision == revision;
+            let found = same || kept.key == *key;
             if !found && kept.key > *key {
                 return None;
             }
             let at = self.at;
             self.at += 1;
             if found {
-                return Some(Old { kept, facts: *facts, same: kept.revision == revision, at });
+                return Some(Old { kept, facts: *facts, same, at });
             }
         }
         None

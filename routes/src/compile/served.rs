@@ -5,21 +5,21 @@ use std::sync::Arc;
 use super::{
     Compiled, IngressOutcome, RouteOutcome,
     facts::Facts,
-    kept::{KeptIngress, KeptRoute, OwnIngress},
+    kept::{Held, OwnIngress},
 };
-use crate::{admit::Seniority, objects::ObjectKey};
+use crate::{admit::Seniority, objects::ObjectKey, translate::openshift::RouteTranslation};
 
 /// An Ingress of ours, ready to be put into the tables.
-pub(super) struct ServedIngress {
-    pub(super) kept: Arc<KeptIngress>,
+pub(super) struct ServedIngress<'p> {
+    pub(super) kept: Held<'p, OwnIngress>,
     /// Its place among the Ingresses of the previous compile.
     pub(super) was_at: Option<usize>,
     pub(super) facts: Facts,
 }
 
 /// A Route with its outcome so far.
-pub(super) struct JudgedRoute {
-    pub(super) kept: Arc<KeptRoute>,
+pub(super) struct JudgedRoute<'p> {
+    pub(super) kept: Held<'p, RouteTranslation>,
     /// Its place among the Routes of the previous compile.
     pub(super) was_at: Option<usize>,
     pub(super) facts: Facts,
@@ -29,27 +29,26 @@ pub(super) struct JudgedRoute {
     pub(super) in_table: bool,
 }
 
-impl JudgedRoute {
+impl JudgedRoute<'_> {
     pub(super) fn seniority(&self) -> Seniority<'_> {
         self.kept.seniority("Route", self.facts.age)
     }
 
     /// What becomes of it, the previous value if it is the same.
-    pub(super) fn outcome(&self, previous: Option<&Compiled>) -> Arc<RouteOutcome> {
+    fn outcome(&self, previous: Option<&Compiled>) -> Arc<RouteOutcome> {
         let (reason, message) = match &self.refused {
             Some((reason, message)) => (*reason, &**message),
             None => ("", ""),
         };
         let admitted = self.refused.is_none();
         // Outcomes stand where their Routes do.
-        let before = self.was_at.zip(previous).and_then(|(at, previous)| {
-            let same = Arc::ptr_eq(previous.cache.routes.get(at)?, &self.kept);
-            previous.routes.get(at).filter(|_| same)
-        });
-        let same = |before: &&Arc<RouteOutcome>| {
-            (before.admitted, before.reason, &*before.message) == (admitted, reason, message)
+        let before = self.was_at.zip(previous).and_then(|(at, previous)| previous.routes.get(at));
+        let is = |before: &&Arc<RouteOutcome>| {
+            before.object == self.kept.key
+                && *before.host == *self.kept.result.host
+                && (before.admitted, before.reason, &*before.message) == (admitted, reason, message)
         };
-        before.filter(same).cloned().unwrap_or_else(|| {
+        before.filter(is).cloned().unwrap_or_else(|| {
             Arc::new(RouteOutcome {
                 object: self.kept.key.clone(),
                 host: self.kept.result.host.to_string(),
@@ -61,7 +60,7 @@ impl JudgedRoute {
     }
 }
 
-impl ServedIngress {
+impl ServedIngress<'_> {
     pub(super) fn seniority(&self) -> Seniority<'_> {
         self.kept.seniority("Ingress", self.facts.age)
     }
@@ -72,25 +71,73 @@ impl ServedIngress {
     }
 
     /// What becomes of it, the previous value if it is the same.
-    pub(super) fn outcome(&self, previous: Option<&Compiled>) -> Arc<IngressOutcome> {
+    fn outcome(&self, previous: Option<&Compiled>) -> Arc<IngressOutcome> {
         // Outcomes stand where their Ingresses do.
-        let before = self.was_at.zip(previous).and_then(|(at, previous)| {
-            let same = Arc::ptr_eq(previous.cache.ingresses.get(at)?, &self.kept);
-            Some((previous.ingresses.get(at)?, same))
-        });
+        let before =
+            self.was_at.zip(previous).and_then(|(at, previous)| previous.ingresses.get(at));
         let OwnIngress { class, gateway, .. } = &self.kept.result;
-        let is = |before: &Arc<IngressOutcome>| {
+        let is = |before: &&Arc<IngressOutcome>| {
             before.object == self.kept.key
                 && before.class.as_deref() == class.as_deref()
                 && before.gateway == *gateway
         };
-        match before {
-            Some((before, same)) if same || is(before) => Arc::clone(before),
-            _ => Arc::new(IngressOutcome {
+        before.filter(is).cloned().unwrap_or_else(|| {
+            Arc::new(IngressOutcome {
                 object: self.kept.key.clone(),
                 class: class.as_deref().map(str::to_owned),
                 gateway: gateway.clone(),
-            }),
-        }
+            })
+        })
     }
+}
+
+/// Places of the Routes that are not admitted.
+pub(super) fn refused(routes: &[JudgedRoute<'_>]) -> Vec<usize> {
+    let refused = routes.iter().enumerate().filter(|(_, route)| route.refused.is_some());
+    refused.map(|(at, _)| at).collect()
+}
+
+/// What becomes of the Routes.
+pub(super) fn of_routes(
+    routes: &[JudgedRoute<'_>],
+    previous: Option<&Compiled>,
+) -> Arc<[Arc<RouteOutcome>]> {
+    let stays = |previous: &Compiled, at: usize, route: &JudgedRoute<'_>| {
+        let refused = &previous.cache.refused_routes;
+        let same = route.was_at == Some(at) && route.kept.is_same();
+        same && route.refused.is_none() && refused.binary_search(&at).is_err()
+    };
+    let before = previous.map(|previous| (previous, &previous.routes));
+    outcomes(routes, before, stays, |route| route.outcome(previous))
+}
+
+/// What becomes of the Ingresses.
+pub(super) fn of_ingresses(
+    ingresses: &[ServedIngress<'_>],
+    previous: Option<&Compiled>,
+) -> Arc<[Arc<IngressOutcome>]> {
+    let stays = |_: &Compiled, at: usize, ingress: &ServedIngress<'_>| {
+        ingress.was_at == Some(at) && ingress.kept.is_same()
+    };
+    let before = previous.map(|previous| (previous, &previous.ingresses));
+    outcomes(ingresses, before, stays, |ingress| ingress.outcome(previous))
+}
+
+/// One outcome for each, the previous list if it says the same. `stays` holds for those of which that can be told without a
+/// look at what became of them before.
+fn outcomes<T, O>(
+    all: &[T],
+    before: Option<(&Compiled, &Arc<[Arc<O>]>)>,
+    stays: impl Fn(&Compiled, usize, &T) -> bool,
+    outcome: impl Fn(&T) -> Arc<O>,
+) -> Arc<[Arc<O>]> {
+    if let Some((previous, before)) = before
+        && before.len() == all.len()
+        && all.iter().zip(&**before).enumerate().all(|(at, (one, before))| {
+            stays(previous, at, one) || Arc::ptr_eq(&outcome(one), before)
+        })
+    {
+        return Arc::clone(before);
+    }
+    all.iter().map(outcome).collect()
 }

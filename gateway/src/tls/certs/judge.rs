@@ -50,10 +50,8 @@ impl Builder<'_> {
     /// The Routes whose certificates may not be used. One that has not changed since is not looked at again.
     pub(crate) fn judge_routes(&mut self, objects: &Objects) -> CertificateFaults {
         let mut faults = CertificateFaults::new();
-        for (key, stored) in &objects.routes {
-            let Some(tls) = stored.object.spec.tls.as_ref().filter(|tls| asks(tls)) else {
-                continue;
-            };
+        for (key, stored) in objects.routes.iter().filter(|(_, stored)| stored.special) {
+            let Some(tls) = &stored.object.spec.tls else { continue };
             let named = tls.external_certificate.as_ref();
             let named = named.map(|named| ObjectKey::new(Arc::clone(&key.namespace), &*named.name));
             let secret = named.as_ref().and_then(|named| self.secrets.get(named));
@@ -158,12 +156,6 @@ impl Builder<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether there is anything to judge.
-fn asks(tls: &TlsConfig) -> bool {
-    let given = [&tls.certificate, &tls.destination_ca_certificate];
-    tls.external_certificate.is_some() || given.into_iter().any(|field| text(field).is_some())
 }
 
 fn text(field: &Option<String>) -> Option<&str> {

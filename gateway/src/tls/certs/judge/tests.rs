@@ -1,4 +1,4 @@
-use gatehouse_routes::objects::{Store, Stored};
+use gatehouse_routes::objects::{Special, Store, Stored};
 use k8s_openapi::ByteString;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 
@@ -26,7 +26,7 @@ fn signed(ca: &Ca, change: impl FnOnce(&mut CertificateParams)) -> (String, Stri
     (params.signed_by(&key, &ca.issuer).unwrap().pem(), key.serialize_pem())
 }
 
-fn store<T>(objects: impl IntoIterator<Item = (&'static str, T)>) -> Store<T> {
+fn store<T: Special>(objects: impl IntoIterator<Item = (&'static str, T)>) -> Store<T> {
     let stored = |object| Stored::new(Arc::new(object), 0, Default::default());
     let keyed = |(name, object)| (ObjectKey::new("d", name), stored(object));
     objects.into_iter().map(keyed).collect()
