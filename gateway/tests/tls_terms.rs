@@ -9,9 +9,10 @@ use gatehouse_testbed::{
     gatehouse::{
         backend::Backend,
         gateway::{Gateway, Plan},
-        manifests::{ingress, prefix, route, service},
+        manifests::{ingress, prefix, route, secret, service},
+        pki::Authority,
         s_client::{agreed, request},
-        tls::{Tls, client_config_of_tls12},
+        tls::{Pair, Tls, client_config_of_tls12},
     },
     guard, wait,
 };
@@ -359,4 +360,42 @@ fn sessions_are_resumed_for_as_long_as_the_config_map_says() {
 fn generation(metrics: &str) -> u64 {
     let name = "gatehouse_snapshot_generation ";
     metrics.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).unwrap()
+}
+
+#[test]
+fn names_without_a_certificate_of_their_own_are_shown_the_default_one_whenever_it_changes() {
+    let authority = Authority::new("test");
+    let [first, second, own] = ["*.apps.test", "*.apps.test", "own.apps.test"]
+        .map(|name| authority.server(&[name, "apps.test"]));
+    let of_all = |pair: &Pair| {
+        secret("of-all", pair).replace("namespace: default", "namespace: openshift-ingress")
+    };
+    let tls = "spec:\n  tls: {termination: edge}\n";
+    let edge = route("edge", "edge.apps.test", &[("web", 1)]).replace("spec:\n", tls);
+    let named =
+        "{hosts: [own.apps.test], secretName: own}, {hosts: [lost.apps.test], secretName: none}";
+    let rules = ["own", "lost"].map(|name| format!("{name}.apps.test"));
+    let rules = rules.each_ref().map(|host| prefix(host, "/", "web"));
+    let bed = Bed::new(
+        &["--default-certificate", "openshift-ingress/of-all"],
+        &[of_all(&first), edge, secret("own", &own), ingress("named", "", named, &rules)],
+    );
+    let shown = |name: &str| Tls::connect(bed.gateway.https, name, &[]).unwrap().peer();
+    let others = ["edge.apps.test", "lost.apps.test", "nobody.test", "127.0.0.1"];
+    for name in others {
+        assert!(shown(name) == first.der, "{name}");
+    }
+    assert!(shown("own.apps.test") == own.der);
+    assert_eq!(bed.status("edge.apps.test", "edge.apps.test", &[]).as_deref(), Some("200"));
+
+    bed.gateway.save("0.yaml", &of_all(&second));
+    assert!(wait::comes_true(|| shown("edge.apps.test") == second.der), "a renewal is live");
+    assert!(others.iter().all(|name| shown(name) == second.der));
+
+    bed.gateway.save("0.yaml", "");
+    assert!(wait::comes_true(|| shown("edge.apps.test") != second.der), "the Secret is gone");
+    let page = bed.gateway.page("/status");
+    let told = "Secret openshift-ingress/of-all does not exist; one that nobody trusts is used";
+    assert!(page.contains("SecretNotFound") && page.contains(told), "{page}");
+    assert!(shown("own.apps.test") == own.der);
 }

@@ -305,6 +305,16 @@ pub struct CertBinding {
     pub field: String,
 }
 
+impl CertBinding {
+    /// What clients are shown where the pair is of no use.
+    pub fn instead(&self) -> &'static str {
+        match self.host {
+            HostPattern::Any if !self.if_named => "one that nobody trusts",
+            _ => "the default certificate",
+        }
+    }
+}
+
 /// Where a certificate and its key come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertSource {

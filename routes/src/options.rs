@@ -29,6 +29,8 @@ pub struct Options {
     pub nginx_config: Option<ObjectKey>,
     /// The ConfigMap whose entries are the texts of errors, where no object has texts of its own; default none.
     pub error_pages: Option<ObjectKey>,
+    /// The Secret with the certificate for server names that no object has one for; default none: one that nobody trusts.
+    pub default_certificate: Option<ObjectKey>,
     /// The Service that answers what no rule is for; default none.
     pub default_backend: Option<ObjectKey>,
     /// Snippets of nginx are read, those that have settings for all they say.
@@ -72,6 +74,7 @@ impl Default for Options {
             encoded_slashes: EncodedSlashes::default(),
             nginx_config: None,
             error_pages: None,
+            default_certificate: None,
             default_backend: None,
             understand_snippets: false,
             listeners: Vec::new(),

@@ -1,15 +1,18 @@
 //! The settings about OpenShift Routes: which ones are served here, and who may have which host.
 //!
-//! What an `IngressController` of OpenShift says in `routeAdmission`, `routeSelector` and `domain`; `run` reads them,
+//! What an `IngressController` of OpenShift says in `routeAdmission`, `routeSelector`, `defaultCertificate`; `run` reads them,
 //! and so do the commands that only look at manifests.
 
 use gatehouse_routes::{
+    objects::ObjectKey,
     options::{
         Options,
         admission::{Ownership, RouteAdmission},
     },
     selector::Selector,
 };
+
+use super::object_key;
 
 /// Fields by which Routes can be selected.
 const FIELDS: [&str; 5] =
@@ -22,6 +25,12 @@ pub struct RouteSettings {
     /// cluster has a name of its own.
     #[arg(long, value_name = "NAME", default_value = "gatehouse", help_heading = "Routes")]
     pub router_name: String,
+
+    /// The Secret (`tls.crt`, `tls.key`) with the certificate for server names that no object has one for, such as
+    /// `*.apps.example.com`, as OpenShift has it by `defaultCertificate`, and ingress-nginx by --default-ssl-certificate.
+    /// Default: one that nobody trusts.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, help_heading = "Sources")]
+    pub default_certificate: Option<ObjectKey>,
 
     /// Labels of the Routes that are served, such as `shard=a` or `tier in (web,api)`; others do not exist for this
     /// gateway. Default: all.
@@ -63,6 +72,7 @@ impl RouteSettings {
     pub(crate) fn applied_to(&self, options: Options) -> Options {
         Options {
             router_name: self.router_name.clone(),
+            default_certificate: self.default_certificate.clone(),
             route_admission: RouteAdmission {
                 ownership: self.route_ownership,
                 wildcards: self.allow_wildcard_routes,

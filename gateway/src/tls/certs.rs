@@ -370,9 +370,9 @@ impl<'a> Builder<'a> {
             CertSource::Inline { .. } => "certificate".to_owned(),
         };
         let instead = match (kept, binding.object.kind) {
-            (true, _) => "the previous certificate is used",
-            (false, "Service") => "connections are refused",
-            (false, _) => "the default certificate is used",
+            (true, _) => "the previous certificate is used".to_owned(),
+            (false, "Service") => "connections are refused".to_owned(),
+            (false, _) => format!("{} is used", binding.instead()),
         };
         self.problems.push(Problem::error(
             &binding.object,

@@ -27,7 +27,7 @@ use crate::{
     admit::{self, Lost},
     annotations::{authentication::Part, mirror::MirrorSettings},
     endpoints::{Gap, Inputs},
-    model::{CertBinding, CertSource, Scope},
+    model::{CertBinding, CertSource, HostPattern, Scope},
     objects::{ObjectKey, ObjectRef},
     parts::Parts,
     passthrough::PassThroughTable,
@@ -344,7 +344,9 @@ impl Run<'_, '_> {
         let mut taken = HashSet::new();
         let mut problems = Vec::new();
         let mut certs = Vec::new();
-        for cert in bindings.iter().flat_map(|certs| &**certs) {
+        let rest = self.options.default_certificate.as_ref().map(default_certificate);
+        let asked = || bindings.iter().flat_map(|certs| &**certs).chain(&rest);
+        for cert in asked() {
             let missing = missing_secret(&secrets, &self.objects.refused, cert);
             let free = match cert.if_named {
                 true => !taken.contains(&cert.host),
@@ -361,7 +363,7 @@ impl Run<'_, '_> {
             Some((table, _)) => Arc::clone(&table.certs),
             None => certs.into_iter().cloned().collect(),
         };
-        let sources = bindings.iter().flat_map(|certs| &**certs).map(|cert| &cert.source);
+        let sources = asked().map(|cert| &cert.source);
         let secrets = sources.filter_map(|source| match source {
             CertSource::Secret(key) => Some(key.clone()),
             CertSource::Inline { .. } => None,
@@ -411,12 +413,24 @@ fn held<'h, D: 'h>(
     )
 }
 
+/// For names that no object has a certificate for.
+fn default_certificate(secret: &ObjectKey) -> CertBinding {
+    CertBinding {
+        host: HostPattern::Any,
+        if_named: false,
+        source: CertSource::Secret(secret.clone()),
+        object: ObjectRef::new("Secret", secret.clone()),
+        field: String::new(),
+    }
+}
+
 fn missing_secret(
     secrets: &HashSet<&ObjectKey>,
     refused: &BTreeMap<ObjectRef, Arc<str>>,
     cert: &CertBinding,
 ) -> Option<Problem> {
     let CertSource::Secret(key) = &cert.source else { return None };
+    let instead = cert.instead();
     if secrets.contains(key) {
         return None;
     }
@@ -425,7 +439,7 @@ fn missing_secret(
             &cert.object,
             "SecretForbidden",
             cert.field.clone(),
-            format!("Secret {key} may not be read: {why}; the default certificate is used"),
+            format!("Secret {key} may not be read: {why}; {instead} is used"),
             "allow the service account of the gateway to get and watch Secrets in that namespace",
         ));
     }
@@ -433,7 +447,7 @@ fn missing_secret(
         &cert.object,
         "SecretNotFound",
         cert.field.clone(),
-        format!("Secret {key} does not exist; the default certificate is used"),
+        format!("Secret {key} does not exist; {instead} is used"),
         "create a Secret of type kubernetes.io/tls in the same namespace",
     ))
 }

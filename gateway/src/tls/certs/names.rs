@@ -51,8 +51,8 @@ pub(super) fn problems(
             shown.extend(common.iter().filter(own).map(ToString::to_string));
             if !common.contains(&binding.host) {
                 let which = match table.get(&binding.host) {
-                    Some(_) => "that of another entry",
-                    None => "the default certificate",
+                    Some(_) if binding.host != HostPattern::Any => "that of another entry",
+                    _ => "the default certificate",
                 };
                 others.push(match binding.host {
                     HostPattern::Any => format!("other hosts get {which}"),
