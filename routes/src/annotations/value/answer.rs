@@ -196,14 +196,26 @@ fn hsts(value: &str) -> Result<Setting, Fault> {
     if value.is_empty() {
         return Ok(Setting::Nothing);
     }
-    let mut max_age = false;
+    let mut seen = Vec::new();
     let known = value.split(';').map(str::trim).all(|part| {
         let lower = part.to_ascii_lowercase();
-        let seconds = lower.strip_prefix("max-age=");
-        max_age |= seconds.is_some();
-        seconds.is_some_and(|text| text.trim_matches('"').parse::<u64>().is_ok())
-            || ["includesubdomains", "preload"].contains(&&*lower)
+        let (name, seconds) = lower.split_once('=').unzip();
+        let name = name.unwrap_or(&lower);
+        let known = match (name, seconds) {
+            ("max-age", Some(text)) => {
+                let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+                let digits = unquoted.unwrap_or(text);
+                !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
+            }
+            ("includesubdomains" | "preload", None) => true,
+            _ => false,
+        };
+        // Clients ignore the whole field where one comes twice.
+        let first = seen.iter().all(|other| other != name);
+        seen.push(name.to_owned());
+        known && first
     });
+    let max_age = seen.iter().any(|name| name == "max-age");
     let field = HeaderValue::try_from(value).ok().filter(|_| known && max_age);
     field.map(Setting::Hsts).ok_or_else(|| {
         let message = "is not a value of Strict-Transport-Security";

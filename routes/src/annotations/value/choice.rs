@@ -28,7 +28,7 @@ pub(in crate::annotations) const ALGORITHM: Parser = Parser {
                 return Err(Fault::new(
                     "InvalidAnnotation",
                     "is not a way to choose endpoints",
-                    "write round_robin, least_request, ewma, random or source",
+                    "write round_robin (roundrobin), least_request (leastconn), ewma, random or source",
                 ));
             }
         };

@@ -152,7 +152,9 @@ pub(in crate::annotations) fn time(
         _ => None,
     };
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number = digits.parse::<u64>().ok().filter(|number| plain && *number > 0);
+    // What is too long for a number is as long as can be.
+    let number = || digits.parse().unwrap_or(u64::MAX);
+    let number = (plain && !digits.is_empty()).then(number).filter(|number| *number > 0);
     number.zip(micros).map_or_else(
         || {
             let message = "is not a time";
@@ -279,6 +281,7 @@ mod tests {
             ("1500ms", 1_500, 1_500),
             ("10us", 1, 1),
             ("99999999999d", u128::from(LONGEST), u128::from(LONGEST)),
+            ("99999999999999999999999", u128::from(LONGEST), u128::from(LONGEST)),
         ] {
             assert_eq!(millis(PAUSE_TIMEOUT, value), Some(nginx), "{value}");
             assert_eq!(millis(ROUTE_TIMEOUT, value), Some(route), "{value}");

@@ -105,3 +105,24 @@ proptest! {
         let _ = (SPACED_NETWORKS.read)(&value);
     }
 }
+
+#[test]
+fn strict_transport_security_needs_an_age_and_says_nothing_twice() {
+    for (value, sent) in [
+        ("max-age=31536000", true),
+        ("MAX-AGE=5; IncludeSubDomains;preload", true),
+        ("preload;max-age=\"0\"", true),
+        ("max-age=99999999999999999999999", true),
+        ("max-age=1;max-age=2", false),
+        ("max-age=1;preload;Preload", false),
+        ("includeSubDomains", false),
+        ("max-age=", false),
+        ("max-age=\"\"", false),
+        ("max-age=\"5", false),
+        ("max-age=-1", false),
+        ("max-age=1;", false),
+        ("max-age=1;preload=1", false),
+    ] {
+        assert_eq!((HSTS.read)(value).is_ok(), sent, "{value}");
+    }
+}
