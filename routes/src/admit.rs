@@ -23,7 +23,7 @@ use crate::{
 
 mod claims;
 
-pub(crate) use claims::{Lane, RouteClaim, claimed, claimed_path, route_claims};
+pub(crate) use claims::{Lane, RouteClaim, claimed, claimed_path, domain_of, route_claims};
 
 /// What decides between two objects; the smaller one is the older.
 ///

@@ -199,7 +199,7 @@ impl<'c> OfHost<'c> {
 }
 
 /// The domain of a wildcard, or that a wildcard could stand for together with this host.
-fn domain_of(host: &HostPattern) -> Option<&str> {
+pub(crate) fn domain_of(host: &HostPattern) -> Option<&str> {
     match host {
         HostPattern::Exact(name) => name.split_once('.').map(|(_, domain)| domain),
         HostPattern::OneLabel(domain) => Some(domain),

@@ -2,7 +2,7 @@
 //!
 //! Routes stand in each other's way where they ask for one host; and, if a host belongs to one namespace, where one of them
 //! is for the whole domain of the other. So after a change those hosts are judged that a changed Route asks for now, or
-//! asked for before, and the others stay as they are.
+//! asked for before, with all hosts of their domains where a wildcard is or was asked for; the others stay as they are.
 
 use std::sync::Arc;
 
@@ -27,21 +27,14 @@ pub(super) fn failed_claims(
 ) -> Arc<FailedClaims> {
     let Some(kept) = kept else { return Arc::new(judge(routes, options, |_| true)) };
     let before = &kept.facts[kept.ingresses.len()..];
-    let changed = changed_hosts(routes, before);
-    if changed.is_empty() {
+    let changed = Changed::since(before, routes, options.route_admission.ownership);
+    if changed.hosts.is_empty() {
         return Arc::clone(&kept.failed_claims);
     }
-    let of_domain = |facts: &Facts| facts.has.any(Has::WILDCARD_CLAIM);
-    let mut now = routes.iter().map(|route| &route.facts);
-    if options.route_admission.ownership == Ownership::Strict
-        && (before.iter().any(of_domain) || now.any(of_domain))
-    {
-        return Arc::new(judge(routes, options, |_| true));
-    }
-    let mut failed = judge(routes, options, |facts| changed.contains(&facts.host));
+    let mut failed = judge(routes, options, |facts| changed.meets(facts));
     if !kept.failed_claims.is_empty() {
         for (at, route) in routes.iter().enumerate() {
-            if !changed.contains(&route.facts.host)
+            if !changed.meets(&route.facts)
                 && let Some(message) = route.was_at.and_then(|at| kept.failed_claims.get(&at))
             {
                 failed.insert(at, message.clone());
@@ -51,32 +44,57 @@ pub(super) fn failed_claims(
     Arc::new(failed)
 }
 
-/// The hosts of the Routes that have come, have gone, or are not what they were.
-fn changed_hosts(routes: &[JudgedRoute<'_>], before: &[Facts]) -> HashSet<u64> {
-    let mut changed = HashSet::default();
-    let mut rest = before.iter().enumerate();
-    for route in routes {
-        let Some(was_at) = route.was_at else {
-            changed.insert(route.facts.host);
-            continue;
+/// What the Routes ask for that have come, have gone, or are not what they were.
+#[derive(Default)]
+struct Changed {
+    hosts: HashSet<u64>,
+    /// The domains of these hosts that a wildcard is or was asked for.
+    domains: HashSet<u64>,
+}
+
+impl Changed {
+    fn since(before: &[Facts], routes: &[JudgedRoute<'_>], ownership: Ownership) -> Self {
+        let (mut changed, mut domains) = (Self::default(), HashSet::default());
+        let mut add = |facts: &Facts| {
+            changed.hosts.insert(facts.host);
+            domains.insert(facts.domain);
         };
-        // Both are sorted by key.
-        for (at, facts) in rest.by_ref() {
-            // The age says where it stands in its source, too.
-            let same = at == was_at && facts.age == route.facts.age && route.kept.is_same();
-            if !same {
-                changed.insert(facts.host);
-            }
-            if at == was_at {
+        let mut rest = before.iter().enumerate();
+        for route in routes {
+            let Some(was_at) = route.was_at else {
+                add(&route.facts);
+                continue;
+            };
+            // Both are sorted by key.
+            for (at, facts) in rest.by_ref() {
+                // The age says where it stands in its source, too.
+                let same = at == was_at && facts.age == route.facts.age && route.kept.is_same();
                 if !same {
-                    changed.insert(route.facts.host);
+                    add(facts);
                 }
-                break;
+                if at == was_at {
+                    if !same {
+                        add(&route.facts);
+                    }
+                    break;
+                }
             }
         }
+        rest.for_each(|(_, facts)| add(facts));
+        if ownership == Ownership::Strict && !domains.is_empty() {
+            let all = before.iter().chain(routes.iter().map(|route| &route.facts));
+            let wildcards = all.filter(|facts| facts.has.any(Has::WILDCARD_CLAIM));
+            let met = wildcards.map(|facts| facts.domain).filter(|domain| domains.contains(domain));
+            changed.domains = met.collect();
+        }
+        changed
     }
-    changed.extend(rest.map(|(_, facts)| facts.host));
-    changed
+
+    /// Whether a Route could get its host, or lose it, by what has changed.
+    fn meets(&self, facts: &Facts) -> bool {
+        self.hosts.contains(&facts.host)
+            || (!self.domains.is_empty() && self.domains.contains(&facts.domain))
+    }
 }
 
 /// Judges the Routes of some hosts.

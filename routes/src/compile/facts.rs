@@ -8,6 +8,7 @@ use std::{hash::BuildHasher as _, ops::BitOr};
 use foldhash::quality::FixedState;
 
 use crate::{
+    admit,
     model::HostPattern,
     objects::{Age, Revision},
     translate::{
@@ -25,13 +26,18 @@ pub(super) struct Facts {
     pub(super) has: Has,
     /// Stands for the host that a Route claims, 0 for none; another host has another one, but for a rare chance.
     pub(super) host: u64,
+    /// The same of the domain in which a wildcard and hosts that are spelled out can be in each other's way.
+    pub(super) domain: u64,
 }
 
 impl Facts {
     /// Of a Route.
     pub(super) fn of_route(route: &RouteTranslation, age: Age, revision: Revision) -> Self {
-        let host = route.claim.as_ref().map_or(0, |host| FixedState::default().hash_one(host));
-        Self { revision, age, has: Has::of_route(route), host }
+        let claim = route.claim.as_ref();
+        let host = claim.map_or(0, |host| FixedState::default().hash_one(host));
+        let domain = claim.and_then(|host| admit::domain_of(host));
+        let domain = domain.map_or(0, |domain| FixedState::default().hash_one(domain));
+        Self { revision, age, has: Has::of_route(route), host, domain }
     }
 
     /// The same of an object that may stand elsewhere in its source.

@@ -133,7 +133,7 @@ impl<'o, 'p> Run<'o, 'p> {
             let metadata = &stored.object.metadata;
             let has = Has::of_ingress(&tls, &translation);
             let revision = stored.revision;
-            let facts = Facts { revision, age: stored.age(metadata), has, host: 0 };
+            let facts = Facts { revision, age: stored.age(metadata), has, host: 0, domain: 0 };
             let uid = metadata.uid.as_deref().map(Box::from);
             let (class, gateway) = (own.class.map(Box::from), own.gateway.cloned());
             let result = OwnIngress { class, gateway, tls, translation };

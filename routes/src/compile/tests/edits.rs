@@ -12,7 +12,7 @@ const NAMES: u8 = 4;
 type Edit = (u8, u8, Option<(u8, u8, u8, u8, u8)>);
 
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
-    let version = (0..5u8, 0..3u8, 0..4u8, 0..3u8, 0..8u8);
+    let version = (0..7u8, 0..3u8, 0..4u8, 0..3u8, 0..8u8);
     proptest::collection::vec((0..6u8, 0..NAMES, proptest::option::weighted(0.8, version)), 1..24)
 }
 
@@ -35,7 +35,7 @@ fn read((kind, name, version): &Edit) -> (&'static str, ObjectKey, Option<Value>
         if kind == "IngressClass" { String::new() } else { format!("n{}", text.len() % 2) };
     let key = ObjectKey::new(namespace, &*text);
     let value = version.map(|(host, path, service, age, more)| {
-        let host = ["a.x.com", "b.x.com", "*.x.com", "a.x.com", ""][host as usize];
+        let host = ["a.x.com", "b.x.com", "*.x.com", "a.x.com", "", "a.y.com", "*.y.com"][host as usize];
         let path = ["/", "/a", "/a/"][path as usize];
         let service = format!("{}{service}", if service > 1 { "o" } else { "oo" });
         let annotations = match more {
@@ -103,7 +103,7 @@ fn remove(objects: &mut Objects, kind: &str, key: &ObjectKey) {
 /// All that a compile says, without the numbers that depend on what was there before.
 fn said(compiled: &Compiled) -> Vec<String> {
     let mut said = Vec::new();
-    let hosts = ["a.x.com", "b.x.com", "c.x.com", "d.x.com", "x.com"];
+    let hosts = ["a.x.com", "b.x.com", "c.x.com", "d.x.com", "x.com", "a.y.com", "b.y.com"];
     for table in &compiled.tables {
         said.push(format!("{:?} {:?} {:?}", table.scope, table.certs, table.passthrough));
         for (scheme, host) in hosts.iter().flat_map(|host| [("http", host), ("https", host)]) {
