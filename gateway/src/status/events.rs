@@ -1,9 +1,9 @@
 //! Which Events are written, and when: on transitions, once each, at a bounded rate.
 //!
 //! Pure: `writer` sends what [`Journal::next`] gives. A [`Problem`] that appears becomes one Event on its
-//! object; if it goes and comes again, the Event counts (`series`) instead of there being a second one. The
-//! name of an Event follows from what it says, so that a leader that finds a problem there already finds its
-//! Event there too.
+//! object; if it goes and comes again, the Event counts (`series`) instead of there being a second one, unless it comes
+//! for another cause: nothing else of an Event can be changed. The name of an Event follows from what it is about, so that
+//! a leader that finds a problem there already finds its Event there too.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -229,9 +229,7 @@ impl Journal {
         if anew {
             self.made += 1;
             known.count = 1;
-            let number = self.made.to_string();
-            let hash = hash(&[&self.instance, &number, &request.name]);
-            known.name = format!("{}.{hash:x}", stem(&known.name));
+            known.name = another_name(&known.name, &self.instance, self.made);
             if !known.waits {
                 known.waits = true;
                 self.waiting.push_back(request.entry);
@@ -251,10 +249,16 @@ impl Journal {
             return;
         }
         let known = self.known.entry(key.clone()).or_insert_with(|| {
-            let name = name(&key);
+            let (name, happened) = (name(&key), happened.clone());
             Known { name, count: 0, last: now, found, waits: false, happened }
         });
         known.last = now;
+        if known.happened.note != happened.note {
+            self.made += 1;
+            known.name = another_name(&known.name, &self.instance, self.made);
+            (known.count, known.found) = (u32::from(known.waits), false);
+            known.happened = happened;
+        }
         if !known.waits {
             known.waits = true;
             known.count += 1;
@@ -391,8 +395,11 @@ fn name(key: &Key) -> String {
     format!("{name}.{hash:x}")
 }
 
-fn stem(name: &str) -> &str {
-    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+/// The name of one more Event of the same object, reason and field. `number` tells those of this process apart.
+fn another_name(name: &str, instance: &str, number: u64) -> String {
+    let hash = hash(&[instance, &number.to_string(), name]);
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    format!("{stem}.{hash:x}")
 }
 
 #[cfg(test)]

@@ -101,6 +101,35 @@ fn a_message_that_changes_is_no_transition_but_going_and_coming_is_and_counts() 
     }
 }
 
+/// All but the count of an Event stays as it was written.
+#[test]
+fn a_problem_that_comes_again_for_another_cause_has_an_event_that_names_it() {
+    let mut bed = bed();
+    let of = |message: &str| Problem { message: message.to_owned(), ..exhausted("a") };
+    let mut names = BTreeSet::new();
+    for (at, message) in (1..).zip(["no tls.crt", "no tls.key", "no tls.crt"]) {
+        bed.problems(&[of(message)], false, at * 10);
+        let requests = bed.requests(at * 10, Answer::Done);
+        let [Request { name, verb: Verb::Create(event), .. }] = &requests[..] else {
+            panic!("{requests:?}")
+        };
+        let note = event["note"].as_str().unwrap();
+        assert!(note.starts_with(message) && names.insert(name.clone()), "{note} {names:?}");
+        bed.problems(&[], false, at * 10 + 1);
+    }
+    bed.problems(&[of("no tls.crt")], false, 50);
+    let counts = bed.requests(50, Answer::Done);
+    assert!(matches!(counts[..], [Request { verb: Verb::Count(_), .. }]), "{counts:?}");
+    // While the first one waits still, the last one counts.
+    bed.problems(&[], false, 60);
+    bed.problems(&[of("one")], false, 61);
+    bed.problems(&[], false, 62);
+    bed.problems(&[of("two")], false, 63);
+    let requests = bed.requests(63, Answer::Done);
+    let [Request { verb: Verb::Create(event), .. }] = &requests[..] else { panic!("{requests:?}") };
+    assert!(event["note"].as_str().unwrap().starts_with("two"));
+}
+
 #[test]
 fn another_leader_finds_the_event_of_a_problem_that_it_finds() {
     let (mut a, mut b) = (bed(), bed());
