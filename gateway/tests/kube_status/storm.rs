@@ -265,3 +265,53 @@ fn a_pool_that_is_deleted_and_made_again_leaves_every_service_its_address() {
     });
     crate::bed::assert_distinct(&bed.addresses());
 }
+
+/// It starts while the only pool is being replaced, and knows of what was dealt only what the statuses say.
+#[test]
+fn a_gateway_that_starts_without_pools_leaves_every_service_its_address_for_a_while() {
+    let bed = Bed::new("poolless");
+    bed.pool("10.42.0.0/28");
+    let start =
+        || bed.gateway("node-1", &["--gateway-service", "poolless/web", "--claim-class", "ours"]);
+    let first = start();
+    for name in ["gone", "web", "a"] {
+        bed.service(name, json!({}));
+        eventually("it has an address", || (!bed.addresses()[name].is_empty()).then_some(()));
+    }
+    crate::statuses::ingress(&bed, "i", "ours");
+    let shown = || status(&bed, INGRESS, "i")["loadBalancer"]["ingress"][0]["ip"].clone();
+    eventually("the Ingress has an address", || shown().is_string().then_some(()));
+    drop(first);
+    // Whoever is dealt an address anew would get that one.
+    let services = bed.services();
+    bed.runtime.block_on(services.delete("gone", &DeleteParams::default())).unwrap();
+    let pools = bed.objects("metallb.io/v1beta1", "IPAddressPool", "ipaddresspools");
+    let delete = || bed.runtime.block_on(pools.delete("pool", &DeleteParams::default())).unwrap();
+    delete();
+    let before = (bed.addresses(), shown());
+    let leads = |gateway: &crate::bed::Gateway| {
+        let here = || Some(gateway.status()?["leader"]["here"] == true);
+        eventually("it leads", || here().filter(|here| *here));
+    };
+    for _ in 0..2 {
+        let gateway = start();
+        leads(&gateway);
+        for _ in 0..30 {
+            thread::sleep(Duration::from_millis(100));
+            assert_eq!((bed.addresses(), shown()), before);
+        }
+    }
+    let gateway = start();
+    leads(&gateway);
+    bed.pool("10.42.0.0/28");
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!((bed.addresses(), shown()), before);
+    drop(gateway);
+    // It does not come back.
+    delete();
+    let _gateway = start();
+    eventually("nobody has an address", || {
+        let none = bed.addresses().values().all(BTreeSet::is_empty);
+        (none && shown().is_null()).then_some(())
+    });
+}

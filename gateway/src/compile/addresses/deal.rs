@@ -20,7 +20,11 @@ use k8s_openapi::api::core::v1::Service;
 
 use super::{by_age, claim_id, pools, request::Request};
 use crate::{
-    compile::{Assigned, Compiled, Dealt, NodeContext, Role, gateways::claims_address, shared},
+    compile::{
+        Assigned, Compiled, Dealt, NodeContext, Role,
+        gateways::{claims_address, may_be_ours},
+        shared,
+    },
     state::ClusterState,
 };
 
@@ -114,7 +118,7 @@ fn made(state: &ClusterState, node: &NodeContext, role: Role, made_of: MadeOf) -
     let recorded = Recorded::new(state, node, role, made_of.before.as_deref());
     let (claims, requests) = claims(state, &pools, &recorded, &mut problems);
     pools::part(&state.pools, &mut pools, &claims, &mut problems);
-    let quarantined = recorded.quarantined(&requests);
+    let quarantined = recorded.quarantined(state, &requests);
     let mut allocation = match role {
         Role::Allocate => {
             gatehouse_vip::allocate(&pools, &claims, &quarantined, &recorded.occupied())
@@ -310,20 +314,27 @@ impl<'c> Recorded<'c> {
         }
     }
 
-    /// What rests: as the caller knows it, and what Services held that do not ask any more.
-    fn quarantined(&self, asking: &Requests) -> Quarantined {
+    /// What rests: as the caller knows it, and what Services held that do not ask any more. At the start that is also what
+    /// is recorded of those which would ask if there were any pool: it may be on its way.
+    fn quarantined(&self, state: &ClusterState, asking: &Requests) -> Quarantined {
         let mut quarantined = self.node.quarantined.clone();
-        let before = self
-            .before
-            .map(|before| before.iter().map(|(key, dealt)| (key, &dealt.assigned.ips)).collect());
-        let before: Vec<(&ObjectKey, &Vec<IpAddr>)> =
-            before.unwrap_or_else(|| self.node.recorded.iter().collect());
-        for (key, ips) in before {
+        let mut let_go = |key: &ObjectKey, ips: &[IpAddr]| {
             let id = claim_id(key);
             if !asking.contains_key(&id) {
                 for ip in ips {
                     quarantined.entry(*ip).or_default().insert(id.clone());
                 }
+            }
+        };
+        if let Some(before) = self.before {
+            before.iter().for_each(|(key, dealt)| let_go(key, &dealt.assigned.ips));
+            return quarantined;
+        }
+        self.node.recorded.iter().for_each(|(key, ips)| let_go(key, ips));
+        let class = self.node.load_balancer_class.as_deref();
+        for (key, stored) in &state.objects.services {
+            if !stored.trust.standalone && may_be_ours(class, &stored.object) {
+                let_go(key, &in_status(&stored.object));
             }
         }
         quarantined

@@ -7,6 +7,8 @@ use crate::{
     state::ClusterState,
 };
 
+mod pools;
+
 const NOW: &str = "2026-11-29T10:00:00Z";
 
 const CLUSTER: Source = Source {
@@ -282,27 +284,6 @@ fn a_pool_that_is_missing_for_a_moment_changes_nothing() {
     assert_eq!(one(leader.sees(&format!("{other}{a}"))), patch, "until it is done");
     // Or it does, before that is done.
     assert_eq!(leader.sees(&format!("{POOL}{a}")), []);
-}
-
-/// The only pool is replaced, or the kind is installed anew.
-#[test]
-fn pools_that_are_missing_for_a_moment_change_nothing() {
-    let mut leader = Leader::default();
-    let a = service("a", 1, ", ipFamilies: [IPv4]", &address("192.168.1.200"));
-    assert_eq!(leader.sees(&format!("{POOL}{a}")), []);
-    assert_eq!(leader.sees(&a), [], "the address rests");
-    assert_eq!(leader.sees(&format!("{POOL}{a}")), []);
-    assert_eq!(leader.sees(&a), []);
-    assert_eq!(one(leader.sees(&a)).how, How::GiveUp, "it has rested long enough");
-
-    let mut leader = Leader::default();
-    let web = ingress("gatehouse", "loadBalancer: {ingress: [{ip: 192.168.1.200}]}");
-    let without = web.replace(POOL, "");
-    assert_eq!(leader.sees(&web), []);
-    assert_eq!(leader.sees(&without), []);
-    let given_up = leader.sees(&without);
-    assert_eq!(given_up.len(), 2);
-    assert!(given_up.iter().all(|patch| patch.how == How::GiveUp));
 }
 
 const INGRESS: &str = "
