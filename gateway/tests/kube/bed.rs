@@ -12,14 +12,14 @@ use std::{
 };
 
 use gatehouse_testbed::{
-    cluster::Cluster,
+    cluster::{Builder, Cluster},
     gatehouse::{
         backend::{Act, Backend, echo_answer},
         client,
         gateway::Gateway,
         manifests,
     },
-    lan::Lan,
+    lan::{Host, Lan},
     wait::comes_true,
 };
 
@@ -31,6 +31,8 @@ pub struct Bed {
     pub cluster: Cluster,
     pub one: Backend,
     pub two: Backend,
+    /// Another host of the link.
+    pub client: Host,
     // Last: everything else is on it.
     _lan: Lan,
 }
@@ -38,14 +40,19 @@ pub struct Bed {
 impl Bed {
     /// Starts everything. The calling thread, and what it starts, is on the host from now on.
     pub fn new() -> Self {
-        let (lan, [host]) = Lan::new(["node"]).unwrap();
+        Self::with(Cluster::builder())
+    }
+
+    /// The same with a cluster that has more.
+    pub fn with(cluster: Builder) -> Self {
+        let (lan, [host, client]) = Lan::new(["node", "client"]).unwrap();
         host.move_in().unwrap();
         let backend = |name: &'static str| {
             let listener = TcpListener::bind((HOST, 0)).unwrap();
             Backend::on(name, listener, move |request| vec![Act::Send(echo_answer(name, request))])
         };
         let [one, two] = ["one", "two"].map(backend);
-        Self { cluster: Cluster::start().unwrap(), one, two, _lan: lan }
+        Self { cluster: cluster.start().unwrap(), one, two, client, _lan: lan }
     }
 
     /// Creates or changes objects, in a namespace.

@@ -11,5 +11,6 @@ mod bed;
 mod conformance;
 mod live;
 mod outage;
+mod turns;
 mod unsteady;
 mod way;
