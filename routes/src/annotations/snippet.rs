@@ -104,6 +104,11 @@ pub(super) fn understand(text: &str, reach: Reach) -> Result<Snippet, String> {
                 snippet.redirect(code, url)
             }
             ("allow" | "deny", [network]) if reach == Reach::Paths => clients.rule(name, network),
+            ("proxy_cookie_path", [from, to]) => {
+                let quoted = [from, to].map(|word| format!("{word:?}"));
+                snippet.annotations.push(("proxy-cookie-path", quoted.join(" ")));
+                Some(())
+            }
             ("proxy_next_upstream", values) if !values.is_empty() => {
                 snippet.annotations.push(("proxy-next-upstream", values.join(" ")));
                 Some(())
@@ -217,6 +222,18 @@ fn all(values: &[&str], mut each: impl FnMut(&str) -> Option<()>) -> Option<()> 
     values.iter().try_for_each(|value| each(value))
 }
 
+/// The words of a value that nginx reads as those of one directive.
+///
+/// # Errors
+/// What makes it another thing than words.
+pub(super) fn words(value: &str) -> Result<Vec<String>, String> {
+    let mut all = directives(&format!("{value}\n;"))?;
+    match (all.pop(), &*all) {
+        (Some(words), []) => Ok(words),
+        _ => Err("a semicolon outside of quotes".to_owned()),
+    }
+}
+
 /// Takes nginx' syntax apart: words, quoted or not, up to a semicolon; comments up to the end of the line.
 ///
 /// # Errors
@@ -234,7 +251,14 @@ fn directives(text: &str) -> Result<Vec<Vec<String>>, String> {
                 loop {
                     match chars.next() {
                         Some(end) if end == quote => break,
-                        Some('\\') => word.extend(chars.next()),
+                        Some('\\') => match chars.next() {
+                            Some(same @ ('"' | '\'' | '\\')) => word.push(same),
+                            Some('t') => word.push('\t'),
+                            Some('r') => word.push('\r'),
+                            Some('n') => word.push('\n'),
+                            // The escape is an expression's.
+                            other => word.extend(std::iter::once('\\').chain(other)),
+                        },
                         Some(char) => word.push(char),
                         None => return Err("a quote without an end".to_owned()),
                     }
@@ -244,8 +268,12 @@ fn directives(text: &str) -> Result<Vec<Vec<String>>, String> {
             space if space.is_whitespace() => {}
             first => {
                 let mut word = String::from(first);
-                let ends = |char: &char| char.is_whitespace() || ";{}".contains(*char);
-                while let Some(char) = chars.next_if(|char| !ends(char)) {
+                let goes_on = |word: &str, char: char| match char {
+                    // A brace begins a block, but where it holds the name of a variable.
+                    '{' => word.ends_with('$'),
+                    char => char != ';' && !char.is_whitespace(),
+                };
+                while let Some(char) = chars.next_if(|char| goes_on(&word, *char)) {
                     word.push(char);
                 }
                 words.push(word);
@@ -309,6 +337,10 @@ mod tests {
             ("deny 10.0.0.1; allow all;", "denylist-source-range=10.0.0.1"),
             ("allow all;", ""),
             ("proxy_buffering off; proxy_http_version 1.1;", "proxy-buffering=off"),
+            (
+                r#"proxy_cookie_path ~^/(\w+)$ '/$1; Secure';"#,
+                r#"proxy-cookie-path="~^/(\\w+)$" "/$1; Secure""#,
+            ),
             ("", ""),
         ] {
             assert_eq!(annotations(text, Reach::Paths).as_deref(), Ok(same), "{text}");

@@ -10,6 +10,8 @@ pub struct Change {
     text: (Box<str>, Box<str>),
     from: From,
     to: Box<[Part]>,
+    /// What a cookie has behind its new path.
+    attributes: Box<[Box<str>]>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,8 +74,29 @@ impl Change {
         Self::new(from, to, pattern)
     }
 
+    /// Of the path of a cookie: behind a semicolon of the new one stand attributes that the cookie gets besides.
+    ///
+    /// # Errors
+    /// What is wrong with one of the two.
+    pub fn of_path(from: &str, to: &str) -> Result<Self, String> {
+        let (path, attributes) = to.split_once(';').unwrap_or((to, ""));
+        let attributes = attributes.split(';').map(str::trim).filter(|text| !text.is_empty());
+        let attributes: Box<[Box<str>]> = attributes.map(attribute).collect::<Result<_, _>>()?;
+        Ok(Self {
+            text: (from.into(), to.into()),
+            attributes,
+            ..Self::of_begin(from, path.trim_end())?
+        })
+    }
+
     fn new(from: &str, to: &str, pattern: From) -> Result<Self, String> {
-        Ok(Self { text: (from.into(), to.into()), from: pattern, to: parts(to)? })
+        let (to, text) = (parts(to)?, (from.into(), to.into()));
+        Ok(Self { text, from: pattern, to, attributes: Box::default() })
+    }
+
+    /// Attributes that a cookie gets with its new path, each one as it is written.
+    pub fn attributes(&self) -> &[Box<str>] {
+        &self.attributes
     }
 
     /// What the value becomes, if the pair is about it.
@@ -111,6 +134,19 @@ impl PartialEq for Change {
 }
 
 impl Eq for Change {}
+
+/// An attribute that makes a cookie safer, or says whose it is: any other text would be a way to write into answers.
+fn attribute(text: &str) -> Result<Box<str>, String> {
+    const KNOWN: [&str; 6] =
+        ["Secure", "HttpOnly", "Partitioned", "SameSite=Strict", "SameSite=Lax", "SameSite=None"];
+    let bare: String = text.split_whitespace().collect();
+    match KNOWN.iter().any(|known| known.eq_ignore_ascii_case(&bare)) {
+        true => Ok(bare.into()),
+        false => Err(format!(
+            "{text:?} is none of Secure, HttpOnly, Partitioned and SameSite=Strict, Lax or None"
+        )),
+    }
+}
 
 fn expression(from: &str, any_case: bool) -> Result<Option<Regex>, String> {
     let Some(text) = from.strip_prefix('~') else { return Ok(None) };
@@ -206,6 +242,19 @@ mod tests {
         ] {
             let change = Change::of_domain(from, to).unwrap();
             assert_eq!(change.apply(value, FACTS).as_deref(), expected, "{from} {value}");
+        }
+        for (from, to, value, path, attributes) in [
+            ("/", "/; secure", "/", "/", "secure"),
+            ("/", "/; secure", "/app", "/app", "secure"),
+            ("/app", "/ ;HttpOnly;SameSite = Lax;", "/app", "/", "HttpOnly SameSite=Lax"),
+            ("~^/(.*)$", "/$1;Secure", "/x", "/x", "Secure"),
+        ] {
+            let change = Change::of_path(from, to).unwrap();
+            assert_eq!(change.apply(value, FACTS).as_deref(), Some(path), "{from} {to}");
+            assert_eq!(change.attributes().join(" "), attributes, "{from} {to}");
+        }
+        for to in ["/; Domain=evil.test", "/; secure; foo", "/; SameSite=Maybe", "/; $host"] {
+            assert!(Change::of_path("/", to).is_err(), "{to}");
         }
         for (from, to) in [("~(", ""), ("a", "$request_body"), ("a", "$"), ("$0", "")] {
             assert!(Change::of_begin(from, to).is_err(), "{from} {to}");

@@ -90,6 +90,7 @@ fn cookie(fields: &AnswerFields, facts: Facts<'_>, cookie: &HeaderValue) -> Opti
     let mut parts = text.split(';');
     let mut out = parts.next()?.to_owned();
     let mut any = false;
+    let mut besides: &[Box<str>] = &[];
     for part in parts {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         let change = match name.trim() {
@@ -102,9 +103,14 @@ fn cookie(fields: &AnswerFields, facts: Facts<'_>, cookie: &HeaderValue) -> Opti
             Some(value) => {
                 any = true;
                 out.push_str(&format!("{name}={value}"));
+                besides = change.map_or(besides, Change::attributes);
             }
             None => out.push_str(part),
         }
+    }
+    // Behind those of the backend: of two of a name the last one counts (RFC 6265 §5.3).
+    for attribute in besides {
+        out.push_str(&format!("; {attribute}"));
     }
     if any { HeaderValue::try_from(out).ok() } else { None }
 }

@@ -45,7 +45,7 @@ pub(super) const ROWS: &[Annotation] = &[
         "proxy-cookie-path",
         COOKIE_PATH,
         "off",
-        "Begin of the path of the backend's cookies and what stands there instead, such as `/app /`.",
+        "Begin of the path of the backend's cookies and what stands there instead, such as `/app /`. Behind a semicolon stand attributes that they get besides, such as `/ \"/; Secure; SameSite=Lax\"`: `Secure`, `HttpOnly`, `Partitioned`, `SameSite`.",
     ),
     honoured(
         "proxy-redirect-from",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::{Fault, Parser, Setting, flag, go_bool, is_off, named, one_of, size};
+use crate::annotations::snippet::words;
 use crate::filter::{answer_fields::may_be_set, change::Change, compress::Coding};
 
 /// Something about answers, read.
@@ -58,7 +59,7 @@ pub(in crate::annotations) const COOKIE_DOMAIN: Parser = Parser {
     nothing: &["off"],
 };
 pub(in crate::annotations) const COOKIE_PATH: Parser = Parser {
-    read: |value| Ok(answer(AnswerSetting::CookiePath(pair(value, Change::of_begin)?))),
+    read: |value| Ok(answer(AnswerSetting::CookiePath(pair(value, Change::of_path)?))),
     nothing: &["off"],
 };
 pub(in crate::annotations) const REDIRECT_FROM: Parser =
@@ -151,8 +152,12 @@ fn pair(
     value: &str,
     change: fn(&str, &str) -> Result<Change, String>,
 ) -> Result<Option<Box<Change>>, Fault> {
-    const HINT: &str = "write what is looked for, a blank, and what stands there instead";
-    let words: Vec<&str> = value.split_whitespace().collect();
+    const HINT: &str = "write what is looked for, a blank, and what stands there instead, in quotes if it holds \
+                        blanks or semicolons";
+    let words = words(value).map_err(|why| {
+        Fault::new("InvalidAnnotation", format!("is not a pair: it holds {why}"), HINT)
+    })?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         [] => Ok(None),
         [off] if is_off(off) => Ok(None),
