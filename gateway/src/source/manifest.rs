@@ -447,7 +447,7 @@ impl Document {
         }
         // Of one that is torn nobody knows.
         if !remains.cut {
-            protecting(&name, &metadata)?;
+            protecting(&name, &metadata).next()?;
         }
         self.objects.push((line, object, name));
         Some(())

@@ -85,9 +85,12 @@ pub fn each(object: &ObjectRef, metadata: &ObjectMeta, understand_snippets: bool
     .collect()
 }
 
-/// An annotation of an object that keeps clients out, or would if it could.
-pub fn protecting<'m>(object: &ObjectRef, metadata: &'m ObjectMeta) -> Option<&'m str> {
-    let mut all = metadata.annotations.iter().flatten();
+/// The annotations of an object that keep clients out, or would if they could.
+pub fn protecting<'m>(
+    object: &ObjectRef,
+    metadata: &'m ObjectMeta,
+) -> impl Iterator<Item = &'m str> {
+    let all = metadata.annotations.iter().flatten();
     let protects = |name: &str, value: &str| {
         let row = family_of(name).and_then(|(family, name)| family.row(name));
         row.is_some_and(|row| protects_elsewhere(row, value)) || {
@@ -96,7 +99,7 @@ pub fn protecting<'m>(object: &ObjectRef, metadata: &'m ObjectMeta) -> Option<&'
             parse_over(&Defaults::default(), object, &alone).0.deny.is_some()
         }
     };
-    all.find(|(name, value)| protects(name, value)).map(|(name, _)| &**name)
+    all.filter(move |(name, value)| protects(name, value)).map(|(name, _)| &**name)
 }
 
 fn worst(problems: Vec<Problem>) -> Option<Problem> {
@@ -128,7 +131,7 @@ mod tests {
             let object = ObjectRef::new(kind, ObjectKey::new("d", "a"));
             let annotations = Some([(name.to_owned(), value.to_owned())].into());
             let metadata = ObjectMeta { annotations, ..ObjectMeta::default() };
-            let found = protecting(&object, &metadata);
+            let found = protecting(&object, &metadata).next();
             assert_eq!(found, expected.then_some(name), "{kind} {name} {value}");
         }
     }

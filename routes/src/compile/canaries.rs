@@ -111,13 +111,18 @@ fn unguarded(canary: &ObjectKey, main: &ObjectRef, objects: &Objects) -> Option<
     let all = metadata(canary)?.annotations.iter().flatten().filter(only_here);
     own.annotations = Some(all.map(|(name, value)| (name.clone(), value.clone())).collect());
     let object = ObjectRef::new("Ingress", canary.clone());
-    let name = protecting(&object, &own)?;
+    let names: Vec<_> = protecting(&object, &own).collect();
+    let (field, who, them) = match &*names {
+        [] => return None,
+        [name] => (format!("metadata.annotations[{name}]"), "it has".to_owned(), "it"),
+        all => ("metadata.annotations".to_owned(), format!("{} have", all.join(", ")), "them"),
+    };
     Some(Problem::error(
         &object,
         "AnnotationIgnored",
-        format!("metadata.annotations[{name}]"),
-        format!("it has no effect on a canary, which is protected as {main} is"),
-        "write it on the main Ingress as well, or remove it",
+        field,
+        format!("{who} no effect on a canary, which is protected as {main} is"),
+        format!("write {them} on the main Ingress as well, or remove {them}"),
     ))
 }
 
