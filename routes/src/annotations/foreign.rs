@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::{
     transport::Part,
     unknown::PROTECTING_WORDS,
-    value::{PROTOCOL, Setting, UNKNOWN},
+    value::{PROTOCOL, Setting, unknown},
 };
 use crate::transport::Speaks;
 
@@ -133,7 +133,7 @@ pub(super) fn judge<'m>(
 /// By the name in lower case, unless the value asks for nothing.
 fn effect(name: &str, value: &str) -> Effect {
     let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    let off = (UNKNOWN.read)(value) == Ok(Setting::Nothing);
+    let off = (unknown(name).read)(value) == Ok(Setting::Nothing);
     if off {
         return Effect::Tuning;
     }

@@ -26,7 +26,7 @@ pub(super) static HAPROXY: Family = Family::new(
             ALGORITHM,
             "",
             "How the endpoint is chosen: `roundrobin` (the default), `leastconn`, `random` or `source`.",
-        ),
+        ).tuning(),
         Annotation::honoured(
             "disable_cookies",
             ON,
@@ -40,7 +40,7 @@ pub(super) static HAPROXY: Family = Family::new(
             HEADER_CASE,
             "",
             "Backends of HTTP/1 get those names of headers that `--header-case` lists as they stand there.",
-        ),
+        ).tuning(),
         Annotation::honoured(
             "hsts_header",
             ON,
@@ -128,14 +128,14 @@ pub(super) static HAPROXY: Family = Family::new(
             ROUTE_TIMEOUT,
             "",
             "How long the backend may be silent (504): a time such as `30s`; without a unit, milliseconds.",
-        ),
+        ).tuning(),
         Annotation::honoured(
             "timeout-tunnel",
             ON,
             ROUTE_TUNNEL,
             "",
             "How long nothing may move in a tunnel such as a WebSocket.",
-        ),
+        ).tuning(),
     ]],
 );
 
@@ -165,7 +165,7 @@ pub(super) static ROUTER: Family = Family::new(
             ROUTE_CHECK_INTERVAL,
             "",
             "Endpoints are checked by a connect, after this time each: such as `5s`; without a unit, milliseconds.",
-        ),
+        ).tuning(),
         harmless("pool-size", TEXT, "Routes that the router keeps in reserve."),
     ]],
 );

@@ -23,6 +23,8 @@ pub(super) struct Reader<'o> {
     /// Who serves it, if it is a Service.
     served: ServedBy,
     problems: Vec<Problem>,
+    /// How many of them, the first ones, say what closes the object.
+    closing: usize,
     /// Names that have no effect.
     ignored: Vec<String>,
 }
@@ -31,7 +33,8 @@ impl<'o> Reader<'o> {
     /// A reader of one object, whose settings so far are those of the defaults.
     pub(super) fn new(object: &'o ObjectRef, settings: Settings, snippets: bool) -> Self {
         let (problems, ignored) = (Vec::new(), Vec::new());
-        Self { object, settings, snippets, served: ServedBy::default(), problems, ignored }
+        let served = ServedBy::default();
+        Self { object, settings, snippets, served, problems, closing: 0, ignored }
     }
 
     /// One of a Service that these serve.
@@ -177,7 +180,10 @@ impl<'o> Reader<'o> {
             let closed = self.closed("");
             self.error(reason, full, format!("{message}; {closed}"), hint.into());
         } else {
-            self.warn(reason, full, message, format!("{hint}{rest}"));
+            let field = Found { name: full, value: "" }.field();
+            let problem = if row.changes_no_answer() { Problem::warning } else { Problem::error };
+            let hint = format!("{hint}{rest}");
+            self.problems.push(problem(self.object, reason, field, message, hint));
         }
     }
 
@@ -231,7 +237,11 @@ impl<'o> Reader<'o> {
             _ if meant.is_empty() => self.ignored.push(full.to_owned()),
             _ => {
                 let message = format!("it is not known and has no effect{meant}");
-                self.warn("AnnotationIgnored", full, message, "correct the name".into());
+                let tuning = unknown.meant.is_some_and(|row| row.changes_no_answer());
+                let problem = if tuning { Problem::warning } else { Problem::error };
+                let field = Found { name: full, value: "" }.field();
+                let hint = "correct the name";
+                self.problems.push(problem(self.object, "AnnotationIgnored", field, message, hint));
             }
         }
     }
@@ -337,7 +347,10 @@ impl<'o> Reader<'o> {
 
     fn error(&mut self, reason: &'static str, full: &str, message: String, hint: String) {
         let field = Found { name: full, value: "" }.field();
-        self.problems.push(Problem::error(self.object, reason, field, message, hint));
+        // Before those that close nothing: the first one is why a Route is refused.
+        let problem = Problem::error(self.object, reason, field, message, hint);
+        self.problems.insert(self.closing, problem);
+        self.closing += 1;
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Annotation {
     pub protects: bool,
     /// It protects the whole host: then the other objects of the namespace are closed there, too.
     pub of_host: bool,
+    /// It changes how fast or how surely answers come, not which: a value that cannot be read is no error.
+    pub(super) tuning: bool,
     /// What to do where it closes; empty: what can be done about any of them.
     pub remedy: &'static str,
     /// What is done about it.
@@ -158,13 +160,35 @@ impl Annotation {
         doc: &'static str,
     ) -> Self {
         let status = Status::Honoured;
-        let (protects, of_host, remedy, difference) = (false, false, "", "");
-        Self { name, objects, protects, of_host, remedy, status, default, doc, difference, parser }
+        let (protects, of_host, tuning, remedy, difference) = (false, false, false, "", "");
+        Self {
+            name,
+            objects,
+            protects,
+            of_host,
+            tuning,
+            remedy,
+            status,
+            default,
+            doc,
+            difference,
+            parser,
+        }
     }
 
     /// The same row, closing the object where its value cannot be honoured.
     pub(super) const fn protecting(self) -> Self {
         Self { protects: true, ..self }
+    }
+
+    /// Whether no answer is another one without it.
+    pub(super) fn changes_no_answer(&self) -> bool {
+        self.tuning || self.status == Status::Harmless
+    }
+
+    /// The same row, changing no answer.
+    pub(super) const fn tuning(self) -> Self {
+        Self { tuning: true, ..self }
     }
 
     /// The same row, about the whole host.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::objects::ObjectKey;
 
+mod effects;
 mod isolation;
 
 const NGINX: &str = "nginx.ingress.kubernetes.io/";

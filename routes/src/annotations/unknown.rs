@@ -5,7 +5,7 @@
 
 use super::{
     table::{Annotation, Family, ObjectKind},
-    value::{Parser, UNKNOWN},
+    value::{Parser, unknown},
 };
 
 /// Parts of a name that say that it protects.
@@ -62,7 +62,7 @@ pub(super) fn judge(name: &str, family: &'static Family, kind: ObjectKind) -> Un
     let meant = nearest(&name, family, kind);
     let protects = match meant {
         Some(row) => row.protects.then_some(row.parser),
-        None => PROTECTING_WORDS.iter().any(|word| name.contains(word)).then_some(UNKNOWN),
+        None => PROTECTING_WORDS.iter().any(|word| name.contains(word)).then(|| unknown(&name)),
     };
     Unknown { protects, meant }
 }

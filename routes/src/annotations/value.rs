@@ -278,7 +278,7 @@ pub(super) const USE_REGEX: Parser = Parser { read: use_regex, nothing: &[] };
 pub(super) const SSL_REDIRECT: Parser =
     Parser { read: |value| flag(value).map(Setting::SslRedirect), nothing: &[] };
 pub(super) const PASS_THROUGH: Parser =
-    Parser { read: |value| flag(value).map(Setting::PassThrough), nothing: &["false"] };
+    Parser { read: |value| switch(value).map(Setting::PassThrough), nothing: &["false"] };
 pub(super) const FORCE_SSL_REDIRECT: Parser =
     Parser { read: |value| flag(value).map(Setting::ForceSslRedirect), nothing: &[] };
 pub(super) const REWRITE: Parser = Parser { read: rewrite, nothing: &[] };
@@ -316,7 +316,7 @@ pub(super) const SPACED_NETWORKS: Parser = Parser { read: allowed, nothing: &["0
 /// Networks that may not pass, separated by commas.
 pub(super) const DENIED_NETWORKS: Parser = Parser {
     read: |value| {
-        let denied = networks(value)?;
+        let denied = listed(value)?;
         Ok(if denied.is_empty() { Setting::Nothing } else { Setting::DenyFrom(denied) })
     },
     nothing: &[],
@@ -351,13 +351,29 @@ pub(super) const FIREWALL: Parser = Parser {
     nothing: &["inactive"],
 };
 /// The value of a protection that only its name is known of.
-pub(super) const UNKNOWN: Parser = Parser {
+const UNKNOWN: Parser = Parser {
     read: |value| unless(is_off(value) || allowed(value) == Ok(Setting::Nothing)),
     nothing: &["false"],
 };
+/// The same of those who may not pass: a list of everybody is one.
+const UNKNOWN_DENIAL: Parser = Parser { read: |value| unless(is_off(value)), nothing: &["false"] };
+
+/// How a value is read of whose name nothing is known but its words.
+pub(super) fn unknown(name: &str) -> Parser {
+    let denies = ["deny", "denied", "black", "block", "forbid", "exclu", "reject"];
+    match denies.iter().any(|word| name.contains(word)) {
+        true => UNKNOWN_DENIAL,
+        false => UNKNOWN,
+    }
+}
 
 fn unless(nothing: bool) -> Result<Setting, Fault> {
     Ok(if nothing { Setting::Nothing } else { Setting::Unbuilt })
+}
+
+/// A flag, for which any word will do that switches off.
+fn switch(value: &str) -> Result<bool, Fault> {
+    if is_off(value) { Ok(false) } else { flag(value) }
 }
 
 fn flag(value: &str) -> Result<bool, Fault> {
@@ -417,8 +433,17 @@ fn allowed(value: &str) -> Result<Setting, Fault> {
     Ok(if nothing { Setting::Nothing } else { Setting::Allow(allowed) })
 }
 
+/// Networks of a list for which none at all is as good as no list.
+fn listed(value: &str) -> Result<Networks, Fault> {
+    if is_off(value) { Ok(Networks::default()) } else { networks(value) }
+}
+
 /// Networks, whatever stands between them; empty entries, as behind the last comma, do not count.
 fn networks(value: &str) -> Result<Networks, Fault> {
+    // `none` is not among the words: of a list of those who may pass it could mean that nobody may.
+    if ["off", "false", "disabled"].iter().any(|off| off.eq_ignore_ascii_case(value.trim())) {
+        return Ok(Networks::default());
+    }
     let entries = value.split([',', ' ', '\t', '\r', '\n']).filter(|entry| !entry.is_empty());
     let networks = entries.map(|entry| {
         entry.parse::<Network>().map_err(|error| {

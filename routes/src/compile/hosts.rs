@@ -211,7 +211,7 @@ fn aliases(claimants: &[Claimant<'_>], hosts: &RouteTable) -> (Vec<Alias>, Vec<P
                     continue;
                 }
             };
-            problems.push(Problem::warning(
+            problems.push(Problem::error(
                 &translation.object,
                 "AliasTaken",
                 "metadata.annotations[nginx.ingress.kubernetes.io/server-alias]",

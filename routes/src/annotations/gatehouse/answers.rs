@@ -16,21 +16,21 @@ pub(super) const ROWS: &[Annotation] = &[
         COMPRESS,
         "off",
         "Codings of answers for clients that take them, the best liked first: `br, zstd, gzip`, or `on` for all. Off unless asked for: what an attacker can have repeated beside a secret tells it by its length (BREACH).",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "compress-min-length",
         INGRESS,
         COMPRESS_MINIMUM,
         "256",
         "Bytes of an answer below which it is not compressed, if it says its length.",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "compress-types",
         INGRESS,
         COMPRESS_TYPES,
         "application/atom+xml application/javascript application/json application/manifest+json application/rss+xml application/wasm application/xhtml+xml application/xml font/otf font/ttf image/svg+xml text/css text/html text/javascript text/plain text/xml",
         "Media types of answers that are compressed, separated by blanks; `text/*` is all of a kind.",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "error-pages",
         INGRESS,
@@ -53,21 +53,21 @@ pub(super) const ROWS: &[Annotation] = &[
         "`on`: an answer is taken from its backend as fast as that gives it, and waits here for its client, so that a slow one holds \
          no backend; what has come leaves at once. The backend has the last word by `X-Accel-Buffering: yes` or `no`, also beside \
          `off`; where nothing is said, answers pass as they come and that field with them. Upgrades and gRPC pass as they come.",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "response-file",
         ROUTED,
         BUFFER_FILE,
         "1024m",
         "How much of an answer that waits may be in a file; what is beyond waits in the backend. `0`: no file.",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "response-memory",
         ROUTED,
         RESPONSE_MEMORY,
         "",
         "How much of an answer that waits may be in memory, such as `1m`. Less than 64k is as good as 64k.",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "security-headers",
         INGRESS,

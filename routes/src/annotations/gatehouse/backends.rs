@@ -29,7 +29,7 @@ pub(super) const ROWS: &[Annotation] = &[
         "",
         "How the endpoint is chosen: `round-robin` (the default), `least-request`, `least-time`, `random` or \
          `source`.",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "max-connections",
         ROUTED,
@@ -44,14 +44,14 @@ pub(super) const ROWS: &[Annotation] = &[
         MAX_PENDING,
         "",
         "Requests that wait for an endpoint at most, 1024 if it is not given; further ones get 503 at once.",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "panic-threshold",
         ROUTED,
         PANIC_PERCENT,
         "0",
         "Percent: where fewer of all endpoints are fit for requests, all of them get requests.",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "slow-start",
         ROUTED,
@@ -59,5 +59,5 @@ pub(super) const ROWS: &[Annotation] = &[
         "",
         "For how long the share of a new endpoint grows before it is a full one: seconds, or a time such as \
          `2m`.",
-    ),
+    ).tuning(),
 ];

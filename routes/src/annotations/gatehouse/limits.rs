@@ -49,7 +49,7 @@ pub(super) const ROWS: &[Annotation] = &[
         LIMIT_SHOWN,
         "false",
         "Whether answers tell clients of their limits, in the fields `RateLimit-Policy` and `RateLimit`.",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "limit-rpm",
         ROUTE,

@@ -16,7 +16,7 @@ pub(super) const ROWS: &[Annotation] = &[
         BODY_MEMORY,
         "64k",
         "Where bodies of requests are read in whole: how much of one may be in memory, such as `1m`; the rest is in a file. Less than 64k is as good as 64k.",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "body-rate",
         ROUTED,
@@ -24,7 +24,7 @@ pub(super) const ROWS: &[Annotation] = &[
         "",
         "Bytes per second that a client sends of its body, as `--body-rate` says by default; 0: any byte will \
          do.",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "body-timeout",
         ROUTED,
@@ -32,7 +32,7 @@ pub(super) const ROWS: &[Annotation] = &[
         "",
         "How far a client may fall behind that rate, as `--body-timeout` says by default: seconds, or a time \
          such as `5m`.",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "encoded-slashes",
         ROUTED,
@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Annotation] = &[
         "off",
         "`on`: the body of a request is read in whole before a backend gets it, so that a slow client holds no connection to a \
          backend, and the request may be sent again. Upgrades and gRPC pass as they come.",
-    ),
+    ).tuning(),
     Annotation::honoured(
         "upgrades",
         ROUTED,

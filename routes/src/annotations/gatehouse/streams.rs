@@ -15,7 +15,7 @@ pub(super) const ROWS: &[Annotation] = &[
         "How long nothing may move on a connection that is passed on as it is: seconds, or a time such as `5m`. \
          By default an hour, a day for TCP of a Service, and 120 seconds for its UDP (30 until a client has spoken after \
          an answer).",
-    ),
+    ).tuning(),
     PROXY_PROTOCOL,
 ];
 

@@ -24,12 +24,12 @@ pub(super) const ROWS: &[Annotation] = &[
         CONNECTION_HEADER,
         "keep-alive",
         "Connection header for the backend: `close` keeps no connection, `keep-alive` does. WebSockets are upgraded whatever it says.",
-    ),
+    ).tuning(),
     harmless("fastcgi-index", TEXT, "With backend-protocol `FCGI` only."),
     harmless("fastcgi-params-configmap", TEXT, "With backend-protocol `FCGI` only."),
     closes("grpc-backend", FLAG, "Older form of backend-protocol `GRPC`.")
         .remedy("write backend-protocol: GRPC"),
-    honoured("load-balance", ALGORITHM, "", "How the endpoint is chosen: `round_robin` (the default), `ewma`, `least_request`, `random` or `ip_hash`."),
+    honoured("load-balance", ALGORITHM, "", "How the endpoint is chosen: `round_robin` (the default), `ewma`, `least_request`, `random` or `ip_hash`.").tuning(),
     harmless("proxy-http-version", TEXT, "Version of HTTP towards the backend."),
     honoured(
         "proxy-ssl-ciphers",
@@ -93,9 +93,9 @@ pub(super) const ROWS: &[Annotation] = &[
         OF_SERVICE,
         "false",
         "Whether requests are sent to the address of the Service, so that the cluster chooses among its endpoints. A Service without one is reached by its endpoints.",
-    ),
+    ).tuning(),
     honoured("upstream-hash-by", HASH_BY, "", "Text with variables of nginx that chooses the endpoint, the same one for the same text."),
-    honoured("upstream-hash-by-subset", HASH_SUBSET, "false", "Whether a group of endpoints shares the requests of a text."),
-    honoured("upstream-hash-by-subset-size", HASH_SUBSET_SIZE, "3", "Size of such a group."),
+    honoured("upstream-hash-by-subset", HASH_SUBSET, "false", "Whether a group of endpoints shares the requests of a text.").tuning(),
+    honoured("upstream-hash-by-subset-size", HASH_SUBSET_SIZE, "3", "Size of such a group.").tuning(),
     honoured("upstream-vhost", UPSTREAM_HOST, "", "Host header for the backend."),
 ];

@@ -47,7 +47,7 @@ pub(super) const ROWS: &[Annotation] = &[
         CORS_MAX_AGE,
         "1728000",
         "Seconds for which browsers remember what is allowed.",
-    ),
+    ).tuning(),
     honoured(
         "enable-cors",
         ENABLE_CORS,

@@ -35,7 +35,7 @@ pub(super) const ROWS: &[Annotation] = &[
         OWN_ORDER,
         "",
         "Whether our order of ciphers counts, not that of the client. By default it does where a list is given.",
-    ),
+    ).tuning(),
     honoured(
         "ssl-redirect",
         SSL_REDIRECT,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Fault, Parser, Setting, flag, named, time};
+use super::{Fault, Parser, Setting, flag, is_off, named, time};
 use crate::{
     filter::{
         answer_fields::may_be_set,
@@ -75,7 +75,7 @@ pub(crate) enum Layout {
 
 pub(in crate::annotations) const AUTH_TYPE: Parser = Parser {
     read: |value| match value.trim() {
-        "" => Ok(Setting::Nothing),
+        value if is_off(value) => Ok(Setting::Nothing),
         "basic" => Ok(set(AuthenticationSetting::Basic)),
         "digest" => Err(Fault::new(
             "ProtectionNotSupported",
@@ -131,7 +131,7 @@ pub(in crate::annotations) const SATISFY: Parser = Parser {
 
 pub(in crate::annotations) const AUTH_URL: Parser = Parser {
     read: |value| match value.trim() {
-        "" => Ok(Setting::Nothing),
+        value if is_off(value) => Ok(Setting::Nothing),
         value => url(value).map(|url| set(AuthenticationSetting::Url(Box::new(url)))),
     },
     nothing: &[],

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::{Fault, Parser, Setting, flag, named};
+use super::{Fault, Parser, Setting, flag, is_off, named};
 use crate::filter::client_certificate::{CommonName, Verify};
 
 /// What an annotation about the certificates of clients asks for.
@@ -36,10 +36,10 @@ pub(in crate::annotations) const AUTH_TLS_VERIFY: Parser = Parser {
     read: |value| {
         let verify = match value.trim() {
             "" => return Ok(Setting::Nothing),
+            value if is_off(value) => None,
             "on" => Some(Verify::Required),
             "optional" => Some(Verify::Optional),
             "optional_no_ca" => Some(Verify::OptionalUnknown),
-            "off" => None,
             _ => {
                 let message = "is not on, off, optional or optional_no_ca";
                 return Err(Fault::new("InvalidAnnotation", message, "write one of the four"));

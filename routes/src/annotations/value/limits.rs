@@ -2,7 +2,7 @@
 
 use http::{HeaderName, StatusCode};
 
-use super::{Fault, Parser, Setting, flag, is_off, networks, policy};
+use super::{Fault, Parser, Setting, flag, is_off, listed, policy};
 use crate::{
     filter::{authentication::jwt::Claim, limit_key::LimitKey, rate_limit::LimitScope},
     policy::hash_by::HashKey,
@@ -21,7 +21,7 @@ pub(in crate::annotations) const BURST: Parser = Parser {
 };
 pub(in crate::annotations) const LIMIT_EXEMPT: Parser = Parser {
     read: |value| {
-        let exempt = networks(value)?;
+        let exempt = listed(value)?;
         Ok(if exempt.is_empty() { Setting::Nothing } else { Setting::LimitExempt(exempt) })
     },
     nothing: &[],
@@ -65,7 +65,7 @@ pub(in crate::annotations) const GROUP_WINDOW: Parser =
     Parser { read: |value| policy::time(value, 1000, Setting::GroupWindow), nothing: &[] };
 pub(in crate::annotations) const GROUP_EXEMPT: Parser = Parser {
     read: |value| {
-        let exempt = networks(value)?;
+        let exempt = listed(value)?;
         Ok(if exempt.is_empty() { Setting::Nothing } else { Setting::GroupExempt(exempt) })
     },
     nothing: &[],

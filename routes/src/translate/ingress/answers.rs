@@ -87,7 +87,7 @@ impl Translator<'_, '_> {
                 (half.field, "the other half of the pair is missing".to_owned())
             }
         };
-        self.out.problems.push(Problem::warning(
+        self.out.problems.push(Problem::error(
             &self.out.object,
             "InvalidAnnotation",
             field,
