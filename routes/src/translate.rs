@@ -24,6 +24,7 @@ use crate::{
 
 pub(crate) mod ingress;
 pub(crate) mod openshift;
+mod pages;
 mod tokens;
 
 /// One object's part of the tables.

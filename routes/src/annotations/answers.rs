@@ -5,10 +5,15 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::{
+    Settings,
     table::Found,
     value::{AnswerSetting, SecurityHeaders},
 };
-use crate::filter::{change::Change, compress::Coding};
+use crate::filter::{
+    Filter,
+    change::Change,
+    compress::{Coding, Compress},
+};
 
 /// What an object asks of its answers, part by part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,5 +80,20 @@ impl AnswerSettings {
             AnswerSetting::CompressTypes(types) => self.compress_types = types,
             AnswerSetting::CompressMinimum(bytes) => self.compress_minimum = bytes,
         }
+    }
+}
+
+impl Settings {
+    /// Whether answers are compressed, and how.
+    pub(crate) fn compress(&self) -> Option<Filter> {
+        let settings = &self.answers;
+        (!settings.codings.is_empty()).then(|| {
+            Filter::Compress(Arc::new(Compress {
+                codings: settings.codings.to_vec().into(),
+                types: settings.compress_types.to_vec().into(),
+                minimum: settings.compress_minimum,
+                levels: self.global.levels,
+            }))
+        })
     }
 }

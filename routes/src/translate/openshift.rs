@@ -14,7 +14,10 @@ use crate::{
     action::{Action, Forward, ForwardSpec, Reach, WeightedBackend},
     admit::Lane,
     annotations,
-    filter::{Filter, Filters, HttpsRedirect, Rewrite, authentication::Authentication},
+    filter::{
+        Filter, Filters, HttpsRedirect, Rewrite, authentication::Authentication,
+        error_pages::ErrorPages,
+    },
     matcher::{Matches, PathMatch, Schemes},
     model::{BackendKey, BackendPort, CertBinding, CertSource, HostPattern},
     objects::{ObjectKey, ObjectRef, Objects},
@@ -136,6 +139,14 @@ pub(crate) fn translate(
             let mut filters = settings.filters(&object);
             let any = settings.authentication.any.then(|| settings.addresses.clone());
             Authentication { any, jwt, ..Authentication::default() }.join(&mut filters);
+            filters.extend(settings.compress());
+            if let Some(named) = &settings.answers.error_pages {
+                let pages = out.translation.pages(named, objects);
+                if !pages.is_empty() {
+                    let pages = ErrorPages { pages, ..ErrorPages::default() };
+                    filters.push(Filter::ErrorPages(Arc::new(pages)));
+                }
+            }
             let own = (filters, policy, settings.prefix_target.as_ref());
             let out = &mut out.translation;
             served(route, &object, &host, options, own, out, slots)
@@ -165,7 +176,7 @@ pub(crate) fn translate(
         }
     }
     out.translation.problems.extend(problems);
-    out.translation.references = references;
+    out.translation.references.extend(references);
     out
 }
 

@@ -12,28 +12,28 @@ use crate::annotations::{
 pub(super) const ROWS: &[Annotation] = &[
     Annotation::honoured(
         "compress",
-        INGRESS,
+        ROUTED,
         COMPRESS,
         "off",
         "Codings of answers for clients that take them, the best liked first: `br, zstd, gzip`, or `on` for all. Off unless asked for: what an attacker can have repeated beside a secret tells it by its length (BREACH).",
     ).tuning(),
     Annotation::honoured(
         "compress-min-length",
-        INGRESS,
+        ROUTED,
         COMPRESS_MINIMUM,
         "256",
         "Bytes of an answer below which it is not compressed, if it says its length.",
     ).tuning(),
     Annotation::honoured(
         "compress-types",
-        INGRESS,
+        ROUTED,
         COMPRESS_TYPES,
         "application/atom+xml application/javascript application/json application/manifest+json application/rss+xml application/wasm application/xhtml+xml application/xml font/otf font/ttf image/svg+xml text/css text/html text/javascript text/plain text/xml",
         "Media types of answers that are compressed, separated by blanks; `text/*` is all of a kind.",
     ).tuning(),
     Annotation::honoured(
         "error-pages",
-        INGRESS,
+        ROUTED,
         ERROR_PAGES,
         "",
         "ConfigMap of the same namespace whose entries (`404.html`, `503.json`, `5xx.txt` and the like) are the texts of errors of the gateway itself, and of those of custom-http-errors. `{{status}}`, `{{reason}}` and `{{request_id}}` are filled in.",

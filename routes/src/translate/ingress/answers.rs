@@ -5,7 +5,10 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, header};
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::Translator;
+use super::{
+    super::pages::{WORDED, own_key},
+    Translator,
+};
 use crate::{
     action::{Forward, ForwardSpec},
     annotations::{Named, SecurityHeaders},
@@ -13,13 +16,10 @@ use crate::{
         Filter,
         answer_fields::{AnswerFields, BASIC, STRICT, may_be_set},
         change::Change,
-        compress::Compress,
-        error_pages::{ErrorPage, ErrorPages},
+        error_pages::ErrorPages,
     },
     model::{BackendKey, BackendPort, BackendProtocol},
-    objects::ObjectKey,
     problem::Problem,
-    references::Reference,
 };
 
 /// What becomes of an Ingress whose ConfigMap is not there and must be.
@@ -34,15 +34,7 @@ impl Translator<'_, '_> {
         if let Some(pages) = self.error_pages() {
             self.filters.push(Filter::ErrorPages(Arc::new(pages)));
         }
-        let settings = &self.settings.answers;
-        if !settings.codings.is_empty() {
-            self.filters.push(Filter::Compress(Arc::new(Compress {
-                codings: settings.codings.to_vec().into(),
-                types: settings.compress_types.to_vec().into(),
-                minimum: settings.compress_minimum,
-                levels: self.settings.global.levels,
-            })));
-        }
+        self.filters.extend(self.settings.compress());
         if self.settings.answers.closes_upstream {
             let close = HeaderValue::from_static("close");
             self.filters.push(Filter::SetHeader(header::CONNECTION, close));
@@ -100,7 +92,8 @@ impl Translator<'_, '_> {
     fn error_pages(&mut self) -> Option<ErrorPages> {
         let settings = self.settings.answers.clone();
         let backend = settings.default_backend.as_ref().and_then(|named| self.error_backend(named));
-        let pages = settings.error_pages.as_ref().map(|named| self.pages(named));
+        let objects = self.reading.objects;
+        let pages = settings.error_pages.as_ref().map(|named| self.out.pages(named, objects));
         let pages = ErrorPages {
             statuses: settings.statuses,
             leaves_backend: settings.leaves_backend,
@@ -113,7 +106,7 @@ impl Translator<'_, '_> {
 
     /// The Service that words errors.
     fn error_backend(&mut self, named: &Named) -> Option<Forward> {
-        let key = match self.key_of(named, "errors are worded here") {
+        let key = match own_key(&self.out.object, named, WORDED) {
             Ok(service) => {
                 let (port, protocol) = (BackendPort::First, BackendProtocol::Declared);
                 BackendKey { service, port, protocol, whole: false }
@@ -126,31 +119,6 @@ impl Translator<'_, '_> {
         let backend = self.out.backend(key, 1, named.field.clone(), self.slots);
         let policy = Arc::clone(&self.policy);
         Some(Forward::new(ForwardSpec::of(Box::new([backend]), policy)))
-    }
-
-    /// Texts for errors. What cannot be read is left out: an error is shown in any case.
-    fn pages(&mut self, named: &Named) -> Box<[ErrorPage]> {
-        let map = match self.config_map(named, "errors are worded here") {
-            Ok(map) => map,
-            Err(problem) => {
-                self.out.problems.push(*problem);
-                return Box::default();
-            }
-        };
-        let mut pages = Vec::new();
-        for (name, text) in map.data.iter().flatten() {
-            match ErrorPage::parse(name, text) {
-                Some(page) => pages.push(page),
-                None => self.out.problems.push(Problem::warning(
-                    &self.out.object,
-                    "InvalidErrorPage",
-                    &named.field,
-                    format!("the ConfigMap holds {name:?}, which is not the name of a page"),
-                    "name pages 404.html, 503.json, 4xx.txt, 5xx and the like",
-                )),
-            }
-        }
-        pages.into()
     }
 
     /// The fields in a ConfigMap. What is wrong with one of them is wrong with all: they may protect.
@@ -184,27 +152,6 @@ impl Translator<'_, '_> {
         named: &Named,
         outcome: &str,
     ) -> Result<Arc<ConfigMap>, Box<Problem>> {
-        let key = self.key_of(named, outcome)?;
-        let reference = Reference::config_map(self.reading.objects, key);
-        let found = reference.as_config_map(&self.out.object, &named.field, outcome);
-        self.out.references.push(reference);
-        found
-    }
-
-    /// The object of this namespace that an annotation names.
-    fn key_of(&self, named: &Named, outcome: &str) -> Result<ObjectKey, Box<Problem>> {
-        let Named { name, field } = named;
-        let own = Arc::clone(&self.key.namespace);
-        match name.split_once('/') {
-            Some((namespace, _)) if namespace != &*own => Err(Box::new(Problem::error(
-                &self.out.object,
-                "OtherNamespace",
-                field,
-                format!("value {name:?} names an object of another namespace; {outcome}"),
-                "name one of the same namespace",
-            ))),
-            Some((_, name)) => Ok(ObjectKey::new(own, name)),
-            None => Ok(ObjectKey::new(own, &**name)),
-        }
+        self.out.config_map(named, outcome, self.reading.objects)
     }
 }
