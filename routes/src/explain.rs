@@ -240,9 +240,13 @@ impl<'t> Request<'t> {
             .filter(|rule| !answers(rule))
             .map(|rule| explained(rule, &self.view, self.why_not(entry, rule)));
         let lost = entry.lost().iter().map(|lost| {
-            let reason = match lost.owner.object == lost.rule.object {
-                true => "the same object has this host and path already".to_owned(),
-                false => format!("{} has this host and path and is older", lost.owner.object),
+            let owner = &lost.owner.object;
+            let reason = if *owner == lost.rule.object {
+                "the same object has this host and path already".to_owned()
+            } else if lost.owner.guards().is_some() {
+                format!("{owner} has this host and path, and a protection that is not in force")
+            } else {
+                format!("{owner} has this host and path and is older")
             };
             explained(&lost.rule, &self.view, reason)
         });

@@ -66,6 +66,30 @@ fn the_winner_and_each_loser_say_why() {
 }
 
 #[test]
+fn an_older_rule_that_a_younger_protection_closes_does_not_hear_that_the_other_is_older() {
+    let ingress = |name: &str, annotations: &str| {
+        format!(
+            "kind: Ingress
+metadata: {{name: {name}, namespace: d, annotations: {{{annotations}}}}}
+spec:
+  rules:
+    - host: closed.test
+      http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: s, port: {{number: 80}}}}}}}}]}}
+---
+"
+        )
+    };
+    let limited = "nginx.ingress.kubernetes.io/limit-rps: x";
+    let all = [OBJECTS, "---\n", &ingress("a", ""), &ingress("b", limited)].concat();
+    let explanation = explained_get(&testing::compiled(&all), Scheme::Http, "closed.test", "/");
+    let a = explanation.losers.iter().find(|rule| rule.object.key.name.as_ref() == "a").unwrap();
+    assert_eq!(
+        a.reason,
+        "Ingress d/b has this host and path, and a protection that is not in force"
+    );
+}
+
+#[test]
 fn a_wildcard_says_that_it_covers_one_label() {
     let (winner, losers) = lines(Scheme::Http, "x.a.foo.com", "/");
     assert_eq!(
