@@ -112,6 +112,7 @@ pub(crate) fn translate(
     };
     out.claim = Some(host.clone());
     let (mut settings, mut problems) = annotations::parse(&object, &route.metadata);
+    problems.extend(host::two(&object, &route.spec));
     problems.extend(settings.close_without_tls(&object, route.spec.tls.is_some()));
     let mut references = Vec::new();
     let loopback = objects.routes.get(key).is_some_and(|it| it.trust.loopback_endpoints);

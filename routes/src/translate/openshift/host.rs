@@ -6,9 +6,10 @@ use super::Refusal;
 use crate::{
     host,
     model::HostPattern,
-    objects::ObjectKey,
+    objects::{ObjectKey, ObjectRef},
     openshift::{Route, RouteSpec},
     options::Options,
+    problem::Problem,
 };
 
 /// The effective host and, if the Route may claim it, the hosts that it stands for.
@@ -38,6 +39,16 @@ pub(super) fn claimed(
     };
     let found = pattern(route, &host, options);
     (host, found)
+}
+
+/// Of a Route that says its host in two ways, which one counts, in the words of OpenShift's API.
+pub(super) fn two(object: &ObjectRef, spec: &RouteSpec) -> Option<Problem> {
+    let given = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.is_empty());
+    (given(&spec.host) && given(&spec.subdomain)).then(|| {
+        let message = "spec.host is set; spec.subdomain may be ignored";
+        let hint = "remove one of the two";
+        Problem::warning(object, "SubdomainIgnored", "spec.subdomain", message, hint)
+    })
 }
 
 /// The host as a text, and the field that it comes from.
