@@ -10,7 +10,7 @@
 //! Pure: [`queue`](super::queue) asks before it sends, `requests` reads the object for it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -144,9 +144,20 @@ pub(super) fn rival(metadata: &ObjectMeta, kind: &str, ours: &str) -> Option<Riv
         if is_ours { None } else { owners.pop()?.1 }
     });
     let manager = lost.next()?.to_owned();
-    let is_gateway = manager.strip_prefix(MANAGER).is_some_and(|rest| rest.starts_with(':'));
-    let prevails = !is_gateway || *manager < *ours;
+    let prevails = !is_gateway(&manager) || *manager < *ours;
     Some(Rival { manager, prevails })
+}
+
+/// Gateways of other Leases that have a part in the status.
+pub(super) fn other_gateways(metadata: &ObjectMeta, ours: &str) -> BTreeSet<String> {
+    let all = metadata.managed_fields.as_deref().unwrap_or_default().iter();
+    let of_status = all.filter(|entry| entry.subresource.as_deref() == Some("status"));
+    let managers = of_status.filter_map(|entry| entry.manager.clone());
+    managers.filter(|manager| is_gateway(manager) && *manager != ours).collect()
+}
+
+fn is_gateway(manager: &str) -> bool {
+    manager.strip_prefix(MANAGER).is_some_and(|rest| rest.starts_with(':'))
 }
 
 fn owns(entry: &ManagedFieldsEntry, path: &[&str]) -> bool {
@@ -250,6 +261,8 @@ mod tests {
             let expected = Rival { manager: manager.to_owned(), prevails };
             assert_eq!(other(manager), Some(expected), "{manager}");
         }
+        let both = managed(&[("gatehouse:a/gatehouse", list()), (ours, list()), ("a", list())]);
+        assert_eq!(other_gateways(&both, ours), ["gatehouse:a/gatehouse".to_owned()].into());
         assert_eq!(other(ours), None);
         assert_eq!(rival(&ObjectMeta::default(), "Ingress", ours), None);
         // Both say the same.

@@ -310,6 +310,15 @@ pub(crate) fn touch(service: &Service, leader: &str, now: &str) -> Option<Patch>
     apply("Service", &service.metadata, Over::Seen, service_status(present, Some(condition)))
 }
 
+/// What is there, to be owned by us as well; and what then has a gateway of another Lease own nothing of it.
+pub(crate) fn inherit(service: &Service) -> Option<[Patch; 2]> {
+    let condition = pending(service).map(|condition| json!(condition));
+    let status = service_status(in_service(service), condition);
+    let claim = apply("Service", &service.metadata, Over::Seen, status)?;
+    // Without a status: an empty one would be owned as such.
+    Some([claim, apply("Service", &service.metadata, Over::Own, Value::Null)?])
+}
+
 fn service(
     statuses: &Statuses<'_>,
     key: &ObjectKey,
@@ -463,8 +472,10 @@ fn apply(kind: &'static str, metadata: &ObjectMeta, over: Over, status: Value) -
         "apiVersion": version,
         "kind": kind,
         "metadata": { "name": &*key.name },
-        "status": status,
     });
+    if !status.is_null() {
+        body["status"] = status;
+    }
     if !key.namespace.is_empty() {
         body["metadata"]["namespace"] = (*key.namespace).into();
     }

@@ -13,7 +13,7 @@ use kube::{
 };
 
 use super::{
-    Scope,
+    Scope, contest,
     diff::{self, Patch},
     leader::Term,
     queue::Outcome,
@@ -67,15 +67,23 @@ pub(super) async fn take_over(
     let ours = services.iter().filter(|it| compile::may_be_ours(scope.class.as_deref(), it));
     let ours = ours.map(|service| {
         let touch = if fenced { None } else { diff::touch(service, leader, &now) };
-        (key_of(&service.metadata), service.metadata.resource_version.clone(), touch)
+        let others = contest::other_gateways(&service.metadata, manager);
+        let inherit = if again || others.is_empty() { None } else { diff::inherit(service) };
+        let version = service.metadata.resource_version.clone();
+        (key_of(&service.metadata), version, touch, inherit.map(|patches| (patches, others)))
     });
     let ours: Vec<_> = ours.collect();
     let now = now.as_str();
-    let versions = stream::iter(ours).map(|(key, version, touch)| async move {
-        let version = match touch {
+    let versions = stream::iter(ours).map(|(key, version, touch, inheritance)| async move {
+        let touched = touch.is_some();
+        let mut version = match touch {
             None => version,
             Some(patch) => fence((client, manager), patch, leader, now).await?,
         };
+        if let Some((patches, others)) = inheritance {
+            let written = inherit((client, manager), patches, others, touched).await;
+            version = written.or(version);
+        }
         Ok::<_, String>(version.and_then(|it| it.parse().ok()).map(|version| (key, version)))
     });
     let versions: Vec<_> = versions.buffer_unordered(CONCURRENCY).try_collect().await?;
@@ -128,6 +136,33 @@ async fn fence(
         }
     }
     Err(format!("{} does not stop changing", patch.object))
+}
+
+/// Has our field manager alone own what gateways of other Leases wrote, as it stands: what they own as well would stay when
+/// we take it out, and of a gateway that got another Lease nobody is left to do so. One that is still there loses
+/// nothing but that. `touched`: we have written all of it. The version of the Service, if there is another one then.
+async fn inherit(
+    (client, manager): (&Client, &str),
+    [claim, leave]: [Patch; 2],
+    others: BTreeSet<String>,
+    touched: bool,
+) -> Option<String> {
+    let mut version = None;
+    if !touched {
+        match requests::write(client, &claim, manager).await {
+            Outcome::Done(written) => version = Some(written),
+            outcome => {
+                tracing::debug!(?outcome, service = %claim.object, "not inherited");
+                return None;
+            }
+        }
+    }
+    for other in others {
+        if let Outcome::Done(written) = requests::write(client, &leave, &other).await {
+            version = Some(written);
+        }
+    }
+    version
 }
 
 /// Without pools nobody has dealt anything out.

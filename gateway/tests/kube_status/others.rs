@@ -179,3 +179,45 @@ fn a_router_that_gets_another_name_takes_the_entries_by_its_old_one_out() {
     assert!(names("left").is_empty());
     assert_eq!(names("r"), ["default", "new"]);
 }
+
+/// As after an installation under another name: nobody is left who would take out what was written before.
+#[test]
+fn a_gateway_of_another_lease_takes_over_what_the_one_before_wrote() {
+    let bed = Bed::new("inherits");
+    bed.pool("10.44.0.1/32");
+    let old = bed.gateway("node-1", &["--lease-name", "old"]);
+    let ip = |name: &str| status(&bed, SERVICE, name)["loadBalancer"]["ingress"][0]["ip"].clone();
+    let reason = |name: &str| status(&bed, SERVICE, name)["conditions"][0]["reason"].clone();
+    bed.service("has", json!({}));
+    eventually("it has an address", || ip("has").is_string().then_some(()));
+    bed.service("waits", json!({}));
+    eventually("it says why not", || (reason("waits") == "PoolExhausted").then_some(()));
+    drop(old);
+    let _new = bed.gateway("node-1", &["--lease-name", "new"]);
+    let services = bed.objects(SERVICE.0, SERVICE.1, SERVICE.2);
+    for name in ["has", "waits"] {
+        eventually("the status is that of the new one alone", || {
+            let metadata = bed.runtime.block_on(services.get(name)).unwrap().metadata;
+            let mut all = metadata.managed_fields.unwrap_or_default();
+            all.retain(|entry| entry.subresource.as_deref() == Some("status"));
+            let managers: Vec<_> =
+                all.iter().filter_map(|entry| entry.manager.as_deref()).collect();
+            (managers == ["gatehouse:inherits/new"]).then_some(())
+        });
+    }
+    assert_eq!(ip("has"), "10.44.0.1");
+    // What one waits for comes.
+    let pools = bed.objects("metallb.io/v1beta1", "IPAddressPool", "ipaddresspools");
+    let patch =
+        kube::api::Patch::Merge(json!({ "spec": { "addresses": ["10.44.0.1-10.44.0.2"] } }));
+    bed.runtime.block_on(pools.patch("pool", &Default::default(), &patch)).unwrap();
+    eventually("it has an address, and does not wait", || {
+        (ip("waits") == "10.44.0.2" && reason("waits").is_null()).then_some(())
+    });
+    assert_eq!(ip("has"), "10.44.0.1");
+    // And goes: there is no pool any more.
+    bed.runtime.block_on(pools.delete("pool", &Default::default())).unwrap();
+    eventually("neither has an address", || {
+        (ip("has").is_null() && ip("waits").is_null()).then_some(())
+    });
+}
