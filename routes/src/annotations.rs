@@ -7,13 +7,15 @@
 
 use std::sync::{Arc, LazyLock};
 
-use http::HeaderValue;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use http::{HeaderName, HeaderValue, header::HOST};
+use k8s_openapi::{
+    api::networking::v1::IngressBackend, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 
 use crate::{
     filter::{AddressRules, Filter, tls_terms::TlsTerms},
     model::HostPattern,
-    objects::ObjectRef,
+    objects::{ObjectKey, ObjectRef},
     options::EncodedSlashes,
     policy::{Policy, buffering::Buffering, timeouts::Timeouts},
     problem::Problem,
@@ -21,6 +23,7 @@ use crate::{
 
 mod answers;
 pub(crate) mod authentication;
+mod backend_text;
 mod buffers;
 mod canary;
 mod carried;
@@ -57,6 +60,7 @@ mod written;
 use answers::AnswerSettings;
 pub(crate) use answers::Named;
 use authentication::AuthenticationSettings;
+use backend_text::BackendText;
 use buffers::AnswerBuffers;
 pub(crate) use canary::CanarySettings;
 pub(crate) use carried::{Carried, carry};
@@ -131,7 +135,7 @@ pub(crate) struct Settings {
     pub(crate) weights: Arc<[(Arc<str>, u16)]>,
     /// More names of the hosts.
     pub(crate) aliases: Arc<[HostPattern]>,
-    pub(crate) upstream_host: Option<HeaderValue>,
+    upstream_host: Option<BackendText>,
     pub(crate) forwarded_prefix: Option<HeaderValue>,
     pub(crate) hsts: Option<HeaderValue>,
     snippet: Snippet,
@@ -214,8 +218,8 @@ impl Settings {
         let access =
             (*rules != AddressRules::default()).then(|| Filter::Access(Arc::new(rules.clone())));
         let cors = self.cors.policy().map(|cors| Filter::Cors(Arc::new(cors)));
-        let host =
-            self.upstream_host.clone().map(|host| Filter::SetHeader(http::header::HOST, host));
+        let host = self.upstream_host.as_ref().and_then(BackendText::fixed);
+        let host = host.map(|host| Filter::SetHeader(HOST, host));
         access
             .into_iter()
             .chain(self.global.filters())
@@ -227,6 +231,16 @@ impl Settings {
             .chain(self.hsts.clone().map(Filter::Hsts))
             .chain(self.snippet.filters())
             .collect()
+    }
+
+    /// The filters that depend on the backend of a path of an Ingress.
+    pub(crate) fn filters_of(&self, ingress: &ObjectKey, backend: &IngressBackend) -> Vec<Filter> {
+        let host = self.upstream_host.iter().map(|host| (&HOST, host));
+        let fields = host.chain(self.snippet.request());
+        let set = |(name, text): (&HeaderName, &BackendText)| {
+            Some(Filter::SetHeader(name.clone(), text.of(ingress, backend)?))
+        };
+        fields.filter_map(set).collect()
     }
 
     /// Takes what the annotation of this name says.

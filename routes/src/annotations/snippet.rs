@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
+use super::backend_text::BackendText;
 use crate::filter::{
     Filter,
     answer_fields::{AnswerFields, may_be_set},
@@ -17,8 +18,10 @@ use crate::filter::{
 pub(crate) struct Snippet {
     /// Fields of answers.
     pub(super) answer: Vec<(HeaderName, HeaderValue)>,
+    /// Fields of the backend's answers that clients do not get.
+    pub(super) hide: Vec<HeaderName>,
     /// Fields of requests for the backend.
-    pub(super) request: Vec<(HeaderName, HeaderValue)>,
+    pub(super) request: Vec<(HeaderName, BackendText)>,
     /// Annotations that say the same, by their names after the prefix.
     pub(super) annotations: Vec<(&'static str, String)>,
 }
@@ -82,6 +85,7 @@ const FORWARDED: [(&str, &[&str]); 9] = [
 pub(super) fn understand(text: &str, reach: Reach) -> Result<Snippet, String> {
     let mut snippet = Snippet::default();
     let mut clients = Clients::default();
+    let mut of_grpc = Vec::new();
     for directive in directives(text)? {
         let words: Vec<&str> = directive.iter().map(String::as_str).collect();
         let Some((name, values)) = words.split_first() else { continue };
@@ -95,6 +99,12 @@ pub(super) fn understand(text: &str, reach: Reach) -> Result<Snippet, String> {
             }
             ("proxy_set_header", [name, value]) if says_nothing(name, value) => Some(()),
             ("proxy_set_header", [name, value]) => snippet.request_field((name, value)),
+            ("proxy_hide_header" | "grpc_hide_header", [name]) => snippet.hide(name),
+            ("more_clear_headers", names) => all(names, |name| snippet.hide(name)),
+            ("grpc_set_header", [name, value]) => {
+                of_grpc.push([*name, *value].map(str::to_owned));
+                Some(())
+            }
             ("more_set_input_headers", fields) => {
                 all(fields, |field| snippet.request_field(field.split_once(':')?))
             }
@@ -122,6 +132,12 @@ pub(super) fn understand(text: &str, reach: Reach) -> Result<Snippet, String> {
         };
         known.ok_or_else(|| words.join(" "))?;
     }
+    // Here a field is for every protocol.
+    if let Some([name, value]) =
+        of_grpc.into_iter().find(|[name, value]| !snippet.sets(name, value))
+    {
+        return Err(format!("grpc_set_header {name} {value}"));
+    }
     snippet.annotations.extend(clients.annotation()?);
     Ok(snippet)
 }
@@ -131,22 +147,50 @@ impl Snippet {
     pub(super) fn filters(&self) -> impl Iterator<Item = Filter> {
         let mut answer = AnswerFields::default();
         answer.set.clone_from(&self.answer);
-        let answer = (!answer.set.is_empty()).then(|| Filter::AnswerFields(Arc::new(answer)));
-        let request = self.request.iter().cloned();
-        request.map(|(name, value)| Filter::SetHeader(name, value)).chain(answer)
+        answer.hide.clone_from(&self.hide);
+        let answer =
+            (answer != AnswerFields::default()).then(|| Filter::AnswerFields(Arc::new(answer)));
+        let fixed = |(name, text): &(HeaderName, BackendText)| {
+            Some(Filter::SetHeader(name.clone(), text.fixed()?))
+        };
+        self.request.iter().filter_map(fixed).chain(answer)
+    }
+
+    /// The fields of requests.
+    pub(super) fn request(&self) -> impl Iterator<Item = (&HeaderName, &BackendText)> {
+        self.request.iter().map(|(name, text)| (name, text))
     }
 
     fn answer_field(&mut self, field: (&str, &str)) -> Option<()> {
-        self.answer.push(read_field(field)?);
+        let (name, value) = read_field(field)?;
+        // Nothing is filled in.
+        let value = HeaderValue::try_from(value).ok().filter(|_| !field.1.contains('$'))?;
+        self.answer.push((name, value));
         Some(())
     }
 
+    fn hide(&mut self, name: &str) -> Option<()> {
+        // `*` at the end of a name stands for more than one.
+        let name = HeaderName::try_from(name.trim()).ok()?;
+        let one = !name.as_str().contains('*') && !name.as_str().starts_with('-');
+        (may_be_set(&name) && one).then(|| self.hide.push(name))
+    }
+
     fn request_field(&mut self, field: (&str, &str)) -> Option<()> {
-        let field = read_field(field)?;
+        let (name, value) = read_field(field)?;
+        let field = (name, BackendText::new(value)?);
         // Who the client is, and how it came, is not an object's to say.
         let own =
             FORWARDED.iter().any(|(name, _)| field.0 == *name) && field.0 != http::header::HOST;
         (!own).then(|| self.request.push(field))
+    }
+
+    fn sets(&self, name: &str, value: &str) -> bool {
+        says_nothing(name, value)
+            || read_field((name, value)).is_some_and(|(name, value)| {
+                let text = BackendText::new(value);
+                self.request.iter().any(|(set, to)| *set == name && text.as_ref() == Some(to))
+            })
     }
 
     fn redirect(&mut self, code: &str, url: &str) -> Option<()> {
@@ -202,13 +246,13 @@ impl Clients {
     }
 }
 
-/// A field with a value that is written out; none of those that say how long a message is.
-fn read_field((name, value): (&str, &str)) -> Option<(HeaderName, HeaderValue)> {
+/// A field that an object may set: none of those that say how long a message is.
+fn read_field<'f>((name, value): (&str, &'f str)) -> Option<(HeaderName, &'f str)> {
     let (name, value) = (name.trim(), value.trim());
-    let plain = !value.is_empty() && !value.contains('$') && !name.starts_with('-');
-    let name = HeaderName::try_from(name).ok().filter(|_| plain)?;
+    let given = !value.is_empty() && !name.starts_with('-');
+    let name = HeaderName::try_from(name).ok().filter(|_| given)?;
     let own = may_be_set(&name) || name == http::header::HOST;
-    Some((name, HeaderValue::try_from(value).ok()?)).filter(|_| own)
+    own.then_some((name, value))
 }
 
 fn says_nothing(name: &str, value: &str) -> bool {
@@ -313,7 +357,9 @@ mod tests {
             fields(&snippet.answer),
             "x-frame-options: DENY, x-robots-tag: none, content-security-policy: default-src 'self'; img-src *"
         );
-        assert_eq!(fields(&snippet.request), "x-tenant: blue");
+        let request =
+            snippet.request.iter().filter_map(|(name, text)| Some((name.clone(), text.fixed()?)));
+        assert_eq!(fields(&request.collect::<Vec<_>>()), "x-tenant: blue");
         assert!(snippet.annotations.is_empty());
     }
 
@@ -357,8 +403,14 @@ mod tests {
             ("allow 10.0.0.0/8; deny 10.1.0.0/16; deny all;", "deny"),
             ("deny all; allow 10.0.0.0/8;", "allow 10.0.0.0/8"),
             ("more_set_headers \"X-A: $host\";", "more_set_headers X-A: $host"),
+            ("proxy_set_header X-A $remote_user;", "proxy_set_header X-A $remote_user"),
+            ("proxy_set_header X-A ${};", "proxy_set_header X-A $ {"),
+            ("grpc_set_header X-A 1; proxy_set_header X-A 2;", "grpc_set_header X-A 1"),
             ("more_set_headers -s 404 \"X-A: 1\";", "more_set_headers -s 404 X-A: 1"),
             ("add_header X-A \"\";", "add_header X-A "),
+            ("proxy_hide_header Content-Length;", "proxy_hide_header Content-Length"),
+            ("more_clear_headers \"X-*\";", "more_clear_headers X-*"),
+            ("more_clear_headers -s 404 X-A;", "more_clear_headers -s 404 X-A"),
             ("add_header Content-Length 0;", "add_header Content-Length 0"),
             (
                 "proxy_set_header X-Forwarded-For 10.0.0.1;",

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::backend_text::BackendText;
 use super::buffers::AnswerBuffer;
 use super::choice::ChoiceSetting;
 use super::termination::Termination;
@@ -197,7 +198,7 @@ pub(crate) enum Setting {
     CorsCredentials(bool),
     CorsMaxAge(HeaderValue),
     /// `Host` for the backend.
-    UpstreamHost(HeaderValue),
+    UpstreamHost(BackendText),
     /// `X-Forwarded-Prefix` for the backend, along with a rewrite.
     ForwardedPrefix(HeaderValue),
     /// `Strict-Transport-Security` of answers over TLS.

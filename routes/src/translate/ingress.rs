@@ -228,7 +228,8 @@ impl Translator<'_, '_> {
                     Some(reason) => self.refused(reason),
                     None => self.action(&path.backend, &format!("{field}.backend")),
                 };
-                self.push(host, judged.matcher, judged.rewrite, action);
+                let own = self.own_filters(judged.rewrite, &path.backend);
+                self.push(host, judged.matcher, own, action);
             }
             None if !self.protects() => {}
             _ => {
@@ -244,7 +245,7 @@ impl Translator<'_, '_> {
     fn close(&mut self, host: &HostPattern, path: PathMatch) {
         let reason = self.settings.deny.unwrap_or("InvalidPath");
         let reach = if self.settings.deny_host { Reach::Host } else { Reach::Path };
-        self.push(host, path, None, Action::Deny { reason, reach });
+        self.push(host, path, Vec::new(), Action::Deny { reason, reach });
     }
 
     /// A rule that makes no sense; nothing else of the namespace answers for it with less protection.
@@ -274,7 +275,8 @@ impl Translator<'_, '_> {
             }
             // Each host gets a forwarding of its own: its place in the sequence is its own, too.
             let action = self.action(backend, "spec.defaultBackend");
-            self.push(&host, PathMatch::Default, None, action);
+            let own = self.own_filters(None, backend);
+            self.push(&host, PathMatch::Default, own, action);
         }
     }
 
@@ -282,20 +284,21 @@ impl Translator<'_, '_> {
         self.out.entry(host, true);
     }
 
-    fn push(
-        &mut self,
-        host: &HostPattern,
-        path: PathMatch,
-        rewrite: Option<Rewrite>,
-        action: Action,
-    ) {
+    /// The filters of a path besides those that all have.
+    fn own_filters(&self, rewrite: Option<Rewrite>, backend: &IngressBackend) -> Vec<Filter> {
+        // Without a rewrite there is no prefix that the backend could miss.
+        let prefix = self.settings.forwarded_prefix.clone().filter(|_| rewrite.is_some());
+        let prefix = prefix.map(|prefix| Filter::SetHeader(X_FORWARDED_PREFIX, prefix));
+        let of_backend = self.settings.filters_of(self.key, backend);
+        rewrite.map(Filter::Rewrite).into_iter().chain(prefix).chain(of_backend).collect()
+    }
+
+    /// Adds a rule; `own` are the filters that it has besides those of all.
+    fn push(&mut self, host: &HostPattern, path: PathMatch, own: Vec<Filter>, action: Action) {
         let settings = &self.settings;
         let exempt = path::is_acme(path.text());
         let has_tls = settings.ssl_redirect.then(|| (self.reading.has_tls)(host));
         let redirect = self.https_redirect(has_tls == Some(true)).filter(|_| !exempt);
-        // Without a rewrite there is no prefix that the backend could miss.
-        let prefix = settings.forwarded_prefix.clone().filter(|_| rewrite.is_some());
-        let prefix = prefix.map(|prefix| Filter::SetHeader(X_FORWARDED_PREFIX, prefix));
         let filters = match action {
             // A closed path is closed in clear text, too.
             Action::Deny { .. } => Filters::default(),
@@ -306,8 +309,7 @@ impl Translator<'_, '_> {
                     true => authentication::for_solver(filter),
                     false => Some(filter.clone()),
                 }))
-                .chain(rewrite.map(Filter::Rewrite))
-                .chain(prefix)
+                .chain(own)
                 .collect(),
         };
         let rule = RouteRule {

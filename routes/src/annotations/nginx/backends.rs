@@ -97,5 +97,5 @@ pub(super) const ROWS: &[Annotation] = &[
     honoured("upstream-hash-by", HASH_BY, "", "Text with variables of nginx that chooses the endpoint, the same one for the same text."),
     honoured("upstream-hash-by-subset", HASH_SUBSET, "false", "Whether a group of endpoints shares the requests of a text.").tuning(),
     honoured("upstream-hash-by-subset-size", HASH_SUBSET_SIZE, "3", "Size of such a group.").tuning(),
-    honoured("upstream-vhost", UPSTREAM_HOST, "", "Host header for the backend."),
+    honoured("upstream-vhost", UPSTREAM_HOST, "", "Host header for the backend; `$service_name`, `$service_port`, `$namespace` and `$ingress_name` are filled in."),
 ];

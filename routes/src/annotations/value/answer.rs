@@ -5,6 +5,7 @@ use http::HeaderValue;
 
 use super::{Fault, Parser, Setting, flag};
 use crate::{
+    annotations::backend_text::BackendText,
     filter::cors::{OriginPattern, Origins},
     template::Template,
 };
@@ -175,19 +176,23 @@ fn field(value: &str, setting: fn(HeaderValue) -> Setting) -> Result<Setting, Fa
 
 fn upstream_host(value: &str) -> Result<Setting, Fault> {
     let value = value.trim();
-    if value.is_empty() {
+    // That is what the backend gets anyway.
+    if matches!(value, "" | "$host" | "$http_host" | "$best_http_host") {
         return Ok(Setting::Nothing);
     }
-    let host = match value.rsplit_once(':') {
-        Some((host, port)) if port.parse::<u16>().is_ok() => host,
-        _ => value,
+    let is_host = |text: String| {
+        let host = match text.rsplit_once(':') {
+            Some((host, port)) if port.parse::<u16>().is_ok() => host,
+            _ => &text,
+        };
+        crate::host::canonical(host).is_some()
     };
-    let fault = || {
-        let message = "is not a host";
-        Fault::new("InvalidAnnotation", message, "write a host such as app.example.com")
-    };
-    crate::host::canonical(host).ok_or_else(fault)?;
-    HeaderValue::try_from(value).map(Setting::UpstreamHost).map_err(|_| fault())
+    let text = BackendText::new(value).filter(|text| text.sample().is_some_and(is_host));
+    text.map(Setting::UpstreamHost).ok_or_else(|| {
+        let hint = "write a host such as app.example.com; $service_name, $service_port, $namespace and \
+                    $ingress_name are filled in";
+        Fault::new("InvalidAnnotation", "is not a host", hint)
+    })
 }
 
 /// `max-age=SECONDS`, `includeSubDomains` and `preload`, in any order (RFC 6797 §6.1).

@@ -28,7 +28,7 @@ impl Translator<'_, '_> {
                 let root = PathMatch::Exact("/".into());
                 let entry = self.out.entry(&host, true);
                 entry.rules.retain(|rule| rule.matches.path != root);
-                self.push(&host, root, None, Action::Redirect(Redirect { status: 302, to }));
+                self.push(&host, root, Vec::new(), Action::Redirect(Redirect { status: 302, to }));
             }
             if self.settings.redirects.www
                 && let HostPattern::Exact(name) = &host
@@ -41,7 +41,7 @@ impl Translator<'_, '_> {
                 && let Some(to) = literal(&format!("$scheme://{name}$request_uri"))
             {
                 let action = Action::Redirect(Redirect { status: 308, to });
-                self.push(&other, PathMatch::Default, None, action);
+                self.push(&other, PathMatch::Default, Vec::new(), action);
             }
         }
     }
