@@ -136,6 +136,11 @@ struct RouterSettings {
 }
 
 impl Settings {
+    /// Whether connections of a client that are passed on go to one endpoint, if the object says.
+    pub(crate) fn keeps_clients(&self) -> Option<bool> {
+        self.choice.algorithm.as_ref().map(|one| matches!(one, Algorithm::Hash { .. }))
+    }
+
     /// The way to the backends. `secure`: whether the cookie of a Route is for TLS only; `None` on an Ingress.
     pub(crate) fn policy(&self, object: &ObjectRef, secure: Option<bool>) -> Arc<Policy> {
         let (balance, affinity) = (self.choice.balance(), self.choice.affinity(object, secure));

@@ -25,7 +25,8 @@ pub(super) static HAPROXY: Family = Family::new(
             ON,
             ALGORITHM,
             "",
-            "How the endpoint is chosen: `roundrobin` (the default), `leastconn`, `random` or `source`.",
+            "How the endpoint is chosen: `roundrobin` (the default), `leastconn`, `random` or `source`. \
+             Where TLS is passed through, `source` is the default if one Service has all of it, and the others are all in turn.",
         ).tuning(),
         Annotation::honoured(
             "disable_cookies",

@@ -197,3 +197,36 @@ fn what_cannot_be_protected_or_makes_no_sense_is_passed_to_nobody() {
     let closed = compiled(&ingress("a", 1, "a.test", &format!("{SSL_PASSTHROUGH}, {auth}"), ""));
     assert!(matches!(&*passed(&closed, "a.test"), "-" | "terminated"));
 }
+
+#[test]
+fn connections_of_a_client_go_to_one_endpoint_unless_a_route_balances_otherwise_or_has_several_services()
+ {
+    let by_client = |balance: &str, more: &str| {
+        let annotation =
+            format!("annotations: {{haproxy.router.openshift.io/balance: '{balance}'}}");
+        let route = route("deep", 1, "a.test", &format!("{PASS}{more}"));
+        let compiled =
+            compiled(&route.replace("namespace: d", &format!("namespace: d, {annotation}")));
+        let table = &compiled.tables[0];
+        table.passthrough.find("a.test", &table.routes).unwrap().by_client
+    };
+    let two = ", alternateBackends: [{name: more, weight: 1}]";
+    let spare = ", alternateBackends: [{name: more, weight: 0}]";
+    for (balance, more, expected) in [
+        ("", "", true),
+        ("nonsense", "", true),
+        ("source", "", true),
+        ("roundrobin", "", false),
+        ("leastconn", "", false),
+        ("random", "", false),
+        ("", two, false),
+        ("", spare, true),
+        ("source", two, true),
+    ] {
+        assert_eq!(by_client(balance, more), expected, "{balance:?} {more:?}");
+    }
+    let annotations = "route.openshift.io/termination: passthrough, haproxy.router.openshift.io/balance: roundrobin";
+    let compiled = compiled(&ingress("deep", 1, "a.test", annotations, ""));
+    let table = &compiled.tables[0];
+    assert!(!table.passthrough.find("a.test", &table.routes).unwrap().by_client);
+}

@@ -13,7 +13,7 @@ use super::{Translation, never_asked, tokens};
 use crate::{
     action::{Action, Forward, ForwardSpec, Reach, WeightedBackend},
     admit::Lane,
-    annotations,
+    annotations::{self, Settings},
     filter::{
         Filter, Filters, HttpsRedirect, Rewrite, authentication::Authentication,
         error_pages::ErrorPages,
@@ -148,7 +148,7 @@ pub(crate) fn translate(
                     filters.push(Filter::ErrorPages(Arc::new(pages)));
                 }
             }
-            let own = (filters, policy, settings.prefix_target.as_ref());
+            let own = Own { filters, policy, settings: &settings };
             let out = &mut out.translation;
             served(route, &object, &host, options, own, out, slots)
         }
@@ -181,26 +181,35 @@ pub(crate) fn translate(
     out
 }
 
+/// What the annotations of a Route ask for.
+struct Own<'s> {
+    filters: Vec<Filter>,
+    policy: Arc<Policy>,
+    settings: &'s Settings,
+}
+
 /// The rule of a Route that asks only for what can be done.
 fn served(
     route: &Route,
     object: &ObjectRef,
     host: &HostPattern,
     options: &Options,
-    (filters, policy, target): (Vec<Filter>, Arc<Policy>, Option<&Arc<str>>),
+    own: Own<'_>,
     translation: &mut Translation,
     slots: &mut Slots<'_>,
 ) -> Result<RouteRule, Refusal> {
     let spec = &route.spec;
+    let Own { filters, policy, settings } = own;
     let edits = headers::filters(spec.http_headers.as_ref(), spec.tls.as_ref())?;
     if passthrough::is_asked(spec.tls.as_ref()) {
-        let settings = (filters, policy);
-        return passthrough::served(route, (object, host), options, settings, translation, slots);
+        let own = Own { filters, policy, settings };
+        return passthrough::served(route, (object, host), options, own, translation, slots);
     }
     let text = spec.path.as_deref().unwrap_or_default();
     let path = route_path(text)?;
     translation.problems.extend(never_asked(object, "spec.path".into(), text));
-    let rewrite = target.and_then(|target| Rewrite::of_prefix(&path, target));
+    let rewrite =
+        settings.prefix_target.as_ref().and_then(|target| Rewrite::of_prefix(&path, target));
     let (clear, secure) = schemes(spec.tls.as_ref())?;
     if let Some(tls) = &spec.tls {
         translation.certs = certificate(tls, object, host)?.into_iter().collect();

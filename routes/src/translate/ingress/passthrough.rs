@@ -47,7 +47,7 @@ impl Translator<'_, '_> {
                 object: self.out.object.clone(),
                 host,
                 forward,
-                by_client: self.as_route(),
+                by_client: self.as_route() && self.settings.keeps_clients().unwrap_or(true),
                 access: access.clone().unwrap_or_default(),
             }));
         }

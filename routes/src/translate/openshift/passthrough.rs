@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Refusal, backends, invalid};
+use super::{Own, Refusal, backends, invalid};
 use crate::{
     action::{Action, Forward, ForwardSpec},
     filter::{AddressRules, Filter, Filters, HttpsRedirect},
@@ -12,7 +12,6 @@ use crate::{
     openshift::{Route, TlsConfig},
     options::{EncodedSlashes, Options},
     passthrough::PassThrough,
-    policy::Policy,
     rule::RouteRule,
     slots::Slots,
     translate::Translation,
@@ -35,20 +34,21 @@ pub(super) fn served(
     route: &Route,
     (object, host): (&ObjectRef, &HostPattern),
     options: &Options,
-    (filters, policy): (Vec<Filter>, Arc<Policy>),
+    Own { filters, policy, settings }: Own<'_>,
     translation: &mut Translation,
     slots: &mut Slots<'_>,
 ) -> Result<RouteRule, Refusal> {
     let redirected = allowed(route)?;
     let access = access(&filters)?;
     let backends = backends(&object.key, route, options, translation, slots)?;
+    let several = backends.iter().filter(|backend| backend.weight > 0).count() > 1;
     let spec = ForwardSpec::of(backends, policy);
     translation.passthrough.push(Arc::new(PassThrough {
         object: object.clone(),
         host: host.clone(),
         forward: Some(Forward::new(spec.clone())),
-        // `ROUTER_TCP_BALANCE_SCHEME` is `source` unless it is set.
-        by_client: true,
+        // `ROUTER_TCP_BALANCE_SCHEME` is `source` unless it is set; of several Services each has its share.
+        by_client: settings.keeps_clients().unwrap_or(!several),
         access,
     }));
     let redirect = Filter::HttpsRedirect(HttpsRedirect { status: 302, trim_slash: false });
