@@ -134,7 +134,7 @@ fn an_ingress_passes_its_hosts_through_to_the_backend_of_the_root() {
         "terminated",
         "a host of its own is not part of the wildcard"
     );
-    assert_eq!(answer(&compiled, "http://a.test/"), "deep:443");
+    assert_eq!(answer(&compiled, "http://a.test/"), "redirect 308");
     assert_eq!(answer(&compiled, "https://a.test/"), "404");
     assert_eq!(answer(&compiled, "https://own.w.test/"), "own:443");
     assert_eq!(unreferenced(&compiled), Vec::<String>::new());

@@ -37,7 +37,9 @@ impl Translator<'_, '_> {
         let (status, trim_slash) =
             if as_route { (302, false) } else { (308, !settings.redirects.keep_slash) };
         let status = settings.global.https_status.unwrap_or(status);
-        let redirects = as_route || settings.force_ssl_redirect || has_tls;
+        // Its pods expect TLS: what a client says in clear text is not for them, unless it is said how they get it.
+        let passed = settings.passthrough && settings.transport.speaks().is_none();
+        let redirects = as_route || settings.force_ssl_redirect || has_tls || passed;
         redirects.then_some(HttpsRedirect { status, trim_slash })
     }
 
