@@ -404,7 +404,7 @@ mod tests {
             ("deny all; allow 10.0.0.0/8;", "allow 10.0.0.0/8"),
             ("more_set_headers \"X-A: $host\";", "more_set_headers X-A: $host"),
             ("proxy_set_header X-A $remote_user;", "proxy_set_header X-A $remote_user"),
-            ("proxy_set_header X-A ${};", "proxy_set_header X-A $ {"),
+            ("proxy_set_header X-A ${};", "proxy_set_header X-A ${}"),
             ("grpc_set_header X-A 1; proxy_set_header X-A 2;", "grpc_set_header X-A 1"),
             ("more_set_headers -s 404 \"X-A: 1\";", "more_set_headers -s 404 X-A: 1"),
             ("add_header X-A \"\";", "add_header X-A "),
