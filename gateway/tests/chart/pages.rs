@@ -33,7 +33,7 @@ pub(crate) const ROUTER: &str = "docs/migrate-from-openshift-router.md";
 pub(crate) const TROUBLES: &str = "docs/troubleshooting.md";
 
 /// Camel case that is no reason: kinds, values of fields, names of types.
-const NO_REASONS: [&str; 27] = [
+const NO_REASONS: [&str; 28] = [
     "BackendTlsTable",
     "BgpSpeakerOptions",
     "CertCache",
@@ -44,6 +44,7 @@ const NO_REASONS: [&str; 27] = [
     "DoesNotExist",
     "EndpointSlice",
     "ExternalName",
+    "HttpOnly",
     "ImplementationSpecific",
     "IngressClass",
     "InterNamespaceAllowed",
