@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -17,6 +17,7 @@ use gatehouse_testbed::{
     lan::{Host, Lan},
     wait::{self, Until, comes_true},
 };
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 const VIP: &str = "10.77.0.200";
@@ -102,6 +103,29 @@ impl Bed {
             words.push(byte[0].into());
         }
         Ok((stream, words.trim().to_owned()))
+    }
+
+    /// A connection of the client from this port; the backend's words. Its end leaves the port free.
+    fn dial_from(&self, port: u16) -> std::io::Result<String> {
+        let new = || Socket::new(Domain::IPV4, Type::STREAM, None);
+        let socket = self.client.enter(new).unwrap()?;
+        socket.set_reuse_address(true)?;
+        socket.set_linger(Some(Duration::ZERO))?;
+        socket.bind(&SocketAddr::from(([0, 0, 0, 0], port)).into())?;
+        let to = SocketAddr::new(VIP.parse().unwrap(), 5432);
+        socket.connect_timeout(&to.into(), PATIENCE)?;
+        let mut words = String::new();
+        std::io::BufReader::new(TcpStream::from(socket)).read_line(&mut words)?;
+        Ok(words.trim().to_owned())
+    }
+
+    /// The port from which the process has its only connection with a backend.
+    fn port_of_process(&self) -> u16 {
+        let listed =
+            self.backend.run(&["ss", "-Htn", "state", "established", "sport", "=", ":8000"]);
+        let listed = listed.unwrap();
+        let [line] = &*listed.lines().collect::<Vec<_>>() else { panic!("{listed}") };
+        line.rsplit_once(':').unwrap().1.trim().parse().unwrap()
     }
 
     /// A flow of its own.
@@ -455,6 +479,22 @@ fn connections_and_flows_go_on_when_another_one_of_both_passes_their_service_on(
     gateway
         .save("db.yaml", &manifest(&[left]).replace("forwarding: kernel", "forwarding: gateway"));
     assert!(comes_true(|| ask(&flow).unwrap() == other), "{}", gateway.output());
+}
+
+#[test]
+fn a_client_with_the_port_of_a_connection_of_the_process_does_not_break_that() {
+    let bed = Bed::new();
+    let by =
+        |who: &str| manifest(BOTH).replace("forwarding: kernel", &format!("forwarding: {who}"));
+    let gateway = bed.start_with(&by("gateway"), &[]);
+    let (mut first, endpoint) = bed.connect(&gateway);
+    let port = bed.port_of_process();
+    gateway.save("db.yaml", &by("kernel"));
+    assert!(comes_true(|| bed.endpoints(&gateway) == [Some(2); 2]), "{}", gateway.output());
+    // The kernel chooses at random.
+    let same = (0..40).any(|_| bed.dial_from(port).unwrap() == endpoint);
+    assert!(same, "{}", gateway.output());
+    said(&mut first).unwrap();
 }
 
 /// Says something and hears it.

@@ -37,6 +37,11 @@ const FIRST_PACKET: [u8; 1] = [0x02];
 /// `RTN_LOCAL` (rtnetlink.h), in host order.
 const LOCAL: [u8; 4] = 2_u32.to_ne_bytes();
 
+/// Source ports of connections that get an address of this host: none of those that Linux gives the host's own
+/// (`ip_local_port_range`, from 32768 by default). Nothing has told connection tracking of the process's connections that
+/// were open before the table, so it would give one of their ports away.
+const PORTS: [[u8; 2]; 2] = [1024_u16.to_be_bytes(), 32_767_u16.to_be_bytes()];
+
 // No name is a word of nft's language, so that nft can read what it lists.
 const MASQUERADE: &str = "by-node";
 const KEEP_CLIENT: &str = "keep-client";
@@ -273,24 +278,20 @@ fn create_dnat(batch: &mut Batch) {
 
 fn create_way_back(batch: &mut Batch) {
     batch.create_chain(MASQUERADE);
-    batch.append_rule(MASQUERADE, &[Expression::Masquerade]);
+    masquerade(batch, MASQUERADE, &[]);
     batch.create_chain(KEEP_CLIENT);
     // This host itself, whose address the kernel has chosen for another destination.
-    batch.append_rule(
-        KEEP_CLIENT,
-        &[
-            Expression::AddressKind { of: End::Source, to: FIRST },
-            Expression::Equal { register: FIRST, value: &LOCAL },
-            Expression::Masquerade,
-        ],
-    );
+    let by_itself = [
+        Expression::AddressKind { of: End::Source, to: FIRST },
+        Expression::Equal { register: FIRST, value: &LOCAL },
+    ];
+    masquerade(batch, KEEP_CLIENT, &by_itself);
     // A neighbour of the endpoint, or the endpoint itself: it would answer directly.
     for layout in &LAYOUTS {
         let mut rule = layout.is_family().to_vec();
         rule.push(layout.address(End::Source));
         rule.push(Expression::Lookup { set: layout.here, key: FIRST, to: None });
-        rule.push(Expression::Masquerade);
-        batch.append_rule(KEEP_CLIENT, &rule);
+        masquerade(batch, KEEP_CLIENT, &rule);
     }
     batch.create_base_chain("way-back", "nat", Hook::Postrouting, WAY_BACK_PRIORITY);
     for (layout, transport) in LAYOUTS.iter().flat_map(|layout| BOTH.map(|it| (layout, it))) {
@@ -307,6 +308,24 @@ fn create_way_back(batch: &mut Batch) {
         rule.extend(layout.original_key());
         rule.push(Expression::Dispatch { map: layout.way_back, key: FIRST });
         batch.append_rule("way-back", &rule);
+    }
+}
+
+/// Gives what matches an address of this host.
+fn masquerade(batch: &mut Batch, chain: &str, matches: &[Expression<'_>]) {
+    let [first, last] = &PORTS;
+    for transport in BOTH {
+        let protocol = [transport.number()];
+        let mut rule = matches.to_vec();
+        rule.extend([
+            // Nft cannot read that a port is one if it has not read of what.
+            Expression::Meta { key: libc::NFT_META_L4PROTO, to: FIRST },
+            Expression::Equal { register: FIRST, value: &protocol },
+            Expression::Immediate { value: first, to: FIRST },
+            Expression::Immediate { value: last, to: FIRST + 1 },
+            Expression::Masquerade { first: FIRST, last: FIRST + 1 },
+        ]);
+        batch.append_rule(chain, &rule);
     }
 }
 

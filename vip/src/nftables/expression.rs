@@ -43,8 +43,9 @@ pub(crate) enum Expression<'a> {
     /// Gives the connection another destination, and ends the evaluation of the base chain. The port is kept where no
     /// register has another.
     DestinationNat { family: c_int, address: Register, port: Option<Register> },
-    /// Gives the connection an address of the device that it leaves by as its source.
-    Masquerade,
+    /// Gives the connection an address of the device that it leaves by as its source, and a port between those in two
+    /// registers.
+    Masquerade { first: Register, last: Register },
     /// Counts the packet on a counter.
     Count { counter: &'a str },
     /// Counts the packet on the counter that a map leads to; goes on if there is one.
@@ -101,7 +102,7 @@ impl Attributes {
             Expression::NetworkOrder { .. } => "byteorder",
             Expression::AddressKind { .. } => "fib",
             Expression::DestinationNat { .. } => "nat",
-            Expression::Masquerade => "masq",
+            Expression::Masquerade { .. } => "masq",
             Expression::Count { .. } | Expression::CountBy { .. } => "objref",
             Expression::Reject { .. } => "reject",
             Expression::Update { .. } => "dynset",
@@ -203,7 +204,11 @@ impl Attributes {
                     self.number(NFTA_NAT_REG_PROTO_MIN, port);
                 }
             }
-            Expression::Masquerade => {}
+            Expression::Masquerade { first, last } => {
+                self.number(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
+                self.number(NFTA_MASQ_REG_PROTO_MIN, first);
+                self.number(NFTA_MASQ_REG_PROTO_MAX, last);
+            }
             Expression::Count { counter } => {
                 self.number(NFTA_OBJREF_IMM_TYPE, NFT_OBJECT_COUNTER);
                 self.text(NFTA_OBJREF_IMM_NAME, counter);
@@ -325,6 +330,10 @@ const NFTA_NAT_TYPE: u16 = 1;
 const NFTA_NAT_FAMILY: u16 = 2;
 const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
 const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
+const NFTA_MASQ_FLAGS: u16 = 1;
+const NFTA_MASQ_REG_PROTO_MIN: u16 = 2;
+const NFTA_MASQ_REG_PROTO_MAX: u16 = 3;
+const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 1 << 1;
 const NFTA_OBJREF_IMM_TYPE: u16 = 1;
 const NFTA_OBJREF_IMM_NAME: u16 = 2;
 const NFTA_OBJREF_SET_SREG: u16 = 3;
