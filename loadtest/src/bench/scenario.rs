@@ -249,10 +249,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..LARGE
     },
     Scenario {
+        name: "routes-10",
+        title: "10 Routes, no URL twice",
+        setup: &setup::FEW_ROUTES,
+        spread: Spread::Urls,
+        ..PLAIN
+    },
+    Scenario {
         name: "routes-10000",
         title: "10 000 Routes, no URL twice",
         setup: &setup::MANY_ROUTES,
         spread: Spread::Urls,
+        adds_to: Some(("routes-10", 1.3)),
         ..PLAIN
     },
     Scenario {

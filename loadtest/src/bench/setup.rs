@@ -234,6 +234,9 @@ pub(super) static GRPC: Setup = Setup {
 pub(super) static ROUTES: Setup =
     Setup { name: "routes", peers: ROUTERS, serves: Serves::Routes { clear: 100 } };
 
+pub(super) static FEW_ROUTES: Setup =
+    Setup { name: "few-routes", peers: ROUTERS, serves: Serves::Routes { clear: 10 } };
+
 pub(super) static MANY_ROUTES: Setup =
     Setup { name: "many-routes", peers: ROUTERS, serves: Serves::Routes { clear: 10_000 } };
 
