@@ -255,6 +255,11 @@ impl Compiled {
         self.deal.unassigned(service)
     }
 
+    /// Whether this node has an address to announce, on links or to routers.
+    pub(crate) fn announces(&self, ip: IpAddr) -> bool {
+        self.vips.vips.contains_key(&ip) || self.bgp.addresses.contains_key(&ip)
+    }
+
     /// The addresses to remember over a restart.
     pub fn recorded(&self) -> BTreeMap<ObjectKey, Vec<IpAddr>> {
         self.addresses.iter().map(|(key, assigned)| (key.clone(), assigned.ips.clone())).collect()

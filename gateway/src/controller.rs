@@ -389,9 +389,9 @@ impl Controller {
         let (listeners, kernel) = (&self.listeners, &self.kernel);
         let serves = |ip| kernel.serves(ip, &compiled.kernel);
         let changes = self.addresses.apply(compiled, listeners, serves);
-        let addresses = &self.addresses;
-        self.listeners
-            .close(&compiled.listeners, &self.workers, |address| addresses.holds(address.ip()));
+        // An address that leaves is withdrawn before its ports close. The ports that one gives up which stays close now.
+        let leaves = |ip| self.addresses.holds(ip) && !compiled.announces(ip);
+        self.listeners.close(&compiled.listeners, &self.workers, |address| leaves(address.ip()));
         self.tell_workers(&changes);
     }
 

@@ -184,7 +184,7 @@ impl Listeners {
         self.inherited.clear();
     }
 
-    /// Closes what is no longer planned, except addresses that `keep` still announces.
+    /// Closes what is no longer planned, except on addresses to `keep`: those that have yet to be withdrawn.
     pub(crate) fn close(
         &mut self,
         plans: &[ListenerPlan],

@@ -147,6 +147,51 @@ fn a_vip_is_claimed_served_and_given_back() {
 }
 
 #[test]
+fn a_port_that_a_service_gives_up_is_closed_while_its_address_stays() {
+    let bed = Bed::new();
+    let shared = "annotations: {metallb.io/allow-shared-ip: one}";
+    let with = |web: &str, names: &str| {
+        let ports = "  - {name: http, port: 80}\n  - {name: https, port: 443}\n";
+        let web = manifest().replace(ports, web).replace(
+            "{name: gateway, namespace: default}",
+            &format!("{{name: gateway, namespace: default, {shared}}}"),
+        );
+        let names = format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: names, namespace: default, {shared}}}\n\
+             spec: {{type: LoadBalancer, loadBalancerIP: {VIP}, ports: [{names}]}}\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: names-1, namespace: default, labels: {{kubernetes.io/service-name: names}}}}\n\
+             addressType: IPv4\nports: [{{name: tcp, port: 53}}, {{name: udp, port: 53, protocol: UDP}}]\n\
+             endpoints: [{{addresses: [10.77.0.3]}}]\n"
+        );
+        web + &names
+    };
+    let [http, https] = ["  - {name: http, port: 80}\n", "  - {name: https, port: 443}\n"];
+    let [tcp, udp] = ["{name: tcp, port: 53}", "{name: udp, port: 53, protocol: UDP}"];
+    let gateway = bed.start_with(&with(&[http, https].concat(), &[tcp, udp].join(", ")), &[]);
+    let open = || {
+        let lines = bed.gateway.run(&["ss", "-Hlntu", "src", VIP]).unwrap();
+        let open = lines.lines().map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            format!("{} {}", words[0], words[4].rsplit_once(':').unwrap().1)
+        });
+        open.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
+    };
+    let becomes = |wanted: &str| {
+        assert!(comes_true(|| open() == wanted), "{} for {wanted}: {}", open(), gateway.output());
+    };
+    becomes("tcp 443, tcp 53, tcp 80, udp 53");
+    assert!(comes_true(|| bed.has_vips() == [true; 2]), "{}", gateway.output());
+    // The gateway serves no clear text any more, the other Service no datagrams.
+    gateway.save("vip.yaml", &with(https, tcp));
+    becomes("tcp 443, tcp 53");
+    // Another protocol on the same port.
+    gateway.save("vip.yaml", &with(https, udp));
+    becomes("tcp 443, udp 53");
+    assert_eq!(bed.has_vips(), [true; 2], "it has stayed");
+}
+
+#[test]
 fn a_killed_gateway_leaves_its_vip_to_the_next_one() {
     let bed = Bed::new();
     let mut gateway = bed.start(&[]);
