@@ -8,14 +8,17 @@ use std::{
 
 use crate::host;
 
-/// The host that an `ExternalName` Service names.
+/// The host that an `ExternalName` Service names. Kubernetes calls an address there a name of digits, but ingress
+/// controllers connect to it.
 ///
 /// # Errors
 /// Why it is never resolved.
 pub(super) fn external_host(name: &str, loopback: bool) -> Result<Arc<str>, &'static str> {
     let host = host::canonical(name).ok_or("not a DNS name")?;
-    if host.starts_with('[') || host.parse::<IpAddr>().is_ok() {
-        return Err("an IP address");
+    if host.parse::<IpAddr>().is_ok() {
+        checked(&host, loopback)?;
+    } else if host.starts_with('[') {
+        return Err("not a DNS name");
     }
     if !loopback && (host == "localhost" || host.ends_with(".localhost")) {
         return Err("this host itself");

@@ -271,7 +271,11 @@ fn external_names_are_resolved_at_run_time() {
         ("externalName: a.com, ports: [{port: 80}]", BackendPort::Number(90), None),
         ("externalName: a.com", BackendPort::Name("x".into()), None),
         ("externalName: a.com", BackendPort::All, Some("a.com:80")),
+        ("externalName: 192.168.1.10", BackendPort::Number(8123), Some("192.168.1.10:8123")),
         ("externalName: 127.0.0.1", BackendPort::Number(80), None),
+        ("externalName: 169.254.169.254", BackendPort::Number(80), None),
+        ("externalName: '::ffff:127.0.0.1'", BackendPort::Number(80), None),
+        ("externalName: '[fd00::1]'", BackendPort::Number(80), None),
         ("externalName: localhost", BackendPort::Number(80), None),
         ("externalName: 'a b'", BackendPort::Number(80), None),
     ] {

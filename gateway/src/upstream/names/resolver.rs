@@ -2,11 +2,11 @@
 //! per question nor a data thread's time.
 //!
 //! `/etc/resolv.conf` and `/etc/hosts` count as they are when a name is asked for. Other sources of
-//! `nsswitch.conf` are not asked.
+//! `nsswitch.conf` are not asked, and nobody is asked for an address.
 
 use std::{
     fs, io,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
@@ -15,7 +15,8 @@ use std::{
 use hickory_resolver::{
     TokioResolver,
     config::{LookupIpStrategy, NameServerConfig, ResolverConfig},
-    net::{NetError, runtime::TokioRuntimeProvider},
+    net::{DnsError, NetError, NoRecords, runtime::TokioRuntimeProvider},
+    proto::op::ResponseCode,
 };
 use tokio::{
     sync::{
@@ -27,7 +28,7 @@ use tokio::{
 
 use super::{
     registry::NamedEndpoints,
-    table::{Answer, Asked, Limits, Table},
+    table::{Answer, Asked, Limits, Outcome, Table},
 };
 
 /// Longest that a name is asked for, over all servers, families and tries.
@@ -38,8 +39,15 @@ const TRY: Duration = Duration::from_secs(2);
 const KEEP_FAILURE: Duration = Duration::from_secs(5);
 /// Bounds of an answer's time to live.
 const KEEP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-/// Names remembered, and names asked for at the same time.
-const LIMITS: Limits = Limits { names: 4_096, flights: 256 };
+/// How long a request waits for name servers while the last addresses of its name are known.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Names remembered and asked for at the same time. While nobody can tell more, what a name had last holds for an hour.
+const LIMITS: Limits = Limits {
+    names: 4_096,
+    flights: 256,
+    stale: Duration::from_hours(1),
+    keep_stale: Duration::from_secs(1),
+};
 /// Files that say how names are resolved here.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
@@ -79,8 +87,11 @@ impl Resolver {
         &self.endpoints
     }
 
-    /// The addresses of a name; none if it has none or nobody could tell in time.
+    /// The addresses of a name; none if it has none or nobody could ever tell in time.
     pub(crate) async fn resolve(&self, name: &Arc<str>) -> Answer {
+        if let Ok(address) = name.parse::<IpAddr>() {
+            return Answer { addresses: [address].into(), keep: KEEP.1 };
+        }
         let (answer, answered) = oneshot::channel();
         // A thread that is gone drops the question, and with it the sender.
         let _ = self.questions.send(Question { name: Arc::clone(name), answer });
@@ -105,7 +116,7 @@ async fn run(
     deadline: Duration,
 ) {
     let mut table = Table::new(LIMITS);
-    let mut flights = JoinSet::new();
+    let mut flights = Flights::new();
     loop {
         tokio::select! {
             question = questions.recv() => {
@@ -116,26 +127,53 @@ async fn run(
                         tracing::warn!(%name, "too many names are being resolved at once");
                         tell(waiter, nothing(Duration::ZERO));
                     }
-                    Asked::Start => {
-                        let resolver = servers.resolver();
+                    Asked::Joined => {}
+                    Asked::Start => start(&mut flights, name, servers.resolver(), deadline),
+                    Asked::StartBehind(waiter, answer) => {
+                        tell(waiter, answer);
+                        start(&mut flights, name, servers.resolver(), deadline);
+                    }
+                    Asked::StartSoon => {
+                        start(&mut flights, Arc::clone(&name), servers.resolver(), deadline);
                         flights.spawn(async move {
-                            let answer = look_up(resolver, &name, deadline).await;
-                            (name, answer)
+                            tokio::time::sleep(PATIENCE).await;
+                            (name, None)
                         });
                     }
-                    Asked::Joined => {}
                 }
             }
-            Some(landed) = flights.join_next() => match landed {
-                Ok((name, answer)) => {
-                    for waiter in table.answered(&name, &answer, Instant::now()) {
-                        tell(waiter, answer.clone());
+            Some(landed) = flights.join_next() => {
+                let told = match landed {
+                    Ok((name, Some(outcome))) => {
+                        Some(table.answered(&name, outcome, Instant::now()))
                     }
+                    Ok((name, None)) => table.late(&name),
+                    Err(error) => {
+                        tracing::error!(%error, "a lookup ended without an answer");
+                        None
+                    }
+                };
+                if let Some((waiters, answer)) = told {
+                    waiters.into_iter().for_each(|waiter| tell(waiter, answer.clone()));
                 }
-                Err(error) => tracing::error!(%error, "a lookup ended without an answer"),
             },
         }
     }
+}
+
+/// What lands: a name and what came of asking for it, or that a request has waited for that long enough.
+type Flights = JoinSet<(Arc<str>, Option<Outcome>)>;
+
+fn start(
+    flights: &mut Flights,
+    name: Arc<str>,
+    resolver: Result<TokioResolver, NetError>,
+    deadline: Duration,
+) {
+    flights.spawn(async move {
+        let outcome = look_up(resolver, &name, deadline).await;
+        (name, Some(outcome))
+    });
 }
 
 fn tell(waiter: oneshot::Sender<Answer>, answer: Answer) {
@@ -147,25 +185,36 @@ async fn look_up(
     resolver: Result<TokioResolver, NetError>,
     name: &str,
     deadline: Duration,
-) -> Answer {
+) -> Outcome {
     let found = async { resolver?.lookup_ip(name).await };
     match tokio::time::timeout(deadline, found).await {
-        Ok(Ok(found)) => Answer {
+        Ok(Ok(found)) => Outcome::Told(Answer {
             addresses: found.iter().collect(),
             keep: found
                 .valid_until()
                 .saturating_duration_since(Instant::now())
                 .clamp(KEEP.0, KEEP.1),
-        },
+        }),
         Ok(Err(error)) => {
             tracing::debug!(name, %error, "name not resolved");
-            nothing(KEEP_FAILURE)
+            match says_that_there_is_none(&error) {
+                true => Outcome::Told(nothing(KEEP_FAILURE)),
+                false => Outcome::Failed(KEEP_FAILURE),
+            }
         }
         Err(_) => {
             tracing::debug!(name, ?deadline, "name not resolved in time");
-            nothing(KEEP_FAILURE)
+            Outcome::Failed(KEEP_FAILURE)
         }
     }
+}
+
+/// Whether a name server answered, and knows of no address.
+fn says_that_there_is_none(error: &NetError) -> bool {
+    let NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. })) = error else {
+        return false;
+    };
+    matches!(response_code, ResponseCode::NXDomain | ResponseCode::NoError)
 }
 
 /// The name servers that this host is configured with.

@@ -16,9 +16,22 @@ use super::*;
 const SILENT: &str = "silent.test.";
 const DNS_A: u16 = 1;
 
-/// A name server on loopback: silent about [`SILENT`], one IPv4 address for every other name.
+/// What the name server says of names other than [`SILENT`].
+#[derive(Clone, Copy, PartialEq)]
+enum Says {
+    /// One IPv4 address.
+    Address,
+    Nothing,
+    /// That it cannot tell.
+    Failure,
+    /// That there is no such name.
+    NoSuchName,
+}
+
+/// A name server on loopback, silent about [`SILENT`].
 struct NameServer {
     port: u16,
+    says: Arc<Mutex<Says>>,
     /// The names of the questions so far, one per datagram.
     asked: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
@@ -30,19 +43,25 @@ impl NameServer {
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let port = socket.local_addr().unwrap().port();
         let (asked, stop) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicBool>::default());
-        let (seen, ends) = (Arc::clone(&asked), Arc::clone(&stop));
+        let says = Arc::new(Mutex::new(Says::Address));
+        let (seen, ends, mood) = (Arc::clone(&asked), Arc::clone(&stop), Arc::clone(&says));
         thread::spawn(move || {
             let mut buffer = [0; 512];
             while !ends.load(Ordering::Relaxed) {
                 let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
                 let (name, question) = question(&buffer[..length]);
                 seen.lock().unwrap().push(name.clone());
-                if name != SILENT {
-                    socket.send_to(&answer(&buffer[..2], question, ttl), from).unwrap();
+                let says = *mood.lock().unwrap();
+                if name != SILENT && says != Says::Nothing {
+                    socket.send_to(&answer(&buffer[..2], question, ttl, says), from).unwrap();
                 }
             }
         });
-        Self { port, asked, stop }
+        Self { port, says, asked, stop }
+    }
+
+    fn says(&self, says: Says) {
+        *self.says.lock().unwrap() = says;
     }
 
     fn asked(&self, name: &str) -> usize {
@@ -69,10 +88,17 @@ fn question(message: &[u8]) -> (String, &[u8]) {
 }
 
 /// An answer with the address 192.0.2.7 to a question for type A, an empty one to any other.
-fn answer(id: &[u8], question: &[u8], ttl: u32) -> Vec<u8> {
+fn answer(id: &[u8], question: &[u8], ttl: u32, says: Says) -> Vec<u8> {
     let is_a = question[question.len() - 4..question.len() - 2] == DNS_A.to_be_bytes();
-    let mut message = [id, &[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0], question].concat();
-    if is_a {
+    let found = is_a && says == Says::Address;
+    let code = match says {
+        Says::Failure => 2,
+        Says::NoSuchName => 3,
+        Says::Address | Says::Nothing => 0,
+    };
+    let flags = [0x81, 0x80 | code, 0, 1, 0, u8::from(found), 0, 0, 0, 0];
+    let mut message = [id, &flags, question].concat();
+    if found {
         message.extend([0xc0, 12, 0, 1, 0, 1]);
         message.extend(ttl.to_be_bytes());
         message.extend([0, 4, 192, 0, 2, 7]);
@@ -84,11 +110,32 @@ struct On(u16);
 
 impl Servers for On {
     fn resolver(&mut self) -> Result<TokioResolver, NetError> {
+        self.within(&[])
+    }
+}
+
+impl On {
+    /// The same with domains in which names are searched, as in a Pod.
+    fn within(&self, search: &[&str]) -> Result<TokioResolver, NetError> {
         let mut connection = ConnectionConfig::udp();
         connection.port = self.0;
         let server = NameServerConfig::new(Ipv4Addr::LOCALHOST.into(), true, vec![connection]);
-        let config = ResolverConfig::from_name_servers(vec![server]);
-        built(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()))
+        let mut config = ResolverConfig::from_name_servers(vec![server]);
+        search.iter().for_each(|domain| config.add_search(domain.parse().unwrap()));
+        let mut builder =
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        if !search.is_empty() {
+            builder.options_mut().ndots = 5;
+        }
+        built(builder)
+    }
+}
+
+struct InPod(u16);
+
+impl Servers for InPod {
+    fn resolver(&mut self) -> Result<TokioResolver, NetError> {
+        On(self.0).within(&["default.svc.cluster.local.", "svc.cluster.local."])
     }
 }
 
@@ -137,10 +184,41 @@ async fn an_answer_lives_as_long_as_its_records_say_within_bounds() {
 }
 
 #[tokio::test]
+async fn what_a_name_had_last_holds_while_its_name_server_is_silent_or_fails() {
+    for trouble in [Says::Nothing, Says::Failure] {
+        let server = NameServer::start(0);
+        let resolver =
+            Resolver::start_with(InPod(server.port), Duration::from_millis(700)).unwrap();
+        let name = "name.test".into();
+        // The search domains have the name, too, as a wildcard would.
+        let found = resolver.resolve(&name).await;
+        assert_eq!(*found.addresses, [IpAddr::from([192, 0, 2, 7])]);
+        server.says(trouble);
+        let asked = server.asked("name.test.default.svc.cluster.local.");
+        while server.asked("name.test.default.svc.cluster.local.") < asked + 2 {
+            let answer = resolver.resolve(&name).await;
+            assert_eq!(answer.addresses, found.addresses);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(resolver.resolve(&name).await.addresses, found.addresses);
+        server.says(Says::NoSuchName);
+        while !resolver.resolve(&name).await.addresses.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn addresses_and_the_hosts_file_need_no_name_server() {
+    let server = NameServer::start(60);
+    server.says(Says::Nothing);
+    let in_pod = Resolver::start_with(InPod(server.port), Duration::from_millis(200)).unwrap();
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        let answer = in_pod.resolve(&address.into()).await;
+        assert_eq!(*answer.addresses, [address.parse::<IpAddr>().unwrap()]);
+    }
+    assert!(server.asked.lock().unwrap().is_empty());
     let resolver = Resolver::start().unwrap();
-    let answer = resolver.resolve(&"192.0.2.1".into()).await;
-    assert_eq!(*answer.addresses, [IpAddr::from([192, 0, 2, 1])]);
     let localhost = resolver.resolve(&"localhost".into()).await;
     assert!(!localhost.addresses.is_empty() && localhost.addresses.iter().all(IpAddr::is_loopback));
 }
