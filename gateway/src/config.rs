@@ -104,9 +104,9 @@ pub struct Settings {
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_key, help_heading = "Sources")]
     pub default_backend: Option<ObjectKey>,
 
-    /// Read `configuration-snippet` and `server-snippet` of Ingresses: one that says only what has a setting here
-    /// (fields, redirects, `allow` and `deny`, sizes, times) does that; any other closes its Ingress, as all do without
-    /// this flag. Nothing is ever executed.
+    /// Read `configuration-snippet`, `server-snippet` and `auth-snippet` of Ingresses: one that says only what has a setting
+    /// here (fields, redirects, `allow` and `deny`, `if` with a `return`, sizes, times) does that; any other closes its
+    /// Ingress, as all do without this flag. Nothing is ever executed.
     #[arg(long, help_heading = "Sources")]
     pub understand_snippets: bool,
 
@@ -268,7 +268,8 @@ pub struct Settings {
     pub access_log: Option<PathBuf>,
 
     /// How such a line is written: `json`, `combined` (as nginx and Apache have it), `ecs` (Elastic Common
-    /// Schema), `envoy` (as Envoy has it), or a pattern such as `$client $status ${duration_ms}ms`.
+    /// Schema), `envoy` (as Envoy has it), `ingress-nginx` (as that has it by default), or a pattern such as
+    /// `$client $status ${duration_ms}ms`.
     #[arg(long, value_name = "FORMAT", default_value = "json", value_parser = str::parse::<Format>, help_heading = "Logs")]
     pub access_log_format: Format,
 

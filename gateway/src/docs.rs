@@ -248,7 +248,7 @@ fn code(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::{collections::BTreeSet, fs, path::Path};
 
     /// Compares a page with the file in the repository; `DOCS_UPDATE=1` writes the file instead.
     fn compare(name: &str, page: &str) {
@@ -267,5 +267,25 @@ mod tests {
         compare("annotations.md", &super::annotations());
         compare("metrics.md", &super::metrics());
         compare("nginx-config.md", &super::nginx_config());
+    }
+
+    #[test]
+    fn every_flag_that_a_page_sends_its_reader_to_exists() {
+        let definition = super::cli::definition();
+        let all = definition.get_subcommands().flat_map(clap::Command::get_arguments);
+        let known: BTreeSet<_> = all.filter_map(clap::Arg::get_long).collect();
+        for page in [super::annotations(), super::metrics(), super::nginx_config()] {
+            let part_of_a_name = |char: char| char.is_ascii_alphanumeric() || char == '-';
+            let words = page.split(|char| !part_of_a_name(char));
+            for flag in words.filter_map(|word| word.strip_prefix("--")) {
+                let is_flag = flag.starts_with(|char: char| char.is_ascii_lowercase());
+                // ingress-nginx's own.
+                let of_nginx = ["default-backend-service", "default-ssl-certificate"];
+                assert!(
+                    !is_flag || known.contains(flag) || of_nginx.contains(&flag),
+                    "--{flag} is no flag of gatehouse"
+                );
+            }
+        }
     }
 }

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use gatehouse_routes::objects::ObjectKey;
+
 use super::entry::Entry;
 
 macro_rules! fields {
@@ -51,7 +53,8 @@ fields! {
     TlsName: "tls_name" | "ssl_server_name", "server name of the TLS handshake";
     Status: "status", "status of the answer; 0: the client left before one";
     UpstreamStatus: "upstream_status", "status of the backend's answer";
-    BytesIn: "bytes_in" | "bytes_received", "bytes of the request's body";
+    UpstreamBytes: "upstream_response_length", "bytes of the answer's body, if it is the backend's";
+    BytesIn: "bytes_in" | "bytes_received" | "request_length", "bytes of the request's body (nginx counts those of the head, too)";
     BytesOut: "bytes_out" | "bytes_sent" | "body_bytes_sent", "bytes of the answer's body";
     Micros: "duration_us", "duration in microseconds";
     Millis: "duration_ms", "duration in milliseconds";
@@ -66,6 +69,8 @@ fields! {
     Name: "name" | "ingress_name", "its name";
     Backend: "backend", "namespace and name of the Service";
     Service: "service_name", "its name";
+    UpstreamName: "proxy_upstream_name", "both with a hyphen between them (ingress-nginx adds the port)";
+    AlternativeName: "proxy_alternative_upstream_name", "always absent: a canary's Service is `$backend`";
     Endpoint: "endpoint" | "upstream_addr", "address and port of the endpoint";
     Retries: "retries", "how often the request was sent again";
     Error: "error", "why the gateway answered itself";
@@ -128,6 +133,7 @@ impl Field {
                 | Self::LocalPort
                 | Self::Status
                 | Self::UpstreamStatus
+                | Self::UpstreamBytes
                 | Self::BytesIn
                 | Self::BytesOut
                 | Self::Micros
@@ -183,6 +189,9 @@ impl Field {
             Self::TlsName => text(out, entry.server_name.unwrap_or_default().as_bytes(), escape),
             Self::Status => number(out, Some(entry.status.into())),
             Self::UpstreamStatus => number(out, entry.upstream_status.map(Into::into)),
+            Self::UpstreamBytes => {
+                number(out, entry.upstream_status.map(|_| entry.bytes_out));
+            }
             Self::BytesIn => number(out, Some(entry.bytes_in)),
             Self::BytesOut => number(out, Some(entry.bytes_out)),
             Self::Micros => number(out, Some(whole(entry.duration.as_micros()))),
@@ -198,6 +207,11 @@ impl Field {
             Self::Name => display(out, entry.route.map(|route| &route.key.name)),
             Self::Backend => display(out, entry.backend),
             Self::Service => display(out, entry.backend.map(|service| &service.name)),
+            Self::UpstreamName => {
+                if let Some(ObjectKey { namespace, name }) = entry.backend {
+                    display(out, Some(format_args!("{namespace}-{name}")));
+                }
+            }
             Self::Endpoint => display(out, entry.endpoint),
             Self::Retries => number(out, Some(entry.retries.into())),
             Self::Error => out.extend_from_slice(entry.error.as_bytes()),
@@ -205,7 +219,7 @@ impl Field {
             Self::RequestId => text(out, entry.request_id, escape),
             Self::UserAgent => text(out, entry.user_agent.unwrap_or_default(), escape),
             Self::Referer => text(out, entry.referer.unwrap_or_default(), escape),
-            Self::User => (),
+            Self::User | Self::AlternativeName => (),
         }
     }
 

@@ -91,6 +91,11 @@ const ECS_END: &str = ",\"event.kind\":\"event\",\"event.category\":[\"web\"],\
 /// Apache's and nginx' combined log.
 const COMBINED: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \
                         \"$http_referer\" \"$http_user_agent\"";
+/// ingress-nginx' default (`log-format-upstream`).
+const INGRESS_NGINX: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \
+                             \"$http_referer\" \"$http_user_agent\" $request_length $request_time \
+                             [$proxy_upstream_name] [$proxy_alternative_upstream_name] $upstream_addr \
+                             $upstream_response_length $upstream_response_time $upstream_status $req_id";
 /// Envoy's default.
 const ENVOY: &str = "[$time] \"$method $request_uri $server_protocol\" $status $response_flags $bytes_received \
                      $bytes_sent $duration_ms $upstream_ms \"$client\" \"$user_agent\" \"$request_id\" \
@@ -110,10 +115,11 @@ impl FromStr for Format {
             "json" => Ok(Self::default()),
             "ecs" => Ok(Self::json(ECS, ECS_END)),
             "combined" => Self::pattern(COMBINED),
+            "ingress-nginx" => Self::pattern(INGRESS_NGINX),
             "envoy" => Self::pattern(ENVOY),
             _ if text.contains('$') => Self::pattern(text),
             _ => Err(format!(
-                "\"{text}\" is not json, combined, ecs, envoy, nor a pattern with names such as $status"
+                "\"{text}\" is not json, combined, ecs, envoy, ingress-nginx, nor a pattern with names such as $status"
             )),
         }
     }

@@ -108,6 +108,11 @@ fn lines_of_others_look_as_theirs() {
                  \"curl/8\" \"abc\" \"example.com\" \"[fd00::1]:8080\"\n";
     assert_eq!(line("envoy", |_| ()), envoy);
     assert!(line("envoy", bare).contains("404 NR 3 12 1234 - "), "{}", line("envoy", bare));
+    let nginx = "192.0.2.1 - - [14/Nov/2023:22:13:20 +0000] \"GET /a?b=c HTTP/2.0\" 200 12 \
+                 \"https://there.test/\" \"curl/8\" 3 1.234 [shop-echo] [-] [fd00::1]:8080 12 0.001 200 abc\n";
+    assert_eq!(line("ingress-nginx", |_| ()), nginx);
+    let nginx = line("ingress-nginx", bare);
+    assert!(nginx.contains(" 404 12 \"-\" \"-\" 3 1.234 [-] [-] - - - - "), "{nginx}");
 }
 
 #[test]
@@ -158,7 +163,7 @@ fn whatever_a_client_sends_stays_one_line() {
             let path = line.get("path").or_else(|| line.get("url.path")).unwrap();
             assert_eq!(path.as_str(), Some(&*String::from_utf8_lossy(value)));
         }
-        for format in ["combined", "envoy", "\"$path\""] {
+        for format in ["combined", "envoy", "ingress-nginx", "\"$path\""] {
             let line = line(format, with);
             assert_eq!(line.matches('\n').count(), 1, "{line}");
             assert!(line.trim_end().bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{line}");

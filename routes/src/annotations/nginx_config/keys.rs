@@ -43,7 +43,7 @@ pub const KEYS: &[Key] = &[
     key("debug-connections", NotNeeded("logs are this process's own")),
     key("default-type", NotNeeded("it tunes nginx")),
     key("denylist-source-range", Annotation("nginx.ingress.kubernetes.io/denylist-source-range")),
-    key("disable-access-log", Elsewhere("start without --access-log")),
+    key("disable-access-log", Elsewhere("start with --no-access-log")),
     key("disable-ipv6", NotNeeded("both families are used where the host has them")),
     key("disable-ipv6-dns", NotNeeded("both families are used where the host has them")),
     key("enable-access-log-for-default-backend", NotNeeded("logs are this process's own")),
@@ -146,7 +146,9 @@ pub const KEYS: &[Key] = &[
     key("log-format-stream", NotNeeded("logs are this process's own")),
     key(
         "log-format-upstream",
-        Elsewhere("start with --access-log-format; its names are in docs/flags.md"),
+        Elsewhere(
+            "start with --access-log-format ingress-nginx, or with a pattern of names in docs/flags.md",
+        ),
     ),
     key("lua-shared-dicts", NotNeeded("it tunes nginx")),
     key("main-snippet", Snippet),
@@ -299,7 +301,7 @@ pub const KEYS: &[Key] = &[
     key("variables-hash-max-size", NotNeeded("it tunes nginx")),
     key("whitelist-source-range", Annotation("nginx.ingress.kubernetes.io/whitelist-source-range")),
     key("worker-cpu-affinity", NotNeeded("it tunes nginx")),
-    key("worker-processes", Elsewhere("start with --workers")),
+    key("worker-processes", Elsewhere("start with --threads COUNT")),
     key("worker-shutdown-timeout", Elsewhere("start with --drain-timeout")),
 ];
 
