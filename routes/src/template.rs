@@ -35,9 +35,11 @@ pub enum Variable {
     HttpHost,
     /// `$scheme`, `$pass_access_scheme`: `http` or `https`.
     Scheme,
+    /// `$request_method`: the method.
+    Method,
 }
 
-const VARIABLES: [(&str, Variable); 11] = [
+const VARIABLES: [(&str, Variable); 12] = [
     ("request_uri", Variable::RequestUri),
     ("escaped_request_uri", Variable::EscapedRequestUri),
     ("best_http_host", Variable::HttpHost),
@@ -49,6 +51,7 @@ const VARIABLES: [(&str, Variable); 11] = [
     ("host", Variable::Host),
     ("http_host", Variable::HttpHost),
     ("scheme", Variable::Scheme),
+    ("request_method", Variable::Method),
 ];
 
 impl Template {
@@ -131,6 +134,7 @@ mod tests {
             ("https://a.test$request_uri", "https://a.test<RequestUri>"),
             ("$scheme://${host}x/$uri$is_args$args", "<Scheme>://<Host>x/<Uri><IsArgs><Args>"),
             ("$http_host", "<HttpHost>"),
+            ("https://auth.test?rm=$request_method", "https://auth.test?rm=<Method>"),
             ("", ""),
         ] {
             assert_eq!(fill(text).as_deref(), Ok(filled), "{text}");

@@ -50,9 +50,10 @@ pub(super) fn on_request(mirror: &Arc<Mirror>, request: &mut FilterRequest<'_>) 
     {
         return;
     }
-    let uri = request.uri;
-    let fill =
-        |template| redirect::fill(template, request.scheme, request.head, uri, request.headers);
+    let (method, uri) = (request.method, request.uri);
+    let fill = |template| {
+        redirect::fill(template, request.scheme, request.head, method, uri, request.headers)
+    };
     let target = match &mirror.target {
         MirrorTarget::Same => request.head.path_and_query(uri),
         MirrorTarget::Path(path) => {

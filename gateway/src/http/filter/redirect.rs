@@ -5,7 +5,7 @@ use gatehouse_routes::{
     model::Scheme,
     template::{Template, Variable},
 };
-use http::{HeaderMap, HeaderValue, Response, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, Uri, header, request::Parts};
 
 use crate::http::{body::ResponseBody, error::ProxyErrorKind, head::RequestHead, respond};
 
@@ -30,7 +30,7 @@ pub(super) fn filled(
     head: &RequestHead<'_>,
     parts: &Parts,
 ) -> String {
-    fill(template, scheme, head, &parts.uri, &parts.headers)
+    fill(template, scheme, head, &parts.method, &parts.uri, &parts.headers)
 }
 
 /// The same, of a request whose parts are apart.
@@ -38,6 +38,7 @@ pub(super) fn fill(
     template: &Template,
     scheme: Scheme,
     head: &RequestHead<'_>,
+    method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
 ) -> String {
@@ -55,6 +56,7 @@ pub(super) fn fill(
                 uri.authority().map(|it| it.as_str()).or_else(field).unwrap_or(&head.host)
             }
             Variable::Scheme => super::scheme_name(scheme),
+            Variable::Method => method.as_str(),
         });
     })
 }
