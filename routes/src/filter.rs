@@ -20,6 +20,7 @@ use crate::{
 pub mod answer_fields;
 pub mod authentication;
 pub mod block;
+pub mod cases;
 pub mod change;
 pub mod client_certificate;
 pub mod compress;
@@ -35,6 +36,7 @@ pub mod tls_terms;
 use answer_fields::AnswerFields;
 use authentication::Authentication;
 use block::Block;
+use cases::Case;
 use client_certificate::ClientCertificates;
 use compress::Compress;
 use connection_limit::ConnectionLimit;
@@ -54,6 +56,8 @@ pub enum Filter {
     Access(Arc<AddressRules>),
     /// Refuses clients by what they say of themselves.
     Block(Arc<Block>),
+    /// Answers requests that meet a condition, the first one that they meet.
+    Cases(Arc<[Case]>),
     /// Asks clients of the host for a certificate, which is looked at before all filters. A rule has one at most.
     ClientCertificate(Arc<ClientCertificates>),
     /// Narrows the TLS of the host, which is agreed on before there is a request. A rule has one at most.
@@ -137,9 +141,11 @@ impl Filter {
     pub fn phase(&self) -> Phase {
         match self {
             Self::HttpsRedirect(_) => Phase::Redirect,
-            Self::Access(_) | Self::Block(_) | Self::ClientCertificate(_) | Self::Tls(_) => {
-                Phase::Access
-            }
+            Self::Access(_)
+            | Self::Block(_)
+            | Self::Cases(_)
+            | Self::ClientCertificate(_)
+            | Self::Tls(_) => Phase::Access,
             Self::BodyLimit(_) => Phase::BodySize,
             Self::RateLimit(limit) if limit.by.needs_authentication() => Phase::LimitIdentity,
             Self::Connections(limit) if limit.by.needs_authentication() => Phase::LimitIdentity,
@@ -161,6 +167,7 @@ impl Filter {
         match self {
             Self::Access(_)
             | Self::Block(_)
+            | Self::Cases(_)
             | Self::ClientCertificate(_)
             | Self::Tls(_)
             | Self::RateLimit(_)

@@ -37,6 +37,7 @@ use crate::{
 mod access;
 mod answer_fields;
 pub(crate) mod authenticate;
+mod cases;
 mod compress;
 mod connection_limit;
 mod cors;
@@ -89,15 +90,19 @@ impl<'r> FilterRequest<'r> {
         }
     }
 
-    /// What the client is counted by.
-    fn counted_as<'k>(&'k self, key: &'k LimitKey) -> limit_key::Client<'k> {
-        let view = RequestView {
+    /// The request as rules see it.
+    fn view(&self) -> RequestView<'_> {
+        RequestView {
             scheme: self.scheme,
             host: &self.head.host,
             path: &self.head.path,
             parts: self.parts,
-        };
-        key.of(&view, self.kept.claims(), || self.client())
+        }
+    }
+
+    /// What the client is counted by.
+    fn counted_as<'k>(&'k self, key: &'k LimitKey) -> limit_key::Client<'k> {
+        key.of(&self.view(), self.kept.claims(), || self.client())
     }
 
     /// What stands for that on this node.
@@ -166,6 +171,7 @@ pub(crate) fn run_request<'r>(filters: &'r [Filter], request: &mut FilterRequest
                 return Err(ProxyErrorKind::ClientBlocked);
             }
             Filter::Block(_) => ControlFlow::Continue(()),
+            Filter::Cases(all) => cases::on_request(all, request)?,
             // It was looked at before all filters; a request that comes here all the same has not been.
             Filter::ClientCertificate(_) if request.kept.certified.is_none() => {
                 return Err(ProxyErrorKind::Denied);
@@ -303,6 +309,7 @@ fn on_response(
         | Filter::Connections(_)
         | Filter::Access(_)
         | Filter::Block(_)
+        | Filter::Cases(_)
         | Filter::ClientCertificate(_)
         | Filter::Tls(_)
         | Filter::BodyLimit(_)

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, Method};
 
 use super::{
-    gatehouse, nginx,
+    gatehouse,
+    nginx::{self, AUTH_SNIPPET},
     table::Found,
     value::{AuthenticationSetting, JwtSetting},
 };
@@ -42,6 +43,8 @@ pub(crate) struct ExternalSettings {
     pub(crate) redirect: Option<Template>,
     pub(crate) copy: Option<Arc<[HeaderName]>>,
     pub(crate) fields: Option<Arc<str>>,
+    /// Fields of the question, as a snippet of nginx sets them.
+    pub(crate) set: Vec<(HeaderName, Template)>,
     pub(crate) always_cookies: bool,
     pub(crate) authorities: Option<Arc<str>>,
     pub(crate) cache_key: Option<HashKey>,
@@ -75,6 +78,7 @@ pub(crate) enum Part {
     Signin,
     Copy,
     Fields,
+    Snippet,
     Authorities,
     JwtAlgorithms,
     JwtAudiences,
@@ -102,6 +106,7 @@ impl Part {
             Self::Signin => (nginx, "auth-signin"),
             Self::Copy => (nginx, "auth-response-headers"),
             Self::Fields => (nginx, "auth-proxy-set-headers"),
+            Self::Snippet => (nginx, AUTH_SNIPPET),
             Self::Authorities => (own, "auth-url-ca-secret"),
             Self::JwtAlgorithms => (own, "jwt-algorithms"),
             Self::JwtAudiences => (own, "jwt-audiences"),

@@ -27,6 +27,8 @@ mod snippets;
 mod timeouts;
 mod tls;
 
+pub(super) use snippets::AUTH_SNIPPET;
+
 const ON: &[ObjectKind] = &[ObjectKind::Ingress];
 
 /// Annotations of ingress-nginx.

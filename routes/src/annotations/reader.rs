@@ -99,6 +99,9 @@ impl<'o> Reader<'o> {
             Ok(Setting::Unbuilt) if self.snippets && row.of_nginx() => {
                 self.snippet(row, full, value);
             }
+            Ok(Setting::Unbuilt) if self.snippets && row.name == nginx::AUTH_SNIPPET => {
+                self.question(row, full, value);
+            }
             Ok(Setting::Unbuilt) => self.unbuilt(row, full, value),
             Ok(setting) => self.settings.put(setting, full),
             Err(fault) => self.invalid(row, full, value, fault),
@@ -121,14 +124,23 @@ impl<'o> Reader<'o> {
         match settings {
             Ok((settings, snippet)) => {
                 settings.into_iter().for_each(|setting| self.settings.put(setting, full));
-                self.settings.snippet.answer.extend(snippet.answer);
-                self.settings.snippet.request.extend(snippet.request);
+                self.settings.snippet.extend(snippet);
             }
-            Err(what) => {
-                let what = format!("{} is not understood", shown(&what));
-                self.close(full, &what, row.nothing(), Some(row));
-            }
+            Err(what) => self.not_understood(row, full, &what),
         }
+    }
+
+    /// Has a service be told what a snippet says, if all of it has settings here.
+    fn question(&mut self, row: &Annotation, full: &str, value: &str) {
+        match snippet::question(value) {
+            Ok(fields) => self.settings.authentication.external.set.extend(fields),
+            Err(what) => self.not_understood(row, full, &what),
+        }
+    }
+
+    fn not_understood(&mut self, row: &Annotation, full: &str, what: &str) {
+        let what = format!("{} is not understood", shown(what));
+        self.close(full, &what, row.nothing(), Some(row));
     }
 
     /// The value asks for something that is not built.

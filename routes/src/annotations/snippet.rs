@@ -8,10 +8,21 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::backend_text::BackendText;
-use crate::filter::{
-    Filter,
-    answer_fields::{AnswerFields, may_be_set},
+use crate::{
+    filter::{
+        Filter,
+        answer_fields::{AnswerFields, may_be_set},
+        cases::Case,
+        header_edits::HeaderEdit,
+    },
+    template::Template,
 };
+
+mod condition;
+mod syntax;
+
+pub(super) use syntax::words;
+use syntax::{Directive, directives};
 
 /// What a snippet asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +33,10 @@ pub(crate) struct Snippet {
     pub(super) hide: Vec<HeaderName>,
     /// Fields of requests for the backend.
     pub(super) request: Vec<(HeaderName, BackendText)>,
+    /// Fields of requests that the backend does not get.
+    pub(super) remove: Vec<HeaderName>,
+    /// Requests that are answered at once.
+    pub(super) cases: Vec<Case>,
     /// Annotations that say the same, by their names after the prefix.
     pub(super) annotations: Vec<(&'static str, String)>,
 }
@@ -35,10 +50,15 @@ pub(super) enum Reach {
 }
 
 /// Directives that say what happens anyway, or tune nginx.
-const NOTHING: [&str; 12] = [
+const NOTHING: [&str; 17] = [
     "access_log",
     "chunked_transfer_encoding",
     "gzip",
+    "gzip_comp_level",
+    "gzip_min_length",
+    "gzip_proxied",
+    "gzip_types",
+    "gzip_vary",
     "keepalive_timeout",
     "log_not_found",
     "proxy_buffers",
@@ -67,7 +87,7 @@ const SAME: [(&str, &str); 10] = [
 
 /// Fields that backends get of this gateway itself, and the values that nginx' documents give them.
 const FORWARDED: [(&str, &[&str]); 9] = [
-    ("connection", &["upgrade", "$connection_upgrade"]),
+    ("connection", &["", "upgrade", "$connection_upgrade"]),
     ("host", &["$host", "$http_host", "$best_http_host"]),
     ("upgrade", &["$http_upgrade"]),
     ("x-forwarded-for", &["$proxy_add_x_forwarded_for", "$remote_addr"]),
@@ -87,8 +107,15 @@ pub(super) fn understand(text: &str, reach: Reach) -> Result<Snippet, String> {
     let mut clients = Clients::default();
     let mut of_grpc = Vec::new();
     for directive in directives(text)? {
-        let words: Vec<&str> = directive.iter().map(String::as_str).collect();
+        let words: Vec<&str> = directive.words.iter().map(String::as_str).collect();
         let Some((name, values)) = words.split_first() else { continue };
+        if let Some(block) = &directive.block {
+            let case = (*name == "if" && reach == Reach::Paths && !snippet.redirects())
+                .then(|| condition::case(values, block))
+                .flatten();
+            snippet.cases.push(case.ok_or_else(|| format!("{} {{", words.join(" ")))?);
+            continue;
+        }
         let plain = |value: &str| !value.contains('$');
         let known = match (*name, values) {
             ("more_set_headers", fields) => {
@@ -98,6 +125,7 @@ pub(super) fn understand(text: &str, reach: Reach) -> Result<Snippet, String> {
                 snippet.answer_field((name, value))
             }
             ("proxy_set_header", [name, value]) if says_nothing(name, value) => Some(()),
+            ("proxy_set_header", [name, ""]) => snippet.removed(name),
             ("proxy_set_header", [name, value]) => snippet.request_field((name, value)),
             ("proxy_hide_header" | "grpc_hide_header", [name]) => snippet.hide(name),
             ("more_clear_headers", names) => all(names, |name| snippet.hide(name)),
@@ -112,6 +140,12 @@ pub(super) fn understand(text: &str, reach: Reach) -> Result<Snippet, String> {
                 if reach == Reach::Paths =>
             {
                 snippet.redirect(code, url)
+            }
+            // Backends are not verified unless somebody asks for it.
+            ("proxy_ssl_verify", ["off"]) => Some(()),
+            ("proxy_ssl_verify", ["on"]) if reach == Reach::Paths => {
+                snippet.annotations.push(("proxy-ssl-verify", "on".to_owned()));
+                Some(())
             }
             ("allow" | "deny", [network]) if reach == Reach::Paths => clients.rule(name, network),
             ("proxy_cookie_path", [from, to]) => {
@@ -142,6 +176,37 @@ pub(super) fn understand(text: &str, reach: Reach) -> Result<Snippet, String> {
     Ok(snippet)
 }
 
+/// Reads a snippet about the question that a service is asked (`auth-snippet`): the fields that it sets there, those left
+/// out that are set anyhow. One without a value is not sent.
+///
+/// # Errors
+/// The first thing that has no setting here.
+pub(super) fn question(text: &str) -> Result<Vec<(HeaderName, Template)>, String> {
+    let mut fields = Vec::new();
+    for Directive { words, block } in directives(text)? {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let known = match *words {
+            [] if block.is_none() => Some(()),
+            ["proxy_set_header", name, value] if block.is_none() => {
+                if says_nothing(name, value) && !name.eq_ignore_ascii_case("host") {
+                    continue;
+                }
+                question_field(name, value).map(|field| fields.push(field))
+            }
+            _ => None,
+        };
+        known.ok_or_else(|| words.join(" "))?;
+    }
+    Ok(fields)
+}
+
+fn question_field(name: &str, value: &str) -> Option<(HeaderName, Template)> {
+    let name = HeaderName::try_from(name.trim()).ok()?;
+    let plain = value.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let own = !may_be_set(&name) || is_forwarded(&name);
+    Some((name, Template::parse(value.trim()).ok()?)).filter(|_| plain && !own)
+}
+
 impl Snippet {
     /// What it asks for beside annotations.
     pub(super) fn filters(&self) -> impl Iterator<Item = Filter> {
@@ -153,7 +218,21 @@ impl Snippet {
         let fixed = |(name, text): &(HeaderName, BackendText)| {
             Some(Filter::SetHeader(name.clone(), text.fixed()?))
         };
-        self.request.iter().filter_map(fixed).chain(answer)
+        let removed = self.remove.iter().map(|name| HeaderEdit { name: name.clone(), value: None });
+        let removed: Arc<[HeaderEdit]> = removed.collect();
+        let removed = (!removed.is_empty()).then_some(Filter::EditRequest(removed));
+        let cases = (!self.cases.is_empty()).then(|| Filter::Cases(self.cases.clone().into()));
+        self.request.iter().filter_map(fixed).chain(removed).chain(answer).chain(cases)
+    }
+
+    /// Takes what another one asks for, but for its annotations.
+    pub(super) fn extend(&mut self, other: Self) {
+        let Self { answer, hide, request, remove, cases, annotations: _ } = other;
+        self.answer.extend(answer);
+        self.hide.extend(hide);
+        self.request.extend(request);
+        self.remove.extend(remove);
+        self.cases.extend(cases);
     }
 
     /// The fields of requests.
@@ -179,10 +258,14 @@ impl Snippet {
     fn request_field(&mut self, field: (&str, &str)) -> Option<()> {
         let (name, value) = read_field(field)?;
         let field = (name, BackendText::new(value)?);
-        // Who the client is, and how it came, is not an object's to say.
-        let own =
-            FORWARDED.iter().any(|(name, _)| field.0 == *name) && field.0 != http::header::HOST;
+        let own = is_forwarded(&field.0) && field.0 != http::header::HOST;
         (!own).then(|| self.request.push(field))
+    }
+
+    /// The backend does not get the field, whoever sends it.
+    fn removed(&mut self, name: &str) -> Option<()> {
+        let name = HeaderName::try_from(name.trim()).ok()?;
+        (may_be_set(&name) && !is_forwarded(&name)).then(|| self.remove.push(name))
     }
 
     fn sets(&self, name: &str, value: &str) -> bool {
@@ -193,13 +276,17 @@ impl Snippet {
             })
     }
 
+    /// Whether every request is sent elsewhere already.
+    fn redirects(&self) -> bool {
+        self.annotations.iter().any(|(name, _)| name.contains("redirect"))
+    }
+
     fn redirect(&mut self, code: &str, url: &str) -> Option<()> {
         let [target, status] = match code {
             "301" | "308" => ["permanent-redirect", "permanent-redirect-code"],
             _ => ["temporal-redirect", "temporal-redirect-code"],
         };
-        let first = self.annotations.iter().all(|(name, _)| !name.contains("redirect"));
-        first.then(|| {
+        (!self.redirects()).then(|| {
             self.annotations.extend([(target, url.to_owned()), (status, code.to_owned())]);
         })
     }
@@ -255,6 +342,11 @@ fn read_field<'f>((name, value): (&str, &'f str)) -> Option<(HeaderName, &'f str
     own.then_some((name, value))
 }
 
+/// Whether a field says who the client is, or how it came: that is not an object's to say.
+fn is_forwarded(name: &HeaderName) -> bool {
+    FORWARDED.iter().any(|(known, _)| name == known)
+}
+
 fn says_nothing(name: &str, value: &str) -> bool {
     let known = FORWARDED.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     known.is_some_and(|(_, values)| values.iter().any(|known| known.eq_ignore_ascii_case(value)))
@@ -266,165 +358,5 @@ fn all(values: &[&str], mut each: impl FnMut(&str) -> Option<()>) -> Option<()> 
     values.iter().try_for_each(|value| each(value))
 }
 
-/// The words of a value that nginx reads as those of one directive.
-///
-/// # Errors
-/// What makes it another thing than words.
-pub(super) fn words(value: &str) -> Result<Vec<String>, String> {
-    let mut all = directives(&format!("{value}\n;"))?;
-    match (all.pop(), &*all) {
-        (Some(words), []) => Ok(words),
-        _ => Err("a semicolon outside of quotes".to_owned()),
-    }
-}
-
-/// Takes nginx' syntax apart: words, quoted or not, up to a semicolon; comments up to the end of the line.
-///
-/// # Errors
-/// A block, a quote without an end, or a directive without a semicolon.
-fn directives(text: &str) -> Result<Vec<Vec<String>>, String> {
-    let (mut all, mut words) = (Vec::new(), Vec::new());
-    let mut chars = text.chars().peekable();
-    while let Some(char) = chars.next() {
-        match char {
-            ';' => all.push(std::mem::take(&mut words)),
-            '#' => drop(chars.by_ref().find(|char| *char == '\n')),
-            '{' | '}' => return Err(format!("{} {char}", words.join(" ")).trim().to_owned()),
-            quote @ ('"' | '\'') => {
-                let mut word = String::new();
-                loop {
-                    match chars.next() {
-                        Some(end) if end == quote => break,
-                        Some('\\') => match chars.next() {
-                            Some(same @ ('"' | '\'' | '\\')) => word.push(same),
-                            Some('t') => word.push('\t'),
-                            Some('r') => word.push('\r'),
-                            Some('n') => word.push('\n'),
-                            // The escape is an expression's.
-                            other => word.extend(std::iter::once('\\').chain(other)),
-                        },
-                        Some(char) => word.push(char),
-                        None => return Err("a quote without an end".to_owned()),
-                    }
-                }
-                words.push(word);
-            }
-            space if space.is_whitespace() => {}
-            first => {
-                let mut word = String::from(first);
-                let goes_on = |word: &str, char: char| match char {
-                    // A brace begins a block, but where it holds the name of a variable.
-                    '{' => word.ends_with('$'),
-                    char => char != ';' && !char.is_whitespace(),
-                };
-                while let Some(char) = chars.next_if(|char| goes_on(&word, *char)) {
-                    word.push(char);
-                }
-                words.push(word);
-            }
-        }
-    }
-    if words.is_empty() { Ok(all) } else { Err(words.join(" ")) }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fields(fields: &[(HeaderName, HeaderValue)]) -> String {
-        let fields =
-            fields.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
-        fields.collect::<Vec<_>>().join(", ")
-    }
-
-    fn annotations(text: &str, reach: Reach) -> Result<String, String> {
-        let all = understand(text, reach)?.annotations.into_iter();
-        Ok(all.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "))
-    }
-
-    #[test]
-    fn fields_of_answers_and_of_requests_are_read_where_their_values_are_written_out() {
-        let text = r#"
-            # who may frame us
-            more_set_headers "X-Frame-Options: DENY" 'X-Robots-Tag: none';
-            add_header Content-Security-Policy "default-src 'self'; img-src *" always;
-            proxy_set_header X-Tenant blue;
-            proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";
-            proxy_set_header X-Real-IP $remote_addr;
-        "#;
-        let snippet = understand(text, Reach::Paths).unwrap();
-        assert_eq!(
-            fields(&snippet.answer),
-            "x-frame-options: DENY, x-robots-tag: none, content-security-policy: default-src 'self'; img-src *"
-        );
-        let request =
-            snippet.request.iter().filter_map(|(name, text)| Some((name.clone(), text.fixed()?)));
-        assert_eq!(fields(&request.collect::<Vec<_>>()), "x-tenant: blue");
-        assert!(snippet.annotations.is_empty());
-    }
-
-    #[test]
-    fn what_has_an_annotation_of_its_own_is_that_annotation() {
-        for (text, same) in [
-            (
-                "client_max_body_size 10m; proxy_read_timeout 60s;",
-                "proxy-body-size=10m proxy-read-timeout=60s",
-            ),
-            (
-                "return 301 https://b.test$request_uri;",
-                "permanent-redirect=https://b.test$request_uri permanent-redirect-code=301",
-            ),
-            (
-                "return 302 https://b.test;",
-                "temporal-redirect=https://b.test temporal-redirect-code=302",
-            ),
-            ("allow 10.0.0.0/8; allow ::1; deny all;", "whitelist-source-range=10.0.0.0/8,::1"),
-            ("deny 10.0.0.1; deny 10.0.0.2;", "denylist-source-range=10.0.0.1,10.0.0.2"),
-            ("deny 10.0.0.1; allow all;", "denylist-source-range=10.0.0.1"),
-            ("allow all;", ""),
-            ("proxy_buffering off; proxy_http_version 1.1;", "proxy-buffering=off"),
-            (
-                r#"proxy_cookie_path ~^/(\w+)$ '/$1; Secure';"#,
-                r#"proxy-cookie-path="~^/(\\w+)$" "/$1; Secure""#,
-            ),
-            ("", ""),
-        ] {
-            assert_eq!(annotations(text, Reach::Paths).as_deref(), Ok(same), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_snippet_is_understood_in_whole_or_not_at_all() {
-        for (text, first) in [
-            ("more_set_headers \"X-A: 1\"; auth_basic on;", "auth_basic on"),
-            ("if ($http_x) { return 403; }", "if ($http_x) {"),
-            ("return 403;", "return 403"),
-            ("deny all;", "deny"),
-            ("allow 10.0.0.0/8; deny 10.1.0.0/16; deny all;", "deny"),
-            ("deny all; allow 10.0.0.0/8;", "allow 10.0.0.0/8"),
-            ("more_set_headers \"X-A: $host\";", "more_set_headers X-A: $host"),
-            ("proxy_set_header X-A $remote_user;", "proxy_set_header X-A $remote_user"),
-            ("proxy_set_header X-A ${};", "proxy_set_header X-A ${}"),
-            ("grpc_set_header X-A 1; proxy_set_header X-A 2;", "grpc_set_header X-A 1"),
-            ("more_set_headers -s 404 \"X-A: 1\";", "more_set_headers -s 404 X-A: 1"),
-            ("add_header X-A \"\";", "add_header X-A "),
-            ("proxy_hide_header Content-Length;", "proxy_hide_header Content-Length"),
-            ("more_clear_headers \"X-*\";", "more_clear_headers X-*"),
-            ("more_clear_headers -s 404 X-A;", "more_clear_headers -s 404 X-A"),
-            ("add_header Content-Length 0;", "add_header Content-Length 0"),
-            (
-                "proxy_set_header X-Forwarded-For 10.0.0.1;",
-                "proxy_set_header X-Forwarded-For 10.0.0.1",
-            ),
-            ("proxy_set_header Authorization $http_x;", "proxy_set_header Authorization $http_x"),
-            ("return 301 https://a.test; return 302 https://b.test;", "return 302 https://b.test"),
-            ("proxy_read_timeout 60s", "proxy_read_timeout 60s"),
-            ("add_header X \"a;", "a quote without an end"),
-        ] {
-            assert_eq!(annotations(text, Reach::Paths), Err(first.to_owned()), "{text}");
-        }
-        for text in ["allow 10.0.0.0/8; deny all;", "return 301 https://a.test;"] {
-            assert!(annotations(text, Reach::Host).is_err(), "{text}");
-        }
-    }
-}
+mod tests;

@@ -21,6 +21,9 @@ pub fn besides(rule: &RouteRule) -> String {
             Filter::Authenticate(authentication) => {
                 text.push_str(&format!("; requires {}", required(authentication)));
             }
+            Filter::Cases(_) => {
+                text.push_str("; what meets a condition of its snippet is answered at once")
+            }
             Filter::ErrorPages(pages) => {
                 let Some(backend) = &pages.backend else { continue };
                 let statuses = pages.statuses.iter().map(u16::to_string).collect::<Vec<_>>();

@@ -198,7 +198,7 @@ fn variable(name: &str) -> Option<Variable> {
 }
 
 /// The first value of a parameter, as received; its name counts whatever its case, as in nginx.
-fn argument<'q>(query: Option<&'q str>, name: &str) -> &'q str {
+pub(crate) fn argument<'q>(query: Option<&'q str>, name: &str) -> &'q str {
     let mut pairs = query.unwrap_or_default().split('&');
     let value = pairs.find_map(|pair| {
         let (key, value) = pair.split_once('=')?;

@@ -355,9 +355,10 @@ fn of_rule(rule: &RouteRule, ask: &Ask, scheme: Scheme) -> Here {
                 return Here::Own { status: 401, location: None };
             }
             // Who asks, or another service, says what comes of it.
-            Filter::Authenticate(_) | Filter::Access(_) | Filter::ErrorPages(_) => {
-                return Here::Backend;
-            }
+            Filter::Authenticate(_)
+            | Filter::Access(_)
+            | Filter::Cases(_)
+            | Filter::ErrorPages(_) => return Here::Backend,
             _ => {}
         }
     }

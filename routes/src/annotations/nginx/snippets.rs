@@ -6,8 +6,20 @@ use crate::annotations::{
     value::{FIREWALL, FLAG, TEXT},
 };
 
+/// Configuration of nginx about the question that a service is asked.
+pub(in crate::annotations) const AUTH_SNIPPET: &str = "auth-snippet";
+
 pub(super) const ROWS: &[Annotation] = &[
-    closes("auth-snippet", TEXT, "Configuration of nginx about auth-url."),
+    closes(
+        AUTH_SNIPPET,
+        TEXT,
+        "Configuration of nginx about auth-url. With `--understand-snippets` one that only sets fields of the question does \
+         that.",
+    )
+    .remedy(
+        "name the fields in a ConfigMap by auth-proxy-set-headers; with --understand-snippets the snippet is read as it \
+         stands",
+    ),
     closes(
         "configuration-snippet",
         TEXT,

@@ -163,7 +163,10 @@ pub(in crate::annotations) const AUTH_SIGNIN: Parser = Parser {
             let own = value.starts_with('/') && !value.starts_with("//");
             let known = own || begins.iter().any(|begin| value.starts_with(begin));
             template(value).filter(|_| known).ok_or_else(|| {
-                let message = "is not a URL";
+                let message = match Template::parse(value) {
+                    Err(unknown) => format!("holds the variable {unknown}, which is not known"),
+                    Ok(_) => "is not a URL".to_owned(),
+                };
                 Fault::new(
                     "InvalidAnnotation",
                     message,

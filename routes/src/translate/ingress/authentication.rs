@@ -110,6 +110,7 @@ impl Translator<'_, '_> {
             let alone = alone.or_else(|| settings.signin.as_ref().map(|_| Part::Signin));
             let alone = alone.or_else(|| settings.copy.as_ref().map(|_| Part::Copy));
             let alone = alone.or_else(|| settings.fields.as_ref().map(|_| Part::Fields));
+            let alone = alone.or_else(|| settings.set.first().map(|_| Part::Snippet));
             let alone = alone.or_else(|| settings.authorities.as_ref().map(|_| Part::Authorities));
             let Some(alone) = alone else { return Ok(None) };
             return Err(Box::new(Problem::error(
@@ -133,7 +134,10 @@ impl Translator<'_, '_> {
             method: settings.method.clone().unwrap_or(Method::GET),
             signin,
             redirect: settings.redirect.clone(),
-            set: self.question_fields(settings.fields.as_deref())?,
+            set: {
+                let fields = self.question_fields(settings.fields.as_deref())?;
+                fields.into_iter().chain(settings.set).collect()
+            },
             copy: settings.copy.iter().flat_map(|names| names.iter().cloned()).collect(),
             always_cookies: settings.always_cookies,
             cache,

@@ -269,7 +269,10 @@ fn question(
     let mut put = |name: &HeaderName, value: Cow<'_, str>| match HeaderValue::from_str(&value) {
         Ok(value) => {
             headers::remove_spellings(&mut headers, name);
-            headers.insert(name.clone(), value);
+            // As in nginx, a field without a value is not sent.
+            if !value.is_empty() {
+                headers.insert(name.clone(), value);
+            }
             Ok(())
         }
         Err(_) => Err(ProxyErrorKind::BadPath),
