@@ -43,7 +43,8 @@ const OTHER_PROGRAMS: &str = "
 
 Nothing with these prefixes is read on an Ingress or a Route. What limits, authenticates, verifies or chooses another
 protocol for the backend closes the object, as far as its name says so; what redirects, rewrites or changes answers
-otherwise is an error; the rest is a warning. One line for each prefix and effect.
+otherwise is an error; the rest is a warning, as is what an annotation of ingress-nginx on the same Ingress says with the same
+value. One line for each prefix and effect.
 
 | prefix | read by |
 |---|---|

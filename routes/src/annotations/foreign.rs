@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    Status, nginx,
     transport::Part,
     unknown::PROTECTING_WORDS,
     value::{PROTOCOL, Setting, unknown},
@@ -114,15 +115,28 @@ pub(super) struct Foreign<'m> {
     pub(super) names: Vec<&'m str>,
 }
 
-/// Judges the annotations of an object that belong to other programs.
+/// Judges the annotations of an object that belong to other programs. Charts say one thing to several controllers: what
+/// an annotation of ingress-nginx, if those are `read` of the object, says in the same words loses nothing.
 pub(super) fn judge<'m>(
-    annotations: impl Iterator<Item = (&'m String, &'m String)>,
+    read: bool,
+    annotations: impl Iterator<Item = (&'m String, &'m String)> + Clone,
 ) -> Vec<Foreign<'m>> {
+    let said = |name: &str, value: &str| {
+        let row = nginx::FAMILY.row(name).filter(|row| row.status == Status::Honoured);
+        read && row.is_some()
+            && annotations.clone().any(|(other, same)| {
+                other.strip_prefix(nginx::FAMILY.prefix) == Some(name)
+                    && same.trim() == value.trim()
+            })
+    };
     let mut found: BTreeMap<(&str, Effect), Foreign<'m>> = BTreeMap::new();
-    for (name, value) in annotations {
+    for (name, value) in annotations.clone() {
         let program = PROGRAMS.iter().find(|(prefix, _)| name.starts_with(prefix));
         let Some((prefix, program)) = program else { continue };
-        let effect = effect(&name.to_ascii_lowercase(), value);
+        let effect = match said(&name[prefix.len()..], value) {
+            true => Effect::Tuning,
+            false => effect(&name.to_ascii_lowercase(), value),
+        };
         let entry = found.entry((prefix, effect));
         let none = || Foreign { program, effect, names: Vec::new() };
         entry.or_insert_with(none).names.push(name);

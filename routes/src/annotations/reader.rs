@@ -52,7 +52,7 @@ impl<'o> Reader<'o> {
             self.annotation(kind, name, value);
         }
         if kind.has_paths() {
-            self.foreign(annotations);
+            self.foreign(kind == ObjectKind::Ingress, annotations);
         }
         self.ignored();
     }
@@ -315,8 +315,12 @@ impl<'o> Reader<'o> {
     }
 
     /// Annotations of other controllers: one problem for each prefix and effect.
-    fn foreign<'m>(&mut self, annotations: impl Iterator<Item = (&'m String, &'m String)>) {
-        for found in foreign::judge(annotations) {
+    fn foreign<'m>(
+        &mut self,
+        of_nginx: bool,
+        annotations: impl Iterator<Item = (&'m String, &'m String)> + Clone,
+    ) {
+        for found in foreign::judge(of_nginx, annotations) {
             let (field, who) = match &*found.names {
                 [one] => (Found { name: one, value: "" }.field(), String::new()),
                 many => ("metadata.annotations".to_owned(), format!("{}: ", many.join(", "))),

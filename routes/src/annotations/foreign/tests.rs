@@ -56,7 +56,7 @@ fn a_foreign_name_is_judged_by_what_it_would_have_done() {
         ("zalando.org/skipper-filter", "basicAuth()", Protects),
     ] {
         let (name, value) = (name.to_owned(), value.to_owned());
-        let found = judge([(&name, &value)].into_iter());
+        let found = judge(true, [(&name, &value)].into_iter());
         let [one] = &*found else { panic!("{name}: {found:?}") };
         assert_eq!(one.effect, expected, "{name}: {value}");
     }
@@ -75,7 +75,7 @@ fn one_finding_for_each_prefix_and_effect_and_none_for_what_all_programs_read() 
         ("nginx.ingress.kubernetes.io/auth-url", "http://a/"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let found = judge(annotations.iter().map(|(name, value)| (name, value)));
+    let found = judge(true, annotations.iter().map(|(name, value)| (name, value)));
     let found: Vec<_> = found.iter().map(|one| (one.effect, one.names.join(" "))).collect();
     assert_eq!(
         found,
@@ -85,4 +85,37 @@ fn one_finding_for_each_prefix_and_effect_and_none_for_what_all_programs_read() 
             (Effect::Protects, "konghq.com/plugins".to_owned()),
         ]
     );
+}
+
+#[test]
+fn what_the_same_object_says_to_ingress_nginx_in_the_same_words_is_not_lost() {
+    let effect = |read, [foreign, own]: [(&str, &str); 2]| {
+        let all = [foreign, own].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        judge(read, all.iter().map(|(name, value)| (name, value)))[0].effect
+    };
+    let own = |name: &'static str| -> &'static str {
+        ["nginx.ingress.kubernetes.io/", name].concat().leak()
+    };
+    for (name, foreign, same) in [
+        ("ssl-redirect", "true", "true"),
+        ("proxy-body-size", "8m", " 8m"),
+        ("whitelist-source-range", "10.0.0.0/8", "10.0.0.0/8"),
+    ] {
+        for prefix in ["ingress.kubernetes.io/", "haproxy-ingress.github.io/"] {
+            let pair = [(&*format!("{prefix}{name}"), foreign), (own(name), same)];
+            assert_eq!(effect(true, pair), Effect::Tuning, "{pair:?}");
+            assert_ne!(effect(false, pair), Effect::Tuning, "a Route: {pair:?}");
+        }
+    }
+    for pair in [
+        [
+            ("ingress.kubernetes.io/whitelist-source-range", "10.0.0.0/8"),
+            (own("whitelist-source-range"), "10.0.0.0/7"),
+        ],
+        [("haproxy.org/allow-list", "10.0.0.0/8"), (own("whitelist-source-range"), "10.0.0.0/8")],
+        [("ingress.kubernetes.io/auth-snippet", "deny all;"), (own("auth-snippet"), "deny all;")],
+        [("alb.ingress.kubernetes.io/auth-type", "oidc"), (own("auth-type"), "basic")],
+    ] {
+        assert_eq!(effect(true, pair), Effect::Protects, "{pair:?}");
+    }
 }

@@ -1,12 +1,12 @@
 //! Rows of clients that are kept on an endpoint.
 
-use super::honoured;
+use super::{harmless, honoured};
 use crate::annotations::{
     table::Annotation,
     value::{
         AFFINITY, AFFINITY_CANARY, AFFINITY_MODE, SESSION_CONDITIONAL, SESSION_DOMAIN,
         SESSION_EXPIRES, SESSION_MAX_AGE, SESSION_MOVES, SESSION_NAME, SESSION_PARTITIONED,
-        SESSION_PATH, SESSION_SAME_SITE, SESSION_SECURE,
+        SESSION_PATH, SESSION_SAME_SITE, SESSION_SECURE, TEXT,
     },
 };
 
@@ -47,6 +47,11 @@ pub(super) const ROWS: &[Annotation] = &[
         SESSION_EXPIRES,
         "",
         "Seconds that it lasts, as a date for old browsers.",
+    ),
+    harmless(
+        "session-cookie-hash",
+        TEXT,
+        "How older versions made the value of the cookie; here it is sealed.",
     ),
     honoured(
         "session-cookie-max-age",
