@@ -44,7 +44,31 @@ fn a_client_of_http10_never_sees_a_chunk() {
         let seen = send(bed.http, request.as_bytes());
         let response = &seen.responses[0];
         assert_eq!(strict::all(&response.fields, "transfer-encoding"), Vec::<String>::new());
+        let connection = strict::all(&response.fields, "connection");
+        assert_eq!(
+            connection,
+            Vec::<String>::new(),
+            "nothing but its end tells where the answer ends"
+        );
         assert!(response.text() == "hello world" && response.end != End::Cut, "{seen:?}");
+    }
+    bed.probe().unwrap();
+}
+
+#[test]
+fn a_target_may_be_as_long_as_the_process_is_told() {
+    let bed = Bed::gateway(&["--max-uri", "12000"]);
+    let target = |length: usize| format!("/{}", "a".repeat(length - 1));
+    for (length, status) in [(8_193, 200), (12_000, 200), (12_001, 414)] {
+        let request = format!("GET {} HTTP/1.1\r\nHost: good.test\r\n\r\n", target(length));
+        assert_eq!(send(bed.http, request.as_bytes()).status(), status, "{length} bytes");
+    }
+    // There the host is a part of it.
+    for (length, status) in [(11_900, 200), (12_001, 414)] {
+        let target = target(length);
+        let fields = h2raw::get("good.test", &target);
+        let answer = H2::connect(bed.https, "good.test").request(1, &fields, None);
+        assert_eq!(answer.status, status, "{length} bytes: {answer:?}");
     }
     bed.probe().unwrap();
 }

@@ -75,7 +75,8 @@ async fn respond(
         Rc::clone(&timers),
         Rc::clone(conn.shared.worker.clock()),
     );
-    conn.shared.interim.begin(parts.version == Version::HTTP_11);
+    let version = parts.version;
+    conn.shared.interim.begin(version == Version::HTTP_11);
     let call = conn.http2 && grpc::is_call(&parts.headers);
     let awaits = !body.is_end_stream() && parts.headers.contains_key(header::EXPECT);
     let answered = answer(conn, &mut record, parts, &mut body).await;
@@ -111,6 +112,10 @@ async fn respond(
         {
             headers::end_connection(response.headers_mut());
         }
+        if version == Version::HTTP_10 && ends_connection(&response) {
+            // To an answer of another version hyper adds that the connection goes on, if the client asked for that.
+            *response.version_mut() = Version::HTTP_10;
+        }
         conn.shared.worker.options.header_case.answer(&mut response);
     }
     if !response.body().is_end_stream() {
@@ -124,6 +129,15 @@ async fn respond(
         None => response.body_mut().finishes(record),
     }
     response
+}
+
+/// Whether the connection of a client of HTTP/1.0 ends with an answer: it says so, or nothing else tells where it ends, as
+/// that version knows no chunks.
+fn ends_connection(response: &Response<ResponseBody>) -> bool {
+    let headers = response.headers();
+    headers.contains_key(header::CONNECTION)
+        || (!headers.contains_key(header::CONTENT_LENGTH)
+            && response.body().size_hint().exact().is_none())
 }
 
 struct Answer {
@@ -167,7 +181,8 @@ async fn answer(
     parts: &mut Parts,
     body: &mut RequestBody,
 ) -> Result<Answer, ProxyErrorKind> {
-    let mut head = RequestHead::validate(parts, conn.shared.take_head_flags())?;
+    let most = conn.shared.worker.options.max_target;
+    let mut head = RequestHead::validate(parts, conn.shared.take_head_flags(), most)?;
     if head.local == Some(Local::Options) {
         return Ok(Answer::own(respond::options()));
     }
