@@ -12,7 +12,7 @@ use crate::{
     canary::Canary,
     compile::Compiled,
     encoded_slash,
-    filter::Filter,
+    filter::{Filter, cases::Answer},
     host,
     matcher::{PathMatch, RequestView},
     model::{HostPattern, Scheme},
@@ -189,12 +189,19 @@ impl<'t> Request<'t> {
             Filter::Access(rules) => asked.client.is_some_and(|client| !rules.admit(client)),
             _ => false,
         };
+        let case = rule.answer_of_case(&self.view, asked.client);
         match &rule.action {
             _ if rule.redirect(self.view.scheme).is_some() => None,
             _ if rule.filters.iter().any(refuses) => {
                 failure(403, "the addresses that may pass do not hold the client's")
             }
             Action::Deny { reason, .. } => failure(DENY_STATUS, reason),
+            _ if case.is_some() => match case {
+                Some(Answer::Refuse(status)) => {
+                    failure(*status, "it meets a condition of the object's snippet")
+                }
+                _ => None,
+            },
             Action::Redirect(_) => None,
             Action::Forward(forward) if answers(compiled, &forward.spec.backends) => None,
             Action::Forward(forward) => match self.stand_in(compiled, rule) {
@@ -347,6 +354,10 @@ fn describe(rule: &RouteRule, view: &RequestView<'_>) -> String {
     }
     if let Some(redirect) = rule.redirect(scheme) {
         return format!("redirect to https ({})", redirect.status);
+    }
+    if let Some(Answer::Redirect(redirect)) = rule.answer_of_case(view, None) {
+        let (to, status) = (redirect.to.text(), redirect.status);
+        return format!("redirect to {to} ({status}), as a condition of its snippet says");
     }
     match &rule.action {
         Action::Deny { reason, .. } => format!("deny with {DENY_STATUS} ({reason})"),

@@ -1,14 +1,19 @@
 //! One rule of the route table: the one form that every kind of object compiles into.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use crate::{
     action::{Action, Forward, Reach, WeightedBackend},
     filter::{
-        Filter, Filters, HttpsRedirect, Rewrite, client_certificate::ClientCertificates,
+        Filter, Filters, HttpsRedirect, Rewrite,
+        cases::{Answer, Case, Subject},
+        client_certificate::ClientCertificates,
         tls_terms::TlsTerms,
     },
-    matcher::Matches,
+    matcher::{Matches, RequestView},
     model::{HostPattern, Scheme},
     objects::ObjectRef,
     options::EncodedSlashes,
@@ -44,6 +49,23 @@ impl RouteRule {
             Filter::HttpsRedirect(redirect) => Some(redirect).filter(|r| r.applies(scheme)),
             _ => None,
         })
+    }
+
+    /// The answer to a request that meets a condition. One about the address of a client that is not known counts for
+    /// nothing.
+    pub(crate) fn answer_of_case(
+        &self,
+        request: &RequestView<'_>,
+        client: Option<IpAddr>,
+    ) -> Option<&Answer> {
+        let cases = self.filters.iter().find_map(|filter| match filter {
+            Filter::Cases(cases) => Some(&**cases),
+            _ => None,
+        });
+        let known = |case: &&Case| client.is_some() || case.subject != Subject::Client;
+        let client = || client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let mut known = cases.unwrap_or_default().iter().filter(known);
+        known.find(|case| case.is_met(request, &client)).map(|case| &case.answer)
     }
 
     /// What becomes of the path on the way to the backend.

@@ -431,3 +431,50 @@ fn a_request_whose_handshake_was_asked_for_nothing_is_misdirected() {
         assert_eq!(error, expected, "{server_name:?}");
     }
 }
+
+#[test]
+fn a_condition_of_a_snippet_answers_who_meets_it() {
+    let objects = "
+kind: Service
+metadata: {name: web, namespace: d}
+spec: {ports: [{port: 80}]}
+---
+kind: EndpointSlice
+metadata: {name: web, namespace: d, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.9]}]
+ports: [{port: 80}]
+---
+kind: Ingress
+metadata:
+  name: web
+  namespace: d
+  annotations:
+    nginx.ingress.kubernetes.io/configuration-snippet: |
+      if ($remote_addr = 192.0.2.1) { return 403; }
+      if ($arg_key != 1) { return 404; }
+      if ($http_x_forwarded_proto = http) { return 301 https://$host$request_uri; }
+spec:
+  rules: [{host: a.test, http: {paths: [{pathType: Prefix, path: /, backend: {service: {name: web, port: {number: 80}}}}]}}]
+";
+    let options = Options { understand_snippets: true, ..Options::default() };
+    let compiled = compile(&testing::objects(objects), &options, None);
+    for (uri, proto, client, status, action) in [
+        ("/", "", None, Some(404), "forward to d/web:80"),
+        ("/?key=1", "", None, None, "forward to d/web:80"),
+        ("/?key=1", "", Some("192.0.2.1"), Some(403), "forward to d/web:80"),
+        ("/?key=1", "", Some("192.0.2.2"), None, "forward to d/web:80"),
+        ("/?key=1", "http", None, None, "redirect to https://$host$request_uri (301)"),
+    ] {
+        let request = http::Request::get(uri).header("x-forwarded-proto", proto);
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let (scheme, host, path) = (Scheme::Http, "a.test", "/");
+        let view = RequestView { scheme, host, path, parts: &parts };
+        let client = client.map(|client| client.parse().unwrap());
+        let asked = Asked { table: 0, view, encoded_slash: false, client, server_name: None };
+        let found = explain(&compiled, &asked);
+        assert_eq!(found.error.map(|error| error.status), status, "{uri} {client:?}");
+        let winner = found.winner.unwrap();
+        assert!(winner.action.starts_with(action), "{uri} {client:?}: {}", winner.action);
+    }
+}

@@ -168,7 +168,8 @@ impl Case {
         cases.iter().find(|case| case.is_met(request, &client)).map(|case| &case.answer)
     }
 
-    fn is_met(&self, request: &RequestView<'_>, client: &impl Fn() -> IpAddr) -> bool {
+    /// Whether a request meets the condition.
+    pub(crate) fn is_met(&self, request: &RequestView<'_>, client: &impl Fn() -> IpAddr) -> bool {
         let value = self.subject.of(request, client);
         let like_that = match &self.test {
             Test::Given => !value.is_empty() && *value != *b"0",
