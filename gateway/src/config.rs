@@ -332,17 +332,11 @@ pub struct Settings {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Traffic")]
     pub upstream_timeout: Duration,
 
-    /// Seconds that a client may fall behind --body-rate with the body of its request, which is the longest
-    /// pause that it may make; then it gets 408.
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Traffic")]
-    pub body_timeout: Duration,
+    /// Bytes of a request's target (path and query) at most, up to 32 KiB; a longer one gets 414.
+    #[arg(long, value_name = "BYTES", default_value_t = 8192, value_parser = clap::value_parser!(u16).range(1024..=32768), help_heading = "Traffic")]
+    pub max_uri: u16,
 
-    /// Bytes per second that a client has to send of the body of its request, on average; 0 means that any byte
-    /// ends a pause.
-    #[arg(long, value_name = "BYTES", default_value_t = 240, help_heading = "Traffic")]
-    pub body_rate: u32,
-
-    /// Where bodies wait that are read in whole.
+    /// How fast bodies have to come, and where those wait that are read in whole.
     #[command(flatten)]
     pub bodies: BodySettings,
 
@@ -541,7 +535,10 @@ mod tests {
         assert_eq!(settings.drain_timeout, Duration::from_secs(30));
         assert_eq!(settings.upstream_timeout, Duration::from_secs(60));
         assert_eq!(settings.stall_timeout, Duration::from_secs(30));
-        assert_eq!((settings.body_timeout, settings.body_rate), (Duration::from_secs(30), 240));
+        assert_eq!(
+            (settings.bodies.body_timeout, settings.bodies.body_rate),
+            (Duration::from_secs(30), 240)
+        );
         assert_eq!(settings.scaled(Duration::from_secs(3)), Duration::from_secs(3));
         assert!(settings.trusted_proxies.is_empty() && settings.claim_classes.is_empty());
         assert!(!settings.no_access_log && settings.state_dir.is_none());

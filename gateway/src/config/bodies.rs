@@ -1,10 +1,24 @@
-//! Flags about bodies that wait here: of requests that are read in whole, of answers that are taken ahead of their clients.
+//! Flags about bodies: how fast those of requests have to come, and where bodies wait: of requests that are read in whole, of
+//! answers that are taken ahead of their clients.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-/// Where they wait, and how much room they have.
+/// How fast they come, where they wait, and how much room they have.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BodySettings {
+    /// Seconds that a client may fall behind --body-rate with the body of its request, which is the longest
+    /// pause that it may make; then it gets 408.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = super::seconds, help_heading = "Traffic")]
+    pub body_timeout: Duration,
+
+    /// Bytes per second that a client has to send of the body of its request, on average; 0 means that any byte
+    /// ends a pause.
+    #[arg(long, value_name = "BYTES", default_value_t = 240, help_heading = "Traffic")]
+    pub body_rate: u32,
+
     /// Folder for the files, which have no names, of bodies that are read in whole (`proxy-request-buffering`) or wait for
     /// a slow client (`proxy-buffering`) and do not fit into memory. Default: --state-dir, or that of the system for temporary files.
     #[arg(long, value_name = "FOLDER", help_heading = "Traffic")]

@@ -42,8 +42,8 @@ use crate::{
     },
 };
 
-/// Room that hyper gives a whole head: ours is refused first, with the right status.
-const MAX_HEAD: usize = MAX_TARGET + MAX_FIELD_BYTES + 1024;
+/// Room that hyper gives a head besides its target: ours is refused first, with the right status.
+const HEAD_BESIDES: usize = MAX_FIELD_BYTES + 1024;
 /// What is read ahead of an HTTP/1 client, and what of an answer waits for it (P24).
 const MAX_BUFFER: usize = 128 * 1024;
 /// Streams that a client may have open at once (RFC 9113 §5.1.2).
@@ -168,7 +168,7 @@ where
         .half_close(false)
         .header_read_timeout(None)
         .preserve_header_case(shared.worker.options.header_case.is_preserved())
-        .max_header_size(MAX_HEAD)
+        .max_header_size(shared.worker.options.max_target + HEAD_BESIDES)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(io), service);
     let mut leaving = false;
@@ -245,6 +245,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let shared = Rc::clone(&conn.shared);
+    // The target is one of the fields here.
+    let fields = MAX_FIELD_BYTES + shared.worker.options.max_target.saturating_sub(MAX_TARGET);
     // Boxed where it begins: hyper hands it from hand to hand before it is spawned.
     let service = service_fn(move |request| Box::pin(proxy::handle(Rc::clone(&conn), request)));
     let mut connection = http2::Builder::new(StreamExecutor { worker: Rc::clone(&shared.worker) })
@@ -252,7 +254,7 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(u32::try_from(MAX_FIELD_BYTES).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(fields).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(MAX_RESETS)
         .serve_connection(TokioIo::new(io), service);

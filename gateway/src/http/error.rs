@@ -65,8 +65,8 @@ kinds! {
     SlowRequest: 408 "slow_request" "request timeout";
     /// More bytes of body than the rule allows.
     BodyTooLarge: 413 "body_too_large" "request entity too large: the body is larger than this path allows";
-    /// Request line over 8 KiB.
-    UriTooLong: 414 "uri_too_long" "uri too long: the limit is 8 KiB";
+    /// A target longer than `--max-uri`.
+    UriTooLong: 414 "uri_too_long" "uri too long: path and query have more bytes than this gateway takes";
     /// The TLS server name and the host belong to different owners.
     Misdirected: 421 "misdirected" "misdirected request: the TLS server name is another owner's, whose certificate does not cover this host";
     /// The handshake was made for a name that asks for other client certificates than this host.

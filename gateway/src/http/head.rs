@@ -18,7 +18,7 @@ use crate::{
     http::{error::ProxyErrorKind, head_scanner::HeadFlags},
 };
 
-/// Longest request target, in bytes (P5).
+/// Longest request target, in bytes (P5), unless `--max-uri` says otherwise.
 pub(crate) const MAX_TARGET: usize = 8 * 1024;
 /// Most header fields (P5).
 pub(crate) const MAX_FIELDS: usize = 100;
@@ -81,9 +81,12 @@ impl<'r> RequestHead<'r> {
     ///
     /// # Errors
     /// The kind says which answer it gets and whether the connection goes on.
-    pub(crate) fn validate(parts: &'r Parts, flags: HeadFlags) -> Result<Self, ProxyErrorKind> {
-        let target = target_length(&parts.uri);
-        if target > MAX_TARGET {
+    pub(crate) fn validate(
+        parts: &'r Parts,
+        flags: HeadFlags,
+        max_target: usize,
+    ) -> Result<Self, ProxyErrorKind> {
+        if target_length(&parts.uri) > max_target {
             return Err(ProxyErrorKind::UriTooLong);
         }
         if flags.is_ambiguous() {
@@ -327,7 +330,7 @@ mod tests {
     }
 
     fn judge(parts: &Parts) -> Result<String, ProxyErrorKind> {
-        RequestHead::validate(parts, HeadFlags::default())
+        RequestHead::validate(parts, HeadFlags::default(), MAX_TARGET)
             .map(|head| format!("{}{}", head.host, head.path))
     }
 
@@ -356,7 +359,7 @@ mod tests {
             ("http://a.test/x/../y?z", "/y?z"),
         ] {
             let parts = get(target, "a.test");
-            let head = RequestHead::validate(&parts, HeadFlags::default()).unwrap();
+            let head = RequestHead::validate(&parts, HeadFlags::default(), MAX_TARGET).unwrap();
             assert_eq!(head.target(&parts.uri), told, "{target}");
             assert_eq!(head.path_and_query(&parts.uri).unwrap(), told, "{target}");
         }
@@ -394,7 +397,7 @@ mod tests {
         let twins =
             HeadFlags { content_length: true, transfer_encoding: true, ..HeadFlags::default() };
         assert_eq!(
-            RequestHead::validate(&request, twins).map(|_| ()),
+            RequestHead::validate(&request, twins, MAX_TARGET).map(|_| ()),
             Err(ProxyErrorKind::BadFraming)
         );
         for coding in ["identity", "gzip, chunked", "chunked, chunked", "\"chunked\"", "xchunked"] {
@@ -474,7 +477,10 @@ mod tests {
                     .header("connection", connection)
                     .header("upgrade", upgrade),
             );
-            RequestHead::validate(&request, HeadFlags::default()).unwrap().upgrade.cloned()
+            RequestHead::validate(&request, HeadFlags::default(), MAX_TARGET)
+                .unwrap()
+                .upgrade
+                .cloned()
         };
         assert_eq!(asks("keep-alive, Upgrade", "WebSocket").unwrap(), "WebSocket");
         assert_eq!(asks("Upgrade", "SPDY/3.1").unwrap(), "SPDY/3.1");

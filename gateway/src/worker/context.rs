@@ -49,6 +49,8 @@ pub(crate) struct WorkerOptions {
     pub(crate) max_udp_sessions: usize,
     /// Where clients find TLS, if the operator says so.
     pub(crate) public_https_port: Option<u16>,
+    /// Bytes of a request's target at most.
+    pub(crate) max_target: usize,
     /// How names of headers are spelled.
     pub(crate) header_case: Arc<HeaderCase>,
     /// Connections to one endpoint.
@@ -93,6 +95,7 @@ impl WorkerOptions {
             max_connections: max_connections(workers),
             max_udp_sessions: max_udp_sessions(workers),
             public_https_port: settings.public_https_port,
+            max_target: settings.max_uri.into(),
             header_case: Arc::new(HeaderCase::new(&settings.header_case)),
             max_endpoint_connections: match settings.max_endpoint_connections {
                 Some(limit) => (limit.get() as usize).div_ceil(workers.max(1)),

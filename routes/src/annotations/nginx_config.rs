@@ -182,6 +182,8 @@ impl Reader<'_> {
                 let hint = "remove it if the Ingresses may do without";
                 self.error("SettingIgnored", name, message, hint);
             }
+            // What is off there is off here, where nobody starts it otherwise.
+            Means::Elsewhere(_) if value.trim() == "false" => {}
             Means::Elsewhere(place) => {
                 let message = format!("value {value:?} has no effect: it is set elsewhere");
                 self.warn("SettingElsewhere", name, message, place);

@@ -133,7 +133,10 @@ pub const KEYS: &[Key] = &[
     key("ignore-invalid-headers", Only(&["false"], "a request with an invalid field gets 400")),
     key("keep-alive", NotNeeded("connections are kept and bounded by this process")),
     key("keep-alive-requests", NotNeeded("connections are kept and bounded by this process")),
-    key("large-client-header-buffers", NotNeeded("64 KiB of fields and 8 KiB of URI pass")),
+    key(
+        "large-client-header-buffers",
+        Elsewhere("64 KiB of fields pass; start with --max-uri BYTES for URIs of more than 8 KiB"),
+    ),
     key("limit-conn-status-code", Annotation("gatehouse.io/limit-connections-status")),
     key("limit-conn-zone-variable", NotNeeded("it belongs to what the table says elsewhere")),
     key("limit-rate", Annotation("nginx.ingress.kubernetes.io/limit-rate")),

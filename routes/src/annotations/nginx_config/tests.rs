@@ -147,7 +147,7 @@ fn a_config_that_is_not_there_closes_every_ingress_and_opens_them_when_it_comes(
 fn keys_are_told_apart_and_unknown_ones_are_named() {
     let data = json!({
         "proxy-body-sise": "8m", "worker-processes": "4", "ssl-session-ticket-key": "x", "proxy-read-timeout": "soon",
-        "ssl-session-cache": "true", "something": "else",
+        "ssl-session-cache": "true", "something": "else", "use-proxy-protocol": "false",
     });
     let compiled = world(&data, &json!({}));
     let mut got = of_config(&compiled);

@@ -349,7 +349,8 @@ async fn ask_own(
     *asked.uri_mut() = Uri::from(question.target.clone());
     *asked.headers_mut() = question.headers.clone();
     let (parts, ()) = asked.into_parts();
-    let head = RequestHead::validate(&parts, HeadFlags::default())
+    let most = gate.conn.shared.worker.options.max_target;
+    let head = RequestHead::validate(&parts, HeadFlags::default(), most)
         .map_err(|_| failed(gate, "its path is not clean"))?;
     let view = RequestView { scheme: gate.scheme, host, path: &head.path, parts: &parts };
     let Some(matched) = gate.gateway.routes.lookup(&view) else {
