@@ -355,9 +355,15 @@ fn describe(rule: &RouteRule, view: &RequestView<'_>) -> String {
     if let Some(redirect) = rule.redirect(scheme) {
         return format!("redirect to https ({})", redirect.status);
     }
-    if let Some(Answer::Redirect(redirect)) = rule.answer_of_case(view, None) {
-        let (to, status) = (redirect.to.text(), redirect.status);
-        return format!("redirect to {to} ({status}), as a condition of its snippet says");
+    match rule.answer_of_case(view, None) {
+        Some(Answer::Redirect(redirect)) => {
+            let (to, status) = (redirect.to.text(), redirect.status);
+            return format!("redirect to {to} ({status}), as a condition of its snippet says");
+        }
+        Some(Answer::Rewritten(rewritten)) => {
+            return format!("redirect ({}) by its path, as its snippet says", rewritten.status);
+        }
+        Some(Answer::Refuse(_)) | None => {}
     }
     match &rule.action {
         Action::Deny { reason, .. } => format!("deny with {DENY_STATUS} ({reason})"),

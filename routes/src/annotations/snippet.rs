@@ -147,6 +147,9 @@ pub(super) fn understand(text: &str, reach: Reach) -> Result<Snippet, String> {
                 snippet.annotations.push(("proxy-ssl-verify", "on".to_owned()));
                 Some(())
             }
+            ("rewrite", values) if reach == Reach::Paths && !snippet.redirects() => {
+                condition::rewrite(values).map(|case| snippet.cases.push(case))
+            }
             ("allow" | "deny", [network]) if reach == Reach::Paths => clients.rule(name, network),
             ("proxy_cookie_path", [from, to]) => {
                 let quoted = [from, to].map(|word| format!("{word:?}"));

@@ -1,5 +1,5 @@
-//! Requests that are answered at once for what they say: `if (…) { return …; }` in snippets of nginx
-//! (`ngx_http_rewrite_module`).
+//! Requests that are answered at once for what they say: `if (…) { return …; }` and `rewrite … redirect` in snippets of
+//! nginx (`ngx_http_rewrite_module`).
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
@@ -7,7 +7,12 @@ use http::{HeaderMap, HeaderName, header};
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::{
-    action::Redirect, cookie, matcher::RequestView, model::Scheme, policy::hash_by::argument,
+    action::Redirect,
+    cookie,
+    matcher::RequestView,
+    model::Scheme,
+    policy::hash_by::argument,
+    template::{Template, Variable},
 };
 
 /// A condition, and the answer to requests that meet it.
@@ -34,6 +39,8 @@ pub enum Subject {
     Argument(Box<str>),
     /// `$request_uri`: path and query as received.
     Target,
+    /// The canonical path.
+    Path,
     /// `$args`, `$query_string`.
     Query,
     /// `$host`: without the port, in lower case.
@@ -62,8 +69,101 @@ pub enum Test {
 pub enum Answer {
     /// They are sent elsewhere.
     Redirect(Redirect),
+    /// They are sent to where their path leads.
+    Rewritten(Rewritten),
     /// They are refused with this status, 400 or above.
     Refuse(u16),
+}
+
+/// Where requests are sent whose path an expression matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewritten {
+    /// 301 or 302.
+    pub status: u16,
+    /// The expression.
+    pub pattern: Pattern,
+    /// A URL, or a path of the same host, with what it has captured, part by part.
+    to: Box<[To]>,
+    /// It is a path.
+    own_host: bool,
+    /// The query of the request goes behind it.
+    keeps_query: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum To {
+    Text(Template),
+    /// `$1` to `$9`.
+    Capture(usize),
+}
+
+impl Rewritten {
+    /// Reads a replacement as `rewrite` has it: one with `?` at its end leaves the query out. `None`: it is neither a URL
+    /// nor a path, or holds a variable that is not known.
+    pub fn new(status: u16, pattern: Pattern, to: &str) -> Option<Self> {
+        let plain =
+            to.bytes().all(|byte| (b'!'..=b'~').contains(&byte) && !b"\"<>\\#".contains(&byte));
+        let (bare, keeps_query) = to.strip_suffix('?').map_or((to, true), |bare| (bare, false));
+        let captured = bare.strip_prefix('$').is_some_and(|rest| rest.starts_with(is_group));
+        let own_host = captured || bare.starts_with('/');
+        let begins = ["http://", "https://", "$scheme://"];
+        if !plain || !(own_host || begins.iter().any(|begin| bare.starts_with(begin))) {
+            return None;
+        }
+        let mut parts = Vec::new();
+        for (at, piece) in bare.split('$').enumerate() {
+            let group = piece.chars().next().filter(|char| at > 0 && is_group(*char));
+            match group.and_then(|group| group.to_digit(10)) {
+                Some(group) => {
+                    parts.push(To::Capture(group as usize));
+                    parts.push(To::Text(Template::parse(&piece[1..]).ok()?));
+                }
+                None if at == 0 => parts.push(To::Text(Template::parse(piece).ok()?)),
+                None => parts.push(To::Text(Template::parse(&format!("${piece}")).ok()?)),
+            }
+        }
+        Some(Self { status, pattern, to: parts.into(), own_host, keeps_query })
+    }
+
+    /// The URL for a request; `value` appends what a variable stands for.
+    pub fn target(
+        &self,
+        request: &RequestView<'_>,
+        mut value: impl FnMut(Variable, &mut String),
+    ) -> String {
+        let captures = self.pattern.regex.captures(request.path.as_bytes());
+        let mut out = String::new();
+        if self.own_host {
+            // As nginx sends it, and as no capture can turn into a URL of another host.
+            value(Variable::Scheme, &mut out);
+            out.push_str("://");
+            value(Variable::HttpHost, &mut out);
+        }
+        let path = out.len();
+        for part in &self.to {
+            match part {
+                To::Text(text) => out.push_str(&text.fill(&mut value)),
+                To::Capture(group) => {
+                    let found = captures.as_ref().and_then(|captures| captures.get(*group));
+                    let found = found.map(|found| String::from_utf8_lossy(found.as_bytes()));
+                    out.push_str(&found.unwrap_or_default());
+                }
+            }
+        }
+        if self.own_host && !out[path..].starts_with('/') {
+            out.insert(path, '/');
+        }
+        if let Some(query) = request.parts.uri.query().filter(|_| self.keeps_query) {
+            out.push(if out.contains('?') { '&' } else { '?' });
+            out.push_str(query);
+        }
+        out
+    }
+}
+
+/// Whether a dollar and this are a capture.
+fn is_group(char: char) -> bool {
+    ('1'..='9').contains(&char)
 }
 
 /// A regular expression over bytes, as PCRE reads one without UTF. Two are equal if they are spelled the same.
@@ -130,6 +230,7 @@ impl Subject {
                 return cookie::values(headers, name).next().unwrap_or_default().into();
             }
             Self::Argument(name) => argument(uri.query(), name),
+            Self::Path => request.path,
             Self::Target => uri.path_and_query().map_or("/", |target| target.as_str()),
             Self::Query => uri.query().unwrap_or_default(),
             Self::Host => request.host,
@@ -230,6 +331,43 @@ mod tests {
         assert!(!met("http_x_a", Test::Given, &[("x-a", "0")]), "as in nginx");
         for unknown in ["uri", "geoip_country_code", "http_", "", "remote_user"] {
             assert_eq!(Subject::named(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_path_leads_to_a_url_of_its_parts_and_never_to_another_host() {
+        let target = |pattern: &str, to: &str, uri: &str, path: &str| {
+            let pattern = Pattern::new(pattern, false).unwrap();
+            let rewritten = Rewritten::new(302, pattern, to)?;
+            let (parts, ()) = Request::builder().uri(uri).body(()).unwrap().into_parts();
+            let (scheme, host) = (Scheme::Https, "a.test");
+            let view = RequestView { scheme, host, path, parts: &parts };
+            Some(rewritten.target(&view, |variable, out| {
+                out.push_str(match variable {
+                    Variable::Scheme => "https",
+                    Variable::HttpHost => "a.test:8443",
+                    Variable::Host => "a.test",
+                    _ => "?",
+                });
+            }))
+        };
+        for (pattern, to, uri, url) in [
+            ("^(/dashboard)$", "$1/", "/dashboard", Some("https://a.test:8443/dashboard/")),
+            ("^([^.?]*[^/])$", "$1/", "/a/b?c", Some("https://a.test:8443/a/b/?c")),
+            ("^/go/(.*)$", "$1", "/go/evil.test", Some("https://a.test:8443/evil.test")),
+            ("^(/dashboard)$", "/$1/", "/dashboard", Some("https://a.test:8443//dashboard/")),
+            ("^/old/(.*)$", "/new/$1", "/old/a%20b?c=d", Some("https://a.test:8443/new/a%20b?c=d")),
+            ("^/old/(.*)$", "/new?p=$1", "/old/x?c=d", Some("https://a.test:8443/new?p=x&c=d")),
+            ("^/old/(.*)$", "https://b.test/$1?", "/old/x?c=d", Some("https://b.test/x")),
+            ("^/(a)(b)?", "$scheme://$host/$2$1c", "/a", Some("https://a.test/ac")),
+            ("^", "https://b.test", "/x", Some("https://b.test")),
+            ("^/a(.*)", "/$1", "/a/evil.test", Some("https://a.test:8443//evil.test")),
+            ("^", "javascript:x", "/", None),
+            ("^", "/$cookie_a", "/", None),
+            ("^", "/a b", "/", None),
+        ] {
+            let path = uri.split('?').next().unwrap();
+            assert_eq!(target(pattern, to, uri, path).as_deref(), url, "{pattern} {to} {uri}");
         }
     }
 

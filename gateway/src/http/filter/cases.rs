@@ -14,6 +14,13 @@ pub(super) fn on_request(cases: &[Case], request: &FilterRequest<'_>) -> Outcome
             let answer = redirect::answer(to, request.scheme, request.head, request.parts)?;
             Ok(ControlFlow::Break(answer))
         }
+        Some(Answer::Rewritten(rewritten)) => {
+            let message = (request.method, request.uri, request.headers);
+            let url = rewritten.target(&request.view(), |variable, out| {
+                redirect::value(variable, request.scheme, request.head, message, out);
+            });
+            Ok(ControlFlow::Break(redirect::to(rewritten.status, url)?))
+        }
         Some(Answer::Refuse(403)) => Err(ProxyErrorKind::ClientBlocked),
         Some(Answer::Refuse(status)) => Ok(ControlFlow::Break(respond::text(*status, ""))),
     }

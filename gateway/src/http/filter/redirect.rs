@@ -16,9 +16,13 @@ pub(crate) fn answer(
     head: &RequestHead<'_>,
     parts: &Parts,
 ) -> Result<Response<ResponseBody>, ProxyErrorKind> {
-    let to = filled(&redirect.to, scheme, head, parts);
-    let mut response = respond::text(redirect.status, "");
-    let location = HeaderValue::try_from(to).map_err(|_| ProxyErrorKind::BadPath)?;
+    to(redirect.status, filled(&redirect.to, scheme, head, parts))
+}
+
+/// The same, where the URL is known.
+pub(super) fn to(status: u16, url: String) -> Result<Response<ResponseBody>, ProxyErrorKind> {
+    let mut response = respond::text(status, "");
+    let location = HeaderValue::try_from(url).map_err(|_| ProxyErrorKind::BadPath)?;
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
 }
@@ -42,23 +46,32 @@ pub(super) fn fill(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> String {
+    template.fill(|variable, out| value(variable, scheme, head, (method, uri, headers), out))
+}
+
+/// Appends what a variable stands for.
+pub(super) fn value(
+    variable: Variable,
+    scheme: Scheme,
+    head: &RequestHead<'_>,
+    (method, uri, headers): (&Method, &Uri, &HeaderMap),
+    out: &mut String,
+) {
     let field = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    template.fill(|variable, out| {
-        out.push_str(match variable {
-            Variable::RequestUri => return out.push_str(&head.target(uri)),
-            Variable::EscapedRequestUri => return escape(&head.target(uri), out),
-            Variable::Uri => &head.path,
-            Variable::Args => uri.query().unwrap_or_default(),
-            Variable::IsArgs if uri.query().is_some_and(|query| !query.is_empty()) => "?",
-            Variable::IsArgs => "",
-            Variable::Host => &head.host,
-            Variable::HttpHost => {
-                uri.authority().map(|it| it.as_str()).or_else(field).unwrap_or(&head.host)
-            }
-            Variable::Scheme => super::scheme_name(scheme),
-            Variable::Method => method.as_str(),
-        });
-    })
+    out.push_str(match variable {
+        Variable::RequestUri => return out.push_str(&head.target(uri)),
+        Variable::EscapedRequestUri => return escape(&head.target(uri), out),
+        Variable::Uri => &head.path,
+        Variable::Args => uri.query().unwrap_or_default(),
+        Variable::IsArgs if uri.query().is_some_and(|query| !query.is_empty()) => "?",
+        Variable::IsArgs => "",
+        Variable::Host => &head.host,
+        Variable::HttpHost => {
+            uri.authority().map(|it| it.as_str()).or_else(field).unwrap_or(&head.host)
+        }
+        Variable::Scheme => super::scheme_name(scheme),
+        Variable::Method => method.as_str(),
+    });
 }
 
 /// Percent-encodes all but what is unreserved (RFC 3986 §2.3).

@@ -32,6 +32,16 @@ pub(super) const ROWS: &[Annotation] = &[
     closes("lua-resty-waf", FIREWALL, "Mode of an older firewall."),
     closes("modsecurity-snippet", TEXT, "Rules of ModSecurity."),
     closes("modsecurity-transaction-id", TEXT, "Name of a request in the log of ModSecurity."),
-    closes("server-snippet", TEXT, "Configuration of nginx for the host.").of_host(),
+    closes(
+        "server-snippet",
+        TEXT,
+        "Configuration of nginx for the host. With `--understand-snippets` one that only changes fields, sizes and times does \
+         that on the paths of its own object.",
+    )
+    .remedy(
+        "say it with annotations; with --understand-snippets redirects, conditions and lists of clients are read in a \
+         configuration-snippet of each Ingress of the host",
+    )
+    .of_host(),
     closes("stream-snippet", TEXT, "Configuration of nginx for TCP and UDP."),
 ];

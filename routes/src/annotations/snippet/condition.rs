@@ -1,10 +1,10 @@
-//! `if (…) { return …; }`: requests that are answered at once.
+//! `if (…) { return …; }` and `rewrite … redirect`: requests that are answered at once.
 
 use super::Directive;
 use crate::{
     action::Redirect,
     annotations::{nginx, value::Setting},
-    filter::cases::{Answer, Case, Pattern, Subject, Test},
+    filter::cases::{Answer, Case, Pattern, Rewritten, Subject, Test},
     template::{Piece, pieces},
 };
 
@@ -30,6 +30,22 @@ pub(super) fn case(words: &[&str], block: &[Directive]) -> Option<Case> {
         _ => return None,
     };
     Some(Case { subject, test, negated, answer })
+}
+
+/// Reads the words behind `rewrite`; `None`: clients are not sent elsewhere by it, or it says more than has a setting here.
+pub(super) fn rewrite(words: &[&str]) -> Option<Case> {
+    let (pattern, to, status) = match *words {
+        [pattern, to, "redirect"] => (pattern, to, 302),
+        [pattern, to, "permanent"] => (pattern, to, 301),
+        _ => return None,
+    };
+    // nginx matches the path with its escapes decoded, this gateway one where what needs an escape has one.
+    let same = pattern.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%')
+        && !["\\s", "\\x"].iter().any(|class| pattern.contains(class));
+    let pattern = Pattern::new(pattern, false).filter(|_| same)?;
+    let to = Rewritten::new(status, pattern.clone(), to)?;
+    let (subject, test) = (Subject::Path, Test::Matches(pattern));
+    Some(Case { subject, test, negated: false, answer: Answer::Rewritten(to) })
 }
 
 /// What is between the parentheses, which may stand apart or be part of the first and the last word.

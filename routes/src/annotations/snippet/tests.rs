@@ -72,6 +72,11 @@ fn a_snippet_is_understood_in_whole_or_not_at_all() {
     for (text, first) in [
         ("more_set_headers \"X-A: 1\"; auth_basic on;", "auth_basic on"),
         ("location /x { deny all; }", "location /x {"),
+        ("rewrite ^/a /b;", "rewrite ^/a /b"),
+        ("rewrite ^/a /b last;", "rewrite ^/a /b last"),
+        ("rewrite ^/a /$cookie_b redirect;", "rewrite ^/a /$cookie_b redirect"),
+        ("rewrite '^/a b' /b redirect;", "rewrite ^/a b /b redirect"),
+        ("rewrite ^/(?=a) /b redirect;", "rewrite ^/(?=a) /b redirect"),
         ("if ($http_x) { return 403; return 404; }", "if ($http_x) {"),
         ("if ($http_x) { return 403 forbidden; }", "if ($http_x) {"),
         ("if ($http_x) { return 444; }", "if ($http_x) {"),
@@ -124,6 +129,7 @@ fn a_snippet_is_understood_in_whole_or_not_at_all() {
         "return 301 https://a.test;",
         "if ($http_x) { return 403; }",
         "proxy_ssl_verify on;",
+        "rewrite ^/a /b redirect;",
     ] {
         assert!(annotations(text, Reach::Host).is_err(), "{text}");
     }

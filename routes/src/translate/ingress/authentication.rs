@@ -282,7 +282,10 @@ fn way_back(signin: &str, settings: &ExternalSettings) -> String {
 /// For requests of an ACME solver, which nobody can authenticate: what is left of a filter.
 pub(super) fn for_solver(filter: &Filter) -> Option<Filter> {
     match filter {
-        Filter::RateLimit(_) | Filter::Connections(_) | Filter::ClientCertificate(_) => None,
+        Filter::RateLimit(_)
+        | Filter::Connections(_)
+        | Filter::ClientCertificate(_)
+        | Filter::Cases(_) => None,
         Filter::Authenticate(authentication) => {
             let rules = authentication.any.clone().filter(|rules| *rules != Default::default())?;
             Some(Filter::Access(Arc::new(rules)))
