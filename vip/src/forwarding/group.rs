@@ -14,7 +14,7 @@ use crate::nftables::{
     description::{LeadsTo, of_numbers},
 };
 
-/// The same on every node, so that every node chooses the same endpoint for a client.
+/// The same on every node, so that every node chooses the same endpoint for a client or a flow.
 const SEED: u32 = 0x6761_7465;
 
 /// Clients that each endpoint of a group remembers at most; those beyond get the endpoint of their hash.
@@ -227,7 +227,7 @@ fn rules(
         ]);
         rules.push(Rule::of(&rule));
     }
-    let choose = if group.by_client.is_some() { choose_by_client } else { choose_by_weight };
+    let choose = if group.by_client.is_some() { choose_by_client } else { choose_endpoint };
     let (map, content, rule) = choose(name, group, &shares(group));
     sets.insert(map, content);
     rules.push(rule);
@@ -252,8 +252,8 @@ fn choose_by_client(name: &str, group: &Group, shares: &Shares) -> (String, Cont
     (map, Content::of_numbers(below, Data::Verdict, LeadsTo::Verdict, elements), rule)
 }
 
-/// A random number leads to an endpoint.
-fn choose_by_weight(name: &str, group: &Group, shares: &Shares) -> (String, Content, Rule) {
+/// A number leads to an endpoint: a random one, or that of a flow of datagrams.
+fn choose_endpoint(name: &str, group: &Group, shares: &Shares) -> (String, Content, Rule) {
     let layout = Layout::of(group.v6);
     let (what, fields, to) = match (group.keeps_port, group.v6) {
         (true, v6) => ("hosts", &layout.endpoint[..1], LeadsTo::Address { v6 }),
@@ -273,14 +273,35 @@ fn choose_by_weight(name: &str, group: &Group, shares: &Shares) -> (String, Cont
     });
     let protocol = [group.transport.number()];
     let mut rule = begin(layout, &protocol).to_vec();
+    match group.transport {
+        Transport::Tcp => rule.push(Expression::Random { below: shares.below, to: FIRST }),
+        Transport::Udp => rule.extend(hash_of_flow(layout, shares.below)),
+    }
     rule.extend([
-        Expression::Random { below: shares.below, to: FIRST },
         Expression::NetworkOrder { register: FIRST },
         Expression::Lookup { set: &map, key: FIRST, to: Some(FIRST) },
         change_destination(layout, group),
     ]);
     let rule = Rule::of(&rule);
     (map, Content::of_numbers(shares.below, Data::Fields(fields), to, elements), rule)
+}
+
+/// Loads the hash of both addresses and ports of a flow.
+fn hash_of_flow(layout: &Layout, below: u32) -> [Expression<'static>; 5] {
+    let (base, len) = (libc::NFT_PAYLOAD_NETWORK_HEADER, layout.address.len);
+    // One after the other, each from a multiple of 4 bytes on, as nft has it.
+    let [destination, source_port, destination_port] = layout.after_source;
+    let port = |offset, to| {
+        let base = libc::NFT_PAYLOAD_TRANSPORT_HEADER;
+        Expression::Payload { base, offset, len: 2, to }
+    };
+    [
+        Expression::Payload { base, offset: layout.source, len, to: SECOND },
+        Expression::Payload { base, offset: layout.source + len, len, to: destination },
+        port(0, source_port),
+        port(2, destination_port),
+        Expression::Hash { from: SECOND, len: 2 * len + 8, below, seed: SEED, to: FIRST },
+    ]
 }
 
 /// The rules of the chain of an endpoint: it has the client now, if there is room to remember that, and gets the

@@ -25,6 +25,8 @@ pub(super) struct Layout {
     pub(super) source: u32,
     /// The register after an address in register 1.
     pub(super) after_address: Register,
+    /// The registers after an address in register 2, for one more and two ports.
+    pub(super) after_source: [Register; 3],
     /// The destination that a connection began with.
     pub(super) original: c_int,
 }
@@ -43,6 +45,7 @@ pub(super) const LAYOUTS: [Layout; 2] = [
         endpoint: &[IPV4, PORT],
         source: 12,
         after_address: 9,
+        after_source: [13, 14, 15],
         original: libc::NFT_CT_DST_IP,
     },
     Layout {
@@ -58,6 +61,7 @@ pub(super) const LAYOUTS: [Layout; 2] = [
         endpoint: &[IPV6, PORT],
         source: 8,
         after_address: 12,
+        after_source: [3, 20, 21],
         original: libc::NFT_CT_DST_IP6,
     },
 ];

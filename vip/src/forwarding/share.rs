@@ -1,14 +1,16 @@
 //! Which endpoint of a group gets which part of the connections.
 //!
-//! A number below [`Shares::below`] chooses: a random one, or one that follows from the client's address. Numbers are
+//! A number below [`Shares::below`] chooses: a random one, or one that follows from the client's address or from a flow. Numbers are
 //! dealt out in ranges, so that a map has two elements for each endpoint, or a few more. How many numbers there are does
 //! not depend on the endpoints: they change while rules that draw a number stay.
 
-use super::{Endpoint, Group};
+use super::{Endpoint, Group, Transport};
 
 /// Numbers among which clients are spread. Endpoints get them one by one, so that one that goes leaves those of others
 /// as they are; their parts are then right but for about 1/√(numbers of the endpoint).
 const CLIENT_SLOTS: u32 = 1024;
+/// The same for flows of datagrams.
+const FLOW_SLOTS: u32 = 4096;
 /// Numbers of which an endpoint gets its weight's part, but for one.
 const WEIGHT_SLOTS: u32 = 1 << 31;
 
@@ -30,7 +32,11 @@ impl Shares {
 /// The parts of a group's endpoints; there is no range if there is no endpoint.
 pub(super) fn shares(group: &Group) -> Shares {
     let endpoints = group.usable();
-    if group.by_client.is_some() { by_client(&endpoints) } else { by_weight(&endpoints) }
+    match group.transport {
+        _ if group.by_client.is_some() => by_hash(&endpoints, CLIENT_SLOTS),
+        Transport::Udp => by_hash(&endpoints, FLOW_SLOTS),
+        Transport::Tcp => by_weight(&endpoints),
+    }
 }
 
 fn by_weight(endpoints: &[Endpoint]) -> Shares {
@@ -48,26 +54,30 @@ fn by_weight(endpoints: &[Endpoint]) -> Shares {
     Shares { below: WEIGHT_SLOTS, ranges }
 }
 
-fn by_client(endpoints: &[Endpoint]) -> Shares {
+fn by_hash(endpoints: &[Endpoint], below: u32) -> Shares {
     let common = endpoints.iter().fold(0, |common, endpoint| gcd(common, endpoint.weight));
+    let named: Vec<_> = endpoints.iter().map(|endpoint| (endpoint, named(endpoint))).collect();
     let mut ranges: Vec<(u32, Endpoint)> = Vec::new();
-    for slot in 0..CLIENT_SLOTS {
-        let best = endpoints.iter().max_by_key(|endpoint| score(slot, endpoint, common));
-        let Some(best) = best else { continue };
-        if ranges.last().is_none_or(|(_, last)| last != best) {
-            ranges.push((slot, *best));
+    for slot in 0..below {
+        let best = named.iter().max_by_key(|(endpoint, named)| {
+            score(slot, *named, u64::from(endpoint.weight / common.max(1)).max(1))
+        });
+        let Some((best, _)) = best else { continue };
+        if ranges.last().is_none_or(|(_, last)| last != *best) {
+            ranges.push((slot, **best));
         }
     }
-    Shares { below: CLIENT_SLOTS, ranges }
+    Shares { below, ranges }
+}
+
+/// A number that follows from the address and the port of an endpoint.
+fn named(endpoint: &Endpoint) -> u64 {
+    let (seed, ip) = (mixed(u64::from(endpoint.port)), endpoint.ip.to_string());
+    ip.bytes().fold(seed, |seed, byte| mixed(seed ^ u64::from(byte)))
 }
 
 /// Highest random weight (Thaler, Ravishankar 1998); one that weighs twice as much draws twice as often.
-fn score(slot: u32, endpoint: &Endpoint, common: u16) -> u64 {
-    let ip = endpoint.ip.to_string();
-    let named = ip
-        .bytes()
-        .fold(mixed(u64::from(endpoint.port)), |seed, byte| mixed(seed ^ u64::from(byte)));
-    let draws = u64::from(endpoint.weight / common.max(1)).max(1);
+fn score(slot: u32, named: u64, draws: u64) -> u64 {
     let draw = |draw| mixed(named ^ mixed(u64::from(slot) << 16 | draw));
     (0..draws).map(draw).max().unwrap_or(0)
 }
@@ -109,6 +119,10 @@ mod tests {
         }
     }
 
+    fn of_datagrams(weights: &[u16]) -> Shares {
+        shares(&Group { transport: Transport::Udp, ..group(weights, false) })
+    }
+
     fn counts(shares: &Shares) -> BTreeMap<Endpoint, u32> {
         let mut counts = BTreeMap::new();
         for (from, end, endpoint) in shares.ranges() {
@@ -126,6 +140,7 @@ mod tests {
         for none in [group(&[0], false), group(&[], true)] {
             assert_eq!(super::shares(&none).ranges, []);
         }
+        assert_eq!(of_datagrams(&[0]).ranges, []);
     }
 
     #[test]
@@ -148,16 +163,31 @@ mod tests {
         }
     }
 
+    /// The endpoint that a number leads to.
+    fn leads_to(shares: &Shares, slot: u32) -> std::net::IpAddr {
+        shares.ranges.iter().rev().find(|(from, _)| *from <= slot).unwrap().1.ip
+    }
+
     #[test]
-    fn clients_of_an_endpoint_stay_when_another_one_goes() {
-        let all = shares(&group(&[1, 1, 1, 1], true));
-        let rest = shares(&group(&[1, 1, 0, 1], true));
-        let of = |shares: &Shares, slot| {
-            shares.ranges.iter().rev().find(|(from, _)| *from <= slot).unwrap().1.ip
-        };
-        for slot in 0..CLIENT_SLOTS {
-            let (before, after) = (of(&all, slot), of(&rest, slot));
-            assert!(before == after || before == std::net::IpAddr::from([10, 1, 0, 2]));
+    fn clients_and_flows_of_an_endpoint_stay_when_another_one_goes() {
+        let clients = [[1, 1, 1, 1], [1, 1, 0, 1]].map(|weights| shares(&group(&weights, true)));
+        let flows = [[1, 1, 1, 1], [1, 1, 0, 1]].map(|weights| of_datagrams(&weights));
+        for [all, rest] in [clients, flows] {
+            for slot in 0..all.below {
+                let (before, after) = (leads_to(&all, slot), leads_to(&rest, slot));
+                assert!(before == after || before == std::net::IpAddr::from([10, 1, 0, 2]));
+            }
         }
+    }
+
+    #[test]
+    fn about_one_flow_in_a_hundred_moves_when_one_endpoint_of_a_hundred_goes() {
+        let [all, mut rest] = [[1; 100]; 2];
+        rest[40] = 0;
+        let (all, rest) = (of_datagrams(&all), of_datagrams(&rest));
+        let moved = (0..all.below).filter(|slot| leads_to(&all, *slot) != leads_to(&rest, *slot));
+        // Three standard deviations of 4096 draws with p = 1/100.
+        assert!((moved.count() as u32).abs_diff(all.below / 100) <= 20);
+        assert_eq!(counts(&all).len(), 100, "each has some");
     }
 }

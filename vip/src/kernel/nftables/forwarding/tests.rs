@@ -195,9 +195,13 @@ fn ask(host: &Namespace, to: &str, port: u16) -> String {
 }
 
 fn datagram_socket(host: &Namespace, to: &str, port: u16) -> UdpSocket {
+    datagram_socket_from(host, 0, to, port)
+}
+
+fn datagram_socket_from(host: &Namespace, from: u16, to: &str, port: u16) -> UdpSocket {
     let to: SocketAddr = SocketAddr::new(to.parse().unwrap(), port);
     let any: IpAddr = if to.is_ipv6() { "::" } else { "0.0.0.0" }.parse().unwrap();
-    let socket = host.enter(|| UdpSocket::bind((any, 0))).unwrap().unwrap();
+    let socket = host.enter(|| UdpSocket::bind((any, from))).unwrap().unwrap();
     socket.connect(to).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
@@ -405,6 +409,30 @@ fn a_flow_of_datagrams_whose_endpoint_goes_gets_another_one() {
         assert_eq!(node.enter(|| table.flush_datagrams(rules)).unwrap().unwrap(), 0);
         assert_eq!(exchange(&socket).unwrap(), moved);
     }
+}
+
+/// A router may send a flow to another node at any time.
+#[test]
+fn two_nodes_choose_the_same_endpoint_for_a_flow_of_datagrams() {
+    let chosen = || {
+        let mut lab = Lab::new();
+        lab.forward("dns", VIP4, Transport::Udp, &[53]);
+        lab.forward("dns6", VIP6, Transport::Udp, &[53]);
+        lab.forward("range", VIP4, Transport::Udp, &[8080, 8081]).keeps_port = true;
+        lab.apply();
+        let ask = |(vip, port): (&str, u16), from: u16| {
+            let socket = datagram_socket_from(&lab.client, from, vip, port);
+            exchange(&socket).unwrap()[..2].to_owned()
+        };
+        let to = [(VIP4, 53), (VIP6, 53), (VIP4, 8080), (VIP4, 8081)];
+        to.map(|to| (20_000..20_020).map(|from| ask(to, from)).collect::<Vec<_>>())
+    };
+    let [one, other] = [chosen(), chosen()];
+    assert_eq!(one, other);
+    for flows in &one {
+        assert!(flows.iter().any(|words| *words != flows[0]), "flows are spread: {flows:?}");
+    }
+    assert_ne!(one[2], one[3], "each port for itself");
 }
 
 #[test]

@@ -133,7 +133,13 @@ fn what_nft_lists_of_a_table_it_can_read() {
     ask(&lab.client, VIP4, 81);
     let listed = lab.ruleset();
     lab.node.feed(&["nft", "--check", "--file", "-"], &listed).unwrap();
-    assert!(listed.contains("typeof numgen random mod 2147483648 : ip6 daddr . udp dport"));
+    for line in [
+        "typeof numgen random mod 2147483648 : ip6 daddr . tcp dport",
+        "typeof numgen random mod 4096 : ip6 daddr . udp dport",
+        "jhash ip6 saddr . ip6 daddr . udp sport . udp dport mod 4096",
+    ] {
+        assert!(listed.contains(line), "{line} is not in\n{listed}");
+    }
 }
 
 #[test]
