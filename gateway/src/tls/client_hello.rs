@@ -1,6 +1,7 @@
 //! The ClientHello of a connection: read before any TLS configuration is chosen, then chosen by.
 //!
-//! `worker::accept` calls [`read`], then [`choose`], then does what the [`Choice`] says.
+//! `worker::accept` calls [`read`], then [`choose`], then does what the [`Choice`] says. Where TLS may go on as it is, it calls
+//! [`hear`] instead.
 
 use std::{
     io,
@@ -12,27 +13,75 @@ use std::{
 use gatehouse_routes::host;
 use rustls::{
     ServerConfig,
-    server::{Acceptor, ClientHello},
+    server::{Accepted, Acceptor, ClientHello},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use crate::{snapshot::Snapshot, tls::config::TlsPolicies};
 
-/// A ClientHello that was read, and the bytes that it came in.
-pub(crate) struct Replayed {
-    pub(crate) start: StartHandshake<TcpStream>,
+mod server_name;
+
+/// A ClientHello that may go on as it is, to whom its server name leads.
+pub(crate) struct Heard {
+    pub(crate) stream: TcpStream,
+    /// All that was read.
     pub(crate) bytes: Vec<u8>,
+    /// In canonical form; `None` if the client named none, or an address.
+    pub(crate) name: Option<Box<str>>,
+    /// How TLS would end here.
+    end: Result<Accepted, Refused>,
 }
 
-/// Reads a ClientHello as [`read`] does and keeps what was read, to be passed on.
-pub(crate) async fn read_and_keep(stream: TcpStream) -> io::Result<Replayed> {
-    let start = read(Kept { stream, bytes: Vec::new() }).await?;
-    let StartHandshake { accepted, io: Kept { stream, bytes }, .. } = start;
-    Ok(Replayed { start: StartHandshake::from_parts(accepted, stream), bytes })
+/// Why TLS cannot end here, and what the client is told then.
+struct Refused {
+    error: io::Error,
+    alert: Vec<u8>,
+}
+
+/// Reads a ClientHello as [`read`] does, also one that this process could not answer: that is for whoever ends TLS to judge.
+///
+/// # Errors
+/// As those of [`read`], for what is no ClientHello at all.
+pub(crate) async fn hear(stream: TcpStream) -> io::Result<Heard> {
+    let kept = Kept { stream, bytes: Vec::new(), alert: Vec::new() };
+    let mut reading = LazyConfigAcceptor::new(Acceptor::default(), kept);
+    let error = match (&mut reading).await {
+        Ok(StartHandshake { accepted, io: Kept { stream, bytes, .. }, .. }) => {
+            let name = server_name(&accepted.client_hello());
+            return Ok(Heard { stream, bytes, name, end: Ok(accepted) });
+        }
+        Err(error) => error,
+    };
+    let Some(Kept { stream, bytes, alert }) = reading.take_io() else { return Err(error) };
+    let refused = Refused { error, alert };
+    match server_name::of(&bytes) {
+        Some(name) => Ok(Heard { stream, bytes, name, end: Err(refused) }),
+        None => Err(refused.tell(stream).await),
+    }
+}
+
+impl Heard {
+    /// Goes on with the handshake here.
+    ///
+    /// # Errors
+    /// TLS cannot end here. The client has been told.
+    pub(crate) async fn start(self) -> io::Result<StartHandshake<TcpStream>> {
+        match self.end {
+            Ok(accepted) => Ok(StartHandshake::from_parts(accepted, self.stream)),
+            Err(refused) => Err(refused.tell(self.stream).await),
+        }
+    }
+}
+
+impl Refused {
+    async fn tell(self, mut stream: TcpStream) -> io::Error {
+        let _ = stream.write_all(&self.alert).await;
+        self.error
+    }
 }
 
 /// The server name of a ClientHello in canonical form; `None` if the client named none, or an address.
@@ -41,10 +90,11 @@ pub(crate) fn server_name(hello: &ClientHello<'_>) -> Option<Box<str>> {
     Some(name.into_owned().into_boxed_str())
 }
 
-/// A stream that keeps what is read of it.
+/// A stream that keeps what is read of it, and what would be written: an alert, which is not to be sent where TLS goes on.
 struct Kept {
     stream: TcpStream,
     bytes: Vec<u8>,
+    alert: Vec<u8>,
 }
 
 impl AsyncRead for Kept {
@@ -60,22 +110,22 @@ impl AsyncRead for Kept {
     }
 }
 
-/// Only an alert is ever written.
 impl AsyncWrite for Kept {
     fn poll_write(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.alert.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 

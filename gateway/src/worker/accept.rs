@@ -37,7 +37,7 @@ use crate::{
     snapshot::{GatewaySnapshot, Snapshot},
     tls::{
         client_certificates::OldCertificate,
-        client_hello::{self, Choice, Replayed},
+        client_hello::{self, Choice, Heard},
         config::TlsPolicies,
         profile::CipherSet,
     },
@@ -398,14 +398,13 @@ async fn pass_on_by_name(
 ) -> Option<Tunnel> {
     let (worker, address) = (&entrance.worker, entrance.listener.address);
     timers.enter(Phase::Handshake, worker.now());
-    let reading = pin!(client_hello::read_and_keep(stream));
-    let Some(Ok(Replayed { start, bytes })) = within(timers, reading).await else {
+    let reading = pin!(client_hello::hear(stream));
+    let Some(Ok(Heard { stream, bytes, name, .. })) = within(timers, reading).await else {
         worker.metrics().add(Counter::TlsHandshakeFailed);
         return None;
     };
-    let name = client_hello::server_name(&start.client_hello());
     timers.enter(Phase::Active, worker.now());
-    let client = Client { stream: start.io, ends: ends.into(), early: bytes };
+    let client = Client { stream, ends: ends.into(), early: bytes };
     connect(entrance.means(timers), client, |snapshot: &Snapshot| {
         Some(To::port_of(snapshot.l4.get(&L4Address::tcp(address))?, name.as_deref()))
     })
@@ -494,16 +493,16 @@ async fn open(entrance: &Entrance, policies: TlsPolicies, stream: TcpStream) -> 
     let (worker, slot) = (&entrance.worker, entrance.listener.slot);
     let passes = worker.pin().gateway(slot).is_some_and(GatewaySnapshot::passes_through);
     let start = if passes {
-        let Replayed { start, bytes } = client_hello::read_and_keep(stream).await?;
-        let name = client_hello::server_name(&start.client_hello());
-        let snapshot = worker.pin();
-        let gateway = snapshot.gateway(slot);
-        let passed =
-            |name: &str| gateway.is_some_and(|gateway| gateway.passed_through(name).is_some());
-        if let Some(name) = name.filter(|name| passed(name)) {
-            return Ok(Opened::PassedThrough { stream: start.io, early: bytes, name });
+        let mut heard = client_hello::hear(stream).await?;
+        let passed = |name: &str| {
+            let snapshot = worker.pin();
+            snapshot.gateway(slot).is_some_and(|gateway| gateway.passed_through(name).is_some())
+        };
+        if let Some(name) = heard.name.take_if(|name| passed(name)) {
+            let Heard { stream, bytes: early, .. } = heard;
+            return Ok(Opened::PassedThrough { stream, early, name });
         }
-        start
+        heard.start().await?
     } else {
         client_hello::read(stream).await?
     };

@@ -14,7 +14,7 @@ use gatehouse_testbed::{
         client::get,
         gateway::{Gateway, Plan, free_address},
         manifests::{ingress, prefix, route, secret, service},
-        tls::{Pair, Tls, certificate},
+        tls::{Pair, Tls, certificate, hello_of_tls11},
     },
     wait,
 };
@@ -160,6 +160,12 @@ fn tls_server(pair: &Pair, name: &'static str, header: usize) -> SocketAddr {
     })
 }
 
+fn hear(stream: &mut TcpStream, bytes: usize) -> Vec<u8> {
+    let mut heard = vec![0; bytes];
+    let _ = stream.read_exact(&mut heard);
+    heard
+}
+
 /// Who answers for a server name and with which certificate.
 fn tls_answer(gateway: &Gateway, name: &str) -> Option<(String, Vec<u8>)> {
     tls_answer_at(gateway.https, name)
@@ -229,6 +235,56 @@ fn tls_of_a_route_goes_to_its_pods_as_it_is_and_clear_text_to_whom_it_belongs() 
     let clear = get(gateway.http, "deep.test", "/");
     assert_eq!((clear.status(), clear.responses[0].text().contains("app")), (200, true));
     assert_eq!(app.requests().len(), 1);
+}
+
+#[test]
+fn tls_that_is_older_than_the_gateway_s_own_goes_on_to_whom_its_server_name_leads() {
+    // It says how much it has heard, and ends.
+    let count = |name: &'static str, bytes: usize| {
+        server(move |mut stream| {
+            let heard = hear(&mut stream, bytes);
+            let _ =
+                stream.write_all(format!("{name} {}", heard == hello_of_tls11(name)).as_bytes());
+        })
+    };
+    let length = |name| hello_of_tls11(name).len();
+    let asks = |to: SocketAddr, name: &str| {
+        let mut wire = dial(to);
+        wire.write_all(&hello_of_tls11(name)).unwrap();
+        let mut said = Vec::new();
+        let _ = wire.read_to_end(&mut said);
+        said
+    };
+    let alert = [21, 3, 3, 0, 2, 2, 40];
+    // A Route that is passed through, beside hosts whose TLS ends here.
+    let pass = route("old", "old.test", &[("old", 1)]).replacen(
+        "spec:\n",
+        "spec:\n  tls: {termination: passthrough}\n",
+        1,
+    );
+    let pods = count("old.test", length("old.test"));
+    let gateway =
+        Plan::default().manifest("old.yaml", service("old", &[pods]) + "---\n" + &pass).start();
+    assert_eq!(asks(gateway.https, "old.test"), b"old.test true");
+    assert_eq!(asks(gateway.https, "other.test"), alert);
+    drop(gateway);
+    // Names of a Service.
+    on_host(|| {
+        let servers = ["own.test", "a.test"].map(|name| count(name, length(name)));
+        let names = "gatehouse.io/tls-server-names: \"a.test=a\"";
+        let address = SocketAddr::new(VIP.parse().unwrap(), free_address().port());
+        let a = balanced(address.port(), &servers[1..], "", "");
+        let a = a.split_once("---\n").unwrap().1.replace("name: db", "name: a");
+        let a =
+            a.replace("service-name: db", "service-name: a").replace("type: LoadBalancer, ", "");
+        let manifest = balanced(address.port(), &servers[..1], names, "") + &a;
+        let gateway = Plan::default().manifest("db.yaml", manifest).start();
+        wait::eventually("the Service's port is open", || {
+            TcpStream::connect(address).map(drop).map_err(|_| gateway.output())
+        });
+        assert_eq!(asks(address, "a.test"), b"a.test true", "{}", gateway.output());
+        assert_eq!(asks(address, "own.test"), b"own.test true");
+    });
 }
 
 #[test]

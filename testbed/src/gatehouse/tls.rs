@@ -57,6 +57,18 @@ pub fn client_config_of_tls12() -> Arc<ClientConfig> {
     Arc::new(offering_versions(&[&version::TLS12]).with_no_client_auth())
 }
 
+/// The ClientHello of one that knows no newer version than TLS 1.1, and so no signature algorithms (RFC 4346,
+/// section 7.4.1.2).
+pub fn hello_of_tls11(name: &str) -> Vec<u8> {
+    let list = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
+    let server_name = list(&[&[0][..], &list(name.as_bytes())].concat());
+    let extensions = list(&[&[0, 0][..], &list(&server_name)].concat());
+    // Its version, 32 random bytes and no session; one cipher suite, and no compression.
+    let hello = [&[3, 2][..], &[7; 32], &[0], &[0, 2, 0, 0x2f], &[1, 0], &extensions].concat();
+    let message = [&[1, 0][..], &list(&hello)].concat();
+    [&[22, 3, 1][..], &list(&message)].concat()
+}
+
 /// The same of one that shows a certificate, and speaks HTTP/1.1.
 pub fn client_config_showing(pair: &Pair) -> Arc<ClientConfig> {
     let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes());

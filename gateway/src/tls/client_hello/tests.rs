@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use gatehouse_routes::model::{Scope, ScopeSlot};
+use gatehouse_testbed::gatehouse::tls::hello_of_tls11;
+use proptest::prelude::*;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
@@ -141,4 +143,71 @@ async fn half_a_hello_is_waited_for_until_the_client_goes() {
     assert!(tokio::time::timeout(Duration::from_secs(3600), &mut reading).await.is_err());
     drop(client);
     assert!(reading.await.is_err());
+}
+
+/// Two ends of a connection.
+async fn connection() -> (TcpStream, TcpStream) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (client, listener.accept().await.unwrap().0)
+}
+
+#[tokio::test]
+async fn a_hello_that_this_process_could_not_answer_goes_on_as_it_is() {
+    for (bytes, name) in [
+        (hello("App.test", 1), Some("app.test")),
+        (hello("192.0.2.1", 1), None),
+        (hello_of_tls11("APP.test"), Some("app.test")),
+        (in_records_of(7, &hello_of_tls11("app.test")), Some("app.test")),
+        (hello_of_tls11("a/b.test"), None),
+    ] {
+        let (mut client, server) = connection().await;
+        client.write_all(&bytes).await.unwrap();
+        let heard = hear(server).await.unwrap();
+        assert_eq!((heard.name.as_deref(), &heard.bytes), (name, &bytes));
+    }
+}
+
+#[tokio::test]
+async fn a_client_whose_tls_cannot_end_here_is_told_so_where_it_was_to_end_here() {
+    let (mut client, server) = connection().await;
+    client.write_all(&hello_of_tls11("app.test")).await.unwrap();
+    assert!(hear(server).await.unwrap().start().await.is_err());
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, [21, 3, 3, 0, 2, 2, 40], "handshake_failure");
+
+    let (mut client, server) = connection().await;
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    assert!(hear(server).await.is_err(), "no hello goes nowhere");
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, [21, 3, 3, 0, 2, 2, 50], "decode_error");
+}
+
+#[test]
+fn the_name_of_a_hello_is_found_when_all_of_it_is_there_and_not_before() {
+    for whole in [hello("app.test", 3), hello_of_tls11("app.test")] {
+        for whole in [in_records_of(1 << 14, &whole), in_records_of(5, &whole)] {
+            assert_eq!(server_name::of(&whole), Some(Some("app.test".into())));
+            for end in 0..whole.len() {
+                assert_eq!(server_name::of(&whole[..end]), None, "{end} of {}", whole.len());
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_is_read_or_not(
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+        at in 0_usize..400,
+        byte in any::<u8>(),
+    ) {
+        server_name::of(&bytes);
+        let mut near = hello_of_tls11("app.test");
+        let at = at % near.len();
+        near[at] = byte;
+        server_name::of(&near);
+    }
 }
