@@ -121,6 +121,15 @@ pub fn datagram_header(ends: Ends) -> Vec<u8> {
     header
 }
 
+/// The header that tells a backend of a connection without a client: one that looks whether the backend is there.
+pub fn own_header(version: Version) -> Vec<u8> {
+    match version {
+        Version::V1 => [V1, &b"UNKNOWN\r\n"[..]].concat(),
+        // LOCAL, of no family.
+        Version::V2 => [&V2[..], &[0x20, 0, 0, 0]].concat(),
+    }
+}
+
 /// The header that tells a backend of a client's connection.
 pub fn header(version: Version, ends: Ends) -> Vec<u8> {
     let (client, server) = (ends.client.ip().to_canonical(), ends.server.ip().to_canonical());

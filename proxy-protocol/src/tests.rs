@@ -44,6 +44,8 @@ fn what_load_balancers_say_is_understood_and_what_follows_is_left() {
         (v2(0x21, 0x31, &[0; 216]), OWN),
         (v2(0x20, 0x00, &[]), OWN),
         (v2(0x20, 0x11, &FOUR), OWN),
+        (own_header(Version::V1), OWN),
+        (own_header(Version::V2), OWN),
     ];
     for (header, wanted) in cases {
         for follows in [&b""[..], b"GET / HTTP/1.1\r\n", b"\r\n", b"\n"] {

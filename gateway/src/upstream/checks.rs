@@ -11,10 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gatehouse_proxy_protocol::own_header;
 use gatehouse_routes::{
     action::Forward,
     model::{BackendSlot, Endpoint, Transport},
-    policy::check::{Check, CheckKind},
+    policy::{
+        check::{Check, CheckKind},
+        proxy_protocol::ProxyProtocol,
+    },
     stats::EndpointStats,
     transport::{Alpn, Speaks},
 };
@@ -69,18 +73,23 @@ struct To {
     speaks: Speaks,
     slot: BackendSlot,
     tls: BackendTlsTable,
+    /// What it hears before anything else, if its connections begin with a PROXY header.
+    header: Option<ProxyProtocol>,
 }
 
 impl To {
     /// Whether the endpoint is well. The caller bounds the time.
     async fn probe(&self, address: SocketAddr, kind: &CheckKind) -> io::Result<()> {
-        let Speaks::Tls(_) = self.speaks else { return probe::probe(address, kind, None).await };
+        let Speaks::Tls(_) = self.speaks else {
+            let header = self.header.map(own_header).unwrap_or_default();
+            return probe::probe(address, &header, kind, None).await;
+        };
         let ways = self.tls.get(self.slot).map_err(io::Error::other)?;
         let way = match kind {
             CheckKind::Tcp | CheckKind::Http { .. } => ways.of(Alpn::Http1, false, false),
             CheckKind::Grpc { .. } => ways.of(Alpn::Http2, true, false),
         };
-        probe::probe(address, kind, Some(way)).await
+        probe::probe(address, &[], kind, Some(way)).await
     }
 }
 
@@ -197,7 +206,11 @@ fn wanted(snapshot: &Snapshot) -> HashMap<Key, Checked> {
     let passed = gateways.flat_map(GatewaySnapshot::all_passed_through);
     let ports = |of| snapshot.l4.iter().filter(move |(at, _)| at.transport == of);
     let tcp = ports(Transport::Tcp).flat_map(|(_, port)| port.forwards());
-    for forward in rules.chain(passed).chain(tcp) {
+    // Requests come over connections of this process, which begin with no header.
+    let rules = rules.map(|forward| (forward, None));
+    let as_they_are =
+        passed.chain(tcp).map(|forward| (forward, forward.spec.policy.proxy_protocol));
+    for (forward, header) in rules.chain(as_they_are) {
         for (check, slot, endpoint) in endpoints(snapshot, forward) {
             let entry = all.entry(Arc::as_ptr(&endpoint.stats).addr());
             entry.or_insert_with(|| {
@@ -206,7 +219,7 @@ fn wanted(snapshot: &Snapshot) -> HashMap<Key, Checked> {
                     address: endpoint.address,
                     stats: Arc::clone(&endpoint.stats),
                     check: Arc::clone(check),
-                    to: To { speaks: endpoint.speaks, slot, tls },
+                    to: To { speaks: endpoint.speaks, slot, tls, header },
                     datagrams: Vec::new(),
                 }
             });

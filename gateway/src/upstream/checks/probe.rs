@@ -23,16 +23,19 @@ const MOST: usize = 4 * 1024;
 /// `SERVING` of `grpc.health.v1.HealthCheckResponse`: field 1, a number, 1.
 const SERVING: [u8; 2] = [0x08, 1];
 
-/// Whether an endpoint is well. The caller bounds the time. `way`: how TLS is done, if it is.
+/// Whether an endpoint is well. The caller bounds the time. `header`: what it hears before anything else. `way`: how TLS is
+/// done, if it is.
 ///
 /// # Errors
 /// Why it is not.
 pub(super) async fn probe(
     address: SocketAddr,
+    header: &[u8],
     kind: &CheckKind,
     way: Option<&Way>,
 ) -> io::Result<()> {
-    let stream = stream::open(address, way).await.map_err(io::Error::other)?;
+    let mut stream = stream::open(address, way).await.map_err(io::Error::other)?;
+    stream.write_all(header).await?;
     match kind {
         CheckKind::Tcp => Ok(()),
         CheckKind::Http { path, host } => {
@@ -179,7 +182,7 @@ mod tests {
             [("acme.Shop", 1, true), ("acme.Shop", 2, false), ("acme.Other", 1, false)]
         {
             let kind = CheckKind::Grpc { service: service.into() };
-            let result = probe(grpc_server(status).await, &kind, None).await;
+            let result = probe(grpc_server(status).await, &[], &kind, None).await;
             assert_eq!(result.is_ok(), well, "{service} {status}: {result:?}");
         }
     }
@@ -222,7 +225,7 @@ mod tests {
             let (address, ended) = flooder(flood.repeat(1_000)).await;
             let kind = CheckKind::Grpc { service: "".into() };
             let limit = std::time::Duration::from_secs(10);
-            let probed = tokio::time::timeout(limit, probe(address, &kind, None)).await;
+            let probed = tokio::time::timeout(limit, probe(address, &[], &kind, None)).await;
             assert!(probed.unwrap().is_err(), "{flood:?}");
             let sent = tokio::time::timeout(limit, ended).await;
             assert!(sent.is_ok(), "{flood:?}");
