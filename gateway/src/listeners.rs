@@ -91,7 +91,7 @@ impl Failed {
         let pause = before.map_or(AGAIN.0, |before| (before.pause * 2).min(AGAIN.1));
         let code = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
         let (plan, why) = (plan.clone(), format!("{error:#}"));
-        Self { hint: remedy(code), plan, why, pause, due: now + pause }
+        Self { hint: remedy(code, plan.protocol), plan, why, pause, due: now + pause }
     }
 
     fn problem(&self, node: &ObjectRef) -> Problem {
@@ -102,8 +102,12 @@ impl Failed {
 }
 
 /// What helps against the failure of a bind.
-fn remedy(code: Option<i32>) -> &'static str {
+fn remedy(code: Option<i32>, protocol: Protocol) -> &'static str {
     match code {
+        Some(libc::EADDRINUSE) if matches!(protocol, Protocol::Tcp | Protocol::Udp) => {
+            "another process listens there: end it, choose another port, or have the kernel pass it on, which takes no \
+             port (gatehouse.io/forwarding: kernel)"
+        }
         Some(libc::EACCES | libc::EPERM) => {
             "a port below 1024 needs the capability CAP_NET_BIND_SERVICE: setcap \
              cap_net_bind_service=+ep on the program, AmbientCapabilities= of its unit, \
@@ -448,7 +452,10 @@ mod tests {
         ] {
             let text = failed(code, None, Instant::now()).problem(&node).to_string();
             assert!(text.contains(words) && text.contains("192.0.2.1:80"), "{text}");
+            assert!(!text.contains("forwarding: kernel"), "no kernel ends requests: {text}");
         }
+        let of_service = remedy(Some(libc::EADDRINUSE), Protocol::Tcp);
+        assert!(of_service.contains("forwarding: kernel"), "{of_service}");
     }
 
     #[test]

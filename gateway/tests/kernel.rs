@@ -244,6 +244,52 @@ fn the_kernel_passes_on_what_a_service_asks_it_to_until_the_process_stops() {
     assert_eq!(bed.ruleset(), before, "the table is gone, and nothing else has changed");
 }
 
+/// What `docs/kernel-forwarding.md` says, on the hosts of the bed.
+#[test]
+fn an_address_leads_to_the_servers_of_a_control_plane_that_listen_on_all_addresses_of_their_nodes()
+{
+    let bed = Bed::new();
+    for (host, ip, name) in [
+        (&bed.gateway, "0.0.0.0", "own"),
+        (&bed.backend, "10.77.0.3", "second"),
+        (&bed.backend, "10.77.0.4", "third"),
+    ] {
+        let listener = host.enter(|| TcpListener::bind((ip, 6443))).unwrap().unwrap();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let _ = stream.write_all(name.as_bytes());
+            }
+        });
+    }
+    let page = include_str!("../../docs/kernel-forwarding.md");
+    let (_, yaml) = page.split_once("```yaml\n").unwrap();
+    let (yaml, _) = yaml.split_once("```").unwrap();
+    let yaml = [("10/32", "200/32"), ("11", "2"), ("12", "3"), ("13", "4")].into_iter().fold(
+        yaml.to_owned(),
+        |yaml, (theirs, ours)| {
+            yaml.replace(&format!("192.0.2.{theirs}"), &format!("10.77.0.{ours}"))
+        },
+    );
+    let gateway = bed.start_with(&yaml, &[]);
+    let dial = |host: &Host| {
+        let mut said = String::new();
+        let to = SocketAddr::new(VIP.parse().unwrap(), 6443);
+        let mut stream = host.enter(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap()?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.read_to_string(&mut said).map(|_| said)
+    };
+    // Another node, and the one that has the address.
+    for host in [&bed.client, &bed.gateway] {
+        let mut answered = BTreeSet::new();
+        let all = || {
+            answered.extend(dial(host).ok());
+            answered.len() == 3
+        };
+        assert!(comes_true(all), "{answered:?}: {}", gateway.output());
+    }
+    assert!(!bed.page(&gateway, "/status").contains("ListenerClosed"));
+}
+
 #[test]
 fn a_connection_outlives_a_kill_and_a_restart_that_leaves_the_rules() {
     let bed = Bed::new();
