@@ -208,7 +208,8 @@ pub fn closing(object: &ObjectRef, metadata: &ObjectMeta) -> Option<Problem> {
 /// What the annotations of an object say of the way to its backends. What is wrong with them [`problems`] says.
 pub fn policy(object: &ObjectRef, metadata: &ObjectMeta) -> Arc<Policy> {
     let settings = parse(object, metadata).0;
-    Policy { check: settings.choice.check(), ..settings.policy }.shared()
+    let (balance, check) = (settings.choice.balance(), settings.choice.check());
+    Policy { balance, check, ..settings.policy }.shared()
 }
 
 impl Settings {

@@ -21,6 +21,7 @@ use gatehouse_routes::{
     filter::AddressRules,
     model::{BackendSlot, Endpoint},
     passthrough::PassThrough,
+    policy::balance::Algorithm,
     stats::EndpointStats,
 };
 use http::HeaderMap;
@@ -29,7 +30,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    pick::{By, pick},
+    pick::{By, Key, pick_by_load},
     relay::{Relay, Relays, break_off, relay_tls},
 };
 use crate::{
@@ -307,10 +308,19 @@ async fn one_of<E: Borrow<Endpoint>>(
     client: IpAddr,
 ) -> Option<Reached> {
     let Means { worker, upstreams, .. } = means;
-    let by = match to.by_client {
-        true => By::client(client, to.affinity, worker.now()),
-        false => By::Turn(upstreams.turn(slot)),
+    let algorithm = &to.forward.spec.policy.balance.algorithm;
+    let by = match algorithm {
+        _ if to.by_client => By::client(client, to.affinity, worker.now()),
+        Algorithm::Hash { .. } => By::Key(Key::client(client)),
+        Algorithm::RoundRobin => By::Turn(upstreams.turn(slot)),
+        Algorithm::Random | Algorithm::LeastRequest | Algorithm::LeastTime => {
+            By::Chance(fastrand::u64(..))
+        }
     };
+    // How long a connection takes says nothing of its endpoint: it is the client's.
+    let by_load = matches!(algorithm, Algorithm::LeastRequest | Algorithm::LeastTime);
+    let load =
+        |one: &Endpoint| if by_load { upstreams.pool.open_to(one.address) as u64 } else { 0 };
     let mut tried: Vec<SocketAddr> = Vec::new();
     let began = worker.now();
     loop {
@@ -318,7 +328,7 @@ async fn one_of<E: Borrow<Endpoint>>(
             !tried.contains(&at) && to.here.is_none_or(|here| here.binary_search(&at.ip()).is_ok())
         };
         let is_well = |endpoint: &Endpoint| is_fit(worker, endpoint);
-        let endpoint: &Endpoint = pick(endpoints, by, may, is_well)?.borrow();
+        let endpoint: &Endpoint = pick_by_load(endpoints, by, may, is_well, load)?.borrow();
         let left = endpoints.iter().filter(|one| may((*one).borrow().address)).count();
         let limits = &worker.options.limits;
         let limit = if left > 1 { limits.connect_try } else { limits.connect };

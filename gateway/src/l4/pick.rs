@@ -16,6 +16,8 @@ use crate::{compile::ClientAffinity, worker::clock::Tick};
 pub(super) enum By {
     /// Each in its turn.
     Turn(u32),
+    /// Of two by chance, the one that has less to do; the number is uniform over its type.
+    Chance(u64),
     /// A key: always the same endpoint while it is there and well, on every worker and every node. Where endpoints come
     /// and go, only those keys move whose own one goes, and those that fall to a new one.
     Key(Key),
@@ -58,12 +60,25 @@ pub(super) fn pick<E: Borrow<Endpoint>>(
     may_be: impl Fn(SocketAddr) -> bool,
     is_well: impl Fn(&Endpoint) -> bool,
 ) -> Option<&E> {
+    pick_by_load(endpoints, by, may_be, is_well, |_| 0)
+}
+
+/// The same where endpoints have so much to do.
+pub(super) fn pick_by_load<E: Borrow<Endpoint>>(
+    endpoints: &[E],
+    by: By,
+    may_be: impl Fn(SocketAddr) -> bool,
+    is_well: impl Fn(&Endpoint) -> bool,
+    load: impl Fn(&Endpoint) -> u64,
+) -> Option<&E> {
     let may = |endpoint: &Endpoint| may_be(endpoint.address);
     let well = |endpoint: &Endpoint| may(endpoint) && is_well(endpoint);
     let best = |key| highest(endpoints, key, well).or_else(|| highest(endpoints, key, may));
     match by {
         By::Turn(turn) => balance::pick_endpoint(endpoints, turn, well)
             .or_else(|| balance::pick_endpoint(endpoints, turn, may)),
+        By::Chance(random) => balance::pick_better(endpoints, random, &load, well)
+            .or_else(|| balance::pick_better(endpoints, random, &load, may)),
         By::Kept(endpoint, key) => {
             let kept = endpoints.iter().find(|one| (*one).borrow().address == endpoint);
             kept.filter(|one| well((*one).borrow())).or_else(|| best(key))
@@ -152,6 +167,28 @@ mod tests {
         );
         assert!(pick(&all, By::Turn(1), |_| false, |_| true).is_none());
         assert!(pick::<Endpoint>(&[], By::Turn(1), |_| true, |_| true).is_none());
+    }
+
+    #[test]
+    fn of_two_by_chance_the_one_with_less_to_do_is_chosen_and_the_sick_only_where_all_are() {
+        let all = endpoints(2);
+        let load = |busy: usize| {
+            let busy = all[busy].address;
+            move |one: &Endpoint| u64::from(one.address == busy)
+        };
+        let random = || (0..64).map(|n| By::Chance(u64::MAX / 64 * n));
+        for by in random() {
+            for busy in [0, 1] {
+                let well = pick_by_load(&all, by, |_| true, |_| true, load(busy)).unwrap();
+                assert_eq!(well.address, all[1 - busy].address);
+                let is_well = |one: &Endpoint| one.address == all[busy].address;
+                let other = pick_by_load(&all, by, |_| true, is_well, load(busy)).unwrap();
+                assert_eq!(other.address, all[busy].address, "the other one is sick");
+                assert!(pick_by_load(&all, by, |_| true, |_| false, load(busy)).is_some());
+            }
+        }
+        let chosen: std::collections::BTreeSet<_> = random().map(|by| chosen(&all, by)).collect();
+        assert_eq!(chosen.len(), 2, "alike, each gets some");
     }
 
     #[test]

@@ -48,9 +48,14 @@ impl Open {
         self.all.get()
     }
 
+    /// Connections to an address that are open.
+    pub(super) fn to(&self, address: SocketAddr) -> usize {
+        self.by_address.borrow().get(&address).copied().unwrap_or(0)
+    }
+
     /// One more connection to an address, if that is within bounds.
     pub(super) fn permit(self: &Rc<Self>, address: SocketAddr, most: Most) -> Option<Permit> {
-        let here = self.by_address.borrow().get(&address).copied().unwrap_or(0);
+        let here = self.to(address);
         if self.all.get() >= most.all || here >= most.each {
             return None;
         }
@@ -73,6 +78,7 @@ mod tests {
         let (open, most) = (Rc::<Open>::default(), Most { all: 3, each: 2 });
         let mut held: Vec<_> = (0..2).map(|_| open.permit(at(1), most).unwrap()).collect();
         assert!(open.permit(at(1), most).is_none(), "no third one to the same endpoint");
+        assert_eq!((open.to(at(1)), open.to(at(2))), (2, 0));
         held.push(open.permit(at(2), most).unwrap());
         assert!(open.permit(at(3), most).is_none(), "no fourth one in all");
         drop(held.remove(0));

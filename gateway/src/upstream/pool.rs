@@ -38,6 +38,11 @@ impl Pool {
         self.open.permit(address, most)
     }
 
+    /// Connections to an address that are open.
+    pub(crate) fn open_to(&self, address: SocketAddr) -> usize {
+        self.open.to(address)
+    }
+
     /// Lets go of one idle connection, whichever.
     fn close_idle(&self) {
         let mut idle = self.idle.borrow_mut();

@@ -257,6 +257,36 @@ fn endpoints_take_turns_and_those_that_refuse_are_passed_over() {
 }
 
 #[test]
+fn connections_go_to_the_endpoint_with_fewer_open_ones_where_the_service_says_so() {
+    on_host(|| {
+        let endpoints = [echo("one"), echo("two")];
+        let by_load = "gatehouse.io/load-balance: leastconn";
+        let (gateway, address) = start(&endpoints, by_load, "", &[]);
+        let mut open: Vec<(String, TcpStream)> = Vec::new();
+        let connect = |open: &mut Vec<(String, TcpStream)>| {
+            let mut stream = dial(address);
+            open.push((read_text(&mut stream, 3), stream));
+        };
+        let becomes = |count: usize, of: usize| {
+            wait::eventually("the gateway has noticed which connections are open", || {
+                let status = gateway.page("/status");
+                let wanted = [format!("\"open\": {count},"), format!("\"forwarded\": {of},")];
+                if wanted.iter().all(|one| status.contains(one)) { Ok(()) } else { Err(status) }
+            });
+        };
+        // That which found the port open.
+        becomes(0, 1);
+        (0..6).for_each(|_| connect(&mut open));
+        assert_eq!(open.iter().filter(|(name, _)| name == "one").count(), 3);
+        // Others would take turns.
+        open.retain(|(name, _)| name == "two");
+        becomes(3, 7);
+        (0..3).for_each(|_| connect(&mut open));
+        assert!(open[3..].iter().all(|(name, _)| name == "one"), "{open:?}");
+    });
+}
+
+#[test]
 fn a_client_keeps_its_endpoint_where_the_service_says_so_and_only_its_clients_come_in() {
     on_host(|| {
         let all = [echo("one"), echo("two"), echo("six"), echo("ten")];
@@ -384,6 +414,35 @@ fn a_backend_is_told_who_its_client_is_where_its_service_asks_for_that() {
             };
             let got = hears.iter().find(|got| got.ends_with(b"hello")).unwrap();
             assert_eq!(got, wanted, "{version}");
+        }
+    });
+}
+
+#[test]
+fn a_backend_that_waits_for_a_header_hears_one_from_checks_too() {
+    on_host(|| {
+        for (version, header) in
+            [("v1", &b"PROXY UNKNOWN\r\n"[..]), ("v2", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0")]
+        {
+            let (told, hears) = mpsc::channel();
+            let end = server(move |mut stream| {
+                let (mut all, mut byte) = (Vec::new(), [0]);
+                while all.len() <= header.len() || !all.ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut byte) {
+                        Ok(1) => all.extend(byte),
+                        _ => return,
+                    }
+                }
+                let _ = told.send(all);
+            });
+            let annotations = format!(
+                "gatehouse.io/proxy-protocol: {version}, gatehouse.io/health-check: http, \
+                 gatehouse.io/health-check-interval: 100ms"
+            );
+            let (_gateway, _) = start(&[end], &annotations, "", &[]);
+            let got = hears.recv_timeout(wait::LIMIT).expect("the backend is checked");
+            let wanted = [header, b"GET / HTTP/1.1\r\n"].concat();
+            assert!(got.starts_with(&wanted), "{version}: {}", got.escape_ascii());
         }
     });
 }

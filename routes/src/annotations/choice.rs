@@ -203,7 +203,7 @@ impl ChoiceSettings {
     }
 
     /// How endpoints are chosen. What requests are hashed by counts before all other rules of choice.
-    fn balance(&self) -> Balance {
+    pub(super) fn balance(&self) -> Balance {
         let subset = match (self.subset, self.subset_size) {
             (true, size) => size.unwrap_or(SUBSET),
             (false, _) => 1,

@@ -15,6 +15,7 @@ mod requests;
 mod streams;
 mod tls;
 
+pub use backends::LOAD_BALANCE;
 pub use checks::HEALTH_CHECK;
 pub use streams::PROXY_PROTOCOL;
 

@@ -26,7 +26,7 @@ pub(super) static HAPROXY: Family = Family::new(
             ALGORITHM,
             "",
             "How the endpoint is chosen: `roundrobin` (the default), `leastconn`, `random` or `source`. \
-             Where TLS is passed through, `source` is the default if one Service has all of it, and the others are all in turn.",
+             Where TLS is passed through, `source` is the default if one Service has all of it, and `roundrobin` otherwise.",
         ).tuning(),
         Annotation::honoured(
             "disable_cookies",

@@ -9,7 +9,7 @@ use gatehouse_routes::{
         BackendKey, BackendPort, BackendProtocol, CertBinding, CertSource, HostPattern, Transport,
     },
     objects::{ObjectKey, ObjectRef, Stored},
-    policy::{Policy, proxy_protocol::ProxyProtocol},
+    policy::{Policy, balance::Algorithm, proxy_protocol::ProxyProtocol},
     problem::Problem,
 };
 use k8s_openapi::{
@@ -77,6 +77,9 @@ pub(in crate::compile) fn services<'s>(
         let names = names::names(&object, metadata, tls.is_some(), problems);
         let beyond = beyond_kernel(tls.as_ref(), &names, &policy);
         let forwarding = what_can(forwarding, (&object, metadata), beyond, problems);
+        if forwarding == Forwarding::Kernel {
+            problems.extend(unbalanced(&object, metadata, &policy));
+        }
         let closed = closed(&object, metadata);
         let is_closed = closed.is_some();
         let mut ports = match closed {
@@ -178,6 +181,20 @@ fn what_can(
         "write gateway, or remove the annotation that asks for it",
     ));
     Forwarding::Gateway
+}
+
+/// A way to choose endpoints that a kernel does not have.
+fn unbalanced(object: &ObjectRef, metadata: &ObjectMeta, policy: &Policy) -> Option<Problem> {
+    let hint = match policy.balance.algorithm {
+        Algorithm::RoundRobin | Algorithm::Random => return None,
+        Algorithm::LeastRequest | Algorithm::LeastTime => {
+            "write gatehouse.io/forwarding: gateway, or remove the annotation"
+        }
+        Algorithm::Hash { .. } => "write sessionAffinity: ClientIP, or remove the annotation",
+    };
+    let found = gatehouse::FAMILY.find(&gatehouse::LOAD_BALANCE, metadata)?;
+    let message = "the kernel spreads connections at random".to_owned();
+    Some(Problem::warning(object, "KernelCannot", found.field(), message, hint))
 }
 
 /// Why no port of a Service is passed on: an annotation that protects says nothing that can be done, or stands under a name

@@ -109,6 +109,24 @@ fn what_the_kernel_cannot_do_is_said_and_done_by_this_process() {
 }
 
 #[test]
+fn a_way_to_choose_endpoints_that_the_kernel_does_not_have_is_said_and_the_kernel_forwards() {
+    let endpoints = endpoint("mail", "10.0.0.1", "node-1");
+    for (algorithm, wanted) in [
+        ("leastconn", Some("gateway")),
+        ("source", Some("sessionAffinity: ClientIP")),
+        ("random", None),
+        ("round-robin", None),
+    ] {
+        let annotations = format!("{KERNEL}, gatehouse.io/load-balance: {algorithm}");
+        let compiled = compiled(&mail(&annotations, "", &endpoints));
+        assert_eq!(compiled.kernel.rules.groups.len(), 1, "{algorithm}");
+        let said = compiled.problems.first();
+        assert_eq!(said.map(|problem| problem.reason), wanted.map(|_| "KernelCannot"));
+        assert!(said.is_none_or(|said| said.hint.contains(wanted.unwrap_or_default())));
+    }
+}
+
+#[test]
 fn external_addresses_are_served_where_they_are_permitted_and_never_claimed() {
     let spec = ", externalIPs: [203.0.113.7, 198.51.100.1, 192.168.1.200, nonsense]";
     let endpoints = endpoint("mail", "10.0.0.1", "node-1");

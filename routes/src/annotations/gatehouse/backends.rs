@@ -1,6 +1,6 @@
 //! Rows of which backend and which endpoint gets a request.
 
-use super::{INGRESS, ROUTED};
+use super::{INGRESS, PASSED_ON, ROUTED};
 use crate::annotations::{
     table::Annotation,
     value::{ALGORITHM, HASH_BY, MAX_CONNECTIONS, MAX_PENDING, PANIC_PERCENT, SLOW_START, WEIGHTS},
@@ -22,14 +22,7 @@ pub(super) const ROWS: &[Annotation] = &[
         "",
         "Text with variables of nginx that chooses the endpoint, the same one for the same text.",
     ),
-    Annotation::honoured(
-        "load-balance",
-        ROUTED,
-        ALGORITHM,
-        "",
-        "How the endpoint is chosen: `round-robin` (the default), `least-request`, `least-time`, `random` or \
-         `source`.",
-    ).tuning(),
+    LOAD_BALANCE,
     Annotation::honoured(
         "max-connections",
         ROUTED,
@@ -61,3 +54,15 @@ pub(super) const ROWS: &[Annotation] = &[
          `2m`.",
     ).tuning(),
 ];
+
+/// How the endpoint is chosen.
+pub const LOAD_BALANCE: Annotation = Annotation::honoured(
+    "load-balance",
+    PASSED_ON,
+    ALGORITHM,
+    "",
+    "How the endpoint is chosen: `round-robin` (the default), `least-request`, `least-time`, `random` or \
+     `source`. Of a Service that of its TCP connections: `least-request` (`leastconn`) and `least-time` are the one \
+     with fewer open connections there.",
+)
+.tuning();
