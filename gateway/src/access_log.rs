@@ -154,6 +154,11 @@ impl AccessLogger {
         }
     }
 
+    /// Whether a line names the user of a request.
+    pub fn names_users(&self) -> bool {
+        self.format.names_users()
+    }
+
     /// To be called every 50 ms or so: hands over what has been written, so that a quiet log is prompt.
     pub fn tick(&mut self) {
         self.flush();

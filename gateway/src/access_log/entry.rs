@@ -60,4 +60,6 @@ pub struct Entry<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// Value of `Referer`.
     pub referer: Option<&'a [u8]>,
+    /// Value of `Authorization`, if a format names its user.
+    pub authorization: Option<&'a [u8]>,
 }

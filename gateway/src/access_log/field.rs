@@ -7,9 +7,22 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use gatehouse_routes::objects::ObjectKey;
 
 use super::entry::Entry;
+
+const BASIC: &[u8] = b"basic ";
+/// Most bytes of name and password.
+const LONGEST_CREDENTIALS: usize = 1_024;
+/// With or without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 macro_rules! fields {
     ($( $field:ident: $($name:literal)|+, $doc:literal; )*) => {
@@ -78,7 +91,7 @@ fields! {
     RequestId: "request_id" | "req_id", "value of X-Request-ID, made up where the client sent none";
     UserAgent: "user_agent" | "http_user_agent", "value of User-Agent";
     Referer: "referer" | "http_referer", "value of Referer";
-    User: "remote_user", "always absent";
+    User: "remote_user", "name that the client has given with its password (Basic), whether or not that is right";
 }
 
 /// Values that are the same for all lines of a second.
@@ -219,7 +232,8 @@ impl Field {
             Self::RequestId => text(out, entry.request_id, escape),
             Self::UserAgent => text(out, entry.user_agent.unwrap_or_default(), escape),
             Self::Referer => text(out, entry.referer.unwrap_or_default(), escape),
-            Self::User | Self::AlternativeName => (),
+            Self::User => user(out, entry.authorization.unwrap_or_default(), escape),
+            Self::AlternativeName => (),
         }
     }
 
@@ -238,6 +252,17 @@ impl Field {
             }
         }
     }
+}
+
+/// The name within `Authorization: Basic …` (RFC 7617).
+fn user(out: &mut Vec<u8>, authorization: &[u8], escape: Escape) {
+    let mut decoded = [0; LONGEST_CREDENTIALS];
+    let found = authorization.split_at_checked(BASIC.len());
+    let given = found.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BASIC));
+    let length =
+        given.and_then(|(_, given)| BASE64.decode_slice(given.trim_ascii(), &mut decoded).ok());
+    let name = length.and_then(|length| decoded[..length].split(|byte| *byte == b':').next());
+    text(out, name.unwrap_or_default(), escape);
 }
 
 /// Envoy's response flag for a label of ours.

@@ -144,6 +144,11 @@ impl Format {
         out.extend_from_slice(end.as_bytes());
     }
 
+    /// Whether a line names the user of a request.
+    pub(super) fn names_users(&self) -> bool {
+        self.segments.iter().any(|segment| segment.field == Field::User)
+    }
+
     /// One object of these keys; the first of them is never absent.
     fn json(fields: &[(&str, Field)], end: &str) -> Self {
         let segments = fields.iter().zip(std::iter::once('{').chain(std::iter::repeat(',')));

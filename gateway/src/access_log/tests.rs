@@ -94,6 +94,7 @@ fn entry(path: &[u8], status: u16) -> Entry<'_> {
         request_id: b"abc",
         user_agent: None,
         referer: None,
+        authorization: None,
     }
 }
 

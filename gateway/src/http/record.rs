@@ -12,7 +12,7 @@ use std::{
 use gatehouse_routes::{objects::ObjectKey, rule::RouteRule, table::HostRoutes};
 use http::{
     HeaderMap, HeaderValue, Method, Uri, Version,
-    header::{HOST, REFERER, USER_AGENT},
+    header::{AUTHORIZATION, HOST, REFERER, USER_AGENT},
 };
 
 use crate::{
@@ -78,6 +78,7 @@ struct LogFields {
     host: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
     /// Who really asks, as far as trusted proxies tell.
     client: IpAddr,
@@ -105,6 +106,10 @@ impl Record {
                     .or_else(|| HeaderValue::from_str(parts.uri.authority()?.as_str()).ok()),
                 user_agent: parts.headers.get(USER_AGENT).cloned(),
                 referer: parts.headers.get(REFERER).cloned(),
+                authorization: worker
+                    .logs_users()
+                    .then(|| parts.headers.get(AUTHORIZATION).cloned())
+                    .flatten(),
                 request_id: request_id_of(&parts.headers).cloned(),
                 client: client_address(&parts.headers, &conn.forwarding),
                 upstream: None,
@@ -306,6 +311,7 @@ impl Record {
             request_id,
             user_agent: log.user_agent.as_ref().map(HeaderValue::as_bytes),
             referer: log.referer.as_ref().map(HeaderValue::as_bytes),
+            authorization: log.authorization.as_ref().map(HeaderValue::as_bytes),
         });
     }
 

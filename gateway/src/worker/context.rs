@@ -273,6 +273,11 @@ impl Worker {
         self.log.is_some()
     }
 
+    /// Whether lines of the access log name the user of a request.
+    pub(crate) fn logs_users(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.borrow().names_users())
+    }
+
     pub(crate) fn log_access(&self, entry: &Entry<'_>) {
         if let Some(log) = &self.log {
             log.borrow_mut().write(entry);

@@ -34,6 +34,7 @@ fn line(format: &str, change: impl FnOnce(&mut Entry<'_>)) -> String {
         request_id: b"abc",
         user_agent: Some(b"curl/8"),
         referer: Some(b"https://there.test/"),
+        authorization: None,
     };
     change(&mut entry);
     let mut out = Vec::new();
@@ -113,6 +114,28 @@ fn lines_of_others_look_as_theirs() {
     assert_eq!(line("ingress-nginx", |_| ()), nginx);
     let nginx = line("ingress-nginx", bare);
     assert!(nginx.contains(" 404 12 \"-\" \"-\" 3 1.234 [-] [-] - - - - "), "{nginx}");
+}
+
+#[test]
+fn a_user_is_named_as_the_client_gives_it_and_the_password_never() {
+    for (authorization, user) in [
+        ("Basic YW5uOnNlY3JldA==", "ann"),
+        ("basic  YW5uOnNlY3JldA", "ann"),
+        ("Basic YW5uOmE6Yg==", "ann"),
+        ("Basic YW5u", "ann"),
+        ("Basic YSJiXG46eA==", r"a\x22b\x5Cn"),
+        ("Basic OnNlY3JldA==", "-"),
+        ("Basic !", "-"),
+        ("Bearer YW5uOnNlY3JldA==", "-"),
+        ("Bas", "-"),
+        ("", "-"),
+    ] {
+        let line =
+            line("$remote_user", |entry| entry.authorization = Some(authorization.as_bytes()));
+        assert_eq!(line, format!("{user}\n"), "{authorization}");
+    }
+    let named = |format: &str| format.parse::<Format>().unwrap().names_users();
+    assert!(named("combined") && named("ingress-nginx") && !named("json") && !named("$status"));
 }
 
 #[test]
