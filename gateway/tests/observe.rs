@@ -68,6 +68,32 @@ fn each_request_is_one_line_of_json_whatever_it_holds() {
 }
 
 #[test]
+fn a_client_that_is_not_let_in_is_an_error_in_the_log_and_hears_how_its_request_is_called() {
+    let app = Backend::echo("app");
+    let users = "kind: Secret\napiVersion: v1\nmetadata: {name: users, namespace: default}\n\
+                 stringData: {auth: 'ann:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g='}\n---\n";
+    let basic = "nginx.ingress.kubernetes.io/auth-type: basic, nginx.ingress.kubernetes.io/auth-secret: users";
+    let text = users.to_owned()
+        + &service("app", &[app.addr])
+        + &ingress("site", basic, "", &[prefix("x.test", "/", "app")]);
+    let gateway = Plan::default().manifest("a.yaml", text).access_log().start();
+    let answer = get(gateway.http, "x.test", "/");
+    assert_eq!(answer.status(), 401);
+    assert!(comes_true(|| !lines(&gateway).is_empty()), "{}", gateway.output());
+    let line = lines(&gateway).remove(0);
+    assert_eq!(line["error"], "unauthorized", "{line}");
+    let id = line["request_id"].as_str().unwrap();
+    let text = answer.responses[0].text();
+    assert!(text.contains(&format!("request id: {id}")), "{text}");
+    let counted = "gatehouse_errors_total{reason=\"unauthorized\"} 1";
+    assert!(
+        comes_true(|| gateway.page("/metrics").contains(counted)),
+        "{}",
+        gateway.page("/metrics")
+    );
+}
+
+#[test]
 fn the_version_and_the_name_of_tls_are_logged() {
     let app = Backend::echo("app");
     let gateway = start(&app);

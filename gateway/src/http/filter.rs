@@ -157,8 +157,31 @@ impl Kept {
     }
 }
 
+/// An answer of our own.
+pub(crate) enum Own {
+    /// As it stands.
+    Answer(Response<ResponseBody>),
+    /// A failure, which is worded and logged as any other, and fields of its answer.
+    Failure(ProxyErrorKind, HeaderMap),
+}
+
+impl Own {
+    fn fields_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            Self::Answer(response) => response.headers_mut(),
+            Self::Failure(_, fields) => fields,
+        }
+    }
+}
+
+impl From<Response<ResponseBody>> for Own {
+    fn from(response: Response<ResponseBody>) -> Self {
+        Self::Answer(response)
+    }
+}
+
 /// What a filter says to a request: go on, or an answer of our own.
-pub(crate) type Outcome = Result<ControlFlow<Response<ResponseBody>>, ProxyErrorKind>;
+pub(crate) type Outcome = Result<ControlFlow<Own>, ProxyErrorKind>;
 
 /// The request phases, in their order: the slice is sorted by phase.
 #[inline]

@@ -31,7 +31,7 @@ use crate::{
         client_certificate,
         error::ProxyErrorKind,
         exchange::{Exchanged, exchange},
-        filter::{self, FilterRequest, Kept, authenticate::Gate},
+        filter::{self, FilterRequest, Kept, Own, authenticate::Gate},
         grpc,
         head::{Local, RequestHead},
         headers, keep_body,
@@ -157,6 +157,18 @@ impl Answer {
         Self { response, origin: Origin::Gateway(None) }
     }
 
+    /// What a filter says, with the id of the request if that is a failure.
+    fn of(own: Own, rule: &RouteRule, record: &mut Record, headers: &HeaderMap) -> Self {
+        match own {
+            Own::Answer(response) => Self::own(response),
+            Own::Failure(kind, fields) => {
+                let mut answer = Self::failed(rule, kind, record, headers);
+                answer.response.headers_mut().extend(fields);
+                answer
+            }
+        }
+    }
+
     fn failed(
         rule: &RouteRule,
         kind: ProxyErrorKind,
@@ -260,7 +272,9 @@ async fn answer(
         (head, outcome) = Box::pin(filter::authenticate::run(gate, head, &mut kept)).await;
         refused = match outcome {
             Ok(ControlFlow::Continue(())) => None,
-            Ok(ControlFlow::Break(response)) => Some(Box::new(Answer::own(response))),
+            Ok(ControlFlow::Break(own)) => {
+                Some(Box::new(Answer::of(own, rule, record, &parts.headers)))
+            }
             Err(kind) => Some(Box::new(Answer::failed(rule, kind, record, &parts.headers))),
         };
     }
@@ -272,7 +286,7 @@ async fn answer(
     };
     let mut answer = match passed {
         Err(answer) => *answer,
-        Ok(Ok(ControlFlow::Break(response))) => Answer::own(response),
+        Ok(Ok(ControlFlow::Break(own))) => Answer::of(own, rule, record, &parts.headers),
         Ok(Ok(ControlFlow::Continue((forward, target)))) => 'forward: {
             let steers =
                 forward.spec.policy.asks_requests() || steer::keeps_clients(&snapshot, forward);
@@ -339,7 +353,8 @@ async fn answer(
         Ok(Err(kind)) => Answer::failed(rule, kind, record, &parts.headers),
     };
     if let Some(status) = kept.limit_status {
-        respond::restate(&mut answer.response, status);
+        let id = record.request_id(&parts.headers);
+        respond::restate(&mut answer.response, status, id.as_ref());
     }
     if let Origin::Gateway(Some(_)) = answer.origin {
         errors::word(&snapshot, record, &parts.headers, &mut answer.response);
@@ -367,13 +382,13 @@ fn before_backend<'s>(
     view: &RequestView<'_>,
     body: &mut RequestBody,
     kept: &mut Kept,
-) -> Result<ControlFlow<Response<ResponseBody>, Onward<'s>>, ProxyErrorKind> {
+) -> Result<ControlFlow<Own, Onward<'s>>, ProxyErrorKind> {
     let mut request = FilterRequest::new(via, head, view);
     request.kept = std::mem::take(kept);
     let flow = filter::run_request(rule.filters.after_authentication(), &mut request);
     *kept = std::mem::take(&mut request.kept);
-    if let ControlFlow::Break(response) = flow? {
-        return Ok(ControlFlow::Break(response));
+    if let ControlFlow::Break(own) = flow? {
+        return Ok(ControlFlow::Break(own));
     }
     if let Some(bytes) = request.body_limit
         && !body.limit(bytes)
@@ -387,7 +402,7 @@ fn before_backend<'s>(
         }
         Action::Redirect(redirect) => {
             let response = filter::redirect::answer(redirect, view.scheme, head, view.parts)?;
-            Ok(ControlFlow::Break(response))
+            Ok(ControlFlow::Break(response.into()))
         }
         Action::Forward(forward) => {
             let target = upstream_target(head, &view.parts.uri, request.path)?;

@@ -70,14 +70,19 @@ const UNAVAILABLE: &str = "<!DOCTYPE html>
 ";
 
 /// Gives the answer to what is too much the status that its object wants.
-pub(crate) fn restate(response: &mut Response<ResponseBody>, status: StatusCode) {
+pub(crate) fn restate(
+    response: &mut Response<ResponseBody>,
+    status: StatusCode,
+    id: Option<&HeaderValue>,
+) {
     if response.status() == status {
         return;
     }
     *response.status_mut() = status;
     let reason = "too many requests: this client sends more than this path allows";
-    *response.body_mut() =
-        ResponseBody::full(Bytes::from(format!("{} {reason}\n", status.as_u16())));
+    let id = id.and_then(|id| id.to_str().ok()).map(|id| format!("request id: {id}\n"));
+    let text = format!("{} {reason}\n{}", status.as_u16(), id.unwrap_or_default());
+    *response.body_mut() = ResponseBody::full(Bytes::from(text));
 }
 
 /// A short plain-text answer.

@@ -11,13 +11,11 @@ use gatehouse_routes::{
     model::Scheme,
     rule::RouteRule,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
 
-use super::{FilterRequest, Kept, Outcome, run_request};
+use super::{FilterRequest, Kept, Outcome, Own, run_request};
 use crate::{
-    http::{
-        body::ResponseBody, client::ClientConn, error::ProxyErrorKind, head::RequestHead, headers,
-    },
+    http::{client::ClientConn, error::ProxyErrorKind, head::RequestHead, headers},
     snapshot::{GatewaySnapshot, Snapshot},
     worker::timeouts::RequestTimers,
 };
@@ -41,7 +39,7 @@ pub(crate) struct Gate<'g> {
 /// What one method says.
 enum Decision {
     Passes,
-    Refuses(Response<ResponseBody>),
+    Refuses(Own),
 }
 
 /// What is known of a client that passes.
@@ -116,7 +114,7 @@ async fn authenticate(
                 kept.passed.get_or_insert_default().claims = Some(claims);
                 Decision::Passes
             }
-            Err(response) => Decision::Refuses(response),
+            Err(refusal) => Decision::Refuses(refusal),
         };
         if let Some(end) = so_far.then(decision) {
             return Ok(end);
@@ -129,7 +127,7 @@ async fn authenticate(
         }
     }
     match so_far.refusal {
-        Some(response) => Ok(ControlFlow::Break(response)),
+        Some(refusal) => Ok(ControlFlow::Break(refusal)),
         // With `any`, a request that passes one has returned by now.
         None if any.is_some() => Err(ProxyErrorKind::Unauthorized),
         None => Ok(ControlFlow::Continue(())),
@@ -140,24 +138,24 @@ async fn authenticate(
 struct SoFar {
     /// One is enough.
     any: bool,
-    refusal: Option<Response<ResponseBody>>,
+    refusal: Option<Own>,
 }
 
 impl SoFar {
     /// Takes what the next one says; what comes of it, if the others need not be asked.
-    fn then(&mut self, decision: Decision) -> Option<ControlFlow<Response<ResponseBody>>> {
+    fn then(&mut self, decision: Decision) -> Option<ControlFlow<Own>> {
         match decision {
             Decision::Passes if self.any => Some(ControlFlow::Continue(())),
             Decision::Passes => None,
-            Decision::Refuses(response) if !self.any => Some(ControlFlow::Break(response)),
-            Decision::Refuses(mut response) => {
+            Decision::Refuses(refusal) if !self.any => Some(ControlFlow::Break(refusal)),
+            Decision::Refuses(mut refusal) => {
                 // The last refusal, with what the others ask for.
-                for before in self.refusal.iter().map(Response::headers) {
+                for before in self.refusal.iter_mut().map(Own::fields_mut) {
                     for challenge in before.get_all(header::WWW_AUTHENTICATE) {
-                        response.headers_mut().append(header::WWW_AUTHENTICATE, challenge.clone());
+                        refusal.fields_mut().append(header::WWW_AUTHENTICATE, challenge.clone());
                     }
                 }
-                self.refusal = Some(response);
+                self.refusal = Some(refusal);
                 None
             }
         }

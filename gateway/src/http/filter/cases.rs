@@ -12,16 +12,16 @@ pub(super) fn on_request(cases: &[Case], request: &FilterRequest<'_>) -> Outcome
         None => Ok(ControlFlow::Continue(())),
         Some(Answer::Redirect(to)) => {
             let answer = redirect::answer(to, request.scheme, request.head, request.parts)?;
-            Ok(ControlFlow::Break(answer))
+            Ok(ControlFlow::Break(answer.into()))
         }
         Some(Answer::Rewritten(rewritten)) => {
             let message = (request.method, request.uri, request.headers);
             let url = rewritten.target(&request.view(), |variable, out| {
                 redirect::value(variable, request.scheme, request.head, message, out);
             });
-            Ok(ControlFlow::Break(redirect::to(rewritten.status, url)?))
+            Ok(ControlFlow::Break(redirect::to(rewritten.status, url)?.into()))
         }
         Some(Answer::Refuse(403)) => Err(ProxyErrorKind::ClientBlocked),
-        Some(Answer::Refuse(status)) => Ok(ControlFlow::Break(respond::text(*status, ""))),
+        Some(Answer::Refuse(status)) => Ok(ControlFlow::Break(respond::text(*status, "").into())),
     }
 }

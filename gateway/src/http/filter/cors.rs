@@ -5,14 +5,11 @@ use std::ops::ControlFlow;
 use gatehouse_routes::filter::cors::{Cors, Origins};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
-use super::{FilterRequest, Kept};
+use super::{FilterRequest, Kept, Own};
 use crate::http::body::ResponseBody;
 
 /// Answers a preflight of an origin that is meant (Fetch §3.2.2), and keeps the origin for the answer.
-pub(super) fn on_request(
-    cors: &Cors,
-    request: &mut FilterRequest<'_>,
-) -> ControlFlow<Response<ResponseBody>> {
+pub(super) fn on_request(cors: &Cors, request: &mut FilterRequest<'_>) -> ControlFlow<Own> {
     let Some(origin) = request.headers.get(header::ORIGIN) else {
         return ControlFlow::Continue(());
     };
@@ -31,7 +28,7 @@ pub(super) fn on_request(
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, cors.methods.clone());
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, cors.headers.clone());
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, cors.max_age.clone());
-    ControlFlow::Break(response)
+    ControlFlow::Break(response.into())
 }
 
 /// Says who may read the answer. Where that depends on who asks, caches have to know.

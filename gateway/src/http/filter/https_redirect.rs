@@ -19,7 +19,7 @@ pub(super) fn on_request(redirect: HttpsRedirect, request: &FilterRequest<'_>) -
         return Err(ProxyErrorKind::BadHost);
     }
     let target = request.head.target(request.uri);
-    Ok(ControlFlow::Break(answer(redirect, host, https_port(request), &target)))
+    Ok(ControlFlow::Break(answer(redirect, host, https_port(request), &target).into()))
 }
 
 /// The port to name, if it is not the usual one.

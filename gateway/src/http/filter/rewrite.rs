@@ -27,7 +27,7 @@ pub(super) fn on_request<'r>(rewrite: &'r Rewrite, request: &mut FilterRequest<'
         let to = HeaderValue::try_from(to).map_err(|_| ProxyErrorKind::BadPath)?;
         let mut response = respond::text(302, "");
         response.headers_mut().insert(header::LOCATION, to);
-        return Ok(ControlFlow::Break(response));
+        return Ok(ControlFlow::Break(response.into()));
     }
     request.path = Some(match rewrite {
         // As the object spells it.

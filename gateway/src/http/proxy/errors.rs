@@ -157,9 +157,19 @@ impl<'r> Asked<'r> {
         let Some(mut response) = worded else { return answer };
         let Answer { response: replaced, origin } = answer;
         let (replaced, body) = replaced.into_parts();
+        let fields = response.headers_mut();
         for name in &KEPT {
-            if let Some(value) = replaced.headers.get(name) {
-                response.headers_mut().insert(name, value.clone());
+            if replaced.headers.contains_key(name) {
+                fields.remove(name);
+            }
+            replaced.headers.get_all(name).iter().for_each(|value| {
+                fields.append(name, value.clone());
+            });
+        }
+        if !is_backends {
+            // Those of an authentication service, with which its client comes back.
+            for cookie in replaced.headers.get_all(header::SET_COOKIE) {
+                fields.append(header::SET_COOKIE, cookie.clone());
             }
         }
         body.discard(record);

@@ -7,11 +7,11 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use gatehouse_routes::filter::{authentication::Basic, limit_key};
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, header};
 
-use super::{Decision, FilterRequest};
+use super::{Decision, FilterRequest, Own};
 use crate::{
-    http::{body::ResponseBody, error::ProxyErrorKind, headers::request_id_of, respond},
+    http::error::ProxyErrorKind,
     passwords::{self, Asked},
 };
 
@@ -31,10 +31,10 @@ pub(super) async fn check(
     request: &FilterRequest<'_>,
 ) -> Result<Decision, ProxyErrorKind> {
     let Some((user, password)) = credentials(request.headers) else {
-        return Ok(Decision::Refuses(challenge(basic, request.headers)));
+        return Ok(Decision::Refuses(challenge(basic)));
     };
     let Some(hash) = basic.users.password_of(&user) else {
-        return Ok(Decision::Refuses(challenge(basic, request.headers)));
+        return Ok(Decision::Refuses(challenge(basic)));
     };
     let worker = &request.conn.shared.worker;
     let mark = worker.options.passwords.mark(hash, &password);
@@ -50,10 +50,8 @@ pub(super) async fn check(
             Ok(Err(_)) | Err(_) => passwords::Verdict::Late,
         },
         Asked::TooMany => {
-            let mut response =
-                respond::error(ProxyErrorKind::TooManyRequests, request_id_of(request.headers));
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(1));
-            return Ok(Decision::Refuses(response));
+            let fields = [(header::RETRY_AFTER, HeaderValue::from(1))].into_iter().collect();
+            return Ok(Decision::Refuses(Own::Failure(ProxyErrorKind::TooManyRequests, fields)));
         }
         Asked::Full => passwords::Verdict::Late,
     };
@@ -62,7 +60,7 @@ pub(super) async fn check(
             worker.passwords().learn(mark, worker.now());
             Ok(Decision::Passes)
         }
-        passwords::Verdict::Wrong => Ok(Decision::Refuses(challenge(basic, request.headers))),
+        passwords::Verdict::Wrong => Ok(Decision::Refuses(challenge(basic))),
         passwords::Verdict::Late => {
             worker.warn(|| tracing::warn!("more passwords are tried than can be looked at"));
             Err(ProxyErrorKind::AuthenticationBusy)
@@ -70,10 +68,9 @@ pub(super) async fn check(
     }
 }
 
-fn challenge(basic: &Basic, headers: &HeaderMap) -> Response<ResponseBody> {
-    let mut response = respond::error(ProxyErrorKind::Unauthorized, request_id_of(headers));
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, basic.challenge.clone());
-    response
+fn challenge(basic: &Basic) -> Own {
+    let fields = [(header::WWW_AUTHENTICATE, basic.challenge.clone())].into_iter().collect();
+    Own::Failure(ProxyErrorKind::Unauthorized, fields)
 }
 
 /// Name and password of a request; none if it shows anything but one of each.

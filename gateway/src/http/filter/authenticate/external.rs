@@ -28,11 +28,11 @@ use http::{
 };
 use hyper::body::Incoming;
 
-use super::{Decision, FilterRequest, Gate, Kept};
+use super::{Decision, FilterRequest, Gate, Kept, Own};
 use crate::{
     http::{
         client_certificate::Certified, error::ProxyErrorKind, filter::redirect, head::RequestHead,
-        head_scanner::HeadFlags, headers, respond,
+        head_scanner::HeadFlags, headers,
     },
     upstream::{
         connect::connect,
@@ -178,9 +178,8 @@ fn decide(
     request: &FilterRequest<'_>,
     kept: &mut Kept,
 ) -> Result<Decision, ProxyErrorKind> {
-    let id = || headers::request_id_of(request.headers);
     let mut with_cookies = external.always_cookies;
-    let mut response = match said.status {
+    let mut refusal = match said.status {
         status if status.is_success() => {
             let passed = kept.passed.get_or_insert_default();
             passed.set = said.copied.clone();
@@ -190,29 +189,27 @@ fn decide(
         }
         StatusCode::UNAUTHORIZED => {
             with_cookies |= external.signin.is_some();
-            let mut response = match &external.signin {
+            let mut refusal = match &external.signin {
                 Some(signin) => {
                     let to = redirect::filled(signin, gate.scheme, request.head, gate.parts);
-                    let location =
-                        HeaderValue::try_from(to).map_err(|_| ProxyErrorKind::BadPath)?;
-                    let mut response = respond::text(302, "");
-                    response.headers_mut().insert(header::LOCATION, location);
-                    response
+                    redirect::to(302, to)?.into()
                 }
-                None => respond::error(ProxyErrorKind::Unauthorized, id()),
+                None => Own::Failure(ProxyErrorKind::Unauthorized, HeaderMap::new()),
             };
             for value in &said.challenges {
-                response.headers_mut().append(header::WWW_AUTHENTICATE, value.clone());
+                refusal.fields_mut().append(header::WWW_AUTHENTICATE, value.clone());
             }
-            response
+            refusal
         }
-        StatusCode::FORBIDDEN => respond::error(ProxyErrorKind::AuthenticationRefused, id()),
+        StatusCode::FORBIDDEN => {
+            Own::Failure(ProxyErrorKind::AuthenticationRefused, HeaderMap::new())
+        }
         status => return Err(failed(gate, status.as_str())),
     };
     for value in said.cookies.iter().filter(|_| with_cookies) {
-        response.headers_mut().append(header::SET_COOKIE, value.clone());
+        refusal.fields_mut().append(header::SET_COOKIE, value.clone());
     }
-    Ok(Decision::Refuses(response))
+    Ok(Decision::Refuses(refusal))
 }
 
 /// What the service gets: the request's own fields but those of its body, and what it needs to know about it.

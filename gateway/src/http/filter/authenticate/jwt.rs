@@ -7,20 +7,17 @@ use gatehouse_routes::{
     filter::authentication::jwt::{Claims, Fault, Jwt, KeySource, Place},
     model::BackendTable,
 };
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, header};
 
-use super::FilterRequest;
-use crate::{
-    http::{body::ResponseBody, error::ProxyErrorKind, headers::request_id_of, respond},
-    tokens::KeySet,
-};
+use super::{FilterRequest, Own};
+use crate::{http::error::ProxyErrorKind, tokens::KeySet};
 
 /// What the token of a request says, or what its client is told.
 pub(super) async fn check(
     jwt: &Jwt,
     request: &FilterRequest<'_>,
     backends: &BackendTable,
-) -> Result<Result<Rc<Claims>, Response<ResponseBody>>, ProxyErrorKind> {
+) -> Result<Result<Rc<Claims>, Own>, ProxyErrorKind> {
     let judged = judge(jwt, request, backends).await?;
     Ok(judged.map_err(|fault| refusal(fault, request)))
 }
@@ -87,12 +84,11 @@ fn only<'h>(mut all: impl Iterator<Item = &'h [u8]>) -> Result<&'h [u8], Fault> 
     }
 }
 
-fn refusal(fault: Fault, request: &FilterRequest<'_>) -> Response<ResponseBody> {
+fn refusal(fault: Fault, request: &FilterRequest<'_>) -> Own {
     let kind = match fault.forbids() {
         true => ProxyErrorKind::AuthenticationRefused,
         false => ProxyErrorKind::Unauthorized,
     };
-    let mut response = respond::error(kind, request_id_of(request.headers));
     let host = &request.head.host;
     let challenge = match fault.described() {
         None => format!("Bearer realm=\"{host}\""),
@@ -100,10 +96,9 @@ fn refusal(fault: Fault, request: &FilterRequest<'_>) -> Response<ResponseBody> 
             format!("Bearer realm=\"{host}\", error=\"{code}\", error_description=\"{why}\"")
         }
     };
-    if let Ok(challenge) = HeaderValue::try_from(challenge) {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-    }
-    response
+    let challenge = HeaderValue::try_from(challenge).ok();
+    let fields = challenge.map(|challenge| (header::WWW_AUTHENTICATE, challenge));
+    Own::Failure(kind, fields.into_iter().collect())
 }
 
 #[cfg(test)]
