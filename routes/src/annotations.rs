@@ -208,8 +208,9 @@ pub fn closing(object: &ObjectRef, metadata: &ObjectMeta) -> Option<Problem> {
 /// What the annotations of an object say of the way to its backends. What is wrong with them [`problems`] says.
 pub fn policy(object: &ObjectRef, metadata: &ObjectMeta) -> Arc<Policy> {
     let settings = parse(object, metadata).0;
-    let (balance, check) = (settings.choice.balance(), settings.choice.check());
-    Policy { balance, check, ..settings.policy }.shared()
+    let choice = &settings.choice;
+    let (balance, limits, check) = (choice.balance(), choice.limits(), choice.check());
+    Policy { balance, limits, check, ..settings.policy }.shared()
 }
 
 impl Settings {

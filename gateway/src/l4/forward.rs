@@ -21,7 +21,7 @@ use gatehouse_routes::{
     filter::AddressRules,
     model::{BackendSlot, Endpoint},
     passthrough::PassThrough,
-    policy::balance::Algorithm,
+    policy::{balance::Algorithm, limits::Limits},
     stats::EndpointStats,
 };
 use http::HeaderMap;
@@ -40,6 +40,7 @@ use crate::{
     upstream::{
         Upstreams,
         connect::connect_plain,
+        gates::Entry,
         permit::{Most, Permit},
         pick::is_fit,
         sessions::PickContext,
@@ -131,7 +132,14 @@ pub(crate) struct Tunnel {
     backend: TcpStream,
     relay: Relay,
     counts: Option<Rc<Counts<L4Stats>>>,
+    _held: Held,
+}
+
+/// What a connection to an endpoint takes up while it is open.
+struct Held {
     _permit: Permit,
+    /// Of an endpoint whose connections are bounded.
+    _entry: Option<Entry>,
 }
 
 /// Finds where `find` says an endpoint that takes a connection. One that nobody takes is broken off.
@@ -145,9 +153,9 @@ pub(crate) async fn connect(
         break_off(&client);
         return None;
     };
-    let Joined { stream: backend, _permit, mut preface, counts } = joined;
+    let Joined { stream: backend, _held, mut preface, counts } = joined;
     preface.extend(early);
-    Some(Tunnel { client, backend, relay: Relay::new(preface), counts, _permit })
+    Some(Tunnel { client, backend, relay: Relay::new(preface), counts, _held })
 }
 
 impl Tunnel {
@@ -186,7 +194,7 @@ pub(crate) async fn forward_tls(
 /// What a connection is joined with.
 struct Joined {
     stream: TcpStream,
-    _permit: Permit,
+    _held: Held,
     /// What the endpoint is sent before anything else.
     preface: Vec<u8>,
     /// What it counts in, if it is of a Service's port.
@@ -241,8 +249,8 @@ async fn join(
     };
     worker.metrics().add(Counter::TcpForwarded);
     add(L4Stats::OPENED);
-    let (stream, permit) = reached;
-    let joined = Joined { stream, _permit: permit, preface, counts };
+    let (stream, held) = reached;
+    let joined = Joined { stream, _held: held, preface, counts };
     let _ = keep_alive(&SockRef::from(&joined.stream));
     timers.becomes_tunnel(idle.map(|idle| idle.as_millis() as Tick), worker.now());
     Some(joined)
@@ -273,7 +281,7 @@ pub(crate) fn keep_alive(socket: &Socket) -> io::Result<()> {
 }
 
 /// A connection that an endpoint has accepted.
-type Reached = (TcpStream, Permit);
+type Reached = (TcpStream, Held);
 
 /// A connection to one of the endpoints; `None`: none of them takes it.
 async fn reach(
@@ -308,7 +316,8 @@ async fn one_of<E: Borrow<Endpoint>>(
     client: IpAddr,
 ) -> Option<Reached> {
     let Means { worker, upstreams, .. } = means;
-    let algorithm = &to.forward.spec.policy.balance.algorithm;
+    let policy = &to.forward.spec.policy;
+    let (algorithm, limits) = (&policy.balance.algorithm, policy.limits);
     let by = match algorithm {
         _ if to.by_client => By::client(client, to.affinity, worker.now()),
         Algorithm::Hash { .. } => By::Key(Key::client(client)),
@@ -327,12 +336,27 @@ async fn one_of<E: Borrow<Endpoint>>(
         let may = |at: SocketAddr| {
             !tried.contains(&at) && to.here.is_none_or(|here| here.binary_search(&at.ip()).is_ok())
         };
-        let is_well = |endpoint: &Endpoint| is_fit(worker, endpoint);
+        // A client that keeps its endpoint waits for that.
+        let has_room = |endpoint: &Endpoint| {
+            let is_open = |limits| upstreams.gates.is_open(&endpoint.stats, limits);
+            to.by_client || limits.is_none_or(is_open)
+        };
+        let is_well = |endpoint: &Endpoint| is_fit(worker, endpoint) && has_room(endpoint);
         let endpoint: &Endpoint = pick_by_load(endpoints, by, may, is_well, load)?.borrow();
         let left = endpoints.iter().filter(|one| may((*one).borrow().address)).count();
-        let limits = &worker.options.limits;
-        let limit = if left > 1 { limits.connect_try } else { limits.connect };
-        let opened = open(means, endpoint.address, &endpoint.stats, limit).await;
+        let times = &worker.options.limits;
+        let time = if left > 1 { times.connect_try } else { times.connect };
+        let opened = match enter(means, endpoint, limits).await {
+            Ok(entry) => open(means, endpoint.address, &endpoint.stats, time)
+                .await
+                .map(|(stream, _permit)| (stream, Held { _permit, _entry: entry })),
+            Err(()) => {
+                worker.warn(|| {
+                    tracing::warn!(address = %endpoint.address, "the endpoint has as many connections as it may");
+                });
+                return None;
+            }
+        };
         let counters = worker.endpoint_counters();
         let counts = counters.of(&endpoint.stats);
         match opened {
@@ -349,10 +373,22 @@ async fn one_of<E: Borrow<Endpoint>>(
             }
         }
         tried.push(endpoint.address);
-        if worker.now().saturating_sub(began) >= limits.tries {
+        if worker.now().saturating_sub(began) >= times.tries {
             return None;
         }
     }
+}
+
+/// Waits until an endpoint may have one more connection, if they are bounded.
+async fn enter(
+    Means { worker, upstreams, .. }: &Means<'_>,
+    endpoint: &Endpoint,
+    limits: Option<Limits>,
+) -> Result<Option<Entry>, ()> {
+    let Some(limits) = limits else { return Ok(None) };
+    let longest = Duration::from_millis(worker.options.limits.tries);
+    let entered = upstreams.gates.enter(&endpoint.stats, limits, longest).await;
+    entered.map(Some).map_err(drop)
 }
 
 /// Opens a connection to an endpoint, within bounds and not to this process itself.
@@ -361,7 +397,7 @@ async fn open(
     address: SocketAddr,
     stats: &Arc<EndpointStats>,
     limit: Tick,
-) -> io::Result<Reached> {
+) -> io::Result<(TcpStream, Permit)> {
     if worker.is_own(address) {
         worker.warn(|| tracing::warn!(%address, "a backend leads to this gateway itself"));
         return Err(ErrorKind::AddrInUse.into());

@@ -1,4 +1,4 @@
-//! How many requests an endpoint has under way where its rules bound them, and who waits.
+//! How many requests, or connections that are passed on, an endpoint has under way where its rules bound them, and who waits.
 //!
 //! The bound holds over all workers, so the count is one for the process; rules without a bound never come here. A
 //! gate is found by the endpoint's handle, which compiles carry over by address, and by the bound: where the bound is
@@ -50,7 +50,7 @@ impl LocalGates {
     }
 
     /// Whether one more request may be sent to an endpoint at once.
-    pub(super) fn is_open(&self, stats: &Arc<EndpointStats>, limits: Limits) -> bool {
+    pub(crate) fn is_open(&self, stats: &Arc<EndpointStats>, limits: Limits) -> bool {
         self.gate(stats, limits.connections).free.available_permits() > 0
     }
 

@@ -287,6 +287,35 @@ fn connections_go_to_the_endpoint_with_fewer_open_ones_where_the_service_says_so
 }
 
 #[test]
+fn an_endpoint_has_no_more_connections_than_its_service_says() {
+    on_host(|| {
+        let end = echo("one");
+        let bounds = |pending: &str| {
+            format!("gatehouse.io/max-connections: \"1\", gatehouse.io/max-pending: \"{pending}\"")
+        };
+        for pending in ["0", "9"] {
+            let (_gateway, address) = start(&[end], &bounds(pending), "", &[]);
+            // Who is reset may be so before it knows that it is connected.
+            let ask = move || match dial_from("127.0.0.1", address) {
+                Ok(mut stream) => (read_text(&mut stream, 3), Some(stream)),
+                Err(error) => (error.to_string(), None),
+            };
+            // That which found the port open has to end first.
+            let (_, first) = wait::eventually("there is room", || {
+                Some(ask()).filter(|(text, _)| text == "one").ok_or_else(String::new)
+            });
+            if pending == "0" {
+                assert_ne!(ask().0, "one", "nobody may wait");
+                continue;
+            }
+            let second = thread::spawn(move || ask().0);
+            drop(first);
+            assert_eq!(second.join().unwrap(), "one", "it has waited");
+        }
+    });
+}
+
+#[test]
 fn a_client_keeps_its_endpoint_where_the_service_says_so_and_only_its_clients_come_in() {
     on_host(|| {
         let all = [echo("one"), echo("two"), echo("six"), echo("ten")];

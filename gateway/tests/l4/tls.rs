@@ -288,6 +288,36 @@ fn tls_that_is_older_than_the_gateway_s_own_goes_on_to_whom_its_server_name_lead
 }
 
 #[test]
+fn an_endpoint_has_no_more_connections_of_a_route_that_is_passed_through_than_that_says() {
+    let pods = server(|mut stream| {
+        let _ = stream.write_all(b"pods");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let bounds = "haproxy.router.openshift.io/pod-concurrent-connections: \"1\", gatehouse.io/max-pending: \"0\"";
+    let pass = route("pods", "deep.test", &[("pods", 1)])
+        .replacen("spec:\n", "spec:\n  tls: {termination: passthrough}\n", 1)
+        .replacen(
+            "namespace: default",
+            &format!("namespace: default, annotations: {{{bounds}}}"),
+            1,
+        );
+    let gateway =
+        Plan::default().manifest("a.yaml", service("pods", &[pods]) + "---\n" + &pass).start();
+    let ask = || {
+        let mut wire = dial(gateway.https);
+        wire.write_all(&hello_of_tls11("deep.test")).unwrap();
+        (read_text(&mut wire, 4), wire)
+    };
+    let (text, first) = ask();
+    assert_eq!(text, "pods");
+    assert_ne!(ask().0, "pods", "one has all that there is");
+    drop(first);
+    wait::eventually("there is room again", || {
+        Some(ask()).filter(|(text, _)| text == "pods").ok_or_else(|| gateway.output())
+    });
+}
+
+#[test]
 fn server_names_of_one_port_lead_to_other_services_with_tls_as_it_is() {
     on_host(|| {
         let pair = |name: &str| certificate(&[name]);

@@ -216,7 +216,7 @@ impl ChoiceSettings {
         }
     }
 
-    fn limits(&self) -> Option<Limits> {
+    pub(super) fn limits(&self) -> Option<Limits> {
         let pending = self.pending.unwrap_or(limits::PENDING);
         Some(Limits { connections: self.connections?, pending })
     }

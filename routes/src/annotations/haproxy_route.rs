@@ -70,7 +70,7 @@ pub(super) static HAPROXY: Family = Family::new(
             ON,
             MAX_CONNECTIONS,
             "",
-            "Requests under way at each endpoint at most, over all threads of the process; further ones wait.",
+            "Requests under way at each endpoint at most, over all threads of the process; further ones wait. Where TLS is passed through, connections.",
         )
         .protecting(),
         Annotation::honoured(

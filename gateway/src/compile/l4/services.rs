@@ -159,6 +159,7 @@ fn beyond_kernel(
         _ if tls.is_some() => Some("end TLS"),
         _ if !names.is_empty() => Some("choose by server name"),
         Some(_) => Some("send a PROXY header"),
+        None if policy.limits.is_some() => Some("bound connections"),
         None => None,
     }
 }

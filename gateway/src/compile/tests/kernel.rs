@@ -96,13 +96,15 @@ fn ports_that_lead_to_the_same_endpoints_are_one_group() {
 #[test]
 fn what_the_kernel_cannot_do_is_said_and_done_by_this_process() {
     let endpoints = endpoint("mail", "10.0.0.1", "node-1");
-    let annotations = format!("{KERNEL}, gatehouse.io/proxy-protocol: v2");
-    let both = compiled(&mail(&annotations, "", &endpoints));
-    assert!(both.kernel.rules.is_empty() && both.listeners.iter().any(|plan| plan.vip));
-    assert_eq!(
-        reasons(&both),
-        ["KernelCannot Service default/mail metadata.annotations[gatehouse.io/forwarding]"]
-    );
+    for beyond in ["proxy-protocol: v2", "max-connections: \"100\""] {
+        let annotations = format!("{KERNEL}, gatehouse.io/{beyond}");
+        let both = compiled(&mail(&annotations, "", &endpoints));
+        assert!(both.kernel.rules.is_empty() && both.listeners.iter().any(|plan| plan.vip));
+        assert_eq!(
+            reasons(&both),
+            ["KernelCannot Service default/mail metadata.annotations[gatehouse.io/forwarding]"]
+        );
+    }
     let loopback = compiled(&mail(KERNEL, "", &endpoint("mail", "127.0.0.1", "node-1")));
     assert!(loopback.kernel.rules.groups.values().all(|group| group.endpoints.is_empty()));
     assert_eq!(reasons(&loopback), ["KernelCannot Service default/mail "]);

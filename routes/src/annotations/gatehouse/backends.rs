@@ -25,18 +25,20 @@ pub(super) const ROWS: &[Annotation] = &[
     LOAD_BALANCE,
     Annotation::honoured(
         "max-connections",
-        ROUTED,
+        PASSED_ON,
         MAX_CONNECTIONS,
         "0",
-        "Requests under way at each endpoint at most, over all threads of the process; further ones wait.",
+        "Requests under way at each endpoint at most, over all threads of the process; further ones wait. Of a Service, and \
+         where TLS is passed through: open TCP connections.",
     )
     .protecting(),
     Annotation::honoured(
         "max-pending",
-        ROUTED,
+        PASSED_ON,
         MAX_PENDING,
         "",
-        "Requests that wait for an endpoint at most, 1024 if it is not given; further ones get 503 at once.",
+        "Requests that wait for an endpoint at most, 1024 if it is not given; further ones get 503 at once. Connections that \
+         are passed on are reset.",
     ).tuning(),
     Annotation::honoured(
         "panic-threshold",
