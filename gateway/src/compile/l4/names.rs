@@ -99,7 +99,10 @@ pub(super) fn names(
 
 fn read(object: &ObjectRef, entry: &str) -> Option<Name> {
     let (name, to) = entry.split_once('=')?;
-    let host = host::pattern(name.trim()).ok().filter(|host| *host != HostPattern::Any)?;
+    // As clients write names.
+    let name = name.trim().to_ascii_lowercase();
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    let host = host::pattern(name).ok().filter(|host| *host != HostPattern::Any)?;
     let (service, port) = match to.trim().split_once(':') {
         Some((service, port)) => (service, Some(port.parse().ok().filter(|port| *port > 0)?)),
         None => (to.trim(), None),

@@ -13,7 +13,7 @@ use gatehouse_routes::{
     problem::Problem,
 };
 use k8s_openapi::{
-    api::core::v1::{PortStatus, Service, ServicePort},
+    api::core::v1::{PortStatus, Service, ServicePort, ServiceSpec},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
@@ -71,6 +71,9 @@ pub(in crate::compile) fn services<'s>(
     for (key, stored) in others {
         let Some(forwarding) = asks(key, stored, problems) else { continue };
         let object = ObjectRef::new("Service", key.clone());
+        if stored.trust.standalone {
+            problems.extend(stored.object.spec.iter().flat_map(|spec| misread(&object, spec)));
+        }
         let policy = annotations::policy(&object, &stored.object.metadata);
         let tls = tls(&object, &stored.object);
         let metadata = &stored.object.metadata;
@@ -147,6 +150,22 @@ fn asks(
         ));
     }
     asked.flatten().or_else(|| stored.trust.standalone.then_some(Forwarding::Gateway))
+}
+
+/// Words that an API server would have refused.
+fn misread<'s>(object: &'s ObjectRef, spec: &'s ServiceSpec) -> impl Iterator<Item = Problem> + 's {
+    let words = [
+        (&spec.external_traffic_policy, "spec.externalTrafficPolicy", ["Cluster", "Local"]),
+        (&spec.session_affinity, "spec.sessionAffinity", ["None", "ClientIP"]),
+    ];
+    words.into_iter().filter_map(|(said, field, known)| {
+        let word = said.as_deref().filter(|word| !word.is_empty() && !known.contains(word))?;
+        let [default, other] = known;
+        let message =
+            format!("{word:?} is neither {default} nor {other}, so it counts as {default}");
+        let hint = format!("write {default} or {other}");
+        Some(Problem::error(object, "InvalidValue", field, message, hint))
+    })
 }
 
 /// What of the things that a Service asks for a kernel cannot do.

@@ -129,6 +129,20 @@ fn a_way_to_choose_endpoints_that_the_kernel_does_not_have_is_said_and_the_kerne
 }
 
 #[test]
+fn a_word_that_an_api_server_would_refuse_is_told() {
+    let endpoints = endpoint("mail", "10.0.0.1", "node-1");
+    for (spec, field) in [
+        (", externalTrafficPolicy: local", Some("spec.externalTrafficPolicy")),
+        (", sessionAffinity: clientIP", Some("spec.sessionAffinity")),
+        (", externalTrafficPolicy: Local, sessionAffinity: ClientIP", None),
+    ] {
+        let told = reasons(&compiled(&mail("", spec, &endpoints)));
+        let wanted = field.map(|field| format!("InvalidValue Service default/mail {field}"));
+        assert_eq!(told, Vec::from_iter(wanted), "{spec}");
+    }
+}
+
+#[test]
 fn external_addresses_are_served_where_they_are_permitted_and_never_claimed() {
     let spec = ", externalIPs: [203.0.113.7, 198.51.100.1, 192.168.1.200, nonsense]";
     let endpoints = endpoint("mail", "10.0.0.1", "node-1");
@@ -244,7 +258,7 @@ fn who_has_which_endpoint_outlives_a_new_configuration() {
 
 #[test]
 fn server_names_lead_to_services_of_the_namespace_and_take_a_process() {
-    let names = "gatehouse.io/tls-server-names: \"a.test=web, *.b.test=web:443, nonsense, a.test=c, =d, x.test=Y\"";
+    let names = "gatehouse.io/tls-server-names: \"A.Test.=web, *.b.test=web:443, nonsense, a.test=c, =d, x.test=Y\"";
     let web = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: default}\n\
                spec: {ports: [{name: a, port: 25}, {name: b, port: 443}]}\n";
     let yaml = mail(&format!("{KERNEL}, {names}"), "", &endpoint("mail", "10.0.0.1", "node-1"));
