@@ -78,7 +78,7 @@ pub(crate) use openshift::termination;
 use reader::Reader;
 use redirects::Redirects;
 pub use served::ServedBy;
-pub use service::of_service;
+pub use service::{of_inner_service, of_service};
 use snippet::Snippet;
 pub use table::{Annotation, Family, Found, ObjectKind, Status};
 pub(crate) use termination::Termination;

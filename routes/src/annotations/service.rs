@@ -27,6 +27,25 @@ pub fn of_service(object: &ObjectRef, metadata: &ObjectMeta, by: ServedBy) -> Ve
     problems
 }
 
+/// The annotations of ours on a Service that asks for no address: of this type.
+pub fn of_inner_service(object: &ObjectRef, metadata: &ObjectMeta, type_: &str) -> Vec<Problem> {
+    let ours = metadata.annotations.iter().flatten().filter(|(name, _)| {
+        let row = family_of(name).filter(|(family, _)| family.prefix == gatehouse::FAMILY.prefix);
+        let row = row.and_then(|(family, short)| family.row(short));
+        row.is_some_and(|row| row.objects.contains(&ObjectKind::Service))
+    });
+    let problem = |(name, value): (&String, &String)| {
+        Problem::warning(
+            object,
+            "AnnotationIgnored",
+            Found { name, value }.field(),
+            format!("it has no effect on a Service of type {type_}, which has no address here"),
+            "write spec.type: LoadBalancer, or remove it",
+        )
+    };
+    ours.map(problem).collect()
+}
+
 /// The problem of an annotation that is right, and without effect on what is served by these.
 fn unread(object: &ObjectRef, name: &str, value: &str, by: ServedBy) -> Option<Problem> {
     let (family, short) = family_of(name)?;

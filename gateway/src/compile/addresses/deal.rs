@@ -228,7 +228,7 @@ fn claims(
     (claims, requests)
 }
 
-/// What is wrong with the annotations of the Services that ask.
+/// What is wrong with the annotations of the Services that ask, and of those that ask for no address.
 fn annotated(state: &ClusterState, requests: &Requests) -> Annotated {
     let asking = requests.values().filter_map(|(key, _)| {
         let service = &state.objects.services.get(key)?.object;
@@ -236,7 +236,18 @@ fn annotated(state: &ClusterState, requests: &Requests) -> Annotated {
         let of = |by| annotations::of_service(&object, &service.metadata, by);
         Some((key.clone(), ServedBy::ALL.map(of)))
     });
-    asking.filter(|(_, all)| all.iter().any(|problems| !problems.is_empty())).collect()
+    let inner = state.objects.services.iter().filter(|(_, stored)| !stored.special);
+    let inner = inner.filter_map(|(key, stored)| {
+        let metadata = &stored.object.metadata;
+        metadata.annotations.as_ref()?;
+        let object = ObjectRef::new("Service", key.clone());
+        let spec = stored.object.spec.as_ref();
+        let type_ = spec.and_then(|spec| spec.type_.as_deref()).unwrap_or("ClusterIP");
+        let of = |_| annotations::of_inner_service(&object, metadata, type_);
+        Some((key.clone(), ServedBy::ALL.map(of)))
+    });
+    let all = asking.chain(inner);
+    all.filter(|(_, all)| all.iter().any(|problems| !problems.is_empty())).collect()
 }
 
 /// Labels of the Namespace object; without one, only the label that every namespace has.

@@ -52,6 +52,27 @@ fn a_service_whose_protection_cannot_be_read_is_passed_on_by_nobody() {
 }
 
 #[test]
+fn annotations_of_a_service_that_asks_for_no_address_are_told_to_have_no_effect() {
+    let ours = "gatehouse.io/forwarding: kernel, gatehouse.io/tls-secret: pair";
+    for (type_, told) in
+        [("ClusterIP", 2), ("NodePort", 2), ("LoadBalancer, loadBalancerClass: x.test/y", 0)]
+    {
+        let service = |annotations: &str| {
+            format!(
+                "{POOL}---\napiVersion: v1\nkind: Service\n\
+                 metadata: {{name: inner, annotations: {{{annotations}}}}}\n\
+                 spec: {{type: {type_}, ports: [{{port: 80}}]}}\n"
+            )
+        };
+        let compiled = compiled(&service(ours));
+        let ignored = compiled.problems.iter().filter(|one| one.reason == "AnnotationIgnored");
+        assert_eq!(ignored.count(), told, "{type_}: {:?}", reasons(&compiled));
+        let others = service("example.com/forwarding: kernel, gatehouse.io/eject-share: '9'");
+        assert!(reasons(&super::compiled(&others)).is_empty(), "{type_}");
+    }
+}
+
+#[test]
 fn datagrams_that_no_header_can_precede_are_left_to_nobody_else() {
     let yaml = format!(
         "{POOL}{}{}",
