@@ -94,6 +94,25 @@ fn a_client_that_is_not_let_in_is_an_error_in_the_log_and_hears_how_its_request_
 }
 
 #[test]
+fn a_request_is_called_the_same_by_the_service_that_refuses_it_and_by_the_log() {
+    let auth = Backend::scripted("auth", |_| {
+        vec![Act::Send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".into())]
+    });
+    let app = Backend::echo("app");
+    let url = format!("nginx.ingress.kubernetes.io/auth-url: \"http://{}/\"", auth.addr);
+    let text =
+        service("app", &[app.addr]) + &ingress("site", &url, "", &[prefix("x.test", "/", "app")]);
+    let gateway = Plan::default().manifest("a.yaml", text).access_log().start();
+    let answer = get(gateway.http, "x.test", "/");
+    assert_eq!(answer.status(), 401);
+    let told = auth.requests()[0].one("x-request-id").unwrap();
+    let text = answer.responses[0].text();
+    assert!(text.contains(&told), "{told}: {text}");
+    assert!(comes_true(|| !lines(&gateway).is_empty()), "{}", gateway.output());
+    assert_eq!(lines(&gateway)[0]["request_id"], told);
+}
+
+#[test]
 fn the_version_and_the_name_of_tls_are_logged() {
     let app = Backend::echo("app");
     let gateway = start(&app);

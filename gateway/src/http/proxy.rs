@@ -270,6 +270,7 @@ async fn answer(
         };
         let outcome;
         (head, outcome) = Box::pin(filter::authenticate::run(gate, head, &mut kept)).await;
+        record.is_called(kept.request_id());
         refused = match outcome {
             Ok(ControlFlow::Continue(())) => None,
             Ok(ControlFlow::Break(own)) => {

@@ -156,6 +156,13 @@ impl Record {
         }
     }
 
+    /// Others have been told what the request is called.
+    pub(crate) fn is_called(&mut self, id: Option<&HeaderValue>) {
+        if let (Some(log), Some(id)) = (&mut self.log, id) {
+            log.request_id.get_or_insert_with(|| id.clone());
+        }
+    }
+
     /// The id of the request as its backend and its log line have it; `None` if nobody keeps one.
     pub(crate) fn request_id(&mut self, headers: &HeaderMap) -> Option<HeaderValue> {
         let given = request_id_of(headers).cloned();

@@ -60,6 +60,12 @@ impl Kept {
     pub(crate) fn claims(&self) -> Option<&Claims> {
         self.passed.as_ref()?.claims.as_deref()
     }
+
+    /// What an authentication service was told that the request is called.
+    pub(crate) fn request_id(&self) -> Option<&HeaderValue> {
+        let mut set = self.passed.as_ref()?.set.iter();
+        set.find(|(name, _)| *name == external::X_REQUEST_ID).map(|(_, value)| value)
+    }
 }
 
 /// Runs the filters up to authentication, and authentication.

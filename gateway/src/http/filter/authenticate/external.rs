@@ -61,7 +61,7 @@ static X_SENT_FROM: HeaderName = HeaderName::from_static("x-sent-from");
 /// Other words for the target and method of a request, which this gateway does not use.
 static FORWARDED_AS: [HeaderName; 2] =
     [HeaderName::from_static("x-forwarded-uri"), HeaderName::from_static("x-forwarded-method")];
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Fields that are about the body of the request, or about an answer that the client has already.
 const NOT_ASKED: [HeaderName; 11] = [
@@ -101,6 +101,10 @@ pub(super) async fn check(
     }
     let question = question(external, gate, request, kept.certified.as_deref())?;
     let request_id = question.headers.get(&X_REQUEST_ID).cloned();
+    if let Some(id) = request_id.clone() {
+        // Whatever comes of it.
+        kept.passed.get_or_insert_default().set.push((X_REQUEST_ID.clone(), id));
+    }
     let asked =
         tokio::time::timeout(worker.scaled(TIMEOUT), ask(external, gate, request, question));
     let (answer, upstream) = match asked.await {
@@ -119,8 +123,8 @@ pub(super) async fn check(
         worker.verdicts().learn(asker, key, &said, (now, now.saturating_add(time)));
     }
     let decision = decide(&said, external, gate, request, kept);
-    if let (Some(id), Some(passed)) = (request_id, &mut kept.passed) {
-        passed.set.push((X_REQUEST_ID.clone(), id));
+    if let (Some(id), Ok(Decision::Passes)) = (request_id, &decision) {
+        kept.passed.get_or_insert_default().set.push((X_REQUEST_ID.clone(), id));
     }
     decision
 }
