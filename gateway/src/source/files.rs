@@ -452,6 +452,13 @@ impl Tree {
         }
     }
 
+    /// Whether nothing was read of a file that has said something before.
+    fn empties(&self, Prepared { place, read, .. }: &Prepared) -> bool {
+        let is_empty = |read: &Manifest| read.len() == 0 && read.errors().next().is_none();
+        let said = self.files.get(place).map_or(0, |file| file.manifest.len());
+        said > 0 && read.as_ref().is_ok_and(is_empty)
+    }
+
     /// What has been read counts from now on.
     fn take(&mut self, Prepared { place, stamp, read }: Prepared) {
         self.missing.remove(&place.path);

@@ -4,7 +4,8 @@
 //! closed it, never before: until then it stands in [`Pending::writing`]. Events are collected until
 //! nothing has happened to manifests for 10 ms, but for no more than 100 ms, so that a save of many files becomes one
 //! batch. Files are read meanwhile; what was read counts when the batch ends, unless a writer has begun to
-//! write the file again.
+//! write the file again. The kernel tells of that a moment after it has cut the file to nothing: a file that has become
+//! empty counts when it has been so for a while.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -24,7 +25,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Event, Memory, Prepared, Tree};
+use super::{Event, Memory, Prepared, Tree, walk};
 
 /// So much quiet ends a batch; the timer adds 1 to 2 ms.
 const QUIET: Duration = Duration::from_millis(8);
@@ -35,6 +36,9 @@ const MISSING: Duration = Duration::from_millis(100);
 /// A file that was found by listing a folder and is younger than this may still be open in a program
 /// whose first write came before the watch.
 const FRESH: Duration = Duration::from_millis(20);
+
+/// A file that has become empty counts after this time: its writer may be about to be heard of.
+const EMPTIED: Duration = Duration::from_millis(200);
 
 /// What is said of a file whose content is not complete yet, or the same as before.
 const UNFINISHED: EventMask = EventMask::MODIFY.union(EventMask::ATTRIB);
@@ -240,6 +244,10 @@ impl Follower<'_> {
             pending.rescan |= !self.tree.forget(path);
         }
         for (path, prepared) in std::mem::take(&mut pending.read) {
+            if self.tree.empties(&prepared) && is_younger(&path, EMPTIED) {
+                pending.files.insert(path);
+                continue;
+            }
             self.tree.take(prepared);
             closed.insert(path);
         }
@@ -256,19 +264,12 @@ impl Follower<'_> {
                 }
             }
             let folders = &mut self.folders;
-            let now = SystemTime::now();
             let incomplete = std::cell::Cell::new(false);
             self.tree.rescan(
                 &mut |folder| folders.watch(&mut watches, folder, &mut seen),
                 &|path, modified| {
-                    let fresh = match now.duration_since(modified) {
-                        Ok(age) => age < FRESH,
-                        // The clock that stamps files lags a little, the one that set a later time is
-                        // another machine's.
-                        Err(ahead) => ahead.duration() < FRESH,
-                    };
                     // What has been closed since the last look was closed by its writer.
-                    let unsure = fresh && !closed.contains(path);
+                    let unsure = is_less_ago(modified, FRESH) && !closed.contains(path);
                     incomplete.set(incomplete.get() || unsure);
                     !unsure && !pending.writing.contains(path)
                 },
@@ -376,6 +377,19 @@ impl Folders {
             any |= way | note_entry(tree, &path, mask, pending);
         }
         any
+    }
+}
+
+fn is_younger(path: &Path, age: Duration) -> bool {
+    walk::stamp(path).is_ok_and(|stamp| is_less_ago(stamp.modified, age))
+}
+
+/// Whether a file that was modified then is younger than this.
+fn is_less_ago(modified: SystemTime, age: Duration) -> bool {
+    match SystemTime::now().duration_since(modified) {
+        Ok(ago) => ago < age,
+        // The clock that stamps files lags a little, the one that set a later time is another machine's.
+        Err(ahead) => ahead.duration() < age,
     }
 }
 
