@@ -87,7 +87,7 @@ pub(super) fn report(planned: &Planned, page: Page, out: &mut String) -> Found {
     for (_, problems) in &mut objects {
         problems.sort_by_key(|problem| !problem.is_error());
     }
-    objects.sort_by_key(|(_, problems)| !problems[0].is_error());
+    objects.sort_by_key(|(object, problems)| (!problems[0].is_error(), files::place(object)));
     for (object, problems) in &objects {
         if object.kind != files::PROBLEM_KIND {
             let place = planned.places.get(object).map(|place| format!("{place}: "));
@@ -115,13 +115,15 @@ pub(super) fn missing(errors: &[String], out: &mut String) -> Found {
 
 fn print(problem: &Problem, page: Page, out: &mut String) {
     let Problem { object, severity, reason, field, message, hint } = problem;
-    // What is wrong with a file says its place itself.
-    let of_file = object.kind == files::PROBLEM_KIND;
-    let field = if of_file || field.is_empty() { String::new() } else { format!("{field}: ") };
+    // A place in a file is one line with what is wrong there; other objects have a line of their own above.
+    let (indent, place) = match object.kind == files::PROBLEM_KIND {
+        true => (0, format!("{}: ", object.key)),
+        false => (2, String::new()),
+    };
+    let field = if field.is_empty() { String::new() } else { format!("{field}: ") };
     let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
     let severity = page.severity(*severity);
-    let indent = if of_file { 0 } else { 2 };
-    page.line(indent, &format!("{severity}: {field}{message} [{reason}]{hint}"), out);
+    page.line(indent, &format!("{severity}: {place}{field}{message} [{reason}]{hint}"), out);
 }
 
 fn total(found: Found, out: &mut String) {

@@ -106,7 +106,10 @@ impl Loaded {
     pub fn unreadable(&self) -> Vec<String> {
         let files = self.tree.files.iter();
         files
-            .flat_map(|(place, file)| file.errors().map(|error| located(&place.path, &error)))
+            .flat_map(|(place, file)| {
+                file.errors()
+                    .map(|error| format!("{}: {error}", file_ref(&place.path, error.line).key))
+            })
             .collect()
     }
 }
@@ -382,10 +385,10 @@ impl Tree {
     fn all_problems(&self) -> Vec<Problem> {
         let missing = self.missing.iter().map(|(path, why)| {
             Problem::error(
-                &file_ref(path),
+                &file_ref(path, 0),
                 "ManifestMissing",
                 "",
-                format!("{}: {why}; its last objects stay in use", path.display()),
+                format!("{why}; its last objects stay in use"),
                 "put it back, or restart without it",
             )
         });
@@ -514,7 +517,6 @@ fn spread(files: &mut Vec<&mut File>, below: u32, above: u32) -> bool {
 }
 
 fn about(path: &Path, file: &File) -> Vec<Problem> {
-    let object = file_ref(path);
     let unreadable = file.errors().map(|error| {
         let hint = if error.stand_ins.iter().any(|name| file.manifest.is_closed(name)) {
             match error.stand_ins.iter().all(|name| name.kind == Kind::IngressClass.name()) {
@@ -527,13 +529,12 @@ fn about(path: &Path, file: &File) -> Vec<Problem> {
         } else {
             "mend it; until then, what the file said before and no longer names stays in use"
         };
-        let field = error.field.clone();
-        Problem::error(&object, "ManifestUnreadable", field, located(path, &error), hint)
+        let object = file_ref(path, error.line);
+        Problem::error(&object, "ManifestUnreadable", error.path(), error.message, hint)
     });
     let unsupported = file.manifest.unsupported().map(|one| {
-        let (path, line) = (path.display(), one.line);
-        let what =
-            format!("{path}:{line}: {} {} {} is not read", one.api_version, one.kind, one.name);
+        let object = file_ref(path, one.line);
+        let what = format!("{} {} {} is not read", one.api_version, one.kind, one.name);
         let (reason, hint) = ("KindNotSupported", unsupported_hint(&one));
         match one.closed {
             false => Problem::warning(&object, reason, "", what, hint),
@@ -581,17 +582,19 @@ fn unsupported_hint(one: &Unsupported) -> String {
     hint.to_owned()
 }
 
-/// `file:line: …`; without line where the file as a whole is meant.
-fn located(path: &Path, error: &ManifestError) -> String {
-    match error.line {
-        0 => format!("{}: {error}", path.display()),
-        line => format!("{}:{line}: {error}", path.display()),
-    }
+/// Path and line that a problem with a file names; `None` for other objects.
+pub(crate) fn place(object: &ObjectRef) -> Option<(&str, u32)> {
+    let name: &str = (object.kind == PROBLEM_KIND).then_some(&*object.key.name)?;
+    let lined = name.rsplit_once(':').and_then(|(path, line)| Some((path, line.parse().ok()?)));
+    Some(lined.unwrap_or((name, 0)))
 }
 
-/// The object of a problem with a file as such.
-fn file_ref(path: &Path) -> ObjectRef {
-    let name: Arc<str> = path.display().to_string().into();
+/// The object of a problem with a file: `file:line`; without line (0) where the file as a whole is meant.
+fn file_ref(path: &Path, line: u32) -> ObjectRef {
+    let name = match line {
+        0 => path.display().to_string(),
+        line => format!("{}:{line}", path.display()),
+    };
     ObjectRef::new(PROBLEM_KIND, ObjectKey::new("", name))
 }
 

@@ -82,14 +82,20 @@ impl ManifestError {
         let (object, field) = (String::new(), String::new());
         Self { line, object, field, message, stand_ins: Vec::new() }
     }
+
+    /// Object and field, as far as they are known.
+    pub(crate) fn path(&self) -> String {
+        let parts = [&*self.object, &*self.field].into_iter().filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join(": ")
+    }
 }
 
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in [&self.object, &self.field].into_iter().filter(|part| !part.is_empty()) {
-            write!(f, "{part}: ")?;
+        match &*self.path() {
+            "" => f.write_str(&self.message),
+            path => write!(f, "{path}: {}", self.message),
         }
-        f.write_str(&self.message)
     }
 }
 
