@@ -106,6 +106,24 @@ pub fn pick_service<'t>(
     Some((live(index)?, index))
 }
 
+/// Another backend than those that a request has `left` behind, and its index: by weight among those that have endpoints.
+pub fn pick_other_service<'t>(
+    weighted: &[WeightedBackend],
+    backends: &'t BackendTable,
+    left: &[usize],
+    random: u32,
+) -> Option<(&'t Arc<Backend>, usize)> {
+    let other = |(index, entry): (usize, &WeightedBackend)| {
+        let backend = backends.get(entry.slot).filter(|_| !left.contains(&index));
+        match backend.is_some_and(|backend| !backend.endpoints.is_empty()) {
+            true => u32::from(entry.weight),
+            false => 0,
+        }
+    };
+    let index = pick_weighted(random, weighted.iter().enumerate().map(other))?;
+    Some((backends.get(weighted.get(index)?.slot)?, index))
+}
+
 /// The endpoint for the request at this position: the one whose turn it is, or else another one that `may`
 /// have it. `None` if no endpoint may.
 ///

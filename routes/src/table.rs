@@ -18,7 +18,7 @@ use crate::{
     admit::{self, Lost},
     filter::{client_certificate::ClientCertificates, tls_terms::TlsTerms},
     matcher::{Overrun, PathMatch, PathRegex, RequestView},
-    model::HostPattern,
+    model::{HostPattern, Scheme},
     objects::ObjectRef,
     path,
     policy::Policy,
@@ -459,7 +459,18 @@ impl HostRoutes {
             Some(entry) => &entry.rule,
             None => admits(self.default?)?,
         };
-        Some((rule, false))
+        (!self.is_anothers_redirect(rule, request)).then_some((rule, false))
+    }
+
+    /// Whether a Route would redirect to https what another Route of a longer path answers there: that one decides, as on
+    /// OpenShift, and wants no clear text.
+    fn is_anothers_redirect(&self, rule: &Arc<RouteRule>, request: &RequestView<'_>) -> bool {
+        let of_route = |rule: &RouteRule| matches!(rule.matches.path, PathMatch::RoutePrefix(_));
+        of_route(rule)
+            && rule.redirect(request.scheme).is_some()
+            && self
+                .find_prefix(&RequestView { scheme: Scheme::Https, ..*request })
+                .is_some_and(|there| !Arc::ptr_eq(&there.rule, rule) && of_route(&there.rule))
     }
 
     /// Whether a served rule, looked at alone, matches a canonical path.

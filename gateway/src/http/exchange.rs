@@ -96,11 +96,7 @@ impl Bounds {
     /// Whether another endpoint may mend a failure.
     fn mends(&self, kind: ProxyErrorKind, timers: &RequestTimers) -> bool {
         self.on.has(match kind {
-            ProxyErrorKind::ConnectFailed
-            | ProxyErrorKind::ConnectTimeout
-            | ProxyErrorKind::UpstreamTls => {
-                return self.opens_others();
-            }
+            _ if is_unopened(kind) => return self.opens_others(),
             // Nothing came of the endpoint: its turn was never taken.
             ProxyErrorKind::Loop | ProxyErrorKind::UpstreamBusy => return true,
             ProxyErrorKind::UpstreamClosed => Failures::ERROR,
@@ -132,9 +128,9 @@ pub(super) async fn exchange(
         &parts.headers,
         record.pick_context,
     );
-    let (backend, index) = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
+    let (backend, mut index) = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
     record.forwarded(index, &parts.headers);
-    let slot = forward.spec.backends[index].slot;
+    let mut slot = forward.spec.backends[index].slot;
     let mut tries = Tries::of(backend, forward, index, record.pick_context);
     let picked = conn.upstreams.pick_endpoint(worker, &mut tries).await;
     let mut endpoint = picked.ok_or(ProxyErrorKind::NoEndpoints)?;
@@ -152,7 +148,7 @@ pub(super) async fn exchange(
     let mut request = take_request(parts, body);
     let (began, mut sent, mut fresh) = (worker.now(), 0, false);
     let mut wait = conn.upstreams.budgets.begin(slot);
-    let mut refused = None;
+    let (mut refused, mut left) = (None, Vec::new());
 
     loop {
         record.endpoint = Some(endpoint.address);
@@ -259,7 +255,18 @@ pub(super) async fn exchange(
             return Err(kind);
         }
         tries.failed(endpoint.address);
-        let next = conn.upstreams.pick_endpoint(worker, &mut tries).await;
+        let mut next = conn.upstreams.pick_endpoint(worker, &mut tries).await;
+        if next.is_none() && is_unopened(kind) {
+            // None of this Service's endpoints has got anything: the object may have another Service.
+            left.push(index);
+            let other = conn.upstreams.pick_other_backend(forward, &snapshot.backends, &left);
+            let (backend, other) = other.ok_or(kind)?;
+            record.forwarded(other, request.headers());
+            (index, slot) = (other, forward.spec.backends[other].slot);
+            tries = Tries::of(backend, forward, index, record.pick_context);
+            wait = conn.upstreams.budgets.begin(slot);
+            next = conn.upstreams.pick_endpoint(worker, &mut tries).await;
+        }
         endpoint = next.ok_or(kind)?;
         fresh = false;
         record.retries += 1;
@@ -363,6 +370,16 @@ fn may_go_on(worker: &Worker, wait: &mut Wait<'_>, policy: &Policy) -> bool {
         worker.metrics().add(Counter::RetryRefused);
     }
     may
+}
+
+/// Whether an endpoint could not be connected to.
+fn is_unopened(kind: ProxyErrorKind) -> bool {
+    matches!(
+        kind,
+        ProxyErrorKind::ConnectFailed
+            | ProxyErrorKind::ConnectTimeout
+            | ProxyErrorKind::UpstreamTls
+    )
 }
 
 /// Whether an exchange without an answer is its endpoint's doing.

@@ -163,6 +163,21 @@ impl Upstreams {
         balance::pick_service(forward, table, || self.turns.of_weights(&forward.sequence))
     }
 
+    /// Another backend of the object's own, by weight, for a request that none of the endpoints of those `left` behind has
+    /// got; `None` if there is no other. A canary's requests are for it alone.
+    pub(crate) fn pick_other_backend<'t>(
+        &self,
+        forward: &Forward,
+        table: &'t BackendTable,
+        left: &[usize],
+    ) -> Option<(&'t Arc<Backend>, usize)> {
+        let own = forward.spec.main();
+        if own.len() < 2 || left.iter().any(|index| *index >= own.len()) {
+            return None;
+        }
+        balance::pick_other_service(own, table, left, fastrand::u32(..))
+    }
+
     /// The endpoint that the request tries next; `None` if it has tried all.
     ///
     /// Ejected endpoints come last.

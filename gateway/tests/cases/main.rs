@@ -372,6 +372,7 @@ tables!(
     limits,
     routes,
     routes_proxy,
+    routes_together,
     authentication,
     authentication_external,
     ingress_tls
