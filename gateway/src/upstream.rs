@@ -21,6 +21,7 @@ pub(crate) mod outliers;
 pub(crate) mod permit;
 pub(crate) mod pick;
 pub(crate) mod pool;
+mod remembered;
 pub(crate) mod request_body;
 pub(crate) mod sessions;
 mod stream;

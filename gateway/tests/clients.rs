@@ -14,6 +14,7 @@ use gatehouse_testbed::{
         backend::{Act, Backend, echo_answer},
         bed::Bed,
         client::{End, KeepAlive, Want, dial, get, listen, read_some, send},
+        curl::Curl,
         gateway::Plan,
         h2raw::{self, H2},
         manifests::{ingress, prefix, service},
@@ -199,6 +200,26 @@ fn an_answer_before_the_end_of_a_large_upload_can_be_read_whoever_gives_it() {
         let seen = listen(&mut client, Want::responses(1), false);
         assert_eq!(seen.status(), status, "{host}: {seen:?}");
         assert!(!seen.reset, "{host}: reset behind the answer");
+    }
+}
+
+/// curl 7 takes a reset behind the answer for the loss of it, and Debian's curl asks by HTTP/2 unless it is told otherwise.
+#[test]
+fn a_short_body_that_nobody_reads_costs_a_client_of_http2_no_answer() {
+    let denied = "nginx.ingress.kubernetes.io/denylist-source-range: 127.0.0.0/8";
+    let app = Backend::echo("app");
+    let text = service("app", &[app.addr])
+        + &ingress("denied", denied, "", &[prefix("denied.test", "/", "app")]);
+    let gateway = Plan::default().manifest("a.yaml", text).start();
+    let curl = Curl::of(gateway.https);
+    for n in 0..20 {
+        for (host, status) in [("unknown.test", 404), ("denied.test", 403)] {
+            for body in ["x=1".to_owned(), "x".repeat(60_000)] {
+                let more = ["--http2", "--data", &body];
+                let seen = curl.ask(None, &more, &format!("https://{host}/"));
+                assert_eq!(seen.status, status, "{host}, {} bytes, request {n}", body.len());
+            }
+        }
     }
 }
 

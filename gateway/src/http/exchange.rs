@@ -175,8 +175,9 @@ pub(super) async fn exchange(
                 let others = tries.has_others() && bounds.admit(sent, began, worker);
                 let may_repeat = repeatable && (reused || others);
                 fit(&mut request, &upstream, target, &record.timers);
-                let spare = may_repeat || (whole && upstream.is_http2());
-                let spare = spare.then(|| copy_of(&request));
+                let spare = (may_repeat || upstream.is_http2()).then(|| copy_of(&request));
+                // What is refused has a body that may have left already.
+                let rest = if upstream.is_http2() { request.body_mut().remember() } else { None };
                 record.timers.upstream_awaited(worker.now(), Expiry::Upstream);
                 let answer = pin!(upstream.send(request));
                 let answer = answer_to(conn, answer, &mut upstream, &record.timers).await;
@@ -211,12 +212,16 @@ pub(super) async fn exchange(
                         (failure, mendable)
                     }
                 };
-                let spare = spare.filter(|_| may_repeat || failure.refused);
                 let stale = is_stale(failure.kind);
                 // What no endpoint has got is no burden to any.
                 let free = stale || failure.unsent.is_some();
-                let unsent =
-                    failure.unsent.or_else(|| Some(spare?.map(|()| again(record, kept.as_ref()))));
+                let unsent = failure.unsent.or_else(|| {
+                    let body = match may_repeat || (whole && failure.refused) {
+                        true => Some(again(record, kept.as_ref())),
+                        false => rest.filter(|rest| failure.refused && rest.begin_again()),
+                    };
+                    spare.zip(body).map(|(head, body)| head.map(|()| body))
+                });
                 match unsent {
                     Some(again) if stale || mendable => {
                         if !free && !may_go_on(worker, &mut wait, policy) {

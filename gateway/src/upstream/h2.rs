@@ -183,11 +183,13 @@ pub(crate) fn is_refused(error: &hyper::Error) -> bool {
     })
 }
 
-/// Makes of a request in the form of HTTP/1.1 one of HTTP/2 (RFC 9113 §8.3.1).
+/// Makes of a request in the form of HTTP/1.1 one of HTTP/2 (RFC 9113 §8.3.1); one that has this form already, as
+/// it goes to the next connection, keeps it.
 pub(crate) fn to_http2(request: &mut Request<RequestBody>, tls: bool) {
     let scheme = if tls { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
     let host = request.headers_mut().remove(header::HOST);
     let authority = host.and_then(|host| uri::Authority::from_maybe_shared(host).ok());
+    let authority = authority.or_else(|| request.uri().authority().cloned());
     let mut parts = uri::Parts::default();
     parts.path_and_query = request.uri().path_and_query().cloned();
     if let Some(authority) = authority {

@@ -31,6 +31,11 @@ impl<B: Body<Data = Bytes> + Unpin> Joined<B> {
         Self { body, is_http2, behind: None }
     }
 
+    /// Whether it comes over HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2
+    }
+
     /// `last`, and what follows if that has come and is short, too.
     fn join(&mut self, mut last: Bytes, cx: &mut Context<'_>) -> Bytes {
         let mut joined = BytesMut::new();

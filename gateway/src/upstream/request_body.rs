@@ -2,9 +2,11 @@
 
 use std::{
     error::Error as StdError,
+    future::poll_fn,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,6 +20,7 @@ use crate::{
     upstream::{
         copies::{Copied, CopyError, Place, Tee},
         joined::Joined,
+        remembered::Remembered,
     },
     worker::{
         clock::Clock,
@@ -27,6 +30,11 @@ use crate::{
 
 /// Most bytes of trailers that are read before they are dropped.
 const MAX_TRAILERS: usize = 8 * 1024;
+
+/// An HTTP/2 client that has its answer may send the rest of a short body for so long, and so many bytes: those that it
+/// sends unasked. A reset, which a longer body gets (RFC 9113 §8.1), some clients take for the loss of the answer (curl 7).
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: u64 = 64 * 1024;
 
 /// What hyper makes of a request: an answer, or an error and the request if it was not sent.
 pub(crate) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
@@ -69,10 +77,6 @@ pub(crate) enum BodyError {
 /// The body of a request, on its way to the backend. Trailers are dropped but where HTTP/2 is spoken (P3).
 pub(crate) struct RequestBody {
     source: Source,
-    /// Tells a copy what passes.
-    tee: Option<Box<Tee>>,
-    /// Bytes that may still come.
-    left: u64,
     trailers: bool,
     /// Fields that the backend gets of the gateway alone: no trailer has their names.
     withheld: Box<[HeaderName]>,
@@ -84,11 +88,78 @@ pub(crate) struct RequestBody {
 enum Source {
     /// It was taken, or the request is sent again without one.
     None,
-    Client(Joined),
+    Client(Passing),
+    /// As that, with what has passed remembered. The number is the turn of this reader.
+    Remembered(Rc<Remembered<Passing>>, u32),
     /// It was read in whole.
     Kept(Reader),
     /// A body that passes on elsewhere, and the bytes that are still to come of it, if that is known.
     Copy(Copied, Option<u64>),
+}
+
+/// A body that comes from the client.
+struct Passing {
+    incoming: Joined,
+    /// Tells a copy what passes.
+    tee: Option<Box<Tee>>,
+    /// Bytes that may still come.
+    left: u64,
+}
+
+impl Passing {
+    /// The next part, of which the timers are told.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        (timers, clock): (&RequestTimers, &Clock),
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Pending => {
+                timers.body_awaited(clock.now());
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(Some(Err(error))) => {
+                timers.break_off(BrokenOff::ByClient);
+                return Poll::Ready(Some(Err(error.into())));
+            }
+            Poll::Ready(None) => {
+                timers.body_over(clock.now());
+                self.end();
+                return Poll::Ready(None);
+            }
+        };
+        if let Some(data) = frame.data_ref() {
+            let Some(left) = self.left.checked_sub(data.len() as u64) else {
+                timers.break_off(BrokenOff::TooLarge);
+                return Poll::Ready(Some(Err(BodyError::TooLarge)));
+            };
+            self.left = left;
+            timers.body_received(data.len(), clock.now());
+            if let Some(tee) = &self.tee {
+                tee.pass(data);
+            }
+            if self.incoming.is_end_stream() {
+                self.end();
+            }
+        }
+        if let Some(trailers) = frame.trailers_ref() {
+            let bytes =
+                trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+            if bytes > MAX_TRAILERS {
+                timers.break_off(BrokenOff::ByClient);
+                return Poll::Ready(Some(Err(BodyError::Trailers(bytes))));
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    /// All has passed.
+    fn end(&self) {
+        if let Some(tee) = &self.tee {
+            tee.end();
+        }
+    }
 }
 
 impl RequestBody {
@@ -97,12 +168,12 @@ impl RequestBody {
         timers: Rc<RequestTimers>,
         clock: Rc<Clock>,
     ) -> Self {
-        Self::of(incoming.map_or(Source::None, Source::Client), timers, clock)
+        let passing = |incoming| Source::Client(Passing { incoming, tee: None, left: u64::MAX });
+        Self::of(incoming.map_or(Source::None, passing), timers, clock)
     }
 
     fn of(source: Source, timers: Rc<RequestTimers>, clock: Rc<Clock>) -> Self {
-        let withheld = Box::default();
-        Self { source, tee: None, left: u64::MAX, trailers: false, withheld, timers, clock }
+        Self { source, trailers: false, withheld: Box::default(), timers, clock }
     }
 
     /// A body that was read in whole, from its beginning.
@@ -134,13 +205,45 @@ impl RequestBody {
             return Self::of_kept(kept, timers, clock);
         }
         let (tee, copied) = place.channel();
-        self.tee = Some(Box::new(tee));
+        if let Source::Client(passing) = &mut self.source {
+            passing.tee = Some(Box::new(tee));
+        } else {
+            tee.end();
+        }
         Self::of(Source::Copy(copied, self.size_hint().exact()), timers, clock)
+    }
+
+    /// What passes of a client's body from here on is remembered, as far as it is short; the body for a request that is sent
+    /// again, if [`begin_again`](Self::begin_again) finds that it can be.
+    pub(crate) fn remember(&mut self) -> Option<Self> {
+        let (remembered, turn) = match std::mem::replace(&mut self.source, Source::None) {
+            Source::Client(passing) => (Rc::new(Remembered::new(passing)), 0),
+            Source::Remembered(remembered, turn) => (remembered, turn),
+            other => {
+                self.source = other;
+                return None;
+            }
+        };
+        self.source = Source::Remembered(Rc::clone(&remembered), turn);
+        let withheld = self.withheld.clone();
+        let (timers, clock) = (Rc::clone(&self.timers), Rc::clone(&self.clock));
+        let source = Source::Remembered(remembered, turn + 1);
+        Some(Self { source, trailers: self.trailers, withheld, timers, clock })
+    }
+
+    /// Takes the place of the one that passed before. False: that has passed more than is remembered.
+    pub(crate) fn begin_again(&self) -> bool {
+        match &self.source {
+            Source::Remembered(remembered, turn) => remembered.begin(*turn),
+            _ => false,
+        }
     }
 
     /// Lets so many bytes pass at most. False: there will be more, as the request says itself.
     pub(crate) fn limit(&mut self, bytes: u64) -> bool {
-        self.left = bytes;
+        if let Source::Client(passing) = &mut self.source {
+            passing.left = bytes;
+        }
         self.size_hint().lower() <= bytes
     }
 
@@ -160,8 +263,6 @@ impl RequestBody {
     pub(crate) fn take(&mut self) -> Self {
         Self {
             source: std::mem::replace(&mut self.source, Source::None),
-            tee: self.tee.take(),
-            left: self.left,
             trailers: self.trailers,
             withheld: std::mem::take(&mut self.withheld),
             timers: Rc::clone(&self.timers),
@@ -175,68 +276,56 @@ impl Body for RequestBody {
     type Error = Box<dyn StdError + Send + Sync>;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Some(expiry) = self.timers.expired() {
+        let this = self.get_mut();
+        if let Some(expiry) = this.timers.expired() {
             return Poll::Ready(Some(Err(BodyError::Expired(expiry).into())));
         }
-        if self.timers.body_held() {
+        if this.timers.body_held() {
             // The one who lets it go polls the connection, and with it this body, again.
             return Poll::Pending;
         }
         loop {
-            let incoming = match &mut self.source {
+            let polled = match &mut this.source {
                 Source::None => return Poll::Ready(None),
-                Source::Client(incoming) => incoming,
-                Source::Kept(_) => return self.poll_kept(cx),
-                Source::Copy(..) => return self.poll_copy(cx),
+                Source::Client(passing) => passing.poll(cx, (&this.timers, &this.clock)),
+                Source::Remembered(remembered, turn) => {
+                    if !remembered.is_turn(*turn) {
+                        return Poll::Ready(None);
+                    }
+                    if let Some(part) = remembered.passed() {
+                        this.timers.body_taken(this.clock.now());
+                        return Poll::Ready(Some(Ok(Frame::data(part))));
+                    }
+                    let polled =
+                        remembered.poll(cx, |body, cx| body.poll(cx, (&this.timers, &this.clock)));
+                    if let Poll::Ready(Some(Ok(frame))) = &polled {
+                        match frame.data_ref() {
+                            Some(data) => remembered.remember(data),
+                            None => remembered.forget(),
+                        }
+                    }
+                    polled
+                }
+                Source::Kept(_) => return this.poll_kept(cx),
+                Source::Copy(..) => return this.poll_copy(cx),
             };
-            match Pin::new(incoming).poll_frame(cx) {
-                Poll::Pending => {
-                    self.timers.body_awaited(self.clock.now());
-                    return Poll::Pending;
+            match polled {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                    return Poll::Ready(Some(Ok(frame)));
                 }
                 Poll::Ready(Some(Ok(frame))) => {
-                    let trailers = frame.trailers_ref().map_or(0, |trailers| {
-                        trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
-                    });
-                    if trailers > MAX_TRAILERS {
-                        self.timers.break_off(BrokenOff::ByClient);
-                        return Poll::Ready(Some(Err(BodyError::Trailers(trailers).into())));
-                    }
-                    if let Some(data) = frame.data_ref() {
-                        let Some(left) = self.left.checked_sub(data.len() as u64) else {
-                            self.timers.break_off(BrokenOff::TooLarge);
-                            return Poll::Ready(Some(Err(BodyError::TooLarge.into())));
-                        };
-                        self.left = left;
-                        self.timers.body_received(data.len(), self.clock.now());
-                        if let Some(tee) = &self.tee {
-                            tee.pass(data);
-                            if self.is_end_stream() {
-                                tee.end();
-                            }
-                        }
-                        return Poll::Ready(Some(Ok(frame)));
-                    }
-                    if self.trailers
+                    if this.trailers
                         && let Ok(trailers) = frame.into_trailers()
                     {
-                        let trailers = fit_for_backend(trailers, &self.withheld);
+                        let trailers = fit_for_backend(trailers, &this.withheld);
                         return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                     }
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    self.timers.break_off(BrokenOff::ByClient);
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-                Poll::Ready(None) => {
-                    self.timers.body_over(self.clock.now());
-                    if let Some(tee) = &self.tee {
-                        tee.end();
-                    }
-                    return Poll::Ready(None);
                 }
             }
         }
@@ -245,7 +334,12 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::None => true,
-            Source::Client(incoming) => incoming.is_end_stream(),
+            Source::Client(passing) => passing.incoming.is_end_stream(),
+            Source::Remembered(remembered, turn) => {
+                !remembered.is_turn(*turn)
+                    || remembered.left() == 0
+                        && remembered.ask(|passing| passing.incoming.is_end_stream())
+            }
             Source::Kept(reader) => reader.left() == 0,
             Source::Copy(copied, _) => copied.is_end(),
         }
@@ -254,7 +348,14 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::None => SizeHint::with_exact(0),
-            Source::Client(incoming) => incoming.size_hint(),
+            Source::Client(passing) => passing.incoming.size_hint(),
+            Source::Remembered(remembered, _) => {
+                let hint = remembered.ask(|passing| passing.incoming.size_hint());
+                match hint.exact() {
+                    Some(exact) => SizeHint::with_exact(exact + remembered.left()),
+                    None => SizeHint::default(),
+                }
+            }
             Source::Kept(reader) => SizeHint::with_exact(reader.left()),
             Source::Copy(_, left) => left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
@@ -350,10 +451,40 @@ fn remove(trailers: &mut HeaderMap, which: impl Fn(&str) -> bool) {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if matches!(self.source, Source::Client(_) | Source::Kept(_)) {
+        let (had_the_word, passing) = match std::mem::replace(&mut self.source, Source::None) {
+            Source::Client(passing) => (true, Some(passing)),
+            Source::Kept(_) => (true, None),
+            Source::Remembered(remembered, turn) => {
+                let had_the_word = remembered.is_turn(turn);
+                (had_the_word, Rc::into_inner(remembered).map(Remembered::into_body))
+            }
+            Source::None | Source::Copy(..) => return,
+        };
+        if had_the_word {
             self.timers.body_over(self.clock.now());
         }
+        if let Some(passing) = passing {
+            linger(passing);
+        }
     }
+}
+
+/// Reads away what is left of a body.
+fn linger(Passing { mut incoming, .. }: Passing) {
+    let short = incoming.size_hint().lower() <= LINGER_BYTES;
+    if !incoming.is_http2() || incoming.is_end_stream() || !short {
+        return;
+    }
+    let read = async move {
+        let mut left = LINGER_BYTES;
+        while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    tokio::task::spawn_local(tokio::time::timeout(LINGER, read));
 }
 
 #[cfg(test)]
