@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gatehouse_routes::objects::ObjectKey;
 use tempfile::TempDir;
 
 use super::*;
