@@ -87,6 +87,9 @@ pub struct Group {
     /// every restart. For so long after its last connection it keeps the one that it has while that is there, though
     /// its hash may lead to another one since.
     pub by_client: Option<Duration>,
+    /// UDP: the hash of a flow leads to its endpoint, the same on every node, which takes a map of a thousand numbers. Otherwise
+    /// flows are spread at random, as TCP's connections are.
+    pub by_flow: bool,
     /// Clients keep their addresses: answers are known to come back by this host, as the endpoints are on it.
     pub keeps_client: bool,
     /// The endpoint gets the port that the client asked for, whatever its own is: many ports can be one group.
@@ -116,6 +119,11 @@ impl Group {
     /// Those, and those that serve on.
     fn serving(&self) -> Vec<Endpoint> {
         self.reachable(self.endpoints.iter().chain(&self.draining))
+    }
+
+    /// Whether the hash of a flow leads to its endpoint.
+    fn is_by_flow(&self) -> bool {
+        self.by_flow && self.by_client.is_none() && self.transport == Transport::Udp
     }
 
     fn reachable<'e>(&self, endpoints: impl Iterator<Item = &'e Endpoint>) -> Vec<Endpoint> {

@@ -255,6 +255,8 @@ fn choose_by_client(name: &str, group: &Group, shares: &Shares) -> (String, Cont
 /// A number leads to an endpoint: a random one, or that of a flow of datagrams.
 fn choose_endpoint(name: &str, group: &Group, shares: &Shares) -> (String, Content, Rule) {
     let layout = Layout::of(group.v6);
+    // A map of other numbers is another one: a packet on its way may still look into the one that its rule names.
+    let by = if group.is_by_flow() { "flow-" } else { "" };
     let (what, fields, to) = match (group.keeps_port, group.v6) {
         (true, v6) => ("hosts", &layout.endpoint[..1], LeadsTo::Address { v6 }),
         (false, v6) => {
@@ -262,7 +264,7 @@ fn choose_endpoint(name: &str, group: &Group, shares: &Shares) -> (String, Conte
             ("endpoints", layout.endpoint, LeadsTo::AddressAndPort { v6, tcp })
         }
     };
-    let map = format!("{name}/{what}{}", layout.version);
+    let map = format!("{name}/{by}{what}{}", layout.version);
     let elements = dealt(shares, |endpoint| {
         let mut data = octets(endpoint.ip);
         if !group.keeps_port {
@@ -273,9 +275,9 @@ fn choose_endpoint(name: &str, group: &Group, shares: &Shares) -> (String, Conte
     });
     let protocol = [group.transport.number()];
     let mut rule = begin(layout, &protocol).to_vec();
-    match group.transport {
-        Transport::Tcp => rule.push(Expression::Random { below: shares.below, to: FIRST }),
-        Transport::Udp => rule.extend(hash_of_flow(layout, shares.below)),
+    match group.is_by_flow() {
+        false => rule.push(Expression::Random { below: shares.below, to: FIRST }),
+        true => rule.extend(hash_of_flow(layout, shares.below)),
     }
     rule.extend([
         Expression::NetworkOrder { register: FIRST },

@@ -4,13 +4,11 @@
 //! dealt out in ranges, so that a map has two elements for each endpoint, or a few more. How many numbers there are does
 //! not depend on the endpoints: they change while rules that draw a number stay.
 
-use super::{Endpoint, Group, Transport};
+use super::{Endpoint, Group};
 
-/// Numbers among which clients are spread. Endpoints get them one by one, so that one that goes leaves those of others
+/// Numbers among which clients and flows are spread. Endpoints get them one by one, so that one that goes leaves those of others
 /// as they are; their parts are then right but for about 1/√(numbers of the endpoint).
-const CLIENT_SLOTS: u32 = 1024;
-/// The same for flows of datagrams.
-const FLOW_SLOTS: u32 = 4096;
+const HASHES: u32 = 1024;
 /// Numbers of which an endpoint gets its weight's part, but for one.
 const WEIGHT_SLOTS: u32 = 1 << 31;
 
@@ -32,11 +30,8 @@ impl Shares {
 /// The parts of a group's endpoints; there is no range if there is no endpoint.
 pub(super) fn shares(group: &Group) -> Shares {
     let endpoints = group.usable();
-    match group.transport {
-        _ if group.by_client.is_some() => by_hash(&endpoints, CLIENT_SLOTS),
-        Transport::Udp => by_hash(&endpoints, FLOW_SLOTS),
-        Transport::Tcp => by_weight(&endpoints),
-    }
+    let is_hashed = group.by_client.is_some() || group.is_by_flow();
+    if is_hashed { by_hash(&endpoints) } else { by_weight(&endpoints) }
 }
 
 fn by_weight(endpoints: &[Endpoint]) -> Shares {
@@ -54,11 +49,11 @@ fn by_weight(endpoints: &[Endpoint]) -> Shares {
     Shares { below: WEIGHT_SLOTS, ranges }
 }
 
-fn by_hash(endpoints: &[Endpoint], below: u32) -> Shares {
+fn by_hash(endpoints: &[Endpoint]) -> Shares {
     let common = endpoints.iter().fold(0, |common, endpoint| gcd(common, endpoint.weight));
     let named: Vec<_> = endpoints.iter().map(|endpoint| (endpoint, named(endpoint))).collect();
     let mut ranges: Vec<(u32, Endpoint)> = Vec::new();
-    for slot in 0..below {
+    for slot in 0..HASHES {
         let best = named.iter().max_by_key(|(endpoint, named)| {
             score(slot, *named, u64::from(endpoint.weight / common.max(1)).max(1))
         });
@@ -67,7 +62,7 @@ fn by_hash(endpoints: &[Endpoint], below: u32) -> Shares {
             ranges.push((slot, **best));
         }
     }
-    Shares { below, ranges }
+    Shares { below: HASHES, ranges }
 }
 
 /// A number that follows from the address and the port of an endpoint.
@@ -113,6 +108,7 @@ mod tests {
             endpoints: weights.iter().enumerate().map(endpoint).collect(),
             draining: Vec::new(),
             by_client: is_by_client.then_some(std::time::Duration::from_secs(60)),
+            by_flow: true,
             keeps_client: false,
             keeps_port: false,
             sources: None,
@@ -186,8 +182,8 @@ mod tests {
         rest[40] = 0;
         let (all, rest) = (of_datagrams(&all), of_datagrams(&rest));
         let moved = (0..all.below).filter(|slot| leads_to(&all, *slot) != leads_to(&rest, *slot));
-        // Three standard deviations of 4096 draws with p = 1/100.
-        assert!((moved.count() as u32).abs_diff(all.below / 100) <= 20);
+        // Three standard deviations of 1024 draws with p = 1/100.
+        assert!((moved.count() as u32).abs_diff(all.below / 100) <= 10);
         assert_eq!(counts(&all).len(), 100, "each has some");
     }
 }

@@ -11,6 +11,7 @@ fn group(endpoints: &[u8]) -> Group {
         endpoints: endpoints.iter().map(endpoint).collect(),
         draining: Vec::new(),
         by_client: None,
+        by_flow: true,
         keeps_client: false,
         keeps_port: false,
         sources: None,

@@ -38,6 +38,16 @@ impl PartialEq for Watched {
     }
 }
 
+/// Most groups of a Service whose flows are led to endpoints by their hash: each takes some hundred kilobytes of the kernel's.
+/// A Service with ports that all have endpoints of their own gets no more than one with few of them.
+const BY_FLOW: usize = 16;
+
+/// The Service that a group is of, by the name of the group: `service/NAMESPACE/NAME`.
+fn service_of(name: &str) -> &str {
+    let end = name.match_indices('/').nth(2).map_or(name.len(), |(end, _)| end);
+    &name[..end]
+}
+
 /// The rules of what a plan gives to the kernel.
 ///
 /// Ports of a Service that lead to the same endpoints are one group. So is a thousand of ports that endpoints have as
@@ -79,6 +89,14 @@ pub(in crate::compile) fn kernel_plan(
         rules.groups.entry(Arc::clone(&name)).or_insert(group);
         let address = (at.address.ip(), transport(at.transport), at.address.port());
         rules.ports.insert(address, name);
+    }
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let is_of_udp = |group: &Group| group.transport == forwarding::Transport::Udp;
+    for (name, _) in rules.groups.iter().filter(|(_, group)| is_of_udp(group)) {
+        *counts.entry(service_of(name).to_owned()).or_default() += 1;
+    }
+    for (name, group) in rules.groups.iter_mut().filter(|(_, group)| is_of_udp(group)) {
+        group.by_flow = counts.get(service_of(name)).is_some_and(|count| *count <= BY_FLOW);
     }
     problems.extend(beyond.into_iter().map(|(service, endpoint)| {
         Problem::warning(
@@ -150,6 +168,7 @@ fn group(
         endpoints,
         draining,
         by_client: port.by_client.as_ref().map(|affinity| affinity.time),
+        by_flow: false,
         keeps_client: port.here.is_some(),
         keeps_port,
         sources: port.sources.as_ref().map(|sources| sources.ranges().collect()),

@@ -94,6 +94,24 @@ fn ports_that_lead_to_the_same_endpoints_are_one_group() {
 }
 
 #[test]
+fn flows_are_led_to_endpoints_by_their_hash_unless_that_takes_much_of_the_kernel() {
+    let by_flow = |first: u16, count: u16| {
+        let list = |from: u16| -> Vec<_> {
+            let port = |n| format!("{{name: p{n}, port: {}, protocol: UDP}}", from + n);
+            (0..count).map(port).collect()
+        };
+        let endpoints = endpoint("mail", "10.0.0.1", "node-1")
+            .replace("{port: 2525}", &list(30_000).join(", "));
+        let yaml = mail(KERNEL, "", &endpoints).replace("{port: 25}", &list(first).join(", "));
+        let groups = compiled(&yaml).kernel.rules.groups.clone();
+        (groups.len(), groups.values().all(|group| group.by_flow))
+    };
+    assert_eq!(by_flow(20_000, 16), (16, true));
+    assert_eq!(by_flow(20_000, 17), (17, false));
+    assert_eq!(by_flow(30_000, 1000), (1, true), "endpoints have the same ports");
+}
+
+#[test]
 fn what_the_kernel_cannot_do_is_said_and_done_by_this_process() {
     let endpoints = endpoint("mail", "10.0.0.1", "node-1");
     for beyond in ["proxy-protocol: v2", "max-connections: \"100\""] {

@@ -102,6 +102,7 @@ impl Lab {
             endpoints,
             draining: Vec::new(),
             by_client: None,
+            by_flow: true,
             keeps_client: false,
             keeps_port: false,
             sources: None,

@@ -48,6 +48,7 @@ fn while_endpoints_weights_clients_and_networks_change_no_first_packet_is_lost()
                     _ => group.endpoints[0].weight = 1 + (change % 7) as u16,
                 }
                 group.by_client = (change / 4 % 2 == 1).then_some(HOUR);
+                group.by_flow = change / 2 % 2 == 0;
                 group.sources = sources[change / 8 % 3].clone();
             }
             node.enter(|| table.apply(rules)).unwrap().unwrap();
@@ -135,8 +136,8 @@ fn what_nft_lists_of_a_table_it_can_read() {
     lab.node.feed(&["nft", "--check", "--file", "-"], &listed).unwrap();
     for line in [
         "typeof numgen random mod 2147483648 : ip6 daddr . tcp dport",
-        "typeof numgen random mod 4096 : ip6 daddr . udp dport",
-        "jhash ip6 saddr . ip6 daddr . udp sport . udp dport mod 4096",
+        "typeof numgen random mod 1024 : ip6 daddr . udp dport",
+        "jhash ip6 saddr . ip6 daddr . udp sport . udp dport mod 1024",
     ] {
         assert!(listed.contains(line), "{line} is not in\n{listed}");
     }
