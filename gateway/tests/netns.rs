@@ -6,7 +6,8 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, SocketAddr, TcpListener},
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
 
@@ -182,9 +183,22 @@ fn a_port_that_a_service_gives_up_is_closed_while_its_address_stays() {
     };
     becomes("tcp 443, tcp 53, tcp 80, udp 53");
     assert!(comes_true(|| bed.has_vips() == [true; 2]), "{}", gateway.output());
+    let at_80 = SocketAddr::new(VIP.parse().unwrap(), 80);
+    let connect = || TcpStream::connect_timeout(&at_80, wait::LIMIT);
+    let mut stays = bed.client.enter(connect).unwrap().unwrap();
+    stays.set_read_timeout(Some(wait::LIMIT)).unwrap();
+    let mut ask = || {
+        let mut answer = [0; 12];
+        stays.write_all(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n").unwrap();
+        stays.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    };
+    ask();
     // The gateway serves no clear text any more, the other Service no datagrams.
     gateway.save("vip.yaml", &with(https, tcp));
     becomes("tcp 443, tcp 53");
+    let ended = stays.read_to_end(&mut Vec::new());
+    assert!(ended.is_ok(), "who came in by the port leaves: {ended:?}");
     // Another protocol on the same port.
     gateway.save("vip.yaml", &with(https, udp));
     becomes("tcp 443, udp 53");

@@ -45,7 +45,7 @@ use crate::{
     worker::{
         context::Worker,
         listener::{self, ListenerFacts},
-        local_address::LocalAddress,
+        local_address::{Closed, LocalAddress},
         timeouts::{ConnTimers, Phase, Registered},
     },
 };
@@ -53,12 +53,13 @@ use crate::{
 /// Pauses of an accept loop that runs out of descriptors or memory: doubling from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
-/// Accepts on a worker until the returned sender is dropped.
+/// Accepts on a worker until the returned sender is dropped. Connections look at `ends` for whether they are to end.
 pub(crate) fn accept(
     worker: &Rc<Worker>,
     upstreams: &Rc<Upstreams>,
     relays: &Rc<Relays>,
     opened: listener::Opened,
+    ends: &Rc<Closed>,
 ) -> io::Result<oneshot::Sender<()>> {
     let socket = TcpListener::from_std(opened.socket)?;
     let (closing, mut closed) = oneshot::channel::<()>();
@@ -67,6 +68,7 @@ pub(crate) fn accept(
         upstreams: Rc::clone(upstreams),
         relays: Rc::clone(relays),
         address: worker.address(opened.facts.address.ip()),
+        ends: Rc::clone(ends),
         listener: opened.facts,
     };
     tokio::task::spawn_local(async move {
@@ -131,6 +133,7 @@ struct Entrance {
     relays: Rc<Relays>,
     listener: Arc<ListenerFacts>,
     address: Rc<LocalAddress>,
+    ends: Rc<Closed>,
 }
 
 impl Entrance {
@@ -182,7 +185,7 @@ impl Entrance {
     }
 
     fn timers(&self, phase: Phase) -> Registered<ConnTimers> {
-        self.worker.conn_timers(phase, &self.address)
+        self.worker.conn_timers(phase, (&self.address, &self.ends))
     }
 
     fn accepted(

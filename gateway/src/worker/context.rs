@@ -29,7 +29,7 @@ use crate::{
         counters::Counters,
         header_case::HeaderCase,
         in_flight::{self, InFlight},
-        local_address::{LocalAddress, LocalAddresses},
+        local_address::{Closed, LocalAddress, LocalAddresses},
         rate_table::{RateTable, Rates},
         series::LocalSeries,
         timeouts::{ConnTimers, Limits, Phase, Registered, Registry, RequestTimers},
@@ -154,6 +154,8 @@ pub(crate) struct Worker {
     listening: RefCell<Vec<SocketAddr>>,
     warned: Cell<Option<Tick>>,
     addresses: LocalAddresses,
+    /// Listeners that are closed and still have connections.
+    closed: RefCell<Vec<Rc<Closed>>>,
     passwords: LocalPasswords,
     tokens: Tokens,
     verdicts: Verdicts,
@@ -180,6 +182,7 @@ impl Worker {
             listening: RefCell::default(),
             warned: Cell::new(None),
             addresses: LocalAddresses::default(),
+            closed: RefCell::default(),
             passwords: LocalPasswords::default(),
             tokens: Tokens::default(),
             verdicts: Verdicts::default(),
@@ -338,10 +341,10 @@ impl Worker {
     pub(crate) fn conn_timers(
         &self,
         phase: Phase,
-        address: &Rc<LocalAddress>,
+        (address, listener): (&Rc<LocalAddress>, &Rc<Closed>),
     ) -> Registered<ConnTimers> {
         let timers = Registered::new(&self.conn_timers);
-        timers.came_in_on(address);
+        timers.came_in_on(address, listener);
         timers.enter(phase, self.now());
         timers
     }
@@ -355,7 +358,9 @@ impl Worker {
         let (now, limits) = (self.now(), &self.options.limits);
         self.conn_timers.borrow().sweep(now, limits);
         self.request_timers.borrow().sweep(now, limits);
-        if !self.addresses.left().is_empty() {
+        let mut closed = self.closed.borrow_mut();
+        closed.retain(|listener| Rc::strong_count(listener) > 1);
+        if !closed.is_empty() || !self.addresses.left().is_empty() {
             self.wake_leaving();
         }
         if let Some(log) = &self.log {
@@ -363,11 +368,19 @@ impl Worker {
         }
     }
 
-    /// Wakes the connections that are to leave: when they hear of it, and again while they stay idle.
+    /// Wakes the connections that are to leave: when they hear of it, and again while they stay idle. Tunnels stay.
     pub(super) fn wake_leaving(&self) {
-        for timers in self.conn_timers.borrow().iter().filter(|timers| timers.leaving().is_some()) {
-            timers.wake();
-        }
+        let all = self.conn_timers.borrow();
+        let stays = |timers: &ConnTimers| timers.phase() == Phase::Tunnel;
+        let leaving = all.iter().filter(|timers| !stays(timers) && timers.leaving().is_some());
+        leaving.for_each(ConnTimers::wake);
+    }
+
+    /// A listener is closed: the connections that came in by it are to leave.
+    pub(super) fn closed(&self, listener: Rc<Closed>) {
+        listener.set(Some(self.now()));
+        self.closed.borrow_mut().push(listener);
+        self.wake_leaving();
     }
 
     pub(super) fn cut(&self, ips: &[IpAddr]) {

@@ -38,6 +38,9 @@ impl LocalAddress {
     }
 }
 
+/// Since when a listener is closed, if it is: as those of an address that is left, its connections end with what is under way.
+pub(crate) type Closed = Cell<Option<Tick>>;
+
 /// All addresses of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct LocalAddresses {

@@ -166,9 +166,9 @@ async fn run(
         tokio::select! {
             command = commands.recv() => { match command {
                 Some(Command::Listen(opened)) => {
-                    let (id, address) = (opened.id, opened.facts.address);
-                    match accept(&worker, &upstreams, &relays, *opened) {
-                        Ok(closing) => listeners.push((id, address, closing)),
+                    let (id, address, ends) = (opened.id, opened.facts.address, Rc::default());
+                    match accept(&worker, &upstreams, &relays, *opened, &ends) {
+                        Ok(closing) => listeners.push((id, address, (closing, ends))),
                         Err(error) => tracing::error!(%error, "listener lost"),
                     }
                 }
@@ -179,7 +179,9 @@ async fn run(
                 }
                 // Dropping the sender is what ends the accept loop.
                 Some(Command::Unlisten(id)) => {
-                    listeners.retain(|(other, ..)| *other != id);
+                    for (.., (_, ends)) in listeners.extract_if(.., |(other, ..)| *other == id) {
+                        worker.closed(ends);
+                    }
                     udp.close(id);
                 }
                 Some(Command::Leave(ips)) => {

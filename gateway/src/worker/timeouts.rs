@@ -17,7 +17,10 @@ use gatehouse_routes::policy::timeouts::Timeouts;
 
 use crate::{
     config::Settings,
-    worker::{clock::Tick, local_address::LocalAddress},
+    worker::{
+        clock::Tick,
+        local_address::{Closed, LocalAddress},
+    },
 };
 
 /// Protective timeouts, in milliseconds, `--time-scale` applied.
@@ -135,14 +138,16 @@ pub(crate) struct ConnTimers {
     /// How long nothing may move in a tunnel, where an object says so.
     tunnel: Cell<Option<Tick>>,
     address: RefCell<Option<Rc<LocalAddress>>>,
+    listener: RefCell<Option<Rc<Closed>>>,
     expired: Cell<Option<Expiry>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl ConnTimers {
-    /// Notes the local address of the connection.
-    pub(crate) fn came_in_on(&self, address: &Rc<LocalAddress>) {
+    /// Notes the local address of the connection, and its listener.
+    pub(crate) fn came_in_on(&self, address: &Rc<LocalAddress>, listener: &Rc<Closed>) {
         self.address.replace(Some(Rc::clone(address)));
+        self.listener.replace(Some(Rc::clone(listener)));
     }
 
     pub(crate) fn is_on(&self, address: &Rc<LocalAddress>) -> bool {
@@ -151,7 +156,8 @@ impl ConnTimers {
 
     /// Since when the connection is to end with what is under way.
     pub(crate) fn leaving(&self) -> Option<Tick> {
-        self.address.borrow().as_ref().and_then(|address| address.leaving())
+        let address = self.address.borrow().as_ref().and_then(|address| address.leaving());
+        address.or_else(|| self.listener.borrow().as_ref()?.get())
     }
 
     /// Ends the connection, whatever is under way.
