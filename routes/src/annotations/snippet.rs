@@ -49,6 +49,9 @@ pub(super) enum Reach {
     Host,
 }
 
+/// Most conditions of a snippet: every request of its paths is held against all of them.
+const MOST_CASES: usize = 64;
+
 /// Directives that say what happens anyway, or tune nginx.
 const NOTHING: [&str; 17] = [
     "access_log",
@@ -174,6 +177,9 @@ pub(super) fn understand(text: &str, reach: Reach) -> Result<Snippet, String> {
         of_grpc.into_iter().find(|[name, value]| !snippet.sets(name, value))
     {
         return Err(format!("grpc_set_header {name} {value}"));
+    }
+    if snippet.cases.len() > MOST_CASES {
+        return Err(format!("more than {MOST_CASES} conditions"));
     }
     snippet.annotations.extend(clients.annotation()?);
     Ok(snippet)

@@ -181,7 +181,7 @@ impl Pattern {
             return None;
         }
         let mut builder = RegexBuilder::new(text);
-        let regex = builder.unicode(false).case_insensitive(any_case).size_limit(1 << 20).build();
+        let regex = builder.unicode(false).case_insensitive(any_case).size_limit(1 << 18).build();
         Some(Self { regex: regex.ok()?, any_case })
     }
 }

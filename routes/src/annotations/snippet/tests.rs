@@ -170,6 +170,18 @@ fn a_condition_is_read_however_its_words_are_spaced_and_quoted() {
 }
 
 #[test]
+fn a_snippet_has_no_more_conditions_than_a_request_can_be_held_against() {
+    let of = |count: usize| {
+        let text = "if ($http_x ~ ^a$) { return 403; }\n".repeat(count);
+        understand(&text, Reach::Paths).map(|snippet| snippet.cases.len())
+    };
+    assert_eq!(of(MOST_CASES), Ok(MOST_CASES));
+    assert_eq!(of(MOST_CASES + 1), Err("more than 64 conditions".to_owned()));
+    let large = "if ($http_x ~ \"(a{500}){1000}\") { return 403; }";
+    assert!(understand(large, Reach::Paths).is_err());
+}
+
+#[test]
 fn what_a_service_is_asked_is_set_field_by_field() {
     let fields = |text: &str| {
         let fields = question(text)?.into_iter();
