@@ -91,6 +91,7 @@ impl AccessLog {
     /// A logger for one worker.
     pub fn logger(&self) -> AccessLogger {
         AccessLogger {
+            names_users: self.options.format.names_users(),
             format: self.options.format.clone(),
             statuses: self.options.statuses,
             sampler: Sampler::new(self.options.share),
@@ -131,6 +132,7 @@ impl AccessLog {
 #[derive(Debug)]
 pub struct AccessLogger {
     format: Format,
+    names_users: bool,
     statuses: Statuses,
     sampler: Sampler,
     buffer: Vec<u8>,
@@ -156,7 +158,7 @@ impl AccessLogger {
 
     /// Whether a line names the user of a request.
     pub fn names_users(&self) -> bool {
-        self.format.names_users()
+        self.names_users
     }
 
     /// To be called every 50 ms or so: hands over what has been written, so that a quiet log is prompt.
