@@ -1,4 +1,6 @@
-//! The body of a request on its way to the backend: counted, timed, and as a rule never collected.
+//! The body of a request on its way to the backend: counted, timed, and as a rule never collected. Of one that goes to an
+//! HTTP/2 endpoint a short beginning is [remembered](super::remembered); what no backend reads of an HTTP/2 client's short
+//! body is read away.
 
 use std::{
     error::Error as StdError,
