@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+
 /// A text and the variables in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -54,6 +56,13 @@ const VARIABLES: [(&str, Variable); 12] = [
     ("request_method", Variable::Method),
 ];
 
+impl Variable {
+    /// The variable of a name, without its `$`.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        VARIABLES.iter().find(|(known, _)| *known == name).map(|(_, variable)| *variable)
+    }
+}
+
 impl Template {
     /// Takes a text apart: `$name` and `${name}`.
     ///
@@ -63,8 +72,7 @@ impl Template {
         let parts = pieces(text).into_iter().map(|piece| match piece {
             Piece::Text(text) => Ok(Part::Text(text.into())),
             Piece::Name(name) => {
-                let known = VARIABLES.iter().find(|(known, _)| *known == name);
-                known.map(|(_, it)| Part::Variable(*it)).ok_or_else(|| format!("${name}"))
+                Variable::named(name).map(Part::Variable).ok_or_else(|| format!("${name}"))
             }
         });
         Ok(Self { text: text.into(), parts: parts.collect::<Result<_, _>>()? })
@@ -95,7 +103,20 @@ pub(crate) enum Piece<'t> {
     Name(&'t str),
 }
 
-/// Takes a text apart where it holds `$name` or `${name}`.
+impl Piece<'_> {
+    /// `$1` to `$9`: what a group of an expression has captured.
+    pub(crate) fn group(&self) -> Option<usize> {
+        match self {
+            Self::Name(name) => match name.as_bytes() {
+                [digit @ b'1'..=b'9'] => Some(usize::from(digit - b'0')),
+                _ => None,
+            },
+            Self::Text(_) => None,
+        }
+    }
+}
+
+/// Takes a text apart where it holds `$name` or `${name}`. Behind a digit no name goes on: `$1x` is `$1` and `x`.
 pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut rest = text;
@@ -106,8 +127,10 @@ pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
         let after = &rest[at + 1..];
         let braces = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
         let (name, next) = braces.unwrap_or_else(|| {
+            let digit = after.starts_with(|c: char| c.is_ascii_digit());
             let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            after.split_at(after.find(|c| !word(c)).unwrap_or(after.len()))
+            let end = after.find(|c| !word(c)).unwrap_or(after.len());
+            after.split_at(if digit { 1 } else { end })
         });
         pieces.push(Piece::Name(name));
         rest = next;
@@ -116,6 +139,32 @@ pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
         pieces.push(Piece::Text(rest));
     }
     pieces
+}
+
+/// A variable whose name holds that of a part of the request (`ngx_http_core_module`, embedded variables).
+pub(crate) enum Named<'n> {
+    /// `$arg_NAME`: a parameter of the query.
+    Argument(&'n str),
+    /// `$cookie_NAME`.
+    Cookie(&'n str),
+    /// `$http_NAME`: a field, with underscores for hyphens.
+    Header(HeaderName),
+}
+
+impl<'n> Named<'n> {
+    /// Reads the name of a variable, without its `$`; `None`: it is not one of these.
+    pub(crate) fn read(name: &'n str) -> Option<Self> {
+        let (kind, rest) = name.split_once('_').filter(|(_, rest)| !rest.is_empty())?;
+        match kind {
+            "arg" => Some(Self::Argument(rest)),
+            "cookie" => Some(Self::Cookie(rest)),
+            "http" => {
+                let field = rest.replace('_', "-").to_ascii_lowercase();
+                HeaderName::try_from(field).ok().map(Self::Header)
+            }
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     matcher::RequestView,
     model::Scheme,
     policy::hash_by::argument,
-    template::{Template, Variable},
+    template::{Named, Piece, Variable, pieces},
 };
 
 /// A condition, and the answer to requests that meet it.
@@ -92,7 +92,8 @@ pub struct Rewritten {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum To {
-    Text(Template),
+    Text(Box<str>),
+    Variable(Variable),
     /// `$1` to `$9`.
     Capture(usize),
 }
@@ -104,25 +105,20 @@ impl Rewritten {
         let plain =
             to.bytes().all(|byte| (b'!'..=b'~').contains(&byte) && !b"\"<>\\#".contains(&byte));
         let (bare, keeps_query) = to.strip_suffix('?').map_or((to, true), |bare| (bare, false));
-        let captured = bare.strip_prefix('$').is_some_and(|rest| rest.starts_with(is_group));
-        let own_host = captured || bare.starts_with('/');
+        let pieces = pieces(bare);
+        let own_host =
+            bare.starts_with('/') || pieces.first().is_some_and(|first| first.group().is_some());
         let begins = ["http://", "https://", "$scheme://"];
         if !plain || !(own_host || begins.iter().any(|begin| bare.starts_with(begin))) {
             return None;
         }
-        let mut parts = Vec::new();
-        for (at, piece) in bare.split('$').enumerate() {
-            let group = piece.chars().next().filter(|char| at > 0 && is_group(*char));
-            match group.and_then(|group| group.to_digit(10)) {
-                Some(group) => {
-                    parts.push(To::Capture(group as usize));
-                    parts.push(To::Text(Template::parse(&piece[1..]).ok()?));
-                }
-                None if at == 0 => parts.push(To::Text(Template::parse(piece).ok()?)),
-                None => parts.push(To::Text(Template::parse(&format!("${piece}")).ok()?)),
-            }
-        }
-        Some(Self { status, pattern, to: parts.into(), own_host, keeps_query })
+        let parts = pieces.into_iter().map(|piece| match (piece.group(), piece) {
+            (Some(group), _) => Some(To::Capture(group)),
+            (None, Piece::Text(text)) => Some(To::Text(text.into())),
+            (None, Piece::Name(name)) => Variable::named(name).map(To::Variable),
+        });
+        let to = parts.collect::<Option<_>>()?;
+        Some(Self { status, pattern, to, own_host, keeps_query })
     }
 
     /// The URL for a request; `value` appends what a variable stands for.
@@ -142,7 +138,8 @@ impl Rewritten {
         let path = out.len();
         for part in &self.to {
             match part {
-                To::Text(text) => out.push_str(&text.fill(&mut value)),
+                To::Text(text) => out.push_str(text),
+                To::Variable(variable) => value(*variable, &mut out),
                 To::Capture(group) => {
                     let found = captures.as_ref().and_then(|captures| captures.get(*group));
                     let found = found.map(|found| String::from_utf8_lossy(found.as_bytes()));
@@ -159,11 +156,6 @@ impl Rewritten {
         }
         out
     }
-}
-
-/// Whether a dollar and this are a capture.
-fn is_group(char: char) -> bool {
-    ('1'..='9').contains(&char)
 }
 
 /// A regular expression over bytes, as PCRE reads one without UTF. Two are equal if they are spelled the same.
@@ -204,18 +196,11 @@ impl Subject {
             "scheme" | "pass_access_scheme" => Self::Scheme,
             "request_method" => Self::Method,
             "remote_addr" | "the_real_ip" => Self::Client,
-            _ => {
-                let (kind, rest) = name.split_once('_').filter(|(_, rest)| !rest.is_empty())?;
-                match kind {
-                    "arg" => Self::Argument(rest.into()),
-                    "cookie" => Self::Cookie(rest.into()),
-                    "http" => {
-                        let field = rest.replace('_', "-").to_ascii_lowercase();
-                        Self::Header(HeaderName::try_from(field).ok()?)
-                    }
-                    _ => return None,
-                }
-            }
+            _ => match Named::read(name)? {
+                Named::Argument(name) => Self::Argument(name.into()),
+                Named::Cookie(name) => Self::Cookie(name.into()),
+                Named::Header(name) => Self::Header(name),
+            },
         })
     }
 

@@ -3,6 +3,8 @@
 
 use regex::{Captures, Regex, RegexBuilder};
 
+use crate::template::{Piece, pieces};
+
 /// A pair: what is looked for, and what stands there instead.
 #[derive(Clone, Debug)]
 pub struct Change {
@@ -159,35 +161,17 @@ fn expression(from: &str, any_case: bool) -> Result<Option<Regex>, String> {
 }
 
 fn parts(text: &str) -> Result<Box<[Part]>, String> {
-    let mut parts = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        if at > 0 {
-            parts.push(Part::Text(rest[..at].into()));
-        }
-        let after = &rest[at + 1..];
-        let braces = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-        let (name, next) = braces.unwrap_or_else(|| {
-            let digit = after.starts_with(|c: char| c.is_ascii_digit());
-            let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            let end = after.find(|c| !word(c)).unwrap_or(after.len());
-            after.split_at(if digit { 1 } else { end })
-        });
-        parts.push(match name {
-            "host" => Part::Fact(Fact::Host),
-            "http_host" => Part::Fact(Fact::HttpHost),
-            "scheme" => Part::Fact(Fact::Scheme),
-            name => match name.parse() {
-                Ok(number @ 1..=9) => Part::Capture(number),
-                _ => return Err(format!("the variable ${name} is not known")),
-            },
-        });
-        rest = next;
-    }
-    if !rest.is_empty() {
-        parts.push(Part::Text(rest.into()));
-    }
-    Ok(parts.into())
+    let parts = pieces(text).into_iter().map(|piece| {
+        Ok(match (piece.group(), piece) {
+            (Some(group), _) => Part::Capture(group),
+            (None, Piece::Text(text)) => Part::Text(text.into()),
+            (None, Piece::Name("host")) => Part::Fact(Fact::Host),
+            (None, Piece::Name("http_host")) => Part::Fact(Fact::HttpHost),
+            (None, Piece::Name("scheme")) => Part::Fact(Fact::Scheme),
+            (None, Piece::Name(name)) => return Err(format!("the variable ${name} is not known")),
+        })
+    });
+    parts.collect()
 }
 
 fn filled(parts: &[Part], facts: Facts<'_>) -> String {

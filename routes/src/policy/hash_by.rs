@@ -13,7 +13,7 @@ use crate::{
     cookie,
     matcher::RequestView,
     model::Scheme,
-    template::{Piece, pieces},
+    template::{Named, Piece, pieces},
 };
 
 /// What is hashed, part by part.
@@ -180,20 +180,13 @@ fn variable(name: &str) -> Option<Variable> {
         "host" | "best_http_host" | "http_host" | "server_name" => Variable::Host,
         "request_method" => Variable::Method,
         "scheme" => Variable::Scheme,
-        _ => {
-            let (kind, rest) = name.split_once('_').filter(|(_, rest)| !rest.is_empty())?;
-            match kind {
-                "arg" => Variable::Argument(rest.into()),
-                "cookie" => Variable::Cookie(rest.into()),
-                "http" => {
-                    let field = rest.replace('_', "-").to_ascii_lowercase();
-                    let field = HeaderName::try_from(field).ok()?;
-                    // nginx joins all fields of cookies; a hash over them would change with every one of them.
-                    (field != header::COOKIE).then_some(Variable::Header(field))?
-                }
-                _ => return None,
-            }
-        }
+        _ => match Named::read(name)? {
+            Named::Argument(name) => Variable::Argument(name.into()),
+            Named::Cookie(name) => Variable::Cookie(name.into()),
+            // nginx joins all fields of cookies; a hash over them would change with every one of them.
+            Named::Header(header::COOKIE) => return None,
+            Named::Header(name) => Variable::Header(name),
+        },
     })
 }
 
