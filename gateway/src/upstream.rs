@@ -1,5 +1,6 @@
 //! Connections to endpoints: opened, kept and reused by one worker alone.
 
+pub(crate) mod bound;
 pub(crate) mod budget;
 pub(crate) mod checks;
 pub(crate) mod connect;

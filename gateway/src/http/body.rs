@@ -161,7 +161,7 @@ impl ResponseBody {
     /// The answer is complete: its connection may serve the next request.
     fn give_back(&mut self, conn: &ClientConn) {
         if let Some(upstream) = self.source.take_upstream() {
-            conn.upstreams.pool.checkin(upstream, conn.shared.worker.now());
+            conn.checkin(upstream);
         }
     }
 }

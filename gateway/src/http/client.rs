@@ -10,7 +10,7 @@ use crate::{
         upgrade::Tunnel,
     },
     tls::profile::CipherSet,
-    upstream::Upstreams,
+    upstream::{Upstreams, bound::Bound, connection::Upstream, key::UpstreamKey},
     worker::{listener::ListenerFacts, timeouts::RequestTimers},
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct ClientConn {
     /// Set by a request that the backend agreed to upgrade.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
     pub(crate) http2: bool,
+    /// Endpoints that know its user by a connection.
+    pub(crate) bound: Bound,
     /// The limits of connections that count this one.
     pub(crate) counted: RefCell<Vec<u64>>,
 }
@@ -44,6 +46,20 @@ impl ClientConn {
         match self.scheme {
             Scheme::Http => "http",
             Scheme::Https => "https",
+        }
+    }
+
+    /// A connection of this key that a request can have: that which knows its user, or one of the pool.
+    pub(crate) fn checkout(&self, key: &UpstreamKey) -> Option<Upstream> {
+        self.bound.checkout(key).or_else(|| self.upstreams.pool.checkout(key))
+    }
+
+    /// Keeps a connection for the next request that it may serve.
+    pub(crate) fn checkin(&self, upstream: Upstream) {
+        if upstream.is_bound() {
+            self.bound.checkin(upstream);
+        } else {
+            self.upstreams.pool.checkin(upstream, self.shared.worker.now());
         }
     }
 

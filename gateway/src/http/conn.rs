@@ -34,7 +34,7 @@ use crate::{
         streams::StreamExecutor,
     },
     tls::profile::CipherSet,
-    upstream::Upstreams,
+    upstream::{Upstreams, bound::Bound},
     worker::{
         context::Worker,
         listener::ListenerFacts,
@@ -144,6 +144,7 @@ where
         identity,
         tunnel: RefCell::default(),
         http2,
+        bound: Bound::default(),
         counted: RefCell::default(),
     });
     if http2 {

@@ -122,6 +122,7 @@ pub(super) async fn exchange(
     body: &mut RequestBody,
 ) -> Result<Exchanged, ProxyErrorKind> {
     let worker = &conn.shared.worker;
+    record.pick_context.known_at = conn.bound.known_at(forward);
     let picked = conn.upstreams.pick_backend(
         forward,
         &snapshot.backends,
@@ -157,7 +158,7 @@ pub(super) async fn exchange(
         }
         let handed = weighs.then(|| begin(conn, record, &endpoint));
         let target = target(conn, (snapshot, slot), &endpoint, request.headers())?;
-        let pooled = if fresh { None } else { conn.upstreams.pool.checkout(&target.key) };
+        let pooled = if fresh { None } else { conn.checkout(&target.key) };
         let reused = pooled.is_some();
         let others = tries.has_others() && bounds.opens_others();
         let opened = match pooled {
@@ -180,6 +181,9 @@ pub(super) async fn exchange(
                 let rest = if upstream.is_http2() { request.body_mut().remember() } else { None };
                 record.timers.upstream_awaited(worker.now(), Expiry::Upstream);
                 let answer = pin!(upstream.send(request));
+                if upstream.is_bound() {
+                    conn.bound.bind(slot, target.key);
+                }
                 let answer = answer_to(conn, answer, &mut upstream, &record.timers).await;
                 let (failure, mendable) = match answer {
                     Ok(response) => {

@@ -47,6 +47,7 @@ pub(super) fn read(
         key: policy.balance.hash_key().map(|key| key.of(view, client)),
         client: keeps_clients(snapshot, forward).then(|| CLIENT.of(view, client)),
         session: conn.upstreams.sessions.of(&conn.shared.worker, snapshot, forward, headers),
+        known_at: None,
         old_browser: policy.affinity.as_ref().is_some_and(old_browser),
     };
 }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::Either;
-use http::Request;
+use http::{HeaderMap, Request, header};
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
@@ -27,6 +27,9 @@ use crate::{
     },
     worker::clock::Tick,
 };
+
+/// Schemes that authenticate a connection, not a request.
+const SCHEMES: [&str; 3] = ["NTLM", "Negotiate", "Nego2"];
 
 /// hyper's side of a connection.
 type Stream = Connection<TokioIo<UpstreamIo>, RequestBody>;
@@ -48,6 +51,8 @@ pub(crate) struct Http1 {
     /// The connection's future is over; it must not be polled again.
     over: bool,
     idle_since: Tick,
+    /// It has carried what authenticates a connection.
+    bound: bool,
     permit: Permit,
 }
 
@@ -58,8 +63,16 @@ impl Upstream {
         (connection, lookout): (Stream, Rc<Lookout>),
         permit: Permit,
     ) -> Self {
-        let (over, idle_since) = (false, 0);
-        Self::Http1(Box::new(Http1 { key, sender, connection, lookout, over, idle_since, permit }))
+        Self::Http1(Box::new(Http1 {
+            key,
+            sender,
+            connection,
+            lookout,
+            over: false,
+            idle_since: 0,
+            bound: false,
+            permit,
+        }))
     }
 
     /// Which requests it may serve.
@@ -75,6 +88,11 @@ impl Upstream {
         matches!(self, Self::Http2(_))
     }
 
+    /// Whether it serves one client connection and no other.
+    pub(crate) fn is_bound(&self) -> bool {
+        matches!(self, Self::Http1(http1) if http1.bound)
+    }
+
     /// Hands a request over. The caller drives the connection until the answer is there.
     pub(crate) fn send(
         &mut self,
@@ -83,6 +101,7 @@ impl Upstream {
         match self {
             Self::Http1(http1) => {
                 http1.lookout.begin();
+                http1.bound |= authenticates(request.headers());
                 Either::Left(http1.sender.try_send_request(request))
             }
             Self::Http2(stream) => Either::Right(stream.send(request)),
@@ -149,5 +168,41 @@ impl Upstream {
         let Self::Http1(http1) = self else { return None };
         let parts = http1.connection.into_parts();
         Some((parts.io.into_inner().into_stream(), parts.read_buf, http1.permit))
+    }
+}
+
+/// Whether a request tells its connection whose it is.
+fn authenticates(headers: &HeaderMap) -> bool {
+    headers.get_all(header::AUTHORIZATION).iter().any(|value| {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
+        SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn ntlm_and_negotiate_authenticate_a_connection_and_other_schemes_a_request() {
+        for (value, does) in [
+            ("NTLM TlRMTVNTUAAB", true),
+            ("ntlm TlRMTVNTUAAB", true),
+            ("Negotiate YII", true),
+            ("NEGOTIATE", true),
+            ("Nego2 YII", true),
+            ("Basic TlRMTQ==", false),
+            ("Bearer NTLM", false),
+            ("NTLMx a", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(header::AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
+            headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
+            assert_eq!(authenticates(&headers), does, "{value}");
+        }
+        assert!(!authenticates(&HeaderMap::new()));
     }
 }

@@ -21,6 +21,7 @@ use http::HeaderMap;
 use crate::{
     upstream::{
         Upstreams,
+        bound::KnownAt,
         connect::{trial_time, try_again},
         health::{self, Health},
         outliers::{self, Judge},
@@ -55,6 +56,8 @@ pub(crate) struct Tries<'b> {
     slot: BackendSlot,
     /// The rule of choice, unless that is round robin among all.
     policy: Option<&'b Policy>,
+    /// The endpoint that knows its user by the connection.
+    known_at: Option<SocketAddr>,
     /// Its client's session with this backend.
     session: Option<Session>,
     /// By what its answers are judged, if they are.
@@ -88,6 +91,7 @@ impl<'b> Tries<'b> {
             backend,
             slot: forward.spec.backends[index].slot,
             policy: (!plain).then_some(policy),
+            known_at: context.known_at.filter(|known| known.backend == index).map(|it| it.address),
             session,
             ejection: policy.ejection.as_ref(),
             probe: false,
@@ -135,7 +139,7 @@ impl Upstreams {
     /// The backend for a request of these fields, and its index in `forward.spec.backends`; `None` if none of
     /// them has an endpoint.
     ///
-    /// A session stays with its backend, also where that gets no new ones.
+    /// A user that is known there, and a session, stay with their backend, also where that gets no new ones.
     pub(crate) fn pick_backend<'t>(
         &self,
         forward: &Forward,
@@ -144,6 +148,11 @@ impl Upstreams {
         context: PickContext,
     ) -> Option<(&'t Arc<Backend>, usize)> {
         let spec = &forward.spec;
+        if let Some(KnownAt { backend: index, .. }) = context.known_at
+            && let Some(backend) = table.get(spec.backends[index].slot)
+        {
+            return Some((backend, index));
+        }
         if let Some(index) = context.session.and_then(|session| session.backend)
             && let Some(affinity) = &spec.policy.affinity
             && (affinity.canaries || spec.canaries.is_empty())
@@ -189,7 +198,9 @@ impl Upstreams {
         let set = &tries.backend.endpoints;
         if let Some(external) = &set.external {
             let named = Box::pin(self.names.endpoints(worker, external)).await;
-            let picked = self.pick(worker, tries, (&[], &named));
+            let known = tries.known_at.take();
+            let known = known.and_then(|at| named.iter().find(|endpoint| endpoint.address == at));
+            let picked = known.or_else(|| self.pick(worker, tries, (&[], &named)));
             tries.left = named.len().saturating_sub(tries.tried.len() + 1);
             return picked.map(|endpoint| Picked::Named(Rc::clone(endpoint)));
         }
@@ -207,9 +218,11 @@ impl Upstreams {
 
     fn pick_listed<'b>(&self, worker: &Rc<Worker>, tries: &mut Tries<'b>) -> Option<&'b Endpoint> {
         let set = &tries.backend.endpoints;
-        if let Some(session) = tries.session.filter(|_| tries.tried.is_empty())
-            && let Some(held) = held(worker, tries.backend, session)
-        {
+        let known = tries.known_at.take();
+        let known = known.and_then(|at| set.all().find(|endpoint| endpoint.address == at));
+        let session = tries.session.filter(|_| tries.tried.is_empty());
+        let held = || session.and_then(|session| held(worker, tries.backend, session));
+        if let Some(held) = known.filter(|known| is_fit(worker, known)).or_else(held) {
             tries.left = set.endpoints.iter().filter(|other| other.address != held.address).count();
             return Some(held);
         }

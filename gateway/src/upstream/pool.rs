@@ -89,9 +89,9 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection for the next request, if it is fit for one.
+    /// Keeps a connection for the next request, if it is fit for one and for anybody's.
     pub(crate) fn checkin(&self, mut upstream: Upstream, now: Tick) {
-        if upstream.is_clean() {
+        if !upstream.is_bound() && upstream.is_clean() {
             upstream.idles(now);
             let mut idle = self.idle.borrow_mut();
             let connections = idle.entry(upstream.key()).or_default();

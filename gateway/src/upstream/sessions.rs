@@ -20,7 +20,9 @@ use gatehouse_routes::{
 };
 use http::HeaderMap;
 
-use crate::{compile::GroupPlan, snapshot::Snapshot, worker::context::Worker};
+use crate::{
+    compile::GroupPlan, snapshot::Snapshot, upstream::bound::KnownAt, worker::context::Worker,
+};
 
 /// Most cookies of one name that are looked at: paths and domains can give a browser more than one.
 const MOST_VALUES: usize = 4;
@@ -35,6 +37,8 @@ pub(crate) struct PickContext {
     /// The address of its client, where a Service keeps clients by it.
     pub(crate) client: Option<u64>,
     pub(crate) session: Option<Session>,
+    /// The endpoint that knows its user by the connection.
+    pub(crate) known_at: Option<KnownAt>,
     /// Its browser takes `SameSite=None` for something else.
     pub(crate) old_browser: bool,
 }

@@ -211,7 +211,7 @@ async fn take(mut incoming: Joined, mut upstream: Upstream, inlet: Inlet<End>, p
     };
     drop(under_way);
     if end.is_ok() {
-        conn.upstreams.pool.checkin(upstream, worker.now());
+        conn.checkin(upstream);
     }
     inlet.end(end);
 }
