@@ -131,6 +131,8 @@ pub(crate) struct Tunnel {
     client: TcpStream,
     backend: TcpStream,
     relay: Relay,
+    /// The backend is asked whether it is still there.
+    keeps_alive: bool,
     counts: Option<Rc<Counts<L4Stats>>>,
     _held: Held,
 }
@@ -155,7 +157,8 @@ pub(crate) async fn connect(
     };
     let Joined { stream: backend, _held, mut preface, counts } = joined;
     preface.extend(early);
-    Some(Tunnel { client, backend, relay: Relay::new(preface), counts, _held })
+    let keeps_alive = false;
+    Some(Tunnel { client, backend, relay: Relay::new(preface), keeps_alive, counts, _held })
 }
 
 impl Tunnel {
@@ -166,7 +169,12 @@ impl Tunnel {
         ends: (&Worker, &ConnTimers),
         relays: &Relays,
     ) -> Poll<()> {
-        let Self { client, backend, relay, counts, .. } = self;
+        let Self { client, backend, relay, keeps_alive, counts, .. } = self;
+        // Most connections are over before it is worth three calls of the kernel.
+        if !*keeps_alive && ends.1.was_quiet() {
+            *keeps_alive = true;
+            let _ = keep_alive(&SockRef::from(&*backend));
+        }
         ready!(relay.poll(cx, ends, relays, client, backend));
         count(ends.0, counts.as_ref(), relay.moved());
         Poll::Ready(())
@@ -187,6 +195,7 @@ pub(crate) async fn forward_tls(
     let Means { worker, timers, .. } = means;
     let early = std::mem::take(&mut joined.preface);
     let backend = &mut joined.stream;
+    let _ = keep_alive(&SockRef::from(&*backend));
     let moved = relay_tls((&**worker, timers), &mut stream, backend, early).await;
     count(worker, joined.counts.as_ref(), moved);
 }
@@ -251,7 +260,6 @@ async fn join(
     add(L4Stats::OPENED);
     let (stream, held) = reached;
     let joined = Joined { stream, _held: held, preface, counts };
-    let _ = keep_alive(&SockRef::from(&joined.stream));
     timers.becomes_tunnel(idle.map(|idle| idle.as_millis() as Tick), worker.now());
     Some(joined)
 }

@@ -94,10 +94,10 @@ impl Relay {
         let whole = timers.expired().is_none()
             && ready!(self.pass_on(cx, (worker, timers), relays, client, backend));
         // A side that has been told all, its end included, gets what the kernel still holds for it.
-        if !whole && self.down.state != State::Ended {
+        if !whole && !self.down.is_over() {
             break_off(client);
         }
-        if !whole && self.up.state != State::Ended {
+        if !whole && !self.up.is_over() {
             break_off(backend);
         }
         Poll::Ready(())
@@ -116,15 +116,17 @@ impl Relay {
         let (mut from_client, mut to_client) = client.split();
         let (mut from_backend, mut to_backend) = backend.split();
         let before = up.moved + down.moved;
-        let there = up.poll(cx, relays, &mut from_client, &mut to_backend);
-        let back = down.poll(cx, relays, &mut from_backend, &mut to_client);
+        let last = down.state == State::Ended;
+        let there = up.poll(cx, relays, &mut from_client, &mut to_backend, last);
+        let last = up.state == State::Ended;
+        let back = down.poll(cx, relays, &mut from_backend, &mut to_client, last);
         if up.moved + down.moved != before {
             timers.enter(Phase::Tunnel, worker.now());
         }
         match (there, back) {
             // The backend takes no more, but what it has said may be on its way.
             (Poll::Ready(Err(Broken::To)), Poll::Pending) => {
-                up.state = State::Ended;
+                up.state = State::Refused;
                 Poll::Pending
             }
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(false),
@@ -286,6 +288,8 @@ enum State {
     Ending,
     /// Nothing comes any more.
     Ended,
+    /// The receiver takes no more.
+    Refused,
 }
 
 /// Bytes that the receiver has not taken yet.
@@ -310,16 +314,23 @@ impl Way {
         Self { held, state: State::Copying, moved: 0 }
     }
 
-    /// Moves what can be moved; ready when the receiver has been told that the sender has ended.
+    /// Whether nothing is handed on any more.
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Ended | State::Refused)
+    }
+
+    /// Moves what can be moved; ready when the receiver has been told that the sender has ended. `last`: the other
+    /// direction has come to its end, so that both sockets are closed then, which tells the receiver.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         relays: &Relays,
         from: &mut ReadHalf<'_>,
         to: &mut WriteHalf<'_>,
+        last: bool,
     ) -> Poll<Result<(), Broken>> {
         loop {
-            if self.state == State::Ended {
+            if self.is_over() {
                 return Poll::Ready(Ok(()));
             }
             ready!(self.hand_on(cx, relays, to)).map_err(|_| Broken::To)?;
@@ -329,11 +340,13 @@ impl Way {
                     ready!(self.splice(cx, relays, from)).map_err(|_| Broken::From)?;
                 }
                 State::Ending => {
-                    // A receiver that has gone needs not be told.
-                    let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+                    if !last {
+                        // A receiver that has gone needs not be told.
+                        let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+                    }
                     self.state = State::Ended;
                 }
-                State::Ended => (),
+                State::Ended | State::Refused => (),
             }
         }
     }

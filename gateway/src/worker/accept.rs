@@ -18,7 +18,7 @@ use gatehouse_proxy_protocol as proxy_protocol;
 use rustls::ProtocolVersion;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::oneshot,
+    sync::oneshot::{self, error::TryRecvError},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -75,12 +75,13 @@ pub(crate) fn accept(
         let worker = &entrance.worker;
         let mut pause = BACKOFF.0;
         loop {
-            let accepted = tokio::select! {
-                biased;
-                _ = &mut closed => break,
-                accepted = socket.accept(), if worker.has_room() => accepted,
-                () = tokio::time::sleep(BACKOFF.0), if !worker.has_room() => continue,
-            };
+            if !worker.has_room() {
+                tokio::select! {
+                    _ = &mut closed => break,
+                    () = tokio::time::sleep(BACKOFF.0) => continue,
+                }
+            }
+            let Some(accepted) = poll_fn(|cx| next(&socket, &mut closed, cx)).await else { break };
             match accepted {
                 Ok((stream, peer)) => {
                     pause = BACKOFF.0;
@@ -105,6 +106,22 @@ pub(crate) fn accept(
         drop(opened.in_use);
     });
     Ok(closing)
+}
+
+/// The next connection; `None`: no more are to be accepted.
+fn next(
+    socket: &TcpListener,
+    closed: &mut oneshot::Receiver<()>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<io::Result<(TcpStream, SocketAddr)>>> {
+    // Looked at each time, as there may always be a connection.
+    if closed.try_recv() != Err(TryRecvError::Empty) {
+        return Poll::Ready(None);
+    }
+    match socket.poll_accept(cx) {
+        Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+        Poll::Pending => Pin::new(closed).poll(cx).map(|_| None),
+    }
 }
 
 /// Where HTTPS is served, to those who look at the port alone (ingress-nginx does).

@@ -54,6 +54,8 @@ pub(crate) struct Limits {
     pub(crate) upstream: Tick,
     /// An upgraded connection on which nothing moves.
     pub(crate) tunnel: Tick,
+    /// A tunnel on which nothing moves, before its peers are asked whether they are still there.
+    pub(crate) quiet: Tick,
     /// An idle upstream connection.
     pub(crate) upstream_idle: Tick,
     /// An endpoint whose connects fail gets no requests at first.
@@ -80,6 +82,7 @@ impl Limits {
             tries: ticks(5),
             upstream: settings.upstream_timeout.as_millis() as Tick,
             tunnel: ticks(3600),
+            quiet: ticks(2),
             upstream_idle: ticks(60),
             ejection: ticks(1),
         }
@@ -137,6 +140,8 @@ pub(crate) struct ConnTimers {
     streams: Cell<u32>,
     /// How long nothing may move in a tunnel, where an object says so.
     tunnel: Cell<Option<Tick>>,
+    /// Nothing has moved in a tunnel for a while, at least once.
+    quiet: Cell<bool>,
     address: RefCell<Option<Rc<LocalAddress>>>,
     listener: RefCell<Option<Rc<Closed>>>,
     expired: Cell<Option<Expiry>>,
@@ -179,6 +184,11 @@ impl ConnTimers {
     pub(crate) fn becomes_tunnel(&self, idle: Option<Tick>, now: Tick) {
         self.tunnel.set(idle);
         self.enter(Phase::Tunnel, now);
+    }
+
+    /// Whether a tunnel has once been quiet. Most end before that.
+    pub(crate) fn was_quiet(&self) -> bool {
+        self.quiet.get()
     }
 
     /// A request begins; the connection is active until as many ended.
@@ -267,12 +277,17 @@ impl Timers for ConnTimers {
         if self.expired.get().is_none() && self.check(now, limits).is_some() {
             self.expire();
         }
+        let quiet = now.saturating_sub(self.since.get()) >= limits.quiet;
+        if quiet && self.phase.get() == Phase::Tunnel && !self.quiet.replace(true) {
+            self.wake();
+        }
     }
 
     fn reset(&self) {
         self.phase.set(Phase::Unused);
         self.streams.set(0);
         self.tunnel.set(None);
+        self.quiet.set(false);
         self.address.take();
         self.expired.set(None);
         self.waker.take();

@@ -13,6 +13,7 @@ use std::{
 
 use gatehouse_testbed::{
     gatehouse::gateway::{Gateway, Plan, free_address},
+    guard,
     namespace::Namespace,
     wait,
 };
@@ -492,6 +493,59 @@ fn a_connection_on_which_nothing_moves_ends_when_its_service_says_and_others_sta
         assert!(!matches!(waits.join().unwrap(), Ok(1..)));
         busy.write_all(b"y").unwrap();
         assert_eq!(read_text(&mut busy, 1), "y");
+    });
+}
+
+#[test]
+fn an_endpoint_that_is_quiet_is_asked_whether_it_is_still_there() {
+    on_host(|| {
+        let endpoint = echo("one");
+        let (_gateway, address) = start(&[endpoint], "", "", &[]);
+        let mut client = dial(address);
+        assert_eq!(read_text(&mut client, 3), "one");
+        let filter = endpoint.to_string();
+        wait::eventually("the kernel asks both peers", || {
+            let ss = |side: &str, at: &str| {
+                let mut ss = guard::command("ss");
+                let output = ss.args(["-Htno", "state", "established", side, at]).output();
+                String::from_utf8_lossy(&output.unwrap().stdout).into_owned()
+            };
+            let (to_endpoint, to_client) = (ss("dst", &filter), ss("src", &address.to_string()));
+            let asks = |sockets: &str| sockets.contains("timer:(keepalive");
+            match asks(&to_endpoint) && asks(&to_client) {
+                true => Ok(()),
+                false => Err(format!("{to_endpoint}{to_client}")),
+            }
+        });
+        client.write_all(b"x").unwrap();
+        assert_eq!(read_text(&mut client, 1), "x");
+    });
+}
+
+#[test]
+fn both_sides_hear_the_end_and_all_that_came_before_it() {
+    on_host(|| {
+        let (told, ends) = mpsc::channel();
+        let told = std::sync::Mutex::new(told);
+        let endpoint = server(move |mut stream| {
+            let _ = stream.write_all(b"hello");
+            let _ = stream.shutdown(Shutdown::Write);
+            let mut heard = Vec::new();
+            let end = stream.read_to_end(&mut heard).map_err(|error| error.kind());
+            let _ = told.lock().unwrap().send((heard, end));
+        });
+        let (_gateway, address) = start(&[endpoint], "", "", &[]);
+        // The connection by which the test has waited for the port.
+        let _probe = ends.recv_timeout(wait::LIMIT).unwrap();
+        // The backend ends first, then the client, who has more to say than sockets hold.
+        let mut client = dial(address);
+        let mut heard = Vec::new();
+        assert_eq!(client.read_to_end(&mut heard).unwrap(), 5);
+        let much = vec![b'x'; 8 * 1024 * 1024];
+        client.write_all(&much).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let (heard, end) = ends.recv_timeout(wait::LIMIT).unwrap();
+        assert_eq!((heard.len(), end), (much.len(), Ok(much.len())));
     });
 }
 

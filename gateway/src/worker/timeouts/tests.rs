@@ -18,6 +18,7 @@ fn limits() -> Limits {
         tries: 5_000,
         upstream: 60_000,
         tunnel: 3_600_000,
+        quiet: 2_000,
         upstream_idle: 60_000,
         ejection: 1_000,
     }
@@ -76,6 +77,24 @@ fn a_body_above_the_minimum_rate_may_take_for_ever() {
         assert_eq!(timers.check(second * 1_000 + 999, &limits()), None, "second {second}");
         timers.body_received(300, second * 1_000 + 1_000);
     }
+}
+
+#[test]
+fn a_tunnel_was_quiet_once_nothing_has_moved_for_two_seconds_and_stays_so() {
+    let timers = ConnTimers::default();
+    timers.enter(Phase::Active, 0);
+    timers.sweep(9_000, &limits());
+    timers.becomes_tunnel(None, 10_000);
+    for moved in [11_000, 12_999] {
+        timers.sweep(moved, &limits());
+        timers.enter(Phase::Tunnel, moved);
+        assert!(!timers.was_quiet());
+    }
+    timers.sweep(14_999, &limits());
+    timers.enter(Phase::Tunnel, 15_000);
+    assert!(timers.was_quiet());
+    timers.reset();
+    assert!(!timers.was_quiet(), "another connection");
 }
 
 #[test]
