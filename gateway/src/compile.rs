@@ -328,6 +328,7 @@ pub fn compile(
     let here = passed_on.iter().map(|service| (service.key, service.service));
     let source_ranges = source_ranges::of(
         gateways.iter().map(|(key, service)| (key, *service)).chain(here),
+        |service| deal.assigned.get(service).map_or(&[], |assigned| &assigned.ips),
         previous.map(|previous| &previous.source_ranges),
         &mut problems,
     );

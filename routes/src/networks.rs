@@ -52,6 +52,16 @@ pub struct Networks {
     v6: Box<[(u128, u128)]>,
 }
 
+impl Networks {
+    /// Whether any network is of the family of this address.
+    pub fn has_family_of(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(_) => !self.v4.is_empty(),
+            IpAddr::V6(_) => !self.v6.is_empty(),
+        }
+    }
+}
+
 impl FromIterator<Network> for Networks {
     fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());

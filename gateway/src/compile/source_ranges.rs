@@ -4,7 +4,7 @@
 //! In a cluster kube-proxy sees to it for Services that it forwards. What ends in this process is this process's
 //! to refuse: `worker::accept` asks before anything else.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use gatehouse_routes::{
     annotations,
@@ -17,15 +17,17 @@ use k8s_openapi::api::core::v1::Service;
 /// By Service; one that is not here lets everybody in.
 pub(super) type SourceRanges = BTreeMap<ObjectKey, Arc<Networks>>;
 
-/// What these Services say; the same `Arc` as before where that says the same.
-pub(super) fn of<'s>(
+/// What these Services say; the same `Arc` as before where that says the same. `addresses`: those that a Service has.
+pub(super) fn of<'s, 'a>(
     services: impl Iterator<Item = (&'s ObjectKey, &'s Service)>,
+    addresses: impl Fn(&ObjectKey) -> &'a [IpAddr],
     previous: Option<&SourceRanges>,
     problems: &mut Vec<Problem>,
 ) -> SourceRanges {
     let mut all = SourceRanges::new();
     for (key, service) in services {
         let Some(networks) = said(key, service, problems) else { continue };
+        problems.extend(shut(key, &networks, addresses(key)));
         let known = previous.and_then(|previous| previous.get(key));
         let networks = match known.filter(|known| ***known == networks) {
             Some(known) => Arc::clone(known),
@@ -61,6 +63,21 @@ fn said(key: &ObjectKey, service: &Service, problems: &mut Vec<Problem>) -> Opti
     Some(networks.into_iter().collect())
 }
 
+/// What is said of an address that no client may come in at, as all networks are of the other family.
+fn shut(key: &ObjectKey, networks: &Networks, addresses: &[IpAddr]) -> Option<Problem> {
+    // Where there is no network at all, what is wrong has been said.
+    let some = *networks != Networks::default();
+    let at = addresses.iter().find(|address| some && !networks.has_family_of(**address))?;
+    let (family, all) = if at.is_ipv4() { ("IPv4", "0.0.0.0/0") } else { ("IPv6", "::/0") };
+    Some(Problem::warning(
+        &ObjectRef::new("Service", key.clone()),
+        "SourceRangesLackFamily",
+        "spec.loadBalancerSourceRanges",
+        format!("has no {family} network, so no client may connect to {at}"),
+        format!("add the {family} networks of the clients, or {all} for all of them"),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,7 +91,8 @@ mod tests {
 
     fn ranges(service: &Service, previous: Option<&SourceRanges>) -> (SourceRanges, Vec<String>) {
         let (key, mut problems) = (ObjectKey::new("d", "gateway"), Vec::new());
-        let all = of([(&key, service)].into_iter(), previous, &mut problems);
+        let addresses = |_: &ObjectKey| &[] as &[IpAddr];
+        let all = of([(&key, service)].into_iter(), addresses, previous, &mut problems);
         (
             all,
             problems
@@ -111,6 +129,40 @@ mod tests {
               10.0.0.0/8, so it lets nobody in"
             ]
         );
+    }
+
+    #[test]
+    fn an_address_of_a_family_without_networks_is_said_to_be_shut() {
+        let (v4, v6) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        for (names, addresses, said) in [
+            (
+                &["10.0.0.0/8"][..],
+                &[v4, v6][..],
+                Some("no IPv6 network, so no client may connect to 2001:db8::1"),
+            ),
+            (
+                &["10.0.0.0/8"],
+                &[v6],
+                Some("no IPv6 network, so no client may connect to 2001:db8::1"),
+            ),
+            (
+                &["2001:db8::/32"],
+                &[v4, v6],
+                Some("no IPv4 network, so no client may connect to 192.0.2.1"),
+            ),
+            (&["10.0.0.0/8", "2001:db8::/32"], &[v4, v6], None),
+            (&["::ffff:10.0.0.0/104"], &[v4], None),
+            (&["10.0.0.0/8"], &[v4], None),
+            (&["10.0.0.0/8"], &[], None),
+            (&["10.0.0.0/33"], &[v4, v6], None),
+        ] {
+            let key = ObjectKey::new("d", "gateway");
+            let networks = names.iter().filter_map(|name| name.parse::<Network>().ok()).collect();
+            let problem = shut(&key, &networks, addresses);
+            let message = problem.map(|problem| problem.message);
+            assert_eq!(message.is_some(), said.is_some(), "{names:?} {addresses:?}");
+            assert!(message.unwrap_or_default().contains(said.unwrap_or_default()), "{names:?}");
+        }
     }
 
     #[test]
