@@ -9,6 +9,6 @@ pub(crate) mod client_hello;
 pub(crate) mod config;
 pub mod handshakes;
 mod lifetime;
-mod port;
+pub(crate) mod port;
 pub mod profile;
 pub(crate) mod tickets;

@@ -23,6 +23,7 @@ use gatehouse_routes::{
 use serde::Serialize;
 
 mod affinity;
+mod alpn;
 mod certs;
 mod external;
 mod kernel;
@@ -106,6 +107,9 @@ pub struct L4Port {
     pub sources: Option<Arc<Networks>>,
     /// TLS ends here; the endpoint gets what is within.
     pub certs: Option<Certs>,
+    /// The protocols that this TLS agrees on, the preferred ones first (ALPN, RFC 7301); none: whatever the client offers,
+    /// nothing is agreed on.
+    pub alpn: Box<[Vec<u8>]>,
     /// What is counted, of all ports of this Service and transport together.
     pub stats: StatsHandle,
 }

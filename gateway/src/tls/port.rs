@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// The configuration of a port: its certificate is that of the live snapshot. It agrees on no protocol, as nobody
-/// here knows which one the endpoint speaks.
+/// The configuration of a port: its certificate is that of the live snapshot. It agrees on no protocol: which one the
+/// endpoint speaks only its Service can say ([`agreeing_on`]).
 pub(super) fn config(
     live: &Arc<Live>,
     profile: &Profile,
@@ -38,6 +38,17 @@ pub(super) fn config(
     let tickets = Tickets::new(Arc::clone(group), &[audience.as_bytes()], Lifetime::default())?;
     config.ticketer = Arc::new(tickets);
     Ok(Arc::new(config))
+}
+
+/// The same for a connection that agrees on one of these protocols. A client that offers others alone is refused
+/// (RFC 7301 §3.2), one that offers none is not.
+pub(crate) fn agreeing_on(config: &Arc<ServerConfig>, protocols: &[Vec<u8>]) -> Arc<ServerConfig> {
+    if protocols.is_empty() {
+        return Arc::clone(config);
+    }
+    let mut config = ServerConfig::clone(config);
+    config.alpn_protocols = protocols.to_vec();
+    Arc::new(config)
 }
 
 struct Resolver {

@@ -39,6 +39,7 @@ use crate::{
         client_certificates::OldCertificate,
         client_hello::{self, Choice, Heard},
         config::TlsPolicies,
+        port::agreeing_on,
         profile::CipherSet,
     },
     upstream::Upstreams,
@@ -392,7 +393,12 @@ async fn pass_on(
         return connect(entrance.means(timers), client, port_at(address)).await;
     };
     timers.enter(Phase::Handshake, worker.now());
-    let mut opening = Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(stream));
+    let config = match worker.pin().l4.get(&L4Address::tcp(address)) {
+        Some(port) => agreeing_on(config, &port.alpn),
+        // There is no certificate for it either.
+        None => Arc::clone(config),
+    };
+    let mut opening = Box::pin(TlsAcceptor::from(config).accept(stream));
     let Some(Ok(stream)) = within(timers, opening.as_mut()).await else {
         worker.metrics().add(Counter::TlsHandshakeFailed);
         return None;

@@ -57,6 +57,36 @@ fn tls_of_a_service_ends_here_where_it_names_a_certificate() {
     });
 }
 
+#[test]
+fn tls_of_a_service_agrees_on_the_protocols_that_it_names() {
+    on_host(|| {
+        let said = "gatehouse.io/tls-secret: db, gatehouse.io/tls-alpn: 'postgresql, h2'";
+        let (gateway, address) = start(&[echo("one")], said, "", &[]);
+        drop(dial_tls(&gateway, address, &certificate(&["db.test"])));
+        let agreed = |offers: &[&str]| {
+            let mut tls = Tls::connect(address, "db.test", offers).ok()?;
+            assert_eq!(read_text(&mut tls, 3), "one");
+            Some(tls.0.conn.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()))
+        };
+        for (offers, answer) in [
+            (&["h2", "postgresql"][..], Some(Some("postgresql"))),
+            (&["http/1.1", "h2"], Some(Some("h2"))),
+            (&[], Some(None)),
+            (&["imap"], None),
+        ] {
+            let answer = answer.map(|name| name.map(str::to_owned));
+            assert_eq!(agreed(offers), answer, "{offers:?}");
+        }
+        // The next connection sees what the Service says now.
+        let text = balanced(address.port(), &[echo("one")], "gatehouse.io/tls-secret: db", "");
+        gateway.save("db.yaml", &text);
+        wait::eventually("nothing is agreed on", || match agreed(&["imap"]) {
+            Some(None) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    });
+}
+
 /// A connection to a port whose TLS ends at the gateway, once that has the certificate.
 fn dial_tls(gateway: &Gateway, address: SocketAddr, pair: &Pair) -> Tls {
     gateway.save("secret.yaml", &secret("db", pair));

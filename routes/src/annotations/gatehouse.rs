@@ -45,7 +45,7 @@ pub static FAMILY: Family = Family::new(
 
 /// Rows whose values nothing here reads.
 const READ_ELSEWHERE: &[Annotation] =
-    &[DRAIN, FORWARDING, TLS_SECRET, TLS_SERVER_NAMES, UNREAD_FIELDS, UNREADABLE];
+    &[DRAIN, FORWARDING, TLS_ALPN, TLS_SECRET, TLS_SERVER_NAMES, UNREAD_FIELDS, UNREADABLE];
 
 /// Ends TLS of a Service's ports here.
 pub const TLS_SECRET: Annotation = Annotation::honoured(
@@ -58,6 +58,17 @@ pub const TLS_SECRET: Annotation = Annotation::honoured(
      empty value no port is passed on.",
 )
 .protecting();
+
+/// What TLS that ends at a Service's ports agrees on.
+pub const TLS_ALPN: Annotation = Annotation::honoured(
+    "tls-alpn",
+    &[ObjectKind::Service],
+    READ_BY_OWNER,
+    "",
+    "With `tls-secret`: names of protocols (ALPN), separated by commas, the preferred one first, such as `postgresql` or \
+     `h2, http/1.1`. A client that offers others alone is refused. Without it nothing is agreed on, whatever the client \
+     offers.",
+);
 
 /// Chooses by the server name of TLS that goes on as it is.
 pub const TLS_SERVER_NAMES: Annotation = Annotation::honoured(

@@ -42,7 +42,7 @@ pub(in crate::compile) fn plan(
         Some(((&port.service, at.transport, at.address.port()), pins))
     });
     let pinned: BTreeMap<_, _> = pinned.collect();
-    for Forwarded { key, service, forwarding, policy, ports, .. } in services {
+    for Forwarded { key, service, forwarding, policy, ports, alpn, .. } in services {
         let mut stats = BTreeMap::new();
         let spec = service.spec.as_ref();
         let text = |field: Option<&Option<String>>| field.and_then(|text| text.clone());
@@ -83,6 +83,7 @@ pub(in crate::compile) fn plan(
                     names: names.clone(),
                     sources: sources.get(*key).cloned(),
                     certs: certs.get(*key).filter(|_| *transport == Transport::Tcp).cloned(),
+                    alpn: alpn.clone(),
                     stats: stats.clone(),
                 };
                 let address = SocketAddr::new(*ip, *number);

@@ -18,7 +18,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    Forwarding,
+    Forwarding, alpn,
     names::{self, Name},
 };
 use crate::{
@@ -34,6 +34,7 @@ pub(in crate::compile) struct Forwarded<'s> {
     pub(super) policy: Arc<Policy>,
     pub(super) ports: Vec<Port>,
     pub(super) tls: Option<CertBinding>,
+    pub(super) alpn: Box<[Vec<u8>]>,
 }
 
 impl Forwarded<'_> {
@@ -78,6 +79,7 @@ pub(in crate::compile) fn services<'s>(
         let tls = tls(&object, &stored.object);
         let metadata = &stored.object.metadata;
         let names = names::names(&object, metadata, tls.is_some(), problems);
+        let alpn = alpn::protocols(&object, metadata, tls.is_some(), problems);
         let beyond = beyond_kernel(tls.as_ref(), &names, &policy);
         let forwarding = what_can(forwarding, (&object, metadata), beyond, problems);
         if forwarding == Forwarding::Kernel {
@@ -122,6 +124,7 @@ pub(in crate::compile) fn services<'s>(
                 policy,
                 ports,
                 tls,
+                alpn,
             });
         }
     }
