@@ -122,7 +122,7 @@ pub struct PlanArgs {
     /// Shared by the commands that read manifests.
     #[command(flatten)]
     pub manifests: ManifestArgs,
-    /// Files and folders of manifests.
+    /// Files and folders of manifests; `-` is standard input.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 }
@@ -136,7 +136,7 @@ pub struct CheckArgs {
     /// Exit code 1 for warnings, too.
     #[arg(long)]
     pub strict: bool,
-    /// Files and folders of manifests.
+    /// Files and folders of manifests; `-` is standard input.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 }
@@ -164,7 +164,7 @@ pub struct MigrateArgs {
     /// Requests to the controller that serves today.
     #[command(flatten)]
     pub shadow: ShadowArgs,
-    /// Files and folders of manifests.
+    /// Files and folders of manifests; `-` is standard input.
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 }
@@ -235,7 +235,7 @@ pub struct ExplainArgs {
     /// Shared by the commands that read manifests.
     #[command(flatten)]
     pub manifests: ManifestArgs,
-    /// Files and folders of manifests, and the URL of the request behind them.
+    /// Files and folders of manifests, `-` for standard input, and the URL of the request behind them.
     #[arg(required = true, value_name = "PATH or URL")]
     pub paths_and_url: Vec<String>,
 }
@@ -249,7 +249,7 @@ pub struct ConvertArgs {
     /// Class of the Ingresses that are made. Default: they name none.
     #[arg(long, value_name = "NAME")]
     pub class: Option<String>,
-    /// Files and folders of manifests, those of the Services included: their ports are looked up.
+    /// Files and folders of manifests, `-` for standard input, those of the Services included: their ports are looked up.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 }
@@ -343,12 +343,32 @@ where
     I::Item: Into<std::ffi::OsString> + Clone,
 {
     let mut command = Cli::try_parse_from(arguments)?.command;
-    if let Command::Run(settings) = &mut command {
-        let paths = std::mem::take(&mut settings.paths);
-        settings.manifests.extend(paths);
+    match &mut command {
+        Command::Run(settings) => {
+            let paths = std::mem::take(&mut settings.paths);
+            settings.manifests.extend(paths);
+            settings.access_log.take_if(|file| file.as_os_str() == STANDARD);
+        }
+        Command::Plan(PlanArgs { paths, .. })
+        | Command::Check(CheckArgs { paths, .. })
+        | Command::Migrate(MigrateArgs { paths, .. })
+        | Command::Convert(ConvertArgs { paths, .. }) => {
+            let standard = paths.iter_mut().filter(|path| path.as_os_str() == STANDARD);
+            standard.for_each(|path| *path = STANDARD_INPUT.into());
+        }
+        Command::Explain(ExplainArgs { paths_and_url, .. }) => {
+            let standard = paths_and_url.iter_mut().filter(|path| *path == STANDARD);
+            standard.for_each(|path| *path = STANDARD_INPUT.to_owned());
+        }
+        _ => (),
     }
     Ok(command)
 }
+
+/// What stands for standard input or output where a file is named.
+const STANDARD: &str = "-";
+/// The file that it is.
+const STANDARD_INPUT: &str = "/dev/stdin";
 
 /// The definition of all subcommands and flags, for the reference page.
 pub fn definition() -> clap::Command {
@@ -389,6 +409,29 @@ mod tests {
         for flag in ["--kubeconfig", "--context", "--watch-namespace", "--namespace-selector"] {
             let error = try_parse(["gatehouse", "run", "a", flag, "b"]).unwrap_err().to_string();
             assert!(error.contains(flag) && error.contains("PATH"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_hyphen_is_standard_input_or_output() {
+        for words in ["check - b", "plan - b", "migrate - b", "convert ingress-to-route - b"] {
+            let words = format!("gatehouse {words}");
+            let paths = match try_parse(words.split(' ')).unwrap() {
+                Command::Check(arguments) => arguments.paths,
+                Command::Plan(arguments) => arguments.paths,
+                Command::Migrate(arguments) => arguments.paths,
+                Command::Convert(arguments) => arguments.paths,
+                _ => panic!("{words}"),
+            };
+            assert_eq!(paths, [PathBuf::from("/dev/stdin"), PathBuf::from("b")], "{words}");
+        }
+        let words = ["gatehouse", "explain", "-", "http://c/"];
+        let Command::Explain(arguments) = try_parse(words).unwrap() else { panic!() };
+        assert_eq!(arguments.paths_and_url, ["/dev/stdin", "http://c/"]);
+        for (file, wanted) in [("-", None), ("./-", Some(PathBuf::from("./-")))] {
+            let words = ["gatehouse", "run", "a", "--access-log", file];
+            let Command::Run(settings) = try_parse(words).unwrap() else { panic!() };
+            assert_eq!(settings.access_log, wanted);
         }
     }
 

@@ -262,7 +262,7 @@ pub struct Settings {
     #[arg(long, help_heading = "Logs")]
     pub no_access_log: bool,
 
-    /// File that one line per request is added to; opened anew on SIGHUP and SIGUSR1. Default: standard
+    /// File that one line per request is added to; opened anew on SIGHUP and SIGUSR1. Default, and `-`: standard
     /// output.
     #[arg(long, value_name = "FILE", help_heading = "Logs")]
     pub access_log: Option<PathBuf>,
