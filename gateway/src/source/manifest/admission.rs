@@ -73,10 +73,24 @@ pub(super) fn understand(head: &Head) -> Understood {
     if expected { Understood::NotYet } else { Understood::Foreign }
 }
 
-/// The kind of this name, whatever its capitals and its number.
+/// The kind of this name, whatever its capitals and its number, or that of which the name is a slip of the pen.
 pub(super) fn meant(name: &str) -> Option<Kind> {
     let same = |one: &str| one.eq_ignore_ascii_case(name);
-    Kind::ALL.iter().copied().find(|kind| same(kind.name()) || same(kind.plural()))
+    let all = || Kind::ALL.iter().copied();
+    all().find(|kind| same(kind.name()) || same(kind.plural())).or_else(|| {
+        let near = all().filter_map(|kind| Some((slips(name, kind.name())?, kind)));
+        near.min_by_key(|(slips, _)| *slips).map(|(_, kind)| kind)
+    })
+}
+
+/// How many letters a name has wrong that may be meant for another; two letters of a short name make another word.
+fn slips(name: &str, meant: &str) -> Option<usize> {
+    let most = meant.len() / 4;
+    if name.len().abs_diff(meant.len()) > most {
+        return None;
+    }
+    let edits = strsim::osa_distance(&name.to_ascii_lowercase(), &meant.to_ascii_lowercase());
+    (edits <= most).then_some(edits)
 }
 
 /// Whether a group is another by a slip of the pen at most.

@@ -327,6 +327,41 @@ fn kinds_of_others_are_left_alone_and_kinds_that_may_be_expected_of_us_are_named
 }
 
 #[test]
+fn a_misspelt_kind_is_named_and_kinds_of_others_that_look_alike_are_not() {
+    let found = |api_version: &str, kind: &str| {
+        let text = format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}\n");
+        let manifest = parse(&text).unwrap();
+        manifest.unsupported().next().map(|one| one.meant())
+    };
+    for (api_version, kind, meant) in [
+        ("v1", "Servce", Kind::Service),
+        ("v1", "Secert", Kind::Secret),
+        ("v1", "configmaps", Kind::ConfigMap),
+        ("networking.k8s.io/v1", "Ingres", Kind::Ingress),
+        ("networking.k8s.io/v1", "IngressClas", Kind::IngressClass),
+        ("route.openshift.io/v1", "Roete", Kind::Route),
+        ("discovery.k8s.io/v1", "EndpontSlices", Kind::EndpointSlice),
+        ("metallb.io/v1beta1", "IPAdressPool", Kind::IpAddressPool),
+        ("metallb.io/v1beta1", "L2Advertisment", Kind::L2Advertisement),
+    ] {
+        assert_eq!(found(api_version, kind), Some(Some(meant)), "{kind}");
+    }
+    for (api_version, kind) in [
+        ("v1", "Pod"),
+        ("v1", "ServiceAccount"),
+        ("networking.k8s.io/v1", "IPAddress"),
+        ("networking.k8s.io/v1", "ServiceCIDR"),
+        ("rbac.authorization.k8s.io/v1", "Role"),
+        ("resource.k8s.io/v1", "ResourceSlice"),
+        ("crd.antrea.io/v1beta1", "Egress"),
+        ("serving.knative.dev/v1", "Service"),
+        ("example.com/v1", "Servce"),
+    ] {
+        assert_eq!(found(api_version, kind), None, "{kind}");
+    }
+}
+
+#[test]
 fn a_misspelt_field_is_named_and_refuses_or_closes_the_object_that_it_limits() {
     let pool = |spec: &str| {
         format!(
