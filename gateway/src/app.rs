@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use gatehouse_routes::{filter::tls_terms, options::Options};
 use gatehouse_vip::Health;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
     l4::kernel::KernelForwarding,
     listeners::Listeners,
     logging::Complaint,
+    panics,
     passwords::Passwords,
     process::ProcessProblems,
     shares::{self, Shares},
@@ -73,11 +75,15 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         Signals::listen().context("cannot catch signals")?
     };
     raise_descriptor_limit();
+    if !settings.core_dumps {
+        hide_memory().context("cannot forbid core dumps")?;
+    }
     settings.listens_once()?;
     let mut address_options = AddressOptions::new(settings)?;
     let origin = Origin::open(settings)?;
     let problems = ProcessProblems::new(&settings.node_name());
     complaint.inspect(|complaint| complaint.raise(&problems));
+    panics::watch(problems.clone());
     let recorded = recorded_addresses(settings, &problems);
     let memory = Memory::new(settings.state_dir.clone(), &recorded, &problems);
     let mut node = node_context(settings, recorded);
@@ -208,9 +214,13 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
                 .with_context(|| format!("cannot listen on --metrics {address}"))
         })
         .transpose()?;
+    let (alive, gone) = oneshot::channel();
     let controller = thread::Builder::new()
         .name("compiler".to_owned())
-        .spawn(move || controller.run(&received))
+        .spawn(move || {
+            let _alive: oneshot::Sender<()> = alive;
+            controller.run(&received);
+        })
         .context("cannot start the compiler thread")?;
 
     let ended = control.block_on(async {
@@ -226,7 +236,7 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         }
         let mut served = tokio::spawn(server::serve(admin_listener, pages, Pages::All));
         let act = |asked| act(asked, &feed, &signals, log.as_ref());
-        let ended = until_stopped(&mut served, could_start, &mut asked, act).await;
+        let ended = until_stopped((&mut served, gone), could_start, &mut asked, act).await;
         drop(feed);
         until_drained(&signals, &mut asked).await;
         ended
@@ -239,9 +249,10 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
     ended.map(|()| ExitCode::SUCCESS)
 }
 
-/// Waits for a stop signal, or until the admin address can no longer be served.
+/// Waits for a stop signal, or until the admin address can no longer be served, or nothing leads the process any more: one
+/// that goes on without its controller would serve an old configuration for ever. Another one is started in its place.
 async fn until_stopped(
-    served: &mut JoinHandle<std::io::Result<()>>,
+    (served, gone): (&mut JoinHandle<std::io::Result<()>>, oneshot::Receiver<()>),
     could_start: oneshot::Receiver<Result<(), String>>,
     asked: &mut Signals,
     act: impl Fn(Asked),
@@ -253,9 +264,11 @@ async fn until_stopped(
         }
     };
     let mut failed_start = std::pin::pin!(failed_start);
+    let mut gone = std::pin::pin!(gone);
     loop {
         tokio::select! {
             why = &mut failed_start => return Err(why),
+            _ = &mut gone => anyhow::bail!("the compiler thread has ended: a fault of this program"),
             served = &mut *served => return served
                 .map_err(anyhow::Error::from)
                 .and_then(|served| served.map_err(anyhow::Error::from))
@@ -511,6 +524,11 @@ pub(crate) fn node_context(settings: &Settings, recorded: state_file::Recorded) 
         }),
         ..NodeContext::default()
     }
+}
+
+/// Keeps private keys and passwords out of core dumps, and from other programs of the same user (P30).
+fn hide_memory() -> rustix::io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }
 
 /// As many descriptors as the hard limit allows: every proxied connection takes two.

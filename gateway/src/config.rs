@@ -235,6 +235,10 @@ pub struct Settings {
     #[arg(long, value_name = "FOLDER", help_heading = "Process")]
     pub state_dir: Option<PathBuf>,
 
+    /// Allows core dumps. They hold private keys; programs of the same user may read the memory then, too.
+    #[arg(long, help_heading = "Process")]
+    pub core_dumps: bool,
+
     /// Data threads, at most 1024; 0 means one per CPU that this process may use (affinity and cgroup quota counted).
     #[arg(long, value_name = "COUNT", default_value_t = 0, help_heading = "Process")]
     #[arg(value_parser = clap::value_parser!(u16).range(..=1024))]

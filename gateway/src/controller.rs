@@ -34,10 +34,12 @@ use crate::{
     },
 };
 
+mod compiling;
 mod memory;
 mod reports;
 mod succession;
 
+use compiling::guarded;
 pub(crate) use memory::Memory;
 pub(crate) use reports::Reports;
 
@@ -53,6 +55,8 @@ const LEAVING: Duration = Duration::from_millis(50);
 /// How long a configuration waits for the objects that it is the first to refer to: at the start, and
 /// later, when waiting for them is waiting with everything else.
 const REFERENCES: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(2));
+/// Reason of a problem: the state has no configuration.
+const COMPILE_FAILED: &str = "CompileFailed";
 /// Reason of a refusal: a host outside has the address.
 const ADDRESS_IN_USE: &str = "AddressInUse";
 /// Silence of the speakers after which a stop takes their events for complete.
@@ -314,7 +318,14 @@ impl Controller {
         }
         self.node.occupied.clone_from(self.strangers.occupied());
         let before = self.compiled.as_deref();
-        let compiled = compile(&self.state, &self.node, self.role, before);
+        let compiled =
+            guarded(before, |before| compile(&self.state, &self.node, self.role, before));
+        let Some(compiled) = compiled else {
+            let message = "the objects cannot be compiled: a fault of this program; what was served before stays in use";
+            let hint = "report it, and take back the change that was made last";
+            return self.problems.error(COMPILE_FAILED, "", message.to_owned(), hint);
+        };
+        self.problems.clear(COMPILE_FAILED);
         let took = begun.elapsed();
         if let Some(asking) = &mut self.references
             && asking.ask(&compiled, &self.state, before.is_none())

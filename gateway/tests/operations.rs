@@ -16,6 +16,7 @@ use gatehouse_testbed::{
         gateway::{Gateway, Plan, free_address, signal},
         manifests::{ingress, prefix, service},
     },
+    guard,
     wait::comes_true,
 };
 use serde_json::Value;
@@ -165,6 +166,23 @@ fn a_state_folder_that_cannot_be_written_is_a_problem_of_a_node_that_serves() {
     std::fs::remove_file(&state).unwrap();
     signal(gateway.pid(), "HUP");
     assert!(comes_true(|| !reasons(&gateway).iter().any(|it| it == "StateNotWritable")));
+}
+
+#[test]
+fn a_process_that_crashes_leaves_no_core_dump_unless_it_may() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().to_str().unwrap();
+    let limited = ["prlimit", "--core=65536:65536", "env", "-C", folder];
+    let crashes = |args: &[&str]| {
+        let mut gateway = Plan::default().via(&limited).args(args).start();
+        signal(gateway.pid(), "ABRT");
+        gateway.wait().expect("it ends").core_dumped()
+    };
+    // Where a core dump goes is the host's to say; here a shell's does as well.
+    let mut shell = guard::command(limited[0]);
+    let shell = shell.args(&limited[1..]).args(["sh", "-c", "kill -ABRT $$"]).status().unwrap();
+    assert!(!crashes(&[]));
+    assert_eq!(crashes(&["--core-dumps"]), shell.core_dumped());
 }
 
 #[test]
