@@ -174,7 +174,9 @@ impl Upstream {
 /// Whether a request tells its connection whose it is.
 fn authenticates(headers: &HeaderMap) -> bool {
     headers.get_all(header::AUTHORIZATION).iter().any(|value| {
-        let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
+        // Servers take a tab for the space that belongs there.
+        let mut words = value.as_bytes().split(u8::is_ascii_whitespace);
+        let scheme = words.next().unwrap_or_default();
         SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
     })
 }
@@ -189,7 +191,7 @@ mod tests {
     fn ntlm_and_negotiate_authenticate_a_connection_and_other_schemes_a_request() {
         for (value, does) in [
             ("NTLM TlRMTVNTUAAB", true),
-            ("ntlm TlRMTVNTUAAB", true),
+            ("ntlm\tTlRMTVNTUAAB", true),
             ("Negotiate YII", true),
             ("NEGOTIATE", true),
             ("Nego2 YII", true),
