@@ -359,9 +359,13 @@ fn a_namespace_that_ends(bed: &Bed, gateway: &Gateway, address: &str) {
         let writes = all.filter(|line| line.contains("patch") || line.contains("create"));
         writes.map(str::to_owned).collect::<Vec<_>>()
     };
-    let written = requests();
-    thread::sleep(Duration::from_secs(5));
-    assert_eq!(requests(), written);
+    let rests = |_| {
+        let written = requests();
+        thread::sleep(Duration::from_secs(5));
+        requests() == written
+    };
+    // What follows from the change, such as what is left in the pool, may be written a moment later.
+    assert!((0..4).any(rests), "{:?}", requests());
     bed.kubectl(&format!("--namespace ending patch service stays {LET_GO}"));
     has(bed, "service stays --namespace heir", &["10.77.1.9"]);
     bed.kubectl(&format!("--namespace ending patch ingress held {LET_GO}"));
