@@ -91,6 +91,8 @@ pub struct RouteTable {
     /// More names; none of them is a host's own.
     aliased: Hosts,
     aliases: Box<[Alias]>,
+    /// Hosts that have no rule: Routes asked for them, and none may have them.
+    refused: Box<[Arc<HostRoutes>]>,
     /// What answers where no rule is for a request.
     fallback: Option<Arc<HostRoutes>>,
     /// How many hosts ask something of the certificates of their clients, and of TLS.
@@ -116,13 +118,14 @@ impl PartialEq for Alias {
 }
 
 impl RouteTable {
-    /// The same table with other entries, or none, for some patterns, and without other names for hosts.
+    /// The same table with other entries, or none, for some patterns, and without other names for hosts and refused ones.
     pub(crate) fn edited(
         &self,
         edits: impl IntoIterator<Item = (HostPattern, Option<Arc<HostRoutes>>)>,
     ) -> Self {
         let mut table = self.clone();
         (table.aliased, table.aliases) = (Hosts::default(), Box::default());
+        table.refused = Box::default();
         for (pattern, host) in edits {
             if let Some(new) = &host {
                 table.ask_certificates += usize::from(new.client_certificates.is_some());
@@ -138,13 +141,29 @@ impl RouteTable {
         table
     }
 
-    /// The same table with other names for hosts, and with what answers where there is no rule.
-    pub(crate) fn with(self, aliases: Vec<Alias>, fallback: Option<Arc<HostRoutes>>) -> Self {
+    /// The same table with other names for hosts, with hosts that Routes asked for in vain, and with what answers where
+    /// there is no rule.
+    pub(crate) fn with(
+        self,
+        aliases: Vec<Alias>,
+        refused: &[HostPattern],
+        fallback: Option<Arc<HostRoutes>>,
+    ) -> Self {
         let mut aliased = Hosts::default();
+        let refused: Box<[_]> = refused
+            .iter()
+            .map(|pattern| {
+                let host = HostRoutes::build(pattern.clone(), Vec::new(), false);
+                Arc::new(host.with_routes_only(true))
+            })
+            .collect();
+        for host in &refused {
+            aliased.set(&host.pattern, Some(Arc::clone(host)));
+        }
         for alias in &aliases {
             aliased.set(&alias.name, Some(Arc::clone(&alias.of)));
         }
-        Self { aliased, aliases: aliases.into(), fallback, ..self }
+        Self { aliased, aliases: aliases.into(), refused, fallback, ..self }
     }
 
     /// The rule for a request; `None` is a 404, or a 503 where only Routes name the host.
@@ -217,6 +236,12 @@ impl RouteTable {
     /// More names of hosts, in the order in which they were claimed.
     pub fn aliases(&self) -> &[Alias] {
         &self.aliases
+    }
+
+    /// The hosts that Routes asked for in vain, in the order of their patterns. Where other objects have rules for one,
+    /// theirs count.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = &HostPattern> {
+        self.refused.iter().map(|host| &host.pattern)
     }
 
     /// All entries: exact hosts by name, then wildcards by name, then the rules without a host.

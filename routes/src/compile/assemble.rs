@@ -70,6 +70,7 @@ impl Run<'_, '_> {
         let fallback = fallback::of(self.options, &asked, self.previous);
         let (replaced, unused) = canaries::merge(&ingresses, self.objects, self.previous);
         self.problems.extend(unused);
+        let refused = self.refused_wildcards(&routes);
         let default_gateway = self.options.default_gateway.as_ref();
         let all_served = Served { ingresses: &ingresses, routes: &routes, default_gateway };
         let ByAge { claimants, places: by_age, changes } = all_served.by_age(self.kept);
@@ -85,7 +86,8 @@ impl Run<'_, '_> {
             .for_each(|translation| self.report(translation, &backends));
         let looked_into = looked_into(all_served);
         let wanted_config_maps = self.wanted_config_maps(&looked_into);
-        let besides = (&replaced, fallback.as_ref());
+        let besides =
+            Besides { replaced: &replaced, refused: &refused, fallback: fallback.as_ref() };
         let Tables { tables, certs, hosts, lost } =
             self.tables(&claimants, besides, all_served, changes.as_ref());
         drop((claimants, changes));
@@ -143,6 +145,14 @@ impl Run<'_, '_> {
             },
             asked: fallback::others(self.options, &asked).map(|asked| asked.slot).collect(),
         }
+    }
+
+    /// The wildcards that Routes asked for and may not have, in order.
+    fn refused_wildcards(&self, routes: &[JudgedRoute<'_>]) -> Vec<HostPattern> {
+        let refused = self.failed_claims.keys().filter_map(|at| routes.get(*at));
+        let claims = refused.filter_map(|route| route.kept.result.claim.as_ref());
+        let wildcards = claims.filter(|host| matches!(host, HostPattern::OneLabel(_)));
+        wildcards.cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The ConfigMaps that objects and the options refer to, the previous `Arc` if they are the same.
@@ -263,6 +273,9 @@ impl Run<'_, '_> {
             }
             let of_gateway = |c: &&Claimant<'_>| c.gateway == Some(&gateway);
             let scoped = by_age::of(claimants.iter().filter(of_gateway).copied().collect());
+            let of_routes = served.default_gateway == Some(&gateway);
+            let refused = if of_routes { besides.refused } else { &[] };
+            let besides = Besides { refused, ..besides };
             let (table, kept, here) =
                 self.table(scope, &scoped, besides, None, Some(&plain.routes));
             tables.push(table);

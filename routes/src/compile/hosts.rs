@@ -21,9 +21,17 @@ use crate::{
     table::{Alias, HostRoutes, RouteTable},
 };
 
-/// What every table has besides the rules of its claimants: rules in the place of theirs, and what answers where
-/// there is none.
-pub(super) type Besides<'b> = (&'b Replaced, Option<&'b Arc<HostRoutes>>);
+/// What a table has besides the rules of its claimants.
+#[derive(Clone, Copy)]
+pub(super) struct Besides<'b> {
+    /// Rules in the place of theirs.
+    pub(super) replaced: &'b Replaced,
+    /// Wildcards that Routes asked for and may not have, in order: requests for them get 503 as on any host of Routes.
+    /// Other hosts that are refused are those of an older Route, which has an entry.
+    pub(super) refused: &'b [HostPattern],
+    /// What answers where there is no rule.
+    pub(super) fallback: Option<&'b Arc<HostRoutes>>,
+}
 
 /// A table, and who did not get what was asked for.
 pub(super) struct Built {
@@ -48,13 +56,13 @@ struct Group<'c> {
 /// can be shared.
 pub(super) fn all(
     claimants: &Claimants<'_>,
-    (replaced, fallback): Besides<'_>,
+    besides: Besides<'_>,
     previous: Option<&Arc<RouteTable>>,
     plain: Option<&Arc<RouteTable>>,
 ) -> Built {
     let mut unchanged = true;
     let (mut hosts, mut remarks) = (Vec::new(), BTreeMap::new());
-    for group in groups(claimants, replaced, |_| true) {
+    for group in groups(claimants, besides.replaced, |_| true) {
         let in_plain = || plain.and_then(|table| table.host(group.host));
         let kept = previous.and_then(|table| table.host(group.host)).filter(|host| group.is(host));
         unchanged &= kept.is_some();
@@ -73,8 +81,8 @@ pub(super) fn all(
         RouteTable::default().edited(all)
     });
     let has_aliases = claimants.iter().any(|claimant| !claimant.translation.aliases.is_empty());
-    let kept = KeptHosts { remarks, replaced: replaced_hosts(replaced), has_aliases };
-    finish(other, Arc::new(kept), claimants, fallback, previous)
+    let kept = KeptHosts { remarks, replaced: replaced_hosts(besides.replaced), has_aliases };
+    finish(other, Arc::new(kept), claimants, besides, previous)
 }
 
 /// The table that follows another, which had been made from what there was before these changes. `find` knows who is
@@ -83,12 +91,12 @@ pub(super) fn changed<'c>(
     claimants: &Claimants<'_>,
     changes: &Changes<'c>,
     find: impl Fn(&ObjectRef) -> Option<Claimant<'c>>,
-    (replaced, fallback): Besides<'c>,
+    besides: Besides<'c>,
     (previous, before): (&Arc<RouteTable>, &'c Arc<KeptHosts>),
 ) -> Built {
     let mut edits = Vec::new();
     let mut remarks = None;
-    for (pattern, mut askers) in touched(changes, replaced, before) {
+    for (pattern, mut askers) in touched(changes, besides.replaced, before) {
         let old = previous.host(pattern);
         let mut known = HashSet::default();
         for object in old.into_iter().flat_map(|host| host.objects()) {
@@ -100,7 +108,7 @@ pub(super) fn changed<'c>(
         }
         askers.sort_by(|a, b| a.seniority.cmp(&b.seniority));
         askers.dedup_by(|a, b| std::ptr::eq(a.translation, b.translation));
-        let group = groups(&askers, replaced, |host| host == pattern).pop();
+        let group = groups(&askers, besides.replaced, |host| host == pattern).pop();
         if let Some((group, host)) = group.as_ref().zip(old)
             && group.is(host)
         {
@@ -119,7 +127,7 @@ pub(super) fn changed<'c>(
     }
     let asks = |claimant: &Claimant<'_>| !claimant.translation.aliases.is_empty();
     let has_aliases = before.has_aliases || changes.came.iter().any(asks);
-    let replaced = replaced_hosts(replaced);
+    let replaced = replaced_hosts(besides.replaced);
     let same = (has_aliases, &replaced) == (before.has_aliases, &before.replaced);
     let kept = match remarks {
         None if same => Arc::clone(before),
@@ -129,7 +137,7 @@ pub(super) fn changed<'c>(
         }
     };
     let other = (!edits.is_empty()).then(|| previous.edited(edits));
-    finish(other, kept, claimants, fallback, Some(previous))
+    finish(other, kept, claimants, besides, Some(previous))
 }
 
 /// The hosts that may have other rules now, each with those that came and ask for it.
@@ -153,12 +161,12 @@ fn touched<'c>(
     askers
 }
 
-/// The table with its aliases: `other`, or where there is none the previous one's hosts.
+/// The table with its aliases and refused hosts: `other`, or where there is none the previous one's hosts.
 fn finish(
     other: Option<RouteTable>,
     kept: Arc<KeptHosts>,
     claimants: &Claimants<'_>,
-    fallback: Option<&Arc<HostRoutes>>,
+    Besides { refused, fallback, .. }: Besides<'_>,
     previous: Option<&Arc<RouteTable>>,
 ) -> Built {
     let hosts = other.as_ref().or_else(|| previous.map(|table| &**table));
@@ -170,13 +178,14 @@ fn finish(
     let same = |table: &&Arc<RouteTable>| {
         other.is_none()
             && table.aliases() == aliases
+            && table.refused().eq(refused)
             && table.fallback().map(Arc::as_ptr) == fallback.map(Arc::as_ptr)
     };
     let table = match previous.filter(same) {
         Some(table) => Arc::clone(table),
         None => {
             let hosts = other.or_else(|| previous.map(|table| table.edited([])));
-            Arc::new(hosts.unwrap_or_default().with(aliases, fallback.cloned()))
+            Arc::new(hosts.unwrap_or_default().with(aliases, refused, fallback.cloned()))
         }
     };
     Built { table, taken, kept }
