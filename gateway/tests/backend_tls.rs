@@ -365,3 +365,26 @@ fn a_websocket_goes_to_a_backend_of_tls_by_http_1() {
     let text = String::from_utf8_lossy(&seen.received).into_owned();
     assert!(text.contains("alpn=- "), "{text}");
 }
+
+#[test]
+fn an_endpoint_that_asks_for_http1_gets_the_request_over_http1_with_its_body() {
+    let (gateway, _backends) = http2_bed();
+    on_a_runtime(async {
+        let mut caller = Caller::connect(gateway.https, "route.test").await;
+        let other = caller.get("/a").await.text();
+        assert!(other.contains("alpn=h2"), "{other}");
+        let answer = caller.get("/old").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(answer.text().contains("alpn=- "), "{answer:?}");
+
+        let (response, mut send) = caller.begin("POST", "/old", "text/plain", true).await;
+        send.send_data(Bytes::from("hello"), true).unwrap();
+        let answer = finish(response.await).await;
+        assert!(
+            answer.text().contains("alpn=- ") && answer.text().contains("\nhello\r\n"),
+            "{answer:?}"
+        );
+        // Its connection of HTTP/2 goes on.
+        assert_eq!(caller.get("/a").await.text(), other);
+    });
+}

@@ -34,7 +34,7 @@ use crate::{
     upstream::{
         budget::Wait,
         connect::connect,
-        connection::Upstream,
+        connection::{Upstream, authenticates},
         h2,
         key::{Asks, Target},
         permit::Most,
@@ -148,6 +148,8 @@ pub(super) async fn exchange(
     let weighs = policy.balance.weighs();
     let mut request = take_request(parts, body);
     let (began, mut sent, mut fresh) = (worker.now(), 0, false);
+    // An endpoint has asked for HTTP/1.1.
+    let mut http1 = false;
     let mut wait = conn.upstreams.budgets.begin(slot);
     let (mut refused, mut left) = (None, Vec::new());
 
@@ -157,7 +159,7 @@ pub(super) async fn exchange(
             enter(conn, record, &endpoint, limits).await?;
         }
         let handed = weighs.then(|| begin(conn, record, &endpoint));
-        let target = target(conn, (snapshot, slot), &endpoint, request.headers())?;
+        let target = target(conn, (snapshot, slot), &endpoint, (request.headers(), http1))?;
         let pooled = if fresh { None } else { conn.checkout(&target.key) };
         let reused = pooled.is_some();
         let others = tries.has_others() && bounds.opens_others();
@@ -209,7 +211,8 @@ pub(super) async fn exchange(
                     }
                     Err(failure) => {
                         count(worker, &endpoint.stats, FAILURE);
-                        if !is_stale(failure.kind) && is_blamed(failure.kind, &record.timers) {
+                        let said_why = failure.asks_for_http1 || is_stale(failure.kind);
+                        if !said_why && is_blamed(failure.kind, &record.timers) {
                             tries.answered(worker, &endpoint, false);
                         }
                         let mendable = bounds.mends(failure.kind, &record.timers);
@@ -217,8 +220,9 @@ pub(super) async fn exchange(
                     }
                 };
                 let stale = is_stale(failure.kind);
+                let other_way = failure.asks_for_http1 && !http1;
                 // What no endpoint has got is no burden to any.
-                let free = stale || failure.unsent.is_some();
+                let free = stale || other_way || failure.unsent.is_some();
                 let unsent = failure.unsent.or_else(|| {
                     let body = match may_repeat || (whole && failure.refused) {
                         true => Some(again(record, kept.as_ref())),
@@ -227,7 +231,7 @@ pub(super) async fn exchange(
                     spare.zip(body).map(|(head, body)| head.map(|()| body))
                 });
                 match unsent {
-                    Some(again) if stale || mendable => {
+                    Some(again) if stale || other_way || mendable => {
                         if !free && !may_go_on(worker, &mut wait, policy) {
                             return Err(failure.kind);
                         }
@@ -236,8 +240,8 @@ pub(super) async fn exchange(
                     _ => return Err(failure.kind),
                 }
                 record.timers.clear();
-                if stale {
-                    fresh = true;
+                if stale || other_way {
+                    (fresh, http1) = (stale, http1 || other_way);
                     record.retries += 1;
                     worker.metrics().add(Counter::Retry);
                     continue;
@@ -312,9 +316,15 @@ fn target<'s>(
     conn: &ClientConn,
     (snapshot, slot): (&'s Snapshot, BackendSlot),
     endpoint: &Endpoint,
-    headers: &HeaderMap,
+    (headers, http1): (&HeaderMap, bool),
 ) -> Result<Target<'s>, ProxyErrorKind> {
-    let asks = || Asks { http2: conn.http2, upgrades: headers.contains_key(header::UPGRADE) };
+    let asks = || Asks {
+        http2: conn.http2,
+        http1: http1
+            || headers.contains_key(header::UPGRADE)
+            || authenticates(headers)
+            || conn.bound.is_of(slot),
+    };
     Target::of(endpoint, slot, &snapshot.backend_tls, asks).map_err(|why| {
         let address = endpoint.address;
         conn.shared.worker.warn(|| tracing::warn!(%address, why, "a backend is closed"));
@@ -448,11 +458,13 @@ struct Failure {
     unsent: Option<Request<RequestBody>>,
     /// The endpoint has said that it did nothing about it.
     refused: bool,
+    /// And that it would over HTTP/1.1.
+    asks_for_http1: bool,
 }
 
 impl From<ProxyErrorKind> for Failure {
     fn from(kind: ProxyErrorKind) -> Self {
-        Self { kind, unsent: None, refused: false }
+        Self { kind, unsent: None, refused: false, asks_for_http1: false }
     }
 }
 
@@ -503,7 +515,9 @@ async fn answer_to(
                     worker.warn(|| tracing::warn!(%address, %why, "a backend is cut off"));
                 }
                 let kind = kind_of(error, timers, flood.is_some());
-                Poll::Ready(Err(Failure { kind, unsent, refused: h2::is_refused(error) }))
+                let asks_for_http1 = h2::asks_for_http1(error);
+                let refused = asks_for_http1 || h2::is_refused(error);
+                Poll::Ready(Err(Failure { kind, unsent, refused, asks_for_http1 }))
             }
             Poll::Pending if alive => Poll::Pending,
             Poll::Pending => Poll::Ready(Err(Failure::from(ProxyErrorKind::UpstreamClosed))),

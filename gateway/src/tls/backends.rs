@@ -60,10 +60,10 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// The way for a request. `http2`: its client speaks HTTP/2; `upgrades`: it becomes a tunnel, which HTTP/2 has not.
-    pub fn of(&self, alpn: Alpn, http2: bool, upgrades: bool) -> &Way {
+    /// The way for a request. `http2`: its client speaks HTTP/2; `http1`: HTTP/2 cannot carry it.
+    pub fn of(&self, alpn: Alpn, http2: bool, http1: bool) -> &Way {
         match alpn {
-            _ if upgrades => &self.http1,
+            _ if http1 => &self.http1,
             Alpn::Http1 => &self.http1,
             Alpn::Http2 => &self.http2,
             Alpn::Either if http2 => &self.either,

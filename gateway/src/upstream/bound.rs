@@ -6,7 +6,7 @@
 //! sent over never goes to the [`pool`](super::pool). It ends with its client connection, whose requests lead to
 //! its endpoint meanwhile: a handshake is three requests, and only one endpoint has the beginning of it.
 //!
-//! HTTP/2 has no such authentication, so its connections stay shared.
+//! HTTP/2 has no such authentication, so its connections stay shared, and such requests go over HTTP/1.1.
 
 use std::{cell::RefCell, net::SocketAddr};
 
@@ -58,6 +58,11 @@ impl Bound {
             let backend = forward.spec.backends.iter().position(|it| of_place(it.slot))?;
             Some(KnownAt { backend, address: place.key.address })
         })
+    }
+
+    /// Whether endpoints of a backend may know the user.
+    pub(crate) fn is_of(&self, slot: BackendSlot) -> bool {
+        self.0.borrow().iter().any(|place| place.slot == slot)
     }
 
     /// The connection of this key, if it idles and is fit for a request.

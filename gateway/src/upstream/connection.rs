@@ -172,7 +172,7 @@ impl Upstream {
 }
 
 /// Whether a request tells its connection whose it is.
-fn authenticates(headers: &HeaderMap) -> bool {
+pub(crate) fn authenticates(headers: &HeaderMap) -> bool {
     headers.get_all(header::AUTHORIZATION).iter().any(|value| {
         // Servers take a tab for the space that belongs there.
         let mut words = value.as_bytes().split(u8::is_ascii_whitespace);

@@ -183,6 +183,15 @@ pub(crate) fn is_refused(error: &hyper::Error) -> bool {
     })
 }
 
+/// Whether the endpoint takes a request over HTTP/1.1 alone (RFC 9113 §7): it has done nothing about it. IIS says so
+/// where it authenticates connections.
+pub(crate) fn asks_for_http1(error: &hyper::Error) -> bool {
+    let reason = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    reason.is_some_and(|error| {
+        error.is_remote() && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED)
+    })
+}
+
 /// Makes of a request in the form of HTTP/1.1 one of HTTP/2 (RFC 9113 §8.3.1); one that has this form already, as
 /// it goes to the next connection, keeps it.
 pub(crate) fn to_http2(request: &mut Request<RequestBody>, tls: bool) {

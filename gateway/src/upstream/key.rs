@@ -35,8 +35,8 @@ pub(crate) enum Transport {
 pub(crate) struct Asks {
     /// Its client speaks HTTP/2.
     pub(crate) http2: bool,
-    /// It becomes a tunnel, which HTTP/2 has not.
-    pub(crate) upgrades: bool,
+    /// HTTP/2 cannot carry it: it becomes a tunnel, it tells its connection whose it is, or the endpoint says so.
+    pub(crate) http1: bool,
 }
 
 /// An endpoint, and how a request gets there.
@@ -60,11 +60,11 @@ impl<'s> Target<'s> {
     ) -> Result<Self, &'s str> {
         let (transport, way) = match endpoint.speaks {
             Speaks::Http1 => (Transport::Clear, None),
-            Speaks::Http2 if asks().upgrades => (Transport::Clear, None),
+            Speaks::Http2 if asks().http1 => (Transport::Clear, None),
             Speaks::Http2 => (Transport::Http2, None),
             Speaks::Tls(alpn) => {
-                let Asks { http2, upgrades } = asks();
-                let way = table.get(slot)?.of(alpn, http2, upgrades);
+                let Asks { http2, http1 } = asks();
+                let way = table.get(slot)?.of(alpn, http2, http1);
                 (Transport::Tls(way.id), Some(way))
             }
         };

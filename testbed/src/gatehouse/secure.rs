@@ -40,7 +40,7 @@ const HEARD: http::HeaderName = http::HeaderName::from_static("heard");
 ///
 /// Over HTTP/2, `/echo` sends the body back as it comes and ends with the trailers `grpc-status: 0` and, if there were
 /// any, `got` with that of the request, in `heard` the names of all it had; `/only` answers without a body; `/refuse` is refused the first time it is
-/// asked for, `/reset` broken off within its body; after `/leave` the connection takes no more requests.
+/// asked for, `/reset` broken off within its body, `/old` taken over HTTP/1.1 alone; after `/leave` the connection takes no more requests.
 pub struct Secure {
     /// Where it listens.
     pub addr: SocketAddr,
@@ -143,7 +143,7 @@ async fn serve(
     serve_http1(stream, &facts).await
 }
 
-/// Requests without a body, one after the other.
+/// Requests one after the other. A body comes in chunks, and is sent back as it came.
 async fn serve_http1<S>(mut stream: S, facts: &Facts) -> std::io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -157,8 +157,12 @@ where
         head.clear();
         let path = text.split(' ').nth(1).unwrap_or_default();
         let host = text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
+        let mut body = Vec::new();
+        while text.contains("transfer-encoding: chunked") && !body.ends_with(b"\r\n0\r\n\r\n") {
+            body.push(stream.read_u8().await?);
+        }
         let upgrades = text.contains("upgrade: websocket");
-        let body = facts.line(host, path);
+        let body = format!("{}{}", facts.line(host, path), String::from_utf8_lossy(&body));
         let answer = match upgrades {
             true => {
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: \
@@ -227,6 +231,10 @@ async fn answer(
         }
         "/refuse" if facts.refused.fetch_add(1, Ordering::Relaxed) == 0 => {
             respond.send_reset(Reason::REFUSED_STREAM);
+            Ok(())
+        }
+        "/old" => {
+            respond.send_reset(Reason::HTTP_1_1_REQUIRED);
             Ok(())
         }
         "/reset" => {

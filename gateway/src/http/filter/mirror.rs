@@ -145,7 +145,7 @@ impl Sending {
         let slot = forward.spec.backends[index].slot;
         let mut tries = Tries::of(backend, forward, index, PickContext::default());
         let endpoint = upstreams.pick_endpoint(worker, &mut tries).await?;
-        let asks = || Asks { http2: self.http2, upgrades: false };
+        let asks = || Asks { http2: self.http2, http1: false };
         let target = Target::of(&endpoint, slot, &self.snapshot.backend_tls, asks).ok()?;
         let mut request = request;
         if let Some(upstream) = upstreams.pool.checkout(&target.key) {

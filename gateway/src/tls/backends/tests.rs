@@ -81,7 +81,7 @@ fn a_way_stays_while_what_it_is_made_of_stays_and_changes_with_its_secret() {
 fn what_is_asked_for_by_the_client_chooses_the_way() {
     let table = BackendTlsTable::of(&backends(&[BackendProtocol::Declared]), &Store::new(), None);
     let ways = table.get(BackendSlot(0)).unwrap();
-    for (alpn, http2, upgrades, way) in [
+    for (alpn, http2, http1, way) in [
         (Alpn::Http1, true, false, &ways.http1),
         (Alpn::Http2, false, false, &ways.http2),
         (Alpn::Http2, false, true, &ways.http1),
@@ -89,7 +89,7 @@ fn what_is_asked_for_by_the_client_chooses_the_way() {
         (Alpn::Either, true, true, &ways.http1),
         (Alpn::Either, false, false, &ways.http1),
     ] {
-        assert_eq!(ways.of(alpn, http2, upgrades).id, way.id, "{alpn:?} {http2} {upgrades}");
+        assert_eq!(ways.of(alpn, http2, http1).id, way.id, "{alpn:?} {http2} {http1}");
     }
 }
 

@@ -380,7 +380,7 @@ async fn ask_own(
     };
     let (slot, endpoint) = picked((forward, gate), &parts.headers).await?;
     // As for a tunnel: the question is put into HTTP/1.1.
-    let asks = || Asks { http2: false, upgrades: true };
+    let asks = || Asks { http2: false, http1: true };
     let target = Target::of(&endpoint, slot, &gate.snapshot.backend_tls, asks);
     let target = target.map_err(|why| failed(gate, why))?;
     send(gate, &endpoint, target, question).await
