@@ -344,7 +344,7 @@ pub(in crate::compile) fn asked(
         let object = ObjectRef::new("Service", service.key.clone());
         let of_names = names::field(&service.service.metadata).unwrap_or_default();
         let announced = addresses::usable(known, node, service.key, &service.named()).is_some();
-        let so = |lost| Some(if announced { lost } else { "no address of it is announced" });
+        let so = |lost| Some(if announced { lost } else { "no address is announced for it" });
         for port in &service.ports {
             let (key, field) = (port.backend.clone(), format!("spec.ports[{}]", port.at));
             let lost = lost(service.forwarding, port.transport);

@@ -344,7 +344,7 @@ fn what_becomes_of_clients_that_nobody_is_there_for_depends_on_the_address_and_o
         "ports: [{name: a, port: 25}, {name: b, port: 26}, {name: c, port: 27, protocol: UDP}]";
     let one = endpoint("mail", "10.0.0.1", "node-1")
         .replace("ports: [{port: 2525}]", "ports: [{name: a, port: 2525}]");
-    let hidden = "no address of it is announced";
+    let hidden = "no address is announced for it";
     for (annotations, endpoints, announced, expected) in [
         ("", "", false, &[hidden, hidden, hidden][..]),
         (KERNEL, "", false, &[hidden, hidden, hidden]),
