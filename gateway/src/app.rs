@@ -29,6 +29,7 @@ use crate::{
     l4::kernel::KernelForwarding,
     listeners::Listeners,
     logging::Complaint,
+    overload::{self, Gauge, Overload, Pressure},
     panics,
     passwords::Passwords,
     process::ProcessProblems,
@@ -63,19 +64,24 @@ use succession::{follow, meeting, whose};
 /// How long the access log may take to write what it has when everything else has ended.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
 
-/// Runs the node process until a stop signal. `complaint` is what is wrong with the log.
+/// Runs the node process until a stop signal. `complaint` is what is wrong with the log; `give_back` has the allocator
+/// return to the kernel what the calling thread has freed.
 ///
 /// # Errors
 /// What keeps it from starting: paths of manifests that are not there, no known API server, an admin address that is
 /// taken, no threads.
-pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result<ExitCode> {
+pub fn run(
+    settings: &Settings,
+    complaint: Option<&Complaint>,
+    give_back: fn(),
+) -> anyhow::Result<ExitCode> {
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut asked = {
         let _within = control.enter();
         Signals::listen().context("cannot catch signals")?
     };
     raise_descriptor_limit();
-    if !settings.core_dumps {
+    if !settings.memory.core_dumps {
         hide_memory().context("cannot forbid core dumps")?;
     }
     settings.listens_once()?;
@@ -114,6 +120,7 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         Arc::clone(&live),
         metrics.series(),
         (passwords, spool.clone(), shares.clone()),
+        Overload::new(give_back),
         workers,
         session_secret(settings, &address_options)?,
     );
@@ -122,6 +129,7 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
     let resolver = Resolver::start().context("cannot start the resolver of names")?;
     let (gates, issuers) = (Gates::default(), Issuers::new(resolver.clone()));
     let (checked, clock) = (Arc::clone(&live), options.clock());
+    let (overload, shortage, kept) = (options.overload.clone(), problems.clone(), spool.clone());
     let workers = (0..workers)
         .map(|index| {
             let logger = log.as_ref().map(AccessLog::logger);
@@ -228,6 +236,10 @@ pub fn run(settings: &Settings, complaint: Option<&Complaint>) -> anyhow::Result
         let pages = admin.pages();
         if let Some(listener) = metrics_listener {
             tokio::spawn(server::serve(listener, pages.clone(), Pages::Metrics));
+        }
+        if let Some(gauge) = Gauge::of(settings.memory.memory_limit) {
+            let changed = move |pressure| kept.spare_memory(pressure > Pressure::None);
+            tokio::spawn(overload::run(overload, gauge, shortage, changed));
         }
         tokio::spawn(outliers::run(Arc::clone(&checked), settings.time_scale, clock));
         tokio::spawn(checks::run(checked, settings.time_scale));

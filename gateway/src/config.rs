@@ -20,6 +20,7 @@ mod bodies;
 mod cluster;
 mod header_case;
 mod listen;
+mod memory;
 mod peer;
 mod routes;
 mod tls;
@@ -29,6 +30,7 @@ pub use cluster::ClusterSettings;
 pub use header_case::{HeaderCaseSettings, Spelling};
 pub use listen::Listen;
 pub(crate) use listen::{listen, overlap, socket};
+pub use memory::MemorySettings;
 pub use peer::Peer;
 pub use routes::RouteSettings;
 pub use tls::{ClientCertificatePolicy, RouteClientSettings, TlsProfile, TlsSettings, TlsVersion};
@@ -235,9 +237,9 @@ pub struct Settings {
     #[arg(long, value_name = "FOLDER", help_heading = "Process")]
     pub state_dir: Option<PathBuf>,
 
-    /// Allows core dumps. They hold private keys; programs of the same user may read the memory then, too.
-    #[arg(long, help_heading = "Process")]
-    pub core_dumps: bool,
+    /// How much memory there may be, and who may see it.
+    #[command(flatten)]
+    pub memory: MemorySettings,
 
     /// Data threads, at most 1024; 0 means one per CPU that this process may use (affinity and cgroup quota counted).
     #[arg(long, value_name = "COUNT", default_value_t = 0, help_heading = "Process")]
@@ -539,10 +541,8 @@ mod tests {
         assert_eq!(settings.drain_timeout, Duration::from_secs(30));
         assert_eq!(settings.upstream_timeout, Duration::from_secs(60));
         assert_eq!(settings.stall_timeout, Duration::from_secs(30));
-        assert_eq!(
-            (settings.bodies.body_timeout, settings.bodies.body_rate),
-            (Duration::from_secs(30), 240)
-        );
+        assert_eq!(settings.bodies.body_timeout, Duration::from_secs(30));
+        assert_eq!(settings.bodies.body_rate, 240);
         assert_eq!(settings.scaled(Duration::from_secs(3)), Duration::from_secs(3));
         assert!(settings.trusted_proxies.is_empty() && settings.claim_classes.is_empty());
         assert!(!settings.no_access_log && settings.state_dir.is_none());

@@ -24,6 +24,7 @@ pub mod http;
 pub(crate) mod l4;
 pub(crate) mod listeners;
 pub mod logging;
+mod overload;
 mod panics;
 mod passwords;
 pub mod plan;

@@ -15,7 +15,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -93,6 +93,11 @@ impl Spool {
         create(&self.0.folder).map(drop)
     }
 
+    /// While memory is spared, no body takes more of it: those that grow go to files, with what they have.
+    pub(crate) fn spare_memory(&self, spared: bool) {
+        self.0.memory.closed.store(spared, Relaxed);
+    }
+
     /// How much is in use.
     pub(crate) fn facts(&self) -> SpoolFacts {
         let Shared { memory, disk, files, spilled, .. } = &*self.0;
@@ -128,11 +133,13 @@ impl Spool {
 struct Room {
     most: u64,
     used: AtomicU64,
+    /// No more may be taken.
+    closed: AtomicBool,
 }
 
 impl Room {
     fn of(most: u64) -> Self {
-        Self { most, used: AtomicU64::new(0) }
+        Self { most, used: AtomicU64::new(0), closed: AtomicBool::new(false) }
     }
 
     fn has(&self, bytes: u64) -> bool {
@@ -141,7 +148,7 @@ impl Room {
 
     fn take(&self, bytes: u64) -> bool {
         let taken = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.most);
-        self.used.fetch_update(Relaxed, Relaxed, taken).is_ok()
+        !self.closed.load(Relaxed) && self.used.fetch_update(Relaxed, Relaxed, taken).is_ok()
     }
 }
 

@@ -43,7 +43,7 @@ impl BodySettings {
 }
 
 /// A number of bytes, with `k`, `m` or `g` behind it for KiB, MiB and GiB.
-fn size(value: &str) -> Result<u64, String> {
+pub(super) fn size(value: &str) -> Result<u64, String> {
     let (digits, shift) = match value.as_bytes().last().map(u8::to_ascii_lowercase) {
         Some(b'k') => (&value[..value.len() - 1], 10),
         Some(b'm') => (&value[..value.len() - 1], 20),

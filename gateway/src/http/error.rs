@@ -97,6 +97,8 @@ kinds! {
     KeysMissing: 503 "keys_missing" "service unavailable: the keys by which tokens are verified cannot be had";
     /// There is no room to keep the body of a request that is read in whole, or it cannot be read again.
     BodyUnkept: 503 "body_unkept" "service unavailable: there is no room to keep the body of this request";
+    /// The memory of the process nears its limit (P24d).
+    Overloaded: 503 "overloaded" "service unavailable: this gateway is short of memory, try again";
     /// The rule has no backend with a ready endpoint.
     NoEndpoints: 503 "no_endpoints" "service unavailable: no ready endpoint";
     /// The request has come back to gateways too often, or its backend is this gateway itself.
@@ -137,6 +139,7 @@ impl ProxyErrorKind {
                 | Self::BadFraming
                 | Self::BadHeader
                 | Self::SlowRequest
+                | Self::Overloaded
                 | Self::UriTooLong
                 | Self::HeadersTooLarge
                 | Self::NotImplemented

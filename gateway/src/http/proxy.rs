@@ -195,6 +195,9 @@ async fn answer(
 ) -> Result<Answer, ProxyErrorKind> {
     let most = conn.shared.worker.options.max_target;
     let mut head = RequestHead::validate(parts, conn.shared.take_head_flags(), most)?;
+    if conn.shared.worker.is_overloaded() {
+        return Err(ProxyErrorKind::Overloaded);
+    }
     if head.local == Some(Local::Options) {
         return Ok(Answer::own(respond::options()));
     }

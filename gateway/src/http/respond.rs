@@ -19,6 +19,9 @@ pub(crate) fn error(kind: ProxyErrorKind, id: Option<&HeaderValue>) -> Response<
         let text = format!("{}request id: {id}\n", kind.text());
         *response.body_mut() = ResponseBody::full(Bytes::from(text));
     }
+    if kind == ProxyErrorKind::Overloaded {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(1));
+    }
     if kind.closes() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

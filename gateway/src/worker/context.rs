@@ -18,6 +18,7 @@ use crate::{
     admin::metrics::{WorkerMetrics, series::SeriesRegistry},
     compile::L4Stats,
     config::Settings,
+    overload::{Overload, Pressure},
     passwords::{LocalPasswords, Passwords},
     shares::Shares,
     snapshot::{Live, LocalLive, Pinned},
@@ -47,6 +48,8 @@ pub(crate) struct WorkerOptions {
     pub(crate) max_connections: usize,
     /// UDP sessions, each with a descriptor.
     pub(crate) max_udp_sessions: usize,
+    /// How near to its limit the memory of the process is.
+    pub(crate) overload: Overload,
     /// Where clients find TLS, if the operator says so.
     pub(crate) public_https_port: Option<u16>,
     /// Bytes of a request's target at most.
@@ -80,6 +83,7 @@ impl WorkerOptions {
         live: Arc<Live>,
         series: Arc<SeriesRegistry>,
         (passwords, spool, shares): (Passwords, Spool, Shares),
+        overload: Overload,
         workers: usize,
         session_secret: [u8; 32],
     ) -> Self {
@@ -94,6 +98,7 @@ impl WorkerOptions {
             },
             max_connections: max_connections(workers),
             max_udp_sessions: max_udp_sessions(workers),
+            overload,
             public_https_port: settings.public_https_port,
             max_target: settings.max_uri.into(),
             header_case: Arc::new(HeaderCase::new(&settings.header_case)),
@@ -150,6 +155,8 @@ pub(crate) struct Worker {
     log: Option<RefCell<AccessLogger>>,
     clock: Rc<Clock>,
     connections: Cell<usize>,
+    /// As of the last tick of the clock.
+    pressure: Cell<Pressure>,
     /// Where its listeners accept.
     listening: RefCell<Vec<SocketAddr>>,
     warned: Cell<Option<Tick>>,
@@ -179,6 +186,7 @@ impl Worker {
             l4_counters: Counters::default(),
             log: log.map(RefCell::new),
             connections: Cell::new(0),
+            pressure: Cell::default(),
             listening: RefCell::default(),
             warned: Cell::new(None),
             addresses: LocalAddresses::default(),
@@ -264,6 +272,13 @@ impl Worker {
         self.l4_counters.flush();
     }
 
+    /// Gives freed memory back while there is little.
+    pub(super) fn give_back(&self) {
+        if self.pressure.get() > Pressure::None {
+            self.options.overload.give_back();
+        }
+    }
+
     /// Forgets what is kept of snapshots without need: counts of hosts and endpoints that none knows any more,
     /// rules that no request uses.
     pub(super) fn tidy(&self) {
@@ -294,7 +309,28 @@ impl Worker {
 
     /// True if one more client connection may be served.
     pub(crate) fn has_room(&self) -> bool {
-        self.connections.get() < self.options.max_connections
+        self.connections.get() < self.options.max_connections && !self.is_overloaded()
+    }
+
+    /// True if the process has no memory for one more request.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.pressure.get() == Pressure::Critical
+    }
+
+    /// Looks how near to its limit the memory is.
+    pub(super) fn feel(&self) {
+        let (before, now) = (self.pressure.get(), self.options.overload.pressure());
+        if now == before {
+            return;
+        }
+        self.pressure.set(now);
+        self.give_back();
+        if now == Pressure::None {
+            self.addresses.press(None);
+        } else if before == Pressure::None {
+            self.addresses.press(Some(self.now()));
+            self.wake_leaving();
+        }
     }
 
     /// Writes a warning that clients bring about, once a second at most.
@@ -360,7 +396,8 @@ impl Worker {
         self.request_timers.borrow().sweep(now, limits);
         let mut closed = self.closed.borrow_mut();
         closed.retain(|listener| Rc::strong_count(listener) > 1);
-        if !closed.is_empty() || !self.addresses.left().is_empty() {
+        let pressed = self.pressure.get() > Pressure::None;
+        if pressed || !closed.is_empty() || !self.addresses.left().is_empty() {
             self.wake_leaving();
         }
         if let Some(log) = &self.log {

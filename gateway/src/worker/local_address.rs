@@ -19,12 +19,14 @@ use crate::worker::clock::Tick;
 pub(crate) struct LocalAddress {
     connections: Cell<usize>,
     leaving: Cell<Option<Tick>>,
+    /// Since when the process is short of memory, if it is.
+    pressed: Cell<Option<Tick>>,
 }
 
 impl LocalAddress {
     /// Since when the connections on it are to end; `None`: they may stay.
     pub(crate) fn leaving(&self) -> Option<Tick> {
-        self.leaving.get()
+        self.leaving.get().or_else(|| self.pressed.get())
     }
 
     /// A connection on it begins.
@@ -45,12 +47,25 @@ pub(crate) type Closed = Cell<Option<Tick>>;
 #[derive(Debug, Default)]
 pub(crate) struct LocalAddresses {
     all: RefCell<BTreeMap<IpAddr, Rc<LocalAddress>>>,
+    pressed: Cell<Option<Tick>>,
 }
 
 impl LocalAddresses {
     /// The address, for a listener on it.
     pub(crate) fn get(&self, ip: IpAddr) -> Rc<LocalAddress> {
-        Rc::clone(self.all.borrow_mut().entry(ip).or_default())
+        let mut all = self.all.borrow_mut();
+        let address = all.entry(ip).or_default();
+        address.pressed.set(self.pressed.get());
+        Rc::clone(address)
+    }
+
+    /// While the process is short of memory (since when), connections end with what is under way wherever they came in:
+    /// the addresses stay.
+    pub(crate) fn press(&self, since: Option<Tick>) {
+        self.pressed.set(since);
+        for address in self.all.borrow().values() {
+            address.pressed.set(since);
+        }
     }
 
     /// From now on, connections on these addresses end with what is under way.
@@ -79,8 +94,8 @@ impl LocalAddresses {
     /// that nobody uses any more.
     pub(crate) fn left(&self) -> BTreeMap<IpAddr, usize> {
         let mut all = self.all.borrow_mut();
-        all.retain(|_, address| address.leaving().is_some() || Rc::strong_count(address) > 1);
-        let leaving = all.iter().filter(|(_, address)| address.leaving().is_some());
+        all.retain(|_, address| address.leaving.get().is_some() || Rc::strong_count(address) > 1);
+        let leaving = all.iter().filter(|(_, address)| address.leaving.get().is_some());
         leaving.map(|(ip, address)| (*ip, address.connections.get())).collect()
     }
 }
@@ -117,6 +132,19 @@ mod tests {
         addresses.stay(&[ip("2001:db8::1"), ip("2001:db8::2")]);
         assert_eq!(address.leaving(), None);
         assert!(addresses.left().is_empty());
+    }
+
+    #[test]
+    fn connections_end_while_memory_is_short_and_no_address_is_left_for_that() {
+        let addresses = LocalAddresses::default();
+        let (moves, stays) = (addresses.get(ip("192.0.2.1")), addresses.get(ip("192.0.2.2")));
+        addresses.leave(&[ip("192.0.2.1")], 3);
+        addresses.press(Some(7));
+        let new = addresses.get(ip("192.0.2.3"));
+        assert_eq!([&moves, &stays, &new].map(|it| it.leaving()), [Some(3), Some(7), Some(7)]);
+        assert_eq!(addresses.left(), BTreeMap::from([(ip("192.0.2.1"), 0)]));
+        addresses.press(None);
+        assert_eq!([&moves, &stays, &new].map(|it| it.leaving()), [Some(3), None, None]);
     }
 
     #[test]

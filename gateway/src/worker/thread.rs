@@ -204,6 +204,7 @@ async fn run(
             worker.listens(listeners.iter().map(|(_, address, _)| *address).collect()); }
             _ = ticker.tick() => {
                 worker.clock().tick();
+                worker.feel();
                 udp.tick();
                 worker.flush_counters();
                 ticks += 1;
@@ -214,6 +215,7 @@ async fn run(
                     upstreams.sweep(worker.now(), worker.options.limits.upstream_idle);
                     drop(worker.pin());
                     worker.tidy();
+                    worker.give_back();
                 }
                 report.update(&worker);
             }

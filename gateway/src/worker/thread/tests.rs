@@ -22,6 +22,7 @@ use crate::{
     compile::{ListenerPlan, Protocol},
     http::error::ProxyErrorKind,
     listeners::Listeners,
+    overload::Overload,
     passwords::Passwords,
     plan,
     shares::Shares,
@@ -68,6 +69,7 @@ impl Bed {
                 Spool::new(folder.path().join("bodies"), 0, 0),
                 Shares::new([7; 16]),
             ),
+            Overload::new(|| ()),
             1,
             [7; 32],
         );
