@@ -48,9 +48,7 @@ use crate::{
         profile::{self, Profile},
         tickets::{self, TicketSecret},
     },
-    upstream::{
-        checks, gates::Gates, issuers::Issuers, names::resolver::Resolver, outliers, sessions,
-    },
+    upstream::{Known, checks, outliers, sessions},
     worker::{clock, context::WorkerOptions, thread::WorkerHandle, watchdog},
 };
 
@@ -126,15 +124,19 @@ pub fn run(
     );
     let tls = tls_configs(&node.tls, &live, &address_options)?;
     let tick = clock::period(options.time_scale);
-    let resolver = Resolver::start().context("cannot start the resolver of names")?;
-    let (gates, issuers) = (Gates::default(), Issuers::new(resolver.clone()));
+    let known = Known::start().context("cannot start the resolver of names")?;
     let (checked, clock) = (Arc::clone(&live), options.clock());
     let (overload, shortage, kept) = (options.overload.clone(), problems.clone(), spool.clone());
     let workers = (0..workers)
         .map(|index| {
             let logger = log.as_ref().map(AccessLog::logger);
-            let shared = (resolver.clone(), gates.clone(), issuers.clone());
-            WorkerHandle::start(index, options.clone(), shared, metrics.worker(index), logger)
+            WorkerHandle::start(
+                index,
+                options.clone(),
+                known.clone(),
+                metrics.worker(index),
+                logger,
+            )
         })
         .collect::<std::io::Result<Vec<_>>>()
         .context("cannot start the data threads")?;
@@ -172,12 +174,12 @@ pub fn run(
         live: Arc::clone(&live),
         progress: Arc::clone(&progress),
         metrics,
-        named: resolver.endpoints().clone(),
+        named: known.resolver.endpoints().clone(),
         log_dropped: log.as_ref().map(AccessLog::dropped_counter),
         addresses: addresses.status(),
         spool,
         shares: shares.clone(),
-        issuers,
+        issuers: known.issuers,
         source: feed.cluster.as_ref().map(KubeSource::health),
         problems: problems.clone(),
         standing: status.as_ref().map(Status::standing),
@@ -208,6 +210,7 @@ pub fn run(
         references: feed.cluster.as_ref().map(|cluster| Asking::new(cluster.wants())),
         reports: status.map(Reports::new),
         problems,
+        tls_failures: known.tls_failures,
         node_problems: Vec::new(),
         tidied: Instant::now(),
         started: Some(started),

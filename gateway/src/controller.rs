@@ -28,6 +28,7 @@ use crate::{
     state::ClusterState,
     state_file::Recorded,
     status::Leadership,
+    upstream::tls_failures::TlsFailures,
     worker::{
         clock::Clock,
         thread::{Command, WorkerHandle},
@@ -151,6 +152,7 @@ pub(crate) struct Controller {
     pub(crate) progress: Arc<Progress>,
     /// What is wrong in this process.
     pub(crate) problems: ProcessProblems,
+    pub(crate) tls_failures: TlsFailures,
     /// The same, and what is wrong with listeners and addresses, as of the last look.
     pub(crate) node_problems: Vec<Problem>,
     pub(crate) compiled: Option<Arc<Compiled>>,
@@ -421,6 +423,7 @@ impl Controller {
         let mut own = self.problems.all();
         own.extend(self.listeners.problems(self.problems.node()));
         own.extend(self.addresses.problems(peer, Instant::now()));
+        own.extend(self.tls_failures.problems(&self.live.current(), Instant::now()));
         report(&self.node_problems, &own);
         let announced = self.addresses.announced();
         if let Some(reports) = &mut self.reports {

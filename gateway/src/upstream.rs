@@ -26,9 +26,10 @@ mod remembered;
 pub(crate) mod request_body;
 pub(crate) mod sessions;
 mod stream;
+pub(crate) mod tls_failures;
 mod turns;
 
-use std::rc::Rc;
+use std::{io, rc::Rc};
 
 use gatehouse_routes::model::BackendSlot;
 
@@ -43,12 +44,34 @@ use crate::{
         names::{Names, resolver::Resolver},
         pool::Pool,
         sessions::Sessions,
+        tls_failures::TlsFailures,
         turns::Turns,
     },
     worker::clock::Tick,
 };
 
-/// What one worker knows of the endpoints that it forwards to.
+/// What all workers know together of the endpoints that they forward to.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) resolver: Resolver,
+    pub(crate) gates: Gates,
+    pub(crate) issuers: Issuers,
+    pub(crate) tls_failures: TlsFailures,
+}
+
+impl Known {
+    /// Nothing yet; names are resolved from now on.
+    ///
+    /// # Errors
+    /// There is no thread for that.
+    pub(crate) fn start() -> io::Result<Self> {
+        let resolver = Resolver::start()?;
+        let (issuers, gates) = (Issuers::new(resolver.clone()), Gates::default());
+        Ok(Self { resolver, gates, issuers, tls_failures: TlsFailures::default() })
+    }
+}
+
+/// What one worker knows of them.
 pub(crate) struct Upstreams {
     pub(crate) pool: Pool,
     pub(crate) names: Names,
@@ -59,15 +82,14 @@ pub(crate) struct Upstreams {
     pub(crate) gates: LocalGates,
     pub(crate) copies: Rc<Copies>,
     pub(crate) budgets: Budgets,
+    pub(crate) tls_failures: TlsFailures,
     turns: Turns,
 }
 
 impl Upstreams {
     /// `worker` counts the data threads from zero.
-    pub(crate) fn new(
-        worker: usize,
-        (resolver, gates, issuers): (Resolver, Gates, Issuers),
-    ) -> Self {
+    pub(crate) fn new(worker: usize, known: Known) -> Self {
+        let Known { resolver, gates, issuers, tls_failures } = known;
         let (names, turns) = (Names::new(resolver), Turns::new(worker));
         Self {
             pool: Pool::default(),
@@ -79,6 +101,7 @@ impl Upstreams {
             gates: LocalGates::new(gates),
             copies: Rc::default(),
             budgets: Budgets::default(),
+            tls_failures,
             turns,
         }
     }

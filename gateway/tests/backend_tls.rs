@@ -388,3 +388,50 @@ fn an_endpoint_that_asks_for_http1_gets_the_request_over_http1_with_its_body() {
         assert_eq!(caller.get("/a").await.text(), other);
     });
 }
+
+/// What is said of endpoints that no TLS is had with: object, severity and message.
+fn said(gateway: &Gateway) -> Vec<[String; 3]> {
+    let status: serde_json::Value = serde_json::from_str(&gateway.page("/status")).unwrap();
+    let problems = status["problems"].as_array().unwrap().iter();
+    let of_tls = problems.filter(|problem| problem["reason"] == "BackendTlsFailed");
+    let text = |problem: &serde_json::Value, field| problem[field].as_str().unwrap().to_owned();
+    of_tls.map(|it| ["object", "severity", "message"].map(|field| text(it, field))).collect()
+}
+
+#[test]
+fn endpoints_that_no_tls_is_had_with_are_problems_of_the_objects_that_lead_there() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let good = Secure::tls(&ours.server(&["pod.test"]), &[]);
+    let old = Secure::tls(&ours.expired_server(&["pod.test"]), &[]);
+    let foreign = Secure::tls(&theirs.server(&["pod.test"]), &[]);
+    let demanding = Secure::demanding(&ours.server(&["pod.test"]));
+    let of = |name| route(name, name, Some(&ours.pem()));
+    let gateway = Plan::default()
+        .manifest("old.yaml", service("old", &[old.addr]))
+        .manifest("mixed.yaml", service("mixed", &[good.addr, foreign.addr]))
+        .manifest("demanding.yaml", service("demanding", &[demanding.addr]))
+        .manifest("routes.yaml", of("old") + &of("mixed") + &of("demanding"))
+        .start();
+    assert_eq!(said(&gateway), Vec::<[String; 3]>::new());
+    for (name, status) in [("old", 503), ("mixed", 200), ("mixed", 200), ("demanding", 503)] {
+        assert_eq!(one(&gateway, name).0, status, "{name}");
+    }
+    assert!(wait::comes_true(|| said(&gateway).len() == 3), "{:?}", said(&gateway));
+    let expected = [
+        ("demanding", "error", demanding.addr, "CertificateRequired", "requests get 503"),
+        ("mixed", "warning", foreign.addr, "UnknownIssuer", "requests go to the others"),
+        ("old", "error", old.addr, "Expired", "requests get 503"),
+    ];
+    for ([object, severity, message], (name, how, endpoint, why, so)) in
+        said(&gateway).iter().zip(expected)
+    {
+        assert_eq!((&**object, &**severity), (&*format!("Route default/{name}"), how), "{message}");
+        for part in [&*format!("no TLS to {endpoint} of Service default/{name}"), why, so] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+
+    gateway.save("old.yaml", &service("old", &[good.addr]));
+    assert!(wait::comes_true(|| one(&gateway, "old").0 == 200));
+    assert!(wait::comes_true(|| said(&gateway).len() == 2), "{:?}", said(&gateway));
+}

@@ -3,7 +3,9 @@
 //! `proxy` calls [`exchange`] with a request that is fit for the backend, and makes an answer of what comes.
 
 use std::{
+    error::Error as _,
     future::poll_fn,
+    io,
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
@@ -25,6 +27,7 @@ use gatehouse_routes::{
 use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use rustls::AlertDescription;
 
 use crate::{
     admin::metrics::Counter,
@@ -190,6 +193,7 @@ pub(super) async fn exchange(
                 let (failure, mendable) = match answer {
                     Ok(response) => {
                         count(worker, &endpoint.stats, REQUEST);
+                        conn.upstreams.tls_failures.succeeded(target.key);
                         if let Some(handed) = handed {
                             record.answered_after(handed.elapsed());
                         }
@@ -307,7 +311,7 @@ async fn open(
             .warn(|| tracing::warn!(%address, ?most, "too many connections to endpoints are open"));
         return Err(ProxyErrorKind::UpstreamBusy);
     };
-    let on = (&**worker, &conn.upstreams.pool);
+    let on = (&**worker, &*conn.upstreams);
     connect(on, timers, target, (&endpoint.stats, permit), others).await
 }
 
@@ -514,9 +518,13 @@ async fn answer_to(
                     let worker = &conn.shared.worker;
                     worker.warn(|| tracing::warn!(%address, %why, "a backend is cut off"));
                 }
-                let kind = kind_of(error, timers, flood.is_some());
+                let mut kind = kind_of(error, timers, flood.is_some());
                 let asks_for_http1 = h2::asks_for_http1(error);
-                let refused = asks_for_http1 || h2::is_refused(error);
+                let mut refused = asks_for_http1 || h2::is_refused(error);
+                if let Some(why) = refusal_of_tls(error) {
+                    (kind, refused) = (ProxyErrorKind::UpstreamTls, true);
+                    conn.upstreams.tls_failures.failed(upstream.key(), why);
+                }
                 Poll::Ready(Err(Failure { kind, unsent, refused, asks_for_http1 }))
             }
             Poll::Pending if alive => Poll::Pending,
@@ -524,6 +532,26 @@ async fn answer_to(
         }
     })
     .await
+}
+
+/// Why the endpoint ends the handshake after our last word in it, as TLS 1.3 lets it: it does not take our certificate, or
+/// misses one (RFC 8446 §4.4.2.4).
+fn refusal_of_tls(error: &hyper::Error) -> Option<&rustls::Error> {
+    let error = error.source()?.downcast_ref::<io::Error>()?.get_ref()?;
+    let error = error.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::AlertReceived(alert) = error else { return None };
+    let of_certificate = matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+    );
+    of_certificate.then_some(error)
 }
 
 fn kind_of(error: &hyper::Error, timers: &RequestTimers, floods: bool) -> ProxyErrorKind {

@@ -37,8 +37,15 @@ use verifier::EndpointVerifier;
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Tells ways apart for as long as the process runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WayId(u64);
+
+impl WayId {
+    /// One that no other way has.
+    pub(crate) fn new() -> Self {
+        Self(NEXT.fetch_add(1, Relaxed))
+    }
+}
 
 /// How TLS connections to endpoints are made: all that go one way may serve the same requests.
 pub struct Way {
@@ -69,6 +76,11 @@ impl Ways {
             Alpn::Either if http2 => &self.either,
             Alpn::Either => &self.http1,
         }
+    }
+
+    /// Whether this is one of them.
+    pub fn has(&self, way: WayId) -> bool {
+        [&self.http1, &self.http2, &self.either].iter().any(|own| own.id == way)
     }
 }
 
@@ -248,7 +260,7 @@ fn ways(tls: &BackendTls, secrets: &Store<Secret>) -> Result<Ways, String> {
         let mut config = config.clone();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Way {
-            id: WayId(NEXT.fetch_add(1, Relaxed)),
+            id: WayId::new(),
             connector: TlsConnector::from(Arc::new(config)),
             name: name.clone(),
             prior_knowledge,

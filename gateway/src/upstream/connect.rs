@@ -21,6 +21,7 @@ use crate::{
     admin::metrics::Counter,
     http::error::ProxyErrorKind,
     upstream::{
+        Upstreams,
         connection::Upstream,
         h2, health,
         interim::{Lookout, UpstreamIo},
@@ -52,7 +53,7 @@ const MAX_BUFFER: usize = MAX_ANSWER_HEAD + 16 * 1024;
 /// # Errors
 /// `ConnectFailed`, `ConnectTimeout` or `UpstreamTls`; nothing of the request was sent, another endpoint may get it.
 pub(crate) async fn connect(
-    (worker, pool): (&Worker, &Pool),
+    (worker, upstreams): (&Worker, &Upstreams),
     timers: &RequestTimers,
     target: Target<'_>,
     (stats, permit): (&EndpointStats, Permit),
@@ -84,6 +85,7 @@ pub(crate) async fn connect(
         Ok(stream) => stream,
         Err(OpenError::Tls(error)) => {
             worker.warn(|| tracing::warn!(%address, %error, "no TLS to the endpoint"));
+            upstreams.tls_failures.failed(key, &error);
             worker.metrics().add(Counter::UpstreamConnectFailed);
             return Err(ProxyErrorKind::UpstreamTls);
         }
@@ -105,7 +107,7 @@ pub(crate) async fn connect(
         (None, None) => key.transport == Transport::Http2,
     };
     if http2 {
-        return begin_http2(pool, key, stream, permit).await;
+        return begin_http2(&upstreams.pool, key, stream, permit).await;
     }
     let lookout = Rc::<Lookout>::default();
     let stream = UpstreamIo::new(stream, Rc::clone(&lookout));

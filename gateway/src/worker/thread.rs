@@ -24,7 +24,7 @@ use crate::{
     access_log::AccessLogger,
     admin::metrics::WorkerMetrics,
     l4::udp::Udp,
-    upstream::{Upstreams, gates::Gates, issuers::Issuers, names::resolver::Resolver},
+    upstream::{Known, Upstreams},
     worker::{
         accept::accept,
         clock,
@@ -99,7 +99,7 @@ impl WorkerHandle {
     pub(crate) fn start(
         index: usize,
         options: WorkerOptions,
-        upstreams: (Resolver, Gates, Issuers),
+        known: Known,
         metrics: Arc<WorkerMetrics>,
         log: Option<AccessLogger>,
     ) -> io::Result<Self> {
@@ -112,10 +112,8 @@ impl WorkerHandle {
         let shared = Arc::clone(&report);
         let thread = thread::Builder::new().name(format!("data-{index}")).spawn(move || {
             let worker = Rc::new(Worker::new(options, metrics, log));
-            LocalSet::new().block_on(
-                &runtime,
-                run(worker, Upstreams::new(index, upstreams), receiver, &shared),
-            );
+            LocalSet::new()
+                .block_on(&runtime, run(worker, Upstreams::new(index, known), receiver, &shared));
         })?;
         Ok(Self { commands, report, thread: Some(thread) })
     }

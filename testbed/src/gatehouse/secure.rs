@@ -59,6 +59,15 @@ struct Facts {
 impl Secure {
     /// Shows this certificate, and asks for one of the client. `alpn`: what it speaks.
     pub fn tls(pair: &Pair, alpn: &[&str]) -> Self {
+        Self::asking(pair, alpn, false)
+    }
+
+    /// Shows this certificate, and serves no client that shows none.
+    pub fn demanding(pair: &Pair) -> Self {
+        Self::asking(pair, &[], true)
+    }
+
+    fn asking(pair: &Pair, alpn: &[&str], mandatory: bool) -> Self {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(pair.certificate.as_bytes())
             .collect::<Result<_, _>>()
             .unwrap();
@@ -67,7 +76,7 @@ impl Secure {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_client_cert_verifier(Arc::new(AnyClient))
+            .with_client_cert_verifier(Arc::new(AnyClient { mandatory }))
             .with_single_cert(chain, key)
             .unwrap();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -259,13 +268,15 @@ impl Facts {
     }
 }
 
-/// Takes any certificate of a client, and none.
+/// Takes any certificate of a client and, where that is not mandatory, none.
 #[derive(Debug)]
-struct AnyClient;
+struct AnyClient {
+    mandatory: bool,
+}
 
 impl ClientCertVerifier for AnyClient {
     fn client_auth_mandatory(&self) -> bool {
-        false
+        self.mandatory
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {

@@ -158,7 +158,7 @@ impl Sending {
         let options = &worker.options;
         let most = Most { all: options.max_connections, each: options.max_endpoint_connections };
         let permit = upstreams.pool.permit(endpoint.address, most)?;
-        let on = (&**worker, &upstreams.pool);
+        let on = (&**worker, &**upstreams);
         let upstream = connect(on, timers, target, (&endpoint.stats, permit), false).await.ok()?;
         self.exchange(upstream, request, target, timers).await.ok()
     }

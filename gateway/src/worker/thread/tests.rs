@@ -73,16 +73,9 @@ impl Bed {
             1,
             [7; 32],
         );
-        let resolver = Resolver::start().unwrap();
-        let issuers = Issuers::new(resolver.clone());
-        let workers = [WorkerHandle::start(
-            0,
-            options,
-            (resolver, Gates::default(), issuers),
-            metrics.worker(0),
-            None,
-        )
-        .unwrap()];
+        let workers =
+            [WorkerHandle::start(0, options, Known::start().unwrap(), metrics.worker(0), None)
+                .unwrap()];
         let addresses = ["127.0.0.1", "127.0.0.2"].map(|ip| [free(ip), free(ip)]);
         let listeners: Vec<_> = addresses
             .iter()

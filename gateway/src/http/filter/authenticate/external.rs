@@ -438,7 +438,7 @@ async fn open(
     let most = Most { all: options.max_connections, each: options.max_endpoint_connections };
     let permit = gate.conn.upstreams.pool.permit(address, most);
     let permit = permit.ok_or_else(|| failed(gate, "too many connections are open"))?;
-    let on = (&**worker, &gate.conn.upstreams.pool);
+    let on = (&**worker, &*gate.conn.upstreams);
     let opened = connect(on, gate.timers, target, (&endpoint.stats, permit), false).await;
     opened.map_err(|_| failed(gate, "it accepts no connections"))
 }
