@@ -193,7 +193,9 @@ pub(super) async fn exchange(
                 let (failure, mendable) = match answer {
                     Ok(response) => {
                         count(worker, &endpoint.stats, REQUEST);
-                        conn.upstreams.tls_failures.succeeded(target.key);
+                        if !reused {
+                            conn.upstreams.tls_failures.succeeded(target.key);
+                        }
                         if let Some(handed) = handed {
                             record.answered_after(handed.elapsed());
                         }
