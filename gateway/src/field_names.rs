@@ -9,12 +9,13 @@ pub(crate) const HOPS: &str = "gatehouse-hops";
 /// True for the fields that say where a request came from and with which certificate, in any spelling that an application server
 /// may fold into the same variable (`_` for `-`), and for such spellings of the framing fields.
 pub(crate) fn is_forwarded(name: &str) -> bool {
-    const OURS: [&str; 9] = [
+    const OURS: [&str; 10] = [
         "forwarded",
         "x-forwarded-for",
         "x-forwarded-host",
         "x-forwarded-port",
         "x-forwarded-proto",
+        "x-forwarded-proto-version",
         "x-forwarded-scheme",
         "x-forwarded-prefix",
         "x-real-ip",
@@ -56,6 +57,7 @@ mod tests {
             "x-forwarded-for",
             "x_forwarded_for",
             "x-forwarded_proto",
+            "x-forwarded-proto-version",
             "x_real_ip",
             "forwarded",
             "content_length",

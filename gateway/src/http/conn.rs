@@ -128,6 +128,7 @@ where
                 Scheme::Http => "http",
                 Scheme::Https => "https",
             }),
+            http2,
             port: text(&local.port().to_string()),
             believed: is_trusted(peer.ip().to_canonical(), &trusted),
             trusted,

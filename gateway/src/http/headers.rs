@@ -29,6 +29,7 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_PROTO_VERSION: HeaderName = HeaderName::from_static("x-forwarded-proto-version");
 static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -49,6 +50,8 @@ pub(crate) struct Forwarding {
     pub(crate) client: HeaderValue,
     /// `http` or `https`.
     pub(crate) proto: HeaderValue,
+    /// The client speaks HTTP/2.
+    pub(crate) http2: bool,
     /// Port that the client connected to.
     pub(crate) port: HeaderValue,
     /// Networks whose forwarding fields are believed.

@@ -121,7 +121,8 @@ pub(super) static HAPROXY: Family = Family::new(
             FORWARDED_FIELDS,
             "",
             "What becomes of `X-Forwarded-*` and `Forwarded` that a client sent: `append`, `replace`, `if-none` or \
-             `never`. Default: they are replaced, unless a trusted proxy sent them.",
+             `never`. `X-Forwarded-Proto-Version: h2` is set with the first three for clients of HTTP/2. Default: they \
+             are replaced, unless a trusted proxy sent them.",
         ),
         Annotation::honoured(
             "timeout",

@@ -7,8 +7,9 @@ use http::{
 };
 
 use super::{
-    Forwarding, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP,
-    X_REQUEST_ID, appended, client_address, is_request_id, remove_forwarded,
+    Forwarding, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO,
+    X_FORWARDED_PROTO_VERSION, X_REAL_IP, X_REQUEST_ID, appended, client_address, is_request_id,
+    remove_forwarded,
 };
 
 /// Sets them as the object says. Where it asks for `Forwarded` besides, the process's rule has been followed.
@@ -33,6 +34,7 @@ pub(super) fn set(mode: ForwardedFields, headers: &mut HeaderMap, forwarding: &F
     let element = element.and_then(|element| HeaderValue::try_from(element).ok());
     let single = [
         (&X_FORWARDED_PROTO, Some(forwarding.proto.clone())),
+        (&X_FORWARDED_PROTO_VERSION, forwarding.http2.then(|| HeaderValue::from_static("h2"))),
         (&X_FORWARDED_PORT, Some(forwarding.port.clone())),
         (&X_FORWARDED_HOST, host),
         (&X_REAL_IP, client.ok()),
@@ -131,6 +133,7 @@ mod tests {
             peer: "192.0.2.7".parse().unwrap(),
             client: HeaderValue::from_static("192.0.2.7"),
             proto: HeaderValue::from_static("https"),
+            http2: true,
             port: HeaderValue::from_static("443"),
             trusted: Arc::new([]),
             believed: false,
@@ -146,8 +149,12 @@ mod tests {
 
     #[test]
     fn each_mode_treats_what_a_client_sent_as_it_says() {
-        let forged =
-            [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "http"), ("forwarded", "for=x")];
+        let forged = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-proto-version", "h9"),
+            ("forwarded", "for=x"),
+        ];
         let own = "for=192.0.2.7;host=\"a.test:8443\";proto=https";
         for (mode, chain, proto, element) in [
             (ForwardedFields::Append, "1.1.1.1, 192.0.2.7", "https", &*format!("for=x, {own}")),
@@ -158,6 +165,8 @@ mod tests {
             let headers = sent(mode, &forged);
             assert_eq!(headers["x-forwarded-for"], chain, "{mode:?}");
             assert_eq!(headers["x-forwarded-proto"], proto, "{mode:?}");
+            let version = if proto == "https" { "h2" } else { "h9" };
+            assert_eq!(headers["x-forwarded-proto-version"], version, "{mode:?}");
             assert_eq!(headers["forwarded"], element, "{mode:?}");
         }
         for mode in [ForwardedFields::Append, ForwardedFields::Replace, ForwardedFields::IfNone] {
@@ -165,6 +174,7 @@ mod tests {
             assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
             assert_eq!(headers["x-forwarded-host"], "a.test:8443");
             assert_eq!(headers["x-forwarded-port"], "443");
+            assert_eq!(headers["x-forwarded-proto-version"], "h2");
             assert_eq!(headers["forwarded"], own);
         }
         assert_eq!(sent(ForwardedFields::Never, &[]).len(), 1);

@@ -5,6 +5,7 @@ fn forwarding(believed: bool) -> Forwarding {
         peer: "192.0.2.7".parse().unwrap(),
         client: HeaderValue::from_static("192.0.2.7"),
         proto: HeaderValue::from_static("https"),
+        http2: false,
         port: HeaderValue::from_static("443"),
         trusted: Arc::new(["192.0.2.0/24".parse().unwrap()]),
         believed,
