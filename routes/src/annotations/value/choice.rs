@@ -1,6 +1,6 @@
 //! Values that say which endpoint gets a request.
 
-use super::{Fault, Parser, Setting, flag, go_bool};
+use super::{Fault, Parser, Setting, flag};
 use crate::{
     annotations::choice::{CheckedBy, ChoiceSetting},
     policy::{
@@ -128,13 +128,13 @@ pub(in crate::annotations) const SESSION_MAX_AGE: Parser =
     Parser { read: |value| number(value, 0, u32::MAX, ChoiceSetting::MaxAge), nothing: &[] };
 pub(in crate::annotations) const SESSION_EXPIRES: Parser =
     Parser { read: |value| number(value, 0, u32::MAX, ChoiceSetting::Expires), nothing: &[] };
-/// As OpenShift's router reads it: what is no boolean of Go says nothing.
+/// As OpenShift's router reads it: what is no boolean of Go leaves the cookie, and is told of.
 pub(in crate::annotations) const NO_ROUTER_COOKIE: Parser = Parser {
     read: |value| {
-        Ok(match go_bool(value) {
-            Some(off) => Setting::Choice(ChoiceSetting::NoRouterCookie(off)),
-            None => Setting::Nothing,
-        })
+        if value.trim().is_empty() {
+            return Ok(Setting::Nothing);
+        }
+        flag(value).map(|off| Setting::Choice(ChoiceSetting::NoRouterCookie(off)))
     },
     nothing: &["false"],
 };
@@ -289,4 +289,24 @@ fn same_site(value: &str, setting: fn(SameSite) -> ChoiceSetting) -> Result<Sett
         _ => return Err(invalid("is not None, Lax or Strict", "write one of the three")),
     };
     Ok(Setting::Choice(setting(same_site)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_boolean_of_go_leaves_the_routers_cookie_and_is_told_of() {
+        let read = |value| (NO_ROUTER_COOKIE.read)(value);
+        let off = |off| Ok(Setting::Choice(ChoiceSetting::NoRouterCookie(off)));
+        assert_eq!((read("True"), read("0")), (off(true), off(false)));
+        assert_eq!((read(""), read(" ")), (Ok(Setting::Nothing), Ok(Setting::Nothing)));
+        for value in ["yes", "tRUE", " true", "on"] {
+            assert_eq!(
+                read(value).map_err(|fault| fault.reason),
+                Err("InvalidAnnotation"),
+                "{value}"
+            );
+        }
+    }
 }
