@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use crate::{
     action::Forward,
-    filter::AddressRules,
+    filter::{
+        AddressRules, Filter, connection_limit::ConnectionLimit, limit_key::LimitKey,
+        rate_limit::RateLimit,
+    },
     model::{HostPattern, Scheme},
     objects::ObjectRef,
     server_names::ServerNames,
@@ -27,6 +30,34 @@ pub struct PassThrough {
     pub by_client: bool,
     /// Which clients may come in.
     pub access: Option<AddressRules>,
+    /// How often and how many times at once each of them may.
+    pub limits: ClientLimits,
+}
+
+/// How many connections one client may make, and have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClientLimits {
+    /// Within a time.
+    pub rate: Option<Arc<RateLimit>>,
+    /// At once.
+    pub at_once: Option<Arc<ConnectionLimit>>,
+}
+
+impl ClientLimits {
+    /// Takes over what is in force where nobody sees a request: what counts connections by the address they come from.
+    /// False: the filter is none of these.
+    pub(crate) fn take(&mut self, filter: &Filter) -> bool {
+        match filter {
+            Filter::RateLimit(limit) if limit.connections && limit.by == LimitKey::Address => {
+                self.rate = Some(Arc::clone(limit));
+            }
+            Filter::Connections(limit) if limit.by == LimitKey::Address => {
+                self.at_once = Some(Arc::clone(limit));
+            }
+            _ => return false,
+        }
+        true
+    }
 }
 
 /// All of one scope.

@@ -12,15 +12,15 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gatehouse_proxy_protocol::{self as proxy_protocol, Ends};
 use gatehouse_routes::{
     action::Forward,
-    filter::AddressRules,
+    filter::{AddressRules, limit_key, rate_limit::LimitScope},
     model::{BackendSlot, Endpoint},
-    passthrough::PassThrough,
+    passthrough::{ClientLimits, PassThrough},
     policy::{balance::Algorithm, limits::Limits},
     stats::EndpointStats,
 };
@@ -49,6 +49,7 @@ use crate::{
         clock::Tick,
         context::Worker,
         counters::{Counts, FAILURE, REQUEST},
+        in_flight::{self, Counted, TooMany},
         timeouts::ConnTimers,
     },
 };
@@ -82,6 +83,8 @@ pub(crate) struct To<'s> {
     /// Endpoints that may have it, if not all.
     here: Option<&'s [IpAddr]>,
     access: Option<&'s AddressRules>,
+    /// How many connections a client may make and have, if that is bounded.
+    limits: Option<&'s ClientLimits>,
     /// What a Service's connections are counted in.
     stats: Option<&'s Arc<L4Stats>>,
     /// How long nothing may move, where the object does not say; `None`: as in every tunnel.
@@ -98,6 +101,7 @@ impl<'s> To<'s> {
             affinity: by_client.as_ref(),
             here: here.as_deref(),
             access: None,
+            limits: None,
             stats: Some(&stats.0),
             idle: Some(DAY),
         }
@@ -117,11 +121,11 @@ impl<'s> To<'s> {
 
     /// The backend of a server name, if it has one.
     pub(crate) fn name(pass: &'s PassThrough) -> Option<Self> {
-        let PassThrough { forward, by_client, access, .. } = pass;
-        let (by_client, access) = (*by_client, access.as_ref());
+        let PassThrough { forward, by_client, access, limits, .. } = pass;
+        let (by_client, access, limits) = (*by_client, access.as_ref(), Some(limits));
         let forward = forward.as_ref()?;
         let (affinity, here) = (None, None);
-        Some(Self { forward, by_client, affinity, here, access, stats: None, idle: None })
+        Some(Self { forward, by_client, affinity, here, access, limits, stats: None, idle: None })
     }
 }
 
@@ -142,6 +146,8 @@ struct Held {
     _permit: Permit,
     /// Of an endpoint whose connections are bounded.
     _entry: Option<Entry>,
+    /// Of a client whose connections are.
+    _counted: Option<Box<Counted>>,
 }
 
 /// Finds where `find` says an endpoint that takes a connection. One that nobody takes is broken off.
@@ -225,6 +231,12 @@ async fn join(
         worker.metrics().add(Counter::ConnectionRefused);
         return None;
     }
+    let limits = to.as_ref().and_then(|to| to.limits);
+    let Ok(counted) = limits.map_or(Ok(None), |limits| admit(worker, limits, ends.client.ip()))
+    else {
+        worker.metrics().add(Counter::ConnectionRefused);
+        return None;
+    };
     let counts = to.as_ref().and_then(|to| to.stats).map(|stats| worker.l4_counters().of(stats));
     let add = |kind| {
         if let Some(counts) = &counts {
@@ -259,9 +271,35 @@ async fn join(
     worker.metrics().add(Counter::TcpForwarded);
     add(L4Stats::OPENED);
     let (stream, held) = reached;
-    let joined = Joined { stream, _held: held, preface, counts };
+    let joined = Joined { stream, _held: Held { _counted: counted, ..held }, preface, counts };
     timers.becomes_tunnel(idle.map(|idle| idle.as_millis() as Tick), worker.now());
     Some(joined)
+}
+
+/// Counts a client's connection where those of each client are bounded.
+fn admit(
+    worker: &Worker,
+    limits: &ClientLimits,
+    client: IpAddr,
+) -> Result<Option<Box<Counted>>, TooMany> {
+    let (options, network) = (&worker.options, limit_key::network(client));
+    let at_once = limits.at_once.as_ref().filter(|limit| !limit.exempt.contains(client));
+    let counted = at_once.map(|limit| {
+        in_flight::Table::begin(&options.in_flight, (limit.scope, network), limit.limit)
+    });
+    let counted = counted.transpose()?.map(Box::new);
+    if let Some(limit) = limits.rate.as_ref().filter(|limit| !limit.exempt.contains(client)) {
+        let (pace, now) = ((limit.interval, limit.burst), Instant::now());
+        let key = (limit.scope, network);
+        let taken = match limit.reach {
+            LimitScope::Node => options.rates.take(key, pace.0, pace.1, now),
+            LimitScope::Group => {
+                options.shares.take(key.0, &limit_key::Client::Network(network), pace, now)
+            }
+        };
+        taken.map_err(|_| TooMany)?;
+    }
+    Ok(counted)
 }
 
 fn count(worker: &Worker, counts: Option<&Rc<Counts<L4Stats>>>, (came, went): (u64, u64)) {
@@ -357,7 +395,7 @@ async fn one_of<E: Borrow<Endpoint>>(
         let opened = match enter(means, endpoint, limits).await {
             Ok(entry) => open(means, endpoint.address, &endpoint.stats, time)
                 .await
-                .map(|(stream, _permit)| (stream, Held { _permit, _entry: entry })),
+                .map(|(stream, _permit)| (stream, Held { _permit, _entry: entry, _counted: None })),
             Err(()) => {
                 worker.warn(|| {
                     tracing::warn!(address = %endpoint.address, "the endpoint has as many connections as it may");

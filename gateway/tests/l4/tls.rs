@@ -348,6 +348,37 @@ fn an_endpoint_has_no_more_connections_of_a_route_that_is_passed_through_than_th
 }
 
 #[test]
+fn a_client_has_no_more_connections_that_are_passed_through_than_their_route_says() {
+    let pods = server(|mut stream| {
+        let _ = stream.write_all(b"pods");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let prefix = "haproxy.router.openshift.io/rate-limit-connections";
+    let bounds = format!("{prefix}: \"true\", {prefix}.concurrent-tcp: \"2\"");
+    let pass = route("pods", "deep.test", &[("pods", 1)])
+        .replacen("spec:\n", "spec:\n  tls: {termination: passthrough}\n", 1)
+        .replacen(
+            "namespace: default",
+            &format!("namespace: default, annotations: {{{bounds}}}"),
+            1,
+        );
+    let gateway =
+        Plan::default().manifest("a.yaml", service("pods", &[pods]) + "---\n" + &pass).start();
+    let ask = || {
+        let mut wire = dial(gateway.https);
+        wire.write_all(&hello_of_tls11("deep.test")).unwrap();
+        (read_text(&mut wire, 4), wire)
+    };
+    let (first, second) = (ask(), ask());
+    assert_eq!([&*first.0, &*second.0], ["pods"; 2]);
+    assert_ne!(ask().0, "pods", "the client has all that it may have");
+    drop(first);
+    wait::eventually("there is room again", || {
+        Some(ask()).filter(|(text, _)| text == "pods").ok_or_else(|| gateway.output())
+    });
+}
+
+#[test]
 fn server_names_of_one_port_lead_to_other_services_with_tls_as_it_is() {
     on_host(|| {
         let pair = |name: &str| certificate(&[name]);

@@ -87,7 +87,7 @@ pub(super) static HAPROXY: Family = Family::new(
             CONCURRENT_TCP,
             "",
             "Requests of a client address under way at most; more get 429. Connections that wait for a request do \
-             not count: their Route is not known before.",
+             not count: their Route is not known before. Where TLS is passed through, connections; more are reset.",
         )
         .protecting(),
         Annotation::honoured(
@@ -95,7 +95,8 @@ pub(super) static HAPROXY: Family = Family::new(
             ON,
             RATE_HTTP,
             "",
-            "Requests within 10 s at most; more get 429.",
+            "Requests within 10 s at most; more get 429. It closes where TLS is passed through, as nobody sees them \
+             there.",
         )
         .protecting(),
         Annotation::honoured(
@@ -104,7 +105,7 @@ pub(super) static HAPROXY: Family = Family::new(
             RATE_TCP,
             "",
             "Connections within 3 s at most; requests of more get 429. A connection counts with its first request \
-             for the Route: before that its Route is not known.",
+             for the Route: before that its Route is not known. Where TLS is passed through, more are reset.",
         )
         .protecting(),
         Annotation::honoured(
@@ -129,7 +130,8 @@ pub(super) static HAPROXY: Family = Family::new(
             ON,
             ROUTE_TIMEOUT,
             "",
-            "How long the backend may be silent (504): a time such as `30s`; without a unit, milliseconds.",
+            "How long the backend may be silent (504): a time such as `30s`; without a unit, milliseconds. Where TLS is \
+             passed through, it is that of timeout-tunnel, if that is not given.",
         ).tuning(),
         Annotation::honoured(
             "timeout-tunnel",

@@ -95,6 +95,58 @@ fn of_two_routes_the_older_one_says_where_tls_ends() {
 }
 
 #[test]
+fn the_time_for_a_silent_backend_bounds_what_is_passed_on_unless_there_is_one_for_tunnels() {
+    const TIMEOUT: &str = "haproxy.router.openshift.io/timeout";
+    let of_route = |annotations: &str| {
+        let text = route("a", 1, "a.test", PASS);
+        text.replacen("namespace: d", &format!("namespace: d, annotations: {{{annotations}}}"), 1)
+    };
+    let tunnel = |text: &str| {
+        let compiled = compiled(text);
+        let table = &compiled.tables[0];
+        let found = table.passthrough.find("a.test", &table.routes).unwrap();
+        let policy = &found.forward.as_ref().unwrap().spec.policy;
+        policy.timeouts.and_then(|timeouts| timeouts.tunnel).map(|time| time.as_secs())
+    };
+    let both = format!("{TIMEOUT}: 5s, {TIMEOUT}-tunnel: 2h");
+    assert_eq!(tunnel(&of_route(&format!("{TIMEOUT}: 5s"))), Some(5));
+    assert_eq!(tunnel(&of_route(&both)), Some(7200));
+    assert_eq!(tunnel(&of_route("")), None);
+    let through = format!("route.openshift.io/termination: passthrough, {TIMEOUT}: 5s");
+    assert_eq!(tunnel(&ingress("a", 1, "a.test", &through, "")), Some(5));
+}
+
+#[test]
+fn what_counts_connections_is_in_force_where_tls_is_passed_on_and_what_counts_requests_closes() {
+    const LIMIT: &str = "haproxy.router.openshift.io/rate-limit-connections";
+    for kind in ["route", "ingress"] {
+        let limited = |name: &str| {
+            let limits = format!("{LIMIT}: 'true', {LIMIT}.{name}: '3'");
+            if kind == "route" {
+                let text = route("a", 1, "a.test", PASS);
+                let limits = format!("namespace: d, annotations: {{{limits}}}");
+                return compiled(&text.replacen("namespace: d", &limits, 1));
+            }
+            let through = format!("route.openshift.io/termination: passthrough, {limits}");
+            compiled(&ingress("a", 1, "a.test", &through, ""))
+        };
+        let limits = |name: &str| {
+            let compiled = limited(name);
+            let table = &compiled.tables[0];
+            let limits =
+                table.passthrough.find("a.test", &table.routes).map(|it| it.limits.clone());
+            let limits = limits.unwrap_or_default();
+            (limits.rate.map(|it| it.burst + 1), limits.at_once.map(|it| it.limit))
+        };
+        assert_eq!(limits("rate-tcp"), (Some(3), None), "{kind}");
+        assert_eq!(limits("concurrent-tcp"), (None, Some(3)), "{kind}");
+        let requests = limited("rate-http");
+        assert!(["terminated", "-"].contains(&&*passed(&requests, "a.test")), "{kind}");
+        assert!(!unreferenced(&requests).is_empty(), "{kind}");
+    }
+}
+
+#[test]
 fn an_ingress_may_have_the_termination_of_a_route() {
     let annotation = |value: &str| format!("route.openshift.io/termination: {value}");
     let through = compiled(&ingress("deep", 1, "a.test", &annotation("passthrough"), ""));

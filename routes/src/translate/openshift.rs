@@ -32,7 +32,7 @@ use crate::{
 
 mod headers;
 mod host;
-mod passthrough;
+pub(super) mod passthrough;
 pub(super) mod reencrypt;
 
 /// `spec.alternateBackends` at most (`route/v1` RouteSpec).

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Translator, termination};
+use super::{super::openshift::passthrough::in_bytes, Translator, termination};
 use crate::{
     action::{Forward, ForwardSpec},
     annotations::Termination,
     filter::{AddressRules, Filter},
     matcher::{PathMatch, Schemes},
     model::{BackendKey, BackendProtocol, HostPattern},
-    passthrough::PassThrough,
+    passthrough::{ClientLimits, PassThrough},
     problem::Problem,
 };
 
@@ -48,7 +48,8 @@ impl Translator<'_, '_> {
                 host,
                 forward,
                 by_client: self.as_route() && self.settings.keeps_clients().unwrap_or(true),
-                access: access.clone().unwrap_or_default(),
+                access: access.as_ref().ok().and_then(|(access, _)| access.clone()),
+                limits: access.as_ref().map(|(_, limits)| limits.clone()).unwrap_or_default(),
             }));
         }
     }
@@ -81,24 +82,28 @@ impl Translator<'_, '_> {
         let field = used.map(|used| used.field.clone()).unwrap_or_default();
         let key = BackendKey { protocol: BackendProtocol::Bytes, ..key };
         let backend = self.out.backend(key, 1, field, self.slots);
-        Some(Forward::new(ForwardSpec::of(Box::new([backend]), Arc::clone(&self.policy))))
+        let policy = Arc::clone(&self.policy);
+        let policy = if self.as_route() { in_bytes(policy) } else { policy };
+        Some(Forward::new(ForwardSpec::of(Box::new([backend]), policy)))
     }
 
-    /// Which clients may come in.
+    /// Which clients may come in, and how often.
     ///
     /// # Errors
     /// Something else protects the Ingress, which can only be done to requests.
-    fn access(&self) -> Result<Option<AddressRules>, ()> {
-        let mut access = None;
+    fn access(&self) -> Result<(Option<AddressRules>, ClientLimits), ()> {
+        let (mut access, mut limits) = (None, ClientLimits::default());
         for filter in &self.filters {
             match filter {
                 Filter::Access(rules) => access = Some((**rules).clone()),
+                filter if self.as_route() && limits.take(filter) => {}
                 // Limits of nginx are for requests, and say nothing of what is passed through.
-                Filter::RateLimit(_) | Filter::BodyLimit(_) => {}
+                Filter::RateLimit(_) if !self.as_route() => {}
+                Filter::BodyLimit(_) => {}
                 other if other.protects() => return Err(()),
                 _ => {}
             }
         }
-        Ok(access)
+        Ok((access, limits))
     }
 }

@@ -11,7 +11,8 @@ use crate::{
     objects::ObjectRef,
     openshift::{Route, TlsConfig},
     options::{EncodedSlashes, Options},
-    passthrough::PassThrough,
+    passthrough::{ClientLimits, PassThrough},
+    policy::{Policy, timeouts::Timeouts},
     rule::RouteRule,
     slots::Slots,
     translate::Translation,
@@ -39,7 +40,8 @@ pub(super) fn served(
     slots: &mut Slots<'_>,
 ) -> Result<RouteRule, Refusal> {
     let redirected = allowed(route)?;
-    let access = access(&filters)?;
+    let (access, limits) = access(&filters)?;
+    let policy = in_bytes(policy);
     let backends = backends(&object.key, route, options, translation, slots)?;
     let several = backends.iter().filter(|backend| backend.weight > 0).count() > 1;
     let spec = ForwardSpec::of(backends, policy);
@@ -50,6 +52,7 @@ pub(super) fn served(
         // `ROUTER_TCP_BALANCE_SCHEME` is `source` unless it is set; of several Services each has its share.
         by_client: settings.keeps_clients().unwrap_or(!several),
         access,
+        limits,
     }));
     let redirect = Filter::HttpsRedirect(HttpsRedirect { status: 302, trim_slash: false });
     Ok(RouteRule {
@@ -63,6 +66,18 @@ pub(super) fn served(
         filters: if redirected { [redirect].into_iter().collect() } else { Filters::default() },
         action: Action::Forward(Forward::new(spec)),
     })
+}
+
+/// What a policy says of connections that are passed on: without a time for tunnels, that for the backend's silence
+/// bounds them, as in the router.
+pub(in crate::translate) fn in_bytes(policy: Arc<Policy>) -> Arc<Policy> {
+    match policy.timeouts {
+        Some(Timeouts { tunnel: None, read: read @ Some(_), .. }) => {
+            let timeouts = policy.timeouts.map(|timeouts| Timeouts { tunnel: read, ..timeouts });
+            Arc::new(Policy { timeouts, ..Policy::clone(&policy) })
+        }
+        _ => policy,
+    }
 }
 
 /// Refuses what cannot go with it; true if clear text is redirected.
@@ -99,12 +114,13 @@ fn allowed(route: &Route) -> Result<bool, Refusal> {
     }
 }
 
-/// Which clients may come in; any other protection needs requests, which nobody sees here.
-fn access(filters: &[Filter]) -> Result<Option<AddressRules>, Refusal> {
-    let mut access = None;
+/// Which clients may come in, and how often; any other protection needs requests, which nobody sees here.
+fn access(filters: &[Filter]) -> Result<(Option<AddressRules>, ClientLimits), Refusal> {
+    let (mut access, mut limits) = (None, ClientLimits::default());
     for filter in filters {
         match filter {
             Filter::Access(rules) => access = Some((**rules).clone()),
+            filter if limits.take(filter) => {}
             other if other.protects() => {
                 return Err(invalid(
                     "metadata.annotations",
@@ -115,5 +131,5 @@ fn access(filters: &[Filter]) -> Result<Option<AddressRules>, Refusal> {
             _ => {}
         }
     }
-    Ok(access)
+    Ok((access, limits))
 }
