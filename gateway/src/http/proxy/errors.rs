@@ -171,6 +171,13 @@ impl<'r> Asked<'r> {
             for cookie in replaced.headers.get_all(header::SET_COOKIE) {
                 fields.append(header::SET_COOKIE, cookie.clone());
             }
+            for name in [header::CACHE_CONTROL, header::PRAGMA] {
+                if let Some(value) = replaced.headers.get(&name)
+                    && !fields.contains_key(&name)
+                {
+                    fields.insert(name, value.clone());
+                }
+            }
         }
         body.discard(record);
         Answer { response, origin }
@@ -256,7 +263,12 @@ impl<'r> Asked<'r> {
         let id = record.request_id(&self.headers);
         let id = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
         let reason = status.canonical_reason().unwrap_or_default();
-        text(status, page.content_type(), page.fill(status.as_u16(), reason, id))
+        let mut response =
+            text(status, page.content_type(), page.fill(status.as_u16(), reason, id));
+        for (name, value) in page.fields() {
+            response.headers_mut().insert(name, value.clone());
+        }
+        response
     }
 }
 
