@@ -30,6 +30,7 @@ use crate::{
 mod address;
 mod empty;
 mod gap;
+mod idled;
 mod inputs;
 mod named;
 mod near;
@@ -270,6 +271,11 @@ impl<'s> Draft<'s> {
         if self.addresses.is_empty() {
             self.addresses = std::mem::take(&mut self.terminating);
         }
+        if self.addresses.is_empty() {
+            for address in idled::addresses(&service.object, &wanted, self.transport) {
+                self.whole(key, address, service.trust.loopback_endpoints, own);
+            }
+        }
         if listed && matches!(wanted, Wanted::Target(_)) && !found {
             self.gap = Some(Gap::Port);
         }
@@ -417,7 +423,7 @@ impl<'s> Draft<'s> {
                 "AddressRefused",
                 "spec.clusterIP",
                 format!("address {} is {why}; requests get 503", address.ip()),
-                "remove service-upstream from what refers to the Service",
+                "give the Service another address, or remove service-upstream from what refers to it",
             )),
         }
     }

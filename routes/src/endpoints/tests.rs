@@ -469,3 +469,38 @@ fn a_name_that_a_service_of_the_files_has_in_a_cluster_leads_to_its_endpoints() 
         assert_eq!(&*resolved.backend.endpoints.external.as_ref().unwrap().host, name);
     }
 }
+
+#[test]
+fn an_idled_service_without_endpoints_is_woken_up_by_its_own_address() {
+    let idled = SERVICE
+        .replace("namespace: d}", "namespace: d, annotations: {idling.alpha.openshift.io/idled-at: '2026-12-01T10:00:00Z'}}")
+        .replace("spec:", "spec:\n  clusterIP: 172.30.0.9");
+    let slices = SLICES.replace("10.0.0.1]}", "10.0.0.1], conditions: {ready: false}}");
+    let slices = slices
+        .replace("ready: true", "ready: false")
+        .replace("'fd00::1']", "'fd00::1'], conditions: {ready: false}");
+    for objects in [idled.clone(), format!("{idled}---{slices}")] {
+        for (port, expected) in [
+            (BackendPort::Number(80), &["172.30.0.9:80"][..]),
+            (BackendPort::Name("admin".into()), &["172.30.0.9:81"]),
+            (BackendPort::Target("8080".into()), &["172.30.0.9:80"]),
+            (BackendPort::Target("adm".into()), &["172.30.0.9:81"]),
+            (BackendPort::Target("80".into()), &[]),
+            (BackendPort::All, &["172.30.0.9:80", "172.30.0.9:81"]),
+        ] {
+            let resolved = resolve(&objects, port.clone(), false);
+            assert_eq!(addresses(&resolved), expected, "{port:?}");
+        }
+    }
+    let awake = resolve(&format!("{idled}---{SLICES}"), BackendPort::Number(80), false);
+    assert_eq!(addresses(&awake).len(), 3, "endpoints take precedence");
+    for other in [
+        idled.replace("172.30.0.9", "None"),
+        idled.replace("'2026-12-01T10:00:00Z'", "''"),
+        idled.replace("172.30.0.9", "169.254.169.254"),
+        SERVICE.to_owned(),
+    ] {
+        let resolved = resolve(&other, BackendPort::Number(80), false);
+        assert_eq!(addresses(&resolved), Vec::<String>::new(), "{other}");
+    }
+}
