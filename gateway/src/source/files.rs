@@ -393,8 +393,13 @@ impl Tree {
                 "put it back, or restart without it",
             )
         });
-        let of_files = self.files.values().flat_map(|file| &file.problems).cloned();
-        let mut problems: Vec<Problem> = missing.chain(of_files).collect();
+        // A file that went while it was read went with its folder.
+        let left = |(place, file): &(&Place, &File)| {
+            file.broken.is_some() && self.missing.contains_key(&self.roots[place.root])
+        };
+        let of_files =
+            self.files.iter().filter(|it| !left(it)).flat_map(|(_, file)| &file.problems);
+        let mut problems: Vec<Problem> = missing.chain(of_files.cloned()).collect();
         problems.extend(self.index.duplicates(|number| {
             let mut files = self.files.iter();
             let (place, _) = files.find(|(_, file)| file.number == Some(number))?;
@@ -471,7 +476,8 @@ impl Tree {
             file.manifest = before;
             self.dirty.insert(place.clone());
         }
-        file.stamp = Some(stamp);
+        // What could not be read is tried at each look: it may be as it was, and readable.
+        file.stamp = read.is_ok().then_some(stamp);
         match read {
             Ok(manifest) => {
                 for kind in manifest.ignored() {

@@ -253,6 +253,27 @@ fn a_folder_that_is_moved_away_right_after_a_save_keeps_its_objects() {
 }
 
 #[test]
+fn a_file_that_went_while_it_was_read_is_read_when_it_is_back_as_it_was() {
+    let (_guard, path) = folder();
+    let root = path.join("manifests");
+    write(&root, "a.yaml", &service("a", "10.0.0.1"));
+    let mut tree = Tree::new(std::slice::from_ref(&root));
+    let look = |tree: &mut Tree| {
+        tree.rescan(&mut |_| (), &|_, _| true);
+        tree.all_problems().iter().map(|problem| problem.reason).collect::<Vec<_>>()
+    };
+    assert_eq!(look(&mut tree), [""; 0]);
+    let place = tree.files.keys().next().unwrap().clone();
+    let stamp = walk::stamp(&place.path).unwrap();
+    let read = Err(ManifestError::at(0, "cannot be read: it is gone".to_owned()));
+    tree.take(Prepared { place, stamp, read });
+    fs::rename(&root, path.join("away")).unwrap();
+    assert_eq!(look(&mut tree), ["ManifestMissing"]);
+    fs::rename(path.join("away"), &root).unwrap();
+    assert_eq!(look(&mut tree), [""; 0]);
+}
+
+#[test]
 fn a_path_is_followed_through_all_links_on_it() {
     let (_guard, path) = folder();
     let publish = |version: &str, address: &str| {
