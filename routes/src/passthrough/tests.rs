@@ -117,6 +117,30 @@ fn the_time_for_a_silent_backend_bounds_what_is_passed_on_unless_there_is_one_fo
 }
 
 #[test]
+fn what_is_said_of_requests_is_named_where_nobody_sees_them() {
+    let told = |annotation: &str| {
+        let annotations =
+            format!("namespace: d, annotations: {{haproxy.router.openshift.io/{annotation}}}");
+        let compiled =
+            compiled(&route("a", 1, "a.test", PASS).replacen("namespace: d", &annotations, 1));
+        assert_eq!(passed(&compiled, "a.test"), "d/a:*", "{annotation}");
+        unreferenced(&compiled)
+    };
+    for annotation in [
+        "hsts_header: max-age=1",
+        "rewrite-target: /x",
+        "set-forwarded-headers: append",
+        "h1-adjust-case: 'true'",
+    ] {
+        let expected = ["Route d/a AnnotationIgnored metadata.annotations"];
+        assert_eq!(told(annotation), expected, "{annotation}");
+    }
+    for annotation in ["ip_allowlist: 10.0.0.0/8", "timeout: 5s", "balance: leastconn"] {
+        assert_eq!(told(annotation), Vec::<String>::new(), "{annotation}");
+    }
+}
+
+#[test]
 fn what_counts_connections_is_in_force_where_tls_is_passed_on_and_what_counts_requests_closes() {
     const LIMIT: &str = "haproxy.router.openshift.io/rate-limit-connections";
     for kind in ["route", "ingress"] {

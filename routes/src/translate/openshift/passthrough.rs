@@ -13,6 +13,7 @@ use crate::{
     options::{EncodedSlashes, Options},
     passthrough::{ClientLimits, PassThrough},
     policy::{Policy, timeouts::Timeouts},
+    problem::Problem,
     rule::RouteRule,
     slots::Slots,
     translate::Translation,
@@ -40,7 +41,17 @@ pub(super) fn served(
     slots: &mut Slots<'_>,
 ) -> Result<RouteRule, Refusal> {
     let redirected = allowed(route)?;
-    let (access, limits) = access(&filters)?;
+    let (access, limits, unseen) = access(&filters)?;
+    let of_policy = policy.forwarded.is_some() || policy.header_case;
+    if unseen || of_policy || settings.prefix_target.is_some() {
+        translation.problems.push(Problem::warning(
+            object,
+            "AnnotationIgnored",
+            "metadata.annotations",
+            "what they say of requests and answers has no effect, as nobody sees them where TLS is passed through",
+            "remove it, or terminate TLS at the edge",
+        ));
+    }
     let policy = in_bytes(policy);
     let backends = backends(&object.key, route, options, translation, slots)?;
     let several = backends.iter().filter(|backend| backend.weight > 0).count() > 1;
@@ -114,9 +125,10 @@ fn allowed(route: &Route) -> Result<bool, Refusal> {
     }
 }
 
-/// Which clients may come in, and how often; any other protection needs requests, which nobody sees here.
-fn access(filters: &[Filter]) -> Result<(Option<AddressRules>, ClientLimits), Refusal> {
-    let (mut access, mut limits) = (None, ClientLimits::default());
+/// Which clients may come in, and how often; any other protection needs requests, which nobody sees here. The last value
+/// says whether there is something else that does, and protects nothing.
+fn access(filters: &[Filter]) -> Result<(Option<AddressRules>, ClientLimits, bool), Refusal> {
+    let (mut access, mut limits, mut unseen) = (None, ClientLimits::default(), false);
     for filter in filters {
         match filter {
             Filter::Access(rules) => access = Some((**rules).clone()),
@@ -128,8 +140,8 @@ fn access(filters: &[Filter]) -> Result<(Option<AddressRules>, ClientLimits), Re
                     "remove it, or terminate TLS at the edge",
                 ));
             }
-            _ => {}
+            _ => unseen = true,
         }
     }
-    Ok((access, limits))
+    Ok((access, limits, unseen))
 }
