@@ -192,7 +192,7 @@ impl Addresses {
         let AddressOptions { node, group, following, drain, bgp_grace, sysctls, .. } = options;
         let (problems, agreed) = (options.problems, options.agreed);
         // Only the nodes of a group can forward connections from a router.
-        let state = AddressState::new(&node, group.as_ref().map(|_| drain), problems);
+        let state = AddressState::new(&node, drain, group.is_some(), problems);
         let l2 = SpeakerOptions {
             node: node.clone(),
             group,
@@ -338,6 +338,7 @@ impl Addresses {
             listeners.is_open(plan)
         });
         open.addresses.retain(|ip| serves(*ip));
+        open.without_endpoint = compiled.without_endpoint.clone();
         let (orders, changes) =
             self.state.apply(&compiled.vips, &compiled.bgp, open, Instant::now());
         let Orders { vips, bgp, routed } = orders;

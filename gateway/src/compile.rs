@@ -227,6 +227,8 @@ pub struct Compiled {
     pub dealt: Arc<BTreeMap<ObjectKey, Dealt>>,
     /// Addresses that the cluster forwards, not this process: no listener is waited for.
     pub forwarded: BTreeSet<IpAddr>,
+    /// Addresses of Services passed on here that are announced by no node, for no endpoint is usable.
+    pub without_endpoint: BTreeSet<IpAddr>,
     /// How full the usable pools are, oldest first.
     pub pools: Vec<PoolUsage>,
     /// Addresses that nobody holds, but only their former holders may have for now.
@@ -378,6 +380,7 @@ pub fn compile(
         addresses: Arc::clone(&deal.assigned),
         dealt: Arc::clone(&deal.dealt),
         forwarded: announced.forwarded,
+        without_endpoint: announced.without_endpoint,
         pools: deal.usage.clone(),
         quarantined: deal.allocation.quarantined.clone(),
         deal,

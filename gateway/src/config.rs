@@ -192,7 +192,7 @@ pub struct Settings {
     pub group_port: u16,
 
     /// Seconds for which connections that are open on an address go on here after another node has
-    /// taken it over. Default: --drain-timeout.
+    /// taken it over, or its Services have lost their last endpoint. Default: --drain-timeout.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Group")]
     pub linger_timeout: Option<Duration>,
 

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead as _, Read as _, Write as _},
+    io::{BufRead as _, ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -244,6 +244,33 @@ fn the_kernel_passes_on_what_a_service_asks_it_to_until_the_process_stops() {
     assert_eq!(bed.ruleset(), before, "the table is gone, and nothing else has changed");
 }
 
+#[test]
+fn an_open_connection_outlives_the_last_endpoint_in_the_process_and_in_the_kernel() {
+    for forwarding in ["gateway", "kernel"] {
+        let bed = Bed::new();
+        let manifest = |endpoints: &[&str]| {
+            manifest(endpoints).replace("forwarding: kernel", &format!("forwarding: {forwarding}"))
+        };
+        let gateway = bed.start_with(&manifest(BOTH), &[]);
+        let (mut stream, _) = bed.connect(&gateway);
+        gateway.save("db.yaml", &manifest(&[]));
+        let refused = || bed.dial().is_err_and(|error| error.kind() != ErrorKind::TimedOut);
+        assert!(comes_true(refused), "{forwarding}: {}", gateway.output());
+        let has = || bed.gateway.run(&["ip", "-o", "address", "show"]).unwrap().contains(VIP);
+        goes_on(&mut stream);
+        assert!(has(), "{forwarding}: its clients go on asking where it is");
+        // An endpoint that comes back finds the address where it was.
+        gateway.save("db.yaml", &manifest(BOTH));
+        bed.connect(&gateway);
+        goes_on(&mut stream);
+        gateway.save("db.yaml", &manifest(&[]));
+        assert!(comes_true(refused), "{forwarding}: {}", gateway.output());
+        goes_on(&mut stream);
+        drop(stream);
+        assert!(comes_true(|| !has()), "{forwarding}: {}", gateway.output());
+    }
+}
+
 /// What `docs/kernel-forwarding.md` says, on the hosts of the bed.
 #[test]
 fn an_address_leads_to_the_servers_of_a_control_plane_that_listen_on_all_addresses_of_their_nodes()
@@ -357,7 +384,7 @@ fn endpoints_whose_checks_fail_leave_the_kernel_s_maps_and_come_back() {
     becomes([2, 2]);
     let flow = bed.flow();
     flow.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    assert_eq!(ask(&flow).unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "not refused");
+    assert_eq!(ask(&flow).unwrap_err().kind(), ErrorKind::WouldBlock, "not refused");
 
     bed.silence("10.77.0.4", false);
     becomes([1, 1]);

@@ -2,22 +2,32 @@
 //!
 //! Which node of a group holds an address is the speaker's affair: it is told what this node could hold.
 //! An address that another node has taken over is drained: it stays usable here until its last connection
-//! has ended. Pure: `super` talks to the speaker, `state` asks for both.
+//! has ended. So does one whose Services have lost their last endpoint, and that stays announced: no other node takes it
+//! over, so that its clients go on asking where it is. Pure: `super` talks to the speaker, `state` asks for both.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
     problem::{Problem, Severity},
 };
-use gatehouse_vip::{LocalState, Problem as VipProblem, SpeakerEvent, SpeakerStatus, VipPlan};
+use gatehouse_vip::{LocalState, Problem as VipProblem, SpeakerEvent, SpeakerStatus, Vip, VipPlan};
 
 use super::{
-    Change, drain_timer::DrainTimer, heartbeats::Heartbeats, open::Open, problems::of_services,
+    Change, Changes, drain_timer::DrainTimer, heartbeats::Heartbeats, open::Open,
+    problems::of_services,
 };
 
 /// Refusals that an address meets, but that say what this host cannot do for any address.
 const OF_NODE: [&str; 3] = ["ArpNotStrict", "ConnectionsCut", "RelayFailed"];
+
+/// How long an address stays after its connections were cut: their clients are told from it.
+const CUT: Duration = Duration::from_secs(1);
 
 /// The addresses of this node's links.
 #[derive(Debug)]
@@ -26,40 +36,95 @@ pub(super) struct L2Addresses {
     /// What has been wrong with this node since its start.
     node_problems: Vec<Problem>,
     heartbeats: Heartbeats,
+    /// For how long connections on an address without endpoints are served.
+    limit: Duration,
     applied: VipPlan,
     /// Addresses on an interface by our doing, and announced.
     held: BTreeMap<IpAddr, String>,
     draining: BTreeMap<IpAddr, DrainTimer>,
+    /// Announced addresses that are planned no more for lack of endpoints.
+    idling: BTreeMap<IpAddr, Idling>,
     refused: BTreeMap<IpAddr, VipProblem>,
 }
 
+/// An announced address whose Services have no endpoint.
+#[derive(Debug)]
+struct Idling {
+    timer: DrainTimer,
+    /// Its connections have been told to end.
+    cut: bool,
+}
+
 impl L2Addresses {
-    /// `problems` are those of the node that are known already.
-    pub(super) fn new(node: &str, problems: Vec<Problem>) -> Self {
+    /// `limit`: for how long connections on an address without endpoints are served. `problems` are those of the node
+    /// that are known already.
+    pub(super) fn new(node: &str, limit: Duration, problems: Vec<Problem>) -> Self {
         Self {
             node: ObjectRef::new("Node", ObjectKey::new("", node)),
             node_problems: problems,
             heartbeats: Heartbeats::default(),
+            limit,
             applied: VipPlan::default(),
             held: BTreeMap::new(),
             draining: BTreeMap::new(),
+            idling: BTreeMap::new(),
             refused: BTreeMap::new(),
         }
     }
 
-    /// What the speaker is to have of the plan, if that has changed: the addresses that are `open`.
-    pub(super) fn apply(&mut self, plan: &VipPlan, open: &Open) -> Option<VipPlan> {
+    /// What the speaker is to have of the plan, if that has changed: the addresses that are `open`, and those on which
+    /// connections wait for their end. Says what that means for the connections on addresses that come or go.
+    pub(super) fn apply(
+        &mut self,
+        plan: &VipPlan,
+        open: &Open,
+        now: Instant,
+    ) -> (Option<VipPlan>, Changes) {
         let mut allowed = plan.clone();
         allowed.vips.retain(|vip, _| open.addresses.contains(vip));
         for (ip, vip) in &mut allowed.vips {
             vip.partial = open.partial.contains(ip);
         }
+        let changes = self.keep_open(&mut allowed, open, now);
         self.refused.retain(|vip, _| allowed.vips.contains_key(vip));
         if allowed == self.applied {
-            return None;
+            return (None, changes);
         }
         self.applied = allowed.clone();
-        Some(allowed)
+        (Some(allowed), changes)
+    }
+
+    /// Has addresses without endpoints stay in the plan until their connections have ended. Should another node find
+    /// endpoints first, it comes before this one.
+    fn keep_open(&mut self, allowed: &mut VipPlan, open: &Open, now: Instant) -> Changes {
+        let mut changes = Changes::new();
+        self.idling.retain(|ip, _| {
+            let returned = allowed.vips.contains_key(ip);
+            if returned {
+                changes.insert(*ip, Change::Active);
+            }
+            !returned
+        });
+        for (ip, vip) in &self.applied.vips {
+            let lacks = open.without_endpoint.contains(ip) && !allowed.vips.contains_key(ip);
+            if !lacks || !self.held.contains_key(ip) {
+                continue;
+            }
+            let idling = self.idling.entry(*ip).or_insert_with(|| {
+                tracing::info!(vip = %ip, "no endpoint is left, open connections go on");
+                changes.insert(*ip, Change::Draining);
+                Idling { timer: DrainTimer::since(now), cut: false }
+            });
+            let lasted = idling.timer.lasted(now);
+            if idling.timer.ended() || lasted >= self.limit + CUT {
+                continue;
+            }
+            if lasted >= self.limit && !std::mem::replace(&mut idling.cut, true) {
+                changes.insert(*ip, Change::Gone);
+            }
+            allowed.vips.insert(*ip, Vip { partial: true, ..vip.clone() });
+        }
+        changes
     }
 
     /// Takes note of what the speaker did; says what it means for the connections on the address.
@@ -75,13 +140,16 @@ impl L2Addresses {
             SpeakerEvent::Draining { vip, to } => {
                 tracing::info!(%vip, to, "taken over by another node, open connections go on");
                 self.held.remove(&vip);
+                self.idling.remove(&vip);
                 self.draining.insert(vip, DrainTimer::since(now));
                 return Some((vip, Change::Draining));
             }
             SpeakerEvent::Withdrawn { vip } => {
                 tracing::info!(%vip, "withdrawn");
                 self.held.remove(&vip);
-                return self.draining.remove(&vip).map(|_| (vip, Change::Gone));
+                let idled = self.idling.remove(&vip).is_some();
+                let drained = self.draining.remove(&vip).is_some();
+                return (idled || drained).then_some((vip, Change::Gone));
             }
             SpeakerEvent::Refused { refusal, .. } if OF_NODE.contains(&refusal.reason) => {
                 if self.node_problems.iter().all(|known| known.reason != refusal.reason) {
@@ -117,7 +185,25 @@ impl L2Addresses {
         ended.collect()
     }
 
-    /// Whether some address waits for its connections to end.
+    /// Whether something is to be done about an address without endpoints: its connections have all ended, or have had
+    /// the time that they may have.
+    pub(super) fn idled(&mut self, left: impl Fn(IpAddr) -> Option<usize>, now: Instant) -> bool {
+        let applied = &self.applied.vips;
+        let kept = self.idling.iter_mut().filter(|(ip, _)| applied.contains_key(*ip));
+        let over = kept.map(|(ip, Idling { timer, cut })| {
+            let limit = if *cut { self.limit + CUT } else { self.limit };
+            timer.ends(left(*ip), now) || timer.lasted(now) >= limit
+        });
+        // Each is looked at.
+        over.fold(false, |any, one| any | one)
+    }
+
+    /// Whether some address without endpoints waits for its connections to end.
+    pub(super) fn is_idling(&self) -> bool {
+        self.idling.keys().any(|ip| self.applied.vips.contains_key(ip))
+    }
+
+    /// Whether some address of another node waits for its connections to end.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.values().any(|timer| !timer.ended())
     }

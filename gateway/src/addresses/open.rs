@@ -16,6 +16,9 @@ pub(super) struct Open {
     pub(super) addresses: BTreeSet<IpAddr>,
     /// Those on which some Service is not served here. Other nodes come before this one, if they can serve every one.
     pub(super) partial: BTreeSet<IpAddr>,
+    /// Those that are not to be announced because their Services have no usable endpoint on any node: no other node takes
+    /// them over.
+    pub(super) without_endpoint: BTreeSet<IpAddr>,
 }
 
 /// The virtual addresses that are served: those that the cluster forwards, and those of which some Service has all
@@ -42,5 +45,5 @@ pub(super) fn open_addresses(
         };
     }
     let partial = closed.intersection(&addresses).copied().collect();
-    Open { addresses, partial }
+    Open { addresses, partial, without_endpoint: BTreeSet::new() }
 }

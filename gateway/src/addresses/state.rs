@@ -36,12 +36,13 @@ pub(super) struct Orders {
 }
 
 impl AddressState {
-    /// `drain`: for how long connections on an address that routers lead elsewhere are served; `None`:
-    /// there is no group that could forward them. `problems` are those of the node that are known already.
-    pub(super) fn new(node: &str, drain: Option<Duration>, problems: Vec<Problem>) -> Self {
+    /// `drain`: for how long connections on an address that is no longer announced are served. Those on one that routers
+    /// lead elsewhere are if the node is `in_group`: others could not forward them. `problems` are those of the node that
+    /// are known already.
+    pub(super) fn new(node: &str, drain: Duration, in_group: bool, problems: Vec<Problem>) -> Self {
         Self {
-            l2: L2Addresses::new(node, problems),
-            bgp: BgpAddresses::new(node, drain),
+            l2: L2Addresses::new(node, drain, problems),
+            bgp: BgpAddresses::new(node, in_group.then_some(drain)),
             stopping: false,
         }
     }
@@ -55,11 +56,12 @@ impl AddressState {
         open: Open,
         now: Instant,
     ) -> (Orders, Changes) {
-        let vips = self.l2.apply(vips, &open);
+        let (vips, on_links) = self.l2.apply(vips, &open, now);
         let (bgp, mut changes) = self.bgp.apply(bgp, open, now);
-        changes.retain(|ip, change| {
-            self.counts(*change) && seen_by_routers(*change, self.l2.holds(ip)).is_some()
-        });
+        changes.retain(|ip, change| seen_by_routers(*change, self.l2.holds(ip)).is_some());
+        // What leaves a link goes on if routers lead here as well.
+        changes.extend(on_links.into_iter().filter(|(ip, _)| !self.bgp.holds(ip)));
+        changes.retain(|_, change| self.counts(*change));
         (Orders { vips, bgp, routed: self.routed() }, changes)
     }
 
@@ -94,8 +96,9 @@ impl AddressState {
     /// Whether some address waits for its connections to end.
     pub(super) fn is_draining(&self) -> bool {
         // A stop keeps the addresses of routers for open connections only: no neighbour that missed an
-        // announcement goes on sending to them.
-        self.l2.is_draining() || (!self.stopping && self.bgp.is_draining())
+        // announcement goes on sending to them. Nor does it wait for what waits for endpoints.
+        let waits = self.bgp.is_draining() || self.l2.is_idling();
+        self.l2.is_draining() || (!self.stopping && waits)
     }
 
     /// Addresses of a link that another node has taken over and that are still usable here.
@@ -111,7 +114,8 @@ impl AddressState {
         left: impl Fn(IpAddr) -> Option<usize>,
         now: Instant,
     ) -> (Vec<IpAddr>, bool) {
-        (self.l2.drained(&left, now), self.bgp.drained(&left, now))
+        let idle = self.l2.idled(&left, now);
+        (self.l2.drained(&left, now), self.bgp.drained(&left, now) || idle)
     }
 
     /// What is wrong now, as problems of the Services, the peers and the node.

@@ -37,6 +37,7 @@ const NOT_ADVERTISED: &str = "NotAdvertised";
 /// What this node announces.
 pub(super) struct Announced {
     pub(super) forwarded: BTreeSet<IpAddr>,
+    pub(super) without_endpoint: BTreeSet<IpAddr>,
     pub(super) vips: VipPlan,
     pub(super) bgp: BgpPlan,
     pub(super) excluded: Option<Exclusion>,
@@ -79,7 +80,7 @@ pub(super) fn announce(
 ) -> Announced {
     problems.extend(deal.problems.iter().cloned());
     problems.extend(deal.of_annotations(|key| ours.served(state, key)).cloned());
-    let wanted = local::wanted(state, node, ours, &deal.assigned, problems);
+    let (wanted, without_endpoint) = local::wanted(state, node, ours, &deal.assigned, problems);
     let forwarded = deal.assigned.iter().filter(|(key, _)| !ours.has(key));
     let forwarded = forwarded.flat_map(|(_, assigned)| assigned.ips.iter().copied()).collect();
     let advertisements: Vec<_> = state
@@ -103,7 +104,8 @@ pub(super) fn announce(
     let mut unannounced = planned.refusals;
     unannounced.retain(|(id, refusal)| refusal.reason != NOT_ADVERTISED || !routed.contains(id));
     problems.extend(unannounced.into_iter().filter_map(|(id, refusal)| deal.problem(&id, refusal)));
-    Announced { forwarded, vips: planned.plan, bgp, excluded: planned.excluded }
+    let (vips, excluded) = (planned.plan, planned.excluded);
+    Announced { forwarded, without_endpoint, vips, bgp, excluded }
 }
 
 fn by_age<'s, T: 's>(

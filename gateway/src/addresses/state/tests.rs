@@ -28,7 +28,7 @@ fn on_link() -> VipPlan {
 }
 
 fn open() -> Open {
-    Open { addresses: [vip()].into(), partial: BTreeSet::new() }
+    Open { addresses: [vip()].into(), ..Open::default() }
 }
 
 fn routed() -> Arc<BgpPlan> {
@@ -38,7 +38,7 @@ fn routed() -> Arc<BgpPlan> {
 
 /// A node that was given these plans, and whose speakers have done what they say.
 fn node(link: bool, routers: bool, drain: Option<Duration>, now: Instant) -> AddressState {
-    let mut state = AddressState::new("n", drain, Vec::new());
+    let mut state = AddressState::new("n", DRAIN, drain.is_some(), Vec::new());
     let vips = if link { on_link() } else { VipPlan::default() };
     let bgp = if routers { routed() } else { Arc::default() };
     state.apply(&vips, &bgp, open(), now);
@@ -82,7 +82,7 @@ fn an_address_is_held_back_until_every_listener_of_its_service_is_open() {
         vip: true,
     };
     let served = |plans: &[ListenerPlan], is_open: fn(&ListenerPlan) -> bool| {
-        let mut state = AddressState::new("n", None, Vec::new());
+        let mut state = AddressState::new("n", DRAIN, false, Vec::new());
         let open = open_addresses(plans, &BTreeSet::new(), is_open);
         let (orders, _) = state.apply(&plan, &Arc::default(), open, Instant::now());
         orders.vips.unwrap_or_default()
@@ -138,7 +138,7 @@ fn a_service_that_cannot_be_served_does_not_take_the_address_from_those_that_sha
 #[test]
 fn an_address_of_which_this_node_serves_a_part_is_left_to_nodes_that_serve_all_of_it() {
     let now = Instant::now();
-    let mut state = AddressState::new("n", None, Vec::new());
+    let mut state = AddressState::new("n", DRAIN, false, Vec::new());
     let net = ipnet::IpNet::from(vip());
     let rib = gatehouse_vip::bgp::RibOut { routes: [(net, Arc::default())].into() };
     let bgp =
@@ -160,7 +160,7 @@ fn an_address_of_which_this_node_serves_a_part_is_left_to_nodes_that_serve_all_o
 #[test]
 fn a_plan_is_handed_to_the_speakers_once() {
     let now = Instant::now();
-    let mut state = AddressState::new("n", None, Vec::new());
+    let mut state = AddressState::new("n", DRAIN, false, Vec::new());
     let bgp = routed();
     let (orders, changes) = state.apply(&on_link(), &bgp, open(), now);
     assert_eq!((orders.vips, orders.bgp), (Some(on_link()), Some(Arc::clone(&bgp))));
@@ -237,6 +237,53 @@ fn an_address_is_released_when_its_last_connection_has_ended() {
     assert_eq!(state.release_drained(|_| Some(0), at(2_050)), (Vec::new(), false));
     assert_eq!(state.release_drained(|_| Some(0), at(2_200)), (vec![vip()], false));
     assert!(!state.is_draining(), "the speaker knows");
+}
+
+#[test]
+fn an_address_stays_when_its_last_endpoint_goes_until_its_connections_have_ended() {
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let (plan, none) = (VipPlan::default(), Arc::default());
+    let without = || Open { without_endpoint: [vip()].into(), ..open() };
+    let partial =
+        |orders: Orders| orders.vips.map(|plan| plan.vips.get(&vip()).map(|it| it.partial));
+    let go = || {
+        let mut state = node(true, false, None, start);
+        let (orders, changes) = state.apply(&plan, &none, without(), start);
+        assert_eq!(partial(orders), Some(Some(true)), "a node with endpoints comes before");
+        assert_eq!(changes, [(vip(), Change::Draining)].into());
+        assert!(state.is_draining() && !state.release_drained(|_| Some(1), at(2_000)).1);
+        state
+    };
+    // The last connection ends.
+    let mut state = go();
+    assert!(!state.release_drained(|_| Some(0), at(2_050)).1);
+    assert!(state.release_drained(|_| Some(0), at(2_200)).1, "the plan is to be applied again");
+    let (orders, changes) = state.apply(&plan, &none, without(), at(2_200));
+    assert_eq!((partial(orders), changes), (Some(None), Changes::new()));
+    assert!(!state.is_draining());
+    assert_eq!(state.heard(withdrawn(), at(2_200)), Some((vip(), Change::Gone)));
+    assert!(!state.holds(vip()));
+    // The time is over: what is left is cut while its clients can be told.
+    let mut state = go();
+    assert!(state.release_drained(|_| Some(1), start + DRAIN).1);
+    let (orders, changes) = state.apply(&plan, &none, without(), start + DRAIN);
+    assert_eq!((partial(orders), changes), (None, [(vip(), Change::Gone)].into()));
+    assert!(!state.release_drained(|_| None, start + DRAIN).1);
+    let later = start + DRAIN + Duration::from_secs(1);
+    assert!(state.release_drained(|_| None, later).1);
+    let (orders, changes) = state.apply(&plan, &none, without(), later);
+    assert_eq!((partial(orders), changes), (Some(None), Changes::new()));
+    // An endpoint comes back.
+    let mut state = go();
+    let (orders, changes) = state.apply(&on_link(), &none, open(), at(2_000));
+    assert_eq!(partial(orders), Some(Some(false)));
+    assert_eq!(changes, [(vip(), Change::Active)].into());
+    assert!(!state.is_draining());
+    // Its Service goes, or has endpoints on other nodes: the address is theirs.
+    let mut state = node(true, false, None, start);
+    let (orders, changes) = state.apply(&plan, &none, open(), start);
+    assert_eq!((partial(orders), changes), (Some(None), Changes::new()));
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! What the announcement plan has to know of this node: its labels and condition, and which Services'
 //! traffic it can take.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use gatehouse_routes::{
     objects::{ObjectKey, ObjectRef},
@@ -97,7 +100,8 @@ pub(super) fn excluded(
     excluded.into_iter().map(problem).collect()
 }
 
-/// The claims whose traffic this node can take.
+/// The claims whose traffic this node can take; and the addresses of Services passed on by this process or its kernel of
+/// which no node can take any, for there is no usable endpoint.
 ///
 /// A gateway's traffic ends in this process, so this node always has a local endpoint of it. Traffic of
 /// other Services is passed on by this process or by kube-proxy, and as MetalLB does, their
@@ -109,14 +113,14 @@ pub(super) fn wanted(
     ours: &Ours<'_>,
     assigned: &BTreeMap<ObjectKey, Assigned>,
     problems: &mut Vec<Problem>,
-) -> BTreeMap<ClaimId, Wanted> {
-    let mut wanted = BTreeMap::new();
+) -> (BTreeMap<ClaimId, Wanted>, BTreeSet<IpAddr>) {
+    let (mut wanted, mut without_endpoint) = (BTreeMap::new(), BTreeSet::new());
     for (key, service) in ours.gateways {
         let local = is_local(service).then_some(true);
         wanted.insert(claim_id(key), Wanted { labels: labels(service), local });
     }
-    let others = assigned.keys().filter(|key| !ours.gateways.contains_key(*key));
-    for key in others {
+    let others = assigned.iter().filter(|(key, _)| !ours.gateways.contains_key(*key));
+    for (key, assigned) in others {
         let Some(stored) = state.objects.services.get(key) else { continue };
         let object = ObjectRef::new("Service", key.clone());
         let passed_on = ours.passed_on.get(key);
@@ -132,6 +136,9 @@ pub(super) fn wanted(
         }
         let named = passed_on.map(Vec::as_slice).unwrap_or_default();
         let Some(here) = usable((state, ours.slices), node, key, named) else {
+            if passed_on.is_some() {
+                without_endpoint.extend(assigned.ips.iter().copied());
+            }
             // Of objects that are written by hand that is said where their endpoints are looked for.
             if passed_on.is_some() && stored.trust.standalone {
                 continue;
@@ -148,7 +155,7 @@ pub(super) fn wanted(
         let local = is_local(&stored.object).then_some(here);
         wanted.insert(claim_id(key), Wanted { labels: labels(&stored.object), local });
     }
-    wanted
+    (wanted, without_endpoint)
 }
 
 /// Whether an endpoint of a Service, or of one that its server names lead to, is on this node. `None`: there is none that
